@@ -1,0 +1,239 @@
+"""Every error that queuekit raises, as one tree.
+
+::
+
+    QueuekitError
+    ├── ConfigError            QK101  settings that cannot be used, all of them in one report
+    ├── AppError               QK102  the app to run cannot be found or imported
+    ├── UnknownTaskError       QK201  no task of that name is registered
+    ├── ArgumentsError         QK202  a call does not fit the task's signature
+    ├── EncodeError            QK203  a value cannot be written by the serializer
+    ├── DecodeError            QK204  bytes that the serializer refuses
+    ├── NoBackendError         QK205  a result is asked for where none is stored
+    ├── UnknownIdError         QK206  nothing is known of an id
+    ├── TaskFailed             QK207  the task ended in FAILURE, DEAD or EXPIRED
+    ├── TaskCancelled          QK208  the task was cancelled
+    ├── ResultTimeout          QK209  no outcome within the time allowed
+    ├── CapabilityError        QK301  a broker or backend cannot carry what is asked
+    ├── UnavailableError       QK401  a broker or backend did not answer
+    ├── LeaseLost              QK402  a run outlived its lease; its outcome was refused
+    ├── TooLargeError          QK403  a body above the limit
+    ├── PartialSendError       QK404  some messages of a batch were refused
+    └── PluginError            QK502  a plugin is installed but cannot be used
+        ├── UnknownSchemeError QK501  nothing serves the scheme of a URL
+        └── SchemeConflictError QK503 two distributions claim one scheme
+
+Each one says what is wrong and, where it can, where that comes from, how to mend it and what would work.
+They can be pickled, since they cross processes.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from typing import Any, ClassVar
+
+__all__ = [
+    "AppError",
+    "ArgumentsError",
+    "CapabilityError",
+    "ConfigError",
+    "DecodeError",
+    "EncodeError",
+    "LeaseLost",
+    "NoBackendError",
+    "PartialSendError",
+    "PluginError",
+    "QueuekitError",
+    "ResultTimeout",
+    "SchemeConflictError",
+    "TaskCancelled",
+    "TaskFailed",
+    "TooLargeError",
+    "UnavailableError",
+    "UnknownIdError",
+    "UnknownSchemeError",
+    "UnknownTaskError",
+    "did_you_mean",
+]
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Return ``"did you mean 'x'?"`` for the nearest of *known*, or an empty string."""
+    near = difflib.get_close_matches(word, list(known), n=1)
+    return f"did you mean {near[0]!r}?" if near else ""
+
+
+class QueuekitError(Exception):
+    """Base of all errors here.
+
+    Args:
+        what: One line: what is wrong.
+        where: Where it came from: file and key, URL without its password.
+        fix: What to do, ready to paste.
+        available: What would have worked.
+    """
+
+    code: ClassVar[str] = "QK100"
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, what: str, *, where: str = "", fix: str = "", available: str = "") -> None:
+        super().__init__(what)
+        self.what = what
+        self.where = where
+        self.fix = fix
+        self.available = available
+
+    def lines(self) -> list[str]:
+        """Return the message as lines, most important first."""
+        rows = [self.what, *self.where.splitlines(), *self.fix.splitlines()]
+        if self.available:
+            rows.append(f"Available: {self.available}")
+        return rows
+
+    def __str__(self) -> str:
+        return "; ".join(row.strip() for row in self.lines())
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (type(self), self.what, dict(self.__dict__))
+
+
+def _rebuild(kind: type[QueuekitError], what: str, state: Mapping[str, Any]) -> QueuekitError:
+    """Make an error again on the other side of a pipe."""
+    error = kind.__new__(kind, what)
+    error.args = (what,)
+    error.__dict__.update(state)
+    return error
+
+
+class ConfigError(QueuekitError):
+    """Settings that cannot be used; ``where`` holds one line per problem."""
+
+    code = "QK101"
+    exit_code = 3
+
+
+class AppError(QueuekitError):
+    """The app to run cannot be found or imported."""
+
+    code = "QK102"
+    exit_code = 3
+
+
+class UnknownTaskError(QueuekitError):
+    """No task of that name is registered."""
+
+    code = "QK201"
+
+
+class ArgumentsError(QueuekitError, TypeError):
+    """A call does not fit the task's signature; also a ``TypeError``, as for a plain call."""
+
+    code = "QK202"
+
+
+class EncodeError(QueuekitError, TypeError):
+    """A value cannot be written by the serializer; names task, argument and the path inside it."""
+
+    code = "QK203"
+
+
+class DecodeError(QueuekitError, ValueError):
+    """Bytes that cannot be read: malformed, too large, too deep, or in a format not accepted."""
+
+    code = "QK204"
+
+
+class NoBackendError(QueuekitError):
+    """A result, a cancel mark or a workflow was asked for where no result backend is configured."""
+
+    code = "QK205"
+
+
+class UnknownIdError(QueuekitError, LookupError):
+    """Nothing is known of an id: never sent, results ignored, or forgotten after ``results_expire``."""
+
+    code = "QK206"
+
+
+class TaskFailed(QueuekitError):
+    """The task ended without a result.
+
+    Never rebuilt into the original class: a name in a record is text, and is not imported.
+    """
+
+    code = "QK207"
+    task_id: str = ""
+    """Id of the message."""
+    error_type: str = ""
+    """Name of the exception's class, e.g. ``"ValueError"``."""
+    traceback: str = ""
+    """Traceback of the worker, as text; empty if there was none."""
+
+
+class TaskCancelled(QueuekitError):
+    """The task was cancelled before it finished."""
+
+    code = "QK208"
+
+
+class ResultTimeout(QueuekitError, TimeoutError):
+    """No outcome within the time allowed; the task may still finish."""
+
+    code = "QK209"
+
+
+class CapabilityError(QueuekitError):
+    """A broker or backend cannot carry what a task or the app asks for; raised at start."""
+
+    code = "QK301"
+    exit_code = 3
+
+
+class UnavailableError(QueuekitError, ConnectionError):
+    """A broker or backend did not answer in time. Nothing is known to be lost; call again."""
+
+    code = "QK401"
+    exit_code = 4
+
+
+class LeaseLost(QueuekitError):
+    """The run outlived its lease: somebody else holds the message, and this outcome was refused."""
+
+    code = "QK402"
+
+
+class TooLargeError(QueuekitError, ValueError):
+    """A body above the broker's or the app's limit."""
+
+    code = "QK403"
+
+
+class PartialSendError(QueuekitError):
+    """Some messages of a batch were refused; the others are on their queue."""
+
+    code = "QK404"
+
+    def __init__(self, what: str, *, failures: Mapping[str, str], fix: str = "") -> None:
+        super().__init__(what, fix=fix)
+        self.failures = dict(failures)
+        """Id of each refused message and the reason."""
+
+
+class PluginError(QueuekitError):
+    """A plugin is installed but cannot be used: import failed, disabled, or made for another API."""
+
+    code = "QK502"
+    exit_code = 5
+
+
+class UnknownSchemeError(PluginError):
+    """No installed plugin serves the scheme of a configured URL."""
+
+    code = "QK501"
+
+
+class SchemeConflictError(PluginError):
+    """Two distributions claim one scheme, and the config does not say which is meant."""
+
+    code = "QK503"

@@ -1,0 +1,71 @@
+"""The states of a message's record and the legal moves between them.
+
+::
+
+    PENDING -> RECEIVED -> STARTED -> SUCCESS | FAILURE
+                              |
+                              +-> RETRY -> RECEIVED -> STARTED -> ...
+    any of them -> CANCELLED | EXPIRED | DEAD
+
+A record never moves back. Engines do not know the states: they compare ranks, and :func:`rank` turns
+(generation, attempt, state) into one whole number, so that a late STARTED cannot overwrite SUCCESS.
+"""
+
+from __future__ import annotations
+
+import enum
+
+__all__ = ["FINAL", "State", "is_legal", "rank"]
+
+
+class State(enum.StrEnum):
+    """Where a message is in its life, as its record tells."""
+
+    UNKNOWN = "UNKNOWN"
+    """Nobody has stored anything about the id. Never written."""
+    PENDING = "PENDING"
+    """Sent and waiting, or delayed."""
+    RECEIVED = "RECEIVED"
+    """A worker holds it; written only for tasks with ``track=True``."""
+    STARTED = "STARTED"
+    """Its body runs; written only for tasks with ``track=True``."""
+    RETRY = "RETRY"
+    """An attempt failed and the next is scheduled."""
+    SUCCESS = "SUCCESS"
+    """The task returned."""
+    FAILURE = "FAILURE"
+    """The last attempt failed; the message waits among the dead letters."""
+    CANCELLED = "CANCELLED"
+    """Cancelled before it finished."""
+    EXPIRED = "EXPIRED"
+    """Not started before ``expires``."""
+    DEAD = "DEAD"
+    """Dead-lettered without an outcome of its own: crashed, malformed, unknown task."""
+
+
+FINAL = frozenset({State.SUCCESS, State.FAILURE, State.CANCELLED, State.EXPIRED, State.DEAD})
+"""States after which nothing is written within the same generation."""
+
+_ORDER = {State.UNKNOWN: 0, State.PENDING: 1, State.RECEIVED: 2, State.STARTED: 3, State.RETRY: 4}
+_FINAL_ORDER = 99
+_ATTEMPTS = 100_000
+_GENERATION = _ATTEMPTS * 100
+MAX_ATTEMPT = _ATTEMPTS - 1
+"""Most attempts that a rank can tell apart within one generation."""
+
+
+def rank(state: State, *, attempt: int = 0, generation: int = 0) -> int:
+    """Return the place of a record in its history: a greater rank is newer.
+
+    Final states outrank every attempt of their generation, and equal each other: the first one stays (QK5).
+    The number stays below 2**53, which is what Lua and JSON numbers hold exactly.
+    """
+    if state in FINAL:
+        return generation * _GENERATION + MAX_ATTEMPT * 100 + _FINAL_ORDER
+    return generation * _GENERATION + min(attempt, MAX_ATTEMPT) * 100 + _ORDER[state]
+
+
+def is_legal(old: State, new: State, *, next_attempt: bool = False) -> bool:
+    """Tell whether a record may move from *old* to *new*; *next_attempt* is true when a new attempt begins."""
+    attempt = 1 if next_attempt else 0
+    return new is not State.UNKNOWN and rank(new, attempt=attempt) > rank(old)
