@@ -1,1 +1,40 @@
 """A task queue whose brokers, result backends and serializers are plugins, chosen by the scheme of a URL."""
+
+from queuekit.app import Queuekit
+from queuekit.context import Context, current
+from queuekit.control import Cancel, Reject, Retry, Snooze, TaskTimeout
+from queuekit.envelope import Unique
+from queuekit.errors import QueuekitError, ResultTimeout, TaskCancelled, TaskFailed
+from queuekit.failure import Failure
+from queuekit.middleware import Middleware
+from queuekit.result import Result
+from queuekit.retry import Delays, Exponential, Fibonacci, Fixed
+from queuekit.signature import Signature
+from queuekit.states import State
+from queuekit.task import Task
+
+__all__ = [
+    "Cancel",
+    "Context",
+    "Delays",
+    "Exponential",
+    "Failure",
+    "Fibonacci",
+    "Fixed",
+    "Middleware",
+    "Queuekit",
+    "QueuekitError",
+    "Reject",
+    "Result",
+    "ResultTimeout",
+    "Retry",
+    "Signature",
+    "Snooze",
+    "State",
+    "Task",
+    "TaskCancelled",
+    "TaskFailed",
+    "TaskTimeout",
+    "Unique",
+    "current",
+]

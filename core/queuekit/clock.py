@@ -14,15 +14,19 @@ class Clock(Protocol):
 
     def time(self) -> float:
         """Return UTC epoch seconds."""
+        ...
 
     def monotonic(self) -> float:
         """Return seconds that never run backwards."""
+        ...
 
     def sleep(self, seconds: float) -> None:
         """Block the calling thread."""
+        ...
 
     def wait(self, condition: threading.Condition, timeout: float | None) -> bool:
         """Wait on a held *condition* for at most *timeout* seconds; false if the time passed."""
+        ...
 
 
 class SystemClock:

@@ -107,10 +107,12 @@ def _rebuild(kind: type[QueuekitError], what: str, state: Mapping[str, Any]) -> 
 
 
 class ConfigError(QueuekitError):
-    """Settings that cannot be used; ``where`` holds one line per problem."""
+    """Settings that cannot be used; ``where`` holds one line per problem, shortened if there are many."""
 
     code = "QK101"
     exit_code = 3
+    problems: tuple[Any, ...] = ()
+    """Every problem of a report: objects with ``key``, ``text`` and ``source``."""
 
 
 class AppError(QueuekitError):

@@ -46,6 +46,11 @@ Factory = str | Callable[..., Any]
 """``"package.module:Name"``, imported at first use, or the callable itself."""
 
 
+def _schemes(value: Iterable[str]) -> tuple[str, ...]:
+    """Return the schemes; a lone text is one of them, not its letters."""
+    return (value,) if isinstance(value, str) else tuple(value)
+
+
 @attrs.frozen(kw_only=True)
 class BrokerSpec:
     """A broker that a plugin provides.
@@ -53,7 +58,7 @@ class BrokerSpec:
     ``factory(url, *, options, clock, random)`` makes it and opens nothing.
     """
 
-    schemes: tuple[str, ...] = attrs.field(converter=tuple)
+    schemes: tuple[str, ...] = attrs.field(converter=_schemes)
     """URL schemes that it serves, lower case, each ``[a-z][a-z0-9+.-]*``."""
     factory: Factory
     capabilities: Capabilities = Capabilities()
@@ -70,7 +75,7 @@ class BrokerSpec:
 class BackendSpec:
     """A result backend that a plugin provides; made like a broker."""
 
-    schemes: tuple[str, ...] = attrs.field(converter=tuple)
+    schemes: tuple[str, ...] = attrs.field(converter=_schemes)
     factory: Factory
     capabilities: BackendCapabilities = BackendCapabilities()
     limits: BackendLimits = BackendLimits()

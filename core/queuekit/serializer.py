@@ -44,6 +44,7 @@ class Serializer(Protocol):
         Raises:
             EncodeError: It cannot be written; names the path inside it.
         """
+        ...
 
     def loads(self, data: bytes) -> Any:
         """Return the value of *data*, which may hold anything.
@@ -51,6 +52,7 @@ class Serializer(Protocol):
         Raises:
             DecodeError: It is malformed, too deep, or not what this serializer writes.
         """
+        ...
 
 
 def type_name(kind: type) -> str:
@@ -132,7 +134,7 @@ class JsonSerializer:
         plain = {key: self._untag(item) for key, item in fields.items()}
         if kind is None or field_names(kind) is None:
             return plain
-        made = kind.__new__(kind)
+        made: Any = object.__new__(kind)
         known = field_names(kind) or ()
         if missing := [key for key in known if key not in plain]:
             return kind(**{key.lstrip("_"): item for key, item in plain.items() if key in known and key not in missing})
@@ -147,6 +149,9 @@ class PickleSerializer:
     content_type = "pickle"
     safe = False
 
+    def __init__(self, types: TypeLookup = _no_types) -> None:
+        """Take *types* as every serializer does; pickle finds classes by itself."""
+
     def dumps(self, value: Any) -> bytes:
         """Return *value* pickled; see :class:`Serializer`."""
         import pickle
@@ -154,7 +159,8 @@ class PickleSerializer:
         try:
             return pickle.dumps(value, protocol=5)
         except (pickle.PicklingError, TypeError, AttributeError, RecursionError) as error:
-            raise EncodeError(f"it cannot be pickled: {_short(error)}") from error
+            path = _unpicklable(value)
+            raise EncodeError(f"{path + ': ' if path else ''}it cannot be pickled: {_short(error)}") from error
 
     def loads(self, data: bytes) -> Any:
         """Return the value of *data*, executing what it says; see :class:`Serializer`."""
@@ -164,6 +170,25 @@ class PickleSerializer:
             return pickle.loads(data)  # noqa: S301 - this class is refused until config names it
         except Exception as error:
             raise DecodeError(f"not a pickle that can be read: {_short(error)}") from error
+
+
+def _unpicklable(value: Any) -> str:
+    """Return the path, through lists, tuples and dicts, to the first value in *value* that pickle refuses."""
+    import pickle
+
+    path = ""
+    for _ in range(MAX_DEPTH):
+        items = value.items() if type(value) is dict else enumerate(value) if type(value) in (list, tuple) else ()
+        for key, item in items:
+            try:
+                pickle.dumps(item, protocol=5)
+            except Exception:  # noqa: BLE001 - whatever it is, it is reported by the caller
+                path += f".{key}" if type(key) is str else f"[{key!r}]"
+                value = item
+                break
+        else:
+            break
+    return path
 
 
 def field_names(kind: type) -> tuple[str, ...] | None:
@@ -176,7 +201,6 @@ def field_names(kind: type) -> tuple[str, ...] | None:
     return None
 
 
-_write = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode
 _SCALARS = frozenset({str, int, float, bool, type(None)})
 
 
@@ -184,7 +208,46 @@ def _refuse_constant(name: str) -> Any:
     raise ValueError(f"{name} is not JSON")
 
 
-_read = json.JSONDecoder(parse_constant=_refuse_constant).decode
+def _refuse_object(value: Any) -> Any:
+    raise EncodeError(f"{type(value).__qualname__} is not something JSON can hold")
+
+
+_encoder = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan=False, default=_refuse_object)
+_scan = json.JSONDecoder(parse_constant=_refuse_constant).scan_once
+
+
+def _compiled() -> Callable[[Any], str]:
+    """Return the C encoder made once: ``JSONEncoder.encode`` makes a new one for each value, which costs as much again."""
+    make: Any = getattr(json.encoder, "c_make_encoder", None)
+    if make is None:
+        return _encoder.encode
+    encoder = _encoder
+    write = make(
+        None,
+        _refuse_object,
+        json.encoder.encode_basestring,
+        None,
+        encoder.key_separator,
+        encoder.item_separator,
+        False,
+        False,
+        False,
+    )
+    return lambda value: "".join(write(value, 0))
+
+
+_write = _compiled()
+
+
+def _read(text: str) -> Any:
+    """Return the value of a text that holds one value and nothing else."""
+    try:
+        value, end = _scan(text, 0)
+    except StopIteration:
+        raise ValueError("no value") from None
+    if end != len(text) and text[end:].strip(" \t\r\n"):
+        raise ValueError("more than one value")
+    return value
 
 
 def _is_plain(value: Any, depth: int) -> bool:
@@ -252,7 +315,9 @@ def _tag_dict(value: dict[Any, Any], path: str, depth: int) -> Any:
         tagged = {key: _tag(item, f"{path}.{key}", depth + 1) for key, item in value.items()}
         return {"$": tagged} if any(key.startswith("$") for key in value) else tagged
     pairs = value.items()
-    return {"$dict": [[_tag(k, f"{path} key {k!r}", depth + 1), _tag(v, f"{path}[{k!r}]", depth + 1)] for k, v in pairs]}
+    return {
+        "$dict": [[_tag(k, f"{path} key {k!r}", depth + 1), _tag(v, f"{path}[{k!r}]", depth + 1)] for k, v in pairs]
+    }
 
 
 def _tag_class(value: Any, path: str, depth: int) -> Any:

@@ -52,6 +52,7 @@ _ATTEMPTS = 100_000
 _GENERATION = _ATTEMPTS * 100
 MAX_ATTEMPT = _ATTEMPTS - 1
 """Most attempts that a rank can tell apart within one generation."""
+_FINAL_RANK = MAX_ATTEMPT * 100 + _FINAL_ORDER
 
 
 def rank(state: State, *, attempt: int = 0, generation: int = 0) -> int:
@@ -60,9 +61,10 @@ def rank(state: State, *, attempt: int = 0, generation: int = 0) -> int:
     Final states outrank every attempt of their generation, and equal each other: the first one stays (QK5).
     The number stays below 2**53, which is what Lua and JSON numbers hold exactly.
     """
-    if state in FINAL:
-        return generation * _GENERATION + MAX_ATTEMPT * 100 + _FINAL_ORDER
-    return generation * _GENERATION + min(attempt, MAX_ATTEMPT) * 100 + _ORDER[state]
+    order = _ORDER.get(state)
+    if order is None:
+        return generation * _GENERATION + _FINAL_RANK
+    return generation * _GENERATION + min(attempt, MAX_ATTEMPT) * 100 + order
 
 
 def is_legal(old: State, new: State, *, next_attempt: bool = False) -> bool:

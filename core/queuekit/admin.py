@@ -1,0 +1,307 @@
+"""What an operator does: look, cancel, replay, purge, check. The command line and others only call this."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any, Protocol
+
+import attrs
+
+from queuekit.backend import Backend, Condition, Record
+from queuekit.broker import Place, QueueCounts, Stored
+from queuekit.errors import CapabilityError, QueuekitError, UnknownIdError
+from queuekit.message import Message, decode
+from queuekit.records import Info, cancel_mark, pending, read_info, result_key
+from queuekit.registry import Tasks
+from queuekit.runtime import Runtime
+from queuekit.states import FINAL, State, rank
+
+__all__ = ["Admin", "Letter", "QueueView", "Sight"]
+
+_CANCEL_TTL = 7 * 86_400.0
+"""Seconds that a cancel mark waits for its message."""
+
+
+@attrs.frozen(kw_only=True)
+class QueueView:
+    """A queue and who works on it."""
+
+    name: str
+    counts: QueueCounts
+    workers: int | None = None
+    """Live workers that listen on it; ``None`` if there is no backend to know it from."""
+
+
+@attrs.frozen(kw_only=True)
+class Letter:
+    """A message as it lies in a queue, with what can be read of it."""
+
+    stored: Stored
+    task: str
+    """Name of the task, or an empty string if the bytes cannot be read."""
+
+    @property
+    def id(self) -> str:
+        """Id of the message."""
+        return self.stored.envelope.id
+
+
+@attrs.frozen(kw_only=True)
+class Sight:
+    """Everything that is known of one id."""
+
+    info: Info
+    letter: Letter | None = None
+    """Where the broker has it, if it has."""
+    message: Message | None = None
+    """Its contents, if they can be read."""
+
+
+class Source(Protocol):
+    """What :class:`Admin` needs of an app."""
+
+    tasks: Tasks
+
+    @property
+    def runtime(self) -> Runtime:
+        """Broker, backend and the rest."""
+        ...
+
+
+class Admin:
+    """An operator's view of an app.
+
+    Args:
+        app: The app; its config says which engines.
+    """
+
+    def __init__(self, app: Source) -> None:
+        self._app = app
+        self._runtime = app.runtime
+        self._broker = app.runtime.broker
+
+    # -- looking
+
+    def queue_names(self) -> list[str]:
+        """Return all queues: those the broker knows, those of the config, those of tasks."""
+        names = {*self._runtime.config.worker.queues, self._runtime.config.default_queue}
+        names.update(task.defaults.queue for task in self._app.tasks.values() if task.defaults.queue)
+        if self._broker.capabilities.inspect:
+            names.update(self._broker.queues())
+        return sorted(names)
+
+    def queues(self) -> list[QueueView]:
+        """Return counts and workers of all queues."""
+        names = self.queue_names()
+        counts = self._broker.counts(names)
+        workers = self.workers()
+        return [
+            QueueView(
+                name=name,
+                counts=counts.get(name, QueueCounts()),
+                workers=None if workers is None else sum(name in worker.get("queues", ()) for worker in workers),
+            )
+            for name in names
+        ]
+
+    def workers(self) -> list[dict[str, Any]] | None:
+        """Return what live workers say of themselves; ``None`` without a backend."""
+        backend = self._runtime.backend
+        if backend is None:
+            return None
+        found = [_json(record) for record in _scan(backend, "worker:")]
+        return [worker for worker in found if isinstance(worker, dict)]
+
+    def show(self, id: str) -> Sight:
+        """Return everything that is known of *id*.
+
+        Raises:
+            UnknownIdError: Neither broker nor backend knows it.
+        """
+        info = self._info(id)
+        letter = self._find(id, hint=info.queue)
+        if letter is None and info.state is State.UNKNOWN:
+            raise UnknownIdError(
+                f"nothing is known of {id!r}",
+                fix="It was never sent, ignores its result, or is forgotten: see results_expire",
+            )
+        return Sight(info=info, letter=letter, message=self._read(letter))
+
+    def dead(self, queue: str | None = None) -> list[Letter]:
+        """Return the dead letters of *queue*, or of all queues, latest first."""
+        queues = [queue] if queue else self.queue_names()
+        return [self._letter(stored) for name in queues for stored in self._walk(name, Place.DEAD)]
+
+    def waiting(self, queue: str, place: Place = Place.READY) -> list[Letter]:
+        """Return the messages of *queue* in *place*, next first."""
+        return [self._letter(stored) for stored in self._walk(queue, place)]
+
+    # -- acting
+
+    def cancel(self, id: str) -> bool:
+        """Cancel *id*: waiting it is removed, running its task is told. True if it had not ended yet.
+
+        Raises:
+            UnknownIdError: Nothing is known of it.
+            NoBackendError: There is no backend to leave the mark in, and the broker cannot remove messages.
+        """
+        info = self._info(id)
+        letter = self._find(id, hint=info.queue)
+        if info.state in FINAL:
+            return False
+        if letter is None and info.state is State.UNKNOWN:
+            raise UnknownIdError(f"nothing is known of {id!r}")
+        if self._remove(id, letter, info):
+            return True
+        backend = self._runtime.need_backend("cancelling a running task")
+        backend.put([cancel_mark(id, ttl=_CANCEL_TTL)])
+        # It may have become ready again between the look and the mark; the mark is seen when it is fetched.
+        return True
+
+    def replay(self, queue: str, ids: Sequence[str] | None = None) -> list[str]:
+        """Put dead letters of *queue* (all, or *ids*) back on it and return their ids; each may use all retries again."""
+        letters = {letter.id: letter for letter in self.dead(queue)}
+        replayed = self._broker.requeue(queue, ids)
+        backend = self._runtime.backend
+        if backend is not None:
+            ttl, now = self._runtime.config.results_expire, self._runtime.clock.time()
+            records = [_pending_again(letters[id], queue, ttl=ttl, at=now) for id in replayed if id in letters]
+            backend.put(records, condition=Condition.NEWER)
+        return replayed
+
+    def drop(self, queue: str, ids: Sequence[str]) -> list[str]:
+        """Delete dead letters of *queue* for good and return their ids."""
+        return self._broker.remove(queue, ids, place=Place.DEAD)
+
+    def purge(self, queue: str, place: Place = Place.READY) -> int:
+        """Delete all messages of *queue* in *place* for good and return how many there were."""
+        return self._broker.purge(queue, place=place)
+
+    def check(self) -> list[str]:
+        """Look for trouble without changing anything; one line per problem.
+
+        Raises:
+            UnavailableError: Broker or backend does not answer.
+        """
+        problems = [
+            f"plugin {info.name} ({info.dist}): {info.error}"
+            for info in self._runtime.plugins.infos()
+            if info.status == "failed"
+        ]
+        self._ping()
+        problems += [f"broker: {line}" for line in self._broker.check()]
+        if self._runtime.backend is not None:
+            problems += [f"backend: {line}" for line in self._runtime.backend.check()]
+        problems += self._unable()
+        for check in self._runtime.plugins.collect("queuekit_checks", app=self._app):
+            problems += [f"{check.name}: {line}" for line in check.run()]
+        return problems
+
+    # -- parts
+
+    def _ping(self) -> None:
+        self._broker.receive([self._runtime.config.default_queue], limit=0, wait=0, lease=1)
+        if self._runtime.backend is not None:
+            self._runtime.backend.get(["check"])
+
+    def _unable(self) -> Iterable[str]:
+        """Yield what tasks ask of the broker and it cannot do."""
+        able, scheme = self._broker.capabilities, self._runtime.broker_url.scheme
+        for task in self._app.tasks.values():
+            if task.defaults.unique and not able.unique:
+                yield f"{task.name} asks for unique, which {scheme}:// cannot do"
+            if task.defaults.priority is not None and not able.priority:
+                yield f"{task.name} asks for priority, which {scheme}:// cannot do"
+
+    def _info(self, id: str) -> Info:
+        backend = self._runtime.backend
+        return Info(id=id) if backend is None else read_info(id, backend.get([result_key(id)]).get(result_key(id)))
+
+    def _find(self, id: str, *, hint: str) -> Letter | None:
+        """Return where the broker has *id*: in the queue that its record names, or in any."""
+        if not self._broker.capabilities.inspect:
+            return None
+        queues = dict.fromkeys([hint] if hint else []) | dict.fromkeys(self.queue_names())
+        for queue in queues:
+            for stored in self._broker.find(queue, [id]):
+                return self._letter(stored)
+        return None
+
+    def _remove(self, id: str, letter: Letter | None, info: Info) -> bool:
+        """Take a waiting message out, and record that; false if it is not waiting or cannot be taken out."""
+        if letter is None or not self._broker.capabilities.remove:
+            return False
+        if not self._broker.remove(letter.stored.envelope.queue, [id]):
+            return False
+        backend = self._runtime.backend
+        if backend is not None and info.state is not State.UNKNOWN:
+            backend.put([_cancelled(letter, self._runtime.config.results_expire, self._runtime.clock.time())])
+        return True
+
+    def _walk(self, queue: str, place: Place) -> Iterable[Stored]:
+        if not self._broker.capabilities.inspect and place is not Place.DEAD:
+            raise CapabilityError(f"{self._runtime.broker_url.scheme}:// shows waiting messages only as counts")
+        cursor: str | None = None
+        while True:
+            page = self._broker.peek(queue, place=place, limit=500, cursor=cursor)
+            yield from page.items
+            cursor = page.cursor
+            if cursor is None:
+                return
+
+    def _letter(self, stored: Stored) -> Letter:
+        message = self._decode(stored)
+        return Letter(stored=stored, task=message.task if message else "")
+
+    def _read(self, letter: Letter | None) -> Message | None:
+        return None if letter is None else self._decode(letter.stored)
+
+    def _decode(self, stored: Stored) -> Message | None:
+        try:
+            return decode(stored.envelope, self._runtime.accepted)
+        except (QueuekitError, ValueError, TypeError):
+            return None
+
+
+def _pending_again(letter: Letter, queue: str, *, ttl: float, at: float) -> Record:
+    generation = letter.stored.envelope.generation + 1
+    return pending(id=letter.id, task=letter.task, queue=queue, ttl=ttl, at=at, generation=generation)
+
+
+def _cancelled(letter: Letter, ttl: float, at: float) -> Record:
+    envelope = letter.stored.envelope
+    head = {
+        "v": 1,
+        "state": "CANCELLED",
+        "queue": envelope.queue,
+        "finished": at,
+        "error": {"type": "Cancelled", "text": "cancelled"},
+    }
+    return Record(
+        key=result_key(envelope.id),
+        body=json.dumps(head).encode() + b"\n",
+        ttl=ttl,
+        rank=rank(State.CANCELLED, attempt=envelope.attempt, generation=envelope.generation),
+        final=True,
+        task=letter.task,
+        state="CANCELLED",
+        at=at,
+    )
+
+
+def _scan(backend: Backend, prefix: str) -> Iterable[Record]:
+    cursor: str | None = None
+    while True:
+        page = backend.scan(prefix, cursor=cursor)
+        yield from page.items
+        cursor = page.cursor
+        if cursor is None:
+            return
+
+
+def _json(record: Record) -> Any:
+    try:
+        return json.loads(record.body)
+    except ValueError:
+        return None

@@ -1,0 +1,298 @@
+"""The app: its tasks, and how calls of them get onto queues. Start reading here."""
+
+from __future__ import annotations
+
+import os
+import random
+import threading
+from collections.abc import Callable, Coroutine, Iterable, Mapping
+from pathlib import Path
+from typing import Any, Concatenate, Literal, ParamSpec, TypeVar, overload
+
+from queuekit.admin import Admin
+from queuekit.clock import Clock, SystemClock
+from queuekit.config import Config, load_config
+from queuekit.context import Context
+from queuekit.envelope import Unique
+from queuekit.events import Events
+from queuekit.middleware import Middleware
+from queuekit.plugins import Plugins
+from queuekit.records import Info, cancel_mark, progress_key, read_info, result_key
+from queuekit.registry import Tasks, Types
+from queuekit.result import Result
+from queuekit.retry import Backoff
+from queuekit.runtime import Runtime, build_runtime
+from queuekit.sending import Sending
+from queuekit.signature import Duration, Signature
+from queuekit.task import AsyncTask, Task, TaskDecorator, TaskOptions, default_name
+
+__all__ = ["Queuekit"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+T = TypeVar("T")
+
+
+class Queuekit:
+    """An app: a registry of tasks and the way to send them.
+
+    Nothing is read or opened until the first send, result or worker needs it.
+
+    Args:
+        clock: The time; tests pass their own.
+        chance: The randomness of retries and tokens; tests pass a seeded one.
+        middlewares: Called before and after each send and run, in this order.
+        **settings: Any setting, e.g. ``broker="redis://host/0"``, ``worker={"concurrency": 4}``. They rank above
+            config files and below ``QUEUEKIT_*`` variables and the command line.
+    """
+
+    def __init__(
+        self,
+        *,
+        clock: Clock | None = None,
+        chance: random.Random | None = None,
+        middlewares: Iterable[Middleware] = (),
+        **settings: Any,
+    ) -> None:
+        self.tasks = Tasks()
+        """Registered tasks by name."""
+        self.types = Types(self.tasks)
+        """Classes that come back out of messages as themselves."""
+        self.events = Events()
+        self.clock = clock or SystemClock()
+        self.chance = chance or random.SystemRandom()
+        self._settings = settings
+        self._middlewares = list(middlewares)
+        self._overrides: dict[str, Any] = {}
+        self._config_path: str | None = None
+        self._lock = threading.RLock()
+        self._config: Config | None = None
+        self._plugins: Plugins | None = None
+        self._runtime: Runtime | None = None
+        self._sending: Sending | None = None
+        self._threads: Any = None
+
+    # -- tasks
+
+    @overload
+    def task(self, function: Callable[Concatenate[Context, P], Coroutine[Any, Any, R]], /) -> AsyncTask[P, R]: ...
+    @overload
+    def task(self, function: Callable[Concatenate[Context, P], R], /) -> Task[P, R]: ...
+    @overload
+    def task(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> AsyncTask[P, R]: ...
+    @overload
+    def task(self, function: Callable[P, R], /) -> Task[P, R]: ...
+    @overload
+    def task(
+        self,
+        *,
+        name: str | None = ...,
+        queue: str | None = ...,
+        priority: int | None = ...,
+        retries: int = ...,
+        retry: Backoff = ...,
+        retry_on: type | Iterable[type] = ...,
+        dont_retry: type | Iterable[type] = ...,
+        timeout: Duration | None = ...,
+        expires: Duration | None = ...,
+        ignore_result: bool = ...,
+        unique: Unique | bool | None = ...,
+        track: bool = ...,
+        ack: Literal["late", "early"] = ...,
+    ) -> TaskDecorator: ...
+    def task(self, function: Any = None, /, **options: Any) -> Any:
+        """Register a function as a task; with or without options.
+
+        Args:
+            function: A function or coroutine function. If its first parameter is annotated ``Context`` it gets one.
+            **options: See :class:`~queuekit.task.TaskOptions`; and ``name``, its registered name, by default module
+                and qualified name.
+        """
+        name = options.pop("name", None)
+        chosen = TaskOptions(**options)
+
+        def register(function: Callable[..., Any]) -> Task[..., Any]:
+            kind = AsyncTask if _is_coroutine_function(function) else Task
+            task: Task[..., Any] = kind(function, app=self, name=name or default_name(function), options=chosen)
+            self.tasks.add(task)
+            if self._plugins is not None:
+                self._plugins.call("queuekit_task_registered", app=self, task=task)
+            return task
+
+        return register if function is None else register(function)
+
+    def register_type(self, kind: type[T]) -> type[T]:
+        """Let an attrs class, dataclass or Enum come back out of messages as itself; also a decorator."""
+        self.types.add(kind)
+        return kind
+
+    # -- configuration
+
+    def configure(self, overrides: Mapping[str, Any] | None = None, *, path: str | None = None) -> None:
+        """Set what the command line says; must come before anything is sent or read.
+
+        Args:
+            overrides: Settings by dotted name, e.g. ``{"worker.concurrency": 4}``; they win over everything.
+            path: Config file to read instead of looking for one.
+        """
+        with self._lock:
+            self._overrides.update(overrides or {})
+            self._config_path = path or self._config_path
+            self._config = self._plugins = self._runtime = self._sending = None
+
+    @property
+    def config(self) -> Config:
+        """The settings in force, read at first use.
+
+        Raises:
+            ConfigError: All problems in one report.
+        """
+        with self._lock:
+            if self._config is None:
+                self._config = load_config(
+                    arguments=self._settings,
+                    overrides=self._overrides,
+                    path=self._config_path,
+                    environ=os.environ,
+                    directory=Path.cwd(),
+                )
+            return self._config
+
+    @property
+    def plugins(self) -> Plugins:
+        """The plugins, found at first use."""
+        with self._lock:
+            if self._plugins is None:
+                wishes = self.config.plugins
+                plugins = Plugins(only=wishes.only, disable=wishes.disable, prefer=wishes.prefer, load=wishes.load)
+                self._plugins = plugins
+                plugins.call("queuekit_configure", raising=True, app=self, config=self.config)
+                for task in list(self.tasks.values()):
+                    plugins.call("queuekit_task_registered", app=self, task=task)
+            return self._plugins
+
+    @property
+    def runtime(self) -> Runtime:
+        """Broker, backend and the rest, built at first use."""
+        runtime = self._runtime
+        if runtime is not None:
+            return runtime
+        with self._lock:
+            if self._runtime is None:
+                self._runtime = build_runtime(
+                    self.config,
+                    self.plugins,
+                    types=self.types.find,
+                    middlewares=self._middlewares,
+                    clock=self.clock,
+                    chance=self.chance,
+                    events=self.events,
+                )
+            return self._runtime
+
+    def close(self) -> None:
+        """Close all connections; they open again when used."""
+        with self._lock:
+            if self._runtime is not None:
+                self.plugins.call("queuekit_app_closing", app=self)
+                self._runtime.close()
+            if self._threads is not None:
+                self._threads.shutdown(wait=False)
+                self._threads = None
+
+    # -- sending
+
+    @property
+    def sending(self) -> Sending:
+        """What turns signatures into envelopes and hands them to the broker."""
+        sending = self._sending
+        if sending is None:
+            sending = self._sending = Sending(self.runtime, self.tasks)
+        return sending
+
+    def send(self, signature: Signature[R]) -> Result[R]:
+        """Put one call on its queue; see :meth:`queuekit.task.Bound.send`."""
+        (sent,) = self.sending.send([signature])
+        return Result(sent.id, self, stored=sent.stored, duplicate=sent.duplicate)
+
+    def send_many(self, signatures: Iterable[Signature[Any]]) -> list[Result[Any]]:
+        """Put many calls on their queues, one round trip per batch of the broker.
+
+        Raises:
+            PartialSendError: The broker refused some; names them. The others are sent.
+        """
+        return [
+            Result(sent.id, self, stored=sent.stored, duplicate=sent.duplicate)
+            for sent in self.sending.send(signatures)
+        ]
+
+    async def asend(self, signature: Signature[R]) -> Result[R]:
+        """Like :meth:`send`, without blocking the event loop."""
+        result: Result[R] = await self.in_thread(self.send, signature)
+        return result
+
+    async def in_thread(self, function: Callable[..., Any], *args: Any) -> Any:
+        """Run a blocking call in a small thread pool of the app's own."""
+        import asyncio
+
+        return await asyncio.get_running_loop().run_in_executor(self._pool(), function, *args)
+
+    def _pool(self) -> Any:
+        from concurrent.futures import ThreadPoolExecutor
+
+        with self._lock:
+            if self._threads is None:
+                self._threads = ThreadPoolExecutor(max_workers=16, thread_name_prefix="queuekit-async")
+            return self._threads
+
+    # -- results
+
+    def result(self, id: str) -> Result[Any]:
+        """Return a handle on message *id*, sent anywhere."""
+        return Result(id, self)
+
+    def info(self, id: str) -> Info:
+        """Return what is known of message *id*; UNKNOWN if nothing. One round trip."""
+        key = result_key(id)
+        return read_info(id, self.runtime.need_backend("a result").get([key]).get(key))
+
+    def wait_final(self, id: str, timeout: float) -> Info | None:
+        """Return the outcome of *id*, waiting at most *timeout* seconds for it."""
+        key = result_key(id)
+        record = self.runtime.need_backend("a result").wait([key], timeout=timeout).get(key)
+        return None if record is None else read_info(id, record)
+
+    def read_value(self, info: Info) -> Any:
+        """Return the result that *info* holds."""
+        return info.value(self.runtime.accepted)
+
+    def progress_of(self, id: str) -> tuple[float, float | None, str] | None:
+        """Return the last progress of task *id*."""
+        key = progress_key(id)
+        record = self.runtime.need_backend("progress").get([key]).get(key)
+        if record is None:
+            return None
+        done, total, message = self.runtime.serializer.loads(record.body)
+        return done, total, message
+
+    def cancel(self, id: str) -> bool:
+        """Cancel message *id*: waiting it never runs, running its task is told.
+
+        Returns:
+            True if it had not ended yet.
+
+        Raises:
+            UnknownIdError: Nothing is known of the id.
+            NoBackendError: There is nowhere to leave the mark.
+        """
+        return Admin(self).cancel(id)
+
+    def forget(self, id: str) -> None:
+        """Delete what is stored of message *id*."""
+        self.runtime.need_backend("forget").delete([result_key(id), progress_key(id), cancel_mark(id, ttl=0).key])
+
+
+def _is_coroutine_function(function: Callable[..., Any]) -> bool:
+    import inspect
+
+    return inspect.iscoroutinefunction(function)

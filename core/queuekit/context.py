@@ -1,0 +1,101 @@
+"""What a running task may know about itself: the context it asks for by annotation, and the current one."""
+
+from __future__ import annotations
+
+import contextvars
+import logging
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any
+
+__all__ = ["Context", "TaskLogFilter", "current"]
+
+_current: contextvars.ContextVar[Context | None] = contextvars.ContextVar("queuekit_context", default=None)
+
+Progress = Callable[[str, float, float | None, str], None]
+
+
+class Context:
+    """The run that a task's body belongs to. A task gets it by annotating its first parameter: ``ctx: Context``."""
+
+    __slots__ = (
+        "_cancelled",
+        "_report",
+        "attempt",
+        "generation",
+        "headers",
+        "id",
+        "lost",
+        "parent",
+        "queue",
+        "task",
+        "worker",
+    )
+
+    def __init__(self, *, id: str, task: str, queue: str, attempt: int = 0, generation: int = 0) -> None:
+        self.id = id
+        """Id of the message."""
+        self.task = task
+        """Name of the task."""
+        self.queue = queue
+        """Queue that the message came from."""
+        self.attempt = attempt
+        """Attempts that ended in a retry before this one."""
+        self.generation = generation
+        """Times that the message was replayed from the dead letters."""
+        self.headers: Mapping[str, str] = {}
+        """Text that travelled with the message."""
+        self.parent: str | None = None
+        """Id of the message whose success or error sent this one."""
+        self.worker = ""
+        """Name of the worker."""
+        self.lost = False
+        """Whether the lease is gone: somebody else may run the message now, and this outcome will be refused."""
+        self._cancelled: threading.Event | None = None
+        self._report: Progress | None = None
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether the task should stop: cancelled, timed out, lease lost, or the worker's drain time is over."""
+        return self._cancelled is not None and self._cancelled.is_set()
+
+    def cancel(self) -> None:
+        """Ask the task to stop; it sees :attr:`cancelled`."""
+        if self._cancelled is None:
+            self._cancelled = threading.Event()
+        self._cancelled.set()
+
+    def progress(self, done: float, total: float | None = None, message: str = "") -> None:
+        """Record how far the task is, for ``Result.progress``; costs a round trip, and is lost without a backend."""
+        if self._report is not None:
+            self._report(self.id, done, total, message)
+
+    def report_to(self, report: Progress) -> None:
+        """Say where :meth:`progress` goes; called by the worker."""
+        self._report = report
+
+
+def current() -> Context | None:
+    """Return the context of the task that runs here, or ``None`` outside of tasks."""
+    return _current.get()
+
+
+def enter(context: Context) -> contextvars.Token[Any]:
+    """Make *context* the current one; called by the worker."""
+    return _current.set(context)
+
+
+def leave(token: contextvars.Token[Any]) -> None:
+    """Undo :func:`enter`."""
+    _current.reset(token)
+
+
+class TaskLogFilter(logging.Filter):
+    """Puts ``task_id`` and ``task_name`` on every log record, those of the user's own code too."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Add the two attributes; never drops a record."""
+        context = _current.get()
+        record.task_id = context.id if context else ""
+        record.task_name = context.task if context else ""
+        return True

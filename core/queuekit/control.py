@@ -1,0 +1,42 @@
+"""What a task may raise to steer its own message: control flow, not failures."""
+
+from __future__ import annotations
+
+__all__ = ["Cancel", "Reject", "Retry", "Snooze", "TaskTimeout"]
+
+
+class Control(Exception):
+    """Base of the exceptions that steer; the worker never reports them as errors."""
+
+
+class Retry(Control):
+    """Run again, using up one of the task's retries; when none is left the task has failed.
+
+    Args:
+        reason: Kept as the error's text.
+        after: Seconds to wait; ``None`` leaves it to the retry policy.
+    """
+
+    def __init__(self, reason: str = "retry asked for by the task", *, after: float | None = None) -> None:
+        super().__init__(reason)
+        self.after = after
+
+
+class Snooze(Control):
+    """Run again after *seconds* without using up a retry: the work cannot be done yet."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"snoozed for {seconds:g} s")
+        self.seconds = seconds
+
+
+class Cancel(Control):
+    """End as CANCELLED: the work is no longer wanted."""
+
+
+class Reject(Control):
+    """Go to the dead letters at once, whatever retries are left: the message can never be worked off."""
+
+
+class TaskTimeout(Exception):
+    """Raised inside a task that ran longer than its ``timeout``; retried like any error."""

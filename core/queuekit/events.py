@@ -1,0 +1,296 @@
+"""What happens, as typed events. Code emits them; logging, metrics and plugins subscribe.
+
+Only :class:`LogSubscriber` writes log lines, on loggers below ``queuekit``; it sets neither level nor handler.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from typing import Any
+
+import attrs
+
+__all__ = [
+    "EngineBack",
+    "EngineDown",
+    "Event",
+    "Events",
+    "LeasesLost",
+    "LogSubscriber",
+    "MessageDead",
+    "TaskFinished",
+    "TaskStarted",
+    "TaskUnknown",
+    "WorkerCrashed",
+    "WorkerGaveUp",
+    "WorkerReady",
+    "WorkerStarted",
+    "WorkerStopped",
+    "WorkerStopping",
+]
+
+
+@attrs.frozen(kw_only=True)
+class Event:
+    """Base of all events."""
+
+
+@attrs.frozen(kw_only=True)
+class TaskStarted(Event):
+    """A task's body is about to run."""
+
+    id: str
+    task: str
+    queue: str
+    attempt: int
+    waited: float
+    """Seconds since the message was due."""
+
+
+@attrs.frozen(kw_only=True)
+class TaskFinished(Event):
+    """A run ended; ``state`` tells how."""
+
+    id: str
+    task: str
+    queue: str
+    attempt: int
+    state: str
+    """SUCCESS, FAILURE, RETRY, CANCELLED, EXPIRED, or PENDING for a message that was put off."""
+    duration: float
+    """Seconds that the body ran."""
+    error: str = ""
+    """Error type and text."""
+    traceback: str = ""
+    retry_in: float | None = None
+    """Seconds until the next attempt."""
+    retries: int = 0
+    """Retries that the task may use in all."""
+
+
+@attrs.frozen(kw_only=True)
+class MessageDead(Event):
+    """A message went to the dead letters."""
+
+    id: str
+    task: str
+    queue: str
+    reason: str
+    error: str = ""
+
+
+@attrs.frozen(kw_only=True)
+class TaskUnknown(Event):
+    """A message names a task that this worker does not know; it is put back for others."""
+
+    id: str
+    task: str
+    again_in: float
+    """Seconds until it is handed out again."""
+
+
+@attrs.frozen(kw_only=True)
+class LeasesLost(Event):
+    """Outcomes were refused, or runs told, because their leases had ended."""
+
+    count: int
+    ids: tuple[str, ...]
+
+
+@attrs.frozen(kw_only=True)
+class EngineDown(Event):
+    """A broker or backend did not answer; the call will be repeated."""
+
+    doing: str
+    error: str
+    retry_in: float
+
+
+@attrs.frozen(kw_only=True)
+class EngineBack(Event):
+    """A broker or backend answers again."""
+
+    doing: str
+    after: float
+    """Seconds that it was gone."""
+
+
+@attrs.frozen(kw_only=True)
+class WorkerStarted(Event):
+    """A worker, or the supervisor of several, begins."""
+
+    lines: tuple[str, ...]
+    """What it works on: app, URLs without passwords, tasks, queues."""
+
+
+@attrs.frozen(kw_only=True)
+class WorkerReady(Event):
+    """A worker process takes messages."""
+
+    worker: str
+
+
+@attrs.frozen(kw_only=True)
+class WorkerStopping(Event):
+    """A worker process takes no more messages."""
+
+    worker: str
+    reason: str
+    running: int
+    drain: float
+    """Seconds that running tasks may still take."""
+
+
+@attrs.frozen(kw_only=True)
+class WorkerStopped(Event):
+    """A worker process has handed everything back."""
+
+    worker: str
+    seconds: float
+    stats: dict[str, int]
+
+
+@attrs.frozen(kw_only=True)
+class WorkerCrashed(Event):
+    """A worker process ended unasked; another takes its place."""
+
+    name: str
+    how: str
+    """Exit code or signal, in words."""
+    again_in: float
+
+
+@attrs.frozen(kw_only=True)
+class WorkerGaveUp(Event):
+    """A worker process that cannot start is not tried again."""
+
+    number: int
+    how: str
+    tries: int
+
+
+Subscriber = Callable[[Event], None]
+
+
+class Events:
+    """Hands each event to all subscribers; one that raises is logged and does not disturb the others."""
+
+    def __init__(self) -> None:
+        self._subscribers: list[Subscriber] = [LogSubscriber()]
+
+    def subscribe(self, subscriber: Subscriber) -> None:
+        """Add *subscriber*: it is called with each event, in the thread where that happens, and must be quick."""
+        self._subscribers.append(subscriber)
+
+    def wants_runs(self) -> bool:
+        """Tell whether anybody listens to the events of single runs, so that a busy worker can leave them out."""
+        return len(self._subscribers) > 1 or logging.getLogger("queuekit.task").isEnabledFor(logging.INFO)
+
+    def emit(self, event: Event) -> None:
+        """Hand *event* out."""
+        for subscriber in self._subscribers:
+            try:
+                subscriber(event)
+            except Exception:
+                logging.getLogger("queuekit.events").exception("a subscriber failed on %s", type(event).__name__)
+
+
+class LogSubscriber:
+    """Writes the log: INFO for changes of state, WARNING for what will be tried again, ERROR for what was given up."""
+
+    def __init__(self) -> None:
+        self._task = logging.getLogger("queuekit.task")
+        self._worker = logging.getLogger("queuekit.worker")
+        self._unknown_seen: dict[str, float] = {}
+        self._writers: dict[type[Event], Callable[[Any], None]] = {
+            TaskStarted: self._started,
+            TaskFinished: self._finished,
+            TaskUnknown: self._unknown,
+            MessageDead: self._dead,
+            LeasesLost: self._lost,
+            EngineDown: self._down,
+            EngineBack: self._back,
+            WorkerStarted: self._worker_started,
+            WorkerReady: self._ready,
+            WorkerCrashed: self._crashed,
+            WorkerGaveUp: self._gave_up,
+            WorkerStopping: self._stopping,
+            WorkerStopped: self._stopped,
+        }
+
+    def __call__(self, event: Event) -> None:
+        """Write the lines of *event*, if it has any."""
+        writer = self._writers.get(type(event))
+        if writer is not None:
+            writer(event)
+
+    def _started(self, event: TaskStarted) -> None:
+        self._task.info("start %s %s waited %.1f ms", event.task, event.id, event.waited * 1000, extra=_data(event))
+
+    def _finished(self, event: TaskFinished) -> None:
+        spent = f"{event.duration * 1000:.1f} ms"
+        data = _data(event)
+        if event.state == "RETRY":
+            text = "retry %s %s after %s: %s; retry %d of %d in %.1f s"
+            again = (event.attempt + 1, event.retries, event.retry_in or 0.0)
+            self._task.warning(text, event.task, event.id, spent, event.error, *again, extra=data)
+        elif event.state == "FAILURE":
+            trace = f"\n{event.traceback.rstrip()}" if event.traceback else ""
+            self._task.error("fail %s %s after %s: %s%s", event.task, event.id, spent, event.error, trace, extra=data)
+        else:
+            word = {"SUCCESS": "done", "PENDING": "put off"}.get(event.state, event.state.lower())
+            self._task.info("%s %s %s %s", word, event.task, event.id, spent, extra=data)
+
+    def _dead(self, event: MessageDead) -> None:
+        text = "dead %s %s in %s: %s%s"
+        error = f" ({event.error})" if event.error else ""
+        self._task.error(text, event.task or "?", event.id, event.queue, event.reason, error, extra=_data(event))
+
+    def _unknown(self, event: TaskUnknown) -> None:
+        """Warn once a minute per name: a thousand such messages are one piece of news."""
+        now = time.monotonic()
+        if now - self._unknown_seen.get(event.task, -60.0) < 60.0:
+            return
+        self._unknown_seen[event.task] = now
+        text = "no task named %s here; its messages are put back, %s first for %.0f s"
+        self._worker.warning(text, event.task, event.id, event.again_in, extra=_data(event))
+
+    def _lost(self, event: LeasesLost) -> None:
+        self._worker.warning("%d leases lost: %s", event.count, ", ".join(event.ids[:5]), extra=_data(event))
+
+    def _down(self, event: EngineDown) -> None:
+        self._worker.warning(
+            "cannot %s: %s; again in %.1f s", event.doing, event.error, event.retry_in, extra=_data(event)
+        )
+
+    def _back(self, event: EngineBack) -> None:
+        self._worker.info("can %s again after %.1f s", event.doing, event.after, extra=_data(event))
+
+    def _worker_started(self, event: WorkerStarted) -> None:
+        self._worker.info("%s", "\n  ".join(event.lines), extra=_data(event))
+
+    def _ready(self, event: WorkerReady) -> None:
+        self._worker.info("%s ready", event.worker, extra=_data(event))
+
+    def _crashed(self, event: WorkerCrashed) -> None:
+        text = "%s %s; a new process starts in %.1f s"
+        self._worker.error(text, event.name, event.how, event.again_in, extra=_data(event))
+
+    def _gave_up(self, event: WorkerGaveUp) -> None:
+        text = "process %d cannot start, %d times in a row (%s): giving up on it"
+        self._worker.critical(text, event.number, event.tries, event.how, extra=_data(event))
+
+    def _stopping(self, event: WorkerStopping) -> None:
+        text = "%s stops (%s): %d running, up to %.0f s for them"
+        self._worker.info(text, event.worker, event.reason, event.running, event.drain, extra=_data(event))
+
+    def _stopped(self, event: WorkerStopped) -> None:
+        counts = ", ".join(f"{count} {name}" for name, count in event.stats.items() if count) or "nothing done"
+        self._worker.info("%s stopped after %.1f s: %s", event.worker, event.seconds, counts, extra=_data(event))
+
+
+def _data(event: Event) -> dict[str, Any]:
+    """Return an event as a log record's extra, under one key: names like ``message`` would clash with logging's own."""
+    return {"queuekit": {"event": type(event).__name__, **attrs.asdict(event)}}

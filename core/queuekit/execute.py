@@ -1,0 +1,260 @@
+"""One delivery: decode, check, call, decide. No threads and no I/O of its own: the heart of the worker."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+import attrs
+
+from queuekit.backend import Condition, Record
+from queuekit.broker import Delivery, Release, Retry
+from queuekit.context import Context, enter, leave
+from queuekit.control import TaskTimeout
+from queuekit.errors import DecodeError, QueuekitError, UnavailableError
+from queuekit.events import TaskStarted, TaskUnknown
+from queuekit.guard import Guard
+from queuekit.message import Message, decode
+from queuekit.outcome import Decider, Outcome, Run
+from queuekit.records import cancel_key, entered_keys, read_info, result_key
+from queuekit.runtime import Runtime
+from queuekit.sending import Sending
+from queuekit.states import State
+from queuekit.task import Task
+
+__all__ = ["Executor"]
+
+_log = logging.getLogger("queuekit.middleware")
+_CRASHES_UNSEEN = 20
+_LONGEST_HOLD = 60.0
+
+
+class Executor:
+    """Runs deliveries for one worker.
+
+    Args:
+        runtime: The app's parts.
+        tasks: Registered tasks by name; a name in a message is looked up here, never imported.
+        worker: Name of the worker.
+    """
+
+    def __init__(self, runtime: Runtime, tasks: Mapping[str, Task[..., Any]], sending: Sending, *, worker: str) -> None:
+        self._runtime = runtime
+        self._tasks = tasks
+        self._worker = worker
+        self._limits = runtime.broker.limits
+        self._settings = runtime.config.worker
+        self._most_bytes = runtime.config.max_message_bytes
+        self._before = runtime.stages.before_run
+        self._after = runtime.stages.after_run
+        self._monotonic = runtime.clock.monotonic
+        self._announces = runtime.events.wants_runs()
+        self.decide = Decider(runtime, sending, worker=worker)
+
+    def keys(self, delivery: Delivery) -> list[str]:
+        """Return the keys of the marks that :meth:`prepare` needs for *delivery*, to be read one batch at a time."""
+        id = delivery.envelope.id
+        if delivery.number == 1:
+            return ["cancel:" + id]
+        suspect = entered_keys(delivery) if delivery.crashes else []
+        return [cancel_key(id), result_key(id), *suspect]
+
+    def prepare(self, delivery: Delivery, marks: Mapping[str, Record]) -> Run | Outcome:
+        """Return a run for *delivery*, or an outcome at once if it must not run.
+
+        Whatever bytes it holds, this does not raise for them (QK9).
+        """
+        envelope = delivery.envelope
+        try:
+            if len(envelope.body) > self._most_bytes:
+                raise DecodeError(f"{len(envelope.body):,} bytes, the limit is {self._most_bytes:,}")
+            message = decode(envelope, self._runtime.accepted)
+        except (QueuekitError, ValueError, TypeError) as error:
+            what = error.what if isinstance(error, QueuekitError) else type(error).__name__
+            return self.decide.dead(delivery, reason="malformed", error=what)
+        early = self._not_now(delivery, message, marks)
+        if early is not None:
+            return early
+        task = self._tasks.get(message.task)
+        if task is None:
+            return self._unknown(delivery, message)
+        run = self._run(delivery, message, task)
+        if delivery.crashes:
+            return self._suspect(run, marks)
+        return run
+
+    def call(self, run: Run) -> Outcome:
+        """Run a synchronous body to its end and decide."""
+        token = enter(run.context)
+        run.started = self._monotonic()
+        try:
+            if run.timeout is None:
+                value, problem = self._body(run)
+            else:
+                value, problem = self._limited_body(run, Guard())
+        finally:
+            leave(token)
+        return self._returned(run, value) if problem is None else self._raised(run, problem)
+
+    def _body(self, run: Run) -> tuple[Any, BaseException | None]:
+        try:
+            if self._before:
+                self._stage_before(run)
+            return run.task.call(run.message.args, run.message.kwargs, run.context), None
+        except BaseException as error:
+            return None, error
+
+    def _limited_body(self, run: Run, guard: Guard) -> tuple[Any, BaseException | None]:
+        """Run a body under a time limit: the exception of *guard* may arrive anywhere in here, and not after."""
+        run.guard = guard
+        value, problem = None, None
+        try:
+            value, problem = self._body(run)
+            late = guard.close()
+        except TaskTimeout as error:
+            late = guard.close() or error
+        problem = problem or late
+        if guard.fired and isinstance(problem, TaskTimeout):
+            problem.args = (f"ran longer than {run.timeout:g} s",)
+        return value, problem
+
+    async def acall(self, run: Run) -> Outcome:
+        """Run a coroutine function's body to its end and decide; cancellation of the surrounding task goes through."""
+        token = enter(run.context)
+        run.started = self._monotonic()
+        try:
+            if self._before:
+                self._stage_before(run)
+            value = await run.task.call(run.message.args, run.message.kwargs, run.context)
+        except Exception as error:
+            return self._raised(run, error)
+        else:
+            return self._returned(run, value)
+        finally:
+            leave(token)
+
+    def begin(self, run: Run) -> Outcome | None:
+        """Look once more before a prefetched run starts: return an outcome if it must not, else announce it."""
+        envelope = run.delivery.envelope
+        now = run.delivery.claimed_at + self._monotonic() - run.received
+        if envelope.expires is not None and envelope.expires <= now:
+            return self.decide.expired(run.delivery, run.message)
+        if run.context.cancelled:
+            return self.decide.cancelled(run.delivery, run.message)
+        if self._announces:
+            waited = max(0.0, now - max(run.delivery.sent_at + envelope.delay, envelope.not_before or 0.0))
+            event = TaskStarted(
+                id=envelope.id, task=run.message.task, queue=envelope.queue, attempt=envelope.attempt, waited=waited
+            )
+            self._runtime.events.emit(event)
+        if run.task.defaults.track:
+            self.track([run], State.STARTED)
+        return None
+
+    def track(self, runs: list[Run], state: State) -> None:
+        """Record that *runs* reached *state*; one round trip. Losing it is no harm, so an absent backend is ignored."""
+        backend = self._runtime.backend
+        if backend is None or not runs:
+            return
+        records = [self.decide.moved(run, state) for run in runs]
+        with contextlib.suppress(UnavailableError):
+            backend.put(records, condition=Condition.NEWER)
+
+    def _returned(self, run: Run, value: Any) -> Outcome:
+        run.ended = self._monotonic()
+        outcome = self.decide.returned(run, value)
+        if self._after:
+            self._stage_after(run, outcome, None)
+        return outcome
+
+    def _raised(self, run: Run, error: BaseException) -> Outcome:
+        run.ended = self._monotonic()
+        outcome = self.decide.raised(run, error)
+        if self._after:
+            self._stage_after(run, outcome, error)
+        return outcome
+
+    def _stage_before(self, run: Run) -> None:
+        for stage in self._before or ():
+            stage(run.context)
+
+    def _stage_after(self, run: Run, outcome: Outcome, error: BaseException | None) -> None:
+        for stage in self._after or ():
+            try:
+                stage(run.context, outcome.word, error)
+            except Exception:
+                _log.exception("a middleware failed after %s %s", run.message.task, run.message.id)
+
+    def _not_now(self, delivery: Delivery, message: Message, marks: Mapping[str, Record]) -> Outcome | None:
+        """Return an outcome for what is cancelled, has ended before, has expired, or is not due yet."""
+        envelope = delivery.envelope
+        if marks:
+            if cancel_key(message.id) in marks:
+                return self.decide.cancelled(delivery, message)
+            record = marks.get(result_key(message.id))
+            if record is not None and record.final and read_info(message.id, record).generation >= envelope.generation:
+                return self.decide.done_before(delivery, message, record, lambda: self._value(message.id, record))
+        if envelope.expires is not None and envelope.expires <= delivery.claimed_at:
+            return self.decide.expired(delivery, message)
+        if envelope.not_before is not None and self._limits.max_delay is not None:
+            left = envelope.not_before - delivery.claimed_at
+            if left > self._limits.lease_granularity:
+                return self._hop(delivery, min(left, self._limits.max_delay))
+        return None
+
+    def _value(self, id: str, record: Record) -> Any:
+        return read_info(id, record).value(self._runtime.accepted)
+
+    def _hop(self, delivery: Delivery, delay: float) -> Outcome:
+        """Delay again what the broker could not delay long enough at once; neither attempt nor crash."""
+        envelope = attrs.evolve(delivery.envelope, hop=delivery.envelope.hop + 1, delay=delay)
+        return Outcome(delivery=delivery, settlement=Retry(delivery, envelope), word="held")
+
+    def _unknown(self, delivery: Delivery, message: Message) -> Outcome:
+        """Hold a message whose task this worker does not know, with growing delay; in the end it is dead (QK9)."""
+        waited = delivery.claimed_at - delivery.sent_at
+        if waited >= self._settings.hold_unknown:
+            error = f"no worker knew the task {message.task!r} for {waited:.0f} s"
+            return self.decide.dead(delivery, reason="unknown", error=error, task=message.task)
+        delay = min(_LONGEST_HOLD, 2.0 ** min(delivery.number - 1, 6))
+        self._runtime.events.emit(TaskUnknown(id=message.id, task=message.task, again_in=delay))
+        return Outcome(delivery=delivery, settlement=Release(delivery, delay=delay), word="held")
+
+    def _run(self, delivery: Delivery, message: Message, task: Task[..., Any]) -> Run:
+        envelope = delivery.envelope
+        context = Context(
+            id=message.id,
+            task=message.task,
+            queue=envelope.queue,
+            attempt=envelope.attempt,
+            generation=envelope.generation,
+        )
+        context.headers, context.parent, context.worker = message.headers, message.parent, self._worker
+        timeout = task.defaults.timeout if message.timeout is None else message.timeout
+        return Run(
+            delivery=delivery, message=message, task=task, context=context, received=self._monotonic(), timeout=timeout
+        )
+
+    def _suspect(self, run: Run, marks: Mapping[str, Record]) -> Run | Outcome:
+        """Blame a message for the crashes that it is known to have caused; otherwise let it run alone (QK6)."""
+        delivery = run.delivery
+        if self._runtime.backend is None:
+            known = delivery.crashes
+        else:
+            known = sum(key in marks for key in entered_keys(delivery))
+        most = self._settings.max_deliveries
+        if known >= most or delivery.crashes >= max(_CRASHES_UNSEEN, most):
+            return self.crashed(run, known)
+        run.suspect, run.known_crashes = True, known
+        return run
+
+    def raised(self, run: Run, error: BaseException) -> Outcome:
+        """Decide for a body that was ended from outside with *error*."""
+        return self._raised(run, error)
+
+    def crashed(self, run: Run, times: int, how: str = "") -> Outcome:
+        """Decide for a message whose body ended its process *times* times, the last time by *how*."""
+        error = f"its worker process died {times} times while it ran" + (f", last {how}" if how else "")
+        return self.decide.dead(run.delivery, reason="crashed", error=error, task=run.message.task)

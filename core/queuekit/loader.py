@@ -1,0 +1,126 @@
+"""From ``package.module:attribute`` to an app, with errors that say what to do."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+import traceback
+from collections.abc import Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import attrs
+
+from queuekit.app import Queuekit
+from queuekit.errors import AppError, QueuekitError, did_you_mean
+
+__all__ = ["AppRef", "find_app"]
+
+GUESSES = ("tasks", "app", "main")
+"""Modules that are tried when no app is named."""
+
+
+@attrs.frozen(kw_only=True)
+class AppRef:
+    """How another process finds the same app with the same settings; crosses pipes."""
+
+    target: str
+    """``module:attribute``."""
+    overrides: Mapping[str, Any] = attrs.field(factory=dict, repr=False)
+    """Settings of the command line."""
+    config_path: str | None = None
+
+    def load(self) -> Queuekit:
+        """Import the app and configure it.
+
+        Raises:
+            AppError: Module or attribute missing, or the module raises.
+            ConfigError: Its settings cannot be used.
+        """
+        app = find_app(self.target)
+        if self.overrides or self.config_path:
+            app.configure(self.overrides, path=self.config_path)
+        for module in app.config.include:
+            _import(module, f"include names {module!r}")
+        return app
+
+
+def find_app(target: str) -> Queuekit:
+    """Return the app at *target*: ``module:attribute``, or ``module`` if it holds exactly one app.
+
+    The current directory can be imported from, as with ``python -m``.
+
+    Raises:
+        AppError: With the fix; of an error inside the user's module, only the user's own frames.
+    """
+    directory = str(Path.cwd())
+    if directory not in sys.path:
+        sys.path.insert(0, directory)
+    module_name, _, attribute = target.partition(":")
+    module = _import(module_name, f"app = {target!r}")
+    if not attribute:
+        return _only_app(module, module_name)
+    found: Any = module
+    for part in attribute.split("."):
+        if not hasattr(found, part):
+            known = [name for name, value in vars(module).items() if isinstance(value, Queuekit)]
+            hint = did_you_mean(attribute, vars(module)) or "Name the attribute that holds Queuekit(...)"
+            raise AppError(
+                f"module {module_name!r} has no attribute {attribute!r}",
+                where=f"  {module.__file__}",
+                fix=hint[0].upper() + hint[1:],
+                available=", ".join(f"{module_name}:{name}" for name in known),
+            )
+        found = getattr(found, part)
+    if not isinstance(found, Queuekit):
+        kind = type(found).__name__
+        raise AppError(f"{target!r} is a {kind}, not a Queuekit app", fix="Name the attribute that holds Queuekit(...)")
+    return found
+
+
+def _only_app(module: ModuleType, name: str) -> Queuekit:
+    apps = {key: value for key, value in vars(module).items() if isinstance(value, Queuekit)}
+    if len({id(value) for value in apps.values()}) == 1:
+        return next(iter(apps.values()))
+    if not apps:
+        raise AppError(
+            f"module {name!r} holds no Queuekit app", where=f"  {module.__file__}", fix="Add to it:  app = Queuekit()"
+        )
+    choices = " or ".join(f"{name}:{key}" for key in apps)
+    raise AppError(f"module {name!r} has {len(apps)} apps: {', '.join(apps)}", fix=f"Use {choices}")
+
+
+def _import(name: str, where: str) -> ModuleType:
+    if not _exists(name):
+        fix = "Run it in the folder that holds the module, or name another:  --app package.module:attribute"
+        raise AppError(f"no module named {name!r}", where=f"  {where}, looked in {Path.cwd()}", fix=fix)
+    try:
+        return importlib.import_module(name)
+    except QueuekitError:
+        raise
+    except (Exception, SystemExit) as error:
+        frame = _own_frame(error)
+        text = str(error).split("\n", 1)[0]
+        raise AppError(
+            f"module {name!r} raises when imported: {type(error).__name__}: {text}",
+            where=frame,
+            fix=f"Try it alone:  python -c 'import {name}'",
+        ) from error
+
+
+def _exists(name: str) -> bool:
+    try:
+        return importlib.util.find_spec(name) is not None
+    except (ImportError, ValueError, AttributeError):
+        return False
+
+
+def _own_frame(error: BaseException) -> str:
+    """Return the last line of the user's own code that *error* went through."""
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "importlib" not in frame.filename]
+    mine = [frame for frame in frames if Path(frame.filename).parent != Path(__file__).parent]
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"  {error.filename}, line {error.lineno}: {(error.text or '').strip()}"
+    return f"  {mine[-1].filename}, line {mine[-1].lineno}: {mine[-1].line}" if mine else ""

@@ -1,0 +1,268 @@
+"""Finding plugins and loading each by itself, so that a broken one harms nobody but those who ask for it.
+
+pluggy's own loader is not used: it stops at the first plugin that fails, drops the second of two equal names without a
+word, and imports before anybody can forbid it.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
+
+import attrs
+import pluggy
+
+from queuekit import hookspecs
+from queuekit.errors import PluginError
+from queuekit.hookspecs import API_VERSION, BackendSpec, BrokerSpec, ConfigSection, SerializerSpec
+from queuekit.urls import SCHEME
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
+__all__ = [
+    "HISTORIC",
+    "HOOKS",
+    "Plugin",
+    "PluginInfo",
+    "canonical",
+    "disabled",
+    "dist_name",
+    "installed",
+    "load_entry_point",
+    "load_object",
+    "manager",
+    "reason",
+]
+
+GROUP = "queuekit"
+WRAPPABLE = frozenset({"queuekit_make_broker", "queuekit_make_backend"})
+"""Hooks that go through pluggy's own call, wrappers and all."""
+
+T = TypeVar("T")
+
+
+class Named(Protocol):
+    """What installs a plugin, as far as names go."""
+
+    @property
+    def name(self) -> str:
+        """Name of the entry point."""
+
+    @property
+    def dist(self) -> Any:
+        """Its distribution, ``None`` if unknown."""
+
+
+@attrs.frozen(kw_only=True)
+class PluginInfo:
+    """A plugin as ``queuekit plugins`` lists it."""
+
+    name: str
+    """Name of the entry point or module; ``name@distribution`` if another distribution has that name too."""
+    dist: str = ""
+    """Distribution that brought it; empty for one that was registered by hand."""
+    version: str = ""
+    """Version of the distribution."""
+    api: tuple[int, int] | None = None
+    """Plugin API that it was made for; ``None`` if it does not say, or was not imported."""
+    status: Literal["ok", "failed", "disabled"] = "ok"
+    error: str = ""
+    """Why it failed, or what disabled it."""
+    schemes: tuple[str, ...] = ()
+    """URL schemes that it serves, of brokers and backends."""
+    hooks: tuple[str, ...] = ()
+    """Hooks that it has."""
+    load_ms: float = 0.0
+    """Milliseconds that its import and its checks took."""
+
+    @property
+    def label(self) -> str:
+        """Distribution and version, or the name where there is none: how texts name it."""
+        return f"{self.dist} {self.version}".strip() if self.dist else self.name
+
+    @property
+    def owner(self) -> str:
+        """What ``plugins.prefer`` calls it."""
+        return self.dist or self.name
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class Plugin:
+    """A plugin and what it said it provides; only ``info`` and ``failure`` mean anything unless it is ok."""
+
+    info: PluginInfo
+    module: Any = None
+    failure: BaseException | None = None
+    brokers: tuple[BrokerSpec, ...] = ()
+    backends: tuple[BackendSpec, ...] = ()
+    serializers: tuple[SerializerSpec, ...] = ()
+    sections: tuple[ConfigSection, ...] = ()
+
+
+def manager() -> pluggy.PluginManager:
+    """Return a fresh manager that knows all hooks."""
+    made = pluggy.PluginManager(hookspecs.PROJECT)
+    made.add_hookspecs(hookspecs)
+    return made
+
+
+HOOKS = frozenset(name for name in dir(hookspecs) if name.startswith(f"{hookspecs.PROJECT}_"))
+"""Names of all hooks."""
+HISTORIC = frozenset(name for name in HOOKS if getattr(hookspecs, name).queuekit_spec["historic"])
+"""Hooks whose calls are told to plugins that come later."""
+
+_scanned: tuple[EntryPoint, ...] | None = None
+_scanning = threading.Lock()
+
+
+def installed() -> tuple[EntryPoint, ...]:
+    """Return the entry points of the group ``queuekit``; the environment is scanned once per process."""
+    global _scanned  # noqa: PLW0603 - what is installed is a fact about the process, not about an app
+    with _scanning:
+        if _scanned is None:
+            from importlib.metadata import entry_points  # 40 ms that an import must not cost
+
+            _scanned = tuple(entry_points(group=GROUP))
+    return _scanned
+
+
+def canonical(name: str) -> str:
+    """Return the name of a distribution or plugin in the form in which names are compared."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def dist_name(point: Named) -> str:
+    """Return the distribution of an entry point, empty if it is unknown."""
+    return str(point.dist.name) if point.dist is not None else ""
+
+
+def disabled(point: Named, *, why: str) -> Plugin:
+    """Return the record of a plugin that is installed but not used; *why* says who decided that."""
+    return Plugin(info=_blank(point, status="disabled", error=why))
+
+
+def load_entry_point(point: EntryPoint) -> Plugin:
+    """Import and check one installed plugin; a failure is returned, not raised."""
+    blank = _blank(point)
+    start = time.perf_counter()
+    try:
+        return _checked(point.load(), blank, start=start, packaged=True)
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a plugin does, the others go on
+        return _failed(blank, error, start=start)
+
+
+def load_object(target: object, *, name: str) -> Plugin:
+    """Check a plugin that no distribution brings: an object with hooks, or the dotted name of a module.
+
+    Raises:
+        PluginError: It cannot be imported or used; whoever names a plugin by hand wants to know at once.
+    """
+    start = time.perf_counter()
+    try:
+        module = import_module(target) if isinstance(target, str) else target
+        return _checked(module, PluginInfo(name=name), start=start, packaged=False)
+    except Exception as error:
+        raise PluginError(f"the plugin {name!r} cannot be used: {reason(error)}") from error
+
+
+def reason(error: BaseException) -> str:
+    """Return an error in one line; only ours go without their class."""
+    text = " ".join(str(error).split())
+    return text if isinstance(error, PluginError) else f"{type(error).__name__}: {text}".rstrip(": ")
+
+
+def _blank(point: Named, **changes: Any) -> PluginInfo:
+    version = str(point.dist.version) if point.dist is not None else ""
+    return PluginInfo(name=point.name, dist=dist_name(point), version=version, **changes)
+
+
+def _failed(blank: PluginInfo, error: BaseException, *, start: float) -> Plugin:
+    took = (time.perf_counter() - start) * 1000
+    return Plugin(info=attrs.evolve(blank, status="failed", error=reason(error), load_ms=took), failure=error)
+
+
+def _checked(module: Any, blank: PluginInfo, *, start: float, packaged: bool) -> Plugin:
+    """Try a plugin on a manager of its own and take down what it provides."""
+    api = _check_api(getattr(module, "queuekit_api", None if packaged else API_VERSION))
+    scratch = manager()
+    scratch.register(module, blank.name)
+    scratch.check_pending()
+    hooks = _check_hooks(module, scratch)
+    brokers = _specs(scratch.hook.queuekit_brokers, BrokerSpec)
+    backends = _specs(scratch.hook.queuekit_backends, BackendSpec)
+    served = [_check_schemes(brokers), _check_schemes(backends)]
+    info = attrs.evolve(
+        blank,
+        api=api,
+        hooks=hooks,
+        schemes=tuple(dict.fromkeys(scheme for schemes in served for scheme in schemes)),
+        load_ms=(time.perf_counter() - start) * 1000,
+    )
+    return Plugin(
+        info=info,
+        module=module,
+        brokers=brokers,
+        backends=backends,
+        serializers=_specs(scratch.hook.queuekit_serializers, SerializerSpec),
+        sections=_specs(scratch.hook.queuekit_config_sections, ConfigSection),
+    )
+
+
+def _check_api(api: object) -> tuple[int, int]:
+    """Return the API version that a plugin declares, if it is one that this core offers."""
+    if api is None:
+        raise PluginError("it declares no queuekit_api")
+    match api:
+        case (int(major), int(minor)):
+            offered = ".".join(map(str, API_VERSION))
+            if major != API_VERSION[0] or minor > API_VERSION[1]:
+                raise PluginError(f"it needs plugin API {major}.{minor}, this queuekit offers {offered}")
+            return major, minor
+        case _:
+            raise PluginError(f"its queuekit_api is {api!r}, not a pair such as {API_VERSION}")
+
+
+def _check_hooks(module: Any, scratch: pluggy.PluginManager) -> tuple[str, ...]:
+    """Return the names of a plugin's hooks; refuse those that would never run as their author thinks."""
+    callers = scratch.get_hookcallers(module) or []
+    hooks = tuple(sorted(caller.name for caller in callers))
+    for caller in callers:
+        for hook in caller.get_hookimpls():
+            if inspect.iscoroutinefunction(hook.function):
+                raise PluginError(f"its hook {caller.name} is async; hooks are plain functions")
+            if (hook.hookwrapper or hook.wrapper) and caller.name not in WRAPPABLE:
+                raise PluginError(f"its hook {caller.name} is a wrapper; only {' and '.join(sorted(WRAPPABLE))} can be")
+    for name in sorted(HOOKS.difference(hooks).intersection(dir(module))):
+        if inspect.isroutine(getattr(module, name)):
+            raise PluginError(f"its function {name} lacks @hookimpl")
+    return hooks
+
+
+def _specs(hook: Callable[[], Iterable[Iterable[Any] | None]], kind: type[T]) -> tuple[T, ...]:
+    """Call a hook and return its specs, each of the type that it should be."""
+    specs = tuple(spec for answer in hook() for spec in answer or ())
+    for spec in specs:
+        if not isinstance(spec, kind):
+            raise PluginError(f"it returned {type(spec).__name__} where {kind.__name__} is expected")
+    return specs
+
+
+def _check_schemes(specs: Sequence[BrokerSpec | BackendSpec]) -> list[str]:
+    """Return all schemes of *specs*, if each is well formed and named once."""
+    schemes: list[str] = []
+    for spec in specs:
+        if not spec.schemes:
+            raise PluginError(f"it returned a {type(spec).__name__} without schemes")
+        for scheme in spec.schemes:
+            if not isinstance(scheme, str) or not SCHEME.fullmatch(scheme):
+                raise PluginError(f"its scheme {scheme!r} is not {SCHEME.pattern}")
+            if scheme in schemes:
+                raise PluginError(f"it serves {scheme}:// twice")
+            schemes.append(scheme)
+    return schemes

@@ -1,0 +1,192 @@
+"""A message: a signature with an id, on its way; and how it becomes bytes and comes back.
+
+The body is a frame (see :mod:`queuekit.envelope`). Its header holds ``v, id, task, ct`` (the serializer) and the
+options that the caller set; its payload ``args``, ``kwargs`` and follow-ups, written by the serializer.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import attrs
+
+from queuekit.envelope import Envelope, join_frame, split_frame
+from queuekit.errors import DecodeError, EncodeError
+from queuekit.names import is_name
+from queuekit.retry import Backoff, policy_from_dict
+from queuekit.serializer import Serializer
+from queuekit.signature import Signature
+
+__all__ = ["Message", "decode", "encode"]
+
+VERSION = 1
+_CARRIED = ("headers", "retries", "timeout", "ignore_result")
+# The header as _head writes it when the caller set no options: recognised without a parser.
+_USUAL = re.compile(
+    rb'\{"v":1,"id":"([A-Za-z0-9_.:-]{1,120})","task":"([A-Za-z0-9_.:-]{1,120})","ct":"([a-z0-9]{1,20})"\}\n'
+)
+_NO_OPTIONS: dict[str, Any] = {}
+_NOTHING: list[Any] = []
+
+
+@attrs.frozen(kw_only=True)
+class Message:
+    """What a worker reads out of an envelope. ``None`` leaves an option to the task as the worker knows it."""
+
+    id: str
+    task: str
+    args: list[Any]
+    kwargs: dict[str, Any]
+    headers: dict[str, str]
+    parent: str | None = None
+    retries: int | None = None
+    retry: Backoff | None = None
+    timeout: float | None = None
+    ignore_result: bool | None = None
+    on_success: tuple[Signature[Any], ...] = ()
+    on_error: tuple[Signature[Any], ...] = ()
+
+
+def encode(
+    signature: Signature[Any],
+    *,
+    id: str,
+    serializer: Serializer,
+    parent: str | None = None,
+    parameters: Sequence[str] = (),
+) -> bytes:
+    """Return the body for *signature*.
+
+    Args:
+        signature: What to write.
+        id: Id of the message.
+        serializer: Writes the payload.
+        parent: Id of the message that this one follows.
+        parameters: Names of the task's parameters, for the error.
+
+    Raises:
+        EncodeError: An argument cannot be written; names task, argument and the path inside it.
+    """
+    payload: dict[str, Any] = {}
+    if signature.args:
+        payload["args"] = list(signature.args)
+    if signature.kwargs:
+        payload["kwargs"] = signature.kwargs
+    if signature.on_success:
+        payload["on_success"] = [link.to_dict() for link in signature.on_success]
+    if signature.on_error:
+        payload["on_error"] = [link.to_dict() for link in signature.on_error]
+    try:
+        data = serializer.dumps(payload)
+    except EncodeError as error:
+        raise _blame(signature, serializer, parameters, error) from error
+    return _head(signature, id, serializer.content_type, parent) + data
+
+
+def _head(signature: Signature[Any], id: str, content_type: str, parent: str | None) -> bytes:
+    """Return the header line; names need no escaping, which makes the usual one cheap."""
+    plain = signature.retries is None and signature.timeout is None and signature.ignore_result is None
+    if plain and not signature.headers and signature.retry is None and parent is None:
+        return f'{{"v":1,"id":"{id}","task":"{signature.task}","ct":"{content_type}"}}\n'.encode()
+    options = {key: value for key in _CARRIED if (value := getattr(signature, key)) is not None and value != {}}
+    if signature.retry is not None:
+        options["retry"] = signature.retry.to_dict()
+    if parent is not None:
+        options["parent"] = parent
+    return join_frame({"v": VERSION, "id": id, "task": signature.task, "ct": content_type, **options}, b"")
+
+
+def _blame(
+    signature: Signature[Any], serializer: Serializer, parameters: Sequence[str], error: EncodeError
+) -> EncodeError:
+    """Return an error that names the argument which cannot be written."""
+    named = [*zip([*parameters, *map(str, range(len(signature.args)))], signature.args, strict=False)]
+    for name, value in [*named, *signature.kwargs.items()]:
+        try:
+            serializer.dumps(value)
+        except EncodeError as inner:
+            text = inner.what if inner.what.startswith((".", "[")) else f": {inner.what}"
+            return EncodeError(
+                f"{signature.task}() argument {name!r}{text}",
+                fix="Send plain data, an attrs class or a dataclass, or choose another serializer",
+            )
+    return EncodeError(f"{signature.task}(): {error.what}")
+
+
+def decode(envelope: Envelope, serializers: Mapping[str, Serializer]) -> Message:
+    """Return the message in *envelope*, whose bytes may be hostile.
+
+    Args:
+        envelope: As the broker handed it out.
+        serializers: Those that the worker accepts, by content type; the message cannot choose another.
+
+    Raises:
+        DecodeError: Anything about it is not as :func:`encode` writes it.
+    """
+    usual = _USUAL.match(envelope.body)
+    if usual is not None and usual[1] == envelope.id.encode():
+        content_type, task = usual[3].decode(), usual[2].decode()
+        header, data = _NO_OPTIONS, envelope.body[usual.end() :]
+    else:
+        header, data = split_frame(envelope.body)
+        content_type, task = str(header.get("ct")), _checked(header, envelope)
+    serializer = serializers.get(content_type)
+    if serializer is None:
+        raise DecodeError(f"content type {content_type[:40]!r} is not accepted here")
+    payload = serializer.loads(data)
+    if type(payload) is not dict:
+        raise DecodeError("the payload is not an object")
+    args, kwargs = payload.get("args", _NOTHING), payload.get("kwargs", {})
+    if type(args) is not list or type(kwargs) is not dict or not all(type(key) is str for key in kwargs):
+        raise DecodeError("args is not a list, or kwargs not an object with text keys")
+    if header is _NO_OPTIONS and "on_success" not in payload and "on_error" not in payload:
+        return Message(id=envelope.id, task=task, args=args, kwargs=kwargs, headers={})
+    return Message(id=envelope.id, task=task, args=args, kwargs=kwargs, **_options(header), **_follow_ups(payload))
+
+
+def _checked(header: dict[str, Any], envelope: Envelope) -> str:
+    """Return the task's name out of a header that is what it should be."""
+    if header.get("v") != VERSION:
+        raise DecodeError(f"message version {str(header.get('v'))[:20]!r}; this release reads {VERSION}")
+    task = header.get("task")
+    if header.get("id") != envelope.id or not isinstance(task, str) or not is_name(task):
+        raise DecodeError("no legal id and task in the header")
+    return task
+
+
+def _follow_ups(payload: dict[str, Any]) -> dict[str, Any]:
+    links: dict[str, Any] = {}
+    for role in ("on_success", "on_error"):
+        listed = payload.get(role, [])
+        if type(listed) is not list or len(listed) > 1000:
+            raise DecodeError(f"{role} is not a list of signatures")
+        links[role] = tuple(Signature.from_dict(link) for link in listed)
+    return links
+
+
+_OPTION_TYPES: dict[str, tuple[type, ...]] = {
+    "parent": (str,),
+    "retries": (int,),
+    "timeout": (int, float),
+    "ignore_result": (bool,),
+}
+
+
+def _options(header: dict[str, Any]) -> dict[str, Any]:
+    """Return the options of a header, checked."""
+    headers = header.get("headers", {})
+    if type(headers) is not dict or not all(type(value) is str for value in headers.values()):
+        raise DecodeError("headers is not an object of texts")
+    options: dict[str, Any] = {"headers": headers}
+    for key, kinds in _OPTION_TYPES.items():
+        value = header.get(key)
+        if value is not None and type(value) not in kinds:
+            raise DecodeError(f"{key} in the header is of the wrong type")
+        options[key] = value
+    retry = header.get("retry")
+    if retry is not None and type(retry) is not dict:
+        raise DecodeError("retry in the header is not an object")
+    options["retry"] = None if retry is None else policy_from_dict(retry)
+    return options

@@ -1,0 +1,327 @@
+"""What a delivery led to: pure decisions from an error or a value to a settlement, records and follow-ups."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import attrs
+
+from queuekit.backend import Record
+from queuekit.broker import Ack, CommitItem, Dead, Delivery, Release, Retry, Settlement
+from queuekit.context import Context
+from queuekit.control import Cancel, Reject, Snooze
+from queuekit.control import Retry as RetryAsked
+from queuekit.envelope import Envelope
+from queuekit.errors import EncodeError
+from queuekit.events import Event, MessageDead, TaskFinished
+from queuekit.failure import Failure, describe
+from queuekit.guard import Guard
+from queuekit.message import Message
+from queuekit.names import derived_id
+from queuekit.records import failed, moved, succeeded
+from queuekit.runtime import Runtime
+from queuekit.sending import Sending
+from queuekit.signature import Signature
+from queuekit.states import State
+from queuekit.task import Task
+
+__all__ = ["Decider", "Outcome", "Run"]
+
+
+@attrs.define(kw_only=True)
+class Run:
+    """A message about to run, or running."""
+
+    delivery: Delivery
+    message: Message
+    task: Task[..., Any]
+    context: Context
+    received: float
+    """Monotonic seconds at which the delivery arrived; its wall time is ``delivery.claimed_at``."""
+    timeout: float | None = None
+    """Seconds that the body may run."""
+    suspect: bool = False
+    """Whether it must run in a process of its own, after a crash (QK6)."""
+    known_crashes: int = 0
+    """Claims of this attempt that are known to have ended in a crash inside the body."""
+    guard: Guard | None = None
+    """Enforces ``timeout`` in a thread."""
+    serial: int = 0
+    """Number under which the supervisor knows it."""
+    started: float = 0.0
+    """Monotonic seconds at which the body was entered; 0 before."""
+    ended: float = 0.0
+    _open: list[None] = attrs.field(factory=lambda: [None])
+
+    def claim(self) -> bool:
+        """Tell whether the caller is the first to decide the outcome: the body's thread, or whoever gave up on it."""
+        try:
+            self._open.pop()
+        except IndexError:
+            return False
+        return True
+
+    @property
+    def seconds(self) -> float:
+        """Seconds that the body ran."""
+        return max(0.0, self.ended - self.started) if self.started else 0.0
+
+
+@attrs.define(kw_only=True)
+class Outcome:
+    """All that must happen for one delivery, in one step where the engine can (QK12)."""
+
+    delivery: Delivery
+    settlement: Settlement | None
+    records: tuple[Record, ...] = ()
+    sends: tuple[Envelope, ...] = ()
+    word: str = "done"
+    """How the statistics count it: done, failed, retried, dead, cancelled, expired, returned, held, skipped."""
+    event: Event | None = None
+    run: Run | None = None
+
+    def item(self) -> CommitItem:
+        """Return it as a step of the engine's."""
+        return CommitItem(settlement=self.settlement, records=self.records, sends=self.sends)
+
+
+class Decider:
+    """Turns what a task did into an :class:`Outcome`. Keeps no state and does no I/O.
+
+    Args:
+        runtime: Serializer, config, chance.
+        sending: Prepares follow-ups.
+        worker: Name of the worker, for records.
+    """
+
+    def __init__(self, runtime: Runtime, sending: Sending, *, worker: str) -> None:
+        self._serializer = runtime.serializer
+        self._chance = runtime.random.random
+        self._sending = sending
+        self._worker = worker
+        self._ttl = runtime.config.results_expire
+        self._stores = runtime.backend is not None
+        self._events = runtime.events.wants_runs()
+
+    # -- a body that ran
+
+    def returned(self, run: Run, value: Any) -> Outcome:
+        """Decide for a body that returned *value*."""
+        task, message, delivery = run.task, run.message, run.delivery
+        early = task.defaults.ack == "early"
+        settlement = None if early else Ack(delivery)
+        event = self._finished(run, "SUCCESS") if self._events else None
+        try:
+            sends, records = (
+                self._follow(message.on_success, message.id, "success", value) if message.on_success else ((), ())
+            )
+            if self._keeps(run):
+                data = self._serializer.dumps(value)
+                record = succeeded(
+                    delivery,
+                    task=message.task,
+                    value=data,
+                    content_type=self._serializer.content_type,
+                    ttl=self._ttl,
+                    run=self._times(run),
+                )
+                records = (record, *records)
+        except Exception as error:
+            return self._final_failure(run, _unusable_result(run, error))
+        return Outcome(delivery=delivery, settlement=settlement, records=records, sends=sends, event=event, run=run)
+
+    def raised(self, run: Run, error: BaseException) -> Outcome:
+        """Decide for a body that raised *error*: control flow, another attempt, or the end."""
+        if isinstance(error, Snooze):
+            return self._put_off(run, error)
+        if isinstance(error, Cancel):
+            return self.cancelled(run.delivery, run.message, run=run, reason=str(error))
+        if isinstance(error, Reject):
+            return self._final_failure(run, error, state=State.DEAD, reason="rejected")
+        options, message = run.task.defaults, run.message
+        retries = options.retries if message.retries is None else message.retries
+        attempt = run.delivery.envelope.attempt
+        asked = isinstance(error, RetryAsked)
+        wanted = asked or (isinstance(error, options.retry_on) and not isinstance(error, options.dont_retry))
+        if not wanted or attempt >= retries:
+            return self._final_failure(run, error)
+        delay = error.after if isinstance(error, RetryAsked) else None
+        if delay is None:
+            delay = (message.retry or options.retry).delay(attempt + 1, self._chance)
+        return self._again(run, error, delay=max(0.0, float(delay)), retries=retries)
+
+    def _again(self, run: Run, error: BaseException, *, delay: float, retries: int) -> Outcome:
+        """Schedule the next attempt: the message itself, one attempt older."""
+        delivery = run.delivery
+        envelope = attrs.evolve(
+            delivery.envelope, attempt=delivery.envelope.attempt + 1, delay=delay, not_before=None, hop=0
+        )
+        what = describe(error)
+        early = run.task.defaults.ack == "early"
+        return Outcome(
+            delivery=delivery,
+            settlement=None if early else Retry(delivery, envelope),
+            sends=(envelope,) if early else (),
+            records=self._record(run, State.RETRY, what),
+            word="retried",
+            event=self._finished(run, "RETRY", what, retry_in=delay, retries=retries),
+            run=run,
+        )
+
+    def _final_failure(
+        self, run: Run, error: BaseException, *, state: State = State.FAILURE, reason: str = "failed"
+    ) -> Outcome:
+        delivery, message, what = run.delivery, run.message, describe(error)
+        text = f"{what['type']}: {what['text']}"
+        early = run.task.defaults.ack == "early"
+        failure = Failure(
+            id=message.id,
+            task=message.task,
+            error_type=what["type"],
+            error=what["text"],
+            traceback=what["traceback"],
+            attempt=delivery.envelope.attempt,
+        )
+        sends, pending = self._follow(message.on_error, message.id, "error", failure)
+        return Outcome(
+            delivery=delivery,
+            settlement=None if early else Dead(delivery, reason=reason, holder=self._worker, error=text),
+            records=(*self._record(run, state, what), *pending),
+            sends=sends,
+            word="failed",
+            event=self._finished(run, "FAILURE", what),
+            run=run,
+        )
+
+    def _put_off(self, run: Run, snooze: Snooze) -> Outcome:
+        return Outcome(
+            delivery=run.delivery,
+            settlement=Release(run.delivery, delay=max(0.0, snooze.seconds)),
+            word="returned",
+            event=self._finished(run, "PENDING"),
+            run=run,
+        )
+
+    # -- a message that does not run
+
+    def cancelled(self, delivery: Delivery, message: Message, *, run: Run | None = None, reason: str = "") -> Outcome:
+        """Decide for a message that was cancelled before or while it ran."""
+        return self._dropped(delivery, message, State.CANCELLED, reason or "cancelled", run)
+
+    def expired(self, delivery: Delivery, message: Message) -> Outcome:
+        """Decide for a message whose time to start is over; it leaves a record and an event (QK15)."""
+        return self._dropped(delivery, message, State.EXPIRED, "not started before it expired", None)
+
+    def _dropped(self, delivery: Delivery, message: Message, state: State, text: str, run: Run | None) -> Outcome:
+        error = {"type": state.value.capitalize(), "text": text, "traceback": ""}
+        wants = self._stores and not message.ignore_result
+        times = self._times(run) if run else {"worker": self._worker}
+        record = failed(delivery, state=state, task=message.task, ttl=self._ttl, run=times, error=error)
+        event = TaskFinished(
+            id=message.id,
+            task=message.task,
+            queue=delivery.envelope.queue,
+            attempt=delivery.envelope.attempt,
+            state=state.value,
+            duration=run.seconds if run else 0.0,
+            error=text,
+        )
+        records = (record,) if wants else ()
+        word = state.value.lower()
+        return Outcome(delivery=delivery, settlement=Ack(delivery), records=records, word=word, event=event, run=run)
+
+    def dead(self, delivery: Delivery, *, reason: str, error: str, task: str = "") -> Outcome:
+        """Decide for a message that can never run: malformed, crashed too often, unknown for too long (QK9)."""
+        what = {"type": reason, "text": error, "traceback": ""}
+        times: dict[str, Any] = {"worker": self._worker}
+        record = failed(delivery, state=State.DEAD, task=task, ttl=self._ttl, run=times, error=what)
+        event = MessageDead(
+            id=delivery.envelope.id, task=task, queue=delivery.envelope.queue, reason=reason, error=error
+        )
+        return Outcome(
+            delivery=delivery,
+            settlement=Dead(delivery, reason=reason, holder=self._worker, error=error[:2000]),
+            records=(record,) if self._stores else (),
+            word="dead",
+            event=event,
+        )
+
+    def done_before(self, delivery: Delivery, message: Message, record: Record, value: Callable[[], Any]) -> Outcome:
+        """Decide for a message redelivered after its outcome was recorded: only what may be missing is done again."""
+        if record.state == State.SUCCESS:
+            sends, pending = (
+                self._follow(message.on_success, message.id, "success", value()) if message.on_success else ((), ())
+            )
+            return Outcome(delivery=delivery, settlement=Ack(delivery), records=pending, sends=sends, word="skipped")
+        if record.state == State.FAILURE:
+            settlement = Dead(delivery, reason="failed", holder=self._worker, error=record.error or "")
+            return Outcome(delivery=delivery, settlement=settlement, word="skipped")
+        return Outcome(delivery=delivery, settlement=Ack(delivery), word="skipped")
+
+    def moved(self, run: Run, state: State) -> Record:
+        """Return the record of a run on its way: RECEIVED or STARTED."""
+        return moved(run.delivery, state=state, task=run.message.task, ttl=self._ttl, run=self._times(run))
+
+    # -- parts
+
+    def _keeps(self, run: Run) -> bool:
+        ignored = run.message.ignore_result
+        return self._stores and not (run.task.defaults.ignore_result if ignored is None else ignored)
+
+    def _times(self, run: Run) -> dict[str, Any]:
+        """Return when and where it ran, in the broker's time."""
+        offset = run.delivery.claimed_at - run.received
+        times: dict[str, Any] = {"worker": self._worker}
+        if run.started:
+            times["started"] = round(run.started + offset, 6)
+            times["finished"] = round(run.ended + offset, 6)
+        return times
+
+    def _record(self, run: Run, state: State, what: Mapping[str, str]) -> tuple[Record, ...]:
+        if not self._keeps(run):
+            return ()
+        return (
+            failed(run.delivery, state=state, task=run.message.task, ttl=self._ttl, run=self._times(run), error=what),
+        )
+
+    def _follow(
+        self, links: Sequence[Signature[Any]], parent: str, role: str, value: Any
+    ) -> tuple[tuple[Envelope, ...], tuple[Record, ...]]:
+        """Return the follow-ups with derived ids, so that a parent that runs again cannot double them."""
+        ready = []
+        for index, link in enumerate(links):
+            args = link.args if link.immutable else (*link.args, value)
+            follower = attrs.evolve(link, id=link.id or derived_id(parent, role, index), args=args)
+            ready.append(self._sending.prepare(follower, parent=parent))
+        return tuple(one.envelope for one in ready), tuple(one.record for one in ready if one.record)
+
+    def _finished(
+        self,
+        run: Run,
+        state: str,
+        what: Mapping[str, str] | None = None,
+        *,
+        retry_in: float | None = None,
+        retries: int = 0,
+    ) -> TaskFinished:
+        envelope = run.delivery.envelope
+        return TaskFinished(
+            id=envelope.id,
+            task=run.message.task,
+            queue=envelope.queue,
+            attempt=envelope.attempt,
+            state=state,
+            duration=run.seconds,
+            error=f"{what['type']}: {what['text']}" if what else "",
+            traceback=what["traceback"] if what else "",
+            retry_in=retry_in,
+            retries=retries,
+        )
+
+
+def _unusable_result(run: Run, error: Exception) -> Exception:
+    """Return an error that names the task whose result cannot be written."""
+    if not isinstance(error, EncodeError):
+        return error
+    return EncodeError(f"{run.message.task}() returned what cannot be stored: {error.what}")

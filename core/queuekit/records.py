@@ -1,0 +1,236 @@
+"""Every record that core keeps in a result backend: its key, what is in it, and how it is read back.
+
+===================================  ==========================================================================
+``result:<id>``                      state, outcome and times of a message
+``cancel:<id>``                      the message is to be cancelled
+``progress:<id>``                    how far a running task is
+``entered:<id>:<gen>:<try>:<claim>`` a suspect's body was entered in this claim (QK6)
+``worker:<name>``                    a live worker, refreshed every 10 s
+===================================  ==========================================================================
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import attrs
+
+from queuekit.backend import Record
+from queuekit.broker import Delivery
+from queuekit.envelope import join_frame, split_frame
+from queuekit.errors import DecodeError
+from queuekit.serializer import Serializer
+from queuekit.states import FINAL, State, rank
+
+__all__ = [
+    "ENTERED_TTL",
+    "Info",
+    "cancel_key",
+    "cancel_mark",
+    "entered_keys",
+    "entered_mark",
+    "failed",
+    "moved",
+    "pending",
+    "progress_key",
+    "read_info",
+    "result_key",
+    "succeeded",
+    "worker_key",
+]
+
+ENTERED_TTL = 86_400.0
+"""Seconds that a crash is remembered."""
+_PROBED_CLAIMS = 50
+
+
+def result_key(id: str) -> str:
+    """Return the key of a message's outcome."""
+    return "result:" + id
+
+
+def cancel_key(id: str) -> str:
+    """Return the key of a message's cancel mark."""
+    return "cancel:" + id
+
+
+def progress_key(id: str) -> str:
+    """Return the key of a task's progress."""
+    return "progress:" + id
+
+
+def worker_key(name: str) -> str:
+    """Return the key of a worker's presence."""
+    return "worker:" + name
+
+
+def entered_keys(delivery: Delivery) -> list[str]:
+    """Return the keys under which earlier claims of this attempt may have left their mark."""
+    first = max(1, delivery.number - _PROBED_CLAIMS)
+    return [_entered(delivery, number) for number in range(first, delivery.number)]
+
+
+def entered_mark(delivery: Delivery) -> Record:
+    """Return the mark that says: the body was entered in this claim."""
+    return Record(key=_entered(delivery, delivery.number), ttl=ENTERED_TTL)
+
+
+def _entered(delivery: Delivery, number: int) -> str:
+    envelope = delivery.envelope
+    return f"entered:{envelope.id}:{envelope.generation}:{envelope.attempt}:{number}"
+
+
+def cancel_mark(id: str, *, ttl: float) -> Record:
+    """Return the mark that makes workers drop or stop the message."""
+    return Record(key=cancel_key(id), ttl=ttl)
+
+
+def pending(*, id: str, task: str, queue: str, ttl: float, at: float, generation: int = 0) -> Record:
+    """Return the record of a message that was sent; ``ttl`` counts from its due time."""
+    body = f'{{"v":1,"state":"PENDING","queue":"{queue}","sent":{at!r}}}\n'.encode()
+    place = rank(State.PENDING, generation=generation)
+    return Record(key="result:" + id, body=body, ttl=ttl, rank=place, task=task, state="PENDING", at=at)
+
+
+def succeeded(
+    delivery: Delivery, *, task: str, value: bytes, content_type: str, ttl: float, run: Mapping[str, Any]
+) -> Record:
+    """Return the record of a task that returned; *value* is what the serializer wrote, *run* says when and where."""
+    envelope = delivery.envelope
+    finished = run["finished"]
+    # Written by hand, since it is written once per message; names need no escaping.
+    head = (
+        f'{{"v":1,"state":"SUCCESS","ct":"{content_type}","queue":"{envelope.queue}","sent":{delivery.sent_at!r},'
+        f'"attempt":{envelope.attempt},"generation":{envelope.generation},"worker":"{run["worker"]}",'
+        f'"started":{run["started"]!r},"finished":{finished!r}}}\n'
+    )
+    return Record(
+        key="result:" + envelope.id,
+        body=head.encode() + value,
+        ttl=ttl,
+        rank=rank(State.SUCCESS, generation=envelope.generation),
+        final=True,
+        task=task,
+        state="SUCCESS",
+        at=finished,
+    )
+
+
+def failed(
+    delivery: Delivery, *, state: State, task: str, ttl: float, run: dict[str, Any], error: Mapping[str, str]
+) -> Record:
+    """Return the record of an attempt without result; *error* holds ``type``, ``text`` and ``traceback``."""
+    head = join_frame({"v": 1, "state": state.value, **_origin(delivery), **run, "error": dict(error)}, b"")
+    text = f"{error.get('type', '')}: {error.get('text', '')}".strip(": ")
+    return _record(delivery, state, head, task=task, ttl=ttl, run=run, text=text[:1000])
+
+
+def moved(delivery: Delivery, *, state: State, task: str, ttl: float, run: dict[str, Any]) -> Record:
+    """Return the record of a state on the way: RECEIVED or STARTED."""
+    head = join_frame({"v": 1, "state": state.value, **_origin(delivery), **run}, b"")
+    return _record(delivery, state, head, task=task, ttl=ttl, run=run)
+
+
+def _record(
+    delivery: Delivery,
+    state: State,
+    body: bytes,
+    *,
+    task: str,
+    ttl: float,
+    run: dict[str, Any],
+    text: str | None = None,
+) -> Record:
+    envelope = delivery.envelope
+    return Record(
+        key="result:" + envelope.id,
+        body=body,
+        ttl=ttl,
+        rank=rank(state, attempt=envelope.attempt, generation=envelope.generation),
+        final=state in FINAL,
+        task=task,
+        state=state.value,
+        error=text,
+        at=run.get("finished") or run.get("started"),
+    )
+
+
+def _origin(delivery: Delivery) -> dict[str, Any]:
+    envelope = delivery.envelope
+    return {
+        "queue": envelope.queue,
+        "sent": delivery.sent_at,
+        "attempt": envelope.attempt,
+        "generation": envelope.generation,
+    }
+
+
+@attrs.frozen(kw_only=True)
+class Info:
+    """What is known of a message, as its record tells."""
+
+    id: str
+    state: State = State.UNKNOWN
+    task: str = ""
+    queue: str = ""
+    attempt: int = 0
+    generation: int = 0
+    sent: float | None = None
+    """UTC epoch seconds at which the broker accepted it."""
+    started: float | None = None
+    finished: float | None = None
+    worker: str = ""
+    error_type: str = ""
+    error: str = ""
+    traceback: str = attrs.field(default="", repr=False)
+    content_type: str = ""
+    payload: bytes = attrs.field(default=b"", repr=False)
+
+    @property
+    def done(self) -> bool:
+        """Whether the state is final."""
+        return self.state in FINAL
+
+    def value(self, serializers: Mapping[str, Serializer]) -> Any:
+        """Return what the task returned.
+
+        Raises:
+            DecodeError: It was written by a serializer that is not accepted here, or is damaged.
+        """
+        serializer = serializers.get(self.content_type)
+        if serializer is None:
+            raise DecodeError(f"the result is {self.content_type!r}, which is not accepted here")
+        return serializer.loads(self.payload)
+
+
+def read_info(id: str, record: Record | None) -> Info:
+    """Return what *record* tells of message *id*; nothing known gives UNKNOWN.
+
+    Raises:
+        DecodeError: The record is not one of ours.
+    """
+    if record is None:
+        return Info(id=id)
+    header, payload = split_frame(record.body)
+    try:
+        error = header.get("error", {})
+        return Info(
+            id=id,
+            state=State(header["state"]),
+            task=record.task or "",
+            queue=header.get("queue", ""),
+            attempt=header.get("attempt", 0),
+            generation=header.get("generation", 0),
+            sent=header.get("sent"),
+            started=header.get("started"),
+            finished=header.get("finished"),
+            worker=header.get("worker", ""),
+            error_type=error.get("type", ""),
+            error=error.get("text", ""),
+            traceback=error.get("traceback", ""),
+            content_type=header.get("ct", ""),
+            payload=payload,
+        )
+    except (KeyError, ValueError, AttributeError) as problem:
+        raise DecodeError(f"record {record.key!r} is not a result of queuekit") from problem

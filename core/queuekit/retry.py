@@ -1,0 +1,119 @@
+"""When to run again: pure functions of attempt and chance."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
+
+import attrs
+
+from queuekit.errors import DecodeError
+
+__all__ = ["Backoff", "Delays", "Exponential", "Fibonacci", "Fixed", "backoff", "policy_from_dict"]
+
+Chance = Callable[[], float]
+
+
+def backoff(attempt: int, *, base: float, cap: float, chance: Chance) -> float:
+    """Seconds to wait after failed attempt *attempt* (1 is the first): doubling up to *cap*, with full jitter.
+
+    *chance* returns a number in [0, 1); tests pass a constant.
+    """
+    # 2.0**1024 overflows, and no sane cap is beyond 2**32 times the base.
+    return min(cap, base * 2.0 ** min(attempt - 1, 32)) * chance()
+
+
+@attrs.frozen
+class Backoff:
+    """Base of the retry policies; each is plain data that travels with a message."""
+
+    kind: ClassVar[str] = ""
+
+    def delay(self, attempt: int, chance: Chance) -> float:
+        """Return the seconds to wait after failed attempt *attempt*, 1 being the first."""
+        raise NotImplementedError
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data for :func:`policy_from_dict`."""
+        return {"kind": self.kind, **attrs.asdict(self)}
+
+
+def _seconds(_policy: object, attribute: attrs.Attribute[float], value: float) -> None:
+    if not isinstance(value, int | float) or not value >= 0:
+        raise ValueError(f"{attribute.name} must be 0 or more seconds, not {value!r}")
+
+
+@attrs.frozen(kw_only=True)
+class Exponential(Backoff):
+    """A random wait between 0 and a bound that doubles: 1, 2, 4 ... *cap* seconds times *base*."""
+
+    kind = "exponential"
+    base: float = attrs.field(default=1.0, validator=_seconds)
+    """Bound after the first failure, in seconds."""
+    cap: float = attrs.field(default=3600.0, validator=_seconds)
+    """Largest bound, in seconds."""
+
+    def delay(self, attempt: int, chance: Chance) -> float:
+        """Return the seconds to wait."""
+        return backoff(attempt, base=self.base, cap=self.cap, chance=chance)
+
+
+@attrs.frozen
+class Fixed(Backoff):
+    """The same wait each time."""
+
+    kind = "fixed"
+    seconds: float = attrs.field(validator=_seconds)
+
+    def delay(self, attempt: int, chance: Chance) -> float:
+        """Return the seconds to wait."""
+        return self.seconds
+
+
+@attrs.frozen(kw_only=True)
+class Fibonacci(Backoff):
+    """1, 1, 2, 3, 5, 8 ... times *unit* seconds, up to *cap*."""
+
+    kind = "fibonacci"
+    unit: float = attrs.field(default=1.0, validator=_seconds)
+    cap: float = attrs.field(default=3600.0, validator=_seconds)
+
+    def delay(self, attempt: int, chance: Chance) -> float:
+        """Return the seconds to wait."""
+        one, two = 1, 1
+        for _ in range(min(attempt, 60) - 1):
+            one, two = two, one + two
+        return min(self.cap, one * self.unit)
+
+
+@attrs.frozen
+class Delays(Backoff):
+    """A list of waits in seconds; the last one is used for all later attempts."""
+
+    kind = "delays"
+    seconds: tuple[float, ...] = attrs.field(
+        converter=tuple, validator=(attrs.validators.min_len(1), attrs.validators.deep_iterable(_seconds))
+    )
+
+    def delay(self, attempt: int, chance: Chance) -> float:
+        """Return the seconds to wait."""
+        return self.seconds[min(attempt, len(self.seconds)) - 1]
+
+
+_KINDS: dict[str, type[Backoff]] = {kind.kind: kind for kind in (Exponential, Fixed, Fibonacci, Delays)}
+
+
+def policy_from_dict(data: Mapping[str, Any]) -> Backoff:
+    """Return the policy that :meth:`Backoff.to_dict` wrote; *data* may come from a message.
+
+    Raises:
+        DecodeError: It is not one.
+    """
+    fields = dict(data)
+    kind = _KINDS.get(str(fields.pop("kind", None)))
+    try:
+        if kind is None:
+            raise DecodeError("unknown retry policy")
+        return kind(**fields)
+    except (TypeError, ValueError) as error:
+        raise DecodeError("a retry policy that cannot be read") from error

@@ -1,0 +1,147 @@
+"""What an app runs on, built once from its config: plugins, broker, backend, serializers, middleware, events."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import attrs
+
+from queuekit.backend import Backend
+from queuekit.broker import Broker
+from queuekit.clock import Clock
+from queuekit.config import Config, check_sections
+from queuekit.errors import NoBackendError
+from queuekit.events import Events
+from queuekit.making import resolve
+from queuekit.middleware import Middleware, Stages, compile_stages
+from queuekit.plugins import Plugins, section_of
+from queuekit.serializer import Serializer
+from queuekit.urls import EngineURL
+
+__all__ = ["Runtime", "build_runtime"]
+
+
+@attrs.frozen(kw_only=True)
+class Runtime:
+    """The parts of a configured app; engines are made but have opened nothing."""
+
+    config: Config
+    plugins: Plugins
+    broker: Broker
+    backend: Backend | None
+    serializer: Serializer
+    """Writes payloads and results."""
+    accepted: Mapping[str, Serializer]
+    """Those that are read, by content type."""
+    stages: Stages
+    events: Events
+    clock: Clock
+    random: random.Random
+
+    @property
+    def shared(self) -> bool:
+        """Whether broker and backend are one engine, which can commit (QK12)."""
+        broker, backend = self.broker, self.backend
+        same = backend is not None and broker.engine_id is not None and broker.engine_id == backend.engine_id
+        return same and broker.capabilities.commit
+
+    def need_backend(self, why: str) -> Backend:
+        """Return the backend.
+
+        Raises:
+            NoBackendError: There is none; *why* says what needs one.
+        """
+        if self.backend is None:
+            raise NoBackendError(
+                f"{why} needs a result backend, and none is configured",
+                where=f"  broker = {str(self.broker_url)!r}, backend = {self.config.backend or 'none'!r}",
+                fix='Set one, e.g.  backend = "sqlite:///results.db"',
+            )
+        return self.backend
+
+    @property
+    def broker_url(self) -> EngineURL:
+        """The broker's URL; shows itself without the password."""
+        return EngineURL.parse(self.config.broker, setting="broker")
+
+    @property
+    def backend_url(self) -> EngineURL | None:
+        """The backend's URL, or ``None`` if there is no backend."""
+        raw = backend_setting(self.config, self.plugins)
+        return None if raw is None else EngineURL.parse(raw, setting="backend")
+
+    def close(self) -> None:
+        """Close broker and backend; they open again when used."""
+        self.broker.close()
+        if self.backend is not None:
+            self.backend.close()
+
+
+def backend_setting(config: Config, plugins: Plugins) -> str | None:
+    """Return the backend's URL: as set, else the broker's where that engine has a backend too, else none."""
+    if config.backend is not None:
+        return None if config.backend in ("none", "") else config.backend
+    scheme = EngineURL.parse(config.broker, setting="broker").scheme
+    return config.broker if plugins.has_backend(scheme) else None
+
+
+def build_runtime(
+    config: Config,
+    plugins: Plugins,
+    *,
+    types: Callable[[str], type | None],
+    middlewares: list[Middleware],
+    clock: Clock,
+    chance: random.Random,
+    events: Events,
+) -> Runtime:
+    """Make the parts that *config* names.
+
+    Raises:
+        ConfigError: A setting is bad, or an unsafe serializer is not allowed.
+        PluginError: A scheme has no plugin, or a broken one.
+    """
+    check_sections(config, plugins)
+    made: dict[str, Any] = {"clock": clock, "random": chance}
+    broker_url = EngineURL.parse(config.broker, setting="broker")
+    spec = plugins.broker_spec(broker_url, where=config.origin("broker"))
+    table = config.sections.get(section_of(spec), {})
+    broker = plugins.make_broker(broker_url, table=table, where=config.origin("broker"), **made)
+    backend = None
+    if raw := backend_setting(config, plugins):
+        url = EngineURL.parse(raw, setting="backend")
+        origin = config.origin("backend" if config.backend else "broker")
+        table = config.sections.get(section_of(plugins.backend_spec(url, where=origin)), {})
+        backend = plugins.make_backend(url, table=table, where=origin, **made)
+    names = dict.fromkeys([config.serializer, *config.accept])
+    serializers = {
+        name: plugins.make_serializer(
+            name,
+            types,
+            allow_unsafe=config.allow_unsafe,
+            where=config.origin("serializer" if name == config.serializer else "accept"),
+        )
+        for name in names
+    }
+    for subscriber_list in plugins.collect("queuekit_subscribers"):
+        events.subscribe(subscriber_list)
+    return Runtime(
+        config=config,
+        plugins=plugins,
+        broker=broker,
+        backend=backend,
+        serializer=serializers[config.serializer],
+        accepted={one.content_type: one for one in serializers.values()},
+        stages=compile_stages([*middlewares, *_plugged(plugins, config)]),
+        events=events,
+        clock=clock,
+        random=chance,
+    )
+
+
+def _plugged(plugins: Plugins, config: Config) -> list[Middleware]:
+    """Return the middlewares of plugins, in their order."""
+    specs = sorted(plugins.collect("queuekit_middlewares", config=config), key=lambda spec: (spec.order, spec.name))
+    return [resolve(spec.factory)() for spec in specs]

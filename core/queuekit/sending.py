@@ -1,0 +1,207 @@
+"""From signature to broker: options are resolved, bodies written, batches sent, and PENDING recorded."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
+from itertools import islice
+from typing import Any, TypeVar
+
+import attrs
+
+from queuekit.backend import Condition, Record
+from queuekit.broker import CommitItem
+from queuekit.envelope import DEFAULT_PRIORITY, Envelope, Unique
+from queuekit.errors import CapabilityError, TooLargeError, UnavailableError
+from queuekit.message import encode
+from queuekit.names import new_id
+from queuekit.records import pending
+from queuekit.registry import Tasks
+from queuekit.runtime import Runtime
+from queuekit.signature import Signature
+from queuekit.task import TaskOptions
+
+__all__ = ["Sending", "Sent"]
+
+T = TypeVar("T")
+_BATCH = 500
+_NO_OPTIONS = TaskOptions()
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0
+
+
+@attrs.frozen(kw_only=True)
+class Sent:
+    """What became of one signature."""
+
+    id: str
+    """Id of the message, or of the one that holds its unique key."""
+    stored: bool
+    """Whether its outcome will be stored."""
+    duplicate: bool = False
+
+
+@attrs.frozen
+class _Ready:
+    envelope: Envelope
+    record: Record | None
+
+
+class Sending:
+    """Sends signatures for one app, in batches."""
+
+    def __init__(self, runtime: Runtime, tasks: Tasks) -> None:
+        self._runtime = runtime
+        self._tasks = tasks
+        self._commits = runtime.shared
+        self._stores = runtime.backend is not None
+        self._batch = min(_BATCH, runtime.broker.limits.max_batch)
+
+    def send(self, signatures: Iterable[Signature[Any]]) -> list[Sent]:
+        """Put *signatures* on their queues, in order; each batch is stored when this returns."""
+        sent: list[Sent] = []
+        remaining = iter(signatures)
+        while batch := list(islice(remaining, self._batch)):
+            sent += self._send_batch([self.prepare(signature) for signature in batch])
+        return sent
+
+    def prepare(self, signature: Signature[Any], *, parent: str | None = None) -> _Ready:
+        """Return the envelope for *signature*, and the PENDING record that goes with it.
+
+        Raises:
+            EncodeError: An argument cannot be written.
+            TooLargeError: The message is above the limit.
+            CapabilityError: The broker cannot carry what is asked.
+        """
+        for stage in self._runtime.stages.before_send or ():
+            signature = stage(signature)
+        task = self._tasks.get(signature.task)
+        options = task.defaults if task else _NO_OPTIONS
+        id = signature.id or new_id()
+        body = encode(
+            signature,
+            id=id,
+            serializer=self._runtime.serializer,
+            parent=parent,
+            parameters=task.parameters if task else (),
+        )
+        envelope = self._envelope(signature, options, id, body)
+        ignored = options.ignore_result if signature.ignore_result is None else signature.ignore_result
+        return _Ready(envelope, None if ignored or not self._stores else self._pending(envelope, signature.task))
+
+    def _envelope(self, signature: Signature[Any], options: TaskOptions, id: str, body: bytes) -> Envelope:
+        config, limits = self._runtime.config, self._runtime.broker.limits
+        queue = signature.queue or options.queue or config.default_queue
+        most = min(config.max_message_bytes, limits.max_body)
+        if len(body) > most:
+            raise TooLargeError(
+                f"{signature.task}(): the message has {len(body):,} bytes, the limit is {most:,}",
+                fix="Send a reference to the data, or raise max_message_bytes",
+            )
+        priority = _first(signature.priority, options.priority, DEFAULT_PRIORITY)
+        unique = _first(signature.unique, options.unique, None)
+        if priority == DEFAULT_PRIORITY and not unique and _is_immediate(signature, options):
+            return Envelope(id=id, queue=queue, body=body)
+        self._refuse(signature.task, priority=priority, unique=unique, delay=signature.delay or signature.eta)
+        delay, not_before = self._due(signature)
+        return Envelope(
+            id=id,
+            queue=queue,
+            body=body,
+            priority=priority,
+            delay=delay,
+            not_before=not_before,
+            expires=self._moment(_first(signature.expires, options.expires, None)),
+            unique=self._unique(unique, signature) if unique else None,
+        )
+
+    def _due(self, signature: Signature[Any]) -> tuple[float, float | None]:
+        """Return delay and not_before; beyond what the broker can delay, as a moment that hops lead up to."""
+        delay = signature.delay or 0.0
+        eta = signature.eta.timestamp() if signature.eta else None
+        longest = self._runtime.broker.limits.max_delay
+        if longest is None:
+            return delay, eta
+        moment = max(self._runtime.clock.time() + delay, eta or 0.0)
+        left = moment - self._runtime.clock.time()
+        return (delay, None) if left <= longest and eta is None else (max(0.0, min(left, longest)), moment)
+
+    def _moment(self, expires: datetime | float | None) -> float | None:
+        if expires is None:
+            return None
+        return expires.timestamp() if isinstance(expires, datetime) else self._runtime.clock.time() + expires
+
+    def _unique(self, unique: Unique | bool | str, signature: Signature[Any]) -> Unique:
+        """Return the key: as given, or one made of task and arguments."""
+        if isinstance(unique, Unique):
+            return unique
+        if isinstance(unique, str):
+            return Unique(key=unique)
+        data = self._runtime.serializer.dumps([list(signature.args), sorted(signature.kwargs.items())])
+        return Unique(key=f"{signature.task}:{hashlib.sha256(data).hexdigest()[:32]}")
+
+    def _refuse(self, task: str, **asked: Any) -> None:
+        """Refuse what the broker cannot do, naming task and option."""
+        able = self._runtime.broker.capabilities
+        wanted = {"priority": asked["priority"] != DEFAULT_PRIORITY, "unique": asked["unique"], "delay": asked["delay"]}
+        for option, wish in wanted.items():
+            if wish and not getattr(able, option):
+                scheme = self._runtime.broker_url.scheme
+                raise CapabilityError(
+                    f"{task} asks for {option}, which {scheme}:// cannot do",
+                    fix=f"Leave {option} out, or use another broker",
+                )
+
+    def _pending(self, envelope: Envelope, task: str) -> Record:
+        now = self._runtime.clock.time()
+        due = max(envelope.delay, (envelope.not_before or now) - now)
+        ttl = self._runtime.config.results_expire + max(0.0, due)
+        return pending(id=envelope.id, task=task, queue=envelope.queue, ttl=ttl, at=now)
+
+    def _send_batch(self, ready: Sequence[_Ready]) -> list[Sent]:
+        """Send one batch: with its records in one step where the engine can, else records after messages."""
+        if self._commits and not any(one.envelope.unique for one in ready):
+            items = [CommitItem(records=(one.record,) if one.record else (), sends=(one.envelope,)) for one in ready]
+            self.patiently(lambda: self._runtime.broker.commit(items))
+            return [Sent(id=one.envelope.id, stored=one.record is not None) for one in ready]
+        envelopes = [one.envelope for one in ready]
+        holders = self.patiently(lambda: self._runtime.broker.send(envelopes))
+        records = [
+            one.record for one, holder in zip(ready, holders, strict=True) if one.record and holder == one.envelope.id
+        ]
+        if records and self._runtime.backend is not None:
+            backend = self._runtime.backend
+            self.patiently(lambda: backend.put(records, condition=Condition.NEWER))
+        return [
+            Sent(id=holder, stored=one.record is not None, duplicate=holder != one.envelope.id)
+            for one, holder in zip(ready, holders, strict=True)
+        ]
+
+    def patiently(self, call: Callable[[], T]) -> T:
+        """Repeat *call* while the engine does not answer, for ``send_timeout`` seconds; all sends may be repeated (QK13)."""
+        try:
+            return call()
+        except UnavailableError as error:
+            return self._again(call, error)
+
+    def _again(self, call: Callable[[], T], error: UnavailableError) -> T:
+        clock, chance = self._runtime.clock, self._runtime.random
+        deadline = clock.monotonic() + self._runtime.config.send_timeout
+        pause = _FIRST_PAUSE
+        while clock.monotonic() + pause < deadline:
+            clock.sleep(pause * (0.5 + chance.random() / 2))
+            pause = min(_LONGEST_PAUSE, pause * 2)
+            try:
+                return call()
+            except UnavailableError as again:
+                error = again
+        raise error
+
+
+def _first(*values: Any) -> Any:
+    """Return the first value that is not ``None``; the last if all are."""
+    return next((value for value in values if value is not None), values[-1])
+
+
+def _is_immediate(signature: Signature[Any], options: TaskOptions) -> bool:
+    return signature.delay is None and signature.eta is None and signature.expires is None and options.expires is None

@@ -1,0 +1,75 @@
+"""Taking messages under a lease, and keeping it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from queuekit.broker import Delivery, Lease
+from queuekit.sqlite.database import Database
+from queuekit.sqlite.fences import HELD, SHOWN, new_claim, rounds, seqs, shown, token_of
+from queuekit.sqlite.rows import PACKED, unpack
+
+__all__ = ["claim", "extend"]
+
+# One statement of its own, so that no moment exists in which no state names the message (QK2).
+_CLAIM = """
+UPDATE messages SET state = 2, number = number + 1, token = ?, lease_until = ?
+WHERE seq IN (
+    SELECT seq FROM messages WHERE state = 0 AND queue = ? ORDER BY priority DESC, due, seq LIMIT ?)"""
+# The leases of one claim end at the very same time, so the index on that finds them.
+_COLLECT = f"""
+SELECT {PACKED} FROM messages INDEXED BY messages_leased
+WHERE state = 2 AND lease_until = ? AND queue = ? AND token = ?"""
+_BODY = "SELECT body FROM messages WHERE seq = ?"
+_FREE_STARTED = "DELETE FROM unique_keys WHERE until = 'start' AND key = ? AND id = ? AND queue = ?"
+_EXTEND = f"UPDATE messages SET lease_until = ? FROM json_each(?) AS fence WHERE {SHOWN}"
+
+
+def claim(database: Database, queue: str, *, limit: int, lease: float) -> list[Delivery]:
+    """Move up to *limit* ready messages of *queue* under a lease of *lease* seconds; return them, next first."""
+    claim_text = new_claim(database.random)
+    now = database.time.now()
+    if not database.write(_CLAIM, (claim_text, now + lease, queue, limit)):
+        return []
+    ((packed, bodies),) = database.read(_COLLECT, (now + lease, queue, claim_text))
+    messages = list(unpack(packed, bodies, queue, lambda seq: _body(database, seq)))
+    messages.sort(key=lambda message: (-message.envelope.priority, message.due, message.seq))
+    deliveries = [
+        Delivery(
+            envelope=message.envelope,
+            token=token_of(claim_text, message.seq),
+            number=message.number,
+            crashes=message.crashes,
+            sent_at=message.sent_at,
+            claimed_at=now,
+        )
+        for message in messages
+    ]
+    _free_keys(database, deliveries)
+    return deliveries
+
+
+def extend(database: Database, leases: Sequence[Lease], *, lease: float) -> list[Lease]:
+    """Make *leases* end *lease* seconds from now and return those that are lost."""
+    held: set[int] = set()
+    for part in rounds(one.token for one in leases):
+        fences = shown(part)
+        if database.write(_EXTEND, (database.time.now() + lease, fences)) == len(part):
+            held.update(place for _, place in part.values())
+        else:
+            live = seqs(database.read(HELD, (fences,)))
+            held.update(place for seq, (_, place) in part.items() if int(seq) in live)
+    return [one for place, one in enumerate(leases) if place not in held]
+
+
+def _body(database: Database, seq: int) -> bytes:
+    body: bytes = database.read(_BODY, (seq,))[0][0]
+    return body
+
+
+def _free_keys(database: Database, deliveries: Iterable[Delivery]) -> None:
+    """Free the unique keys that are held only until the start; after a crash right before it the settle does."""
+    for delivery in deliveries:
+        unique = delivery.envelope.unique
+        if unique is not None and unique.until == "start":
+            database.write(_FREE_STARTED, (unique.key, delivery.id, delivery.queue))

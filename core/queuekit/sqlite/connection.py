@@ -1,0 +1,158 @@
+"""Connections to one file: one per thread, none of them carried across a fork, and errors that say what to do.
+
+SQLite keeps locks per process and believes after a fork that it still holds its parent's, so that even closing an
+inherited connection can damage the file. Therefore all connections are closed right before a fork, and opened again
+when they are next needed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import threading
+import weakref
+
+from queuekit.errors import UnavailableError
+
+__all__ = ["Handle", "fault", "is_busy"]
+
+BUSY, LOCKED, PROTOCOL = 5, 6, 15
+"""SQLite's codes for "somebody else is at it, try again"."""
+STATEMENTS = 256
+"""Compiled statements kept per connection; there are about eighty."""
+FORK_PATIENCE = 2.0
+"""Seconds that a fork waits for a statement in another thread."""
+
+FIXES = {
+    3: "Make the file and its directory writable for this user",  # PERM
+    8: "Make the file and its directory writable for this user",  # READONLY
+    10: "Look at the disk and at the system's log",  # IOERR
+    11: "Restore it from a backup, or move it away and start with an empty one",  # CORRUPT
+    13: "Free some space on the disk; nothing was changed",  # FULL
+    14: "Create its directory, or make it readable and writable for this user",  # CANTOPEN
+    26: "Name another file: this one holds something else, or is damaged",  # NOTADB
+}
+"""What to do about SQLite's primary codes (sqlite.org/rescode.html)."""
+
+
+def is_busy(error: sqlite3.Error) -> bool:
+    """Tell whether trying again soon may help."""
+    return (getattr(error, "sqlite_errorcode", 0) & 0xFF) in {BUSY, LOCKED, PROTOCOL}
+
+
+def fault(error: sqlite3.Error, path: str, *, patience: float) -> UnavailableError:
+    """Return what to raise for *error* on the file at *path*."""
+    if is_busy(error):
+        return UnavailableError(
+            f"{path} was locked by others for {patience:g} s",
+            fix="Call again, raise busy_timeout, or look for a process that keeps a transaction open",
+        )
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    directory = os.path.dirname(path)  # noqa: PTH120 - a path as text
+    if code == 14 and not os.path.isdir(directory):  # noqa: PLR2004, PTH112
+        return UnavailableError(f"{path} cannot be opened: there is no directory {directory}", fix=FIXES[code])
+    return UnavailableError(f"{path} cannot be used: {error}", fix=FIXES.get(code, ""))
+
+
+class Handle:
+    """A thread's connection. Whoever uses it holds ``lock``, so that a fork finds it between two statements.
+
+    Args:
+        path: The file.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.lock = threading.Lock()
+        self.connection: sqlite3.Connection | None = None
+        self.file: tuple[int, int] | None = None
+        self._pid = os.getpid()
+        with _gate:
+            _handles.add(self)
+
+    def usable(self) -> sqlite3.Connection | None:
+        """Return the connection if it is open, of this process, and to the file that has the name now."""
+        if self.connection is None:
+            return None
+        if self._pid != os.getpid():
+            self.abandon()
+        elif self.file != file_identity(self.path):
+            self.close()  # the file was removed or replaced
+        return self.connection
+
+    def open(self) -> sqlite3.Connection:
+        """Open the file, which is made if need be, for this user alone."""
+        with contextlib.suppress(OSError):
+            os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+        self.connection = sqlite3.connect(
+            self.path, timeout=0, isolation_level=None, check_same_thread=False, cached_statements=STATEMENTS
+        )
+        self._pid = os.getpid()
+        self.file = file_identity(self.path)
+        return self.connection
+
+    def close(self) -> None:
+        """Close the connection; may be called twice."""
+        connection, self.connection = self.connection, None
+        if connection is not None and self._pid == os.getpid():
+            with contextlib.suppress(sqlite3.Error):
+                connection.close()
+        elif connection is not None:
+            _abandoned.append(connection)
+
+    def abandon(self) -> None:
+        """Forget a connection that a fork has copied from the parent, without touching it."""
+        if self.connection is not None:
+            _abandoned.append(self.connection)
+            self.connection = None
+
+    def __del__(self) -> None:
+        """Close the connection of a thread that has ended."""
+        self.close()
+
+
+def file_identity(path: str) -> tuple[int, int] | None:
+    """Return what tells a file from another of the same name, or ``None`` if there is none."""
+    try:
+        status = os.stat(path)  # noqa: PTH116 - on the way of every call
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+_handles: weakref.WeakSet[Handle] = weakref.WeakSet()
+_gate = threading.Lock()
+_abandoned: list[sqlite3.Connection] = []
+_held: list[Handle] = []
+
+
+def _before_fork() -> None:
+    """Close all connections, and keep others from opening any until the fork is done."""
+    _gate.acquire()
+    for handle in list(_handles):
+        if handle.lock.acquire(timeout=FORK_PATIENCE):
+            _held.append(handle)
+            handle.close()
+
+
+def _after_fork() -> None:
+    while _held:
+        _held.pop().lock.release()
+    _gate.release()
+
+
+def _after_fork_in_child() -> None:
+    """As in the parent; and what other threads of the parent held is nobody's now."""
+    for handle in set(_handles) - set(_held):
+        handle.abandon()
+        handle.lock = threading.Lock()
+    _after_fork()
+
+
+def _register() -> None:
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork_in_child)
+
+
+_register()

@@ -1,0 +1,259 @@
+"""One file as this process uses it: statements that are tried until they get their turn, and transactions."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import threading
+import time
+import weakref
+from collections.abc import Iterable
+from pathlib import Path
+from random import Random
+from types import TracebackType
+from typing import Self
+
+from queuekit.clock import Clock
+from queuekit.errors import UnavailableError
+from queuekit.sqlite import schema
+from queuekit.sqlite.connection import Handle, fault, is_busy
+from queuekit.sqlite.options import SqliteOptions, check_version
+from queuekit.sqlite.statements import Parameters, Row
+from queuekit.sqlite.timekeeping import FileTime
+
+__all__ = ["Database", "Transaction"]
+
+PAUSE = (0.000_3, 0.003)
+"""Seconds between two tries while another process writes. SQLite's own back-off starves processes for seconds."""
+LOG_BYTES = 64_000_000
+"""The write-ahead log is cut to this once it has been larger."""
+LARGEST_LEAD = 5.0
+"""Seconds that the file's time may be ahead of the clock before an operator is told."""
+SAVE_MARK = (
+    "INSERT INTO meta(name, value) VALUES ('mark', ?) "
+    "ON CONFLICT(name) DO UPDATE SET value = excluded.value WHERE excluded.value > value"
+)
+
+
+class Database:
+    """The file at *path*.
+
+    Every method may raise :class:`~queuekit.errors.UnavailableError`, and no error of ``sqlite3``.
+
+    Args:
+        path: Absolute path.
+        options: How it is used.
+        clock: The machine's clock.
+        random: Spreads the tries of several processes.
+    """
+
+    def __init__(self, path: str, *, options: SqliteOptions, clock: Clock, random: Random) -> None:
+        check_version()
+        self.path = path
+        self.time = FileTime(clock)
+        self.random = random
+        self.patience = options.busy_timeout
+        self._sync = options.sync
+        self._threads = threading.local()
+        self._handles: weakref.WeakSet[Handle] = weakref.WeakSet()
+        self._writers = _writers.setdefault(path, _WriterLock())
+        self._known_queues: set[str] = set()
+        self._file: tuple[int, int] | None = None
+
+    def read(self, sql: str, parameters: Parameters = ()) -> list[Row]:
+        """Return all rows of a SELECT."""
+        handle = self.handle()
+        with handle.lock:
+            try:
+                return self.patiently(self.ready(handle), sql, parameters).fetchall()
+            except sqlite3.Error as error:
+                raise self.fault(handle, error) from error
+
+    def write(self, sql: str, parameters: Parameters = ()) -> int:
+        """Execute one statement, which is a transaction of its own, and return how many rows it changed."""
+        handle = self.handle()
+        writers = self.turn()
+        try:
+            with handle.lock:
+                try:
+                    connection = self.ready(handle)
+                    changed = self.patiently(connection, sql, parameters).rowcount
+                    self.save_mark(connection)
+                except sqlite3.Error as error:
+                    raise self.fault(handle, error) from error
+                return changed
+        finally:
+            writers.release()
+
+    def transaction(self) -> Transaction:
+        """Return a context manager around several statements: BEGIN IMMEDIATE, then COMMIT, or ROLLBACK on an error."""
+        return Transaction(self)
+
+    def know(self, queues: Iterable[str]) -> None:
+        """Put *queues* on the list of those that were ever sent to."""
+        for queue in set(queues) - self._known_queues:
+            self.write("INSERT OR IGNORE INTO queues(name) VALUES (?)", (queue,))
+            self._known_queues.add(queue)
+
+    def check(self) -> list[str]:
+        """Return what an operator should know about the file, one line each."""
+        self.read("SELECT 1 FROM meta")
+        lines = []
+        mode = Path(self.path).stat().st_mode
+        if mode & 0o077:
+            lines.append(f"{self.path} can be read by other users; chmod 600 it")
+        if self.time.ahead() > LARGEST_LEAD:
+            lines.append(
+                f"the time of {self.path} is {self.time.ahead():.0f} s ahead of this machine's clock, which was set back"
+            )
+        return lines
+
+    def close(self) -> None:
+        """Close the connections of all threads; a later call opens new ones."""
+        for handle in list(self._handles):
+            if handle.lock.acquire(timeout=self.patience + 1.0):
+                try:
+                    handle.close()
+                finally:
+                    handle.lock.release()
+
+    # -- what a transaction needs as well ------------------------------------------------------------------------
+
+    def handle(self) -> Handle:
+        """Return this thread's handle."""
+        handle: Handle | None = getattr(self._threads, "handle", None)
+        if handle is None:
+            handle = self._threads.handle = Handle(self.path)
+            self._handles.add(handle)
+        return handle
+
+    def turn(self) -> threading.Lock:
+        """Take this process's turn to write and return the lock to release."""
+        lock = self._writers.current()
+        if not lock.acquire(timeout=self.patience + 1.0):
+            raise UnavailableError(f"{self.path} was kept busy by other threads of this process", fix="Call again")
+        return lock
+
+    def ready(self, handle: Handle) -> sqlite3.Connection:
+        """Return the open connection of *handle*, whose lock the caller holds."""
+        return handle.usable() or self._open(handle)
+
+    def patiently(self, connection: sqlite3.Connection, sql: str, parameters: Parameters = ()) -> sqlite3.Cursor:
+        """Execute *sql*, again and again while others are in the way."""
+        try:
+            return connection.execute(sql, parameters)
+        except sqlite3.Error as error:
+            if not is_busy(error):
+                raise
+        deadline = time.monotonic() + self.patience
+        while True:
+            time.sleep(self.random.uniform(*PAUSE))
+            try:
+                return connection.execute(sql, parameters)
+            except sqlite3.Error as error:
+                if not is_busy(error) or time.monotonic() >= deadline:
+                    raise
+
+    def save_mark(self, connection: sqlite3.Connection) -> None:
+        """Write the time down, for processes that start after the clock was set back."""
+        mark = self.time.mark_to_save()
+        if mark is not None:
+            self.patiently(connection, SAVE_MARK, (mark,))
+
+    def fault(self, handle: Handle, error: sqlite3.Error) -> UnavailableError:
+        """Return what to raise for *error*, and let the next call begin with a new connection."""
+        if not is_busy(error):
+            handle.close()
+        return fault(error, self.path, patience=self.patience)
+
+    def _open(self, handle: Handle) -> sqlite3.Connection:
+        connection = handle.open()
+        try:
+            schema.prepare(lambda sql: self.patiently(connection, sql), self.path)
+            connection.execute(f"PRAGMA synchronous = {self._sync}")
+            connection.execute(f"PRAGMA journal_size_limit = {LOG_BYTES}")
+            marks = self.patiently(connection, "SELECT value FROM meta WHERE name = 'mark'").fetchall()
+        except BaseException:
+            handle.close()
+            raise
+        self.time.observe(max((mark for (mark,) in marks), default=0.0))
+        if handle.file != self._file:
+            self._file = handle.file
+            self._known_queues.clear()
+        return connection
+
+
+class Transaction:
+    """Several statements in one step. It begins as a writer, so that none of them can find that it came too late."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def __enter__(self) -> Self:
+        database = self._database
+        self._handle = database.handle()
+        self._writers = database.turn()
+        self._handle.lock.acquire()
+        try:
+            self._connection = database.ready(self._handle)
+            database.patiently(self._connection, "BEGIN IMMEDIATE")
+        except BaseException as error:
+            self._leave()
+            if isinstance(error, sqlite3.Error):
+                raise database.fault(self._handle, error) from error
+            raise
+        return self
+
+    def read(self, sql: str, parameters: Parameters = ()) -> list[Row]:
+        """Return all rows of a SELECT."""
+        return self._connection.execute(sql, parameters).fetchall()
+
+    def write(self, sql: str, parameters: Parameters = ()) -> int:
+        """Execute a statement and return how many rows it changed."""
+        return self._connection.execute(sql, parameters).rowcount
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if error is None:
+                self._commit()
+            else:
+                self._undo()
+        except sqlite3.Error as failure:
+            self._undo()
+            raise self._database.fault(self._handle, failure) from failure
+        finally:
+            self._leave()
+        if isinstance(error, sqlite3.Error):
+            raise self._database.fault(self._handle, error) from error
+
+    def _commit(self) -> None:
+        self._database.save_mark(self._connection)
+        self._database.patiently(self._connection, "COMMIT")
+
+    def _undo(self) -> None:
+        with contextlib.suppress(sqlite3.Error):
+            self._connection.rollback()
+
+    def _leave(self) -> None:
+        self._handle.lock.release()
+        self._writers.release()
+
+
+class _WriterLock:
+    """Lets the threads of one process queue up for a file without sleeping."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._pid = os.getpid()
+
+    def current(self) -> threading.Lock:
+        """Return the lock of this process: after a fork a new one, since whoever held the old one is not here."""
+        if self._pid != os.getpid():
+            self._lock, self._pid = threading.Lock(), os.getpid()
+        return self._lock
+
+
+_writers: weakref.WeakValueDictionary[str, _WriterLock] = weakref.WeakValueDictionary()

@@ -1,0 +1,56 @@
+"""Tokens: the claim's text and the row's number, and how many of them are shown to one statement."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Sequence
+from random import Random
+
+__all__ = ["HELD", "SHOWN", "Round", "new_claim", "rounds", "seqs", "shown", "token_of"]
+
+Round = dict[str, tuple[str, int]]
+"""Number of the row (as text) to the claim's text and the place in the sequence that was asked about."""
+
+SHOWN = "seq = CAST(fence.key AS INTEGER) AND messages.token = fence.value AND messages.state = 2"
+"""Joins ``messages`` with ``json_each(?) AS fence``, given :func:`shown`: those whose lease is still held."""
+HELD = f"SELECT json_group_array(seq) FROM json_each(?) AS fence CROSS JOIN messages WHERE {SHOWN}"
+"""Returns the numbers of those rows."""
+
+
+def new_claim(random: Random) -> str:
+    """Return a text that no other claim has; with the process in it, since a fork copies the source of chance."""
+    return f"{os.getpid():x}-{random.getrandbits(64):016x}"
+
+
+def token_of(claim: str, seq: int) -> str:
+    """Return the token of a delivery."""
+    return f"{claim}:{seq}"
+
+
+def rounds(tokens: Iterable[str]) -> list[Round]:
+    """Part *tokens* so that no row occurs twice in one round; what was never a token of this engine is in none."""
+    found: list[Round] = []
+    rest = list(enumerate(tokens))
+    while rest:
+        part: Round = {}
+        later = []
+        for place, token in rest:
+            claim, _, seq = token.rpartition(":")
+            if seq in part:
+                later.append((place, token))
+            elif seq.isascii() and seq.isdecimal():
+                part[seq] = (claim, place)
+        found.append(part)
+        rest = later
+    return found
+
+
+def shown(part: Round) -> str:
+    """Return *part* as the JSON object that a statement reads."""
+    return json.dumps({seq: claim for seq, (claim, _) in part.items()})
+
+
+def seqs(rows: Sequence[tuple[str]]) -> set[int]:
+    """Return the numbers in the one JSON array that a statement has answered."""
+    return set(json.loads(rows[0][0]))

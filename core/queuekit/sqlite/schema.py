@@ -1,0 +1,135 @@
+"""The tables of a queuekit database, and how an empty file becomes one.
+
+The file belongs to queuekit alone: it is marked with an application id, and a file of somebody else's is refused.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+
+from queuekit.errors import UnavailableError
+
+__all__ = ["DEAD", "DELAYED", "DONE", "LEASED", "READY", "VERSION", "prepare"]
+
+VERSION = 1
+"""Kept in ``PRAGMA user_version``."""
+APPLICATION = 0x514B4954
+"""Kept in ``PRAGMA application_id``: "QKIT"."""
+
+READY, DELAYED, LEASED, DEAD, DONE = range(5)
+"""Values of ``messages.state``. DONE is a message that has left: its row stays for a while to remember the id."""
+
+TABLES = """
+CREATE TABLE messages(
+    seq INTEGER PRIMARY KEY,
+    id TEXT NOT NULL,
+    queue TEXT NOT NULL,
+    state INTEGER NOT NULL,        -- 0 ready, 1 delayed, 2 leased, 3 dead, 4 done (remembered until due)
+    priority INTEGER NOT NULL,
+    due REAL NOT NULL,
+    body BLOB NOT NULL,
+    generation INTEGER NOT NULL,
+    attempt INTEGER NOT NULL,
+    hop INTEGER NOT NULL,
+    sent_at REAL NOT NULL,
+    not_before TEXT,               -- text, since it must come back to the last digit
+    expires TEXT,
+    unique_key TEXT,
+    unique_until TEXT,
+    unique_ttl TEXT,
+    number INTEGER NOT NULL DEFAULT 0,
+    crashes INTEGER NOT NULL DEFAULT 0,
+    token TEXT,
+    lease_until REAL,
+    reason TEXT,
+    error TEXT,
+    holder TEXT,
+    died_at REAL,
+    UNIQUE(id, queue)
+);
+CREATE INDEX messages_ready ON messages(queue, priority DESC, due, seq) WHERE state = 0;
+CREATE INDEX messages_delayed ON messages(due, queue) WHERE state = 1;
+CREATE INDEX messages_leased ON messages(lease_until, queue) WHERE state = 2;
+CREATE INDEX messages_dead ON messages(queue, died_at, seq) WHERE state = 3;
+CREATE INDEX messages_done ON messages(due) WHERE state = 4;
+
+CREATE TABLE queues(name TEXT PRIMARY KEY) WITHOUT ROWID;
+
+CREATE TABLE unique_keys(
+    key TEXT PRIMARY KEY,
+    id TEXT NOT NULL,
+    queue TEXT NOT NULL,
+    until TEXT NOT NULL,           -- what frees it before its time: start, done, or ttl for nothing
+    ends REAL NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX unique_keys_ends ON unique_keys(ends);
+
+CREATE TABLE records(
+    key TEXT PRIMARY KEY,
+    body BLOB NOT NULL,
+    expires_at REAL,
+    rank INTEGER NOT NULL,
+    final INTEGER NOT NULL,
+    version INTEGER NOT NULL,
+    task TEXT,
+    state TEXT,
+    error TEXT,
+    at REAL
+);
+CREATE INDEX records_expires ON records(expires_at) WHERE expires_at IS NOT NULL;
+
+CREATE TABLE groups(
+    name TEXT PRIMARY KEY,
+    count INTEGER NOT NULL,
+    expires_at REAL NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX groups_expires ON groups(expires_at);
+CREATE TABLE members(grp TEXT, member INTEGER, PRIMARY KEY(grp, member)) WITHOUT ROWID;
+
+CREATE TABLE meta(name TEXT PRIMARY KEY, value NUMERIC) WITHOUT ROWID;
+"""
+
+Run = Callable[[str], sqlite3.Cursor]
+
+
+def prepare(run: Run, path: str) -> None:
+    """Make the file at *path* a queuekit database of this version, unless it is one; *run* executes a statement.
+
+    Raises:
+        UnavailableError: It is another program's database, or one of a later queuekit.
+    """
+    if _is_current(run, path):
+        return
+    run("PRAGMA auto_vacuum = INCREMENTAL")  # only heard while the file is empty
+    run("PRAGMA journal_mode = WAL")
+    run("BEGIN IMMEDIATE")
+    try:
+        if not _is_current(run, path):  # another process may have been quicker
+            for statement in TABLES.split(";\n"):
+                run(statement)
+            run(f"PRAGMA application_id = {APPLICATION}")
+            run(f"PRAGMA user_version = {VERSION}")
+        run("COMMIT")
+    except BaseException:
+        run("ROLLBACK")
+        raise
+
+
+def _is_current(run: Run, path: str) -> bool:
+    """Tell whether the tables are there; false for an empty file."""
+    ((application,),) = run("PRAGMA application_id").fetchall()
+    ((version,),) = run("PRAGMA user_version").fetchall()
+    if application == APPLICATION and version > VERSION:
+        raise UnavailableError(
+            f"{path} was made by a newer queuekit: its schema is {version}, this one knows {VERSION}",
+            fix="Upgrade queuekit here, or name another file",
+        )
+    if application == APPLICATION:
+        return True
+    ((tables,),) = run("SELECT count(*) FROM sqlite_master").fetchall()
+    if tables or application or version:
+        raise UnavailableError(
+            f"{path} is another program's database", fix="Give queuekit a file of its own, e.g. sqlite:///queuekit.db"
+        )
+    return False

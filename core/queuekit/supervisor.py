@@ -1,0 +1,294 @@
+"""The parent of worker processes: starts them, renews their leases, restarts the dead, passes signals on.
+
+It runs no user code besides importing the app, so no task can keep it from renewing leases (a task that holds the GIL
+for minutes keeps its lease), and it outlives a task that kills its process: the messages of a dead process are handed
+back within a moment, and only those whose bodies had been entered are suspected (QK6, QK7).
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from multiprocessing.connection import Connection, wait
+from typing import Any
+
+import attrs
+
+from queuekit.app import Queuekit
+from queuekit.broker import Delivery, Lease, Release
+from queuekit.envelope import Envelope
+from queuekit.errors import UnavailableError
+from queuekit.events import EngineDown, WorkerCrashed, WorkerGaveUp, WorkerStarted
+from queuekit.loader import AppRef
+from queuekit.records import entered_mark
+from queuekit.worker.keeper import Holding, LeaseKeeper
+from queuekit.worker.link import Done, Held, Lost, Ready, Start, Stop
+from queuekit.worker.slots import Slots
+
+__all__ = ["Supervisor"]
+
+_QUICK_DEATH = 5.0
+"""A process that dies sooner than this many seconds after its start counts as one that cannot start."""
+_TRIES = 5
+_LONGEST_PAUSE = 30.0
+_KILL_AFTER = 5.0
+"""Seconds beyond the drain time after which a process is killed."""
+
+
+@attrs.define
+class _Child:
+    """One worker process."""
+
+    number: int
+    process: subprocess.Popen[bytes]
+    pipe: Connection
+    slots: Slots
+    keeper: LeaseKeeper
+    started: float
+    ready: bool = False
+    name: str = ""
+
+
+class Supervisor:
+    """Runs an app's worker processes until told to stop.
+
+    Args:
+        app: The app, already imported: its errors show before any process is started.
+        ref: How the processes find it.
+        burst: Whether to end when the queues are empty.
+    """
+
+    def __init__(self, app: Queuekit, ref: AppRef, *, burst: bool = False) -> None:
+        self._app = app
+        self._ref = ref
+        self._burst = burst
+        self._settings = app.config.worker
+        self._children: dict[int, _Child] = {}
+        self._restarts: dict[int, tuple[float, int]] = {}
+        """Process number -> (when to start it again, how many quick deaths in a row)."""
+        self._deaths: dict[int, int] = {}
+        self._signals = 0
+        self._deadline: float | None = None
+        self._code = 0
+
+    def run(self) -> int:
+        """Work until a signal, or in a burst until the queues are empty.
+
+        Returns:
+            0, or 130 after a second signal, or 1 if a process cannot be kept running.
+        """
+        self._app.plugins.call("queuekit_worker_boot", raising=True, worker=self)
+        self._app.events.emit(WorkerStarted(lines=self.banner()))
+        with _signals(self._signal) as wake:
+            for number in range(self._settings.processes):
+                self._start(number)
+            while self._children or self._restarts:
+                self._turn(wake)
+        self._app.close()
+        return self._code
+
+    def banner(self) -> tuple[str, ...]:
+        """Return what a person wants to know at the start, without passwords."""
+        runtime, settings = self._app.runtime, self._settings
+        queues = ", ".join(f"{name} x{weight:g}" for name, weight in settings.queues.items())
+        tasks = ", ".join(sorted(self._app.tasks)) or "none"
+        return (
+            f"queuekit worker   {self._ref.target}   pid {os.getpid()}",
+            f"broker   {runtime.broker_url}   results {runtime.backend_url or 'none'}",
+            f"tasks    {tasks}",
+            f"queues   {queues}   {settings.processes} process(es) x {settings.concurrency} {settings.pool}s",
+        )
+
+    # -- one turn
+
+    def _turn(self, wake: socket.socket) -> None:
+        """Wait for news and act on it."""
+        pipes = {child.pipe: child for child in self._children.values()}
+        ready = wait([*pipes, wake], self._until_next())
+        for source in ready:
+            if source is wake:
+                with suppress(BlockingIOError):
+                    wake.recv(100)
+                self._obey()
+            elif isinstance(source, Connection):
+                self._hear(pipes[source])
+        for number, (moment, _) in list(self._restarts.items()):
+            if time.monotonic() >= moment:
+                del self._restarts[number]
+                self._start(number)
+        if self._deadline is not None and time.monotonic() >= self._deadline:
+            for child in self._children.values():
+                child.process.kill()
+
+    def _until_next(self) -> float | None:
+        moments = [moment for moment, _ in self._restarts.values()]
+        if self._deadline is not None:
+            moments.append(self._deadline)
+        return max(0.01, min(moments) - time.monotonic()) if moments else None
+
+    def _hear(self, child: _Child) -> None:
+        try:
+            word = child.pipe.recv()
+        except (EOFError, OSError):
+            self._bury(child)
+            return
+        if isinstance(word, Held):
+            child.keeper.hold(word.holdings)
+        elif isinstance(word, Done):
+            child.keeper.done(word.serials)
+        elif isinstance(word, Ready):
+            child.ready, child.name = True, word.name
+
+    # -- signals
+
+    def _signal(self, *_: Any) -> None:
+        self._signals += 1
+
+    def _obey(self) -> None:
+        """Stop gently at the first signal, at once at the second."""
+        if not self._signals:
+            return
+        at_once = self._signals > 1
+        self._code = 130 if at_once else self._code
+        self._restarts.clear()
+        grace = 1.0 if at_once else self._settings.drain + _KILL_AFTER
+        self._deadline = time.monotonic() + grace
+        for child in self._children.values():
+            _say(child, Stop("a second signal" if at_once else "a signal", at_once=at_once))
+
+    # -- life and death of processes
+
+    def _start(self, number: int) -> None:
+        rows = 2 * self._settings.concurrency
+        here, there = socket.socketpair()
+        with tempfile.TemporaryFile() as table, there:
+            table.truncate(Slots.size(rows))
+            slots = Slots(rows, fileno=table.fileno())
+            command = [sys.executable, "-m", "queuekit.worker.child", str(there.fileno()), str(table.fileno())]
+            process = subprocess.Popen(command, pass_fds=(there.fileno(), table.fileno()), stdin=subprocess.DEVNULL)
+        pipe = Connection(here.detach())
+        keeper = LeaseKeeper(
+            self._app.runtime.broker,
+            lease=self._settings.lease,
+            on_lost=lambda serials: _say(child, Lost(serials)),
+            may_extend=lambda holdings: _deserving(child, holdings),
+            events=self._app.events,
+        )
+        child = _Child(number, process, pipe, slots, keeper, time.monotonic())
+        self._children[number] = child
+        keeper.start()
+        log = self._app.config.log
+        _say(child, Start(self._ref, self._burst, rows, log.level, log.format))
+
+    def _bury(self, child: _Child) -> None:
+        """Clear up after a process that ended, and start another if it should not have."""
+        del self._children[child.number]
+        code = child.process.wait()
+        held = child.keeper.held()
+        child.keeper.stop()
+        child.pipe.close()
+        if held:
+            threading.Thread(target=self._hand_back, args=(child, held), daemon=False).start()
+        if code != 0 and not self._signals:
+            self._replace(child, code)
+        elif code and self._signals == 1:
+            self._code = self._code or 1
+
+    def _replace(self, child: _Child, code: int) -> None:
+        """Start a dead process again, after a pause that grows; give up loudly on one that cannot start."""
+        lived = time.monotonic() - child.started
+        deaths = 0 if child.ready and lived > _QUICK_DEATH else self._deaths.get(child.number, 0) + 1
+        self._deaths[child.number] = deaths
+        how = _how(code)
+        if not child.ready and deaths >= _TRIES:
+            self._app.events.emit(WorkerGaveUp(number=child.number, how=how, tries=deaths))
+            self._code = 1
+            return
+        pause = min(_LONGEST_PAUSE, 0.1 * 2.0**deaths) if deaths > 1 or not child.ready else 0.0
+        self._app.events.emit(WorkerCrashed(name=child.name or f"process {child.number}", how=how, again_in=pause))
+        self._restarts[child.number] = (time.monotonic() + pause, deaths)
+
+    def _hand_back(self, child: _Child, held: list[Holding]) -> None:
+        """Release what a dead process held: at once, and counted only if the body had been entered."""
+        entered = child.slots.entered()
+        deliveries = {holding.serial: _delivery(holding.lease) for holding in held}
+        backend = self._app.runtime.backend
+        marks = [entered_mark(deliveries[serial]) for serial in entered if serial in deliveries]
+        releases = [Release(delivery, counted=serial in entered) for serial, delivery in deliveries.items()]
+        try:
+            if backend is not None and marks:
+                backend.put(marks)
+            size = self._app.runtime.broker.limits.max_batch
+            for first in range(0, len(releases), size):
+                self._app.runtime.broker.settle(releases[first : first + size])
+        except UnavailableError as error:
+            lease = self._settings.lease
+            self._app.events.emit(EngineDown(doing="hand messages back", error=error.what, retry_in=lease))
+
+
+def _deserving(child: _Child, holdings: list[Holding]) -> list[Holding]:
+    """Return the leases to renew: none of a stopped process, none of a body past its time limit."""
+    if _is_stopped(child.process.pid):
+        return []
+    entered, now = child.slots.entered(), time.monotonic()
+    return [
+        holding
+        for holding in holdings
+        if holding.timeout is None or now - entered.get(holding.serial, now) < holding.timeout + _KILL_AFTER
+    ]
+
+
+def _is_stopped(pid: int) -> bool:
+    """Tell whether a process was stopped by a signal; where the system does not say, it was not."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return file.read().rpartition(b")")[2].split()[0] in (b"T", b"t")
+    except OSError:
+        return False
+
+
+def _delivery(lease: Lease) -> Delivery:
+    """Return what a release needs; the message itself stays with the broker."""
+    return Delivery(envelope=Envelope(id=lease.id, queue=lease.queue, body=b""), token=lease.token, number=lease.number)
+
+
+def _say(child: _Child, word: object) -> None:
+    with suppress(OSError, ValueError):
+        child.pipe.send(word)
+
+
+def _how(code: int) -> str:
+    """Return an exit code in words."""
+    if code >= 0:
+        return f"exited with code {code}"
+    try:
+        name = signal.Signals(-code).name
+    except ValueError:
+        name = str(-code)
+    return f"killed by {name}" + (", perhaps out of memory" if name == "SIGKILL" else "")
+
+
+@contextmanager
+def _signals(handler: Any) -> Iterator[socket.socket]:
+    """Let SIGTERM and SIGINT call *handler* and wake a wait on the socket that is yielded."""
+    here, there = socket.socketpair()
+    here.setblocking(False)
+    there.setblocking(False)
+    before = [(number, signal.signal(number, handler)) for number in (signal.SIGTERM, signal.SIGINT)]
+    old = signal.set_wakeup_fd(there.fileno())
+    try:
+        yield here
+    finally:
+        signal.set_wakeup_fd(old)
+        for number, previous in before:
+            signal.signal(number, previous)
+        here.close()
+        there.close()

@@ -1,0 +1,235 @@
+"""A registered function and its options; makes signatures, and checks their arguments at the call."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Callable, Coroutine, Iterable
+from pathlib import Path
+from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, overload
+
+import attrs
+
+from queuekit.context import Context
+from queuekit.durations import parse as parse_duration
+from queuekit.envelope import Unique
+from queuekit.errors import ArgumentsError
+from queuekit.names import check_name
+from queuekit.result import Result
+from queuekit.retry import Backoff, Exponential
+from queuekit.signature import Duration, Sender, Signature
+
+__all__ = ["AsyncTask", "Bound", "Task", "TaskDecorator", "TaskOptions", "default_name"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
+
+
+def _classes(value: type | Iterable[type]) -> tuple[type, ...]:
+    return (value,) if isinstance(value, type) else tuple(value)
+
+
+def _optional_seconds(value: Duration | None) -> float | None:
+    return None if value is None else parse_duration(value)
+
+
+@attrs.frozen(kw_only=True)
+class TaskOptions:
+    """How a task's messages are treated unless a call says otherwise."""
+
+    queue: str | None = None
+    """Its queue; default: the setting ``default_queue``."""
+    priority: int | None = None
+    """0 (last) to 9 (first); default 4."""
+    retries: int = attrs.field(default=0, validator=attrs.validators.ge(0))
+    """How many times a failed attempt is followed by another."""
+    retry: Backoff = attrs.field(factory=Exponential)
+    """How long to wait in between."""
+    retry_on: tuple[type, ...] = attrs.field(default=(Exception,), converter=_classes)
+    """Exceptions that are retried."""
+    dont_retry: tuple[type, ...] = attrs.field(default=(), converter=_classes)
+    """Exceptions that are not, though ``retry_on`` names their base."""
+    timeout: float | None = attrs.field(default=None, converter=_optional_seconds)
+    """Seconds that one attempt may run."""
+    expires: float | None = attrs.field(default=None, converter=_optional_seconds)
+    """Seconds from the send after which it is not started any more."""
+    ignore_result: bool = False
+    """Whether nothing is stored about its messages."""
+    unique: Unique | bool | None = None
+    """One live message per task and arguments, or per key."""
+    track: bool = False
+    """Whether RECEIVED and STARTED are recorded; costs a round trip each."""
+    ack: str = attrs.field(default="late", validator=attrs.validators.in_(("late", "early")))
+    """``"early"`` acknowledges before the body runs: at most once."""
+
+
+class Bound(Generic[P, R_co]):
+    """A task with options of a call: what ``task.options(...)`` returns."""
+
+    def __init__(self, task: Task[P, Any], options: dict[str, Any]) -> None:
+        self._task = task
+        self._options = options
+
+    def send(self, *args: P.args, **kwargs: P.kwargs) -> Result[R_co]:
+        """Put a call on the queue and return a handle on its result.
+
+        The message is stored when this returns (at-least-once).
+
+        Raises:
+            ArgumentsError: The arguments do not fit the function; names the parameter.
+            EncodeError: An argument cannot be written; nothing was sent.
+            UnavailableError: The broker did not answer within ``send_timeout``.
+        """
+        return self._task.app.send(self._make(args, kwargs))
+
+    async def asend(self, *args: P.args, **kwargs: P.kwargs) -> Result[R_co]:
+        """Like :meth:`send`, without blocking the event loop."""
+        return await self._task.app.asend(self._make(args, kwargs))
+
+    def s(self, *args: P.args, **kwargs: P.kwargs) -> Signature[R_co]:
+        """Return the call as a signature. As a follow-up it may lack its last arguments."""
+        return self._make(args, kwargs, partial=True)
+
+    def si(self, *args: P.args, **kwargs: P.kwargs) -> Signature[R_co]:
+        """Return the call as an immutable signature: a parent's result is not appended."""
+        return attrs.evolve(self._make(args, kwargs), immutable=True)
+
+    def _make(self, args: Any, kwargs: Any, *, partial: bool = False) -> Signature[Any]:
+        self._task.check_arguments(args, kwargs, partial=partial)
+        return Signature(self._task.name, args, kwargs, sender=self._task.app, **self._options)
+
+
+class Task(Bound[P, R_co]):
+    """A registered function. Calling it stays a plain call; :meth:`~Bound.send` puts a call on its queue."""
+
+    def __init__(self, function: Callable[..., Any], *, app: Sender, name: str, options: TaskOptions) -> None:
+        super().__init__(self, {})
+        self.function = function
+        """The plain function."""
+        self.app = app
+        self.name = check_name(name, what="task")
+        """Registered name: module and qualified name unless given."""
+        self.defaults = options
+        """Options of the task."""
+        self.is_async = inspect.iscoroutinefunction(function)
+        self.signature = inspect.signature(function)
+        self.takes_context = _takes_context(function, self.signature)
+        parameters = list(self.signature.parameters.values())[1 if self.takes_context else 0 :]
+        self.parameters = tuple(parameter.name for parameter in parameters)
+        """Names of the parameters that a caller fills."""
+        self._call_signature = self.signature.replace(parameters=parameters)
+        simple = all(parameter.kind is parameter.POSITIONAL_OR_KEYWORD for parameter in parameters)
+        required = sum(parameter.default is parameter.empty for parameter in parameters)
+        self._counts = (required, len(parameters)) if simple else None
+        self.__doc__ = function.__doc__
+        self.__name__ = getattr(function, "__name__", name)
+        self.__wrapped__ = function
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
+        """Call the plain function, here and now; a task that takes a context gets an empty one."""
+        result: R_co = self.call(args, kwargs)
+        return result
+
+    def call(self, args: Any, kwargs: Any, context: Context | None = None) -> Any:
+        """Call the function with *context* in front if it takes one."""
+        if not self.takes_context:
+            return self.function(*args, **kwargs)
+        return self.function(context or Context(id="", task=self.name, queue=""), *args, **kwargs)
+
+    def __repr__(self) -> str:
+        return f"<task {self.name}{self._call_signature}>"
+
+    def options(
+        self,
+        *,
+        id: str | None = None,
+        queue: str | None = None,
+        priority: int | None = None,
+        delay: Duration | None = None,
+        **others: Any,
+    ) -> Bound[P, R_co]:
+        """Return the task with other options for some calls.
+
+        Args:
+            id: Id of the message, an idempotency key.
+            queue: Queue to send to.
+            priority: 0 (last) to 9 (first).
+            delay: Seconds, or text such as ``"10m"``, until it may start.
+            **others: ``eta, expires, headers, retries, retry, timeout, ignore_result, unique, on_success, on_error``;
+                see :class:`~queuekit.signature.Signature`.
+
+        Raises:
+            TypeError: An option that does not exist.
+        """
+        given = {"id": id, "queue": queue, "priority": priority, "delay": delay, **others}
+        chosen = {key: value for key, value in given.items() if value is not None}
+        Signature(self.name, **chosen)
+        return Bound(self, chosen)
+
+    def check_arguments(self, args: tuple[Any, ...], kwargs: dict[str, Any], *, partial: bool = False) -> None:
+        """Refuse arguments that the function would refuse.
+
+        Raises:
+            ArgumentsError: Names the task and the parameter.
+        """
+        if self._counts is not None and not kwargs and self._counts[0] <= len(args) <= self._counts[1]:
+            return
+        try:
+            bind = self._call_signature.bind_partial if partial else self._call_signature.bind
+            bind(*args, **kwargs)
+        except TypeError as error:
+            raise ArgumentsError(f"{self.name}{self._call_signature}: {error}") from None
+
+
+class AsyncTask(Task[P, R_co]):
+    """A registered coroutine function; its result is what it returns when awaited."""
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R_co]:  # type: ignore[override]
+        """Call the plain function; the caller awaits it."""
+        coroutine: Coroutine[Any, Any, R_co] = self.call(args, kwargs)
+        return coroutine
+
+
+class TaskDecorator(Protocol):
+    """What ``app.task(...)`` returns: turns a function into a task of the same parameters and result."""
+
+    @overload
+    def __call__(self, function: Callable[Concatenate[Context, P], Coroutine[Any, Any, R]], /) -> AsyncTask[P, R]: ...
+    @overload
+    def __call__(self, function: Callable[Concatenate[Context, P], R], /) -> Task[P, R]: ...
+    @overload
+    def __call__(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> AsyncTask[P, R]: ...
+    @overload
+    def __call__(self, function: Callable[P, R], /) -> Task[P, R]: ...
+
+
+def _takes_context(function: Callable[..., Any], signature: inspect.Signature) -> bool:
+    """Tell whether the first parameter is annotated with :class:`Context`, as a class or as text."""
+    first = next(iter(signature.parameters.values()), None)
+    if first is None:
+        return False
+    annotation = first.annotation
+    if isinstance(annotation, str):
+        annotation = _resolve(annotation, getattr(function, "__globals__", {}))
+    return annotation is Context
+
+
+def _resolve(annotation: str, names: dict[str, Any]) -> Any:
+    """Look a dotted name up in a function's globals; anything more complex is not a context."""
+    head, *rest = annotation.strip("'\"").split(".")
+    value = names.get(head)
+    for name in rest:
+        value = getattr(value, name, None)
+    return value
+
+
+def default_name(function: Callable[..., Any]) -> str:
+    """Return module and qualified name; of a script's functions, the module's name as a worker will import it."""
+    module = function.__module__
+    if module == "__main__":
+        main = sys.modules["__main__"]
+        spec = getattr(main, "__spec__", None)
+        file = getattr(main, "__file__", None)
+        module = spec.name if spec else Path(file).stem if file else module
+    return f"{module}.{function.__qualname__}".replace("<locals>.", "")

@@ -1,0 +1,82 @@
+"""What the tests of a backend use: clients, records, keys that nobody else uses."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import pytest
+
+from queuekit.backend import Backend, BackendCapabilities, Record
+from queuekit.errors import QueuekitError
+from queuekit.testing.kit import Conformance, unique_name
+
+__all__ = ["BackendKit"]
+
+
+class BackendKit(Conformance):
+    """Clients of one server, and helpers."""
+
+    def make_backend(self) -> Backend:
+        """Return a new client; each call another one, of the same server. Override this."""
+        raise NotImplementedError(f"{type(self).__name__}: def make_backend(self): return MyBackend(url, ...)")
+
+    @pytest.fixture
+    def backend(self, server: object) -> Iterator[Backend]:
+        """Return a client; the records of the test are gone afterwards."""
+        with self.session() as backend:
+            yield backend
+
+    @pytest.fixture
+    def declared(self, backend: Backend) -> BackendCapabilities:
+        """Return what the backend says that it can."""
+        return backend.capabilities
+
+    @contextmanager
+    def session(self) -> Iterator[Backend]:
+        """Yield a client, and in the end delete all keys and close all clients that the test has asked for."""
+        self._clients: list[Backend] = []
+        self._keys: list[str] = []
+        self._limits = self.make_backend().limits
+        yield self.connect()
+        with suppress(QueuekitError):
+            self.connect().delete(self._keys)
+        for client in self._clients:
+            client.close()
+
+    def connect(self) -> Backend:
+        """Return one more client, which is closed after the test."""
+        client = self.make_backend()
+        self._clients.append(client)
+        return client
+
+    def new_key(self, kind: str = "kit") -> str:
+        """Return a key that nobody else uses."""
+        self._keys.append(unique_name(f"{kind}:"))
+        return self._keys[-1]
+
+    def record(self, **fields: Any) -> Record:
+        """Return a record that lives long enough, under a key of its own unless *fields* name one."""
+        key = fields.pop("key", None) or self.new_key()
+        return Record(**{"key": key, "body": b"body", "ttl": 600.0, **fields})
+
+    def body(self, backend: Backend, key: str) -> bytes | None:
+        """Return the body under *key*, ``None`` if there is no live record."""
+        record = backend.get([key]).get(key)
+        return None if record is None else record.body
+
+    @property
+    def short(self) -> float:
+        """Seconds of a life that is meant to end, on this service."""
+        return max(self.SHORT, 5 * self._limits.ttl_granularity)
+
+    @property
+    def patience(self) -> float:
+        """Seconds after which what should happen counts as not happening, on this service."""
+        return max(self.PATIENCE, 40 * self._limits.ttl_granularity)
+
+    @property
+    def long(self) -> float:
+        """Seconds to wait where the test would notice if nothing wakes the call before they have passed."""
+        return 3 * self.patience

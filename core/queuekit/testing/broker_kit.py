@@ -1,0 +1,152 @@
+"""What the tests of a broker use: clients, queues, messages, and short words for what they do all the time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import pytest
+
+from queuekit.broker import Ack, Broker, Capabilities, Delivery, Place, Settlement
+from queuekit.envelope import Envelope
+from queuekit.errors import QueuekitError
+from queuekit.names import new_id
+from queuekit.testing.kit import Conformance, unique_name, waits
+
+__all__ = ["BrokerKit"]
+
+
+class BrokerKit(Conformance):
+    """Clients of one server, and helpers."""
+
+    def make_broker(self) -> Broker:
+        """Return a new client; each call another one, of the same server. Override this."""
+        raise NotImplementedError(f"{type(self).__name__}: def make_broker(self): return MyBroker(url, ...)")
+
+    # -- fixtures ------------------------------------------------------------------------------------------------
+
+    @pytest.fixture
+    def broker(self, server: object) -> Iterator[Broker]:
+        """Return a client; what the test has put into its queues is gone afterwards."""
+        with self.session() as broker:
+            yield broker
+
+    @pytest.fixture
+    def queue(self, broker: Broker) -> str:
+        """Return the name of a queue that nobody else uses."""
+        return self.new_queue()
+
+    @pytest.fixture
+    def declared(self, broker: Broker) -> Capabilities:
+        """Return what the broker says that it can."""
+        return broker.capabilities
+
+    @contextmanager
+    def session(self) -> Iterator[Broker]:
+        """Yield a client, and in the end purge all queues and close all clients that the test has asked for."""
+        self._clients: list[Broker] = []
+        self._queues: list[str] = []
+        self._limits = self.make_broker().limits
+        yield self.connect()
+        cleaner = self.connect()
+        for queue in self._queues:
+            for place in (Place.READY, Place.DELAYED, Place.DEAD):
+                with suppress(QueuekitError):
+                    cleaner.purge(queue, place=place)
+        for client in self._clients:
+            client.close()
+
+    # -- things --------------------------------------------------------------------------------------------------
+
+    def connect(self) -> Broker:
+        """Return one more client, which is closed after the test."""
+        client = self.make_broker()
+        self._clients.append(client)
+        return client
+
+    def new_queue(self) -> str:
+        """Return the name of one more queue."""
+        self._queues.append(unique_name("kit"))
+        return self._queues[-1]
+
+    def message(self, queue: str, **fields: Any) -> Envelope:
+        """Return a message for *queue*."""
+        return Envelope(**{"id": new_id(), "queue": queue, "body": b"body", **fields})
+
+    def messages(self, queue: str, count: int, **fields: Any) -> list[Envelope]:
+        """Return *count* different messages."""
+        return [self.message(queue, body=b"%d" % index, **fields) for index in range(count)]
+
+    # -- times ---------------------------------------------------------------------------------------------------
+
+    @property
+    def short(self) -> float:
+        """Seconds of a lease that is meant to end, or of a delay, on this service."""
+        return max(self.SHORT, 5 * self._limits.lease_granularity)
+
+    @property
+    def long(self) -> float:
+        """Seconds of a lease that is not meant to end during the test."""
+        return min(120.0, self._limits.max_lease or 120.0)
+
+    @property
+    def patience(self) -> float:
+        """Seconds after which what should happen counts as not happening, on this service."""
+        return max(self.PATIENCE, 40 * self._limits.lease_granularity)
+
+    @property
+    def wait(self) -> float:
+        """Seconds to block where the test would notice if nothing wakes the call before they have passed."""
+        return min(3 * self.patience, self._limits.max_wait)
+
+    def not_early(self, elapsed: float, seconds: float) -> bool:
+        """Tell whether *elapsed*, measured here, is no less than *seconds*, measured on the server."""
+        return elapsed >= seconds - self._limits.lease_granularity - 0.01 * seconds
+
+    # -- deeds ---------------------------------------------------------------------------------------------------
+
+    def take(self, broker: Broker, queue: str, count: int, *, lease: float | None = None) -> list[Delivery]:
+        """Return *count* deliveries, in the order in which they came; fail if they do not come."""
+        taken: list[Delivery] = []
+        for wait in waits(self.patience):
+            step = min(wait, broker.limits.max_wait)
+            limit = min(count - len(taken), broker.limits.max_batch)
+            taken += broker.receive([queue], limit=limit, wait=step, lease=lease or self.long)
+            if len(taken) >= count:
+                return taken
+        pytest.fail(f"{len(taken)} of {count} messages came within {self.patience:g} s")
+
+    def take_one(self, broker: Broker, queue: str, *, lease: float | None = None) -> Delivery:
+        """Return one delivery; fail if none comes."""
+        return self.take(broker, queue, 1, lease=lease)[0]
+
+    def sent_and_taken(self, broker: Broker, envelope: Envelope, *, lease: float | None = None) -> Delivery:
+        """Send *envelope* and return it as a delivery."""
+        broker.send([envelope])
+        return self.take_one(broker, envelope.queue, lease=lease)
+
+    def look(self, broker: Broker, queue: str, *, wait: float = 0.0) -> list[str]:
+        """Return the ids of what is ready, taking it under a lease; empty if there is nothing."""
+        return [delivery.id for delivery in broker.receive([queue], limit=10, wait=wait, lease=self.long)]
+
+    def do(self, broker: Broker, *settlements: Settlement) -> None:
+        """Settle, where no lease may have been lost."""
+        lost = broker.settle(settlements)
+        assert not lost, "a settlement under a lease that holds was refused"
+
+    def lapsed(self, broker: Broker, queue: str) -> tuple[Delivery, Delivery]:
+        """Return a delivery whose lease has ended, and the one by which another client holds the message now."""
+        broker.send([self.message(queue)])
+        stale = self.take_one(broker, queue, lease=self.short)
+        return stale, self.take_one(self.connect(), queue)
+
+    def seen(self, broker: Broker, queue: str, place: Place) -> list[str]:
+        """Return the ids of all that ``peek`` shows in *place*, page by page."""
+        return [stored.envelope.id for stored in broker._walk(queue, place)]  # noqa: SLF001 - our own base class
+
+    def drain_once(self, broker: Broker, queue: str) -> list[str]:
+        """Take what is there, acknowledge it, and return the ids."""
+        deliveries = broker.receive([queue], limit=7, wait=min(0.05, broker.limits.max_wait), lease=self.long)
+        self.do(broker, *[Ack(delivery) for delivery in deliveries])
+        return [delivery.id for delivery in deliveries]

@@ -1,0 +1,37 @@
+"""The suite for brokers."""
+
+from __future__ import annotations
+
+from queuekit.testing.brokers_commit import Commit
+from queuekit.testing.brokers_leases import Leases
+from queuekit.testing.brokers_once import Once
+from queuekit.testing.brokers_order import Order
+from queuekit.testing.brokers_payloads import Payloads
+from queuekit.testing.brokers_places import Places
+from queuekit.testing.brokers_processes import Processes
+from queuekit.testing.brokers_waiting import Waiting
+
+__all__ = ["BrokerConformance"]
+
+
+class BrokerConformance(Payloads, Order, Leases, Waiting, Once, Places, Commit, Processes):
+    """What every broker must do.
+
+    Subclass it and say how to make a client::
+
+        class TestRedisBroker(BrokerConformance):
+            def make_broker(self):
+                return RedisBroker(EngineURL.parse("redis://localhost/9"))
+
+            def make_backend(self):           # only where capabilities.commit is declared
+                return RedisBackend(EngineURL.parse("redis://localhost/9"))
+
+    Each call of ``make_broker`` makes another client of the same server. To start a server, or to give each test a
+    file of its own, override the fixture ``server``, which comes first, and keep on ``self`` what a client needs::
+
+            @pytest.fixture
+            def server(self, tmp_path):
+                self.url = f"sqlite:///{tmp_path}/queue.db"
+
+    Tests that start processes send ``self`` there by pickle (without attributes that begin with an underscore).
+    """

@@ -1,0 +1,111 @@
+"""Several processes on one broker, one of them killed in the middle of its work, and forks."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable
+from multiprocessing.connection import Connection, wait
+
+import pytest
+
+from queuekit.broker import Ack, Broker
+from queuekit.testing.broker_kit import BrokerKit
+from queuekit.testing.kit import needs
+from queuekit.testing.processes import Child, run_in_fork
+
+__all__ = ["Processes"]
+
+CHILDREN = 3
+
+
+def _take_all(pipe: Connection, make: Callable[[], Broker], queue: str, lease: float) -> None:
+    """Work in a child: take and acknowledge until the parent says stop, then tell the ids."""
+    broker, ids = make(), []
+    pipe.send("started")
+    while not pipe.poll():
+        deliveries = broker.receive([queue], limit=3, wait=min(0.05, broker.limits.max_wait), lease=lease)
+        broker.settle([Ack(delivery) for delivery in deliveries])
+        ids += [delivery.id for delivery in deliveries]
+        if deliveries:
+            pipe.send(len(deliveries))
+    pipe.send(ids)
+
+
+def _take_and_hang(pipe: Connection, make: Callable[[], Broker], queue: str, lease: float) -> None:
+    """Work in a child: take one message, tell its id, and never come back to it."""
+    broker = make()
+    while not (deliveries := broker.receive([queue], limit=1, wait=min(1.0, broker.limits.max_wait), lease=lease)):
+        pass
+    pipe.send(deliveries[0].id)
+    pipe.recv()
+
+
+class Processes(BrokerKit):
+    """What a worker's end does not do: lose a message, double one, or share a connection."""
+
+    @needs("processes")
+    @pytest.mark.timeout(180)
+    def test_shares_messages_between_processes(self, broker: Broker, queue: str) -> None:
+        """Three processes drain one queue: each message is taken exactly once."""
+        children = [Child(_take_all, self.make_broker, queue, self.long) for _ in range(CHILDREN)]
+        try:
+            assert [child.hear(timeout=60) for child in children] == ["started"] * CHILDREN
+            batch = [envelope for _ in range(12) for envelope in self.messages(queue, 10)]
+            for start in range(0, len(batch), 10):
+                broker.send(batch[start : start + 10])
+            ids = self.heard(children, len(batch))
+        finally:
+            for child in children:
+                child.kill()
+
+        assert ids == Counter(envelope.id for envelope in batch)
+
+    def heard(self, children: list[Child], total: int) -> Counter[str]:
+        """Wait until *children* have taken *total* messages, or nothing more comes, and return what they took."""
+        taken = 0
+        while taken < total and (ready := wait([child.pipe for child in children], timeout=self.patience)):
+            taken += sum(pipe.recv() for pipe in ready if isinstance(pipe, Connection))
+        ids: Counter[str] = Counter()
+        for child in children:
+            child.pipe.send("stop")
+            while not isinstance(said := child.hear(timeout=self.patience), list):
+                pass
+            ids.update(said)
+        return ids
+
+    @needs("processes")
+    @pytest.mark.timeout(180)
+    @pytest.mark.skipif(os.name != "posix", reason="needs SIGKILL")
+    def test_recovers_from_a_killed_process(self, broker: Broker, queue: str) -> None:
+        """A message held by a process that is killed comes back when its lease ends, counted as a crash."""
+        envelope = self.message(queue, body=b"survives")
+        broker.send([envelope])
+        child = Child(_take_and_hang, self.make_broker, queue, 4 * self.short)
+        try:
+            assert child.hear(timeout=60) == envelope.id
+        finally:
+            child.kill()
+
+        delivery = self.take_one(broker, queue)
+
+        assert (delivery.id, delivery.envelope.body) == (envelope.id, b"survives")
+        assert (delivery.number, delivery.crashes) == (2, 1)
+
+    @needs("processes")
+    @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+    def test_survives_a_fork(self, broker: Broker, queue: str) -> None:
+        """A client that was used works on in a forked child, and the parent's is none the worse for it."""
+        envelopes = self.messages(queue, 3)
+        broker.send(envelopes[:2])
+        held = self.take_one(broker, queue)
+
+        def in_child() -> None:
+            self.do(broker, Ack(self.take_one(broker, queue)))
+            broker.send([envelopes[2]])
+            broker.close()
+
+        assert run_in_fork(in_child, timeout=self.patience) == 0
+        self.do(broker, Ack(held))
+        assert self.take_one(broker, queue).id in {envelope.id for envelope in envelopes} - {held.id}
+        assert self.look(broker, queue) == []

@@ -1,0 +1,106 @@
+"""Child processes for suites: started afresh, killed for sure, and never left behind."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import inspect
+import multiprocessing
+import multiprocessing.connection
+import os
+import pickle
+import signal
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+__all__ = ["Child", "run_in_fork"]
+
+_START = multiprocessing.get_context("spawn")
+
+
+class Child:
+    """A fresh process that runs ``work(talk, make, *args)``.
+
+    *talk* is its end of a pipe; *make* a method of the test's own class, such as ``self.make_broker``: the class is
+    found again by its file, so nothing has to be importable.
+    """
+
+    def __init__(self, work: Callable[..., None], make: Callable[[], object], *args: object) -> None:
+        owner = type(getattr(make, "__self__", make))
+        payload = pickle.dumps((work, make, args))
+        self.pipe, end = _START.Pipe()
+        source = (owner.__module__, inspect.getfile(owner))
+        self._process = _START.Process(target=_run, args=(end, *source, payload), daemon=True)
+        self._process.start()
+        end.close()
+
+    def hear(self, *, timeout: float) -> Any:
+        """Return the next thing that it says; fail if it says nothing within *timeout* seconds or ends without."""
+        if not self.pipe.poll(timeout):
+            pytest.fail(f"a child process said nothing within {timeout:g} s")
+        try:
+            return self.pipe.recv()
+        except EOFError:
+            self._process.join(timeout)
+            pytest.fail(f"a child process ended with exit code {self._process.exitcode} (its error is in stderr)")
+
+    def kill(self) -> None:
+        """End it with SIGKILL, as the kernel does when memory runs out, and wait for its end."""
+        self._process.kill()
+        self._process.join()
+        self.pipe.close()
+
+
+def _run(pipe: multiprocessing.connection.Connection, module: str, path: str, payload: bytes) -> None:
+    """Run in the child: find the test's module again, then do the work."""
+    _load(module, Path(path))
+    work, make, args = pickle.loads(payload)  # noqa: S301 - made by the parent, a line above
+    work(pipe, make, *args)
+
+
+def _load(module: str, path: Path) -> None:
+    """Make *module* importable by its name, as it is in the parent."""
+    try:
+        importlib.import_module(module)
+    except ImportError:
+        spec = importlib.util.spec_from_file_location(module, path)
+        if spec is None or spec.loader is None:
+            raise
+        loaded = importlib.util.module_from_spec(spec)
+        sys.modules[module] = loaded
+        spec.loader.exec_module(loaded)
+
+
+def run_in_fork(work: Callable[[], None], *, timeout: float) -> int:
+    """Run *work* in a fork of this process and return its exit code: 0, or 1 if it raised."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # about threads in the parent; users fork like this, too
+        pid = os.fork()
+    if pid == 0:
+        _work_and_leave(work)
+    deadline = time.monotonic() + timeout
+    while True:
+        ended, status = os.waitpid(pid, os.WNOHANG)
+        if ended:
+            return os.waitstatus_to_exitcode(status)
+        if time.monotonic() > deadline:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            pytest.fail(f"a forked process did not end within {timeout:g} s")
+        time.sleep(0.005)
+
+
+def _work_and_leave(work: Callable[[], None]) -> None:
+    """Run *work* and end the process at once, so that pytest does not go on twice."""
+    code = 1
+    try:
+        work()
+        code = 0
+    finally:
+        os._exit(code)

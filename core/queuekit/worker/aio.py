@@ -1,0 +1,108 @@
+"""The event loop that runs ``async def`` tasks, in a thread of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+
+from queuekit.control import TaskTimeout
+from queuekit.execute import Executor
+from queuekit.outcome import Outcome, Run
+from queuekit.worker.slots import Slots
+
+__all__ = ["LoopPool"]
+
+
+class LoopPool:
+    """At most *size* coroutines at once on one loop.
+
+    Args:
+        executor: Runs a body and decides.
+        size: Most coroutines at once.
+        slots: Where each says what it runs; rows *first_row* to *first_row* + size - 1.
+        first_row: Where its rows begin.
+        deliver: Takes each outcome.
+    """
+
+    def __init__(
+        self, executor: Executor, *, size: int, slots: Slots, first_row: int, deliver: Callable[[Outcome], None]
+    ) -> None:
+        self._executor = executor
+        self._slots = slots
+        self._deliver = deliver
+        self._free = deque(range(first_row, first_row + size))
+        self._waiting: deque[Run] = deque()
+        self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="queuekit-loop", daemon=True)
+        self._thread.start()
+
+    def submit(self, runs: Sequence[Run]) -> None:
+        """Hand *runs* to the loop, in order."""
+        self._waiting.extend(runs)
+        self._loop.call_soon_threadsafe(self._start_more)
+
+    def take_waiting(self) -> list[Run]:
+        """Take back what has not begun."""
+        waiting: list[Run] = []
+        while self._waiting:
+            waiting.append(self._waiting.popleft())
+        return waiting
+
+    def cancel(self, run: Run) -> None:
+        """Raise ``CancelledError`` inside the body of *run*."""
+        self._loop.call_soon_threadsafe(self._cancel, run.serial)
+
+    def stop(self) -> None:
+        """End the loop; whatever still runs on it is abandoned."""
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(timeout=5)
+
+    def _cancel(self, serial: int) -> None:
+        task = self._tasks.get(serial)
+        if task is not None:
+            task.cancel()
+
+    def _start_more(self) -> None:
+        while self._free and self._waiting:
+            try:
+                run = self._waiting.popleft()
+            except IndexError:
+                return
+            task = self._loop.create_task(self._one(run, self._free.popleft()))
+            self._tasks[run.serial] = task
+
+    async def _one(self, run: Run, row: int) -> None:
+        self._slots.enter(row, run.serial, run.received)
+        try:
+            outcome = await self._outcome(run)
+        finally:
+            self._slots.leave(row)
+            self._tasks.pop(run.serial, None)
+            self._free.append(row)
+            self._start_more()
+        if outcome is not None and run.claim():
+            self._deliver(outcome)
+
+    async def _outcome(self, run: Run) -> Outcome | None:
+        if run.context.lost:
+            return None
+        early = self._executor.begin(run)
+        if early is not None:
+            return early
+        limit = asyncio.timeout(run.timeout)
+        try:
+            async with limit:
+                return await self._executor.acall(run)
+        except TimeoutError:
+            return self._executor.raised(run, TaskTimeout(f"ran longer than {run.timeout:g} s"))
+        except asyncio.CancelledError:
+            return self._ended_from_outside(run)
+
+    def _ended_from_outside(self, run: Run) -> Outcome | None:
+        """Decide for a body that was cancelled: on purpose, or because its lease is gone and nothing may be decided."""
+        if run.context.lost:
+            return None
+        return self._executor.decide.cancelled(run.delivery, run.message, run=run)

@@ -1,0 +1,81 @@
+"""The main program of a worker process under a supervisor: ``python -m queuekit.worker.child PIPE TABLE``."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from collections.abc import Iterable, Sequence
+from multiprocessing.connection import Connection
+
+from queuekit.errors import QueuekitError
+from queuekit.logs import configure_logging
+from queuekit.worker.keeper import Holding
+from queuekit.worker.link import Done, Held, Lost, Ready, Start, Stop
+from queuekit.worker.slots import Slots
+from queuekit.worker.worker import Worker
+
+__all__ = ["main"]
+
+
+class PipeKeeper:
+    """Tells the supervisor which leases to keep: it renews them even while a task here holds the GIL."""
+
+    def __init__(self, pipe: Connection) -> None:
+        self._pipe = pipe
+        self._lock = threading.Lock()
+
+    def hold(self, holdings: Sequence[Holding]) -> None:
+        """Keep these from now on; the supervisor will read it whatever happens here next."""
+        self.say(Held(list(holdings)))
+
+    def done(self, serials: Iterable[int]) -> None:
+        """Keep these no longer."""
+        self.say(Done(list(serials)))
+
+    def say(self, word: object) -> None:
+        """Write *word* to the supervisor; if it is gone, the listening thread stops the worker."""
+        try:
+            with self._lock:
+                self._pipe.send(word)
+        except (OSError, ValueError):
+            return
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Be a worker process and return its exit code."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    pipe = Connection(int(arguments[0]))
+    start = pipe.recv()
+    assert isinstance(start, Start)  # noqa: S101 - both ends are ours
+    configure_logging(level=start.log_level, style=start.log_style)
+    try:
+        app = start.ref.load()
+        slots = Slots(start.rows, fileno=int(arguments[1]))
+        keeper = PipeKeeper(pipe)
+        worker = Worker(app, burst=start.burst, ref=start.ref, keeper=lambda _worker: keeper, slots=slots)
+    except QueuekitError as error:
+        print(f"Error {error.code}: {error}", file=sys.stderr)
+        return error.exit_code
+    signal.signal(signal.SIGTERM, lambda *_: worker.stop("SIGTERM"))
+    threading.Thread(target=_listen, args=(pipe, worker), name="queuekit-pipe", daemon=True).start()
+    keeper.say(Ready(worker.name))
+    return worker.run()
+
+
+def _listen(pipe: Connection, worker: Worker) -> None:
+    """Obey the supervisor; without one the leases are not renewed, so stop."""
+    while True:
+        try:
+            word = pipe.recv()
+        except (EOFError, OSError):
+            worker.stop("its supervisor is gone")
+            return
+        if isinstance(word, Stop):
+            worker.stop(word.reason, at_once=word.at_once)
+        elif isinstance(word, Lost):
+            worker.lost(word.serials)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

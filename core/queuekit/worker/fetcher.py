@@ -1,0 +1,128 @@
+"""Takes messages off their queues in batches: one thread, never more than the worker can soon use."""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+from queuekit.broker import Delivery
+from queuekit.errors import UnavailableError
+from queuekit.events import EngineBack, EngineDown
+from queuekit.runtime import Runtime
+
+__all__ = ["Fetcher", "weighted_order"]
+
+_UPKEEP = 5.0
+"""Seconds between two rounds of upkeep while all slots are full (QK7)."""
+_LONGEST_WAIT = 5.0
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 10.0
+
+
+class Hands(Protocol):
+    """The worker, as its fetcher sees it."""
+
+    def room(self) -> int:
+        """Return how many messages it would take now."""
+        ...
+
+    def wait_for_room(self, timeout: float) -> bool:
+        """Block until there is room; false if *timeout* seconds pass first."""
+        ...
+
+    def admit(self, deliveries: list[Delivery]) -> None:
+        """Take *deliveries* in."""
+        ...
+
+    def idle(self) -> bool:
+        """Tell whether nothing is in hand."""
+        ...
+
+
+class Fetcher:
+    """Fetches for one worker.
+
+    Args:
+        runtime: Broker, clock, chance, config.
+        hands: Where messages go.
+        burst: Whether to end when the queues are empty.
+        on_empty: Called when a burst is over.
+    """
+
+    def __init__(self, runtime: Runtime, hands: Hands, *, burst: bool, on_empty: Callable[[], None]) -> None:
+        self._runtime = runtime
+        self._hands = hands
+        self._burst = burst
+        self._on_empty = on_empty
+        self._queues = runtime.config.worker.queues
+        self._lease = runtime.config.worker.lease
+        self._stopping = threading.Event()
+        self.last_round = runtime.clock.monotonic()
+        """Monotonic seconds of the last round trip: a probe can tell a deaf worker by it."""
+        self._thread = threading.Thread(target=self._loop, name="queuekit-fetcher", daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Fetch no more; returns when the last batch is in hand."""
+        self._stopping.set()
+        self._runtime.broker.interrupt()
+        self._thread.join(timeout=_LONGEST_WAIT + 5)
+
+    def _loop(self) -> None:
+        pause, since = 0.0, 0.0
+        clock = self._runtime.clock
+        while not self._stopping.is_set():
+            try:
+                self._round()
+            except UnavailableError as error:
+                since = since or clock.monotonic()
+                pause = min(_LONGEST_PAUSE, pause * 2 or _FIRST_PAUSE)
+                wait = pause * (0.5 + self._runtime.random.random() / 2)
+                self._runtime.events.emit(EngineDown(doing="fetch", error=error.what, retry_in=wait))
+                self._stopping.wait(wait)
+                continue
+            if pause:
+                self._runtime.events.emit(EngineBack(doing="fetch", after=clock.monotonic() - since))
+                pause, since = 0.0, 0.0
+
+    def _round(self) -> None:
+        """Fetch once, or do the upkeep while there is no room."""
+        room = self._hands.room()
+        if room <= 0 and not self._hands.wait_for_room(_UPKEEP):
+            self._receive(limit=0, wait=0.0)
+            return
+        room = self._hands.room()
+        if room <= 0:
+            return
+        deliveries = self._receive(limit=room, wait=0.0 if self._burst else _LONGEST_WAIT)
+        if deliveries:
+            self._hands.admit(deliveries)
+        elif self._burst and self._hands.idle():
+            self._stopping.set()
+            self._on_empty()
+        elif self._burst:
+            self._hands.wait_for_room(0.05)
+
+    def _receive(self, *, limit: int, wait: float) -> list[Delivery]:
+        queues = weighted_order(self._queues, self._runtime.random)
+        limits = self._runtime.broker.limits
+        deliveries = self._runtime.broker.receive(
+            queues, limit=min(limit, limits.max_batch), wait=min(wait, limits.max_wait), lease=self._lease
+        )
+        self.last_round = self._runtime.clock.monotonic()
+        return deliveries
+
+
+def weighted_order(weights: Mapping[str, float], chance: random.Random) -> list[str]:
+    """Return the queues in random order, in which each comes first in proportion to its weight.
+
+    Source:
+        Efraimidis and Spirakis, "Weighted random sampling with a reservoir", 2006: sort by u ** (1 / weight).
+    """
+    if len(weights) == 1:
+        return list(weights)
+    return sorted(weights, key=lambda name: chance.random() ** (1.0 / max(weights[name], 1e-9)), reverse=True)

@@ -1,0 +1,58 @@
+"""What a supervisor and its worker processes say to each other, over a pipe that only the two hold."""
+
+from __future__ import annotations
+
+import attrs
+
+from queuekit.loader import AppRef
+from queuekit.worker.keeper import Holding
+
+__all__ = ["Done", "Held", "Lost", "Ready", "Start", "Stop"]
+
+
+@attrs.frozen
+class Start:
+    """Supervisor to worker, first: what to run."""
+
+    ref: AppRef
+    burst: bool
+    rows: int
+    """Rows of the shared table of :class:`~queuekit.worker.slots.Slots`."""
+    log_level: str
+    log_style: str
+
+
+@attrs.frozen
+class Stop:
+    """Supervisor to worker: stop, or stop at once."""
+
+    reason: str
+    at_once: bool = False
+
+
+@attrs.frozen
+class Lost:
+    """Supervisor to worker: these leases are gone."""
+
+    serials: list[int]
+
+
+@attrs.frozen
+class Ready:
+    """Worker to supervisor: messages are being taken."""
+
+    name: str
+
+
+@attrs.frozen
+class Held:
+    """Worker to supervisor, before any body runs: keep these leases."""
+
+    holdings: list[Holding]
+
+
+@attrs.frozen
+class Done:
+    """Worker to supervisor: keep these no longer."""
+
+    serials: list[int]

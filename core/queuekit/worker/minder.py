@@ -1,0 +1,155 @@
+"""Looks after what runs: time limits, cancel marks, and the worker's own presence."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from queuekit.backend import Record
+from queuekit.control import TaskTimeout
+from queuekit.errors import UnavailableError
+from queuekit.execute import Executor
+from queuekit.outcome import Outcome, Run
+from queuekit.records import cancel_key, worker_key
+from queuekit.runtime import Runtime
+
+__all__ = ["Minder"]
+
+_LOOK = 1.0
+"""Seconds between two looks for cancel marks."""
+_PRESENCE = 10.0
+PRESENCE_TTL = 30.0
+"""Seconds after which a worker that was not heard of counts as gone."""
+_GLANCE = 0.1
+"""Seconds between two looks while a run with a time limit is in hand and may begin at any moment."""
+_GRACE = 1.0
+"""Seconds that a body may take to see its timeout before it is given up."""
+
+
+class Minder:
+    """One thread that wakes once a second while something runs, and every ten while nothing does.
+
+    Args:
+        runtime: Backend, clock.
+        executor: Decides for runs that are given up.
+        in_hand: Returns all runs in hand.
+        in_threads: Returns those in threads, each with its row.
+        give_up: Called with the row of a thread that does not come back in time.
+        cancel: Called with each run to be cancelled.
+        deliver: Takes the outcome of a run that was given up.
+        about: What the worker says of itself.
+    """
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        executor: Executor,
+        *,
+        in_hand: Callable[[], list[Run]],
+        in_threads: Callable[[], list[tuple[int, Run]]],
+        give_up: Callable[[int], None],
+        cancel: Callable[[Run], None],
+        deliver: Callable[[Outcome], None],
+        about: dict[str, Any],
+    ) -> None:
+        self._runtime = runtime
+        self._executor = executor
+        self._in_hand = in_hand
+        self._in_threads = in_threads
+        self._give_up = give_up
+        self._cancel = cancel
+        self._deliver = deliver
+        self._about = about
+        self._stopped = threading.Event()
+        self._awake = threading.Event()
+        self._next_presence = 0.0
+        self._thread = threading.Thread(target=self._loop, name="queuekit-minder", daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def wake(self) -> None:
+        """Say that something is in hand."""
+        if not self._awake.is_set():
+            self._awake.set()
+
+    def stop(self) -> None:
+        """End, and take the presence record away."""
+        self._stopped.set()
+        self._awake.set()
+        self._thread.join(timeout=5)
+        backend = self._runtime.backend
+        if backend is not None:
+            self._quietly(lambda: backend.delete([worker_key(self._about["name"])]))
+
+    def _loop(self) -> None:
+        while not self._stopped.is_set():
+            self._quietly(self._present)
+            if not self._in_hand():
+                self._awake.clear()
+                if not self._in_hand():
+                    self._awake.wait(_PRESENCE)
+                    continue
+            self._quietly(self._look_for_marks)
+            self._until_next_look()
+
+    def _until_next_look(self) -> None:
+        """Enforce time limits as they come until it is time to look for marks again."""
+        clock = self._runtime.clock
+        look = clock.monotonic() + _LOOK
+        while not self._stopped.is_set():
+            nearest = self.enforce(clock.monotonic())
+            pause = min(look, nearest) - clock.monotonic()
+            if self._stopped.wait(max(0.005, pause)) or clock.monotonic() >= look:
+                return
+
+    def enforce(self, now: float) -> float:
+        """End the runs that are over their time and return when to look again, in monotonic seconds."""
+        limited = any(run.timeout is not None and not run.started for run in self._in_hand())
+        nearest = now + (_GLANCE if limited else _LOOK)
+        for row, run in self._in_threads():
+            guard = run.guard
+            if guard is None or run.timeout is None:
+                continue
+            deadline = run.started + run.timeout
+            if now < deadline:
+                nearest = min(nearest, deadline)
+            elif not guard.fired:
+                run.context.cancel()
+                guard.fire()
+                nearest = min(nearest, now + _GRACE)
+            elif now >= deadline + _GRACE and run.claim():
+                self._give_up(row)
+                error = TaskTimeout(
+                    f"ran longer than {run.timeout:g} s and does not stop; its thread is lost until it ends"
+                )
+                self._deliver(self._executor.raised(run, error))
+        return nearest
+
+    def _look_for_marks(self) -> None:
+        """Find, in one round trip, which of the runs in hand were cancelled."""
+        backend = self._runtime.backend
+        runs = {cancel_key(run.message.id): run for run in self._in_hand()}
+        if backend is None or not runs:
+            return
+        for key in backend.get(list(runs)):
+            self._cancel(runs[key])
+
+    def _present(self) -> None:
+        now = self._runtime.clock.monotonic()
+        backend = self._runtime.backend
+        if backend is None or now < self._next_presence:
+            return
+        self._next_presence = now + _PRESENCE
+        body = json.dumps({**self._about, "running": len(self._in_hand())}).encode()
+        backend.put([Record(key=worker_key(self._about["name"]), body=body, ttl=PRESENCE_TTL)])
+
+    def _quietly(self, call: Callable[[], object]) -> None:
+        """Do what may wait for the next round if the backend does not answer; the fetcher reports that it is down."""
+        try:
+            call()
+        except UnavailableError:
+            return

@@ -1,0 +1,98 @@
+"""The threads that run ``def`` tasks."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from queuekit.execute import Executor
+from queuekit.outcome import Outcome, Run
+from queuekit.worker.slots import Slots
+
+if TYPE_CHECKING:
+    from queuekit.worker.isolate import Isolation
+
+__all__ = ["ThreadPool"]
+
+
+class ThreadPool:
+    """Up to *size* threads, started as they are needed.
+
+    Args:
+        executor: Runs a body and decides.
+        size: Most threads.
+        slots: Where each thread says what it runs; rows 0 to size - 1.
+        isolation: Runs suspects, and with ``pool = "process"`` all tasks, in processes of their own; or ``None``.
+        deliver: Takes each outcome.
+    """
+
+    def __init__(
+        self,
+        executor: Executor,
+        *,
+        size: int,
+        slots: Slots,
+        isolation: Isolation | None,
+        deliver: Callable[[Outcome], None],
+    ) -> None:
+        self._executor = executor
+        self._size = size
+        self._slots = slots
+        self._isolation = isolation
+        self._deliver = deliver
+        self._inbox: queue.SimpleQueue[Run | None] = queue.SimpleQueue()
+        self._threads: list[threading.Thread] = []
+        self.running: dict[int, Run] = {}
+        """The run of each busy thread, by its row."""
+        self.lost: set[int] = set()
+        """Rows of threads whose run was given up and still goes on."""
+
+    def submit(self, runs: Sequence[Run]) -> None:
+        """Hand *runs* to the threads, in order."""
+        for run in runs:
+            self._inbox.put(run)
+        for _ in range(min(len(runs), self._size - len(self._threads))):
+            row = len(self._threads)
+            thread = threading.Thread(target=self._work, args=(row,), name=f"queuekit-run-{row}", daemon=True)
+            self._threads.append(thread)
+            thread.start()
+
+    def take_waiting(self) -> list[Run]:
+        """Take back what no thread has begun, and let the threads end after what they run."""
+        waiting: list[Run] = []
+        try:
+            while True:
+                run = self._inbox.get_nowait()
+                if run is not None:
+                    waiting.append(run)
+        except queue.Empty:
+            for _ in self._threads:
+                self._inbox.put(None)
+        return waiting
+
+    def _work(self, row: int) -> None:
+        take = self._inbox.get
+        while (run := take()) is not None:
+            outcome = self._one(row, run)
+            if outcome is not None and run.claim():
+                self._deliver(outcome)
+
+    def _one(self, row: int, run: Run) -> Outcome | None:
+        """Run one message; ``None`` if its lease was lost before it began."""
+        if run.context.lost:
+            return None
+        early = self._executor.begin(run)
+        if early is not None:
+            return early
+        self.running[row] = run
+        self._slots.enter(row, run.serial, run.received)
+        try:
+            if self._isolation is not None and (run.suspect or self._isolation.always):
+                return self._isolation.call(row, run)
+            return self._executor.call(run)
+        finally:
+            self._slots.leave(row)
+            del self.running[row]
+            self.lost.discard(row)

@@ -1,0 +1,44 @@
+"""How many messages to hold beyond those that run: about 100 ms of work, none of it of tasks that take long."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+__all__ = ["Prefetch"]
+
+HORIZON = 0.1
+"""Seconds of work to hold ready."""
+_WEIGHT = 0.2
+
+
+class Prefetch:
+    """Keeps a moving average of the run time of each task name; an unknown task counts as long.
+
+    Args:
+        concurrency: Tasks that run at once.
+        most: Most messages to hold ready.
+    """
+
+    def __init__(self, *, concurrency: int, most: int) -> None:
+        self._concurrency = concurrency
+        self._most = most
+        self._averages: dict[str, float] = {}
+        self._seen: frozenset[str] = frozenset()
+
+    def saw(self, names: Iterable[str]) -> None:
+        """Take note of the tasks in the last batch: the next is likely to be alike."""
+        self._seen = frozenset(names)
+
+    def observe(self, name: str, seconds: float) -> None:
+        """Take note of one run."""
+        old = self._averages.get(name)
+        self._averages[name] = seconds if old is None else old + _WEIGHT * (seconds - old)
+
+    def size(self) -> int:
+        """Return how many to hold beyond the free slots."""
+        averages = [self._averages.get(name) for name in self._seen]
+        known = [average for average in averages if average is not None]
+        if not known or len(known) < len(averages):
+            return 0
+        longest = max(*known, 1e-6)
+        return 0 if longest >= HORIZON else min(self._most, int(self._concurrency * HORIZON / longest))

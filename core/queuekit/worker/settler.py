@@ -1,0 +1,119 @@
+"""Writes outcomes: one thread, all that has piled up since its last round trip."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Sequence
+
+from queuekit.backend import Backend, Condition
+from queuekit.errors import UnavailableError
+from queuekit.events import EngineBack, EngineDown, LeasesLost
+from queuekit.outcome import Outcome
+from queuekit.runtime import Runtime
+
+__all__ = ["Settler"]
+
+_LARGEST_BATCH = 1_000
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 5.0
+
+
+class Settler:
+    """An idle system settles at once, a busy one in hundreds (natural batching).
+
+    While the engine does not answer, finished outcomes are kept and settled on its return.
+
+    Args:
+        runtime: Broker, backend, clock.
+        on_settled: Called with each batch that is through.
+    """
+
+    def __init__(self, runtime: Runtime, *, on_settled: Callable[[list[Outcome]], None]) -> None:
+        self._runtime = runtime
+        self._on_settled = on_settled
+        self._commits = runtime.shared
+        self._batch = min(_LARGEST_BATCH, runtime.broker.limits.max_batch)
+        self._inbox: queue.SimpleQueue[Outcome | None] = queue.SimpleQueue()
+        self._give_up = threading.Event()
+        self.put = self._inbox.put
+        """Hand an outcome over; never blocks."""
+        self._thread = threading.Thread(target=self._loop, name="queuekit-settler", daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def stop(self, timeout: float) -> None:
+        """Settle what is there and end; after *timeout* seconds give up on an engine that does not answer."""
+        self._inbox.put(None)
+        self._thread.join(timeout)
+        self._give_up.set()
+        self._thread.join(1.0)
+
+    def _loop(self) -> None:
+        closing = False
+        while not closing:
+            batch, closing = self._collect()
+            if batch:
+                self._flush(batch)
+
+    def _collect(self) -> tuple[list[Outcome], bool]:
+        """Wait for the first outcome, then take all that are there."""
+        batch: list[Outcome] = []
+        outcome = self._inbox.get()
+        take = self._inbox.get_nowait
+        try:
+            while outcome is not None:
+                batch.append(outcome)
+                if len(batch) >= self._batch:
+                    return batch, False
+                outcome = take()
+        except queue.Empty:
+            return batch, False
+        return batch, True
+
+    def _flush(self, batch: list[Outcome]) -> None:
+        """Write *batch*, again and again until the engine answers: each step is idempotent (QK12)."""
+        clock, chance = self._runtime.clock, self._runtime.random
+        pause, since = _FIRST_PAUSE, clock.monotonic()
+        down = False
+        lost: list[Outcome] = []
+        while not self._give_up.is_set():
+            try:
+                lost = self._write(batch)
+                break
+            except UnavailableError as error:
+                wait = pause * (0.5 + chance.random() / 2)
+                self._runtime.events.emit(EngineDown(doing="settle", error=error.what, retry_in=wait))
+                self._give_up.wait(wait)
+                pause, down = min(_LONGEST_PAUSE, pause * 2), True
+        else:
+            return
+        if down:
+            self._runtime.events.emit(EngineBack(doing="settle", after=clock.monotonic() - since))
+        if lost:
+            self._runtime.events.emit(LeasesLost(count=len(lost), ids=tuple(one.delivery.id for one in lost)))
+            for outcome in lost:
+                outcome.word = "lost"
+        self._on_settled(batch)
+
+    def _write(self, batch: list[Outcome]) -> list[Outcome]:
+        """Write *batch* and return those whose lease was lost."""
+        if self._commits:
+            applied = self._runtime.broker.commit([outcome.item() for outcome in batch])
+            return [outcome for outcome, done in zip(batch, applied, strict=True) if not done]
+        backend = self._runtime.backend
+        if backend is not None:
+            _put(backend, batch)
+        sends = [envelope for outcome in batch for envelope in outcome.sends]
+        if sends:
+            self._runtime.broker.send(sends)
+        settlements = [outcome.settlement for outcome in batch if outcome.settlement is not None]
+        tokens = {delivery.token for delivery in self._runtime.broker.settle(settlements)} if settlements else set()
+        return [outcome for outcome in batch if outcome.delivery.token in tokens] if tokens else []
+
+
+def _put(backend: Backend, batch: Sequence[Outcome]) -> None:
+    records = [record for outcome in batch for record in outcome.records]
+    if records:
+        backend.put(records, condition=Condition.NEWER)

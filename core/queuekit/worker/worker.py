@@ -1,0 +1,329 @@
+"""One worker process: fetcher, run threads, event loop, settler, and who looks after them.
+
+::
+
+    fetcher -> admit -> threads / event loop -> settler -> broker and backend
+                 |                                 |
+                 +---------- keeper <--------------+
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import re
+import socket
+import threading
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from queuekit.app import Queuekit
+from queuekit.backend import Record
+from queuekit.broker import Ack, Delivery, Release
+from queuekit.errors import UnavailableError
+from queuekit.events import LeasesLost, WorkerReady, WorkerStopped, WorkerStopping
+from queuekit.execute import Executor
+from queuekit.loader import AppRef
+from queuekit.outcome import Outcome, Run
+from queuekit.records import progress_key
+from queuekit.states import State
+from queuekit.worker.fetcher import Fetcher
+from queuekit.worker.keeper import Holding, Keeper, LeaseKeeper
+from queuekit.worker.minder import Minder
+from queuekit.worker.pool import ThreadPool
+from queuekit.worker.prefetch import Prefetch
+from queuekit.worker.settler import Settler
+from queuekit.worker.slots import Slots
+
+if TYPE_CHECKING:
+    from queuekit.worker.aio import LoopPool
+    from queuekit.worker.isolate import Isolation
+
+__all__ = ["Worker", "worker_name"]
+
+_FINAL_SETTLE = 5.0
+_PROGRESS_TTL = 86_400.0
+
+
+def worker_name() -> str:
+    """Return host and pid, in the characters that a name may have."""
+    host = re.sub(r"[^A-Za-z0-9_.-]", "-", socket.gethostname())[:60] or "host"
+    return f"{host}-{os.getpid()}"
+
+
+class Worker:
+    """Runs an app's tasks in this process until it is told to stop.
+
+    Args:
+        app: The app.
+        burst: Whether to end when the queues are empty.
+        ref: How child processes find the app; without it suspects of a crash run like the others.
+        keeper: Keeps the leases; default: a thread of this process.
+        slots: Where threads say what they run; default: memory of this process.
+    """
+
+    def __init__(
+        self,
+        app: Queuekit,
+        *,
+        burst: bool = False,
+        ref: AppRef | None = None,
+        keeper: Callable[[Worker], Keeper] | None = None,
+        slots: Slots | None = None,
+    ) -> None:
+        self.app = app
+        self.name = worker_name()
+        self.stats: Counter[str] = Counter()
+        """How many deliveries ended how."""
+        self._runtime = runtime = app.runtime
+        self._settings = settings = runtime.config.worker
+        self._executor = Executor(runtime, app.tasks, app.sending, worker=self.name)
+        self._settler = Settler(runtime, on_settled=self._settled)
+        self._prefetch = Prefetch(concurrency=settings.concurrency, most=settings.prefetch)
+        slots = slots or Slots(2 * settings.concurrency)
+        self._isolation = self._isolate(ref)
+        self._threads = ThreadPool(
+            self._executor, size=settings.concurrency, slots=slots, isolation=self._isolation, deliver=self._settler.put
+        )
+        self._slots = slots
+        self._loop_pool: LoopPool | None = None
+        self._fetcher = Fetcher(runtime, self, burst=burst, on_empty=self.stop)
+        self._minder = Minder(
+            runtime,
+            self._executor,
+            in_hand=lambda: list(self._in_hand.values()),
+            in_threads=lambda: list(self._threads.running.items()),
+            give_up=self._threads.lost.add,
+            cancel=self._cancel,
+            deliver=self._settler.put,
+            about={
+                "name": self.name,
+                "queues": list(settings.queues),
+                "pid": os.getpid(),
+                "slots": settings.concurrency,
+            },
+        )
+        self._keeper: Keeper = keeper(self) if keeper else self._own_keeper()
+        self._serials = itertools.count(1)
+        self._in_hand: dict[int, Run] = {}
+        self._changed = threading.Condition()
+        self._stop = threading.Event()
+        self._hurry = threading.Event()
+        self._reason = "asked to stop"
+
+    def _isolate(self, ref: AppRef | None) -> Isolation | None:
+        if ref is None:
+            return None
+        from queuekit.worker.isolate import Isolation
+
+        always = self._settings.pool == "process"
+        return Isolation(self._runtime, self._executor, ref=ref, worker=self.name, always=always)
+
+    def _own_keeper(self) -> LeaseKeeper:
+        keeper = LeaseKeeper(
+            self._runtime.broker, lease=self._settings.lease, on_lost=self.lost, events=self._runtime.events
+        )
+        keeper.start()
+        return keeper
+
+    # -- life
+
+    def run(self) -> int:
+        """Work until :meth:`stop`, then hand everything back.
+
+        Returns:
+            0, or 130 if it was told to stop at once.
+        """
+        clock = self._runtime.clock
+        since = clock.monotonic()
+        self.start()
+        self._stop.wait()
+        self.finish()
+        seconds = clock.monotonic() - since
+        self.app.events.emit(WorkerStopped(worker=self.name, seconds=seconds, stats=dict(self.stats)))
+        self.app.plugins.call("queuekit_worker_stopped", worker=self, stats=dict(self.stats))
+        return 130 if self._hurry.is_set() else 0
+
+    def start(self) -> None:
+        """Begin, and return at once."""
+        self.app.plugins.call("queuekit_worker_child_init", raising=True, worker=self)
+        self._settler.start()
+        self._minder.start()
+        self._fetcher.start()
+        self.app.events.emit(WorkerReady(worker=self.name))
+        self.app.plugins.call("queuekit_worker_ready", worker=self)
+
+    def stop(self, reason: str = "queues are empty", *, at_once: bool = False) -> None:
+        """Begin to stop; with *at_once* running tasks are not waited for. May be called from any thread, and again."""
+        self._reason = reason
+        if at_once:
+            self._hurry.set()
+        self._stop.set()
+        with self._changed:
+            self._changed.notify_all()
+
+    def finish(self) -> None:
+        """Fetch no more, hand unstarted messages back, wait for running ones, give up on the rest, settle, close."""
+        self.app.plugins.call("queuekit_worker_stopping", worker=self, reason=self._reason)
+        self._fetcher.stop()
+        for run in [*self._threads.take_waiting(), *self._loop_waiting()]:
+            self._give_back(run)
+        drain = self._settings.drain
+        running = len(self._in_hand)
+        event = WorkerStopping(worker=self.name, reason=self._reason, running=running, drain=drain)
+        self.app.events.emit(event)
+        self._drain(drain)
+        for run in list(self._in_hand.values()):
+            run.context.cancel()
+            self._give_back(run)
+        self._settler.stop(_FINAL_SETTLE)
+        self._minder.stop()
+        if isinstance(self._keeper, LeaseKeeper):
+            self._keeper.stop()
+        if self._loop_pool is not None:
+            self._loop_pool.stop()
+        if self._isolation is not None:
+            self._isolation.close()
+        self.app.close()
+
+    def _drain(self, seconds: float) -> None:
+        clock = self._runtime.clock
+        deadline = clock.monotonic() + seconds
+        with self._changed:
+            while self._in_hand and not self._hurry.is_set():
+                left = deadline - clock.monotonic()
+                if left <= 0:
+                    return
+                clock.wait(self._changed, min(left, 0.5))
+
+    def _give_back(self, run: Run) -> None:
+        """Release a message uncounted: it is no fault of its own that it did not finish here (QK10)."""
+        if run.claim():
+            self._settler.put(
+                Outcome(delivery=run.delivery, settlement=Release(run.delivery), word="returned", run=run)
+            )
+
+    # -- what the fetcher asks
+
+    def room(self) -> int:
+        """Return how many messages to fetch: none until half of those held ready are used up."""
+        extra = self._prefetch.size()
+        slots = self._settings.concurrency - len(self._threads.lost)
+        held = len(self._in_hand)
+        return 0 if held >= max(slots, slots + extra // 2) else slots + extra - held
+
+    def wait_for_room(self, timeout: float) -> bool:
+        """Block until there is room; false if *timeout* seconds pass first."""
+        with self._changed:
+            if self.room() <= 0:
+                self._runtime.clock.wait(self._changed, timeout)
+        return self.room() > 0
+
+    def idle(self) -> bool:
+        """Tell whether nothing is in hand."""
+        return not self._in_hand
+
+    def admit(self, deliveries: list[Delivery]) -> None:
+        """Take a batch in: read its marks, decode it, see that its leases are kept, and hand it to those who run it."""
+        marks = self._marks(deliveries)
+        runs: list[Run] = []
+        for delivery in deliveries:
+            prepared = self._executor.prepare(delivery, marks)
+            if isinstance(prepared, Run):
+                prepared.serial = next(self._serials)
+                prepared.context.report_to(self._report)
+                runs.append(prepared)
+            else:
+                self._settler.put(prepared)
+        if not runs:
+            return
+        self._prefetch.saw({run.message.task for run in runs})
+        self._in_hand.update((run.serial, run) for run in runs)
+        self._keeper.hold([Holding(run.serial, run.delivery.lease, run.timeout) for run in runs])
+        self._minder.wake()
+        self._before_start(runs)
+        self._dispatch(runs)
+
+    def _marks(self, deliveries: Sequence[Delivery]) -> dict[str, Record]:
+        """Return the cancel, final and crash marks of a batch, in one round trip."""
+        backend = self._runtime.backend
+        if backend is None:
+            return {}
+        return backend.get([key for delivery in deliveries for key in self._executor.keys(delivery)])
+
+    def _before_start(self, runs: list[Run]) -> None:
+        """Acknowledge those that want it early, and record those that are tracked."""
+        early = [run for run in runs if run.task.defaults.ack == "early"]
+        if early:
+            self._runtime.broker.settle([Ack(run.delivery) for run in early])
+        self._executor.track([run for run in runs if run.task.defaults.track], State.RECEIVED)
+
+    def _dispatch(self, runs: list[Run]) -> None:
+        in_threads = [run for run in runs if not self._on_loop(run)]
+        if len(in_threads) < len(runs):
+            self._loops().submit([run for run in runs if self._on_loop(run)])
+        if in_threads:
+            self._threads.submit(in_threads)
+
+    def _on_loop(self, run: Run) -> bool:
+        return run.task.is_async and not (self._isolation and (run.suspect or self._isolation.always))
+
+    def _loops(self) -> LoopPool:
+        """Return the event loop's pool; asyncio is imported with the first coroutine task."""
+        if self._loop_pool is None:
+            from queuekit.worker.aio import LoopPool
+
+            size = self._settings.concurrency
+            self._loop_pool = LoopPool(
+                self._executor, size=size, slots=self._slots, first_row=size, deliver=self._settler.put
+            )
+        return self._loop_pool
+
+    def _loop_waiting(self) -> list[Run]:
+        return self._loop_pool.take_waiting() if self._loop_pool is not None else []
+
+    # -- what others tell
+
+    def lost(self, serials: list[int]) -> None:
+        """Hear that leases were lost: those runs are told, their outcomes will be refused (QK4)."""
+        runs = [run for serial in serials if (run := self._in_hand.get(serial)) is not None]
+        if not runs:
+            return
+        self.app.events.emit(LeasesLost(count=len(runs), ids=tuple(run.message.id for run in runs)))
+        for run in runs:
+            run.context.lost = True
+            self._cancel(run)
+            if not run.started and run.claim():
+                self._settled([Outcome(delivery=run.delivery, settlement=None, word="lost", run=run)])
+
+    def _cancel(self, run: Run) -> None:
+        run.context.cancel()
+        if run.task.is_async and self._loop_pool is not None:
+            self._loop_pool.cancel(run)
+
+    def _settled(self, outcomes: list[Outcome]) -> None:
+        """Hear of outcomes that are written: they leave the hands, the counts and the log."""
+        serials = [outcome.run.serial for outcome in outcomes if outcome.run is not None]
+        for outcome in outcomes:
+            self.stats[outcome.word] += 1
+            run = outcome.run
+            if run is not None:
+                self._in_hand.pop(run.serial, None)
+                if run.started:
+                    self._prefetch.observe(run.message.task, run.ended - run.started)
+            if outcome.event is not None and outcome.word != "lost":
+                self.app.events.emit(outcome.event)
+        if serials:
+            self._keeper.done(serials)
+        with self._changed:
+            self._changed.notify_all()
+
+    def _report(self, id: str, done: float, total: float | None, message: str) -> None:
+        """Record a task's progress; losing one is no harm."""
+        backend = self._runtime.backend
+        if backend is not None:
+            body = self._runtime.serializer.dumps([done, total, message])
+            with contextlib.suppress(UnavailableError):
+                backend.put([Record(key=progress_key(id), body=body, ttl=_PROGRESS_TTL)])

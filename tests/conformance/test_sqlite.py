@@ -1,0 +1,47 @@
+"""``sqlite:///`` against the suites, imported as anybody's plugin would import them."""
+
+from pathlib import Path
+
+import pytest
+
+from queuekit.backend import Backend
+from queuekit.broker import Broker
+from queuekit.sqlite import SqliteBackend, SqliteBroker
+from queuekit.testing import BackendConformance, BrokerConformance
+from queuekit.urls import EngineURL
+
+pytest_plugins = ["queuekit.testing"]
+
+
+class TestSqliteBroker(BrokerConformance):
+    """Queues in one file."""
+
+    SHORT = 0.1
+
+    @pytest.fixture
+    def server(self, tmp_path: Path) -> None:
+        """Give each test a file of its own."""
+        self.url = EngineURL.parse(f"sqlite:///{tmp_path}/test.db")
+
+    def make_broker(self) -> Broker:
+        """Return one more client of the file."""
+        return SqliteBroker(self.url)
+
+    def make_backend(self) -> Backend:
+        """Return a backend of the same file."""
+        return SqliteBackend(self.url)
+
+
+class TestSqliteBackend(BackendConformance):
+    """Records in one file."""
+
+    SHORT = 0.1
+
+    @pytest.fixture
+    def server(self, tmp_path: Path) -> None:
+        """Give each test a file of its own."""
+        self.url = EngineURL.parse(f"sqlite:///{tmp_path}/test.db")
+
+    def make_backend(self) -> Backend:
+        """Return one more client of the file."""
+        return SqliteBackend(self.url)

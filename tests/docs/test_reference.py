@@ -1,0 +1,60 @@
+"""The documentation names all there is: an error, a hook or a module that it leaves out fails here."""
+
+import importlib
+import pkgutil
+from pathlib import Path
+
+import pytest
+
+import queuekit
+from queuekit import errors
+
+DOCS = Path(__file__).parents[2] / "docs"
+REFERENCE = "\n".join(path.read_text(encoding="utf-8") for path in sorted((DOCS / "reference").glob("*.md")))
+MODULES = sorted(module.name for module in pkgutil.iter_modules(queuekit.__path__) if module.name != "__main__")
+FOR_PLUGINS = ("backend", "broker", "envelope", "errors", "events", "hookspecs", "serializer", "states", "urls")
+"""Modules that a plugin imports from."""
+
+
+def all_errors(kind: type[errors.QueuekitError]) -> list[type[errors.QueuekitError]]:
+    """Return *kind* and all its subclasses in core."""
+    below = [error for sub in kind.__subclasses__() for error in all_errors(sub)]
+    return [error for error in [kind, *below] if error.__module__.startswith("queuekit.")]
+
+
+@pytest.fixture(scope="module")
+def tree() -> list[type[errors.QueuekitError]]:
+    """Return every error class of core, in whatever module it is."""
+    for module in MODULES:
+        importlib.import_module(f"queuekit.{module}")
+    return all_errors(errors.QueuekitError)
+
+
+@pytest.mark.parametrize("module", FOR_PLUGINS)
+def test_reference_has_what_plugins_need(module: str) -> None:
+    """A module that plugins import from is on a page of the reference, and so are its hooks, events and errors."""
+    assert f".. automodule:: queuekit.{module}\n" in REFERENCE
+
+
+@pytest.mark.parametrize("name", queuekit.__all__)
+def test_reference_has_what_apps_need(name: str) -> None:
+    """A name that ``queuekit`` exports comes from a module on a page of the reference."""
+    module = getattr(getattr(queuekit, name), "__module__", None)
+
+    assert module is None or f".. automodule:: {module}\n" in REFERENCE
+
+
+def test_error_tree_is_complete(tree: list[type[errors.QueuekitError]]) -> None:
+    """The tree drawn in ``queuekit.errors`` shows each error with its code."""
+    drawn = {" ".join(line.strip(" │├└─").split()[:2]) for line in (errors.__doc__ or "").splitlines()}
+
+    missing = [f"{error.__name__} {error.code}" for error in tree if error is not errors.QueuekitError]
+
+    assert not {name for name in missing if name not in drawn}
+
+
+def test_error_codes_are_unique(tree: list[type[errors.QueuekitError]]) -> None:
+    """One code means one error."""
+    codes = [error.code for error in tree]
+
+    assert sorted(codes) == sorted(set(codes))

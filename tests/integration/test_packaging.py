@@ -1,0 +1,137 @@
+"""What users get: the wheels of all distributions here, and the first command of the README in a bare environment."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import tomllib
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PROJECTS = [ROOT, *(path.parent for path in sorted((ROOT / "plugins").glob("*/pyproject.toml")))]
+BRINGS = ("attr", "click", "pluggy", "queuekit")
+"""How the names of all begin that ``pip install queuekit`` puts among the installed packages."""
+LARGEST_INSTALL = 2_000_000
+"""Bytes of queuekit and all that it brings, without caches of compiled code."""
+
+environments = pytest.mark.parametrize("project", PROJECTS, ids=lambda path: path.name if path != ROOT else "queuekit")
+
+
+def metadata_of(project: Path) -> dict[str, Any]:
+    """Return the ``[project]`` table."""
+    table: dict[str, Any] = tomllib.loads((project / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    return table
+
+
+def build(project: Path, kind: str, folder: Path) -> Path:
+    """Build *kind* (wheel or sdist) of *project* and return the file."""
+    command = [sys.executable, "-m", "hatchling", "build", "-t", kind, "-d", str(folder)]
+    subprocess.run(command, cwd=project, check=True, capture_output=True, text=True)
+    (path,) = folder.iterdir()
+    return path
+
+
+@environments
+def test_wheel_holds_its_own_files_only(project: Path, tmp_path: Path) -> None:
+    """A wheel has its one package, its type marker and its metadata, so no two of them own the same file."""
+    metadata = metadata_of(project)
+    package = metadata["name"].replace("-", "_")
+
+    names = zipfile.ZipFile(build(project, "wheel", tmp_path)).namelist()
+
+    assert {name.partition("/")[0] for name in names} == {package, f"{package}-{metadata['version']}.dist-info"}
+    assert f"{package}/py.typed" in names
+
+
+@environments
+def test_wheel_can_be_published(project: Path, tmp_path: Path) -> None:
+    """The metadata has the licence in its file, and asks for nothing by path or address."""
+    wheel = zipfile.ZipFile(build(project, "wheel", tmp_path))
+    (name,) = (name for name in wheel.namelist() if name.endswith(".dist-info/METADATA"))
+
+    metadata = wheel.read(name).decode()
+
+    assert "License-Expression: MIT" in metadata
+    assert not re.findall(r"^Requires-Dist: .*@.*", metadata, re.MULTILINE)
+    assert name.replace("METADATA", "licenses/LICENSE") in wheel.namelist()
+
+
+@environments
+def test_licence_is_the_same_everywhere(project: Path) -> None:
+    """Each distribution carries a copy of one licence."""
+    assert (project / "LICENSE").read_text(encoding="utf-8") == (ROOT / "LICENSE").read_text(encoding="utf-8")
+
+
+def test_source_archive_holds_core_only(tmp_path: Path) -> None:
+    """The source archive of queuekit leaves plugins and tests out."""
+    with tarfile.open(build(ROOT, "sdist", tmp_path)) as archive:
+        names = {name.split("/")[1] for name in archive.getnames() if "/" in name}
+
+    expected = {".gitignore", "CHANGELOG.md", "LICENSE", "PKG-INFO", "README.md", "core", "pyproject.toml"}
+    assert names == expected
+
+
+@pytest.fixture
+def clone(tmp_path: Path) -> Path:
+    """Return a folder with what a fresh clone has of the package."""
+    shutil.copytree(ROOT / "core", tmp_path / "core", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "README.md", "LICENSE", "CHANGELOG.md"):
+        shutil.copy(ROOT / name, tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def bare() -> dict[str, str]:
+    """Return the environment of a user who knows nothing of tests."""
+    hidden = ("COV", "PYTEST", "PYTHON", "QUEUEKIT", "TOX", "VIRTUAL_ENV")
+    return {name: value for name, value in os.environ.items() if not name.startswith(hidden)} | {"NO_COLOR": "1"}
+
+
+@pytest.fixture
+def _index(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Skip where pip can download nothing, unless everything is required."""
+    folder = tmp_path_factory.mktemp("download")
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(folder), "pluggy"]
+    asked = subprocess.run(command, check=False, capture_output=True, text=True)
+    if asked.returncode and not os.environ.get("QUEUEKIT_REQUIRE_ENGINES"):
+        pytest.skip("pip reaches no package index")
+
+
+def readme_command() -> str:
+    """Return the first command that the README shows."""
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    found = re.search(r"^```console\n\$ (?P<command>.+)$", readme, re.MULTILINE)
+    assert found
+    return found["command"]
+
+
+def packages_of(listing: str) -> set[str]:
+    """Return the names in what ``pip list --format json`` printed, but for pip's own."""
+    return {entry["name"] for entry in json.loads(listing)} - {"pip", "setuptools", "wheel"}
+
+
+def size_of(packages: Path) -> int:
+    """Return the bytes that queuekit and its dependencies have installed below *packages*, without compiled code."""
+    files = [file for start in BRINGS for file in packages.glob(f"{start}*/**/*") if "__pycache__" not in file.parts]
+    return sum(file.stat().st_size for file in files if file.is_file())
+
+
+@pytest.mark.network
+@pytest.mark.timeout(300)
+@pytest.mark.usefixtures("_index")
+def test_readme_command_installs_little_and_runs(clone: Path, bare: dict[str, str]) -> None:
+    """In a fresh environment the first command of the README works, and brings three small distributions."""
+    subprocess.run(["bash", "-c", readme_command()], cwd=clone, env=bare, check=True)
+
+    pip = [".venv/bin/pip", "list", "--format", "json", "--disable-pip-version-check"]
+    listing = subprocess.run(pip, cwd=clone, env=bare, check=True, capture_output=True, text=True).stdout
+    (packages,) = (clone / ".venv" / "lib").glob("python*/site-packages")
+    assert packages_of(listing) == {"attrs", "click", "pluggy", "queuekit"}
+    assert 0 < size_of(packages) <= LARGEST_INSTALL

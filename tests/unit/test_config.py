@@ -1,0 +1,596 @@
+"""Settings: read from all sources in one order of precedence, checked in one report, and never showing a secret."""
+
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+
+from queuekit.config import Config, LogConfig, WorkerConfig, check_sections, load_config, parse_queues
+from queuekit.errors import ConfigError
+from queuekit.hookspecs import BrokerSpec, hookimpl
+from queuekit.plugins import Plugins
+
+Load = Callable[..., Config]
+
+
+@pytest.fixture
+def load(tmp_path: Path) -> Load:
+    """Return a function that loads the settings of a folder, with nothing set but what is passed."""
+
+    def load_settings(
+        *,
+        toml: str | None = None,
+        environ: Mapping[str, str] | None = None,
+        arguments: Mapping[str, Any] | None = None,
+        overrides: Mapping[str, Any] | None = None,
+        path: str | None = None,
+        plugins: Callable[[Config], Plugins] | None = None,
+    ) -> Config:
+        if toml is not None:
+            (tmp_path / "queuekit.toml").write_text(toml)
+        return load_config(
+            arguments=arguments or {},
+            overrides=overrides or {},
+            path=path,
+            environ=environ or {},
+            directory=tmp_path,
+            plugins=plugins,
+        )
+
+    return load_settings
+
+
+def problems(error: ConfigError) -> list[tuple[str, str]]:
+    """Return key and text of each problem of a report."""
+    return [(problem.key, problem.text) for problem in error.problems]
+
+
+@attrs.frozen
+class RedisOptions:
+    """Options of a plugin."""
+
+    max_connections: int = 10
+    password: str = ""
+
+
+class RedisPlugin:
+    """A plugin that owns the table ``[redis]``."""
+
+    @hookimpl
+    def queuekit_brokers(self) -> list[BrokerSpec]:
+        """Return a broker with options."""
+        return [BrokerSpec(schemes="redis", factory="a:B", options=RedisOptions)]
+
+
+def redis_plugins(_config: Config | None = None) -> Plugins:
+    """Return plugins that own the table ``[redis]``."""
+    plugins = Plugins(only=[], environ={})
+    plugins.register(RedisPlugin(), "acme-redis")
+    return plugins
+
+
+# --- defaults and values ----------------------------------------------------------------------------------------------
+
+
+def test_has_defaults_that_run(load: Load) -> None:
+    """With nothing set, a file beside the program is the queue, and JSON the format."""
+    config = load()
+
+    assert (config.broker, config.backend, config.serializer) == ("sqlite:///.queuekit.db", None, "json")
+    assert (config.accept, config.allow_unsafe, config.include, config.app) == (("json",), (), (), None)
+    assert (config.results_expire, config.send_timeout, config.max_message_bytes) == (3600.0, 5.0, 1_048_576)
+    assert config.worker == WorkerConfig(
+        queues={"default": 1},
+        concurrency=10,
+        processes=1,
+        pool="thread",
+        drain=30.0,
+        lease=30.0,
+        max_deliveries=3,
+        prefetch=1000,
+        hold_unknown=3600.0,
+    )
+    assert config.log == LogConfig(level="INFO", format="text")
+    assert (config.plugins.only, config.plugins.disable) == (None, ())
+
+
+def test_defaults_follow_other_settings(load: Load) -> None:
+    """A worker works on the default queue and reads the app's own format, unless told otherwise."""
+    config = load(toml='default_queue = "mail"\nserializer = "pickle"')
+
+    assert config.worker.queues == {"mail": 1}
+    assert config.accept == ("pickle",)
+
+
+def test_reads_every_kind_of_value(load: Load) -> None:
+    """A file may hold all settings in the types of TOML, durations as people write them."""
+    config = load(
+        toml="""
+        app = "shop:app"
+        include = ["shop.tasks", "shop.mail"]
+        broker = "redis://h/0"
+        backend = "none"
+        accept = ["json", "pickle"]
+        results_expire = "1h30m"
+        send_timeout = 2
+        [worker]
+        queues = { high = 8, low = 1 }
+        concurrency = 4
+        pool = "process"
+        drain = "500ms"
+        [log]
+        level = "debug"
+        format = "json"
+        [plugins]
+        disable = ["a"]
+        only = []
+        prefer.redis = "acme-redis"
+        load = "shop.plugin"
+        [redis]
+        max_connections = 20
+        """
+    )
+
+    assert (config.app, config.include, config.backend) == ("shop:app", ("shop.tasks", "shop.mail"), "none")
+    assert (config.results_expire, config.send_timeout, config.worker.drain) == (5400.0, 2.0, 0.5)
+    assert (config.worker.queues, config.worker.pool, config.log.level) == ({"high": 8, "low": 1}, "process", "DEBUG")
+    assert (config.plugins.only, config.plugins.prefer) == ((), {"redis": "acme-redis"})
+    assert (config.plugins.load, config.sections) == (("shop.plugin",), {"redis": {"max_connections": 20}})
+
+
+@pytest.mark.parametrize(
+    ("value", "queues"),
+    [
+        pytest.param("high:8,default:4", {"high": 8, "default": 4}, id="text"),
+        pytest.param(" high : 8 , low ", {"high": 8, "low": 1}, id="spaces"),
+        pytest.param(["high:8", "low"], {"high": 8, "low": 1}, id="list"),
+        pytest.param({"high": 8}, {"high": 8}, id="table"),
+        pytest.param({"high": "8"}, {"high": 8}, id="table-of-text"),
+        pytest.param('{"high": 8}', {"high": 8}, id="json-table"),
+        pytest.param('["high:8"]', {"high": 8}, id="json-list"),
+        pytest.param("shop:mail", {"shop:mail": 1}, id="colon-in-name"),
+        pytest.param("shop:mail:3", {"shop:mail": 3}, id="colon-and-weight"),
+    ],
+)
+def test_reads_queues(value: object, queues: dict[str, int]) -> None:
+    """Queues come as text, list or table; one without a weight weighs 1."""
+    assert {name.strip(): weight for name, weight in parse_queues(value).items()} == queues
+
+
+@pytest.mark.parametrize(
+    ("value", "error"),
+    [
+        pytest.param("", "expected queues such as", id="empty"),
+        pytest.param(5, "expected queues such as", id="number"),
+        pytest.param([1], "expected queues such as", id="list-of-numbers"),
+        pytest.param("{", "expected queues such as", id="bad-json"),
+        pytest.param("a:0", "expected a weight of 1 or more, got 0", id="no-weight"),
+        pytest.param({"a": 1.5}, "expected a weight of 1 or more, got 1.5", id="fraction"),
+        pytest.param({"a": True}, "expected a weight of 1 or more, got true", id="bool"),
+        pytest.param("a,b,a", "a queue is named twice", id="twice"),
+        pytest.param("a b", "'a b' cannot name a queue", id="name"),
+    ],
+)
+def test_refuses_queues(value: object, error: str) -> None:
+    """What cannot be queues and weights is refused with what would do."""
+    with pytest.raises(ValueError, match=error):
+        parse_queues(value)
+
+
+# --- sources ----------------------------------------------------------------------------------------------------------
+
+
+def test_ranks_the_sources(load: Load) -> None:
+    """The command line overrules the environment, that the arguments, those the file, and that the defaults."""
+    config = load(
+        toml="[worker]\nconcurrency = 1\nprocesses = 1\nprefetch = 1\nlease = 11",
+        arguments={"worker": {"concurrency": 2, "processes": 2, "prefetch": 2}},
+        environ={"QUEUEKIT_WORKER__CONCURRENCY": "3", "QUEUEKIT_WORKER__PROCESSES": "3"},
+        overrides={"worker.concurrency": 4, "worker.drain": None},
+    )
+
+    worker = config.worker
+    assert (worker.concurrency, worker.processes, worker.prefetch, worker.lease) == (4, 3, 2, 11.0)
+    assert [config.origin(f"worker.{name}") for name in ("concurrency", "processes", "prefetch", "lease", "drain")] == [
+        "command line",
+        "QUEUEKIT_WORKER__PROCESSES",
+        "Queuekit(...)",
+        "queuekit.toml",
+        "default",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("variables", "expected"),
+    [
+        pytest.param({"BROKER": "redis://h"}, {"broker": "redis://h"}, id="text"),
+        pytest.param({"APP": "shop:app"}, {"app": "shop:app"}, id="app"),
+        pytest.param({"INCLUDE": "a, b,"}, {"include": ("a", "b")}, id="commas"),
+        pytest.param({"INCLUDE": '["a", "b"]'}, {"include": ("a", "b")}, id="json"),
+        pytest.param({"INCLUDE": ""}, {"include": ()}, id="empty-list"),
+        pytest.param({"RESULTS_EXPIRE": "2m"}, {"results_expire": 120.0}, id="duration"),
+        pytest.param({"REDIS__MAX_CONNECTIONS": "9"}, {"sections": {"redis": {"max_connections": "9"}}}, id="plugin"),
+        pytest.param({"REDIS__CA_FILE": "x"}, {"sections": {"redis": {"ca_file": "x"}}}, id="option-named-file"),
+    ],
+)
+def test_reads_the_environment(load: Load, variables: dict[str, str], expected: dict[str, Any]) -> None:
+    """Variables hold text, lists by commas or as JSON, and with two underscores the keys of tables."""
+    config = load(environ={f"QUEUEKIT_{name}": text for name, text in variables.items()})
+
+    assert {name: getattr(config, name) for name in expected} == expected
+
+
+def test_gathers_deep_variables(load: Load) -> None:
+    """The items of a setting that is a table may have a variable each."""
+    config = load(
+        environ={
+            "QUEUEKIT_PLUGINS__PREFER__REDIS": "acme",
+            "QUEUEKIT_PLUGINS__PREFER__SQS": "other",
+            "QUEUEKIT_WORKER__QUEUES__HIGH": "8",
+        }
+    )
+
+    assert config.plugins.prefer == {"redis": "acme", "sqs": "other"}
+    assert config.worker.queues == {"high": 8}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "DEBUG",
+        "PLUGINS",
+        "DISABLE_PLUGINS",
+        "STRICT_PLUGINS",
+        "REQUIRE_ENGINES",
+        "TEST_REDIS_URL",
+        "SERVICE_HOST",
+        "PORT",
+        "PORT_6379_TCP_ADDR",
+    ],
+)
+def test_leaves_other_variables_alone(load: Load, name: str) -> None:
+    """Switches, those of tests, and those that Kubernetes sets for a service named queuekit are no settings."""
+    config = load(environ={f"QUEUEKIT_{name}": "x", "BROKER": "y"})
+
+    assert not config.settings
+
+
+def test_reads_mounted_secrets(load: Load, tmp_path: Path) -> None:
+    """A variable that ends in _FILE names a file that holds the value: for core's settings, and for secrets of plugins."""
+    (tmp_path / "broker").write_text("redis://u:hunter2@h\n")
+    (tmp_path / "password").write_text("s3cret\n")
+
+    config = load(
+        environ={
+            "QUEUEKIT_BROKER_FILE": str(tmp_path / "broker"),
+            "QUEUEKIT_REDIS__PASSWORD_FILE": str(tmp_path / "password"),
+        }
+    )
+
+    assert (config.broker, config.origin("broker")) == ("redis://u:hunter2@h", "QUEUEKIT_BROKER_FILE")
+    assert config.sections == {"redis": {"password": "s3cret"}}
+
+
+def test_refuses_bad_variables(load: Load, tmp_path: Path) -> None:
+    """Misspelt variables, missing files and a value given twice are problems that name the variable."""
+    missing = str(tmp_path / "missing")
+
+    with pytest.raises(ConfigError) as caught:
+        load(
+            environ={
+                "QUEUEKIT_BROKR": "redis://h",
+                "QUEUEKIT_WORKER_CONCURRENCY": "5",
+                "QUEUEKIT_APP_FILE": missing,
+                "QUEUEKIT_BACKEND": "none",
+                "QUEUEKIT_BACKEND_FILE": missing,
+                "QUEUEKIT_WORKER": "{}",
+            }
+        )
+
+    assert problems(caught.value) == [
+        ("QUEUEKIT_APP_FILE", f'cannot read "{missing}": No such file or directory'),
+        ("QUEUEKIT_BACKEND_FILE", "set beside QUEUEKIT_BACKEND; only one of them can hold"),
+        ("QUEUEKIT_BROKR", "unknown variable, did you mean 'QUEUEKIT_BROKER'?"),
+        ("QUEUEKIT_WORKER", "unknown variable, did you mean 'QUEUEKIT_BROKER'?"),
+        ("QUEUEKIT_WORKER_CONCURRENCY", "unknown variable, did you mean 'QUEUEKIT_WORKER__CONCURRENCY'?"),
+    ]
+
+
+FILES = {
+    "queuekit.toml": 'app = "toml"',
+    "queuekit.yaml": "app: yaml",
+    "pyproject.toml": '[tool.queuekit]\napp = "pyproject"',
+}
+
+
+@pytest.mark.parametrize(
+    ("present", "app", "origin"),
+    [
+        pytest.param(["queuekit.toml", "queuekit.yaml", "pyproject.toml"], "toml", "queuekit.toml", id="toml-first"),
+        pytest.param(["queuekit.yaml", "pyproject.toml"], "yaml", "queuekit.yaml", id="then-yaml"),
+        pytest.param(["pyproject.toml"], "pyproject", "pyproject.toml", id="then-pyproject"),
+        pytest.param([], None, "default", id="none"),
+    ],
+)
+def test_finds_a_file(load: Load, tmp_path: Path, present: list[str], app: str | None, origin: str) -> None:
+    """The first file of a fixed order is read, alone."""
+    if "queuekit.yaml" in present[:1]:
+        pytest.importorskip("yaml", reason="needs the extra yaml")
+    for name in present:
+        (tmp_path / name).write_text(FILES[name])
+
+    config = load()
+
+    assert (config.app, config.origin("app")) == (app, origin)
+
+
+def test_passes_over_a_foreign_pyproject(load: Load, tmp_path: Path) -> None:
+    """A pyproject.toml that does not speak of queuekit sets nothing."""
+    (tmp_path / "pyproject.toml").write_text('tool = "none"')
+
+    assert load().app is None
+
+
+@pytest.mark.parametrize("by", ["path", "variable"])
+def test_reads_the_file_that_is_named(load: Load, tmp_path: Path, by: str) -> None:
+    """A file named by the command line or QUEUEKIT_CONFIG is read in place of those found."""
+    (tmp_path / "other.toml").write_text('app = "other"')
+    where: dict[str, Any] = {"path": "other.toml"} if by == "path" else {"environ": {"QUEUEKIT_CONFIG": "other.toml"}}
+
+    config = load(toml='app = "found"', **where)
+
+    assert (config.app, config.origin("app")) == ("other", "other.toml")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "error"),
+    [
+        pytest.param("missing.toml", None, "cannot read missing.toml: No such file or directory", id="missing"),
+        pytest.param("bad.toml", "app = ", "bad.toml is not TOML", id="toml"),
+        pytest.param("bytes.toml", "\udcff", "bytes.toml is not TOML", id="bytes"),
+        pytest.param("pyproject.toml", "[project]", r"pyproject.toml has no table \[tool.queuekit\]", id="no-table"),
+        pytest.param("pyproject.toml", "[tool]\nqueuekit = 5", "pyproject.toml holds no table of settings", id="scalar"),
+    ],
+)
+def test_refuses_a_bad_file(load: Load, tmp_path: Path, name: str, text: str | None, error: str) -> None:
+    """A file that was named but is missing, or is not what its name says, is an error."""
+    if text is not None:
+        (tmp_path / name).write_bytes(text.encode("utf-8", "surrogateescape"))
+
+    with pytest.raises(ConfigError, match=error):
+        load(path=name)
+
+
+def test_says_that_yaml_needs_an_extra(load: Load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without PyYAML a YAML file is answered with the command that brings it."""
+    (tmp_path / "queuekit.yaml").write_text("app: yaml")
+    monkeypatch.setitem(sys.modules, "yaml", None)
+
+    with pytest.raises(ConfigError, match="queuekit.yaml needs PyYAML") as caught:
+        load()
+
+    assert caught.value.fix == "Install it:  pip install 'queuekit[yaml]'"
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [("a: [", "is not YAML"), ("- a", "holds no table of settings"), ("true: 5", "unknown key")],
+)
+def test_refuses_bad_yaml(load: Load, tmp_path: Path, text: str, error: str) -> None:
+    """YAML that is broken, no table, or has keys that are no text is an error."""
+    pytest.importorskip("yaml", reason="needs the extra yaml")
+    (tmp_path / "queuekit.yaml").write_text(text)
+
+    with pytest.raises(ConfigError, match=error):
+        load()
+
+
+def test_reads_empty_yaml(load: Load, tmp_path: Path) -> None:
+    """An empty YAML file sets nothing."""
+    pytest.importorskip("yaml", reason="needs the extra yaml")
+    (tmp_path / "queuekit.yaml").write_text("# nothing yet\n")
+
+    assert not load().settings
+
+
+# --- reports ----------------------------------------------------------------------------------------------------------
+
+
+def test_reports_all_problems_at_once(load: Load) -> None:
+    """One error tells all that is wrong, a line each, ready to print."""
+    with pytest.raises(ConfigError) as caught:
+        load(toml='brokr = "redis://h"\n[worker]\nconcurrency = "eight"\npol = "process"\ndrain = "soon"')
+
+    assert caught.value.lines() == [
+        "4 problems in queuekit.toml",
+        "brokr               unknown key, did you mean 'broker'?",
+        "worker.pol          unknown key, did you mean 'worker.pool'?",
+        'worker.concurrency  expected a whole number, got "eight"',
+        'worker.drain        expected a duration such as 90, "1h30m" or "500ms", got "soon"',
+    ]
+    assert (caught.value.code, caught.value.exit_code) == ("QK101", 3)
+
+
+def test_reports_one_problem_as_one(load: Load) -> None:
+    """A single problem is not called problems."""
+    with pytest.raises(ConfigError, match="^1 problem in Queuekit"):
+        load(arguments={"brokr": "x"})
+
+
+def test_keeps_a_long_report_short(load: Load) -> None:
+    """Printed, a report has at most six lines; the error keeps all problems."""
+    with pytest.raises(ConfigError) as caught:
+        load(toml="\n".join(f"strange{number} = 1" for number in range(9)))
+
+    lines = caught.value.lines()
+    assert len(lines) == 6
+    assert lines[-1] == "... and 5 more"
+    assert len(caught.value.problems) == 9
+
+
+def test_tells_sources_apart(load: Load) -> None:
+    """Where problems come from several places, each line names its own."""
+    with pytest.raises(ConfigError) as caught:
+        load(
+            toml="brokr = 1",
+            environ={"QUEUEKIT_LOG__LEVEL": "LOUD"},
+            arguments={"serialiser": "json"},
+            overrides={"worker.concurrency": 0},
+        )
+
+    assert caught.value.lines() == [
+        "4 problems in the settings",
+        "brokr                unknown key, did you mean 'broker'? (queuekit.toml)",
+        "serialiser           unknown key, did you mean 'serializer'? (Queuekit(...))",
+        "worker.concurrency   expected 1 or more, got 0 (command line)",
+        'QUEUEKIT_LOG__LEVEL  expected DEBUG, INFO, WARNING, ERROR or CRITICAL, got "LOUD" (the environment)',
+    ]
+
+
+@pytest.mark.parametrize(
+    ("toml", "key", "text"),
+    [
+        pytest.param("concurrency = 4", "concurrency", "unknown key, did you mean 'worker.concurrency'?", id="no-table"),
+        pytest.param("worker = 4", "worker", "expected a table, e.g. worker.queues", id="no-worker-table"),
+        pytest.param("[broker]\nurl = 1", "broker.url", "expected a value, got a table", id="table"),
+        pytest.param("broker = 5", "broker", "expected text, got 5", id="number"),
+        pytest.param('broker = "h:1"', "broker", "expected a URL such as", id="no-url"),
+        pytest.param('backend = "h:1"', "backend", "expected a URL such as", id="no-backend-url"),
+        pytest.param('default_queue = "a b"', "default_queue", "expected 1 to 120 characters", id="name"),
+        pytest.param("include = 5", "include", "expected a list, got 5", id="list"),
+        pytest.param('[worker]\npool = "gevent"', "worker.pool", 'expected "thread" or "process"', id="choice"),
+        pytest.param("[worker]\nconcurrency = true", "worker.concurrency", "expected a whole number", id="bool"),
+        pytest.param("[worker]\nprocesses = 1.5", "worker.processes", "expected a whole number", id="fraction"),
+        pytest.param("[worker]\nlease = 0", "worker.lease", "expected 1 or more, got 0", id="least"),
+        pytest.param('[worker]\nqueues = "a:0"', "worker.queues", "expected a weight of 1 or more", id="queues"),
+        pytest.param("[log]\nlevel = 5", "log.level", "expected DEBUG, INFO,", id="level"),
+        pytest.param("[plugins]\nprefer = 5", "plugins.prefer", "expected a table, got 5", id="prefer"),
+    ],
+)
+def test_says_what_was_expected(load: Load, toml: str, key: str, text: str) -> None:
+    """Each kind of mistake is named by key, with what was expected and what was there."""
+    with pytest.raises(ConfigError) as caught:
+        load(toml=toml)
+
+    ((found_key, found_text),) = problems(caught.value)
+    assert found_key == key
+    assert found_text.startswith(text)
+
+
+def test_never_reports_a_password(load: Load) -> None:
+    """A value that does not fit is shown without its password."""
+    with pytest.raises(ConfigError) as caught:
+        load(toml='broker = "my_redis://u:hunter2@h"\naccept = {a = "redis://u:hunter2@h"}')
+
+    assert "u:***@h" in str(caught.value)
+    assert "hunter2" not in str(caught.value)
+
+
+# --- tables of plugins ------------------------------------------------------------------------------------------------
+
+
+def test_checks_the_tables_of_plugins(load: Load) -> None:
+    """Options that the plugin does not know, values that do not fit and tables of nobody are one report."""
+    config = load(
+        toml='[redis]\nmax_conections = 5\npassword = 5\n[wroker]\nconcurrency = 1\n[worker]\nconcurrency = 2',
+        environ={"QUEUEKIT_REDIS__MAX_CONNECTIONS": "many", "QUEUEKIT_RADIS__X": "1"},
+    )
+
+    with pytest.raises(ConfigError) as caught:
+        check_sections(config, redis_plugins())
+
+    assert caught.value.lines() == [
+        "5 problems in the settings",
+        "redis.max_conections             unknown option of acme-redis, did you mean "
+        "'max_connections'? (queuekit.toml)",
+        'QUEUEKIT_REDIS__MAX_CONNECTIONS  expected a whole number, got "many" (the environment)',
+        "redis.password                   expected text (queuekit.toml)",
+        "wroker                           unknown table, did you mean 'worker'? (queuekit.toml)",
+        "... and 1 more",
+    ]
+    assert problems(caught.value)[-1] == ("QUEUEKIT_RADIS__X", "unknown table, did you mean 'redis'?")
+
+
+def test_accepts_the_tables_of_plugins(load: Load) -> None:
+    """Tables that fit their plugins pass, whether from a file, a variable or an argument."""
+    config = load(arguments={"redis": {"max_connections": 5}}, environ={"QUEUEKIT_REDIS__PASSWORD": "5"})
+
+    check_sections(config, redis_plugins())
+
+    assert config.origin("redis.max_connections") == "Queuekit(...)"
+
+
+def test_reports_tables_with_the_rest(load: Load) -> None:
+    """If other settings are bad, the report tells what is wrong with plugins' tables too."""
+    with pytest.raises(ConfigError) as caught:
+        load(toml="brokr = 1\n[redis]\nmax_conections = 5", plugins=redis_plugins)
+
+    assert [key for key, _ in problems(caught.value)] == ["brokr", "redis.max_conections"]
+
+
+def test_asks_no_plugins_without_need(load: Load) -> None:
+    """Settings of core that fit are loaded without looking at plugins."""
+    asked: list[Config] = []
+
+    def plugins(config: Config) -> Plugins:
+        asked.append(config)
+        return redis_plugins()
+
+    load(toml="[redis]\nmax_connections = 5", plugins=plugins)
+
+    assert not asked
+
+
+# --- showing ----------------------------------------------------------------------------------------------------------
+
+
+def test_shows_no_secret(load: Load) -> None:
+    """Neither ``repr`` nor the rows hold a password, wherever it was written."""
+    config = load(
+        toml="""
+        broker = "redis://u:hunter2@h"
+        backend = "mongodb://u:hunter2@h/d?tlsCertificateKeyFilePassword=hunter2"
+        [redis]
+        password = "hunter2"
+        urls = ["redis://u:hunter2@h"]
+        [redis.pool]
+        api_token = "hunter2"
+        """
+    )
+
+    shown = f"{config!r} {config.settings!r} {config.rows()!r}"
+
+    assert "hunter2" not in shown
+    assert "redis://u:***@h" in shown
+
+
+def test_lists_rows(load: Load) -> None:
+    """Each setting is a row: key, value for people, origin; tables of plugins come last."""
+    config = load(
+        toml='include = ["a", "b"]\n[worker]\nqueues = "high:8,low"\ndrain = 90\n[redis]\nmax_connections = 5',
+        environ={"QUEUEKIT_BROKER": "redis://:pw@h"},
+    )
+
+    rows = {key: (value, origin) for key, value, origin in config.rows()}
+
+    assert rows["broker"] == ("redis://:***@h", "QUEUEKIT_BROKER")
+    assert rows["backend"] == ("the broker's", "default")
+    assert rows["include"] == ("a, b", "queuekit.toml")
+    assert rows["worker.queues"] == ("high:8,low:1", "queuekit.toml")
+    assert rows["worker.drain"] == ("1m30s", "queuekit.toml")
+    assert rows["worker.lease"] == ("30s", "default")
+    assert rows["log.format"] == ("text", "default")
+    assert rows["plugins.only"] == ("null", "default")
+    assert list(rows)[-1] == "redis.max_connections"
+    assert rows["redis.max_connections"] == ("5", "queuekit.toml")
+
+
+def test_can_be_made_by_hand() -> None:
+    """A config needs no sources: defaults hold, and everything has the origin default."""
+    config = Config(default_queue="mail")
+
+    assert config.worker.queues == {"mail": 1}
+    assert config.origin("default_queue") == "default"

@@ -1,0 +1,313 @@
+"""The conformance suites bite: each defect that is planted in the memory engine is caught by a named test."""
+
+import itertools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import pytest
+from support import backend_defects, broker_defects
+
+from queuekit.backend import Backend
+from queuekit.broker import Broker, Place
+from queuekit.memory import MemoryBackend, MemoryBroker
+from queuekit.serializer import JsonSerializer
+from queuekit.testing import BackendConformance, BrokerConformance, SerializerConformance
+from queuekit.testing.brokers_leases import SETTLEMENTS
+from queuekit.testing.brokers_payloads import BODIES
+from queuekit.urls import EngineURL
+
+pytest_plugins = ["pytester"]
+
+_numbers = itertools.count()
+
+
+class Brokers(BrokerConformance):
+    """The suite, run against any broker class."""
+
+    SHORT = 0.05
+    PATIENCE = 1.0
+
+    def __init__(self, kind: type[MemoryBroker]) -> None:
+        self.kind = kind
+        self.url = EngineURL.parse(f"memory://kit-{next(_numbers)}")
+        self.engine = MemoryBroker(self.url)
+
+    def make_broker(self) -> Broker:
+        """Return one more client."""
+        return self.kind(self.url)
+
+    def make_backend(self) -> Backend:
+        """Return a backend of the same engine."""
+        return MemoryBackend(self.url)
+
+
+class Backends(BackendConformance):
+    """The suite, run against any backend class."""
+
+    SHORT = 0.05
+    PATIENCE = 1.0
+
+    def __init__(self, kind: type[MemoryBackend]) -> None:
+        self.kind = kind
+        self.url = EngineURL.parse(f"memory://kit-{next(_numbers)}")
+        self.engine = MemoryBackend(self.url)
+
+    def make_backend(self) -> Backend:
+        """Return one more client."""
+        return self.kind(self.url)
+
+
+class Planted(NamedTuple):
+    """A defect, the test that must catch it, and the row of that test where it has several."""
+
+    defect: Any
+    test: str
+    row: dict[str, Any] = {}
+
+
+BROKERS = [
+    Planted(broker_defects.NoFence, "refuses_a_stale_settlement", {"settle": SETTLEMENTS["ack"]}),
+    Planted(broker_defects.SilentFence, "refuses_a_stale_settlement", {"settle": SETTLEMENTS["retry"]}),
+    Planted(broker_defects.StopsAtStale, "settles_each_by_itself"),
+    Planted(broker_defects.LastInFirstOut, "hands_out_in_the_order_of_sends"),
+    Planted(broker_defects.NoPriority, "hands_out_urgent_ones_first"),
+    Planted(broker_defects.NoDelay, "does_not_hand_out_early"),
+    Planted(broker_defects.LateDelay, "does_not_hand_out_early"),
+    Planted(broker_defects.NoNotBefore, "heeds_not_before"),
+    Planted(broker_defects.EndlessLease, "gives_back_when_the_lease_ends"),
+    Planted(broker_defects.InstantLease, "hides_what_is_leased"),
+    Planted(broker_defects.LostExtend, "ends_an_extended_lease_as_well"),
+    Planted(broker_defects.LostExtend, "extends_a_lease"),
+    Planted(broker_defects.SilentExtend, "reports_the_leases_that_extend_has_lost"),
+    Planted(broker_defects.NoCrashes, "counts_every_crash"),
+    Planted(broker_defects.NoNumber, "raises_the_number_with_each_claim"),
+    Planted(broker_defects.SplitClaim, "lets_one_win"),
+    Planted(broker_defects.CutAtNul, "returns_the_bytes_sent", {"body": BODIES["nul-inside"]}),
+    Planted(broker_defects.BodiesAsText, "returns_the_bytes_sent", {"body": BODIES["invalid-utf-8"]}),
+    Planted(broker_defects.NoSizeLimit, "refuses_a_body_above_the_limit"),
+    Planted(broker_defects.DroppedFields, "returns_every_field"),
+    Planted(broker_defects.SharedQueues, "keeps_queues_apart"),
+    Planted(broker_defects.TakesTooMany, "takes_no_more_than_asked"),
+    Planted(broker_defects.LostWakeUp, "is_woken_by_a_send"),
+    Planted(broker_defects.SleepsThroughEvents, "is_woken_by_the_end_of_a_lease"),
+    Planted(broker_defects.SleepsThroughEvents, "is_woken_by_a_due_time"),
+    Planted(broker_defects.CountsReleases, "releases_uncounted"),
+    Planted(broker_defects.ReleasesToTheEnd, "puts_a_released_message_back_in_its_place"),
+    Planted(broker_defects.RetriesTwice, "replaces_a_message_by_its_retry"),
+    Planted(broker_defects.EarlyRetry, "does_not_hand_a_retry_out_early"),
+    Planted(broker_defects.ForgetsIds, "adds_nothing_after_it_is_done"),
+    Planted(broker_defects.OneSendPerId, "accepts_the_next_attempt_of_a_known_id"),
+    Planted(broker_defects.NoUniqueKeys, "returns_the_holder_of_a_unique_key"),
+    Planted(broker_defects.RetryFreesKey, "keeps_a_key_until_done"),
+    Planted(broker_defects.DeadWithoutReason, "buries_a_message_intact"),
+    Planted(broker_defects.DeadAreDropped, "buries_a_message_intact"),
+    Planted(broker_defects.ReplaysTheOldGeneration, "replays_chosen_dead_letters"),
+    Planted(broker_defects.PurgesAll, "purges_one_place", {"place": Place.READY}),
+    Planted(broker_defects.RemovesLeased, "does_not_remove_what_is_leased"),
+    Planted(broker_defects.PageOverlap, "shows_page_by_page"),
+    Planted(broker_defects.CountsForgetDelayed, "counts_each_place"),
+    Planted(broker_defects.DeafToInterrupt, "ends_a_wait_when_interrupted"),
+    Planted(broker_defects.ClosesOnce, "closes_twice"),
+    Planted(broker_defects.CommitsWithoutFence, "commits_nothing_of_a_stale_item"),
+    Planted(broker_defects.CommitsHalf, "commits_a_whole_outcome"),
+    Planted(broker_defects.CompletesTwice, "sends_once_what_completes_a_group"),
+]
+BACKENDS = [
+    Planted(backend_defects.RankIgnored, "writes_if_newer", {"rank": 4, "written": False}),
+    Planted(backend_defects.RanksAsFloats32, "compares_large_ranks_exactly"),
+    Planted(backend_defects.ExpectIgnored, "writes_what_is_expected"),
+    Planted(backend_defects.SplitPut, "lets_one_of_many_win", {"way": "absent"}),
+    Planted(backend_defects.NoEnd, "forgets_when_its_time_has_passed"),
+    Planted(backend_defects.ForgetsErrors, "returns_unset_fields_as_none"),
+    Planted(backend_defects.WaitsForAnything, "ends_a_wait_when_the_record_is_put"),
+    Planted(backend_defects.SleepsThroughPut, "wakes_all_who_wait"),
+    Planted(backend_defects.Wildcards, "takes_a_prefix_literally", {"odd": "*"}),
+    Planted(backend_defects.OffsetScan, "scans_past_what_is_deleted_meanwhile"),
+    Planted(backend_defects.CountsTwice, "counts_each_member_once"),
+    Planted(backend_defects.SplitJoin, "counts_members_that_come_at_once"),
+]
+
+
+def name_of(planted: Planted) -> str:
+    """Return the id of a row: the defect, and the test that catches it."""
+    return f"{planted.defect.__name__}-{planted.test}"
+
+
+def run_for_broker(kind: type[MemoryBroker], planted: Planted) -> None:
+    """Run one test of the suite against a broker class, as pytest would."""
+    suite = Brokers(kind)
+    with suite.session() as broker:
+        wanted: dict[str, Callable[[], Any]] = {
+            "broker": lambda: broker,
+            "queue": suite.new_queue,
+            "declared": lambda: broker.capabilities,
+            "store": suite.make_backend,
+        }
+        _run(suite, planted, wanted)
+
+
+def run_for_backend(kind: type[MemoryBackend], planted: Planted) -> None:
+    """Run one test of the suite against a backend class, as pytest would."""
+    suite = Backends(kind)
+    with suite.session() as backend:
+        _run(suite, planted, {"backend": lambda: backend, "declared": lambda: backend.capabilities})
+
+
+def _run(suite: object, planted: Planted, wanted: dict[str, Callable[[], Any]]) -> None:
+    """Call the test with the fixtures that it names."""
+    test = getattr(suite, f"test_{planted.test}")
+    code = test.__func__.__code__
+    names = code.co_varnames[1 : code.co_argcount]
+    test(**{name: wanted[name]() for name in names if name in wanted}, **planted.row)
+
+
+@pytest.mark.parametrize("planted", BROKERS, ids=name_of)
+def test_catches_a_broken_broker(planted: Planted) -> None:
+    """The named test passes for the memory broker, and fails once the defect is in it."""
+    run_for_broker(MemoryBroker, planted)
+
+    with pytest.raises((Exception, pytest.fail.Exception)):
+        run_for_broker(planted.defect, planted)
+
+
+@pytest.mark.parametrize("planted", BACKENDS, ids=name_of)
+def test_catches_a_broken_backend(planted: Planted) -> None:
+    """The named test passes for the memory backend, and fails once the defect is in it."""
+    run_for_backend(MemoryBackend, planted)
+
+    with pytest.raises((Exception, pytest.fail.Exception)):
+        run_for_backend(planted.defect, planted)
+
+
+class Changes(JsonSerializer):
+    """Changes what it cannot hold, as plain JSON does."""
+
+    def dumps(self, value: Any) -> bytes:
+        """Write tuples as lists."""
+        return super().dumps(list(value) if isinstance(value, tuple) else value)
+
+
+class Crashes(JsonSerializer):
+    """Lets errors of its parser out."""
+
+    def loads(self, data: bytes) -> Any:
+        """Read without a net."""
+        return super().loads(data) if data else {}[data]
+
+
+@pytest.mark.parametrize(
+    ("kind", "test", "row"),
+    [
+        pytest.param(Changes, "changes_nothing", {"name": "tuple"}, id="changes-types"),
+        pytest.param(Crashes, "survives_hostile_bytes", {"name": "empty"}, id="raises-others"),
+    ],
+)
+def test_catches_a_broken_serializer(kind: type[JsonSerializer], test: str, row: dict[str, Any]) -> None:
+    """The named test passes for JSON, and fails once the defect is in it."""
+    suite = SerializerConformance()
+    call = getattr(suite, f"test_{test}")
+    argument = "safe" if "safe" in call.__func__.__code__.co_varnames else "serializer"
+    call(**{argument: JsonSerializer()}, **row)
+
+    with pytest.raises((Exception, pytest.fail.Exception)):
+        call(**{argument: kind()}, **row)
+
+
+# -- how it is used ------------------------------------------------------------------------------------------------
+
+THIRD_PARTY = """
+    import attrs, pytest
+    from queuekit.memory import MemoryBroker
+    from queuekit.testing import BrokerConformance
+    from queuekit.urls import EngineURL
+
+    URL = EngineURL.parse("memory://third-party")
+
+    class ThirdParty(MemoryBroker):
+        capabilities = attrs.evolve(MemoryBroker.capabilities, priority=False, commit=False)
+
+    class TestThirdParty(BrokerConformance):
+        {body}
+
+        def make_broker(self):
+            return ThirdParty(URL)
+"""
+
+
+def make_project(pytester: pytest.Pytester, body: str = "SHORT = 0.1") -> None:
+    """Write the tests of a third party's broker, in under ten lines, and its conftest."""
+    pytester.makeconftest('pytest_plugins = ["queuekit.testing"]')
+    pytester.makepyfile(test_third_party=THIRD_PARTY.format(body=body))
+
+
+def test_skips_by_capability(pytester: pytest.Pytester) -> None:
+    """What a broker does not declare is skipped, with the name of the capability, and summed up in one line."""
+    make_project(pytester)
+
+    result = pytester.runpytest_inprocess("-rs", "-k", "urgent or whole_outcome or closes_twice")
+
+    result.assert_outcomes(passed=1, skipped=2)
+    result.stdout.fnmatch_lines(
+        [
+            "*capability not declared: priority*",
+            "queuekit-conformance: 1 passed, 2 not applicable (commit, priority)",
+        ],
+        consecutive=False,
+    )
+
+
+def test_expects_the_faults_of_an_emulator(pytester: pytest.Pytester) -> None:
+    """A test named in EMULATOR may fail, and then the closing lines say what is not proved."""
+    broken = 'EMULATOR = {"test_closes_twice": "it cannot"}\n        def test_closes_twice(self): raise OSError'
+    make_project(pytester, broken)
+
+    result = pytester.runpytest_inprocess("-k", "closes_twice")
+
+    result.assert_outcomes(xfailed=1)
+
+
+def test_refuses_an_expected_fault_that_is_none(pytester: pytest.Pytester) -> None:
+    """A test named in EMULATOR that passes is a failure: the list does not outlive its reason."""
+    make_project(pytester, 'EMULATOR = {"test_closes_twice": "it cannot"}')
+
+    result = pytester.runpytest_inprocess("-k", "closes_twice")
+
+    result.assert_outcomes(failed=1)
+
+
+def test_says_what_is_not_proved(pytester: pytest.Pytester) -> None:
+    """The closing lines count the tests that an emulator fails, and name them with the reason."""
+    make_project(pytester, 'EMULATOR = {"test_takes_no_more_than_asked": "takes all"}')
+    pytester.makeconftest(
+        """
+        from queuekit.memory import MemoryBroker
+        pytest_plugins = ["queuekit.testing"]
+        receive = MemoryBroker.receive
+        MemoryBroker.receive = lambda self, queues, *, limit, wait, lease: receive(
+            self, queues, limit=limit and 100, wait=wait, lease=lease
+        )
+        """
+    )
+
+    result = pytester.runpytest_subprocess("-k", "no_more_than_asked or closes_twice")
+
+    result.stdout.fnmatch_lines(
+        [
+            "queuekit-conformance: 1 passed, 1 not proved (emulator)",
+            "  not proved: TestThirdParty.test_takes_no_more_than_asked: takes all",
+        ]
+    )
+
+
+def test_refuses_an_unknown_name_in_the_list() -> None:
+    """A name in EMULATOR that is no test is an error at once, and tells the nearest one."""
+    with pytest.raises(TypeError, match=r"no test is called 'test_close_twice'; did you mean 'test_closes_twice'"):
+        type("TestMine", (BrokerConformance,), {"EMULATOR": {"test_close_twice": "why"}})
+
+
+@pytest.mark.parametrize("suite", [BrokerConformance(), BackendConformance()], ids=["broker", "backend"])
+def test_says_what_to_write(suite: Any) -> None:
+    """Without a factory a suite fails with the line that is missing."""
+    with pytest.raises(NotImplementedError, match=r"def make_b\w+\(self\): return My"):
+        with suite.session():
+            pass

@@ -1,0 +1,168 @@
+"""Who may import whom: core is a stack of modules, each knowing only those before it in the table of docs/internals.md.
+
+Imports inside functions and under ``TYPE_CHECKING`` count as well, so a cycle cannot hide in one.
+"""
+
+import ast
+import graphlib
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+CORE = Path(__file__).parents[2] / "core" / "queuekit"
+
+TABLE = Path(__file__).parents[2] / "docs" / "internals.md"
+LAYERS = tuple(re.findall(r"^\| `(\w+)` \|", TABLE.read_text(encoding="utf-8"), re.MULTILINE))
+"""Import order, lowest first, as the table of modules in docs/internals.md tells it. A package counts as one layer."""
+
+REQUIRED = frozenset({"attrs", "click", "pluggy"})
+"""What ``pip install queuekit`` brings along."""
+EXTRAS = frozenset({"cronsim", "yaml"})
+"""What an extra of ours brings along; imported only where it is used."""
+TESTING = frozenset({"hypothesis", "pytest"})
+"""What ``queuekit.testing`` may import beyond that."""
+
+CLIENTS = re.compile(r"\b(aiobotocore|boto3|botocore|bson|motor|pymongo|redis\.(asyncio|client|exceptions)|valkey)\b")
+PLUGINS = frozenset({"redis", "rediss", "sqs", "mongo", "mongodb", "dynamodb"})
+
+SOURCES = sorted(CORE.rglob("*.py"))
+MODULES = [path for path in SOURCES if path != CORE / "__init__.py"]
+
+
+def name_of(path: Path) -> str:
+    """Return the dotted name of a source file."""
+    parts = path.relative_to(CORE.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+NAMES = {name_of(path): path for path in SOURCES}
+
+
+def layer_of(module: str) -> str:
+    """Return the layer of a module: the first part after ``queuekit``, empty for ``queuekit`` itself."""
+    return module.partition(".")[2].partition(".")[0]
+
+
+def targets(node: ast.AST, *, inside: str) -> Iterator[str]:
+    """Yield the dotted names that one node imports; *inside* is the package that relative imports start from."""
+    match node:
+        case ast.Import(names=names):
+            yield from (alias.name for alias in names)
+        case ast.ImportFrom(module=module, names=names, level=level):
+            parents = inside.split(".")[: len(inside.split(".")) - level + 1] if level else []
+            base = ".".join([*parents, *([module] if module else [])])
+            yield from (f"{base}.{alias.name}" for alias in names)
+        case ast.Call(
+            func=ast.Name(id="import_module" | "__import__") | ast.Attribute(attr="import_module"),
+            args=[ast.Constant(value=str(target)), *_],
+        ):
+            yield target
+        case _:
+            pass
+
+
+def imports_of(source: str, *, inside: str) -> Iterator[str]:
+    """Yield every dotted name that *source* imports anywhere: ``queuekit.errors.ConfigError``, ``attrs``."""
+    for node in ast.walk(ast.parse(source)):
+        yield from targets(node, inside=inside)
+
+
+def imports(path: Path) -> Iterator[str]:
+    """Yield every dotted name that a file imports."""
+    inside = name_of(path) if path.name == "__init__.py" else name_of(path).rpartition(".")[0]
+    yield from imports_of(path.read_text(encoding="utf-8"), inside=inside)
+
+
+def own_module(target: str) -> str | None:
+    """Return the module of ours that *target* names or lies in, ``None`` if it is not ours."""
+    if target.partition(".")[0] != "queuekit":
+        return None
+    while target not in NAMES and "." in target:
+        target = target.rpartition(".")[0]
+    return target
+
+
+@pytest.mark.parametrize(
+    ("source", "found"),
+    [
+        pytest.param("import attrs, os.path", {"attrs", "os.path"}, id="plain"),
+        pytest.param("from queuekit.broker import Ack", {"queuekit.broker.Ack"}, id="from"),
+        pytest.param("from queuekit import broker", {"queuekit.broker"}, id="module"),
+        pytest.param("from .schema import TABLE", {"queuekit.sqlite.schema.TABLE"}, id="relative"),
+        pytest.param("from ..broker import Ack", {"queuekit.broker.Ack"}, id="parent"),
+        pytest.param("def f():\n    import queuekit.cli", {"queuekit.cli"}, id="function"),
+        pytest.param("if TYPE_CHECKING:\n    import queuekit.app", {"queuekit.app"}, id="typing"),
+        pytest.param("importlib.import_module('queuekit.app')", {"queuekit.app"}, id="by-name"),
+    ],
+)
+def test_sees_imports_of_every_form(source: str, found: set[str]) -> None:
+    """No way of writing an import escapes this test."""
+    assert set(imports_of(source, inside="queuekit.sqlite")) == found
+
+
+def test_every_module_has_its_place() -> None:
+    """The table names each module of core once, and none that is gone."""
+    found = {layer_of(name) for name in NAMES} - {"", "__main__"}
+
+    assert found - set(LAYERS) == set(), "not in the table of docs/internals.md"
+    assert set(LAYERS) - found == set(), "in the table of docs/internals.md, but gone"
+    assert len(LAYERS) == len(set(LAYERS))
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_imports_only_from_below(path: Path) -> None:
+    """A module imports from layers before its own, or from inside its own package."""
+    layer = layer_of(name_of(path))
+    allowed = {*LAYERS[: LAYERS.index(layer)], layer} if layer in LAYERS else set(LAYERS)
+
+    found = {target for target in imports(path) if (own := own_module(target)) and layer_of(own) not in allowed}
+
+    assert not found
+
+
+def test_has_no_import_cycle() -> None:
+    """No chain of imports leads back to its start, not even between the modules of one package."""
+    graph = {name_of(path): {own for target in imports(path) if (own := own_module(target))} for path in MODULES}
+
+    graphlib.TopologicalSorter(graph).prepare()
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name_of)
+def test_imports_nothing_else_but_its_dependencies(path: Path) -> None:
+    """Beyond the standard library core imports pluggy, attrs and click; extras; and for testing pytest, hypothesis."""
+    allowed = sys.stdlib_module_names | REQUIRED | EXTRAS | {"queuekit"}
+    testing = TESTING if layer_of(name_of(path)) == "testing" else frozenset[str]()
+
+    found = {target.partition(".")[0] for target in imports(path)} - allowed - testing
+
+    assert not found
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name_of)
+def test_imports_extras_only_when_needed(path: Path) -> None:
+    """A module that uses an extra imports it inside the function that needs it."""
+    body = ast.parse(path.read_text(encoding="utf-8")).body
+
+    found = {target.partition(".")[0] for node in body for target in targets(node, inside="")} & EXTRAS
+
+    assert not found
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name_of)
+def test_names_no_client_library(path: Path) -> None:
+    """The source of core never mentions a library that only a plugin uses, not even in a comment."""
+    assert not CLIENTS.search(path.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name_of)
+def test_never_asks_which_plugin_it_is(path: Path) -> None:
+    """Core asks capabilities and limits: no comparison and no ``match`` mentions the name of a plugin."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    questions = [node for node in ast.walk(tree) if isinstance(node, ast.Compare | ast.MatchValue)]
+
+    asked = {node.value for question in questions for node in ast.walk(question) if isinstance(node, ast.Constant)}
+
+    assert not asked & PLUGINS
