@@ -10,6 +10,7 @@ import attrs
 
 from queuekit.backend import Backend, Condition, Record
 from queuekit.broker import Place, QueueCounts, Stored
+from queuekit.demands import refusals
 from queuekit.errors import CapabilityError, QueuekitError, UnknownIdError
 from queuekit.message import Message, decode
 from queuekit.records import Info, cancel_mark, pending, read_info, result_key
@@ -160,7 +161,7 @@ class Admin:
         return True
 
     def replay(self, queue: str, ids: Sequence[str] | None = None) -> list[str]:
-        """Put dead letters of *queue* (all, or *ids*) back on it and return their ids; each may use all retries again."""
+        """Put dead letters of *queue* (all, or *ids*) back on it and return their ids; all retries are theirs again."""
         letters = {letter.id: letter for letter in self.dead(queue)}
         replayed = self._broker.requeue(queue, ids)
         backend = self._runtime.backend
@@ -189,30 +190,26 @@ class Admin:
             for info in self._runtime.plugins.infos()
             if info.status == "failed"
         ]
-        self._ping()
+        self.ping()
         problems += [f"broker: {line}" for line in self._broker.check()]
         if self._runtime.backend is not None:
             problems += [f"backend: {line}" for line in self._runtime.backend.check()]
-        problems += self._unable()
+        problems += refusals(self._runtime, self._app.tasks)
         for check in self._runtime.plugins.collect("queuekit_checks", app=self._app):
             problems += [f"{check.name}: {line}" for line in check.run()]
         return problems
 
     # -- parts
 
-    def _ping(self) -> None:
+    def ping(self) -> None:
+        """Ask broker and backend for a sign of life.
+
+        Raises:
+            UnavailableError: One of them does not answer.
+        """
         self._broker.receive([self._runtime.config.default_queue], limit=0, wait=0, lease=1)
         if self._runtime.backend is not None:
             self._runtime.backend.get(["check"])
-
-    def _unable(self) -> Iterable[str]:
-        """Yield what tasks ask of the broker and it cannot do."""
-        able, scheme = self._broker.capabilities, self._runtime.broker_url.scheme
-        for task in self._app.tasks.values():
-            if task.defaults.unique and not able.unique:
-                yield f"{task.name} asks for unique, which {scheme}:// cannot do"
-            if task.defaults.priority is not None and not able.priority:
-                yield f"{task.name} asks for priority, which {scheme}:// cannot do"
 
     def _info(self, id: str) -> Info:
         backend = self._runtime.backend

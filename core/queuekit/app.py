@@ -24,7 +24,7 @@ from queuekit.retry import Backoff
 from queuekit.runtime import Runtime, build_runtime
 from queuekit.sending import Sending
 from queuekit.signature import Duration, Signature
-from queuekit.task import AsyncTask, Task, TaskDecorator, TaskOptions, default_name
+from queuekit.task import Anything, AsyncTask, Task, TaskDecorator, TaskOptions, default_name
 
 __all__ = ["Queuekit"]
 
@@ -75,6 +75,10 @@ class Queuekit:
     # -- tasks
 
     @overload
+    def task(self, function: Callable[Concatenate[Anything, ...], Coroutine[Any, Any, R]], /) -> AsyncTask[..., R]: ...
+    @overload
+    def task(self, function: Callable[Concatenate[Anything, ...], R], /) -> Task[..., R]: ...
+    @overload
     def task(self, function: Callable[Concatenate[Context, P], Coroutine[Any, Any, R]], /) -> AsyncTask[P, R]: ...
     @overload
     def task(self, function: Callable[Concatenate[Context, P], R], /) -> Task[P, R]: ...
@@ -100,7 +104,7 @@ class Queuekit:
         track: bool = ...,
         ack: Literal["late", "early"] = ...,
     ) -> TaskDecorator: ...
-    def task(self, function: Any = None, /, **options: Any) -> Any:
+    def task(self, function: Any = None, **options: Any) -> Any:
         """Register a function as a task; with or without options.
 
         Args:

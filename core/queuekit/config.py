@@ -73,14 +73,14 @@ def _json(text: str) -> object:
 
 def _weighted(item: str) -> tuple[str, object]:
     """Split ``name:weight``; a colon that no number follows belongs to the name."""
-    name, _, weight = item.rpartition(":")
+    name, _, weight = (part.strip() for part in item.rpartition(":"))
     return (name, weight) if name and weight.isdecimal() else (item, 1)
 
 
 def _weight(weight: object) -> int:
     number = int(weight) if isinstance(weight, str) and weight.isdecimal() else weight
     if isinstance(number, bool) or not isinstance(number, int) or not 1 <= number <= 1_000_000:  # noqa: PLR2004
-        raise Mismatch("a weight of 1 or more", weight)
+        raise Mismatch("a weight of 1 or more", number)
     return number
 
 
@@ -214,7 +214,7 @@ class Config:
         return self.settings[key].origin if key in self.settings else DEFAULT
 
     def rows(self) -> list[tuple[str, str, str]]:
-        """Return (key, value as it may be shown, origin) of every setting, those of core first."""
+        """Return (key, value as it may be shown, origin) of every setting, those of core first; empty for no value."""
         values = {name: getattr(self, name) for name in LEAVES}
         for table, kind in TABLES.items():
             values |= {f"{table}.{name}": getattr(getattr(self, table), name) for name in settable(kind)}
@@ -236,7 +236,7 @@ def _row(key: str, value: Any) -> str:
         return ",".join(f"{name}:{weight}" for name, weight in value.items())
     if key == "backend" and value is None:
         return "the broker's"
-    shown = _masked(key, value)
+    shown = "" if value is None else _masked(key, value)
     if isinstance(shown, list) and all(isinstance(item, str) for item in shown):
         return ", ".join(shown)
     return shown if isinstance(shown, str) else json.dumps(shown, default=str, ensure_ascii=False)
@@ -318,7 +318,7 @@ def _build(chosen: Mapping[str, Setting]) -> tuple[Config, list[Problem]]:
     """Return the config made of those settings that fit, and what is wrong with the others."""
     raw: dict[str, dict[str, Any]] = {}
     for setting in chosen.values():
-        table, name = setting.path if len(setting.path) > 1 else ("", setting.path[0])
+        table, name = ("", *setting.path)[-2:]
         raw.setdefault(table, {})[name] = setting.value
     top, bad = read(Config, raw.pop("", {}))
     found = {name: read(kind, raw.pop(name, {})) for name, kind in TABLES.items()}

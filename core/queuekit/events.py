@@ -172,6 +172,8 @@ class WorkerGaveUp(Event):
 
 
 Subscriber = Callable[[Event], None]
+_UNKNOWN_AGAIN = 60.0
+"""Seconds until the log mentions an unknown task again."""
 
 
 class Events:
@@ -251,7 +253,7 @@ class LogSubscriber:
     def _unknown(self, event: TaskUnknown) -> None:
         """Warn once a minute per name: a thousand such messages are one piece of news."""
         now = time.monotonic()
-        if now - self._unknown_seen.get(event.task, -60.0) < 60.0:
+        if now - self._unknown_seen.get(event.task, -_UNKNOWN_AGAIN) < _UNKNOWN_AGAIN:
             return
         self._unknown_seen[event.task] = now
         text = "no task named %s here; its messages are put back, %s first for %.0f s"

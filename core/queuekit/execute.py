@@ -66,14 +66,18 @@ class Executor:
 
         Whatever bytes it holds, this does not raise for them (QK9).
         """
-        envelope = delivery.envelope
         try:
-            if len(envelope.body) > self._most_bytes:
-                raise DecodeError(f"{len(envelope.body):,} bytes, the limit is {self._most_bytes:,}")
-            message = decode(envelope, self._runtime.accepted)
-        except (QueuekitError, ValueError, TypeError) as error:
-            what = error.what if isinstance(error, QueuekitError) else type(error).__name__
-            return self.decide.dead(delivery, reason="malformed", error=what)
+            return self._prepare(delivery, marks)
+        except QueuekitError as error:
+            return self.decide.dead(delivery, reason="malformed", error=error.what)
+        except Exception as error:  # noqa: BLE001 - one hostile message must not touch the others of its batch (QK8)
+            return self.decide.dead(delivery, reason="malformed", error=type(error).__name__)
+
+    def _prepare(self, delivery: Delivery, marks: Mapping[str, Record]) -> Run | Outcome:
+        size = len(delivery.envelope.body)
+        if size > self._most_bytes:
+            raise DecodeError(f"{size:,} bytes, the limit is {self._most_bytes:,}")
+        message = decode(delivery.envelope, self._runtime.accepted)
         early = self._not_now(delivery, message, marks)
         if early is not None:
             return early
@@ -81,9 +85,7 @@ class Executor:
         if task is None:
             return self._unknown(delivery, message)
         run = self._run(delivery, message, task)
-        if delivery.crashes:
-            return self._suspect(run, marks)
-        return run
+        return self._suspect(run, marks) if delivery.crashes else run
 
     def call(self, run: Run) -> Outcome:
         """Run a synchronous body to its end and decide."""
@@ -103,7 +105,7 @@ class Executor:
             if self._before:
                 self._stage_before(run)
             return run.task.call(run.message.args, run.message.kwargs, run.context), None
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - also SystemExit: a task must not end its worker
             return None, error
 
     def _limited_body(self, run: Run, guard: Guard) -> tuple[Any, BaseException | None]:

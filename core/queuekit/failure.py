@@ -36,7 +36,7 @@ def describe(error: BaseException) -> dict[str, str]:
         frames = frames.tb_next
     try:
         text = str(error)
-    except Exception:
+    except Exception:  # noqa: BLE001 - the user's own __str__ may raise anything
         text = "<its text cannot be read>"
     lines = traceback.format_exception(type(error), error, frames)
     return {

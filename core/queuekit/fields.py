@@ -28,6 +28,7 @@ __all__ = ["Problem", "at_least", "read", "report", "settable", "shown", "unknow
 MAX_LINES = 6
 """Longest report, in lines; the rest is counted."""
 _WIDTH = 60
+_CONVERTER: Any = getattr(attrs, "Converter", ())  # since attrs 24.1
 _TRUE = frozenset({"1", "true", "yes", "on"})
 _FALSE = frozenset({"0", "false", "no", "off"})
 
@@ -133,16 +134,14 @@ def read(kind: type, raw: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, 
 
 def _field_value(field: attrs.Attribute[Any], annotation: Any, raw: Any) -> Any:
     """Return what to pass for *field*, having tried its converter and its validator on it."""
-    if field.converter is None:
-        value = given = convert(annotation, raw)
-    elif callable(field.converter):
-        value, given = field.converter(raw), raw
-    else:
-        return raw  # attrs.Converter: it may need the instance, so only making that can tell
+    converter: Any = field.converter
+    if isinstance(converter, _CONVERTER):
+        return raw  # it may need the instance, so only making that can tell
+    value = convert(annotation, raw) if converter is None else converter(raw)
     if field.validator is not None:
         with contextlib.suppress(AttributeError):  # it may look at the instance, and will when that is made
             field.validator(None, field, value)
-    return given
+    return value if converter is None else raw
 
 
 def _reason(error: Exception, name: str) -> str:

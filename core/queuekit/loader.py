@@ -111,10 +111,15 @@ def _import(name: str, where: str) -> ModuleType:
 
 
 def _exists(name: str) -> bool:
+    if not all(part.isidentifier() for part in name.split(".")):
+        return False
     try:
         return importlib.util.find_spec(name) is not None
-    except (ImportError, ValueError, AttributeError):
-        return False
+    except ModuleNotFoundError as error:
+        # Its own parent is missing; or the parent is there, and what that imports is missing.
+        return not f"{name}.".startswith(f"{error.name}.")
+    except Exception:  # noqa: BLE001 - a parent raises: importing the module tells how
+        return True
 
 
 def _own_frame(error: BaseException) -> str:

@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import attrs
 import pluggy
@@ -45,18 +45,6 @@ WRAPPABLE = frozenset({"queuekit_make_broker", "queuekit_make_backend"})
 """Hooks that go through pluggy's own call, wrappers and all."""
 
 T = TypeVar("T")
-
-
-class Named(Protocol):
-    """What installs a plugin, as far as names go."""
-
-    @property
-    def name(self) -> str:
-        """Name of the entry point."""
-
-    @property
-    def dist(self) -> Any:
-        """Its distribution, ``None`` if unknown."""
 
 
 @attrs.frozen(kw_only=True)
@@ -137,12 +125,12 @@ def canonical(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
-def dist_name(point: Named) -> str:
+def dist_name(point: EntryPoint) -> str:
     """Return the distribution of an entry point, empty if it is unknown."""
     return str(point.dist.name) if point.dist is not None else ""
 
 
-def disabled(point: Named, *, why: str) -> Plugin:
+def disabled(point: EntryPoint, *, why: str) -> Plugin:
     """Return the record of a plugin that is installed but not used; *why* says who decided that."""
     return Plugin(info=_blank(point, status="disabled", error=why))
 
@@ -177,7 +165,7 @@ def reason(error: BaseException) -> str:
     return text if isinstance(error, PluginError) else f"{type(error).__name__}: {text}".rstrip(": ")
 
 
-def _blank(point: Named, **changes: Any) -> PluginInfo:
+def _blank(point: EntryPoint, **changes: Any) -> PluginInfo:
     version = str(point.dist.version) if point.dist is not None else ""
     return PluginInfo(name=point.name, dist=dist_name(point), version=version, **changes)
 

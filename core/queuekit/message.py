@@ -27,6 +27,7 @@ _CARRIED = ("headers", "retries", "timeout", "ignore_result")
 _USUAL = re.compile(
     rb'\{"v":1,"id":"([A-Za-z0-9_.:-]{1,120})","task":"([A-Za-z0-9_.:-]{1,120})","ct":"([a-z0-9]{1,20})"\}\n'
 )
+_MOST_LINKS = 1_000
 _NO_OPTIONS: dict[str, Any] = {}
 _NOTHING: list[Any] = []
 
@@ -160,7 +161,7 @@ def _follow_ups(payload: dict[str, Any]) -> dict[str, Any]:
     links: dict[str, Any] = {}
     for role in ("on_success", "on_error"):
         listed = payload.get(role, [])
-        if type(listed) is not list or len(listed) > 1000:
+        if type(listed) is not list or len(listed) > _MOST_LINKS:
             raise DecodeError(f"{role} is not a list of signatures")
         links[role] = tuple(Signature.from_dict(link) for link in listed)
     return links

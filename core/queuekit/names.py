@@ -12,6 +12,8 @@ from queuekit.errors import QueuekitError
 __all__ = ["InvalidNameError", "check_name", "derived_id", "is_name", "new_id"]
 
 _NAME = re.compile(r"[A-Za-z0-9_.:-]{1,120}", re.ASCII)
+_SHOWN = 60
+"""Characters of a bad name that are shown."""
 _FOLLOW_UPS = uuid.UUID("b7d8a7de-6f2a-5c39-9d55-0f6d3c1f6c11")
 
 
@@ -34,7 +36,7 @@ def check_name(value: str, *, what: str) -> str:
     """
     if is_name(value):
         return value
-    shown = repr(value if isinstance(value, str) and len(value) <= 60 else str(value)[:60] + "...")
+    shown = repr(value if isinstance(value, str) and len(value) <= _SHOWN else str(value)[:_SHOWN] + "...")
     raise InvalidNameError(f"{shown} cannot name a {what}", fix="Use 1 to 120 characters out of A-Z a-z 0-9 _ . : -")
 
 

@@ -13,7 +13,7 @@ from queuekit.context import Context
 from queuekit.control import Cancel, Reject, Snooze
 from queuekit.control import Retry as RetryAsked
 from queuekit.envelope import Envelope
-from queuekit.errors import EncodeError
+from queuekit.errors import EncodeError, TooLargeError
 from queuekit.events import Event, MessageDead, TaskFinished
 from queuekit.failure import Failure, describe
 from queuekit.guard import Guard
@@ -27,6 +27,9 @@ from queuekit.states import State
 from queuekit.task import Task
 
 __all__ = ["Decider", "Outcome", "Run"]
+
+_HEADER_ROOM = 1_000
+"""Bytes of a record that its header may take beside the result."""
 
 
 @attrs.define(kw_only=True)
@@ -102,6 +105,7 @@ class Decider:
         self._worker = worker
         self._ttl = runtime.config.results_expire
         self._stores = runtime.backend is not None
+        self._largest = runtime.backend.limits.max_record - _HEADER_ROOM if runtime.backend is not None else 0
         self._events = runtime.events.wants_runs()
 
     # -- a body that ran
@@ -118,6 +122,8 @@ class Decider:
             )
             if self._keeps(run):
                 data = self._serializer.dumps(value)
+                if len(data) > self._largest:
+                    raise TooLargeError(f"{len(data):,} bytes, the backend holds {self._largest:,}")
                 record = succeeded(
                     delivery,
                     task=message.task,
@@ -322,6 +328,6 @@ class Decider:
 
 def _unusable_result(run: Run, error: Exception) -> Exception:
     """Return an error that names the task whose result cannot be written."""
-    if not isinstance(error, EncodeError):
+    if not isinstance(error, EncodeError | TooLargeError):
         return error
     return EncodeError(f"{run.message.task}() returned what cannot be stored: {error.what}")

@@ -25,7 +25,7 @@ from queuekit.errors import ConfigError, PluginError, QueuekitError
 from queuekit.hookspecs import BackendSpec, BrokerSpec, SerializerSpec
 from queuekit.loading import HISTORIC, Plugin, PluginInfo, installed, load_object, manager, reason
 from queuekit.making import resolve, section_of
-from queuekit.selection import Catalogue, Offer, Place, install_line
+from queuekit.selection import EXTRAS, Catalogue, Offer, Place, install_line
 from queuekit.serializer import Serializer
 from queuekit.urls import EngineURL
 
@@ -242,7 +242,8 @@ class Plugins:
         if plugin is not None:
             failed = plugin.info.status == "failed"
             return {"": f"belongs to {plugin.info.label}, which failed to load"} if failed else {}
-        install = install_line(name)
+        # A table may bear the name of the extra, as [mongo] does for mongodb://.
+        install = next((install_line(scheme) for scheme, extra in EXTRAS.items() if name in {scheme, extra}), "")
         unknown = fields.unknown(name, [*others, *sections], what="unknown table")
         return {"": f"no plugin owns this table. {install}" if install else unknown}
 

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from itertools import islice
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import attrs
 
@@ -131,7 +131,7 @@ class Sending:
             return None
         return expires.timestamp() if isinstance(expires, datetime) else self._runtime.clock.time() + expires
 
-    def _unique(self, unique: Unique | bool | str, signature: Signature[Any]) -> Unique:
+    def _unique(self, unique: Unique | Literal[True] | str, signature: Signature[Any]) -> Unique:
         """Return the key: as given, or one made of task and arguments."""
         if isinstance(unique, Unique):
             return unique
@@ -178,7 +178,7 @@ class Sending:
         ]
 
     def patiently(self, call: Callable[[], T]) -> T:
-        """Repeat *call* while the engine does not answer, for ``send_timeout`` seconds; all sends may be repeated (QK13)."""
+        """Repeat *call* while the engine does not answer, for ``send_timeout`` seconds; it may happen twice (QK13)."""
         try:
             return call()
         except UnavailableError as error:

@@ -213,11 +213,12 @@ def _refuse_object(value: Any) -> Any:
 
 
 _encoder = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan=False, default=_refuse_object)
-_scan = json.JSONDecoder(parse_constant=_refuse_constant).scan_once
+_decoder: Any = json.JSONDecoder(parse_constant=_refuse_constant)
+_scan = _decoder.scan_once
 
 
 def _compiled() -> Callable[[Any], str]:
-    """Return the C encoder made once: ``JSONEncoder.encode`` makes a new one for each value, which costs as much again."""
+    """Return the C encoder, made once: ``JSONEncoder.encode`` makes one for each value, which costs as much again."""
     make: Any = getattr(json.encoder, "c_make_encoder", None)
     if make is None:
         return _encoder.encode
@@ -229,9 +230,7 @@ def _compiled() -> Callable[[Any], str]:
         None,
         encoder.key_separator,
         encoder.item_separator,
-        False,
-        False,
-        False,
+        *(False, False, False),  # neither sorted keys, nor skipped ones, nor NaN
     )
     return lambda value: "".join(write(value, 0))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar
 
 import attrs
 
@@ -126,7 +126,7 @@ class Signature(Generic[R_co]):
         data: dict[str, Any] = {**self.extra, "v": VERSION, "task": self.task}
         for field in attrs.fields(type(self)):
             value = getattr(self, field.name)
-            if field.name in _NOT_PLAIN or value == () or value == {} or value is None or value is False:
+            if field.name in _NOT_PLAIN or value in ((), {}) or value is None or value is False:
                 continue
             data[field.name] = _PLAIN.get(field.name, _as_is)(value)
         return data
@@ -157,7 +157,7 @@ def _as_is(value: Any) -> Any:
     return value
 
 
-def _write_unique(value: Unique | bool | str) -> Any:
+def _write_unique(value: Unique | Literal[True] | str) -> Any:
     return attrs.asdict(value) if isinstance(value, Unique) else value
 
 

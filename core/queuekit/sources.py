@@ -157,7 +157,7 @@ def from_environ(
             problems.append(Problem(variable, f"set beside {base}; only one of them can hold", ENVIRONMENT))
             continue
         if base not in names and not _in_section(base, tables):
-            problems.append(Problem(variable, unknown(variable, names, what="unknown variable"), ENVIRONMENT))
+            problems.append(Problem(variable, _strange(variable, names, tables), ENVIRONMENT))
             continue
         try:
             value = text if base == variable else Path(text).read_text(encoding="utf-8").strip()
@@ -167,6 +167,14 @@ def from_environ(
             continue
         settings.append(_from_variable(base, value, variable))
     return _merge_deep(settings), problems
+
+
+def _strange(variable: str, names: Iterable[str], tables: Mapping[str, Iterable[str]]) -> str:
+    """Return what to say of a variable that is no setting."""
+    (table, *_) = _path(variable)
+    if variable.count("__") == 0 and table in tables:
+        return f"{table} is a table: set e.g. {variable}__{next(iter(tables[table])).upper()}"
+    return unknown(variable, names, what="unknown variable")
 
 
 def _of_file(variable: str, names: Iterable[str], tables: Mapping[str, Iterable[str]]) -> str:

@@ -24,6 +24,7 @@ import attrs
 
 from queuekit.app import Queuekit
 from queuekit.broker import Delivery, Lease, Release
+from queuekit.demands import demand
 from queuekit.envelope import Envelope
 from queuekit.errors import UnavailableError
 from queuekit.events import EngineDown, WorkerCrashed, WorkerGaveUp, WorkerStarted
@@ -85,6 +86,7 @@ class Supervisor:
         Returns:
             0, or 130 after a second signal, or 1 if a process cannot be kept running.
         """
+        demand(self._app.runtime, self._app.tasks)
         self._app.plugins.call("queuekit_worker_boot", raising=True, worker=self)
         self._app.events.emit(WorkerStarted(lines=self.banner()))
         with _signals(self._signal) as wake:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, overload
 
@@ -24,6 +25,10 @@ __all__ = ["AsyncTask", "Bound", "Task", "TaskDecorator", "TaskOptions", "defaul
 P = ParamSpec("P")
 R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
+
+
+class Anything:
+    """For type checkers: a class that nobody names, so a parameter that accepts it accepts anything, a context too."""
 
 
 def _classes(value: type | Iterable[type]) -> tuple[type, ...]:
@@ -147,23 +152,40 @@ class Task(Bound[P, R_co]):
         queue: str | None = None,
         priority: int | None = None,
         delay: Duration | None = None,
-        **others: Any,
+        eta: datetime | None = None,
+        expires: datetime | Duration | None = None,
+        headers: Mapping[str, str] | None = None,
+        retries: int | None = None,
+        retry: Backoff | None = None,
+        timeout: Duration | None = None,
+        ignore_result: bool | None = None,
+        unique: Unique | bool | str | None = None,
+        on_success: Iterable[Signature[Any]] | None = None,
+        on_error: Iterable[Signature[Any]] | None = None,
     ) -> Bound[P, R_co]:
-        """Return the task with other options for some calls.
+        """Return the task with other options for some calls; names and meaning are the fields of a signature's.
 
         Args:
             id: Id of the message, an idempotency key.
             queue: Queue to send to.
             priority: 0 (last) to 9 (first).
             delay: Seconds, or text such as ``"10m"``, until it may start.
-            **others: ``eta, expires, headers, retries, retry, timeout, ignore_result, unique, on_success, on_error``;
-                see :class:`~queuekit.signature.Signature`.
+            eta: Moment before which it may not start; needs a time zone.
+            expires: Seconds from the send, or moment, after which it is not started any more.
+            headers: Text that travels with the message.
+            retries: How many times a failed attempt is followed by another.
+            retry: How long to wait in between.
+            timeout: Seconds that one attempt may run.
+            ignore_result: Whether nothing is stored about it.
+            unique: True for one live message per task and arguments, text for a key of your own.
+            on_success: Sent when it succeeds, with its result appended to their arguments.
+            on_error: Sent when it has failed for good, with a :class:`~queuekit.failure.Failure` appended.
 
         Raises:
-            TypeError: An option that does not exist.
+            ValueError: A value that cannot be, such as a time without a time zone.
         """
-        given = {"id": id, "queue": queue, "priority": priority, "delay": delay, **others}
-        chosen = {key: value for key, value in given.items() if value is not None}
+        # The parameters are written out for type checkers and editors; once is enough.
+        chosen = {name: value for name, value in locals().items() if name != "self" and value is not None}
         Signature(self.name, **chosen)
         return Bound(self, chosen)
 
@@ -192,8 +214,18 @@ class AsyncTask(Task[P, R_co]):
 
 
 class TaskDecorator(Protocol):
-    """What ``app.task(...)`` returns: turns a function into a task of the same parameters and result."""
+    """What ``app.task(...)`` returns: turns a function into a task of the same parameters and result.
 
+    A first parameter that accepts anything (``Any``, ``object``) could be meant for a context as well as for a caller,
+    so the arguments of such a task are not checked.
+    """
+
+    @overload
+    def __call__(
+        self, function: Callable[Concatenate[Anything, ...], Coroutine[Any, Any, R]], /
+    ) -> AsyncTask[..., R]: ...
+    @overload
+    def __call__(self, function: Callable[Concatenate[Anything, ...], R], /) -> Task[..., R]: ...
     @overload
     def __call__(self, function: Callable[Concatenate[Context, P], Coroutine[Any, Any, R]], /) -> AsyncTask[P, R]: ...
     @overload

@@ -1,4 +1,4 @@
-"""``sqlite:///`` against the suites, imported as anybody's plugin would import them."""
+"""``sqlite:///FILE`` against the suites, imported as anybody's plugin would import them."""
 
 from pathlib import Path
 
@@ -14,14 +14,14 @@ pytest_plugins = ["queuekit.testing"]
 
 
 class TestSqliteBroker(BrokerConformance):
-    """Queues in one file."""
+    """Queues in one file, for each test a new one."""
 
-    SHORT = 0.1
+    url: EngineURL
 
     @pytest.fixture
     def server(self, tmp_path: Path) -> None:
-        """Give each test a file of its own."""
-        self.url = EngineURL.parse(f"sqlite:///{tmp_path}/test.db")
+        """Choose the file."""
+        self.url = EngineURL.parse(f"sqlite:///{tmp_path}/queue.db")
 
     def make_broker(self) -> Broker:
         """Return one more client of the file."""
@@ -33,14 +33,14 @@ class TestSqliteBroker(BrokerConformance):
 
 
 class TestSqliteBackend(BackendConformance):
-    """Records in one file."""
+    """Records in one file, for each test a new one."""
 
-    SHORT = 0.1
+    url: EngineURL
 
     @pytest.fixture
     def server(self, tmp_path: Path) -> None:
-        """Give each test a file of its own."""
-        self.url = EngineURL.parse(f"sqlite:///{tmp_path}/test.db")
+        """Choose the file."""
+        self.url = EngineURL.parse(f"sqlite:///{tmp_path}/results.db")
 
     def make_backend(self) -> Backend:
         """Return one more client of the file."""

@@ -1,5 +1,9 @@
 """Backends that are wrong on purpose, each in one way that a real store has been wrong in."""
 
+# The docstring of a class says what each of its methods does wrong.
+# ruff: noqa: D102
+# pyright: reportPrivateUsage=false
+
 from __future__ import annotations
 
 import fnmatch

@@ -1,11 +1,23 @@
-"""A folder of installed plugins: real modules and real metadata, as pip would have left them."""
+"""A folder of installed plugins, with modules and metadata as pip would have left them; and a plugin of one broker."""
 
 import importlib
 import sys
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from importlib.metadata import EntryPoint, distributions
 from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+
+from queuekit.broker import Broker, Capabilities
+from queuekit.durations import Seconds
+from queuekit.hookspecs import BrokerSpec, hookimpl
+from queuekit.plugins import Plugins
+from queuekit.urls import EngineURL
+
+MakePlugins = Callable[..., Plugins]
 
 HEADER = """
 from queuekit.hookspecs import *
@@ -30,8 +42,8 @@ class PluginSite:
         self.scans = 0
         self.modules: list[str] = []
 
-    def install(self, dist: str, source: str = HEADER, *, name: str = "", version: str = "1.2", module: str = "") -> str:
-        """Install a distribution with one entry point *name*; return its module's name."""
+    def install(self, dist: str, source: str, *, name: str = "", version: str = "1.2", module: str = "") -> None:
+        """Install a distribution with one entry point *name*."""
         name = name or dist.removeprefix("queuekit-")
         module = module or f"{dist}_{name}_plugin".replace("-", "_")
         self.write(module, source)
@@ -39,7 +51,6 @@ class PluginSite:
         info.mkdir()
         (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {dist}\nVersion: {version}\n")
         (info / "entry_points.txt").write_text(f"[queuekit]\n{name} = {module}\n")
-        return module
 
     def write(self, module: str, source: str) -> None:
         """Write a module that no distribution owns."""
@@ -53,6 +64,10 @@ class PluginSite:
         found = [dist.entry_points.select(group="queuekit") for dist in distributions(path=[str(self.folder)])]
         return [point for points in found for point in points]
 
+    def make_plugins(self, *, environ: Mapping[str, str] | None = None, **options: Any) -> Plugins:
+        """Return plugins out of this site, in an empty environment."""
+        return Plugins(entry_points=self.entry_points, environ=environ or {}, **options)
+
     def imported(self) -> list[str]:
         """Return which of the modules here have been imported."""
         return [module for module in self.modules if module in sys.modules]
@@ -63,9 +78,69 @@ class PluginSite:
             sys.modules.pop(module, None)
 
 
-def plugin_site(folder: Path, syspath_prepend: Callable[[str], None]) -> Iterator[PluginSite]:
-    """Yield an empty site in *folder*; for a fixture."""
-    syspath_prepend(str(folder))
+def installed_site(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[PluginSite]:
+    """Yield an empty site in *folder*, for a fixture."""
+    monkeypatch.syspath_prepend(str(folder))
     site = PluginSite(folder)
     yield site
     site.forget()
+
+
+def url(text: str) -> EngineURL:
+    """Return a parsed URL."""
+    return EngineURL.parse(text)
+
+
+class NullBroker(Broker):
+    """A broker that keeps what it was made with, and nothing else."""
+
+    def __init__(self, url: EngineURL, *, options: Any, clock: Any, random: Any) -> None:
+        self.made_with = (url, options, clock, random)
+
+    def send(self, envelopes: Any) -> list[str]:
+        """Take nothing."""
+        return []
+
+    def receive(self, queues: Any, *, limit: int, wait: float, lease: float) -> list[Any]:
+        """Give nothing."""
+        return []
+
+    def extend(self, leases: Any, *, lease: float) -> list[Any]:
+        """Extend nothing."""
+        return []
+
+    def settle(self, settlements: Any) -> list[Any]:
+        """Settle nothing."""
+        return []
+
+
+class FussyBroker(NullBroker):
+    """A broker whose class says by itself what it can do."""
+
+    capabilities = Capabilities(fifo=False)
+
+
+@attrs.frozen(kw_only=True)
+class Options:
+    """Options of an engine, one of each type."""
+
+    size: int = attrs.field(default=10, validator=attrs.validators.ge(1))
+    ratio: float = 0.5
+    timeout: Seconds = 5.0
+    lazy: bool = True
+    prefix: str = "qk"
+    hosts: tuple[str, ...] = ()
+    password: str | None = attrs.field(default=None, repr=False)
+    queuekit_passthrough = frozenset({"replicaSet"})
+
+
+class NullPlugin:
+    """A plugin object with one broker, ``null://``."""
+
+    def __init__(self, **spec: Any) -> None:
+        self.spec = BrokerSpec(**{"schemes": ("null",), "factory": NullBroker, **spec})
+
+    @hookimpl
+    def queuekit_brokers(self) -> list[BrokerSpec]:
+        """Return the broker."""
+        return [self.spec]

@@ -2,24 +2,26 @@
 
 A sender writes one byte, after its commit, to the pipe of the queue; whoever waits for the queue polls the pipe, and
 looks into the database when it can be read. The byte is a hint and nothing more: a waiter looks after it has begun to
-listen and before it blocks, and once a second in any case.
+listen and before it blocks, and once a second in any case. Who waits for records has a pipe of its own in
+``results/``, named after the records.
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
 import math
 import os
 import select
-import stat
 import threading
 import time
 import zlib
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 from urllib.parse import quote
+
+from queuekit.sqlite.pipes import call, drain, open_pipe
 
 __all__ = ["LONGEST_SLEEP", "Bell", "Ear"]
 
@@ -30,7 +32,7 @@ POLLING = (0.05, 0.5)
 MOST_PIPES = 200
 """Pipes that a sender keeps open."""
 MOST_KEYS = 16
-"""A waiter for more records than these is woken by any."""
+"""Who waits for more records than these is woken by any."""
 ANY = "any"
 
 
@@ -42,8 +44,8 @@ class Bell:
     """
 
     def __init__(self, directory: str) -> None:
-        self._directory = directory
-        self._results = os.path.join(directory, "results")  # noqa: PTH118 - paths as text
+        self._directory = Path(directory)
+        self._results = f"{directory}/results"
         self._lock = threading.Lock()
         self._pipes: dict[str, int] = {}
         self._pid = os.getpid()
@@ -56,7 +58,7 @@ class Bell:
         with self._lock_of_this_process():
             for queue in queues:
                 with contextlib.suppress(OSError):  # a full pipe wakes as well, and without one they look by themselves
-                    os.write(self._pipes.get(queue) or self._open(queue), b"!")
+                    os.write(self._pipe_of(queue), b"!")
 
     def listen(self, queues: Iterable[str]) -> Ear:
         """Return an ear for *queues*, to be used as a context manager."""
@@ -64,19 +66,21 @@ class Bell:
 
     def ring_results(self, keys: Sequence[str]) -> None:
         """Wake those who wait for one of the final records *keys*; call it after the commit."""
-        with contextlib.suppress(OSError):
-            names = os.listdir(self._results)  # noqa: PTH208 - on the way of every commit
-            if names:
-                marks = {ANY, *map(_mark, keys)}
-                for name in names:
-                    if not marks.isdisjoint(name.split("-")):
-                        _call(os.path.join(self._results, name))  # noqa: PTH118
+        try:
+            names = os.listdir(self._results)  # noqa: PTH208 - on the way of every commit, and mostly empty
+        except OSError:
+            return  # nobody has ever waited
+        if names:
+            marks = {ANY, *map(_mark, keys)}
+            for name in names:
+                if not name.startswith(".") and not marks.isdisjoint(name.split("-")):
+                    call(f"{self._results}/{name}")
 
     def listen_results(self, keys: Sequence[str]) -> Ear:
         """Return an ear for the final records *keys*, to be used as a context manager."""
         marks = "-".join(sorted({_mark(key) for key in keys})) if len(keys) <= MOST_KEYS else ANY
         name = f"{os.getpid()}.{threading.get_ident()}.{time.monotonic_ns()}-{marks}"
-        return Ear(self, [os.path.join(self._results, name)], temporary=True)  # noqa: PTH118
+        return Ear(self, [self._directory / "results" / name], private=True)
 
     def interrupt(self) -> None:
         """Wake those who listen in this process and have them return; if there are none, the next one."""
@@ -121,14 +125,16 @@ class Bell:
             self._close_pipes()
         return self._lock
 
-    def _path_of(self, queue: str) -> str:
-        return os.path.join(self._directory, "queue-" + quote(queue, safe=""))  # noqa: PTH118
+    def _path_of(self, queue: str) -> Path:
+        return self._directory / ("queue-" + quote(queue, safe=":"))
 
-    def _open(self, queue: str) -> int:
-        if len(self._pipes) >= MOST_PIPES:
-            self._close_pipes()
-        self._pipes[queue] = open_pipe(self._path_of(queue))
-        return self._pipes[queue]
+    def _pipe_of(self, queue: str) -> int:
+        pipe = self._pipes.get(queue)
+        if pipe is None:
+            if len(self._pipes) >= MOST_PIPES:
+                self._close_pipes()
+            pipe = self._pipes[queue] = open_pipe(self._path_of(queue))
+        return pipe
 
     def _close_pipes(self) -> None:
         while self._pipes:
@@ -141,28 +147,23 @@ class Ear:
     Args:
         bell: Where to register for interrupts.
         paths: Pipes to listen to.
-        temporary: Whether the pipes are this ear's own, to be removed with it.
+        private: Whether the pipes are this ear's own, to be removed with it.
     """
 
-    def __init__(self, bell: Bell, paths: Sequence[str], *, temporary: bool = False) -> None:
+    def __init__(self, bell: Bell, paths: Sequence[Path], *, private: bool = False) -> None:
         self._bell = bell
         self._paths = paths
-        self._temporary = temporary
+        self._private = private
         self._pipes: list[int] = []
-        self._own: tuple[int, ...] = ()
+        self._poke_at: int | None = None
         self._poked = threading.Event()
         self._pause = POLLING[0]
 
     def __enter__(self) -> Self:
         try:
-            self._poll = select.poll()
-            self._own = os.pipe()
-            self._poll.register(self._own[0], select.POLLIN)
-            for path in self._paths:
-                self._pipes.append(open_pipe(path, private=self._temporary))
-                self._poll.register(self._pipes[-1], select.POLLIN)
-        except (OSError, AttributeError):
-            self._forget()  # no named pipes here: look again and again
+            self._open()
+        except (OSError, AttributeError):  # no named pipes here, or no poll: look again and again
+            self._close()
         self._bell.join(self)
         return self
 
@@ -170,7 +171,7 @@ class Ear:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._bell.leave(self)
-        self._forget()
+        self._close()
 
     def wait(self, timeout: float) -> None:
         """Block until called or poked, for at most *timeout* seconds; look again after it in any case."""
@@ -179,72 +180,31 @@ class Ear:
             self._pause = min(self._pause * 2, POLLING[1])
             return
         for pipe, _ in self._poll.poll(math.ceil(min(timeout, LONGEST_SLEEP) * 1_000)):
-            with contextlib.suppress(BlockingIOError):  # another waiter has read it; both look
-                os.read(pipe, 65_536)
+            drain(pipe)
 
     def poke(self) -> None:
         """Make a wait in another thread of this process end."""
         self._poked.set()
-        if self._pipes:
-            os.write(self._own[1], b"!")
+        if self._poke_at is not None:
+            os.write(self._poke_at, b"!")
 
-    def _forget(self) -> None:
-        for pipe in (*self._pipes, *self._own):
-            os.close(pipe)
-        self._pipes, self._own = [], ()
-        if self._temporary:
+    def _open(self) -> None:
+        self._poll = select.poll()
+        heard, self._poke_at = os.pipe()
+        self._pipes += (heard, self._poke_at)
+        self._poll.register(heard, select.POLLIN)
+        for path in self._paths:
+            self._pipes.append(open_pipe(path, private=self._private))
+            self._poll.register(self._pipes[-1], select.POLLIN)
+
+    def _close(self) -> None:
+        self._poke_at = None
+        while self._pipes:
+            os.close(self._pipes.pop())
+        if self._private:
             for path in self._paths:
                 with contextlib.suppress(OSError):
-                    os.unlink(path)  # noqa: PTH108
-
-
-def open_pipe(path: str, *, private: bool = False) -> int:
-    """Open the named pipe at *path*, made if need be, for reading and writing without ever blocking.
-
-    A *private* one gets its name only once it is open, since :func:`_call` removes those that nobody listens to.
-
-    Raises:
-        OSError: There can be no named pipe.
-    """
-    made = os.path.join(os.path.dirname(path), f".{os.path.basename(path)}") if private else path  # noqa: PTH
-    try:
-        pipe = os.open(made, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
-    except FileNotFoundError:
-        _make_pipe(made)
-        pipe = os.open(made, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
-    if not stat.S_ISFIFO(os.fstat(pipe).st_mode):
-        os.close(pipe)
-        raise OSError(f"{made} is not a named pipe")
-    if private:
-        os.rename(made, path)  # noqa: PTH104
-    return pipe
-
-
-def _make_pipe(path: str) -> None:
-    directory = os.path.dirname(path)  # noqa: PTH120
-    for each in (os.path.dirname(directory), directory):  # noqa: PTH120
-        with contextlib.suppress(FileExistsError):
-            os.mkdir(each, 0o700)  # noqa: PTH102
-    with contextlib.suppress(FileExistsError):
-        os.mkfifo(path, 0o600)
-
-
-def _call(path: str) -> None:
-    """Wake the owner of a private pipe; if there is none any more, remove it."""
-    if os.path.basename(path).startswith("."):  # noqa: PTH119
-        return
-    try:
-        pipe = os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError as error:
-        if error.errno == errno.ENXIO:
-            with contextlib.suppress(OSError):
-                os.unlink(path)  # noqa: PTH108
-        return
-    try:
-        with contextlib.suppress(OSError):
-            os.write(pipe, b"!")
-    finally:
-        os.close(pipe)
+                    path.unlink()
 
 
 def _mark(key: str) -> str:

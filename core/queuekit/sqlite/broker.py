@@ -143,9 +143,12 @@ class SqliteBroker(Broker):
 
     def commit(self, items: Sequence[CommitItem]) -> list[bool]:
         """Carry out each item in one step, all of them in one transaction."""
+        envelopes: list[Envelope] = []
         for item in items:
-            self._check_sizes([*item.sends, *(each for one in item.joins for each in committing.follow_ups(one))])
+            envelopes += committing.may_send(item)
             check_sizes(item.records, BACKEND_LIMITS)
+        self._check_sizes(envelopes)
+        self._database.know({envelope.queue for envelope in envelopes})
         committed = committing.commit(self._database, items, window=self.limits.dedup_window)
         self._bell.ring(committed.queues)
         if committed.final:

@@ -1,5 +1,6 @@
 """Taking messages under a lease, and keeping it."""
 
+# ruff: noqa: S608 - statements are put together from constants of this package, never from a caller's text
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence

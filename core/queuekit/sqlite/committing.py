@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from typing import NamedTuple
 
-import attrs
-
-from queuekit.backend import Condition, Join
-from queuekit.broker import CommitItem
+from queuekit.backend import Condition, Join, Record
+from queuekit.broker import CommitItem, Retry, Settlement
 from queuekit.envelope import Envelope
 from queuekit.sqlite.database import Database
 from queuekit.sqlite.fences import new_claim
@@ -17,11 +16,10 @@ from queuekit.sqlite.sending import send_all
 from queuekit.sqlite.settling import are_plain_acks, settle_acks, settle_all, woken
 from queuekit.sqlite.statements import Statements
 
-__all__ = ["Committed", "commit", "follow_ups"]
+__all__ = ["Committed", "commit", "may_send"]
 
 
-@attrs.frozen
-class Committed:
+class Committed(NamedTuple):
     """What a commit has done, and whom to wake for it."""
 
     done: list[bool]
@@ -30,9 +28,12 @@ class Committed:
     """Keys of final records."""
 
 
-def follow_ups(one: Join) -> list[Envelope]:
-    """Return what *one* sends when its group is complete."""
-    return [envelope for envelope in one.then if isinstance(envelope, Envelope)]
+def may_send(item: CommitItem) -> Sequence[Envelope]:
+    """Return all that *item* may put on a queue."""
+    if not item.joins and not isinstance(item.settlement, Retry):
+        return item.sends
+    envelopes = [*item.sends, *(envelope for one in item.joins for envelope in _follow_ups(one))]
+    return [*envelopes, item.settlement.envelope] if isinstance(item.settlement, Retry) else envelopes
 
 
 def commit(database: Database, items: Sequence[CommitItem], *, window: float) -> Committed:
@@ -40,33 +41,29 @@ def commit(database: Database, items: Sequence[CommitItem], *, window: float) ->
 
     Ids of messages that leave are remembered for *window* seconds.
     """
-    if any(item.sends or item.joins for item in items):
-        database.know(
-            {
-                envelope.queue
-                for item in items
-                for envelope in (*item.sends, *(each for one in item.joins for each in follow_ups(one)))
-            }
-        )
+    records: list[Record] = []
+    joins: list[Join] = []
+    sends: list[Envelope] = []
+    settled: list[Settlement] = []
     with database.transaction() as transaction:
         now = database.time.now()
         done = _settle(database, transaction, items, now=now, window=window)
-        live = [item for item, yes in zip(items, done, strict=True) if yes]
-        records = [record for item in live for record in item.records]
-        if records:
-            write(transaction, records, condition=Condition.NEWER, now=now)
-        sends = [
-            *_join(transaction, (one for item in live for one in item.joins), now),
-            *(envelope for item in live for envelope in item.sends),
-        ]
-        if sends:
-            send_all(transaction, sends, now)
-    queues = {envelope.queue for envelope in sends}
-    queues.update(woken(item.settlement for item in live if item.settlement is not None))
+        for item, yes in zip(items, done, strict=True):
+            if yes:
+                records += item.records
+                joins += item.joins
+                sends += item.sends
+                settled += () if item.settlement is None else (item.settlement,)
+        write(transaction, records, condition=Condition.NEWER, now=now)
+        sends += _join(transaction, joins, now)
+        send_all(transaction, sends, now)
+    queues = {envelope.queue for envelope in sends} | woken(settled)
     return Committed(done, queues, [record.key for record in records if record.final])
 
 
-def _settle(database: Database, on: Statements, items: Sequence[CommitItem], *, now: float, window: float) -> list[bool]:
+def _settle(
+    database: Database, on: Statements, items: Sequence[CommitItem], *, now: float, window: float
+) -> list[bool]:
     """Carry out the settlements and tell for each item whether the rest of it may happen."""
     settlements = [item.settlement for item in items if item.settlement is not None]
     if not settlements:
@@ -75,18 +72,27 @@ def _settle(database: Database, on: Statements, items: Sequence[CommitItem], *, 
         held = settle_acks(on, settlements, stamp=new_claim(database.random), forget_at=now + window)
     else:
         held = settle_all(on, settlements, now=now, window=window)
+    if len(settlements) == len(items):
+        return held
     answers = iter(held)
     return [item.settlement is None or next(answers) for item in items]
 
 
-def _join(on: Statements, joins: Iterable[Join], now: float) -> list[Envelope]:
+def _join(on: Statements, joins: Sequence[Join], now: float) -> list[Envelope]:
     """Count *joins*, group by group, and return what the complete ones send."""
+    if not joins:
+        return []
     arrivals: defaultdict[str, list[Join]] = defaultdict(list)
     for one in joins:
         arrivals[one.group].append(one)
-    sends = []
+    sends: list[Envelope] = []
     for group, some in arrivals.items():
         _, count = join(on, group, [one.member for one in some], ttl=some[-1].ttl, now=now)
         # Those of one group send the same, so that repeating it adds nothing.
-        sends += [envelope for one in some if count >= one.size for envelope in follow_ups(one)]
+        sends += [envelope for one in some if count >= one.size for envelope in _follow_ups(one)]
     return sends
+
+
+def _follow_ups(one: Join) -> list[Envelope]:
+    """Return what *one* sends when its group is complete."""
+    return [envelope for envelope in one.then if isinstance(envelope, Envelope)]

@@ -11,6 +11,7 @@ import contextlib
 import os
 import sqlite3
 import threading
+import time
 import weakref
 
 from queuekit.errors import UnavailableError
@@ -23,6 +24,9 @@ STATEMENTS = 256
 """Compiled statements kept per connection; there are about eighty."""
 FORK_PATIENCE = 2.0
 """Seconds that a fork waits for a statement in another thread."""
+
+LOOK_EVERY = 0.02
+"""Seconds between two looks whether the file still has its name: one costs as much as a tenth of a send."""
 
 FIXES = {
     3: "Make the file and its directory writable for this user",  # PERM
@@ -68,6 +72,7 @@ class Handle:
         self.connection: sqlite3.Connection | None = None
         self.file: tuple[int, int] | None = None
         self._pid = os.getpid()
+        self._next_look = 0.0
         with _gate:
             _handles.add(self)
 
@@ -77,8 +82,10 @@ class Handle:
             return None
         if self._pid != os.getpid():
             self.abandon()
-        elif self.file != file_identity(self.path):
-            self.close()  # the file was removed or replaced
+        elif (now := time.monotonic()) >= self._next_look:
+            self._next_look = now + LOOK_EVERY
+            if self.file != file_identity(self.path):
+                self.close()  # it was removed or replaced
         return self.connection
 
     def open(self) -> sqlite3.Connection:

@@ -8,7 +8,6 @@ import sqlite3
 import threading
 import time
 import weakref
-from collections.abc import Iterable
 from pathlib import Path
 from random import Random
 from types import TracebackType
@@ -90,9 +89,9 @@ class Database:
         """Return a context manager around several statements: BEGIN IMMEDIATE, then COMMIT, or ROLLBACK on an error."""
         return Transaction(self)
 
-    def know(self, queues: Iterable[str]) -> None:
+    def know(self, queues: set[str]) -> None:
         """Put *queues* on the list of those that were ever sent to."""
-        for queue in set(queues) - self._known_queues:
+        for queue in queues - self._known_queues:
             self.write("INSERT OR IGNORE INTO queues(name) VALUES (?)", (queue,))
             self._known_queues.add(queue)
 
@@ -105,7 +104,7 @@ class Database:
             lines.append(f"{self.path} can be read by other users; chmod 600 it")
         if self.time.ahead() > LARGEST_LEAD:
             lines.append(
-                f"the time of {self.path} is {self.time.ahead():.0f} s ahead of this machine's clock, which was set back"
+                f"the clock was set back: {self.path} goes on with its own time, {self.time.ahead():.0f} s ahead"
             )
         return lines
 
@@ -131,7 +130,7 @@ class Database:
     def turn(self) -> threading.Lock:
         """Take this process's turn to write and return the lock to release."""
         lock = self._writers.current()
-        if not lock.acquire(timeout=self.patience + 1.0):
+        if not lock.acquire(blocking=False) and not lock.acquire(timeout=self.patience + 1.0):
             raise UnavailableError(f"{self.path} was kept busy by other threads of this process", fix="Call again")
         return lock
 
@@ -171,6 +170,7 @@ class Database:
         connection = handle.open()
         try:
             schema.prepare(lambda sql: self.patiently(connection, sql), self.path)
+            self._check_shared(connection)
             connection.execute(f"PRAGMA synchronous = {self._sync}")
             connection.execute(f"PRAGMA journal_size_limit = {LOG_BYTES}")
             marks = self.patiently(connection, "SELECT value FROM meta WHERE name = 'mark'").fetchall()
@@ -182,6 +182,15 @@ class Database:
             self._file = handle.file
             self._known_queues.clear()
         return connection
+
+    def _check_shared(self, connection: sqlite3.Connection) -> None:
+        """Refuse a file system on which several processes cannot use the file at once."""
+        ((mode,),) = self.patiently(connection, "PRAGMA journal_mode").fetchall()
+        if mode != "wal":
+            raise UnavailableError(
+                f"{self.path} cannot be shared: SQLite's write-ahead log does not work there, only mode {mode!r}",
+                fix="Put it on a local disk",
+            )
 
 
 class Transaction:

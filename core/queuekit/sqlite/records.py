@@ -1,5 +1,6 @@
 """Expiring records and groups, as statements."""
 
+# ruff: noqa: S608 - statements are put together from constants of this package, never from a caller's text
 from __future__ import annotations
 
 import json
@@ -50,6 +51,8 @@ def _write_sql(count: int, condition: Condition) -> str:
 
 def write(on: Statements, records: Sequence[Record], *, condition: Condition, now: float) -> int:
     """Write *records* in order, each under *condition*, and return how many were written."""
+    if not records:
+        return 0
     first = next_version(now, len(records))
     rows = [_row_of(record, now, version) for version, record in enumerate(records, start=first)]
     written = 0

@@ -98,6 +98,9 @@ def row_of(envelope: Envelope, now: float) -> Row:
 
 def chunks(rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
     """Cut *rows* into parts as large as one of :data:`CHUNKS`."""
+    if len(rows) in CHUNKS:
+        yield rows
+        return
     start = 0
     for size in CHUNKS:
         while len(rows) - start >= size:
@@ -117,8 +120,14 @@ def _insert_sql(count: int) -> str:
     return f"INSERT INTO messages({COLUMNS}) {values(count, _WIDTH)}{_ON_KNOWN_ID}"
 
 
+_INSERT_ONE = _insert_sql(1)
+
+
 def insert(on: Statements, rows: Sequence[Row]) -> None:
     """Put *rows*, made by :func:`row_of`, on their queues; those that are there already add nothing."""
+    if len(rows) == 1:
+        on.write(_INSERT_ONE, rows[0])
+        return
     for part in chunks(rows):
         on.write(_insert_sql(len(part)), list(chain.from_iterable(part)))
 
@@ -157,5 +166,5 @@ def _full_envelope(row: list[Any], queue: str, body: bytes) -> Envelope:
 
 
 def plain_text(text: str | None) -> str | None:
-    """Return *text* as SQLite can hold it: what is no Unicode (a lone surrogate, from an odd file name) becomes ``?``."""
+    """Return *text* as SQLite can hold it: a lone surrogate, e.g. from an odd file name, becomes ``?``."""
     return text if text is None or text.isascii() else text.encode("utf-8", "replace").decode()

@@ -5,6 +5,7 @@ The file belongs to queuekit alone: it is marked with an application id, and a f
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 from collections.abc import Callable
 
@@ -112,7 +113,8 @@ def prepare(run: Run, path: str) -> None:
             run(f"PRAGMA user_version = {VERSION}")
         run("COMMIT")
     except BaseException:
-        run("ROLLBACK")
+        with contextlib.suppress(sqlite3.Error):
+            run("ROLLBACK")
         raise
 
 

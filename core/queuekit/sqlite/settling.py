@@ -1,5 +1,6 @@
 """Carrying out settlements, many with a few statements each."""
 
+# ruff: noqa: S608 - statements are put together from constants of this package, never from a caller's text
 from __future__ import annotations
 
 import json
@@ -39,7 +40,7 @@ Held = list[tuple[int, Settlement]]
 
 def are_plain_acks(settlements: Iterable[Settlement]) -> bool:
     """Tell whether one statement will do: only acks, and none that frees a unique key."""
-    return all(type(each) is Ack and each.delivery.envelope.unique is None for each in settlements)
+    return all(isinstance(each, Ack) and each.delivery.envelope.unique is None for each in settlements)
 
 
 def settle_acks(on: Statements, settlements: Sequence[Settlement], *, stamp: str, forget_at: float) -> list[bool]:
@@ -51,7 +52,7 @@ def settle_acks(on: Statements, settlements: Sequence[Settlement], *, stamp: str
             for _, place in part.values():
                 done[place] = True
         else:
-            acked = seqs(on.read(_ACKED, (fences, stamp,)))
+            acked = seqs(on.read(_ACKED, (fences, stamp)))
             for seq, (_, place) in part.items():
                 done[place] = int(seq) in acked
     return done

@@ -21,9 +21,8 @@ class FileTime:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._lock = threading.Lock()
         self._base = (float("-inf"), 0.0)
-        self._saved = float("-inf")
+        self._latest = self._saved = float("-inf")
         self._behind = False
         self._stepped = False
 
@@ -35,10 +34,12 @@ class FileTime:
         estimate = base + max(0.0, at - since)
         if wall >= estimate:
             self._base = (wall, at)
+            self._latest = wall
             self._behind = False
             return wall
         if not self._behind and wall < estimate - SAVE_EVERY:
             self._behind = self._stepped = True
+        self._latest = estimate
         return estimate
 
     def ahead(self) -> float:
@@ -52,12 +53,11 @@ class FileTime:
 
     def mark_to_save(self) -> float | None:
         """Return the mark if it is to be written now: after a second, or once the clock was set back."""
-        now = self.now()
-        with self._lock:
-            if now - self._saved < SAVE_EVERY and not self._stepped:
-                return None
-            self._saved, self._stepped = now, False
-            return now
+        latest = self._latest
+        if latest - self._saved < SAVE_EVERY and not self._stepped:
+            return None
+        self._saved, self._stepped = latest, False
+        return latest
 
 
 _counter_lock = threading.Lock()

@@ -4,6 +4,7 @@ Each look is one SELECT on the heads of the indexes, so an idle engine takes no 
 statement on at most :data:`BATCH` rows, and any process may make it.
 """
 
+# ruff: noqa: S608 - statements are put together from constants of this package, never from a caller's text
 from __future__ import annotations
 
 import json

@@ -143,7 +143,12 @@ class BrokerKit(Conformance):
 
     def seen(self, broker: Broker, queue: str, place: Place) -> list[str]:
         """Return the ids of all that ``peek`` shows in *place*, page by page."""
-        return [stored.envelope.id for stored in broker._walk(queue, place)]  # noqa: SLF001 - our own base class
+        page = broker.peek(queue, place=place)
+        items = list(page.items)
+        while page.cursor is not None:
+            page = broker.peek(queue, place=place, cursor=page.cursor)
+            items += page.items
+        return [stored.envelope.id for stored in items]
 
     def drain_once(self, broker: Broker, queue: str) -> list[str]:
         """Take what is there, acknowledge it, and return the ids."""

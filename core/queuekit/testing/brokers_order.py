@@ -87,11 +87,10 @@ class Order(BrokerKit):
         delay = 2 * self.short
         before = time.monotonic()
         broker.send([self.message(queue, delay=delay)])
-        at_once = self.look(broker, queue)
+        assert self.look(broker, queue) == [], "it is handed out at once"
 
         delivery = self.take_one(broker, queue)
 
-        assert at_once == []
         assert self.not_early(time.monotonic() - before, delay)
         assert delivery.number == 1
         assert delivery.crashes == 0
@@ -159,11 +158,10 @@ class Order(BrokerKit):
         delivery = self.sent_and_taken(broker, self.message(queue))
         before = time.monotonic()
         self.do(broker, Release(delivery, delay=delay))
-        at_once = self.look(broker, queue)
+        assert self.look(broker, queue) == [], "it is handed out at once"
 
         again = self.take_one(broker, queue)
 
-        assert at_once == []
         assert self.not_early(time.monotonic() - before, delay)
         assert (again.id, again.crashes, again.envelope) == (delivery.id, 0, delivery.envelope)
 
@@ -174,11 +172,10 @@ class Order(BrokerKit):
         delivery = self.sent_and_taken(broker, self.message(queue))
         before = time.monotonic()
         self.do(broker, Retry(delivery, attrs.evolve(delivery.envelope, attempt=1, delay=delay)))
-        at_once = self.look(broker, queue)
+        assert self.look(broker, queue) == [], "it is handed out at once"
 
         again = self.take_one(broker, queue)
 
-        assert at_once == []
         assert self.not_early(time.monotonic() - before, delay)
         assert (again.id, again.envelope.attempt) == (delivery.id, 1)
 

@@ -32,7 +32,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         parts.append(f"{len(unproved)} not proved (emulator)")
     terminalreporter.write_line(f"queuekit-conformance: {', '.join(parts)}")
     for report in unproved:
-        terminalreporter.write_line(f"  not proved: {report.nodeid.rpartition('::')[2]}: {_text(report)}")
+        terminalreporter.write_line(f"  not proved: {report.nodeid.partition('::')[2]}: {_text(report)}")
 
 
 def _of_kit(reports: Iterable[object]) -> list[pytest.TestReport]:

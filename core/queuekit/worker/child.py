@@ -55,7 +55,7 @@ def main(arguments: Sequence[str]) -> int:
         keeper = PipeKeeper(pipe)
         worker = Worker(app, burst=start.burst, ref=start.ref, keeper=lambda _worker: keeper, slots=slots)
     except QueuekitError as error:
-        print(f"Error {error.code}: {error}", file=sys.stderr)
+        print(f"Error {error.code}: {error}", file=sys.stderr)  # noqa: T201 - a user's mistake has no traceback
         return error.exit_code
     signal.signal(signal.SIGTERM, lambda *_: worker.stop("SIGTERM"))
     threading.Thread(target=_listen, args=(pipe, worker), name="queuekit-pipe", daemon=True).start()

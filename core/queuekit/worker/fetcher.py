@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import random
 import threading
+import time
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
@@ -14,6 +16,7 @@ from queuekit.runtime import Runtime
 
 __all__ = ["Fetcher", "weighted_order"]
 
+_log = logging.getLogger("queuekit.worker")
 _UPKEEP = 5.0
 """Seconds between two rounds of upkeep while all slots are full (QK7)."""
 _LONGEST_WAIT = 5.0
@@ -69,25 +72,37 @@ class Fetcher:
     def stop(self) -> None:
         """Fetch no more; returns when the last batch is in hand."""
         self._stopping.set()
-        self._runtime.broker.interrupt()
-        self._thread.join(timeout=_LONGEST_WAIT + 5)
+        deadline = time.monotonic() + _LONGEST_WAIT + 5
+        while self._thread.is_alive() and time.monotonic() < deadline:
+            # Again and again: the thread may have been on its way into a receive that nobody had interrupted.
+            self._runtime.broker.interrupt()
+            self._thread.join(timeout=0.1)
 
     def _loop(self) -> None:
         pause, since = 0.0, 0.0
         clock = self._runtime.clock
         while not self._stopping.is_set():
-            try:
-                self._round()
-            except UnavailableError as error:
+            problem = self._try_round()
+            if problem:
                 since = since or clock.monotonic()
                 pause = min(_LONGEST_PAUSE, pause * 2 or _FIRST_PAUSE)
                 wait = pause * (0.5 + self._runtime.random.random() / 2)
-                self._runtime.events.emit(EngineDown(doing="fetch", error=error.what, retry_in=wait))
+                self._runtime.events.emit(EngineDown(doing="fetch", error=problem, retry_in=wait))
                 self._stopping.wait(wait)
-                continue
-            if pause:
+            elif pause:
                 self._runtime.events.emit(EngineBack(doing="fetch", after=clock.monotonic() - since))
                 pause, since = 0.0, 0.0
+
+    def _try_round(self) -> str:
+        """Fetch once and return what went wrong, if anything: a worker must not live on deaf."""
+        try:
+            self._round()
+        except UnavailableError as error:
+            return error.what
+        except Exception as error:
+            _log.exception("the fetcher met an error that it does not know")
+            return type(error).__name__
+        return ""
 
     def _round(self) -> None:
         """Fetch once, or do the upkeep while there is no room."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
@@ -13,6 +14,8 @@ from queuekit.errors import UnavailableError
 from queuekit.events import EngineDown, Events
 
 __all__ = ["Holding", "Keeper", "LeaseKeeper"]
+
+_log = logging.getLogger("queuekit.worker")
 
 
 @attrs.frozen
@@ -118,6 +121,9 @@ class LeaseKeeper:
                 lost = set(self._broker.extend([holding.lease for holding in batch], lease=self._lease))
             except UnavailableError as error:
                 self._events.emit(EngineDown(doing="extend leases", error=error.what, retry_in=self._lease / 3))
+                return
+            except Exception:
+                _log.exception("the keeper met an error that it does not know")
                 return
             if lost:
                 self._tell([holding.serial for holding in batch if holding.lease in lost])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -17,6 +18,7 @@ from queuekit.runtime import Runtime
 
 __all__ = ["Minder"]
 
+_log = logging.getLogger("queuekit.worker")
 _LOOK = 1.0
 """Seconds between two looks for cancel marks."""
 _PRESENCE = 10.0
@@ -153,3 +155,5 @@ class Minder:
             call()
         except UnavailableError:
             return
+        except Exception:
+            _log.exception("the minder met an error that it does not know")

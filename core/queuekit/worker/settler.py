@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import queue
 import threading
 from collections.abc import Callable, Sequence
 
 from queuekit.backend import Backend, Condition
+from queuekit.broker import Dead
 from queuekit.errors import UnavailableError
 from queuekit.events import EngineBack, EngineDown, LeasesLost
 from queuekit.outcome import Outcome
@@ -14,6 +16,7 @@ from queuekit.runtime import Runtime
 
 __all__ = ["Settler"]
 
+_log = logging.getLogger("queuekit.worker")
 _LARGEST_BATCH = 1_000
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 5.0
 
@@ -77,20 +80,41 @@ class Settler:
         clock, chance = self._runtime.clock, self._runtime.random
         pause, since = _FIRST_PAUSE, clock.monotonic()
         down = False
-        lost: list[Outcome] = []
         while not self._give_up.is_set():
             try:
                 lost = self._write(batch)
-                break
             except UnavailableError as error:
                 wait = pause * (0.5 + chance.random() / 2)
                 self._runtime.events.emit(EngineDown(doing="settle", error=error.what, retry_in=wait))
                 self._give_up.wait(wait)
                 pause, down = min(_LONGEST_PAUSE, pause * 2), True
-        else:
+                continue
+            except Exception as error:
+                self._part(batch, error)
+                return
+            if down:
+                self._runtime.events.emit(EngineBack(doing="settle", after=clock.monotonic() - since))
+            self._tell(batch, lost)
             return
-        if down:
-            self._runtime.events.emit(EngineBack(doing="settle", after=clock.monotonic() - since))
+
+    def _part(self, batch: list[Outcome], error: Exception) -> None:
+        """Find the outcome that the engine will not take, so that the others of its batch are settled (QK8)."""
+        if len(batch) > 1:
+            middle = len(batch) // 2
+            self._flush(batch[:middle])
+            self._flush(batch[middle:])
+            return
+        (outcome,) = batch
+        _log.error("the outcome of %s cannot be written", outcome.delivery.id, exc_info=error)
+        if outcome.records or outcome.sends:
+            text = f"its outcome could not be written: {type(error).__name__}: {error}"[:2000]
+            outcome.records, outcome.sends = (), ()
+            outcome.settlement = Dead(outcome.delivery, reason="failed", error=text)
+            self._flush(batch)
+        else:
+            self._tell(batch, batch)
+
+    def _tell(self, batch: list[Outcome], lost: list[Outcome]) -> None:
         if lost:
             self._runtime.events.emit(LeasesLost(count=len(lost), ids=tuple(one.delivery.id for one in lost)))
             for outcome in lost:

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 from queuekit.app import Queuekit
 from queuekit.backend import Record
 from queuekit.broker import Ack, Delivery, Release
+from queuekit.demands import demand
 from queuekit.errors import UnavailableError
 from queuekit.events import LeasesLost, WorkerReady, WorkerStopped, WorkerStopping
 from queuekit.execute import Executor
@@ -78,6 +79,7 @@ class Worker:
         self.stats: Counter[str] = Counter()
         """How many deliveries ended how."""
         self._runtime = runtime = app.runtime
+        demand(runtime, app.tasks)
         self._settings = settings = runtime.config.worker
         self._executor = Executor(runtime, app.tasks, app.sending, worker=self.name)
         self._settler = Settler(runtime, on_settled=self._settled)
@@ -227,7 +229,12 @@ class Worker:
 
     def admit(self, deliveries: list[Delivery]) -> None:
         """Take a batch in: read its marks, decode it, see that its leases are kept, and hand it to those who run it."""
-        marks = self._marks(deliveries)
+        try:
+            marks = self._marks(deliveries)
+        except UnavailableError:
+            # They are held, and nobody here will run them: back to their places, when the engine answers again.
+            self._put_back(deliveries)
+            raise
         runs: list[Run] = []
         for delivery in deliveries:
             prepared = self._executor.prepare(delivery, marks)
@@ -243,8 +250,8 @@ class Worker:
         self._in_hand.update((run.serial, run) for run in runs)
         self._keeper.hold([Holding(run.serial, run.delivery.lease, run.timeout) for run in runs])
         self._minder.wake()
-        self._before_start(runs)
-        self._dispatch(runs)
+        self._executor.track([run for run in runs if run.task.defaults.track], State.RECEIVED)
+        self._dispatch(self._acknowledge_early(runs))
 
     def _marks(self, deliveries: Sequence[Delivery]) -> dict[str, Record]:
         """Return the cancel, final and crash marks of a batch, in one round trip."""
@@ -253,12 +260,24 @@ class Worker:
             return {}
         return backend.get([key for delivery in deliveries for key in self._executor.keys(delivery)])
 
-    def _before_start(self, runs: list[Run]) -> None:
-        """Acknowledge those that want it early, and record those that are tracked."""
+    def _put_back(self, deliveries: Sequence[Delivery]) -> None:
+        for delivery in deliveries:
+            self._settler.put(Outcome(delivery=delivery, settlement=Release(delivery), word="returned"))
+
+    def _acknowledge_early(self, runs: list[Run]) -> list[Run]:
+        """Acknowledge those that want it before they run, and return those that may run."""
         early = [run for run in runs if run.task.defaults.ack == "early"]
-        if early:
-            self._runtime.broker.settle([Ack(run.delivery) for run in early])
-        self._executor.track([run for run in runs if run.task.defaults.track], State.RECEIVED)
+        if not early:
+            return runs
+        try:
+            stale = {one.token for one in self._runtime.broker.settle([Ack(run.delivery) for run in early])}
+        except UnavailableError:
+            # Whether it was done is not known: to run them now and again later would be more than once.
+            stale = {run.delivery.token for run in early}
+        refused = [run for run in early if run.delivery.token in stale]
+        for run in refused:
+            self._give_back(run)
+        return [run for run in runs if run.delivery.token not in stale]
 
     def _dispatch(self, runs: list[Run]) -> None:
         in_threads = [run for run in runs if not self._on_loop(run)]

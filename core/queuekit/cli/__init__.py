@@ -1,0 +1,52 @@
+"""The command line: ``queuekit`` and its commands, which only call the modules of core.
+
+Data goes to standard output, talk to standard error. A user's mistake ends in one error of at most six lines and in
+the exit code of its kind; see docs/reference/cli.md.
+"""
+
+from __future__ import annotations
+
+import click
+
+from queuekit.cli.options import common_options
+from queuekit.cli.program import Program
+from queuekit.cli.session import Session
+
+__all__ = ["main"]
+
+
+def _version(context: click.Context, _parameter: click.Parameter, value: bool) -> None:  # noqa: FBT001 - click calls it
+    if value and not context.resilient_parsing:
+        from importlib.metadata import PackageNotFoundError, version  # 40 ms that others need not spend
+
+        try:
+            click.echo(f"queuekit {version('queuekit')}")
+        except PackageNotFoundError:
+            click.echo("queuekit, not installed")
+        context.exit()
+
+
+@click.group(
+    cls=Program,
+    name="queuekit",
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.option("-v", "--verbose", is_flag=True, help="Log everything, also what is only of use when hunting a fault.")
+@click.option("-q", "--quiet", is_flag=True, help="Leave hints out, and log warnings and errors only.")
+@click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Show the version.")
+@common_options
+@click.pass_context
+def main(context: click.Context, *, verbose: bool, quiet: bool) -> None:
+    """Run Python functions later and elsewhere.
+
+    A command finds the app by --app, else by QUEUEKIT_APP or "app =" in queuekit.toml, else in tasks.py, app.py or
+    main.py of this folder. Exit codes: 0 fine, 1 what was asked about is bad, 2 wrong usage, 3 app or settings cannot
+    be loaded, 4 broker or backend cannot be reached, 5 a plugin is missing, 130 interrupted.
+    """
+    session = context.ensure_object(Session)
+    session.quiet = quiet
+    if verbose or quiet:
+        session.overrides.setdefault("log.level", "DEBUG" if verbose else "WARNING")
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())

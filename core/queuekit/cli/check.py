@@ -1,0 +1,115 @@
+"""``queuekit check``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple, TypeVar
+
+import click
+
+from queuekit.admin import Admin
+from queuekit.app import Queuekit
+from queuekit.cli.options import common_options, engine_options, json_option, pass_session
+from queuekit.cli.output import paint, print_json
+from queuekit.cli.session import Session, need_shared
+from queuekit.config import Config, check_sections
+from queuekit.errors import QueuekitError
+
+__all__ = ["command"]
+
+T = TypeVar("T")
+INDENT = "\n" + " " * 15
+"""Puts further lines of a text below its first one."""
+
+
+@click.command()
+@json_option
+@engine_options
+@common_options
+@pass_session
+def command(session: Session, *, as_json: bool) -> int:
+    """Look for trouble in config, app, plugins, broker and backend, without running anything.
+
+    Exit code 1 if there is any.
+    """
+    checkup = Checkup()
+    checkup.examine(session)
+    if as_json:
+        print_json([finding._asdict() for finding in checkup.findings])
+    else:
+        for subject, fine, text in checkup.findings:
+            mark = paint("ok  ", "green") if fine else paint("FAIL", "red")
+            click.echo(f"{mark}  {subject:<7}  {text.replace(chr(10), INDENT)}")
+    bad = sum(not finding.ok for finding in checkup.findings)
+    if bad:
+        session.say(f"{bad} problem{'s' if bad > 1 else ''}")
+    return 1 if bad else 0
+
+
+class Finding(NamedTuple):
+    """What was looked at, whether it is fine, and what there is to say."""
+
+    subject: str
+    ok: bool
+    text: str
+
+
+class Checkup:
+    """Looks at one thing after the other; what rests on something that failed is not looked at."""
+
+    def __init__(self) -> None:
+        self.findings: list[Finding] = []
+
+    def examine(self, session: Session) -> None:
+        """Look at everything."""
+        config = self._try("config", lambda: _settings(session))
+        if config is None:
+            return
+        origins = dict.fromkeys(setting.origin for setting in config.settings.values())
+        self._fine("config", ", ".join(origins) or "nothing is set: all defaults")
+        loaded = self._try("app", session.app)
+        if loaded is None:
+            return
+        app, ref = loaded
+        self._fine("app", f"{ref.target}: {', '.join(sorted(app.tasks)) or 'no tasks'}")
+        problems = self._try("engines", lambda: _ask(app))
+        if problems is not None:
+            self._engines(app, problems)
+
+    def _engines(self, app: Queuekit, problems: list[str]) -> None:
+        """Say what is fine, then what is not."""
+        runtime = app.runtime
+        loaded = sum(info.status == "ok" for info in runtime.plugins.infos())
+        about = {
+            "plugin": f"{loaded} loaded",
+            "broker": str(runtime.broker_url),
+            "backend": str(runtime.backend_url or "none: results are not stored"),
+        }
+        for subject, text in about.items():
+            if not any(problem.startswith(subject) for problem in problems):
+                self._fine(subject, text)
+        for problem in problems:
+            subject = next((subject for subject in about if problem.startswith(subject)), "more")
+            self.findings.append(Finding(subject, ok=False, text=problem.removeprefix(f"{subject}: ")))
+
+    def _fine(self, subject: str, text: str) -> None:
+        self.findings.append(Finding(subject, ok=True, text=text))
+
+    def _try(self, subject: str, step: Callable[[], T]) -> T | None:
+        """Return what *step* does, or note why it fails."""
+        try:
+            return step()
+        except QueuekitError as error:
+            self.findings.append(Finding(subject, ok=False, text="\n".join(line.strip() for line in error.lines())))
+            return None
+
+
+def _settings(session: Session) -> Config:
+    config = session.config()
+    check_sections(config, session.plugins())
+    return config
+
+
+def _ask(app: Queuekit) -> list[str]:
+    need_shared(app)
+    return Admin(app).check()

@@ -1,0 +1,171 @@
+"""``queuekit dlq``: dead letters."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import click
+
+from queuekit.admin import Admin, Letter
+from queuekit.app import Queuekit
+from queuekit.broker import Place
+from queuekit.cli.options import common_options, engine_options, json_option, pass_session, queue_option
+from queuekit.cli.output import age, columns, moment, one_line, print_json
+from queuekit.cli.purge import confirm
+from queuekit.cli.session import Session, need_shared
+from queuekit.cli.sight import as_document, as_text
+from queuekit.errors import UnknownIdError
+
+__all__ = ["command"]
+
+HEADER = ("ID", "TASK", "QUEUE", "REASON", "DIED", "ERROR")
+SHOWN = 50
+
+
+@click.group()
+def command() -> None:
+    """List, show, replay or drop dead letters: messages whose task failed for good, or that cannot be run."""
+
+
+@command.command("ls")
+@queue_option
+@click.option("--limit", type=click.IntRange(1), default=SHOWN, show_default=True, help="Most of them to print.")
+@json_option
+@engine_options
+@common_options
+@pass_session
+def ls(session: Session, *, queue: str | None, limit: int, as_json: bool) -> None:
+    """List dead letters, of each queue the latest first."""
+    app = _app(session)
+    letters = Admin(app).dead(queue)
+    if as_json:
+        print_json([_document(letter) for letter in letters[:limit]])
+        return
+    if not letters:
+        session.say("No dead letters.")
+        return
+    now = app.clock.time()
+    click.echo(columns(HEADER, [_row(letter, now) for letter in letters[:limit]], right=("DIED",)))
+    if len(letters) > limit:
+        session.say(f"... and {len(letters) - limit} more: --limit {len(letters)} lists them all")
+    first = letters[0].id
+    session.say(f"next  queuekit dlq show {first}\n      queuekit dlq retry {first}     (or --all)")
+
+
+@command.command("show")
+@click.argument("id", metavar="ID")
+@json_option
+@engine_options
+@common_options
+@pass_session
+def show(session: Session, *, id: str, as_json: bool) -> None:
+    """Show one dead letter in full."""
+    app = _app(session)
+    admin = Admin(app)
+    sight = admin.show(id)
+    if sight.letter is None or sight.letter.stored.place is not Place.DEAD:
+        raise UnknownIdError(f"{id!r} is not among the dead letters", fix=f"See where it is:  queuekit show {id}")
+    if as_json:
+        body = sight.letter.stored.envelope.body
+        print_json(as_document(sight, app.runtime.accepted) | {"body": body.decode(errors="replace")})
+        return
+    click.echo(as_text(sight, app.runtime.accepted, now=app.clock.time()))
+    session.say(f"next  queuekit dlq retry {id}\n      queuekit dlq drop {id}")
+
+
+@command.command("retry", short_help="Put dead letters back on their queues.")
+@click.argument("ids", metavar="[ID]...", nargs=-1)
+@click.option("--all", "everything", is_flag=True, help="All of them.")
+@queue_option
+@engine_options
+@common_options
+@pass_session
+def retry(session: Session, *, ids: tuple[str, ...], everything: bool, queue: str | None) -> None:
+    """Put dead letters back on their queues, ready at once and with all their retries; print their ids."""
+    _need_choice(ids, everything=everything)
+    admin = Admin(_app(session))
+    replayed = []
+    for name, some in _by_queue(admin, ids, queue).items():
+        replayed += admin.replay(name, some)
+    _print(replayed)
+    session.say(f"{len(replayed)} back on their queues")
+    if replayed:
+        session.say(f"next  queuekit show {replayed[0]}")
+
+
+@command.command("drop", short_help="Delete dead letters for good.")
+@click.argument("ids", metavar="[ID]...", nargs=-1)
+@click.option("--all", "everything", is_flag=True, help="All of them.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@queue_option
+@engine_options
+@common_options
+@pass_session
+def drop(session: Session, *, ids: tuple[str, ...], everything: bool, yes: bool, queue: str | None) -> int:
+    """Delete dead letters for good and print their ids; asks before it deletes --all."""
+    _need_choice(ids, everything=everything)
+    admin = Admin(_app(session))
+    chosen = _by_queue(admin, ids, queue)
+    count = sum(map(len, chosen.values()))
+    if everything and count and not confirm(f"Delete {count} dead letters for good?", yes=yes):
+        session.say("Nothing was deleted.")
+        return 1
+    dropped = [id for name, some in chosen.items() for id in admin.drop(name, some)]
+    _print(dropped)
+    session.say(f"{len(dropped)} deleted")
+    return 0
+
+
+def _app(session: Session) -> Queuekit:
+    app = session.any_app()
+    need_shared(app)
+    return app
+
+
+def _need_choice(ids: tuple[str, ...], *, everything: bool) -> None:
+    if bool(ids) is everything:
+        raise click.UsageError("name the ids, or say --all")
+
+
+def _by_queue(admin: Admin, ids: tuple[str, ...], queue: str | None) -> dict[str, list[str]]:
+    """Return the dead letters that are meant, all if *ids* is empty, by queue.
+
+    Raises:
+        UnknownIdError: One of *ids* is not among them.
+    """
+    found: dict[str, list[str]] = {}
+    for letter in admin.dead(queue):
+        if not ids or letter.id in ids:
+            found.setdefault(letter.stored.envelope.queue, []).append(letter.id)
+    missing = set(ids).difference(*found.values())
+    if missing:
+        text = f"{', '.join(map(repr, sorted(missing)[:3]))} not among the dead letters"
+        raise UnknownIdError(text, fix="See which there are:  queuekit dlq ls")
+    return found
+
+
+def _print(ids: Iterable[str]) -> None:
+    for id in ids:
+        click.echo(id)
+
+
+def _row(letter: Letter, now: float) -> list[str]:
+    stored = letter.stored
+    died = "-" if stored.died_at is None else f"{age(now - stored.died_at)} ago"
+    return [letter.id, letter.task or "?", stored.envelope.queue, stored.reason, died, one_line(stored.error)]
+
+
+def _document(letter: Letter) -> dict[str, Any]:
+    stored = letter.stored
+    return {
+        "id": letter.id,
+        "task": letter.task or None,
+        "queue": stored.envelope.queue,
+        "reason": stored.reason,
+        "error": stored.error or None,
+        "died": moment(stored.died_at),
+        "worker": stored.holder or None,
+        "attempt": stored.envelope.attempt,
+        "generation": stored.envelope.generation,
+    }

@@ -1,0 +1,124 @@
+"""Options that several commands share, and the types of their values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from queuekit import durations
+from queuekit.cli.session import Session
+
+__all__ = [
+    "common_options",
+    "duration_option",
+    "engine_options",
+    "json_option",
+    "pass_session",
+    "queue_option",
+    "store",
+]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+pass_session = click.make_pass_decorator(Session)
+"""Hands a command its :class:`~queuekit.cli.session.Session`."""
+
+
+def store(setting: str) -> Callable[[click.Context, click.Parameter, Any], None]:
+    """Return a callback that makes an option's value that of *setting*, over all other sources."""
+
+    def callback(context: click.Context, _parameter: click.Parameter, value: Any) -> None:
+        if value is not None:
+            context.ensure_object(Session).overrides[setting] = value
+
+    return callback
+
+
+def duration_option(name: str, *, setting: str | None = None, help: str) -> Callable[[F], F]:  # noqa: A002 - as click
+    """Return an option for seconds, or text such as ``1h30m``; with *setting* its value goes there."""
+
+    def callback(context: click.Context, parameter: click.Parameter, value: str | None) -> float | None:
+        try:
+            seconds = None if value is None else durations.parse(value)
+        except durations.DurationError as error:
+            raise click.BadParameter(error.what, ctx=context, param=parameter) from None
+        if setting is not None and seconds is not None:
+            context.ensure_object(Session).overrides[setting] = seconds
+        return seconds
+
+    return click.option(name, metavar="DURATION", callback=callback, expose_value=setting is None, help=help)
+
+
+def _target(context: click.Context, _parameter: click.Parameter, value: str | None) -> None:
+    if value is not None:
+        context.ensure_object(Session).target = value
+
+
+def _config(context: click.Context, _parameter: click.Parameter, value: str | None) -> None:
+    if value is not None:
+        context.ensure_object(Session).config_path = value
+
+
+def _settings(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> None:
+    for value in values:
+        key, equals, text = value.partition("=")
+        if not equals or not key:
+            raise click.BadParameter(f"{value!r} is not KEY=VALUE", ctx=context, param=parameter)
+        context.ensure_object(Session).overrides[key] = text
+
+
+def _traceback(context: click.Context, _parameter: click.Parameter, value: bool) -> None:  # noqa: FBT001 - click calls it
+    if value:
+        context.ensure_object(Session).full_traceback = True
+
+
+def _all(*decorators: Callable[[F], F]) -> Callable[[F], F]:
+    """Return one decorator that does what *decorators* do, the first of them outermost."""
+
+    def decorate(function: F) -> F:
+        for decorator in reversed(decorators):
+            function = decorator(function)
+        return function
+
+    return decorate
+
+
+common_options: Callable[[Any], Any] = _all(
+    click.option("-A", "--app", metavar="MODULE:ATTRIBUTE", expose_value=False, callback=_target, help="The app."),
+    click.option(
+        "--config", metavar="FILE", expose_value=False, callback=_config, help="Config file, instead of queuekit.toml."
+    ),
+    click.option(
+        "--set",
+        metavar="KEY=VALUE",
+        multiple=True,
+        expose_value=False,
+        callback=_settings,
+        help="Any setting, e.g. worker.concurrency=4; may be repeated.",
+    ),
+    click.option(
+        "--full-traceback",
+        is_flag=True,
+        expose_value=False,
+        callback=_traceback,
+        help="Show the Python traceback of an error, as QUEUEKIT_DEBUG=1 does.",
+    ),
+)
+"""``--app``, ``--config``, ``--set`` and ``--full-traceback``: before a command and after it."""
+
+engine_options: Callable[[Any], Any] = _all(
+    click.option("--broker", metavar="URL", expose_value=False, callback=store("broker"), help="Broker to use."),
+    click.option(
+        "--backend",
+        metavar="URL",
+        expose_value=False,
+        callback=store("backend"),
+        help='Result backend to use; "none" for no results.',
+    ),
+)
+"""``--broker`` and ``--backend``: over those of the config."""
+
+json_option: Callable[[Any], Any] = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+queue_option: Callable[[Any], Any] = click.option("--queue", metavar="NAME", help="Only this queue.")

@@ -1,0 +1,106 @@
+"""How the command line prints: aligned columns, ages, times, JSON."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from datetime import UTC, date, datetime, time
+from typing import Any
+
+import attrs
+import click
+
+from queuekit import durations
+
+__all__ = ["age", "as_json", "columns", "fields", "moment", "one_line", "paint", "print_json", "span", "when"]
+
+_MINUTE, _DAY = 60.0, 86_400.0
+
+
+def columns(header: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[str] = ()) -> str:
+    """Return a table: two blanks between columns, those named in *right* aligned to the right, no lines drawn."""
+    table = [list(header), *map(list, rows)]
+    widths = [max(len(row[number]) for row in table) for number in range(len(header))]
+    return "\n".join(_row(row, header, widths, right) for row in table)
+
+
+def _row(row: Sequence[str], header: Sequence[str], widths: Sequence[int], right: Sequence[str]) -> str:
+    cells = [
+        cell.rjust(width) if name in right else cell.ljust(width)
+        for cell, name, width in zip(row, header, widths, strict=True)
+    ]
+    return "  ".join(cells).rstrip()
+
+
+def fields(pairs: Mapping[str, str]) -> str:
+    """Return names and values, one pair a line; empty values are left out."""
+    shown = {name: value for name, value in pairs.items() if value}
+    width = max(map(len, shown), default=0)
+    return "\n".join(f"{name:<{width}}  {value}" for name, value in shown.items())
+
+
+def age(seconds: float | None) -> str:
+    """Return a span as people say it, with one or two units: ``"0.4s"``, ``"12s"``, ``"3m5s"``, ``"2d4h"``."""
+    if seconds is None:
+        return "-"
+    if abs(seconds) < 10:  # noqa: PLR2004 - below that a tenth matters
+        return f"{max(0.0, seconds):.1f}s"
+    step = 1.0 if seconds < 60 * _MINUTE else _MINUTE if seconds < _DAY else 60 * _MINUTE
+    return durations.format(seconds // step * step)
+
+
+def span(seconds: float) -> str:
+    """Return how long something took: below a second in milliseconds, else as :func:`age`."""
+    return f"{max(0.0, seconds) * 1000:.1f} ms" if seconds < 1 else age(seconds)
+
+
+def moment(epoch: float | None) -> str | None:
+    """Return a time as JSON documents hold it: ISO 8601, UTC."""
+    if epoch is None:
+        return None
+    return datetime.fromtimestamp(epoch, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def when(epoch: float | None, *, now: float) -> str:
+    """Return a time as people read it: how long ago or ahead, and the time itself."""
+    if epoch is None:
+        return ""
+    span = now - epoch
+    near = f"{age(span)} ago" if span >= 0 else f"in {age(-span)}"
+    return f"{near} ({moment(epoch)})"
+
+
+def one_line(text: str, *, width: int = 200) -> str:
+    """Return the first line of *text*, cut to *width* characters and without control characters."""
+    line = next(iter(text.splitlines()), "")
+    line = "".join(character if character.isprintable() else "?" for character in line)
+    return line if len(line) <= width else f"{line[: width - 3]}..."
+
+
+def _plain(value: Any) -> Any:
+    """Return what JSON can hold in place of *value*, which it cannot."""
+    if attrs.has(type(value)):
+        return attrs.asdict(value, recurse=False)
+    if isinstance(value, datetime | date | time):
+        return value.isoformat()
+    return sorted(value, key=str) if isinstance(value, set | frozenset) else str(value)
+
+
+def as_json(value: Any, *, indent: int | None = None) -> str:
+    """Return *value* as JSON; what JSON cannot hold, as text."""
+    try:
+        return json.dumps(value, indent=indent, ensure_ascii=False, default=_plain)
+    except (TypeError, ValueError, RecursionError):
+        return json.dumps(repr(value))
+
+
+def print_json(document: Any) -> None:
+    """Print one JSON document."""
+    click.echo(as_json(document, indent=2))
+
+
+def paint(text: str, colour: str) -> str:
+    """Return *text* in a colour, if standard output is a terminal and ``NO_COLOR`` is not set."""
+    return click.style(text, fg=colour) if sys.stdout.isatty() and not os.environ.get("NO_COLOR") else text

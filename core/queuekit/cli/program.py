@@ -1,0 +1,184 @@
+"""The group of all commands: each is imported when it is called, and errors end here."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+import warnings
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
+
+import click
+
+from queuekit.cli.session import Session
+from queuekit.errors import QueuekitError
+
+if TYPE_CHECKING:
+    from queuekit.hookspecs import CommandSpec
+    from queuekit.plugins import Plugins
+
+__all__ = ["COMMANDS", "Program", "error_lines", "plugin_commands"]
+
+INTERRUPTED = 130
+MAX_LINES = 6
+_WIDTH = 500
+"""Longest line of an error, in characters."""
+
+
+class Entry(NamedTuple):
+    """A command of core: enough for the list of commands, without importing it."""
+
+    section: str
+    help: str
+
+
+COMMANDS: Mapping[str, Entry] = {
+    "init": Entry("Run", "Write tasks.py and queuekit.toml to begin with."),
+    "worker": Entry("Run", "Run tasks until told to stop."),
+    "send": Entry("Run", "Put one call of a task on its queue."),
+    "demo": Entry("Run", "Show it all at work on real files."),
+    "queues": Entry("Look", "List the queues: what waits, runs, is delayed or dead."),
+    "show": Entry("Look", "Tell all that is known of one message."),
+    "plugins": Entry("Look", "List the plugins, also those that failed to load."),
+    "config": Entry("Look", "Show the settings in force."),
+    "check": Entry("Look", "Look for trouble in config, app, plugins and engines."),
+    "cancel": Entry("Act", "Cancel a message, waiting or running."),
+    "dlq": Entry("Act", "List, replay or drop dead letters."),
+    "purge": Entry("Act", "Delete all messages of a queue."),
+}
+"""Commands of core, in the order of the list; ``name`` is in ``queuekit.cli.<name>``, as ``command``."""
+
+
+class Program(click.Group):
+    """``queuekit``.
+
+    The list of commands names those of core only and loads no plugin, so that it stays quick; commands of plugins are
+    looked for when a name is not one of core's, and ``queuekit plugins`` lists them.
+    """
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names of core's commands."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Return a command, imported now; those of core come before those of plugins."""
+        if cmd_name in COMMANDS:
+            command: click.Command = import_module(f"queuekit.cli.{cmd_name}").command
+            return command
+        plugins = ctx.ensure_object(Session).plugins()
+        for spec in plugin_commands(plugins):
+            if spec.name == cmd_name:
+                return _command_of(spec)
+        return None
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Return the command that *args* begin with, or say which one may have been meant."""
+        try:
+            return super().resolve_command(ctx, args)
+        except click.NoSuchCommand as error:
+            plugins = ctx.ensure_object(Session).plugins()
+            known = [*COMMANDS, *(spec.name for spec in plugin_commands(plugins))]
+            raise click.NoSuchCommand(error.command_name, possibilities=known, ctx=ctx) from None
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the list of commands, by section."""
+        for section in dict.fromkeys(entry.section for entry in COMMANDS.values()):
+            with formatter.section(section):
+                width = max(map(len, COMMANDS))
+                rows = [(name.ljust(width), entry.help) for name, entry in COMMANDS.items() if entry.section == section]
+                formatter.write_dl(rows)
+        with formatter.section("More"):
+            formatter.write_text("Plugins may add commands: queuekit plugins lists them.")
+
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,  # noqa: FBT001, FBT002 - click's own signature
+        windows_expand_args: bool = True,  # noqa: FBT001, FBT002
+        **extra: Any,
+    ) -> Any:
+        """Run a command and leave with its exit code; a user's mistake is told in a few lines."""
+        session = extra.setdefault("obj", Session())
+        name = prog_name or "queuekit"
+        extra["windows_expand_args"] = windows_expand_args
+        if not standalone_mode:
+            return super().main(args, name, complete_var, standalone_mode=False, **extra)
+        try:
+            with warnings.catch_warnings():
+                _shorten_warnings()
+                code = super().main(args, name, complete_var, standalone_mode=False, **extra)
+            sys.stdout.flush()
+        except (click.Abort, KeyboardInterrupt):
+            code = INTERRUPTED
+        except click.ClickException as error:
+            error.show()
+            code = error.exit_code
+        except QueuekitError as error:
+            _show(error, with_traceback=session.full_traceback or _is_on(os.environ.get("QUEUEKIT_DEBUG", "")))
+            code = error.exit_code
+        except BrokenPipeError:
+            # Python would complain once more when it flushes at its end.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            code = 1
+        finally:
+            session.close()
+        sys.exit(code if isinstance(code, int) else 0)
+
+
+def plugin_commands(plugins: Plugins) -> list[CommandSpec]:
+    """Return the commands that plugins add; none takes the name of one of core's."""
+    return [spec for spec in plugins.collect("queuekit_commands") if spec.name not in COMMANDS]
+
+
+def error_lines(error: QueuekitError) -> list[str]:
+    """Return *error* as the command line prints it: what, where, fix and what would work, at most six lines."""
+    first, *rest = [line.strip() for text in error.lines() for line in text.splitlines() if line.strip()]
+    lines = [f"Error {error.code}: {first.removesuffix('.')}.", *(f"  {line}" for line in rest)]
+    return [line if len(line) <= _WIDTH else f"{line[: _WIDTH - 3]}..." for line in lines[:MAX_LINES]]
+
+
+def _show(error: QueuekitError, *, with_traceback: bool) -> None:
+    if with_traceback:
+        click.echo("".join(traceback.format_exception(error)), err=True)
+    click.echo("\n".join(error_lines(error)), err=True)
+
+
+def _is_on(value: str) -> bool:
+    return value.strip().lower() not in {"", "0", "false", "no", "off"}
+
+
+def _command_of(spec: CommandSpec) -> click.Command:
+    """Return the command that *spec* names or makes."""
+    from queuekit.making import resolve
+
+    found = resolve(spec.command)
+    command: click.Command = found if isinstance(found, click.Command) else found()
+    return command
+
+
+def _shorten_warnings() -> None:
+    """Print warnings of queuekit as one line of talk; those of others as Python does."""
+    here = str(Path(__file__).parents[1])
+    usual = warnings.showwarning
+
+    def show(  # noqa: PLR0917 - as Python calls it
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
+        if filename.startswith(here):
+            click.echo(f"Warning: {message}", err=True)
+        else:
+            usual(message, category, filename, lineno, file, line)
+
+    warnings.showwarning = show

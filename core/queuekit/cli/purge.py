@@ -1,0 +1,49 @@
+"""``queuekit purge``."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from queuekit.broker import Place
+from queuekit.cli.options import common_options, engine_options, pass_session
+from queuekit.cli.session import Session
+
+__all__ = ["command", "confirm"]
+
+
+def confirm(question: str, *, yes: bool) -> bool:
+    """Ask before something that cannot be undone.
+
+    Raises:
+        UsageError: There is nobody to ask, and ``--yes`` was not given.
+    """
+    if yes:
+        return True
+    if not sys.stdin.isatty():
+        raise click.UsageError("this cannot be undone: say --yes, there is no terminal to ask at")
+    return click.confirm(question, err=True)
+
+
+@click.command()
+@click.argument("queue")
+@click.option(
+    "--place",
+    type=click.Choice([Place.READY.value, Place.DELAYED.value, Place.DEAD.value]),
+    default=Place.READY.value,
+    show_default=True,
+    help="Which of its messages.",
+)
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@engine_options
+@common_options
+@pass_session
+def command(session: Session, *, queue: str, place: str, yes: bool) -> int:
+    """Delete all messages of QUEUE for good, those that wait or those in another place; print how many there were."""
+    admin = session.admin()
+    if not confirm(f"Delete all {place} messages of {queue}?", yes=yes):
+        session.say("Nothing was deleted.")
+        return 1
+    click.echo(admin.purge(queue, Place(place)))
+    return 0

@@ -1,0 +1,157 @@
+"""``queuekit send``."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from typing import Any
+
+import click
+
+from queuekit.admin import Admin
+from queuekit.app import Queuekit
+from queuekit.cli.options import common_options, duration_option, engine_options, json_option, pass_session
+from queuekit.cli.output import as_json as to_json
+from queuekit.cli.output import print_json
+from queuekit.cli.session import Session, need_shared
+from queuekit.errors import ArgumentsError, NoBackendError, ResultTimeout, TaskFailed
+from queuekit.result import Result
+
+__all__ = ["command", "parse_arguments", "parse_value"]
+
+KEYWORD = re.compile(r"[A-Za-z_]\w*=", re.ASCII)
+NEGATIVE = re.compile(r"-\.?\d")
+OPTION = re.compile(r"--?[A-Za-z]")
+_SHIELD = "\0"
+PATIENCE = 5.0
+"""Seconds after which a waiting person is told that no worker listens."""
+
+
+class SendCommand(click.Command):
+    """Takes ``-5`` for a number, not for an option, unless it stands behind an option as its value."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse *args* with negative numbers shielded."""
+        before = ["", *args]
+        shielded = [
+            _SHIELD + arg if NEGATIVE.match(arg) and not OPTION.match(previous) else arg
+            for previous, arg in zip(before, args, strict=False)
+        ]
+        return super().parse_args(ctx, shielded)
+
+
+def parse_value(text: str) -> Any:
+    """Return *text* as JSON if it is that, else as it is."""
+    try:
+        return json.loads(text, parse_constant=_no_constant)
+    except (ValueError, RecursionError):
+        return text
+
+
+def _no_constant(name: str) -> Any:
+    """Leave ``NaN`` and its like as text: they are not JSON."""
+    raise ValueError(name)
+
+
+def parse_arguments(texts: tuple[str, ...]) -> tuple[list[Any], dict[str, Any]]:
+    """Return positional arguments and those written ``name=value``."""
+    texts = tuple(text.removeprefix(_SHIELD) for text in texts)
+    named = [text.partition("=") for text in texts if KEYWORD.match(text)]
+    args = [parse_value(text) for text in texts if not KEYWORD.match(text)]
+    return args, {name: parse_value(value) for name, _, value in named}
+
+
+@click.command(cls=SendCommand)
+@click.argument("task")
+@click.argument("arguments", metavar="[ARGS]... [NAME=VALUE]...", nargs=-1)
+@duration_option("--delay", help="How long it must wait before it may start, e.g. 10m.")
+@click.option("--queue", metavar="NAME", help="Queue, instead of the task's own.")
+@click.option("--priority", type=click.IntRange(0, 9), help="9 is first.")
+@click.option("--id", "id", metavar="ID", help="Id of the message; sending one twice puts it on the queue once.")
+@click.option("--wait", is_flag=True, help="Wait for the result and print it, instead of the id.")
+@duration_option("--timeout", help="How long to wait; without it, as long as it takes.")
+@json_option
+@engine_options
+@common_options
+@pass_session
+def command(
+    session: Session,
+    /,
+    *,
+    task: str,
+    arguments: tuple[str, ...],
+    wait: bool,
+    timeout: float | None,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Put one call of TASK on its queue and print the message's id.
+
+    TASK may be the end of its name, if no other task's name ends so. Values are JSON where they can be read as such,
+    else text: 1 is a number, 'abc' and '"1"' are texts.
+    """
+    if timeout is not None and not wait:
+        raise click.UsageError("--timeout says how long to --wait: it needs that option")
+    app, _ = session.app()
+    need_shared(app)
+    chosen = app.tasks.find(task)
+    if wait:
+        _need_result(app, chosen.name, ignored=chosen.defaults.ignore_result)
+    args, kwargs = parse_arguments(arguments)
+    try:
+        result = chosen.options(**options).send(*args, **kwargs)
+    except ArgumentsError as error:
+        error.fix = error.fix or f"Write e.g.:  queuekit send {' '.join([task, *map(str.upper, chosen.parameters)])}"
+        raise
+    if result.duplicate:
+        session.say(f"not sent: {result.id} holds its unique key")
+    if not wait:
+        _print(result.id, {"id": result.id, "task": chosen.name, "duplicate": result.duplicate}, as_json=as_json)
+        return
+    value = _wait(session, app, result, timeout)
+    _print(_shown(value), {"id": result.id, "task": chosen.name, "state": "SUCCESS", "result": value}, as_json=as_json)
+
+
+def _need_result(app: Queuekit, name: str, *, ignored: bool) -> None:
+    """Refuse to wait for what will never come; nothing is sent then."""
+    app.runtime.need_backend("--wait")
+    if ignored:
+        raise NoBackendError(
+            f"--wait needs a result, and {name} is registered with ignore_result=True",
+            fix="Send it without --wait, or take that option off the task",
+        )
+
+
+def _wait(session: Session, app: Queuekit, result: Result[Any], timeout: float | None) -> Any:
+    """Return the result; a person at a terminal is told if nobody works on it."""
+    first = PATIENCE if timeout is None else min(PATIENCE, timeout)
+    try:
+        try:
+            return result.get(timeout=first)
+        except ResultTimeout:
+            rest = None if timeout is None else timeout - first
+            if rest is not None and rest <= 0:
+                raise
+        if sys.stderr.isatty() and not Admin(app).workers():
+            session.say("No worker is running; start one:  queuekit worker")
+        return result.get(timeout=rest)
+    except (TaskFailed, ResultTimeout) as error:
+        if isinstance(error, ResultTimeout):
+            error.what = f"no outcome of {result.id} within {timeout:g} s; it goes on"
+        error.fix = error.fix or f"See:  queuekit show {result.id}"
+        raise
+    except KeyboardInterrupt:
+        session.say(f"\nNo longer waiting; it goes on. See:  queuekit show {result.id}")
+        raise
+
+
+def _shown(value: Any) -> str:
+    return value if isinstance(value, str) else to_json(value)
+
+
+def _print(text: str, document: dict[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        print_json(document)
+    else:
+        click.echo(text)

@@ -1,0 +1,208 @@
+"""What the options before a command say, and the app that they lead to.
+
+Core is imported by the methods that need it, so that ``queuekit --help`` costs little.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from queuekit.errors import AppError, CapabilityError, QueuekitError
+
+if TYPE_CHECKING:
+    from queuekit.admin import Admin
+    from queuekit.app import Queuekit
+    from queuekit.config import Config
+    from queuekit.loader import AppRef
+    from queuekit.plugins import Plugins
+
+__all__ = ["Session", "need_shared"]
+
+
+class Session:
+    """One run of ``queuekit``."""
+
+    def __init__(self) -> None:
+        self.target: str | None = None
+        """``module:attribute`` of the app, from ``--app``."""
+        self.config_path: str | None = None
+        self.overrides: dict[str, object] = {}
+        """Settings of the command line, by dotted name."""
+        self.quiet = False
+        """Whether hints are left out."""
+        self.full_traceback = False
+        self.guessed = False
+        """Whether the app was found by the usual names of modules alone."""
+        self.opened: list[Queuekit] = []
+        """Apps to close at the end."""
+        self._origin = "command line"
+
+    def say(self, text: str) -> None:
+        """Print talk, unless the user wants none."""
+        if not self.quiet:
+            click.echo(text, err=True)
+
+    def config(self) -> Config:
+        """Return the settings as they are without an app."""
+        from queuekit.config import load_config
+
+        return load_config(
+            arguments={},
+            overrides=self.overrides,
+            path=self.config_path,
+            environ=os.environ,
+            directory=Path.cwd(),
+            plugins=_plugins,
+        )
+
+    def plugins(self) -> Plugins:
+        """Return the plugins under the rules of the config; if that cannot be used, under those of the environment."""
+        from queuekit.plugins import Plugins
+
+        try:
+            return _plugins(self.config())
+        except QueuekitError:
+            return Plugins()
+
+    def app(self) -> tuple[Queuekit, AppRef]:
+        """Return the app, and how another process finds it.
+
+        Raises:
+            AppError: None is named and none can be guessed, or it cannot be imported.
+            ConfigError: Its settings cannot be used.
+        """
+        ref = self._ref()
+        if ref is None:
+            from queuekit.loader import GUESSES
+
+            usual = f"{', '.join(f'{name}.py' for name in GUESSES[:-1])} or {GUESSES[-1]}.py"
+            raise AppError(
+                "no app to run",
+                where=f"no --app, no QUEUEKIT_APP, no app in queuekit.toml, no {usual} with an app here",
+                fix="Name it:  queuekit --app module:attribute ...\nOr begin a new one:  queuekit init",
+            )
+        try:
+            app = ref.load()
+        except AppError as error:
+            shown = f"app = {ref.target!r}"
+            error.where = error.where.replace(shown, f"{shown} from {self._origin}", 1)
+            raise
+        self.opened.append(app)
+        return app, ref
+
+    def any_app(self, *, lenient: bool = False) -> Queuekit:
+        """Return the app, or one without tasks where none is named or can be guessed: its settings are enough.
+
+        Args:
+            lenient: Whether an app that cannot be loaded is talked of and left out, too.
+        """
+        try:
+            # A config file that was named and names no app is not about the one that happens to lie here.
+            if self._ref(guess=self.config_path is None) is not None:
+                return self.app()[0]
+        except AppError as error:
+            if not lenient:
+                raise
+            self.say(f"Without the app and its own settings: {error}")
+        from queuekit.app import Queuekit
+
+        app = Queuekit()
+        app.configure(self.overrides, path=self.config_path)
+        self.opened.append(app)
+        return app
+
+    def admin(self) -> Admin:
+        """Return an operator's view of the app, or of what the config names.
+
+        Raises:
+            CapabilityError: An engine lives in one process, so there is nothing to see from here.
+        """
+        from queuekit.admin import Admin
+
+        app = self.any_app()
+        need_shared(app)
+        return Admin(app)
+
+    def close(self) -> None:
+        """Close what was opened."""
+        while self.opened:
+            self.opened.pop().close()
+
+    def _ref(self, *, guess: bool = True) -> AppRef | None:
+        """Return where the app is: as named, else as guessed."""
+        from queuekit.loader import AppRef
+
+        target = self.target
+        if target is None:
+            config = self.config()
+            target, self._origin = config.app, config.origin("app")
+        if target is None and guess:
+            target = _guess()
+            self.guessed = target is not None
+        if target is None:
+            return None
+        _refuse_path(target)
+        return AppRef(target=target, overrides=self.overrides, config_path=self.config_path)
+
+
+def _plugins(config: Config) -> Plugins:
+    from queuekit.plugins import Plugins
+
+    rules = config.plugins
+    return Plugins(only=rules.only, disable=rules.disable, prefer=rules.prefer, load=rules.load)
+
+
+def need_shared(app: Queuekit) -> None:
+    """Refuse engines that live inside one process.
+
+    Raises:
+        CapabilityError: Broker or backend is one; what one process does there, no other sees.
+    """
+    runtime = app.runtime
+    sides = [("broker", runtime.broker.capabilities.processes, runtime.broker_url)]
+    if runtime.backend is not None and runtime.backend_url is not None:
+        sides.append(("backend", runtime.backend.capabilities.processes, runtime.backend_url))
+    for side, shared, url in sides:
+        if not shared:
+            raise CapabilityError(
+                f"{url.scheme}:// lives inside one process; what one does there, no other sees",
+                where=f'{side} = "{url}" from {app.config.origin(side)}',
+                fix=f'Name one that processes share, e.g.  {side} = "sqlite:///.queuekit.db"',
+            )
+
+
+def _guess() -> str | None:
+    """Return the first module of the usual names, here, that holds an app.
+
+    Raises:
+        AppError: One of them cannot be imported, or holds several.
+    """
+    from queuekit.app import Queuekit
+    from queuekit.loader import GUESSES, find_app
+
+    for name in GUESSES:
+        if not (Path(f"{name}.py").is_file() or Path(name, "__init__.py").is_file()):
+            continue
+        try:
+            find_app(name)
+        except QueuekitError:
+            module = sys.modules.get(name)
+            if module is None or any(isinstance(value, Queuekit) for value in vars(module).values()):
+                raise
+        else:
+            return name
+    return None
+
+
+def _refuse_path(target: str) -> None:
+    """Refuse the name of a file where that of a module is wanted, and say how it is written."""
+    module, _, attribute = target.partition(":")
+    if module.endswith(".py") or "/" in module:
+        dotted = module.removeprefix("./").removesuffix(".py").strip("/").replace("/", ".")
+        meant = f"{dotted}:{attribute}" if attribute else dotted
+        raise AppError(f"{target!r} is a file; an app is named by module", fix=f"Did you mean {meant!r}?")

@@ -1,0 +1,33 @@
+"""``queuekit show``."""
+
+from __future__ import annotations
+
+import click
+
+from queuekit.admin import Admin
+from queuekit.broker import Place
+from queuekit.cli.options import common_options, engine_options, json_option, pass_session
+from queuekit.cli.output import print_json
+from queuekit.cli.session import Session, need_shared
+from queuekit.cli.sight import as_document, as_text
+
+__all__ = ["command"]
+
+
+@click.command()
+@click.argument("id", metavar="ID")
+@json_option
+@engine_options
+@common_options
+@pass_session
+def command(session: Session, *, id: str, as_json: bool) -> None:
+    """Tell all that is known of the message ID: state, place, times, arguments, result, error and traceback."""
+    app = session.any_app()
+    need_shared(app)
+    sight = Admin(app).show(id)
+    if as_json:
+        print_json(as_document(sight, app.runtime.accepted))
+        return
+    click.echo(as_text(sight, app.runtime.accepted, now=app.clock.time()))
+    if sight.letter is not None and sight.letter.stored.place is Place.DEAD:
+        session.say(f"next  queuekit dlq retry {id}")

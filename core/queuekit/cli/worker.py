@@ -1,0 +1,90 @@
+"""``queuekit worker``."""
+
+from __future__ import annotations
+
+import click
+
+from queuekit.admin import Admin
+from queuekit.cli.options import common_options, duration_option, engine_options, pass_session, store
+from queuekit.cli.session import Session, need_shared
+from queuekit.config import parse_queues
+from queuekit.logs import configure_logging
+from queuekit.supervisor import Supervisor
+
+__all__ = ["command"]
+
+
+def _queues(context: click.Context, parameter: click.Parameter, value: str | None) -> None:
+    if value is None:
+        return
+    try:
+        parse_queues(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error), ctx=context, param=parameter) from None
+    context.ensure_object(Session).overrides["worker.queues"] = value
+
+
+@click.command()
+@click.argument("target", metavar="[APP]", required=False)
+@click.option(
+    "-q", "--queues", metavar="NAME[:WEIGHT],...", expose_value=False, callback=_queues, help="E.g. high:8,default:4."
+)
+@click.option(
+    "-c",
+    "--concurrency",
+    type=click.IntRange(1),
+    expose_value=False,
+    callback=store("worker.concurrency"),
+    help="Tasks that a process runs at a time.",
+)
+@click.option(
+    "--processes",
+    type=click.IntRange(1),
+    expose_value=False,
+    callback=store("worker.processes"),
+    help="Worker processes.",
+)
+@click.option(
+    "--pool",
+    type=click.Choice(["thread", "process"]),
+    expose_value=False,
+    callback=store("worker.pool"),
+    help="Where plain functions run: in threads, or in processes that can be killed.",
+)
+@click.option("--burst", is_flag=True, help="End when the queues are empty.")
+@duration_option(
+    "--drain", setting="worker.drain", help="How long running tasks may still take after the first signal."
+)
+@duration_option("--lease", setting="worker.lease", help="After this silence of a worker its messages go to another.")
+@click.option(
+    "--log-level",
+    type=click.Choice(["debug", "info", "warning", "error"], case_sensitive=False),
+    expose_value=False,
+    callback=store("log.level"),
+    help="Least level that is logged.",
+)
+@click.option(
+    "--log-format",
+    type=click.Choice(["text", "json"]),
+    expose_value=False,
+    callback=store("log.format"),
+    help="Lines for people, or one JSON object a line.",
+)
+@engine_options
+@common_options
+@pass_session
+def command(session: Session, *, target: str | None, burst: bool) -> int:
+    """Run tasks of APP until told to stop.
+
+    The first SIGTERM or Ctrl-C stops fetching and lets running tasks finish, for --drain; the second stops now. What
+    was not begun goes back to its queue.
+    """
+    session.target = target or session.target
+    app, ref = session.app()
+    need_shared(app)
+    Admin(app).ping()
+    configure_logging(level=app.config.log.level, style=app.config.log.format)
+    if session.guessed:
+        session.say(f'Found the app in {ref.target}.py. To name it, write to queuekit.toml:  app = "{ref.target}"')
+    session.opened.remove(app)  # the supervisor closes it
+    return Supervisor(app, ref, burst=burst).run()

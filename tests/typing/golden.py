@@ -1,0 +1,150 @@
+"""What type checkers must say about code that uses queuekit: right where it is right, and red where it is not.
+
+Nothing here runs. ``tox -e types`` checks it with mypy --strict and pyright. Each planted error is marked for both
+checkers, and a mark that hides no error is an error itself: so an error that is not found fails the build.
+"""
+
+from typing import Any, assert_type
+
+from queuekit import Context, Queuekit, Result, Signature, Task, Unique
+from queuekit.task import AsyncTask
+
+app = Queuekit()
+
+
+@app.task
+def add(x: int, y: int) -> int:
+    """Be a plain task."""
+    return x + y
+
+
+@app.task(retries=3, timeout="30s", unique=Unique(key="k"), retry_on=(OSError, ValueError), ack="early")
+def scale(x: float, *, by: float = 2.0) -> float:
+    """Have options, and a parameter by keyword."""
+    return x * by
+
+
+@app.task
+async def fetch(url: str) -> bytes:
+    """Be a coroutine function."""
+    return url.encode()
+
+
+@app.task(queue="slow")
+async def store(data: bytes, name: str = "x") -> None:
+    """Be a coroutine function with options."""
+
+
+@app.task
+def report(ctx: Context, name: str) -> list[str]:
+    """Ask for the context, which no caller passes."""
+    return [ctx.id, name]
+
+
+@app.task(retries=3)
+def report_again(ctx: Context, name: str) -> list[str]:
+    """Ask for the context, with options."""
+    return [ctx.id, name]
+
+
+@app.task
+async def watch(ctx: Context, seconds: float) -> bool:
+    """Ask for the context in a coroutine function."""
+    return ctx.cancelled and seconds > 0
+
+
+@app.task(track=True)
+async def watch_again(ctx: Context, seconds: float) -> bool:
+    """Ask for the context in a coroutine function, with options."""
+    return ctx.cancelled and seconds > 0
+
+
+@app.task
+def dump(value: Any) -> str:
+    """Take anything first: neither checker can tell whether that is a context, so both let it pass."""
+    return str(value)
+
+
+def decorated_tasks_keep_their_types() -> None:
+    """A plain call returns what the function returns, a send a handle on just that."""
+    assert_type(add(1, 2), int)
+    assert_type(add.send(1, y=2), Result[int])
+    assert_type(add.send(1, 2).get(), int)
+    assert_type(add.options(queue="low", delay="10m", priority=9).send(1, 2).get(timeout=5), int)
+    assert_type(scale(1.5, by=3), float)
+    assert_type(scale.send(1.5).get("5s"), float)
+    assert_type(dump.send(1).get(), str)
+
+
+async def coroutine_tasks_keep_their_types() -> None:
+    """An async task's result is what it returns when awaited."""
+    assert_type(await fetch("https://example.org"), bytes)
+    assert_type(fetch.send("https://example.org").get(), bytes)
+    assert_type(await fetch.asend("https://example.org"), Result[bytes])
+    assert_type(await (await add.asend(1, 2)).aget(timeout=1.5), int)
+    assert_type(store.options(id="once").send(b"", name="y"), Result[None])
+
+
+async def contexts_are_not_passed() -> None:
+    """Callers leave the context out, with and without options, in both kinds of function."""
+    assert_type(report("x"), list[str])
+    assert_type(report.send("x").get(), list[str])
+    assert_type(report_again.send(name="x").get(), list[str])
+    assert_type(report_again.options(headers={"trace": "1"}).send("x"), Result[list[str]])
+    assert_type(await watch(1.0), bool)
+    assert_type(watch.send(1).get(), bool)
+    assert_type(watch_again.send(seconds=1).get(), bool)
+
+
+def signatures_know_their_result() -> None:
+    """What a signature sends returns its task's type."""
+    assert_type(add.s(1, 2), Signature[int])
+    assert_type(add.si(1, 2).send(), Result[int])
+    assert_type(app.send(fetch.s("x")).get(), bytes)
+    assert_type(add.s(1, 2).options(queue="low"), Signature[int])
+    assert_type(app.send_many([add.s(1, 2), fetch.s("x")]), list[Result[Any]])
+    calls: list[Signature[object]] = [add.s(1, 2), fetch.s("x")]
+    assert_type(calls[0].send().get(), object)
+
+
+def kinds_can_be_named() -> None:
+    """A task fits where a task of its parameters and result is asked for."""
+    sums: Task[[int, int], int] = add
+    loads: AsyncTask[..., bytes] = fetch
+    print(sums, loads)  # noqa: T201 - it never runs
+
+
+def planted_errors() -> None:
+    """Each of these is wrong, and both checkers must say so."""
+    add.send(1, "2")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    add.send(1)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    add.send(1, 2, 3)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    add.send(1, z=2)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    add.s("1", 2)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    add.send(1, 2, queue="low")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    add.options(queue="low").send("1", 2)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    add.options(queu="low")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    add.options(priority="high")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    fetch.send(5)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    report.send(Context(id="", task="", queue=""), "x")  # type: ignore[call-arg, arg-type]  # pyright: ignore[reportCallIssue]
+    report.send(5)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    watch_again.send("1")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    text: str = add.send(1, 2).get()  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
+    wrong: Result[str] = add.send(1, 2)  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
+    print(text, wrong)  # noqa: T201 - it never runs
+
+
+def planted_decorator_errors() -> None:
+    """An option that does not exist, or of the wrong type, is red at the decorator."""
+
+    @app.task(retrys=3)  # type: ignore[call-overload, untyped-decorator]  # pyright: ignore[reportCallIssue]
+    def misspelt() -> None:
+        """Never run."""
+
+    @app.task(retries="3")  # type: ignore[call-overload, untyped-decorator]  # pyright: ignore[reportArgumentType]
+    def mistyped() -> None:
+        """Never run."""
+
+    @app.task(ack="never")  # type: ignore[call-overload, untyped-decorator]  # pyright: ignore[reportArgumentType]
+    def mischosen() -> None:
+        """Never run."""

@@ -1,0 +1,182 @@
+"""Choosing a plugin by scheme or name; and what the user is told where none, or more than one, would do."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from queuekit.errors import PluginError, SchemeConflictError, UnknownSchemeError
+from queuekit.urls import EngineURL
+from support.plugin_site import MakePlugins, PluginSite, installed_site, serving, url
+
+
+@pytest.fixture
+def plugin_site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[PluginSite]:
+    """Return a folder to install plugins into."""
+    yield from installed_site(tmp_path, monkeypatch)
+
+
+@pytest.fixture
+def make_plugins(plugin_site: PluginSite) -> MakePlugins:
+    """Return a function that makes plugins out of the site, in an empty environment."""
+    return plugin_site.make_plugins
+
+
+@pytest.mark.parametrize("scheme", ["memory", "sqlite"])
+def test_serves_the_builtin_engines(make_plugins: MakePlugins, scheme: str) -> None:
+    """Both engines of core are brokers and backends, through the same hooks as others."""
+    plugins = make_plugins()
+
+    specs = (plugins.broker_spec(url(f"{scheme}://")), plugins.backend_spec(url(f"{scheme}://")))
+
+    assert all(spec.schemes == (scheme,) and spec.summary for spec in specs)
+    assert (specs[0].capabilities.commit, specs[1].capabilities.notify) == (True, True)
+    assert plugins.has_backend(scheme)
+
+
+def test_says_how_to_install_a_known_scheme(make_plugins: MakePlugins) -> None:
+    """A scheme of ours without its plugin is answered with the command that installs it."""
+    with pytest.raises(UnknownSchemeError) as caught:
+        make_plugins().broker_spec(url("rediss://user:hunter2@cache/0"), where="queuekit.toml")
+
+    assert caught.value.lines() == [
+        "no plugin handles 'rediss://'",
+        'broker = "rediss://user:***@cache/0" from queuekit.toml',
+        "Install it:  pip install 'queuekit[redis]'",
+        "Available: memory, sqlite",
+    ]
+    assert (caught.value.code, caught.value.exit_code) == ("QK501", 5)
+
+
+@pytest.mark.parametrize(
+    ("scheme", "fix"),
+    [
+        pytest.param("sqllite", "Did you mean 'sqlite'?", id="installed"),
+        pytest.param("reddis", "Did you mean 'redis'?\nInstall it:  pip install 'queuekit[redis]'", id="not-installed"),
+        pytest.param("xyzzy", "", id="nothing-near"),
+    ],
+)
+def test_guesses_what_was_meant(make_plugins: MakePlugins, scheme: str, fix: str) -> None:
+    """An unknown scheme is answered with the nearest one and, if needed, how to get it."""
+    with pytest.raises(UnknownSchemeError) as caught:
+        make_plugins().broker_spec(url(f"{scheme}://h"))
+
+    assert caught.value.fix == fix
+    assert len(caught.value.lines()) <= 6
+
+
+@pytest.mark.parametrize("name", ["sqs", "queuekit-sqs", "broken"])
+def test_says_that_a_plugin_failed(plugin_site: PluginSite, make_plugins: MakePlugins, name: str) -> None:
+    """An installed plugin that failed to load is named with its error, which is the cause, and how to mend it."""
+    plugin_site.install("queuekit-sqs", "import nosuchclient", name=name, version="0.3.1")
+    plugins = make_plugins()
+
+    with pytest.warns(RuntimeWarning), pytest.raises(PluginError) as caught:
+        plugins.broker_spec(url("sqs://eu-west-1/shop"))
+
+    assert caught.value.what == (
+        "the plugin for sqs:// (queuekit-sqs 0.3.1) is installed but failed to load: "
+        "ModuleNotFoundError: No module named 'nosuchclient'"
+    )
+    assert caught.value.fix == "Install it:  pip install 'queuekit[sqs]'"
+    assert isinstance(caught.value.__cause__, ModuleNotFoundError)
+    assert caught.value.code == "QK502"
+
+
+@pytest.mark.parametrize(
+    ("rules", "text", "fix"),
+    [
+        pytest.param({"disable": ["*"]}, "disabled by plugins.disable", "Take it off plugins.disable", id="disabled"),
+        pytest.param({"only": ["x"]}, "not listed in plugins.only", "Add it to plugins.only", id="not-allowed"),
+        pytest.param(
+            {"environ": {"QUEUEKIT_PLUGINS": ""}},
+            "not listed in QUEUEKIT_PLUGINS",
+            "Add it to QUEUEKIT_PLUGINS",
+            id="nothing-allowed",
+        ),
+    ],
+)
+def test_says_that_a_plugin_is_disabled(
+    plugin_site: PluginSite, make_plugins: MakePlugins, rules: dict[str, Any], text: str, fix: str
+) -> None:
+    """A plugin that a rule leaves out is not reported as missing; the rule is named."""
+    plugin_site.install("queuekit-redis", serving("redis"))
+
+    with pytest.raises(PluginError, match=rf"\(queuekit-redis 1\.2\) is installed but {text}") as caught:
+        make_plugins(**rules).broker_spec(url("redis+cluster://h"))
+
+    assert caught.value.fix == fix
+
+
+def test_refuses_two_owners(plugin_site: PluginSite, make_plugins: MakePlugins) -> None:
+    """A scheme that two distributions claim is an error when it is used, with the line that settles it."""
+    plugin_site.install("queuekit-redis", serving("redis", "redis+tls"))
+    plugin_site.install("acme-redis", serving("redis", "redis+tls"))
+    plugins = make_plugins()
+    memory = plugins.broker_spec(url("memory://"))
+
+    with pytest.raises(SchemeConflictError) as caught:
+        plugins.broker_spec(url("redis://h"))
+    with pytest.raises(SchemeConflictError, match=r'plugins\.prefer\."redis\+tls" = "acme-redis"'):
+        plugins.broker_spec(url("redis+tls://h"))
+
+    assert memory.schemes == ("memory",)
+    assert caught.value.what == "redis:// is claimed by acme-redis and queuekit-redis"
+    assert caught.value.fix == 'Pick one:  plugins.prefer.redis = "acme-redis"'
+    assert caught.value.code == "QK503"
+
+
+@pytest.mark.parametrize("wanted", ["acme-redis", "ACME_redis"])
+def test_prefers_an_owner(plugin_site: PluginSite, make_plugins: MakePlugins, wanted: str) -> None:
+    """The preferred distribution serves the scheme, however its name is spelled."""
+    plugin_site.install("queuekit-redis", serving("redis", factory="a:A"))
+    plugin_site.install("acme-redis", serving("redis", factory="b:B"))
+
+    spec = make_plugins(prefer={"redis": wanted}).broker_spec(url("redis://h"))
+
+    assert spec.factory == "b:B"
+
+
+def test_refuses_a_preference_for_nobody(plugin_site: PluginSite, make_plugins: MakePlugins) -> None:
+    """To prefer a distribution that does not serve the scheme is an error, even with one owner."""
+    plugin_site.install("queuekit-redis", serving("redis"))
+
+    with pytest.raises(PluginError, match="names 'acme', which does not provide redis://") as caught:
+        make_plugins(prefer={"redis": "acme"}).broker_spec(url("redis://h"))
+
+    assert caught.value.available == "queuekit-redis"
+
+
+def test_refuses_a_broker_as_a_backend(plugin_site: PluginSite, make_plugins: MakePlugins) -> None:
+    """A scheme that is a broker only says so when a backend is asked for, and lists the backends."""
+    plugin_site.install("queuekit-sqs", serving("sqs"))
+
+    with pytest.raises(UnknownSchemeError, match="sqs:// is a broker only, not a result backend") as caught:
+        make_plugins().backend_spec(url("sqs://eu-west-1/shop"))
+
+    assert caught.value.available == "memory, sqlite"
+    assert caught.value.fix == 'Set backend to one of those available, or to "none"'
+
+
+@pytest.mark.parametrize(("scheme", "side"), [("dynamodb", "result backend"), ("sqs+http", "broker")])
+def test_knows_one_sided_schemes_without_their_plugin(make_plugins: MakePlugins, scheme: str, side: str) -> None:
+    """The schemes of ours that serve on one side say so even before their plugin is installed."""
+    plugins = make_plugins()
+    ask: Callable[[EngineURL], object] = plugins.broker_spec if side == "result backend" else plugins.backend_spec
+
+    with pytest.raises(UnknownSchemeError, match=rf"is a {side} only"):
+        ask(url(f"{scheme}://r"))
+
+
+def test_finds_serializers(make_plugins: MakePlugins) -> None:
+    """A serializer is found by its name; an unknown one is answered with the nearest."""
+    plugins = make_plugins()
+
+    safe = [plugins.serializer_spec(name).safe for name in ("json", "pickle")]
+    with pytest.raises(UnknownSchemeError, match="no plugin provides serializer 'jsn'") as caught:
+        plugins.serializer_spec("jsn", where="q.toml")
+
+    assert safe == [True, False]
+    assert (caught.value.where, caught.value.available) == ('serializer = "jsn" from q.toml', "json, pickle")
+    assert caught.value.fix == "Did you mean 'json'?"
