@@ -7,24 +7,27 @@ import random
 import threading
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from pathlib import Path
-from typing import Any, Concatenate, Literal, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, TypeVar, overload
 
-from queuekit.admin import Admin
 from queuekit.clock import Clock, SystemClock
-from queuekit.config import Config, load_config
 from queuekit.context import Context
 from queuekit.envelope import Unique
-from queuekit.events import Events
-from queuekit.middleware import Middleware
-from queuekit.plugins import Plugins
-from queuekit.records import Info, cancel_mark, progress_key, read_info, result_key
 from queuekit.registry import Tasks, Types
 from queuekit.result import Result
 from queuekit.retry import Backoff
-from queuekit.runtime import Runtime, build_runtime
-from queuekit.sending import Sending
 from queuekit.signature import Duration, Signature
 from queuekit.task import Anything, AsyncTask, Task, TaskDecorator, TaskOptions, default_name
+
+# Engines, plugins and config are imported where they are first used: a module of tasks is imported in many processes
+# that never send one, and half of the cost of ``import queuekit`` would be theirs.
+if TYPE_CHECKING:
+    from queuekit.config import Config
+    from queuekit.events import Events
+    from queuekit.middleware import Middleware
+    from queuekit.plugins import Plugins
+    from queuekit.records import Info
+    from queuekit.runtime import Runtime
+    from queuekit.sending import Sending
 
 __all__ = ["Queuekit"]
 
@@ -58,7 +61,7 @@ class Queuekit:
         """Registered tasks by name."""
         self.types = Types(self.tasks)
         """Classes that come back out of messages as themselves."""
-        self.events = Events()
+        self._events: Events | None = None
         self.clock = clock or SystemClock()
         self.chance = chance or random.SystemRandom()
         self._settings = settings
@@ -132,6 +135,16 @@ class Queuekit:
 
     # -- configuration
 
+    @property
+    def events(self) -> Events:
+        """Where what happens is told: subscribe to it for metrics and the like."""
+        with self._lock:
+            if self._events is None:
+                from queuekit.events import Events
+
+                self._events = Events()
+            return self._events
+
     def configure(self, overrides: Mapping[str, Any] | None = None, *, path: str | None = None) -> None:
         """Set what the command line says; must come before anything is sent or read.
 
@@ -153,6 +166,8 @@ class Queuekit:
         """
         with self._lock:
             if self._config is None:
+                from queuekit.config import load_config
+
                 self._config = load_config(
                     arguments=self._settings,
                     overrides=self._overrides,
@@ -167,6 +182,8 @@ class Queuekit:
         """The plugins, found at first use."""
         with self._lock:
             if self._plugins is None:
+                from queuekit.plugins import Plugins
+
                 wishes = self.config.plugins
                 plugins = Plugins(only=wishes.only, disable=wishes.disable, prefer=wishes.prefer, load=wishes.load)
                 self._plugins = plugins
@@ -183,6 +200,8 @@ class Queuekit:
             return runtime
         with self._lock:
             if self._runtime is None:
+                from queuekit.runtime import build_runtime
+
                 self._runtime = build_runtime(
                     self.config,
                     self.plugins,
@@ -211,6 +230,8 @@ class Queuekit:
         """What turns signatures into envelopes and hands them to the broker."""
         sending = self._sending
         if sending is None:
+            from queuekit.sending import Sending
+
             sending = self._sending = Sending(self.runtime, self.tasks)
         return sending
 
@@ -257,11 +278,15 @@ class Queuekit:
 
     def info(self, id: str) -> Info:
         """Return what is known of message *id*; UNKNOWN if nothing. One round trip."""
+        from queuekit.records import read_info, result_key
+
         key = result_key(id)
         return read_info(id, self.runtime.need_backend("a result").get([key]).get(key))
 
     def wait_final(self, id: str, timeout: float) -> Info | None:
         """Return the outcome of *id*, waiting at most *timeout* seconds for it."""
+        from queuekit.records import read_info, result_key
+
         key = result_key(id)
         record = self.runtime.need_backend("a result").wait([key], timeout=timeout).get(key)
         return None if record is None else read_info(id, record)
@@ -272,6 +297,8 @@ class Queuekit:
 
     def progress_of(self, id: str) -> tuple[float, float | None, str] | None:
         """Return the last progress of task *id*."""
+        from queuekit.records import progress_key
+
         key = progress_key(id)
         record = self.runtime.need_backend("progress").get([key]).get(key)
         if record is None:
@@ -289,11 +316,15 @@ class Queuekit:
             UnknownIdError: Nothing is known of the id.
             NoBackendError: There is nowhere to leave the mark.
         """
+        from queuekit.admin import Admin
+
         return Admin(self).cancel(id)
 
     def forget(self, id: str) -> None:
         """Delete what is stored of message *id*."""
-        self.runtime.need_backend("forget").delete([result_key(id), progress_key(id), cancel_mark(id, ttl=0).key])
+        from queuekit.records import cancel_key, progress_key, result_key
+
+        self.runtime.need_backend("forget").delete([result_key(id), progress_key(id), cancel_key(id)])
 
 
 def _is_coroutine_function(function: Callable[..., Any]) -> bool:

@@ -76,7 +76,7 @@ def split_frame(body: bytes) -> tuple[dict[str, Any], bytes]:
     if end < 0:
         raise DecodeError("no header line")
     try:
-        header = _decode(body[:end].decode())
+        header = _decode(body[:end].decode("utf-8", "surrogatepass"))
     except (ValueError, RecursionError) as error:
         raise DecodeError("the header is not JSON") from error
     if type(header) is not dict:

@@ -12,13 +12,13 @@ import attrs
 from queuekit.backend import Condition, Record
 from queuekit.broker import Delivery, Release, Retry
 from queuekit.context import Context, enter, leave
-from queuekit.control import TaskTimeout
+from queuekit.control import Snooze, TaskTimeout
 from queuekit.errors import DecodeError, QueuekitError, UnavailableError
 from queuekit.events import TaskStarted, TaskUnknown
 from queuekit.guard import Guard
 from queuekit.message import Message, decode
 from queuekit.outcome import Decider, Outcome, Run
-from queuekit.records import cancel_key, entered_keys, read_info, result_key
+from queuekit.records import Info, cancel_key, entered_keys, read_info, result_key
 from queuekit.runtime import Runtime
 from queuekit.sending import Sending
 from queuekit.states import State
@@ -29,6 +29,8 @@ __all__ = ["Executor"]
 _log = logging.getLogger("queuekit.middleware")
 _CRASHES_UNSEEN = 20
 _LONGEST_HOLD = 60.0
+_PUT_BACK = 5.0
+"""Seconds after which a message comes again that the worker could not begin."""
 
 
 class Executor:
@@ -110,9 +112,9 @@ class Executor:
 
     def _limited_body(self, run: Run, guard: Guard) -> tuple[Any, BaseException | None]:
         """Run a body under a time limit: the exception of *guard* may arrive anywhere in here, and not after."""
-        run.guard = guard
         value, problem = None, None
         try:
+            run.guard = guard
             value, problem = self._body(run)
             late = guard.close()
         except TaskTimeout as error:
@@ -124,13 +126,17 @@ class Executor:
 
     async def acall(self, run: Run) -> Outcome:
         """Run a coroutine function's body to its end and decide; cancellation of the surrounding task goes through."""
+        import asyncio
+
         token = enter(run.context)
         run.started = self._monotonic()
         try:
             if self._before:
                 self._stage_before(run)
             value = await run.task.call(run.message.args, run.message.kwargs, run.context)
-        except Exception as error:
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:  # noqa: BLE001 - also SystemExit: a task must not end its worker
             return self._raised(run, error)
         else:
             return self._returned(run, value)
@@ -142,11 +148,11 @@ class Executor:
         envelope = run.delivery.envelope
         now = run.delivery.claimed_at + self._monotonic() - run.received
         if envelope.expires is not None and envelope.expires <= now:
-            return self.decide.expired(run.delivery, run.message)
+            return self.decide.expired(run.delivery, run.message, run=run)
         if run.context.cancelled:
-            return self.decide.cancelled(run.delivery, run.message)
+            return self.decide.cancelled(run.delivery, run.message, run=run)
         if self._announces:
-            waited = max(0.0, now - max(run.delivery.sent_at + envelope.delay, envelope.not_before or 0.0))
+            waited = max(0.0, now - _due(run.delivery))
             event = TaskStarted(
                 id=envelope.id, task=run.message.task, queue=envelope.queue, attempt=envelope.attempt, waited=waited
             )
@@ -173,7 +179,10 @@ class Executor:
 
     def _raised(self, run: Run, error: BaseException) -> Outcome:
         run.ended = self._monotonic()
-        outcome = self.decide.raised(run, error)
+        try:
+            outcome = self.decide.raised(run, error)
+        except Exception as worse:  # noqa: BLE001 - a retry policy of the user's own, or what a task asked for, is unusable
+            outcome = self.decide.failed(run, worse)
         if self._after:
             self._stage_after(run, outcome, error)
         return outcome
@@ -195,9 +204,9 @@ class Executor:
         if marks:
             if cancel_key(message.id) in marks:
                 return self.decide.cancelled(delivery, message)
-            record = marks.get(result_key(message.id))
-            if record is not None and record.final and read_info(message.id, record).generation >= envelope.generation:
-                return self.decide.done_before(delivery, message, record, lambda: self._value(message.id, record))
+            info = _final_info(message.id, marks.get(result_key(message.id)))
+            if info is not None and info.generation >= envelope.generation:
+                return self.decide.done_before(delivery, message, info, lambda: info.value(self._runtime.accepted))
         if envelope.expires is not None and envelope.expires <= delivery.claimed_at:
             return self.decide.expired(delivery, message)
         if envelope.not_before is not None and self._limits.max_delay is not None:
@@ -206,9 +215,6 @@ class Executor:
                 return self._hop(delivery, min(left, self._limits.max_delay))
         return None
 
-    def _value(self, id: str, record: Record) -> Any:
-        return read_info(id, record).value(self._runtime.accepted)
-
     def _hop(self, delivery: Delivery, delay: float) -> Outcome:
         """Delay again what the broker could not delay long enough at once; neither attempt nor crash."""
         envelope = attrs.evolve(delivery.envelope, hop=delivery.envelope.hop + 1, delay=delay)
@@ -216,7 +222,7 @@ class Executor:
 
     def _unknown(self, delivery: Delivery, message: Message) -> Outcome:
         """Hold a message whose task this worker does not know, with growing delay; in the end it is dead (QK9)."""
-        waited = delivery.claimed_at - delivery.sent_at
+        waited = delivery.claimed_at - _due(delivery)
         if waited >= self._settings.hold_unknown:
             error = f"no worker knew the task {message.task!r} for {waited:.0f} s"
             return self.decide.dead(delivery, reason="unknown", error=error, task=message.task)
@@ -256,7 +262,36 @@ class Executor:
         """Decide for a body that was ended from outside with *error*."""
         return self._raised(run, error)
 
+    def put_back(self, run: Run, error: Exception) -> Outcome:
+        """Decide for a run that *error*, no fault of its own, kept from its body: it comes again after a moment."""
+        outcome = self.decide.raised(run, Snooze(_PUT_BACK))
+        outcome.event = None if isinstance(error, UnavailableError) else outcome.event
+        return outcome
+
+    def cancelled(self, run: Run) -> Outcome:
+        """Decide for a body that was ended because its message was cancelled."""
+        run.ended = self._monotonic()
+        outcome = self.decide.cancelled(run.delivery, run.message, run=run)
+        if self._after:
+            self._stage_after(run, outcome, None)
+        return outcome
+
     def crashed(self, run: Run, times: int, how: str = "") -> Outcome:
         """Decide for a message whose body ended its process *times* times, the last time by *how*."""
         error = f"its worker process died {times} times while it ran" + (f", last {how}" if how else "")
         return self.decide.dead(run.delivery, reason="crashed", error=error, task=run.message.task)
+
+
+def _due(delivery: Delivery) -> float:
+    """Return when the message became due, on the broker's clock."""
+    return max(delivery.sent_at + delivery.envelope.delay, delivery.envelope.not_before or 0.0)
+
+
+def _final_info(id: str, record: Record | None) -> Info | None:
+    """Return what a final record tells; ``None`` if there is none, or it cannot be read and so proves nothing."""
+    if record is None or not record.final:
+        return None
+    try:
+        return read_info(id, record)
+    except DecodeError:
+        return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -19,7 +20,7 @@ from queuekit.failure import Failure, describe
 from queuekit.guard import Guard
 from queuekit.message import Message
 from queuekit.names import derived_id
-from queuekit.records import failed, moved, succeeded
+from queuekit.records import Info, failed, moved, succeeded
 from queuekit.runtime import Runtime
 from queuekit.sending import Sending
 from queuekit.signature import Signature
@@ -28,6 +29,10 @@ from queuekit.task import Task
 
 __all__ = ["Decider", "Outcome", "Run"]
 
+_log = logging.getLogger("queuekit.task")
+_LONGEST_ERROR = 2_000
+_NEVER_RAN = frozenset({"crashed", "malformed", "unknown"})
+"""Why a message is dead without a failure of its own."""
 _HEADER_ROOM = 1_000
 """Bytes of a record that its header may take beside the result."""
 
@@ -52,8 +57,8 @@ class Run:
     """Enforces ``timeout`` in a thread."""
     serial: int = 0
     """Number under which the supervisor knows it."""
-    started: float = 0.0
-    """Monotonic seconds at which the body was entered; 0 before."""
+    started: float | None = None
+    """Monotonic seconds at which the body was entered."""
     ended: float = 0.0
     _open: list[None] = attrs.field(factory=lambda: [None])
 
@@ -66,9 +71,19 @@ class Run:
         return True
 
     @property
+    def decided(self) -> bool:
+        """Whether somebody has decided the outcome."""
+        return not self._open
+
+    @property
+    def early(self) -> bool:
+        """Whether it is acknowledged before its body runs, so that there is nothing left to settle."""
+        return self.task.defaults.ack == "early"
+
+    @property
     def seconds(self) -> float:
         """Seconds that the body ran."""
-        return max(0.0, self.ended - self.started) if self.started else 0.0
+        return max(0.0, self.ended - self.started) if self.started is not None else 0.0
 
 
 @attrs.define(kw_only=True)
@@ -106,15 +121,15 @@ class Decider:
         self._ttl = runtime.config.results_expire
         self._stores = runtime.backend is not None
         self._largest = runtime.backend.limits.max_record - _HEADER_ROOM if runtime.backend is not None else 0
+        self._longest_delay = runtime.broker.limits.max_delay
         self._events = runtime.events.wants_runs()
 
     # -- a body that ran
 
     def returned(self, run: Run, value: Any) -> Outcome:
         """Decide for a body that returned *value*."""
-        task, message, delivery = run.task, run.message, run.delivery
-        early = task.defaults.ack == "early"
-        settlement = None if early else Ack(delivery)
+        message, delivery = run.message, run.delivery
+        settlement = None if run.early else Ack(delivery)
         event = self._finished(run, "SUCCESS") if self._events else None
         try:
             sends, records = (
@@ -133,8 +148,8 @@ class Decider:
                     run=self._times(run),
                 )
                 records = (record, *records)
-        except Exception as error:
-            return self._final_failure(run, _unusable_result(run, error))
+        except Exception as error:  # noqa: BLE001 - a result that cannot be used is a failure, whatever is wrong with it
+            return self.failed(run, _unusable_result(run, error))
         return Outcome(delivery=delivery, settlement=settlement, records=records, sends=sends, event=event, run=run)
 
     def raised(self, run: Run, error: BaseException) -> Outcome:
@@ -144,14 +159,14 @@ class Decider:
         if isinstance(error, Cancel):
             return self.cancelled(run.delivery, run.message, run=run, reason=str(error))
         if isinstance(error, Reject):
-            return self._final_failure(run, error, state=State.DEAD, reason="rejected")
+            return self.failed(run, error, state=State.DEAD, reason="rejected")
         options, message = run.task.defaults, run.message
         retries = options.retries if message.retries is None else message.retries
         attempt = run.delivery.envelope.attempt
         asked = isinstance(error, RetryAsked)
         wanted = asked or (isinstance(error, options.retry_on) and not isinstance(error, options.dont_retry))
         if not wanted or attempt >= retries:
-            return self._final_failure(run, error)
+            return self.failed(run, error)
         delay = error.after if isinstance(error, RetryAsked) else None
         if delay is None:
             delay = (message.retry or options.retry).delay(attempt + 1, self._chance)
@@ -160,27 +175,31 @@ class Decider:
     def _again(self, run: Run, error: BaseException, *, delay: float, retries: int) -> Outcome:
         """Schedule the next attempt: the message itself, one attempt older."""
         delivery = run.delivery
-        envelope = attrs.evolve(
-            delivery.envelope, attempt=delivery.envelope.attempt + 1, delay=delay, not_before=None, hop=0
-        )
+        envelope = self._later(run, delay, attempt=delivery.envelope.attempt + 1, hop=0)
         what = describe(error)
-        early = run.task.defaults.ack == "early"
         return Outcome(
             delivery=delivery,
-            settlement=None if early else Retry(delivery, envelope),
-            sends=(envelope,) if early else (),
+            settlement=None if run.early else Retry(delivery, envelope),
+            sends=(envelope,) if run.early else (),
             records=self._record(run, State.RETRY, what),
             word="retried",
             event=self._finished(run, "RETRY", what, retry_in=delay, retries=retries),
             run=run,
         )
 
-    def _final_failure(
+    def _later(self, run: Run, delay: float, **steps: int) -> Envelope:
+        """Return the message as it is to come again; beyond what the broker can delay, as a moment that hops lead to."""
+        if self._longest_delay is None or delay <= self._longest_delay:
+            return attrs.evolve(run.delivery.envelope, delay=delay, not_before=None, **steps)
+        moment = run.delivery.claimed_at + run.ended - run.received + delay
+        return attrs.evolve(run.delivery.envelope, delay=self._longest_delay, not_before=moment, **steps)
+
+    def failed(
         self, run: Run, error: BaseException, *, state: State = State.FAILURE, reason: str = "failed"
     ) -> Outcome:
+        """Decide for a message that has failed for good."""
         delivery, message, what = run.delivery, run.message, describe(error)
-        text = f"{what['type']}: {what['text']}"
-        early = run.task.defaults.ack == "early"
+        text = f"{what['type']}: {what['text']}"[:_LONGEST_ERROR]
         failure = Failure(
             id=message.id,
             task=message.task,
@@ -189,10 +208,10 @@ class Decider:
             traceback=what["traceback"],
             attempt=delivery.envelope.attempt,
         )
-        sends, pending = self._follow(message.on_error, message.id, "error", failure)
+        sends, pending = self._follow_anyway(message, "error", lambda: failure)
         return Outcome(
             delivery=delivery,
-            settlement=None if early else Dead(delivery, reason=reason, holder=self._worker, error=text),
+            settlement=None if run.early else Dead(delivery, reason=reason, holder=self._worker, error=text),
             records=(*self._record(run, state, what), *pending),
             sends=sends,
             word="failed",
@@ -201,11 +220,27 @@ class Decider:
         )
 
     def _put_off(self, run: Run, snooze: Snooze) -> Outcome:
+        delay = max(0.0, float(snooze.seconds))
         return Outcome(
             delivery=run.delivery,
-            settlement=Release(run.delivery, delay=max(0.0, snooze.seconds)),
+            settlement=None if run.early else Release(run.delivery, delay=delay),
+            sends=(self._once_more(run, delay),) if run.early else (),
             word="returned",
             event=self._finished(run, "PENDING"),
+            run=run,
+        )
+
+    def _once_more(self, run: Run, delay: float) -> Envelope:
+        """Return the same attempt of a message that was acknowledged early, as a send that is not a repetition."""
+        return self._later(run, delay, hop=run.delivery.envelope.hop + 1)
+
+    def handed_back(self, run: Run) -> Outcome:
+        """Decide for a message whose body has not begun: it goes back uncounted (QK10)."""
+        return Outcome(
+            delivery=run.delivery,
+            settlement=None if run.early else Release(run.delivery),
+            sends=(self._once_more(run, 0.0),) if run.early else (),
+            word="returned",
             run=run,
         )
 
@@ -215,9 +250,9 @@ class Decider:
         """Decide for a message that was cancelled before or while it ran."""
         return self._dropped(delivery, message, State.CANCELLED, reason or "cancelled", run)
 
-    def expired(self, delivery: Delivery, message: Message) -> Outcome:
+    def expired(self, delivery: Delivery, message: Message, *, run: Run | None = None) -> Outcome:
         """Decide for a message whose time to start is over; it leaves a record and an event (QK15)."""
-        return self._dropped(delivery, message, State.EXPIRED, "not started before it expired", None)
+        return self._dropped(delivery, message, State.EXPIRED, "not started before it expired", run)
 
     def _dropped(self, delivery: Delivery, message: Message, state: State, text: str, run: Run | None) -> Outcome:
         error = {"type": state.value.capitalize(), "text": text, "traceback": ""}
@@ -233,9 +268,10 @@ class Decider:
             duration=run.seconds if run else 0.0,
             error=text,
         )
+        settlement = None if run is not None and run.early else Ack(delivery)
         records = (record,) if wants else ()
         word = state.value.lower()
-        return Outcome(delivery=delivery, settlement=Ack(delivery), records=records, word=word, event=event, run=run)
+        return Outcome(delivery=delivery, settlement=settlement, records=records, word=word, event=event, run=run)
 
     def dead(self, delivery: Delivery, *, reason: str, error: str, task: str = "") -> Outcome:
         """Decide for a message that can never run: malformed, crashed too often, unknown for too long (QK9)."""
@@ -247,23 +283,27 @@ class Decider:
         )
         return Outcome(
             delivery=delivery,
-            settlement=Dead(delivery, reason=reason, holder=self._worker, error=error[:2000]),
+            settlement=Dead(delivery, reason=reason, holder=self._worker, error=error[:_LONGEST_ERROR]),
             records=(record,) if self._stores else (),
             word="dead",
             event=event,
         )
 
-    def done_before(self, delivery: Delivery, message: Message, record: Record, value: Callable[[], Any]) -> Outcome:
+    def done_before(self, delivery: Delivery, message: Message, info: Info, value: Callable[[], Any]) -> Outcome:
         """Decide for a message redelivered after its outcome was recorded: only what may be missing is done again."""
-        if record.state == State.SUCCESS:
-            sends, pending = (
-                self._follow(message.on_success, message.id, "success", value()) if message.on_success else ((), ())
-            )
-            return Outcome(delivery=delivery, settlement=Ack(delivery), records=pending, sends=sends, word="skipped")
-        if record.state == State.FAILURE:
-            settlement = Dead(delivery, reason="failed", holder=self._worker, error=record.error or "")
-            return Outcome(delivery=delivery, settlement=settlement, word="skipped")
-        return Outcome(delivery=delivery, settlement=Ack(delivery), word="skipped")
+        settlement: Settlement = Ack(delivery)
+        sends: tuple[Envelope, ...] = ()
+        records: tuple[Record, ...] = ()
+        if info.state is State.SUCCESS:
+            sends, records = self._follow_anyway(message, "success", value)
+        elif info.state in (State.FAILURE, State.DEAD):
+            reason = "failed" if info.state is State.FAILURE else "rejected"
+            reason = info.error_type if info.error_type in _NEVER_RAN else reason
+            error = f"{info.error_type}: {info.error}"[:_LONGEST_ERROR]
+            settlement = Dead(delivery, reason=reason, holder=info.worker or self._worker, error=error)
+            if reason not in _NEVER_RAN:
+                sends, records = self._follow_anyway(message, "error", lambda: _failure(info))
+        return Outcome(delivery=delivery, settlement=settlement, records=records, sends=sends, word="skipped")
 
     def moved(self, run: Run, state: State) -> Record:
         """Return the record of a run on its way: RECEIVED or STARTED."""
@@ -279,7 +319,7 @@ class Decider:
         """Return when and where it ran, in the broker's time."""
         offset = run.delivery.claimed_at - run.received
         times: dict[str, Any] = {"worker": self._worker}
-        if run.started:
+        if run.started is not None:
             times["started"] = round(run.started + offset, 6)
             times["finished"] = round(run.ended + offset, 6)
         return times
@@ -290,6 +330,17 @@ class Decider:
         return (
             failed(run.delivery, state=state, task=run.message.task, ttl=self._ttl, run=self._times(run), error=what),
         )
+
+    def _follow_anyway(
+        self, message: Message, role: str, value: Callable[[], Any]
+    ) -> tuple[tuple[Envelope, ...], tuple[Record, ...]]:
+        """Return the follow-ups of an outcome that stands: one that cannot be made is logged, and harms nothing else."""
+        links = message.on_success if role == "success" else message.on_error
+        try:
+            return self._follow(links, message.id, role, value()) if links else ((), ())
+        except Exception:
+            _log.exception("cannot send what follows the %s of %s %s", role, message.task, message.id)
+            return (), ()
 
     def _follow(
         self, links: Sequence[Signature[Any]], parent: str, role: str, value: Any
@@ -324,6 +375,18 @@ class Decider:
             retry_in=retry_in,
             retries=retries,
         )
+
+
+def _failure(info: Info) -> Failure:
+    """Return the failure that a record tells of."""
+    return Failure(
+        id=info.id,
+        task=info.task,
+        error_type=info.error_type,
+        error=info.error,
+        traceback=info.traceback,
+        attempt=info.attempt,
+    )
 
 
 def _unusable_result(run: Run, error: Exception) -> Exception:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from queuekit.durations import parse as parse_duration
 from queuekit.errors import NoBackendError, ResultTimeout, TaskCancelled, TaskFailed, UnknownIdError
-from queuekit.records import Info
 from queuekit.states import State
+
+if TYPE_CHECKING:
+    from queuekit.records import Info
 
 __all__ = ["Result", "ResultSource"]
 

@@ -94,7 +94,7 @@ class JsonSerializer:
         try:
             value = _read(data.decode("utf-8", "surrogatepass"))
             return self._untag(value) if b'"$' in data else value
-        except (ValueError, RecursionError, TypeError, ArithmeticError, LookupError) as error:
+        except Exception as error:  # hostile bytes, and classes of the user's that refuse what these hold
             raise DecodeError(f"not JSON that queuekit writes: {_short(error)}") from error
 
     def _untag(self, value: Any) -> Any:

@@ -69,7 +69,9 @@ def _same_writes(folder: Path, count: int, rates: Rates) -> None:
 
     script = SameWrites(folder / "same.db")
     _note(rates, "same single", script.single(count // 10))
+    script.db.execute("DELETE FROM messages")
     _note(rates, "same bulk", script.bulk(count))
+    _note(rates, "same drain", script.drain(count))
     script.close()
 
 
@@ -142,6 +144,7 @@ def _print_worker(folder: Path, samples: int) -> None:
 
     benchapp.app.configure()
     with _worker() as process:
+        _latency(benchapp, 0)  # the worker has started when this one is back
         late = sorted(_latency(benchapp, 0.01) for _ in range(samples))
         family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
         before = [sum(one.cpu_times()[:2]) for one in family]
@@ -235,7 +238,7 @@ def _print_rates(rate: dict[str, float]) -> None:
     rows = [
         ("send one by one", "single", (("raw commit", "raw single", 0.5), ("same writes", "same single", 1 / 1.3), ("huey", "huey single", None))),
         ("send_many", "bulk", (("raw batched insert", "raw bulk", 0.5), ("same writes", "same bulk", 0.5))),
-        ("drain, results stored", "drain", (("huey", "huey drain", 2.0), ("raw claim and delete", "raw drain", 0.25))),
+        ("drain, results stored", "drain", (("huey", "huey drain", 2.0), ("raw claim and delete", "raw drain", 0.25), ("same writes", "same drain", 0.25))),
         ("drain, results off", "drain silent", (("huey", "huey drain", None), ("raw claim and delete", "raw drain", None))),
     ]
     print(f"\n{'':24}{'queuekit':>10}   beside")

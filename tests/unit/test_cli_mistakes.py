@@ -7,7 +7,9 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 import pytest
@@ -34,6 +36,8 @@ def add(x: int, y: int = 1) -> int:
 @app.task(ignore_result=True)
 def ping() -> None: ...
 """
+TWO_NAMES = f"{TASKS}\n\n@app.task(name='bad.add')\ndef other(): ...\n"
+TWO_ADDS = f"{TASKS}\napp.task(print, name='other.add')\n"
 TOML = 'app = "tasks:app"\nbroker = "sqlite:///queue.db"\n'
 SHOP = {"tasks.py": TASKS, "queuekit.toml": TOML}
 NO_FOLDER = "sqlite:////no-such-folder/queue.db"
@@ -45,8 +49,8 @@ class Mistake(NamedTuple):
     name: str
     args: tuple[str, ...]
     code: int
-    files: dict[str, str] = SHOP
-    settings: dict[str, str] = {}
+    files: Mapping[str, str] = MappingProxyType(SHOP)
+    settings: Mapping[str, str] = MappingProxyType({})
 
 
 BAD_APP = [
@@ -64,7 +68,12 @@ BAD_APP = [
     Mistake("app-holds-none", ("worker", "bad"), 3, {"bad.py": "x = 1\n"}),
     Mistake("app-holds-several", ("worker", "bad"), 3, {"bad.py": f"{TASKS}\nother = Queuekit()\n"}),
     Mistake("app-parent-raises", ("worker", "bad.tasks"), 3, {"bad/__init__.py": "1 / 0\n", "bad/tasks.py": TASKS}),
-    Mistake("app-task-named-twice", ("worker", "bad"), 3, {"bad.py": f"{TASKS}\n\n@app.task(name='bad.add')\ndef f(): ...\n"}),
+    Mistake(
+        "app-task-named-twice",
+        ("worker", "bad"),
+        3,
+        {"bad.py": TWO_NAMES},
+    ),
     Mistake("no-app-for-worker", ("worker",), 3, {}),
     Mistake("no-app-for-send", ("send", "add", "1"), 3, {"tasks.py": "x = 1\n"}),
     Mistake("include-missing", ("worker",), 3, {**SHOP, "queuekit.toml": f'{TOML}include = ["more"]\n'}),
@@ -84,7 +93,7 @@ BAD_CONFIG = [
 ]
 BAD_CALL = [
     Mistake("task-unknown", ("send", "ad", "1"), 1),
-    Mistake("task-ambiguous", ("send", "add", "1"), 1, {**SHOP, "tasks.py": f"{TASKS}\napp.task(print, name='other.add')\n"}),
+    Mistake("task-ambiguous", ("send", "add", "1"), 1, {**SHOP, "tasks.py": TWO_ADDS}),
     Mistake("argument-missing", ("send", "add"), 1),
     Mistake("argument-too-many", ("send", "add", "1", "2", "3"), 1),
     Mistake("argument-unknown", ("send", "add", "1", "z=3"), 1),
@@ -186,7 +195,12 @@ except QueuekitError as error:
     commands.write(tmp_path, SHOP)
 
     done = subprocess.run(
-        [sys.executable, "-c", script], cwd=tmp_path, env=commands.environment(), capture_output=True, text=True, check=False
+        [sys.executable, "-c", script],
+        cwd=tmp_path,
+        env=commands.environment(),
+        capture_output=True,
+        text=True,
+        check=False,
     )
 
     compare("argument-cannot-be-encoded", done.stdout)

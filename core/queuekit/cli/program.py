@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 import click
 
 from queuekit.cli.session import Session
-from queuekit.errors import QueuekitError
+from queuekit.errors import QueuekitError, UnavailableError
 
 if TYPE_CHECKING:
     from queuekit.hookspecs import CommandSpec
@@ -121,7 +121,7 @@ class Program(click.Group):
             error.show()
             code = error.exit_code
         except QueuekitError as error:
-            _show(error, with_traceback=session.full_traceback or _is_on(os.environ.get("QUEUEKIT_DEBUG", "")))
+            _show(error, session)
             code = error.exit_code
         except BrokenPipeError:
             # Python would complain once more when it flushes at its end.
@@ -144,8 +144,10 @@ def error_lines(error: QueuekitError) -> list[str]:
     return [line if len(line) <= _WIDTH else f"{line[: _WIDTH - 3]}..." for line in lines[:MAX_LINES]]
 
 
-def _show(error: QueuekitError, *, with_traceback: bool) -> None:
-    if with_traceback:
+def _show(error: QueuekitError, session: Session) -> None:
+    if isinstance(error, UnavailableError):
+        session.locate(error)
+    if session.full_traceback or _is_on(os.environ.get("QUEUEKIT_DEBUG", "")):
         click.echo("".join(traceback.format_exception(error)), err=True)
     click.echo("\n".join(error_lines(error)), err=True)
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from queuekit.errors import AppError, CapabilityError, QueuekitError
+from queuekit.errors import AppError, CapabilityError, QueuekitError, UnavailableError
 
 if TYPE_CHECKING:
     from queuekit.admin import Admin
@@ -127,6 +127,17 @@ class Session:
         app = self.any_app()
         need_shared(app)
         return Admin(app)
+
+    def locate(self, error: UnavailableError) -> None:
+        """Add to *error* which URLs are configured, and where."""
+        if error.where or not self.opened:
+            return
+        from queuekit.urls import mask
+
+        config = self.opened[-1].config
+        urls = {"broker": config.broker, "backend": config.backend}
+        rows = [f'{name} = "{mask(url)}" from {config.origin(name)}' for name, url in urls.items() if url is not None]
+        error.where = "\n".join(rows)
 
     def close(self) -> None:
         """Close what was opened."""

@@ -122,7 +122,7 @@ class Crew:
         """
         command = [sys.executable, "-m", "queuekit.demo.workers", str(self.place.config)]
         with self.place.log.open("ab") as log:
-            self._process = subprocess.Popen(
+            self._process = subprocess.Popen(  # noqa: S603 - our own module and a path of our own
                 command, stdin=subprocess.PIPE, stdout=log, stderr=log, process_group=0, env=self.place.environ()
             )
         self.log = WorkerLog(self.place.log)

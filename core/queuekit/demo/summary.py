@@ -142,8 +142,8 @@ def _events(report: Report, screen: Screen) -> Iterator[str]:
     yield screen.paint("What happened", "bold")
     rate = len(report.outcomes) / report.seconds if report.seconds else 0.0
     yield (
-        f"  {screen.mark(good=True)} {report.sent:,} tasks sent in {report.send_seconds:.2f} s; the files were counted in "
-        f"{report.seconds:.1f} s, {rate:,.0f} tasks per second"
+        f"  {screen.mark(good=True)} {report.sent:,} tasks sent in {report.send_seconds:.2f} s; "
+        f"the files were counted in {report.seconds:.1f} s, {rate:,.0f} tasks per second"
     )
     yield f"  {screen.mark(good=report.killed)} {_kill(report)}"
     attempts = report.stumbled.attempt + 1
@@ -153,7 +153,8 @@ def _events(report: Report, screen: Screen) -> Iterator[str]:
         f"  {screen.mark(good=report.was_delayed)} demo.later was sent with a delay of {report.delay:g} s "
         f"and started after {report.waited:.2f} s"
     )
-    yield f"  {screen.mark(good=report.buried)} {_count(len(report.dead), 'message')} in the dead-letter queue, on purpose:"
+    letters = _count(len(report.dead), "message")
+    yield f"  {screen.mark(good=report.buried)} {letters} in the dead-letter queue, on purpose:"
     for letter in report.dead[:3]:
         yield f"      {letter.task}  {letter.stored.reason}: {letter.stored.error}"
     yield f"      {screen.paint(report.place.command('dlq', 'ls'), 'bold')}"

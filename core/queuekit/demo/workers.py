@@ -1,4 +1,4 @@
-"""The demo's workers: ``python -m queuekit.demo.workers CONFIG``, as ``queuekit worker`` but it ends with its parent."""
+"""The demo's workers: ``python -m queuekit.demo.workers CONFIG``. As ``queuekit worker``, but they end with the demo."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def main(arguments: Sequence[str]) -> int:
         threading.Thread(target=_stop_with_parent, daemon=True).start()
         return supervisor.run()
     except QueuekitError as error:
-        print(f"Error {error.code}: {error}", file=sys.stderr)
+        sys.stderr.write("\n".join([f"Error {error.code}:", *error.lines()]) + "\n")
         return error.exit_code
 
 

@@ -220,7 +220,6 @@ class Groups(BackendKit):
     # -- processes -----------------------------------------------------------------------------------------------
 
     @needs("processes")
-    @pytest.mark.timeout(180)
     def test_ends_a_wait_from_another_process(self, backend: Backend) -> None:
         """``wait`` returns what another process puts meanwhile."""
         record = self.record(final=True)

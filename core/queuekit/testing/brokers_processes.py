@@ -45,7 +45,6 @@ class Processes(BrokerKit):
     """What a worker's end does not do: lose a message, double one, or share a connection."""
 
     @needs("processes")
-    @pytest.mark.timeout(180)
     def test_shares_messages_between_processes(self, broker: Broker, queue: str) -> None:
         """Three processes drain one queue: each message is taken exactly once."""
         children = [Child(_take_all, self.make_broker, queue, self.long) for _ in range(CHILDREN)]
@@ -75,7 +74,6 @@ class Processes(BrokerKit):
         return ids
 
     @needs("processes")
-    @pytest.mark.timeout(180)
     @pytest.mark.skipif(os.name != "posix", reason="needs SIGKILL")
     def test_recovers_from_a_killed_process(self, broker: Broker, queue: str) -> None:
         """A message held by a process that is killed comes back when its lease ends, counted as a crash."""

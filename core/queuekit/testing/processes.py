@@ -77,7 +77,7 @@ def _load(module: str, path: Path) -> None:
         spec.loader.exec_module(loaded)
 
 
-def run_in_fork(work: Callable[[], None], *, timeout: float) -> int:
+def run_in_fork(work: Callable[[], object], *, timeout: float) -> int:
     """Run *work* in a fork of this process and return its exit code: 0, or 1 if it raised."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # about threads in the parent; users fork like this, too
@@ -96,7 +96,7 @@ def run_in_fork(work: Callable[[], None], *, timeout: float) -> int:
         time.sleep(0.005)
 
 
-def _work_and_leave(work: Callable[[], None]) -> None:
+def _work_and_leave(work: Callable[[], object]) -> None:
     """Run *work* and end the process at once, so that pytest does not go on twice."""
     code = 1
     try:

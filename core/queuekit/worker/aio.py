@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import logging
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 
@@ -13,6 +16,10 @@ from queuekit.outcome import Outcome, Run
 from queuekit.worker.slots import Slots
 
 __all__ = ["LoopPool"]
+
+_log = logging.getLogger("queuekit.worker")
+_LONGEST_END = 2.0
+"""Seconds that a stop waits for coroutines that were cancelled."""
 
 
 class LoopPool:
@@ -56,9 +63,21 @@ class LoopPool:
         self._loop.call_soon_threadsafe(self._cancel, run.serial)
 
     def stop(self) -> None:
-        """End the loop; whatever still runs on it is abandoned."""
+        """End the loop; whatever still runs on it is cancelled, and abandoned if it does not end."""
+        ending = asyncio.run_coroutine_threadsafe(self._end(), self._loop)
+        with contextlib.suppress(TimeoutError):
+            ending.result(timeout=_LONGEST_END)
         self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(timeout=5)
+        self._thread.join(timeout=_LONGEST_END)
+        if not self._thread.is_alive():
+            self._loop.close()
+
+    async def _end(self) -> None:
+        """Give what still runs a moment to see that it is cancelled."""
+        for task in self._tasks.values():
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks.values(), timeout=_LONGEST_END / 2)
 
     def _cancel(self, serial: int) -> None:
         task = self._tasks.get(serial)
@@ -75,9 +94,13 @@ class LoopPool:
             self._tasks[run.serial] = task
 
     async def _one(self, run: Run, row: int) -> None:
-        self._slots.enter(row, run.serial, run.received)
+        self._slots.enter(row, run.serial, time.monotonic())
+        outcome: Outcome | None = None
         try:
             outcome = await self._outcome(run)
+        except Exception as error:
+            _log.exception("running %s met an error that is not its own", run.message.id)
+            outcome = self._executor.put_back(run, error)
         finally:
             self._slots.leave(row)
             self._tasks.pop(run.serial, None)
@@ -101,8 +124,10 @@ class LoopPool:
         except asyncio.CancelledError:
             return self._ended_from_outside(run)
 
-    def _ended_from_outside(self, run: Run) -> Outcome | None:
-        """Decide for a body that was cancelled: on purpose, or because its lease is gone and nothing may be decided."""
+    def _ended_from_outside(self, run: Run) -> Outcome:
+        """Decide for a body that was cancelled: on purpose, or by itself; without a lease there is nothing to decide."""
         if run.context.lost:
-            return None
-        return self._executor.decide.cancelled(run.delivery, run.message, run=run)
+            return Outcome(delivery=run.delivery, settlement=None, word="lost", run=run)
+        if not run.context.cancelled:
+            return self._executor.raised(run, asyncio.CancelledError("its body was cancelled, its message was not"))
+        return self._executor.cancelled(run)

@@ -21,6 +21,7 @@ from queuekit.broker import Delivery, Release
 from queuekit.control import TaskTimeout
 from queuekit.execute import Executor
 from queuekit.loader import AppRef
+from queuekit.logs import configure_logging
 from queuekit.outcome import Outcome, Run
 from queuekit.records import entered_mark
 from queuekit.runtime import Runtime
@@ -172,6 +173,7 @@ def _serve(pipe: Connection, ref: AppRef, worker: str) -> None:
     """Be a child process: run deliveries one after the other until the pipe closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     app = ref.load()
+    configure_logging(level=app.config.log.level, style=app.config.log.format)
     executor = Executor(app.runtime, app.tasks, app.sending, worker=worker)
     inbox = _Inbox()
     threading.Thread(target=_watch, args=(pipe, inbox), daemon=True).start()

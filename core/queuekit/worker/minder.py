@@ -110,11 +110,11 @@ class Minder:
 
     def enforce(self, now: float) -> float:
         """End the runs that are over their time and return when to look again, in monotonic seconds."""
-        limited = any(run.timeout is not None and not run.started for run in self._in_hand())
+        limited = any(run.timeout is not None and run.started is None for run in self._in_hand())
         nearest = now + (_GLANCE if limited else _LOOK)
         for row, run in self._in_threads():
             guard = run.guard
-            if guard is None or run.timeout is None:
+            if guard is None or run.timeout is None or run.started is None:
                 continue
             deadline = run.started + run.timeout
             if now < deadline:
@@ -134,7 +134,8 @@ class Minder:
     def _look_for_marks(self) -> None:
         """Find, in one round trip, which of the runs in hand were cancelled."""
         backend = self._runtime.backend
-        runs = {cancel_key(run.message.id): run for run in self._in_hand()}
+        # Whoever was told once is not told again: it may be busy clearing up.
+        runs = {cancel_key(run.message.id): run for run in self._in_hand() if not run.context.cancelled}
         if backend is None or not runs:
             return
         for key in backend.get(list(runs)):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import queue
 import threading
+import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -15,6 +17,8 @@ if TYPE_CHECKING:
     from queuekit.worker.isolate import Isolation
 
 __all__ = ["ThreadPool"]
+
+_log = logging.getLogger("queuekit.worker")
 
 
 class ThreadPool:
@@ -75,7 +79,11 @@ class ThreadPool:
     def _work(self, row: int) -> None:
         take = self._inbox.get
         while (run := take()) is not None:
-            outcome = self._one(row, run)
+            try:
+                outcome = self._one(row, run)
+            except Exception as error:
+                _log.exception("running %s met an error that is not its own", run.message.id)
+                outcome = self._executor.put_back(run, error)
             if outcome is not None and run.claim():
                 self._deliver(outcome)
 
@@ -87,7 +95,7 @@ class ThreadPool:
         if early is not None:
             return early
         self.running[row] = run
-        self._slots.enter(row, run.serial, run.received)
+        self._slots.enter(row, run.serial, time.monotonic())
         try:
             if self._isolation is not None and (run.suspect or self._isolation.always):
                 return self._isolation.call(row, run)

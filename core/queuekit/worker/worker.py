@@ -171,15 +171,16 @@ class Worker:
         self.app.plugins.call("queuekit_worker_stopping", worker=self, reason=self._reason)
         self._fetcher.stop()
         for run in [*self._threads.take_waiting(), *self._loop_waiting()]:
-            self._give_back(run)
+            self._give_back(run, self._executor.decide.handed_back(run))
         drain = self._settings.drain
         running = len(self._in_hand)
         event = WorkerStopping(worker=self.name, reason=self._reason, running=running, drain=drain)
         self.app.events.emit(event)
         self._drain(drain)
         for run in list(self._in_hand.values()):
-            run.context.cancel()
-            self._give_back(run)
+            # First the outcome, then the word to stop: what the body makes of that is not its outcome any more.
+            self._give_back(run, _released(run, settles=not run.early))
+            self._cancel(run)
         self._settler.stop(_FINAL_SETTLE)
         self._minder.stop()
         if isinstance(self._keeper, LeaseKeeper):
@@ -200,12 +201,10 @@ class Worker:
                     return
                 clock.wait(self._changed, min(left, 0.5))
 
-    def _give_back(self, run: Run) -> None:
-        """Release a message uncounted: it is no fault of its own that it did not finish here (QK10)."""
+    def _give_back(self, run: Run, outcome: Outcome) -> None:
+        """Settle *run* with *outcome* unless its own comes first."""
         if run.claim():
-            self._settler.put(
-                Outcome(delivery=run.delivery, settlement=Release(run.delivery), word="returned", run=run)
-            )
+            self._settler.put(outcome)
 
     # -- what the fetcher asks
 
@@ -248,7 +247,10 @@ class Worker:
             return
         self._prefetch.saw({run.message.task for run in runs})
         self._in_hand.update((run.serial, run) for run in runs)
-        self._keeper.hold([Holding(run.serial, run.delivery.lease, run.timeout) for run in runs])
+        # Those that are acknowledged early will have no lease to keep.
+        holdings = [Holding(run.serial, run.delivery.lease, run.timeout) for run in runs if not run.early]
+        if holdings:
+            self._keeper.hold(holdings)
         self._minder.wake()
         self._executor.track([run for run in runs if run.task.defaults.track], State.RECEIVED)
         self._dispatch(self._acknowledge_early(runs))
@@ -266,7 +268,7 @@ class Worker:
 
     def _acknowledge_early(self, runs: list[Run]) -> list[Run]:
         """Acknowledge those that want it before they run, and return those that may run."""
-        early = [run for run in runs if run.task.defaults.ack == "early"]
+        early = [run for run in runs if run.early]
         if not early:
             return runs
         try:
@@ -276,7 +278,7 @@ class Worker:
             stale = {run.delivery.token for run in early}
         refused = [run for run in early if run.delivery.token in stale]
         for run in refused:
-            self._give_back(run)
+            self._give_back(run, _released(run))
         return [run for run in runs if run.delivery.token not in stale]
 
     def _dispatch(self, runs: list[Run]) -> None:
@@ -307,14 +309,15 @@ class Worker:
 
     def lost(self, serials: list[int]) -> None:
         """Hear that leases were lost: those runs are told, their outcomes will be refused (QK4)."""
-        runs = [run for serial in serials if (run := self._in_hand.get(serial)) is not None]
+        # A lease is gone as well once its outcome is written: of those that are decided the settler hears the truth.
+        runs = [run for serial in serials if (run := self._in_hand.get(serial)) is not None and not run.decided]
         if not runs:
             return
         self.app.events.emit(LeasesLost(count=len(runs), ids=tuple(run.message.id for run in runs)))
         for run in runs:
             run.context.lost = True
             self._cancel(run)
-            if not run.started and run.claim():
+            if run.started is None and run.claim():
                 self._settled([Outcome(delivery=run.delivery, settlement=None, word="lost", run=run)])
 
     def _cancel(self, run: Run) -> None:
@@ -330,7 +333,7 @@ class Worker:
             run = outcome.run
             if run is not None:
                 self._in_hand.pop(run.serial, None)
-                if run.started:
+                if run.started is not None:
                     self._prefetch.observe(run.message.task, run.ended - run.started)
             if outcome.event is not None and outcome.word != "lost":
                 self.app.events.emit(outcome.event)
@@ -346,3 +349,9 @@ class Worker:
             body = self._runtime.serializer.dumps([done, total, message])
             with contextlib.suppress(UnavailableError):
                 backend.put([Record(key=progress_key(id), body=body, ttl=_PROGRESS_TTL)])
+
+
+def _released(run: Run, *, settles: bool = True) -> Outcome:
+    """Return the outcome of a message that did not finish here, which is no fault of its own (QK10)."""
+    settlement = Release(run.delivery) if settles else None
+    return Outcome(delivery=run.delivery, settlement=settlement, word="returned", run=run)

@@ -1,0 +1,121 @@
+"""Processes that are killed: nothing is lost, and only what was in flight runs again (QK1, QK6, QK7, QK12)."""
+
+import os
+import signal
+
+from support.fault_tasks import child_of, fail_at_first, hold, nap
+from support.fleet import Fleet, wait_until
+
+LEASE = 2.0
+"""Seconds; short, so that a test need not wait."""
+CONCURRENCY = 10
+PREFETCH = 20
+
+
+def test_kills_of_the_whole_group_lose_nothing(fleet: Fleet) -> None:
+    """Killing worker and supervisor again and again loses no message; only those in flight at a kill run twice."""
+    sent = [result.id for result in fleet.app.send_many(nap.s(0.02) for _ in range(600))]
+    kills = 3
+    for kill in range(kills):
+        group = fleet.start(lease=LEASE, concurrency=CONCURRENCY, prefetch=PREFETCH)
+        wait_until(lambda done=100 * (kill + 1): len(fleet.ledger.counts("end")) >= done, what="some tasks done")
+        group.kill()
+
+    fleet.start(lease=LEASE, concurrency=CONCURRENCY, prefetch=PREFETCH)
+    fleet.drained()
+
+    runs = fleet.ledger.counts("begin")
+    assert set(fleet.ledger.counts("end")) == set(sent)
+    assert not fleet.dead()
+    assert sum(runs.values()) - len(sent) <= kills * (CONCURRENCY + PREFETCH)
+
+
+def test_killed_process_hands_its_messages_back_at_once(fleet: Fleet) -> None:
+    """The supervisor notices the death of a worker process; nobody waits for the lease, and waiting ones are not suspects."""
+    gate = fleet.gate()
+    group = fleet.start_ready(concurrency=4, lease=3600)
+    ids = [result.id for result in fleet.app.send_many(hold.s(str(gate)) for _ in range(4))]
+    wait_until(lambda: fleet.ledger.has("begin", ids), what="all running")
+    waiting = [result.id for result in fleet.app.send_many(nap.s(0) for _ in range(40))]
+    (killed,) = group.workers()
+
+    os.kill(killed, signal.SIGKILL)
+    wait_until(lambda: min(fleet.ledger.counts("begin")[id] for id in ids) == 2, what="the same tasks in a new process")
+    gate.touch()
+    fleet.drained()
+
+    assert fleet.ledger.has("end", ids + waiting)
+    assert not fleet.dead()
+    assert set(fleet.ledger.counts("begin")[id] for id in waiting) == {1}
+    assert group.alive()
+
+
+def test_kill_of_one_process_spares_its_neighbour(fleet: Fleet) -> None:
+    """What runs in another process of the same supervisor runs once, and to its end."""
+    gate = fleet.gate()
+    group = fleet.start_ready(concurrency=1, processes=2, lease=3600)
+    ids = [hold.send(str(gate)).id, hold.send(str(gate)).id]
+    wait_until(lambda: fleet.ledger.has("begin", ids), what="both running")
+
+    os.kill(fleet.ledger.pid_of(ids[0]), signal.SIGKILL)
+    wait_until(lambda: fleet.ledger.counts("begin")[ids[0]] == 2, what="the killed one again")
+    gate.touch()
+    fleet.drained()
+
+    assert fleet.ledger.counts("begin")[ids[1]] == 1
+    assert fleet.ledger.counts("end") == {ids[0]: 1, ids[1]: 1}
+
+
+def test_kill_of_the_supervisor_stops_its_processes(fleet: Fleet) -> None:
+    """Without a supervisor a worker process finishes what it runs, keeps the leases of that meanwhile, and ends."""
+    gate = fleet.gate()
+    group = fleet.start_ready(concurrency=2, lease=LEASE, drain=20)
+    running = [result.id for result in fleet.app.send_many(hold.s(str(gate)) for _ in range(2))]
+    wait_until(lambda: fleet.ledger.has("begin", running), what="both running")
+    os.kill(group.pid, signal.SIGKILL)
+    waiting = [result.id for result in fleet.app.send_many(nap.s(0) for _ in range(10))]
+
+    fleet.start_ready(concurrency=2, lease=LEASE)
+    wait_until(lambda: fleet.ledger.has("end", waiting), what="the waiting ones done by another worker")
+    begun = fleet.ledger.lines("begin")[0].at
+    late = [nap.options(delay=begun + 3 * LEASE - fleet.ledger.lines("begin")[-1].at).send(0).id]
+    wait_until(lambda: fleet.ledger.has("end", late), what="three leases later")
+    gate.touch()
+    fleet.drained()
+    wait_until(lambda: group.members().keys() <= {group.pid}, what="the end of the orphans")
+
+    assert all(fleet.ledger.counts("begin")[id] == 1 for id in running)
+    assert all(fleet.app.result(id).get(timeout=5) == id for id in running)
+
+
+def test_follow_ups_of_killed_parents_run_once(fleet: Fleet) -> None:
+    """A parent that runs again after a kill does not double its callback (QK12)."""
+    parents = [
+        nap.options(on_success=[child_of.s()], id=f"parent-{number}").send(0.02).id for number in range(150)
+    ]
+    for part in (1, 2):
+        group = fleet.start(lease=LEASE, concurrency=CONCURRENCY)
+        wait_until(lambda many=40 * part: len(fleet.ledger.counts("child")) >= many, what="some callbacks")
+        group.kill()
+
+    fleet.start(lease=LEASE, concurrency=CONCURRENCY)
+    fleet.drained()
+
+    children = fleet.ledger.counts("child")
+    assert set(children) == set(parents)
+    assert fleet.states(parents).keys() == {"SUCCESS"}
+
+
+def test_retries_survive_kills(fleet: Fleet) -> None:
+    """Each message makes all its attempts, however often its worker is killed in between."""
+    ids = [result.id for result in fleet.app.send_many(fail_at_first.s(2) for _ in range(60))]
+    for part in (1, 2):
+        group = fleet.start(lease=LEASE, concurrency=CONCURRENCY)
+        wait_until(lambda many=15 * part: len(fleet.ledger.counts("end")) >= many, what="some done")
+        group.kill()
+
+    fleet.start(lease=LEASE, concurrency=CONCURRENCY)
+    fleet.drained()
+
+    assert [fleet.app.result(id).get(timeout=5) for id in ids] == [2] * 60
+    assert not fleet.dead()

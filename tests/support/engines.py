@@ -1,0 +1,29 @@
+"""The engines that worker processes can share, and the fixture that gives a test a fleet of workers on each."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support.fault_tasks import app
+from support.fleet import Fleet
+
+__all__ = ["ENGINES", "fleet"]
+
+
+def _sqlite(folder: Path) -> dict[str, Any]:
+    return {"broker": f"sqlite:///{folder}/queue.db"}
+
+
+ENGINES: dict[str, Callable[[Path], dict[str, Any]]] = {"sqlite": _sqlite}
+"""How a test gets URLs of its own, as arguments of :class:`Fleet`, given a folder; a plugin adds a line."""
+
+
+@pytest.fixture(params=ENGINES)
+def fleet(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Fleet]:
+    """Workers that are all gone when the test is over."""
+    made = Fleet(tmp_path, app, **ENGINES[request.param](tmp_path))
+    yield made
+    made.close()
+    print(made.logs())  # noqa: T201 - pytest shows it where a test has failed

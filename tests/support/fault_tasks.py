@@ -1,0 +1,187 @@
+"""An app whose tasks do what faults are made of; each writes its begin and end into the ledger.
+
+A worker runs it as ``support.fault_tasks:app``; a test sends to the very same tasks.
+"""
+
+import asyncio
+import ctypes
+import multiprocessing
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+from queuekit import Context, Queuekit
+from queuekit.retry import Fixed
+from support.ledger import write_down
+
+app = Queuekit()
+
+QUICK = Fixed(0.05)
+"""Wait between two attempts, in seconds."""
+LONGEST = 100.0
+"""Seconds after which a task that waits for its test gives up."""
+WATCHED = 0.01
+"""Seconds between two looks for a file."""
+
+
+@app.task
+def nap(ctx: Context, seconds: float) -> str:
+    """Take *seconds*, without keeping anybody from computing meanwhile."""
+    write_down("begin", ctx.id)
+    time.sleep(seconds)
+    write_down("end", ctx.id)
+    return ctx.id
+
+
+@app.task
+async def anap(ctx: Context, seconds: float) -> str:
+    """As :func:`nap`, on the event loop."""
+    write_down("begin", ctx.id)
+    await asyncio.sleep(seconds)
+    write_down("end", ctx.id)
+    return ctx.id
+
+
+@app.task
+def hold(ctx: Context, gate: str) -> str:
+    """Run until the file *gate* is there, or until told to stop."""
+    write_down("begin", ctx.id)
+    _wait_for(gate, ctx)
+    write_down("told" if ctx.cancelled else "end", ctx.id)
+    return ctx.id
+
+
+@app.task
+def stubborn(ctx: Context, gate: str) -> str:
+    """Run until the file *gate* is there, whatever it is told."""
+    write_down("begin", ctx.id)
+    _wait_for(gate)
+    write_down("end", ctx.id)
+    return ctx.id
+
+
+@app.task
+async def ahold(ctx: Context, gate: str) -> str:
+    """As :func:`hold`, on the event loop; cancelling it ends it."""
+    write_down("begin", ctx.id)
+    try:
+        while not await asyncio.to_thread(Path(gate).exists):
+            await asyncio.sleep(WATCHED)
+    except asyncio.CancelledError:
+        write_down("told", ctx.id)
+        raise
+    write_down("end", ctx.id)
+    return ctx.id
+
+
+@app.task
+def hog(ctx: Context, seconds: float) -> str:
+    """Hold the interpreter for *seconds*: no other thread of the process gets to run, nor does any signal handler."""
+    write_down("begin", ctx.id)
+    ctypes.PyDLL(None).usleep(int(seconds * 1_000_000))
+    write_down("end", ctx.id)
+    return ctx.id
+
+
+@app.task
+def kill_self(ctx: Context) -> None:
+    """End the process that runs this, as the kernel does when memory runs out."""
+    write_down("begin", ctx.id)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@app.task
+def kill_group(ctx: Context) -> None:
+    """End the whole process group: worker, supervisor, and whatever they have started."""
+    write_down("begin", ctx.id)
+    os.killpg(0, signal.SIGKILL)
+
+
+@app.task
+def kill_self_leaving_a_child(ctx: Context, gate: str) -> None:
+    """End the process, but not the fork of it that still holds copies of all its pipes."""
+    write_down("begin", ctx.id)
+    if os.fork() == 0:
+        _wait_for(gate)
+        os._exit(0)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@app.task
+def fork_out(ctx: Context) -> int:
+    """Have a child process of its own compute, as numeric code does."""
+    write_down("begin", ctx.id)
+    process = multiprocessing.get_context("fork").Process(target=write_down, args=("child", ctx.id))
+    process.start()
+    process.join()
+    write_down("end", ctx.id)
+    return process.exitcode or 0
+
+
+@app.task(retries=3, retry=QUICK)
+def fail_at_first(ctx: Context, times: int) -> int:
+    """Raise in the first *times* attempts."""
+    write_down("begin", ctx.id)
+    if ctx.attempt < times:
+        raise ValueError(f"attempt {ctx.attempt}")
+    write_down("end", ctx.id)
+    return ctx.attempt
+
+
+@app.task
+def child_of(ctx: Context, parent: str) -> str:
+    """Follow a parent, whose result is *parent*."""
+    write_down("child", parent)
+    return ctx.id
+
+
+@app.task
+def leave(ctx: Context) -> None:
+    """Ask the interpreter to end."""
+    write_down("begin", ctx.id)
+    sys.exit(3)
+
+
+@app.task
+async def aleave(ctx: Context) -> None:
+    """Ask the interpreter to end, on the event loop."""
+    write_down("begin", ctx.id)
+    sys.exit(3)
+
+
+class Spiteful(Exception):
+    """An error that cannot even be printed."""
+
+    def __str__(self) -> str:
+        """Raise."""
+        raise RuntimeError("no text for you")
+
+
+@app.task
+def spite(ctx: Context) -> None:
+    """Raise what is hard to write down."""
+    write_down("begin", ctx.id)
+    raise Spiteful
+
+
+@app.task
+def unwritable(ctx: Context) -> object:
+    """Return what no serializer can write."""
+    write_down("begin", ctx.id)
+    return object()
+
+
+@app.task
+def progress(ctx: Context) -> str:
+    """Tell how far it is."""
+    ctx.progress(1, 2, "half")
+    return ctx.id
+
+
+def _wait_for(gate: str, ctx: Context | None = None) -> None:
+    """Wait until the file *gate* is there, or *ctx* is cancelled, or the test must have gone."""
+    path, deadline = Path(gate), time.monotonic() + LONGEST
+    while not path.exists() and not (ctx and ctx.cancelled) and time.monotonic() < deadline:
+        time.sleep(WATCHED)

@@ -1,0 +1,210 @@
+"""Real workers for fault tests: each in a process group of its own, so that all of it can be killed, and none is left."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from queuekit import Queuekit, State
+from queuekit.broker import Place, QueueCounts, Stored
+from support.ledger import LEDGER, Ledger
+
+ROOT = Path(__file__).parents[2]
+PATIENCE = 30.0
+"""Seconds that a test waits for what should come at once, on a busy machine."""
+_LOOK = 0.01
+_LONGEST_LOG = 6_000
+
+
+def wait_until(condition: Callable[[], Any], *, what: str, timeout: float = PATIENCE) -> Any:
+    """Return what *condition* returns as soon as that is true; fail if it is not within *timeout* seconds."""
+    deadline = time.monotonic() + timeout
+    while not (answer := condition()):
+        if time.monotonic() >= deadline:
+            pytest.fail(f"not within {timeout:g} s: {what}")
+        time.sleep(_LOOK)
+    return answer
+
+
+class Group:
+    """One ``queuekit worker`` and all that it has started."""
+
+    def __init__(self, process: "subprocess.Popen[bytes]", log: Path) -> None:
+        self._process = process
+        self.log = log
+        self.pid = process.pid
+        """The supervisor's; the group's as well."""
+
+    def alive(self) -> bool:
+        """Tell whether the supervisor runs."""
+        return self._process.poll() is None
+
+    def signal(self, number: int) -> None:
+        """Send a signal to the supervisor alone."""
+        self._process.send_signal(number)
+
+    def signal_all(self, number: int) -> None:
+        """Send a signal to all processes of the group."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, number)
+
+    def kill(self) -> None:
+        """End the whole group with SIGKILL and wait until nothing is left of it."""
+        self.signal_all(signal.SIGKILL)
+        self._process.wait()
+        wait_until(lambda: not self.members(), what=f"the end of all processes of group {self.pid}")
+
+    def wait(self, timeout: float = PATIENCE) -> int:
+        """Return the exit code."""
+        try:
+            return self._process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            pytest.fail(f"the worker has not ended within {timeout:g} s:\n{self.read_log()}")
+
+    def members(self) -> dict[int, list[str]]:
+        """Return the living processes of the group: pid to command line."""
+        found = {}
+        for folder in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                _, _, rest = (folder / "stat").read_bytes().rpartition(b") ")
+                state, _, group = rest.split()[:3]
+                if int(group) == self.pid and state not in (b"Z", b"X"):
+                    found[int(folder.name)] = (folder / "cmdline").read_text().split("\0")
+        return found
+
+    def workers(self) -> list[int]:
+        """Return the pids of the worker processes under the supervisor, oldest first."""
+        return sorted(pid for pid, command in self.members().items() if "queuekit.worker.child" in command)
+
+    def read_log(self) -> str:
+        """Return what it has written to its standard error."""
+        return self.log.read_text(errors="replace")
+
+
+class Fleet:
+    """Worker groups on one broker, what they did, and the app that sends to them.
+
+    Args:
+        folder: For logs and the ledger.
+        app: The app, as the test uses it.
+        broker: URL of the broker.
+        backend: URL of the backend; ``None`` leaves it to the broker's engine.
+    """
+
+    def __init__(self, folder: Path, app: Queuekit, *, broker: str, backend: str | None = None) -> None:
+        self.folder = folder
+        self.app = app
+        self.urls = {"broker": broker} | ({} if backend is None else {"backend": backend})
+        self.ledger = Ledger(folder / "ledger")
+        self.groups: list[Group] = []
+        app.configure(dict(self.urls))
+
+    def start(
+        self,
+        *options: str,
+        app: str = "support.fault_tasks:app",
+        environ: Mapping[str, str] | None = None,
+        **settings: object,
+    ) -> Group:
+        """Start ``queuekit worker`` with command line *options* and *settings* of the table ``[worker]``."""
+        log = self.folder / f"worker-{len(self.groups)}.log"
+        command = [sys.executable, "-m", "queuekit.cli", "worker", app, *options]
+        with log.open("wb") as file:
+            process = subprocess.Popen(
+                command,
+                cwd=ROOT / "tests",
+                env=self._environ(settings) | dict(environ or {}),
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=file,
+                start_new_session=True,
+            )
+        group = Group(process, log)
+        self.groups.append(group)
+        return group
+
+    def start_ready(self, *options: str, **settings: Any) -> Group:
+        """As :meth:`start`; returns when its processes take messages."""
+        group = self.start(*options, **settings)
+        count = int(settings.get("processes", 1))
+        wait_until(
+            lambda: group.read_log().count(" ready") >= count or not group.alive(), what="a worker that is ready"
+        )
+        assert group.alive(), group.read_log()
+        return group
+
+    def gate(self, name: str = "gate") -> Path:
+        """Return the path of a file that is not there yet; tasks wait for it."""
+        return self.folder / name
+
+    # -- looking
+
+    def counts(self, queue: str = "default") -> QueueCounts:
+        """Return the counts of a queue."""
+        return self.app.runtime.broker.counts([queue])[queue]
+
+    def left(self, *queues: str) -> int:
+        """Return how many messages are neither done nor dead."""
+        found = self.app.runtime.broker.counts(queues or ("default",)).values()
+        return sum(each.ready + each.delayed + each.leased for each in found)
+
+    def dead(self, queue: str = "default") -> dict[str, Stored]:
+        """Return the dead letters, by id."""
+        return {each.envelope.id: each for each in self._all(queue, Place.DEAD)}
+
+    def waiting(self, queue: str = "default") -> dict[str, Stored]:
+        """Return the messages that are ready or delayed, by id."""
+        return {each.envelope.id: each for place in (Place.READY, Place.DELAYED) for each in self._all(queue, place)}
+
+    def states(self, ids: Iterable[str]) -> Counter[State]:
+        """Return how many of *ids* are in which state."""
+        return Counter(self.app.info(id).state for id in ids)
+
+    def drained(self, timeout: float = PATIENCE, *, queues: Iterable[str] = ("default",)) -> None:
+        """Wait until all messages are done or dead."""
+        names = tuple(queues)
+        deadline = time.monotonic() + timeout
+        while left := self.left(*names):
+            if time.monotonic() >= deadline:
+                pytest.fail(f"{left} messages left after {timeout:g} s\n{self.logs()}")
+            time.sleep(_LOOK)
+
+    def logs(self) -> str:
+        """Return the end of what all workers have written."""
+        return "\n".join(f"--- {group.log.name}\n{group.read_log()[-_LONGEST_LOG:]}" for group in self.groups)
+
+    # -- ending
+
+    def close(self) -> None:
+        """End all that was started, and the app's connections."""
+        for group in self.groups:
+            group.signal_all(signal.SIGCONT)
+            group.kill()
+        self.app.close()
+
+    def _all(self, queue: str, place: Place) -> list[Stored]:
+        broker = self.app.runtime.broker
+        found: list[Stored] = []
+        cursor: str | None = None
+        while True:
+            page = broker.peek(queue, place=place, limit=500, cursor=cursor)
+            found += page.items
+            cursor = page.cursor
+            if cursor is None:
+                return found
+
+    def _environ(self, settings: Mapping[str, object]) -> dict[str, str]:
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("QUEUEKIT_")}
+        inherited_paths = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
+        paths = [str(ROOT / "tests"), *(str(Path(path).absolute()) for path in inherited_paths)]
+        ours = {f"QUEUEKIT_{name.upper()}": url for name, url in self.urls.items()}
+        ours |= {f"QUEUEKIT_WORKER__{name.upper()}": str(value) for name, value in settings.items()}
+        return {**inherited, **ours, "PYTHONPATH": os.pathsep.join(paths), LEDGER: str(self.ledger.path)}

@@ -1,0 +1,463 @@
+"""The commands do what they say: a worker in one process, everything else in others."""
+
+import json
+import os
+import pty
+import re
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support import commands
+from support.commands import queuekit
+
+ID = re.compile(r"[0-9a-f]{8}-[0-9a-f-]{27}\n")
+TASKS = """\
+import threading
+from pathlib import Path
+
+from queuekit import Queuekit
+
+app = Queuekit()
+
+
+@app.task
+def add(x: int, y: int) -> int:
+    return x + y
+
+
+@app.task
+def needs_file(name: str) -> str:
+    return Path(name).read_text()
+
+
+@app.task
+def hang() -> None:
+    Path("hanging").touch()
+    threading.Event().wait()
+"""
+SHOP = {"tasks.py": TASKS, "queuekit.toml": 'app = "tasks:app"\nbroker = "sqlite:///queue.db"\n'}
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Path:
+    """Return a folder with an app in it."""
+    commands.write(tmp_path, SHOP)
+    return tmp_path
+
+
+@contextmanager
+def worker(folder: Path, *args: str) -> Iterator[subprocess.Popen[str]]:
+    """Run a worker in *folder*; it is killed if it has not ended before."""
+    process = commands.start("worker", *args, folder=folder)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def wait_for_line(process: subprocess.Popen[str], text: str) -> None:
+    """Read what *process* logs until a line has *text*."""
+    assert process.stderr is not None
+    for line in process.stderr:
+        if text in line:
+            return
+    pytest.fail(f"the worker ended without saying {text!r}")
+
+
+def document(*args: str, folder: Path) -> Any:
+    """Return the JSON document that a command prints."""
+    done = queuekit(*args, "--json", folder=folder)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def burst(folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run a worker until the queues are empty."""
+    return queuekit("worker", "--burst", folder=folder)
+
+
+def send(*args: str, folder: Path) -> str:
+    """Send a task and return the id."""
+    done = queuekit("send", *args, folder=folder)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+# -- the first minutes
+
+
+def test_quickstart(tmp_path: Path) -> None:
+    """``init``, ``worker`` and ``send add 1 2 --wait`` print 3; a task that fails is found, and run again."""
+    queuekit("init", folder=tmp_path)
+    with worker(tmp_path):
+        added = queuekit("send", "add", "1", "2", "--wait", folder=tmp_path)
+        failed = queuekit("send", "fail", "text=oh no", "--wait", folder=tmp_path)
+        (letter,) = document("dlq", "ls", folder=tmp_path)
+        retried = queuekit("dlq", "retry", letter["id"], folder=tmp_path)
+        again = queuekit("show", letter["id"], "--json", folder=tmp_path)
+
+    assert (added.stdout, added.stderr, added.returncode) == ("3\n", "", 0)
+    assert failed.returncode == 1
+    assert failed.stderr.startswith(f"Error QK207: tasks.fail {letter['id']} failed: ValueError: oh no.\n")
+    assert (letter["task"], letter["reason"], letter["error"]) == ("tasks.fail", "failed", "ValueError: oh no")
+    assert retried.stdout == f"{letter['id']}\n"
+    assert json.loads(again.stdout)["generation"] == 1
+
+
+def test_init_says_what_comes_next(tmp_path: Path) -> None:
+    """``init`` names its files and the next two commands, on standard error, and can make the folder."""
+    done = queuekit("init", "shop", folder=tmp_path)
+
+    assert {path.name for path in (tmp_path / "shop").iterdir()} == {"tasks.py", "queuekit.toml"}
+    assert "next     cd shop && queuekit worker" in done.stderr
+    assert done.stdout == ""
+
+
+def test_init_overwrites_nothing(tmp_path: Path) -> None:
+    """Where one of the files is there, neither is written."""
+    commands.write(tmp_path, {"tasks.py": "mine = True\n"})
+
+    done = queuekit("init", folder=tmp_path)
+
+    assert done.returncode == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["tasks.py"]
+    assert (tmp_path / "tasks.py").read_text(encoding="utf-8") == "mine = True\n"
+
+
+# -- worker
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
+def test_worker_ends_well_at_the_first_signal(number: signal.Signals, shop: Path) -> None:
+    """A worker that is asked to stop ends with 0."""
+    with worker(shop) as process:
+        wait_for_line(process, " ready")
+        process.send_signal(number)
+        code = process.wait(commands.LONGEST)
+
+    assert code == 0
+
+
+def test_worker_ends_with_130_at_the_second_signal(shop: Path) -> None:
+    """A second signal does not wait for running tasks, and shows in the exit code."""
+    send("hang", folder=shop)
+    with worker(shop) as process:
+        wait_for_line(process, "start tasks.hang")
+        process.send_signal(signal.SIGINT)
+        wait_for_line(process, "stops")
+        process.send_signal(signal.SIGINT)
+        code = process.wait(commands.LONGEST)
+
+    assert code == 130
+
+
+def test_worker_says_how_to_name_an_app_that_it_found(tmp_path: Path) -> None:
+    """An app found by the usual names is used, and the user is told the line that names it."""
+    commands.write(tmp_path, {"tasks.py": TASKS, "app.py": "x = 1\n"})
+
+    done = burst(tmp_path)
+
+    assert 'app = "tasks"' in done.stderr
+    assert done.returncode == 0
+
+
+def test_worker_options_are_settings(shop: Path) -> None:
+    """Options of the worker win over file and environment, and show in its banner."""
+    done = queuekit(
+        *("worker", "tasks:app", "--burst", "-q", "high:8,low:2", "-c", "3", "--drain", "2s", "--lease", "10s"),
+        *("--log-format", "json", "--log-level", "debug", "--backend", "none"),
+        folder=shop,
+        QUEUEKIT_WORKER__CONCURRENCY="9",
+    )
+
+    first = json.loads(done.stderr.splitlines()[0])
+    assert first["event"] == "WorkerStarted"
+    assert "high x8, low x2" in first["message"]
+    assert "x 3 threads" in first["message"]
+    assert "results none" in first["message"]
+    assert done.returncode == 0
+
+
+def test_worker_is_quiet_when_asked(shop: Path) -> None:
+    """With ``-q`` a worker logs warnings and errors only."""
+    done = queuekit("-q", "worker", "--burst", folder=shop)
+
+    assert (done.stdout, done.stderr, done.returncode) == ("", "", 0)
+
+
+# -- send
+
+
+def test_send_prints_the_id_alone(shop: Path) -> None:
+    """Standard output of a send is the id; a sent id is known at once."""
+    id = send("add", "1", "2", folder=shop)
+
+    shown = document("show", id, folder=shop)
+
+    assert ID.fullmatch(f"{id}\n")
+    assert (shown["state"], shown["place"], shown["args"], shown["task"]) == ("PENDING", "ready", [1, 2], "tasks.add")
+
+
+def test_send_takes_options(shop: Path) -> None:
+    """Queue, priority, delay and id of one send are those that the user gives."""
+    id = send(
+        "tasks.add", "-1", "y=-2", *("--queue", "low", "--priority", "9", "--delay", "1h", "--id", "me"), folder=shop
+    )
+
+    shown = document("show", "me", folder=shop)
+
+    assert id == "me"
+    assert (shown["queue"], shown["place"], shown["args"], shown["kwargs"]) == ("low", "delayed", [-1], {"y": -2})
+
+
+def test_send_of_a_known_id_adds_nothing(shop: Path) -> None:
+    """Sending an id again, as after a lost answer, leaves one message."""
+    send("add", "1", "2", "--id", "one", folder=shop)
+    send("add", "1", "2", "--id", "one", folder=shop)
+
+    (queue,) = document("queues", folder=shop)
+
+    assert queue["waiting"] == 1
+
+
+def test_send_waits_with_json(shop: Path) -> None:
+    """With ``--json`` a send prints one document, with the result when it waited."""
+    with worker(shop):
+        waited = document("send", "add", "1", "2", "--wait", folder=shop)
+    sent = document("send", "add", "1", "2", folder=shop)
+
+    assert (waited["task"], waited["state"], waited["result"]) == ("tasks.add", "SUCCESS", 3)
+    assert set(sent) == {"id", "task", "duplicate"}
+
+
+def test_send_that_waits_can_be_interrupted(shop: Path) -> None:
+    """Ctrl-C ends the waiting with 130; the message stays where it is."""
+    process = commands.start("send", "add", "1", "2", "--id", "one", "--wait", folder=shop)
+    while not process.poll() and queuekit("show", "one", folder=shop).returncode:
+        pass
+
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=commands.LONGEST)
+
+    assert process.returncode == 130
+    assert "See:  queuekit show one" in error
+    assert "Traceback" not in error
+    assert document("show", "one", folder=shop)["state"] == "PENDING"
+
+
+# -- looking
+
+
+def test_queues_shows_what_is_where(shop: Path) -> None:
+    """The table counts messages by place, and names the next useful command."""
+    send("add", "1", "2", folder=shop)
+    send("add", "1", "2", "--delay", "1h", folder=shop)
+
+    waiting = queuekit("queues", folder=shop)
+
+    header, row = waiting.stdout.splitlines()
+    assert header.split() == ["QUEUE", "WAITING", "RUNNING", "DELAYED", "DEAD", "OLDEST", "WORKERS"]
+    assert row.split()[:5] == ["default", "1", "0", "1", "0"]
+    assert waiting.stderr == "next  queuekit worker\n"
+
+
+def test_show_tells_a_story(shop: Path) -> None:
+    """What is known of a message is told in text: call, state, place, times, error and traceback."""
+    id = send("needs_file", "missing.txt", folder=shop)
+    burst(shop)
+
+    done = queuekit("show", id, folder=shop)
+
+    assert 'tasks.needs_file("missing.txt")' in done.stdout
+    assert re.search(r"^place +dead, failed, .* ago \(", done.stdout, re.MULTILINE)
+    assert re.search(r"^finished .* ago \(.*\), ran \d", done.stdout, re.MULTILINE)
+    assert 'File "' in done.stdout
+    assert done.stderr == f"next  queuekit dlq retry {id}\n"
+
+
+def test_show_prints_the_result(shop: Path) -> None:
+    """A message that succeeded shows what its task returned."""
+    id = send("add", "1", "2", folder=shop)
+    burst(shop)
+
+    assert re.search(r"^result +3$", queuekit("show", id, folder=shop).stdout, re.MULTILINE)
+    assert document("show", id, folder=shop)["result"] == 3
+
+
+def test_config_shows_values_and_origins(shop: Path) -> None:
+    """Every setting is listed with where it comes from, passwords hidden, in text and as JSON."""
+    text = queuekit("config", "show", "--origin", folder=shop, QUEUEKIT_BACKEND="sqlite://:hush@x/y")
+    values = document("config", "show", "--set", "worker.drain=90", folder=shop)
+
+    assert re.search(r"^broker +sqlite:///queue.db +queuekit.toml$", text.stdout, re.MULTILINE)
+    assert "hush" not in text.stdout
+    assert values["worker.drain"] == {"value": "1m30s", "origin": "command line"}
+
+
+def test_config_of_another_folder_is_not_mixed_with_the_app_here(tmp_path: Path) -> None:
+    """``--config`` with a file that names no app does not look for one in this folder."""
+    commands.write(tmp_path, {"tasks.py": "raise RuntimeError\n", "there/q.toml": 'broker = "sqlite:///there/q.db"\n'})
+
+    done = queuekit("--config", "there/q.toml", "queues", folder=tmp_path)
+
+    assert done.returncode == 0
+    assert (tmp_path / "there" / "q.db").exists()
+
+
+# -- check
+
+
+def test_check_of_a_sound_app_is_ok(shop: Path) -> None:
+    """Each thing that was looked at has an ``ok`` line."""
+    done = queuekit("check", folder=shop)
+
+    assert [line.split()[:2] for line in done.stdout.splitlines()] == [
+        ["ok", subject] for subject in ("config", "app", "plugin", "broker", "backend")
+    ]
+    assert done.returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("args", "subject", "text"),
+    [
+        pytest.param(("--set", "brokr=x"), "config", "did you mean 'broker'?", id="config"),
+        pytest.param(("--app", "nope"), "app", "no module named 'nope'", id="app"),
+        pytest.param(("--broker", "sqlit:///x"), "engines", "no plugin handles 'sqlit://'", id="plugin"),
+        pytest.param(("--broker", "memory://"), "engines", "inside one process", id="memory"),
+        pytest.param(("--broker", "sqlite:////nowhere/q.db"), "engines", "no directory", id="down"),
+    ],
+)
+def test_check_finds_trouble(args: tuple[str, ...], subject: str, text: str, shop: Path) -> None:
+    """What is wrong has a ``FAIL`` line with the reason, and the exit code is 1."""
+    done = queuekit("check", *args, folder=shop)
+    listed = json.loads(queuekit("check", *args, "--json", folder=shop).stdout)
+
+    (failed,) = (finding for finding in listed if not finding["ok"])
+    assert f"FAIL  {subject}" in done.stdout
+    assert failed["subject"] == subject
+    assert text in failed["text"]
+    assert done.returncode == 1
+
+
+# -- acting
+
+
+def test_cancel_of_a_waiting_message(shop: Path) -> None:
+    """A cancelled message never runs; cancelling it again says that it has ended."""
+    id = send("add", "1", "2", folder=shop)
+
+    first = queuekit("cancel", id, folder=shop)
+    second = queuekit("cancel", id, folder=shop)
+
+    assert (first.returncode, second.returncode) == (0, 1)
+    assert "has ended already" in second.stderr
+    assert document("show", id, folder=shop)["state"] == "CANCELLED"
+
+
+def test_dead_letter_is_mended_and_run_again(shop: Path) -> None:
+    """Once its cause is mended, a replayed dead letter succeeds."""
+    id = send("needs_file", "data.txt", folder=shop)
+    burst(shop)
+    (shop / "data.txt").write_text("here", encoding="utf-8")
+
+    shown = document("dlq", "show", id, folder=shop)
+    listed = queuekit("dlq", "ls", folder=shop)
+    retried = queuekit("dlq", "retry", "--all", folder=shop)
+    burst(shop)
+
+    assert "FileNotFoundError" in shown["error"]
+    assert "data.txt" in shown["body"]
+    assert f"queuekit dlq retry {id}" in listed.stderr
+    assert retried.stdout == f"{id}\n"
+    assert document("show", id, folder=shop)["result"] == "here"
+    assert document("dlq", "ls", folder=shop) == []
+
+
+def test_dead_letters_are_listed_up_to_a_limit(shop: Path) -> None:
+    """A long list is cut, and says how to see the rest."""
+    for number in range(3):
+        send("needs_file", str(number), "--id", f"id-{number}", folder=shop)
+    burst(shop)
+
+    done = queuekit("dlq", "ls", "--limit", "2", folder=shop)
+
+    assert len(done.stdout.splitlines()) == 3
+    assert "... and 1 more" in done.stderr
+
+
+def test_dropped_dead_letter_is_gone(shop: Path) -> None:
+    """What is dropped cannot be replayed; dropping all asks first, and without a terminal wants ``--yes``."""
+    for number in range(3):
+        send("needs_file", "x", "--id", f"id-{number}", folder=shop)
+    burst(shop)
+
+    one = queuekit("dlq", "drop", "id-1", folder=shop)
+    unasked = queuekit("dlq", "drop", "--all", folder=shop)
+    rest = queuekit("dlq", "drop", "--all", "--yes", folder=shop)
+
+    assert one.stdout == "id-1\n"
+    assert unasked.returncode == 2
+    assert sorted(rest.stdout.split()) == ["id-0", "id-2"]
+    assert queuekit("dlq", "ls", folder=shop).stderr == "No dead letters.\n"
+
+
+def test_purge_deletes_one_place(shop: Path) -> None:
+    """A purge deletes what waits, or what is in the place that is named, and prints how much that was."""
+    send("add", "1", "2", folder=shop)
+    send("add", "1", "2", "--delay", "1h", folder=shop)
+
+    waiting = queuekit("purge", "default", "--yes", folder=shop)
+    delayed = queuekit("purge", "default", "--place", "delayed", "--yes", folder=shop)
+
+    assert (waiting.stdout, delayed.stdout) == ("1\n", "1\n")
+    assert document("queues", folder=shop)[0]["delayed"] == 0
+
+
+@pytest.mark.parametrize(("answer", "code", "left"), [("y\n", 0, 0), ("n\n", 1, 1)], ids=["yes", "no"])
+def test_purge_asks_at_a_terminal(answer: str, code: int, left: int, shop: Path) -> None:
+    """At a terminal the user is asked, and may say no."""
+    send("add", "1", "2", folder=shop)
+    ours, theirs = pty.openpty()
+    os.write(ours, answer.encode())
+
+    done = subprocess.run(
+        [*commands.MAIN, "purge", "default"],
+        cwd=shop,
+        env=commands.environment(),
+        stdin=theirs,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    os.close(ours)
+    os.close(theirs)
+
+    assert "Delete all ready messages of default?" in done.stderr
+    assert done.returncode == code
+    assert document("queues", folder=shop)[0]["waiting"] == left
+
+
+def test_reader_that_goes_away_is_no_error(shop: Path) -> None:
+    """Output into a pipe that nobody reads any more, as of ``| head -1``, ends without a complaint."""
+    reader, writer = os.pipe()
+    os.close(reader)
+
+    done = subprocess.run(
+        [*commands.MAIN, "config", "show"],
+        cwd=shop,
+        env=commands.environment(),
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    os.close(writer)
+
+    assert done.stderr == ""

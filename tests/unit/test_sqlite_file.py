@@ -1,0 +1,467 @@
+"""The file of ``sqlite:///``: which it is, whose it may be, and what is said when it cannot be used."""
+
+import contextlib
+import gc
+import os
+import shutil
+import sqlite3
+import stat
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from queuekit.backend import Record
+from queuekit.broker import Ack, Place
+from queuekit.clock import SystemClock
+from queuekit.envelope import Envelope
+from queuekit.errors import ConfigError, PluginError, UnavailableError
+from queuekit.sqlite import SqliteBackend, SqliteBroker, SqliteOptions
+from queuekit.sqlite.connection import LOOK_EVERY
+from queuekit.sqlite.database import Database
+from queuekit.sqlite.options import check_version, database_path
+from queuekit.testing import eventually
+from queuekit.testing.processes import run_in_fork
+from queuekit.urls import EngineURL
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Return where a test may have its database."""
+    return tmp_path / "jobs.db"
+
+
+@pytest.fixture
+def broker(path: Path) -> Iterator[SqliteBroker]:
+    """Return a broker that gives up quickly."""
+    broker = broker_of(path, busy_timeout=0.2)
+    yield broker
+    broker.close()
+
+
+def broker_of(path: Path, **options: float) -> SqliteBroker:
+    """Return a broker on the file at *path*."""
+    return SqliteBroker(EngineURL.parse(f"sqlite:///{path}"), options=SqliteOptions(**options))  # type: ignore[arg-type]
+
+
+def message(id: str = "a") -> Envelope:
+    """Return a message."""
+    return Envelope(id=id, queue="q", body=b"body")
+
+
+def send_until_refused(broker: SqliteBroker) -> UnavailableError:
+    """Send until the broker notices that its file is gone, and return what it raises."""
+
+    def refusal() -> UnavailableError | None:
+        try:
+            broker.send([message()])
+        except UnavailableError as error:
+            return error
+        return None
+
+    return eventually(refusal, what="a send is refused")
+
+
+# -- names -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_path_without_a_fourth_slash_is_relative(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """``sqlite:///a.db`` lies in the working directory."""
+    monkeypatch.chdir(tmp_path)
+
+    path = database_path(EngineURL.parse("sqlite:///a.db"))
+
+    assert path == str(tmp_path.resolve() / "a.db")
+
+
+def test_a_tilde_is_the_home_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """``sqlite:///~/a.db`` lies in the user's home."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+
+    path = database_path(EngineURL.parse("sqlite:///~/a.db"))
+
+    assert path == str(tmp_path.resolve() / "a.db")
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["sqlite://", "sqlite:///", "sqlite://jobs.db", "sqlite:///:memory:", "sqlite:///a%00b"],
+    ids=["nothing", "no file", "two slashes", "memory", "NUL"],
+)
+def test_refuses_a_url_that_names_no_file(url: str) -> None:
+    """What cannot be a shared file is refused with the way to write it."""
+    with pytest.raises(ConfigError, match="sqlite:///jobs.db"):
+        SqliteBroker(EngineURL.parse(url))
+
+
+def test_one_file_is_one_engine_whatever_its_name(tmp_path: Path) -> None:
+    """A broker and a backend that reach one file by different paths can commit together."""
+    (tmp_path / "link.db").symlink_to(tmp_path / "real.db")
+
+    broker = SqliteBroker(EngineURL.parse(f"sqlite:///{tmp_path}/link.db"))
+    backend = SqliteBackend(EngineURL.parse(f"sqlite:///{tmp_path}/../{tmp_path.name}/real.db"))
+
+    assert broker.engine_id == backend.engine_id == f"sqlite:{tmp_path.resolve() / 'real.db'}"
+
+
+def test_making_a_broker_opens_nothing(path: Path) -> None:
+    """The file is made by the first call, not by the constructor."""
+    SqliteBroker(EngineURL.parse(f"sqlite:///{path}"))
+
+    assert not path.exists()
+
+
+@pytest.mark.parametrize("options", [{"sync": "off"}, {"busy_timeout": -1.0}], ids=["sync", "busy_timeout"])
+def test_refuses_options_that_make_no_sense(options: dict[str, object]) -> None:
+    """Options are checked when they are read."""
+    with pytest.raises(ValueError, match=next(iter(options))):
+        SqliteOptions(**options)  # type: ignore[arg-type]
+
+
+def test_refuses_an_old_sqlite() -> None:
+    """A library without RETURNING and UPDATE FROM is named, with what is needed."""
+    with pytest.raises(PluginError, match=r"SQLite 3\.34\.1 .* 3\.35"):
+        check_version((3, 34, 1))
+
+
+# -- how it is opened ------------------------------------------------------------------------------------------------
+
+
+def test_the_file_is_for_its_user_alone(broker: SqliteBroker, path: Path) -> None:
+    """Database, log and pipes cannot be read by others, whatever the umask."""
+    old = os.umask(0)
+    try:
+        broker.send([message()])
+    finally:
+        os.umask(old)
+
+    modes = {entry.name: stat.S_IMODE(entry.stat().st_mode) for entry in path.parent.iterdir()}
+    assert modes == {"jobs.db": 0o600, "jobs.db-wal": 0o600, "jobs.db-shm": 0o600, "jobs.db-wake": 0o700}
+
+
+@pytest.mark.parametrize(("sync", "level"), [("normal", 1), ("full", 2)])
+def test_sync_decides_what_a_power_cut_may_cost(path: Path, sync: str, level: int) -> None:
+    """``sync`` becomes SQLite's ``synchronous``; the journal is a write-ahead log in both."""
+    database = Database(str(path), options=SqliteOptions(sync), clock=SystemClock(), random=Random())  # type: ignore[arg-type]
+
+    assert database.read("PRAGMA synchronous") == [(level,)]
+    assert database.read("PRAGMA journal_mode") == [("wal",)]
+    database.close()
+
+
+def test_check_warns_of_a_file_that_others_can_read(broker: SqliteBroker, path: Path) -> None:
+    """An existing file keeps its mode, but an operator is told."""
+    broker.send([message()])
+    path.chmod(0o644)
+
+    assert "chmod 600" in broker.check()[0]
+
+
+def test_check_is_silent_about_a_good_file(broker: SqliteBroker) -> None:
+    """There is nothing to say about a fresh file."""
+    assert broker.check() == []
+
+
+# -- whose it is -----------------------------------------------------------------------------------------------------
+
+
+def test_refuses_the_file_of_a_newer_version(broker: SqliteBroker, path: Path) -> None:
+    """A schema from the future is not touched."""
+    broker.send([message()])
+    broker.close()
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA user_version = 7")
+
+    with pytest.raises(UnavailableError, match=r"jobs\.db was made by a newer queuekit: its schema is 7.*Upgrade"):
+        broker.send([message()])
+
+
+def test_refuses_the_database_of_another_program(broker: SqliteBroker, path: Path) -> None:
+    """A file with somebody else's tables stays as it is."""
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE users(name)")
+
+    with pytest.raises(UnavailableError, match="another program's database"):
+        broker.send([message()])
+
+
+@pytest.mark.parametrize("content", [b"not a database at all" * 100, b"SQLite format 3\0" + b"\xff" * 4_080])
+def test_says_that_a_file_is_no_database(broker: SqliteBroker, path: Path, content: bytes) -> None:
+    """A file that SQLite cannot read gives one error that names it and says what to do."""
+    path.write_bytes(content)
+
+    with pytest.raises(UnavailableError, match=r"jobs\.db cannot be used") as caught:
+        broker.receive(["q"], limit=1, wait=0, lease=30)
+
+    assert caught.value.fix
+
+
+# -- when it is in the way -------------------------------------------------------------------------------------------
+
+
+def test_gives_up_on_a_locked_file(broker: SqliteBroker, path: Path) -> None:
+    """A lock that outlasts ``busy_timeout`` is reported with the file's name; nothing was sent."""
+    broker.send([message("first")])
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as holder:
+        holder.execute("BEGIN IMMEDIATE")
+
+        with pytest.raises(UnavailableError, match=r"jobs\.db was locked by others for 0\.2 s"):
+            broker.send([message("second")])
+
+    assert [stored.envelope.id for stored in broker.peek("q", place=Place.READY).items] == ["first"]
+
+
+def test_waits_for_a_lock_to_go(path: Path) -> None:
+    """A call that meets another writer goes through as soon as that one is done."""
+    broker = broker_of(path, busy_timeout=10.0)
+    broker.send([message("first")])
+    holder = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    holder.execute("BEGIN IMMEDIATE")
+    timer = threading.Timer(0.05, holder.commit)
+    timer.start()
+
+    ids = broker.send([message("second")])
+
+    assert ids == ["second"]
+    timer.join()
+    holder.close()
+    broker.close()
+
+
+def test_says_which_directory_is_missing(tmp_path: Path) -> None:
+    """A path into nowhere is told with the directory to create."""
+    broker = broker_of(tmp_path / "nowhere" / "jobs.db")
+
+    with pytest.raises(UnavailableError, match=r"there is no directory .*/nowhere; Create"):
+        broker.send([message()])
+
+
+def test_notices_that_its_directory_was_deleted(tmp_path: Path) -> None:
+    """Nothing is written into a deleted file, which nobody else would ever see."""
+    directory = tmp_path / "data"
+    directory.mkdir()
+    broker = broker_of(directory / "jobs.db")
+    broker.send([message()])
+
+    shutil.rmtree(directory)
+
+    assert "there is no directory" in str(send_until_refused(broker))
+
+
+def test_begins_anew_when_the_file_was_deleted(broker: SqliteBroker, path: Path) -> None:
+    """A deleted file is an empty queue, made again by the next call."""
+    broker.send([message()])
+    for entry in path.parent.glob("jobs.db*"):
+        if entry.is_file():
+            entry.unlink()
+
+    def counts() -> bool:
+        return broker.counts(["q"])["q"].ready == 0
+
+    assert eventually(counts, timeout=LOOK_EVERY + 5.0)
+    broker.send([message()])
+    assert path.exists()
+    assert broker.queues() == ["q"]
+
+
+def test_a_full_disk_is_told_and_overcome(broker: SqliteBroker) -> None:
+    """When the disk is full a send fails with the file's name, and the next one works once there is room."""
+    broker.send([message("first")])
+    connection = broker._database.handle().connection
+    assert connection is not None
+    connection.execute("PRAGMA max_page_count = 1")
+
+    with pytest.raises(UnavailableError, match=r"jobs\.db cannot be used: .*full; Free some space"):
+        broker.send([Envelope(id="large", queue="q", body=b"x" * 1_000_000)])
+
+    assert broker.send([message("second")]) == ["second"]
+    assert broker.counts(["q"])["q"].ready == 2
+
+
+def test_an_error_within_a_transaction_undoes_it(broker: SqliteBroker) -> None:
+    """Several statements happen together or not at all, and the error is one of ours."""
+    broker.send([message("first")])
+
+    with pytest.raises(UnavailableError, match="no such table"), broker._database.transaction() as transaction:
+        transaction.write("DELETE FROM messages")
+        transaction.write("DELETE FROM nothing")
+
+    assert broker.counts(["q"])["q"].ready == 1
+
+
+def test_other_errors_pass_through_a_transaction(broker: SqliteBroker) -> None:
+    """What the caller raises inside comes out as it was, with everything undone."""
+    broker.send([message("first")])
+
+    with pytest.raises(KeyError), broker._database.transaction() as transaction:
+        transaction.write("DELETE FROM messages")
+        raise KeyError
+
+    assert broker.counts(["q"])["q"].ready == 1
+
+
+def test_refuses_a_file_that_is_a_directory(tmp_path: Path) -> None:
+    """Whatever stands in the way, the caller sees one of our errors."""
+    (tmp_path / "jobs.db").mkdir()
+
+    with pytest.raises(UnavailableError, match=r"jobs\.db cannot be used"):
+        broker_of(tmp_path / "jobs.db").send([message()])
+
+
+# -- threads, forks, closing -----------------------------------------------------------------------------------------
+
+
+def open_files(path: Path) -> int:
+    """Return how often this process has the database itself open."""
+    count = 0
+    for entry in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(OSError):
+            count += os.readlink(entry) == str(path)
+    return count
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs /proc to count open files")
+def test_a_thread_that_ends_leaves_no_connection(broker: SqliteBroker, path: Path) -> None:
+    """Each thread has a connection of its own, which is closed when the thread is gone."""
+    broker.send([message()])
+
+    for number in range(5):
+        thread = threading.Thread(target=broker.send, args=([message(f"thread {number}")],))
+        thread.start()
+        thread.join()
+    gc.collect()
+
+    assert broker.counts(["q"])["q"].ready == 6
+    assert open_files(path) == 1
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs /proc to count open files")
+def test_closing_closes_the_connections_of_all_threads(broker: SqliteBroker, path: Path) -> None:
+    """After ``close`` nothing is open, also of threads that still live; closing again is fine."""
+    done, leave = threading.Event(), threading.Event()
+
+    def work() -> None:
+        broker.send([message("other")])
+        done.set()
+        leave.wait()
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    done.wait()
+    broker.send([message()])
+
+    broker.close()
+    broker.close()
+
+    assert open_files(path) == 0
+    leave.set()
+    thread.join()
+
+
+def test_works_again_after_closing(broker: SqliteBroker) -> None:
+    """A closed broker opens a new connection when it is needed."""
+    broker.send([message("first")])
+    broker.close()
+
+    broker.send([message("second")])
+
+    assert broker.counts(["q"])["q"].ready == 2
+
+
+def test_a_fork_inherits_no_connection(broker: SqliteBroker, path: Path) -> None:
+    """The child opens connections of its own, and the parent's go on working."""
+    broker.send([message("before")])
+
+    def child() -> None:
+        assert open_files(path) == 0 or not Path("/proc/self/fd").exists()
+        broker.send([message("child")])
+
+    code = run_in_fork(child, timeout=30)
+    broker.send([message("after")])
+
+    assert code == 0
+    ready = {delivery.id for delivery in broker.receive(["q"], limit=10, wait=0, lease=30)}
+    assert ready == {"before", "child", "after"}
+
+
+def test_forks_while_threads_are_at_work(broker: SqliteBroker, path: Path) -> None:
+    """Forks in the middle of other threads' calls harm neither side, and no message is lost."""
+    stop = threading.Event()
+    sent: list[str] = []
+
+    def work() -> None:
+        while not stop.is_set():
+            sent.extend(broker.send([message(f"parent {len(sent)}")]))
+
+    def child() -> None:
+        broker.send([message(f"child {os.getpid()}")])
+        broker.close()
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    eventually(lambda: len(sent) > 10)
+    codes = [run_in_fork(child, timeout=30) for _ in range(10)]
+    stop.set()
+    thread.join()
+
+    assert codes == [0] * 10
+    assert broker.counts(["q"])["q"].ready == len(sent) + 10
+    assert broker._database.read("PRAGMA integrity_check") == [("ok",)]
+
+
+def test_tokens_differ_between_parent_and_child(path: Path) -> None:
+    """A fork copies the source of chance, and yet the tokens of parent and child differ (QK4)."""
+    broker = SqliteBroker(EngineURL.parse(f"sqlite:///{path}"), random=Random(1))
+    broker.send([message("a"), message("b")])
+    tokens = path.parent / "token"
+
+    def child() -> None:
+        (delivery,) = broker.receive(["q"], limit=1, wait=0, lease=30)
+        tokens.write_text(delivery.token)
+
+    run_in_fork(child, timeout=30)
+    (delivery,) = broker.receive(["q"], limit=1, wait=0, lease=30)
+
+    assert delivery.token.rpartition(":")[0] != tokens.read_text().rpartition(":")[0]
+    broker.close()
+
+
+def test_broker_and_backend_share_a_file_in_two_threads(path: Path) -> None:
+    """Writers of one process take turns instead of running into each other."""
+    broker, backend = broker_of(path), SqliteBackend(EngineURL.parse(f"sqlite:///{path}"))
+    errors: list[BaseException] = []
+
+    def put() -> None:
+        try:
+            for number in range(200):
+                backend.put([Record(key=f"k{number}")])
+        except BaseException as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=put)
+    thread.start()
+    for number in range(200):
+        broker.send([message(str(number))])
+    thread.join()
+
+    assert errors == []
+    assert len(broker.receive(["q"], limit=500, wait=0, lease=30)) == 200
+    assert len(backend.scan("k", limit=500).items) == 200
+    broker.close()
+    backend.close()
+
+
+def test_settles_in_another_thread_than_it_received(broker: SqliteBroker) -> None:
+    """A lease belongs to the broker, not to the thread that took it."""
+    broker.send([message()])
+    deliveries = broker.receive(["q"], limit=1, wait=0, lease=30)
+    lost: list[object] = []
+    thread = threading.Thread(target=lambda: lost.extend(broker.settle([Ack(deliveries[0])])))
+
+    thread.start()
+    thread.join()
+
+    assert lost == []
+    assert broker.counts(["q"])["q"].leased == 0
