@@ -152,7 +152,9 @@ class Admin:
         if info.state in FINAL:
             return False
         if letter is None and info.state is State.UNKNOWN:
-            raise UnknownIdError(f"nothing is known of {id!r}", fix="It was never sent, or is forgotten: see results_expire")
+            raise UnknownIdError(
+                f"nothing is known of {id!r}", fix="It was never sent, or is forgotten: see results_expire"
+            )
         if self._remove(id, letter, info):
             return True
         backend = self._runtime.need_backend("cancelling a running task")

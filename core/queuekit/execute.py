@@ -14,11 +14,11 @@ from queuekit.broker import Delivery, Release, Retry
 from queuekit.context import Context, enter, leave
 from queuekit.control import Snooze, TaskTimeout
 from queuekit.errors import DecodeError, QueuekitError, UnavailableError
-from queuekit.events import TaskStarted, TaskUnknown
+from queuekit.events import EngineDown, TaskStarted, TaskUnknown
 from queuekit.guard import Guard
 from queuekit.message import Message, decode
 from queuekit.outcome import Decider, Outcome, Run
-from queuekit.records import Info, cancel_key, entered_keys, read_info, result_key
+from queuekit.records import Info, cancel_key, entered_keys, progress_key, read_info, result_key
 from queuekit.runtime import Runtime
 from queuekit.sending import Sending
 from queuekit.states import State
@@ -26,9 +26,11 @@ from queuekit.task import Task
 
 __all__ = ["Executor"]
 
-_log = logging.getLogger("queuekit.middleware")
+_logger = logging.getLogger("queuekit.middleware")
+_worker_logger = logging.getLogger("queuekit.worker")
 _CRASHES_UNSEEN = 20
 _LONGEST_HOLD = 60.0
+_PROGRESS_TTL = 86_400.0
 _PUT_BACK = 5.0
 """Seconds after which a message comes again that the worker could not begin."""
 
@@ -170,6 +172,14 @@ class Executor:
         with contextlib.suppress(UnavailableError):
             backend.put(records, condition=Condition.NEWER)
 
+    def report(self, id: str, done: float, total: float | None, message: str) -> None:
+        """Record a task's progress; losing one is no harm."""
+        backend = self._runtime.backend
+        if backend is not None:
+            body = self._runtime.serializer.dumps([done, total, message])
+            with contextlib.suppress(UnavailableError):
+                backend.put([Record(key=progress_key(id), body=body, ttl=_PROGRESS_TTL)])
+
     def _returned(self, run: Run, value: Any) -> Outcome:
         run.ended = self._monotonic()
         outcome = self.decide.returned(run, value)
@@ -196,7 +206,7 @@ class Executor:
             try:
                 stage(run.context, outcome.word, error)
             except Exception:
-                _log.exception("a middleware failed after %s %s", run.message.task, run.message.id)
+                _logger.exception("a middleware failed after %s %s", run.message.task, run.message.id)
 
     def _not_now(self, delivery: Delivery, message: Message, marks: Mapping[str, Record]) -> Outcome | None:
         """Return an outcome for what is cancelled, has ended before, has expired, or is not due yet."""
@@ -264,9 +274,12 @@ class Executor:
 
     def put_back(self, run: Run, error: Exception) -> Outcome:
         """Decide for a run that *error*, no fault of its own, kept from its body: it comes again after a moment."""
-        outcome = self.decide.raised(run, Snooze(_PUT_BACK))
-        outcome.event = None if isinstance(error, UnavailableError) else outcome.event
-        return outcome
+        if isinstance(error, UnavailableError):
+            doing = f"begin {run.message.task}"
+            self._runtime.events.emit(EngineDown(doing=doing, error=error.what, retry_in=_PUT_BACK))
+        else:
+            _worker_logger.error("%s %s could not be run", run.message.task, run.message.id, exc_info=error)
+        return self.decide.raised(run, Snooze(_PUT_BACK))
 
     def cancelled(self, run: Run) -> Outcome:
         """Decide for a body that was ended because its message was cancelled."""

@@ -29,7 +29,7 @@ from queuekit.task import Task
 
 __all__ = ["Decider", "Outcome", "Run"]
 
-_log = logging.getLogger("queuekit.task")
+_logger = logging.getLogger("queuekit.task")
 _LONGEST_ERROR = 2_000
 _NEVER_RAN = frozenset({"crashed", "malformed", "unknown"})
 """Why a message is dead without a failure of its own."""
@@ -136,21 +136,23 @@ class Decider:
                 self._follow(message.on_success, message.id, "success", value) if message.on_success else ((), ())
             )
             if self._keeps(run):
-                data = self._serializer.dumps(value)
-                if len(data) > self._largest:
-                    raise TooLargeError(f"{len(data):,} bytes, the backend holds {self._largest:,}")
-                record = succeeded(
-                    delivery,
-                    task=message.task,
-                    value=data,
-                    content_type=self._serializer.content_type,
-                    ttl=self._ttl,
-                    run=self._times(run),
-                )
-                records = (record, *records)
+                records = (self._success(run, value), *records)
         except Exception as error:  # noqa: BLE001 - a result that cannot be used is a failure, whatever is wrong with it
             return self.failed(run, _unusable_result(run, error))
         return Outcome(delivery=delivery, settlement=settlement, records=records, sends=sends, event=event, run=run)
+
+    def _success(self, run: Run, value: Any) -> Record:
+        data = self._serializer.dumps(value)
+        if len(data) > self._largest:
+            raise TooLargeError(f"{len(data):,} bytes, the backend holds {self._largest:,}")
+        return succeeded(
+            run.delivery,
+            task=run.message.task,
+            value=data,
+            content_type=self._serializer.content_type,
+            ttl=self._ttl,
+            run=self._times(run),
+        )
 
     def raised(self, run: Run, error: BaseException) -> Outcome:
         """Decide for a body that raised *error*: control flow, another attempt, or the end."""
@@ -175,7 +177,7 @@ class Decider:
     def _again(self, run: Run, error: BaseException, *, delay: float, retries: int) -> Outcome:
         """Schedule the next attempt: the message itself, one attempt older."""
         delivery = run.delivery
-        envelope = self._later(run, delay, attempt=delivery.envelope.attempt + 1, hop=0)
+        envelope = self._later(run, delay, attempt=delivery.envelope.attempt + 1)
         what = describe(error)
         return Outcome(
             delivery=delivery,
@@ -187,12 +189,13 @@ class Decider:
             run=run,
         )
 
-    def _later(self, run: Run, delay: float, **steps: int) -> Envelope:
-        """Return the message as it is to come again; beyond what the broker can delay, as a moment that hops lead to."""
-        if self._longest_delay is None or delay <= self._longest_delay:
-            return attrs.evolve(run.delivery.envelope, delay=delay, not_before=None, **steps)
-        moment = run.delivery.claimed_at + run.ended - run.received + delay
-        return attrs.evolve(run.delivery.envelope, delay=self._longest_delay, not_before=moment, **steps)
+    def _later(self, run: Run, delay: float, *, attempt: int, hop: int = 0) -> Envelope:
+        """Return the message as it is to come again; beyond what the broker can delay, as a moment, reached by hops."""
+        moment = None
+        if self._longest_delay is not None and delay > self._longest_delay:
+            moment = run.delivery.claimed_at + run.ended - run.received + delay
+            delay = self._longest_delay
+        return attrs.evolve(run.delivery.envelope, attempt=attempt, hop=hop, delay=delay, not_before=moment)
 
     def failed(
         self, run: Run, error: BaseException, *, state: State = State.FAILURE, reason: str = "failed"
@@ -232,7 +235,8 @@ class Decider:
 
     def _once_more(self, run: Run, delay: float) -> Envelope:
         """Return the same attempt of a message that was acknowledged early, as a send that is not a repetition."""
-        return self._later(run, delay, hop=run.delivery.envelope.hop + 1)
+        envelope = run.delivery.envelope
+        return self._later(run, delay, attempt=envelope.attempt, hop=envelope.hop + 1)
 
     def handed_back(self, run: Run) -> Outcome:
         """Decide for a message whose body has not begun: it goes back uncounted (QK10)."""
@@ -334,12 +338,12 @@ class Decider:
     def _follow_anyway(
         self, message: Message, role: str, value: Callable[[], Any]
     ) -> tuple[tuple[Envelope, ...], tuple[Record, ...]]:
-        """Return the follow-ups of an outcome that stands: one that cannot be made is logged, and harms nothing else."""
+        """Return the follow-ups of an outcome that stands: if they cannot be made that is logged, and nothing else."""
         links = message.on_success if role == "success" else message.on_error
         try:
             return self._follow(links, message.id, role, value()) if links else ((), ())
         except Exception:
-            _log.exception("cannot send what follows the %s of %s %s", role, message.task, message.id)
+            _logger.exception("cannot send what follows the %s of %s %s", role, message.task, message.id)
             return (), ()
 
     def _follow(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar
 
 import attrs
@@ -86,13 +86,17 @@ class Fibonacci(Backoff):
         return min(self.cap, one * self.unit)
 
 
+def _floats(values: Iterable[float]) -> tuple[float, ...]:
+    return tuple(values)
+
+
 @attrs.frozen
 class Delays(Backoff):
     """A list of waits in seconds; the last one is used for all later attempts."""
 
     kind = "delays"
     seconds: tuple[float, ...] = attrs.field(
-        converter=tuple, validator=(attrs.validators.min_len(1), attrs.validators.deep_iterable(_seconds))
+        converter=_floats, validator=(attrs.validators.min_len(1), attrs.validators.deep_iterable(_seconds))
     )
 
     def delay(self, attempt: int, chance: Chance) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar
 
@@ -58,7 +58,22 @@ def _name(what: str) -> Any:
 
 
 _between_0_and_9 = attrs.validators.optional(attrs.validators.and_(attrs.validators.ge(0), attrs.validators.le(9)))
-_links = attrs.field(default=(), converter=tuple, kw_only=True)
+
+
+def _arguments(values: Iterable[Any]) -> tuple[Any, ...]:
+    return tuple(values)
+
+
+def _texts(values: Mapping[str, str]) -> dict[str, str]:
+    return dict(values)
+
+
+def _named(values: Mapping[str, Any]) -> dict[str, Any]:
+    return dict(values)
+
+
+def _signatures(values: Iterable[Signature[Any]]) -> tuple[Signature[Any], ...]:
+    return tuple(values)
 
 
 @attrs.frozen
@@ -71,8 +86,8 @@ class Signature(Generic[R_co]):
 
     task: str = attrs.field(validator=_name("task"))
     """Registered name of the task."""
-    args: tuple[Any, ...] = attrs.field(default=(), converter=tuple)
-    kwargs: dict[str, Any] = attrs.field(factory=dict, converter=dict)
+    args: tuple[Any, ...] = attrs.field(default=(), converter=_arguments)
+    kwargs: dict[str, Any] = attrs.field(factory=dict, converter=_named)
     id: str | None = attrs.field(default=None, kw_only=True, validator=_name("message"))
     """Id of the message, an idempotency key: sending it twice puts it on the queue once. ``None`` makes a new one."""
     queue: str | None = attrs.field(default=None, kw_only=True, validator=_name("queue"))
@@ -84,7 +99,7 @@ class Signature(Generic[R_co]):
     """Moment before which it may not start; needs a time zone."""
     expires: datetime | float | None = attrs.field(default=None, kw_only=True, converter=_moment)
     """Seconds from the send, or moment, after which it is not started any more."""
-    headers: dict[str, str] = attrs.field(factory=dict, converter=dict, kw_only=True)
+    headers: dict[str, str] = attrs.field(factory=dict, converter=_texts, kw_only=True)
     """Text that travels with the message: trace context and the like."""
     immutable: bool = attrs.field(default=False, kw_only=True)
     """Whether a parent's result is kept out of the arguments."""
@@ -95,9 +110,9 @@ class Signature(Generic[R_co]):
     ignore_result: bool | None = attrs.field(default=None, kw_only=True)
     unique: Unique | bool | str | None = attrs.field(default=None, kw_only=True)
     """True for one live message per task and arguments, text for a key of your own, or :class:`Unique`."""
-    on_success: tuple[Signature[Any], ...] = _links
+    on_success: tuple[Signature[Any], ...] = attrs.field(default=(), converter=_signatures, kw_only=True)
     """Sent when it succeeds, with its result appended to their arguments unless they are immutable."""
-    on_error: tuple[Signature[Any], ...] = _links
+    on_error: tuple[Signature[Any], ...] = attrs.field(default=(), converter=_signatures, kw_only=True)
     """Sent when it has failed for good, with one failure object appended unless they are immutable."""
     extra: dict[str, Any] = attrs.field(factory=dict, kw_only=True, repr=False)
     """Keys read by :meth:`from_dict` that this version does not know."""

@@ -18,6 +18,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection, wait
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -175,7 +176,9 @@ class Supervisor:
             table.truncate(Slots.size(rows))
             slots = Slots(rows, fileno=table.fileno())
             command = [sys.executable, "-m", "queuekit.worker.child", str(there.fileno()), str(table.fileno())]
-            process = subprocess.Popen(command, pass_fds=(there.fileno(), table.fileno()), stdin=subprocess.DEVNULL)
+            process = subprocess.Popen(  # noqa: S603 - the interpreter that runs this
+                command, pass_fds=(there.fileno(), table.fileno()), stdin=subprocess.DEVNULL
+            )
         pipe = Connection(here.detach())
         keeper = LeaseKeeper(
             self._app.runtime.broker,
@@ -251,10 +254,10 @@ def _deserving(child: _Child, holdings: list[Holding]) -> list[Holding]:
 def _is_stopped(pid: int) -> bool:
     """Tell whether a process was stopped by a signal; where the system does not say, it was not."""
     try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            return file.read().rpartition(b")")[2].split()[0] in (b"T", b"t")
+        state = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[0]
     except OSError:
         return False
+    return state in (b"T", b"t")
 
 
 def _delivery(lease: Lease) -> Delivery:
@@ -282,8 +285,8 @@ def _how(code: int) -> str:
 def _signals(handler: Any) -> Iterator[socket.socket]:
     """Let SIGTERM and SIGINT call *handler* and wake a wait on the socket that is yielded."""
     here, there = socket.socketpair()
-    here.setblocking(False)
-    there.setblocking(False)
+    for end in (here, there):
+        end.setblocking(False)  # noqa: FBT003 - the name of the method says what is true
     before = [(number, signal.signal(number, handler)) for number in (signal.SIGTERM, signal.SIGINT)]
     old = signal.set_wakeup_fd(there.fileno())
     try:

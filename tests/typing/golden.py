@@ -4,9 +4,10 @@ Nothing here runs. ``tox -e types`` checks it with mypy --strict and pyright. Ea
 checkers, and a mark that hides no error is an error itself: so an error that is not found fails the build.
 """
 
+from datetime import UTC, datetime
 from typing import Any, assert_type
 
-from queuekit import Context, Queuekit, Result, Signature, Task, Unique
+from queuekit import Context, Delays, Queuekit, Result, Signature, Task, Unique
 from queuekit.task import AsyncTask
 
 app = Queuekit()
@@ -103,6 +104,8 @@ def signatures_know_their_result() -> None:
     assert_type(app.send(fetch.s("x")).get(), bytes)
     assert_type(add.s(1, 2).options(queue="low"), Signature[int])
     assert_type(app.send_many([add.s(1, 2), fetch.s("x")]), list[Result[Any]])
+    assert_type(app.send(Signature("shop.mail.send", args=["a@b.c"], kwargs={"cc": None})).id, str)
+    add.options(retry=Delays([1, 5, 30.5]), on_error=[report.si("x")], eta=datetime.now(UTC), expires="1h").send(1, 2)
     calls: list[Signature[object]] = [add.s(1, 2), fetch.s("x")]
     assert_type(calls[0].send().get(), object)
 

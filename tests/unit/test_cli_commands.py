@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from queuekit import Queuekit
+from queuekit.envelope import Envelope
 from support import commands
 from support.commands import queuekit
 
@@ -29,6 +31,10 @@ app = Queuekit()
 @app.task
 def add(x: int, y: int) -> int:
     return x + y
+
+
+@app.task(unique=True)
+def once() -> None: ...
 
 
 @app.task
@@ -83,6 +89,17 @@ def burst(folder: Path) -> subprocess.CompletedProcess[str]:
     return queuekit("worker", "--burst", folder=folder)
 
 
+@contextmanager
+def terminal() -> Iterator[tuple[int, int]]:
+    """Open a terminal: our end and theirs."""
+    ours, theirs = pty.openpty()
+    try:
+        yield ours, theirs
+    finally:
+        os.close(ours)
+        os.close(theirs)
+
+
 def send(*args: str, folder: Path) -> str:
     """Send a task and return the id."""
     done = queuekit("send", *args, folder=folder)
@@ -129,6 +146,16 @@ def test_init_overwrites_nothing(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert [path.name for path in tmp_path.iterdir()] == ["tasks.py"]
     assert (tmp_path / "tasks.py").read_text(encoding="utf-8") == "mine = True\n"
+
+
+def test_init_needs_a_folder(tmp_path: Path) -> None:
+    """Where a part of the path is a file, the answer says so."""
+    commands.write(tmp_path, {"file": ""})
+
+    done = queuekit("init", "file/shop", folder=tmp_path)
+
+    assert done.stderr == "Error QK100: cannot write to file/shop: Not a directory.\n"
+    assert done.returncode == 1
 
 
 # -- worker
@@ -252,7 +279,57 @@ def test_send_that_waits_can_be_interrupted(shop: Path) -> None:
     assert document("show", "one", folder=shop)["state"] == "PENDING"
 
 
+def test_send_tells_a_person_that_nobody_works(shop: Path) -> None:
+    """Who waits at a terminal while no worker runs is told how to start one."""
+    with terminal() as (ours, theirs):
+        done = subprocess.run(
+            [*commands.MAIN, "send", "add", "1", "2", "--wait", "--timeout", "2.1"],
+            cwd=shop,
+            env=commands.environment(),
+            stdin=subprocess.DEVNULL,
+            stderr=theirs,
+            check=False,
+        )
+        said = os.read(ours, 10_000).decode()
+
+    assert said.startswith("No worker is running; start one:  queuekit worker")
+    assert "Error QK209: no outcome of" in said
+    assert done.returncode == 1
+
+
+def test_send_of_what_is_there_already_says_so(shop: Path) -> None:
+    """A send that finds its unique key taken prints the id of the message that holds it."""
+    first = send("once", folder=shop)
+
+    second = queuekit("send", "once", folder=shop)
+
+    assert second.stdout == f"{first}\n"
+    assert second.stderr == f"not sent: {first} holds its unique key\n"
+
+
 # -- looking
+
+
+def test_queues_points_at_dead_letters(shop: Path) -> None:
+    """Where there are dead letters, the next useful command is the one that lists them."""
+    send("needs_file", "x", folder=shop)
+    burst(shop)
+
+    assert queuekit("queues", folder=shop).stderr == "next  queuekit dlq ls\n"
+    assert queuekit("-q", "queues", folder=shop).stderr == ""
+
+
+def test_show_of_what_cannot_be_read(shop: Path) -> None:
+    """A message whose bytes are not ours is told of by place and times alone."""
+    app = Queuekit(broker=f"sqlite:///{shop}/queue.db")
+    app.runtime.broker.send([Envelope(id="odd", queue="default", body=b"\xff", delay=3600)])
+    app.close()
+
+    done = queuekit("show", "odd", folder=shop)
+
+    assert re.search(r"^task +unknown: the bytes cannot be read$", done.stdout, re.MULTILINE)
+    assert re.search(r"^place +delayed, due in 59m", done.stdout, re.MULTILINE)
+    assert document("show", "odd", folder=shop)["state"] == "UNKNOWN"
 
 
 def test_queues_shows_what_is_where(shop: Path) -> None:
@@ -368,12 +445,15 @@ def test_dead_letter_is_mended_and_run_again(shop: Path) -> None:
     (shop / "data.txt").write_text("here", encoding="utf-8")
 
     shown = document("dlq", "show", id, folder=shop)
+    text = queuekit("dlq", "show", id, folder=shop)
     listed = queuekit("dlq", "ls", folder=shop)
     retried = queuekit("dlq", "retry", "--all", folder=shop)
     burst(shop)
 
     assert "FileNotFoundError" in shown["error"]
     assert "data.txt" in shown["body"]
+    assert "FileNotFoundError" in text.stdout
+    assert f"queuekit dlq drop {id}" in text.stderr
     assert f"queuekit dlq retry {id}" in listed.stderr
     assert retried.stdout == f"{id}\n"
     assert document("show", id, folder=shop)["result"] == "here"
@@ -424,20 +504,17 @@ def test_purge_deletes_one_place(shop: Path) -> None:
 def test_purge_asks_at_a_terminal(answer: str, code: int, left: int, shop: Path) -> None:
     """At a terminal the user is asked, and may say no."""
     send("add", "1", "2", folder=shop)
-    ours, theirs = pty.openpty()
-    os.write(ours, answer.encode())
-
-    done = subprocess.run(
-        [*commands.MAIN, "purge", "default"],
-        cwd=shop,
-        env=commands.environment(),
-        stdin=theirs,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    os.close(ours)
-    os.close(theirs)
+    with terminal() as (ours, theirs):
+        os.write(ours, answer.encode())
+        done = subprocess.run(
+            [*commands.MAIN, "purge", "default"],
+            cwd=shop,
+            env=commands.environment(),
+            stdin=theirs,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
 
     assert "Delete all ready messages of default?" in done.stderr
     assert done.returncode == code

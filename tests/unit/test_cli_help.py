@@ -1,6 +1,8 @@
 """``queuekit`` tells what it can do, quickly, and finds the commands that plugins add."""
 
 import json
+import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,6 +14,7 @@ import pytest
 from queuekit.cli import main
 from queuekit.cli.program import COMMANDS
 from support import commands
+from support.plugin_site import PluginSite
 
 HEAVY = ("asyncio", "sqlite3", "importlib.metadata", "queuekit.supervisor", "queuekit.worker", "queuekit.testing")
 
@@ -32,7 +35,7 @@ def hello(name):
 
 def bye():
     """Make a command."""
-    return click.Command("bye", callback=lambda: click.echo("bye"))
+    return click.Command("bye", callback=lambda: print("bye"))
 
 
 @hookimpl
@@ -61,11 +64,12 @@ def test_help_imports_little() -> None:
     """``--help`` needs neither an event loop nor an engine, a worker or a look at what is installed."""
     script = f"""
 import sys
+before = set(sys.modules)
 from queuekit.cli import main
 try:
     main(["--help"])
 except SystemExit as end:
-    print([name for name in {HEAVY} if name in sys.modules], end.code, file=sys.stderr)
+    print([name for name in {HEAVY} if name in set(sys.modules) - before], end.code, file=sys.stderr)
 """
 
     done = subprocess.run(
@@ -165,6 +169,65 @@ def test_plugins_are_listed_with_their_commands_and_failures(tmp_path: Path) -> 
     assert "no app today" in text.stderr
     assert {"builtin", "hello_plugin"} <= {plugin["name"] for plugin in json.loads(document.stdout)["plugins"]}
     assert json.loads(document.stdout)["commands"] == ["hello", "bye"]
+
+
+def test_broken_plugin_is_told_of_in_one_line(tmp_path: Path) -> None:
+    """A plugin that fails to load costs one line of warning, and ``queuekit plugins`` says why."""
+    PluginSite(tmp_path).install("queuekit-broken", "raise RuntimeError('the fuse is blown')\n")
+
+    done = commands.queuekit("plugins", folder=tmp_path, PYTHONPATH=python_path(tmp_path))
+
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("Warning: the plugin 'broken' (queuekit-broken 1.2) failed to load")
+    assert "broken: RuntimeError: the fuse is blown" in done.stdout
+    assert done.returncode == 0
+
+
+def test_broken_plugin_fails_the_check(tmp_path: Path) -> None:
+    """``queuekit check`` counts a plugin that fails to load among the trouble."""
+    PluginSite(tmp_path).install("queuekit-broken", "raise RuntimeError('the fuse is blown')\n")
+    commands.write(tmp_path, {"tasks.py": "from queuekit import Queuekit\napp = Queuekit()\n"})
+
+    done = commands.queuekit("check", folder=tmp_path, PYTHONPATH=python_path(tmp_path))
+
+    assert re.search(r"^FAIL  plugin .*broken.*the fuse is blown$", done.stdout, re.MULTILINE)
+    assert done.returncode == 1
+
+
+def test_print_into_a_closed_pipe_is_no_error(tmp_path: Path) -> None:
+    """A command of a plugin that prints as Python does, into a pipe that nobody reads, ends without a complaint."""
+    commands.write(tmp_path, GREETER)
+    reader, writer = os.pipe()
+    os.close(reader)
+
+    done = subprocess.run(
+        [*commands.MAIN, "bye"],
+        cwd=tmp_path,
+        env=commands.environment(PYTHONPATH=python_path(tmp_path)),
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    os.close(writer)
+
+    assert (done.stderr, done.returncode) == ("", 1)
+
+
+def test_warnings_of_others_are_left_as_they_are(tmp_path: Path) -> None:
+    """A warning of the user's own code shows its file and line."""
+    app = "import warnings\nfrom queuekit import Queuekit\napp = Queuekit()\nwarnings.warn('mind the gap')\n"
+    commands.write(tmp_path, {"tasks.py": app})
+
+    done = commands.queuekit("queues", folder=tmp_path)
+
+    assert "tasks.py:4: UserWarning: mind the gap" in done.stderr
+
+
+def test_program_can_be_called_from_python() -> None:
+    """As any click command, it can be embedded: then it raises instead of leaving."""
+    with pytest.raises(click.NoSuchCommand):
+        main.main(["wroker"], standalone_mode=False)
 
 
 def python_path(folder: Path) -> str:

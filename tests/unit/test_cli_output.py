@@ -6,10 +6,14 @@ from typing import Any
 import attrs
 import pytest
 
+from queuekit.admin import Sight
 from queuekit.cli.output import age, as_json, columns, fields, moment, one_line, span, when
 from queuekit.cli.program import error_lines
 from queuekit.cli.send import parse_arguments, parse_value
+from queuekit.cli.sight import as_document
 from queuekit.errors import QueuekitError
+from queuekit.records import Info
+from queuekit.states import State
 
 
 @pytest.mark.parametrize(
@@ -130,3 +134,13 @@ def test_error_has_at_most_six_short_lines() -> None:
     assert lines[0] == "Error QK100: too much."
     assert len(lines) == 6
     assert max(map(len, error_lines(QueuekitError("w" * 1000)))) == 500
+
+
+def test_result_that_cannot_be_read_is_told_of() -> None:
+    """A result written by a serializer that is not accepted here does not keep the rest from being shown."""
+    info = Info(id="a", task="add", state=State.SUCCESS, content_type="pickle")
+
+    document = as_document(Sight(info=info), {})
+
+    assert document["state"] == "SUCCESS"
+    assert document["result"] == "(cannot be read: the result is 'pickle', which is not accepted here)"

@@ -19,7 +19,6 @@ from queuekit.clock import SystemClock
 from queuekit.envelope import Envelope
 from queuekit.errors import ConfigError, PluginError, UnavailableError
 from queuekit.sqlite import SqliteBackend, SqliteBroker, SqliteOptions
-from queuekit.sqlite.connection import LOOK_EVERY
 from queuekit.sqlite.database import Database
 from queuekit.sqlite.options import check_version, database_path
 from queuekit.testing import eventually
@@ -54,14 +53,17 @@ def message(id: str = "a") -> Envelope:
 def send_until_refused(broker: SqliteBroker) -> UnavailableError:
     """Send until the broker notices that its file is gone, and return what it raises."""
 
-    def refusal() -> UnavailableError | None:
+    refusals: list[UnavailableError] = []
+
+    def refused() -> bool:
         try:
             broker.send([message()])
         except UnavailableError as error:
-            return error
-        return None
+            refusals.append(error)
+        return bool(refusals)
 
-    return eventually(refusal, what="a send is refused")
+    eventually(refused, what="a send is refused")
+    return refusals[0]
 
 
 # -- names -----------------------------------------------------------------------------------------------------------
@@ -92,7 +94,7 @@ def test_a_tilde_is_the_home_directory(tmp_path: Path, monkeypatch: pytest.Monke
 )
 def test_refuses_a_url_that_names_no_file(url: str) -> None:
     """What cannot be a shared file is refused with the way to write it."""
-    with pytest.raises(ConfigError, match="sqlite:///jobs.db"):
+    with pytest.raises(ConfigError, match="sqlite:///jobs"):
         SqliteBroker(EngineURL.parse(url))
 
 
@@ -257,10 +259,7 @@ def test_begins_anew_when_the_file_was_deleted(broker: SqliteBroker, path: Path)
         if entry.is_file():
             entry.unlink()
 
-    def counts() -> bool:
-        return broker.counts(["q"])["q"].ready == 0
-
-    assert eventually(counts, timeout=LOOK_EVERY + 5.0)
+    eventually(lambda: broker.counts(["q"])["q"].ready == 0, what="the new file is empty")
     broker.send([message()])
     assert path.exists()
     assert broker.queues() == ["q"]
@@ -284,9 +283,13 @@ def test_an_error_within_a_transaction_undoes_it(broker: SqliteBroker) -> None:
     """Several statements happen together or not at all, and the error is one of ours."""
     broker.send([message("first")])
 
-    with pytest.raises(UnavailableError, match="no such table"), broker._database.transaction() as transaction:
-        transaction.write("DELETE FROM messages")
-        transaction.write("DELETE FROM nothing")
+    def fail() -> None:
+        with broker._database.transaction() as transaction:
+            transaction.write("DELETE FROM messages")
+            transaction.write("DELETE FROM absent")
+
+    with pytest.raises(UnavailableError, match="no such table"):
+        fail()
 
     assert broker.counts(["q"])["q"].ready == 1
 
@@ -295,9 +298,13 @@ def test_other_errors_pass_through_a_transaction(broker: SqliteBroker) -> None:
     """What the caller raises inside comes out as it was, with everything undone."""
     broker.send([message("first")])
 
-    with pytest.raises(KeyError), broker._database.transaction() as transaction:
-        transaction.write("DELETE FROM messages")
-        raise KeyError
+    def fail() -> None:
+        with broker._database.transaction() as transaction:
+            transaction.write("DELETE FROM messages")
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fail()
 
     assert broker.counts(["q"])["q"].ready == 1
 
@@ -318,7 +325,7 @@ def open_files(path: Path) -> int:
     count = 0
     for entry in Path("/proc/self/fd").iterdir():
         with contextlib.suppress(OSError):
-            count += os.readlink(entry) == str(path)
+            count += entry.readlink() == path
     return count
 
 
@@ -334,7 +341,8 @@ def test_a_thread_that_ends_leaves_no_connection(broker: SqliteBroker, path: Pat
     gc.collect()
 
     assert broker.counts(["q"])["q"].ready == 6
-    assert open_files(path) == 1
+    # SQLite keeps a closed descriptor for the next connection: closing it would drop the locks of the others.
+    assert open_files(path) <= 2
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs /proc to count open files")
@@ -431,14 +439,11 @@ def test_tokens_differ_between_parent_and_child(path: Path) -> None:
 def test_broker_and_backend_share_a_file_in_two_threads(path: Path) -> None:
     """Writers of one process take turns instead of running into each other."""
     broker, backend = broker_of(path), SqliteBackend(EngineURL.parse(f"sqlite:///{path}"))
-    errors: list[BaseException] = []
+    written: list[bool] = []
 
     def put() -> None:
-        try:
-            for number in range(200):
-                backend.put([Record(key=f"k{number}")])
-        except BaseException as error:
-            errors.append(error)
+        for number in range(200):
+            written.extend(backend.put([Record(key=f"k{number}")]))
 
     thread = threading.Thread(target=put)
     thread.start()
@@ -446,7 +451,7 @@ def test_broker_and_backend_share_a_file_in_two_threads(path: Path) -> None:
         broker.send([message(str(number))])
     thread.join()
 
-    assert errors == []
+    assert written == [True] * 200
     assert len(broker.receive(["q"], limit=500, wait=0, lease=30)) == 200
     assert len(backend.scan("k", limit=500).items) == 200
     broker.close()

@@ -24,7 +24,7 @@ KEYWORD = re.compile(r"[A-Za-z_]\w*=", re.ASCII)
 NEGATIVE = re.compile(r"-\.?\d")
 OPTION = re.compile(r"--?[A-Za-z]")
 _SHIELD = "\0"
-PATIENCE = 5.0
+PATIENCE = 2.0
 """Seconds after which a waiting person is told that no worker listens."""
 
 

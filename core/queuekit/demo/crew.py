@@ -14,10 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import attrs
-
 from queuekit.demo.place import Place
-from queuekit.errors import QueuekitError
 
 __all__ = ["Crew", "CrewError", "WorkerLog"]
 
@@ -27,14 +24,14 @@ _TAIL = 15
 _LOOK = 0.02
 
 
-class CrewError(QueuekitError):
-    """The demo's workers could not be started, or ended too soon; ``tail`` holds what they said last."""
-
-    code = "QK601"
+class CrewError(Exception):
+    """The workers could not be started, or ended too soon; the demo tells that itself."""
 
     def __init__(self, what: str, *, tail: list[str]) -> None:
         super().__init__(what)
+        self.what = what
         self.tail = tail
+        """What they said last."""
 
 
 class WorkerLog:
@@ -105,14 +102,17 @@ def _readable(line: str) -> str:
         return line
 
 
-@attrs.define
 class Crew:
-    """A supervisor and its worker processes, in a process group of their own."""
+    """A supervisor and its worker processes, in a process group of their own.
 
-    place: Place
-    processes: int
-    log: WorkerLog = attrs.field(init=False)
-    _process: subprocess.Popen[bytes] = attrs.field(init=False)
+    Args:
+        place: Config, log and environment.
+    """
+
+    def __init__(self, place: Place) -> None:
+        self._place = place
+        self._process: subprocess.Popen[bytes] | None = None
+        self.log = WorkerLog(place.log)
 
     def start(self) -> None:
         """Start them, and return when all take up work.
@@ -120,17 +120,16 @@ class Crew:
         Raises:
             CrewError: They do not.
         """
-        command = [sys.executable, "-m", "queuekit.demo.workers", str(self.place.config)]
-        with self.place.log.open("ab") as log:
+        command = [sys.executable, "-m", "queuekit.demo.workers", str(self._place.config)]
+        with self._place.log.open("ab") as log:
             self._process = subprocess.Popen(  # noqa: S603 - our own module and a path of our own
-                command, stdin=subprocess.PIPE, stdout=log, stderr=log, process_group=0, env=self.place.environ()
+                command, stdin=subprocess.PIPE, stdout=log, stderr=log, process_group=0, env=self._place.environ()
             )
-        self.log = WorkerLog(self.place.log)
         deadline = time.monotonic() + START_TIMEOUT
-        while len(self.log.ready) < self.processes:
+        while len(self.log.ready) < self._place.processes:
             self.check()
             if time.monotonic() > deadline:
-                raise self._error(f"the workers did not start within {START_TIMEOUT:g} s")
+                raise self.error(f"The workers did not start within {START_TIMEOUT:g} s")
             time.sleep(_LOOK)
 
     def check(self) -> None:
@@ -139,22 +138,20 @@ class Crew:
         Raises:
             CrewError: The supervisor is gone.
         """
-        code = self._process.poll()
+        code = self._process.poll() if self._process else None
         self.log.read()
         if code is not None:
-            raise self._error(f"the workers ended with exit code {code}")
+            raise self.error(f"The workers ended with exit code {code}")
 
-    def give_up(self, what: str) -> CrewError:
+    def error(self, what: str) -> CrewError:
         """Return the error that says *what*, with the end of the log."""
-        return self._error(what)
-
-    def _error(self, what: str) -> CrewError:
         return CrewError(what, tail=self.log.tail())
 
     def kill(self, pid: int) -> bool:
         """Kill worker process *pid* with SIGKILL; false, and nothing done, if it is not one of this crew's."""
+        leader = self._process.pid if self._process else 0
         try:
-            ours = pid != self._process.pid and os.getpgid(pid) == self._process.pid
+            ours = pid != leader and os.getpgid(pid) == leader
         except ProcessLookupError:
             return False
         if ours:
@@ -163,11 +160,13 @@ class Crew:
 
     def stop(self) -> None:
         """Let them finish what they run and end; kill those that take too long. May be called again."""
-        if self._process.stdin is not None:
-            self._process.stdin.close()
+        process = self._process
+        if process is None or process.stdin is None:
+            return
+        process.stdin.close()
         try:
-            self._process.wait(STOP_TIMEOUT)
+            process.wait(STOP_TIMEOUT)
         except (subprocess.TimeoutExpired, KeyboardInterrupt):
-            os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.wait()
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
         self.log.read()

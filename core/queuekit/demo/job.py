@@ -65,10 +65,9 @@ def run(
     if not files:
         raise QueuekitError(f"no Python files in {root}", fix="Name a directory that holds some, or none at all")
     screen = Screen(out or sys.stdout)
-    place = make_place(tasks.app, broker=broker, backend=backend, processes=processes or DEFAULT_PROCESSES)
-    demo = Demo(root=root, files=files, place=place, screen=screen, processes=processes or DEFAULT_PROCESSES)
     try:
-        return demo.run()
+        place = make_place(tasks.app, broker=broker, backend=backend, processes=processes or DEFAULT_PROCESSES)
+        return Demo(root=root, files=files, place=place, screen=screen).run()
     finally:
         tasks.app.close()
 
@@ -81,7 +80,6 @@ class Demo:
     files: Sequence[str]
     place: Place
     screen: Screen
-    processes: int
     crew: Crew = attrs.field(init=False)
     sent: list[str] = attrs.field(factory=list)
     """Ids of all messages: the three special ones, then one a file."""
@@ -89,7 +87,7 @@ class Demo:
     """Pid of the worker process that was killed."""
 
     def __attrs_post_init__(self) -> None:
-        self.crew = Crew(self.place, self.processes)
+        self.crew = Crew(self.place)
 
     def run(self) -> int:
         """Do it all, and leave nothing running, whatever happens."""
@@ -99,7 +97,7 @@ class Demo:
             print_report(report, self.screen)
             finished = True
         except CrewError as error:
-            self.screen.line(f"\n{error.what}. The end of {self.place.log}:")
+            self.screen.line(f"\n{error.what}. What they said last:")
             for line in error.tail:
                 self.screen.line(f"  {line}")
             return 1
@@ -127,7 +125,7 @@ class Demo:
         return Report(
             place=self.place,
             root=self.root,
-            processes=self.processes,
+            processes=self.place.processes,
             totals=add_up(_values([infos[id] for id in counts])),
             plain=plain,
             plain_seconds=time.monotonic() - ended,
@@ -157,7 +155,9 @@ class Demo:
         screen.line(f"  broker   {runtime.broker_url}")
         if runtime.backend_url and str(runtime.backend_url) != str(runtime.broker_url):
             screen.line(f"  results  {runtime.backend_url}")
-        screen.line(f"  workers  {self.processes} processes; one of them will be killed half-way")
+        count = self.place.processes
+        crew = f"{count} processes, one of which" if count > 1 else "1 process, which"
+        screen.line(f"  workers  {crew} will be killed half-way")
         screen.line()
 
     def _send(self) -> None:
@@ -187,7 +187,7 @@ class Demo:
             if following.done:
                 return following
             if now - moved > _STALLED:
-                raise self.crew.give_up(f"{total - done} tasks have not ended, none within {_STALLED:g} s")
+                raise self.crew.error(f"{total - done:,} tasks have not ended, and none within {_STALLED:g} s")
             time.sleep(_LOOK)
 
     def _kill_halfway(self) -> None:

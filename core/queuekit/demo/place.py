@@ -9,7 +9,7 @@ import shlex
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -17,15 +17,19 @@ from urllib.parse import quote
 import attrs
 
 from queuekit.app import Queuekit
-from queuekit.demo.workers import TARGET
 from queuekit.errors import CapabilityError
+from queuekit.records import result_key
+from queuekit.urls import EngineURL
 
-__all__ = ["Place", "make_place"]
+__all__ = ["TARGET", "Place", "make_place"]
+
+TARGET = "queuekit.demo.tasks:app"
+"""Where the app is."""
 
 CONCURRENCY = 2
 """Threads of a worker process: parsing is bound to the GIL, so more of them would only mean more runs cut short."""
 _PREFIX = "QUEUEKIT_"
-_PASSED_ON = ("DEBUG", "DISABLE_PLUGINS", "PLUGINS", "REQUIRE_ENGINES", "STRICT_PLUGINS", "TEST_")
+_PASSED_ON = ("CONFIG", "DEBUG", "DISABLE_PLUGINS", "PLUGINS", "REQUIRE_ENGINES", "STRICT_PLUGINS", "TEST_")
 """How the names of variables begin, after the prefix, that the demo's own settings do not contradict."""
 
 
@@ -36,10 +40,17 @@ class Place:
     folder: Path
     """Temporary; only its owner can look inside, for the config may hold passwords."""
     queue: str
-    settings: Mapping[str, Any] = attrs.field(repr=False)
-    """By dotted name."""
-    foreign: bool
-    """Whether broker or backend are the user's own, and must be left clean."""
+    broker: str | None = attrs.field(repr=False)
+    """URL; ``None`` for an SQLite file in the folder."""
+    backend: str | None = attrs.field(repr=False)
+    """URL; ``None`` for the broker's engine."""
+    processes: int
+    """Worker processes."""
+
+    @property
+    def foreign(self) -> bool:
+        """Whether broker or backend are the user's own, and must be left clean."""
+        return bool(self.broker or self.backend)
 
     @property
     def config(self) -> Path:
@@ -56,13 +67,30 @@ class Place:
         """File in which a task leaves the pid of its process."""
         return self.folder / "halfway.pid"
 
+    def settings(self) -> dict[str, Any]:
+        """Return all settings that matter, by dotted name."""
+        broker = self.broker or _sqlite(self.folder / "queue.db")
+        return {
+            "app": TARGET,
+            "broker": broker,
+            "backend": self.backend or broker,
+            "serializer": "json",
+            "accept": ["json"],
+            "default_queue": self.queue,
+            "worker.processes": self.processes,
+            "worker.concurrency": CONCURRENCY,
+            "worker.lease": "10s",
+            "worker.drain": "5s",
+        }
+
     def write(self) -> None:
-        """Write the config file."""
+        """Write the config file, and an empty log."""
+        self.log.touch()
         tables: dict[str, dict[str, Any]] = {}
-        for key, value in self.settings.items():
+        for key, value in self.settings().items():
             table, _, name = key.rpartition(".")
             tables.setdefault(table, {})[name] = value
-        lines = ["# Written by queuekit demo."]
+        lines = ["# Written by queuekit demo"]
         for table, values in sorted(tables.items()):
             lines += [f"\n[{table}]"] if table else []
             # A JSON string is a TOML string as long as it needs no pairs of surrogates.
@@ -90,41 +118,35 @@ def make_place(app: Queuekit, *, broker: str | None, backend: str | None, proces
 
     Raises:
         CapabilityError: Other processes would not see what is in that broker or backend.
-        QueuekitError: The URLs cannot be used.
+        QueuekitError: The URLs cannot be used, or nobody answers there.
     """
-    folder = Path(tempfile.mkdtemp(prefix="queuekit-demo-"))
-    queue = f"demo-{secrets.token_hex(4)}"
-    settings = {
-        "app": TARGET,
-        "broker": broker or _sqlite(folder / "queue.db"),
-        "default_queue": queue,
-        "worker.processes": processes,
-        "worker.concurrency": CONCURRENCY,
-        "worker.lease": "10s",
-        "worker.drain": "5s",
-    }
-    if backend:
-        settings["backend"] = backend
-    place = Place(folder=folder, queue=queue, settings=settings, foreign=bool(broker or backend))
+    place = Place(
+        folder=Path(tempfile.mkdtemp(prefix="queuekit-demo-")),
+        queue=f"demo-{secrets.token_hex(4)}",
+        broker=broker,
+        backend=backend,
+        processes=processes,
+    )
     try:
-        app.configure(_overrides(place))
-        if app.runtime.backend is None and backend is None:
-            place = attrs.evolve(place, settings={**settings, "backend": _sqlite(folder / "results.db")})
-            app.configure(_overrides(place))
-        _check(app)
-        place.write()
+        _configure(app, place)
+        if broker and not backend and not app.plugins.has_backend(EngineURL.parse(broker, setting="broker").scheme):
+            place = attrs.evolve(place, backend=_sqlite(place.folder / "results.db"))
+            _configure(app, place)
+        _check(app, place.queue)
     except BaseException:
         place.remove()
         raise
     return place
 
 
-def _overrides(place: Place) -> dict[str, Any]:
-    return {"backend": None, **place.settings, "worker.queues": {place.queue: 1}}
+def _configure(app: Queuekit, place: Place) -> None:
+    """Give *app* the settings of *place*: as a file, and above the variables that in this process overrule it."""
+    place.write()
+    app.configure(place.settings(), path=str(place.config))
 
 
-def _check(app: Queuekit) -> None:
-    """Refuse engines that the demo cannot use, before anything is started."""
+def _check(app: Queuekit, queue: str) -> None:
+    """Refuse engines that the demo cannot use or that do not answer, before anything is started."""
     runtime = app.runtime
     store = runtime.need_backend("the demo")
     if not (runtime.broker.capabilities.processes and store.capabilities.processes):
@@ -133,6 +155,8 @@ def _check(app: Queuekit) -> None:
             where=f"  broker = {str(runtime.broker_url)!r}, backend = {str(runtime.backend_url)!r}",
             fix="Leave --broker and --backend out, or name a server or a file",
         )
+    runtime.broker.receive([queue], limit=0, wait=0, lease=1)
+    store.get([result_key(queue)])
 
 
 def _sqlite(path: Path) -> str:

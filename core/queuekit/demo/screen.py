@@ -91,7 +91,7 @@ class Screen:
 
 def _can_encode(out: TextIO, text: str) -> bool:
     try:
-        text.encode(out.encoding or "ascii")
+        text.encode(out.encoding or "utf-8")
     except (LookupError, UnicodeEncodeError):
         return False
     return True

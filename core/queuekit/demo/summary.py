@@ -76,7 +76,7 @@ class Report:
     @property
     def killed(self) -> bool:
         """Whether a process was killed, and its supervisor saw that."""
-        return bool(self.victim) and len(self.crashes) == 1
+        return bool(self.victim and self.crashes)
 
     @property
     def retried(self) -> bool:
@@ -157,7 +157,7 @@ def _events(report: Report, screen: Screen) -> Iterator[str]:
     yield f"  {screen.mark(good=report.buried)} {letters} in the dead-letter queue, on purpose:"
     for letter in report.dead[:3]:
         yield f"      {letter.task}  {letter.stored.reason}: {letter.stored.error}"
-    yield f"      {screen.paint(report.place.command('dlq', 'ls'), 'bold')}"
+    yield f"      {screen.paint(report.place.command('dlq', 'ls', '--queue', report.place.queue), 'bold')}"
 
 
 def _kill(report: Report) -> str:
@@ -165,7 +165,7 @@ def _kill(report: Report) -> str:
         return "no worker process could be killed half-way"
     runs = _count(report.repeated, "run")
     again = f"{runs} that it had begun {'was' if report.repeated == 1 else 'were'} repeated"
-    noticed = "" if report.killed else f", but its supervisor saw: {'; '.join(report.crashes) or 'nothing'}"
+    noticed = "" if len(report.crashes) == 1 else f"; but the supervisor saw {', '.join(report.crashes) or 'no crash'}"
     return f"half-way, worker process {report.victim} got SIGKILL in {report.victim_file}: {again}{noticed}"
 
 

@@ -1,4 +1,4 @@
-"""The demo's workers: ``python -m queuekit.demo.workers CONFIG``. As ``queuekit worker``, but they end with the demo."""
+"""The demo's workers: ``python -m queuekit.demo.workers CONFIG``, like ``queuekit worker``; they end with the demo."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import sys
 import threading
 from collections.abc import Sequence
 
+from queuekit.demo.place import TARGET
 from queuekit.errors import QueuekitError
 from queuekit.loader import AppRef
 from queuekit.logs import configure_logging
 from queuekit.supervisor import Supervisor
 
-__all__ = ["TARGET", "main"]
+__all__ = ["main"]
 
-TARGET = "queuekit.demo.tasks:app"
 _LOG = {"log.level": "INFO", "log.format": "json"}
 """The demo reads the log to see what happens."""
 

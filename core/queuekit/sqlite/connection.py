@@ -71,6 +71,8 @@ class Handle:
         self.lock = threading.Lock()
         self.connection: sqlite3.Connection | None = None
         self.file: tuple[int, int] | None = None
+        self.replaced = False
+        """Whether the file was removed, or another has its name now, and the connection is still to follow."""
         self._pid = os.getpid()
         self._next_look = 0.0
         with _gate:
@@ -85,7 +87,8 @@ class Handle:
         elif (now := time.monotonic()) >= self._next_look:
             self._next_look = now + LOOK_EVERY
             if self.file != file_identity(self.path):
-                self.close()  # it was removed or replaced
+                self.replaced = True
+                self.close()
         return self.connection
 
     def open(self) -> sqlite3.Connection:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import sqlite3
 import threading
@@ -29,7 +30,8 @@ LOG_BYTES = 64_000_000
 """The write-ahead log is cut to this once it has been larger."""
 LARGEST_LEAD = 5.0
 """Seconds that the file's time may be ahead of the clock before an operator is told."""
-SAVE_MARK = (
+_ADD_QUEUES = "INSERT OR IGNORE INTO queues(name) SELECT value FROM json_each(?)"
+_SAVE_MARK = (
     "INSERT INTO meta(name, value) VALUES ('mark', ?) "
     "ON CONFLICT(name) DO UPDATE SET value = excluded.value WHERE excluded.value > value"
 )
@@ -58,7 +60,6 @@ class Database:
         self._handles: weakref.WeakSet[Handle] = weakref.WeakSet()
         self._writers = _writers.setdefault(path, _WriterLock())
         self._known_queues: set[str] = set()
-        self._file: tuple[int, int] | None = None
 
     def read(self, sql: str, parameters: Parameters = ()) -> list[Row]:
         """Return all rows of a SELECT."""
@@ -92,8 +93,23 @@ class Database:
     def know(self, queues: set[str]) -> None:
         """Put *queues* on the list of those that were ever sent to."""
         for queue in queues - self._known_queues:
-            self.write("INSERT OR IGNORE INTO queues(name) VALUES (?)", (queue,))
+            self.write(_ADD_QUEUES, (json.dumps([queue]),))
             self._known_queues.add(queue)
+
+    def give_back(self, pages: int) -> None:
+        """Give up to *pages* unused pages back to the file system, unless others are writing."""
+        handle = self.handle()
+        writers = self.turn()
+        try:
+            with handle.lock:
+                try:
+                    # Not ``execute``, which takes one step of a statement without columns: one page.
+                    self.ready(handle).executescript(f"PRAGMA incremental_vacuum({pages})")
+                except sqlite3.Error as error:
+                    if not is_busy(error):
+                        raise self.fault(handle, error) from error
+        finally:
+            writers.release()
 
     def check(self) -> list[str]:
         """Return what an operator should know about the file, one line each."""
@@ -158,7 +174,7 @@ class Database:
         """Write the time down, for processes that start after the clock was set back."""
         mark = self.time.mark_to_save()
         if mark is not None:
-            self.patiently(connection, SAVE_MARK, (mark,))
+            self.patiently(connection, _SAVE_MARK, (mark,))
 
     def fault(self, handle: Handle, error: sqlite3.Error) -> UnavailableError:
         """Return what to raise for *error*, and let the next call begin with a new connection."""
@@ -178,9 +194,10 @@ class Database:
             handle.close()
             raise
         self.time.observe(max((mark for (mark,) in marks), default=0.0))
-        if handle.file != self._file:
-            self._file = handle.file
-            self._known_queues.clear()
+        if handle.replaced:
+            # Whoever looks into the new file shall find the queues that are used.
+            self.patiently(connection, _ADD_QUEUES, (json.dumps(sorted(self._known_queues)),))
+            handle.replaced = False
         return connection
 
     def _check_shared(self, connection: sqlite3.Connection) -> None:

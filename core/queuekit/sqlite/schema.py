@@ -91,6 +91,11 @@ CREATE TABLE members(grp TEXT, member INTEGER, PRIMARY KEY(grp, member)) WITHOUT
 CREATE TABLE meta(name TEXT PRIMARY KEY, value NUMERIC) WITHOUT ROWID;
 """
 
+# One statement, so that another process that makes the tables just now is seen entirely or not at all.
+_MARKS = """
+SELECT (SELECT application_id FROM pragma_application_id), (SELECT user_version FROM pragma_user_version),
+    (SELECT count(*) FROM sqlite_master)"""
+
 Run = Callable[[str], sqlite3.Cursor]
 
 
@@ -120,8 +125,7 @@ def prepare(run: Run, path: str) -> None:
 
 def _is_current(run: Run, path: str) -> bool:
     """Tell whether the tables are there; false for an empty file."""
-    ((application,),) = run("PRAGMA application_id").fetchall()
-    ((version,),) = run("PRAGMA user_version").fetchall()
+    ((application, version, tables),) = run(_MARKS).fetchall()
     if application == APPLICATION and version > VERSION:
         raise UnavailableError(
             f"{path} was made by a newer queuekit: its schema is {version}, this one knows {VERSION}",
@@ -129,7 +133,6 @@ def _is_current(run: Run, path: str) -> bool:
         )
     if application == APPLICATION:
         return True
-    ((tables,),) = run("SELECT count(*) FROM sqlite_master").fetchall()
     if tables or application or version:
         raise UnavailableError(
             f"{path} is another program's database", fix="Give queuekit a file of its own, e.g. sqlite:///queuekit.db"

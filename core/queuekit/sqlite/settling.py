@@ -46,8 +46,9 @@ def are_plain_acks(settlements: Iterable[Settlement]) -> bool:
 def settle_acks(on: Statements, settlements: Sequence[Settlement], *, stamp: str, forget_at: float) -> list[bool]:
     """Carry out plain acks and tell for each whether its lease was held; *stamp* marks those of this call."""
     done = [False] * len(settlements)
-    for part in rounds(each.delivery.token for each in settlements):
+    for number, part in enumerate(rounds(each.delivery.token for each in settlements)):
         fences = shown(part)
+        stamp = f"{stamp}.{number}"  # a second ack of the same lease must not pass for the first
         if on.write(_ACK_SHOWN, [forget_at, stamp, fences]) == len(part):
             for _, place in part.values():
                 done[place] = True

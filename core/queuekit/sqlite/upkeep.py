@@ -129,7 +129,7 @@ class Upkeep:
         """Give room back to the file system once a lot of it is free."""
         ((free,),) = self._database.read("PRAGMA freelist_count")
         if free > FREE_PAGES:
-            self._database.read(f"PRAGMA incremental_vacuum({BATCH})")
+            self._database.give_back(BATCH)
 
 
 def promote(database: Database, bell: Bell, now: float) -> None:

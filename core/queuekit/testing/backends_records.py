@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from functools import partial
 
 import attrs
@@ -111,6 +112,16 @@ class Records(BackendKit):
         assert backend.get([]) == {}
         assert backend.delete([]) == 0
         assert backend.wait([], timeout=0) == {}
+
+    def test_begins_with_many_at_once(self, backend: Backend) -> None:
+        """Clients whose first call comes at the same moment, on a server that nobody has used, all work."""
+        records = [self.record() for _ in range(2)]
+        puts: list[Callable[[], object]] = [partial(self.connect().put, [record]) for record in records]
+        gets: list[Callable[[], object]] = [partial(self.connect().get, [records[0].key]) for _ in range(6)]
+
+        self.all_at_once([*gets, *puts])
+
+        assert set(backend.get([record.key for record in records])) == {record.key for record in records}
 
     def test_deletes(self, backend: Backend) -> None:
         """``delete`` counts what was there; what is deleted can be put again."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import time
+from functools import partial
 
 import pytest
 
@@ -165,6 +166,18 @@ class Payloads(BrokerKit):
         client.close()
 
         assert len(self.take(broker, queue, 1)) == 1
+
+    def test_begins_with_many_at_once(self, broker: Broker, queue: str) -> None:
+        """Clients whose first call comes at the same moment, on a server that nobody has used, all work."""
+        batch = self.messages(queue, 2)
+        sends = [partial(self.connect().send, [envelope]) for envelope in batch]
+        looks = [partial(self.look, self.connect(), queue) for _ in range(6)]
+
+        answers = self.all_at_once([*looks, *sends])
+
+        found = {id for ids in answers[: len(looks)] for id in ids}
+        found |= {delivery.id for delivery in self.take(broker, queue, 2 - len(found))} if len(found) < 2 else set()
+        assert found == {envelope.id for envelope in batch}
 
     def test_opens_nothing_until_used(self, broker: Broker) -> None:
         """A client that was never used can be closed."""

@@ -15,6 +15,7 @@ import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -64,17 +65,20 @@ def _run(pipe: multiprocessing.connection.Connection, module: str, path: str, pa
     work(pipe, make, *args)
 
 
-def _load(module: str, path: Path) -> None:
-    """Make *module* importable by its name, as it is in the parent."""
+def _load(name: str, path: Path) -> None:
+    """Make the module in *path* importable as *name*, as it is in the parent, whatever pytest did to import it."""
     try:
-        importlib.import_module(module)
+        if importlib.import_module(name).__file__ == str(path):
+            return
     except ImportError:
-        spec = importlib.util.spec_from_file_location(module, path)
-        if spec is None or spec.loader is None:
-            raise
-        loaded = importlib.util.module_from_spec(spec)
-        sys.modules[module] = loaded
-        spec.loader.exec_module(loaded)
+        pass
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise ImportError(name)
+    for dot in (index for index, letter in enumerate(name) if letter == "."):
+        sys.modules.setdefault(name[:dot], ModuleType(name[:dot]))  # pickle imports the packages around it as well
+    sys.modules[name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(sys.modules[name])
 
 
 def run_in_fork(work: Callable[[], object], *, timeout: float) -> int:

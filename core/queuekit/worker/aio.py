@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import threading
 import time
 from collections import deque
@@ -17,7 +16,6 @@ from queuekit.worker.slots import Slots
 
 __all__ = ["LoopPool"]
 
-_log = logging.getLogger("queuekit.worker")
 _LONGEST_END = 2.0
 """Seconds that a stop waits for coroutines that were cancelled."""
 
@@ -98,8 +96,7 @@ class LoopPool:
         outcome: Outcome | None = None
         try:
             outcome = await self._outcome(run)
-        except Exception as error:
-            _log.exception("running %s met an error that is not its own", run.message.id)
+        except Exception as error:  # noqa: BLE001 - one run that cannot begin must not end all that would follow here
             outcome = self._executor.put_back(run, error)
         finally:
             self._slots.leave(row)
@@ -125,7 +122,7 @@ class LoopPool:
             return self._ended_from_outside(run)
 
     def _ended_from_outside(self, run: Run) -> Outcome:
-        """Decide for a body that was cancelled: on purpose, or by itself; without a lease there is nothing to decide."""
+        """Decide for a body that was cancelled: on purpose, or by itself; without a lease nothing is left to decide."""
         if run.context.lost:
             return Outcome(delivery=run.delivery, settlement=None, word="lost", run=run)
         if not run.context.cancelled:

@@ -17,6 +17,10 @@ from queuekit.worker.worker import Worker
 
 __all__ = ["main"]
 
+_FEW = 40
+"""Leases told of at once: so few fit into one write, and no supervisor waits for the rest of a word from a process
+that was stopped in the middle."""
+
 
 class PipeKeeper:
     """Tells the supervisor which leases to keep: it renews them even while a task here holds the GIL."""
@@ -27,7 +31,8 @@ class PipeKeeper:
 
     def hold(self, holdings: Sequence[Holding]) -> None:
         """Keep these from now on; the supervisor will read it whatever happens here next."""
-        self.say(Held(list(holdings)))
+        for start in range(0, len(holdings), _FEW):
+            self.say(Held(list(holdings[start : start + _FEW])))
 
     def done(self, serials: Iterable[int]) -> None:
         """Keep these no longer."""
@@ -64,11 +69,12 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _listen(pipe: Connection, worker: Worker) -> None:
-    """Obey the supervisor; without one the leases are not renewed, so stop."""
+    """Obey the supervisor; without one, which would start what ends here again, finish what runs and end."""
     while True:
         try:
             word = pipe.recv()
         except (EOFError, OSError):
+            worker.keep_leases()
             worker.stop("its supervisor is gone")
             return
         if isinstance(word, Stop):

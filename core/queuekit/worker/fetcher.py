@@ -16,7 +16,7 @@ from queuekit.runtime import Runtime
 
 __all__ = ["Fetcher", "weighted_order"]
 
-_log = logging.getLogger("queuekit.worker")
+_logger = logging.getLogger("queuekit.worker")
 _UPKEEP = 5.0
 """Seconds between two rounds of upkeep while all slots are full (QK7)."""
 _LONGEST_WAIT = 5.0
@@ -100,7 +100,7 @@ class Fetcher:
         except UnavailableError as error:
             return error.what
         except Exception as error:
-            _log.exception("the fetcher met an error that it does not know")
+            _logger.exception("the fetcher met an error that it does not know")
             return type(error).__name__
         return ""
 

@@ -6,19 +6,22 @@ milliseconds. A body's process ends when its worker does: it listens on a pipe t
 
 from __future__ import annotations
 
+import contextlib
 import os
 import queue
 import signal
 import threading
 import time
-from multiprocessing import get_context
+from collections.abc import Iterator
+from multiprocessing import get_context, resource_tracker
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
 import attrs
 
 from queuekit.broker import Delivery, Release
-from queuekit.control import TaskTimeout
+from queuekit.control import Snooze, TaskTimeout
+from queuekit.errors import UnavailableError
 from queuekit.execute import Executor
 from queuekit.loader import AppRef
 from queuekit.logs import configure_logging
@@ -30,6 +33,9 @@ __all__ = ["Isolation"]
 
 _TICK = 0.1
 """Seconds between two looks at a body's time limit and cancel mark."""
+_LONGEST_START = 60.0
+"""Seconds that a process may take to load the app."""
+_LONGEST_PUT_OFF = 60.0
 
 
 class Isolation:
@@ -48,67 +54,162 @@ class Isolation:
         self._executor = executor
         self._ref = ref
         self._worker = worker
+        self._most = runtime.config.worker.max_deliveries
         self.always = always
         self._context: Any = None
         self._lock = threading.Lock()
+        self._company = _Company()
         self._kept: dict[int, _Child] = {}
+        self._busy: dict[int, tuple[_Child, Run]] = {}
+        self._closed = False
 
     def call(self, row: int, run: Run) -> Outcome:
         """Run the body of *run* in another process and decide; blocks the calling thread."""
-        run.started = self._runtime.clock.monotonic()
-        if run.suspect:
+        run.started = run.ended = self._runtime.clock.monotonic()
+        if not run.suspect:
+            return self._call(self._kept_for(row) or self._spawn(), row, run)
+        last = run.known_crashes + 1 >= self._most
+        if not self._company.enter(last=last):
+            return self._executor.raised(run, Snooze(_put_off(run.delivery)))
+        try:
+            child = self._spawn()
             self._mark(run)
-        child = self._kept.pop(row, None) if not run.suspect else None
-        child = child or self._spawn()
+            return self._call(child, row, run)
+        finally:
+            self._company.leave(last=last)
+
+    def close(self) -> None:
+        """End all processes: those that are kept, and at once those that are busy, which is no fault of their tasks."""
+        self._closed = True
+        while self._kept:
+            self._kept.popitem()[1].close()
+        busy = list(self._busy.values())
+        for child, _ in busy:
+            child.kill()
+        self._unmark([run for _, run in busy])
+
+    def _kept_for(self, row: int) -> _Child | None:
+        """Return the process that a thread has kept, if it lives: its end while idle is no fault of the next body."""
+        child = self._kept.pop(row, None)
+        if child is None or child.lives():
+            return child
+        child.bury()
+        return None
+
+    def _call(self, child: _Child, row: int, run: Run) -> Outcome:
+        self._busy[row] = (child, run)
         try:
             outcome = child.call(run)
+        except OSError:
+            child.bury()
+            raise
         finally:
             run.ended = self._runtime.clock.monotonic()
+            del self._busy[row]
         if outcome is None:
-            child.kill()
-            outcome = self._timed_out(run) if child.overran else self._died(run, child.exit_reason())
-            outcome.run = run
-            return outcome
-        if run.suspect or not self.always:
+            child.bury()
+            outcome = self._without_answer(child, run)
+        elif run.suspect or self._closed:
             child.close()
         else:
             self._kept[row] = child
+        if isinstance(outcome.settlement, Release) and not outcome.settlement.counted:
+            self._unmark([run])
         outcome.run = run
         return outcome
 
-    def close(self) -> None:
-        """End the processes that are kept."""
-        while self._kept:
-            self._kept.popitem()[1].close()
+    def _without_answer(self, child: _Child, run: Run) -> Outcome:
+        """Decide for a body that was killed with its worker, overran its time, or took its process down."""
+        if self._closed:
+            return self._executor.decide.handed_back(run)
+        if child.overran:
+            error = TaskTimeout(f"ran longer than {run.timeout:g} s and was killed")
+            return self._executor.raised(run, error)
+        crashes = run.known_crashes + 1
+        if crashes >= self._most:
+            return self._executor.crashed(run, crashes, child.exit_reason())
+        if not run.suspect:
+            self._mark(run)
+        settlement = Release(run.delivery, delay=min(30.0, 0.5 * 2.0**crashes), counted=True)
+        return Outcome(delivery=run.delivery, settlement=settlement, word="crashed")
 
     def _mark(self, run: Run) -> None:
         """Leave the mark, before the body, that makes a crash in it known."""
         if self._runtime.backend is not None:
             self._runtime.backend.put([entered_mark(run.delivery)])
 
+    def _unmark(self, runs: list[Run]) -> None:
+        """Take the marks of bodies away that ended without a crash and whose messages come again."""
+        keys = [entered_mark(run.delivery).key for run in runs if run.suspect]
+        if keys and self._runtime.backend is not None:
+            with contextlib.suppress(UnavailableError):
+                self._runtime.backend.delete(keys)
+
     def _spawn(self) -> _Child:
+        """Return a process that is ready to run a body.
+
+        Raises:
+            OSError: There can be no more processes.
+            EOFError: It ended before it was ready: the app cannot be loaded.
+        """
         with self._lock:
             if self._context is None:
                 self._context = get_context("forkserver")
                 self._context.set_forkserver_preload([__name__, self._ref.target.partition(":")[0]])
+                resource_tracker.ensure_running()  # it would undo what comes next
             here, there = self._context.Pipe()
-            process = self._context.Process(target=_serve, args=(there, self._ref, self._worker), daemon=True)
-            process.start()
+            process = self._context.Process(target=_serve, args=(there, self._ref, self._worker))
+            with _shielded():
+                process.start()
             there.close()
-        return _Child(process, here)
+        child = _Child(process, here)
+        child.wait_until_ready()
+        return child
 
-    def _died(self, run: Run, reason: str) -> Outcome:
-        """Decide for a body that took its process down."""
-        crashes = run.known_crashes + 1
-        if crashes >= self._runtime.config.worker.max_deliveries:
-            return self._executor.crashed(run, crashes, reason)
-        if not run.suspect:
-            self._mark(run)
-        settlement = Release(run.delivery, delay=min(30.0, 0.5 * 2.0**crashes), counted=True)
-        return Outcome(delivery=run.delivery, settlement=settlement, word="crashed")
 
-    def _timed_out(self, run: Run) -> Outcome:
-        return self._executor.raised(run, TaskTimeout(f"ran longer than {run.timeout:g} s and was killed"))
+class _Company:
+    """Who may run beside whom: a suspect on its last delivery runs with no other suspect.
+
+    So when one of them ends the whole process group, as the kernel may do when memory runs out, it is known which.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._inside = 0
+        self._closed = False
+
+    def enter(self, *, last: bool) -> bool:
+        """Begin, if that may be now."""
+        with self._lock:
+            if self._closed or (last and self._inside):
+                return False
+            self._inside += 1
+            self._closed = last
+            return True
+
+    def leave(self, *, last: bool) -> None:
+        """End."""
+        with self._lock:
+            self._inside -= 1
+            self._closed = self._closed and not last
+
+
+def _put_off(delivery: Delivery) -> float:
+    """Return after how many seconds a suspect asks again for a moment without company; longer each time."""
+    return min(_LONGEST_PUT_OFF, 0.5 * 2.0 ** min(delivery.number - delivery.crashes, 10))
+
+
+@contextlib.contextmanager
+def _shielded() -> Iterator[None]:
+    """Let the processes that are started here be born deaf to SIGTERM.
+
+    Service managers send it to the whole group; a body is to end when its worker says so, after the drain time.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 class _Child:
@@ -119,12 +220,26 @@ class _Child:
         self._pipe = pipe
         self.overran = False
 
+    def wait_until_ready(self) -> None:
+        """Return when it has loaded the app; see :meth:`Isolation._spawn`."""
+        try:
+            if not self._pipe.poll(_LONGEST_START):
+                raise EOFError
+            self._pipe.recv()
+        except EOFError:
+            self.bury()
+            raise EOFError(f"a process for tasks could not load the app: it {self.exit_reason()}") from None
+
     def call(self, run: Run) -> Outcome | None:
-        """Return the outcome, or ``None`` if the process died or ran too long."""
+        """Return the outcome, or ``None`` if the process died or ran too long.
+
+        Raises:
+            OSError: It could not be told what to run.
+        """
         deadline = None if run.timeout is None else time.monotonic() + run.timeout
         told = False
+        self._pipe.send(run.delivery)
         try:
-            self._pipe.send(run.delivery)
             while not wait([self._pipe, self._process.sentinel], _TICK):
                 if run.context.cancelled and not told:
                     self._pipe.send(None)
@@ -132,13 +247,23 @@ class _Child:
                 if deadline is not None and time.monotonic() >= deadline:
                     self.overran = True
                     return None
-            outcome: Outcome = self._pipe.recv()
+            # After its death the pipe may stay open in a child that the body has left behind.
+            outcome: Outcome | None = self._pipe.recv() if self._pipe.poll() else None
         except (EOFError, OSError):
             return None
         return outcome
 
+    def lives(self) -> bool:
+        """Tell whether it has not ended."""
+        alive: bool = self._process.is_alive()
+        return alive
+
     def kill(self) -> None:
-        """End it at once."""
+        """End it at once; from another thread than the one that waits for it."""
+        self._process.kill()
+
+    def bury(self) -> None:
+        """End it at once, and wait for that."""
         self._process.kill()
         self._process.join(5)
         self._pipe.close()
@@ -148,7 +273,7 @@ class _Child:
         self._pipe.close()
         self._process.join(0.5)
         if self._process.is_alive():
-            self.kill()
+            self.bury()
 
     def exit_reason(self) -> str:
         """Return how it ended, in words."""
@@ -172,11 +297,15 @@ class _Inbox:
 def _serve(pipe: Connection, ref: AppRef, worker: str) -> None:
     """Be a child process: run deliveries one after the other until the pipe closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Not "ignore", which programs that a task starts would inherit, as they would the blocking.
+    signal.signal(signal.SIGTERM, lambda *_: None)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
     app = ref.load()
     configure_logging(level=app.config.log.level, style=app.config.log.format)
     executor = Executor(app.runtime, app.tasks, app.sending, worker=worker)
     inbox = _Inbox()
     threading.Thread(target=_watch, args=(pipe, inbox), daemon=True).start()
+    pipe.send(None)
     while (delivery := inbox.deliveries.get()) is not None:
         pipe.send(_run(executor, delivery, inbox))
     os._exit(0)
@@ -199,6 +328,7 @@ def _run(executor: Executor, delivery: Delivery, inbox: _Inbox) -> Outcome:
     prepared = executor.prepare(attrs.evolve(delivery, crashes=0), {})
     if isinstance(prepared, Outcome):
         return prepared
+    prepared.context.report_to(executor.report)
     inbox.current = prepared
     try:
         outcome = _call(executor, prepared)

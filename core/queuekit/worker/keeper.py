@@ -15,7 +15,7 @@ from queuekit.events import EngineDown, Events
 
 __all__ = ["Holding", "Keeper", "LeaseKeeper"]
 
-_log = logging.getLogger("queuekit.worker")
+_logger = logging.getLogger("queuekit.worker")
 
 
 @attrs.frozen
@@ -27,6 +27,8 @@ class Holding:
     lease: Lease
     timeout: float | None = None
     """Seconds that the body may run; past it, and a grace, the lease is left to end."""
+    apart: bool = attrs.field(default=False, kw_only=True)
+    """Whether the body runs in a process of its own, and so did not end the one that held the lease."""
 
 
 class Keeper(Protocol):
@@ -105,7 +107,8 @@ class LeaseKeeper:
         while not self._stopped.is_set():
             if not self.held():
                 self._awake.clear()
-                if not self.held():
+                # What came between the look and the clear would be slept through.
+                if not self.held() and not self._stopped.is_set():
                     self._awake.wait()
             if self._stopped.wait(self._lease / 3):
                 return
@@ -123,7 +126,7 @@ class LeaseKeeper:
                 self._events.emit(EngineDown(doing="extend leases", error=error.what, retry_in=self._lease / 3))
                 return
             except Exception:
-                _log.exception("the keeper met an error that it does not know")
+                _logger.exception("the keeper met an error that it does not know")
                 return
             if lost:
                 self._tell([holding.serial for holding in batch if holding.lease in lost])

@@ -18,7 +18,7 @@ from queuekit.runtime import Runtime
 
 __all__ = ["Minder"]
 
-_log = logging.getLogger("queuekit.worker")
+_logger = logging.getLogger("queuekit.worker")
 _LOOK = 1.0
 """Seconds between two looks for cancel marks."""
 _PRESENCE = 10.0
@@ -92,7 +92,8 @@ class Minder:
             self._quietly(self._present)
             if not self._in_hand():
                 self._awake.clear()
-                if not self._in_hand():
+                # What came between the look and the clear would be slept through.
+                if not self._in_hand() and not self._stopped.is_set():
                     self._awake.wait(_PRESENCE)
                     continue
             self._quietly(self._look_for_marks)
@@ -157,4 +158,4 @@ class Minder:
         except UnavailableError:
             return
         except Exception:
-            _log.exception("the minder met an error that it does not know")
+            _logger.exception("the minder met an error that it does not know")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import queue
 import threading
 import time
@@ -17,8 +16,6 @@ if TYPE_CHECKING:
     from queuekit.worker.isolate import Isolation
 
 __all__ = ["ThreadPool"]
-
-_log = logging.getLogger("queuekit.worker")
 
 
 class ThreadPool:
@@ -81,8 +78,7 @@ class ThreadPool:
         while (run := take()) is not None:
             try:
                 outcome = self._one(row, run)
-            except Exception as error:
-                _log.exception("running %s met an error that is not its own", run.message.id)
+            except Exception as error:  # noqa: BLE001 - one run that cannot begin must not end this thread
                 outcome = self._executor.put_back(run, error)
             if outcome is not None and run.claim():
                 self._deliver(outcome)

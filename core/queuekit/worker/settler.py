@@ -16,7 +16,7 @@ from queuekit.runtime import Runtime
 
 __all__ = ["Settler"]
 
-_log = logging.getLogger("queuekit.worker")
+_logger = logging.getLogger("queuekit.worker")
 _LARGEST_BATCH = 1_000
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 5.0
 
@@ -89,7 +89,7 @@ class Settler:
                 self._give_up.wait(wait)
                 pause, down = min(_LONGEST_PAUSE, pause * 2), True
                 continue
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - logged when it is known whose outcome it is
                 self._part(batch, error)
                 return
             if down:
@@ -105,7 +105,7 @@ class Settler:
             self._flush(batch[middle:])
             return
         (outcome,) = batch
-        _log.error("the outcome of %s cannot be written", outcome.delivery.id, exc_info=error)
+        _logger.error("the outcome of %s cannot be written", outcome.delivery.id, exc_info=error)
         if outcome.records or outcome.sends:
             text = f"its outcome could not be written: {type(error).__name__}: {error}"[:2000]
             outcome.records, outcome.sends = (), ()

@@ -9,14 +9,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import os
 import re
 import socket
 import threading
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from queuekit.app import Queuekit
@@ -28,7 +27,6 @@ from queuekit.events import LeasesLost, WorkerReady, WorkerStopped, WorkerStoppi
 from queuekit.execute import Executor
 from queuekit.loader import AppRef
 from queuekit.outcome import Outcome, Run
-from queuekit.records import progress_key
 from queuekit.states import State
 from queuekit.worker.fetcher import Fetcher
 from queuekit.worker.keeper import Holding, Keeper, LeaseKeeper
@@ -45,7 +43,6 @@ if TYPE_CHECKING:
 __all__ = ["Worker", "worker_name"]
 
 _FINAL_SETTLE = 5.0
-_PROGRESS_TTL = 86_400.0
 
 
 def worker_name() -> str:
@@ -140,9 +137,12 @@ class Worker:
         """
         clock = self._runtime.clock
         since = clock.monotonic()
-        self.start()
-        self._stop.wait()
-        self.finish()
+        try:
+            self.start()
+            self._stop.wait()
+            self.finish()
+        finally:
+            self._end_processes()
         seconds = clock.monotonic() - since
         self.app.events.emit(WorkerStopped(worker=self.name, seconds=seconds, stats=dict(self.stats)))
         self.app.plugins.call("queuekit_worker_stopped", worker=self, stats=dict(self.stats))
@@ -177,6 +177,7 @@ class Worker:
         event = WorkerStopping(worker=self.name, reason=self._reason, running=running, drain=drain)
         self.app.events.emit(event)
         self._drain(drain)
+        self._end_processes()
         for run in list(self._in_hand.values()):
             # First the outcome, then the word to stop: what the body makes of that is not its outcome any more.
             self._give_back(run, _released(run, settles=not run.early))
@@ -187,9 +188,11 @@ class Worker:
             self._keeper.stop()
         if self._loop_pool is not None:
             self._loop_pool.stop()
+        self.app.close()
+
+    def _end_processes(self) -> None:
         if self._isolation is not None:
             self._isolation.close()
-        self.app.close()
 
     def _drain(self, seconds: float) -> None:
         clock = self._runtime.clock
@@ -239,7 +242,7 @@ class Worker:
             prepared = self._executor.prepare(delivery, marks)
             if isinstance(prepared, Run):
                 prepared.serial = next(self._serials)
-                prepared.context.report_to(self._report)
+                prepared.context.report_to(self._executor.report)
                 runs.append(prepared)
             else:
                 self._settler.put(prepared)
@@ -247,13 +250,22 @@ class Worker:
             return
         self._prefetch.saw({run.message.task for run in runs})
         self._in_hand.update((run.serial, run) for run in runs)
-        # Those that are acknowledged early will have no lease to keep.
-        holdings = [Holding(run.serial, run.delivery.lease, run.timeout) for run in runs if not run.early]
-        if holdings:
-            self._keeper.hold(holdings)
+        self._keeper.hold(self._holdings(runs))
         self._minder.wake()
         self._executor.track([run for run in runs if run.task.defaults.track], State.RECEIVED)
         self._dispatch(self._acknowledge_early(runs))
+
+    def _holdings(self, runs: Iterable[Run]) -> list[Holding]:
+        """Return the leases to keep; those that are acknowledged early will have none."""
+        return [
+            Holding(run.serial, run.delivery.lease, run.timeout, apart=self._is_apart(run))
+            for run in runs
+            if not run.early
+        ]
+
+    def _is_apart(self, run: Run) -> bool:
+        """Tell whether the body runs in a process of its own."""
+        return self._isolation is not None and (run.suspect or self._isolation.always)
 
     def _marks(self, deliveries: Sequence[Delivery]) -> dict[str, Record]:
         """Return the cancel, final and crash marks of a batch, in one round trip."""
@@ -289,7 +301,7 @@ class Worker:
             self._threads.submit(in_threads)
 
     def _on_loop(self, run: Run) -> bool:
-        return run.task.is_async and not (self._isolation and (run.suspect or self._isolation.always))
+        return run.task.is_async and not self._is_apart(run)
 
     def _loops(self) -> LoopPool:
         """Return the event loop's pool; asyncio is imported with the first coroutine task."""
@@ -306,6 +318,11 @@ class Worker:
         return self._loop_pool.take_waiting() if self._loop_pool is not None else []
 
     # -- what others tell
+
+    def keep_leases(self) -> None:
+        """Keep the leases of what is in hand here from now on: who has kept them is gone."""
+        self._keeper = self._own_keeper()
+        self._keeper.hold(self._holdings(list(self._in_hand.values())))
 
     def lost(self, serials: list[int]) -> None:
         """Hear that leases were lost: those runs are told, their outcomes will be refused (QK4)."""
@@ -341,14 +358,6 @@ class Worker:
             self._keeper.done(serials)
         with self._changed:
             self._changed.notify_all()
-
-    def _report(self, id: str, done: float, total: float | None, message: str) -> None:
-        """Record a task's progress; losing one is no harm."""
-        backend = self._runtime.backend
-        if backend is not None:
-            body = self._runtime.serializer.dumps([done, total, message])
-            with contextlib.suppress(UnavailableError):
-                backend.put([Record(key=progress_key(id), body=body, ttl=_PROGRESS_TTL)])
 
 
 def _released(run: Run, *, settles: bool = True) -> Outcome:

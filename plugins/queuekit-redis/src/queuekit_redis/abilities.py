@@ -1,0 +1,29 @@
+"""What broker and backend can do: data, so that core knows it before anything is opened."""
+
+from __future__ import annotations
+
+import attrs
+
+from queuekit.backend import BackendCapabilities, BackendLimits
+from queuekit.broker import Capabilities, Limits
+
+__all__ = [
+    "BACKEND_CAPABILITIES",
+    "BACKEND_LIMITS",
+    "CAPABILITIES",
+    "CLUSTER_CAPABILITIES",
+    "CLUSTER_SCHEMES",
+    "LIMITS",
+    "SCHEMES",
+]
+
+SCHEMES = ("redis", "rediss", "redis+unix", "redis+sentinel")
+"""Schemes of one server, or of one primary at a time."""
+CLUSTER_SCHEMES = ("redis+cluster",)
+
+CAPABILITIES = Capabilities(commit=True)
+CLUSTER_CAPABILITIES = attrs.evolve(CAPABILITIES, commit=False)
+"""On a Cluster a step is confined to one slot, so that records and messages cannot be written in one."""
+LIMITS = Limits(lease_granularity=0.002)
+BACKEND_CAPABILITIES = BackendCapabilities(notify=True)
+BACKEND_LIMITS = BackendLimits(ttl_granularity=0.002)

@@ -1,0 +1,69 @@
+"""Every key name, once. A queue's keys share a hash tag, so that they live in one slot of a Cluster.
+
+================================  =====================================================================================
+``<prefix>:{<queue>}:messages``   hash: id to message, or to what is remembered of one that has left
+``<prefix>:{<queue>}:claims``     hash: id to number, crashes, place and token
+``<prefix>:{<queue>}:ready``      sorted set of ids, by priority and due time
+``<prefix>:{<queue>}:delayed``    sorted set of priority and id, by due time
+``<prefix>:{<queue>}:leased``     sorted set of ids, by the end of the lease
+``<prefix>:{<queue>}:dead``       sorted set of ids, by time of death
+``<prefix>:{<queue>}:graves``     hash: id to reason, holder and error
+``<prefix>:{<queue>}:gone``       list: when to forget which ids
+``<prefix>:{<queue>}:clock``      the latest place in the order
+``<prefix>:{<queue>}:bell``       list of at most one entry: wakes a worker that waits
+``<prefix>:{<queue>}:discarded``  how many dead letters have been discarded by rule
+``<prefix>:queues``               set of the names of queues
+``<prefix>:unique:<key>``         who holds a unique key (on a Cluster ``<prefix>:{<queue>}:unique:<key>``)
+``<prefix>:record:<key>``         a record of the backend
+``<prefix>:group:<name>``         set of the members that have joined
+``<prefix>:final:<db>:<key>``     channel on which a final record is told
+================================  =====================================================================================
+"""
+
+from __future__ import annotations
+
+import attrs
+
+__all__ = ["Keys"]
+
+
+@attrs.frozen
+class Keys:
+    """The names under one prefix."""
+
+    prefix: str
+    db: int
+    cluster: bool
+
+    def queue(self, name: str) -> str:
+        """Return what the keys of a queue begin with; the scripts add the rest."""
+        return f"{self.prefix}:{{{name}}}"
+
+    @property
+    def queues(self) -> str:
+        """The set of all names of queues."""
+        return f"{self.prefix}:queues"
+
+    def unique(self, queue: str) -> str:
+        """Return what unique keys begin with; on a Cluster each queue has its own, since a step is one slot's."""
+        return f"{self.queue(queue)}:unique:" if self.cluster else f"{self.prefix}:unique:"
+
+    def bell(self, queue: str) -> str:
+        """Return the list that wakes who waits for *queue*."""
+        return f"{self.queue(queue)}:bell"
+
+    def record(self, key: str) -> str:
+        """Return where the record *key* is."""
+        return f"{self.prefix}:record:{key}"
+
+    def record_of(self, name: bytes) -> str:
+        """Return the record key of a name that :meth:`record` has made."""
+        return name.decode()[len(self.record("")) :]
+
+    def group(self, name: str) -> str:
+        """Return the set of the members of a group."""
+        return f"{self.prefix}:group:{name}"
+
+    def channel(self, key: str) -> str:
+        """Return the channel on which the end of the record *key* is told; databases share channels."""
+        return f"{self.prefix}:final:{self.db}:{key}"

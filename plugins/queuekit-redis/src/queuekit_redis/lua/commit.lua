@@ -1,0 +1,57 @@
+-- KEYS: queues. ARGV: prefix of unique keys, window, nonce, then items, each a run of operations:
+--   I                                            a new item
+--   S queue, settlement                          if it is refused, nothing more of the item is done
+--   R key, channel, payload, milliseconds        a record, where it is newer
+--   J key, member, size, milliseconds, count     a join; the next `count` sends are those of a group that is complete
+--   E queue, id, blob, due, unique key           a send
+-- Returns for each item whether it was done.
+local ctx = {unique_prefix = ARGV[1], window = tonumber(ARGV[2]), nonce = ARGV[3]}
+local done, at, live, held_back = {}, 4, true, 0
+
+local function queue_at(index)
+  return queue(KEYS[tonumber(ARGV[index])])
+end
+
+local OPERATIONS = {}
+
+function OPERATIONS.I()
+  live, held_back = true, 0
+  table.insert(done, 1)
+  return at + 1
+end
+
+function OPERATIONS.S()
+  local behind, kept, repeated = settle(queue_at(at + 1), at + 2, ctx)
+  if not kept then done[#done] = 0 end
+  -- A whole item is one step: if its settlement was done by an earlier try, so was the rest.
+  if not kept or repeated then live = false end
+  return behind
+end
+
+function OPERATIONS.R()
+  if live then write_record(ARGV[at + 1], ARGV[at + 2], ARGV[at + 3], tonumber(ARGV[at + 4]), 2, -1) end
+  return at + 5
+end
+
+function OPERATIONS.J()
+  if live then
+    local _, count = count_in(ARGV[at + 1], ARGV[at + 2], ARGV[at + 4])
+    held_back = count < tonumber(ARGV[at + 3]) and tonumber(ARGV[at + 5]) or 0
+  end
+  return at + 6
+end
+
+function OPERATIONS.E()
+  if held_back > 0 then
+    held_back = held_back - 1
+  elseif live then
+    accept(queue_at(at + 1), ARGV[at + 2], ARGV[at + 3], ARGV[at + 4], ARGV[at + 5], ctx.unique_prefix)
+  end
+  return at + 6
+end
+
+while at <= #ARGV do
+  at = OPERATIONS[ARGV[at]]()
+end
+flush_all()
+return done

@@ -1,0 +1,216 @@
+-- What all scripts share: it stands before each of them. Times are microseconds of the server's clock.
+--
+-- A message is a field of <queue>:messages. "M", when it was sent, and what the client packed:
+--   priority, flags, generation, attempt, hop, [expires], [not_before], [until, ttl, length, unique key], body
+-- or, when it has left, "T", until when its id is remembered, who settled it, and its step where that is not 0,0,0.
+-- Where it is, is told by four sorted sets; who held it and how often, by <queue>:claims.
+local call, pack, unpack_from = redis.call, struct.pack, struct.unpack
+local MESSAGE, CLAIM, STEP = '<c1dbBI4I4I4', '<I4I4d', '<I4I4I4'
+local HAS_EXPIRES, HAS_NOT_BEFORE, HAS_UNIQUE = 1, 2, 4
+local UNTIL_START, UNTIL_TTL = 0, 2
+-- A place among the ready ones is level * SPAN + time since EPOCH (2024), exact in a double until 2052.
+local SPAN, EPOCH, LATEST = 9e14, 1704067200e6, 9e15
+local MOST = 1000
+
+local function server_time()
+  local parts = call('TIME')
+  return tonumber(parts[1]) * 1e6 + tonumber(parts[2])
+end
+local now = server_time()
+
+-- Calls `command` with many arguments, in parts that fit on Lua's stack.
+local function bulk(command, key, arguments)
+  local count = #arguments
+  for from = 1, count, 4000 do
+    call(command, key, unpack(arguments, from, math.min(from + 3999, count)))
+  end
+end
+
+-- The keys of a queue, and what is to be done to them in bulk when the script ends.
+local queues = {}
+local function queue(base)
+  local q = queues[base]
+  if not q then
+    q = {
+      base = base, messages = base .. ':messages', claims = base .. ':claims', ready = base .. ':ready',
+      delayed = base .. ':delayed', leased = base .. ':leased', dead = base .. ':dead', graves = base .. ':graves',
+      gone = base .. ':gone', clock = base .. ':clock', bell = base .. ':bell',
+      seen = {}, unleased = {}, unclaimed = {}, claimed = {}, stored = {}, to_ready = {}, to_delayed = {}, left = {},
+    }
+    queues[base] = q
+  end
+  return q
+end
+
+-- A time that no other message of the queue has, so that none is overtaken within a microsecond.
+local function tick(q)
+  if not q.last then
+    q.last = tonumber(call('GET', q.clock) or 0)
+  end
+  q.last = math.max(now, q.last + 1)
+  return q.last
+end
+
+local function place(level, at)
+  return (9 - level) * SPAN + math.min(math.max(at - EPOCH, 0), SPAN - 1)
+end
+
+local function level_at(score)
+  return 9 - math.floor(score / SPAN)
+end
+
+local function due_at(score)
+  return score % SPAN + EPOCH
+end
+
+-- Wakes one worker that waits, unless one has been woken and has not looked yet.
+local function ring(q)
+  if call('EXISTS', q.bell) == 0 then
+    call('RPUSH', q.bell, '1')
+  end
+end
+
+local function schedule(q, id, level, due)
+  if due > now then
+    q.soonest = math.min(q.soonest or due, due)
+    table.insert(q.to_delayed, math.min(due, LATEST))
+    table.insert(q.to_delayed, level .. id)
+  else
+    table.insert(q.to_ready, place(level, tick(q)))
+    table.insert(q.to_ready, id)
+  end
+end
+
+local function flush_delayed(q)
+  local head = call('ZRANGE', q.delayed, 0, 0, 'WITHSCORES')[2]
+  bulk('ZADD', q.delayed, q.to_delayed)
+  return not head or q.soonest < tonumber(head)
+end
+
+-- Carries out what has been collected. What takes away comes first: a full server refuses only scripts whose first
+-- write adds, so acknowledging goes on where sending does not.
+local function flush(q)
+  local wake = #q.to_ready > 0
+  if #q.unleased > 0 then bulk('ZREM', q.leased, q.unleased) end
+  if #q.unclaimed > 0 then bulk('HDEL', q.claims, q.unclaimed) end
+  if #q.claimed > 0 then bulk('HSET', q.claims, q.claimed) end
+  if #q.stored > 0 then bulk('HSET', q.messages, q.stored) end
+  if #q.to_ready > 0 then bulk('ZADD', q.ready, q.to_ready) end
+  if #q.to_delayed > 0 then wake = flush_delayed(q) or wake end
+  if #q.left > 0 then
+    call('RPUSH', q.gone, string.format('%.0f ', q.forget) .. table.concat(q.left, ' '))
+  end
+  if q.last then
+    call('SET', q.clock, string.format('%.0f', q.last))
+  end
+  if wake then ring(q) end
+  q.unleased, q.unclaimed, q.claimed, q.stored, q.to_ready, q.to_delayed, q.left = {}, {}, {}, {}, {}, {}, {}
+  q.soonest = nil
+end
+
+local function flush_all()
+  for _, q in pairs(queues) do flush(q) end
+end
+
+-- How far a stored message, alive or gone, has come: generation, attempt, hop.
+local function step_of(value)
+  if value:byte(1) == 77 then
+    local _, _, _, _, generation, attempt, hop = unpack_from(MESSAGE, value)
+    return generation, attempt, hop
+  end
+  if #value < 25 then return 0, 0, 0 end
+  return unpack_from(STEP, value, 14)
+end
+
+local function is_known(value, blob)
+  if value:byte(1) == 84 and unpack_from('<I4', value, 2) * 1e6 <= now then return false end
+  local generation, attempt, hop = step_of(value)
+  local _, _, new_generation, new_attempt, new_hop = unpack_from('<bBI4I4I4', blob)
+  if new_generation ~= generation then return new_generation < generation end
+  if new_attempt ~= attempt then return new_attempt < attempt end
+  return new_hop <= hop
+end
+
+-- The unique key that a stored message asks for: key, until, seconds; nothing if it asks for none.
+local function unique_of(value)
+  local flags = value:byte(11)
+  if bit.band(flags, HAS_UNIQUE) == 0 then return nil end
+  local at = 24
+  if bit.band(flags, HAS_EXPIRES) ~= 0 then at = at + 8 end
+  if bit.band(flags, HAS_NOT_BEFORE) ~= 0 then at = at + 8 end
+  local until_, ttl, length, from = unpack_from('<BdI2', value, at)
+  return value:sub(from, from + length - 1), until_, ttl
+end
+
+local function free_key(q, id, key)
+  if call('GET', key) == q.base .. '\0' .. id then call('DEL', key) end
+end
+
+local function free_key_of(q, id, value, unique_prefix)
+  local key, until_ = unique_of(value)
+  if key and until_ ~= UNTIL_TTL then free_key(q, id, unique_prefix .. key) end
+end
+
+local function tombstone(until_, nonce, step)
+  return 'T' .. pack('<I4', until_) .. nonce .. step
+end
+
+-- Lets a message leave; its id is remembered for `window` seconds.
+local function leave(q, id, step, window, nonce)
+  q.forget = math.ceil(now / 1e6) + window
+  if window > 0 then
+    table.insert(q.stored, id)
+    table.insert(q.stored, tombstone(q.forget, nonce, step))
+    table.insert(q.left, id)
+  else
+    call('HDEL', q.messages, id)
+  end
+end
+
+-- Takes an earlier step of a message out of wherever it is, to make room for a later one.
+local function evict(q, id, value, unique_prefix)
+  flush(q)
+  call('ZREM', q.ready, id)
+  call('ZREM', q.leased, id)
+  call('ZREM', q.dead, id)
+  call('ZREM', q.delayed, math.min(math.max(value:byte(10), 0), 9) .. id)
+  call('HDEL', q.claims, id)
+  call('HDEL', q.graves, id)
+  q.seen[id] = nil
+  free_key_of(q, id, value, unique_prefix)
+end
+
+local function due_of(q, due)
+  if due == '' then return 0 end
+  local delay, not_before = unpack_from('<dd', due)
+  if delay <= 0 then return not_before end
+  local from = tick(q)
+  -- After the server's clock was set back a place in the order is ahead of it, and no measure of time.
+  if from - now > 1e6 then from = now end
+  return math.max(from + delay, not_before)
+end
+
+-- Puts a message on its queue; returns the id of another that holds its unique key, or nil.
+local function accept(q, id, blob, due, key, unique_prefix, sent)
+  local value = 'M' .. (sent or pack('<d', now)) .. blob
+  local stored
+  if key ~= '' then
+    stored = call('HGET', q.messages, id)
+    if stored and is_known(stored, blob) then return nil end
+    local me = q.base .. '\0' .. id
+    local holder = call('GET', unique_prefix .. key)
+    if holder and holder ~= me then return holder:match('%z(.*)$') end
+    if stored and stored:byte(1) == 77 then evict(q, id, stored, unique_prefix) end
+    local _, _, ttl = unique_of(value)
+    call('SET', unique_prefix .. key, me, 'PX', math.max(1, math.floor(math.min(ttl, 1e9) * 1000)))
+    call('HSET', q.messages, id, value)
+  elseif call('HSETNX', q.messages, id, value) == 0 then
+    flush(q)
+    stored = call('HGET', q.messages, id)
+    if is_known(stored, blob) then return nil end
+    if stored:byte(1) == 77 then evict(q, id, stored, unique_prefix) end
+    call('HSET', q.messages, id, value)
+  end
+  schedule(q, id, math.min(math.max(unpack_from('<b', blob), 0), 9), due_of(q, due))
+  return nil
+end

@@ -1,0 +1,19 @@
+-- KEYS: queue. ARGV: lease, then per message id and token. Returns the places of those that are lost.
+local q, ends, lost, kept = queue(KEYS[1]), now + tonumber(ARGV[1]), {}, {}
+local shortest
+for at = 2, #ARGV, 2 do
+  local state = call('HGET', q.claims, ARGV[at])
+  if state and state:sub(17) == ARGV[at + 1] then
+    table.insert(kept, ends)
+    table.insert(kept, ARGV[at])
+  else
+    table.insert(lost, (at - 2) / 2)
+  end
+end
+if #kept > 0 then
+  local head = call('ZRANGE', q.leased, 0, 0, 'WITHSCORES')[2]
+  bulk('ZADD', q.leased, kept)
+  -- A lease may also have become shorter than those who wait were told.
+  if not head or ends < tonumber(head) then ring(q) end
+end
+return lost

@@ -1,0 +1,14 @@
+-- KEYS: queue. ARGV: ids. Returns a flat list of places and one of messages.
+local q, places, shown = queue(KEYS[1]), {}, {}
+if promote(q) > 0 then ring(q) end
+for _, id in ipairs(ARGV) do
+  local value = call('HGET', q.messages, id)
+  if value and value:byte(1) == 77 then
+    local name, score = find(q, id, value)
+    if name then
+      table.insert(places, name)
+      show(q, id, value, name == 'ready' and due_at(score) or score, shown)
+    end
+  end
+end
+return {places, shown}

@@ -1,0 +1,23 @@
+-- How messages are shown: id, message, number, crashes, time of its place, why it died.
+local function show(q, id, value, score, shown)
+  local number, crashes, last = 0, 0, #shown
+  local state = call('HGET', q.claims, id)
+  if state then number, crashes = unpack_from(CLAIM, state) end
+  shown[last + 1], shown[last + 2], shown[last + 3], shown[last + 4] = id, value, number, crashes
+  shown[last + 5], shown[last + 6] = string.format('%.0f', score), call('HGET', q.graves, id) or ''
+end
+
+-- The set that a place is kept in, and the member of it that stands for a message.
+local function member_in(place_name, id, value)
+  if place_name ~= 'delayed' then return id end
+  return math.min(math.max(value:byte(10), 0), 9) .. id
+end
+
+-- Where a message is, and its score there.
+local function find(q, id, value)
+  for _, name in ipairs({'ready', 'delayed', 'leased', 'dead'}) do
+    local score = call('ZSCORE', q[name], member_in(name, id, value))
+    if score then return name, tonumber(score) end
+  end
+  return nil
+end

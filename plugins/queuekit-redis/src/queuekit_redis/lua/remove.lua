@@ -1,0 +1,34 @@
+-- KEYS: queue. ARGV: prefix of unique keys, window, places parted by commas, most, then ids (none: all).
+-- Returns the ids of those taken out.
+local q, removed = queue(KEYS[1]), {}
+local unique_prefix, window, most = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[4])
+local allowed = {}
+for name in ARGV[3]:gmatch('%w+') do allowed[name] = true end
+
+local function take_out(id)
+  local value = call('HGET', q.messages, id)
+  if not value or value:byte(1) ~= 77 then return end
+  local name = find(q, id, value)
+  if not allowed[name] then return end
+  call('ZREM', q[name], member_in(name, id, value))
+  call('HDEL', q.claims, id)
+  call('HDEL', q.graves, id)
+  free_key_of(q, id, value, unique_prefix)
+  leave(q, id, pack(STEP, step_of(value)), window, '--------')
+  table.insert(removed, id)
+end
+
+if #ARGV > 4 then
+  for at = 5, #ARGV do take_out(ARGV[at]) end
+else
+  for name in pairs(allowed) do
+    for _, member in ipairs(call('ZRANGE', q[name], 0, most - 1)) do
+      local id = name == 'delayed' and member:sub(2) or member
+      take_out(id)
+      -- One without its message is a leftover, and must not be found again and again.
+      call('ZREM', q[name], member)
+    end
+  end
+end
+flush(q)
+return removed

@@ -1,0 +1,38 @@
+-- KEYS: queue. ARGV: prefix of unique keys, most, then ids (none: those that died first). Returns the ids replayed.
+local q, unique_prefix, replayed = queue(KEYS[1]), ARGV[1], {}
+
+local function replay(id)
+  local value = call('HGET', q.messages, id)
+  if not value or value:byte(1) ~= 77 or call('ZREM', q.dead, id) == 0 then return end
+  local _, sent, priority, flags, generation = unpack_from(MESSAGE, value)
+  value = pack(MESSAGE, 'M', sent, priority, flags, generation + 1, 0, 0) .. value:sub(24)
+  local state = call('HGET', q.claims, id)
+  local number = state and unpack_from(CLAIM, state) or 0
+  call('HDEL', q.graves, id)
+  local key, _, ttl = unique_of(value)
+  if key then
+    call('SET', unique_prefix .. key, q.base .. '\0' .. id, 'PX', math.max(1, math.floor(ttl * 1000)), 'NX')
+  end
+  call('HSET', q.messages, id, value)
+  call('HSET', q.claims, id, pack(CLAIM, number, 0, 0))
+  schedule(q, id, math.min(math.max(priority, 0), 9), 0)
+  table.insert(replayed, id)
+end
+
+if #ARGV > 2 then
+  -- In the order of their deaths, whatever order they were named in.
+  local dead = {}
+  for at = 3, #ARGV do
+    local died = call('ZSCORE', q.dead, ARGV[at])
+    if died then table.insert(dead, {tonumber(died), ARGV[at]}) end
+  end
+  table.sort(dead, function(one, other) return one[1] < other[1] end)
+  for _, each in ipairs(dead) do replay(each[2]) end
+else
+  for _, id in ipairs(call('ZRANGE', q.dead, 0, tonumber(ARGV[2]) - 1)) do
+    replay(id)
+    call('ZREM', q.dead, id)
+  end
+end
+flush(q)
+return replayed

@@ -1,0 +1,15 @@
+-- KEYS: queue. ARGV: prefix of unique keys, then per message id, blob, due, unique key.
+-- Returns whether the queue is new, then place in the batch and id of whoever holds its key, for each that was not sent.
+local q = queue(KEYS[1])
+local unique_prefix = ARGV[1]
+q.last = tonumber(call('GET', q.clock) or 0)
+local answer = {q.last == 0 and 1 or 0}
+for at = 2, #ARGV, 4 do
+  local holder = accept(q, ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3], unique_prefix)
+  if holder then
+    table.insert(answer, (at - 2) / 4)
+    table.insert(answer, holder)
+  end
+end
+flush(q)
+return answer

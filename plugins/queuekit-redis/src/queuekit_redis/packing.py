@@ -1,0 +1,223 @@
+"""Envelopes and records as bytes; the scripts in ``lua/`` read the same layout."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from queuekit.backend import Record
+from queuekit.broker import Dead, Delivery, Place, Stored
+from queuekit.envelope import Envelope, Unique
+
+__all__ = [
+    "grave",
+    "micros",
+    "pack_due",
+    "pack_envelope",
+    "pack_record",
+    "pack_step",
+    "read_delivery",
+    "read_record",
+    "read_stored",
+]
+
+_HEADER = struct.Struct("<bBIII")
+_VALUE = struct.Struct("<cdbBIII")
+_STEP = struct.Struct("<III")
+_PAIR = struct.Struct("<dd")
+_DOUBLE = struct.Struct("<d")
+_UNIQUE = struct.Struct("<BdH")
+_HAS_EXPIRES, _HAS_NOT_BEFORE, _HAS_UNIQUE = 1, 2, 4
+_UNTIL: tuple[Literal["start", "done", "ttl"], ...] = ("start", "done", "ttl")
+
+_RECORD = struct.Struct("<dB")
+_RECORD_HEAD = struct.Struct("<dddB")
+_LENGTH = struct.Struct("<I")
+_FINAL, _HAS_AT = 1, 2
+_TEXTS = (("task", 4), ("state", 8), ("error", 16))
+
+LATEST = 9e15
+"""Microseconds beyond which no time is told apart."""
+MAX_ERROR_CHARACTERS = 2_000
+
+
+def micros(seconds: float) -> float:
+    """Return *seconds* in whole microseconds, cut to what a double holds exactly."""
+    return float(round(min(max(seconds * 1e6, -LATEST), LATEST)))
+
+
+# -- messages ------------------------------------------------------------------------------------------------------
+
+
+def pack_envelope(envelope: Envelope) -> bytes:
+    """Return what is stored of *envelope* beside id and queue."""
+    if envelope.expires is None and envelope.not_before is None and envelope.unique is None:
+        head = _HEADER.pack(envelope.priority, 0, envelope.generation, envelope.attempt, envelope.hop)
+        return head + envelope.body
+    flags, extras = 0, b""
+    if envelope.expires is not None:
+        flags, extras = flags | _HAS_EXPIRES, extras + _DOUBLE.pack(envelope.expires)
+    if envelope.not_before is not None:
+        flags, extras = flags | _HAS_NOT_BEFORE, extras + _DOUBLE.pack(envelope.not_before)
+    unique = envelope.unique
+    if unique is not None:
+        key = unique.key.encode()
+        flags |= _HAS_UNIQUE
+        extras += _UNIQUE.pack(_UNTIL.index(unique.until), unique.ttl, len(key)) + key
+    head = _HEADER.pack(envelope.priority, flags, envelope.generation, envelope.attempt, envelope.hop)
+    return head + extras + envelope.body
+
+
+def pack_due(envelope: Envelope) -> bytes:
+    """Return delay and ``not_before`` for the scripts; empty bytes where there are none."""
+    if envelope.delay <= 0 and envelope.not_before is None:
+        return b""
+    return _PAIR.pack(micros(envelope.delay), micros(envelope.not_before or 0.0))
+
+
+def pack_step(envelope: Envelope) -> bytes:
+    """Return how far the message has come; empty bytes for one at its beginning."""
+    if not envelope.attempt and not envelope.generation and not envelope.hop:
+        return b""
+    return _STEP.pack(envelope.generation, envelope.attempt, envelope.hop)
+
+
+def pack_sent_at(sent_at: float) -> bytes:
+    """Return when a message was sent, as the scripts keep it."""
+    return _DOUBLE.pack(micros(sent_at))
+
+
+def _read_envelope(queue: str, id: bytes, value: bytes) -> tuple[Envelope, float]:
+    """Return a stored message, and when it was sent."""
+    _, sent, priority, flags, generation, attempt, hop = _VALUE.unpack_from(value)
+    if not flags:
+        body = value[_VALUE.size :]
+        return (
+            Envelope(
+                id=id.decode(),
+                queue=queue,
+                body=body,
+                priority=priority,
+                attempt=attempt,
+                generation=generation,
+                hop=hop,
+            ),
+            sent / 1e6,
+        )
+    fields, at = _read_extras(value, flags)
+    envelope = Envelope(
+        id=id.decode(),
+        queue=queue,
+        body=value[at:],
+        priority=priority,
+        attempt=attempt,
+        generation=generation,
+        hop=hop,
+        **fields,
+    )
+    return envelope, sent / 1e6
+
+
+def _read_extras(value: bytes, flags: int) -> tuple[dict[str, Any], int]:
+    """Return the fields that few messages have, and where the body begins."""
+    at, fields = _VALUE.size, dict[str, Any]()
+    for flag, name in ((_HAS_EXPIRES, "expires"), (_HAS_NOT_BEFORE, "not_before")):
+        if flags & flag:
+            (fields[name],) = _DOUBLE.unpack_from(value, at)
+            at += _DOUBLE.size
+    if flags & _HAS_UNIQUE:
+        until, ttl, length = _UNIQUE.unpack_from(value, at)
+        at += _UNIQUE.size
+        fields["unique"] = Unique(key=value[at : at + length].decode(), until=_UNTIL[until], ttl=ttl)
+        at += length
+    return fields, at
+
+
+def read_delivery(queue: str, reply: Sequence[Any], *, token: str, claimed_at: float) -> Delivery:
+    """Return what a claim has replied for one message: id, message, number, crashes."""
+    id, value, number, crashes = reply
+    envelope, sent_at = _read_envelope(queue, id, value)
+    return Delivery(
+        envelope=envelope, token=token, number=number, crashes=crashes, sent_at=sent_at, claimed_at=claimed_at
+    )
+
+
+def read_stored(queue: str, place: Place, reply: Sequence[Any]) -> Stored:
+    """Return what ``peek`` and ``find`` have replied for one message."""
+    id, value, number, crashes, score, why = reply
+    envelope, sent_at = _read_envelope(queue, id, value)
+    reason, holder, error = _read_grave(why)
+    at = float(score) / 1e6
+    return Stored(
+        envelope=envelope,
+        place=place,
+        due=at,
+        sent_at=sent_at,
+        number=number,
+        crashes=crashes,
+        reason=reason,
+        holder=holder,
+        error=error,
+        died_at=at if place is Place.DEAD else None,
+    )
+
+
+def grave(dead: Dead) -> bytes:
+    """Return why a message died."""
+    texts = (dead.reason, dead.holder, dead.error[:MAX_ERROR_CHARACTERS])
+    return b"".join(_LENGTH.pack(len(data)) + data for data in (_encode(text) for text in texts))
+
+
+def _read_grave(data: bytes) -> tuple[str, str, str]:
+    texts, at = ["", "", ""], 0
+    for index in range(len(texts) if data else 0):
+        texts[index], at = _read_text(data, at)
+    return texts[0], texts[1], texts[2]
+
+
+def _encode(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")
+
+
+def _read_text(data: bytes, at: int) -> tuple[str, int]:
+    (length,) = _LENGTH.unpack_from(data, at)
+    start = at + _LENGTH.size
+    return data[start : start + length].decode("utf-8", "surrogatepass"), start + length
+
+
+# -- records -------------------------------------------------------------------------------------------------------
+
+
+def pack_record(record: Record) -> bytes:
+    """Return what is stored of *record*, but for version and end, which the server adds."""
+    flags, extras = _FINAL if record.final else 0, b""
+    if record.at is not None:
+        flags, extras = flags | _HAS_AT, _DOUBLE.pack(record.at)
+    for name, flag in _TEXTS:
+        text: str | None = getattr(record, name)
+        if text is not None:
+            data = _encode(text)
+            flags, extras = flags | flag, extras + _LENGTH.pack(len(data)) + data
+    return _RECORD.pack(record.rank, flags) + extras + record.body
+
+
+def read_record(key: str, value: bytes, now: float) -> Record:
+    """Return the record stored as *value*; *now* is the server's, in microseconds."""
+    version, ends, rank, flags = _RECORD_HEAD.unpack_from(value)
+    at, fields = _RECORD_HEAD.size, dict[str, Any]()
+    if flags & _HAS_AT:
+        (fields["at"],) = _DOUBLE.unpack_from(value, at)
+        at += _DOUBLE.size
+    for name, flag in _TEXTS:
+        if flags & flag:
+            fields[name], at = _read_text(value, at)
+    return Record(
+        key=key,
+        body=value[at:],
+        ttl=max(0.0, (ends - now) / 1e6) if ends else None,
+        rank=int(rank),
+        final=bool(flags & _FINAL),
+        version=int(version),
+        **fields,
+    )

@@ -1,0 +1,165 @@
+"""From commands to their answers: one server, or whichever is the primary."""
+
+from __future__ import annotations
+
+import abc
+import random
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any, NamedTuple
+
+from redis.connection import AbstractConnection
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import NoScriptError, ReadOnlyError, RedisError, ResponseError
+
+from queuekit.errors import UnavailableError
+from queuekit_redis.connections import Connections, converse, maker
+from queuekit_redis.failures import Failures
+from queuekit_redis.options import RedisOptions
+from queuekit_redis.scripts import SCRIPTS, script
+from queuekit_redis.sentinel import following
+from queuekit_redis.urls import Target
+
+__all__ = ["Call", "Server", "SingleServer", "run", "with_scripts"]
+
+TRIES = 3
+"""Times that a call which may be repeated is tried."""
+_PAUSE = 0.05
+
+
+class Call(NamedTuple):
+    """A command, and a key by which a Cluster finds the node for it."""
+
+    route: str
+    arguments: tuple[Any, ...]
+
+
+def run(name: str, keys: Sequence[str], arguments: Sequence[Any]) -> Call:
+    """Return the call of the script *name*; all *keys* are in one slot."""
+    return Call(keys[0], ("EVALSHA", script(name).sha, len(keys), *keys, *arguments))
+
+
+class Server(abc.ABC):
+    """Where commands go. All methods are thread-safe and raise ``UnavailableError``."""
+
+    def __init__(self, failures: Failures) -> None:
+        self._failures = failures
+
+    @abc.abstractmethod
+    def call(self, calls: Sequence[Call], *, again: bool) -> list[Any]:
+        """Return the reply to each of *calls*, in as few round trips as can be.
+
+        Args:
+            calls: What to do.
+            again: Whether it may be done twice, and so be repeated when a reply is lost.
+        """
+
+    @abc.abstractmethod
+    def lent(self, route: str) -> AbstractContextManager[AbstractConnection]:
+        """Lend a connection to whoever serves *route*, to block on."""
+
+    @abc.abstractmethod
+    def nodes(self) -> list[str]:
+        """Return a name for each server that holds a part of the keys; :meth:`call_node` takes it."""
+
+    @abc.abstractmethod
+    def call_node(self, node: str, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
+        """Return the replies of one server to *commands*, which may be repeated."""
+
+    @abc.abstractmethod
+    def close(self) -> None:
+        """Close all connections."""
+
+    def one(self, call: Call, *, again: bool) -> Any:
+        """Return the reply to *call*."""
+        return self.call([call], again=again)[0]
+
+    def raised(self, replies: list[Any]) -> list[Any]:
+        """Return *replies*, none of which is an error.
+
+        Raises:
+            UnavailableError: One is.
+        """
+        for reply in replies:
+            if isinstance(reply, RedisError):
+                raise self._failures.of(reply) from reply
+        return replies
+
+
+class SingleServer(Server):
+    """One server, or the primary that Sentinels name.
+
+    Args:
+        target: Where.
+        options: How.
+        failures: Makes errors.
+    """
+
+    def __init__(self, target: Target, *, options: RedisOptions, failures: Failures) -> None:
+        super().__init__(failures)
+        make = maker(target, options)
+        connect: Callable[[], AbstractConnection] = (
+            following(make, target, options) if target.kind == "sentinel" else lambda: make(None)
+        )
+        self._connections = Connections(connect, options=options, failures=failures)
+        self._deadline = options.timeout
+
+    def call(self, calls: Sequence[Call], *, again: bool) -> list[Any]:
+        """Return the reply to each of *calls*, in one round trip."""
+        commands = [call.arguments for call in calls]
+        return self._repeated(commands, again=again)
+
+    def call_node(self, node: str, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
+        """Return the replies to *commands*."""
+        return self._repeated(commands, again=True)
+
+    def _repeated(self, commands: Sequence[tuple[Any, ...]], *, again: bool) -> list[Any]:
+        give_up = time.monotonic() + self._deadline
+        tries = TRIES if again else 1
+        while True:
+            tries -= 1
+            try:
+                return self.raised(self._once(commands, checked=not again))
+            except UnavailableError as error:
+                fleeting = isinstance(error.__cause__, RedisConnectionError | OSError | ReadOnlyError)
+                if tries <= 0 or not fleeting or time.monotonic() > give_up:
+                    raise
+                time.sleep(_PAUSE * random.random())  # noqa: S311 - spreads tries, guards nothing
+
+    def _once(self, commands: Sequence[tuple[Any, ...]], *, checked: bool) -> list[Any]:
+        with self._connections.lent(checked=checked) as connection:
+            replies = with_scripts(connection, commands)
+            for reply in replies:
+                if isinstance(reply, ReadOnlyError):
+                    raise reply  # a primary no more: connections lead elsewhere from now on
+            return replies
+
+    @contextmanager
+    def lent(self, route: str) -> Iterator[AbstractConnection]:
+        """Lend a connection to block on."""
+        with self._connections.lent(checked=True) as connection:
+            yield connection
+
+    def nodes(self) -> list[str]:
+        """Return the only one."""
+        return [""]
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._connections.close()
+
+
+def with_scripts(connection: AbstractConnection, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
+    """Return the replies to *commands*; a server that does not know a script is told it, and asked again."""
+    replies = converse(connection, commands)
+    missing = [index for index, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
+    if missing:
+        wanted = {commands[index][1] for index in missing}
+        texts = [one.text for one in map(script, SCRIPTS) if one.sha in wanted]
+        for loaded in converse(connection, [("SCRIPT", "LOAD", text) for text in texts]):
+            if isinstance(loaded, ResponseError):
+                raise loaded
+        for index, reply in zip(missing, converse(connection, [commands[index] for index in missing]), strict=True):
+            replies[index] = reply
+    return replies

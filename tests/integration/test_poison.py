@@ -1,0 +1,136 @@
+"""Tasks that take their process down, and errors that are hard to handle: only the guilty one pays (QK6, QK8)."""
+
+import signal
+
+import pytest
+
+from support.fault_tasks import (
+    aleave,
+    anap,
+    fork_out,
+    hog,
+    hold,
+    kill_group,
+    kill_self,
+    kill_self_leaving_a_child,
+    leave,
+    nap,
+    progress,
+    spite,
+    unwritable,
+)
+from support.fleet import Fleet, wait_until
+
+DELIVERIES = 3
+"""The default of ``max_deliveries``."""
+
+
+@pytest.mark.parametrize("pool", ["thread", "process"])
+def test_poison_is_dead_after_three_runs(fleet: Fleet, pool: str) -> None:
+    """A task that kills its process runs exactly max_deliveries times; all others are done, none of them is blamed."""
+    fleet.start(pool=pool, concurrency=4)
+    poison = kill_self.send()
+    others = [result.id for result in fleet.app.send_many(nap.s(0.05) for _ in range(40))]
+
+    fleet.drained()
+
+    letters = fleet.dead()
+    assert set(letters) == {poison.id}
+    assert letters[poison.id].reason == "crashed"
+    assert fleet.ledger.counts("begin")[poison.id] == DELIVERIES
+    assert fleet.ledger.has("end", others)
+    assert fleet.states([poison.id, *others]) == {"DEAD": 1, "SUCCESS": len(others)}
+
+
+def test_several_poisons_blame_no_bystander(fleet: Fleet) -> None:
+    """Long tasks that share a process with poison again and again are done in the end."""
+    fleet.start(concurrency=6)
+    gate = fleet.gate()
+    others = [result.id for result in fleet.app.send_many(hold.s(str(gate)) for _ in range(3))]
+    wait_until(lambda: fleet.ledger.has("begin", others), what="bystanders running")
+
+    poisons = [result.id for result in fleet.app.send_many(kill_self.s() for _ in range(5))]
+    wait_until(lambda: len(fleet.dead()) == len(poisons), what="all poison in the dead letters")
+    gate.touch()
+    fleet.drained()
+
+    assert set(fleet.dead()) == set(poisons)
+    assert fleet.ledger.has("end", others)
+    assert set(fleet.ledger.counts("begin")[id] for id in poisons) == {DELIVERIES}
+
+
+def test_poison_for_the_whole_group_is_dead_in_the_end(fleet: Fleet) -> None:
+    """With the supervisor gone too, nobody saw which task began; it is dead after one run more at most."""
+    poison = kill_group.send()
+    others = [result.id for result in fleet.app.send_many(nap.s(0.01) for _ in range(40))]
+
+    while not fleet.dead():
+        group = fleet.start(lease=1, concurrency=4)
+        wait_until(lambda: not group.alive() or fleet.dead(), what="a dead group, or a dead letter")
+        assert len(fleet.groups) <= DELIVERIES + 2
+    fleet.drained()
+
+    assert {id: letter.reason for id, letter in fleet.dead().items()} == {poison.id: "crashed"}
+    assert fleet.ledger.counts("begin")[poison.id] in (DELIVERIES, DELIVERIES + 1)
+    assert fleet.ledger.has("end", others)
+
+
+def test_poison_that_leaves_a_child_behind_is_dead(fleet: Fleet) -> None:
+    """A process that holds copies of the dead one's pipes does not hide its death."""
+    gate = fleet.gate()
+    fleet.start(concurrency=2, pool="process")
+    poison = kill_self_leaving_a_child.send(str(gate))
+
+    wait_until(fleet.dead, what="the poison in the dead letters")
+    gate.touch()
+
+    assert fleet.dead()[poison.id].reason == "crashed"
+    assert fleet.ledger.counts("begin")[poison.id] == DELIVERIES
+
+
+@pytest.mark.parametrize("pool", ["thread", "process"])
+def test_errors_that_are_hard_to_handle_fail_their_task_alone(fleet: Fleet, pool: str) -> None:
+    """``sys.exit``, an error without text and a result that cannot be written are failures like any other."""
+    group = fleet.start_ready(concurrency=2, pool=pool)
+    workers = group.workers()
+    bad = [task.send().id for task in (leave, aleave, spite, unwritable) for _ in range(3)]
+    good = [task.send(0.0).id for task in (nap, anap) for _ in range(10)]
+
+    fleet.drained()
+
+    assert {letter.reason for letter in fleet.dead().values()} == {"failed"}
+    assert set(fleet.dead()) == set(bad)
+    assert fleet.ledger.has("end", good)
+    assert group.workers()[:1] == workers[:1]
+
+
+def test_suspects_may_have_children_of_their_own(fleet: Fleet) -> None:
+    """A task that uses ``multiprocessing`` may do so in a process of its own, too."""
+    fleet.start(pool="process")
+
+    assert fork_out.send().get(timeout=20) == 0
+
+
+def test_progress_is_seen_from_another_process(fleet: Fleet) -> None:
+    """What a task reports arrives, wherever it runs."""
+    fleet.start(pool="process")
+
+    result = progress.send()
+    result.get(timeout=20)
+
+    assert result.progress == (1, 2, "half")
+
+
+def test_time_limit_kills_a_hog(fleet: Fleet) -> None:
+    """In the process pool a task that cannot be interrupted is killed at its limit, and its slot is free again."""
+    group = fleet.start_ready(pool="process", concurrency=1)
+    stuck = hog.options(timeout=0.5).send(60)
+    after = nap.send(0)
+
+    after.get(timeout=20)
+
+    assert fleet.dead()[stuck.id].reason == "failed"
+    assert "ran longer than 0.5 s" in fleet.dead()[stuck.id].error
+    assert not fleet.ledger.lines("end", stuck.id)
+    group.signal(signal.SIGTERM)
+    assert group.wait() == 0

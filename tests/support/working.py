@@ -1,0 +1,122 @@
+"""Apps on engines of their own, and workers on them: what most tests of the core begin with."""
+
+import random
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from queuekit import Queuekit
+from queuekit.broker import Delivery, Place, Stored
+from queuekit.clock import Clock
+from queuekit.events import Event
+from queuekit.execute import Executor
+from queuekit.outcome import Outcome, Run
+from queuekit.testing.kit import eventually, unique_name
+from queuekit.worker import Worker
+from support.flaky import FlakyBackend, FlakyBroker
+
+E = TypeVar("E", bound=Event)
+
+
+def make_app(*, clock: Clock | None = None, **settings: Any) -> Queuekit:
+    """Return an app on a memory engine that nobody else uses, with chance that is the same each time."""
+    settings.setdefault("broker", f"memory://{unique_name('app')}")
+    return Queuekit(clock=clock, chance=random.Random(7), **settings)
+
+
+def flaky_app(**settings: Any) -> Queuekit:
+    """Return an app whose broker and backend are separate engines, each behind a wire that can be cut."""
+    engines = {"broker": f"flaky://{unique_name('b')}", "backend": f"flaky://{unique_name('r')}"}
+    return make_app(**{**engines, "plugins": {"load": ["support.flaky"]}, **settings})
+
+
+def broker_of(app: Queuekit) -> FlakyBroker:
+    """Return the broker of a flaky app."""
+    broker = app.runtime.broker
+    assert isinstance(broker, FlakyBroker)
+    return broker
+
+
+def backend_of(app: Queuekit) -> FlakyBackend:
+    """Return the backend of a flaky app."""
+    backend = app.runtime.backend
+    assert isinstance(backend, FlakyBackend)
+    return backend
+
+
+def seen(app: Queuekit, kind: type[E]) -> list[E]:
+    """Return a list that fills with the app's events of *kind*."""
+    found: list[E] = []
+    app.events.subscribe(lambda event: found.append(event) if isinstance(event, kind) else None)
+    return found
+
+
+def burst(app: Queuekit, **options: Any) -> Worker:
+    """Work until the queues are empty, and return the worker that did."""
+    worker = Worker(app, burst=True, **options)
+    worker.run()
+    return worker
+
+
+@contextmanager
+def working(app: Queuekit, **options: Any) -> Iterator[Worker]:
+    """Yield a worker that runs in a thread, and stop it in the end."""
+    worker = Worker(app, **options)
+    thread = threading.Thread(target=worker.run, daemon=True)
+    thread.start()
+    try:
+        yield worker
+    finally:
+        worker.stop("the test is over")
+        thread.join(20)
+        assert not thread.is_alive(), "the worker does not stop"
+
+
+def take(app: Queuekit, count: int = 1, *, queue: str = "default", lease: float = 30.0) -> list[Delivery]:
+    """Return *count* deliveries, as a worker would get them."""
+    deliveries = app.runtime.broker.receive([queue], limit=count, wait=0, lease=lease)
+    assert len(deliveries) == count
+    return deliveries
+
+
+def take_one(app: Queuekit, **options: Any) -> Delivery:
+    """Return one delivery."""
+    (delivery,) = take(app, **options)
+    return delivery
+
+
+def executor_of(app: Queuekit) -> Executor:
+    """Return what runs deliveries, without threads."""
+    return Executor(app.runtime, app.tasks, app.sending, worker="w-1")
+
+
+def prepared(app: Queuekit, delivery: Delivery | None = None, **marks: Any) -> Run:
+    """Return a run for the next message."""
+    run = executor_of(app).prepare(delivery or take_one(app), marks)
+    assert isinstance(run, Run), run
+    return run
+
+
+def refused(app: Queuekit, delivery: Delivery | None = None, **marks: Any) -> Outcome:
+    """Return the outcome of the next message, which must not run."""
+    outcome = executor_of(app).prepare(delivery or take_one(app), marks)
+    assert isinstance(outcome, Outcome), outcome
+    return outcome
+
+
+def inside(app: Queuekit, place: Place, *, queue: str = "default") -> list[Stored]:
+    """Return the messages of a queue in one place."""
+    return list(app.runtime.broker.peek(queue, place=place).items)
+
+
+def counts(app: Queuekit, *, queue: str = "default") -> dict[str, int]:
+    """Return how many messages of a queue are where, leaving out places without any."""
+    found = app.runtime.broker.counts([queue])[queue]
+    places = {place.value: getattr(found, place.value) for place in Place}
+    return {place: count for place, count in places.items() if count}
+
+
+def wait_until(condition: Any, what: str = "") -> Any:
+    """Return what *condition* returns once that is true."""
+    return eventually(condition, what=what, timeout=10)

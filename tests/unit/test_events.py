@@ -1,0 +1,201 @@
+"""Events and the one subscriber that writes the log."""
+
+import logging
+from typing import Any
+
+import pytest
+
+from queuekit import events
+from queuekit.events import (
+    EngineBack,
+    EngineDown,
+    Event,
+    Events,
+    LeasesLost,
+    MessageDead,
+    TaskFinished,
+    TaskStarted,
+    TaskUnknown,
+    WorkerCrashed,
+    WorkerGaveUp,
+    WorkerReady,
+    WorkerStarted,
+    WorkerStopped,
+    WorkerStopping,
+)
+
+RUN: dict[str, Any] = {"id": "id-1", "task": "shop.mail", "queue": "q", "attempt": 0}
+TRACE = "Traceback\n  ValueError: no\n"
+
+LINES = [
+    pytest.param(TaskStarted(**RUN, waited=0.0125), "INFO", "start shop.mail id-1 waited 12.5 ms", id="started"),
+    pytest.param(TaskFinished(**RUN, state="SUCCESS", duration=0.5), "INFO", "done shop.mail id-1 500.0 ms", id="done"),
+    pytest.param(
+        TaskFinished(**RUN, state="PENDING", duration=0.1), "INFO", "put off shop.mail id-1 100.0 ms", id="put-off"
+    ),
+    pytest.param(
+        TaskFinished(**RUN, state="EXPIRED", duration=0.0), "INFO", "expired shop.mail id-1 0.0 ms", id="expired"
+    ),
+    pytest.param(
+        TaskFinished(
+            **RUN, state="RETRY", duration=0.1, error="ValueError: no", traceback=TRACE, retry_in=2, retries=3
+        ),
+        "WARNING",
+        "retry shop.mail id-1 after 100.0 ms: ValueError: no; retry 1 of 3 in 2.0 s",
+        id="retry",
+    ),
+    pytest.param(
+        TaskFinished(**RUN, state="FAILURE", duration=0.1, error="ValueError: no", traceback=TRACE),
+        "ERROR",
+        "fail shop.mail id-1 after 100.0 ms: ValueError: no\nTraceback\n  ValueError: no",
+        id="failure",
+    ),
+    pytest.param(
+        TaskFinished(**RUN, state="FAILURE", duration=0.1, error="no"),
+        "ERROR",
+        "fail shop.mail id-1 after 100.0 ms: no",
+        id="failure-without-traceback",
+    ),
+    pytest.param(
+        MessageDead(id="id-1", task="", queue="q", reason="malformed", error="no header line"),
+        "ERROR",
+        "dead ? id-1 in q: malformed (no header line)",
+        id="dead",
+    ),
+    pytest.param(
+        MessageDead(id="id-1", task="t", queue="q", reason="crashed"),
+        "ERROR",
+        "dead t id-1 in q: crashed",
+        id="crashed",
+    ),
+    pytest.param(
+        TaskUnknown(id="id-1", task="gone", again_in=4.0),
+        "WARNING",
+        "no task named gone here; its messages are put back, id-1 first for 4 s",
+        id="unknown",
+    ),
+    pytest.param(LeasesLost(count=2, ids=("a", "b")), "WARNING", "2 leases lost: a, b", id="lost"),
+    pytest.param(
+        EngineDown(doing="fetch", error="refused", retry_in=0.25),
+        "WARNING",
+        "cannot fetch: refused; again in 0.2 s",
+        id="down",
+    ),
+    pytest.param(EngineBack(doing="fetch", after=3.0), "INFO", "can fetch again after 3.0 s", id="back"),
+    pytest.param(WorkerStarted(lines=("queuekit", "broker x")), "INFO", "queuekit\n  broker x", id="worker-started"),
+    pytest.param(WorkerReady(worker="w"), "INFO", "w ready", id="ready"),
+    pytest.param(
+        WorkerCrashed(name="w", how="killed by SIGKILL", again_in=0.2),
+        "ERROR",
+        "w killed by SIGKILL; a new process starts in 0.2 s",
+        id="crash",
+    ),
+    pytest.param(
+        WorkerGaveUp(number=1, how="exited with code 3", tries=5),
+        "CRITICAL",
+        "process 1 cannot start, 5 times in a row (exited with code 3): giving up on it",
+        id="gave-up",
+    ),
+    pytest.param(
+        WorkerStopping(worker="w", reason="SIGTERM", running=3, drain=30),
+        "INFO",
+        "w stops (SIGTERM): 3 running, up to 30 s for them",
+        id="stopping",
+    ),
+    pytest.param(
+        WorkerStopped(worker="w", seconds=2.0, stats={"done": 5, "failed": 0, "retried": 1}),
+        "INFO",
+        "w stopped after 2.0 s: 5 done, 1 retried",
+        id="stopped",
+    ),
+    pytest.param(
+        WorkerStopped(worker="w", seconds=2.0, stats={}), "INFO", "w stopped after 2.0 s: nothing done", id="idle"
+    ),
+]
+
+
+@pytest.mark.parametrize(("event", "level", "text"), LINES)
+def test_writes_one_record(caplog: pytest.LogCaptureFixture, event: Event, level: str, text: str) -> None:
+    """Each event is one record below ``queuekit``: news at INFO, what is tried again at WARNING, what is not at ERROR."""
+    caplog.set_level(logging.DEBUG, "queuekit")
+
+    Events().emit(event)
+
+    (record,) = caplog.records
+    assert (record.levelname, record.getMessage()) == (level, text)
+    assert record.name.startswith("queuekit.")
+
+
+def test_every_event_has_a_line() -> None:
+    """No event goes by unlogged, and none is missing in the table above."""
+    kinds = {name for name in events.__all__ if name not in {"Event", "Events", "LogSubscriber"}}
+
+    assert {type(row.values[0]).__name__ for row in LINES} == kinds
+
+
+def test_carries_its_fields_under_one_key(caplog: pytest.LogCaptureFixture) -> None:
+    """Handlers find the event's own data in ``record.queuekit``, where no name clashes with logging's own."""
+    Events().emit(LeasesLost(count=1, ids=("a",)))
+
+    (record,) = caplog.records
+    assert record.__dict__["queuekit"] == {"event": "LeasesLost", "count": 1, "ids": ("a",)}
+
+
+def test_mentions_an_unknown_task_once_a_minute(caplog: pytest.LogCaptureFixture) -> None:
+    """A thousand messages for one unknown task are one line; another task is another."""
+    told = Events()
+
+    for task in ("gone", "gone", "gone", "lost"):
+        told.emit(TaskUnknown(id="id-1", task=task, again_in=1.0))
+
+    assert [record.__dict__["queuekit"]["task"] for record in caplog.records] == ["gone", "lost"]
+
+
+def test_a_subscriber_that_raises_harms_nobody(caplog: pytest.LogCaptureFixture) -> None:
+    """The others get the event, and the log says which event it failed on."""
+    told, got = Events(), list[Event]()
+    told.subscribe(lambda event: 1 / 0)  # type: ignore[arg-type, return-value]  # pyright: ignore[reportArgumentType]
+    told.subscribe(got.append)
+
+    told.emit(WorkerReady(worker="w"))
+
+    assert got == [WorkerReady(worker="w")]
+    assert "a subscriber failed on WorkerReady" in caplog.text
+
+
+def test_an_event_of_ones_own_is_handed_out_and_not_logged(caplog: pytest.LogCaptureFixture) -> None:
+    """Plugins may emit what the log knows nothing of."""
+
+    class Mine(Event):
+        """News of a plugin."""
+
+    told, got = Events(), list[Event]()
+    told.subscribe(got.append)
+
+    told.emit(Mine())
+
+    assert len(got) == 1
+    assert not caplog.records
+
+
+@pytest.mark.parametrize(
+    ("level", "subscribers", "wanted"),
+    [
+        pytest.param("WARNING", 0, False, id="nobody"),
+        pytest.param("INFO", 0, True, id="the-log"),
+        pytest.param("WARNING", 1, True, id="a-subscriber"),
+    ],
+)
+def test_knows_whether_single_runs_are_wanted(
+    caplog: pytest.LogCaptureFixture,
+    level: str,
+    subscribers: int,
+    wanted: bool,  # noqa: FBT001 - a row of the table
+) -> None:
+    """A busy worker leaves out the events of single runs if neither the log nor anybody else wants them."""
+    caplog.set_level(level, "queuekit.task")
+    told = Events()
+    for _ in range(subscribers):
+        told.subscribe(lambda event: None)
+
+    assert told.wants_runs() is wanted

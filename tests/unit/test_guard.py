@@ -1,0 +1,89 @@
+"""The time limit of a thread: its exception arrives inside the guarded code or not at all."""
+
+import threading
+
+import pytest
+
+from queuekit.control import TaskTimeout
+from queuekit.guard import Guard
+from queuekit.testing.kit import in_thread
+
+
+def spin(guard: Guard, rounds: int = 10**9) -> str:
+    """Run Python code until the guard's exception arrives."""
+    try:
+        for _ in range(rounds):
+            pass
+    except TaskTimeout:
+        guard.close()
+        return "stopped"
+    return "came to its end"
+
+
+def test_stops_code_that_runs() -> None:
+    """The exception is raised in the thread that made the guard, while that runs Python code."""
+    made: list[Guard] = []
+    ready = threading.Event()
+
+    def work() -> str:
+        made.append(Guard())
+        ready.set()
+        return spin(made[0])
+
+    result = in_thread(work)
+    ready.wait(10)
+    made[0].fire()
+
+    assert result.result(10) == "stopped"
+
+
+def test_does_nothing_after_it_is_closed() -> None:
+    """Code that is through is not disturbed by a limit that comes too late."""
+    guard = Guard()
+    late = guard.close()
+
+    guard.fire()
+
+    assert (late, guard.fired, spin(guard, 1000)) == (None, False, "came to its end")
+
+
+def test_a_limit_that_falls_on_the_end_arrives_in_close() -> None:
+    """If it was fired and not raised yet, closing returns it: it cannot hit what comes after."""
+    guard = Guard()
+
+    def fire_and_close() -> BaseException | None:
+        guard.fire()  # from this very thread: it becomes visible within a few bytecodes
+        return guard.close()
+
+    late: BaseException | None
+    try:
+        late = fire_and_close()
+    except TaskTimeout as error:
+        late = guard.close() or error
+
+    assert isinstance(late, TaskTimeout)
+    assert spin(guard, 1000) == "came to its end"
+
+
+def test_fires_once() -> None:
+    """Twice told is once raised."""
+    guard = Guard()
+
+    with pytest.raises(TaskTimeout):
+        fire_twice(guard)
+
+    guard.close()
+    assert spin(guard, 1000) == "came to its end"
+
+
+def fire_twice(guard: Guard) -> None:
+    """Fire at this thread, and again."""
+    guard.fire()
+    guard.fire()
+    spin_on()
+
+
+def spin_on() -> None:
+    """Give the exception bytecodes to arrive between."""
+    for _ in range(10**6):
+        pass
