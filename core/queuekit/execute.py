@@ -31,6 +31,7 @@ _worker_logger = logging.getLogger("queuekit.worker")
 _CRASHES_UNSEEN = 20
 _LONGEST_HOLD = 60.0
 _PROGRESS_TTL = 86_400.0
+_STATES = {"done": "SUCCESS", "failed": "FAILURE", "retried": "RETRY", "returned": "PENDING", "cancelled": "CANCELLED"}
 _PUT_BACK = 5.0
 """Seconds after which a message comes again that the worker could not begin."""
 
@@ -204,7 +205,7 @@ class Executor:
     def _stage_after(self, run: Run, outcome: Outcome, error: BaseException | None) -> None:
         for stage in self._after or ():
             try:
-                stage(run.context, outcome.word, error)
+                stage(run.context, _STATES.get(outcome.word, outcome.word), error)
             except Exception:
                 _logger.exception("a middleware failed after %s %s", run.message.task, run.message.id)
 

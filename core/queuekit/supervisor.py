@@ -24,7 +24,7 @@ from typing import Any
 import attrs
 
 from queuekit.app import Queuekit
-from queuekit.broker import Delivery, Lease, Release
+from queuekit.broker import Delivery, Release
 from queuekit.demands import demand
 from queuekit.envelope import Envelope
 from queuekit.errors import UnavailableError
@@ -41,6 +41,7 @@ _QUICK_DEATH = 5.0
 """A process that dies sooner than this many seconds after its start counts as one that cannot start."""
 _TRIES = 5
 _LONGEST_PAUSE = 30.0
+_ENDED_AS_TOLD = (0, -signal.SIGTERM)
 _KILL_AFTER = 5.0
 """Seconds beyond the drain time after which a process is killed."""
 
@@ -80,6 +81,7 @@ class Supervisor:
         self._signals = 0
         self._deadline: float | None = None
         self._code = 0
+        self._helpers: list[threading.Thread] = []
 
     def run(self) -> int:
         """Work until a signal, or in a burst until the queues are empty.
@@ -95,6 +97,8 @@ class Supervisor:
                 self._start(number)
             while self._children or self._restarts:
                 self._turn(wake)
+        for helper in self._helpers:
+            helper.join()
         self._app.close()
         return self._code
 
@@ -172,14 +176,16 @@ class Supervisor:
     def _start(self, number: int) -> None:
         rows = 2 * self._settings.concurrency
         here, there = socket.socketpair()
+        pipe = Connection(here.detach())
         with tempfile.TemporaryFile() as table, there:
             table.truncate(Slots.size(rows))
             slots = Slots(rows, fileno=table.fileno())
-            command = [sys.executable, "-m", "queuekit.worker.child", str(there.fileno()), str(table.fileno())]
-            process = subprocess.Popen(  # noqa: S603 - the interpreter that runs this
-                command, pass_fds=(there.fileno(), table.fileno()), stdin=subprocess.DEVNULL
-            )
-        pipe = Connection(here.detach())
+            try:
+                process = _spawn(there.fileno(), table.fileno())
+            except OSError as error:
+                pipe.close()
+                self._again(number, f"cannot be started: {error}", ready=False, lived=0.0)
+                return
         keeper = LeaseKeeper(
             self._app.runtime.broker,
             lease=self._settings.lease,
@@ -201,42 +207,63 @@ class Supervisor:
         child.keeper.stop()
         child.pipe.close()
         if held:
-            threading.Thread(target=self._hand_back, args=(child, held), daemon=False).start()
-        if code != 0 and not self._signals:
-            self._replace(child, code)
-        elif code and self._signals == 1:
+            helper = threading.Thread(target=self._hand_back, args=(child, held))
+            self._helpers = [*(one for one in self._helpers if one.is_alive()), helper]
+            helper.start()
+        if not self._signals:
+            if code != 0 or not self._burst:
+                lived = time.monotonic() - child.started
+                self._again(child.number, _how(code), ready=child.ready, lived=lived, name=child.name)
+        elif self._signals == 1 and code not in _ENDED_AS_TOLD:
             self._code = self._code or 1
 
-    def _replace(self, child: _Child, code: int) -> None:
-        """Start a dead process again, after a pause that grows; give up loudly on one that cannot start."""
-        lived = time.monotonic() - child.started
-        deaths = 0 if child.ready and lived > _QUICK_DEATH else self._deaths.get(child.number, 0) + 1
-        self._deaths[child.number] = deaths
-        how = _how(code)
-        if not child.ready and deaths >= _TRIES:
-            self._app.events.emit(WorkerGaveUp(number=child.number, how=how, tries=deaths))
+    def _again(self, number: int, how: str, *, ready: bool, lived: float, name: str = "") -> None:
+        """Start a process again, after a pause that grows; give up loudly on one that cannot start."""
+        deaths = 0 if ready and lived > _QUICK_DEATH else self._deaths.get(number, 0) + 1
+        self._deaths[number] = deaths
+        if not ready and deaths >= _TRIES:
+            self._app.events.emit(WorkerGaveUp(number=number, how=how, tries=deaths))
             self._code = 1
             return
-        pause = min(_LONGEST_PAUSE, 0.1 * 2.0**deaths) if deaths > 1 or not child.ready else 0.0
-        self._app.events.emit(WorkerCrashed(name=child.name or f"process {child.number}", how=how, again_in=pause))
-        self._restarts[child.number] = (time.monotonic() + pause, deaths)
+        pause = min(_LONGEST_PAUSE, 0.1 * 2.0**deaths) if deaths > 1 or not ready else 0.0
+        self._app.events.emit(WorkerCrashed(name=name or f"process {number}", how=how, again_in=pause))
+        self._restarts[number] = (time.monotonic() + pause, deaths)
 
     def _hand_back(self, child: _Child, held: list[Holding]) -> None:
-        """Release what a dead process held: at once, and counted only if the body had been entered."""
+        """Release what a dead process held: at once, and counted only if the body had been entered.
+
+        A body in a process of its own has not ended the worker, but was ended by it: that is not held against it.
+        """
         entered = child.slots.entered()
-        deliveries = {holding.serial: _delivery(holding.lease) for holding in held}
-        backend = self._app.runtime.backend
-        marks = [entered_mark(deliveries[serial]) for serial in entered if serial in deliveries]
-        releases = [Release(delivery, counted=serial in entered) for serial, delivery in deliveries.items()]
+        deliveries = [(holding, _delivery(holding)) for holding in held]
+        inside = [(holding, delivery) for holding, delivery in deliveries if holding.serial in entered]
+        guilty = [entered_mark(delivery) for holding, delivery in inside if not holding.apart]
+        innocent = [entered_mark(delivery).key for holding, delivery in inside if holding.apart]
+        releases = [Release(delivery, counted=holding.serial in entered) for holding, delivery in deliveries]
+        broker, backend = self._app.runtime.broker, self._app.runtime.backend
         try:
-            if backend is not None and marks:
-                backend.put(marks)
-            size = self._app.runtime.broker.limits.max_batch
+            if backend is not None and guilty:
+                backend.put(guilty)
+            if backend is not None and innocent:
+                backend.delete(innocent)
+            size = broker.limits.max_batch
             for first in range(0, len(releases), size):
-                self._app.runtime.broker.settle(releases[first : first + size])
+                broker.settle(releases[first : first + size])
         except UnavailableError as error:
             lease = self._settings.lease
             self._app.events.emit(EngineDown(doing="hand messages back", error=error.what, retry_in=lease))
+
+
+def _spawn(pipe: int, table: int) -> subprocess.Popen[bytes]:
+    """Start a worker process, deaf to the signals that a whole group gets until it has begun to listen to them."""
+    command = [sys.executable, "-m", "queuekit.worker.child", str(pipe), str(table)]
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
+    try:
+        return subprocess.Popen(  # noqa: S603 - the interpreter that runs this
+            command, pass_fds=(pipe, table), stdin=subprocess.DEVNULL
+        )
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _deserving(child: _Child, holdings: list[Holding]) -> list[Holding]:
@@ -260,9 +287,13 @@ def _is_stopped(pid: int) -> bool:
     return state in (b"T", b"t")
 
 
-def _delivery(lease: Lease) -> Delivery:
-    """Return what a release needs; the message itself stays with the broker."""
-    return Delivery(envelope=Envelope(id=lease.id, queue=lease.queue, body=b""), token=lease.token, number=lease.number)
+def _delivery(holding: Holding) -> Delivery:
+    """Return what a release and a mark need; the message itself stays with the broker."""
+    lease = holding.lease
+    envelope = Envelope(
+        id=lease.id, queue=lease.queue, body=b"", generation=holding.generation, attempt=holding.attempt
+    )
+    return Delivery(envelope=envelope, token=lease.token, number=lease.number)
 
 
 def _say(child: _Child, word: object) -> None:

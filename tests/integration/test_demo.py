@@ -10,17 +10,25 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import attrs
 import pytest
 
 from queuekit import Queuekit
-from queuekit.admin import Admin
+from queuekit.admin import Admin, Letter
+from queuekit.broker import Place as QueuePlace
+from queuekit.broker import Stored
 from queuekit.demo import run
 from queuekit.demo.counting import FileCount, Function, Totals, add_up, count_file, find_sources
 from queuekit.demo.crew import WorkerLog
+from queuekit.demo.place import Place
 from queuekit.demo.screen import Screen
+from queuekit.demo.summary import Report, print_report
+from queuekit.envelope import Envelope
 from queuekit.errors import CapabilityError, NoBackendError, QueuekitError, UnavailableError
+from queuekit.records import Info
+from queuekit.states import State
 
 GOOD = """import os
 from sys import path
@@ -36,7 +44,6 @@ async def read(): ...
 """10 lines with 3 functions, 1 class and 2 imports; its escape makes Python warn."""
 UNREADABLE = {"broken.py": b"def (:\n", "null.py": b"x = 1\0\n", "latin.py": b"name = '\xe9'\n"}
 COPIES = 40
-
 
 
 @attrs.frozen
@@ -151,9 +158,7 @@ def test_printed_command_shows_the_dead_letter(ended: Ended) -> None:
     assert "this task fails on purpose" in rows[0]
 
 
-def test_printed_command_is_not_misled_by_the_environment(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_printed_command_is_not_misled_by_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Variables that would lead demo, workers or the printed command to another queue change nothing."""
     monkeypatch.setenv("QUEUEKIT_BROKER", f"sqlite:///{tmp_path}/other.db")
     monkeypatch.setenv("QUEUEKIT_BACKEND", "none")
@@ -323,6 +328,69 @@ def test_totals_do_not_depend_on_order() -> None:
     assert totals == add_up(reversed(counts))
     assert isinstance(totals, Totals)
     assert len(totals.longest) == 10
+
+
+def make_report() -> Report:
+    """Return the report of a demo in which all went well."""
+    totals = Totals(files=1, unreadable=0, lines=10, functions=0, classes=0, imports=0, longest=())
+    envelope = Envelope(id="fail", queue="demo-1", body=b"")
+    return Report(
+        place=Place(folder=Path("/nowhere"), queue="demo-1", broker=None, backend=None, processes=2),
+        totals=totals,
+        plain=totals,
+        plain_seconds=0.5,
+        send_seconds=0.1,
+        sent=4,
+        outcomes=[Info(id="count", state=State.SUCCESS, started=1.0, finished=2.0)],
+        stumbled=Info(id="stumble", state=State.SUCCESS, attempt=2),
+        delayed=Info(id="later", state=State.SUCCESS, sent=1.0, started=2.5),
+        delay=1.5,
+        dead=[Letter(stored=Stored(envelope=envelope, place=QueuePlace.DEAD), task="demo.fail")],
+        doomed="fail",
+        victim=4711,
+        victim_file="a.py",
+        repeated=1,
+        crashes=("killed by SIGKILL",),
+    )
+
+
+def printed(report: Report) -> str:
+    """Return what is printed of *report*."""
+    out = io.StringIO()
+    print_report(report, Screen(out))
+    return out.getvalue()
+
+
+def test_says_when_all_is_well() -> None:
+    """A demo in which everything came out has no cross in its summary."""
+    report = make_report()
+
+    assert report.good
+    assert "✗" not in printed(report)
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        pytest.param(
+            {"plain": attrs.evolve(make_report().plain, lines=11)}, "lines: 10 by tasks, 11 in a", id="totals"
+        ),
+        pytest.param({"victim": 0, "repeated": 0, "crashes": ()}, "no worker process could be killed", id="no-kill"),
+        pytest.param({"crashes": ()}, "but the supervisor saw no crash", id="unseen-kill"),
+        pytest.param({"stumbled": Info(id="stumble", attempt=1)}, "did not succeed on attempt 2", id="retry"),
+        pytest.param({"delayed": Info(id="later", sent=1.0, started=1.2)}, "started after 0.20 s", id="too-early"),
+        pytest.param({"dead": []}, "0 messages in the dead-letter queue", id="not-dead"),
+    ],
+)
+def test_says_what_went_wrong(change: dict[str, Any], text: str) -> None:
+    """Whatever did not come out as it should gets a cross, and the demo is no success."""
+    report = attrs.evolve(make_report(), **change)
+
+    (line, *_) = (line for line in printed(report).splitlines() if "✗" in line)
+
+    assert not report.good
+    assert text in printed(report)
+    assert text in line or "THE TOTALS ARE WRONG" in line
 
 
 class Terminal(io.StringIO):

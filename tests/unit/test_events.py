@@ -37,9 +37,7 @@ LINES = [
         TaskFinished(**RUN, state="EXPIRED", duration=0.0), "INFO", "expired shop.mail id-1 0.0 ms", id="expired"
     ),
     pytest.param(
-        TaskFinished(
-            **RUN, state="RETRY", duration=0.1, error="ValueError: no", traceback=TRACE, retry_in=2, retries=3
-        ),
+        TaskFinished(**RUN, state="RETRY", duration=0.1, error="ValueError: no", retry_in=2, retries=3),
         "WARNING",
         "retry shop.mail id-1 after 100.0 ms: ValueError: no; retry 1 of 3 in 2.0 s",
         id="retry",
@@ -116,7 +114,7 @@ LINES = [
 
 @pytest.mark.parametrize(("event", "level", "text"), LINES)
 def test_writes_one_record(caplog: pytest.LogCaptureFixture, event: Event, level: str, text: str) -> None:
-    """Each event is one record below ``queuekit``: news at INFO, what is tried again at WARNING, what is not at ERROR."""
+    """Each event is one record: news at INFO, what is tried again at WARNING, what is given up at ERROR."""
     caplog.set_level(logging.DEBUG, "queuekit")
 
     Events().emit(event)
@@ -154,7 +152,7 @@ def test_mentions_an_unknown_task_once_a_minute(caplog: pytest.LogCaptureFixture
 def test_a_subscriber_that_raises_harms_nobody(caplog: pytest.LogCaptureFixture) -> None:
     """The others get the event, and the log says which event it failed on."""
     told, got = Events(), list[Event]()
-    told.subscribe(lambda event: 1 / 0)  # type: ignore[arg-type, return-value]  # pyright: ignore[reportArgumentType]
+    told.subscribe(got.remove)
     told.subscribe(got.append)
 
     told.emit(WorkerReady(worker="w"))
@@ -196,6 +194,6 @@ def test_knows_whether_single_runs_are_wanted(
     caplog.set_level(level, "queuekit.task")
     told = Events()
     for _ in range(subscribers):
-        told.subscribe(lambda event: None)
+        told.subscribe(list[Event]().append)
 
     assert told.wants_runs() is wanted

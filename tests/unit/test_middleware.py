@@ -5,7 +5,7 @@ from typing import Any
 import attrs
 import pytest
 
-from queuekit import Context, Middleware, Queuekit, Retry, Signature
+from queuekit import Context, Middleware, Queuekit, Result, Retry, Signature
 from queuekit.middleware import Stages, compile_stages
 from support.working import burst, make_app
 
@@ -98,7 +98,7 @@ def test_stands_before_and_after_each_run(*, is_async: bool) -> None:
     app.send(Signature("run", args=(0,)))
     burst(app)
 
-    after = [("after", "done", "NoneType"), ("after", "failed", "ZeroDivisionError")]
+    after = [("after", "SUCCESS", "NoneType"), ("after", "FAILURE", "ZeroDivisionError")]
     assert watcher.seen == [("before", "run"), after[0], ("before", "run"), after[1]]
 
 
@@ -116,7 +116,7 @@ def test_an_error_before_the_run_is_the_tasks_own() -> None:
     """What refuses a run makes it fail."""
     app = app_with(Refuser())
 
-    result = app.send(Signature("ok"))
+    result: Result[Any] = app.send(Signature("ok"))
     burst(app)
 
     assert (result.info().error_type, result.info().error) == ("PermissionError", "not today")
@@ -126,7 +126,7 @@ def test_an_error_after_the_run_changes_nothing(caplog: pytest.LogCaptureFixture
     """The outcome stands; the log tells of the error."""
     app = app_with(Clumsy())
 
-    result = app.send(Signature("ok"))
+    result: Result[Any] = app.send(Signature("ok"))
     burst(app)
 
     assert result.get(timeout=1) == "ok"
@@ -163,4 +163,4 @@ def test_retries_are_seen_as_such() -> None:
     again.send()
     burst(app)
 
-    assert [entry[1] for entry in watcher.seen if entry[0] == "after"] == ["retried", "failed"]
+    assert [entry[1] for entry in watcher.seen if entry[0] == "after"] == ["RETRY", "FAILURE"]

@@ -29,7 +29,10 @@ from queuekit.serializer import JsonSerializer
 from queuekit.states import State
 
 DELIVERY = Delivery(
-    envelope=Envelope(id="id-1", queue="q", body=b"", attempt=2, generation=1), token="t", number=3, sent_at=100.5
+    envelope=Envelope(id="id-1", queue="q", body=b"", attempt=2, generation=1),
+    token="t",  # noqa: S106 - the token of a lease
+    number=3,
+    sent_at=100.5,
 )
 RUN = {"worker": "w", "started": 110.0, "finished": 112.0}
 

@@ -119,7 +119,7 @@ def test_any_data_is_read_or_refused(data: dict[str, Any]) -> None:
 def test_refuses_names_at_once(field: str, value: str) -> None:
     """A bad name is found where the signature is made."""
     with pytest.raises(InvalidNameError):
-        Signature(**{"task": "t", field: value})
+        Signature("t").options(**{field: value})
 
 
 def test_a_time_needs_a_zone() -> None:

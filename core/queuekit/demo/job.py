@@ -124,8 +124,6 @@ class Demo:
         stumbled, delayed, doomed, *counts = self.sent
         return Report(
             place=self.place,
-            root=self.root,
-            processes=self.place.processes,
             totals=add_up(_values([infos[id] for id in counts])),
             plain=plain,
             plain_seconds=time.monotonic() - ended,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 import attrs
 
@@ -27,8 +26,6 @@ class Report:
     """All that there is to tell."""
 
     place: Place
-    root: Path
-    processes: int
     totals: Totals
     """Of the tasks' results."""
     plain: Totals
@@ -164,7 +161,7 @@ def _kill(report: Report) -> str:
     if not report.victim:
         return "no worker process could be killed half-way"
     runs = _count(report.repeated, "run")
-    again = f"{runs} that it had begun {'was' if report.repeated == 1 else 'were'} repeated"
+    again = f"{runs} that it had begun but not recorded {'was' if report.repeated == 1 else 'were'} repeated"
     noticed = "" if len(report.crashes) == 1 else f"; but the supervisor saw {', '.join(report.crashes) or 'no crash'}"
     return f"half-way, worker process {report.victim} got SIGKILL in {report.victim_file}: {again}{noticed}"
 
@@ -182,7 +179,7 @@ def _verdict(report: Report, screen: Screen) -> Iterator[str]:
             ours, plain = getattr(report.totals, name), getattr(report.plain, name)
             yield f"    {name}: {ours:,} by tasks, {plain:,} in a loop"
     yield (
-        f"  {report.seconds:.1f} s in {_count(report.processes, 'worker process')}, "
+        f"  {report.seconds:.1f} s in {_count(report.place.processes, 'worker process')}, "
         f"{report.plain_seconds:.1f} s in the loop, in one process without a queue."
     )
 

@@ -49,7 +49,10 @@ class PipeKeeper:
 
 def main(arguments: Sequence[str]) -> int:
     """Be a worker process and return its exit code."""
+    asked: list[int] = []
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda number, _: asked.append(number))
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})
     pipe = Connection(int(arguments[0]))
     start = pipe.recv()
     assert isinstance(start, Start)  # noqa: S101 - both ends are ours
@@ -63,6 +66,8 @@ def main(arguments: Sequence[str]) -> int:
         print(f"Error {error.code}: {error}", file=sys.stderr)  # noqa: T201 - a user's mistake has no traceback
         return error.exit_code
     signal.signal(signal.SIGTERM, lambda *_: worker.stop("SIGTERM"))
+    if asked:
+        worker.stop("SIGTERM")
     threading.Thread(target=_listen, args=(pipe, worker), name="queuekit-pipe", daemon=True).start()
     keeper.say(Ready(worker.name))
     return worker.run()

@@ -27,6 +27,8 @@ class Holding:
     lease: Lease
     timeout: float | None = None
     """Seconds that the body may run; past it, and a grace, the lease is left to end."""
+    generation: int = attrs.field(default=0, kw_only=True)
+    attempt: int = attrs.field(default=0, kw_only=True)
     apart: bool = attrs.field(default=False, kw_only=True)
     """Whether the body runs in a process of its own, and so did not end the one that held the lease."""
 

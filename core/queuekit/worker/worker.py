@@ -257,11 +257,12 @@ class Worker:
 
     def _holdings(self, runs: Iterable[Run]) -> list[Holding]:
         """Return the leases to keep; those that are acknowledged early will have none."""
-        return [
-            Holding(run.serial, run.delivery.lease, run.timeout, apart=self._is_apart(run))
-            for run in runs
-            if not run.early
-        ]
+        return [self._holding(run, run.delivery) for run in runs if not run.early]
+
+    def _holding(self, run: Run, delivery: Delivery) -> Holding:
+        generation, attempt = delivery.envelope.generation, delivery.envelope.attempt
+        apart = self._is_apart(run)
+        return Holding(run.serial, delivery.lease, run.timeout, generation=generation, attempt=attempt, apart=apart)
 
     def _is_apart(self, run: Run) -> bool:
         """Tell whether the body runs in a process of its own."""

@@ -136,11 +136,11 @@ class Connections:
 
     def give(self, connection: AbstractConnection, *, usable: bool = True) -> None:
         """Take *connection* back; if it is not *usable*, it and all that wait for reuse are closed."""
-        if usable and socket_of(connection) is not None:
-            self._idle.append(connection)
-        else:
+        if not usable:
             self._close(connection)
             self.close()
+        elif socket_of(connection) is not None:
+            self._idle.append(connection)
         self._slots.release()
 
     def close(self) -> None:
@@ -174,10 +174,7 @@ def is_stale(connection: AbstractConnection) -> bool:
 
 def converse(connection: AbstractConnection, commands: Sequence[Command]) -> list[Any]:
     """Send *commands* at once and return the reply to each; one that was refused is answered by its error."""
-    if len(commands) == 1:
-        packed = connection.pack_command(*commands[0])
-    else:
-        packed = connection.pack_commands(commands)
+    packed = connection.pack_command(*commands[0]) if len(commands) == 1 else connection.pack_commands(commands)
     connection.send_packed_command(packed, check_health=False)
     replies: list[Any] = []
     for _ in commands:

@@ -1,0 +1,182 @@
+"""The result backend of ``redis://`` and its kin."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Sequence
+from random import Random
+from typing import Any
+
+from redis.connection import AbstractConnection
+
+from queuekit.backend import Backend, Condition, Page, Record
+from queuekit.clock import Clock
+from queuekit.errors import TooLargeError
+from queuekit.urls import EngineURL
+from queuekit_redis.abilities import BACKEND_CAPABILITIES, BACKEND_LIMITS
+from queuekit_redis.checks import check
+from queuekit_redis.engine import open_engine
+from queuekit_redis.options import RedisOptions
+from queuekit_redis.packing import pack_record, read_record
+from queuekit_redis.server import Call, run
+from queuekit_redis.settling import milliseconds
+
+__all__ = ["RedisBackend"]
+
+LONGEST_SLEEP = 5.0
+"""Seconds after which ``wait`` looks again, whatever it may have missed."""
+_CONDITIONS = {Condition.ALWAYS: 0, Condition.ABSENT: 1, Condition.NEWER: 2}
+_GLOB = re.compile(r"([\\*?\[\]])")
+_PART = 1_000
+"""Most records of one script, and most keys that one step of a scan looks at."""
+
+
+class RedisBackend(Backend):
+    """Records on a Redis or Valkey server; see :class:`~queuekit.backend.Backend` for the methods.
+
+    Args:
+        url: Where the server is; a broker of the same URL can commit together with it.
+        options: How it is used.
+        clock: Not needed: the server's clock decides (QK11).
+        random: Not needed.
+    """
+
+    capabilities = BACKEND_CAPABILITIES
+    limits = BACKEND_LIMITS
+
+    def __init__(
+        self,
+        url: EngineURL,
+        *,
+        options: RedisOptions | None = None,
+        clock: Clock | None = None,
+        random: Random | None = None,
+    ) -> None:
+        self._engine = engine = open_engine(url, options)
+        self._server, self._keys = engine.server, engine.keys
+        self.engine_id = engine.id
+
+    def put(
+        self, records: Sequence[Record], *, condition: Condition = Condition.ALWAYS, expect: int | None = None
+    ) -> list[bool]:
+        """Write *records* where *condition* and *expect* allow it."""
+        for record in records:
+            if len(record.body) > self.limits.max_record:
+                raise TooLargeError(f"record {record.key} has {len(record.body):,} bytes, above the limit")
+        # On a Cluster a script keeps to one slot; elsewhere one takes many.
+        size = 1 if self._engine.cluster else _PART
+        first = (_CONDITIONS[condition], -1 if expect is None else expect)
+        calls = []
+        for start in range(0, len(records), size):
+            part = records[start : start + size]
+            arguments: list[Any] = [*first]
+            for record in part:
+                arguments += (self._keys.channel(record.key), pack_record(record), milliseconds(record.ttl))
+            calls.append(run("put", [self._keys.record(record.key) for record in part], arguments))
+        # Said again after a lost reply, "absent" and "expect" would deny what they have done.
+        again = condition is not Condition.ABSENT and expect is None
+        return [done == 1 for reply in self._server.call(calls, again=again) for done in reply] if calls else []
+
+    def get(self, keys: Sequence[str]) -> dict[str, Record]:
+        """Return the live records among *keys*."""
+        keys = list(dict.fromkeys(keys))
+        if not keys:
+            return {}
+        names = [self._keys.record(key) for key in keys]
+        if self._engine.cluster:
+            now, *values = self._server.call(
+                [Call(names[0], ("TIME",)), *(Call(name, ("GET", name)) for name in names)], again=True
+            )
+        else:
+            now, values = self._server.call([Call("", ("TIME",)), Call("", ("MGET", *names))], again=True)
+        micros = int(now[0]) * 1e6 + int(now[1])
+        found = zip(keys, values, strict=True)
+        return {key: read_record(key, value, micros) for key, value in found if value is not None}
+
+    def wait(self, keys: Sequence[str], *, timeout: float) -> dict[str, Record]:
+        """Wait for a final record among *keys*; its channel tells when there is one."""
+        deadline = time.monotonic() + timeout
+        found = self._final(keys)
+        if found or timeout <= 0 or not keys:
+            return found
+        channels = [self._keys.channel(key) for key in keys]
+        with self._server.lent("") as connection:
+            _listen(connection, channels)
+            while True:
+                found = self._final(keys)
+                left = deadline - time.monotonic()
+                if found or left <= 0:
+                    break
+                if connection.can_read(timeout=min(left, LONGEST_SLEEP)):
+                    connection.read_response(disable_decoding=True)
+            _listen_no_more(connection, len(set(channels)))
+        return found
+
+    def _final(self, keys: Sequence[str]) -> dict[str, Record]:
+        return {key: record for key, record in self.get(keys).items() if record.final}
+
+    def delete(self, keys: Sequence[str], *, expect: int | None = None) -> int:
+        """Remove records."""
+        names = [self._keys.record(key) for key in dict.fromkeys(keys)]
+        if not names:
+            return 0
+        parts = [[name] for name in names] if self._engine.cluster else [names]
+        if expect is None:
+            calls = [Call(part[0], ("UNLINK", *part)) for part in parts]
+        else:
+            calls = [run("delete", part, (expect,)) for part in parts]
+        return sum(self._server.call(calls, again=False))
+
+    def scan(self, prefix: str, *, limit: int = 100, cursor: str | None = None) -> Page[Record]:
+        """Return live records whose key starts with *prefix*, in no order; it walks over all keys of the server."""
+        nodes = self._server.nodes()
+        node, position, names = _read_cursor(cursor)
+        pattern = _GLOB.sub(r"\\\1", self._keys.record(prefix)) + "*"
+        while len(names) < limit and node < len(nodes):
+            command = ("SCAN", position, "MATCH", pattern, "COUNT", _PART)
+            (reply,) = self._server.call_node(nodes[node], [command])
+            position = int(reply[0])
+            names += [self._keys.record_of(name) for name in reply[1]]
+            node += position == 0
+        names = list(dict.fromkeys(names))
+        part, rest = names[:limit], names[limit:]
+        following = json.dumps([node, position, rest]) if rest or node < len(nodes) else None
+        return Page(items=tuple(self.get(part).values()), cursor=following)
+
+    def join(self, group: str, member: int, size: int, *, ttl: float = 604_800.0) -> tuple[bool, int]:
+        """Count *member* into *group*."""
+        call = run("join", [self._keys.group(group)], (member, milliseconds(ttl)))
+        first, count = self._server.one(call, again=False)
+        return first == 1, count
+
+    def check(self) -> list[str]:
+        """Ask the server whether it keeps what it is given."""
+        return check(self._engine)
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._server.close()
+
+
+def _listen(connection: AbstractConnection, channels: Sequence[str]) -> None:
+    """Subscribe to *channels*; when it returns, what is told from now on is heard."""
+    connection.send_packed_command(connection.pack_command("SUBSCRIBE", *channels), check_health=False)
+    for _ in channels:
+        connection.read_response(disable_decoding=True)
+
+
+def _listen_no_more(connection: AbstractConnection, count: int) -> None:
+    """Unsubscribe, so that the connection can be used for something else."""
+    connection.send_packed_command(connection.pack_command("UNSUBSCRIBE"), check_health=False)
+    while count > 0:
+        count -= connection.read_response(disable_decoding=True)[0] == b"unsubscribe"
+
+
+def _read_cursor(cursor: str | None) -> tuple[int, int, list[str]]:
+    """Return the node, the position in its keys, and the keys that were found but not returned yet."""
+    if cursor is None:
+        return 0, 0, []
+    node, position, names = json.loads(cursor)
+    return node, position, names

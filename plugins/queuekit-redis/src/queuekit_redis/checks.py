@@ -1,0 +1,73 @@
+"""What an operator should know of the server: does it keep what it is given?"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from queuekit.errors import UnavailableError
+from queuekit_redis.engine import Engine
+
+__all__ = ["check"]
+
+OLDEST = (6, 2)
+_LOOPBACK = ("localhost", "127.", "::1", "[::1]")
+
+
+def check(engine: Engine) -> list[str]:
+    """Return what is wrong with the server, one line each."""
+    problems = _exposed(engine)
+    for node in engine.server.nodes():
+        where = f"{node}: " if node else ""
+        info = _info(engine, node)
+        problems += [where + line for line in (*_version(info), *_eviction(info), *_persistence(engine, node, info))]
+    return list(dict.fromkeys(problems))
+
+
+def _info(engine: Engine, node: str) -> dict[str, str]:
+    """Return the server's account of itself; what it does not tell is not there."""
+    commands = [("INFO", part) for part in ("server", "memory", "persistence")]
+    text = "\n".join(reply.decode("utf-8", "replace") for reply in engine.server.call_node(node, commands))
+    rows = (line.strip().partition(":") for line in text.splitlines() if ":" in line and not line.startswith("#"))
+    return {name: value for name, _, value in rows}
+
+
+def _version(info: dict[str, str]) -> list[str]:
+    if "valkey_version" in info:
+        return []
+    version = info.get("redis_version", "")
+    numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
+    if not numbers or numbers >= OLDEST:
+        return []
+    return [f"the server is Redis {version}; 6.2 or later is needed"]
+
+
+def _eviction(info: dict[str, str]) -> list[str]:
+    policy = info.get("maxmemory_policy", "noeviction")
+    if policy == "noeviction":
+        return []
+    return [f"maxmemory-policy is {policy}: a full server throws messages and results away; it should be noeviction"]
+
+
+def _persistence(engine: Engine, node: str, info: dict[str, str]) -> list[str]:
+    if info.get("aof_enabled", "1") == "1":
+        return []
+    if _snapshots(engine, node):
+        return ["appendonly is no: a crash of the server loses what was sent since its last snapshot; it should be yes"]
+    return ["the server keeps nothing on disk: a restart loses all messages and results; appendonly should be yes"]
+
+
+def _snapshots(engine: Engine, node: str) -> bool:
+    """Tell whether the server writes snapshots; one that does not say is believed to."""
+    try:
+        reply: Any = engine.server.call_node(node, [("CONFIG", "GET", "save")])[0]
+    except UnavailableError:
+        return True  # a managed server does not show its config
+    return len(reply) < 2 or bool(reply[1].strip())  # noqa: PLR2004 - name and value
+
+
+def _exposed(engine: Engine) -> list[str]:
+    url = engine.url
+    local = all(host.startswith(_LOOPBACK) for host in url.hosts)
+    if url.password is None or local or url.scheme == "rediss" or engine.options.ssl or url.scheme == "redis+unix":
+        return []
+    return ["the password crosses the network in the clear: use rediss://, or ssl = true"]

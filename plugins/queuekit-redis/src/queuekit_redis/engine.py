@@ -1,0 +1,59 @@
+"""What broker and backend have in common: the server, the names of keys, and by what they know that they share it."""
+
+from __future__ import annotations
+
+import os
+from random import Random
+
+import attrs
+
+from queuekit.urls import EngineURL
+from queuekit_redis.failures import Failures
+from queuekit_redis.keys import Keys
+from queuekit_redis.options import RedisOptions
+from queuekit_redis.server import Server, SingleServer
+from queuekit_redis.urls import read_target
+
+__all__ = ["Engine", "nonce", "open_engine"]
+
+
+@attrs.frozen(kw_only=True)
+class Engine:
+    """One URL, ready to be used; nothing is open yet."""
+
+    url: EngineURL
+    options: RedisOptions
+    server: Server
+    keys: Keys
+    failures: Failures
+    id: str | None
+    """Equal for a broker and a backend that can commit together."""
+    cluster: bool
+
+
+def open_engine(url: EngineURL, options: RedisOptions | None) -> Engine:
+    """Return the engine of *url*."""
+    options = options or RedisOptions()
+    target = read_target(url, options)
+    failures = Failures(url)
+    cluster = target.kind == "cluster"
+    if cluster:
+        from queuekit_redis.cluster import ClusterServer
+
+        server: Server = ClusterServer(target, options=options, failures=failures)
+    else:
+        server = SingleServer(target, options=options, failures=failures)
+    return Engine(
+        url=url,
+        options=options,
+        server=server,
+        keys=Keys(options.key_prefix, target.db, cluster),
+        failures=failures,
+        id=None if cluster else f"redis:{target.name}/{options.key_prefix}",
+        cluster=cluster,
+    )
+
+
+def nonce(random: Random | None) -> bytes:
+    """Return eight bytes that no other call has."""
+    return os.urandom(8) if random is None else random.randbytes(8)

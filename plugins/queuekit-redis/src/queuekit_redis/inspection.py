@@ -1,0 +1,107 @@
+"""What an operator sees and does: counts, peek, find, remove, purge, replay."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from queuekit.backend import Page
+from queuekit.broker import Place, QueueCounts, Stored
+from queuekit_redis.engine import Engine
+from queuekit_redis.packing import read_stored
+from queuekit_redis.server import Call, run
+
+__all__ = ["counts", "find", "peek", "purge", "queues", "remove", "requeue"]
+
+PART = 500
+"""Most messages that one step looks at or changes."""
+_FIELDS = 6
+
+
+def queues(engine: Engine) -> list[str]:
+    """Return the names of all queues, sorted."""
+    names = engine.server.one(Call(engine.keys.queues, ("SMEMBERS", engine.keys.queues)), again=True)
+    return sorted(name.decode() for name in names)
+
+
+def counts(engine: Engine, names: Sequence[str]) -> dict[str, QueueCounts]:
+    """Return the counts of each queue."""
+    replies = engine.server.call([run("counts", [engine.keys.queue(name)], ()) for name in names], again=True)
+    return {name: _counts(reply) for name, reply in zip(names, replies, strict=True)}
+
+
+def _counts(reply: Sequence[Any]) -> QueueCounts:
+    ready, delayed, leased, dead, oldest = reply
+    age = float(oldest) / 1e6 if oldest else None
+    return QueueCounts(ready=ready, delayed=delayed, leased=leased, dead=dead, oldest_age=age)
+
+
+def peek(engine: Engine, queue: str, *, place: Place, limit: int, cursor: str | None) -> Page[Stored]:
+    """Return messages of *queue* in *place*."""
+    call = run("peek", [engine.keys.queue(queue)], (place.value, limit, cursor or b""))
+    following, shown = engine.server.one(call, again=True)
+    items = tuple(read_stored(queue, place, part) for part in _parts(shown))
+    return Page(items=items, cursor=following.decode() or None)
+
+
+def find(engine: Engine, queue: str, ids: Sequence[str]) -> list[Stored]:
+    """Return those of *ids* that *queue* holds."""
+    found: list[Stored] = []
+    for part in _portions(list(dict.fromkeys(ids))):
+        places, shown = engine.server.one(run("find", [engine.keys.queue(queue)], part), again=True)
+        for place, fields in zip(places, _parts(shown), strict=True):
+            found.append(read_stored(queue, Place(place.decode()), fields))
+    return found
+
+
+def remove(engine: Engine, queue: str, ids: Sequence[str], places: Iterable[Place]) -> list[str]:
+    """Take those of *ids* out that are in one of *places*."""
+    removed: list[str] = []
+    for part in _portions(list(dict.fromkeys(ids))):
+        removed += _take_out(engine, queue, places, part)
+    return removed
+
+
+def purge(engine: Engine, queue: str, place: Place) -> int:
+    """Take all messages in *place* out; those that come meanwhile may stay."""
+    now = counts(engine, [queue])[queue]
+    if place is Place.READY and now.ready:
+        peek(engine, queue, place=place, limit=1, cursor=None)  # what is due counts as ready
+    left, purged = getattr(now, place.value), 0
+    while left > 0:
+        taken = len(_take_out(engine, queue, [place], []))
+        purged += taken
+        left -= PART
+    return purged
+
+
+def _take_out(engine: Engine, queue: str, places: Iterable[Place], ids: Sequence[str]) -> list[str]:
+    names = ",".join(place.value for place in places)
+    window = round(engine.options.dedup_window)
+    arguments = (engine.keys.unique(queue), window, names, PART, *ids)
+    return _ids(engine.server.one(run("remove", [engine.keys.queue(queue)], arguments), again=False))
+
+
+def requeue(engine: Engine, queue: str, ids: Sequence[str] | None) -> list[str]:
+    """Replay dead letters; all that are there now, or *ids*."""
+    keys, unique = [engine.keys.queue(queue)], engine.keys.unique(queue)
+    replayed: list[str] = []
+    if ids is not None:
+        for part in _portions(list(dict.fromkeys(ids))):
+            replayed += _ids(engine.server.one(run("requeue", keys, (unique, PART, *part)), again=False))
+        return replayed
+    for _ in range(0, counts(engine, [queue])[queue].dead, PART):
+        replayed += _ids(engine.server.one(run("requeue", keys, (unique, PART)), again=False))
+    return replayed
+
+
+def _ids(reply: Iterable[bytes]) -> list[str]:
+    return [id.decode() for id in reply]
+
+
+def _parts(flat: Sequence[Any]) -> list[Sequence[Any]]:
+    return [flat[start : start + _FIELDS] for start in range(0, len(flat), _FIELDS)]
+
+
+def _portions(ids: Sequence[str]) -> list[Sequence[str]]:
+    return [ids[start : start + PART] for start in range(0, len(ids), PART)]

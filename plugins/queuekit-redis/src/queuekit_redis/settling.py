@@ -1,0 +1,115 @@
+"""Settlements and whole outcomes as arguments of the scripts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from queuekit.backend import Join
+from queuekit.broker import Ack, CommitItem, Delivery, Release, Retry, Settlement
+from queuekit.envelope import Envelope
+from queuekit_redis.keys import Keys
+from queuekit_redis.packing import (
+    grave,
+    micros,
+    pack_due,
+    pack_envelope,
+    pack_record,
+    pack_sent_at,
+    pack_step,
+)
+
+__all__ = ["commit_arguments", "envelopes_of", "milliseconds", "send_arguments", "settle_arguments"]
+
+
+def send_arguments(envelope: Envelope) -> tuple[Any, ...]:
+    """Return what ``send.lua`` reads of a message."""
+    unique = envelope.unique
+    return (envelope.id, pack_envelope(envelope), pack_due(envelope), unique.key if unique else b"")
+
+
+def settle_arguments(settlement: Settlement, keys: Keys) -> tuple[Any, ...]:
+    """Return what ``settling.lua`` reads of a settlement."""
+    delivery = settlement.delivery
+    if type(settlement) is Ack:
+        return (b"a", delivery.id, delivery.token, pack_step(delivery.envelope), _key_to_free(delivery))
+    if isinstance(settlement, Release):
+        delay = micros(max(settlement.delay, 0.0))
+        return (b"r", delivery.id, delivery.token, f"{delay:.0f}", int(settlement.counted))
+    if isinstance(settlement, Retry):
+        return _retry(settlement, keys)
+    if isinstance(settlement, Ack):
+        return (b"a", delivery.id, delivery.token, pack_step(delivery.envelope), _key_to_free(delivery))
+    return (b"d", delivery.id, delivery.token, _key_to_free(delivery), grave(settlement))
+
+
+def _retry(retry: Retry, keys: Keys) -> tuple[Any, ...]:
+    delivery, envelope = retry.delivery, retry.envelope
+    elsewhere = envelope.queue != delivery.queue
+    return (
+        b"y",
+        delivery.id,
+        delivery.token,
+        pack_step(delivery.envelope),
+        _key_to_free(delivery),
+        keys.queue(envelope.queue) if elsewhere else b"",
+        pack_envelope(envelope),
+        pack_due(envelope),
+        pack_sent_at(delivery.sent_at),
+    )
+
+
+def _key_to_free(delivery: Delivery) -> str | bytes:
+    """Return the unique key that the end of the message frees; one until the start was freed by the claim."""
+    unique = delivery.envelope.unique
+    return unique.key if unique is not None and unique.until == "done" else b""
+
+
+def commit_arguments(items: Sequence[CommitItem], keys: Keys) -> tuple[list[str], list[Any]]:
+    """Return the queues that *items* touch, and what ``commit.lua`` reads of them."""
+    places: dict[str, int] = {}
+    arguments: list[Any] = []
+
+    def place(queue: str) -> int:
+        return places.setdefault(queue, len(places) + 1)
+
+    for item in items:
+        arguments.append(b"I")
+        if item.settlement is not None:
+            arguments += (b"S", place(item.settlement.delivery.queue), *settle_arguments(item.settlement, keys))
+        for record in item.records:
+            ttl = milliseconds(record.ttl)
+            arguments += (b"R", keys.record(record.key), keys.channel(record.key), pack_record(record), ttl)
+        for join in item.joins:
+            then = follow_ups(join)
+            size_and_ttl = (join.size, milliseconds(join.ttl), len(then))
+            arguments += (b"J", keys.group(join.group), join.member, *size_and_ttl)
+            for envelope in then:
+                arguments += (b"E", place(envelope.queue), *send_arguments(envelope))
+        for envelope in item.sends:
+            arguments += (b"E", place(envelope.queue), *send_arguments(envelope))
+    return list(places), arguments
+
+
+def milliseconds(seconds: float | None) -> int:
+    """Return a time to live for the scripts: at least a millisecond, -1 for ever."""
+    if seconds is None:
+        return -1
+    return max(1, min(int(-(-seconds * 1000 // 1)), 10**14))
+
+
+def follow_ups(join: Join) -> list[Envelope]:
+    """Return what *join* sends when its group is complete."""
+    return [envelope for envelope in join.then if isinstance(envelope, Envelope)]
+
+
+def envelopes_of(items: Iterable[CommitItem]) -> list[Envelope]:
+    """Return what *items* may send."""
+    sends: list[Envelope] = []
+    for item in items:
+        sends += item.sends
+        for join in item.joins:
+            sends += follow_ups(join)
+        if isinstance(item.settlement, Retry):
+            sends.append(item.settlement.envelope)
+    return sends

