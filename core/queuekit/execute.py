@@ -259,14 +259,12 @@ class Executor:
     def _suspect(self, run: Run, marks: Mapping[str, Record]) -> Run | Outcome:
         """Blame a message for the crashes that it is known to have caused; otherwise let it run alone (QK6)."""
         delivery = run.delivery
-        if self._runtime.backend is None:
-            known = delivery.crashes
-        else:
-            known = sum(key in marks for key in entered_keys(delivery))
+        found = [marks[key] for key in entered_keys(delivery) if key in marks]
+        known = delivery.crashes if self._runtime.backend is None else len(found)
         most = self._settings.max_deliveries
         if known >= most or delivery.crashes >= max(_CRASHES_UNSEEN, most):
             return self.crashed(run, known)
-        run.suspect, run.known_crashes = True, known
+        run.suspect, run.known_crashes, run.unseen = True, known, any(mark.body for mark in found)
         return run
 
     def raised(self, run: Run, error: BaseException) -> Outcome:

@@ -53,6 +53,8 @@ class Run:
     """Whether it must run in a process of its own, after a crash (QK6)."""
     known_crashes: int = 0
     """Claims of this attempt that are known to have ended in a crash inside the body."""
+    unseen: bool = False
+    """Whether one of these crashes took all witnesses along, and so may have been another's fault."""
     guard: Guard | None = None
     """Enforces ``timeout`` in a thread."""
     serial: int = 0

@@ -71,9 +71,14 @@ def entered_keys(delivery: Delivery) -> list[str]:
     return [_entered(delivery, number) for number in range(first, delivery.number)]
 
 
-def entered_mark(delivery: Delivery) -> Record:
-    """Return the mark that says: the body was entered in this claim."""
-    return Record(key=_entered(delivery, delivery.number), ttl=ENTERED_TTL)
+def entered_mark(delivery: Delivery, *, seen: bool = True) -> Record:
+    """Return the mark that says: the body was entered in this claim, and ended its process.
+
+    Args:
+        delivery: The claim.
+        seen: Whether somebody lived to see that. Left before the body it is not, and true only if nobody takes it away.
+    """
+    return Record(key=_entered(delivery, delivery.number), body=b"" if seen else b"unseen", ttl=ENTERED_TTL)
 
 
 def _entered(delivery: Delivery, number: int) -> str:

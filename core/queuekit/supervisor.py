@@ -57,6 +57,8 @@ class _Child:
     keeper: LeaseKeeper
     started: float
     ready: bool = False
+    overdue: bool = False
+    """Whether it was killed here, since it did not end when it should have."""
     name: str = ""
 
 
@@ -133,6 +135,7 @@ class Supervisor:
                 self._start(number)
         if self._deadline is not None and time.monotonic() >= self._deadline:
             for child in self._children.values():
+                child.overdue = True
                 child.process.kill()
 
     def _until_next(self) -> float | None:
@@ -214,7 +217,7 @@ class Supervisor:
             if code != 0 or not self._burst:
                 lived = time.monotonic() - child.started
                 self._again(child.number, _how(code), ready=child.ready, lived=lived, name=child.name)
-        elif self._signals == 1 and code not in _ENDED_AS_TOLD:
+        elif self._signals == 1 and code not in _ENDED_AS_TOLD and not child.overdue:
             self._code = self._code or 1
 
     def _again(self, number: int, how: str, *, ready: bool, lived: float, name: str = "") -> None:
@@ -234,7 +237,7 @@ class Supervisor:
 
         A body in a process of its own has not ended the worker, but was ended by it: that is not held against it.
         """
-        entered = child.slots.entered()
+        entered = {} if child.overdue else child.slots.entered()
         deliveries = [(holding, _delivery(holding)) for holding in held]
         inside = [(holding, delivery) for holding, delivery in deliveries if holding.serial in entered]
         guilty = [entered_mark(delivery) for holding, delivery in inside if not holding.apart]

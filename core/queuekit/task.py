@@ -15,7 +15,7 @@ from queuekit.context import Context
 from queuekit.durations import parse as parse_duration
 from queuekit.envelope import Unique
 from queuekit.errors import ArgumentsError
-from queuekit.names import check_name
+from queuekit.names import check_name, is_name
 from queuekit.result import Result
 from queuekit.retry import Backoff, Exponential
 from queuekit.signature import Duration, Sender, Signature
@@ -263,5 +263,6 @@ def default_name(function: Callable[..., Any]) -> str:
         main = sys.modules["__main__"]
         spec = getattr(main, "__spec__", None)
         file = getattr(main, "__file__", None)
-        module = spec.name if spec else Path(file).stem if file else module
+        stem = Path(file).stem if file else ""
+        module = spec.name if spec else stem if is_name(stem) else module
     return f"{module}.{function.__qualname__}".replace("<locals>.", "")

@@ -10,12 +10,12 @@ from huey import SqliteHuey
 huey = SqliteHuey("bench", filename=os.environ["BENCH_HUEY_FILE"], results=True, store_none=True)
 
 
-@huey.task()
+@huey.task()  # type: ignore[untyped-decorator]
 def noop(number: int) -> None:
     """Do nothing, with the result stored."""
 
 
-@huey.task()
+@huey.task()  # type: ignore[untyped-decorator]
 def clock() -> float:
     """Return the moment at which the body was entered, in monotonic seconds."""
     return time.monotonic()

@@ -42,7 +42,10 @@ class RawQueue:
 
     def drain(self, count: int, size: int = 100) -> float:
         """Return jobs a second claimed and deleted, *size* at a time."""
-        claim = "UPDATE jobs SET state = 1 WHERE seq IN (SELECT seq FROM jobs WHERE state = 0 ORDER BY seq LIMIT ?) RETURNING seq, body"
+        claim = (
+            "UPDATE jobs SET state = 1 WHERE seq IN (SELECT seq FROM jobs WHERE state = 0 ORDER BY seq LIMIT ?)"
+            " RETURNING seq, body"
+        )
         since = time.perf_counter()
         done = 0
         while done < count:
@@ -69,7 +72,8 @@ class SameWrites:
         self.db.execute("PRAGMA synchronous = NORMAL")
         self.db.execute(
             "CREATE TABLE messages (seq INTEGER PRIMARY KEY, id TEXT, queue TEXT, state INT, priority INT, due REAL,"
-            " body BLOB, generation INT, attempt INT, hop INT, sent_at REAL, number INT, UNIQUE (id, generation, attempt, hop))"
+            " body BLOB, generation INT, attempt INT, hop INT, sent_at REAL, number INT,"
+            " UNIQUE (id, generation, attempt, hop))"
         )
         self.db.execute("CREATE INDEX ready ON messages (queue, priority DESC, due, seq) WHERE state = 0")
         self.db.execute(
@@ -93,7 +97,7 @@ class SameWrites:
         return count / (time.perf_counter() - since)
 
     def drain(self, count: int, size: int = 100) -> float:
-        """Return messages a second claimed under a lease, recorded as SUCCESS and left as tombstones, *size* a commit."""
+        """Return messages a second claimed under a lease, recorded as SUCCESS and left as tombstones."""
         claim = (
             "UPDATE messages SET state = 2, number = number + 1, due = ? WHERE seq IN (SELECT seq FROM messages"
             " WHERE state = 0 AND queue = 'default' ORDER BY priority DESC, due, seq LIMIT ?) RETURNING seq, id, body"
@@ -109,9 +113,10 @@ class SameWrites:
                 success = json.dumps({"v": 1, "state": "SUCCESS", "queue": "default", "finished": now})
                 results.append((success.encode(), now + 3600, "SUCCESS", now, "result:" + id))
             self.db.execute("BEGIN IMMEDIATE")
-            update = "UPDATE records SET body = ?, expires_at = ?, final = 1, version = version + 1, state = ?, at = ? WHERE key = ?"
-            self.db.executemany(update, results)
-            self.db.executemany("UPDATE messages SET state = 4, body = x'' WHERE seq = ?", [(seq,) for seq, _, _ in rows])
+            update = "UPDATE records SET body = ?, expires_at = ?, final = 1, version = version + 1, state = ?, at = ?"
+            self.db.executemany(update + " WHERE key = ?", results)
+            done_with = [(seq,) for seq, _, _ in rows]
+            self.db.executemany("UPDATE messages SET state = 4, body = x'' WHERE seq = ?", done_with)
             self.db.execute("COMMIT")
             done += len(rows)
         return count / (time.perf_counter() - since)
@@ -124,7 +129,8 @@ class SameWrites:
             body = json.dumps({"v": 1, "id": id, "task": "benchapp.noop"}) + "\n" + json.dumps({"args": [number]})
             pending = json.dumps({"v": 1, "state": "PENDING", "queue": "default", "sent": now})
             messages.append((id, "default", 0, 4, now, body.encode(), 0, 0, 0, now, 0))
-            records.append(("result:" + id, pending.encode(), now + 3600, 100, 0, 1, "benchapp.noop", "PENDING", None, now))
+            record = ("result:" + id, pending.encode(), now + 3600, 100, 0, 1, "benchapp.noop", "PENDING", None, now)
+            records.append(record)
         self.db.execute("BEGIN IMMEDIATE")
         self.db.executemany(
             "INSERT INTO messages (id, queue, state, priority, due, body, generation, attempt, hop, sent_at, number)"

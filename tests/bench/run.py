@@ -154,7 +154,8 @@ def _print_worker(folder: Path, samples: int) -> None:
     print("\nOne worker, one queue")
     print(f"  send to start, idle      p50 {_at(late, 0.5):.2f} ms   p99 {_at(late, 0.99):.2f} ms   (aim 5 and 20)")
     print(f"  idle CPU                 {100 * sum(spent) / 10:.2f} %   supervisor and worker   (aim under 1)")
-    print(f"  memory                   worker {memory[-1]:.1f} MB, supervisor {memory[0]:.1f} MB   (aim under 45 a worker)")
+    sizes = f"worker {memory[-1]:.1f} MB, supervisor {memory[0]:.1f} MB"
+    print(f"  memory                   {sizes}   (aim under 45 a worker)")
     benchapp.app.close()
 
 
@@ -185,7 +186,7 @@ def _print_core_cost() -> None:
     app.configure()
     executor = Executor(app.runtime, app.tasks, app.sending, worker="bench")
     envelopes = [app.sending.prepare(benchapp.noop.s(number)).envelope for number in range(5_000)]
-    deliveries = [Delivery(envelope=one, token="t", number=1, sent_at=1.0, claimed_at=2.0) for one in envelopes]
+    deliveries = [Delivery(envelope=one, token="1", number=1, sent_at=1.0, claimed_at=2.0) for one in envelopes]  # noqa: S106
     costs = []
     for _ in range(7):
         since = time.process_time()
@@ -235,19 +236,38 @@ def _note(rates: Rates, key: str, rate: float) -> None:
 
 
 def _print_rates(rate: dict[str, float]) -> None:
-    rows = [
-        ("send one by one", "single", (("raw commit", "raw single", 0.5), ("same writes", "same single", 1 / 1.3), ("huey", "huey single", None))),
-        ("send_many", "bulk", (("raw batched insert", "raw bulk", 0.5), ("same writes", "same bulk", 0.5))),
-        ("drain, results stored", "drain", (("huey", "huey drain", 2.0), ("raw claim and delete", "raw drain", 0.25), ("same writes", "same drain", 0.25))),
-        ("drain, results off", "drain silent", (("huey", "huey drain", None), ("raw claim and delete", "raw drain", None))),
-    ]
     print(f"\n{'':24}{'queuekit':>10}   beside")
-    for title, key, others in rows:
+    for title, key, others in _ROWS:
         for index, (name, other, aim) in enumerate(others):
             ours = f"{rate[key]:>10,.0f}" if index == 0 else " " * 10
             text = f"{name} {rate[other]:,.0f}"
             wanted = f"   (aim {aim:.2f})" if aim else ""
             print(f"{title if index == 0 else '':24}{ours}   {text:32} ratio {rate[key] / rate[other]:5.2f}{wanted}")
+
+
+# What is measured, its key, and beside what: name, key, the ratio aimed at.
+_ROWS: list[tuple[str, str, list[tuple[str, str, float | None]]]] = [
+    (
+        "send one by one",
+        "single",
+        [("raw commit", "raw single", 0.5), ("same writes", "same single", 1 / 1.3), ("huey", "huey single", None)],
+    ),
+    ("send_many", "bulk", [("raw batched insert", "raw bulk", 0.5), ("same writes", "same bulk", 0.5)]),
+    (
+        "drain, results stored",
+        "drain",
+        [
+            ("huey", "huey drain", 2.0),
+            ("raw claim and delete", "raw drain", 0.25),
+            ("same writes", "same drain", 0.25),
+        ],
+    ),
+    (
+        "drain, results off",
+        "drain silent",
+        [("huey", "huey drain", None), ("raw claim and delete", "raw drain", None)],
+    ),
+]
 
 
 if __name__ == "__main__":

@@ -6,10 +6,13 @@ import pytest
 
 from queuekit.backend import Backend
 from queuekit.broker import Broker
+from queuekit.envelope import Unique
 from queuekit.testing import BackendConformance, BrokerConformance
+from queuekit.testing.kit import unique_name
 from queuekit.urls import EngineURL
 from queuekit_redis.backend import RedisBackend
 from queuekit_redis.broker import RedisBroker
+from support.redis_fleets import RedisCluster, RedisPair
 
 pytest_plugins = ["queuekit.testing", "support.redis_fixtures"]
 
@@ -56,6 +59,50 @@ class TestRedisBackend(OnRedis, BackendConformance):
     """Records on the Redis of the system."""
 
     LEG = "redis"
+
+
+class OnCluster(OnRedis):
+    """Clients of a Cluster."""
+
+    @pytest.fixture
+    def server(self, redis_cluster: RedisCluster) -> None:
+        """Start the Cluster, once for all tests."""
+        self.url = redis_cluster.url
+
+
+class TestClusterBroker(OnCluster, BrokerConformance):
+    """Queues on a Cluster."""
+
+    def test_returns_the_holder_of_a_unique_key(self, broker: Broker, queue: str) -> None:
+        """A second message with the key is not sent; on a Cluster that is so within a queue, which is one slot."""
+        unique = Unique(key=unique_name("key"))
+        first, second = self.keyed(queue, unique), self.keyed(queue, unique)
+
+        ids = [broker.send([first]), broker.send([second])]
+
+        assert ids == [[first.id], [first.id]]
+        assert self.look(broker, queue) == [first.id]
+
+
+class TestClusterBackend(OnCluster, BackendConformance):
+    """Records on a Cluster."""
+
+
+class OnSentinel(OnRedis):
+    """Clients of the primary that a Sentinel names."""
+
+    @pytest.fixture
+    def server(self, redis_pair: RedisPair) -> None:
+        """Start the servers, once for all tests."""
+        self.url = redis_pair.url
+
+
+class TestSentinelBroker(OnSentinel, BrokerConformance):
+    """Queues on a primary."""
+
+
+class TestSentinelBackend(OnSentinel, BackendConformance):
+    """Records on a primary."""
 
 
 class TestOldestRedisBroker(OnRedis, BrokerConformance):

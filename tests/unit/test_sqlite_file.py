@@ -52,7 +52,6 @@ def message(id: str = "a") -> Envelope:
 
 def send_until_refused(broker: SqliteBroker) -> UnavailableError:
     """Send until the broker notices that its file is gone, and return what it raises."""
-
     refusals: list[UnavailableError] = []
 
     def refused() -> bool:

@@ -101,6 +101,7 @@ class TestProcesses:
 
         taken = Counter(id for share in shares for id in share)
         assert (len(taken), set(taken.values())) == (total, {1})
+        print("SHARES", sorted(map(len, shares)))
         assert 3 * min(map(len, shares)) >= max(map(len, shares))
         for child in children:
             child.kill()

@@ -68,15 +68,15 @@ class Isolation:
         run.started = run.ended = self._runtime.clock.monotonic()
         if not run.suspect:
             return self._call(self._kept_for(row) or self._spawn(), row, run)
-        last = run.known_crashes + 1 >= self._most
-        if not self._company.enter(last=last):
+        alone = run.unseen and run.known_crashes + 1 >= self._most
+        if not self._company.enter(alone=alone):
             return self._executor.raised(run, Snooze(_put_off(run.delivery)))
         try:
             child = self._spawn()
-            self._mark(run)
+            self._mark(run, seen=False)
             return self._call(child, row, run)
         finally:
-            self._company.leave(last=last)
+            self._company.leave(alone=alone)
 
     def close(self) -> None:
         """End all processes: those that are kept, and at once those that are busy, which is no fault of their tasks."""
@@ -128,15 +128,14 @@ class Isolation:
         crashes = run.known_crashes + 1
         if crashes >= self._most:
             return self._executor.crashed(run, crashes, child.exit_reason())
-        if not run.suspect:
-            self._mark(run)
+        self._mark(run, seen=True)
         settlement = Release(run.delivery, delay=min(30.0, 0.5 * 2.0**crashes), counted=True)
         return Outcome(delivery=run.delivery, settlement=settlement, word="crashed")
 
-    def _mark(self, run: Run) -> None:
-        """Leave the mark, before the body, that makes a crash in it known."""
+    def _mark(self, run: Run, *, seen: bool) -> None:
+        """Leave the mark that makes a crash known: before the body of a suspect, and again when it was seen."""
         if self._runtime.backend is not None:
-            self._runtime.backend.put([entered_mark(run.delivery)])
+            self._runtime.backend.put([entered_mark(run.delivery, seen=seen)])
 
     def _unmark(self, runs: list[Run]) -> None:
         """Take the marks of bodies away that ended without a crash and whose messages come again."""
@@ -168,9 +167,10 @@ class Isolation:
 
 
 class _Company:
-    """Who may run beside whom: a suspect on its last delivery runs with no other suspect.
+    """Who may run beside whom: a suspect with no other suspect, if the next crash would be its last but none was seen.
 
-    So when one of them ends the whole process group, as the kernel may do when memory runs out, it is known which.
+    A body that ends the whole process group, as the kernel may do when memory runs out, ends other suspects with it:
+    they all have the same marks, and only alone is it known whose fault it was.
     """
 
     def __init__(self) -> None:
@@ -178,20 +178,20 @@ class _Company:
         self._inside = 0
         self._closed = False
 
-    def enter(self, *, last: bool) -> bool:
+    def enter(self, *, alone: bool) -> bool:
         """Begin, if that may be now."""
         with self._lock:
-            if self._closed or (last and self._inside):
+            if self._closed or (alone and self._inside):
                 return False
             self._inside += 1
-            self._closed = last
+            self._closed = alone
             return True
 
-    def leave(self, *, last: bool) -> None:
+    def leave(self, *, alone: bool) -> None:
         """End."""
         with self._lock:
             self._inside -= 1
-            self._closed = self._closed and not last
+            self._closed = self._closed and not alone
 
 
 def _put_off(delivery: Delivery) -> float:
@@ -222,13 +222,12 @@ class _Child:
 
     def wait_until_ready(self) -> None:
         """Return when it has loaded the app; see :meth:`Isolation._spawn`."""
-        try:
-            if not self._pipe.poll(_LONGEST_START):
-                raise EOFError
-            self._pipe.recv()
-        except EOFError:
-            self.bury()
-            raise EOFError(f"a process for tasks could not load the app: it {self.exit_reason()}") from None
+        with contextlib.suppress(EOFError):
+            if self._pipe.poll(_LONGEST_START):
+                self._pipe.recv()
+                return
+        self.bury()
+        raise EOFError(f"a process for tasks could not load the app: it was {self.exit_reason()}")
 
     def call(self, run: Run) -> Outcome | None:
         """Return the outcome, or ``None`` if the process died or ran too long.
@@ -290,7 +289,7 @@ class _Child:
 class _Inbox:
     """What the watching thread of a child process passes on."""
 
-    deliveries: queue.SimpleQueue[Delivery | None] = attrs.field(factory=queue.SimpleQueue)
+    deliveries: queue.SimpleQueue[Delivery] = attrs.field(factory=queue.SimpleQueue)
     current: Run | None = None
 
 
@@ -305,10 +304,11 @@ def _serve(pipe: Connection, ref: AppRef, worker: str) -> None:
     executor = Executor(app.runtime, app.tasks, app.sending, worker=worker)
     inbox = _Inbox()
     threading.Thread(target=_watch, args=(pipe, inbox), daemon=True).start()
-    pipe.send(None)
-    while (delivery := inbox.deliveries.get()) is not None:
-        pipe.send(_run(executor, delivery, inbox))
-    os._exit(0)
+    with contextlib.suppress(OSError):  # the worker is gone
+        pipe.send(None)
+        while True:
+            pipe.send(_run(executor, inbox.deliveries.get(), inbox))
+    os._exit(1)
 
 
 def _watch(pipe: Connection, inbox: _Inbox) -> None:

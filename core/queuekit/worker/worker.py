@@ -219,9 +219,9 @@ class Worker:
         return 0 if held >= max(slots, slots + extra // 2) else slots + extra - held
 
     def wait_for_room(self, timeout: float) -> bool:
-        """Block until there is room; false if *timeout* seconds pass first."""
+        """Block until there is room; false if *timeout* seconds pass first, or the worker is to stop."""
         with self._changed:
-            if self.room() <= 0:
+            if self.room() <= 0 and not self._stop.is_set():
                 self._runtime.clock.wait(self._changed, timeout)
         return self.room() > 0
 

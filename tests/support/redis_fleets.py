@@ -1,0 +1,100 @@
+"""Several Redis servers that belong together: a Cluster of three, and a primary with a replica and a Sentinel."""
+
+import time
+from pathlib import Path
+
+import pytest
+
+from support.redis_servers import RedisServer, free_port, need
+
+SLOTS = 16_384
+DOWN_AFTER = 500
+"""Milliseconds after which the Sentinel takes the primary for dead."""
+
+
+class RedisCluster:
+    """Three nodes, each with a third of the slots."""
+
+    def __init__(self, folder: Path) -> None:
+        program = need("valkey")
+        options = ["--save", "", "--appendonly", "no", "--cluster-enabled", "yes", "--cluster-node-timeout", "1500"]
+        self.nodes = [RedisServer(program, _made(folder / f"node{n}"), arguments=options) for n in range(3)]
+
+    @property
+    def url(self) -> str:
+        """URL of the whole."""
+        return "redis+cluster://" + ",".join(f"127.0.0.1:{node.port}" for node in self.nodes)
+
+    def start(self) -> "RedisCluster":
+        """Start all, and return when they are one."""
+        bounds = [SLOTS * n // 3 for n in range(4)]
+        for node, first, behind in zip(self.nodes, bounds, bounds[1:], strict=False):
+            node.start()
+            node.say("CLUSTER", "ADDSLOTSRANGE", first, behind - 1)
+            node.say("CLUSTER", "MEET", "127.0.0.1", self.nodes[0].port)
+        wait_until(lambda: all(self.is_whole(node) for node in self.nodes), "the Cluster is whole")
+        return self
+
+    def is_whole(self, node: RedisServer) -> bool:
+        """Tell whether *node* sees all slots and all nodes."""
+        info = node.say("CLUSTER", "INFO")
+        return b"cluster_state:ok" in info and b"cluster_known_nodes:3" in info
+
+    def stop(self) -> None:
+        """End all."""
+        for node in self.nodes:
+            node.stop()
+
+
+class RedisPair:
+    """A primary, a replica, and a Sentinel that watches them."""
+
+    def __init__(self, folder: Path) -> None:
+        program = need("valkey")
+        self.first = RedisServer(program, _made(folder / "first"), arguments=["--save", ""])
+        follows = ["--save", "", "--replicaof", "127.0.0.1", str(self.first.port)]
+        self.second = RedisServer(program, _made(folder / "second"), arguments=follows)
+        config = _made(folder / "sentinel") / "sentinel.conf"
+        config.write_text(
+            f"sentinel monitor jobs 127.0.0.1 {self.first.port} 1\n"
+            f"sentinel down-after-milliseconds jobs {DOWN_AFTER}\n"
+            "sentinel failover-timeout jobs 3000\n"
+        )
+        self.sentinel = RedisServer(program, config.parent, arguments=[str(config), "--sentinel"], port=free_port())
+
+    @property
+    def url(self) -> str:
+        """URL of whichever is the primary."""
+        return f"redis+sentinel://127.0.0.1:{self.sentinel.port}/jobs/0"
+
+    def start(self) -> "RedisPair":
+        """Start all, and return when the replica follows and the Sentinel knows it."""
+        for server in (self.first, self.second, self.sentinel):
+            server.start()
+        wait_until(lambda: b"master_link_status:up" in self.second.say("INFO", "replication"), "the replica follows")
+        wait_until(lambda: b"slaves=1" in self.sentinel.say("INFO", "sentinel"), "the Sentinel knows the replica")
+        return self
+
+    def is_failed_over(self) -> bool:
+        """Tell whether the replica has become the primary."""
+        return b"role:master" in self.second.say("INFO", "replication")
+
+    def stop(self) -> None:
+        """End all."""
+        for server in (self.sentinel, self.second, self.first):
+            server.stop()
+
+
+def wait_until(condition: object, what: str, *, timeout: float = 30.0) -> None:
+    """Return when *condition* returns something true; fail after *timeout* seconds."""
+    assert callable(condition)
+    deadline = time.monotonic() + timeout
+    while not condition():
+        if time.monotonic() > deadline:
+            pytest.fail(f"not within {timeout:g} s: {what}")
+        time.sleep(0.02)
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir(parents=True)
+    return folder
