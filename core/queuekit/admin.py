@@ -169,7 +169,8 @@ class Admin:
         backend = self._runtime.backend
         if backend is not None:
             ttl, now = self._runtime.config.results_expire, self._runtime.clock.time()
-            records = [_pending_again(letters[id], queue, ttl=ttl, at=now) for id in replayed if id in letters]
+            stored = [letters[id] for id in replayed if id in letters and self._is_stored(letters[id])]
+            records = [_pending_again(letter, queue, ttl=ttl, at=now) for letter in stored]
             backend.put(records, condition=Condition.NEWER)
         return replayed
 
@@ -248,6 +249,13 @@ class Admin:
             cursor = page.cursor
             if cursor is None:
                 return
+
+    def _is_stored(self, letter: Letter) -> bool:
+        """Tell whether the outcome of a message will be stored."""
+        message, task = self._decode(letter.stored), self._app.tasks.get(letter.task)
+        if message is not None and message.ignore_result is not None:
+            return not message.ignore_result
+        return task is None or not task.defaults.ignore_result
 
     def _letter(self, stored: Stored) -> Letter:
         message = self._decode(stored)

@@ -14,6 +14,9 @@
     ├── TaskFailed             QK207  the task ended in FAILURE, DEAD or EXPIRED
     ├── TaskCancelled          QK208  the task was cancelled
     ├── ResultTimeout          QK209  no outcome within the time allowed
+    ├── InvalidNameError       QK211  a name that no queue, task or message can have
+    ├── DurationError          QK212  text or a number that is no duration
+    ├── DuplicateTaskError     QK213  two functions are registered under one name
     ├── CapabilityError        QK301  a broker or backend cannot carry what is asked
     ├── UnavailableError       QK401  a broker or backend did not answer
     ├── LeaseLost              QK402  a run outlived its lease; its outcome was refused

@@ -17,6 +17,7 @@ from queuekit.errors import DecodeError, QueuekitError, UnavailableError
 from queuekit.events import EngineDown, TaskStarted, TaskUnknown
 from queuekit.guard import Guard
 from queuekit.message import Message, decode
+from queuekit.names import is_name
 from queuekit.outcome import Decider, Outcome, Run
 from queuekit.records import Info, cancel_key, entered_keys, progress_key, read_info, result_key
 from queuekit.runtime import Runtime
@@ -61,6 +62,8 @@ class Executor:
     def keys(self, delivery: Delivery) -> list[str]:
         """Return the keys of the marks that :meth:`prepare` needs for *delivery*, to be read one batch at a time."""
         id = delivery.envelope.id
+        if not is_name(id):
+            return []
         if delivery.number == 1:
             return ["cancel:" + id]
         suspect = entered_keys(delivery) if delivery.crashes else []

@@ -15,7 +15,7 @@ import attrs
 from queuekit.envelope import Envelope, join_frame, split_frame
 from queuekit.errors import DecodeError, EncodeError
 from queuekit.names import is_name
-from queuekit.retry import Backoff, policy_from_dict
+from queuekit.retry import LONGEST, Backoff, policy_from_dict
 from queuekit.serializer import Serializer
 from queuekit.signature import Signature
 
@@ -186,6 +186,8 @@ def _options(header: dict[str, Any]) -> dict[str, Any]:
         if value is not None and type(value) not in kinds:
             raise DecodeError(f"{key} in the header is of the wrong type")
         options[key] = value
+    if options["timeout"] is not None and not 0 <= options["timeout"] <= LONGEST:
+        raise DecodeError("timeout in the header is out of bounds")
     retry = header.get("retry")
     if retry is not None and type(retry) is not dict:
         raise DecodeError("retry in the header is not an object")

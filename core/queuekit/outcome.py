@@ -19,7 +19,7 @@ from queuekit.events import Event, MessageDead, TaskFinished
 from queuekit.failure import Failure, describe
 from queuekit.guard import Guard
 from queuekit.message import Message
-from queuekit.names import derived_id
+from queuekit.names import derived_id, is_name
 from queuekit.records import Info, failed, moved, succeeded
 from queuekit.runtime import Runtime
 from queuekit.sending import Sending
@@ -290,7 +290,8 @@ class Decider:
         return Outcome(
             delivery=delivery,
             settlement=Dead(delivery, reason=reason, holder=self._worker, error=error[:_LONGEST_ERROR]),
-            records=(record,) if self._stores else (),
+            # An id that is no name was not sent by us, and need not be one that a backend can hold.
+            records=(record,) if self._stores and is_name(delivery.envelope.id) else (),
             word="dead",
             event=event,
         )

@@ -9,9 +9,11 @@ import attrs
 
 from queuekit.errors import DecodeError
 
-__all__ = ["Backoff", "Delays", "Exponential", "Fibonacci", "Fixed", "backoff", "policy_from_dict"]
+__all__ = ["LONGEST", "Backoff", "Delays", "Exponential", "Fibonacci", "Fixed", "backoff", "policy_from_dict"]
 
 Chance = Callable[[], float]
+LONGEST = 1e10
+"""Seconds, three centuries: beyond it moments cannot be told any more."""
 
 
 def backoff(attempt: int, *, base: float, cap: float, chance: Chance) -> float:
@@ -39,8 +41,8 @@ class Backoff:
 
 
 def _seconds(_policy: object, attribute: attrs.Attribute[float], value: float) -> None:
-    if not isinstance(value, int | float) or not value >= 0:
-        raise ValueError(f"{attribute.name} must be 0 or more seconds, not {value!r}")
+    if not isinstance(value, int | float) or not 0 <= value <= LONGEST:
+        raise ValueError(f"{attribute.name} must be 0 or more seconds, and fewer than {LONGEST:g}, not {value!r}")
 
 
 @attrs.frozen(kw_only=True)

@@ -9,6 +9,7 @@ From the bottom up:
 - ``database``: statements that wait for their turn, and transactions;
 - ``bell``: named pipes that wake waiting processes;
 - ``rows``: many envelopes with one statement, in and out;
+- ``strangers``: rows that nobody of ours wrote;
 - ``fences``, ``sending``, ``claiming``, ``settling``, ``records``, ``committing``, ``upkeep``, ``inspection``: what is
   done to messages and records;
 - ``broker`` and ``backend``: the contracts, each method a few lines over the above.

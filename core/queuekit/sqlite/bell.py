@@ -57,8 +57,10 @@ class Bell:
         """Wake those who wait for messages of *queues*; call it after the commit."""
         with self._lock_of_this_process():
             for queue in queues:
-                with contextlib.suppress(OSError):  # a full pipe wakes as well, and without one they look by themselves
-                    os.write(self._pipe_of(queue), b"!")
+                try:
+                    os.write(self._pipes.get(queue) or self._pipe_of(queue), b"!")
+                except OSError:  # a full pipe wakes as well; without one they look by themselves
+                    continue
 
     def listen(self, queues: Iterable[str]) -> Ear:
         """Return an ear for *queues*, to be used as a context manager."""

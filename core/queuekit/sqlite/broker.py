@@ -29,8 +29,8 @@ from queuekit.sqlite.bell import LONGEST_SLEEP, Bell
 from queuekit.sqlite.database import Database
 from queuekit.sqlite.fences import new_claim
 from queuekit.sqlite.options import SqliteOptions, database_path
-from queuekit.sqlite.rows import CHUNKS, insert, row_of
-from queuekit.sqlite.sending import send_all
+from queuekit.sqlite.rows import CHUNKS
+from queuekit.sqlite.sending import are_plain, send_all
 from queuekit.sqlite.upkeep import Glance, Upkeep, promote
 from queuekit.urls import EngineURL
 
@@ -81,10 +81,9 @@ class SqliteBroker(Broker):
         self._check_sizes(envelopes)
         queues = {envelope.queue for envelope in envelopes}
         self._database.know(queues)
-        if len(envelopes) in CHUNKS and all(envelope.unique is None for envelope in envelopes):
-            now = self._database.time.now()
-            insert(self._database, [row_of(envelope, now) for envelope in envelopes])
-            holders = [envelope.id for envelope in envelopes]
+        if len(envelopes) in CHUNKS and are_plain(envelopes):
+            # One statement needs no transaction around it.
+            holders = send_all(self._database, envelopes, self._database.time.now())
         else:
             with self._database.transaction() as transaction:
                 holders = send_all(transaction, envelopes, self._database.time.now())
@@ -150,7 +149,8 @@ class SqliteBroker(Broker):
         self._check_sizes(envelopes)
         self._database.know({envelope.queue for envelope in envelopes})
         committed = committing.commit(self._database, items, window=self.limits.dedup_window)
-        self._bell.ring(committed.queues)
+        if committed.queues:
+            self._bell.ring(committed.queues)
         if committed.final:
             self._bell.ring_results(committed.final)
         return committed.done

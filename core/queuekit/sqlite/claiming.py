@@ -6,9 +6,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from queuekit.broker import Delivery, Lease
+from queuekit.errors import UnavailableError
 from queuekit.sqlite.database import Database
 from queuekit.sqlite.fences import HELD, SHOWN, new_claim, rounds, seqs, shown, token_of
-from queuekit.sqlite.rows import PACKED, unpack
+from queuekit.sqlite.rows import PACKED, Message, unpack
+from queuekit.sqlite.strangers import survivors
 
 __all__ = ["claim", "extend"]
 
@@ -32,8 +34,7 @@ def claim(database: Database, queue: str, *, limit: int, lease: float) -> list[D
     now = database.time.now()
     if not database.write(_CLAIM, (claim_text, now + lease, queue, limit)):
         return []
-    ((packed, bodies),) = database.read(_COLLECT, (now + lease, queue, claim_text))
-    messages = list(unpack(packed, bodies, queue, lambda seq: _body(database, seq)))
+    messages = _collect(database, queue, claim=claim_text, until=now + lease)
     messages.sort(key=lambda message: (-message.envelope.priority, message.due, message.seq))
     deliveries = [
         Delivery(
@@ -61,6 +62,15 @@ def extend(database: Database, leases: Sequence[Lease], *, lease: float) -> list
             live = seqs(database.read(HELD, (fences,)))
             held.update(place for seq, (_, place) in part.items() if int(seq) in live)
     return [one for place, one in enumerate(leases) if place not in held]
+
+
+def _collect(database: Database, queue: str, *, claim: str, until: float) -> list[Message]:
+    """Return what was claimed: all at once, or one by one if a row among them is not one of ours (QK8)."""
+    try:
+        ((packed, bodies),) = database.read(_COLLECT, (until, queue, claim))
+        return list(unpack(packed, bodies, queue, lambda seq: _body(database, seq)))
+    except (UnavailableError, TypeError, ValueError):
+        return survivors(database, queue, claim=claim, until=until)
 
 
 def _body(database: Database, seq: int) -> bytes:

@@ -57,7 +57,9 @@ def commit(database: Database, items: Sequence[CommitItem], *, window: float) ->
         write(transaction, records, condition=Condition.NEWER, now=now)
         sends += _join(transaction, joins, now)
         send_all(transaction, sends, now)
-    queues = {envelope.queue for envelope in sends} | woken(settled)
+    queues = {envelope.queue for envelope in sends}
+    if settled:
+        queues |= woken(settled)
     return Committed(done, queues, [record.key for record in records if record.final])
 
 

@@ -73,18 +73,13 @@ class Handle:
         self.file: tuple[int, int] | None = None
         self.replaced = False
         """Whether the file was removed, or another has its name now, and the connection is still to follow."""
-        self._pid = os.getpid()
         self._next_look = 0.0
         with _gate:
             _handles.add(self)
 
     def usable(self) -> sqlite3.Connection | None:
-        """Return the connection if it is open, of this process, and to the file that has the name now."""
-        if self.connection is None:
-            return None
-        if self._pid != os.getpid():
-            self.abandon()
-        elif (now := time.monotonic()) >= self._next_look:
+        """Return the connection if it is open, and to the file that has the name now."""
+        if self.connection is not None and (now := time.monotonic()) >= self._next_look:
             self._next_look = now + LOOK_EVERY
             if self.file != file_identity(self.path):
                 self.replaced = True
@@ -98,18 +93,15 @@ class Handle:
         self.connection = sqlite3.connect(
             self.path, timeout=0, isolation_level=None, check_same_thread=False, cached_statements=STATEMENTS
         )
-        self._pid = os.getpid()
         self.file = file_identity(self.path)
         return self.connection
 
     def close(self) -> None:
         """Close the connection; may be called twice."""
         connection, self.connection = self.connection, None
-        if connection is not None and self._pid == os.getpid():
+        if connection is not None:
             with contextlib.suppress(sqlite3.Error):
                 connection.close()
-        elif connection is not None:
-            _abandoned.append(connection)
 
     def abandon(self) -> None:
         """Forget a connection that a fork has copied from the parent, without touching it."""
@@ -134,6 +126,7 @@ def file_identity(path: str) -> tuple[int, int] | None:
 _handles: weakref.WeakSet[Handle] = weakref.WeakSet()
 _gate = threading.Lock()
 _abandoned: list[sqlite3.Connection] = []
+"""Connections of the parent that were in use during the fork, kept so that nothing ever closes them."""
 _held: list[Handle] = []
 
 

@@ -137,15 +137,16 @@ class Database:
 
     def handle(self) -> Handle:
         """Return this thread's handle."""
-        handle: Handle | None = getattr(self._threads, "handle", None)
-        if handle is None:
+        try:
+            handle: Handle = self._threads.handle
+        except AttributeError:
             handle = self._threads.handle = Handle(self.path)
             self._handles.add(handle)
         return handle
 
     def turn(self) -> threading.Lock:
         """Take this process's turn to write and return the lock to release."""
-        lock = self._writers.current()
+        lock = self._writers.lock
         if not lock.acquire(blocking=False) and not lock.acquire(timeout=self.patience + 1.0):
             raise UnavailableError(f"{self.path} was kept busy by other threads of this process", fix="Call again")
         return lock
@@ -202,7 +203,7 @@ class Database:
 
     def _check_shared(self, connection: sqlite3.Connection) -> None:
         """Refuse a file system on which several processes cannot use the file at once."""
-        ((mode,),) = self.patiently(connection, "PRAGMA journal_mode").fetchall()
+        ((mode,),) = self.patiently(connection, "PRAGMA journal_mode = WAL").fetchall()
         if mode != "wal":
             raise UnavailableError(
                 f"{self.path} cannot be shared: SQLite's write-ahead log does not work there, only mode {mode!r}",
@@ -272,14 +273,17 @@ class _WriterLock:
     """Lets the threads of one process queue up for a file without sleeping."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._pid = os.getpid()
-
-    def current(self) -> threading.Lock:
-        """Return the lock of this process: after a fork a new one, since whoever held the old one is not here."""
-        if self._pid != os.getpid():
-            self._lock, self._pid = threading.Lock(), os.getpid()
-        return self._lock
+        self.lock = threading.Lock()
 
 
 _writers: weakref.WeakValueDictionary[str, _WriterLock] = weakref.WeakValueDictionary()
+
+
+def _renew_locks() -> None:
+    """Forget, in a child, what threads of the parent hold."""
+    for writers in list(_writers.values()):
+        writers.lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_locks)

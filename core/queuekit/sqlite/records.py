@@ -54,6 +54,9 @@ def write(on: Statements, records: Sequence[Record], *, condition: Condition, no
     if not records:
         return 0
     first = next_version(now, len(records))
+    if len(records) == 1:
+        row = _row_of(records[0], now, first)
+        return on.write(_write_sql(1, condition), row if condition is Condition.ALWAYS else (*row, now))
     rows = [_row_of(record, now, version) for version, record in enumerate(records, start=first)]
     written = 0
     for part in chunks(rows):

@@ -133,10 +133,18 @@ def insert(on: Statements, rows: Sequence[Row]) -> None:
 
 
 def unpack(packed: str, bodies: bytes | None, queue: str, large: Callable[[int], bytes]) -> Iterable[Message]:
-    """Yield the messages of a row selected as :data:`PACKED`; *large* fetches the body of a seq by itself."""
+    """Yield the messages of a row selected as :data:`PACKED`; *large* fetches the body of a seq by itself.
+
+    Raises:
+        TypeError, ValueError: One of them is not as :func:`row_of` writes it; which one is not said.
+    """
     start = 0
     for row in json.loads(packed):
         seq, id, priority, due, length, sent_at, number, crashes = row[:8]
+        if type(id) is not str or type(priority) is not int or type(crashes) is not int:
+            raise TypeError("a row that is not one of ours")
+        if type(due) is not float or type(sent_at) is not float:
+            raise TypeError("a row that is not one of ours")
         if length > LARGE_BODY:
             body = large(seq)
         else:
@@ -147,10 +155,14 @@ def unpack(packed: str, bodies: bytes | None, queue: str, large: Callable[[int],
         else:
             envelope = _full_envelope(row, queue, body)
         yield Message(seq, due, envelope, sent_at, number, crashes)
+    if start != len(bodies or b""):
+        raise ValueError("a body that is text: its length is not in bytes")
 
 
 def _full_envelope(row: list[Any], queue: str, body: bytes) -> Envelope:
     generation, attempt, hop, not_before, expires, key, until, ttl = row[8:]
+    if not type(generation) is type(attempt) is type(hop) is int:
+        raise TypeError("a row that is not one of ours")
     return Envelope(
         id=row[1],
         queue=queue,

@@ -8,7 +8,7 @@ from queuekit.envelope import Envelope, Unique
 from queuekit.sqlite.rows import insert, row_of
 from queuekit.sqlite.statements import Row, Statements
 
-__all__ = ["FREE_KEYS", "send_all", "take_key"]
+__all__ = ["FREE_KEYS", "are_plain", "send_all", "take_key"]
 
 FREE_KEYS = """
 DELETE FROM unique_keys WHERE until <> 'ttl' AND (key, id, queue) IN (
@@ -26,9 +26,17 @@ ON CONFLICT(key) DO UPDATE SET id = excluded.id, queue = excluded.queue, until =
 WHERE unique_keys.ends <= ? OR (unique_keys.id = excluded.id AND unique_keys.queue = excluded.queue)"""
 
 
+def are_plain(envelopes: Sequence[Envelope]) -> bool:
+    """Tell whether none of *envelopes* asks for a unique key, so that one statement may take them all."""
+    for envelope in envelopes:  # noqa: SIM110 - half the time of all(), on the way of every message
+        if envelope.unique is not None:
+            return False
+    return True
+
+
 def send_all(on: Statements, envelopes: Sequence[Envelope], now: float) -> list[str]:
     """Put *envelopes* on their queues, within a transaction, and return for each the id that holds the place."""
-    if all(envelope.unique is None for envelope in envelopes):
+    if are_plain(envelopes):
         insert(on, [row_of(envelope, now) for envelope in envelopes])
         return [envelope.id for envelope in envelopes]
     holders: list[str] = []

@@ -113,10 +113,12 @@ class Fetcher:
         room = self._hands.room()
         if room <= 0:
             return
+        # Asked before the look: what a task has sent by the time that it leaves the hands is then seen by the look.
+        idle = self._hands.idle()
         deliveries = self._receive(limit=room, wait=0.0 if self._burst else _LONGEST_WAIT)
         if deliveries:
             self._hands.admit(deliveries)
-        elif self._burst and self._hands.idle():
+        elif self._burst and idle:
             self._stopping.set()
             self._on_empty()
         elif self._burst:
