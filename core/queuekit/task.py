@@ -92,8 +92,8 @@ class Bound(Generic[P, R_co]):
         """Like :meth:`send`, without blocking the event loop."""
         return await self._task.app.asend(self._make(args, kwargs))
 
-    def s(self, *args: P.args, **kwargs: P.kwargs) -> Signature[R_co]:
-        """Return the call as a signature. As a follow-up it may lack its last arguments."""
+    def s(self, *args: Any, **kwargs: Any) -> Signature[R_co]:
+        """Return the call as a signature. A follow-up may lack its last arguments, so only the call itself checks them."""
         return self._make(args, kwargs, partial=True)
 
     def si(self, *args: P.args, **kwargs: P.kwargs) -> Signature[R_co]:

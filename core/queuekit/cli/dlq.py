@@ -50,7 +50,9 @@ def ls(session: Session, *, queue: str | None, limit: int, as_json: bool) -> Non
     if len(letters) > limit:
         session.say(f"... and {len(letters) - limit} more: --limit {len(letters)} lists them all")
     first = letters[0].id
-    session.say(f"next  queuekit dlq show {first}\n      queuekit dlq retry {first}     (or --all)")
+    session.say(
+        f"next  {session.command(f'dlq show {first}')}\n      {session.command(f'dlq retry {first}')}     (or --all)"
+    )
 
 
 @command.command("show")
@@ -71,7 +73,7 @@ def show(session: Session, *, id: str, as_json: bool) -> None:
         print_json(as_document(sight, app.runtime.accepted) | {"body": body.decode(errors="replace")})
         return
     click.echo(as_text(sight, app.runtime.accepted, now=app.clock.time()))
-    session.say(f"next  queuekit dlq retry {id}\n      queuekit dlq drop {id}")
+    session.say(f"next  {session.command(f'dlq retry {id}')}\n      {session.command(f'dlq drop {id}')}")
 
 
 @command.command("retry", short_help="Put dead letters back on their queues.")
@@ -91,7 +93,7 @@ def retry(session: Session, *, ids: tuple[str, ...], everything: bool, queue: st
     _print(replayed)
     session.say(f"{len(replayed)} back on their queues")
     if replayed:
-        session.say(f"next  queuekit show {replayed[0]}")
+        session.say(f"next  {session.command(f'show {replayed[0]}')}")
 
 
 @command.command("drop", short_help="Delete dead letters for good.")

@@ -27,9 +27,9 @@ def command(session: Session, *, as_json: bool) -> None:
         return
     click.echo(columns(HEADER, [_row(view) for view in views], right=HEADER[1:]))
     if any(view.counts.dead for view in views):
-        session.say("next  queuekit dlq ls")
+        session.say(f"next  {session.command('dlq ls')}")
     elif any(view.counts.ready and view.workers == 0 for view in views):
-        session.say("next  queuekit worker")
+        session.say(f"next  {session.command('worker')}")
 
 
 def _row(view: QueueView) -> list[str]:

@@ -6,6 +6,7 @@ Core is imported by the methods that need it, so that ``queuekit --help`` costs 
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING
 import click
 
 from queuekit.errors import AppError, CapabilityError, QueuekitError, UnavailableError
+from queuekit.urls import mask
 
 if TYPE_CHECKING:
     from queuekit.admin import Admin
@@ -46,6 +48,17 @@ class Session:
         """Print talk, unless the user wants none."""
         if not self.quiet:
             click.echo(text, err=True)
+
+    def command(self, rest: str) -> str:
+        """Return a command line ready to paste: ``queuekit``, what this one was told to use, and *rest*."""
+        words = ["queuekit"]
+        if self.target is not None and not self.guessed:
+            words += ["--app", self.target]
+        if self.config_path is not None:
+            words += ["--config", self.config_path]
+        for name, value in self.overrides.items():
+            words += ["--set", f"{name}={mask(str(value))}"]
+        return f"{shlex.join(words)} {rest}"
 
     def config(self) -> Config:
         """Return the settings as they are without an app."""

@@ -30,4 +30,4 @@ def command(session: Session, *, id: str, as_json: bool) -> None:
         return
     click.echo(as_text(sight, app.runtime.accepted, now=app.clock.time()))
     if sight.letter is not None and sight.letter.stored.place is Place.DEAD:
-        session.say(f"next  queuekit dlq retry {id}")
+        session.say(f"next  {session.command(f'dlq retry {id}')}")

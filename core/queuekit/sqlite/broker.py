@@ -29,7 +29,7 @@ from queuekit.sqlite.bell import LONGEST_SLEEP, Bell
 from queuekit.sqlite.database import Database
 from queuekit.sqlite.fences import new_claim
 from queuekit.sqlite.options import SqliteOptions, database_path
-from queuekit.sqlite.rows import CHUNKS
+from queuekit.sqlite.rows import LARGEST_BATCH
 from queuekit.sqlite.sending import are_plain, send_all
 from queuekit.sqlite.upkeep import Glance, Upkeep, promote
 from queuekit.urls import EngineURL
@@ -81,7 +81,7 @@ class SqliteBroker(Broker):
         self._check_sizes(envelopes)
         queues = {envelope.queue for envelope in envelopes}
         self._database.know(queues)
-        if len(envelopes) in CHUNKS and are_plain(envelopes):
+        if len(envelopes) <= LARGEST_BATCH and are_plain(envelopes):
             # One statement needs no transaction around it.
             holders = send_all(self._database, envelopes, self._database.time.now())
         else:

@@ -6,10 +6,9 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
-from itertools import chain
 
 from queuekit.backend import Condition, Record
-from queuekit.sqlite.rows import chunks, plain_text, values
+from queuekit.sqlite.rows import batches, plain_text, values
 from queuekit.sqlite.statements import Row, Statements
 from queuekit.sqlite.timekeeping import next_version
 
@@ -40,10 +39,14 @@ ON CONFLICT(name) DO UPDATE SET count = excluded.count, expires_at = excluded.ex
 
 @lru_cache(maxsize=16)
 def _write_sql(count: int, condition: Condition) -> str:
+    """Return the statement that writes *count* records; of one, without what tells rows of NULL apart."""
+    source = f"SELECT * FROM {values(count, _WIDTH)} WHERE column1 IS NOT NULL"
+    if count == 1:
+        source = f"VALUES ({', '.join('?' * _WIDTH)})"
     names = COLUMNS.split(", ")
     sets = ", ".join(f"{name} = excluded.{name}" for name in names if name not in {"key", "version"})
     return (
-        f"INSERT INTO records({COLUMNS}) {values(count, _WIDTH)} ON CONFLICT(key) DO UPDATE SET {sets}, "
+        f"INSERT INTO records({COLUMNS}) {source} ON CONFLICT(key) DO UPDATE SET {sets}, "
         # It must grow also if this process counts behind another.
         f"version = max(version + 1, excluded.version){_CONDITIONS[condition]}"
     )
@@ -59,11 +62,10 @@ def write(on: Statements, records: Sequence[Record], *, condition: Condition, no
         return on.write(_write_sql(1, condition), row if condition is Condition.ALWAYS else (*row, now))
     rows = [_row_of(record, now, version) for version, record in enumerate(records, start=first)]
     written = 0
-    for part in chunks(rows):
-        parameters = list(chain.from_iterable(part))
+    for size, parameters in batches(rows):
         if condition is not Condition.ALWAYS:
             parameters.append(now)
-        written += on.write(_write_sql(len(part), condition), parameters)
+        written += on.write(_write_sql(size, condition), parameters)
     return written
 
 

@@ -18,10 +18,22 @@ from queuekit.envelope import Envelope, Unique
 from queuekit.sqlite.schema import DELAYED, READY
 from queuekit.sqlite.statements import Row, Statements
 
-__all__ = ["PACKED", "Message", "chunks", "due_of", "exact", "insert", "plain_text", "row_of", "unpack", "values"]
+__all__ = [
+    "LARGEST_BATCH",
+    "PACKED",
+    "Message",
+    "batches",
+    "due_of",
+    "exact",
+    "insert",
+    "plain_text",
+    "row_of",
+    "unpack",
+    "values",
+]
 
-CHUNKS = (128, 32, 8, 1)
-"""Rows in one statement; few sizes, so that the compiled statements are used again."""
+LARGEST_BATCH = 128
+"""Rows in one statement; a power of two."""
 LARGE_BODY = 65_536
 """Bytes above which a body is fetched by itself: all others together must fit into one string of SQLite's."""
 SENT_AT_DIGITS = 5
@@ -96,31 +108,32 @@ def row_of(envelope: Envelope, now: float) -> Row:
     )
 
 
-def chunks(rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
-    """Cut *rows* into parts as large as one of :data:`CHUNKS`."""
-    if len(rows) in CHUNKS:
-        yield rows
-        return
-    start = 0
-    for size in CHUNKS:
-        while len(rows) - start >= size:
-            yield rows[start : start + size]
-            start += size
+def batches(rows: Sequence[Row]) -> Iterator[tuple[int, list[Any]]]:
+    """Cut *rows* into as few statements as can be: for each, how many rows :func:`values` is to have, and the values.
+
+    The last one is filled up with rows of NULL to a power of two, so that few statements are compiled.
+    """
+    for start in range(0, len(rows), LARGEST_BATCH):
+        part = rows[start : start + LARGEST_BATCH]
+        size = 1 << (len(part) - 1).bit_length()
+        yield size, [*chain.from_iterable(part), *(None,) * (len(rows[0]) * (size - len(part)))]
 
 
 @lru_cache(maxsize=64)
 def values(count: int, width: int) -> str:
-    """Return ``VALUES (?, ...), ...`` with *count* rows of *width*."""
+    """Return ``(VALUES (?, ...), ...)`` with *count* rows of *width*; their columns are column1, column2 ..."""
     row = "(" + ", ".join("?" * width) + ")"
-    return "VALUES " + ", ".join([row] * count)
+    return f"(VALUES {', '.join([row] * count)})"
 
 
 @lru_cache(maxsize=16)
 def _insert_sql(count: int) -> str:
-    return f"INSERT INTO messages({COLUMNS}) {values(count, _WIDTH)}{_ON_KNOWN_ID}"
+    return (
+        f"INSERT INTO messages({COLUMNS}) SELECT * FROM {values(count, _WIDTH)} WHERE column1 IS NOT NULL{_ON_KNOWN_ID}"
+    )
 
 
-_INSERT_ONE = _insert_sql(1)
+_INSERT_ONE = f"INSERT INTO messages({COLUMNS}) VALUES ({', '.join('?' * _WIDTH)}){_ON_KNOWN_ID}"
 
 
 def insert(on: Statements, rows: Sequence[Row]) -> None:
@@ -128,8 +141,8 @@ def insert(on: Statements, rows: Sequence[Row]) -> None:
     if len(rows) == 1:
         on.write(_INSERT_ONE, rows[0])
         return
-    for part in chunks(rows):
-        on.write(_insert_sql(len(part)), list(chain.from_iterable(part)))
+    for size, parameters in batches(rows):
+        on.write(_insert_sql(size), parameters)
 
 
 def unpack(packed: str, bodies: bytes | None, queue: str, large: Callable[[int], bytes]) -> Iterable[Message]:

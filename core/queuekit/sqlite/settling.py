@@ -7,11 +7,10 @@ import json
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
-from itertools import chain
 
 from queuekit.broker import Ack, Dead, Release, Retry, Settlement
 from queuekit.sqlite.fences import HELD, SHOWN, rounds, seqs, shown
-from queuekit.sqlite.rows import chunks, due_of, exact, insert, plain_text, values
+from queuekit.sqlite.rows import batches, due_of, exact, insert, plain_text, values
 from queuekit.sqlite.schema import DELAYED, DONE, READY
 from queuekit.sqlite.sending import FREE_KEYS
 from queuekit.sqlite.statements import Row, Statements
@@ -113,7 +112,7 @@ def _retry_sql(count: int) -> str:
     return (
         # OR REPLACE: the same id may have been on the other queue before.
         f"UPDATE OR REPLACE messages SET {sets}, crashes = 0, token = NULL, lease_until = NULL "
-        f"FROM ({values(count, len(columns) + 1)}) AS new WHERE seq = new.column1"
+        f"FROM {values(count, len(columns) + 1)} AS new WHERE seq = new.column1"
     )
 
 
@@ -127,8 +126,8 @@ def _retry(on: Statements, retries: list[tuple[int, Retry]], *, now: float, wind
         rows.append(
             (seq, new.queue, state, new.priority, due, new.body, *step, exact(new.not_before), exact(new.expires))
         )
-    for part in chunks(rows):
-        on.write(_retry_sql(len(part)), list(chain.from_iterable(part)))
+    for size, parameters in batches(rows):
+        on.write(_retry_sql(size), parameters)
     for _, retry in retries:
         if retry.envelope.queue != retry.delivery.queue:
             _leave_queue(on, retry, now=now, window=window)
@@ -148,7 +147,7 @@ def _dead_sql(count: int) -> str:
     return (
         "UPDATE messages SET state = 3, reason = why.column2, error = why.column3, holder = why.column4, "
         "died_at = why.column5, token = NULL, lease_until = NULL "
-        f"FROM ({values(count, 5)}) AS why WHERE seq = why.column1"
+        f"FROM {values(count, 5)} AS why WHERE seq = why.column1"
     )
 
 
@@ -157,5 +156,5 @@ def _bury(on: Statements, dead: list[tuple[int, Dead]], now: float) -> None:
         (seq, plain_text(each.reason), plain_text(each.error[:MAX_ERROR_CHARACTERS]), plain_text(each.holder), now)
         for seq, each in dead
     ]
-    for part in chunks(rows):
-        on.write(_dead_sql(len(part)), list(chain.from_iterable(part)))
+    for size, parameters in batches(rows):
+        on.write(_dead_sql(size), parameters)

@@ -1,6 +1,6 @@
 """Bodies in processes of their own: for suspects of a crash (QK6), and for tasks that must be killable.
 
-The processes are forked by a small server that has imported the app and runs no threads, so one costs a few
+The processes are forked by a small server that has imported the app and runs no threads, so one costs some ten
 milliseconds. A body's process ends when its worker does: it listens on a pipe that only the worker holds.
 """
 
@@ -10,6 +10,7 @@ import contextlib
 import os
 import queue
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -154,7 +155,7 @@ class Isolation:
         with self._lock:
             if self._context is None:
                 self._context = get_context("forkserver")
-                self._context.set_forkserver_preload([__name__, self._ref.target.partition(":")[0]])
+                self._context.set_forkserver_preload(self._preload())
                 resource_tracker.ensure_running()  # it would undo what comes next
             here, there = self._context.Pipe()
             process = self._context.Process(target=_serve, args=(there, self._ref, self._worker))
@@ -164,6 +165,12 @@ class Isolation:
         child = _Child(process, here)
         child.wait_until_ready()
         return child
+
+
+    def _preload(self) -> list[str]:
+        """Return what the server is to import, so that its children need not: what this process has of queuekit."""
+        ours = [name for name in list(sys.modules) if name.partition(".")[0].startswith("queuekit")]
+        return [*ours, self._ref.target.partition(":")[0]]
 
 
 class _Company:

@@ -107,6 +107,8 @@ class Worker:
         self._keeper: Keeper = keeper(self) if keeper else self._own_keeper()
         self._serials = itertools.count(1)
         self._in_hand: dict[int, Run] = {}
+        self._passing: set[str] = set()
+        """Tokens of deliveries that need no run and are not settled yet."""
         self._changed = threading.Condition()
         self._stop = threading.Event()
         self._hurry = threading.Event()
@@ -227,7 +229,7 @@ class Worker:
 
     def idle(self) -> bool:
         """Tell whether nothing is in hand."""
-        return not self._in_hand
+        return not self._in_hand and not self._passing
 
     def admit(self, deliveries: list[Delivery]) -> None:
         """Take a batch in: read its marks, decode it, see that its leases are kept, and hand it to those who run it."""
@@ -245,7 +247,7 @@ class Worker:
                 prepared.context.report_to(self._executor.report)
                 runs.append(prepared)
             else:
-                self._settler.put(prepared)
+                self._pass_on(prepared)
         if not runs:
             return
         self._prefetch.saw({run.message.task for run in runs})
@@ -277,7 +279,12 @@ class Worker:
 
     def _put_back(self, deliveries: Sequence[Delivery]) -> None:
         for delivery in deliveries:
-            self._settler.put(Outcome(delivery=delivery, settlement=Release(delivery), word="returned"))
+            self._pass_on(Outcome(delivery=delivery, settlement=Release(delivery), word="returned"))
+
+    def _pass_on(self, outcome: Outcome) -> None:
+        """Settle what needs no run; a burst waits for it, as it may send more."""
+        self._passing.add(outcome.delivery.token)
+        self._settler.put(outcome)
 
     def _acknowledge_early(self, runs: list[Run]) -> list[Run]:
         """Acknowledge those that want it before they run, and return those that may run."""
@@ -349,7 +356,9 @@ class Worker:
         for outcome in outcomes:
             self.stats[outcome.word] += 1
             run = outcome.run
-            if run is not None:
+            if run is None:
+                self._passing.discard(outcome.delivery.token)
+            else:
                 self._in_hand.pop(run.serial, None)
                 if run.started is not None:
                     self._prefetch.observe(run.message.task, run.ended - run.started)
