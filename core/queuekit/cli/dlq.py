@@ -50,9 +50,8 @@ def ls(session: Session, *, queue: str | None, limit: int, as_json: bool) -> Non
     if len(letters) > limit:
         session.say(f"... and {len(letters) - limit} more: --limit {len(letters)} lists them all")
     first = letters[0].id
-    session.say(
-        f"next  {session.command(f'dlq show {first}')}\n      {session.command(f'dlq retry {first}')}     (or --all)"
-    )
+    session.say(f"next  {session.command(f'dlq show {first}')}")
+    session.say(f"      {session.command(f'dlq retry {first}')}     (or --all)")
 
 
 @command.command("show")
