@@ -51,6 +51,7 @@ class Executor:
         self._tasks = tasks
         self._worker = worker
         self._limits = runtime.broker.limits
+        self._knows_repeats = runtime.broker.capabilities.dedup
         self._settings = runtime.config.worker
         self._most_bytes = runtime.config.max_message_bytes
         self._before = runtime.stages.before_run
@@ -65,7 +66,8 @@ class Executor:
         if not is_name(id):
             return []
         if delivery.number == 1:
-            return ["cancel:" + id]
+            # Where the broker does not know a repeated send, the first delivery may be the second of its message.
+            return ["cancel:" + id] if self._knows_repeats else [cancel_key(id), result_key(id)]
         suspect = entered_keys(delivery) if delivery.crashes else []
         return [cancel_key(id), result_key(id), *suspect]
 

@@ -24,8 +24,8 @@ class JsonFormatter(logging.Formatter):
             "logger": record.name,
             "message": record.getMessage(),
         }
-        if getattr(record, "task_id", ""):
-            row["task_id"], row["task_name"] = record.task_id, record.task_name  # type: ignore[attr-defined]
+        if task_id := getattr(record, "task_id", ""):
+            row["task_id"], row["task_name"] = task_id, getattr(record, "task_name", "")
         row.update(getattr(record, "queuekit", {}))
         if record.exc_info:
             row["traceback"] = self.formatException(record.exc_info)

@@ -18,6 +18,7 @@ from queuekit.making import resolve
 from queuekit.middleware import Middleware, Stages, compile_stages
 from queuekit.plugins import Plugins, section_of
 from queuekit.serializer import Serializer
+from queuekit.uniqueness import WithUniqueKeys
 from queuekit.urls import EngineURL
 
 __all__ = ["Runtime", "build_runtime"]
@@ -115,6 +116,8 @@ def build_runtime(
         origin = config.origin("backend" if config.backend else "broker")
         table = config.sections.get(section_of(plugins.backend_spec(url, where=origin)), {})
         backend = plugins.make_backend(url, table=table, where=origin, **made)
+        if not broker.capabilities.unique:
+            broker = WithUniqueKeys(broker, backend)
     names = dict.fromkeys([config.serializer, *config.accept])
     serializers = {
         name: plugins.make_serializer(

@@ -49,6 +49,13 @@ def _moment(value: datetime | Duration | None) -> datetime | float | None:
     return value
 
 
+def _eta(value: datetime | None) -> datetime | None:
+    if value is not None and not isinstance(value, datetime):
+        raise TypeError(f"eta is a moment, not {value!r}; for seconds from now use delay")
+    _moment(value)
+    return value
+
+
 def _name(what: str) -> Any:
     def check(_self: Any, _attribute: Any, value: str | None) -> None:
         if value is not None:
@@ -95,7 +102,7 @@ class Signature(Generic[R_co]):
     """0 (last) to 9 (first)."""
     delay: float | None = attrs.field(default=None, kw_only=True, converter=_seconds)
     """Seconds from the send until it may start, on the broker's clock."""
-    eta: datetime | None = attrs.field(default=None, kw_only=True, converter=_moment)
+    eta: datetime | None = attrs.field(default=None, kw_only=True, converter=_eta)
     """Moment before which it may not start; needs a time zone."""
     expires: datetime | float | None = attrs.field(default=None, kw_only=True, converter=_moment)
     """Seconds from the send, or moment, after which it is not started any more."""

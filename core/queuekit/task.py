@@ -93,7 +93,7 @@ class Bound(Generic[P, R_co]):
         return await self._task.app.asend(self._make(args, kwargs))
 
     def s(self, *args: Any, **kwargs: Any) -> Signature[R_co]:
-        """Return the call as a signature. A follow-up may lack its last arguments, so only the call itself checks them."""
+        """Return the call as a signature. A follow-up may lack its last arguments, so type checkers do not look."""
         return self._make(args, kwargs, partial=True)
 
     def si(self, *args: P.args, **kwargs: P.kwargs) -> Signature[R_co]:
@@ -207,7 +207,7 @@ class Task(Bound[P, R_co]):
 class AsyncTask(Task[P, R_co]):
     """A registered coroutine function; its result is what it returns when awaited."""
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R_co]:  # type: ignore[override]
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R_co]:  # type: ignore[override]  # pyright: ignore[reportIncompatibleMethodOverride]
         """Call the plain function; the caller awaits it."""
         coroutine: Coroutine[Any, Any, R_co] = self.call(args, kwargs)
         return coroutine

@@ -1,7 +1,5 @@
 """``redis://`` against the suites, on Valkey, on the Redis of the system, and on the oldest Redis that is supported."""
 
-from collections.abc import Callable
-
 import pytest
 
 from queuekit.backend import Backend
@@ -13,8 +11,9 @@ from queuekit.urls import EngineURL
 from queuekit_redis.backend import RedisBackend
 from queuekit_redis.broker import RedisBroker
 from support.redis_fleets import RedisCluster, RedisPair
+from support.redis_servers import shared_url
 
-pytest_plugins = ["queuekit.testing", "support.redis_fixtures"]
+pytest_plugins = ["queuekit.testing"]
 
 
 class OnRedis:
@@ -24,9 +23,9 @@ class OnRedis:
     SHORT = 0.1
 
     @pytest.fixture
-    def server(self, redis_url: Callable[[str], str]) -> None:
+    def server(self) -> None:
         """Start the leg's server, once for all tests."""
-        self.url = redis_url(self.LEG)
+        self.url = shared_url(self.LEG)
 
     def make_broker(self) -> Broker:
         """Return one more client of the server."""

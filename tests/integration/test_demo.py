@@ -70,13 +70,13 @@ def write_sources(directory: Path, *, copies: int = COPIES) -> Path:
     return directory
 
 
-def demo(directory: Path, folder: Path, **options: str | int) -> Ended:
+def demo(directory: Path, folder: Path, **options: Any) -> Ended:
     """Run the demo on *directory* with its temporary folder in *folder*."""
     folder.mkdir(exist_ok=True)
     out = io.StringIO()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tempfile, "tempdir", str(folder))
-        code = run(directory, out=out, **options)  # type: ignore[arg-type]
+        code = run(directory, out=out, **options)
     return Ended(code, out.getvalue())
 
 
@@ -207,13 +207,13 @@ def test_results_may_be_elsewhere(tmp_path: Path) -> None:
     ],
 )
 def test_refuses_engines_that_cannot_do(
-    bare: Path, tmp_path: Path, urls: dict[str, str], error: type[QueuekitError]
+    bare: Path, tmp_path: Path, urls: dict[str, Any], error: type[QueuekitError]
 ) -> None:
     """Engines that other processes cannot reach, or that do not answer, are refused before anything is started."""
     sources = write_sources(tmp_path / "sources", copies=1)
 
     with pytest.raises(error):
-        run(sources, out=io.StringIO(), **urls)  # type: ignore[arg-type]
+        run(sources, out=io.StringIO(), **urls)
 
 
 def test_refuses_a_directory_without_python(bare: Path, tmp_path: Path) -> None:

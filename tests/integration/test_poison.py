@@ -1,5 +1,6 @@
 """Tasks that take their process down, and errors that are hard to handle: only the guilty one pays (QK6, QK8)."""
 
+import os
 import signal
 
 import pytest
@@ -12,14 +13,16 @@ from support.fault_tasks import (
     hold,
     kill_group,
     kill_self,
+    kill_self_later,
     kill_self_leaving_a_child,
     leave,
     nap,
     progress,
     spite,
     unwritable,
+    wait_and_see,
 )
-from support.fleet import Fleet, wait_until
+from support.fleet import Fleet, Group, wait_until
 
 DELIVERIES = 3
 """The default of ``max_deliveries``."""
@@ -49,14 +52,14 @@ def test_several_poisons_blame_no_bystander(fleet: Fleet) -> None:
     others = [result.id for result in fleet.app.send_many(hold.s(str(gate)) for _ in range(3))]
     wait_until(lambda: fleet.ledger.has("begin", others), what="bystanders running")
 
-    poisons = [result.id for result in fleet.app.send_many(kill_self.s() for _ in range(5))]
+    poisons = [result.id for result in fleet.app.send_many(kill_self.s() for _ in range(3))]
     wait_until(lambda: len(fleet.dead()) == len(poisons), what="all poison in the dead letters")
     gate.touch()
     fleet.drained()
 
     assert set(fleet.dead()) == set(poisons)
     assert fleet.ledger.has("end", others)
-    assert set(fleet.ledger.counts("begin")[id] for id in poisons) == {DELIVERIES}
+    assert {fleet.ledger.counts("begin")[id] for id in poisons} == {DELIVERIES}
 
 
 def test_poison_for_the_whole_group_is_dead_in_the_end(fleet: Fleet) -> None:
@@ -65,14 +68,43 @@ def test_poison_for_the_whole_group_is_dead_in_the_end(fleet: Fleet) -> None:
     others = [result.id for result in fleet.app.send_many(nap.s(0.01) for _ in range(40))]
 
     while not fleet.dead():
-        group = fleet.start(lease=1, concurrency=4)
-        wait_until(lambda: not group.alive() or fleet.dead(), what="a dead group, or a dead letter")
-        assert len(fleet.groups) <= DELIVERIES + 2
+        assert len(fleet.groups) <= DELIVERIES + 1
+        _until_dead(fleet, fleet.start(lease=1, concurrency=4))
     fleet.drained()
 
     assert {id: letter.reason for id, letter in fleet.dead().items()} == {poison.id: "crashed"}
     assert fleet.ledger.counts("begin")[poison.id] in (DELIVERIES, DELIVERIES + 1)
     assert fleet.ledger.has("end", others)
+
+
+def _until_dead(fleet: Fleet, group: Group) -> None:
+    wait_until(lambda: not group.alive() or fleet.dead(), what="a dead group, or a dead letter")
+
+
+def test_poison_of_a_later_attempt_is_dead_after_three_runs(fleet: Fleet) -> None:
+    """Crashes are counted apart from retries: three in one attempt are one too many, whichever attempt it is."""
+    fleet.start(concurrency=2)
+    poison = kill_self_later.send()
+
+    fleet.drained()
+
+    assert fleet.dead()[poison.id].reason == "crashed"
+    assert fleet.ledger.counts("begin")[poison.id] == 1 + DELIVERIES
+
+
+def test_suspect_that_is_put_off_is_not_blamed(fleet: Fleet) -> None:
+    """A task that once shared a process with poison may ask to come again, as often as it likes."""
+    gate, answer = fleet.gate(), fleet.gate("answer")
+    group = fleet.start_ready(concurrency=2)
+    asking = wait_and_see.send(str(gate), str(answer))
+    wait_until(lambda: fleet.ledger.has("begin", [asking.id]), what="a bystander running")
+
+    os.kill(group.workers()[0], signal.SIGKILL)
+    gate.touch()
+    wait_until(lambda: fleet.ledger.counts("begin")[asking.id] > 2 * DELIVERIES, what="many questions")
+    answer.touch()
+
+    assert asking.get(timeout=20) == asking.id
 
 
 def test_poison_that_leaves_a_child_behind_is_dead(fleet: Fleet) -> None:

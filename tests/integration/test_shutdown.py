@@ -36,14 +36,11 @@ def test_first_signal_lets_running_tasks_finish(fleet: Fleet, pool: str, all_of_
 
 def test_prefetched_messages_are_back_at_once(fleet: Fleet) -> None:
     """What a worker holds beyond the tasks that run is ready again while those still run."""
-    gate = fleet.gate()
     group = fleet.start_ready(concurrency=2, drain=60)
     warm = [result.id for result in fleet.app.send_many(nap.s(0.001) for _ in range(200))]
     wait_until(lambda: fleet.ledger.has("end", warm), what="a worker that knows how short its tasks are")
-    mixed = [
-        result.id
-        for result in fleet.app.send_many([*(nap.options(id=f"hold-{n}").s(3600) for n in range(2)), *(nap.s(0) for _ in range(WAITING))])
-    ]
+    calls = [*(nap.s(3600) for _ in range(2)), *(nap.s(0) for _ in range(WAITING))]
+    mixed = [result.id for result in fleet.app.send_many(calls)]
     wait_until(lambda: fleet.counts().leased > 2, what="messages held beyond those that run")
 
     group.signal(signal.SIGTERM)

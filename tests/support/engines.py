@@ -1,5 +1,6 @@
 """The engines that worker processes can share, and the fixture that gives a test a fleet of workers on each."""
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,21 @@ def _sqlite(folder: Path) -> dict[str, Any]:
     return {"broker": f"sqlite:///{folder}/queue.db"}
 
 
-ENGINES: dict[str, Callable[[Path], dict[str, Any]]] = {"sqlite": _sqlite}
+def _redis(folder: Path) -> dict[str, Any]:
+    from support.redis_servers import shared_url
+
+    url = shared_url("valkey")
+    return {"broker": f"{url}{'&' if '?' in url else '?'}key_prefix={folder.name[:40]}-{os.urandom(4).hex()}"}
+
+
+def _mongo(folder: Path) -> dict[str, Any]:
+    pytest.importorskip("pymongo")
+    from support.mongod import shared_url
+
+    return {"broker": shared_url(f"{folder.name[:40]}-{os.urandom(4).hex()}")}
+
+
+ENGINES: dict[str, Callable[[Path], dict[str, Any]]] = {"sqlite": _sqlite, "redis": _redis, "mongo": _mongo}
 """How a test gets URLs of its own, as arguments of :class:`Fleet`, given a folder; a plugin adds a line."""
 
 
@@ -26,4 +41,5 @@ def fleet(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Fleet]:
     made = Fleet(tmp_path, app, **ENGINES[request.param](tmp_path))
     yield made
     made.close()
-    print(made.logs())  # noqa: T201 - pytest shows it where a test has failed
+    if request.node.get_closest_marker("torture") is None:
+        print(made.logs())  # noqa: T201 - pytest shows it where a test has failed

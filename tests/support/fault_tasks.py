@@ -12,13 +12,11 @@ import sys
 import time
 from pathlib import Path
 
-from queuekit import Context, Queuekit
+from queuekit import Context, Queuekit, Snooze
 from queuekit.retry import Fixed
 from support.ledger import write_down
 
 app = Queuekit()
-if os.environ.get("FH"):
-    import faulthandler; faulthandler.register(signal.SIGUSR1, all_threads=True)
 
 QUICK = Fixed(0.05)
 """Wait between two attempts, in seconds."""
@@ -69,7 +67,7 @@ async def ahold(ctx: Context, gate: str) -> str:
     """As :func:`hold`, on the event loop; cancelling it ends it."""
     write_down("begin", ctx.id)
     try:
-        while not await asyncio.to_thread(Path(gate).exists):
+        while not await asyncio.to_thread(Path(gate).exists):  # noqa: ASYNC110 - a file calls nobody
             await asyncio.sleep(WATCHED)
     except asyncio.CancelledError:
         write_down("told", ctx.id)
@@ -130,6 +128,32 @@ def fail_at_first(ctx: Context, times: int) -> int:
         raise ValueError(f"attempt {ctx.attempt}")
     write_down("end", ctx.id)
     return ctx.attempt
+
+
+@app.task(retries=3, retry=QUICK)
+def kill_self_later(ctx: Context) -> None:
+    """Fail in the first attempt, and end the process in each that follows."""
+    write_down("begin", ctx.id)
+    if ctx.attempt == 0:
+        raise ValueError("not yet")
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@app.task
+def wait_and_see(ctx: Context, gate: str, answer: str) -> str:
+    """Run until the file *gate* is there; from then on ask to be put off, again and again, until *answer* is."""
+    write_down("begin", ctx.id)
+    _wait_for(gate, ctx)
+    if not Path(answer).exists():
+        raise Snooze(0.05)
+    return ctx.id
+
+
+@app.task
+def fail_and_tell(ctx: Context) -> None:
+    """Fail for good."""
+    write_down("begin", ctx.id)
+    raise ValueError("for good")
 
 
 @app.task

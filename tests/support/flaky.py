@@ -27,11 +27,14 @@ class Wire:
         self.calls: list[str] = []
         """Names of the methods that were called, in order."""
         self.answers: dict[str, Callable[[], Any]] = {}
-        """Called in place of a method, once: what it raises is raised."""
+        """Called before a method, once: what it raises is raised."""
+        self.subject: Any = None
+        """What the last call was about."""
 
-    def pass_over(self, name: str) -> None:
+    def pass_over(self, name: str, subject: Any = None) -> None:
         """Stand between the caller of method *name* and the engine."""
         self.calls.append(name)
+        self.subject = subject
         if name in self.cut:
             raise UnavailableError(f"no answer to {name}")
         answer = self.answers.pop(name, None)
@@ -85,7 +88,7 @@ class FlakyBackend(MemoryBackend):
         self, records: Sequence[Record], *, condition: Condition = Condition.ALWAYS, expect: int | None = None
     ) -> list[bool]:
         """Put, if the wire holds."""
-        self.wire.pass_over("put")
+        self.wire.pass_over("put", records)
         return super().put(records, condition=condition, expect=expect)
 
     def get(self, keys: Sequence[str]) -> dict[str, Record]:

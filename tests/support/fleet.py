@@ -1,4 +1,4 @@
-"""Real workers for fault tests: each in a process group of its own, so that all of it can be killed, and none is left."""
+"""Real workers for fault tests, each in a process group of its own: all of it can be killed, and nothing is left."""
 
 import contextlib
 import os
@@ -18,7 +18,7 @@ from queuekit.broker import Place, QueueCounts, Stored
 from support.ledger import LEDGER, Ledger
 
 ROOT = Path(__file__).parents[2]
-PATIENCE = 30.0
+PATIENCE = 60.0
 """Seconds that a test waits for what should come at once, on a busy machine."""
 _LOOK = 0.01
 _LONGEST_LOG = 6_000
@@ -105,23 +105,31 @@ class Fleet:
         self.urls = {"broker": broker} | ({} if backend is None else {"backend": backend})
         self.ledger = Ledger(folder / "ledger")
         self.groups: list[Group] = []
-        app.configure(dict(self.urls))
+        # Also what is not given, or the backend of an earlier test would stay.
+        app.configure({"broker": broker, "backend": backend})
 
     def start(
         self,
         *options: str,
         app: str = "support.fault_tasks:app",
-        environ: Mapping[str, str] | None = None,
+        folder: Path | None = None,
         **settings: object,
     ) -> Group:
-        """Start ``queuekit worker`` with command line *options* and *settings* of the table ``[worker]``."""
+        """Start ``queuekit worker`` with command line *options* and *settings* of the table ``[worker]``.
+
+        Args:
+            *options: Options of the command.
+            app: The app, from ``tests/`` or from *folder*.
+            folder: Where else the app may be.
+            **settings: As in the table.
+        """
         log = self.folder / f"worker-{len(self.groups)}.log"
         command = [sys.executable, "-m", "queuekit.cli", "worker", app, *options]
         with log.open("wb") as file:
             process = subprocess.Popen(
                 command,
                 cwd=ROOT / "tests",
-                env=self._environ(settings) | dict(environ or {}),
+                env=self._environ(settings, folder),
                 stdin=subprocess.DEVNULL,
                 stdout=file,
                 stderr=file,
@@ -164,9 +172,22 @@ class Fleet:
         """Return the messages that are ready or delayed, by id."""
         return {each.envelope.id: each for place in (Place.READY, Place.DELAYED) for each in self._all(queue, place)}
 
+    def leased(self, queue: str = "default") -> dict[str, Stored]:
+        """Return the messages that somebody holds, or held when it died, by id."""
+        return {each.envelope.id: each for each in self._all(queue, Place.LEASED)}
+
+    def overdue(self, queue: str = "default") -> float:
+        """Return for how many seconds the oldest lease has been over, without anybody noticing; below 0 if it holds."""
+        ends = [each.due for each in self.leased(queue).values()]
+        return time.time() - min(ends, default=float("inf"))
+
     def states(self, ids: Iterable[str]) -> Counter[State]:
         """Return how many of *ids* are in which state."""
         return Counter(self.app.info(id).state for id in ids)
+
+    def reached(self, word: str, count: int) -> None:
+        """Wait until *count* messages have *word* in the ledger."""
+        wait_until(lambda: len(self.ledger.counts(word)) >= count, what=f"{count} messages with {word!r}")
 
     def drained(self, timeout: float = PATIENCE, *, queues: Iterable[str] = ("default",)) -> None:
         """Wait until all messages are done or dead."""
@@ -201,10 +222,10 @@ class Fleet:
             if cursor is None:
                 return found
 
-    def _environ(self, settings: Mapping[str, object]) -> dict[str, str]:
+    def _environ(self, settings: Mapping[str, object], folder: Path | None) -> dict[str, str]:
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("QUEUEKIT_")}
-        inherited_paths = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
-        paths = [str(ROOT / "tests"), *(str(Path(path).absolute()) for path in inherited_paths)]
+        given = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
+        paths = [folder or ROOT / "tests", ROOT / "tests", *(Path(path).absolute() for path in given)]
         ours = {f"QUEUEKIT_{name.upper()}": url for name, url in self.urls.items()}
         ours |= {f"QUEUEKIT_WORKER__{name.upper()}": str(value) for name, value in settings.items()}
-        return {**inherited, **ours, "PYTHONPATH": os.pathsep.join(paths), LEDGER: str(self.ledger.path)}
+        return {**inherited, **ours, "PYTHONPATH": os.pathsep.join(map(str, paths)), LEDGER: str(self.ledger.path)}

@@ -1,4 +1,4 @@
-"""What tasks write down while they run: a file to which processes append, so that not even SIGKILL takes a line back."""
+"""What tasks write down while they run: lines appended to a file, which not even SIGKILL takes back."""
 
 import os
 import time

@@ -1,7 +1,6 @@
-"""Fixtures that start Redis servers; a test module names this in ``pytest_plugins``, and imports nothing of it."""
+"""Fixtures with Redis servers of their own; a folder's ``conftest.py`` imports those that its tests need."""
 
-import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -9,23 +8,7 @@ import pytest
 from support.redis_fleets import RedisCluster, RedisPair
 from support.redis_servers import RedisServer, need
 
-
-@pytest.fixture(scope="session")
-def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], str]]:
-    """Return what gives the URL of the server of a leg, which is started at first use and ended with the session."""
-    servers: dict[str, RedisServer] = {}
-    given = os.environ.get("QUEUEKIT_TEST_REDIS_URL")
-
-    def url(leg: str) -> str:
-        if given:
-            return given
-        if leg not in servers:
-            servers[leg] = RedisServer(need(leg), tmp_path_factory.mktemp("server"), arguments=["--save", ""]).start()
-        return servers[leg].url
-
-    yield url
-    for server in servers.values():
-        server.stop()
+__all__ = ["redis_cluster", "redis_pair", "redis_server"]
 
 
 @pytest.fixture(scope="session")

@@ -79,6 +79,12 @@ class RedisPair:
         """Tell whether the replica has become the primary."""
         return b"role:master" in self.second.say("INFO", "replication")
 
+    def is_even(self) -> bool:
+        """Tell whether the replica has acknowledged all that the primary has written."""
+        rows = self.first.say("INFO", "replication").splitlines()
+        fields = dict(row.split(b":", 1) for row in rows if b":" in row)
+        return b"offset=" + fields[b"master_repl_offset"] + b"," in fields.get(b"slave0", b"")
+
     def stop(self) -> None:
         """End all."""
         for server in (self.sentinel, self.second, self.first):

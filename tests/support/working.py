@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from queuekit import Queuekit
+from queuekit.backend import Record
 from queuekit.broker import Delivery, Place, Stored
 from queuekit.clock import Clock
 from queuekit.events import Event
@@ -95,16 +96,16 @@ def executor_of(app: Queuekit) -> Executor:
     return Executor(app.runtime, app.tasks, app.sending, worker="w-1")
 
 
-def prepared(app: Queuekit, delivery: Delivery | None = None, **marks: Any) -> Run:
-    """Return a run for the next message."""
-    run = executor_of(app).prepare(delivery or take_one(app), marks)
+def prepared(app: Queuekit, delivery: Delivery | None = None, *records: Record) -> Run:
+    """Return a run for the next message, where *records* are all that the backend holds."""
+    run = executor_of(app).prepare(delivery or take_one(app), {record.key: record for record in records})
     assert isinstance(run, Run), run
     return run
 
 
-def refused(app: Queuekit, delivery: Delivery | None = None, **marks: Any) -> Outcome:
-    """Return the outcome of the next message, which must not run."""
-    outcome = executor_of(app).prepare(delivery or take_one(app), marks)
+def refused(app: Queuekit, delivery: Delivery | None = None, *records: Record) -> Outcome:
+    """Return the outcome of the next message, which must not run, where *records* are all that the backend holds."""
+    outcome = executor_of(app).prepare(delivery or take_one(app), {record.key: record for record in records})
     assert isinstance(outcome, Outcome), outcome
     return outcome
 

@@ -101,6 +101,7 @@ def signatures_know_their_result() -> None:
     """What a signature sends returns its task's type."""
     assert_type(add.s(1, 2), Signature[int])
     assert_type(add.si(1, 2).send(), Result[int])
+    assert_type(add.options(on_success=[add.s(3)]).send(1, 2), Result[int])
     assert_type(app.send(fetch.s("x")).get(), bytes)
     assert_type(add.s(1, 2).options(queue="low"), Signature[int])
     assert_type(app.send_many([add.s(1, 2), fetch.s("x")]), list[Result[Any]])
@@ -123,7 +124,7 @@ def planted_errors() -> None:
     add.send(1)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     add.send(1, 2, 3)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     add.send(1, z=2)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
-    add.s("1", 2)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    add.si("1", 2)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     add.send(1, 2, queue="low")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     add.options(queue="low").send("1", 2)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     add.options(queu="low")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]

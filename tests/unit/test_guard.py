@@ -1,12 +1,14 @@
 """The time limit of a thread: its exception arrives inside the guarded code or not at all."""
 
+import ctypes
+import sys
 import threading
 
 import pytest
 
 from queuekit.control import TaskTimeout
 from queuekit.guard import Guard
-from queuekit.testing.kit import in_thread
+from queuekit.testing.kit import eventually, in_thread
 
 
 def spin(guard: Guard, rounds: int = 10**9) -> str:
@@ -48,21 +50,28 @@ def test_does_nothing_after_it_is_closed() -> None:
 
 
 def test_a_limit_that_falls_on_the_end_arrives_in_close() -> None:
-    """If it was fired and not raised yet, closing returns it: it cannot hit what comes after."""
-    guard = Guard()
+    """It was fired and is raised only now: closing returns it, and what comes after is not hit."""
+    made: list[Guard] = []
+    go = threading.Event()
 
-    def fire_and_close() -> BaseException | None:
-        guard.fire()  # from this very thread: it becomes visible within a few bytecodes
-        return guard.close()
+    def work() -> tuple[BaseException | None, str]:
+        made.append(Guard())
+        go.wait(10)
+        return made[0].close(), spin(made[0], 1000)
 
-    late: BaseException | None
-    try:
-        late = fire_and_close()
-    except TaskTimeout as error:
-        late = guard.close() or error
+    result = in_thread(work)
+    guard = eventually(lambda: made)[0]
+    raise_in, release = ctypes.pythonapi.PyThreadState_SetAsyncExc, guard._lock.release
+    thread, error = ctypes.c_ulong(guard._thread), ctypes.py_object(TaskTimeout)
+    guard._lock.acquire()
+    go.set()
+    eventually(lambda: sys._current_frames()[guard._thread].f_code.co_name == "close")
+    raise_in(thread, error)
+    release()
 
+    late, after = result.result(10)
     assert isinstance(late, TaskTimeout)
-    assert spin(guard, 1000) == "came to its end"
+    assert after == "came to its end"
 
 
 def test_fires_once() -> None:

@@ -65,6 +65,13 @@ def test_an_empty_stage_costs_nothing() -> None:
     assert compile_stages([Tagger("a")]).before_run is None
 
 
+def test_what_is_not_overridden_changes_nothing() -> None:
+    """So that a middleware may call what stands above it."""
+    signature: Signature[Any] = Signature("t")
+
+    assert Middleware().before_send(signature) is signature
+
+
 def test_before_send_may_replace_the_signature() -> None:
     """Each gets what the one before returned."""
     app = app_with(Tagger("a"), Middleware(), Tagger("b"))

@@ -79,6 +79,7 @@ def test_keeps_keys_of_a_later_version() -> None:
         pytest.param({"task": "t", "delay": "soon"}, id="delay"),
         pytest.param({"task": "t", "eta": "tomorrow"}, id="eta"),
         pytest.param({"task": "t", "eta": "2030-01-01T00:00:00"}, id="eta-without-zone"),
+        pytest.param({"task": "t", "eta": 60}, id="eta-number"),
         pytest.param({"task": "t", "retry": {"kind": "?"}}, id="retry"),
         pytest.param({"task": "t", "retry": 5}, id="retry-number"),
         pytest.param({"task": "t", "unique": {"kee": 1}}, id="unique"),

@@ -10,17 +10,19 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import pytest
 
 from queuekit.backend import Record
-from queuekit.broker import Ack, Place
+from queuekit.broker import Ack, Place, Release
 from queuekit.clock import SystemClock
 from queuekit.envelope import Envelope
 from queuekit.errors import ConfigError, PluginError, UnavailableError
-from queuekit.sqlite import SqliteBackend, SqliteBroker, SqliteOptions
+from queuekit.sqlite import SqliteBackend, SqliteBroker, SqliteOptions, connection
 from queuekit.sqlite.database import Database
 from queuekit.sqlite.options import check_version, database_path
+from queuekit.sqlite.schema import prepare
 from queuekit.testing import eventually
 from queuekit.testing.processes import run_in_fork
 from queuekit.urls import EngineURL
@@ -40,9 +42,9 @@ def broker(path: Path) -> Iterator[SqliteBroker]:
     broker.close()
 
 
-def broker_of(path: Path, **options: float) -> SqliteBroker:
+def broker_of(path: Path, **options: Any) -> SqliteBroker:
     """Return a broker on the file at *path*."""
-    return SqliteBroker(EngineURL.parse(f"sqlite:///{path}"), options=SqliteOptions(**options))  # type: ignore[arg-type]
+    return SqliteBroker(EngineURL.parse(f"sqlite:///{path}"), options=SqliteOptions(**options))
 
 
 def message(id: str = "a") -> Envelope:
@@ -115,10 +117,10 @@ def test_making_a_broker_opens_nothing(path: Path) -> None:
 
 
 @pytest.mark.parametrize("options", [{"sync": "off"}, {"busy_timeout": -1.0}], ids=["sync", "busy_timeout"])
-def test_refuses_options_that_make_no_sense(options: dict[str, object]) -> None:
+def test_refuses_options_that_make_no_sense(options: dict[str, Any]) -> None:
     """Options are checked when they are read."""
     with pytest.raises(ValueError, match=next(iter(options))):
-        SqliteOptions(**options)  # type: ignore[arg-type]
+        SqliteOptions(**options)
 
 
 def test_refuses_an_old_sqlite() -> None:
@@ -143,9 +145,9 @@ def test_the_file_is_for_its_user_alone(broker: SqliteBroker, path: Path) -> Non
 
 
 @pytest.mark.parametrize(("sync", "level"), [("normal", 1), ("full", 2)])
-def test_sync_decides_what_a_power_cut_may_cost(path: Path, sync: str, level: int) -> None:
+def test_sync_decides_what_a_power_cut_may_cost(path: Path, sync: Any, level: int) -> None:
     """``sync`` becomes SQLite's ``synchronous``; the journal is a write-ahead log in both."""
-    database = Database(str(path), options=SqliteOptions(sync), clock=SystemClock(), random=Random())  # type: ignore[arg-type]
+    database = Database(str(path), options=SqliteOptions(sync), clock=SystemClock(), random=Random())
 
     assert database.read("PRAGMA synchronous") == [(level,)]
     assert database.read("PRAGMA journal_mode") == [("wal",)]
@@ -172,8 +174,8 @@ def test_refuses_the_file_of_a_newer_version(broker: SqliteBroker, path: Path) -
     """A schema from the future is not touched."""
     broker.send([message()])
     broker.close()
-    with contextlib.closing(sqlite3.connect(path)) as connection:
-        connection.execute("PRAGMA user_version = 7")
+    with contextlib.closing(sqlite3.connect(path)) as other:
+        other.execute("PRAGMA user_version = 7")
 
     with pytest.raises(UnavailableError, match=r"jobs\.db was made by a newer queuekit: its schema is 7.*Upgrade"):
         broker.send([message()])
@@ -181,8 +183,8 @@ def test_refuses_the_file_of_a_newer_version(broker: SqliteBroker, path: Path) -
 
 def test_refuses_the_database_of_another_program(broker: SqliteBroker, path: Path) -> None:
     """A file with somebody else's tables stays as it is."""
-    with contextlib.closing(sqlite3.connect(path)) as connection:
-        connection.execute("CREATE TABLE users(name)")
+    with contextlib.closing(sqlite3.connect(path)) as other:
+        other.execute("CREATE TABLE users(name)")
 
     with pytest.raises(UnavailableError, match="another program's database"):
         broker.send([message()])
@@ -212,6 +214,62 @@ def test_gives_up_on_a_locked_file(broker: SqliteBroker, path: Path) -> None:
             broker.send([message("second")])
 
     assert [stored.envelope.id for stored in broker.peek("q", place=Place.READY).items] == ["first"]
+
+
+def test_gives_up_on_a_lock_before_a_transaction(broker: SqliteBroker, path: Path) -> None:
+    """A call that needs several statements fails like any other, and works once the lock is gone."""
+    broker.send([message()])
+    (delivery,) = broker.receive(["q"], limit=1, wait=0, lease=30)
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as holder:
+        holder.execute("BEGIN IMMEDIATE")
+        with pytest.raises(UnavailableError, match="was locked by others"):
+            broker.settle([Release(delivery)])
+
+    assert broker.settle([Release(delivery)]) == []
+
+
+def test_gives_up_on_a_thread_that_never_ends(path: Path) -> None:
+    """A writer of the same process is waited for as long as one of another, and a second more."""
+    broker = broker_of(path, busy_timeout=0.0)
+
+    with broker._database.transaction(), pytest.raises(UnavailableError, match="other threads of this process"):
+        broker.send([message()])
+
+    assert broker.send([message()]) == ["a"]
+    broker.close()
+
+
+def test_giving_room_back_waits_for_nobody(broker: SqliteBroker, path: Path) -> None:
+    """Shrinking the file is left for later when others write."""
+    broker.send([message()])
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as holder:
+        holder.execute("BEGIN IMMEDIATE")
+
+        broker._database.give_back(10)
+
+    broker._database.give_back(10)
+    assert broker.counts(["q"])["q"].ready == 1
+
+
+def test_says_when_no_file_system_for_it(broker: SqliteBroker) -> None:
+    """Where there is no write-ahead log, several processes cannot share the file, and that is said."""
+    with (
+        contextlib.closing(sqlite3.connect(":memory:")) as other,
+        pytest.raises(UnavailableError, match="only mode 'memory'; Put it on a local disk"),
+    ):
+        broker._database._check_shared(other)
+
+
+def test_returns_to_the_write_ahead_log(broker: SqliteBroker, path: Path) -> None:
+    """A tool that has changed the journal of the file is overruled."""
+    broker.send([message()])
+    broker.close()
+    with contextlib.closing(sqlite3.connect(path)) as other:
+        other.execute("PRAGMA journal_mode = delete")
+
+    broker.send([message("b")])
+
+    assert broker._database.read("PRAGMA journal_mode") == [("wal",)]
 
 
 def test_waits_for_a_lock_to_go(path: Path) -> None:
@@ -267,9 +325,9 @@ def test_begins_anew_when_the_file_was_deleted(broker: SqliteBroker, path: Path)
 def test_a_full_disk_is_told_and_overcome(broker: SqliteBroker) -> None:
     """When the disk is full a send fails with the file's name, and the next one works once there is room."""
     broker.send([message("first")])
-    connection = broker._database.handle().connection
-    assert connection is not None
-    connection.execute("PRAGMA max_page_count = 1")
+    opened = broker._database.handle().connection
+    assert opened is not None
+    opened.execute("PRAGMA max_page_count = 1")
 
     with pytest.raises(UnavailableError, match=r"jobs\.db cannot be used: .*full; Free some space"):
         broker.send([Envelope(id="large", queue="q", body=b"x" * 1_000_000)])
@@ -306,6 +364,50 @@ def test_other_errors_pass_through_a_transaction(broker: SqliteBroker) -> None:
         fail()
 
     assert broker.counts(["q"])["q"].ready == 1
+
+
+def test_a_commit_that_fails_is_told(broker: SqliteBroker) -> None:
+    """When the last step of a transaction fails nothing has happened, and the error is one of ours."""
+    broker.send([message("first")])
+    opened = broker._database.handle().connection
+    assert opened is not None
+
+    def fail() -> None:
+        with broker._database.transaction() as transaction:
+            transaction.write("DELETE FROM messages")
+            opened.close()
+
+    with pytest.raises(UnavailableError, match=r"jobs\.db cannot be used"):
+        fail()
+    assert broker.counts(["q"])["q"].ready == 1
+
+
+def test_a_transaction_on_a_missing_file_is_refused(tmp_path: Path) -> None:
+    """What cannot be opened is told before any statement, and the next call is not held up by it."""
+    broker = broker_of(tmp_path / "nowhere" / "jobs.db")
+
+    for _ in range(2):
+        with pytest.raises(UnavailableError, match="there is no directory"):
+            broker.requeue("q")
+
+
+def test_tables_are_made_all_or_none(path: Path) -> None:
+    """A disk that is full while the tables are made leaves an empty file, which the next call completes."""
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
+
+        def run(sql: str) -> sqlite3.Cursor:
+            if "CREATE TABLE records" in sql:
+                raise sqlite3.OperationalError("disk full")
+            return other.execute(sql)
+
+        with pytest.raises(sqlite3.OperationalError):
+            prepare(run, str(path))
+        tables = other.execute("SELECT count(*) FROM sqlite_master").fetchall()
+
+    broker = broker_of(path)
+    assert tables == [(0,)]
+    assert broker.send([message()]) == ["a"]
+    broker.close()
 
 
 def test_refuses_a_file_that_is_a_directory(tmp_path: Path) -> None:
@@ -416,6 +518,25 @@ def test_forks_while_threads_are_at_work(broker: SqliteBroker, path: Path) -> No
     assert codes == [0] * 10
     assert broker.counts(["q"])["q"].ready == len(sent) + 10
     assert broker._database.read("PRAGMA integrity_check") == [("ok",)]
+
+
+def test_a_fork_in_the_middle_of_a_statement_abandons_the_connection(
+    broker: SqliteBroker, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A connection that another thread does not let go of is never touched by the child."""
+    monkeypatch.setattr(connection, "FORK_PATIENCE", 0.01)
+    broker.send([message("before")])
+    handle = broker._database.handle()
+
+    def child() -> None:
+        assert handle.connection is None
+        broker.send([message("child")])
+
+    with handle.lock:
+        code = run_in_fork(child, timeout=30)
+
+    assert code == 0
+    assert broker.counts(["q"])["q"].ready == 2
 
 
 def test_tokens_differ_between_parent_and_child(path: Path) -> None:

@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import pytest
 
@@ -14,7 +15,7 @@ from queuekit.errors import TooLargeError
 from queuekit.sqlite import SqliteBackend, SqliteBroker, inspection
 from queuekit.sqlite.fences import rounds
 from queuekit.sqlite.records import prefix_end
-from queuekit.sqlite.rows import LARGE_BODY, chunks
+from queuekit.sqlite.rows import LARGE_BODY, batches
 from queuekit.urls import EngineURL
 
 
@@ -40,9 +41,9 @@ def backend(url: EngineURL) -> Iterator[SqliteBackend]:
     backend.close()
 
 
-def message(id: str = "a", **fields: object) -> Envelope:
+def message(id: str = "a", **fields: Any) -> Envelope:
     """Return a message."""
-    return Envelope(**{"id": id, "queue": "q", "body": b"body", **fields})  # type: ignore[arg-type]
+    return Envelope(**{"id": id, "queue": "q", "body": b"body", **fields})
 
 
 def take(broker: SqliteBroker, queue: str = "q") -> list[Delivery]:
@@ -63,15 +64,19 @@ def test_batches_of_any_size_come_back_in_order(broker: SqliteBroker, count: int
     assert [delivery.envelope for delivery in take(broker)] == sent
 
 
-def test_cuts_batches_into_few_sizes() -> None:
-    """Any batch is covered by parts of a few sizes, so that few statements are compiled."""
-    rows = [(number,) for number in range(999)]
+@pytest.mark.parametrize(
+    ("count", "sizes"), [(1, [1]), (3, [4]), (33, [32, 1]), (90, [64, 32]), (100, [128]), (500, [128] * 4)]
+)
+def test_needs_few_statements_of_few_sizes(count: int, sizes: list[int]) -> None:
+    """A batch is cut into as few statements as can be, filled up to powers of two with rows of NULL."""
+    rows = [(number, "x") for number in range(count)]
 
-    parts = list(chunks(rows))
+    cut = list(batches(rows))
 
-    assert [row for part in parts for row in part] == rows
-    assert {len(part) for part in parts} <= {128, 32, 8, 1}
-    assert len(parts) <= 20
+    assert [size for size, _ in cut] == sizes
+    assert [len(parameters) for _, parameters in cut] == [2 * size for size in sizes]
+    numbers = [value for _, parameters in cut for value in parameters if isinstance(value, int)]
+    assert numbers == list(range(count))
 
 
 def test_random_messages_come_back_exactly(broker: SqliteBroker) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -58,9 +59,9 @@ def backend(url: EngineURL, clock: SteppingClock) -> Iterator[SqliteBackend]:
     backend.close()
 
 
-def message(id: str = "a", **fields: object) -> Envelope:
+def message(id: str = "a", **fields: Any) -> Envelope:
     """Return a message."""
-    return Envelope(**{"id": id, "queue": "q", "body": b"body", **fields})  # type: ignore[arg-type]
+    return Envelope(**{"id": id, "queue": "q", "body": b"body", **fields})
 
 
 def take(broker: SqliteBroker, limit: int = 100) -> list[Delivery]:

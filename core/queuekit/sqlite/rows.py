@@ -6,6 +6,7 @@ slowest part of a worker. So rows are written by statements with many VALUES, an
 string of all bodies.
 """
 
+# ruff: noqa: S608 - statements are put together from constants of this package, never from a caller's text
 from __future__ import annotations
 
 import json
@@ -109,14 +110,19 @@ def row_of(envelope: Envelope, now: float) -> Row:
 
 
 def batches(rows: Sequence[Row]) -> Iterator[tuple[int, list[Any]]]:
-    """Cut *rows* into as few statements as can be: for each, how many rows :func:`values` is to have, and the values.
+    """Cut *rows* into a few statements: for each, how many rows :func:`values` is to have, and the values.
 
-    The last one is filled up with rows of NULL to a power of two, so that few statements are compiled.
+    Sizes are powers of two, so that few statements are compiled; the last may be filled up with rows of NULL, if not
+    more than a quarter.
     """
-    for start in range(0, len(rows), LARGEST_BATCH):
-        part = rows[start : start + LARGEST_BATCH]
-        size = 1 << (len(part) - 1).bit_length()
+    start = 0
+    while (left := len(rows) - start) > 0:
+        size = min(LARGEST_BATCH, 1 << (left - 1).bit_length())
+        if size - left > size // 4:
+            size //= 2
+        part = rows[start : start + size]
         yield size, [*chain.from_iterable(part), *(None,) * (len(rows[0]) * (size - len(part)))]
+        start += size
 
 
 @lru_cache(maxsize=64)

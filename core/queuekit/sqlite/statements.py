@@ -15,6 +15,8 @@ class Statements(Protocol):
 
     def read(self, sql: str, parameters: Parameters = ()) -> list[Row]:
         """Return all rows of a SELECT."""
+        raise NotImplementedError
 
     def write(self, sql: str, parameters: Parameters = ()) -> int:
         """Execute a statement and return how many rows it changed."""
+        raise NotImplementedError

@@ -71,8 +71,9 @@ def _message(seq: int, row: Row, queue: str) -> Message:
     """
     body, *rest = row
     numbers, texts = rest[: len(_NUMBERS)], rest[len(_NUMBERS) :]
-    missing = ["body"] if body is None else []
-    missing += [name for name, value in zip((*_NUMBERS, *_TEXTS), rest, strict=True) if value is None]
+    if body is None:
+        raise TypeError("a value of the wrong type in body")
+    missing = [name for name, value in zip((*_NUMBERS, *_TEXTS), rest, strict=True) if value is None]
     if missing:
         raise TypeError(f"a value of the wrong type in {', '.join(missing)}")
     priority, number, crashes, generation, attempt, hop = (_whole(value) for value in numbers[:-2])
@@ -90,7 +91,7 @@ def _message(seq: int, row: Row, queue: str) -> Message:
         attempt=attempt,
         generation=generation,
         hop=hop,
-        unique=Unique(key=key, until=until, ttl=float(ttl)) if key else None,  # type: ignore[arg-type]
+        unique=Unique(key=key, until=until, ttl=float(ttl)) if key else None,  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     )
     return Message(seq, due, envelope, sent_at, number, crashes)
 

@@ -37,6 +37,8 @@ _TICK = 0.1
 _LONGEST_START = 60.0
 """Seconds that a process may take to load the app."""
 _LONGEST_PUT_OFF = 60.0
+_IDLE = 10.0
+"""Seconds after which a process for suspects ends that no other followed."""
 
 
 class Isolation:
@@ -68,14 +70,12 @@ class Isolation:
         """Run the body of *run* in another process and decide; blocks the calling thread."""
         run.started = run.ended = self._runtime.clock.monotonic()
         if not run.suspect:
-            return self._call(self._kept_for(row) or self._spawn(), row, run)
+            return self._run(row, run)
         alone = run.unseen and run.known_crashes + 1 >= self._most
         if not self._company.enter(alone=alone):
             return self._executor.raised(run, Snooze(_put_off(run.delivery)))
         try:
-            child = self._spawn()
-            self._mark(run, seen=False)
-            return self._call(child, row, run)
+            return self._run(row, run)
         finally:
             self._company.leave(alone=alone)
 
@@ -89,19 +89,27 @@ class Isolation:
             child.kill()
         self._unmark([run for _, run in busy])
 
-    def _kept_for(self, row: int) -> _Child | None:
-        """Return the process that a thread has kept, if it lives: its end while idle is no fault of the next body."""
-        child = self._kept.pop(row, None)
-        if child is None or child.lives():
-            return child
-        child.bury()
-        return None
+    def _run(self, row: int, run: Run) -> Outcome:
+        """Run it in the process that the thread has kept, or in a new one.
+
+        What has crashed before gets a process of its own in any case, so that what another body left behind in a kept
+        one can be blamed on it once at most.
+        """
+        kept = None if run.known_crashes else self._kept.pop(row, None)
+        if kept is not None:
+            with contextlib.suppress(_NotBegunError):
+                return self._call(kept, row, run)
+        return self._call(self._spawn(), row, run)
 
     def _call(self, child: _Child, row: int, run: Run) -> Outcome:
+        if run.suspect:
+            self._mark(run, seen=False)
         self._busy[row] = (child, run)
+        if self._closed:
+            child.kill()
         try:
             outcome = child.call(run)
-        except OSError:
+        except _NotBegunError:
             child.bury()
             raise
         finally:
@@ -110,7 +118,7 @@ class Isolation:
         if outcome is None:
             child.bury()
             outcome = self._without_answer(child, run)
-        elif run.suspect or self._closed:
+        elif run.known_crashes or self._closed:
             child.close()
         else:
             self._kept[row] = child
@@ -158,14 +166,14 @@ class Isolation:
                 self._context.set_forkserver_preload(self._preload())
                 resource_tracker.ensure_running()  # it would undo what comes next
             here, there = self._context.Pipe()
-            process = self._context.Process(target=_serve, args=(there, self._ref, self._worker))
+            idle = None if self.always else _IDLE
+            process = self._context.Process(target=_serve, args=(there, self._ref, self._worker, idle))
             with _shielded():
                 process.start()
             there.close()
         child = _Child(process, here)
         child.wait_until_ready()
         return child
-
 
     def _preload(self) -> list[str]:
         """Return what the server is to import, so that its children need not: what this process has of queuekit."""
@@ -240,11 +248,14 @@ class _Child:
         """Return the outcome, or ``None`` if the process died or ran too long.
 
         Raises:
-            OSError: It could not be told what to run.
+            _NotBegunError: It had ended before it was told what to run.
         """
         deadline = None if run.timeout is None else time.monotonic() + run.timeout
         told = False
-        self._pipe.send(run.delivery)
+        try:
+            self._pipe.send(run.delivery)
+        except OSError as error:
+            raise _NotBegunError from error
         try:
             while not wait([self._pipe, self._process.sentinel], _TICK):
                 if run.context.cancelled and not told:
@@ -254,15 +265,12 @@ class _Child:
                     self.overran = True
                     return None
             # After its death the pipe may stay open in a child that the body has left behind.
-            outcome: Outcome | None = self._pipe.recv() if self._pipe.poll() else None
+            answer: Outcome | _Idle | None = self._pipe.recv() if self._pipe.poll() else None
         except (EOFError, OSError):
             return None
-        return outcome
-
-    def lives(self) -> bool:
-        """Tell whether it has not ended."""
-        alive: bool = self._process.is_alive()
-        return alive
+        if isinstance(answer, _Idle):
+            raise _NotBegunError
+        return answer
 
     def kill(self) -> None:
         """End it at once; from another thread than the one that waits for it."""
@@ -292,6 +300,15 @@ class _Child:
             return f"killed by signal {-code}"
 
 
+class _NotBegunError(OSError):
+    """A process had ended, having had nothing to do, before it was told what to run."""
+
+
+@attrs.frozen
+class _Idle:
+    """The last word of a process that has had nothing to do for a while."""
+
+
 @attrs.define
 class _Inbox:
     """What the watching thread of a child process passes on."""
@@ -300,8 +317,8 @@ class _Inbox:
     current: Run | None = None
 
 
-def _serve(pipe: Connection, ref: AppRef, worker: str) -> None:
-    """Be a child process: run deliveries one after the other until the pipe closes."""
+def _serve(pipe: Connection, ref: AppRef, worker: str, idle: float | None) -> None:
+    """Be a child process: run one delivery after the other until the pipe closes, or none comes for *idle* seconds."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # Not "ignore", which programs that a task starts would inherit, as they would the blocking.
     signal.signal(signal.SIGTERM, lambda *_: None)
@@ -313,9 +330,12 @@ def _serve(pipe: Connection, ref: AppRef, worker: str) -> None:
     threading.Thread(target=_watch, args=(pipe, inbox), daemon=True).start()
     with contextlib.suppress(OSError):  # the worker is gone
         pipe.send(None)
-        while True:
-            pipe.send(_run(executor, inbox.deliveries.get(), inbox))
-    os._exit(1)
+        try:
+            while True:
+                pipe.send(_run(executor, inbox.deliveries.get(timeout=idle), inbox))
+        except queue.Empty:
+            pipe.send(_Idle())
+    os._exit(0)
 
 
 def _watch(pipe: Connection, inbox: _Inbox) -> None:

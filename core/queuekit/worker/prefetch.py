@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 __all__ = ["Prefetch"]
 
 HORIZON = 0.1
 """Seconds of work to hold ready."""
+MOST_BYTES = 50_000_000
+"""Bodies to hold ready, in bytes: a thousand small messages, or a few dozen large ones."""
 _WEIGHT = 0.2
 
 
@@ -24,6 +26,11 @@ class Prefetch:
         self._most = most
         self._averages: dict[str, float] = {}
         self._seen: frozenset[str] = frozenset()
+        self._body_bytes = 1.0
+
+    def weigh(self, sizes: Sequence[int]) -> None:
+        """Take note of the bytes of the bodies in the last batch."""
+        self._body_bytes = max(1.0, sum(sizes) / len(sizes))
 
     def saw(self, names: Iterable[str]) -> None:
         """Take note of the tasks in the last batch: the next is likely to be alike."""
@@ -41,4 +48,5 @@ class Prefetch:
         if not known or len(known) < len(averages):
             return 0
         longest = max(*known, 1e-6)
-        return 0 if longest >= HORIZON else min(self._most, int(self._concurrency * HORIZON / longest))
+        most = min(self._most, int(MOST_BYTES / self._body_bytes))
+        return 0 if longest >= HORIZON else min(most, int(self._concurrency * HORIZON / longest))

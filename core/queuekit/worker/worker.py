@@ -175,7 +175,7 @@ class Worker:
         for run in [*self._threads.take_waiting(), *self._loop_waiting()]:
             self._give_back(run, self._executor.decide.handed_back(run))
         drain = self._settings.drain
-        running = len(self._in_hand)
+        running = sum(not run.decided for run in list(self._in_hand.values()))
         event = WorkerStopping(worker=self.name, reason=self._reason, running=running, drain=drain)
         self.app.events.emit(event)
         self._drain(drain)
@@ -251,6 +251,7 @@ class Worker:
         if not runs:
             return
         self._prefetch.saw({run.message.task for run in runs})
+        self._prefetch.weigh([len(run.delivery.envelope.body) for run in runs])
         self._in_hand.update((run.serial, run) for run in runs)
         self._keeper.hold(self._holdings(runs))
         self._minder.wake()

@@ -6,7 +6,7 @@
 - ``keys``: every key name, once;
 - ``packing``: envelopes and records as bytes;
 - ``scripts`` and ``lua/``: every step that must be one, as files;
-- ``failures``, ``connections``, ``sentinel``, ``server``, ``cluster``: from a command to its answer or one clear error;
+- ``failures``, ``link``, ``connections``, ``sentinel``, ``server``, ``cluster``: from commands to answers or one error;
 - ``waiting``: how a worker sleeps until there is something to do;
-- ``broker``, ``settling``, ``inspection``, ``backend``, ``checks``: the contracts of core, over the above.
+- ``broker``, ``settling``, ``committing``, ``inspection``, ``backend``, ``checks``: the contracts of core.
 """

@@ -9,8 +9,6 @@ from collections.abc import Sequence
 from random import Random
 from typing import Any
 
-from redis.connection import AbstractConnection
-
 from queuekit.backend import Backend, Condition, Page, Record
 from queuekit.clock import Clock
 from queuekit.errors import TooLargeError
@@ -18,6 +16,7 @@ from queuekit.urls import EngineURL
 from queuekit_redis.abilities import BACKEND_CAPABILITIES, BACKEND_LIMITS
 from queuekit_redis.checks import check
 from queuekit_redis.engine import open_engine
+from queuekit_redis.link import Link
 from queuekit_redis.options import RedisOptions
 from queuekit_redis.packing import pack_record, read_record
 from queuekit_redis.server import Call, run
@@ -102,16 +101,16 @@ class RedisBackend(Backend):
         if found or timeout <= 0 or not keys:
             return found
         channels = [self._keys.channel(key) for key in keys]
-        with self._server.lent("") as connection:
-            _listen(connection, channels)
+        with self._server.lent("") as link:
+            _listen(link, channels)
             while True:
                 found = self._final(keys)
                 left = deadline - time.monotonic()
                 if found or left <= 0:
                     break
-                if connection.can_read(timeout=min(left, LONGEST_SLEEP)):
-                    connection.read_response(disable_decoding=True)
-            _listen_no_more(connection, len(set(channels)))
+                if link.has_reply(timeout=min(left, LONGEST_SLEEP)):
+                    link.read()
+            _listen_no_more(link, len(set(channels)))
         return found
 
     def _final(self, keys: Sequence[str]) -> dict[str, Record]:
@@ -160,18 +159,18 @@ class RedisBackend(Backend):
         self._server.close()
 
 
-def _listen(connection: AbstractConnection, channels: Sequence[str]) -> None:
+def _listen(link: Link, channels: Sequence[str]) -> None:
     """Subscribe to *channels*; when it returns, what is told from now on is heard."""
-    connection.send_packed_command(connection.pack_command("SUBSCRIBE", *channels), check_health=False)
+    link.send(("SUBSCRIBE", *channels))
     for _ in channels:
-        connection.read_response(disable_decoding=True)
+        link.read()
 
 
-def _listen_no_more(connection: AbstractConnection, count: int) -> None:
+def _listen_no_more(link: Link, count: int) -> None:
     """Unsubscribe, so that the connection can be used for something else."""
-    connection.send_packed_command(connection.pack_command("UNSUBSCRIBE"), check_health=False)
+    link.send(("UNSUBSCRIBE",))
     while count > 0:
-        count -= connection.read_response(disable_decoding=True)[0] == b"unsubscribe"
+        count -= link.read()[0] == b"unsubscribe"
 
 
 def _read_cursor(cursor: str | None) -> tuple[int, int, list[str]]:

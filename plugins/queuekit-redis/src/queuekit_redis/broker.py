@@ -29,11 +29,12 @@ from queuekit.urls import EngineURL
 from queuekit_redis import inspection
 from queuekit_redis.abilities import CAPABILITIES, CLUSTER_CAPABILITIES, LIMITS
 from queuekit_redis.checks import check
+from queuekit_redis.committing import Commitment, quick_send
 from queuekit_redis.engine import nonce, open_engine
 from queuekit_redis.options import RedisOptions
-from queuekit_redis.packing import micros, read_delivery
+from queuekit_redis.packing import micros, pack_envelope, read_delivery
 from queuekit_redis.server import Call, run
-from queuekit_redis.settling import commit_arguments, envelopes_of, send_arguments, settle_arguments
+from queuekit_redis.settling import are_plain_acks, envelopes_of, is_plain, send_arguments, settle_arguments
 from queuekit_redis.waiting import Interrupts, sleep_on
 
 __all__ = ["RedisBroker"]
@@ -51,7 +52,7 @@ class RedisBroker(Broker):
         url: Where the server is; a backend of the same URL can commit together with it.
         options: How it is used.
         clock: Not needed: the server's clock decides (QK11).
-        random: Makes the tokens; by default the system does.
+        random: Not needed: forks of one process would share its numbers, and no two claims may share a token.
     """
 
     def __init__(
@@ -64,7 +65,6 @@ class RedisBroker(Broker):
     ) -> None:
         self._engine = engine = open_engine(url, options)
         self._server, self._keys = engine.server, engine.keys
-        self._random = random
         self._interrupts = Interrupts()
         self._known: set[str] = set()
         self.engine_id = engine.id
@@ -78,6 +78,8 @@ class RedisBroker(Broker):
         if not envelopes:
             return []
         self._check_sizes(envelopes)
+        if len(envelopes) == 1 and is_plain(envelopes[0]) and self._send_one(envelopes[0]):
+            return [envelopes[0].id]
         by_queue = _grouped((place, envelope.queue) for place, envelope in enumerate(envelopes))
         self._know(by_queue)
         calls = []
@@ -95,6 +97,19 @@ class RedisBroker(Broker):
             for place, holder in zip(held[::2], held[1::2], strict=True):
                 holders[places[place]] = holder.decode()
         return holders
+
+    def _send_one(self, envelope: Envelope) -> bool:
+        """Send a message that needs no thought; false if its id is known, which does."""
+        self._know((envelope.queue,))
+        arguments = (envelope.id, pack_envelope(envelope))
+        return self._sent_quickly(run("send_one", (self._keys.queue(envelope.queue),), arguments), envelope.queue)
+
+    def _sent_quickly(self, call: Call, queue: str) -> bool:
+        answer: int = self._server.one(call, again=True)
+        if answer == 1:
+            self._known.discard(queue)  # somebody emptied the server since we knew it
+            self._know((queue,))
+        return answer >= 0
 
     def receive(self, queues: Sequence[str], *, limit: int, wait: float, lease: float) -> list[Delivery]:
         """Take due messages under a lease, waiting for the first one; a send ends the wait."""
@@ -136,7 +151,7 @@ class RedisBroker(Broker):
     def _claim_in(self, queues: Sequence[str], *, limit: int, lease: float) -> tuple[list[Delivery], float]:
         """Claim from queues that live in one place."""
         options = self._engine.options
-        prefix = nonce(self._random).hex() + "."
+        prefix = nonce().hex() + "."
         oldest = 0 if options.dead_max_age is None else micros(options.dead_max_age)
         most = -1 if options.dead_max_count is None else options.dead_max_count
         call = run(
@@ -175,22 +190,34 @@ class RedisBroker(Broker):
         if self._engine.cluster:
             settlements = self._without_moves(settlements)
         by_queue = _grouped((place, each.delivery.queue) for place, each in enumerate(settlements))
-        mark = nonce(self._random)
+        mark = nonce()
         calls = []
         for queue, places in by_queue.items():
-            arguments: list[Any] = [self._keys.unique(queue), round(self._engine.options.dedup_window), mark]
-            for place in places:
-                arguments += settle_arguments(settlements[place], self._keys)
-            calls.append(run("settle", [self._keys.queue(queue)], arguments))
+            some = [settlements[place] for place in places]
+            calls.append(self._settling(queue, some, mark))
         return [settlements[place].delivery for place in self._refused(by_queue, calls)]
+
+    def _settling(self, queue: str, settlements: Sequence[Settlement], mark: bytes) -> Call:
+        """Return the call that carries out *settlements*, all of one queue."""
+        keys, window = (self._keys.queue(queue),), round(self._engine.options.dedup_window)
+        if are_plain_acks(settlements):
+            pairs = [text for each in settlements for text in (each.delivery.id, each.delivery.token)]
+            return run("ack", keys, (window, mark, *pairs))
+        arguments: list[Any] = [self._keys.unique(queue), window, mark]
+        for each in settlements:
+            arguments += settle_arguments(each, self._keys)
+        return run("settle", keys, arguments)
 
     def _without_moves(self, settlements: Sequence[Settlement]) -> list[Settlement]:
         """Send the retries that go to another queue, in another slot, and leave it at acknowledging them."""
-        moving = [
-            each for each in settlements if isinstance(each, Retry) and each.envelope.queue != each.delivery.queue
-        ]
-        self.send([each.envelope for each in moving])
-        return [Ack(each.delivery) if each in moving else each for each in settlements]
+        kept: list[Settlement] = []
+        for each in settlements:
+            if isinstance(each, Retry) and each.envelope.queue != each.delivery.queue:
+                self.send([each.envelope])
+                kept.append(Ack(each.delivery))
+            else:
+                kept.append(each)
+        return kept
 
     def _refused(self, by_queue: dict[str, list[int]], calls: Sequence[Call]) -> list[int]:
         """Carry *calls* out, one per queue, and return the places of what was refused, in order."""
@@ -206,11 +233,12 @@ class RedisBroker(Broker):
         if envelopes:
             self._check_sizes(envelopes)
             self._know({envelope.queue for envelope in envelopes})
-        queues, arguments = commit_arguments(items, self._keys)
-        keys = [self._keys.queue(queue) for queue in queues]
-        fixed = (self._keys.unique(""), round(self._engine.options.dedup_window), nonce(self._random))
-        call = Call("", ("EVALSHA", *_head("commit", keys), *fixed, *arguments))
-        return [done == 1 for done in self._server.one(call, again=True)]
+        quick = quick_send(items, self._keys)
+        if quick is not None and self._sent_quickly(quick, items[0].sends[0].queue):
+            return [True]
+        window = round(self._engine.options.dedup_window)
+        commitment = Commitment(items, keys=self._keys, window=window, mark=nonce())
+        return commitment.done(self._server.call(commitment.calls, again=True))
 
     # -- looking and mending -------------------------------------------------------------------------------------
 
@@ -269,13 +297,6 @@ class RedisBroker(Broker):
             if len(envelope.body) > self.limits.max_body:
                 size = f"{len(envelope.body):,} bytes, above the limit of {self.limits.max_body:,}"
                 raise TooLargeError(f"the body of message {envelope.id} has {size}")
-
-
-def _head(name: str, keys: Sequence[str]) -> tuple[Any, ...]:
-    """Return digest and keys of a script that may have none."""
-    from queuekit_redis.scripts import script
-
-    return (script(name).sha, len(keys), *keys)
 
 
 def _grouped(pairs: Iterable[tuple[int, str]]) -> dict[str, list[int]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from random import Random
 
 import attrs
 
@@ -54,6 +53,6 @@ def open_engine(url: EngineURL, options: RedisOptions | None) -> Engine:
     )
 
 
-def nonce(random: Random | None) -> bytes:
-    """Return eight bytes that no other call has."""
-    return os.urandom(8) if random is None else random.randbytes(8)
+def nonce() -> bytes:
+    """Return eight bytes that no other call has, in whatever fork of whatever process."""
+    return os.urandom(8)

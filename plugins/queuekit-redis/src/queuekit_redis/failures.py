@@ -9,22 +9,31 @@ from queuekit.urls import EngineURL
 
 __all__ = ["Failures"]
 
+_SIGN_IN = "Correct user and password in the URL; in them write / as %2F, @ as %40, : as %3A"
+_CLUSTER = ("is a Cluster", "Write redis+cluster:// instead of redis://")
+# The client library cuts off the code word of those that it knows; for the others it opens the text.
+_BY_KIND: list[tuple[type[Exception], tuple[str, str]]] = [
+    (exceptions.NoPermissionError, ("does not allow this user what is needed", "Grant it with ACL SETUSER")),
+    (
+        exceptions.OutOfMemoryError,
+        ("has no memory left (maxmemory)", "Raise maxmemory, or let workers drain the queues"),
+    ),
+    (exceptions.ReadOnlyError, ("is a replica", "Name the primary, or follow it with redis+sentinel://")),
+    (exceptions.BusyLoadingError, ("is still loading its data", "")),
+    (exceptions.ClusterDownError, ("belongs to a Cluster that is down", "")),
+    (exceptions.MasterDownError, ("is a replica that has lost its primary", "")),
+    (exceptions.TimeoutError, ("did not answer in time", "")),
+    (exceptions.ConnectionError, ("cannot be reached", "")),
+    (OSError, ("cannot be reached", "")),
+]
 _BY_WORD = {
-    "NOAUTH": ("asks for a password", "Write it into the URL: redis://user:password@host/0"),
-    "WRONGPASS": ("refuses user or password", "Correct them in the URL; in them write / as %2F, @ as %40, : as %3A"),
-    "invalid password": ("refuses the password", "Correct it in the URL; in it write / as %2F, @ as %40, : as %3A"),
-    "NOPERM": ("does not allow this user what is needed", "Grant it: ACL SETUSER name on ~queuekit:* &* +@all"),
     "OOM": ("has no memory left (maxmemory)", "Raise maxmemory, or let workers drain the queues"),
-    "READONLY": ("is a replica, which takes no writes", "Name the primary, or use redis+sentinel:// to follow it"),
     "MISCONF": ("cannot write to its disk, and takes no writes meanwhile", "See its log"),
-    "LOADING": ("is still loading its data", ""),
     "NOREPLICAS": ("has fewer replicas than min-replicas-to-write", ""),
-    "CLUSTERDOWN": ("belongs to a Cluster that is down", ""),
-    "MASTERDOWN": ("is a replica that has lost its primary", ""),
     "WRONGTYPE": ("has other data under our keys", "Set another key_prefix"),
-    "unknown command": ("does not know a command; Redis 6.2 or later is needed", ""),
-    "CROSSSLOT": ("is a Cluster", "Write redis+cluster:// instead of redis://"),
-    "MOVED": ("is a Cluster", "Write redis+cluster:// instead of redis://"),
+    "unknown command": ("does not know a command", "Use Redis 6.2 or later, or Valkey"),
+    "CROSSSLOT": _CLUSTER,
+    "MOVED": _CLUSTER,
 }
 
 
@@ -37,14 +46,20 @@ class Failures:
     def of(self, error: Exception) -> UnavailableError:
         """Return what to raise for *error*."""
         text = self._url.hide(str(error)).strip().replace("\n", " ")[:300]
-        for word, (what, fix) in _BY_WORD.items():
-            if word in text:
-                return UnavailableError(f"{self._url} {what}: {text}", fix=fix)
-        if isinstance(error, exceptions.TimeoutError):
-            return UnavailableError(f"{self._url} did not answer in time: {text}")
-        if isinstance(error, exceptions.ConnectionError | OSError):
-            return UnavailableError(f"{self._url} cannot be reached: {text}")
-        return UnavailableError(f"{self._url} refused a command: {text}")
+        what, fix = self._explained(error, text)
+        return UnavailableError(f"{self._url} {what}: {text}", fix=fix)
+
+    def _explained(self, error: Exception, text: str) -> tuple[str, str]:
+        """Return what is wrong, and what to do."""
+        if isinstance(error, exceptions.AuthenticationError):
+            asks = self._url.password is None
+            return ("asks for a password", "Write redis://user:password@...") if asks else ("refuses us", _SIGN_IN)
+        if isinstance(error, exceptions.AskError):
+            return ("has moved a slot", "") if self._url.scheme == "redis+cluster" else _CLUSTER
+        for kind, explained in _BY_KIND:
+            if isinstance(error, kind):
+                return explained
+        return next((explained for word, explained in _BY_WORD.items() if word in text), ("refused a command", ""))
 
     def silent(self, seconds: float) -> UnavailableError:
         """Return what to raise when a blocking call has not ended *seconds* after it should have."""

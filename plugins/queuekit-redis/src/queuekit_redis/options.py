@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import attrs
 
@@ -11,8 +11,8 @@ from queuekit.durations import Seconds
 
 __all__ = ["RedisOptions"]
 
-_positive = attrs.validators.gt(0)
-_not_negative = attrs.validators.ge(0)
+_positive: Any = attrs.validators.gt(0)
+_not_negative: Any = attrs.validators.ge(0)
 
 
 @attrs.frozen(kw_only=True)

@@ -21,19 +21,22 @@ class Script:
 
 
 _PARTS = {
-    "send": ("common", "send"),
-    "claim": ("common", "upkeep", "claim"),
-    "extend": ("common", "extend"),
-    "settle": ("common", "settling", "settle"),
-    "commit": ("common", "settling", "recording", "commit"),
-    "put": ("common", "recording", "put"),
-    "delete": ("common", "delete"),
-    "join": ("common", "recording", "join"),
-    "counts": ("common", "counts"),
-    "peek": ("common", "upkeep", "looking", "peek"),
-    "find": ("common", "upkeep", "looking", "find"),
-    "remove": ("common", "looking", "remove"),
-    "requeue": ("common", "requeue"),
+    "send_one": ("send_one",),
+    "send": ("base", "unique", "writing", "send"),
+    "claim": ("base", "unique", "upkeep", "claim"),
+    "extend": ("base", "extend"),
+    "ack": ("ack",),
+    "finish": ("finish",),
+    "settle": ("base", "unique", "writing", "settling", "settle"),
+    "commit": ("base", "unique", "writing", "settling", "recording", "commit"),
+    "put": ("base", "recording", "put"),
+    "delete": ("delete",),
+    "join": ("base", "recording", "join"),
+    "counts": ("base", "counts"),
+    "peek": ("base", "upkeep", "looking", "peek"),
+    "find": ("base", "upkeep", "looking", "find"),
+    "remove": ("base", "unique", "writing", "looking", "remove"),
+    "requeue": ("base", "unique", "writing", "requeue"),
 }
 SCRIPTS = tuple(_PARTS)
 """Names of all scripts."""

@@ -9,19 +9,19 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, NamedTuple
 
-from redis.connection import AbstractConnection
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoScriptError, ReadOnlyError, RedisError, ResponseError
 
 from queuekit.errors import UnavailableError
-from queuekit_redis.connections import Connections, converse, maker
+from queuekit_redis.connections import Connections
 from queuekit_redis.failures import Failures
+from queuekit_redis.link import Link, link_maker
 from queuekit_redis.options import RedisOptions
 from queuekit_redis.scripts import SCRIPTS, script
 from queuekit_redis.sentinel import following
 from queuekit_redis.urls import Target
 
-__all__ = ["Call", "Server", "SingleServer", "run", "with_scripts"]
+__all__ = ["Call", "Server", "SingleServer", "call_script", "is_fleeting", "run", "with_scripts"]
 
 TRIES = 3
 """Times that a call which may be repeated is tried."""
@@ -37,7 +37,12 @@ class Call(NamedTuple):
 
 def run(name: str, keys: Sequence[str], arguments: Sequence[Any]) -> Call:
     """Return the call of the script *name*; all *keys* are in one slot."""
-    return Call(keys[0], ("EVALSHA", script(name).sha, len(keys), *keys, *arguments))
+    return call_script(name, keys, arguments, route=keys[0])
+
+
+def call_script(name: str, keys: Sequence[str], arguments: Sequence[Any], *, route: str = "") -> Call:
+    """As :func:`run`, where there may be no keys, on a server that needs no *route*."""
+    return Call(route, ("EVALSHA", script(name).sha, len(keys), *keys, *arguments))
 
 
 class Server(abc.ABC):
@@ -56,8 +61,8 @@ class Server(abc.ABC):
         """
 
     @abc.abstractmethod
-    def lent(self, route: str) -> AbstractContextManager[AbstractConnection]:
-        """Lend a connection to whoever serves *route*, to block on."""
+    def lent(self, route: str) -> AbstractContextManager[Link]:
+        """Lend a link to whoever serves *route*, to block on."""
 
     @abc.abstractmethod
     def nodes(self) -> list[str]:
@@ -98,8 +103,8 @@ class SingleServer(Server):
 
     def __init__(self, target: Target, *, options: RedisOptions, failures: Failures) -> None:
         super().__init__(failures)
-        make = maker(target, options)
-        connect: Callable[[], AbstractConnection] = (
+        make = link_maker(target, options)
+        connect: Callable[[], Link] = (
             following(make, target, options) if target.kind == "sentinel" else lambda: make(None)
         )
         self._connections = Connections(connect, options=options, failures=failures)
@@ -122,24 +127,23 @@ class SingleServer(Server):
             try:
                 return self.raised(self._once(commands, checked=not again))
             except UnavailableError as error:
-                fleeting = isinstance(error.__cause__, RedisConnectionError | OSError | ReadOnlyError)
-                if tries <= 0 or not fleeting or time.monotonic() > give_up:
+                if tries <= 0 or not is_fleeting(error) or time.monotonic() > give_up:
                     raise
                 time.sleep(_PAUSE * random.random())  # noqa: S311 - spreads tries, guards nothing
 
     def _once(self, commands: Sequence[tuple[Any, ...]], *, checked: bool) -> list[Any]:
-        with self._connections.lent(checked=checked) as connection:
-            replies = with_scripts(connection, commands)
+        with self._connections.lent(checked=checked) as link:
+            replies = with_scripts(link, commands)
             for reply in replies:
                 if isinstance(reply, ReadOnlyError):
                     raise reply  # a primary no more: connections lead elsewhere from now on
             return replies
 
     @contextmanager
-    def lent(self, route: str) -> Iterator[AbstractConnection]:
-        """Lend a connection to block on."""
-        with self._connections.lent(checked=True) as connection:
-            yield connection
+    def lent(self, route: str) -> Iterator[Link]:
+        """Lend a link to block on."""
+        with self._connections.lent(checked=True) as link:
+            yield link
 
     def nodes(self) -> list[str]:
         """Return the only one."""
@@ -150,16 +154,21 @@ class SingleServer(Server):
         self._connections.close()
 
 
-def with_scripts(connection: AbstractConnection, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
+def is_fleeting(error: UnavailableError) -> bool:
+    """Tell whether another connection may do better."""
+    return isinstance(error.__cause__, RedisConnectionError | OSError | ReadOnlyError)
+
+
+def with_scripts(link: Link, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
     """Return the replies to *commands*; a server that does not know a script is told it, and asked again."""
-    replies = converse(connection, commands)
+    replies = link.converse(commands)
     missing = [index for index, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
     if missing:
         wanted = {commands[index][1] for index in missing}
         texts = [one.text for one in map(script, SCRIPTS) if one.sha in wanted]
-        for loaded in converse(connection, [("SCRIPT", "LOAD", text) for text in texts]):
+        for loaded in link.converse([("SCRIPT", "LOAD", text) for text in texts]):
             if isinstance(loaded, ResponseError):
                 raise loaded
-        for index, reply in zip(missing, converse(connection, [commands[index] for index in missing]), strict=True):
+        for index, reply in zip(missing, link.converse([commands[index] for index in missing]), strict=True):
             replies[index] = reply
     return replies

@@ -19,13 +19,37 @@ from queuekit_redis.packing import (
     pack_step,
 )
 
-__all__ = ["commit_arguments", "envelopes_of", "milliseconds", "send_arguments", "settle_arguments"]
+__all__ = [
+    "are_plain_acks",
+    "commit_arguments",
+    "envelopes_of",
+    "is_plain",
+    "milliseconds",
+    "send_arguments",
+    "settle_arguments",
+]
 
 
 def send_arguments(envelope: Envelope) -> tuple[Any, ...]:
     """Return what ``send.lua`` reads of a message."""
     unique = envelope.unique
     return (envelope.id, pack_envelope(envelope), pack_due(envelope), unique.key if unique else b"")
+
+
+def is_plain(envelope: Envelope) -> bool:
+    """Tell whether a message is due at once and asks for no key, so that the quick scripts serve it."""
+    return envelope.unique is None and envelope.not_before is None and envelope.delay <= 0
+
+
+def are_plain_acks(settlements: Iterable[Settlement]) -> bool:
+    """Tell whether these are acks of messages at their first attempt that hold no key."""
+    for each in settlements:
+        envelope = each.delivery.envelope
+        if type(each) is not Ack or envelope.unique is not None:
+            return False
+        if envelope.attempt or envelope.hop or envelope.generation:
+            return False
+    return True
 
 
 def settle_arguments(settlement: Settlement, keys: Keys) -> tuple[Any, ...]:

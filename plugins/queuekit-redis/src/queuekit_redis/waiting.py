@@ -8,7 +8,6 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 
-from queuekit_redis.connections import socket_of
 from queuekit_redis.failures import Failures
 from queuekit_redis.server import Server
 
@@ -98,17 +97,16 @@ def sleep_on(
     with ExitStack() as stack:
         selector = stack.enter_context(selectors.DefaultSelector())
         selector.register(waker, selectors.EVENT_READ)
-        connections = [stack.enter_context(server.lent(group[0])) for group in bells]
-        for connection, group in zip(connections, bells, strict=True):
-            command = connection.pack_command("BLPOP", *group, f"{max(seconds, 0.001):.3f}")
-            connection.send_packed_command(command, check_health=False)
-            selector.register(socket_of(connection) or waker, selectors.EVENT_READ, connection)
+        links = [stack.enter_context(server.lent(group[0])) for group in bells]
+        for link, group in zip(links, bells, strict=True):
+            link.send(("BLPOP", *group, f"{max(seconds, 0.001):.3f}"))
+            selector.register(link.sock or waker, selectors.EVENT_READ, link)
         events = selector.select(seconds + GRACE)
         answered = [key.data for key, _ in events if key.data is not None]
-        rung = [connection.read_response(disable_decoding=True) is not None for connection in answered]
-        for connection in connections:
-            if connection not in answered:
-                connection.disconnect()  # the quick way to take the call back
+        rung = [link.read() is not None for link in answered]
+        for link in links:
+            if link not in answered:
+                link.close()  # the quick way to take the call back
     if not events:
         raise failures.silent(GRACE)
     return any(rung)

@@ -3,11 +3,11 @@
 -- id, message, number, crashes.
 local limit, lease, token, unique_prefix = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3], ARGV[4]
 local bytes, oldest_dead, most_dead = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
-local count = 0
+local count, ends = 0, now + lease
 
 local function hand_out(q, taken, popped)
-  local ids, leases, claims = {}, {}, {}
-  for at = 1, #popped, 2 do table.insert(ids, popped[at]) end
+  local ids, leases, claims, last, kept = {}, {}, {}, #taken, 0
+  for at = 1, #popped, 2 do ids[(at + 1) / 2] = popped[at] end
   local values, states = call('HMGET', q.messages, unpack(ids)), call('HMGET', q.claims, unpack(ids))
   for at, id in ipairs(ids) do
     local value = values[at]
@@ -15,21 +15,20 @@ local function hand_out(q, taken, popped)
     if value and value:byte(1) == 77 then
       local number, crashes = 0, 0
       if states[at] then number, crashes = unpack_from(CLAIM, states[at]) end
-      table.insert(claims, id)
-      table.insert(claims, pack(CLAIM, number + 1, crashes, tonumber(popped[at * 2])) .. token .. count)
-      table.insert(leases, now + lease)
-      table.insert(leases, id)
+      kept = kept + 2
+      claims[kept - 1], claims[kept] = id, pack(CLAIM, number + 1, crashes, popped[at * 2]) .. token .. count
+      leases[kept - 1], leases[kept] = ends, id
       if bit.band(value:byte(11), HAS_UNIQUE) ~= 0 then
         local key, until_ = unique_of(value)
         if until_ == UNTIL_START then free_key(q, id, unique_prefix .. key) end
       end
-      local last = #taken
       taken[last + 1], taken[last + 2], taken[last + 3], taken[last + 4] = id, value, number + 1, crashes
+      last = last + 4
       count = count + 1
       bytes = bytes - #value
     end
   end
-  if #claims > 0 then
+  if kept > 0 then
     bulk('HSET', q.claims, claims)
     bulk('ZADD', q.leased, leases)
   end

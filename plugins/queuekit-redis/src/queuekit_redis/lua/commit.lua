@@ -9,7 +9,7 @@ local ctx = {unique_prefix = ARGV[1], window = tonumber(ARGV[2]), nonce = ARGV[3
 local done, at, live, held_back = {}, 4, true, 0
 
 local function queue_at(index)
-  return queue(KEYS[tonumber(ARGV[index])])
+  return opened(KEYS[tonumber(ARGV[index])])
 end
 
 local OPERATIONS = {}

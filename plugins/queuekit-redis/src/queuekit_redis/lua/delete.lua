@@ -1,9 +1,9 @@
 -- KEYS: records. ARGV: expected version. Returns how many were deleted.
 local deleted = 0
 for _, key in ipairs(KEYS) do
-  local head = call('GETRANGE', key, 0, 7)
-  if head ~= '' and unpack_from('<d', head) == tonumber(ARGV[1]) then
-    deleted = deleted + call('DEL', key)
+  local head = redis.call('GETRANGE', key, 0, 7)
+  if head ~= '' and struct.unpack('<d', head) == tonumber(ARGV[1]) then
+    deleted = deleted + redis.call('DEL', key)
   end
 end
 return deleted

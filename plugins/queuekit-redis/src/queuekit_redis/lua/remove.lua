@@ -1,6 +1,6 @@
 -- KEYS: queue. ARGV: prefix of unique keys, window, places parted by commas, most, then ids (none: all).
 -- Returns the ids of those taken out.
-local q, removed = queue(KEYS[1]), {}
+local q, removed = opened(KEYS[1]), {}
 local unique_prefix, window, most = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[4])
 local allowed = {}
 for name in ARGV[3]:gmatch('%w+') do allowed[name] = true end

@@ -1,5 +1,5 @@
 -- KEYS: queue. ARGV: prefix of unique keys, most, then ids (none: those that died first). Returns the ids replayed.
-local q, unique_prefix, replayed = queue(KEYS[1]), ARGV[1], {}
+local q, unique_prefix, replayed = opened(KEYS[1]), ARGV[1], {}
 
 local function replay(id)
   local value = call('HGET', q.messages, id)

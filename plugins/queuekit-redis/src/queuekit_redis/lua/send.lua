@@ -1,6 +1,6 @@
 -- KEYS: queue. ARGV: prefix of unique keys, then per message id, blob, due, unique key.
 -- Returns whether the queue is new, then place in the batch and id of whoever holds its key, for each that was not sent.
-local q = queue(KEYS[1])
+local q = opened(KEYS[1])
 local unique_prefix = ARGV[1]
 q.last = tonumber(call('GET', q.clock) or 0)
 local answer = {q.last == 0 and 1 or 0}

@@ -1,5 +1,5 @@
 -- KEYS: queue. ARGV: prefix of unique keys, window, nonce, then settlements. Returns the places of those refused.
-local q, lost, at, index = queue(KEYS[1]), {}, 4, 0
+local q, lost, at, index = opened(KEYS[1]), {}, 4, 0
 local ctx = {unique_prefix = ARGV[1], window = tonumber(ARGV[2]), nonce = ARGV[3]}
 while at <= #ARGV do
   local done

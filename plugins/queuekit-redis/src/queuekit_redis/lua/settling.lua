@@ -72,7 +72,7 @@ local function retry(q, at, ctx)
     if key ~= '' and call('GET', ctx.unique_prefix .. key) == q.base .. '\0' .. id then
       call('SET', ctx.unique_prefix .. key, base .. '\0' .. id, 'KEEPTTL')
     end
-    accept(queue(base), id, blob, due, '', ctx.unique_prefix, sent)
+    accept(opened(base), id, blob, due, '', ctx.unique_prefix, sent)
     return at + 8, true
   end
   local number = unpack_from(CLAIM, state)

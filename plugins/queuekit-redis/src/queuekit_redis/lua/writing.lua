@@ -1,73 +1,10 @@
--- What all scripts share: it stands before each of them. Times are microseconds of the server's clock.
---
--- A message is a field of <queue>:messages. "M", when it was sent, and what the client packed:
---   priority, flags, generation, attempt, hop, [expires], [not_before], [until, ttl, length, unique key], body
--- or, when it has left, "T", until when its id is remembered, who settled it, and its step where that is not 0,0,0.
--- Where it is, is told by four sorted sets; who held it and how often, by <queue>:claims.
-local call, pack, unpack_from = redis.call, struct.pack, struct.unpack
-local MESSAGE, CLAIM, STEP = '<c1dbBI4I4I4', '<I4I4d', '<I4I4I4'
-local HAS_EXPIRES, HAS_NOT_BEFORE, HAS_UNIQUE = 1, 2, 4
-local UNTIL_START, UNTIL_TTL = 0, 2
--- A place among the ready ones is level * SPAN + time since EPOCH (2024), exact in a double until 2052.
-local SPAN, EPOCH, LATEST = 9e14, 1704067200e6, 9e15
-local MOST = 1000
-
-local function server_time()
-  local parts = call('TIME')
-  return tonumber(parts[1]) * 1e6 + tonumber(parts[2])
-end
-local now = server_time()
-
--- Calls `command` with many arguments, in parts that fit on Lua's stack.
-local function bulk(command, key, arguments)
-  local count = #arguments
-  for from = 1, count, 4000 do
-    call(command, key, unpack(arguments, from, math.min(from + 3999, count)))
-  end
-end
-
--- The keys of a queue, and what is to be done to them in bulk when the script ends.
-local queues = {}
-local function queue(base)
-  local q = queues[base]
-  if not q then
-    q = {
-      base = base, messages = base .. ':messages', claims = base .. ':claims', ready = base .. ':ready',
-      delayed = base .. ':delayed', leased = base .. ':leased', dead = base .. ':dead', graves = base .. ':graves',
-      gone = base .. ':gone', clock = base .. ':clock', bell = base .. ':bell',
-      seen = {}, unleased = {}, unclaimed = {}, claimed = {}, stored = {}, to_ready = {}, to_delayed = {}, left = {},
-    }
-    queues[base] = q
+-- How messages come in and leave; what can be done in bulk is collected until the end.
+local function opened(base)
+  local q = queue(base)
+  if not q.seen then
+    q.seen, q.unleased, q.unclaimed, q.claimed, q.stored, q.to_ready, q.to_delayed, q.left = {}, {}, {}, {}, {}, {}, {}, {}
   end
   return q
-end
-
--- A time that no other message of the queue has, so that none is overtaken within a microsecond.
-local function tick(q)
-  if not q.last then
-    q.last = tonumber(call('GET', q.clock) or 0)
-  end
-  q.last = math.max(now, q.last + 1)
-  return q.last
-end
-
-local function place(level, at)
-  return (9 - level) * SPAN + math.min(math.max(at - EPOCH, 0), SPAN - 1)
-end
-
-local function level_at(score)
-  return 9 - math.floor(score / SPAN)
-end
-
-local function due_at(score)
-  return score % SPAN + EPOCH
-end
-
--- Wakes one worker that waits, unless one has been woken and has not looked yet.
-local function ring(q)
-  if call('EXISTS', q.bell) == 0 then
-    call('RPUSH', q.bell, '1')
-  end
 end
 
 local function schedule(q, id, level, due)
@@ -129,26 +66,6 @@ local function is_known(value, blob)
   if new_generation ~= generation then return new_generation < generation end
   if new_attempt ~= attempt then return new_attempt < attempt end
   return new_hop <= hop
-end
-
--- The unique key that a stored message asks for: key, until, seconds; nothing if it asks for none.
-local function unique_of(value)
-  local flags = value:byte(11)
-  if bit.band(flags, HAS_UNIQUE) == 0 then return nil end
-  local at = 24
-  if bit.band(flags, HAS_EXPIRES) ~= 0 then at = at + 8 end
-  if bit.band(flags, HAS_NOT_BEFORE) ~= 0 then at = at + 8 end
-  local until_, ttl, length, from = unpack_from('<BdI2', value, at)
-  return value:sub(from, from + length - 1), until_, ttl
-end
-
-local function free_key(q, id, key)
-  if call('GET', key) == q.base .. '\0' .. id then call('DEL', key) end
-end
-
-local function free_key_of(q, id, value, unique_prefix)
-  local key, until_ = unique_of(value)
-  if key and until_ ~= UNTIL_TTL then free_key(q, id, unique_prefix .. key) end
 end
 
 local function tombstone(until_, nonce, step)

@@ -1,0 +1,163 @@
+"""Unique keys for a broker that has none: records of the result backend, taken before the send."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+import attrs
+
+from queuekit.backend import Backend, Condition, Page, Record
+from queuekit.broker import Ack, Broker, Dead, Delivery, Lease, Place, QueueCounts, Settlement, Stored
+from queuekit.envelope import Envelope, Unique
+from queuekit.errors import PartialSendError
+
+__all__ = ["WithUniqueKeys"]
+
+_TRIES = 3
+"""How often a key is asked for that is free again whenever somebody looks who holds it."""
+
+
+class WithUniqueKeys(Broker):
+    """A broker that also knows unique keys (``capabilities.unique``); all else is done by the broker inside.
+
+    Taking a key and sending are two steps: a process that dies between them leaves the key taken until its ``ttl``.
+
+    Args:
+        broker: Keeps the messages.
+        backend: Keeps the keys, each as a record ``unique:<hash>``.
+    """
+
+    def __init__(self, broker: Broker, backend: Backend) -> None:
+        self._broker = broker
+        self._backend = backend
+        self.capabilities = attrs.evolve(broker.capabilities, unique=True, commit=False)
+        self.limits = broker.limits
+        self.engine_id = broker.engine_id
+
+    # -- keys
+
+    def send(self, envelopes: Sequence[Envelope]) -> list[str]:
+        """Take the keys, send what has got its own, and return the id that holds each place."""
+        if not any(envelope.unique for envelope in envelopes):
+            return self._broker.send(envelopes)
+        ids = self._take(envelopes)
+        free = [envelope for envelope, id in zip(envelopes, ids, strict=True) if id == envelope.id]
+        try:
+            self._broker.send(free)
+        except PartialSendError as error:
+            self._free([envelope for envelope in free if envelope.id in error.failures])
+            raise
+        except Exception:
+            self._free(free)
+            raise
+        return ids
+
+    def receive(self, queues: Sequence[str], *, limit: int, wait: float, lease: float) -> list[Delivery]:
+        """Receive, and free the keys that are held until the start."""
+        deliveries = self._broker.receive(queues, limit=limit, wait=wait, lease=lease)
+        self._free([one.envelope for one in deliveries if _until(one.envelope) == "start"])
+        return deliveries
+
+    def settle(self, settlements: Sequence[Settlement]) -> list[Delivery]:
+        """Settle, and free the keys of what is done or dead."""
+        lost = self._broker.settle(settlements)
+        tokens = {delivery.token for delivery in lost}
+        ended = [each.delivery for each in settlements if isinstance(each, Ack | Dead)]
+        self._free([one.envelope for one in ended if _until(one.envelope) == "done" and one.token not in tokens])
+        return lost
+
+    def _take(self, envelopes: Sequence[Envelope]) -> list[str]:
+        """Return for each of *envelopes* the id that holds its key: its own, if it has none or got it."""
+        ids = {place: envelope.id for place, envelope in enumerate(envelopes)}
+        left = [place for place, envelope in enumerate(envelopes) if envelope.unique]
+        for _ in range(_TRIES):
+            records = [_record(envelopes[place]) for place in left]
+            taken = self._backend.put(records, condition=Condition.ABSENT)
+            refused = [
+                (place, record.key) for place, record, done in zip(left, records, taken, strict=True) if not done
+            ]
+            found = self._backend.get([key for _, key in refused]) if refused else {}
+            for place, key in refused:
+                if key in found:
+                    ids[place] = _holder(found[key])
+            left = [place for place, key in refused if key not in found]  # freed since: once more
+            if not left:
+                break
+        return [ids[place] for place in range(len(envelopes))]
+
+    def _free(self, envelopes: Sequence[Envelope]) -> None:
+        """Free the keys that these messages hold, and none that another has taken meanwhile."""
+        keys = {_key(one.unique): one.id for one in envelopes if one.unique}
+        if not keys:
+            return
+        for key, record in self._backend.get(list(keys)).items():
+            if _holder(record) == keys[key]:
+                self._backend.delete([key], expect=record.version)
+
+    # -- everything else
+
+    def extend(self, leases: Sequence[Lease], *, lease: float) -> list[Lease]:
+        """Make *leases* end later."""
+        return self._broker.extend(leases, lease=lease)
+
+    def queues(self) -> list[str]:
+        """Return the names of all queues."""
+        return self._broker.queues()
+
+    def counts(self, queues: Sequence[str]) -> dict[str, QueueCounts]:
+        """Return the counts of *queues*."""
+        return self._broker.counts(queues)
+
+    def peek(self, queue: str, *, place: Place, limit: int = 100, cursor: str | None = None) -> Page[Stored]:
+        """Return messages in *place*."""
+        return self._broker.peek(queue, place=place, limit=limit, cursor=cursor)
+
+    def find(self, queue: str, ids: Sequence[str]) -> list[Stored]:
+        """Return those of *ids* that *queue* holds."""
+        return self._broker.find(queue, ids)
+
+    def requeue(self, queue: str, ids: Sequence[str] | None = None) -> list[str]:
+        """Replay dead letters; they hold no key any more."""
+        return self._broker.requeue(queue, ids)
+
+    def remove(self, queue: str, ids: Sequence[str], *, place: Place | None = None) -> list[str]:
+        """Take messages out by id; the keys of waiting ones are freed."""
+        waiting = [] if place is Place.DEAD else self._broker.find(queue, ids)
+        removed = self._broker.remove(queue, ids, place=place)
+        self._free([stored.envelope for stored in waiting if stored.envelope.id in removed])
+        return removed
+
+    def purge(self, queue: str, *, place: Place = Place.READY) -> int:
+        """Take all messages in *place* out; keys that they hold are freed by their ``ttl``."""
+        return self._broker.purge(queue, place=place)
+
+    def interrupt(self) -> None:
+        """Make a ``receive`` that blocks in another thread return soon."""
+        self._broker.interrupt()
+
+    def check(self) -> list[str]:
+        """Ask the service for what an operator should know."""
+        return self._broker.check()
+
+    def close(self) -> None:
+        """Close the broker inside; the backend is closed by whoever made it."""
+        self._broker.close()
+
+
+def _until(envelope: Envelope) -> str:
+    return envelope.unique.until if envelope.unique else ""
+
+
+def _key(unique: Unique) -> str:
+    return "unique:" + hashlib.sha256(unique.key.encode("utf-8", "surrogatepass")).hexdigest()[:40]
+
+
+def _record(envelope: Envelope) -> Record:
+    assert envelope.unique is not None  # noqa: S101 - asked only for those that have one
+    return Record(key=_key(envelope.unique), body=envelope.id.encode(), ttl=envelope.unique.ttl)
+
+
+def _holder(record: Record) -> str:
+    """Return the id of the message that holds a key."""
+    return record.body.decode("utf-8", "replace")

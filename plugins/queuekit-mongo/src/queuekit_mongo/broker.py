@@ -1,0 +1,231 @@
+"""The broker of ``mongodb://``."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from random import Random
+
+import attrs
+
+from queuekit.backend import Page
+from queuekit.broker import (
+    Broker,
+    Capabilities,
+    CommitItem,
+    Delivery,
+    Lease,
+    Limits,
+    Place,
+    QueueCounts,
+    Retry,
+    Settlement,
+    Stored,
+)
+from queuekit.clock import Clock
+from queuekit.envelope import Envelope
+from queuekit.errors import TooLargeError
+from queuekit.urls import EngineURL
+from queuekit_mongo import checks, claiming, committing, inspection, sending, settling
+from queuekit_mongo.abilities import BACKEND_LIMITS, CAPABILITIES, LIMITS
+from queuekit_mongo.claiming import Claimer, Upkeep
+from queuekit_mongo.documents import WAITING, Doc, queue_of
+from queuekit_mongo.engine import Engine
+from queuekit_mongo.options import MongoOptions
+from queuekit_mongo.records import check_sizes
+from queuekit_mongo.waiting import Bell
+
+__all__ = ["MongoBroker"]
+
+_MOST_UPKEEPS = 100
+"""Sets of queues whose upkeep is remembered."""
+_PATIENCE = 1.0
+"""Seconds that the server holds back an empty answer of a change stream."""
+_CHANGES: list[Doc] = [
+    {
+        "$match": {
+            "$or": [
+                {"operationType": {"$in": ["insert", "replace"]}},
+                {"updateDescription.updatedFields.state": WAITING},
+            ]
+        }
+    },
+    {"$project": {"documentKey": 1}},
+]
+
+
+class MongoBroker(Broker):
+    """Queues of documents; see :class:`~queuekit.broker.Broker`.
+
+    Args:
+        url: ``mongodb://HOSTS/DATABASE``; a backend of the same can commit together with it.
+        options: How they are used.
+        clock: Not needed: the server's counts.
+        random: Makes claims, and spreads workers over a contested queue.
+    """
+
+    def __init__(
+        self,
+        url: EngineURL,
+        *,
+        options: MongoOptions | None = None,
+        clock: Clock | None = None,
+        random: Random | None = None,
+    ) -> None:
+        self._engine = Engine(url, options=options, random=random)
+        self.engine_id = self._engine.id
+        self.limits: Limits = attrs.evolve(LIMITS, dedup_window=self._engine.options.dedup_window)
+        self._claimer = Claimer(self._engine)
+        self._upkeeps: dict[frozenset[str], Upkeep] = {}
+        self._known: set[str] = set()
+        self._bell = Bell(
+            available=lambda: self._engine.has_streams,
+            follow=lambda: self._engine.messages.watch(_CHANGES, max_await_time_ms=int(_PATIENCE * 1000)),
+            name_of=lambda change: queue_of(change["documentKey"]["_id"]),
+        )
+
+    @property
+    def capabilities(self) -> Capabilities:  # type: ignore[override]
+        """What it can do; a deployment without transactions shows at the first connection."""
+        return attrs.evolve(CAPABILITIES, commit=self._engine.has_transactions)
+
+    # -- delivering ----------------------------------------------------------------------------------------------
+
+    def send(self, envelopes: Sequence[Envelope]) -> list[str]:
+        """Put *envelopes* on their queues."""
+        if not envelopes:
+            return []
+        self._check_sizes(envelopes)
+        with self._engine.calls():
+            sending.know(self._engine, {envelope.queue for envelope in envelopes}, self._known)
+            return sending.send_all(self._engine, envelopes, self._engine.time.earliest())
+
+    def receive(self, queues: Sequence[str], *, limit: int, wait: float, lease: float) -> list[Delivery]:
+        """Take due messages under a lease, waiting for the first one."""
+        limit = min(limit, self.limits.max_batch)
+        deadline = time.monotonic() + min(wait, self.limits.max_wait)
+        heard = self._bell.interrupts()
+        upkeep = self._upkeep_of(queues)
+        deliveries = self._take(queues, upkeep, limit, lease)
+        if deliveries or limit <= 0 or wait <= 0 or not queues:
+            return deliveries
+        called = False
+        with self._bell.listen(queues) as ear:
+            while True:
+                deliveries = self._take(queues, upkeep, limit, lease, look_around=called)
+                left = deadline - time.monotonic()
+                if deliveries or left <= 0 or self._bell.interrupted(heard):
+                    return deliveries
+                called = ear.wait(min(left, upkeep.pause()))
+
+    def _take(
+        self, queues: Sequence[str], upkeep: Upkeep, limit: int, lease: float, *, look_around: bool = False
+    ) -> list[Delivery]:
+        """Do the upkeep, if it is time for it, and claim what is ready."""
+        with self._engine.calls():
+            upkeep.run(now=look_around or limit <= 0)
+            deliveries = self._claimer.recover()
+            for queue in queues:
+                if len(deliveries) < limit:
+                    deliveries += self._claimer.claim(queue, limit=limit - len(deliveries), lease=lease)
+            if deliveries:
+                upkeep.expect(lease)
+            return deliveries
+
+    def _upkeep_of(self, queues: Sequence[str]) -> Upkeep:
+        names = frozenset(queues)
+        upkeep = self._upkeeps.get(names)
+        if upkeep is None:
+            if len(self._upkeeps) >= _MOST_UPKEEPS:
+                self._upkeeps.clear()
+            upkeep = self._upkeeps[names] = Upkeep(self._engine, queues)
+        return upkeep
+
+    def extend(self, leases: Sequence[Lease], *, lease: float) -> list[Lease]:
+        """Make *leases* end later."""
+        if not leases:
+            return []
+        with self._engine.calls():
+            return claiming.extend(self._engine, leases, lease=lease)
+
+    def settle(self, settlements: Sequence[Settlement]) -> list[Delivery]:
+        """Carry out *settlements*."""
+        if not settlements:
+            return []
+        self._check_sizes([each.envelope for each in settlements if isinstance(each, Retry)])
+        with self._engine.calls():
+            done = settling.carry_out(self._engine, settlements)
+        return [each.delivery for each, yes in zip(settlements, done, strict=True) if not yes]
+
+    def commit(self, items: Sequence[CommitItem]) -> list[bool]:
+        """Carry out each item in a transaction; where there are none, in the order that loses nothing."""
+        envelopes: list[Envelope] = []
+        for item in items:
+            envelopes += committing.may_send(item)
+            check_sizes(item.records, BACKEND_LIMITS)
+        self._check_sizes(envelopes)
+        with self._engine.calls():
+            sending.know(self._engine, {envelope.queue for envelope in envelopes}, self._known)
+            self._engine.messages  # noqa: B018 - opens, and so tells whether there are transactions
+            if not self._engine.has_transactions:
+                return committing.in_order(self._engine, items)
+            return committing.commit(self._engine, items)
+
+    # -- looking and mending -------------------------------------------------------------------------------------
+
+    def queues(self) -> list[str]:
+        """Return the names of all queues."""
+        with self._engine.calls():
+            return inspection.queues(self._engine)
+
+    def counts(self, queues: Sequence[str]) -> dict[str, QueueCounts]:
+        """Return the counts of *queues*."""
+        with self._engine.calls():
+            return inspection.counts(self._engine, queues)
+
+    def peek(self, queue: str, *, place: Place, limit: int = 100, cursor: str | None = None) -> Page[Stored]:
+        """Return messages in *place*."""
+        with self._engine.calls():
+            return inspection.peek(self._engine, queue, place=place, limit=limit, cursor=cursor)
+
+    def find(self, queue: str, ids: Sequence[str]) -> list[Stored]:
+        """Return those of *ids* that *queue* holds."""
+        with self._engine.calls():
+            return inspection.find(self._engine, queue, ids)
+
+    def requeue(self, queue: str, ids: Sequence[str] | None = None) -> list[str]:
+        """Replay dead letters."""
+        with self._engine.calls():
+            return inspection.requeue(self._engine, queue, ids)
+
+    def remove(self, queue: str, ids: Sequence[str], *, place: Place | None = None) -> list[str]:
+        """Take messages out by id; leased ones stay."""
+        places = {Place.READY, Place.DELAYED} if place is None else {place} - {Place.LEASED}
+        with self._engine.calls():
+            return inspection.remove(self._engine, queue, ids, places=places)
+
+    def purge(self, queue: str, *, place: Place = Place.READY) -> int:
+        """Take all messages in *place* out; of leased ones the holders lose their lease."""
+        with self._engine.calls():
+            return len(inspection.remove(self._engine, queue, None, places={place}))
+
+    def interrupt(self) -> None:
+        """Make a ``receive`` that waits return; if none does, the next one that would."""
+        self._bell.interrupt()
+
+    def check(self) -> list[str]:
+        """Look at the deployment."""
+        with self._engine.calls():
+            return checks.check(self._engine)
+
+    def close(self) -> None:
+        """Close all connections, and wake whoever waits."""
+        self._bell.close()
+        self._engine.close()
+
+    def _check_sizes(self, envelopes: Sequence[Envelope]) -> None:
+        """Refuse bodies above the limit before anything has happened."""
+        for envelope in envelopes:
+            if len(envelope.body) > self.limits.max_body:
+                size = f"{len(envelope.body):,} bytes, above the limit of {self.limits.max_body:,}"
+                raise TooLargeError(f"the body of message {envelope.id} has {size}")

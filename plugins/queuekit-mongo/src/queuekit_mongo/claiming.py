@@ -1,0 +1,241 @@
+"""Taking messages under a lease, a batch at a time, and taking back what nobody holds any more.
+
+A claim has three steps: find the head of the queue, mark what is still there with a token of the claim, read what was
+won. Workers that all reach for the same head would win little each; who loses much therefore looks further down the
+queue the next time, and picks a part of it at random. A worker alone takes the messages in their exact order.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from pymongo import ASCENDING, UpdateMany
+from pymongo.errors import PyMongoError
+
+from queuekit.broker import Delivery, Lease
+from queuekit_mongo.documents import (
+    CLAIM_ORDER,
+    DEAD,
+    LEASED,
+    WAITING,
+    Doc,
+    MalformedError,
+    at,
+    claim_of,
+    delivery_of,
+    message_id,
+    moment,
+)
+from queuekit_mongo.engine import Engine
+from queuekit_mongo.settling import NOW_DUE, WHOLE
+
+__all__ = ["Claimer", "Upkeep", "extend"]
+
+WIDEST = 16
+"""How many times its share a worker looks down a contested queue."""
+CALM = 8
+"""Full wins in a row after which it looks less far."""
+MAX_UPKEEP = 1_000
+"""Most expired leases that one round takes back."""
+PERIOD = 2.0
+"""Seconds after which a worker looks for expired leases even if it knows of none."""
+_RETRIES = 3
+_TAKEN_BACK: list[Doc] = [
+    {"$set": {"state": WAITING, "crashes": {"$add": [WHOLE("$crashes"), 1]}}},
+    {"$unset": ["claim", "lease_until"]},
+]
+
+
+class Claimer:
+    """Claims for one broker.
+
+    Args:
+        engine: Where the messages are.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._breadth = 1
+        self._calm = 0
+        self._unsure: list[tuple[list[Any], str]] = []
+        """Claims whose reply was lost: they may have been won."""
+        self._lock = threading.Lock()
+
+    def claim(self, queue: str, *, limit: int, lease: float) -> list[Delivery]:
+        """Return up to *limit* messages of *queue*, in their order; malformed ones go to the dead letters."""
+        for _ in range(_RETRIES):
+            ids, contested = self._head(queue, limit)
+            if not ids:
+                return []
+            won = self._mark(ids, lease)
+            self._learn(asked=len(ids), won=len(won), contested=contested)
+            deliveries = self._read(won)
+            if deliveries:
+                return deliveries
+        return []
+
+    def recover(self) -> list[Delivery]:
+        """Return what claims have won whose reply was lost."""
+        if not self._unsure:
+            return []
+        with self._lock:
+            unsure, self._unsure = self._unsure, []
+        won: list[Delivery] = []
+        for ids, claim in unsure:
+            won += self._read(self._won(ids, claim))
+        return won
+
+    def _head(self, queue: str, limit: int) -> tuple[list[Any], bool]:
+        """Return the ids to reach for."""
+        breadth = self._breadth
+        latest = moment(self._engine.time.latest())
+        # Not greater, rather than less or equal: so that a due time of another type is found as well, and quarantined.
+        wanted = {"queue": queue, "state": WAITING, "due": {"$not": {"$gt": latest}}}
+        cursor = self._engine.messages.find(wanted, {"_id": True}, sort=CLAIM_ORDER, limit=limit * breadth)
+        ids = [doc["_id"] for doc in cursor]
+        if breadth == 1 or len(ids) <= limit:
+            return ids, breadth > 1
+        start = self._engine.random.randrange(len(ids) - limit + 1)
+        return ids[start : start + limit], True
+
+    def _mark(self, ids: list[Any], lease: float) -> list[Doc]:
+        """Mark those of *ids* that still wait, and return them as they are now."""
+        claim = self._engine.new_mark()
+        try:
+            self._engine.insist(lambda: self._engine.messages.update_many(*_claim(ids, claim, lease)))
+            return self._won(ids, claim)
+        except PyMongoError:
+            with self._lock:
+                self._unsure.append((ids, claim))
+            raise
+
+    def _won(self, ids: list[Any], claim: str) -> list[Doc]:
+        found = self._engine.messages.find({"_id": {"$in": ids}, "claim": claim, "state": LEASED})
+        docs = {doc["_id"]: doc for doc in found}
+        return [docs[id] for id in ids if id in docs]
+
+    def _learn(self, *, asked: int, won: int, contested: bool) -> None:
+        """Look further where half of what was asked for is lost, and less far where nobody else is about."""
+        if won * 2 <= asked and asked > 0:
+            self._breadth = min(self._breadth * 2, WIDEST)
+            self._calm = 0
+        elif won == asked and contested:
+            self._calm += 1
+            if self._calm >= CALM:
+                self._breadth = max(1, self._breadth // 2)
+                self._calm = 0
+
+    def _read(self, docs: Sequence[Doc]) -> list[Delivery]:
+        """Return *docs* as deliveries; what is no message is buried where it lies (QK9)."""
+        deliveries = []
+        for place, doc in enumerate(docs):
+            try:
+                deliveries.append(delivery_of(doc, place))
+            except MalformedError as error:
+                bury(self._engine, doc, str(error))
+        return deliveries
+
+
+def _claim(ids: list[Any], claim: str, lease: float) -> tuple[Doc, list[Doc]]:
+    wanted = {"_id": {"$in": ids}, "state": WAITING, "$expr": NOW_DUE}
+    change: list[Doc] = [
+        {
+            "$set": {
+                "state": LEASED,
+                "claim": claim,
+                "number": {"$add": [WHOLE("$number"), 1]},
+                "claimed_at": "$$NOW",
+                "lease_until": {"$add": ["$$NOW", int(lease * 1000)]},
+                "key": {"$cond": [{"$eq": ["$unique.until", "start"]}, "$$REMOVE", "$key"]},
+            }
+        },
+        {"$unset": "delayed"},
+    ]
+    return wanted, change
+
+
+def bury(engine: Engine, doc: Doc, why: str) -> None:
+    """Move a claimed document that is no message to the dead letters, as it is."""
+    change: Doc = {
+        "$set": {"state": DEAD, "reason": "malformed", "error": why, "holder": ""},
+        "$currentDate": {"died_at": True, "died": {"$type": "timestamp"}},
+        "$unset": {"claim": True, "lease_until": True, "key": True},
+    }
+    engine.messages.update_one({"_id": doc["_id"], "claim": doc["claim"]}, change)
+
+
+class Upkeep:
+    """Takes back expired leases, and knows when to look again. One for each set of queues.
+
+    Args:
+        engine: Where the messages are.
+        queues: Whose messages.
+    """
+
+    def __init__(self, engine: Engine, queues: Sequence[str]) -> None:
+        self._engine = engine
+        self._queues = {"$in": list(queues)}
+        self._again_at = 0.0
+
+    def run(self, *, now: bool) -> int:
+        """Take back what has expired, if it is time for it or is to be done *now*; return how much that was."""
+        if not now and time.monotonic() < self._again_at:
+            return 0
+        taken = self._take_back()
+        event = self._next_event()
+        wait = PERIOD if event is None else min(PERIOD, max(0.0, event - self._engine.time.earliest()))
+        self._again_at = time.monotonic() + (0.0 if taken >= MAX_UPKEEP else wait)
+        return taken
+
+    def expect(self, seconds: float) -> None:
+        """Look again in *seconds* at the latest: a lease that was just given may end then."""
+        self._again_at = min(self._again_at, time.monotonic() + seconds)
+
+    def pause(self) -> float:
+        """Return the seconds until something may have become ready, or has to be looked after, by itself."""
+        return max(0.001, self._again_at - time.monotonic())
+
+    def _take_back(self) -> int:
+        expired = {"queue": self._queues, "state": LEASED, "lease_until": {"$lte": moment(self._engine.time.latest())}}
+        messages = self._engine.messages
+        found = messages.find(expired, {"_id": True}, sort=[("lease_until", ASCENDING)], limit=MAX_UPKEEP)
+        ids = [doc["_id"] for doc in found]
+        if not ids:
+            return 0
+        surely = {"_id": {"$in": ids}, "state": LEASED, "$expr": {"$lte": ["$lease_until", "$$NOW"]}}
+        return messages.update_many(surely, _TAKEN_BACK).modified_count
+
+    def _next_event(self) -> float | None:
+        """Return when the next lease ends or the next delayed message is due, by the server's clock."""
+        messages = self._engine.messages
+        lease = messages.find_one(
+            {"queue": self._queues, "state": LEASED}, {"lease_until": True}, sort=[("lease_until", ASCENDING)]
+        )
+        later = {"$gt": moment(self._engine.time.earliest())}
+        delayed = messages.find_one(
+            {"queue": self._queues, "delayed": True, "due": later}, {"due": True}, sort=[("due", ASCENDING)]
+        )
+        events = [at(lease.get("lease_until"))] if lease is not None else []
+        events += [at(delayed.get("due"))] if delayed is not None else []
+        return min(events, default=None)
+
+
+def extend(engine: Engine, leases: Sequence[Lease], *, lease: float) -> list[Lease]:
+    """Make *leases* end *lease* seconds from now, and return those already lost."""
+    by_claim: dict[str, list[str]] = {}
+    for one in leases:
+        by_claim.setdefault(claim_of(one.token), []).append(message_id(one.queue, one.id))
+    later = [{"$set": {"lease_until": {"$add": ["$$NOW", int(lease * 1000)]}}}]
+    changes = [
+        UpdateMany({"_id": {"$in": ids}, "claim": claim, "state": LEASED}, later) for claim, ids in by_claim.items()
+    ]
+    result = engine.insist(lambda: engine.messages.bulk_write(changes, ordered=False))
+    if result.matched_count == len(leases):
+        return []
+    ids = [message_id(one.queue, one.id) for one in leases]
+    found = engine.messages.find({"_id": {"$in": ids}, "state": LEASED}, {"claim": True})
+    held = {(doc["_id"], doc.get("claim")) for doc in found}
+    return [one for one in leases if (message_id(one.queue, one.id), claim_of(one.token)) not in held]

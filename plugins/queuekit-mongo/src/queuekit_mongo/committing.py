@@ -1,0 +1,181 @@
+"""Commit: settlements, records, joins and sends of many items in one transaction (QK12)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+
+from pymongo.client_session import ClientSession
+from pymongo.errors import BulkWriteError, DuplicateKeyError
+
+from queuekit.backend import Condition, Join
+from queuekit.broker import Ack, CommitItem, Dead, Retry
+from queuekit.envelope import Envelope
+from queuekit_mongo import groups, records, settling
+from queuekit_mongo.documents import LEASED, Doc, message_id, new_message
+from queuekit_mongo.engine import Engine
+from queuekit_mongo.sending import holder_of, is_known, replace, send_all
+
+__all__ = ["commit", "in_order", "may_send"]
+
+LARGEST = 8_000_000
+"""Bytes of one transaction, about."""
+_TRIES = 6
+
+
+def may_send(item: CommitItem) -> list[Envelope]:
+    """Return all that *item* may put on a queue."""
+    envelopes = [*item.sends, *(envelope for one in item.joins for envelope in _follow_ups(one))]
+    return [*envelopes, item.settlement.envelope] if isinstance(item.settlement, Retry) else envelopes
+
+
+def commit(engine: Engine, items: Sequence[CommitItem]) -> list[bool]:
+    """Carry out *items* in transactions; those whose lease is lost are left out, and do not stop the others."""
+    done: list[bool] = []
+    for part in _parts(items):
+        done += _commit_part(engine, part)
+    return done
+
+
+def in_order(engine: Engine, items: Sequence[CommitItem]) -> list[bool]:
+    """Carry out *items* where there are no transactions: records, joins, sends, settlements; each may be repeated."""
+    held = _held(engine, items)
+    chosen = [item for item, yes in zip(items, held, strict=True) if yes]
+    some = [record for item in chosen for record in item.records]
+    if some:
+        records.put_each(engine, some, condition=Condition.NEWER)
+    sends = [envelope for item in chosen for envelope in item.sends]
+    for one in (one for item in chosen for one in item.joins):
+        _, count = groups.join(engine, one.group, one.member, size=one.size, ttl=one.ttl)
+        sends += _follow_ups(one) if count >= one.size else ()
+    if sends:
+        _free_keys(engine, chosen)
+        send_all(engine, sends, engine.time.earliest())
+    settlements = [item.settlement for item in chosen if item.settlement is not None]
+    answers = iter(settling.carry_out(engine, settlements) if settlements else ())
+    return [yes and (item.settlement is None or next(answers)) for item, yes in zip(items, held, strict=True)]
+
+
+def _free_keys(engine: Engine, items: Sequence[CommitItem]) -> None:
+    """Free the unique keys that items hold till their end and send on with their successors."""
+    for item in items:
+        settlement = item.settlement
+        unique = settlement.delivery.envelope.unique if isinstance(settlement, Ack | Dead) else None
+        if settlement is None or unique is None or unique.until == "ttl":
+            continue
+        if any(one.unique is not None and one.unique.key == unique.key for one in item.sends):
+            id, claim = settling.fence_of(settlement.delivery)
+            engine.messages.update_one({"_id": id, "claim": claim}, {"$unset": {"key": True, "key_until": True}})
+
+
+def _commit_part(engine: Engine, items: Sequence[CommitItem]) -> list[bool]:
+    careful = False
+    for left in range(_TRIES, -1, -1):
+        try:
+            return engine.in_transaction(partial(_carry_out, engine, items, careful=careful))
+        except (BulkWriteError, DuplicateKeyError):
+            # A message is known, or a key is held: this time look before writing.
+            if not left:
+                raise
+            careful = True
+    raise AssertionError("unreachable")
+
+
+def _carry_out(engine: Engine, items: Sequence[CommitItem], session: ClientSession, *, careful: bool) -> list[bool]:
+    settlements = [item.settlement for item in items if item.settlement is not None]
+    answers = iter(settling.carry_out(engine, settlements, session=session) if settlements else ())
+    done = [item.settlement is None or next(answers) for item in items]
+    chosen = [item for item, yes in zip(items, done, strict=True) if yes]
+    _record(engine, chosen, session, careful=careful)
+    sends = [envelope for item in chosen for envelope in item.sends]
+    sends += _join(engine, [one for item in chosen for one in item.joins], session)
+    if sends:
+        _send(engine, sends, session, careful=careful)
+    return done
+
+
+def _record(engine: Engine, items: Sequence[CommitItem], session: ClientSession, *, careful: bool) -> None:
+    """Write the records: beside a send the first of their history, beside a settlement later ones."""
+    fresh = [record for item in items if item.settlement is None for record in item.records]
+    later = [record for item in items if item.settlement is not None for record in item.records]
+    if fresh and not careful:
+        records.insert_fresh(engine, fresh, session)
+    else:
+        later = fresh + later
+    records.write_newer(engine, later, session)
+
+
+def _join(engine: Engine, joins: Sequence[Join], session: ClientSession) -> list[Envelope]:
+    """Count *joins*, group by group, and return what the complete ones send."""
+    arrivals: dict[str, list[Join]] = {}
+    for one in joins:
+        arrivals.setdefault(one.group, []).append(one)
+    sends: list[Envelope] = []
+    for group, some in arrivals.items():
+        count = groups.join_in(engine, session, group, [one.member for one in some], ttl=some[-1].ttl)
+        sends += [envelope for one in some if count >= one.size for envelope in _follow_ups(one)]
+    return sends
+
+
+def _send(engine: Engine, envelopes: Sequence[Envelope], session: ClientSession, *, careful: bool) -> None:
+    """Send within the transaction: what a unique index refuses would end it, so that has to be known before."""
+    now = engine.time.earliest()
+    docs = {(doc["_id"], step): doc for doc, step in ((new_message(one, now), _step(one)) for one in envelopes)}
+    if not careful:
+        engine.messages.insert_many(list(docs.values()), ordered=True, session=session)
+        return
+    latest: dict[str, Envelope] = {}
+    for one in sorted(envelopes, key=_step):
+        latest[message_id(one.queue, one.id)] = one
+    known = {doc["_id"]: doc for doc in engine.messages.find({"_id": {"$in": list(latest)}}, session=session)}
+    for id, envelope in latest.items():
+        _send_one(engine, envelope, known.get(id), session)
+
+
+def _send_one(engine: Engine, envelope: Envelope, earlier: Doc | None, session: ClientSession) -> None:
+    now = engine.time.earliest()
+    if earlier is not None and is_known(earlier, envelope, now):
+        return
+    doc = new_message(envelope, now)
+    if envelope.unique is not None:
+        holder = holder_of(engine, envelope.unique.key, now, session)
+        if holder not in (None, doc["_id"]):
+            return
+    if earlier is not None:
+        replace(engine, earlier, doc, session)
+    else:
+        engine.messages.insert_one(doc, session=session)
+
+
+def _held(engine: Engine, items: Sequence[CommitItem]) -> list[bool]:
+    fences = [settling.fence_of(item.settlement.delivery) if item.settlement else None for item in items]
+    ids = [fence[0] for fence in fences if fence is not None]
+    if not ids:
+        return [True] * len(items)
+    found = engine.messages.find({"_id": {"$in": ids}, "state": LEASED}, {"claim": True})
+    held = {(doc["_id"], doc.get("claim")) for doc in found}
+    return [fence is None or fence in held for fence in fences]
+
+
+def _parts(items: Sequence[CommitItem]) -> Iterator[list[CommitItem]]:
+    """Yield *items* in parts that are no larger than a transaction should be."""
+    part: list[CommitItem] = []
+    size = 0
+    for item in items:
+        bytes_here = sum(len(record.body) for record in item.records) + sum(len(one.body) for one in may_send(item))
+        if part and size + bytes_here > LARGEST:
+            yield part
+            part, size = [], 0
+        part.append(item)
+        size += bytes_here
+    if part:
+        yield part
+
+
+def _step(envelope: Envelope) -> tuple[int, int, int]:
+    return envelope.generation, envelope.attempt, envelope.hop
+
+
+def _follow_ups(one: Join) -> list[Envelope]:
+    """Return what *one* sends when its group is complete."""
+    return [envelope for envelope in one.then if isinstance(envelope, Envelope)]

@@ -1,0 +1,296 @@
+"""What documents look like, and the indexes over them: every name of a field is here once.
+
+A message is one document, whose ``_id`` is its queue and its id, ``"default/0190..."``: so an id can be in a queue but
+once, and whoever sees the ``_id`` alone, as in a change stream, knows the queue. ``state`` tells where it is:
+
+- ``waiting``: to be handed out as soon as ``due`` has come, be it now or in ten years;
+- ``leased``: held until ``lease_until`` by whoever knows ``claim``;
+- ``dead``: among the dead letters, with ``reason``, ``error``, ``holder`` and ``died_at``;
+- ``done``: gone; a small mark that remembers the id until ``forget_at``, when the TTL index sweeps it.
+
+``seq`` is a timestamp that the server makes in the order of its writes; it breaks ties of ``due``. ``key`` is there
+while the message holds its unique key; the unique index over it makes taking the key one step with the send.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from bson.datetime_ms import DatetimeMS
+from bson.int64 import Int64
+from bson.timestamp import Timestamp
+from pymongo import ASCENDING, DESCENDING, IndexModel
+
+from queuekit.broker import Delivery, Place, Stored
+from queuekit.envelope import Envelope, Unique
+
+__all__ = [
+    "CLAIM_ORDER",
+    "DEAD",
+    "DONE",
+    "GROUP_INDEXES",
+    "LEASED",
+    "MESSAGE_INDEXES",
+    "RECORD_INDEXES",
+    "WAITING",
+    "Doc",
+    "MalformedError",
+    "at",
+    "claim_of",
+    "delivery_of",
+    "due_of",
+    "envelope_of",
+    "message_id",
+    "moment",
+    "new_message",
+    "queue_of",
+    "step_of",
+    "stored_of",
+    "text",
+    "token_of",
+]
+
+Doc = dict[str, Any]
+
+WAITING, LEASED, DEAD, DONE = "waiting", "leased", "dead", "done"
+
+NEXT_STAMP = Timestamp(0, 0)
+"""What the server replaces by its own timestamp, as it inserts a document."""
+_LONGEST_TIME = 2**62
+
+CLAIM_ORDER = [("priority", DESCENDING), ("due", ASCENDING), ("seq", ASCENDING)]
+"""The order in which messages of a queue are handed out."""
+
+MESSAGE_INDEXES = [
+    IndexModel([("queue", ASCENDING), *CLAIM_ORDER], name="queuekit_claim", partialFilterExpression={"state": WAITING}),
+    IndexModel(
+        [("queue", ASCENDING), ("due", ASCENDING), ("seq", ASCENDING)],
+        name="queuekit_delayed",
+        partialFilterExpression={"delayed": True},
+    ),
+    IndexModel(
+        [("queue", ASCENDING), ("lease_until", ASCENDING), ("seq", ASCENDING)],
+        name="queuekit_leases",
+        partialFilterExpression={"state": LEASED},
+    ),
+    IndexModel(
+        [("queue", ASCENDING), ("died", DESCENDING)], name="queuekit_dead", partialFilterExpression={"state": DEAD}
+    ),
+    IndexModel(
+        [("forget_at", ASCENDING)],
+        name="queuekit_forget",
+        expireAfterSeconds=0,
+        partialFilterExpression={"state": DONE},
+    ),
+    IndexModel(
+        [("key", ASCENDING)],
+        name="queuekit_unique",
+        unique=True,
+        partialFilterExpression={"key": {"$exists": True}},
+    ),
+]
+RECORD_INDEXES = [IndexModel([("expires_at", ASCENDING)], name="queuekit_expire", expireAfterSeconds=0)]
+GROUP_INDEXES = [IndexModel([("expires_at", ASCENDING)], name="queuekit_expire", expireAfterSeconds=0)]
+
+
+class MalformedError(Exception):
+    """A document among ours that is no message: a field is missing, or of another type."""
+
+
+def message_id(queue: str, id: str) -> str:
+    """Return the ``_id`` of a message. Names hold no slash."""
+    return f"{queue}/{id}"
+
+
+def queue_of(message_id: object) -> str:
+    """Return the queue out of an ``_id``; empty if it is none of ours."""
+    return message_id.partition("/")[0] if isinstance(message_id, str) else ""
+
+
+def moment(seconds: float) -> DatetimeMS:
+    """Return UTC epoch *seconds* as MongoDB keeps them, in milliseconds, rounded up so that nothing is early."""
+    return DatetimeMS(min(math.ceil(round(seconds * 1000, 3)), _LONGEST_TIME))
+
+
+def at(value: object) -> float:
+    """Return a time of a document in UTC epoch seconds; 0 if it is none."""
+    return int(value) / 1000 if isinstance(value, DatetimeMS) else 0.0
+
+
+def text(value: str) -> str:
+    """Return *value* without what UTF-8 cannot write: halves of surrogate pairs."""
+    return value.encode("utf-8", "replace").decode()
+
+
+def due_of(envelope: Envelope, now: float) -> DatetimeMS:
+    """Return when *envelope* may be handed out: the later of its delay and ``not_before``; *now* is the server's."""
+    if envelope.delay <= 0 and envelope.not_before is None:
+        # Cut down, not rounded up: what is sent without delay can be had at once.
+        return DatetimeMS(int(now * 1000))
+    return moment(max(now + max(envelope.delay, 0.0), envelope.not_before or 0.0))
+
+
+def new_message(envelope: Envelope, now: float) -> Doc:
+    """Return the document of a message that is sent; *now* is a moment that the server's clock has reached."""
+    doc = {
+        "_id": message_id(envelope.queue, envelope.id),
+        "queue": envelope.queue,
+        "id": envelope.id,
+        "state": WAITING,
+        "sent_at": DatetimeMS(int(now * 1000)),
+        "due": due_of(envelope, now),
+        "seq": NEXT_STAMP,
+        "number": 0,
+        "crashes": 0,
+        **fields_of(envelope),
+    }
+    if envelope.delay > 0 or envelope.not_before is not None:
+        doc["delayed"] = True
+    if envelope.unique is not None:
+        doc["key"] = envelope.unique.key
+        doc["key_until"] = moment(now + envelope.unique.ttl)
+    return doc
+
+
+def fields_of(envelope: Envelope) -> Doc:
+    """Return the fields that change from attempt to attempt."""
+    fields: Doc = {
+        "priority": envelope.priority,
+        "attempt": envelope.attempt,
+        "generation": envelope.generation,
+        "hop": envelope.hop,
+        "body": envelope.body,
+    }
+    if envelope.not_before is not None:
+        fields["not_before"] = envelope.not_before
+    if envelope.expires is not None:
+        fields["expires"] = envelope.expires
+    if envelope.unique is not None:
+        unique = envelope.unique
+        fields["unique"] = {"key": unique.key, "until": unique.until, "ttl": unique.ttl}
+    return fields
+
+
+def step_of(doc: Mapping[str, Any]) -> tuple[int, int, int]:
+    """Return how far the message with this id has come: generation, attempt, hop."""
+    generation, attempt, hop = (doc.get(name) for name in ("generation", "attempt", "hop"))
+    return _whole(generation), _whole(attempt), _whole(hop)
+
+
+def token_of(claim: str, place: int) -> str:
+    """Return the fence of one delivery: that of its claim, which took many at once, and its place there."""
+    return f"{claim}.{place}"
+
+
+def claim_of(token: str) -> str:
+    """Return the claim out of the fence of a delivery."""
+    return token.rpartition(".")[0]
+
+
+def envelope_of(doc: Mapping[str, Any]) -> Envelope:
+    """Return the message of a document.
+
+    Raises:
+        MalformedError: It is none.
+    """
+    try:
+        envelope = Envelope(
+            id=doc["id"],
+            queue=doc["queue"],
+            body=doc["body"],
+            priority=doc["priority"],
+            not_before=doc.get("not_before"),
+            expires=doc.get("expires"),
+            attempt=doc["attempt"],
+            generation=doc["generation"],
+            hop=doc["hop"],
+            unique=_unique(doc.get("unique")),
+        )
+    except KeyError as error:
+        raise MalformedError(f"field {error} is missing") from error
+    _check(envelope, doc)
+    return envelope
+
+
+def delivery_of(doc: Mapping[str, Any], place: int) -> Delivery:
+    """Return a claimed document as its holder sees it.
+
+    Raises:
+        MalformedError: It is no message.
+    """
+    return Delivery(
+        envelope=envelope_of(doc),
+        token=token_of(doc["claim"], place),
+        number=doc["number"],
+        crashes=doc["crashes"],
+        sent_at=at(doc["sent_at"]),
+        claimed_at=at(doc["claimed_at"]),
+    )
+
+
+def stored_of(doc: Mapping[str, Any], place: Place) -> Stored:
+    """Return a document as an operator sees it; what is no message is shown as far as it goes."""
+    try:
+        envelope = envelope_of(doc)
+    except MalformedError:
+        body = doc.get("body")
+        id = doc.get("id")
+        envelope = Envelope(
+            id=id if isinstance(id, str) else str(doc["_id"]),
+            queue=str(doc.get("queue", "")),
+            body=body if isinstance(body, bytes) else b"",
+        )
+    died_at = doc.get("died_at")
+    return Stored(
+        envelope=envelope,
+        place=place,
+        due=at(doc.get("lease_until" if place is Place.LEASED else "due")),
+        sent_at=at(doc.get("sent_at")),
+        number=_whole(doc.get("number")),
+        crashes=_whole(doc.get("crashes")),
+        reason=str(doc.get("reason", "")),
+        error=str(doc.get("error", "")),
+        holder=str(doc.get("holder", "")),
+        died_at=None if died_at is None else at(died_at),
+    )
+
+
+def _whole(value: object) -> int:
+    return int(value) if isinstance(value, int) else 0
+
+
+def _unique(value: object) -> Unique | None:
+    if value is None:
+        return None
+    match value:
+        case {"key": str(key), "until": "start" | "done" | "ttl" as until, "ttl": float() | int() as ttl}:
+            return Unique(key=key, until=until, ttl=float(ttl))
+        case _:
+            raise MalformedError("field 'unique' is no unique key")
+
+
+_TYPES: Sequence[tuple[str, tuple[type, ...]]] = (
+    ("id", (str,)),
+    ("queue", (str,)),
+    ("body", (bytes,)),
+    ("priority", (int, Int64)),
+    ("attempt", (int, Int64)),
+    ("generation", (int, Int64)),
+    ("hop", (int, Int64)),
+    ("number", (int, Int64)),
+    ("crashes", (int, Int64)),
+    ("sent_at", (DatetimeMS,)),
+    ("due", (DatetimeMS,)),
+    ("expires", (float, int, type(None))),
+    ("not_before", (float, int, type(None))),
+)
+
+
+def _check(envelope: Envelope, doc: Mapping[str, Any]) -> None:
+    for name, kinds in _TYPES:
+        if type(doc.get(name)) not in kinds:
+            raise MalformedError(f"field {name!r} is of type {type(doc.get(name)).__name__}")
+    if doc["_id"] != message_id(envelope.queue, envelope.id):
+        raise MalformedError("field '_id' does not fit queue and id")

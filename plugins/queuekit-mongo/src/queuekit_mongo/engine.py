@@ -1,0 +1,228 @@
+"""One deployment and database, as a broker or a backend uses it: the client, collections, deadlines, transactions."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from random import Random
+from typing import Any, TypeVar
+
+import pymongo
+from bson.codec_options import DatetimeConversion
+from pymongo import IndexModel, MongoClient
+from pymongo.client_session import ClientSession
+from pymongo.collection import Collection
+from pymongo.database import Database
+from pymongo.errors import OperationFailure, PyMongoError
+from pymongo.read_preferences import ReadPreference
+from pymongo.write_concern import WriteConcern
+
+from queuekit.urls import EngineURL
+from queuekit_mongo.documents import GROUP_INDEXES, MESSAGE_INDEXES, RECORD_INDEXES, Doc
+from queuekit_mongo.failures import Failures, is_passing
+from queuekit_mongo.options import MongoOptions
+from queuekit_mongo.servertime import ServerTime
+from queuekit_mongo.urls import client_url, database_name, engine_id
+
+__all__ = ["INDEXES", "Engine"]
+
+T = TypeVar("T")
+
+INDEXES: Mapping[str, list[IndexModel]] = {
+    "messages": MESSAGE_INDEXES,
+    "queues": [],
+    "records": RECORD_INDEXES,
+    "groups": GROUP_INDEXES,
+}
+"""Collections, without their prefix, and the indexes that each needs."""
+_NOT_ALLOWED = 13
+_TRIES = 5
+_abandoned: list[object] = []
+"""Clients of a parent process: neither used nor closed by its forks."""
+
+
+class Engine:
+    """Everything that broker and backend do passes through here.
+
+    Args:
+        url: Names hosts and database.
+        options: How to use them.
+        random: Makes claims and marks.
+    """
+
+    def __init__(self, url: EngineURL, *, options: MongoOptions | None, random: Random | None) -> None:
+        self.options = options or MongoOptions()
+        self.id = engine_id(url, self.options.prefix)
+        self.random = random or Random()  # noqa: S311 - a fence between runs, not a secret
+        self.failures = Failures(url)
+        self.time = ServerTime(self._ask_time)
+        self.hello: Doc | None = None
+        """What the server said of itself at the first connection; ``None`` before."""
+        self._url = url
+        self._name = database_name(url)
+        self._lock = threading.RLock()
+        self._pid = os.getpid()
+        self._client: MongoClient[Doc] | None = None
+
+    # -- what it is ----------------------------------------------------------------------------------------------
+
+    @property
+    def has_transactions(self) -> bool:
+        """Whether there are transactions, as far as is known: before the first connection it is hoped for."""
+        return self.options.transactions and self._is_replicated()
+
+    @property
+    def has_streams(self) -> bool:
+        """Whether there are change streams, as far as is known."""
+        return self.options.change_streams and self._is_replicated()
+
+    def _is_replicated(self) -> bool:
+        hello = self.hello
+        return hello is None or "setName" in hello or hello.get("msg") == "isdbgrid"
+
+    # -- collections ---------------------------------------------------------------------------------------------
+
+    @property
+    def messages(self) -> Collection[Doc]:
+        """Messages, each a document."""
+        return self.collection("messages")
+
+    @property
+    def queues(self) -> Collection[Doc]:
+        """Names of queues that were ever sent to."""
+        return self.collection("queues")
+
+    @property
+    def records(self) -> Collection[Doc]:
+        """Records of the backend."""
+        return self.collection("records")
+
+    @property
+    def groups(self) -> Collection[Doc]:
+        """Groups and their members."""
+        return self.collection("groups")
+
+    def collection(self, name: str) -> Collection[Doc]:
+        """Return a collection of ours, by its name without the prefix."""
+        return self._collection(self._opened(), name)
+
+    def database(self) -> Database[Doc]:
+        """Return the database."""
+        return self._opened()[self._name]
+
+    def _collection(self, client: MongoClient[Doc], name: str) -> Collection[Doc]:
+        return client[self._name][f"{self.options.prefix}_{name}"]
+
+    # -- calls ---------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def calls(self) -> Iterator[None]:
+        """Give what is done inside ``options.timeout`` seconds, and turn the client library's errors into ours.
+
+        Raises:
+            UnavailableError: The deployment did not answer, or refused.
+        """
+        try:
+            with pymongo.timeout(self.options.timeout):
+                yield
+        except PyMongoError as error:
+            self.time.forget()
+            raise self.failures.of(error) from error
+
+    def insist(self, call: Callable[[], T]) -> T:
+        """Return what *call* returns; after a lost connection or primary, call it again: it must bear repetition."""
+        for left in range(_TRIES, -1, -1):
+            try:
+                return call()
+            except PyMongoError as error:
+                if left == 0 or not is_passing(error):
+                    raise
+                self.time.forget()
+        raise AssertionError("unreachable")
+
+    def in_transaction(self, body: Callable[[ClientSession], T]) -> T:
+        """Run *body*, again and again if need be, until a transaction around it is committed."""
+        with self._opened().start_session() as session:
+            return session.with_transaction(
+                body,
+                write_concern=self._write_concern(),
+                read_preference=ReadPreference.PRIMARY,
+            )
+
+    def new_mark(self) -> str:
+        """Return text that no other claim or call has."""
+        return f"{self.random.getrandbits(80):020x}"
+
+    def close(self) -> None:
+        """Close the client; the next call opens another."""
+        with self._lock_of_this_process():
+            client, self._client = self._client, None
+        if client is not None:
+            client.close()
+
+    # -- opening -------------------------------------------------------------------------------------------------
+
+    def _opened(self) -> MongoClient[Doc]:
+        client = self._client
+        if client is not None and self._pid == os.getpid():
+            return client
+        with self._lock_of_this_process():
+            if self._client is None:
+                client = self._open()
+                try:
+                    self.hello = dict(client.admin.command("hello"))
+                    self._make_indexes(client)
+                except BaseException:
+                    client.close()
+                    raise
+                self._client = client
+            return self._client
+
+    def _lock_of_this_process(self) -> threading.RLock:  # type: ignore[valid-type, unused-ignore]
+        """Return the lock; in a child, first leave alone what belongs to the parent."""
+        if self._pid != os.getpid():
+            self._pid = os.getpid()
+            self._lock = threading.RLock()
+            _abandoned.append(self._client)
+            self._client = None
+            self.time = ServerTime(self._ask_time)
+        return self._lock
+
+    def _open(self) -> MongoClient[Doc]:
+        milliseconds = int(self.options.timeout * 1000)
+        asked = {name.lower() for name in self._url.query}
+        ours: dict[str, Any] = {
+            "appname": "queuekit",
+            "serverselectiontimeoutms": milliseconds,
+            "connecttimeoutms": milliseconds,
+            "sockettimeoutms": 2 * milliseconds,
+            "w": "majority",
+        }
+        return MongoClient(
+            client_url(self._url),
+            **{name: value for name, value in ours.items() if name not in asked},
+            document_class=dict,
+            datetime_conversion=DatetimeConversion.DATETIME_MS,
+            unicode_decode_error_handler="replace",
+            connect=False,
+        )
+
+    def _make_indexes(self, client: MongoClient[Doc]) -> None:
+        """Make the collections and their indexes, where they are missing and we are allowed to."""
+        for name, indexes in INDEXES.items():
+            if indexes:
+                try:
+                    self._collection(client, name).create_indexes(indexes)
+                except OperationFailure as error:
+                    if error.code != _NOT_ALLOWED:
+                        raise
+
+    def _write_concern(self) -> WriteConcern:
+        return self._opened().write_concern
+
+    def _ask_time(self) -> float:
+        client = self._opened()
+        said = client.admin.command("hello", codec_options=client.codec_options)["localTime"]
+        return int(said) / 1000  # the client decodes times as milliseconds

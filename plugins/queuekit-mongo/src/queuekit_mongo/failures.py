@@ -1,0 +1,77 @@
+"""From an error of the client library to ours: what is wrong, with which deployment, and what to do."""
+
+from __future__ import annotations
+
+from pymongo.errors import (
+    AutoReconnect,
+    BulkWriteError,
+    ConfigurationError,
+    ConnectionFailure,
+    InvalidName,
+    InvalidURI,
+    OperationFailure,
+    PyMongoError,
+    ServerSelectionTimeoutError,
+)
+
+from queuekit.errors import ConfigError, QueuekitError, UnavailableError
+from queuekit.urls import EngineURL
+
+__all__ = ["DUPLICATE", "NO_STREAMS", "Failures", "is_passing"]
+
+DUPLICATE = 11000
+"""Code of a write that a unique index refuses."""
+NO_STREAMS = frozenset({13, 20, 59, 136, 40573})
+"""Codes by which a server says that it has no change streams for us: not allowed, no replica set, not known."""
+_PASSING = frozenset({6, 7, 64, 89, 91, 189, 262, 9001, 10107, 11600, 11602, 13435, 13436})
+"""Codes of a write whose effect is not sure to be kept: unreachable, timed out, shut down, no primary any more."""
+_NOT_SIGNED_IN = frozenset({18, 8000})
+_NOT_ALLOWED = 13
+_OUT_OF_SPACE = frozenset({14031})
+_LONGEST = 300
+
+
+class Failures:
+    """Makes errors for one URL, whose password they never show."""
+
+    def __init__(self, url: EngineURL) -> None:
+        self._url = url
+
+    def of(self, error: PyMongoError) -> QueuekitError:
+        """Return what to raise for *error*."""
+        text = self._text(error)
+        if isinstance(error, ConfigurationError | InvalidURI | InvalidName):
+            return ConfigError(f"pymongo cannot use the URL: {text}", where=f'  url = "{self._url}"')
+        if isinstance(error, OperationFailure):
+            return self._refused(error, text)
+        if error.timeout and not isinstance(error, ServerSelectionTimeoutError):
+            return UnavailableError(f"{self._url} did not answer in time: {text}")
+        if isinstance(error, ConnectionFailure):
+            return UnavailableError(f"{self._url} cannot be reached: {text}")
+        return UnavailableError(f"{self._url} failed: {text}")
+
+    def _refused(self, error: OperationFailure, text: str) -> UnavailableError:
+        if error.code in _NOT_SIGNED_IN:
+            fix = "Correct user and password in the URL (in them write / as %2F, @ as %40, : as %3A), or set authSource"
+            return UnavailableError(f"{self._url} refuses user or password: {text}", fix=fix)
+        if error.code == _NOT_ALLOWED:
+            fix = "Grant the user the role readWrite on the database"
+            return UnavailableError(f"{self._url} does not allow this user what is needed: {text}", fix=fix)
+        if error.code in _OUT_OF_SPACE:
+            return UnavailableError(f"{self._url} has no disk space left: {text}")
+        return UnavailableError(f"{self._url} refused a command: {text}")
+
+    def _text(self, error: PyMongoError) -> str:
+        """Return the error in one line, without the client's account of all its settings."""
+        line = str(error).partition(", Timeout:")[0].partition(", full error:")[0].partition(" (configured timeouts")[0]
+        return self._url.hide(line).strip().replace("\n", " ")[:_LONGEST]
+
+
+def is_passing(error: PyMongoError) -> bool:
+    """Tell whether the same call may succeed at once on another connection, or on the next primary."""
+    if isinstance(error, ServerSelectionTimeoutError):
+        return False  # it has waited for one already
+    if isinstance(error, BulkWriteError):
+        codes = {each.get("code") for each in error.details.get("writeConcernErrors", [])}
+        return bool(codes & _PASSING) and not error.details.get("writeErrors")
+    return isinstance(error, AutoReconnect) or error.has_error_label("RetryableWriteError")

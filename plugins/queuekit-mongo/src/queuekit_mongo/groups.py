@@ -1,0 +1,104 @@
+"""Groups: who has arrived, as bits, and how many that are, in one document for each few thousand members.
+
+A bit that is not set yet is set, and the count raised, by one update of one document; whatever the size of the group,
+that is all there is to write.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from bson.int64 import Int64
+from pymongo import ReturnDocument
+from pymongo.client_session import ClientSession
+from pymongo.errors import DuplicateKeyError
+
+from queuekit.errors import UnavailableError
+from queuekit_mongo.documents import Doc, at, moment
+from queuekit_mongo.engine import Engine
+
+__all__ = ["join", "join_in"]
+
+CHUNK = 4_096
+"""Members that one document counts."""
+_BITS = 32
+_TRIES = 20
+
+
+def join(engine: Engine, group: str, member: int, *, size: int, ttl: float) -> tuple[bool, int]:
+    """Count *member* into *group*; return whether it is new, and how many there are."""
+    now = engine.time.earliest()
+    expires_at = moment(now + ttl)
+    first_time, count = _arrive(engine, group, member, expires_at=expires_at, now=now)
+    if max(size, member + 1) <= CHUNK:
+        return first_time, count
+    engine.groups.update_many(_all(group), {"$set": {"expires_at": expires_at}})
+    return first_time, _count(engine, group, now)
+
+
+def join_in(engine: Engine, session: ClientSession, group: str, members: Iterable[int], *, ttl: float) -> int:
+    """Count *members* into *group* within a transaction, and return how many there are."""
+    now = engine.time.earliest()
+    chunks: dict[str, Doc] = {}
+    for doc in engine.groups.find(_all(group), session=session):
+        if at(doc.get("expires_at")) > now:
+            chunks[doc["_id"]] = doc
+    # The first document is always written, so that of two transactions that arrive at once one sees the other's.
+    chunks.setdefault(_place(group, 0)[0], {"_id": _place(group, 0)[0], "group": group, "count": 0})
+    for member in members:
+        id, word, bit = _place(group, member)
+        doc = chunks.setdefault(id, {"_id": id, "group": group, "count": 0})
+        bits = int(doc.get(word, 0))
+        if not bits & bit:
+            doc[word] = Int64(bits | bit)
+            doc["count"] += 1
+    for doc in chunks.values():
+        doc["expires_at"] = moment(now + ttl)
+        engine.groups.replace_one({"_id": doc["_id"]}, doc, upsert=True, session=session)
+    return sum(int(doc["count"]) for doc in chunks.values())
+
+
+def _arrive(engine: Engine, group: str, member: int, *, expires_at: Any, now: float) -> tuple[bool, int]:
+    """Set the bit of *member*; return whether it was clear, and the count of its document."""
+    id, word, bit = _place(group, member)
+    alive = {"expires_at": {"$gt": moment(now)}}
+    is_clear = {"$or": [{word: {"$exists": False}}, {word: {"$bitsAllClear": bit}}]}
+    arrive: Doc = {
+        "$bit": {word: {"or": Int64(bit)}},
+        "$inc": {"count": 1},
+        "$set": {"group": group, "expires_at": expires_at},
+    }
+    groups = engine.groups
+    for _ in range(_TRIES):
+        try:
+            arrived: Any = groups.find_one_and_update(
+                {"_id": id, **alive, **is_clear}, arrive, upsert=True, return_document=ReturnDocument.AFTER
+            )
+            return True, int(arrived["count"])
+        except DuplicateKeyError:
+            # It is there: either the bit is set, or all of it has expired.
+            known = {"_id": id, **alive, word: {"$bitsAllSet": bit}}
+            renew = {"$set": {"expires_at": expires_at}}
+            doc = groups.find_one_and_update(known, renew, return_document=ReturnDocument.AFTER)
+            if doc is not None:
+                return False, int(doc["count"])
+            groups.delete_one({"_id": id, "expires_at": {"$lte": moment(now)}})
+    raise UnavailableError(f"group {group} is written by others all the time")
+
+
+def _count(engine: Engine, group: str, now: float) -> int:
+    found = engine.groups.find({**_all(group), "expires_at": {"$gt": moment(now)}}, {"count": True})
+    return sum(int(doc["count"]) for doc in found)
+
+
+def _place(group: str, member: int) -> tuple[str, str, int]:
+    """Return the document, the field and the bit of a member."""
+    chunk, rest = divmod(member, CHUNK)
+    word, bit = divmod(rest, _BITS)
+    return f"{group}\0{chunk:08d}", f"w{word}", 1 << bit
+
+
+def _all(group: str) -> Doc:
+    """Return the filter for all documents of *group*."""
+    return {"_id": {"$gte": f"{group}\0", "$lt": f"{group}\1"}}

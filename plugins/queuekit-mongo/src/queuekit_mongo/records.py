@@ -1,0 +1,261 @@
+"""Writing and reading records: each written under its condition in one step of the server, on the server's clock.
+
+A record is one document with the key as ``_id``. ``expires_at`` drives the TTL index; as that sweeps about once a
+minute, every read leaves out what has expired. A deletion is an expiry now, so that the version lives on until the
+sweep; a version is never less than the server's time, so that it grows over the sweep as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from bson.int64 import Int64
+from pymongo import ReturnDocument, UpdateOne
+from pymongo.client_session import ClientSession
+from pymongo.errors import BulkWriteError, DuplicateKeyError
+
+from queuekit.backend import BackendLimits, Condition, Record
+from queuekit.errors import TooLargeError
+from queuekit_mongo.documents import Doc, at, moment, text
+from queuekit_mongo.engine import Engine
+from queuekit_mongo.failures import DUPLICATE
+
+__all__ = ["IS_LIVE", "check_sizes", "expire", "insert_fresh", "prefix_end", "put_each", "read_record", "write_newer"]
+
+IS_LIVE: Doc = {"$or": [{"expires_at": None}, {"$expr": {"$gt": ["$expires_at", "$$NOW"]}}]}
+"""Filter: has not expired on the server's clock."""
+_LIVE: Doc = {
+    "$and": [
+        {"$ne": [{"$type": "$version"}, "missing"]},
+        {"$or": [{"$ne": [{"$type": "$expires_at"}, "date"]}, {"$gt": ["$expires_at", "$$NOW"]}]},
+    ]
+}
+"""Expression: there is a record, and it has not expired."""
+_VERSIONS_A_MILLISECOND = 1_024
+_VERSION: Doc = {
+    "$max": [{"$add": ["$version", 1]}, {"$multiply": [{"$toLong": "$$NOW"}, Int64(_VERSIONS_A_MILLISECOND)]}]
+}
+_OPTIONAL = ("expires_at", "task", "state", "error", "at")
+_TRIES = 10
+_LAST_CHARACTER, _SURROGATES, _BEHIND_SURROGATES = 0x10FFFF, 0xD800, 0xE000
+
+
+def put_each(
+    engine: Engine, records: Sequence[Record], *, condition: Condition, expect: int | None = None
+) -> list[bool]:
+    """Write *records* where *condition* and *expect* allow it, and tell for each whether they did."""
+    if len(records) == 1:
+        return [_put_one(engine, records[0], condition, expect)]
+    written = [False] * len(records)
+    for part in _rounds(records):
+        chosen = [records[place] for place in part]
+        for place, yes in zip(part, _put_many(engine, chosen, condition, expect), strict=True):
+            written[place] = yes
+    return written
+
+
+def insert_fresh(engine: Engine, records: Sequence[Record], session: ClientSession) -> None:
+    """Write *records* of which there is nothing yet, within a transaction; if there is, the transaction fails."""
+    now = engine.time.latest()
+    docs = [{**_plain(record, now, ""), "version": _first_version(now)} for record in records]
+    engine.records.insert_many(docs, ordered=True, session=session)
+
+
+def write_newer(engine: Engine, records: Sequence[Record], session: ClientSession) -> None:
+    """Write *records* that are newer than what is there, within a transaction; of one key, one after the other."""
+    mark, now = engine.new_mark(), engine.time.latest()
+    quick = [UpdateOne({"_id": one.key, "rank": {"$lt": Int64(one.rank)}}, _over(one, now, mark)) for one in records]
+    if not quick:
+        return
+    matched = engine.records.bulk_write(quick, ordered=True, session=session).matched_count
+    if matched == len(records):
+        return
+    # Mostly there is an earlier record of the same history. Where there is none, or it is to be looked at closer:
+    found = engine.records.find(
+        {"_id": {"$in": [one.key for one in records]}, "mark": mark}, {"_id": True}, session=session
+    )
+    written = {doc["_id"] for doc in found}
+    rest = [one for one in records if one.key not in written]
+    changes = [UpdateOne({"_id": one.key}, _change(one, Condition.NEWER, None, mark), upsert=True) for one in rest]
+    if changes:
+        engine.records.bulk_write(changes, ordered=True, session=session)
+
+
+def expire(engine: Engine, keys: Sequence[str], expect: int | None) -> int:
+    """Let *keys* expire now, and return how many lived; with *expect* only those of that version."""
+    wanted: Doc = {"_id": {"$in": list(keys)}, **IS_LIVE}
+    if expect is not None:
+        wanted["version"] = expect
+    change: list[Doc] = [{"$set": {"expires_at": "$$NOW"}}, {"$unset": ["body", "task", "state", "error", "at"]}]
+    return engine.records.update_many(wanted, change).modified_count
+
+
+def read_record(doc: Doc, now: float) -> Record:
+    """Return the record of a document; *now* is the server's time, for what is left of its life."""
+    expires_at = doc.get("expires_at")
+    moved_at = doc.get("at")
+    return Record(
+        key=doc["_id"],
+        body=bytes(doc.get("body", b"")),
+        ttl=None if expires_at is None else max(0.0, at(expires_at) - now),
+        rank=int(doc.get("rank", 0)),
+        final=bool(doc.get("final", False)),
+        version=int(doc.get("version", 0)),
+        task=doc.get("task"),
+        state=doc.get("state"),
+        error=doc.get("error"),
+        at=None if moved_at is None else at(moved_at),
+    )
+
+
+def check_sizes(records: Sequence[Record], limits: BackendLimits) -> None:
+    """Refuse bodies above the limit.
+
+    Raises:
+        TooLargeError: There is one.
+    """
+    for record in records:
+        if len(record.body) > limits.max_record:
+            size = f"{len(record.body):,} bytes, above the limit of {limits.max_record:,}"
+            raise TooLargeError(f"record {record.key} has {size}")
+
+
+def prefix_end(prefix: str) -> str | None:
+    """Return the first text behind all that begin with *prefix*; ``None`` if there is none."""
+    while prefix:
+        last = ord(prefix[-1])
+        if last < _LAST_CHARACTER:
+            # The halves of surrogate pairs are no characters by themselves.
+            return prefix[:-1] + chr(_BEHIND_SURROGATES if last + 1 == _SURROGATES else last + 1)
+        prefix = prefix[:-1]
+    return None
+
+
+def _rounds(records: Sequence[Record]) -> list[list[int]]:
+    """Return the places of *records* in parts without a key twice, so that the later of one key sees the earlier."""
+    rounds: list[list[int]] = []
+    seen: dict[str, int] = {}
+    for place, record in enumerate(records):
+        turn = seen[record.key] = seen.get(record.key, -1) + 1
+        if turn == len(rounds):
+            rounds.append([])
+        rounds[turn].append(place)
+    return rounds
+
+
+def _put_one(engine: Engine, record: Record, condition: Condition, expect: int | None) -> bool:
+    mark = engine.new_mark()
+    change = _change(record, condition, expect, mark)
+
+    def write() -> bool:
+        for left in range(_TRIES, -1, -1):
+            try:
+                doc = engine.records.find_one_and_update(
+                    {"_id": record.key},
+                    change,
+                    {"mark": True},
+                    upsert=True,
+                    return_document=ReturnDocument.AFTER,
+                )
+                return doc is not None and doc.get("mark") == mark
+            except DuplicateKeyError:
+                if not left:
+                    raise
+        raise AssertionError("unreachable")
+
+    return engine.insist(write)
+
+
+def _put_many(engine: Engine, records: Sequence[Record], condition: Condition, expect: int | None) -> list[bool]:
+    mark = engine.new_mark()
+    changes = {
+        record.key: UpdateOne({"_id": record.key}, _change(record, condition, expect, mark), upsert=True)
+        for record in records
+    }
+    changed = engine.insist(lambda: _write(engine, list(changes.values())))
+    if changed == len(records):
+        return [True] * len(records)
+    found = engine.records.find({"_id": {"$in": list(changes)}}, {"mark": True, "before": True})
+    marks = {doc["_id"]: {doc.get("mark"), doc.get("before")} for doc in found}
+    return [mark in marks.get(record.key, ()) for record in records]
+
+
+def _write(engine: Engine, changes: list[UpdateOne]) -> int:
+    """Carry out *changes* and return how many documents became others."""
+    done = 0
+    for left in range(_TRIES, -1, -1):
+        try:
+            result = engine.records.bulk_write(changes, ordered=False)
+            return done + result.modified_count + result.upserted_count
+        except BulkWriteError as error:
+            refused = error.details.get("writeErrors", [])
+            if not left or not refused or any(each["code"] != DUPLICATE for each in refused):
+                raise
+            # Two made the same record at the same moment: by now it is there, and can be compared with.
+            done += int(error.details["nModified"]) + int(error.details["nUpserted"])
+            changes = [changes[each["index"]] for each in refused]
+    return done
+
+
+def _change(record: Record, condition: Condition, expect: int | None, mark: str) -> list[Doc]:
+    """Return the change that makes a document *record*, or leaves it as it is."""
+    computed: Doc = {"version": _VERSION, "before": "$mark"}
+    if record.ttl is not None:
+        computed["expires_at"] = {"$add": ["$$NOW", {"$literal": int(moment(record.ttl))}]}
+    replaced = {"$mergeObjects": [{"$literal": _fields(record, mark)}, computed]}
+    allowed = _allowed(record, condition, expect)
+    if allowed is None:
+        return [{"$replaceWith": replaced}]
+    return [{"$replaceWith": {"$cond": [allowed, replaced, "$$ROOT"]}}]
+
+
+def _over(record: Record, now: float, mark: str) -> Doc:
+    """Return the change that makes a document of an earlier rank *record*; *now* is the server's time."""
+    plain = _plain(record, now, mark)
+    del plain["_id"]
+    change: Doc = {"$set": plain, "$inc": {"version": 1}}
+    missing = [name for name in _OPTIONAL if name not in plain]
+    if missing:
+        change["$unset"] = dict.fromkeys(missing, True)
+    return change
+
+
+def _plain(record: Record, now: float, mark: str) -> Doc:
+    """Return the document of *record*, but for its version."""
+    doc = _fields(record, mark)
+    if record.ttl is not None:
+        doc["expires_at"] = moment(now + record.ttl)
+    return doc
+
+
+def _first_version(now: float) -> Int64:
+    return Int64(int(now * 1000) * _VERSIONS_A_MILLISECOND)
+
+
+def _fields(record: Record, mark: str) -> Doc:
+    fields: Doc = {
+        "_id": record.key,
+        "body": record.body,
+        "rank": Int64(record.rank),
+        "final": record.final,
+        "mark": mark,
+    }
+    for name, value in (("task", record.task), ("state", record.state), ("error", record.error)):
+        if value is not None:
+            fields[name] = text(value)
+    if record.at is not None:
+        fields["at"] = moment(record.at)
+    return fields
+
+
+def _allowed(record: Record, condition: Condition, expect: int | None) -> Any:
+    """Return the expression that tells whether to write, ``None`` for always."""
+    terms: list[Doc] = []
+    if condition is Condition.ABSENT:
+        terms.append({"$not": [_LIVE]})
+    elif condition is Condition.NEWER:
+        terms.append({"$or": [{"$not": [_LIVE]}, {"$lt": ["$rank", Int64(record.rank)]}]})
+    if expect is not None:
+        terms.append({"$eq": [{"$cond": [_LIVE, "$version", 0]}, Int64(expect)]})
+    return {"$and": terms} if terms else None

@@ -1,0 +1,100 @@
+"""Putting messages on their queues: one ``insert_many``, and a closer look at what it refuses."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pymongo.client_session import ClientSession
+from pymongo.errors import BulkWriteError, DuplicateKeyError
+
+from queuekit.envelope import Envelope
+from queuekit.errors import UnavailableError
+from queuekit_mongo.documents import DONE, Doc, at, new_message, step_of
+from queuekit_mongo.engine import Engine
+from queuekit_mongo.failures import DUPLICATE
+
+__all__ = ["know", "send_all"]
+
+_TRIES = 20
+
+
+def know(engine: Engine, queues: set[str], known: set[str]) -> None:
+    """Write down the names of *queues* that this process has not written down yet; those it has are in *known*."""
+    for queue in queues - known:
+        engine.queues.update_one({"_id": queue}, {"$setOnInsert": {"_id": queue}}, upsert=True)
+        known.add(queue)
+
+
+def send_all(engine: Engine, envelopes: Sequence[Envelope], now: float) -> list[str]:
+    """Put *envelopes* on their queues and return for each the id that holds the place."""
+    docs = [new_message(envelope, now) for envelope in envelopes]
+    holders = [envelope.id for envelope in envelopes]
+    for index in _insert(engine, docs):
+        holders[index] = _resolve(engine, envelopes[index], now)
+    return holders
+
+
+def _insert(engine: Engine, docs: list[Doc]) -> list[int]:
+    """Insert *docs* and return the places of those that a unique index refused, in order."""
+    try:
+        engine.insist(lambda: engine.messages.insert_many(docs, ordered=False))
+    except BulkWriteError as error:
+        refused = error.details.get("writeErrors", [])
+        if error.details.get("writeConcernErrors") or any(each["code"] != DUPLICATE for each in refused):
+            raise
+        return sorted(each["index"] for each in refused)
+    return []
+
+
+def _resolve(engine: Engine, envelope: Envelope, now: float) -> str:
+    """Send one message that was refused: known already, a later step of a known one, or its key is held."""
+    for _ in range(_TRIES):
+        holder = _try_again(engine, envelope, now)
+        if holder is not None:
+            return holder
+    raise UnavailableError(f"message {envelope.id} could not be sent: others write the same id or key all the time")
+
+
+def _try_again(engine: Engine, envelope: Envelope, now: float) -> str | None:
+    """Return the id that holds the place, ``None`` if somebody else was quicker and all is to be looked at anew."""
+    doc = new_message(envelope, now)
+    earlier = engine.messages.find_one({"_id": doc["_id"]}, {"body": False})
+    if earlier is not None and is_known(earlier, envelope, now):
+        return envelope.id
+    if envelope.unique is not None:
+        holder = holder_of(engine, envelope.unique.key, now)
+        if holder not in (None, doc["_id"]):
+            return str(holder).rpartition("/")[2]
+    try:
+        if earlier is not None:
+            return envelope.id if replace(engine, earlier, doc) else None
+        engine.messages.insert_one(doc)
+    except DuplicateKeyError:
+        return None
+    return envelope.id
+
+
+def is_known(earlier: Doc, envelope: Envelope, now: float) -> bool:
+    """Tell whether this send, or a later step of the same id, has been accepted before."""
+    if earlier.get("state") == DONE and at(earlier.get("forget_at")) <= now:
+        return False
+    return step_of(earlier) >= (envelope.generation, envelope.attempt, envelope.hop)
+
+
+def replace(engine: Engine, earlier: Doc, doc: Doc, session: ClientSession | None = None) -> bool:
+    """Put *doc* in the place of *earlier*, an earlier step of the same id; false if that has moved meanwhile."""
+    guard = {name: earlier.get(name) for name in ("_id", "state", "generation", "attempt", "hop")}
+    return engine.messages.replace_one(guard, doc, session=session).matched_count > 0
+
+
+def holder_of(engine: Engine, key: str, now: float, session: ClientSession | None = None) -> str | None:
+    """Return the ``_id`` of the message that holds *key*; take the key from one whose time has passed."""
+    held = engine.messages.find_one({"key": key}, {"key_until": True}, session=session)
+    if held is None:
+        return None
+    if at(held.get("key_until")) > now:
+        return str(held["_id"])
+    free = {"$unset": {"key": True, "key_until": True}}
+    still = {"_id": held["_id"], "key": key, "key_until": held.get("key_until")}
+    engine.messages.update_one(still, free, session=session)
+    return None

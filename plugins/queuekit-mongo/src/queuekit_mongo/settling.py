@@ -1,0 +1,176 @@
+"""Carrying out settlements: acknowledgements of one claim with one update, all else with one each, in one round trip.
+
+Each change is guarded by the claim (QK4) and leaves a mark of this call, ``settled``. If the server changes as many
+documents as were meant, all leases were held. If not, or if the reply was lost and the call is repeated, the marks tell
+which were.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from pymongo import UpdateMany, UpdateOne
+from pymongo.client_session import ClientSession
+
+from queuekit.broker import Ack, Dead, Delivery, Release, Retry, Settlement
+from queuekit_mongo.documents import (
+    DEAD,
+    DONE,
+    LEASED,
+    WAITING,
+    Doc,
+    claim_of,
+    fields_of,
+    message_id,
+    moment,
+    text,
+)
+from queuekit_mongo.engine import Engine
+
+__all__ = ["NOW_DUE", "WHOLE", "carry_out", "gone", "kept_key"]
+
+MAX_ERROR_CHARACTERS = 2_000
+NOW_DUE: Doc = {"$not": [{"$and": [{"$eq": [{"$type": "$due"}, "date"]}, {"$gt": ["$due", "$$NOW"]}]}]}
+"""Expression: the message is due on the server's clock, or its due time is no time at all."""
+
+Change = UpdateOne | UpdateMany
+
+
+def WHOLE(field: str) -> Doc:  # noqa: N802 - reads as an operator among operators
+    """Return an expression: the number in *field*, or 0 if there is none, so that nobody's document stops an update."""
+    return {"$cond": [{"$isNumber": field}, field, 0]}
+
+
+def carry_out(engine: Engine, settlements: Sequence[Settlement], *, session: ClientSession | None = None) -> list[bool]:
+    """Carry out *settlements* and tell for each whether its lease was held."""
+    mark = engine.new_mark()
+    first: dict[tuple[str, str], int] = {}
+    for place, each in enumerate(settlements):
+        first.setdefault(fence_of(each.delivery), place)
+    chosen = {fence: settlements[place] for fence, place in first.items()}
+    changes = _changes(engine, chosen, mark)
+    messages = engine.messages
+
+    def write() -> int:
+        return messages.bulk_write(changes, ordered=False, session=session).matched_count
+
+    matched = write() if session is not None else engine.insist(write)
+    if matched == len(chosen):
+        held = set(chosen)
+    else:
+        ids = [id for id, _ in chosen]
+        marked = messages.find({"_id": {"$in": ids}, "settled": {"$exists": True}}, {"settled": True}, session=session)
+        found = {(doc["_id"], doc["settled"]) for doc in marked}
+        held = {fence for fence in chosen if (fence[0], mark + fence[1]) in found}
+    fences = [fence_of(each.delivery) for each in settlements]
+    return [first[fence] == place and fence in held for place, fence in enumerate(fences)]
+
+
+def fence_of(delivery: Delivery) -> tuple[str, str]:
+    """Return what a document must have for *delivery* to hold it: its ``_id`` and ``claim``."""
+    return message_id(delivery.envelope.queue, delivery.envelope.id), claim_of(delivery.token)
+
+
+def _changes(engine: Engine, chosen: dict[tuple[str, str], Settlement], mark: str) -> list[Change]:
+    changes: list[Change] = []
+    acks: dict[str, list[str]] = {}
+    forget_at = moment(engine.time.earliest() + engine.options.dedup_window)
+    for (id, claim), each in chosen.items():
+        if isinstance(each, Ack) and each.delivery.envelope.unique is None:
+            acks.setdefault(claim, []).append(id)
+        else:
+            changes.append(UpdateOne(_held(id, claim), _change(each, mark + claim, engine.options.dedup_window)))
+    for claim, ids in acks.items():
+        done: Doc = {
+            "$set": {"state": DONE, "forget_at": forget_at, "settled": mark + claim},
+            "$unset": {"body": True, "claim": True, "lease_until": True},
+        }
+        changes.append(UpdateMany(_held({"$in": ids}, claim), done))
+    return changes
+
+
+def _held(id: Any, claim: str) -> Doc:
+    return {"_id": id, "claim": claim, "state": LEASED}
+
+
+def _change(settlement: Settlement, mark: str, window: float) -> Any:
+    if isinstance(settlement, Ack):
+        return gone(window, mark)
+    if isinstance(settlement, Release):
+        return _release(settlement, mark)
+    if isinstance(settlement, Retry):
+        return _retry(settlement, mark)
+    return _bury(settlement, mark)
+
+
+def gone(window: float, mark: str) -> list[Doc]:
+    """Return the change that makes a message a mark of itself: it remembers the id, and the key while that is held."""
+    forget_at = {"$add": ["$$NOW", int(window * 1000)]}
+    return [
+        {
+            "$set": {
+                "state": DONE,
+                "settled": mark,
+                "key": kept_key(),
+                "forget_at": {
+                    "$cond": [{"$eq": ["$unique.until", "ttl"]}, {"$max": [forget_at, "$key_until"]}, forget_at]
+                },
+            }
+        },
+        {"$unset": ["body", "claim", "lease_until", "delayed"]},
+    ]
+
+
+def kept_key() -> Doc:
+    """Return an expression: the key of a message that has ended, where only time frees it."""
+    return {"$cond": [{"$eq": ["$unique.until", "ttl"]}, "$key", "$$REMOVE"]}
+
+
+def _release(release: Release, mark: str) -> list[Doc]:
+    change: Doc = {"state": WAITING, "settled": mark}
+    if release.counted:
+        change["crashes"] = {"$add": [WHOLE("$crashes"), 1]}
+    if release.delay > 0:
+        # Without a delay it keeps its due time, and with that its old place in the order.
+        change |= {"due": _in(release.delay), "delayed": True}
+    return [{"$set": change}, {"$unset": ["claim", "lease_until"]}]
+
+
+def _retry(retry: Retry, mark: str) -> list[Doc]:
+    envelope = retry.envelope
+    fields = {name: {"$literal": value} for name, value in fields_of(envelope).items()}
+    due: Doc = {"$max": [_in(envelope.delay), moment(envelope.not_before or 0.0)]}
+    change = {**fields, "state": WAITING, "settled": mark, "crashes": 0, "due": due}
+    if envelope.delay > 0 or envelope.not_before is not None:
+        change["delayed"] = True
+    gone_fields = [name for name in ("not_before", "expires", "unique") if name not in fields]
+    return [{"$set": change}, {"$unset": ["claim", "lease_until", *gone_fields]}]
+
+
+def _in(seconds: float) -> Doc:
+    """Return an expression: the server's time in *seconds* from now."""
+    return {"$add": ["$$NOW", {"$literal": moment_length(seconds)}]}
+
+
+def moment_length(seconds: float) -> int:
+    """Return *seconds* in milliseconds, rounded up."""
+    return int(moment(max(seconds, 0.0)))
+
+
+def _bury(dead: Dead, mark: str) -> Doc:
+    change: Doc = {
+        "$set": {
+            "state": DEAD,
+            "settled": mark,
+            "reason": text(dead.reason),
+            "error": text(dead.error[:MAX_ERROR_CHARACTERS]),
+            "holder": text(dead.holder),
+        },
+        "$currentDate": {"died_at": True, "died": {"$type": "timestamp"}},
+        "$unset": {"claim": True, "lease_until": True},
+    }
+    unique = dead.delivery.envelope.unique
+    if unique is not None and unique.until != "ttl":
+        change["$unset"]["key"] = True
+    return change

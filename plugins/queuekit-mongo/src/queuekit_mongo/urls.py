@@ -1,0 +1,49 @@
+"""From a URL to a deployment and a database. Nothing is opened, and no client library is imported."""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+
+from queuekit.errors import ConfigError
+from queuekit.urls import EngineURL
+from queuekit_mongo.options import PASSTHROUGH
+
+__all__ = ["DEFAULT_DATABASE", "client_url", "database_name", "engine_id"]
+
+DEFAULT_DATABASE = "queuekit"
+_PORT = ":27017"
+_DATABASE = re.compile(r"[A-Za-z0-9_-]{1,60}", re.ASCII)
+_EXAMPLE = "Write e.g. mongodb://user:password@localhost:27017/jobs"
+
+
+def database_name(url: EngineURL) -> str:
+    """Return the database that *url* names; ``queuekit`` if it names none.
+
+    Raises:
+        ConfigError: It names no host, or a database that cannot be.
+    """
+    if not url.hosts:
+        raise ConfigError(f"a {url.scheme} URL must name a host", where=f'  url = "{url}"', fix=_EXAMPLE)
+    name = url.path.strip("/") or DEFAULT_DATABASE
+    if not _DATABASE.fullmatch(name):
+        what = f"a {url.scheme} URL names a database that cannot be: {name!r}"
+        raise ConfigError(what, where=f'  url = "{url}"', fix="Use 1 to 60 characters out of A-Z a-z 0-9 _ -")
+    if url.query.get("w") == "0":
+        what = "w=0 loses messages without a word"
+        raise ConfigError(what, where=f'  url = "{url}"', fix="Leave it out: majority is the default")
+    return name
+
+
+def client_url(url: EngineURL) -> str:
+    """Return *url* as pymongo reads it: without the options that are ours, password and all."""
+    parts = urlsplit(url.raw)
+    theirs = [(key, value) for key, value in parse_qsl(parts.query, keep_blank_values=True) if key in PASSTHROUGH]
+    path = parts.path or "/"
+    return urlunsplit((parts.scheme.lower(), parts.netloc, path, urlencode(theirs), ""))
+
+
+def engine_id(url: EngineURL, prefix: str) -> str:
+    """Return the name of what *url* leads to: equal for all who write hosts and database alike, whatever the user."""
+    hosts = sorted(host.lower().removesuffix(_PORT) for host in url.hosts)
+    return f"{url.scheme}:{','.join(hosts)}/{database_name(url)}/{prefix}"

@@ -1,0 +1,174 @@
+"""From commands to their answers: a Cluster, where each key is on the node that serves its slot."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from redis.crc import key_slot
+from redis.exceptions import AskError, ClusterDownError, MovedError, TryAgainError
+
+from queuekit.errors import UnavailableError
+from queuekit_redis.connections import Connections
+from queuekit_redis.failures import Failures
+from queuekit_redis.link import Link, link_maker
+from queuekit_redis.options import RedisOptions
+from queuekit_redis.server import Call, Server, is_fleeting, with_scripts
+from queuekit_redis.urls import Address, Target
+
+__all__ = ["ClusterServer"]
+
+TRIES = 8
+"""Times that a call is sent on to where its slot has moved."""
+_PAUSE = 0.1
+_UNSETTLED = (TryAgainError, ClusterDownError)
+
+
+class ClusterServer(Server):
+    """All nodes of a Cluster.
+
+    Args:
+        target: Where some of them are.
+        options: How to reach them.
+        failures: Makes errors.
+    """
+
+    def __init__(self, target: Target, *, options: RedisOptions, failures: Failures) -> None:
+        super().__init__(failures)
+        self._seeds = list(target.addresses)
+        self._options = options
+        self._make = link_maker(target, options)
+        self._pools: dict[Address, Connections] = {}
+        self._slots: list[tuple[int, int, Address]] = []
+        self._lock = threading.Lock()
+
+    def call(self, calls: Sequence[Call], *, again: bool) -> list[Any]:
+        """Return the reply to each of *calls*, in one round trip to each node that has a part in them."""
+        replies: list[Any] = [None] * len(calls)
+        left = {place: self._node_of(call.route) for place, call in enumerate(calls)}
+        give_up = time.monotonic() + self._options.timeout
+        for turn in range(TRIES):
+            left = self._round(calls, left, replies, again=again and turn < TRIES - 1)
+            if not left or time.monotonic() > give_up:
+                break
+            if turn:
+                time.sleep(_PAUSE * (0.5 + random.random() / 2))  # noqa: S311 - spreads tries, guards nothing
+        return self.raised(replies)
+
+    def _round(
+        self, calls: Sequence[Call], left: dict[int, tuple[Address, bool]], replies: list[Any], *, again: bool
+    ) -> dict[int, tuple[Address, bool]]:
+        """Send what is *left* to its nodes, keep the replies, and return what must go elsewhere."""
+        by_node: dict[tuple[Address, bool], list[int]] = {}
+        for place, node in left.items():
+            by_node.setdefault(node, []).append(place)
+        moved: dict[int, tuple[Address, bool]] = {}
+        for (address, asking), places in by_node.items():
+            try:
+                answers = self._ask(address, [calls[place].arguments for place in places], asking=asking)
+            except UnavailableError as error:
+                self._forget()
+                if not again or not is_fleeting(error):
+                    raise
+                moved |= {place: self._node_of(calls[place].route) for place in places}
+                continue
+            for place, answer in zip(places, answers, strict=True):
+                replies[place] = answer
+                elsewhere = self._redirected(answer, calls[place], address)
+                if elsewhere is not None:
+                    moved[place] = elsewhere
+        return moved
+
+    def _ask(self, address: Address, commands: Sequence[tuple[Any, ...]], *, asking: bool) -> list[Any]:
+        with self._pool(address).lent(checked=True) as link:
+            if not asking:
+                return with_scripts(link, commands)
+            return [link.converse([("ASKING",), command])[1] for command in commands]
+
+    def _redirected(self, answer: Any, call: Call, asked: Address) -> tuple[Address, bool] | None:
+        """Return where a call should go instead, and whether it has to ask there; ``None`` if this is its answer."""
+        if isinstance(answer, _UNSETTLED):
+            return self._node_of(call.route)
+        if not isinstance(answer, AskError):  # MovedError is one of them
+            return None
+        moved = isinstance(answer, MovedError)
+        if moved:
+            self._forget()
+        return (answer.host or asked[0], int(answer.port)), not moved
+
+    @contextmanager
+    def lent(self, route: str) -> Iterator[Link]:
+        """Lend a link to the node that serves *route*."""
+        address, _ = self._node_of(route)
+        try:
+            with self._pool(address).lent(checked=True) as link:
+                yield link
+        except UnavailableError:
+            self._forget()
+            raise
+
+    def nodes(self) -> list[str]:
+        """Return all primaries."""
+        return sorted({f"{address[0]}:{address[1]}" for _, _, address in self._known_slots()})
+
+    def call_node(self, node: str, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
+        """Return the replies of one primary to *commands*."""
+        host, _, port = node.rpartition(":")
+        return self.raised(self._ask((host, int(port)), commands, asking=False))
+
+    def close(self) -> None:
+        """Close all connections."""
+        with self._lock:
+            pools = list(self._pools.values())
+        for pool in pools:
+            pool.close()
+
+    def _pool(self, address: Address) -> Connections:
+        with self._lock:
+            if address not in self._pools:
+                self._pools[address] = Connections(
+                    lambda: self._make(address), options=self._options, failures=self._failures
+                )
+            return self._pools[address]
+
+    def _node_of(self, route: str) -> tuple[Address, bool]:
+        slot = key_slot(route.encode())
+        for first, last, address in self._known_slots():
+            if first <= slot <= last:
+                return address, False
+        self._forget()
+        raise UnavailableError(f"no node of the Cluster serves slot {slot}")
+
+    def _known_slots(self) -> list[tuple[int, int, Address]]:
+        slots = self._slots
+        if not slots:
+            slots = self._slots = self._ask_for_slots()
+        return slots
+
+    def _ask_for_slots(self) -> list[tuple[int, int, Address]]:
+        """Ask any node who serves which slots."""
+        error: Exception | None = None
+        with self._lock:
+            known = list(self._pools)
+        for address in dict.fromkeys([*known, *self._seeds]):
+            try:
+                (reply,) = self.raised(self._ask(address, [("CLUSTER", "SLOTS")], asking=False))
+            except UnavailableError as failed:
+                error = failed
+                continue
+            slots = [(first, last, _address(node, address)) for first, last, node, *_ in reply]
+            if slots:
+                return slots
+        raise error or UnavailableError("no node of the Cluster knows who serves its slots")
+
+    def _forget(self) -> None:
+        self._slots = []
+
+
+def _address(node: Sequence[Any], asked: Address) -> Address:
+    host = node[0].decode() if node[0] else asked[0]
+    return host, int(node[1])

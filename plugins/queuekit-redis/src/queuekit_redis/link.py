@@ -1,0 +1,130 @@
+"""One connection: commands out, replies in. The client library's own is untyped, and stays in here."""
+
+from __future__ import annotations
+
+import select
+import socket
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from redis.backoff import NoBackoff
+from redis.connection import Connection, SSLConnection, UnixDomainSocketConnection
+from redis.exceptions import AskError, ClusterDownError, MovedError, ResponseError, TryAgainError
+from redis.retry import Retry
+
+from queuekit_redis.options import RedisOptions
+from queuekit_redis.urls import Address, Target
+
+__all__ = ["Command", "Link", "link_maker"]
+
+Command = Sequence[Any]
+"""A command and its arguments."""
+_READ_SIZE = 131_072
+_CLUSTER_ERRORS = {"ASK": AskError, "CLUSTERDOWN": ClusterDownError, "MOVED": MovedError, "TRYAGAIN": TryAgainError}
+
+
+class Link:
+    """A connection that opens nothing until told to.
+
+    Args:
+        connection: The client library's.
+    """
+
+    def __init__(self, connection: Any) -> None:
+        self._connection = connection
+
+    def open(self) -> None:
+        """Connect and sign in."""
+        self._connection.connect()
+
+    def close(self) -> None:
+        """Close it, if it is open; of a fork's parent nothing is shut down."""
+        self._connection.disconnect()
+
+    @property
+    def sock(self) -> socket.socket | None:
+        """The socket, ``None`` if it is closed."""
+        found: socket.socket | None = self._connection._sock  # noqa: SLF001 - there is no public way
+        return found
+
+    def is_stale(self) -> bool:
+        """Tell whether the server has closed it while nobody used it, or has left bytes in it."""
+        sock = self.sock
+        if sock is None:
+            return True
+        poll = select.poll()
+        poll.register(sock, select.POLLIN)
+        return bool(poll.poll(0))
+
+    def send(self, *commands: Command) -> None:
+        """Send *commands* at once."""
+        connection = self._connection
+        packed = connection.pack_command(*commands[0]) if len(commands) == 1 else connection.pack_commands(commands)
+        connection.send_packed_command(packed, check_health=False)
+
+    def read(self) -> Any:
+        """Return the next reply.
+
+        Raises:
+            RedisError: The server has refused the command, or does not answer.
+        """
+        return self._connection.read_response(disable_decoding=True)
+
+    def has_reply(self, timeout: float) -> bool:
+        """Tell whether there is a reply to read within *timeout* seconds."""
+        return bool(self._connection.can_read(timeout=timeout))
+
+    def converse(self, commands: Sequence[Command]) -> list[Any]:
+        """Send *commands* and return the reply to each; one that was refused is answered by its error."""
+        self.send(*commands)
+        read, replies = self._connection.read_response, list[Any]()
+        for _ in commands:
+            try:
+                replies.append(read(disable_decoding=True))
+            except ResponseError as error:
+                replies.append(_told_apart(error))
+        return replies
+
+
+def _told_apart(error: ResponseError) -> ResponseError:
+    """Return *error* as the client library's own kind; older ones leave a Cluster's answers as text."""
+    word, _, rest = str(error).partition(" ")
+    kind: Any = _CLUSTER_ERRORS.get(word)
+    return error if kind is None else kind(rest)
+
+
+def link_maker(target: Target, options: RedisOptions) -> Callable[[Address | None], Link]:
+    """Return what makes a link to an address of *target*; ``None`` is its first."""
+    common: dict[str, Any] = {
+        "db": target.db,
+        "username": target.username,
+        "password": target.password,
+        "socket_timeout": options.timeout,
+        "socket_read_size": _READ_SIZE,
+        "client_name": options.client_name or None,
+        "protocol": 2,
+        # The client library would repeat a command whose reply was lost, and most of ours must not be.
+        "retry": Retry(NoBackoff(), 0),
+    }
+    if target.kind == "unix":
+        unix: Any = UnixDomainSocketConnection
+        return lambda _: Link(unix(path=target.path, **common))
+    common |= {"socket_keepalive": True, "socket_connect_timeout": options.connect_timeout}
+    kind: Any = SSLConnection if target.tls else Connection
+    if target.tls:
+        common |= _tls(options)
+
+    def make(address: Address | None) -> Link:
+        host, port = address or target.addresses[0]
+        return Link(kind(host=host, port=port, **common))
+
+    return make
+
+
+def _tls(options: RedisOptions) -> dict[str, Any]:
+    files = {name: getattr(options, name) for name in ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")}
+    return {
+        "ssl_cert_reqs": options.ssl_cert_reqs,
+        "ssl_check_hostname": options.ssl_check_hostname and options.ssl_cert_reqs != "none",
+        **{name: str(path) for name, path in files.items() if path is not None},
+    }

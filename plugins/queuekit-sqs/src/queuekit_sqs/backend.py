@@ -1,0 +1,230 @@
+"""The result backend of ``dynamodb://`` and its kin."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Sequence
+from random import Random
+from typing import Any
+
+from queuekit.backend import Backend, Condition, Page, Record
+from queuekit.clock import Clock, SystemClock
+from queuekit.errors import TooLargeError, UnavailableError
+from queuekit.urls import EngineURL
+from queuekit_sqs import items
+from queuekit_sqs.crew import Crew
+from queuekit_sqs.failures import code_of
+from queuekit_sqs.items import KINDS, Item, Stamp, is_live, key_of, kind_of, partition, read_record
+from queuekit_sqs.limits import BACKEND_CAPABILITIES, BACKEND_LIMITS
+from queuekit_sqs.options import DynamoOptions
+from queuekit_sqs.servertime import ServerTime
+from queuekit_sqs.service import Service, Settings
+from queuekit_sqs.table import Table
+from queuekit_sqs.urls import read_target
+
+__all__ = ["DynamoBackend"]
+
+_FIRST_LOOK, _LONGEST_LOOK = 0.05, 2.0
+"""Seconds between two looks of ``wait``: each a request, so they grow apart."""
+_JOIN_TRIES = 8
+
+
+class DynamoBackend(Backend):
+    """Records in one table of DynamoDB; see :class:`~queuekit.backend.Backend` for the methods.
+
+    Args:
+        url: Region and how the table's name begins.
+        options: How it is used.
+        clock: Ours; the service's is told by its answers.
+        random: Makes pauses uneven, and tells one write from another.
+    """
+
+    capabilities = BACKEND_CAPABILITIES
+    limits = BACKEND_LIMITS
+
+    def __init__(
+        self,
+        url: EngineURL,
+        *,
+        options: DynamoOptions | None = None,
+        clock: Clock | None = None,
+        random: Random | None = None,
+    ) -> None:
+        options = options or DynamoOptions()
+        target = read_target(url, options)
+        self._random = random or Random()  # noqa: S311 - tells writes apart, guards nothing
+        self._time = ServerTime(clock or SystemClock())
+        self._shards = options.shards
+        self._crew = Crew(options.connections, name="queuekit-dynamodb")
+        settings = Settings(
+            connections=options.connections, timeout=options.timeout, connect_timeout=options.connect_timeout
+        )
+        self._service = Service("dynamodb", url, target=target, settings=settings, time=self._time, random=self._random)
+        name = f"{target.prefix}-records" if target.prefix else "queuekit-records"
+        self._table = Table(self._service, name, create=options.create, crew=self._crew, random=self._random)
+        self._kinds: set[str] = set()
+        self._lock = threading.Lock()
+        self._version = 0
+
+    # -- records
+
+    def put(
+        self, records: Sequence[Record], *, condition: Condition = Condition.ALWAYS, expect: int | None = None
+    ) -> list[bool]:
+        """Write *records* where *condition* and *expect* allow it."""
+        for record in records:
+            if len(record.body) > self.limits.max_record:
+                raise TooLargeError(f"record {record.key} has {len(record.body):,} bytes, above the limit")
+        self._note({kind_of(record.key) for record in records})
+        now = self._time.now()
+        return self._table.write(
+            [items.put(record, condition, expect, stamp=self._stamp(now), shards=self._shards) for record in records]
+        )
+
+    def get(self, keys: Sequence[str]) -> dict[str, Record]:
+        """Return the live records among *keys*."""
+        found = self._table.read([key_of(key, self._shards) for key in dict.fromkeys(keys)])
+        now = self._time.now()
+        return {item["sk"]["S"]: read_record(item, now) for item in found if is_live(item, now)}
+
+    def wait(self, keys: Sequence[str], *, timeout: float) -> dict[str, Record]:
+        """Look for a final record among *keys*, again and again, less and less often."""
+        deadline = time.monotonic() + timeout
+        pause = _FIRST_LOOK
+        while True:
+            final = {key: record for key, record in self.get(keys).items() if record.final}
+            left = deadline - time.monotonic()
+            if final or left <= 0:
+                return final
+            time.sleep(min(left, pause))
+            pause = min(_LONGEST_LOOK, pause * 1.3)
+
+    def delete(self, keys: Sequence[str], *, expect: int | None = None) -> int:
+        """Remove records."""
+        now = self._time.now()
+        removals = [items.delete(key, expect, now=now, shards=self._shards) for key in dict.fromkeys(keys)]
+        return sum(self._table.write(removals))
+
+    def scan(self, prefix: str, *, limit: int = 100, cursor: str | None = None) -> Page[Record]:
+        """Return live records whose key starts with *prefix*: shard by shard, by queries alone."""
+        parts = self._partitions(prefix)
+        part, after = json.loads(cursor) if cursor else ("", "")
+        start = parts.index(part) if part in parts else 0
+        now = self._time.now()
+        found: list[Record] = []
+        for part in parts[start:]:
+            while True:
+                rows, more = self._query(part, prefix, after, limit - len(found))
+                found += [read_record(row, now) for row in rows if is_live(row, now)]
+                after = rows[-1]["sk"]["S"] if rows else after
+                if len(found) >= limit:
+                    return Page(items=tuple(found), cursor=json.dumps([part, after]))
+                if not more:
+                    break
+            after = ""
+        return Page(items=tuple(found))
+
+    # -- groups
+
+    def join(self, group: str, member: int, size: int, *, ttl: float = 604_800.0) -> tuple[bool, int]:
+        """Count *member* into *group*: a set of numbers in one item, so that it is one step."""
+        for _ in range(_JOIN_TRIES):
+            now = self._time.now()
+            for live in (True, False):
+                before = self._join(group, member, now=now, until=now + ttl, live=live)
+                if before is not None:
+                    return str(member) not in before, len(before | {str(member)})
+        raise UnavailableError(f"group {group!r} ends and begins at every look")
+
+    def _join(self, group: str, member: int, *, now: float, until: float, live: bool) -> set[str] | None:
+        """Add *member* to a live group, or begin one in place of one that has ended; ``None`` if it is not as *live*.
+
+        Returns:
+            Who had joined before.
+        """
+        verb = "ADD group_members :member SET" if live else "SET group_members = :member,"
+        test = "attribute_not_exists(live_until) OR live_until > :now" if live else "live_until <= :now"
+        try:
+            reply = self._table.call(
+                "update_item",
+                TableName=self._table.name,
+                Key=items.group_key(group),
+                UpdateExpression=f"{verb} live_until = :until, expires_at = :expires",
+                ConditionExpression=test,
+                ExpressionAttributeValues={
+                    ":member": {"NS": [str(member)]},
+                    ":until": items.number(until),
+                    ":expires": {"N": str(int(until) + 1)},
+                    ":now": items.number(now),
+                },
+                ReturnValues="ALL_OLD",
+            )
+        except UnavailableError as error:
+            if error.__cause__ is None or code_of(error.__cause__) != "ConditionalCheckFailedException":
+                raise
+            return None
+        old: dict[str, Any] = reply.get("Attributes", {}) if live else {}
+        return set(old.get("group_members", {}).get("NS", ()))
+
+    # -- the rest
+
+    def check(self) -> list[str]:
+        """Return whether DynamoDB removes what has expired."""
+        try:
+            reply = self._table.call("describe_time_to_live", TableName=self._table.name)
+        except UnavailableError as error:
+            return [error.what]
+        status = reply.get("TimeToLiveDescription", {}).get("TimeToLiveStatus")
+        if status in {"ENABLED", "ENABLING"}:
+            return []
+        return [f"time to live is off in {self._table.name}, so expired records pile up. Switch it on for 'expires_at'"]
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._crew.close()
+        self._service.close()
+
+    def _partitions(self, prefix: str) -> list[str]:
+        """Return the partitions in which keys begin with *prefix*."""
+        if ":" in prefix:
+            kinds = [kind_of(prefix)]
+        else:
+            rows: list[Item] = []
+            more = True
+            while more:
+                after = rows[-1]["sk"]["S"] if rows else ""
+                found, more = self._query(KINDS, prefix, after, 1_000)
+                rows += found
+            kinds = ["", *(row["sk"]["S"] for row in rows)]
+        return [partition(kind, shard) for kind in kinds for shard in range(self._shards)]
+
+    def _query(self, part: str, prefix: str, after: str, limit: int) -> tuple[list[Item], bool]:
+        """Return items of a partition behind *after* whose key begins with *prefix*, and whether there are more."""
+        start = {"ExclusiveStartKey": {"pk": {"S": part}, "sk": {"S": after}}} if after else {}
+        begins = " AND begins_with(sk, :prefix)" if prefix else ""
+        values = {":pk": {"S": part}} | ({":prefix": {"S": prefix}} if prefix else {})
+        reply = self._table.call(
+            "query",
+            TableName=self._table.name,
+            KeyConditionExpression=f"pk = :pk{begins}",
+            ExpressionAttributeValues=values,
+            Limit=max(1, limit),
+            ConsistentRead=True,
+            **start,
+        )
+        return reply.get("Items", []), "LastEvaluatedKey" in reply
+
+    def _note(self, kinds: set[str]) -> None:
+        """Leave word of kinds that are new to this client, for scans that begin with less than a kind."""
+        for kind in kinds - self._kinds - {""}:
+            key = {"pk": {"S": KINDS}, "sk": {"S": kind}}
+            self._table.call("put_item", TableName=self._table.name, Item=key)
+            self._kinds.add(kind)
+
+    def _stamp(self, now: float) -> Stamp:
+        """Return what tells a write from all others; its version is the time in microseconds, or the next one."""
+        with self._lock:
+            self._version = max(self._version + 1, int(now * 1e6))
+            return Stamp(now=now, version=self._version, writer=f"{self._random.getrandbits(64):016x}")

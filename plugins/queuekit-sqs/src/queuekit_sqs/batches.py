@@ -1,0 +1,166 @@
+"""Requests of up to ten entries each, many at a time; what fails in part is tried again in part."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from functools import partial
+from random import Random
+from typing import Any
+
+import attrs
+
+from queuekit.errors import UnavailableError
+from queuekit_sqs.crew import Crew
+from queuekit_sqs.failures import code_of, is_passing, is_uncertain
+from queuekit_sqs.limits import PART
+from queuekit_sqs.queues import MISSING, Line, Queues
+from queuekit_sqs.service import Service
+
+__all__ = ["Batches", "Failure", "Job"]
+
+_TRIES = 5
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0
+_ACTIONS = {
+    "send_message_batch": "SendMessage",
+    "delete_message_batch": "DeleteMessage",
+    "change_message_visibility_batch": "ChangeMessageVisibility",
+}
+STALE = frozenset(
+    {
+        "AWS.SimpleQueueService.MessageNotInflight",
+        "InvalidParameterValue",
+        "MessageNotInflight",
+        "ReceiptHandleIsInvalid",
+    }
+)
+"""Codes for a receipt that is worth nothing any more."""
+
+
+@attrs.frozen(kw_only=True)
+class Job:
+    """One entry of a batch."""
+
+    line: Line
+    operation: str
+    entry: dict[str, Any]
+    """Its fields, ``Id`` excepted."""
+    size: int = 0
+    """Bytes of a message to be sent."""
+
+
+@attrs.frozen(kw_only=True)
+class Failure:
+    """Why an entry was not carried out."""
+
+    code: str
+    text: str
+    final: bool
+    """Whether the service refuses it, so that trying again is of no use."""
+    error: UnavailableError | None = None
+
+    @property
+    def stale(self) -> bool:
+        """Whether the receipt is worth nothing any more."""
+        return self.final and self.code in STALE
+
+
+class Batches:
+    """Carries out jobs.
+
+    Args:
+        service: Carries the requests.
+        queues: Know the addresses.
+        crew: Makes requests at the same time.
+        most_bytes: Most bytes of messages in one request.
+        random: Makes the pauses between tries uneven.
+    """
+
+    def __init__(self, service: Service, queues: Queues, *, crew: Crew, most_bytes: int, random: Random) -> None:
+        self._service = service
+        self._queues = queues
+        self._crew = crew
+        self._most_bytes = most_bytes
+        self._random = random
+
+    def run(self, jobs: Sequence[Job]) -> list[Failure | None]:
+        """Carry out *jobs* and return for each why it failed, or ``None``. An absent queue is made, if it may be."""
+        failures: list[Failure | None] = [None] * len(jobs)
+        chunks = self._chunks(jobs)
+        answers = self._crew.map([partial(self._run_chunk, [jobs[index] for index in chunk]) for chunk in chunks])
+        for chunk, answer in zip(chunks, answers, strict=True):
+            for index, failure in zip(chunk, answer, strict=True):
+                failures[index] = failure
+        return failures
+
+    def _chunks(self, jobs: Sequence[Job]) -> list[list[int]]:
+        open_: dict[tuple[str, str], tuple[list[int], int]] = {}
+        chunks: list[list[int]] = []
+        for index, job in enumerate(jobs):
+            key = (job.operation, job.line.name)
+            chunk, size = open_.get(key, (None, 0))
+            if chunk is None or len(chunk) >= PART or size + job.size > self._most_bytes:
+                chunk, size = [], 0
+                chunks.append(chunk)
+            chunk.append(index)
+            open_[key] = (chunk, size + job.size)
+        return chunks
+
+    def _run_chunk(self, jobs: list[Job]) -> list[Failure | None]:
+        """Carry out jobs of one request; a job that may succeed later is tried again with the others like it."""
+        failures: list[Failure | None] = [None] * len(jobs)
+        left = list(range(len(jobs)))
+        pause, uncertain = _FIRST_PAUSE, False
+        for attempt in range(_TRIES):
+            try:
+                found = self._request([jobs[index] for index in left])
+            except UnavailableError as error:
+                return self._all_failed(failures, left, error)
+            except Exception as error:  # noqa: BLE001 - what is no error of the library is raised on
+                if attempt == _TRIES - 1 or not self._passes(error, jobs[0]):
+                    problem = self._service.failed(error, doing=_doing(jobs[0]))
+                    problem.__cause__ = error
+                    return self._all_failed(failures, left, problem)
+                uncertain = uncertain or is_uncertain(error)
+                found = {place: Failure(code="", text="", final=False) for place in range(len(left))}
+            for place, index in enumerate(left):
+                failure = found.get(place)
+                # What is done again after an answer was lost may find that it was done.
+                failures[index] = None if failure is not None and uncertain and failure.stale else failure
+            left = [index for index in left if (now := failures[index]) is not None and not now.final]
+            if not left:
+                break
+            time.sleep(pause * (0.5 + self._random.random()))
+            pause = min(_LONGEST_PAUSE, pause * 2)
+        return failures
+
+    def _request(self, jobs: list[Job]) -> dict[int, Failure]:
+        job = jobs[0]
+        entries = [{"Id": str(place), **one.entry} for place, one in enumerate(jobs)]
+        reply = self._service.request(job.operation, QueueUrl=self._queues.url(job.line), Entries=entries)
+        return {
+            int(failed["Id"]): Failure(
+                code=str(failed.get("Code", "")),
+                text=str(failed.get("Message", "")),
+                final=bool(failed.get("SenderFault", True)),
+            )
+            for failed in reply.get("Failed", [])
+        }
+
+    def _passes(self, error: Exception, job: Job) -> bool:
+        """Tell whether the request may succeed the next time."""
+        if code_of(error) in MISSING:
+            self._queues.forget(job.line)  # somebody has deleted it; the next try makes it again, or says what is wrong
+            return True
+        return is_passing(error)
+
+    def _all_failed(
+        self, failures: list[Failure | None], left: list[int], error: UnavailableError
+    ) -> list[Failure | None]:
+        for index in left:
+            failures[index] = Failure(code=code_of(error.__cause__ or error), text=error.what, final=False, error=error)
+        return failures
+
+
+def _doing(job: Job) -> str:
+    return f"sqs:{_ACTIONS[job.operation]} on {job.line.name}"

@@ -1,0 +1,342 @@
+"""The broker of ``sqs://`` and its kin."""
+
+from __future__ import annotations
+
+import os
+from collections import OrderedDict
+from collections.abc import Sequence
+from random import Random
+from typing import Any
+
+import attrs
+
+from queuekit.backend import Page
+from queuekit.broker import Broker, Delivery, Lease, Place, QueueCounts, Release, Settlement, Stored
+from queuekit.clock import Clock, SystemClock
+from queuekit.envelope import Envelope
+from queuekit.errors import PartialSendError, TooLargeError
+from queuekit.urls import EngineURL
+from queuekit_sqs.batches import Batches, Failure
+from queuekit_sqs.checks import check
+from queuekit_sqs.crew import Crew
+from queuekit_sqs.letters import Letters
+from queuekit_sqs.limits import CAPABILITIES, limits_of
+from queuekit_sqs.options import SqsOptions
+from queuekit_sqs.payloads import Payloads
+from queuekit_sqs.queues import Line, Names, Queues
+from queuekit_sqs.receiving import Arrival, Receiver
+from queuekit_sqs.servertime import ServerTime
+from queuekit_sqs.service import Service, Settings
+from queuekit_sqs.settling import Held, Settling, Token, send_job
+from queuekit_sqs.urls import read_target
+from queuekit_sqs.wire import Counts, read, write
+
+__all__ = ["SqsBroker"]
+
+_REMEMBERED = 20_000
+_READY, _LEASED, _DELAYED = (f"ApproximateNumberOfMessages{which}" for which in ("", "NotVisible", "Delayed"))
+
+
+class SqsBroker(Broker):
+    """Queues on SQS; see :class:`~queuekit.broker.Broker` for the methods.
+
+    Args:
+        url: Region, or the address of an emulator or endpoint, and how the names of queues begin.
+        options: How they are used.
+        clock: Ours; the service's is told by its answers (QK11).
+        random: Makes pauses uneven.
+    """
+
+    capabilities = CAPABILITIES
+
+    def __init__(
+        self,
+        url: EngineURL,
+        *,
+        options: SqsOptions | None = None,
+        clock: Clock | None = None,
+        random: Random | None = None,
+    ) -> None:
+        self._options = options = options or SqsOptions()
+        self.limits = limits_of(options)
+        self._url = url
+        self._target = read_target(url, options)
+        self._random = random or Random()  # noqa: S311 - no secret hangs on it
+        self._time = ServerTime(clock or SystemClock())
+        self._crew = Crew(options.connections, name="queuekit-sqs")
+        self._service = self._make_service("sqs", timeout=options.timeout)
+        self._polls = self._make_service("sqs", timeout=options.timeout + options.poll)
+        self._s3: Service | None = None
+        self._queues = Queues(self._service, Names(self._target.prefix), options)
+        self._batches = Batches(
+            self._service,
+            self._queues,
+            crew=self._crew,
+            most_bytes=options.max_message_bytes,
+            random=self._random,
+        )
+        bucket = options.payload_bucket
+        self._payloads = (
+            Payloads(self._s3_service, bucket=bucket, prefix=options.payload_prefix, crew=self._crew)
+            if bucket
+            else None
+        )
+        self._settling = Settling(self._batches, self._queues, now=self._time.now, drop=self._drop)
+        self._letters = Letters(
+            self._service, self._queues, self._batches, crew=self._crew, fetch=self._fetch, drop=self._drop
+        )
+        self._receiver = Receiver(
+            self._service,
+            self._polls,
+            self._queues,
+            crew=self._crew,
+            receivers=options.receivers,
+            poll=options.poll,
+            give_back=self._give_back,
+        )
+        self._sent: OrderedDict[tuple[str, str, int, int, int], None] = OrderedDict()
+        """Messages that arrived of a send that failed in part and so is going to be repeated."""
+        self._pid = os.getpid()
+
+    def _make_service(self, name: str, *, timeout: float) -> Service:
+        options = self._options
+        settings = Settings(connections=options.connections, timeout=timeout, connect_timeout=options.connect_timeout)
+        return Service(name, self._url, target=self._target, settings=settings, time=self._time, random=self._random)
+
+    def _s3_service(self) -> Service:
+        self._s3 = self._s3 or self._make_service("s3", timeout=self._options.timeout)
+        return self._s3
+
+    # -- delivering
+
+    def send(self, envelopes: Sequence[Envelope]) -> list[str]:
+        """Put *envelopes* on their queues."""
+        for envelope in envelopes:
+            if len(envelope.body) > self.limits.max_body:
+                size = f"{len(envelope.body):,} bytes, above the limit of {self.limits.max_body:,}"
+                raise TooLargeError(
+                    f"the body of message {envelope.id} has {size}", fix="Set payload_bucket to keep large bodies in S3"
+                )
+        new = [envelope for envelope in envelopes if _step(envelope) not in self._sent]
+        pointers = self._keep_large(new)
+        jobs = []
+        for envelope in new:
+            line = self._queues.line(envelope.queue, envelope.priority)
+            self._queues.url(line)  # before the delay is reckoned: its answer tells the time
+            carried, delay = self._delayed(envelope, line)
+            entry = write(carried, pointer=pointers.get(envelope.id))
+            jobs.append(send_job(line, entry, carried, delay=delay))
+        self._report(new, self._batches.run(jobs))
+        return [envelope.id for envelope in envelopes]
+
+    def _delayed(self, envelope: Envelope, line: Line) -> tuple[Envelope, float]:
+        """Return *envelope* as it is sent, and the delay to ask for: what is beyond it is reached by hops."""
+        if not envelope.delay and envelope.not_before is None:
+            return envelope, 0.0
+        now = self._time.now()
+        delay = max(envelope.delay, (envelope.not_before or now) - now)
+        longest = 0.0 if line.fifo else self.limits.max_delay or 0.0
+        if delay > longest and envelope.not_before is None:
+            envelope = attrs.evolve(envelope, not_before=now + delay)
+        return envelope, min(delay, longest)
+
+    def _keep_large(self, envelopes: Sequence[Envelope]) -> dict[str, str]:
+        """Put bodies that SQS would not take into S3, and return by id what stands for them."""
+        if self._payloads is None:
+            return {}
+        room = self._options.max_message_bytes - 16_384
+        large = [envelope for envelope in envelopes if len(envelope.body) > room // 4 * 3]
+        kept = self._payloads.keep([envelope.body for envelope in large])
+        return {envelope.id: pointer for envelope, pointer in zip(large, kept, strict=True)}
+
+    def _report(self, envelopes: Sequence[Envelope], failures: Sequence[Failure | None]) -> None:
+        """Raise what went wrong; what may pass is going to be sent again, without what has arrived."""
+        pairs = list(zip(envelopes, failures, strict=True))
+        passing = next((failure for failure in failures if failure is not None and failure.error is not None), None)
+        if passing is not None and passing.error is not None:
+            for envelope, failure in pairs:
+                if failure is None:
+                    self._sent[_step(envelope)] = None
+            while len(self._sent) > _REMEMBERED:
+                self._sent.popitem(last=False)
+            raise passing.error
+        refused = {envelope.id: f"{failure.code}: {failure.text}" for envelope, failure in pairs if failure is not None}
+        if refused:
+            raise PartialSendError(f"SQS refuses {len(refused)} of {len(pairs)} messages", failures=refused)
+
+    def receive(self, queues: Sequence[str], *, limit: int, wait: float, lease: float) -> list[Delivery]:
+        """Take due messages under a lease, waiting for the first one."""
+        self._mind_forks()
+        limit, wait = min(limit, self.limits.max_batch), min(wait, self.limits.max_wait)
+        lines = [line for queue in queues for line in self._queues.lines(queue)]
+        if limit <= 0:
+            self._receiver.return_surplus(older_than=5.0)
+            for queue in queues:
+                self._queues.url(self._queues.line(queue, 4))
+            return []
+        arrivals = self._receiver.take(lines, limit=limit, wait=wait, lease=lease)
+        return self._delivered(arrivals)
+
+    def _delivered(self, arrivals: Sequence[Arrival]) -> list[Delivery]:
+        """Return *arrivals* as deliveries; those of a FIFO queue that are not due yet are held back."""
+        held = [_held(arrival) for arrival in arrivals]
+        bodies = self._fetch([one.pointer or "" for one in held if one.pointer]) if any(h.pointer for h in held) else []
+        rest = iter(bodies)
+        deliveries: list[Delivery] = []
+        early: list[Release] = []
+        for arrival, one in zip(arrivals, held, strict=True):
+            body = next(rest) if one.pointer else None
+            kept = one if body is None else attrs.evolve(one, envelope=attrs.evolve(one.envelope, body=body))
+            delivery = _delivery(arrival, kept)
+            wait = (kept.envelope.not_before or 0.0) - delivery.claimed_at
+            if kept.line.fifo and wait > self.limits.lease_granularity:
+                early.append(Release(delivery, delay=wait))
+                continue
+            self._settling.hold(delivery.token, kept)
+            deliveries.append(delivery)
+        if early:
+            self._settling.settle(early)
+        return deliveries
+
+    def _give_back(self, arrivals: Sequence[Arrival]) -> None:
+        """Hand messages back that nobody here has asked for; if that fails their leases end."""
+        for arrival in arrivals:
+            held = _held(arrival)
+            self._settling.hold(str(_token(arrival)), held)
+        try:
+            self._settling.settle([Release(_delivery(arrival, _held(arrival))) for arrival in arrivals])
+        except Exception:  # noqa: BLE001 - in a thread of its own, with nobody to tell
+            return
+
+    def extend(self, leases: Sequence[Lease], *, lease: float) -> list[Lease]:
+        """Make *leases* end later."""
+        self._mind_forks()
+        return self._settling.extend(leases, lease=lease)
+
+    def settle(self, settlements: Sequence[Settlement]) -> list[Delivery]:
+        """Carry out *settlements*."""
+        self._mind_forks()
+        return self._settling.settle(settlements)
+
+    # -- looking and mending
+
+    def counts(self, queues: Sequence[str]) -> dict[str, QueueCounts]:
+        """Return about how many messages *queues* hold: SQS is right within a minute."""
+        return {queue: self._count(queue) for queue in queues}
+
+    def _count(self, queue: str) -> QueueCounts:
+        sums = dict.fromkeys((_READY, _LEASED, _DELAYED), 0)
+        for line in self._queues.lines(queue):
+            found = self._queues.attributes(line, *sums)
+            for name in sums:
+                sums[name] += int(found.get(name, 0))
+        dead = self._queues.attributes(self._queues.dead(queue), _READY, _LEASED)
+        return QueueCounts(
+            ready=sums[_READY], delayed=sums[_DELAYED], leased=sums[_LEASED], dead=sum(map(int, dead.values()))
+        )
+
+    def peek(self, queue: str, *, place: Place, limit: int = 100, cursor: str | None = None) -> Page[Stored]:
+        """Return dead letters; SQS shows no others."""
+        if place is not Place.DEAD:
+            raise self._cannot(f"show {place} messages: SQS tells only how many there are")
+        return self._letters.page(queue, limit=limit, cursor=cursor)
+
+    def find(self, queue: str, ids: Sequence[str]) -> list[Stored]:
+        """Return those of *ids* that are among the dead letters."""
+        wanted = set(ids)
+        return [stored for stored in self._walk(queue, Place.DEAD) if stored.envelope.id in wanted]
+
+    def requeue(self, queue: str, ids: Sequence[str] | None = None) -> list[str]:
+        """Replay dead letters."""
+        return self._letters.requeue(queue, ids)
+
+    def remove(self, queue: str, ids: Sequence[str], *, place: Place | None = None) -> list[str]:
+        """Delete dead letters by id; others cannot be found."""
+        if place is not Place.DEAD:
+            raise self._cannot("remove waiting messages by id")
+        return self._letters.remove(queue, ids)
+
+    def purge(self, queue: str, *, place: Place = Place.READY) -> int:
+        """Delete all messages in *place*, which is where they are ready or dead."""
+        if place is Place.DEAD:
+            return len(self._letters.remove(queue, None))
+        if place is not Place.READY:
+            raise self._cannot(f"purge {place} messages")
+        return self._letters.purge(self._queues.lines(queue))
+
+    def interrupt(self) -> None:
+        """Make a ``receive`` that waits return; if none does, the next one that would."""
+        self._receiver.interrupt()
+
+    def check(self) -> list[str]:
+        """Tell what SQS is set to do that loses messages."""
+        return check(self._queues)
+
+    def close(self) -> None:
+        """Give back what nobody has asked for, and close all connections."""
+        self._mind_forks()
+        self._receiver.close()
+        self._crew.close()
+        # Not those of long polls under way: what they bring is given back.
+        for service in (self._service, self._s3):
+            if service is not None:
+                service.close()
+
+    def _mind_forks(self) -> None:
+        """Begin anew in a child process: threads, polls and locks are the parent's."""
+        if self._pid != os.getpid():
+            self._pid = os.getpid()
+            self._receiver.after_fork()
+            self._settling.after_fork()
+
+    # -- bodies in S3
+
+    def _fetch(self, pointers: Sequence[str]) -> list[bytes | None]:
+        return [None] * len(pointers) if self._payloads is None else self._payloads.fetch(pointers)
+
+    def _drop(self, pointers: Sequence[str]) -> None:
+        if self._payloads is not None and pointers:
+            self._payloads.drop(pointers)
+
+
+def _step(envelope: Envelope) -> tuple[str, str, int, int, int]:
+    return (envelope.queue, envelope.id, envelope.generation, envelope.attempt, envelope.hop)
+
+
+def _token(arrival: Arrival) -> Token:
+    return Token(arrival.claimed, arrival.lease, arrival.line.name, str(arrival.message["ReceiptHandle"]))
+
+
+def _held(arrival: Arrival) -> Held:
+    """Return a message as it came; on a FIFO queue a further claim is a further attempt, since all stay in place."""
+    received = read(arrival.message, arrival.line.queue)
+    system: dict[str, Any] = arrival.message.get("Attributes", {})
+    claims = max(1, int(system.get("ApproximateReceiveCount", 1)))
+    counts = Counts(
+        number=received.counts.number + claims,
+        crashes=received.counts.crashes + claims - 1,
+        sent_at=received.counts.sent_at or int(system.get("SentTimestamp", 0)) / 1000,
+    )
+    envelope = received.envelope
+    if arrival.line.fifo:
+        envelope = attrs.evolve(envelope, attempt=envelope.attempt + claims - 1)
+    return Held(
+        line=arrival.line,
+        receipt=str(arrival.message["ReceiptHandle"]),
+        envelope=envelope,
+        counts=counts,
+        pointer=received.pointer,
+    )
+
+
+def _delivery(arrival: Arrival, held: Held) -> Delivery:
+    system: dict[str, Any] = arrival.message.get("Attributes", {})
+    sent = held.counts.sent_at or 0.0
+    return Delivery(
+        envelope=held.envelope,
+        token=str(_token(arrival)),
+        number=held.counts.number,
+        crashes=held.counts.crashes,
+        sent_at=sent,
+        claimed_at=max(arrival.at, sent, int(system.get("SentTimestamp", 0)) / 1000),
+    )

@@ -1,0 +1,95 @@
+"""Requests at the same time, in threads that do not keep the process alive."""
+
+from __future__ import annotations
+
+import os
+import queue
+import threading
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future
+from typing import Any, TypeVar
+
+__all__ = ["Crew"]
+
+T = TypeVar("T")
+
+
+class Crew:
+    """Up to *size* threads, started when needed; after a fork, new ones.
+
+    Args:
+        size: Most threads.
+        name: What the threads are called.
+    """
+
+    def __init__(self, size: int, *, name: str) -> None:
+        self._size = size
+        self._name = name
+        self._reset()
+
+    def _reset(self) -> None:
+        self._pid = os.getpid()
+        self._lock = threading.Lock()
+        self._work: queue.SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] = queue.SimpleQueue()
+        self._threads = 0
+        self._idle = 0
+
+    def start(self, call: Callable[[], T]) -> Future[T]:
+        """Begin *call* in a thread of the crew; its future is not to be cancelled."""
+        if self._pid != os.getpid():
+            self._reset()
+        future: Future[T] = Future()
+        with self._lock:
+            if self._idle > 0:
+                self._idle -= 1
+            elif self._threads < self._size:
+                self._threads += 1
+                name = f"{self._name}-{self._threads}"
+                threading.Thread(target=self._serve, args=(self._work,), name=name, daemon=True).start()
+            else:
+                self._idle -= 1
+        self._work.put((future, call))
+        return future
+
+    def map(self, calls: Iterable[Callable[[], T]]) -> list[T]:
+        """Run *calls* at the same time, the first of them in this thread, and return their results in order.
+
+        All of them end before an error of one of them is raised.
+        """
+        every = list(calls)
+        if not every:
+            return []
+        first, *rest = every
+        futures = [self.start(call) for call in rest]
+        own: Future[T] = Future()
+        _run(own, first)
+        ended = [own, *futures]
+        problems = [problem for future in ended if (problem := future.exception()) is not None]
+        if problems:
+            raise problems[0]
+        return [future.result() for future in ended]
+
+    def close(self) -> None:
+        """Let the threads end when what they do is done; the next call starts new ones."""
+        if self._pid != os.getpid():
+            self._reset()
+        with self._lock:
+            work, threads = self._work, self._threads
+            self._work, self._threads, self._idle = queue.SimpleQueue(), 0, 0
+        for _ in range(threads):
+            work.put(None)
+
+    def _serve(self, work: queue.SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None]) -> None:
+        while (order := work.get()) is not None:
+            _run(*order)
+            del order
+            with self._lock:
+                if work is self._work:
+                    self._idle += 1
+
+
+def _run(future: Future[Any], call: Callable[[], Any]) -> None:
+    try:
+        future.set_result(call())
+    except BaseException as error:  # noqa: BLE001 - it is raised where the result is asked for
+        future.set_exception(error)

@@ -1,0 +1,185 @@
+"""Records and groups as items of the table, and the expressions that write them.
+
+==================  ===================================  ==================================================
+kind of item        ``pk``                               ``sk``
+==================  ===================================  ==================================================
+record              ``r:<kind>:<shard>``                 the record's key
+group               ``g:<name>``                         ``group``
+known kind          ``kinds``                            the kind
+==================  ===================================  ==================================================
+
+A record's kind is what stands before the first colon of its key. Records of one kind are spread over a few shards, so
+that they are found by their prefix with a query for each shard, and no partition gets all writes.
+"""
+
+from __future__ import annotations
+
+import math
+import zlib
+from typing import Any
+
+import attrs
+
+from queuekit.backend import Condition, Record
+
+__all__ = [
+    "KINDS",
+    "Item",
+    "Op",
+    "Stamp",
+    "delete",
+    "group_key",
+    "is_live",
+    "key_of",
+    "kind_of",
+    "number",
+    "partition",
+    "put",
+    "read_record",
+]
+
+Value = dict[str, Any]
+Item = dict[str, Value]
+
+KINDS = "kinds"
+"""Partition that lists the kinds of records."""
+# Every name has an underscore, as no word has that DynamoDB reserves: so expressions need no aliases.
+_LIVE = "(attribute_not_exists(live_until) OR live_until > :now)"
+_GONE = "(attribute_not_exists(pk) OR live_until <= :now)"
+_CONDITIONS = {
+    Condition.ALWAYS: "",
+    Condition.ABSENT: _GONE,
+    Condition.NEWER: f"({_GONE} OR record_rank < :rank)",
+}
+_TEXTS = {"task": "task_name", "state": "task_state", "error": "task_error"}
+
+
+@attrs.frozen(kw_only=True)
+class Op:
+    """A conditional write of one item."""
+
+    verb: str
+    """``Put`` or ``Delete``, as in a transaction."""
+    key: str
+    """Key of the record."""
+    fields: dict[str, Any]
+    """What the request says of it, the table's name excepted."""
+    writer: str = ""
+    """Left in the item, so that who hears no answer can see later whether it was written."""
+    size: int = 0
+    """About how many bytes."""
+
+
+@attrs.frozen(kw_only=True)
+class Stamp:
+    """What a write has of its own."""
+
+    now: float
+    """UTC epoch seconds on the service's clock."""
+    version: int
+    """Greater than those before."""
+    writer: str
+
+
+def kind_of(key: str) -> str:
+    """Return the kind of a record's key; without a colon it has none."""
+    kind, colon, _ = key.partition(":")
+    return kind if colon else ""
+
+
+def partition(kind: str, shard: int) -> str:
+    """Return the partition of a shard of a kind."""
+    return f"r:{kind}:{shard}"
+
+
+def key_of(key: str, shards: int) -> Item:
+    """Return where the record *key* is."""
+    shard = zlib.crc32(key.encode("utf-8", "surrogatepass")) % shards
+    return {"pk": {"S": partition(kind_of(key), shard)}, "sk": {"S": key}}
+
+
+def group_key(name: str) -> Item:
+    """Return where a group is."""
+    return {"pk": {"S": f"g:{name}"}, "sk": {"S": "group"}}
+
+
+def number(value: float) -> Value:
+    """Return a number as DynamoDB writes it."""
+    return {"N": repr(value)}
+
+
+def put(record: Record, condition: Condition, expect: int | None, *, stamp: Stamp, shards: int) -> Op:
+    """Return the write of *record* under *condition* and *expect*."""
+    item = {**key_of(record.key, shards), **_values(record, stamp)}
+    text = " AND ".join(part for part in (_CONDITIONS[condition], _expected(expect)) if part)
+    fields: dict[str, Any] = {"Item": item, **_condition(text, stamp.now, expect, rank=record.rank)}
+    size = len(record.body) + 4 * (len(record.error or "") + len(record.key)) + 1_000
+    return Op(verb="Put", key=record.key, fields=fields, writer=stamp.writer, size=size)
+
+
+def delete(key: str, expect: int | None, *, now: float, shards: int) -> Op:
+    """Return the removal of the live record *key*, with *expect* only of that version."""
+    text = f"attribute_exists(pk) AND {_LIVE}" + ("" if expect is None else " AND record_version = :expect")
+    return Op(verb="Delete", key=key, fields={"Key": key_of(key, shards), **_condition(text, now, expect)})
+
+
+def is_live(item: Item, now: float) -> bool:
+    """Tell whether an item has not expired: DynamoDB removes expired ones days later."""
+    return "live_until" not in item or float(item["live_until"]["N"]) > now
+
+
+def read_record(item: Item, now: float) -> Record:
+    """Return the record of a live item."""
+    until = item.get("live_until")
+    return Record(
+        key=item["sk"]["S"],
+        body=bytes(item["record_body"]["B"]),
+        ttl=None if until is None else float(until["N"]) - now,
+        rank=int(item["record_rank"]["N"]),
+        final=bool(item["is_final"]["BOOL"]),
+        version=int(item["record_version"]["N"]),
+        task=_text(item, "task_name"),
+        state=_text(item, "task_state"),
+        error=_text(item, "task_error"),
+        at=float(item["moved_at"]["N"]) if "moved_at" in item else None,
+    )
+
+
+def _values(record: Record, stamp: Stamp) -> Item:
+    values: Item = {
+        "record_body": {"B": record.body},
+        "record_rank": {"N": str(record.rank)},
+        "record_version": {"N": str(stamp.version)},
+        "is_final": {"BOOL": record.final},
+        "written_by": {"S": stamp.writer},
+    }
+    for field, name in _TEXTS.items():
+        text = getattr(record, field)
+        if text is not None:
+            values[name] = {"S": text.encode("utf-8", "replace").decode()}
+    if record.at is not None:
+        values["moved_at"] = number(record.at)
+    if record.ttl is not None:
+        until = round(stamp.now + record.ttl, 3)
+        values["live_until"] = number(until)
+        values["expires_at"] = {"N": str(math.ceil(until))}  # what DynamoDB's own removal looks at: whole seconds
+    return values
+
+
+def _expected(expect: int | None) -> str:
+    if expect is None:
+        return ""
+    return f"record_version = :expect AND {_LIVE}" if expect else _GONE
+
+
+def _condition(text: str, now: float, expect: int | None, *, rank: int = 0) -> dict[str, Any]:
+    """Return a condition as a request says it, with the values that it names."""
+    if not text:
+        return {}
+    values = {":now": number(now), ":expect": {"N": str(expect)}, ":rank": {"N": str(rank)}}
+    bound = {name: value for name, value in values.items() if name in text}
+    return {"ConditionExpression": text, "ExpressionAttributeValues": bound}
+
+
+def _text(item: Item, name: str) -> str | None:
+    return str(item[name]["S"]) if name in item else None

@@ -1,0 +1,233 @@
+"""Dead letters: SQS shows a message only by handing it out, so looking is receiving, and putting back at once."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Any
+
+import attrs
+
+from queuekit.backend import Page
+from queuekit.broker import Place, Stored
+from queuekit_sqs.batches import Batches, Job
+from queuekit_sqs.crew import Crew
+from queuekit_sqs.limits import PART
+from queuekit_sqs.queues import Line, Queues
+from queuekit_sqs.service import Service
+from queuekit_sqs.settling import send_job
+from queuekit_sqs.wire import Received, read, write
+
+__all__ = ["Letters"]
+
+_HIDDEN = 30
+"""Seconds for which letters are hidden while they are looked at."""
+_MOST = 10_000
+"""Most dead letters of a queue that are looked at."""
+_LANES = 8
+_EMPTY_LOOKS = 2
+"""Looks in a row that must find nothing: a short one asks only some of SQS's servers."""
+_COUNTS = ("ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible")
+
+
+@attrs.frozen(kw_only=True)
+class _Letter:
+    line: Line
+    receipt: str
+    received: Received
+    stored: Stored
+
+
+class Letters:
+    """The dead letters of all queues, and emptying queues.
+
+    Args:
+        service: Carries requests.
+        queues: Know the lines.
+        batches: Carry out what is done to many.
+        crew: Makes requests at the same time.
+        fetch: Returns bodies that are in S3.
+        drop: Deletes them.
+    """
+
+    def __init__(
+        self,
+        service: Service,
+        queues: Queues,
+        batches: Batches,
+        *,
+        crew: Crew,
+        fetch: Callable[[Sequence[str]], list[bytes | None]],
+        drop: Callable[[Sequence[str]], None],
+    ) -> None:
+        self._service = service
+        self._queues = queues
+        self._batches = batches
+        self._crew = crew
+        self._fetch = fetch
+        self._drop = drop
+
+    def page(self, queue: str, *, limit: int, cursor: str | None) -> Page[Stored]:
+        """Return dead letters of *queue*, latest first, and leave them where they are."""
+        letters = self._all(queue)
+        self._put_back(letters)
+        after = tuple(json.loads(cursor)) if cursor else None
+        rest = [letter for letter in letters if after is None or _order(letter) > after]
+        items = rest[:limit]
+        more = json.dumps(_order(items[-1])) if len(rest) > limit and items else None
+        return Page(items=tuple(self._with_bodies(items)), cursor=more)
+
+    def requeue(self, queue: str, ids: Sequence[str] | None) -> list[str]:
+        """Send dead letters (all, or *ids*) to *queue* again, and delete them."""
+        chosen, others = self._choose(queue, ids)
+        self._put_back(others)
+        sent: list[_Letter] = []
+        failures = self._batches.run([self._replay(letter) for letter in chosen])
+        for letter, failure in zip(chosen, failures, strict=True):
+            if failure is None:
+                sent.append(letter)
+        self._put_back([letter for letter in chosen if letter not in sent])
+        self._delete(sent)
+        problem = next((failure for failure in failures if failure is not None and failure.error), None)
+        if problem is not None and problem.error is not None:
+            raise problem.error
+        return [letter.received.envelope.id for letter in sent]
+
+    def remove(self, queue: str, ids: Sequence[str] | None) -> list[str]:
+        """Delete dead letters (all, or *ids*) for good."""
+        chosen, others = self._choose(queue, ids)
+        self._put_back(others)
+        self._delete(chosen)
+        self._drop([letter.received.pointer for letter in chosen if letter.received.pointer])
+        return [letter.received.envelope.id for letter in chosen]
+
+    def purge(self, lines: Sequence[Line]) -> int:
+        """Delete all that is ready in *lines* and return how much that was."""
+        count = 0
+        for line in lines:
+            for batch in self._batches_of(line):
+                self._delete(batch)
+                self._drop([letter.received.pointer for letter in batch if letter.received.pointer])
+                count += len(batch)
+        return count
+
+    # -- parts
+
+    def _all(self, queue: str) -> list[_Letter]:
+        """Hide all dead letters of *queue* and return them, latest first, each once."""
+        found: dict[str, _Letter] = {}
+        for batch in self._batches_of(self._queues.dead(queue)):
+            found.update((letter.received.envelope.id, letter) for letter in batch)
+            if len(found) >= _MOST:
+                break
+        return sorted(found.values(), key=_order)
+
+    def _choose(self, queue: str, ids: Sequence[str] | None) -> tuple[list[_Letter], list[_Letter]]:
+        letters = self._all(queue)
+        if ids is None:
+            return letters, []
+        wanted = set(ids)
+        chosen = [letter for letter in letters if letter.received.envelope.id in wanted]
+        return chosen, [letter for letter in letters if letter.received.envelope.id not in wanted]
+
+    def _batches_of(self, line: Line) -> Iterator[list[_Letter]]:
+        """Yield what is ready in *line*, hidden meanwhile, until nothing is left of it."""
+        url = self._queues.url(line, create=False)
+        if url is None:
+            return
+        hidden_until = time.monotonic() + _HIDDEN / 2
+        empty, total = 0, 0
+        while empty < _EMPTY_LOOKS and total < _MOST:
+            counts = self._queues.attributes(line, *_COUNTS)
+            ready = int(counts.get(_COUNTS[0], 0))
+            lanes = max(1, min(_LANES, -(-ready // PART)))
+            replies = self._crew.map([partial(self._receive, line, url) for _ in range(lanes)])
+            batch = [letter for reply in replies for letter in reply]
+            if batch:
+                yield batch
+            total += len(batch)
+            empty = 0 if batch else empty + 1
+            if time.monotonic() > hidden_until:
+                return  # what was seen first is about to come again
+
+    def _receive(self, line: Line, url: str) -> list[_Letter]:
+        reply = self._service.call(
+            "receive_message",
+            doing=f"sqs:ReceiveMessage on {line.name}",
+            QueueUrl=url,
+            MaxNumberOfMessages=PART,
+            WaitTimeSeconds=0,
+            VisibilityTimeout=_HIDDEN,
+            MessageSystemAttributeNames=["SentTimestamp", "ApproximateReceiveCount"],
+            MessageAttributeNames=["All"],
+        )
+        return [_letter(line, message) for message in reply.get("Messages", [])]
+
+    def _with_bodies(self, letters: Sequence[_Letter]) -> Iterator[Stored]:
+        """Yield letters as they are shown, with the bodies that are in S3."""
+        away = [letter for letter in letters if letter.received.pointer]
+        bodies = self._fetch([letter.received.pointer or "" for letter in away])
+        by_id = dict(zip((letter.received.envelope.id for letter in away), bodies, strict=True))
+        for letter in letters:
+            body = by_id.get(letter.received.envelope.id)
+            stored = letter.stored
+            yield stored if body is None else attrs.evolve(stored, envelope=attrs.evolve(stored.envelope, body=body))
+
+    def _replay(self, letter: _Letter) -> Job:
+        old = letter.received.envelope
+        envelope = attrs.evolve(
+            old, generation=old.generation + 1, attempt=0, hop=0, delay=0.0, not_before=None, unique=None
+        )
+        line = self._queues.line(envelope.queue, envelope.priority)
+        return send_job(line, write(envelope, pointer=letter.received.pointer), envelope, delay=0.0)
+
+    def _delete(self, letters: Sequence[_Letter]) -> None:
+        self._each(letters, "delete_message_batch", {})
+
+    def _put_back(self, letters: Sequence[_Letter]) -> None:
+        self._each(letters, "change_message_visibility_batch", {"VisibilityTimeout": 0})
+
+    def _each(self, letters: Sequence[_Letter], operation: str, fields: dict[str, Any]) -> None:
+        jobs = [
+            Job(line=letter.line, operation=operation, entry={"ReceiptHandle": letter.receipt, **fields})
+            for letter in letters
+        ]
+        for failure in self._batches.run(jobs):
+            if failure is not None and failure.error is not None:
+                raise failure.error
+
+
+def _letter(line: Line, message: dict[str, Any]) -> _Letter:
+    received = read(message, line.queue)
+    system = message.get("Attributes", {})
+    sent = int(system.get("SentTimestamp", 0)) / 1000
+    grave = received.grave
+    # What SQS has moved here by itself, after too many claims, bears no word of ours.
+    reason = grave.get("reason", "redrive")
+    stored = Stored(
+        envelope=received.envelope,
+        place=Place.DEAD,
+        due=sent,
+        sent_at=received.counts.sent_at or sent,
+        number=received.counts.number,
+        crashes=received.counts.crashes,
+        reason=reason,
+        error=grave.get("error", ""),
+        holder=grave.get("holder", ""),
+        died_at=_number(grave.get("died")) or sent,
+    )
+    return _Letter(line=line, receipt=str(message["ReceiptHandle"]), received=received, stored=stored)
+
+
+def _order(letter: _Letter) -> tuple[float, str]:
+    """Return its place in a list, latest first."""
+    return (-(letter.stored.died_at or 0.0), letter.received.envelope.id)
+
+
+def _number(text: str | None) -> float | None:
+    try:
+        return None if text is None else float(text)
+    except ValueError:
+        return None

@@ -1,0 +1,53 @@
+"""What SQS and DynamoDB can do: data, so that core knows it before anything is opened."""
+
+from __future__ import annotations
+
+import attrs
+
+from queuekit.backend import BackendCapabilities, BackendLimits
+from queuekit.broker import Capabilities, Limits
+from queuekit_sqs.options import SqsOptions
+
+__all__ = [
+    "BACKEND_CAPABILITIES",
+    "BACKEND_LIMITS",
+    "CAPABILITIES",
+    "LIMITS",
+    "MAX_HOLD",
+    "PART",
+    "limits_of",
+]
+
+PART = 10
+"""Most messages of one request to SQS."""
+MAX_HOLD = 43_200.0
+"""Seconds that SQS hides a message from others, extensions included: 12 hours."""
+_MAX_WAIT = 20.0
+_ATTRIBUTES_ROOM = 16_384
+"""Bytes of a message that its attributes may take."""
+_LARGEST_OBJECT = 256_000_000
+
+CAPABILITIES = Capabilities(fenced_ack=False, dedup=False, unique=False, fifo=False, inspect=False, remove=False)
+LIMITS = Limits(
+    max_batch=1_000,
+    max_wait=_MAX_WAIT,
+    max_delay=900.0,
+    max_lease=MAX_HOLD,
+    max_body=(1_048_576 - _ATTRIBUTES_ROOM) // 4 * 3,
+    lease_granularity=1.0,
+    dedup_window=0.0,
+)
+"""Of a queue as it is created: 1 MiB a message, of which binary bodies as base64 use three quarters."""
+BACKEND_CAPABILITIES = BackendCapabilities()
+BACKEND_LIMITS = BackendLimits(max_record=380_000, ttl_granularity=1.0)
+"""An item has at most 400 KB, keys and names included."""
+
+
+def limits_of(options: SqsOptions) -> Limits:
+    """Return the limits of a broker with these *options*."""
+    largest = (options.max_message_bytes - _ATTRIBUTES_ROOM) // 4 * 3
+    return attrs.evolve(
+        LIMITS,
+        max_delay=options.max_delay,
+        max_body=_LARGEST_OBJECT if options.payload_bucket else largest,
+    )

@@ -1,0 +1,89 @@
+"""Bodies that are too large for SQS: they wait in S3, and the message says where (a claim check)."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+
+from queuekit.errors import UnavailableError
+from queuekit_sqs.crew import Crew
+from queuekit_sqs.failures import code_of
+from queuekit_sqs.service import Service
+
+__all__ = ["Payloads"]
+
+_MOST_DELETED = 1_000
+_GONE = frozenset({"NoSuchKey", "404"})
+
+
+class Payloads:
+    """Objects in one bucket.
+
+    Args:
+        service: Makes S3's client; called at first use.
+        bucket: The bucket; others are never read, whatever a message says.
+        prefix: How the names of objects begin.
+        crew: Makes requests at the same time.
+    """
+
+    def __init__(self, service: Callable[[], Service], *, bucket: str, prefix: str, crew: Crew) -> None:
+        self._service = service
+        self._bucket = bucket
+        self._prefix = prefix
+        self._crew = crew
+
+    def keep(self, bodies: Sequence[bytes]) -> list[str]:
+        """Store *bodies* and return, for each, the text that stands for it in a message."""
+        names = [f"{self._prefix}{uuid.uuid4()}" for _ in bodies]
+        self._crew.map([partial(self._put, name, body) for name, body in zip(names, bodies, strict=True)])
+        return [json.dumps({"bucket": self._bucket, "key": name}) for name in names]
+
+    def fetch(self, pointers: Sequence[str]) -> list[bytes | None]:
+        """Return what *pointers* stand for; ``None`` for one that leads nowhere, or elsewhere."""
+        return self._crew.map([partial(self._get, pointer) for pointer in pointers])
+
+    def drop(self, pointers: Iterable[str]) -> None:
+        """Delete what *pointers* stand for."""
+        names = [name for pointer in pointers if (name := self._name(pointer)) is not None]
+        for start in range(0, len(names), _MOST_DELETED):
+            objects = [{"Key": name} for name in names[start : start + _MOST_DELETED]]
+            self._service().call(
+                "delete_objects",
+                doing=f"s3:DeleteObject in {self._bucket}",
+                Bucket=self._bucket,
+                Delete={"Objects": objects, "Quiet": True},
+            )
+
+    def _put(self, name: str, body: bytes) -> None:
+        doing = f"s3:PutObject in {self._bucket}"
+        self._service().call("put_object", doing=doing, Bucket=self._bucket, Key=name, Body=body)
+
+    def _get(self, pointer: str) -> bytes | None:
+        name = self._name(pointer)
+        if name is None:
+            return None
+        service, doing = self._service(), f"s3:GetObject in {self._bucket}"
+
+        def read() -> dict[str, object]:
+            reply = service.request("get_object", Bucket=self._bucket, Key=name)
+            return {"body": reply["Body"].read()}
+
+        try:
+            body = service.ask(read, doing=doing)["body"]
+        except UnavailableError as error:
+            if error.__cause__ is None or code_of(error.__cause__) not in _GONE:
+                raise
+            return None
+        return body if isinstance(body, bytes) else None
+
+    def _name(self, pointer: str) -> str | None:
+        """Return the object's name, if it is one of ours."""
+        try:
+            place = json.loads(pointer)
+            bucket, name = place["bucket"], place["key"]
+        except (ValueError, TypeError, KeyError, RecursionError):
+            return None
+        ours = bucket == self._bucket and isinstance(name, str) and name.startswith(self._prefix)
+        return name if ours else None

@@ -1,0 +1,249 @@
+"""Names and addresses of queues: what SQS calls them, which exist, and making those that do not.
+
+=============  ==========================  ==========================================================
+queue of ours  queue of SQS
+=============  ==========================  ==========================================================
+``mail``       ``<prefix>-mail``           priority 4, where most messages are
+               ``<prefix>-mail-p9``        a further queue for each other priority in use
+               ``<prefix>-mail-dead``      dead letters, unless a redrive policy names another queue
+``mail.fifo``  ``<prefix>-mail.fifo``      a FIFO queue, of one priority
+               ``<prefix>-mail-dead.fifo``
+=============  ==========================  ==========================================================
+
+SQS allows letters, digits, ``-`` and ``_``, 80 in all: other names are shortened to what it allows and get a hash.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import attrs
+
+from queuekit.envelope import DEFAULT_PRIORITY
+from queuekit.errors import UnavailableError
+from queuekit_sqs.failures import code_of
+from queuekit_sqs.options import SqsOptions
+from queuekit_sqs.service import Service
+
+__all__ = ["MISSING", "Line", "Names", "Queues"]
+
+MISSING = frozenset({"QueueDoesNotExist", "AWS.SimpleQueueService.NonExistentQueue"})
+"""Codes for a queue that is not there."""
+_FIFO = ".fifo"
+_DEAD = ".dead"
+_LONGEST = 80 - len("-dead.fifo")
+_PLAIN = re.compile(r"[A-Za-z0-9_-]+")
+_TAKEN = re.compile(r"-(dead|p[0-9])$")
+_LOOK_AGAIN = 60.0
+"""Seconds between two looks for priorities that others have begun to use."""
+_KEEP = 1_209_600
+"""Seconds that SQS keeps a message: 14 days, the longest that it can."""
+
+
+@attrs.frozen
+class Line:
+    """A queue of SQS."""
+
+    name: str
+    """What SQS calls it."""
+    queue: str
+    """The queue of ours that it belongs to."""
+    level: int = DEFAULT_PRIORITY
+    dead: bool = False
+
+    @property
+    def fifo(self) -> bool:
+        """Whether it keeps the order within groups."""
+        return self.name.endswith(_FIFO)
+
+
+class Names:
+    """What our queues are called.
+
+    Args:
+        prefix: How the names begin; empty for none.
+    """
+
+    def __init__(self, prefix: str) -> None:
+        self._prefix = f"{prefix}-" if prefix else ""
+
+    def line(self, queue: str, level: int = DEFAULT_PRIORITY) -> Line:
+        """Return where messages of *queue* with priority *level* are; a FIFO queue has one place for all."""
+        base, tail = self._base(queue)
+        if level == DEFAULT_PRIORITY or tail.endswith(_FIFO):
+            return Line(base + tail, queue)
+        return Line(f"{base}{tail}-p{level}", queue, level)
+
+    def dead(self, queue: str) -> Line:
+        """Return where the dead letters of *queue* are."""
+        base, tail = self._base(queue)
+        return Line(f"{base}{tail.removesuffix(_FIFO)}-dead{_FIFO if tail.endswith(_FIFO) else ''}", queue, dead=True)
+
+    def level_of(self, name: str, queue: str) -> int | None:
+        """Return the priority that the SQS queue *name* holds for *queue*, or ``None`` if it is another's."""
+        start = f"{self.line(queue).name}-p"
+        rest = name.removeprefix(start)
+        return int(rest) if name.startswith(start) and len(rest) == 1 and rest.isdigit() else None
+
+    def _base(self, queue: str) -> tuple[str, str]:
+        """Return beginning and end of the name, between which a shortened one has its hash."""
+        name, fifo = (queue.removesuffix(_FIFO), _FIFO) if queue.endswith(_FIFO) else (queue, "")
+        name, dead = (name.removesuffix(_DEAD), "-dead") if name.endswith(_DEAD) else (name, "")
+        whole = self._prefix + name
+        if not _PLAIN.fullmatch(whole) or _TAKEN.search(whole) or len(whole) > _LONGEST:
+            mark = hashlib.sha256(name.encode()).hexdigest()[:10]
+            whole = f"{re.sub('[^A-Za-z0-9_-]', '-', whole)[: _LONGEST - 11]}_{mark}"
+        return whole, dead + fifo
+
+
+class Queues:
+    """The queues that there are, as far as this client knows.
+
+    Args:
+        service: Carries the requests.
+        names: What they are called.
+        options: Whether they may be made, and how.
+    """
+
+    def __init__(self, service: Service, names: Names, options: SqsOptions) -> None:
+        self._service = service
+        self._names = names
+        self._options = options
+        self._lock = threading.Lock()
+        self._urls: dict[str, str] = {}
+        self._levels: dict[str, set[int]] = {}
+        self._looked: dict[str, float] = {}
+        self._redrive: dict[str, Line] = {}
+
+    def url(self, line: Line, *, create: bool = True) -> str | None:
+        """Return the address of *line*; make it if it is missing and *create* says so, else return ``None``.
+
+        Raises:
+            UnavailableError: It is missing and may not be made, or nobody answers.
+        """
+        known = self._urls.get(line.name)
+        if known is None:
+            known = self._find(line) or (self._make(line) if create else None)
+            if known is not None:
+                self._urls[line.name] = known
+        return known
+
+    def known(self) -> list[str]:
+        """Return the SQS names of all queues used so far."""
+        return sorted(self._urls)
+
+    def forget(self, line: Line) -> None:
+        """Hear that *line* is not where it was."""
+        self._urls.pop(line.name, None)
+
+    def lines(self, queue: str) -> list[Line]:
+        """Return the places of *queue*, most urgent first: one for each priority in use."""
+        levels = self._levels.setdefault(queue, {DEFAULT_PRIORITY})
+        if not self._names.line(queue).fifo:
+            self._look_for_levels(queue, levels)
+        return [self._names.line(queue, level) for level in sorted(levels, reverse=True)]
+
+    def line(self, queue: str, level: int) -> Line:
+        """Return where a message is to be sent; the priority is in use from now on."""
+        line = self._names.line(queue, level)
+        self._levels.setdefault(queue, {DEFAULT_PRIORITY}).add(line.level)
+        return line
+
+    def dead(self, queue: str) -> Line:
+        """Return where dead letters of *queue* go: where its redrive policy says, else to a queue of ours."""
+        found = self._redrive.get(queue)
+        if found is None:
+            found = self._redrive[queue] = self._redirected(queue) or self._names.dead(queue)
+        return found
+
+    def attributes(self, line: Line, *names: str) -> dict[str, str]:
+        """Return attributes of *line*; nothing if there is no such queue."""
+        url = self.url(line, create=False)
+        if url is None:
+            return {}
+        try:
+            reply = self._service.call(
+                "get_queue_attributes",
+                doing=f"sqs:GetQueueAttributes on {line.name}",
+                QueueUrl=url,
+                AttributeNames=list(names),
+            )
+        except UnavailableError as error:
+            if not _is_missing(error):
+                raise
+            self.forget(line)
+            return {}
+        return dict(reply.get("Attributes", {}))
+
+    # -- parts
+
+    def _redirected(self, queue: str) -> Line | None:
+        policy = self.attributes(self._names.line(queue), "RedrivePolicy").get("RedrivePolicy")
+        if not policy:
+            return None
+        arn = str(json.loads(policy).get("deadLetterTargetArn", ""))
+        return Line(arn.rpartition(":")[2], queue, dead=True) if arn else None
+
+    def _look_for_levels(self, queue: str, levels: set[int]) -> None:
+        """Find, now and then, which priorities others use."""
+        now = time.monotonic()
+        if now - self._looked.get(queue, float("-inf")) < _LOOK_AGAIN:
+            return
+        self._looked[queue] = now
+        prefix = f"{self._names.line(queue).name}-p"
+        reply = self._quietly(
+            lambda: self._service.call("list_queues", doing=f"sqs:ListQueues of {prefix}*", QueueNamePrefix=prefix)
+        )
+        for url in (reply or {}).get("QueueUrls", []):
+            level = self._names.level_of(url.rpartition("/")[2], queue)
+            if level is not None:
+                levels.add(level)
+
+    def _quietly(self, call: Callable[[], dict[str, Any]]) -> dict[str, Any] | None:
+        """Return what *call* returns; ``None`` where the service does not allow to look around."""
+        try:
+            return call()
+        except UnavailableError as error:
+            if error.__cause__ is None or "Denied" not in code_of(error.__cause__):
+                raise
+            return None
+
+    def _find(self, line: Line) -> str | None:
+        try:
+            reply = self._service.call("get_queue_url", doing=f"sqs:GetQueueUrl on {line.name}", QueueName=line.name)
+        except UnavailableError as error:
+            if _is_missing(error):
+                return None
+            raise
+        return str(reply["QueueUrl"])
+
+    def _make(self, line: Line) -> str:
+        if not self._options.create:
+            raise UnavailableError(
+                f"the SQS queue {line.name!r} is missing, and create is false",
+                where=f"  {self._service.url}",
+                fix="Create it, or set create = true and allow sqs:CreateQueue",
+            )
+        wanted = {
+            "MessageRetentionPeriod": str(_KEEP),
+            "MaximumMessageSize": str(self._options.max_message_bytes),
+            "ReceiveMessageWaitTimeSeconds": "0",
+        }
+        if line.fifo:
+            # Order is kept within a group and not across them, and so is the most that there can be of both.
+            wanted |= {"FifoQueue": "true", "DeduplicationScope": "messageGroup"}
+            wanted |= {"FifoThroughputLimit": "perMessageGroupId"}
+        reply = self._service.call(
+            "create_queue", doing=f"sqs:CreateQueue of {line.name}", QueueName=line.name, Attributes=wanted
+        )
+        return str(reply["QueueUrl"])
+
+
+def _is_missing(error: UnavailableError) -> bool:
+    return error.__cause__ is not None and code_of(error.__cause__) in MISSING

@@ -1,0 +1,160 @@
+"""Requests to one AWS service: the client is made at first use, again after a fork, and its errors are ours."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable
+from random import Random
+from typing import Any
+
+import attrs
+
+from queuekit.errors import UnavailableError
+from queuekit.urls import EngineURL
+from queuekit_sqs.failures import is_passing, is_uncertain, unavailable
+from queuekit_sqs.servertime import ServerTime
+from queuekit_sqs.urls import Target
+
+__all__ = ["Service", "Settings"]
+
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 0.8
+_EMULATOR = "queuekit"
+"""Credentials for an emulator, where there are no others."""
+
+
+@attrs.frozen(kw_only=True)
+class Settings:
+    """How requests are made."""
+
+    connections: int
+    timeout: float
+    connect_timeout: float
+    tries: int = 3
+
+
+class Service:
+    """One service.
+
+    Args:
+        name: ``sqs``, ``dynamodb`` or ``s3``.
+        url: For errors.
+        target: Where it is.
+        settings: How requests are made.
+        time: Told of each answer.
+        random: Makes the pauses between tries uneven.
+    """
+
+    def __init__(
+        self, name: str, url: EngineURL, *, target: Target, settings: Settings, time: ServerTime, random: Random
+    ) -> None:
+        self.name = name
+        self.url = url
+        self.time = time
+        self._target = target
+        self._settings = settings
+        self._random = random
+        self._reset()
+
+    def _reset(self) -> None:
+        self._pid = os.getpid()
+        self._lock = threading.Lock()
+        self._made: Any = None
+
+    def call(self, operation: str, /, *, doing: str, tries: int | None = None, **parameters: Any) -> dict[str, Any]:
+        """Make a request, again a few times if what goes wrong may pass, and return the answer.
+
+        Args:
+            operation: Name of the client's method, e.g. ``send_message_batch``.
+            doing: Action and resource, for errors.
+            tries: Most tries, if not the usual number.
+            parameters: What the method takes.
+
+        Raises:
+            UnavailableError: There was no answer, or not the one hoped for; ``__cause__`` is the library's error.
+        """
+        return self.ask(lambda: self._call(operation, parameters), doing=doing, tries=tries)
+
+    def ask(self, call: Callable[[], dict[str, Any]], *, doing: str, tries: int | None = None) -> dict[str, Any]:
+        """As :meth:`call`, with the request itself left to *call*."""
+        pause = _FIRST_PAUSE
+        left = (tries or self._settings.tries) - 1
+        uncertain = False
+        while True:
+            try:
+                return call()
+            except UnavailableError:
+                raise
+            except Exception as error:
+                uncertain = uncertain or is_uncertain(error)
+                if left <= 0 or not is_passing(error):
+                    raise self.failed(error, doing=doing) from error
+            time.sleep(pause * (0.5 + self._random.random()))
+            pause = min(_LONGEST_PAUSE, pause * 2.5)
+            left -= 1
+
+    def failed(self, error: Exception, *, doing: str) -> UnavailableError:
+        """Return what to raise for an error of the library, or raise it on if it is none."""
+        from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
+
+        if not isinstance(error, (BotoCoreError, ClientError, HTTPClientError)):
+            raise error
+        return unavailable(error, doing=doing, url=self.url)
+
+    def request(self, operation: str, /, **parameters: Any) -> dict[str, Any]:
+        """Make a request once; errors are the library's own."""
+        return self._call(operation, parameters)
+
+    def close(self) -> None:
+        """Close the connections; the next call opens new ones."""
+        made, self._made = self._made, None
+        if made is not None and self._pid == os.getpid():
+            made.close()
+
+    def _call(self, operation: str, parameters: dict[str, Any]) -> dict[str, Any]:
+        sent = time.monotonic()
+        reply: dict[str, Any] = getattr(self._client(), operation)(**parameters)
+        headers = reply.get("ResponseMetadata", {}).get("HTTPHeaders", {})
+        self.time.heard(headers.get("date"), sent=sent)
+        return reply
+
+    def _client(self) -> Any:
+        if self._pid != os.getpid():
+            self._reset()
+        made = self._made
+        if made is None:
+            with self._lock:
+                made = self._made = self._made or self._make()
+        return made
+
+    def _make(self) -> Any:
+        import boto3.session
+        from botocore.config import Config
+
+        target, settings = self._target, self._settings
+        session = boto3.session.Session(
+            profile_name=target.profile,
+            aws_access_key_id=target.username,
+            aws_secret_access_key=target.password,
+        )
+        region = target.region or session.region_name or ("us-east-1" if target.emulated else None)
+        keys: dict[str, Any] = {}
+        if target.emulated and not target.username and not _has_credentials(session):
+            keys = {"aws_access_key_id": _EMULATOR, "aws_secret_access_key": _EMULATOR}
+        config = Config(
+            connect_timeout=settings.connect_timeout,
+            read_timeout=settings.timeout,
+            max_pool_connections=settings.connections + 1,
+            retries={"total_max_attempts": 1, "mode": "standard"},
+            parameter_validation=False,
+            tcp_keepalive=True,
+            s3={"addressing_style": "path"} if target.endpoint else None,
+        )
+        return session.client(self.name, region_name=region, endpoint_url=target.endpoint, config=config, **keys)
+
+
+def _has_credentials(session: Any) -> bool:
+    """Tell whether there are credentials on this machine, without asking the network for a role."""
+    session._session.set_config_variable("metadata_service_num_attempts", 0)  # noqa: SLF001 - boto3 has no word for it
+    return session.get_credentials() is not None

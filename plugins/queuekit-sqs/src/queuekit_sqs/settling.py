@@ -1,0 +1,310 @@
+"""Ending leases: what is acknowledged is deleted; what goes elsewhere is sent there, and then deleted here.
+
+SQS changes no message in place. So a retry, an uncounted release and a death are a send and a delete: if a process ends
+between them the message is there twice for a while, never not at all. A counted release is a change of visibility,
+after which the service's own count tells of the crash. A FIFO queue hands nothing out of a group whose first message is
+held, so there retries and releases stay where they are, and the order within the group is kept.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import attrs
+
+from queuekit.broker import Ack, Dead, Delivery, Lease, Release, Retry, Settlement
+from queuekit.envelope import Envelope, split_frame
+from queuekit.errors import DecodeError, UnavailableError
+from queuekit_sqs.batches import Batches, Failure, Job
+from queuekit_sqs.limits import MAX_HOLD
+from queuekit_sqs.queues import Line, Queues
+from queuekit_sqs.receiving import visibility
+from queuekit_sqs.wire import Counts, Entry, write
+
+__all__ = ["Held", "Settling", "Token", "read_token", "send_job"]
+
+_REMEMBERED = 20_000
+_LONGEST_DEDUPLICATION = 128
+
+
+@attrs.frozen
+class Token:
+    """What a delivery's token says: all that is needed to end or prolong a lease, also in another process."""
+
+    claimed: float
+    """Monotonic seconds of this machine at which the lease began."""
+    lease: float
+    line: str
+    receipt: str
+
+    def __str__(self) -> str:
+        return f"{self.claimed:.3f} {self.lease:g} {self.line} {self.receipt}"
+
+
+def read_token(text: str) -> Token | None:
+    """Return what a token says, or ``None`` if it is none of ours."""
+    parts = text.split(" ", 3)
+    try:
+        claimed, lease, line, receipt = parts
+        return Token(float(claimed), float(lease), line, receipt)
+    except ValueError:
+        return None
+
+
+@attrs.frozen(kw_only=True)
+class Held:
+    """A message in hand, as it came."""
+
+    line: Line
+    receipt: str
+    envelope: Envelope
+    counts: Counts
+    """Claims and crashes so far, this claim included among the claims."""
+    pointer: str | None = None
+
+
+def send_job(line: Line, entry: Entry, envelope: Envelope, *, delay: float) -> Job:
+    """Return what sends *entry* to *line*."""
+    fields: dict[str, Any] = {"MessageBody": entry.body, "MessageAttributes": entry.attributes}
+    if line.fifo:
+        fields |= {"MessageGroupId": _group(envelope), "MessageDeduplicationId": _once(envelope)}
+    elif delay > 0:
+        fields["DelaySeconds"] = min(900, visibility(delay))
+    return Job(line=line, operation="send_message_batch", entry=fields, size=entry.size)
+
+
+class Settling:
+    """Leases of one client.
+
+    Args:
+        batches: Carry out requests.
+        queues: Know the lines.
+        now: The service's clock.
+        drop: Deletes bodies in S3.
+    """
+
+    def __init__(
+        self,
+        batches: Batches,
+        queues: Queues,
+        *,
+        now: Callable[[], float],
+        drop: Callable[[Sequence[str]], None],
+    ) -> None:
+        self._batches = batches
+        self._queues = queues
+        self._now = now
+        self._drop = drop
+        self._lock = threading.Lock()
+        self._held: OrderedDict[str, Held] = OrderedDict()
+        self._until: OrderedDict[str, float] = OrderedDict()
+        """When leases end that were prolonged here, in monotonic seconds."""
+        self._moved: OrderedDict[str, None] = OrderedDict()
+        """Tokens of messages that are sent on already, though not deleted yet."""
+
+    def after_fork(self) -> None:
+        """Begin with a lock of our own; what the parent holds stays the parent's."""
+        self._lock = threading.Lock()
+
+    def hold(self, token: str, held: Held) -> None:
+        """Hear of a message that was delivered."""
+        with self._lock:
+            _remember(self._held, token, held)
+
+    # -- prolonging
+
+    def extend(self, leases: Sequence[Lease], *, lease: float) -> list[Lease]:
+        """Prolong *leases* and return those that are lost.
+
+        That the service agrees proves nothing: it does so as well where the lease has ended. So our own clock decides.
+        """
+        began = time.monotonic()
+        jobs: list[Job] = []
+        asked: list[Lease] = []
+        lost: list[Lease] = []
+        for one in leases:
+            token = read_token(one.token)
+            left = 0.0 if token is None else token.claimed + MAX_HOLD - began
+            if token is None or left < 1 or began > self._ends(one.token, token):
+                lost.append(one)
+                continue
+            asked.append(one)
+            jobs.append(_visibility_job(token, one.queue, min(lease, left)))
+        failures = self._batches.run(jobs)
+        for one, failure in zip(asked, failures, strict=True):
+            if failure is None:
+                with self._lock:
+                    _remember(self._until, one.token, began + lease)
+            elif failure.stale:
+                lost.append(one)
+        _raise(failures, but_stale=True)
+        return lost
+
+    def _ends(self, text: str, token: Token) -> float:
+        with self._lock:
+            return self._until.get(text, token.claimed + token.lease)
+
+    def _is_over(self, text: str) -> bool:
+        """Tell whether a lease that is kept from here is over; one kept by another process is that one's to judge."""
+        with self._lock:
+            until = self._until.get(text)
+        return until is not None and time.monotonic() > until
+
+    # -- ending
+
+    def settle(self, settlements: Sequence[Settlement]) -> list[Delivery]:
+        """Carry out *settlements* and return the deliveries whose lease is known to be lost."""
+        lost = [each.delivery for each in settlements if self._is_over(each.delivery.token)]
+        over = {delivery.token for delivery in lost}
+        ends: list[tuple[Settlement, Token]] = []
+        for each in settlements:
+            token = read_token(each.delivery.token)
+            if token is None:
+                lost.append(each.delivery)
+            elif each.delivery.token not in over:
+                ends.append((each, token))
+        failures = self._send_on([each for each, token in ends if self._moves(each, token)])
+        jobs = [(each, self._last_job(each, token)) for each, token in ends if each.delivery.token not in failures]
+        results = self._batches.run([job for _, job in jobs])
+        lost += self._ended([(each, result) for (each, _), result in zip(jobs, results, strict=True)])
+        _raise([*failures.values(), *results], but_stale=True)
+        return lost
+
+    def _moves(self, each: Settlement, token: Token) -> bool:
+        """Tell whether the message goes elsewhere, rather than staying under its receipt."""
+        if isinstance(each, Dead):
+            return True
+        if token.line.endswith(".fifo"):
+            return isinstance(each, Retry) and each.envelope.queue != each.delivery.queue
+        if isinstance(each, Retry):
+            return True
+        # Whoever does not have the message, such as a supervisor, cannot send it on.
+        return isinstance(each, Release) and not each.counted and each.delivery.token in self._held
+
+    def _send_on(self, moving: Sequence[Settlement]) -> dict[str, Failure]:
+        """Send what goes elsewhere, and return by token why something was not sent."""
+        with self._lock:
+            todo = [each for each in moving if each.delivery.token not in self._moved]
+        results = self._batches.run([self._move_job(each) for each in todo])
+        failures: dict[str, Failure] = {}
+        for each, failure in zip(todo, results, strict=True):
+            token = each.delivery.token
+            if failure is not None:
+                failures[token] = failure
+                continue
+            with self._lock:
+                _remember(self._moved, token, None)
+        return failures
+
+    def _move_job(self, each: Settlement) -> Job:
+        """Return the send that puts the message where it goes."""
+        delivery = each.delivery
+        held = self._held.get(delivery.token)
+        if isinstance(each, Dead):
+            return self._burial(each, held)
+        if isinstance(each, Retry):
+            envelope, counts = each.envelope, None
+            delay = max(envelope.delay, (envelope.not_before or 0.0) - self._now())
+        else:
+            assert isinstance(each, Release)  # noqa: S101 - nothing else moves
+            envelope = held.envelope if held else delivery.envelope
+            counts = held.counts if held else Counts(number=delivery.number, crashes=delivery.crashes)
+            delay = each.delay
+            if delay > 900:  # noqa: PLR2004 - SQS's own limit; the rest is reached by hops
+                envelope = attrs.evolve(envelope, not_before=self._now() + delay)
+        same = held is not None and held.envelope.body == envelope.body
+        pointer = held.pointer if held is not None and same else None
+        line = self._queues.line(envelope.queue, envelope.priority)
+        return send_job(line, write(envelope, counts=counts, pointer=pointer), envelope, delay=delay)
+
+    def _burial(self, each: Dead, held: Held | None) -> Job:
+        envelope = held.envelope if held else each.delivery.envelope
+        counts = held.counts if held else Counts(number=each.delivery.number, crashes=each.delivery.crashes)
+        grave = {
+            "reason": each.reason,
+            "holder": each.holder[:200],
+            "error": each.error[:2_000],
+            "died": repr(self._now()),
+        }
+        entry = write(envelope, counts=counts, pointer=held.pointer if held else None, grave=grave)
+        return send_job(self._queues.dead(envelope.queue), entry, envelope, delay=0.0)
+
+    def _last_job(self, each: Settlement, token: Token) -> Job:
+        """Return the request that ends the lease."""
+        line = Line(token.line, each.delivery.queue)
+        if isinstance(each, Ack) or self._moves(each, token):
+            return Job(line=line, operation="delete_message_batch", entry={"ReceiptHandle": token.receipt})
+        delay = each.envelope.delay if isinstance(each, Retry) else getattr(each, "delay", 0.0)
+        left = token.claimed + MAX_HOLD - time.monotonic()
+        return _visibility_job(token, each.delivery.queue, max(0.0, min(delay, left)))
+
+    def _ended(self, results: Sequence[tuple[Settlement, Failure | None]]) -> list[Delivery]:
+        """Forget what has ended, and return what had ended before."""
+        lost: list[Delivery] = []
+        done: list[str] = []
+        for each, failure in results:
+            token = each.delivery.token
+            if failure is not None and not failure.stale:
+                continue
+            with self._lock:
+                held = self._held.pop(token, None)
+                self._until.pop(token, None)
+                moved = self._moved.pop(token, True) is None
+            if failure is not None and not moved:
+                lost.append(each.delivery)
+            elif held is not None and held.pointer and _leaves(each, held):
+                done.append(held.pointer)
+        self._drop(done)
+        return lost
+
+
+def _leaves(each: Settlement, held: Held) -> bool:
+    """Tell whether nobody needs the body in S3 any more."""
+    return isinstance(each, Ack) or (isinstance(each, Retry) and each.envelope.body != held.envelope.body)
+
+
+def _visibility_job(token: Token, queue: str, seconds: float) -> Job:
+    entry = {"ReceiptHandle": token.receipt, "VisibilityTimeout": visibility(seconds)}
+    return Job(line=Line(token.line, queue), operation="change_message_visibility_batch", entry=entry)
+
+
+def _raise(failures: Sequence[Failure | None], *, but_stale: bool) -> None:
+    """Raise what keeps something from being done; it can be asked for again."""
+    for failure in failures:
+        if failure is None or (but_stale and failure.stale):
+            continue
+        raise failure.error or UnavailableError(f"SQS refuses a part of a batch: {failure.code} {failure.text}".strip())
+
+
+def _remember(memory: OrderedDict[str, Any], key: str, value: Any) -> None:
+    """Keep *value*, and not without bound."""
+    memory[key] = value
+    while len(memory) > _REMEMBERED:
+        memory.popitem(last=False)
+
+
+def _group(envelope: Envelope) -> str:
+    """Return the group within which order is kept: the unique key, else the header ``group``, else one for all."""
+    if envelope.unique is not None:
+        name = envelope.unique.key
+    else:
+        try:
+            headers = split_frame(envelope.body)[0].get("headers")
+        except DecodeError:
+            headers = None
+        name = str(headers.get("group") or "") if isinstance(headers, dict) else ""
+    if not name:
+        return "queuekit"
+    usable = len(name) <= _LONGEST_DEDUPLICATION and all("!" <= letter <= "~" for letter in name)
+    return name if usable else hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _once(envelope: Envelope) -> str:
+    """Return a deduplication id of this attempt alone: SQS swallows a second one within 5 minutes."""
+    whole = f"{envelope.id}:{envelope.generation}:{envelope.attempt}:{envelope.hop}"
+    return whole if len(whole) <= _LONGEST_DEDUPLICATION else hashlib.sha256(whole.encode()).hexdigest()

@@ -1,0 +1,252 @@
+"""The table: made when it is missing, written in transactions, read in batches, each part of it again if need be."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from random import Random
+from typing import Any
+
+from queuekit.errors import TooLargeError, UnavailableError
+from queuekit_sqs.crew import Crew
+from queuekit_sqs.failures import code_of, is_passing, is_uncertain
+from queuekit_sqs.items import Item, Op
+from queuekit_sqs.service import Service
+
+__all__ = ["Table"]
+
+_MOST_WRITES, _MOST_BYTES = 100, 3_500_000
+_MOST_READS = 100
+_TRIES = 8
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.02, 0.5
+_LONGEST_CREATION = 60.0
+_FAILED_CONDITION = frozenset({"ConditionalCheckFailed", "ConditionalCheckFailedException"})
+_MISSING = "ResourceNotFoundException"
+_TTL = {"AttributeName": "expires_at", "Enabled": True}
+
+
+class Table:
+    """One table of DynamoDB.
+
+    Args:
+        service: Carries the requests.
+        name: The table's.
+        create: Whether to make it if it is missing.
+        crew: Makes requests at the same time.
+        random: Makes the pauses between tries uneven.
+    """
+
+    def __init__(self, service: Service, name: str, *, create: bool, crew: Crew, random: Random) -> None:
+        self.name = name
+        self._service = service
+        self._create = create
+        self._crew = crew
+        self._random = random
+
+    # -- requests
+
+    def call(self, operation: str, /, **parameters: Any) -> dict[str, Any]:
+        """Make a request about this table; if that is missing, make it first.
+
+        Raises:
+            UnavailableError: No answer, or none that helps; its cause is the library's error.
+        """
+        doing = self._doing(operation)
+        try:
+            return self._service.call(operation, doing=doing, **parameters)
+        except UnavailableError as error:
+            if error.__cause__ is None or code_of(error.__cause__) != _MISSING:
+                raise
+            self._make(error)
+        return self._service.call(operation, doing=doing, tries=_TRIES, **parameters)
+
+    def _once(self, operation: str, parameters: dict[str, Any]) -> dict[str, Any]:
+        """Make a request once, or twice if the table is missing; errors are the library's own."""
+        try:
+            return self._service.request(operation, **parameters)
+        except Exception as error:
+            if code_of(error) != _MISSING:
+                raise
+            self._make(self._service.failed(error, doing=self._doing(operation)))
+        return self._service.request(operation, **parameters)
+
+    def _doing(self, operation: str) -> str:
+        action = "".join(part.capitalize() for part in operation.split("_"))
+        return f"dynamodb:{action} on {self.name}"
+
+    # -- writing
+
+    def write(self, ops: Sequence[Op]) -> list[bool]:
+        """Carry out *ops*, each in one step with its condition, and tell which were: in transactions of up to 100."""
+        done = [False] * len(ops)
+        for round_ in _rounds(ops):
+            chunks = list(_chunks(ops, round_))
+            answers = self._crew.map([partial(self._write_chunk, [ops[n] for n in chunk]) for chunk in chunks])
+            for chunk, answer in zip(chunks, answers, strict=True):
+                for index, written in zip(chunk, answer, strict=True):
+                    done[index] = written
+        return done
+
+    def _write_chunk(self, ops: list[Op]) -> list[bool]:
+        """Write what can be written together; what a condition forbids is left out, and the others tried again."""
+        done: dict[int, bool] = {}
+        pause, again = _FIRST_PAUSE, False
+        for attempt in range(_TRIES):
+            left = [index for index in range(len(ops)) if index not in done]
+            if not left:
+                break
+            decided, uncertain = self._try([ops[index] for index in left], again=again, last=attempt == _TRIES - 1)
+            again = again or uncertain
+            done.update({left[place]: written for place, written in decided.items()})
+            if not decided:
+                time.sleep(pause * (0.5 + self._random.random()))
+                pause = min(_LONGEST_PAUSE, pause * 2)
+        left = [index for index in range(len(ops)) if index not in done]
+        if left and len(ops) == 1:
+            raise UnavailableError(f"{self._doing('put_item')} failed: others write the same record all the time")
+        # Others write some of the records all the time: one by one there is less to be in each other's way.
+        done.update({index: self._write_chunk([ops[index]])[0] for index in left})
+        return [done[index] for index in range(len(ops))]
+
+    def _try(self, ops: list[Op], *, again: bool, last: bool) -> tuple[dict[int, bool], bool]:
+        """Write *ops* in one step; return by place what is decided, and whether the step may have been done unheard."""
+        try:
+            self._transact(ops, again=again)
+        except Exception as error:
+            decided = self._refused(error, ops)
+            if decided is None and (last or not is_passing(error)):
+                raise self._service.failed(error, doing=self._doing("transact_write_items")) from error
+            return decided or {}, decided is None and is_uncertain(error)
+        return dict.fromkeys(range(len(ops)), True), False
+
+    def _transact(self, ops: list[Op], *, again: bool) -> None:
+        show = {"ReturnValuesOnConditionCheckFailure": "ALL_OLD"} if again else {}
+        if len(ops) == 1:
+            (op,) = ops
+            operation = "put_item" if op.verb == "Put" else "delete_item"
+            self._once(operation, {"TableName": self.name, **op.fields, **show})
+            return
+        items = [{op.verb: {"TableName": self.name, **op.fields, **show}} for op in ops]
+        self._once("transact_write_items", {"TransactItems": items})
+
+    def _refused(self, error: Exception, ops: list[Op]) -> dict[int, bool] | None:
+        """Return by place what is decided by *error*: refused, or written before; ``None`` if it decides nothing."""
+        response: dict[str, Any] = getattr(error, "response", None) or {}
+        if code_of(error) in _FAILED_CONDITION:
+            return {0: _is_own(response.get("Item"), ops[0])}
+        reasons = response.get("CancellationReasons") or []
+        if code_of(error) != "TransactionCanceledException" or len(reasons) != len(ops):
+            return None
+        refused = {
+            place: _is_own(reason.get("Item"), op)
+            for place, (reason, op) in enumerate(zip(reasons, ops, strict=True))
+            if reason.get("Code") in _FAILED_CONDITION
+        }
+        codes = {str(reason.get("Code")) for reason in reasons} - {"None", *_FAILED_CONDITION}
+        if not refused and "ValidationError" in codes:
+            raise TooLargeError(f"DynamoDB refuses a record: {_first_message(reasons)}") from error
+        return refused
+
+    # -- reading
+
+    def read(self, keys: Sequence[Item]) -> list[Item]:
+        """Return those items of *keys* that are there, as they are now."""
+        parts = [keys[start : start + _MOST_READS] for start in range(0, len(keys), _MOST_READS)]
+        found = self._crew.map([partial(self._read_part, list(part)) for part in parts])
+        return [item for items in found for item in items]
+
+    def _read_part(self, keys: list[Item]) -> list[Item]:
+        found: list[Item] = []
+        pause = _FIRST_PAUSE
+        for _ in range(_TRIES + len(keys)):
+            asked = {self.name: {"Keys": keys, "ConsistentRead": True}}
+            reply = self.call("batch_get_item", RequestItems=asked)
+            items = reply.get("Responses", {}).get(self.name, [])
+            found += items
+            keys = reply.get("UnprocessedKeys", {}).get(self.name, {}).get("Keys", [])
+            if not keys:
+                return found
+            if not items:
+                time.sleep(pause * (0.5 + self._random.random()))
+                pause = min(_LONGEST_PAUSE, pause * 2)
+        raise UnavailableError(f"{self._doing('batch_get_item')} failed: it leaves {len(keys)} keys unread")
+
+    # -- the table itself
+
+    def _make(self, problem: UnavailableError) -> None:
+        """Make the table, or say what is missing."""
+        if not self._create:
+            raise UnavailableError(
+                f"the DynamoDB table {self.name!r} is missing, and create is false",
+                where=f"  {self._service.url}",
+                fix="Create it with keys pk and sk (both text) and time to live on 'expires_at', or set create = true",
+            ) from problem
+        keys = (("pk", "HASH"), ("sk", "RANGE"))
+        try:
+            self._service.call(
+                "create_table",
+                doing=self._doing("create_table"),
+                TableName=self.name,
+                AttributeDefinitions=[{"AttributeName": name, "AttributeType": "S"} for name, _ in keys],
+                KeySchema=[{"AttributeName": name, "KeyType": kind} for name, kind in keys],
+                BillingMode="PAY_PER_REQUEST",
+            )
+        except UnavailableError as error:
+            if error.__cause__ is None or code_of(error.__cause__) != "ResourceInUseException":
+                raise
+        self._until(self._is_active)
+        try:
+            self._service.call(
+                "update_time_to_live",
+                doing=self._doing("update_time_to_live"),
+                TableName=self.name,
+                TimeToLiveSpecification=_TTL,
+            )
+        except UnavailableError as error:
+            if error.__cause__ is None or code_of(error.__cause__) != "ValidationException":
+                raise  # otherwise somebody else has just switched it on
+
+    def _is_active(self) -> bool:
+        reply = self._service.call("describe_table", doing=self._doing("describe_table"), TableName=self.name)
+        return bool(reply["Table"]["TableStatus"] in {"ACTIVE", "UPDATING"})
+
+    def _until(self, ready: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + _LONGEST_CREATION
+        while not ready():
+            if time.monotonic() >= deadline:
+                raise UnavailableError(f"the DynamoDB table {self.name!r} is still being created")
+            time.sleep(0.5)
+
+
+def _rounds(ops: Sequence[Op]) -> list[list[int]]:
+    """Return the places of *ops* in rounds, in none of which a record is written twice."""
+    rounds: list[list[int]] = []
+    seen: dict[str, int] = {}
+    for index, op in enumerate(ops):
+        turn = seen[op.key] = seen.get(op.key, -1) + 1
+        if turn == len(rounds):
+            rounds.append([])
+        rounds[turn].append(index)
+    return rounds
+
+
+def _chunks(ops: Sequence[Op], places: list[int]) -> list[list[int]]:
+    chunks: list[list[int]] = []
+    size = 0
+    for place in places:
+        if not chunks or size + ops[place].size > _MOST_BYTES or len(chunks[-1]) == _MOST_WRITES:
+            chunks.append([])
+            size = 0
+        chunks[-1].append(place)
+        size += ops[place].size
+    return chunks
+
+
+def _is_own(item: Item | None, op: Op) -> bool:
+    """Tell whether what is there was written by *op* itself, in a try that got no answer."""
+    return bool(item and op.writer and item.get("written_by", {}).get("S") == op.writer)
+
+
+def _first_message(reasons: list[dict[str, Any]]) -> str:
+    return next((str(reason["Message"]) for reason in reasons if reason.get("Message")), "no reason given")

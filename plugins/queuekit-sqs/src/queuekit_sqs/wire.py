@@ -1,0 +1,198 @@
+"""Messages as SQS has them: a body of text, and an attribute for each thing that must be known without it.
+
+==========================  ============================================================================
+``queuekit-id``             id of the message
+``queuekit-meta``           JSON of what is not as usual: priority, attempt, generation, expiry ...
+``queuekit-encoding``       ``base64`` for a body that is no text; ``s3`` for the place of a large one
+``queuekit-reason``         of a dead letter: why, and likewise ``-holder``, ``-error`` and ``-died``
+==========================  ============================================================================
+
+A body that is text stays as it is, so that it can be read in the console.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import attrs
+
+from queuekit.envelope import DEFAULT_PRIORITY, Envelope, Unique
+
+__all__ = ["Counts", "Entry", "Received", "read", "unreadable_text", "write"]
+
+_ID, _META, _ENCODING = "queuekit-id", "queuekit-meta", "queuekit-encoding"
+_GRAVE = {name: f"queuekit-{name}" for name in ("reason", "holder", "error", "died")}
+# What SQS refuses in a text: all but these of XML 1.0.
+_REFUSED = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+_META_FIELDS = {
+    "priority": ("p", DEFAULT_PRIORITY),
+    "delay": ("d", 0.0),
+    "not_before": ("b", None),
+    "expires": ("x", None),
+    "attempt": ("a", 0),
+    "generation": ("g", 0),
+    "hop": ("h", 0),
+}
+_KINDS: dict[str, type] = {"priority": int, "attempt": int, "generation": int, "hop": int}
+
+
+@attrs.frozen(kw_only=True)
+class Counts:
+    """What a message that is sent again must not forget."""
+
+    number: int = 0
+    """How many times it was claimed before it was sent again."""
+    crashes: int = 0
+    """How many of these ended with nothing said."""
+    sent_at: float | None = None
+    """When it was sent first, in UTC epoch seconds."""
+
+
+@attrs.frozen(kw_only=True)
+class Entry:
+    """A message ready to be sent."""
+
+    body: str
+    attributes: dict[str, dict[str, str]]
+
+    @property
+    def size(self) -> int:
+        """Bytes that SQS counts."""
+        named = sum(len(name) + 6 + len(value["StringValue"].encode()) for name, value in self.attributes.items())
+        return len(self.body.encode()) + named
+
+
+@attrs.frozen(kw_only=True)
+class Received:
+    """What a message says."""
+
+    envelope: Envelope
+    counts: Counts
+    pointer: str | None = None
+    """Where the body is, if it is not here."""
+    grave: Mapping[str, str]
+    """Of a dead letter: reason, holder, error, died."""
+
+
+def write(
+    envelope: Envelope,
+    *,
+    counts: Counts | None = None,
+    pointer: str | None = None,
+    grave: Mapping[str, str] | None = None,
+) -> Entry:
+    """Return *envelope* as a message; with *pointer* that stands in place of the body."""
+    text, encoding = (pointer, "s3") if pointer is not None else _text(envelope.body)
+    attributes = {_ID: envelope.id}
+    meta = _meta(envelope, counts or Counts())
+    if meta:
+        attributes[_META] = _ascii(meta)
+    if encoding:
+        attributes[_ENCODING] = encoding
+    for name, value in (grave or {}).items():
+        if value:
+            attributes[_GRAVE[name]] = _REFUSED.sub("\N{REPLACEMENT CHARACTER}", value)
+    return Entry(
+        body=text,
+        attributes={name: {"DataType": "String", "StringValue": value} for name, value in attributes.items()},
+    )
+
+
+def read(message: Mapping[str, Any], queue: str) -> Received:
+    """Return what a message of SQS says; a strange one is an envelope with its body as it is (QK9)."""
+    values = {name: str(value.get("StringValue", "")) for name, value in message.get("MessageAttributes", {}).items()}
+    meta = _read_meta(values.get(_META, ""))
+    body, encoding = str(message.get("Body", "")), values.get(_ENCODING, "")
+    fields = {name: _field(meta, name, key, usual) for name, (key, usual) in _META_FIELDS.items()}
+    envelope = Envelope(
+        id=values.get(_ID) or str(message.get("MessageId", "")),
+        queue=queue,
+        body=_decoded(body) if encoding == "base64" else body.encode("utf-8", "surrogatepass"),
+        unique=_unique(meta.get("u")),
+        **fields,
+    )
+    return Received(
+        envelope=envelope,
+        counts=Counts(number=_whole(meta.get("n")), crashes=_whole(meta.get("c")), sent_at=_moment(meta.get("s"))),
+        pointer=body if encoding == "s3" else None,
+        grave={name: values[key] for name, key in _GRAVE.items() if key in values},
+    )
+
+
+def unreadable_text(body: str) -> bool:
+    """Tell whether SQS would refuse *body*."""
+    return not body or _REFUSED.search(body) is not None
+
+
+def _text(body: bytes) -> tuple[str, str]:
+    try:
+        text = body.decode()
+    except UnicodeDecodeError:
+        text = ""
+    if unreadable_text(text):
+        # An empty text is refused as well, so an empty body is written as a sign that base64 does not know.
+        return base64.b64encode(body).decode() or "=", "base64"
+    return text, ""
+
+
+def _decoded(body: str) -> bytes:
+    if body == "=":
+        return b""
+    try:
+        return base64.b64decode(body, validate=True)
+    except (binascii.Error, ValueError):
+        return body.encode()
+
+
+def _meta(envelope: Envelope, counts: Counts) -> dict[str, Any]:
+    meta = {
+        key: getattr(envelope, name) for name, (key, usual) in _META_FIELDS.items() if getattr(envelope, name) != usual
+    }
+    if envelope.unique is not None:
+        meta["u"] = [envelope.unique.key, envelope.unique.until, envelope.unique.ttl]
+    if counts.number:
+        meta |= {"n": counts.number, "c": counts.crashes}
+    if counts.sent_at is not None:
+        meta["s"] = counts.sent_at
+    return meta
+
+
+def _ascii(meta: dict[str, Any]) -> str:
+    return json.dumps(meta, separators=(",", ":"))
+
+
+def _read_meta(text: str) -> dict[str, Any]:
+    try:
+        meta = json.loads(text) if text else {}
+    except (ValueError, RecursionError):
+        return {}
+    return meta if isinstance(meta, dict) else {}
+
+
+def _field(meta: dict[str, Any], name: str, key: str, usual: Any) -> Any:
+    """Return a field, or what is usual if there is nonsense in its place."""
+    value = meta.get(key, usual)
+    if name in _KINDS:
+        return value if type(value) is int else usual
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else usual
+
+
+def _whole(value: Any) -> int:
+    return value if type(value) is int and value > 0 else 0
+
+
+def _moment(value: Any) -> float | None:
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def _unique(value: Any) -> Unique | None:
+    match value:
+        case [str(key), ("start" | "done" | "ttl") as until, int() | float() as ttl]:
+            return Unique(key=key, until=until, ttl=float(ttl))
+        case _:
+            return None

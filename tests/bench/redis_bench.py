@@ -1,0 +1,236 @@
+"""Measure queuekit on Redis in one run beside raw redis-py, Huey and Dramatiq: ``python tests/bench/redis_bench.py``.
+
+Rates are medians over interleaved rounds; what matters are the ratios, since all figures of a run share one machine
+and one moment. Server and workers share the cores that the run has: ``taskset -c 0 python ...`` pins all to one.
+Nothing here judges.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+sys.path[:0] = [str(HERE), str(HERE.parent)]
+
+import psutil  # noqa: E402 - after the path
+import redis  # noqa: E402 - ...
+from run import _drained, _process, _worker  # noqa: E402 - the same CLI, the same way to count
+
+from support.redis_servers import RedisServer, need  # noqa: E402 - ...
+
+Rates = dict[str, list[float]]
+BODY = (
+    b'{"v":1,"id":"0190d5a4-7b3e-7c00-8000-0123456789ab","task":"benchapp.noop","ct":"json"}\n{"args":[1],"kwargs":{}}'
+)
+PEERS = ("huey", "dramatiq")
+SAME_WRITES = """
+local time = redis.call('TIME')
+redis.call('HSETNX', KEYS[1] .. ':m', ARGV[1], ARGV[2])
+redis.call('ZADD', KEYS[1] .. ':r', time[1] * 1e6 + time[2], ARGV[1])
+if redis.call('EXISTS', KEYS[1] .. ':b') == 0 then redis.call('RPUSH', KEYS[1] .. ':b', '1') end
+return 1
+"""
+
+
+def main() -> None:
+    """Run all rounds and print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--count", type=int, default=20_000, help="tasks to drain")
+    parser.add_argument("--samples", type=int, default=300, help="sends to an idle worker")
+    options = parser.parse_args()
+    rates: Rates = {}
+    with tempfile.TemporaryDirectory(prefix="queuekit-bench-") as name:
+        server = RedisServer(need("valkey"), Path(name), arguments=["--save", ""]).start()
+        client = redis.Redis(port=server.port)
+        os.environ["QUEUEKIT_BROKER"] = server.url
+        try:
+            for _ in range(options.rounds):
+                for measure in (
+                    _raw,
+                    _queuekit,
+                    *(_peer(peer, results) for peer in PEERS for results in (False, True)),
+                ):
+                    client.flushall()
+                    measure(client, options.count, rates)
+                    print(".", end="", flush=True, file=sys.stderr)
+            print(file=sys.stderr)
+            _print_rates({key: statistics.median(values) for key, values in rates.items()})
+            _print_worker(client, options.samples)
+        finally:
+            server.stop()
+
+
+def _note(rates: Rates, key: str, rate: float) -> None:
+    rates.setdefault(key, []).append(rate)
+
+
+def _rate(count: int, work: Callable[[], object]) -> float:
+    since = time.perf_counter()
+    work()
+    return count / (time.perf_counter() - since)
+
+
+def _raw(client: Any, count: int, rates: Rates) -> None:
+    """Measure the client library alone, one by one and pipelined by 100, and a script with the writes that we do."""
+    single, script = count // 10, client.register_script(SAME_WRITES)
+    _note(rates, "raw single", _rate(single, lambda: [client.lpush("raw", BODY) for _ in range(single)]))
+    _note(
+        rates,
+        "same single",
+        _rate(single, lambda: [script(keys=["{s}"], args=[str(n), BODY]) for n in range(single)]),
+    )
+    _note(rates, "raw bulk", _rate(count, lambda: _piped(client, count, lambda pipe: pipe.lpush("raw", BODY))))
+    _note(rates, "raw drain", _rate(count, lambda: _piped(client, count, lambda pipe: pipe.rpop("raw"))))
+    _note(rates, "raw brpop", _rate(single, lambda: [client.brpop("raw", 1) for _ in range(single)]))
+
+
+def _piped(client: Any, count: int, put: Callable[[Any], object]) -> None:
+    for _ in range(count // 100):
+        with client.pipeline(transaction=False) as pipe:
+            for _ in range(100):
+                put(pipe)
+            pipe.execute()
+
+
+def _queuekit(client: Any, count: int, rates: Rates) -> None:
+    import benchapp
+
+    app = benchapp.app
+    app.configure()
+    app.send(benchapp.silent.s(0))
+    single = count // 10
+    _note(rates, "single", _rate(single, lambda: [benchapp.silent.send(number) for number in range(single)]))
+    _note(rates, "single stored", _rate(single, lambda: [benchapp.noop.send(number) for number in range(single)]))
+    for key, task in (("", benchapp.silent), (" stored", benchapp.noop)):
+        app.runtime.broker.purge("default")
+        numbers = range(count)
+        _note(rates, f"bulk{key}", _rate(count, lambda: app.send_many(task.s(n) for n in numbers)))  # noqa: B023
+        client.config_resetstat()
+        with _worker():
+            _note(rates, f"drain{key}", _drained(lambda: _left(app), count))
+            _note(rates, f"commands{key}", _sent_commands(client) / count)
+    app.close()
+
+
+def _left(app: Any) -> int:
+    counts = app.runtime.broker.counts(["default"])["default"]
+    return int(counts.ready + counts.leased)
+
+
+def _sent_commands(client: Any) -> int:
+    """Return how many commands clients have sent since the last reset, without those of scripts and of this one."""
+    stats = {name.removeprefix("cmdstat_"): stat["calls"] for name, stat in client.info("commandstats").items()}
+    sent = ("evalsha", "blpop", "mget", "script|load", "sadd", "subscribe", "unsubscribe")
+    return int(sum(stats.get(name, 0) for name in sent))
+
+
+def _peer(name: str, results: bool) -> Callable[[Any, int, Rates], None]:  # noqa: FBT001 - a row
+    def measure(client: Any, count: int, rates: Rates) -> None:
+        port = str(client.connection_pool.connection_kwargs["port"])
+        environ = {**os.environ, "BENCH_PEER": name, "BENCH_REDIS_PORT": port, "PYTHONPATH": str(HERE)}
+        environ |= {"BENCH_RESULTS": "1"} if results else {}
+        key = f"{name} stored" if results else name
+        script = (
+            "import time, json, redispeers\n"
+            f"since = time.perf_counter()\nfor number in range({count}): redispeers.send(number)\n"
+            f"print({count} / (time.perf_counter() - since)); print(json.dumps(redispeers.command))"
+        )
+        sent = subprocess.run([sys.executable, "-c", script], env=environ, capture_output=True, text=True, check=True)
+        rate, command = sent.stdout.splitlines()[-2:]
+        _note(rates, f"{key} single", float(rate))
+        counting = {"huey": ("llen", "huey.redis.bench"), "dramatiq": ("hlen", "dramatiq:default.msgs")}[name]
+        import json
+
+        with _process(json.loads(command), {**environ, "dramatiq_queue_prefetch": "1000"}):
+            _note(rates, f"{key} drain", _drained(lambda: getattr(client, counting[0])(counting[1]), count))
+
+    return measure
+
+
+# -- printing
+
+
+def _print_rates(rate: dict[str, float]) -> None:
+    print(f"\n{'':26}{'queuekit':>10}   beside")
+    for title, key, others in _ROWS:
+        for index, other in enumerate(others):
+            ours = f"{rate[key]:>10,.0f}" if index == 0 else " " * 10
+            ratio = rate[key] / rate[other]
+            print(f"{title if index == 0 else '':26}{ours}   {other:24} {rate[other]:>10,.0f}   ratio {ratio:5.2f}")
+    print(f"\ncommands a task in a drain: {rate['commands']:.3f}, results stored {rate['commands stored']:.3f}")
+
+
+_ROWS: list[tuple[str, str, list[str]]] = [
+    ("send one by one", "single", ["raw single", "same single", "huey single", "dramatiq single"]),
+    ("... results stored", "single stored", ["huey stored single", "dramatiq stored single"]),
+    ("send_many", "bulk", ["raw bulk"]),
+    ("... results stored", "bulk stored", ["raw bulk"]),
+    ("drain", "drain", ["huey drain", "dramatiq drain", "raw brpop", "raw drain"]),
+    ("... results stored", "drain stored", ["huey stored drain", "dramatiq stored drain"]),
+]
+
+
+def _print_worker(client: Any, samples: int) -> None:
+    import benchapp
+
+    benchapp.app.configure()
+    with _worker() as process:
+        _latency(benchapp, 0)
+        late = sorted(_latency(benchapp, 0.01) for _ in range(samples))
+        raw = sorted(_wake_up(client) for _ in range(samples))
+        family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
+        before, _ = [sum(one.cpu_times()[:2]) for one in family], client.config_resetstat()
+        time.sleep(30)
+        spent = sum(sum(one.cpu_times()[:2]) for one in family) - sum(before)
+        idle = 2 * _sent_commands(client)
+    print("\nOne worker, one queue")
+    print(f"  send to start, idle   p50 {_at(late, 0.5):.2f} ms   p99 {_at(late, 0.99):.2f} ms")
+    print(f"  raw LPUSH to BRPOP    p50 {_at(raw, 0.5):.2f} ms   p99 {_at(raw, 0.99):.2f} ms")
+    print(f"  idle                  {100 * spent / 30:.2f} % CPU, {idle} commands a minute")
+    benchapp.app.close()
+
+
+def _latency(benchapp: Any, gap: float) -> float:
+    """Return the milliseconds from just before a send to the start of the body."""
+    time.sleep(gap)
+    since = time.monotonic()
+    began: float = benchapp.clock.send().get(timeout=10)
+    return (began - since) * 1000
+
+
+def _wake_up(client: Any) -> float:
+    """Return the milliseconds from just before an LPUSH to the return of a BRPOP that waits for it."""
+    import threading
+
+    woken: list[float] = []
+    other = redis.Redis(connection_pool=client.connection_pool)
+
+    def wait() -> None:
+        other.brpop("bell", 5)
+        woken.append(time.monotonic())
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    time.sleep(0.01)
+    since = time.monotonic()
+    client.lpush("bell", b"1")
+    thread.join()
+    return (woken[0] - since) * 1000
+
+
+def _at(values: list[float], share: float) -> float:
+    return values[min(len(values) - 1, int(len(values) * share))]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,44 @@
+"""``dynamodb://`` against the suite, on two imitations whose faults are not the same ones."""
+
+import pytest
+
+from queuekit.backend import Backend
+from queuekit.testing import BackendConformance
+from queuekit.urls import EngineURL
+from queuekit_sqs.backend import DynamoBackend
+from support.aws_servers import AwsServer
+
+pytest_plugins = ["queuekit.testing"]
+
+
+class DynamoConformance(BackendConformance):
+    """What both runs have in common: one table for all tests."""
+
+    url: EngineURL
+
+    @property
+    def short(self) -> float:
+        """Seconds of a life that is meant to end: the clocks of these clients agree, being one."""
+        return 1.0
+
+    def make_backend(self) -> Backend:
+        """Return one more client of the table."""
+        return DynamoBackend(self.url)
+
+
+class TestDynamoOnMinistack(DynamoConformance):
+    """Records in ministack."""
+
+    @pytest.fixture
+    def server(self, ministack_server: AwsServer) -> None:
+        """Choose the table."""
+        self.url = EngineURL.parse(ministack_server.dynamodb("kit"))
+
+
+class TestDynamoOnMoto(DynamoConformance):
+    """Records in moto."""
+
+    @pytest.fixture
+    def server(self, moto_in_turn: AwsServer) -> None:
+        """Choose the table."""
+        self.url = EngineURL.parse(moto_in_turn.dynamodb("kit"))

@@ -1,0 +1,53 @@
+"""Servers and clients for the tests of the plugin."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from queuekit.names import new_id
+from queuekit.testing.kit import unique_name
+from queuekit.urls import EngineURL
+from queuekit_mongo.backend import MongoBackend
+from queuekit_mongo.broker import MongoBroker
+from queuekit_mongo.options import MongoOptions
+from support.mongo_fixtures import lone_mongod, mongo_url, own_set, set_of_three
+from support.mongod import shared_url
+
+__all__ = ["backend", "broker", "connect", "lone_mongod", "mongo_url", "own_set", "queue", "set_of_three"]
+
+Connect = Callable[..., MongoBroker]
+
+
+@pytest.fixture
+def queue() -> str:
+    """Return the name of a queue that nobody else uses."""
+    return f"q-{new_id()}"
+
+
+@pytest.fixture
+def connect() -> Iterator[Connect]:
+    """Return what makes brokers, which are closed in the end; by default of the deployment that all tests share."""
+    made: list[MongoBroker] = []
+
+    def make(url: str | None = None, **options: Any) -> MongoBroker:
+        made.append(MongoBroker(EngineURL.parse(url or shared_url("plugin")), options=MongoOptions(**options)))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.close()
+
+
+@pytest.fixture
+def broker(connect: Connect) -> MongoBroker:
+    """Return a broker with collections of its own."""
+    return connect(prefix=unique_name("t"))
+
+
+@pytest.fixture
+def backend(broker: MongoBroker) -> Iterator[MongoBackend]:
+    """Return a backend on the collections of ``broker``."""
+    made = MongoBackend(EngineURL.parse(shared_url("plugin")), options=broker._engine.options)
+    yield made
+    made.close()

@@ -1,0 +1,221 @@
+"""What a server does to a client on a bad day: connections cut before and after the effect, elections, restarts."""
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import attrs
+import pytest
+
+from queuekit.backend import Condition, Record
+from queuekit.broker import Ack, CommitItem, Dead, Retry
+from queuekit.envelope import Envelope, Unique
+from queuekit.errors import UnavailableError
+from queuekit.names import new_id
+from queuekit.urls import EngineURL
+from queuekit_mongo.backend import MongoBackend
+from queuekit_mongo.broker import MongoBroker
+from support.mongod import ReplicaSet, shared_set, wait_until
+
+HOW: dict[str, dict[str, Any]] = {
+    "connection-closed": {"closeConnection": True},
+    "not-primary": {"errorCode": 10107, "errorLabels": ["RetryableWriteError"]},
+    "effect-without-reply": {
+        "writeConcernError": {"code": 89, "errmsg": "no reply from a secondary"},
+        "errorLabels": ["RetryableWriteError"],
+    },
+}
+COMMANDS = ("insert", "update", "find", "aggregate", "commitTransaction")
+LEASE = 60.0
+
+
+@pytest.fixture
+def server() -> Any:
+    """Return the shared replica set, which fails nothing any more when the test is over."""
+    members = shared_set()
+    yield members
+    members.heal()
+
+
+def messages(queue: str, count: int) -> list[Envelope]:
+    """Return *count* messages."""
+    return [Envelope(id=new_id(), queue=queue, body=b"%d" % number) for number in range(count)]
+
+
+@pytest.mark.parametrize("how", HOW.values(), ids=HOW.keys())
+@pytest.mark.parametrize("command", COMMANDS)
+def test_one_failure_of_a_command_harms_nothing(
+    server: ReplicaSet, broker: MongoBroker, backend: MongoBackend, *, queue: str, command: str, how: dict[str, Any]
+) -> None:
+    """Whatever command fails, and whether or not it took effect: each message is delivered, and finished, once."""
+    batch = messages(queue, 20)
+    broker.send(batch[:1])
+    broker.settle([Ack(one) for one in broker.receive([queue], limit=1, wait=1, lease=LEASE)])
+    finished: Counter[str] = Counter()
+    failed = 0
+
+    for step in range(4):
+        server.fail([command], times=1, **how)
+        if step == 0:
+            broker.send(batch[1:])
+        deliveries = broker.receive([queue], limit=5, wait=1, lease=LEASE)
+        if step % 2:
+            assert broker.settle([Ack(one) for one in deliveries]) == []
+        else:
+            records = [Record(key=f"result:{one.id}", body=b"done", rank=5, ttl=60.0) for one in deliveries]
+            pairs = zip(deliveries, records, strict=True)
+            done = broker.commit([CommitItem(settlement=Ack(one), records=(record,)) for one, record in pairs])
+            assert all(done)
+            assert len(backend.get([record.key for record in records])) == len(records)
+        finished.update(one.id for one in deliveries)
+        failed += server.heal()
+    finished.update(one.id for one in broker.receive([queue], limit=20, wait=0, lease=LEASE))
+
+    assert failed
+    assert finished == Counter(envelope.id for envelope in batch[1:])
+
+
+@pytest.mark.parametrize("how", HOW.values(), ids=HOW.keys())
+def test_a_put_is_answered_right_after_a_lost_reply(
+    server: ReplicaSet, backend: MongoBackend, how: dict[str, Any]
+) -> None:
+    """Who takes a lock is told so, also if the first reply never came; so for one record as for many."""
+    one, *many = (Record(key=f"lock:{new_id()}", body=b"mine", ttl=60.0) for _ in range(4))
+    backend.get([one.key])
+
+    server.fail(["findAndModify"], times=1, **how)
+    alone = backend.put([one], condition=Condition.ABSENT)
+    server.fail(["update"], times=1, **how)
+    together = backend.put(many, condition=Condition.ABSENT)
+
+    assert (alone, together) == ([True], [True] * 3)
+    assert backend.put([one, *many], condition=Condition.ABSENT) == [False] * 4
+
+
+def test_a_stale_settlement_is_refused_in_a_commit_and_by_itself(broker: MongoBroker, queue: str) -> None:
+    """A worker frozen past its lease comes back with a token that opens nothing, however it settles."""
+    (envelope,) = messages(queue, 1)
+    broker.send([envelope])
+    (stale,) = broker.receive([queue], limit=1, wait=1, lease=0.05)
+    (present,) = broker.receive([queue], limit=1, wait=10, lease=LEASE)
+    later = attrs.evolve(envelope, attempt=1)
+
+    settled = [broker.settle([each]) for each in (Ack(stale), Dead(stale, reason="failed"), Retry(stale, later))]
+    committed = broker.commit([CommitItem(settlement=Ack(stale)), CommitItem(settlement=Ack(present))])
+
+    assert settled == [[stale]] * 3
+    assert committed == [False, True]
+
+
+def test_an_operation_refused_is_an_error_in_plain_words(server: ReplicaSet, broker: MongoBroker, queue: str) -> None:
+    """What the server refuses for good is UnavailableError with the reason, and without the client's chatter."""
+    broker.queues()
+    server.fail(["insert"], times=1, errorCode=14031)
+
+    with pytest.raises(UnavailableError, match="no disk space"):
+        broker.send(messages(queue, 1))
+
+
+def test_a_server_that_is_gone_is_named_within_the_deadline(connect: Callable[..., MongoBroker]) -> None:
+    """A send to nobody fails within its deadline, with one clear error that hides the password."""
+    broker = connect("mongodb://user:hunter2@127.0.0.1:9/jobs", timeout=0.5)
+    since = time.monotonic()
+
+    with pytest.raises(UnavailableError, match="cannot be reached") as caught:
+        broker.send(messages("q", 1))
+
+    assert time.monotonic() - since < 5
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.timeout(180)
+def test_a_server_that_is_killed_and_comes_back_has_lost_nothing(
+    own_set: ReplicaSet, connect: Callable[..., MongoBroker], queue: str
+) -> None:
+    """What was sent, claimed or settled before a ``kill -9`` is there after it, and the clients find it again."""
+    broker = connect(own_set.url("jobs"))
+    batch = messages(queue, 30)
+    broker.send(batch)
+    held = broker.receive([queue], limit=10, wait=1, lease=LEASE)
+    broker.settle([Ack(one) for one in held[:5]])
+
+    own_set.members[0].kill()
+    with pytest.raises(UnavailableError):
+        broker.send(messages(queue, 1))
+    own_set.members[0].start()
+    assert own_set.primary.answers()
+
+    assert broker.settle([Ack(one) for one in held]) == held[:5]
+    rest = broker.receive([queue], limit=100, wait=5, lease=LEASE)
+    assert [one.id for one in (*held, *rest)] == [envelope.id for envelope in batch]
+
+
+@pytest.mark.timeout(240)
+def test_the_death_of_a_primary_loses_and_doubles_nothing(
+    set_of_three: ReplicaSet, connect: Callable[..., MongoBroker], queue: str
+) -> None:
+    """Under load the primary is killed: all that was sent is delivered, and what is settled stays settled."""
+    url = set_of_three.url("jobs")
+    producer, consumer = connect(url, timeout=20), connect(url, timeout=20)
+    sent: list[str] = []
+    finished: Counter[str] = Counter()
+    enough = threading.Event()
+
+    def produce() -> None:
+        while not enough.is_set():
+            sent.extend(producer.send(messages(queue, 5)))
+
+    def consume() -> None:
+        while not enough.is_set() or finished.keys() < set(sent):
+            deliveries = consumer.receive([queue], limit=10, wait=0.2, lease=5.0)
+            lost = {one.token for one in consumer.settle([Ack(one) for one in deliveries])}
+            finished.update(one.id for one in deliveries if one.token not in lost)
+
+    threads = [threading.Thread(target=work, daemon=True) for work in (produce, consume)]
+    for thread in threads:
+        thread.start()
+    wait_until(lambda: len(finished) >= 200, "there is load")
+    set_of_three.primary.kill()
+    before = len(sent)
+    wait_until(lambda: len(sent) >= before + 200, "there is load again", timeout=90)
+    enough.set()
+    for thread in threads:
+        thread.join(90)
+
+    assert len(sent) >= before + 200
+    assert finished == Counter(sent)
+    print(f"sent and finished once across a failover: {len(sent)}")  # noqa: T201 - the figure is the point
+
+
+def test_a_key_is_free_after_a_claim_whose_holder_died(broker: MongoBroker, queue: str) -> None:
+    """A unique key that nobody freed is free when its time has passed, though its message lies dead or done."""
+    key = Unique(key=f"key-{queue}", until="ttl", ttl=0.2)
+    first, second = (Envelope(id=new_id(), queue=queue, body=b"", unique=key) for _ in range(2))
+    broker.send([first])
+    broker.settle([Ack(one) for one in broker.receive([queue], limit=1, wait=1, lease=LEASE)])
+    held = broker.send([second])
+    deadline = time.monotonic() + 10
+
+    while (now := broker.send([second])) == [first.id] and time.monotonic() < deadline:
+        time.sleep(0.02)
+
+    assert (held, now) == ([first.id], [second.id])
+
+
+def test_a_backend_survives_the_cut_of_its_stream(server: ReplicaSet, broker: MongoBroker) -> None:
+    """A wait whose change stream is cut goes on: it looks by itself until there is a stream again."""
+    url = EngineURL.parse(str(server.url("plugin")))
+    backend = MongoBackend(url, options=broker._engine.options)
+    record = Record(key=f"result:{new_id()}", body=b"x", final=True, ttl=60.0)
+    found: list[dict[str, Record]] = []
+    waiting = threading.Thread(target=lambda: found.append(backend.wait([record.key], timeout=20)))
+    server.fail(["aggregate", "getMore"], times=2, closeConnection=True)
+    waiting.start()
+
+    broker.commit([CommitItem(records=(record,))])
+    waiting.join(20)
+    backend.close()
+
+    assert [list(each) for each in found] == [[record.key]]

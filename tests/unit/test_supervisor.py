@@ -1,0 +1,173 @@
+"""What the parent of worker processes knows and says; its processes are at work in tests/integration."""
+
+import os
+import signal
+import time
+from multiprocessing import Pipe
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from queuekit import Queuekit, Signature
+from queuekit.broker import Capabilities, Delivery, Place
+from queuekit.errors import CapabilityError
+from queuekit.events import EngineDown
+from queuekit.loader import AppRef
+from queuekit.records import entered_mark
+from queuekit.supervisor import Supervisor, _Child, _deserving, _how, _is_stopped, _say, _signals
+from queuekit.worker.keeper import Holding, LeaseKeeper
+from queuekit.worker.link import Stop
+from queuekit.worker.slots import Slots
+from support.working import backend_of, broker_of, counts, flaky_app, inside, make_app, seen, take
+
+
+def child_of(app: Queuekit, *, pid: int | None = None) -> _Child:
+    """Return a child as its parent knows it; its process is this one."""
+    here, there = Pipe()
+    there.close()
+    keeper = LeaseKeeper(app.runtime.broker, lease=30, on_lost=lambda _: None, events=app.events)
+    process: Any = SimpleNamespace(pid=pid or os.getpid())
+    return _Child(0, process, here, Slots(4), keeper, time.monotonic(), name="host-1")
+
+
+def holdings(app: Queuekit, count: int, **options: Any) -> tuple[list[Holding], list[Delivery]]:
+    """Send *count* messages, take them, and return what a worker would tell of them."""
+    app.send_many([Signature("t") for _ in range(count)])
+    deliveries = take(app, count)
+    return [Holding(serial, one.lease, **options) for serial, one in enumerate(deliveries, 1)], deliveries
+
+
+def test_tells_what_it_works_on() -> None:
+    """App, engines without passwords, tasks, queues, processes."""
+    app = make_app(
+        broker="flaky://user:hunter2@host/0",
+        backend="none",
+        plugins={"load": ["support.flaky"]},
+        worker={"queues": "high:8,low:1", "processes": 2, "concurrency": 16},
+    )
+    app.task(name="shop.mail")(print)
+
+    lines = Supervisor(app, AppRef(target="tasks:app")).banner()
+
+    assert lines == (
+        f"queuekit worker   tasks:app   pid {os.getpid()}",
+        "broker   flaky://user:***@host/0   results none",
+        "tasks    shop.mail",
+        "queues   high x8, low x1   2 process(es) x 16 threads",
+    )
+
+
+def test_says_that_there_are_no_tasks() -> None:
+    """An app without tasks is worth a word."""
+    assert Supervisor(make_app(), AppRef(target="tasks:app")).banner()[2] == "tasks    none"
+
+
+def test_refuses_to_start_with_what_the_broker_cannot_carry() -> None:
+    """Before any process is started."""
+    app = make_app()
+    app.task(name="urgent", priority=9)(print)
+    app.runtime.broker.capabilities = Capabilities(priority=False)
+
+    with pytest.raises(CapabilityError, match="urgent asks for priority"):
+        Supervisor(app, AppRef(target="tasks:app")).run()
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        pytest.param(3, "exited with code 3", id="code"),
+        pytest.param(-signal.SIGSEGV, "killed by SIGSEGV", id="signal"),
+        pytest.param(-signal.SIGKILL, "killed by SIGKILL, perhaps out of memory", id="sigkill"),
+        pytest.param(-200, "killed by 200", id="unknown-signal"),
+    ],
+)
+def test_tells_in_words_how_a_process_ended(code: int, words: str) -> None:
+    """As a person would say it."""
+    assert _how(code) == words
+
+
+def test_hands_back_what_a_dead_process_held() -> None:
+    """All at once; only those whose bodies had been entered are counted and marked (QK6)."""
+    app = make_app()
+    held, deliveries = holdings(app, 3)
+    child = child_of(app)
+    child.slots.enter(0, 2, time.monotonic())
+    child.slots.enter(1, 99, time.monotonic())
+
+    Supervisor(app, AppRef(target="tasks:app"))._hand_back(child, held)
+
+    crashes = {letter.envelope.id: letter.crashes for letter in inside(app, Place.READY)}
+    assert crashes == {deliveries[0].id: 0, deliveries[1].id: 1, deliveries[2].id: 0}
+    key = entered_mark(deliveries[1]).key
+    assert list(app.runtime.need_backend("test").get([key])) == [key]
+
+
+def test_hands_back_in_batches_and_without_backend() -> None:
+    """As many in one call as the broker takes."""
+    app = flaky_app(backend="none")
+    held, _ = holdings(app, 5)
+    broker_of(app).limits = type(broker_of(app).limits)(max_batch=2)
+
+    Supervisor(app, AppRef(target="tasks:app"))._hand_back(child_of(app), held)
+
+    assert (counts(app), broker_of(app).wire.calls.count("settle")) == ({"ready": 5}, 3)
+
+
+@pytest.mark.parametrize("engine", ["broker", "backend"])
+def test_leases_end_by_themselves_if_an_engine_is_down(engine: str) -> None:
+    """Handing back would have been quicker; that is all, and it is told."""
+    app = flaky_app()
+    down = seen(app, EngineDown)
+    held, _ = holdings(app, 1)
+    child = child_of(app)
+    child.slots.enter(0, 1, time.monotonic())
+    wire = broker_of(app).wire if engine == "broker" else backend_of(app).wire
+    wire.cut = {"settle", "put"}
+
+    Supervisor(app, AppRef(target="tasks:app"))._hand_back(child, held)
+
+    assert [(event.doing, event.retry_in) for event in down] == [("hand messages back", 30.0)]
+    assert counts(app) == {"leased": 1}
+
+
+def test_renews_no_lease_of_a_body_past_its_time() -> None:
+    """A grace after its limit; bodies without a limit, and those that wait for a slot, keep theirs."""
+    app = make_app()
+    held, _ = holdings(app, 3, timeout=5.0)
+    held[2] = Holding(3, held[2].lease)
+    child = child_of(app)
+    child.slots.enter(0, 1, time.monotonic() - 60)
+    child.slots.enter(2, 3, time.monotonic() - 60)
+
+    assert [holding.serial for holding in _deserving(child, held)] == [2, 3]
+
+
+def test_a_process_that_cannot_be_asked_about_is_not_stopped() -> None:
+    """Where the system does not say, leases are renewed."""
+    assert _is_stopped(os.getpid()) is False
+    assert _is_stopped(2**30) is False
+
+
+def test_a_word_to_a_process_that_is_gone_is_no_error() -> None:
+    """Its end is heard elsewhere."""
+    child = child_of(make_app())
+
+    _say(child, Stop("a signal"))
+    child.pipe.close()
+    _say(child, Stop("a signal"))
+
+    assert child.pipe.closed
+
+
+def test_signals_wake_it_and_are_its_own_only_meanwhile() -> None:
+    """Afterwards they go where they went before."""
+    got: list[int] = []
+    before = signal.getsignal(signal.SIGTERM)
+
+    with _signals(lambda number, _frame: got.append(number)) as wake:
+        os.kill(os.getpid(), signal.SIGTERM)
+        woken = wake.recv(10)
+
+    assert (got, woken) == ([signal.SIGTERM], bytes([signal.SIGTERM]))
+    assert signal.getsignal(signal.SIGTERM) == before

@@ -1,0 +1,305 @@
+"""The event loop that runs ``async def`` tasks."""
+
+import asyncio
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from queuekit import Context, Queuekit, Signature
+from queuekit.outcome import Outcome, Run
+from queuekit.records import read_info
+from queuekit.worker.aio import LoopPool
+from queuekit.worker.slots import Slots
+from support.working import executor_of, make_app, prepared, wait_until
+
+
+def app_with(function: Callable[..., Any], **options: Any) -> Queuekit:
+    """Return an app whose one task is *function*."""
+    app = make_app()
+    app.task(name="t", **options)(function)
+    return app
+
+
+def runs(app: Queuekit, count: int = 1) -> list[Run]:
+    """Return *count* runs, numbered from 1."""
+    app.send_many([Signature("t") for _ in range(count)])
+    found = [prepared(app) for _ in range(count)]
+    for serial, run in enumerate(found, 1):
+        run.serial = serial
+    return found
+
+
+@contextmanager
+def looping(app: Queuekit, outcomes: list[Outcome], size: int = 2) -> Iterator[tuple[LoopPool, Slots]]:
+    """Yield a loop and its table, and end it."""
+    slots = Slots(2 * size)
+    pool = LoopPool(executor_of(app), size=size, slots=slots, first_row=size, deliver=outcomes.append)
+    try:
+        yield pool, slots
+    finally:
+        pool.stop()
+        assert pool._loop.is_closed()
+
+
+async def nothing() -> None:
+    """Return at once."""
+
+
+async def forever() -> None:
+    """Wait for what never comes."""
+    await asyncio.Event().wait()
+
+
+def words(outcomes: list[Outcome]) -> list[str]:
+    """Return how the outcomes are counted."""
+    return [outcome.word for outcome in outcomes]
+
+
+def error_of(outcome: Outcome) -> str | None:
+    """Return error type and text in the first record."""
+    return outcome.records[0].error
+
+
+def test_runs_all_a_few_at_a_time() -> None:
+    """Never more than its size, in rows of its own."""
+    busy, most = [0], [0]
+
+    async def count() -> None:
+        busy[0] += 1
+        most[0] = max(most[0], busy[0])
+        await asyncio.sleep(0)
+        busy[0] -= 1
+
+    app, outcomes = app_with(count), list[Outcome]()
+
+    with looping(app, outcomes) as (pool, slots):
+        pool.submit(runs(app, 7))
+        wait_until(lambda: len(outcomes) == 7)
+        entered = slots.entered()
+
+    assert (words(outcomes), most, entered) == (["done"] * 7, [2], {})
+
+
+def test_takes_back_what_has_not_begun() -> None:
+    """Running ones go on."""
+    app, outcomes = app_with(forever), list[Outcome]()
+    found = runs(app, 5)
+
+    with looping(app, outcomes) as (pool, slots):
+        pool.submit(found)
+        wait_until(lambda: len(slots.entered()) == 2)
+        waiting = pool.take_waiting()
+
+    assert waiting == found[2:]
+
+
+def test_a_body_past_its_time_is_timed_out() -> None:
+    """It fails, or is tried again, like any error."""
+    app, outcomes = app_with(forever, timeout=0.01), list[Outcome]()
+
+    with looping(app, outcomes) as (pool, _):
+        pool.submit(runs(app))
+        wait_until(lambda: outcomes)
+
+    assert error_of(outcomes[0]) == "TaskTimeout: ran longer than 0.01 s"
+
+
+def test_a_timeout_of_the_bodys_own_is_an_error_of_its_own() -> None:
+    """It is not mistaken for the task's limit."""
+
+    async def impatient() -> None:
+        await asyncio.wait_for(forever(), 0.001)
+
+    app, outcomes = app_with(impatient, timeout=60), list[Outcome]()
+
+    with looping(app, outcomes) as (pool, _):
+        pool.submit(runs(app))
+        wait_until(lambda: outcomes)
+
+    assert (words(outcomes), read_info("", outcomes[0].records[0]).error_type) == (["failed"], "TimeoutError")
+
+
+def test_a_cancelled_body_gets_a_cancelled_error() -> None:
+    """It may clear up; then it has ended as CANCELLED, with its times."""
+    cleared = threading.Event()
+
+    async def careful() -> None:
+        try:
+            await forever()
+        finally:
+            cleared.set()
+
+    app, outcomes = app_with(careful), list[Outcome]()
+    (run,) = runs(app)
+
+    with looping(app, outcomes) as (pool, slots):
+        pool.submit([run])
+        wait_until(slots.entered)
+        run.context.cancel()
+        pool.cancel(run)
+        wait_until(lambda: outcomes)
+
+    info = read_info("", outcomes[0].records[0])
+    assert (info.state, cleared.is_set(), outcomes[0].run) == ("CANCELLED", True, run)
+    assert info.started is not None and info.finished is not None  # noqa: PT018 - for types
+    assert info.finished >= info.started
+
+
+def test_a_body_may_ignore_that_it_is_cancelled() -> None:
+    """What it returns is its outcome."""
+
+    async def stubborn() -> str:
+        try:
+            await forever()
+        except asyncio.CancelledError:
+            return "done all the same"
+        return ""
+
+    app, outcomes = app_with(stubborn), list[Outcome]()
+    (run,) = runs(app)
+
+    with looping(app, outcomes) as (pool, slots):
+        pool.submit([run])
+        wait_until(slots.entered)
+        run.context.cancel()
+        pool.cancel(run)
+        wait_until(lambda: outcomes)
+
+    assert words(outcomes) == ["done"]
+
+
+def test_a_body_that_cancels_itself_has_failed() -> None:
+    """Nobody has cancelled the message."""
+
+    async def selfish() -> None:
+        raise asyncio.CancelledError
+
+    app, outcomes = app_with(selfish), list[Outcome]()
+
+    with looping(app, outcomes) as (pool, _):
+        pool.submit(runs(app))
+        wait_until(lambda: outcomes)
+
+    assert error_of(outcomes[0]) == "CancelledError: its body was cancelled, its message was not"
+
+
+def test_a_body_without_lease_ends_without_outcome() -> None:
+    """It is told, and its place becomes free; nothing is written."""
+    app, outcomes = app_with(forever), list[Outcome]()
+    (run,) = runs(app)
+
+    with looping(app, outcomes) as (pool, slots):
+        pool.submit([run])
+        wait_until(slots.entered)
+        run.context.lost = True
+        pool.cancel(run)
+        wait_until(lambda: outcomes)
+
+    (outcome,) = outcomes
+    assert (outcome.word, outcome.settlement, outcome.records, outcome.run) == ("lost", None, (), run)
+
+
+def test_does_not_begin_what_was_lost_or_cancelled() -> None:
+    """Neither body is entered."""
+    ran = threading.Event()
+
+    async def run_it() -> None:
+        ran.set()
+
+    app, outcomes = app_with(run_it), list[Outcome]()
+    lost, cancelled = runs(app, 2)
+    lost.context.lost = True
+    cancelled.context.cancel()
+
+    with looping(app, outcomes) as (pool, _):
+        pool.submit([lost, cancelled])
+        wait_until(lambda: outcomes)
+
+    assert (words(outcomes), ran.is_set()) == (["cancelled"], False)
+
+
+def test_cancelling_what_has_ended_does_nothing() -> None:
+    """It may have been on its way."""
+    app, outcomes = app_with(nothing), list[Outcome]()
+    (run,) = runs(app)
+
+    with looping(app, outcomes) as (pool, _):
+        pool.submit([run])
+        wait_until(lambda: outcomes)
+        pool.cancel(run)
+
+    assert words(outcomes) == ["done"]
+
+
+def test_no_body_ends_the_loop() -> None:
+    """``sys.exit()`` in one task leaves the others running."""
+
+    async def leave() -> None:
+        raise SystemExit(3)
+
+    app, outcomes = app_with(leave), list[Outcome]()
+
+    with looping(app, outcomes) as (pool, _):
+        pool.submit(runs(app))
+        wait_until(lambda: len(outcomes) == 1)
+        pool.submit(runs(app))
+        wait_until(lambda: len(outcomes) == 2)
+
+    assert words(outcomes) == ["failed", "failed"]
+
+
+def test_an_outcome_that_was_decided_elsewhere_is_not_delivered() -> None:
+    """Whoever gave up on the body has decided; the body is cancelled when the loop ends."""
+    ended = threading.Event()
+
+    async def careful() -> None:
+        try:
+            await forever()
+        finally:
+            ended.set()
+
+    app, outcomes = app_with(careful), list[Outcome]()
+    (run,) = runs(app)
+
+    with looping(app, outcomes) as (pool, slots):
+        pool.submit([run])
+        wait_until(slots.entered)
+        run.claim()
+
+    assert (outcomes, ended.is_set()) == ([], True)
+
+
+def test_a_run_that_cannot_begin_comes_again(caplog: pytest.LogCaptureFixture) -> None:
+    """An error around the body ends nothing but this attempt."""
+    app, outcomes = app_with(nothing), list[Outcome]()
+    (run,) = runs(app)
+    run.timeout = "never"  # type: ignore[assignment]  # pyright: ignore[reportAttributeAccessIssue]
+
+    with looping(app, outcomes) as (pool, _):
+        pool.submit([run])
+        wait_until(lambda: outcomes)
+
+    assert words(outcomes) == ["returned"]
+    assert "could not be run" in caplog.text
+
+
+def test_the_context_is_the_tasks_own() -> None:
+    """Coroutines that take turns do not see each other's."""
+    told: list[bool] = []
+
+    async def look(ctx: Context) -> None:
+        from queuekit import current
+
+        await asyncio.sleep(0)
+        told.append(current() is ctx)
+
+    app, outcomes = app_with(look), list[Outcome]()
+
+    with looping(app, outcomes) as (pool, _):
+        pool.submit(runs(app, 2))
+        wait_until(lambda: len(outcomes) == 2)
+
+    assert told == [True, True]

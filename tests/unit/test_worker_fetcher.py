@@ -1,0 +1,223 @@
+"""The fetcher takes messages off their queues as long as there is room, and outlives every error of an engine."""
+
+import random
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from queuekit import Queuekit, Signature
+from queuekit.broker import Delivery
+from queuekit.events import EngineBack, EngineDown
+from queuekit.testing import VirtualClock
+from queuekit.worker.fetcher import Fetcher, weighted_order
+from support.working import broker_of, flaky_app, make_app, seen, wait_until
+
+
+class Hands:
+    """Take what they are given, up to their room."""
+
+    def __init__(self, room: int = 100) -> None:
+        self.free = room
+        self.taken: list[Delivery] = []
+        self.refuse: Exception | None = None
+        self.busy = False
+
+    def room(self) -> int:
+        """Return how much more they take."""
+        return self.free
+
+    def wait_for_room(self, timeout: float) -> bool:
+        """Say at once whether there is room."""
+        threading.Event().wait(min(timeout, 0.01))
+        return self.free > 0
+
+    def admit(self, deliveries: list[Delivery]) -> None:
+        """Take them, or refuse once."""
+        error, self.refuse = self.refuse, None
+        if error is not None:
+            raise error
+        self.taken += deliveries
+        self.free -= len(deliveries)
+
+    def idle(self) -> bool:
+        """Tell whether nothing is in hand."""
+        return not self.busy
+
+
+@contextmanager
+def fetching(app: Queuekit, hands: Hands, *, burst: bool = False) -> Iterator[list[str]]:
+    """Fetch into *hands*, and yield a list that tells the end of a burst."""
+    over: list[str] = []
+    fetcher = Fetcher(app.runtime, hands, burst=burst, on_empty=lambda: over.append("over"))
+    fetcher.start()
+    try:
+        yield over
+    finally:
+        fetcher.stop()
+        assert not fetcher._thread.is_alive()
+
+
+def send(app: Queuekit, count: int) -> list[str]:
+    """Send *count* messages and return their ids."""
+    return [result.id for result in app.send_many([Signature("t") for _ in range(count)])]
+
+
+def test_fetches_what_is_there_and_what_comes() -> None:
+    """In order; a message that is sent while it waits is fetched at once."""
+    app, hands = make_app(), Hands()
+    ids = send(app, 3)
+
+    with fetching(app, hands):
+        wait_until(lambda: len(hands.taken) == 3)
+        ids += send(app, 1)
+        wait_until(lambda: len(hands.taken) == 4)
+
+    assert [delivery.id for delivery in hands.taken] == ids
+
+
+def test_takes_no_more_than_there_is_room_for() -> None:
+    """The rest stays for others."""
+    app, hands = make_app(), Hands(room=2)
+    send(app, 5)
+
+    with fetching(app, hands):
+        wait_until(lambda: len(hands.taken) == 2)
+
+    assert app.runtime.broker.counts(["default"])["default"].ready == 3
+
+
+def test_does_the_upkeep_while_there_is_no_room() -> None:
+    """Leases of dead workers are reclaimed and delays promoted though all slots here are full (QK7)."""
+    app, hands = flaky_app(), Hands(room=0)
+
+    with fetching(app, hands):
+        wait_until(lambda: broker_of(app).wire.calls.count("receive") >= 2)
+
+    assert hands.taken == []
+
+
+def test_a_burst_ends_when_the_queues_are_empty() -> None:
+    """All that was there has been fetched."""
+    app, hands = make_app(), Hands()
+    send(app, 3)
+
+    with fetching(app, hands, burst=True) as over:
+        wait_until(lambda: over)
+
+    assert len(hands.taken) == 3
+
+
+def test_a_burst_waits_for_what_is_in_hand() -> None:
+    """It may send more."""
+    app, hands = flaky_app(), Hands()
+    hands.busy = True
+
+    with fetching(app, hands, burst=True) as over:
+        wait_until(lambda: broker_of(app).wire.calls.count("receive") >= 3)
+        early = list(over)
+        send(app, 1)
+        hands.busy = False
+        wait_until(lambda: over)
+
+    assert (early, len(hands.taken)) == ([], 1)
+
+
+class LastWord(Hands):
+    """Hands whose last task sends one more message just as it ends."""
+
+    def __init__(self, app: Queuekit) -> None:
+        super().__init__()
+        self.app: Queuekit | None = app
+
+    def idle(self) -> bool:
+        """End the task."""
+        app, self.app = self.app, None
+        if app is not None:
+            send(app, 1)
+        return True
+
+
+def test_a_burst_sees_what_the_last_task_has_sent() -> None:
+    """It does not end between the look into the queue and the end of that task."""
+    app = make_app()
+    hands = LastWord(app)
+
+    with fetching(app, hands, burst=True) as over:
+        wait_until(lambda: over)
+
+    assert len(hands.taken) == 1
+
+
+def test_a_silent_broker_is_asked_again_and_again() -> None:
+    """Each try is one line, later and later; the return is one; no message is lost."""
+    app, hands = flaky_app(), Hands()
+    down, back = seen(app, EngineDown), seen(app, EngineBack)
+    send(app, 1)
+    broker_of(app).wire.cut = {"receive"}
+
+    with fetching(app, hands):
+        wait_until(lambda: len(down) >= 3)
+        broker_of(app).wire.cut = set()
+        wait_until(lambda: hands.taken)
+        wait_until(lambda: back)
+
+    assert broker_of(app).wire.calls.count("receive") <= len(down) + 3
+    assert (down[0].doing, down[0].error) == ("fetch", "no answer to receive")
+    assert 0.05 <= down[0].retry_in <= 0.1
+    assert 0.2 <= down[2].retry_in <= 0.4
+    assert [event.doing for event in back] == ["fetch"]
+
+
+def test_outlives_an_error_that_it_does_not_know(caplog: pytest.LogCaptureFixture) -> None:
+    """A worker must not live on deaf because of one bug."""
+    app, hands = make_app(), Hands()
+    hands.refuse = RuntimeError("a bug")
+    send(app, 1)
+
+    with fetching(app, hands):
+        wait_until(lambda: hands.refuse is None)
+        send(app, 1)
+        wait_until(lambda: hands.taken)
+
+    assert "RuntimeError: a bug" in caplog.text
+
+
+def test_stops_at_once_while_it_waits() -> None:
+    """An idle broker is interrupted."""
+    clock = VirtualClock()
+    app, hands = make_app(clock=clock), Hands()
+
+    with fetching(app, hands):
+        clock.wait_for_waiters(1)
+
+    assert clock.monotonic() == 0
+
+
+def test_listens_on_all_queues() -> None:
+    """Each of ``worker.queues``."""
+    app, hands = make_app(worker={"queues": "high:8,low:1"}), Hands()
+    app.send_many([Signature("t", queue="low"), Signature("t", queue="high"), Signature("t", queue="other")])
+
+    with fetching(app, hands):
+        wait_until(lambda: len(hands.taken) == 2)
+
+    assert {delivery.queue for delivery in hands.taken} == {"high", "low"}
+
+
+def test_each_queue_comes_first_as_often_as_its_weight_says() -> None:
+    """8 to 1 in the long run, so that the small one is never starved."""
+    chance = random.Random(1)
+
+    first = Counter(weighted_order({"high": 8, "low": 1}, chance)[0] for _ in range(9_000))
+
+    assert 7_700 <= first["high"] <= 8_300
+
+
+@pytest.mark.parametrize("weights", [{"only": 1}, {"a": 1, "b": 2, "c": 3}], ids=["one", "three"])
+def test_an_order_names_each_queue_once(weights: dict[str, Any]) -> None:
+    """Whatever the chance."""
+    assert sorted(weighted_order(weights, random.Random(2))) == sorted(weights)

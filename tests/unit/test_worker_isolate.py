@@ -1,0 +1,75 @@
+"""Who may run beside whom, and how an end is told; the processes themselves are at work in tests/integration."""
+
+import signal
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from queuekit.broker import Delivery
+from queuekit.envelope import Envelope
+from queuekit.worker.isolate import _Child, _Company, _put_off
+
+
+def test_suspects_run_beside_each_other() -> None:
+    """As long as none of them has to be alone."""
+    company = _Company()
+
+    assert [company.enter(alone=False), company.enter(alone=False)] == [True, True]
+    assert company.enter(alone=True) is False
+
+
+def test_one_that_must_be_alone_is() -> None:
+    """Nobody enters until it has left."""
+    company = _Company()
+
+    entered = company.enter(alone=True)
+    others = [company.enter(alone=False), company.enter(alone=True)]
+    company.leave(alone=True)
+
+    assert (entered, others) == (True, [False, False])
+    assert company.enter(alone=False) is True
+
+
+def test_leaving_others_does_not_open_for_more() -> None:
+    """Each has its own leave."""
+    company = _Company()
+    company.enter(alone=False)
+    company.enter(alone=False)
+
+    company.leave(alone=False)
+    too_early = company.enter(alone=True)
+    company.leave(alone=False)
+
+    assert (too_early, company.enter(alone=True)) == (False, True)
+
+
+@pytest.mark.parametrize(
+    ("number", "crashes", "seconds"), [(3, 2, 1), (6, 2, 8), (500, 2, 60)], ids=["first", "later", "longest"]
+)
+def test_asks_again_later_and_later(number: int, crashes: int, seconds: float) -> None:
+    """By how often it was put off already."""
+    delivery = Delivery(
+        envelope=Envelope(id="a", queue="q", body=b""),
+        token="t",  # noqa: S106 - of a lease
+        number=number,
+        crashes=crashes,
+    )
+
+    assert _put_off(delivery) == seconds
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        pytest.param(None, "exited with code None", id="not-yet"),
+        pytest.param(3, "exited with code 3", id="code"),
+        pytest.param(-signal.SIGSEGV, "killed by SIGSEGV", id="signal"),
+        pytest.param(-200, "killed by signal 200", id="unknown-signal"),
+    ],
+)
+def test_tells_in_words_how_a_body_ended(code: int | None, words: str) -> None:
+    """For the dead letter's error."""
+    pipe: Any = None
+
+    assert _Child(SimpleNamespace(exitcode=code), pipe).exit_reason() == words

@@ -1,0 +1,232 @@
+"""Time limits, cancel marks and the worker's presence."""
+
+import json
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from queuekit import Queuekit, Signature, TaskTimeout
+from queuekit.backend import Record
+from queuekit.guard import Guard
+from queuekit.outcome import Outcome, Run
+from queuekit.records import cancel_mark, read_info, worker_key
+from queuekit.testing import VirtualClock
+from queuekit.worker.minder import Minder
+from support.working import backend_of, executor_of, flaky_app, make_app, prepared, wait_until
+
+
+class Ward:
+    """A minder, and what it looks after."""
+
+    def __init__(self, app: Queuekit) -> None:
+        self.app = app
+        self.hand: list[Run] = []
+        self.threads: list[tuple[int, Run]] = []
+        self.given_up: list[int] = []
+        self.cancelled: list[Run] = []
+        self.outcomes: list[Outcome] = []
+        self.minder = Minder(
+            app.runtime,
+            executor_of(app),
+            in_hand=lambda: list(self.hand),
+            in_threads=lambda: list(self.threads),
+            give_up=self.given_up.append,
+            cancel=self.cancel,
+            deliver=self.outcomes.append,
+            about={"name": "w-1", "queues": ["default"]},
+        )
+
+    def cancel(self, run: Run) -> None:
+        """Tell a run, as a worker does."""
+        self.cancelled.append(run)
+        run.context.cancel()
+
+    def presence(self) -> Record | None:
+        """Return the worker's own record."""
+        return self.app.runtime.need_backend("test").get([worker_key("w-1")]).get(worker_key("w-1"))
+
+
+def ward(function: Callable[..., Any] = print, *, clock: Any = None, **options: Any) -> tuple[Ward, Run]:
+    """Return a minder and one run in its worker's hands."""
+    app = make_app(clock=clock)
+    app.task(name="t", **options)(function)
+    app.send(Signature("t", id="id-1"))
+    found = Ward(app)
+    found.hand = [prepared(app)]
+    return found, found.hand[0]
+
+
+def test_tells_that_the_worker_is_there() -> None:
+    """Name, queues and load, in a record that ends with the worker."""
+    found, _ = ward()
+
+    found.minder.start()
+    record = wait_until(found.presence)
+    found.minder.stop()
+
+    assert json.loads(record.body) == {"name": "w-1", "queues": ["default"], "running": 1}
+    assert found.presence() is None
+
+
+def test_tells_it_again_before_it_is_forgotten() -> None:
+    """Three times in the life of the record."""
+    clock = VirtualClock()
+    found, _ = ward(clock=clock)
+
+    found.minder.start()
+    first = wait_until(found.presence)
+    clock.advance(11)
+    second = wait_until(lambda: (now := found.presence()) and now.version > first.version)
+    found.minder.stop()
+
+    assert second
+    assert first.ttl == 30
+
+
+def test_finds_what_was_cancelled() -> None:
+    """In one look for all that is in hand; whoever was told is not told again."""
+    clock = VirtualClock()
+    found, run = ward(clock=clock)
+    found.app.runtime.need_backend("test").put([cancel_mark("id-1", ttl=60)])
+
+    found.minder.start()
+    wait_until(lambda: found.cancelled)
+    clock.advance(1)
+    clock.advance(1)
+    found.minder.stop()
+
+    assert found.cancelled == [run]
+
+
+def test_wakes_when_there_is_something_to_look_after() -> None:
+    """An idle one sleeps; the first run wakes it."""
+    found, run = ward()
+    found.hand = []
+    found.app.runtime.need_backend("test").put([cancel_mark("id-1", ttl=60)])
+
+    found.minder.start()
+    wait_until(found.presence)
+    found.hand = [run]
+    found.minder.wake()
+    found.minder.wake()
+    wait_until(lambda: found.cancelled)
+    found.minder.stop()
+
+    assert found.cancelled == [run]
+
+
+def test_lives_without_backend() -> None:
+    """There are no marks then, and nobody asks who is there."""
+    app = make_app(backend="none")
+    app.send(Signature("t"))
+    app.task(name="t")(print)
+    found = Ward(app)
+    found.hand = [prepared(app)]
+
+    found.minder.start()
+    found.minder.stop()
+
+    assert found.cancelled == []
+
+
+def test_outlives_a_backend_that_is_down(caplog: pytest.LogCaptureFixture) -> None:
+    """It looks again in the next round; an error that nobody knows is logged."""
+    app = flaky_app()
+    app.task(name="t")(print)
+    app.send(Signature("t", id="id-1"))
+    found = Ward(app)
+    found.hand = [prepared(app)]
+    wire = backend_of(app).wire
+    wire.answers["put"] = lambda: wire.calls.index("never called")
+    wire.cut = {"get"}
+
+    found.minder.start()
+    wait_until(lambda: "get" in wire.calls)
+    wire.cut = set()
+    app.runtime.need_backend("test").put([cancel_mark("id-1", ttl=60)])
+    wait_until(lambda: found.cancelled)
+    found.minder.stop()
+
+    assert "the minder met an error" in caplog.text
+
+
+def in_thread(found: Ward, run: Run, *, started: float) -> Guard:
+    """Let *run* be in a thread since *started*, under a guard that belongs to no thread that runs Python code."""
+    run.started = started
+    run.guard = Guard()
+    run.guard._open = False  # nothing is to be raised here
+    found.threads = [(0, run)]
+    return run.guard
+
+
+@pytest.mark.parametrize(
+    ("now", "nearest"),
+    [pytest.param(100.5, 101.5, id="far"), pytest.param(104.2, 105.0, id="near")],
+)
+def test_says_when_to_look_again(now: float, nearest: float) -> None:
+    """At the next limit, or in a second."""
+    found, run = ward(timeout=5)
+    in_thread(found, run, started=100)
+
+    assert found.minder.enforce(now) == nearest
+
+
+def test_looks_often_while_a_limited_run_may_begin() -> None:
+    """Its limit begins with its body, which tells nobody."""
+    found, _ = ward(timeout=5)
+
+    assert found.minder.enforce(100) == pytest.approx(100.1)
+
+
+def test_leaves_runs_without_limit_alone() -> None:
+    """However long they take."""
+    found, run = ward()
+    found.threads = [(0, run)]
+    run.started = 0
+
+    assert found.minder.enforce(1e6) == 1e6 + 1.0
+    assert not run.context.cancelled
+
+
+def test_tells_a_body_past_its_time() -> None:
+    """Its context is cancelled and its exception raised, in its own thread."""
+    fired = threading.Event()
+
+    def body() -> None:
+        try:
+            while True:
+                pass
+        except TaskTimeout:
+            fired.set()
+            raise
+
+    found, run = ward(body, timeout=0.01)
+    thread = threading.Thread(target=lambda: found.outcomes.append(executor_of(found.app).call(run)))
+    found.threads = [(0, run)]
+
+    found.minder.start()
+    thread.start()
+    wait_until(lambda: found.outcomes)
+    found.minder.stop()
+
+    assert (fired.is_set(), run.context.cancelled, found.given_up) == (True, True, [])
+    assert found.outcomes[0].records[0].error == "TaskTimeout: ran longer than 0.01 s"
+
+
+def test_gives_a_body_up_that_does_not_stop() -> None:
+    """A second after it was told: its outcome is decided without it, and its thread counted as lost."""
+    found, run = ward(timeout=5)
+    guard = in_thread(found, run, started=100)
+    guard.fired = True
+
+    found.minder.enforce(105.9)
+    patient = list(found.given_up)
+    found.minder.enforce(106)
+    found.minder.enforce(107)
+
+    assert (patient, found.given_up, run.decided) == ([], [0], True)
+    (outcome,) = found.outcomes
+    assert "does not stop" in read_info("id-1", outcome.records[0]).error
+    assert outcome.run is run

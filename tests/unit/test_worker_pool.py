@@ -1,0 +1,171 @@
+"""The threads that run ``def`` tasks."""
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from queuekit import Queuekit, Signature
+from queuekit.outcome import Outcome, Run
+from queuekit.worker.pool import ThreadPool
+from queuekit.worker.slots import Slots
+from support.working import executor_of, make_app, prepared, wait_until
+
+
+class Pool:
+    """A pool, and what it delivers."""
+
+    def __init__(self, app: Queuekit, size: int = 2) -> None:
+        self.outcomes: list[Outcome] = []
+        self.slots = Slots(size)
+        self.pool = ThreadPool(
+            executor_of(app), size=size, slots=self.slots, isolation=None, deliver=self.outcomes.append
+        )
+
+    def end(self) -> list[Run]:
+        """Take back what has not begun, and wait until the threads have ended."""
+        waiting = self.pool.take_waiting()
+        for thread in self.pool._threads:
+            thread.join(10)
+            assert not thread.is_alive()
+        return waiting
+
+
+def app_with(function: Callable[..., Any]) -> Queuekit:
+    """Return an app whose one task is *function*."""
+    app = make_app()
+    app.task(name="t")(function)
+    return app
+
+
+def runs(app: Queuekit, count: int) -> list[Run]:
+    """Return *count* runs, numbered from 1."""
+    app.send_many([Signature("t") for _ in range(count)])
+    found = [prepared(app) for _ in range(count)]
+    for serial, run in enumerate(found, 1):
+        run.serial = serial
+    return found
+
+
+def test_runs_all() -> None:
+    """With no more threads than its size, and no more than there is work."""
+    app = app_with(lambda: None)
+    pool = Pool(app)
+
+    pool.pool.submit(runs(app, 5))
+    wait_until(lambda: len(pool.outcomes) == 5)
+    pool.end()
+
+    assert {outcome.word for outcome in pool.outcomes} == {"done"}
+    assert len(pool.pool._threads) == 2
+
+
+def test_says_what_runs() -> None:
+    """To whoever looks after time limits, and in the table that outlives the process."""
+    go = threading.Event()
+    app = app_with(lambda: go.wait(10))
+    pool = Pool(app)
+
+    pool.pool.submit(runs(app, 2))
+    wait_until(lambda: len(pool.slots.entered()) == 2)
+    serials, running = set(pool.slots.entered()), len(pool.pool.running)
+    go.set()
+    pool.end()
+
+    assert (serials, running) == ({1, 2}, 2)
+    assert (pool.slots.entered(), pool.pool.running) == ({}, {})
+
+
+def test_takes_back_what_has_not_begun() -> None:
+    """Running ones go on to their end."""
+    go, begun = threading.Event(), threading.Event()
+
+    def work() -> None:
+        begun.set()
+        go.wait(10)
+
+    app = app_with(work)
+    pool = Pool(app, size=1)
+    found = runs(app, 3)
+
+    pool.pool.submit(found)
+    begun.wait(10)
+    waiting = pool.pool.take_waiting()
+    go.set()
+    wait_until(lambda: pool.outcomes)
+    pool.end()
+
+    assert waiting == found[1:]
+    assert [outcome.run for outcome in pool.outcomes] == found[:1]
+
+
+def test_does_not_begin_what_was_lost() -> None:
+    """Somebody else has it."""
+    ran = threading.Event()
+    app = app_with(ran.set)
+    pool = Pool(app)
+    lost, other = runs(app, 2)
+    lost.context.lost = True
+
+    pool.pool.submit([lost, other])
+    wait_until(lambda: pool.outcomes)
+    pool.end()
+
+    assert [outcome.run for outcome in pool.outcomes] == [other]
+
+
+def test_does_not_begin_what_was_cancelled() -> None:
+    """Its outcome names its run, so that its place becomes free."""
+    app = app_with(lambda: None)
+    pool = Pool(app)
+    (run,) = runs(app, 1)
+    run.context.cancel()
+
+    pool.pool.submit([run])
+    wait_until(lambda: pool.outcomes)
+    pool.end()
+
+    assert [(outcome.word, outcome.run) for outcome in pool.outcomes] == [("cancelled", run)]
+
+
+def test_an_outcome_that_was_decided_elsewhere_is_not_delivered() -> None:
+    """Whoever gave up on the body has decided."""
+    go = threading.Event()
+    app = app_with(lambda: go.wait(10))
+    pool = Pool(app)
+    (run,) = runs(app, 1)
+
+    pool.pool.submit([run])
+    wait_until(lambda: pool.pool.running)
+    pool.pool.lost.add(next(iter(pool.pool.running)))
+    run.claim()
+    go.set()
+    pool.end()
+
+    assert (pool.outcomes, pool.pool.lost) == ([], set())
+
+
+class BrokenIsolation:
+    """What would run bodies elsewhere, and cannot."""
+
+    always = True
+
+    def call(self, row: int, run: Run) -> Outcome:
+        """Fail."""
+        raise OSError("no more processes")
+
+
+def test_a_run_that_cannot_begin_ends_no_thread(caplog: pytest.LogCaptureFixture) -> None:
+    """Its message comes again, and the thread takes the next."""
+    app = app_with(lambda: None)
+    pool = Pool(app, size=1)
+    pool.pool._isolation = BrokenIsolation()  # type: ignore[assignment]  # pyright: ignore[reportAttributeAccessIssue]
+
+    pool.pool.submit(runs(app, 2))
+    wait_until(lambda: len(pool.outcomes) == 2)
+    pool.end()
+
+    assert [outcome.word for outcome in pool.outcomes] == ["returned", "returned"]
+    assert "no more processes" in caplog.text
+    assert pool.pool.running == {}
