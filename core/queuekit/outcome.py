@@ -386,14 +386,8 @@ class Decider:
 
 def _failure(info: Info) -> Failure:
     """Return the failure that a record tells of."""
-    return Failure(
-        id=info.id,
-        task=info.task,
-        error_type=info.error_type,
-        error=info.error,
-        traceback=info.traceback,
-        attempt=info.attempt,
-    )
+    what = {"error_type": info.error_type, "error": info.error, "traceback": info.traceback}
+    return Failure(id=info.id, task=info.task, attempt=info.attempt, **what)
 
 
 def _unusable_result(run: Run, error: Exception) -> Exception:

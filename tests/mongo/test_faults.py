@@ -10,11 +10,13 @@ import attrs
 import pytest
 
 from queuekit.backend import Condition, Record
-from queuekit.broker import Ack, CommitItem, Dead, Retry
+from queuekit.broker import Ack, CommitItem, Dead, Release, Retry
 from queuekit.envelope import Envelope, Unique
 from queuekit.errors import UnavailableError
 from queuekit.names import new_id
+from queuekit.testing.kit import unique_name
 from queuekit.urls import EngineURL
+from queuekit_mongo import settling
 from queuekit_mongo.backend import MongoBackend
 from queuekit_mongo.broker import MongoBroker
 from support.mongod import ReplicaSet, shared_set, wait_until
@@ -202,6 +204,29 @@ def test_a_key_is_free_after_a_claim_whose_holder_died(broker: MongoBroker, queu
         time.sleep(0.02)
 
     assert (held, now) == ([first.id], [second.id])
+
+
+@pytest.mark.parametrize("way", ["lease-ends", "given-back"])
+def test_a_transaction_whose_process_died_locks_nothing(
+    connect: Callable[..., MongoBroker], queue: str, way: str
+) -> None:
+    """A worker that dies in a commit leaves a transaction open; its messages are handed out again without waiting."""
+    prefix = unique_name("t")
+    dead, alive = connect(prefix=prefix), connect(prefix=prefix)
+    batch = messages(queue, 3)
+    dead.send(batch)
+    held = dead.receive([queue], limit=3, wait=1, lease=0.3 if way == "lease-ends" else LEASE)
+    session = dead._engine._own_session()
+    session.start_transaction()
+    settling.carry_out(dead._engine, [Ack(one) for one in held], session=session)
+
+    if way == "given-back":
+        assert alive.settle([Release(one, counted=True) for one in held]) == []
+    again = alive.receive([queue], limit=3, wait=10, lease=LEASE)
+
+    assert [(one.id, one.crashes) for one in again] == [(envelope.id, 1) for envelope in batch]
+    session.abort_transaction()
+    assert dead.commit([CommitItem(settlement=Ack(one)) for one in held]) == [False] * 3
 
 
 def test_a_backend_survives_the_cut_of_its_stream(server: ReplicaSet, broker: MongoBroker) -> None:

@@ -1,5 +1,6 @@
 """What SQS and DynamoDB do at times, done on purpose by a proxy: nothing is lost, and what is wrong is said once."""
 
+import json
 import secrets
 import time
 from collections.abc import Callable, Iterator
@@ -298,3 +299,24 @@ def test_a_bulk_drain_takes_few_requests(proxy: AwsProxy) -> None:
     print(proxy.counts)  # noqa: T201 - shown where the test fails
     assert proxy.counts.total() / 600 <= 0.45
     app.close()
+
+
+def test_a_redrive_policy_is_kept_to(make: Make) -> None:
+    """Dead letters go to the queue that the owner has named, and too small a count is told of."""
+    broker = make()
+    broker.send(messages(1))
+    own = broker._queues.url(broker._queues.line("q", 4))
+    graves = broker._service.call("create_queue", doing="test", QueueName=f"graves-{secrets.token_hex(4)}")["QueueUrl"]
+    arn = broker._service.call("get_queue_attributes", doing="test", QueueUrl=graves, AttributeNames=["QueueArn"])[
+        "Attributes"
+    ]["QueueArn"]
+    policy = json.dumps({"deadLetterTargetArn": arn, "maxReceiveCount": 5})
+    broker._service.call("set_queue_attributes", doing="test", QueueUrl=own, Attributes={"RedrivePolicy": policy})
+    (delivery,) = take(broker, 1)
+
+    broker.settle([Dead(delivery, reason="failed", error="ValueError: no")])
+
+    reply = broker._service.call("receive_message", doing="test", QueueUrl=graves, MessageAttributeNames=["All"])
+    (letter,) = reply["Messages"]
+    assert letter["MessageAttributes"]["queuekit-reason"]["StringValue"] == "failed"
+    assert any("maxReceiveCount" in line for line in broker.check())

@@ -5,8 +5,10 @@ slow with long queues and wrong about some of FIFO. What one gets wrong the othe
 """
 
 import atexit
+import contextlib
 import importlib.util
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -75,6 +77,7 @@ class AwsServer:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
+                start_new_session=True,
             )
         atexit.register(self.stop)
         deadline = time.monotonic() + _LONGEST_START
@@ -86,10 +89,11 @@ class AwsServer:
         return self
 
     def stop(self) -> None:
-        """End it; may be called twice."""
+        """End it and the processes that it has started; may be called twice."""
         process, self._process = self._process, None
         if process is not None:
-            process.kill()
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
             process.wait()
 
     def _answers(self) -> bool:

@@ -161,14 +161,14 @@ def test_gentle_stops_under_load(fleet: Fleet) -> None:
     assert fleet.ledger.counts("end") == dict.fromkeys(sent, 1)
 
 
-@pytest.mark.parametrize("seed", [1, 2])
-def test_random_faults(fleet: Fleet, seed: int) -> None:
+@pytest.mark.parametrize(("pool", "seed"), [("thread", 1), ("thread", 2), ("process", 3)])
+def test_random_faults(fleet: Fleet, pool: str, seed: int) -> None:
     """Random signals to random processes for 40 s: each message has its one right outcome in the end."""
     chance = random.Random(seed)
     ids: dict[str, list[str]] = {"nap": [], "anap": [], "retry": [], "hog": [], "parent": []}
 
-    with figures(f"random faults, seed {seed}") as table:
-        groups = [start_any(fleet) for _ in range(2)]
+    with figures(f"random faults, {pool} pool, seed {seed}") as table:
+        groups = [start_any(fleet, pool) for _ in range(2)]
         until = time.monotonic() + 40
         done: Counter[str] = Counter()
         while time.monotonic() < until:
@@ -178,12 +178,12 @@ def test_random_faults(fleet: Fleet, seed: int) -> None:
             FAULTS[what](groups[place], chance)
             done[what] += 1
             if not groups[place].alive():
-                groups[place] = start_any(fleet)
+                groups[place] = start_any(fleet, pool)
             let_pass(chance.uniform(0.2, 1.5))
         for group in groups:
             group.signal_all(signal.SIGCONT)
             if not group.alive():
-                start_any(fleet)
+                start_any(fleet, pool)
         fleet.drained(timeout=120)
         sent = [id for some in ids.values() for id in some]
         children = [derived_id(id, "success") for id in ids["parent"]]
@@ -201,9 +201,9 @@ def test_random_faults(fleet: Fleet, seed: int) -> None:
     assert set(fleet.ledger.counts("child")) == set(ids["parent"])
 
 
-def start_any(fleet: Fleet) -> Group:
+def start_any(fleet: Fleet, pool: str) -> Group:
     """Start a group of two processes with a short lease."""
-    return fleet.start_ready(concurrency=4, processes=2, lease=2, drain=2)
+    return fleet.start_ready(concurrency=4, processes=2, pool=pool, lease=2, drain=2)
 
 
 def send_some(ids: dict[str, list[str]], chance: random.Random) -> None:

@@ -51,3 +51,14 @@ def test_follows_a_task_that_changes() -> None:
         prefetch.observe("t", 1.0)
 
     assert (before, prefetch.size()) == (1000, 0)
+
+
+def test_large_bodies_are_not_piled_up() -> None:
+    """Of messages of a megabyte it holds some dozens, however quick their task is."""
+    prefetch = Prefetch(concurrency=10, most=1000)
+    prefetch.observe("quick", 0.0001)
+    prefetch.saw({"quick"})
+
+    prefetch.weigh([1_000_000] * 10)
+
+    assert prefetch.size() == 50

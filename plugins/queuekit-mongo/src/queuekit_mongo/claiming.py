@@ -17,6 +17,7 @@ from pymongo.errors import PyMongoError
 
 from queuekit.broker import Delivery, Lease
 from queuekit_mongo.documents import (
+    CLAIM_FIELDS,
     CLAIM_ORDER,
     DEAD,
     LEASED,
@@ -34,7 +35,7 @@ from queuekit_mongo.settling import NOW_DUE, WHOLE
 
 __all__ = ["Claimer", "Upkeep", "extend"]
 
-WIDEST = 16
+WIDEST = 32
 """How many times its share a worker looks down a contested queue."""
 CALM = 8
 """Full wins in a row after which it looks less far."""
@@ -42,10 +43,10 @@ MAX_UPKEEP = 1_000
 """Most expired leases that one round takes back."""
 PERIOD = 2.0
 """Seconds after which a worker looks for expired leases even if it knows of none."""
-_RETRIES = 3
+_RETRIES = 50
 _TAKEN_BACK: list[Doc] = [
     {"$set": {"state": WAITING, "crashes": {"$add": [WHOLE("$crashes"), 1]}}},
-    {"$unset": ["claim", "lease_until"]},
+    {"$unset": list(CLAIM_FIELDS)},
 ]
 
 
@@ -104,8 +105,9 @@ class Claimer:
     def _mark(self, ids: list[Any], lease: float) -> list[Doc]:
         """Mark those of *ids* that still wait, and return them as they are now."""
         claim = self._engine.new_mark()
+        change = _claim(ids, claim, lease, self._engine.session_id())
         try:
-            self._engine.insist(lambda: self._engine.messages.update_many(*_claim(ids, claim, lease)))
+            self._engine.insist(lambda: self._engine.messages.update_many(*change))
             return self._won(ids, claim)
         except PyMongoError:
             with self._lock:
@@ -139,7 +141,7 @@ class Claimer:
         return deliveries
 
 
-def _claim(ids: list[Any], claim: str, lease: float) -> tuple[Doc, list[Doc]]:
+def _claim(ids: list[Any], claim: str, lease: float, session: object) -> tuple[Doc, list[Doc]]:
     wanted = {"_id": {"$in": ids}, "state": WAITING, "$expr": NOW_DUE}
     change: list[Doc] = [
         {
@@ -154,6 +156,8 @@ def _claim(ids: list[Any], claim: str, lease: float) -> tuple[Doc, list[Doc]]:
         },
         {"$unset": "delayed"},
     ]
+    if session is not None:
+        change[0]["$set"]["session"] = session
     return wanted, change
 
 
@@ -162,7 +166,7 @@ def bury(engine: Engine, doc: Doc, why: str) -> None:
     change: Doc = {
         "$set": {"state": DEAD, "reason": "malformed", "error": why, "holder": ""},
         "$currentDate": {"died_at": True, "died": {"$type": "timestamp"}},
-        "$unset": {"claim": True, "lease_until": True, "key": True},
+        "$unset": dict.fromkeys((*CLAIM_FIELDS, "key"), True),
     }
     engine.messages.update_one({"_id": doc["_id"], "claim": doc["claim"]}, change)
 
@@ -201,10 +205,12 @@ class Upkeep:
     def _take_back(self) -> int:
         expired = {"queue": self._queues, "state": LEASED, "lease_until": {"$lte": moment(self._engine.time.latest())}}
         messages = self._engine.messages
-        found = messages.find(expired, {"_id": True}, sort=[("lease_until", ASCENDING)], limit=MAX_UPKEEP)
-        ids = [doc["_id"] for doc in found]
-        if not ids:
+        fields = {"session": True}
+        found = list(messages.find(expired, fields, sort=[("lease_until", ASCENDING)], limit=MAX_UPKEEP))
+        if not found:
             return 0
+        ids = [doc["_id"] for doc in found]
+        self._engine.kill_sessions(doc.get("session") for doc in found)
         surely = {"_id": {"$in": ids}, "state": LEASED, "$expr": {"$lte": ["$lease_until", "$$NOW"]}}
         return messages.update_many(surely, _TAKEN_BACK).modified_count
 

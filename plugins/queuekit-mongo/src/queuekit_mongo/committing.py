@@ -70,9 +70,11 @@ def _free_keys(engine: Engine, items: Sequence[CommitItem]) -> None:
 
 def _commit_part(engine: Engine, items: Sequence[CommitItem]) -> list[bool]:
     careful = False
+    touches_leases = any(item.settlement is not None for item in items)
     for left in range(_TRIES, -1, -1):
         try:
-            return engine.in_transaction(partial(_carry_out, engine, items, careful=careful))
+            body = partial(_carry_out, engine, items, careful=careful)
+            return engine.in_transaction(body, touches_leases=touches_leases)
         except (BulkWriteError, DuplicateKeyError):
             # A message is known, or a key is held: this time look before writing.
             if not left:

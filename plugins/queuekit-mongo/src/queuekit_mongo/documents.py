@@ -27,6 +27,7 @@ from queuekit.broker import Delivery, Place, Stored
 from queuekit.envelope import Envelope, Unique
 
 __all__ = [
+    "CLAIM_FIELDS",
     "CLAIM_ORDER",
     "DEAD",
     "DONE",
@@ -62,6 +63,9 @@ _LONGEST_TIME = 2**62
 
 CLAIM_ORDER = [("priority", DESCENDING), ("due", ASCENDING), ("seq", ASCENDING)]
 """The order in which messages of a queue are handed out."""
+
+CLAIM_FIELDS = ("claim", "lease_until", "session")
+"""What is there while a message is leased, and no longer. ``session`` is where its holder's transactions run."""
 
 MESSAGE_INDEXES = [
     IndexModel([("queue", ASCENDING), *CLAIM_ORDER], name="queuekit_claim", partialFilterExpression={"state": WAITING}),

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from random import Random
 from typing import Any, TypeVar
 
@@ -17,7 +17,6 @@ from pymongo.collection import Collection
 from pymongo.database import Database
 from pymongo.errors import OperationFailure, PyMongoError
 from pymongo.read_preferences import ReadPreference
-from pymongo.write_concern import WriteConcern
 
 from queuekit.urls import EngineURL
 from queuekit_mongo.documents import GROUP_INDEXES, MESSAGE_INDEXES, RECORD_INDEXES, Doc
@@ -65,6 +64,9 @@ class Engine:
         self._lock = threading.RLock()
         self._pid = os.getpid()
         self._client: MongoClient[Doc] | None = None
+        self._session_lock = threading.RLock()
+        self._session: ClientSession | None = None
+        self._session_id: Any = None
 
     # -- what it is ----------------------------------------------------------------------------------------------
 
@@ -142,14 +144,45 @@ class Engine:
                 self.time.forget()
         raise AssertionError("unreachable")
 
-    def in_transaction(self, body: Callable[[ClientSession], T]) -> T:
-        """Run *body*, again and again if need be, until a transaction around it is committed."""
-        with self._opened().start_session() as session:
-            return session.with_transaction(
-                body,
-                write_concern=self._write_concern(),
-                read_preference=ReadPreference.PRIMARY,
-            )
+    def in_transaction(self, body: Callable[[ClientSession], T], *, touches_leases: bool) -> T:
+        """Run *body*, again and again if need be, until a transaction around it is committed.
+
+        One that *touches_leases* runs in the session that this process's claims name, one at a time. So whoever takes
+        the messages of a dead process back can end the transaction that it died in, which would else lock them for as
+        long as the server lets a transaction live: a minute.
+        """
+        if not touches_leases:
+            with self._opened().start_session() as session:
+                return self._transact(session, body)
+        with self._session_lock:
+            return self._transact(self._own_session(), body)
+
+    def _transact(self, session: ClientSession, body: Callable[[ClientSession], T]) -> T:
+        concern = self._opened().write_concern
+        return session.with_transaction(body, write_concern=concern, read_preference=ReadPreference.PRIMARY)
+
+    def session_id(self) -> object:
+        """Return what names this process's session in its claims; ``None`` where there are no transactions."""
+        self._opened()
+        if not self.has_transactions:
+            return None
+        if self._session_id is None:
+            with self._session_lock:
+                self._session_id = self._own_session().session_id["id"]
+        return self._session_id
+
+    def kill_sessions(self, ids: Iterable[object]) -> None:
+        """End the transactions of other processes' sessions; where that is not allowed, time ends them."""
+        others = [{"id": id} for id in set(ids) - {None, self._session_id}]
+        if others:
+            with suppress(OperationFailure):
+                self.database().command("killSessions", others)
+
+    def _own_session(self) -> ClientSession:
+        client = self._opened()
+        if self._session is None:
+            self._session = client.start_session()
+        return self._session
 
     def new_mark(self) -> str:
         """Return text that no other claim or call has."""
@@ -159,6 +192,7 @@ class Engine:
         """Close the client; the next call opens another."""
         with self._lock_of_this_process():
             client, self._client = self._client, None
+            self._session = self._session_id = None
         if client is not None:
             client.close()
 
@@ -185,8 +219,9 @@ class Engine:
         if self._pid != os.getpid():
             self._pid = os.getpid()
             self._lock = threading.RLock()
-            _abandoned.append(self._client)
-            self._client = None
+            _abandoned.extend((self._client, self._session))
+            self._client = self._session = self._session_id = None
+            self._session_lock = threading.RLock()
             self.time = ServerTime(self._ask_time)
         return self._lock
 
@@ -218,9 +253,6 @@ class Engine:
                 except OperationFailure as error:
                     if error.code != _NOT_ALLOWED:
                         raise
-
-    def _write_concern(self) -> WriteConcern:
-        return self._opened().write_concern
 
     def _ask_time(self) -> float:
         client = self._opened()

@@ -15,6 +15,7 @@ from pymongo.client_session import ClientSession
 
 from queuekit.broker import Ack, Dead, Delivery, Release, Retry, Settlement
 from queuekit_mongo.documents import (
+    CLAIM_FIELDS,
     DEAD,
     DONE,
     LEASED,
@@ -51,6 +52,8 @@ def carry_out(engine: Engine, settlements: Sequence[Settlement], *, session: Cli
     chosen = {fence: settlements[place] for fence, place in first.items()}
     changes = _changes(engine, chosen, mark)
     messages = engine.messages
+    if session is None:
+        _end_transactions_of_the_dead(engine, settlements)
 
     def write() -> int:
         return messages.bulk_write(changes, ordered=False, session=session).matched_count
@@ -65,6 +68,14 @@ def carry_out(engine: Engine, settlements: Sequence[Settlement], *, session: Cli
         held = {fence for fence in chosen if (fence[0], mark + fence[1]) in found}
     fences = [fence_of(each.delivery) for each in settlements]
     return [first[fence] == place and fence in held for place, fence in enumerate(fences)]
+
+
+def _end_transactions_of_the_dead(engine: Engine, settlements: Sequence[Settlement]) -> None:
+    """End the transactions in which holders died, where somebody else gives their messages back for them."""
+    ids = [fence_of(each.delivery)[0] for each in settlements if isinstance(each, Release) and each.counted]
+    if ids:
+        found = engine.messages.find({"_id": {"$in": ids}, "state": LEASED}, {"session": True})
+        engine.kill_sessions(doc.get("session") for doc in found)
 
 
 def fence_of(delivery: Delivery) -> tuple[str, str]:
@@ -84,7 +95,7 @@ def _changes(engine: Engine, chosen: dict[tuple[str, str], Settlement], mark: st
     for claim, ids in acks.items():
         done: Doc = {
             "$set": {"state": DONE, "forget_at": forget_at, "settled": mark + claim},
-            "$unset": {"body": True, "claim": True, "lease_until": True},
+            "$unset": dict.fromkeys(("body", *CLAIM_FIELDS), True),
         }
         changes.append(UpdateMany(_held({"$in": ids}, claim), done))
     return changes
@@ -118,7 +129,7 @@ def gone(window: float, mark: str) -> list[Doc]:
                 },
             }
         },
-        {"$unset": ["body", "claim", "lease_until", "delayed"]},
+        {"$unset": ["body", "delayed", *CLAIM_FIELDS]},
     ]
 
 
@@ -134,7 +145,7 @@ def _release(release: Release, mark: str) -> list[Doc]:
     if release.delay > 0:
         # Without a delay it keeps its due time, and with that its old place in the order.
         change |= {"due": _in(release.delay), "delayed": True}
-    return [{"$set": change}, {"$unset": ["claim", "lease_until"]}]
+    return [{"$set": change}, {"$unset": list(CLAIM_FIELDS)}]
 
 
 def _retry(retry: Retry, mark: str) -> list[Doc]:
@@ -145,7 +156,7 @@ def _retry(retry: Retry, mark: str) -> list[Doc]:
     if envelope.delay > 0 or envelope.not_before is not None:
         change["delayed"] = True
     gone_fields = [name for name in ("not_before", "expires", "unique") if name not in fields]
-    return [{"$set": change}, {"$unset": ["claim", "lease_until", *gone_fields]}]
+    return [{"$set": change}, {"$unset": [*CLAIM_FIELDS, *gone_fields]}]
 
 
 def _in(seconds: float) -> Doc:
@@ -168,7 +179,7 @@ def _bury(dead: Dead, mark: str) -> Doc:
             "holder": text(dead.holder),
         },
         "$currentDate": {"died_at": True, "died": {"$type": "timestamp"}},
-        "$unset": {"claim": True, "lease_until": True},
+        "$unset": dict.fromkeys(CLAIM_FIELDS, True),
     }
     unique = dead.delivery.envelope.unique
     if unique is not None and unique.until != "ttl":

@@ -75,25 +75,12 @@ class SqsBroker(Broker):
             most_bytes=options.max_message_bytes,
             random=self._random,
         )
-        bucket = options.payload_bucket
-        self._payloads = (
-            Payloads(self._s3_service, bucket=bucket, prefix=options.payload_prefix, crew=self._crew)
-            if bucket
-            else None
-        )
+        self._payloads = self._make_payloads()
         self._settling = Settling(self._batches, self._queues, now=self._time.now, drop=self._drop)
         self._letters = Letters(
             self._service, self._queues, self._batches, crew=self._crew, fetch=self._fetch, drop=self._drop
         )
-        self._receiver = Receiver(
-            self._service,
-            self._polls,
-            self._queues,
-            crew=self._crew,
-            receivers=options.receivers,
-            poll=options.poll,
-            give_back=self._give_back,
-        )
+        self._receiver = self._make_receiver()
         self._sent: OrderedDict[tuple[str, str, int, int, int], None] = OrderedDict()
         """Messages that arrived of a send that failed in part and so is going to be repeated."""
         self._pid = os.getpid()
@@ -102,6 +89,23 @@ class SqsBroker(Broker):
         options = self._options
         settings = Settings(connections=options.connections, timeout=timeout, connect_timeout=options.connect_timeout)
         return Service(name, self._url, target=self._target, settings=settings, time=self._time, random=self._random)
+
+    def _make_payloads(self) -> Payloads | None:
+        options = self._options
+        if not options.payload_bucket:
+            return None
+        return Payloads(self._s3_service, bucket=options.payload_bucket, prefix=options.payload_prefix, crew=self._crew)
+
+    def _make_receiver(self) -> Receiver:
+        return Receiver(
+            self._service,
+            self._polls,
+            self._queues,
+            crew=self._crew,
+            receivers=self._options.receivers,
+            poll=self._options.poll,
+            give_back=self._give_back,
+        )
 
     def _s3_service(self) -> Service:
         self._s3 = self._s3 or self._make_service("s3", timeout=self._options.timeout)

@@ -13,7 +13,7 @@ import attrs
 
 from queuekit.errors import UnavailableError
 from queuekit.urls import EngineURL
-from queuekit_sqs.failures import is_passing, is_uncertain, unavailable
+from queuekit_sqs.failures import is_passing, unavailable
 from queuekit_sqs.servertime import ServerTime
 from queuekit_sqs.urls import Target
 
@@ -80,14 +80,12 @@ class Service:
         """As :meth:`call`, with the request itself left to *call*."""
         pause = _FIRST_PAUSE
         left = (tries or self._settings.tries) - 1
-        uncertain = False
         while True:
             try:
                 return call()
             except UnavailableError:
                 raise
             except Exception as error:
-                uncertain = uncertain or is_uncertain(error)
                 if left <= 0 or not is_passing(error):
                     raise self.failed(error, doing=doing) from error
             time.sleep(pause * (0.5 + self._random.random()))
