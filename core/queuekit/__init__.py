@@ -1,6 +1,7 @@
 """A task queue whose brokers, result backends and serializers are plugins, chosen by the scheme of a URL."""
 
 from queuekit.app import Queuekit
+from queuekit.canvas import chain, chord, group
 from queuekit.context import Context, current
 from queuekit.control import Cancel, Reject, Retry, Snooze, TaskTimeout
 from queuekit.envelope import Unique
@@ -36,5 +37,8 @@ __all__ = [
     "TaskFailed",
     "TaskTimeout",
     "Unique",
+    "chain",
+    "chord",
     "current",
+    "group",
 ]

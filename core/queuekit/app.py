@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import random
 import threading
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, TypeVar, overload
 
@@ -23,11 +23,14 @@ from queuekit.task import Anything, AsyncTask, Task, TaskDecorator, TaskOptions,
 if TYPE_CHECKING:
     from queuekit.config import Config
     from queuekit.events import Events
+    from queuekit.graphs import StoredGraph
+    from queuekit.groups import ChainResult, ChordResult, GroupResult
     from queuekit.middleware import Middleware
     from queuekit.plugins import Plugins
     from queuekit.records import Info
     from queuekit.runtime import Runtime
     from queuekit.sending import Sending
+    from queuekit.workflow import Chain, Chord, Group, Workflow
 
 __all__ = ["Queuekit"]
 
@@ -235,10 +238,33 @@ class Queuekit:
             sending = self._sending = Sending(self.runtime, self.tasks)
         return sending
 
-    def send(self, signature: Signature[R]) -> Result[R]:
-        """Put one call on its queue; see :meth:`queuekit.task.Bound.send`."""
+    @overload
+    def send(self, signature: Signature[R]) -> Result[R]: ...
+    @overload
+    def send(self, signature: Chain[R]) -> ChainResult[R]: ...
+    @overload
+    def send(self, signature: Group[R]) -> GroupResult[R]: ...
+    @overload
+    def send(self, signature: Chord[R]) -> ChordResult[R]: ...
+    def send(self, signature: Signature[Any] | Workflow[Any]) -> Any:
+        """Put one call on its queue, or begin a workflow; see :meth:`queuekit.task.Bound.send`."""
+        if not isinstance(signature, Signature):
+            return self.start(signature)
         (sent,) = self.sending.send([signature])
         return Result(sent.id, self, stored=sent.stored, duplicate=sent.duplicate)
+
+    def start(self, workflow: Workflow[Any]) -> Any:
+        """Begin a workflow and return a handle on its result; see :func:`queuekit.starting.start`."""
+        from queuekit.groups import handle
+        from queuekit.starting import start
+
+        graph = start(self.runtime, self.sending, workflow)
+        stored = self.runtime.backend is not None
+        return handle(graph.kind, graph.id, graph.top, self, flat=graph.flat, stored=stored)
+
+    async def astart(self, workflow: Workflow[Any]) -> Any:
+        """Like :meth:`start`, without blocking the event loop."""
+        return await self.in_thread(self.start, workflow)
 
     def send_many(self, signatures: Iterable[Signature[Any]]) -> list[Result[Any]]:
         """Put many calls on their queues, one round trip per batch of the broker.
@@ -272,9 +298,41 @@ class Queuekit:
 
     # -- results
 
-    def result(self, id: str) -> Result[Any]:
-        """Return a handle on message *id*, sent anywhere."""
-        return Result(id, self)
+    def result(self, id: str) -> Any:
+        """Return a handle on message or workflow *id*, sent anywhere. One round trip.
+
+        Returns:
+            A :class:`~queuekit.result.Result`, or what :mod:`queuekit.groups` has for chains, groups and chords.
+        """
+        from queuekit.groups import handle
+
+        graph = self._graph(id)
+        return Result(id, self) if graph is None else handle(graph.kind, id, graph.top, self, flat=graph.flat)
+
+    def _graph(self, id: str) -> StoredGraph | None:
+        from queuekit.graphs import load_graph
+        from queuekit.links import graph_key
+
+        backend = self.runtime.backend
+        record = None if backend is None else backend.get([graph_key(id)]).get(graph_key(id))
+        return None if record is None else load_graph(self.runtime, record, id)
+
+    def knows_workflow(self, id: str) -> bool:
+        """Tell whether workflow *id* is stored."""
+        return self._graph(id) is not None
+
+    def infos(self, ids: Sequence[str]) -> list[Info]:
+        """Return what is known of messages, in order. One round trip."""
+        from queuekit.records import read_info, result_key
+
+        found = self.runtime.need_backend("a result").get([result_key(id) for id in ids])
+        return [read_info(id, found.get(result_key(id))) for id in ids]
+
+    def wait_any(self, ids: Sequence[str], timeout: float) -> None:
+        """Return when one of *ids* has ended, or *timeout* seconds have passed."""
+        from queuekit.records import result_key
+
+        self.runtime.need_backend("a result").wait([result_key(id) for id in ids], timeout=timeout)
 
     def info(self, id: str) -> Info:
         """Return what is known of message *id*; UNKNOWN if nothing. One round trip."""

@@ -195,6 +195,10 @@ class Config:
     """Queue of tasks that name none."""
     results_expire: Seconds = 3600.0
     """Seconds that a result is kept."""
+    graphs_expire: Seconds = 86_400.0
+    """Seconds that a workflow, and the results of members that a callback waits for, are kept between two steps."""
+    eager: bool = False
+    """Whether a send runs the task at once, in this process, on an engine of its own: for tests and debugging."""
     send_timeout: Seconds = 5.0
     """Seconds after which a send to a silent broker fails."""
     max_message_bytes: int = attrs.field(default=1_048_576, validator=at_least(1))
@@ -225,7 +229,9 @@ class Config:
 
 LEAVES = tuple(name for name in settable(Config) if name not in {*TABLES, "sections", "settings"})
 """Names of the settings outside tables."""
-_DURATIONS = frozenset({"results_expire", "send_timeout", "worker.drain", "worker.lease", "worker.hold_unknown"})
+_DURATIONS = frozenset(
+    {"results_expire", "graphs_expire", "send_timeout", "worker.drain", "worker.lease", "worker.hold_unknown"}
+)
 
 
 def _row(key: str, value: Any) -> str:

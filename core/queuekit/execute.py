@@ -15,7 +15,9 @@ from queuekit.context import Context, enter, leave
 from queuekit.control import Snooze, TaskTimeout
 from queuekit.errors import DecodeError, QueuekitError, UnavailableError
 from queuekit.events import EngineDown, TaskStarted, TaskUnknown
+from queuekit.gathering import ainvoke, gather, invoke, own_tasks
 from queuekit.guard import Guard
+from queuekit.links import graph_of
 from queuekit.message import Message, decode
 from queuekit.names import is_name
 from queuekit.outcome import Decider, Outcome, Run
@@ -58,6 +60,7 @@ class Executor:
         self._after = runtime.stages.after_run
         self._monotonic = runtime.clock.monotonic
         self._announces = runtime.events.wants_runs()
+        self._own = own_tasks()
         self.decide = Decider(runtime, sending, worker=worker)
 
     def keys(self, delivery: Delivery) -> list[str]:
@@ -65,11 +68,13 @@ class Executor:
         id = delivery.envelope.id
         if not is_name(id):
             return []
+        graph = graph_of(id)
+        cancels = ["cancel:" + id] if graph is None else ["cancel:" + id, "cancel:" + graph]
         if delivery.number == 1:
             # Where the broker does not know a repeated send, the first delivery may be the second of its message.
-            return ["cancel:" + id] if self._knows_repeats else [cancel_key(id), result_key(id)]
+            return cancels if self._knows_repeats else [*cancels, result_key(id)]
         suspect = entered_keys(delivery) if delivery.crashes else []
-        return [cancel_key(id), result_key(id), *suspect]
+        return [*cancels, result_key(id), *suspect]
 
     def prepare(self, delivery: Delivery, marks: Mapping[str, Record]) -> Run | Outcome:
         """Return a run for *delivery*, or an outcome at once if it must not run.
@@ -91,7 +96,7 @@ class Executor:
         early = self._not_now(delivery, message, marks)
         if early is not None:
             return early
-        task = self._tasks.get(message.task)
+        task = self._tasks.get(message.task) or self._own.get(message.task)
         if task is None:
             return self._unknown(delivery, message)
         run = self._run(delivery, message, task)
@@ -99,6 +104,9 @@ class Executor:
 
     def call(self, run: Run) -> Outcome:
         """Run a synchronous body to its end and decide."""
+        early = None if run.message.gather is None else self._gather(run)
+        if early is not None:
+            return early
         token = enter(run.context)
         run.started = self._monotonic()
         try:
@@ -114,7 +122,7 @@ class Executor:
         try:
             if self._before:
                 self._stage_before(run)
-            return run.task.call(run.message.args, run.message.kwargs, run.context), None
+            return invoke(run), None
         except BaseException as error:  # noqa: BLE001 - also SystemExit: a task must not end its worker
             return None, error
 
@@ -136,12 +144,16 @@ class Executor:
         """Run a coroutine function's body to its end and decide; cancellation of the surrounding task goes through."""
         import asyncio
 
+        if run.message.gather is not None:
+            early = await asyncio.get_running_loop().run_in_executor(None, self._gather, run)
+            if early is not None:
+                return early
         token = enter(run.context)
         run.started = self._monotonic()
         try:
             if self._before:
                 self._stage_before(run)
-            value = await run.task.call(run.message.args, run.message.kwargs, run.context)
+            value = await ainvoke(run)
         except asyncio.CancelledError:
             raise
         except BaseException as error:  # noqa: BLE001 - also SystemExit: a task must not end its worker
@@ -150,6 +162,21 @@ class Executor:
             return self._returned(run, value)
         finally:
             leave(token)
+
+    def _gather(self, run: Run) -> Outcome | None:
+        """Append the results of a group to the arguments; an outcome at once if that cannot be, or it ended before."""
+        try:
+            found = gather(self._runtime, run)
+        except UnavailableError as error:
+            return self.put_back(run, error)
+        except QueuekitError as error:
+            run.ended = self._monotonic()
+            return self.decide.failed(run, error)
+        if isinstance(found, Info):
+            accepted = self._runtime.accepted
+            return self.decide.done_before(run.delivery, run.message, found, lambda: found.value(accepted))
+        run.message = attrs.evolve(run.message, args=[*run.message.args, found])
+        return None
 
     def begin(self, run: Run) -> Outcome | None:
         """Look once more before a prefetched run starts: return an outcome if it must not, else announce it."""
@@ -218,7 +245,8 @@ class Executor:
         """Return an outcome for what is cancelled, has ended before, has expired, or is not due yet."""
         envelope = delivery.envelope
         if marks:
-            if cancel_key(message.id) in marks:
+            graph = graph_of(message.id)
+            if cancel_key(message.id) in marks or (graph is not None and cancel_key(graph) in marks):
                 return self.decide.cancelled(delivery, message)
             info = _final_info(message.id, marks.get(result_key(message.id)))
             if info is not None and info.generation >= envelope.generation:
@@ -241,7 +269,7 @@ class Executor:
         waited = delivery.claimed_at - _due(delivery)
         if waited >= self._settings.hold_unknown:
             error = f"no worker knew the task {message.task!r} for {waited:.0f} s"
-            return self.decide.dead(delivery, reason="unknown", error=error, task=message.task)
+            return self.decide.dead(delivery, reason="unknown", error=error, task=message.task, message=message)
         delay = min(_LONGEST_HOLD, 2.0 ** min(delivery.number - 1, 6))
         self._runtime.events.emit(TaskUnknown(id=message.id, task=message.task, again_in=delay))
         return Outcome(delivery=delivery, settlement=Release(delivery, delay=delay), word="held")
@@ -296,7 +324,7 @@ class Executor:
     def crashed(self, run: Run, times: int, how: str = "") -> Outcome:
         """Decide for a message whose body ended its process *times* times, the last time by *how*."""
         error = f"its worker process died {times} times while it ran" + (f", last {how}" if how else "")
-        return self.decide.dead(run.delivery, reason="crashed", error=error, task=run.message.task)
+        return self.decide.dead(run.delivery, reason="crashed", error=error, task=run.message.task, message=run.message)
 
 
 def _due(delivery: Delivery) -> float:

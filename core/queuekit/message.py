@@ -14,12 +14,13 @@ import attrs
 
 from queuekit.envelope import Envelope, join_frame, split_frame
 from queuekit.errors import DecodeError, EncodeError
+from queuekit.links import Gather, Link, read_gather, read_link
 from queuekit.names import is_name
 from queuekit.retry import LONGEST, Backoff, policy_from_dict
 from queuekit.serializer import Serializer
 from queuekit.signature import Signature
 
-__all__ = ["Message", "decode", "encode"]
+__all__ = ["Message", "decode", "encode", "peek_link"]
 
 VERSION = 1
 _CARRIED = ("headers", "retries", "timeout", "ignore_result")
@@ -48,6 +49,12 @@ class Message:
     ignore_result: bool | None = None
     on_success: tuple[Signature[Any], ...] = ()
     on_error: tuple[Signature[Any], ...] = ()
+    link: Link | None = None
+    """Its place in a workflow, if something follows."""
+    gather: Gather | None = None
+    """The group whose results are its last argument."""
+    each: bool = False
+    """Whether its one argument is a list of argument lists, run one after the other."""
 
 
 def encode(
@@ -57,6 +64,8 @@ def encode(
     serializer: Serializer,
     parent: str | None = None,
     parameters: Sequence[str] = (),
+    link: Link | None = None,
+    gather: Gather | None = None,
 ) -> bytes:
     """Return the body for *signature*.
 
@@ -66,6 +75,8 @@ def encode(
         serializer: Writes the payload.
         parent: Id of the message that this one follows.
         parameters: Names of the task's parameters, for the error.
+        link: Its place in a workflow.
+        gather: The group whose results it gets.
 
     Raises:
         EncodeError: An argument cannot be written; names task, argument and the path inside it.
@@ -83,20 +94,20 @@ def encode(
         data = serializer.dumps(payload)
     except EncodeError as error:
         raise _blame(signature, serializer, parameters, error) from error
-    return _head(signature, id, serializer.content_type, parent) + data
+    places = {"parent": parent, "flow": link and link.header(), "gather": gather, "each": signature.each or None}
+    return _head(signature, id, serializer.content_type, places) + data
 
 
-def _head(signature: Signature[Any], id: str, content_type: str, parent: str | None) -> bytes:
+def _head(signature: Signature[Any], id: str, content_type: str, places: Mapping[str, Any]) -> bytes:
     """Return the header line; names need no escaping, which makes the usual one cheap."""
     plain = signature.retries is None and signature.timeout is None and signature.ignore_result is None
-    if plain and not signature.headers and signature.retry is None and parent is None:
+    placed = {key: value for key, value in places.items() if value is not None}
+    if plain and not signature.headers and signature.retry is None and not placed:
         return f'{{"v":1,"id":"{id}","task":"{signature.task}","ct":"{content_type}"}}\n'.encode()
     options = {key: value for key in _CARRIED if (value := getattr(signature, key)) is not None and value != {}}
     if signature.retry is not None:
         options["retry"] = signature.retry.to_dict()
-    if parent is not None:
-        options["parent"] = parent
-    return join_frame({"v": VERSION, "id": id, "task": signature.task, "ct": content_type, **options}, b"")
+    return join_frame({"v": VERSION, "id": id, "task": signature.task, "ct": content_type, **options, **placed}, b"")
 
 
 def _blame(
@@ -175,6 +186,14 @@ _OPTION_TYPES: dict[str, tuple[type, ...]] = {
 }
 
 
+def peek_link(envelope: Envelope) -> Link | None:
+    """Return the place in a workflow of a message that cannot be decoded, if that much of it can be read."""
+    try:
+        return read_link(split_frame(envelope.body)[0].get("flow"))
+    except DecodeError:
+        return None
+
+
 def _options(header: dict[str, Any]) -> dict[str, Any]:
     """Return the options of a header, checked."""
     headers = header.get("headers", {})
@@ -192,4 +211,6 @@ def _options(header: dict[str, Any]) -> dict[str, Any]:
     if retry is not None and type(retry) is not dict:
         raise DecodeError("retry in the header is not an object")
     options["retry"] = None if retry is None else policy_from_dict(retry)
+    options["link"], options["gather"] = read_link(header.get("flow")), read_gather(header.get("gather"))
+    options["each"] = header.get("each") is True
     return options

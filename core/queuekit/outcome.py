@@ -8,11 +8,12 @@ from typing import Any
 
 import attrs
 
-from queuekit.backend import Record
+from queuekit.backend import Join, Record
 from queuekit.broker import Ack, CommitItem, Dead, Delivery, Release, Retry, Settlement
 from queuekit.context import Context
 from queuekit.control import Cancel, Reject, Snooze
 from queuekit.control import Retry as RetryAsked
+from queuekit.ending import Ended, died, ended_by, is_member
 from queuekit.envelope import Envelope
 from queuekit.errors import EncodeError, TooLargeError
 from queuekit.events import Event, MessageDead, TaskFinished
@@ -95,7 +96,12 @@ class Outcome:
     delivery: Delivery
     settlement: Settlement | None
     records: tuple[Record, ...] = ()
+    joins: tuple[Join, ...] = ()
     sends: tuple[Envelope, ...] = ()
+    ended: Ended | None = None
+    """What it means for its workflow, if it has one."""
+    expanded: bool = False
+    """Whether that has become part of records, joins and sends; see :mod:`queuekit.flow`."""
     word: str = "done"
     """How the statistics count it: done, failed, retried, dead, cancelled, expired, returned, held, skipped."""
     event: Event | None = None
@@ -103,7 +109,7 @@ class Outcome:
 
     def item(self) -> CommitItem:
         """Return it as a step of the engine's."""
-        return CommitItem(settlement=self.settlement, records=self.records, sends=self.sends)
+        return CommitItem(settlement=self.settlement, records=self.records, joins=self.joins, sends=self.sends)
 
 
 class Decider:
@@ -121,6 +127,7 @@ class Decider:
         self._sending = sending
         self._worker = worker
         self._ttl = runtime.config.results_expire
+        self._member_ttl = max(self._ttl, runtime.config.graphs_expire)
         self._stores = runtime.backend is not None
         self._largest = runtime.backend.limits.max_record - _HEADER_ROOM if runtime.backend is not None else 0
         self._longest_delay = runtime.broker.limits.max_delay
@@ -135,13 +142,16 @@ class Decider:
         event = self._finished(run, "SUCCESS") if self._events else None
         try:
             sends, records = (
-                self._follow(message.on_success, message.id, "success", value) if message.on_success else ((), ())
+                self._follow(message, message.on_success, "success", value) if message.on_success else ((), ())
             )
             if self._keeps(run):
                 records = (self._success(run, value), *records)
         except Exception as error:  # noqa: BLE001 - a result that cannot be used is a failure, whatever is wrong with it
             return self.failed(run, _unusable_result(run, error))
-        return Outcome(delivery=delivery, settlement=settlement, records=records, sends=sends, event=event, run=run)
+        ended = None if message.link is None else Ended(link=message.link, value=value, headers=message.headers)
+        return Outcome(
+            delivery=delivery, settlement=settlement, records=records, sends=sends, ended=ended, event=event, run=run
+        )
 
     def _success(self, run: Run, value: Any) -> Record:
         data = self._serializer.dumps(value)
@@ -152,7 +162,7 @@ class Decider:
             task=run.message.task,
             value=data,
             content_type=self._serializer.content_type,
-            ttl=self._ttl,
+            ttl=self._ttl_of(run.message),
             run=self._times(run),
         )
 
@@ -219,6 +229,7 @@ class Decider:
             settlement=None if run.early else Dead(delivery, reason=reason, holder=self._worker, error=text),
             records=(*self._record(run, state, what), *pending),
             sends=sends,
+            ended=ended_by(message, failure),
             word="failed",
             event=self._finished(run, "FAILURE", what),
             run=run,
@@ -262,9 +273,10 @@ class Decider:
 
     def _dropped(self, delivery: Delivery, message: Message, state: State, text: str, run: Run | None) -> Outcome:
         error = {"type": state.value.capitalize(), "text": text, "traceback": ""}
-        wants = self._stores and not message.ignore_result
+        wants = self._stores and (is_member(message) or not message.ignore_result)
         times = self._times(run) if run else {"worker": self._worker}
-        record = failed(delivery, state=state, task=message.task, ttl=self._ttl, run=times, error=error)
+        ttl = self._ttl_of(message)
+        record = failed(delivery, state=state, task=message.task, ttl=ttl, run=times, error=error)
         event = TaskFinished(
             id=message.id,
             task=message.task,
@@ -277,9 +289,14 @@ class Decider:
         settlement = None if run is not None and run.early else Ack(delivery)
         records = (record,) if wants else ()
         word = state.value.lower()
-        return Outcome(delivery=delivery, settlement=settlement, records=records, word=word, event=event, run=run)
+        ended = ended_by(message, Failure(id=message.id, task=message.task, error_type=error["type"], error=text))
+        return Outcome(
+            delivery=delivery, settlement=settlement, records=records, ended=ended, word=word, event=event, run=run
+        )
 
-    def dead(self, delivery: Delivery, *, reason: str, error: str, task: str = "") -> Outcome:
+    def dead(
+        self, delivery: Delivery, *, reason: str, error: str, task: str = "", message: Message | None = None
+    ) -> Outcome:
         """Decide for a message that can never run: malformed, crashed too often, unknown for too long (QK9)."""
         what = {"type": reason, "text": error, "traceback": ""}
         times: dict[str, Any] = {"worker": self._worker}
@@ -292,6 +309,7 @@ class Decider:
             settlement=Dead(delivery, reason=reason, holder=self._worker, error=error[:_LONGEST_ERROR]),
             # An id that is no name was not sent by us, and need not be one that a backend can hold.
             records=(record,) if self._stores and is_name(delivery.envelope.id) else (),
+            ended=died(delivery, message, reason=reason, error=error, task=task),
             word="dead",
             event=event,
         )
@@ -301,7 +319,10 @@ class Decider:
         settlement: Settlement = Ack(delivery)
         sends: tuple[Envelope, ...] = ()
         records: tuple[Record, ...] = ()
+        ended = ended_by(message, _failure(info))
         if info.state is State.SUCCESS:
+            if message.link is not None:
+                ended = Ended(link=message.link, value=value(), headers=message.headers)
             sends, records = self._follow_anyway(message, "success", value)
         elif info.state in (State.FAILURE, State.DEAD):
             reason = "failed" if info.state is State.FAILURE else "rejected"
@@ -310,7 +331,9 @@ class Decider:
             settlement = Dead(delivery, reason=reason, holder=info.worker or self._worker, error=error)
             if reason not in _NEVER_RAN:
                 sends, records = self._follow_anyway(message, "error", lambda: _failure(info))
-        return Outcome(delivery=delivery, settlement=settlement, records=records, sends=sends, word="skipped")
+        return Outcome(
+            delivery=delivery, settlement=settlement, records=records, sends=sends, ended=ended, word="skipped"
+        )
 
     def moved(self, run: Run, state: State) -> Record:
         """Return the record of a run on its way: RECEIVED or STARTED."""
@@ -318,8 +341,14 @@ class Decider:
 
     # -- parts
 
+    def _ttl_of(self, message: Message) -> float:
+        return self._member_ttl if is_member(message) else self._ttl
+
     def _keeps(self, run: Run) -> bool:
         ignored = run.message.ignore_result
+        if is_member(run.message):
+            # Others wait for it: what gathers reads it, or what is told of the failure.
+            return self._stores
         return self._stores and not (run.task.defaults.ignore_result if ignored is None else ignored)
 
     def _times(self, run: Run) -> dict[str, Any]:
@@ -335,7 +364,14 @@ class Decider:
         if not self._keeps(run):
             return ()
         return (
-            failed(run.delivery, state=state, task=run.message.task, ttl=self._ttl, run=self._times(run), error=what),
+            failed(
+                run.delivery,
+                state=state,
+                task=run.message.task,
+                ttl=self._ttl_of(run.message),
+                run=self._times(run),
+                error=what,
+            ),
         )
 
     def _follow_anyway(
@@ -344,20 +380,20 @@ class Decider:
         """Return the follow-ups of an outcome that stands: if they cannot be made that is logged, and nothing else."""
         links = message.on_success if role == "success" else message.on_error
         try:
-            return self._follow(links, message.id, role, value()) if links else ((), ())
+            return self._follow(message, links, role, value()) if links else ((), ())
         except Exception:
             _logger.exception("cannot send what follows the %s of %s %s", role, message.task, message.id)
             return (), ()
 
     def _follow(
-        self, links: Sequence[Signature[Any]], parent: str, role: str, value: Any
+        self, message: Message, links: Sequence[Signature[Any]], role: str, value: Any
     ) -> tuple[tuple[Envelope, ...], tuple[Record, ...]]:
         """Return the follow-ups with derived ids, so that a parent that runs again cannot double them."""
         ready = []
         for index, link in enumerate(links):
             args = link.args if link.immutable else (*link.args, value)
-            follower = attrs.evolve(link, id=link.id or derived_id(parent, role, index), args=args)
-            ready.append(self._sending.prepare(follower, parent=parent))
+            follower = attrs.evolve(link, id=link.id or derived_id(message.id, role, index), args=args)
+            ready.append(self._sending.prepare(follower, parent=message.id))
         return tuple(one.envelope for one in ready), tuple(one.record for one in ready if one.record)
 
     def _finished(

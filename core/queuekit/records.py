@@ -6,6 +6,7 @@
 ``progress:<id>``                    how far a running task is
 ``entered:<id>:<gen>:<try>:<claim>`` a suspect's body was entered in this claim (QK6)
 ``worker:<name>``                    a live worker, refreshed every 10 s
+``graph:<id>``, ``graph:<id>:<n>``   what a workflow consists of, in parts
 ===================================  ==========================================================================
 """
 
@@ -20,6 +21,7 @@ from queuekit.backend import Record
 from queuekit.broker import Delivery
 from queuekit.envelope import join_frame, split_frame
 from queuekit.errors import DecodeError
+from queuekit.failure import Failure
 from queuekit.serializer import Serializer
 from queuekit.states import FINAL, State, rank
 
@@ -32,6 +34,7 @@ __all__ = [
     "entered_mark",
     "failed",
     "moved",
+    "never_ran",
     "pending",
     "progress_key",
     "read_info",
@@ -131,6 +134,23 @@ def failed(
     return _record(delivery, state, head, task=task, ttl=ttl, run=run, text=text[:1000])
 
 
+def never_ran(id: str, *, task: str, failure: Failure, ttl: float, generation: int, at: float) -> Record:
+    """Return the record of a message that is never sent, since what it waits for ended with *failure*."""
+    error = {"type": failure.error_type, "text": failure.error, "traceback": failure.traceback}
+    head = {"v": 1, "state": "FAILURE", "generation": generation, "finished": at, "error": error, "origin": failure.id}
+    return Record(
+        key=result_key(id),
+        body=join_frame(head, b""),
+        ttl=ttl,
+        rank=rank(State.FAILURE, generation=generation),
+        final=True,
+        task=task,
+        state="FAILURE",
+        error=f"{failure.error_type}: {failure.error}"[:1000],
+        at=at,
+    )
+
+
 def moved(delivery: Delivery, *, state: State, task: str, ttl: float, run: dict[str, Any]) -> Record:
     """Return the record of a state on the way: RECEIVED or STARTED."""
     head = join_frame({"v": 1, "state": state.value, **_origin(delivery), **run}, b"")
@@ -189,6 +209,8 @@ class Info:
     error_type: str = ""
     error: str = ""
     traceback: str = attrs.field(default="", repr=False)
+    origin: str = ""
+    """Id of the message whose failure this is, if this one never ran because of it."""
     content_type: str = ""
     payload: bytes = attrs.field(default=b"", repr=False)
 
@@ -234,6 +256,7 @@ def read_info(id: str, record: Record | None) -> Info:
             error_type=error.get("type", ""),
             error=error.get("text", ""),
             traceback=error.get("traceback", ""),
+            origin=header.get("origin", ""),
             content_type=header.get("ct", ""),
             payload=payload,
         )

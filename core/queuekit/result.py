@@ -111,7 +111,7 @@ class Result(Generic[R_co]):
             step = _SLICE if left is None else min(_SLICE, left)
             info = self._source.wait_final(self.id, step)
             if info is not None:
-                return self._unpack(info)
+                return self.unpack(info)
             left = None if left is None else left - step
             if self.info().state is State.UNKNOWN:
                 raise UnknownIdError(
@@ -133,15 +133,17 @@ class Result(Generic[R_co]):
         """Delete what is stored about it."""
         self._source.forget(self.id)
 
-    def _unpack(self, info: Info) -> R_co:
+    def unpack(self, info: Info) -> R_co:
+        """Return what the final *info* tells, or raise what it tells; see :meth:`get`."""
         if info.state is State.SUCCESS:
             value: R_co = self._source.read_value(info)
             return value
         if info.state is State.CANCELLED:
             raise TaskCancelled(f"{info.task} {self.id} was cancelled")
         text = f"{info.error_type}: {info.error}" if info.error else info.error_type or info.state.lower()
-        error = TaskFailed(f"{info.task} {self.id} {_VERBS.get(info.state, 'failed')}: {text}")
-        error.task_id, error.error_type, error.traceback = self.id, info.error_type, info.traceback
+        origin = info.origin or self.id
+        error = TaskFailed(f"{info.task} {origin} {_VERBS.get(info.state, 'failed')}: {text}")
+        error.task_id, error.error_type, error.traceback = origin, info.error_type, info.traceback
         if info.traceback:
             error.add_note(f"The worker's traceback:\n{info.traceback}")
         raise error

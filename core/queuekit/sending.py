@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from itertools import islice
 from typing import Any, Literal, TypeVar
@@ -14,6 +14,7 @@ from queuekit.backend import Condition, Record
 from queuekit.broker import CommitItem
 from queuekit.envelope import DEFAULT_PRIORITY, Envelope, Unique
 from queuekit.errors import CapabilityError, TooLargeError, UnavailableError
+from queuekit.links import Gather, Link
 from queuekit.message import encode
 from queuekit.names import new_id
 from queuekit.records import pending
@@ -22,7 +23,7 @@ from queuekit.runtime import Runtime
 from queuekit.signature import Signature
 from queuekit.task import TaskOptions
 
-__all__ = ["Sending", "Sent"]
+__all__ = ["Ready", "Sending", "Sent"]
 
 T = TypeVar("T")
 _BATCH = 500
@@ -42,7 +43,9 @@ class Sent:
 
 
 @attrs.frozen
-class _Ready:
+class Ready:
+    """A signature that can be sent."""
+
     envelope: Envelope
     record: Record | None
 
@@ -59,14 +62,40 @@ class Sending:
 
     def send(self, signatures: Iterable[Signature[Any]]) -> list[Sent]:
         """Put *signatures* on their queues, in order; each batch is stored when this returns."""
+        return self.send_ready(self.prepare(signature) for signature in signatures)
+
+    def send_ready(self, some: Iterable[Ready]) -> list[Sent]:
+        """Put what is prepared on its queues, in order; each batch is stored when this returns."""
         sent: list[Sent] = []
-        remaining = iter(signatures)
+        remaining = iter(some)
         while batch := list(islice(remaining, self._batch)):
-            sent += self._send_batch([self.prepare(signature) for signature in batch])
+            sent += self._send_batch(batch)
         return sent
 
-    def prepare(self, signature: Signature[Any], *, parent: str | None = None) -> _Ready:
+    def inherit(self, signature: Signature[Any], *, headers: Mapping[str, str], priority: int) -> Signature[Any]:
+        """Return *signature* with what a follow-up has from its parent where nothing else is said."""
+        task = self._tasks.get(signature.task)
+        settled = signature.priority is not None or (task is not None and task.defaults.priority is not None)
+        if not headers and (settled or priority == DEFAULT_PRIORITY):
+            return signature
+        both = {**headers, **signature.headers}
+        return attrs.evolve(signature, headers=both, priority=signature.priority if settled else priority)
+
+    def prepare(
+        self,
+        signature: Signature[Any],
+        *,
+        parent: str | None = None,
+        link: Link | None = None,
+        gather: Gather | None = None,
+    ) -> Ready:
         """Return the envelope for *signature*, and the PENDING record that goes with it.
+
+        Args:
+            signature: What to send.
+            parent: Id of the message that this one follows.
+            link: Its place in a workflow.
+            gather: The group whose results it gets.
 
         Raises:
             EncodeError: An argument cannot be written.
@@ -84,10 +113,12 @@ class Sending:
             serializer=self._runtime.serializer,
             parent=parent,
             parameters=task.parameters if task else (),
+            link=link,
+            gather=gather,
         )
         envelope = self._envelope(signature, options, id, body)
         ignored = options.ignore_result if signature.ignore_result is None else signature.ignore_result
-        return _Ready(envelope, None if ignored or not self._stores else self._pending(envelope, signature.task))
+        return Ready(envelope, None if ignored or not self._stores else self._pending(envelope, signature.task))
 
     def _envelope(self, signature: Signature[Any], options: TaskOptions, id: str, body: bytes) -> Envelope:
         config, limits = self._runtime.config, self._runtime.broker.limits
@@ -158,7 +189,7 @@ class Sending:
         ttl = self._runtime.config.results_expire + max(0.0, due)
         return pending(id=envelope.id, task=task, queue=envelope.queue, ttl=ttl, at=now)
 
-    def _send_batch(self, ready: Sequence[_Ready]) -> list[Sent]:
+    def _send_batch(self, ready: Sequence[Ready]) -> list[Sent]:
         """Send one batch: with its records in one step where the engine can, else records after messages."""
         if self._commits and not any(one.envelope.unique for one in ready):
             items = [CommitItem(records=(one.record,) if one.record else (), sends=(one.envelope,)) for one in ready]

@@ -121,6 +121,8 @@ class Signature(Generic[R_co]):
     """Sent when it succeeds, with its result appended to their arguments unless they are immutable."""
     on_error: tuple[Signature[Any], ...] = attrs.field(default=(), converter=_signatures, kw_only=True)
     """Sent when it has failed for good, with one failure object appended unless they are immutable."""
+    each: bool = attrs.field(default=False, kw_only=True)
+    """Whether the one argument is a list of argument lists: the task runs once for each, one after the other."""
     extra: dict[str, Any] = attrs.field(factory=dict, kw_only=True, repr=False)
     """Keys read by :meth:`from_dict` that this version does not know."""
     sender: Sender | None = attrs.field(default=None, kw_only=True, eq=False, repr=False)

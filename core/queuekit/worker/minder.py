@@ -12,6 +12,7 @@ from queuekit.backend import Record
 from queuekit.control import TaskTimeout
 from queuekit.errors import UnavailableError
 from queuekit.execute import Executor
+from queuekit.links import graph_of
 from queuekit.outcome import Outcome, Run
 from queuekit.records import cancel_key, worker_key
 from queuekit.runtime import Runtime
@@ -136,11 +137,16 @@ class Minder:
         """Find, in one round trip, which of the runs in hand were cancelled."""
         backend = self._runtime.backend
         # Whoever was told once is not told again: it may be busy clearing up.
-        runs = {cancel_key(run.message.id): run for run in self._in_hand() if not run.context.cancelled}
+        runs: dict[str, list[Run]] = {}
+        for run in self._in_hand():
+            if not run.context.cancelled:
+                for id in filter(None, (run.message.id, graph_of(run.message.id))):
+                    runs.setdefault(cancel_key(id), []).append(run)
         if backend is None or not runs:
             return
         for key in backend.get(list(runs)):
-            self._cancel(runs[key])
+            for run in runs[key]:
+                self._cancel(run)
 
     def _present(self) -> None:
         now = self._runtime.clock.monotonic()

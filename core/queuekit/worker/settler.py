@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 import queue
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
-from queuekit.backend import Backend, Condition
 from queuekit.broker import Dead
+from queuekit.ending import unwritten
 from queuekit.errors import UnavailableError
 from queuekit.events import EngineBack, EngineDown, LeasesLost
+from queuekit.finish import write
+from queuekit.flow import Flows
 from queuekit.outcome import Outcome
 from queuekit.runtime import Runtime
 
@@ -28,13 +30,14 @@ class Settler:
 
     Args:
         runtime: Broker, backend, clock.
+        flows: Finds out what follows in workflows.
         on_settled: Called with each batch that is through.
     """
 
-    def __init__(self, runtime: Runtime, *, on_settled: Callable[[list[Outcome]], None]) -> None:
+    def __init__(self, runtime: Runtime, flows: Flows, *, on_settled: Callable[[list[Outcome]], None]) -> None:
         self._runtime = runtime
+        self._flows = flows
         self._on_settled = on_settled
-        self._commits = runtime.shared
         self._batch = min(_LARGEST_BATCH, runtime.broker.limits.max_batch)
         self._inbox: queue.SimpleQueue[Outcome | None] = queue.SimpleQueue()
         self._give_up = threading.Event()
@@ -106,9 +109,10 @@ class Settler:
             return
         (outcome,) = batch
         _logger.error("the outcome of %s cannot be written", outcome.delivery.id, exc_info=error)
-        if outcome.records or outcome.sends:
+        if outcome.records or outcome.sends or outcome.joins:
             text = f"its outcome could not be written: {type(error).__name__}: {error}"[:2000]
-            outcome.records, outcome.sends = (), ()
+            outcome.records, outcome.joins, outcome.sends = (), (), ()
+            outcome.ended, outcome.expanded = unwritten(outcome.delivery, outcome.ended, text), False
             outcome.settlement = Dead(outcome.delivery, reason="failed", error=text)
             self._flush(batch)
         else:
@@ -122,22 +126,6 @@ class Settler:
         self._on_settled(batch)
 
     def _write(self, batch: list[Outcome]) -> list[Outcome]:
-        """Write *batch* and return those whose lease was lost."""
-        if self._commits:
-            applied = self._runtime.broker.commit([outcome.item() for outcome in batch])
-            return [outcome for outcome, done in zip(batch, applied, strict=True) if not done]
-        backend = self._runtime.backend
-        if backend is not None:
-            _put(backend, batch)
-        sends = [envelope for outcome in batch for envelope in outcome.sends]
-        if sends:
-            self._runtime.broker.send(sends)
-        settlements = [outcome.settlement for outcome in batch if outcome.settlement is not None]
-        tokens = {delivery.token for delivery in self._runtime.broker.settle(settlements)} if settlements else set()
-        return [outcome for outcome in batch if outcome.delivery.token in tokens] if tokens else []
-
-
-def _put(backend: Backend, batch: Sequence[Outcome]) -> None:
-    records = [record for outcome in batch for record in outcome.records]
-    if records:
-        backend.put(records, condition=Condition.NEWER)
+        """Find out what follows in workflows, write *batch*, and return those whose lease was lost."""
+        self._flows.expand(batch)
+        return write(self._runtime, batch)

@@ -25,6 +25,7 @@ from queuekit.demands import demand
 from queuekit.errors import UnavailableError
 from queuekit.events import LeasesLost, WorkerReady, WorkerStopped, WorkerStopping
 from queuekit.execute import Executor
+from queuekit.flow import Flows
 from queuekit.loader import AppRef
 from queuekit.outcome import Outcome, Run
 from queuekit.states import State
@@ -79,7 +80,7 @@ class Worker:
         demand(runtime, app.tasks)
         self._settings = settings = runtime.config.worker
         self._executor = Executor(runtime, app.tasks, app.sending, worker=self.name)
-        self._settler = Settler(runtime, on_settled=self._settled)
+        self._settler = Settler(runtime, Flows(runtime, app.sending), on_settled=self._settled)
         self._prefetch = Prefetch(concurrency=settings.concurrency, most=settings.prefetch)
         slots = slots or Slots(2 * settings.concurrency)
         self._isolation = self._isolate(ref)

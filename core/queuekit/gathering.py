@@ -1,0 +1,111 @@
+"""What a message of a workflow is called with: the results of a group, or one list of arguments after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, cast
+
+from queuekit.errors import TaskFailed, UnknownIdError
+from queuekit.failure import Failure
+from queuekit.graph import GATHER_TASK
+from queuekit.links import Gather
+from queuekit.outcome import Run
+from queuekit.records import Info, read_info, result_key
+from queuekit.runtime import Runtime
+from queuekit.signature import Sender
+from queuekit.states import State
+from queuekit.task import Task, TaskOptions
+
+__all__ = ["ainvoke", "gather", "invoke", "own_tasks"]
+
+_AT_ONCE = 2_000
+"""Records that are asked for in one round trip."""
+_SHOWN = 3
+
+
+def gather(runtime: Runtime, run: Run) -> list[Any] | Info:
+    """Return the results of the group that *run* waits for, in order; or what is known of *run* if it ended before.
+
+    Raises:
+        UnavailableError: The backend does not answer.
+        UnknownIdError: Results are gone.
+        TaskFailed: A member has failed, and the policy of the group is ``fail``.
+        DecodeError: A result is not readable here.
+    """
+    wanted = run.message.gather
+    assert wanted is not None  # noqa: S101 - the caller has looked
+    backend = runtime.need_backend("the results of a group")
+    own = result_key(run.message.id)
+    ids = wanted.ids()
+    keys = [own, *map(result_key, ids)]
+    found = {}
+    for start in range(0, len(keys), _AT_ONCE):
+        found.update(backend.get(keys[start : start + _AT_ONCE]))
+    ended = found.get(own)
+    if ended is not None and ended.final:
+        info = read_info(run.message.id, ended)
+        if info.generation >= run.delivery.envelope.generation:
+            return info
+    infos = [read_info(id, found.get(result_key(id))) for id in ids]
+    return _values(runtime, wanted, infos)
+
+
+def _values(runtime: Runtime, wanted: Gather, infos: list[Info]) -> list[Any]:
+    gone = [info.id for info in infos if not info.done]
+    if gone:
+        more = f" and {len(gone) - _SHOWN} more" if len(gone) > _SHOWN else ""
+        raise UnknownIdError(
+            f"the results of {', '.join(gone[:_SHOWN])}{more} are gone",
+            fix="They were forgotten before the callback ran: raise graphs_expire",
+        )
+    values: list[Any] = []
+    for info in infos:
+        if info.state is State.SUCCESS:
+            value = info.value(runtime.accepted)
+            if wanted.flat:
+                values += value
+            else:
+                values.append(value)
+        elif wanted.policy == "fail":
+            raise TaskFailed(f"{info.task} {info.origin or info.id} failed: {info.error_type}: {info.error}")
+        elif wanted.policy == "continue":
+            values.append(failure_of(info))
+    return values
+
+
+def failure_of(info: Info) -> Failure:
+    """Return what a failed member leaves in its place."""
+    return Failure(
+        id=info.origin or info.id,
+        task=info.task,
+        error_type=info.error_type,
+        error=info.error,
+        traceback=info.traceback,
+        attempt=info.attempt,
+    )
+
+
+def invoke(run: Run) -> Any:
+    """Call the function of *run* with its arguments, or once for each of a list of them."""
+    message = run.message
+    if not message.each:
+        return run.task.call(message.args, message.kwargs, run.context)
+    return [run.task.call(args, message.kwargs, run.context) for args in message.args[0]]
+
+
+async def ainvoke(run: Run) -> Any:
+    """Call the coroutine function of *run* like :func:`invoke`, one call after the other."""
+    message = run.message
+    if not message.each:
+        return await run.task.call(message.args, message.kwargs, run.context)
+    return [await run.task.call(args, message.kwargs, run.context) for args in message.args[0]]
+
+
+def _gathered(results: list[Any]) -> list[Any]:
+    return results
+
+
+def own_tasks() -> Mapping[str, Task[..., Any]]:
+    """Return the tasks that every worker knows."""
+    nobody = cast("Sender", None)
+    return {GATHER_TASK: Task(_gathered, app=nobody, name=GATHER_TASK, options=TaskOptions())}

@@ -1,0 +1,90 @@
+"""Sending a workflow: what it consists of is stored once, then what it begins with is sent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import attrs
+
+from queuekit.backend import Backend, Condition
+from queuekit.errors import CapabilityError
+from queuekit.graph import Fan, Graph, Step, build, link_of, records_of
+from queuekit.links import Link
+from queuekit.names import new_id
+from queuekit.records import pending
+from queuekit.runtime import Runtime
+from queuekit.sending import Ready, Sending
+from queuekit.workflow import Workflow
+
+__all__ = ["start"]
+
+_RECORDS = 100
+"""Parts of a graph that are put in one round trip."""
+
+
+def start(runtime: Runtime, sending: Sending, workflow: Workflow[Any]) -> Graph:
+    """Send *workflow*; it is stored, and all that it begins with is on its queues, when this returns.
+
+    Sending it again under the same id adds nothing.
+
+    Raises:
+        NoBackendError: Something follows something, and there is nowhere to store what.
+        CapabilityError: The backend cannot join, and a group is followed by something.
+        EncodeError: An argument cannot be written; nothing was sent.
+        TooLargeError: A message or a part of the workflow is above a limit.
+    """
+    graph = build(workflow, workflow.id or new_id())
+    _store(runtime, sending, graph)
+    sending.send_ready(_entries(sending, graph))
+    return graph
+
+
+def _store(runtime: Runtime, sending: Sending, graph: Graph) -> None:
+    backend = runtime.backend
+    if backend is None:
+        if graph.kind == "group" and not _is_watched(graph):
+            return
+        backend = runtime.need_backend(f"a {graph.kind}")
+    if graph.joins and not backend.capabilities.atomic_join:
+        raise CapabilityError(
+            f"a group that is followed by something needs a backend that can join, which {runtime.backend_url} cannot",
+            fix="Use another backend",
+        )
+    config = runtime.config
+    ttl = max(config.graphs_expire, config.results_expire) + 2 * graph.delay
+    records = records_of(graph, runtime.serializer, ttl=ttl, max_record=backend.limits.max_record)
+    for first in range(0, len(records), _RECORDS):
+        some = records[first : first + _RECORDS]
+        _patiently(sending, backend, some, Condition.ALWAYS)
+    if graph.kind != "group":
+        now = runtime.clock.time()
+        mark = pending(id=graph.id, task=f"({graph.kind})", queue="", ttl=ttl, at=now)
+        _patiently(sending, backend, [mark], Condition.NEWER)
+
+
+def _patiently(sending: Sending, backend: Backend, records: list[Any], condition: Condition) -> None:
+    sending.patiently(lambda: backend.put(records, condition=condition))
+
+
+def _is_watched(graph: Graph) -> bool:
+    """Tell whether the ends of members matter to the group."""
+    return any(not isinstance(node, Fan) or node.at_once is not None for node in graph.nodes.values())
+
+
+def _entries(sending: Sending, graph: Graph) -> Iterator[Ready]:
+    for number, step in graph.entries:
+        signature = step.signature
+        assert signature is not None  # noqa: S101 - entries have theirs
+        chosen = attrs.evolve(signature, id=graph.id_of(number, step))
+        yield sending.prepare(chosen, link=_link(graph, number, step), gather=step.gather)
+
+
+def _link(graph: Graph, number: int, step: Step) -> Link | None:
+    """Return the place of an entry; none if nobody is to be told of its end."""
+    link = link_of(graph.id, number, step)
+    if link is not None and link.member is not None:
+        fan = graph.nodes[link.node]
+        if isinstance(fan, Fan) and fan.callback is None and fan.at_once is None:
+            return None
+    return link
