@@ -12,11 +12,15 @@ from queuekit.backend import Backend, Condition, Record
 from queuekit.broker import Place, QueueCounts, Stored
 from queuekit.demands import refusals
 from queuekit.errors import CapabilityError, QueuekitError, UnknownIdError
+from queuekit.graphs import StoredGraph, load_graph
+from queuekit.links import graph_key
 from queuekit.message import Message, decode
 from queuekit.records import Info, cancel_mark, pending, read_info, result_key
 from queuekit.registry import Tasks
 from queuekit.runtime import Runtime
+from queuekit.sending import Sending
 from queuekit.states import FINAL, State, rank
+from queuekit.stopping import cancel_workflow, tell_cancelled
 
 __all__ = ["Admin", "Letter", "QueueView", "Sight"]
 
@@ -141,12 +145,15 @@ class Admin:
     # -- acting
 
     def cancel(self, id: str) -> bool:
-        """Cancel *id*: waiting it is removed, running its task is told. True if it had not ended yet.
+        """Cancel *id*, a message or a workflow: waiting it is removed, running it is told. True if it had not ended.
 
         Raises:
             UnknownIdError: Nothing is known of it.
             NoBackendError: There is no backend to leave the mark in, and the broker cannot remove messages.
         """
+        graph = self._graph(id)
+        if graph is not None:
+            return cancel_workflow(self._runtime, graph, self.queue_names(), mark_ttl=_CANCEL_TTL)
         info = self._info(id)
         letter = self._find(id, hint=info.queue)
         if info.state in FINAL:
@@ -214,6 +221,12 @@ class Admin:
         if self._runtime.backend is not None:
             self._runtime.backend.get(["check"])
 
+    def _graph(self, id: str) -> StoredGraph | None:
+        """Return the workflow *id*, if there is one."""
+        backend = self._runtime.backend
+        record = None if backend is None else backend.get([graph_key(id)]).get(graph_key(id))
+        return None if record is None else load_graph(self._runtime, record, id)
+
     def _info(self, id: str) -> Info:
         backend = self._runtime.backend
         return Info(id=id) if backend is None else read_info(id, backend.get([result_key(id)]).get(result_key(id)))
@@ -235,7 +248,12 @@ class Admin:
         if not self._broker.remove(letter.stored.envelope.queue, [id]):
             return False
         backend = self._runtime.backend
-        if backend is not None and info.state is not State.UNKNOWN:
+        message = self._read(letter)
+        if message is not None and message.link is not None and backend is not None:
+            sending = Sending(self._runtime, self._app.tasks)
+            ttl = self._runtime.config.graphs_expire
+            tell_cancelled(self._runtime, sending, letter.stored.envelope, message, ttl=ttl)
+        elif backend is not None and info.state is not State.UNKNOWN:
             backend.put([_cancelled(letter, self._runtime.config.results_expire, self._runtime.clock.time())])
         return True
 

@@ -205,12 +205,17 @@ class Queuekit:
             if self._runtime is None:
                 from queuekit.runtime import build_runtime
 
+                config, clock = self.config, self.clock
+                if config.eager:
+                    from queuekit.eager import SkippingClock, eager_config
+
+                    config, clock = eager_config(config), SkippingClock()
                 self._runtime = build_runtime(
-                    self.config,
+                    config,
                     self.plugins,
                     types=self.types.find,
                     middlewares=self._middlewares,
-                    clock=self.clock,
+                    clock=clock,
                     chance=self.chance,
                     events=self.events,
                 )
@@ -233,10 +238,17 @@ class Queuekit:
         """What turns signatures into envelopes and hands them to the broker."""
         sending = self._sending
         if sending is None:
-            from queuekit.sending import Sending
-
-            sending = self._sending = Sending(self.runtime, self.tasks)
+            sending = self._sending = self._make_sending()
         return sending
+
+    def _make_sending(self) -> Sending:
+        if self.config.eager:
+            from queuekit.eager import EagerSending
+
+            return EagerSending(self.runtime, self.tasks)
+        from queuekit.sending import Sending
+
+        return Sending(self.runtime, self.tasks)
 
     @overload
     def send(self, signature: Signature[R]) -> Result[R]: ...
@@ -306,20 +318,17 @@ class Queuekit:
         """
         from queuekit.groups import handle
 
-        graph = self._graph(id)
+        graph = self.graph(id)
         return Result(id, self) if graph is None else handle(graph.kind, id, graph.top, self, flat=graph.flat)
 
-    def _graph(self, id: str) -> StoredGraph | None:
+    def graph(self, id: str) -> StoredGraph | None:
+        """Return what is stored of workflow *id*, if it is. One round trip."""
         from queuekit.graphs import load_graph
         from queuekit.links import graph_key
 
         backend = self.runtime.backend
         record = None if backend is None else backend.get([graph_key(id)]).get(graph_key(id))
         return None if record is None else load_graph(self.runtime, record, id)
-
-    def knows_workflow(self, id: str) -> bool:
-        """Tell whether workflow *id* is stored."""
-        return self._graph(id) is not None
 
     def infos(self, ids: Sequence[str]) -> list[Info]:
         """Return what is known of messages, in order. One round trip."""

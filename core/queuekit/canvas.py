@@ -3,16 +3,60 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, TypeVar, overload
 
 from queuekit.links import Policy
 from queuekit.signature import Signature
-from queuekit.workflow import Chain, Chord, Group, Part
+from queuekit.workflow import Chain, Chord, Group, Part, Workflow
 
 __all__ = ["chain", "chord", "group"]
 
+R = TypeVar("R")
+Errors = Iterable[Signature[Any]]
 
-def chain(*links: Part, id: str | None = None, on_error: Iterable[Signature[Any]] = ()) -> Chain[Any]:
+# Type checkers cannot take the last of any number of arguments, so the usual numbers are written out.
+
+
+@overload
+def chain(_1: Signature[R] | Workflow[R], /, *, id: str | None = ..., on_error: Errors = ...) -> Chain[R]: ...
+@overload
+def chain(_1: Part, _2: Signature[R] | Workflow[R], /, *, id: str | None = ..., on_error: Errors = ...) -> Chain[R]: ...
+@overload
+def chain(
+    _1: Part, _2: Part, _3: Signature[R] | Workflow[R], /, *, id: str | None = ..., on_error: Errors = ...
+) -> Chain[R]: ...
+@overload
+def chain(
+    _1: Part, _2: Part, _3: Part, _4: Signature[R] | Workflow[R], /, *, id: str | None = ..., on_error: Errors = ...
+) -> Chain[R]: ...
+@overload
+def chain(
+    _1: Part,
+    _2: Part,
+    _3: Part,
+    _4: Part,
+    _5: Signature[R] | Workflow[R],
+    /,
+    *,
+    id: str | None = ...,
+    on_error: Errors = ...,
+) -> Chain[R]: ...
+@overload
+def chain(
+    _1: Part,
+    _2: Part,
+    _3: Part,
+    _4: Part,
+    _5: Part,
+    _6: Signature[R] | Workflow[R],
+    /,
+    *,
+    id: str | None = ...,
+    on_error: Errors = ...,
+) -> Chain[R]: ...
+@overload
+def chain(*links: Part, id: str | None = ..., on_error: Errors = ...) -> Chain[Any]: ...
+def chain(*links: Part, id: str | None = None, on_error: Errors = ()) -> Chain[Any]:
     """Return calls that run one after the other, each getting the result of the one before as its last argument.
 
     Args:
@@ -23,6 +67,18 @@ def chain(*links: Part, id: str | None = None, on_error: Iterable[Signature[Any]
     return Chain(links, id=id, on_error=on_error)
 
 
+@overload
+def group(
+    *members: Signature[R], policy: Policy = ..., at_once: int | None = ..., id: str | None = ...
+) -> Group[list[R]]: ...
+@overload
+def group(
+    members: Iterable[Signature[R]], /, *, policy: Policy = ..., at_once: int | None = ..., id: str | None = ...
+) -> Group[list[R]]: ...
+@overload
+def group(
+    *members: Part | Iterable[Part], policy: Policy = ..., at_once: int | None = ..., id: str | None = ...
+) -> Group[Any]: ...
 def group(
     *members: Part | Iterable[Part],
     policy: Policy = "fail",
@@ -48,12 +104,12 @@ def group(
 
 def chord(
     members: Group[Any] | Iterable[Part],
-    callback: Part,
+    callback: Signature[R] | Workflow[R],
     *,
     policy: Policy | None = None,
-    on_error: Iterable[Signature[Any]] = (),
+    on_error: Errors = (),
     id: str | None = None,
-) -> Chord[Any]:
+) -> Chord[R]:
     """Return a group with a callback that gets the list of its results as the last argument, once.
 
     Args:

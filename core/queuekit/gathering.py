@@ -90,7 +90,7 @@ def invoke(run: Run) -> Any:
     message = run.message
     if not message.each:
         return run.task.call(message.args, message.kwargs, run.context)
-    return [run.task.call(args, message.kwargs, run.context) for args in message.args[0]]
+    return [run.task.call([*args, *message.args[1:]], message.kwargs, run.context) for args in message.args[0]]
 
 
 async def ainvoke(run: Run) -> Any:
@@ -98,7 +98,7 @@ async def ainvoke(run: Run) -> Any:
     message = run.message
     if not message.each:
         return await run.task.call(message.args, message.kwargs, run.context)
-    return [await run.task.call(args, message.kwargs, run.context) for args in message.args[0]]
+    return [await run.task.call([*args, *message.args[1:]], message.kwargs, run.context) for args in message.args[0]]
 
 
 def _gathered(results: list[Any]) -> list[Any]:

@@ -37,8 +37,8 @@ class GroupSource(ResultSource, Protocol):
         """Return when one of *ids* has ended, or *timeout* seconds have passed."""
         ...
 
-    def knows_workflow(self, id: str) -> bool:
-        """Tell whether workflow *id* is stored."""
+    def graph(self, id: str) -> object | None:
+        """Return what is stored of workflow *id*, if it is."""
         ...
 
 
@@ -136,7 +136,11 @@ class GroupResult(Generic[R_co]):
 
     def cancel(self) -> bool:
         """Cancel the whole group: waiting members never run, running ones are told. True if some had not ended."""
-        return self._source.cancel(self.id)
+        if "." not in self.id:
+            return self._source.cancel(self.id)
+        ended = {*FINAL, State.UNKNOWN}
+        cancelled = [self._source.cancel(info.id) for info in self._infos(self.ids) if info.state not in ended]
+        return any(cancelled)
 
     def forget(self) -> None:
         """Delete what is stored about group and members."""
@@ -170,7 +174,7 @@ class GroupResult(Generic[R_co]):
     def _refuse_unknown(self, ids: list[str]) -> None:
         """Refuse to wait for what nobody knows: members that wait for others are known by their group alone."""
         unknown = [info.id for info in self._infos(ids) if info.state is State.UNKNOWN]
-        if unknown and not self._source.knows_workflow(self.id.partition(".")[0]):
+        if unknown and self._source.graph(self.id.partition(".")[0]) is None:
             raise UnknownIdError(
                 f"nothing is known of {unknown[0]!r}", fix="It was never sent, or is forgotten: see results_expire"
             )

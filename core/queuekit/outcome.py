@@ -10,7 +10,6 @@ import attrs
 
 from queuekit.backend import Join, Record
 from queuekit.broker import Ack, CommitItem, Dead, Delivery, Release, Retry, Settlement
-from queuekit.context import Context
 from queuekit.control import Cancel, Reject, Snooze
 from queuekit.control import Retry as RetryAsked
 from queuekit.ending import Ended, died, ended_by, is_member
@@ -18,15 +17,14 @@ from queuekit.envelope import Envelope
 from queuekit.errors import EncodeError, TooLargeError
 from queuekit.events import Event, MessageDead, TaskFinished
 from queuekit.failure import Failure, describe
-from queuekit.guard import Guard
 from queuekit.message import Message
 from queuekit.names import derived_id, is_name
 from queuekit.records import Info, failed, moved, succeeded
+from queuekit.run import Run
 from queuekit.runtime import Runtime
 from queuekit.sending import Sending
 from queuekit.signature import Signature
 from queuekit.states import State
-from queuekit.task import Task
 
 __all__ = ["Decider", "Outcome", "Run"]
 
@@ -36,57 +34,6 @@ _NEVER_RAN = frozenset({"crashed", "malformed", "unknown"})
 """Why a message is dead without a failure of its own."""
 _HEADER_ROOM = 1_000
 """Bytes of a record that its header may take beside the result."""
-
-
-@attrs.define(kw_only=True)
-class Run:
-    """A message about to run, or running."""
-
-    delivery: Delivery
-    message: Message
-    task: Task[..., Any]
-    context: Context
-    received: float
-    """Monotonic seconds at which the delivery arrived; its wall time is ``delivery.claimed_at``."""
-    timeout: float | None = None
-    """Seconds that the body may run."""
-    suspect: bool = False
-    """Whether it must run in a process of its own, after a crash (QK6)."""
-    known_crashes: int = 0
-    """Claims of this attempt that are known to have ended in a crash inside the body."""
-    unseen: bool = False
-    """Whether one of these crashes took all witnesses along, and so may have been another's fault."""
-    guard: Guard | None = None
-    """Enforces ``timeout`` in a thread."""
-    serial: int = 0
-    """Number under which the supervisor knows it."""
-    started: float | None = None
-    """Monotonic seconds at which the body was entered."""
-    ended: float = 0.0
-    _open: list[None] = attrs.field(factory=lambda: [None])
-
-    def claim(self) -> bool:
-        """Tell whether the caller is the first to decide the outcome: the body's thread, or whoever gave up on it."""
-        try:
-            self._open.pop()
-        except IndexError:
-            return False
-        return True
-
-    @property
-    def decided(self) -> bool:
-        """Whether somebody has decided the outcome."""
-        return not self._open
-
-    @property
-    def early(self) -> bool:
-        """Whether it is acknowledged before its body runs, so that there is nothing left to settle."""
-        return self.task.defaults.ack == "early"
-
-    @property
-    def seconds(self) -> float:
-        """Seconds that the body ran."""
-        return max(0.0, self.ended - self.started) if self.started is not None else 0.0
 
 
 @attrs.define(kw_only=True)

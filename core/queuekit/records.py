@@ -30,6 +30,7 @@ __all__ = [
     "Info",
     "cancel_key",
     "cancel_mark",
+    "cancelled",
     "entered_keys",
     "entered_mark",
     "failed",
@@ -149,6 +150,14 @@ def never_ran(id: str, *, task: str, failure: Failure, ttl: float, generation: i
         error=f"{failure.error_type}: {failure.error}"[:1000],
         at=at,
     )
+
+
+def cancelled(id: str, *, task: str, ttl: float, at: float) -> Record:
+    """Return the record of a message that was cancelled while no worker had it."""
+    error = {"type": "Cancelled", "text": "cancelled"}
+    body = join_frame({"v": 1, "state": "CANCELLED", "finished": at, "error": error}, b"")
+    place = rank(State.CANCELLED)
+    return Record(key=result_key(id), body=body, ttl=ttl, rank=place, final=True, task=task, state="CANCELLED", at=at)
 
 
 def moved(delivery: Delivery, *, state: State, task: str, ttl: float, run: dict[str, Any]) -> Record:

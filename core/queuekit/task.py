@@ -15,10 +15,12 @@ from queuekit.context import Context
 from queuekit.durations import parse as parse_duration
 from queuekit.envelope import Unique
 from queuekit.errors import ArgumentsError
+from queuekit.links import Policy
 from queuekit.names import check_name, is_name
 from queuekit.result import Result
 from queuekit.retry import Backoff, Exponential
 from queuekit.signature import Duration, Sender, Signature
+from queuekit.workflow import Group
 
 __all__ = ["AsyncTask", "Bound", "Task", "TaskDecorator", "TaskOptions", "default_name"]
 
@@ -99,6 +101,42 @@ class Bound(Generic[P, R_co]):
     def si(self, *args: P.args, **kwargs: P.kwargs) -> Signature[R_co]:
         """Return the call as an immutable signature: a parent's result is not appended."""
         return attrs.evolve(self._make(args, kwargs), immutable=True)
+
+    def map(self, values: Iterable[Any], **options: Any) -> Group[list[R_co]]:
+        """Return a group that calls the task once with each of *values*; options are those of :meth:`starmap`."""
+        return self.starmap(((value,) for value in values), **options)
+
+    def starmap(
+        self,
+        arguments: Iterable[Iterable[Any]],
+        *,
+        chunk: int = 1,
+        policy: Policy = "fail",
+        at_once: int | None = None,
+        id: str | None = None,
+    ) -> Group[list[R_co]]:
+        """Return a group that calls the task once with each of *arguments*; the result is the list of results.
+
+        Args:
+            arguments: The positional arguments of each call.
+            chunk: How many calls one message holds. They run one after the other, and a failure fails them all.
+            policy: What a failed message means for what follows the group; see :func:`~queuekit.canvas.group`.
+            at_once: Most messages that wait or run at a time.
+            id: Id of the group, an idempotency key.
+
+        Raises:
+            ArgumentsError: Arguments do not fit the function.
+        """
+        calls = [tuple(args) for args in arguments]
+        if chunk == 1:
+            members = [self._make(args, {}, partial=True) for args in calls]
+            return Group(members, policy=policy, at_once=at_once, id=id)
+        for args in calls:
+            self._task.check_arguments(args, {}, partial=True)
+        parts = [[list(args) for args in calls[first : first + chunk]] for first in range(0, len(calls), chunk)]
+        options: dict[str, Any] = {**self._options, "sender": self._task.app, "each": True}
+        several = [Signature[Any](self._task.name, (part,), **options) for part in parts]
+        return Group(several, policy=policy, at_once=at_once, id=id, flat=True)
 
     def _make(self, args: Any, kwargs: Any, *, partial: bool = False) -> Signature[Any]:
         self._task.check_arguments(args, kwargs, partial=partial)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Generic, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar
 
 import attrs
 
@@ -11,6 +11,9 @@ from queuekit.errors import DecodeError
 from queuekit.links import POLICIES, Policy
 from queuekit.names import InvalidNameError, check_name
 from queuekit.signature import Signature
+
+if TYPE_CHECKING:
+    from queuekit.groups import ChainResult, ChordResult, GroupResult
 
 __all__ = ["Chain", "Chord", "Group", "Part", "Starter", "Workflow", "is_workflow", "part_from_dict"]
 
@@ -52,6 +55,10 @@ def _check_part(part: Any) -> None:
         raise TypeError(f"{part!r} is no signature: make one with task.s(...)")
     if part.id is not None:
         raise ValueError(f"a part of a workflow has no id of its own: give the whole one, not {part.id!r}")
+
+
+def _part(_self: Any, _attribute: Any, value: Any) -> None:
+    _check_part(value)
 
 
 def _signatures(values: Iterable[Signature[Any]]) -> tuple[Signature[Any], ...]:
@@ -120,13 +127,15 @@ class Chain(Workflow[R_co]):
         data: dict[str, Any] = {"v": VERSION, "chain": [part.to_dict() for part in self.links]}
         return _with_options(self, data)
 
-    def send(self) -> Any:
+    def send(self) -> ChainResult[R_co]:
         """Send the first link and return a handle on the result of the last."""
-        return self.starter().start(self)
+        result: ChainResult[R_co] = self.starter().start(self)
+        return result
 
-    async def asend(self) -> Any:
+    async def asend(self) -> ChainResult[R_co]:
         """Like :meth:`send`, without blocking the event loop."""
-        return await self.starter().astart(self)
+        result: ChainResult[R_co] = await self.starter().astart(self)
+        return result
 
 
 @attrs.frozen
@@ -157,28 +166,25 @@ class Group(Workflow[R_co]):
         """Return plain data."""
         return _with_options(self, {"v": VERSION, "group": [part.to_dict() for part in self.members]})
 
-    def send(self) -> Any:
+    def send(self) -> GroupResult[R_co]:
         """Send the members and return a handle on all of them."""
-        return self.starter().start(self)
+        result: GroupResult[R_co] = self.starter().start(self)
+        return result
 
-    async def asend(self) -> Any:
+    async def asend(self) -> GroupResult[R_co]:
         """Like :meth:`send`, without blocking the event loop."""
-        return await self.starter().astart(self)
+        result: GroupResult[R_co] = await self.starter().astart(self)
+        return result
 
 
 @attrs.frozen
 class Chord(Workflow[R_co]):
     """A group, and a callback that gets the list of its results as the last argument."""
 
-    group: Group[Any]
-    callback: Part = attrs.field()
+    group: Group[Any] = attrs.field(validator=_part)
+    callback: Part = attrs.field(validator=_part)
     on_error: tuple[Signature[Any], ...] = attrs.field(default=(), converter=_signatures, kw_only=True)
     """Sent once, with the failure appended, if the group fails or the callback does."""
-
-    @callback.validator
-    def _check_callback(self, _attribute: Any, value: Any) -> None:
-        _check_part(self.group)
-        _check_part(value)
 
     def parts(self) -> tuple[Part, ...]:
         """Return group and callback."""
@@ -188,13 +194,15 @@ class Chord(Workflow[R_co]):
         """Return plain data."""
         return _with_options(self, {"v": VERSION, "chord": self.group.to_dict(), "callback": self.callback.to_dict()})
 
-    def send(self) -> Any:
+    def send(self) -> ChordResult[R_co]:
         """Send the members and return a handle on the callback's result."""
-        return self.starter().start(self)
+        result: ChordResult[R_co] = self.starter().start(self)
+        return result
 
-    async def asend(self) -> Any:
+    async def asend(self) -> ChordResult[R_co]:
         """Like :meth:`send`, without blocking the event loop."""
-        return await self.starter().astart(self)
+        result: ChordResult[R_co] = await self.starter().astart(self)
+        return result
 
 
 _Kind = Literal["chain", "group", "chord"]

@@ -30,6 +30,8 @@ class Wire:
         """Called before a method, once: what it raises is raised."""
         self.subject: Any = None
         """What the last call was about."""
+        self.after: dict[str, Callable[[], Any]] = {}
+        """Called when a method is done, once: what it raises is raised."""
 
     def pass_over(self, name: str, subject: Any = None) -> None:
         """Stand between the caller of method *name* and the engine."""
@@ -38,6 +40,12 @@ class Wire:
         if name in self.cut:
             raise UnavailableError(f"no answer to {name}")
         answer = self.answers.pop(name, None)
+        if answer is not None:
+            answer()
+
+    def back(self, name: str) -> None:
+        """Stand between the engine and the caller of method *name*, on the way back."""
+        answer = self.after.pop(name, None)
         if answer is not None:
             answer()
 
@@ -53,7 +61,9 @@ class FlakyBroker(MemoryBroker):
     def send(self, envelopes: Sequence[Envelope]) -> list[str]:
         """Send, if the wire holds."""
         self.wire.pass_over("send")
-        return super().send(envelopes)
+        done = super().send(envelopes)
+        self.wire.back("send")
+        return done
 
     def receive(self, queues: Sequence[str], *, limit: int, wait: float, lease: float) -> list[Delivery]:
         """Receive, if the wire holds."""
@@ -68,7 +78,9 @@ class FlakyBroker(MemoryBroker):
     def settle(self, settlements: Sequence[Settlement]) -> list[Delivery]:
         """Settle, if the wire holds."""
         self.wire.pass_over("settle")
-        return super().settle(settlements)
+        done = super().settle(settlements)
+        self.wire.back("settle")
+        return done
 
     def commit(self, items: Sequence[CommitItem]) -> list[bool]:
         """Commit, if the wire holds."""
@@ -89,12 +101,21 @@ class FlakyBackend(MemoryBackend):
     ) -> list[bool]:
         """Put, if the wire holds."""
         self.wire.pass_over("put", records)
-        return super().put(records, condition=condition, expect=expect)
+        done = super().put(records, condition=condition, expect=expect)
+        self.wire.back("put")
+        return done
 
     def get(self, keys: Sequence[str]) -> dict[str, Record]:
         """Get, if the wire holds."""
         self.wire.pass_over("get")
         return super().get(keys)
+
+    def join(self, group: str, member: int, size: int, *, ttl: float = 604_800.0) -> tuple[bool, int]:
+        """Join, if the wire holds."""
+        self.wire.pass_over("join")
+        done = super().join(group, member, size, ttl=ttl)
+        self.wire.back("join")
+        return done
 
     def delete(self, keys: Sequence[str], *, expect: int | None = None) -> int:
         """Delete, if the wire holds."""

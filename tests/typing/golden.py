@@ -7,8 +7,10 @@ checkers, and a mark that hides no error is an error itself: so an error that is
 from datetime import UTC, datetime
 from typing import Any, assert_type
 
-from queuekit import Context, Delays, Queuekit, Result, Signature, Task, Unique
+from queuekit import Context, Delays, Queuekit, Result, Signature, Task, Unique, chain, chord, group
+from queuekit.groups import ChainResult, ChordResult, GroupResult
 from queuekit.task import AsyncTask
+from queuekit.workflow import Chain, Group
 
 app = Queuekit()
 
@@ -109,6 +111,26 @@ def signatures_know_their_result() -> None:
     add.options(retry=Delays([1, 5, 30.5]), on_error=[report.si("x")], eta=datetime.now(UTC), expires="1h").send(1, 2)
     calls: list[Signature[object]] = [add.s(1, 2), fetch.s("x")]
     assert_type(calls[0].send().get(), object)
+
+
+def workflows_know_their_result() -> None:
+    """A chain returns what its last link does, a group the list of its results, a chord what its callback does."""
+    assert_type(chain(add.s(1, 2), fetch.s()), Chain[bytes])
+    assert_type(chain(add.s(1, 2), group(add.s(1), add.s(2)), fetch.s()).send().get(), bytes)
+    assert_type(group(add.s(1, 2), add.s(3, 4)).send().get(timeout=5), list[int])
+    assert_type(group(add.s(i, i) for i in range(3)), Group[list[int]])
+    assert_type(chord([add.s(1, 2), add.s(3, 4)], fetch.s()).send(), ChordResult[bytes])
+    assert_type(app.send(chain(add.s(1, 2), add.s(3))), ChainResult[int])
+    assert_type(add.starmap([(1, 2), (3, 4)], chunk=2).send(), GroupResult[list[int]])
+
+
+def planted_workflow_errors() -> None:
+    """Each of these is wrong, and both checkers must say so."""
+    text: str = chain(fetch.s("x"), add.s(1)).send().get()  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
+    group(add)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType, reportCallIssue]
+    chord([add.s(1, 2)], fetch)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    chord([add.s(1, 2)], fetch.s(), policy="ignore")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    print(text)  # noqa: T201 - it never runs
 
 
 def kinds_can_be_named() -> None:

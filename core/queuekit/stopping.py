@@ -1,0 +1,107 @@
+"""Cancelling workflows, and messages that belong to one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from queuekit.backend import Backend, Condition
+from queuekit.broker import Delivery
+from queuekit.ending import ended_by
+from queuekit.envelope import Envelope
+from queuekit.failure import Failure
+from queuekit.finish import write
+from queuekit.flow import Flows
+from queuekit.graph import Fan, graph_keys, id_of
+from queuekit.graphs import StoredGraph
+from queuekit.links import link_id, member_id
+from queuekit.message import Message
+from queuekit.outcome import Outcome
+from queuekit.records import cancel_mark, cancelled, read_info, result_key
+from queuekit.runtime import Runtime
+from queuekit.sending import Sending
+from queuekit.states import State
+
+__all__ = ["cancel_workflow", "tell_cancelled"]
+
+_AT_ONCE = 500
+"""Ids that are removed, or asked for, in one round trip."""
+
+
+def cancel_workflow(runtime: Runtime, graph: StoredGraph, queues: Sequence[str], *, mark_ttl: float) -> bool:
+    """Cancel all of a workflow: what waits leaves the broker, what runs is told, the rest is never sent.
+
+    Returns:
+        True if it had not ended yet.
+    """
+    backend = runtime.need_backend("cancelling")
+    ids = _all_ids(backend, graph)
+    states = _states(backend, ids)
+    ends = [graph.id] if graph.kind != "group" else list(ids)
+    if all(states[id] is not None and states[id] not in _OPEN for id in ends):
+        return False
+    backend.put([cancel_mark(graph.id, ttl=mark_ttl)])
+    removed = _remove(runtime, ids, queues)
+    never_sent = [id for id in ends if states[id] is None]
+    now, ttl = runtime.clock.time(), graph.ttl
+    over = dict.fromkeys([*removed, *never_sent, *(() if graph.kind == "group" else ends)])
+    records = [cancelled(id, task=f"({graph.kind})", ttl=ttl, at=now) for id in over]
+    for first in range(0, len(records), _AT_ONCE):
+        backend.put(records[first : first + _AT_ONCE], condition=Condition.NEWER)
+    return True
+
+
+_OPEN = frozenset({State.PENDING, State.RECEIVED, State.STARTED, State.RETRY})
+
+
+def _states(backend: Backend, ids: Sequence[str]) -> dict[str, State | None]:
+    """Return the state of each message; ``None`` where nothing is known."""
+    states: dict[str, State | None] = {}
+    for first in range(0, len(ids), _AT_ONCE):
+        some = ids[first : first + _AT_ONCE]
+        found = backend.get([result_key(id) for id in some])
+        for id in some:
+            record = found.get(result_key(id))
+            states[id] = None if record is None else read_info(id, record).state
+    return states
+
+
+def _all_ids(backend: Backend, graph: StoredGraph) -> list[str]:
+    """Return the ids of all messages of a workflow."""
+    keys = graph_keys(graph.id, len(graph.starts))[1:]
+    for index, (_, record) in enumerate(sorted(backend.get(keys).items()) if keys else (), start=1):
+        graph.add(index, record)
+    ids = {} if graph.kind == "group" else {graph.id: None}
+    for number, size in graph.top:
+        ids.update(dict.fromkeys(_members(graph.id, number, size) if size is not None else [link_id(graph.id, number)]))
+    for number, node in graph.nodes.items():
+        if number >= 0:
+            found = _members(graph.id, number, node.size) if isinstance(node, Fan) else [id_of(graph.id, number, node)]
+            ids.update(dict.fromkeys(found))
+    return list(ids)
+
+
+def _members(graph: str, number: int, size: int) -> list[str]:
+    return [member_id(graph, number, index) for index in range(size)]
+
+
+def _remove(runtime: Runtime, ids: Sequence[str], queues: Iterable[str]) -> list[str]:
+    """Take what waits out of the broker and return its ids; where that cannot be, the mark stops it when it comes."""
+    broker = runtime.broker
+    if not broker.capabilities.remove:
+        return []
+    removed: list[str] = []
+    for queue in queues:
+        for first in range(0, len(ids), _AT_ONCE):
+            removed += broker.remove(queue, ids[first : first + _AT_ONCE])
+    return removed
+
+
+def tell_cancelled(runtime: Runtime, sending: Sending, envelope: Envelope, message: Message, *, ttl: float) -> None:
+    """Do for a message of a workflow that was taken out of the broker what a worker does when it drops one."""
+    now = runtime.clock.time()
+    delivery = Delivery(envelope=envelope, token="", number=1, claimed_at=now)
+    failure = Failure(id=message.id, task=message.task, error_type="Cancelled", error="cancelled")
+    record = cancelled(message.id, task=message.task, ttl=ttl, at=now)
+    outcome = Outcome(delivery=delivery, settlement=None, records=(record,), ended=ended_by(message, failure))
+    Flows(runtime, sending).expand([outcome])
+    write(runtime, [outcome])
