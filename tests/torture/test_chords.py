@@ -1,0 +1,46 @@
+"""Chords whose workers are killed every second: each callback is recorded once, and every sum is right."""
+
+from pathlib import Path
+
+import pytest
+
+from queuekit import chord
+from support import chord_tasks
+from support.engines import ENGINES
+from support.fleet import Fleet, wait_until
+
+CHORDS, SIZE = 200, 20
+KILLS = 20
+APP = "support.chord_tasks:app"
+CONCURRENCY = 10
+LEASE = 2.0
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize("engine", ENGINES)
+def test_chords_survive_a_kill_every_second(engine: str, tmp_path: Path) -> None:
+    """No chord is lost, none gives a wrong sum, and a callback runs again only where a kill came into its run."""
+    fleet = Fleet(tmp_path, chord_tasks.app, **ENGINES[engine](tmp_path))
+    try:
+        results = [
+            chord([chord_tasks.member.s(i + j) for j in range(SIZE)], chord_tasks.total.s()).send()
+            for i in range(CHORDS)
+        ]
+        for _ in range(KILLS):
+            group = fleet.start_ready(app=APP, lease=LEASE, concurrency=CONCURRENCY)
+            with pytest.raises(BaseException, match="not within"):
+                wait_until(lambda running=group: not running.alive(), what="a second", timeout=1.0)
+            group.kill()
+        fleet.start(app=APP, lease=LEASE, concurrency=CONCURRENCY)
+
+        sums = [result.get(timeout=60) for result in results]
+
+        fleet.drained()
+        ends = fleet.ledger.counts("end")
+        assert sums == [SIZE * i + sum(range(SIZE)) for i in range(CHORDS)]
+        assert set(ends) == {result.id for result in results}
+        assert sum(ends.values()) - CHORDS <= KILLS * CONCURRENCY
+        assert not fleet.dead()
+        print("callbacks that ran more than once:", sum(count > 1 for count in ends.values()))  # noqa: T201
+    finally:
+        fleet.close()
