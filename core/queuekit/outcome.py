@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import attrs
@@ -23,7 +23,6 @@ from queuekit.records import Info, failed, moved, succeeded
 from queuekit.run import Run
 from queuekit.runtime import Runtime
 from queuekit.sending import Sending
-from queuekit.signature import Signature
 from queuekit.states import State
 
 __all__ = ["Decider", "Outcome", "Run"]
@@ -88,9 +87,7 @@ class Decider:
         settlement = None if run.early else Ack(delivery)
         event = self._finished(run, "SUCCESS") if self._events else None
         try:
-            sends, records = (
-                self._follow(message, message.on_success, "success", value) if message.on_success else ((), ())
-            )
+            sends, records = self._follow(delivery, message, "success", value) if message.on_success else ((), ())
             if self._keeps(run):
                 records = (self._success(run, value), *records)
         except Exception as error:  # noqa: BLE001 - a result that cannot be used is a failure, whatever is wrong with it
@@ -170,7 +167,7 @@ class Decider:
             traceback=what["traceback"],
             attempt=delivery.envelope.attempt,
         )
-        sends, pending = self._follow_anyway(message, "error", lambda: failure)
+        sends, pending = self._follow_anyway(delivery, message, "error", lambda: failure)
         return Outcome(
             delivery=delivery,
             settlement=None if run.early else Dead(delivery, reason=reason, holder=self._worker, error=text),
@@ -270,14 +267,14 @@ class Decider:
         if info.state is State.SUCCESS:
             if message.link is not None:
                 ended = Ended(link=message.link, value=value(), headers=message.headers)
-            sends, records = self._follow_anyway(message, "success", value)
+            sends, records = self._follow_anyway(delivery, message, "success", value)
         elif info.state in (State.FAILURE, State.DEAD):
             reason = "failed" if info.state is State.FAILURE else "rejected"
             reason = info.error_type if info.error_type in _NEVER_RAN else reason
             error = f"{info.error_type}: {info.error}"[:_LONGEST_ERROR]
             settlement = Dead(delivery, reason=reason, holder=info.worker or self._worker, error=error)
             if reason not in _NEVER_RAN:
-                sends, records = self._follow_anyway(message, "error", lambda: _failure(info))
+                sends, records = self._follow_anyway(delivery, message, "error", lambda: _failure(info))
         return Outcome(
             delivery=delivery, settlement=settlement, records=records, sends=sends, ended=ended, word="skipped"
         )
@@ -322,24 +319,27 @@ class Decider:
         )
 
     def _follow_anyway(
-        self, message: Message, role: str, value: Callable[[], Any]
+        self, delivery: Delivery, message: Message, role: str, value: Callable[[], Any]
     ) -> tuple[tuple[Envelope, ...], tuple[Record, ...]]:
         """Return the follow-ups of an outcome that stands: if they cannot be made that is logged, and nothing else."""
         links = message.on_success if role == "success" else message.on_error
         try:
-            return self._follow(message, links, role, value()) if links else ((), ())
+            return self._follow(delivery, message, role, value()) if links else ((), ())
         except Exception:
             _logger.exception("cannot send what follows the %s of %s %s", role, message.task, message.id)
             return (), ()
 
     def _follow(
-        self, message: Message, links: Sequence[Signature[Any]], role: str, value: Any
+        self, delivery: Delivery, message: Message, role: str, value: Any
     ) -> tuple[tuple[Envelope, ...], tuple[Record, ...]]:
         """Return the follow-ups with derived ids, so that a parent that runs again cannot double them."""
         ready = []
+        priority = delivery.envelope.priority
+        links = message.on_success if role == "success" else message.on_error
         for index, link in enumerate(links):
             args = link.args if link.immutable else (*link.args, value)
             follower = attrs.evolve(link, id=link.id or derived_id(message.id, role, index), args=args)
+            follower = self._sending.inherit(follower, headers=message.headers, priority=priority)
             ready.append(self._sending.prepare(follower, parent=message.id))
         return tuple(one.envelope for one in ready), tuple(one.record for one in ready if one.record)
 

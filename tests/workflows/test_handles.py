@@ -111,6 +111,20 @@ def test_headers_and_priority_travel_along(calls: Calls) -> None:
     assert plain == [{"trace": "t", "x": "1"}, f"{result.id}.0"]
 
 
+def test_callbacks_of_a_signature_have_its_headers_and_priority(calls: Calls) -> None:
+    """What ``on_success`` and ``on_error`` send has what its parent had."""
+    listener = calls.headers.s().options(queue="other")
+    options: dict[str, Any] = {"headers": {"trace": "t"}, "priority": 8}
+    calls.add.options(on_success=[listener], **options).send(1, 1)
+    calls.boom.options(on_error=[listener], **options).send("no")
+    burst(calls.app)
+
+    waiting = inside(calls.app, Place.READY, queue="other")
+
+    assert [stored.envelope.priority for stored in waiting] == [8, 8]
+    assert all(b'"headers":{"trace":"t"}' in stored.envelope.body for stored in waiting)
+
+
 @pytest.mark.parametrize("chunk", [1, 3, 10])
 def test_map_calls_the_task_with_each_value(calls: Calls, chunk: int) -> None:
     """The result is one list in order, however many calls a message holds."""
