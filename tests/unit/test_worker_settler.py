@@ -9,6 +9,7 @@ from queuekit import Queuekit, Signature, State
 from queuekit.broker import Ack, Place
 from queuekit.errors import TooLargeError
 from queuekit.events import EngineBack, EngineDown, LeasesLost
+from queuekit.flow import Flows
 from queuekit.outcome import Outcome
 from queuekit.testing.kit import in_thread
 from queuekit.worker.settler import Settler
@@ -33,7 +34,7 @@ class Settled:
 
     def __init__(self, app: Queuekit) -> None:
         self.batches: list[list[Outcome]] = []
-        self.settler = Settler(app.runtime, on_settled=self.batches.append)
+        self.settler = Settler(app.runtime, Flows(app.runtime, app.sending), on_settled=self.batches.append)
 
     def write(self, found: list[Outcome]) -> None:
         """Write all, and return when that is done."""
