@@ -5,13 +5,16 @@ import pytest
 from queuekit.backend import Backend
 from queuekit.broker import Broker
 from queuekit.testing import BackendConformance, BrokerConformance
+from queuekit.testing.kit import unique_name
 from queuekit.urls import EngineURL
 from queuekit_mongo.backend import MongoBackend
 from queuekit_mongo.broker import MongoBroker
 from queuekit_mongo.options import MongoOptions
-from support.mongod import Mongod
+from support.mongod import shared_lone, shared_url
 
-pytest_plugins = ["queuekit.testing", "support.mongo_fixtures"]
+pytest_plugins = ["queuekit.testing"]
+DATABASE = unique_name("conformance")
+"""Gone with the server; on a server that was given it stays for who wants to look."""
 
 
 class OnSet:
@@ -21,9 +24,9 @@ class OnSet:
     SHORT = 0.15
 
     @pytest.fixture
-    def server(self, mongo_url: str) -> None:
+    def server(self) -> None:
         """Start the set, once for all tests."""
-        self.url = mongo_url
+        self.url = shared_url(f"{DATABASE}-{type(self).__name__}")
 
     def make_broker(self) -> Broker:
         """Return one more client."""
@@ -60,9 +63,9 @@ class OnLoneServer(OnSet):
     """Clients of a server without transactions."""
 
     @pytest.fixture
-    def server(self, lone_mongod: Mongod) -> None:
+    def server(self) -> None:
         """Start the server, once for all tests."""
-        self.url = f"mongodb://{lone_mongod.address}/queuekit-test"
+        self.url = f"mongodb://{shared_lone().address}/{DATABASE}-{type(self).__name__}"
 
 
 class TestLoneMongoBroker(OnLoneServer, BrokerConformance):

@@ -2,6 +2,7 @@
 
 import os
 import signal
+from typing import Any
 
 import pytest
 
@@ -42,11 +43,11 @@ def test_prefetched_messages_keep_their_leases_behind_a_hog(fleet: Fleet) -> Non
 
 
 @pytest.mark.parametrize("task", [hold, ahold], ids=["thread", "loop"])
-def test_frozen_process_loses_its_lease(fleet: Fleet, task: object) -> None:
+def test_frozen_process_loses_its_lease(fleet: Fleet, task: Any) -> None:
     """Another worker takes over; when the frozen one goes on, its task is told and its outcome is refused."""
     gate = fleet.gate()
     frozen = fleet.start_ready(concurrency=1, lease=LEASE)
-    result = task.send(str(gate))  # type: ignore[attr-defined]
+    result = task.send(str(gate))
     wait_until(lambda: fleet.ledger.has("begin", [result.id]), what="the task running")
     (pid,) = frozen.workers()
     os.kill(pid, signal.SIGSTOP)

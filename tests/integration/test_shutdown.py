@@ -2,6 +2,7 @@
 
 import os
 import signal
+from typing import Any
 
 import pytest
 
@@ -53,11 +54,11 @@ def test_prefetched_messages_are_back_at_once(fleet: Fleet) -> None:
 
 @pytest.mark.parametrize("task", [stubborn, ahold], ids=["thread", "loop"])
 @pytest.mark.parametrize("pool", ["thread", "process"])
-def test_second_signal_stops_at_once(fleet: Fleet, pool: str, task: object) -> None:
+def test_second_signal_stops_at_once(fleet: Fleet, pool: str, task: Any) -> None:
     """Exit code 130; what ran is ready again for others, and not suspected of anything."""
     gate = fleet.gate()
     group = fleet.start_ready(concurrency=2, pool=pool, drain=60)
-    running = [task.send(str(gate)).id for _ in range(2)]  # type: ignore[attr-defined]
+    running = [task.send(str(gate)).id for _ in range(2)]
     wait_until(lambda: fleet.ledger.has("begin", running), what="both running")
 
     group.signal(signal.SIGTERM)

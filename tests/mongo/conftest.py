@@ -1,6 +1,7 @@
 """Servers and clients for the tests of the plugin."""
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,10 +12,7 @@ from queuekit.urls import EngineURL
 from queuekit_mongo.backend import MongoBackend
 from queuekit_mongo.broker import MongoBroker
 from queuekit_mongo.options import MongoOptions
-from support.mongo_fixtures import lone_mongod, mongo_url, own_set, set_of_three
-from support.mongod import shared_url
-
-__all__ = ["backend", "broker", "connect", "lone_mongod", "mongo_url", "own_set", "queue", "set_of_three"]
+from support.mongod import ReplicaSet, shared_url
 
 Connect = Callable[..., MongoBroker]
 
@@ -51,3 +49,23 @@ def backend(broker: MongoBroker) -> Iterator[MongoBackend]:
     made = MongoBackend(EngineURL.parse(shared_url("plugin")), options=broker._engine.options)
     yield made
     made.close()
+
+
+@pytest.fixture
+def own_set(tmp_path: Path) -> Iterator[ReplicaSet]:
+    """Return a replica set of one of the test's own, which it may kill."""
+    members = ReplicaSet(tmp_path / "mongo")
+    try:
+        yield members.start()
+    finally:
+        members.stop()
+
+
+@pytest.fixture
+def set_of_three(tmp_path: Path) -> Iterator[ReplicaSet]:
+    """Return a replica set of three of the test's own."""
+    members = ReplicaSet(tmp_path / "mongo", size=3)
+    try:
+        yield members.start()
+    finally:
+        members.stop()

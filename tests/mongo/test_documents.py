@@ -12,7 +12,7 @@ from queuekit.names import new_id
 from queuekit_mongo.backend import MongoBackend
 from queuekit_mongo.broker import MongoBroker
 from queuekit_mongo.documents import new_message
-from support.mongod import Mongod
+from support.mongod import shared_lone
 
 LEASE = 60.0
 
@@ -114,9 +114,9 @@ def test_check_names_a_missing_index(broker: MongoBroker) -> None:
     assert "queuekit_claim" in after[0]
 
 
-def test_check_tells_of_a_lone_server(lone_mongod: Mongod, connect: Any) -> None:
+def test_check_tells_of_a_lone_server(connect: Any) -> None:
     """A server without a replica set works, and ``check`` says what it lacks; its broker declares no commit."""
-    broker = connect(f"mongodb://{lone_mongod.address}/jobs?w=1")
+    broker = connect(f"mongodb://{shared_lone().address}/jobs?w=1")
 
     lines = broker.check()
 

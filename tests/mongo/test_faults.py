@@ -229,6 +229,26 @@ def test_a_transaction_whose_process_died_locks_nothing(
     assert dead.commit([CommitItem(settlement=Ack(one)) for one in held]) == [False] * 3
 
 
+def test_a_commit_that_hangs_keeps_no_other_lease_from_being_extended(
+    connect: Callable[..., MongoBroker], queue: str
+) -> None:
+    """Where a process stands still in the middle of a commit, its supervisor goes on extending all other leases."""
+    prefix = unique_name("t")
+    worker, supervisor = connect(prefix=prefix), connect(prefix=prefix)
+    worker.send(messages(queue, 20))
+    held = worker.receive([queue], limit=20, wait=1, lease=0.5)
+    session = worker._engine._own_session()
+    session.start_transaction()
+    settling.carry_out(worker._engine, [Ack(held[7])], session=session)
+
+    lost = supervisor.extend([one.lease for one in held], lease=LEASE)
+
+    again = supervisor.receive([queue], limit=20, wait=1.5, lease=LEASE)
+    session.abort_transaction()
+    assert lost == []
+    assert [one.id for one in again] == [held[7].id]
+
+
 def test_a_backend_survives_the_cut_of_its_stream(server: ReplicaSet, broker: MongoBroker) -> None:
     """A wait whose change stream is cut goes on: it looks by itself until there is a stream again."""
     url = EngineURL.parse(str(server.url("plugin")))

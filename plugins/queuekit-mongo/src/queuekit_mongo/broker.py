@@ -85,7 +85,7 @@ class MongoBroker(Broker):
         )
 
     @property
-    def capabilities(self) -> Capabilities:  # type: ignore[override]
+    def capabilities(self) -> Capabilities:  # type: ignore[override]  # pyright: ignore[reportIncompatibleVariableOverride]
         """What it can do; a deployment without transactions shows at the first connection."""
         return attrs.evolve(CAPABILITIES, commit=self._engine.has_transactions)
 

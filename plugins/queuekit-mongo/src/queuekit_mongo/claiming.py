@@ -12,8 +12,9 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from pymongo import ASCENDING, UpdateMany
-from pymongo.errors import PyMongoError
+from pymongo import ASCENDING
+from pymongo.client_session import ClientSession
+from pymongo.errors import OperationFailure, PyMongoError
 
 from queuekit.broker import Delivery, Lease
 from queuekit_mongo.documents import (
@@ -31,6 +32,7 @@ from queuekit_mongo.documents import (
     moment,
 )
 from queuekit_mongo.engine import Engine
+from queuekit_mongo.failures import WRITE_CONFLICT
 from queuekit_mongo.settling import NOW_DUE, WHOLE
 
 __all__ = ["Claimer", "Upkeep", "extend"]
@@ -230,18 +232,37 @@ class Upkeep:
 
 
 def extend(engine: Engine, leases: Sequence[Lease], *, lease: float) -> list[Lease]:
-    """Make *leases* end *lease* seconds from now, and return those already lost."""
+    """Make *leases* end *lease* seconds from now, and return those already lost.
+
+    A message whose holder is in the middle of committing it is locked. A plain update would wait for that, and the
+    other leases with it; a transaction is told of it at once. So the batch is halved until what is locked stands alone;
+    that is being settled, and needs no longer lease.
+    """
+    if not engine.has_transactions:
+        return _extend(engine, leases, lease, None)
+    try:
+        return engine.in_one_transaction(lambda session: _extend(engine, leases, lease, session))
+    except OperationFailure as error:
+        if error.code != WRITE_CONFLICT:
+            raise
+    if len(leases) == 1:
+        return []
+    middle = len(leases) // 2
+    return [lost for part in (leases[:middle], leases[middle:]) for lost in extend(engine, part, lease=lease)]
+
+
+def _extend(engine: Engine, leases: Sequence[Lease], lease: float, session: ClientSession | None) -> list[Lease]:
     by_claim: dict[str, list[str]] = {}
     for one in leases:
         by_claim.setdefault(claim_of(one.token), []).append(message_id(one.queue, one.id))
     later = [{"$set": {"lease_until": {"$add": ["$$NOW", int(lease * 1000)]}}}]
-    changes = [
-        UpdateMany({"_id": {"$in": ids}, "claim": claim, "state": LEASED}, later) for claim, ids in by_claim.items()
-    ]
-    result = engine.insist(lambda: engine.messages.bulk_write(changes, ordered=False))
-    if result.matched_count == len(leases):
+    matched = 0
+    for claim, ids in by_claim.items():
+        held = {"_id": {"$in": ids}, "claim": claim, "state": LEASED}
+        matched += engine.messages.update_many(held, later, session=session).matched_count
+    if matched == len(leases):
         return []
     ids = [message_id(one.queue, one.id) for one in leases]
-    found = engine.messages.find({"_id": {"$in": ids}, "state": LEASED}, {"claim": True})
-    held = {(doc["_id"], doc.get("claim")) for doc in found}
-    return [one for one in leases if (message_id(one.queue, one.id), claim_of(one.token)) not in held]
+    found = engine.messages.find({"_id": {"$in": ids}, "state": LEASED}, {"claim": True}, session=session)
+    still = {(doc["_id"], doc.get("claim")) for doc in found}
+    return [one for one in leases if (message_id(one.queue, one.id), claim_of(one.token)) not in still]

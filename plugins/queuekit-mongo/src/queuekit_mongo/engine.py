@@ -157,6 +157,15 @@ class Engine:
         with self._session_lock:
             return self._transact(self._own_session(), body)
 
+    def in_one_transaction(self, body: Callable[[ClientSession], T]) -> T:
+        """Run *body* in a transaction, which is not tried again if others are in its way."""
+
+        def once() -> T:
+            with self._opened().start_session() as session, session.start_transaction():
+                return body(session)
+
+        return self.insist(once)
+
     def _transact(self, session: ClientSession, body: Callable[[ClientSession], T]) -> T:
         concern = self._opened().write_concern
         return session.with_transaction(body, write_concern=concern, read_preference=ReadPreference.PRIMARY)

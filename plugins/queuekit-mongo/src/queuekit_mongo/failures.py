@@ -17,10 +17,12 @@ from pymongo.errors import (
 from queuekit.errors import ConfigError, QueuekitError, UnavailableError
 from queuekit.urls import EngineURL
 
-__all__ = ["DUPLICATE", "NO_STREAMS", "Failures", "is_passing"]
+__all__ = ["DUPLICATE", "NO_STREAMS", "WRITE_CONFLICT", "Failures", "is_passing"]
 
 DUPLICATE = 11000
 """Code of a write that a unique index refuses."""
+WRITE_CONFLICT = 112
+"""Code of a write, in a transaction, to what another transaction has locked."""
 NO_STREAMS = frozenset({13, 20, 59, 136, 40573})
 """Codes by which a server says that it has no change streams for us: not allowed, no replica set, not known."""
 _PASSING = frozenset({6, 7, 64, 89, 91, 189, 262, 9001, 10107, 11600, 11602, 13435, 13436})
