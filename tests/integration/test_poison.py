@@ -59,7 +59,8 @@ def test_several_poisons_blame_no_bystander(fleet: Fleet) -> None:
 
     assert set(fleet.dead()) == set(poisons)
     assert fleet.ledger.has("end", others)
-    assert {fleet.ledger.counts("begin")[id] for id in poisons} == {DELIVERIES}
+    # The first run shares a process: another poison may end it between a body's entry and its first line.
+    assert {fleet.ledger.counts("begin")[id] for id in poisons} <= {DELIVERIES, DELIVERIES - 1}
 
 
 def test_poison_for_the_whole_group_is_dead_in_the_end(fleet: Fleet) -> None:

@@ -82,6 +82,10 @@ class Interrupts:
             waker.close()
 
 
+SHORTEST = 0.01
+"""Seconds: Redis 6.2 cuts a timeout to whole milliseconds, and takes one that becomes 0 for eternity."""
+
+
 def sleep_on(
     server: Server, bells: Sequence[Sequence[str]], *, seconds: float, waker: Waker, failures: Failures
 ) -> bool:
