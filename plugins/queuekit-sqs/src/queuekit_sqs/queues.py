@@ -1,14 +1,14 @@
 """Names and addresses of queues: what SQS calls them, which exist, and making those that do not.
 
-=============  ==========================  ==========================================================
+=============  ===========================  ==========================================================
 queue of ours  queue of SQS
-=============  ==========================  ==========================================================
-``mail``       ``<prefix>-mail``           priority 4, where most messages are
-               ``<prefix>-mail-p9``        a further queue for each other priority in use
-               ``<prefix>-mail-dead``      dead letters, unless a redrive policy names another queue
-``mail.fifo``  ``<prefix>-mail.fifo``      a FIFO queue, of one priority
+=============  ===========================  ==========================================================
+``mail``       ``<prefix>-mail``            priority 4, where most messages are
+               ``<prefix>-mail-p9``         a further queue for each other priority in use
+               ``<prefix>-mail-dead``       dead letters, unless a redrive policy names another queue
+``mail.fifo``  ``<prefix>-mail.fifo``       a FIFO queue, of one priority
                ``<prefix>-mail-dead.fifo``
-=============  ==========================  ==========================================================
+=============  ===========================  ==========================================================
 
 SQS allows letters, digits, ``-`` and ``_``, 80 in all: other names are shortened to what it allows and get a hash.
 """
