@@ -40,6 +40,7 @@ class LoopPool:
         self._free = deque(range(first_row, first_row + size))
         self._waiting: deque[Run] = deque()
         self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._begun: set[int] = set()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="queuekit-loop", daemon=True)
         self._thread.start()
@@ -78,9 +79,12 @@ class LoopPool:
             await asyncio.wait(self._tasks.values(), timeout=_LONGEST_END / 2)
 
     def _cancel(self, serial: int) -> None:
-        task = self._tasks.get(serial)
-        if task is not None:
-            task.cancel()
+        """Cancel a body that was entered; one that was not will see by its context that it must not begin.
+
+        A task cancelled before its first step never runs at all, so nobody would hear of its message again.
+        """
+        if serial in self._begun:
+            self._tasks[serial].cancel()
 
     def _start_more(self) -> None:
         while self._free and self._waiting:
@@ -92,6 +96,7 @@ class LoopPool:
             self._tasks[run.serial] = task
 
     async def _one(self, run: Run, row: int) -> None:
+        self._begun.add(run.serial)
         self._slots.enter(row, run.serial, time.monotonic())
         outcome: Outcome | None = None
         try:
@@ -100,6 +105,7 @@ class LoopPool:
             outcome = self._executor.put_back(run, error)
         finally:
             self._slots.leave(row)
+            self._begun.discard(run.serial)
             self._tasks.pop(run.serial, None)
             self._free.append(row)
             self._start_more()
