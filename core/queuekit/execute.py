@@ -270,7 +270,8 @@ class Executor:
         if waited >= self._settings.hold_unknown:
             error = f"no worker knew the task {message.task!r} for {waited:.0f} s"
             return self.decide.dead(delivery, reason="unknown", error=error, task=message.task, message=message)
-        delay = min(_LONGEST_HOLD, 2.0 ** min(delivery.number - 1, 6))
+        # Spread, or all that were handed back together come back to the same worker together.
+        delay = min(_LONGEST_HOLD, 2.0 ** min(delivery.number - 1, 6)) * (1.0 + 0.25 * self._runtime.random.random())
         self._runtime.events.emit(TaskUnknown(id=message.id, task=message.task, again_in=delay))
         return Outcome(delivery=delivery, settlement=Release(delivery, delay=delay), word="held")
 

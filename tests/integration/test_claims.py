@@ -1,5 +1,6 @@
 """Many processes that claim from one queue: nobody gets what another has, and nobody goes short (QK2, QK3)."""
 
+import signal
 from collections import Counter
 
 import pytest
@@ -56,16 +57,20 @@ def test_weights_decide_between_queues(fleet: Fleet) -> None:
 
 
 def test_two_apps_share_a_queue(fleet: Fleet) -> None:
-    """Each worker hands back what only the other knows, and all of it is done in the end."""
+    """A worker hands back what only the other app knows, loses none of it, and the other's worker does it."""
     other_app.configure(dict(fleet.urls))
-    fleet.start(concurrency=4)
-    fleet.start(concurrency=4, app="support.other_tasks:app")
-    here = [result.id for result in fleet.app.send_many(nap.s(0.001) for _ in range(60))]
     there = [result.id for result in other_app.send_many(elsewhere.s() for _ in range(60))]
+    here = [result.id for result in fleet.app.send_many(nap.s(0.001) for _ in range(60))]
 
-    fleet.drained(timeout=60)
+    stranger = fleet.start(concurrency=4)
+    wait_until(lambda: fleet.ledger.has("end", here), what="what the first worker knows")
+    assert not fleet.ledger.has("begin", there[:1])
+    fleet.start(concurrency=4, app="support.other_tasks:app")
+    stranger.signal(signal.SIGTERM)
+
+    fleet.drained()
     other_app.close()
-
+    assert stranger.wait() == 0
     assert fleet.ledger.counts("end") == dict.fromkeys([*here, *there], 1)
     assert not fleet.dead()
     pids = [{line.pid for line in fleet.ledger.lines("end") if line.id in ids} for ids in (here, there)]

@@ -15,6 +15,8 @@ __all__ = ["Interrupts", "Waker", "sleep_on"]
 
 GRACE = 3.0
 """Seconds after which a blocking call that should have ended means that the server is gone."""
+_SHORTEST = 0.01
+"""Seconds: servers cut a timeout to whole milliseconds, and take one that becomes 0 for eternity."""
 
 
 class Waker:
@@ -82,10 +84,6 @@ class Interrupts:
             waker.close()
 
 
-SHORTEST = 0.01
-"""Seconds: Redis 6.2 cuts a timeout to whole milliseconds, and takes one that becomes 0 for eternity."""
-
-
 def sleep_on(
     server: Server, bells: Sequence[Sequence[str]], *, seconds: float, waker: Waker, failures: Failures
 ) -> bool:
@@ -103,7 +101,7 @@ def sleep_on(
         selector.register(waker, selectors.EVENT_READ)
         links = [stack.enter_context(server.lent(group[0])) for group in bells]
         for link, group in zip(links, bells, strict=True):
-            link.send(("BLPOP", *group, f"{max(seconds, 0.001):.3f}"))
+            link.send(("BLPOP", *group, f"{max(seconds, _SHORTEST):.3f}"))
             selector.register(link.sock or waker, selectors.EVENT_READ, link)
         events = selector.select(seconds + GRACE)
         answered = [key.data for key, _ in events if key.data is not None]
