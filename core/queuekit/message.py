@@ -94,16 +94,23 @@ def encode(
         data = serializer.dumps(payload)
     except EncodeError as error:
         raise _blame(signature, serializer, parameters, error) from error
+    content_type = serializer.content_type
+    if parent is None and link is None and gather is None and _is_usual(signature):
+        # Names need no escaping, which makes it cheap.
+        return f'{{"v":1,"id":"{id}","task":"{signature.task}","ct":"{content_type}"}}\n'.encode() + data
     places = {"parent": parent, "flow": link and link.header(), "gather": gather, "each": signature.each or None}
-    return _head(signature, id, serializer.content_type, places) + data
+    return _head(signature, id, content_type, places) + data
+
+
+def _is_usual(signature: Signature[Any]) -> bool:
+    """Tell whether the caller set no options that travel."""
+    plain = signature.retries is None and signature.timeout is None and signature.ignore_result is None
+    return plain and signature.retry is None and not signature.headers and not signature.each
 
 
 def _head(signature: Signature[Any], id: str, content_type: str, places: Mapping[str, Any]) -> bytes:
-    """Return the header line; names need no escaping, which makes the usual one cheap."""
-    plain = signature.retries is None and signature.timeout is None and signature.ignore_result is None
+    """Return the header line."""
     placed = {key: value for key, value in places.items() if value is not None}
-    if plain and not signature.headers and signature.retry is None and not placed:
-        return f'{{"v":1,"id":"{id}","task":"{signature.task}","ct":"{content_type}"}}\n'.encode()
     options = {key: value for key in _CARRIED if (value := getattr(signature, key)) is not None and value != {}}
     if signature.retry is not None:
         options["retry"] = signature.retry.to_dict()

@@ -14,6 +14,7 @@ __all__ = ["InvalidNameError", "check_name", "derived_id", "is_name", "new_id"]
 _NAME = re.compile(r"[A-Za-z0-9_.:-]{1,120}", re.ASCII)
 _SHOWN = 60
 """Characters of a bad name that are shown."""
+_VARIANT = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
 _FOLLOW_UPS = uuid.UUID("b7d8a7de-6f2a-5c39-9d55-0f6d3c1f6c11")
 
 
@@ -46,12 +47,10 @@ def new_id() -> str:
     Source:
         RFC 9562, section 5.7.
     """
-    value = int.from_bytes(os.urandom(10), "big")
-    milliseconds = time.time_ns() // 1_000_000
-    head = (milliseconds & 0xFFFFFFFFFFFF) << 16 | 0x7000 | value >> 68
-    tail = (value & 0x3FFFFFFFFFFFFFFF) | 0x8000000000000000
-    text = f"{head:016x}{tail:016x}"
-    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+    moment = f"{time.time_ns() // 1_000_000:012x}"
+    chance = os.urandom(10).hex()
+    variant = _VARIANT[chance[3]]
+    return f"{moment[:8]}-{moment[8:]}-7{chance[:3]}-{variant}{chance[4:7]}-{chance[7:19]}"
 
 
 def derived_id(parent: str, role: str, index: int = 0) -> str:

@@ -47,6 +47,7 @@ __all__ = [
 ENTERED_TTL = 86_400.0
 """Seconds that a crash is remembered."""
 _PROBED_CLAIMS = 50
+_PENDING = rank(State.PENDING)
 
 
 def result_key(id: str) -> str:
@@ -98,7 +99,7 @@ def cancel_mark(id: str, *, ttl: float) -> Record:
 def pending(*, id: str, task: str, queue: str, ttl: float, at: float, generation: int = 0) -> Record:
     """Return the record of a message that was sent; ``ttl`` counts from its due time."""
     body = f'{{"v":1,"state":"PENDING","queue":"{queue}","sent":{at!r}}}\n'.encode()
-    place = rank(State.PENDING, generation=generation)
+    place = rank(State.PENDING, generation=generation) if generation else _PENDING
     return Record(key="result:" + id, body=body, ttl=ttl, rank=place, task=task, state="PENDING", at=at)
 
 

@@ -59,6 +59,7 @@ class Sending:
         self._commits = runtime.shared
         self._stores = runtime.backend is not None
         self._batch = min(_BATCH, runtime.broker.limits.max_batch)
+        self._largest = min(runtime.config.max_message_bytes, runtime.broker.limits.max_body)
 
     def send(self, signatures: Iterable[Signature[Any]]) -> list[Sent]:
         """Put *signatures* on their queues, in order; each batch is stored when this returns."""
@@ -121,16 +122,17 @@ class Sending:
         return Ready(envelope, None if ignored or not self._stores else self._pending(envelope, signature.task))
 
     def _envelope(self, signature: Signature[Any], options: TaskOptions, id: str, body: bytes) -> Envelope:
-        config, limits = self._runtime.config, self._runtime.broker.limits
-        queue = signature.queue or options.queue or config.default_queue
-        most = min(config.max_message_bytes, limits.max_body)
+        queue = signature.queue or options.queue or self._runtime.config.default_queue
+        most = self._largest
         if len(body) > most:
             raise TooLargeError(
                 f"{signature.task}(): the message has {len(body):,} bytes, the limit is {most:,}",
                 fix="Send a reference to the data, or raise max_message_bytes",
             )
-        priority = _first(signature.priority, options.priority, DEFAULT_PRIORITY)
-        unique = _first(signature.unique, options.unique, None)
+        priority = options.priority if signature.priority is None else signature.priority
+        unique = options.unique if signature.unique is None else signature.unique
+        if priority is None:
+            priority = DEFAULT_PRIORITY
         if priority == DEFAULT_PRIORITY and not unique and _is_immediate(signature, options):
             return Envelope(id=id, queue=queue, body=body)
         self._refuse(signature.task, priority=priority, unique=unique, delay=signature.delay or signature.eta)
@@ -142,7 +144,7 @@ class Sending:
             priority=priority,
             delay=delay,
             not_before=not_before,
-            expires=self._moment(_first(signature.expires, options.expires, None)),
+            expires=self._moment(options.expires if signature.expires is None else signature.expires),
             unique=self._unique(unique, signature) if unique else None,
         )
 
@@ -185,8 +187,9 @@ class Sending:
 
     def _pending(self, envelope: Envelope, task: str) -> Record:
         now = self._runtime.clock.time()
-        due = max(envelope.delay, (envelope.not_before or now) - now)
-        ttl = self._runtime.config.results_expire + max(0.0, due)
+        ttl = self._runtime.config.results_expire + max(0.0, envelope.delay)
+        if envelope.not_before is not None:
+            ttl = self._runtime.config.results_expire + max(0.0, envelope.delay, envelope.not_before - now)
         return pending(id=envelope.id, task=task, queue=envelope.queue, ttl=ttl, at=now)
 
     def _send_batch(self, ready: Sequence[Ready]) -> list[Sent]:
@@ -227,11 +230,6 @@ class Sending:
             except UnavailableError as again:
                 error = again
         raise error
-
-
-def _first(*values: Any) -> Any:
-    """Return the first value that is not ``None``; the last if all are."""
-    return next((value for value in values if value is not None), values[-1])
 
 
 def _is_immediate(signature: Signature[Any], options: TaskOptions) -> bool:

@@ -16,7 +16,7 @@ import json
 import math
 import re
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol, runtime_checkable
 
 from queuekit.errors import DecodeError, EncodeError
@@ -202,6 +202,7 @@ def field_names(kind: type) -> tuple[str, ...] | None:
 
 
 _SCALARS = frozenset({str, int, float, bool, type(None)})
+_SURELY_PLAIN = _SCALARS - {float}
 
 
 def _refuse_constant(name: str) -> Any:
@@ -257,12 +258,22 @@ def _is_plain(value: Any, depth: int) -> bool:
     if depth > MAX_DEPTH:
         return False
     if kind is list:
-        return all(_is_plain(item, depth + 1) for item in value)
-    if kind is dict:
-        return all(
-            type(key) is str and not key.startswith("$") and _is_plain(item, depth + 1) for key, item in value.items()
-        )
-    return False
+        return _are_plain(value, depth + 1)
+    return kind is dict and _are_plain_keys(value) and _are_plain(value.values(), depth + 1)
+
+
+def _are_plain(items: Iterable[Any], depth: int) -> bool:
+    for item in items:  # noqa: SIM110 - half the time of all(), on the way of every message
+        if not (type(item) in _SURELY_PLAIN or _is_plain(item, depth)):
+            return False
+    return True
+
+
+def _are_plain_keys(keys: Iterable[Any]) -> bool:
+    for key in keys:  # noqa: SIM110 - as above
+        if type(key) is not str or key.startswith("$"):
+            return False
+    return True
 
 
 _SCALAR_WRITERS: dict[type, tuple[str, Callable[[Any], Any]]] = {

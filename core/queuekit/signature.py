@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar
 
 import attrs
@@ -11,7 +12,7 @@ import attrs
 from queuekit.durations import parse as parse_duration
 from queuekit.envelope import Unique
 from queuekit.errors import DecodeError
-from queuekit.names import check_name
+from queuekit.names import check_name, is_name
 from queuekit.retry import Backoff, policy_from_dict
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def _seconds(value: Duration | None) -> float | None:
 
 
 def _moment(value: datetime | Duration | None) -> datetime | float | None:
-    if not isinstance(value, datetime):
+    if value is None or not isinstance(value, datetime):
         return _seconds(value)
     if value.tzinfo is None:
         raise ValueError("a time needs a time zone, e.g. datetime.now(UTC)")
@@ -50,18 +51,29 @@ def _moment(value: datetime | Duration | None) -> datetime | float | None:
 
 
 def _eta(value: datetime | None) -> datetime | None:
-    if value is not None and not isinstance(value, datetime):
+    if value is None:
+        return None
+    if not isinstance(value, datetime):
         raise TypeError(f"eta is a moment, not {value!r}; for seconds from now use delay")
     _moment(value)
     return value
 
 
+_is_known_name = lru_cache(maxsize=1024)(is_name)
+
+
 def _name(what: str) -> Any:
     def check(_self: Any, _attribute: Any, value: str | None) -> None:
-        if value is not None:
+        # Tasks and queues are few, so that their names need not be looked at each time.
+        if value is not None and not (type(value) is str and _is_known_name(value)):
             check_name(value, what=what)
 
     return check
+
+
+def _id(_self: Any, _attribute: Any, value: str | None) -> None:
+    if value is not None:
+        check_name(value, what="message")
 
 
 _between_0_and_9 = attrs.validators.optional(attrs.validators.and_(attrs.validators.ge(0), attrs.validators.le(9)))
@@ -95,7 +107,7 @@ class Signature(Generic[R_co]):
     """Registered name of the task."""
     args: tuple[Any, ...] = attrs.field(default=(), converter=_arguments)
     kwargs: dict[str, Any] = attrs.field(factory=dict, converter=_named)
-    id: str | None = attrs.field(default=None, kw_only=True, validator=_name("message"))
+    id: str | None = attrs.field(default=None, kw_only=True, validator=_id)
     """Id of the message, an idempotency key: sending it twice puts it on the queue once. ``None`` makes a new one."""
     queue: str | None = attrs.field(default=None, kw_only=True, validator=_name("queue"))
     priority: int | None = attrs.field(default=None, kw_only=True, validator=_between_0_and_9)
