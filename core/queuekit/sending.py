@@ -194,7 +194,7 @@ class Sending:
 
     def _send_batch(self, ready: Sequence[Ready]) -> list[Sent]:
         """Send one batch: with its records in one step where the engine can, else records after messages."""
-        if self._commits and not any(one.envelope.unique for one in ready):
+        if self._commits and not _any_unique(ready):
             items = [CommitItem(records=(one.record,) if one.record else (), sends=(one.envelope,)) for one in ready]
             self.patiently(lambda: self._runtime.broker.commit(items))
             return [Sent(id=one.envelope.id, stored=one.record is not None) for one in ready]
@@ -230,6 +230,13 @@ class Sending:
             except UnavailableError as again:
                 error = again
         raise error
+
+
+def _any_unique(ready: Sequence[Ready]) -> bool:
+    for one in ready:  # noqa: SIM110 - half the time of any(), on the way of every message
+        if one.envelope.unique is not None:
+            return True
+    return False
 
 
 def _is_immediate(signature: Signature[Any], options: TaskOptions) -> bool:

@@ -151,7 +151,7 @@ class Supervisor:
             self._bury(child)
             return
         if isinstance(word, Held):
-            child.keeper.hold(word.holdings)
+            child.keeper.hold(word.holdings())
         elif isinstance(word, Done):
             child.keeper.done(word.serials)
         elif isinstance(word, Ready):

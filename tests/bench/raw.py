@@ -20,8 +20,8 @@ class RawQueue:
         self.db = sqlite3.connect(file, isolation_level=None)
         self.db.execute("PRAGMA journal_mode = WAL")
         self.db.execute("PRAGMA synchronous = NORMAL")
-        self.db.execute("CREATE TABLE jobs (seq INTEGER PRIMARY KEY, body BLOB, state INT DEFAULT 0)")
-        self.db.execute("CREATE INDEX ready ON jobs (seq) WHERE state = 0")
+        self.db.execute("CREATE TABLE IF NOT EXISTS jobs (seq INTEGER PRIMARY KEY, body BLOB, state INT DEFAULT 0)")
+        self.db.execute("CREATE INDEX IF NOT EXISTS ready ON jobs (seq) WHERE state = 0")
 
     def single(self, count: int) -> float:
         """Return inserts a second, one commit each."""
@@ -71,16 +71,18 @@ class SameWrites:
         self.db.execute("PRAGMA journal_mode = WAL")
         self.db.execute("PRAGMA synchronous = NORMAL")
         self.db.execute(
-            "CREATE TABLE messages (seq INTEGER PRIMARY KEY, id TEXT, queue TEXT, state INT, priority INT, due REAL,"
+            "CREATE TABLE IF NOT EXISTS messages (seq INTEGER PRIMARY KEY, id TEXT, queue TEXT, state INT,"
+            " priority INT, due REAL,"
             " body BLOB, generation INT, attempt INT, hop INT, sent_at REAL, number INT,"
             " UNIQUE (id, generation, attempt, hop))"
         )
-        self.db.execute("CREATE INDEX ready ON messages (queue, priority DESC, due, seq) WHERE state = 0")
+        self.db.execute("CREATE INDEX IF NOT EXISTS ready ON messages (queue, priority DESC, due, seq) WHERE state = 0")
         self.db.execute(
-            "CREATE TABLE records (key TEXT PRIMARY KEY, body BLOB, expires_at REAL, rank INT, final INT, version INT,"
+            "CREATE TABLE IF NOT EXISTS records (key TEXT PRIMARY KEY, body BLOB, expires_at REAL, rank INT, final INT,"
+            " version INT,"
             " task TEXT, state TEXT, error TEXT, at REAL)"
         )
-        self.db.execute("CREATE INDEX ending ON records (expires_at)")
+        self.db.execute("CREATE INDEX IF NOT EXISTS ending ON records (expires_at)")
 
     def single(self, count: int) -> float:
         """Return sends a second, one commit each."""

@@ -33,7 +33,7 @@ def main() -> None:
         for number in range(options.rounds):
             folder = Path(name, str(number))
             folder.mkdir()
-            for measure in (_raw, _same_writes, _huey, _queuekit):
+            for measure in (_sends, _raw, _huey, _queuekit):
                 measure(folder, options.count, rates)
                 print(".", end="", flush=True, file=sys.stderr)
         print(file=sys.stderr)
@@ -54,25 +54,67 @@ def _options() -> argparse.Namespace:
 # -- rates
 
 
+def _sends(folder: Path, count: int, rates: Rates) -> None:
+    """Send with raw sqlite3, the same writes and queuekit by turns, so that the disk's moods hit all alike."""
+    from raw import RawQueue, SameWrites
+
+    raw, same = RawQueue(folder / "raw.db"), SameWrites(folder / "same.db")
+    app = _app(folder)
+    _by_turns(rates, count // 10, 100, {"raw single": raw.single, "same single": same.single, "single": _send_each})
+    for table, db in (("jobs", raw.db), ("messages", same.db)):
+        db.execute(f"DELETE FROM {table}")  # noqa: S608 - one of the two above
+    app.runtime.broker.purge("default")
+    _by_turns(rates, count, 1000, {"raw bulk": raw.bulk, "same bulk": same.bulk, "bulk": _send_many})
+    raw.close()
+    same.close()
+    app.close()
+
+
+def _by_turns(rates: Rates, count: int, block: int, ways: dict[str, Callable[[int], float]]) -> None:
+    """Let each of *ways* do *block* of *count* after the other; each returns its rate."""
+    spent = dict.fromkeys(ways, 0.0)
+    for _ in range(count // block):
+        for key, way in ways.items():
+            spent[key] += block / way(block)
+    for key, seconds in spent.items():
+        _note(rates, key, count / seconds)
+
+
+def _send_each(count: int) -> float:
+    import benchapp
+
+    since = time.perf_counter()
+    for number in range(count):
+        benchapp.noop.send(number)
+    return count / (time.perf_counter() - since)
+
+
+def _send_many(count: int) -> float:
+    import benchapp
+
+    since = time.perf_counter()
+    benchapp.app.send_many(benchapp.noop.s(number) for number in range(count))
+    return count / (time.perf_counter() - since)
+
+
+def _app(folder: Path) -> Any:
+    """Return the app on a file in *folder*, which has been used once."""
+    os.environ["QUEUEKIT_BROKER"] = f"sqlite:///{folder / 'queuekit.db'}"
+    import benchapp
+
+    benchapp.app.configure()
+    benchapp.app.send(benchapp.noop.s(0))
+    benchapp.app.runtime.broker.purge("default")
+    return benchapp.app
+
+
 def _raw(folder: Path, count: int, rates: Rates) -> None:
-    from raw import RawQueue
+    """Drain what :func:`_sends` has left."""
+    from raw import RawQueue, SameWrites
 
-    queue = RawQueue(folder / "raw.db")
-    _note(rates, "raw single", queue.single(count // 10))
-    _note(rates, "raw bulk", queue.bulk(count))
-    _note(rates, "raw drain", queue.drain(count))
-    queue.close()
-
-
-def _same_writes(folder: Path, count: int, rates: Rates) -> None:
-    from raw import SameWrites
-
-    script = SameWrites(folder / "same.db")
-    _note(rates, "same single", script.single(count // 10))
-    script.db.execute("DELETE FROM messages")
-    _note(rates, "same bulk", script.bulk(count))
-    _note(rates, "same drain", script.drain(count))
-    script.close()
+    for key, queue in (("raw drain", RawQueue(folder / "raw.db")), ("same drain", SameWrites(folder / "same.db"))):
+        _note(rates, key, queue.drain(count))
+        queue.close()
 
 
 def _huey(folder: Path, count: int, rates: Rates) -> None:
@@ -94,22 +136,11 @@ def _huey(folder: Path, count: int, rates: Rates) -> None:
 
 
 def _queuekit(folder: Path, count: int, rates: Rates) -> None:
-    os.environ["QUEUEKIT_BROKER"] = f"sqlite:///{folder / 'queuekit.db'}"
+    """Drain *count* with results stored, and as many without."""
+    app = _app(folder)
     import benchapp
 
-    app = benchapp.app
-    app.configure()
-    app.send(benchapp.noop.s(0))
-    app.runtime.broker.purge("default")
-    single = count // 10
-    since = time.perf_counter()
-    for number in range(single):
-        benchapp.noop.send(number)
-    _note(rates, "single", single / (time.perf_counter() - since))
-    app.runtime.broker.purge("default")
-    since = time.perf_counter()
     app.send_many(benchapp.noop.s(number) for number in range(count))
-    _note(rates, "bulk", count / (time.perf_counter() - since))
     with _worker():
         _note(rates, "drain", _drained(lambda: _left(app), count))
     app.send_many(benchapp.silent.s(number) for number in range(count))

@@ -32,7 +32,7 @@ class PipeKeeper:
     def hold(self, holdings: Sequence[Holding]) -> None:
         """Keep these from now on; the supervisor will read it whatever happens here next."""
         for start in range(0, len(holdings), _FEW):
-            self.say(Held(list(holdings[start : start + _FEW])))
+            self.say(Held.of(holdings[start : start + _FEW]))
 
     def done(self, serials: Iterable[int]) -> None:
         """Keep these no longer."""

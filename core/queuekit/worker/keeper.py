@@ -5,9 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from typing import Protocol
-
-import attrs
+from typing import NamedTuple, Protocol
 
 from queuekit.broker import Broker, Lease
 from queuekit.errors import UnavailableError
@@ -18,18 +16,17 @@ __all__ = ["Holding", "Keeper", "LeaseKeeper"]
 _logger = logging.getLogger("queuekit.worker")
 
 
-@attrs.frozen
-class Holding:
-    """A lease to be kept."""
+class Holding(NamedTuple):
+    """A lease to be kept: light, since one is made for each message."""
 
     serial: int
     """Number of the run within its process."""
     lease: Lease
     timeout: float | None = None
     """Seconds that the body may run; past it, and a grace, the lease is left to end."""
-    generation: int = attrs.field(default=0, kw_only=True)
-    attempt: int = attrs.field(default=0, kw_only=True)
-    apart: bool = attrs.field(default=False, kw_only=True)
+    generation: int = 0
+    attempt: int = 0
+    apart: bool = False
     """Whether the body runs in a process of its own, and so did not end the one that held the lease."""
 
 
