@@ -93,6 +93,14 @@ def kill_self(ctx: Context) -> None:
 
 
 @app.task
+def kill_self_when(ctx: Context, gate: str) -> None:
+    """End the process that runs this as soon as the file *gate* is there."""
+    write_down("begin", ctx.id)
+    _wait_for(gate)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@app.task
 def kill_group(ctx: Context) -> None:
     """End the whole process group: worker, supervisor, and whatever they have started."""
     write_down("begin", ctx.id)

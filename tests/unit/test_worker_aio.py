@@ -53,6 +53,33 @@ async def forever() -> None:
     await asyncio.Event().wait()
 
 
+class Endless:
+    """A body that waits for what never comes, and says when it has begun."""
+
+    def __init__(self) -> None:
+        self.begun = threading.Event()
+        self.ended = threading.Event()
+
+    async def wait(self) -> None:
+        """Begin, and wait."""
+        self.begun.set()
+        try:
+            await forever()
+        finally:
+            self.ended.set()
+
+
+@contextmanager
+def held_up(pool: LoopPool) -> Iterator[None]:
+    """Keep the loop busy: what is asked of it meanwhile it gets to see in one turn, before any new body's first step."""
+    go_on = threading.Event()
+    pool._loop.call_soon_threadsafe(go_on.wait)
+    try:
+        yield
+    finally:
+        go_on.set()
+
+
 def words(outcomes: list[Outcome]) -> list[str]:
     """Return how the outcomes are counted."""
     return [outcome.word for outcome in outcomes]
@@ -124,26 +151,19 @@ def test_a_timeout_of_the_bodys_own_is_an_error_of_its_own() -> None:
 
 def test_a_cancelled_body_gets_a_cancelled_error() -> None:
     """It may clear up; then it has ended as CANCELLED, with its times."""
-    cleared = threading.Event()
-
-    async def careful() -> None:
-        try:
-            await forever()
-        finally:
-            cleared.set()
-
-    app, outcomes = app_with(careful), list[Outcome]()
+    body = Endless()
+    app, outcomes = app_with(body.wait), list[Outcome]()
     (run,) = runs(app)
 
-    with looping(app, outcomes) as (pool, slots):
+    with looping(app, outcomes) as (pool, _):
         pool.submit([run])
-        wait_until(slots.entered)
+        wait_until(body.begun.is_set)
         run.context.cancel()
         pool.cancel(run)
         wait_until(lambda: outcomes)
 
     info = read_info("", outcomes[0].records[0])
-    assert (info.state, cleared.is_set(), outcomes[0].run) == ("CANCELLED", True, run)
+    assert (info.state, body.ended.is_set(), outcomes[0].run) == ("CANCELLED", True, run)
     assert info.started is not None and info.finished is not None  # noqa: PT018 - for types
     assert info.finished >= info.started
 
@@ -151,9 +171,11 @@ def test_a_cancelled_body_gets_a_cancelled_error() -> None:
 def test_a_body_may_ignore_that_it_is_cancelled() -> None:
     """What it returns is its outcome."""
 
+    body = Endless()
+
     async def stubborn() -> str:
         try:
-            await forever()
+            await body.wait()
         except asyncio.CancelledError:
             return "done all the same"
         return ""
@@ -161,9 +183,9 @@ def test_a_body_may_ignore_that_it_is_cancelled() -> None:
     app, outcomes = app_with(stubborn), list[Outcome]()
     (run,) = runs(app)
 
-    with looping(app, outcomes) as (pool, slots):
+    with looping(app, outcomes) as (pool, _):
         pool.submit([run])
-        wait_until(slots.entered)
+        wait_until(body.begun.is_set)
         run.context.cancel()
         pool.cancel(run)
         wait_until(lambda: outcomes)
@@ -188,12 +210,13 @@ def test_a_body_that_cancels_itself_has_failed() -> None:
 
 def test_a_body_without_lease_ends_without_outcome() -> None:
     """It is told, and its place becomes free; nothing is written."""
-    app, outcomes = app_with(forever), list[Outcome]()
+    body = Endless()
+    app, outcomes = app_with(body.wait), list[Outcome]()
     (run,) = runs(app)
 
-    with looping(app, outcomes) as (pool, slots):
+    with looping(app, outcomes) as (pool, _):
         pool.submit([run])
-        wait_until(slots.entered)
+        wait_until(body.begun.is_set)
         run.context.lost = True
         pool.cancel(run)
         wait_until(lambda: outcomes)
@@ -219,6 +242,44 @@ def test_does_not_begin_what_was_lost_or_cancelled() -> None:
         wait_until(lambda: outcomes)
 
     assert (words(outcomes), ran.is_set()) == (["cancelled"], False)
+
+
+def test_a_body_cancelled_before_its_first_step_is_heard_of() -> None:
+    """It never begins, its message has ended as CANCELLED, and its place is free for the next."""
+    body = Endless()
+    app, outcomes = app_with(body.wait), list[Outcome]()
+    first, second = runs(app, 2)
+
+    with looping(app, outcomes, size=1) as (pool, _):
+        with held_up(pool):
+            pool.submit([first])
+            first.context.cancel()
+            pool.cancel(first)
+        wait_until(lambda: outcomes)
+        begun = body.begun.is_set()
+        pool.submit([second])
+        wait_until(body.begun.is_set)
+        heard = list(outcomes)
+
+    assert (words(heard), heard[0].run, begun) == (["cancelled"], first, False)
+
+
+def test_a_body_that_lost_its_lease_before_its_first_step_frees_its_place() -> None:
+    """It never begins, nothing is written, and the next one runs."""
+    body = Endless()
+    app, outcomes = app_with(body.wait), list[Outcome]()
+    first, second = runs(app, 2)
+
+    with looping(app, outcomes, size=1) as (pool, slots):
+        with held_up(pool):
+            pool.submit([first])
+            first.context.lost = True
+            pool.cancel(first)
+        pool.submit([second])
+        wait_until(body.begun.is_set)
+        heard, entered = list(outcomes), list(slots.entered())
+
+    assert (heard, entered) == ([], [second.serial])
 
 
 def test_cancelling_what_has_ended_does_nothing() -> None:
@@ -253,23 +314,16 @@ def test_no_body_ends_the_loop() -> None:
 
 def test_an_outcome_that_was_decided_elsewhere_is_not_delivered() -> None:
     """Whoever gave up on the body has decided; the body is cancelled when the loop ends."""
-    ended = threading.Event()
-
-    async def careful() -> None:
-        try:
-            await forever()
-        finally:
-            ended.set()
-
-    app, outcomes = app_with(careful), list[Outcome]()
+    body = Endless()
+    app, outcomes = app_with(body.wait), list[Outcome]()
     (run,) = runs(app)
 
-    with looping(app, outcomes) as (pool, slots):
+    with looping(app, outcomes) as (pool, _):
         pool.submit([run])
-        wait_until(slots.entered)
+        wait_until(body.begun.is_set)
         run.claim()
 
-    assert (outcomes, ended.is_set()) == ([], True)
+    assert (outcomes, body.ended.is_set()) == ([], True)
 
 
 def test_a_run_that_cannot_begin_comes_again(caplog: pytest.LogCaptureFixture) -> None:
