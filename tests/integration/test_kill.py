@@ -88,7 +88,7 @@ def test_kill_of_the_supervisor_stops_its_processes(fleet: Fleet) -> None:
     wait_until(lambda: group.members().keys() <= {group.pid}, what="the end of the orphans")
 
     assert all(fleet.ledger.counts("begin")[id] == 1 for id in running)
-    assert all(fleet.app.result(id).get(timeout=5) == id for id in running)
+    assert all(fleet.app.result(id).get(timeout=60) == id for id in running)
 
 
 def follow_under_kills(fleet: Fleet) -> None:
@@ -135,5 +135,5 @@ def test_retries_survive_kills(fleet: Fleet) -> None:
     fleet.start(lease=LEASE, concurrency=CONCURRENCY)
     fleet.drained()
 
-    assert [fleet.app.result(id).get(timeout=5) for id in ids] == [2] * 60
+    assert [fleet.app.result(id).get(timeout=60) for id in ids] == [2] * 60
     assert not fleet.dead()

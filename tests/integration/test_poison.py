@@ -109,7 +109,7 @@ def test_suspect_that_is_put_off_is_not_blamed(fleet: Fleet) -> None:
     wait_until(lambda: fleet.ledger.counts("begin")[asking.id] > 2 * DELIVERIES, what="many questions")
     answer.touch()
 
-    assert asking.get(timeout=20) == asking.id
+    assert asking.get(timeout=60) == asking.id
 
 
 def test_poison_that_leaves_a_child_behind_is_dead(fleet: Fleet) -> None:
@@ -145,7 +145,7 @@ def test_suspects_may_have_children_of_their_own(fleet: Fleet) -> None:
     """A task that uses ``multiprocessing`` may do so in a process of its own, too."""
     fleet.start(pool="process")
 
-    assert fork_out.send().get(timeout=20) == 0
+    assert fork_out.send().get(timeout=60) == 0
 
 
 def test_progress_is_seen_from_another_process(fleet: Fleet) -> None:
@@ -153,7 +153,7 @@ def test_progress_is_seen_from_another_process(fleet: Fleet) -> None:
     fleet.start(pool="process")
 
     result = progress.send()
-    result.get(timeout=20)
+    result.get(timeout=60)
 
     assert result.progress == (1, 2, "half")
 
@@ -164,7 +164,7 @@ def test_time_limit_kills_a_hog(fleet: Fleet) -> None:
     stuck = hog.options(timeout=0.5).send(60)
     after = nap.send(0)
 
-    after.get(timeout=20)
+    after.get(timeout=60)
 
     assert fleet.dead()[stuck.id].reason == "failed"
     assert "ran longer than 0.5 s" in fleet.dead()[stuck.id].error

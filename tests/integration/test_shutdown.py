@@ -110,7 +110,7 @@ def test_stopped_worker_process_is_replaced(fleet: Fleet) -> None:
 
     os.kill(first, signal.SIGTERM)
     wait_until(lambda: group.workers() not in ([first], []), what="another process")
-    nap.send(0).get(timeout=20)
+    nap.send(0).get(timeout=60)
 
     assert group.alive()
 

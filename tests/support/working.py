@@ -23,6 +23,9 @@ from support.flaky import FlakyBackend, FlakyBroker
 E = TypeVar("E", bound=Event)
 T = TypeVar("T")
 
+PATIENCE = 60.0
+"""Seconds to wait for what should come at once, on a busy machine."""
+
 
 def make_app(*, clock: Clock | None = None, **settings: Any) -> Queuekit:
     """Return an app on a memory engine that nobody else uses, with chance that is the same each time."""
@@ -74,7 +77,7 @@ def working(app: Queuekit, **options: Any) -> Iterator[Worker]:
         yield worker
     finally:
         worker.stop("the test is over")
-        thread.join(20)
+        thread.join(PATIENCE)
         assert not thread.is_alive(), "the worker does not stop"
 
 
@@ -124,7 +127,7 @@ def counts(app: Queuekit, *, queue: str = "default") -> dict[str, int]:
 
 def drive(clock: VirtualClock, future: Future[T], step: float) -> Future[T]:
     """Let time pass in steps whenever somebody waits for it, until *future* is done; and return that."""
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + PATIENCE
     while not wait([future], timeout=0.001).done:
         assert time.monotonic() < deadline, "it does not end, however much time passes"
         if clock.waiting:
@@ -134,4 +137,4 @@ def drive(clock: VirtualClock, future: Future[T], step: float) -> Future[T]:
 
 def wait_until(condition: Any, what: str = "") -> Any:
     """Return what *condition* returns once that is true."""
-    return eventually(condition, what=what, timeout=10)
+    return eventually(condition, what=what, timeout=PATIENCE)

@@ -33,10 +33,10 @@ def test_stops_code_that_runs() -> None:
         return spin(made[0])
 
     result = in_thread(work)
-    ready.wait(10)
+    ready.wait(60)
     made[0].fire()
 
-    assert result.result(10) == "stopped"
+    assert result.result(60) == "stopped"
 
 
 def test_does_nothing_after_it_is_closed() -> None:
@@ -56,7 +56,7 @@ def test_a_limit_that_falls_on_the_end_arrives_in_close() -> None:
 
     def work() -> tuple[BaseException | None, str]:
         made.append(Guard())
-        go.wait(10)
+        go.wait(60)
         return made[0].close(), spin(made[0], 1000)
 
     result = in_thread(work)
@@ -69,7 +69,7 @@ def test_a_limit_that_falls_on_the_end_arrives_in_close() -> None:
     raise_in(thread, error)
     release()
 
-    late, after = result.result(10)
+    late, after = result.result(60)
     assert isinstance(late, TaskTimeout)
     assert after == "came to its end"
 

@@ -45,7 +45,7 @@ def test_waits_until_the_task_has_run() -> None:
     value = in_thread(result.get)
     burst(app)
 
-    assert value.result(10) == 2.0
+    assert value.result(60) == 2.0
 
 
 def test_can_be_awaited() -> None:
@@ -54,7 +54,7 @@ def test_can_be_awaited() -> None:
 
     async def ask() -> Any:
         result = await app.tasks["divide"].asend(6, 3)
-        return await result.aget(timeout=10)
+        return await result.aget(timeout=60)
 
     with working(app):
         value = asyncio.run(ask())

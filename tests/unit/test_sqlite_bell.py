@@ -186,7 +186,7 @@ def test_a_send_of_another_process_ends_a_wait(broker: SqliteBroker, unbounded: 
     thread = waiting_receive(broker, got)
 
     code = run_in_fork(lambda: send_one(broker), timeout=30)
-    thread.join(30)
+    thread.join(60)
 
     assert (code, got) == (0, ["a", "returned"])
 
@@ -197,7 +197,7 @@ def test_a_delayed_send_shortens_a_wait(broker: SqliteBroker, unbounded: None) -
     thread = waiting_receive(broker, got)
 
     broker.send([Envelope(id="a", queue="q", body=b"", delay=0.05)])
-    thread.join(30)
+    thread.join(60)
 
     assert got == ["a", "returned"]
 
@@ -217,7 +217,7 @@ def test_the_call_is_passed_on(broker: SqliteBroker, unbounded: None) -> None:
 
     broker.send([Envelope(id=id, queue="q", body=b"") for id in "ab"])
     for thread in threads:
-        thread.join(30)
+        thread.join(60)
 
     assert sorted(got) == ["a", "b", "returned"]
 
@@ -231,7 +231,7 @@ def test_an_interrupt_ends_a_wait(broker: SqliteBroker, monkeypatch: pytest.Monk
     thread = waiting_receive(broker, got)
 
     broker.interrupt()
-    thread.join(30)
+    thread.join(60)
 
     assert got == ["returned"]
 
@@ -256,7 +256,7 @@ def test_a_record_ends_a_wait(backend: SqliteBackend, unbounded: None) -> None:
         backend.put([Record(key="b", final=True)])
 
     code = run_in_fork(child, timeout=30)
-    thread.join(30)
+    thread.join(60)
 
     assert (code, got) == (0, ["b"])
 
@@ -276,7 +276,7 @@ def test_polls_where_there_are_no_named_pipes(broker: SqliteBroker, monkeypatch:
     thread = waiting_receive(broker, got)
 
     broker.send([Envelope(id="a", queue="q", body=b"")])
-    thread.join(30)
+    thread.join(60)
 
     assert got == ["a", "returned"]
 
@@ -290,6 +290,6 @@ def test_results_are_polled_for_without_named_pipes(backend: SqliteBackend, monk
     eventually(lambda: backend._bell._ears, what="the wait has begun")
 
     backend.put([Record(key="a", final=True)])
-    thread.join(30)
+    thread.join(60)
 
     assert got == ["a"]

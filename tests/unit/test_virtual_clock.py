@@ -47,7 +47,7 @@ def test_lets_sleepers_go_on() -> None:
         early = sleeper.done()
         clock.advance(1.0)
 
-        sleeper.result(timeout=10)
+        sleeper.result(timeout=60)
 
     assert not early
     assert clock.waiting == 0
@@ -67,7 +67,7 @@ def test_tells_whether_the_time_has_passed() -> None:
         clock.wait_for_waiters(1)
         with condition:
             condition.notify_all()
-        notified = woken.result(timeout=10)
+        notified = woken.result(timeout=60)
         clock.advance(1.0)
         with condition:
             at_once = clock.wait(condition, 0.0)

@@ -64,7 +64,7 @@ class Gate:
         """Begin and wait."""
         self.runs += 1
         self.begun.set()
-        self.go.wait(20)
+        self.go.wait(60)
         return "through"
 
 
@@ -345,7 +345,7 @@ def test_cancels_a_running_thread_by_its_context() -> None:
 
     result = patient.send()
     with working(app):
-        begun.wait(10)
+        begun.wait(60)
         cancelled = result.cancel()
         wait_until(lambda: result.state is State.SUCCESS)
 
@@ -364,7 +364,7 @@ def test_cancels_a_running_coroutine() -> None:
 
     result = patient.send()
     with working(app):
-        begun.wait(10)
+        begun.wait(60)
         result.cancel()
         wait_until(lambda: result.state is State.CANCELLED)
 
@@ -409,8 +409,8 @@ def test_a_body_past_its_time_fails(function: Callable[[], Any]) -> None:
     with working(app):
         result = send(app, "forever")
         with pytest.raises(TaskFailed, match=r"TaskTimeout: ran longer than 0\.02 s"):
-            result.get(timeout=10)
-        after = send(app, "ok").get(timeout=10)
+            result.get(timeout=60)
+        after = send(app, "ok").get(timeout=60)
 
     assert after == 1
 
@@ -443,7 +443,7 @@ def test_a_body_that_does_not_stop_costs_its_slot() -> None:
         try:
             forever_in_a_thread()
         except TaskTimeout:
-            go.wait(20)
+            go.wait(60)
 
     with working(app) as worker:
         result = stubborn.send()
@@ -473,12 +473,12 @@ def test_a_stopping_worker_hands_back_what_has_not_begun() -> None:
     results = [send(app, "gate") for _ in range(5)]
     thread = threading.Thread(target=worker.run)
     thread.start()
-    gate.begun.wait(10)
+    gate.begun.wait(60)
     wait_until(lambda: counts(app) == {"leased": 5})
     worker.stop("SIGTERM")
     wait_until(lambda: counts(app) == {"leased": 1, "ready": 4})
     gate.go.set()
-    thread.join(10)
+    thread.join(60)
 
     assert results[0].get(timeout=1) == "through"
     assert [letter.crashes for letter in inside(app, Place.READY)] == [0, 0, 0, 0]
@@ -501,24 +501,25 @@ def test_a_body_that_outlasts_the_drain_time_is_told_and_released() -> None:
         wait_until(lambda: worker._threads.running)
 
     (letter,) = inside(app, Place.READY)
-    assert (letter.crashes, told.wait(10), worker.stats["returned"]) == (0, True, 1)
+    assert (letter.crashes, told.wait(60), worker.stats["returned"]) == (0, True, 1)
 
 
 def test_a_coroutine_that_outlasts_the_drain_time_is_cancelled_and_released() -> None:
     """Its message is not recorded as cancelled: nobody cancelled it."""
     app = make_app(worker={"drain": 0})
-    ended = threading.Event()
+    begun, ended = threading.Event(), threading.Event()
 
     @app.task(name="long")
     async def long() -> None:
+        begun.set()
         try:
             await asyncio.Event().wait()
         finally:
             ended.set()
 
-    with working(app) as worker:
+    with working(app):
         result = long.send()
-        wait_until(worker._slots.entered)
+        wait_until(begun.is_set)
 
     assert (counts(app), result.state, ended.is_set()) == ({"ready": 1}, State.PENDING, True)
 
@@ -533,10 +534,10 @@ def test_a_second_word_stops_at_once() -> None:
     thread = threading.Thread(target=lambda: codes.append(worker.run()))
     thread.start()
     send(app, "gate")
-    gate.begun.wait(10)
+    gate.begun.wait(60)
     worker.stop("SIGTERM")
     worker.stop("SIGTERM again", at_once=True)
-    thread.join(10)
+    thread.join(60)
     gate.go.set()
 
     assert (codes, counts(app)) == ([130], {"ready": 1})
@@ -556,7 +557,7 @@ def test_a_coroutine_that_waits_for_its_turn_is_handed_back() -> None:
     wait_until(lambda: counts(app) == {"leased": 3} and worker._slots.entered())
 
     worker.stop("SIGTERM")
-    thread.join(10)
+    thread.join(60)
 
     assert (counts(app), worker.stats["returned"]) == ({"ready": 3}, 3)
 
@@ -580,15 +581,18 @@ def test_a_run_without_lease_is_told_and_refused(*, is_async: bool) -> None:
     """The context says so; the outcome changes nothing and is counted (QK4)."""
     app = make_app()
     lost = seen(app, LeasesLost)
+    begun = threading.Event()
     told: list[tuple[bool, bool]] = []
 
     def body(ctx: Context) -> str:
+        begun.set()
         while not ctx.cancelled:
             threading.Event().wait(0.001)
         told.append((ctx.lost, ctx.cancelled))
         return "too late"
 
     async def abody(ctx: Context) -> str:
+        begun.set()
         try:
             await asyncio.Event().wait()
         finally:
@@ -598,7 +602,7 @@ def test_a_run_without_lease_is_told_and_refused(*, is_async: bool) -> None:
     app.task(name="slow")(abody if is_async else body)
     with working(app) as worker:
         result = send(app, "slow")
-        wait_until(worker._slots.entered)
+        wait_until(begun.is_set)
         app.runtime.broker.purge("default", place=Place.LEASED)
         worker.lost(list(worker._in_hand))
         wait_until(worker.idle)
@@ -618,7 +622,7 @@ def test_an_unstarted_run_without_lease_never_begins() -> None:
         send(app, "gate")
     thread = threading.Thread(target=worker.run)
     thread.start()
-    gate.begun.wait(10)
+    gate.begun.wait(60)
     wait_until(lambda: len(worker._in_hand) == 2)
 
     worker.lost([2, 99])
@@ -626,7 +630,7 @@ def test_an_unstarted_run_without_lease_never_begins() -> None:
     gate.go.set()
     wait_until(lambda: worker.stats["done"] == 1)
     worker.stop()
-    thread.join(10)
+    thread.join(60)
 
     assert (in_hand, gate.runs, worker.stats["lost"]) == (1, 1, 1)
 
@@ -639,7 +643,7 @@ def test_a_lease_that_ended_with_its_outcome_is_not_lost() -> None:
 
     with working(app) as worker:
         send(app, "gate")
-        gate.begun.wait(10)
+        gate.begun.wait(60)
         (serial, run), *_ = worker._in_hand.items()
         run.claim()
         worker.lost([serial])
@@ -661,7 +665,7 @@ def test_early_acknowledged_messages_run_at_most_once() -> None:
 
     with working(app) as worker:
         result = send(app, "gate")
-        gate.begun.wait(10)
+        gate.begun.wait(60)
         wait_until(lambda: counts(app) == {})
         held = worker._keeper.held()  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
         gate.go.set()
@@ -712,13 +716,13 @@ def test_an_early_acknowledged_message_that_has_not_begun_is_sent_again() -> Non
     results = [send(app, "gate") for _ in range(2)]
     thread = threading.Thread(target=worker.run)
     thread.start()
-    gate.begun.wait(10)
+    gate.begun.wait(60)
     wait_until(lambda: len(worker._in_hand) == 2)
 
     worker.stop("SIGTERM")
     wait_until(lambda: counts(app) == {"ready": 1})
     gate.go.set()
-    thread.join(10)
+    thread.join(60)
     again = burst(app)
 
     assert again.stats["done"] == 1
@@ -735,7 +739,7 @@ def test_tracks_a_run_where_the_task_asks_for_it() -> None:
 
     with working(app):
         result = send(app, "gate")
-        gate.begun.wait(10)
+        gate.begun.wait(60)
         during = result.info()
         gate.go.set()
         wait_until(lambda: result.state is State.SUCCESS)
@@ -753,12 +757,12 @@ def test_tracks_what_it_holds() -> None:
     results = [send(app, "gate") for _ in range(2)]
     thread = threading.Thread(target=worker.run)
     thread.start()
-    gate.begun.wait(10)
+    gate.begun.wait(60)
 
     wait_until(lambda: results[1].state is State.RECEIVED)
     gate.go.set()
     worker.stop()
-    thread.join(10)
+    thread.join(60)
 
     assert results[0].get(timeout=1) == "through"
 
@@ -770,7 +774,7 @@ def test_a_task_without_tracking_writes_only_its_outcome() -> None:
 
     with working(app):
         result = send(app, "gate")
-        gate.begun.wait(10)
+        gate.begun.wait(60)
         during = result.state
         gate.go.set()
         wait_until(lambda: result.state is State.SUCCESS)
@@ -824,7 +828,7 @@ def test_outcomes_wait_for_a_backend_that_is_down() -> None:
 
     with working(app):
         result = send(app, "gate")
-        gate.begun.wait(10)
+        gate.begun.wait(60)
         backend_of(app).wire.cut = {"put"}
         gate.go.set()
         wait_until(lambda: [event for event in down if event.doing == "settle"])
@@ -952,7 +956,7 @@ def test_progress_of_a_running_task_can_be_seen() -> None:
     @app.task(name="count")
     def count(ctx: Context) -> None:
         ctx.progress(1, 2)
-        go.wait(10)
+        go.wait(60)
 
     with working(app):
         result = count.send()

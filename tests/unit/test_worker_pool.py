@@ -27,7 +27,7 @@ class Pool:
         """Take back what has not begun, and wait until the threads have ended."""
         waiting = self.pool.take_waiting()
         for thread in self.pool._threads:
-            thread.join(10)
+            thread.join(60)
             assert not thread.is_alive()
         return waiting
 
@@ -64,7 +64,7 @@ def test_runs_all() -> None:
 def test_says_what_runs() -> None:
     """To whoever looks after time limits, and in the table that outlives the process."""
     go = threading.Event()
-    app = app_with(lambda: go.wait(10))
+    app = app_with(lambda: go.wait(60))
     pool = Pool(app)
 
     pool.pool.submit(runs(app, 2))
@@ -83,14 +83,14 @@ def test_takes_back_what_has_not_begun() -> None:
 
     def work() -> None:
         begun.set()
-        go.wait(10)
+        go.wait(60)
 
     app = app_with(work)
     pool = Pool(app, size=1)
     found = runs(app, 3)
 
     pool.pool.submit(found)
-    begun.wait(10)
+    begun.wait(60)
     waiting = pool.pool.take_waiting()
     go.set()
     wait_until(lambda: pool.outcomes)
@@ -132,7 +132,7 @@ def test_does_not_begin_what_was_cancelled() -> None:
 def test_an_outcome_that_was_decided_elsewhere_is_not_delivered() -> None:
     """Whoever gave up on the body has decided."""
     go = threading.Event()
-    app = app_with(lambda: go.wait(10))
+    app = app_with(lambda: go.wait(60))
     pool = Pool(app)
     (run,) = runs(app, 1)
 

@@ -186,7 +186,7 @@ def test_running_members_are_told(calls: Calls) -> None:
         result.cancel()
 
         with pytest.raises(TaskCancelled):
-            result.get(timeout=10)
+            result.get(timeout=60)
 
 
 def test_results_gone_before_the_callback_fail_it(calls: Calls) -> None:
@@ -197,7 +197,7 @@ def test_results_gone_before_the_callback_fail_it(calls: Calls) -> None:
 
     with working(calls.app):
         with pytest.raises(TaskFailed, match=r"\.0\.1 are gone.*graphs_expire"):
-            result.get(timeout=10)
+            result.get(timeout=60)
         wait_until(lambda: calls.failures)
     assert len(calls.failures) == 1
 

@@ -57,7 +57,7 @@ async def _all(calls: Calls) -> list[Any]:
     chained = await chain(add.s(1, 1), add.s(1)).asend()
     grouped = await group(add.s(1, 1), add.s(2, 2)).asend()
     chorded = await chord([add.s(1, 1), add.s(2, 2)], calls.total.s()).asend()
-    return [await result.aget(timeout=10) for result in (chained, grouped, chorded)]
+    return [await result.aget(timeout=60) for result in (chained, grouped, chorded)]
 
 
 def test_workflows_are_sent_and_awaited_in_async_code(calls: Calls) -> None:
