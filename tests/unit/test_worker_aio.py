@@ -71,7 +71,7 @@ class Endless:
 
 @contextmanager
 def held_up(pool: LoopPool) -> Iterator[None]:
-    """Keep the loop busy: what is asked of it meanwhile it gets to see in one turn, before any new body's first step."""
+    """Keep the loop busy: it gets to see what is asked of it meanwhile in one turn, before a new body's first step."""
     go_on = threading.Event()
     pool._loop.call_soon_threadsafe(go_on.wait)
     try:
@@ -170,7 +170,6 @@ def test_a_cancelled_body_gets_a_cancelled_error() -> None:
 
 def test_a_body_may_ignore_that_it_is_cancelled() -> None:
     """What it returns is its outcome."""
-
     body = Endless()
 
     async def stubborn() -> str:
