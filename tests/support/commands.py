@@ -1,13 +1,24 @@
 """Runs ``queuekit`` as a user would: in a folder of its own, as a process of its own."""
 
+import functools
+import json
 import os
+import signal
+import socket
 import subprocess
 import sys
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import IO
+
+import pytest
+
+from support import command_server
 
 MAIN = (sys.executable, "-m", "queuekit.cli")
-LONGEST = 60.0
+LONGEST = float(command_server.LONGEST)
+_PROGRAM = "from queuekit.cli import main; main()"
 
 
 def environment(**settings: str) -> dict[str, str]:
@@ -26,16 +37,88 @@ def write(folder: Path, files: Mapping[str, str]) -> None:
 
 def queuekit(*args: str, folder: Path, stdin: str = "", **settings: str) -> subprocess.CompletedProcess[str]:
     """Run ``queuekit`` with *args* in *folder* to its end; *settings* are environment variables."""
+    return python(_PROGRAM, *args, folder=folder, stdin=stdin, **settings)
+
+
+def python(
+    program: str, *args: str, folder: Path, stdin: str = "", **settings: str
+) -> subprocess.CompletedProcess[str]:
+    """Run *program* as ``python -c`` does; *settings* are environment variables.
+
+    It is a fork of a process that has imported the command line before, unless *settings* change how Python starts.
+    """
+    environ = environment(**settings)
+    if not any(name.startswith("PYTHON") for name in settings):
+        return _server().run(program, args, folder, stdin, environ)
     return subprocess.run(
-        [*MAIN, *args],
+        [sys.executable, "-c", program, *args],
         cwd=folder,
-        env=environment(**settings),
+        env=environ,
         input=stdin,
         capture_output=True,
         text=True,
         timeout=LONGEST,
         check=False,
     )
+
+
+class _Server:
+    """The process that forks for each command."""
+
+    def __init__(self) -> None:
+        self._socket, theirs = socket.socketpair()
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, command_server.__file__, str(theirs.fileno())],
+                env=environment(),
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+            )
+
+    def run(
+        self, program: str, args: Sequence[str], folder: Path, stdin: str, environ: Mapping[str, str]
+    ) -> subprocess.CompletedProcess[str]:
+        """Run *program* to its end."""
+        call = json.dumps([program, args, str(folder), dict(environ)])
+        with _file(call) as asked, _file(stdin) as given, _file() as out, _file() as err:
+            files = [asked, given, out, err]
+            socket.send_fds(self._socket, [b"!"], [file.fileno() for file in files])
+            answer = self._socket.recv(command_server.ANSWER.size, socket.MSG_WAITALL)
+            for file in (out, err):
+                file.seek(0)
+            text, talk = out.read(), err.read()
+        (code,) = command_server.ANSWER.unpack(answer)
+        if code == -signal.SIGALRM:
+            pytest.fail(f"queuekit {' '.join(args)} has not ended within {LONGEST:g} s:\n{talk}")
+        return subprocess.CompletedProcess(args, code, text, talk)
+
+    def close(self) -> None:
+        """End it."""
+        self._socket.shutdown(socket.SHUT_RDWR)
+        self._socket.close()
+        self._process.wait(LONGEST)
+
+
+@functools.cache
+def _server() -> _Server:
+    """Return the one server of this process, started now."""
+    return _Server()
+
+
+def close() -> None:
+    """End what runs commands, if there were any."""
+    if _server.cache_info().currsize:
+        _server().close()
+        _server.cache_clear()
+
+
+def _file(text: str = "") -> IO[str]:
+    """Return a file without a name that holds *text*, to be read from its beginning."""
+    file = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115 - the caller closes it
+    file.write(text)
+    file.seek(0)
+    return file
 
 
 def start(*args: str, folder: Path, **settings: str) -> subprocess.Popen[str]:

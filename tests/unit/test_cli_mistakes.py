@@ -6,7 +6,6 @@ The whole answer is kept in tests/golden/; QUEUEKIT_TEST_GOLDEN=write writes it 
 import os
 import re
 import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -136,16 +135,8 @@ ALL = [*BAD_APP, *BAD_CONFIG, *BAD_CALL, *BAD_ENGINE, *BAD_USAGE]
 def run(mistake: Mistake, folder: Path) -> subprocess.CompletedProcess[str]:
     """Make the mistake in *folder*."""
     commands.write(folder, mistake.files)
-    return subprocess.run(
-        [sys.executable, "-c", BARE, *mistake.args],
-        cwd=folder,
-        env=commands.environment(QUEUEKIT_SEND_TIMEOUT="100ms", **mistake.settings),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=commands.LONGEST,
-        check=False,
-    )
+    settings = {"QUEUEKIT_SEND_TIMEOUT": "100ms", **mistake.settings}
+    return commands.python(BARE, *mistake.args, folder=folder, **settings)
 
 
 def steady(text: str, folder: Path) -> str:
@@ -194,14 +185,7 @@ except QueuekitError as error:
 """
     commands.write(tmp_path, SHOP)
 
-    done = subprocess.run(
-        [sys.executable, "-c", script],
-        cwd=tmp_path,
-        env=commands.environment(),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = commands.python(script, folder=tmp_path)
 
     compare("argument-cannot-be-encoded", done.stdout)
     assert (done.returncode, done.stderr) == (1, "")
