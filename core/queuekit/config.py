@@ -47,12 +47,7 @@ def parse_queues(value: object) -> dict[str, int]:
     if isinstance(value, str):
         text = value.strip()
         value = _json(text) if text.startswith(("{", "[")) else text.split(",")
-    if isinstance(value, Mapping):
-        pairs = [(str(name), weight) for name, weight in value.items()]
-    elif isinstance(value, list | tuple) and all(isinstance(item, str) for item in value):
-        pairs = [_weighted(item.strip()) for item in value if item.strip()]
-    else:
-        raise Mismatch(_QUEUES, value)
+    pairs = _pairs(value)
     queues = {name: _weight(weight) for name, weight in pairs}
     if not queues:
         raise Mismatch(_QUEUES, value)
@@ -61,6 +56,15 @@ def parse_queues(value: object) -> dict[str, int]:
     if bad := [name for name in queues if not is_name(name)]:
         raise ValueError(f"{bad[0][:60]!r} cannot name a queue: use 1 to 120 characters out of A-Z a-z 0-9 _ . : -")
     return queues
+
+
+def _pairs(value: object) -> list[tuple[str, object]]:
+    """Return names and weights out of a table or a list."""
+    if isinstance(value, Mapping):
+        return [(str(name), weight) for name, weight in value.items()]
+    if isinstance(value, list | tuple) and all(isinstance(item, str) for item in value):
+        return [_weighted(item.strip()) for item in value if item.strip()]
+    raise Mismatch(_QUEUES, value)
 
 
 def _json(text: str) -> object:

@@ -88,6 +88,32 @@ def backend_setting(config: Config, plugins: Plugins) -> str | None:
     return config.broker if plugins.has_backend(scheme) else None
 
 
+def _engines(config: Config, plugins: Plugins, **made: Any) -> tuple[Broker, Backend | None]:
+    """Make broker and backend, each out of its URL, its plugin's table and what else engines are *made* with."""
+    origin = config.origin("broker")
+    url = EngineURL.parse(config.broker, setting="broker")
+    table = config.sections.get(section_of(plugins.broker_spec(url, where=origin)), {})
+    broker = plugins.make_broker(url, table=table, where=origin, **made)
+    raw = backend_setting(config, plugins)
+    if not raw:
+        return broker, None
+    origin = config.origin("backend" if config.backend else "broker")
+    url = EngineURL.parse(raw, setting="backend")
+    table = config.sections.get(section_of(plugins.backend_spec(url, where=origin)), {})
+    backend = plugins.make_backend(url, table=table, where=origin, **made)
+    return broker if broker.capabilities.unique else WithUniqueKeys(broker, backend), backend
+
+
+def _serializers(config: Config, plugins: Plugins, types: Callable[[str], type | None]) -> dict[str, Serializer]:
+    """Make the serializer that writes and those that are accepted, by name."""
+    origins = dict.fromkeys([config.serializer, *config.accept], config.origin("accept"))
+    origins[config.serializer] = config.origin("serializer")
+    return {
+        name: plugins.make_serializer(name, types, allow_unsafe=config.allow_unsafe, where=origin)
+        for name, origin in origins.items()
+    }
+
+
 def build_runtime(
     config: Config,
     plugins: Plugins,
@@ -105,29 +131,8 @@ def build_runtime(
         PluginError: A scheme has no plugin, or a broken one.
     """
     check_sections(config, plugins)
-    made: dict[str, Any] = {"clock": clock, "random": chance}
-    broker_url = EngineURL.parse(config.broker, setting="broker")
-    spec = plugins.broker_spec(broker_url, where=config.origin("broker"))
-    table = config.sections.get(section_of(spec), {})
-    broker = plugins.make_broker(broker_url, table=table, where=config.origin("broker"), **made)
-    backend = None
-    if raw := backend_setting(config, plugins):
-        url = EngineURL.parse(raw, setting="backend")
-        origin = config.origin("backend" if config.backend else "broker")
-        table = config.sections.get(section_of(plugins.backend_spec(url, where=origin)), {})
-        backend = plugins.make_backend(url, table=table, where=origin, **made)
-        if not broker.capabilities.unique:
-            broker = WithUniqueKeys(broker, backend)
-    names = dict.fromkeys([config.serializer, *config.accept])
-    serializers = {
-        name: plugins.make_serializer(
-            name,
-            types,
-            allow_unsafe=config.allow_unsafe,
-            where=config.origin("serializer" if name == config.serializer else "accept"),
-        )
-        for name in names
-    }
+    broker, backend = _engines(config, plugins, clock=clock, random=chance)
+    serializers = _serializers(config, plugins, types)
     for subscriber_list in plugins.collect("queuekit_subscribers"):
         events.subscribe(subscriber_list)
     return Runtime(

@@ -148,25 +148,38 @@ def from_environ(
     names |= {f"{PREFIX}{table}__{name}".upper() for table, keys in tables.items() for name in keys}
     settings: list[Setting] = []
     problems: list[Problem] = []
-    for variable in sorted(environ):
-        if not variable.startswith(PREFIX) or variable in SPECIAL or _FOREIGN.fullmatch(variable):
-            continue
+    for variable in sorted(filter(_is_ours, environ)):
         base = _of_file(variable, names, tables)
-        text = environ[variable]
         if base != variable and base in environ:
             problems.append(Problem(variable, f"set beside {base}; only one of them can hold", ENVIRONMENT))
-            continue
-        if base not in names and not _in_section(base, tables):
+        elif base not in names and not _in_section(base, tables):
             problems.append(Problem(variable, _strange(variable, names, tables), ENVIRONMENT))
-            continue
-        try:
-            value = text if base == variable else Path(text).read_text(encoding="utf-8").strip()
-        except (OSError, ValueError) as error:
-            reason = getattr(error, "strerror", None) or "it is not text"
-            problems.append(Problem(variable, f"cannot read {json.dumps(text)}: {reason}", ENVIRONMENT))
-            continue
-        settings.append(_from_variable(base, value, variable))
+        else:
+            try:
+                value = environ[variable] if base == variable else _content(environ[variable])
+            except ValueError as error:
+                problems.append(Problem(variable, str(error), ENVIRONMENT))
+            else:
+                settings.append(_from_variable(base, value, variable))
     return _merge_deep(settings), problems
+
+
+def _is_ours(variable: str) -> bool:
+    """Tell whether *variable* is meant to be a setting."""
+    return variable.startswith(PREFIX) and variable not in SPECIAL and not _FOREIGN.fullmatch(variable)
+
+
+def _content(path: str) -> str:
+    """Return the text of the file at *path*, without white space around it.
+
+    Raises:
+        ValueError: It cannot be read.
+    """
+    try:
+        return Path(path).read_text(encoding="utf-8").strip()
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "it is not text"
+        raise ValueError(f"cannot read {json.dumps(path)}: {reason}") from error
 
 
 def _strange(variable: str, names: Iterable[str], tables: Mapping[str, Iterable[str]]) -> str:

@@ -239,22 +239,26 @@ class Supervisor:
         """
         entered = {} if child.overdue else child.slots.entered()
         deliveries = [(holding, _delivery(holding)) for holding in held]
-        inside = [(holding, delivery) for holding, delivery in deliveries if holding.serial in entered]
-        guilty = [entered_mark(delivery) for holding, delivery in inside if not holding.apart]
-        innocent = [entered_mark(delivery).key for holding, delivery in inside if holding.apart]
         releases = [Release(delivery, counted=holding.serial in entered) for holding, delivery in deliveries]
-        broker, backend = self._app.runtime.broker, self._app.runtime.backend
+        broker = self._app.runtime.broker
         try:
-            if backend is not None and guilty:
-                backend.put(guilty)
-            if backend is not None and innocent:
-                backend.delete(innocent)
+            self._mark([pair for pair in deliveries if pair[0].serial in entered])
             size = broker.limits.max_batch
             for first in range(0, len(releases), size):
                 broker.settle(releases[first : first + size])
         except UnavailableError as error:
             lease = self._settings.lease
             self._app.events.emit(EngineDown(doing="hand messages back", error=error.what, retry_in=lease))
+
+    def _mark(self, inside: list[tuple[Holding, Delivery]]) -> None:
+        """Leave the marks of bodies that a crash has ended, and take those away of bodies in processes of their own."""
+        backend = self._app.runtime.backend
+        guilty = [entered_mark(delivery) for holding, delivery in inside if not holding.apart]
+        innocent = [entered_mark(delivery).key for holding, delivery in inside if holding.apart]
+        if backend is not None and guilty:
+            backend.put(guilty)
+        if backend is not None and innocent:
+            backend.delete(innocent)
 
 
 def _spawn(pipe: int, table: int) -> subprocess.Popen[bytes]:
