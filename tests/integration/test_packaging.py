@@ -39,28 +39,19 @@ def build(project: Path, kind: str, folder: Path) -> Path:
 
 
 @environments
-def test_wheel_holds_its_own_files_only(project: Path, tmp_path: Path) -> None:
-    """A wheel has its one package, its type marker and its metadata, so no two of them own the same file."""
+def test_wheel_can_be_published(project: Path, tmp_path: Path) -> None:
+    """It has its one package, type marker and licence, owns no file of another, and asks for nothing by address."""
     metadata = metadata_of(project)
     package = metadata["name"].replace("-", "_")
+    info = f"{package}-{metadata['version']}.dist-info"
 
-    names = zipfile.ZipFile(build(project, "wheel", tmp_path)).namelist()
+    with zipfile.ZipFile(build(project, "wheel", tmp_path)) as wheel:
+        names, written = wheel.namelist(), wheel.read(f"{info}/METADATA").decode()
 
-    assert {name.partition("/")[0] for name in names} == {package, f"{package}-{metadata['version']}.dist-info"}
-    assert f"{package}/py.typed" in names
-
-
-@environments
-def test_wheel_can_be_published(project: Path, tmp_path: Path) -> None:
-    """The metadata has the licence in its file, and asks for nothing by path or address."""
-    wheel = zipfile.ZipFile(build(project, "wheel", tmp_path))
-    (name,) = (name for name in wheel.namelist() if name.endswith(".dist-info/METADATA"))
-
-    metadata = wheel.read(name).decode()
-
-    assert "License-Expression: MIT" in metadata
-    assert not re.findall(r"^Requires-Dist: .*@.*", metadata, re.MULTILINE)
-    assert name.replace("METADATA", "licenses/LICENSE") in wheel.namelist()
+    assert {name.partition("/")[0] for name in names} == {package, info}
+    assert {f"{package}/py.typed", f"{info}/licenses/LICENSE"} <= set(names)
+    assert "License-Expression: MIT" in written
+    assert not re.findall(r"^Requires-Dist: .*@.*", written, re.MULTILINE)
 
 
 @environments
