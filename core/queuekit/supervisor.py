@@ -129,10 +129,18 @@ class Supervisor:
                 self._obey()
             elif isinstance(source, Connection):
                 self._hear(pipes[source])
+        self._start_again()
+        self._kill_overdue()
+
+    def _start_again(self) -> None:
+        """Start those processes whose pause after a death is over."""
         for number, (moment, _) in list(self._restarts.items()):
             if time.monotonic() >= moment:
                 del self._restarts[number]
                 self._start(number)
+
+    def _kill_overdue(self) -> None:
+        """Kill what has not ended in the time that a stop leaves it."""
         if self._deadline is not None and time.monotonic() >= self._deadline:
             for child in self._children.values():
                 child.overdue = True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -114,24 +115,27 @@ class Minder:
         """End the runs that are over their time and return when to look again, in monotonic seconds."""
         limited = any(run.timeout is not None and run.started is None for run in self._in_hand())
         nearest = now + (_GLANCE if limited else _LOOK)
-        for row, run in self._in_threads():
-            guard = run.guard
-            if guard is None or run.timeout is None or run.started is None:
-                continue
-            deadline = run.started + run.timeout
-            if now < deadline:
-                nearest = min(nearest, deadline)
-            elif not guard.fired:
-                run.context.cancel()
-                guard.fire()
-                nearest = min(nearest, now + _GRACE)
-            elif now >= deadline + _GRACE and run.claim():
-                self._give_up(row)
-                error = TaskTimeout(
-                    f"ran longer than {run.timeout:g} s and does not stop; its thread is lost until it ends"
-                )
-                self._deliver(self._executor.raised(run, error))
-        return nearest
+        return min([nearest, *(self._limit(row, run, now) for row, run in self._in_threads())])
+
+    def _limit(self, row: int, run: Run, now: float) -> float:
+        """End one run if it is over its time, in the end without it; return when to look at it again."""
+        guard = run.guard
+        if guard is None or run.timeout is None or run.started is None:
+            return math.inf
+        deadline = run.started + run.timeout
+        if now < deadline:
+            return deadline
+        if not guard.fired:
+            run.context.cancel()
+            guard.fire()
+            return now + _GRACE
+        if now >= deadline + _GRACE and run.claim():
+            self._give_up(row)
+            error = TaskTimeout(
+                f"ran longer than {run.timeout:g} s and does not stop; its thread is lost until it ends"
+            )
+            self._deliver(self._executor.raised(run, error))
+        return math.inf
 
     def _look_for_marks(self) -> None:
         """Find, in one round trip, which of the runs in hand were cancelled."""

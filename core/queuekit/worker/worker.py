@@ -90,21 +90,7 @@ class Worker:
         self._slots = slots
         self._loop_pool: LoopPool | None = None
         self._fetcher = Fetcher(runtime, self, burst=burst, on_empty=self.stop)
-        self._minder = Minder(
-            runtime,
-            self._executor,
-            in_hand=lambda: list(self._in_hand.values()),
-            in_threads=lambda: list(self._threads.running.items()),
-            give_up=self._threads.lost.add,
-            cancel=self._cancel,
-            deliver=self._settler.put,
-            about={
-                "name": self.name,
-                "queues": list(settings.queues),
-                "pid": os.getpid(),
-                "slots": settings.concurrency,
-            },
-        )
+        self._minder = self._make_minder()
         self._keeper: Keeper = keeper(self) if keeper else self._own_keeper()
         self._serials = itertools.count(1)
         self._in_hand: dict[int, Run] = {}
@@ -122,6 +108,20 @@ class Worker:
 
         always = self._settings.pool == "process"
         return Isolation(self._runtime, self._executor, ref=ref, worker=self.name, always=always)
+
+    def _make_minder(self) -> Minder:
+        settings = self._settings
+        queues = list(settings.queues)
+        return Minder(
+            self._runtime,
+            self._executor,
+            in_hand=lambda: list(self._in_hand.values()),
+            in_threads=lambda: list(self._threads.running.items()),
+            give_up=self._threads.lost.add,
+            cancel=self._cancel,
+            deliver=self._settler.put,
+            about={"name": self.name, "queues": queues, "pid": os.getpid(), "slots": settings.concurrency},
+        )
 
     def _own_keeper(self) -> LeaseKeeper:
         keeper = LeaseKeeper(
