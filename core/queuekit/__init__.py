@@ -13,6 +13,7 @@ from queuekit.retry import Delays, Exponential, Fibonacci, Fixed
 from queuekit.signature import Signature
 from queuekit.states import State
 from queuekit.task import Task
+from queuekit.when import cron, every
 
 __all__ = [
     "Cancel",
@@ -39,6 +40,8 @@ __all__ = [
     "Unique",
     "chain",
     "chord",
+    "cron",
     "current",
+    "every",
     "group",
 ]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, TypeVar,
 from queuekit.clock import Clock, SystemClock
 from queuekit.context import Context
 from queuekit.envelope import Unique
+from queuekit.periodic import Periodic
 from queuekit.registry import Tasks, Types
 from queuekit.result import Result
 from queuekit.retry import Backoff
@@ -39,7 +40,7 @@ R = TypeVar("R")
 T = TypeVar("T")
 
 
-class Queuekit:
+class Queuekit(Periodic):
     """An app: a registry of tasks and the way to send them.
 
     Nothing is read or opened until the first send, result or worker needs it.
@@ -60,6 +61,7 @@ class Queuekit:
         middlewares: Iterable[Middleware] = (),
         **settings: Any,
     ) -> None:
+        super().__init__()
         self.tasks = Tasks()
         """Registered tasks by name."""
         self.types = Types(self.tasks)
@@ -345,10 +347,7 @@ class Queuekit:
 
     def info(self, id: str) -> Info:
         """Return what is known of message *id*; UNKNOWN if nothing. One round trip."""
-        from queuekit.records import read_info, result_key
-
-        key = result_key(id)
-        return read_info(id, self.runtime.need_backend("a result").get([key]).get(key))
+        return self.infos([id])[0]
 
     def wait_final(self, id: str, timeout: float) -> Info | None:
         """Return the outcome of *id*, waiting at most *timeout* seconds for it."""

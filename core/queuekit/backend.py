@@ -165,6 +165,10 @@ class Backend(abc.ABC):
             ttl: Seconds from this arrival until the group is forgotten.
         """
 
+    def now(self) -> float | None:
+        """Return UTC epoch seconds on the service's clock, which all who use it share; ``None`` if it does not tell."""
+        return None
+
     def check(self) -> list[str]:
         """Ask the service for what an operator should know (eviction policy, missing index); one line each."""
         return []

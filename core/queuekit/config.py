@@ -142,6 +142,8 @@ class WorkerConfig:
     """Seconds that running tasks get to finish when the worker stops."""
     lease: Seconds = attrs.field(default=30.0, validator=at_least(1))
     """Seconds after which the messages of a worker that fell silent are handed out again."""
+    schedules: bool = True
+    """Whether its workers may send the ticks of schedules; one of all those that may does."""
     max_deliveries: int = attrs.field(default=3, validator=at_least(1))
     """Crashes after which a message is dead."""
     prefetch: int = attrs.field(default=1000, validator=at_least(0))

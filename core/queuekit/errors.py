@@ -17,6 +17,8 @@
     ├── InvalidNameError       QK211  a name that no queue, task or message can have
     ├── DurationError          QK212  text or a number that is no duration
     ├── DuplicateTaskError     QK213  two functions are registered under one name
+    ├── ScheduleError          QK214  a schedule that cannot be
+    ├── UnknownScheduleError   QK215  no schedule has that name
     ├── CapabilityError        QK301  a broker or backend cannot carry what is asked
     ├── UnavailableError       QK401  a broker or backend did not answer
     ├── LeaseLost              QK402  a run outlived its lease; its outcome was refused
@@ -49,12 +51,14 @@ __all__ = [
     "PluginError",
     "QueuekitError",
     "ResultTimeout",
+    "ScheduleError",
     "SchemeConflictError",
     "TaskCancelled",
     "TaskFailed",
     "TooLargeError",
     "UnavailableError",
     "UnknownIdError",
+    "UnknownScheduleError",
     "UnknownSchemeError",
     "UnknownTaskError",
     "did_you_mean",
@@ -186,6 +190,18 @@ class ResultTimeout(QueuekitError, TimeoutError):
     """No outcome within the time allowed; the task may still finish."""
 
     code = "QK209"
+
+
+class ScheduleError(QueuekitError, ValueError):
+    """A schedule that cannot be: no cron expression, an unknown time zone, a name that is taken."""
+
+    code = "QK214"
+
+
+class UnknownScheduleError(QueuekitError, LookupError):
+    """No schedule has that name."""
+
+    code = "QK215"
 
 
 class CapabilityError(QueuekitError):

@@ -20,9 +20,15 @@ __all__ = [
     "LeasesLost",
     "LogSubscriber",
     "MessageDead",
+    "SchedulerLeads",
+    "SchedulerYields",
     "TaskFinished",
     "TaskStarted",
     "TaskUnknown",
+    "TickFailed",
+    "TickSent",
+    "TickSkipped",
+    "TicksMissed",
     "WorkerCrashed",
     "WorkerGaveUp",
     "WorkerReady",
@@ -118,6 +124,66 @@ class EngineBack(Event):
 
 
 @attrs.frozen(kw_only=True)
+class SchedulerLeads(Event):
+    """A worker, or a scheduler, leads from now on: it sends the ticks of all schedules."""
+
+    worker: str
+
+
+@attrs.frozen(kw_only=True)
+class SchedulerYields(Event):
+    """One who led has lost the lead to another, since it stood still or could not reach the backend."""
+
+    worker: str
+
+
+@attrs.frozen(kw_only=True)
+class TickSent(Event):
+    """A schedule has sent its call."""
+
+    schedule: str
+    at: float
+    """The tick: UTC epoch seconds."""
+    id: str
+    """Id of what was sent."""
+    late: float
+    """Seconds since the tick."""
+
+
+@attrs.frozen(kw_only=True)
+class TicksMissed(Event):
+    """Ticks were left out for good: nobody was there in time, and the misfire policy says so."""
+
+    schedule: str
+    count: int
+    """How many; 10,000 stands for more."""
+    first: float
+    """The first tick that nobody was there for: UTC epoch seconds."""
+    last: float
+    """The last one; under ``once`` it was sent."""
+
+
+@attrs.frozen(kw_only=True)
+class TickSkipped(Event):
+    """A tick was left out, since what an earlier one has sent has not ended."""
+
+    schedule: str
+    at: float
+    holder: str
+    """Id of what has not ended."""
+
+
+@attrs.frozen(kw_only=True)
+class TickFailed(Event):
+    """The call of a schedule cannot be sent, or its ticks cannot be told here."""
+
+    schedule: str
+    at: float
+    error: str
+    """Error type and text."""
+
+
+@attrs.frozen(kw_only=True)
 class WorkerStarted(Event):
     """A worker, or the supervisor of several, begins."""
 
@@ -172,6 +238,8 @@ class WorkerGaveUp(Event):
 
 
 Subscriber = Callable[[Event], None]
+_LATE = 1.0
+"""Seconds from which on the log tells that a tick was late."""
 _UNKNOWN_AGAIN = 60.0
 """Seconds until the log mentions an unknown task again."""
 
@@ -205,6 +273,7 @@ class LogSubscriber:
     def __init__(self) -> None:
         self._task = logging.getLogger("queuekit.task")
         self._worker = logging.getLogger("queuekit.worker")
+        self._crons = logging.getLogger("queuekit.crons")
         self._unknown_seen: dict[str, float] = {}
         self._writers: dict[type[Event], Callable[[Any], None]] = {
             TaskStarted: self._started,
@@ -214,6 +283,12 @@ class LogSubscriber:
             LeasesLost: self._lost,
             EngineDown: self._down,
             EngineBack: self._back,
+            SchedulerLeads: self._leads,
+            SchedulerYields: self._yields,
+            TickSent: self._ticked,
+            TicksMissed: self._missed,
+            TickSkipped: self._skipped,
+            TickFailed: self._tick_failed,
             WorkerStarted: self._worker_started,
             WorkerReady: self._ready,
             WorkerCrashed: self._crashed,
@@ -270,6 +345,28 @@ class LogSubscriber:
     def _back(self, event: EngineBack) -> None:
         self._worker.info("can %s again after %.1f s", event.doing, event.after, extra=_data(event))
 
+    def _leads(self, event: SchedulerLeads) -> None:
+        self._crons.info("%s sends the ticks of all schedules", event.worker, extra=_data(event))
+
+    def _yields(self, event: SchedulerYields) -> None:
+        self._crons.warning("%s no longer sends ticks: another may", event.worker, extra=_data(event))
+
+    def _ticked(self, event: TickSent) -> None:
+        late = f", {event.late:.1f} s late" if event.late >= _LATE else ""
+        self._crons.info("tick %s %s %s%s", event.schedule, event.id, _moment(event.at), late, extra=_data(event))
+
+    def _missed(self, event: TicksMissed) -> None:
+        text, span = "%d ticks of %s left out: nobody was there from %s to %s", (event.first, event.last)
+        self._crons.warning(text, event.count, event.schedule, *map(_moment, span), extra=_data(event))
+
+    def _skipped(self, event: TickSkipped) -> None:
+        text = "tick of %s at %s left out: %s has not ended"
+        self._crons.info(text, event.schedule, _moment(event.at), event.holder, extra=_data(event))
+
+    def _tick_failed(self, event: TickFailed) -> None:
+        text = "tick of %s at %s cannot be sent: %s"
+        self._crons.error(text, event.schedule, _moment(event.at), event.error, extra=_data(event))
+
     def _worker_started(self, event: WorkerStarted) -> None:
         self._worker.info("%s", "\n  ".join(event.lines), extra=_data(event))
 
@@ -291,6 +388,10 @@ class LogSubscriber:
     def _stopped(self, event: WorkerStopped) -> None:
         counts = ", ".join(f"{count} {name}" for name, count in event.stats.items() if count) or "nothing done"
         self._worker.info("%s stopped after %.1f s: %s", event.worker, event.seconds, counts, extra=_data(event))
+
+
+def _moment(epoch: float) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(epoch))
 
 
 def _data(event: Event) -> dict[str, Any]:

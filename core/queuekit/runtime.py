@@ -48,6 +48,11 @@ class Runtime:
         same = backend is not None and broker.engine_id is not None and broker.engine_id == backend.engine_id
         return same and broker.capabilities.commit
 
+    def now(self) -> float:
+        """Return UTC epoch seconds: on the backend's clock if it tells, else on this machine's."""
+        told = self.backend.now() if self.backend is not None else None
+        return self.clock.time() if told is None else told
+
     def need_backend(self, why: str) -> Backend:
         """Return the backend.
 

@@ -79,6 +79,11 @@ class MemoryBackend(Backend):
         with self._engine.lock:
             return self._engine.records.scan(prefix, limit=limit, cursor=cursor, now=self._engine.now())
 
+    def now(self) -> float | None:
+        """Return UTC epoch seconds."""
+        with self._engine.lock:
+            return self._engine.now()
+
     def join(self, group: str, member: int, size: int, *, ttl: float = 604_800.0) -> tuple[bool, int]:
         """Count *member* into *group*."""
         with self._engine.lock:

@@ -123,6 +123,10 @@ class SqliteBackend(Backend):
         """Look at the file."""
         return self._database.check()
 
+    def now(self) -> float | None:
+        """Return UTC epoch seconds of the file."""
+        return self._database.time.now()
+
     def close(self) -> None:
         """Close all connections."""
         self._database.close()

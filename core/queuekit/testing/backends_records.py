@@ -12,7 +12,7 @@ import pytest
 from queuekit.backend import Backend, Condition, Record
 from queuekit.testing.backend_kit import BackendKit
 from queuekit.testing.brokers_payloads import BODIES
-from queuekit.testing.kit import eventually
+from queuekit.testing.kit import NOT_DECLARED, eventually
 
 __all__ = ["Records"]
 
@@ -304,6 +304,17 @@ class Records(BackendKit):
 
         assert answer == [True]
         assert self.body(backend, record.key) == b"successor"
+
+    def test_tells_one_time_to_all(self, backend: Backend) -> None:
+        """A clock that the service tells is the same for all clients, to a second, and goes on."""
+        told = [client.now() for client in (backend, self.connect(), backend)]
+        if told[0] is None:
+            pytest.skip(f"{NOT_DECLARED}a clock")
+
+        first, second, third = (moment or 0.0 for moment in told)
+
+        assert first <= third
+        assert abs(second - first) < 1.0 + (third - first)
 
     def test_keeps_what_has_no_end(self, backend: Backend) -> None:
         """Without ``ttl`` a record stays, and says so; a later put without one takes the end away."""

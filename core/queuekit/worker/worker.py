@@ -38,6 +38,7 @@ from queuekit.worker.settler import Settler
 from queuekit.worker.slots import Slots
 
 if TYPE_CHECKING:
+    from queuekit.scheduler import Scheduler
     from queuekit.worker.aio import LoopPool
     from queuekit.worker.isolate import Isolation
 
@@ -91,6 +92,7 @@ class Worker:
         self._loop_pool: LoopPool | None = None
         self._fetcher = Fetcher(runtime, self, burst=burst, on_empty=self.stop)
         self._minder = self._make_minder()
+        self._scheduler = None if burst else self._make_scheduler()
         self._keeper: Keeper = keeper(self) if keeper else self._own_keeper()
         self._serials = itertools.count(1)
         self._in_hand: dict[int, Run] = {}
@@ -122,6 +124,14 @@ class Worker:
             deliver=self._settler.put,
             about={"name": self.name, "queues": queues, "pid": os.getpid(), "slots": settings.concurrency},
         )
+
+    def _make_scheduler(self) -> Scheduler | None:
+        """Return what may send the ticks of schedules; a worker that ends when the queues are empty is none."""
+        if not self._settings.schedules or self._runtime.backend is None:
+            return None
+        from queuekit.scheduler import Scheduler
+
+        return Scheduler(self.app, name=self.name)
 
     def _own_keeper(self) -> LeaseKeeper:
         keeper = LeaseKeeper(
@@ -157,6 +167,8 @@ class Worker:
         self._settler.start()
         self._minder.start()
         self._fetcher.start()
+        if self._scheduler is not None:
+            self._scheduler.start()
         self.app.events.emit(WorkerReady(worker=self.name))
         self.app.plugins.call("queuekit_worker_ready", worker=self)
 
@@ -172,6 +184,8 @@ class Worker:
     def finish(self) -> None:
         """Fetch no more, hand unstarted messages back, wait for running ones, give up on the rest, settle, close."""
         self.app.plugins.call("queuekit_worker_stopping", worker=self, reason=self._reason)
+        if self._scheduler is not None:
+            self._scheduler.stop()
         self._fetcher.stop()
         for run in [*self._threads.take_waiting(), *self._loop_waiting()]:
             self._give_back(run, self._executor.decide.handed_back(run))

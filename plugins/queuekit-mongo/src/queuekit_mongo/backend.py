@@ -110,6 +110,11 @@ class MongoBackend(Backend):
         with self._engine.calls():
             return groups.join(self._engine, group, member, size=size, ttl=ttl)
 
+    def now(self) -> float | None:
+        """Return the server's time, in UTC epoch seconds."""
+        with self._engine.calls():
+            return self._engine.time.earliest()
+
     def check(self) -> list[str]:
         """Look at the deployment."""
         with self._engine.calls():

@@ -150,6 +150,11 @@ class RedisBackend(Backend):
         first, count = self._server.one(call, again=False)
         return first == 1, count
 
+    def now(self) -> float | None:
+        """Return the server's time, in UTC epoch seconds; one round trip."""
+        (told,) = self._server.call([Call(self._keys.record(""), ("TIME",))], again=True)
+        return int(told[0]) + int(told[1]) / 1e6
+
     def check(self) -> list[str]:
         """Ask the server whether it keeps what it is given."""
         return check(self._engine)

@@ -170,6 +170,10 @@ class DynamoBackend(Backend):
 
     # -- the rest
 
+    def now(self) -> float | None:
+        """Return the service's time, in UTC epoch seconds, as far as its answers have told."""
+        return self._time.now()
+
     def check(self) -> list[str]:
         """Return whether DynamoDB removes what has expired."""
         try:

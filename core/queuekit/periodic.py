@@ -1,0 +1,122 @@
+"""What an app says of schedules: ``@app.periodic(every("30s"))``, and ``app.crons`` for those added later."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar, overload
+
+from queuekit.errors import ScheduleError
+from queuekit.signature import Signature
+from queuekit.task import Task
+
+if TYPE_CHECKING:
+    from queuekit.crons import Crons
+    from queuekit.schedule import Schedule
+    from queuekit.signature import Duration
+    from queuekit.ticks import Misfire, Overlap
+    from queuekit.when import When
+    from queuekit.workflow import Part
+
+__all__ = ["Periodic"]
+
+T = TypeVar("T", bound=Task[..., Any])
+
+
+class Periodic:
+    """The part of an app that knows schedules."""
+
+    def __init__(self) -> None:
+        self.schedules: dict[str, Schedule] = {}
+        """What the code declares, by name."""
+
+    @overload
+    def periodic(
+        self,
+        when: When,
+        /,
+        *,
+        name: str | None = ...,
+        args: Iterable[Any] = ...,
+        kwargs: Mapping[str, Any] | None = ...,
+        misfire: Misfire = ...,
+        overlap: Overlap = ...,
+        grace: Duration = ...,
+    ) -> Callable[[T], T]: ...
+    @overload
+    def periodic(
+        self,
+        when: When,
+        call: Part,
+        /,
+        *,
+        name: str | None = ...,
+        misfire: Misfire = ...,
+        overlap: Overlap = ...,
+        grace: Duration = ...,
+    ) -> Schedule: ...
+    def periodic(
+        self,
+        when: When,
+        call: Part | None = None,
+        /,
+        *,
+        name: str | None = None,
+        args: Iterable[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        **rules: Any,
+    ) -> Any:
+        """Have a task, or any call, sent again and again; as a decorator above ``@app.task``, or called.
+
+        ::
+
+            @app.periodic(cron("0 3 * * *", tz="Europe/Berlin"))
+            @app.task
+            def tidy() -> None: ...
+
+            app.periodic(every("1h"), chain(fetch.s(), store.s()), name="hourly")
+
+        Workers see to it: one of them leads, and each tick is sent once however many there are.
+
+        Args:
+            when: ``every(...)`` or ``cron(...)``.
+            call: A signature, chain, group or chord; without it, the task below is called.
+            name: Name of the schedule; default: that of the task.
+            args: Arguments of the task below.
+            kwargs: Keyword arguments of the task below.
+            **rules: ``misfire``, ``overlap`` and ``grace``; see :class:`~queuekit.schedule.Schedule`.
+
+        Raises:
+            ScheduleError: Two schedules have one name, or a workflow has none.
+            ArgumentsError: The task below does not take such arguments.
+        """
+        if call is not None:
+            return self._declare(when, call, name=name, rules=rules)
+
+        def decorate(task: T) -> T:
+            if not isinstance(task, Task):
+                raise ScheduleError(f"{task!r} is no task yet", fix="Write @app.periodic(...) above @app.task")
+            self._declare(when, task.si(*args, **kwargs or {}), name=name, rules=rules)
+            return task
+
+        return decorate
+
+    @property
+    def crons(self) -> Crons:
+        """The schedules in the backend: to add, look at, change, pause, resume, run and remove them."""
+        from queuekit.crons import Crons
+
+        source: Any = self
+        return Crons(source)
+
+    def _declare(self, when: When, call: Part, *, name: str | None, rules: dict[str, Any]) -> Schedule:
+        from queuekit.schedule import Schedule
+
+        named = name or (call.task if isinstance(call, Signature) else "")
+        if not named:
+            raise ScheduleError("a periodic workflow needs a name", fix='Write app.periodic(..., name="...")')
+        schedule = Schedule(name=named, when=when, call=call, **rules)
+        # The same one may come again, as when its module is reloaded.
+        if self.schedules.get(named, schedule) != schedule:
+            raise ScheduleError(f"two schedules are named {named!r}", fix='Give one a name: name="..."')
+        self.schedules[named] = schedule
+        return schedule

@@ -1,0 +1,303 @@
+"""When something is due: ``every("30s")``, ``cron("*/5 9-17 * * 1-5", tz="Europe/Berlin")``.
+
+Both are pure: the same moments for whoever asks, on whatever machine, so that two schedulers that never met agree on
+each tick. cronsim (the extra ``cron``) is imported by the first cron expression.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime, tzinfo
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from queuekit import durations
+from queuekit.errors import DecodeError, ScheduleError, did_you_mean
+
+if TYPE_CHECKING:
+    from zoneinfo import ZoneInfo
+
+    from queuekit.signature import Duration
+
+__all__ = ["Cron", "Every", "When", "cron", "every", "when_from_dict", "when_from_text"]
+
+_SHORTEST = 0.1
+"""Least seconds between two ticks."""
+_ALIASES = {
+    "@yearly": "0 0 1 1 *",
+    "@annually": "0 0 1 1 *",
+    "@monthly": "0 0 1 * *",
+    "@weekly": "0 0 * * 0",
+    "@daily": "0 0 * * *",
+    "@midnight": "0 0 * * *",
+    "@hourly": "0 * * * *",
+}
+_FIELDS = 5
+_WINDOWS = (60.0, 3_600.0, 86_400.0, 32 * 86_400.0, 366 * 86_400.0)
+"""Seconds to look back for the latest tick, one after the other: few ticks are in the first window that has one."""
+MOST_COUNTED = 10_000
+"""Where :meth:`When.count` stops."""
+
+
+class When:
+    """Moments in time, without end. All times are UTC epoch seconds."""
+
+    def next_after(self, moment: float) -> float | None:
+        """Return the first tick after *moment*; ``None`` if there is none within 50 years."""
+        raise NotImplementedError
+
+    def latest(self, after: float, until: float) -> float | None:
+        """Return the last tick after *after* and not after *until*, if there is one."""
+        raise NotImplementedError
+
+    def words(self) -> str:
+        """Return what people say for it."""
+        raise NotImplementedError
+
+    def zone(self) -> tzinfo:
+        """Return the time zone that its times are shown in."""
+        raise NotImplementedError
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data, which :func:`when_from_dict` reads."""
+        raise NotImplementedError
+
+    def ticks(self, after: float) -> Iterator[float]:
+        """Yield the ticks after *after*, in order."""
+        tick = self.next_after(after)
+        while tick is not None:
+            yield tick
+            tick = self.next_after(tick)
+
+    def count(self, after: float, until: float) -> int:
+        """Return how many ticks are after *after* and not after *until*; at 10,000 it stops counting."""
+        found = 0
+        for tick in islice(self.ticks(after), MOST_COUNTED):
+            if tick > until:
+                break
+            found += 1
+        return found
+
+
+@attrs.frozen
+class Every(When):
+    """A tick each so many seconds, counted from midnight of 1 January 1970, UTC: every 30 s is at :00 and :30."""
+
+    seconds: float
+    """Between two ticks; whole milliseconds."""
+    offset: float = attrs.field(default=0.0, kw_only=True)
+    """Seconds by which all ticks are later."""
+
+    def __str__(self) -> str:
+        later = f" + {durations.format(self.offset)}" if self.offset else ""
+        return f"every {durations.format(self.seconds)}{later}"
+
+    def next_after(self, moment: float) -> float | None:
+        """Return the first tick after *moment*."""
+        number = math.floor((moment - self.offset) / self.seconds)
+        # What is left of a division of floats may be on the wrong side by one.
+        while self._tick(number) > moment:
+            number -= 1
+        while self._tick(number) <= moment:
+            number += 1
+        return self._tick(number)
+
+    def latest(self, after: float, until: float) -> float | None:
+        """Return the last tick after *after* and not after *until*, if there is one."""
+        number = math.floor((until - self.offset) / self.seconds) + 1
+        while self._tick(number) > until:
+            number -= 1
+        tick = self._tick(number)
+        return tick if tick > after else None
+
+    def words(self) -> str:
+        """Return what people say for it."""
+        return f"E{str(self)[1:]}"
+
+    def zone(self) -> tzinfo:
+        """Return UTC."""
+        return UTC
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data."""
+        return {"every": self.seconds} | ({"offset": self.offset} if self.offset else {})
+
+    def _tick(self, number: int) -> float:
+        return round(self.offset + number * self.seconds, 3)
+
+
+@attrs.frozen
+class Cron(When):
+    """The moments of a cron expression, in a time zone.
+
+    A job at a fixed time runs once a day whatever the clocks do: in spring, when its time is skipped, at the end of
+    the gap; in autumn, when its time comes twice, the first time. An expression whose minute or hour begins with
+    ``*`` goes by the time that passes, so an hourly one runs 23 or 25 times on those days. These are Debian's rules.
+    """
+
+    expression: str
+    """Minute, hour, day of the month, month, day of the week."""
+    tz: str = attrs.field(default="UTC", kw_only=True)
+    """Name of the time zone in the IANA database."""
+
+    def __str__(self) -> str:
+        return self.expression if self.tz == "UTC" else f"{self.expression} ({self.tz})"
+
+    def next_after(self, moment: float) -> float | None:
+        """Return the first tick after *moment*; ``None`` if there is none within 50 years."""
+        # cronsim takes a fixed time that comes twice for its first coming, which may lie before *moment*.
+        return next((tick for tick in self._from(moment) if tick > moment), None)
+
+    def ticks(self, after: float) -> Iterator[float]:
+        """Yield the ticks after *after*, in order."""
+        for tick in self._from(after):
+            if tick > after:
+                yield tick
+
+    def latest(self, after: float, until: float) -> float | None:
+        """Return the last tick after *after* and not after *until*, if there is one."""
+        for window in _WINDOWS:
+            start = max(after, until - window)
+            found = self._last(start, until)
+            if found is not None or start == after:
+                return found
+        return self._last(after, until)
+
+    def words(self) -> str:
+        """Return what people say for it; the expression itself where cronsim is not installed."""
+        try:
+            from cronsim.explain import explain
+        except ImportError:
+            return self.expression
+        return explain(self.expression) if self.tz == "UTC" else f"{explain(self.expression)}, {self.tz}"
+
+    def zone(self) -> tzinfo:
+        """Return its time zone.
+
+        Raises:
+            ScheduleError: This machine does not know it.
+        """
+        return UTC if self.tz == "UTC" else _zone(self.tz)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data."""
+        return {"cron": self.expression, "tz": self.tz}
+
+    def check(self) -> Cron:
+        """Return it if it can be read here.
+
+        Raises:
+            ScheduleError: Expression or time zone cannot be, or cronsim is not installed.
+        """
+        if len(self.expression.split()) != _FIELDS:
+            raise ScheduleError(
+                f"{self.expression!r} is no cron expression: it needs minute, hour, day, month and weekday",
+                fix="For seconds write  every('30s')",
+            )
+        self._from(0.0)
+        return self
+
+    def _last(self, start: float, until: float) -> float | None:
+        found = None
+        for tick in self.ticks(start):
+            if tick > until:
+                break
+            found = tick
+        return found
+
+    def _from(self, moment: float) -> Iterator[float]:
+        """Return the ticks near *moment* and after it."""
+        try:
+            from cronsim import CronSim, CronSimError
+        except ImportError as error:
+            raise ScheduleError(
+                "cron expressions need cronsim, which is not installed", fix="pip install 'queuekit[cron]'"
+            ) from error
+        begin = datetime.fromtimestamp(math.floor(moment), self.zone())
+        try:
+            return (tick.timestamp() for tick in CronSim(self.expression, begin))
+        except CronSimError as error:
+            raise ScheduleError(f"{self.expression!r} is no cron expression: {str(error).lower()}") from error
+
+
+def every(period: Duration, *, offset: Duration = 0.0) -> Every:
+    """Return ticks at a steady pace.
+
+    Args:
+        period: Seconds between two, at least 0.1, or text such as ``"90s"`` or ``"1h30m"``. Ticks are aligned to the
+            clock: every hour is at the full hour, every day at midnight UTC.
+        offset: How much later all ticks are: ``every("1h", offset="5m")`` is at five past.
+
+    Raises:
+        ScheduleError: The period is too short.
+        DurationError: One of them is no duration.
+    """
+    seconds, later = round(durations.parse(period), 3), round(durations.parse(offset), 3)
+    if seconds < _SHORTEST:
+        raise ScheduleError(f"every {durations.format(seconds)} is too often", fix="Use 100ms or more")
+    return Every(seconds, offset=later % seconds)
+
+
+def cron(expression: str, *, tz: str | ZoneInfo = "UTC") -> When:
+    """Return the moments of a cron expression.
+
+    Args:
+        expression: Five fields (``"*/5 9-17 * * 1-5"``; also names, ``L``, ``LW`` and ``#``), one of ``@yearly``,
+            ``@annually``, ``@monthly``, ``@weekly``, ``@daily``, ``@midnight``, ``@hourly``, or ``@every 90s``.
+        tz: Time zone, by its name: ``"Europe/Berlin"``.
+
+    Raises:
+        ScheduleError: The expression or the time zone cannot be, or the extra ``cron`` is not installed.
+    """
+    text = " ".join(expression.split())
+    head, _, rest = text.partition(" ")
+    if head.lower() == "@every":
+        return every(rest)
+    if head.startswith("@"):
+        if text.lower() not in _ALIASES:
+            near = did_you_mean(text.lower(), [*_ALIASES, "@every"])
+            raise ScheduleError(f"there is no {text!r}", fix=near, available=", ".join([*_ALIASES, "@every 90s"]))
+        text = _ALIASES[text.lower()]
+    return Cron(text, tz=tz if isinstance(tz, str) else tz.key).check()
+
+
+def when_from_text(text: str, *, tz: str = "UTC") -> When:
+    """Return what a person has written: ``"every 30s"``, ``"30s"``, ``"*/5 * * * *"``, ``"@daily"``.
+
+    Raises:
+        ScheduleError: It cannot be.
+        DurationError: It is one word, and no duration.
+    """
+    text = text.strip()
+    word, _, rest = text.partition(" ")
+    if word.lower() == "every":
+        return every(rest)
+    return cron(text, tz=tz) if " " in text or text.startswith("@") else every(text)
+
+
+def when_from_dict(data: Mapping[str, Any]) -> When:
+    """Return what ``to_dict`` wrote; cron expressions are not read yet.
+
+    Raises:
+        DecodeError: It is nothing that this release knows.
+    """
+    try:
+        if "every" in data:
+            return Every(float(data["every"]), offset=float(data.get("offset", 0.0)))
+        return Cron(str(data["cron"]), tz=str(data["tz"]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise DecodeError(f"not a schedule: {error}") from error
+
+
+def _zone(name: str) -> tzinfo:
+    from zoneinfo import ZoneInfo
+
+    try:
+        return ZoneInfo(name)
+    except (LookupError, ValueError, OSError) as error:
+        raise ScheduleError(
+            f"no time zone {name!r} here", fix="Use a name such as Europe/Berlin; or:  pip install tzdata"
+        ) from error
