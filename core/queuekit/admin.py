@@ -67,6 +67,7 @@ class Source(Protocol):
     """What :class:`Admin` needs of an app."""
 
     tasks: Tasks
+    schedules: dict[str, Any]
 
     @property
     def runtime(self) -> Runtime:
@@ -204,7 +205,7 @@ class Admin:
         problems += [f"broker: {line}" for line in self._broker.check()]
         if self._runtime.backend is not None:
             problems += [f"backend: {line}" for line in self._runtime.backend.check()]
-        problems += refusals(self._runtime, self._app.tasks)
+        problems += refusals(self._runtime, self._app.tasks, self._app.schedules)
         for check in self._runtime.plugins.collect("queuekit_checks", app=self._app):
             problems += [f"{check.name}: {line}" for line in check.run()]
         return problems

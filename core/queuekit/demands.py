@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from queuekit.envelope import DEFAULT_PRIORITY
@@ -15,8 +15,8 @@ __all__ = ["demand", "refusals"]
 _SHOWN = 3
 
 
-def refusals(runtime: Runtime, tasks: Mapping[str, Task[..., Any]]) -> Iterator[str]:
-    """Yield a line for each option of a task that the engines cannot carry and core cannot emulate."""
+def refusals(runtime: Runtime, tasks: Mapping[str, Task[..., Any]], schedules: Iterable[str] = ()) -> Iterator[str]:
+    """Yield a line for each option of a task, and each schedule, that the engines cannot carry."""
     able, scheme = runtime.broker.capabilities, runtime.broker_url.scheme
     for name, task in sorted(tasks.items()):
         options = task.defaults
@@ -29,15 +29,17 @@ def refusals(runtime: Runtime, tasks: Mapping[str, Task[..., Any]]) -> Iterator[
                 yield f"{name} asks for {option}, which {scheme}:// cannot do"
         if options.track and runtime.backend is None:
             yield f"{name} asks for track, and there is no result backend to record it in"
+    if runtime.backend is None:
+        yield from (f"{name} is periodic, and there is no result backend to keep its ticks in" for name in schedules)
 
 
-def demand(runtime: Runtime, tasks: Mapping[str, Task[..., Any]]) -> None:
-    """Refuse to start with tasks that the engines cannot carry.
+def demand(runtime: Runtime, tasks: Mapping[str, Task[..., Any]], schedules: Iterable[str] = ()) -> None:
+    """Refuse to start with tasks and schedules that the engines cannot carry.
 
     Raises:
         CapabilityError: Names tasks, options and broker.
     """
-    lines = list(refusals(runtime, tasks))
+    lines = list(refusals(runtime, tasks, schedules))
     if lines:
         more = [f"  ... and {len(lines) - _SHOWN} more"] if len(lines) > _SHOWN else []
         raise CapabilityError(

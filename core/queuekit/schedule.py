@@ -1,10 +1,11 @@
 """A schedule: when, what, and by which rules; and the records that the backend keeps of it.
 
-=================  ===================================================================================================
-``cron:<name>``    the schedule, as declared in code or added later; changed by its version
-``ticked:<name>``  how far it has come; its rank is the last tick that was dealt with, so it never moves back
-``crons:changes``  written with each change of a schedule, so that the leader need only look at one version
-=================  ===================================================================================================
+==================  ==================================================================================================
+``cron:<name>``     the schedule, as declared in code or added later; changed by its version
+``ticked:<name>``   how far it has come; its rank is the last tick that was dealt with, so it never moves back
+``crons:changes``   written with each change of a schedule, so that the leader need only look at one version
+``declares:<who>``  the names that the code of a live scheduler declares; forgotten soon after its end
+==================  ==================================================================================================
 """
 
 from __future__ import annotations
@@ -29,11 +30,13 @@ from queuekit.workflow import Chain, Chord, Group, Part, part_from_dict
 
 __all__ = [
     "CHANGES",
+    "DECLARES",
     "ENTRIES",
     "PROGRESS",
     "Entry",
     "Progress",
     "Schedule",
+    "about",
     "entry_key",
     "entry_of",
     "read_entry",
@@ -42,7 +45,7 @@ __all__ = [
     "ticking",
 ]
 
-ENTRIES, PROGRESS, CHANGES = "cron:", "ticked:", "crons:changes"
+ENTRIES, PROGRESS, CHANGES, DECLARES = "cron:", "ticked:", "crons:changes", "declares:"
 GRACE = 60.0
 VERSION = 1
 _WEEK = 7 * 86_400.0

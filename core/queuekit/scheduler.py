@@ -14,12 +14,12 @@ import threading
 import attrs
 
 from queuekit.app import Queuekit
-from queuekit.backend import Backend
+from queuekit.backend import Backend, Record
 from queuekit.crons import Crons, declaring, scan
 from queuekit.errors import UnavailableError
 from queuekit.events import EngineBack, EngineDown, SchedulerLeads, SchedulerYields, TickFailed
 from queuekit.leader import Leadership
-from queuekit.schedule import CHANGES, Entry, Progress, entry_key, read_progress, ticked_key
+from queuekit.schedule import CHANGES, DECLARES, Entry, Progress, entry_key, read_progress, ticked_key
 from queuekit.ticker import Ticker
 
 __all__ = ["Scheduler"]
@@ -27,11 +27,14 @@ __all__ = ["Scheduler"]
 _LONGEST_LEASE = 15.0
 """Seconds after which another worker leads in place of one that fell silent, at most."""
 _LOOK = 2.0
-"""Seconds between two looks of the leader whether a schedule was changed."""
+"""Seconds between two looks: of the leader whether a schedule was changed, of the others whether the lead is free."""
 _IDLE = 5.0
-"""Seconds between two looks of one who does not lead."""
+"""Seconds between two looks whether there are schedules at all."""
 _AFRESH = 10.0
 """Seconds between two readings of everything."""
+_PRESENCE = 10.0
+"""Seconds between two writings of what this app's code declares."""
+_PRESENCE_TTL = 30.0
 _ASLEEP = 7 * 86_400.0
 """Seconds after which a schedule that no live worker's code declares is forgotten."""
 _AT_ONCE = 100
@@ -66,15 +69,18 @@ class Scheduler:
         self.name = name
         self._lease = lease = min(_LONGEST_LEASE, runtime.config.worker.lease / 2)
         own = f"{name}.{os.urandom(4).hex()}"
+        self._presence = Record(key=DECLARES + own, body=" ".join(sorted(app.schedules)).encode(), ttl=_PRESENCE_TTL)
         self._leadership = Leadership(self._backend, self._clock, key="leader:crons", name=own, ttl=lease)
         self._ticker = Ticker(app, now=self._now, may_send=lambda: self._leadership.leads)
         self._known: dict[str, _Known] = {}
+        self._complaints: dict[str, str] = {}
+        """What was told of schedules that cannot be read here."""
         self._begun = False
         """Whether there is anything to lead, and what this app's code declares is stored."""
         self._led = False
         self._changes = -1
-        self._duties = dict.fromkeys(("renew", "look", "afresh"), float("-inf"))
-        """Monotonic seconds at which each of the leader's duties is due."""
+        self._duties = dict.fromkeys(("presence", "renew", "look", "afresh"), float("-inf"))
+        """Monotonic seconds at which each of its duties is due."""
         self._told = (0.0, 0.0)
         """The backend's time, and the monotonic seconds at which it told."""
         self._stopping = False
@@ -125,6 +131,8 @@ class Scheduler:
         """Do what is to be done now, and return how many seconds later to come again."""
         if not self._begin():
             return _IDLE
+        if self._presence.body and self._is_time("presence", _PRESENCE):
+            self._backend.put([self._presence])
         if not self._seek():
             return self._patience()
         if self._is_time("look", _LOOK):
@@ -144,6 +152,8 @@ class Scheduler:
     def _resign(self) -> None:
         try:
             self._leadership.resign()
+            if self._presence.body:
+                self._backend.delete([self._presence.key])
         except UnavailableError:
             return  # the lease ends by itself
 
@@ -174,7 +184,7 @@ class Scheduler:
 
     def _patience(self) -> float:
         """Return when to look again whether the lead is free: soon after the lease is over if nobody renews it."""
-        return min(_IDLE, self._leadership.left + 0.05) * (1.0 + 0.1 * self._runtime.random.random())
+        return min(_LOOK, self._leadership.left + 0.05) * (1.0 + 0.1 * self._runtime.random.random())
 
     def _is_time(self, duty: str, every: float) -> bool:
         now = self._clock.monotonic()
@@ -231,9 +241,14 @@ class Scheduler:
         try:
             return _Known(entry, entry.when.next_after(max(entry.since, progress.at)))
         except Exception as error:  # noqa: BLE001 - one schedule must not keep the others from theirs
-            text = f"{type(error).__name__}: {error}"
-            self._runtime.events.emit(TickFailed(schedule=entry.name, at=self._now(), error=text))
+            self._complain(entry.name, f"{type(error).__name__}: {error}")
             return _Known(entry, None)
+
+    def _complain(self, name: str, error: str) -> None:
+        """Tell that the ticks of a schedule cannot be told here, but not each time that it is read."""
+        if self._complaints.get(name) != error:
+            self._complaints[name] = error
+            self._runtime.events.emit(TickFailed(schedule=name, at=self._now(), error=error))
 
     def _tick(self, names: list[str]) -> None:
         after = self._ticker.tick(names)

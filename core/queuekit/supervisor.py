@@ -91,7 +91,7 @@ class Supervisor:
         Returns:
             0, or 130 after a second signal, or 1 if a process cannot be kept running.
         """
-        demand(self._app.runtime, self._app.tasks)
+        demand(self._app.runtime, self._app.tasks, self._app.schedules)
         self._app.plugins.call("queuekit_worker_boot", raising=True, worker=self)
         self._app.events.emit(WorkerStarted(lines=self.banner()))
         with _signals(self._signal) as wake:

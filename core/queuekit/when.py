@@ -195,7 +195,7 @@ class Cron(When):
         if len(self.expression.split()) != _FIELDS:
             raise ScheduleError(
                 f"{self.expression!r} is no cron expression: it needs minute, hour, day, month and weekday",
-                fix="For seconds write  every('30s')",
+                fix='For seconds write every("30s"), on the command line 30s',
             )
         self._from(0.0)
         return self
@@ -259,7 +259,9 @@ def cron(expression: str, *, tz: str | ZoneInfo = "UTC") -> When:
     if head.startswith("@"):
         if text.lower() not in _ALIASES:
             near = did_you_mean(text.lower(), [*_ALIASES, "@every"])
-            raise ScheduleError(f"there is no {text!r}", fix=near, available=", ".join([*_ALIASES, "@every 90s"]))
+            raise ScheduleError(
+                f"there is no {text!r}", fix=near[:1].upper() + near[1:], available=", ".join([*_ALIASES, "@every 90s"])
+            )
         text = _ALIASES[text.lower()]
     return Cron(text, tz=tz if isinstance(tz, str) else tz.key).check()
 

@@ -113,21 +113,23 @@ class Fleet:
         *options: str,
         app: str = "support.fault_tasks:app",
         folder: Path | None = None,
+        command: str = "worker",
         **settings: object,
     ) -> Group:
-        """Start ``queuekit worker`` with command line *options* and *settings* of the table ``[worker]``.
+        """Start ``queuekit worker``, or another *command*, with *options* and *settings* of the table ``[worker]``.
 
         Args:
             *options: Options of the command.
             app: The app, from ``tests/`` or from *folder*.
             folder: Where else the app may be.
+            command: Name of the command.
             **settings: As in the table.
         """
         log = self.folder / f"worker-{len(self.groups)}.log"
-        command = [sys.executable, "-m", "queuekit.cli", "worker", app, *options]
+        arguments = [sys.executable, "-m", "queuekit.cli", command, app, *options]
         with log.open("wb") as file:
             process = subprocess.Popen(
-                command,
+                arguments,
                 cwd=ROOT / "tests",
                 env=self._environ(settings, folder),
                 stdin=subprocess.DEVNULL,

@@ -206,7 +206,7 @@ def test_cron_reads(text: str, when: When) -> None:
         ("0 0 3 * * *", "needs minute, hour"),
         ("61 * * * *", "bad minute"),
         ("0 0 30 2 *", "bad day"),
-        ("@dayly", "did you mean '@daily'"),
+        ("@dayly", "Did you mean '@daily'"),
         ("@every", "duration"),
     ],
 )

@@ -78,7 +78,7 @@ class Worker:
         self.stats: Counter[str] = Counter()
         """How many deliveries ended how."""
         self._runtime = runtime = app.runtime
-        demand(runtime, app.tasks)
+        demand(runtime, app.tasks, app.schedules)
         self._settings = settings = runtime.config.worker
         self._executor = Executor(runtime, app.tasks, app.sending, worker=self.name)
         self._settler = Settler(runtime, Flows(runtime, app.sending), on_settled=self._settled)

@@ -1,0 +1,317 @@
+"""``queuekit crons``: schedules."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from itertools import islice
+from typing import Any
+
+import click
+
+from queuekit.app import Queuekit
+from queuekit.cli.options import common_options, duration_option, engine_options, json_option, pass_session
+from queuekit.cli.output import age, columns, fields, moment, one_line, print_json, when
+from queuekit.cli.send import SendCommand, parse_arguments
+from queuekit.cli.session import Session, need_shared
+from queuekit.crons import CronView
+from queuekit.errors import ArgumentsError
+from queuekit.signature import Signature
+from queuekit.states import State
+from queuekit.ticks import MISFIRES, OVERLAPS
+from queuekit.when import When, when_from_text
+
+__all__ = ["command"]
+
+HEADER = ("NAME", "WHEN", "CALLS", "LAST", "OUTCOME", "NEXT", "STATE")
+SHOWN = 5
+"""Coming ticks that ``show`` prints."""
+
+_when_option = click.option("--when", "when_text", metavar="WHEN", help='E.g. "every 30s", "0 3 * * *" or "@daily".')
+_rules: tuple[Callable[[Any], Any], ...] = (
+    click.option("--tz", metavar="ZONE", default="UTC", show_default=True, help="Time zone of a cron expression."),
+    click.option("--misfire", type=click.Choice(MISFIRES), help="What becomes of ticks that nobody was there for."),
+    click.option("--overlap", type=click.Choice(OVERLAPS), help="What becomes of a tick while an earlier call runs."),
+    duration_option("--grace", help="How late a tick may be without having been missed."),
+)
+
+
+def _rule_options(function: Any) -> Any:
+    for option in reversed(_rules):
+        function = option(function)
+    return function
+
+
+@click.group(invoke_without_command=True)
+@json_option
+@engine_options
+@common_options
+@click.pass_context
+def command(context: click.Context, *, as_json: bool) -> None:
+    """List, add, change, pause, resume, run or remove schedules: calls that are sent again and again."""
+    if context.invoked_subcommand is None:
+        _list(context.ensure_object(Session), as_json=as_json)
+
+
+@command.command("ls")
+@json_option
+@engine_options
+@common_options
+@pass_session
+def ls(session: Session, *, as_json: bool) -> None:
+    """List the schedules: when, what, the last tick and its outcome, the next one."""
+    _list(session, as_json=as_json)
+
+
+@command.command("show")
+@click.argument("name")
+@json_option
+@engine_options
+@common_options
+@pass_session
+def show(session: Session, *, name: str, as_json: bool) -> None:
+    """Tell all that is known of the schedule NAME, and its next five ticks."""
+    app = _app(session)
+    view = app.crons.get(name)
+    coming = app.crons.upcoming(name, SHOWN)
+    if as_json:
+        print_json(_document(view) | {"upcoming": [moment(tick) for tick in coming]})
+        return
+    click.echo(_in_full(view, coming, now=app.runtime.now()))
+    if view.progress.id:
+        session.say(f"next  {session.command(f'show {view.progress.id}')}")
+
+
+@command.command("next")
+@click.argument("when_text", metavar="WHEN")
+@click.option("--tz", metavar="ZONE", default="UTC", show_default=True, help="Time zone of a cron expression.")
+@click.option("-n", "count", type=click.IntRange(1, 1000), default=SHOWN, show_default=True, help="How many.")
+@click.option("--after", type=click.DateTime(), help="Begin there, in that time zone, instead of now.")
+@json_option
+def upcoming(*, when_text: str, tz: str, count: int, after: datetime | None, as_json: bool) -> None:
+    """Print the ticks of WHEN, e.g. "every 30s" or "0 3 * * *", without storing anything."""
+    chosen = when_from_text(when_text, tz=tz)
+    start = datetime.now(chosen.zone()) if after is None else after.replace(tzinfo=chosen.zone())
+    ticks = list(islice(chosen.ticks(start.timestamp()), count))
+    if as_json:
+        print_json({"when": str(chosen), "words": chosen.words(), "upcoming": [moment(tick) for tick in ticks]})
+        return
+    click.echo(chosen.words())
+    for tick in ticks:
+        click.echo(_local(tick, chosen))
+
+
+@command.command("add", cls=SendCommand)
+@click.argument("name")
+@click.argument("when_text", metavar="WHEN")
+@click.argument("task")
+@click.argument("arguments", metavar="[ARGS]... [NAME=VALUE]...", nargs=-1)
+@click.option("--queue", metavar="NAME", help="Queue, instead of the task's own.")
+@click.option("--priority", type=click.IntRange(0, 9), help="9 is first.")
+@_rule_options
+@json_option
+@engine_options
+@common_options
+@pass_session
+def add(
+    session: Session,
+    /,
+    *,
+    name: str,
+    when_text: str,
+    task: str,
+    arguments: tuple[str, ...],
+    queue: str | None,
+    priority: int | None,
+    as_json: bool,
+    **rules: Any,
+) -> None:
+    """Have TASK called at each tick of WHEN, under the name NAME.
+
+    WHEN is a pace (30s, or "every 30s"), a cron expression ("0 3 * * *") or one of @yearly, @monthly, @weekly, @daily
+    and @hourly. TASK and its arguments are written as for queuekit send.
+    """
+    chosen = when_from_text(when_text, tz=rules.pop("tz"))
+    app, _ = session.app()
+    need_shared(app)
+    call = _call(app, task, arguments).options(queue=queue, priority=priority)
+    view = app.crons.add(name, chosen, call, **_given(rules))
+    _tell(session, app, view, as_json=as_json)
+
+
+@command.command("change")
+@click.argument("name")
+@_when_option
+@_rule_options
+@json_option
+@engine_options
+@common_options
+@pass_session
+def change(session: Session, /, *, name: str, when_text: str | None, tz: str, as_json: bool, **rules: Any) -> None:
+    """Change the schedule NAME, which was added; one that code declares is changed there."""
+    given = _given(rules)
+    if when_text is not None:
+        given["when"] = when_from_text(when_text, tz=tz)
+    if not given:
+        raise click.UsageError("say what to change: --when, --misfire, --overlap or --grace")
+    app = _app(session)
+    _tell(session, app, app.crons.change(name, **given), as_json=as_json)
+
+
+@command.command("pause")
+@click.argument("names", metavar="NAME...", nargs=-1, required=True)
+@engine_options
+@common_options
+@pass_session
+def pause(session: Session, *, names: tuple[str, ...]) -> None:
+    """Send no more ticks of the schedules until they are resumed."""
+    app = _app(session)
+    for name in names:
+        app.crons.pause(name)
+        session.say(f"paused  {name}")
+
+
+@command.command("resume")
+@click.argument("names", metavar="NAME...", nargs=-1, required=True)
+@engine_options
+@common_options
+@pass_session
+def resume(session: Session, *, names: tuple[str, ...]) -> None:
+    """Send ticks of the schedules again, from now on."""
+    app = _app(session)
+    for name in names:
+        view = app.crons.resume(name)
+        session.say(f"resumed  {name}, next {when(view.next, now=app.runtime.now())}")
+
+
+@command.command("run")
+@click.argument("name")
+@engine_options
+@common_options
+@pass_session
+def run(session: Session, *, name: str) -> None:
+    """Send the call of the schedule NAME now, besides its ticks, and print its id."""
+    click.echo(_app(session).crons.run(name).id)
+
+
+@command.command("remove")
+@click.argument("names", metavar="NAME...", nargs=-1, required=True)
+@engine_options
+@common_options
+@pass_session
+def remove(session: Session, *, names: tuple[str, ...]) -> None:
+    """Forget schedules that were added, or that no live worker's code declares any more."""
+    app = _app(session)
+    for name in names:
+        app.crons.remove(name)
+        session.say(f"removed  {name}")
+
+
+def _app(session: Session) -> Queuekit:
+    app = session.any_app()
+    need_shared(app)
+    return app
+
+
+def _call(app: Queuekit, task: str, arguments: tuple[str, ...]) -> Signature[Any]:
+    chosen = app.tasks.find(task)
+    args, kwargs = parse_arguments(arguments)
+    try:
+        call: Signature[Any] = chosen.si(*args, **kwargs)
+    except ArgumentsError as error:
+        usual = " ".join([task, *map(str.upper, chosen.parameters)])
+        error.fix = error.fix or f"Write e.g.:  queuekit crons add NAME WHEN {usual}"
+        raise
+    return call
+
+
+def _given(rules: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in rules.items() if value is not None}
+
+
+def _tell(session: Session, app: Queuekit, view: CronView, *, as_json: bool) -> None:
+    if as_json:
+        print_json(_document(view))
+        return
+    click.echo(f"{view.entry.when.words()}: {view.entry.about}")
+    session.say(f"next  {when(view.next, now=app.runtime.now()) or 'never'}")
+
+
+def _list(session: Session, *, as_json: bool) -> None:
+    app = _app(session)
+    views = app.crons.all()
+    if as_json:
+        print_json([_document(view) for view in views])
+        return
+    if not views:
+        session.say("No schedules. Declare one with @app.periodic(...), or:  queuekit crons add NAME WHEN TASK")
+        return
+    now = app.runtime.now()
+    click.echo(columns(HEADER, [_row(view, now) for view in views]))
+    asleep = [view.entry.name for view in views if view.state == "asleep"]
+    if asleep:
+        session.say(f"asleep: no live worker's code declares {', '.join(asleep)}")
+
+
+def _row(view: CronView, now: float) -> list[str]:
+    entry, progress = view.entry, view.progress
+    last = "-" if progress.last is None else f"{age(now - progress.last)} ago"
+    coming = "-" if view.next is None else f"in {age(view.next - now)}"
+    return [entry.name, entry.when.words(), entry.about, last, _outcome(view), coming, view.state]
+
+
+def _outcome(view: CronView) -> str:
+    """Return what became of the last tick: the error if it could not be sent."""
+    if view.progress.error:
+        return "NOT SENT"
+    return "-" if view.outcome.state is State.UNKNOWN else view.outcome.state.value
+
+
+def _in_full(view: CronView, coming: list[float], *, now: float) -> str:
+    entry, progress = view.entry, view.progress
+    counts = {name: getattr(progress, name) for name in ("sent", "missed", "skipped", "failed")}
+    rows = {
+        "name": entry.name,
+        "state": view.state,
+        "when": entry.when.words(),
+        "expression": str(entry.when),
+        "calls": entry.about,
+        "from": "code" if entry.source == "code" else "added by hand",
+        "rules": f"misfire {entry.misfire}, overlap {entry.overlap}, grace {age(entry.grace)}",
+        "ticks": ", ".join(f"{count} {name}" for name, count in counts.items()),
+        "last": when(progress.last, now=now),
+        "id": progress.id,
+        "outcome": "" if _outcome(view) == "-" else _outcome(view),
+        "error": one_line(
+            progress.error or (view.outcome.error and f"{view.outcome.error_type}: {view.outcome.error}")
+        ),
+    }
+    listed = "\n".join(f"  {_local(tick, entry.when)}" for tick in coming)
+    return f"{fields(rows)}\nupcoming{'' if not entry.paused else ' if it were resumed'}\n{listed or '  never'}"
+
+
+def _local(tick: float, chosen: When) -> str:
+    """Return a tick as clocks in its own time zone show it."""
+    at = datetime.fromtimestamp(tick, chosen.zone())
+    return at.isoformat(sep=" ", timespec="milliseconds" if at.microsecond else "seconds")
+
+
+def _document(view: CronView) -> dict[str, Any]:
+    entry, progress, outcome = view.entry, view.progress, view.outcome
+    return {
+        "name": entry.name,
+        "state": view.state,
+        "when": str(entry.when),
+        "words": entry.when.words(),
+        "calls": entry.about,
+        "source": entry.source,
+        "misfire": entry.misfire,
+        "overlap": entry.overlap,
+        "grace_seconds": entry.grace,
+        "next": moment(view.next),
+        "last": moment(progress.last),
+        "last_id": progress.id or None,
+        "last_state": None if outcome.state is State.UNKNOWN else outcome.state.value,
+        "error": progress.error or None,
+        **{name: getattr(progress, name) for name in ("sent", "missed", "skipped", "failed")},
+    }

@@ -1,0 +1,66 @@
+"""``queuekit scheduler``."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from itertools import islice
+
+import click
+
+from queuekit.admin import Admin
+from queuekit.app import Queuekit
+from queuekit.cli.options import common_options, engine_options, pass_session
+from queuekit.cli.output import moment
+from queuekit.cli.session import Session, need_shared
+from queuekit.demands import demand
+from queuekit.logs import configure_logging
+from queuekit.schedule import about
+from queuekit.scheduler import Scheduler
+from queuekit.worker.worker import worker_name
+
+__all__ = ["command"]
+
+SHOWN = 5
+"""Coming ticks of each schedule that ``--dry-run`` prints."""
+
+
+@click.command()
+@click.argument("target", metavar="[APP]", required=False)
+@click.option("--dry-run", is_flag=True, help="Print what the code declares and its next ticks, and end.")
+@engine_options
+@common_options
+@pass_session
+def command(session: Session, *, target: str | None, dry_run: bool) -> int:
+    """Send the ticks of schedules until told to stop, without running tasks.
+
+    Workers do this already: one of them leads. It is of use where all workers have worker.schedules = false. Any
+    number may run; they share the lead with each other and with workers.
+    """
+    session.target = target or session.target
+    app, _ = session.app()
+    if dry_run:
+        _print(session, app)
+        return 0
+    need_shared(app)
+    demand(app.runtime, app.tasks, app.schedules)
+    Admin(app).ping()
+    configure_logging(level=app.config.log.level, style=app.config.log.format)
+    one = Scheduler(app, name=worker_name())
+    signals = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: signals.set())
+    one.start()
+    signals.wait()
+    one.stop()
+    return 0
+
+
+def _print(session: Session, app: Queuekit) -> None:
+    now = app.clock.time()
+    for name, schedule in sorted(app.schedules.items()):
+        click.echo(f"{name}: {schedule.when.words()}: {about(schedule.call)}")
+        for tick in islice(schedule.when.ticks(now), SHOWN):
+            click.echo(f"  {moment(tick)}")
+    if not app.schedules:
+        session.say("The code declares no schedules.")
