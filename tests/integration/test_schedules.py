@@ -138,7 +138,7 @@ def test_restart_after_downtime_applies_the_policy(crew: Fleet) -> None:
     reached(crew, 1)
     for misfire in MISFIRES:
         app.crons.add(misfire, every("500ms"), note.s(misfire), misfire=misfire, grace=0.1)
-        reached(crew, 1, misfire)
+    wait_until(lambda: all(ticks(crew, word) for word in MISFIRES), what="a tick of each")
     crew.groups[0].kill()
     done = {word: len(ticks(crew, word)) for word in MISFIRES}
     last = datetime.fromisoformat(ticks(crew, "all")[-1])

@@ -7,8 +7,9 @@ checkers, and a mark that hides no error is an error itself: so an error that is
 from datetime import UTC, datetime
 from typing import Any, assert_type
 
-from queuekit import Context, Delays, Queuekit, Result, Signature, Task, Unique, chain, chord, group
+from queuekit import Context, Delays, Queuekit, Result, Signature, Task, Unique, chain, chord, cron, every, group
 from queuekit.groups import ChainResult, ChordResult, GroupResult
+from queuekit.schedule import Schedule
 from queuekit.task import AsyncTask
 from queuekit.workflow import Chain, Group
 
@@ -122,6 +123,26 @@ def workflows_know_their_result() -> None:
     assert_type(chord([add.s(1, 2), add.s(3, 4)], fetch.s()).send(), ChordResult[bytes])
     assert_type(app.send(chain(add.s(1, 2), add.s(3))), ChainResult[int])
     assert_type(add.starmap([(1, 2), (3, 4)], chunk=2).send(), GroupResult[list[int]])
+
+
+def schedules_keep_what_they_decorate() -> None:
+    """A periodic task is the task it was; a periodic call is a schedule."""
+
+    @app.periodic(every("30s"), args=[1])
+    @app.task
+    def beat(x: int) -> str:
+        """Never run."""
+        return str(x)
+
+    assert_type(beat.send(1), Result[str])
+    assert_type(app.periodic(cron("@daily"), chain(add.s(1, 2), add.s(3)), name="sums"), Schedule)
+
+
+def planted_schedule_errors() -> None:
+    """Each of these is wrong, and both checkers must say so."""
+    app.periodic("30s", add.s(1, 2))  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType, reportCallIssue]
+    app.periodic(every("30s"), add)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType, reportCallIssue]
+    app.periodic(every("30s"), add.s(1, 2), misfire="never")  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType, reportCallIssue]
 
 
 def planted_workflow_errors() -> None:

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from queuekit import Signature, every
 from queuekit.broker import Capabilities
 from queuekit.demands import demand, refusals
 from queuekit.errors import CapabilityError
@@ -35,6 +36,17 @@ def test_what_is_the_default_anyway_is_no_demand() -> None:
     app.runtime.broker.capabilities = Capabilities(priority=False)
 
     assert list(refusals(app.runtime, app.tasks)) == []
+
+
+def test_schedules_need_a_backend() -> None:
+    """What is periodic is refused where there is nowhere to keep how far it has come."""
+    app = make_app(backend="none")
+    app.periodic(every("1h"), Signature("t"), name="hourly")
+
+    (refusal,) = refusals(app.runtime, app.tasks, app.schedules)
+
+    assert refusal.startswith("hourly is periodic")
+    assert list(refusals(make_app().runtime, {}, app.schedules)) == []
 
 
 def test_shows_a_few_of_many() -> None:
