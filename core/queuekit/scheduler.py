@@ -40,6 +40,7 @@ _ASLEEP = 7 * 86_400.0
 _AT_ONCE = 100
 """Schedules whose ticks are sent together."""
 _LONGEST_PAUSE = 10.0
+_DUTIES = ("presence", "renew", "look", "afresh")
 _logger = logging.getLogger("queuekit.crons")
 
 
@@ -79,7 +80,7 @@ class Scheduler:
         """Whether there is anything to lead, and what this app's code declares is stored."""
         self._led = False
         self._changes = -1
-        self._duties = dict.fromkeys(("presence", "renew", "look", "afresh"), float("-inf"))
+        self._duties: dict[str, float] = dict.fromkeys(_DUTIES, float("-inf"))
         """Monotonic seconds at which each of its duties is due."""
         self._told = (0.0, 0.0)
         """The backend's time, and the monotonic seconds at which it told."""

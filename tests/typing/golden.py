@@ -140,9 +140,9 @@ def schedules_keep_what_they_decorate() -> None:
 
 def planted_schedule_errors() -> None:
     """Each of these is wrong, and both checkers must say so."""
-    app.periodic("30s", add.s(1, 2))  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType, reportCallIssue]
-    app.periodic(every("30s"), add)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType, reportCallIssue]
-    app.periodic(every("30s"), add.s(1, 2), misfire="never")  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType, reportCallIssue]
+    app.periodic("30s", add.s(1, 2))  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
+    app.periodic(every("30s"), add)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
+    app.periodic(every("30s"), add.s(1, 2), misfire="never")  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
 
 
 def planted_workflow_errors() -> None:

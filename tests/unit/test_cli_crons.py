@@ -85,7 +85,7 @@ def declare(shop: Path) -> None:
     """Have a scheduler store what the code declares, and end."""
     process = commands.start("scheduler", folder=shop)
     try:
-        wait_until(lambda: len(documents(shop)) >= 2, "what the code declares")
+        wait_until(lambda: documents(shop).get("tasks.beat", {}).get("state") == "active", "what the code declares")
     finally:
         process.send_signal(signal.SIGTERM)
         _, errors = process.communicate(timeout=60)

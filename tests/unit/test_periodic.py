@@ -31,7 +31,7 @@ def test_task_is_declared_and_stays_a_task(app: Queuekit) -> None:
 
     assert beat(2) == 2
     assert list(app.schedules) == ["beat"]
-    assert app.schedules["beat"].call.task == "beat"  # type: ignore[union-attr]
+    assert app.schedules["beat"].call == beat.si()
 
 
 def test_coroutine_task_is_declared(app: Queuekit) -> None:
