@@ -8,6 +8,8 @@ from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
+import pytest
+
 from queuekit import Queuekit
 from queuekit.backend import Record
 from queuekit.broker import Delivery, Place, Stored
@@ -111,6 +113,12 @@ def refused(app: Queuekit, delivery: Delivery | None = None, *records: Record) -
     outcome = executor_of(app).prepare(delivery or take_one(app), {record.key: record for record in records})
     assert isinstance(outcome, Outcome), outcome
     return outcome
+
+
+def needs(app: Queuekit, capability: str) -> None:
+    """Skip a test where the broker does not declare *capability*."""
+    if not getattr(app.runtime.broker.capabilities, capability):
+        pytest.skip(f"capability not declared: {capability}")
 
 
 def inside(app: Queuekit, place: Place, *, queue: str = "default") -> list[Stored]:

@@ -1,18 +1,19 @@
 """Handles on workflows, what travels along, and workflows as plain data."""
 
 import json
+from threading import Event
 from typing import Any
 
 import pytest
 
-from queuekit import Queuekit, ResultTimeout, State, chain, chord, group
+from queuekit import Context, Queuekit, ResultTimeout, State, chain, chord, group
 from queuekit.broker import Place
 from queuekit.errors import ArgumentsError
 from queuekit.groups import ChainResult, ChordResult, GroupResult
 from queuekit.names import InvalidNameError
 from queuekit.workflow import Chain, part_from_dict
 from support.calls import Calls, calls_on
-from support.working import burst, counts, inside, make_app, working
+from support.working import burst, counts, inside, make_app, needs, wait_until, working
 
 
 def test_handles_are_rebuilt_from_an_id(calls: Calls) -> None:
@@ -100,6 +101,7 @@ def test_what_is_no_signature_is_refused(calls: Calls) -> None:
 
 def test_headers_and_priority_travel_along(calls: Calls) -> None:
     """Follow-ups have what their parent had, unless they or their task say otherwise."""
+    needs(calls.app, "inspect")
     first = calls.add.s(1, 1).options(headers={"trace": "t", "x": "1"}, priority=8)
     own = calls.headers.s().options(headers={"x": "2"}, priority=2, queue="other")
     result = chain(first, group(calls.headers.s(), own), calls.headers.s()).send()
@@ -113,6 +115,7 @@ def test_headers_and_priority_travel_along(calls: Calls) -> None:
 
 def test_callbacks_of_a_signature_have_its_headers_and_priority(calls: Calls) -> None:
     """What ``on_success`` and ``on_error`` send has what its parent had."""
+    needs(calls.app, "inspect")
     listener = calls.headers.s().options(queue="other")
     options: dict[str, Any] = {"headers": {"trace": "t"}, "priority": 8}
     calls.add.options(on_success=[listener], **options).send(1, 1)
@@ -137,6 +140,27 @@ def test_map_calls_the_task_with_each_value(calls: Calls, chunk: int) -> None:
     assert calls.app.result(mapped.id).get(timeout=5) == [[i] for i in range(7)]
     assert summed.get(timeout=5) == 42
     assert sent == 2 * -(-7 // chunk)
+
+
+@pytest.mark.each_engine
+def test_progress_is_seen_while_a_member_runs(calls: Calls) -> None:
+    """What a running member reports is seen through the handle on its group, rebuilt from an id as well."""
+    go_on = Event()
+
+    @calls.app.task(name="slow")
+    def slow(ctx: Context, x: int) -> int:
+        ctx.progress(1, 2, "half")
+        assert go_on.wait(60)
+        return x
+
+    result = chord([slow.s(1), calls.add.s(1, 1)], calls.total.s()).send()
+    with working(calls.app):
+        wait_until(lambda: result.members[0].progress, what="progress")
+        seen = calls.app.result(f"{result.id}.0.0").progress
+        go_on.set()
+
+        assert result.get(timeout=30) == 3
+    assert seen == (1, 2, "half")
 
 
 def test_map_runs_coroutines(calls: Calls) -> None:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from random import Random
 
-from queuekit.backend import Backend, Condition, Page, Record
+from queuekit.backend import Backend, Condition, Join, Page, Record
 from queuekit.clock import Clock
 from queuekit.urls import EngineURL
 from queuekit_mongo import checks, groups
@@ -109,6 +109,13 @@ class MongoBackend(Backend):
         """Count *member* into *group*."""
         with self._engine.calls():
             return groups.join(self._engine, group, member, size=size, ttl=ttl)
+
+    def join_many(self, joins: Sequence[Join]) -> list[int]:
+        """Count several members into their groups: one write and one read for all."""
+        if not joins:
+            return []
+        with self._engine.calls():
+            return groups.join_many(self._engine, joins)
 
     def check(self) -> list[str]:
         """Look at the deployment."""
