@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from queuekit import Context, Queuekit, ResultTimeout, State, chain, chord, group
+from queuekit import Context, Queuekit, ResultTimeout, Signature, State, chain, chord, group
 from queuekit.broker import Place
 from queuekit.errors import ArgumentsError
 from queuekit.groups import ChainResult, ChordResult, GroupResult
@@ -96,7 +96,7 @@ def test_parts_have_no_ids_of_their_own(calls: Calls) -> None:
 def test_what_is_no_signature_is_refused(calls: Calls) -> None:
     """A task in place of a signature is a mistake that is told at once."""
     with pytest.raises(TypeError, match=r"task\.s"):
-        chain(calls.add)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType, reportCallIssue]
+        chain(calls.add)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
 
 
 def test_headers_and_priority_travel_along(calls: Calls) -> None:
@@ -140,6 +140,32 @@ def test_map_calls_the_task_with_each_value(calls: Calls, chunk: int) -> None:
     assert calls.app.result(mapped.id).get(timeout=5) == [[i] for i in range(7)]
     assert summed.get(timeout=5) == 42
     assert sent == 2 * -(-7 // chunk)
+
+
+def test_a_task_knows_its_own_call(calls: Calls) -> None:
+    """``ctx.signature`` is what was sent, with what came before it or was gathered; it can be sent again."""
+    found: list[Any] = []
+
+    @calls.app.task(name="look")
+    def look(ctx: Context, *values: Any) -> int:
+        found.append(ctx.signature)
+        return len(values)
+
+    options: dict[str, Any] = {"headers": {"trace": "t"}, "priority": 7, "retries": 2}
+    later = look.options(on_success=[calls.echo.s("after")], **options)
+    chained = chain(calls.add.s(1, 1), later.s("x")).send()
+    chorded = chord([calls.add.s(1, 1), calls.add.s(2, 2)], look.s()).send()
+    burst(calls.app)
+    first, second = sorted(found, key=lambda signature: signature.id)
+    again = first.options(id=None).send()
+    burst(calls.app)
+
+    assert (first.id, first.args, first.queue) == (chained.id, ("x", 2), "default")
+    assert {name: getattr(first, name) for name in options} == options
+    assert first.on_success == (calls.echo.s("after"),)
+    assert (second.id, second.args) == (chorded.id, ([2, 4],))
+    assert again.get(timeout=5) == 2
+    assert Signature.from_dict(json.loads(json.dumps(first.to_dict()))) == first
 
 
 @pytest.mark.each_engine
