@@ -16,6 +16,8 @@ from queuekit.broker import Delivery, Place, Stored
 from queuekit.clock import Clock
 from queuekit.events import Event
 from queuekit.execute import Executor
+from queuekit.finish import write
+from queuekit.flow import Flows
 from queuekit.outcome import Outcome, Run
 from queuekit.testing import VirtualClock
 from queuekit.testing.kit import eventually, unique_name
@@ -99,6 +101,16 @@ def take_one(app: Queuekit, **options: Any) -> Delivery:
 def executor_of(app: Queuekit) -> Executor:
     """Return what runs deliveries, without threads."""
     return Executor(app.runtime, app.tasks, app.sending, worker="w-1")
+
+
+def finish(app: Queuekit, delivery: Delivery) -> Outcome:
+    """Do with one message all that a worker does, step by step in this thread, and return its outcome."""
+    executor, backend = executor_of(app), app.runtime.need_backend("a test")
+    found = executor.prepare(delivery, backend.get(executor.keys(delivery)))
+    outcome = executor.call(found) if isinstance(found, Run) else found
+    Flows(app.runtime, app.sending).expand([outcome])
+    write(app.runtime, [outcome])
+    return outcome
 
 
 def prepared(app: Queuekit, delivery: Delivery | None = None, *records: Record) -> Run:

@@ -2,13 +2,14 @@
 
 from typing import Any
 
+import attrs
 import pytest
 
 from queuekit import Failure, ResultTimeout, Signature, State, TaskCancelled, TaskFailed, chain, chord, group
 from queuekit.broker import Place
-from queuekit.errors import NoBackendError, UnknownIdError
+from queuekit.errors import CapabilityError, NoBackendError, UnknownIdError
 from support.calls import Calls, calls_on
-from support.working import burst, counts, inside, make_app, wait_until, working
+from support.working import backend_of, burst, counts, flaky_app, inside, make_app, wait_until, working
 
 BAD = pytest.mark.parametrize("bad", [0, 2, 4], ids=["first", "middle", "last"])
 
@@ -136,6 +137,39 @@ def test_cancelled_member_fails_the_chord(calls: Calls) -> None:
         result.get(timeout=5)
     assert [failure.error_type for failure in calls.failures] == ["Cancelled"]
     assert result.members[2].state is State.CANCELLED
+
+
+def test_a_member_that_never_ran_is_no_obstacle(calls: Calls) -> None:
+    """With another policy an expired or cancelled member is left out, or a failure that says so is in its place."""
+    late, add = calls.add.s(1, 1).options(expires=0.0), calls.add.s(2, 2)
+    skipped = chord([late, add, add], calls.echo.s(), policy="skip").send()
+    continued = chord([late, add, add], calls.echo.s(), policy="continue").send()
+    for result in (skipped, continued):
+        result.members[1].cancel()
+    burst(calls.app)
+
+    (expired, cancelled, value) = continued.get(timeout=5)[0]
+
+    assert skipped.get(timeout=5) == [[4]]
+    assert (expired.error_type, cancelled.error_type, value) == ("Expired", "Cancelled", 4)
+
+
+def test_chord_cancelled_in_the_middle_ends(calls: Calls) -> None:
+    """Cancelling a chord of which a part is done keeps the rest from running, and its callback."""
+    later = [calls.echo.s(i).options(delay="1h") for i in range(3)]
+    result = chord([calls.add.s(1, 1), *later], calls.total.s(), on_error=[calls.told.s()]).send()
+    burst(calls.app)
+    assert result.members[0].get(timeout=5) == 2
+
+    assert result.cancel()
+    burst(calls.app)
+
+    with pytest.raises(TaskCancelled):
+        result.get(timeout=5)
+    counted = result.members.counts()
+    assert (calls.seen, calls.failures) == ([], [])
+    assert counted.total == 4
+    assert waiting(calls) == {}
 
 
 @pytest.mark.each_engine
@@ -272,6 +306,21 @@ def test_waiting_for_a_group_ends_in_time(calls: Calls) -> None:
 
     with pytest.raises(ResultTimeout, match="2 of 2"):
         result.get(timeout=0.05)
+
+
+def test_chord_needs_a_backend_that_can_join() -> None:
+    """Where arrivals cannot be counted a chord is refused when it is sent, and nothing of it is on a queue."""
+    calls = calls_on(flaky_app())
+    backend = backend_of(calls.app)
+    backend.capabilities = attrs.evolve(backend.capabilities, atomic_join=False)
+
+    with pytest.raises(CapabilityError, match="needs a backend that can join"):
+        chord(members(calls), calls.total.s()).send()
+
+    assert counts(calls.app) == {}
+    result = chain(calls.add.s(1, 1), calls.add.s(1)).send()
+    burst(calls.app)
+    assert result.get(timeout=5) == 3
 
 
 def test_workflows_need_a_backend() -> None:

@@ -11,6 +11,7 @@ from queuekit.broker import Place
 from queuekit.errors import ArgumentsError
 from queuekit.groups import ChainResult, ChordResult, GroupResult
 from queuekit.names import InvalidNameError
+from queuekit.retry import Fixed
 from queuekit.workflow import Chain, part_from_dict
 from support.calls import Calls, calls_on
 from support.working import burst, counts, inside, make_app, needs, wait_until, working
@@ -166,6 +167,48 @@ def test_a_task_knows_its_own_call(calls: Calls) -> None:
     assert (second.id, second.args) == (chorded.id, ([2, 4],))
     assert again.get(timeout=5) == 2
     assert Signature.from_dict(json.loads(json.dumps(first.to_dict()))) == first
+
+
+def test_empty_groups_are_legal(calls: Calls) -> None:
+    """A group of nobody has an empty list of results: alone, in a chain, and in another group."""
+    alone = group().send()
+    between = chain(calls.add.s(1, 1), group(), calls.echo.s("after")).send()
+    inside_another = chord([group(), calls.add.s(1, 1), chord([], calls.total.s())], calls.echo.s()).send()
+    burst(calls.app)
+
+    assert alone.get(timeout=5) == []
+    assert between.get(timeout=5) == ["after", []]
+    assert inside_another.get(timeout=5) == [[[], 2, 0]]
+
+
+def test_options_of_a_link_survive_delay_and_retry(calls: Calls) -> None:
+    """Queue, priority, expiry, unique key and headers of a link are still there when it has been tried once."""
+    needs(calls.app, "inspect")
+    needs(calls.app, "priority")
+    options: dict[str, Any] = {
+        "priority": 8,
+        "expires": "1h",
+        "unique": "k",
+        "headers": {"trace": "t"},
+        "queue": "other",
+    }
+    failing = calls.boom.options(retries=1, retry=Fixed(600.0), delay="10ms", **options).s("no")
+    chain(calls.add.s(1, 1), failing, calls.echo.s()).send()
+    burst(calls.app)
+    before = inside(calls.app, Place.DELAYED, queue="other") + inside(calls.app, Place.READY, queue="other")
+    with working(calls.app, queues={"other": 1}):
+        wait_until(
+            lambda: any(one.envelope.attempt for one in inside(calls.app, Place.DELAYED, queue="other")), what="a retry"
+        )
+
+    (after,) = inside(calls.app, Place.DELAYED, queue="other")
+
+    first, second = before[0].envelope, after.envelope
+    assert [one.priority for one in (first, second)] == [8, 8]
+    assert first.expires is not None
+    assert second.expires == first.expires
+    assert [one.unique.key for one in (first, second) if one.unique] == ["k", "k"]
+    assert all(b'"headers":{"trace":"t"}' in one.body for one in (first, second))
 
 
 @pytest.mark.each_engine

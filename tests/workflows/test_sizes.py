@@ -81,10 +81,10 @@ def test_large_graph_is_stored_in_parts() -> None:
 
 def test_thousand_chords_of_three(calls: Calls) -> None:
     """Many small chords at once do not get into each other's way."""
-    results = [chord([calls.add.s(i, j) for j in range(3)], calls.total.s()).send() for i in range(200)]
+    results = [chord([calls.add.s(i, j) for j in range(3)], calls.total.s()).send() for i in range(1_000)]
     burst(calls.app)
 
-    assert [result.get(timeout=60) for result in results] == [3 * i + 3 for i in range(200)]
+    assert [result.get(timeout=60) for result in results] == [3 * i + 3 for i in range(1_000)]
 
 
 def nested(calls: Calls, depth: int) -> Any:
