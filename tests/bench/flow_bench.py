@@ -41,13 +41,16 @@ def main() -> None:
             app.configure(urls)
             print(f"\n{name}\n{'':28}{'sent':>9}{'result':>9}{'behind':>9}")
             with _worker(urls, options.concurrency):
-                _measure_all(options.sizes)
+                _chords(options.sizes)
+                if not options.chords:
+                    _others()
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("engines", nargs="*", choices=[[], *ENGINES])
     parser.add_argument("--sizes", type=int, nargs="*", default=[10, 100, 1_000, 2_000, 10_000])
+    parser.add_argument("--chords", action="store_true", help="leave out all but single chords")
     parser.add_argument("--concurrency", type=int, default=10)
     return parser.parse_args()
 
@@ -68,11 +71,14 @@ def _worker(urls: dict[str, Any], concurrency: int) -> Iterator[None]:
         process.wait()
 
 
-def _measure_all(sizes: list[int]) -> None:
+def _chords(sizes: list[int]) -> None:
     _chord(100)  # connections are open and code is warm
     for size in sizes:
         sent, done, behind = _chord(size)
         _row(f"chord of {size:,}", sent, done, behind)
+
+
+def _others() -> None:
     _row("1,000 chords of 3", *_timed(_small_chords))
     _row("chain of 500", *_timed(lambda: [chain(add.s(0, 1), *[add.s(1) for _ in range(499)]).send()]))
     _row("nested 6 deep", *_timed(lambda: [chain(_nested(6), total.si([1])).send()]))
