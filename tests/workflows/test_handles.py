@@ -171,7 +171,7 @@ def test_a_task_knows_its_own_call(calls: Calls) -> None:
 
 def test_empty_groups_are_legal(calls: Calls) -> None:
     """A group of nobody has an empty list of results: alone, in a chain, and in another group."""
-    alone = calls.app.send(group())
+    alone: GroupResult[list[Any]] = calls.app.send(group())
     between = chain(calls.add.s(1, 1), group(), calls.echo.s("after")).send()
     inside_another = chord([group(), calls.add.s(1, 1), chord([], calls.total.s())], calls.echo.s()).send()
     burst(calls.app)
