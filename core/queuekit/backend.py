@@ -67,7 +67,7 @@ class Page(Generic[T]):
 
 @attrs.frozen(kw_only=True)
 class Join:
-    """A member's arrival in a group, as part of a commit."""
+    """A member's arrival in a group, as part of a commit or of a batch."""
 
     group: str
     member: int
@@ -168,6 +168,18 @@ class Backend(abc.ABC):
     def now(self) -> float | None:
         """Return UTC epoch seconds on the service's clock, which all who use it share; ``None`` if it does not tell."""
         return None
+
+    def join_many(self, joins: Sequence[Join]) -> list[int]:
+        """Count several members into their groups, in a round trip for all where the service can.
+
+        Each arrival is atomic by itself, as with :meth:`join`, and may be repeated; all of them together need not be.
+        The base body calls :meth:`join` for one after the other.
+
+        Returns:
+            For each how many different members of its group have arrived, those of this call included or not, but its
+            own always. Of all callers, at least one sees the count reach the size.
+        """
+        return [self.join(one.group, one.member, one.size, ttl=one.ttl)[1] for one in joins]
 
     def check(self) -> list[str]:
         """Ask the service for what an operator should know (eviction policy, missing index); one line each."""

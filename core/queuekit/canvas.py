@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, TypeVar, overload
+from typing import Any, Literal, TypeVar, overload
 
+from queuekit.failure import Failure
 from queuekit.links import Policy
 from queuekit.signature import Signature
 from queuekit.workflow import Chain, Chord, Group, Part, Workflow
@@ -12,30 +13,55 @@ from queuekit.workflow import Chain, Chord, Group, Part, Workflow
 __all__ = ["chain", "chord", "group"]
 
 R = TypeVar("R")
-Errors = Iterable[Signature[Any]]
+A = TypeVar("A")
+B = TypeVar("B")
+C = TypeVar("C")
+D = TypeVar("D")
+E = TypeVar("E")
+T = TypeVar("T")
+Unfilled = Literal["fail", "skip"] | None
+"""Policies that leave no failure among the results."""
+Errors = Iterable[Signature[Any, Failure]]
+First = Signature[R, Any] | Workflow[R]
+Next = Signature[R, T] | Workflow[R]
+"""A link that returns the first of its two types, and takes the second as its last argument."""
 
-# Type checkers cannot take the last of any number of arguments, so the usual numbers are written out.
+# Type checkers cannot follow any number of links, so the usual numbers are written out: each takes what the one before
+# returns. A workflow inside is taken as it is.
 
 
 @overload
-def chain(_1: Signature[R] | Workflow[R], /, *, id: str | None = ..., on_error: Errors = ...) -> Chain[R]: ...
+def chain(_1: First[R], /, *, id: str | None = ..., on_error: Errors = ...) -> Chain[R]: ...
 @overload
-def chain(_1: Part, _2: Signature[R] | Workflow[R], /, *, id: str | None = ..., on_error: Errors = ...) -> Chain[R]: ...
+def chain(_1: First[A], _2: Next[R, A], /, *, id: str | None = ..., on_error: Errors = ...) -> Chain[R]: ...
 @overload
 def chain(
-    _1: Part, _2: Part, _3: Signature[R] | Workflow[R], /, *, id: str | None = ..., on_error: Errors = ...
+    _1: First[A], _2: Next[B, A], _3: Next[R, B], /, *, id: str | None = ..., on_error: Errors = ...
 ) -> Chain[R]: ...
 @overload
 def chain(
-    _1: Part, _2: Part, _3: Part, _4: Signature[R] | Workflow[R], /, *, id: str | None = ..., on_error: Errors = ...
+    _1: First[A], _2: Next[B, A], _3: Next[C, B], _4: Next[R, C], /, *, id: str | None = ..., on_error: Errors = ...
 ) -> Chain[R]: ...
 @overload
 def chain(
-    _1: Part,
-    _2: Part,
-    _3: Part,
-    _4: Part,
-    _5: Signature[R] | Workflow[R],
+    _1: First[A],
+    _2: Next[B, A],
+    _3: Next[C, B],
+    _4: Next[D, C],
+    _5: Next[R, D],
+    /,
+    *,
+    id: str | None = ...,
+    on_error: Errors = ...,
+) -> Chain[R]: ...
+@overload
+def chain(
+    _1: First[A],
+    _2: Next[B, A],
+    _3: Next[C, B],
+    _4: Next[D, C],
+    _5: Next[E, D],
+    _6: Next[R, E],
     /,
     *,
     id: str | None = ...,
@@ -48,14 +74,13 @@ def chain(
     _3: Part,
     _4: Part,
     _5: Part,
-    _6: Signature[R] | Workflow[R],
+    _6: Part,
+    _7: Part,
     /,
-    *,
+    *links: Part,
     id: str | None = ...,
     on_error: Errors = ...,
-) -> Chain[R]: ...
-@overload
-def chain(*links: Part, id: str | None = ..., on_error: Errors = ...) -> Chain[Any]: ...
+) -> Chain[Any]: ...
 def chain(*links: Part, id: str | None = None, on_error: Errors = ()) -> Chain[Any]:
     """Return calls that run one after the other, each getting the result of the one before as its last argument.
 
@@ -67,6 +92,14 @@ def chain(*links: Part, id: str | None = None, on_error: Errors = ()) -> Chain[A
     return Chain(links, id=id, on_error=on_error)
 
 
+@overload
+def group(
+    *members: Signature[R], policy: Literal["continue"], at_once: int | None = ..., id: str | None = ...
+) -> Group[list[R | Failure]]: ...
+@overload
+def group(
+    members: Iterable[Signature[R]], /, *, policy: Literal["continue"], at_once: int | None = ..., id: str | None = ...
+) -> Group[list[R | Failure]]: ...
 @overload
 def group(
     *members: Signature[R], policy: Policy = ..., at_once: int | None = ..., id: str | None = ...
@@ -102,9 +135,31 @@ def group(
     return Group(found, policy=policy, at_once=at_once, id=id)
 
 
+@overload
+def chord(
+    members: Group[A], callback: Next[R, A], *, policy: Unfilled = ..., on_error: Errors = ..., id: str | None = ...
+) -> Chord[R]: ...
+@overload
+def chord(
+    members: Iterable[First[A]],
+    callback: Next[R, list[A]],
+    *,
+    policy: Unfilled = ...,
+    on_error: Errors = ...,
+    id: str | None = ...,
+) -> Chord[R]: ...
+@overload
 def chord(
     members: Group[Any] | Iterable[Part],
-    callback: Signature[R] | Workflow[R],
+    callback: First[R],
+    *,
+    policy: Literal["continue"],
+    on_error: Errors = ...,
+    id: str | None = ...,
+) -> Chord[R]: ...
+def chord(
+    members: Group[Any] | Iterable[Part],
+    callback: First[R],
     *,
     policy: Policy | None = None,
     on_error: Errors = (),

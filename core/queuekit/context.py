@@ -8,6 +8,8 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from queuekit.signature import Signature
+
 __all__ = ["Context", "TaskLogFilter", "current"]
 
 _current: contextvars.ContextVar[Context | None] = contextvars.ContextVar("queuekit_context", default=None)
@@ -20,6 +22,7 @@ class Context:
 
     __slots__ = (
         "_cancelled",
+        "_made",
         "_report",
         "attempt",
         "generation",
@@ -53,6 +56,24 @@ class Context:
         """Whether the lease is gone: somebody else may run the message now, and this outcome will be refused."""
         self._cancelled: threading.Event | None = None
         self._report: Progress | None = None
+        self._made: tuple[Any, ...] = ()
+
+    @property
+    def signature(self) -> Signature[Any] | None:
+        """The call that runs here, as it was sent, and with what it gathered; ``None`` in a plain call of the function.
+
+        It has the id of the message, under which nothing can be sent a second time: ``.options(id=None).send()`` sends
+        the same call again. What a workflow makes of its result is no part of it.
+        """
+        if not self._made:
+            return None
+        make, *parts = self._made
+        call: Signature[Any] = make(*parts)
+        return call
+
+    def made_of(self, make: Callable[..., Signature[Any]], *parts: Any) -> None:
+        """Say what *make* needs to tell which call this is, if anybody asks; called by the worker."""
+        self._made = (make, *parts)
 
     @property
     def cancelled(self) -> bool:

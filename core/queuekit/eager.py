@@ -9,11 +9,12 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import attrs
 
+from queuekit.backend import Record
 from queuekit.broker import Delivery, Place
 from queuekit.config import NO_BACKEND, Config
 from queuekit.execute import Executor
@@ -76,9 +77,9 @@ class EagerSending(Sending):
         self._executor = Executor(runtime, tasks, self, worker="eager")
         self._flows = Flows(runtime, self)
 
-    def send_ready(self, some: Iterable[Ready]) -> list[Sent]:
+    def send_ready(self, some: Iterable[Ready], *, ahead: Sequence[Record] = ()) -> list[Sent]:
         """Put what is prepared on its queues, and run all that is there."""
-        sent = super().send_ready(some)
+        sent = super().send_ready(some, ahead=ahead)
         self._drain()
         return sent
 

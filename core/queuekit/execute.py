@@ -22,6 +22,7 @@ from queuekit.message import Message, decode
 from queuekit.names import is_name
 from queuekit.outcome import Decider, Outcome, Run
 from queuekit.records import Info, cancel_key, entered_keys, progress_key, read_info, result_key
+from queuekit.run import call_of
 from queuekit.runtime import Runtime
 from queuekit.sending import Sending
 from queuekit.states import State
@@ -176,6 +177,7 @@ class Executor:
             accepted = self._runtime.accepted
             return self.decide.done_before(run.delivery, run.message, found, lambda: found.value(accepted))
         run.message = attrs.evolve(run.message, args=[*run.message.args, found])
+        run.context.made_of(call_of, run.message, run.delivery.envelope, run.task.app)
         return None
 
     def begin(self, run: Run) -> Outcome | None:
@@ -286,6 +288,7 @@ class Executor:
         )
         context.headers, context.parent, context.worker = message.headers, message.parent, self._worker
         timeout = task.defaults.timeout if message.timeout is None else message.timeout
+        context.made_of(call_of, message, envelope, task.app)
         return Run(
             delivery=delivery, message=message, task=task, context=context, received=self._monotonic(), timeout=timeout
         )

@@ -14,7 +14,7 @@ __all__ = ["write"]
 
 T = TypeVar("T")
 _RECORDS = 1_000
-"""Records that are put in one round trip."""
+"""Records that are put, and arrivals that are counted, in one round trip."""
 
 
 def write(runtime: Runtime, batch: Sequence[Outcome]) -> list[Outcome]:
@@ -50,11 +50,11 @@ def _put(backend: Backend, batch: Sequence[Outcome]) -> None:
 def _join(backend: Backend, batch: Sequence[Outcome]) -> list[Envelope]:
     """Count the arrivals and return what complete groups send."""
     sends: dict[tuple[str, int], Envelope] = {}
-    for join in (join for outcome in batch for join in outcome.joins):
-        _, count = backend.join(join.group, join.member, join.size, ttl=join.ttl)
-        if count >= join.size:
-            envelopes = [envelope for envelope in join.then if isinstance(envelope, Envelope)]
-            sends.update({(envelope.id, envelope.generation): envelope for envelope in envelopes})
+    for some in _cut([join for outcome in batch for join in outcome.joins], _RECORDS):
+        for join, count in zip(some, backend.join_many(some), strict=True):
+            if count >= join.size:
+                envelopes = [envelope for envelope in join.then if isinstance(envelope, Envelope)]
+                sends.update({(envelope.id, envelope.generation): envelope for envelope in envelopes})
     return list(sends.values())
 
 

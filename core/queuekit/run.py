@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 import attrs
 
 from queuekit.broker import Delivery
 from queuekit.context import Context
+from queuekit.envelope import Envelope
 from queuekit.guard import Guard
 from queuekit.message import Message
+from queuekit.signature import Sender, Signature
 from queuekit.task import Task
 
-__all__ = ["Run"]
+__all__ = ["Run", "call_of"]
 
 
 @attrs.define(kw_only=True)
@@ -64,3 +67,26 @@ class Run:
     def seconds(self) -> float:
         """Seconds that the body ran."""
         return max(0.0, self.ended - self.started) if self.started is not None else 0.0
+
+
+def call_of(message: Message, envelope: Envelope, sender: Sender) -> Signature[Any]:
+    """Return the call that *message* is; a moment that has passed is not told any more."""
+    return Signature(
+        message.task,
+        message.args,
+        message.kwargs,
+        id=message.id,
+        queue=envelope.queue,
+        priority=envelope.priority,
+        expires=None if envelope.expires is None else datetime.fromtimestamp(envelope.expires, UTC),
+        headers=message.headers,
+        retries=message.retries,
+        retry=message.retry,
+        timeout=message.timeout,
+        ignore_result=message.ignore_result,
+        unique=envelope.unique,
+        on_success=message.on_success,
+        on_error=message.on_error,
+        each=message.each,
+        sender=sender,
+    )

@@ -65,12 +65,19 @@ class Sending:
         """Put *signatures* on their queues, in order; each batch is stored when this returns."""
         return self.send_ready(self.prepare(signature) for signature in signatures)
 
-    def send_ready(self, some: Iterable[Ready]) -> list[Sent]:
-        """Put what is prepared on its queues, in order; each batch is stored when this returns."""
+    def send_ready(self, some: Iterable[Ready], *, ahead: Sequence[Record] = ()) -> list[Sent]:
+        """Put what is prepared on its queues, in order; each batch is stored when this returns.
+
+        Args:
+            some: What is prepared.
+            ahead: Records that must be there before it is, where newer; in the same step if the engine can.
+        """
         sent: list[Sent] = []
         remaining = iter(some)
         while batch := list(islice(remaining, self._batch)):
-            sent += self._send_batch(batch)
+            sent += self._send_batch(batch, ahead)
+            ahead = ()
+        self._put(ahead)
         return sent
 
     def inherit(self, signature: Signature[Any], *, headers: Mapping[str, str], priority: int) -> Signature[Any]:
@@ -192,24 +199,29 @@ class Sending:
             ttl = self._runtime.config.results_expire + max(0.0, envelope.delay, envelope.not_before - now)
         return pending(id=envelope.id, task=task, queue=envelope.queue, ttl=ttl, at=now)
 
-    def _send_batch(self, ready: Sequence[Ready]) -> list[Sent]:
+    def _send_batch(self, ready: Sequence[Ready], ahead: Sequence[Record]) -> list[Sent]:
         """Send one batch: with its records in one step where the engine can, else records after messages."""
         if self._commits and not _any_unique(ready):
             items = [CommitItem(records=(one.record,) if one.record else (), sends=(one.envelope,)) for one in ready]
+            if ahead:
+                items.insert(0, CommitItem(records=tuple(ahead)))
             self.patiently(lambda: self._runtime.broker.commit(items))
             return [Sent(id=one.envelope.id, stored=one.record is not None) for one in ready]
+        self._put(ahead)
         envelopes = [one.envelope for one in ready]
         holders = self.patiently(lambda: self._runtime.broker.send(envelopes))
-        records = [
-            one.record for one, holder in zip(ready, holders, strict=True) if one.record and holder == one.envelope.id
-        ]
-        if records and self._runtime.backend is not None:
-            backend = self._runtime.backend
-            self.patiently(lambda: backend.put(records, condition=Condition.NEWER))
+        self._put(
+            [one.record for one, holder in zip(ready, holders, strict=True) if one.record and holder == one.envelope.id]
+        )
         return [
             Sent(id=holder, stored=one.record is not None, duplicate=holder != one.envelope.id)
             for one, holder in zip(ready, holders, strict=True)
         ]
+
+    def _put(self, records: Sequence[Record]) -> None:
+        backend = self._runtime.backend
+        if records and backend is not None:
+            self.patiently(lambda: backend.put(records, condition=Condition.NEWER))
 
     def patiently(self, call: Callable[[], T]) -> T:
         """Repeat *call* while the engine does not answer, for ``send_timeout`` seconds; it may happen twice (QK13)."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from functools import lru_cache
+from types import GenericAlias
 from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar
 
 import attrs
@@ -16,7 +17,13 @@ from queuekit.names import check_name, is_name
 from queuekit.retry import Backoff, policy_from_dict
 
 if TYPE_CHECKING:
+    from typing_extensions import TypeVar as TypeVarWithDefault
+
     from queuekit.result import Result
+
+    T_contra = TypeVarWithDefault("T_contra", contravariant=True, default=Any)
+else:
+    T_contra = TypeVar("T_contra", contravariant=True)
 
 __all__ = ["Sender", "Signature"]
 
@@ -96,8 +103,11 @@ def _signatures(values: Iterable[Signature[Any]]) -> tuple[Signature[Any], ...]:
 
 
 @attrs.frozen
-class Signature(Generic[R_co]):
+class Signature(Generic[R_co, T_contra]):
     """One call of a task, not yet sent. ``None`` leaves an option to the task, or to the app's settings.
+
+    To type checkers ``Signature[int, str]`` returns an ``int``, and takes a ``str`` as its last argument when it
+    follows something; ``Signature[int]`` says nothing of what it takes.
 
     Round-trips through plain data with :meth:`to_dict` and :meth:`from_dict`; keys that this version does not know
     are kept.
@@ -153,7 +163,14 @@ class Signature(Generic[R_co]):
         """Like :meth:`send`, without blocking the event loop."""
         return await self._sender().asend(self)
 
-    def options(self, **changes: Any) -> Signature[R_co]:
+    if not TYPE_CHECKING:
+
+        @classmethod
+        def __class_getitem__(cls, item: Any) -> GenericAlias:
+            # typing itself knows no type variable with a default before Python 3.13.
+            return GenericAlias(cls, item)
+
+    def options(self, **changes: Any) -> Signature[R_co, T_contra]:
         """Return a copy with other options; names and meaning are those of the fields."""
         return attrs.evolve(self, **changes)
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import attrs
 
-from queuekit.backend import Backend, Condition
+from queuekit.backend import Condition, Record
 from queuekit.errors import CapabilityError
 from queuekit.graph import Fan, Graph, Step, build, link_of, records_of
 from queuekit.links import Link
@@ -19,8 +20,8 @@ from queuekit.workflow import Workflow
 
 __all__ = ["start"]
 
-_RECORDS = 100
-"""Parts of a graph that are put in one round trip."""
+_RECORDS = 8
+"""Records that are put in one round trip: parts of a graph are large."""
 
 
 def start(runtime: Runtime, sending: Sending, workflow: Workflow[Any]) -> Graph:
@@ -35,16 +36,20 @@ def start(runtime: Runtime, sending: Sending, workflow: Workflow[Any]) -> Graph:
         TooLargeError: A message or a part of the workflow is above a limit.
     """
     graph = build(workflow, workflow.id or new_id())
-    _store(runtime, sending, graph)
-    sending.send_ready(_entries(sending, graph))
+    records = _records(runtime, graph)
+    large = len(records) > _RECORDS
+    if large:
+        _put(runtime, sending, records)
+    sending.send_ready(_entries(sending, graph), ahead=() if large else records)
     return graph
 
 
-def _store(runtime: Runtime, sending: Sending, graph: Graph) -> None:
+def _records(runtime: Runtime, graph: Graph) -> list[Record]:
+    """Return what is to be stored before anything is sent."""
     backend = runtime.backend
     if backend is None:
         if graph.kind == "group" and not _is_watched(graph):
-            return
+            return []
         backend = runtime.need_backend(f"a {graph.kind}")
     if graph.joins and not backend.capabilities.atomic_join:
         raise CapabilityError(
@@ -54,17 +59,18 @@ def _store(runtime: Runtime, sending: Sending, graph: Graph) -> None:
     config = runtime.config
     ttl = max(config.graphs_expire, config.results_expire) + 2 * graph.delay
     records = records_of(graph, runtime.serializer, ttl=ttl, max_record=backend.limits.max_record)
-    for first in range(0, len(records), _RECORDS):
-        some = records[first : first + _RECORDS]
-        _patiently(sending, backend, some, Condition.ALWAYS)
     if graph.kind != "group":
         now = runtime.clock.time()
-        mark = pending(id=graph.id, task=f"({graph.kind})", queue="", ttl=ttl, at=now)
-        _patiently(sending, backend, [mark], Condition.NEWER)
+        records.append(pending(id=graph.id, task=f"({graph.kind})", queue="", ttl=ttl, at=now))
+    return records
 
 
-def _patiently(sending: Sending, backend: Backend, records: list[Any], condition: Condition) -> None:
-    sending.patiently(lambda: backend.put(records, condition=condition))
+def _put(runtime: Runtime, sending: Sending, records: list[Record]) -> None:
+    """Put the many parts of a large graph; what is there already is that of an earlier send of the same."""
+    backend = runtime.need_backend("a workflow")
+    for first in range(0, len(records), _RECORDS):
+        some = records[first : first + _RECORDS]
+        sending.patiently(partial(backend.put, some, condition=Condition.NEWER))
 
 
 def _is_watched(graph: Graph) -> bool:

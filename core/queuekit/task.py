@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, overload
+from typing import Any, Concatenate, Generic, Never, ParamSpec, Protocol, TypeVar, overload
 
 import attrs
 
@@ -15,6 +15,7 @@ from queuekit.context import Context
 from queuekit.durations import parse as parse_duration
 from queuekit.envelope import Unique
 from queuekit.errors import ArgumentsError
+from queuekit.failure import Failure
 from queuekit.links import Policy
 from queuekit.names import check_name, is_name
 from queuekit.result import Result
@@ -26,6 +27,12 @@ __all__ = ["AsyncTask", "Bound", "Task", "TaskDecorator", "TaskOptions", "defaul
 
 P = ParamSpec("P")
 R = TypeVar("R")
+A = TypeVar("A")
+B = TypeVar("B")
+T = TypeVar("T")
+A_contra = TypeVar("A_contra", contravariant=True)
+B_contra = TypeVar("B_contra", contravariant=True)
+C_contra = TypeVar("C_contra", contravariant=True)
 R_co = TypeVar("R_co", covariant=True)
 
 
@@ -71,6 +78,25 @@ class TaskOptions:
     """``"early"`` acknowledges before the body runs: at most once."""
 
 
+# Tasks as their ``send`` shows them: that is how type checkers find out which parameter comes next.
+
+
+class _None(Protocol[R_co]):
+    def send(self) -> Result[R_co]: ...
+
+
+class _One(Protocol[A_contra, R_co]):
+    def send(self, _1: A_contra, /) -> Result[R_co]: ...
+
+
+class _Two(Protocol[A_contra, B_contra, R_co]):
+    def send(self, _1: A_contra, _2: B_contra, /) -> Result[R_co]: ...
+
+
+class _Three(Protocol[A_contra, B_contra, C_contra, R_co]):
+    def send(self, _1: A_contra, _2: B_contra, _3: C_contra, /) -> Result[R_co]: ...
+
+
 class Bound(Generic[P, R_co]):
     """A task with options of a call: what ``task.options(...)`` returns."""
 
@@ -94,11 +120,29 @@ class Bound(Generic[P, R_co]):
         """Like :meth:`send`, without blocking the event loop."""
         return await self._task.app.asend(self._make(args, kwargs))
 
-    def s(self, *args: Any, **kwargs: Any) -> Signature[R_co]:
-        """Return the call as a signature. A follow-up may lack its last arguments, so type checkers do not look."""
+    # What a follow-up takes as its last argument is the first one that is not given.
+    @overload
+    def s(self: _One[T, R], /) -> Signature[R, T]: ...
+    @overload
+    def s(self: _Two[A, T, R], _1: A, /) -> Signature[R, T]: ...
+    @overload
+    def s(self: _Three[A, B, T, R], _1: A, _2: B, /) -> Signature[R, T]: ...
+    @overload
+    def s(self: _None[R], /) -> Signature[R, Never]: ...
+    @overload
+    def s(self: _One[A, R], _1: A, /) -> Signature[R, Never]: ...
+    @overload
+    def s(self: _Two[A, B, R], _1: A, _2: B, /) -> Signature[R, Never]: ...
+    @overload
+    def s(self, *args: Any, **kwargs: Any) -> Signature[R_co]: ...
+    def s(self, *args: Any, **kwargs: Any) -> Signature[Any, Any]:
+        """Return the call as a signature. A follow-up may lack its last argument, which is what it follows.
+
+        Type checkers know what it takes there if up to two arguments are given, all of them by position.
+        """
         return self._make(args, kwargs, partial=True)
 
-    def si(self, *args: P.args, **kwargs: P.kwargs) -> Signature[R_co]:
+    def si(self, *args: P.args, **kwargs: P.kwargs) -> Signature[R_co, object]:
         """Return the call as an immutable signature: a parent's result is not appended."""
         return attrs.evolve(self._make(args, kwargs), immutable=True)
 
@@ -198,8 +242,8 @@ class Task(Bound[P, R_co]):
         timeout: Duration | None = None,
         ignore_result: bool | None = None,
         unique: Unique | bool | str | None = None,
-        on_success: Iterable[Signature[Any]] | None = None,
-        on_error: Iterable[Signature[Any]] | None = None,
+        on_success: Iterable[Signature[Any, R_co]] | None = None,
+        on_error: Iterable[Signature[Any, Failure]] | None = None,
     ) -> Bound[P, R_co]:
         """Return the task with other options for some calls; names and meaning are the fields of a signature's.
 

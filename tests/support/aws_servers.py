@@ -6,12 +6,15 @@ slow with long queues and wrong about some of FIFO. What one gets wrong the othe
 
 import atexit
 import contextlib
+import functools
 import importlib.util
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -19,7 +22,7 @@ from pathlib import Path
 
 import pytest
 
-__all__ = ["AwsServer", "free_port", "ministack", "moto"]
+__all__ = ["AwsServer", "free_port", "ministack", "moto", "shared_ministack"]
 
 _LONGEST_START = 60.0
 REQUIRED = "QUEUEKIT_REQUIRE_ENGINES"
@@ -122,6 +125,14 @@ def ministack(folder: Path) -> AwsServer:
             "PYTHONWARNINGS": "ignore",
         },
     )
+
+
+@functools.cache
+def shared_ministack() -> AwsServer:
+    """Return a ministack that all tests of this run share, started at first use and ended with the run."""
+    folder = Path(tempfile.mkdtemp(prefix="queuekit-aws-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return ministack(folder).start()
 
 
 _ONE_BY_ONE = (

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import attrs
 
-from queuekit.backend import Condition, Page, Record
+from queuekit.backend import Condition, Join, Page, Record
 from queuekit.memory import MemoryBackend
 
 
@@ -131,3 +131,21 @@ class SplitJoin(MemoryBackend):
         time.sleep(0.01)
         first_time, _ = super().join(group, member, size, ttl=ttl)
         return first_time, before + first_time
+
+
+class BatchOfOne(MemoryBackend):
+    """Counts the first of each group in a batch, and forgets the others."""
+
+    def join_many(self, joins: Sequence[Join]) -> list[int]:
+        counts = dict(zip([one.group for one in joins], super().join_many(joins[:1]), strict=False))
+        return [counts.get(one.group, 1) for one in joins]
+
+
+class CountsBeforeTheBatch(MemoryBackend):
+    """Tells how many there were, so that nobody sees a group complete."""
+
+    def join_many(self, joins: Sequence[Join]) -> list[int]:
+        groups = self._engine.records._groups
+        before = [len(groups[one.group].members) if one.group in groups else 0 for one in joins]
+        super().join_many(joins)
+        return before

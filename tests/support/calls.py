@@ -1,13 +1,15 @@
 """Tasks for tests of workflows, and the engines that those run on."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
 import attrs
+import pytest
 
 from queuekit import Context, Failure, Queuekit, Task
 from queuekit.clock import Clock
+from queuekit.testing.kit import unique_name
 from support.working import flaky_app, make_app
 
 AppMaker = Callable[..., Queuekit]
@@ -106,5 +108,65 @@ def apart(_folder: Path, **settings: Any) -> Queuekit:
     return flaky_app(**settings)
 
 
-ENGINES: dict[str, AppMaker] = {"memory": memory, "sqlite": sqlite, "apart": apart}
-"""How a test gets an app of its own, given a folder; a plugin adds a line."""
+def redis(_folder: Path, **settings: Any) -> Queuekit:
+    """Return an app on Redis."""
+    return make_app(broker=_redis_url(), **settings)
+
+
+def mongo(_folder: Path, **settings: Any) -> Queuekit:
+    """Return an app on MongoDB."""
+    return make_app(broker=_mongo_url(), **settings)
+
+
+def aws(_folder: Path, **settings: Any) -> Queuekit:
+    """Return an app on SQS, with its results in DynamoDB."""
+    from support.aws_servers import shared_ministack
+
+    server, prefix = shared_ministack(), unique_name("w")
+    return make_app(broker=server.sqs(prefix), backend=server.dynamodb("workflows"), **settings)
+
+
+def sqlite_redis(folder: Path, **settings: Any) -> Queuekit:
+    """Return an app with a file for its queues, and its results on Redis."""
+    return sqlite(folder, backend=_redis_url(), **settings)
+
+
+def redis_mongo(_folder: Path, **settings: Any) -> Queuekit:
+    """Return an app with its queues on Redis, and its results on MongoDB."""
+    return make_app(broker=_redis_url(), backend=_mongo_url(), **settings)
+
+
+def _redis_url() -> str:
+    from support.redis_servers import shared_url
+
+    url = shared_url("valkey")
+    return f"{url}{'&' if '?' in url else '?'}key_prefix={unique_name('w')}"
+
+
+def _mongo_url() -> str:
+    pytest.importorskip("pymongo")
+    from support.mongod import shared_url
+
+    url = shared_url("workflows")
+    return f"{url}{'&' if '?' in url else '?'}prefix={unique_name('w')}"
+
+
+AT_HAND: dict[str, AppMaker] = {"memory": memory, "sqlite": sqlite, "apart": apart}
+"""How a test gets an app of its own, given a folder, where no server is needed."""
+SERVED: dict[str, AppMaker] = {
+    "redis": redis,
+    "mongo": mongo,
+    "aws": aws,
+    "sqlite-redis": sqlite_redis,
+    "redis-mongo": redis_mongo,
+}
+"""... and where one is; a pair names broker and backend. A plugin adds a line."""
+ALONE = ("redis", "mongo", "aws")
+"""Those that are not mixed."""
+ENGINES: dict[str, AppMaker] = AT_HAND | SERVED
+
+
+def each_engine(always: Collection[str]) -> list[Any]:
+    """Return the names of all engines as parameters; those with servers are for the torture run, save for *always*."""
+    left = [pytest.param(name, marks=() if name in always else pytest.mark.torture, id=name) for name in SERVED]
+    return [*AT_HAND, *left]

@@ -6,7 +6,7 @@ A broker and a backend of one ``flaky://`` URL are separate engines for core, so
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from queuekit.backend import Condition, Page, Record
+from queuekit.backend import Condition, Join, Page, Record
 from queuekit.broker import CommitItem, Delivery, Lease, Settlement
 from queuekit.envelope import Envelope
 from queuekit.errors import UnavailableError
@@ -114,6 +114,13 @@ class FlakyBackend(MemoryBackend):
         """Join, if the wire holds."""
         self.wire.pass_over("join")
         done = super().join(group, member, size, ttl=ttl)
+        self.wire.back("join")
+        return done
+
+    def join_many(self, joins: Sequence[Join]) -> list[int]:
+        """Join, if the wire holds."""
+        self.wire.pass_over("join")
+        done = super().join_many(joins)
         self.wire.back("join")
         return done
 

@@ -8,12 +8,16 @@ from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
+import pytest
+
 from queuekit import Queuekit
 from queuekit.backend import Record
 from queuekit.broker import Delivery, Place, Stored
 from queuekit.clock import Clock
 from queuekit.events import Event
 from queuekit.execute import Executor
+from queuekit.finish import write
+from queuekit.flow import Flows
 from queuekit.outcome import Outcome, Run
 from queuekit.testing import VirtualClock
 from queuekit.testing.kit import eventually, unique_name
@@ -99,6 +103,16 @@ def executor_of(app: Queuekit) -> Executor:
     return Executor(app.runtime, app.tasks, app.sending, worker="w-1")
 
 
+def finish(app: Queuekit, delivery: Delivery) -> Outcome:
+    """Do with one message all that a worker does, step by step in this thread, and return its outcome."""
+    executor, backend = executor_of(app), app.runtime.need_backend("a test")
+    found = executor.prepare(delivery, backend.get(executor.keys(delivery)))
+    outcome = executor.call(found) if isinstance(found, Run) else found
+    Flows(app.runtime, app.sending).expand([outcome])
+    write(app.runtime, [outcome])
+    return outcome
+
+
 def prepared(app: Queuekit, delivery: Delivery | None = None, *records: Record) -> Run:
     """Return a run for the next message, where *records* are all that the backend holds."""
     run = executor_of(app).prepare(delivery or take_one(app), {record.key: record for record in records})
@@ -111,6 +125,12 @@ def refused(app: Queuekit, delivery: Delivery | None = None, *records: Record) -
     outcome = executor_of(app).prepare(delivery or take_one(app), {record.key: record for record in records})
     assert isinstance(outcome, Outcome), outcome
     return outcome
+
+
+def needs(app: Queuekit, capability: str) -> None:
+    """Skip a test where the broker does not declare *capability*."""
+    if not getattr(app.runtime.broker.capabilities, capability):
+        pytest.skip(f"capability not declared: {capability}")
 
 
 def inside(app: Queuekit, place: Place, *, queue: str = "default") -> list[Stored]:

@@ -5,13 +5,27 @@ checkers, and a mark that hides no error is an error itself: so an error that is
 """
 
 from datetime import UTC, datetime
-from typing import Any, assert_type
+from typing import Any, Never, assert_type
 
-from queuekit import Context, Delays, Queuekit, Result, Signature, Task, Unique, chain, chord, cron, every, group
+from queuekit import (
+    Context,
+    Delays,
+    Failure,
+    Queuekit,
+    Result,
+    Signature,
+    Task,
+    Unique,
+    chain,
+    chord,
+    cron,
+    every,
+    group,
+)
 from queuekit.groups import ChainResult, ChordResult, GroupResult
 from queuekit.schedule import Schedule
 from queuekit.task import AsyncTask
-from queuekit.workflow import Chain, Group
+from queuekit.workflow import Chain, Chord, Group
 
 app = Queuekit()
 
@@ -64,6 +78,24 @@ async def watch_again(ctx: Context, seconds: float) -> bool:
 
 
 @app.task
+def total(numbers: list[int]) -> int:
+    """Take the results of a group."""
+    return sum(numbers)
+
+
+@app.task
+def measure(data: bytes) -> int:
+    """Take what ``fetch`` returns."""
+    return len(data)
+
+
+@app.task
+def failed(results: object) -> int:
+    """Take whatever comes, failures too."""
+    return bool(results)
+
+
+@app.task
 def dump(value: Any) -> str:
     """Take anything first: neither checker can tell whether that is a context, so both let it pass."""
     return str(value)
@@ -102,11 +134,13 @@ async def contexts_are_not_passed() -> None:
 
 def signatures_know_their_result() -> None:
     """What a signature sends returns its task's type."""
-    assert_type(add.s(1, 2), Signature[int])
+    assert_type(add.si(1, 2), Signature[int, object])
     assert_type(add.si(1, 2).send(), Result[int])
     assert_type(add.options(on_success=[add.s(3)]).send(1, 2), Result[int])
     assert_type(app.send(fetch.s("x")).get(), bytes)
-    assert_type(add.s(1, 2).options(queue="low"), Signature[int])
+    assert_type(add.s(1).options(queue="low"), Signature[int, int])
+    short: Signature[int] = add.s(1, 2)
+    assert_type(short.send(), Result[int])
     assert_type(app.send_many([add.s(1, 2), fetch.s("x")]), list[Result[Any]])
     assert_type(app.send(Signature("shop.mail.send", args=["a@b.c"], kwargs={"cc": None})).id, str)
     add.options(retry=Delays([1, 5, 30.5]), on_error=[report.si("x")], eta=datetime.now(UTC), expires="1h").send(1, 2)
@@ -116,11 +150,16 @@ def signatures_know_their_result() -> None:
 
 def workflows_know_their_result() -> None:
     """A chain returns what its last link does, a group the list of its results, a chord what its callback does."""
-    assert_type(chain(add.s(1, 2), fetch.s()), Chain[bytes])
-    assert_type(chain(add.s(1, 2), group(add.s(1), add.s(2)), fetch.s()).send().get(), bytes)
+    assert_type(chain(add.s(1, 2), add.s(3), scale.s(), dump.s()), Chain[str])
+    assert_type(chain(add.s(1, 2), fetch.si("x"), measure.s()), Chain[int])
+    assert_type(chain(add.s(1, 2), group(add.s(1), add.s(2)), total.s()).send().get(), int)
+    assert_type(chain(group(fetch.s("x"), fetch.s("y")), chain(dump.s(), fetch.s()), measure.s()), Chain[int])
     assert_type(group(add.s(1, 2), add.s(3, 4)).send().get(timeout=5), list[int])
     assert_type(group(add.s(i, i) for i in range(3)), Group[list[int]])
-    assert_type(chord([add.s(1, 2), add.s(3, 4)], fetch.s()).send(), ChordResult[bytes])
+    assert_type(group([add.s(1, 2)], policy="continue"), Group[list[int | Failure]])
+    assert_type(chord([add.s(1, 2), add.s(3, 4)], total.s()).send(), ChordResult[int])
+    assert_type(chord(group(add.s(1, 2), add.s(3, 4)), total.s(), policy="skip").send(), ChordResult[int])
+    assert_type(chord([add.s(1, 2)], failed.s(), policy="continue"), Chord[int])
     assert_type(app.send(chain(add.s(1, 2), add.s(3))), ChainResult[int])
     assert_type(add.starmap([(1, 2), (3, 4)], chunk=2).send(), GroupResult[list[int]])
 
@@ -147,11 +186,41 @@ def planted_schedule_errors() -> None:
 
 def planted_workflow_errors() -> None:
     """Each of these is wrong, and both checkers must say so."""
-    text: str = chain(fetch.s("x"), add.s(1)).send().get()  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
+    text: str = chain(add.s(1, 2), add.s(1)).send().get()  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
     group(add)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType, reportCallIssue]
-    chord([add.s(1, 2)], fetch)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-    chord([add.s(1, 2)], fetch.s(), policy="ignore")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    chord([add.s(1, 2)], total)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType, reportCallIssue]
+    chord([add.s(1, 2)], total.s(), policy="ignore")  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType, reportCallIssue]
     print(text)  # noqa: T201 - it never runs
+
+
+def what_links_take() -> None:
+    """A signature tells which argument it lacks: the first that is not given, or none."""
+    assert_type(fetch.s(), Signature[bytes, str])
+    assert_type(add.s(1), Signature[int, int])
+    assert_type(add.s(1, 2), Signature[int, Never])
+    assert_type(scale.s(), Signature[float, float])
+    assert_type(report.s(), Signature[list[str], str])
+    assert_type(store.s(b""), Signature[None, str])
+    assert_type(dump.s(), Signature[str, Any])
+    # By keyword anything may be left to what comes before; and where more than one is missing, nobody knows.
+    assert_type(scale.s(by=3.0), Signature[float])
+    assert_type(add.s(y=1), Signature[int])
+    assert_type(add.s(), Signature[int])
+
+
+def planted_misfits() -> None:
+    """Each of these links takes something else than the one before returns, and both checkers must say so."""
+    chain(fetch.s("x"), add.s(1))  # type: ignore[misc]  # pyright: ignore[reportArgumentType]
+    chain(add.s(1, 2), add.s(1), fetch.s())  # type: ignore[misc]  # pyright: ignore[reportArgumentType]
+    chain(add.s(1, 2), fetch.s(), on_error=[failed.s()])  # type: ignore[misc]  # pyright: ignore[reportArgumentType]
+    chain(add.s(1, 2), add.s(3, 4))  # type: ignore[misc]  # pyright: ignore[reportArgumentType]
+    chain(group(fetch.s("x"), fetch.s("y")), total.s())  # type: ignore[misc]  # pyright: ignore[reportArgumentType]
+    chain(add.s(1, 2), total.s())  # type: ignore[misc]  # pyright: ignore[reportArgumentType]
+    chord([fetch.s("x")], total.s())  # type: ignore[misc]  # pyright: ignore[reportArgumentType, reportCallIssue]
+    chord(group(fetch.s("x")), total.s())  # type: ignore[misc]  # pyright: ignore[reportArgumentType, reportCallIssue]
+    add.options(on_success=[fetch.s()])  # type: ignore[list-item]  # pyright: ignore[reportArgumentType]
+    add.options(on_error=[add.s(1)])  # type: ignore[list-item]  # pyright: ignore[reportArgumentType]
+    chain(add.s(1, 2), on_error=[add.s(1)])  # type: ignore[list-item]  # pyright: ignore[reportArgumentType]
 
 
 def kinds_can_be_named() -> None:

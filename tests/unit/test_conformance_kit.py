@@ -127,7 +127,18 @@ BACKENDS = [
     Planted(backend_defects.OffsetScan, "scans_past_what_is_deleted_meanwhile"),
     Planted(backend_defects.CountsTwice, "counts_each_member_once"),
     Planted(backend_defects.SplitJoin, "counts_members_that_come_at_once"),
+    Planted(backend_defects.BatchOfOne, "joins_a_batch"),
+    Planted(backend_defects.CountsBeforeTheBatch, "joins_a_large_group_in_batches"),
 ]
+
+
+class OneByOne(MemoryBackend):
+    """Has no batched join of its own, as backends of others may."""
+
+    join_many = Backend.join_many
+
+
+BATCHES = ["joins_a_batch", "joins_a_large_group_in_batches", "counts_batches_that_come_at_once"]
 
 
 def name_of(planted: Planted) -> str:
@@ -170,6 +181,14 @@ def test_catches_a_broken_broker(planted: Planted) -> None:
 
     with pytest.raises((Exception, pytest.fail.Exception)):
         run_for_broker(planted.defect, planted)
+
+
+@pytest.mark.parametrize("test", BATCHES)
+def test_accepts_a_backend_with_a_single_join_only(test: str) -> None:
+    """What a backend does not bring along for batches is done with what it has."""
+    assert OneByOne.join_many is not MemoryBackend.join_many
+
+    run_for_backend(OneByOne, Planted(None, test))
 
 
 @pytest.mark.parametrize("planted", BACKENDS, ids=name_of)

@@ -2,6 +2,7 @@
 
 import logging
 
+from queuekit import Signature
 from queuekit.context import Context, TaskLogFilter, current, enter, leave
 
 
@@ -46,6 +47,16 @@ def test_progress_goes_where_the_worker_says() -> None:
     context.progress(3, 10, "a third")
 
     assert told == [("id-1", 3, 10, "a third")]
+
+
+def test_a_plain_call_has_no_signature() -> None:
+    """Where nothing was sent there is none; otherwise it is made when asked for."""
+    context, call = make(), Signature[int]("shop.mail")
+    before = context.signature
+
+    context.made_of(lambda *parts: parts[0], call, 1)
+
+    assert (before, context.signature) == (None, call)
 
 
 def test_log_records_carry_the_task() -> None:

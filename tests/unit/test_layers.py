@@ -22,6 +22,8 @@ REQUIRED = frozenset({"attrs", "click", "pluggy"})
 """What ``pip install queuekit`` brings along."""
 EXTRAS = frozenset({"cronsim", "yaml"})
 """What an extra of ours brings along; imported only where it is used."""
+CHECKERS = frozenset({"typing_extensions"})
+"""What type checkers bring along; imported for them alone."""
 TESTING = frozenset({"hypothesis", "pytest"})
 """What ``queuekit.testing`` may import beyond that."""
 
@@ -133,7 +135,7 @@ def test_has_no_import_cycle() -> None:
 @pytest.mark.parametrize("path", SOURCES, ids=name_of)
 def test_imports_nothing_else_but_its_dependencies(path: Path) -> None:
     """Beyond the standard library core imports pluggy, attrs and click; extras; and for testing pytest, hypothesis."""
-    allowed = sys.stdlib_module_names | REQUIRED | EXTRAS | {"queuekit"}
+    allowed = sys.stdlib_module_names | REQUIRED | EXTRAS | CHECKERS | {"queuekit"}
     testing = TESTING if layer_of(name_of(path)) == "testing" else frozenset[str]()
 
     found = {target.partition(".")[0] for target in imports(path)} - allowed - testing
@@ -149,6 +151,18 @@ def test_imports_extras_only_when_needed(path: Path) -> None:
     found = {target.partition(".")[0] for node in body for target in targets(node, inside="")} & EXTRAS
 
     assert not found
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name_of)
+def test_imports_what_is_for_type_checkers_for_them_alone(path: Path) -> None:
+    """What only type checkers bring along stands under ``if TYPE_CHECKING``, so that nothing misses it at run time."""
+    nodes = list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+    guards = [node for node in nodes if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"]
+    hidden = {inner for guard in guards for statement in guard.body for inner in ast.walk(statement)}
+
+    found = {target.partition(".")[0] for node in nodes for target in targets(node, inside="") if node not in hidden}
+
+    assert not found & CHECKERS
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=name_of)

@@ -5,10 +5,17 @@ from pathlib import Path
 
 import pytest
 
-from support.calls import ENGINES, Calls, calls_on
+from support.calls import ENGINES, SERVED, Calls, calls_on, each_engine
 
 
-@pytest.fixture(params=ENGINES)
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run what asks for ``calls`` on every engine; those with servers only in the torture run, unless it is marked."""
+    if "calls" in metafunc.fixturenames:
+        marked = metafunc.definition.get_closest_marker("each_engine") is not None
+        metafunc.parametrize("calls", each_engine(SERVED if marked else ()), indirect=True)
+
+
+@pytest.fixture
 def calls(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Calls]:
     """The tasks of an app on one engine."""
     made = calls_on(ENGINES[request.param](tmp_path))

@@ -10,13 +10,13 @@ import pytest
 from queuekit import Queuekit, Signature, TaskFailed, chain, chord, group
 from queuekit.broker import Place
 from queuekit.registry import Tasks
-from support.calls import ENGINES, Calls, calls_on
-from support.working import burst, inside, working
+from support.calls import ALONE, ENGINES, Calls, calls_on, each_engine
+from support.working import burst, inside, needs, working
 
 EAGER = "eager"
 
 
-@pytest.fixture(params=[*ENGINES, EAGER])
+@pytest.fixture(params=[*each_engine(ALONE), EAGER])
 def at_work(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Calls]:
     """Tasks and one worker for them; or none, where sends run them at once."""
     if request.param == EAGER:
@@ -107,8 +107,10 @@ def test_follow_ups_of_a_signature_are_sent(at_work: Calls) -> None:
     assert [result.get(timeout=60) for result in results] == [["a", 2], ["b"], "why"]
 
 
+@pytest.mark.each_engine
 def test_pending_tasks_can_be_listed_in_order(calls: Calls) -> None:
     """Before a worker starts, a queue shows what waits in it, next first."""
+    needs(calls.app, "inspect")
     sent = [calls.add.send(index, 1).id for index in range(5)]
 
     assert [stored.envelope.id for stored in inside(calls.app, Place.READY)] == sent
@@ -116,6 +118,7 @@ def test_pending_tasks_can_be_listed_in_order(calls: Calls) -> None:
     assert inside(calls.app, Place.READY) == []
 
 
+@pytest.mark.each_engine
 def test_workers_that_know_different_tasks_share_a_queue(calls: Calls) -> None:
     """A worker leaves to others what it does not know, and all is done in the end."""
     app = calls.app

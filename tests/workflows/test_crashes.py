@@ -7,12 +7,10 @@ import pytest
 
 from queuekit import Queuekit, State, chain, chord
 from queuekit.broker import Place
-from queuekit.finish import write
-from queuekit.flow import Flows
-from queuekit.outcome import Outcome, Run
+from queuekit.outcome import Outcome
 from queuekit.testing import VirtualClock
 from support.calls import Calls, calls_on
-from support.working import backend_of, broker_of, executor_of, flaky_app, inside, take_one
+from support.working import backend_of, broker_of, finish, flaky_app, inside, take_one
 
 LEASE = 30.0
 
@@ -31,15 +29,7 @@ class Bench:
 
     def finish_one(self) -> Outcome:
         """Take a message, run it and write its outcome."""
-        runtime = self.app.runtime
-        executor = executor_of(self.app)
-        delivery = take_one(self.app, lease=LEASE)
-        marks = runtime.need_backend("a test").get(executor.keys(delivery))
-        prepared = executor.prepare(delivery, marks)
-        outcome = executor.call(prepared) if isinstance(prepared, Run) else prepared
-        Flows(runtime, self.app.sending).expand([outcome])
-        write(runtime, [outcome])
-        return outcome
+        return finish(self.app, take_one(self.app, lease=LEASE))
 
     def finish_all(self) -> list[str]:
         """Do so until nothing is left and return how each outcome counts."""

@@ -2,13 +2,14 @@
 
 from typing import Any
 
+import attrs
 import pytest
 
 from queuekit import Failure, ResultTimeout, Signature, State, TaskCancelled, TaskFailed, chain, chord, group
 from queuekit.broker import Place
-from queuekit.errors import NoBackendError, UnknownIdError
+from queuekit.errors import CapabilityError, NoBackendError, UnknownIdError
 from support.calls import Calls, calls_on
-from support.working import burst, counts, inside, make_app, wait_until, working
+from support.working import backend_of, burst, counts, flaky_app, inside, make_app, wait_until, working
 
 BAD = pytest.mark.parametrize("bad", [0, 2, 4], ids=["first", "middle", "last"])
 
@@ -16,6 +17,11 @@ BAD = pytest.mark.parametrize("bad", [0, 2, 4], ids=["first", "middle", "last"])
 def members(calls: Calls, *bad: int, size: int = 5) -> list[Signature[Any]]:
     """Return calls of which those at *bad* fail."""
     return [calls.boom.s(f"no {i}") if i in bad else calls.add.s(i, 0) for i in range(size)]
+
+
+def waiting(calls: Calls) -> dict[str, int]:
+    """Return how many messages wait; none where a broker cannot take them out, but lets workers drop them."""
+    return counts(calls.app) if calls.app.runtime.broker.capabilities.remove else {}
 
 
 @BAD
@@ -35,6 +41,7 @@ def test_failed_member_fails_the_chord_at_once(calls: Calls, bad: int) -> None:
     assert (counted.total, counted.done, counted.failed) == (5, 5, 1)
 
 
+@pytest.mark.each_engine
 def test_all_members_failing_tell_once(calls: Calls) -> None:
     """However many members fail, the error callback is called once."""
     result = chord(members(calls, *range(5)), calls.total.s(), on_error=[calls.told.s()]).send()
@@ -67,6 +74,7 @@ def test_continue_puts_the_failure_in_place(calls: Calls, bad: int) -> None:
     assert result.state is State.SUCCESS
 
 
+@pytest.mark.each_engine
 def test_failed_link_ends_the_chain(calls: Calls) -> None:
     """What comes after a failed link never runs; the last link's record says so, and the chain's listener hears."""
     result = chain(
@@ -81,6 +89,7 @@ def test_failed_link_ends_the_chain(calls: Calls) -> None:
     assert [failure.error for failure in calls.failures] == ["no"]
 
 
+@pytest.mark.each_engine
 def test_failure_goes_up_the_nesting(calls: Calls) -> None:
     """A failure deep inside fails the inner chord and the outer one, and each tells once."""
     inner = chord([calls.add.si(1, 1), calls.boom.s("deep")], calls.total.s(), on_error=[calls.told.s()])
@@ -130,12 +139,46 @@ def test_cancelled_member_fails_the_chord(calls: Calls) -> None:
     assert result.members[2].state is State.CANCELLED
 
 
+def test_a_member_that_never_ran_is_no_obstacle(calls: Calls) -> None:
+    """With another policy an expired or cancelled member is left out, or a failure that says so is in its place."""
+    late, add = calls.add.s(1, 1).options(expires=0.0), calls.add.s(2, 2)
+    skipped = chord([late, add, add], calls.echo.s(), policy="skip").send()
+    continued = chord([late, add, add], calls.echo.s(), policy="continue").send()
+    for result in (skipped, continued):
+        result.members[1].cancel()
+    burst(calls.app)
+
+    (expired, cancelled, value) = continued.get(timeout=5)[0]
+
+    assert skipped.get(timeout=5) == [[4]]
+    assert (expired.error_type, cancelled.error_type, value) == ("Expired", "Cancelled", 4)
+
+
+def test_chord_cancelled_in_the_middle_ends(calls: Calls) -> None:
+    """Cancelling a chord of which a part is done keeps the rest from running, and its callback."""
+    later = [calls.echo.s(i).options(delay="1h") for i in range(3)]
+    result = chord([calls.add.s(1, 1), *later], calls.total.s(), on_error=[calls.told.s()]).send()
+    burst(calls.app)
+    assert result.members[0].get(timeout=5) == 2
+
+    assert result.cancel()
+    burst(calls.app)
+
+    with pytest.raises(TaskCancelled):
+        result.get(timeout=5)
+    counted = result.members.counts()
+    assert (calls.seen, calls.failures) == ([], [])
+    assert counted.total == 4
+    assert waiting(calls) == {}
+
+
+@pytest.mark.each_engine
 def test_cancelled_chord_never_runs(calls: Calls) -> None:
     """Cancelling a chord takes its members out of the queue, and nobody is told of a failure."""
     result = chord(members(calls), calls.total.s(), on_error=[calls.told.s()]).send()
 
     assert result.cancel()
-    assert counts(calls.app) == {}
+    assert waiting(calls) == {}
     burst(calls.app)
 
     with pytest.raises(TaskCancelled):
@@ -152,7 +195,7 @@ def test_cancelled_group_never_runs(calls: Calls) -> None:
     assert result.cancel()
     burst(calls.app)
 
-    assert inside(calls.app, Place.DELAYED) == []
+    assert waiting(calls) == {}
     assert calls.seen == []
     assert [info.state for info in calls.app.infos(result.ids)] == [State.CANCELLED] * 4
 
@@ -164,11 +207,12 @@ def test_cancelled_chain_stops_in_the_middle(calls: Calls) -> None:
 
     assert calls.app.result(result.id).cancel()
 
-    assert inside(calls.app, Place.DELAYED) == []
+    assert waiting(calls) == {}
     with pytest.raises(TaskCancelled):
         result.get(timeout=5)
 
 
+@pytest.mark.each_engine
 def test_running_members_are_told(calls: Calls) -> None:
     """A running member of a cancelled group sees it."""
     app = calls.app
@@ -262,6 +306,21 @@ def test_waiting_for_a_group_ends_in_time(calls: Calls) -> None:
 
     with pytest.raises(ResultTimeout, match="2 of 2"):
         result.get(timeout=0.05)
+
+
+def test_chord_needs_a_backend_that_can_join() -> None:
+    """Where arrivals cannot be counted a chord is refused when it is sent, and nothing of it is on a queue."""
+    calls = calls_on(flaky_app())
+    backend = backend_of(calls.app)
+    backend.capabilities = attrs.evolve(backend.capabilities, atomic_join=False)
+
+    with pytest.raises(CapabilityError, match="needs a backend that can join"):
+        chord(members(calls), calls.total.s()).send()
+
+    assert counts(calls.app) == {}
+    result = chain(calls.add.s(1, 1), calls.add.s(1)).send()
+    burst(calls.app)
+    assert result.get(timeout=5) == 3
 
 
 def test_workflows_need_a_backend() -> None:

@@ -1,18 +1,20 @@
 """Handles on workflows, what travels along, and workflows as plain data."""
 
 import json
+from threading import Event
 from typing import Any
 
 import pytest
 
-from queuekit import Queuekit, ResultTimeout, State, chain, chord, group
+from queuekit import Context, Queuekit, ResultTimeout, Signature, State, chain, chord, group
 from queuekit.broker import Place
 from queuekit.errors import ArgumentsError
 from queuekit.groups import ChainResult, ChordResult, GroupResult
 from queuekit.names import InvalidNameError
+from queuekit.retry import Fixed
 from queuekit.workflow import Chain, part_from_dict
 from support.calls import Calls, calls_on
-from support.working import burst, counts, inside, make_app, working
+from support.working import burst, counts, inside, make_app, needs, wait_until, working
 
 
 def test_handles_are_rebuilt_from_an_id(calls: Calls) -> None:
@@ -95,11 +97,12 @@ def test_parts_have_no_ids_of_their_own(calls: Calls) -> None:
 def test_what_is_no_signature_is_refused(calls: Calls) -> None:
     """A task in place of a signature is a mistake that is told at once."""
     with pytest.raises(TypeError, match=r"task\.s"):
-        chain(calls.add)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType, reportCallIssue]
+        chain(calls.add)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
 
 
 def test_headers_and_priority_travel_along(calls: Calls) -> None:
     """Follow-ups have what their parent had, unless they or their task say otherwise."""
+    needs(calls.app, "inspect")
     first = calls.add.s(1, 1).options(headers={"trace": "t", "x": "1"}, priority=8)
     own = calls.headers.s().options(headers={"x": "2"}, priority=2, queue="other")
     result = chain(first, group(calls.headers.s(), own), calls.headers.s()).send()
@@ -113,6 +116,7 @@ def test_headers_and_priority_travel_along(calls: Calls) -> None:
 
 def test_callbacks_of_a_signature_have_its_headers_and_priority(calls: Calls) -> None:
     """What ``on_success`` and ``on_error`` send has what its parent had."""
+    needs(calls.app, "inspect")
     listener = calls.headers.s().options(queue="other")
     options: dict[str, Any] = {"headers": {"trace": "t"}, "priority": 8}
     calls.add.options(on_success=[listener], **options).send(1, 1)
@@ -137,6 +141,82 @@ def test_map_calls_the_task_with_each_value(calls: Calls, chunk: int) -> None:
     assert calls.app.result(mapped.id).get(timeout=5) == [[i] for i in range(7)]
     assert summed.get(timeout=5) == 42
     assert sent == 2 * -(-7 // chunk)
+
+
+def test_a_task_knows_its_own_call(calls: Calls) -> None:
+    """``ctx.signature`` is what was sent, with what came before it or was gathered; it can be sent again."""
+    found: list[Any] = []
+
+    @calls.app.task(name="look")
+    def look(ctx: Context, *values: Any) -> int:
+        found.append(ctx.signature)
+        return len(values)
+
+    options: dict[str, Any] = {"headers": {"trace": "t"}, "priority": 7, "retries": 2}
+    later = look.options(on_success=[calls.echo.s("after")], **options)
+    chained = chain(calls.add.s(1, 1), later.s("x")).send()
+    chorded = chord([calls.add.s(1, 1), calls.add.s(2, 2)], look.s()).send()
+    burst(calls.app)
+    first, second = sorted(found, key=lambda signature: signature.id != chained.id)
+    again = first.options(id=None).send()
+    burst(calls.app)
+
+    assert (first.id, first.args, first.queue) == (chained.id, ("x", 2), "default")
+    assert {name: getattr(first, name) for name in options} == options
+    assert first.on_success == (calls.echo.s("after"),)
+    assert (second.id, second.args) == (chorded.id, ([2, 4],))
+    assert again.get(timeout=5) == 2
+    assert Signature.from_dict(json.loads(json.dumps(first.to_dict()))) == first
+
+
+def test_empty_groups_are_legal(calls: Calls) -> None:
+    """A group of nobody has an empty list of results: alone, in a chain, and in another group."""
+    alone: GroupResult[list[Any]] = calls.app.send(group())
+    between = chain(calls.add.s(1, 1), group(), calls.echo.s("after")).send()
+    inside_another = chord([group(), calls.add.s(1, 1), chord([], calls.total.s())], calls.echo.s()).send()
+    burst(calls.app)
+
+    assert alone.get(timeout=5) == []
+    assert between.get(timeout=5) == ["after", []]
+    assert inside_another.get(timeout=5) == [[[], 2, 0]]
+
+
+def test_options_of_a_link_survive_delay_and_retry(calls: Calls) -> None:
+    """Priority, expiry, unique key and headers of a link are still there when it has been tried once."""
+    needs(calls.app, "inspect")
+    needs(calls.app, "priority")
+    options: dict[str, Any] = {"priority": 8, "expires": "1h", "unique": "k", "headers": {"trace": "t"}}
+    failing = calls.boom.options(retries=1, retry=Fixed(600.0), delay="10ms", **options).s("no")
+    chain(calls.add.s(1, 1), failing, calls.echo.s()).send()
+    with working(calls.app):
+        wait_until(lambda: any(one.envelope.attempt for one in inside(calls.app, Place.DELAYED)), what="a retry")
+
+    (waiting,) = (one.envelope for one in inside(calls.app, Place.DELAYED))
+
+    assert (waiting.attempt, waiting.priority, waiting.unique and waiting.unique.key) == (1, 8, "k")
+    assert waiting.expires is not None
+    assert b'"headers":{"trace":"t"}' in waiting.body
+
+
+@pytest.mark.each_engine
+def test_progress_is_seen_while_a_member_runs(calls: Calls) -> None:
+    """What a running member reports is seen through the handle on its group, rebuilt from an id as well."""
+    go_on = Event()
+
+    @calls.app.task(name="slow")
+    def slow(ctx: Context, x: int) -> int:
+        ctx.progress(1, 2, "half")
+        assert go_on.wait(60)
+        return x
+
+    result = chord([slow.s(1), calls.add.s(1, 1)], calls.total.s()).send()
+    with working(calls.app):
+        wait_until(lambda: result.members[0].progress, what="progress")
+        seen = calls.app.result(f"{result.id}.0.0").progress
+        go_on.set()
+
+        assert result.get(timeout=30) == 3
+    assert seen == (1, 2, "half")
 
 
 def test_map_runs_coroutines(calls: Calls) -> None:

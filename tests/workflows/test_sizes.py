@@ -15,7 +15,7 @@ SIZES = [0, 1, 10, 100, 1_000]
 
 @pytest.mark.parametrize("size", SIZES)
 def test_chord_costs_at_most_two_backend_operations_a_member(size: int) -> None:
-    """Where broker and backend are apart a member costs one join, and its share of what is done in batches."""
+    """Where broker and backend are apart a member costs its share of what is done in batches, and no more."""
     calls = calls_on(flaky_app())
     app = calls.app
     result = chord([calls.add.s(i, 0) for i in range(size)], calls.total.s()).send()
@@ -25,7 +25,7 @@ def test_chord_costs_at_most_two_backend_operations_a_member(size: int) -> None:
     spent = Counter(backend_of(app).wire.calls)
 
     assert result.get(timeout=60) == sum(range(size))
-    assert spent["join"] == size
+    assert spent["join"] <= size
     # What does not grow with the group: the graph, the gathering, the callback, the worker's presence.
     assert spent.total() <= 2 * size + 20
 
@@ -81,10 +81,10 @@ def test_large_graph_is_stored_in_parts() -> None:
 
 def test_thousand_chords_of_three(calls: Calls) -> None:
     """Many small chords at once do not get into each other's way."""
-    results = [chord([calls.add.s(i, j) for j in range(3)], calls.total.s()).send() for i in range(200)]
+    results = [chord([calls.add.s(i, j) for j in range(3)], calls.total.s()).send() for i in range(1_000)]
     burst(calls.app)
 
-    assert [result.get(timeout=60) for result in results] == [3 * i + 3 for i in range(200)]
+    assert [result.get(timeout=60) for result in results] == [3 * i + 3 for i in range(1_000)]
 
 
 def nested(calls: Calls, depth: int) -> Any:
@@ -94,6 +94,7 @@ def nested(calls: Calls, depth: int) -> Any:
     return group(calls.add.si(1, 1), chain(nested(calls, depth - 1), calls.echo.s(depth)))
 
 
+@pytest.mark.each_engine
 def test_nesting_of_depth_6(calls: Calls) -> None:
     """Groups in chains in groups, six deep, keep order and places."""
     result = chain(nested(calls, 6), calls.echo.s("end")).send()

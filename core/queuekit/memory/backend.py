@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from random import Random
 
-from queuekit.backend import Backend, BackendCapabilities, BackendLimits, Condition, Page, Record
+from queuekit.backend import Backend, BackendCapabilities, BackendLimits, Condition, Join, Page, Record
 from queuekit.clock import Clock, SystemClock
 from queuekit.errors import TooLargeError
 from queuekit.memory.engine import MemoryEngine
@@ -88,3 +88,9 @@ class MemoryBackend(Backend):
         """Count *member* into *group*."""
         with self._engine.lock:
             return self._engine.records.join(group, member, ttl, self._engine.now())
+
+    def join_many(self, joins: Sequence[Join]) -> list[int]:
+        """Count several members into their groups."""
+        with self._engine.lock:
+            now = self._engine.now()
+            return [self._engine.records.join(one.group, one.member, one.ttl, now)[1] for one in joins]

@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from random import Random
 
-from queuekit.backend import Backend, BackendCapabilities, BackendLimits, Condition, Page, Record
+from queuekit.backend import Backend, BackendCapabilities, BackendLimits, Condition, Join, Page, Record
 from queuekit.clock import Clock, SystemClock
 from queuekit.errors import TooLargeError
 from queuekit.sqlite import records as kept
@@ -118,6 +118,19 @@ class SqliteBackend(Backend):
             now = self._database.time.now()
             new, count = kept.join(transaction, group, [member], ttl=ttl, now=now)
         return new > 0, count
+
+    def join_many(self, joins: Sequence[Join]) -> list[int]:
+        """Count several members into their groups, in one transaction."""
+        arrivals: dict[str, list[Join]] = {}
+        for one in joins:
+            arrivals.setdefault(one.group, []).append(one)
+        counts: dict[str, int] = {}
+        with self._database.transaction() as transaction:
+            now = self._database.time.now()
+            for group, some in arrivals.items():
+                members = [one.member for one in some]
+                _, counts[group] = kept.join(transaction, group, members, ttl=some[-1].ttl, now=now)
+        return [counts[one.group] for one in joins]
 
     def check(self) -> list[str]:
         """Look at the file."""

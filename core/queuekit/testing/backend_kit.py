@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from queuekit.backend import Backend, BackendCapabilities, Record
+from queuekit.backend import Backend, BackendCapabilities, Join, Record
 from queuekit.errors import QueuekitError
 from queuekit.testing.kit import Conformance, unique_name
 
@@ -60,6 +60,10 @@ class BackendKit(Conformance):
         """Return a record that lives long enough, under a key of its own unless *fields* name one."""
         key = fields.pop("key", None) or self.new_key()
         return Record(**{"key": key, "body": b"body", "ttl": 600.0, **fields})
+
+    def arrival(self, group: str, member: int, *, size: int = 4, ttl: float = 600.0) -> Join:
+        """Return the arrival of *member* in *group*."""
+        return Join(group=group, member=member, size=size, ttl=ttl)
 
     def body(self, backend: Backend, key: str) -> bytes | None:
         """Return the body under *key*, ``None`` if there is no live record."""

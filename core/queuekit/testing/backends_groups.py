@@ -206,6 +206,56 @@ class Groups(BackendKit):
             assert max(count for _, count in answers) == 3
 
     @needs("atomic_join")
+    def test_joins_a_batch(self, backend: Backend) -> None:
+        """``join_many`` counts each member of each group once, with those that came before, alone or in a batch."""
+        first, second = self.new_key("group"), self.new_key("group")
+        backend.join(first, 0, 4)
+
+        counts = backend.join_many([self.arrival(first, 1), self.arrival(second, 0), self.arrival(first, 2)])
+        again = backend.join_many([self.arrival(first, 0), self.arrival(first, 1), self.arrival(first, 1)])
+        last = backend.join_many([self.arrival(first, 2), self.arrival(first, 3), self.arrival(second, 1)])
+
+        assert (counts[1], max(counts[0], counts[2])) == (1, 3)
+        assert again == [3, 3, 3]
+        assert (last[1], last[2]) == (4, 2)
+        assert backend.join(first, 0, 4) == (False, 4)
+        assert backend.join_many([]) == []
+
+    @needs("atomic_join")
+    def test_joins_a_large_group_in_batches(self, backend: Backend) -> None:
+        """A group of thousands is counted right, in batches of any size and in any order."""
+        group, size = self.new_key("group"), 5_000
+        members = [self.arrival(group, member, size=size) for member in reversed(range(size))]
+
+        counts = [max(backend.join_many(members[start : start + 1_000])) for start in range(0, size, 1_000)]
+
+        assert counts == [1_000, 2_000, 3_000, 4_000, 5_000]
+        assert backend.join(group, 7, size) == (False, size)
+
+    @needs("atomic_join")
+    def test_counts_batches_that_come_at_once(self, backend: Backend) -> None:
+        """Batches that arrive at the same moment and overlap are counted right; somebody sees the group complete."""
+        clients = [self.connect() for _ in range(4)]
+        for _ in range(5):
+            group = self.new_key("group")
+            batches = [[self.arrival(group, (2 * at + step) % 8, size=8) for step in range(4)] for at in range(4)]
+            joins = [partial(client.join_many, batch) for client, batch in zip(clients, batches, strict=True)]
+
+            answers = self.all_at_once([*joins])
+
+            assert max(count for counts in answers for count in counts) == 8
+            assert backend.join(group, 0, 8) == (False, 8)
+
+    @needs("atomic_join")
+    def test_forgets_a_group_joined_in_a_batch(self, backend: Backend) -> None:
+        """A group that has ended begins anew with a batch as well."""
+        group = self.new_key("group")
+        backend.join_many([self.arrival(group, member, ttl=self.short) for member in (0, 1)])
+        self.let_pass(2 * self.short)
+
+        assert backend.join_many([self.arrival(group, 1), self.arrival(group, 2)])[-1] == 2
+
+    @needs("atomic_join")
     def test_forgets_a_group_when_its_time_has_passed(self, backend: Backend) -> None:
         """A group is forgotten its ``ttl`` after the last arrival, and begins anew."""
         group, kept = self.new_key("group"), self.new_key("group")

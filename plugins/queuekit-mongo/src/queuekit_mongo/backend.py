@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from random import Random
 
-from queuekit.backend import Backend, Condition, Page, Record
+from queuekit.backend import Backend, Condition, Join, Page, Record
 from queuekit.clock import Clock
 from queuekit.urls import EngineURL
 from queuekit_mongo import checks, groups
@@ -114,6 +114,13 @@ class MongoBackend(Backend):
         """Return the server's time, in UTC epoch seconds."""
         with self._engine.calls():
             return self._engine.time.earliest()
+
+    def join_many(self, joins: Sequence[Join]) -> list[int]:
+        """Count several members into their groups: one write and one read for all."""
+        if not joins:
+            return []
+        with self._engine.calls():
+            return groups.join_many(self._engine, joins)
 
     def check(self) -> list[str]:
         """Look at the deployment."""

@@ -45,8 +45,8 @@ def in_order(engine: Engine, items: Sequence[CommitItem]) -> list[bool]:
     if some:
         records.put_each(engine, some, condition=Condition.NEWER)
     sends = [envelope for item in chosen for envelope in item.sends]
-    for one in (one for item in chosen for one in item.joins):
-        _, count = groups.join(engine, one.group, one.member, size=one.size, ttl=one.ttl)
+    joins = [one for item in chosen for one in item.joins]
+    for one, count in zip(joins, groups.join_many(engine, joins) if joins else (), strict=True):
         sends += _follow_ups(one) if count >= one.size else ()
     if sends:
         _free_keys(engine, chosen)

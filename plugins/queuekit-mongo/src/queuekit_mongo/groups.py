@@ -6,24 +6,27 @@ that is all there is to write.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from bson.int64 import Int64
-from pymongo import ReturnDocument
+from pymongo import ReturnDocument, UpdateMany, UpdateOne
 from pymongo.client_session import ClientSession
-from pymongo.errors import DuplicateKeyError
+from pymongo.errors import BulkWriteError, DuplicateKeyError
 
+from queuekit.backend import Join
 from queuekit.errors import UnavailableError
 from queuekit_mongo.documents import Doc, at, moment
 from queuekit_mongo.engine import Engine
 
-__all__ = ["join", "join_in"]
+__all__ = ["join", "join_in", "join_many"]
 
 CHUNK = 4_096
 """Members that one document counts."""
 _BITS = 32
 _TRIES = 20
+_DUPLICATE = 11_000
+"""Code of the error that says: it is there."""
 
 
 def join(engine: Engine, group: str, member: int, *, size: int, ttl: float) -> tuple[bool, int]:
@@ -35,6 +38,40 @@ def join(engine: Engine, group: str, member: int, *, size: int, ttl: float) -> t
         return first_time, count
     engine.groups.update_many(_all(group), {"$set": {"expires_at": expires_at}})
     return first_time, _count(engine, group, now)
+
+
+def join_many(engine: Engine, joins: Sequence[Join]) -> list[int]:
+    """Count members into their groups, one write and one read for all; return how many each group has now."""
+    now = engine.time.earliest()
+    sizes = {one.group: max(one.size, one.member + 1) for one in joins}
+    ends = {one.group: moment(now + one.ttl) for one in joins}
+    writes: list[Any] = []
+    for one in joins:
+        wanted, arrive = _arrival(one.group, one.member, expires_at=ends[one.group], now=now)
+        writes.append(UpdateOne(wanted, arrive, upsert=True))
+    large = [group for group, size in sizes.items() if size > CHUNK]
+    writes += [UpdateMany(_all(group), {"$set": {"expires_at": ends[group]}}) for group in large]
+    try:
+        engine.groups.bulk_write(writes, ordered=False)
+    except BulkWriteError as error:
+        if any(one.get("code") != _DUPLICATE for one in error.details.get("writeErrors", ())):
+            raise
+    docs = _live(engine, list(sizes), now)
+    counts = {group: sum(int(doc["count"]) for doc in some.values()) for group, some in docs.items()}
+    for one in joins:
+        id, word, bit = _place(one.group, one.member)
+        if not int(docs[one.group].get(id, {}).get(word, 0)) & bit:
+            # Refused, but not because it had arrived before: the group has ended, or another has just begun it.
+            _, counts[one.group] = join(engine, one.group, one.member, size=one.size, ttl=one.ttl)
+    return [counts[one.group] for one in joins]
+
+
+def _live(engine: Engine, groups: Sequence[str], now: float) -> dict[str, dict[str, Doc]]:
+    """Return the documents of each of *groups* that has not ended, by id."""
+    found: dict[str, dict[str, Doc]] = {group: {} for group in groups}
+    for doc in engine.groups.find({"$or": [_all(group) for group in groups], "expires_at": {"$gt": moment(now)}}):
+        found[doc["group"]][doc["_id"]] = doc
+    return found
 
 
 def join_in(engine: Engine, session: ClientSession, group: str, members: Iterable[int], *, ttl: float) -> int:
@@ -63,18 +100,11 @@ def _arrive(engine: Engine, group: str, member: int, *, expires_at: Any, now: fl
     """Set the bit of *member*; return whether it was clear, and the count of its document."""
     id, word, bit = _place(group, member)
     alive = {"expires_at": {"$gt": moment(now)}}
-    is_clear = {"$or": [{word: {"$exists": False}}, {word: {"$bitsAllClear": bit}}]}
-    arrive: Doc = {
-        "$bit": {word: {"or": Int64(bit)}},
-        "$inc": {"count": 1},
-        "$set": {"group": group, "expires_at": expires_at},
-    }
+    wanted, arrive = _arrival(group, member, expires_at=expires_at, now=now)
     groups = engine.groups
     for _ in range(_TRIES):
         try:
-            arrived: Any = groups.find_one_and_update(
-                {"_id": id, **alive, **is_clear}, arrive, upsert=True, return_document=ReturnDocument.AFTER
-            )
+            arrived: Any = groups.find_one_and_update(wanted, arrive, upsert=True, return_document=ReturnDocument.AFTER)
             return True, int(arrived["count"])
         except DuplicateKeyError:
             # It is there: either the bit is set, or all of it has expired.
@@ -85,6 +115,18 @@ def _arrive(engine: Engine, group: str, member: int, *, expires_at: Any, now: fl
                 return False, int(doc["count"])
             groups.delete_one({"_id": id, "expires_at": {"$lte": moment(now)}})
     raise UnavailableError(f"group {group} is written by others all the time")
+
+
+def _arrival(group: str, member: int, *, expires_at: Any, now: float) -> tuple[Doc, Doc]:
+    """Return the filter for the document of *member* where its bit is clear, and the update that sets it."""
+    id, word, bit = _place(group, member)
+    is_clear = {"$or": [{word: {"$exists": False}}, {word: {"$bitsAllClear": bit}}]}
+    arrive = {
+        "$bit": {word: {"or": Int64(bit)}},
+        "$inc": {"count": 1},
+        "$set": {"group": group, "expires_at": expires_at},
+    }
+    return {"_id": id, "expires_at": {"$gt": moment(now)}, **is_clear}, arrive
 
 
 def _count(engine: Engine, group: str, now: float) -> int:

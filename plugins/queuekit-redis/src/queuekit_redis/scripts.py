@@ -32,6 +32,7 @@ _PARTS = {
     "put": ("base", "recording", "put"),
     "delete": ("delete",),
     "join": ("base", "recording", "join"),
+    "join_many": ("base", "join_many"),
     "counts": ("base", "counts"),
     "peek": ("base", "upkeep", "looking", "peek"),
     "find": ("base", "upkeep", "looking", "find"),

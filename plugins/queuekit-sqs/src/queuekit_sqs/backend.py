@@ -6,10 +6,11 @@ import json
 import threading
 import time
 from collections.abc import Sequence
+from functools import partial
 from random import Random
 from typing import Any
 
-from queuekit.backend import Backend, Condition, Page, Record
+from queuekit.backend import Backend, Condition, Join, Page, Record
 from queuekit.clock import Clock, SystemClock
 from queuekit.errors import TooLargeError, UnavailableError
 from queuekit.urls import EngineURL
@@ -130,21 +131,36 @@ class DynamoBackend(Backend):
 
     def join(self, group: str, member: int, size: int, *, ttl: float = 604_800.0) -> tuple[bool, int]:
         """Count *member* into *group*: a set of numbers in one item, so that it is one step."""
+        before = self._arrive(group, {str(member)}, ttl)
+        return str(member) not in before, len(before | {str(member)})
+
+    def join_many(self, joins: Sequence[Join]) -> list[int]:
+        """Count several members into their groups: a request for each group, all at the same time."""
+        arrivals: dict[str, set[str]] = {}
+        for one in joins:
+            arrivals.setdefault(one.group, set()).add(str(one.member))
+        ttls = {one.group: one.ttl for one in joins}
+        calls = [partial(self._arrive, group, members, ttls[group]) for group, members in arrivals.items()]
+        before = dict(zip(arrivals, self._crew.map(calls), strict=True))
+        return [len(before[one.group] | arrivals[one.group]) for one in joins]
+
+    def _arrive(self, group: str, members: set[str], ttl: float) -> set[str]:
+        """Add *members* to a group and return who had joined before."""
         for _ in range(_JOIN_TRIES):
             now = self._time.now()
             for live in (True, False):
-                before = self._join(group, member, now=now, until=now + ttl, live=live)
+                before = self._join(group, members, now=now, until=now + ttl, live=live)
                 if before is not None:
-                    return str(member) not in before, len(before | {str(member)})
+                    return before
         raise UnavailableError(f"group {group!r} ends and begins at every look")
 
-    def _join(self, group: str, member: int, *, now: float, until: float, live: bool) -> set[str] | None:
-        """Add *member* to a live group, or begin one in place of one that has ended; ``None`` if it is not as *live*.
+    def _join(self, group: str, members: set[str], *, now: float, until: float, live: bool) -> set[str] | None:
+        """Add *members* to a live group, or begin one in place of one that has ended; ``None`` if it is not as *live*.
 
         Returns:
             Who had joined before.
         """
-        verb = "ADD group_members :member SET" if live else "SET group_members = :member,"
+        verb = "ADD group_members :members SET" if live else "SET group_members = :members,"
         test = "attribute_not_exists(live_until) OR live_until > :now" if live else "live_until <= :now"
         try:
             reply = self._table.call(
@@ -154,7 +170,7 @@ class DynamoBackend(Backend):
                 UpdateExpression=f"{verb} live_until = :until, expires_at = :expires",
                 ConditionExpression=test,
                 ExpressionAttributeValues={
-                    ":member": {"NS": [str(member)]},
+                    ":members": {"NS": sorted(members)},
                     ":until": items.number(until),
                     ":expires": {"N": str(int(until) + 1)},
                     ":now": items.number(now),
