@@ -319,4 +319,8 @@ def test_a_redrive_policy_is_kept_to(make: Make) -> None:
     reply = broker._service.call("receive_message", doing="test", QueueUrl=graves, MessageAttributeNames=["All"])
     (letter,) = reply["Messages"]
     assert letter["MessageAttributes"]["queuekit-reason"]["StringValue"] == "failed"
-    assert any("maxReceiveCount" in line for line in broker.check())
+    assert [line for line in broker.check_queues(["q", "none"], max_deliveries=1) if "to 10 or more" in line]
+    policy = json.dumps({"deadLetterTargetArn": arn, "maxReceiveCount": 10})
+    broker._service.call("set_queue_attributes", doing="test", QueueUrl=own, Attributes={"RedrivePolicy": policy})
+    assert broker.check_queues(["q"], max_deliveries=1) == []
+    assert [line for line in broker.check_queues(["q"], max_deliveries=3) if "to 30 or more" in line]

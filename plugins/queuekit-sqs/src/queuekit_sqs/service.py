@@ -128,7 +128,10 @@ class Service:
 
     def _make(self) -> Any:
         import boto3.session
+        import botocore
         from botocore.config import Config
+
+        from queuekit_sqs.shortcut import take
 
         target, settings = self._target, self._settings
         session = boto3.session.Session(
@@ -146,10 +149,14 @@ class Service:
             max_pool_connections=settings.connections + 1,
             retries={"total_max_attempts": 1, "mode": "standard"},
             parameter_validation=False,
+            # The usual text is put together anew, twice for each request.
+            user_agent=f"queuekit-sqs botocore/{botocore.__version__}",
             tcp_keepalive=True,
             s3={"addressing_style": "path"} if target.endpoint else None,
         )
-        return session.client(self.name, region_name=region, endpoint_url=target.endpoint, config=config, **keys)
+        client = session.client(self.name, region_name=region, endpoint_url=target.endpoint, config=config, **keys)
+        take(client)
+        return client
 
 
 def _has_credentials(session: Any) -> bool:
