@@ -19,7 +19,8 @@ from queuekit.urls import EngineURL
 from queuekit.worker import Worker
 from queuekit_sqs.backend import DynamoBackend
 from queuekit_sqs.broker import SqsBroker
-from queuekit_sqs.options import SqsOptions
+from queuekit_sqs.options import DynamoOptions, SqsOptions
+from queuekit_sqs.settling import read_token
 from support.aws_proxy import AwsProxy
 
 Make = Callable[..., SqsBroker]
@@ -247,6 +248,64 @@ def test_a_write_is_known_after_a_lost_reply(backend: DynamoBackend, proxy: AwsP
 
     assert answers == [[True], [False]]
     assert proxy.upset["lost"] == 1
+
+
+def test_what_is_left_unread_is_read_again(backend: DynamoBackend, proxy: AwsProxy) -> None:
+    """DynamoDB may answer for some of the keys only: the others are asked for again."""
+    records = [Record(key=f"result:{secrets.token_hex(8)}", body=b"%d" % n, ttl=60.0) for n in range(150)]
+    backend.put(records)
+    proxy.partial_reads = 3
+
+    found = backend.get([record.key for record in records])
+
+    assert {key: record.body for key, record in found.items()} == {record.key: record.body for record in records}
+    assert proxy.upset["unread"] >= 75
+
+
+def test_a_missing_table_is_one_clear_error(proxy: AwsProxy) -> None:
+    """Where the table may not be created, its name is in the error, with the keys that it needs."""
+    url = EngineURL.parse(f"dynamodb+http://{proxy.address}/f{secrets.token_hex(4)}")
+    backend = DynamoBackend(url, options=DynamoOptions(create=False))
+
+    with pytest.raises(UnavailableError, match=r"the DynamoDB table 'f\w+-records' is missing") as caught:
+        backend.get(["result:a"])
+
+    assert "keys pk and sk" in caught.value.fix
+    backend.close()
+
+
+def test_no_lease_goes_beyond_twelve_hours(make: Make) -> None:
+    """Renewals end where SQS's own do, and what is left until then is granted in whole seconds."""
+    broker = make()
+    broker.send(messages(1))
+    (delivery,) = take(broker, 1)
+    token = read_token(delivery.token)
+    assert token is not None
+    began = time.monotonic() - 43_200.0
+    near, over = (delivery.lease._replace(token=str(attrs.evolve(token, claimed=began + left))) for left in (2.5, 0.5))
+    near, over = (one._replace(token=one.token.replace(" 30 ", " 43200 ")) for one in (near, over))
+
+    assert broker.extend([near, over], lease=600.0) == [over]
+    assert take(broker, 1)[0].id == delivery.id, "two seconds later it is another's"
+    assert broker.extend([near], lease=600.0) == [near]
+
+
+def test_a_retry_on_a_fifo_queue_is_not_taken_for_a_repeat(make: Make) -> None:
+    """Each attempt and each replay has a deduplication id of its own, and the send of one message twice has one."""
+    broker = make()
+    (first,) = messages(1, "orders.fifo")
+    broker.send([first])
+    broker.send([first])
+    (delivery,) = take(broker, 1, "orders.fifo")
+    broker.settle([Retry(delivery, attrs.evolve(first, queue="others.fifo", attempt=1))])
+    (again,) = take(broker, 1, "others.fifo")
+    broker.settle([Dead(again, reason="failed")])
+    broker.requeue("others.fifo")
+    (replayed,) = take(broker, 1, "others.fifo")
+
+    assert (again.envelope.attempt, replayed.envelope.generation) == (1, 1)
+    assert {delivery.id, again.id, replayed.id} == {first.id}
+    assert drained(broker, "orders.fifo")
 
 
 def test_messages_delivered_twice_have_one_outcome(proxy: AwsProxy) -> None:

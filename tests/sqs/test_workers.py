@@ -6,6 +6,7 @@ import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,7 +23,7 @@ LEASE = 3.0
 """Seconds; short, so that a test need not wait."""
 PACE = 400.0
 """Seconds on the clock of a service in a hurry, to each of ours."""
-EXPIRY = {
+EXPIRY: dict[str, Any] = {
     "LifecycleConfiguration": {
         "Rules": [{"ID": "all", "Status": "Enabled", "Filter": {"Prefix": "queuekit/"}, "Expiration": {"Days": 28}}]
     }

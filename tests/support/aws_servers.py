@@ -62,6 +62,12 @@ class AwsServer:
         """Host and port."""
         return f"127.0.0.1:{self.port}"
 
+    @property
+    def pid(self) -> int:
+        """The process; its group's as well."""
+        assert self._process is not None
+        return self._process.pid
+
     def sqs(self, prefix: str, **options: object) -> str:
         """Return the URL of a broker."""
         return _url("sqs+http", f"{self.address}/{prefix}", options)

@@ -135,6 +135,7 @@ class Service:
 
         target, settings = self._target, self._settings
         session = boto3.session.Session(
+            botocore_session=_session(),
             profile_name=target.profile,
             aws_access_key_id=target.username,
             aws_secret_access_key=target.password,
@@ -157,6 +158,20 @@ class Service:
         client = session.client(self.name, region_name=region, endpoint_url=target.endpoint, config=config, **keys)
         take(client)
         return client
+
+
+_loaders: list[Any] = []
+
+
+def _session() -> Any:
+    """Return a session of its own that shares what all have read of the services' descriptions: megabytes of JSON."""
+    import botocore.session
+
+    session = botocore.session.get_session()
+    if session.get_config_variable("data_path") is None:
+        _loaders[:] = _loaders[:1] or [session.get_component("data_loader")]
+        session.register_component("data_loader", _loaders[0])
+    return session
 
 
 def _has_credentials(session: Any) -> bool:
