@@ -5,6 +5,7 @@ batches that it can; results are off. Prints messages a second, the start of the
 """
 
 import asyncio
+import importlib
 import os
 import sys
 import threading
@@ -18,14 +19,12 @@ REGION = "us-east-1"
 
 def celery_app(address: str, prefix: str) -> Any:
     """Return an app; its worker imports this module as well."""
-    from celery import Celery  # type: ignore[import-untyped,unused-ignore]
-
-    app = Celery("sqspeers", broker=f"sqs://k:s@{address}//")
+    app = _library("celery").Celery("sqspeers", broker=f"sqs://k:s@{address}//")
     options = {"region": REGION, "is_secure": False, "queue_name_prefix": f"{prefix}-", "wait_time_seconds": 1}
     app.conf.update(broker_transport_options=options, task_ignore_result=True, worker_prefetch_multiplier=10)
     lock, left = threading.Lock(), [int(os.environ[COUNT])]
 
-    @app.task(name="noop")  # type: ignore[untyped-decorator,unused-ignore]
+    @app.task(name="noop")
     def noop(number: int) -> None:
         with lock:
             left[0] -= 1
@@ -44,31 +43,21 @@ def celery(address: str, prefix: str, count: int) -> None:
         app.tasks["noop"].delay(number)
     _say("send", begin, count)
     os.environ[BEGIN] = repr(time.monotonic())
-    options = [
-        "-P",
-        "threads",
-        "-c",
-        "8",
-        "-l",
-        "CRITICAL",
-        "--without-gossip",
-        "--without-mingle",
-        "--without-heartbeat",
-    ]
+    options = ["-P", "threads", "-c", "8", "-l", "CRITICAL", "--without-gossip", "--without-mingle"]
     os.chdir(os.path.dirname(os.path.abspath(__file__)))  # noqa: PTH100,PTH120 - the worker imports this module
     os.execv(sys.executable, [sys.executable, "-m", "celery", "-q", "-A", "sqspeers", "worker", *options])  # noqa: S606
 
 
 def dramatiq(address: str, prefix: str, count: int) -> None:
     """Send and drain in this process."""
-    import dramatiq as library
-    from dramatiq_sqs import SQSBroker  # type: ignore[import-not-found,unused-ignore]
-
-    broker = SQSBroker(namespace=prefix, endpoint_url=f"http://{address}", region_name=REGION, **KEYS)
+    library = _library("dramatiq")
+    broker = _library("dramatiq_sqs").SQSBroker(
+        namespace=prefix, endpoint_url=f"http://{address}", region_name=REGION, **KEYS
+    )
     library.set_broker(broker)
     left = [count]
 
-    @library.actor  # type: ignore[untyped-decorator,unused-ignore]
+    @library.actor
     def noop(number: int) -> None:
         left.append(number)
         if len(left) > count:
@@ -86,15 +75,15 @@ def dramatiq(address: str, prefix: str, count: int) -> None:
 def taskiq(address: str, prefix: str, count: int) -> None:
     """Send and drain in this process."""
     import boto3
-    from taskiq.api import run_receiver_task  # type: ignore[import-not-found,unused-ignore]
-    from taskiq_aio_sqs import SQSBroker  # type: ignore[import-not-found,unused-ignore]
 
     url = f"http://{address}"
     boto3.client("sqs", endpoint_url=url, region_name=REGION, **KEYS).create_queue(QueueName=prefix)
-    broker = SQSBroker(prefix, endpoint_url=url, max_number_of_messages=10, wait_time_seconds=1, **KEYS)
-    left = [count]
+    broker = _library("taskiq_aio_sqs").SQSBroker(
+        prefix, endpoint_url=url, max_number_of_messages=10, wait_time_seconds=1, **KEYS
+    )
+    left, begin = [count], time.monotonic()
 
-    @broker.task(task_name="noop")  # type: ignore[untyped-decorator,unused-ignore]
+    @broker.task(task_name="noop")
     async def noop(number: int) -> None:
         left[0] -= 1
         if not left[0]:
@@ -107,10 +96,14 @@ def taskiq(address: str, prefix: str, count: int) -> None:
             await noop.kiq(number)
         _say("send", begin, count)
         begin = time.monotonic()
-        await run_receiver_task(broker, max_prefetch=80)
+        await _library("taskiq.api").run_receiver_task(broker, max_prefetch=80)
 
-    begin = time.monotonic()
     asyncio.run(asyncio.wait_for(run(), 120))
+
+
+def _library(name: str) -> Any:
+    """Import a module that need not be installed where this is checked."""
+    return importlib.import_module(name)
 
 
 def _say(what: str, begin: float, count: int) -> None:

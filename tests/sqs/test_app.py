@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from support.aws_servers import AwsServer, free_port
+from support.aws_servers import AwsServer
 from support.commands import queuekit, write
 
 TASKS = """
@@ -38,10 +38,10 @@ def test_check_tells_what_tasks_cost(shop: Path, ministack_server: AwsServer) ->
     assert "0.1 requests a task in bulk" in done.stdout
 
 
-def test_a_worker_refuses_what_sqs_cannot(shop: Path) -> None:
-    """A unique task needs a backend here; a start without one names task and option, and asks nobody."""
+def test_a_worker_refuses_what_sqs_cannot(shop: Path, ministack_server: AwsServer) -> None:
+    """A unique task needs a backend here; a start without one names task and option."""
     write(shop, {"tasks.py": TASKS.replace("{options}", "unique=True")})
-    url = f"sqs+http://127.0.0.1:{free_port()}/none"
+    url = ministack_server.sqs(secrets.token_hex(4))
 
     done = queuekit("worker", "tasks:app", folder=shop, QUEUEKIT_BROKER=url, QUEUEKIT_BACKEND="none")
 
