@@ -24,13 +24,13 @@ def celery_app(address: str, prefix: str) -> Any:
     app.conf.update(broker_transport_options=options, task_ignore_result=True, worker_prefetch_multiplier=10)
     lock, left = threading.Lock(), [int(os.environ[COUNT])]
 
-    @app.task(name="noop")
     def noop(number: int) -> None:
         with lock:
             left[0] -= 1
         if not left[0]:
             _done("drain", float(os.environ[BEGIN]), int(os.environ[COUNT]))
 
+    app.task(name="noop")(noop)
     return app
 
 
@@ -57,15 +57,15 @@ def dramatiq(address: str, prefix: str, count: int) -> None:
     library.set_broker(broker)
     left = [count]
 
-    @library.actor
     def noop(number: int) -> None:
         left.append(number)
         if len(left) > count:
             _done("drain", drain, count)
 
+    actor = library.actor(noop)
     begin = time.monotonic()
     for number in range(count):
-        noop.send(number)
+        actor.send(number)
     _say("send", begin, count)
     drain = time.monotonic()
     library.Worker(broker, worker_threads=8).start()
@@ -83,17 +83,18 @@ def taskiq(address: str, prefix: str, count: int) -> None:
     )
     left, begin = [count], time.monotonic()
 
-    @broker.task(task_name="noop")
     async def noop(number: int) -> None:
         left[0] -= 1
         if not left[0]:
             _done("drain", begin, count)
 
+    task = broker.task(task_name="noop")(noop)
+
     async def run() -> None:
         nonlocal begin
         await broker.startup()
         for number in range(count):
-            await noop.kiq(number)
+            await task.kiq(number)
         _say("send", begin, count)
         begin = time.monotonic()
         await _library("taskiq.api").run_receiver_task(broker, max_prefetch=80)

@@ -10,16 +10,14 @@ import attrs
 import pytest
 
 from queuekit import Queuekit
-from queuekit.backend import Condition, Record
 from queuekit.broker import Ack, Dead, Delivery, Place, Release, Retry
 from queuekit.envelope import Envelope, Unique
-from queuekit.errors import UnavailableError
+from queuekit.errors import PartialSendError, UnavailableError
 from queuekit.names import new_id
 from queuekit.urls import EngineURL
 from queuekit.worker import Worker
-from queuekit_sqs.backend import DynamoBackend
 from queuekit_sqs.broker import SqsBroker
-from queuekit_sqs.options import DynamoOptions, SqsOptions
+from queuekit_sqs.options import SqsOptions
 from queuekit_sqs.settling import read_token
 from support.aws_proxy import AwsProxy
 
@@ -40,14 +38,6 @@ def make(proxy: AwsProxy) -> Iterator[Make]:
     yield make_one
     for broker in made:
         broker.close()
-
-
-@pytest.fixture
-def backend(proxy: AwsProxy) -> Iterator[DynamoBackend]:
-    """Return a backend behind the proxy."""
-    made = DynamoBackend(EngineURL.parse(f"dynamodb+http://{proxy.address}/faults"))
-    yield made
-    made.close()
 
 
 def messages(count: int, queue: str = "q", **fields: Any) -> list[Envelope]:
@@ -85,6 +75,21 @@ def test_failing_entries_are_tried_again(make: Make, proxy: AwsProxy) -> None:
     assert lost == []
     assert proxy.upset["failed"] >= 12
     assert drained(broker)
+
+
+def test_entries_that_are_refused_are_named(make: Make, proxy: AwsProxy) -> None:
+    """What SQS refuses for good of a batch is told of, message by message, and the others are sent."""
+    broker = make()
+    batch = messages(20)
+    proxy.failing_entry, proxy.failing_for_good = 7, True
+
+    with pytest.raises(PartialSendError) as caught:
+        broker.send(batch)
+
+    proxy.failing_entry = 0
+    assert set(caught.value.failures.values()) == {"InvalidMessageContents: no"}
+    assert len(caught.value.failures) == 2
+    assert {each.id for each in take(broker, 18)} == {each.id for each in batch} - caught.value.failures.keys()
 
 
 def test_lost_replies_to_a_send_lose_no_message(make: Make, proxy: AwsProxy) -> None:
@@ -236,42 +241,6 @@ def test_large_bodies_wait_in_s3_and_go_with_their_message(make: Make) -> None:
     assert stored.envelope.body == delivery.envelope.body == body
     left = broker._s3_service().call("list_objects_v2", doing="test", Bucket="payloads")
     assert left["KeyCount"] == 0
-
-
-def test_a_write_is_known_after_a_lost_reply(backend: DynamoBackend, proxy: AwsProxy) -> None:
-    """A conditional write that is repeated after a lost reply finds what it has written itself, and says so."""
-    record = Record(key=f"lock:{secrets.token_hex(4)}", body=b"mine", ttl=60.0)
-    backend.put([Record(key="lock:warm-up", ttl=60.0)])
-    proxy.lost_replies["PutItem"] = 1
-
-    answers = [backend.put([record], condition=Condition.ABSENT), backend.put([record], condition=Condition.ABSENT)]
-
-    assert answers == [[True], [False]]
-    assert proxy.upset["lost"] == 1
-
-
-def test_what_is_left_unread_is_read_again(backend: DynamoBackend, proxy: AwsProxy) -> None:
-    """DynamoDB may answer for some of the keys only: the others are asked for again."""
-    records = [Record(key=f"result:{secrets.token_hex(8)}", body=b"%d" % n, ttl=60.0) for n in range(150)]
-    backend.put(records)
-    proxy.partial_reads = 3
-
-    found = backend.get([record.key for record in records])
-
-    assert {key: record.body for key, record in found.items()} == {record.key: record.body for record in records}
-    assert proxy.upset["unread"] >= 75
-
-
-def test_a_missing_table_is_one_clear_error(proxy: AwsProxy) -> None:
-    """Where the table may not be created, its name is in the error, with the keys that it needs."""
-    url = EngineURL.parse(f"dynamodb+http://{proxy.address}/f{secrets.token_hex(4)}")
-    backend = DynamoBackend(url, options=DynamoOptions(create=False))
-
-    with pytest.raises(UnavailableError, match=r"the DynamoDB table 'f\w+-records' is missing") as caught:
-        backend.get(["result:a"])
-
-    assert "keys pk and sk" in caught.value.fix
-    backend.close()
 
 
 def test_no_lease_goes_beyond_twelve_hours(make: Make) -> None:

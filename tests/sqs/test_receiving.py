@@ -12,6 +12,7 @@ from queuekit.envelope import Envelope
 from queuekit.names import new_id
 from queuekit.urls import EngineURL
 from queuekit_sqs.broker import SqsBroker
+from support.aws_proxy import AwsProxy
 from support.aws_servers import AwsServer
 from support.fleet import wait_until
 
@@ -58,6 +59,20 @@ def test_what_is_urgent_does_not_wait_for_the_rest(make: Make, wait: float, limi
 
     assert first.envelope.priority == 9
     wait_until(look, what="the urgent message")
+
+
+def test_who_waits_again_and_again_costs_one_long_poll(proxy: AwsProxy) -> None:
+    """A long poll outlives the receive that began it, so that one of 20 seconds does for many short ones."""
+    broker = SqsBroker(EngineURL.parse(f"sqs+http://{proxy.address}/i{secrets.token_hex(4)}"))
+    broker.receive(["q"], limit=0, wait=0, lease=30)
+    proxy.counts.clear()
+
+    taken = [broker.receive(["q"], limit=10, wait=0.2, lease=30) for _ in range(6)]
+
+    assert taken == [[]] * 6
+    assert proxy.counts["ReceiveMessage"] == 2, "a look and a long poll"
+    assert proxy.counts.total() - proxy.counts["ListQueues"] == 2
+    broker.close()
 
 
 def test_what_is_claimed_ahead_is_given_back_if_nobody_asks(make: Make) -> None:

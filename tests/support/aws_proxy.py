@@ -39,6 +39,8 @@ class AwsProxy:
         """How many of the next answers to an action get lost."""
         self.failing_entry = 0
         """Each how many-th entry of a batch fails; 0 for none."""
+        self.failing_for_good = False
+        """Whether it is said to be the sender's fault, so that there is no sense in a repetition."""
         self.doubled_receive = 0
         """Each how many-th receive has its first message delivered to somebody else as well; 0 for none."""
         self.partial_reads = 0
@@ -183,12 +185,7 @@ class _Handler(BaseHTTPRequestHandler):
             return
         if action == "ReceiveMessage" and status == 200:
             self.double(body, answer)
-        answer = _with_failures(answer, failing)
-        self.answer(
-            status,
-            headers,
-            json.dumps({**json.loads(answer), "UnprocessedKeys": unread}).encode() if unread else answer,
-        )
+        self.answer(status, headers, _with_unread(self.with_failures(answer, failing), unread))
 
     do_GET = do_POST = do_PUT = do_DELETE = do_HEAD = handle_any  # noqa: N815 - http.server's names
 
@@ -198,6 +195,15 @@ class _Handler(BaseHTTPRequestHandler):
         self.upstream.request(self.command, self.path, body=body, headers=headers)
         reply = self.upstream.getresponse()
         return reply.status, reply.getheaders(), reply.read()
+
+    def with_failures(self, answer: bytes, failing: list[str]) -> bytes:
+        """Return *answer* with the entries that have failed."""
+        if not failing:
+            return answer
+        reply, final = json.loads(answer), self.proxy.failing_for_good
+        code = "InvalidMessageContents" if final else "InternalError"
+        failed = [{"Id": id, "SenderFault": final, "Code": code, "Message": "no"} for id in failing]
+        return json.dumps({**reply, "Failed": [*reply.get("Failed", []), *failed]}).encode()
 
     def double(self, body: bytes, answer: bytes) -> None:
         """Make the first message visible again, so that it is delivered once more."""
@@ -235,15 +241,6 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class calls it that
         """Say nothing."""
-
-
-def _with_failures(answer: bytes, failing: list[str]) -> bytes:
-    """Return *answer* with the entries that have failed."""
-    if not failing:
-        return answer
-    reply = json.loads(answer)
-    failed = [{"Id": id, "SenderFault": False, "Code": "InternalError", "Message": "try again"} for id in failing]
-    return json.dumps({**reply, "Failed": [*reply.get("Failed", []), *failed]}).encode()
 
 
 def _with_unread(answer: bytes, unread: dict[str, Any]) -> bytes:
