@@ -194,7 +194,8 @@ class Receiver:
                 # Nobody looks there for as long as less urgent lines have something, so a poll has to.
                 self._begin_poll(line, ask)
                 continue
-            sizes = _sizes(room, state.lanes) if streaming else []
+            # What is given back to a FIFO queue has used up an attempt, so nothing is claimed there on a guess.
+            sizes = _sizes(room, state.lanes) if streaming and not line.fifo else []
             if sizes and not state.looking:
                 state.looking = True
                 self._threads.start(partial(self._look_alone, line, state, sizes=sizes, lease=ask.lease))
