@@ -1,5 +1,6 @@
 """An app on SQS and DynamoDB, as its user meets it: the check, what is refused at start, and the demo."""
 
+import json
 import secrets
 from collections.abc import Iterator
 from datetime import date, datetime, timedelta, timezone
@@ -45,6 +46,24 @@ def test_check_tells_what_tasks_cost(shop: Path, ministack_server: AwsServer) ->
     assert done.returncode == 0, done.stderr
     assert "0.3 requests a task in bulk, 3 for one alone; idle: 4,320 long polls a day" in done.stdout
     assert "0.1 requests a task in bulk" in done.stdout
+
+
+def test_check_reads_redrive_policies(shop: Path, ministack_server: AwsServer) -> None:
+    """A queue that a task is sent to may not lose messages after fewer receives than ten times the deliveries."""
+    write(shop, {"tasks.py": TASKS.replace("{options}", 'queue="orders"')})
+    urls = {"QUEUEKIT_BROKER": ministack_server.sqs(secrets.token_hex(4)), "QUEUEKIT_BACKEND": "none"}
+    broker = SqsBroker(EngineURL.parse(urls["QUEUEKIT_BROKER"]))
+    url, _ = (broker._queues.url(broker._queues.line(queue, 4)) for queue in ("orders", "graves"))
+    arn = broker._queues.attributes(broker._queues.line("graves", 4), "QueueArn")["QueueArn"]
+    policy = json.dumps({"deadLetterTargetArn": arn, "maxReceiveCount": 20})
+    broker._service.call("set_queue_attributes", doing="test", QueueUrl=url, Attributes={"RedrivePolicy": policy})
+    broker.close()
+
+    strict = queuekit("check", "--app", "tasks:app", folder=shop, **urls)
+    fine = queuekit("check", "--app", "tasks:app", folder=shop, QUEUEKIT_WORKER__MAX_DELIVERIES="2", **urls)
+
+    assert (strict.returncode, fine.returncode) == (1, 0)
+    assert "Set maxReceiveCount to 30 or more: 10 times worker.max_deliveries" in strict.stdout
 
 
 def test_a_worker_refuses_what_sqs_cannot(shop: Path, ministack_server: AwsServer) -> None:
