@@ -203,6 +203,9 @@ class Admin:
         ]
         self.ping()
         problems += [f"broker: {line}" for line in self._broker.check()]
+        most = self._runtime.config.worker.max_deliveries
+        in_use = self._broker.check_queues(self.queue_names(), max_deliveries=most)
+        problems += [f"broker: {line}" for line in in_use]
         if self._runtime.backend is not None:
             problems += [f"backend: {line}" for line in self._runtime.backend.check()]
         problems += refusals(self._runtime, self._app.tasks, self._app.schedules)

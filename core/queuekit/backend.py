@@ -185,5 +185,12 @@ class Backend(abc.ABC):
         """Ask the service for what an operator should know (eviction policy, missing index); one line each."""
         return []
 
+    def notes(self) -> list[str]:
+        """Return what an operator may like to know though nothing is wrong, such as what a task costs; one line each.
+
+        The service is not asked.
+        """
+        return []
+
     def close(self) -> None:  # noqa: B027 - nothing to close is a legal answer
         """Close all connections; may be called twice."""

@@ -322,6 +322,22 @@ class Broker(abc.ABC):
         """Ask the service for what an operator should know (persistence off, eviction on); one line each."""
         return []
 
+    def check_queues(self, queues: Sequence[str], *, max_deliveries: int) -> list[str]:
+        """Ask the service whether *queues* keep what workers rest on; one line for each problem.
+
+        Args:
+            queues: Those that the app sends to or works on; one that is not there yet is no problem.
+            max_deliveries: Deliveries that end in a crash after which core gives a message up.
+        """
+        return []
+
+    def notes(self) -> list[str]:
+        """Return what an operator may like to know though nothing is wrong, such as what a task costs; one line each.
+
+        The service is not asked.
+        """
+        return []
+
     def close(self) -> None:  # noqa: B027 - nothing to close is a legal answer
         """Close all connections; may be called twice."""
 

@@ -140,6 +140,14 @@ class WithUniqueKeys(Broker):
         """Ask the service for what an operator should know."""
         return self._broker.check()
 
+    def check_queues(self, queues: Sequence[str], *, max_deliveries: int) -> list[str]:
+        """Ask the service whether *queues* keep what workers rest on."""
+        return self._broker.check_queues(queues, max_deliveries=max_deliveries)
+
+    def notes(self) -> list[str]:
+        """Return what an operator may like to know."""
+        return self._broker.notes()
+
     def close(self) -> None:
         """Close the broker inside; the backend is closed by whoever made it."""
         self._broker.close()

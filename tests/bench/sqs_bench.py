@@ -1,11 +1,12 @@
 """Measures SQS and DynamoDB on an imitation of AWS, and prints a table; judges nothing.
 
-Run it with ``python tests/bench/sqs_bench.py [tasks]`` where tests/requirements.txt is installed. Where dramatiq_sqs is
-installed as well, it is measured beside. The imitation is one Python process, so from about 1,500 tasks a second on its
-own speed is what is measured.
+Run it with ``python tests/bench/sqs_bench.py [tasks]`` where tests/requirements.txt is installed. Where the variable
+``BENCH_PEERS`` names a Python that has celery[sqs], dramatiq_sqs and taskiq-aio-sqs, those are measured beside. The
+imitation is one Python process that takes about as long for each task as the worker does, so on few processors its own
+speed is measured as well: the CPU of all three processes is printed.
 """
 
-import importlib.util
+import contextlib
 import os
 import secrets
 import subprocess
@@ -17,7 +18,7 @@ from pathlib import Path
 sys.path[:0] = [str(Path(__file__).parents[1])]
 
 from support.aws_proxy import AwsProxy  # noqa: E402 - found by the line above
-from support.aws_servers import ministack  # noqa: E402
+from support.aws_servers import AwsServer, ministack  # noqa: E402
 
 LATENCY = 0.02
 """Seconds between a machine and AWS."""
@@ -40,36 +41,54 @@ end = time.monotonic()
 cost = 1000 * (time.process_time() - cpu) / count
 print(f"send {count / (sent - begin):6.0f}/s   drain {count / (end - sent):6.0f}/s   {cost:.2f} ms CPU a task")
 """
-DRAMATIQ = """
-import os, sys, time
-import dramatiq
-from dramatiq_sqs import SQSBroker
-address, prefix, count = sys.argv[1], sys.argv[2], int(sys.argv[3])
-keys = {"aws_access_key_id": "k", "aws_secret_access_key": "s", "region_name": "us-east-1"}
-broker = SQSBroker(namespace=prefix, endpoint_url=f"http://{address}", **keys)
-dramatiq.set_broker(broker)
-done = []
-@dramatiq.actor
-def noop(number):
-    done.append(number)
-begin = time.monotonic()
-for number in range(count):
-    noop.send(number)
-sent = time.monotonic()
-worker = dramatiq.Worker(broker, worker_threads=8)
-worker.start()
-while len(done) < count:
-    time.sleep(0.01)
-print(f"send {count / (sent - begin):6.0f}/s   drain {count / (time.monotonic() - sent):6.0f}/s")
-os._exit(0)
-"""
+PEERS = ("celery", "dramatiq", "taskiq")
 
 
-def run(script: str, *arguments: object) -> str:
-    """Return what a script prints, in a process of its own."""
-    command = [sys.executable, "-c", script, *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
+def run(*command: object) -> str:
+    """Return what a command prints."""
+    done = subprocess.run([*map(str, command)], capture_output=True, text=True, check=False, timeout=600)
     return done.stdout.strip() or done.stderr.strip()[-300:]
+
+
+def cpu_of(server: AwsServer) -> float:
+    """Return the seconds of CPU that *server* and its children have taken."""
+    total = 0
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            fields = (folder / "stat").read_text().rpartition(") ")[2].split()
+            total += (int(fields[11]) + int(fields[12])) * (int(fields[2]) == server.pid)
+    return total / os.sysconf("SC_CLK_TCK")
+
+
+def ours(server: AwsServer, proxy: AwsProxy, count: int) -> None:
+    """Measure queuekit: with and without results, with and without latency."""
+    for name, address, latency in (("direct", server.address, 0.0), ("20 ms away", proxy.address, LATENCY)):
+        for results in (False, True):
+            proxy.latency = latency
+            proxy.counts.clear()
+            cpu = _cpu(server)
+            backend = f"dynamodb+http://{address}/bench" if results else "none"
+            url = f"sqs+http://{address}/{secrets.token_hex(4)}"
+            line = run(sys.executable, "-c", OURS, url, backend, count)
+            served, passed = (1000 * (now - then) / count for now, then in zip(_cpu(server), cpu, strict=True))
+            requests = f"   {proxy.counts.total() / count:.3f} requests a task" if proxy.counts else ""
+            what = f"queuekit, {name}, results {'on' if results else 'off'}"
+            print(f"{what:<38} {line}, server {served:.2f}, proxy {passed:.2f}{requests}", flush=True)
+
+
+def peers(python: str, server: AwsServer, proxy: AwsProxy, count: int) -> None:
+    """Measure others."""
+    script = Path(__file__).with_name("sqspeers.py")
+    for name, address, some in (("direct", server.address, count), ("20 ms away", proxy.address, count // 10)):
+        for peer in PEERS:
+            proxy.counts.clear()
+            line = run(python, "-W", "ignore", script, peer, address, f"{peer}{secrets.token_hex(4)}", some)
+            requests = f"   {proxy.counts.total() / some:.3f} requests a task" if proxy.counts else ""
+            print(f"{f'{peer}, {name}, results off':<38} {line}{requests}", flush=True)
+
+
+def _cpu(server: AwsServer) -> tuple[float, float]:
+    return cpu_of(server), time.process_time()
 
 
 def main() -> None:
@@ -79,22 +98,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         server = ministack(Path(folder)).start()
         proxy = AwsProxy(server.port).start()
-        for name, address, latency in (
-            ("direct", server.address, 0.0),
-            ("by a proxy, 20 ms", proxy.address, LATENCY),
-        ):
-            for results in (False, True):
-                proxy.latency = latency
-                proxy.counts.clear()
-                begin = time.monotonic()
-                backend = f"dynamodb+http://{address}/bench" if results else "none"
-                line = run(OURS, f"sqs+http://{address}/{secrets.token_hex(4)}", backend, count)
-                requests = f"   {proxy.counts.total() / count:.3f} requests a task" if proxy.counts else ""
-                what = f"queuekit, {name}, results {'on' if results else 'off'}"
-                print(f"{what:<46} {line}{requests}   ({time.monotonic() - begin:.0f} s)", flush=True)
-        if importlib.util.find_spec("dramatiq_sqs"):
-            line = run(DRAMATIQ, server.address, secrets.token_hex(4), count // 3)
-            print(f"{'dramatiq_sqs, direct':<46} {line}")
+        ours(server, proxy, count)
+        if python := os.environ.get("BENCH_PEERS"):
+            peers(python, server, proxy, count // 3)
+        proxy.stop()
         server.stop()
 
 

@@ -10,16 +10,15 @@ import attrs
 import pytest
 
 from queuekit import Queuekit
-from queuekit.backend import Condition, Record
 from queuekit.broker import Ack, Dead, Delivery, Place, Release, Retry
 from queuekit.envelope import Envelope, Unique
-from queuekit.errors import UnavailableError
+from queuekit.errors import PartialSendError, UnavailableError
 from queuekit.names import new_id
 from queuekit.urls import EngineURL
 from queuekit.worker import Worker
-from queuekit_sqs.backend import DynamoBackend
 from queuekit_sqs.broker import SqsBroker
 from queuekit_sqs.options import SqsOptions
+from queuekit_sqs.settling import read_token
 from support.aws_proxy import AwsProxy
 
 Make = Callable[..., SqsBroker]
@@ -39,14 +38,6 @@ def make(proxy: AwsProxy) -> Iterator[Make]:
     yield make_one
     for broker in made:
         broker.close()
-
-
-@pytest.fixture
-def backend(proxy: AwsProxy) -> Iterator[DynamoBackend]:
-    """Return a backend behind the proxy."""
-    made = DynamoBackend(EngineURL.parse(f"dynamodb+http://{proxy.address}/faults"))
-    yield made
-    made.close()
 
 
 def messages(count: int, queue: str = "q", **fields: Any) -> list[Envelope]:
@@ -84,6 +75,21 @@ def test_failing_entries_are_tried_again(make: Make, proxy: AwsProxy) -> None:
     assert lost == []
     assert proxy.upset["failed"] >= 12
     assert drained(broker)
+
+
+def test_entries_that_are_refused_are_named(make: Make, proxy: AwsProxy) -> None:
+    """What SQS refuses for good of a batch is told of, message by message, and the others are sent."""
+    broker = make()
+    batch = messages(20)
+    proxy.failing_entry, proxy.failing_for_good = 7, True
+
+    with pytest.raises(PartialSendError) as caught:
+        broker.send(batch)
+
+    proxy.failing_entry = 0
+    assert set(caught.value.failures.values()) == {"InvalidMessageContents: no"}
+    assert len(caught.value.failures) == 2
+    assert {each.id for each in take(broker, 18)} == {each.id for each in batch} - caught.value.failures.keys()
 
 
 def test_lost_replies_to_a_send_lose_no_message(make: Make, proxy: AwsProxy) -> None:
@@ -237,16 +243,38 @@ def test_large_bodies_wait_in_s3_and_go_with_their_message(make: Make) -> None:
     assert left["KeyCount"] == 0
 
 
-def test_a_write_is_known_after_a_lost_reply(backend: DynamoBackend, proxy: AwsProxy) -> None:
-    """A conditional write that is repeated after a lost reply finds what it has written itself, and says so."""
-    record = Record(key=f"lock:{secrets.token_hex(4)}", body=b"mine", ttl=60.0)
-    backend.put([Record(key="lock:warm-up", ttl=60.0)])
-    proxy.lost_replies["PutItem"] = 1
+def test_no_lease_goes_beyond_twelve_hours(make: Make) -> None:
+    """Renewals end where SQS's own do, and what is left until then is granted in whole seconds."""
+    broker = make()
+    broker.send(messages(1))
+    (delivery,) = take(broker, 1)
+    token = read_token(delivery.token)
+    assert token is not None
+    began = time.monotonic() - 43_200.0
+    near, over = (delivery.lease._replace(token=str(attrs.evolve(token, claimed=began + left))) for left in (2.5, 0.5))
+    near, over = (one._replace(token=one.token.replace(" 30 ", " 43200 ")) for one in (near, over))
 
-    answers = [backend.put([record], condition=Condition.ABSENT), backend.put([record], condition=Condition.ABSENT)]
+    assert broker.extend([near, over], lease=600.0) == [over]
+    assert take(broker, 1)[0].id == delivery.id, "two seconds later it is another's"
+    assert broker.extend([near], lease=600.0) == [near]
 
-    assert answers == [[True], [False]]
-    assert proxy.upset["lost"] == 1
+
+def test_a_retry_on_a_fifo_queue_is_not_taken_for_a_repeat(make: Make) -> None:
+    """Each attempt and each replay has a deduplication id of its own, and the send of one message twice has one."""
+    broker = make()
+    (first,) = messages(1, "orders.fifo")
+    broker.send([first])
+    broker.send([first])
+    (delivery,) = take(broker, 1, "orders.fifo")
+    broker.settle([Retry(delivery, attrs.evolve(first, queue="others.fifo", attempt=1))])
+    (again,) = take(broker, 1, "others.fifo")
+    broker.settle([Dead(again, reason="failed")])
+    broker.requeue("others.fifo")
+    (replayed,) = take(broker, 1, "others.fifo")
+
+    assert (again.envelope.attempt, replayed.envelope.generation) == (1, 1)
+    assert {delivery.id, again.id, replayed.id} == {first.id}
+    assert drained(broker, "orders.fifo")
 
 
 def test_messages_delivered_twice_have_one_outcome(proxy: AwsProxy) -> None:
@@ -319,4 +347,8 @@ def test_a_redrive_policy_is_kept_to(make: Make) -> None:
     reply = broker._service.call("receive_message", doing="test", QueueUrl=graves, MessageAttributeNames=["All"])
     (letter,) = reply["Messages"]
     assert letter["MessageAttributes"]["queuekit-reason"]["StringValue"] == "failed"
-    assert any("maxReceiveCount" in line for line in broker.check())
+    assert [line for line in broker.check_queues(["q", "none"], max_deliveries=1) if "to 10 or more" in line]
+    policy = json.dumps({"deadLetterTargetArn": arn, "maxReceiveCount": 10})
+    broker._service.call("set_queue_attributes", doing="test", QueueUrl=own, Attributes={"RedrivePolicy": policy})
+    assert broker.check_queues(["q"], max_deliveries=1) == []
+    assert [line for line in broker.check_queues(["q"], max_deliveries=3) if "to 30 or more" in line]

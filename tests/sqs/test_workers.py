@@ -6,16 +6,29 @@ import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from queuekit import Queuekit
+from queuekit.urls import EngineURL
+from queuekit_sqs.broker import SqsBroker
+from queuekit_sqs.options import SqsOptions
 from support.aws_proxy import AwsProxy
-from support.aws_servers import AwsServer
-from support.fault_tasks import app, fail_at_first, hold, kill_self, nap
+from support.aws_servers import AwsServer, Hasty, ministack
+from support.fault_tasks import app, fail_at_first, hold, kill_self, nap, weigh
 from support.fleet import Fleet, wait_until
 
 LEASE = 3.0
 """Seconds; short, so that a test need not wait."""
+PACE = 400.0
+"""Seconds on the clock of a service in a hurry, to each of ours."""
+EXPIRY: dict[str, Any] = {
+    "LifecycleConfiguration": {
+        "Rules": [{"ID": "all", "Status": "Enabled", "Filter": {"Prefix": "queuekit/"}, "Expiration": {"Days": 28}}]
+    }
+}
+"""A rule that removes bodies that nobody needs."""
 
 
 @pytest.fixture
@@ -28,24 +41,61 @@ def fleet(ministack_server: AwsServer, tmp_path: Path) -> Iterator[Fleet]:
     print(made.logs())  # noqa: T201 - pytest shows it where a test has failed
 
 
-@pytest.mark.timeout(240)
-def test_kills_of_the_whole_group_lose_nothing(fleet: Fleet) -> None:
-    """Killing worker and supervisor eight times loses no message, and each has its result."""
-    sent = [result.id for result in fleet.app.send_many(nap.s(0.02) for _ in range(400))]
-    for kill in range(8):
-        group = fleet.start(lease=LEASE, concurrency=8, prefetch=16)
-        some = 35 * (kill + 1)
-        wait_until(lambda some=some: len(fleet.ledger.counts("end")) >= some, what="some tasks done")  # type: ignore[misc]
+def kill_again_and_again(fleet: Fleet, ids: list[str], *, times: int, lease: float) -> None:
+    """Kill worker and supervisor *times*, each time with some more of *ids* done; then have all of them done."""
+    step = len(ids) // (times + 3)
+    for kill in range(times):
+        group = fleet.start(lease=lease, concurrency=8, prefetch=16)
+        fleet.reached("end", step * (kill + 1))
         group.kill()
-
-    fleet.start(lease=LEASE, concurrency=8, prefetch=16)
-    wait_until(lambda: fleet.ledger.has("end", sent), what="all tasks done", timeout=120)
+    fleet.start(lease=lease, concurrency=8, prefetch=16)
+    wait_until(lambda: fleet.ledger.has("end", ids), what="all tasks done", timeout=120)
     fleet.drained(60)
-
     runs = fleet.ledger.counts("begin")
-    print(f"{sum(runs.values()) - len(sent)} runs more than messages")  # noqa: T201
+    again = sum(count > 1 for count in runs.values())
+    print(f"\n{len(ids)} tasks, {times} kills, visibility {lease:g} s: {again} run again, none lost")  # noqa: T201
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize(
+    ("count", "times", "lease"),
+    [
+        pytest.param(120, 3, LEASE, id="small"),
+        pytest.param(2_000, 8, 10.0, id="full-size", marks=pytest.mark.torture),
+    ],
+)
+def test_kills_of_the_whole_group_lose_nothing(fleet: Fleet, count: int, times: int, lease: float) -> None:
+    """Killing worker and supervisor again and again loses no message, and each has its result."""
+    sent = [result.id for result in fleet.app.send_many(nap.s(0.02) for _ in range(count))]
+
+    kill_again_and_again(fleet, sent, times=times, lease=lease)
+
+    assert not fleet.dead()
+    assert fleet.states(sent) == {"SUCCESS": count}
+
+
+@pytest.mark.timeout(240)
+def test_kills_lose_neither_priorities_nor_large_bodies(fleet: Fleet) -> None:
+    """Messages of several levels, half of them with a body in S3, survive kills; next to no body is left behind."""
+    fleet.urls["broker"] += "?payload_bucket=bodies&max_message_bytes=65536"
+    fleet.app.configure(dict(fleet.urls))
+    broker = SqsBroker(EngineURL.parse(fleet.urls["broker"]), options=SqsOptions(payload_bucket="bodies"))
+    broker._s3_service().call("create_bucket", doing="test", Bucket="bodies")
+    calls = [weigh.options(priority=(0, 4, 9)[n % 3]).s("x" * (60_000 if n % 2 else 6)) for n in range(120)]
+    sent = [result.id for result in fleet.app.send_many(calls)]
+
+    kill_again_and_again(fleet, sent, times=3, lease=LEASE)
+
+    left = broker._s3_service().call("list_objects_v2", doing="test", Bucket="bodies")["KeyCount"]
+    print(f"{left} of 60 bodies left behind")  # noqa: T201
     assert not fleet.dead()
     assert fleet.states(sent) == {"SUCCESS": len(sent)}
+    assert [fleet.app.result(id).get(timeout=10) for id in sent[:2]] == [6, 60_000]
+    assert left <= 3 * (8 + 16), "at most what was in hand at a kill"
+    assert any("lifecycle rule" in line for line in broker.check())
+    broker._s3_service().call("put_bucket_lifecycle_configuration", doing="test", Bucket="bodies", **EXPIRY)
+    assert broker.check() == []
+    broker.close()
 
 
 def test_a_task_of_three_leases_runs_once(fleet: Fleet) -> None:
@@ -101,18 +151,38 @@ def test_retries_are_made(fleet: Fleet) -> None:
 
 def test_a_long_delay_is_made_of_hops(fleet: Fleet, ministack_server: AwsServer) -> None:
     """A delay beyond what SQS can is kept, to the second and once."""
-    broker = fleet.urls["broker"] + "?max_delay=2"
+    broker = fleet.urls["broker"] + "?max_delay=1"
     fleet.urls["broker"] = broker
     fleet.app.configure(dict(fleet.urls))
     fleet.start_ready(lease=LEASE, concurrency=2)
     sent = time.monotonic()
-    late = nap.options(delay=7.0).send(0.0)
+    late = nap.options(delay=4.0).send(0.0)
 
     late.get(timeout=30)
 
     (line,) = fleet.ledger.lines("begin", late.id)
-    assert line.at - sent >= 7.0 - 1.0
+    assert line.at - sent >= 4.0 - 1.0
     assert fleet.ledger.counts("begin")[late.id] == 1
+
+
+def test_forty_minutes_are_kept(tmp_path: Path) -> None:
+    """A delay of 40 minutes, three of SQS's, ends on time by the service's clock, and the task runs once."""
+    clock = Hasty(PACE)
+    server = ministack(tmp_path, clock=clock).start()
+    fleet = Fleet(tmp_path, Queuekit(clock=clock), broker=server.sqs("late"), backend="none")
+    later = fleet.app.task(name="support.fault_tasks.nap")(lambda seconds: seconds)
+    sent = time.monotonic()
+    ids = [later.options(delay=delay).send(0.0).id for delay in (2_400.0, 2_700.0)]
+
+    fleet.start(lease=40_000.0, concurrency=2)
+    wait_until(lambda: fleet.ledger.has("end", ids), what="both done")
+    fleet.drained()
+
+    begun = fleet.ledger.lines("begin")
+    fleet.close()
+    server.stop()
+    assert [line.id for line in begun] == ids
+    assert (begun[0].at - sent) * PACE >= 2_398
 
 
 @pytest.fixture
@@ -142,6 +212,7 @@ def test_a_worker_outlives_ten_seconds_of_throttling(harmed: Fleet, proxy: AwsPr
     assert harmed.states(ids) == {"SUCCESS": len(ids)}
 
 
+@pytest.mark.torture
 def test_an_idle_worker_asks_rarely(harmed: Fleet, proxy: AwsProxy) -> None:
     """While there is nothing to do, a worker has one long poll under way, and begins no other."""
     harmed.start_ready(concurrency=2)

@@ -7,6 +7,7 @@ messages delivered twice.
 import http.client
 import json
 import socket
+import sys
 import threading
 import time
 from collections import Counter
@@ -38,8 +39,12 @@ class AwsProxy:
         """How many of the next answers to an action get lost."""
         self.failing_entry = 0
         """Each how many-th entry of a batch fails; 0 for none."""
+        self.failing_for_good = False
+        """Whether it is said to be the sender's fault, so that there is no sense in a repetition."""
         self.doubled_receive = 0
         """Each how many-th receive has its first message delivered to somebody else as well; 0 for none."""
+        self.partial_reads = 0
+        """How many of the next reads of many records leave half of them unread."""
         self.denied: dict[str, tuple[int, str, str]] = {}
         """Actions that are answered with a status, a code and a text."""
         self.upset: Counter[str] = Counter()
@@ -104,6 +109,20 @@ class AwsProxy:
             self.upset["failed"] += len(failing)
         return json.dumps({**request, "Entries": passed}).encode(), failing
 
+    def leave_unread(self, action: str, body: bytes) -> tuple[bytes, dict[str, Any]]:
+        """Return the request without the second half of the keys, and what to say of those."""
+        if action != "BatchGetItem" or self.partial_reads <= 0:
+            return body, {}
+        self.partial_reads -= 1
+        request = json.loads(body)
+        unread: dict[str, Any] = {}
+        for table, asked in request["RequestItems"].items():
+            half = len(asked["Keys"]) // 2
+            asked["Keys"], rest = asked["Keys"][: len(asked["Keys"]) - half], asked["Keys"][len(asked["Keys"]) - half :]
+            unread |= {table: {**asked, "Keys": rest}} if rest else {}
+            self.upset["unread"] += half
+        return json.dumps(request).encode(), unread
+
     def doubles(self) -> bool:
         """Tell whether the message just received is to be delivered once more."""
         with self._lock:
@@ -119,6 +138,11 @@ class _Server(ThreadingHTTPServer):
     def __init__(self, proxy: AwsProxy) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.proxy = proxy
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing of clients that have gone, as those do that are killed."""
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handle_error(request, client_address)
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -148,6 +172,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.refuse(*refused)
             return
         body, failing = self.proxy.part(action, body)
+        body, unread = self.proxy.leave_unread(action, body)
         if failing and not json.loads(body)["Entries"]:
             status, headers, answer = 200, [("Content-Type", "application/x-amz-json-1.0")], b"{}"
         else:
@@ -160,7 +185,7 @@ class _Handler(BaseHTTPRequestHandler):
             return
         if action == "ReceiveMessage" and status == 200:
             self.double(body, answer)
-        self.answer(status, headers, _with_failures(answer, failing))
+        self.answer(status, headers, _with_unread(self.with_failures(answer, failing), unread))
 
     do_GET = do_POST = do_PUT = do_DELETE = do_HEAD = handle_any  # noqa: N815 - http.server's names
 
@@ -170,6 +195,15 @@ class _Handler(BaseHTTPRequestHandler):
         self.upstream.request(self.command, self.path, body=body, headers=headers)
         reply = self.upstream.getresponse()
         return reply.status, reply.getheaders(), reply.read()
+
+    def with_failures(self, answer: bytes, failing: list[str]) -> bytes:
+        """Return *answer* with the entries that have failed."""
+        if not failing:
+            return answer
+        reply, final = json.loads(answer), self.proxy.failing_for_good
+        code = "InvalidMessageContents" if final else "InternalError"
+        failed = [{"Id": id, "SenderFault": final, "Code": code, "Message": "no"} for id in failing]
+        return json.dumps({**reply, "Failed": [*reply.get("Failed", []), *failed]}).encode()
 
     def double(self, body: bytes, answer: bytes) -> None:
         """Make the first message visible again, so that it is delivered once more."""
@@ -209,10 +243,6 @@ class _Handler(BaseHTTPRequestHandler):
         """Say nothing."""
 
 
-def _with_failures(answer: bytes, failing: list[str]) -> bytes:
-    """Return *answer* with the entries that have failed."""
-    if not failing:
-        return answer
-    reply = json.loads(answer)
-    failed = [{"Id": id, "SenderFault": False, "Code": "InternalError", "Message": "try again"} for id in failing]
-    return json.dumps({**reply, "Failed": [*reply.get("Failed", []), *failed]}).encode()
+def _with_unread(answer: bytes, unread: dict[str, Any]) -> bytes:
+    """Return *answer* with the keys that were left out."""
+    return json.dumps({**json.loads(answer), "UnprocessedKeys": unread}).encode() if unread else answer

@@ -22,7 +22,9 @@ from pathlib import Path
 
 import pytest
 
-__all__ = ["AwsServer", "free_port", "ministack", "moto", "shared_ministack"]
+from queuekit.clock import SystemClock
+
+__all__ = ["AwsServer", "Hasty", "free_port", "ministack", "moto", "shared_ministack"]
 
 _LONGEST_START = 60.0
 REQUIRED = "QUEUEKIT_REQUIRE_ENGINES"
@@ -62,6 +64,12 @@ class AwsServer:
     def address(self) -> str:
         """Host and port."""
         return f"127.0.0.1:{self.port}"
+
+    @property
+    def pid(self) -> int:
+        """The process; its group's as well."""
+        assert self._process is not None
+        return self._process.pid
 
     def sqs(self, prefix: str, **options: object) -> str:
         """Return the URL of a broker."""
@@ -109,9 +117,40 @@ class AwsServer:
             return False
 
 
-def ministack(folder: Path) -> AwsServer:
-    """Return a ministack that is not started yet."""
+_PACE = """
+import os, time
+_real, _pace, _start = time.time, float(os.environ["QUEUEKIT_TEST_PACE"]), float(os.environ["QUEUEKIT_TEST_START"])
+time.time = lambda: _start + _pace * (_real() - _start)
+"""
+
+
+class Hasty(SystemClock):
+    """A clock that runs *pace* times as fast as ours, from now on."""
+
+    def __init__(self, pace: float) -> None:
+        self.pace = pace
+        self.start = time.time()
+
+    def time(self) -> float:
+        """Return UTC epoch seconds."""
+        return self.start + self.pace * (time.time() - self.start)
+
+    def monotonic(self) -> float:
+        """Return seconds that never run backwards."""
+        return self.pace * time.monotonic()
+
+
+def ministack(folder: Path, *, clock: Hasty | None = None) -> AwsServer:
+    """Return a ministack that is not started yet, by *clock* if there is one."""
     _need("ministack")
+    hurry: dict[str, str] = {}
+    if clock is not None:
+        (folder / "sitecustomize.py").write_text(_PACE)  # hypercorn serves in a process that it spawns
+        hurry = {
+            "PYTHONPATH": str(folder),
+            "QUEUEKIT_TEST_PACE": repr(clock.pace),
+            "QUEUEKIT_TEST_START": repr(clock.start),
+        }
     return AwsServer(
         "ministack",
         ["-m", "hypercorn", "ministack.app:app", "--bind", "127.0.0.1:{port}", "--log-level", "ERROR"],
@@ -123,6 +162,7 @@ def ministack(folder: Path) -> AwsServer:
             "SERVICES": "sqs,dynamodb,s3",
             "LOG_LEVEL": "ERROR",
             "PYTHONWARNINGS": "ignore",
+            **hurry,
         },
     )
 

@@ -208,6 +208,15 @@ def unwritable(ctx: Context) -> object:
 
 
 @app.task
+def weigh(ctx: Context, text: str) -> int:
+    """Take as long as :func:`nap` at its usual size, with an argument of any size."""
+    write_down("begin", ctx.id)
+    time.sleep(0.02)
+    write_down("end", ctx.id)
+    return len(text)
+
+
+@app.task
 def progress(ctx: Context) -> str:
     """Tell how far it is."""
     ctx.progress(1, 2, "half")

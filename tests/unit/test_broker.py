@@ -9,6 +9,9 @@ from queuekit.backend import Page
 from queuekit.broker import Broker, Delivery, Lease, Place, Settlement, Stored
 from queuekit.envelope import Envelope
 from queuekit.errors import CapabilityError
+from queuekit.memory import MemoryBackend
+from queuekit.uniqueness import WithUniqueKeys
+from queuekit.urls import EngineURL
 
 
 class LeastBroker(Broker):
@@ -61,13 +64,31 @@ def test_says_what_it_cannot_do(ask: Callable[[Broker], Any], what: str) -> None
 
 
 def test_the_rest_may_be_left_out() -> None:
-    """Nothing to interrupt, to check or to close is a legal answer."""
+    """Nothing to interrupt, to check, to tell or to close is a legal answer."""
     broker = LeastBroker()
 
     broker.interrupt()
     broker.close()
 
-    assert broker.check() == []
+    assert broker.check() == broker.check_queues(["q"], max_deliveries=3) == broker.notes() == []
+
+
+def test_unique_keys_hide_no_findings() -> None:
+    """What the broker inside finds in queues, and what it tells, is heard through the keys put around it."""
+
+    class Talker(LeastBroker):
+        def check_queues(self, queues: Sequence[str], *, max_deliveries: int) -> list[str]:
+            """Find something wrong with each."""
+            return [f"{queue} allows less than {max_deliveries}" for queue in queues]
+
+        def notes(self) -> list[str]:
+            """Tell of costs."""
+            return ["3 requests a task"]
+
+    broker = WithUniqueKeys(Talker(), MemoryBackend(EngineURL.parse("memory://")))
+
+    assert broker.check_queues(["q"], max_deliveries=3) == ["q allows less than 3"]
+    assert broker.notes() == ["3 requests a task"]
 
 
 def test_finds_by_looking_through_all_pages() -> None:

@@ -80,10 +80,11 @@ class Checkup:
         """Say what is fine, then what is not."""
         runtime = app.runtime
         loaded = sum(info.status == "ok" for info in runtime.plugins.infos())
+        stored = runtime.backend.notes() if runtime.backend is not None else []
         about = {
             "plugin": f"{loaded} loaded",
-            "broker": str(runtime.broker_url),
-            "backend": str(runtime.backend_url or "none: results are not stored"),
+            "broker": "\n".join([str(runtime.broker_url), *runtime.broker.notes()]),
+            "backend": "\n".join([str(runtime.backend_url or "none: results are not stored"), *stored]),
         }
         for subject, text in about.items():
             if not any(problem.startswith(subject) for problem in problems):

@@ -17,17 +17,18 @@ from queuekit.envelope import Envelope
 from queuekit.errors import PartialSendError, TooLargeError
 from queuekit.urls import EngineURL
 from queuekit_sqs.batches import Batches, Failure
-from queuekit_sqs.checks import check
+from queuekit_sqs.checks import check_queues, cost
 from queuekit_sqs.crew import Crew
 from queuekit_sqs.letters import Letters
 from queuekit_sqs.limits import CAPABILITIES, limits_of
 from queuekit_sqs.options import SqsOptions
 from queuekit_sqs.payloads import Payloads
 from queuekit_sqs.queues import Line, Names, Queues
-from queuekit_sqs.receiving import Arrival, Receiver
+from queuekit_sqs.receiving import Receiver
 from queuekit_sqs.servertime import ServerTime
 from queuekit_sqs.service import Service, Settings
 from queuekit_sqs.settling import Held, Settling, Token, send_job
+from queuekit_sqs.shelf import Arrival
 from queuekit_sqs.urls import read_target
 from queuekit_sqs.wire import Counts, read, write
 
@@ -174,7 +175,7 @@ class SqsBroker(Broker):
         limit, wait = min(limit, self.limits.max_batch), min(wait, self.limits.max_wait)
         lines = [line for queue in queues for line in self._queues.lines(queue)]
         if limit <= 0:
-            self._receiver.return_surplus(older_than=5.0)
+            self._receiver.return_surplus()
             for queue in queues:
                 self._queues.url(self._queues.line(queue, 4))
             return []
@@ -273,8 +274,16 @@ class SqsBroker(Broker):
         self._receiver.interrupt()
 
     def check(self) -> list[str]:
+        """Tell what S3 is not set to do, where large bodies are kept there."""
+        return [] if self._payloads is None else self._payloads.check()
+
+    def check_queues(self, queues: Sequence[str], *, max_deliveries: int) -> list[str]:
         """Tell what SQS is set to do that loses messages."""
-        return check(self._queues)
+        return check_queues(self._queues, queues, max_deliveries=max_deliveries)
+
+    def notes(self) -> list[str]:
+        """Return what tasks cost."""
+        return [cost(self._options.poll)]
 
     def close(self) -> None:
         """Give back what nobody has asked for, and close all connections."""

@@ -3,29 +3,44 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 
 from queuekit_sqs.queues import Line, Queues
 
-__all__ = ["LEAST_RECEIVES", "check"]
+__all__ = ["CRASHES_EACH", "check_queues", "cost"]
 
-LEAST_RECEIVES = 30
-"""Least ``maxReceiveCount`` of a redrive policy: ten times the deliveries after which core gives a message up."""
+CRASHES_EACH = 10
+"""Least receives that a redrive policy must allow for each delivery that core does.
+
+SQS counts a hand-over or a stop as a receive as well, and forgets no receive.
+"""
 _SHORTEST_KEPT = 86_400
+_DAY = 86_400
 _NAMES = ("RedrivePolicy", "MessageRetentionPeriod")
 
 
-def check(queues: Queues) -> list[str]:
-    """Return what is wrong with the queues that this client has used, one line each."""
+def check_queues(queues: Queues, names: Sequence[str], *, max_deliveries: int) -> list[str]:
+    """Return what is wrong with the queues *names*, one line each; what does not exist is not wrong."""
+    lines = [line for name in names for line in queues.lines(name)]
+    return [problem for line in lines for problem in _check(queues, line, CRASHES_EACH * max_deliveries)]
+
+
+def _check(queues: Queues, line: Line, least: int) -> list[str]:
     problems: list[str] = []
-    for name in queues.known():
-        found = queues.attributes(Line(name, name), *_NAMES)
-        receives = json.loads(found.get("RedrivePolicy") or "{}").get("maxReceiveCount")
-        if receives is not None and int(receives) < LEAST_RECEIVES:
-            problems.append(
-                f"{name}: its redrive policy moves a message away after {receives} receives, and a crash or a release "
-                f"is one as well. Set maxReceiveCount to {LEAST_RECEIVES} or more"
-            )
-        kept = int(found.get("MessageRetentionPeriod", _SHORTEST_KEPT))
-        if kept < _SHORTEST_KEPT:
-            problems.append(f"{name}: SQS throws messages away after {kept} s. Set MessageRetentionPeriod to 1209600")
+    found = queues.attributes(line, *_NAMES)
+    receives = json.loads(found.get("RedrivePolicy") or "{}").get("maxReceiveCount")
+    if receives is not None and int(receives) < least:
+        problems.append(
+            f"{line.name}: its redrive policy moves a message away after {receives} receives, and a crash or a release "
+            f"is one as well. Set maxReceiveCount to {least} or more: {CRASHES_EACH} times worker.max_deliveries"
+        )
+    kept = int(found.get("MessageRetentionPeriod", _SHORTEST_KEPT))
+    if kept < _SHORTEST_KEPT:
+        problems.append(f"{line.name}: SQS throws messages away after {kept} s. Set MessageRetentionPeriod to 1209600")
     return problems
+
+
+def cost(poll: float) -> str:
+    """Return what SQS is asked for a task, and for none, with long polls of *poll* seconds."""
+    polls = _DAY / max(1, int(poll))
+    return f"0.3 requests a task in bulk, 3 for one alone; idle: {polls:,.0f} long polls a day per queue and process"

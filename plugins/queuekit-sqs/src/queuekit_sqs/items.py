@@ -14,6 +14,7 @@ that they are found by their prefix with a query for each shard, and no partitio
 
 from __future__ import annotations
 
+import base64
 import math
 import zlib
 from typing import Any
@@ -133,7 +134,7 @@ def read_record(item: Item, now: float) -> Record:
     until = item.get("live_until")
     return Record(
         key=item["sk"]["S"],
-        body=bytes(item["record_body"]["B"]),
+        body=_bytes(item["record_body"]["B"]),
         ttl=None if until is None else float(until["N"]) - now,
         rank=int(item["record_rank"]["N"]),
         final=bool(item["is_final"]["BOOL"]),
@@ -179,6 +180,11 @@ def _condition(text: str, now: float, expect: int | None, *, rank: int = 0) -> d
     values = {":now": number(now), ":expect": {"N": str(expect)}, ":rank": {"N": str(rank)}}
     bound = {name: value for name, value in values.items() if name in text}
     return {"ConditionExpression": text, "ExpressionAttributeValues": bound}
+
+
+def _bytes(value: bytes | str) -> bytes:
+    """Return a value of type ``B``, which is base64 where the client library has not read it."""
+    return base64.b64decode(value) if isinstance(value, str) else bytes(value)
 
 
 def _text(item: Item, name: str) -> str | None:

@@ -30,9 +30,9 @@ class SqsOptions:
     """Whether queues that are missing are created; with ``false`` a missing queue is an error that names it."""
     poll: Seconds = attrs.field(default=20.0, validator=_within(1, 20))
     """Seconds of one long poll. Fewer cost more requests while idle, and let a worker that stops take less with it."""
-    receivers: int = attrs.field(default=8, validator=_within(1, 64))
-    """Most requests for messages of one queue at a time, ten messages each."""
-    connections: int = attrs.field(default=16, validator=_within(1, 128))
+    receivers: int = attrs.field(default=16, validator=_within(1, 64))
+    """Most requests for messages of one queue at a time, ten messages each; few while it brings few."""
+    connections: int = attrs.field(default=32, validator=_within(1, 128))
     """Most requests at a time besides long polls."""
     timeout: Seconds = attrs.field(default=5.0, validator=_positive)
     """Seconds without an answer after which a request fails; long polls count from when they should have ended."""

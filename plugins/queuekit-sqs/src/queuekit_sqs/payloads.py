@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
+from typing import Any
 
 from queuekit.errors import UnavailableError
 from queuekit_sqs.crew import Crew
@@ -16,6 +17,7 @@ __all__ = ["Payloads"]
 
 _MOST_DELETED = 1_000
 _GONE = frozenset({"NoSuchKey", "404"})
+_NO_RULES = frozenset({"NoSuchLifecycleConfiguration"})
 
 
 class Payloads:
@@ -56,6 +58,20 @@ class Payloads:
                 Delete={"Objects": objects, "Quiet": True},
             )
 
+    def check(self) -> list[str]:
+        """Return what is wrong if nothing removes the bodies that a process has left behind when it was killed."""
+        doing = f"s3:GetLifecycleConfiguration of {self._bucket}"
+        try:
+            reply = self._service().call("get_bucket_lifecycle_configuration", doing=doing, Bucket=self._bucket)
+        except UnavailableError as error:
+            if error.__cause__ is None or code_of(error.__cause__) not in _NO_RULES:
+                return [error.what]
+            reply = {}
+        if any(_expires(rule, self._prefix) for rule in reply.get("Rules", [])):
+            return []
+        rule = f"a lifecycle rule that expires '{self._prefix}*', at 28 days more than your longest delay"
+        return [f"the bucket {self._bucket!r} keeps for ever what a killed process leaves in it. Add {rule}"]
+
     def _put(self, name: str, body: bytes) -> None:
         doing = f"s3:PutObject in {self._bucket}"
         self._service().call("put_object", doing=doing, Bucket=self._bucket, Key=name, Body=body)
@@ -87,3 +103,16 @@ class Payloads:
             return None
         ours = bucket == self._bucket and isinstance(name, str) and name.startswith(self._prefix)
         return name if ours else None
+
+
+def _expires(rule: Mapping[str, Any], prefix: str) -> bool:
+    """Tell whether a lifecycle rule removes all objects under *prefix* some day."""
+    chosen = rule.get("Filter", rule)
+    narrow = chosen.get("And", chosen)
+    everything = not ({"Tag", "Tags", "ObjectSizeGreaterThan", "ObjectSizeLessThan"} & narrow.keys())
+    return (
+        rule.get("Status") == "Enabled"
+        and "Expiration" in rule
+        and everything
+        and prefix.startswith(narrow.get("Prefix") or "")
+    )

@@ -134,10 +134,6 @@ class Queues:
                 self._urls[line.name] = known
         return known
 
-    def known(self) -> list[str]:
-        """Return the SQS names of all queues used so far."""
-        return sorted(self._urls)
-
     def forget(self, line: Line) -> None:
         """Hear that *line* is not where it was."""
         self._urls.pop(line.name, None)

@@ -1,16 +1,15 @@
 """Taking messages: short looks while there is something, one long poll a queue while there is nothing.
 
 A long poll outlives the call that began it: so an idle worker, which asks every few seconds, costs one request a queue
-in 20 seconds. What it brings is handed to the next call, or given back if none comes soon.
+in 20 seconds. What it brings is handed to the next call, or given back if none comes soon. While a queue is full the
+next looks are under way before they are asked for, as far as the last call had room for more than it got.
 """
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
 
 import attrs
 
@@ -20,28 +19,18 @@ from queuekit_sqs.failures import code_of
 from queuekit_sqs.limits import PART
 from queuekit_sqs.queues import MISSING, Line, Queues
 from queuekit_sqs.service import Service
+from queuekit_sqs.shelf import Arrival, Shelf
 
-__all__ = ["Arrival", "Receiver"]
+__all__ = ["Receiver", "visibility"]
 
-_SYSTEM = ["ApproximateReceiveCount", "SentTimestamp", "ApproximateFirstReceiveTimestamp", "MessageGroupId"]
+_SYSTEM = ["ApproximateReceiveCount", "SentTimestamp"]
 _SURE = 1.0
 """Seconds before an answer to a long poll at which the message may have been claimed, at the earliest."""
-_KEEP = 5.0
-"""Most seconds that a message waits here for somebody to ask for it."""
 _MOST_POLLS = 256
-
-
-@attrs.frozen(kw_only=True)
-class Arrival:
-    """A message that was claimed."""
-
-    line: Line
-    message: dict[str, Any]
-    claimed: float
-    """Monotonic seconds at which the lease began, or a little earlier."""
-    lease: float
-    at: float
-    """UTC epoch seconds on the service's clock at which it came."""
+_FEW_LANES = 2
+"""Requests in a look up to which nothing is done ahead: most who look do not come back at once."""
+_LAST_LOOK = 2.0
+"""Most seconds to wait for looks that were begun ahead."""
 
 
 @attrs.define
@@ -50,10 +39,33 @@ class _State:
 
     polling: bool = False
     """Whether a long poll is under way."""
+    looking: bool = False
+    """Whether a look is under way that was begun ahead."""
     dry: bool = False
     """Whether the last look found nothing, so that only waiting helps."""
-    full: bool = False
-    """Whether the last look found as many as it asked for."""
+    lanes: int = 1
+    """Requests to make in the next look: twice as many as in the last one if that got all that it asked for."""
+
+    @property
+    def full(self) -> bool:
+        """Whether the last look got all that it asked for."""
+        return self.lanes > 1
+
+    def note(self, found: int, *, asked: int, most: int) -> None:
+        """Take note of what a look has found."""
+        self.dry = not found
+        self.lanes = min(most, 2 * self.lanes) if found >= asked else 1
+
+
+@attrs.frozen(kw_only=True)
+class _Ask:
+    """What a call asks for."""
+
+    lines: Sequence[Line]
+    """Most urgent first."""
+    limit: int
+    lease: float
+    waits: bool
 
 
 class Receiver:
@@ -91,13 +103,11 @@ class Receiver:
 
     def _reset(self) -> None:
         self._threads = Crew(_MOST_POLLS, name="queuekit-poll")
-        self._news = threading.Condition()
-        self._arrived: list[Arrival] = []
+        self._shelf = Shelf(self._give_back, start=self._threads.start)
+        self._news = self._shelf.news
         self._states: dict[str, _State] = {}
-        self._problem: UnavailableError | None = None
         self._interrupts = 0
         self._heard = 0
-        self._closed = False
 
     def after_fork(self) -> None:
         """Begin anew in a child process: polls and what they bring are the parent's."""
@@ -105,19 +115,22 @@ class Receiver:
 
     def take(self, lines: Sequence[Line], *, limit: int, wait: float, lease: float) -> list[Arrival]:
         """Return up to *limit* messages of *lines*, most urgent first, as soon as there are any."""
+        ask = _Ask(lines=lines, limit=limit, lease=lease, waits=wait > 0)
         deadline = time.monotonic() + wait
-        self._closed = False
+        self._shelf.open()
         heard = self._heard
         while True:
-            found = self._at_hand(lines, limit)
-            if not found:
-                found = self._look(lines, limit=limit, lease=lease, waits=wait > 0)
+            found = self._at_hand(ask)
+            if not found or (len(found) < PART and self._is_full(lines)):
+                found += self._look(ask, already=len(found))
+            if found:
+                self._look_ahead(ask, already=len(found))
             if found or time.monotonic() >= deadline:
                 return found
             for line in lines:
-                self._begin_poll(line, limit=limit, lease=lease)
+                self._begin_poll(line, ask)
             if not self._wait(lines, deadline, heard):
-                return self._at_hand(lines, limit)
+                return self._at_hand(ask)
 
     def interrupt(self) -> None:
         """Make a :meth:`take` that waits return; if none does, the next one that would."""
@@ -125,20 +138,15 @@ class Receiver:
             self._interrupts += 1
             self._news.notify_all()
 
-    def return_surplus(self, *, older_than: float = 0.0) -> None:
-        """Give back what has waited here for that many seconds."""
-        now = time.monotonic()
-        with self._news:
-            old = [one for one in self._arrived if now - one.claimed >= min(older_than, one.lease / 3)]
-            self._arrived = [one for one in self._arrived if one not in old]
-        if old:
-            self._give_back(old)
+    def return_surplus(self) -> None:
+        """Give back what has waited for somebody to ask for it."""
+        self._shelf.give_back()
 
     def close(self) -> None:
         """Give back what is here; what polls under way still bring is given back as well."""
-        self._closed = True
         self.interrupt()
-        self.return_surplus()
+        self._await_looks(list(self._states.values()))
+        self._shelf.close()
         self._threads.close()
 
     # -- parts
@@ -146,79 +154,86 @@ class Receiver:
     def _state(self, line: Line) -> _State:
         return self._states.setdefault(line.name, _State())
 
-    def _at_hand(self, lines: Sequence[Line], limit: int) -> list[Arrival]:
-        """Take what polls have brought, most urgent first; raise what went wrong with one."""
-        names = {line.name: order for order, line in enumerate(lines)}
-        with self._news:
-            ours = sorted(
-                (one for one in self._arrived if one.line.name in names), key=lambda one: names[one.line.name]
-            )[:limit]
-            self._arrived = [one for one in self._arrived if all(one is not other for other in ours)]
-            problem, self._problem = self._problem, None
-        if problem is not None and not ours:
-            raise problem
-        return ours
+    def _is_full(self, lines: Sequence[Line]) -> bool:
+        return any(self._state(line).full for line in lines)
 
-    def _look(self, lines: Sequence[Line], *, limit: int, lease: float, waits: bool) -> list[Arrival]:
-        """Ask *lines* in order, without waiting, until *limit* is reached; where only waiting helps that comes next."""
+    def _await_looks(self, states: Sequence[_State]) -> None:
+        """Wait for looks that were begun ahead: they are short, and many messages at once are worth it."""
+        if any(state.looking for state in states):
+            with self._news:
+                self._news.wait_for(lambda: not any(state.looking for state in states), _LAST_LOOK)
+
+    def _at_hand(self, ask: _Ask) -> list[Arrival]:
+        """Take what polls and looks have brought."""
+        self._await_looks([self._state(line) for line in ask.lines])
+        return self._shelf.take(ask.lines, ask.limit)
+
+    def _look(self, ask: _Ask, *, already: int) -> list[Arrival]:
+        """Ask lines in order, without waiting, until the limit is reached; where only waiting helps that comes next."""
         found: list[Arrival] = []
-        for line in lines:
+        for line in ask.lines:
             state = self._state(line)
-            if waits and (state.dry or state.polling):
-                continue
-            room = limit - len(found)
-            sizes = _sizes(room, self._receivers if state.full else 1)
-            ask = partial(self._receive, self._service, line, lease=lease, wait=0)
-            answers = self._crew.map([partial(ask, size=size) for size in sizes])
-            taken = [one for answer in answers for one in answer]
-            state.dry, state.full = not taken, len(taken) >= min(sum(sizes), PART)
-            found += taken
-            if len(found) >= limit:
+            room = ask.limit - already - len(found)
+            if room <= 0:
                 break
+            if ask.waits and (state.dry or state.polling):
+                continue
+            taken, problem = self._receive_all(line, state, lease=ask.lease, sizes=_sizes(room, state.lanes))
+            found += taken
+            if problem is not None and not found and not already:
+                raise problem
         return found
 
-    def _begin_poll(self, line: Line, *, limit: int, lease: float) -> None:
+    def _look_ahead(self, ask: _Ask, *, already: int) -> None:
+        """Begin what the next call is going to ask for, as far as this one has room left."""
+        room = ask.limit - already
+        streaming = any(self._state(line).lanes > _FEW_LANES for line in ask.lines)
+        for line in ask.lines:
+            state = self._state(line)
+            if state.dry and ask.waits:
+                # Nobody looks there for as long as less urgent lines have something, so a poll has to.
+                self._begin_poll(line, ask)
+                continue
+            # What is given back to a FIFO queue has used up an attempt, so nothing is claimed there on a guess.
+            sizes = _sizes(room, state.lanes) if streaming and not line.fifo else []
+            if sizes and not state.looking:
+                state.looking = True
+                self._threads.start(partial(self._look_alone, line, state, sizes=sizes, lease=ask.lease))
+            room -= sum(sizes)
+            if state.full:
+                return
+
+    def _look_alone(self, line: Line, state: _State, *, sizes: list[int], lease: float) -> None:
+        """Look in a thread of its own."""
+        found, problem = self._receive_all(line, state, lease=lease, sizes=sizes)
+        self._shelf.put(found, None if found else problem)
+        with self._news:
+            state.looking = False
+            self._news.notify_all()
+
+    def _begin_poll(self, line: Line, ask: _Ask) -> None:
         state = self._state(line)
         with self._news:
             if state.polling:
                 return
             state.polling = True
-        self._threads.start(partial(self._poll, line, state, size=min(PART, limit), lease=lease))
+        self._threads.start(partial(self._poll, line, state, size=min(PART, ask.limit), lease=ask.lease))
 
     def _poll(self, line: Line, state: _State, *, size: int, lease: float) -> None:
         """Wait for messages in a thread of its own."""
-        found: list[Arrival] = []
-        problem: UnavailableError | None = None
-        try:
-            found = self._receive(self._polls, line, lease=lease, wait=self._poll_seconds, size=size)
-        except UnavailableError as error:
-            problem = error
-        except Exception as error:  # noqa: BLE001 - a client that was closed meanwhile raises whatever it likes
-            problem = UnavailableError(f"sqs:ReceiveMessage on {line.name} failed: {type(error).__name__}")
+        found, problem = self._receive_safely(self._polls, line, lease=lease, wait=self._poll_seconds, size=size)
+        state.note(len(found), asked=size, most=self._receivers)
+        self._shelf.put(found, problem)
         with self._news:
             state.polling = False
-            state.dry, state.full = not found, len(found) >= size
-            self._arrived += found
-            self._problem = self._problem or problem
             self._news.notify_all()
-            if found and not self._closed:
-                patience = min(_KEEP, lease / 3)
-                self._news.wait_for(lambda: self._closed or not self._still_here(found), patience)
-            left = self._still_here(found)
-            self._arrived = [one for one in self._arrived if all(one is not other for other in left)]
-        if left:
-            self._give_back(left)
-
-    def _still_here(self, found: list[Arrival]) -> list[Arrival]:
-        return [one for one in found if any(one is other for other in self._arrived)]
 
     def _wait(self, lines: Sequence[Line], deadline: float, heard: int) -> bool:
         """Wait until a poll ends; false if the time is over or somebody has interrupted."""
         states = [self._state(line) for line in lines]
-        names = {line.name for line in lines}
         with self._news:
-            while all(state.polling for state in states) and self._problem is None:
-                if any(one.line.name in names for one in self._arrived):
+            while all(state.polling for state in states):
+                if self._shelf.has(lines):
                     return True
                 if self._interrupts != heard:
                     self._heard = self._interrupts
@@ -228,6 +243,29 @@ class Receiver:
                     return False
                 self._news.wait(left)
         return True
+
+    # -- requests
+
+    def _receive_all(
+        self, line: Line, state: _State, *, lease: float, sizes: Sequence[int]
+    ) -> tuple[list[Arrival], UnavailableError | None]:
+        """Make requests at the same time, without waiting; one that fails does not lose what others have claimed."""
+        ask = partial(self._receive_safely, self._service, line, lease=lease, wait=0)
+        answers = self._crew.map([partial(ask, size=size) for size in sizes])
+        found = [one for arrivals, _ in answers for one in arrivals]
+        state.note(len(found), asked=sum(sizes), most=self._receivers)
+        return found, next((problem for _, problem in answers if problem is not None), None)
+
+    def _receive_safely(
+        self, service: Service, line: Line, *, lease: float, wait: int, size: int
+    ) -> tuple[list[Arrival], UnavailableError | None]:
+        """Make a request and return what went wrong."""
+        try:
+            return self._receive(service, line, lease=lease, wait=wait, size=size), None
+        except UnavailableError as error:
+            return [], error
+        except Exception as error:  # noqa: BLE001 - a client that was closed meanwhile raises whatever it likes
+            return [], UnavailableError(f"sqs:ReceiveMessage on {line.name} failed: {type(error).__name__}")
 
     def _receive(self, service: Service, line: Line, *, lease: float, wait: int, size: int) -> list[Arrival]:
         """Make one request for messages."""

@@ -128,10 +128,14 @@ class Service:
 
     def _make(self) -> Any:
         import boto3.session
+        import botocore
         from botocore.config import Config
+
+        from queuekit_sqs.shortcut import take
 
         target, settings = self._target, self._settings
         session = boto3.session.Session(
+            botocore_session=_session(),
             profile_name=target.profile,
             aws_access_key_id=target.username,
             aws_secret_access_key=target.password,
@@ -146,10 +150,28 @@ class Service:
             max_pool_connections=settings.connections + 1,
             retries={"total_max_attempts": 1, "mode": "standard"},
             parameter_validation=False,
+            # The usual text is put together anew, twice for each request.
+            user_agent=f"queuekit-sqs botocore/{botocore.__version__}",
             tcp_keepalive=True,
             s3={"addressing_style": "path"} if target.endpoint else None,
         )
-        return session.client(self.name, region_name=region, endpoint_url=target.endpoint, config=config, **keys)
+        client = session.client(self.name, region_name=region, endpoint_url=target.endpoint, config=config, **keys)
+        take(client)
+        return client
+
+
+_loaders: list[Any] = []
+
+
+def _session() -> Any:
+    """Return a session of its own that shares what all have read of the services' descriptions: megabytes of JSON."""
+    import botocore.session
+
+    session = botocore.session.get_session()
+    if session.get_config_variable("data_path") is None:
+        _loaders[:] = _loaders[:1] or [session.get_component("data_loader")]
+        session.register_component("data_loader", _loaders[0])
+    return session
 
 
 def _has_credentials(session: Any) -> bool:

@@ -125,7 +125,7 @@ class Settling:
         """
         began = time.monotonic()
         jobs: list[Job] = []
-        asked: list[Lease] = []
+        asked: list[tuple[Lease, float]] = []
         lost: list[Lease] = []
         for one in leases:
             token = read_token(one.token)
@@ -133,13 +133,15 @@ class Settling:
             if token is None or left < 1 or began > self._ends(one.token, token):
                 lost.append(one)
                 continue
-            asked.append(one)
-            jobs.append(_visibility_job(token, one.queue, min(lease, left)))
+            # Whole seconds, and none too many: SQS refuses what goes beyond its twelve hours.
+            granted = min(lease, float(int(left)))
+            asked.append((one, granted))
+            jobs.append(_visibility_job(token, one.queue, granted))
         failures = self._batches.run(jobs)
-        for one, failure in zip(asked, failures, strict=True):
+        for (one, granted), failure in zip(asked, failures, strict=True):
             if failure is None:
                 with self._lock:
-                    _remember(self._until, one.token, began + lease)
+                    _remember(self._until, one.token, began + granted)
             elif failure.stale:
                 lost.append(one)
         _raise(failures, but_stale=True)

@@ -1,0 +1,61 @@
+"""Requests and answers that go past botocore's models: its walk through every value takes most of the time of a call.
+
+Both services speak plain JSON. So the parameters of the busiest operations are written at once, and their answers read
+at once, in places that botocore has for such changes; signing, addresses, connections and errors stay its own. In an
+answer bytes are then base64: see :func:`queuekit_sqs.items.read_record`.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import Any
+
+__all__ = ["take"]
+
+_OPERATIONS = {
+    "sqs": ("SendMessageBatch", "ReceiveMessage", "DeleteMessageBatch", "ChangeMessageVisibilityBatch"),
+    "dynamodb": ("TransactWriteItems", "BatchGetItem", "PutItem", "DeleteItem"),
+}
+_ASIDE = "queuekit_body"
+_LEAST_ERROR = 300
+
+
+def take(client: Any) -> None:
+    """Have the busiest operations of a *client* take the shortcut, if it speaks JSON with the service."""
+    model = client.meta.service_model
+    if (getattr(model, "resolved_protocol", None) or model.metadata.get("protocol")) != "json":
+        return
+    events = client.meta.events
+    for operation in _OPERATIONS.get(model.service_name, ()):
+        name = f"{model.service_id.hyphenize()}.{operation}"
+        events.register(f"provide-client-params.{name}", _set_aside)
+        events.register(f"before-call.{name}", _write)
+        events.register(f"before-parse.{name}", _read)
+
+
+def _set_aside(params: dict[str, Any], context: dict[str, Any], **_: Any) -> dict[str, Any]:
+    """Leave little for the model to walk through: what is plain, and the rest empty."""
+    context[_ASIDE] = json.dumps(params, separators=(",", ":"), default=_base64).encode()
+    return {name: type(value)() if isinstance(value, (dict, list)) else value for name, value in params.items()}
+
+
+def _write(params: dict[str, Any], context: dict[str, Any], **_: Any) -> None:
+    """Put the real body in place of the empty one, before it is signed."""
+    params["body"] = context[_ASIDE]
+
+
+def _read(response_dict: dict[str, Any], customized_response_dict: dict[str, Any], **_: Any) -> None:
+    """Read an answer at once; errors are left to the model."""
+    if response_dict["status_code"] >= _LEAST_ERROR:
+        return
+    try:
+        answer = json.loads(response_dict["body"])
+    except ValueError:
+        return
+    customized_response_dict.update(answer)
+    response_dict["body"] = b"{}"
+
+
+def _base64(value: Any) -> str:
+    return base64.b64encode(value).decode()

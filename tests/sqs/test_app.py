@@ -1,0 +1,162 @@
+"""An app on SQS and DynamoDB, as its user meets it: the check, what is refused at start, and the demo."""
+
+import json
+import secrets
+from collections.abc import Iterator
+from datetime import date, datetime, timedelta, timezone
+from decimal import Decimal
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+
+from queuekit import Queuekit, State
+from queuekit.broker import Place
+from queuekit.urls import EngineURL
+from queuekit.worker import Worker
+from queuekit_sqs.broker import SqsBroker
+from support.aws_servers import AwsServer
+from support.commands import queuekit, write
+
+TASKS = """
+from queuekit import Queuekit
+
+app = Queuekit()
+
+@app.task({options})
+def charge(order: int) -> int:
+    return order
+"""
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Path:
+    """Return a folder with an app."""
+    write(tmp_path, {"tasks.py": TASKS.replace("{options}", "")})
+    return tmp_path
+
+
+def test_check_tells_what_tasks_cost(shop: Path, ministack_server: AwsServer) -> None:
+    """Beside each URL stands how many requests a task takes, and none."""
+    mark = secrets.token_hex(4)
+    urls = {"QUEUEKIT_BROKER": ministack_server.sqs(mark), "QUEUEKIT_BACKEND": ministack_server.dynamodb(mark)}
+
+    done = queuekit("check", "--app", "tasks:app", folder=shop, **urls)
+
+    assert done.returncode == 0, done.stderr
+    assert "0.3 requests a task in bulk, 3 for one alone; idle: 4,320 long polls a day" in done.stdout
+    assert "0.1 requests a task in bulk" in done.stdout
+
+
+def test_check_reads_redrive_policies(shop: Path, ministack_server: AwsServer) -> None:
+    """A queue that a task is sent to may not lose messages after fewer receives than ten times the deliveries."""
+    write(shop, {"tasks.py": TASKS.replace("{options}", 'queue="orders"')})
+    urls = {"QUEUEKIT_BROKER": ministack_server.sqs(secrets.token_hex(4)), "QUEUEKIT_BACKEND": "none"}
+    broker = SqsBroker(EngineURL.parse(urls["QUEUEKIT_BROKER"]))
+    url, _ = (broker._queues.url(broker._queues.line(queue, 4)) for queue in ("orders", "graves"))
+    arn = broker._queues.attributes(broker._queues.line("graves", 4), "QueueArn")["QueueArn"]
+    policy = json.dumps({"deadLetterTargetArn": arn, "maxReceiveCount": 20})
+    broker._service.call("set_queue_attributes", doing="test", QueueUrl=url, Attributes={"RedrivePolicy": policy})
+    broker.close()
+
+    strict = queuekit("check", "--app", "tasks:app", folder=shop, **urls)
+    fine = queuekit("check", "--app", "tasks:app", folder=shop, QUEUEKIT_WORKER__MAX_DELIVERIES="2", **urls)
+
+    assert (strict.returncode, fine.returncode) == (1, 0)
+    assert "Set maxReceiveCount to 30 or more: 10 times worker.max_deliveries" in strict.stdout
+
+
+def test_a_worker_refuses_what_sqs_cannot(shop: Path, ministack_server: AwsServer) -> None:
+    """A unique task needs a backend here; a start without one names task and option."""
+    write(shop, {"tasks.py": TASKS.replace("{options}", "unique=True")})
+    url = ministack_server.sqs(secrets.token_hex(4))
+
+    done = queuekit("worker", "tasks:app", folder=shop, QUEUEKIT_BROKER=url, QUEUEKIT_BACKEND="none")
+
+    assert done.returncode != 0
+    assert "tasks.charge asks for unique, which sqs+http:// cannot do" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.fixture
+def app(ministack_server: AwsServer) -> Iterator[Queuekit]:
+    """Return an app with queues of its own."""
+    made = Queuekit()
+    mark = secrets.token_hex(4)
+    made.configure({"broker": ministack_server.sqs(mark), "backend": ministack_server.dynamodb("apps")})
+    yield made
+    made.close()
+
+
+def test_values_come_back_as_what_they_were(app: Queuekit) -> None:
+    """Whatever type a task returns, its caller gets the same."""
+
+    @app.task(name="echo")
+    def echo(value: object) -> object:
+        return value
+
+    zone = timezone(timedelta(hours=2))
+    values: list[object] = [b"\0\xff", "\0 text", datetime(2026, 1, 2, 3, 4, 5, 6, tzinfo=zone), date(2026, 1, 2)]
+    values += [UUID(int=1), Decimal("1.10"), (1, [2.5, None]), {1, 2}, {"a": {"b": True}}, 2**80, -0.0]
+    results = app.send_many(echo.s(value) for value in values)
+
+    Worker(app, burst=True).run()
+
+    got = [result.get(timeout=10) for result in results]
+    assert got == values
+    assert [type(value) for value in got] == [type(value) for value in values]
+
+
+def test_a_message_is_cancelled_by_a_mark(app: Queuekit) -> None:
+    """SQS gives no message back by its id, so the worker is told when it comes; it does not run."""
+    runs: list[int] = []
+
+    @app.task(name="note")
+    def note(number: int) -> None:
+        runs.append(number)
+
+    cancelled, kept = app.send_many(note.s(number) for number in range(2))
+    cancelled.cancel()
+
+    Worker(app, burst=True).run()
+
+    assert kept.get(timeout=10) is None
+    assert cancelled.state is State.CANCELLED
+    assert runs == [1]
+
+
+def test_what_is_no_message_of_ours_is_set_aside(app: Queuekit) -> None:
+    """Bodies that nobody can read go, as they are, to the dead letters; the others are run."""
+
+    @app.task(name="double")
+    def double(number: int) -> int:
+        return 2 * number
+
+    good = double.send(21)
+    broker = SqsBroker(EngineURL.parse(app.config.broker))
+    url = broker._queues.url(broker._queues.line("default", 4))
+    for body in ("{]", "hello", '{"v":99}', '{"v":1}'):
+        broker._service.call("send_message", doing="test", QueueUrl=url, MessageBody=body)
+
+    Worker(app, burst=True).run()
+
+    letters = broker.peek("default", place=Place.DEAD).items
+    assert good.get(timeout=10) == 42
+    assert {letter.envelope.body for letter in letters} == {b"{]", b"hello", b'{"v":99}', b'{"v":1}'}
+    assert {letter.reason for letter in letters} == {"malformed"}
+    broker.close()
+
+
+@pytest.mark.torture
+@pytest.mark.timeout(240)
+def test_the_demo_comes_out_right(tmp_path: Path, ministack_server: AwsServer) -> None:
+    """The demo, with nothing changed but its URLs, kills a worker half-way, and its totals are exact."""
+    write(tmp_path, {f"sources/{n}.py": f"import os\ndef f{n}():\n    return {n}\n" for n in range(60)})
+    mark = secrets.token_hex(4)
+    urls = ["--broker", ministack_server.sqs(mark), "--backend", ministack_server.dynamodb(mark)]
+
+    done = queuekit("demo", "sources", *urls, folder=tmp_path)
+
+    assert done.returncode == 0, done.stderr
+    assert "The totals are exactly right" in done.stdout
+    assert "got SIGKILL" in done.stdout

@@ -1,0 +1,104 @@
+"""Taking messages: what is urgent is heard of, and what is claimed ahead is asked for or given back."""
+
+import secrets
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from queuekit.broker import Ack
+from queuekit.envelope import Envelope
+from queuekit.names import new_id
+from queuekit.urls import EngineURL
+from queuekit_sqs.broker import SqsBroker
+from support.aws_proxy import AwsProxy
+from support.aws_servers import AwsServer
+from support.fleet import wait_until
+
+Make = Callable[[], SqsBroker]
+
+
+@pytest.fixture
+def make(ministack_server: AwsServer) -> Iterator[Make]:
+    """Return what makes brokers on the same queues."""
+    made: list[SqsBroker] = []
+    url = EngineURL.parse(ministack_server.sqs(f"r{secrets.token_hex(4)}"))
+
+    def make_one() -> SqsBroker:
+        made.append(SqsBroker(url))
+        return made[-1]
+
+    yield make_one
+    for broker in made:
+        broker.close()
+
+
+def messages(count: int, queue: str = "q", **fields: Any) -> list[Envelope]:
+    """Return *count* messages."""
+    return [Envelope(id=new_id(), queue=queue, body=b"{}", **fields) for _ in range(count)]
+
+
+@pytest.mark.parametrize("wait", [0.0, 5.0], ids=["looking", "waiting"])
+@pytest.mark.parametrize("limit", [1, 100], ids=["one", "many"])
+def test_what_is_urgent_does_not_wait_for_the_rest(make: Make, wait: float, limit: int) -> None:
+    """A message of a higher priority is delivered though the lower one is never empty."""
+    broker, sender = make(), make()
+    sender.send([*messages(300), *messages(1, priority=9)])
+    (first,) = broker.receive(["q"], limit=1, wait=5.0, lease=30)
+    for _ in range(4):
+        sender.send(messages(len(broker.receive(["q"], limit=limit, wait=wait, lease=600))))
+    (urgent,) = sender.send(messages(1, priority=9))
+    seen: set[str] = set()
+
+    def look() -> bool:
+        taken = broker.receive(["q"], limit=limit, wait=wait, lease=600)
+        seen.update(each.id for each in taken)
+        sender.send(messages(len(taken)))
+        return urgent in seen
+
+    assert first.envelope.priority == 9
+    wait_until(look, what="the urgent message")
+
+
+def test_who_waits_again_and_again_costs_one_long_poll(proxy: AwsProxy) -> None:
+    """A long poll outlives the receive that began it, so that one of 20 seconds does for many short ones."""
+    broker = SqsBroker(EngineURL.parse(f"sqs+http://{proxy.address}/i{secrets.token_hex(4)}"))
+    broker.receive(["q"], limit=0, wait=0, lease=30)
+    proxy.counts.clear()
+
+    taken = [broker.receive(["q"], limit=10, wait=0.2, lease=30) for _ in range(6)]
+
+    assert taken == [[]] * 6
+    assert proxy.counts["ReceiveMessage"] == 2, "a look and a long poll"
+    assert proxy.counts.total() - proxy.counts["ListQueues"] == 2
+    broker.close()
+
+
+def test_what_is_claimed_ahead_is_given_back_if_nobody_asks(make: Make) -> None:
+    """Who asks again and again gets messages that were claimed meanwhile; those left over are soon ready again."""
+    broker, other = make(), make()
+    other.send(messages(200))
+    taken = [each for _ in range(4) for each in broker.receive(["q"], limit=100, wait=5.0, lease=600)]
+
+    wait_until(lambda: other.counts(["q"])["q"].leased == len(taken), what="the others ready again")
+
+    assert len({each.id for each in taken}) == len(taken) > 30
+    assert other.counts(["q"])["q"].ready == 200 - len(taken)
+
+
+def test_what_is_claimed_ahead_is_given_back_at_the_end(make: Make) -> None:
+    """Closing gives back what nobody has asked for, as often delivered as before."""
+    broker, other = make(), make()
+    other.send(messages(200))
+    taken = [each for _ in range(4) for each in broker.receive(["q"], limit=100, wait=5.0, lease=600)]
+
+    broker.close()
+
+    assert other.counts(["q"])["q"].ready == 200 - len(taken)
+    rest: list[int] = []
+    deadline = time.monotonic() + 30
+    while len(rest) < 200 - len(taken) and time.monotonic() < deadline:
+        rest += [each.crashes for each in other.receive(["q"], limit=100, wait=1.0, lease=600)]
+    assert rest == [0] * (200 - len(taken))
+    assert other.settle([Ack(each) for each in taken]) == []

@@ -1,0 +1,69 @@
+"""What DynamoDB does at times, done on purpose by a proxy: writes are known, reads are whole, nobody reads it all."""
+
+import secrets
+from collections.abc import Iterator
+
+import pytest
+
+from queuekit.backend import Condition, Record
+from queuekit.errors import UnavailableError
+from queuekit.urls import EngineURL
+from queuekit_sqs.backend import DynamoBackend
+from queuekit_sqs.options import DynamoOptions
+from support.aws_proxy import AwsProxy
+
+
+@pytest.fixture
+def backend(proxy: AwsProxy) -> Iterator[DynamoBackend]:
+    """Return a backend behind the proxy."""
+    made = DynamoBackend(EngineURL.parse(f"dynamodb+http://{proxy.address}/faults"))
+    yield made
+    made.close()
+
+
+def test_a_write_is_known_after_a_lost_reply(backend: DynamoBackend, proxy: AwsProxy) -> None:
+    """A conditional write that is repeated after a lost reply finds what it has written itself, and says so."""
+    record = Record(key=f"lock:{secrets.token_hex(4)}", body=b"mine", ttl=60.0)
+    backend.put([Record(key="lock:warm-up", ttl=60.0)])
+    proxy.lost_replies["PutItem"] = 1
+
+    answers = [backend.put([record], condition=Condition.ABSENT), backend.put([record], condition=Condition.ABSENT)]
+
+    assert answers == [[True], [False]]
+    assert proxy.upset["lost"] == 1
+
+
+def test_what_is_left_unread_is_read_again(backend: DynamoBackend, proxy: AwsProxy) -> None:
+    """DynamoDB may answer for some of the keys only: the others are asked for again."""
+    records = [Record(key=f"result:{secrets.token_hex(8)}", body=b"%d" % n, ttl=60.0) for n in range(150)]
+    backend.put(records)
+    proxy.partial_reads = 3
+
+    found = backend.get([record.key for record in records])
+
+    assert {key: record.body for key, record in found.items()} == {record.key: record.body for record in records}
+    assert proxy.upset["unread"] >= 75
+
+
+def test_records_are_found_without_a_scan(backend: DynamoBackend, proxy: AwsProxy) -> None:
+    """Keys are made for being found by their prefix, so nobody reads the whole table."""
+    kind = f"kind{secrets.token_hex(4)}"
+    backend.put([Record(key=f"{kind}:{n}", ttl=60.0) for n in range(30)])
+
+    found = [record.key for prefix in (f"{kind}:", f"{kind}:1", kind) for record in backend.scan(prefix).items]
+
+    assert len(found) == 30 + 11 + 30
+    assert proxy.counts["Query"] > 0
+    assert not proxy.counts["Scan"]
+
+
+def test_a_missing_table_is_one_clear_error(proxy: AwsProxy) -> None:
+    """Where the table may not be created, its name is in the error, with the keys that it needs."""
+    url = EngineURL.parse(f"dynamodb+http://{proxy.address}/f{secrets.token_hex(4)}")
+    backend = DynamoBackend(url, options=DynamoOptions(create=False))
+
+    with pytest.raises(UnavailableError, match=r"the DynamoDB table 'f\w+-records' is missing") as caught:
+        backend.get(["result:a"])
+
+    assert "keys pk and sk" in caught.value.fix
+    backend.close()
