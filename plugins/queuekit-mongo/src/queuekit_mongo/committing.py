@@ -30,11 +30,29 @@ def may_send(item: CommitItem) -> list[Envelope]:
 
 
 def commit(engine: Engine, items: Sequence[CommitItem]) -> list[bool]:
-    """Carry out *items* in transactions; those whose lease is lost are left out, and do not stop the others."""
-    done: list[bool] = []
-    for part in _parts(items):
-        done += _commit_part(engine, part)
+    """Carry out *items*; those whose lease is lost are left out, and do not stop the others.
+
+    Transactions are for those that write to several places. What is one write by itself is done as one.
+    """
+    done = [True] * len(items)
+    settled = [place for place, item in enumerate(items) if item.settlement is not None and _is_single(item)]
+    if settled:
+        settlements = [each for place in settled if (each := items[place].settlement) is not None]
+        for place, yes in zip(settled, settling.carry_out(engine, settlements), strict=True):
+            done[place] = yes
+    whole = [place for place, item in enumerate(items) if not _is_single(item)]
+    answers = [yes for part in _parts([items[place] for place in whole]) for yes in _commit_part(engine, part)]
+    for place, yes in zip(whole, answers, strict=True):
+        done[place] = yes
+    sends = [one for item in items if item.settlement is None and _is_single(item) for one in item.sends]
+    if sends:
+        send_all(engine, sends, engine.time.earliest())
     return done
+
+
+def _is_single(item: CommitItem) -> bool:
+    """Tell whether *item* is a settlement and nothing else, or a send and nothing else."""
+    return not item.records and not item.joins and (item.settlement is None or not item.sends)
 
 
 def in_order(engine: Engine, items: Sequence[CommitItem]) -> list[bool]:
