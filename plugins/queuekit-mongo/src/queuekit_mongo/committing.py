@@ -12,7 +12,7 @@ from queuekit.backend import Condition, Join
 from queuekit.broker import Ack, CommitItem, Dead, Retry
 from queuekit.envelope import Envelope
 from queuekit_mongo import groups, records, settling
-from queuekit_mongo.documents import LEASED, Doc, message_id, new_message
+from queuekit_mongo.documents import LEASED, Doc, message_id, new_message, new_messages
 from queuekit_mongo.engine import Engine
 from queuekit_mongo.sending import holder_of, is_known, replace, send_all
 
@@ -23,8 +23,10 @@ LARGEST = 8_000_000
 _TRIES = 6
 
 
-def may_send(item: CommitItem) -> list[Envelope]:
+def may_send(item: CommitItem) -> Sequence[Envelope]:
     """Return all that *item* may put on a queue."""
+    if not item.joins and not isinstance(item.settlement, Retry):
+        return item.sends  # so for nearly all of them
     envelopes = [*item.sends, *(envelope for one in item.joins for envelope in _follow_ups(one))]
     return [*envelopes, item.settlement.envelope] if isinstance(item.settlement, Retry) else envelopes
 
@@ -35,16 +37,17 @@ def commit(engine: Engine, items: Sequence[CommitItem]) -> list[bool]:
     Transactions are for those that write to several places. What is one write by itself is done as one.
     """
     done = [True] * len(items)
-    settled = [place for place, item in enumerate(items) if item.settlement is not None and _is_single(item)]
+    single = [_is_single(item) for item in items]
+    settled = [place for place, item in enumerate(items) if single[place] and item.settlement is not None]
     if settled:
         settlements = [each for place in settled if (each := items[place].settlement) is not None]
         for place, yes in zip(settled, settling.carry_out(engine, settlements), strict=True):
             done[place] = yes
-    whole = [place for place, item in enumerate(items) if not _is_single(item)]
+    whole = [place for place, yes in enumerate(single) if not yes]
     answers = [yes for part in _parts([items[place] for place in whole]) for yes in _commit_part(engine, part)]
     for place, yes in zip(whole, answers, strict=True):
         done[place] = yes
-    sends = [one for item in items if item.settlement is None and _is_single(item) for one in item.sends]
+    sends = [one for place, item in enumerate(items) if single[place] for one in item.sends]
     if sends:
         send_all(engine, sends, engine.time.earliest())
     return done
@@ -140,9 +143,9 @@ def _join(engine: Engine, joins: Sequence[Join], session: ClientSession) -> list
 def _send(engine: Engine, envelopes: Sequence[Envelope], session: ClientSession, *, careful: bool) -> None:
     """Send within the transaction: what a unique index refuses would end it, so that has to be known before."""
     now = engine.time.earliest()
-    docs = {(doc["_id"], step): doc for doc, step in ((new_message(one, now), _step(one)) for one in envelopes)}
     if not careful:
-        engine.messages.insert_many(list(docs.values()), ordered=True, session=session)
+        steps = {(one.queue, one.id, _step(one)): one for one in envelopes}
+        engine.messages.insert_many(new_messages(list(steps.values()), now), ordered=True, session=session)
         return
     latest: dict[str, Envelope] = {}
     for one in sorted(envelopes, key=_step):
@@ -182,7 +185,9 @@ def _parts(items: Sequence[CommitItem]) -> Iterator[list[CommitItem]]:
     part: list[CommitItem] = []
     size = 0
     for item in items:
-        bytes_here = sum(len(record.body) for record in item.records) + sum(len(one.body) for one in may_send(item))
+        bytes_here = 0
+        for one in (*item.records, *may_send(item)):
+            bytes_here += len(one.body)
         if part and size + bytes_here > LARGEST:
             yield part
             part, size = [], 0

@@ -51,11 +51,11 @@ __all__ = [
     "at",
     "claim_of",
     "delivery_of",
-    "due_of",
     "envelope_of",
     "message_id",
     "moment",
     "new_message",
+    "new_messages",
     "queue_of",
     "step_of",
     "stored_of",
@@ -140,7 +140,7 @@ def at(value: object) -> float:
 
 def text(value: str) -> str:
     """Return *value* without what UTF-8 cannot write: halves of surrogate pairs."""
-    return value.encode("utf-8", "replace").decode()
+    return value if value.isascii() else value.encode("utf-8", "replace").decode()
 
 
 def task_of(body: bytes) -> str | None:
@@ -152,28 +152,33 @@ def task_of(body: bytes) -> str | None:
     return text(task) if isinstance(task, str) else None
 
 
-def due_of(envelope: Envelope, now: float) -> DatetimeMS:
-    """Return when *envelope* may be handed out: the later of its delay and ``not_before``; *now* is the server's."""
-    if envelope.delay <= 0 and envelope.not_before is None:
-        # Cut down, not rounded up: what is sent without delay can be had at once.
-        return DatetimeMS(int(now * 1000))
-    return moment(max(now + max(envelope.delay, 0.0), envelope.not_before or 0.0))
-
-
 def new_message(envelope: Envelope, now: float) -> Doc:
     """Return the document of a message that is sent; *now* is a moment that the server's clock has reached."""
+    return new_messages([envelope], now)[0]
+
+
+def new_messages(envelopes: Sequence[Envelope], now: float) -> list[Doc]:
+    """Return the documents of messages that are sent together at *now*."""
+    # Cut down, not rounded up: what is sent without delay can be had at once.
+    stamp = DatetimeMS(int(now * 1000))
+    return [_new_message(envelope, now, stamp) for envelope in envelopes]
+
+
+def _new_message(envelope: Envelope, now: float, stamp: DatetimeMS) -> Doc:
     doc = {
-        "_id": message_id(envelope.queue, envelope.id),
+        "_id": f"{envelope.queue}/{envelope.id}",
         "queue": envelope.queue,
         "id": envelope.id,
         "state": WAITING,
-        "sent_at": DatetimeMS(int(now * 1000)),
-        "due": due_of(envelope, now),
+        "sent_at": stamp,
+        "due": stamp,
         "seq": NEXT_STAMP,
         "number": 0,
         "crashes": 0,
         **fields_of(envelope),
     }
+    if envelope.delay > 0 or envelope.not_before is not None:
+        doc["due"] = moment(max(now + max(envelope.delay, 0.0), envelope.not_before or 0.0))
     if envelope.unique is not None:
         doc["key"] = envelope.unique.key
         doc["key_until"] = moment(now + envelope.unique.ttl)
