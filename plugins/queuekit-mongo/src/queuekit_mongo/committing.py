@@ -185,9 +185,8 @@ def _parts(items: Sequence[CommitItem]) -> Iterator[list[CommitItem]]:
     part: list[CommitItem] = []
     size = 0
     for item in items:
-        bytes_here = 0
-        for one in (*item.records, *may_send(item)):
-            bytes_here += len(one.body)
+        bodies = [record.body for record in item.records] + [envelope.body for envelope in may_send(item)]
+        bytes_here = sum(map(len, bodies))
         if part and size + bytes_here > LARGEST:
             yield part
             part, size = [], 0
