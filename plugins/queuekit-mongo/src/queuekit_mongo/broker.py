@@ -78,6 +78,8 @@ class MongoBroker(Broker):
         self._claimer = Claimer(self._engine)
         self._upkeeps: dict[frozenset[str], Upkeep] = {}
         self._known: set[str] = set()
+        self._found_at = time.monotonic()
+        """Monotonic seconds at which there was a message last."""
         self._bell = Bell(
             available=lambda: self._engine.has_streams,
             follow=lambda: self._engine.messages.watch(_CHANGES, max_await_time_ms=int(_PATIENCE * 1000)),
@@ -109,7 +111,7 @@ class MongoBroker(Broker):
         deliveries = self._take(queues, upkeep, limit, lease)
         if deliveries or limit <= 0 or wait <= 0 or not queues:
             return deliveries
-        with self._bell.listen(queues) as ear:
+        with self._bell.listen(queues, since=self._found_at) as ear:
             while True:
                 deliveries = self._take(queues, upkeep, limit, lease)
                 left = deadline - time.monotonic()
@@ -127,6 +129,7 @@ class MongoBroker(Broker):
             if not deliveries and upkeep.is_stale and upkeep.run(now=True):
                 deliveries = self._claim(queues, limit, lease)
             if deliveries:
+                self._found_at = time.monotonic()
                 upkeep.expect(lease)
             return deliveries
 
