@@ -43,7 +43,7 @@ class Locked:
         def call(*args: Any, **options: Any) -> Any:
             with self._lock:
                 answer = found(*args, **options)
-                return list(answer) if isinstance(answer, mongomock.collection.Cursor) else answer
+                return list(answer) if name == "find" else answer
 
         return call
 
