@@ -54,8 +54,10 @@ def main() -> None:
                     print(".", end="", flush=True, file=sys.stderr)
         print(file=sys.stderr)
         _print_rates({key: statistics.median(values) for key, values in rates.items()})
-        for streams in (True, False) if "worker" in options.parts else ():
-            _print_worker(url.replace("/?", "/idle?"), options.samples, streams=streams)
+        if "worker" in options.parts:
+            _print_floor(url.replace("/?", "/floor?"), options.samples)
+            for streams in (True, False):
+                _print_worker(url.replace("/?", "/idle?"), options.samples, streams=streams)
 
 
 def _options() -> argparse.Namespace:
@@ -188,6 +190,26 @@ def _process(command: list[str], environ: dict[str, str]) -> Iterator[int]:
 
 
 # -- one worker, looked at
+
+
+def _print_floor(url: str, samples: int) -> None:
+    """Print how long one write takes by itself, and until a change stream tells: a task is at least two writes."""
+    with pymongo.MongoClient[dict[str, Any]](url, w="majority") as client:
+        jobs = client.get_default_database()["floor"]
+        jobs.insert_one({})
+        inserted, told = [], []
+        with jobs.watch(max_await_time_ms=1_000) as stream:
+            stream.try_next()
+            for _ in range(samples):
+                since = time.perf_counter()
+                jobs.insert_one({})
+                inserted.append(time.perf_counter() - since)
+                while stream.try_next() is None:
+                    pass
+                told.append(time.perf_counter() - since)
+        jobs.drop()
+    one, both = statistics.median(inserted) * 1000, statistics.median(told) * 1000
+    print(f"raw insert_one: p50 {one:.1f} ms; until a change stream tells of it: p50 {both:.1f} ms")
 
 
 def _print_worker(url: str, samples: int, *, streams: bool) -> None:
