@@ -1,9 +1,8 @@
-"""Measure queuekit on MongoDB in one run beside raw pymongo: ``python tests/bench/mongo_bench.py [--rounds 3]``.
+"""Measure queuekit on MongoDB in one run beside raw pymongo and Celery: ``python tests/bench/mongo_bench.py``.
 
 ``QUEUEKIT_TEST_MONGO_URL`` names the deployment; without it a replica set of one is started. Rates are medians over
-interleaved rounds; what matters are the ratios, since all figures of a run share one machine and one moment. With
-``--celery PYTHON``, an interpreter that has ``celery[mongodb]``, Celery's MongoDB transport is measured as well.
-Nothing here judges.
+interleaved rounds; what matters are the ratios, since all figures of a run share one machine and one moment, the
+server too. ``--parts`` measures less. Nothing here judges.
 """
 
 from __future__ import annotations
@@ -23,15 +22,18 @@ from typing import Any
 
 import psutil
 import pymongo
-from bson import ObjectId
 
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE.parent)]
 
-from support.mongod import ReplicaSet  # noqa: E402 - it is found by the line above
+from mongo_raw import RawQueue, SameWrites  # noqa: E402 - it is found by the line above
+
+from support.mongod import ReplicaSet  # noqa: E402 - ...
 
 Rates = dict[str, list[float]]
-BATCH = 500
+PATH = os.pathsep.join(filter(None, [str(HERE), os.environ.get("PYTHONPATH")]))
+PARTS = ("raw", "queuekit", "celery", "worker")
+CPUS = psutil.cpu_count() or 1
 RAW_CLAIMS = 2_000
 """Jobs that the raw loop claims one by one."""
 
@@ -43,17 +45,19 @@ def main() -> None:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="queuekit-bench-")))
         url = os.environ.get("QUEUEKIT_TEST_MONGO_URL") or stack.enter_context(_own_set(folder))
+        measures = {"raw": _raw, "queuekit": _queuekit, "celery": _celery}
         for number in range(options.rounds):
             base = url.replace("/?", f"/bench{number}?")
-            _raw(base, options.count, rates)
-            _queuekit(base, options.count, rates)
-            if options.celery:
-                _celery(options.celery, base, options.count // 4, rates)
-            print(".", end="", flush=True, file=sys.stderr)
+            for part, measure in measures.items():
+                if part in options.parts:
+                    measure(base, options.count, rates)
+                    print(".", end="", flush=True, file=sys.stderr)
         print(file=sys.stderr)
         _print_rates({key: statistics.median(values) for key, values in rates.items()})
-        for streams in (True, False):
-            _print_worker(url.replace("/?", "/idle?"), options.samples, streams=streams)
+        if "worker" in options.parts:
+            _print_floor(url.replace("/?", "/floor?"), options.samples)
+            for streams in (True, False):
+                _print_worker(url.replace("/?", "/idle?"), options.samples, streams=streams)
 
 
 def _options() -> argparse.Namespace:
@@ -61,7 +65,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--count", type=int, default=20_000, help="tasks to drain")
     parser.add_argument("--samples", type=int, default=200, help="sends to an idle worker")
-    parser.add_argument("--celery", help="interpreter that has celery and pymongo")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     return parser.parse_args()
 
 
@@ -78,28 +82,20 @@ def _own_set(folder: Path) -> Iterator[str]:
 
 
 def _raw(url: str, count: int, rates: Rates) -> None:
-    """Measure what a script would do: bulk inserts, and claims one by one, each deleted when done."""
+    """Measure what a script would do: at its least, and with the writes that we do."""
     with pymongo.MongoClient[dict[str, Any]](url, w="majority") as client:
-        jobs = client.get_default_database()["raw"]
-        jobs.drop()
-        jobs.create_index([("state", 1), ("priority", -1), ("at", 1)])
-        since = time.perf_counter()
-        for start in range(0, count, BATCH):
-            jobs.insert_many([_job(start + number) for number in range(BATCH)])
-        _note(rates, "raw insert_many", count / (time.perf_counter() - since))
-        since = time.perf_counter()
-        for _ in range(RAW_CLAIMS):
-            job = jobs.find_one_and_update(
-                {"state": "ready"}, {"$set": {"state": "held"}}, sort=[("priority", -1), ("at", 1)]
-            )
-            jobs.delete_one({"_id": (job or {})["_id"]})
-        _note(rates, "raw claim loop", RAW_CLAIMS / (time.perf_counter() - since))
-        jobs.drop()
-
-
-def _job(number: int) -> dict[str, Any]:
-    body = b'{"id":"%d","task":"benchapp.noop"}\n{"args":[%d],"kwargs":{}}' % (number, number)
-    return {"_id": ObjectId(), "state": "ready", "priority": 4, "at": time.time(), "body": body}
+        least = RawQueue(client)
+        _note(rates, "raw bulk", least.bulk(count))
+        _note(rates, "raw claim loop", least.drain(RAW_CLAIMS))
+        least.close()
+        for results, key in ((False, "without results"), (True, "with results")):
+            same = SameWrites(client)
+            _note(rates, f"same writes single {key}", same.bulk(count // 20, size=1, results=results))
+            same.close()
+            same = SameWrites(client)
+            _note(rates, f"same writes bulk {key}", same.bulk(count, results=results))
+            _note(rates, f"same writes drain {key}", same.drain(count, results=results))
+            same.close()
 
 
 def _queuekit(url: str, count: int, rates: Rates) -> None:
@@ -108,60 +104,73 @@ def _queuekit(url: str, count: int, rates: Rates) -> None:
 
     app = benchapp.app
     app.configure()
+    client = pymongo.MongoClient[dict[str, Any]](url)
+    messages = client.get_default_database()["queuekit_messages"]
+
+    def begun() -> bool:
+        # A look must cost the server next to nothing: `counts` reads a key of every message.
+        return messages.find_one({"queue": "default", "state": "leased", "until": {"$exists": True}}) is not None
+
+    def left() -> bool:
+        return messages.find_one({"queue": "default", "state": "waiting"}) is not None or begun()
+
     app.send(benchapp.noop.s(0))
     app.runtime.broker.purge("default")
     single = count // 20
-    since = time.perf_counter()
-    for number in range(single):
-        benchapp.silent.send(number)
-    _note(rates, "single send", single / (time.perf_counter() - since))
-    app.runtime.broker.purge("default")
     for task, name in ((benchapp.silent, "without results"), (benchapp.noop, "with results")):
+        since = time.perf_counter()
+        for number in range(single):
+            task.send(number)
+        _note(rates, f"single {name}", single / (time.perf_counter() - since))
+        app.runtime.broker.purge("default")
         for processes in (1, 2):
             since = time.perf_counter()
             app.send_many(task.s(number) for number in range(count))
-            _note(rates, f"bulk send {name}", count / (time.perf_counter() - since))
+            _note(rates, f"bulk {name}", count / (time.perf_counter() - since))
             with _workers(processes):
-                _note(rates, f"drain {name}, {processes} process(es)", _drained(lambda: _left(app), count))
+                _note(rates, f"drain {name}, {processes} process(es)", _drained(begun, left, count))
     app.close()
+    client.close()
 
 
-def _celery(python: str, url: str, count: int, rates: Rates) -> None:
-    environ = {**os.environ, "BENCH_MONGO_URL": url.replace("/bench", "/celery"), "PYTHONPATH": str(HERE)}
+def _celery(url: str, count: int, rates: Rates) -> None:
+    """Measure Celery, which deletes a message as it takes it, on an eighth of the tasks."""
+    count //= 8
+    environ = {**os.environ, "BENCH_MONGO_URL": url.replace("/bench", "/celery"), "PYTHONPATH": PATH}
     script = (
         "import time, celeryapp\n"
         f"since = time.perf_counter()\nfor number in range({count}): celeryapp.noop.delay(number)\n"
         f"print({count} / (time.perf_counter() - since))"
     )
-    sent = subprocess.run([python, "-c", script], env=environ, capture_output=True, text=True, check=True)
-    _note(rates, "celery single send", float(sent.stdout))
-    database = environ["BENCH_MONGO_URL"]
-    with pymongo.MongoClient[dict[str, Any]](database) as client:
+    with pymongo.MongoClient[dict[str, Any]](environ["BENCH_MONGO_URL"]) as client:
         messages = client.get_default_database()["messages"]
-        command = [python, "-m", "celery", "-A", "celeryapp", "worker", "-P", "threads", "-c", "8", "-l", "error"]
-        with _process(command, environ):
-            _note(rates, "celery drain", _drained(lambda: messages.count_documents({"queue": "celery"}), count))
+        for results, name in (("", "without results"), ("1", "with results")):
+            environ["BENCH_RESULTS"] = results
+            sent = subprocess.run(
+                [sys.executable, "-c", script], env=environ, capture_output=True, text=True, check=True
+            )
+            _note(rates, f"celery single {name}", float(sent.stdout))
+            command = [sys.executable, "-m", "celery", "-A", "celeryapp", "worker", "-P", "threads", "-c", "8"]
+            with _process([*command, "-l", "error"], environ):
+                begun = lambda: messages.estimated_document_count() < count  # noqa: E731 - ...
+                drained = _drained(begun, lambda: messages.find_one({"queue": "celery"}) is not None, count)
+            _note(rates, f"celery drain {name}", drained)
 
 
-def _left(app: Any) -> int:
-    counts = app.runtime.broker.counts(["default"])["default"]
-    return int(counts.ready + counts.leased)
-
-
-def _drained(left: Callable[[], int], count: int) -> float:
-    """Return tasks a second between the first look that sees work done and the end."""
-    while (seen := left()) >= count:
-        time.sleep(0.01)
-    since, first = time.perf_counter(), seen
+def _drained(begun: Callable[[], bool], left: Callable[[], bool], count: int) -> float:
+    """Return tasks a second between the moment that work has *begun* and the one that nothing is *left*."""
+    while not begun():
+        time.sleep(0.002)
+    since = time.perf_counter()
     while left():
-        time.sleep(0.05)
-    return first / (time.perf_counter() - since)
+        time.sleep(0.02)
+    return count / (time.perf_counter() - since)
 
 
 @contextmanager
 def _workers(count: int) -> Iterator[list[int]]:
     command = [sys.executable, "-m", "queuekit.cli", "worker", "benchapp:app", "-c", "8", "-q", "default"]
-    environ = {**os.environ, "PYTHONPATH": str(HERE), "QUEUEKIT_LOG__LEVEL": "WARNING"}
+    environ = {**os.environ, "PYTHONPATH": PATH, "QUEUEKIT_LOG__LEVEL": "WARNING"}
     with ExitStack() as stack:
         yield [stack.enter_context(_process(command, environ)) for _ in range(count)]
 
@@ -181,6 +190,26 @@ def _process(command: list[str], environ: dict[str, str]) -> Iterator[int]:
 
 
 # -- one worker, looked at
+
+
+def _print_floor(url: str, samples: int) -> None:
+    """Print how long one write takes by itself, and until a change stream tells: a task is at least two writes."""
+    with pymongo.MongoClient[dict[str, Any]](url, w="majority") as client:
+        jobs = client.get_default_database()["floor"]
+        jobs.insert_one({})
+        inserted, told = [], []
+        with jobs.watch(max_await_time_ms=1_000) as stream:
+            stream.try_next()
+            for _ in range(samples):
+                since = time.perf_counter()
+                jobs.insert_one({})
+                inserted.append(time.perf_counter() - since)
+                while stream.try_next() is None:
+                    pass
+                told.append(time.perf_counter() - since)
+        jobs.drop()
+    one, both = statistics.median(inserted) * 1000, statistics.median(told) * 1000
+    print(f"raw insert_one: p50 {one:.1f} ms; until a change stream tells of it: p50 {both:.1f} ms")
 
 
 def _print_worker(url: str, samples: int, *, streams: bool) -> None:
@@ -206,7 +235,7 @@ def _print_worker(url: str, samples: int, *, streams: bool) -> None:
 
 def _cpu(pid: int, *, seconds: float) -> float:
     """Return the percentage of one CPU that a process and its children use."""
-    time.sleep(2)
+    time.sleep(12)  # a worker that looks by itself does so less often when there was nothing for ten seconds
     tree = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
 
     def used() -> float:
@@ -222,11 +251,12 @@ def _note(rates: Rates, key: str, value: float) -> None:
 
 
 def _print_rates(medians: dict[str, float]) -> None:
-    bulk, loop = medians["raw insert_many"], medians["raw claim loop"]
-    print(f"{'':38}{'per second':>12}  against raw")
+    print(f"{'':38}{'per second':>12}  against the same writes, and against the claim loop; {CPUS} CPUs for all")
     for name, rate in medians.items():
-        base = bulk if "bulk" in name else loop if "drain" in name else None
-        print(f"{name:38}{rate:12,.0f}  {'' if base is None else f'{rate / base:.2f} x'}")
+        same = medians.get(f"same writes {name.partition(',')[0]}")
+        loop = medians.get("raw claim loop") if "drain" in name else None
+        shares = [f"{rate / base:6.2f} x" if base else " " * 8 for base in (same, loop)]
+        print(f"{name:38}{rate:12,.0f}  {'  '.join(shares)}".rstrip())
 
 
 if __name__ == "__main__":

@@ -1,16 +1,20 @@
 """Documents as people see them, and documents that nobody of ours wrote."""
 
+import threading
 from typing import Any
 
 import pytest
 from bson import ObjectId
 
 from queuekit.backend import Record
-from queuekit.broker import Dead, Place
-from queuekit.envelope import Envelope
+from queuekit.broker import Ack, CommitItem, Dead, Place
+from queuekit.envelope import Envelope, join_frame
 from queuekit.names import new_id
+from queuekit.testing.kit import unique_name
+from queuekit.urls import EngineURL
 from queuekit_mongo.backend import MongoBackend
 from queuekit_mongo.broker import MongoBroker
+from queuekit_mongo.claiming import PERIOD, Upkeep
 from queuekit_mongo.documents import new_message
 from support.mongod import shared_lone
 
@@ -18,16 +22,17 @@ LEASE = 60.0
 
 
 def test_a_dead_letter_can_be_queried(broker: MongoBroker, queue: str) -> None:
-    """Queue, reason, error, holder and times are plain fields of one document."""
-    broker.send([Envelope(id=new_id(), queue=queue, body=b"body", priority=7)])
+    """Task, queue, reason, error, holder and times are plain fields of one document."""
+    body = join_frame({"v": 1, "task": "shop.mail"}, b"payload")
+    broker.send([Envelope(id=new_id(), queue=queue, body=body, priority=7)])
     (delivery,) = broker.receive([queue], limit=1, wait=1, lease=LEASE)
 
     broker.settle([Dead(delivery, reason="failed", error="ValueError: no", holder="host-1")])
 
-    query = {"queue": queue, "state": "dead", "reason": "failed", "error": {"$regex": "^ValueError"}}
+    query = {"queue": queue, "task": "shop.mail", "reason": "failed", "error": {"$regex": "^ValueError"}}
     doc = broker._engine.messages.find_one(query)
     assert doc is not None
-    assert (doc["holder"], doc["priority"], doc["body"]) == ("host-1", 7, b"body")
+    assert (doc["state"], doc["holder"], doc["priority"], doc["body"]) == ("dead", "host-1", 7, body)
     assert int(doc["sent_at"]) <= int(doc["claimed_at"]) <= int(doc["died_at"])
 
 
@@ -89,7 +94,7 @@ def test_foreign_documents_are_left_alone(broker: MongoBroker, queue: str) -> No
         {"_id": 1, "hello": "world"},
         {"_id": 2, "state": "waiting"},
         {"_id": 3, "state": 7, "queue": queue},
-        {"_id": 4, "state": "leased", "queue": queue, "lease_until": "never"},
+        {"_id": 4, "state": "leased", "queue": queue, "until": "never"},
     ]
     broker.queues()
     broker._engine.messages.insert_many(foreign)
@@ -100,6 +105,56 @@ def test_foreign_documents_are_left_alone(broker: MongoBroker, queue: str) -> No
 
     assert [one.id for one in taken] == [envelope.id]
     assert broker._engine.messages.count_documents({"_id": {"$in": [1, 2, 3, 4]}}) == 4
+
+
+def test_a_lease_that_is_no_time_keeps_nobody_awake(broker: MongoBroker, queue: str) -> None:
+    """A foreign document whose lease never ended in the past does not make an idle worker look again and again."""
+    broker.queues()
+    broker._engine.messages.insert_one({"_id": 1, "state": "leased", "queue": queue, "until": "never"})
+    upkeep = Upkeep(broker._engine, [queue])
+
+    upkeep.run(now=True)
+
+    assert upkeep.pause() > PERIOD / 2
+
+
+def test_a_woken_worker_knows_of_what_is_due_later(connect: Any, queue: str) -> None:
+    """Who waits for a message hears of a delayed one, and is awake when that is due."""
+    prefix = unique_name("t")
+    sender, waiter = connect(prefix=prefix), connect(prefix=prefix)
+    waiter.receive([queue], limit=1, wait=0, lease=LEASE)
+    found: list[str] = []
+    waiting = threading.Thread(
+        target=lambda: found.extend(one.id for one in waiter.receive([queue], limit=1, wait=30, lease=LEASE))
+    )
+    waiting.start()
+    delayed = Envelope(id=new_id(), queue=queue, body=b"", delay=0.4)
+
+    sender.send([delayed])
+    waiting.join(30)
+
+    assert found == [delayed.id]
+
+
+def test_a_lone_server_commits_in_order(connect: Any, queue: str) -> None:
+    """Without transactions the capability says so from the first connection on, and a commit still does its parts."""
+    url = f"mongodb://{shared_lone().address}/jobs"
+    broker = connect(url, prefix=unique_name("t"))
+    backend = MongoBackend(EngineURL.parse(url), options=broker._engine.options)
+    record = Record(key=f"result:{new_id()}", body=b"x", rank=5, ttl=60.0)
+    first, second = (Envelope(id=new_id(), queue=queue, body=b"") for _ in range(2))
+    hoped = broker.capabilities.commit
+    broker.send([first])
+    (held,) = broker.receive([queue], limit=1, wait=1, lease=LEASE)
+
+    done = broker.commit([CommitItem(settlement=Ack(held), records=(record,), sends=(second,))])
+    again = broker.commit([CommitItem(settlement=Ack(held), records=(record,), sends=(second,))])
+
+    assert (hoped, broker.capabilities.commit) == (True, False)
+    assert (done, again) == ([True], [False])
+    assert list(backend.get([record.key])) == [record.key]
+    assert [one.id for one in broker.receive([queue], limit=9, wait=1, lease=LEASE)] == [second.id]
+    backend.close()
 
 
 def test_check_names_a_missing_index(broker: MongoBroker) -> None:

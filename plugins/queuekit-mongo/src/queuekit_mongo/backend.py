@@ -21,6 +21,8 @@ __all__ = ["MongoBackend"]
 
 _PATIENCE = 1.0
 """Seconds that the server holds back an empty answer of a change stream."""
+_MOST_AT_ONCE = 10_000
+"""Records that the server hands over in one answer, if they are small enough."""
 _CHANGES: list[Doc] = [
     {"$match": {"$or": [{"fullDocument.final": True}, {"updateDescription.updatedFields.final": True}]}},
     {"$project": {"documentKey": 1}},
@@ -135,5 +137,5 @@ class MongoBackend(Backend):
     def _find(self, wanted: Doc) -> dict[str, Record]:
         with self._engine.calls():
             now = self._engine.time.earliest()
-            found = self._engine.records.find({**wanted, **IS_LIVE})
+            found = self._engine.records.find({**wanted, **IS_LIVE}, batch_size=_MOST_AT_ONCE)
             return {doc["_id"]: read_record(doc, now) for doc in found}

@@ -78,6 +78,8 @@ class MongoBroker(Broker):
         self._claimer = Claimer(self._engine)
         self._upkeeps: dict[frozenset[str], Upkeep] = {}
         self._known: set[str] = set()
+        self._found_at = time.monotonic()
+        """Monotonic seconds at which there was a message last."""
         self._bell = Bell(
             available=lambda: self._engine.has_streams,
             follow=lambda: self._engine.messages.watch(_CHANGES, max_await_time_ms=int(_PATIENCE * 1000)),
@@ -109,28 +111,34 @@ class MongoBroker(Broker):
         deliveries = self._take(queues, upkeep, limit, lease)
         if deliveries or limit <= 0 or wait <= 0 or not queues:
             return deliveries
-        called = False
-        with self._bell.listen(queues) as ear:
+        with self._bell.listen(queues, since=self._found_at) as ear:
             while True:
-                deliveries = self._take(queues, upkeep, limit, lease, look_around=called)
+                deliveries = self._take(queues, upkeep, limit, lease)
                 left = deadline - time.monotonic()
                 if deliveries or left <= 0 or self._bell.interrupted(heard):
                     return deliveries
-                called = ear.wait(min(left, upkeep.pause()))
+                if ear.wait(min(left, upkeep.pause())):
+                    upkeep.is_stale = True
 
-    def _take(
-        self, queues: Sequence[str], upkeep: Upkeep, limit: int, lease: float, *, look_around: bool = False
-    ) -> list[Delivery]:
+    def _take(self, queues: Sequence[str], upkeep: Upkeep, limit: int, lease: float) -> list[Delivery]:
         """Do the upkeep, if it is time for it, and claim what is ready."""
         with self._engine.calls():
-            upkeep.run(now=look_around or limit <= 0)
-            deliveries = self._claimer.recover()
-            for queue in queues:
-                if len(deliveries) < limit:
-                    deliveries += self._claimer.claim(queue, limit=limit - len(deliveries), lease=lease)
+            upkeep.run(now=limit <= 0)
+            deliveries = self._claim(queues, limit, lease)
+            # Whoever was called most often finds a message, and has it sooner if the upkeep does not come first.
+            if not deliveries and upkeep.is_stale and upkeep.run(now=True):
+                deliveries = self._claim(queues, limit, lease)
             if deliveries:
+                self._found_at = time.monotonic()
                 upkeep.expect(lease)
             return deliveries
+
+    def _claim(self, queues: Sequence[str], limit: int, lease: float) -> list[Delivery]:
+        deliveries = self._claimer.recover()
+        for queue in queues:
+            if len(deliveries) < limit:
+                deliveries += self._claimer.claim(queue, limit=limit - len(deliveries), lease=lease)
+        return deliveries
 
     def _upkeep_of(self, queues: Sequence[str]) -> Upkeep:
         names = frozenset(queues)

@@ -12,7 +12,8 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from pymongo import ASCENDING
+from bson.datetime_ms import DatetimeMS
+from pymongo import ReturnDocument
 from pymongo.client_session import ClientSession
 from pymongo.errors import OperationFailure, PyMongoError
 
@@ -21,7 +22,11 @@ from queuekit_mongo.documents import (
     CLAIM_FIELDS,
     CLAIM_ORDER,
     DEAD,
+    DELAYED_ORDER,
+    IS_DELAYABLE,
+    JUST_DIED,
     LEASED,
+    PLACE_ORDER,
     WAITING,
     Doc,
     MalformedError,
@@ -46,6 +51,9 @@ MAX_UPKEEP = 1_000
 PERIOD = 2.0
 """Seconds after which a worker looks for expired leases even if it knows of none."""
 _RETRIES = 50
+_PORTION = 15
+"""Queues asked at once for their next delayed message: the server merges at most 200 ranges, ten for each."""
+_EARLIEST, _LATEST = moment(0.001), moment(1e15)
 _TAKEN_BACK: list[Doc] = [
     {"$set": {"state": WAITING, "crashes": {"$add": [WHOLE("$crashes"), 1]}}},
     {"$unset": list(CLAIM_FIELDS)},
@@ -97,8 +105,9 @@ class Claimer:
         latest = moment(self._engine.time.latest())
         # Not greater, rather than less or equal: so that a due time of another type is found as well, and quarantined.
         wanted = {"queue": queue, "state": WAITING, "due": {"$not": {"$gt": latest}}}
-        cursor = self._engine.messages.find(wanted, {"_id": True}, sort=CLAIM_ORDER, limit=limit * breadth)
-        ids = [doc["_id"] for doc in cursor]
+        most = limit * breadth
+        found = self._engine.messages.find(wanted, {"_id": True}, sort=CLAIM_ORDER, limit=most, batch_size=most)
+        ids = [doc["_id"] for doc in found]
         if breadth == 1 or len(ids) <= limit:
             return ids, breadth > 1
         start = self._engine.random.randrange(len(ids) - limit + 1)
@@ -108,8 +117,14 @@ class Claimer:
         """Mark those of *ids* that still wait, and return them as they are now."""
         claim = self._engine.new_mark()
         change = _claim(ids, claim, lease, self._engine.session_id())
+        messages = self._engine.messages
         try:
-            self._engine.insist(lambda: self._engine.messages.update_many(*change))
+            if len(ids) == 1:
+                # Mostly an idle worker that was woken: one round trip less.
+                after = ReturnDocument.AFTER
+                doc = self._engine.insist(lambda: messages.find_one_and_update(*change, return_document=after))
+                return [doc] if doc is not None else self._won(ids, claim)
+            self._engine.insist(lambda: messages.update_many(*change))
             return self._won(ids, claim)
         except PyMongoError:
             with self._lock:
@@ -117,7 +132,8 @@ class Claimer:
             raise
 
     def _won(self, ids: list[Any], claim: str) -> list[Doc]:
-        found = self._engine.messages.find({"_id": {"$in": ids}, "claim": claim, "state": LEASED})
+        wanted = {"_id": {"$in": ids}, "claim": claim, "state": LEASED}
+        found = self._engine.messages.find(wanted, batch_size=len(ids) + 1)
         docs = {doc["_id"]: doc for doc in found}
         return [docs[id] for id in ids if id in docs]
 
@@ -152,11 +168,10 @@ def _claim(ids: list[Any], claim: str, lease: float, session: object) -> tuple[D
                 "claim": claim,
                 "number": {"$add": [WHOLE("$number"), 1]},
                 "claimed_at": "$$NOW",
-                "lease_until": {"$add": ["$$NOW", int(lease * 1000)]},
+                "until": {"$add": ["$$NOW", int(lease * 1000)]},
                 "key": {"$cond": [{"$eq": ["$unique.until", "start"]}, "$$REMOVE", "$key"]},
             }
-        },
-        {"$unset": "delayed"},
+        }
     ]
     if session is not None:
         change[0]["$set"]["session"] = session
@@ -167,8 +182,8 @@ def bury(engine: Engine, doc: Doc, why: str) -> None:
     """Move a claimed document that is no message to the dead letters, as it is."""
     change: Doc = {
         "$set": {"state": DEAD, "reason": "malformed", "error": why, "holder": ""},
-        "$currentDate": {"died_at": True, "died": {"$type": "timestamp"}},
-        "$unset": dict.fromkeys((*CLAIM_FIELDS, "key"), True),
+        "$currentDate": JUST_DIED,
+        "$unset": dict.fromkeys(("claim", "session", "key"), True),
     }
     engine.messages.update_one({"_id": doc["_id"], "claim": doc["claim"]}, change)
 
@@ -183,15 +198,22 @@ class Upkeep:
 
     def __init__(self, engine: Engine, queues: Sequence[str]) -> None:
         self._engine = engine
-        self._queues = {"$in": list(queues)}
+        self._queues = list(queues)
+        self._portions = [self._queues[first : first + _PORTION] for first in range(0, len(queues), _PORTION)]
         self._again_at = 0.0
+        self.is_stale = False
+        """Whether something was heard that may have moved the next event."""
 
     def run(self, *, now: bool) -> int:
         """Take back what has expired, if it is time for it or is to be done *now*; return how much that was."""
         if not now and time.monotonic() < self._again_at:
             return 0
-        taken = self._take_back()
-        event = self._next_event()
+        self.is_stale = False
+        lease, taken = self._first_lease(), 0
+        if lease is not None and lease <= self._engine.time.latest():
+            taken = self._take_back()
+            lease = self._first_lease()
+        event = min((each for each in (lease, self._first_delayed()) if each is not None), default=None)
         wait = PERIOD if event is None else min(PERIOD, max(0.0, event - self._engine.time.earliest()))
         self._again_at = time.monotonic() + (0.0 if taken >= MAX_UPKEEP else wait)
         return taken
@@ -205,30 +227,35 @@ class Upkeep:
         return max(0.001, self._again_at - time.monotonic())
 
     def _take_back(self) -> int:
-        expired = {"queue": self._queues, "state": LEASED, "lease_until": {"$lte": moment(self._engine.time.latest())}}
+        expired = self._leased(until=moment(self._engine.time.latest()))
         messages = self._engine.messages
-        fields = {"session": True}
-        found = list(messages.find(expired, fields, sort=[("lease_until", ASCENDING)], limit=MAX_UPKEEP))
+        order = {"sort": PLACE_ORDER, "limit": MAX_UPKEEP, "batch_size": MAX_UPKEEP}
+        found = list(messages.find(expired, {"session": True}, **order))
         if not found:
             return 0
         ids = [doc["_id"] for doc in found]
         self._engine.kill_sessions(doc.get("session") for doc in found)
-        surely = {"_id": {"$in": ids}, "state": LEASED, "$expr": {"$lte": ["$lease_until", "$$NOW"]}}
+        surely = {"_id": {"$in": ids}, "state": LEASED, "$expr": {"$lte": ["$until", "$$NOW"]}}
         return messages.update_many(surely, _TAKEN_BACK).modified_count
 
-    def _next_event(self) -> float | None:
-        """Return when the next lease ends or the next delayed message is due, by the server's clock."""
-        messages = self._engine.messages
-        lease = messages.find_one(
-            {"queue": self._queues, "state": LEASED}, {"lease_until": True}, sort=[("lease_until", ASCENDING)]
-        )
-        later = {"$gt": moment(self._engine.time.earliest())}
-        delayed = messages.find_one(
-            {"queue": self._queues, "delayed": True, "due": later}, {"due": True}, sort=[("due", ASCENDING)]
-        )
-        events = [at(lease.get("lease_until"))] if lease is not None else []
-        events += [at(delayed.get("due"))] if delayed is not None else []
-        return min(events, default=None)
+    def _first_lease(self) -> float | None:
+        """Return when the next lease ends, by the server's clock."""
+        doc = self._engine.messages.find_one(self._leased(), {"until": True}, sort=PLACE_ORDER)
+        return None if doc is None else at(doc.get("until"))
+
+    def _first_delayed(self) -> float | None:
+        """Return when the next delayed message is due, by the server's clock."""
+        later = moment(self._engine.time.earliest())
+        moments = []
+        for some in self._portions:
+            wanted = {"queue": {"$in": some}, **IS_DELAYABLE, "due": {"$gt": later}}
+            doc = self._engine.messages.find_one(wanted, {"due": True}, sort=DELAYED_ORDER)
+            moments += [at(doc.get("due"))] if doc is not None else []
+        return min(moments, default=None)
+
+    def _leased(self, *, until: DatetimeMS = _LATEST) -> Doc:
+        """Return the filter for leases that end until then; what is no time is nobody's lease."""
+        return {"queue": {"$in": self._queues}, "state": LEASED, "until": {"$gt": _EARLIEST, "$lte": until}}
 
 
 def extend(engine: Engine, leases: Sequence[Lease], *, lease: float) -> list[Lease]:
@@ -255,7 +282,7 @@ def _extend(engine: Engine, leases: Sequence[Lease], lease: float, session: Clie
     by_claim: dict[str, list[str]] = {}
     for one in leases:
         by_claim.setdefault(claim_of(one.token), []).append(message_id(one.queue, one.id))
-    later = [{"$set": {"lease_until": {"$add": ["$$NOW", int(lease * 1000)]}}}]
+    later = [{"$set": {"until": {"$add": ["$$NOW", int(lease * 1000)]}}}]
     matched = 0
     for claim, ids in by_claim.items():
         held = {"_id": {"$in": ids}, "claim": claim, "state": LEASED}

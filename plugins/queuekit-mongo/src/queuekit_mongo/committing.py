@@ -12,7 +12,7 @@ from queuekit.backend import Condition, Join
 from queuekit.broker import Ack, CommitItem, Dead, Retry
 from queuekit.envelope import Envelope
 from queuekit_mongo import groups, records, settling
-from queuekit_mongo.documents import LEASED, Doc, message_id, new_message
+from queuekit_mongo.documents import LEASED, Doc, message_id, new_message, new_messages
 from queuekit_mongo.engine import Engine
 from queuekit_mongo.sending import holder_of, is_known, replace, send_all
 
@@ -23,18 +23,39 @@ LARGEST = 8_000_000
 _TRIES = 6
 
 
-def may_send(item: CommitItem) -> list[Envelope]:
+def may_send(item: CommitItem) -> Sequence[Envelope]:
     """Return all that *item* may put on a queue."""
+    if not item.joins and not isinstance(item.settlement, Retry):
+        return item.sends  # so for nearly all of them
     envelopes = [*item.sends, *(envelope for one in item.joins for envelope in _follow_ups(one))]
     return [*envelopes, item.settlement.envelope] if isinstance(item.settlement, Retry) else envelopes
 
 
 def commit(engine: Engine, items: Sequence[CommitItem]) -> list[bool]:
-    """Carry out *items* in transactions; those whose lease is lost are left out, and do not stop the others."""
-    done: list[bool] = []
-    for part in _parts(items):
-        done += _commit_part(engine, part)
+    """Carry out *items*; those whose lease is lost are left out, and do not stop the others.
+
+    Transactions are for those that write to several places. What is one write by itself is done as one.
+    """
+    done = [True] * len(items)
+    single = [_is_single(item) for item in items]
+    settled = [place for place, item in enumerate(items) if single[place] and item.settlement is not None]
+    if settled:
+        settlements = [each for place in settled if (each := items[place].settlement) is not None]
+        for place, yes in zip(settled, settling.carry_out(engine, settlements), strict=True):
+            done[place] = yes
+    whole = [place for place, yes in enumerate(single) if not yes]
+    answers = [yes for part in _parts([items[place] for place in whole]) for yes in _commit_part(engine, part)]
+    for place, yes in zip(whole, answers, strict=True):
+        done[place] = yes
+    sends = [one for place, item in enumerate(items) if single[place] for one in item.sends]
+    if sends:
+        send_all(engine, sends, engine.time.earliest())
     return done
+
+
+def _is_single(item: CommitItem) -> bool:
+    """Tell whether *item* is a settlement and nothing else, or a send and nothing else."""
+    return not item.records and not item.joins and (item.settlement is None or not item.sends)
 
 
 def in_order(engine: Engine, items: Sequence[CommitItem]) -> list[bool]:
@@ -122,9 +143,9 @@ def _join(engine: Engine, joins: Sequence[Join], session: ClientSession) -> list
 def _send(engine: Engine, envelopes: Sequence[Envelope], session: ClientSession, *, careful: bool) -> None:
     """Send within the transaction: what a unique index refuses would end it, so that has to be known before."""
     now = engine.time.earliest()
-    docs = {(doc["_id"], step): doc for doc, step in ((new_message(one, now), _step(one)) for one in envelopes)}
     if not careful:
-        engine.messages.insert_many(list(docs.values()), ordered=True, session=session)
+        steps = {(one.queue, one.id, _step(one)): one for one in envelopes}
+        engine.messages.insert_many(new_messages(list(steps.values()), now), ordered=True, session=session)
         return
     latest: dict[str, Envelope] = {}
     for one in sorted(envelopes, key=_step):
@@ -164,7 +185,8 @@ def _parts(items: Sequence[CommitItem]) -> Iterator[list[CommitItem]]:
     part: list[CommitItem] = []
     size = 0
     for item in items:
-        bytes_here = sum(len(record.body) for record in item.records) + sum(len(one.body) for one in may_send(item))
+        bodies = [record.body for record in item.records] + [envelope.body for envelope in may_send(item)]
+        bytes_here = sum(map(len, bodies))
         if part and size + bytes_here > LARGEST:
             yield part
             part, size = [], 0

@@ -4,12 +4,16 @@ A message is one document, whose ``_id`` is its queue and its id, ``"default/019
 once, and whoever sees the ``_id`` alone, as in a change stream, knows the queue. ``state`` tells where it is:
 
 - ``waiting``: to be handed out as soon as ``due`` has come, be it now or in ten years;
-- ``leased``: held until ``lease_until`` by whoever knows ``claim``;
-- ``dead``: among the dead letters, with ``reason``, ``error``, ``holder`` and ``died_at``;
+- ``leased``: held until ``until`` by whoever knows ``claim``;
+- ``dead``: among the dead letters, with ``task``, ``reason``, ``error``, ``holder`` and ``died_at``; ``until`` is the
+  same moment as a timestamp of the server, by which they are in order;
 - ``done``: gone; a small mark that remembers the id until ``forget_at``, when the TTL index sweeps it.
 
 ``seq`` is a timestamp that the server makes in the order of its writes; it breaks ties of ``due``. ``key`` is there
 while the message holds its unique key; the unique index over it makes taking the key one step with the send.
+
+There are as few indexes as will do: before version 7, a server reads the catalog again for each index and document
+that a transaction updates, which then is most of its work.
 """
 
 from __future__ import annotations
@@ -24,16 +28,22 @@ from bson.timestamp import Timestamp
 from pymongo import ASCENDING, DESCENDING, IndexModel
 
 from queuekit.broker import Delivery, Place, Stored
-from queuekit.envelope import Envelope, Unique
+from queuekit.envelope import Envelope, Unique, split_frame
+from queuekit.errors import DecodeError
 
 __all__ = [
     "CLAIM_FIELDS",
     "CLAIM_ORDER",
     "DEAD",
+    "DELAYED_ORDER",
     "DONE",
     "GROUP_INDEXES",
+    "HAS_PLACE",
+    "IS_DELAYABLE",
+    "JUST_DIED",
     "LEASED",
     "MESSAGE_INDEXES",
+    "PLACE_ORDER",
     "RECORD_INDEXES",
     "WAITING",
     "Doc",
@@ -41,14 +51,15 @@ __all__ = [
     "at",
     "claim_of",
     "delivery_of",
-    "due_of",
     "envelope_of",
     "message_id",
     "moment",
     "new_message",
+    "new_messages",
     "queue_of",
     "step_of",
     "stored_of",
+    "task_of",
     "text",
     "token_of",
 ]
@@ -64,23 +75,27 @@ _LONGEST_TIME = 2**62
 CLAIM_ORDER = [("priority", DESCENDING), ("due", ASCENDING), ("seq", ASCENDING)]
 """The order in which messages of a queue are handed out."""
 
-CLAIM_FIELDS = ("claim", "lease_until", "session")
+DELAYED_ORDER = [("due", ASCENDING), ("seq", ASCENDING)]
+"""The order in which delayed messages will be due: the claim index has it for each priority."""
+IS_DELAYABLE: Doc = {"state": WAITING, "priority": {"$in": list(range(10))}}
+"""Filter: waits, with each priority named, so that the claim index can be read in :data:`DELAYED_ORDER`."""
+PLACE_ORDER = [("until", ASCENDING), ("seq", ASCENDING)]
+"""The order in which leases end, and in which dead letters died."""
+
+CLAIM_FIELDS = ("claim", "until", "session")
 """What is there while a message is leased, and no longer. ``session`` is where its holder's transactions run."""
+
+HAS_PLACE: Doc = {"until": {"$exists": True}}
+"""Filter: is leased or dead; the index over these wants to hear it."""
+JUST_DIED: Doc = {"died_at": True, "until": {"$type": "timestamp"}}
+"""What ``$currentDate`` sets in a dead letter."""
 
 MESSAGE_INDEXES = [
     IndexModel([("queue", ASCENDING), *CLAIM_ORDER], name="queuekit_claim", partialFilterExpression={"state": WAITING}),
     IndexModel(
-        [("queue", ASCENDING), ("due", ASCENDING), ("seq", ASCENDING)],
-        name="queuekit_delayed",
-        partialFilterExpression={"delayed": True},
-    ),
-    IndexModel(
-        [("queue", ASCENDING), ("lease_until", ASCENDING), ("seq", ASCENDING)],
-        name="queuekit_leases",
-        partialFilterExpression={"state": LEASED},
-    ),
-    IndexModel(
-        [("queue", ASCENDING), ("died", DESCENDING)], name="queuekit_dead", partialFilterExpression={"state": DEAD}
+        [("queue", ASCENDING), ("state", ASCENDING), *PLACE_ORDER],
+        name="queuekit_place",
+        partialFilterExpression=HAS_PLACE,
     ),
     IndexModel(
         [("forget_at", ASCENDING)],
@@ -125,33 +140,45 @@ def at(value: object) -> float:
 
 def text(value: str) -> str:
     """Return *value* without what UTF-8 cannot write: halves of surrogate pairs."""
-    return value.encode("utf-8", "replace").decode()
+    return value if value.isascii() else value.encode("utf-8", "replace").decode()
 
 
-def due_of(envelope: Envelope, now: float) -> DatetimeMS:
-    """Return when *envelope* may be handed out: the later of its delay and ``not_before``; *now* is the server's."""
-    if envelope.delay <= 0 and envelope.not_before is None:
-        # Cut down, not rounded up: what is sent without delay can be had at once.
-        return DatetimeMS(int(now * 1000))
-    return moment(max(now + max(envelope.delay, 0.0), envelope.not_before or 0.0))
+def task_of(body: bytes) -> str | None:
+    """Return the name of the task in *body*, if it says one: for people who look at dead letters."""
+    try:
+        task = split_frame(body)[0].get("task")
+    except DecodeError:
+        return None
+    return text(task) if isinstance(task, str) else None
 
 
 def new_message(envelope: Envelope, now: float) -> Doc:
     """Return the document of a message that is sent; *now* is a moment that the server's clock has reached."""
+    return new_messages([envelope], now)[0]
+
+
+def new_messages(envelopes: Sequence[Envelope], now: float) -> list[Doc]:
+    """Return the documents of messages that are sent together at *now*."""
+    # Cut down, not rounded up: what is sent without delay can be had at once.
+    stamp = DatetimeMS(int(now * 1000))
+    return [_new_message(envelope, now, stamp) for envelope in envelopes]
+
+
+def _new_message(envelope: Envelope, now: float, stamp: DatetimeMS) -> Doc:
     doc = {
-        "_id": message_id(envelope.queue, envelope.id),
+        "_id": f"{envelope.queue}/{envelope.id}",
         "queue": envelope.queue,
         "id": envelope.id,
         "state": WAITING,
-        "sent_at": DatetimeMS(int(now * 1000)),
-        "due": due_of(envelope, now),
+        "sent_at": stamp,
+        "due": stamp,
         "seq": NEXT_STAMP,
         "number": 0,
         "crashes": 0,
         **fields_of(envelope),
     }
     if envelope.delay > 0 or envelope.not_before is not None:
-        doc["delayed"] = True
+        doc["due"] = moment(max(now + max(envelope.delay, 0.0), envelope.not_before or 0.0))
     if envelope.unique is not None:
         doc["key"] = envelope.unique.key
         doc["key_until"] = moment(now + envelope.unique.ttl)
@@ -250,7 +277,7 @@ def stored_of(doc: Mapping[str, Any], place: Place) -> Stored:
     return Stored(
         envelope=envelope,
         place=place,
-        due=at(doc.get("lease_until" if place is Place.LEASED else "due")),
+        due=at(doc.get("until" if place is Place.LEASED else "due")),
         sent_at=at(doc.get("sent_at")),
         number=_whole(doc.get("number")),
         crashes=_whole(doc.get("crashes")),

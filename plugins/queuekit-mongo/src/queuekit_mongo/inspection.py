@@ -8,12 +8,27 @@ from typing import Any
 
 from bson.datetime_ms import DatetimeMS
 from bson.timestamp import Timestamp
-from pymongo import ASCENDING, DESCENDING, UpdateOne
+from pymongo import ASCENDING, UpdateOne
 from pymongo.errors import BulkWriteError
 
 from queuekit.backend import Page
 from queuekit.broker import Place, QueueCounts, Stored
-from queuekit_mongo.documents import CLAIM_ORDER, DEAD, DONE, LEASED, WAITING, Doc, at, message_id, moment, stored_of
+from queuekit_mongo.documents import (
+    CLAIM_ORDER,
+    DEAD,
+    DELAYED_ORDER,
+    DONE,
+    HAS_PLACE,
+    IS_DELAYABLE,
+    LEASED,
+    PLACE_ORDER,
+    WAITING,
+    Doc,
+    at,
+    message_id,
+    moment,
+    stored_of,
+)
 from queuekit_mongo.engine import Engine
 from queuekit_mongo.settling import gone
 
@@ -24,9 +39,9 @@ BATCH = 500
 Order = list[tuple[str, int]]
 ORDERS: dict[Place, Order] = {
     Place.READY: CLAIM_ORDER,
-    Place.DELAYED: [("due", ASCENDING), ("seq", ASCENDING)],
-    Place.LEASED: [("lease_until", ASCENDING), ("seq", ASCENDING)],
-    Place.DEAD: [("died", DESCENDING)],
+    Place.DELAYED: DELAYED_ORDER,
+    Place.LEASED: PLACE_ORDER,
+    Place.DEAD: [(name, -direction) for name, direction in PLACE_ORDER],
 }
 _IS_LATER = {"$and": [{"$eq": [{"$type": "$due"}, "date"]}, {"$gt": ["$due", "$$NOW"]}]}
 
@@ -60,7 +75,8 @@ def _counted(queues: Doc, state: str) -> list[Doc]:
         "count": {"$sum": 1},
         "oldest": {"$min": "$due"} if state == WAITING else {"$min": None},
     }
-    return [{"$match": {"queue": queues, "state": state}}, {"$group": group}]
+    some = {} if state == WAITING else HAS_PLACE
+    return [{"$match": {"queue": queues, "state": state, **some}}, {"$group": group}]
 
 
 def peek(engine: Engine, queue: str, *, place: Place, limit: int, cursor: str | None) -> Page[Stored]:
@@ -89,14 +105,14 @@ def find(engine: Engine, queue: str, ids: Sequence[str]) -> list[Stored]:
 def requeue(engine: Engine, queue: str, ids: Sequence[str] | None) -> list[str]:
     """Replay dead letters, the one that died first at the front, and return their ids."""
     replayed: list[str] = []
-    wanted: Doc = {"queue": queue, "state": DEAD}
+    wanted: Doc = {"queue": queue, "state": DEAD, **HAS_PLACE}
     if ids is not None:
         wanted["_id"] = {"$in": [message_id(queue, id) for id in ids]}
     skipped: list[Any] = []
     while True:
         # What cannot be replayed, because it is no message at all, is left where it is.
         some = wanted if not skipped else {"$and": [wanted, {"_id": {"$nin": skipped}}]}
-        docs = list(engine.messages.find(some, {"body": False}, sort=[("died", ASCENDING)], limit=BATCH))
+        docs = list(engine.messages.find(some, {"body": False}, sort=PLACE_ORDER, limit=BATCH))
         done = _replay(engine, docs)
         replayed += [str(doc.get("id")) for doc in docs if doc["_id"] in done]
         skipped += [doc["_id"] for doc in docs if doc["_id"] not in done]
@@ -132,7 +148,7 @@ def _alive(doc: Doc, *, with_key: bool, now: float) -> Doc:
         "$set": {"state": WAITING, "attempt": 0, "hop": 0, "crashes": 0, "due": DatetimeMS(int(now * 1000))},
         "$inc": {"generation": 1},
         "$currentDate": {"seq": {"$type": "timestamp"}},
-        "$unset": dict.fromkeys(("reason", "error", "holder", "died", "died_at", "delayed"), True),
+        "$unset": dict.fromkeys(("task", "reason", "error", "holder", "until", "died_at"), True),
     }
     if with_key:
         unique = doc["unique"]
@@ -170,8 +186,8 @@ def _in_place(engine: Engine, place: Place) -> Doc:
     if place is Place.READY:
         return {"state": WAITING, "due": {"$not": {"$gt": moment(engine.time.latest())}}}
     if place is Place.DELAYED:
-        return {"state": WAITING, "delayed": True, "due": {"$gt": moment(engine.time.latest())}}
-    return {"state": LEASED if place is Place.LEASED else DEAD}
+        return {**IS_DELAYABLE, "due": {"$gt": moment(engine.time.latest())}}
+    return {"state": LEASED if place is Place.LEASED else DEAD, **HAS_PLACE}
 
 
 def _place_of(doc: Doc, now: float) -> Place:

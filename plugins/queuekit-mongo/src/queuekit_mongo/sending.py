@@ -9,7 +9,7 @@ from pymongo.errors import BulkWriteError, DuplicateKeyError
 
 from queuekit.envelope import Envelope
 from queuekit.errors import UnavailableError
-from queuekit_mongo.documents import DONE, Doc, at, new_message, step_of
+from queuekit_mongo.documents import DONE, Doc, at, new_message, new_messages, step_of
 from queuekit_mongo.engine import Engine
 from queuekit_mongo.failures import DUPLICATE
 
@@ -27,7 +27,7 @@ def know(engine: Engine, queues: set[str], known: set[str]) -> None:
 
 def send_all(engine: Engine, envelopes: Sequence[Envelope], now: float) -> list[str]:
     """Put *envelopes* on their queues and return for each the id that holds the place."""
-    docs = [new_message(envelope, now) for envelope in envelopes]
+    docs = new_messages(envelopes, now)
     holders = [envelope.id for envelope in envelopes]
     for index in _insert(engine, docs):
         holders[index] = _resolve(engine, envelopes[index], now)

@@ -18,6 +18,7 @@ from queuekit_mongo.documents import (
     CLAIM_FIELDS,
     DEAD,
     DONE,
+    JUST_DIED,
     LEASED,
     WAITING,
     Doc,
@@ -25,6 +26,7 @@ from queuekit_mongo.documents import (
     fields_of,
     message_id,
     moment,
+    task_of,
     text,
 )
 from queuekit_mongo.engine import Engine
@@ -129,7 +131,7 @@ def gone(window: float, mark: str) -> list[Doc]:
                 },
             }
         },
-        {"$unset": ["body", "delayed", *CLAIM_FIELDS]},
+        {"$unset": ["body", *CLAIM_FIELDS]},
     ]
 
 
@@ -144,7 +146,7 @@ def _release(release: Release, mark: str) -> list[Doc]:
         change["crashes"] = {"$add": [WHOLE("$crashes"), 1]}
     if release.delay > 0:
         # Without a delay it keeps its due time, and with that its old place in the order.
-        change |= {"due": _in(release.delay), "delayed": True}
+        change["due"] = _in(release.delay)
     return [{"$set": change}, {"$unset": list(CLAIM_FIELDS)}]
 
 
@@ -153,8 +155,6 @@ def _retry(retry: Retry, mark: str) -> list[Doc]:
     fields = {name: {"$literal": value} for name, value in fields_of(envelope).items()}
     due: Doc = {"$max": [_in(envelope.delay), moment(envelope.not_before or 0.0)]}
     change = {**fields, "state": WAITING, "settled": mark, "crashes": 0, "due": due}
-    if envelope.delay > 0 or envelope.not_before is not None:
-        change["delayed"] = True
     gone_fields = [name for name in ("not_before", "expires", "unique") if name not in fields]
     return [{"$set": change}, {"$unset": [*CLAIM_FIELDS, *gone_fields]}]
 
@@ -178,9 +178,11 @@ def _bury(dead: Dead, mark: str) -> Doc:
             "error": text(dead.error[:MAX_ERROR_CHARACTERS]),
             "holder": text(dead.holder),
         },
-        "$currentDate": {"died_at": True, "died": {"$type": "timestamp"}},
-        "$unset": dict.fromkeys(CLAIM_FIELDS, True),
+        "$currentDate": JUST_DIED,
+        "$unset": {"claim": True, "session": True},
     }
+    if task := task_of(dead.delivery.envelope.body):
+        change["$set"]["task"] = task
     unique = dead.delivery.envelope.unique
     if unique is not None and unique.until != "ttl":
         change["$unset"]["key"] = True

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any, Protocol, Self
@@ -20,7 +21,11 @@ from queuekit_mongo.failures import NO_STREAMS
 __all__ = ["Bell", "Ear", "Stream"]
 
 POLLING = (0.01, 0.075)
-"""Seconds between two looks where there is no stream: the first, and the longest."""
+"""Seconds between two looks where there is no stream: the first, and the longest while there was something lately."""
+SLUMBER = 0.15
+"""Seconds between two looks where there is no stream and was nothing for long: a look costs a millisecond of CPU."""
+QUIET = 10.0
+"""Seconds after which that is long."""
 LONGEST_SLEEP = 5.0
 """Seconds after which a waiter looks without having been called."""
 LINGER = 0.25
@@ -70,11 +75,16 @@ class Bell:
         self._open = False
         self._closed = False
 
-    def listen(self, names: Sequence[str]) -> Ear:
-        """Return an ear for changes about *names*, to be used as a context manager."""
+    def listen(self, names: Sequence[str], *, since: float | None = None) -> Ear:
+        """Return an ear for changes about *names*, to be used as a context manager.
+
+        Args:
+            names: What to hear about.
+            since: Monotonic seconds since which there was nothing; default: now.
+        """
         if self._pid != os.getpid():
             self._start()  # the thread is the parent's
-        return Ear(self, frozenset(names))
+        return Ear(self, frozenset(names), since=time.monotonic() if since is None else since)
 
     def interrupt(self) -> None:
         """Make those who listen in this process return; if there are none, the next one."""
@@ -181,13 +191,15 @@ class Ear:
     Args:
         bell: Whose calls.
         names: What it wants to hear about.
+        since: Monotonic seconds since which there was nothing.
     """
 
-    def __init__(self, bell: Bell, names: frozenset[str]) -> None:
+    def __init__(self, bell: Bell, names: frozenset[str], *, since: float) -> None:
         self.names = names
         self._bell = bell
         self._poked = threading.Event()
-        self._pause = POLLING[0]
+        self._slumbers_at = since + QUIET
+        self._pause = SLUMBER if time.monotonic() >= self._slumbers_at else POLLING[0]
 
     def __enter__(self) -> Self:
         self._bell.join(self)
@@ -205,7 +217,8 @@ class Ear:
             timeout = min(timeout, LONGEST_SLEEP)
         else:
             timeout = min(timeout, self._pause)
-            self._pause = min(self._pause * 1.5, POLLING[1])
+            longest = SLUMBER if time.monotonic() >= self._slumbers_at else POLLING[1]
+            self._pause = min(self._pause * 1.5, longest)
         called = self._poked.wait(timeout)
         self._poked.clear()
         return called

@@ -1,0 +1,49 @@
+"""How often those look by themselves whom no change stream calls."""
+
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from queuekit_mongo.waiting import POLLING, QUIET, SLUMBER, Bell
+
+
+@pytest.fixture
+def bell() -> Iterator[Bell]:
+    """Return a bell without a stream."""
+    made = Bell(available=lambda: False, follow=lambda: pytest.fail("there is no stream"), name_of=str)
+    yield made
+    made.close()
+
+
+def pauses(bell: Bell, *, quiet: float) -> list[float]:
+    """Return the pauses that somebody makes who listens after *quiet* seconds without anything."""
+    with bell.listen(["q"], since=time.monotonic() - quiet) as ear:
+        made = []
+        for _ in range(8):
+            made.append(ear._pause)
+            ear.poke()
+            ear.wait(60)
+    return made
+
+
+def test_looks_are_close_together_at_first(bell: Bell) -> None:
+    """Right after a message one looks often, then less, and no less than the longest pause of busy times."""
+    made = pauses(bell, quiet=0.0)
+
+    assert made[0] == POLLING[0]
+    assert made == sorted(made)
+    assert made[-1] == POLLING[1]
+
+
+def test_looks_are_rare_where_nothing_comes(bell: Bell) -> None:
+    """After a long time without a message one looks as seldom as ever, from the start."""
+    assert pauses(bell, quiet=QUIET + 1) == [SLUMBER] * 8
+
+
+def test_an_interrupt_ends_a_wait(bell: Bell) -> None:
+    """Whoever waits is called by an interrupt, however long its pause."""
+    with bell.listen(["q"]) as ear:
+        bell.interrupt()
+
+        assert ear.wait(60)
