@@ -1,8 +1,10 @@
 """A plugin as ``queuekit plugin new`` writes it installs from its wheel, is listed, and its tests say what is left."""
 
 import json
+import os
 import re
 import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import pytest
 from queuekit.scaffold import KINDS, Names, write_plugin
 from support.venvs import ROOT, Venv, build_wheel, wheel_of
 
+TOOLS = shutil.which("ruff") and shutil.which("mypy")
 METHODS = {
     "broker": ("send", "receive"),
     "backend": ("put", "wait", "join"),
@@ -63,3 +66,22 @@ def test_fails_until_it_is_filled_in(project: tuple[str, Path], venv: Venv) -> N
         assert re.search(where, done.stdout), done.stdout[-3000:]
     assert "errors" not in done.stdout.splitlines()[-1]
     assert re.search(r"queuekit-conformance: \d+ passed", done.stdout)
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return where mypy keeps what it knows of core, for all kinds."""
+    return tmp_path_factory.mktemp("mypy")
+
+
+@pytest.mark.skipif(not TOOLS, reason="needs ruff and mypy: run by `tox -e types`")
+@pytest.mark.parametrize("kind", KINDS)
+def test_is_clean(tmp_path: Path, cache: Path, kind: str) -> None:
+    """What is written is clean and formatted by its own rules for ruff, and its types are right for mypy --strict."""
+    write_plugin(Names.of(f"new-{kind}"), kind, tmp_path)
+    environ = {**os.environ, "MYPYPATH": str(ROOT / "core"), "RUFF_NO_CACHE": "true"}
+
+    for command in (["ruff", "check", "."], ["ruff", "format", "--check", "."], ["mypy", "--cache-dir", str(cache)]):
+        done = subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True, check=False)
+
+        assert done.returncode == 0, done.stdout + done.stderr
