@@ -15,7 +15,18 @@ DOCS = Path(__file__).parents[2] / "docs"
 STRANGER = Path(__file__).parents[1] / "thirdparty" / "queuekit-postgres"
 REFERENCE = "\n".join(path.read_text(encoding="utf-8") for path in sorted((DOCS / "reference").glob("*.md")))
 MODULES = sorted(module.name for module in pkgutil.iter_modules(queuekit.__path__) if module.name != "__main__")
-FOR_PLUGINS = ("backend", "broker", "clock", "envelope", "errors", "events", "hookspecs", "serializer", "states", "urls")
+FOR_PLUGINS = (
+    "backend",
+    "broker",
+    "clock",
+    "envelope",
+    "errors",
+    "events",
+    "hookspecs",
+    "serializer",
+    "states",
+    "urls",
+)
 """Modules that a plugin imports from."""
 
 
