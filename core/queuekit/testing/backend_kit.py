@@ -25,7 +25,7 @@ class BackendKit(Conformance):
     def make_backend(self) -> Backend:
         """Return a new client; each call another one, of the same server. Override this, or give ``url``."""
         if self.url is None:
-            hint = 'url = "example://localhost/test", or def make_backend(self): return ExampleBackend(...)'
+            hint = 'url = "my://localhost/test", or def make_backend(self): return MyBackend(...)'
             raise NotImplementedError(f"{type(self).__name__} says nothing of its server. Write {hint}")
         return new_backend(self.url)
 

@@ -27,7 +27,7 @@ class BrokerKit(Conformance):
     def make_broker(self) -> Broker:
         """Return a new client; each call another one, of the same server. Override this, or give ``url``."""
         if self.url is None:
-            hint = 'url = "example://localhost/test", or def make_broker(self): return ExampleBroker(...)'
+            hint = 'url = "my://localhost/test", or def make_broker(self): return MyBroker(...)'
             raise NotImplementedError(f"{type(self).__name__} says nothing of its server. Write {hint}")
         return new_broker(self.url)
 
