@@ -16,7 +16,7 @@ import attrs
 from queuekit.app import Queuekit
 from queuekit.errors import AppError, QueuekitError, did_you_mean
 
-__all__ = ["AppRef", "find_app"]
+__all__ = ["AppRef", "find_app", "import_from_here"]
 
 GUESSES = ("tasks", "app", "main")
 """Modules that are tried when no app is named."""
@@ -47,6 +47,13 @@ class AppRef:
         return app
 
 
+def import_from_here() -> None:
+    """Let modules of the current directory be imported, as ``python -m`` does."""
+    directory = str(Path.cwd())
+    if directory not in sys.path:
+        sys.path.insert(0, directory)
+
+
 def find_app(target: str) -> Queuekit:
     """Return the app at *target*: ``module:attribute``, or ``module`` if it holds exactly one app.
 
@@ -55,9 +62,7 @@ def find_app(target: str) -> Queuekit:
     Raises:
         AppError: With the fix; of an error inside the user's module, only the user's own frames.
     """
-    directory = str(Path.cwd())
-    if directory not in sys.path:
-        sys.path.insert(0, directory)
+    import_from_here()
     module_name, _, attribute = target.partition(":")
     module = _import(module_name, f"app = {target!r}")
     if not attribute:

@@ -18,7 +18,7 @@ import attrs
 import pluggy
 
 from queuekit import hookspecs
-from queuekit.errors import PluginError
+from queuekit.errors import PluginError, did_you_mean
 from queuekit.hookspecs import API_VERSION, BackendSpec, BrokerSpec, ConfigSection, SerializerSpec
 from queuekit.urls import SCHEME
 
@@ -180,7 +180,7 @@ def _checked(module: Any, blank: PluginInfo, *, start: float, packaged: bool) ->
     api = _check_api(getattr(module, "queuekit_api", None if packaged else API_VERSION))
     scratch = manager()
     scratch.register(module, blank.name)
-    scratch.check_pending()
+    _check_pending(scratch)
     hooks = _check_hooks(module, scratch)
     brokers = _specs(scratch.hook.queuekit_brokers, BrokerSpec)
     backends = _specs(scratch.hook.queuekit_backends, BackendSpec)
@@ -200,6 +200,16 @@ def _checked(module: Any, blank: PluginInfo, *, start: float, packaged: bool) ->
         serializers=_specs(scratch.hook.queuekit_serializers, SerializerSpec),
         sections=_specs(scratch.hook.queuekit_config_sections, ConfigSection),
     )
+
+
+def _check_pending(scratch: pluggy.PluginManager) -> None:
+    """Refuse a hook that core does not know; pluggy's own text would show the module's address."""
+    try:
+        scratch.check_pending()
+    except pluggy.PluginValidationError as error:
+        name = str(error).partition("'")[2].partition("'")[0]
+        near = did_you_mean(name, HOOKS)
+        raise PluginError(f"unknown hook {name!r}{', ' + near if near else ''}") from None
 
 
 def _check_api(api: object) -> tuple[int, int]:

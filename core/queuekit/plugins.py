@@ -92,11 +92,19 @@ class Plugins:
             PluginError: The one that does is disabled or failed to load.
             SchemeConflictError: Several do, and none is preferred.
         """
-        return self._loaded().broker(url, _place(url, setting, where)).spec
+        return self.broker_offer(url, setting=setting, where=where).spec
 
     def backend_spec(self, url: EngineURL, *, setting: str = "backend", where: str = "") -> BackendSpec:
         """Return the spec of the result backend that serves *url*; as :meth:`broker_spec`."""
-        return self._loaded().backend(url, _place(url, setting, where)).spec
+        return self.backend_offer(url, setting=setting, where=where).spec
+
+    def broker_offer(self, url: EngineURL, *, setting: str = "broker", where: str = "") -> Offer[BrokerSpec]:
+        """Return the spec of the broker that serves *url*, and the plugin; as :meth:`broker_spec`."""
+        return self._loaded().broker(url, _place(url, setting, where))
+
+    def backend_offer(self, url: EngineURL, *, setting: str = "backend", where: str = "") -> Offer[BackendSpec]:
+        """Return the spec of the result backend that serves *url*, and the plugin; as :meth:`broker_spec`."""
+        return self._loaded().backend(url, _place(url, setting, where))
 
     def serializer_spec(self, name: str, *, setting: str = "serializer", where: str = "") -> SerializerSpec:
         """Return the spec of the serializer *name*; as :meth:`broker_spec`."""

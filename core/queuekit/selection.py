@@ -186,5 +186,15 @@ def _unusable_error(plugin: Plugin, key: str, shown: str, place: Place) -> Plugi
         what = f"the plugin for {shown} ({info.label}) is installed but {info.error}"
         return PluginError(what, where=str(place), fix=fix)
     what = f"the plugin for {shown} ({info.label}) is installed but failed to load: {info.error}"
-    fix = install_line(key) if isinstance(plugin.failure, ImportError) else ""
-    return PluginError(what, where=str(place), fix=fix or "See:  queuekit plugins")
+    return PluginError(what, where=str(place), fix=_mend(plugin, key))
+
+
+def _mend(plugin: Plugin, key: str) -> str:
+    """Return what to do about a plugin that failed to load."""
+    dist = plugin.info.dist
+    if not dist:
+        return "See:  queuekit plugins"
+    if isinstance(plugin.failure, ImportError):
+        again = f"Reinstall it:  pip install --force-reinstall {dist}\nOr remove it:  pip uninstall {dist}"
+        return install_line(key) or again
+    return f"Upgrade it:  pip install --upgrade {dist}"

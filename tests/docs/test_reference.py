@@ -1,5 +1,6 @@
 """The documentation names all there is: an error, a hook or a module that it leaves out fails here."""
 
+import ast
 import importlib
 import pkgutil
 from pathlib import Path
@@ -8,11 +9,24 @@ import pytest
 
 import queuekit
 from queuekit import errors
+from queuekit.scaffold import KINDS, Names, plugin_files
 
 DOCS = Path(__file__).parents[2] / "docs"
+STRANGER = Path(__file__).parents[1] / "thirdparty" / "queuekit-postgres"
 REFERENCE = "\n".join(path.read_text(encoding="utf-8") for path in sorted((DOCS / "reference").glob("*.md")))
 MODULES = sorted(module.name for module in pkgutil.iter_modules(queuekit.__path__) if module.name != "__main__")
-FOR_PLUGINS = ("backend", "broker", "envelope", "errors", "events", "hookspecs", "serializer", "states", "urls")
+FOR_PLUGINS = (
+    "backend",
+    "broker",
+    "clock",
+    "envelope",
+    "errors",
+    "events",
+    "hookspecs",
+    "serializer",
+    "states",
+    "urls",
+)
 """Modules that a plugin imports from."""
 
 
@@ -42,6 +56,30 @@ def test_reference_has_what_apps_need(name: str) -> None:
     module = getattr(getattr(queuekit, name), "__module__", None)
 
     assert module is None or f".. automodule:: {module}\n" in REFERENCE
+
+
+def imported_from_core(source: str) -> set[str]:
+    """Return the modules of core that *source* imports."""
+    nodes = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.ImportFrom)]
+    modules = {node.module for node in nodes if node.module}
+    return {module for module in modules if module.partition(".")[0] == "queuekit"}
+
+
+@pytest.mark.parametrize("path", sorted(STRANGER.rglob("*.py")), ids=lambda path: path.name)
+def test_reference_has_what_a_stranger_needs(path: Path) -> None:
+    """The plugin of a third party, kept here as a proof, imports from modules of the reference alone."""
+    needed = imported_from_core(path.read_text(encoding="utf-8"))
+
+    assert not {module for module in needed if f".. automodule:: {module}\n" not in REFERENCE}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_reference_has_what_a_new_plugin_needs(kind: str) -> None:
+    """What ``queuekit plugin new`` writes imports from modules of the reference alone."""
+    files = plugin_files(Names.of("nats"), kind)
+    needed = {module for path, text in files.items() if path.endswith(".py") for module in imported_from_core(text)}
+
+    assert not {module for module in needed if f".. automodule:: {module}\n" not in REFERENCE} - {"queuekit"}
 
 
 def test_error_tree_is_complete(tree: list[type[errors.QueuekitError]]) -> None:

@@ -128,6 +128,23 @@ def test_command_of_a_plugin_runs(tmp_path: Path) -> None:
     assert (made.stdout, made.returncode) == ("bye\n", 0)
 
 
+def test_plugin_is_found_beside_the_config(tmp_path: Path) -> None:
+    """A module that ``plugins.load`` names may lie in the current directory, as an app may."""
+    commands.write(tmp_path, GREETER)
+    script = "import sys; sys.path.remove(''); from queuekit.cli import main; main()"
+
+    done = subprocess.run(
+        [sys.executable, "-c", script, "hello", "Ada"],
+        cwd=tmp_path,
+        env=commands.environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert (done.stdout, done.returncode) == ("hello Ada\n", 0), done.stderr
+
+
 def test_plugin_cannot_replace_a_command(tmp_path: Path) -> None:
     """A plugin that offers a name of core's is not asked."""
     commands.write(tmp_path, GREETER)

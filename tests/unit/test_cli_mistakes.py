@@ -106,6 +106,10 @@ BAD_CALL = [
     Mistake("dlq-show-unknown-id", ("dlq", "show", "nobody"), 1),
     Mistake("dlq-retry-unknown-id", ("dlq", "retry", "nobody"), 1),
     Mistake("init-twice", ("init",), 1),
+    Mistake("plugin-name-illegal", ("plugin", "new", "My Plugin!"), 1),
+    Mistake("plugin-new-twice", ("plugin", "new", "nats"), 1, {"queuekit-nats/pyproject.toml": ""}),
+    Mistake("plugin-kind-unknown", ("plugin", "new", "nats", "--kind", "brokr"), 2),
+    Mistake("plugins-check-option-unknown", ("plugins", "check", "sqlite:///jobs.db?snyc=full"), 3),
 ]
 BAD_ENGINE = [
     Mistake("scheme-unknown", ("send", "add", "1", "--broker", "nosuch://:secret@host"), 5),

@@ -2,27 +2,40 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
+import attrs
 import click
 
 from queuekit.cli.options import common_options, json_option, pass_session
-from queuekit.cli.output import columns, print_json
+from queuekit.cli.output import columns, fields, print_json
 from queuekit.cli.program import plugin_commands
 from queuekit.cli.session import Session
+from queuekit.errors import UnknownSchemeError
 from queuekit.loading import PluginInfo
+from queuekit.making import make_options, resolve, section_of
+from queuekit.plan import steps
+from queuekit.urls import EngineURL, is_secret
+
+if TYPE_CHECKING:
+    from queuekit.plugins import Plugins
+    from queuekit.selection import Offer
 
 __all__ = ["command"]
 
 HEADER = ("NAME", "FROM", "VERSION", "STATUS", "SERVES", "LOADED IN")
 
 
-@click.command()
+@click.group(invoke_without_command=True)
 @json_option
 @common_options
 @pass_session
-def command(session: Session, *, as_json: bool) -> None:
+@click.pass_context
+def command(context: click.Context, session: Session, *, as_json: bool) -> None:
     """List the plugins: what they serve, the commands that they add, and why one cannot be used."""
+    if context.invoked_subcommand is not None:
+        return
     plugins = session.any_app(lenient=True).plugins
     commands = plugin_commands(plugins)
     infos = plugins.infos()
@@ -35,6 +48,88 @@ def command(session: Session, *, as_json: bool) -> None:
             click.echo(f"{info.name}: {info.error}")
     for spec in commands:
         click.echo(f"queuekit {spec.name}  {spec.help}")
+
+
+@command.command("check")
+@click.argument("url")
+@json_option
+@common_options
+@pass_session
+def check(session: Session, *, url: str, as_json: bool) -> None:
+    """Tell who serves URL, with which options, and what it does itself, what core does instead, and what is refused.
+
+    Nothing is opened: the service need not be there.
+    """
+    parsed = EngineURL.parse(url, setting="URL")
+    sides = dict(_sides(session.plugins(), parsed))
+    tables = session.config().sections
+    owners = [kind for offer in sides.values() if (kind := resolve(offer.spec.options)) is not None]
+    documents = {side: _side(parsed, offer, tables, owners) for side, offer in sides.items()}
+    if as_json:
+        print_json({"url": str(parsed), **documents})
+        return
+    for side, document in documents.items():
+        _show(side, document)
+
+
+def _sides(plugins: Plugins, url: EngineURL) -> Iterator[tuple[str, Offer[Any]]]:
+    """Yield what serves *url* as a broker, and what does as a result backend.
+
+    Raises:
+        PluginError: Nothing does, or it cannot be used.
+    """
+    broker = _offer(plugins, url, "broker")
+    backend = _offer(plugins, url, "backend")
+    if broker is None and backend is None:
+        plugins.broker_offer(url, setting="URL")
+    yield from ((side, offer) for side, offer in (("broker", broker), ("backend", backend)) if offer is not None)
+
+
+def _offer(plugins: Plugins, url: EngineURL, side: str) -> Offer[Any] | None:
+    try:
+        return getattr(plugins, f"{side}_offer")(url, setting="URL")  # type: ignore[no-any-return]
+    except UnknownSchemeError:
+        return None
+
+
+def _side(
+    url: EngineURL, offer: Offer[Any], tables: Mapping[str, Mapping[str, Any]], owners: Sequence[type]
+) -> dict[str, Any]:
+    """Return what there is to say of one side, as a document; *owners* are the option classes of both."""
+    spec = offer.spec
+    kind, table = resolve(spec.options), tables.get(section_of(spec), {})
+    options = make_options(kind, url, table, owners=owners, setting="URL", label=offer.info.label)
+    shown = attrs.asdict(options, recurse=False) if options is not None else {}
+    return {
+        "plugin": offer.info.label,
+        "factory": str(spec.factory),
+        "summary": spec.summary,
+        "options": {name: "***" if is_secret(name) and value else value for name, value in shown.items()},
+        "limits": attrs.asdict(spec.limits),
+        "plan": {name: attrs.asdict(step) for name, step in steps(spec.capabilities).items()},
+    }
+
+
+def _show(side: str, document: dict[str, Any]) -> None:
+    """Print one side, a line for each thing."""
+    plan: dict[str, dict[str, str]] = document["plan"]
+    native = [name for name, step in plan.items() if step["how"] == "native"]
+    rows = {
+        side: f"{document['plugin']}: {document['summary']}",
+        "made by": document["factory"],
+        "options": _pairs(document["options"]),
+        "limits": _pairs(document["limits"]),
+        "native": ", ".join(native) or "nothing",
+    }
+    click.echo(fields(rows))
+    left = [[step["how"], name, step["text"]] for name, step in plan.items() if step["how"] != "native"]
+    if left:
+        click.echo(columns(("HOW", "CAPABILITY", "WHAT HAPPENS"), sorted(left)))
+
+
+def _pairs(values: Mapping[str, Any]) -> str:
+    """Return what is set, in one line."""
+    return ", ".join(f"{name}={value}" for name, value in values.items() if value is not None) or "none"
 
 
 def _row(info: PluginInfo) -> list[str]:

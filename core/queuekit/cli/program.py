@@ -50,6 +50,7 @@ COMMANDS: Mapping[str, Entry] = {
     "cancel": Entry("Act", "Cancel a message, waiting or running."),
     "dlq": Entry("Act", "List, replay or drop dead letters."),
     "purge": Entry("Act", "Delete all messages of a queue."),
+    "plugin": Entry("Extend", "Begin a plugin of your own."),
 }
 """Commands of core, in the order of the list; ``name`` is in ``queuekit.cli.<name>``, as ``command``."""
 

@@ -64,7 +64,7 @@ class Session:
         """Return the settings as they are without an app."""
         from queuekit.config import load_config
 
-        return load_config(
+        config = load_config(
             arguments={},
             overrides=self.overrides,
             path=self.config_path,
@@ -72,6 +72,11 @@ class Session:
             directory=Path.cwd(),
             plugins=_plugins,
         )
+        if config.plugins.load:
+            from queuekit.loader import import_from_here
+
+            import_from_here()
+        return config
 
     def plugins(self) -> Plugins:
         """Return the plugins under the rules of the config; if that cannot be used, under those of the environment."""

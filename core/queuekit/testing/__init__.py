@@ -1,12 +1,14 @@
-"""The tests that every broker, backend and serializer must pass, for this project and for anybody's plugin.
+"""The tests that every broker, backend, serializer and plugin must pass, for this project and for anybody's plugin.
 
-Subclass a suite, say how to make the thing, and run pytest::
+Subclass a suite, say where the thing is, and run pytest::
 
-    from queuekit.testing import BrokerConformance
+    from queuekit.testing import BrokerConformance, PluginConformance
 
     class TestMyBroker(BrokerConformance):
-        def make_broker(self):
-            return MyBroker(EngineURL.parse("my://localhost/test"))
+        url = "my://localhost/test"
+
+    class TestMyPlugin(PluginConformance):
+        plugin = "queuekit_my.plugin"
 
 What the thing declares in its ``capabilities`` decides which tests apply: one of a capability that is not declared is
 skipped and says so, one of a declared capability that fails is a failure. Timings follow its ``limits``.
@@ -26,12 +28,14 @@ from queuekit.testing.backends import BackendConformance  # noqa: E402 - see abo
 from queuekit.testing.brokers import BrokerConformance  # noqa: E402
 from queuekit.testing.clock import VirtualClock  # noqa: E402
 from queuekit.testing.kit import eventually  # noqa: E402
+from queuekit.testing.plugins import PluginConformance  # noqa: E402
 from queuekit.testing.serializers import SerializerConformance  # noqa: E402
 from queuekit.testing.summary import pytest_terminal_summary  # noqa: E402
 
 __all__ = [
     "BackendConformance",
     "BrokerConformance",
+    "PluginConformance",
     "SerializerConformance",
     "VirtualClock",
     "eventually",

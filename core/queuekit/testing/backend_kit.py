@@ -10,6 +10,7 @@ import pytest
 
 from queuekit.backend import Backend, BackendCapabilities, Join, Record
 from queuekit.errors import QueuekitError
+from queuekit.testing.engines import new_backend
 from queuekit.testing.kit import Conformance, unique_name
 
 __all__ = ["BackendKit"]
@@ -18,9 +19,15 @@ __all__ = ["BackendKit"]
 class BackendKit(Conformance):
     """Clients of one server, and helpers."""
 
+    url: Any = None
+    """URL of the server, as text or parsed; whatever installed plugin serves its scheme makes the clients."""
+
     def make_backend(self) -> Backend:
-        """Return a new client; each call another one, of the same server. Override this."""
-        raise NotImplementedError(f"{type(self).__name__}: def make_backend(self): return MyBackend(url, ...)")
+        """Return a new client; each call another one, of the same server. Override this, or give ``url``."""
+        if self.url is None:
+            hint = 'url = "my://localhost/test", or def make_backend(self): return MyBackend(...)'
+            raise NotImplementedError(f"{type(self).__name__} says nothing of its server. Write {hint}")
+        return new_backend(self.url)
 
     @pytest.fixture
     def backend(self, server: object) -> Iterator[Backend]:
@@ -40,7 +47,7 @@ class BackendKit(Conformance):
         self._keys: list[str] = []
         self._limits = self.make_backend().limits
         yield self.connect()
-        with suppress(QueuekitError):
+        with suppress(QueuekitError, NotImplementedError):
             self.connect().delete(self._keys)
         for client in self._clients:
             client.close()

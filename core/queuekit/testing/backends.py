@@ -11,12 +11,11 @@ __all__ = ["BackendConformance"]
 class BackendConformance(Records, Groups):
     """What every result backend must do.
 
-    Subclass it and say how to make a client::
+    Subclass it and say where the server is; the installed plugin for that URL makes the clients::
 
         class TestRedisBackend(BackendConformance):
-            def make_backend(self):
-                return RedisBackend(EngineURL.parse("redis://localhost/9"))
+            url = "redis://localhost/9"
 
-    Each call makes another client of the same server; override the fixture ``server`` to prepare that, as for
-    :class:`~queuekit.testing.brokers.BrokerConformance`.
+    Or override ``make_backend``: each call makes another client of the same server. Override the fixture ``server`` to
+    prepare that, as for :class:`~queuekit.testing.brokers.BrokerConformance`.
     """

@@ -12,6 +12,7 @@ from queuekit.broker import Ack, Broker, Capabilities, Delivery, Place, Settleme
 from queuekit.envelope import Envelope
 from queuekit.errors import QueuekitError
 from queuekit.names import new_id
+from queuekit.testing.engines import new_broker
 from queuekit.testing.kit import Conformance, unique_name, waits
 
 __all__ = ["BrokerKit"]
@@ -20,9 +21,15 @@ __all__ = ["BrokerKit"]
 class BrokerKit(Conformance):
     """Clients of one server, and helpers."""
 
+    url: Any = None
+    """URL of the server, as text or parsed; whatever installed plugin serves its scheme makes the clients."""
+
     def make_broker(self) -> Broker:
-        """Return a new client; each call another one, of the same server. Override this."""
-        raise NotImplementedError(f"{type(self).__name__}: def make_broker(self): return MyBroker(url, ...)")
+        """Return a new client; each call another one, of the same server. Override this, or give ``url``."""
+        if self.url is None:
+            hint = 'url = "my://localhost/test", or def make_broker(self): return MyBroker(...)'
+            raise NotImplementedError(f"{type(self).__name__} says nothing of its server. Write {hint}")
+        return new_broker(self.url)
 
     # -- fixtures ------------------------------------------------------------------------------------------------
 
@@ -52,7 +59,7 @@ class BrokerKit(Conformance):
         cleaner = self.connect()
         for queue in self._queues:
             for place in (Place.READY, Place.DELAYED, Place.DEAD):
-                with suppress(QueuekitError):
+                with suppress(QueuekitError, NotImplementedError):
                     cleaner.purge(queue, place=place)
         for client in self._clients:
             client.close()

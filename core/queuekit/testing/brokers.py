@@ -17,16 +17,13 @@ __all__ = ["BrokerConformance"]
 class BrokerConformance(Payloads, Order, Leases, Waiting, Once, Places, Commit, Processes):
     """What every broker must do.
 
-    Subclass it and say how to make a client::
+    Subclass it and say where the server is; the installed plugin for that URL makes the clients::
 
         class TestRedisBroker(BrokerConformance):
-            def make_broker(self):
-                return RedisBroker(EngineURL.parse("redis://localhost/9"))
+            url = "redis://localhost/9"
 
-            def make_backend(self):           # only where capabilities.commit is declared
-                return RedisBackend(EngineURL.parse("redis://localhost/9"))
-
-    Each call of ``make_broker`` makes another client of the same server. To start a server, or to give each test a
+    Or override ``make_broker`` (and, where ``capabilities.commit`` is declared, ``make_backend``), each call of which
+    makes another client of the same server. To start a server, or to give each test a
     file of its own, override the fixture ``server``, which comes first, and keep on ``self`` what a client needs::
 
             @pytest.fixture

@@ -13,6 +13,7 @@ from queuekit.backend import Backend, Join, Record
 from queuekit.broker import Ack, Broker, CommitItem, Dead, Delivery, Place, Release, Retry, Settlement
 from queuekit.envelope import Unique
 from queuekit.testing.broker_kit import BrokerKit
+from queuekit.testing.engines import new_backend
 from queuekit.testing.kit import in_thread, needs, unique_name
 
 __all__ = ["Commit"]
@@ -22,8 +23,8 @@ class Commit(BrokerKit):
     """``commit`` does all of an item or, where the lease is lost, nothing of it."""
 
     def make_backend(self) -> Backend:
-        """Return a backend on the broker's engine. Override this if ``capabilities.commit`` is declared."""
-        raise NotImplementedError(f"{type(self).__name__} declares commit: def make_backend(self): return ...")
+        """Return a result backend of the same engine; by default the one that serves ``url``."""
+        return new_backend(self.url)
 
     @pytest.fixture
     def store(self, broker: Broker) -> Iterator[Backend]:

@@ -1,0 +1,41 @@
+"""The plugins that ship, and the one that is always there, against the suite for plugins."""
+
+from queuekit.testing import PluginConformance
+
+pytest_plugins = ["queuekit.testing"]
+
+
+class TestBuiltin(PluginConformance):
+    """Memory, sqlite, JSON and pickle."""
+
+    plugin = "queuekit.builtin"
+    distribution = "queuekit"
+    URLS = {"sqlite": "sqlite:////nosuchfolder/queue.db", "memory": "memory://conformance"}  # noqa: RUF012 - a constant
+
+
+class TestRedis(PluginConformance):
+    """queuekit-redis."""
+
+    plugin = "queuekit_redis.plugin"
+    URLS = {  # noqa: RUF012 - constants
+        "redis+unix": "redis+unix:///nosuchfolder/redis.sock",
+        "redis+sentinel": "redis+sentinel://{user}:{password}@127.0.0.1:1/service/0?timeout=0.5",
+        "redis+cluster": "redis+cluster://{user}:{password}@127.0.0.1:1?timeout=0.5",
+    }
+
+
+class TestSqs(PluginConformance):
+    """queuekit-sqs."""
+
+    plugin = "queuekit_sqs.plugin"
+    URLS = {  # noqa: RUF012 - a constant
+        "sqs+http": "sqs+http://{user}:{password}@127.0.0.1:1/shop",
+        "dynamodb+http": "dynamodb+http://{user}:{password}@127.0.0.1:1/shop",
+    }
+
+
+class TestMongo(PluginConformance):
+    """queuekit-mongo."""
+
+    plugin = "queuekit_mongo.plugin"
+    URLS = {"mongodb": "mongodb://{user}:{password}@127.0.0.1:1/shop?timeout=0.5"}  # noqa: RUF012 - a constant

@@ -1,0 +1,57 @@
+"""The tutorial for authors of a broker ends as it says: with a distribution whose conformance run is green."""
+
+import io
+import re
+import tokenize
+from pathlib import Path
+
+import pytest
+
+from queuekit.scaffold import Names, write_plugin
+from support.venvs import ROOT, Venv, build_wheel, wheel_of
+
+PAGE = ROOT / "docs" / "write-a-broker.md"
+MOST_LINES = 150
+LAYOUT = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER}
+
+
+def files() -> dict[str, str]:
+    """Return what the page writes, by path in the distribution."""
+    text = PAGE.read_text(encoding="utf-8")
+    return dict(re.findall(r"^```python\n# queuekit-files/(\S+)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL))
+
+
+def lines_of_code(source: str) -> int:
+    """Return how many lines hold code: not those of comments, docstrings and blanks."""
+    text = re.sub(r'^\s*""".*?"""$', "", source, flags=re.MULTILINE | re.DOTALL)
+    tokens = tokenize.generate_tokens(io.StringIO(text).readline)
+    code = [token for token in tokens if token.type not in LAYOUT]
+    return len({number for token in code for number in range(token.start[0], token.end[0] + 1)})
+
+
+@pytest.fixture
+def author(tmp_path: Path) -> Venv:
+    """Return an environment with core and the tools of an author."""
+    made = Venv(tmp_path / "venv", copies=("attrs", "click", "pluggy", "pytest", "pytest-timeout", "hypothesis"))
+    made.install(wheel_of(ROOT))
+    return made
+
+
+def test_plugin_is_as_short_as_promised() -> None:
+    """The code of the plugin is under 150 lines, all told."""
+    assert set(files()) == {"src/queuekit_files/plugin.py", "src/queuekit_files/broker.py", "tests/test_conformance.py"}
+    assert sum(lines_of_code(text) for path, text in files().items() if path.startswith("src/")) < MOST_LINES
+
+
+def test_ends_with_a_green_conformance_run(tmp_path: Path, author: Venv) -> None:
+    """What the page writes into a new distribution, installed from its wheel, passes the suites."""
+    folder = tmp_path / "queuekit-files"
+    write_plugin(Names.of("files"), "broker", folder)
+    for path, text in files().items():
+        (folder / path).write_text(text, encoding="utf-8")
+    author.install(build_wheel(folder, folder / "dist"))
+
+    done = author.run("-m", "pytest", "-q", "-p", "no:cacheprovider", folder=folder)
+
+    assert done.returncode == 0, done.stdout[-4000:]
+    assert re.search(r"^queuekit-conformance: \d+ passed, \d+ not applicable", done.stdout, re.MULTILINE)

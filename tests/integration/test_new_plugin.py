@@ -1,0 +1,87 @@
+"""A plugin as ``queuekit plugin new`` writes it installs from its wheel, is listed, and its tests say what is left."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from queuekit.scaffold import KINDS, Names, write_plugin
+from support.venvs import ROOT, Venv, build_wheel, wheel_of
+
+TOOLS = shutil.which("ruff") and shutil.which("mypy")
+METHODS = {
+    "broker": ("send", "receive"),
+    "backend": ("put", "wait", "join"),
+    "serializer": ("dumps", "loads"),
+    "middleware": ("before_send",),
+}
+"""What each skeleton leaves to write, as far as tests get without it."""
+
+
+@pytest.fixture(scope="module")
+def venv(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Venv]:
+    """Return an environment with the wheel of core and the tools of an author."""
+    folder = tmp_path_factory.mktemp("author")
+    made = Venv(folder, copies=("attrs", "click", "pluggy", "pytest", "pytest-timeout", "hypothesis"))
+    made.install(wheel_of(ROOT))
+    yield made
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def project(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, venv: Venv) -> tuple[str, Path]:
+    """Return kind and folder of a new plugin, which is installed from its wheel."""
+    kind: str = request.param
+    folder = tmp_path_factory.mktemp(kind)
+    write_plugin(Names.of(f"new-{kind}"), kind, folder)
+    venv.install(build_wheel(folder, folder / "dist"))
+    return kind, folder
+
+
+def test_is_listed(project: tuple[str, Path], venv: Venv) -> None:
+    """Installed, it is found, loaded and listed."""
+    kind, folder = project
+
+    done = venv.queuekit("plugins", "--json", folder=folder)
+
+    found = {plugin["name"]: plugin for plugin in json.loads(done.stdout)["plugins"]}[f"new-{kind}"]
+    assert (found["status"], found["distribution"]) == ("ok", f"queuekit-new-{kind}")
+    assert found["schemes"] == ([f"new-{kind}"] if kind in {"broker", "backend"} else [])
+
+
+def test_fails_until_it_is_filled_in(project: tuple[str, Path], venv: Venv) -> None:
+    """Its own tests run; what fails does so for a method that is left, and says which, and in which file."""
+    kind, folder = project
+
+    done = venv.run("-m", "pytest", "-q", "--tb=short", "-p", "no:cacheprovider", folder=folder)
+
+    assert done.returncode == 1, done.stdout + done.stderr
+    for method in METHODS[kind]:
+        where = rf"\.{method} is yours to write, in src/queuekit_new_{kind}/{kind}\.py"
+        assert re.search(where, done.stdout), done.stdout[-3000:]
+    assert "errors" not in done.stdout.splitlines()[-1]
+    assert re.search(r"queuekit-conformance: \d+ passed", done.stdout)
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return where mypy keeps what it knows of core, for all kinds."""
+    return tmp_path_factory.mktemp("mypy")
+
+
+@pytest.mark.skipif(not TOOLS, reason="needs ruff and mypy: run by `tox -e types`")
+@pytest.mark.parametrize("kind", KINDS)
+def test_is_clean(tmp_path: Path, cache: Path, kind: str) -> None:
+    """What is written is clean and formatted by its own rules for ruff, and its types are right for mypy --strict."""
+    write_plugin(Names.of(f"new-{kind}"), kind, tmp_path)
+    environ = {**os.environ, "MYPYPATH": str(ROOT / "core"), "RUFF_NO_CACHE": "true"}
+
+    for command in (["ruff", "check", "."], ["ruff", "format", "--check", "."], ["mypy", "--cache-dir", str(cache)]):
+        done = subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True, check=False)
+
+        assert done.returncode == 0, done.stdout + done.stderr

@@ -1,0 +1,115 @@
+"""Virtual environments with built wheels and nothing else: as users have them, made without a package index."""
+
+import functools
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import venv
+from collections.abc import Iterable, Iterator
+from importlib import metadata
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+HIDDEN = ("COV", "PYTEST", "PYTHON", "QUEUEKIT", "TOX", "VIRTUAL_ENV")
+"""How the names of variables begin that a user does not have."""
+_REQUIRED = re.compile(r"([A-Za-z0-9._-]+)(?!.*\bextra\b)")
+
+
+class Venv:
+    """A virtual environment in *folder*, with pip's own files left out.
+
+    Args:
+        folder: Where to make it.
+        copies: Distributions to copy from this process's environment, with all that they require: no index is asked.
+    """
+
+    def __init__(self, folder: Path, *, copies: Iterable[str] = ("attrs", "click", "pluggy")) -> None:
+        self.folder = folder
+        venv.create(folder, symlinks=True)
+        (self.packages,) = folder.glob("lib/python*/site-packages")
+        for dist in {name: dist for wanted in copies for name, dist in _closure(wanted)}.values():
+            _copy(dist, self.packages)
+
+    @property
+    def python(self) -> Path:
+        """The interpreter."""
+        return self.folder / "bin" / "python"
+
+    def install(self, *wheels: Path) -> None:
+        """Install *wheels* as pip does, asking for nothing else."""
+        pip = [sys.executable, "-m", "pip", "--python", str(self.python), "--disable-pip-version-check"]
+        command = [*pip, "install", "--quiet", "--no-index", "--no-deps", *map(str, wheels)]
+        subprocess.run(command, env=bare(), check=True, capture_output=True, text=True)
+
+    def uninstall(self, *names: str) -> None:
+        """Remove distributions as pip does."""
+        pip = [sys.executable, "-m", "pip", "--python", str(self.python), "--disable-pip-version-check"]
+        subprocess.run([*pip, "uninstall", "--quiet", "--yes", *names], env=bare(), check=True, capture_output=True)
+
+    def run(self, *args: str, folder: Path, **settings: str) -> subprocess.CompletedProcess[str]:
+        """Run the interpreter with *args* in *folder*; *settings* are environment variables."""
+        environ = {**bare(), "NO_COLOR": "1", "COLUMNS": "100", **settings}
+        command = [str(self.python), *args]
+        return subprocess.run(
+            command, cwd=folder, env=environ, capture_output=True, text=True, timeout=100, check=False
+        )
+
+    def queuekit(self, *args: str, folder: Path, **settings: str) -> subprocess.CompletedProcess[str]:
+        """Run ``queuekit`` with *args*."""
+        return self.run("-m", "queuekit.cli", *args, folder=folder, **settings)
+
+
+def bare() -> dict[str, str]:
+    """Return the environment of a user who knows nothing of tests."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(HIDDEN)}
+
+
+@functools.cache
+def wheel_of(project: Path) -> Path:
+    """Return the wheel of *project*, built once per process."""
+    folder = Path(tempfile.mkdtemp(prefix="wheels-"))
+    return build_wheel(project, folder)
+
+
+def build_wheel(project: Path, folder: Path) -> Path:
+    """Build the wheel of *project* into *folder* and return it."""
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
+    subprocess.run(command, cwd=project, check=True, capture_output=True, text=True)
+    (wheel,) = folder.glob(f"{project_name(project).replace('-', '_')}-*.whl")
+    return wheel
+
+
+def project_name(project: Path) -> str:
+    """Return the name of the distribution in *project*."""
+    found = re.search(r'^name = "(.+)"$', (project / "pyproject.toml").read_text(encoding="utf-8"), re.MULTILINE)
+    assert found
+    return found[1]
+
+
+def _closure(wanted: str) -> Iterator[tuple[str, metadata.Distribution]]:
+    """Yield *wanted* and all that it requires, as far as it is here."""
+    waiting, seen = [wanted], set[str]()
+    while waiting:
+        name = re.sub(r"[-_.]+", "-", waiting.pop()).lower()
+        if name in seen:
+            continue
+        seen.add(name)
+        try:
+            dist = metadata.distribution(name)
+        except metadata.PackageNotFoundError:
+            continue  # for another system or another Python
+        yield name, dist
+        waiting += [match[1] for text in dist.requires or () if (match := _REQUIRED.match(text))]
+
+
+def _copy(dist: metadata.Distribution, packages: Path) -> None:
+    """Copy the files of *dist* that lie among the packages."""
+    for file in dist.files or ():
+        if ".." in file.parts or "__pycache__" in file.parts:
+            continue
+        target = packages / file
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(str(dist.locate_file(file)), target)
