@@ -17,6 +17,7 @@ class TestMemoryBroker(BrokerConformance):
     """The reference of the broker's contract."""
 
     SHORT = 0.1
+    CLOCK_OF_ITS_OWN = False
 
     @pytest.fixture
     def server(self) -> MemoryBroker:
@@ -36,6 +37,7 @@ class TestMemoryBackend(BackendConformance):
     """The reference of the backend's contract."""
 
     SHORT = 0.1
+    CLOCK_OF_ITS_OWN = False
 
     @pytest.fixture
     def server(self) -> MemoryBackend:

@@ -16,6 +16,7 @@ pytest_plugins = ["queuekit.testing"]
 class TestSqliteBroker(BrokerConformance):
     """Queues in one file, for each test a new one."""
 
+    CLOCK_OF_ITS_OWN = False
     url: EngineURL
 
     @pytest.fixture
@@ -35,6 +36,7 @@ class TestSqliteBroker(BrokerConformance):
 class TestSqliteBackend(BackendConformance):
     """Records in one file, for each test a new one."""
 
+    CLOCK_OF_ITS_OWN = False
     url: EngineURL
 
     @pytest.fixture

@@ -10,8 +10,9 @@ import pytest
 
 from queuekit.backend import Backend, BackendCapabilities, Join, Record
 from queuekit.errors import QueuekitError
+from queuekit.testing.connections import open_connections
 from queuekit.testing.engines import new_backend
-from queuekit.testing.kit import Conformance, unique_name
+from queuekit.testing.kit import Conformance, Span, unique_name
 
 __all__ = ["BackendKit"]
 
@@ -45,12 +46,16 @@ class BackendKit(Conformance):
         """Yield a client, and in the end delete all keys and close all clients that the test has asked for."""
         self._clients: list[Backend] = []
         self._keys: list[str] = []
+        self._known = open_connections()
         self._limits = self.make_backend().limits
-        yield self.connect()
-        with suppress(QueuekitError, NotImplementedError):
-            self.connect().delete(self._keys)
-        for client in self._clients:
-            client.close()
+        backend = self.connect()
+        try:
+            yield backend
+        finally:
+            with suppress(QueuekitError, NotImplementedError):
+                backend.delete(self._keys)
+            for client in self._clients:
+                client.close()
 
     def connect(self) -> Backend:
         """Return one more client, which is closed after the test."""
@@ -91,3 +96,7 @@ class BackendKit(Conformance):
     def long(self) -> float:
         """Seconds to wait where the test would notice if nothing wakes the call before they have passed."""
         return 3 * self.patience
+
+    def lives(self) -> Iterator[Span]:
+        """Yield lives that are meant to end, for what must be done during one; see ``spans``."""
+        return self.spans(self.short, self._limits.ttl_granularity)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from queuekit.testing.backends_connections import Connections
 from queuekit.testing.backends_groups import Groups
 from queuekit.testing.backends_records import Records
 
 __all__ = ["BackendConformance"]
 
 
-class BackendConformance(Records, Groups):
+class BackendConformance(Records, Groups, Connections):
     """What every result backend must do.
 
     Subclass it and say where the server is; the installed plugin for that URL makes the clients::

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
@@ -12,10 +13,13 @@ from queuekit.broker import Ack, Broker, Capabilities, Delivery, Place, Settleme
 from queuekit.envelope import Envelope
 from queuekit.errors import QueuekitError
 from queuekit.names import new_id
+from queuekit.testing.connections import open_connections
 from queuekit.testing.engines import new_broker
-from queuekit.testing.kit import Conformance, unique_name, waits
+from queuekit.testing.kit import Conformance, Span, unique_name, waits
 
 __all__ = ["BrokerKit"]
+
+T = TypeVar("T")
 
 
 class BrokerKit(Conformance):
@@ -54,15 +58,18 @@ class BrokerKit(Conformance):
         """Yield a client, and in the end purge all queues and close all clients that the test has asked for."""
         self._clients: list[Broker] = []
         self._queues: list[str] = []
+        self._known = open_connections()
         self._limits = self.make_broker().limits
-        yield self.connect()
-        cleaner = self.connect()
-        for queue in self._queues:
-            for place in (Place.READY, Place.DELAYED, Place.DEAD):
-                with suppress(QueuekitError, NotImplementedError):
-                    cleaner.purge(queue, place=place)
-        for client in self._clients:
-            client.close()
+        broker = self.connect()
+        try:
+            yield broker
+        finally:
+            for queue in self._queues:
+                for place in (Place.READY, Place.DELAYED, Place.DEAD):
+                    with suppress(QueuekitError, NotImplementedError):
+                        broker.purge(queue, place=place)
+            for client in self._clients:
+                client.close()
 
     # -- things --------------------------------------------------------------------------------------------------
 
@@ -106,6 +113,18 @@ class BrokerKit(Conformance):
     def wait(self) -> float:
         """Seconds to block where the test would notice if nothing wakes the call before they have passed."""
         return min(3 * self.patience, self._limits.max_wait)
+
+    def result(self, future: Future[T], what: str) -> T:
+        """Return what a thread returns; fail if it does not within ``PATIENCE``, or while a ``receive`` may block."""
+        seconds = min(self.PATIENCE, 0.75 * self._limits.max_wait)
+        try:
+            return future.result(timeout=seconds)
+        except TimeoutError:
+            pytest.fail(f"not within {seconds:g} s: {what}")
+
+    def leases(self) -> Iterator[Span]:
+        """Yield leases that are meant to end, for what must be done while one holds; see ``spans``."""
+        return self.spans(self.short, self._limits.lease_granularity)
 
     def not_early(self, elapsed: float, seconds: float) -> bool:
         """Tell whether *elapsed*, measured here, is no less than *seconds*, measured on the server."""

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from queuekit.testing.brokers_clocks import Clocks
 from queuekit.testing.brokers_commit import Commit
+from queuekit.testing.brokers_connections import Connections
 from queuekit.testing.brokers_leases import Leases
+from queuekit.testing.brokers_model import Modelled
 from queuekit.testing.brokers_once import Once
 from queuekit.testing.brokers_order import Order
 from queuekit.testing.brokers_payloads import Payloads
@@ -14,7 +17,9 @@ from queuekit.testing.brokers_waiting import Waiting
 __all__ = ["BrokerConformance"]
 
 
-class BrokerConformance(Payloads, Order, Leases, Waiting, Once, Places, Commit, Processes):
+class BrokerConformance(
+    Payloads, Order, Leases, Waiting, Once, Places, Commit, Clocks, Connections, Modelled, Processes
+):
     """What every broker must do.
 
     Subclass it and say where the server is; the installed plugin for that URL makes the clients::

@@ -19,7 +19,7 @@ class Once(BrokerKit):
 
     # -- the same send again -------------------------------------------------------------------------------------
 
-    @needs("dedup")
+    @needs("dedup", probe=True)
     def test_adds_nothing_while_it_is_ready(self, broker: Broker, queue: str) -> None:
         """A send repeated after a lost reply returns the same id, also from another client, and adds nothing."""
         envelope = self.message(queue)
@@ -121,7 +121,7 @@ class Once(BrokerKit):
         """Return a message that asks for a key."""
         return self.message(queue, unique=unique)
 
-    @needs("unique")
+    @needs("unique", probe=True)
     def test_returns_the_holder_of_a_unique_key(self, broker: Broker, queue: str) -> None:
         """A second message with the key, on whatever queue, is not sent; the id of the first is returned."""
         unique = Unique(key=unique_name("key"))
@@ -234,13 +234,18 @@ class Once(BrokerKit):
     def test_frees_a_key_by_time(self, broker: Broker, queue: str) -> None:
         """The ``ttl`` frees a key whatever became of its message; with ``until="ttl"`` nothing else does."""
         leaked = Unique(key=unique_name("key"), ttl=self.short)
-        timed = Unique(key=unique_name("key"), until="ttl", ttl=4 * self.short)
         broker.send([self.keyed(queue, leaked)])
-        first = self.keyed(queue, timed)
         other = self.new_queue()
-        self.do(broker, Ack(self.sent_and_taken(broker, attrs.evolve(first, queue=other))))
-        held = broker.send([self.keyed(other, timed)])
-        self.let_pass(5 * self.short)
+        spans = self.leases()
+        while True:
+            life = next(spans)
+            timed = Unique(key=unique_name("key"), until="ttl", ttl=life.seconds)
+            first = self.keyed(other, timed)
+            self.do(broker, Ack(self.sent_and_taken(broker, first)))
+            held = broker.send([self.keyed(other, timed)])
+            if life.holds():
+                break
+        self.let_pass(life.rest)
         batch = [self.keyed(queue, leaked), self.keyed(other, timed)]
 
         ids = broker.send(batch)

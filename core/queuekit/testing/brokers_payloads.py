@@ -133,6 +133,20 @@ class Payloads(BrokerKit):
         assert (got.id, got.queue, got.envelope.body) == (second.id, other, b"other")
         assert self.look(broker, other) == []
 
+    def test_keeps_names_apart_that_are_much_alike(self, broker: Broker) -> None:
+        """Names of queues that differ in the case of a letter, in a mark or in their 120th character are different."""
+        start = self.new_queue()
+        ends = ("x", "X", ".x", ":x", "-x", "_x", *("x".ljust(120 - len(start) - 1, "x") + end for end in "ab"))
+        names = [start + end for end in ends]
+        self._queues += names
+        batch = [self.message(name, body=name.encode()) for name in names]
+        for envelope in batch:
+            broker.send([envelope])
+
+        found = {name: [each.envelope.body.decode() for each in self.take(broker, name, 1)] for name in reversed(names)}
+
+        assert found == {name: [name] for name in names}
+
     def test_keeps_equal_ids_in_two_queues_apart(self, broker: Broker) -> None:
         """One id in two queues is two messages: done in one, it is still in the other."""
         one, other = self.new_queue(), self.new_queue()

@@ -128,7 +128,7 @@ class Places(BrokerKit):
         slack = broker.limits.lease_granularity + 0.05
         assert [stored.due - stored.sent_at for stored in items] == pytest.approx([100.0, 500.0], abs=slack)
 
-    @needs("inspect")
+    @needs("inspect", probe=True)
     def test_shows_page_by_page(self, broker: Broker, queue: str) -> None:
         """Pages are at most *limit* long, and together show each message once; the last has no cursor."""
         batch = self.messages(queue, 7)
@@ -189,12 +189,27 @@ class Places(BrokerKit):
     @needs("remove", "delay")
     def test_never_hands_out_what_was_removed(self, broker: Broker, queue: str) -> None:
         """A removed delayed message does not come when its time has come."""
-        envelope = self.message(queue, delay=self.short)
-        broker.send([envelope])
+        spans = self.leases()
+        while True:
+            delay = next(spans)
+            envelope = self.message(queue, delay=delay.seconds)
+            broker.send([envelope])
+            removed = broker.remove(queue, [envelope.id])
+            if delay.holds():
+                break
 
-        broker.remove(queue, [envelope.id])
+        assert removed == [envelope.id]
+        assert self.look(broker, queue, wait=delay.rest) == []
 
-        assert self.look(broker, queue, wait=2 * self.short) == []
+    @needs("remove", probe=True)
+    def test_removes_by_id(self, broker: Broker, queue: str) -> None:
+        """``remove`` takes a ready message out for good and names it; others of the queue stay."""
+        removed, kept = self.messages(queue, 2)
+        broker.send([removed, kept])
+
+        assert broker.remove(queue, [removed.id, "nobody"]) == [removed.id]
+
+        assert self.look(broker, queue) == [kept.id]
 
     @needs("remove", "inspect")
     def test_does_not_remove_what_is_leased(self, broker: Broker, queue: str) -> None:
@@ -220,7 +235,7 @@ class Places(BrokerKit):
 
     # -- dead letters --------------------------------------------------------------------------------------------
 
-    @needs("dead_letters")
+    @needs("dead_letters", probe=True)
     def test_buries_a_message_intact(self, broker: Broker, queue: str) -> None:
         """A dead letter keeps its bytes and fields, and tells reason, holder and error; it is not handed out."""
         envelope = self.message(queue, body=bytes(range(256)) * 3, priority=8, attempt=4)
@@ -240,11 +255,16 @@ class Places(BrokerKit):
     @needs("dead_letters")
     def test_keeps_a_dead_letter_after_its_lease(self, broker: Broker, queue: str) -> None:
         """A dead letter does not rise when the lease under which it died would have ended."""
-        delivery = self.sent_and_taken(broker, self.message(queue), lease=2 * self.short)
-        self.do(broker, Dead(delivery, reason="rejected"))
+        spans = self.leases()
+        while True:
+            lease = next(spans)
+            delivery = self.sent_and_taken(broker, self.message(queue), lease=lease.seconds)
+            broker.settle([Dead(delivery, reason="rejected")])
+            if lease.holds():
+                break
 
-        assert self.look(broker, queue, wait=3 * self.short) == []
-        assert self.seen(broker, queue, Place.DEAD) == [delivery.id]
+        assert self.look(broker, queue, wait=lease.rest) == []
+        assert delivery.id in self.seen(broker, queue, Place.DEAD)
 
     @needs("dead_letters")
     def test_shows_the_latest_dead_first(self, broker: Broker, queue: str) -> None:

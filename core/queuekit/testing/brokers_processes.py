@@ -32,13 +32,14 @@ def _take_all(pipe: Connection, make: Callable[[], Broker], queue: str, lease: f
     pipe.send(ids)
 
 
-def _take_and_hang(pipe: Connection, make: Callable[[], Broker], queue: str, lease: float) -> None:
-    """Work in a child: take one message, tell its id, and never come back to it."""
+def _take_and_hang(pipe: Connection, make: Callable[[], Broker], queues: list[str], lease: float) -> None:
+    """Work in a child: take one message, tell its id, never come back to it, and wait on the last queue for more."""
     broker = make()
-    while not (deliveries := broker.receive([queue], limit=1, wait=min(1.0, broker.limits.max_wait), lease=lease)):
+    while not (deliveries := broker.receive(queues[:1], limit=1, wait=min(1.0, broker.limits.max_wait), lease=lease)):
         pass
     pipe.send(deliveries[0].id)
-    pipe.recv()
+    while True:
+        broker.receive(queues[1:], limit=1, wait=broker.limits.max_wait, lease=lease)
 
 
 class Processes(BrokerKit):
@@ -76,19 +77,25 @@ class Processes(BrokerKit):
     @needs("processes")
     @pytest.mark.skipif(os.name != "posix", reason="needs SIGKILL")
     def test_recovers_from_a_killed_process(self, broker: Broker, queue: str) -> None:
-        """A message held by a process that is killed comes back when its lease ends, counted as a crash."""
-        envelope = self.message(queue, body=b"survives")
+        """A message held by a process that is killed comes back when its lease ends, counted as a crash.
+
+        And it takes nothing along: it was waiting for more when it was killed, and what is sent then reaches others.
+        """
+        envelope, later = self.message(queue, body=b"survives"), self.message(self.new_queue())
         broker.send([envelope])
-        child = Child(_take_and_hang, self.make_broker, queue, 4 * self.short)
+        child = Child(_take_and_hang, self.make_broker, [queue, later.queue], self.short)
         try:
             assert child.hear(timeout=60) == envelope.id
+            self.let_pass(0.05)
         finally:
             child.kill()
+        broker.send([later])
 
         delivery = self.take_one(broker, queue)
 
         assert (delivery.id, delivery.envelope.body) == (envelope.id, b"survives")
         assert (delivery.number, delivery.crashes) == (2, 1)
+        assert self.take_one(broker, later.queue).id == later.id
 
     @needs("processes")
     @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")

@@ -1,0 +1,238 @@
+"""Clients that wait, reconnect, tell the time and clean up wrongly on purpose; and the right ones beside them."""
+
+# The docstring of a class says what each of its methods does wrong.
+# ruff: noqa: D102
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import attrs
+
+from queuekit.backend import Condition, Record
+from queuekit.broker import Delivery, Place, Retry, Settlement
+from queuekit.clock import SystemClock
+from queuekit.envelope import Envelope
+from queuekit.errors import UnavailableError
+from queuekit.memory import MemoryBackend, MemoryBroker
+from queuekit.urls import EngineURL
+from support.broker_defects import Defective
+
+
+class FoldsCase(Defective):
+    """Keeps queues under names without capitals, as some file systems do."""
+
+    def send(self, envelopes: Sequence[Envelope]) -> list[str]:
+        return [self.resent([each], queue=each.queue.lower())[0] for each in envelopes]
+
+    def receive(self, queues: Sequence[str], *, limit: int, wait: float, lease: float) -> list[Delivery]:
+        return super().receive([name.lower() for name in queues], limit=limit, wait=wait, lease=lease)
+
+
+class Truncates(Defective):
+    """Keeps 64 KiB of a body."""
+
+    def send(self, envelopes: Sequence[Envelope]) -> list[str]:
+        return [self.resent([each], body=each.body[:65_536])[0] for each in envelopes]
+
+
+# -- waiting -------------------------------------------------------------------------------------------------------
+
+
+class Spins(Defective):
+    """Waits by looking all the time."""
+
+    def receive(self, queues: Sequence[str], *, limit: int, wait: float, lease: float) -> list[Delivery]:
+        deadline = time.monotonic() + min(wait, self.limits.max_wait)
+        while not (found := super().receive(queues, limit=limit, wait=0, lease=lease)) and time.monotonic() < deadline:
+            pass
+        return found
+
+
+class SpinsWhileDelayed(Spins):
+    """Takes the next due time for one that has passed."""
+
+    def receive(self, queues: Sequence[str], *, limit: int, wait: float, lease: float) -> list[Delivery]:
+        delayed = any(self.peek(queue, place=Place.DELAYED).items for queue in queues)
+        if delayed:
+            return super().receive(queues, limit=limit, wait=wait, lease=lease)
+        return super(Spins, self).receive(queues, limit=limit, wait=wait, lease=lease)
+
+
+class DoesNotWait(Defective):
+    """Returns at once, so that a worker spins."""
+
+    def receive(self, queues: Sequence[str], *, limit: int, wait: float, lease: float) -> list[Delivery]:
+        return super().receive(queues, limit=limit, wait=0, lease=lease)
+
+
+class LeaksThreads(Defective):
+    """Starts a thread for itself, and forgets it."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        threading.Thread(target=threading.Event().wait, args=(8,), daemon=True, name="forgotten").start()
+
+
+# -- connections ---------------------------------------------------------------------------------------------------
+
+_PEER = socket.create_server(("127.0.0.1", 0), backlog=100)
+"""Never accepts: who connects is connected all the same."""
+
+
+class Reconnects(Defective):
+    """Right: sends each request over a connection, and opens another when that has ended."""
+
+    _connection: socket.socket | None = None
+
+    def receive(self, queues: Sequence[str], *, limit: int, wait: float, lease: float) -> list[Delivery]:
+        self.request()
+        return super().receive(queues, limit=limit, wait=min(wait, 0.05), lease=lease)
+
+    def send(self, envelopes: Sequence[Envelope]) -> list[str]:
+        self.request()
+        return super().send(envelopes)
+
+    def settle(self, settlements: Sequence[Settlement]) -> list[Delivery]:
+        self.request()
+        return super().settle(settlements)
+
+    def request(self) -> None:
+        """Use the connection."""
+        if self._connection is None:
+            self._connection = socket.create_connection(_PEER.getsockname())
+        try:
+            self._connection.sendall(b".")
+        except OSError as error:
+            self.lost()
+            raise UnavailableError("the connection has ended") from error
+
+    def lost(self) -> None:
+        """Let go of a connection that has ended."""
+        if self._connection is not None:
+            self._connection.close()
+        self._connection = None
+
+    def close(self) -> None:
+        self.lost()
+
+
+class NeverReconnects(Reconnects):
+    """Believes in its connection for ever."""
+
+    def lost(self) -> None:
+        pass
+
+    def close(self) -> None:
+        super().lost()
+
+
+class LosesConnections(Reconnects):
+    """Forgets to close; the files stay open."""
+
+    def close(self) -> None:
+        if self._connection is not None:
+            with contextlib.suppress(OSError):
+                self._connection.detach()
+
+
+# -- clocks --------------------------------------------------------------------------------------------------------
+
+
+class _ServerClock:
+    """One that nobody sets."""
+
+    def __init__(self) -> None:
+        self._offset = time.time() - time.monotonic()
+        self.monotonic, self.sleep = time.monotonic, time.sleep
+        self.wait = SystemClock().wait
+
+    def time(self) -> float:
+        return time.monotonic() + self._offset
+
+
+_CLOCK: Any = _ServerClock()
+
+
+class ServersClock(MemoryBroker):
+    """Right: lives by a clock of its own. The memory broker lives by its clients', which is wrong for a server."""
+
+    def __init__(self, url: EngineURL) -> None:
+        super().__init__(url, clock=_CLOCK)
+
+
+class ServersClockBackend(MemoryBackend):
+    """Right, in the same way."""
+
+    def __init__(self, url: EngineURL) -> None:
+        super().__init__(url, clock=_CLOCK)
+
+
+class Narrow(Defective):
+    """Right: delays no longer than its limits say, and gives the moment back that core has asked for."""
+
+    def send(self, envelopes: Sequence[Envelope]) -> list[str]:
+        self._moments = {**getattr(self, "_moments", {}), **{each.id: each.not_before for each in envelopes}}
+        return super().send([self.shortened(each) for each in envelopes])
+
+    def settle(self, settlements: Sequence[Settlement]) -> list[Delivery]:
+        cut = [Retry(s.delivery, self.shortened(s.envelope)) if isinstance(s, Retry) else s for s in settlements]
+        return super().settle(cut)
+
+    def shortened(self, envelope: Envelope) -> Envelope:
+        """Return *envelope* with a delay that is not too long."""
+        delay = max(envelope.delay, (envelope.not_before or 0.0) - time.time())
+        return attrs.evolve(envelope, delay=min(delay, self.limits.max_delay or delay), not_before=None)
+
+    def receive(self, queues: Sequence[str], *, limit: int, wait: float, lease: float) -> list[Delivery]:
+        found = super().receive(queues, limit=limit, wait=wait, lease=lease)
+        return [self.received([each], not_before=self._moments.get(each.id))[0] for each in found]
+
+
+Narrow.limits = attrs.evolve(MemoryBroker.limits, max_delay=900.0)
+
+
+class ForgetsTheMoment(Narrow):
+    """Does not say any more when a message was meant to be due."""
+
+    def receive(self, queues: Sequence[str], *, limit: int, wait: float, lease: float) -> list[Delivery]:
+        return self.received(super().receive(queues, limit=limit, wait=wait, lease=lease), not_before=None)
+
+
+# -- backends ------------------------------------------------------------------------------------------------------
+
+
+class SpinningBackend(MemoryBackend):
+    """Waits by looking all the time."""
+
+    def wait(self, keys: Sequence[str], *, timeout: float) -> dict[str, Record]:
+        deadline = time.monotonic() + timeout
+        while not (found := super().wait(keys, timeout=0)) and time.monotonic() < deadline:
+            pass
+        return found
+
+
+class LeakingBackend(MemoryBackend):
+    """Starts a thread for itself, and forgets it."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        threading.Thread(target=threading.Event().wait, args=(8,), daemon=True, name="forgotten").start()
+
+
+class Bottomless(MemoryBackend):
+    """Takes a body of any size, and keeps what fits."""
+
+    def put(
+        self, records: Sequence[Record], *, condition: Condition = Condition.ALWAYS, expect: int | None = None
+    ) -> list[bool]:
+        return super().put(
+            [attrs.evolve(record, body=record.body[: self.limits.max_record]) for record in records],
+            condition=condition,
+            expect=expect,
+        )
