@@ -50,6 +50,8 @@ local answer, soonest = {0, -1, 0}, nil
 -- What is taken by a call that was given up would be nobody's until its lease ends.
 if latest > 0 and now > latest then limit, soonest = 0, now end
 for index, base in ipairs(KEYS) do
+  -- On a Cluster one more key is declared, which makes a node refuse the script while the slot moves.
+  if base:sub(-1) ~= '}' then break end
   local q, taken, again = queue(base), {}, {}
   local promoted, reclaimed, forgotten = promote(q), reclaim(q), forget(q)
   if oldest_dead > 0 or most_dead >= 0 then bound_dead(q, oldest_dead, most_dead) end
