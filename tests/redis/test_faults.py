@@ -92,12 +92,34 @@ def test_worker_outlives_cut_connections(redis_server: RedisServer, staffed: Cal
     assert fleet.groups[0].alive()
 
 
-def test_worker_outlives_a_pause(redis_server: RedisServer, staffed: Callable[[str], Fleet]) -> None:
+@pytest.mark.torture
+@pytest.mark.timeout(180)
+def test_worker_outlives_connections_cut_every_second(
+    redis_server: RedisServer, staffed: Callable[[str], Fleet]
+) -> None:
+    """For twenty seconds no connection lives longer than one: each task is done, and the worker is not deaf then."""
+    fleet = staffed(redis_server.url)
+    ids = work(fleet, 10 * COUNT)
+
+    for cut in range(20):
+        redis_server.say("CLIENT", "KILL", "TYPE", "normal")
+        time.sleep(1)
+        assert fleet.groups[0].alive(), f"dead after {cut + 1} cuts"
+    drained(fleet)
+
+    assert set(fleet.ledger.counts("end")) == set(ids)
+    extra = extra_runs(fleet, ids)
+    assert extra <= 20 * (CONCURRENCY + PREFETCH)
+    print(f"{len(ids)} tasks, 20 cuts, {extra} runs repeated")  # noqa: T201 - the figure is the point
+
+
+@pytest.mark.parametrize("seconds", [1.5 * LEASE, pytest.param(10.0, marks=pytest.mark.torture)])
+def test_worker_outlives_a_pause(redis_server: RedisServer, staffed: Callable[[str], Fleet], seconds: float) -> None:
     """A server that answers nobody for longer than a lease costs time, and no task."""
     fleet = staffed(redis_server.url)
     ids = work(fleet)
 
-    redis_server.say("CLIENT", "PAUSE", int(1500 * LEASE))
+    redis_server.say("CLIENT", "PAUSE", int(1000 * seconds))
     drained(fleet)
 
     assert set(fleet.ledger.counts("end")) == set(ids)

@@ -41,7 +41,7 @@ def test_a_drained_queue_leaves_its_name_and_its_clock(
     most = raw.info("memory")["used_memory"]
 
     def left() -> set[str]:
-        broker.receive(["q"], limit=0, wait=0, lease=60)
+        broker.receive(["q"], limit=1, wait=0, lease=60)
         return {key.decode().removeprefix(prefix) for key in raw.scan_iter(f"{prefix}*", count=10_000)}
 
     eventually(lambda: left() == {":queues", ":{q}:clock"}, timeout=120, what="nothing but two keys is left")

@@ -61,11 +61,3 @@ def test_refuses_a_certificate_of_another_host(
         broker.queues()
 
     assert lenient.queues() == []
-
-
-def test_says_that_a_server_speaks_no_tls(redis_server: RedisServer, connect: Callable[..., RedisBroker]) -> None:
-    """``rediss://`` to a port without TLS names the mistake."""
-    broker = connect(f"rediss://localhost:{redis_server.port}/0")
-
-    with pytest.raises(UnavailableError, match="does not speak TLS"):
-        broker.queues()

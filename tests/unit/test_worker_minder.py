@@ -91,8 +91,12 @@ def test_finds_what_was_cancelled() -> None:
     found, run = ward(clock=clock)
     found.app.runtime.need_backend("test").put([cancel_mark("id-1", ttl=100_000)])
 
+    def told() -> bool:
+        clock.advance(1)
+        return bool(found.cancelled)
+
     found.minder.start()
-    wait_until(lambda: clock.advance(1) or found.cancelled)
+    wait_until(told)
     clock.advance(1)
     clock.advance(1)
     found.minder.stop()

@@ -26,13 +26,10 @@ _BY_KIND: list[tuple[type[Exception], tuple[str, str]]] = [
     (exceptions.ConnectionError, ("cannot be reached", "")),
     (OSError, ("cannot be reached", "")),
 ]
-_TLS = {
-    "certificate verify failed": (
-        "shows a certificate that is not trusted",
-        "Name who has signed it with ssl_ca_certs, and write the host that it is made out to",
-    ),
-    "wrong version number": ("does not speak TLS", "Write redis:// instead of rediss://, or another port"),
-}
+_UNTRUSTED = (
+    "shows a certificate that is not trusted",
+    "Name who has signed it with ssl_ca_certs, and write the host that it is made out to",
+)
 _BY_WORD = {
     "OOM": ("has no memory left (maxmemory)", "Raise maxmemory, or let workers drain the queues"),
     "MISCONF": ("cannot write to its disk, and takes no writes meanwhile", "See its log"),
@@ -63,9 +60,8 @@ class Failures:
             return ("asks for a password", "Write redis://user:password@...") if asks else ("refuses us", _SIGN_IN)
         if isinstance(error, exceptions.AskError):
             return ("has moved a slot", "") if self._url.scheme == "redis+cluster" else _CLUSTER
-        tls = next((explained for word, explained in _TLS.items() if word in text.lower().replace("_", " ")), None)
-        if tls:
-            return tls
+        if "certificate verify failed" in text.lower():
+            return _UNTRUSTED
         if isinstance(error, exceptions.TryAgainError):
             return "is moving a slot", ""
         for kind, explained in _BY_KIND:
