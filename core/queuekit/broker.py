@@ -70,6 +70,8 @@ class Delivery:
     """UTC epoch seconds at which the broker accepted it, on the broker's clock."""
     claimed_at: float = 0.0
     """UTC epoch seconds of this claim on the broker's clock."""
+    unmarked: bool = False
+    """Whether the broker has looked for the mark that it was told to look for, and there is none."""
 
     @property
     def id(self) -> str:
@@ -279,6 +281,14 @@ class Broker(abc.ABC):
         :attr:`~queuekit.backend.Condition.NEWER`; a join that completes its group sends what it carries.
         """
         raise self._cannot("commit")
+
+    def look_for_marks(self, prefix: str) -> bool:
+        """From now on look with each claim for records whose key is *prefix* and a message's id; tell whether it can.
+
+        Called only if the backend has the same ``engine_id``. A delivery is ``unmarked`` where there is none, which
+        saves its worker a round trip before the task may begin.
+        """
+        return False
 
     def queues(self) -> list[str]:
         """Return the names of all queues that hold or held messages, sorted."""

@@ -30,7 +30,7 @@ class Unique:
     """A key that at most one live message may hold; the broker takes it in the same step as the send."""
 
     key: str
-    """Taken across all queues of the broker."""
+    """Taken across all queues of the broker; where these are on several servers (a Redis Cluster), within its queue."""
     until: Literal["start", "done", "ttl"] = "done"
     """Freed by the claim, by the final settle (kept across retries), or only by time."""
     ttl: float = 86_400.0

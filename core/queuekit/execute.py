@@ -67,10 +67,12 @@ class Executor:
     def keys(self, delivery: Delivery) -> list[str]:
         """Return the keys of the marks that :meth:`prepare` needs for *delivery*, to be read one batch at a time."""
         id = delivery.envelope.id
+        if delivery.unmarked and delivery.number == 1 and "." not in id:
+            return []
         if not is_name(id):
             return []
         graph = graph_of(id)
-        cancels = ["cancel:" + id] if graph is None else ["cancel:" + id, "cancel:" + graph]
+        cancels = [cancel_key(id)] if graph is None else [cancel_key(id), cancel_key(graph)]
         if delivery.number == 1:
             # Where the broker does not know a repeated send, the first delivery may be the second of its message.
             return cancels if self._knows_repeats else [*cancels, result_key(id)]

@@ -55,9 +55,13 @@ def result_key(id: str) -> str:
     return "result:" + id
 
 
+CANCEL = "cancel:"
+"""What the keys of cancel marks begin with."""
+
+
 def cancel_key(id: str) -> str:
     """Return the key of a message's cancel mark."""
-    return "cancel:" + id
+    return CANCEL + id
 
 
 def progress_key(id: str) -> str:

@@ -23,3 +23,9 @@ def silent(number: int) -> None:
 def clock() -> float:
     """Return the moment at which the body was entered, in monotonic seconds: one clock for all processes here."""
     return time.monotonic()
+
+
+@app.task(ignore_result=True)
+def pause(seconds: float) -> None:
+    """Take a while."""
+    time.sleep(seconds)

@@ -1,4 +1,4 @@
-"""Measure queuekit on Redis in one run beside raw redis-py, Huey and Dramatiq: ``python tests/bench/redis_bench.py``.
+"""Measure queuekit on Redis in one run beside raw redis-py and its peers: ``python tests/bench/redis_bench.py``.
 
 Rates are medians over interleaved rounds; what matters are the ratios, since all figures of a run share one machine
 and one moment. Server and workers share the cores that the run has: ``taskset -c 0 python ...`` pins all to one.
@@ -8,6 +8,7 @@ Nothing here judges.
 from __future__ import annotations
 
 import argparse
+import itertools
 import os
 import statistics
 import subprocess
@@ -15,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +33,16 @@ Rates = dict[str, list[float]]
 BODY = (
     b'{"v":1,"id":"0190d5a4-7b3e-7c00-8000-0123456789ab","task":"benchapp.noop","ct":"json"}\n{"args":[1],"kwargs":{}}'
 )
-PEERS = ("huey", "dramatiq")
+PEERS = {"huey": 1, "dramatiq": 1, "taskiq": 2, "celery": 10, "rq": 20}
+"""Each with the part of the tasks that it gets: a rate needs no minute."""
+WAITING = {
+    "huey": ("llen", "huey.redis.bench"),
+    "dramatiq": ("hlen", "dramatiq:default.msgs"),
+    "taskiq": ("llen", "bench"),
+    "celery": ("llen", "bench"),
+    "rq": ("llen", "rq:queue:bench"),
+}
+"""What tells how many of a peer's tasks are left."""
 SAME_WRITES = """
 local time = redis.call('TIME')
 redis.call('HSETNX', KEYS[1] .. ':m', ARGV[1], ARGV[2])
@@ -41,31 +52,41 @@ return 1
 """
 
 
-def main() -> None:
-    """Run all rounds and print the tables."""
+def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--count", type=int, default=20_000, help="tasks to drain")
     parser.add_argument("--samples", type=int, default=300, help="sends to an idle worker")
-    options = parser.parse_args()
+    parser.add_argument("--peers", nargs="*", choices=PEERS, default=["huey", "dramatiq"])
+    parser.add_argument("--deep", type=int, default=50_000, help="messages that wait while some are drained")
+    parser.add_argument("--due", type=int, default=10_000, help="tasks that are due at one moment")
+    parser.add_argument("--slow", type=int, default=400, help="tasks of 50 ms at concurrency 100")
+    parser.add_argument("--only", choices=("rates", "worker", "sizes"), help="a part of it")
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Run all rounds and print the tables."""
+    options = _options()
     rates: Rates = {}
     with tempfile.TemporaryDirectory(prefix="queuekit-bench-") as name:
         server = RedisServer(need("valkey"), Path(name), arguments=["--save", ""]).start()
         client = redis.Redis(port=server.port)
         os.environ["QUEUEKIT_BROKER"] = server.url
         try:
-            for _ in range(options.rounds):
-                for measure in (
-                    _raw,
-                    _queuekit,
-                    *(_peer(peer, results) for peer in PEERS for results in (False, True)),
-                ):
+            peers = [_peer(peer, results) for peer in options.peers for results in (False, True)]
+            for _ in range(options.rounds if options.only in (None, "rates") else 0):
+                for measure in (_raw, _queuekit, *peers):
                     client.flushall()
                     measure(client, options.count, rates)
                     print(".", end="", flush=True, file=sys.stderr)
             print(file=sys.stderr)
-            _print_rates({key: statistics.median(values) for key, values in rates.items()})
-            _print_worker(client, options.samples)
+            if rates:
+                _print_rates({key: statistics.median(values) for key, values in rates.items()}, options.peers)
+            if options.only in (None, "worker"):
+                _print_worker(client, options.samples)
+            if options.only in (None, "sizes"):
+                _print_sizes(client, options)
         finally:
             server.stop()
 
@@ -89,9 +110,15 @@ def _raw(client: Any, count: int, rates: Rates) -> None:
         "same single",
         _rate(single, lambda: [script(keys=["{s}"], args=[str(n), BODY]) for n in range(single)]),
     )
+    _note(rates, "same bulk", _rate(count, lambda: _piped(client, count, _same_writes(script))))
     _note(rates, "raw bulk", _rate(count, lambda: _piped(client, count, lambda pipe: pipe.lpush("raw", BODY))))
     _note(rates, "raw drain", _rate(count, lambda: _piped(client, count, lambda pipe: pipe.rpop("raw"))))
     _note(rates, "raw brpop", _rate(single, lambda: [client.brpop("raw", 1) for _ in range(single)]))
+
+
+def _same_writes(script: Any) -> Callable[[Any], object]:
+    numbers = itertools.count()
+    return lambda pipe: pipe.evalsha(script.sha, 1, "{p}", str(next(numbers)), BODY)
 
 
 def _piped(client: Any, count: int, put: Callable[[Any], object]) -> None:
@@ -122,9 +149,9 @@ def _queuekit(client: Any, count: int, rates: Rates) -> None:
     app.close()
 
 
-def _left(app: Any) -> int:
+def _left(app: Any, *, delayed: bool = False) -> int:
     counts = app.runtime.broker.counts(["default"])["default"]
-    return int(counts.ready + counts.leased)
+    return int(counts.ready + counts.leased + (counts.delayed if delayed else 0))
 
 
 def _sent_commands(client: Any) -> int:
@@ -140,6 +167,7 @@ def _peer(name: str, results: bool) -> Callable[[Any, int, Rates], None]:  # noq
         environ = {**os.environ, "BENCH_PEER": name, "BENCH_REDIS_PORT": port, "PYTHONPATH": str(HERE)}
         environ |= {"BENCH_RESULTS": "1"} if results else {}
         key = f"{name} stored" if results else name
+        count //= PEERS[name]
         script = (
             "import time, json, redispeers\n"
             f"since = time.perf_counter()\nfor number in range({count}): redispeers.send(number)\n"
@@ -148,11 +176,11 @@ def _peer(name: str, results: bool) -> Callable[[Any, int, Rates], None]:  # noq
         sent = subprocess.run([sys.executable, "-c", script], env=environ, capture_output=True, text=True, check=True)
         rate, command = sent.stdout.splitlines()[-2:]
         _note(rates, f"{key} single", float(rate))
-        counting = {"huey": ("llen", "huey.redis.bench"), "dramatiq": ("hlen", "dramatiq:default.msgs")}[name]
+        how, key_of_queue = WAITING[name]
         import json
 
         with _process(json.loads(command), {**environ, "dramatiq_queue_prefetch": "1000"}):
-            _note(rates, f"{key} drain", _drained(lambda: getattr(client, counting[0])(counting[1]), count))
+            _note(rates, f"{key} drain", _drained(lambda: getattr(client, how)(key_of_queue), count))
 
     return measure
 
@@ -160,10 +188,13 @@ def _peer(name: str, results: bool) -> Callable[[Any, int, Rates], None]:  # noq
 # -- printing
 
 
-def _print_rates(rate: dict[str, float]) -> None:
+def _print_rates(rate: dict[str, float], peers: list[str]) -> None:
     print(f"\n{'':26}{'queuekit':>10}   beside")
     for title, key, others in _ROWS:
-        for index, other in enumerate(others):
+        ending = " stored" if key.endswith("stored") else ""
+        step = key.removesuffix(" stored")
+        beside = [*others, *(f"{peer}{ending} {step}" for peer in peers if step in ("single", "drain"))]
+        for index, other in enumerate(beside):
             ours = f"{rate[key]:>10,.0f}" if index == 0 else " " * 10
             ratio = rate[key] / rate[other]
             print(f"{title if index == 0 else '':26}{ours}   {other:24} {rate[other]:>10,.0f}   ratio {ratio:5.2f}")
@@ -171,13 +202,44 @@ def _print_rates(rate: dict[str, float]) -> None:
 
 
 _ROWS: list[tuple[str, str, list[str]]] = [
-    ("send one by one", "single", ["raw single", "same single", "huey single", "dramatiq single"]),
-    ("... results stored", "single stored", ["huey stored single", "dramatiq stored single"]),
-    ("send_many", "bulk", ["raw bulk"]),
-    ("... results stored", "bulk stored", ["raw bulk"]),
-    ("drain", "drain", ["huey drain", "dramatiq drain", "raw brpop", "raw drain"]),
-    ("... results stored", "drain stored", ["huey stored drain", "dramatiq stored drain"]),
+    ("send one by one", "single", ["raw single", "same single"]),
+    ("... results stored", "single stored", ["same single"]),
+    ("send_many", "bulk", ["raw bulk", "same bulk"]),
+    ("... results stored", "bulk stored", ["raw bulk", "same bulk"]),
+    ("drain", "drain", ["raw brpop", "raw drain"]),
+    ("... results stored", "drain stored", ["raw brpop"]),
 ]
+
+
+def _print_sizes(client: Any, options: argparse.Namespace) -> None:
+    """Measure a drain with many that wait, many that are due at one moment, and many that take a while."""
+    import benchapp
+
+    app = benchapp.app
+    app.configure()
+    print("\nSizes")
+    for waiting in (options.count, options.deep):
+        client.flushall()
+        app.send_many(benchapp.silent.s(number) for number in range(waiting))
+        with _worker():
+            rate = _drained(lambda: max(0, _left(app) - waiting + options.count), options.count)  # noqa: B023
+        print(f"  drain with {waiting:>9,} waiting    {rate:>10,.0f} a second")
+    client.flushall()
+    due = time.time() + 2 + options.due / 10_000
+    moment = datetime.fromtimestamp(due, UTC)
+    app.send_many(benchapp.silent.options(eta=moment).s(number) for number in range(options.due))
+    with _worker():
+        while _left(app, delayed=True):
+            time.sleep(0.01)
+    print(f"  {options.due:>9,} due at one moment      last one done {time.time() - due:.2f} s after it")
+    client.flushall()
+    app.send_many(benchapp.pause.s(0.05) for _ in range(options.slow))
+    with _worker("-c", "100"):
+        rate = _drained(lambda: _left(app), options.slow)
+    print(
+        f"  {options.slow:>9,} of 50 ms, 100 at once    {options.slow / rate:.2f} s, ideal {options.slow / 2000:.2f} s"
+    )
+    app.close()
 
 
 def _print_worker(client: Any, samples: int) -> None:
@@ -190,13 +252,13 @@ def _print_worker(client: Any, samples: int) -> None:
         raw = sorted(_wake_up(client) for _ in range(samples))
         family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
         before, _ = [sum(one.cpu_times()[:2]) for one in family], client.config_resetstat()
-        time.sleep(30)
+        time.sleep(20)
         spent = sum(sum(one.cpu_times()[:2]) for one in family) - sum(before)
-        idle = 2 * _sent_commands(client)
+        idle = 3 * _sent_commands(client)
     print("\nOne worker, one queue")
     print(f"  send to start, idle   p50 {_at(late, 0.5):.2f} ms   p99 {_at(late, 0.99):.2f} ms")
     print(f"  raw LPUSH to BRPOP    p50 {_at(raw, 0.5):.2f} ms   p99 {_at(raw, 0.99):.2f} ms")
-    print(f"  idle                  {100 * spent / 30:.2f} % CPU, {idle} commands a minute")
+    print(f"  idle                  {100 * spent / 20:.2f} % CPU, {idle} commands a minute")
     benchapp.app.close()
 
 
@@ -204,7 +266,9 @@ def _latency(benchapp: Any, gap: float) -> float:
     """Return the milliseconds from just before a send to the start of the body."""
     time.sleep(gap)
     since = time.monotonic()
-    began: float = benchapp.clock.send().get(timeout=10)
+    result = benchapp.clock.send()
+    time.sleep(0.01)  # who waits for the result at once is busy, and so is the server, while the worker wakes up
+    began: float = result.get(timeout=10)
     return (began - since) * 1000
 
 

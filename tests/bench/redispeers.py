@@ -58,6 +58,52 @@ def _dramatiq() -> None:
     command = [sys.executable, "-m", "dramatiq", "redispeers", "--processes", "1", "--threads", "8"]
 
 
+def _rq() -> None:
+    from redis import Redis
+    from rq import Queue
+
+    global send, command  # noqa: PLW0603 - ...
+    queue = Queue("bench", connection=Redis(port=PORT))
+    ttl = 500 if RESULTS else 0
+    send = lambda number: queue.enqueue(nothing, number, result_ttl=ttl)  # noqa: E731 - one line of one peer
+    # SimpleWorker does not fork for each job, which is ten times as fast as what RQ does by default.
+    program = f"from redis import Redis; from rq import SimpleWorker as W; W(['bench'], connection=Redis(port={PORT}))"
+    command = [sys.executable, "-c", f"{program}.work(logging_level='ERROR')"]
+
+
+def _celery() -> None:
+    from celery import Celery  # type: ignore[import-untyped]
+
+    global celery, send, command  # noqa: PLW0603 - ...
+    celery = Celery("redispeers", broker=URL, backend=URL if RESULTS else None)
+    celery.conf.update(task_ignore_result=not RESULTS, worker_prefetch_multiplier=128, task_default_queue="bench")
+    send = celery.task(nothing, name="nothing").delay
+    quiet = ["--without-gossip", "--without-mingle", "--without-heartbeat", "-l", "ERROR"]
+    program = [sys.executable, "-m", "celery", "-A", "redispeers:celery", "worker"]
+    command = [*program, "--pool", "solo", "-c", "1", *quiet]
+
+
+def _taskiq() -> None:
+    import asyncio
+
+    from taskiq_redis import ListQueueBroker, RedisAsyncResultBackend
+
+    global taskiq, send, command  # noqa: PLW0603 - ...
+    taskiq = ListQueueBroker(URL, queue_name="bench")
+    if RESULTS:
+        taskiq = taskiq.with_result_backend(RedisAsyncResultBackend(URL, result_ex_time=600))
+    task = taskiq.task(task_name="nothing")(nothing)
+    loop = asyncio.new_event_loop()
+    send = lambda number: loop.run_until_complete(task.kiq(number))  # noqa: E731 - ...
+    command = [sys.executable, "-m", "taskiq", "worker", "redispeers:taskiq", "--workers", "1", "--log-level", "ERROR"]
+
+
+def nothing(number: int) -> None:
+    """Do nothing, for those that take plain functions."""
+
+
 huey: Any = None
+celery: Any = None
+taskiq: Any = None
 if PEER:
-    {"huey": _huey, "dramatiq": _dramatiq}[PEER]()
+    {"huey": _huey, "dramatiq": _dramatiq, "rq": _rq, "celery": _celery, "taskiq": _taskiq}[PEER]()

@@ -235,9 +235,9 @@ def _print_core_cost() -> None:
 
 
 @contextmanager
-def _worker() -> Iterator[subprocess.Popen[bytes]]:
+def _worker(*options: str) -> Iterator[subprocess.Popen[bytes]]:
     environ = {**os.environ, "PYTHONPATH": _path(), "QUEUEKIT_LOG__LEVEL": "WARNING"}
-    with _process([sys.executable, "-m", "queuekit.cli", "worker", "benchapp:app"], environ) as process:
+    with _process([sys.executable, "-m", "queuekit.cli", "worker", "benchapp:app", *options], environ) as process:
         yield process
 
 

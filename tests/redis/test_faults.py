@@ -9,7 +9,7 @@ import pytest
 from queuekit.errors import UnavailableError
 from support.fault_tasks import app, nap
 from support.fleet import Fleet, wait_until
-from support.redis_fleets import RedisPair
+from support.redis_fleets import RedisCluster, RedisPair
 from support.redis_servers import RedisServer
 
 CONCURRENCY, PREFETCH, LEASE = 10, 20, 2.0
@@ -92,12 +92,34 @@ def test_worker_outlives_cut_connections(redis_server: RedisServer, staffed: Cal
     assert fleet.groups[0].alive()
 
 
-def test_worker_outlives_a_pause(redis_server: RedisServer, staffed: Callable[[str], Fleet]) -> None:
+@pytest.mark.torture
+@pytest.mark.timeout(180)
+def test_worker_outlives_connections_cut_every_second(
+    redis_server: RedisServer, staffed: Callable[[str], Fleet]
+) -> None:
+    """For twenty seconds no connection lives longer than one: each task is done, and the worker is not deaf then."""
+    fleet = staffed(redis_server.url)
+    ids = work(fleet, 10 * COUNT)
+
+    for cut in range(20):
+        redis_server.say("CLIENT", "KILL", "TYPE", "normal")
+        time.sleep(1)
+        assert fleet.groups[0].alive(), f"dead after {cut + 1} cuts"
+    drained(fleet)
+
+    assert set(fleet.ledger.counts("end")) == set(ids)
+    extra = extra_runs(fleet, ids)
+    assert extra <= 20 * (CONCURRENCY + PREFETCH)
+    print(f"{len(ids)} tasks, 20 cuts, {extra} runs repeated")  # noqa: T201 - the figure is the point
+
+
+@pytest.mark.parametrize("seconds", [1.5 * LEASE, pytest.param(10.0, marks=pytest.mark.torture)])
+def test_worker_outlives_a_pause(redis_server: RedisServer, staffed: Callable[[str], Fleet], seconds: float) -> None:
     """A server that answers nobody for longer than a lease costs time, and no task."""
     fleet = staffed(redis_server.url)
     ids = work(fleet)
 
-    redis_server.say("CLIENT", "PAUSE", int(1500 * LEASE))
+    redis_server.say("CLIENT", "PAUSE", int(1000 * seconds))
     drained(fleet)
 
     assert set(fleet.ledger.counts("end")) == set(ids)
@@ -122,6 +144,29 @@ def test_worker_follows_a_failover(tmp_path_factory: pytest.TempPathFactory, sta
         wait_until(lambda: fleet.ledger.has("end", [late.id]), what="a task sent to the new primary")
     finally:
         pair.stop()
+
+
+def test_worker_follows_a_slot_that_moves(
+    tmp_path_factory: pytest.TempPathFactory, staffed: Callable[[str], Fleet]
+) -> None:
+    """The slot of the queue moves from node to node while tasks run: each of them is done, and none of them twice."""
+    cluster = RedisCluster(tmp_path_factory.mktemp("cluster"))
+    try:
+        fleet = staffed(cluster.start().url)
+        fleet.start_ready(lease=60, concurrency=CONCURRENCY, prefetch=PREFETCH)
+        ids = [result.id for result in fleet.app.send_many(nap.s(0.02) for _ in range(COUNT))]
+
+        for part in (1, 2, 3):
+            done(fleet, COUNT * part // 5)
+            assert cluster.move("default") > 1
+        late = nap.send(0)
+        drained(fleet)
+
+        assert set(fleet.ledger.counts("end")) == {*ids, late.id}
+        assert extra_runs(fleet, [*ids, late.id]) == 0
+        assert not fleet.dead()
+    finally:
+        cluster.stop()
 
 
 def test_idle_worker_hears_of_a_send_after_a_restart(

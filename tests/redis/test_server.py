@@ -81,7 +81,7 @@ def test_batches_are_one_command(own: RedisBroker, raw: Any) -> None:
 
 
 def test_waiting_costs_no_commands(own: RedisBroker, raw: Any) -> None:
-    """A receive that waits asks once, and then sleeps on the server."""
+    """A receive that waits looks once before and once after; in between it sleeps on the server."""
     take(own)
     raw.config_resetstat()
     waiting = in_thread(lambda: own.receive(["jobs"], limit=1, wait=30, lease=60))
@@ -90,7 +90,7 @@ def test_waiting_costs_no_commands(own: RedisBroker, raw: Any) -> None:
     own.interrupt()
 
     assert waiting.result(timeout=10) == []
-    assert calls(raw)["evalsha"] == 1
+    assert calls(raw)["evalsha"] == 2
 
 
 def test_one_send_wakes_one_worker_and_many_wake_all(

@@ -1,9 +1,12 @@
 """Several Redis servers that belong together: a Cluster of three, and a primary with a replica and a Sentinel."""
 
 import time
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
+import redis
 
 from support.redis_servers import RedisServer, free_port, need
 
@@ -39,6 +42,31 @@ class RedisCluster:
         """Tell whether *node* sees all slots and all nodes."""
         info = node.say("CLUSTER", "INFO")
         return b"cluster_state:ok" in info and b"cluster_known_nodes:3" in info
+
+    def move(self, queue: str) -> int:
+        """Move the slot of *queue* to the next node, key by key, as an operator's tool does; return how many."""
+        clients: list[Any] = [redis.Redis(port=node.port) for node in self.nodes]
+        slot = int(clients[0].cluster("KEYSLOT", f"{{{queue}}}"))
+        old = next(n for n, node in enumerate(self.nodes) if self._serves(node, slot))
+        new = (old + 1) % len(self.nodes)
+        ids = [str(client.cluster("MYID"), "ascii") for client in clients]
+        clients[new].execute_command("CLUSTER", "SETSLOT", slot, "IMPORTING", ids[old])
+        clients[old].execute_command("CLUSTER", "SETSLOT", slot, "MIGRATING", ids[new])
+        moved, port = 0, self.nodes[new].port
+        while keys := clients[old].execute_command("CLUSTER", "GETKEYSINSLOT", slot, 1):
+            clients[old].execute_command("MIGRATE", "127.0.0.1", port, "", 0, 5000, "KEYS", *keys)
+            moved += len(keys)
+        for number in dict.fromkeys((new, old, *range(len(clients)))):
+            clients[number].execute_command("CLUSTER", "SETSLOT", slot, "NODE", ids[new])
+        for client in clients:
+            client.close()
+        return moved
+
+    def _serves(self, node: RedisServer, slot: int) -> bool:
+        """Tell whether *node* says of itself that it serves *slot*."""
+        (mine,) = (line for line in node.say("CLUSTER", "NODES").splitlines() if b"myself" in line)
+        ranges = [part.split(b"-") for part in mine.split()[8:] if not part.startswith(b"[")]
+        return any(int(each[0]) <= slot <= int(each[-1]) for each in ranges)
 
     def stop(self) -> None:
         """End all."""
@@ -77,7 +105,9 @@ class RedisPair:
 
     def is_failed_over(self) -> bool:
         """Tell whether the replica has become the primary."""
-        return b"role:master" in self.second.say("INFO", "replication")
+        with suppress(ConnectionError):  # it drops connections while it changes its role
+            return b"role:master" in self.second.say("INFO", "replication")
+        return False
 
     def is_even(self) -> bool:
         """Tell whether the replica has acknowledged all that the primary has written."""

@@ -89,10 +89,14 @@ def test_finds_what_was_cancelled() -> None:
     """In one look for all that is in hand; whoever was told is not told again."""
     clock = VirtualClock()
     found, run = ward(clock=clock)
-    found.app.runtime.need_backend("test").put([cancel_mark("id-1", ttl=60)])
+    found.app.runtime.need_backend("test").put([cancel_mark("id-1", ttl=100_000)])
+
+    def told() -> bool:
+        clock.advance(1)
+        return bool(found.cancelled)
 
     found.minder.start()
-    wait_until(lambda: found.cancelled)
+    wait_until(told)
     clock.advance(1)
     clock.advance(1)
     found.minder.stop()

@@ -98,8 +98,8 @@ class Minder:
                 if not self._in_hand() and not self._stopped.is_set():
                     self._awake.wait(_PRESENCE)
                     continue
-            self._quietly(self._look_for_marks)
             self._until_next_look()
+            self._quietly(self._look_for_marks)
 
     def _until_next_look(self) -> None:
         """Enforce time limits as they come until it is time to look for marks again."""

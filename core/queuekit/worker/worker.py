@@ -28,6 +28,7 @@ from queuekit.execute import Executor
 from queuekit.flow import Flows
 from queuekit.loader import AppRef
 from queuekit.outcome import Outcome, Run
+from queuekit.records import CANCEL
 from queuekit.states import State
 from queuekit.worker.fetcher import Fetcher
 from queuekit.worker.keeper import Holding, Keeper, LeaseKeeper
@@ -79,6 +80,8 @@ class Worker:
         """How many deliveries ended how."""
         self._runtime = runtime = app.runtime
         demand(runtime, app.tasks, app.schedules)
+        if runtime.shared:
+            runtime.broker.look_for_marks(CANCEL)
         self._settings = settings = runtime.config.worker
         self._executor = Executor(runtime, app.tasks, app.sending, worker=self.name)
         self._settler = Settler(runtime, Flows(runtime, app.sending), on_settled=self._settled)
@@ -291,7 +294,8 @@ class Worker:
         backend = self._runtime.backend
         if backend is None:
             return {}
-        return backend.get([key for delivery in deliveries for key in self._executor.keys(delivery)])
+        keys = [key for delivery in deliveries for key in self._executor.keys(delivery)]
+        return backend.get(keys) if keys else {}
 
     def _put_back(self, deliveries: Sequence[Delivery]) -> None:
         for delivery in deliveries:

@@ -66,13 +66,15 @@ class RedisBackend(Backend):
                 raise TooLargeError(f"record {record.key} has {len(record.body):,} bytes, above the limit")
         # On a Cluster a script keeps to one slot; elsewhere one takes many.
         size = 1 if self._engine.cluster else _PART
-        first = (_CONDITIONS[condition], -1 if expect is None else expect)
+        prefix = self._keys.record("")
+        told = (int(self._engine.cluster), self._keys.channel(""), len(prefix))
+        first = (_CONDITIONS[condition], -1 if expect is None else expect, *told)
         calls = []
         for start in range(0, len(records), size):
             part = records[start : start + size]
             arguments: list[Any] = [*first]
             for record in part:
-                arguments += (self._keys.channel(record.key), pack_record(record), milliseconds(record.ttl))
+                arguments += (pack_record(record), milliseconds(record.ttl))
             calls.append(run("put", [self._keys.record(record.key) for record in part], arguments))
         # Said again after a lost reply, "absent" and "expect" would deny what they have done.
         again = condition is not Condition.ABSENT and expect is None
@@ -100,7 +102,8 @@ class RedisBackend(Backend):
         found = self._final(keys)
         if found or timeout <= 0 or not keys:
             return found
-        channels = [self._keys.channel(key) for key in keys]
+        # The first one says that somebody listens at all.
+        channels = [self._keys.channel(key) for key in ("", *dict.fromkeys(keys))]
         with self._server.lent("") as link:
             _listen(link, channels)
             while True:
@@ -110,7 +113,7 @@ class RedisBackend(Backend):
                     break
                 if link.has_reply(timeout=min(left, LONGEST_SLEEP)):
                     link.read()
-            _listen_no_more(link, len(set(channels)))
+            _listen_no_more(link, len(channels))
         return found
 
     def _final(self, keys: Sequence[str]) -> dict[str, Record]:

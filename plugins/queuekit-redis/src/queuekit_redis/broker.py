@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from random import Random
 from typing import Any
 
@@ -29,20 +29,19 @@ from queuekit.urls import EngineURL
 from queuekit_redis import inspection
 from queuekit_redis.abilities import CAPABILITIES, CLUSTER_CAPABILITIES, LIMITS
 from queuekit_redis.checks import check
-from queuekit_redis.committing import Commitment, quick_send
+from queuekit_redis.claiming import Claims
+from queuekit_redis.committing import Commit, Commitment, quick_send, send_call
 from queuekit_redis.engine import nonce, open_engine
 from queuekit_redis.options import RedisOptions
-from queuekit_redis.packing import micros, pack_envelope, read_delivery
+from queuekit_redis.packing import micros, pack_envelope
 from queuekit_redis.server import Call, run
-from queuekit_redis.settling import are_plain_acks, envelopes_of, is_plain, send_arguments, settle_arguments
-from queuekit_redis.waiting import Interrupts, sleep_on
+from queuekit_redis.settling import envelopes_of, is_plain, is_plain_ack, settle_arguments
+from queuekit_redis.waiting import Interrupts
 
 __all__ = ["RedisBroker"]
 
 LONGEST_SLEEP = 5.0
 """Seconds after which a worker looks again, whatever bell it may have missed."""
-MOST_BYTES = 32_000_000
-"""Bytes after which a claim ends, however many messages it may still take."""
 
 
 class RedisBroker(Broker):
@@ -66,6 +65,7 @@ class RedisBroker(Broker):
         self._engine = engine = open_engine(url, options)
         self._server, self._keys = engine.server, engine.keys
         self._interrupts = Interrupts()
+        self._claims = Claims(engine, self._interrupts)
         self._known: set[str] = set()
         self.engine_id = engine.id
         self.capabilities = CLUSTER_CAPABILITIES if engine.cluster else CAPABILITIES
@@ -82,21 +82,37 @@ class RedisBroker(Broker):
             return [envelopes[0].id]
         by_queue = _grouped((place, envelope.queue) for place, envelope in enumerate(envelopes))
         self._know(by_queue)
-        calls = []
-        for queue, places in by_queue.items():
-            arguments: list[Any] = [self._keys.unique(queue)]
-            for place in places:
-                arguments += send_arguments(envelopes[place])
-            calls.append(run("send", [self._keys.queue(queue)], arguments))
+        plain = {queue: all(is_plain(envelopes[at]) for at in places) for queue, places in by_queue.items()}
         holders = [envelope.id for envelope in envelopes]
-        replies = self._server.call(calls, again=True)
-        for (queue, places), (is_new, *held) in zip(by_queue.items(), replies, strict=True):
-            if is_new:
-                self._known.discard(queue)  # somebody emptied the server since we knew it
-                self._know([queue])
-            for place, holder in zip(held[::2], held[1::2], strict=True):
-                holders[places[place]] = holder.decode()
+        left = self._send_some(envelopes, by_queue, holders, plain)
+        if left:  # they are known: a slower script judges whether this is a later attempt
+            self._send_some(envelopes, left, holders, {})
         return holders
+
+    def _send_some(
+        self,
+        envelopes: Sequence[Envelope],
+        by_queue: Mapping[str, list[int]],
+        holders: list[str],
+        plain: Mapping[str, bool],
+    ) -> dict[str, list[int]]:
+        """Send those of *envelopes*, note who holds their keys, and return what the quick script did not judge."""
+        calls, left, new = [], dict[str, list[int]](), []
+        for queue, places in by_queue.items():
+            some = [envelopes[place] for place in places]
+            calls.append(send_call(self._keys, queue, some, plain=plain.get(queue, False)))
+        for (queue, places), (is_new, *rest) in zip(
+            by_queue.items(), self._server.call(calls, again=True), strict=True
+        ):
+            if is_new:
+                new.append(queue)
+            if plain.get(queue):
+                left[queue] = [places[at] for at in rest]
+                continue
+            for at, holder in zip(rest[::2], rest[1::2], strict=True):
+                holders[places[at]] = holder.decode()
+        self._know_again(new)
+        return {queue: places for queue, places in left.items() if places}
 
     def _send_one(self, envelope: Envelope) -> bool:
         """Send a message that needs no thought; false if its id is known, which does."""
@@ -107,8 +123,7 @@ class RedisBroker(Broker):
     def _sent_quickly(self, call: Call, queue: str) -> bool:
         answer: int = self._server.one(call, again=True)
         if answer == 1:
-            self._known.discard(queue)  # somebody emptied the server since we knew it
-            self._know((queue,))
+            self._know_again((queue,))
         return answer >= 0
 
     def receive(self, queues: Sequence[str], *, limit: int, wait: float, lease: float) -> list[Delivery]:
@@ -118,56 +133,15 @@ class RedisBroker(Broker):
         limit = min(limit, self.limits.max_batch)
         deadline = time.monotonic() + min(wait, self.limits.max_wait)
         heard = self._interrupts.heard()
+        deliveries, until_event = self._claims.now(queues, limit=limit, lease=lease)
         while True:
-            deliveries, until_event = self._claim(queues, limit=limit, lease=lease)
             left = deadline - time.monotonic()
             if deliveries or limit <= 0 or left <= 0 or self._interrupts.hear(heard):
                 return deliveries
-            rung = self._sleep(queues, min(left, until_event, LONGEST_SLEEP), heard)
-            if not rung and (time.monotonic() >= deadline or self._interrupts.hear(heard)):
-                # Nothing has come by itself either, unless the wait was cut to just that.
-                return self._claim(queues, limit=limit, lease=lease)[0] if until_event <= left else []
-
-    def _sleep(self, queues: Sequence[str], seconds: float, heard: int) -> bool:
-        if seconds <= 0:
-            return True
-        bells = [self._keys.bell(queue) for queue in queues]
-        groups = [[bell] for bell in bells] if self._engine.cluster else [bells]
-        with self._interrupts.asleep(heard) as waker:
-            return sleep_on(self._server, groups, seconds=seconds, waker=waker, failures=self._engine.failures)
-
-    def _claim(self, queues: Sequence[str], *, limit: int, lease: float) -> tuple[list[Delivery], float]:
-        """Do the upkeep and claim what is ready; return also the seconds until something happens by itself."""
-        if not self._engine.cluster:
-            return self._claim_in(queues, limit=limit, lease=lease)
-        deliveries: list[Delivery] = []
-        soonest = float("inf")
-        for queue in queues:
-            taken, until_event = self._claim_in([queue], limit=limit - len(deliveries), lease=lease)
-            deliveries += taken
-            soonest = min(soonest, until_event)
-        return deliveries, soonest
-
-    def _claim_in(self, queues: Sequence[str], *, limit: int, lease: float) -> tuple[list[Delivery], float]:
-        """Claim from queues that live in one place."""
-        options = self._engine.options
-        prefix = nonce().hex() + "."
-        oldest = 0 if options.dead_max_age is None else micros(options.dead_max_age)
-        most = -1 if options.dead_max_count is None else options.dead_max_count
-        call = run(
-            "claim",
-            [self._keys.queue(queue) for queue in queues],
-            (max(0, limit), f"{micros(lease):.0f}", prefix, self._keys.unique(queues[0]), MOST_BYTES, oldest, most),
-        )
-        now, until_event, *taken = self._server.one(call, again=False)
-        claimed_at = int(now) / 1e6
-        deliveries: list[Delivery] = []
-        for queue, flat in zip(queues, taken, strict=True):
-            for start in range(0, len(flat), 4):
-                token = f"{prefix}{len(deliveries)}"
-                reply = flat[start : start + 4]
-                deliveries.append(read_delivery(queue, reply, token=token, claimed_at=claimed_at))
-        return deliveries, until_event / 1e6 if until_event >= 0 else float("inf")
+            asleep = min(left, until_event, LONGEST_SLEEP)
+            deliveries, until_event = self._claims.when_rung(
+                queues, limit=limit, lease=lease, seconds=asleep, heard=heard
+            )
 
     def extend(self, leases: Sequence[Lease], *, lease: float) -> list[Lease]:
         """Make *leases* end later."""
@@ -200,7 +174,7 @@ class RedisBroker(Broker):
     def _settling(self, queue: str, settlements: Sequence[Settlement], mark: bytes) -> Call:
         """Return the call that carries out *settlements*, all of one queue."""
         keys, window = (self._keys.queue(queue),), round(self._engine.options.dedup_window)
-        if are_plain_acks(settlements):
+        if all(map(is_plain_ack, settlements)):
             pairs = [text for each in settlements for text in (each.delivery.id, each.delivery.token)]
             return run("ack", keys, (window, mark, *pairs))
         arguments: list[Any] = [self._keys.unique(queue), window, mark]
@@ -236,9 +210,24 @@ class RedisBroker(Broker):
         quick = quick_send(items, self._keys)
         if quick is not None and self._sent_quickly(quick, items[0].sends[0].queue):
             return [True]
+        result = self._commit(items)
+        if result.left:
+            slower = self._commit([items[place] for place in result.left], quick=False)
+            for place, done in zip(result.left, slower.done, strict=True):
+                result.done[place] = done
+        return result.done
+
+    def _commit(self, items: Sequence[CommitItem], *, quick: bool = True) -> Commit:
         window = round(self._engine.options.dedup_window)
-        commitment = Commitment(items, keys=self._keys, window=window, mark=nonce())
-        return commitment.done(self._server.call(commitment.calls, again=True))
+        commitment = Commitment(items, keys=self._keys, fixed=(window, nonce()), quick=quick)
+        result = commitment.result(self._server.call(commitment.calls, again=True))
+        self._know_again(result.new)
+        return result
+
+    def look_for_marks(self, prefix: str) -> bool:
+        """Look, in the step of each claim, for records whose key is *prefix* and the id of a message claimed."""
+        self._claims.marks = None if self._engine.cluster else self._keys.record(prefix)
+        return not self._engine.cluster
 
     # -- looking and mending -------------------------------------------------------------------------------------
 
@@ -290,6 +279,11 @@ class RedisBroker(Broker):
         if new:
             self._server.one(Call(self._keys.queues, ("SADD", self._keys.queues, *new)), again=True)
             self._known.update(new)
+
+    def _know_again(self, queues: Collection[str]) -> None:
+        """Enter *queues* once more: nobody had sent to them, or somebody has emptied the server since we knew them."""
+        self._known.difference_update(queues)
+        self._know(queues)
 
     def _check_sizes(self, envelopes: Iterable[Envelope]) -> None:
         """Refuse bodies above the limit before anything has happened."""

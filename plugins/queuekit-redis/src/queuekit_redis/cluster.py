@@ -10,20 +10,20 @@ from contextlib import contextmanager
 from typing import Any
 
 from redis.crc import key_slot
-from redis.exceptions import AskError, ClusterDownError, MovedError, TryAgainError
+from redis.exceptions import AskError, ClusterDownError, MovedError, NoScriptError, TryAgainError
 
 from queuekit.errors import UnavailableError
 from queuekit_redis.connections import Connections
 from queuekit_redis.failures import Failures
 from queuekit_redis.link import Link, link_maker
 from queuekit_redis.options import RedisOptions
-from queuekit_redis.server import Call, Server, is_fleeting, with_scripts
+from queuekit_redis.server import Call, Server, is_fleeting, load, with_scripts
 from queuekit_redis.urls import Address, Target
 
 __all__ = ["ClusterServer"]
 
-TRIES = 8
-"""Times that a call is sent on to where its slot has moved."""
+TRIES = 40
+"""Times that a call is sent on to where its slot has moved, or held back while it is moving."""
 _PAUSE = 0.1
 _UNSETTLED = (TryAgainError, ClusterDownError)
 
@@ -48,6 +48,7 @@ class ClusterServer(Server):
 
     def call(self, calls: Sequence[Call], *, again: bool) -> list[Any]:
         """Return the reply to each of *calls*, in one round trip to each node that has a part in them."""
+        calls = [_declared(call) for call in calls]
         replies: list[Any] = [None] * len(calls)
         left = {place: self._node_of(call.route) for place, call in enumerate(calls)}
         give_up = time.monotonic() + self._options.timeout
@@ -87,7 +88,13 @@ class ClusterServer(Server):
         with self._pool(address).lent(checked=True) as link:
             if not asking:
                 return with_scripts(link, commands)
-            return [link.converse([("ASKING",), command])[1] for command in commands]
+            replies = [link.converse([("ASKING",), command])[1] for command in commands]
+            unknown = [index for index, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
+            if unknown:
+                load(link, {commands[index][1] for index in unknown})
+                for index in unknown:
+                    replies[index] = link.converse([("ASKING",), commands[index]])[1]
+            return replies
 
     def _redirected(self, answer: Any, call: Call, asked: Address) -> tuple[Address, bool] | None:
         """Return where a call should go instead, and whether it has to ask there; ``None`` if this is its answer."""
@@ -167,6 +174,20 @@ class ClusterServer(Server):
 
     def _forget(self) -> None:
         self._slots = []
+
+
+def _declared(call: Call) -> Call:
+    """Return *call*, with a second key declared if it is a script on a queue, so that none begins in a moving slot.
+
+    While a slot moves, a node knows which half of its keys are elsewhere only for those that are declared: with the
+    name of the queue alone, which is no key, a script would be sent ahead of the messages and work on an empty queue.
+    """
+    command, *rest = call.arguments
+    if command != "EVALSHA" or not call.route.endswith("}"):
+        return call
+    sha, count, *others = rest
+    keys = (*others[:count], f"{call.route}:messages")
+    return Call(call.route, (command, sha, count + 1, *keys, *others[count:]))
 
 
 def _address(node: Sequence[Any], asked: Address) -> Address:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
+from queuekit.backend import Record
 from queuekit.broker import CommitItem
+from queuekit.envelope import Envelope
 from queuekit_redis.keys import Keys
-from queuekit_redis.packing import pack_record
+from queuekit_redis.packing import pack_envelope, pack_record
 from queuekit_redis.server import Call, call_script, run
-from queuekit_redis.settling import are_plain_acks, commit_arguments, is_plain, milliseconds, send_arguments
+from queuekit_redis.settling import commit_arguments, is_plain, is_plain_ack, milliseconds, send_arguments
 
-__all__ = ["Commitment", "quick_send"]
+__all__ = ["Commit", "Commitment", "quick_send", "send_call"]
 
 
 class Commitment:
@@ -20,64 +22,143 @@ class Commitment:
     Args:
         items: What is to be done.
         keys: Names of keys.
-        window: Seconds that ids are remembered.
-        mark: By which a repeated call knows its own work.
+        fixed: Seconds that ids are remembered, and by what a repeated call knows its own work.
+        quick: Whether quick scripts may do what they can.
     """
 
-    def __init__(self, items: Sequence[CommitItem], *, keys: Keys, window: int, mark: bytes) -> None:
+    def __init__(
+        self, items: Sequence[CommitItem], *, keys: Keys, fixed: tuple[int, bytes], quick: bool = True
+    ) -> None:
         self._items = items
         self._keys = keys
-        self._fixed = (window, mark)
-        self.calls: list[Call] = []
-        self._places: list[list[int]] = []
-        sorted_out: dict[tuple[str, str], list[int]] = {}
+        self._fixed = fixed
+        self._ways: dict[tuple[str, str], list[int]] = {}
         for place, item in enumerate(items):
-            sorted_out.setdefault(_way(item), []).append(place)
-        for (way, queue), places in sorted_out.items():
-            self._places.append(places)
-            self.calls.append(self._call(way, queue, [items[place] for place in places]))
-        self._ways = [way for way, _ in sorted_out]
+            way = _way(item) if quick else _ANY
+            if way in self._ways:
+                self._ways[way].append(place)
+            else:
+                self._ways[way] = [place]
+        self.calls: list[Call] = [
+            self._call(way, queue, [items[place] for place in places]) for (way, queue), places in self._ways.items()
+        ]
 
     def _call(self, way: str, queue: str, items: Sequence[CommitItem]) -> Call:
-        keys, arguments = (self._keys.queue(queue),), list[Any]()
-        if way == "send":
-            for item in items:
-                arguments += send_arguments(item.sends[0])
-            return run("send", keys, (self._keys.unique(queue), *arguments))
         if way == "commit":
             queues, arguments = commit_arguments(items, self._keys)
             names = [self._keys.queue(name) for name in queues]
-            return call_script("commit", names, (self._keys.unique(""), *self._fixed, *arguments))
-        for item in items:
-            if item.settlement is not None:
-                arguments += (item.settlement.delivery.id, item.settlement.delivery.token)
-            for record in item.records:
-                channel, ttl = self._keys.channel(record.key), milliseconds(record.ttl)
-                arguments += (self._keys.record(record.key), channel, pack_record(record), ttl)
-        return run(way, keys, (*self._fixed, *arguments))
+            fixed = (self._keys.unique(""), *self._fixed, self._keys.record(""), self._keys.channel(""))
+            return call_script("commit", names, (*fixed, *arguments))
+        keys = (self._keys.queue(queue),)
+        if way == "send":
+            return send_call(self._keys, queue, [item.sends[0] for item in items], plain=False)
+        if way == "plain":
+            return _plain_sends(self._keys, queue, items)
+        if way == "ack":
+            return run("ack", keys, (*self._fixed, *_tokens(items)))
+        return run("finish", keys, (*self._fixed, self._keys.record(""), self._keys.channel(""), *_finishing(items)))
 
-    def done(self, replies: Sequence[Any]) -> list[bool]:
-        """Return for each item whether it was done."""
-        done = [True] * len(self._items)
-        for way, places, reply in zip(self._ways, self._places, replies, strict=True):
+    def result(self, replies: Sequence[Any]) -> Commit:
+        """Return what *replies* mean."""
+        result = Commit([True] * len(self._items), [], set())
+        for ((way, queue), places), reply in zip(self._ways.items(), replies, strict=True):
             if way == "commit":
                 for place, yes in zip(places, reply, strict=True):
-                    done[place] = yes == 1
-            elif way != "send":
+                    result.done[place] = yes == 1
+            elif way in ("ack", "finish"):
                 for at in reply:
-                    done[places[at]] = False
-        return done
+                    result.done[places[at]] = False
+            else:
+                if reply[0] == 1:
+                    result.new.add(queue)
+                if way != "send":
+                    result.left.extend(places[at] for at in reply[1:])
+        return result
+
+
+class Commit(NamedTuple):
+    """What became of a commitment."""
+
+    done: list[bool]
+    """Whether each item was done."""
+    left: list[int]
+    """Those that were sent before, or whose record is there: a slower script must judge."""
+    new: set[str]
+    """Queues that nobody had sent to."""
 
 
 def _way(item: CommitItem) -> tuple[str, str]:
     """Return the script for *item*, and its queue where that script serves one."""
-    settlement = item.settlement
-    if settlement is None:
-        lone = len(item.sends) == 1 and not item.records and not item.joins
-        return ("send", item.sends[0].queue) if lone else ("commit", "")
-    if item.sends or item.joins or len(item.records) > 1 or not are_plain_acks((settlement,)):
-        return "commit", ""
-    return ("finish" if item.records else "ack"), settlement.delivery.queue
+    if item.joins or len(item.records) > 1:
+        return _ANY
+    if item.settlement is None:
+        return _way_of_sends(item.sends, item.records)
+    if item.sends or not is_plain_ack(item.settlement):
+        return _ANY
+    delivery = item.settlement.delivery
+    if not item.records:
+        return "ack", delivery.envelope.queue
+    # What was claimed before may have a record of any size, and `finish` reads them whole.
+    return _ANY if delivery.number > 1 else ("finish", delivery.envelope.queue)
+
+
+def _way_of_sends(sends: Sequence[Envelope], records: Sequence[Record]) -> tuple[str, str]:
+    if len(sends) != 1:
+        return _ANY
+    (envelope,) = sends
+    if is_plain(envelope) and not (records and records[0].final):
+        return "plain", envelope.queue
+    return _ANY if records else ("send", envelope.queue)
+
+
+_ANY = ("commit", "")
+
+
+def _tokens(items: Sequence[CommitItem]) -> Iterator[str]:
+    for item in items:
+        if item.settlement is not None:
+            delivery = item.settlement.delivery
+            yield delivery.envelope.id
+            yield delivery.token
+
+
+def _finishing(items: Sequence[CommitItem]) -> list[Any]:
+    """Return what ``finish.lua`` reads of acks with one record each."""
+    arguments: list[Any] = []
+    for item in items:
+        if item.settlement is not None:
+            delivery, record = item.settlement.delivery, item.records[0]
+            ttl = milliseconds(record.ttl)
+            arguments += (delivery.envelope.id, delivery.token, record.key, pack_record(record), ttl)
+    return arguments
+
+
+def send_call(keys: Keys, queue: str, envelopes: Sequence[Envelope], *, plain: bool) -> Call:
+    """Return the call that sends *envelopes*; those that are plain by the quick script."""
+    if plain:
+        arguments: list[Any] = [2, keys.record("")]
+        for envelope in envelopes:
+            arguments += (envelope.id, pack_envelope(envelope))
+        return run("send_plain", (keys.queue(queue),), arguments)
+    texts = [text for envelope in envelopes for text in send_arguments(envelope)]
+    return run("send", (keys.queue(queue),), (keys.unique(queue), *texts))
+
+
+def _plain_sends(keys: Keys, queue: str, items: Sequence[CommitItem]) -> Call:
+    """Return the call that sends one plain message an item, some of them with a record."""
+    stored = any(item.records for item in items)
+    arguments: list[Any] = [5 if stored else 2, keys.record("")]
+    for item in items:
+        envelope = item.sends[0]
+        arguments += (envelope.id, pack_envelope(envelope))
+        for record in item.records:
+            arguments += (record.key, pack_record(record), milliseconds(record.ttl))
+        if stored and not item.records:
+            arguments += _NO_RECORD
+    return run("send_plain", (keys.queue(queue),), arguments)
+
+
+_NO_RECORD = (b"", b"", 0)
 
 
 def quick_send(items: Sequence[CommitItem], keys: Keys) -> Call | None:

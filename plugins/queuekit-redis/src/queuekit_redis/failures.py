@@ -26,6 +26,10 @@ _BY_KIND: list[tuple[type[Exception], tuple[str, str]]] = [
     (exceptions.ConnectionError, ("cannot be reached", "")),
     (OSError, ("cannot be reached", "")),
 ]
+_UNTRUSTED = (
+    "shows a certificate that is not trusted",
+    "Name who has signed it with ssl_ca_certs, and write the host that it is made out to",
+)
 _BY_WORD = {
     "OOM": ("has no memory left (maxmemory)", "Raise maxmemory, or let workers drain the queues"),
     "MISCONF": ("cannot write to its disk, and takes no writes meanwhile", "See its log"),
@@ -56,6 +60,10 @@ class Failures:
             return ("asks for a password", "Write redis://user:password@...") if asks else ("refuses us", _SIGN_IN)
         if isinstance(error, exceptions.AskError):
             return ("has moved a slot", "") if self._url.scheme == "redis+cluster" else _CLUSTER
+        if "certificate verify failed" in text.lower():
+            return _UNTRUSTED
+        if isinstance(error, exceptions.TryAgainError):
+            return "is moving a slot", ""
         for kind, explained in _BY_KIND:
             if isinstance(error, kind):
                 return explained

@@ -11,12 +11,14 @@
 ``<prefix>:{<queue>}:gone``       list: when to forget which ids
 ``<prefix>:{<queue>}:clock``      the latest place in the order
 ``<prefix>:{<queue>}:bell``       list of at most one entry: wakes a worker that waits
+``<prefix>:{<queue>}:wake:<n>``   list of one entry, for a moment: wakes the one worker that is told to stop
 ``<prefix>:{<queue>}:discarded``  how many dead letters have been discarded by rule
 ``<prefix>:queues``               set of the names of queues
 ``<prefix>:unique:<key>``         who holds a unique key (on a Cluster ``<prefix>:{<queue>}:unique:<key>``)
 ``<prefix>:record:<key>``         a record of the backend
 ``<prefix>:group:<name>``         set of the members that have joined
 ``<prefix>:final:<db>:<key>``     channel on which a final record is told
+``<prefix>:final:<db>:``          channel to which all listen who listen to any of these
 ================================  =====================================================================================
 """
 
@@ -51,6 +53,10 @@ class Keys:
     def bell(self, queue: str) -> str:
         """Return the list that wakes who waits for *queue*."""
         return f"{self.queue(queue)}:bell"
+
+    def wake(self, queue: str, name: str) -> str:
+        """Return the list that wakes only who goes by *name* and waits for *queue*."""
+        return f"{self.queue(queue)}:wake:{name}"
 
     def record(self, key: str) -> str:
         """Return where the record *key* is."""

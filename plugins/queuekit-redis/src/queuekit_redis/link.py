@@ -70,6 +70,13 @@ class Link:
         """
         return self._connection.read_response(disable_decoding=True)
 
+    def answer(self) -> Any:
+        """Return the next reply, or the error with which the server has refused."""
+        try:
+            return self.read()
+        except ResponseError as error:
+            return _told_apart(error)
+
     def has_reply(self, timeout: float) -> bool:
         """Tell whether there is a reply to read within *timeout* seconds."""
         return bool(self._connection.can_read(timeout=timeout))
@@ -77,13 +84,7 @@ class Link:
     def converse(self, commands: Sequence[Command]) -> list[Any]:
         """Send *commands* and return the reply to each; one that was refused is answered by its error."""
         self.send(*commands)
-        read, replies = self._connection.read_response, list[Any]()
-        for _ in commands:
-            try:
-                replies.append(read(disable_decoding=True))
-            except ResponseError as error:
-                replies.append(_told_apart(error))
-        return replies
+        return [self.answer() for _ in commands]
 
 
 def _told_apart(error: ResponseError) -> ResponseError:

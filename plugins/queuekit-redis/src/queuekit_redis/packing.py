@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from queuekit.backend import Record
 from queuekit.broker import Dead, Delivery, Place, Stored
 from queuekit.envelope import Envelope, Unique
 
 __all__ = [
+    "Claim",
     "grave",
     "micros",
     "pack_due",
     "pack_envelope",
     "pack_record",
     "pack_step",
-    "read_delivery",
+    "read_deliveries",
     "read_record",
     "read_stored",
 ]
@@ -34,8 +35,8 @@ _UNTIL: tuple[Literal["start", "done", "ttl"], ...] = ("start", "done", "ttl")
 _RECORD = struct.Struct("<dB")
 _RECORD_HEAD = struct.Struct("<dddB")
 _LENGTH = struct.Struct("<I")
-_FINAL, _HAS_AT = 1, 2
-_TEXTS = (("task", 4), ("state", 8), ("error", 16))
+_FINAL, _HAS_AT, _HAS_TASK, _HAS_STATE, _HAS_ERROR = 1, 2, 4, 8, 16
+_TEXTS = (("task", _HAS_TASK), ("state", _HAS_STATE), ("error", _HAS_ERROR))
 
 LATEST = 9e15
 """Microseconds beyond which no time is told apart."""
@@ -134,13 +135,47 @@ def _read_extras(value: bytes, flags: int) -> tuple[dict[str, Any], int]:
     return fields, at
 
 
-def read_delivery(queue: str, reply: Sequence[Any], *, token: str, claimed_at: float) -> Delivery:
-    """Return what a claim has replied for one message: id, message, number, crashes."""
-    id, value, number, crashes = reply
-    envelope, sent_at = _read_envelope(queue, id, value)
-    return Delivery(
-        envelope=envelope, token=token, number=number, crashes=crashes, sent_at=sent_at, claimed_at=claimed_at
-    )
+class Claim(NamedTuple):
+    """What all messages of one claim have in common."""
+
+    token: str
+    """What their tokens begin with; the number of each in the batch follows."""
+    claimed_at: float
+    """UTC epoch seconds."""
+    unmarked: bool
+    """Whether none of them has a mark."""
+
+
+def read_deliveries(
+    queue: str, flat: Sequence[Any], again: Sequence[int], *, first: int, claim: Claim
+) -> list[Delivery]:
+    """Return what a claim has replied for one queue.
+
+    Args:
+        queue: Its name.
+        flat: Id and message, by turns.
+        again: Place, number and crashes of each message that was claimed before.
+        first: Number in the batch of the first one.
+        claim: What they have in common.
+    """
+    token, claimed_at, unmarked = claim
+    counted = {again[at]: (again[at + 1], again[at + 2]) for at in range(0, len(again), 3)}
+    deliveries = []
+    for place in range(len(flat) // 2):
+        envelope, sent_at = _read_envelope(queue, flat[place * 2], flat[place * 2 + 1])
+        number, crashes = counted.get(place, (1, 0)) if counted else (1, 0)
+        deliveries.append(
+            Delivery(
+                envelope=envelope,
+                token=f"{token}{first + place}",
+                number=number,
+                crashes=crashes,
+                sent_at=sent_at,
+                claimed_at=claimed_at,
+                unmarked=unmarked,
+            )
+        )
+    return deliveries
 
 
 def read_stored(queue: str, place: Place, reply: Sequence[Any]) -> Stored:
@@ -191,15 +226,18 @@ def _read_text(data: bytes, at: int) -> tuple[str, int]:
 
 def pack_record(record: Record) -> bytes:
     """Return what is stored of *record*, but for version and end, which the server adds."""
-    flags, extras = _FINAL if record.final else 0, b""
+    flags, parts = _FINAL if record.final else 0, [b""]
     if record.at is not None:
-        flags, extras = flags | _HAS_AT, _DOUBLE.pack(record.at)
-    for name, flag in _TEXTS:
-        text: str | None = getattr(record, name)
+        flags |= _HAS_AT
+        parts.append(_DOUBLE.pack(record.at))
+    for text, flag in ((record.task, _HAS_TASK), (record.state, _HAS_STATE), (record.error, _HAS_ERROR)):
         if text is not None:
-            data = _encode(text)
-            flags, extras = flags | flag, extras + _LENGTH.pack(len(data)) + data
-    return _RECORD.pack(record.rank, flags) + extras + record.body
+            data = text.encode("utf-8", "surrogatepass")
+            flags |= flag
+            parts += (_LENGTH.pack(len(data)), data)
+    parts[0] = _RECORD.pack(record.rank, flags)
+    parts.append(record.body)
+    return b"".join(parts)
 
 
 def read_record(key: str, value: bytes, now: float) -> Record:

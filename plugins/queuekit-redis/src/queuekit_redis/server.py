@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 import random
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, NamedTuple
 
@@ -21,7 +21,7 @@ from queuekit_redis.scripts import SCRIPTS, script
 from queuekit_redis.sentinel import following
 from queuekit_redis.urls import Target
 
-__all__ = ["Call", "Server", "SingleServer", "call_script", "is_fleeting", "run", "with_scripts"]
+__all__ = ["Call", "Server", "SingleServer", "call_script", "is_fleeting", "load", "run", "with_scripts"]
 
 TRIES = 3
 """Times that a call which may be repeated is tried."""
@@ -164,11 +164,15 @@ def with_scripts(link: Link, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
     replies = link.converse(commands)
     missing = [index for index, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
     if missing:
-        wanted = {commands[index][1] for index in missing}
-        texts = [one.text for one in map(script, SCRIPTS) if one.sha in wanted]
-        for loaded in link.converse([("SCRIPT", "LOAD", text) for text in texts]):
-            if isinstance(loaded, ResponseError):
-                raise loaded
+        load(link, {commands[index][1] for index in missing})
         for index, reply in zip(missing, link.converse([commands[index] for index in missing]), strict=True):
             replies[index] = reply
     return replies
+
+
+def load(link: Link, digests: Collection[str]) -> None:
+    """Tell a server the scripts of *digests*."""
+    texts = [one.text for one in map(script, SCRIPTS) if one.sha in digests]
+    for loaded in link.converse([("SCRIPT", "LOAD", text) for text in texts]):
+        if isinstance(loaded, ResponseError):
+            raise loaded

@@ -20,10 +20,10 @@ from queuekit_redis.packing import (
 )
 
 __all__ = [
-    "are_plain_acks",
     "commit_arguments",
     "envelopes_of",
     "is_plain",
+    "is_plain_ack",
     "milliseconds",
     "send_arguments",
     "settle_arguments",
@@ -41,29 +41,24 @@ def is_plain(envelope: Envelope) -> bool:
     return envelope.unique is None and envelope.not_before is None and envelope.delay <= 0
 
 
-def are_plain_acks(settlements: Iterable[Settlement]) -> bool:
-    """Tell whether these are acks of messages at their first attempt that hold no key."""
-    for each in settlements:
-        envelope = each.delivery.envelope
-        if type(each) is not Ack or envelope.unique is not None:
-            return False
-        if envelope.attempt or envelope.hop or envelope.generation:
-            return False
-    return True
+def is_plain_ack(settlement: Settlement) -> bool:
+    """Tell whether this is the ack of a message at its first attempt that holds no key."""
+    if type(settlement) is not Ack:
+        return False
+    envelope = settlement.delivery.envelope
+    return not (envelope.attempt or envelope.hop or envelope.generation) and envelope.unique is None
 
 
 def settle_arguments(settlement: Settlement, keys: Keys) -> tuple[Any, ...]:
     """Return what ``settling.lua`` reads of a settlement."""
     delivery = settlement.delivery
-    if type(settlement) is Ack:
+    if isinstance(settlement, Ack):
         return (b"a", delivery.id, delivery.token, pack_step(delivery.envelope), _key_to_free(delivery))
     if isinstance(settlement, Release):
         delay = micros(max(settlement.delay, 0.0))
         return (b"r", delivery.id, delivery.token, f"{delay:.0f}", int(settlement.counted))
     if isinstance(settlement, Retry):
         return _retry(settlement, keys)
-    if isinstance(settlement, Ack):
-        return (b"a", delivery.id, delivery.token, pack_step(delivery.envelope), _key_to_free(delivery))
     return (b"d", delivery.id, delivery.token, _key_to_free(delivery), grave(settlement))
 
 
@@ -103,7 +98,7 @@ def commit_arguments(items: Sequence[CommitItem], keys: Keys) -> tuple[list[str]
             arguments += (b"S", place(item.settlement.delivery.queue), *settle_arguments(item.settlement, keys))
         for record in item.records:
             ttl = milliseconds(record.ttl)
-            arguments += (b"R", keys.record(record.key), keys.channel(record.key), pack_record(record), ttl)
+            arguments += (b"R", record.key, pack_record(record), ttl)
         for join in item.joins:
             then = follow_ups(join)
             size_and_ttl = (join.size, milliseconds(join.ttl), len(then))

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import os
-import selectors
+import select
+import socket
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from typing import Any
 
+from queuekit_redis.engine import Engine
 from queuekit_redis.failures import Failures
-from queuekit_redis.server import Server
+from queuekit_redis.link import Command
+from queuekit_redis.server import Call, Server
 
-__all__ = ["Interrupts", "Waker", "sleep_on"]
+__all__ = ["Interrupts", "Waker", "sleep_on", "sleep_then"]
 
 GRACE = 3.0
 """Seconds after which a blocking call that should have ended means that the server is gone."""
@@ -62,11 +66,11 @@ class Interrupts:
 
     def hear(self, before: int) -> bool:
         """Tell whether there was one since *before*, and note that it has been heard."""
+        if self._count == before:
+            return False
         with self._lock:
-            if self._count == before:
-                return False
             self._heard = self._count
-            return True
+        return True
 
     @contextmanager
     def asleep(self, before: int) -> Iterator[Waker]:
@@ -86,8 +90,8 @@ class Interrupts:
 
 def sleep_on(
     server: Server, bells: Sequence[Sequence[str]], *, seconds: float, waker: Waker, failures: Failures
-) -> bool:
-    """Block until a bell rings, *seconds* have passed or *waker* is woken; tell whether a bell rang.
+) -> None:
+    """Block until a bell rings, *seconds* have passed or *waker* is woken.
 
     Args:
         server: Who has the bells.
@@ -97,18 +101,57 @@ def sleep_on(
         failures: Makes the error for a server that is silent.
     """
     with ExitStack() as stack:
-        selector = stack.enter_context(selectors.DefaultSelector())
-        selector.register(waker, selectors.EVENT_READ)
         links = [stack.enter_context(server.lent(group[0])) for group in bells]
         for link, group in zip(links, bells, strict=True):
-            link.send(("BLPOP", *group, f"{max(seconds, _SHORTEST):.3f}"))
-            selector.register(link.sock or waker, selectors.EVENT_READ, link)
-        events = selector.select(seconds + GRACE)
-        answered = [key.data for key, _ in events if key.data is not None]
-        rung = [link.read() is not None for link in answered]
+            link.send(_blocking(group, seconds))
+        ready = _first_of([waker, *(link.sock or waker for link in links)], seconds + GRACE)
         for link in links:
-            if link not in answered:
+            if link.sock is not None and link.sock.fileno() in ready:
+                link.read()
+            else:
                 link.close()  # the quick way to take the call back
-    if not events:
+    if not ready:
         raise failures.silent(GRACE)
-    return any(rung)
+
+
+def sleep_then(engine: Engine, bells: Sequence[str], call: Call, *, seconds: float, waker: Waker) -> Any:
+    """Block until a bell rings, *seconds* have passed or *waker* is woken, and return the reply to *call*.
+
+    It goes with the call that blocks, so that it begins where the bell rings, without another way there and back. To
+    close the connection would lose what it has taken, so a sleep is ended by ringing a bell of its own.
+
+    Args:
+        engine: The server, which has all bells.
+        bells: Their keys; the last one is of this sleep alone.
+        call: What to do then.
+        seconds: How long.
+        waker: Ends it from elsewhere.
+
+    Returns:
+        The reply; an error if it was refused.
+    """
+    with engine.server.lent(bells[0]) as link:
+        link.send(_blocking(bells, seconds), call.arguments)
+        ends = [waker, link.sock or waker]
+        ready = _first_of(ends, seconds + GRACE)
+        if waker.fileno() in ready and ends[1].fileno() not in ready:
+            ring = (Call(bells[-1], ("RPUSH", bells[-1], 1)), Call(bells[-1], ("PEXPIRE", bells[-1], 10_000)))
+            engine.server.call(ring, again=True)
+            ready = _first_of(ends[1:], GRACE)
+        if not ready:
+            link.close()
+            raise engine.failures.silent(GRACE)
+        link.read()
+        return link.answer()
+
+
+def _blocking(bells: Sequence[str], seconds: float) -> Command:
+    return ("BLPOP", *bells, f"{max(seconds, _SHORTEST):.3f}")
+
+
+def _first_of(ends: Sequence[Waker | socket.socket], seconds: float) -> set[int]:
+    """Return which of *ends* can be read first; none if *seconds* pass."""
+    poll = select.poll()
+    for end in ends:
+        poll.register(end, select.POLLIN)
+    return {number for number, _ in poll.poll(seconds * 1000)}

@@ -1,29 +1,40 @@
--- KEYS: queues. ARGV: limit, lease, token, prefix of unique keys, most bytes, oldest and most dead letters.
--- Returns now, microseconds until something happens by itself (-1: nothing will), and per queue a flat list of
--- id, message, number, crashes.
+-- KEYS: queues. ARGV: limit, lease, token, prefix of unique keys, most bytes, oldest and most dead letters, prefix of
+-- marks (empty: do not look for any), time after which nobody listens any more (0: never).
+-- Returns now, microseconds until something happens by itself (-1: nothing will), how many of the messages are marked,
+-- and per queue two flat lists: of id and message, and of place, number and crashes of those that were claimed before.
 local limit, lease, token, unique_prefix = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3], ARGV[4]
-local bytes, oldest_dead, most_dead = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
-local count, ends = 0, now + lease
+local bytes, oldest_dead, most_dead, marks = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7]), ARGV[8]
+local count, ends, marked, latest = 0, now + lease, 0, tonumber(ARGV[9])
+local byte = string.byte
 
-local function hand_out(q, taken, popped)
-  local ids, leases, claims, last, kept = {}, {}, {}, #taken, 0
+local function is_marked(keys)
+  if marks ~= '' and #keys > 0 then marked = marked + call('EXISTS', unpack(keys)) end
+end
+
+local function hand_out(q, taken, again, popped)
+  local ids, leases, claims, keys, last, kept = {}, {}, {}, {}, #taken, 0
   for at = 1, #popped, 2 do ids[(at + 1) / 2] = popped[at] end
   local values, states = call('HMGET', q.messages, unpack(ids)), call('HMGET', q.claims, unpack(ids))
   for at, id in ipairs(ids) do
     local value = values[at]
     -- Without its message an id is a leftover of somebody's FLUSH or eviction: it is dropped by not being kept.
-    if value and value:byte(1) == 77 then
-      local number, crashes = 0, 0
-      if states[at] then number, crashes = unpack_from(CLAIM, states[at]) end
+    if value and byte(value) == 77 then
+      local number, crashes, state = 0, 0, states[at]
+      if state then
+        number, crashes = unpack_from(CLAIM, state)
+        local behind = #again
+        again[behind + 1], again[behind + 2], again[behind + 3] = last / 2, number + 1, crashes
+      end
       kept = kept + 2
       claims[kept - 1], claims[kept] = id, pack(CLAIM, number + 1, crashes, popped[at * 2]) .. token .. count
       leases[kept - 1], leases[kept] = ends, id
-      if bit.band(value:byte(11), HAS_UNIQUE) ~= 0 then
+      keys[kept / 2] = marks .. id
+      if bit.band(byte(value, 11), HAS_UNIQUE) ~= 0 then
         local key, until_ = unique_of(value)
         if until_ == UNTIL_START then free_key(q, id, unique_prefix .. key) end
       end
-      taken[last + 1], taken[last + 2], taken[last + 3], taken[last + 4] = id, value, number + 1, crashes
-      last = last + 4
+      taken[last + 1], taken[last + 2] = id, value
+      last = last + 2
       count = count + 1
       bytes = bytes - #value
     end
@@ -31,20 +42,25 @@ local function hand_out(q, taken, popped)
   if kept > 0 then
     bulk('HSET', q.claims, claims)
     bulk('ZADD', q.leased, leases)
+    is_marked(keys)
   end
 end
 
-local answer, soonest = {0, -1}, nil
+local answer, soonest = {0, -1, 0}, nil
+-- What is taken by a call that was given up would be nobody's until its lease ends.
+if latest > 0 and now > latest then limit, soonest = 0, now end
 for index, base in ipairs(KEYS) do
-  local q, taken = queue(base), {}
+  -- On a Cluster one more key is declared, which makes a node refuse the script while the slot moves.
+  if base:sub(-1) ~= '}' then break end
+  local q, taken, again = queue(base), {}, {}
   local promoted, reclaimed, forgotten = promote(q), reclaim(q), forget(q)
   if oldest_dead > 0 or most_dead >= 0 then bound_dead(q, oldest_dead, most_dead) end
   while count < limit and bytes > 0 do
     local popped = call('ZPOPMIN', q.ready, math.min(limit - count, 100))
     if #popped == 0 then break end
-    hand_out(q, taken, popped)
+    hand_out(q, taken, again, popped)
   end
-  answer[index + 2] = taken
+  answer[index * 2 + 2], answer[index * 2 + 3] = taken, again
   local more = call('EXISTS', q.ready) == 1
   if more then
     ring(q)
@@ -57,6 +73,6 @@ for index, base in ipairs(KEYS) do
     if event then soonest = math.min(soonest or event, event) end
   end
 end
-answer[1] = string.format('%.0f', now)
+answer[1], answer[3] = string.format('%.0f', now), marked
 if soonest then answer[2] = math.max(0, math.ceil(soonest - now)) end
 return answer

@@ -1,12 +1,14 @@
--- KEYS: queues. ARGV: prefix of unique keys, window, nonce, then items, each a run of operations:
+-- KEYS: queues. ARGV: prefix of unique keys, window, nonce, prefixes of records and channels, then items, each a run of
+-- operations:
 --   I                                            a new item
 --   S queue, settlement                          if it is refused, nothing more of the item is done
---   R key, channel, payload, milliseconds        a record, where it is newer
+--   R rest of the key, payload, milliseconds     a record, where it is newer
 --   J key, member, size, milliseconds, count     a join; the next `count` sends are those of a group that is complete
 --   E queue, id, blob, due, unique key           a send
 -- Returns for each item whether it was done.
 local ctx = {unique_prefix = ARGV[1], window = tonumber(ARGV[2]), nonce = ARGV[3]}
-local done, at, live, held_back = {}, 4, true, 0
+local records, channels = ARGV[4], ARGV[5]
+local done, at, live, held_back = {}, 6, true, 0
 
 local function queue_at(index)
   return opened(KEYS[tonumber(ARGV[index])])
@@ -29,8 +31,8 @@ function OPERATIONS.S()
 end
 
 function OPERATIONS.R()
-  if live then write_record(ARGV[at + 1], ARGV[at + 2], ARGV[at + 3], tonumber(ARGV[at + 4]), 2, -1) end
-  return at + 5
+  if live then write_newer(records, channels, ARGV[at + 1], ARGV[at + 2], ARGV[at + 3]) end
+  return at + 4
 end
 
 function OPERATIONS.J()

@@ -1,29 +1,58 @@
--- Records: version, end of life, rank, flags, and the rest, which only clients read.
-local FINAL = 1
+-- Records: version, end of life, rank, flags, and the rest, which only clients read. A final one is told on the channel
+-- named like it; whoever waits for any listens on the one whose name is the prefix as well, so that nothing is told
+-- where nobody listens.
+local heads, heard = {}, nil
 
--- condition: 0 always, 1 absent, 2 newer; expect: -1 for any version.
-local function write_record(key, channel, payload, ttl, condition, expect)
+-- What a record begins with that is written now, over none or an older one.
+local function head_of(ttl)
+  local head = heads[ttl]
+  if not head then
+    head = pack('<dd', now, ttl < 0 and 0 or now + ttl * 1000)
+    heads[ttl] = head
+  end
+  return head
+end
+
+local function tell(prefix, rest)
+  if heard == nil then
+    local reply = redis.pcall('PUBSUB', 'NUMSUB', prefix)
+    heard = reply.err ~= nil or reply[2] > 0
+  end
+  if heard then call('PUBLISH', prefix .. rest, '') end
+end
+
+-- As much of a record as its writers need; false if there is none.
+local function head_at(key)
   local head = call('GETRANGE', key, 0, 23)
-  local version, _, rank = 0, 0, -1
-  if head ~= '' then
-    version, _, rank = unpack_from('<ddd', head)
-    if condition == 1 then return 0 end
-    if condition == 2 and unpack_from('<d', payload) <= rank then return 0 end
+  return head ~= '' and head
+end
+
+-- Writes over `old` (false: there is none) what may be written. condition: 0 always, 1 absent, 2 newer; expect: -1 for
+-- any version.
+local function write_over(old, key, payload, ttl, condition, expect)
+  local version, head = 0, nil
+  if old then
+    local known, _, rank = unpack_from('<ddd', old)
+    if condition == 1 or (condition == 2 and unpack_from('<d', payload) <= rank) then return 0 end
+    version = known
   end
   if expect >= 0 and expect ~= version then return 0 end
-  version = math.max(now, version + 1)
-  if ttl < 0 then
-    call('SET', key, pack('<dd', version, 0) .. payload)
+  if version < now then
+    head = head_of(ttl)
   else
-    call('SET', key, pack('<dd', version, now + ttl * 1000) .. payload, 'PX', ttl)
+    head = pack('<dd', version + 1, ttl < 0 and 0 or now + ttl * 1000)
   end
-  if bit.band(payload:byte(9), FINAL) ~= 0 then call('PUBLISH', channel, '') end
+  if ttl < 0 then call('SET', key, head .. payload) else call('SET', key, head .. payload, 'PX', ttl) end
   return 1
 end
 
--- Returns whether the member is new, and how many there are.
-local function count_in(key, member, ttl)
-  local first = call('SADD', key, member)
-  call('PEXPIRE', key, ttl)
-  return first, call('SCARD', key)
+local function is_final(payload)
+  return payload:byte(9) % 2 == 1
+end
+
+-- Writes a record where it is newer, and tells of it.
+local function write_newer(prefix, channels, rest, payload, ttl)
+  local key = prefix .. rest
+  local done = write_over(head_at(key), key, payload, tonumber(ttl), 2, -1)
+  if done == 1 and is_final(payload) then tell(channels, rest) end
 end

@@ -2,10 +2,10 @@
 -- KEYS: queue, and the record that goes with it, if any. ARGV: id, blob, and of the record what `put` reads.
 -- Returns 1 if the queue is new, 0 if not, -1 if the id or the record is known and a slower script must judge.
 local call = redis.call
-local base = KEYS[1]
+local base, record_key = KEYS[1], ARGV[3] and KEYS[2]
 local time = call('TIME')
 local at = time[1] * 1e6 + time[2]
-if KEYS[2] and call('EXISTS', KEYS[2]) == 1 then return -1 end
+if record_key and call('EXISTS', record_key) == 1 then return -1 end
 if call('HSETNX', base .. ':messages', ARGV[1], 'M' .. struct.pack('<d', at) .. ARGV[2]) == 0 then return -1 end
 local last = call('GET', base .. ':clock')
 if last and tonumber(last) >= at then
@@ -14,11 +14,11 @@ end
 if not last or at == last + 1 then
   call('SET', base .. ':clock', string.format('%.0f', at))
 end
-if KEYS[2] then
+if record_key then
   local ttl = tonumber(ARGV[4])
   local ends = ttl < 0 and 0 or at + ttl * 1000
   local record = struct.pack('<dd', at, ends) .. ARGV[3]
-  if ttl < 0 then call('SET', KEYS[2], record) else call('SET', KEYS[2], record, 'PX', ttl) end
+  if ttl < 0 then call('SET', record_key, record) else call('SET', record_key, record, 'PX', ttl) end
 end
 local level = math.min(math.max(struct.unpack('<b', ARGV[2]), 0), 9)
 call('ZADD', base .. ':ready', (9 - level) * 9e14 + math.min(math.max(at - 1704067200e6, 0), 9e14 - 1), ARGV[1])

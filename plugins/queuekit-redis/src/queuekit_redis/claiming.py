@@ -1,0 +1,100 @@
+"""Taking messages off their queues: at once, or as soon as a bell rings."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from redis.exceptions import NoScriptError
+
+from queuekit.broker import Delivery
+from queuekit_redis.engine import Engine, nonce
+from queuekit_redis.packing import Claim, micros, read_deliveries
+from queuekit_redis.server import Call, run
+from queuekit_redis.waiting import GRACE, Interrupts, sleep_on, sleep_then
+
+__all__ = ["Claims"]
+
+MOST_BYTES = 32_000_000
+"""Bytes after which a claim ends, however many messages it may still take."""
+
+Claimed = tuple[list[Delivery], float]
+"""What was taken, and the seconds until something happens by itself."""
+
+
+class Claims:
+    """Claims of one broker.
+
+    Args:
+        engine: Server, names of keys, options.
+        interrupts: End a sleep.
+    """
+
+    def __init__(self, engine: Engine, interrupts: Interrupts) -> None:
+        self._engine = engine
+        self._interrupts = interrupts
+        self.marks: str | None = None
+        """What the key of a record begins with that marks a message, whose id follows; ``None``: nobody asks."""
+        options = engine.options
+        oldest = 0 if options.dead_max_age is None else micros(options.dead_max_age)
+        most = -1 if options.dead_max_count is None else options.dead_max_count
+        self._bounds = (MOST_BYTES, oldest, most)
+        self._ahead: float | None = None
+        """Seconds by which the server's clock is ahead of the monotonic one here, or somewhat less."""
+
+    def now(self, queues: Sequence[str], *, limit: int, lease: float) -> Claimed:
+        """Do the upkeep and claim what is ready."""
+        if not self._engine.cluster:
+            return self._claim(queues, limit=limit, lease=lease)
+        deliveries: list[Delivery] = []
+        soonest = float("inf")
+        for queue in queues:
+            taken, until_event = self._claim([queue], limit=limit - len(deliveries), lease=lease)
+            deliveries += taken
+            soonest = min(soonest, until_event)
+        return deliveries, soonest
+
+    def when_rung(self, queues: Sequence[str], *, limit: int, lease: float, seconds: float, heard: int) -> Claimed:
+        """Do the same when a bell rings, after *seconds*, or at an interrupt since *heard*."""
+        if seconds <= 0:
+            return self.now(queues, limit=limit, lease=lease)
+        engine, bells = self._engine, [self._engine.keys.bell(queue) for queue in queues]
+        with self._interrupts.asleep(heard) as waker:
+            if engine.cluster:
+                groups = [[bell] for bell in bells]
+                sleep_on(engine.server, groups, seconds=seconds, waker=waker, failures=engine.failures)
+                return self.now(queues, limit=limit, lease=lease)
+            call, token = self._call(queues, limit=limit, lease=lease, patience=seconds + GRACE)
+            own = engine.keys.wake(queues[0], nonce().hex())
+            reply = sleep_then(engine, [*bells, own], call, seconds=seconds, waker=waker)
+        if isinstance(reply, NoScriptError):
+            return self.now(queues, limit=limit, lease=lease)
+        return self._read(queues, engine.server.raised([reply])[0], token)
+
+    def _claim(self, queues: Sequence[str], *, limit: int, lease: float) -> Claimed:
+        """Claim from queues that live in one place."""
+        call, token = self._call(queues, limit=limit, lease=lease, patience=self._engine.options.timeout)
+        return self._read(queues, self._engine.server.one(call, again=False), token)
+
+    def _call(self, queues: Sequence[str], *, limit: int, lease: float, patience: float) -> tuple[Call, str]:
+        """Return the call of a claim, and what its tokens begin with.
+
+        A server that comes to it after *patience* seconds takes nothing: by then nobody listens to it any more.
+        """
+        keys, token = self._engine.keys, nonce().hex() + "."
+        until = 0.0 if self._ahead is None else micros(self._ahead + time.monotonic() + patience)
+        names = [keys.queue(queue) for queue in queues]
+        what = (max(0, limit), f"{micros(lease):.0f}", token, keys.unique(queues[0]), *self._bounds)
+        return run("claim", names, (*what, self.marks or b"", f"{until:.0f}")), token
+
+    def _read(self, queues: Sequence[str], reply: Sequence[Any], token: str) -> Claimed:
+        now, until_event, marked, *taken = reply
+        claim = Claim(token, int(now) / 1e6, self.marks is not None and not marked)
+        if not self._engine.cluster:  # whose nodes have a clock each
+            self._ahead = claim.claimed_at - time.monotonic()
+        deliveries: list[Delivery] = []
+        for place, queue in enumerate(queues):
+            flat, again = taken[place * 2 : place * 2 + 2]
+            deliveries += read_deliveries(queue, flat, again, first=len(deliveries), claim=claim)
+        return deliveries, until_event / 1e6 if until_event >= 0 else float("inf")

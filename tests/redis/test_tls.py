@@ -1,0 +1,63 @@
+"""``rediss://``: real handshakes, and clear words where there is no trust."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from queuekit.broker import Ack
+from queuekit.envelope import Envelope
+from queuekit.errors import UnavailableError
+from queuekit_redis.broker import RedisBroker
+from support.redis_servers import RedisServer
+from support.redis_tls import Authority, tls_in_front
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> Authority:
+    """Return who has signed the server's certificate."""
+    return Authority.make(tmp_path, "authority")
+
+
+@pytest.fixture
+def port(redis_server: RedisServer, authority: Authority) -> Iterator[int]:
+    """Return a port that speaks TLS, with a certificate for ``localhost``."""
+    with tls_in_front(redis_server.port, authority.sign("localhost")) as port:
+        yield port
+
+
+def test_works_over_tls(port: int, authority: Authority, connect: Callable[..., RedisBroker]) -> None:
+    """Messages are sent, waited for and settled as without TLS."""
+    broker = connect(f"rediss://localhost:{port}/0", ssl_ca_certs=authority.file)
+
+    broker.send([Envelope(id="one", queue="jobs", body=b"x" * 100_000)])
+    (taken,) = broker.receive(["jobs"], limit=1, wait=0, lease=60)
+    late = broker.receive(["jobs"], limit=1, wait=0.05, lease=60)
+
+    assert (taken.envelope.body, late) == (b"x" * 100_000, [])
+    assert broker.settle([Ack(taken)]) == []
+
+
+def test_refuses_whom_it_does_not_trust(port: int, tmp_path: Path, connect: Callable[..., RedisBroker]) -> None:
+    """A certificate that somebody else has signed is refused, and the error says how to trust it."""
+    other = Authority.make(tmp_path, "other")
+    broker = connect(f"rediss://localhost:{port}/0", ssl_ca_certs=other.file)
+
+    with pytest.raises(UnavailableError, match="a certificate that is not trusted") as caught:
+        broker.queues()
+
+    assert "ssl_ca_certs" in caught.value.fix
+
+
+def test_refuses_a_certificate_of_another_host(
+    port: int, authority: Authority, connect: Callable[..., RedisBroker]
+) -> None:
+    """A certificate must be made out to the host in the URL, unless one says that it need not."""
+    url = f"rediss://127.0.0.1:{port}/0"
+    broker = connect(url, ssl_ca_certs=authority.file)
+    lenient = connect(url, ssl_ca_certs=authority.file, ssl_check_hostname=False)
+
+    with pytest.raises(UnavailableError, match="not trusted"):
+        broker.queues()
+
+    assert lenient.queues() == []
