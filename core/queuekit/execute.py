@@ -32,7 +32,7 @@ __all__ = ["Executor"]
 
 _logger = logging.getLogger("queuekit.middleware")
 _worker_logger = logging.getLogger("queuekit.worker")
-_CRASHES_UNSEEN = 20
+_CRASHES_UNSEEN = 30
 _LONGEST_HOLD = 60.0
 _PROGRESS_TTL = 86_400.0
 _STATES = {"done": "SUCCESS", "failed": "FAILURE", "retried": "RETRY", "returned": "PENDING", "cancelled": "CANCELLED"}
@@ -302,7 +302,7 @@ class Executor:
         known = delivery.crashes if self._runtime.backend is None else len(found)
         most = self._settings.max_deliveries
         if known >= most or delivery.crashes >= max(_CRASHES_UNSEEN, most):
-            return self.crashed(run, known)
+            return self.crashed(run, known) if known >= most else self._never_entered(run)
         run.suspect, run.known_crashes, run.unseen = True, known, any(mark.body for mark in found)
         return run
 
@@ -326,6 +326,11 @@ class Executor:
         if self._after:
             self._stage_after(run, outcome, None)
         return outcome
+
+    def _never_entered(self, run: Run) -> Outcome:
+        """Decide for a message that was held so often by a process that died that it must be blamed, seen or not."""
+        error = f"the process that held it died {run.delivery.crashes} times, each time before its body ran"
+        return self.decide.dead(run.delivery, reason="crashed", error=error, task=run.message.task, message=run.message)
 
     def crashed(self, run: Run, times: int, how: str = "") -> Outcome:
         """Decide for a message whose body ended its process *times* times, the last time by *how*."""

@@ -82,6 +82,9 @@ def _others() -> None:
     _row("1,000 chords of 3", *_timed(_small_chords))
     _row("chain of 500", *_timed(lambda: [chain(add.s(0, 1), *[add.s(1) for _ in range(499)]).send()]))
     _row("nested 6 deep", *_timed(lambda: [chain(_nested(6), total.si([1])).send()]))
+    late = sorted(_late(0.1) for _ in range(50))
+    middle, most = late[len(late) // 2] * 1000, late[-1] * 1000
+    print(f"{'due in 100 ms, late by':<28}{middle:6.0f} ms at the middle, {most:.0f} ms at most", flush=True)
 
 
 def _chord(size: int) -> tuple[float, float, float]:
@@ -97,6 +100,14 @@ def _chord(size: int) -> tuple[float, float, float]:
     infos = [info for start in range(0, size, 500) for info in app.infos(result.members.ids[start : start + 500])]
     ends = [info.finished or 0.0 for info in infos]
     return sent, done, (result.info().started or 0.0) - max(ends)
+
+
+def _late(delay: float) -> float:
+    """Return the seconds from the moment that a delayed task was due until it started."""
+    due = time.time() + delay
+    result = add.options(delay=delay).send(1, 1)
+    result.get(timeout=PATIENCE)
+    return (result.info().started or 0.0) - due
 
 
 def _small_chords() -> list[Any]:

@@ -72,7 +72,7 @@ def _rq() -> None:
 
 
 def _celery() -> None:
-    from celery import Celery  # type: ignore[import-untyped]
+    from celery import Celery
 
     global celery, send, command  # noqa: PLW0603 - ...
     celery = Celery("redispeers", broker=URL, backend=URL if RESULTS else None)

@@ -42,7 +42,7 @@ class Locked:
 
         def call(*args: Any, **options: Any) -> Any:
             with self._lock:
-                answer = found(*args, **options)
+                answer: Any = found(*args, **options)
                 return list(answer) if name == "find" else answer
 
         return call

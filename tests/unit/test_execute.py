@@ -401,7 +401,7 @@ def test_a_suspect_runs_alone(crashes: int, marked: int) -> None:
     assert (run.suspect, run.known_crashes) == (True, marked)
 
 
-@pytest.mark.parametrize(("crashes", "marked"), [(3, 3), (20, 0)], ids=["three-crashes", "unseen"])
+@pytest.mark.parametrize(("crashes", "marked"), [(3, 3), (30, 0)], ids=["three-crashes", "unseen"])
 def test_is_dead_after_too_many_crashes(crashes: int, marked: int) -> None:
     """Three times inside the body; or so often that somebody must be blamed."""
     outcome = suspect_run(make(print), crashes=crashes, marked=marked)

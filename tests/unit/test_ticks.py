@@ -54,7 +54,9 @@ def test_outage_is_dealt_with_by_policy(misfire: Misfire, sent: list[int], misse
 def test_skip_sends_nothing_late() -> None:
     """Under ``skip`` a tick that is later than the grace is not sent at all; under ``once`` it is."""
     daily = every("1d")
-    late = {"after": START, "now": daily.next_after(START) + 3_600, "grace": 60.0}  # type: ignore[operator]
+    first = daily.next_after(START)
+    assert first is not None
+    late = {"after": START, "now": first + 3_600, "grace": 60.0}
 
     skipped, once = due(daily, misfire="skip", **late), due(daily, misfire="once", **late)
 

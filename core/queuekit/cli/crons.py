@@ -27,7 +27,7 @@ HEADER = ("NAME", "WHEN", "CALLS", "LAST", "OUTCOME", "NEXT", "STATE")
 SHOWN = 5
 """Coming ticks that ``show`` prints."""
 
-_when_option = click.option("--when", "when_text", metavar="WHEN", help='E.g. "every 30s", "0 3 * * *" or "@daily".')
+_when_option = click.option("--when", "when_text", metavar="WHEN", help='E.g. "every 30s", "@daily" or "0 3 1 1-6 0".')
 _rules: tuple[Callable[[Any], Any], ...] = (
     click.option("--tz", metavar="ZONE", default="UTC", show_default=True, help="Time zone of a cron expression."),
     click.option("--misfire", type=click.Choice(MISFIRES), help="What becomes of ticks that nobody was there for."),
@@ -89,7 +89,7 @@ def show(session: Session, *, name: str, as_json: bool) -> None:
 @click.option("--after", type=click.DateTime(), help="Begin there, in that time zone, instead of now.")
 @json_option
 def upcoming(*, when_text: str, tz: str, count: int, after: datetime | None, as_json: bool) -> None:
-    """Print the ticks of WHEN, e.g. "every 30s" or "0 3 * * *", without storing anything."""
+    """Print the ticks of WHEN, e.g. "every 30s" or "0 3 1 1-6 0", without storing anything."""
     chosen = when_from_text(when_text, tz=tz)
     start = datetime.now(chosen.zone()) if after is None else after.replace(tzinfo=chosen.zone())
     ticks = list(islice(chosen.ticks(start.timestamp()), count))
@@ -128,7 +128,7 @@ def add(
 ) -> None:
     """Have TASK called at each tick of WHEN, under the name NAME.
 
-    WHEN is a pace (30s, or "every 30s"), a cron expression ("0 3 * * *") or one of @yearly, @monthly, @weekly, @daily
+    WHEN is a pace (30s, or "every 30s"), a cron expression ("0 3 1 1-6 0") or one of @yearly, @monthly, @weekly, @daily
     and @hourly. TASK and its arguments are written as for queuekit send.
     """
     chosen = when_from_text(when_text, tz=rules.pop("tz"))

@@ -41,7 +41,7 @@ def run_machine(suite: BrokerKit, broker: Broker) -> None:
         deadline=None,
         database=None,
         derandomize=True,
-        suppress_health_check=list(hypothesis.HealthCheck),
+        suppress_health_check=[*hypothesis.HealthCheck.__members__.values()],
     )
     machine = type("Machine", (_Machine,), {"suite": suite, "broker": broker})
     run_state_machine_as_test(machine, settings=settings)
