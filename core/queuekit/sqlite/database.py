@@ -28,6 +28,8 @@ PAUSE = (0.000_3, 0.003)
 """Seconds between two tries while another process writes. SQLite's own back-off starves processes for seconds."""
 LOG_BYTES = 64_000_000
 """The write-ahead log is cut to this once it has been larger."""
+CHECKPOINT_BYTES = 4_096_000
+"""The write-ahead log is carried over into the file when it has grown by this."""
 LARGEST_LEAD = 5.0
 """Seconds that the file's time may be ahead of the clock before an operator is told."""
 _ADD_QUEUES = "INSERT OR IGNORE INTO queues(name) SELECT value FROM json_each(?)"
@@ -190,6 +192,7 @@ class Database:
             self._check_shared(connection)
             connection.execute(f"PRAGMA synchronous = {self._sync}")
             connection.execute(f"PRAGMA journal_size_limit = {LOG_BYTES}")
+            connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_BYTES // schema.PAGE}")
             marks = self.patiently(connection, "SELECT value FROM meta WHERE name = 'mark'").fetchall()
         except BaseException:
             handle.close()
