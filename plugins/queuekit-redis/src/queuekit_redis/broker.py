@@ -36,7 +36,7 @@ from queuekit_redis.options import RedisOptions
 from queuekit_redis.packing import micros, pack_envelope
 from queuekit_redis.server import Call, run
 from queuekit_redis.settling import envelopes_of, is_plain, is_plain_ack, settle_arguments
-from queuekit_redis.waiting import Interrupts
+from queuekit_redis.waiting import Interrupts, Sleep
 
 __all__ = ["RedisBroker"]
 
@@ -138,9 +138,9 @@ class RedisBroker(Broker):
             left = deadline - time.monotonic()
             if deliveries or limit <= 0 or left <= 0 or self._interrupts.hear(heard):
                 return deliveries
-            asleep = min(left, until_event, LONGEST_SLEEP)
+            asleep = Sleep(min(left, until_event, LONGEST_SLEEP), exact=until_event < min(left, LONGEST_SLEEP))
             deliveries, until_event = self._claims.when_rung(
-                queues, limit=limit, lease=lease, seconds=asleep, heard=heard
+                queues, limit=limit, lease=lease, sleep=asleep, heard=heard
             )
 
     def extend(self, leases: Sequence[Lease], *, lease: float) -> list[Lease]:

@@ -12,7 +12,7 @@ from queuekit.broker import Delivery
 from queuekit_redis.engine import Engine, nonce
 from queuekit_redis.packing import Claim, micros, read_deliveries
 from queuekit_redis.server import Call, run
-from queuekit_redis.waiting import GRACE, Interrupts, sleep_on, sleep_then
+from queuekit_redis.waiting import GRACE, Interrupts, Sleep, sleep_on, sleep_then
 
 __all__ = ["Claims"]
 
@@ -55,19 +55,19 @@ class Claims:
             soonest = min(soonest, until_event)
         return deliveries, soonest
 
-    def when_rung(self, queues: Sequence[str], *, limit: int, lease: float, seconds: float, heard: int) -> Claimed:
-        """Do the same when a bell rings, after *seconds*, or at an interrupt since *heard*."""
-        if seconds <= 0:
+    def when_rung(self, queues: Sequence[str], *, limit: int, lease: float, sleep: Sleep, heard: int) -> Claimed:
+        """Do the same when a bell rings, after *sleep*, or at an interrupt since *heard*."""
+        if sleep.seconds <= 0:
             return self.now(queues, limit=limit, lease=lease)
         engine, bells = self._engine, [self._engine.keys.bell(queue) for queue in queues]
         with self._interrupts.asleep(heard) as waker:
             if engine.cluster:
                 groups = [[bell] for bell in bells]
-                sleep_on(engine.server, groups, seconds=seconds, waker=waker, failures=engine.failures)
+                sleep_on(engine.server, groups, sleep=sleep, waker=waker, failures=engine.failures)
                 return self.now(queues, limit=limit, lease=lease)
-            call, token = self._call(queues, limit=limit, lease=lease, patience=seconds + GRACE)
+            call, token = self._call(queues, limit=limit, lease=lease, patience=sleep.seconds + GRACE)
             own = engine.keys.wake(queues[0], nonce().hex())
-            reply = sleep_then(engine, [*bells, own], call, seconds=seconds, waker=waker)
+            reply = sleep_then(engine, [*bells, own], call, sleep=sleep, waker=waker)
         if isinstance(reply, NoScriptError):
             return self.now(queues, limit=limit, lease=lease)
         return self._read(queues, engine.server.raised([reply])[0], token)

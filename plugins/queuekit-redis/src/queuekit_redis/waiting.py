@@ -8,7 +8,7 @@ import socket
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from typing import Any
+from typing import Any, NamedTuple
 
 from queuekit_redis.engine import Engine
 from queuekit_redis.failures import Failures
@@ -88,34 +88,46 @@ class Interrupts:
             waker.close()
 
 
-def sleep_on(
-    server: Server, bells: Sequence[Sequence[str]], *, seconds: float, waker: Waker, failures: Failures
-) -> None:
-    """Block until a bell rings, *seconds* have passed or *waker* is woken.
+class Sleep(NamedTuple):
+    """How long to block."""
+
+    seconds: float
+    exact: bool = False
+    """Whether something is due at the end of it. A server looks at its timeouts ten times a second only, so that such
+    a sleep is ended from here."""
+
+    @property
+    def patience(self) -> float:
+        """Seconds to wait here for the answer."""
+        return self.seconds if self.exact else self.seconds + GRACE
+
+
+def sleep_on(server: Server, bells: Sequence[Sequence[str]], *, sleep: Sleep, waker: Waker, failures: Failures) -> None:
+    """Block until a bell rings, *sleep* is over or *waker* is woken.
 
     Args:
         server: Who has the bells.
         bells: Their keys; those of one group are served by one node and share a connection.
-        seconds: How long.
+        sleep: How long.
         waker: Ends it from elsewhere.
         failures: Makes the error for a server that is silent.
     """
     with ExitStack() as stack:
         links = [stack.enter_context(server.lent(group[0])) for group in bells]
         for link, group in zip(links, bells, strict=True):
-            link.send(_blocking(group, seconds))
-        ready = _first_of([waker, *(link.sock or waker for link in links)], seconds + GRACE)
+            link.send(_blocking(group, sleep.seconds))
+        ready = _first_of([waker, *(link.sock or waker for link in links)], sleep.patience)
         for link in links:
             if link.sock is not None and link.sock.fileno() in ready:
                 link.read()
             else:
                 link.close()  # the quick way to take the call back
-    if not ready:
+    if not ready and not sleep.exact:
         raise failures.silent(GRACE)
 
 
-def sleep_then(engine: Engine, bells: Sequence[str], call: Call, *, seconds: float, waker: Waker) -> Any:
-    """Block until a bell rings, *seconds* have passed or *waker* is woken, and return the reply to *call*.
+def sleep_then(engine: Engine, bells: Sequence[str], call: Call, *, sleep: Sleep, waker: Waker) -> Any:
+    """Block until a bell rings, *sleep* is over or *waker* is woken, and return the reply to *call*.
 
     It goes with the call that blocks, so that it begins where the bell rings, without another way there and back. To
     close the connection would lose what it has taken, so a sleep is ended by ringing a bell of its own.
@@ -124,17 +136,17 @@ def sleep_then(engine: Engine, bells: Sequence[str], call: Call, *, seconds: flo
         engine: The server, which has all bells.
         bells: Their keys; the last one is of this sleep alone.
         call: What to do then.
-        seconds: How long.
+        sleep: How long.
         waker: Ends it from elsewhere.
 
     Returns:
         The reply; an error if it was refused.
     """
     with engine.server.lent(bells[0]) as link:
-        link.send(_blocking(bells, seconds), call.arguments)
+        link.send(_blocking(bells, sleep.seconds), call.arguments)
         ends = [waker, link.sock or waker]
-        ready = _first_of(ends, seconds + GRACE)
-        if waker.fileno() in ready and ends[1].fileno() not in ready:
+        ready = _first_of(ends, sleep.patience)
+        if ends[1].fileno() not in ready and (sleep.exact or ready):
             ring = (Call(bells[-1], ("RPUSH", bells[-1], 1)), Call(bells[-1], ("PEXPIRE", bells[-1], 10_000)))
             engine.server.call(ring, again=True)
             ready = _first_of(ends[1:], GRACE)
