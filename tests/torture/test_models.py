@@ -28,10 +28,7 @@ class Suite(BrokerConformance):
         return self.make()
 
 
-OPEN = pytest.mark.xfail(reason="a stale settlement is not reported in one sequence of 200", strict=False)
-
-
-@pytest.mark.parametrize("name", [pytest.param(name, marks=OPEN if name == "redis" else ()) for name in ENGINES])
+@pytest.mark.parametrize("name", ENGINES)
 def test_behaves_like_its_model(name: str, tmp_path: Path) -> None:
     """Hundreds of random sequences do on an engine what they do in the model."""
     url = ENGINES[name](tmp_path)["broker"]

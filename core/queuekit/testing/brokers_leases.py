@@ -126,6 +126,20 @@ class Leases(BrokerKit):
 
     @needs("fenced_ack")
     @pytest.mark.parametrize("settle", SETTLEMENTS.values(), ids=SETTLEMENTS.keys())
+    def test_refuses_a_stale_settlement_beside_the_one_that_holds(
+        self, broker: Broker, queue: str, settle: Callable[[Delivery], Settlement]
+    ) -> None:
+        """One batch may bring both, of a worker that got a message back; the stale one does not pass for the other."""
+        stale = self.sent_and_taken(broker, self.message(queue))
+        self.do(broker, Release(stale))
+        present = self.take_one(broker, queue)
+
+        lost = broker.settle([settle(present), settle(stale)])
+
+        assert [(delivery.id, delivery.token) for delivery in lost] == [(stale.id, stale.token)]
+
+    @needs("fenced_ack")
+    @pytest.mark.parametrize("settle", SETTLEMENTS.values(), ids=SETTLEMENTS.keys())
     def test_refuses_a_second_settlement(
         self, broker: Broker, queue: str, settle: Callable[[Delivery], Settlement]
     ) -> None:

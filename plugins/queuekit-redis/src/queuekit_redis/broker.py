@@ -35,7 +35,7 @@ from queuekit_redis.engine import nonce, open_engine
 from queuekit_redis.options import RedisOptions
 from queuekit_redis.packing import micros, pack_envelope
 from queuekit_redis.server import Call, run
-from queuekit_redis.settling import envelopes_of, is_plain, is_plain_ack, settle_arguments
+from queuekit_redis.settling import envelopes_of, in_rounds, is_plain, is_plain_ack, settle_arguments
 from queuekit_redis.waiting import Interrupts, Sleep
 
 __all__ = ["RedisBroker"]
@@ -156,8 +156,13 @@ class RedisBroker(Broker):
 
     def settle(self, settlements: Sequence[Settlement]) -> list[Delivery]:
         """Carry out *settlements*."""
-        if not settlements:
-            return []
+        lost: list[Delivery] = []
+        for places in in_rounds([each.delivery.id for each in settlements]):
+            lost += self._settle([settlements[place] for place in places])
+        return lost
+
+    def _settle(self, settlements: Sequence[Settlement]) -> list[Delivery]:
+        """Carry out settlements of different messages."""
         retries = [each.envelope for each in settlements if isinstance(each, Retry)]
         self._check_sizes(retries)
         self._know({envelope.queue for envelope in retries})
@@ -210,12 +215,23 @@ class RedisBroker(Broker):
         quick = quick_send(items, self._keys)
         if quick is not None and self._sent_quickly(quick, items[0].sends[0].queue):
             return [True]
+        settled = [item.settlement.delivery.id for item in items if item.settlement is not None]
+        if len(set(settled)) < len(settled):
+            return self._commit_apart(items)
         result = self._commit(items)
         if result.left:
             slower = self._commit([items[place] for place in result.left], quick=False)
             for place, done in zip(result.left, slower.done, strict=True):
                 result.done[place] = done
         return result.done
+
+    def _commit_apart(self, items: Sequence[CommitItem]) -> list[bool]:
+        """Carry out items of which some settle the same message, in several calls."""
+        done = [False] * len(items)
+        for places in in_rounds([each.settlement and each.settlement.delivery.id for each in items]):
+            for place, yes in zip(places, self.commit([items[place] for place in places]), strict=True):
+                done[place] = yes
+        return done
 
     def _commit(self, items: Sequence[CommitItem], *, quick: bool = True) -> Commit:
         window = round(self._engine.options.dedup_window)
