@@ -228,7 +228,7 @@ class RedisBroker(Broker):
     def _commit_apart(self, items: Sequence[CommitItem]) -> list[bool]:
         """Carry out items of which some settle the same message, in several calls."""
         done = [False] * len(items)
-        for places in in_rounds([each.settlement and each.settlement.delivery.id for each in items]):
+        for places in in_rounds([None if one.settlement is None else one.settlement.delivery.id for one in items]):
             for place, yes in zip(places, self.commit([items[place] for place in places]), strict=True):
                 done[place] = yes
         return done
