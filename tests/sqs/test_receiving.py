@@ -5,9 +5,10 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import attrs
 import pytest
 
-from queuekit.broker import Ack
+from queuekit.broker import Ack, Delivery, Release, Retry, Settlement
 from queuekit.envelope import Envelope
 from queuekit.names import new_id
 from queuekit.urls import EngineURL
@@ -102,3 +103,81 @@ def test_what_is_claimed_ahead_is_given_back_at_the_end(make: Make) -> None:
         rest += [each.crashes for each in other.receive(["q"], limit=100, wait=1.0, lease=600)]
     assert rest == [0] * (200 - len(taken))
     assert other.settle([Ack(each) for each in taken]) == []
+
+
+@pytest.mark.parametrize("queue", ["q", "q.fifo"])
+@pytest.mark.parametrize("delay", [0.3, 1.4])
+def test_parts_of_a_second_are_kept(make: Make, queue: str, delay: float) -> None:
+    """SQS delays by whole seconds, in a FIFO queue not at all; what comes too early is kept until it is due."""
+    broker = make()
+    begin = time.monotonic()
+    (late,) = broker.send(messages(1, queue, delay=delay))
+    (ready,) = broker.send(messages(1, "other"))
+
+    first = received(broker, queue, "other")
+    second = received(broker, queue, "other")
+
+    assert (first.id, second.id) == (ready, late)
+    assert time.monotonic() - begin >= delay
+    assert second.crashes == 0
+    assert broker.settle([Ack(first), Ack(second)]) == []
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        lambda taken: Release(taken, delay=0.4),
+        lambda taken: Retry(taken, attrs.evolve(taken.envelope, attempt=1, delay=0.4)),
+    ],
+    ids=["release", "retry"],
+)
+def test_what_is_handed_on_is_kept_for_parts_of_a_second(make: Make, end: Callable[[Delivery], Settlement]) -> None:
+    """Releases and retries, too, are due at their moment and not a second sooner."""
+    broker = make()
+    broker.send(messages(1))
+    taken = received(broker, "q")
+    begin = time.monotonic()
+    broker.settle([end(taken)])
+
+    again = received(broker, "q")
+
+    assert time.monotonic() - begin >= 0.4
+    assert again.crashes == 0
+
+
+def test_what_came_too_early_is_due_as_before_at_another_client(make: Make) -> None:
+    """A client that ends gives back what it keeps, and that is not due any sooner."""
+    broker, other = make(), make()
+    begin = time.monotonic()
+    broker.send(messages(1, delay=0.9))
+    assert broker.receive(["q"], limit=10, wait=0.0, lease=30) == []
+
+    broker.close()
+
+    assert received(other, "q").crashes == 0
+    assert time.monotonic() - begin >= 0.9
+
+
+def test_only_so_much_is_kept_that_came_too_early(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond a bound nothing more is claimed until some of it is due; in the end all have come once."""
+    monkeypatch.setattr("queuekit_sqs.shelf._LADEN", 20)
+    broker, other = make(), make()
+    sent = other.send(messages(100, delay=0.9))
+    taken: list[str] = []
+
+    def take() -> bool:
+        taken.extend(each.id for each in broker.receive(["q"], limit=100, wait=1.0, lease=600))
+        return len(taken) >= 100
+
+    wait_until(take, what="all of them")
+
+    assert sorted(taken) == sorted(sent)
+
+
+def received(broker: SqsBroker, *queues: str) -> Delivery:
+    """Return the next message."""
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        for delivery in broker.receive(queues, limit=1, wait=1.0, lease=30):
+            return delivery
+    raise AssertionError("no message came")

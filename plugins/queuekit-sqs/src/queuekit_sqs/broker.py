@@ -30,7 +30,7 @@ from queuekit_sqs.service import Service, Settings
 from queuekit_sqs.settling import Held, Settling, Token, send_job
 from queuekit_sqs.shelf import Arrival
 from queuekit_sqs.urls import read_target
-from queuekit_sqs.wire import Counts, read, write
+from queuekit_sqs.wire import Counts, read
 
 __all__ = ["SqsBroker"]
 
@@ -129,8 +129,7 @@ class SqsBroker(Broker):
             line = self._queues.line(envelope.queue, envelope.priority)
             self._queues.url(line)  # before the delay is reckoned: its answer tells the time
             carried, delay = self._delayed(envelope, line)
-            entry = write(carried, pointer=pointers.get(envelope.id))
-            jobs.append(send_job(line, entry, carried, delay=delay))
+            jobs.append(send_job(line, carried, delay=delay, pointer=pointers.get(envelope.id)))
         self._report(new, self._batches.run(jobs))
         return [envelope.id for envelope in envelopes]
 
@@ -209,7 +208,7 @@ class SqsBroker(Broker):
             held = _held(arrival)
             self._settling.hold(str(_token(arrival)), held)
         try:
-            self._settling.settle([Release(_delivery(arrival, _held(arrival))) for arrival in arrivals])
+            self._settling.settle([Release(_delivery(one, _held(one)), delay=one.left) for one in arrivals])
         except Exception:  # noqa: BLE001 - in a thread of its own, with nobody to tell
             return
 
@@ -351,5 +350,5 @@ def _delivery(arrival: Arrival, held: Held) -> Delivery:
         number=held.counts.number,
         crashes=held.counts.crashes,
         sent_at=sent,
-        claimed_at=max(arrival.at, sent, int(system.get("SentTimestamp", 0)) / 1000),
+        claimed_at=max(arrival.at + arrival.early, sent, int(system.get("SentTimestamp", 0)) / 1000),
     )

@@ -18,7 +18,7 @@ from queuekit_sqs.limits import PART
 from queuekit_sqs.queues import Line, Queues
 from queuekit_sqs.service import Service
 from queuekit_sqs.settling import send_job
-from queuekit_sqs.wire import Received, read, write
+from queuekit_sqs.wire import Received, read
 
 __all__ = ["Letters"]
 
@@ -181,7 +181,7 @@ class Letters:
             old, generation=old.generation + 1, attempt=0, hop=0, delay=0.0, not_before=None, unique=None
         )
         line = self._queues.line(envelope.queue, envelope.priority)
-        return send_job(line, write(envelope, pointer=letter.received.pointer), envelope, delay=0.0)
+        return send_job(line, envelope, pointer=letter.received.pointer)
 
     def _delete(self, letters: Sequence[_Letter]) -> None:
         self._each(letters, "delete_message_batch", {})

@@ -8,8 +8,9 @@ next looks are under way before they are asked for, as far as the last call had 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from typing import Any
 
 import attrs
 
@@ -20,6 +21,7 @@ from queuekit_sqs.limits import PART
 from queuekit_sqs.queues import MISSING, Line, Queues
 from queuekit_sqs.service import Service
 from queuekit_sqs.shelf import Arrival, Shelf
+from queuekit_sqs.wire import due_of
 
 __all__ = ["Receiver", "visibility"]
 
@@ -29,6 +31,8 @@ _SURE = 1.0
 _MOST_POLLS = 256
 _FEW_LANES = 2
 """Requests in a look up to which nothing is done ahead: most who look do not come back at once."""
+_LONGEST_EARLY = 2.0
+"""Most seconds that a message comes too early: one of SQS's, and one that clocks may differ by."""
 _LAST_LOOK = 2.0
 """Most seconds to wait for looks that were begun ahead."""
 
@@ -127,7 +131,7 @@ class Receiver:
                 self._look_ahead(ask, already=len(found))
             if found or time.monotonic() >= deadline:
                 return found
-            for line in lines:
+            for line in () if self._shelf.laden() else lines:
                 self._begin_poll(line, ask)
             if not self._wait(lines, deadline, heard):
                 return self._at_hand(ask)
@@ -171,7 +175,7 @@ class Receiver:
     def _look(self, ask: _Ask, *, already: int) -> list[Arrival]:
         """Ask lines in order, without waiting, until the limit is reached; where only waiting helps that comes next."""
         found: list[Arrival] = []
-        for line in ask.lines:
+        for line in () if self._shelf.laden() else ask.lines:
             state = self._state(line)
             room = ask.limit - already - len(found)
             if room <= 0:
@@ -179,10 +183,19 @@ class Receiver:
             if ask.waits and (state.dry or state.polling):
                 continue
             taken, problem = self._receive_all(line, state, lease=ask.lease, sizes=_sizes(room, state.lanes))
-            found += taken
+            found += self._due(taken)
             if problem is not None and not found and not already:
                 raise problem
         return found
+
+    def _due(self, taken: list[Arrival]) -> list[Arrival]:
+        """Return what is due of *taken*, and keep the rest until it is."""
+        early = [one for one in taken if one.left > 0]
+        if not early:
+            return taken
+        self._shelf.put(early, None)
+        waiting = set(early)
+        return [one for one in taken if one not in waiting]
 
     def _look_ahead(self, ask: _Ask, *, already: int) -> None:
         """Begin what the next call is going to ask for, as far as this one has room left."""
@@ -232,7 +245,7 @@ class Receiver:
         """Wait until a poll ends; false if the time is over or somebody has interrupted."""
         states = [self._state(line) for line in lines]
         with self._news:
-            while all(state.polling for state in states):
+            while all(state.polling for state in states) or self._shelf.laden():
                 if self._shelf.has(lines):
                     return True
                 if self._interrupts != heard:
@@ -241,7 +254,7 @@ class Receiver:
                 left = deadline - time.monotonic()
                 if left <= 0:
                     return False
-                self._news.wait(left)
+                self._news.wait(min(left, self._shelf.next_due(lines) - time.monotonic()))
         return True
 
     # -- requests
@@ -287,17 +300,23 @@ class Receiver:
             if error.__cause__ is not None and code_of(error.__cause__) in MISSING:
                 self._queues.forget(line)
             raise
-        claimed = max(asked, time.monotonic() - min(_SURE, lease / 4))
+        now = time.monotonic()
         at = service.time.now()
-        return [
-            Arrival(line=line, message=message, claimed=claimed, lease=lease, at=at)
-            for message in reply.get("Messages", [])
-        ]
+        come = partial(Arrival, line=line, claimed=max(asked, now - min(_SURE, lease / 4)), lease=lease, at=at)
+        early = [(message, _early(message, at)) for message in reply.get("Messages", [])]
+        return [come(message=message, ripe=now + seconds, early=seconds) for message, seconds in early]
 
 
 def visibility(seconds: float) -> int:
     """Return seconds as SQS counts them: whole ones, rounded up, at most 12 hours."""
     return min(43_200, max(0, int(-(-seconds // 1))))
+
+
+def _early(message: Mapping[str, Any], now: float) -> float:
+    """Return for how many seconds a message is to be kept; what is due much later is for others to judge."""
+    due = due_of(message)
+    left = 0.0 if due is None else due - now
+    return left if 0 < left <= _LONGEST_EARLY else 0.0
 
 
 def _sizes(room: int, calls: int) -> list[int]:

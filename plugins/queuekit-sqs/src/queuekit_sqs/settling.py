@@ -12,7 +12,7 @@ import hashlib
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -24,12 +24,14 @@ from queuekit_sqs.batches import Batches, Failure, Job
 from queuekit_sqs.limits import MAX_HOLD
 from queuekit_sqs.queues import Line, Queues
 from queuekit_sqs.receiving import visibility
-from queuekit_sqs.wire import Counts, Entry, write
+from queuekit_sqs.wire import Counts, write
 
 __all__ = ["Held", "Settling", "Token", "read_token", "send_job"]
 
 _REMEMBERED = 20_000
 _LONGEST_DEDUPLICATION = 128
+_LONGEST_DELAY = 900
+_LEAST_DELAY = 0.001
 
 
 @attrs.frozen
@@ -68,13 +70,28 @@ class Held:
     pointer: str | None = None
 
 
-def send_job(line: Line, entry: Entry, envelope: Envelope, *, delay: float) -> Job:
-    """Return what sends *entry* to *line*."""
+def send_job(
+    line: Line,
+    envelope: Envelope,
+    *,
+    delay: float = 0.0,
+    counts: Counts | None = None,
+    pointer: str | None = None,
+    grave: Mapping[str, str] | None = None,
+) -> Job:
+    """Return what sends *envelope* to *line*, to be due in *delay* seconds.
+
+    SQS delays by whole seconds, and in a FIFO queue no single message: it waits for the rest where it is received.
+    """
+    delay = min(delay, _LONGEST_DELAY)
+    whole = 0 if line.fifo else int(delay)
+    rest = delay - whole > _LEAST_DELAY
+    entry = write(envelope, counts=counts, pointer=pointer, grave=grave, wait=delay if rest else 0.0)
     fields: dict[str, Any] = {"MessageBody": entry.body, "MessageAttributes": entry.attributes}
     if line.fifo:
         fields |= {"MessageGroupId": _group(envelope), "MessageDeduplicationId": _once(envelope)}
-    elif delay > 0:
-        fields["DelaySeconds"] = min(900, visibility(delay))
+    elif whole:
+        fields["DelaySeconds"] = whole
     return Job(line=line, operation="send_message_batch", entry=fields, size=entry.size)
 
 
@@ -217,12 +234,13 @@ class Settling:
             envelope = held.envelope if held else delivery.envelope
             counts = held.counts if held else Counts(number=delivery.number, crashes=delivery.crashes)
             delay = each.delay
-            if delay > 900:  # noqa: PLR2004 - SQS's own limit; the rest is reached by hops
+            if delay > _LONGEST_DELAY:  # the rest is reached by hops
                 envelope = attrs.evolve(envelope, not_before=self._now() + delay)
+                delay = _LONGEST_DELAY
         same = held is not None and held.envelope.body == envelope.body
         pointer = held.pointer if held is not None and same else None
         line = self._queues.line(envelope.queue, envelope.priority)
-        return send_job(line, write(envelope, counts=counts, pointer=pointer), envelope, delay=delay)
+        return send_job(line, envelope, delay=delay, counts=counts, pointer=pointer)
 
     def _burial(self, each: Dead, held: Held | None) -> Job:
         envelope = held.envelope if held else each.delivery.envelope
@@ -233,8 +251,8 @@ class Settling:
             "error": each.error[:2_000],
             "died": repr(self._now()),
         }
-        entry = write(envelope, counts=counts, pointer=held.pointer if held else None, grave=grave)
-        return send_job(self._queues.dead(envelope.queue), entry, envelope, delay=0.0)
+        pointer = held.pointer if held else None
+        return send_job(self._queues.dead(envelope.queue), envelope, counts=counts, pointer=pointer, grave=grave)
 
     def _last_job(self, each: Settlement, token: Token) -> Job:
         """Return the request that ends the lease."""

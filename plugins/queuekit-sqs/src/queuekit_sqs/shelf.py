@@ -1,10 +1,13 @@
-"""Messages that were claimed before anybody asked for them: they are handed to the next call, or given back soon."""
+"""Messages that were claimed before anybody asked for them: they are handed to the next call, or given back soon.
+
+Here also wait those that came up to a second too early, since SQS delays by whole seconds.
+"""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from typing import Any
 
 import attrs
@@ -16,6 +19,8 @@ __all__ = ["Arrival", "Shelf"]
 
 _KEEP = 5.0
 """Most seconds that a message waits for somebody to ask for it."""
+_LADEN = 1_000
+"""Early messages that are enough for one process: others may have room."""
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -29,11 +34,20 @@ class Arrival:
     lease: float
     at: float
     """UTC epoch seconds on the service's clock at which it came."""
+    ripe: float
+    """Monotonic seconds at which it came, or at which it is due if that is later."""
+    early: float = 0.0
+    """Seconds from when it came until it is due."""
 
     @property
     def patience(self) -> float:
         """Monotonic seconds until which it waits for somebody to ask for it."""
-        return self.claimed + min(_KEEP, self.lease / 3)
+        return min(self.claimed + self.early + min(_KEEP, self.lease / 3), self.claimed + 0.8 * self.lease)
+
+    @property
+    def left(self) -> float:
+        """Seconds from now until it is due."""
+        return max(0.0, self.ripe - time.monotonic())
 
 
 class Shelf:
@@ -76,10 +90,10 @@ class Shelf:
             self.give_back(everything=True)
 
     def take(self, lines: Sequence[Line], limit: int) -> list[Arrival]:
-        """Return what has come from *lines*, most urgent first; if that is nothing, raise what went wrong."""
+        """Return what is due of *lines*, most urgent first; if that is nothing, raise what went wrong."""
         order = {line.name: place for place, line in enumerate(lines)}
         with self.news:
-            ours = [one for one in self._arrivals if one.line.name in order]
+            ours = self._due(order)
             if len(ours) > limit or len(order) > 1:
                 ours = sorted(ours, key=lambda one: order[one.line.name])[:limit]
             taken = set(ours)
@@ -91,8 +105,20 @@ class Shelf:
 
     def has(self, lines: Sequence[Line]) -> bool:
         """Tell whether the next call for *lines* gets something, or an error; to be asked under ``news``."""
+        return self._problem is not None or bool(self._due({line.name for line in lines}))
+
+    def laden(self) -> bool:
+        """Tell whether so much came too early that nothing more should be claimed."""
+        return len(self._arrivals) > _LADEN and sum(one.left > 0 for one in self._arrivals) > _LADEN
+
+    def next_due(self, lines: Sequence[Line]) -> float:
+        """Return when the next message of *lines* is due, in monotonic seconds; to be asked under ``news``."""
         names = {line.name for line in lines}
-        return self._problem is not None or any(one.line.name in names for one in self._arrivals)
+        return min((one.ripe for one in self._arrivals if one.line.name in names), default=float("inf"))
+
+    def _due(self, names: Container[str]) -> list[Arrival]:
+        now = time.monotonic()
+        return [one for one in self._arrivals if one.line.name in names and one.ripe <= now]
 
     def give_back(self, *, everything: bool = False) -> None:
         """Give back what has waited for too long, or *everything*."""

@@ -23,7 +23,7 @@ import attrs
 
 from queuekit.envelope import DEFAULT_PRIORITY, Envelope, Unique
 
-__all__ = ["Counts", "Entry", "Received", "read", "unreadable_text", "write"]
+__all__ = ["Counts", "Entry", "Received", "due_of", "read", "unreadable_text", "write"]
 
 _ID, _META, _ENCODING = "queuekit-id", "queuekit-meta", "queuekit-encoding"
 _GRAVE = {name: f"queuekit-{name}" for name in ("reason", "holder", "error", "died")}
@@ -85,11 +85,17 @@ def write(
     counts: Counts | None = None,
     pointer: str | None = None,
     grave: Mapping[str, str] | None = None,
+    wait: float = 0.0,
 ) -> Entry:
-    """Return *envelope* as a message; with *pointer* that stands in place of the body."""
+    """Return *envelope* as a message; with *pointer* that stands in place of the body.
+
+    *wait* is how many seconds after its sending the message is due, where SQS cannot hold it back for as long.
+    """
     text, encoding = (pointer, "s3") if pointer is not None else _text(envelope.body)
     attributes = {_ID: envelope.id}
     meta = _meta(envelope, counts or Counts())
+    if wait > 0:
+        meta["w"] = round(wait, 6)
     if meta:
         attributes[_META] = _ascii(meta)
     if encoding:
@@ -122,6 +128,17 @@ def read(message: Mapping[str, Any], queue: str) -> Received:
         pointer=body if encoding == "s3" else None,
         grave={name: values[key] for name, key in _GRAVE.items() if key in values},
     )
+
+
+def due_of(message: Mapping[str, Any]) -> float | None:
+    """Return when a message says that it is due, in UTC epoch seconds on the service's clock, if it says so."""
+    meta = _read_meta(str(message.get("MessageAttributes", {}).get(_META, {}).get("StringValue", "")))
+    wait, moment = _moment(meta.get("w")), _moment(meta.get("b"))
+    if wait is not None:
+        # Of the stamp SQS cuts off what is below a millisecond.
+        sent = (int(message.get("Attributes", {}).get("SentTimestamp", 0)) + 1) / 1000
+        moment = max(sent + wait, moment or 0.0)
+    return moment
 
 
 def unreadable_text(body: str) -> bool:
