@@ -8,9 +8,8 @@ next looks are under way before they are asked for, as far as the last call had 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
 
 import attrs
 
@@ -21,7 +20,7 @@ from queuekit_sqs.limits import PART
 from queuekit_sqs.queues import MISSING, Line, Queues
 from queuekit_sqs.service import Service
 from queuekit_sqs.shelf import Arrival, Shelf
-from queuekit_sqs.wire import due_of
+from queuekit_sqs.wire import earliness
 
 __all__ = ["Receiver", "visibility"]
 
@@ -31,8 +30,6 @@ _SURE = 1.0
 _MOST_POLLS = 256
 _FEW_LANES = 2
 """Requests in a look up to which nothing is done ahead: most who look do not come back at once."""
-_LONGEST_EARLY = 2.0
-"""Most seconds that a message comes too early: one of SQS's, and one that clocks may differ by."""
 _LAST_LOOK = 2.0
 """Most seconds to wait for looks that were begun ahead."""
 
@@ -303,20 +300,13 @@ class Receiver:
         now = time.monotonic()
         at = service.time.now()
         come = partial(Arrival, line=line, claimed=max(asked, now - min(_SURE, lease / 4)), lease=lease, at=at)
-        early = [(message, _early(message, at)) for message in reply.get("Messages", [])]
+        early = [(message, earliness(message, at)) for message in reply.get("Messages", [])]
         return [come(message=message, ripe=now + seconds, early=seconds) for message, seconds in early]
 
 
 def visibility(seconds: float) -> int:
     """Return seconds as SQS counts them: whole ones, rounded up, at most 12 hours."""
     return min(43_200, max(0, int(-(-seconds // 1))))
-
-
-def _early(message: Mapping[str, Any], now: float) -> float:
-    """Return for how many seconds a message is to be kept; what is due much later is for others to judge."""
-    due = due_of(message)
-    left = 0.0 if due is None else due - now
-    return left if 0 < left <= _LONGEST_EARLY else 0.0
 
 
 def _sizes(room: int, calls: int) -> list[int]:

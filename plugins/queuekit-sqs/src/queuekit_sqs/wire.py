@@ -23,9 +23,11 @@ import attrs
 
 from queuekit.envelope import DEFAULT_PRIORITY, Envelope, Unique
 
-__all__ = ["Counts", "Entry", "Received", "due_of", "read", "unreadable_text", "write"]
+__all__ = ["Counts", "Entry", "Received", "earliness", "read", "unreadable_text", "write"]
 
 _ID, _META, _ENCODING = "queuekit-id", "queuekit-meta", "queuekit-encoding"
+_LONGEST_WAIT = 2.0
+"""Most seconds that a message comes too early: one of SQS's, and one that clocks may differ by."""
 _GRAVE = {name: f"queuekit-{name}" for name in ("reason", "holder", "error", "died")}
 # What SQS refuses in a text: all but these of XML 1.0.
 _REFUSED = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -130,15 +132,21 @@ def read(message: Mapping[str, Any], queue: str) -> Received:
     )
 
 
-def due_of(message: Mapping[str, Any]) -> float | None:
-    """Return when a message says that it is due, in UTC epoch seconds on the service's clock, if it says so."""
+def earliness(message: Mapping[str, Any], now: float) -> float:
+    """Return for how many seconds a message is to be kept, since SQS could not; *now* is the service's time.
+
+    What is due much later is relayed instead.
+    """
     meta = _read_meta(str(message.get("MessageAttributes", {}).get(_META, {}).get("StringValue", "")))
     wait, moment = _moment(meta.get("w")), _moment(meta.get("b"))
+    left = 0.0
     if wait is not None:
         # Of the stamp SQS cuts off what is below a millisecond.
         sent = (int(message.get("Attributes", {}).get("SentTimestamp", 0)) + 1) / 1000
-        moment = max(sent + wait, moment or 0.0)
-    return moment
+        left = min(sent + wait - now, _LONGEST_WAIT)
+    if moment is not None and moment - now <= 1:
+        left = max(left, moment - now)
+    return max(0.0, left)
 
 
 def unreadable_text(body: str) -> bool:
