@@ -14,6 +14,8 @@ from typing import Generic, TypeVar
 
 import attrs
 
+from queuekit.values import quick_frozen
+
 __all__ = ["Backend", "BackendCapabilities", "BackendLimits", "Condition", "Join", "Page", "Record"]
 
 T = TypeVar("T")
@@ -30,7 +32,7 @@ class Condition(enum.Enum):
     """Only if no live record has the key, or the one there has a smaller rank."""
 
 
-@attrs.frozen(kw_only=True)
+@quick_frozen(kw_only=True)
 class Record:
     """A small value under a key, which forgets itself."""
 
@@ -65,7 +67,7 @@ class Page(Generic[T]):
     """Pass it to the next call; ``None`` when there is no more."""
 
 
-@attrs.frozen(kw_only=True)
+@quick_frozen(kw_only=True)
 class Join:
     """A member's arrival in a group, as part of a commit or of a batch."""
 

@@ -18,6 +18,7 @@ import attrs
 from queuekit.backend import Join, Page, Record
 from queuekit.envelope import Envelope
 from queuekit.errors import CapabilityError
+from queuekit.values import quick_frozen
 
 __all__ = [
     "Ack",
@@ -55,7 +56,7 @@ class Lease(NamedTuple):
     number: int
 
 
-@attrs.frozen(kw_only=True)
+@quick_frozen(kw_only=True)
 class Delivery:
     """A message under a lease."""
 
@@ -89,14 +90,14 @@ class Delivery:
         return Lease(self.envelope.queue, self.envelope.id, self.token, self.number)
 
 
-@attrs.frozen
+@quick_frozen
 class Ack:
     """Done: the message leaves the broker; its id is remembered for ``limits.dedup_window``."""
 
     delivery: Delivery
 
 
-@attrs.frozen
+@quick_frozen
 class Release:
     """Give the message back. With no delay it returns to its old place in the order."""
 
@@ -107,7 +108,7 @@ class Release:
     """Whether it counts as a crash, as an expired lease does."""
 
 
-@attrs.frozen
+@quick_frozen
 class Retry:
     """Put *envelope* in the place of the message, in one step where the engine can: the next attempt or hop.
 
@@ -119,7 +120,7 @@ class Retry:
     envelope: Envelope
 
 
-@attrs.frozen
+@quick_frozen
 class Dead:
     """Move the message to the dead letters, intact."""
 
@@ -135,7 +136,7 @@ class Dead:
 Settlement = Ack | Release | Retry | Dead
 
 
-@attrs.frozen(kw_only=True)
+@quick_frozen(kw_only=True)
 class CommitItem:
     """What one step does: if the settlement's lease is stale none of it happens, else all of it (QK12)."""
 

@@ -10,9 +10,8 @@ from __future__ import annotations
 import json
 from typing import Any, Literal
 
-import attrs
-
 from queuekit.errors import DecodeError
+from queuekit.values import quick_frozen
 
 __all__ = ["DEFAULT_PRIORITY", "MAX_HEADER_BYTES", "Envelope", "Unique", "join_frame", "split_frame"]
 
@@ -25,7 +24,7 @@ _encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
 _decode = json.JSONDecoder().decode
 
 
-@attrs.frozen(kw_only=True)
+@quick_frozen(kw_only=True)
 class Unique:
     """A key that at most one live message may hold; the broker takes it in the same step as the send."""
 
@@ -37,7 +36,7 @@ class Unique:
     """Seconds after which the key is free whatever happened, so that nothing leaks."""
 
 
-@attrs.frozen(kw_only=True)
+@quick_frozen(kw_only=True)
 class Envelope:
     """One message as a broker sees it. A send is deduplicated by (id, generation, attempt, hop)."""
 

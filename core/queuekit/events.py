@@ -12,6 +12,8 @@ from typing import Any
 
 import attrs
 
+from queuekit.values import quick_frozen
+
 __all__ = [
     "EngineBack",
     "EngineDown",
@@ -38,12 +40,12 @@ __all__ = [
 ]
 
 
-@attrs.frozen(kw_only=True)
+@quick_frozen(kw_only=True)
 class Event:
     """Base of all events."""
 
 
-@attrs.frozen(kw_only=True)
+@quick_frozen(kw_only=True)
 class TaskStarted(Event):
     """A task's body is about to run."""
 
@@ -55,7 +57,7 @@ class TaskStarted(Event):
     """Seconds since the message was due."""
 
 
-@attrs.frozen(kw_only=True)
+@quick_frozen(kw_only=True)
 class TaskFinished(Event):
     """A run ended; ``state`` tells how."""
 

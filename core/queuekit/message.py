@@ -10,8 +10,6 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import attrs
-
 from queuekit.envelope import Envelope, join_frame, split_frame
 from queuekit.errors import DecodeError, EncodeError
 from queuekit.links import Gather, Link, read_gather, read_link
@@ -19,6 +17,7 @@ from queuekit.names import is_name
 from queuekit.retry import LONGEST, Backoff, policy_from_dict
 from queuekit.serializer import Serializer
 from queuekit.signature import Signature
+from queuekit.values import quick_frozen
 
 __all__ = ["Message", "decode", "encode", "peek_link"]
 
@@ -33,7 +32,7 @@ _NO_OPTIONS: dict[str, Any] = {}
 _NOTHING: list[Any] = []
 
 
-@attrs.frozen(kw_only=True)
+@quick_frozen(kw_only=True)
 class Message:
     """What a worker reads out of an envelope. ``None`` leaves an option to the task as the worker knows it."""
 

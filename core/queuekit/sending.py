@@ -22,6 +22,7 @@ from queuekit.registry import Tasks
 from queuekit.runtime import Runtime
 from queuekit.signature import Signature
 from queuekit.task import TaskOptions
+from queuekit.values import quick_frozen
 
 __all__ = ["Ready", "Sending", "Sent"]
 
@@ -31,7 +32,7 @@ _NO_OPTIONS = TaskOptions()
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0
 
 
-@attrs.frozen(kw_only=True)
+@quick_frozen(kw_only=True)
 class Sent:
     """What became of one signature."""
 
@@ -42,7 +43,7 @@ class Sent:
     duplicate: bool = False
 
 
-@attrs.frozen
+@quick_frozen
 class Ready:
     """A signature that can be sent."""
 

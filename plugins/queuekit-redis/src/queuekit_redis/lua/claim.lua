@@ -11,12 +11,19 @@ local function is_marked(keys)
   if marks ~= '' and #keys > 0 then marked = marked + call('EXISTS', unpack(keys)) end
 end
 
-local function hand_out(q, taken, again, popped)
+-- Messages are remembered as claimed from their first claim to their end. Where all of these are under a lease, none
+-- of those that are ready has been claimed before.
+local function is_fresh(q)
+  return call('HLEN', q.claims) == call('ZCARD', q.leased)
+end
+
+local function hand_out(q, taken, again, popped, fresh)
   local ids, leases, claims, keys, last, kept = {}, {}, {}, {}, #taken, 0
   for at = 1, #popped, 2 do ids[(at + 1) / 2] = popped[at] end
-  local values, states = call('HMGET', q.messages, unpack(ids)), call('HMGET', q.claims, unpack(ids))
-  for at, id in ipairs(ids) do
-    local value = values[at]
+  local values, states = call('HMGET', q.messages, unpack(ids)), {}
+  if not fresh then states = call('HMGET', q.claims, unpack(ids)) end
+  for at = 1, #ids do
+    local id, value = ids[at], values[at]
     -- Without its message an id is a leftover of somebody's FLUSH or eviction: it is dropped by not being kept.
     if value and byte(value) == 77 then
       local number, crashes, state = 0, 0, states[at]
@@ -55,10 +62,11 @@ for index, base in ipairs(KEYS) do
   local q, taken, again = queue(base), {}, {}
   local promoted, reclaimed, forgotten = promote(q), reclaim(q), forget(q)
   if oldest_dead > 0 or most_dead >= 0 then bound_dead(q, oldest_dead, most_dead) end
+  local fresh = is_fresh(q)
   while count < limit and bytes > 0 do
     local popped = call('ZPOPMIN', q.ready, math.min(limit - count, 100))
     if #popped == 0 then break end
-    hand_out(q, taken, again, popped)
+    hand_out(q, taken, again, popped, fresh)
   end
   answer[index * 2 + 2], answer[index * 2 + 3] = taken, again
   local more = call('EXISTS', q.ready) == 1
