@@ -170,7 +170,8 @@ def quick_send(items: Sequence[CommitItem], keys: Keys) -> Call | None:
         return None
     if len(item.sends) != 1 or not is_plain(item.sends[0]):
         return None
-    names, arguments = [keys.queue(item.sends[0].queue)], list[Any](send_arguments(item.sends[0])[:2])
+    (envelope,) = item.sends
+    names, arguments = [keys.queue(envelope.queue)], list[Any]((envelope.id, pack_envelope(envelope)))
     for record in item.records:
         if record.final:
             return None

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-import threading
+import queue
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from types import TracebackType
 
 from redis.exceptions import RedisError
 
@@ -36,10 +36,12 @@ class Connections:
     def _start(self) -> None:
         self._pid = os.getpid()
         self._idle: deque[Link] = deque()
-        self._slots = threading.BoundedSemaphore(self._limit)
+        # One entry for each link that may be taken: unlike a semaphore of `threading` it is not written in Python.
+        self._slots: queue.SimpleQueue[None] = queue.SimpleQueue()
+        for _ in range(self._limit):
+            self._slots.put(None)
 
-    @contextmanager
-    def lent(self, *, checked: bool = False) -> Iterator[Link]:
+    def lent(self, *, checked: bool = False) -> Loan:
         """Lend a link; after an error it is closed, and so are those that wait for reuse.
 
         Args:
@@ -48,24 +50,16 @@ class Connections:
         Raises:
             UnavailableError: None can be opened, or the body raised an error of the client library.
         """
-        link = self._take(checked=checked)
-        try:
-            yield link
-        except (RedisError, OSError) as error:
-            self._drop(link)
-            raise self._failures.of(error) from error
-        except BaseException:
-            self._drop(link)
-            raise
-        if link.sock is not None:
-            self._idle.append(link)
-        self._slots.release()
+        return Loan(self, checked)
 
-    def _take(self, *, checked: bool) -> Link:
+    def take(self, *, checked: bool) -> Link:
+        """Lend a link, to be given to :meth:`take_back`; see :meth:`lent`."""
         if os.getpid() != self._pid:
             self._start()  # after a fork they are the parent's, and are left alone
-        if not self._slots.acquire(timeout=self._timeout):
-            raise self._failures.crowded(self._limit)
+        try:
+            self._slots.get(timeout=self._timeout)
+        except queue.Empty:
+            raise self._failures.crowded(self._limit) from None
         try:
             link = self._idle.pop()
         except IndexError:
@@ -80,18 +74,23 @@ class Connections:
             link = self._make()
             link.open()
         except (RedisError, OSError) as error:
-            self._slots.release()
+            self._slots.put(None)
             raise self._failures.of(error) from error
         except BaseException:
-            self._slots.release()
+            self._slots.put(None)
             raise
         return link
 
-    def _drop(self, link: Link) -> None:
-        """Close *link* and those that wait for reuse: the server has likely closed them as well."""
-        link.close()
-        self.close()
-        self._slots.release()
+    def take_back(self, link: Link, error: BaseException | None) -> None:
+        """Keep *link* for reuse; after an *error* close it, and those that wait: likely the server has done so too."""
+        if error is not None:
+            link.close()
+            self.close()
+        elif link.sock is not None:
+            self._idle.append(link)
+        self._slots.put(None)
+        if isinstance(error, RedisError | OSError):
+            raise self._failures.of(error) from error
 
     def close(self) -> None:
         """Close all that wait for reuse; those in use are closed by their users."""
@@ -101,3 +100,20 @@ class Connections:
             except IndexError:
                 return
             link.close()
+
+
+class Loan:
+    """A link for as long as a ``with`` block."""
+
+    __slots__ = ("_checked", "_connections", "_link")
+
+    def __init__(self, connections: Connections, checked: bool) -> None:  # noqa: FBT001 - made for each call, in one place
+        self._connections = connections
+        self._checked = checked
+
+    def __enter__(self) -> Link:
+        self._link = link = self._connections.take(checked=self._checked)
+        return link
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        self._connections.take_back(self._link, error)

@@ -7,6 +7,7 @@ import socket
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from hiredis import pack_command
 from redis.backoff import NoBackoff
 from redis.connection import Connection, SSLConnection, UnixDomainSocketConnection
 from redis.exceptions import AskError, ClusterDownError, MovedError, ResponseError, TryAgainError
@@ -58,9 +59,8 @@ class Link:
 
     def send(self, *commands: Command) -> None:
         """Send *commands* at once."""
-        connection = self._connection
-        packed = connection.pack_command(*commands[0]) if len(commands) == 1 else connection.pack_commands(commands)
-        connection.send_packed_command(packed, check_health=False)
+        packed = [pack_command(tuple(command)) for command in commands]
+        self._connection.send_packed_command([b"".join(packed)], check_health=False)
 
     def read(self) -> Any:
         """Return the next reply.

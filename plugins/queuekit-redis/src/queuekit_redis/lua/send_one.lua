@@ -20,7 +20,8 @@ if record_key then
   local record = struct.pack('<dd', at, ends) .. ARGV[3]
   if ttl < 0 then call('SET', record_key, record) else call('SET', record_key, record, 'PX', ttl) end
 end
-local level = math.min(math.max(struct.unpack('<b', ARGV[2]), 0), 9)
+local level = string.byte(ARGV[2])
+if level > 9 then level = level < 128 and 9 or 0 end
 call('ZADD', base .. ':ready', (9 - level) * 9e14 + math.min(math.max(at - 1704067200e6, 0), 9e14 - 1), ARGV[1])
 if call('EXISTS', base .. ':bell') == 0 then call('RPUSH', base .. ':bell', '1') end
 return last and 0 or 1
