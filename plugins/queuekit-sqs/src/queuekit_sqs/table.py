@@ -9,6 +9,7 @@ from random import Random
 from typing import Any
 
 from queuekit.errors import TooLargeError, UnavailableError
+from queuekit.rounds import in_rounds
 from queuekit_sqs.crew import Crew
 from queuekit_sqs.failures import code_of, is_passing, is_uncertain
 from queuekit_sqs.items import Item, Op
@@ -80,8 +81,8 @@ class Table:
     def write(self, ops: Sequence[Op]) -> list[bool]:
         """Carry out *ops*, each in one step with its condition, and tell which were: in transactions of up to 100."""
         done = [False] * len(ops)
-        for round_ in _rounds(ops):
-            chunks = list(_chunks(ops, round_))
+        for places in in_rounds([op.key for op in ops]):
+            chunks = _chunks(ops, places)
             answers = self._crew.map([partial(self._write_chunk, [ops[n] for n in chunk]) for chunk in chunks])
             for chunk, answer in zip(chunks, answers, strict=True):
                 for index, written in zip(chunk, answer, strict=True):
@@ -219,19 +220,7 @@ class Table:
             time.sleep(0.5)
 
 
-def _rounds(ops: Sequence[Op]) -> list[list[int]]:
-    """Return the places of *ops* in rounds, in none of which a record is written twice."""
-    rounds: list[list[int]] = []
-    seen: dict[str, int] = {}
-    for index, op in enumerate(ops):
-        turn = seen[op.key] = seen.get(op.key, -1) + 1
-        if turn == len(rounds):
-            rounds.append([])
-        rounds[turn].append(index)
-    return rounds
-
-
-def _chunks(ops: Sequence[Op], places: list[int]) -> list[list[int]]:
+def _chunks(ops: Sequence[Op], places: Sequence[int]) -> list[list[int]]:
     chunks: list[list[int]] = []
     size = 0
     for place in places:
