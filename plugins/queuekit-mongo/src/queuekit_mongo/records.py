@@ -70,10 +70,7 @@ def write_newer(engine: Engine, records: Sequence[Record], session: ClientSessio
 
 def _write_newer(engine: Engine, records: Sequence[Record], session: ClientSession) -> None:
     mark, now = engine.new_mark(), engine.time.latest()
-    ranks: dict[int, list[Record]] = {}
-    for one in records:
-        ranks.setdefault(one.rank, []).append(one)
-    quick = [_over(rank, some, now, mark) for rank, some in ranks.items()]
+    quick = [_over(rank, some, now, mark) for rank, some in _by_rank(records).items()]
     matched = engine.records.bulk_write(quick, ordered=False, session=session).matched_count
     if matched == len(records):
         return
@@ -84,6 +81,13 @@ def _write_newer(engine: Engine, records: Sequence[Record], session: ClientSessi
     changes = [UpdateOne({"_id": one.key}, _change(one, Condition.NEWER, None, mark), upsert=True) for one in rest]
     if changes:
         engine.records.bulk_write(changes, ordered=False, session=session)
+
+
+def _by_rank(records: Sequence[Record]) -> dict[int, list[Record]]:
+    ranks: dict[int, list[Record]] = {}
+    for one in records:
+        ranks.setdefault(one.rank, []).append(one)
+    return ranks
 
 
 def expire(engine: Engine, keys: Sequence[str], expect: int | None) -> int:
