@@ -208,7 +208,7 @@ def build(workflow: Workflow[Any], id: str) -> Graph:
         entries=tuple(builder.entries),
         top=top,
         flat=group is not None and group.flat,
-        delay=max((_delay(node.signature) for node in whole if isinstance(node, Step) and node.signature), default=0.0),
+        delay=_longest_delay(whole),
         joins=any(isinstance(node, Fan) and node.callback is not None for node in whole),
     )
 
@@ -216,6 +216,10 @@ def build(workflow: Workflow[Any], id: str) -> Graph:
 def _size(node: Node) -> int | None:
     """Return how many members a group has; ``None`` if it is none."""
     return node.size if isinstance(node, Fan) else None
+
+
+def _longest_delay(nodes: Iterable[Node]) -> float:
+    return max((_delay(node.signature) for node in nodes if isinstance(node, Step) and node.signature), default=0.0)
 
 
 def _delay(signature: Signature[Any]) -> float:
