@@ -7,8 +7,9 @@ then the defaults. The table of a plugin, e.g. ``[redis]``, is kept as it is and
 
 from __future__ import annotations
 
+import itertools
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -284,15 +285,27 @@ def load_config(
         settings,
         from_mapping(overrides, origin=COMMAND_LINE),
     ]
-    problems += [problem for layer in layers for setting in layer if (problem := _misplaced(setting))]
-    chosen = {".".join(setting.path): setting for layer in layers for setting in layer if not _misplaced(setting)}
+    chosen, misplaced = _merge(layers)
     config, unfit = _build(chosen)
-    problems += unfit
+    problems += misplaced + unfit
     if problems and plugins is not None:
         problems += _section_problems(config, plugins(config))
     if problems:
         raise report(problems)
     return config
+
+
+def _merge(layers: Iterable[Iterable[Setting]]) -> tuple[dict[str, Setting], list[Problem]]:
+    """Return by key the setting of the last layer that has it, and what is wrong with the places of others."""
+    chosen: dict[str, Setting] = {}
+    problems: list[Problem] = []
+    for setting in itertools.chain.from_iterable(layers):
+        problem = _misplaced(setting)
+        if problem is None:
+            chosen[".".join(setting.path)] = setting
+        else:
+            problems.append(problem)
+    return chosen, problems
 
 
 def check_sections(config: Config, plugins: Plugins) -> None:

@@ -268,14 +268,10 @@ class Crons:
             )
 
     def _views(self, entries: list[Entry]) -> list[CronView]:
-        backend, now = self._backend, self._now()
-        found = backend.get([ticked_key(entry.name) for entry in entries]) if entries else {}
-        steps = {entry.name: read_progress(found.get(ticked_key(entry.name))) for entry in entries}
+        steps = self._progress(entries)
         ids = [step.id for step in steps.values() if step.id]
-        results = backend.get([result_key(id) for id in ids]) if ids else {}
-        code = any(entry.source == "code" for entry in entries)
-        declared = {entry.name for entry in entries if entry.source == "added"}
-        declared |= declaring(backend) if code else set()
+        results = self._backend.get([result_key(id) for id in ids]) if ids else {}
+        declared, now = self._declared(entries), self._now()
         return [
             CronView(
                 entry=entry,
@@ -286,6 +282,16 @@ class Crons:
             )
             for entry in sorted(entries, key=lambda entry: entry.name)
         ]
+
+    def _progress(self, entries: list[Entry]) -> dict[str, Progress]:
+        """Return by name how far each schedule has come."""
+        found = self._backend.get([ticked_key(entry.name) for entry in entries]) if entries else {}
+        return {entry.name: read_progress(found.get(ticked_key(entry.name))) for entry in entries}
+
+    def _declared(self, entries: list[Entry]) -> set[str]:
+        """Return the names of those that are sent: what was added, and what a live worker's code declares."""
+        added = {entry.name for entry in entries if entry.source == "added"}
+        return added | declaring(self._backend) if any(entry.source == "code" for entry in entries) else added
 
 
 def scan(backend: Backend) -> Iterable[Entry]:

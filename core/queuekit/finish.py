@@ -27,9 +27,13 @@ def write(runtime: Runtime, batch: Sequence[Outcome]) -> list[Outcome]:
     Raises:
         UnavailableError: An engine does not answer; the same batch may be written again.
     """
-    if runtime.shared:
-        applied = runtime.broker.commit([outcome.item() for outcome in batch])
-        return [outcome for outcome, done in zip(batch, applied, strict=True) if not done]
+    if not runtime.shared:
+        return _write_in_order(runtime, batch)
+    applied = runtime.broker.commit([outcome.item() for outcome in batch])
+    return [outcome for outcome, done in zip(batch, applied, strict=True) if not done]
+
+
+def _write_in_order(runtime: Runtime, batch: Sequence[Outcome]) -> list[Outcome]:
     sends: list[Envelope] = []
     if runtime.backend is not None:
         _put(runtime.backend, batch)

@@ -191,29 +191,35 @@ def build(workflow: Workflow[Any], id: str) -> Graph:
     """Return the graph of *workflow*, which is to have this *id*."""
     builder = _Builder(id)
     parts = _flat(workflow)
-    alone = len(parts) == 1 and isinstance(parts[0], Group)
-    if alone:
+    group = parts[0] if len(parts) == 1 and isinstance(parts[0], Group) else None
+    if group is not None:
         number = builder.reserve()
-        assert isinstance(parts[0], Group)  # noqa: S101 - for the type checker
-        builder.group(number, parts[0], callback=None)
+        builder.group(number, group, callback=None)
         numbers = [number]
     else:
-        parts = _closed(parts)
-        number, numbers = builder.chain(parts, None)
-    steps = [node.signature for node in builder.nodes.values() if isinstance(node, Step) and node.signature]
-    joins = any(isinstance(node, Fan) and node.callback is not None for node in builder.nodes.values())
-    kinds = tuple((n, node.size if isinstance(node := builder.nodes[n], Fan) else None) for n in numbers)
+        number, numbers = builder.chain(_closed(parts), None)
+    whole = list(builder.nodes.values())  # before the workflow begins, which leaves out what is sent at once
+    top = tuple((n, _size(builder.nodes[n])) for n in numbers)
     builder.enter(number)
     return Graph(
         id=id,
-        kind="group" if alone else "chord" if isinstance(workflow, Chord) else "chain",
+        kind="group" if group is not None else "chord" if isinstance(workflow, Chord) else "chain",
         nodes=builder.nodes,
         entries=tuple(builder.entries),
-        top=kinds,
-        flat=alone and isinstance(parts[0], Group) and parts[0].flat,
-        delay=max((_delay(step) for step in steps), default=0.0),
-        joins=joins,
+        top=top,
+        flat=group is not None and group.flat,
+        delay=_longest_delay(whole),
+        joins=any(isinstance(node, Fan) and node.callback is not None for node in whole),
     )
+
+
+def _size(node: Node) -> int | None:
+    """Return how many members a group has; ``None`` if it is none."""
+    return node.size if isinstance(node, Fan) else None
+
+
+def _longest_delay(nodes: Iterable[Node]) -> float:
+    return max((_delay(node.signature) for node in nodes if isinstance(node, Step) and node.signature), default=0.0)
 
 
 def _delay(signature: Signature[Any]) -> float:

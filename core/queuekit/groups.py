@@ -166,10 +166,18 @@ class GroupResult(Generic[R_co]):
                 continue
             if left is not None and left <= 0:
                 raise ResultTimeout(f"{self.id}: {len(missing)} of {len(self.ids)} have not ended within {timeout} s")
-            step = _SLICE if left is None else min(_SLICE, left)
-            self._source.wait_any(missing[:_AT_ONCE], step)
-            left = None if left is None else left - step
-            self._refuse_unknown(missing)
+            left = self._wait_for_one(missing, left)
+
+    def _wait_for_one(self, ids: list[str], left: float | None) -> float | None:
+        """Wait until one of *ids* has ended, though not long, and return how much is left of *left* seconds.
+
+        Raises:
+            UnknownIdError: None of them ever will.
+        """
+        step = _SLICE if left is None else min(_SLICE, left)
+        self._source.wait_any(ids[:_AT_ONCE], step)
+        self._refuse_unknown(ids)
+        return None if left is None else left - step
 
     def _refuse_unknown(self, ids: list[str]) -> None:
         """Refuse to wait for what nobody knows: members that wait for others are known by their group alone."""

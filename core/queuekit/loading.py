@@ -232,14 +232,19 @@ def _check_hooks(module: Any, scratch: pluggy.PluginManager) -> tuple[str, ...]:
     hooks = tuple(sorted(caller.name for caller in callers))
     for caller in callers:
         for hook in caller.get_hookimpls():
-            if inspect.iscoroutinefunction(hook.function):
-                raise PluginError(f"its hook {caller.name} is async; hooks are plain functions")
-            if (hook.hookwrapper or hook.wrapper) and caller.name not in WRAPPABLE:
-                raise PluginError(f"its hook {caller.name} is a wrapper; only {' and '.join(sorted(WRAPPABLE))} can be")
+            _check_hook(caller.name, hook)
     for name in sorted(HOOKS.difference(hooks).intersection(dir(module))):
         if inspect.isroutine(getattr(module, name)):
             raise PluginError(f"its function {name} lacks @hookimpl")
     return hooks
+
+
+def _check_hook(name: str, hook: pluggy.HookImpl) -> None:
+    """Refuse one that would not be called as a plain function is."""
+    if inspect.iscoroutinefunction(hook.function):
+        raise PluginError(f"its hook {name} is async; hooks are plain functions")
+    if (hook.hookwrapper or hook.wrapper) and name not in WRAPPABLE:
+        raise PluginError(f"its hook {name} is a wrapper; only {' and '.join(sorted(WRAPPABLE))} can be")
 
 
 def _specs(hook: Callable[[], Iterable[Iterable[Any] | None]], kind: type[T]) -> tuple[T, ...]:

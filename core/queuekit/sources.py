@@ -149,19 +149,28 @@ def from_environ(
     settings: list[Setting] = []
     problems: list[Problem] = []
     for variable in sorted(filter(_is_ours, environ)):
-        base = _of_file(variable, names, tables)
-        if base != variable and base in environ:
-            problems.append(Problem(variable, f"set beside {base}; only one of them can hold", ENVIRONMENT))
-        elif base not in names and not _in_section(base, tables):
-            problems.append(Problem(variable, _strange(variable, names, tables), ENVIRONMENT))
+        found = _read_variable(variable, environ, names, tables)
+        if isinstance(found, Problem):
+            problems.append(found)
         else:
-            try:
-                value = environ[variable] if base == variable else _content(environ[variable])
-            except ValueError as error:
-                problems.append(Problem(variable, str(error), ENVIRONMENT))
-            else:
-                settings.append(_from_variable(base, value, variable))
+            settings.append(found)
     return _merge_deep(settings), problems
+
+
+def _read_variable(
+    variable: str, environ: Mapping[str, str], names: set[str], tables: Mapping[str, Iterable[str]]
+) -> Setting | Problem:
+    """Return the setting that *variable* holds, or names a file of, or what is wrong with it."""
+    base = _of_file(variable, names, tables)
+    if base != variable and base in environ:
+        return Problem(variable, f"set beside {base}; only one of them can hold", ENVIRONMENT)
+    if base not in names and not _in_section(base, tables):
+        return Problem(variable, _strange(variable, names, tables), ENVIRONMENT)
+    try:
+        value = environ[variable] if base == variable else _content(environ[variable])
+    except ValueError as error:
+        return Problem(variable, str(error), ENVIRONMENT)
+    return _from_variable(base, value, variable)
 
 
 def _is_ours(variable: str) -> bool:

@@ -11,7 +11,7 @@ from queuekit.envelope import Envelope
 from queuekit.failure import Failure
 from queuekit.finish import write
 from queuekit.flow import Flows
-from queuekit.graph import Fan, graph_keys, id_of
+from queuekit.graph import Fan, Node, graph_keys, id_of
 from queuekit.graphs import StoredGraph
 from queuekit.links import link_id, member_id
 from queuekit.message import Message
@@ -42,12 +42,16 @@ def cancel_workflow(runtime: Runtime, graph: StoredGraph, queues: Sequence[str],
     backend.put([cancel_mark(graph.id, ttl=mark_ttl)])
     removed = _remove(runtime, ids, queues)
     never_sent = [id for id in ends if states[id] is None]
-    now, ttl = runtime.clock.time(), graph.ttl
-    over = dict.fromkeys([*removed, *never_sent, *(() if graph.kind == "group" else ends)])
-    records = [cancelled(id, task=f"({graph.kind})", ttl=ttl, at=now) for id in over]
+    _record(runtime, backend, graph, [*removed, *never_sent, *(() if graph.kind == "group" else ends)])
+    return True
+
+
+def _record(runtime: Runtime, backend: Backend, graph: StoredGraph, ids: Sequence[str]) -> None:
+    """Let the records of *ids*, some of which may occur twice, tell that they are cancelled."""
+    now, task = runtime.clock.time(), f"({graph.kind})"
+    records = [cancelled(id, task=task, ttl=graph.ttl, at=now) for id in dict.fromkeys(ids)]
     for first in range(0, len(records), _AT_ONCE):
         backend.put(records[first : first + _AT_ONCE], condition=Condition.NEWER)
-    return True
 
 
 _OPEN = frozenset({State.PENDING, State.RECEIVED, State.STARTED, State.RETRY})
@@ -75,9 +79,12 @@ def _all_ids(backend: Backend, graph: StoredGraph) -> list[str]:
         ids.update(dict.fromkeys(_members(graph.id, number, size) if size is not None else [link_id(graph.id, number)]))
     for number, node in graph.nodes.items():
         if number >= 0:
-            found = _members(graph.id, number, node.size) if isinstance(node, Fan) else [id_of(graph.id, number, node)]
-            ids.update(dict.fromkeys(found))
+            ids.update(dict.fromkeys(_ids_of(graph.id, number, node)))
     return list(ids)
+
+
+def _ids_of(graph: str, number: int, node: Node) -> list[str]:
+    return _members(graph, number, node.size) if isinstance(node, Fan) else [id_of(graph, number, node)]
 
 
 def _members(graph: str, number: int, size: int) -> list[str]:

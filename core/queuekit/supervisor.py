@@ -221,6 +221,10 @@ class Supervisor:
             helper = threading.Thread(target=self._hand_back, args=(child, held))
             self._helpers = [*(one for one in self._helpers if one.is_alive()), helper]
             helper.start()
+        self._judge(child, code)
+
+    def _judge(self, child: _Child, code: int) -> None:
+        """Start another process in place of *child* while nobody has told us to stop; then note a bad end."""
         if not self._signals:
             if code != 0 or not self._burst:
                 lived = time.monotonic() - child.started

@@ -69,22 +69,29 @@ class WithUniqueKeys(Broker):
 
     def _take(self, envelopes: Sequence[Envelope]) -> list[str]:
         """Return for each of *envelopes* the id that holds its key: its own, if it has none or got it."""
-        ids = {place: envelope.id for place, envelope in enumerate(envelopes)}
+        ids = [envelope.id for envelope in envelopes]
         left = [place for place, envelope in enumerate(envelopes) if envelope.unique]
         for _ in range(_TRIES):
-            records = [_record(envelopes[place]) for place in left]
-            taken = self._backend.put(records, condition=Condition.ABSENT)
-            refused = [
-                (place, record.key) for place, record, done in zip(left, records, taken, strict=True) if not done
-            ]
-            found = self._backend.get([key for _, key in refused]) if refused else {}
-            for place, key in refused:
-                if key in found:
-                    ids[place] = _holder(found[key])
-            left = [place for place, key in refused if key not in found]  # freed since: once more
+            holders = self._claim([envelopes[place] for place in left])
+            found = dict(zip(left, holders, strict=True))
+            for place, holder in found.items():
+                ids[place] = holder or ids[place]
+            left = [place for place, holder in found.items() if holder is None]  # freed since: once more
             if not left:
                 break
-        return [ids[place] for place in range(len(envelopes))]
+        return ids
+
+    def _claim(self, envelopes: Sequence[Envelope]) -> list[str | None]:
+        """Take each key that is free, and return who holds it; ``None`` where it was held, and no longer is."""
+        records = [_record(envelope) for envelope in envelopes]
+        taken = self._backend.put(records, condition=Condition.ABSENT)
+        refused = [record.key for record, done in zip(records, taken, strict=True) if not done]
+        found = self._backend.get(refused) if refused else {}
+        holders = {key: _holder(record) for key, record in found.items()}
+        return [
+            envelope.id if done else holders.get(record.key)
+            for envelope, record, done in zip(envelopes, records, taken, strict=True)
+        ]
 
     def _free(self, envelopes: Sequence[Envelope]) -> None:
         """Free the keys that these messages hold, and none that another has taken meanwhile."""

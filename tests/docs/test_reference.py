@@ -23,6 +23,7 @@ FOR_PLUGINS = (
     "errors",
     "events",
     "hookspecs",
+    "rounds",
     "serializer",
     "states",
     "urls",

@@ -7,9 +7,10 @@ import pytest
 
 from support.claimer import claim_in_processes
 from support.fault_tasks import hold, nap
-from support.fleet import Fleet, wait_until
+from support.fleet import Fleet
 from support.other_tasks import app as other_app
 from support.other_tasks import elsewhere
+from support.waiting import wait_until
 
 PROCESSES = 8
 

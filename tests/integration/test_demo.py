@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -29,6 +28,7 @@ from queuekit.envelope import Envelope
 from queuekit.errors import CapabilityError, NoBackendError, QueuekitError, UnavailableError
 from queuekit.records import Info
 from queuekit.states import State
+from support.waiting import wait_until
 
 GOOD = """import os
 from sys import path
@@ -255,15 +255,15 @@ def test_interrupt_cleans_up(bare: Path, tmp_path: Path) -> None:
 
 def wait_for_log(folder: Path) -> WorkerLog:
     """Return the log of the demo below *folder*, once both worker processes are ready."""
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        for path in folder.glob("*/workers.log"):
-            log = WorkerLog(path)
+
+    def ready() -> WorkerLog | None:
+        logs = [WorkerLog(path) for path in folder.glob("*/workers.log")]
+        for log in logs:
             log.read()
-            if len(log.ready) == 2:
-                return log
-        time.sleep(0.02)
-    raise AssertionError("the workers did not start")
+        return next((log for log in logs if len(log.ready) == 2), None)
+
+    log: WorkerLog = wait_until(ready, "both worker processes are ready")
+    return log
 
 
 def workers_of(log: WorkerLog) -> list[int]:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from queuekit.names import derived_id
 from support.fault_tasks import app, child_of, fail_at_first, hold, nap
-from support.fleet import Fleet, wait_until
+from support.fleet import Fleet
+from support.waiting import wait_until
 
 LEASE = 2.0
 """Seconds; short, so that a test need not wait."""

@@ -8,8 +8,9 @@ import pytest
 
 from queuekit.envelope import Envelope
 from support.fault_tasks import hold, nap
-from support.fleet import Fleet, wait_until
+from support.fleet import Fleet
 from support.malformed import WRONG, make
+from support.waiting import wait_until
 
 SOME = 300
 

@@ -23,7 +23,8 @@ from support.fault_tasks import (
     unwritable,
     wait_and_see,
 )
-from support.fleet import Fleet, Group, wait_until
+from support.fleet import Fleet, Group
+from support.waiting import wait_until
 
 DELIVERIES = 3
 """The default of ``max_deliveries``."""

@@ -14,7 +14,8 @@ from queuekit import every
 from queuekit.ticks import MISFIRES
 from support.cron_tasks import app, note
 from support.engines import ENGINES
-from support.fleet import Fleet, Group, wait_until
+from support.fleet import Fleet, Group
+from support.waiting import wait_until
 
 APP = "support.cron_tasks:app"
 LEASE = 1.0

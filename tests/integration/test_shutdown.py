@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from support.fault_tasks import ahold, hog, hold, nap, stubborn
-from support.fleet import Fleet, wait_until
+from support.fleet import Fleet
+from support.waiting import wait_until
 
 CONCURRENCY = 10
 WAITING = 100

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from support.fault_tasks import app, child_of, fail_and_tell, nap
-from support.fleet import Fleet, wait_until
+from support.fleet import Fleet
+from support.waiting import wait_until
 
 on_sqlite = pytest.mark.parametrize("fleet", ["sqlite"], indirect=True)
 

@@ -13,7 +13,8 @@ from queuekit.testing.kit import unique_name
 from queuekit.urls import EngineURL
 from queuekit_mongo.backend import MongoBackend
 from queuekit_mongo.broker import MongoBroker
-from support.mongod import shared_url, wait_until
+from support.mongod import shared_url
+from support.waiting import wait_until
 
 BATCH = 1_000
 

@@ -8,9 +8,10 @@ import pytest
 
 from queuekit.errors import UnavailableError
 from support.fault_tasks import app, nap
-from support.fleet import Fleet, wait_until
+from support.fleet import Fleet
 from support.redis_fleets import RedisCluster, RedisPair
 from support.redis_servers import RedisServer
+from support.waiting import wait_until
 
 CONCURRENCY, PREFETCH, LEASE = 10, 20, 2.0
 COUNT = 400

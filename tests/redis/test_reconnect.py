@@ -15,8 +15,9 @@ from queuekit.errors import UnavailableError
 from queuekit.testing.kit import eventually, in_thread
 from queuekit_redis.backend import RedisBackend
 from queuekit_redis.broker import RedisBroker
-from support.redis_fleets import RedisPair, wait_until
+from support.redis_fleets import RedisPair
 from support.redis_servers import RedisServer
+from support.waiting import wait_until
 
 
 def message(id: str = "one", **fields: Any) -> Envelope:

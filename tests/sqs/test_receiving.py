@@ -15,7 +15,7 @@ from queuekit.urls import EngineURL
 from queuekit_sqs.broker import SqsBroker
 from support.aws_proxy import AwsProxy
 from support.aws_servers import AwsServer
-from support.fleet import wait_until
+from support.waiting import wait_until
 
 Make = Callable[[], SqsBroker]
 

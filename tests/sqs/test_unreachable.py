@@ -11,7 +11,7 @@ from queuekit.urls import EngineURL
 from queuekit_sqs.backend import DynamoBackend
 from queuekit_sqs.broker import SqsBroker
 from support.aws_proxy import AwsProxy
-from support.aws_servers import free_port
+from support.server_process import free_port
 
 
 def test_nobody_there_is_one_clear_error() -> None:

@@ -17,7 +17,8 @@ from queuekit_sqs.options import SqsOptions
 from support.aws_proxy import AwsProxy
 from support.aws_servers import AwsServer, Hasty, ministack
 from support.fault_tasks import app, fail_at_first, hold, kill_self, nap, weigh
-from support.fleet import Fleet, wait_until
+from support.fleet import Fleet
+from support.waiting import wait_until
 
 LEASE = 3.0
 """Seconds; short, so that a test need not wait."""

@@ -5,40 +5,29 @@ slow with long queues and wrong about some of FIFO. What one gets wrong the othe
 """
 
 import atexit
-import contextlib
 import functools
 import importlib.util
 import os
 import shutil
-import signal
-import socket
-import subprocess
 import sys
 import tempfile
 import time
 import urllib.error
 import urllib.request
 from pathlib import Path
+from typing import Self
 
 import pytest
 
 from queuekit.clock import SystemClock
+from support.server_process import ServerProcess, free_port
 
 __all__ = ["AwsServer", "Hasty", "free_port", "ministack", "moto", "shared_ministack"]
 
-_LONGEST_START = 60.0
 REQUIRED = "QUEUEKIT_REQUIRE_ENGINES"
 
 
-def free_port() -> int:
-    """Return a port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-class AwsServer:
+class AwsServer(ServerProcess):
     """One process that speaks the protocols of SQS, DynamoDB and S3.
 
     Args:
@@ -52,24 +41,17 @@ class AwsServer:
     def __init__(
         self, name: str, command: list[str], *, probe: str, folder: Path, environ: dict[str, str] | None = None
     ) -> None:
-        self.name = name
         self.port = free_port()
+        environ = {key: value.format(port=self.port) for key, value in (environ or {}).items()}
+        super().__init__(folder / f"{name}.log", environ=environ, own_group=True)
+        self.name = name
         self._command = [part.format(port=self.port) for part in command]
-        self._environ = {key: value.format(port=self.port) for key, value in (environ or {}).items()}
         self._probe = probe
-        self._log = folder / f"{name}.log"
-        self._process: subprocess.Popen[bytes] | None = None
 
     @property
     def address(self) -> str:
         """Host and port."""
         return f"127.0.0.1:{self.port}"
-
-    @property
-    def pid(self) -> int:
-        """The process; its group's as well."""
-        assert self._process is not None
-        return self._process.pid
 
     def sqs(self, prefix: str, **options: object) -> str:
         """Return the URL of a broker."""
@@ -79,35 +61,21 @@ class AwsServer:
         """Return the URL of a backend."""
         return _url("dynamodb+http", f"{self.address}/{prefix}", options)
 
-    def start(self) -> "AwsServer":
-        """Start it and return when it answers."""
-        with self._log.open("wb") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, *self._command],
-                env={**os.environ, **self._environ},
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
+    def call(self) -> list[str]:
+        """Return its command line."""
+        return [sys.executable, *self._command]
+
+    def start(self) -> Self:
+        """Start it and return when it answers; it ends with the run of the tests at the latest."""
         atexit.register(self.stop)
-        deadline = time.monotonic() + _LONGEST_START
-        while not self._answers():
-            if self._process.poll() is not None or time.monotonic() > deadline:
-                self.stop()
-                pytest.fail(f"{self.name} does not start:\n{self._log.read_text(errors='replace')[-2000:]}")
-            time.sleep(0.05)
-        return self
+        return super().start()
 
     def stop(self) -> None:
-        """End it and the processes that it has started; may be called twice."""
-        process, self._process = self._process, None
-        if process is not None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+        """End it and the processes that it has started, at once; may be called twice."""
+        self.kill()
 
-    def _answers(self) -> bool:
+    def answers(self) -> bool:
+        """Tell whether it does, without an error of its own."""
         try:
             with urllib.request.urlopen(f"http://{self.address}{self._probe}", timeout=1) as reply:
                 return bool(reply.status < 500)

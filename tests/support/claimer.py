@@ -10,7 +10,8 @@ from pathlib import Path
 
 from queuekit import Queuekit
 from queuekit.broker import Ack
-from support.fleet import ROOT, wait_until
+from support.fleet import ROOT
+from support.waiting import wait_until
 
 __all__ = ["claim_in_processes"]
 

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,22 +16,10 @@ import pytest
 from queuekit import Queuekit, State
 from queuekit.broker import Place, QueueCounts, Stored
 from support.ledger import LEDGER, Ledger
+from support.waiting import PATIENCE, wait_until
 
 ROOT = Path(__file__).parents[2]
-PATIENCE = 60.0
-"""Seconds that a test waits for what should come at once, on a busy machine."""
-_LOOK = 0.01
 _LONGEST_LOG = 6_000
-
-
-def wait_until(condition: Callable[[], Any], *, what: str, timeout: float = PATIENCE) -> Any:
-    """Return what *condition* returns as soon as that is true; fail if it is not within *timeout* seconds."""
-    deadline = time.monotonic() + timeout
-    while not (answer := condition()):
-        if time.monotonic() >= deadline:
-            pytest.fail(f"not within {timeout:g} s: {what}")
-        time.sleep(_LOOK)
-    return answer
 
 
 class Group:
@@ -194,11 +182,11 @@ class Fleet:
     def drained(self, timeout: float = PATIENCE, *, queues: Iterable[str] = ("default",)) -> None:
         """Wait until all messages are done or dead."""
         names = tuple(queues)
-        deadline = time.monotonic() + timeout
-        while left := self.left(*names):
-            if time.monotonic() >= deadline:
-                pytest.fail(f"{left} messages left after {timeout:g} s\n{self.logs()}")
-            time.sleep(_LOOK)
+        wait_until(
+            lambda: not self.left(*names),
+            lambda: f"{self.left(*names)} messages are left\n{self.logs()}",
+            timeout=timeout,
+        )
 
     def logs(self) -> str:
         """Return the end of what all workers have written."""

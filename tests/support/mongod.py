@@ -8,12 +8,8 @@ import functools
 import importlib.util
 import os
 import shutil
-import signal
-import socket
-import subprocess
 import tempfile
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
@@ -22,7 +18,9 @@ import pymongo
 import pytest
 from pymongo.errors import PyMongoError
 
-START_TIMEOUT = 40.0
+from support.server_process import ServerProcess, free_port
+from support.waiting import wait_until
+
 QUICK_ELECTIONS = {"electionTimeoutMillis": 1_000, "heartbeatIntervalMillis": 200}
 _PARAMETERS = ("enableTestCommands=1", "ttlMonitorSleepSecs=1", "diagnosticDataCollectionEnabled=false")
 _FLAGS = ["--bind_ip", "127.0.0.1", "--wiredTigerCacheSizeGB", "0.25"]
@@ -51,15 +49,7 @@ def need() -> str:
     return found
 
 
-def free_port() -> int:
-    """Return a port of the loopback interface that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
-
-
-class Mongod:
+class Mongod(ServerProcess):
     """A server process.
 
     Args:
@@ -69,6 +59,7 @@ class Mongod:
     """
 
     def __init__(self, folder: Path, *, replica_set: str | None = "rs0", arguments: Sequence[str] = ()) -> None:
+        super().__init__(folder / "log")
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self.port = free_port()
@@ -76,7 +67,6 @@ class Mongod:
         set_flags = ["--replSet", replica_set, "--oplogSize", "16"] if replica_set else []
         self._flags = [*_FLAGS, "--wiredTigerEngineConfigString", _SMALL_JOURNAL, *set_flags, *arguments]
         self._program = need()
-        self._process: subprocess.Popen[bytes] | None = None
 
     @property
     def address(self) -> str:
@@ -88,27 +78,9 @@ class Mongod:
         """URL of it alone."""
         return f"mongodb://{self.address}/?directConnection=true"
 
-    @property
-    def pid(self) -> int:
-        """Process id."""
-        assert self._process is not None, "it is not running"
-        return self._process.pid
-
-    def start(self) -> "Mongod":
-        """Start it, and return when it answers."""
-        log = self.folder / "log"
-        place = f"--port {self.port} --dbpath {self.folder} --logpath {log} --logappend"
-        command = [self._program, *place.split(), *self._flags]
-        self._process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
-        wait_until(lambda: self.answers() or self._process_ended(), "mongod answers")
-        if self._process_ended():
-            pytest.fail(f"{' '.join(command)} ended:\n{log.read_text()[-2000:]}")
-        return self
-
-    def _process_ended(self) -> bool:
-        return self._process is None or self._process.poll() is not None
+    def call(self) -> list[str]:
+        """Return its command line."""
+        return [self._program, "--port", str(self.port), "--dbpath", str(self.folder), *self._flags]
 
     def answers(self) -> bool:
         """Tell whether it answers."""
@@ -130,29 +102,6 @@ class Mongod:
             return bool(self.command({"hello": 1})["isWritablePrimary"])
         except PyMongoError:
             return False
-
-    def send_signal(self, number: int) -> None:
-        """Send it a signal."""
-        os.kill(self.pid, number)
-
-    def kill(self) -> None:
-        """End it as the kernel does when memory runs out."""
-        self._end(signal.SIGKILL)
-
-    def stop(self) -> None:
-        """End it."""
-        self._end(signal.SIGTERM)
-
-    def _end(self, how: signal.Signals) -> None:
-        process, self._process = self._process, None
-        if process is None:
-            return
-        process.send_signal(how)
-        try:
-            process.wait(15)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
 
 
 class ReplicaSet:
@@ -211,16 +160,6 @@ class ReplicaSet:
         """End all, at once: a primary that is asked politely first looks for a successor, for up to half a minute."""
         for member in self.members:
             member.kill()
-
-
-def wait_until(condition: Callable[[], Any], what: str, *, timeout: float = START_TIMEOUT) -> Any:
-    """Return what *condition* returns as soon as that is true; fail after *timeout* seconds."""
-    deadline = time.monotonic() + timeout
-    while not (answer := condition()):
-        if time.monotonic() > deadline:
-            pytest.fail(f"not within {timeout:g} s: {what}")
-        time.sleep(0.02)
-    return answer
 
 
 @functools.cache

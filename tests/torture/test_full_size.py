@@ -16,8 +16,9 @@ from queuekit import Signature
 from queuekit.names import derived_id
 from support.claimer import claim_in_processes
 from support.fault_tasks import anap, child_of, fail_at_first, hog, kill_self, nap
-from support.fleet import Fleet, Group, wait_until
+from support.fleet import Fleet, Group
 from support.malformed import make
+from support.waiting import wait_until
 
 pytestmark = [pytest.mark.torture, pytest.mark.timeout(600)]
 

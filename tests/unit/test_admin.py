@@ -14,7 +14,8 @@ from queuekit.envelope import Envelope
 from queuekit.errors import CapabilityError, NoBackendError, UnavailableError, UnknownIdError
 from queuekit.events import MessageDead
 from queuekit.records import worker_key
-from support.working import broker_of, burst, counts, flaky_app, make_app, seen, take_one, wait_until, working
+from support.waiting import wait_until
+from support.working import broker_of, burst, counts, flaky_app, make_app, seen, take_one, working
 
 
 def fail(name: str = "x") -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from support import commands
-from support.working import wait_until
+from support.waiting import wait_until
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "crons"
 TASKS = """\

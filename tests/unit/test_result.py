@@ -11,7 +11,8 @@ from queuekit import Cancel, Context, Queuekit, Reject, ResultTimeout, State, Ta
 from queuekit.errors import NoBackendError, UnknownIdError
 from queuekit.testing import VirtualClock
 from queuekit.testing.kit import in_thread
-from support.working import burst, drive, make_app, wait_until, working
+from support.waiting import wait_until
+from support.working import burst, drive, make_app, working
 
 
 def divide(x: int, y: int) -> float:

@@ -16,7 +16,8 @@ from queuekit.scheduler import Scheduler
 from queuekit.testing import VirtualClock
 from queuekit.ticks import tick_id
 from support.scheduling import START, Crew, between, crash
-from support.working import backend_of, broker_of, flaky_app, inside, make_app, seen, take_one, wait_until, working
+from support.waiting import wait_until
+from support.working import backend_of, broker_of, flaky_app, inside, make_app, seen, take_one, working
 
 CALL = Signature[Any]("report", (1,))
 

@@ -35,6 +35,7 @@ from queuekit.outcome import Outcome
 from queuekit.testing import VirtualClock
 from queuekit.worker import Worker
 from queuekit.worker.worker import worker_name
+from support.waiting import wait_until
 from support.working import (
     backend_of,
     broker_of,
@@ -47,7 +48,6 @@ from support.working import (
     prepared,
     seen,
     take_one,
-    wait_until,
     working,
 )
 

@@ -13,7 +13,8 @@ from queuekit.outcome import Outcome, Run
 from queuekit.records import read_info
 from queuekit.worker.aio import LoopPool
 from queuekit.worker.slots import Slots
-from support.working import executor_of, make_app, prepared, wait_until
+from support.waiting import wait_until
+from support.working import executor_of, make_app, prepared
 
 
 def app_with(function: Callable[..., Any], **options: Any) -> Queuekit:

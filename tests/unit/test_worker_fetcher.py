@@ -14,7 +14,8 @@ from queuekit.broker import Delivery
 from queuekit.events import EngineBack, EngineDown
 from queuekit.testing import VirtualClock
 from queuekit.worker.fetcher import Fetcher, weighted_order
-from support.working import broker_of, flaky_app, make_app, seen, wait_until
+from support.waiting import wait_until
+from support.working import broker_of, flaky_app, make_app, seen
 
 
 class Hands:

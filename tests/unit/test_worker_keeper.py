@@ -6,7 +6,8 @@ from queuekit import Queuekit, Signature
 from queuekit.broker import Ack, Delivery, Limits
 from queuekit.events import EngineDown
 from queuekit.worker.keeper import Holding, LeaseKeeper
-from support.working import broker_of, flaky_app, make_app, seen, take, wait_until
+from support.waiting import wait_until
+from support.working import broker_of, flaky_app, make_app, seen, take
 
 
 def held(app: Queuekit, count: int = 1, *, lease: float = 30.0) -> list[Delivery]:

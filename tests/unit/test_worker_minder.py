@@ -14,7 +14,8 @@ from queuekit.outcome import Outcome, Run
 from queuekit.records import cancel_mark, read_info, worker_key
 from queuekit.testing import VirtualClock
 from queuekit.worker.minder import Minder
-from support.working import backend_of, executor_of, flaky_app, make_app, prepared, wait_until
+from support.waiting import wait_until
+from support.working import backend_of, executor_of, flaky_app, make_app, prepared
 
 
 class Ward:

@@ -10,7 +10,8 @@ from queuekit import Queuekit, Signature
 from queuekit.outcome import Outcome, Run
 from queuekit.worker.pool import ThreadPool
 from queuekit.worker.slots import Slots
-from support.working import executor_of, make_app, prepared, wait_until
+from support.waiting import wait_until
+from support.working import executor_of, make_app, prepared
 
 
 class Pool:

@@ -13,7 +13,8 @@ from queuekit.flow import Flows
 from queuekit.outcome import Outcome
 from queuekit.testing.kit import in_thread
 from queuekit.worker.settler import Settler
-from support.working import backend_of, broker_of, counts, executor_of, flaky_app, make_app, prepared, seen, wait_until
+from support.waiting import wait_until
+from support.working import backend_of, broker_of, counts, executor_of, flaky_app, make_app, prepared, seen
 
 
 def echo(value: int) -> int:

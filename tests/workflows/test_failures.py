@@ -9,7 +9,8 @@ from queuekit import Failure, ResultTimeout, Signature, State, TaskCancelled, Ta
 from queuekit.broker import Place
 from queuekit.errors import CapabilityError, NoBackendError, UnknownIdError
 from support.calls import Calls, calls_on
-from support.working import backend_of, burst, counts, flaky_app, inside, make_app, wait_until, working
+from support.waiting import wait_until
+from support.working import backend_of, burst, counts, flaky_app, inside, make_app, working
 
 BAD = pytest.mark.parametrize("bad", [0, 2, 4], ids=["first", "middle", "last"])
 

@@ -14,7 +14,8 @@ from queuekit.names import InvalidNameError
 from queuekit.retry import Fixed
 from queuekit.workflow import Chain, part_from_dict
 from support.calls import Calls, calls_on
-from support.working import burst, counts, inside, make_app, needs, wait_until, working
+from support.waiting import wait_until
+from support.working import burst, counts, inside, make_app, needs, working
 
 
 def test_handles_are_rebuilt_from_an_id(calls: Calls) -> None:

@@ -14,6 +14,7 @@ from queuekit.cli.output import paint, print_json
 from queuekit.cli.session import Session, need_shared
 from queuekit.config import Config, check_sections
 from queuekit.errors import QueuekitError
+from queuekit.runtime import Runtime
 
 __all__ = ["command"]
 
@@ -78,14 +79,7 @@ class Checkup:
 
     def _engines(self, app: Queuekit, problems: list[str]) -> None:
         """Say what is fine, then what is not."""
-        runtime = app.runtime
-        loaded = sum(info.status == "ok" for info in runtime.plugins.infos())
-        stored = runtime.backend.notes() if runtime.backend is not None else []
-        about = {
-            "plugin": f"{loaded} loaded",
-            "broker": "\n".join([str(runtime.broker_url), *runtime.broker.notes()]),
-            "backend": "\n".join([str(runtime.backend_url or "none: results are not stored"), *stored]),
-        }
+        about = _about(app.runtime)
         for subject, text in about.items():
             if not any(problem.startswith(subject) for problem in problems):
                 self._fine(subject, text)
@@ -109,6 +103,17 @@ def _settings(session: Session) -> Config:
     config = session.config()
     check_sections(config, session.plugins())
     return config
+
+
+def _about(runtime: Runtime) -> dict[str, str]:
+    """Return by subject what there is to say where there is no problem."""
+    loaded = sum(info.status == "ok" for info in runtime.plugins.infos())
+    stored = runtime.backend.notes() if runtime.backend is not None else []
+    return {
+        "plugin": f"{loaded} loaded",
+        "broker": "\n".join([str(runtime.broker_url), *runtime.broker.notes()]),
+        "backend": "\n".join([str(runtime.backend_url or "none: results are not stored"), *stored]),
+    }
 
 
 def _ask(app: Queuekit) -> list[str]:

@@ -125,17 +125,8 @@ def _need_result(app: Queuekit, name: str, *, ignored: bool) -> None:
 
 def _wait(session: Session, app: Queuekit, result: Result[Any], timeout: float | None) -> Any:
     """Return the result; a person at a terminal is told if nobody works on it."""
-    first = PATIENCE if timeout is None else min(PATIENCE, timeout)
     try:
-        try:
-            return result.get(timeout=first)
-        except ResultTimeout:
-            rest = None if timeout is None else timeout - first
-            if rest is not None and rest <= 0:
-                raise
-        if sys.stderr.isatty() and not Admin(app).workers():
-            session.say("No worker is running; start one:  queuekit worker")
-        return result.get(timeout=rest)
+        return _get(session, app, result, timeout)
     except (TaskFailed, ResultTimeout) as error:
         if isinstance(error, ResultTimeout):
             error.what = f"no outcome of {result.id} within {timeout:g} s; it goes on"
@@ -144,6 +135,20 @@ def _wait(session: Session, app: Queuekit, result: Result[Any], timeout: float |
     except KeyboardInterrupt:
         session.say(f"\nNo longer waiting; it goes on. See:  queuekit show {result.id}")
         raise
+
+
+def _get(session: Session, app: Queuekit, result: Result[Any], timeout: float | None) -> Any:
+    """Wait a moment, and then, with a word to who may have forgotten to start a worker, for the rest of the time."""
+    first = PATIENCE if timeout is None else min(PATIENCE, timeout)
+    try:
+        return result.get(timeout=first)
+    except ResultTimeout:
+        rest = None if timeout is None else timeout - first
+        if rest is not None and rest <= 0:
+            raise
+    if sys.stderr.isatty() and not Admin(app).workers():
+        session.say("No worker is running; start one:  queuekit worker")
+    return result.get(timeout=rest)
 
 
 def _shown(value: Any) -> str:

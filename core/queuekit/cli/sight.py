@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import attrs
+
 from queuekit.admin import Sight
-from queuekit.broker import Place, Stored
+from queuekit.broker import Place
 from queuekit.cli.output import as_json, fields, moment, one_line, span, when
 from queuekit.errors import DecodeError
 from queuekit.message import Message
@@ -19,24 +21,23 @@ __all__ = ["as_document", "as_text"]
 
 def as_document(sight: Sight, serializers: Mapping[str, Serializer]) -> dict[str, Any]:
     """Return everything that is known, as JSON can hold it; what is not known is ``null``."""
-    info, message = sight.info, sight.message
-    stored = sight.letter.stored if sight.letter else None
+    info, message, known = sight.info, sight.message, _known(sight)
     return {
         "id": info.id,
-        "task": _task(sight) or None,
+        "task": _or_null(_task(sight)),
         "state": info.state.value,
-        "place": stored.place.value if stored else None,
-        "queue": stored.envelope.queue if stored else info.queue or None,
-        "attempt": stored.envelope.attempt if stored else info.attempt,
-        "generation": stored.envelope.generation if stored else info.generation,
-        "sent": moment(_sent(info, stored)),
-        "due": moment(stored.due) if stored else None,
+        "place": known.place.value if known.place else None,
+        "queue": _or_null(known.queue),
+        "attempt": known.attempt,
+        "generation": known.generation,
+        "sent": moment(known.sent),
+        "due": moment(known.due),
         "started": moment(info.started),
         "finished": moment(info.finished),
-        "worker": info.worker or (stored.holder if stored else "") or None,
-        "reason": (stored.reason if stored else "") or None,
-        "error": _error(sight) or None,
-        "traceback": info.traceback or None,
+        "worker": _or_null(known.worker),
+        "reason": _or_null(known.reason),
+        "error": _or_null(_error(sight)),
+        "traceback": _or_null(info.traceback),
         "args": message.args if message else None,
         "kwargs": message.kwargs if message else None,
         "result": _result(info, serializers),
@@ -45,26 +46,63 @@ def as_document(sight: Sight, serializers: Mapping[str, Serializer]) -> dict[str
 
 def as_text(sight: Sight, serializers: Mapping[str, Serializer], *, now: float) -> str:
     """Return everything that is known, for people; a traceback comes last."""
-    info = sight.info
-    stored = sight.letter.stored if sight.letter else None
-    known = info.state is not State.UNKNOWN
+    info, known = sight.info, _known(sight)
     table = fields(
         {
             "id": info.id,
             "task": _call(sight),
-            "state": info.state.value if known else "",
-            "place": _place(stored, now),
-            "queue": stored.envelope.queue if stored else info.queue,
-            "attempt": _attempt(info, stored),
-            "sent": when(_sent(info, stored), now=now),
+            "state": info.state.value if info.state is not State.UNKNOWN else "",
+            "place": _place(known, now),
+            "queue": known.queue,
+            "attempt": _attempt(known),
+            "sent": when(known.sent, now=now),
             "started": when(info.started, now=now),
             "finished": _finished(info, now),
-            "worker": info.worker or (stored.holder if stored else ""),
+            "worker": known.worker,
             "error": one_line(_error(sight), width=500),
             "result": as_json(_result(info, serializers)) if info.state is State.SUCCESS else "",
         }
     )
     return f"{table}\n\n{info.traceback.rstrip()}" if info.traceback else table
+
+
+@attrs.frozen(kw_only=True)
+class _Known:
+    """What the message on its queue tells, or the record of its state, which may be behind but outlives it."""
+
+    place: Place | None = None
+    queue: str
+    attempt: int
+    generation: int
+    sent: float | None
+    due: float | None = None
+    worker: str
+    reason: str = ""
+    died: float | None = None
+
+
+def _known(sight: Sight) -> _Known:
+    info = sight.info
+    if sight.letter is None:
+        return _Known(
+            queue=info.queue, attempt=info.attempt, generation=info.generation, sent=info.sent, worker=info.worker
+        )
+    stored = sight.letter.stored
+    return _Known(
+        place=stored.place,
+        queue=stored.envelope.queue,
+        attempt=stored.envelope.attempt,
+        generation=stored.envelope.generation,
+        sent=info.sent or stored.sent_at,
+        due=stored.due,
+        worker=info.worker or stored.holder,
+        reason=stored.reason,
+        died=stored.died_at,
+    )
+
+
+def _or_null(text: str) -> str | None:
+    return text or None
 
 
 def _task(sight: Sight) -> str:
@@ -80,26 +118,21 @@ def _call(sight: Sight) -> str:
     return one_line(f"{message.task}({', '.join([*map(as_json, message.args), *named])})", width=1000)
 
 
-def _place(stored: Stored | None, now: float) -> str:
-    if stored is None:
+def _place(known: _Known, now: float) -> str:
+    if known.place is None:
         return ""
-    if stored.place is Place.DEAD:
-        return f"dead, {stored.reason}, {when(stored.died_at, now=now)}".removesuffix(", ")
-    if stored.place is Place.DELAYED:
-        return f"delayed, due {when(stored.due, now=now)}"
-    return {Place.READY: "waiting", Place.LEASED: "held by a worker"}[stored.place]
+    if known.place is Place.DEAD:
+        return f"dead, {known.reason}, {when(known.died, now=now)}".removesuffix(", ")
+    if known.place is Place.DELAYED:
+        return f"delayed, due {when(known.due, now=now)}"
+    return {Place.READY: "waiting", Place.LEASED: "held by a worker"}[known.place]
 
 
-def _attempt(info: Info, stored: Stored | None) -> str:
+def _attempt(known: _Known) -> str:
     """Return how many attempts and replays came before, if any did."""
-    attempt = stored.envelope.attempt if stored else info.attempt
-    generation = stored.envelope.generation if stored else info.generation
+    attempt, generation = known.attempt, known.generation
     replays = f", replayed {generation} times" if generation > 1 else ", replayed once" if generation else ""
     return f"{attempt + 1}{replays}" if attempt or generation else ""
-
-
-def _sent(info: Info, stored: Stored | None) -> float | None:
-    return info.sent or (stored.sent_at if stored else None)
 
 
 def _finished(info: Info, now: float) -> str:

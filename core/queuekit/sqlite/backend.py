@@ -9,12 +9,12 @@ from collections.abc import Sequence
 from random import Random
 
 from queuekit.backend import Backend, BackendCapabilities, BackendLimits, Condition, Join, Page, Record
-from queuekit.clock import Clock, SystemClock
+from queuekit.clock import Clock
 from queuekit.errors import TooLargeError
 from queuekit.sqlite import records as kept
 from queuekit.sqlite.bell import LONGEST_SLEEP, Bell
 from queuekit.sqlite.database import Database
-from queuekit.sqlite.options import SqliteOptions, database_path
+from queuekit.sqlite.options import SqliteOptions
 from queuekit.sqlite.upkeep import Upkeep
 from queuekit.urls import EngineURL
 
@@ -52,15 +52,9 @@ class SqliteBackend(Backend):
         clock: Clock | None = None,
         random: Random | None = None,
     ) -> None:
-        path = database_path(url)
-        self.engine_id = f"sqlite:{path}"
-        self._database = Database(
-            path,
-            options=options or SqliteOptions(),
-            clock=clock or SystemClock(),
-            random=random or Random(),  # noqa: S311 - spreads tries, guards nothing
-        )
-        self._bell = Bell(f"{path}-wake")
+        self._database = Database.of(url, options=options, clock=clock, random=random)
+        self.engine_id = f"sqlite:{self._database.path}"
+        self._bell = Bell(f"{self._database.path}-wake")
         self._upkeep = Upkeep(self._database, self._bell)
 
     def put(

@@ -20,7 +20,7 @@ from queuekit.broker import (
     Settlement,
     Stored,
 )
-from queuekit.clock import Clock, SystemClock
+from queuekit.clock import Clock
 from queuekit.envelope import Envelope
 from queuekit.errors import TooLargeError
 from queuekit.sqlite import claiming, committing, inspection, settling
@@ -28,7 +28,7 @@ from queuekit.sqlite.backend import BACKEND_LIMITS, check_sizes
 from queuekit.sqlite.bell import LONGEST_SLEEP, Bell
 from queuekit.sqlite.database import Database
 from queuekit.sqlite.fences import new_claim
-from queuekit.sqlite.options import SqliteOptions, database_path
+from queuekit.sqlite.options import SqliteOptions
 from queuekit.sqlite.rows import LARGEST_BATCH
 from queuekit.sqlite.sending import are_plain, send_all
 from queuekit.sqlite.upkeep import Glance, Upkeep, promote
@@ -61,15 +61,9 @@ class SqliteBroker(Broker):
         clock: Clock | None = None,
         random: Random | None = None,
     ) -> None:
-        path = database_path(url)
-        self.engine_id = f"sqlite:{path}"
-        self._database = Database(
-            path,
-            options=options or SqliteOptions(),
-            clock=clock or SystemClock(),
-            random=random or Random(),  # noqa: S311 - a fence between runs, not a secret
-        )
-        self._bell = Bell(f"{path}-wake")
+        self._database = Database.of(url, options=options, clock=clock, random=random)
+        self.engine_id = f"sqlite:{self._database.path}"
+        self._bell = Bell(f"{self._database.path}-wake")
         self._upkeep = Upkeep(self._database, self._bell)
 
     # -- delivering ----------------------------------------------------------------------------------------------

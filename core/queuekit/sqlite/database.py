@@ -14,13 +14,14 @@ from random import Random
 from types import TracebackType
 from typing import Self
 
-from queuekit.clock import Clock
+from queuekit.clock import Clock, SystemClock
 from queuekit.errors import UnavailableError
 from queuekit.sqlite import schema
 from queuekit.sqlite.connection import Handle, fault, is_busy
-from queuekit.sqlite.options import SqliteOptions, check_version
+from queuekit.sqlite.options import SqliteOptions, check_version, database_path
 from queuekit.sqlite.statements import Parameters, Row
 from queuekit.sqlite.timekeeping import FileTime
+from queuekit.urls import EngineURL
 
 __all__ = ["Database", "Transaction"]
 
@@ -62,6 +63,18 @@ class Database:
         self._handles: weakref.WeakSet[Handle] = weakref.WeakSet()
         self._writers = _writers.setdefault(path, _WriterLock())
         self._known_queues: set[str] = set()
+
+    @classmethod
+    def of(
+        cls, url: EngineURL, *, options: SqliteOptions | None, clock: Clock | None, random: Random | None
+    ) -> Database:
+        """Return the file that *url* names, with what is usual in place of what is not given."""
+        return cls(
+            database_path(url),
+            options=options or SqliteOptions(),
+            clock=clock or SystemClock(),
+            random=random or Random(),  # noqa: S311 - a fence between runs and a spread of tries, not a secret
+        )
 
     def read(self, sql: str, parameters: Parameters = ()) -> list[Row]:
         """Return all rows of a SELECT."""

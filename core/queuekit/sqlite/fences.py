@@ -8,6 +8,8 @@ import os
 from collections.abc import Iterable, Sequence
 from random import Random
 
+from queuekit.rounds import in_rounds
+
 __all__ = ["HELD", "SHOWN", "Round", "new_claim", "rounds", "seqs", "shown", "token_of"]
 
 Round = dict[str, tuple[str, int]]
@@ -31,20 +33,12 @@ def token_of(claim: str, seq: int) -> str:
 
 def rounds(tokens: Iterable[str]) -> list[Round]:
     """Part *tokens* so that no row occurs twice in one round; what was never a token of this engine is in none."""
-    found: list[Round] = []
-    rest = list(enumerate(tokens))
-    while rest:
-        part: Round = {}
-        later = []
-        for place, token in rest:
-            claim, _, seq = token.rpartition(":")
-            if seq in part:
-                later.append((place, token))
-            elif seq.isascii() and seq.isdecimal():
-                part[seq] = (claim, place)
-        found.append(part)
-        rest = later
-    return found
+    parted = [token.rpartition(":") for token in tokens]
+    fences = [(seq, (claim, n)) for n, (claim, _, seq) in enumerate(parted) if seq.isascii() and seq.isdecimal()]
+    only = dict(fences)
+    if len(only) == len(fences):
+        return [only]
+    return [dict([fences[at] for at in part]) for part in in_rounds([seq for seq, _ in fences])]
 
 
 def shown(part: Round) -> str:

@@ -69,13 +69,7 @@ def _message(seq: int, row: Row, queue: str) -> Message:
         TypeError: A column has a value of another type than its own.
         ValueError: Text that is no Unicode, or holds no number where it should.
     """
-    body, *rest = row
-    numbers, texts = rest[: len(_NUMBERS)], rest[len(_NUMBERS) :]
-    if body is None:
-        raise TypeError("a value of the wrong type in body")
-    missing = [name for name, value in zip((*_NUMBERS, *_TEXTS), rest, strict=True) if value is None]
-    if missing:
-        raise TypeError(f"a value of the wrong type in {', '.join(missing)}")
+    body, numbers, texts = _parted(row)
     priority, number, crashes, generation, attempt, hop = (_whole(value) for value in numbers[:-2])
     due, sent_at = map(float, numbers[-2:])
     id, not_before, expires, key, until, ttl = ("" if value == 0 else value.decode() for value in texts)
@@ -86,14 +80,33 @@ def _message(seq: int, row: Row, queue: str) -> Message:
         queue=queue,
         body=body,
         priority=priority,
-        not_before=float(not_before) if not_before else None,
-        expires=float(expires) if expires else None,
+        not_before=_moment(not_before),
+        expires=_moment(expires),
         attempt=attempt,
         generation=generation,
         hop=hop,
         unique=Unique(key=key, until=until, ttl=float(ttl)) if key else None,  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     )
     return Message(seq, due, envelope, sent_at, number, crashes)
+
+
+def _parted(row: Row) -> tuple[bytes, Row, Row]:
+    """Return the body, the numbers and the texts of *row*.
+
+    Raises:
+        TypeError: A column has a value of another type than its own.
+    """
+    body, *rest = row
+    if body is None:
+        raise TypeError("a value of the wrong type in body")
+    missing = [name for name, value in zip((*_NUMBERS, *_TEXTS), rest, strict=True) if value is None]
+    if missing:
+        raise TypeError(f"a value of the wrong type in {', '.join(missing)}")
+    return body, tuple(rest[: len(_NUMBERS)]), tuple(rest[len(_NUMBERS) :])
+
+
+def _moment(text: str) -> float | None:
+    return float(text) if text else None
 
 
 def _whole(value: float) -> int:

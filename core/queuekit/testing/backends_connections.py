@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import time
 
 import pytest
@@ -57,14 +56,7 @@ class Connections(BackendKit):
         for _ in range(3):
             self.use_and_close()
 
-        def gone() -> bool:
-            gc.collect()
-            return not leftovers.found()
-
-        try:
-            eventually(gone, timeout=min(5.0, self.patience))
-        finally:
-            assert leftovers.found() == []
+        assert leftovers.lasting(timeout=min(5.0, self.patience)) == []
 
     def use_and_close(self) -> None:
         """Let a client do what clients do, in two threads, and close it."""

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import gc
 import time
 
 from queuekit.broker import Ack, Broker
 from queuekit.testing.broker_kit import BrokerKit
 from queuekit.testing.connections import Leftovers
-from queuekit.testing.kit import eventually, in_thread, needs
+from queuekit.testing.kit import in_thread, needs
 
 __all__ = ["Connections"]
 
@@ -55,14 +54,7 @@ class Connections(BrokerKit):
         for _ in range(3):
             self.use_and_close(queue)
 
-        def gone() -> bool:
-            gc.collect()
-            return not leftovers.found()
-
-        try:
-            eventually(gone, timeout=min(5.0, self.patience))
-        finally:
-            assert leftovers.found() == []
+        assert leftovers.lasting(timeout=min(5.0, self.patience)) == []
 
     def use_and_close(self, queue: str) -> None:
         """Let a client do what clients do, in two threads, and close it."""

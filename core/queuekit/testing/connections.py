@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import socket
 import stat
@@ -16,6 +17,7 @@ __all__ = ["Leftovers", "a_day_ahead", "cut", "open_connections"]
 _FILES = Path("/dev/fd")
 """Names the open files of this process, on Linux and macOS."""
 DAY = 86_400.0
+_LOOK = 0.005
 
 
 def open_connections() -> set[int]:
@@ -66,6 +68,16 @@ class Leftovers:
         lines = [f"thread {thread.name!r}" for thread in threading.enumerate() if thread not in self._threads]
         more = len(_open_files()) - self._files
         return [*lines, f"{more} open files or connections"] if more > 0 else lines
+
+    def lasting(self, *, timeout: float) -> list[str]:
+        """Return what is still found after *timeout* seconds; as soon as there is nothing, that."""
+        deadline = time.monotonic() + timeout
+        while True:
+            gc.collect()
+            found = self.found()
+            if not found or time.monotonic() >= deadline:
+                return found
+            time.sleep(_LOOK)
 
 
 @contextlib.contextmanager

@@ -36,21 +36,27 @@ def commit(engine: Engine, items: Sequence[CommitItem]) -> list[bool]:
 
     Transactions are for those that write to several places. What is one write by itself is done as one.
     """
+    settled: list[int] = []
+    whole: list[int] = []
+    sends: list[Envelope] = []
+    for place, item in enumerate(items):
+        if not _is_single(item):
+            whole.append(place)
+        elif item.settlement is not None:
+            settled.append(place)
+        else:
+            sends += item.sends
     done = [True] * len(items)
-    single = [_is_single(item) for item in items]
-    settled = [place for place, item in enumerate(items) if single[place] and item.settlement is not None]
-    if settled:
-        settlements = [each for place in settled if (each := items[place].settlement) is not None]
-        for place, yes in zip(settled, settling.carry_out(engine, settlements), strict=True):
+    for places, carry_out in ((settled, _settle), (whole, _in_transactions)):
+        for place, yes in zip(places, carry_out(engine, [items[place] for place in places]), strict=True):
             done[place] = yes
-    whole = [place for place, yes in enumerate(single) if not yes]
-    answers = [yes for part in _parts([items[place] for place in whole]) for yes in _commit_part(engine, part)]
-    for place, yes in zip(whole, answers, strict=True):
-        done[place] = yes
-    sends = [one for place, item in enumerate(items) if single[place] for one in item.sends]
     if sends:
         send_all(engine, sends, engine.time.earliest())
     return done
+
+
+def _in_transactions(engine: Engine, items: Sequence[CommitItem]) -> list[bool]:
+    return [yes for part in _parts(items) for yes in _commit_part(engine, part)]
 
 
 def _is_single(item: CommitItem) -> bool:
@@ -62,19 +68,28 @@ def in_order(engine: Engine, items: Sequence[CommitItem]) -> list[bool]:
     """Carry out *items* where there are no transactions: records, joins, sends, settlements; each may be repeated."""
     held = _held(engine, items)
     chosen = [item for item, yes in zip(items, held, strict=True) if yes]
-    some = [record for item in chosen for record in item.records]
-    if some:
-        records.put_each(engine, some, condition=Condition.NEWER)
+    records.put_each(engine, [record for item in chosen for record in item.records], condition=Condition.NEWER)
     sends = [envelope for item in chosen for envelope in item.sends]
-    joins = [one for item in chosen for one in item.joins]
-    for one, count in zip(joins, groups.join_many(engine, joins) if joins else (), strict=True):
-        sends += _follow_ups(one) if count >= one.size else ()
+    sends += _arrive(engine, [one for item in chosen for one in item.joins])
     if sends:
         _free_keys(engine, chosen)
         send_all(engine, sends, engine.time.earliest())
-    settlements = [item.settlement for item in chosen if item.settlement is not None]
-    answers = iter(settling.carry_out(engine, settlements) if settlements else ())
-    return [yes and (item.settlement is None or next(answers)) for item, yes in zip(items, held, strict=True)]
+    answers = iter(_settle(engine, chosen))
+    return [yes and next(answers) for yes in held]
+
+
+def _arrive(engine: Engine, joins: Sequence[Join]) -> list[Envelope]:
+    """Count *joins* in one go, outside of a transaction, and return what the complete ones send."""
+    counts = groups.join_many(engine, joins) if joins else ()
+    complete = [one for one, count in zip(joins, counts, strict=True) if count >= one.size]
+    return [envelope for one in complete for envelope in _follow_ups(one)]
+
+
+def _settle(engine: Engine, items: Sequence[CommitItem], session: ClientSession | None = None) -> list[bool]:
+    """Carry out the settlements of *items*, and tell for each whether its lease was held; true if it has none."""
+    settlements = [item.settlement for item in items if item.settlement is not None]
+    answers = iter(settling.carry_out(engine, settlements, session=session) if settlements else ())
+    return [item.settlement is None or next(answers) for item in items]
 
 
 def _free_keys(engine: Engine, items: Sequence[CommitItem]) -> None:
@@ -105,9 +120,7 @@ def _commit_part(engine: Engine, items: Sequence[CommitItem]) -> list[bool]:
 
 
 def _carry_out(engine: Engine, items: Sequence[CommitItem], session: ClientSession, *, careful: bool) -> list[bool]:
-    settlements = [item.settlement for item in items if item.settlement is not None]
-    answers = iter(settling.carry_out(engine, settlements, session=session) if settlements else ())
-    done = [item.settlement is None or next(answers) for item in items]
+    done = _settle(engine, items, session)
     chosen = [item for item, yes in zip(items, done, strict=True) if yes]
     _record(engine, chosen, session, careful=careful)
     sends = [envelope for item in chosen for envelope in item.sends]

@@ -43,9 +43,21 @@ def join(engine: Engine, group: str, member: int, *, size: int, ttl: float) -> t
 def join_many(engine: Engine, joins: Sequence[Join]) -> list[int]:
     """Count members into their groups, one write and one read for all; return how many each group has now."""
     now = engine.time.earliest()
+    _write_arrivals(engine, joins, now)
+    docs = _live(engine, list(dict.fromkeys(one.group for one in joins)), now)
+    counts = {group: sum(int(doc["count"]) for doc in some.values()) for group, some in docs.items()}
+    for one in joins:
+        if not _has_arrived(one, docs[one.group]):
+            # Refused, but not because it had arrived before: the group has ended, or another has just begun it.
+            _, counts[one.group] = join(engine, one.group, one.member, size=one.size, ttl=one.ttl)
+    return [counts[one.group] for one in joins]
+
+
+def _write_arrivals(engine: Engine, joins: Sequence[Join], now: float) -> None:
+    """Set the bits of all that have not arrived, where there is no more to it; the rest is left as it is."""
     sizes = {one.group: max(one.size, one.member + 1) for one in joins}
     ends = {one.group: moment(now + one.ttl) for one in joins}
-    writes: list[Any] = []
+    writes: list[UpdateOne | UpdateMany] = []
     for one in joins:
         wanted, arrive = _arrival(one.group, one.member, expires_at=ends[one.group], now=now)
         writes.append(UpdateOne(wanted, arrive, upsert=True))
@@ -56,14 +68,12 @@ def join_many(engine: Engine, joins: Sequence[Join]) -> list[int]:
     except BulkWriteError as error:
         if any(one.get("code") != _DUPLICATE for one in error.details.get("writeErrors", ())):
             raise
-    docs = _live(engine, list(sizes), now)
-    counts = {group: sum(int(doc["count"]) for doc in some.values()) for group, some in docs.items()}
-    for one in joins:
-        id, word, bit = _place(one.group, one.member)
-        if not int(docs[one.group].get(id, {}).get(word, 0)) & bit:
-            # Refused, but not because it had arrived before: the group has ended, or another has just begun it.
-            _, counts[one.group] = join(engine, one.group, one.member, size=one.size, ttl=one.ttl)
-    return [counts[one.group] for one in joins]
+
+
+def _has_arrived(one: Join, docs: dict[str, Doc]) -> bool:
+    """Tell whether *one* is among those whom *docs*, those of its group, have counted."""
+    id, word, bit = _place(one.group, one.member)
+    return bool(int(docs.get(id, {}).get(word, 0)) & bit)
 
 
 def _live(engine: Engine, groups: Sequence[str], now: float) -> dict[str, dict[str, Doc]]:

@@ -17,6 +17,7 @@ from pymongo.errors import BulkWriteError, DuplicateKeyError
 
 from queuekit.backend import BackendLimits, Condition, Record
 from queuekit.errors import TooLargeError
+from queuekit.rounds import in_rounds
 from queuekit_mongo.documents import Doc, at, moment, text
 from queuekit_mongo.engine import Engine
 from queuekit_mongo.failures import DUPLICATE
@@ -47,7 +48,7 @@ def put_each(
     if len(records) == 1:
         return [_put_one(engine, records[0], condition, expect)]
     written = [False] * len(records)
-    for part in _rounds(records):
+    for part in in_rounds([record.key for record in records]):
         chosen = [records[place] for place in part]
         for place, yes in zip(part, _put_many(engine, chosen, condition, expect), strict=True):
             written[place] = yes
@@ -63,16 +64,13 @@ def insert_fresh(engine: Engine, records: Sequence[Record], session: ClientSessi
 
 def write_newer(engine: Engine, records: Sequence[Record], session: ClientSession) -> None:
     """Write *records* that are newer than what is there, within a transaction; of one key, one after the other."""
-    for part in _rounds(records):
+    for part in in_rounds([record.key for record in records]):
         _write_newer(engine, [records[place] for place in part], session)
 
 
 def _write_newer(engine: Engine, records: Sequence[Record], session: ClientSession) -> None:
     mark, now = engine.new_mark(), engine.time.latest()
-    ranks: dict[int, list[Record]] = {}
-    for one in records:
-        ranks.setdefault(one.rank, []).append(one)
-    quick = [_over(rank, some, now, mark) for rank, some in ranks.items()]
+    quick = [_over(rank, some, now, mark) for rank, some in _by_rank(records).items()]
     matched = engine.records.bulk_write(quick, ordered=False, session=session).matched_count
     if matched == len(records):
         return
@@ -83,6 +81,13 @@ def _write_newer(engine: Engine, records: Sequence[Record], session: ClientSessi
     changes = [UpdateOne({"_id": one.key}, _change(one, Condition.NEWER, None, mark), upsert=True) for one in rest]
     if changes:
         engine.records.bulk_write(changes, ordered=False, session=session)
+
+
+def _by_rank(records: Sequence[Record]) -> dict[int, list[Record]]:
+    ranks: dict[int, list[Record]] = {}
+    for one in records:
+        ranks.setdefault(one.rank, []).append(one)
+    return ranks
 
 
 def expire(engine: Engine, keys: Sequence[str], expect: int | None) -> int:
@@ -133,18 +138,6 @@ def prefix_end(prefix: str) -> str | None:
             return prefix[:-1] + chr(_BEHIND_SURROGATES if last + 1 == _SURROGATES else last + 1)
         prefix = prefix[:-1]
     return None
-
-
-def _rounds(records: Sequence[Record]) -> list[list[int]]:
-    """Return the places of *records* in parts without a key twice, so that the later of one key sees the earlier."""
-    rounds: list[list[int]] = []
-    seen: dict[str, int] = {}
-    for place, record in enumerate(records):
-        turn = seen[record.key] = seen.get(record.key, -1) + 1
-        if turn == len(rounds):
-            rounds.append([])
-        rounds[turn].append(place)
-    return rounds
 
 
 def _put_one(engine: Engine, record: Record, condition: Condition, expect: int | None) -> bool:

@@ -7,7 +7,7 @@ which were.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from pymongo import UpdateMany, UpdateOne
@@ -38,6 +38,8 @@ NOW_DUE: Doc = {"$not": [{"$and": [{"$eq": [{"$type": "$due"}, "date"]}, {"$gt":
 """Expression: the message is due on the server's clock, or its due time is no time at all."""
 
 Change = UpdateOne | UpdateMany
+Fence = tuple[str, str]
+"""What a document must have for a delivery to hold it: its ``_id`` and ``claim``."""
 
 
 def WHOLE(field: str) -> Doc:  # noqa: N802 - reads as an operator among operators
@@ -48,28 +50,28 @@ def WHOLE(field: str) -> Doc:  # noqa: N802 - reads as an operator among operato
 def carry_out(engine: Engine, settlements: Sequence[Settlement], *, session: ClientSession | None = None) -> list[bool]:
     """Carry out *settlements* and tell for each whether its lease was held."""
     mark = engine.new_mark()
-    first: dict[tuple[str, str], int] = {}
-    for place, each in enumerate(settlements):
-        first.setdefault(fence_of(each.delivery), place)
+    fences = [fence_of(each.delivery) for each in settlements]
+    first: dict[Fence, int] = {}
+    for place, fence in enumerate(fences):
+        first.setdefault(fence, place)
     chosen = {fence: settlements[place] for fence, place in first.items()}
     changes = _changes(engine, chosen, mark)
-    messages = engine.messages
     if session is None:
         _end_transactions_of_the_dead(engine, settlements)
 
     def write() -> int:
-        return messages.bulk_write(changes, ordered=False, session=session).matched_count
+        return engine.messages.bulk_write(changes, ordered=False, session=session).matched_count
 
     matched = write() if session is not None else engine.insist(write)
-    if matched == len(chosen):
-        held = set(chosen)
-    else:
-        ids = [id for id, _ in chosen]
-        marked = messages.find({"_id": {"$in": ids}, "settled": {"$exists": True}}, {"settled": True}, session=session)
-        found = {(doc["_id"], doc["settled"]) for doc in marked}
-        held = {fence for fence in chosen if (fence[0], mark + fence[1]) in found}
-    fences = [fence_of(each.delivery) for each in settlements]
+    held = set(chosen) if matched == len(chosen) else _marked(engine, chosen, mark, session)
     return [first[fence] == place and fence in held for place, fence in enumerate(fences)]
+
+
+def _marked(engine: Engine, fences: Collection[Fence], mark: str, session: ClientSession | None) -> set[Fence]:
+    """Return those of *fences* whose messages bear the mark of this call."""
+    wanted: Doc = {"_id": {"$in": [id for id, _ in fences]}, "settled": {"$exists": True}}
+    marks = {(doc["_id"], doc["settled"]) for doc in engine.messages.find(wanted, {"settled": True}, session=session)}
+    return {(id, claim) for id, claim in fences if (id, mark + claim) in marks}
 
 
 def _end_transactions_of_the_dead(engine: Engine, settlements: Sequence[Settlement]) -> None:
@@ -80,12 +82,12 @@ def _end_transactions_of_the_dead(engine: Engine, settlements: Sequence[Settleme
         engine.kill_sessions(doc.get("session") for doc in found)
 
 
-def fence_of(delivery: Delivery) -> tuple[str, str]:
-    """Return what a document must have for *delivery* to hold it: its ``_id`` and ``claim``."""
+def fence_of(delivery: Delivery) -> Fence:
+    """Return what a document must have for *delivery* to hold it."""
     return message_id(delivery.envelope.queue, delivery.envelope.id), claim_of(delivery.token)
 
 
-def _changes(engine: Engine, chosen: dict[tuple[str, str], Settlement], mark: str) -> list[Change]:
+def _changes(engine: Engine, chosen: dict[Fence, Settlement], mark: str) -> list[Change]:
     changes: list[Change] = []
     acks: dict[str, list[str]] = {}
     forget_at = moment(engine.time.earliest() + engine.options.dedup_window)

@@ -25,6 +25,7 @@ from queuekit.broker import (
 from queuekit.clock import Clock
 from queuekit.envelope import Envelope
 from queuekit.errors import TooLargeError
+from queuekit.rounds import in_rounds
 from queuekit.urls import EngineURL
 from queuekit_redis import inspection
 from queuekit_redis.abilities import CAPABILITIES, CLUSTER_CAPABILITIES, LIMITS
@@ -35,7 +36,7 @@ from queuekit_redis.engine import nonce, open_engine
 from queuekit_redis.options import RedisOptions
 from queuekit_redis.packing import micros, pack_envelope
 from queuekit_redis.server import Call, run
-from queuekit_redis.settling import envelopes_of, in_rounds, is_plain, is_plain_ack, settle_arguments
+from queuekit_redis.settling import envelopes_of, is_plain, is_plain_ack, settle_arguments
 from queuekit_redis.waiting import Interrupts, Sleep
 
 __all__ = ["RedisBroker"]
@@ -157,6 +158,8 @@ class RedisBroker(Broker):
     def settle(self, settlements: Sequence[Settlement]) -> list[Delivery]:
         """Carry out *settlements*."""
         lost: list[Delivery] = []
+        # What a script has done bears the mark of its call, so that a repeated call does not take it for lost. Two
+        # leases of one message in one call would pass for each other's repetition (QK4).
         for places in in_rounds([each.delivery.id for each in settlements]):
             lost += self._settle([settlements[place] for place in places])
         return lost

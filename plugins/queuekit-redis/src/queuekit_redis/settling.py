@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -23,7 +22,6 @@ from queuekit_redis.packing import (
 __all__ = [
     "commit_arguments",
     "envelopes_of",
-    "in_rounds",
     "is_plain",
     "is_plain_ack",
     "milliseconds",
@@ -36,25 +34,6 @@ def send_arguments(envelope: Envelope) -> tuple[Any, ...]:
     """Return what ``send.lua`` reads of a message."""
     unique = envelope.unique
     return (envelope.id, pack_envelope(envelope), pack_due(envelope), unique.key if unique else b"")
-
-
-def in_rounds(ids: Sequence[str | None]) -> list[Sequence[int]]:
-    """Part the places of *ids* so that no id occurs twice in one part; ``None`` may.
-
-    What a script has done bears the mark of its call, so that a repeated call does not take it for lost. Two leases of
-    one message in one call would pass for each other's repetition (QK4).
-    """
-    if ids and len(set(ids)) == len(ids):
-        return [range(len(ids))]
-    rounds: list[list[int]] = []
-    seen: Counter[str] = Counter()
-    for place, id in enumerate(ids):
-        turn = 0 if id is None else seen[id]
-        seen.update([] if id is None else [id])
-        if turn == len(rounds):
-            rounds.append([])
-        rounds[turn].append(place)
-    return [*rounds]
 
 
 def is_plain(envelope: Envelope) -> bool:

@@ -14,6 +14,7 @@ from queuekit.errors import UnavailableError
 from queuekit_sqs.crew import Crew
 from queuekit_sqs.failures import code_of, is_passing, is_uncertain
 from queuekit_sqs.limits import PART
+from queuekit_sqs.pauses import pauses
 from queuekit_sqs.queues import MISSING, Line, Queues
 from queuekit_sqs.service import Service
 
@@ -58,6 +59,12 @@ class Failure:
     final: bool
     """Whether the service refuses it, so that trying again is of no use."""
     error: UnavailableError | None = None
+    """What to raise where the whole request failed, and its tries are used up."""
+
+    @property
+    def passing(self) -> bool:
+        """Whether it is to be tried again."""
+        return not self.final and self.error is None
 
     @property
     def stale(self) -> bool:
@@ -110,42 +117,45 @@ class Batches:
         """Carry out jobs of one request; a job that may succeed later is tried again with the others like it."""
         failures: list[Failure | None] = [None] * len(jobs)
         left = list(range(len(jobs)))
-        pause, uncertain = _FIRST_PAUSE, False
+        rests = pauses(self._random, first=_FIRST_PAUSE, longest=_LONGEST_PAUSE)
+        uncertain = False
         for attempt in range(_TRIES):
-            try:
-                found = self._request([jobs[index] for index in left])
-            except UnavailableError as error:
-                return self._all_failed(failures, left, error)
-            except Exception as error:  # noqa: BLE001 - what is no error of the library is raised on
-                if attempt == _TRIES - 1 or not self._passes(error, jobs[0]):
-                    problem = self._service.failed(error, doing=_doing(jobs[0]))
-                    problem.__cause__ = error
-                    return self._all_failed(failures, left, problem)
-                uncertain = uncertain or is_uncertain(error)
-                found = {place: Failure(code="", text="", final=False) for place in range(len(left))}
-            for place, index in enumerate(left):
-                failure = found.get(place)
+            found, unheard = self._try([jobs[index] for index in left], last=attempt == _TRIES - 1)
+            uncertain = uncertain or unheard
+            for index, failure in zip(left, found, strict=True):
                 # What is done again after an answer was lost may find that it was done.
                 failures[index] = None if failure is not None and uncertain and failure.stale else failure
-            left = [index for index in left if (now := failures[index]) is not None and not now.final]
+            left = [index for index in left if (now := failures[index]) is not None and now.passing]
             if not left:
                 break
-            time.sleep(pause * (0.5 + self._random.random()))
-            pause = min(_LONGEST_PAUSE, pause * 2)
+            time.sleep(next(rests))
         return failures
 
-    def _request(self, jobs: list[Job]) -> dict[int, Failure]:
+    def _try(self, jobs: list[Job], *, last: bool) -> tuple[list[Failure | None], bool]:
+        """Make one request; return for each job why it failed, and whether it may have been carried out unheard."""
+        try:
+            return self._request(jobs), False
+        except UnavailableError as error:
+            return [_given_up(error)] * len(jobs), False
+        except Exception as error:  # noqa: BLE001 - what is no error of the library is raised on
+            if last or not self._passes(error, jobs[0]):
+                problem = self._service.failed(error, doing=_doing(jobs[0]))
+                problem.__cause__ = error
+                return [_given_up(problem)] * len(jobs), False
+            return [Failure(code="", text="", final=False)] * len(jobs), is_uncertain(error)
+
+    def _request(self, jobs: list[Job]) -> list[Failure | None]:
         job = jobs[0]
         entries = [{"Id": str(place), **one.entry} for place, one in enumerate(jobs)]
         reply = self._service.request(job.operation, QueueUrl=self._queues.url(job.line), Entries=entries)
-        return {
-            int(failed["Id"]): Failure(
+        failures: list[Failure | None] = [None] * len(jobs)
+        for failed in reply.get("Failed", []):
+            failures[int(failed["Id"])] = Failure(
                 code=str(failed.get("Code", "")),
                 text=str(failed.get("Message", "")),
                 final=bool(failed.get("SenderFault", True)),
             )
-            for failed in reply.get("Failed", [])
-        }
+        return failures
 
     def _passes(self, error: Exception, job: Job) -> bool:
         """Tell whether the request may succeed the next time."""
@@ -154,12 +164,9 @@ class Batches:
             return True
         return is_passing(error)
 
-    def _all_failed(
-        self, failures: list[Failure | None], left: list[int], error: UnavailableError
-    ) -> list[Failure | None]:
-        for index in left:
-            failures[index] = Failure(code=code_of(error.__cause__ or error), text=error.what, final=False, error=error)
-        return failures
+
+def _given_up(error: UnavailableError) -> Failure:
+    return Failure(code=code_of(error.__cause__ or error), text=error.what, final=False, error=error)
 
 
 def _doing(job: Job) -> str:

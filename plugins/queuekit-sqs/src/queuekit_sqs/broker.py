@@ -156,17 +156,19 @@ class SqsBroker(Broker):
     def _report(self, envelopes: Sequence[Envelope], failures: Sequence[Failure | None]) -> None:
         """Raise what went wrong; what may pass is going to be sent again, without what has arrived."""
         pairs = list(zip(envelopes, failures, strict=True))
-        passing = next((failure for failure in failures if failure is not None and failure.error is not None), None)
-        if passing is not None and passing.error is not None:
-            for envelope, failure in pairs:
-                if failure is None:
-                    self._sent[_step(envelope)] = None
-            while len(self._sent) > _REMEMBERED:
-                self._sent.popitem(last=False)
-            raise passing.error
+        passing = next((one.error for one in failures if one is not None and one.error is not None), None)
+        if passing is not None:
+            self._note_sent([envelope for envelope, failure in pairs if failure is None])
+            raise passing
         refused = {envelope.id: f"{failure.code}: {failure.text}" for envelope, failure in pairs if failure is not None}
         if refused:
             raise PartialSendError(f"SQS refuses {len(refused)} of {len(pairs)} messages", failures=refused)
+
+    def _note_sent(self, envelopes: Sequence[Envelope]) -> None:
+        for envelope in envelopes:
+            self._sent[_step(envelope)] = None
+        while len(self._sent) > _REMEMBERED:
+            self._sent.popitem(last=False)
 
     def receive(self, queues: Sequence[str], *, limit: int, wait: float, lease: float) -> list[Delivery]:
         """Take due messages under a lease, waiting for the first one."""
@@ -183,24 +185,28 @@ class SqsBroker(Broker):
 
     def _delivered(self, arrivals: Sequence[Arrival]) -> list[Delivery]:
         """Return *arrivals* as deliveries; those of a FIFO queue that are not due yet are held back."""
-        held = [_held(arrival) for arrival in arrivals]
-        bodies = self._fetch([one.pointer or "" for one in held if one.pointer]) if any(h.pointer for h in held) else []
-        rest = iter(bodies)
         deliveries: list[Delivery] = []
         early: list[Release] = []
-        for arrival, one in zip(arrivals, held, strict=True):
-            body = next(rest) if one.pointer else None
-            kept = one if body is None else attrs.evolve(one, envelope=attrs.evolve(one.envelope, body=body))
-            delivery = _delivery(arrival, kept)
-            wait = (kept.envelope.not_before or 0.0) - delivery.claimed_at
-            if kept.line.fifo and wait > self.limits.lease_granularity:
+        for arrival, held in zip(arrivals, self._read(arrivals), strict=True):
+            delivery = _delivery(arrival, held)
+            wait = (held.envelope.not_before or 0.0) - delivery.claimed_at
+            if held.line.fifo and wait > self.limits.lease_granularity:
                 early.append(Release(delivery, delay=wait))
                 continue
-            self._settling.hold(delivery.token, kept)
+            self._settling.hold(delivery.token, held)
             deliveries.append(delivery)
         if early:
             self._settling.settle(early)
         return deliveries
+
+    def _read(self, arrivals: Sequence[Arrival]) -> list[Held]:
+        """Return messages as they came, with the bodies that are in S3."""
+        held = [_held(arrival) for arrival in arrivals]
+        pointers = [one.pointer for one in held if one.pointer]
+        if not pointers:
+            return held
+        bodies = iter(self._fetch(pointers))
+        return [_with_body(one, next(bodies)) if one.pointer else one for one in held]
 
     def _give_back(self, arrivals: Sequence[Arrival]) -> None:
         """Hand messages back that nobody here has asked for; if that fails their leases end."""
@@ -339,6 +345,10 @@ def _held(arrival: Arrival) -> Held:
         counts=counts,
         pointer=received.pointer,
     )
+
+
+def _with_body(held: Held, body: bytes | None) -> Held:
+    return held if body is None else attrs.evolve(held, envelope=attrs.evolve(held.envelope, body=body))
 
 
 def _delivery(arrival: Arrival, held: Held) -> Delivery:

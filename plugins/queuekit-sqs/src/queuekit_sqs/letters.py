@@ -12,7 +12,7 @@ import attrs
 
 from queuekit.backend import Page
 from queuekit.broker import Place, Stored
-from queuekit_sqs.batches import Batches, Job
+from queuekit_sqs.batches import Batches, Failure, Job
 from queuekit_sqs.crew import Crew
 from queuekit_sqs.limits import PART
 from queuekit_sqs.queues import Line, Queues
@@ -83,16 +83,12 @@ class Letters:
         """Send dead letters (all, or *ids*) to *queue* again, and delete them."""
         chosen, others = self._choose(queue, ids)
         self._put_back(others)
-        sent: list[_Letter] = []
         failures = self._batches.run([self._replay(letter) for letter in chosen])
-        for letter, failure in zip(chosen, failures, strict=True):
-            if failure is None:
-                sent.append(letter)
-        self._put_back([letter for letter in chosen if letter not in sent])
+        ended = list(zip(chosen, failures, strict=True))
+        sent = [letter for letter, failure in ended if failure is None]
+        self._put_back([letter for letter, failure in ended if failure is not None])
         self._delete(sent)
-        problem = next((failure for failure in failures if failure is not None and failure.error), None)
-        if problem is not None and problem.error is not None:
-            raise problem.error
+        _raise(failures)
         return [letter.received.envelope.id for letter in sent]
 
     def remove(self, queue: str, ids: Sequence[str] | None) -> list[str]:
@@ -140,17 +136,21 @@ class Letters:
         hidden_until = time.monotonic() + _HIDDEN / 2
         empty, total = 0, 0
         while empty < _EMPTY_LOOKS and total < _MOST:
-            counts = self._queues.attributes(line, *_COUNTS)
-            ready = int(counts.get(_COUNTS[0], 0))
-            lanes = max(1, min(_LANES, -(-ready // PART)))
-            replies = self._crew.map([partial(self._receive, line, url) for _ in range(lanes)])
-            batch = [letter for reply in replies for letter in reply]
+            batch = self._look(line, url)
             if batch:
                 yield batch
             total += len(batch)
             empty = 0 if batch else empty + 1
             if time.monotonic() > hidden_until:
                 return  # what was seen first is about to come again
+
+    def _look(self, line: Line, url: str) -> list[_Letter]:
+        """Hide what is ready in *line* and return it, as far as a few requests at the same time bring it."""
+        counts = self._queues.attributes(line, *_COUNTS)
+        ready = int(counts.get(_COUNTS[0], 0))
+        lanes = max(1, min(_LANES, -(-ready // PART)))
+        replies = self._crew.map([partial(self._receive, line, url) for _ in range(lanes)])
+        return [letter for reply in replies for letter in reply]
 
     def _receive(self, line: Line, url: str) -> list[_Letter]:
         reply = self._service.call(
@@ -194,9 +194,14 @@ class Letters:
             Job(line=letter.line, operation=operation, entry={"ReceiptHandle": letter.receipt, **fields})
             for letter in letters
         ]
-        for failure in self._batches.run(jobs):
-            if failure is not None and failure.error is not None:
-                raise failure.error
+        _raise(self._batches.run(jobs))
+
+
+def _raise(failures: Sequence[Failure | None]) -> None:
+    """Raise what kept a request from being answered."""
+    for failure in failures:
+        if failure is not None and failure.error is not None:
+            raise failure.error
 
 
 def _letter(line: Line, message: dict[str, Any]) -> _Letter:

@@ -121,15 +121,12 @@ class Receiver:
         self._shelf.open()
         heard = self._heard
         while True:
-            found = self._at_hand(ask)
-            if not found or (len(found) < PART and self._is_full(lines)):
-                found += self._look(ask, already=len(found))
+            found = self._find(ask)
             if found:
                 self._look_ahead(ask, already=len(found))
             if found or time.monotonic() >= deadline:
                 return found
-            for line in () if self._shelf.laden() else lines:
-                self._begin_poll(line, ask)
+            self._begin_polls(ask)
             if not self._wait(lines, deadline, heard):
                 return self._at_hand(ask)
 
@@ -168,6 +165,13 @@ class Receiver:
         """Take what polls and looks have brought."""
         self._await_looks([self._state(line) for line in ask.lines])
         return self._shelf.take(ask.lines, ask.limit)
+
+    def _find(self, ask: _Ask) -> list[Arrival]:
+        """Return what is at hand; if that is nothing, or little of much, look for more."""
+        found = self._at_hand(ask)
+        if not found or (len(found) < PART and self._is_full(ask.lines)):
+            found += self._look(ask, already=len(found))
+        return found
 
     def _look(self, ask: _Ask, *, already: int) -> list[Arrival]:
         """Ask lines in order, without waiting, until the limit is reached; where only waiting helps that comes next."""
@@ -220,6 +224,12 @@ class Receiver:
         with self._news:
             state.looking = False
             self._news.notify_all()
+
+    def _begin_polls(self, ask: _Ask) -> None:
+        """Begin to wait at each line, unless there are messages that are about to be due."""
+        if not self._shelf.laden():
+            for line in ask.lines:
+                self._begin_poll(line, ask)
 
     def _begin_poll(self, line: Line, ask: _Ask) -> None:
         state = self._state(line)

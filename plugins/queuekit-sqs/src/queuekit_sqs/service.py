@@ -14,6 +14,7 @@ import attrs
 from queuekit.errors import UnavailableError
 from queuekit.urls import EngineURL
 from queuekit_sqs.failures import is_passing, unavailable
+from queuekit_sqs.pauses import pauses
 from queuekit_sqs.servertime import ServerTime
 from queuekit_sqs.urls import Target
 
@@ -78,7 +79,7 @@ class Service:
 
     def ask(self, call: Callable[[], dict[str, Any]], *, doing: str, tries: int | None = None) -> dict[str, Any]:
         """As :meth:`call`, with the request itself left to *call*."""
-        pause = _FIRST_PAUSE
+        rests = pauses(self._random, first=_FIRST_PAUSE, longest=_LONGEST_PAUSE, growth=2.5)
         left = (tries or self._settings.tries) - 1
         while True:
             try:
@@ -88,8 +89,7 @@ class Service:
             except Exception as error:
                 if left <= 0 or not is_passing(error):
                     raise self.failed(error, doing=doing) from error
-            time.sleep(pause * (0.5 + self._random.random()))
-            pause = min(_LONGEST_PAUSE, pause * 2.5)
+            time.sleep(next(rests))
             left -= 1
 
     def failed(self, error: Exception, *, doing: str) -> UnavailableError:

@@ -178,21 +178,25 @@ class Settling:
 
     def settle(self, settlements: Sequence[Settlement]) -> list[Delivery]:
         """Carry out *settlements* and return the deliveries whose lease is known to be lost."""
-        lost = [each.delivery for each in settlements if self._is_over(each.delivery.token)]
-        over = {delivery.token for delivery in lost}
-        ends: list[tuple[Settlement, Token]] = []
-        for each in settlements:
-            token = read_token(each.delivery.token)
-            if token is None:
-                lost.append(each.delivery)
-            elif each.delivery.token not in over:
-                ends.append((each, token))
+        lost, ends = self._sorted(settlements)
         failures = self._send_on([each for each, token in ends if self._moves(each, token)])
         jobs = [(each, self._last_job(each, token)) for each, token in ends if each.delivery.token not in failures]
         results = self._batches.run([job for _, job in jobs])
         lost += self._ended([(each, result) for (each, _), result in zip(jobs, results, strict=True)])
         _raise([*failures.values(), *results], but_stale=True)
         return lost
+
+    def _sorted(self, settlements: Sequence[Settlement]) -> tuple[list[Delivery], list[tuple[Settlement, Token]]]:
+        """Return the deliveries whose lease is over, or was never ours, and what is to be settled, with its token."""
+        lost: list[Delivery] = []
+        ends: list[tuple[Settlement, Token]] = []
+        for each in settlements:
+            token = read_token(each.delivery.token)
+            if token is None or self._is_over(each.delivery.token):
+                lost.append(each.delivery)
+            else:
+                ends.append((each, token))
+        return lost, ends
 
     def _moves(self, each: Settlement, token: Token) -> bool:
         """Tell whether the message goes elsewhere, rather than staying under its receipt."""
@@ -231,8 +235,7 @@ class Settling:
             delay = max(envelope.delay, (envelope.not_before or 0.0) - self._now())
         else:
             assert isinstance(each, Release)  # noqa: S101 - nothing else moves
-            envelope = held.envelope if held else delivery.envelope
-            counts = held.counts if held else Counts(number=delivery.number, crashes=delivery.crashes)
+            envelope, counts = _as_known(delivery, held)
             delay = each.delay
             if delay > _LONGEST_DELAY:  # the rest is reached by hops
                 envelope = attrs.evolve(envelope, not_before=self._now() + delay)
@@ -243,8 +246,7 @@ class Settling:
         return send_job(line, envelope, delay=delay, counts=counts, pointer=pointer)
 
     def _burial(self, each: Dead, held: Held | None) -> Job:
-        envelope = held.envelope if held else each.delivery.envelope
-        counts = held.counts if held else Counts(number=each.delivery.number, crashes=each.delivery.crashes)
+        envelope, counts = _as_known(each.delivery, held)
         grave = {
             "reason": each.reason,
             "holder": each.holder[:200],
@@ -281,6 +283,13 @@ class Settling:
                 done.append(held.pointer)
         self._drop(done)
         return lost
+
+
+def _as_known(delivery: Delivery, held: Held | None) -> tuple[Envelope, Counts]:
+    """Return a message as it came, or as its delivery tells of it where it came to somebody else."""
+    if held is not None:
+        return held.envelope, held.counts
+    return delivery.envelope, Counts(number=delivery.number, crashes=delivery.crashes)
 
 
 def _leaves(each: Settlement, held: Held) -> bool:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from random import Random
 from typing import Any
 
 from queuekit.errors import TooLargeError, UnavailableError
+from queuekit.rounds import in_rounds
 from queuekit_sqs.crew import Crew
 from queuekit_sqs.failures import code_of, is_passing, is_uncertain
 from queuekit_sqs.items import Item, Op
+from queuekit_sqs.pauses import pauses
 from queuekit_sqs.service import Service
 
 __all__ = ["Table"]
@@ -75,13 +77,16 @@ class Table:
         action = "".join(part.capitalize() for part in operation.split("_"))
         return f"dynamodb:{action} on {self.name}"
 
+    def _pauses(self) -> Iterator[float]:
+        return pauses(self._random, first=_FIRST_PAUSE, longest=_LONGEST_PAUSE)
+
     # -- writing
 
     def write(self, ops: Sequence[Op]) -> list[bool]:
         """Carry out *ops*, each in one step with its condition, and tell which were: in transactions of up to 100."""
         done = [False] * len(ops)
-        for round_ in _rounds(ops):
-            chunks = list(_chunks(ops, round_))
+        for places in in_rounds([op.key for op in ops]):
+            chunks = _chunks(ops, places)
             answers = self._crew.map([partial(self._write_chunk, [ops[n] for n in chunk]) for chunk in chunks])
             for chunk, answer in zip(chunks, answers, strict=True):
                 for index, written in zip(chunk, answer, strict=True):
@@ -89,25 +94,36 @@ class Table:
         return done
 
     def _write_chunk(self, ops: list[Op]) -> list[bool]:
-        """Write what can be written together; what a condition forbids is left out, and the others tried again."""
+        """Write *ops* together; one by one what others write all the time."""
+        done = self._write_together(ops)
+        for index in range(len(ops)):
+            if index in done:
+                continue
+            if len(ops) == 1:
+                raise UnavailableError(f"{self._doing('put_item')} failed: others write the same record all the time")
+            # One by one there is less to be in each other's way.
+            (done[index],) = self._write_chunk([ops[index]])
+        return [done[index] for index in range(len(ops))]
+
+    def _write_together(self, ops: list[Op]) -> dict[int, bool]:
+        """Write what can be written together; what a condition forbids is left out, and the others tried again.
+
+        Returns by place what is decided: whether it was written.
+        """
         done: dict[int, bool] = {}
-        pause, again = _FIRST_PAUSE, False
+        left = list(range(len(ops)))
+        rests = self._pauses()
+        again = False
         for attempt in range(_TRIES):
-            left = [index for index in range(len(ops)) if index not in done]
-            if not left:
-                break
             decided, uncertain = self._try([ops[index] for index in left], again=again, last=attempt == _TRIES - 1)
             again = again or uncertain
             done.update({left[place]: written for place, written in decided.items()})
+            left = [index for index in left if index not in done]
+            if not left:
+                break
             if not decided:
-                time.sleep(pause * (0.5 + self._random.random()))
-                pause = min(_LONGEST_PAUSE, pause * 2)
-        left = [index for index in range(len(ops)) if index not in done]
-        if left and len(ops) == 1:
-            raise UnavailableError(f"{self._doing('put_item')} failed: others write the same record all the time")
-        # Others write some of the records all the time: one by one there is less to be in each other's way.
-        done.update({index: self._write_chunk([ops[index]])[0] for index in left})
-        return [done[index] for index in range(len(ops))]
+                time.sleep(next(rests))
+        return done
 
     def _try(self, ops: list[Op], *, again: bool, last: bool) -> tuple[dict[int, bool], bool]:
         """Write *ops* in one step; return by place what is decided, and whether the step may have been done unheard."""
@@ -158,7 +174,7 @@ class Table:
 
     def _read_part(self, keys: list[Item]) -> list[Item]:
         found: list[Item] = []
-        pause = _FIRST_PAUSE
+        rests = self._pauses()
         for _ in range(_TRIES + len(keys)):
             asked = {self.name: {"Keys": keys, "ConsistentRead": True}}
             reply = self.call("batch_get_item", RequestItems=asked)
@@ -168,8 +184,7 @@ class Table:
             if not keys:
                 return found
             if not items:
-                time.sleep(pause * (0.5 + self._random.random()))
-                pause = min(_LONGEST_PAUSE, pause * 2)
+                time.sleep(next(rests))
         raise UnavailableError(f"{self._doing('batch_get_item')} failed: it leaves {len(keys)} keys unread")
 
     # -- the table itself
@@ -183,29 +198,23 @@ class Table:
                 fix="Create it with keys pk and sk (both text) and time to live on 'expires_at', or set create = true",
             ) from problem
         keys = (("pk", "HASH"), ("sk", "RANGE"))
-        try:
-            self._service.call(
-                "create_table",
-                doing=self._doing("create_table"),
-                TableName=self.name,
-                AttributeDefinitions=[{"AttributeName": name, "AttributeType": "S"} for name, _ in keys],
-                KeySchema=[{"AttributeName": name, "KeyType": kind} for name, kind in keys],
-                BillingMode="PAY_PER_REQUEST",
-            )
-        except UnavailableError as error:
-            if error.__cause__ is None or code_of(error.__cause__) != "ResourceInUseException":
-                raise
+        self._ask(
+            "create_table",
+            unless="ResourceInUseException",
+            AttributeDefinitions=[{"AttributeName": name, "AttributeType": "S"} for name, _ in keys],
+            KeySchema=[{"AttributeName": name, "KeyType": kind} for name, kind in keys],
+            BillingMode="PAY_PER_REQUEST",
+        )
         self._until(self._is_active)
+        self._ask("update_time_to_live", unless="ValidationException", TimeToLiveSpecification=_TTL)
+
+    def _ask(self, operation: str, *, unless: str, **parameters: Any) -> None:
+        """Make a request about the table, unless the service says with *unless* that somebody else has just made it."""
         try:
-            self._service.call(
-                "update_time_to_live",
-                doing=self._doing("update_time_to_live"),
-                TableName=self.name,
-                TimeToLiveSpecification=_TTL,
-            )
+            self._service.call(operation, doing=self._doing(operation), TableName=self.name, **parameters)
         except UnavailableError as error:
-            if error.__cause__ is None or code_of(error.__cause__) != "ValidationException":
-                raise  # otherwise somebody else has just switched it on
+            if error.__cause__ is None or code_of(error.__cause__) != unless:
+                raise
 
     def _is_active(self) -> bool:
         reply = self._service.call("describe_table", doing=self._doing("describe_table"), TableName=self.name)
@@ -219,19 +228,7 @@ class Table:
             time.sleep(0.5)
 
 
-def _rounds(ops: Sequence[Op]) -> list[list[int]]:
-    """Return the places of *ops* in rounds, in none of which a record is written twice."""
-    rounds: list[list[int]] = []
-    seen: dict[str, int] = {}
-    for index, op in enumerate(ops):
-        turn = seen[op.key] = seen.get(op.key, -1) + 1
-        if turn == len(rounds):
-            rounds.append([])
-        rounds[turn].append(index)
-    return rounds
-
-
-def _chunks(ops: Sequence[Op], places: list[int]) -> list[list[int]]:
+def _chunks(ops: Sequence[Op], places: Sequence[int]) -> list[list[int]]:
     chunks: list[list[int]] = []
     size = 0
     for place in places:

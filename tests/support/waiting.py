@@ -1,0 +1,27 @@
+"""Waiting for what should come at once, with patience for a busy machine."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+__all__ = ["PATIENCE", "wait_until"]
+
+PATIENCE = 60.0
+"""Seconds that a test waits for what should come at once, on a busy machine."""
+_LOOK = 0.01
+
+
+def wait_until(condition: Callable[..., Any], what: str | Callable[[], str] = "", *, timeout: float = PATIENCE) -> Any:
+    """Return what *condition* returns as soon as that is true; fail if it is not within *timeout* seconds.
+
+    *what* was waited for, in words, or what tells it then.
+    """
+    deadline = time.monotonic() + timeout
+    while not (answer := condition()):
+        if time.monotonic() >= deadline:
+            missing = what() if callable(what) else what
+            pytest.fail(f"not within {timeout:g} s: {missing or 'the condition'}")
+        time.sleep(_LOOK)
+    return answer
