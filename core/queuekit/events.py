@@ -12,8 +12,6 @@ from typing import Any
 
 import attrs
 
-from queuekit.values import quick_frozen
-
 __all__ = [
     "EngineBack",
     "EngineDown",
@@ -40,12 +38,12 @@ __all__ = [
 ]
 
 
-@quick_frozen(kw_only=True)
+@attrs.frozen(kw_only=True)
 class Event:
     """Base of all events."""
 
 
-@quick_frozen(kw_only=True)
+@attrs.frozen(kw_only=True)
 class TaskStarted(Event):
     """A task's body is about to run."""
 
@@ -57,7 +55,7 @@ class TaskStarted(Event):
     """Seconds since the message was due."""
 
 
-@quick_frozen(kw_only=True)
+@attrs.frozen(kw_only=True)
 class TaskFinished(Event):
     """A run ended; ``state`` tells how."""
 

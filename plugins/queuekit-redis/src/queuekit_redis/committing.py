@@ -32,46 +32,47 @@ class Commitment:
         self._items = items
         self._keys = keys
         self._fixed = fixed
-        self._ways: dict[tuple[str, str], list[int]] = {}
-        for place, item in enumerate(items):
-            way = _way(item) if quick else _ANY
+        self._ways: dict[_Way, list[int]] = {}
+        for place, way in enumerate(_ways(items) if quick else [_ANY] * len(items)):
             if way in self._ways:
                 self._ways[way].append(place)
             else:
                 self._ways[way] = [place]
         self.calls: list[Call] = [
-            self._call(way, queue, [items[place] for place in places]) for (way, queue), places in self._ways.items()
+            self._call(way, [items[place] for place in places]) for way, places in self._ways.items()
         ]
 
-    def _call(self, way: str, queue: str, items: Sequence[CommitItem]) -> Call:
-        if way == "commit":
+    def _call(self, way: _Way, items: Sequence[CommitItem]) -> Call:
+        script, queue, kind, ttl = way
+        if script == "commit":
             queues, arguments = commit_arguments(items, self._keys)
             names = [self._keys.queue(name) for name in queues]
             fixed = (self._keys.unique(""), *self._fixed, self._keys.record(""), self._keys.channel(""))
             return call_script("commit", names, (*fixed, *arguments))
-        keys = (self._keys.queue(queue),)
-        if way == "send":
+        if script == "send":
             return send_call(self._keys, queue, [item.sends[0] for item in items], plain=False)
-        if way == "plain":
-            return _plain_sends(self._keys, queue, items)
-        if way == "ack":
+        if script == "plain":
+            return _plain_sends(self._keys, way, items)
+        keys = (self._keys.queue(queue),)
+        if script == "ack":
             return run("ack", keys, (*self._fixed, *_tokens(items)))
-        return run("finish", keys, (*self._fixed, self._keys.record(""), self._keys.channel(""), *_finishing(items)))
+        places = (self._keys.record(""), self._keys.channel(""))
+        return run("finish", keys, (*self._fixed, *places, kind, ttl, *_finishing(items)))
 
     def result(self, replies: Sequence[Any]) -> Commit:
         """Return what *replies* mean."""
         result = Commit([True] * len(self._items), [], set())
-        for ((way, queue), places), reply in zip(self._ways.items(), replies, strict=True):
-            if way == "commit":
+        for ((script, queue, _, _), places), reply in zip(self._ways.items(), replies, strict=True):
+            if script == "commit":
                 for place, yes in zip(places, reply, strict=True):
                     result.done[place] = yes == 1
-            elif way in ("ack", "finish"):
+            elif script in ("ack", "finish"):
                 for at in reply:
                     result.done[places[at]] = False
             else:
                 if reply[0] == 1:
                     result.new.add(queue)
-                if way != "send":
+                if script != "send":
                     result.left.extend(places[at] for at in reply[1:])
         return result
 
@@ -87,8 +88,30 @@ class Commit(NamedTuple):
     """Queues that nobody had sent to."""
 
 
-def _way(item: CommitItem) -> tuple[str, str]:
-    """Return the script for *item*, and its queue where that script serves one."""
+class _Way(NamedTuple):
+    """What items have in common that one call carries out."""
+
+    script: str
+    queue: str = ""
+    """Queue, where the script serves one."""
+    kind: str = ""
+    """What the keys of their records have before the id of the message."""
+    ttl: int = 0
+    """Milliseconds that the records last, -1 for ever; 0 where there are none."""
+
+
+_ANY = _Way("commit")
+
+
+def _ways(items: Sequence[CommitItem]) -> list[_Way]:
+    """Return the way of each of *items*; sends with and without a record go together, since their order counts."""
+    ways = [_way(item) for item in items]
+    stored = {way.queue: way for way in ways if way.ttl and way.script == "plain"}
+    return [stored.get(way.queue, way) if way.script == "plain" and not way.ttl else way for way in ways]
+
+
+def _way(item: CommitItem) -> _Way:
+    """Return the way of *item*."""
     if item.joins or len(item.records) > 1:
         return _ANY
     if item.settlement is None:
@@ -97,21 +120,24 @@ def _way(item: CommitItem) -> tuple[str, str]:
         return _ANY
     delivery = item.settlement.delivery
     if not item.records:
-        return "ack", delivery.envelope.queue
+        return _Way("ack", delivery.envelope.queue)
     # What was claimed before may have a record of any size, and `finish` reads them whole.
-    return _ANY if delivery.number > 1 else ("finish", delivery.envelope.queue)
+    return _ANY if delivery.number > 1 else _with_record("finish", delivery.envelope, item.records[0])
 
 
-def _way_of_sends(sends: Sequence[Envelope], records: Sequence[Record]) -> tuple[str, str]:
+def _way_of_sends(sends: Sequence[Envelope], records: Sequence[Record]) -> _Way:
     if len(sends) != 1:
         return _ANY
     (envelope,) = sends
-    if is_plain(envelope) and not (records and records[0].final):
-        return "plain", envelope.queue
-    return _ANY if records else ("send", envelope.queue)
+    if not records:
+        return _Way("plain" if is_plain(envelope) else "send", envelope.queue)
+    return _with_record("plain", envelope, records[0]) if is_plain(envelope) and not records[0].final else _ANY
 
 
-_ANY = ("commit", "")
+def _with_record(script: str, envelope: Envelope, record: Record) -> _Way:
+    """Return the way by *script*, which knows a record by the id of its message."""
+    key, id = record.key, envelope.id
+    return _Way(script, envelope.queue, key[: -len(id)], milliseconds(record.ttl)) if key.endswith(id) else _ANY
 
 
 def _tokens(items: Sequence[CommitItem]) -> Iterator[str]:
@@ -127,16 +153,15 @@ def _finishing(items: Sequence[CommitItem]) -> list[Any]:
     arguments: list[Any] = []
     for item in items:
         if item.settlement is not None:
-            delivery, record = item.settlement.delivery, item.records[0]
-            ttl = milliseconds(record.ttl)
-            arguments += (delivery.envelope.id, delivery.token, record.key, pack_record(record), ttl)
+            delivery = item.settlement.delivery
+            arguments += (delivery.envelope.id, delivery.token, pack_record(item.records[0]))
     return arguments
 
 
 def send_call(keys: Keys, queue: str, envelopes: Sequence[Envelope], *, plain: bool) -> Call:
     """Return the call that sends *envelopes*; those that are plain by the quick script."""
     if plain:
-        arguments: list[Any] = [2, keys.record("")]
+        arguments: list[Any] = [2, b"", 0]
         for envelope in envelopes:
             arguments += (envelope.id, pack_envelope(envelope))
         return run("send_plain", (keys.queue(queue),), arguments)
@@ -144,21 +169,16 @@ def send_call(keys: Keys, queue: str, envelopes: Sequence[Envelope], *, plain: b
     return run("send", (keys.queue(queue),), (keys.unique(queue), *texts))
 
 
-def _plain_sends(keys: Keys, queue: str, items: Sequence[CommitItem]) -> Call:
+def _plain_sends(keys: Keys, way: _Way, items: Sequence[CommitItem]) -> Call:
     """Return the call that sends one plain message an item, some of them with a record."""
-    stored = any(item.records for item in items)
-    arguments: list[Any] = [5 if stored else 2, keys.record("")]
+    stored = way.ttl != 0
+    arguments: list[Any] = [3 if stored else 2, keys.record(way.kind), way.ttl]
     for item in items:
         envelope = item.sends[0]
         arguments += (envelope.id, pack_envelope(envelope))
-        for record in item.records:
-            arguments += (record.key, pack_record(record), milliseconds(record.ttl))
-        if stored and not item.records:
-            arguments += _NO_RECORD
-    return run("send_plain", (keys.queue(queue),), arguments)
-
-
-_NO_RECORD = (b"", b"", 0)
+        if stored:
+            arguments.append(pack_record(item.records[0]) if item.records else b"")
+    return run("send_plain", (keys.queue(way.queue),), arguments)
 
 
 def quick_send(items: Sequence[CommitItem], keys: Keys) -> Call | None:

@@ -1,22 +1,20 @@
 -- As `ack`, each with the record of its outcome, which is written where it is newer.
--- KEYS: queue. ARGV: window, nonce, prefixes of records and channels, then per message id, token, and of its record the
--- rest of its key, payload, milliseconds. Returns the places of those refused.
-local records, channels, written = ARGV[3], ARGV[4], {}
+-- KEYS: queue. ARGV: window, nonce, prefixes of records and channels, what the keys of the records have before the id,
+-- milliseconds, then per message id, token, payload of its record. Returns the places of those refused.
+local channels, kind, ttl = ARGV[4], ARGV[5], tonumber(ARGV[6])
+local records = ARGV[3] .. kind
 
 -- The usual record is written over one that says PENDING, so that reading all of them whole costs least.
 local function write(places)
   local keys = {}
-  for index, at in ipairs(places) do keys[index] = records .. ARGV[at + 2] end
+  for index = 1, #places do keys[index] = records .. ARGV[places[index]] end
   local olds = call('MGET', unpack(keys))
-  for index, at in ipairs(places) do
-    local key, payload = keys[index], ARGV[at + 3]
-    local old = olds[index]
-    if written[key] then old = head_at(key) end
-    written[key] = true
-    if write_over(old, key, payload, tonumber(ARGV[at + 4]), 2, -1) == 1 and is_final(payload) then
-      tell(channels, ARGV[at + 2])
-    end
+  for index = 1, #places do
+    local at = places[index]
+    local payload = ARGV[at + 2]
+    local done = write_over(olds[index], keys[index], payload, ttl, 2, -1)
+    if done == 1 and heard ~= false and is_final(payload) then tell(channels, kind .. ARGV[at]) end
   end
 end
 
-return let_go(5, 5, write)
+return let_go(7, 3, write)

@@ -1,7 +1,7 @@
 -- Records: version, end of life, rank, flags, and the rest, which only clients read. A final one is told on the channel
 -- named like it; whoever waits for any listens on the one whose name is the prefix as well, so that nothing is told
 -- where nobody listens.
-local heads, heard = {}, nil
+local heads, times, heard = {}, {}, nil
 
 -- What a record begins with that is written now, over none or an older one.
 local function head_of(ttl)
@@ -11,6 +11,20 @@ local function head_of(ttl)
     heads[ttl] = head
   end
   return head
+end
+
+-- Spelt once: the server writes each number that it is given as text, and with care.
+local function store(key, value, ttl)
+  if ttl < 0 then
+    call('SET', key, value)
+  else
+    local text = times[ttl]
+    if not text then
+      text = string.format('%.0f', ttl)
+      times[ttl] = text
+    end
+    call('PSETEX', key, text, value)
+  end
 end
 
 local function tell(prefix, rest)
@@ -42,7 +56,7 @@ local function write_over(old, key, payload, ttl, condition, expect)
   else
     head = pack('<dd', version + 1, ttl < 0 and 0 or now + ttl * 1000)
   end
-  if ttl < 0 then call('SET', key, head .. payload) else call('SET', key, head .. payload, 'PX', ttl) end
+  store(key, head .. payload, ttl)
   return 1
 end
 

@@ -1,8 +1,8 @@
 -- Many messages without delay and unique key, the usual case, in bulk.
--- KEYS: queue. ARGV: arguments a message, prefix of records, then per message id, blob, and where it is 5 arguments, of
--- its record the rest of its key (empty: it has none), payload, milliseconds. Returns whether the queue is new, then the
--- places of those that are known, or whose record is: a slower script must judge.
-local stride, records = tonumber(ARGV[1]), ARGV[2]
+-- KEYS: queue. ARGV: arguments a message, what the keys of records have before the id, milliseconds of records, then per
+-- message id, blob, and where it is 3 arguments, the payload of its record (empty: it has none). Returns whether the
+-- queue is new, then the places of those that are known, or whose record is: a slower script must judge.
+local stride, records, ttl = tonumber(ARGV[1]), ARGV[2], tonumber(ARGV[3])
 local last = tonumber(call('GET', base .. ':clock') or 0)
 local answer, seen, mark = {last == 0 and 1 or 0}, {}, 'M' .. pack('<d', now)
 
@@ -11,21 +11,20 @@ local function parts(from, to)
   for at = from, to, stride do
     count = count + 1
     ids[count] = ARGV[at]
-    if stride > 2 then keys[count] = records .. ARGV[at + 2] end
+    if stride > 2 then keys[count] = records .. ARGV[at] end
   end
   return count, ids, keys
 end
 
-for from = 3, #ARGV, 1000 * stride do
+for from = 4, #ARGV, 1000 * stride do
   local count, ids, keys = parts(from, math.min(from + 1000 * stride - 1, #ARGV))
   local known, olds = call('HMGET', messages, unpack(ids)), {}
   if stride > 2 then olds = call('MGET', unpack(keys)) end
   local stored, ready, kept, at = {}, {}, 0, from
   for index = 1, count do
-    local id, blob = ids[index], ARGV[at + 1]
-    local key = keys[index] ~= records and keys[index]
-    if known[index] or seen[id] or olds[index] or (key and seen[key]) then
-      answer[#answer + 1] = (at - 3) / stride
+    local id, blob, record = ids[index], ARGV[at + 1], stride > 2 and ARGV[at + 2]
+    if known[index] or seen[id] or (olds[index] and record ~= '') then
+      answer[#answer + 1] = (at - 4) / stride
     else
       seen[id] = true
       kept = kept + 2
@@ -34,10 +33,7 @@ for from = 3, #ARGV, 1000 * stride do
       if level > 9 then level = level < 128 and 9 or 0 end
       stored[kept - 1], stored[kept] = id, mark .. blob
       ready[kept - 1], ready[kept] = (9 - level) * 9e14 + math.min(math.max(last - 1704067200e6, 0), 9e14 - 1), id
-      if key then
-        seen[key] = true
-        write_over(false, key, ARGV[at + 3], tonumber(ARGV[at + 4]), 0, -1)
-      end
+      if record and record ~= '' then store(keys[index], head_of(ttl) .. record, ttl) end
     end
     at = at + stride
   end
@@ -46,7 +42,7 @@ for from = 3, #ARGV, 1000 * stride do
     call('ZADD', base .. ':ready', unpack(ready))
   end
 end
-if #answer <= (#ARGV - 2) / stride then
+if #answer <= (#ARGV - 3) / stride then
   call('SET', base .. ':clock', string.format('%.0f', last))
   if call('EXISTS', base .. ':bell') == 0 then call('RPUSH', base .. ':bell', '1') end
 end
