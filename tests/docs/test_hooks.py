@@ -63,7 +63,11 @@ def of(hook: str) -> pytest.MarkDecorator:
 def app_with(plugin: ModuleType, **settings: Any) -> Queuekit:
     """Return an app that has loaded the example, and has a task."""
     app = make_app(plugins={"load": [plugin.__name__], "disable": ["*"]}, **settings)
-    app.task(name="double")(lambda x: 2 * x)
+
+    @app.task(name="double")
+    def double(x: int) -> int:
+        return 2 * x
+
     return app
 
 
