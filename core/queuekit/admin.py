@@ -13,7 +13,9 @@ from queuekit.broker import Place, QueueCounts, Stored
 from queuekit.demands import refusals
 from queuekit.errors import CapabilityError, QueuekitError, UnknownIdError
 from queuekit.graphs import StoredGraph, load_graph
+from queuekit.hookspecs import Check
 from queuekit.links import graph_key
+from queuekit.loading import reason
 from queuekit.message import Message, decode
 from queuekit.records import Info, cancel_mark, pending, read_info, result_key
 from queuekit.registry import Tasks
@@ -210,7 +212,7 @@ class Admin:
             problems += [f"backend: {line}" for line in self._runtime.backend.check()]
         problems += refusals(self._runtime, self._app.tasks, self._app.schedules)
         for check in self._runtime.plugins.collect("queuekit_checks", app=self._app):
-            problems += [f"{check.name}: {line}" for line in check.run()]
+            problems += [f"{check.name}: {line}" for line in _findings(check)]
         return problems
 
     # -- parts
@@ -327,6 +329,14 @@ def _scan(backend: Backend, prefix: str) -> Iterable[Record]:
         cursor = page.cursor
         if cursor is None:
             return
+
+
+def _findings(check: Check) -> list[str]:
+    """Return what a plugin's check complains of, or that it failed: the others are wanted all the same."""
+    try:
+        return list(check.run())
+    except Exception as error:  # noqa: BLE001 - whatever a plugin's code raises
+        return [f"the check failed: {reason(error)}"]
 
 
 def _json(record: Record) -> Any:

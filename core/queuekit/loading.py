@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 import attrs
 import pluggy
 
-from queuekit import hookspecs
+from queuekit import hookspecs, lifecycle
 from queuekit.errors import PluginError, did_you_mean
 from queuekit.hookspecs import API_VERSION, BackendSpec, BrokerSpec, ConfigSection, SerializerSpec
 from queuekit.urls import SCHEME
@@ -93,16 +93,21 @@ class Plugin:
     sections: tuple[ConfigSection, ...] = ()
 
 
+_MODULES = (hookspecs, lifecycle)
+
+
 def manager() -> pluggy.PluginManager:
     """Return a fresh manager that knows all hooks."""
     made = pluggy.PluginManager(hookspecs.PROJECT)
-    made.add_hookspecs(hookspecs)
+    for module in _MODULES:
+        made.add_hookspecs(module)
     return made
 
 
-HOOKS = frozenset(name for name in dir(hookspecs) if name.startswith(f"{hookspecs.PROJECT}_"))
+_HOOKS = {name: hook for module in _MODULES for name, hook in vars(module).items() if name.startswith("queuekit_")}
+HOOKS = frozenset(_HOOKS)
 """Names of all hooks."""
-HISTORIC = frozenset(name for name in HOOKS if getattr(hookspecs, name).queuekit_spec["historic"])
+HISTORIC = frozenset(name for name, hook in _HOOKS.items() if hook.queuekit_spec["historic"])
 """Hooks whose calls are told to plugins that come later."""
 
 _scanned: tuple[EntryPoint, ...] | None = None

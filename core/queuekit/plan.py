@@ -32,7 +32,7 @@ BROKER_PLAN: Mapping[str, Step] = {
     "unique": Step("emulated", "keys are records of the result backend; without one, tasks that ask are refused"),
     "fifo": Step("without", "the order within a queue is not kept"),
     "blocking_receive": Step("without", "the broker looks again and again instead of being woken"),
-    "inspect": Step("refused", "the command line counts what waits, and shows no single messages"),
+    "inspect": Step("refused", "no command shows single messages; what waits is counted where the broker has counts"),
     "remove": Step("emulated", "a cancelled message is dropped when its turn comes"),
     "dead_letters": Step(
         "without", "dead letters leave the queue; who wants them back looks where the broker puts them"

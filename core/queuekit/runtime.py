@@ -12,8 +12,10 @@ from queuekit.backend import Backend
 from queuekit.broker import Broker
 from queuekit.clock import Clock
 from queuekit.config import Config, check_sections
-from queuekit.errors import NoBackendError
+from queuekit.errors import NoBackendError, PluginError
 from queuekit.events import Events
+from queuekit.hookspecs import MiddlewareSpec
+from queuekit.loading import reason
 from queuekit.making import resolve
 from queuekit.middleware import Middleware, Stages, compile_stages
 from queuekit.plugins import Plugins, section_of
@@ -157,4 +159,15 @@ def build_runtime(
 def _plugged(plugins: Plugins, config: Config) -> list[Middleware]:
     """Return the middlewares of plugins, in their order."""
     specs = sorted(plugins.collect("queuekit_middlewares", config=config), key=lambda spec: (spec.order, spec.name))
-    return [resolve(spec.factory)() for spec in specs]
+    return [_made(spec) for spec in specs]
+
+
+def _made(spec: MiddlewareSpec) -> Middleware:
+    """Make a plugin's middleware; an app does not go on without one, which may be what guards it."""
+    try:
+        made = resolve(spec.factory)()
+    except Exception as error:
+        raise PluginError(f"the middleware {spec.name!r} of a plugin cannot be made: {reason(error)}") from error
+    if not isinstance(made, Middleware):
+        raise PluginError(f"the middleware {spec.name!r} of a plugin is {type(made).__name__}, which is no Middleware")
+    return made

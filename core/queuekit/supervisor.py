@@ -72,7 +72,7 @@ class Supervisor:
     """
 
     def __init__(self, app: Queuekit, ref: AppRef, *, burst: bool = False) -> None:
-        self._app = app
+        self.app = app
         self._ref = ref
         self._burst = burst
         self._settings = app.config.worker
@@ -91,9 +91,9 @@ class Supervisor:
         Returns:
             0, or 130 after a second signal, or 1 if a process cannot be kept running.
         """
-        demand(self._app.runtime, self._app.tasks, self._app.schedules)
-        self._app.plugins.call("queuekit_worker_boot", raising=True, worker=self)
-        self._app.events.emit(WorkerStarted(lines=self.banner()))
+        demand(self.app.runtime, self.app.tasks, self.app.schedules)
+        self.app.plugins.call("queuekit_worker_boot", raising=True, worker=self)
+        self.app.events.emit(WorkerStarted(lines=self.banner()))
         with _signals(self._signal) as wake:
             for number in range(self._settings.processes):
                 self._start(number)
@@ -101,14 +101,14 @@ class Supervisor:
                 self._turn(wake)
         for helper in self._helpers:
             helper.join()
-        self._app.close()
+        self.app.close()
         return self._code
 
     def banner(self) -> tuple[str, ...]:
         """Return what a person wants to know at the start, without passwords."""
-        runtime, settings = self._app.runtime, self._settings
+        runtime, settings = self.app.runtime, self._settings
         queues = ", ".join(f"{name} x{weight:g}" for name, weight in settings.queues.items())
-        tasks = ", ".join(sorted(self._app.tasks)) or "none"
+        tasks = ", ".join(sorted(self.app.tasks)) or "none"
         return (
             f"queuekit worker   {self._ref.target}   pid {os.getpid()}",
             f"broker   {runtime.broker_url}   results {runtime.backend_url or 'none'}",
@@ -198,16 +198,16 @@ class Supervisor:
                 self._again(number, f"cannot be started: {error}", ready=False, lived=0.0)
                 return
         keeper = LeaseKeeper(
-            self._app.runtime.broker,
+            self.app.runtime.broker,
             lease=self._settings.lease,
             on_lost=lambda serials: _say(child, Lost(serials)),
             may_extend=lambda holdings: _deserving(child, holdings),
-            events=self._app.events,
+            events=self.app.events,
         )
         child = _Child(number, process, pipe, slots, keeper, time.monotonic())
         self._children[number] = child
         keeper.start()
-        log = self._app.config.log
+        log = self.app.config.log
         _say(child, Start(self._ref, self._burst, rows, log.level, log.format))
 
     def _bury(self, child: _Child) -> None:
@@ -237,11 +237,11 @@ class Supervisor:
         deaths = 0 if ready and lived > _QUICK_DEATH else self._deaths.get(number, 0) + 1
         self._deaths[number] = deaths
         if not ready and deaths >= _TRIES:
-            self._app.events.emit(WorkerGaveUp(number=number, how=how, tries=deaths))
+            self.app.events.emit(WorkerGaveUp(number=number, how=how, tries=deaths))
             self._code = 1
             return
         pause = min(_LONGEST_PAUSE, 0.1 * 2.0**deaths) if deaths > 1 or not ready else 0.0
-        self._app.events.emit(WorkerCrashed(name=name or f"process {number}", how=how, again_in=pause))
+        self.app.events.emit(WorkerCrashed(name=name or f"process {number}", how=how, again_in=pause))
         self._restarts[number] = (time.monotonic() + pause, deaths)
 
     def _hand_back(self, child: _Child, held: list[Holding]) -> None:
@@ -252,7 +252,7 @@ class Supervisor:
         entered = {} if child.overdue else child.slots.entered()
         deliveries = [(holding, _delivery(holding)) for holding in held]
         releases = [Release(delivery, counted=holding.serial in entered) for holding, delivery in deliveries]
-        broker = self._app.runtime.broker
+        broker = self.app.runtime.broker
         try:
             self._mark([pair for pair in deliveries if pair[0].serial in entered])
             size = broker.limits.max_batch
@@ -260,11 +260,11 @@ class Supervisor:
                 broker.settle(releases[first : first + size])
         except UnavailableError as error:
             lease = self._settings.lease
-            self._app.events.emit(EngineDown(doing="hand messages back", error=error.what, retry_in=lease))
+            self.app.events.emit(EngineDown(doing="hand messages back", error=error.what, retry_in=lease))
 
     def _mark(self, inside: list[tuple[Holding, Delivery]]) -> None:
         """Leave the marks of bodies that a crash has ended, and take those away of bodies in processes of their own."""
-        backend = self._app.runtime.backend
+        backend = self.app.runtime.backend
         guilty = [entered_mark(delivery) for holding, delivery in inside if not holding.apart]
         innocent = [entered_mark(delivery).key for holding, delivery in inside if holding.apart]
         if backend is not None and guilty:

@@ -1,5 +1,8 @@
 """``dynamodb://`` against the suite, on two imitations whose faults are not the same ones."""
 
+from collections.abc import Mapping
+from importlib.metadata import version
+
 import pytest
 
 from queuekit.backend import Backend
@@ -29,6 +32,10 @@ class DynamoConformance(BackendConformance):
 class TestDynamoOnMinistack(DynamoConformance):
     """Records in ministack."""
 
+    def against(self) -> Mapping[str, str]:
+        """Return the versions of imitation and client library."""
+        return {name: version(name) for name in ("ministack", "boto3")}
+
     @pytest.fixture
     def server(self, ministack_server: AwsServer) -> None:
         """Choose the table."""
@@ -37,6 +44,10 @@ class TestDynamoOnMinistack(DynamoConformance):
 
 class TestDynamoOnMoto(DynamoConformance):
     """Records in moto."""
+
+    def against(self) -> Mapping[str, str]:
+        """Return the versions of imitation and client library."""
+        return {name: version(name) for name in ("moto", "boto3")}
 
     @pytest.fixture
     def server(self, moto_in_turn: AwsServer) -> None:

@@ -18,6 +18,7 @@ class TestMemoryBroker(BrokerConformance):
 
     SHORT = 0.1
     CLOCK_OF_ITS_OWN = False
+    url = URL
 
     @pytest.fixture
     def server(self) -> MemoryBroker:
@@ -38,6 +39,7 @@ class TestMemoryBackend(BackendConformance):
 
     SHORT = 0.1
     CLOCK_OF_ITS_OWN = False
+    url = URL
 
     @pytest.fixture
     def server(self) -> MemoryBackend:

@@ -1,5 +1,10 @@
 """``mongodb://`` against the suites: on a replica set, by polling alone, and on a lone server."""
 
+from collections.abc import Mapping
+from contextlib import closing
+from typing import Any
+
+import pymongo
 import pytest
 
 from queuekit.backend import Backend
@@ -27,6 +32,11 @@ class OnSet:
     def server(self) -> None:
         """Start the set, once for all tests."""
         self.url = shared_url(f"{DATABASE}-{type(self).__name__}")
+
+    def against(self) -> Mapping[str, str]:
+        """Return the versions of server and client library."""
+        with closing(pymongo.MongoClient[dict[str, Any]](self.url)) as client:
+            return {"MongoDB": client.server_info()["version"], "pymongo": pymongo.version}
 
     def make_broker(self) -> Broker:
         """Return one more client."""

@@ -1,6 +1,10 @@
 """``redis://`` against the suites, on Valkey, on the Redis of the system, and on the oldest Redis that is supported."""
 
+from collections.abc import Mapping
+from contextlib import closing
+
 import pytest
+import redis
 
 from queuekit.backend import Backend
 from queuekit.broker import Broker
@@ -26,6 +30,14 @@ class OnRedis:
     def server(self) -> None:
         """Start the leg's server, once for all tests."""
         self.url = shared_url(self.LEG)
+
+    def against(self) -> Mapping[str, str]:
+        """Return the versions of server and client library."""
+        host, _, port = EngineURL.parse(self.url).hosts[0].rpartition(":")
+        with closing(redis.Redis(host, int(port))) as client:
+            about = client.info("server")
+        server = "Valkey" if "valkey_version" in about else "Redis"
+        return {server: about[f"{server.lower()}_version"], "redis-py": redis.__version__}
 
     def make_broker(self) -> Broker:
         """Return one more client of the server."""

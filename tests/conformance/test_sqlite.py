@@ -1,5 +1,7 @@
 """``sqlite:///FILE`` against the suites, imported as anybody's plugin would import them."""
 
+import sqlite3
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -24,6 +26,10 @@ class TestSqliteBroker(BrokerConformance):
         """Choose the file."""
         self.url = EngineURL.parse(f"sqlite:///{tmp_path}/queue.db")
 
+    def against(self) -> Mapping[str, str]:
+        """Return the version of the library."""
+        return {"SQLite": sqlite3.sqlite_version}
+
     def make_broker(self) -> Broker:
         """Return one more client of the file."""
         return SqliteBroker(self.url)
@@ -43,6 +49,10 @@ class TestSqliteBackend(BackendConformance):
     def server(self, tmp_path: Path) -> None:
         """Choose the file."""
         self.url = EngineURL.parse(f"sqlite:///{tmp_path}/results.db")
+
+    def against(self) -> Mapping[str, str]:
+        """Return the version of the library."""
+        return {"SQLite": sqlite3.sqlite_version}
 
     def make_backend(self) -> Backend:
         """Return one more client of the file."""

@@ -1,5 +1,7 @@
 """``sqs://`` against the suite, on two imitations whose faults are not the same ones."""
 
+from collections.abc import Mapping
+from importlib.metadata import version
 from typing import ClassVar
 
 import pytest
@@ -42,6 +44,10 @@ class SqsConformance(BrokerConformance):
 class TestSqsOnMinistack(SqsConformance):
     """Queues in ministack."""
 
+    def against(self) -> Mapping[str, str]:
+        """Return the versions of imitation and client library."""
+        return {name: version(name) for name in ("ministack", "boto3")}
+
     @pytest.fixture
     def server(self, ministack_server: AwsServer) -> None:
         """Choose the queues."""
@@ -57,6 +63,10 @@ class TestSqsOnMoto(SqsConformance):
         "test_shares_messages_between_processes": RACY,
         "test_shares_one_client_between_threads": RACY,
     }
+
+    def against(self) -> Mapping[str, str]:
+        """Return the versions of imitation and client library."""
+        return {name: version(name) for name in ("moto", "boto3")}
 
     @pytest.fixture
     def server(self, moto_server: AwsServer) -> None:

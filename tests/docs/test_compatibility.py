@@ -1,41 +1,59 @@
-"""The table of what each engine can do is what the engines say; QUEUEKIT_TEST_GOLDEN=write writes it anew."""
+"""The page of what each engine can do is what conformance runs have left; QUEUEKIT_TEST_GOLDEN=write makes it anew."""
 
+import inspect
 import os
+from collections import defaultdict
 
 import attrs
+import pytest
 
-from queuekit.backend import BackendCapabilities
-from queuekit.broker import Capabilities
 from queuekit.plugins import Plugins
+from queuekit.testing import BackendConformance, BrokerConformance
 from queuekit.urls import EngineURL
-from support.venvs import ROOT
+from support import compatibility
+from support.compatibility import Suite
 
-PAGE = ROOT / "docs" / "compatibility.md"
-BROKERS = ("memory", "sqlite", "redis", "redis+cluster", "sqs", "mongodb")
-BACKENDS = ("memory", "sqlite", "redis", "redis+cluster", "dynamodb", "mongodb")
-
-
-def table(side: str, schemes: tuple[str, ...], kind: type) -> str:
-    """Return the capabilities of *side* as a Markdown table, an engine a column."""
-    plugins = Plugins(environ={})
-    specs = [getattr(plugins, f"{side}_spec")(EngineURL.parse(f"{scheme}://")) for scheme in schemes]
-    rows = [["", *(f"`{scheme}://`" for scheme in schemes)], ["---"] * (1 + len(schemes))]
-    for field in attrs.fields(kind):
-        marks = ["yes" if getattr(spec.capabilities, field.name) else "-" for spec in specs]
-        rows.append([f"`{field.name}`", *marks])
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows) + "\n"
+KITS = {"brokers": BrokerConformance, "backends": BackendConformance}
+RUNS = compatibility.suites()
+EACH_RUN = pytest.mark.parametrize("run", RUNS, ids=lambda run: run.name)
 
 
-def test_page_says_what_engines_declare() -> None:
-    """Each engine that ships has its column, with what its spec declares, which its conformance run has proved."""
-    tables = {
-        "Brokers": table("broker", BROKERS, Capabilities),
-        "Result backends": table("backend", BACKENDS, BackendCapabilities),
-    }
-    text = PAGE.read_text(encoding="utf-8")
+def kit_tests(kit: type) -> dict[str, set[str]]:
+    """Return the tests of *kit* by area, as a report lays them out."""
+    found: defaultdict[str, set[str]] = defaultdict(set)
+    for name, test in inspect.getmembers(kit, inspect.isfunction):
+        if name.startswith("test_"):
+            found[test.__module__.rpartition(".")[2].partition("_")[2]].add(name)
+    return dict(found)
+
+
+def test_page_is_what_the_reports_give() -> None:
+    """Its tables and lists are made of the reports beside it."""
     if os.environ.get("QUEUEKIT_TEST_GOLDEN") == "write":
-        head = text.partition("\n## ")[0].rstrip("\n")
-        text = head + "\n" + "".join(f"\n## {title}\n\n{rows}" for title, rows in tables.items())
-        PAGE.write_text(text, encoding="utf-8")
+        compatibility.write()
 
-    assert not [title for title, rows in tables.items() if f"\n## {title}\n\n{rows}" not in text]
+    assert compatibility.PAGE.read_text(encoding="utf-8") == compatibility.page()
+
+
+@EACH_RUN
+def test_report_has_the_tests_of_the_present_kit(run: Suite) -> None:
+    """All of them and no other; where this fails, `tox -e compatibility` makes the reports anew."""
+    listed = {area: set(run.tests(area=area)) for area in run.areas}
+
+    assert listed == kit_tests(KITS[run.of])
+
+
+@EACH_RUN
+def test_report_tells_of_no_failure(run: Suite) -> None:
+    """What ships has passed what it declares."""
+    assert not run.tests("failed")
+
+
+@EACH_RUN
+def test_report_has_what_the_engine_declares_now(run: Suite) -> None:
+    """A capability that was added or taken away since is a reason to run the suites again."""
+    side = run.of.removesuffix("s")
+
+    spec = getattr(Plugins(environ={}), f"{side}_spec")(EngineURL.parse(f"{run.scheme}://"))
+
+    assert set(run.capabilities) == {name for name, can in attrs.asdict(spec.capabilities).items() if can}

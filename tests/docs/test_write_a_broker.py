@@ -1,7 +1,10 @@
 """The tutorial for authors of a broker ends as it says: with a distribution whose conformance run is green."""
 
 import io
+import os
 import re
+import shutil
+import subprocess
 import tokenize
 from pathlib import Path
 
@@ -11,6 +14,8 @@ from queuekit.scaffold import Names, write_plugin
 from support.venvs import ROOT, Venv, build_wheel, wheel_of
 
 PAGE = ROOT / "docs" / "write-a-broker.md"
+CLOSING = re.compile(r"^queuekit-conformance: \d+ passed, \d+ not applicable", re.MULTILINE)
+TOOLS = shutil.which("ruff") and shutil.which("mypy")
 MOST_LINES = 150
 LAYOUT = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER}
 
@@ -54,4 +59,21 @@ def test_ends_with_a_green_conformance_run(tmp_path: Path, author: Venv) -> None
     done = author.run("-m", "pytest", "-q", "-p", "no:cacheprovider", folder=folder)
 
     assert done.returncode == 0, done.stdout[-4000:]
-    assert re.search(r"^queuekit-conformance: \d+ passed, \d+ not applicable", done.stdout, re.MULTILINE)
+    told, shown = (CLOSING.search(text) for text in (done.stdout, PAGE.read_text(encoding="utf-8")))
+    assert told is not None
+    assert shown is not None
+    assert told[0] == shown[0]
+
+
+@pytest.mark.skipif(not TOOLS, reason="needs ruff and mypy: run by `tox -e types`")
+@pytest.mark.parametrize("command", ["ruff check .", "ruff format --check .", "mypy --no-incremental"])
+def test_is_clean(tmp_path: Path, command: str) -> None:
+    """What the page writes passes the checks that the new distribution has for it."""
+    write_plugin(Names.of("files"), "broker", tmp_path)
+    for path, text in files().items():
+        (tmp_path / path).write_text(text, encoding="utf-8")
+    environ = {**os.environ, "MYPYPATH": str(ROOT / "core"), "RUFF_NO_CACHE": "true"}
+
+    done = subprocess.run(command.split(), cwd=tmp_path, env=environ, capture_output=True, text=True, check=False)
+
+    assert done.returncode == 0, done.stdout + done.stderr

@@ -13,6 +13,7 @@ from queuekit.broker import Capabilities, Place
 from queuekit.envelope import Envelope
 from queuekit.errors import CapabilityError, NoBackendError, UnavailableError, UnknownIdError
 from queuekit.events import MessageDead
+from queuekit.hookspecs import Check, hookimpl
 from queuekit.records import worker_key
 from support.waiting import wait_until
 from support.working import broker_of, burst, counts, flaky_app, make_app, seen, take_one, working
@@ -294,6 +295,28 @@ def test_check_tells_what_an_operator_should_know() -> None:
     assert any(line.startswith("broker: memory:// lives in one process") for line in lines)
     assert any("t asks for unique" in line for line in lines)
     assert any("t asks for priority" in line for line in lines)
+
+
+class Checking:
+    """A plugin with two checks, the first of which fails."""
+
+    @hookimpl
+    def queuekit_checks(self, app: Queuekit) -> list[Check]:
+        """Return both."""
+        return [Check(name="broken", run=lambda: [str(1 // 0)]), Check(name="disk", run=lambda: ["full"])]
+
+
+def test_check_tells_of_a_plugins_check_that_fails() -> None:
+    """And of what the next one finds."""
+    app = make_app()
+    app.plugins.register(Checking())
+
+    lines = Admin(app).check()
+
+    assert lines[-2:] == [
+        "broken: the check failed: ZeroDivisionError: integer division or modulo by zero",
+        "disk: full",
+    ]
 
 
 def test_check_works_without_backend() -> None:

@@ -105,6 +105,30 @@ def test_plugins_bring_middleware_and_subscribers() -> None:
     assert plugin.events == [WorkerReady(worker="w")]
 
 
+@pytest.mark.parametrize(
+    ("factory", "text"),
+    [
+        pytest.param(
+            "nosuchmodule:Guard", "cannot be made: ModuleNotFoundError: No module named 'nosuchmodule'", id="gone"
+        ),
+        pytest.param(dict, "is dict, which is no Middleware", id="other"),
+    ],
+)
+def test_an_app_does_not_go_on_without_a_middleware(factory: Any, text: str) -> None:
+    """It may be what guards the app, so one that cannot be made is told of by name."""
+
+    class Guarding:
+        @hookimpl
+        def queuekit_middlewares(self, config: Any) -> list[MiddlewareSpec]:
+            return [MiddlewareSpec(name="guard", factory=factory)]
+
+    app = make_app()
+    app.plugins.register(Guarding())
+
+    with pytest.raises(PluginError, match=f"the middleware 'guard' of a plugin {text}"):
+        _ = app.runtime
+
+
 def test_bad_plugin_tables_are_one_report() -> None:
     """What the settings of core leave open is checked before anything is made."""
     with pytest.raises(ConfigError, match="nosuch"):

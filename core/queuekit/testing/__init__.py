@@ -29,6 +29,7 @@ from queuekit.testing.brokers import BrokerConformance  # noqa: E402
 from queuekit.testing.clock import VirtualClock  # noqa: E402
 from queuekit.testing.kit import eventually  # noqa: E402
 from queuekit.testing.plugins import PluginConformance  # noqa: E402
+from queuekit.testing.report import pytest_addoption, pytest_sessionfinish  # noqa: E402
 from queuekit.testing.serializers import SerializerConformance  # noqa: E402
 from queuekit.testing.summary import pytest_terminal_summary  # noqa: E402
 
@@ -39,5 +40,7 @@ __all__ = [
     "SerializerConformance",
     "VirtualClock",
     "eventually",
+    "pytest_addoption",
+    "pytest_sessionfinish",
     "pytest_terminal_summary",
 ]

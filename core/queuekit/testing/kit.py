@@ -10,6 +10,7 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
+import attrs
 import pytest
 
 from queuekit.errors import UnavailableError, did_you_mean
@@ -41,6 +42,13 @@ ABOVE_LEVEL = "above KIT_LEVEL: "
 """How the reason begins of a skip that a higher ``KIT_LEVEL`` lifts."""
 LEVEL = "queuekit_level"
 """Name of the property by which a report tells its level."""
+AREA = "queuekit_area"
+"""Name of the property by which a report tells in which module of the suites a test is written."""
+ABOUT = "queuekit_about"
+"""Name of the property by which a report tells what a suite ran on."""
+REPORT = "--queuekit-conformance-report"
+"""Option that asks for these two, and for a file with what comes of them."""
+_PACKAGE = "queuekit.testing."
 _PROBE_PATIENCE = 2.0
 _MOST_SPANS = 8
 
@@ -177,6 +185,8 @@ class Conformance:
         """Skip a test that came with a later level; comes first, being the first by name."""
         level: int = getattr(request.function, "level", 1)
         request.node.user_properties.append((LEVEL, self.KIT_LEVEL))
+        if request.config.getoption(REPORT, None):
+            self._tell_area(request)
         if level > self.KIT_LEVEL:
             pytest.skip(f"{ABOVE_LEVEL}{level}")
 
@@ -201,6 +211,34 @@ class Conformance:
             pytest.skip(reason)
         self.PATIENCE = min(self.PATIENCE, _PROBE_PATIENCE)
         request.node.add_marker(pytest.mark.xfail(reason=reason, strict=False))
+
+    @pytest.fixture(autouse=True)
+    def _tell_what_about(self, request: pytest.FixtureRequest, declared: object) -> None:
+        """Put into a report what the suite ran on; comes last, being the last by name."""
+        if not request.config.getoption(REPORT, None):
+            return
+        url = str(getattr(self, "url", None) or "")
+        able: Any = declared
+        about = {
+            "about": (type(self).__doc__ or "").partition("\n")[0],
+            "scheme": url.partition(":")[0],
+            "against": dict(self.against()),
+            "capabilities": [name for name, can in attrs.asdict(able).items() if can] if attrs.has(type(able)) else [],
+        }
+        request.node.user_properties.append((ABOUT, about))
+
+    def _tell_area(self, request: pytest.FixtureRequest) -> None:
+        """Put into a report where in the suites the test is written, and whether it was written anew."""
+        name: str = getattr(request.node, "originalname", request.node.name)
+        owners = [kind.__module__ for kind in type(self).__mro__ if name in vars(kind)]
+        ours = [module for module in owners if module.startswith(_PACKAGE)]
+        if ours:
+            told = {"module": ours[-1].removeprefix(_PACKAGE), "rewritten": owners[0] != ours[0]}
+            request.node.user_properties.append((AREA, told))
+
+    def against(self) -> Mapping[str, str]:
+        """Return what a run is against, name -> version: server, client library. For the report of the run."""
+        return {}
 
     @pytest.fixture
     def declared(self) -> object:

@@ -9,7 +9,7 @@ import pytest
 
 from queuekit.testing.kit import ABOVE_LEVEL, LEVEL, NEWEST_LEVEL, NOT_DECLARED, NOT_PROVED
 
-__all__ = ["pytest_terminal_summary"]
+__all__ = ["name_of", "pytest_terminal_summary", "reason_of"]
 
 _MODULES = "queuekit/testing/"
 
@@ -21,7 +21,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         return
     terminalreporter.write_line(f"queuekit-conformance: {', '.join(_parts(stats))}")
     for report in _unproved(stats):
-        terminalreporter.write_line(f"  not proved: {_name(report)}: {_reason(report).removeprefix(NOT_PROVED)}")
+        terminalreporter.write_line(f"  not proved: {name_of(report)}: {reason_of(report).removeprefix(NOT_PROVED)}")
     for suite, word in _could_declare(stats):
         terminalreporter.write_line(f"  not declared, but its tests pass: {suite}: {word}")
     later = len(_beginning(stats, ABOVE_LEVEL))
@@ -32,7 +32,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 def _parts(stats: dict[str, list[pytest.TestReport]]) -> list[str]:
     """Return the numbers of the closing line, each with its words."""
     undeclared = _beginning(stats, NOT_DECLARED)
-    words = {word for report in undeclared for word in _reason(report).removeprefix(NOT_DECLARED).split(", ")}
+    words = {word for report in undeclared for word in reason_of(report).removeprefix(NOT_DECLARED).split(", ")}
     left_out = len(stats.get("skipped", [])) + len(undeclared) - len(_beginning(stats, NOT_DECLARED, "skipped"))
     left_out -= len(_beginning(stats, ABOVE_LEVEL, "skipped")) + len(_beginning(stats, NOT_PROVED, "skipped"))
     failed = len(stats.get("failed", [])) + len(stats.get("error", []))
@@ -61,14 +61,14 @@ def _could_declare(stats: dict[str, list[pytest.TestReport]]) -> list[tuple[str,
     outcomes: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
     for word in ("xpassed", "xfailed"):
         for report in _beginning(stats, NOT_DECLARED, word):
-            outcomes[_name(report).partition("::")[0], _reason(report).removeprefix(NOT_DECLARED)].add(word)
+            outcomes[name_of(report).partition("::")[0], reason_of(report).removeprefix(NOT_DECLARED)].add(word)
     return sorted(key for key, found in outcomes.items() if found == {"xpassed"})
 
 
 def _beginning(stats: dict[str, list[pytest.TestReport]], start: str, *words: str) -> list[pytest.TestReport]:
     """Return the reports whose reason begins with *start*, of the outcomes named or of all that have a reason."""
     kinds = words or ("skipped", "xfailed", "xpassed")
-    return [report for word in kinds for report in stats.get(word, []) if _reason(report).startswith(start)]
+    return [report for word in kinds for report in stats.get(word, []) if reason_of(report).startswith(start)]
 
 
 def _of_kit(reports: Iterable[object]) -> list[pytest.TestReport]:
@@ -77,11 +77,12 @@ def _of_kit(reports: Iterable[object]) -> list[pytest.TestReport]:
     return [report for report in found if _MODULES in (report.location[0] or "").replace("\\", "/")]
 
 
-def _name(report: pytest.TestReport) -> str:
+def name_of(report: pytest.TestReport) -> str:
+    """Return the names of suite and test, ``::`` between them."""
     return report.nodeid.partition("::")[2]
 
 
-def _reason(report: pytest.TestReport) -> str:
+def reason_of(report: pytest.TestReport) -> str:
     """Return why a test was skipped or expected to fail."""
     if hasattr(report, "wasxfail"):
         return str(report.wasxfail)

@@ -60,6 +60,8 @@ class Database:
         self._pid = os.getpid()
         self._lock = threading.Lock()
         self._idle: list[Connection] = []
+        self._closings = 0
+        """How often it was closed: a connection that was lent before is not kept."""
         self._made = False
         self.name = f"postgresql:{','.join(url.hosts)}{url.path}:{options.schema}"
         self.channel = options.schema
@@ -85,7 +87,7 @@ class Database:
     @contextmanager
     def connection(self) -> Iterator[Connection]:
         """Lend a connection; it comes back unless it broke."""
-        connection = self._take()
+        connection, closings = self._take(), self._closings
         try:
             yield connection
         except (psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFailure):
@@ -95,12 +97,13 @@ class Database:
                 connection.close()
             raise self._unavailable(error) from error
         finally:
-            self._give_back(connection)
+            self._give_back(connection, closings)
 
     def close(self) -> None:
         """Close what is not in use."""
         with self._lock:
             idle, self._idle = self._idle, []
+            self._closings += 1
         for connection in idle:
             if self._pid == os.getpid():
                 connection.close()
@@ -164,12 +167,12 @@ class Database:
         except psycopg.Error as error:
             raise self._unavailable(error) from error
 
-    def _give_back(self, connection: Connection) -> None:
+    def _give_back(self, connection: Connection, closings: int) -> None:
         if connection.closed or connection.broken:
             connection.close()
             return
         with self._lock:
-            if len(self._idle) < _IDLE:
+            if len(self._idle) < _IDLE and closings == self._closings:
                 self._idle.append(connection)
                 return
         connection.close()
@@ -189,14 +192,25 @@ class Database:
             autocommit=True,
             row_factory=dict_row,
         )
-        if not self._made:
+        try:
+            self._make_tables(connection)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _make_tables(self, connection: Connection) -> None:
+        """Make the tables, unless they are there: even IF NOT EXISTS locks tables that others write to."""
+        if self._made:
+            return
+        last = connection.execute("SELECT to_regclass(%s) AS found", (f"{self._options.schema}.member",)).fetchone()
+        if last is None or last["found"] is None:
             with connection.transaction():
                 connection.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
                 name = sql.Identifier(self._options.schema)
                 connection.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(name))
                 connection.execute(CREATE)
-            self._made = True
-        return connection
+        self._made = True
 
     def _unavailable(self, error: Exception) -> UnavailableError:
         text = " ".join(self._url.hide(str(error)).split())
