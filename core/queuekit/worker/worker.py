@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from queuekit.app import Queuekit
 from queuekit.backend import Record
-from queuekit.broker import Ack, Delivery, Release
+from queuekit.broker import Ack, Delivery, Lease, Release
 from queuekit.demands import demand
 from queuekit.errors import UnavailableError
 from queuekit.events import LeasesLost, WorkerReady, WorkerStopped, WorkerStopping
@@ -281,9 +281,9 @@ class Worker:
         return [self._holding(run, run.delivery) for run in runs if not run.early]
 
     def _holding(self, run: Run, delivery: Delivery) -> Holding:
-        generation, attempt = delivery.envelope.generation, delivery.envelope.attempt
-        apart = self._is_apart(run)
-        return Holding(run.serial, delivery.lease, run.timeout, generation=generation, attempt=attempt, apart=apart)
+        envelope = delivery.envelope
+        lease = Lease(envelope.queue, envelope.id, delivery.token, delivery.number)
+        return Holding(run.serial, lease, run.timeout, envelope.generation, envelope.attempt, self._is_apart(run))
 
     def _is_apart(self, run: Run) -> bool:
         """Tell whether the body runs in a process of its own."""

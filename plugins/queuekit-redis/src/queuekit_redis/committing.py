@@ -88,26 +88,17 @@ class Commit(NamedTuple):
     """Queues that nobody had sent to."""
 
 
-class _Way(NamedTuple):
-    """What items have in common that one call carries out."""
-
-    script: str
-    queue: str = ""
-    """Queue, where the script serves one."""
-    kind: str = ""
-    """What the keys of their records have before the id of the message."""
-    ttl: int = 0
-    """Milliseconds that the records last, -1 for ever; 0 where there are none."""
-
-
-_ANY = _Way("commit")
+_Way = tuple[str, str, str, int]
+"""What items have in common that one call carries out: the script; the queue, where it serves one; what the keys of
+their records have before the id of the message; milliseconds that these last (-1: for ever, 0: there are none)."""
+_ANY: _Way = ("commit", "", "", 0)
 
 
 def _ways(items: Sequence[CommitItem]) -> list[_Way]:
     """Return the way of each of *items*; sends with and without a record go together, since their order counts."""
     ways = [_way(item) for item in items]
-    stored = {way.queue: way for way in ways if way.ttl and way.script == "plain"}
-    return [stored.get(way.queue, way) if way.script == "plain" and not way.ttl else way for way in ways]
+    stored = {way[1]: way for way in ways if way[0] == "plain" and way[3]}
+    return [stored.get(way[1], way) if way[0] == "plain" and not way[3] else way for way in ways] if stored else ways
 
 
 def _way(item: CommitItem) -> _Way:
@@ -120,7 +111,7 @@ def _way(item: CommitItem) -> _Way:
         return _ANY
     delivery = item.settlement.delivery
     if not item.records:
-        return _Way("ack", delivery.envelope.queue)
+        return ("ack", delivery.envelope.queue, "", 0)
     # What was claimed before may have a record of any size, and `finish` reads them whole.
     return _ANY if delivery.number > 1 else _with_record("finish", delivery.envelope, item.records[0])
 
@@ -130,14 +121,14 @@ def _way_of_sends(sends: Sequence[Envelope], records: Sequence[Record]) -> _Way:
         return _ANY
     (envelope,) = sends
     if not records:
-        return _Way("plain" if is_plain(envelope) else "send", envelope.queue)
+        return ("plain" if is_plain(envelope) else "send", envelope.queue, "", 0)
     return _with_record("plain", envelope, records[0]) if is_plain(envelope) and not records[0].final else _ANY
 
 
 def _with_record(script: str, envelope: Envelope, record: Record) -> _Way:
     """Return the way by *script*, which knows a record by the id of its message."""
     key, id = record.key, envelope.id
-    return _Way(script, envelope.queue, key[: -len(id)], milliseconds(record.ttl)) if key.endswith(id) else _ANY
+    return (script, envelope.queue, key[: -len(id)], milliseconds(record.ttl)) if key.endswith(id) else _ANY
 
 
 def _tokens(items: Sequence[CommitItem]) -> Iterator[str]:
@@ -171,14 +162,15 @@ def send_call(keys: Keys, queue: str, envelopes: Sequence[Envelope], *, plain: b
 
 def _plain_sends(keys: Keys, way: _Way, items: Sequence[CommitItem]) -> Call:
     """Return the call that sends one plain message an item, some of them with a record."""
-    stored = way.ttl != 0
-    arguments: list[Any] = [3 if stored else 2, keys.record(way.kind), way.ttl]
+    _, queue, kind, ttl = way
+    stored = ttl != 0
+    arguments: list[Any] = [3 if stored else 2, keys.record(kind), ttl]
     for item in items:
         envelope = item.sends[0]
         arguments += (envelope.id, pack_envelope(envelope))
         if stored:
             arguments.append(pack_record(item.records[0]) if item.records else b"")
-    return run("send_plain", (keys.queue(way.queue),), arguments)
+    return run("send_plain", (keys.queue(queue),), arguments)
 
 
 def quick_send(items: Sequence[CommitItem], keys: Keys) -> Call | None:
