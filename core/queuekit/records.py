@@ -48,6 +48,7 @@ ENTERED_TTL = 86_400.0
 """Seconds that a crash is remembered."""
 _PROBED_CLAIMS = 50
 _PENDING = rank(State.PENDING)
+_SUCCESS = rank(State.SUCCESS)
 
 
 def result_key(id: str) -> str:
@@ -123,7 +124,7 @@ def succeeded(
         key="result:" + envelope.id,
         body=head.encode() + value,
         ttl=ttl,
-        rank=rank(State.SUCCESS, generation=envelope.generation),
+        rank=rank(State.SUCCESS, generation=envelope.generation) if envelope.generation else _SUCCESS,
         final=True,
         task=task,
         state="SUCCESS",

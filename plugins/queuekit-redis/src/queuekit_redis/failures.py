@@ -30,6 +30,7 @@ _UNTRUSTED = (
     "shows a certificate that is not trusted",
     "Name who has signed it with ssl_ca_certs, and write the host that it is made out to",
 )
+_NO_TLS = ("does not answer to TLS", "Check that this port speaks TLS; a server without it is redis://")
 _BY_WORD = {
     "OOM": ("has no memory left (maxmemory)", "Raise maxmemory, or let workers drain the queues"),
     "MISCONF": ("cannot write to its disk, and takes no writes meanwhile", "See its log"),
@@ -60,8 +61,9 @@ class Failures:
             return ("asks for a password", "Write redis://user:password@...") if asks else ("refuses us", _SIGN_IN)
         if isinstance(error, exceptions.AskError):
             return ("has moved a slot", "") if self._url.scheme == "redis+cluster" else _CLUSTER
-        if "certificate verify failed" in text.lower():
-            return _UNTRUSTED
+        of_tls = _of_tls(error, text, scheme=self._url.scheme)
+        if of_tls is not None:
+            return of_tls
         if isinstance(error, exceptions.TryAgainError):
             return "is moving a slot", ""
         for kind, explained in _BY_KIND:
@@ -78,3 +80,11 @@ class Failures:
         return UnavailableError(
             f"all {count} connections to {self._url} are in use", fix="Raise max_connections, or use fewer threads"
         )
+
+
+def _of_tls(error: Exception, text: str, *, scheme: str) -> tuple[str, str] | None:
+    """Return what is wrong with the handshake, if that is it: a server without TLS waits for the end of a command."""
+    if "certificate verify failed" in text.lower():
+        return _UNTRUSTED
+    in_vain = isinstance(error, exceptions.TimeoutError) and "connecting" in text
+    return _NO_TLS if in_vain and scheme == "rediss" else None
