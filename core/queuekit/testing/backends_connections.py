@@ -56,7 +56,7 @@ class Connections(BackendKit):
         for _ in range(3):
             self.use_and_close()
 
-        assert leftovers.lasting(timeout=min(5.0, self.patience)) == []
+        assert leftovers.lasting(timeout=self.PATIENCE) == []
 
     def use_and_close(self) -> None:
         """Let a client do what clients do, in two threads, and close it."""
