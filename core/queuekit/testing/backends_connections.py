@@ -51,12 +51,7 @@ class Connections(BackendKit):
 
     def test_leaves_nothing_behind(self, backend: Backend) -> None:
         """Clients that are used and closed leave neither threads nor open files; what all share is made once."""
-        self.use_and_close()
-        leftovers = Leftovers()
-        for _ in range(3):
-            self.use_and_close()
-
-        assert leftovers.lasting(timeout=self.PATIENCE) == []
+        assert Leftovers.of(self.use_and_close, timeout=min(5.0, self.PATIENCE)) == []
 
     def use_and_close(self) -> None:
         """Let a client do what clients do, in two threads, and close it."""

@@ -49,12 +49,7 @@ class Connections(BrokerKit):
 
     def test_leaves_nothing_behind(self, broker: Broker, queue: str) -> None:
         """Clients that are used and closed leave neither threads nor open files; what all share is made once."""
-        self.use_and_close(queue)
-        leftovers = Leftovers()
-        for _ in range(3):
-            self.use_and_close(queue)
-
-        assert leftovers.lasting(timeout=self.PATIENCE) == []
+        assert Leftovers.of(lambda: self.use_and_close(queue), timeout=min(5.0, self.PATIENCE)) == []
 
     def use_and_close(self, queue: str) -> None:
         """Let a client do what clients do, in two threads, and close it."""
