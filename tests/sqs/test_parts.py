@@ -22,7 +22,7 @@ from queuekit_sqs.receiving import visibility
 from queuekit_sqs.servertime import ServerTime
 from queuekit_sqs.settling import Token, read_token
 from queuekit_sqs.urls import read_target
-from queuekit_sqs.wire import Counts, read, write
+from queuekit_sqs.wire import Counts, earliness, read, write
 
 
 @pytest.mark.parametrize(
@@ -173,3 +173,16 @@ def test_an_error_shows_no_credentials() -> None:
 
     assert not any(secret in line for secret in ("TOKEN", "topsecret") for line in shown)
     assert "Allow the action" in shown[1]
+
+
+@pytest.mark.parametrize("field", ["b", "d", "s", "w", "x"])
+@pytest.mark.parametrize("number", ["1" + "0" * 400, "1e999", "-1e999", "NaN", '"soon"', "[1]"])
+def test_a_number_out_of_bounds_harms_no_other_message(field: str, number: str) -> None:
+    """Numbers from a queue may be anything: they are read, or left out, and nothing is kept for long."""
+    meta = {"StringValue": f'{{"{field}":{number}}}'}
+    message = {"MessageId": "m", "Body": "{}", "MessageAttributes": {"queuekit-meta": meta}, "Attributes": {}}
+
+    assert 0.0 <= earliness(message, 1_000.0) <= 2.0
+    assert read(message, "q").envelope.body == b"{}"
+    meta["StringValue"] = f'{{"u":["key","done",{number}]}}'
+    assert read(message, "q").envelope.body == b"{}"

@@ -204,7 +204,8 @@ def _field(meta: dict[str, Any], name: str, key: str, usual: Any) -> Any:
     value = meta.get(key, usual)
     if name in _KINDS:
         return value if type(value) is int else usual
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else usual
+    number = _moment(value)
+    return usual if number is None else number
 
 
 def _whole(value: Any) -> int:
@@ -212,12 +213,18 @@ def _whole(value: Any) -> int:
 
 
 def _moment(value: Any) -> float | None:
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+    """Return a number, or ``None`` for what is none, or is beyond what a float holds."""
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return None
+    try:
+        return float(value)
+    except OverflowError:
+        return None
 
 
 def _unique(value: Any) -> Unique | None:
     match value:
         case [str(key), ("start" | "done" | "ttl") as until, int() | float() as ttl]:
-            return Unique(key=key, until=until, ttl=float(ttl))
+            return Unique(key=key, until=until, ttl=_moment(ttl) or 0.0)
         case _:
             return None
