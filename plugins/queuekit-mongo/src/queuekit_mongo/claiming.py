@@ -1,8 +1,8 @@
 """Taking messages under a lease, a batch at a time, and taking back what nobody holds any more.
 
 A claim has three steps: find the head of the queue, mark what is still there with a token of the claim, read what was
-won. Workers that all reach for the same head would win little each; who loses much therefore looks further down the
-queue the next time, and picks a part of it at random. A worker alone takes the messages in their exact order.
+won. Workers that all reach for the same head would win little each; who loses much therefore picks a share further down
+the queue at random, and keeps to it while it wins there. A worker alone takes the messages in their exact order.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ __all__ = ["Claimer", "Upkeep", "extend"]
 
 WIDEST = 32
 """How many times its share a worker looks down a contested queue."""
-CALM = 8
-"""Full wins in a row after which it looks less far."""
+CALM = (8, 16)
+"""Full wins in a row after which it looks less far, and how many at most if it lost by that."""
 MAX_UPKEEP = 1_000
 """Most expired leases that one round takes back."""
 PERIOD = 2.0
@@ -70,7 +70,10 @@ class Claimer:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._breadth = 1
+        self._share = 0
+        """Which part of the breadth it reaches for."""
         self._calm = 0
+        self._enough = CALM[0]
         self._unsure: list[tuple[list[Any], str]] = []
         """Claims whose reply was lost: they may have been won."""
         self._lock = threading.Lock()
@@ -78,11 +81,11 @@ class Claimer:
     def claim(self, queue: str, *, limit: int, lease: float) -> list[Delivery]:
         """Return up to *limit* messages of *queue*, in their order; malformed ones go to the dead letters."""
         for _ in range(_RETRIES):
-            ids, contested = self._head(queue, limit)
+            ids = self._reach(queue, limit)
             if not ids:
                 return []
             won = self._mark(ids, lease)
-            self._learn(asked=len(ids), won=len(won), contested=contested)
+            self._learn(asked=len(ids), won=len(won))
             deliveries = self._read(won)
             if deliveries:
                 return deliveries
@@ -99,19 +102,18 @@ class Claimer:
             won += self._read(self._won(ids, claim))
         return won
 
-    def _head(self, queue: str, limit: int) -> tuple[list[Any], bool]:
+    def _reach(self, queue: str, limit: int) -> list[Any]:
         """Return the ids to reach for."""
-        breadth = self._breadth
         latest = moment(self._engine.time.latest())
         # Not greater, rather than less or equal: so that a due time of another type is found as well, and quarantined.
         wanted = {"queue": queue, "state": WAITING, "due": {"$not": {"$gt": latest}}}
-        most = limit * breadth
-        found = self._engine.messages.find(wanted, {"_id": True}, sort=CLAIM_ORDER, limit=most, batch_size=most)
-        ids = [doc["_id"] for doc in found]
-        if breadth == 1 or len(ids) <= limit:
-            return ids, breadth > 1
-        start = self._engine.random.randrange(len(ids) - limit + 1)
-        return ids[start : start + limit], True
+        for skip in dict.fromkeys((self._share * limit, 0)):
+            found = self._engine.messages.find(
+                wanted, {"_id": True}, sort=CLAIM_ORDER, skip=skip, limit=limit, batch_size=limit
+            )
+            if ids := [doc["_id"] for doc in found]:
+                return ids
+        return []
 
     def _mark(self, ids: list[Any], lease: float) -> list[Doc]:
         """Mark those of *ids* that still wait, and return them as they are now."""
@@ -137,15 +139,20 @@ class Claimer:
         docs = {doc["_id"]: doc for doc in found}
         return [docs[id] for id in ids if id in docs]
 
-    def _learn(self, *, asked: int, won: int, contested: bool) -> None:
+    def _learn(self, *, asked: int, won: int) -> None:
         """Look further where half of what was asked for is lost, and less far where nobody else is about."""
-        if won * 2 <= asked and asked > 0:
+        if won * 2 <= asked:
+            if self._breadth == 1:
+                self._enough = min(self._enough * 2, CALM[1])
             self._breadth = min(self._breadth * 2, WIDEST)
+            self._share = self._engine.random.randrange(self._breadth)
             self._calm = 0
-        elif won == asked and contested:
+        elif won == asked:
             self._calm += 1
-            if self._calm >= CALM:
+            if self._calm >= self._enough:
+                self._enough = CALM[0] if self._breadth == 1 else self._enough
                 self._breadth = max(1, self._breadth // 2)
+                self._share %= self._breadth
                 self._calm = 0
 
     def _read(self, docs: Sequence[Doc]) -> list[Delivery]:
