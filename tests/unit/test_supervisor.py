@@ -35,7 +35,7 @@ def holdings(app: Queuekit, count: int, **options: Any) -> tuple[list[Holding], 
     """Send *count* messages, take them, and return what a worker would tell of them."""
     app.send_many([Signature("t") for _ in range(count)])
     deliveries = take(app, count)
-    return [Holding(serial, one.lease, **options) for serial, one in enumerate(deliveries, 1)], deliveries
+    return [Holding(serial, *one.lease, **options) for serial, one in enumerate(deliveries, 1)], deliveries
 
 
 def test_tells_what_it_works_on() -> None:
@@ -135,7 +135,7 @@ def test_renews_no_lease_of_a_body_past_its_time() -> None:
     """A grace after its limit; bodies without a limit, and those that wait for a slot, keep theirs."""
     app = make_app()
     held, _ = holdings(app, 3, timeout=5.0)
-    held[2] = Holding(3, held[2].lease)
+    held[2] = Holding(3, *held[2].lease)
     child = child_of(app)
     child.slots.enter(0, 1, time.monotonic() - 60)
     child.slots.enter(2, 3, time.monotonic() - 60)

@@ -23,7 +23,7 @@ def keeper_of(app: Queuekit, lost: list[int], *, lease: float = 30.0) -> LeaseKe
 
 def hold(keeper: LeaseKeeper, deliveries: list[Delivery]) -> None:
     """Hold *deliveries*, numbered from 1."""
-    keeper.hold([Holding(serial, delivery.lease) for serial, delivery in enumerate(deliveries, 1)])
+    keeper.hold([Holding(serial, *delivery.lease) for serial, delivery in enumerate(deliveries, 1)])
 
 
 def test_extends_what_is_held() -> None:

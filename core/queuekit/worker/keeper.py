@@ -17,17 +17,25 @@ _logger = logging.getLogger("queuekit.worker")
 
 
 class Holding(NamedTuple):
-    """A lease to be kept: light, since one is made for each message."""
+    """A lease to be kept: light and flat, since one is made for each message and crosses a pipe."""
 
     serial: int
     """Number of the run within its process."""
-    lease: Lease
+    queue: str
+    id: str
+    token: str
+    number: int
     timeout: float | None = None
     """Seconds that the body may run; past it, and a grace, the lease is left to end."""
     generation: int = 0
     attempt: int = 0
     apart: bool = False
     """Whether the body runs in a process of its own, and so did not end the one that held the lease."""
+
+    @property
+    def lease(self) -> Lease:
+        """What the broker wants to see."""
+        return Lease(self.queue, self.id, self.token, self.number)
 
 
 class Keeper(Protocol):

@@ -7,7 +7,6 @@ from typing import Any, Self
 
 import attrs
 
-from queuekit.broker import Lease
 from queuekit.loader import AppRef
 from queuekit.worker.keeper import Holding
 
@@ -58,11 +57,11 @@ class Held:
     @classmethod
     def of(cls, holdings: Iterable[Holding]) -> Self:
         """Return the word for *holdings*."""
-        return cls([(tuple(lease), serial, *rest) for serial, lease, *rest in holdings])
+        return cls([tuple(holding) for holding in holdings])
 
     def holdings(self) -> list[Holding]:
         """Return what it was made of."""
-        return [Holding(serial, Lease(*lease), *rest) for lease, serial, *rest in self.rows]
+        return [Holding._make(row) for row in self.rows]
 
 
 @attrs.frozen

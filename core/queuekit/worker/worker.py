@@ -20,8 +20,9 @@ from typing import TYPE_CHECKING
 
 from queuekit.app import Queuekit
 from queuekit.backend import Record
-from queuekit.broker import Ack, Delivery, Lease, Release
+from queuekit.broker import Ack, Delivery, Release
 from queuekit.demands import demand
+from queuekit.envelope import Envelope
 from queuekit.errors import UnavailableError
 from queuekit.events import LeasesLost, WorkerReady, WorkerStopped, WorkerStopping
 from queuekit.execute import Executor
@@ -278,12 +279,11 @@ class Worker:
 
     def _holdings(self, runs: Iterable[Run]) -> list[Holding]:
         """Return the leases to keep; those that are acknowledged early will have none."""
-        return [self._holding(run, run.delivery) for run in runs if not run.early]
+        return [self._holding(run, run.delivery, run.delivery.envelope) for run in runs if not run.early]
 
-    def _holding(self, run: Run, delivery: Delivery) -> Holding:
-        envelope = delivery.envelope
-        lease = Lease(envelope.queue, envelope.id, delivery.token, delivery.number)
-        return Holding(run.serial, lease, run.timeout, envelope.generation, envelope.attempt, self._is_apart(run))
+    def _holding(self, run: Run, delivery: Delivery, envelope: Envelope) -> Holding:
+        lease = (envelope.queue, envelope.id, delivery.token, delivery.number)
+        return Holding(run.serial, *lease, run.timeout, envelope.generation, envelope.attempt, self._is_apart(run))
 
     def _is_apart(self, run: Run) -> bool:
         """Tell whether the body runs in a process of its own."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import Any
 
 from queuekit.backend import Join
@@ -110,6 +111,7 @@ def commit_arguments(items: Sequence[CommitItem], keys: Keys) -> tuple[list[str]
     return list(places), arguments
 
 
+@lru_cache(maxsize=256)
 def milliseconds(seconds: float | None) -> int:
     """Return a time to live for the scripts: at least a millisecond, -1 for ever."""
     if seconds is None:
