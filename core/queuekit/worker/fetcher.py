@@ -21,6 +21,10 @@ _UPKEEP = 5.0
 """Seconds between two rounds of upkeep while all slots are full (QK7)."""
 _LONGEST_WAIT = 5.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 10.0
+_FEW = 4
+"""Messages in a batch that shows a worker with little to do, where what counts is how soon they begin."""
+_MOMENT = 1e-6
+"""Seconds for which the interpreter is left to the threads, which else begin when this one asks the broker again."""
 
 
 class Hands(Protocol):
@@ -118,6 +122,8 @@ class Fetcher:
         deliveries = self._receive(limit=room, wait=0.0 if self._burst else _LONGEST_WAIT)
         if deliveries:
             self._hands.admit(deliveries)
+            if len(deliveries) <= _FEW:
+                time.sleep(_MOMENT)
         elif self._burst and idle:
             self._stopping.set()
             self._on_empty()
