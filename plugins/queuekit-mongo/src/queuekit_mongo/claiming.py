@@ -113,6 +113,7 @@ class Claimer:
             )
             if ids := [doc["_id"] for doc in found]:
                 return ids
+            self._share = 0  # the queue is not as long as that, and the next look needs no second one
         return []
 
     def _mark(self, ids: list[Any], lease: float) -> list[Doc]:
