@@ -101,13 +101,15 @@ class Decider:
         data = self._serializer.dumps(value)
         if len(data) > self._largest:
             raise TooLargeError(f"{len(data):,} bytes, the backend holds {self._largest:,}")
+        offset = run.delivery.claimed_at - run.received
         return succeeded(
             run.delivery,
             task=run.message.task,
             value=data,
             content_type=self._serializer.content_type,
             ttl=self._ttl_of(run.message),
-            run=self._times(run),
+            worker=self._worker,
+            times=((run.started or run.ended) + offset, run.ended + offset),
         )
 
     def raised(self, run: Run, error: BaseException) -> Outcome:

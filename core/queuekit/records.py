@@ -109,16 +109,23 @@ def pending(*, id: str, task: str, queue: str, ttl: float, at: float, generation
 
 
 def succeeded(
-    delivery: Delivery, *, task: str, value: bytes, content_type: str, ttl: float, run: Mapping[str, Any]
+    delivery: Delivery,
+    *,
+    task: str,
+    value: bytes,
+    content_type: str,
+    ttl: float,
+    worker: str,
+    times: tuple[float, float],
 ) -> Record:
-    """Return the record of a task that returned; *value* is what the serializer wrote, *run* says when and where."""
+    """Return the record of a task that returned: *value* is what the serializer wrote, *times* are start and end."""
     envelope = delivery.envelope
-    finished = run["finished"]
+    started, finished = times
     # Written by hand, since it is written once per message; names need no escaping.
     head = (
         f'{{"v":1,"state":"SUCCESS","ct":"{content_type}","queue":"{envelope.queue}","sent":{delivery.sent_at!r},'
-        f'"attempt":{envelope.attempt},"generation":{envelope.generation},"worker":"{run["worker"]}",'
-        f'"started":{run["started"]!r},"finished":{finished!r}}}\n'
+        f'"attempt":{envelope.attempt},"generation":{envelope.generation},"worker":"{worker}",'
+        f'"started":{started:.6f},"finished":{finished:.6f}}}\n'
     )
     return Record(
         key="result:" + envelope.id,

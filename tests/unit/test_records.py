@@ -46,7 +46,9 @@ def test_keys_are_kind_and_id() -> None:
 
 def test_success_reads_back() -> None:
     """Result, times, attempt and worker are what they were."""
-    record = succeeded(DELIVERY, task="t", value=b'{"a":1}', content_type="json", ttl=60, run=RUN)
+    record = succeeded(
+        DELIVERY, task="t", value=b'{"a":1}', content_type="json", ttl=60, worker="w", times=(110.0, 112.0)
+    )
 
     info = read_info("id-1", record)
 
@@ -95,7 +97,7 @@ def test_records_of_one_message_are_in_order() -> None:
         moved(first, state=State.RECEIVED, task="t", ttl=60, run={}),
         moved(first, state=State.STARTED, task="t", ttl=60, run={}),
         failed(first, state=State.RETRY, task="t", ttl=60, run={}, error=error),
-        succeeded(first, task="t", value=b"1", content_type="json", ttl=60, run=RUN),
+        succeeded(first, task="t", value=b"1", content_type="json", ttl=60, worker="w", times=(110.0, 112.0)),
         pending(id="id-1", task="t", queue="q", ttl=60, at=2.0, generation=1),
     ]
 

@@ -141,8 +141,8 @@ def test_crash_is_remembered_longer_than_by_the_broker() -> None:
 
 def put_result(crew: Crew, delivery: Any) -> None:
     """Record that a message has succeeded and settle it, so that the broker begins to forget it."""
-    run = {"worker": "w", "started": START, "finished": START}
-    record = succeeded(delivery, task="report", value=b"1", content_type="json", ttl=7_200, run=run)
+    times = (START, START)
+    record = succeeded(delivery, task="report", value=b"1", content_type="json", ttl=7_200, worker="w", times=times)
     crew.app.runtime.need_backend("a test").put([record])
     crew.app.runtime.broker.settle([Ack(delivery)])
 
