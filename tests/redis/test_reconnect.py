@@ -2,8 +2,11 @@
 
 import os
 import signal
+import socket
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import pytest
@@ -171,3 +174,49 @@ def test_follows_a_failover(pair: RedisPair, connect: Callable[..., RedisBroker]
         assert sorted(taken, key=int) == [str(number) for number in range(50)]
     finally:
         pair.stop()
+
+
+@contextmanager
+def deaf_sentinel() -> Iterator[tuple[int, list[int]]]:
+    """Yield a port that ends each connection at once, and a list that has an entry for each."""
+    asked: list[int] = []
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            with suppress(OSError):
+                while True:
+                    listener.accept()[0].close()
+                    asked.append(1)
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        try:
+            yield listener.getsockname()[1], asked
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)
+            thread.join()
+
+
+def test_asks_a_sentinel_that_is_gone_once(redis_pair: RedisPair, connect: Callable[..., RedisBroker]) -> None:
+    """The next Sentinel is asked at once: what waits for a dead one longer than a call may take is no failover."""
+    with deaf_sentinel() as (port, asked):
+        broker = connect(redis_pair.url.replace("127.0.0.1", f"127.0.0.1:{port},127.0.0.1", 1))
+
+        assert broker.send([message()]) == ["one"]
+
+    assert asked == [1]
+
+
+def test_says_why_no_sentinel_answers(connect: Callable[..., RedisBroker]) -> None:
+    """The error has the reason of each Sentinel, and neither the way it was asked nor its password."""
+    with deaf_sentinel() as (port, _):
+        url = f"redis+sentinel://127.0.0.1:{port},127.0.0.1:1/jobs/0"
+        broker = connect(url, sentinel_username="guard", sentinel_password="secret")  # noqa: S106 - of nobody
+
+        with pytest.raises(UnavailableError) as caught:
+            broker.send([message()])
+
+    assert "no Sentinel names a primary of 'jobs'; " in str(caught.value)
+    assert "127.0.0.1:1" in str(caught.value).partition("; ")[2]
+    assert "redis.client" not in str(caught.value)
+    assert "secret" not in f"{caught.value} {caught.value.__cause__}"

@@ -63,6 +63,25 @@ def test_refuses_a_certificate_of_another_host(
     assert lenient.queues() == []
 
 
+def test_asks_sentinels_as_it_asks_the_server(
+    redis_server: RedisServer, port: int, tmp_path: Path, authority: Authority, connect: Callable[..., RedisBroker]
+) -> None:
+    """What is said of certificates holds for Sentinels as well: here that they need not be made out to the host."""
+    config = tmp_path / "sentinel.conf"
+    config.write_text(
+        f"sentinel monitor jobs 127.0.0.1 {port} 1\nsentinel down-after-milliseconds jobs 600000\n", encoding="utf-8"
+    )
+    sentinel = RedisServer(redis_server.program, tmp_path, arguments=[str(config), "--sentinel"]).start()
+    try:
+        with tls_in_front(sentinel.port, authority.sign("guard")) as guard:
+            options = {"ssl": True, "ssl_ca_certs": authority.file, "ssl_check_hostname": False}
+            broker = connect(f"redis+sentinel://127.0.0.1:{guard}/jobs/0", **options)
+
+            assert broker.queues() == []
+    finally:
+        sentinel.stop()
+
+
 def test_says_that_a_port_does_not_speak_tls(redis_server: RedisServer, connect: Callable[..., RedisBroker]) -> None:
     """A server without TLS waits for the rest of what it takes for a command; the error says what to check."""
     broker = connect(f"rediss://:secret@127.0.0.1:{redis_server.port}/0", connect_timeout=0.5)

@@ -16,7 +16,7 @@ from redis.retry import Retry
 from queuekit_redis.options import RedisOptions
 from queuekit_redis.urls import Address, Target
 
-__all__ = ["Command", "Link", "link_maker"]
+__all__ = ["Command", "Link", "link_maker", "tls_options"]
 
 Command = Sequence[Any]
 """A command and its arguments."""
@@ -113,7 +113,7 @@ def link_maker(target: Target, options: RedisOptions) -> Callable[[Address | Non
     common |= {"socket_keepalive": True, "socket_connect_timeout": options.connect_timeout}
     kind: Any = SSLConnection if target.tls else Connection
     if target.tls:
-        common |= _tls(options)
+        common |= tls_options(options)
 
     def make(address: Address | None) -> Link:
         host, port = address or target.addresses[0]
@@ -122,7 +122,8 @@ def link_maker(target: Target, options: RedisOptions) -> Callable[[Address | Non
     return make
 
 
-def _tls(options: RedisOptions) -> dict[str, Any]:
+def tls_options(options: RedisOptions) -> dict[str, Any]:
+    """Return what the client library is to know of certificates."""
     files = {name: getattr(options, name) for name in ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")}
     return {
         "ssl_cert_reqs": options.ssl_cert_reqs,
