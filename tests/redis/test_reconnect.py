@@ -19,7 +19,7 @@ from queuekit.testing.kit import eventually, in_thread
 from queuekit_redis.backend import RedisBackend
 from queuekit_redis.broker import RedisBroker
 from support.redis_fleets import RedisPair
-from support.redis_servers import RedisServer
+from support.redis_servers import RedisServer, need
 from support.waiting import wait_until
 
 
@@ -174,6 +174,34 @@ def test_follows_a_failover(pair: RedisPair, connect: Callable[..., RedisBroker]
         assert sorted(taken, key=int) == [str(number) for number in range(50)]
     finally:
         pair.stop()
+
+
+@pytest.mark.parametrize("leg", ["valkey", "redis-6.2"])
+def test_leaves_a_server_that_has_become_a_replica(
+    tmp_path_factory: pytest.TempPathFactory, connect: Callable[..., RedisBroker], leg: str
+) -> None:
+    """A connection to a primary that is one no more is not kept, so that the next leads where the name does now."""
+    server = RedisServer(need(leg), tmp_path_factory.mktemp("replica"), arguments=["--save", ""]).start()
+    try:
+        broker = connect(server.url)
+        broker.send([message()])
+        server.say("REPLICAOF", "127.0.0.1", 1)
+        clients = server.say("CLIENT", "LIST").count(b"name=queuekit ")
+
+        with pytest.raises(UnavailableError, match="is a replica"):
+            broker.send([message("two")])
+
+        wait_until(lambda: b"name=queuekit " not in server.say("CLIENT", "LIST"), "the connection is closed")
+        assert clients == 1
+    finally:
+        server.stop()
+
+
+def test_sleeps_where_pipes_cannot_be_made_in_one_step(broker: RedisBroker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker waits on systems without ``pipe2`` as well, of which macOS is one."""
+    monkeypatch.delattr(os, "pipe2", raising=False)
+
+    assert broker.receive(["jobs"], limit=1, wait=0.1, lease=60) == []
 
 
 @contextmanager

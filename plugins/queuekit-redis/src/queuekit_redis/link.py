@@ -10,7 +10,7 @@ from typing import Any
 from hiredis import pack_command
 from redis.backoff import NoBackoff
 from redis.connection import Connection, SSLConnection, UnixDomainSocketConnection
-from redis.exceptions import AskError, ClusterDownError, MovedError, ResponseError, TryAgainError
+from redis.exceptions import AskError, ClusterDownError, MovedError, ReadOnlyError, ResponseError, TryAgainError
 from redis.retry import Retry
 
 from queuekit_redis.options import RedisOptions
@@ -89,7 +89,10 @@ class Link:
 
 def _told_apart(error: ResponseError) -> ResponseError:
     """Return *error* as the client library's own kind; older ones leave a Cluster's answers as text."""
-    word, _, rest = str(error).partition(" ")
+    text = str(error)
+    if ": -READONLY " in text:  # within a script, as servers before version 7 tell it
+        return ReadOnlyError(text.partition(": -READONLY ")[2])
+    word, _, rest = text.partition(" ")
     kind: Any = _CLUSTER_ERRORS.get(word)
     return error if kind is None else kind(rest)
 

@@ -27,7 +27,8 @@ class Waker:
     """A pipe that ends a sleep from another thread."""
 
     def __init__(self) -> None:
-        self._read, self._write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._read, self._write = os.pipe()
+        os.set_blocking(self._write, False)
 
     def fileno(self) -> int:
         """Return what to wait on."""
