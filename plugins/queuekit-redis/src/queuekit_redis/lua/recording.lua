@@ -32,7 +32,8 @@ local function tell(prefix, rest)
     local reply = redis.pcall('PUBSUB', 'NUMSUB', prefix)
     heard = reply.err ~= nil or reply[2] > 0
   end
-  if heard then call('PUBLISH', prefix .. rest, '') end
+  -- Who may not publish finishes all the same: those who wait look by themselves as well.
+  if heard then redis.pcall('PUBLISH', prefix .. rest, '') end
 end
 
 -- As much of a record as its writers need; false if there is none.

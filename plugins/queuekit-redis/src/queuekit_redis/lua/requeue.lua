@@ -11,7 +11,7 @@ local function replay(id)
   call('HDEL', q.graves, id)
   local key, _, ttl = unique_of(value)
   if key then
-    call('SET', unique_prefix .. key, q.base .. '\0' .. id, 'PX', math.max(1, math.floor(ttl * 1000)), 'NX')
+    call('SET', unique_prefix .. key, q.base .. '\0' .. id, 'PX', math.max(1, math.floor(math.min(ttl, 1e9) * 1000)), 'NX')
   end
   call('HSET', q.messages, id, value)
   call('HSET', q.claims, id, pack(CLAIM, number, 0, 0))

@@ -18,8 +18,15 @@ local function held(q, id, token)
   return nil
 end
 
+-- The first one is taken away at once: a full server refuses only scripts whose first write adds.
+local takes_away = false
 local function unlease(q, id)
-  table.insert(q.unleased, id)
+  if takes_away then
+    table.insert(q.unleased, id)
+  else
+    call('ZREM', q.leased, id)
+    takes_away = true
+  end
   q.seen[id] = false
 end
 
