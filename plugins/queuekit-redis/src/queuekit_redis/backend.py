@@ -93,8 +93,8 @@ class RedisBackend(Backend):
         else:
             now, values = self._server.call([Call("", ("TIME",)), Call("", ("MGET", *names))], again=True)
         micros = int(now[0]) * 1e6 + int(now[1])
-        found = zip(keys, values, strict=True)
-        return {key: read_record(key, value, micros) for key, value in found if value is not None}
+        found = (read_record(key, value, micros) for key, value in zip(keys, values, strict=True) if value is not None)
+        return {record.key: record for record in found if record is not None}
 
     def wait(self, keys: Sequence[str], *, timeout: float) -> dict[str, Record]:
         """Wait for a final record among *keys*; its channel tells when there is one."""

@@ -21,7 +21,7 @@ _FIELDS = 6
 def queues(engine: Engine) -> list[str]:
     """Return the names of all queues, sorted."""
     names = engine.server.one(Call(engine.keys.queues, ("SMEMBERS", engine.keys.queues)), again=True)
-    return sorted(name.decode() for name in names)
+    return sorted(name.decode(errors="backslashreplace") for name in names)
 
 
 def counts(engine: Engine, names: Sequence[str]) -> dict[str, QueueCounts]:

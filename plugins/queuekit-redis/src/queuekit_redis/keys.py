@@ -64,7 +64,7 @@ class Keys:
 
     def record_of(self, name: bytes) -> str:
         """Return the record key of a name that :meth:`record` has made."""
-        return name.decode()[len(self.record("")) :]
+        return name.decode(errors="backslashreplace")[len(self.record("")) :]
 
     def group(self, name: str) -> str:
         """Return the set of the members of a group."""

@@ -38,6 +38,9 @@ _LENGTH = struct.Struct("<I")
 _FINAL, _HAS_AT, _HAS_TASK, _HAS_STATE, _HAS_ERROR = 1, 2, 4, 8, 16
 _TEXTS = (("task", _HAS_TASK), ("state", _HAS_STATE), ("error", _HAS_ERROR))
 
+_UNREADABLE = (struct.error, ValueError, IndexError, OverflowError)
+"""What reading raises for bytes that none of us has written."""
+
 LATEST = 9e15
 """Microseconds beyond which no time is told apart."""
 MAX_ERROR_CHARACTERS = 2_000
@@ -120,6 +123,11 @@ def _read_envelope(queue: str, id: bytes, value: bytes) -> tuple[Envelope, float
     return envelope, sent / 1e6
 
 
+def _malformed(queue: str, id: bytes, value: bytes) -> Envelope:
+    """Return a message whose body is *value*, which is none of ours: its worker will bury it (QK9)."""
+    return Envelope(id=id.decode(errors="backslashreplace"), queue=queue, body=value)
+
+
 def _read_extras(value: bytes, flags: int) -> tuple[dict[str, Any], int]:
     """Return the fields that few messages have, and where the body begins."""
     at, fields = _VALUE.size, dict[str, Any]()
@@ -162,7 +170,10 @@ def read_deliveries(
     counted = {again[at]: (again[at + 1], again[at + 2]) for at in range(0, len(again), 3)}
     deliveries = []
     for place in range(len(flat) // 2):
-        envelope, sent_at = _read_envelope(queue, flat[place * 2], flat[place * 2 + 1])
+        try:
+            envelope, sent_at = _read_envelope(queue, flat[place * 2], flat[place * 2 + 1])
+        except _UNREADABLE:
+            envelope, sent_at = _malformed(queue, flat[place * 2], flat[place * 2 + 1]), 0.0
         number, crashes = counted.get(place, (1, 0)) if counted else (1, 0)
         deliveries.append(
             Delivery(
@@ -181,7 +192,10 @@ def read_deliveries(
 def read_stored(queue: str, place: Place, reply: Sequence[Any]) -> Stored:
     """Return what ``peek`` and ``find`` have replied for one message."""
     id, value, number, crashes, score, why = reply
-    envelope, sent_at = _read_envelope(queue, id, value)
+    try:
+        envelope, sent_at = _read_envelope(queue, id, value)
+    except _UNREADABLE:
+        envelope, sent_at = _malformed(queue, id, value), 0.0
     reason, holder, error = _read_grave(why)
     at = float(score) / 1e6
     return Stored(
@@ -240,22 +254,25 @@ def pack_record(record: Record) -> bytes:
     return b"".join(parts)
 
 
-def read_record(key: str, value: bytes, now: float) -> Record:
-    """Return the record stored as *value*; *now* is the server's, in microseconds."""
-    version, ends, rank, flags = _RECORD_HEAD.unpack_from(value)
-    at, fields = _RECORD_HEAD.size, dict[str, Any]()
-    if flags & _HAS_AT:
-        (fields["at"],) = _DOUBLE.unpack_from(value, at)
-        at += _DOUBLE.size
-    for name, flag in _TEXTS:
-        if flags & flag:
-            fields[name], at = _read_text(value, at)
-    return Record(
-        key=key,
-        body=value[at:],
-        ttl=max(0.0, (ends - now) / 1e6) if ends else None,
-        rank=int(rank),
-        final=bool(flags & _FINAL),
-        version=int(version),
-        **fields,
-    )
+def read_record(key: str, value: bytes, now: float) -> Record | None:
+    """Return the record stored as *value*; *now* is the server's, in microseconds; ``None`` for bytes of others."""
+    try:
+        version, ends, rank, flags = _RECORD_HEAD.unpack_from(value)
+        at, fields = _RECORD_HEAD.size, dict[str, Any]()
+        if flags & _HAS_AT:
+            (fields["at"],) = _DOUBLE.unpack_from(value, at)
+            at += _DOUBLE.size
+        for name, flag in _TEXTS:
+            if flags & flag:
+                fields[name], at = _read_text(value, at)
+        return Record(
+            key=key,
+            body=value[at:],
+            ttl=max(0.0, (ends - now) / 1e6) if ends else None,
+            rank=int(rank),
+            final=bool(flags & _FINAL),
+            version=int(version),
+            **fields,
+        )
+    except _UNREADABLE:
+        return None

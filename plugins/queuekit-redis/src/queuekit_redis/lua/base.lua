@@ -7,6 +7,7 @@
 -- Where it is, is told by four sorted sets; who held it and how often, by <queue>:claims.
 local call, pack, unpack_from = redis.call, struct.pack, struct.unpack
 local MESSAGE, CLAIM, STEP = '<c1dbBI4I4I4', '<I4I4d', '<I4I4I4'
+local HEADER = 23
 local HAS_EXPIRES, HAS_NOT_BEFORE, HAS_UNIQUE = 1, 2, 4
 local UNTIL_START, UNTIL_TTL = 0, 2
 -- A place among the ready ones is level * SPAN + time since EPOCH (2024), exact in a double until 2052.
@@ -61,6 +62,12 @@ end
 
 local function due_at(score)
   return score % SPAN + EPOCH
+end
+
+-- The level of a stored message; the lowest if it is too short to tell.
+local function level_of(value)
+  local level = value:byte(10) or 0
+  return level > 127 and 0 or math.min(level, 9)
 end
 
 -- Wakes one worker that waits, unless one has been woken and has not looked yet.

@@ -17,6 +17,13 @@ local function is_fresh(q)
   return call('HLEN', q.claims) == call('ZCARD', q.leased)
 end
 
+-- What is too short to have a header becomes the body of a message, which its worker will find malformed.
+local function made_whole(q, id, value)
+  value = pack(MESSAGE, 'M', now, 4, 0, 0, 0, 0) .. value
+  call('HSET', q.messages, id, value)
+  return value
+end
+
 local function hand_out(q, taken, again, popped, fresh)
   local ids, leases, claims, keys, last, kept = {}, {}, {}, {}, #taken, 0
   for at = 1, #popped, 2 do ids[(at + 1) / 2] = popped[at] end
@@ -26,6 +33,7 @@ local function hand_out(q, taken, again, popped, fresh)
     local id, value = ids[at], values[at]
     -- Without its message an id is a leftover of somebody's FLUSH or eviction: it is dropped by not being kept.
     if value and byte(value) == 77 then
+      if #value < HEADER then value = made_whole(q, id, value) end
       local number, crashes, state = 0, 0, states[at]
       if state then
         number, crashes = unpack_from(CLAIM, state)

@@ -2,7 +2,7 @@
 local deleted = 0
 for _, key in ipairs(KEYS) do
   local head = redis.call('GETRANGE', key, 0, 7)
-  if head ~= '' and struct.unpack('<d', head) == tonumber(ARGV[1]) then
+  if #head == 8 and struct.unpack('<d', head) == tonumber(ARGV[1]) then
     deleted = deleted + redis.call('DEL', key)
   end
 end

@@ -10,7 +10,7 @@ end
 -- The set that a place is kept in, and the member of it that stands for a message.
 local function member_in(place_name, id, value)
   if place_name ~= 'delayed' then return id end
-  return math.min(math.max(value:byte(10), 0), 9) .. id
+  return level_of(value) .. id
 end
 
 -- Where a message is, and its score there.

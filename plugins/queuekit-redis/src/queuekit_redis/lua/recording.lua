@@ -42,20 +42,20 @@ local function head_at(key)
   return head ~= '' and head
 end
 
--- Writes over `old` (false: there is none) what may be written. condition: 0 always, 1 absent, 2 newer; expect: -1 for
+-- Writes over `old` (false: there is none; too short: not of ours) what may be written. condition: 0 always, 1 absent, 2 newer; expect: -1 for
 -- any version.
 local function write_over(old, key, payload, ttl, condition, expect)
   local version, head = 0, nil
-  if old then
+  if old and #old >= 24 then
     local known, _, rank = unpack_from('<ddd', old)
     if condition == 1 or (condition == 2 and unpack_from('<d', payload) <= rank) then return 0 end
     version = known
   end
   if expect >= 0 and expect ~= version then return 0 end
-  if version < now then
-    head = head_of(ttl)
-  else
+  if version >= now then
     head = pack('<dd', version + 1, ttl < 0 and 0 or now + ttl * 1000)
+  else
+    head = head_of(ttl)
   end
   store(key, head .. payload, ttl)
   return 1

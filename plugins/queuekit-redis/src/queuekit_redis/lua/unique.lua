@@ -1,10 +1,11 @@
 -- The unique key that a stored message asks for: key, until, seconds; nothing if it asks for none.
 local function unique_of(value)
-  local flags = value:byte(11)
+  local flags = value:byte(11) or 0
   if bit.band(flags, HAS_UNIQUE) == 0 then return nil end
   local at = 24
   if bit.band(flags, HAS_EXPIRES) ~= 0 then at = at + 8 end
   if bit.band(flags, HAS_NOT_BEFORE) ~= 0 then at = at + 8 end
+  if #value < at + 10 then return nil end
   local until_, ttl, length, from = unpack_from('<BdI2', value, at)
   return value:sub(from, from + length - 1), until_, ttl
 end

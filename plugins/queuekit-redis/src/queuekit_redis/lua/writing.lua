@@ -51,7 +51,7 @@ end
 
 -- How far a stored message, alive or gone, has come: generation, attempt, hop.
 local function step_of(value)
-  if value:byte(1) == 77 then
+  if value:byte(1) == 77 and #value >= HEADER then
     local _, _, _, _, generation, attempt, hop = unpack_from(MESSAGE, value)
     return generation, attempt, hop
   end
@@ -90,7 +90,7 @@ local function evict(q, id, value, unique_prefix)
   call('ZREM', q.ready, id)
   call('ZREM', q.leased, id)
   call('ZREM', q.dead, id)
-  call('ZREM', q.delayed, math.min(math.max(value:byte(10), 0), 9) .. id)
+  call('ZREM', q.delayed, level_of(value) .. id)
   call('HDEL', q.claims, id)
   call('HDEL', q.graves, id)
   q.seen[id] = nil

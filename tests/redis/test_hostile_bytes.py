@@ -1,0 +1,95 @@
+"""Bytes under our keys that none of us has written: they harm nothing but themselves (QK8, QK9)."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import redis
+
+from queuekit.backend import Condition, Record
+from queuekit.broker import Ack, Dead, Delivery, Place
+from queuekit.envelope import Envelope
+from queuekit_redis.backend import RedisBackend
+from queuekit_redis.broker import RedisBroker
+from support.redis_servers import shared_url
+
+HEADER = b"M" + bytes(8) + b"\x04"
+"""A message up to its priority."""
+
+
+def messages(count: int) -> list[Envelope]:
+    """Return *count* messages."""
+    return [Envelope(id=f"good-{number}", queue="jobs", body=b"body") for number in range(count)]
+
+
+def take(broker: RedisBroker) -> list[Delivery]:
+    """Return what is ready."""
+    return broker.receive(["jobs"], limit=100, wait=0, lease=60)
+
+
+@pytest.fixture
+def raw() -> Iterator[Any]:
+    """Return the client library's own client."""
+    client = redis.Redis.from_url(shared_url("valkey"))
+    yield client
+    client.close()
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        b"M",
+        HEADER,
+        HEADER + b"\x04" + bytes(12),  # no unique key where the flags tell of one
+        HEADER + b"\x04" + bytes(12) + b"\x09" + bytes(8) + b"\xff\xff",  # a key beyond the end
+        HEADER + b"\xff" + bytes(20),
+    ],
+)
+def test_a_message_that_cannot_be_read_harms_no_other(broker: RedisBroker, prefix: str, raw: Any, value: bytes) -> None:
+    """It is handed out with all its bytes beside the others, can be buried, looked at, replayed and thrown away."""
+    broker.send(messages(5))
+    raw.hset(f"{prefix}:{{jobs}}:messages", "bad", value)
+    raw.zadd(f"{prefix}:{{jobs}}:ready", {"bad": 0})
+
+    bad, *good = take(broker)
+    refused = broker.settle([Dead(bad, reason="malformed"), *map(Ack, good)])
+    buried = broker.peek("jobs", place=Place.DEAD).items
+    replayed = broker.requeue("jobs")
+
+    assert bad.envelope.body.endswith(value)
+    assert ([each.id for each in good], refused) == ([f"good-{number}" for number in range(5)], [])
+    assert [(each.envelope.id, each.envelope.body, each.reason) for each in buried] == [
+        ("bad", bad.envelope.body, "malformed")
+    ]
+    assert replayed == ["bad"]
+    assert broker.remove("jobs", ["bad"]) == ["bad"]
+
+
+def test_an_id_that_is_no_text_harms_no_other(broker: RedisBroker, prefix: str, raw: Any) -> None:
+    """The messages claimed with it arrive."""
+    broker.send(messages(5))
+    raw.hset(f"{prefix}:{{jobs}}:messages", b"\xff", HEADER + bytes(20))
+    raw.zadd(f"{prefix}:{{jobs}}:ready", {b"\xff": 0})
+
+    taken = [each.id for each in take(broker)]
+
+    assert taken == ["\\xff", *[f"good-{number}" for number in range(5)]]
+
+
+@pytest.mark.parametrize("value", [b"", b"abc", bytes(24), bytes(24) + b"\xff" + bytes(3), b"\xff" * 40])
+def test_a_record_that_cannot_be_read_is_none(
+    connect_backend: Callable[..., RedisBackend], prefix: str, raw: Any, value: bytes
+) -> None:
+    """The records read with it are there, and a record can be written over it."""
+    backend = connect_backend()
+    backend.put([Record(key="good", body=b"1")])
+    raw.set(f"{prefix}:record:bad", value)
+    raw.set(f"{prefix}:record:".encode() + b"\xff", value)
+
+    found = backend.get(["bad", "good"])
+    scanned = backend.scan("").items
+    deleted = backend.delete(["bad"], expect=5)
+    backend.put([Record(key="bad", body=b"2")], condition=Condition.ALWAYS)
+
+    assert (list(found), [each.key for each in scanned], deleted) == (["good"], ["good"], 0)
+    assert backend.get(["bad"])["bad"].body == b"2"
