@@ -5,7 +5,6 @@ import random
 from collections.abc import Callable
 from typing import Any
 
-import attrs
 import pytest
 import redis
 
@@ -261,75 +260,6 @@ def test_a_full_server_still_lets_messages_go(own: RedisBroker, raw: Any) -> Non
 
     assert "maxmemory" in str(caught.value)
     assert (len(done), lost) == (9, [])
-
-
-def outcomes(taken: list[Delivery]) -> list[CommitItem]:
-    """Return outcomes of all kinds that no quick script serves."""
-    first, second, third, fourth = taken
-    result = Record(key="result:first", rank=9, final=True, ttl=60)
-    return [
-        CommitItem(settlement=Ack(first), records=(result,)),
-        CommitItem(settlement=Retry(second, message(second.id, attempt=1))),
-        CommitItem(settlement=Ack(third), sends=(message("next"),)),
-        CommitItem(settlement=Ack(fourth), joins=(Join(group="g", member=1, size=1, then=(message("then"),)),)),
-    ]
-
-
-@pytest.mark.parametrize("place", range(4))
-def test_a_full_server_still_takes_outcomes(
-    redis_server: RedisServer, raw: Any, connect: Callable[..., RedisBroker], place: int
-) -> None:
-    """Above ``maxmemory`` each kind of outcome is written, whichever comes first: or workers could not make room."""
-    broker = connect(redis_server.url)
-    broker.send(messages(4))
-    broker.settle([Release(each) for each in take(broker)])
-    items = outcomes(take(broker))
-    raw.config_set("maxmemory", 1)
-
-    done = broker.commit([*items[place:], *items[:place]])
-
-    assert done == [True] * 4
-    assert broker.counts(["jobs"])["jobs"].ready == 3
-
-
-def test_an_outcome_is_whole_for_a_user_who_may_not_publish(
-    own: RedisBroker, raw: Any, connect: Callable[..., RedisBroker], connect_backend: Callable[..., RedisBackend]
-) -> None:
-    """Without the right to tell who waits for a result, all of an outcome is written: nothing is half done."""
-    raw.acl_setuser(
-        "worker", enabled=True, passwords=["+secret"], keys=["*"], categories=["+@all"], reset_channels=True
-    )
-    port = raw.get_connection_kwargs()["port"]
-    worker = connect(f"redis://worker:secret@127.0.0.1:{port}/0")
-    backend = connect_backend(f"redis://127.0.0.1:{port}/0")
-    own.send(messages(2))
-    one, two = take(own)
-    result = Record(key="result:one", rank=9, final=True, ttl=60)
-
-    waiting = in_thread(lambda: backend.wait(["result:one"], timeout=60))
-    eventually(raw.pubsub_channels, what="somebody listens")
-    quick = worker.commit([CommitItem(settlement=Ack(one), records=(result,))])
-    slow = worker.commit(
-        [
-            CommitItem(settlement=Ack(two), records=(attrs.evolve(result, key="result:two"),)),
-            CommitItem(sends=(message("next"), message("other"))),
-        ]
-    )
-
-    assert (quick, slow) == ([True], [True, True])
-    assert sorted(each.id for each in take(own)) == ["next", "other"]
-    assert list(waiting.result(timeout=60)) == ["result:one"]
-
-
-def test_replays_a_message_whose_key_has_no_end(own: RedisBroker) -> None:
-    """A unique key that is held for ever keeps no dead letter from being replayed."""
-    own.send([message(unique=Unique(key="k", ttl=float("inf")))])
-    own.settle([Dead(each, reason="failed") for each in take(own)])
-
-    replayed = own.requeue("jobs")
-
-    assert replayed == ["one"]
-    assert [each.id for each in take(own)] == ["one"]
 
 
 def test_promotes_many_that_are_due_at_once(own: RedisBroker) -> None:
