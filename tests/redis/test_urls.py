@@ -103,6 +103,8 @@ def test_schemes_are_served(scheme: str) -> None:
         ("redis://h", {"max_connection": 3}, "max_connections"),
         ("redis://h?timeout=soon", {}, "duration"),
         ("redis://h?max_connections=0", {}, "max_connections"),
+        ("redis://h?max_connections=1", {}, "max_connections"),
+        ("redis://h?dedup_window=5000000000", {}, "dedup_window"),
         ("redis://h?key_prefix={a}", {}, "key_prefix"),
         ("rediss://h?ssl_cert_reqs=maybe", {}, "ssl_cert_reqs"),
     ],

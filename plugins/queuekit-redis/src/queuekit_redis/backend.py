@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import threading
 import time
 from collections.abc import Sequence
 from random import Random
@@ -28,6 +29,8 @@ LONGEST_SLEEP = 5.0
 """Seconds after which ``wait`` looks again, whatever it may have missed."""
 _CONDITIONS = {Condition.ALWAYS: 0, Condition.ABSENT: 1, Condition.NEWER: 2}
 _GLOB = re.compile(r"([\\*?\[\]])")
+_PAUSE = 0.2
+"""Seconds between two looks of one who has no connection to listen on."""
 _PART = 1_000
 """Most records of one script, and most keys that one step of a scan looks at."""
 
@@ -56,6 +59,9 @@ class RedisBackend(Backend):
         self._engine = engine = open_engine(url, options)
         self._server, self._keys = engine.server, engine.keys
         self.engine_id = engine.id
+        # Whoever listens holds a connection, and looks by another one.
+        most = engine.options.max_connections
+        self._ears = threading.Semaphore(most - 1 - most // 8)
 
     def put(
         self, records: Sequence[Record], *, condition: Condition = Condition.ALWAYS, expect: int | None = None
@@ -102,6 +108,23 @@ class RedisBackend(Backend):
         found = self._final(keys)
         if found or timeout <= 0 or not keys:
             return found
+        if not self._ears.acquire(blocking=False):
+            return self._look(keys, deadline)
+        try:
+            return self._listen(keys, deadline)
+        finally:
+            self._ears.release()
+
+    def _look(self, keys: Sequence[str], deadline: float) -> dict[str, Record]:
+        """Look again and again, where so many listen that no connection is left for it."""
+        while True:
+            found = self._final(keys)
+            left = deadline - time.monotonic()
+            if found or left <= 0:
+                return found
+            time.sleep(min(left, _PAUSE))
+
+    def _listen(self, keys: Sequence[str], deadline: float) -> dict[str, Record]:
         # The first one says that somebody listens at all.
         channels = [self._keys.channel(key) for key in ("", *dict.fromkeys(keys))]
         with self._server.lent("") as link:

@@ -10,6 +10,7 @@ from types import TracebackType
 
 from redis.exceptions import RedisError
 
+from queuekit.errors import UnavailableError
 from queuekit_redis.failures import Failures
 from queuekit_redis.link import Link
 from queuekit_redis.options import RedisOptions
@@ -89,7 +90,7 @@ class Connections:
         elif link.sock is not None:
             self._idle.append(link)
         self._slots.put(None)
-        if isinstance(error, RedisError | OSError):
+        if isinstance(error, RedisError | OSError) and not isinstance(error, UnavailableError):
             raise self._failures.of(error) from error
 
     def close(self) -> None:

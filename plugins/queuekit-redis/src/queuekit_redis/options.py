@@ -11,6 +11,8 @@ from queuekit.durations import Seconds
 
 __all__ = ["RedisOptions"]
 
+TEN_YEARS = 315_360_000.0
+"""Seconds: what the server counts in whole ones ends in 2106."""
 _positive: Any = attrs.validators.gt(0)
 _not_negative: Any = attrs.validators.ge(0)
 
@@ -27,11 +29,14 @@ class RedisOptions:
     """Seconds without an answer after which a call fails; blocking calls count from when they should have ended."""
     connect_timeout: Seconds = attrs.field(default=2.0, validator=_positive)
     """Seconds to open a connection in."""
-    max_connections: int = attrs.field(default=64, validator=_positive)
-    """Most connections of one broker or backend in one process (of a Cluster: to each of its nodes)."""
+    max_connections: int = attrs.field(default=64, validator=attrs.validators.ge(2))
+    """Most connections of one broker or backend in one process (of a Cluster: to each of its nodes); at least 2, since
+    one may be waiting."""
     client_name: str = attrs.field(default="queuekit", validator=attrs.validators.matches_re(r"[!-~]{0,60}"))
     """What ``CLIENT LIST`` calls the connections."""
-    dedup_window: Seconds = attrs.field(default=300.0, validator=_not_negative)
+    dedup_window: Seconds = attrs.field(
+        default=300.0, validator=attrs.validators.and_(_not_negative, attrs.validators.le(TEN_YEARS))
+    )
     """Seconds that the id of a message is remembered after it is done, at about 130 bytes each."""
     dead_max_age: Seconds | None = attrs.field(default=None, validator=attrs.validators.optional(_positive))
     """Seconds after which a dead letter is discarded and counted; by default they are kept."""

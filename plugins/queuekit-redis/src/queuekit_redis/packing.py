@@ -9,6 +9,7 @@ from typing import Any, Literal, NamedTuple
 from queuekit.backend import Record
 from queuekit.broker import Dead, Delivery, Place, Stored
 from queuekit.envelope import Envelope, Unique
+from queuekit.errors import TooLargeError
 
 __all__ = [
     "Claim",
@@ -44,6 +45,7 @@ _UNREADABLE = (struct.error, ValueError, IndexError, OverflowError)
 LATEST = 9e15
 """Microseconds beyond which no time is told apart."""
 MAX_ERROR_CHARACTERS = 2_000
+MAX_KEY_BYTES = 65_535
 
 
 def micros(seconds: float) -> float:
@@ -67,6 +69,9 @@ def pack_envelope(envelope: Envelope) -> bytes:
     unique = envelope.unique
     if unique is not None:
         key = unique.key.encode()
+        if len(key) > MAX_KEY_BYTES:
+            size = f"{len(key):,} bytes, above the limit of {MAX_KEY_BYTES:,}"
+            raise TooLargeError(f"the unique key of message {envelope.id} has {size}")
         flags |= _HAS_UNIQUE
         extras += _UNIQUE.pack(_UNTIL.index(unique.until), unique.ttl, len(key)) + key
     head = _HEADER.pack(envelope.priority, flags, envelope.generation, envelope.attempt, envelope.hop)
