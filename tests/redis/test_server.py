@@ -3,7 +3,6 @@
 import os
 import random
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import pytest
@@ -12,7 +11,7 @@ import redis
 from queuekit.backend import Join, Record
 from queuekit.broker import Ack, CommitItem, Dead, Delivery, Place, Release, Retry
 from queuekit.envelope import Envelope, Unique
-from queuekit.errors import TooLargeError, UnavailableError
+from queuekit.errors import UnavailableError
 from queuekit.testing.kit import eventually, in_thread
 from queuekit_redis.backend import RedisBackend
 from queuekit_redis.broker import RedisBroker
@@ -354,35 +353,6 @@ def test_a_result_wakes_no_stranger(connect_backend: Callable[..., RedisBackend]
     there.put([Record(key="key", final=True)])
 
     assert waiting.result(timeout=10) == {}
-
-
-@pytest.mark.parametrize("most", [2, 4])
-def test_more_may_wait_than_there_are_connections(connect_backend: Callable[..., RedisBackend], most: int) -> None:
-    """Whoever finds no connection to listen on looks from time to time; nobody is refused for it."""
-    backend = connect_backend(max_connections=most)
-    keys = [f"result:{number}" for number in range(8)]
-
-    waiting = [in_thread(partial(backend.wait, [key], timeout=60)) for key in keys]
-    nothing = backend.wait(["result:none"], timeout=0.5)
-    backend.put([Record(key=key, final=True, ttl=60) for key in keys])
-
-    assert nothing == {}
-    assert [list(each.result(timeout=60)) for each in waiting] == [[key] for key in keys]
-
-
-def test_a_key_that_is_too_long_is_refused(broker: RedisBroker) -> None:
-    """A unique key above what can be stored is refused by name before anything is sent."""
-    with pytest.raises(TooLargeError, match="unique key of message one"):
-        broker.send([message("zero"), message(unique=Unique(key="k" * 65_536))])
-
-    assert take(broker) == []
-
-
-def test_a_priority_out_of_range_is_cut(broker: RedisBroker) -> None:
-    """A message that waits at one is found and taken out as any other."""
-    broker.send([message("low", priority=-1, delay=60), message("high", priority=12, delay=60)])
-
-    assert sorted(broker.remove("jobs", ["low", "high"])) == ["high", "low"]
 
 
 def test_environment_names_another_server(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -63,6 +63,16 @@ def test_refuses_a_certificate_of_another_host(
     assert lenient.queues() == []
 
 
+def test_says_that_a_file_is_not_there(port: int, tmp_path: Path, connect: Callable[..., RedisBroker]) -> None:
+    """An option that names no file is what the error speaks of."""
+    broker = connect(f"rediss://localhost:{port}/0", ssl_ca_certs=tmp_path / "none")
+
+    with pytest.raises(UnavailableError, match="a file that is not there") as caught:
+        broker.queues()
+
+    assert "ssl_ca_certs" in caught.value.fix
+
+
 def test_asks_sentinels_as_it_asks_the_server(
     redis_server: RedisServer, port: int, tmp_path: Path, authority: Authority, connect: Callable[..., RedisBroker]
 ) -> None:

@@ -195,7 +195,9 @@ class RedisBroker(Broker):
         kept: list[Settlement] = []
         for each in settlements:
             if isinstance(each, Retry) and each.envelope.queue != each.delivery.queue:
-                self.send([each.envelope])
+                (holder,) = self.send([each.envelope])
+                if holder != each.envelope.id:  # its key holds within its queue, and there it is another's
+                    self.send([attrs.evolve(each.envelope, unique=None)])
                 kept.append(Ack(each.delivery))
             else:
                 kept.append(each)

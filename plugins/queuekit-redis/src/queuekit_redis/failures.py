@@ -30,6 +30,7 @@ _UNTRUSTED = (
     "shows a certificate that is not trusted",
     "Name who has signed it with ssl_ca_certs, and write the host that it is made out to",
 )
+_NO_FILE = ("needs a file that is not there", "Check what ssl_ca_certs, ssl_certfile and ssl_keyfile name")
 _NO_TLS = ("does not answer to TLS", "Check that this port speaks TLS; a server without it is redis://")
 _BY_WORD = {
     "OOM": ("has no memory left (maxmemory)", "Raise maxmemory, or let workers drain the queues"),
@@ -83,8 +84,13 @@ class Failures:
 
 
 def _of_tls(error: Exception, text: str, *, scheme: str) -> tuple[str, str] | None:
-    """Return what is wrong with the handshake, if that is it: a server without TLS waits for the end of a command."""
+    """Return what is wrong with certificates or the handshake, if that is it.
+
+    A server without TLS waits for the end of a command.
+    """
     if "certificate verify failed" in text.lower():
         return _UNTRUSTED
+    if "No such file or directory" in text and scheme != "redis+unix":
+        return _NO_FILE
     in_vain = isinstance(error, exceptions.TimeoutError) and "connecting" in text
     return _NO_TLS if in_vain and scheme == "rediss" else None

@@ -15,6 +15,8 @@ TEN_YEARS = 315_360_000.0
 """Seconds: what the server counts in whole ones ends in 2106."""
 _positive: Any = attrs.validators.gt(0)
 _not_negative: Any = attrs.validators.ge(0)
+_bounded: Any = attrs.validators.and_(_positive, attrs.validators.le(TEN_YEARS))
+_number_of_connections: Any = attrs.validators.and_(attrs.validators.ge(2), attrs.validators.le(65_535))
 
 
 @attrs.frozen(kw_only=True)
@@ -25,11 +27,11 @@ class RedisOptions:
     """Number of the database, where the URL's path does not say it."""
     key_prefix: str = attrs.field(default="queuekit", validator=attrs.validators.matches_re(r"[A-Za-z0-9_.:-]{1,60}"))
     """First part of every key: two apps with different ones do not see each other."""
-    timeout: Seconds = attrs.field(default=5.0, validator=_positive)
+    timeout: Seconds = attrs.field(default=5.0, validator=_bounded)
     """Seconds without an answer after which a call fails; blocking calls count from when they should have ended."""
-    connect_timeout: Seconds = attrs.field(default=2.0, validator=_positive)
+    connect_timeout: Seconds = attrs.field(default=2.0, validator=_bounded)
     """Seconds to open a connection in."""
-    max_connections: int = attrs.field(default=64, validator=attrs.validators.ge(2))
+    max_connections: int = attrs.field(default=64, validator=_number_of_connections)
     """Most connections of one broker or backend in one process (of a Cluster: to each of its nodes); at least 2, since
     one may be waiting."""
     client_name: str = attrs.field(default="queuekit", validator=attrs.validators.matches_re(r"[!-~]{0,60}"))
