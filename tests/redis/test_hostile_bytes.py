@@ -7,7 +7,7 @@ import pytest
 import redis
 
 from queuekit.backend import Condition, Record
-from queuekit.broker import Ack, Dead, Delivery, Place
+from queuekit.broker import Ack, CommitItem, Dead, Delivery, Place, Release
 from queuekit.envelope import Envelope
 from queuekit_redis.backend import RedisBackend
 from queuekit_redis.broker import RedisBroker
@@ -93,3 +93,24 @@ def test_a_record_that_cannot_be_read_is_none(
 
     assert (list(found), [each.key for each in scanned], deleted) == (["good"], ["good"], 0)
     assert backend.get(["bad"])["bad"].body == b"2"
+
+
+def test_an_outcome_is_written_over_what_is_no_record(
+    broker: RedisBroker, connect_backend: Callable[..., RedisBackend], prefix: str, raw: Any
+) -> None:
+    """What is of another type where a result belongs keeps neither this outcome nor others from being written."""
+    backend = connect_backend()
+    broker.send(messages(2))
+    broker.settle([Release(each) for each in take(broker)])
+    for number in range(2):
+        raw.rpush(f"{prefix}:record:result:good-{number}", "x")
+
+    done = broker.commit(
+        [
+            CommitItem(settlement=Ack(each), records=(Record(key=f"result:{each.id}", rank=9, final=True, ttl=60),))
+            for each in take(broker)
+        ]
+    )
+
+    assert done == [True, True]
+    assert len(backend.get(["result:good-0", "result:good-1"])) == 2

@@ -36,10 +36,10 @@ local function tell(prefix, rest)
   if heard then redis.pcall('PUBLISH', prefix .. rest, '') end
 end
 
--- As much of a record as its writers need; false if there is none.
+-- As much of a record as its writers need; false if there is none, or what is there is no text and so none of ours.
 local function head_at(key)
-  local head = call('GETRANGE', key, 0, 23)
-  return head ~= '' and head
+  local head = redis.pcall('GETRANGE', key, 0, 23)
+  return type(head) == 'string' and head ~= '' and head
 end
 
 -- Writes over `old` (false: there is none; too short: not of ours) what may be written. condition: 0 always, 1 absent, 2 newer; expect: -1 for

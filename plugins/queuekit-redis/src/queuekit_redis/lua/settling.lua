@@ -18,15 +18,13 @@ local function held(q, id, token)
   return nil
 end
 
--- The first one is taken away at once: a full server refuses only scripts whose first write adds.
-local takes_away = false
+-- A full server refuses only scripts whose first write adds. So the first one here takes away: what is not there, that
+-- nothing is half done if an error ends the script.
+local has_begun = false
 local function unlease(q, id)
-  if takes_away then
-    table.insert(q.unleased, id)
-  else
-    call('ZREM', q.leased, id)
-    takes_away = true
-  end
+  if not has_begun then call('ZREM', q.leased, '') end
+  has_begun = true
+  table.insert(q.unleased, id)
   q.seen[id] = false
 end
 
