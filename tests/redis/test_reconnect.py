@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from queuekit.backend import Record
-from queuekit.broker import Ack, Delivery
+from queuekit.broker import Ack, CommitItem, Delivery
 from queuekit.envelope import Envelope
 from queuekit.errors import UnavailableError
 from queuekit.testing.kit import eventually, in_thread
@@ -174,6 +174,20 @@ def test_follows_a_failover(pair: RedisPair, connect: Callable[..., RedisBroker]
         assert sorted(taken, key=int) == [str(number) for number in range(50)]
     finally:
         pair.stop()
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_queues_are_known_again_after_the_server_was_emptied(
+    redis_server: RedisServer, connect: Callable[..., RedisBroker], count: int
+) -> None:
+    """Whatever way messages go, their queue is listed again by the first of them."""
+    broker = connect(redis_server.url)
+    broker.send([message("before")])
+    redis_server.say("FLUSHALL")
+
+    done = broker.commit([CommitItem(sends=tuple(message(str(number)) for number in range(count)))])
+
+    assert (done, broker.queues()) == ([True], ["jobs"])
 
 
 @pytest.mark.parametrize("leg", ["valkey", "redis-6.2"])

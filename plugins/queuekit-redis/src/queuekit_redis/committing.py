@@ -32,6 +32,7 @@ class Commitment:
         self._items = items
         self._keys = keys
         self._fixed = fixed
+        self._queues: list[str] = []
         self._ways: dict[_Way, list[int]] = {}
         for place, way in enumerate(_ways(items) if quick else [_ANY] * len(items)):
             if way in self._ways:
@@ -45,8 +46,8 @@ class Commitment:
     def _call(self, way: _Way, items: Sequence[CommitItem]) -> Call:
         script, queue, kind, ttl = way
         if script == "commit":
-            queues, arguments = commit_arguments(items, self._keys)
-            names = [self._keys.queue(name) for name in queues]
+            self._queues, arguments = commit_arguments(items, self._keys)
+            names = [self._keys.queue(name) for name in self._queues]
             fixed = (self._keys.unique(""), *self._fixed, self._keys.record(""), self._keys.channel(""))
             return call_script("commit", names, (*fixed, *arguments))
         if script == "send":
@@ -64,8 +65,9 @@ class Commitment:
         result = Commit([True] * len(self._items), [], set())
         for ((script, queue, _, _), places), reply in zip(self._ways.items(), replies, strict=True):
             if script == "commit":
-                for place, yes in zip(places, reply, strict=True):
+                for place, yes in zip(places, reply, strict=False):  # queues that are new come behind
                     result.done[place] = yes == 1
+                result.new.update(self._queues[number - 1] for number in reply[len(places) :])
             elif script in ("ack", "finish"):
                 for at in reply:
                     result.done[places[at]] = False

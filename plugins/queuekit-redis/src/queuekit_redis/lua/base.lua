@@ -47,6 +47,7 @@ end
 local function tick(q)
   if not q.last then
     q.last = tonumber(call('GET', q.clock) or 0)
+    q.is_new = q.last == 0
   end
   q.last = math.max(now, q.last + 1)
   return q.last

@@ -5,7 +5,7 @@
 --   R rest of the key, payload, milliseconds     a record, where it is newer
 --   J key, member, size, milliseconds, count     a join; the next `count` sends are those of a group that is complete
 --   E queue, id, blob, due, unique key           a send
--- Returns for each item whether it was done.
+-- Returns for each item whether it was done, then the numbers of those queues that are new.
 local ctx = {unique_prefix = ARGV[1], window = tonumber(ARGV[2]), nonce = ARGV[3]}
 local records, channels = ARGV[4], ARGV[5]
 local done, at, live, held_back = {}, 6, true, 0
@@ -56,4 +56,7 @@ while at <= #ARGV do
   at = OPERATIONS[ARGV[at]]()
 end
 flush_all()
+for index, base in ipairs(KEYS) do
+  if queue(base).is_new then table.insert(done, index) end
+end
 return done
