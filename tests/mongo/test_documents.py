@@ -4,7 +4,7 @@ import threading
 from typing import Any
 
 import pytest
-from bson import ObjectId
+from bson import Binary, Decimal128, ObjectId
 
 from queuekit.backend import Record
 from queuekit.broker import Ack, CommitItem, Dead, Place
@@ -61,7 +61,12 @@ MALFORMED: dict[str, dict[str, Any]] = {
     "unique-is-text": {"unique": "key"},
     "unique-is-strange": {"unique": {"key": 1, "until": "never"}},
     "expires-is-text": {"expires": "tomorrow"},
+    "expires-is-never": {"expires": float("inf")},
+    "not-before-is-not-a-number": {"not_before": float("nan")},
     "identity-is-strange": {"_id": ObjectId()},
+    "identity-is-a-document": {"_id": {"from": "elsewhere"}},
+    "identity-is-a-decimal": {"_id": Decimal128("1.5")},
+    "key-lives-for-text": {"unique": {"key": "k", "until": "done", "ttl": "long"}},
     "sent-at-is-text": {"sent_at": "yesterday"},
 }
 
@@ -82,10 +87,74 @@ def test_a_malformed_document_is_set_aside(broker: MongoBroker, queue: str, wron
     assert dead.reason == "malformed"
     assert dead.error
     kept = broker._engine.messages.find_one({"_id": doc["_id"]}) or {}
-    assert {name: kept.get(name) for name in wrong if wrong[name] is not ...} == {
-        name: value for name, value in wrong.items() if value is not ...
+    # As text, since what is not a number equals nothing.
+    assert {name: repr(kept.get(name)) for name in wrong if wrong[name] is not ...} == {
+        name: repr(value) for name, value in wrong.items() if value is not ...
     }
     assert broker.requeue(queue) is not None
+
+
+@pytest.mark.parametrize("session", [["x"], {"id": 1}, "x", Decimal128("NaN"), Binary(b"short", 4)], ids=repr)
+def test_a_strange_session_keeps_no_lease_from_ending(broker: MongoBroker, queue: str, session: Any) -> None:
+    """An expired lease whose document names no session that could be ended is taken back, and so are all others."""
+    batch = [Envelope(id=new_id(), queue=queue, body=b"") for _ in range(2)]
+    broker.send(batch)
+    broker.receive([queue], limit=2, wait=0, lease=0)
+    broker._engine.messages.update_one({"id": batch[0].id}, {"$set": {"session": session}})
+
+    broker.receive([queue], limit=0, wait=0, lease=LEASE)
+    taken = broker.receive([queue], limit=9, wait=0, lease=LEASE)
+
+    assert [one.id for one in taken] == [one.id for one in batch]
+
+
+def test_a_list_of_queues_is_counted_nowhere(broker: MongoBroker, queue: str) -> None:
+    """A document whose queue is a list with our name in it does not keep the others from being counted."""
+    broker.send([Envelope(id=new_id(), queue=queue, body=b"")])
+    broker._engine.messages.insert_one({"_id": 1, "queue": [queue, "other"], "state": "waiting"})
+
+    assert broker.counts([queue])[queue].ready == 1
+
+
+def test_strange_dead_letters_can_be_paged(broker: MongoBroker, queue: str) -> None:
+    """A page may end with a dead letter whose place in the order is of any type."""
+    broker.send([Envelope(id=new_id(), queue=queue, body=b"") for _ in range(2)])
+    broker._engine.messages.update_many({"queue": queue}, {"$set": {"seq": ObjectId(), "attempt": "first"}})
+    assert broker.receive([queue], limit=9, wait=0, lease=LEASE) == []
+
+    first = broker.peek(queue, place=Place.DEAD, limit=1)
+    second = broker.peek(queue, place=Place.DEAD, limit=1, cursor=first.cursor)
+
+    assert len({one.envelope.id for one in (*first.items, *second.items)}) == 2
+    assert second.cursor is None
+
+
+TAMPERED: dict[str, Any] = {
+    "body": "text",
+    "rank": "high",
+    "version": [1],
+    "task": 7,
+    "state": {},
+    "error": 1.5,
+    "at": "now",
+}
+
+
+@pytest.mark.parametrize("field", TAMPERED)
+def test_a_record_of_wrong_types_stops_nothing(broker: MongoBroker, backend: MongoBackend, field: str) -> None:
+    """It can be read, listed, and written over; and a commit that writes it with others does so."""
+    keys = [f"result:{new_id()}" for _ in range(2)]
+    backend.put([Record(key=key, body=b"x", rank=1, ttl=60.0) for key in keys])
+    backend._engine.records.update_one({"_id": keys[0]}, {"$set": {field: TAMPERED[field]}})
+
+    read = backend.get(keys)
+    listed = backend.scan("result:").items
+    done = broker.commit([CommitItem(records=(Record(key=key, body=b"y", rank=2, ttl=60.0),)) for key in keys])
+    backend.put([Record(key=key, body=b"z", rank=3, ttl=60.0) for key in keys])
+
+    assert sorted(read) == [record.key for record in listed] == sorted(keys)
+    assert done == [True, True]
+    assert backend.get(keys)[keys[1]].body == b"z"
 
 
 def test_foreign_documents_are_left_alone(broker: MongoBroker, queue: str) -> None:

@@ -248,6 +248,35 @@ def test_a_commit_that_hangs_keeps_no_other_lease_from_being_extended(
     assert [one.id for one in again] == [held[7].id]
 
 
+def test_a_stream_whose_collection_is_dropped_is_opened_anew(connect: Callable[..., MongoBroker], queue: str) -> None:
+    """Somebody empties the database: who waits burns no CPU over the stream that has ended, and is called again."""
+    prefix = unique_name("t")
+    sender, waiter = connect(prefix=prefix), connect(prefix=prefix)
+    opened: list[Any] = []
+    follow = waiter._bell._follow
+
+    def follow_again() -> Any:
+        opened.append(follow())
+        return opened[-1]
+
+    waiter._bell._follow = follow_again
+    waiter.receive([queue], limit=1, wait=0.01, lease=LEASE)
+    (envelope,) = messages(queue, 1)
+    found: list[str] = []
+    waiting = threading.Thread(
+        target=lambda: found.extend(one.id for one in waiter.receive([queue], limit=1, wait=60, lease=LEASE))
+    )
+    waiting.start()
+
+    wait_until(lambda: opened and waiter._bell.streams, "the stream is open")
+    sender._engine.messages.drop()
+    wait_until(lambda: len(opened) > 1 and waiter._bell.streams, "the stream is open again")
+    sender.send([envelope])
+    waiting.join(60)
+
+    assert found == [envelope.id]
+
+
 def test_a_backend_survives_the_cut_of_its_stream(server: ReplicaSet, broker: MongoBroker) -> None:
     """A wait whose change stream is cut goes on: it looks by itself until there is a stream again."""
     url = EngineURL.parse(str(server.url("plugin")))

@@ -11,7 +11,7 @@ import shutil
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import urlsplit, urlunsplit
 
 import pymongo
@@ -143,13 +143,15 @@ class ReplicaSet:
         assert self.primary.answers()
         return self
 
-    def fail(self, commands: Sequence[str], *, times: int = 1, **how: Any) -> None:
-        """Have the primary fail the next *times* of *commands* from queuekit's own connections.
+    def fail(
+        self, commands: Sequence[str], *, times: int = 1, mode: Doc | Literal["alwaysOn"] | None = None, **how: Any
+    ) -> None:
+        """Have the primary fail the next *times* of *commands* from queuekit's own connections, or those of *mode*.
 
         *how*: ``errorCode``, ``closeConnection``, ``writeConcernError``, ``errorLabels``.
         """
         data = {"failCommands": list(commands), "appName": "queuekit", **how}
-        self.primary.command({"configureFailPoint": "failCommand", "mode": {"times": times}, "data": data})
+        self.primary.command({"configureFailPoint": "failCommand", "mode": mode or {"times": times}, "data": data})
 
     def heal(self) -> int:
         """Let nothing fail any more, and return how many commands have."""

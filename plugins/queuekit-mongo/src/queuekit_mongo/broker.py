@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from random import Random
 
 import attrs
+from pymongo.errors import PyMongoError
 
 from queuekit.backend import Page
 from queuekit.broker import (
@@ -134,10 +135,15 @@ class MongoBroker(Broker):
             return deliveries
 
     def _claim(self, queues: Sequence[str], limit: int, lease: float) -> list[Delivery]:
-        deliveries = self._claimer.recover()
+        deliveries = self._claimer.recover(queues, limit=limit, lease=lease)
         for queue in queues:
             if len(deliveries) < limit:
-                deliveries += self._claimer.claim(queue, limit=limit - len(deliveries), lease=lease)
+                try:
+                    deliveries += self._claimer.claim(queue, limit=limit - len(deliveries), lease=lease)
+                except PyMongoError:
+                    if not deliveries:
+                        raise
+                    break  # what is in hand is leased, and must not be dropped
         return deliveries
 
     def _upkeep_of(self, queues: Sequence[str]) -> Upkeep:

@@ -2,7 +2,8 @@
 
 A claim has three steps: find the head of the queue, mark what is still there with a token of the claim, read what was
 won. Workers that all reach for the same head would win little each; who loses much therefore picks a share further down
-the queue at random, and keeps to it while it wins there. A worker alone takes the messages in their exact order.
+the queue at random, and keeps to it while it wins there; now and then it claims from the head all the same, so that
+what comes first does not wait for somebody's share to be there. A worker alone takes the messages in their exact order.
 """
 
 from __future__ import annotations
@@ -10,8 +11,10 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
+import attrs
 from bson.datetime_ms import DatetimeMS
 from pymongo import ReturnDocument
 from pymongo.client_session import ClientSession
@@ -33,6 +36,7 @@ from queuekit_mongo.documents import (
     at,
     claim_of,
     delivery_of,
+    hashable,
     message_id,
     moment,
 )
@@ -46,6 +50,8 @@ WIDEST = 32
 """How many times its share a worker looks down a contested queue."""
 CALM = (8, 16)
 """Full wins in a row after which it looks less far, and how many at most if it lost by that."""
+HEAD_EVERY = 0.5
+"""Seconds after which a worker with a share down the queue reaches for the head again."""
 MAX_UPKEEP = 1_000
 """Most expired leases that one round takes back."""
 PERIOD = 2.0
@@ -58,6 +64,15 @@ _TAKEN_BACK: list[Doc] = [
     {"$set": {"state": WAITING, "crashes": {"$add": [WHOLE("$crashes"), 1]}}},
     {"$unset": list(CLAIM_FIELDS)},
 ]
+
+
+@attrs.frozen
+class _Unsure:
+    """A claim whose reply was lost: it may have been won."""
+
+    queue: str
+    ids: list[Any]
+    claim: str
 
 
 class Claimer:
@@ -74,40 +89,65 @@ class Claimer:
         """Which part of the breadth it reaches for."""
         self._calm = 0
         self._enough = CALM[0]
-        self._unsure: list[tuple[list[Any], str]] = []
-        """Claims whose reply was lost: they may have been won."""
+        self._head_at: dict[str, float] = {}
+        """Monotonic seconds of the last reach for the head of each queue."""
+        self._unsure: list[_Unsure] = []
         self._lock = threading.Lock()
 
     def claim(self, queue: str, *, limit: int, lease: float) -> list[Delivery]:
         """Return up to *limit* messages of *queue*, in their order; malformed ones go to the dead letters."""
         for _ in range(_RETRIES):
-            ids = self._reach(queue, limit)
+            share = self._share_of(queue)
+            ids = self._reach(queue, limit, share)
             if not ids:
                 return []
-            won = self._mark(ids, lease)
-            self._learn(asked=len(ids), won=len(won))
+            won = self._mark(queue, ids, lease)
+            if share == self._share:
+                # Who else is at the head tells nothing of who is at its share.
+                self._learn(asked=len(ids), won=len(won))
             deliveries = self._read(won)
             if deliveries:
                 return deliveries
         return []
 
-    def recover(self) -> list[Delivery]:
-        """Return what claims have won whose reply was lost."""
-        if not self._unsure:
+    def recover(self, queues: Sequence[str], *, limit: int, lease: float) -> list[Delivery]:
+        """Return up to *limit* messages of *queues* that claims have won whose reply was lost."""
+        if not self._unsure or limit <= 0:
             return []
         with self._lock:
-            unsure, self._unsure = self._unsure, []
-        won: list[Delivery] = []
-        for ids, claim in unsure:
-            won += self._read(self._won(ids, claim))
-        return won
+            unsure = [one for one in self._unsure if one.queue in queues]
+            self._unsure = [one for one in self._unsure if one.queue not in queues]
+        deliveries: list[Delivery] = []
+        while unsure and len(deliveries) < limit:
+            one, room = unsure[0], limit - len(deliveries)
+            try:
+                self._engine.messages.update_many(_held(one.ids[:room], one.claim), _until(lease))
+                deliveries += self._read(self._won(one.ids[:room], one.claim))
+            except PyMongoError:
+                with self._lock:
+                    self._unsure += unsure
+                if not deliveries:
+                    raise
+                return deliveries
+            unsure[:1] = [attrs.evolve(one, ids=one.ids[room:])] if len(one.ids) > room else []
+        with self._lock:
+            self._unsure += unsure
+        return deliveries
 
-    def _reach(self, queue: str, limit: int) -> list[Any]:
+    def _share_of(self, queue: str) -> int:
+        """Return which part of *queue* to reach for; 0 is the head."""
+        now = time.monotonic()
+        if self._share and now < self._head_at.get(queue, 0.0) + HEAD_EVERY:
+            return self._share
+        self._head_at[queue] = now
+        return 0
+
+    def _reach(self, queue: str, limit: int, share: int) -> list[Any]:
         """Return the ids to reach for."""
         latest = moment(self._engine.time.latest())
         # Not greater, rather than less or equal: so that a due time of another type is found as well, and quarantined.
         wanted = {"queue": queue, "state": WAITING, "due": {"$not": {"$gt": latest}}}
-        for skip in dict.fromkeys((self._share * limit, 0)):
+        for skip in dict.fromkeys((share * limit, 0)):
             found = self._engine.messages.find(
                 wanted, {"_id": True}, sort=CLAIM_ORDER, skip=skip, limit=limit, batch_size=limit
             )
@@ -116,7 +156,7 @@ class Claimer:
             self._share = 0  # the queue is not as long as that, and the next look needs no second one
         return []
 
-    def _mark(self, ids: list[Any], lease: float) -> list[Doc]:
+    def _mark(self, queue: str, ids: list[Any], lease: float) -> list[Doc]:
         """Mark those of *ids* that still wait, and return them as they are now."""
         claim = self._engine.new_mark()
         change = _claim(ids, claim, lease, self._engine.session_id())
@@ -131,14 +171,13 @@ class Claimer:
             return self._won(ids, claim)
         except PyMongoError:
             with self._lock:
-                self._unsure.append((ids, claim))
+                self._unsure.append(_Unsure(queue, ids, claim))
             raise
 
     def _won(self, ids: list[Any], claim: str) -> list[Doc]:
-        wanted = {"_id": {"$in": ids}, "claim": claim, "state": LEASED}
-        found = self._engine.messages.find(wanted, batch_size=len(ids) + 1)
-        docs = {doc["_id"]: doc for doc in found}
-        return [docs[id] for id in ids if id in docs]
+        found = self._engine.messages.find(_held(ids, claim), batch_size=len(ids) + 1)
+        docs = {hashable(doc["_id"]): doc for doc in found}
+        return [docs[id] for id in map(hashable, ids) if id in docs]
 
     def _learn(self, *, asked: int, won: int) -> None:
         """Look further where half of what was asked for is lost, and less far where nobody else is about."""
@@ -163,8 +202,19 @@ class Claimer:
             try:
                 deliveries.append(delivery_of(doc, place))
             except MalformedError as error:
-                bury(self._engine, doc, str(error))
+                # If that fails its lease will end, and whoever claims it next does it: the others are not to wait.
+                with suppress(PyMongoError):
+                    bury(self._engine, doc, str(error))
         return deliveries
+
+
+def _held(ids: list[Any], claim: str) -> Doc:
+    return {"_id": {"$in": ids}, "claim": claim, "state": LEASED}
+
+
+def _until(lease: float) -> list[Doc]:
+    """Return the change that makes a lease end *lease* seconds from now."""
+    return [{"$set": {"until": {"$add": ["$$NOW", int(lease * 1000)]}}}]
 
 
 def _claim(ids: list[Any], claim: str, lease: float, session: object) -> tuple[Doc, list[Doc]]:
@@ -290,11 +340,9 @@ def _extend(engine: Engine, leases: Sequence[Lease], lease: float, session: Clie
     by_claim: dict[str, list[str]] = {}
     for one in leases:
         by_claim.setdefault(claim_of(one.token), []).append(message_id(one.queue, one.id))
-    later = [{"$set": {"until": {"$add": ["$$NOW", int(lease * 1000)]}}}]
     matched = 0
     for claim, ids in by_claim.items():
-        held = {"_id": {"$in": ids}, "claim": claim, "state": LEASED}
-        matched += engine.messages.update_many(held, later, session=session).matched_count
+        matched += engine.messages.update_many(_held(ids, claim), _until(lease), session=session).matched_count
     if matched == len(leases):
         return []
     ids = [message_id(one.queue, one.id) for one in leases]

@@ -52,6 +52,7 @@ __all__ = [
     "claim_of",
     "delivery_of",
     "envelope_of",
+    "hashable",
     "message_id",
     "moment",
     "new_message",
@@ -62,6 +63,8 @@ __all__ = [
     "task_of",
     "text",
     "token_of",
+    "unique_of",
+    "whole",
 ]
 
 Doc = dict[str, Any]
@@ -126,6 +129,11 @@ def message_id(queue: str, id: str) -> str:
 def queue_of(message_id: object) -> str:
     """Return the queue out of an ``_id``; empty if it is none of ours."""
     return message_id.partition("/")[0] if isinstance(message_id, str) else ""
+
+
+def hashable(id: object) -> object:
+    """Return what can stand for an ``_id`` as a key: that of a foreign document may be anything, even a document."""
+    return id if type(id) is str else (repr(id),)
 
 
 def moment(seconds: float) -> DatetimeMS:
@@ -207,7 +215,7 @@ def fields_of(envelope: Envelope) -> Doc:
 def step_of(doc: Mapping[str, Any]) -> tuple[int, int, int]:
     """Return how far the message with this id has come: generation, attempt, hop."""
     generation, attempt, hop = (doc.get(name) for name in ("generation", "attempt", "hop"))
-    return _whole(generation), _whole(attempt), _whole(hop)
+    return whole(generation), whole(attempt), whole(hop)
 
 
 def token_of(claim: str, place: int) -> str:
@@ -237,7 +245,7 @@ def envelope_of(doc: Mapping[str, Any]) -> Envelope:
             attempt=doc["attempt"],
             generation=doc["generation"],
             hop=doc["hop"],
-            unique=_unique(doc.get("unique")),
+            unique=unique_of(doc),
         )
     except KeyError as error:
         raise MalformedError(f"field {error} is missing") from error
@@ -279,8 +287,8 @@ def stored_of(doc: Mapping[str, Any], place: Place) -> Stored:
         place=place,
         due=at(doc.get("until" if place is Place.LEASED else "due")),
         sent_at=at(doc.get("sent_at")),
-        number=_whole(doc.get("number")),
-        crashes=_whole(doc.get("crashes")),
+        number=whole(doc.get("number")),
+        crashes=whole(doc.get("crashes")),
         reason=str(doc.get("reason", "")),
         error=str(doc.get("error", "")),
         holder=str(doc.get("holder", "")),
@@ -288,15 +296,24 @@ def stored_of(doc: Mapping[str, Any], place: Place) -> Stored:
     )
 
 
-def _whole(value: object) -> int:
+def whole(value: object) -> int:
+    """Return a number of a document; 0 if it is none."""
     return int(value) if isinstance(value, int) else 0
 
 
-def _unique(value: object) -> Unique | None:
+def unique_of(doc: Mapping[str, Any]) -> Unique | None:
+    """Return the unique key that a document asks for.
+
+    Raises:
+        MalformedError: It cannot be read.
+    """
+    value = doc.get("unique")
     if value is None:
         return None
     match value:
-        case {"key": str(key), "until": "start" | "done" | "ttl" as until, "ttl": float() | int() as ttl}:
+        case {"key": str(key), "until": "start" | "done" | "ttl" as until, "ttl": float() | int() as ttl} if (
+            math.isfinite(ttl)
+        ):
             return Unique(key=key, until=until, ttl=float(ttl))
         case _:
             raise MalformedError("field 'unique' is no unique key")
@@ -323,5 +340,8 @@ def _check(envelope: Envelope, doc: Mapping[str, Any]) -> None:
     for name, kinds in _TYPES:
         if type(doc.get(name)) not in kinds:
             raise MalformedError(f"field {name!r} is of type {type(doc.get(name)).__name__}")
+    for name, moment_ in (("expires", envelope.expires), ("not_before", envelope.not_before)):
+        if moment_ is not None and not math.isfinite(moment_):
+            raise MalformedError(f"field {name!r} is no time")
     if doc["_id"] != message_id(envelope.queue, envelope.id):
         raise MalformedError("field '_id' does not fit queue and id")

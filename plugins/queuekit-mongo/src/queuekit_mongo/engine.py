@@ -10,6 +10,7 @@ from random import Random
 from typing import Any, TypeVar
 
 import pymongo
+from bson.binary import UUID_SUBTYPE, Binary
 from bson.codec_options import DatetimeConversion
 from pymongo import IndexModel, MongoClient
 from pymongo.client_session import ClientSession
@@ -38,6 +39,7 @@ INDEXES: Mapping[str, list[IndexModel]] = {
 """Collections, without their prefix, and the indexes that each needs."""
 _NOT_ALLOWED = 13
 _TRIES = 5
+_UUID_BYTES = 16
 _abandoned: list[object] = []
 """Clients of a parent process: neither used nor closed by its forks."""
 
@@ -115,7 +117,10 @@ class Engine:
         return self._opened()[self._name]
 
     def _collection(self, client: MongoClient[Doc], name: str) -> Collection[Doc]:
-        return client[self._name][f"{self.options.prefix}_{name}"]
+        # Whatever the URL says: a secondary does not know yet what was just claimed or written.
+        return client[self._name].get_collection(
+            f"{self.options.prefix}_{name}", read_preference=ReadPreference.PRIMARY
+        )
 
     # -- calls ---------------------------------------------------------------------------------------------------
 
@@ -182,7 +187,11 @@ class Engine:
 
     def kill_sessions(self, ids: Iterable[object]) -> None:
         """End the transactions of other processes' sessions; where that is not allowed, time ends them."""
-        others = [{"id": id} for id in set(ids) - {None, self._session_id}]
+        # Anything else has been written by nobody of ours, and would keep the server from ending the rest.
+        sessions = {
+            id for id in ids if isinstance(id, Binary) and id.subtype == UUID_SUBTYPE and len(id) == _UUID_BYTES
+        }
+        others = [{"id": id} for id in sessions - {self._session_id}]
         if others:
             with suppress(OperationFailure):
                 self.database().command("killSessions", others)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
+from base64 import b64decode, b64encode
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import bson
+from bson.codec_options import CodecOptions, DatetimeConversion
 from bson.datetime_ms import DatetimeMS
-from bson.timestamp import Timestamp
 from pymongo import ASCENDING, UpdateOne
 from pymongo.errors import BulkWriteError
 
@@ -24,10 +25,13 @@ from queuekit_mongo.documents import (
     PLACE_ORDER,
     WAITING,
     Doc,
+    MalformedError,
     at,
+    hashable,
     message_id,
     moment,
     stored_of,
+    unique_of,
 )
 from queuekit_mongo.engine import Engine
 from queuekit_mongo.settling import gone
@@ -36,6 +40,7 @@ __all__ = ["counts", "find", "peek", "queues", "remove", "requeue"]
 
 BATCH = 500
 """Messages that one call changes, so that workers get their turn in between."""
+_AS_READ: CodecOptions[Doc] = CodecOptions(document_class=dict, datetime_conversion=DatetimeConversion.DATETIME_MS)
 Order = list[tuple[str, int]]
 ORDERS: dict[Place, Order] = {
     Place.READY: CLAIM_ORDER,
@@ -60,8 +65,10 @@ def counts(engine: Engine, names: Sequence[str]) -> dict[str, QueueCounts]:
     now = engine.time.earliest()
     found: dict[str, dict[str, Any]] = {name: {} for name in names}
     for row in rows:
-        fields = found[row["_id"]["queue"]]
-        place = row["_id"]["place"]
+        queue, place = row["_id"]["queue"], row["_id"]["place"]
+        if not isinstance(queue, str):
+            continue  # a list that has one of the names in it is no message of that queue
+        fields = found[queue]
         fields[place] = row["count"]
         if place == "ready" and isinstance(row["oldest"], DatetimeMS):
             fields["oldest_age"] = max(0.0, now - at(row["oldest"]))
@@ -84,12 +91,12 @@ def peek(engine: Engine, queue: str, *, place: Place, limit: int, cursor: str | 
     order = ORDERS[place]
     wanted = _in_place(engine, place) | {"queue": queue}
     if cursor is not None:
-        wanted["$or"] = _behind(order, json.loads(cursor))
+        wanted["$or"] = _behind(order, _read_position(cursor))
     docs = list(engine.messages.find(wanted, sort=order, limit=limit + 1)) if limit > 0 else []
     more = len(docs) > limit
     return Page(
         items=tuple(stored_of(doc, place) for doc in docs[:limit]),
-        cursor=json.dumps(_position(order, docs[limit - 1])) if more else None,
+        cursor=_write_position(order, docs[limit - 1]) if more else None,
     )
 
 
@@ -114,24 +121,32 @@ def requeue(engine: Engine, queue: str, ids: Sequence[str] | None) -> list[str]:
         some = wanted if not skipped else {"$and": [wanted, {"_id": {"$nin": skipped}}]}
         docs = list(engine.messages.find(some, {"body": False}, sort=PLACE_ORDER, limit=BATCH))
         done = _replay(engine, docs)
-        replayed += [str(doc.get("id")) for doc in docs if doc["_id"] in done]
-        skipped += [doc["_id"] for doc in docs if doc["_id"] not in done]
+        replayed += [str(doc.get("id")) for doc in docs if hashable(doc["_id"]) in done]
+        skipped += [doc["_id"] for doc in docs if hashable(doc["_id"]) not in done]
         if len(docs) < BATCH:
             return replayed
 
 
-def _replay(engine: Engine, docs: Sequence[Doc]) -> set[Any]:
+def _replay(engine: Engine, docs: Sequence[Doc]) -> set[object]:
     """Replay *docs*, with their unique keys where those are free, and return the ``_id`` of each that was."""
     now = engine.time.earliest()
-    done: set[Any] = set()
-    keyed = [doc for doc in docs if isinstance(doc.get("unique"), dict) and "key" not in doc]
+    done: set[object] = set()
+    keyed = [doc for doc in docs if _has_unique(doc) and "key" not in doc]
     for with_key in (True, False):
-        part = keyed if with_key else [doc for doc in docs if doc["_id"] not in done]
+        part = keyed if with_key else [doc for doc in docs if hashable(doc["_id"]) not in done]
         done |= _replay_some(engine, part, with_key=with_key, now=now)
     return done
 
 
-def _replay_some(engine: Engine, docs: Sequence[Doc], *, with_key: bool, now: float) -> set[Any]:
+def _has_unique(doc: Doc) -> bool:
+    """Tell whether *doc* asks for a unique key; what cannot be read is left to whoever claims it."""
+    try:
+        return unique_of(doc) is not None
+    except MalformedError:
+        return False
+
+
+def _replay_some(engine: Engine, docs: Sequence[Doc], *, with_key: bool, now: float) -> set[object]:
     changes = [UpdateOne({"_id": doc["_id"], "state": DEAD}, _alive(doc, with_key=with_key, now=now)) for doc in docs]
     if not changes:
         return set()
@@ -139,8 +154,8 @@ def _replay_some(engine: Engine, docs: Sequence[Doc], *, with_key: bool, now: fl
         engine.insist(lambda: engine.messages.bulk_write(changes, ordered=False))
     except BulkWriteError as error:
         refused = {each["index"] for each in error.details.get("writeErrors", [])}
-        return {doc["_id"] for place, doc in enumerate(docs) if place not in refused}
-    return {doc["_id"] for doc in docs}
+        return {hashable(doc["_id"]) for place, doc in enumerate(docs) if place not in refused}
+    return {hashable(doc["_id"]) for doc in docs}
 
 
 def _alive(doc: Doc, *, with_key: bool, now: float) -> Doc:
@@ -151,8 +166,9 @@ def _alive(doc: Doc, *, with_key: bool, now: float) -> Doc:
         "$unset": dict.fromkeys(("task", "reason", "error", "holder", "until", "died_at"), True),
     }
     if with_key:
-        unique = doc["unique"]
-        change["$set"] |= {"key": unique.get("key"), "key_until": moment(now + float(unique.get("ttl", 0)))}
+        unique = unique_of(doc)
+        if unique is not None:
+            change["$set"] |= {"key": unique.key, "key_until": moment(now + unique.ttl)}
     return change
 
 
@@ -196,9 +212,8 @@ def _place_of(doc: Doc, now: float) -> Place:
     return Place.LEASED if doc.get("state") == LEASED else Place.DEAD
 
 
-def _behind(order: Order, position: list[Any]) -> list[Doc]:
-    """Return the terms, one of which holds for what stands behind *position* in *order*."""
-    values = [_unpacked(value) for value in position]
+def _behind(order: Order, values: list[Any]) -> list[Doc]:
+    """Return the terms, one of which holds for what stands behind the position of *values* in *order*."""
     terms: list[Doc] = []
     for place, (name, direction) in enumerate(order):
         equal = {earlier: values[index] for index, (earlier, _) in enumerate(order[:place])}
@@ -206,21 +221,11 @@ def _behind(order: Order, position: list[Any]) -> list[Doc]:
     return terms
 
 
-def _position(order: Order, doc: Doc) -> list[Any]:
-    return [_packed(doc.get(name)) for name, _ in order]
+def _write_position(order: Order, doc: Doc) -> str:
+    """Return where *doc* stands in *order*, as text: of whatever types the fields of a malformed one are."""
+    return b64encode(bson.encode({"at": [doc.get(name) for name, _ in order]})).decode()
 
 
-def _packed(value: object) -> Any:
-    if isinstance(value, Timestamp):
-        return {"t": value.time, "i": value.inc}
-    return {"ms": int(value)} if isinstance(value, DatetimeMS) else value
-
-
-def _unpacked(value: Any) -> Any:
-    match value:
-        case {"t": int(seconds), "i": int(count)}:
-            return Timestamp(seconds, count)
-        case {"ms": int(milliseconds)}:
-            return DatetimeMS(milliseconds)
-        case _:
-            return value
+def _read_position(cursor: str) -> list[Any]:
+    values: list[Any] = bson.decode(b64decode(cursor), _AS_READ)["at"]
+    return values

@@ -18,7 +18,7 @@ from pymongo.errors import BulkWriteError, DuplicateKeyError
 from queuekit.backend import BackendLimits, Condition, Record
 from queuekit.errors import TooLargeError
 from queuekit.rounds import in_rounds
-from queuekit_mongo.documents import Doc, at, moment, text
+from queuekit_mongo.documents import Doc, at, moment, text, whole
 from queuekit_mongo.engine import Engine
 from queuekit_mongo.failures import DUPLICATE
 
@@ -34,8 +34,10 @@ _LIVE: Doc = {
 }
 """Expression: there is a record, and it has not expired."""
 _VERSIONS_A_MILLISECOND = 1_024
+_OLD_VERSION: Doc = {"$cond": [{"$in": [{"$type": "$version"}, ["int", "long"]]}, "$version", 0]}
+"""Expression: the version of what is there; one that somebody has tampered with stops nobody's write."""
 _VERSION: Doc = {
-    "$max": [{"$add": ["$version", 1]}, {"$multiply": [{"$toLong": "$$NOW"}, Int64(_VERSIONS_A_MILLISECOND)]}]
+    "$max": [{"$add": [_OLD_VERSION, 1]}, {"$multiply": [{"$toLong": "$$NOW"}, Int64(_VERSIONS_A_MILLISECOND)]}]
 }
 _TRIES = 10
 _LAST_CHARACTER, _SURROGATES, _BEHIND_SURROGATES = 0x10FFFF, 0xD800, 0xE000
@@ -100,21 +102,27 @@ def expire(engine: Engine, keys: Sequence[str], expect: int | None) -> int:
 
 
 def read_record(doc: Doc, now: float) -> Record:
-    """Return the record of a document; *now* is the server's time, for what is left of its life."""
-    expires_at = doc.get("expires_at")
-    moved_at = doc.get("at")
+    """Return the record of a document; *now* is the server's time, for what is left of its life.
+
+    Somebody may have tampered with it: what is not of its type is as good as missing.
+    """
+    body, expires_at, moved_at = doc.get("body"), doc.get("expires_at"), doc.get("at")
     return Record(
         key=doc["_id"],
-        body=bytes(doc.get("body", b"")),
+        body=bytes(body) if isinstance(body, bytes) else b"",
         ttl=None if expires_at is None else max(0.0, at(expires_at) - now),
-        rank=int(doc.get("rank", 0)),
+        rank=whole(doc.get("rank")),
         final=bool(doc.get("final", False)),
-        version=int(doc.get("version", 0)),
-        task=doc.get("task"),
-        state=doc.get("state"),
-        error=doc.get("error"),
+        version=whole(doc.get("version")),
+        task=_words(doc.get("task")),
+        state=_words(doc.get("state")),
+        error=_words(doc.get("error")),
         at=None if moved_at is None else at(moved_at),
     )
+
+
+def _words(value: object) -> str | None:
+    return value if isinstance(value, str) else None
 
 
 def check_sizes(records: Sequence[Record], limits: BackendLimits) -> None:

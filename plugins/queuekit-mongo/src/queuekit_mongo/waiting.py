@@ -39,6 +39,11 @@ BROKEN = 1.0
 class Stream(Protocol):
     """A change stream, as far as it is used here."""
 
+    @property
+    def alive(self) -> bool:
+        """Whether there can be another change; none after the collection is gone."""
+        ...
+
     def try_next(self) -> Any:
         """Return the next change, or ``None`` after a while without one."""
         ...
@@ -160,6 +165,8 @@ class Bell:
             change = stream.try_next()
             if change is not None:
                 self._ring(self._name_of(change))
+            elif not stream.alive:
+                raise PyMongoError("the stream has ended")  # somebody dropped the collection
 
     def _is_wanted(self, patience: float | None) -> bool:
         """Wait until somebody listens, at most *patience* seconds; false if nobody does, or all is over."""
