@@ -9,6 +9,7 @@ import pytest
 from queuekit import Queuekit
 from queuekit.errors import ConfigError
 from queuekit.urls import EngineURL
+from queuekit_mongo.broker import MongoBroker
 from queuekit_mongo.urls import client_url, database_name, engine_id
 
 
@@ -21,7 +22,9 @@ def test_the_path_names_the_database() -> None:
     assert names == ["queuekit", "queuekit", "jobs", "jobs"]
 
 
-@pytest.mark.parametrize("url", ["mongodb:///jobs", "mongodb://h/a.b", "mongodb://h/a%20b", "mongodb://h/jobs?w=0"])
+@pytest.mark.parametrize(
+    "url", ["mongodb:///jobs", "mongodb://h/a.b", "mongodb://h/a%20b", "mongodb://h/jobs?w=0", "mongodb://h/jobs?w=00"]
+)
 def test_an_unusable_url_is_refused(url: str) -> None:
     """No host, a database that cannot be, or writes that nobody confirms: refused before anything is opened."""
     with pytest.raises(ConfigError):
@@ -35,6 +38,34 @@ def test_the_client_gets_its_own_options_only() -> None:
     left = client_url(url)
 
     assert left == "mongodb://u:p%40w@h1,h2:1/jobs?replicaSet=rs0&tls=true&readpreference=nearest"
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        "tls=perhaps",
+        "maxPoolSize=many",
+        "journal=maybe",
+        "authMechanism=BOGUS",
+        "readPreference=any",
+        "tlsCertificateKeyFile=/nowhere&tlsCertificateKeyFilePassword=hunter2",
+        "authMechanismProperties=hunter2",
+    ],
+)
+def test_a_value_that_the_client_cannot_use_is_refused(option: str) -> None:
+    """One error in plain words before anything is opened, and not a connection without what was asked for."""
+    broker = MongoBroker(EngineURL.parse(f"mongodb://user:hunter2@127.0.0.1:9/jobs?{option}"))
+
+    with pytest.raises(ConfigError, match="pymongo cannot use the URL") as caught:
+        broker.queues()
+
+    assert "hunter2" not in str(caught.value)
+
+
+def test_a_port_that_cannot_be_is_refused() -> None:
+    """What the client says of the URL itself is an error of ours as well."""
+    with pytest.raises(ConfigError, match="Port must be"):
+        MongoBroker(EngineURL.parse("mongodb://h:99999/jobs")).queues()
 
 
 def test_one_engine_however_it_is_written() -> None:

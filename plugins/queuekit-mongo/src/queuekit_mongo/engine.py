@@ -18,11 +18,12 @@ from pymongo.collection import Collection
 from pymongo.database import Database
 from pymongo.errors import OperationFailure, PyMongoError
 from pymongo.read_preferences import ReadPreference
+from pymongo.uri_parser import validate_options
 
 from queuekit.urls import EngineURL
 from queuekit_mongo.documents import GROUP_INDEXES, MESSAGE_INDEXES, RECORD_INDEXES, Doc
 from queuekit_mongo.failures import Failures, is_passing
-from queuekit_mongo.options import MongoOptions
+from queuekit_mongo.options import PASSTHROUGH, MongoOptions
 from queuekit_mongo.servertime import ServerTime
 from queuekit_mongo.urls import client_url, database_name, engine_id
 
@@ -253,14 +254,19 @@ class Engine:
             "sockettimeoutms": 2 * milliseconds,
             "w": "majority",
         }
-        return MongoClient(
-            client_url(self._url),
-            **{name: value for name, value in ours.items() if name not in asked},
-            document_class=dict,
-            datetime_conversion=DatetimeConversion.DATETIME_MS,
-            unicode_decode_error_handler="replace",
-            connect=False,
-        )
+        try:
+            # A client only warns of a value that it cannot use, and goes on without: without TLS, say.
+            validate_options({name: value for name, value in self._url.query.items() if name in PASSTHROUGH})
+            return MongoClient(
+                client_url(self._url),
+                **{name: value for name, value in ours.items() if name not in asked},
+                document_class=dict,
+                datetime_conversion=DatetimeConversion.DATETIME_MS,
+                unicode_decode_error_handler="replace",
+                connect=False,
+            )
+        except (ValueError, TypeError, OSError) as error:
+            raise self.failures.of_url(error) from None
 
     def _make_indexes(self, client: MongoClient[Doc]) -> None:
         """Make the collections and their indexes, where they are missing and we are allowed to."""

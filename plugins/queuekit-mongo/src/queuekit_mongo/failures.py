@@ -41,9 +41,9 @@ class Failures:
 
     def of(self, error: PyMongoError) -> QueuekitError:
         """Return what to raise for *error*."""
-        text = self._text(error)
         if isinstance(error, ConfigurationError | InvalidURI | InvalidName):
-            return ConfigError(f"pymongo cannot use the URL: {text}", where=f'  url = "{self._url}"')
+            return self.of_url(error)
+        text = self._text(error)
         if isinstance(error, OperationFailure):
             return self._refused(error, text)
         if error.timeout and not isinstance(error, ServerSelectionTimeoutError):
@@ -51,6 +51,10 @@ class Failures:
         if isinstance(error, ConnectionFailure):
             return UnavailableError(f"{self._url} cannot be reached: {text}")
         return UnavailableError(f"{self._url} failed: {text}")
+
+    def of_url(self, error: Exception) -> ConfigError:
+        """Return what to raise where the client library says by *error* that it cannot use the URL or an option."""
+        return ConfigError(f"pymongo cannot use the URL: {self._text(error)}", where=f'  url = "{self._url}"')
 
     def _refused(self, error: OperationFailure, text: str) -> UnavailableError:
         if error.code in _NOT_SIGNED_IN:
@@ -63,7 +67,7 @@ class Failures:
             return UnavailableError(f"{self._url} has no disk space left: {text}")
         return UnavailableError(f"{self._url} refused a command: {text}")
 
-    def _text(self, error: PyMongoError) -> str:
+    def _text(self, error: Exception) -> str:
         """Return the error in one line, without the client's account of all its settings."""
         line = str(error).partition(", Timeout:")[0].partition(", full error:")[0].partition(" (configured timeouts")[0]
         return self._url.hide(line).strip().replace("\n", " ")[:_LONGEST]

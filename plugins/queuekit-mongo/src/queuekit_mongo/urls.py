@@ -29,7 +29,7 @@ def database_name(url: EngineURL) -> str:
     if not _DATABASE.fullmatch(name):
         what = f"a {url.scheme} URL names a database that cannot be: {name!r}"
         raise ConfigError(what, where=f'  url = "{url}"', fix="Use 1 to 60 characters out of A-Z a-z 0-9 _ -")
-    if url.query.get("w") == "0":
+    if (written := url.query.get("w", "")).isdigit() and int(written) == 0:
         what = "w=0 loses messages without a word"
         raise ConfigError(what, where=f'  url = "{url}"', fix="Leave it out: majority is the default")
     return name
