@@ -248,6 +248,27 @@ def test_a_commit_that_hangs_keeps_no_other_lease_from_being_extended(
     assert [one.id for one in again] == [held[7].id]
 
 
+@pytest.mark.parametrize("command", ["update", "commitTransaction"])
+@pytest.mark.parametrize("how", ["before", "after"])
+def test_a_commit_survives_the_end_of_another_lease_of_its_process(
+    server: ReplicaSet, broker: MongoBroker, backend: MongoBackend, *, queue: str, command: str, how: str
+) -> None:
+    """Who takes a message back ends its holder's transaction; if that lives, it commits what it still holds (QK8)."""
+    interrupted: dict[str, Any] = {"errorCode": 11601}
+    if how == "after":
+        interrupted = {"writeConcernError": {"code": 11601, "errmsg": "operation was interrupted"}}
+    broker.send(messages(queue, 3))
+    held = broker.receive([queue], limit=3, wait=1, lease=LEASE)
+    records = [Record(key=f"result:{one.id}", body=b"x", rank=5, ttl=60.0) for one in held]
+    pairs = zip(held, records, strict=True)
+
+    server.fail([command], **interrupted)
+    done = broker.commit([CommitItem(settlement=Ack(one), records=(record,)) for one, record in pairs])
+
+    assert done == [True] * 3
+    assert len(backend.get([record.key for record in records])) == 3
+
+
 def test_a_stream_whose_collection_is_dropped_is_opened_anew(connect: Callable[..., MongoBroker], queue: str) -> None:
     """Somebody empties the database: who waits burns no CPU over the stream that has ended, and is called again."""
     prefix = unique_name("t")

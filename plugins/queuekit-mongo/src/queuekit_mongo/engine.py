@@ -16,13 +16,13 @@ from pymongo import IndexModel, MongoClient
 from pymongo.client_session import ClientSession
 from pymongo.collection import Collection
 from pymongo.database import Database
-from pymongo.errors import OperationFailure, PyMongoError
+from pymongo.errors import OperationFailure, PyMongoError, WriteConcernError
 from pymongo.read_preferences import ReadPreference
 from pymongo.uri_parser import validate_options
 
 from queuekit.urls import EngineURL
 from queuekit_mongo.documents import GROUP_INDEXES, MESSAGE_INDEXES, RECORD_INDEXES, Doc
-from queuekit_mongo.failures import Failures, is_passing
+from queuekit_mongo.failures import INTERRUPTED, Failures, is_passing
 from queuekit_mongo.options import PASSTHROUGH, MongoOptions
 from queuekit_mongo.servertime import ServerTime
 from queuekit_mongo.urls import client_url, database_name, engine_id
@@ -161,7 +161,14 @@ class Engine:
             with self._opened().start_session() as session:
                 return self._transact(session, body)
         with self._session_lock:
-            return self._transact(self._own_session(), body)
+            for left in range(_TRIES, -1, -1):
+                try:
+                    return self._transact(self._own_session(), body)
+                except OperationFailure as error:
+                    # Somebody took back a message of ours whose lease had ended, which is nothing to the others.
+                    if left == 0 or error.code != INTERRUPTED:
+                        raise
+        raise AssertionError("unreachable")
 
     def in_one_transaction(self, body: Callable[[ClientSession], T]) -> T:
         """Run *body* in a transaction, which is not tried again if others are in its way."""
@@ -174,7 +181,18 @@ class Engine:
 
     def _transact(self, session: ClientSession, body: Callable[[ClientSession], T]) -> T:
         concern = self._opened().write_concern
-        return session.with_transaction(body, write_concern=concern, read_preference=ReadPreference.PRIMARY)
+        results: list[T] = []
+
+        def run(session: ClientSession) -> None:
+            results[:] = [body(session)]
+
+        try:
+            session.with_transaction(run, write_concern=concern, read_preference=ReadPreference.PRIMARY)
+        except WriteConcernError as error:
+            if error.code != INTERRUPTED:
+                raise
+            session.commit_transaction()  # it is committed, but nobody waited for the secondaries
+        return results[0]
 
     def session_id(self) -> object:
         """Return what names this process's session in its claims; ``None`` where there are no transactions."""

@@ -17,10 +17,12 @@ from pymongo.errors import (
 from queuekit.errors import ConfigError, QueuekitError, UnavailableError
 from queuekit.urls import EngineURL
 
-__all__ = ["DUPLICATE", "NO_STREAMS", "WRITE_CONFLICT", "Failures", "is_passing"]
+__all__ = ["DUPLICATE", "INTERRUPTED", "NO_STREAMS", "WRITE_CONFLICT", "Failures", "is_passing"]
 
 DUPLICATE = 11000
 """Code of a write that a unique index refuses."""
+INTERRUPTED = 11601
+"""Code of a call, or of a transaction, that somebody has ended."""
 WRITE_CONFLICT = 112
 """Code of a write, in a transaction, to what another transaction has locked."""
 NO_STREAMS = frozenset({13, 20, 59, 136, 40573})
