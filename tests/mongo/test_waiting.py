@@ -1,5 +1,8 @@
 """How often those look by themselves whom no change stream calls."""
 
+import os
+import signal
+import threading
 import time
 from collections.abc import Iterator
 
@@ -47,3 +50,30 @@ def test_an_interrupt_ends_a_wait(bell: Bell) -> None:
         bell.interrupt()
 
         assert ear.wait(60)
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
+def test_a_child_does_not_wait_for_a_lock_of_its_parents_threads(bell: Bell) -> None:
+    """A process that forks while another thread is at the bell has a child that can close its broker."""
+    held, over = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with bell._changed:
+            held.set()
+            over.wait(60)
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    held.wait(60)
+
+    child = os.fork()
+    if child == 0:
+        signal.alarm(20)
+        bell.interrupt()
+        bell.close()
+        os._exit(0)
+    _, status = os.waitpid(child, 0)
+    over.set()
+    holder.join(60)
+
+    assert status == 0

@@ -80,6 +80,11 @@ class Bell:
         self._open = False
         self._closed = False
 
+    def _of_this_process(self) -> None:
+        """In a child, leave thread and lock to the parent: whoever holds that is not there to let it go."""
+        if self._pid != os.getpid():
+            self._start()
+
     def listen(self, names: Sequence[str], *, since: float | None = None) -> Ear:
         """Return an ear for changes about *names*, to be used as a context manager.
 
@@ -87,12 +92,12 @@ class Bell:
             names: What to hear about.
             since: Monotonic seconds since which there was nothing; default: now.
         """
-        if self._pid != os.getpid():
-            self._start()  # the thread is the parent's
+        self._of_this_process()
         return Ear(self, frozenset(names), since=time.monotonic() if since is None else since)
 
     def interrupt(self) -> None:
         """Make those who listen in this process return; if there are none, the next one."""
+        self._of_this_process()
         with self._changed:
             self._interrupts += 1
             for ear in self._ears:
