@@ -128,6 +128,9 @@ class Backend(abc.ABC):
             records: At most ``limits.max_record`` bytes of body each.
             condition: See :class:`Condition`; expired records count as absent.
             expect: Write only if the live record has this version; 0 means absent. For locks.
+
+        Raises:
+            TooLargeError: A body is above ``limits.max_record``; nothing was written.
         """
 
     @abc.abstractmethod

@@ -64,7 +64,8 @@ class Delivery:
     token: str
     """Fence: text that only this claim knows; a stale one changes nothing (QK4)."""
     number: int
-    """How many times it has been claimed, this one included; grows with each claim."""
+    """How many times it has been claimed, this one included; grows with each claim. It may begin anew with a
+    :class:`Retry` and with a replay, where these are new messages to the service."""
     crashes: int = 0
     """Earlier claims that ended with neither settle nor uncounted release; above 0 it is a suspect (QK6)."""
     sent_at: float = 0.0

@@ -444,6 +444,53 @@ def test_refuses_an_unknown_name_in_the_list() -> None:
         type("TestMine", (BrokerConformance,), {"EMULATOR": {"test_close_twice": "why"}})
 
 
+def test_refuses_a_capability_that_is_none() -> None:
+    """A misspelt name in NOT_PROMISED is an error at once: it would hold nothing back."""
+    with pytest.raises(TypeError, match="no capability is called 'dedupe'; did you mean 'dedup'"):
+        type("TestMine", (BrokerConformance,), {"NOT_PROMISED": {"dedupe": "why"}})
+
+
+@pytest.mark.parametrize("names", [("tuples",), "tuple"], ids=["misspelt", "no-comma"])
+def test_refuses_to_keep_what_is_no_value(names: object) -> None:
+    """A name in KEEPS that is no value is an error at once: nothing would be asked of the serializer."""
+    with pytest.raises(TypeError, match=r"TestMine\.KEEPS: no value is called"):
+        type("TestMine", (SerializerConformance,), {"KEEPS": names})
+
+
+KEEPS_MORE = """
+    from queuekit.serializer import JsonSerializer
+    from queuekit.testing import SerializerConformance
+
+    class TestMine(SerializerConformance):
+        KEEPS = {keeps}
+
+        def make_serializer(self, types):
+            return JsonSerializer(types)
+"""
+
+
+def test_names_what_comes_back_unasked(pytester: pytest.Pytester) -> None:
+    """Values that come back though KEEPS does not name them are told, for the author to promise them."""
+    pytester.makeconftest('pytest_plugins = ["queuekit.testing"]')
+    pytester.makepyfile(test_mine=KEEPS_MORE.format(keeps=("date", "uuid")))
+
+    result = pytester.runpytest_inprocess("-k", "test_changes_nothing and (date or uuid or enum) and not time")
+
+    result.assert_outcomes(passed=4)
+    result.stdout.fnmatch_lines(["  not in KEEPS, but comes back: TestMine: enum, enum-value"])
+
+
+def test_names_nothing_where_all_is_kept(pytester: pytest.Pytester) -> None:
+    """A suite that asks for all values has no more to promise."""
+    pytester.makeconftest('pytest_plugins = ["queuekit.testing"]')
+    pytester.makepyfile(test_mine=KEEPS_MORE.format(keeps=("*",)))
+
+    result = pytester.runpytest_inprocess("-k", "test_changes_nothing and enum")
+
+    result.assert_outcomes(passed=2)
+    result.stdout.no_fnmatch_line("*not in KEEPS*")
+
+
 @pytest.mark.parametrize("suite", [BrokerConformance(), BackendConformance()], ids=["broker", "backend"])
 def test_says_what_to_write(suite: Any) -> None:
     """Without a factory a suite fails with the line that is missing."""

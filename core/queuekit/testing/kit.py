@@ -46,6 +46,8 @@ AREA = "queuekit_area"
 """Name of the property by which a report tells in which module of the suites a test is written."""
 ABOUT = "queuekit_about"
 """Name of the property by which a report tells what a suite ran on."""
+KEPT = "queuekit_kept"
+"""Name of the property by which a report tells that a value came back which the suite does not ask for."""
 REPORT = "--queuekit-conformance-report"
 """Option that asks for these two, and for a file with what comes of them."""
 _PACKAGE = "queuekit.testing."
@@ -162,10 +164,18 @@ class Conformance:
             raise TypeError(f"{cls.__name__}.KIT_LEVEL is {cls.KIT_LEVEL}; this queuekit has 1 to {NEWEST_LEVEL}")
         tests = [name for name in dir(cls) if name.startswith("test_")]
         for table in ("EMULATOR", "EMULATOR_AT_TIMES"):
-            for name in getattr(cls, table):
-                if name not in tests:
-                    near = did_you_mean(name, tests)
-                    raise TypeError(f"{cls.__name__}.{table}: no test is called {name!r}; {near}")
+            cls._refuse_unknown(table, "test", tests)
+        wanted = {word for name in tests for word in getattr(getattr(cls, name), "needs", ())}
+        if wanted:
+            cls._refuse_unknown("NOT_PROMISED", "capability", wanted)
+
+    @classmethod
+    def _refuse_unknown(cls, table: str, kind: str, known: Collection[str]) -> None:
+        """Refuse a name in *table* that is none: it would do nothing, and nobody would notice."""
+        for name in getattr(cls, table):
+            if name not in known:
+                near = did_you_mean(name, sorted(known))
+                raise TypeError(f"{cls.__name__}.{table}: no {kind} is called {name!r}; {near}")
 
     _known: Collection[int] = ()
     """Connections that were there before those of the test."""

@@ -13,7 +13,7 @@ import pytest
 from queuekit.errors import DecodeError, EncodeError
 from queuekit.names import is_name
 from queuekit.serializer import Serializer, type_name
-from queuekit.testing.kit import Conformance
+from queuekit.testing.kit import KEPT, Conformance
 from queuekit.testing.values import PLAIN, TYPED, Colour, Point, Shape, anything_plain, anything_typed, is_same
 
 __all__ = ["SerializerConformance"]
@@ -68,9 +68,16 @@ class SerializerConformance(Conformance):
 
     KEEPS: ClassVar[Iterable[str]] = ()
     """Names out of ``queuekit.testing.values.TYPED`` that must come back as they were. Of the others, each may be
-    refused with EncodeError; none may be changed."""
+    refused with EncodeError; none may be changed. The closing lines name those that come back all the same."""
     SAMPLES: ClassVar[Mapping[str, bytes]] = {}
     """More hostile bytes, for a format of your own: name -> bytes that must be refused or read, and nothing else."""
+
+    _told: list[tuple[str, object]] | None = None
+    """What the report of the test will tell."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls._refuse_unknown("KEEPS", "value", ["*", *TYPED])
 
     def make_serializer(self, types: Callable[[str], type | None]) -> Serializer:
         """Return the serializer. Override this."""
@@ -87,6 +94,11 @@ class SerializerConformance(Conformance):
         if not serializer.safe:
             pytest.skip("safe is False: reading hostile bytes may execute them")
         return serializer
+
+    @pytest.fixture(autouse=True)
+    def _tell_what_is_kept(self, request: pytest.FixtureRequest) -> None:
+        """Let a test put into its report what came back though ``KEEPS`` does not name it."""
+        self._told = request.node.user_properties
 
     # -- what it says --------------------------------------------------------------------------------------------
 
@@ -120,11 +132,13 @@ class SerializerConformance(Conformance):
         try:
             data = serializer.dumps(value)
         except EncodeError:
-            assert name not in self.KEEPS
-            assert "*" not in self.KEEPS
+            assert name not in self.KEEPS, f"KEEPS names {name!r}, and dumps refuses it"
+            assert "*" not in self.KEEPS, f"KEEPS names all, and dumps refuses {name!r}"
             return
 
         assert is_same(serializer.loads(data), value)
+        if self._told is not None and not {name, "*"}.intersection(self.KEEPS):
+            self._told.append((KEPT, name))
 
     def test_brings_any_plain_data_back(self, serializer: Serializer) -> None:
         """Any plain data that Hypothesis can think of comes back."""
@@ -170,7 +184,8 @@ class SerializerConformance(Conformance):
         with pytest.raises(EncodeError) as caught:
             serializer.dumps({"orders": [{"total": 1}, {"customer": threading.Lock()}]})
 
-        assert re.search(r"orders.*1.*customer", str(caught.value))
+        found = str(caught.value)
+        assert re.search(r"orders.*1.*customer", found), f"names no path like orders[1].customer: {found}"
 
     def test_refuses_a_cycle(self, serializer: Serializer) -> None:
         """A list that holds itself raises EncodeError, unless the format can hold that."""

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 import pytest
 
-from queuekit.testing.kit import ABOVE_LEVEL, LEVEL, NEWEST_LEVEL, NOT_DECLARED, NOT_PROVED
+from queuekit.testing.kit import ABOVE_LEVEL, KEPT, LEVEL, NEWEST_LEVEL, NOT_DECLARED, NOT_PROVED
 
 __all__ = ["name_of", "pytest_terminal_summary", "reason_of"]
 
@@ -24,6 +24,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.write_line(f"  not proved: {name_of(report)}: {reason_of(report).removeprefix(NOT_PROVED)}")
     for suite, word in _could_declare(stats):
         terminalreporter.write_line(f"  not declared, but its tests pass: {suite}: {word}")
+    for suite, names in _could_keep(stats).items():
+        terminalreporter.write_line(f"  not in KEEPS, but comes back: {suite}: {', '.join(names)}")
     later = len(_beginning(stats, ABOVE_LEVEL))
     if later:
         terminalreporter.write_line(f"  KIT_LEVEL = {NEWEST_LEVEL} would add {later} tests")
@@ -63,6 +65,16 @@ def _could_declare(stats: dict[str, list[pytest.TestReport]]) -> list[tuple[str,
         for report in _beginning(stats, NOT_DECLARED, word):
             outcomes[name_of(report).partition("::")[0], reason_of(report).removeprefix(NOT_DECLARED)].add(word)
     return sorted(key for key, found in outcomes.items() if found == {"xpassed"})
+
+
+def _could_keep(stats: dict[str, list[pytest.TestReport]]) -> dict[str, list[str]]:
+    """Return, by suite of a serializer, the values that came back though it does not ask for them."""
+    kept: defaultdict[str, list[str]] = defaultdict(list)
+    for report in stats.get("passed", []):
+        names = [str(value) for name, value in report.user_properties if name == KEPT]
+        if names:
+            kept[name_of(report).partition("::")[0]] += names
+    return kept
 
 
 def _beginning(stats: dict[str, list[pytest.TestReport]], start: str, *words: str) -> list[pytest.TestReport]:
