@@ -145,7 +145,9 @@ def load_entry_point(point: EntryPoint) -> Plugin:
     blank = _blank(point)
     start = time.perf_counter()
     try:
-        return _checked(point.load(), blank, start=start, packaged=True)
+        module = point.load()
+        blank = attrs.evolve(blank, api=_pair(getattr(module, "queuekit_api", None)))
+        return _checked(module, blank, start=start, packaged=True)
     except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a plugin does, the others go on
         return _failed(blank, error, start=start)
 
@@ -217,18 +219,26 @@ def _check_pending(scratch: pluggy.PluginManager) -> None:
         raise PluginError(f"unknown hook {name!r}{', ' + near if near else ''}") from None
 
 
+def _pair(api: object) -> tuple[int, int] | None:
+    """Return the API version that a plugin declares, whether it is offered or not; ``None`` if that is none."""
+    match api:
+        case (int(major), int(minor)):
+            return major, minor
+        case _:
+            return None
+
+
 def _check_api(api: object) -> tuple[int, int]:
     """Return the API version that a plugin declares, if it is one that this core offers."""
     if api is None:
         raise PluginError("it declares no queuekit_api")
-    match api:
-        case (int(major), int(minor)):
-            offered = ".".join(map(str, API_VERSION))
-            if major != API_VERSION[0] or minor > API_VERSION[1]:
-                raise PluginError(f"it needs plugin API {major}.{minor}, this queuekit offers {offered}")
-            return major, minor
-        case _:
-            raise PluginError(f"its queuekit_api is {api!r}, not a pair such as {API_VERSION}")
+    pair = _pair(api)
+    if pair is None:
+        raise PluginError(f"its queuekit_api is {api!r}, not a pair such as {API_VERSION}")
+    if pair[0] != API_VERSION[0] or pair[1] > API_VERSION[1]:
+        wanted, offered = (".".join(map(str, version)) for version in (pair, API_VERSION))
+        raise PluginError(f"it needs plugin API {wanted}, this queuekit offers {offered}")
+    return pair
 
 
 def _check_hooks(module: Any, scratch: pluggy.PluginManager) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 import attrs
 
 from queuekit.errors import PluginError, SchemeConflictError, UnknownSchemeError, did_you_mean
-from queuekit.hookspecs import BackendSpec, BrokerSpec, SerializerSpec
+from queuekit.hookspecs import API_VERSION, BackendSpec, BrokerSpec, SerializerSpec
 from queuekit.loading import Plugin, PluginInfo, canonical
 from queuekit.urls import EngineURL
 
@@ -194,6 +194,8 @@ def _mend(plugin: Plugin, key: str) -> str:
     dist = plugin.info.dist
     if not dist:
         return "See:  queuekit plugins"
+    if plugin.info.api is not None and plugin.info.api > API_VERSION:
+        return "Upgrade queuekit:  pip install --upgrade queuekit"
     if isinstance(plugin.failure, ImportError):
         again = f"Reinstall it:  pip install --force-reinstall {dist}\nOr remove it:  pip uninstall {dist}"
         return install_line(key) or again

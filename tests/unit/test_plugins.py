@@ -114,6 +114,25 @@ def test_keeps_a_broken_plugin_to_itself(
     assert error in bad.error
 
 
+@pytest.mark.parametrize(
+    ("api", "fix"),
+    [
+        pytest.param("(2, 0)", "pip install --upgrade queuekit", id="later-major"),
+        pytest.param("(1, 9)", "pip install --upgrade queuekit", id="later-minor"),
+        pytest.param("(0, 9)", "pip install --upgrade queuekit-bad", id="earlier"),
+    ],
+)
+def test_says_which_side_to_upgrade(plugin_site: PluginSite, make_plugins: MakePlugins, api: str, fix: str) -> None:
+    """A plugin for a later API asks for a later core, one for an earlier API for a later plugin."""
+    plugin_site.install("queuekit-bad", serving("bad").replace("(1, 0)", api))
+    plugins = make_plugins()
+
+    with pytest.warns(RuntimeWarning), pytest.raises(PluginError) as caught:
+        plugins.broker_spec(url("bad://"))
+
+    assert caught.value.fix.endswith(f"  {fix}")
+
+
 def test_takes_a_lone_scheme_for_one(make_plugins: MakePlugins) -> None:
     """A spec whose schemes are one text serves that scheme, not its letters."""
     assert BrokerSpec(schemes="null", factory=NullBroker).schemes == ("null",)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -36,9 +37,11 @@ def command(context: click.Context, session: Session, *, as_json: bool) -> None:
     """List the plugins: what they serve, the commands that they add, and why one cannot be used."""
     if context.invoked_subcommand is not None:
         return
-    plugins = session.any_app(lenient=True).plugins
-    commands = plugin_commands(plugins)
-    infos = plugins.infos()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # the list tells which have failed, and why
+        plugins = session.any_app(lenient=True).plugins
+        commands = plugin_commands(plugins)
+        infos = plugins.infos()
     if as_json:
         print_json({"plugins": [_document(info) for info in infos], "commands": [spec.name for spec in commands]})
         return
