@@ -40,7 +40,7 @@ def ids_of(some: Any) -> list[str]:
 class _Last(Random):
     """Chance that always falls on the last of what there is."""
 
-    def randrange(self, start: int, *rest: Any) -> int:
+    def randrange(self, start: int, stop: int | None = None, step: int = 1) -> int:
         return start - 1
 
 
