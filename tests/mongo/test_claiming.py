@@ -1,6 +1,7 @@
 """What a worker claims that has lost to others: a share further down, and never nothing while there is something."""
 
 import itertools
+import time
 
 import pytest
 
@@ -38,6 +39,7 @@ def test_one_who_looks_far_leaves_the_head_to_others(broker: MongoBroker, queue:
     """A share is a part of its own, so that the winner of the head is not in the way."""
     ids = send(broker, queue, 6)
     claimer._share = 2
+    claimer._head_at[queue] = time.monotonic()
 
     taken = claimer.claim(queue, limit=2, lease=30)
 

@@ -1,22 +1,25 @@
 """Claims of several workers, and claims that break off half-way: nothing urgent waits long, and nothing is mislaid."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from random import Random
 from typing import Any
 
 import pytest
 
-from queuekit.broker import Place
+from queuekit.broker import Delivery, Place
 from queuekit.envelope import Envelope
 from queuekit.errors import UnavailableError
 from queuekit.names import new_id
-from queuekit.testing.kit import unique_name
+from queuekit.testing.kit import eventually, in_thread, unique_name
 from queuekit_mongo.broker import MongoBroker
 from queuekit_mongo.claiming import WIDEST, Claimer
 from queuekit_mongo.documents import new_message
 from support.mongod import ReplicaSet, shared_set
 
 LEASE = 60.0
+
+Lose = Callable[[MongoBroker, str], None]
+Call = Callable[[Sequence[Envelope]], list[Delivery]]
 
 
 @pytest.fixture
@@ -121,9 +124,6 @@ def test_a_malformed_document_that_cannot_be_buried_yet_takes_no_other_along(
     assert bad["id"] not in ids_of(again)
 
 
-Lose = Callable[[MongoBroker, str], None]
-
-
 @pytest.fixture
 def lose(server: ReplicaSet) -> Lose:
     """Return what makes a broker claim messages of a queue whose ids it never gets to read."""
@@ -178,6 +178,48 @@ def test_what_a_claim_has_won_is_leased_from_when_it_is_handed_out(broker: Mongo
 
     leased, _ = broker.peek(queue, place=Place.LEASED).items
     assert leased.due > taken.claimed_at + 9 * LEASE
+
+
+@pytest.fixture
+def called(broker: MongoBroker, queue: str) -> Call:
+    """Return what sends messages to a worker that waits for them, and returns what it got for that."""
+
+    def send(batch: Sequence[Envelope]) -> list[Delivery]:
+        taken = in_thread(lambda: broker.receive([queue], limit=10, wait=20, lease=LEASE))
+        eventually(lambda: broker._bell.streams and bool(broker._bell._ears), what="somebody listening")
+        broker.send(batch)
+        return taken.result(60)
+
+    return send
+
+
+def test_who_is_called_takes_what_comes_first(broker: MongoBroker, queue: str, called: Call) -> None:
+    """The order holds for a worker that was waiting as well; what comes behind it is there for the next call."""
+    batch = messages(queue, 3)
+    (urgent,) = messages(queue, 1, priority=9)
+
+    first, *more = called([*batch, urgent])
+
+    assert first.id == urgent.id
+    rest = broker.receive([queue], limit=10, wait=0, lease=LEASE)
+    assert ids_of([*more, *rest]) == ids_of(batch)
+
+
+def test_what_was_won_by_who_was_called_is_found_after_a_lost_reply(
+    server: ReplicaSet,
+    broker: MongoBroker,
+    queue: str,
+    called: Call,
+) -> None:
+    """A claim of whatever is first is asked for again by its mark, and is not left to its lease."""
+    batch = messages(queue, 2)
+
+    server.fail(["findAndModify"], writeConcernError={"code": 64, "errmsg": "in time"})
+    with pytest.raises(UnavailableError):
+        called(batch)
+    server.heal()
+
+    assert ids_of(broker.receive([queue], limit=10, wait=0, lease=LEASE)) == ids_of(batch)
 
 
 def test_nobody_reads_from_a_member_that_lags_behind(connect: Callable[..., MongoBroker]) -> None:

@@ -73,7 +73,7 @@ class Client:
 class _Collections:
     make: Callable[[str], Any]
 
-    def __getitem__(self, name: str) -> Any:
+    def get_collection(self, name: str, **_: object) -> Any:
         return self.make(name)
 
 

@@ -77,3 +77,18 @@ def test_a_claim_reads_no_more_than_it_takes(broker: MongoBroker) -> None:
     reads = [doc for doc in profile(broker) if "queuekit_messages" in doc["ns"]]
     assert len(claimed) == 50
     assert max(doc["keysExamined"] for doc in reads) <= 2 * len(claimed) + 30
+
+
+def test_a_claim_of_the_first_reads_few_keys(broker: MongoBroker) -> None:
+    """A worker that was called reads neither what is delayed nor what comes behind the first."""
+    queue = unique_name("q")
+    broker.send([Envelope(id=new_id(), queue=queue, body=b"", delay=9_999.0, priority=9) for _ in range(WAITING)])
+    broker.send([Envelope(id=new_id(), queue=queue, body=b"", priority=number % 10) for number in range(100)])
+    broker._engine.database().command("profile", 2)
+
+    (taken,) = broker._claimer.claim_first(queue, lease=LEASE)
+
+    (done,) = [doc for doc in profile(broker) if doc["command"].get("findAndModify")]
+    assert taken.envelope.priority == 9
+    assert done["planSummary"].startswith("IXSCAN")
+    assert done["keysExamined"] < 30

@@ -113,19 +113,23 @@ class MongoBroker(Broker):
         if deliveries or limit <= 0 or wait <= 0 or not queues:
             return deliveries
         with self._bell.listen(queues, since=self._found_at) as ear:
+            called = False
             while True:
-                deliveries = self._take(queues, upkeep, limit, lease)
+                deliveries = self._take(queues, upkeep, limit, lease, called=called)
                 left = deadline - time.monotonic()
                 if deliveries or left <= 0 or self._bell.interrupted(heard):
                     return deliveries
-                if ear.wait(min(left, upkeep.pause())):
+                called = ear.wait(min(left, upkeep.pause()))
+                if called:
                     upkeep.is_stale = True
 
-    def _take(self, queues: Sequence[str], upkeep: Upkeep, limit: int, lease: float) -> list[Delivery]:
-        """Do the upkeep, if it is time for it, and claim what is ready."""
+    def _take(
+        self, queues: Sequence[str], upkeep: Upkeep, limit: int, lease: float, *, called: bool = False
+    ) -> list[Delivery]:
+        """Do the upkeep, if it is time for it, and claim what is ready; one message at first by who was *called*."""
         with self._engine.calls():
             upkeep.run(now=limit <= 0)
-            deliveries = self._claim(queues, limit, lease)
+            deliveries = self._claim(queues, limit, lease, called=called)
             # Whoever was called most often finds a message, and has it sooner if the upkeep does not come first.
             if not deliveries and upkeep.is_stale and upkeep.run(now=True):
                 deliveries = self._claim(queues, limit, lease)
@@ -134,10 +138,12 @@ class MongoBroker(Broker):
                 upkeep.expect(lease)
             return deliveries
 
-    def _claim(self, queues: Sequence[str], limit: int, lease: float) -> list[Delivery]:
+    def _claim(self, queues: Sequence[str], limit: int, lease: float, *, called: bool = False) -> list[Delivery]:
         deliveries = self._claimer.recover(queues, limit=limit, lease=lease)
         for queue in queues:
-            if len(deliveries) < limit:
+            if called and not deliveries:
+                deliveries += self._claimer.claim_first(queue, lease=lease)
+            elif not called and len(deliveries) < limit:
                 try:
                     deliveries += self._claimer.claim(queue, limit=limit - len(deliveries), lease=lease)
                 except PyMongoError:

@@ -4,6 +4,7 @@ A claim has three steps: find the head of the queue, mark what is still there wi
 won. Workers that all reach for the same head would win little each; who loses much therefore picks a share further down
 the queue at random, and keeps to it while it wins there; now and then it claims from the head all the same, so that
 what comes first does not wait for somebody's share to be there. A worker alone takes the messages in their exact order.
+One that was asleep and is called takes the first message in a single step, and the others with its next claim.
 """
 
 from __future__ import annotations
@@ -67,12 +68,13 @@ _TAKEN_BACK: list[Doc] = [
 
 
 @attrs.frozen
-class _Unsure:
-    """A claim whose reply was lost: it may have been won."""
+class _Claim:
+    """What one claim has asked for, and may have won."""
 
     queue: str
-    ids: list[Any]
     claim: str
+    ids: list[Any] | None
+    """What was asked for; ``None``: one message of the queue, whichever was the first."""
 
 
 class Claimer:
@@ -91,7 +93,7 @@ class Claimer:
         self._enough = CALM[0]
         self._head_at: dict[str, float] = {}
         """Monotonic seconds of the last reach for the head of each queue."""
-        self._unsure: list[_Unsure] = []
+        self._unsure: list[_Claim] = []
         self._lock = threading.Lock()
 
     def claim(self, queue: str, *, limit: int, lease: float) -> list[Delivery]:
@@ -110,6 +112,21 @@ class Claimer:
                 return deliveries
         return []
 
+    def claim_first(self, queue: str, *, lease: float) -> list[Delivery]:
+        """Return the first message of *queue*, if one is ready: in one round trip, for a worker that was woken."""
+        claim = self._engine.new_mark()
+        wanted = self._ready(queue) | {"$expr": NOW_DUE}
+        change = _leased(claim, lease, self._engine.session_id())
+        try:
+            doc = self._engine.messages.find_one_and_update(
+                wanted, change, sort=CLAIM_ORDER, return_document=ReturnDocument.AFTER
+            )
+        except PyMongoError:
+            with self._lock:
+                self._unsure.append(_Claim(queue, claim, ids=None))
+            raise
+        return self._read([doc] if doc is not None else [])
+
     def recover(self, queues: Sequence[str], *, limit: int, lease: float) -> list[Delivery]:
         """Return up to *limit* messages of *queues* that claims have won whose reply was lost."""
         if not self._unsure or limit <= 0:
@@ -120,16 +137,17 @@ class Claimer:
         deliveries: list[Delivery] = []
         while unsure and len(deliveries) < limit:
             one, room = unsure[0], limit - len(deliveries)
+            part = attrs.evolve(one, ids=one.ids and one.ids[:room])
             try:
-                self._engine.messages.update_many(_held(one.ids[:room], one.claim), _until(lease))
-                deliveries += self._read(self._won(one.ids[:room], one.claim))
+                self._engine.messages.update_many(_held(part), _until(lease))
+                deliveries += self._read(self._won(part))
             except PyMongoError:
                 with self._lock:
                     self._unsure += unsure
                 if not deliveries:
                     raise
                 return deliveries
-            unsure[:1] = [attrs.evolve(one, ids=one.ids[room:])] if len(one.ids) > room else []
+            unsure[:1] = [attrs.evolve(one, ids=one.ids[room:])] if one.ids and len(one.ids) > room else []
         with self._lock:
             self._unsure += unsure
         return deliveries
@@ -144,9 +162,7 @@ class Claimer:
 
     def _reach(self, queue: str, limit: int, share: int) -> list[Any]:
         """Return the ids to reach for."""
-        latest = moment(self._engine.time.latest())
-        # Not greater, rather than less or equal: so that a due time of another type is found as well, and quarantined.
-        wanted = {"queue": queue, "state": WAITING, "due": {"$not": {"$gt": latest}}}
+        wanted = self._ready(queue)
         for skip in dict.fromkeys((share * limit, 0)):
             found = self._engine.messages.find(
                 wanted, {"_id": True}, sort=CLAIM_ORDER, skip=skip, limit=limit, batch_size=limit
@@ -156,28 +172,35 @@ class Claimer:
             self._share = 0  # the queue is not as long as that, and the next look needs no second one
         return []
 
+    def _ready(self, queue: str) -> Doc:
+        """Return the filter of what may be ready in *queue*, as far as is known here of the server's time."""
+        latest = moment(self._engine.time.latest())
+        # Not greater, rather than less or equal: so that a due time of another type is found as well, and quarantined.
+        return {"queue": queue, "state": WAITING, "due": {"$not": {"$gt": latest}}}
+
     def _mark(self, queue: str, ids: list[Any], lease: float) -> list[Doc]:
         """Mark those of *ids* that still wait, and return them as they are now."""
-        claim = self._engine.new_mark()
-        change = _claim(ids, claim, lease, self._engine.session_id())
+        mine = _Claim(queue, self._engine.new_mark(), ids)
+        wanted = {"_id": {"$in": ids}, "state": WAITING, "$expr": NOW_DUE}
+        change = _leased(mine.claim, lease, self._engine.session_id())
         messages = self._engine.messages
         try:
             if len(ids) == 1:
-                # Mostly an idle worker that was woken: one round trip less.
+                # Mostly a worker that has looked by itself: one round trip less.
                 after = ReturnDocument.AFTER
-                doc = self._engine.insist(lambda: messages.find_one_and_update(*change, return_document=after))
-                return [doc] if doc is not None else self._won(ids, claim)
-            self._engine.insist(lambda: messages.update_many(*change))
-            return self._won(ids, claim)
+                doc = self._engine.insist(lambda: messages.find_one_and_update(wanted, change, return_document=after))
+                return [doc] if doc is not None else self._won(mine)
+            self._engine.insist(lambda: messages.update_many(wanted, change))
+            return self._won(mine)
         except PyMongoError:
             with self._lock:
-                self._unsure.append(_Unsure(queue, ids, claim))
+                self._unsure.append(mine)
             raise
 
-    def _won(self, ids: list[Any], claim: str) -> list[Doc]:
-        found = self._engine.messages.find(_held(ids, claim), batch_size=len(ids) + 1)
+    def _won(self, one: _Claim) -> list[Doc]:
+        found = self._engine.messages.find(_held(one), batch_size=len(one.ids or ()) + 1)
         docs = {hashable(doc["_id"]): doc for doc in found}
-        return [docs[id] for id in map(hashable, ids) if id in docs]
+        return [docs[id] for id in map(hashable, one.ids) if id in docs] if one.ids else list(docs.values())
 
     def _learn(self, *, asked: int, won: int) -> None:
         """Look further where half of what was asked for is lost, and less far where nobody else is about."""
@@ -208,8 +231,9 @@ class Claimer:
         return deliveries
 
 
-def _held(ids: list[Any], claim: str) -> Doc:
-    return {"_id": {"$in": ids}, "claim": claim, "state": LEASED}
+def _held(one: _Claim) -> Doc:
+    where: Doc = {"queue": one.queue} if one.ids is None else {"_id": {"$in": one.ids}}
+    return where | {"claim": one.claim, "state": LEASED}
 
 
 def _until(lease: float) -> list[Doc]:
@@ -217,23 +241,19 @@ def _until(lease: float) -> list[Doc]:
     return [{"$set": {"until": {"$add": ["$$NOW", int(lease * 1000)]}}}]
 
 
-def _claim(ids: list[Any], claim: str, lease: float, session: object) -> tuple[Doc, list[Doc]]:
-    wanted = {"_id": {"$in": ids}, "state": WAITING, "$expr": NOW_DUE}
-    change: list[Doc] = [
-        {
-            "$set": {
-                "state": LEASED,
-                "claim": claim,
-                "number": {"$add": [WHOLE("$number"), 1]},
-                "claimed_at": "$$NOW",
-                "until": {"$add": ["$$NOW", int(lease * 1000)]},
-                "key": {"$cond": [{"$eq": ["$unique.until", "start"]}, "$$REMOVE", "$key"]},
-            }
-        }
-    ]
+def _leased(claim: str, lease: float, session: object) -> list[Doc]:
+    """Return the change that gives a message to *claim*."""
+    fields: Doc = {
+        "state": LEASED,
+        "claim": claim,
+        "number": {"$add": [WHOLE("$number"), 1]},
+        "claimed_at": "$$NOW",
+        "until": {"$add": ["$$NOW", int(lease * 1000)]},
+        "key": {"$cond": [{"$eq": ["$unique.until", "start"]}, "$$REMOVE", "$key"]},
+    }
     if session is not None:
-        change[0]["$set"]["session"] = session
-    return wanted, change
+        fields["session"] = session
+    return [{"$set": fields}]
 
 
 def bury(engine: Engine, doc: Doc, why: str) -> None:
@@ -342,7 +362,8 @@ def _extend(engine: Engine, leases: Sequence[Lease], lease: float, session: Clie
         by_claim.setdefault(claim_of(one.token), []).append(message_id(one.queue, one.id))
     matched = 0
     for claim, ids in by_claim.items():
-        matched += engine.messages.update_many(_held(ids, claim), _until(lease), session=session).matched_count
+        held = {"_id": {"$in": ids}, "claim": claim, "state": LEASED}
+        matched += engine.messages.update_many(held, _until(lease), session=session).matched_count
     if matched == len(leases):
         return []
     ids = [message_id(one.queue, one.id) for one in leases]
