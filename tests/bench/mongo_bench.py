@@ -52,6 +52,7 @@ def main() -> None:
                 if part in options.parts:
                     measure(base, options.count, rates)
                     print(".", end="", flush=True, file=sys.stderr)
+            _drop(base)  # or the server would delete by the thousand what is out of date, while the next is measured
         print(file=sys.stderr)
         _print_rates({key: statistics.median(values) for key, values in rates.items()})
         if "worker" in options.parts:
@@ -76,6 +77,11 @@ def _own_set(folder: Path) -> Iterator[str]:
         yield members.start().url("")
     finally:
         members.stop()
+
+
+def _drop(url: str) -> None:
+    with pymongo.MongoClient[dict[str, Any]](url) as client:
+        client.drop_database(client.get_default_database().name)
 
 
 # -- rates
@@ -107,12 +113,11 @@ def _queuekit(url: str, count: int, rates: Rates) -> None:
     client = pymongo.MongoClient[dict[str, Any]](url)
     messages = client.get_default_database()["queuekit_messages"]
 
-    def begun() -> bool:
-        # A look must cost the server next to nothing: `counts` reads a key of every message.
-        return messages.find_one({"queue": "default", "state": "leased", "until": {"$exists": True}}) is not None
+    leased = {"queue": "default", "state": "leased", "until": {"$exists": True}}
 
     def left() -> bool:
-        return messages.find_one({"queue": "default", "state": "waiting"}) is not None or begun()
+        # A look must cost the server next to nothing: `counts` reads a key of every message.
+        return any(messages.find_one(wanted) for wanted in ({"queue": "default", "state": "waiting"}, leased))
 
     app.send(benchapp.noop.s(0))
     app.runtime.broker.purge("default")
@@ -128,7 +133,11 @@ def _queuekit(url: str, count: int, rates: Rates) -> None:
             app.send_many(task.s(number) for number in range(count))
             _note(rates, f"bulk {name}", count / (time.perf_counter() - since))
             with _workers(processes):
-                _note(rates, f"drain {name}, {processes} process(es)", _drained(begun, left, count))
+                # Each is at work before the clock starts: two that begin at once do so on the CPUs of all.
+                while len(messages.distinct("session", leased)) < processes:
+                    time.sleep(0.01)
+                rest = messages.count_documents({"queue": "default", "state": {"$in": ["waiting", "leased"]}})
+                _note(rates, f"drain {name}, {processes} process(es)", _drained(lambda: True, left, rest))
     app.close()
     client.close()
 
