@@ -49,6 +49,8 @@ __all__ = ["Claimer", "Upkeep", "extend"]
 
 WIDEST = 32
 """How many times its share a worker looks down a contested queue."""
+FARTHER = 8
+"""How many times as far it looks after it has lost: two shares side by side still meet, as the head moves on."""
 CALM = (8, 16)
 """Full wins in a row after which it looks less far, and how many at most if it lost by that."""
 HEAD_EVERY = 0.5
@@ -207,7 +209,7 @@ class Claimer:
         if won * 2 <= asked:
             if self._breadth == 1:
                 self._enough = min(self._enough * 2, CALM[1])
-            self._breadth = min(self._breadth * 2, WIDEST)
+            self._breadth = min(self._breadth * FARTHER, WIDEST)
             self._share = self._engine.random.randrange(self._breadth)
             self._calm = 0
         elif won == asked:
