@@ -22,7 +22,7 @@ __all__ = ["Bell", "Ear", "Stream"]
 
 POLLING = (0.01, 0.075)
 """Seconds between two looks where there is no stream: the first, and the longest while there was something lately."""
-SLUMBER = 0.25
+SLUMBER = 0.3
 """Seconds between two looks where there is no stream and was nothing for long: a look costs a millisecond of CPU."""
 QUIET = 10.0
 """Seconds after which that is long."""
