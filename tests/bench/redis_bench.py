@@ -25,6 +25,7 @@ sys.path[:0] = [str(HERE), str(HERE.parent)]
 
 import psutil  # noqa: E402 - after the path
 import redis  # noqa: E402 - ...
+from redis_wake import ANSWER, BELL  # noqa: E402 - it is found by the line above
 from run import _drained, _process, _worker  # noqa: E402 - the same CLI, the same way to count
 
 from support.redis_servers import RedisServer, need  # noqa: E402 - ...
@@ -89,7 +90,7 @@ def main() -> None:
             if rates:
                 _print_rates({key: statistics.median(values) for key, values in rates.items()}, options.peers)
             if options.only in (None, "worker"):
-                _print_worker(client, options.samples)
+                _print_worker(client, server.url, options.samples)
             if options.only in (None, "sizes"):
                 _print_sizes(client, options)
         finally:
@@ -268,22 +269,22 @@ def _print_sizes(client: Any, options: argparse.Namespace) -> None:
     app.close()
 
 
-def _print_worker(client: Any, samples: int) -> None:
+def _print_worker(client: Any, url: str, samples: int) -> None:
     import benchapp
 
     benchapp.app.configure()
     with _worker() as process:
         _latency(benchapp, 0)
         late = sorted(_latency(benchapp, 0.01) for _ in range(samples))
-        raw = sorted(_wake_up(client) for _ in range(samples))
         family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
         before, _ = [sum(one.cpu_times()[:2]) for one in family], client.config_resetstat()
         time.sleep(20)
         spent = sum(sum(one.cpu_times()[:2]) for one in family) - sum(before)
         idle = 3 * _sent_commands(client)
     print("\nOne worker, one queue")
-    print(f"  send to start, idle   p50 {_at(late, 0.5):.2f} ms   p99 {_at(late, 0.99):.2f} ms")
-    print(f"  raw LPUSH to BRPOP    p50 {_at(raw, 0.5):.2f} ms   p99 {_at(raw, 0.99):.2f} ms")
+    raw = {f"raw, {kind}": _wake_ups(client, url, kind, samples) for kind in ("plain", "leased")}
+    for what, waits in {"send to start, idle": late, **raw}.items():
+        print(f"  {what:21} p50 {_at(waits, 0.5):.2f} ms   p99 {_at(waits, 0.99):.2f} ms")
     print(f"  idle                  {100 * spent / 20:.2f} % CPU, {idle} commands a minute")
     benchapp.app.close()
 
@@ -298,24 +299,24 @@ def _latency(benchapp: Any, gap: float) -> float:
     return (began - since) * 1000
 
 
-def _wake_up(client: Any) -> float:
-    """Return the milliseconds from just before an LPUSH to the return of a BRPOP that waits for it."""
-    import threading
-
-    woken: list[float] = []
-    other = redis.Redis(connection_pool=client.connection_pool)
-
-    def wait() -> None:
-        other.brpop("bell", 5)
-        woken.append(time.monotonic())
-
-    thread = threading.Thread(target=wait)
-    thread.start()
-    time.sleep(0.01)
-    since = time.monotonic()
-    client.lpush("bell", b"1")
-    thread.join()
-    return (woken[0] - since) * 1000
+def _wake_ups(client: Any, url: str, kind: str, samples: int) -> list[float]:
+    """Return the milliseconds from just before a raw send to the moment that a raw consumer knows, in order."""
+    body = BODY.replace(b"benchapp.noop", b"benchapp.clock").replace(b"[1]", b"[]")
+    same = client.register_script(SAME_WRITES)
+    record = (RECORD, 86_400_000)
+    with _process([sys.executable, str(HERE / "redis_wake.py"), url, kind], dict(os.environ)):
+        waits = []
+        for number in range(samples + 1):  # the first one finds it starting
+            time.sleep(0.01)
+            since = time.monotonic()
+            if kind == "plain":
+                client.lpush(BELL, b"1")
+            else:
+                same(keys=["wake", f"wake:{number}"], args=[str(number), body, *record])
+            time.sleep(0.01)
+            waits.append((float(client.brpop(ANSWER)[1]) - since) * 1000)
+        client.delete(BELL, ANSWER, "wake:m", "wake:r", "wake:claims", "wake:leased")
+    return sorted(waits[1:])
 
 
 def _at(values: list[float], share: float) -> float:

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import attrs
@@ -78,6 +78,12 @@ class _Claim:
     ids: list[Any] | None
     """What was asked for; ``None``: one message of the queue, whichever was the first."""
 
+    def parts(self, size: int) -> tuple[_Claim, _Claim | None]:
+        """Return what it asked for first, at most *size*, and the rest if there is any."""
+        if self.ids is None or len(self.ids) <= size:
+            return self, None
+        return attrs.evolve(self, ids=self.ids[:size]), attrs.evolve(self, ids=self.ids[size:])
+
 
 class Claimer:
     """Claims for one broker.
@@ -119,40 +125,49 @@ class Claimer:
         claim = self._engine.new_mark()
         wanted = self._ready(queue) | {"$expr": NOW_DUE}
         change = _leased(claim, lease, self._engine.session_id())
-        try:
+        with self._in_doubt(_Claim(queue, claim, ids=None)):
             doc = self._engine.messages.find_one_and_update(
                 wanted, change, sort=CLAIM_ORDER, return_document=ReturnDocument.AFTER
             )
-        except PyMongoError:
-            with self._lock:
-                self._unsure.append(_Claim(queue, claim, ids=None))
-            raise
         return self._read([doc] if doc is not None else [])
 
     def recover(self, queues: Sequence[str], *, limit: int, lease: float) -> list[Delivery]:
         """Return up to *limit* messages of *queues* that claims have won whose reply was lost."""
-        if not self._unsure or limit <= 0:
-            return []
-        with self._lock:
-            unsure = [one for one in self._unsure if one.queue in queues]
-            self._unsure = [one for one in self._unsure if one.queue not in queues]
         deliveries: list[Delivery] = []
-        while unsure and len(deliveries) < limit:
-            one, room = unsure[0], limit - len(deliveries)
-            part = attrs.evolve(one, ids=one.ids and one.ids[:room])
+        while len(deliveries) < limit and (one := self._take_unsure(queues)) is not None:
+            part, rest = one.parts(limit - len(deliveries))
             try:
-                self._engine.messages.update_many(_held(part), _until(lease))
-                deliveries += self._read(self._won(part))
+                with self._in_doubt(one):
+                    self._engine.messages.update_many(_held(part), _until(lease))
+                    deliveries += self._read(self._won(part))
             except PyMongoError:
-                with self._lock:
-                    self._unsure += unsure
                 if not deliveries:
                     raise
-                return deliveries
-            unsure[:1] = [attrs.evolve(one, ids=one.ids[room:])] if one.ids and len(one.ids) > room else []
-        with self._lock:
-            self._unsure += unsure
+                break  # what is in hand is leased, and must not be dropped
+            if rest is not None:
+                with self._lock:
+                    self._unsure.append(rest)
         return deliveries
+
+    def _take_unsure(self, queues: Sequence[str]) -> _Claim | None:
+        """Return a claim in doubt, which is the caller's from then on."""
+        if not self._unsure:
+            return None
+        with self._lock:
+            found = next((one for one in self._unsure if one.queue in queues), None)
+            if found is not None:
+                self._unsure.remove(found)
+            return found
+
+    @contextmanager
+    def _in_doubt(self, claim: _Claim) -> Iterator[None]:
+        """Remember *claim*, to be looked for later, if what is done in here breaks off."""
+        try:
+            yield
+        except PyMongoError:
+            with self._lock:
+                self._unsure.append(claim)
+            raise
 
     def _share_of(self, queue: str) -> int:
         """Return which part of *queue* to reach for; 0 is the head."""
@@ -186,7 +201,7 @@ class Claimer:
         wanted = {"_id": {"$in": ids}, "state": WAITING, "$expr": NOW_DUE}
         change = _leased(mine.claim, lease, self._engine.session_id())
         messages = self._engine.messages
-        try:
+        with self._in_doubt(mine):
             if len(ids) == 1:
                 # Mostly a worker that has looked by itself: one round trip less.
                 after = ReturnDocument.AFTER
@@ -194,10 +209,6 @@ class Claimer:
                 return [doc] if doc is not None else self._won(mine)
             self._engine.insist(lambda: messages.update_many(wanted, change))
             return self._won(mine)
-        except PyMongoError:
-            with self._lock:
-                self._unsure.append(mine)
-            raise
 
     def _won(self, one: _Claim) -> list[Doc]:
         found = self._engine.messages.find(_held(one), batch_size=len(one.ids or ()) + 1)
