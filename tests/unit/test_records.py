@@ -58,6 +58,15 @@ def test_success_reads_back() -> None:
     assert (record.final, record.ttl, record.state, record.at, info.done) == (True, 60, "SUCCESS", 112.0, True)
 
 
+def test_success_of_a_serializer_with_any_name_reads_back() -> None:
+    """A percent sign in what every success of a task has in common is a letter like any other."""
+    record = succeeded(DELIVERY, task="t", value=b"1", content_type="50%d", ttl=60, worker="w", times=(110.0, 112.0))
+
+    info = read_info("id-1", record)
+
+    assert (info.content_type, info.started, info.finished) == ("50%d", 110.0, 112.0)
+
+
 def test_failure_reads_back() -> None:
     """Error type, text and traceback are what they were; the store's own field has the first two."""
     error = {"type": "ValueError", "text": "no \udc80", "traceback": "Traceback ..."}

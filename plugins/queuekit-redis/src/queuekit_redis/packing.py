@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, Literal, NamedTuple
 
 from queuekit.backend import Record
@@ -34,6 +35,7 @@ _HAS_EXPIRES, _HAS_NOT_BEFORE, _HAS_UNIQUE = 1, 2, 4
 _UNTIL: tuple[Literal["start", "done", "ttl"], ...] = ("start", "done", "ttl")
 
 _RECORD = struct.Struct("<dB")
+_RECORD_AT = struct.Struct("<dBd")
 _RECORD_HEAD = struct.Struct("<dddB")
 _LENGTH = struct.Struct("<I")
 _FINAL, _HAS_AT, _HAS_TASK, _HAS_STATE, _HAS_ERROR = 1, 2, 4, 8, 16
@@ -245,18 +247,27 @@ def _read_text(data: bytes, at: int) -> tuple[str, int]:
 
 def pack_record(record: Record) -> bytes:
     """Return what is stored of *record*, but for version and end, which the server adds."""
-    flags, parts = _FINAL if record.final else 0, [b""]
-    if record.at is not None:
-        flags |= _HAS_AT
-        parts.append(_DOUBLE.pack(record.at))
-    for text, flag in ((record.task, _HAS_TASK), (record.state, _HAS_STATE), (record.error, _HAS_ERROR)):
-        if text is not None:
-            data = text.encode("utf-8", "surrogatepass")
-            flags |= flag
-            parts += (_LENGTH.pack(len(data)), data)
-    parts[0] = _RECORD.pack(record.rank, flags)
-    parts.append(record.body)
-    return b"".join(parts)
+    flags, texts = _packed_names(record.task, record.state)
+    if record.final:
+        flags |= _FINAL
+    if record.error is not None:
+        flags |= _HAS_ERROR
+        texts += _packed_text(record.error)
+    if record.at is None:
+        return _RECORD.pack(record.rank, flags) + texts + record.body
+    return _RECORD_AT.pack(record.rank, flags | _HAS_AT, record.at) + texts + record.body
+
+
+@lru_cache(maxsize=256)
+def _packed_names(task: str | None, state: str | None) -> tuple[int, bytes]:
+    """Return the flags and the bytes of texts that most records have in common."""
+    flags = (0 if task is None else _HAS_TASK) | (0 if state is None else _HAS_STATE)
+    return flags, b"".join(_packed_text(text) for text in (task, state) if text is not None)
+
+
+def _packed_text(text: str) -> bytes:
+    data = _encode(text)
+    return _LENGTH.pack(len(data)) + data
 
 
 def read_record(key: str, value: bytes, now: float) -> Record | None:
