@@ -1,4 +1,4 @@
-"""Who may run beside whom, and how an end is told; the processes themselves are at work in tests/integration."""
+"""When a suspect asks again, and how an end is told; the processes themselves are at work in tests/integration."""
 
 import signal
 from types import SimpleNamespace
@@ -8,40 +8,7 @@ import pytest
 
 from queuekit.broker import Delivery
 from queuekit.envelope import Envelope
-from queuekit.worker.isolate import _Child, _Company, _put_off
-
-
-def test_suspects_run_beside_each_other() -> None:
-    """As long as none of them has to be alone."""
-    company = _Company()
-
-    assert [company.enter(alone=False), company.enter(alone=False)] == [True, True]
-    assert company.enter(alone=True) is False
-
-
-def test_one_that_must_be_alone_is() -> None:
-    """Nobody enters until it has left."""
-    company = _Company()
-
-    entered = company.enter(alone=True)
-    others = [company.enter(alone=False), company.enter(alone=True)]
-    company.leave(alone=True)
-
-    assert (entered, others) == (True, [False, False])
-    assert company.enter(alone=False) is True
-
-
-def test_leaving_others_does_not_open_for_more() -> None:
-    """Each has its own leave."""
-    company = _Company()
-    company.enter(alone=False)
-    company.enter(alone=False)
-
-    company.leave(alone=False)
-    too_early = company.enter(alone=True)
-    company.leave(alone=False)
-
-    assert (too_early, company.enter(alone=True)) == (False, True)
+from queuekit.worker.isolate import _Child, _put_off
 
 
 @pytest.mark.parametrize(

@@ -29,6 +29,7 @@ from queuekit.logs import configure_logging
 from queuekit.outcome import Outcome, Run
 from queuekit.records import entered_mark
 from queuekit.runtime import Runtime
+from queuekit.worker.company import Company
 
 __all__ = ["Isolation"]
 
@@ -36,6 +37,8 @@ _TICK = 0.1
 """Seconds between two looks at a body's time limit and cancel mark."""
 _LONGEST_START = 60.0
 """Seconds that a process may take to load the app."""
+_PATIENCE = 2.0
+"""Seconds that a suspect waits in its thread for company to leave, before it is put off: most bodies are short."""
 _LONGEST_PUT_OFF = 60.0
 _IDLE = 10.0
 """Seconds after which a process for suspects ends that no other followed."""
@@ -61,7 +64,7 @@ class Isolation:
         self.always = always
         self._context: Any = None
         self._lock = threading.Lock()
-        self._company = _Company()
+        self._company = Company()
         self._kept: dict[int, _Child] = {}
         self._busy: dict[int, tuple[_Child, Run]] = {}
         self._closed = False
@@ -72,7 +75,7 @@ class Isolation:
         if not run.suspect:
             return self._run(row, run)
         alone = run.unseen and run.known_crashes + 1 >= self._most
-        if not self._company.enter(alone=alone):
+        if not self._company.enter(alone=alone, patience=_PATIENCE):
             return self._executor.raised(run, Snooze(_put_off(run.delivery)))
         try:
             return self._run(row, run)
@@ -179,34 +182,6 @@ class Isolation:
         """Return what the server is to import, so that its children need not: what this process has of queuekit."""
         ours = [name for name in list(sys.modules) if name.partition(".")[0].startswith("queuekit")]
         return [*ours, self._ref.target.partition(":")[0]]
-
-
-class _Company:
-    """Who may run beside whom: a suspect with no other suspect, if the next crash would be its last but none was seen.
-
-    A body that ends the whole process group, as the kernel may do when memory runs out, ends other suspects with it:
-    they all have the same marks, and only alone is it known whose fault it was.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._inside = 0
-        self._closed = False
-
-    def enter(self, *, alone: bool) -> bool:
-        """Begin, if that may be now."""
-        with self._lock:
-            if self._closed or (alone and self._inside):
-                return False
-            self._inside += 1
-            self._closed = alone
-            return True
-
-    def leave(self, *, alone: bool) -> None:
-        """End."""
-        with self._lock:
-            self._inside -= 1
-            self._closed = self._closed and not alone
 
 
 def _put_off(delivery: Delivery) -> float:
