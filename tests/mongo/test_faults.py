@@ -16,7 +16,7 @@ from queuekit.errors import UnavailableError
 from queuekit.names import new_id
 from queuekit.testing.kit import unique_name
 from queuekit.urls import EngineURL
-from queuekit_mongo import settling
+from queuekit_mongo import claiming, settling
 from queuekit_mongo.backend import MongoBackend
 from queuekit_mongo.broker import MongoBroker
 from support.mongod import ReplicaSet, shared_set
@@ -246,6 +246,26 @@ def test_a_commit_that_hangs_keeps_no_other_lease_from_being_extended(
     session.abort_transaction()
     assert lost == []
     assert [one.id for one in again] == [held[7].id]
+
+
+def test_who_dies_while_it_extends_keeps_nobody_else_waiting(connect: Callable[..., MongoBroker], queue: str) -> None:
+    """The server keeps the messages of a dead supervisor locked for a while, but those of others are taken back."""
+    prefix = unique_name("t")
+    dead, other, alive = (connect(prefix=prefix) for _ in range(3))
+    batch = messages(queue, 4)
+    alive.send(batch)
+    locked = dead.receive([queue], limit=2, wait=1, lease=0.3)
+    assert len(other.receive([queue], limit=1, wait=1, lease=0.3)) == 1
+    with dead._engine._opened().start_session() as session:
+        session.start_transaction()
+        claiming._extend(dead._engine, [one.lease for one in locked], LEASE, session)
+
+        taken = [one.id for _ in range(2) for one in alive.receive([queue], limit=1, wait=10, lease=LEASE)]
+
+        session.abort_transaction()
+    rest = [one.id for _ in range(2) for one in alive.receive([queue], limit=1, wait=10, lease=LEASE)]
+    assert taken == [batch[3].id, batch[2].id]
+    assert rest == [envelope.id for envelope in batch[:2]]
 
 
 @pytest.mark.parametrize("command", ["update", "commitTransaction"])

@@ -16,6 +16,7 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 import attrs
+import pymongo
 from bson.datetime_ms import DatetimeMS
 from pymongo import ReturnDocument
 from pymongo.client_session import ClientSession
@@ -59,6 +60,8 @@ MAX_UPKEEP = 1_000
 """Most expired leases that one round takes back."""
 PERIOD = 2.0
 """Seconds after which a worker looks for expired leases even if it knows of none."""
+MOMENT = 0.5
+"""Seconds that expired leases of one holder may take to be taken back, before those of others have their turn."""
 _RETRIES = 50
 _PORTION = 15
 """Queues asked at once for their next delayed message: the server merges at most 200 ranges, ten for each."""
@@ -292,6 +295,7 @@ class Upkeep:
         self._queues = list(queues)
         self._portions = [self._queues[first : first + _PORTION] for first in range(0, len(queues), _PORTION)]
         self._again_at = 0.0
+        self._is_blocked = False
         self.is_stale = False
         """Whether something was heard that may have moved the next event."""
 
@@ -299,13 +303,15 @@ class Upkeep:
         """Take back what has expired, if it is time for it or is to be done *now*; return how much that was."""
         if not now and time.monotonic() < self._again_at:
             return 0
-        self.is_stale = False
+        self.is_stale = self._is_blocked = False
         lease, taken = self._first_lease(), 0
         if lease is not None and lease <= self._engine.time.latest():
             taken = self._take_back()
             lease = self._first_lease()
         event = min((each for each in (lease, self._first_delayed()) if each is not None), default=None)
         wait = PERIOD if event is None else min(PERIOD, max(0.0, event - self._engine.time.earliest()))
+        if self._is_blocked:
+            wait = PERIOD
         self._again_at = time.monotonic() + (0.0 if taken >= MAX_UPKEEP else wait)
         return taken
 
@@ -324,10 +330,27 @@ class Upkeep:
         found = list(messages.find(expired, {"session": True}, **order))
         if not found:
             return 0
-        ids = [doc["_id"] for doc in found]
         self._engine.kill_sessions(doc.get("session") for doc in found)
+        by_holder: dict[Any, list[Any]] = {}
+        for doc in found:
+            by_holder.setdefault(hashable(doc.get("session")), []).append(doc["_id"])
+        return sum(map(self._give_back, by_holder.values()))
+
+    def _give_back(self, ids: list[Any]) -> int:
+        """Make those of *ids* wait again whose leases have ended, all of one holder, and return how many that were.
+
+        Where its supervisor died in the middle of extending them, they are locked for as long as the server lets a
+        transaction live. What others held, and what waits, is not to wait for that.
+        """
         surely = {"_id": {"$in": ids}, "state": LEASED, "$expr": {"$lte": ["$until", "$$NOW"]}}
-        return messages.update_many(surely, _TAKEN_BACK).modified_count
+        try:
+            with pymongo.timeout(MOMENT):
+                return self._engine.messages.update_many(surely, _TAKEN_BACK).modified_count
+        except PyMongoError as error:
+            if not error.timeout:
+                raise
+            self._is_blocked = True
+            return 0
 
     def _first_lease(self) -> float | None:
         """Return when the next lease ends, by the server's clock."""
