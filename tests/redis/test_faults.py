@@ -100,7 +100,7 @@ def test_worker_outlives_connections_cut_every_second(
 ) -> None:
     """For twenty seconds no connection lives longer than one: each task is done, and the worker is not deaf then."""
     fleet = staffed(redis_server.url)
-    ids = work(fleet, 10 * COUNT)
+    ids = work(fleet, 30 * COUNT)
 
     for cut in range(20):
         redis_server.say("CLIENT", "KILL", "TYPE", "normal")
