@@ -11,6 +11,7 @@ import pytest
 
 from queuekit import Queuekit, Signature
 from queuekit.broker import Delivery
+from queuekit.errors import UnavailableError
 from queuekit.events import EngineBack, EngineDown
 from queuekit.testing import VirtualClock
 from queuekit.worker.fetcher import Fetcher, weighted_order
@@ -171,6 +172,25 @@ def test_a_silent_broker_is_asked_again_and_again() -> None:
     assert 0.05 <= down[0].retry_in <= 0.1
     assert 0.2 <= down[2].retry_in <= 0.4
     assert [event.doing for event in back] == ["fetch"]
+
+
+def test_waits_no_longer_each_time_for_what_breaks_off_waits() -> None:
+    """Where something on the way ends each connection that is idle for a while, a worker is not deaf ever longer."""
+    clock = VirtualClock()
+    app, hands = flaky_app(clock=clock), Hands()
+    down = seen(app, EngineDown)
+    wire = broker_of(app).wire
+
+    def break_off() -> None:
+        wire.answers["receive"] = break_off
+        clock.advance(3.0)
+        raise UnavailableError("connection closed")
+
+    wire.answers["receive"] = break_off
+    with fetching(app, hands):
+        wait_until(lambda: len(down) >= 4)
+
+    assert max(event.retry_in for event in down) <= 0.1
 
 
 def test_outlives_an_error_that_it_does_not_know(caplog: pytest.LogCaptureFixture) -> None:

@@ -21,6 +21,8 @@ _UPKEEP = 5.0
 """Seconds between two rounds of upkeep while all slots are full (QK7)."""
 _LONGEST_WAIT = 5.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 10.0
+_OF_USE = 0.5
+"""Seconds after which a round that fails has been of use: what had come was taken, and then the wait broke off."""
 _FEW = 4
 """Messages in a batch that shows a worker with little to do, where what counts is how soon they begin."""
 _MOMENT = 1e-6
@@ -86,10 +88,12 @@ class Fetcher:
         pause, since = 0.0, 0.0
         clock = self._runtime.clock
         while not self._stopping.is_set():
+            began = clock.monotonic()
             problem = self._try_round()
             if problem:
                 since = since or clock.monotonic()
-                pause = min(_LONGEST_PAUSE, pause * 2 or _FIRST_PAUSE)
+                was_of_use = clock.monotonic() - began >= max(_OF_USE, pause)
+                pause = _FIRST_PAUSE if was_of_use else min(_LONGEST_PAUSE, pause * 2 or _FIRST_PAUSE)
                 wait = pause * (0.5 + self._runtime.random.random() / 2)
                 self._runtime.events.emit(EngineDown(doing="fetch", error=problem, retry_in=wait))
                 self._stopping.wait(wait)
