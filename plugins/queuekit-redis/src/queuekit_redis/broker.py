@@ -43,6 +43,8 @@ __all__ = ["RedisBroker"]
 
 LONGEST_SLEEP = 5.0
 """Seconds after which a worker looks again, whatever bell it may have missed."""
+_PART = 1_000
+"""Most queues that are entered in the list of all in one step."""
 
 
 class RedisBroker(Broker):
@@ -298,7 +300,8 @@ class RedisBroker(Broker):
         """Enter *queues* in the list of all, once in a process."""
         new = [queue for queue in queues if queue not in self._known]
         if new:
-            self._server.one(Call(self._keys.queues, ("SADD", self._keys.queues, *new)), again=True)
+            for start in range(0, len(new), _PART):
+                self._server.one(run("know", (self._keys.queues,), new[start : start + _PART]), again=True)
             self._known.update(new)
 
     def _know_again(self, queues: Collection[str]) -> None:

@@ -21,6 +21,8 @@ class Script:
 
 
 _PARTS = {
+    "know": ("know",),
+    "wake": ("wake",),
     "send_one": ("send_one",),
     "send_plain": ("quick", "recording", "send_plain"),
     "send": ("base", "unique", "writing", "send"),

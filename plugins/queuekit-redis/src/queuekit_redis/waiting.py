@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from queuekit_redis.engine import Engine
 from queuekit_redis.failures import Failures
 from queuekit_redis.link import Command
-from queuekit_redis.server import Call, Server
+from queuekit_redis.server import Call, Server, run
 
 __all__ = ["Interrupts", "Waker", "sleep_on", "sleep_then"]
 
@@ -148,8 +148,7 @@ def sleep_then(engine: Engine, bells: Sequence[str], call: Call, *, sleep: Sleep
         ends = [waker, link.sock or waker]
         ready = _first_of(ends, sleep.patience)
         if ends[1].fileno() not in ready and (sleep.exact or ready):
-            ring = (Call(bells[-1], ("RPUSH", bells[-1], 1)), Call(bells[-1], ("PEXPIRE", bells[-1], 10_000)))
-            engine.server.call(ring, again=True)
+            engine.server.one(run("wake", bells[-1:], ()), again=True)
             ready = _first_of(ends[1:], GRACE)
         if not ready:
             link.close()
