@@ -39,7 +39,7 @@ _PARTS = {
     "counts": ("base", "counts"),
     "peek": ("base", "upkeep", "looking", "peek"),
     "find": ("base", "upkeep", "looking", "find"),
-    "remove": ("base", "unique", "writing", "looking", "remove"),
+    "remove": ("base", "unique", "upkeep", "writing", "looking", "remove"),
     "requeue": ("base", "unique", "writing", "requeue"),
 }
 SCRIPTS = tuple(_PARTS)
