@@ -48,6 +48,15 @@ def test_a_key_that_is_too_long_is_refused(broker: RedisBroker) -> None:
     assert take(broker) == []
 
 
+def test_a_record_without_end_is_kept(connect_backend: Callable[..., RedisBackend]) -> None:
+    """A time to live that is beyond all numbers is as long as the server can make it."""
+    backend = connect_backend()
+
+    backend.put([Record(key="kept", ttl=float("inf"))])
+
+    assert list(backend.get(["kept"])) == ["kept"]
+
+
 def test_a_priority_out_of_range_is_cut(broker: RedisBroker) -> None:
     """A message that waits at one is found and taken out as any other."""
     broker.send([message("low", priority=-1, delay=60), message("high", priority=12, delay=60)])

@@ -335,6 +335,18 @@ def test_password_signs_in(own: RedisBroker, raw: Any, connect: Callable[..., Re
     assert broker.send([message()]) == ["one"]
 
 
+def test_password_may_be_an_option(own: RedisBroker, raw: Any, connect: Callable[..., RedisBroker]) -> None:
+    """A password in the query signs in, one that is wrong is told from none, and neither is shown."""
+    raw.config_set("requirepass", "hush")
+    url = f"redis://127.0.0.1:{raw.get_connection_kwargs()['port']}/0"
+    right, wrong = ({"url": f"{url}?password={word}", "password": word} for word in ("hush", "amiss"))
+
+    assert connect(**right).send([message()]) == ["one"]
+    with pytest.raises(UnavailableError, match="refuses us") as caught:
+        connect(**wrong).queues()
+    assert "amiss" not in str(caught.value)
+
+
 def test_a_unix_socket_serves(tmp_path_factory: pytest.TempPathFactory, connect: Callable[..., RedisBroker]) -> None:
     """``redis+unix://`` reaches a server through its socket."""
     folder = tmp_path_factory.mktemp("s")

@@ -80,6 +80,7 @@ def _snapshots(engine: Engine, node: str) -> bool:
 def _exposed(engine: Engine) -> list[str]:
     url = engine.url
     local = all(host.startswith(_LOOPBACK) for host in url.hosts)
-    if url.password is None or local or url.scheme == "rediss" or engine.options.ssl or url.scheme == "redis+unix":
+    bare = url.password is None and engine.options.password is None
+    if bare or local or url.scheme == "rediss" or engine.options.ssl or url.scheme == "redis+unix":
         return []
     return ["the password crosses the network in the clear: use rediss://, or ssl = true"]
