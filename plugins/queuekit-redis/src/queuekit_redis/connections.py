@@ -35,12 +35,12 @@ class Connections:
         self._start()
 
     def _start(self) -> None:
-        self._pid = os.getpid()
         self._idle: deque[Link] = deque()
         # One entry for each link that may be taken: unlike a semaphore of `threading` it is not written in Python.
         self._slots: queue.SimpleQueue[None] = queue.SimpleQueue()
         for _ in range(self._limit):
             self._slots.put(None)
+        self._pid = os.getpid()  # last, or another thread of a child might take a link of its parent's meanwhile
 
     def lent(self, *, checked: bool = False) -> Loan:
         """Lend a link; after an error it is closed, and so are those that wait for reuse.
