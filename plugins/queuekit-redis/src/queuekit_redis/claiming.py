@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Hashable, Sequence
 from typing import Any
 
 from redis.exceptions import NoScriptError
@@ -18,6 +19,8 @@ __all__ = ["Claims"]
 
 MOST_BYTES = 32_000_000
 """Bytes after which a claim ends, however many messages it may still take."""
+_UNHEARD = 1.0
+"""Seconds after which a worker looks again where there are more bells than it can wait on."""
 
 Claimed = tuple[list[Delivery], float]
 """What was taken, and the seconds until something happens by itself."""
@@ -62,7 +65,10 @@ class Claims:
         engine, bells = self._engine, [self._engine.keys.bell(queue) for queue in queues]
         with self._interrupts.asleep(heard) as waker:
             if engine.cluster:
-                groups = [[bell] for bell in bells]
+                heard_bells = self._within_reach(bells)
+                if len(heard_bells) < len(bells) and sleep.seconds > _UNHEARD:
+                    sleep = Sleep(_UNHEARD)
+                groups = [[bell] for bell in heard_bells]
                 sleep_on(engine.server, groups, sleep=sleep, waker=waker, failures=engine.failures)
                 return self.now(queues, limit=limit, lease=lease)
             call, token = self._call(queues, limit=limit, lease=lease, patience=sleep.seconds + GRACE)
@@ -71,6 +77,18 @@ class Claims:
         if isinstance(reply, NoScriptError):
             return self.now(queues, limit=limit, lease=lease)
         return self._read(queues, engine.server.raised([reply])[0], token)
+
+    def _within_reach(self, bells: Sequence[str]) -> list[str]:
+        """Return those of *bells* that half of each node's connections can wait on; the other half is for the rest."""
+        most = max(1, self._engine.options.max_connections // 2)
+        by_node = Counter[Hashable]()
+        kept = []
+        for bell in bells:
+            node = self._engine.server.node_of(bell)
+            by_node[node] += 1
+            if by_node[node] <= most:
+                kept.append(bell)
+        return kept
 
     def _claim(self, queues: Sequence[str], *, limit: int, lease: float) -> Claimed:
         """Claim from queues that live in one place."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -115,6 +115,10 @@ class ClusterServer(Server):
         except UnavailableError:
             self._forget()
             raise
+
+    def node_of(self, route: str) -> Hashable:
+        """Return the address of the node that serves *route*."""
+        return self._node_of(route)[0]
 
     def nodes(self) -> list[str]:
         """Return all primaries."""

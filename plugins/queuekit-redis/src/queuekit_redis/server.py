@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 import random
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, NamedTuple
 
@@ -63,6 +63,10 @@ class Server(abc.ABC):
     @abc.abstractmethod
     def lent(self, route: str) -> AbstractContextManager[Link]:
         """Lend a link to whoever serves *route*, to block on."""
+
+    @abc.abstractmethod
+    def node_of(self, route: str) -> Hashable:
+        """Return what all share who serve *route* on the same connections."""
 
     @abc.abstractmethod
     def nodes(self) -> list[str]:
@@ -144,6 +148,10 @@ class SingleServer(Server):
         """Lend a link to block on."""
         with self._connections.lent(checked=True) as link:
             yield link
+
+    def node_of(self, route: str) -> Hashable:
+        """Return the same for all."""
+        return ""
 
     def nodes(self) -> list[str]:
         """Return the only one."""
