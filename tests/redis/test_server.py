@@ -151,6 +151,24 @@ def test_ids_are_forgotten_when_their_time_is_over(
     assert before == 300
 
 
+def test_ids_are_forgotten_where_nobody_works_any_more(
+    redis_server: RedisServer, connect: Callable[..., RedisBroker], raw: Any
+) -> None:
+    """From time to time a worker looks after other queues: what is remembered there goes, and dead letters stay."""
+    gone, worker = connect(redis_server.url, dedup_window=1), connect(redis_server.url, dead_max_count=0)
+    gone.send(messages(300))
+    first, *rest = take(gone, 300)
+    gone.settle([Dead(first, reason="failed"), *map(Ack, rest)])
+
+    def forgotten() -> bool:
+        worker._next_others = 0.0
+        worker.receive(["mine"], limit=1, wait=0, lease=60)
+        return bool(raw.hlen(f"{gone._keys.queue('jobs')}:messages") == 1)
+
+    eventually(forgotten, what="the ids are forgotten")
+    assert gone.counts(["jobs"])["jobs"].dead == 1
+
+
 def test_keys_of_others_are_left_alone(
     own: RedisBroker, raw: Any, connect_backend: Callable[..., RedisBackend]
 ) -> None:
