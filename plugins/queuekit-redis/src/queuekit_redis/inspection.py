@@ -16,6 +16,8 @@ __all__ = ["counts", "find", "peek", "purge", "queues", "remove", "requeue"]
 PART = 500
 """Most messages that one step looks at or changes."""
 _FIELDS = 6
+_ANY_BYTES = ("utf-8", "surrogateescape")
+"""A cursor holds an id, which may be no text."""
 
 
 def queues(engine: Engine) -> list[str]:
@@ -38,10 +40,10 @@ def _counts(reply: Sequence[Any]) -> QueueCounts:
 
 def peek(engine: Engine, queue: str, *, place: Place, limit: int, cursor: str | None) -> Page[Stored]:
     """Return messages of *queue* in *place*."""
-    call = run("peek", [engine.keys.queue(queue)], (place.value, limit, cursor or b""))
+    call = run("peek", [engine.keys.queue(queue)], (place.value, limit, (cursor or "").encode(*_ANY_BYTES)))
     following, shown = engine.server.one(call, again=True)
     items = tuple(read_stored(queue, place, part) for part in _parts(shown))
-    return Page(items=items, cursor=following.decode() or None)
+    return Page(items=items, cursor=following.decode(*_ANY_BYTES) or None)
 
 
 def find(engine: Engine, queue: str, ids: Sequence[str]) -> list[Stored]:
@@ -93,7 +95,7 @@ def requeue(engine: Engine, queue: str, ids: Sequence[str] | None) -> list[str]:
 
 
 def _ids(reply: Iterable[bytes]) -> list[str]:
-    return [id.decode() for id in reply]
+    return [id.decode(errors="backslashreplace") for id in reply]
 
 
 def _parts(flat: Sequence[Any]) -> list[Sequence[Any]]:
