@@ -76,6 +76,20 @@ def test_an_id_that_is_no_text_harms_no_other(broker: RedisBroker, prefix: str, 
     assert taken == ["\\xff", *[f"good-{number}" for number in range(5)]]
 
 
+def test_an_id_that_is_no_text_can_be_purged(broker: RedisBroker, prefix: str, raw: Any) -> None:
+    """It is taken out with the others, and shown before."""
+    broker.send(messages(2))
+    raw.hset(f"{prefix}:{{jobs}}:messages", b"\xff", HEADER + bytes(20))
+    raw.zadd(f"{prefix}:{{jobs}}:ready", {b"\xff": 0})
+
+    first = broker.peek("jobs", place=Place.READY, limit=1)
+    rest = broker.peek("jobs", place=Place.READY, cursor=first.cursor)
+    purged = broker.purge("jobs")
+
+    shown = [stored.envelope.id for stored in (*first.items, *rest.items)]
+    assert (shown, purged) == (["\\xff", "good-0", "good-1"], 3)
+
+
 @pytest.mark.parametrize("value", [b"", b"abc", bytes(24), bytes(24) + b"\xff" + bytes(3), b"\xff" * 40])
 def test_a_record_that_cannot_be_read_is_none(
     connect_backend: Callable[..., RedisBackend], prefix: str, raw: Any, value: bytes

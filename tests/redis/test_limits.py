@@ -40,12 +40,36 @@ def test_more_may_wait_than_there_are_connections(connect_backend: Callable[...,
     assert [list(each.result(timeout=60)) for each in waiting] == [[key] for key in keys]
 
 
+def test_a_worker_on_many_queues_of_a_cluster_leaves_connections(
+    redis_cluster: RedisCluster, connect: Callable[..., RedisBroker]
+) -> None:
+    """Of more queues than a node has connections for it hears all the same, and its others can go on meanwhile."""
+    broker = connect(redis_cluster.url, max_connections=2)
+    names = [f"q{number}" for number in range(12)]
+    nothing = broker.receive(names, limit=10, wait=0.2, lease=60)
+    waiting = in_thread(lambda: broker.receive(names, limit=10, wait=60, lease=60))
+
+    broker.send([message("one", queue="q11")])
+
+    assert nothing == []
+    assert [each.id for each in waiting.result(timeout=60)] == ["one"]
+
+
 def test_a_key_that_is_too_long_is_refused(broker: RedisBroker) -> None:
     """A unique key above what can be stored is refused by name before anything is sent."""
     with pytest.raises(TooLargeError, match="unique key of message one"):
         broker.send([message("zero"), message(unique=Unique(key="k" * 65_536))])
 
     assert take(broker) == []
+
+
+def test_a_record_without_end_is_kept(connect_backend: Callable[..., RedisBackend]) -> None:
+    """A time to live that is beyond all numbers is as long as the server can make it."""
+    backend = connect_backend()
+
+    backend.put([Record(key="kept", ttl=float("inf"))])
+
+    assert list(backend.get(["kept"])) == ["kept"]
 
 
 def test_a_priority_out_of_range_is_cut(broker: RedisBroker) -> None:

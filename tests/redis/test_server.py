@@ -90,7 +90,7 @@ def test_waiting_costs_no_commands(own: RedisBroker, raw: Any) -> None:
     own.interrupt()
 
     assert waiting.result(timeout=10) == []
-    assert calls(raw)["evalsha"] == 2
+    assert calls(raw)["zpopmin"] == 2
 
 
 def test_one_send_wakes_one_worker_and_many_wake_all(
@@ -149,6 +149,24 @@ def test_ids_are_forgotten_when_their_time_is_over(
 
     eventually(forgotten, what="the ids are forgotten")
     assert before == 300
+
+
+def test_ids_are_forgotten_where_nobody_works_any_more(
+    redis_server: RedisServer, connect: Callable[..., RedisBroker], raw: Any
+) -> None:
+    """From time to time a worker looks after other queues: what is remembered there goes, and dead letters stay."""
+    gone, worker = connect(redis_server.url, dedup_window=1), connect(redis_server.url, dead_max_count=0)
+    gone.send(messages(300))
+    first, *rest = take(gone, 300)
+    gone.settle([Dead(first, reason="failed"), *map(Ack, rest)])
+
+    def forgotten() -> bool:
+        worker._next_others = 0.0
+        worker.receive(["mine"], limit=1, wait=0, lease=60)
+        return bool(raw.hlen(f"{gone._keys.queue('jobs')}:messages") == 1)
+
+    eventually(forgotten, what="the ids are forgotten")
+    assert gone.counts(["jobs"])["jobs"].dead == 1
 
 
 def test_keys_of_others_are_left_alone(
@@ -333,6 +351,18 @@ def test_password_signs_in(own: RedisBroker, raw: Any, connect: Callable[..., Re
     broker = connect(f"redis://worker:p%40ss%3Aword%2F@127.0.0.1:{raw.get_connection_kwargs()['port']}/0")
 
     assert broker.send([message()]) == ["one"]
+
+
+def test_password_may_be_an_option(own: RedisBroker, raw: Any, connect: Callable[..., RedisBroker]) -> None:
+    """A password in the query signs in, one that is wrong is told from none, and neither is shown."""
+    raw.config_set("requirepass", "hush")
+    url = f"redis://127.0.0.1:{raw.get_connection_kwargs()['port']}/0"
+    right, wrong = ({"url": f"{url}?password={word}", "password": word} for word in ("hush", "amiss"))
+
+    assert connect(**right).send([message()]) == ["one"]
+    with pytest.raises(UnavailableError, match="refuses us") as caught:
+        connect(**wrong).queues()
+    assert "amiss" not in str(caught.value)
 
 
 def test_a_unix_socket_serves(tmp_path_factory: pytest.TempPathFactory, connect: Callable[..., RedisBroker]) -> None:

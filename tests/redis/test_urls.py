@@ -53,9 +53,21 @@ def test_database_may_be_an_option() -> None:
     assert target("redis://h/1", db=4).db == 1
 
 
+def test_user_and_password_may_be_options() -> None:
+    """As in the URLs of the client library they may stand in the query, or in the table; the authority comes first."""
+    assert target("redis+unix:///s", **SIGNED) == Target(kind="unix", path="/s", **SIGNED)
+    assert target("redis://me:p%40ss@h", **{**SIGNED, "password": "other"}) == Target(
+        kind="single", addresses=(("h", 6379),), **{**SIGNED, "username": "me"}
+    )
+
+
 @pytest.mark.parametrize(
     "url",
     [
+        "redis://h:0",
+        "redis://h:65536",
+        "redis+sentinel://a,b:71915/jobs",
+        "redis+cluster://a:99999999999",
         "redis://a,b",
         "redis://h/zero",
         "redis+unix://h/run/r.sock",

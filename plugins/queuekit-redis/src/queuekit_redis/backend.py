@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from random import Random
 from typing import Any
 
+from redis.exceptions import NoPermissionError, ResponseError
+
 from queuekit.backend import Backend, Condition, Join, Page, Record
 from queuekit.clock import Clock
 from queuekit.errors import TooLargeError
@@ -111,12 +113,13 @@ class RedisBackend(Backend):
         if not self._ears.acquire(blocking=False):
             return self._look(keys, deadline)
         try:
-            return self._listen(keys, deadline)
+            heard = self._listen(keys, deadline)
         finally:
             self._ears.release()
+        return self._look(keys, deadline) if heard is None else heard
 
     def _look(self, keys: Sequence[str], deadline: float) -> dict[str, Record]:
-        """Look again and again, where so many listen that no connection is left for it."""
+        """Look again and again, where one may not listen, or so many do that no connection is left for it."""
         while True:
             found = self._final(keys)
             left = deadline - time.monotonic()
@@ -124,11 +127,13 @@ class RedisBackend(Backend):
                 return found
             time.sleep(min(left, _PAUSE))
 
-    def _listen(self, keys: Sequence[str], deadline: float) -> dict[str, Record]:
+    def _listen(self, keys: Sequence[str], deadline: float) -> dict[str, Record] | None:
+        """Look whenever a channel tells to; ``None`` where this user may not listen."""
         # The first one says that somebody listens at all.
         channels = [self._keys.channel(key) for key in ("", *dict.fromkeys(keys))]
         with self._server.lent("") as link:
-            _listen(link, channels)
+            if not _listen(link, channels):
+                return None
             while True:
                 found = self._final(keys)
                 left = deadline - time.monotonic()
@@ -200,11 +205,17 @@ class RedisBackend(Backend):
         self._server.close()
 
 
-def _listen(link: Link, channels: Sequence[str]) -> None:
-    """Subscribe to *channels*; when it returns, what is told from now on is heard."""
+def _listen(link: Link, channels: Sequence[str]) -> bool:
+    """Subscribe to *channels*; when it returns, what is told from now on is heard. False where this user may not."""
     link.send(("SUBSCRIBE", *channels))
-    for _ in channels:
+    first = link.answer()
+    if isinstance(first, NoPermissionError):
+        return False
+    if isinstance(first, ResponseError):
+        raise first
+    for _ in channels[1:]:
         link.read()
+    return True
 
 
 def _listen_no_more(link: Link, count: int) -> None:

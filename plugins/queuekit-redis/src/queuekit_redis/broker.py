@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from random import Random
 from typing import Any
 
@@ -24,7 +25,7 @@ from queuekit.broker import (
 )
 from queuekit.clock import Clock
 from queuekit.envelope import Envelope
-from queuekit.errors import TooLargeError
+from queuekit.errors import TooLargeError, UnavailableError
 from queuekit.rounds import in_rounds
 from queuekit.urls import EngineURL
 from queuekit_redis import inspection
@@ -43,6 +44,14 @@ __all__ = ["RedisBroker"]
 
 LONGEST_SLEEP = 5.0
 """Seconds after which a worker looks again, whatever bell it may have missed."""
+OTHERS = 60.0
+"""Seconds between two looks after queues that are not ours."""
+_MORE = 1.0
+"""Seconds after which they are looked after again where there is more to do."""
+_SOME = 10
+"""Queues that are looked after at once."""
+_PART = 1_000
+"""Most queues that are entered in the list of all in one step."""
 
 
 class RedisBroker(Broker):
@@ -68,6 +77,7 @@ class RedisBroker(Broker):
         self._interrupts = Interrupts()
         self._claims = Claims(engine, self._interrupts)
         self._known: set[str] = set()
+        self._next_others = time.monotonic() + OTHERS
         self.engine_id = engine.id
         self.capabilities = CLUSTER_CAPABILITIES if engine.cluster else CAPABILITIES
         self.limits = attrs.evolve(LIMITS, dedup_window=engine.options.dedup_window)
@@ -134,6 +144,8 @@ class RedisBroker(Broker):
         limit = min(limit, self.limits.max_batch)
         deadline = time.monotonic() + min(wait, self.limits.max_wait)
         heard = self._interrupts.heard()
+        if time.monotonic() >= self._next_others:
+            self._look_after_others(queues)
         deliveries, until_event = self._claims.now(queues, limit=limit, lease=lease)
         while True:
             left = deadline - time.monotonic()
@@ -143,6 +155,16 @@ class RedisBroker(Broker):
             deliveries, until_event = self._claims.when_rung(
                 queues, limit=limit, lease=lease, sleep=asleep, heard=heard
             )
+
+    def _look_after_others(self, own: Sequence[str]) -> None:
+        """Do the upkeep of some queues on which perhaps nobody works any more: what is remembered there is to go."""
+        self._next_others = time.monotonic() + OTHERS
+        call = Call(self._keys.queues, ("SRANDMEMBER", self._keys.queues, _SOME))
+        with suppress(UnavailableError):  # one that cannot be looked after is no reason not to work on our own
+            names = [name.decode(errors="backslashreplace") for name in self._server.one(call, again=True)]
+            others = [name for name in names if name not in own]
+            if others and self._claims.upkeep(others) <= 0:
+                self._next_others = time.monotonic() + _MORE
 
     def extend(self, leases: Sequence[Lease], *, lease: float) -> list[Lease]:
         """Make *leases* end later."""
@@ -298,7 +320,8 @@ class RedisBroker(Broker):
         """Enter *queues* in the list of all, once in a process."""
         new = [queue for queue in queues if queue not in self._known]
         if new:
-            self._server.one(Call(self._keys.queues, ("SADD", self._keys.queues, *new)), again=True)
+            for start in range(0, len(new), _PART):
+                self._server.one(run("know", (self._keys.queues,), new[start : start + _PART]), again=True)
             self._known.update(new)
 
     def _know_again(self, queues: Collection[str]) -> None:

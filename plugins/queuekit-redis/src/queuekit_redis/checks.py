@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from redis.exceptions import NoPermissionError
+
 from queuekit.errors import UnavailableError
 from queuekit_redis.engine import Engine
 
@@ -18,9 +20,19 @@ def check(engine: Engine) -> list[str]:
     problems = _exposed(engine)
     for node in engine.server.nodes():
         where = f"{node}: " if node else ""
-        info = _info(engine, node)
-        problems += [where + line for line in (*_version(info), *_eviction(info), *_persistence(engine, node, info))]
+        problems += [where + line for line in _server(engine, node)]
     return list(dict.fromkeys(problems))
+
+
+def _server(engine: Engine, node: str) -> list[str]:
+    """Return what is wrong with one server."""
+    try:
+        info = _info(engine, node)
+    except UnavailableError as error:
+        if not isinstance(error.__cause__, NoPermissionError):
+            raise
+        return ["whether the server keeps what it is given is not to be seen: allow this user INFO (ACL: +info)"]
+    return [*_version(info), *_eviction(info), *_persistence(engine, node, info)]
 
 
 def _info(engine: Engine, node: str) -> dict[str, str]:
@@ -68,6 +80,7 @@ def _snapshots(engine: Engine, node: str) -> bool:
 def _exposed(engine: Engine) -> list[str]:
     url = engine.url
     local = all(host.startswith(_LOOPBACK) for host in url.hosts)
-    if url.password is None or local or url.scheme == "rediss" or engine.options.ssl or url.scheme == "redis+unix":
+    bare = url.password is None and engine.options.password is None
+    if bare or local or url.scheme == "rediss" or engine.options.ssl or url.scheme == "redis+unix":
         return []
     return ["the password crosses the network in the clear: use rediss://, or ssl = true"]

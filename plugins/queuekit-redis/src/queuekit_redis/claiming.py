@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Hashable, Sequence
 from typing import Any
 
 from redis.exceptions import NoScriptError
@@ -18,6 +19,9 @@ __all__ = ["Claims"]
 
 MOST_BYTES = 32_000_000
 """Bytes after which a claim ends, however many messages it may still take."""
+_UNBOUNDED = (MOST_BYTES, 0.0, -1)
+_UNHEARD = 1.0
+"""Seconds after which a worker looks again where there are more bells than it can wait on."""
 
 Claimed = tuple[list[Delivery], float]
 """What was taken, and the seconds until something happens by itself."""
@@ -40,6 +44,7 @@ class Claims:
         oldest = 0 if options.dead_max_age is None else micros(options.dead_max_age)
         most = -1 if options.dead_max_count is None else options.dead_max_count
         self._bounds = (MOST_BYTES, oldest, most)
+        """Bytes of a claim; age and number of dead letters, 0 and -1 for any."""
         self._ahead: float | None = None
         """Seconds by which the server's clock is ahead of the monotonic one here, or somewhat less."""
 
@@ -55,6 +60,11 @@ class Claims:
             soonest = min(soonest, until_event)
         return deliveries, soonest
 
+    def upkeep(self, queues: Sequence[str]) -> float:
+        """Do the upkeep of *queues*, whose dead letters are not ours to bound; return the seconds until an event."""
+        parts = [[queue] for queue in queues] if self._engine.cluster else [queues]
+        return min(self._claim(part, limit=0, lease=0, bounded=False)[1] for part in parts)
+
     def when_rung(self, queues: Sequence[str], *, limit: int, lease: float, sleep: Sleep, heard: int) -> Claimed:
         """Do the same when a bell rings, after *sleep*, or at an interrupt since *heard*."""
         if sleep.seconds <= 0:
@@ -62,7 +72,10 @@ class Claims:
         engine, bells = self._engine, [self._engine.keys.bell(queue) for queue in queues]
         with self._interrupts.asleep(heard) as waker:
             if engine.cluster:
-                groups = [[bell] for bell in bells]
+                heard_bells = self._within_reach(bells)
+                if len(heard_bells) < len(bells) and sleep.seconds > _UNHEARD:
+                    sleep = Sleep(_UNHEARD)
+                groups = [[bell] for bell in heard_bells]
                 sleep_on(engine.server, groups, sleep=sleep, waker=waker, failures=engine.failures)
                 return self.now(queues, limit=limit, lease=lease)
             call, token = self._call(queues, limit=limit, lease=lease, patience=sleep.seconds + GRACE)
@@ -72,12 +85,27 @@ class Claims:
             return self.now(queues, limit=limit, lease=lease)
         return self._read(queues, engine.server.raised([reply])[0], token)
 
-    def _claim(self, queues: Sequence[str], *, limit: int, lease: float) -> Claimed:
+    def _within_reach(self, bells: Sequence[str]) -> list[str]:
+        """Return those of *bells* that half of each node's connections can wait on; the other half is for the rest."""
+        most = max(1, self._engine.options.max_connections // 2)
+        by_node = Counter[Hashable]()
+        kept = []
+        for bell in bells:
+            node = self._engine.server.node_of(bell)
+            by_node[node] += 1
+            if by_node[node] <= most:
+                kept.append(bell)
+        return kept
+
+    def _claim(self, queues: Sequence[str], *, limit: int, lease: float, bounded: bool = True) -> Claimed:
         """Claim from queues that live in one place."""
-        call, token = self._call(queues, limit=limit, lease=lease, patience=self._engine.options.timeout)
+        patience = self._engine.options.timeout
+        call, token = self._call(queues, limit=limit, lease=lease, patience=patience, bounded=bounded)
         return self._read(queues, self._engine.server.one(call, again=False), token)
 
-    def _call(self, queues: Sequence[str], *, limit: int, lease: float, patience: float) -> tuple[Call, str]:
+    def _call(
+        self, queues: Sequence[str], *, limit: int, lease: float, patience: float, bounded: bool = True
+    ) -> tuple[Call, str]:
         """Return the call of a claim, and what its tokens begin with.
 
         A server that comes to it after *patience* seconds takes nothing: by then nobody listens to it any more.
@@ -85,7 +113,8 @@ class Claims:
         keys, token = self._engine.keys, nonce().hex() + "."
         until = 0.0 if self._ahead is None else micros(self._ahead + time.monotonic() + patience)
         names = [keys.queue(queue) for queue in queues]
-        what = (max(0, limit), f"{micros(lease):.0f}", token, keys.unique(queues[0]), *self._bounds)
+        bounds = self._bounds if bounded else _UNBOUNDED
+        what = (max(0, limit), f"{micros(lease):.0f}", token, keys.unique(queues[0]), *bounds)
         return run("claim", names, (*what, self.marks or b"", f"{until:.0f}")), token
 
     def _read(self, queues: Sequence[str], reply: Sequence[Any], token: str) -> Claimed:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import random
-import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -44,7 +43,6 @@ class ClusterServer(Server):
         self._make = link_maker(target, options)
         self._pools: dict[Address, Connections] = {}
         self._slots: list[tuple[int, int, Address]] = []
-        self._lock = threading.Lock()
 
     def call(self, calls: Sequence[Call], *, again: bool) -> list[Any]:
         """Return the reply to each of *calls*, in one round trip to each node that has a part in them."""
@@ -118,6 +116,10 @@ class ClusterServer(Server):
             self._forget()
             raise
 
+    def node_of(self, route: str) -> Hashable:
+        """Return the address of the node that serves *route*."""
+        return self._node_of(route)[0]
+
     def nodes(self) -> list[str]:
         """Return all primaries."""
         return sorted({f"{address[0]}:{address[1]}" for _, _, address in self._known_slots()})
@@ -129,18 +131,16 @@ class ClusterServer(Server):
 
     def close(self) -> None:
         """Close all connections."""
-        with self._lock:
-            pools = list(self._pools.values())
-        for pool in pools:
+        for pool in list(self._pools.values()):
             pool.close()
 
     def _pool(self, address: Address) -> Connections:
-        with self._lock:
-            if address not in self._pools:
-                self._pools[address] = Connections(
-                    lambda: self._make(address), options=self._options, failures=self._failures
-                )
-            return self._pools[address]
+        pool = self._pools.get(address)
+        if pool is None:
+            new = Connections(lambda: self._make(address), options=self._options, failures=self._failures)
+            # Under no lock: a fork may come while another thread holds it, and the child would wait for ever.
+            pool = self._pools.setdefault(address, new)
+        return pool
 
     def _node_of(self, route: str) -> tuple[Address, bool]:
         slot = key_slot(route.encode())
@@ -159,9 +159,7 @@ class ClusterServer(Server):
     def _ask_for_slots(self) -> list[tuple[int, int, Address]]:
         """Ask any node who serves which slots."""
         error: Exception | None = None
-        with self._lock:
-            known = list(self._pools)
-        for address in dict.fromkeys([*known, *self._seeds]):
+        for address in dict.fromkeys([*self._pools, *self._seeds]):
             try:
                 (reply,) = self.raised(self._ask(address, [("CLUSTER", "SLOTS")], asking=False))
             except UnavailableError as failed:

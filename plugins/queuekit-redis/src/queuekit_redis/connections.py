@@ -25,22 +25,32 @@ class Connections:
         make: Makes a link, opening nothing.
         options: How many there may be, and how long to wait for one.
         failures: Makes errors.
+        is_outdated: Asked before a link is lent: whether those of now lead to the wrong server.
     """
 
-    def __init__(self, make: Callable[[], Link], *, options: RedisOptions, failures: Failures) -> None:
+    def __init__(
+        self,
+        make: Callable[[], Link],
+        *,
+        options: RedisOptions,
+        failures: Failures,
+        is_outdated: Callable[[], bool] | None = None,
+    ) -> None:
         self._make = make
+        self._is_outdated = is_outdated
+        self._generation = 0
         self._limit = options.max_connections
         self._timeout = options.timeout
         self._failures = failures
         self._start()
 
     def _start(self) -> None:
-        self._pid = os.getpid()
         self._idle: deque[Link] = deque()
         # One entry for each link that may be taken: unlike a semaphore of `threading` it is not written in Python.
         self._slots: queue.SimpleQueue[None] = queue.SimpleQueue()
         for _ in range(self._limit):
             self._slots.put(None)
+        self._pid = os.getpid()  # last, or another thread of a child might take a link of its parent's meanwhile
 
     def lent(self, *, checked: bool = False) -> Loan:
         """Lend a link; after an error it is closed, and so are those that wait for reuse.
@@ -61,6 +71,8 @@ class Connections:
             self._slots.get(timeout=self._timeout)
         except queue.Empty:
             raise self._failures.crowded(self._limit) from None
+        if self._is_outdated is not None:
+            self._renew(self._is_outdated)
         try:
             link = self._idle.pop()
         except IndexError:
@@ -70,9 +82,21 @@ class Connections:
             return self._open()
         return link
 
+    def _renew(self, is_outdated: Callable[[], bool]) -> None:
+        """Leave the links of now if they lead to the wrong server; those in use are closed when they come back."""
+        try:
+            if is_outdated():
+                self._generation += 1
+                self.close()
+        except BaseException:
+            self._slots.put(None)
+            raise
+
     def _open(self) -> Link:
         try:
+            generation = self._generation
             link = self._make()
+            link.generation = generation
             link.open()
         except (RedisError, OSError) as error:
             self._slots.put(None)
@@ -87,6 +111,8 @@ class Connections:
         if error is not None:
             link.close()
             self.close()
+        elif link.generation != self._generation:
+            link.close()
         elif link.sock is not None:
             self._idle.append(link)
         self._slots.put(None)

@@ -34,7 +34,7 @@ def open_engine(url: EngineURL, options: RedisOptions | None) -> Engine:
     """Return the engine of *url*."""
     options = options or RedisOptions()
     target = read_target(url, options)
-    failures = Failures(url)
+    failures = Failures(url, signs_in=target.password is not None)
     cluster = target.kind == "cluster"
     if cluster:
         from queuekit_redis.cluster import ClusterServer

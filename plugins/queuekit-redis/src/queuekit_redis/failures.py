@@ -10,6 +10,7 @@ from queuekit.urls import EngineURL
 __all__ = ["Failures"]
 
 _SIGN_IN = "Correct user and password in the URL; in them write / as %2F, @ as %40, : as %3A"
+_UNSIGNED = "Write redis://user:password@..."
 _CLUSTER = ("is a Cluster", "Write redis+cluster:// instead of redis://")
 # The client library cuts off the code word of those that it knows; for the others it opens the text.
 _BY_KIND: list[tuple[type[Exception], tuple[str, str]]] = [
@@ -44,10 +45,16 @@ _BY_WORD = {
 
 
 class Failures:
-    """Makes errors for one URL, whose password they never show."""
+    """Makes errors for one URL, whose password they never show.
 
-    def __init__(self, url: EngineURL) -> None:
+    Args:
+        url: Where the server is.
+        signs_in: Whether a password is given.
+    """
+
+    def __init__(self, url: EngineURL, *, signs_in: bool) -> None:
         self._url = url
+        self._signs_in = signs_in
 
     def of(self, error: Exception) -> UnavailableError:
         """Return what to raise for *error*."""
@@ -58,8 +65,7 @@ class Failures:
     def _explained(self, error: Exception, text: str) -> tuple[str, str]:
         """Return what is wrong, and what to do."""
         if isinstance(error, exceptions.AuthenticationError):
-            asks = self._url.password is None
-            return ("asks for a password", "Write redis://user:password@...") if asks else ("refuses us", _SIGN_IN)
+            return ("refuses us", _SIGN_IN) if self._signs_in else ("asks for a password", _UNSIGNED)
         if isinstance(error, exceptions.AskError):
             return ("has moved a slot", "") if self._url.scheme == "redis+cluster" else _CLUSTER
         of_tls = _of_tls(error, text, scheme=self._url.scheme)

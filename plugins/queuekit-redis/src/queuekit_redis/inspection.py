@@ -16,6 +16,8 @@ __all__ = ["counts", "find", "peek", "purge", "queues", "remove", "requeue"]
 PART = 500
 """Most messages that one step looks at or changes."""
 _FIELDS = 6
+_ANY_BYTES = ("utf-8", "surrogateescape")
+"""A cursor holds an id, which may be no text."""
 
 
 def queues(engine: Engine) -> list[str]:
@@ -38,10 +40,10 @@ def _counts(reply: Sequence[Any]) -> QueueCounts:
 
 def peek(engine: Engine, queue: str, *, place: Place, limit: int, cursor: str | None) -> Page[Stored]:
     """Return messages of *queue* in *place*."""
-    call = run("peek", [engine.keys.queue(queue)], (place.value, limit, cursor or b""))
+    call = run("peek", [engine.keys.queue(queue)], (place.value, limit, (cursor or "").encode(*_ANY_BYTES)))
     following, shown = engine.server.one(call, again=True)
     items = tuple(read_stored(queue, place, part) for part in _parts(shown))
-    return Page(items=items, cursor=following.decode() or None)
+    return Page(items=items, cursor=following.decode(*_ANY_BYTES) or None)
 
 
 def find(engine: Engine, queue: str, ids: Sequence[str]) -> list[Stored]:
@@ -64,10 +66,7 @@ def remove(engine: Engine, queue: str, ids: Sequence[str], places: Iterable[Plac
 
 def purge(engine: Engine, queue: str, place: Place) -> int:
     """Take all messages in *place* out; those that come meanwhile may stay."""
-    now = counts(engine, [queue])[queue]
-    if place is Place.READY and now.ready:
-        peek(engine, queue, place=place, limit=1, cursor=None)  # what is due counts as ready
-    left, purged = getattr(now, place.value), 0
+    left, purged = getattr(counts(engine, [queue])[queue], place.value), 0
     while left > 0:
         taken = len(_take_out(engine, queue, [place], []))
         purged += taken
@@ -96,7 +95,7 @@ def requeue(engine: Engine, queue: str, ids: Sequence[str] | None) -> list[str]:
 
 
 def _ids(reply: Iterable[bytes]) -> list[str]:
-    return [id.decode() for id in reply]
+    return [id.decode(errors="backslashreplace") for id in reply]
 
 
 def _parts(flat: Sequence[Any]) -> list[Sequence[Any]]:

@@ -33,6 +33,8 @@ class Link:
 
     def __init__(self, connection: Any) -> None:
         self._connection = connection
+        self.generation = 0
+        """Which of the servers that its pool has led to it leads to."""
 
     def open(self) -> None:
         """Connect and sign in."""

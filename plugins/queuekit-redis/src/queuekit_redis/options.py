@@ -25,6 +25,10 @@ class RedisOptions:
 
     db: int | None = attrs.field(default=None, validator=attrs.validators.optional(_not_negative))
     """Number of the database, where the URL's path does not say it."""
+    username: str | None = None
+    """User, where the URL does not say it before its host."""
+    password: str | None = attrs.field(default=None, repr=False)
+    """Password, where the URL does not say it before its host."""
     key_prefix: str = attrs.field(default="queuekit", validator=attrs.validators.matches_re(r"[A-Za-z0-9_.:-]{1,60}"))
     """First part of every key: two apps with different ones do not see each other."""
     timeout: Seconds = attrs.field(default=5.0, validator=_bounded)

@@ -21,6 +21,8 @@ class Script:
 
 
 _PARTS = {
+    "know": ("know",),
+    "wake": ("wake",),
     "send_one": ("send_one",),
     "send_plain": ("quick", "recording", "send_plain"),
     "send": ("base", "unique", "writing", "send"),
@@ -37,7 +39,7 @@ _PARTS = {
     "counts": ("base", "counts"),
     "peek": ("base", "upkeep", "looking", "peek"),
     "find": ("base", "upkeep", "looking", "find"),
-    "remove": ("base", "unique", "writing", "looking", "remove"),
+    "remove": ("base", "unique", "upkeep", "writing", "looking", "remove"),
     "requeue": ("base", "unique", "writing", "requeue"),
 }
 SCRIPTS = tuple(_PARTS)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from redis import sentinel
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 
@@ -15,11 +18,81 @@ from queuekit_redis.link import Link, tls_options
 from queuekit_redis.options import RedisOptions
 from queuekit_redis.urls import Address, Target
 
-__all__ = ["following"]
+__all__ = ["Primary"]
+
+GLANCE = 2.0
+"""Seconds after which the Sentinels are asked again, while connections are in use: one that was told to step down
+takes messages for many seconds before it hears of that, and loses them then."""
+SHARE = 10
+"""As many times longer than the last question took are they left alone, so that slow ones hold nobody up for long."""
 
 
-def following(make: Callable[[Address | None], Link], target: Target, options: RedisOptions) -> Callable[[], Link]:
-    """Return what makes a link to whichever server is the primary at that moment."""
+class Primary:
+    """Whichever server is the primary.
+
+    Args:
+        make: Makes a link to an address.
+        target: Where the Sentinels are, and what they call the service.
+        options: How to reach them.
+    """
+
+    def __init__(self, make: Callable[[Address | None], Link], target: Target, options: RedisOptions) -> None:
+        self._make = make
+        self._service = target.service
+        untyped: Any = sentinel.Sentinel
+        self._sentinels = untyped(list(target.addresses), sentinel_kwargs=_asking(target, options))
+        self._clients: list[Any] = list(self._sentinels.sentinels)
+        self._address: Address | None = None
+        self._left = False
+        """Whether a link may lead to one that is the primary no more."""
+        self._next_look = 0.0
+
+    def link(self) -> Link:
+        """Return a link to it, which is not open yet."""
+        return self._make(self._look())
+
+    def has_moved(self) -> bool:
+        """Tell, once, that another server is the primary now; the Sentinels are asked from time to time."""
+        if self._address is not None and time.monotonic() >= self._next_look:
+            with suppress(RedisError, OSError):  # what is connected goes on without them
+                self._look()
+        moved, self._left = self._left, False
+        return moved
+
+    def _look(self) -> Address:
+        """Ask who it is, and note whether that is news."""
+        since = time.monotonic()
+        self._next_look = since + GLANCE  # at once, so that one thread asks for all
+        try:
+            address = self._named()
+        finally:
+            now = time.monotonic()
+            self._next_look = now + max(GLANCE, SHARE * (now - since))
+        self._left = self._left or self._address not in {None, address}
+        self._address = address
+        return address
+
+    def _named(self) -> Address:
+        """Ask one Sentinel after the other."""
+        problems: list[str] = []
+        for client in self._clients:
+            try:
+                state = client.sentinel_masters().get(self._service)
+            except (RedisConnectionError, RedisTimeoutError) as error:
+                problems.append(str(error))
+                continue
+            finally:  # or what is open to it would outlive the broker that asked
+                client.connection_pool.disconnect(inuse_connections=False)
+            if state and self._sentinels.check_master_state(state, self._service):
+                # who knows is asked first
+                self._clients = sorted(self._clients, key=lambda one: one is not client)
+                return state["ip"], state["port"]
+        text = f"no Sentinel names a primary of {self._service!r}"
+        raise sentinel.MasterNotFoundError("; ".join([text, *problems]))
+
+
+def _asking(target: Target, options: RedisOptions) -> dict[str, Any]:
+    """Return how Sentinels are asked."""
     asking: dict[str, Any] = {
         "socket_timeout": options.connect_timeout,
         "socket_connect_timeout": options.connect_timeout,
@@ -31,24 +104,4 @@ def following(make: Callable[[Address | None], Link], target: Target, options: R
     }
     if target.tls:
         asking |= {"ssl": True, **tls_options(options)}
-    untyped: Any = sentinel.Sentinel
-    sentinels = untyped(list(target.addresses), sentinel_kwargs=asking)
-    clients: list[Any] = list(sentinels.sentinels)
-
-    def primary() -> Address:
-        nonlocal clients
-        problems: list[str] = []
-        for client in clients:
-            try:
-                state = client.sentinel_masters().get(target.service)
-            except (RedisConnectionError, RedisTimeoutError) as error:
-                problems.append(str(error))
-                continue
-            finally:  # or what is open to it would outlive the broker that asked
-                client.connection_pool.disconnect(inuse_connections=False)
-            if state and sentinels.check_master_state(state, target.service):
-                clients = sorted(clients, key=lambda one: one is not client)  # who knows is asked first
-                return state["ip"], state["port"]
-        raise sentinel.MasterNotFoundError("; ".join([f"no Sentinel names a primary of {target.service!r}", *problems]))
-
-    return lambda: make(primary())
+    return asking

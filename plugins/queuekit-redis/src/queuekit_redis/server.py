@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 import random
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Hashable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, NamedTuple
 
@@ -18,7 +18,7 @@ from queuekit_redis.failures import Failures
 from queuekit_redis.link import Link, link_maker
 from queuekit_redis.options import RedisOptions
 from queuekit_redis.scripts import SCRIPTS, script
-from queuekit_redis.sentinel import following
+from queuekit_redis.sentinel import Primary
 from queuekit_redis.urls import Target
 
 __all__ = ["Call", "Server", "SingleServer", "call_script", "is_fleeting", "load", "run", "with_scripts"]
@@ -65,6 +65,10 @@ class Server(abc.ABC):
         """Lend a link to whoever serves *route*, to block on."""
 
     @abc.abstractmethod
+    def node_of(self, route: str) -> Hashable:
+        """Return what all share who serve *route* on the same connections."""
+
+    @abc.abstractmethod
     def nodes(self) -> list[str]:
         """Return a name for each server that holds a part of the keys; :meth:`call_node` takes it."""
 
@@ -104,10 +108,13 @@ class SingleServer(Server):
     def __init__(self, target: Target, *, options: RedisOptions, failures: Failures) -> None:
         super().__init__(failures)
         make = link_maker(target, options)
-        connect: Callable[[], Link] = (
-            following(make, target, options) if target.kind == "sentinel" else lambda: make(None)
-        )
-        self._connections = Connections(connect, options=options, failures=failures)
+        if target.kind == "sentinel":
+            primary = Primary(make, target, options)
+            self._connections = Connections(
+                primary.link, options=options, failures=failures, is_outdated=primary.has_moved
+            )
+        else:
+            self._connections = Connections(lambda: make(None), options=options, failures=failures)
         self._deadline = options.timeout
 
     def call(self, calls: Sequence[Call], *, again: bool) -> list[Any]:
@@ -144,6 +151,10 @@ class SingleServer(Server):
         """Lend a link to block on."""
         with self._connections.lent(checked=True) as link:
             yield link
+
+    def node_of(self, route: str) -> Hashable:
+        """Return the same for all."""
+        return ""
 
     def nodes(self) -> list[str]:
         """Return the only one."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Any
@@ -116,7 +117,7 @@ def milliseconds(seconds: float | None) -> int:
     """Return a time to live for the scripts: at least a millisecond, -1 for ever."""
     if seconds is None:
         return -1
-    return max(1, min(int(-(-seconds * 1000 // 1)), 10**14))
+    return max(1, math.ceil(min(seconds * 1000, 1e14)))
 
 
 def follow_ups(join: Join) -> list[Envelope]:

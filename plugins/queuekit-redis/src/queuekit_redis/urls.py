@@ -14,6 +14,7 @@ Address = tuple[str, int]
 """Host and port."""
 
 _PORT, _SENTINEL_PORT = 6379, 26379
+_HIGHEST_PORT = 65_535
 _EXAMPLES = {
     "redis": "redis://:password@localhost:6379/0",
     "rediss": "rediss://user:password@redis.example.com:6380/0",
@@ -56,7 +57,9 @@ def read_target(url: EngineURL, options: RedisOptions) -> Target:
     read = {"single": _single, "unix": _unix, "sentinel": _sentinel, "cluster": _cluster}[kind]
     target = read(url, options)
     tls = url.scheme == "rediss" or (options.ssl and kind in {"sentinel", "cluster"})
-    return attrs.evolve(target, tls=tls, username=url.username, password=url.password)
+    username = options.username if url.username is None else url.username
+    password = options.password if url.password is None else url.password
+    return attrs.evolve(target, tls=tls, username=username, password=password)
 
 
 def _single(url: EngineURL, options: RedisOptions) -> Target:
@@ -93,7 +96,11 @@ def _cluster(url: EngineURL, options: RedisOptions) -> Target:
 
 
 def _addresses(url: EngineURL, default_port: int) -> tuple[Address, ...]:
-    return tuple(_address(host, default_port) for host in url.hosts)
+    addresses = tuple(_address(host, default_port) for host in url.hosts)
+    for _, port in addresses:
+        if not 0 < port <= _HIGHEST_PORT:  # the system would take what is left of it as two bytes
+            raise _unreadable(url, f"has {port} where a port should be: 1 to {_HIGHEST_PORT:,}")
+    return addresses
 
 
 def _address(text: str, default_port: int) -> Address:

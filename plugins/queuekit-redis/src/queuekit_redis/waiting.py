@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from queuekit_redis.engine import Engine
 from queuekit_redis.failures import Failures
 from queuekit_redis.link import Command
-from queuekit_redis.server import Call, Server
+from queuekit_redis.server import Call, Server, run
 
 __all__ = ["Interrupts", "Waker", "sleep_on", "sleep_then"]
 
@@ -49,14 +49,24 @@ class Interrupts:
     """Interrupts of one broker: each ends the sleeps of now or, if there are none, the next one."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
         self._count = 0
         self._heard = 0
+        self._start()
+
+    def _start(self) -> None:
+        self._lock = threading.Lock()
         self._asleep: set[Waker] = set()
+        self._pid = os.getpid()
+
+    def _lock_of_this_process(self) -> threading.Lock:
+        """Return the lock; in a child, leave it and those asleep to the parent: whoever holds it is not there."""
+        if self._pid != os.getpid():
+            self._start()
+        return self._lock
 
     def interrupt(self) -> None:
         """Wake all who sleep."""
-        with self._lock:
+        with self._lock_of_this_process():
             self._count += 1
             for waker in self._asleep:
                 waker.wake()
@@ -69,7 +79,7 @@ class Interrupts:
         """Tell whether there was one since *before*, and note that it has been heard."""
         if self._count == before:
             return False
-        with self._lock:
+        with self._lock_of_this_process():
             self._heard = self._count
         return True
 
@@ -77,14 +87,14 @@ class Interrupts:
     def asleep(self, before: int) -> Iterator[Waker]:
         """Yield a waker that an interrupt since *before* has woken or will wake."""
         waker = Waker()
-        with self._lock:
+        with self._lock_of_this_process():
             self._asleep.add(waker)
             if self._count != before:
                 waker.wake()
         try:
             yield waker
         finally:
-            with self._lock:
+            with self._lock_of_this_process():
                 self._asleep.discard(waker)
             waker.close()
 
@@ -148,8 +158,7 @@ def sleep_then(engine: Engine, bells: Sequence[str], call: Call, *, sleep: Sleep
         ends = [waker, link.sock or waker]
         ready = _first_of(ends, sleep.patience)
         if ends[1].fileno() not in ready and (sleep.exact or ready):
-            ring = (Call(bells[-1], ("RPUSH", bells[-1], 1)), Call(bells[-1], ("PEXPIRE", bells[-1], 10_000)))
-            engine.server.call(ring, again=True)
+            engine.server.one(run("wake", bells[-1:], ()), again=True)
             ready = _first_of(ends[1:], GRACE)
         if not ready:
             link.close()

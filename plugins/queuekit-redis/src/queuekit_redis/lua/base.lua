@@ -71,9 +71,16 @@ local function level_of(value)
   return level > 127 and 0 or math.min(level, 9)
 end
 
+-- A full server refuses scripts whose first write adds; before those that make it no fuller, something that is not there
+-- is taken away.
+local function take_nothing(q)
+  call('ZREM', q.leased, '')
+end
+
 -- Wakes one worker that waits, unless one has been woken and has not looked yet.
 local function ring(q)
   if call('EXISTS', q.bell) == 0 then
+    take_nothing(q)
     call('RPUSH', q.bell, '1')
   end
 end

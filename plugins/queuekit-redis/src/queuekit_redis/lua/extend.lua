@@ -12,6 +12,7 @@ for at = 2, #ARGV, 2 do
 end
 if #kept > 0 then
   local head = call('ZRANGE', q.leased, 0, 0, 'WITHSCORES')[2]
+  take_nothing(q)
   bulk('ZADD', q.leased, kept)
   -- A lease may also have become shorter than those who wait were told.
   if not head or ends < tonumber(head) then ring(q) end

@@ -6,7 +6,7 @@ for _, id in ipairs(ARGV) do
   if value and value:byte(1) == 77 then
     local name, score = find(q, id, value)
     if name then
-      table.insert(places, name)
+      table.insert(places, place_of(name, score))
       show(q, id, value, name == 'ready' and due_at(score) or score, shown)
     end
   end

@@ -13,7 +13,12 @@ local function member_in(place_name, id, value)
   return level_of(value) .. id
 end
 
--- Where a message is, and its score there.
+-- What a message in a set is: what is due is ready, also before it has been promoted.
+local function place_of(name, score)
+  return name == 'delayed' and score <= now and 'ready' or name
+end
+
+-- The set that a message is in, and its score there.
 local function find(q, id, value)
   for _, name in ipairs({'ready', 'delayed', 'leased', 'dead'}) do
     local score = call('ZSCORE', q[name], member_in(name, id, value))

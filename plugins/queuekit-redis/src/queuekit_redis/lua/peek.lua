@@ -5,7 +5,10 @@ if promote(q) > 0 then ring(q) end
 local latest_first = name == 'dead'
 local range = latest_first and 'ZREVRANGE' or 'ZRANGE'
 local from = 0
-if ARGV[3] ~= '' then
+if ARGV[3] == '' then
+  -- What is due and has not been promoted yet is not delayed any more.
+  if name == 'delayed' then from = call('ZCOUNT', q.delayed, '-inf', now) end
+else
   local score, member = ARGV[3]:match('^(%S+) (.*)$')
   local rank = call(latest_first and 'ZREVRANK' or 'ZRANK', q[name], member)
   if rank then

@@ -8,8 +8,8 @@ for name in ARGV[3]:gmatch('%w+') do allowed[name] = true end
 local function take_out(id)
   local value = call('HGET', q.messages, id)
   if not value or value:byte(1) ~= 77 then return end
-  local name = find(q, id, value)
-  if not allowed[name] then return end
+  local name, score = find(q, id, value)
+  if not allowed[place_of(name, score)] then return end
   call('ZREM', q[name], member_in(name, id, value))
   call('HDEL', q.claims, id)
   call('HDEL', q.graves, id)
@@ -18,11 +18,17 @@ local function take_out(id)
   table.insert(removed, id)
 end
 
+local function first_of(name)
+  if name ~= 'delayed' then return call('ZRANGE', q[name], 0, most - 1) end
+  return call('ZRANGEBYSCORE', q.delayed, string.format('(%.0f', now), '+inf', 'LIMIT', 0, most)
+end
+
 if #ARGV > 4 then
   for at = 5, #ARGV do take_out(ARGV[at]) end
 else
+  if allowed.ready and promote(q) > 0 then ring(q) end
   for name in pairs(allowed) do
-    for _, member in ipairs(call('ZRANGE', q[name], 0, most - 1)) do
+    for _, member in ipairs(first_of(name)) do
       local id = name == 'delayed' and member:sub(2) or member
       take_out(id)
       -- One without its message is a leftover, and must not be found again and again.

@@ -18,11 +18,10 @@ local function held(q, id, token)
   return nil
 end
 
--- A full server refuses only scripts whose first write adds. So the first one here takes away: what is not there, that
--- nothing is half done if an error ends the script.
+-- What is there is taken away in the end, with the rest, so that nothing is half done if an error ends the script.
 local has_begun = false
 local function unlease(q, id)
-  if not has_begun then call('ZREM', q.leased, '') end
+  if not has_begun then take_nothing(q) end
   has_begun = true
   table.insert(q.unleased, id)
   q.seen[id] = false

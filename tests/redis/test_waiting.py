@@ -1,0 +1,60 @@
+"""How a worker is woken from elsewhere, and what a fork leaves of that."""
+
+import os
+import select
+import signal
+import threading
+from collections.abc import Callable
+
+import pytest
+
+from queuekit.testing.kit import eventually, in_thread
+from queuekit_redis.broker import RedisBroker
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
+def test_a_child_does_not_wait_for_a_lock_of_its_parents_threads(broker: RedisBroker) -> None:
+    """A process that forks while another thread is about to sleep has a child that can use and close its broker."""
+    held, over = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with broker._interrupts._lock:
+            held.set()
+            over.wait(60)
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    held.wait(60)
+
+    child = os.fork()
+    if child == 0:
+        signal.alarm(20)
+        broker.receive(["jobs"], limit=1, wait=0.05, lease=60)
+        broker.close()
+        os._exit(0)
+    _, status = os.waitpid(child, 0)
+    over.set()
+    holder.join(60)
+
+    assert status == 0
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
+def test_a_child_wakes_nobody_in_its_parent(connect: Callable[..., RedisBroker]) -> None:
+    """A child that closes its broker leaves those asleep who sleep in its parent."""
+    broker = connect()
+    waiting = in_thread(lambda: broker.receive(["jobs"], limit=1, wait=60, lease=60))
+    eventually(lambda: broker._interrupts._asleep, what="somebody sleeps")
+    (waker,) = broker._interrupts._asleep
+
+    child = os.fork()
+    if child == 0:
+        signal.alarm(20)
+        broker.close()
+        os._exit(0)
+    os.waitpid(child, 0)
+    woken = bool(select.select([waker], [], [], 0)[0])
+    broker.interrupt()
+
+    assert not woken
+    assert waiting.result(timeout=20) == []
