@@ -31,7 +31,9 @@ _LOOK = 2.0
 _IDLE = 5.0
 """Seconds between two looks whether there are schedules at all."""
 _AFRESH = 10.0
-"""Seconds between two readings of everything."""
+"""Seconds between two readings of everything, at least."""
+_RARE = 100
+"""How many times as long as it takes: an engine that walks over all that it holds is not to do so all the time."""
 _PRESENCE = 10.0
 """Seconds between two writings of what this app's code declares."""
 _PRESENCE_TTL = 30.0
@@ -206,10 +208,12 @@ class Scheduler:
         record = self._backend.get([CHANGES]).get(CHANGES)
         version = 0 if record is None else record.version
         self._told = (self._runtime.now(), self._clock.monotonic())
-        if self._is_time("afresh", _AFRESH) or version != self._changes:
+        began = self._clock.monotonic()
+        if began >= self._duties["afresh"] or version != self._changes:
             self._crons.declare(self._app.schedules)
             self._load()
             self._changes = version
+            self._duties["afresh"] = began + max(_AFRESH, _RARE * (self._clock.monotonic() - began))
 
     def _load(self) -> None:
         """Read all schedules, and see which of them sleep: those of code that no live worker's code declares."""

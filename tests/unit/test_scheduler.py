@@ -323,6 +323,26 @@ def test_new_schedule_is_heard_of() -> None:
     assert crew.ticks() == ["08:00:40", "08:00:50"]
 
 
+def test_reading_of_all_schedules_is_rarer_where_it_takes_long() -> None:
+    """An engine that walks over all that it holds does so for a hundredth of the time; a change is heard of at once."""
+    crew = crew_with(every("1h"))
+    crew.run(1)
+    wire = backend_of(crew.app).wire
+
+    def walk() -> None:
+        wire.answers["scan"] = walk
+        crew.clock.advance(1.0)
+
+    wire.answers["scan"] = walk
+    crew.run(200)
+    readings = wire.calls.count("scan")
+    crew.app.crons.add("late", every("5s"), CALL)
+    crew.run(20)
+
+    assert 2 <= readings <= 4
+    assert len(crew.ticks()) >= 3
+
+
 def test_pause_counts_at_once() -> None:
     """A schedule that was paused a moment before its tick is not sent, though the leader has not heard of it."""
     crew = crew_with()
