@@ -66,14 +66,19 @@ def test_a_message_that_cannot_be_read_harms_no_other(broker: RedisBroker, prefi
 
 
 def test_an_id_that_is_no_text_harms_no_other(broker: RedisBroker, prefix: str, raw: Any) -> None:
-    """The messages claimed with it arrive."""
+    """The messages claimed with it arrive and can be settled; it lies among the dead letters, as it is."""
     broker.send(messages(5))
     raw.hset(f"{prefix}:{{jobs}}:messages", b"\xff", HEADER + bytes(20))
     raw.zadd(f"{prefix}:{{jobs}}:ready", {b"\xff": 0})
 
-    taken = [each.id for each in take(broker)]
+    taken = take(broker)
+    refused = broker.settle([Ack(each) for each in taken])
+    dead = broker.peek("jobs", place=Place.DEAD).items
+    counts = broker.counts(["jobs"])["jobs"]
 
-    assert taken == ["\\xff", *[f"good-{number}" for number in range(5)]]
+    assert ([each.id for each in taken], refused) == ([f"good-{number}" for number in range(5)], [])
+    assert [(each.envelope.id, each.reason) for each in dead] == [("\\xff", "malformed")]
+    assert (counts.ready, counts.leased, counts.dead) == (0, 0, 1)
 
 
 def test_an_id_that_is_no_text_can_be_purged(broker: RedisBroker, prefix: str, raw: Any) -> None:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Hashable, Sequence
+from contextlib import suppress
 from typing import Any
 
 from redis.exceptions import NoScriptError
 
 from queuekit.broker import Delivery
+from queuekit.errors import UnavailableError
 from queuekit_redis.engine import Engine, nonce
-from queuekit_redis.packing import Claim, micros, read_deliveries
+from queuekit_redis.packing import Claim, grave, micros, read_deliveries
 from queuekit_redis.server import Call, run
 from queuekit_redis.waiting import GRACE, Interrupts, Sleep, sleep_on, sleep_then
 
@@ -122,8 +124,21 @@ class Claims:
         claim = Claim(token, int(now) / 1e6, self.marks is not None and not marked)
         if not self._engine.cluster:  # whose nodes have a clock each
             self._ahead = claim.claimed_at - time.monotonic()
-        deliveries: list[Delivery] = []
+        deliveries, first = list[Delivery](), 0
         for place, queue in enumerate(queues):
             flat, again = taken[place * 2 : place * 2 + 2]
-            deliveries += read_deliveries(queue, flat, again, first=len(deliveries), claim=claim)
+            some, unnamed = read_deliveries(queue, flat, again, first=first, claim=claim)
+            if unnamed:
+                self._bury(queue, unnamed)
+            deliveries += some
+            first += len(flat) // 2
         return deliveries, until_event / 1e6 if until_event >= 0 else float("inf")
+
+    def _bury(self, queue: str, unnamed: Sequence[tuple[bytes, str]]) -> None:
+        """Move what has an id that is no text to the dead letters: no settlement of its worker could name it (QK9)."""
+        keys, why = self._engine.keys, grave(reason="malformed", error="its id is no text")
+        arguments: list[Any] = [keys.unique(queue), round(self._engine.options.dedup_window), nonce()]
+        for id, token in unnamed:
+            arguments += (b"d", id, token, b"", why)
+        with suppress(UnavailableError):  # then it comes again when its lease ends, and the others are not to wait
+            self._engine.server.one(run("settle", [keys.queue(queue)], arguments), again=True)

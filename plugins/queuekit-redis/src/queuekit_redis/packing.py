@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import Any, Literal, NamedTuple
 
 from queuekit.backend import Record
-from queuekit.broker import Dead, Delivery, Place, Stored
+from queuekit.broker import Delivery, Place, Stored
 from queuekit.envelope import Envelope, Unique
 from queuekit.errors import TooLargeError
 
@@ -163,8 +163,8 @@ class Claim(NamedTuple):
 
 def read_deliveries(
     queue: str, flat: Sequence[Any], again: Sequence[int], *, first: int, claim: Claim
-) -> list[Delivery]:
-    """Return what a claim has replied for one queue.
+) -> tuple[list[Delivery], list[tuple[bytes, str]]]:
+    """Return what a claim has replied for one queue, and apart from it id and token of what has an id that is no text.
 
     Args:
         queue: Its name.
@@ -175,11 +175,14 @@ def read_deliveries(
     """
     token, claimed_at, unmarked = claim
     counted = {again[at]: (again[at + 1], again[at + 2]) for at in range(0, len(again), 3)}
-    deliveries = []
+    deliveries, unnamed = list[Delivery](), list[tuple[bytes, str]]()
     for place in range(len(flat) // 2):
         try:
             envelope, sent_at = _read_envelope(queue, flat[place * 2], flat[place * 2 + 1])
         except _UNREADABLE:
+            if not _is_text(flat[place * 2]):
+                unnamed.append((flat[place * 2], f"{token}{first + place}"))
+                continue
             envelope, sent_at = _malformed(queue, flat[place * 2], flat[place * 2 + 1]), 0.0
         number, crashes = counted.get(place, (1, 0)) if counted else (1, 0)
         deliveries.append(
@@ -193,7 +196,15 @@ def read_deliveries(
                 unmarked=unmarked,
             )
         )
-    return deliveries
+    return deliveries, unnamed
+
+
+def _is_text(id: bytes) -> bool:
+    try:
+        id.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def read_stored(queue: str, place: Place, reply: Sequence[Any]) -> Stored:
@@ -219,9 +230,9 @@ def read_stored(queue: str, place: Place, reply: Sequence[Any]) -> Stored:
     )
 
 
-def grave(dead: Dead) -> bytes:
-    """Return why a message died."""
-    texts = (dead.reason, dead.holder, dead.error[:MAX_ERROR_CHARACTERS])
+def grave(*, reason: str, holder: str = "", error: str = "") -> bytes:
+    """Return why a message died, as the scripts keep it."""
+    texts = (reason, holder, error[:MAX_ERROR_CHARACTERS])
     return b"".join(_LENGTH.pack(len(data)) + data for data in (_encode(text) for text in texts))
 
 

@@ -61,7 +61,8 @@ def settle_arguments(settlement: Settlement, keys: Keys) -> tuple[Any, ...]:
         return (b"r", delivery.id, delivery.token, f"{delay:.0f}", int(settlement.counted))
     if isinstance(settlement, Retry):
         return _retry(settlement, keys)
-    return (b"d", delivery.id, delivery.token, _key_to_free(delivery), grave(settlement))
+    why = grave(reason=settlement.reason, holder=settlement.holder, error=settlement.error)
+    return (b"d", delivery.id, delivery.token, _key_to_free(delivery), why)
 
 
 def _retry(retry: Retry, keys: Keys) -> tuple[Any, ...]:
