@@ -36,7 +36,7 @@ class MongoBackend(Backend):
         url: ``mongodb://HOSTS/DATABASE``; a broker of the same can commit together with it.
         options: How they are used.
         clock: Not needed: the server's counts.
-        random: Makes the marks of writes.
+        random: Not needed.
     """
 
     capabilities = BACKEND_CAPABILITIES

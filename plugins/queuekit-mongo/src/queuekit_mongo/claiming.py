@@ -9,6 +9,7 @@ One that was asleep and is called takes the first message in a single step, and 
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -101,6 +102,10 @@ class Claimer:
         self._enough = CALM[0]
         self._head_at: dict[str, float] = {}
         """Monotonic seconds of the last reach for the head of each queue."""
+        self._start()
+
+    def _start(self) -> None:
+        self._pid = os.getpid()
         self._unsure: list[_Claim] = []
         self._lock = threading.Lock()
 
@@ -133,6 +138,8 @@ class Claimer:
 
     def recover(self, queues: Sequence[str], *, limit: int, lease: float) -> list[Delivery]:
         """Return up to *limit* messages of *queues* that claims have won whose reply was lost."""
+        if self._pid != os.getpid():
+            self._start()  # what is in doubt is the parent's to look for
         deliveries: list[Delivery] = []
         while len(deliveries) < limit and (one := self._take_unsure(queues)) is not None:
             part, rest = one.parts(limit - len(deliveries))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -51,13 +52,13 @@ class Engine:
     Args:
         url: Names hosts and database.
         options: How to use them.
-        random: Makes claims and marks.
+        random: Spreads workers over a contested queue.
     """
 
     def __init__(self, url: EngineURL, *, options: MongoOptions | None, random: Random | None) -> None:
         self.options = options or MongoOptions()
         self.id = engine_id(url, self.options.prefix)
-        self.random = random or Random()  # noqa: S311 - a fence between runs, not a secret
+        self.random = random or Random()  # noqa: S311 - a spread of claims, not a secret
         self.failures = Failures(url)
         self.time = ServerTime(self._ask_time)
         self.hello: Doc | None = None
@@ -223,7 +224,8 @@ class Engine:
 
     def new_mark(self) -> str:
         """Return text that no other claim or call has."""
-        return f"{self.random.getrandbits(80):020x}"
+        # Not by our own chance: that may be seeded alike in several processes, or copied by a fork.
+        return secrets.token_hex(10)
 
     def close(self) -> None:
         """Close the client; the next call opens another."""
