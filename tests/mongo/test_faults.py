@@ -9,7 +9,7 @@ from typing import Any
 import attrs
 import pytest
 
-from queuekit.backend import Condition, Record
+from queuekit.backend import Condition, Join, Record
 from queuekit.broker import Ack, CommitItem, Dead, Release, Retry
 from queuekit.envelope import Envelope, Unique
 from queuekit.errors import UnavailableError
@@ -95,6 +95,20 @@ def test_a_put_is_answered_right_after_a_lost_reply(
 
     assert (alone, together) == ([True], [True] * 3)
     assert backend.put([one, *many], condition=Condition.ABSENT) == [False] * 4
+
+
+def test_an_arrival_that_no_majority_has_is_no_answer(server: ReplicaSet, backend: MongoBackend) -> None:
+    """Where the server cannot tell that arrivals will be kept, whoever counts on them is told, and may try again."""
+    arrivals = [Join(group=f"group:{new_id()}", member=0, size=2) for _ in range(2)]
+    unsure: dict[str, Any] = {"code": 64, "errmsg": "waiting for replication timed out"}
+    backend.get(["any"])
+
+    server.fail(["update"], mode="alwaysOn", writeConcernError=unsure)
+    with pytest.raises(UnavailableError):
+        backend.join_many(arrivals)
+    server.heal()
+
+    assert backend.join_many(arrivals) == [1, 1]
 
 
 def test_a_stale_settlement_is_refused_in_a_commit_and_by_itself(broker: MongoBroker, queue: str) -> None:

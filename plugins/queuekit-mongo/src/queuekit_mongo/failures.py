@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from pymongo.errors import (
     AutoReconnect,
     BulkWriteError,
@@ -17,7 +19,7 @@ from pymongo.errors import (
 from queuekit.errors import ConfigError, QueuekitError, UnavailableError
 from queuekit.urls import EngineURL
 
-__all__ = ["DUPLICATE", "INTERRUPTED", "NO_STREAMS", "WRITE_CONFLICT", "Failures", "is_passing"]
+__all__ = ["DUPLICATE", "INTERRUPTED", "NO_STREAMS", "WRITE_CONFLICT", "Failures", "is_passing", "refused_by"]
 
 DUPLICATE = 11000
 """Code of a write that a unique index refuses."""
@@ -83,3 +85,10 @@ def is_passing(error: PyMongoError) -> bool:
         codes = {each.get("code") for each in error.details.get("writeConcernErrors", [])}
         return bool(codes & _PASSING) and not error.details.get("writeErrors")
     return isinstance(error, AutoReconnect) or error.has_error_label("RetryableWriteError")
+
+
+def refused_by(error: BulkWriteError) -> list[dict[str, Any]]:
+    """Return what the server refused of a batch; raise *error* where it does not know whether the rest will be kept."""
+    if error.details.get("writeConcernErrors"):
+        raise error
+    return list(error.details.get("writeErrors", ()))

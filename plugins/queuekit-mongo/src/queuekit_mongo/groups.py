@@ -18,6 +18,7 @@ from queuekit.backend import Join
 from queuekit.errors import UnavailableError
 from queuekit_mongo.documents import Doc, at, moment
 from queuekit_mongo.engine import Engine
+from queuekit_mongo.failures import DUPLICATE, refused_by
 
 __all__ = ["join", "join_in", "join_many"]
 
@@ -25,8 +26,6 @@ CHUNK = 4_096
 """Members that one document counts."""
 _BITS = 32
 _TRIES = 20
-_DUPLICATE = 11_000
-"""Code of the error that says: it is there."""
 
 
 def join(engine: Engine, group: str, member: int, *, size: int, ttl: float) -> tuple[bool, int]:
@@ -64,9 +63,10 @@ def _write_arrivals(engine: Engine, joins: Sequence[Join], now: float) -> None:
     large = [group for group, size in sizes.items() if size > CHUNK]
     writes += [UpdateMany(_all(group), {"$set": {"expires_at": ends[group]}}) for group in large]
     try:
-        engine.groups.bulk_write(writes, ordered=False)
+        engine.insist(lambda: engine.groups.bulk_write(writes, ordered=False))
     except BulkWriteError as error:
-        if any(one.get("code") != _DUPLICATE for one in error.details.get("writeErrors", ())):
+        # Refused as duplicates are those who have arrived before.
+        if any(one.get("code") != DUPLICATE for one in refused_by(error)):
             raise
 
 

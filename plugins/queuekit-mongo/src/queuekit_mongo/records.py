@@ -20,7 +20,7 @@ from queuekit.errors import TooLargeError
 from queuekit.rounds import in_rounds
 from queuekit_mongo.documents import Doc, at, moment, text, whole
 from queuekit_mongo.engine import Engine
-from queuekit_mongo.failures import DUPLICATE
+from queuekit_mongo.failures import DUPLICATE, refused_by
 
 __all__ = ["IS_LIVE", "check_sizes", "expire", "insert_fresh", "prefix_end", "put_each", "read_record", "write_newer"]
 
@@ -193,8 +193,8 @@ def _write(engine: Engine, changes: list[UpdateOne]) -> int:
             result = engine.records.bulk_write(changes, ordered=False)
             return done + result.modified_count + result.upserted_count
         except BulkWriteError as error:
-            refused = error.details.get("writeErrors", [])
-            if not left or not refused or any(each["code"] != DUPLICATE for each in refused):
+            refused = refused_by(error)
+            if not left or any(each["code"] != DUPLICATE for each in refused):
                 raise
             # Two made the same record at the same moment: by now it is there, and can be compared with.
             done += int(error.details["nModified"]) + int(error.details["nUpserted"])

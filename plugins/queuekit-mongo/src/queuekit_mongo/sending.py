@@ -11,7 +11,7 @@ from queuekit.envelope import Envelope
 from queuekit.errors import UnavailableError
 from queuekit_mongo.documents import DONE, Doc, at, new_message, new_messages, step_of
 from queuekit_mongo.engine import Engine
-from queuekit_mongo.failures import DUPLICATE
+from queuekit_mongo.failures import DUPLICATE, refused_by
 
 __all__ = ["know", "send_all"]
 
@@ -39,8 +39,8 @@ def _insert(engine: Engine, docs: list[Doc]) -> list[int]:
     try:
         engine.insist(lambda: engine.messages.insert_many(docs, ordered=False))
     except BulkWriteError as error:
-        refused = error.details.get("writeErrors", [])
-        if error.details.get("writeConcernErrors") or any(each["code"] != DUPLICATE for each in refused):
+        refused = refused_by(error)
+        if any(each["code"] != DUPLICATE for each in refused):
             raise
         return sorted(each["index"] for each in refused)
     return []
