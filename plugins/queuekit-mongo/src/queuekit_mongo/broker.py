@@ -62,7 +62,7 @@ class MongoBroker(Broker):
         url: ``mongodb://HOSTS/DATABASE``; a backend of the same can commit together with it.
         options: How they are used.
         clock: Not needed: the server's counts.
-        random: Makes claims, and spreads workers over a contested queue.
+        random: Spreads workers over a contested queue.
     """
 
     def __init__(
@@ -215,19 +215,16 @@ class MongoBroker(Broker):
 
     def requeue(self, queue: str, ids: Sequence[str] | None = None) -> list[str]:
         """Replay dead letters."""
-        with self._engine.calls():
-            return inspection.requeue(self._engine, queue, ids)
+        return inspection.requeue(self._engine, queue, ids)
 
     def remove(self, queue: str, ids: Sequence[str], *, place: Place | None = None) -> list[str]:
         """Take messages out by id; leased ones stay."""
         places = {Place.READY, Place.DELAYED} if place is None else {place} - {Place.LEASED}
-        with self._engine.calls():
-            return inspection.remove(self._engine, queue, ids, places=places)
+        return inspection.remove(self._engine, queue, ids, places=places)
 
     def purge(self, queue: str, *, place: Place = Place.READY) -> int:
         """Take all messages in *place* out; of leased ones the holders lose their lease."""
-        with self._engine.calls():
-            return len(inspection.remove(self._engine, queue, None, places={place}))
+        return len(inspection.remove(self._engine, queue, None, places={place}))
 
     def interrupt(self) -> None:
         """Make a ``receive`` that waits return; if none does, the next one that would."""

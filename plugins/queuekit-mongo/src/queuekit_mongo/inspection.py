@@ -1,4 +1,7 @@
-"""What an operator sees and does: counts, pages, dead letters, removal."""
+"""What an operator sees and does: counts, pages, dead letters, removal.
+
+What changes messages does so in batches, each with a deadline of its own, as a queue may be of any length.
+"""
 
 from __future__ import annotations
 
@@ -34,6 +37,7 @@ from queuekit_mongo.documents import (
     unique_of,
 )
 from queuekit_mongo.engine import Engine
+from queuekit_mongo.failures import refused_by
 from queuekit_mongo.settling import gone
 
 __all__ = ["counts", "find", "peek", "queues", "remove", "requeue"]
@@ -112,19 +116,28 @@ def find(engine: Engine, queue: str, ids: Sequence[str]) -> list[Stored]:
 def requeue(engine: Engine, queue: str, ids: Sequence[str] | None) -> list[str]:
     """Replay dead letters, the one that died first at the front, and return their ids."""
     replayed: list[str] = []
-    wanted: Doc = {"queue": queue, "state": DEAD, **HAS_PLACE}
+    with engine.calls():
+        wanted = _dead_by_now(engine, queue)
     if ids is not None:
         wanted["_id"] = {"$in": [message_id(queue, id) for id in ids]}
     skipped: list[Any] = []
     while True:
         # What cannot be replayed, because it is no message at all, is left where it is.
         some = wanted if not skipped else {"$and": [wanted, {"_id": {"$nin": skipped}}]}
-        docs = list(engine.messages.find(some, {"body": False}, sort=PLACE_ORDER, limit=BATCH))
-        done = _replay(engine, docs)
+        with engine.calls():
+            docs = list(engine.messages.find(some, {"body": False}, sort=PLACE_ORDER, limit=BATCH))
+            done = _replay(engine, docs)
         replayed += [str(doc.get("id")) for doc in docs if hashable(doc["_id"]) in done]
         skipped += [doc["_id"] for doc in docs if hashable(doc["_id"]) not in done]
         if len(docs) < BATCH:
             return replayed
+
+
+def _dead_by_now(engine: Engine, queue: str) -> Doc:
+    """Return the filter for dead letters but those that will have died later: a replayed one may die again at once."""
+    dead: Doc = {"queue": queue, "state": DEAD, **HAS_PLACE}
+    latest = engine.messages.find_one(dead, {"until": True}, sort=ORDERS[Place.DEAD])
+    return dead if latest is None else {**dead, "until": {"$exists": True, "$not": {"$gt": latest["until"]}}}
 
 
 def _replay(engine: Engine, docs: Sequence[Doc]) -> set[object]:
@@ -153,7 +166,7 @@ def _replay_some(engine: Engine, docs: Sequence[Doc], *, with_key: bool, now: fl
     try:
         engine.insist(lambda: engine.messages.bulk_write(changes, ordered=False))
     except BulkWriteError as error:
-        refused = {each["index"] for each in error.details.get("writeErrors", [])}
+        refused = {each["index"] for each in refused_by(error)}
         return {hashable(doc["_id"]) for place, doc in enumerate(docs) if place not in refused}
     return {hashable(doc["_id"]) for doc in docs}
 
@@ -177,13 +190,15 @@ def remove(engine: Engine, queue: str, ids: Sequence[str] | None, *, places: Ite
     window = engine.options.dedup_window
     removed: list[str] = []
     for place in sorted(places):
-        wanted = _in_place(engine, place) | {"queue": queue}
+        with engine.calls():
+            wanted = _in_place(engine, place) | {"queue": queue}
         if ids is not None:
             wanted["_id"] = {"$in": [message_id(queue, id) for id in ids]}
         while True:
-            found = [doc["_id"] for doc in engine.messages.find(wanted, {"_id": True}, limit=BATCH)]
-            if found:
-                removed += _remove_some(engine, wanted, found, window)
+            with engine.calls():
+                found = [doc["_id"] for doc in engine.messages.find(wanted, {"_id": True}, limit=BATCH)]
+                if found:
+                    removed += _remove_some(engine, wanted, found, window)
             if len(found) < BATCH:
                 break
     return removed
