@@ -94,6 +94,18 @@ def test_a_malformed_document_is_set_aside(broker: MongoBroker, queue: str, wron
     assert broker.requeue(queue) is not None
 
 
+def test_a_letter_that_keeps_its_key_for_ages_can_be_replayed(broker: MongoBroker, queue: str) -> None:
+    """A dead letter whose key lives longer than any time can be told keeps neither itself nor others from that."""
+    sent = [Envelope(id=new_id(), queue=queue, body=b"") for _ in range(2)]
+    broker.send(sent)
+    broker.settle([Dead(one, reason="failed") for one in broker.receive([queue], limit=2, wait=1, lease=LEASE)])
+    broker._engine.messages.update_one(
+        {"id": sent[0].id}, {"$set": {"unique": {"key": unique_name("k"), "until": "done", "ttl": 1e308}}}
+    )
+
+    assert broker.requeue(queue) == [one.id for one in sent]
+
+
 @pytest.mark.parametrize("session", [["x"], {"id": 1}, "x", Decimal128("NaN"), Binary(b"short", 4)], ids=repr)
 def test_a_strange_session_keeps_no_lease_from_ending(broker: MongoBroker, queue: str, session: Any) -> None:
     """An expired lease whose document names no session that could be ended is taken back, and so are all others."""
@@ -246,3 +258,40 @@ def test_check_tells_of_a_lone_server(connect: Any) -> None:
 
     assert [line.split(":")[0] for line in lines] == ["the server is no replica set", "w=1"]
     assert not broker.capabilities.commit
+
+
+def test_a_commit_holds_more_records_than_one_change_can(
+    broker: MongoBroker, backend: MongoBackend, queue: str
+) -> None:
+    """Several large records of one rank are written together, over nothing and over earlier ones."""
+    broker.send([Envelope(id=new_id(), queue=queue, body=b"") for _ in range(2)])
+    held = broker.receive([queue], limit=2, wait=1, lease=LEASE)
+    keys = [f"result:{new_id()}" for _ in range(3)]
+
+    done = [
+        broker.commit(
+            [
+                CommitItem(
+                    settlement=Ack(one),
+                    records=tuple(Record(key=key, body=b"%d" % rank * 7_000_000, rank=rank, ttl=60.0) for key in keys),
+                )
+            ]
+        )
+        for rank, one in enumerate(held, start=1)
+    ]
+
+    assert done == [[True], [True]]
+    assert {record.body[:1] for record in backend.get(keys).values()} == {b"2"}
+
+
+@pytest.mark.parametrize("large", ["first", "second"])
+def test_a_record_of_any_size_is_written_beside_others(broker: MongoBroker, backend: MongoBackend, large: str) -> None:
+    """A result as large as may be is committed with a small one of the same rank, in either order."""
+    sizes = [backend.limits.max_record, 10] if large == "first" else [10, backend.limits.max_record]
+    keys = [f"result:{new_id()}" for _ in sizes]
+    backend.put([Record(key=key, rank=1, ttl=60.0) for key in keys])
+    records = tuple(Record(key=key, body=bytes(size), rank=2, ttl=60.0) for key, size in zip(keys, sizes, strict=True))
+
+    broker.commit([CommitItem(records=records)])
+
+    assert [len(backend.get(keys)[key].body) for key in keys] == sizes

@@ -34,6 +34,8 @@ _LIVE: Doc = {
 }
 """Expression: there is a record, and it has not expired."""
 _VERSIONS_A_MILLISECOND = 1_024
+_LARGEST_CHANGE = 8_000_000
+"""Bytes of all bodies in one change: the server takes 16 MiB, with all that stands around them."""
 _OLD_VERSION: Doc = {"$cond": [{"$in": [{"$type": "$version"}, ["int", "long"]]}, "$version", 0]}
 """Expression: the version of what is there; one that somebody has tampered with stops nobody's write."""
 _VERSION: Doc = {
@@ -72,7 +74,7 @@ def write_newer(engine: Engine, records: Sequence[Record], session: ClientSessio
 
 def _write_newer(engine: Engine, records: Sequence[Record], session: ClientSession) -> None:
     mark, now = engine.new_mark(), engine.time.latest()
-    quick = [_over(rank, some, now, mark) for rank, some in _by_rank(records).items()]
+    quick = [_over(some, now, mark) for some in _by_rank(records)]
     matched = engine.records.bulk_write(quick, ordered=False, session=session).matched_count
     if matched == len(records):
         return
@@ -85,11 +87,18 @@ def _write_newer(engine: Engine, records: Sequence[Record], session: ClientSessi
         engine.records.bulk_write(changes, ordered=False, session=session)
 
 
-def _by_rank(records: Sequence[Record]) -> dict[int, list[Record]]:
-    ranks: dict[int, list[Record]] = {}
+def _by_rank(records: Sequence[Record]) -> list[list[Record]]:
+    """Return *records* in parts of one rank each, none larger than one change may be."""
+    parts: list[list[Record]] = []
+    open_parts: dict[int, tuple[list[Record], int]] = {}
     for one in records:
-        ranks.setdefault(one.rank, []).append(one)
-    return ranks
+        part, size = open_parts.get(one.rank, ([], _LARGEST_CHANGE))
+        if size + len(one.body) > _LARGEST_CHANGE:
+            part, size = [], 0
+            parts.append(part)
+        part.append(one)
+        open_parts[one.rank] = part, size + len(one.body)
+    return parts
 
 
 def expire(engine: Engine, keys: Sequence[str], expect: int | None) -> int:
@@ -214,8 +223,8 @@ def _change(record: Record, condition: Condition, expect: int | None, mark: str)
     return [{"$replaceWith": {"$cond": [allowed, replaced, "$$ROOT"]}}]
 
 
-def _over(rank: int, records: Sequence[Record], now: float, mark: str) -> UpdateMany:
-    """Return the one change that makes documents of an earlier rank *records*, which are all of *rank*.
+def _over(records: Sequence[Record], now: float, mark: str) -> UpdateMany:
+    """Return the one change that makes documents of an earlier rank *records*, which are all of one rank.
 
     Each document finds its own in a list, whose places the server keeps in a hash table: a change for each would
     cost it several times as much.
@@ -225,7 +234,7 @@ def _over(rank: int, records: Sequence[Record], now: float, mark: str) -> Update
     place = {"$indexOfArray": [{"$literal": keys}, "$_id"]}
     own = {"$arrayElemAt": [{"$literal": docs}, place]}
     change = [{"$replaceWith": {"$mergeObjects": [own, {"version": _VERSION}]}}]
-    return UpdateMany({"_id": {"$in": keys}, "rank": {"$lt": Int64(rank)}}, change)
+    return UpdateMany({"_id": {"$in": keys}, "rank": {"$lt": Int64(records[0].rank)}}, change)
 
 
 def _plain(record: Record, now: float, mark: str) -> Doc:
