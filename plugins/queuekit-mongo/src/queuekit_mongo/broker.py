@@ -40,8 +40,6 @@ __all__ = ["MongoBroker"]
 
 _MOST_UPKEEPS = 100
 """Sets of queues whose upkeep is remembered."""
-_PATIENCE = 1.0
-"""Seconds that the server holds back an empty answer of a change stream."""
 _CHANGES: list[Doc] = [
     {
         "$match": {
@@ -83,7 +81,7 @@ class MongoBroker(Broker):
         """Monotonic seconds at which there was a message last."""
         self._bell = Bell(
             available=lambda: self._engine.has_streams,
-            follow=lambda: self._engine.messages.watch(_CHANGES, max_await_time_ms=int(_PATIENCE * 1000)),
+            follow=lambda: self._engine.watch("messages", _CHANGES),
             name_of=lambda change: queue_of(change["documentKey"]["_id"]),
         )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from random import Random
 from typing import Any, TypeVar
@@ -14,6 +14,7 @@ import pymongo
 from bson.binary import UUID_SUBTYPE, Binary
 from bson.codec_options import DatetimeConversion
 from pymongo import IndexModel, MongoClient
+from pymongo.change_stream import CollectionChangeStream
 from pymongo.client_session import ClientSession
 from pymongo.collection import Collection
 from pymongo.database import Database
@@ -42,6 +43,8 @@ INDEXES: Mapping[str, list[IndexModel]] = {
 _NOT_ALLOWED = 13
 _TRIES = 5
 _UUID_BYTES = 16
+_PATIENCE = 1.0
+"""Seconds that the server holds back an empty answer of a change stream."""
 _abandoned: list[object] = []
 """Clients of a parent process: neither used nor closed by its forks."""
 
@@ -81,8 +84,10 @@ class Engine:
 
     @property
     def has_streams(self) -> bool:
-        """Whether there are change streams, as far as is known."""
-        return self.options.change_streams and self._is_replicated()
+        """Whether there are change streams, as far as is known: one holds a connection, so there has to be another."""
+        client = self._client
+        alone = client is not None and client.options.pool_options.max_pool_size == 1
+        return self.options.change_streams and self._is_replicated() and not alone
 
     def _is_replicated(self) -> bool:
         hello = self.hello
@@ -113,6 +118,13 @@ class Engine:
     def collection(self, name: str) -> Collection[Doc]:
         """Return a collection of ours, by its name without the prefix."""
         return self._collection(self._opened(), name)
+
+    def watch(self, name: str, changes: Sequence[Doc]) -> CollectionChangeStream[Doc]:
+        """Follow what happens to a collection of ours."""
+        longest = self._opened().options.pool_options.socket_timeout
+        # An empty answer comes before the socket is given up, which would cost a connection each time.
+        patience = min(_PATIENCE, longest / 2) if longest else _PATIENCE
+        return self.collection(name).watch(changes, max_await_time_ms=int(patience * 1000))
 
     def database(self) -> Database[Doc]:
         """Return the database."""
