@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from random import Random
 from typing import Any, TypeVar
@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import pymongo
 from bson.binary import UUID_SUBTYPE, Binary
 from bson.codec_options import DatetimeConversion
-from pymongo import IndexModel, MongoClient
+from pymongo import MongoClient
 from pymongo.change_stream import CollectionChangeStream
 from pymongo.client_session import ClientSession
 from pymongo.collection import Collection
@@ -23,24 +23,17 @@ from pymongo.read_preferences import ReadPreference
 from pymongo.uri_parser import validate_options
 
 from queuekit.urls import EngineURL
-from queuekit_mongo.documents import GROUP_INDEXES, MESSAGE_INDEXES, RECORD_INDEXES, Doc
-from queuekit_mongo.failures import INTERRUPTED, Failures, is_passing
+from queuekit_mongo.documents import Doc
+from queuekit_mongo.failures import INTERRUPTED, NOT_ALLOWED, OTHER_INDEX, Failures, is_passing
+from queuekit_mongo.indexes import INDEXES, in_the_way
 from queuekit_mongo.options import PASSTHROUGH, MongoOptions
 from queuekit_mongo.servertime import ServerTime
 from queuekit_mongo.urls import client_url, database_name, engine_id
 
-__all__ = ["INDEXES", "Engine"]
+__all__ = ["Engine"]
 
 T = TypeVar("T")
 
-INDEXES: Mapping[str, list[IndexModel]] = {
-    "messages": MESSAGE_INDEXES,
-    "queues": [],
-    "records": RECORD_INDEXES,
-    "groups": GROUP_INDEXES,
-}
-"""Collections, without their prefix, and the indexes that each needs."""
-_NOT_ALLOWED = 13
 _TRIES = 5
 _UUID_BYTES = 16
 _PATIENCE = 1.0
@@ -304,10 +297,13 @@ class Engine:
         """Make the collections and their indexes, where they are missing and we are allowed to."""
         for name, indexes in INDEXES.items():
             if indexes:
+                collection = self._collection(client, name)
                 try:
-                    self._collection(client, name).create_indexes(indexes)
+                    collection.create_indexes(indexes)
                 except OperationFailure as error:
-                    if error.code != _NOT_ALLOWED:
+                    if error.code in OTHER_INDEX:
+                        raise self.failures.of_indexes(collection.name, in_the_way(collection, indexes)) from error
+                    if error.code != NOT_ALLOWED:
                         raise
 
     def _ask_time(self) -> float:
