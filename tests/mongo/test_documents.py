@@ -286,8 +286,8 @@ def test_a_commit_holds_more_records_than_one_change_can(
 
 @pytest.mark.parametrize("large", ["first", "second"])
 def test_a_record_of_any_size_is_written_beside_others(broker: MongoBroker, backend: MongoBackend, large: str) -> None:
-    """A result as large as may be is committed with a small one of the same rank, in either order."""
-    sizes = [backend.limits.max_record, 10] if large == "first" else [10, backend.limits.max_record]
+    """A result as large as may be is committed with an empty one of the same rank, in either order."""
+    sizes = [backend.limits.max_record, 0] if large == "first" else [0, backend.limits.max_record]
     keys = [f"result:{new_id()}" for _ in sizes]
     backend.put([Record(key=key, rank=1, ttl=60.0) for key in keys])
     records = tuple(Record(key=key, body=bytes(size), rank=2, ttl=60.0) for key, size in zip(keys, sizes, strict=True))

@@ -90,14 +90,15 @@ def _write_newer(engine: Engine, records: Sequence[Record], session: ClientSessi
 def _by_rank(records: Sequence[Record]) -> list[list[Record]]:
     """Return *records* in parts of one rank each, none larger than one change may be."""
     parts: list[list[Record]] = []
-    open_parts: dict[int, tuple[list[Record], int]] = {}
+    latest: dict[int, list[Record]] = {}
+    sizes: dict[int, int] = {}
     for one in records:
-        part, size = open_parts.get(one.rank, ([], _LARGEST_CHANGE))
-        if size + len(one.body) > _LARGEST_CHANGE:
-            part, size = [], 0
-            parts.append(part)
-        part.append(one)
-        open_parts[one.rank] = part, size + len(one.body)
+        rank, size = one.rank, len(one.body)
+        if rank not in latest or sizes[rank] + size > _LARGEST_CHANGE:
+            latest[rank], sizes[rank] = [], 0
+            parts.append(latest[rank])
+        latest[rank].append(one)
+        sizes[rank] += size
     return parts
 
 
