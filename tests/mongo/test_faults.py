@@ -4,6 +4,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -19,7 +20,7 @@ from queuekit.urls import EngineURL
 from queuekit_mongo import settling
 from queuekit_mongo.backend import MongoBackend
 from queuekit_mongo.broker import MongoBroker
-from support.mongod import ReplicaSet, shared_set
+from support.mongod import Mongod, ReplicaSet, shared_set
 from support.waiting import wait_until
 
 HOW: dict[str, dict[str, Any]] = {
@@ -145,6 +146,19 @@ def test_a_server_that_is_gone_is_named_within_the_deadline(connect: Callable[..
 
     assert time.monotonic() - since < 5
     assert "hunter2" not in str(caught.value)
+
+
+def test_a_set_without_a_primary_is_not_called_unreachable(tmp_path: Path, connect: Callable[..., MongoBroker]) -> None:
+    """A server that waits for the first ``rs.initiate()`` answers: the error says so, and what to do."""
+    server = Mongod(tmp_path / "mongo")
+    try:
+        server.start()
+        with pytest.raises(UnavailableError, match="has no primary") as caught:
+            connect(f"mongodb://{server.address}/jobs", timeout=1.0).queues()
+    finally:
+        server.kill()
+
+    assert "rs.initiate()" in (caught.value.fix or "")
 
 
 @pytest.mark.timeout(180)

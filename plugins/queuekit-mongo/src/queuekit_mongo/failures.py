@@ -50,6 +50,7 @@ OTHER_INDEX = frozenset({85, 86})
 _NOT_SIGNED_IN = frozenset({18, 8000})
 _OUT_OF_SPACE = frozenset({14031})
 _LONGEST = 300
+_NO_PRIMARY = "match selector"
 _QUOTED_COMMAND = re.compile(r"(to execute command) \{ (\w+):.*", re.DOTALL)
 
 
@@ -68,6 +69,11 @@ class Failures:
             return self._refused(error, text)
         if error.timeout and not isinstance(error, ServerSelectionTimeoutError):
             return UnavailableError(f"{self._url} did not answer in time: {text}")
+        if isinstance(error, ServerSelectionTimeoutError) and _NO_PRIMARY in text:
+            fix = (
+                "If the replica set is new run  rs.initiate()  in mongosh; else most of its members must see each other"
+            )
+            return UnavailableError(f"{self._url} answers, but has no primary that takes writes", fix=fix)
         if isinstance(error, ConnectionFailure):
             return UnavailableError(f"{self._url} cannot be reached: {text}")
         return UnavailableError(f"{self._url} failed: {text}")
