@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 from pymongo import MongoClient, monitoring
 
-from queuekit.broker import Dead, Place
+from queuekit.broker import Ack, Dead, Place
 from queuekit.envelope import Envelope
 from queuekit.errors import UnavailableError
 from queuekit.names import new_id
 from queuekit.testing.kit import unique_name
-from queuekit_mongo import engine
+from queuekit_mongo import engine, settling
 from queuekit_mongo.broker import MongoBroker
 from queuekit_mongo.inspection import BATCH
 from support.mongod import ReplicaSet, shared_set
@@ -41,6 +41,36 @@ def bury(broker: MongoBroker, queue: str) -> None:
     """Take what is ready and make dead letters of it."""
     held = broker.receive([queue], limit=1_000, wait=0, lease=LEASE)
     broker.settle([Dead(one, reason="failed") for one in held])
+
+
+def test_a_long_queue_is_counted_whatever_that_takes(
+    server: ReplicaSet, connect: Callable[..., MongoBroker], queue: str
+) -> None:
+    """Each message is counted, so that takes longer than other calls may; who looks at a backlog has to see it."""
+    broker = connect(prefix=unique_name("t"), timeout=2.0)
+    fill(broker, queue, 3)
+
+    server.fail(["aggregate"], mode="alwaysOn", blockConnection=True, blockTimeMS=3_000)
+    counts = broker.counts([queue])
+
+    assert counts[queue].ready == 3
+
+
+def test_a_purge_of_what_is_leased_waits_for_no_dead_process(connect: Callable[..., MongoBroker], queue: str) -> None:
+    """A worker that died in a commit has left its messages locked: whoever takes them out ends that first."""
+    prefix = unique_name("t")
+    dead, operator = connect(prefix=prefix), connect(prefix=prefix)
+    fill(dead, queue, 3)
+    held = dead.receive([queue], limit=3, wait=1, lease=LEASE)
+    session = dead._engine._own_session()
+    session.start_transaction()
+    settling.carry_out(dead._engine, [Ack(one) for one in held], session=session)
+
+    purged = operator.purge(queue, place=Place.LEASED)
+
+    session.abort_transaction()
+    assert purged == 3
+    assert dead.settle([Ack(one) for one in held]) == held
 
 
 @pytest.mark.parametrize("place", [Place.READY, Place.DEAD])

@@ -7,11 +7,16 @@ from typing import Any
 
 import pytest
 
+from queuekit.envelope import Envelope
 from queuekit.errors import UnavailableError
+from queuekit.names import new_id
 from queuekit.testing.kit import unique_name
 from queuekit_mongo.broker import MongoBroker
 from support.mongod import ReplicaSet, shared_set
+from support.waiting import wait_until
 
+HANG = "hangAfterStartingIndexBuild"
+"""Makes the server stand still over an index."""
 OTHERS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "of-its-name": ("queuekit_claim", "messages", {"keys": [("queue", 1)], "name": "queuekit_claim"}),
     "without-its-filter": (
@@ -103,3 +108,21 @@ def test_check_tells_an_index_from_another_of_its_name(
     again = humble.check()
 
     assert [name in line for line in again] == [True]
+
+
+def test_an_index_over_much_is_made_in_the_end(server: ReplicaSet, connect: Callable[..., MongoBroker]) -> None:
+    """Making it takes longer than a call may: who connects meanwhile is told so, and does not stop it."""
+    prefix = unique_name("t")
+    first = connect(prefix=prefix)
+    first.send([Envelope(id=new_id(), queue="q", body=b"")])
+    messages = first._engine.messages
+    messages.drop_index("queuekit_claim")
+
+    server.primary.command({"configureFailPoint": HANG, "mode": "alwaysOn"})
+    try:
+        with pytest.raises(UnavailableError, match=f"indexes on {prefix}_messages are being made"):
+            connect(prefix=prefix, timeout=1.0).queues()
+    finally:
+        server.primary.command({"configureFailPoint": HANG, "mode": "off"})
+
+    wait_until(lambda: "queuekit_claim" in messages.index_information(), "the index is made")

@@ -38,6 +38,8 @@ from queuekit_mongo.waiting import Bell
 
 __all__ = ["MongoBroker"]
 
+_COUNTING = 12
+"""How many times as long as another call counting may take, which reads the keys of all that is there."""
 _MOST_UPKEEPS = 100
 """Sets of queues whose upkeep is remembered."""
 _CHANGES: list[Doc] = [
@@ -198,7 +200,7 @@ class MongoBroker(Broker):
 
     def counts(self, queues: Sequence[str]) -> dict[str, QueueCounts]:
         """Return the counts of *queues*."""
-        with self._engine.calls():
+        with self._engine.calls(times=_COUNTING):
             return inspection.counts(self._engine, queues)
 
     def peek(self, queue: str, *, place: Place, limit: int = 100, cursor: str | None = None) -> Page[Stored]:

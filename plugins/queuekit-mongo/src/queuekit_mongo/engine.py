@@ -7,6 +7,7 @@ import secrets
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from contextvars import Context
 from random import Random
 from typing import Any, TypeVar
 
@@ -18,7 +19,7 @@ from pymongo.change_stream import CollectionChangeStream
 from pymongo.client_session import ClientSession
 from pymongo.collection import Collection
 from pymongo.database import Database
-from pymongo.errors import OperationFailure, PyMongoError, WriteConcernError
+from pymongo.errors import NetworkTimeout, OperationFailure, PyMongoError, WriteConcernError
 from pymongo.read_preferences import ReadPreference
 from pymongo.uri_parser import validate_options
 
@@ -132,14 +133,14 @@ class Engine:
     # -- calls ---------------------------------------------------------------------------------------------------
 
     @contextmanager
-    def calls(self) -> Iterator[None]:
-        """Give what is done inside ``options.timeout`` seconds, and turn the client library's errors into ours.
+    def calls(self, *, times: int = 1) -> Iterator[None]:
+        """Give what is done inside *times* ``options.timeout`` seconds, and turn the client library's errors into ours.
 
         Raises:
             UnavailableError: The deployment did not answer, or refused.
         """
         try:
-            with pymongo.timeout(self.options.timeout):
+            with pymongo.timeout(times * self.options.timeout):
                 yield
         except PyMongoError as error:
             self.time.forget()
@@ -299,7 +300,10 @@ class Engine:
             if indexes:
                 collection = self._collection(client, name)
                 try:
-                    collection.create_indexes(indexes)
+                    # Outside of any deadline: the server would throw away at its end what it has made of an index.
+                    Context().run(collection.create_indexes, indexes)
+                except NetworkTimeout as error:
+                    raise self.failures.of_building(collection.name) from error
                 except OperationFailure as error:
                     if error.code in OTHER_INDEX:
                         raise self.failures.of_indexes(collection.name, in_the_way(collection, indexes)) from error

@@ -88,6 +88,11 @@ class Failures:
         what = f"{self._url} has other indexes on {collection} in the place of ours: {', '.join(names)}"
         return UnavailableError(what, fix=f"Ours are made at the next try after  {drops}")
 
+    def of_building(self, collection: str) -> QueuekitError:
+        """Return what to raise while an index is being made, which goes on without us."""
+        fix = "Wait: where there are many documents it takes a while, and goes on whatever happens here"
+        return UnavailableError(f"{self._url}: indexes on {collection} are being made", fix=fix)
+
     def _refused(self, error: OperationFailure, text: str) -> UnavailableError:
         if error.code in _NOT_SIGNED_IN:
             fix = "Correct user and password in the URL (in them write / as %2F, @ as %40, : as %3A), or set authSource"

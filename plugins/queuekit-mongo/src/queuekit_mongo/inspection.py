@@ -196,10 +196,13 @@ def remove(engine: Engine, queue: str, ids: Sequence[str] | None, *, places: Ite
             wanted["_id"] = {"$in": [message_id(queue, id) for id in ids]}
         while True:
             with engine.calls():
-                found = [doc["_id"] for doc in engine.messages.find(wanted, {"_id": True}, limit=BATCH)]
-                if found:
-                    removed += _remove_some(engine, wanted, found, window)
-            if len(found) < BATCH:
+                docs = list(engine.messages.find(wanted, {"session": True}, limit=BATCH))
+                if place is Place.LEASED:
+                    # Whoever died in a commit has left them locked.
+                    engine.kill_sessions(doc.get("session") for doc in docs)
+                if docs:
+                    removed += _remove_some(engine, wanted, [doc["_id"] for doc in docs], window)
+            if len(docs) < BATCH:
                 break
     return removed
 
