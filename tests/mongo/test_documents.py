@@ -12,11 +12,12 @@ from queuekit.envelope import Envelope, join_frame
 from queuekit.names import new_id
 from queuekit.testing.kit import unique_name
 from queuekit.urls import EngineURL
+from queuekit_mongo import checks
 from queuekit_mongo.backend import MongoBackend
 from queuekit_mongo.broker import MongoBroker
 from queuekit_mongo.claiming import PERIOD, Upkeep
 from queuekit_mongo.documents import new_message
-from support.mongod import shared_lone
+from support.mongod import shared_lone, shared_url
 
 LEASE = 60.0
 
@@ -248,6 +249,22 @@ def test_check_names_a_missing_index(broker: MongoBroker) -> None:
     assert before == []
     assert len(after) == 1
     assert "queuekit_claim" in after[0]
+
+
+@pytest.mark.parametrize(
+    ("w", "members", "is_weak"),
+    [("1", 1, True), ("1", 3, True), ("2", 3, False), ("3", 3, False), ("2", 5, True), ("dc", 3, False)],
+)
+def test_check_tells_of_writes_that_less_than_a_majority_confirms(
+    connect: Any, w: str, members: int, *, is_weak: bool
+) -> None:
+    """And is silent where as many members confirm as a majority is, or those that somebody has given a name."""
+    engine = connect(f"{shared_url('plugin')}&w={w}")._engine
+    engine._client = engine._open()  # nothing is written, as there are fewer members here
+
+    lines = checks._weak(engine, {"hosts": [f"host{number}" for number in range(members)]})
+
+    assert [line.split(":")[0] for line in lines] == [f"w={w}"] * is_weak
 
 
 def test_check_tells_of_a_lone_server(connect: Any) -> None:

@@ -20,7 +20,7 @@ OLDEST_WIRE = 9
 def check(engine: Engine) -> list[str]:
     """Return what is wrong with the deployment, one line each."""
     hello = dict(engine.database().client.admin.command("hello"))
-    return [*_version(hello), *_lone(hello), *_weak(engine), *_rights(engine), *_missing(engine)]
+    return [*_version(hello), *_lone(hello), *_weak(engine, hello), *_rights(engine), *_missing(engine)]
 
 
 def _version(hello: Mapping[str, Any]) -> list[str]:
@@ -39,9 +39,11 @@ def _lone(hello: Mapping[str, Any]) -> list[str]:
     return [line]
 
 
-def _weak(engine: Engine) -> list[str]:
+def _weak(engine: Engine, hello: Mapping[str, Any]) -> list[str]:
+    """Judge a number of members; what a name of somebody's own means is theirs to know."""
     written = engine.messages.write_concern.document.get("w", "majority")
-    if written == "majority":
+    members = len([*hello.get("hosts", ()), *hello.get("passives", ())])
+    if not isinstance(written, int) or (written > 1 and written * 2 > members):
         return []
     return [f"w={written}: what a new primary has not seen is lost when the old one dies. Leave w out of the URL"]
 
