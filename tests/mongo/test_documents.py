@@ -3,8 +3,10 @@
 import threading
 from typing import Any
 
+import bson
 import pytest
 from bson import Binary, Decimal128, ObjectId
+from bson.raw_bson import RawBSONDocument
 
 from queuekit.backend import Record
 from queuekit.broker import Ack, CommitItem, Dead, Place
@@ -105,6 +107,40 @@ def test_a_letter_that_keeps_its_key_for_ages_can_be_replayed(broker: MongoBroke
     )
 
     assert broker.requeue(queue) == [one.id for one in sent]
+
+
+def unreadable(queue: str, now: float, field: str = "extra") -> RawBSONDocument:
+    """Return a message that comes first and has bytes that are no BSON in a *field*."""
+    doc = new_message(Envelope(id=new_id(), queue=queue, body=b"", priority=9), now)
+    # A binary of the old kind says its length twice; here the two differ.
+    raw = bson.encode({**doc, field: Binary(b"\x01\0\0\0abcd", 128)}).replace(b"\x80\x01\0\0", b"\x02\x01\0\0")
+    return RawBSONDocument(raw)
+
+
+@pytest.mark.parametrize("limit", [1, 10])
+@pytest.mark.parametrize("field", ["body", "extra"])
+def test_a_document_that_nobody_can_read_is_set_aside(
+    broker: MongoBroker, queue: str, *, field: str, limit: int
+) -> None:
+    """Bytes that are no BSON in a field, which a server may hold, take no other message along (QK8, QK9)."""
+    good = Envelope(id=new_id(), queue=queue, body=b"good")
+    broker.send([good])
+    broker._engine.messages.insert_one(unreadable(queue, broker._engine.time.earliest(), field))
+
+    taken = [one for _ in range(2) for one in broker.receive([queue], limit=limit, wait=0, lease=LEASE)]
+
+    assert [(one.id, one.number) for one in taken] == [(good.id, 1)]
+    (dead,) = broker.peek(queue, place=Place.DEAD).items
+    assert (dead.envelope.queue, dead.reason) == (queue, "malformed")
+    assert broker.requeue(queue) == [dead.envelope.id]
+
+
+def test_who_is_called_sets_aside_what_nobody_can_read(broker: MongoBroker, queue: str) -> None:
+    """So does a worker that takes the first message in one step."""
+    broker._engine.messages.insert_one(unreadable(queue, broker._engine.time.earliest()))
+
+    assert broker._claimer.claim_first(queue, lease=LEASE) == []
+    assert broker.counts([queue])[queue].dead == 1
 
 
 @pytest.mark.parametrize("session", [["x"], {"id": 1}, "x", Decimal128("NaN"), Binary(b"short", 4)], ids=repr)

@@ -18,6 +18,7 @@ from typing import Any
 
 import attrs
 from bson.datetime_ms import DatetimeMS
+from bson.errors import InvalidBSON
 from pymongo import ReturnDocument
 from pymongo.client_session import ClientSession
 from pymongo.errors import OperationFailure, PyMongoError
@@ -131,9 +132,12 @@ class Claimer:
         wanted = self._ready(queue) | {"$expr": NOW_DUE}
         change = _leased(claim, lease, self._engine.session_id())
         with self._in_doubt(_Claim(queue, claim, ids=None)):
-            doc = self._engine.messages.find_one_and_update(
-                wanted, change, sort=CLAIM_ORDER, return_document=ReturnDocument.AFTER
-            )
+            try:
+                doc = self._engine.messages.find_one_and_update(
+                    wanted, change, sort=CLAIM_ORDER, return_document=ReturnDocument.AFTER
+                )
+            except InvalidBSON:
+                return self._read(self._won(_Claim(queue, claim, ids=None)))
         return self._read([doc] if doc is not None else [])
 
     def recover(self, queues: Sequence[str], *, limit: int, lease: float) -> list[Delivery]:
@@ -212,15 +216,33 @@ class Claimer:
             if len(ids) == 1:
                 # Mostly a worker that has looked by itself: one round trip less.
                 after = ReturnDocument.AFTER
-                doc = self._engine.insist(lambda: messages.find_one_and_update(wanted, change, return_document=after))
-                return [doc] if doc is not None else self._won(mine)
+                with suppress(InvalidBSON):
+                    doc = self._engine.insist(
+                        lambda: messages.find_one_and_update(wanted, change, return_document=after)
+                    )
+                    return [doc] if doc is not None else self._won(mine)
+                return self._won(mine)
             self._engine.insist(lambda: messages.update_many(wanted, change))
             return self._won(mine)
 
     def _won(self, one: _Claim) -> list[Doc]:
-        found = self._engine.messages.find(_held(one), batch_size=len(one.ids or ()) + 1)
+        try:
+            found = list(self._engine.messages.find(_held(one), batch_size=len(one.ids or ()) + 1))
+        except InvalidBSON:
+            found = self._readable(one)
         docs = {hashable(doc["_id"]): doc for doc in found}
         return [docs[id] for id in map(hashable, one.ids) if id in docs] if one.ids else list(docs.values())
+
+    def _readable(self, one: _Claim) -> list[Doc]:
+        """Return what was won, one by one; what holds bytes that nobody can read is buried where it lies (QK9)."""
+        messages = self._engine.messages
+        docs: list[Doc] = []
+        for id in [doc["_id"] for doc in messages.find(_held(one), {"_id": True})]:
+            try:
+                docs += messages.find({"_id": id, "claim": one.claim})
+            except InvalidBSON as error:
+                bury(self._engine, {"_id": id, "claim": one.claim}, f"it cannot be read: {error}")
+        return docs
 
     def _learn(self, *, asked: int, won: int) -> None:
         """Look further where half of what was asked for is lost, and less far where nobody else is about."""

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import pymongo
 from bson.binary import UUID_SUBTYPE, Binary
 from bson.codec_options import DatetimeConversion
+from bson.errors import InvalidBSON
 from pymongo import MongoClient
 from pymongo.change_stream import CollectionChangeStream
 from pymongo.client_session import ClientSession
@@ -142,6 +143,8 @@ class Engine:
         try:
             with pymongo.timeout(times * self.options.timeout):
                 yield
+        except InvalidBSON as error:
+            raise self.failures.of_bytes(error) from error
         except PyMongoError as error:
             self.time.forget()
             raise self.failures.of(error) from error

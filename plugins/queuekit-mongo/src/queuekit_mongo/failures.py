@@ -88,6 +88,10 @@ class Failures:
         what = f"{self._url} has other indexes on {collection} in the place of ours: {', '.join(names)}"
         return UnavailableError(what, fix=f"Ours are made at the next try after  {drops}")
 
+    def of_bytes(self, error: Exception) -> QueuekitError:
+        """Return what to raise where a document holds what the client library cannot read."""
+        return UnavailableError(f"{self._url} holds a document that cannot be read: {self._text(error)}")
+
     def of_building(self, collection: str) -> QueuekitError:
         """Return what to raise while an index is being made, which goes on without us."""
         fix = "Wait: where there are many documents it takes a while, and goes on whatever happens here"

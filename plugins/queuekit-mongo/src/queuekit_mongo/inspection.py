@@ -12,6 +12,7 @@ from typing import Any
 import bson
 from bson.codec_options import CodecOptions, DatetimeConversion
 from bson.datetime_ms import DatetimeMS
+from bson.errors import InvalidBSON
 from pymongo import ASCENDING, UpdateOne
 from pymongo.errors import BulkWriteError
 
@@ -52,6 +53,12 @@ ORDERS: dict[Place, Order] = {
     Place.LEASED: PLACE_ORDER,
     Place.DEAD: [(name, -direction) for name, direction in PLACE_ORDER],
 }
+_PLAIN = dict.fromkeys(
+    ("queue", "id", "state", "priority", "due", "seq", "until", "reason", "error", "holder", "died_at"), True
+)
+"""What is read of a document that cannot be read as a whole."""
+_REPLAYED = dict.fromkeys(("id", "unique", "key"), True)
+"""What is read of a dead letter to replay it."""
 _IS_LATER = {"$and": [{"$eq": [{"$type": "$due"}, "date"]}, {"$gt": ["$due", "$$NOW"]}]}
 
 
@@ -96,12 +103,27 @@ def peek(engine: Engine, queue: str, *, place: Place, limit: int, cursor: str | 
     wanted = _in_place(engine, place) | {"queue": queue}
     if cursor is not None:
         wanted["$or"] = _behind(order, _read_position(cursor))
-    docs = list(engine.messages.find(wanted, sort=order, limit=limit + 1)) if limit > 0 else []
+    docs = _page(engine, wanted, order, limit + 1) if limit > 0 else []
     more = len(docs) > limit
     return Page(
         items=tuple(stored_of(doc, place) for doc in docs[:limit]),
         cursor=_write_position(order, docs[limit - 1]) if more else None,
     )
+
+
+def _page(engine: Engine, wanted: Doc, order: Order, limit: int) -> list[Doc]:
+    """Return the first documents; of one that nobody can read, what is ours to know of it."""
+    messages = engine.messages
+    try:
+        return list(messages.find(wanted, sort=order, limit=limit))
+    except InvalidBSON:
+        docs: list[Doc] = []
+        for some in list(messages.find(wanted, _PLAIN, sort=order, limit=limit)):
+            try:
+                docs += messages.find({"_id": some["_id"]})
+            except InvalidBSON:
+                docs.append(some)
+        return docs
 
 
 def find(engine: Engine, queue: str, ids: Sequence[str]) -> list[Stored]:
@@ -125,7 +147,7 @@ def requeue(engine: Engine, queue: str, ids: Sequence[str] | None) -> list[str]:
         # What cannot be replayed, because it is no message at all, is left where it is.
         some = wanted if not skipped else {"$and": [wanted, {"_id": {"$nin": skipped}}]}
         with engine.calls():
-            docs = list(engine.messages.find(some, {"body": False}, sort=PLACE_ORDER, limit=BATCH))
+            docs = list(engine.messages.find(some, _REPLAYED, sort=PLACE_ORDER, limit=BATCH))
             done = _replay(engine, docs)
         replayed += [str(doc.get("id")) for doc in docs if hashable(doc["_id"]) in done]
         skipped += [doc["_id"] for doc in docs if hashable(doc["_id"]) not in done]
