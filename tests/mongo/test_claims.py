@@ -1,5 +1,6 @@
 """Claims of several workers, and claims that break off half-way: nothing urgent waits long, and nothing is mislaid."""
 
+import os
 from collections.abc import Callable, Sequence
 from random import Random
 from typing import Any
@@ -11,6 +12,7 @@ from queuekit.envelope import Envelope
 from queuekit.errors import UnavailableError
 from queuekit.names import new_id
 from queuekit.testing.kit import eventually, in_thread, unique_name
+from queuekit.testing.processes import run_in_fork
 from queuekit_mongo.broker import MongoBroker
 from queuekit_mongo.claiming import WIDEST, Claimer
 from queuekit_mongo.documents import new_message
@@ -178,6 +180,20 @@ def test_what_a_claim_has_won_is_leased_from_when_it_is_handed_out(broker: Mongo
 
     leased, _ = broker.peek(queue, place=Place.LEASED).items
     assert leased.due > taken.claimed_at + 9 * LEASE
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_what_a_claim_has_won_is_no_matter_of_a_child(broker: MongoBroker, queue: str, lose: Lose) -> None:
+    """A process that forks with a claim in doubt looks for it itself; its child does not take the same once more."""
+    batch = messages(queue, 3)
+    broker.send(batch)
+    lose(broker, queue)
+
+    def look() -> None:
+        assert broker.receive([queue], limit=10, wait=0, lease=LEASE) == []
+
+    assert run_in_fork(look, timeout=60) == 0
+    assert ids_of(broker.receive([queue], limit=10, wait=0, lease=LEASE)) == ids_of(batch)
 
 
 @pytest.fixture

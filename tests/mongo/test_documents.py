@@ -3,8 +3,10 @@
 import threading
 from typing import Any
 
+import bson
 import pytest
 from bson import Binary, Decimal128, ObjectId
+from bson.raw_bson import RawBSONDocument
 
 from queuekit.backend import Record
 from queuekit.broker import Ack, CommitItem, Dead, Place
@@ -12,11 +14,12 @@ from queuekit.envelope import Envelope, join_frame
 from queuekit.names import new_id
 from queuekit.testing.kit import unique_name
 from queuekit.urls import EngineURL
+from queuekit_mongo import checks
 from queuekit_mongo.backend import MongoBackend
 from queuekit_mongo.broker import MongoBroker
 from queuekit_mongo.claiming import PERIOD, Upkeep
 from queuekit_mongo.documents import new_message
-from support.mongod import shared_lone
+from support.mongod import shared_lone, shared_url
 
 LEASE = 60.0
 
@@ -92,6 +95,52 @@ def test_a_malformed_document_is_set_aside(broker: MongoBroker, queue: str, wron
         name: repr(value) for name, value in wrong.items() if value is not ...
     }
     assert broker.requeue(queue) is not None
+
+
+def test_a_letter_that_keeps_its_key_for_ages_can_be_replayed(broker: MongoBroker, queue: str) -> None:
+    """A dead letter whose key lives longer than any time can be told keeps neither itself nor others from that."""
+    sent = [Envelope(id=new_id(), queue=queue, body=b"") for _ in range(2)]
+    broker.send(sent)
+    broker.settle([Dead(one, reason="failed") for one in broker.receive([queue], limit=2, wait=1, lease=LEASE)])
+    broker._engine.messages.update_one(
+        {"id": sent[0].id}, {"$set": {"unique": {"key": unique_name("k"), "until": "done", "ttl": 1e308}}}
+    )
+
+    assert broker.requeue(queue) == [one.id for one in sent]
+
+
+def unreadable(queue: str, now: float, field: str = "extra") -> RawBSONDocument:
+    """Return a message that comes first and has bytes that are no BSON in a *field*."""
+    doc = new_message(Envelope(id=new_id(), queue=queue, body=b"", priority=9), now)
+    # A binary of the old kind says its length twice; here the two differ.
+    raw = bson.encode({**doc, field: Binary(b"\x01\0\0\0abcd", 128)}).replace(b"\x80\x01\0\0", b"\x02\x01\0\0")
+    return RawBSONDocument(raw)
+
+
+@pytest.mark.parametrize("limit", [1, 10])
+@pytest.mark.parametrize("field", ["body", "extra"])
+def test_a_document_that_nobody_can_read_is_set_aside(
+    broker: MongoBroker, queue: str, *, field: str, limit: int
+) -> None:
+    """Bytes that are no BSON in a field, which a server may hold, take no other message along (QK8, QK9)."""
+    good = Envelope(id=new_id(), queue=queue, body=b"good")
+    broker.send([good])
+    broker._engine.messages.insert_one(unreadable(queue, broker._engine.time.earliest(), field))
+
+    taken = [one for _ in range(2) for one in broker.receive([queue], limit=limit, wait=0, lease=LEASE)]
+
+    assert [(one.id, one.number) for one in taken] == [(good.id, 1)]
+    (dead,) = broker.peek(queue, place=Place.DEAD).items
+    assert (dead.envelope.queue, dead.reason) == (queue, "malformed")
+    assert broker.requeue(queue) == [dead.envelope.id]
+
+
+def test_who_is_called_sets_aside_what_nobody_can_read(broker: MongoBroker, queue: str) -> None:
+    """So does a worker that takes the first message in one step."""
+    broker._engine.messages.insert_one(unreadable(queue, broker._engine.time.earliest()))
+
+    assert broker._claimer.claim_first(queue, lease=LEASE) == []
+    assert broker.counts([queue])[queue].dead == 1
 
 
 @pytest.mark.parametrize("session", [["x"], {"id": 1}, "x", Decimal128("NaN"), Binary(b"short", 4)], ids=repr)
@@ -238,6 +287,22 @@ def test_check_names_a_missing_index(broker: MongoBroker) -> None:
     assert "queuekit_claim" in after[0]
 
 
+@pytest.mark.parametrize(
+    ("w", "members", "is_weak"),
+    [("1", 1, True), ("1", 3, True), ("2", 3, False), ("3", 3, False), ("2", 5, True), ("dc", 3, False)],
+)
+def test_check_tells_of_writes_that_less_than_a_majority_confirms(
+    connect: Any, w: str, members: int, *, is_weak: bool
+) -> None:
+    """And is silent where as many members confirm as a majority is, or those that somebody has given a name."""
+    engine = connect(f"{shared_url('plugin')}&w={w}")._engine
+    engine._client = engine._open()  # nothing is written, as there are fewer members here
+
+    lines = checks._weak(engine, {"hosts": [f"host{number}" for number in range(members)]})
+
+    assert [line.split(":")[0] for line in lines] == [f"w={w}"] * is_weak
+
+
 def test_check_tells_of_a_lone_server(connect: Any) -> None:
     """A server without a replica set works, and ``check`` says what it lacks; its broker declares no commit."""
     broker = connect(f"mongodb://{shared_lone().address}/jobs?w=1")
@@ -246,3 +311,40 @@ def test_check_tells_of_a_lone_server(connect: Any) -> None:
 
     assert [line.split(":")[0] for line in lines] == ["the server is no replica set", "w=1"]
     assert not broker.capabilities.commit
+
+
+def test_a_commit_holds_more_records_than_one_change_can(
+    broker: MongoBroker, backend: MongoBackend, queue: str
+) -> None:
+    """Several large records of one rank are written together, over nothing and over earlier ones."""
+    broker.send([Envelope(id=new_id(), queue=queue, body=b"") for _ in range(2)])
+    held = broker.receive([queue], limit=2, wait=1, lease=LEASE)
+    keys = [f"result:{new_id()}" for _ in range(3)]
+
+    done = [
+        broker.commit(
+            [
+                CommitItem(
+                    settlement=Ack(one),
+                    records=tuple(Record(key=key, body=b"%d" % rank * 7_000_000, rank=rank, ttl=60.0) for key in keys),
+                )
+            ]
+        )
+        for rank, one in enumerate(held, start=1)
+    ]
+
+    assert done == [[True], [True]]
+    assert {record.body[:1] for record in backend.get(keys).values()} == {b"2"}
+
+
+@pytest.mark.parametrize("large", ["first", "second"])
+def test_a_record_of_any_size_is_written_beside_others(broker: MongoBroker, backend: MongoBackend, large: str) -> None:
+    """A result as large as may be is committed with an empty one of the same rank, in either order."""
+    sizes = [backend.limits.max_record, 0] if large == "first" else [0, backend.limits.max_record]
+    keys = [f"result:{new_id()}" for _ in sizes]
+    backend.put([Record(key=key, rank=1, ttl=60.0) for key in keys])
+    records = tuple(Record(key=key, body=bytes(size), rank=2, ttl=60.0) for key, size in zip(keys, sizes, strict=True))
+
+    broker.commit([CommitItem(records=records)])
+
+    assert [len(backend.get(keys)[key].body) for key in keys] == sizes

@@ -4,12 +4,13 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import attrs
 import pytest
 
-from queuekit.backend import Condition, Record
+from queuekit.backend import Condition, Join, Record
 from queuekit.broker import Ack, CommitItem, Dead, Release, Retry
 from queuekit.envelope import Envelope, Unique
 from queuekit.errors import UnavailableError
@@ -19,7 +20,7 @@ from queuekit.urls import EngineURL
 from queuekit_mongo import claiming, settling
 from queuekit_mongo.backend import MongoBackend
 from queuekit_mongo.broker import MongoBroker
-from support.mongod import ReplicaSet, shared_set
+from support.mongod import Mongod, ReplicaSet, shared_set
 from support.waiting import wait_until
 
 HOW: dict[str, dict[str, Any]] = {
@@ -97,6 +98,20 @@ def test_a_put_is_answered_right_after_a_lost_reply(
     assert backend.put([one, *many], condition=Condition.ABSENT) == [False] * 4
 
 
+def test_an_arrival_that_no_majority_has_is_no_answer(server: ReplicaSet, backend: MongoBackend) -> None:
+    """Where the server cannot tell that arrivals will be kept, whoever counts on them is told, and may try again."""
+    arrivals = [Join(group=f"group:{new_id()}", member=0, size=2) for _ in range(2)]
+    unsure: dict[str, Any] = {"code": 64, "errmsg": "waiting for replication timed out"}
+    backend.get(["any"])
+
+    server.fail(["update"], mode="alwaysOn", writeConcernError=unsure)
+    with pytest.raises(UnavailableError):
+        backend.join_many(arrivals)
+    server.heal()
+
+    assert backend.join_many(arrivals) == [1, 1]
+
+
 def test_a_stale_settlement_is_refused_in_a_commit_and_by_itself(broker: MongoBroker, queue: str) -> None:
     """A worker frozen past its lease comes back with a token that opens nothing, however it settles."""
     (envelope,) = messages(queue, 1)
@@ -131,6 +146,19 @@ def test_a_server_that_is_gone_is_named_within_the_deadline(connect: Callable[..
 
     assert time.monotonic() - since < 5
     assert "hunter2" not in str(caught.value)
+
+
+def test_a_set_without_a_primary_is_not_called_unreachable(tmp_path: Path, connect: Callable[..., MongoBroker]) -> None:
+    """A server that waits for the first ``rs.initiate()`` answers: the error says so, and what to do."""
+    server = Mongod(tmp_path / "mongo")
+    try:
+        server.start()
+        with pytest.raises(UnavailableError, match="has no primary") as caught:
+            connect(f"mongodb://{server.address}/jobs", timeout=1.0).queues()
+    finally:
+        server.kill()
+
+    assert "rs.initiate()" in (caught.value.fix or "")
 
 
 @pytest.mark.timeout(180)

@@ -2,15 +2,25 @@
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from bson import Binary
+from pymongo import common
 
 from queuekit import Queuekit
+from queuekit.backend import Record
+from queuekit.broker import Ack, CommitItem
+from queuekit.envelope import Envelope
 from queuekit.errors import ConfigError
+from queuekit.names import new_id
+from queuekit.testing.kit import unique_name
 from queuekit.urls import EngineURL
 from queuekit_mongo.broker import MongoBroker
+from queuekit_mongo.options import PASSTHROUGH
 from queuekit_mongo.urls import client_url, database_name, engine_id
+from support.mongod import shared_set
 
 
 def test_the_path_names_the_database() -> None:
@@ -38,6 +48,31 @@ def test_the_client_gets_its_own_options_only() -> None:
     left = client_url(url)
 
     assert left == "mongodb://u:p%40w@h1,h2:1/jobs?replicaSet=rs0&tls=true&readpreference=nearest"
+
+
+NOT_OF_URLS = {"connect", "datetime_conversion", "driver", "fsync", "server_api", "tz_aware", "waitqueuemultiple"}
+NOT_OF_URLS |= {"unicode_decode_error_handler"}
+"""What pymongo would read from a URL as well, and says nothing of, or drops."""
+
+
+def test_every_option_of_the_client_is_known() -> None:
+    """Whatever pymongo's documentation says of URLs can stand in ours; its deadline for all calls is ours to keep."""
+    theirs = set(common.URI_OPTIONS_VALIDATOR_MAP)
+
+    assert theirs - PASSTHROUGH - NOT_OF_URLS == {"timeoutms"}
+
+
+def test_how_an_app_reads_its_own_documents_is_none_of_ours(connect: Callable[..., MongoBroker], queue: str) -> None:
+    """A URL that is shared with an app works whatever it says of concerns and ids, and sessions can be ended."""
+    options = "&readConcernLevel=linearizable&uuidRepresentation=standard"
+    broker = connect(shared_set().url("plugin") + options, prefix=unique_name("t"))
+    broker.send([Envelope(id=new_id(), queue=queue, body=b"")])
+
+    held = broker.receive([queue], limit=1, wait=1, lease=60)
+
+    sessions = [doc["session"] for doc in broker._engine.messages.find({"queue": queue})]
+    assert [type(session) for session in sessions] == [Binary]
+    assert broker.commit([CommitItem(settlement=Ack(one), records=(Record(key="result:1"),)) for one in held]) == [True]
 
 
 @pytest.mark.parametrize(

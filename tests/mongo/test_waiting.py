@@ -7,8 +7,11 @@ import time
 from collections.abc import Iterator
 
 import pytest
+from pymongo.errors import AutoReconnect
 
+from queuekit.errors import UnavailableError
 from queuekit_mongo.waiting import POLLING, QUIET, SLUMBER, Bell
+from support.waiting import wait_until
 
 
 @pytest.fixture
@@ -42,6 +45,36 @@ def test_looks_are_close_together_at_first(bell: Bell) -> None:
 def test_looks_are_rare_where_nothing_comes(bell: Bell) -> None:
     """After a long time without a message one looks as seldom as ever, from the start."""
     assert pauses(bell, quiet=QUIET + 1) == [SLUMBER] * 8
+
+
+class Silent:
+    """A stream in which nothing happens."""
+
+    alive = True
+
+    def try_next(self) -> None:
+        """Return nothing, after a while."""
+        threading.Event().wait(0.01)
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+
+def test_a_stream_that_cannot_be_opened_is_opened_later() -> None:
+    """Whatever is wrong, also an error of ours such as an index in the way: the thread is at it again soon."""
+    errors = [UnavailableError("there is something in the way"), AutoReconnect("gone")]
+
+    def follow() -> Silent:
+        if errors:
+            raise errors.pop()
+        return Silent()
+
+    bell = Bell(available=lambda: True, follow=follow, name_of=str)
+    with bell.listen(["q"]):
+        wait_until(lambda: bell.streams, "the stream is open")
+
+    assert errors == []
+    bell.close()
 
 
 def test_an_interrupt_ends_a_wait(bell: Bell) -> None:

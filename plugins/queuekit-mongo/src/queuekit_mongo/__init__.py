@@ -5,6 +5,7 @@ From the bottom up:
 - ``abilities`` and ``options``: what it can do, and what a URL or the table ``[mongo]`` may say;
 - ``urls``: from a URL to a deployment and a database;
 - ``documents``: what documents look like, and the indexes over them;
+- ``indexes``: which there have to be, and what is there instead;
 - ``failures``: errors of the client library in plain words;
 - ``servertime``: the server's time, without asking for it each time;
 - ``engine``: the client, its collections, calls with a deadline, transactions;

@@ -19,8 +19,6 @@ from queuekit_mongo.waiting import Bell
 
 __all__ = ["MongoBackend"]
 
-_PATIENCE = 1.0
-"""Seconds that the server holds back an empty answer of a change stream."""
 _MOST_AT_ONCE = 10_000
 """Records that the server hands over in one answer, if they are small enough."""
 _CHANGES: list[Doc] = [
@@ -36,7 +34,7 @@ class MongoBackend(Backend):
         url: ``mongodb://HOSTS/DATABASE``; a broker of the same can commit together with it.
         options: How they are used.
         clock: Not needed: the server's counts.
-        random: Makes the marks of writes.
+        random: Not needed.
     """
 
     capabilities = BACKEND_CAPABILITIES
@@ -54,7 +52,7 @@ class MongoBackend(Backend):
         self.engine_id = self._engine.id
         self._bell = Bell(
             available=lambda: self._engine.has_streams,
-            follow=lambda: self._engine.records.watch(_CHANGES, max_await_time_ms=int(_PATIENCE * 1000)),
+            follow=lambda: self._engine.watch("records", _CHANGES),
             name_of=lambda change: str(change["documentKey"]["_id"]),
         )
 

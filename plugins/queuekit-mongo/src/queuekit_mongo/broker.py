@@ -38,10 +38,10 @@ from queuekit_mongo.waiting import Bell
 
 __all__ = ["MongoBroker"]
 
+_COUNTING = 12
+"""How many times as long as another call counting may take, which reads the keys of all that is there."""
 _MOST_UPKEEPS = 100
 """Sets of queues whose upkeep is remembered."""
-_PATIENCE = 1.0
-"""Seconds that the server holds back an empty answer of a change stream."""
 _CHANGES: list[Doc] = [
     {
         "$match": {
@@ -62,7 +62,7 @@ class MongoBroker(Broker):
         url: ``mongodb://HOSTS/DATABASE``; a backend of the same can commit together with it.
         options: How they are used.
         clock: Not needed: the server's counts.
-        random: Makes claims, and spreads workers over a contested queue.
+        random: Spreads workers over a contested queue.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class MongoBroker(Broker):
         """Monotonic seconds at which there was a message last."""
         self._bell = Bell(
             available=lambda: self._engine.has_streams,
-            follow=lambda: self._engine.messages.watch(_CHANGES, max_await_time_ms=int(_PATIENCE * 1000)),
+            follow=lambda: self._engine.watch("messages", _CHANGES),
             name_of=lambda change: queue_of(change["documentKey"]["_id"]),
         )
 
@@ -200,7 +200,7 @@ class MongoBroker(Broker):
 
     def counts(self, queues: Sequence[str]) -> dict[str, QueueCounts]:
         """Return the counts of *queues*."""
-        with self._engine.calls():
+        with self._engine.calls(times=_COUNTING):
             return inspection.counts(self._engine, queues)
 
     def peek(self, queue: str, *, place: Place, limit: int = 100, cursor: str | None = None) -> Page[Stored]:
@@ -215,19 +215,16 @@ class MongoBroker(Broker):
 
     def requeue(self, queue: str, ids: Sequence[str] | None = None) -> list[str]:
         """Replay dead letters."""
-        with self._engine.calls():
-            return inspection.requeue(self._engine, queue, ids)
+        return inspection.requeue(self._engine, queue, ids)
 
     def remove(self, queue: str, ids: Sequence[str], *, place: Place | None = None) -> list[str]:
         """Take messages out by id; leased ones stay."""
         places = {Place.READY, Place.DELAYED} if place is None else {place} - {Place.LEASED}
-        with self._engine.calls():
-            return inspection.remove(self._engine, queue, ids, places=places)
+        return inspection.remove(self._engine, queue, ids, places=places)
 
     def purge(self, queue: str, *, place: Place = Place.READY) -> int:
         """Take all messages in *place* out; of leased ones the holders lose their lease."""
-        with self._engine.calls():
-            return len(inspection.remove(self._engine, queue, None, places={place}))
+        return len(inspection.remove(self._engine, queue, None, places={place}))
 
     def interrupt(self) -> None:
         """Make a ``receive`` that waits return; if none does, the next one that would."""

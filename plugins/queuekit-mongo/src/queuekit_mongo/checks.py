@@ -1,11 +1,15 @@
-"""What an operator should know of the deployment: its age, missing indexes, where records may be lost."""
+"""What an operator should know of the deployment: its age, rights, missing indexes, where records may be lost."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-from queuekit_mongo.engine import INDEXES, Engine
+from pymongo.errors import OperationFailure
+
+from queuekit_mongo.engine import Engine
+from queuekit_mongo.failures import NOT_ALLOWED
+from queuekit_mongo.indexes import INDEXES, call_to_make, missing
 
 __all__ = ["check"]
 
@@ -16,7 +20,7 @@ OLDEST_WIRE = 9
 def check(engine: Engine) -> list[str]:
     """Return what is wrong with the deployment, one line each."""
     hello = dict(engine.database().client.admin.command("hello"))
-    return [*_version(hello), *_lone(hello), *_weak(engine), *_missing(engine)]
+    return [*_version(hello), *_lone(hello), *_weak(engine, hello), *_rights(engine), *_missing(engine)]
 
 
 def _version(hello: Mapping[str, Any]) -> list[str]:
@@ -35,11 +39,24 @@ def _lone(hello: Mapping[str, Any]) -> list[str]:
     return [line]
 
 
-def _weak(engine: Engine) -> list[str]:
+def _weak(engine: Engine, hello: Mapping[str, Any]) -> list[str]:
+    """Judge a number of members; what a name of somebody's own means is theirs to know."""
     written = engine.messages.write_concern.document.get("w", "majority")
-    if written == "majority":
+    members = len([*hello.get("hosts", ()), *hello.get("passives", ())])
+    if not isinstance(written, int) or (written > 1 and written * 2 > members):
         return []
     return [f"w={written}: what a new primary has not seen is lost when the old one dies. Leave w out of the URL"]
+
+
+def _rights(engine: Engine) -> list[str]:
+    """Try an update that meets no document."""
+    try:
+        engine.messages.update_one({"_id": None}, {"$set": {"state": None}})
+    except OperationFailure as error:
+        if error.code != NOT_ALLOWED:
+            raise
+        return ["the user may read and not write: grant the role readWrite on the database"]
+    return []
 
 
 def _missing(engine: Engine) -> list[str]:
@@ -47,10 +64,8 @@ def _missing(engine: Engine) -> list[str]:
     for name, wanted in INDEXES.items():
         if wanted:
             collection = engine.collection(name)
-            there = collection.index_information()
-            for index in wanted:
-                document = index.document
-                if document["name"] not in there:
-                    keys = ", ".join(f"{field}: {way}" for field, way in document["key"].items())
-                    lines.append(f"collection {collection.name} has no index {document['name']} on {{{keys}}}")
+            for index in missing(collection, wanted):
+                it = index.document["name"]
+                call = call_to_make(collection, index)
+                lines.append(f"collection {collection.name} has no index {it}, or another of that name: {call}")
     return lines

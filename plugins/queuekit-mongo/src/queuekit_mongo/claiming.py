@@ -9,6 +9,7 @@ One that was asleep and is called takes the first message in a single step, and 
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -18,6 +19,7 @@ from typing import Any
 import attrs
 import pymongo
 from bson.datetime_ms import DatetimeMS
+from bson.errors import InvalidBSON
 from pymongo import ReturnDocument
 from pymongo.client_session import ClientSession
 from pymongo.errors import OperationFailure, PyMongoError
@@ -104,6 +106,10 @@ class Claimer:
         self._enough = CALM[0]
         self._head_at: dict[str, float] = {}
         """Monotonic seconds of the last reach for the head of each queue."""
+        self._start()
+
+    def _start(self) -> None:
+        self._pid = os.getpid()
         self._unsure: list[_Claim] = []
         self._lock = threading.Lock()
 
@@ -129,13 +135,18 @@ class Claimer:
         wanted = self._ready(queue) | {"$expr": NOW_DUE}
         change = _leased(claim, lease, self._engine.session_id())
         with self._in_doubt(_Claim(queue, claim, ids=None)):
-            doc = self._engine.messages.find_one_and_update(
-                wanted, change, sort=CLAIM_ORDER, return_document=ReturnDocument.AFTER
-            )
+            try:
+                doc = self._engine.messages.find_one_and_update(
+                    wanted, change, sort=CLAIM_ORDER, return_document=ReturnDocument.AFTER
+                )
+            except InvalidBSON:
+                return self._read(self._won(_Claim(queue, claim, ids=None)))
         return self._read([doc] if doc is not None else [])
 
     def recover(self, queues: Sequence[str], *, limit: int, lease: float) -> list[Delivery]:
         """Return up to *limit* messages of *queues* that claims have won whose reply was lost."""
+        if self._pid != os.getpid():
+            self._start()  # what is in doubt is the parent's to look for
         deliveries: list[Delivery] = []
         while len(deliveries) < limit and (one := self._take_unsure(queues)) is not None:
             part, rest = one.parts(limit - len(deliveries))
@@ -208,15 +219,33 @@ class Claimer:
             if len(ids) == 1:
                 # Mostly a worker that has looked by itself: one round trip less.
                 after = ReturnDocument.AFTER
-                doc = self._engine.insist(lambda: messages.find_one_and_update(wanted, change, return_document=after))
-                return [doc] if doc is not None else self._won(mine)
+                with suppress(InvalidBSON):
+                    doc = self._engine.insist(
+                        lambda: messages.find_one_and_update(wanted, change, return_document=after)
+                    )
+                    return [doc] if doc is not None else self._won(mine)
+                return self._won(mine)
             self._engine.insist(lambda: messages.update_many(wanted, change))
             return self._won(mine)
 
     def _won(self, one: _Claim) -> list[Doc]:
-        found = self._engine.messages.find(_held(one), batch_size=len(one.ids or ()) + 1)
+        try:
+            found = list(self._engine.messages.find(_held(one), batch_size=len(one.ids or ()) + 1))
+        except InvalidBSON:
+            found = self._readable(one)
         docs = {hashable(doc["_id"]): doc for doc in found}
         return [docs[id] for id in map(hashable, one.ids) if id in docs] if one.ids else list(docs.values())
+
+    def _readable(self, one: _Claim) -> list[Doc]:
+        """Return what was won, one by one; what holds bytes that nobody can read is buried where it lies (QK9)."""
+        messages = self._engine.messages
+        docs: list[Doc] = []
+        for id in [doc["_id"] for doc in messages.find(_held(one), {"_id": True})]:
+            try:
+                docs += messages.find({"_id": id, "claim": one.claim})
+            except InvalidBSON as error:
+                bury(self._engine, {"_id": id, "claim": one.claim}, f"it cannot be read: {error}")
+        return docs
 
     def _learn(self, *, asked: int, won: int) -> None:
         """Look further where half of what was asked for is lost, and less far where nobody else is about."""

@@ -138,7 +138,7 @@ def hashable(id: object) -> object:
 
 def moment(seconds: float) -> DatetimeMS:
     """Return UTC epoch *seconds* as MongoDB keeps them, in milliseconds, rounded up so that nothing is early."""
-    return DatetimeMS(min(math.ceil(round(seconds * 1000, 3)), _LONGEST_TIME))
+    return DatetimeMS(math.ceil(round(min(seconds * 1000, _LONGEST_TIME), 3)))
 
 
 def at(value: object) -> float:

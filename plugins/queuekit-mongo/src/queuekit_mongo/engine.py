@@ -3,44 +3,43 @@
 from __future__ import annotations
 
 import os
+import secrets
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from contextvars import Context
 from random import Random
 from typing import Any, TypeVar
 
 import pymongo
 from bson.binary import UUID_SUBTYPE, Binary
 from bson.codec_options import DatetimeConversion
-from pymongo import IndexModel, MongoClient
+from bson.errors import InvalidBSON
+from pymongo import MongoClient
+from pymongo.change_stream import CollectionChangeStream
 from pymongo.client_session import ClientSession
 from pymongo.collection import Collection
 from pymongo.database import Database
-from pymongo.errors import OperationFailure, PyMongoError, WriteConcernError
+from pymongo.errors import NetworkTimeout, OperationFailure, PyMongoError, WriteConcernError
 from pymongo.read_preferences import ReadPreference
 from pymongo.uri_parser import validate_options
 
 from queuekit.urls import EngineURL
-from queuekit_mongo.documents import GROUP_INDEXES, MESSAGE_INDEXES, RECORD_INDEXES, Doc
-from queuekit_mongo.failures import INTERRUPTED, Failures, is_passing
+from queuekit_mongo.documents import Doc
+from queuekit_mongo.failures import INTERRUPTED, NOT_ALLOWED, OTHER_INDEX, Failures, is_passing
+from queuekit_mongo.indexes import INDEXES, in_the_way
 from queuekit_mongo.options import PASSTHROUGH, MongoOptions
 from queuekit_mongo.servertime import ServerTime
 from queuekit_mongo.urls import client_url, database_name, engine_id
 
-__all__ = ["INDEXES", "Engine"]
+__all__ = ["Engine"]
 
 T = TypeVar("T")
 
-INDEXES: Mapping[str, list[IndexModel]] = {
-    "messages": MESSAGE_INDEXES,
-    "queues": [],
-    "records": RECORD_INDEXES,
-    "groups": GROUP_INDEXES,
-}
-"""Collections, without their prefix, and the indexes that each needs."""
-_NOT_ALLOWED = 13
 _TRIES = 5
 _UUID_BYTES = 16
+_PATIENCE = 1.0
+"""Seconds that the server holds back an empty answer of a change stream."""
 _abandoned: list[object] = []
 """Clients of a parent process: neither used nor closed by its forks."""
 
@@ -51,13 +50,13 @@ class Engine:
     Args:
         url: Names hosts and database.
         options: How to use them.
-        random: Makes claims and marks.
+        random: Spreads workers over a contested queue.
     """
 
     def __init__(self, url: EngineURL, *, options: MongoOptions | None, random: Random | None) -> None:
         self.options = options or MongoOptions()
         self.id = engine_id(url, self.options.prefix)
-        self.random = random or Random()  # noqa: S311 - a fence between runs, not a secret
+        self.random = random or Random()  # noqa: S311 - a spread of claims, not a secret
         self.failures = Failures(url)
         self.time = ServerTime(self._ask_time)
         self.hello: Doc | None = None
@@ -80,8 +79,10 @@ class Engine:
 
     @property
     def has_streams(self) -> bool:
-        """Whether there are change streams, as far as is known."""
-        return self.options.change_streams and self._is_replicated()
+        """Whether there are change streams, as far as is known: one holds a connection, so there has to be another."""
+        client = self._client
+        alone = client is not None and client.options.pool_options.max_pool_size == 1
+        return self.options.change_streams and self._is_replicated() and not alone
 
     def _is_replicated(self) -> bool:
         hello = self.hello
@@ -113,6 +114,13 @@ class Engine:
         """Return a collection of ours, by its name without the prefix."""
         return self._collection(self._opened(), name)
 
+    def watch(self, name: str, changes: Sequence[Doc]) -> CollectionChangeStream[Doc]:
+        """Follow what happens to a collection of ours."""
+        longest = self._opened().options.pool_options.socket_timeout
+        # An empty answer comes before the socket is given up, which would cost a connection each time.
+        patience = min(_PATIENCE, longest / 2) if longest else _PATIENCE
+        return self.collection(name).watch(changes, max_await_time_ms=int(patience * 1000))
+
     def database(self) -> Database[Doc]:
         """Return the database."""
         return self._opened()[self._name]
@@ -126,15 +134,17 @@ class Engine:
     # -- calls ---------------------------------------------------------------------------------------------------
 
     @contextmanager
-    def calls(self) -> Iterator[None]:
-        """Give what is done inside ``options.timeout`` seconds, and turn the client library's errors into ours.
+    def calls(self, *, times: int = 1) -> Iterator[None]:
+        """Give what is done inside *times* ``options.timeout`` seconds, and turn the client library's errors into ours.
 
         Raises:
             UnavailableError: The deployment did not answer, or refused.
         """
         try:
-            with pymongo.timeout(self.options.timeout):
+            with pymongo.timeout(times * self.options.timeout):
                 yield
+        except InvalidBSON as error:
+            raise self.failures.of_bytes(error) from error
         except PyMongoError as error:
             self.time.forget()
             raise self.failures.of(error) from error
@@ -223,7 +233,8 @@ class Engine:
 
     def new_mark(self) -> str:
         """Return text that no other claim or call has."""
-        return f"{self.random.getrandbits(80):020x}"
+        # Not by our own chance: that may be seeded alike in several processes, or copied by a fork.
+        return secrets.token_hex(10)
 
     def close(self) -> None:
         """Close the client; the next call opens another."""
@@ -290,10 +301,16 @@ class Engine:
         """Make the collections and their indexes, where they are missing and we are allowed to."""
         for name, indexes in INDEXES.items():
             if indexes:
+                collection = self._collection(client, name)
                 try:
-                    self._collection(client, name).create_indexes(indexes)
+                    # Outside of any deadline: the server would throw away at its end what it has made of an index.
+                    Context().run(collection.create_indexes, indexes)
+                except NetworkTimeout as error:
+                    raise self.failures.of_building(collection.name) from error
                 except OperationFailure as error:
-                    if error.code != _NOT_ALLOWED:
+                    if error.code in OTHER_INDEX:
+                        raise self.failures.of_indexes(collection.name, in_the_way(collection, indexes)) from error
+                    if error.code != NOT_ALLOWED:
                         raise
 
     def _ask_time(self) -> float:

@@ -18,6 +18,7 @@ from queuekit.backend import Join
 from queuekit.errors import UnavailableError
 from queuekit_mongo.documents import Doc, at, moment
 from queuekit_mongo.engine import Engine
+from queuekit_mongo.failures import DUPLICATE, refused_by
 
 __all__ = ["join", "join_in", "join_many"]
 
@@ -25,8 +26,6 @@ CHUNK = 4_096
 """Members that one document counts."""
 _BITS = 32
 _TRIES = 20
-_DUPLICATE = 11_000
-"""Code of the error that says: it is there."""
 
 
 def join(engine: Engine, group: str, member: int, *, size: int, ttl: float) -> tuple[bool, int]:
@@ -36,7 +35,7 @@ def join(engine: Engine, group: str, member: int, *, size: int, ttl: float) -> t
     first_time, count = _arrive(engine, group, member, expires_at=expires_at, now=now)
     if max(size, member + 1) <= CHUNK:
         return first_time, count
-    engine.groups.update_many(_all(group), {"$set": {"expires_at": expires_at}})
+    engine.groups.update_many(_all_live(group, now), {"$set": {"expires_at": expires_at}})
     return first_time, _count(engine, group, now)
 
 
@@ -62,11 +61,12 @@ def _write_arrivals(engine: Engine, joins: Sequence[Join], now: float) -> None:
         wanted, arrive = _arrival(one.group, one.member, expires_at=ends[one.group], now=now)
         writes.append(UpdateOne(wanted, arrive, upsert=True))
     large = [group for group, size in sizes.items() if size > CHUNK]
-    writes += [UpdateMany(_all(group), {"$set": {"expires_at": ends[group]}}) for group in large]
+    writes += [UpdateMany(_all_live(group, now), {"$set": {"expires_at": ends[group]}}) for group in large]
     try:
-        engine.groups.bulk_write(writes, ordered=False)
+        engine.insist(lambda: engine.groups.bulk_write(writes, ordered=False))
     except BulkWriteError as error:
-        if any(one.get("code") != _DUPLICATE for one in error.details.get("writeErrors", ())):
+        # Refused as duplicates are those who have arrived before.
+        if any(one.get("code") != DUPLICATE for one in refused_by(error)):
             raise
 
 
@@ -140,7 +140,7 @@ def _arrival(group: str, member: int, *, expires_at: Any, now: float) -> tuple[D
 
 
 def _count(engine: Engine, group: str, now: float) -> int:
-    found = engine.groups.find({**_all(group), "expires_at": {"$gt": moment(now)}}, {"count": True})
+    found = engine.groups.find(_all_live(group, now), {"count": True})
     return sum(int(doc["count"]) for doc in found)
 
 
@@ -154,3 +154,8 @@ def _place(group: str, member: int) -> tuple[str, str, int]:
 def _all(group: str) -> Doc:
     """Return the filter for all documents of *group*."""
     return {"_id": {"$gte": f"{group}\0", "$lt": f"{group}\1"}}
+
+
+def _all_live(group: str, now: float) -> Doc:
+    """Return the filter for those documents of *group* that have not expired, swept or not."""
+    return {**_all(group), "expires_at": {"$gt": moment(now)}}

@@ -1,4 +1,7 @@
-"""What an operator sees and does: counts, pages, dead letters, removal."""
+"""What an operator sees and does: counts, pages, dead letters, removal.
+
+What changes messages does so in batches, each with a deadline of its own, as a queue may be of any length.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from typing import Any
 import bson
 from bson.codec_options import CodecOptions, DatetimeConversion
 from bson.datetime_ms import DatetimeMS
+from bson.errors import InvalidBSON
 from pymongo import ASCENDING, UpdateOne
 from pymongo.errors import BulkWriteError
 
@@ -34,6 +38,7 @@ from queuekit_mongo.documents import (
     unique_of,
 )
 from queuekit_mongo.engine import Engine
+from queuekit_mongo.failures import refused_by
 from queuekit_mongo.settling import gone
 
 __all__ = ["counts", "find", "peek", "queues", "remove", "requeue"]
@@ -48,6 +53,12 @@ ORDERS: dict[Place, Order] = {
     Place.LEASED: PLACE_ORDER,
     Place.DEAD: [(name, -direction) for name, direction in PLACE_ORDER],
 }
+_PLAIN = dict.fromkeys(
+    ("queue", "id", "state", "priority", "due", "seq", "until", "reason", "error", "holder", "died_at"), True
+)
+"""What is read of a document that cannot be read as a whole."""
+_REPLAYED = dict.fromkeys(("id", "unique", "key"), True)
+"""What is read of a dead letter to replay it."""
 _IS_LATER = {"$and": [{"$eq": [{"$type": "$due"}, "date"]}, {"$gt": ["$due", "$$NOW"]}]}
 
 
@@ -92,12 +103,27 @@ def peek(engine: Engine, queue: str, *, place: Place, limit: int, cursor: str | 
     wanted = _in_place(engine, place) | {"queue": queue}
     if cursor is not None:
         wanted["$or"] = _behind(order, _read_position(cursor))
-    docs = list(engine.messages.find(wanted, sort=order, limit=limit + 1)) if limit > 0 else []
+    docs = _page(engine, wanted, order, limit + 1) if limit > 0 else []
     more = len(docs) > limit
     return Page(
         items=tuple(stored_of(doc, place) for doc in docs[:limit]),
         cursor=_write_position(order, docs[limit - 1]) if more else None,
     )
+
+
+def _page(engine: Engine, wanted: Doc, order: Order, limit: int) -> list[Doc]:
+    """Return the first documents; of one that nobody can read, what is ours to know of it."""
+    messages = engine.messages
+    try:
+        return list(messages.find(wanted, sort=order, limit=limit))
+    except InvalidBSON:
+        docs: list[Doc] = []
+        for some in list(messages.find(wanted, _PLAIN, sort=order, limit=limit)):
+            try:
+                docs += messages.find({"_id": some["_id"]})
+            except InvalidBSON:
+                docs.append(some)
+        return docs
 
 
 def find(engine: Engine, queue: str, ids: Sequence[str]) -> list[Stored]:
@@ -112,19 +138,28 @@ def find(engine: Engine, queue: str, ids: Sequence[str]) -> list[Stored]:
 def requeue(engine: Engine, queue: str, ids: Sequence[str] | None) -> list[str]:
     """Replay dead letters, the one that died first at the front, and return their ids."""
     replayed: list[str] = []
-    wanted: Doc = {"queue": queue, "state": DEAD, **HAS_PLACE}
+    with engine.calls():
+        wanted = _dead_by_now(engine, queue)
     if ids is not None:
         wanted["_id"] = {"$in": [message_id(queue, id) for id in ids]}
     skipped: list[Any] = []
     while True:
         # What cannot be replayed, because it is no message at all, is left where it is.
         some = wanted if not skipped else {"$and": [wanted, {"_id": {"$nin": skipped}}]}
-        docs = list(engine.messages.find(some, {"body": False}, sort=PLACE_ORDER, limit=BATCH))
-        done = _replay(engine, docs)
+        with engine.calls():
+            docs = list(engine.messages.find(some, _REPLAYED, sort=PLACE_ORDER, limit=BATCH))
+            done = _replay(engine, docs)
         replayed += [str(doc.get("id")) for doc in docs if hashable(doc["_id"]) in done]
         skipped += [doc["_id"] for doc in docs if hashable(doc["_id"]) not in done]
         if len(docs) < BATCH:
             return replayed
+
+
+def _dead_by_now(engine: Engine, queue: str) -> Doc:
+    """Return the filter for dead letters but those that will have died later: a replayed one may die again at once."""
+    dead: Doc = {"queue": queue, "state": DEAD, **HAS_PLACE}
+    latest = engine.messages.find_one(dead, {"until": True}, sort=ORDERS[Place.DEAD])
+    return dead if latest is None else {**dead, "until": {"$exists": True, "$not": {"$gt": latest["until"]}}}
 
 
 def _replay(engine: Engine, docs: Sequence[Doc]) -> set[object]:
@@ -153,7 +188,7 @@ def _replay_some(engine: Engine, docs: Sequence[Doc], *, with_key: bool, now: fl
     try:
         engine.insist(lambda: engine.messages.bulk_write(changes, ordered=False))
     except BulkWriteError as error:
-        refused = {each["index"] for each in error.details.get("writeErrors", [])}
+        refused = {each["index"] for each in refused_by(error)}
         return {hashable(doc["_id"]) for place, doc in enumerate(docs) if place not in refused}
     return {hashable(doc["_id"]) for doc in docs}
 
@@ -177,14 +212,19 @@ def remove(engine: Engine, queue: str, ids: Sequence[str] | None, *, places: Ite
     window = engine.options.dedup_window
     removed: list[str] = []
     for place in sorted(places):
-        wanted = _in_place(engine, place) | {"queue": queue}
+        with engine.calls():
+            wanted = _in_place(engine, place) | {"queue": queue}
         if ids is not None:
             wanted["_id"] = {"$in": [message_id(queue, id) for id in ids]}
         while True:
-            found = [doc["_id"] for doc in engine.messages.find(wanted, {"_id": True}, limit=BATCH)]
-            if found:
-                removed += _remove_some(engine, wanted, found, window)
-            if len(found) < BATCH:
+            with engine.calls():
+                docs = list(engine.messages.find(wanted, {"session": True}, limit=BATCH))
+                if place is Place.LEASED:
+                    # Whoever died in a commit has left them locked.
+                    engine.kill_sessions(doc.get("session") for doc in docs)
+                if docs:
+                    removed += _remove_some(engine, wanted, [doc["_id"] for doc in docs], window)
+            if len(docs) < BATCH:
                 break
     return removed
 

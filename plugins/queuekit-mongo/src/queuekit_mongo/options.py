@@ -8,7 +8,7 @@ import attrs
 
 from queuekit.durations import Seconds
 
-__all__ = ["PASSTHROUGH", "MongoOptions"]
+__all__ = ["PASSTHROUGH", "UNUSED", "MongoOptions"]
 
 _DRIVER = [
     "appName",
@@ -18,10 +18,12 @@ _DRIVER = [
     "compressors",
     "connectTimeoutMS",
     "directConnection",
+    "enableOverloadRetargeting",
     "heartbeatFrequencyMS",
     "journal",
     "loadBalanced",
     "localThresholdMS",
+    "maxAdaptiveRetries",
     "maxConnecting",
     "maxIdleTimeMS",
     "maxPoolSize",
@@ -35,6 +37,7 @@ _DRIVER = [
     "serverMonitoringMode",
     "serverSelectionTimeoutMS",
     "socketTimeoutMS",
+    "srvAllowedHostsSuffix",
     "srvMaxHosts",
     "srvServiceName",
     "ssl",
@@ -52,7 +55,10 @@ _DRIVER = [
     "wTimeoutMS",
     "zlibCompressionLevel",
 ]
-PASSTHROUGH = frozenset(_DRIVER) | {name.lower() for name in _DRIVER}
+_UNUSED = ["readConcernLevel", "uuidRepresentation"]
+UNUSED = frozenset(_UNUSED) | {name.lower() for name in _UNUSED}
+"""Options of pymongo's that say how an app reads its own documents. Ours are read in one way, whatever they say."""
+PASSTHROUGH = frozenset(_DRIVER) | {name.lower() for name in _DRIVER} | UNUSED
 """Query options that are pymongo's business, as its documentation writes them and in lower case."""
 
 _positive: Any = attrs.validators.gt(0)

@@ -20,7 +20,7 @@ from queuekit.errors import TooLargeError
 from queuekit.rounds import in_rounds
 from queuekit_mongo.documents import Doc, at, moment, text, whole
 from queuekit_mongo.engine import Engine
-from queuekit_mongo.failures import DUPLICATE
+from queuekit_mongo.failures import DUPLICATE, refused_by
 
 __all__ = ["IS_LIVE", "check_sizes", "expire", "insert_fresh", "prefix_end", "put_each", "read_record", "write_newer"]
 
@@ -34,6 +34,8 @@ _LIVE: Doc = {
 }
 """Expression: there is a record, and it has not expired."""
 _VERSIONS_A_MILLISECOND = 1_024
+_LARGEST_CHANGE = 8_000_000
+"""Bytes of all bodies in one change: the server takes 16 MiB, with all that stands around them."""
 _OLD_VERSION: Doc = {"$cond": [{"$in": [{"$type": "$version"}, ["int", "long"]]}, "$version", 0]}
 """Expression: the version of what is there; one that somebody has tampered with stops nobody's write."""
 _VERSION: Doc = {
@@ -72,7 +74,7 @@ def write_newer(engine: Engine, records: Sequence[Record], session: ClientSessio
 
 def _write_newer(engine: Engine, records: Sequence[Record], session: ClientSession) -> None:
     mark, now = engine.new_mark(), engine.time.latest()
-    quick = [_over(rank, some, now, mark) for rank, some in _by_rank(records).items()]
+    quick = [_over(some, now, mark) for some in _by_rank(records)]
     matched = engine.records.bulk_write(quick, ordered=False, session=session).matched_count
     if matched == len(records):
         return
@@ -85,11 +87,19 @@ def _write_newer(engine: Engine, records: Sequence[Record], session: ClientSessi
         engine.records.bulk_write(changes, ordered=False, session=session)
 
 
-def _by_rank(records: Sequence[Record]) -> dict[int, list[Record]]:
-    ranks: dict[int, list[Record]] = {}
+def _by_rank(records: Sequence[Record]) -> list[list[Record]]:
+    """Return *records* in parts of one rank each, none larger than one change may be."""
+    parts: list[list[Record]] = []
+    latest: dict[int, list[Record]] = {}
+    sizes: dict[int, int] = {}
     for one in records:
-        ranks.setdefault(one.rank, []).append(one)
-    return ranks
+        rank, size = one.rank, len(one.body)
+        if rank not in latest or sizes[rank] + size > _LARGEST_CHANGE:
+            latest[rank], sizes[rank] = [], 0
+            parts.append(latest[rank])
+        latest[rank].append(one)
+        sizes[rank] += size
+    return parts
 
 
 def expire(engine: Engine, keys: Sequence[str], expect: int | None) -> int:
@@ -193,8 +203,8 @@ def _write(engine: Engine, changes: list[UpdateOne]) -> int:
             result = engine.records.bulk_write(changes, ordered=False)
             return done + result.modified_count + result.upserted_count
         except BulkWriteError as error:
-            refused = error.details.get("writeErrors", [])
-            if not left or not refused or any(each["code"] != DUPLICATE for each in refused):
+            refused = refused_by(error)
+            if not left or any(each["code"] != DUPLICATE for each in refused):
                 raise
             # Two made the same record at the same moment: by now it is there, and can be compared with.
             done += int(error.details["nModified"]) + int(error.details["nUpserted"])
@@ -214,8 +224,8 @@ def _change(record: Record, condition: Condition, expect: int | None, mark: str)
     return [{"$replaceWith": {"$cond": [allowed, replaced, "$$ROOT"]}}]
 
 
-def _over(rank: int, records: Sequence[Record], now: float, mark: str) -> UpdateMany:
-    """Return the one change that makes documents of an earlier rank *records*, which are all of *rank*.
+def _over(records: Sequence[Record], now: float, mark: str) -> UpdateMany:
+    """Return the one change that makes documents of an earlier rank *records*, which are all of one rank.
 
     Each document finds its own in a list, whose places the server keeps in a hash table: a change for each would
     cost it several times as much.
@@ -225,7 +235,7 @@ def _over(rank: int, records: Sequence[Record], now: float, mark: str) -> Update
     place = {"$indexOfArray": [{"$literal": keys}, "$_id"]}
     own = {"$arrayElemAt": [{"$literal": docs}, place]}
     change = [{"$replaceWith": {"$mergeObjects": [own, {"version": _VERSION}]}}]
-    return UpdateMany({"_id": {"$in": keys}, "rank": {"$lt": Int64(rank)}}, change)
+    return UpdateMany({"_id": {"$in": keys}, "rank": {"$lt": Int64(records[0].rank)}}, change)
 
 
 def _plain(record: Record, now: float, mark: str) -> Doc:

@@ -9,9 +9,9 @@ from pymongo.errors import BulkWriteError, DuplicateKeyError
 
 from queuekit.envelope import Envelope
 from queuekit.errors import UnavailableError
-from queuekit_mongo.documents import DONE, Doc, at, new_message, new_messages, step_of
+from queuekit_mongo.documents import DONE, Doc, at, message_id, new_message, new_messages, step_of
 from queuekit_mongo.engine import Engine
-from queuekit_mongo.failures import DUPLICATE
+from queuekit_mongo.failures import DUPLICATE, refused_by
 
 __all__ = ["know", "send_all"]
 
@@ -29,8 +29,9 @@ def send_all(engine: Engine, envelopes: Sequence[Envelope], now: float) -> list[
     """Put *envelopes* on their queues and return for each the id that holds the place."""
     docs = new_messages(envelopes, now)
     holders = [envelope.id for envelope in envelopes]
-    for index in _insert(engine, docs):
-        holders[index] = _resolve(engine, envelopes[index], now)
+    refused = _insert(engine, docs)
+    for index, holder in _look(engine, envelopes, refused, now).items():
+        holders[index] = holder or _resolve(engine, envelopes[index], now)
     return holders
 
 
@@ -39,11 +40,34 @@ def _insert(engine: Engine, docs: list[Doc]) -> list[int]:
     try:
         engine.insist(lambda: engine.messages.insert_many(docs, ordered=False))
     except BulkWriteError as error:
-        refused = error.details.get("writeErrors", [])
-        if error.details.get("writeConcernErrors") or any(each["code"] != DUPLICATE for each in refused):
+        refused = refused_by(error)
+        if any(each["code"] != DUPLICATE for each in refused):
             raise
         return sorted(each["index"] for each in refused)
     return []
+
+
+def _look(engine: Engine, envelopes: Sequence[Envelope], refused: Sequence[int], now: float) -> dict[int, str | None]:
+    """Return for each that was *refused* the id that holds its place; ``None`` where that takes a closer look.
+
+    It is one look for all, as a whole batch is refused where the reply to its first send was lost.
+    """
+    if not refused:
+        return {}
+    ids = [message_id(envelopes[index].queue, envelopes[index].id) for index in refused]
+    earlier = {doc["_id"]: doc for doc in engine.messages.find({"_id": {"$in": ids}}, {"body": False})}
+    keys = [unique.key for index in refused if (unique := envelopes[index].unique) is not None]
+    held = engine.messages.find({"key": {"$in": keys}}, {"key": True, "key_until": True}) if keys else ()
+    holders = {doc["key"]: str(doc["_id"]) for doc in held if at(doc.get("key_until")) > now}
+    found: dict[int, str | None] = {}
+    for index, id in zip(refused, ids, strict=True):
+        envelope = envelopes[index]
+        holder = None if envelope.unique is None else holders.get(envelope.unique.key)
+        if id in earlier and is_known(earlier[id], envelope, now):
+            found[index] = envelope.id
+        else:
+            found[index] = None if holder in (None, id) else str(holder).rpartition("/")[2]
+    return found
 
 
 def _resolve(engine: Engine, envelope: Envelope, now: float) -> str:

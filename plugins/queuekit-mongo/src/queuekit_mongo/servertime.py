@@ -1,7 +1,7 @@
 """The server's time, without a round trip for each use (QK11).
 
 A reply to ``hello`` tells the server's clock in whole milliseconds, somewhere between the moments at which this process
-asked and heard. So each reply bounds the difference between that clock and this machine's *monotonic* one; several
+asked and heard. So each reply bounds the difference between that clock and a *steady* one of this machine; several
 narrow it to a fraction of a millisecond. The machine's own wall clock is never looked at.
 """
 
@@ -24,15 +24,28 @@ GOOD = 0.0006
 MOST_QUESTIONS = 8
 
 
+def steady() -> float:
+    """Return the seconds of a clock that nobody sets, and that goes on while the machine is suspended, if there is one.
+
+    A monotonic clock may stand still then: what is sent after waking up would be stamped with the past.
+    """
+    return time.clock_gettime(_STEADY) if _STEADY is not None else time.monotonic()
+
+
+_STEADY: int | None = getattr(time, "CLOCK_BOOTTIME", None)
+
+
 class ServerTime:
     """Bounds of the server's time now.
 
     Args:
         ask: Returns the server's time in seconds, cut to milliseconds; one round trip.
+        clock: Returns the seconds of a clock of this machine.
     """
 
-    def __init__(self, ask: Callable[[], float]) -> None:
+    def __init__(self, ask: Callable[[], float], *, clock: Callable[[], float] = steady) -> None:
         self._ask = ask
+        self._clock = clock
         self._lock = threading.Lock()
         self._low = self._high = 0.0
         self._measured: float | None = None
@@ -40,12 +53,12 @@ class ServerTime:
     def earliest(self) -> float:
         """Return UTC epoch seconds that the server's clock has surely reached."""
         self._refresh()
-        return time.monotonic() + self._low
+        return self._clock() + self._low
 
     def latest(self) -> float:
         """Return UTC epoch seconds that the server's clock has surely not passed."""
         self._refresh()
-        now = time.monotonic()
+        now = self._clock()
         return now + self._high + DRIFT * (now - (self._measured or now))
 
     def forget(self) -> None:
@@ -54,14 +67,14 @@ class ServerTime:
 
     def _refresh(self) -> None:
         measured = self._measured
-        if measured is not None and time.monotonic() - measured < FRESH:
+        if measured is not None and self._clock() - measured < FRESH:
             return
         if not self._lock.acquire(blocking=measured is None):
             return  # another thread is at it, and what is known will do meanwhile
         try:
             if self._measured is None or self._measured == measured:
                 self._low, self._high = self._narrow()
-                self._measured = time.monotonic()
+                self._measured = self._clock()
         finally:
             self._lock.release()
 
@@ -77,7 +90,7 @@ class ServerTime:
         return low, high
 
     def _sample(self) -> tuple[float, float]:
-        asked = time.monotonic()
+        asked = self._clock()
         said = self._ask()
-        heard = time.monotonic()
+        heard = self._clock()
         return said - heard, said + GRAIN - asked

@@ -7,7 +7,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from queuekit.errors import ConfigError
 from queuekit.urls import EngineURL
-from queuekit_mongo.options import PASSTHROUGH
+from queuekit_mongo.options import PASSTHROUGH, UNUSED
 
 __all__ = ["DEFAULT_DATABASE", "client_url", "database_name", "engine_id"]
 
@@ -36,9 +36,10 @@ def database_name(url: EngineURL) -> str:
 
 
 def client_url(url: EngineURL) -> str:
-    """Return *url* as pymongo reads it: without the options that are ours, password and all."""
+    """Return *url* as pymongo reads it: without the options that are ours or of no use here, password and all."""
     parts = urlsplit(url.raw)
-    theirs = [(key, value) for key, value in parse_qsl(parts.query, keep_blank_values=True) if key in PASSTHROUGH]
+    used = PASSTHROUGH - UNUSED
+    theirs = [(key, value) for key, value in parse_qsl(parts.query, keep_blank_values=True) if key in used]
     path = parts.path or "/"
     return urlunsplit((parts.scheme.lower(), parts.netloc, path, urlencode(theirs), ""))
 

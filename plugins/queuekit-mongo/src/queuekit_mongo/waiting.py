@@ -16,6 +16,7 @@ from typing import Any, Protocol, Self
 
 from pymongo.errors import OperationFailure, PyMongoError
 
+from queuekit.errors import QueuekitError
 from queuekit_mongo.failures import NO_STREAMS
 
 __all__ = ["Bell", "Ear", "Stream"]
@@ -159,7 +160,7 @@ class Bell:
                     self._useless = True
                     break
                 self._pause()
-            except PyMongoError:
+            except (PyMongoError, QueuekitError):
                 self._pause()
         with self._changed:
             self._thread = None

@@ -1,0 +1,156 @@
+"""An operator at work while workers are: long queues, letters that die again at once, refusals of the server."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import pytest
+from pymongo import MongoClient, monitoring
+
+from queuekit.broker import Ack, Dead, Place
+from queuekit.envelope import Envelope
+from queuekit.errors import UnavailableError
+from queuekit.names import new_id
+from queuekit.testing.kit import unique_name
+from queuekit_mongo import engine, settling
+from queuekit_mongo.broker import MongoBroker
+from queuekit_mongo.inspection import BATCH
+from support.mongod import ReplicaSet, shared_set
+
+LEASE = 60.0
+
+
+@pytest.fixture
+def server() -> Iterator[ReplicaSet]:
+    """Return the shared replica set, which fails nothing any more when the test is over."""
+    members = shared_set()
+    yield members
+    members.heal()
+
+
+def fill(broker: MongoBroker, queue: str, count: int) -> list[str]:
+    """Send *count* messages and return their ids."""
+    envelopes = [Envelope(id=new_id(), queue=queue, body=b"") for _ in range(count)]
+    for first in range(0, count, 1_000):
+        broker.send(envelopes[first : first + 1_000])
+    return [one.id for one in envelopes]
+
+
+def bury(broker: MongoBroker, queue: str) -> None:
+    """Take what is ready and make dead letters of it."""
+    held = broker.receive([queue], limit=1_000, wait=0, lease=LEASE)
+    broker.settle([Dead(one, reason="failed") for one in held])
+
+
+def test_a_long_queue_is_counted_whatever_that_takes(
+    server: ReplicaSet, connect: Callable[..., MongoBroker], queue: str
+) -> None:
+    """Each message is counted, so that takes longer than other calls may; who looks at a backlog has to see it."""
+    broker = connect(prefix=unique_name("t"), timeout=2.0)
+    fill(broker, queue, 3)
+
+    server.fail(["aggregate"], mode="alwaysOn", blockConnection=True, blockTimeMS=3_000)
+    counts = broker.counts([queue])
+
+    assert counts[queue].ready == 3
+
+
+def test_a_purge_of_what_is_leased_waits_for_no_dead_process(connect: Callable[..., MongoBroker], queue: str) -> None:
+    """A worker that died in a commit has left its messages locked: whoever takes them out ends that first."""
+    prefix = unique_name("t")
+    dead, operator = connect(prefix=prefix), connect(prefix=prefix)
+    fill(dead, queue, 3)
+    held = dead.receive([queue], limit=3, wait=1, lease=LEASE)
+    session = dead._engine._own_session()
+    session.start_transaction()
+    settling.carry_out(dead._engine, [Ack(one) for one in held], session=session)
+
+    purged = operator.purge(queue, place=Place.LEASED)
+
+    session.abort_transaction()
+    assert purged == 3
+    assert dead.settle([Ack(one) for one in held]) == held
+
+
+@pytest.mark.parametrize("place", [Place.READY, Place.DEAD])
+def test_a_long_queue_is_purged_whatever_that_takes(
+    server: ReplicaSet, connect: Callable[..., MongoBroker], queue: str, place: Place
+) -> None:
+    """The deadline is one of each call to the server: all of a queue takes as long as it takes."""
+    broker = connect(prefix=unique_name("t"), timeout=3.0)
+    sent = fill(broker, queue, 4 * BATCH)
+    if place is Place.DEAD:
+        for _ in range(0, len(sent), 1_000):
+            bury(broker, queue)
+
+    server.fail(["update"], mode="alwaysOn", blockConnection=True, blockTimeMS=1_000)
+    purged = broker.purge(queue, place=place)
+
+    assert purged == len(sent)
+
+
+def test_many_dead_letters_are_replayed_whatever_that_takes(
+    server: ReplicaSet, connect: Callable[..., MongoBroker], queue: str
+) -> None:
+    """The deadline is one of each call to the server here as well."""
+    broker = connect(prefix=unique_name("t"), timeout=3.0)
+    sent = fill(broker, queue, 4 * BATCH)
+    for _ in range(0, len(sent), 1_000):
+        bury(broker, queue)
+
+    server.fail(["update"], mode="alwaysOn", blockConnection=True, blockTimeMS=1_000)
+    replayed = broker.requeue(queue)
+
+    assert replayed == sent
+
+
+class Afterwards(monitoring.CommandListener):
+    """Does something after each update of one client."""
+
+    def __init__(self) -> None:
+        self.do: Callable[[], object] = lambda: None
+
+    def started(self, event: monitoring.CommandStartedEvent) -> None:
+        """Nothing yet."""
+
+    def succeeded(self, event: monitoring.CommandSucceededEvent) -> None:
+        """Do it."""
+        if event.command_name == "update":
+            self.do()
+
+    def failed(self, event: monitoring.CommandFailedEvent) -> None:
+        """Nothing either."""
+
+
+def test_what_dies_again_meanwhile_is_not_replayed_again(
+    connect: Callable[..., MongoBroker], queue: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A replay of more letters than fit in one call is for those that are there, though workers bury them at once."""
+    prefix, afterwards = unique_name("t"), Afterwards()
+    worker = connect(prefix=prefix)
+    sent = fill(worker, queue, 2 * BATCH)
+    bury(worker, queue)
+    monkeypatch.setattr(engine, "MongoClient", partial(MongoClient, event_listeners=[afterwards]))
+    operator = connect(prefix=prefix)
+    operator.queues()
+    afterwards.do = lambda: bury(worker, queue)
+
+    replayed = operator.requeue(queue)
+
+    assert Counter(replayed) == Counter(sent)
+    assert worker.counts([queue])[queue].dead == len(sent)
+
+
+def test_a_replay_that_no_majority_has_is_no_answer(server: ReplicaSet, broker: MongoBroker, queue: str) -> None:
+    """Where the server cannot tell that a replay will be kept, the operator is told."""
+    sent = fill(broker, queue, 1)
+    bury(broker, queue)
+
+    unsure: dict[str, Any] = {"code": 64, "errmsg": "waiting for replication timed out"}
+    server.fail(["update"], mode="alwaysOn", writeConcernError=unsure)
+    with pytest.raises(UnavailableError):
+        broker.requeue(queue)
+    server.heal()
+
+    assert [one.id for one in broker.receive([queue], limit=9, wait=1, lease=LEASE)] == sent
