@@ -62,7 +62,7 @@ class MongoBroker(Broker):
         url: ``mongodb://HOSTS/DATABASE``; a backend of the same can commit together with it.
         options: How they are used.
         clock: Not needed: the server's counts.
-        random: Makes claims, and spreads workers over a contested queue.
+        random: Spreads workers over a contested queue.
     """
 
     def __init__(
