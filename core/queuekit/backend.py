@@ -47,7 +47,7 @@ class Record:
     final: bool = False
     """Whether this ends the history: :meth:`Backend.wait` returns when it does."""
     version: int = 0
-    """Grows with each write of the key; set by the backend, ignored by ``put``."""
+    """Grows with each write of the key, also over a deletion or an expiry; set by the backend, ignored by ``put``."""
     task: str | None = None
     """For people who query the store: name of the task."""
     state: str | None = None

@@ -62,7 +62,7 @@ class Delivery:
 
     envelope: Envelope
     token: str
-    """Fence: text that only this claim knows; a stale one changes nothing (QK4)."""
+    """Fence: text that only this claim knows, in whatever process or fork; a stale one changes nothing (QK4)."""
     number: int
     """How many times it has been claimed, this one included; grows with each claim. It may begin anew with a
     :class:`Retry` and with a replay, where these are new messages to the service."""
@@ -255,8 +255,8 @@ class Broker(abc.ABC):
 
         Ready becomes leased in one step (QK2). Within a queue, priority 9 comes first, then the order of due times.
         Upkeep comes first, on the server's clock, at most 1,000 each: delayed messages that are due become ready,
-        expired leases become ready again with one more crash counted (QK7). The wait is cut to the next due time
-        or expiry. ``limit=0, wait=0`` does the upkeep alone.
+        expired leases become ready again, each in its old place, with one more crash counted (QK7). The wait is cut to
+        the next due time or expiry. ``limit=0, wait=0`` does the upkeep alone.
 
         Args:
             queues: Names, most urgent first. One never sent to is empty, not an error.

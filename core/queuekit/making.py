@@ -19,6 +19,7 @@ __all__ = [
     "check_serializer",
     "dressed",
     "make_options",
+    "options_class",
     "passthrough",
     "resolve",
     "section_of",
@@ -37,14 +38,29 @@ def resolve(target: Any) -> Any:
     Raises:
         ImportError: The module cannot be imported.
         AttributeError: It has no such name.
+        PluginError: The text names no module and name.
     """
     if not isinstance(target, str):
         return target
     module, _, name = target.partition(":")
+    if not name:
+        raise PluginError(f'{target!r} is not of the form "package.module:Name"')
     found: Any = import_module(module)
     for part in name.split("."):
         found = getattr(found, part)
     return found
+
+
+def options_class(target: Any, *, label: str) -> Any:
+    """Return the options class that a spec of the plugin *label* names, imported; ``None`` if it has none.
+
+    Raises:
+        PluginError: It cannot be imported.
+    """
+    try:
+        return resolve(target)
+    except Exception as error:
+        raise PluginError(f"the options of {label} cannot be imported: {reason(error)}") from error
 
 
 def passthrough(kind: type | None) -> frozenset[str]:

@@ -226,6 +226,7 @@ class Plugins:
             return making.dressed(hook(url=url, spec=spec, make=make), spec, base)
         except PluginError as error:
             error.where = error.where or str(place)
+            error.what = f"the plugin for {url.scheme}:// ({offer.info.label}) failed: {error.what}"
             raise
         except QueuekitError:
             raise
@@ -269,7 +270,7 @@ class Plugins:
     def _option_classes(self, section: str) -> dict[type, PluginInfo]:
         """Return the classes that read the table *section*, imported, with their plugins."""
         named = self._sections().get(section, [])
-        return {resolve(options): info for options, info in named if options is not None}
+        return {making.options_class(each, label=info.label): info for each, info in named if each is not None}
 
     # --- calling ------------------------------------------------------------------------------------------------------
 

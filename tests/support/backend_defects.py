@@ -7,8 +7,11 @@
 from __future__ import annotations
 
 import fnmatch
+import threading
 import time
+import unicodedata
 from collections.abc import Sequence
+from typing import Any
 
 import attrs
 
@@ -149,3 +152,163 @@ class CountsBeforeTheBatch(MemoryBackend):
         before = [len(groups[one.group].members) if one.group in groups else 0 for one in joins]
         super().join_many(joins)
         return before
+
+
+# -- lives ---------------------------------------------------------------------------------------------------------
+
+
+class VersionInTheRecord(MemoryBackend):
+    """Keeps the version in the record, so that it begins anew when that has ended."""
+
+    def put(
+        self, records: Sequence[Record], *, condition: Condition = Condition.ALWAYS, expect: int | None = None
+    ) -> list[bool]:
+        store = self._engine.records
+        answers = []
+        for record in records:
+            live = self.get([record.key]).get(record.key)
+            version = live.version if live else 0
+            answers += super().put([record], condition=condition, expect=expect)
+            if answers[-1]:
+                kept = store._records[record.key]
+                numbered = attrs.evolve(kept.record, version=version + 1)
+                store._records[record.key] = attrs.evolve(kept, record=numbered)
+        return answers
+
+
+class LifeAsWritten(MemoryBackend):
+    """Tells the whole life of a record, and not what is left."""
+
+    def get(self, keys: Sequence[str]) -> dict[str, Record]:
+        found = super().get(keys)
+        kept = self._engine.records._records
+        return {key: attrs.evolve(each, ttl=kept[key].record.ttl) for key, each in found.items()}
+
+
+class RefusalProlongs(MemoryBackend):
+    """Touches what it does not write."""
+
+    def put(
+        self, records: Sequence[Record], *, condition: Condition = Condition.ALWAYS, expect: int | None = None
+    ) -> list[bool]:
+        answers = super().put(records, condition=condition, expect=expect)
+        for record, written in zip(records, answers, strict=True):
+            if not written and (live := self.get([record.key]).get(record.key)) is not None:
+                super().put([attrs.evolve(live, ttl=record.ttl)])
+        return answers
+
+
+class MonthsAreMoments(MemoryBackend):
+    """Takes a life of more than 30 days for a date, long past; as memcached does."""
+
+    def put(
+        self, records: Sequence[Record], *, condition: Condition = Condition.ALWAYS, expect: int | None = None
+    ) -> list[bool]:
+        ended = [attrs.evolve(each, ttl=-1.0) if (each.ttl or 0.0) > 2_592_000 else each for each in records]
+        return super().put(ended, condition=condition, expect=expect)
+
+
+class ClockSinceStart(MemoryBackend):
+    """Tells how long the machine has been running."""
+
+    def now(self) -> float | None:
+        return time.monotonic()
+
+
+# -- names ---------------------------------------------------------------------------------------------------------
+
+
+class Folding(MemoryBackend):
+    """Compares keys as a column of text may: without case, or without spaces at the end."""
+
+    @staticmethod
+    def fold(key: str) -> str:
+        """Return what the store takes *key* for."""
+        return key.lower()
+
+    def put(
+        self, records: Sequence[Record], *, condition: Condition = Condition.ALWAYS, expect: int | None = None
+    ) -> list[bool]:
+        folded = [attrs.evolve(each, key=self.fold(each.key)) for each in records]
+        return super().put(folded, condition=condition, expect=expect)
+
+    def get(self, keys: Sequence[str]) -> dict[str, Record]:
+        found = super().get([self.fold(key) for key in keys])
+        return {key: found[self.fold(key)] for key in keys if self.fold(key) in found}
+
+    def delete(self, keys: Sequence[str], *, expect: int | None = None) -> int:
+        return super().delete([self.fold(key) for key in keys], expect=expect)
+
+
+class Padding(Folding):
+    """Ignores spaces at the end."""
+
+    @staticmethod
+    def fold(key: str) -> str:
+        return key.rstrip(" ")
+
+
+class Composing(Folding):
+    """Composes letters and their accents."""
+
+    @staticmethod
+    def fold(key: str) -> str:
+        return unicodedata.normalize("NFC", key)
+
+
+class CutNames(Folding):
+    """Cuts keys after 200 characters."""
+
+    @staticmethod
+    def fold(key: str) -> str:
+        return key[:200]
+
+
+class ShortNames(Folding):
+    """Cuts keys after 255 bytes."""
+
+    @staticmethod
+    def fold(key: str) -> str:
+        return key.encode()[:255].decode(errors="ignore")
+
+
+class GroupsAreRecords(MemoryBackend):
+    """Keeps the members of a group as the record of its name."""
+
+    def join(self, group: str, member: int, size: int, *, ttl: float = 604_800.0) -> tuple[bool, int]:
+        live = self.get([group]).get(group)
+        members = set(live.body.split()) if live else set()
+        name = b"%d" % member
+        super().put([Record(key=group, body=b" ".join({*members, name}), ttl=ttl)])
+        return name not in members, len({*members, name})
+
+    def join_many(self, joins: Sequence[Join]) -> list[int]:
+        return [self.join(one.group, one.member, one.size, ttl=one.ttl)[1] for one in joins]
+
+
+# -- many ----------------------------------------------------------------------------------------------------------
+
+
+class AHundredAtMost(MemoryBackend):
+    """Asks its service for all keys at once, which answers for a hundred."""
+
+    def get(self, keys: Sequence[str]) -> dict[str, Record]:
+        return super().get(keys[:100])
+
+
+class OneAtATime(MemoryBackend):
+    """Lets one call through at a time, as over one connection, also while it waits."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._alone = threading.Lock()
+
+    def put(
+        self, records: Sequence[Record], *, condition: Condition = Condition.ALWAYS, expect: int | None = None
+    ) -> list[bool]:
+        with self._alone:
+            return super().put(records, condition=condition, expect=expect)
+
+    def wait(self, keys: Sequence[str], *, timeout: float) -> dict[str, Record]:
+        with self._alone:
+            return super().wait(keys, timeout=timeout)

@@ -6,9 +6,11 @@
 from __future__ import annotations
 
 import contextlib
+import random
 import socket
 import threading
 import time
+import uuid
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,6 +22,7 @@ from queuekit.clock import SystemClock
 from queuekit.envelope import Envelope
 from queuekit.errors import UnavailableError
 from queuekit.memory import MemoryBackend, MemoryBroker
+from queuekit.sqlite import SqliteBackend
 from queuekit.urls import EngineURL
 from support.broker_defects import Defective
 
@@ -77,6 +80,29 @@ class LeaksThreads(Defective):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         threading.Thread(target=threading.Event().wait, args=(8,), daemon=True, name="forgotten").start()
+
+
+class TokensOfItsOwn(Defective):
+    """Right: takes tokens from the system, which gives no two processes the same. The memory broker needs no such."""
+
+    def _token(self) -> str:
+        return uuid.uuid4().hex
+
+
+class MarksByChance(SqliteBackend):
+    """Knows what it has written by a mark, and draws the marks of a fork."""
+
+    def __init__(self, url: EngineURL) -> None:
+        super().__init__(url)
+        self._chance = random.Random(1)
+
+    def put(
+        self, records: Sequence[Record], *, condition: Condition = Condition.ALWAYS, expect: int | None = None
+    ) -> list[bool]:
+        marked = [attrs.evolve(record, error=str(self._chance.getrandbits(64))) for record in records]
+        answers = super().put(marked, condition=condition, expect=expect)
+        found = self.get([record.key for record in records])
+        return [yes or found[each.key].error == each.error for yes, each in zip(answers, marked, strict=True)]
 
 
 # -- connections ---------------------------------------------------------------------------------------------------

@@ -154,6 +154,38 @@ def test_plugin_cannot_replace_a_command(tmp_path: Path) -> None:
     assert "Run tasks of APP until told to stop." in done.stdout
 
 
+@pytest.mark.parametrize(
+    ("command", "error"),
+    [
+        pytest.param('"hello_plugin:nosuch"', "AttributeError: module 'hello_plugin' has no attribute", id="name"),
+        pytest.param('"nosuchmodule:hello"', "ModuleNotFoundError: No module named 'nosuchmodule'", id="module"),
+        pytest.param("lambda: 1", "it is int, which is no click command", id="kind"),
+    ],
+)
+def test_command_that_cannot_be_had_is_an_error(tmp_path: Path, command: str, error: str) -> None:
+    """A command of a plugin that cannot be imported or made ends with one error, and without traceback."""
+    broken = PLUGIN.replace("command=bye", f"command={command}")
+    commands.write(tmp_path, {**GREETER, "hello_plugin.py": broken})
+
+    done = commands.queuekit("bye", folder=tmp_path, PYTHONPATH=python_path(tmp_path))
+
+    assert done.stderr.startswith(f"Error QK502: the command 'bye' of a plugin cannot be used: {error}")
+    assert (len(done.stderr.splitlines()), done.returncode) == (2, 5)
+
+
+def test_plugin_with_missing_options_is_an_error(tmp_path: Path) -> None:
+    """A look at a scheme whose options class cannot be imported ends with one error, and without traceback."""
+    spec = 'BrokerSpec(schemes=("odd",), factory="x:Y", options="nosuchmodule:Options", summary="s")'
+    hook = f"@hookimpl\ndef queuekit_brokers():\n    return [{spec}]\n"
+    source = f"from queuekit.hookspecs import BrokerSpec, hookimpl\n\nqueuekit_api = (1, 0)\n\n\n{hook}"
+    commands.write(tmp_path, {**GREETER, "hello_plugin.py": source})
+
+    done = commands.queuekit("plugins", "check", "odd://host", folder=tmp_path, PYTHONPATH=python_path(tmp_path))
+
+    assert "the options of hello_plugin cannot be imported: ModuleNotFoundError" in done.stderr
+    assert (len(done.stderr.splitlines()) <= 6, done.returncode) == (True, 5)
+
+
 def test_unknown_command_may_have_meant_one_of_a_plugin(tmp_path: Path) -> None:
     """Commands of plugins are among the suggestions."""
     commands.write(tmp_path, GREETER)

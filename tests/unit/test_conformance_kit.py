@@ -13,11 +13,12 @@ from queuekit.backend import Backend
 from queuekit.broker import Broker, Place
 from queuekit.memory import MemoryBackend, MemoryBroker
 from queuekit.serializer import JsonSerializer
+from queuekit.sqlite import SqliteBackend
 from queuekit.testing import BackendConformance, BrokerConformance, SerializerConformance, kit, summary
 from queuekit.testing.brokers_leases import SETTLEMENTS
 from queuekit.testing.brokers_payloads import BODIES
 from queuekit.urls import EngineURL
-from support import backend_defects, broker_defects, client_defects, settling_defects
+from support import again_defects, backend_defects, broker_defects, client_defects, many_defects, settling_defects
 
 pytest_plugins = ["pytester"]
 
@@ -77,6 +78,7 @@ class Planted:
 
 
 CLOCK: dict[str, Any] = {"server_clock": None}
+TAKEN_OUT = "adds_nothing_after_it_was_taken_out"
 BROKERS = [
     Planted(settling_defects.NoFence, "refuses_a_stale_settlement", {"settle": SETTLEMENTS["ack"]}),
     Planted(settling_defects.SilentFence, "refuses_a_stale_settlement", {"settle": SETTLEMENTS["retry"]}),
@@ -115,7 +117,7 @@ BROKERS = [
     Planted(settling_defects.DeadAreDropped, "buries_a_message_intact"),
     Planted(settling_defects.ReplaysTheOldGeneration, "replays_chosen_dead_letters"),
     Planted(settling_defects.PurgesAll, "purges_one_place", {"place": Place.READY}),
-    Planted(settling_defects.RemovesLeased, "does_not_remove_what_is_leased"),
+    Planted(settling_defects.RemovesLeased, "does_not_remove_what_is_leased", {"place": None}),
     Planted(settling_defects.PageOverlap, "shows_page_by_page"),
     Planted(settling_defects.CountsForgetDelayed, "counts_each_place"),
     Planted(settling_defects.DeafToInterrupt, "ends_a_wait_when_interrupted"),
@@ -132,7 +134,45 @@ BROKERS = [
     Planted(client_defects.LosesConnections, "leaves_nothing_behind", right=client_defects.Reconnects),
     Planted(client_defects.NeverReconnects, "works_on_after_its_connections_are_cut", right=client_defects.Reconnects),
     Planted(MemoryBroker, "takes_nothing_early_by_a_wrong_clock", CLOCK, right=client_defects.ServersClock),
+    Planted(MemoryBroker, "shares_no_tokens_with_a_fork", right=client_defects.TokensOfItsOwn),
     Planted(client_defects.ForgetsTheMoment, "is_relayed_beyond_its_longest_delay", right=client_defects.Narrow),
+    Planted(many_defects.LimitPerQueue, "takes_no_more_than_asked_from_all_queues_together"),
+    Planted(many_defects.UpkeepTakes, "takes_nothing_where_nothing_is_asked"),
+    Planted(many_defects.LeasesTheFirst, "ends_every_lease_of_a_batch"),
+    Planted(many_defects.ExtendsTheFirst, "extends_every_lease_of_a_batch"),
+    Planted(many_defects.StopsExtending, "extends_every_lease_of_a_batch"),
+    Planted(many_defects.SettlesBothOfABatch, "settles_once_what_a_batch_names_twice", {"way": "ack-first"}),
+    Planted(many_defects.SmallBatches, "takes_its_largest_batch"),
+    Planted(many_defects.PagesByDue, "shows_any_place_page_by_page", {"place": Place.DELAYED}),
+    Planted(many_defects.PagesByLevel, "shows_any_place_page_by_page", {"place": Place.READY}),
+    Planted(many_defects.WakesOne, "wakes_those_whose_queue_it_is", tries=9),
+    Planted(many_defects.WakesOne, "wakes_as_many_as_there_is_work_for", tries=9),
+    Planted(many_defects.RetriesQuietly, "is_woken_by_a_retry", tries=9),
+    Planted(many_defects.OneAtATime, "works_while_one_of_its_threads_waits", tries=9),
+    Planted(many_defects.CommitsByTheStart, "lets_the_later_item_see_the_earlier"),
+    Planted(many_defects.CommitsById, "tells_the_stale_item_from_the_one_that_holds"),
+    Planted(many_defects.CommitsBareRecords, "commits_records_whole"),
+    Planted(many_defects.CommitsAtOnce, "commits_what_is_due_later"),
+    Planted(many_defects.CommitsQuietly, "wakes_by_what_it_commits", {"way": "send"}, tries=9),
+    Planted(again_defects.FirstClaimForEver, "tells_when_it_was_sent_and_claimed"),
+    Planted(again_defects.SentAnew, "tells_when_it_was_sent_and_claimed"),
+    Planted(again_defects.ForgetsFieldsOnReturn, "returns_every_field_again", {"way": "released"}),
+    Planted(again_defects.DelayForgetsCrashes, "counts_on_over_a_delayed_release"),
+    Planted(again_defects.Milliseconds, "tells_the_time_of_day"),
+    Planted(again_defects.SinceStart, "tells_the_time_of_day"),
+    Planted(again_defects.ReclaimsToTheEnd, "puts_what_its_holder_left_back_in_its_place"),
+    Planted(again_defects.PromotesToTheEnd, "gives_a_delayed_message_its_turn"),
+    Planted(again_defects.PromotesToTheFront, "gives_a_delayed_message_its_turn"),
+    Planted(again_defects.RetryForgetsTheMoment, "heeds_not_before_of_a_retry"),
+    Planted(again_defects.RemembersTheLastStep, "adds_nothing_of_an_earlier_attempt_after_the_last"),
+    Planted(again_defects.ForgetsWhatWasRemoved, TAKEN_OUT, {"way": "removed", "place": Place.DELAYED}),
+    Planted(again_defects.ForgetsWhatWasPurged, TAKEN_OUT, {"way": "purged", "place": Place.READY}),
+    Planted(again_defects.RaisesTheDead, "adds_nothing_while_it_is_dead"),
+    Planted(again_defects.FreesAnyKey, "frees_no_key_that_is_another_s_by_now", {"way": "ack"}),
+    Planted(again_defects.ReplaysAnything, "replays_nothing_else"),
+    Planted(again_defects.ReplaysWithoutExpiry, "replays_chosen_dead_letters"),
+    Planted(again_defects.LeasesWithoutEnd, "tells_when_a_lease_ends"),
+    Planted(again_defects.RemovesWhereTold, "does_not_remove_what_is_leased", {"place": Place.LEASED}),
     *(
         Planted(defect, "behaves_like_its_model")
         for defect in (
@@ -166,6 +206,20 @@ BACKENDS = [
     Planted(client_defects.LeakingBackend, "leaves_nothing_behind"),
     Planted(client_defects.Bottomless, "refuses_a_body_above_the_limit"),
     Planted(MemoryBackend, "heeds_no_clock_of_a_client", right=client_defects.ServersClockBackend),
+    Planted(backend_defects.VersionInTheRecord, "raises_the_version_over_an_end"),
+    Planted(backend_defects.LifeAsWritten, "tells_what_is_left_of_a_life"),
+    Planted(backend_defects.RefusalProlongs, "does_not_prolong_what_it_refuses", {"way": "absent"}),
+    Planted(backend_defects.MonthsAreMoments, "keeps_what_ends_in_years"),
+    Planted(backend_defects.ClockSinceStart, "tells_the_time_of_day"),
+    Planted(backend_defects.Folding, "keeps_keys_apart_that_are_much_alike"),
+    Planted(backend_defects.Padding, "keeps_keys_apart_that_are_much_alike"),
+    Planted(backend_defects.Composing, "keeps_keys_apart_that_are_much_alike"),
+    Planted(backend_defects.CutNames, "takes_a_long_key"),
+    Planted(backend_defects.ShortNames, "takes_a_long_key_of_wide_characters"),
+    Planted(backend_defects.GroupsAreRecords, "keeps_a_group_and_a_record_of_one_name_apart"),
+    Planted(backend_defects.GroupsAreRecords, "lists_no_groups"),
+    Planted(backend_defects.AHundredAtMost, "gets_many_at_once"),
+    Planted(backend_defects.OneAtATime, "works_while_one_of_its_threads_waits", tries=9),
 ]
 
 
@@ -241,6 +295,20 @@ def test_catches_a_broken_backend(planted: Planted) -> None:
 
     with pytest.raises((Exception, pytest.fail.Exception)):
         repeat(run_for_backend, planted)
+
+
+def test_catches_a_backend_that_takes_its_fork_for_itself(tmp_path: Path) -> None:
+    """One of several processes is needed for this, which the memory backend does not know."""
+    planted = Planted(None, "is_not_taken_for_its_fork", {"way": "absent"})
+    run_for_backend(at_file(SqliteBackend, tmp_path / "right"), planted)
+
+    with pytest.raises(AssertionError):
+        run_for_backend(at_file(client_defects.MarksByChance, tmp_path / "wrong"), planted)
+
+
+def at_file(kind: Callable[[EngineURL], Backend], path: Path) -> Any:
+    """Return what makes a backend of *kind* at *path*, whatever URL it is given."""
+    return lambda _: kind(EngineURL.parse(f"sqlite:///{path}"))
 
 
 class Changes(JsonSerializer):

@@ -213,6 +213,24 @@ def test_says_that_a_factory_is_missing(make_plugins: MakePlugins, factory: str,
     assert caught.value.where == 'broker = "null://" from q.toml'
 
 
+def test_says_how_a_factory_is_named(make_plugins: MakePlugins) -> None:
+    """A factory whose name lacks the part behind the colon is told the form, not that '' is missing."""
+    plugins = make_plugins()
+    plugins.register(NullPlugin(factory="queuekit.clock"), "acme")
+
+    with pytest.raises(PluginError, match=r"'queuekit\.clock' is not of the form \"package\.module:Name\""):
+        made(plugins, "null://")
+
+
+def test_says_whose_options_are_missing(make_plugins: MakePlugins) -> None:
+    """An options class that cannot be imported is an error of its plugin, also where only its table is read."""
+    plugins = make_plugins()
+    plugins.register(NullPlugin(options="nosuchmodule:Options"), "acme")
+
+    with pytest.raises(PluginError, match=r"the options of acme cannot be imported: ModuleNotFoundError"):
+        plugins.check_table("null", {"x": 1})
+
+
 def test_names_the_extra_that_brings_a_missing_client(plugin_site: PluginSite, make_plugins: MakePlugins) -> None:
     """A first-party scheme whose client library is missing names the extra; another's plugin its distribution."""
     plugin_site.install("queuekit-redis", serving("redis", factory="nosuchclient:Broker"))
@@ -244,9 +262,10 @@ def test_never_shows_a_password_of_a_failing_factory(make_plugins: MakePlugins) 
 def test_refuses_what_is_no_broker(make_plugins: MakePlugins) -> None:
     """A factory that returns something else is an error of its plugin."""
     plugins = make_plugins()
-    plugins.register(NullPlugin(factory=lambda *_args, **_options: object()))
+    plugins.register(NullPlugin(factory=lambda *_args, **_options: object()), "acme")
 
-    with pytest.raises(PluginError, match="its factory returned object, which is no Broker") as caught:
+    said = r"the plugin for null:// \(acme\) failed: its factory returned object, which is no Broker"
+    with pytest.raises(PluginError, match=said) as caught:
         made(plugins, "null://")
 
     assert caught.value.where == 'broker = "null://" from q.toml'

@@ -15,7 +15,7 @@ from queuekit.cli.program import plugin_commands
 from queuekit.cli.session import Session
 from queuekit.errors import UnknownSchemeError
 from queuekit.loading import PluginInfo
-from queuekit.making import make_options, resolve, section_of
+from queuekit.making import make_options, options_class, section_of
 from queuekit.plan import steps
 from queuekit.urls import EngineURL, is_secret
 
@@ -66,7 +66,8 @@ def check(session: Session, *, url: str, as_json: bool) -> None:
     parsed = EngineURL.parse(url, setting="URL")
     sides = dict(_sides(session.plugins(), parsed))
     tables = session.config().sections
-    owners = [kind for offer in sides.values() if (kind := resolve(offer.spec.options)) is not None]
+    found = [options_class(offer.spec.options, label=offer.info.label) for offer in sides.values()]
+    owners = [kind for kind in found if kind is not None]
     documents = {side: _side(parsed, offer, tables, owners) for side, offer in sides.items()}
     if as_json:
         print_json({"url": str(parsed), **documents})
@@ -100,7 +101,7 @@ def _side(
 ) -> dict[str, Any]:
     """Return what there is to say of one side, as a document; *owners* are the option classes of both."""
     spec = offer.spec
-    kind, table = resolve(spec.options), tables.get(section_of(spec), {})
+    kind, table = options_class(spec.options, label=offer.info.label), tables.get(section_of(spec), {})
     options = make_options(kind, url, table, owners=owners, setting="URL", label=offer.info.label)
     shown = attrs.asdict(options, recurse=False) if options is not None else {}
     return {

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 import click
 
 from queuekit.cli.session import Session
-from queuekit.errors import QueuekitError, UnavailableError
+from queuekit.errors import PluginError, QueuekitError, UnavailableError
 
 if TYPE_CHECKING:
     from queuekit.hookspecs import CommandSpec
@@ -160,12 +160,23 @@ def _is_on(value: str) -> bool:
 
 
 def _command_of(spec: CommandSpec) -> click.Command:
-    """Return the command that *spec* names or makes."""
+    """Return the command that *spec* names or makes.
+
+    Raises:
+        PluginError: It cannot be imported or made.
+    """
+    from queuekit.loading import reason
     from queuekit.making import resolve
 
-    found = resolve(spec.command)
-    command: click.Command = found if isinstance(found, click.Command) else found()
-    return command
+    what, fix = f"the command {spec.name!r} of a plugin cannot be used", "See:  queuekit plugins"
+    try:
+        found = resolve(spec.command)
+        made = found if isinstance(found, click.Command) else found()
+    except Exception as error:
+        raise PluginError(f"{what}: {reason(error)}", fix=fix) from error
+    if not isinstance(made, click.Command):
+        raise PluginError(f"{what}: it is {type(made).__name__}, which is no click command", fix=fix)
+    return made
 
 
 def _shorten_warnings() -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from queuekit.testing.backends_connections import Connections
 from queuekit.testing.backends_groups import Groups
+from queuekit.testing.backends_lives import Lives
+from queuekit.testing.backends_names import Names
 from queuekit.testing.backends_records import Records
 
 __all__ = ["BackendConformance"]
 
 
-class BackendConformance(Records, Groups, Connections):
+class BackendConformance(Records, Names, Lives, Groups, Connections):
     """What every result backend must do.
 
     Subclass it and say where the server is; the installed plugin for that URL makes the clients::

@@ -49,6 +49,20 @@ class Connections(BackendKit):
         got = self.result(waiting, "a wait outlives its connection")
         assert list(got) == [record.key]
 
+    def test_works_while_one_of_its_threads_waits(self, backend: Backend) -> None:
+        """A client is one for all threads: while one waits for a result, others read and write."""
+        other, last = self.record(), self.record(final=True)
+        waiting = in_thread(lambda: backend.wait([last.key], timeout=self.long))
+        self.let_pass(0.05)
+
+        def work() -> tuple[object, ...]:
+            return backend.put([other]), set(backend.get([other.key])), backend.put([last])
+
+        done = self.result(in_thread(work), "a client works while one of its threads waits")
+        assert done == ([True], {other.key}, [True])
+        found = self.result(waiting, "a wait ends when the record is there")
+        assert list(found) == [last.key]
+
     def test_leaves_nothing_behind(self, backend: Backend) -> None:
         """Clients that are used and closed leave neither threads nor open files; what all share is made once."""
         assert Leftovers.of(self.use_and_close, timeout=min(5.0, self.PATIENCE)) == []

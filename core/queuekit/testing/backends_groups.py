@@ -7,9 +7,10 @@ from collections.abc import Callable
 from functools import partial
 from multiprocessing.connection import Connection
 
+import attrs
 import pytest
 
-from queuekit.backend import Backend, Record
+from queuekit.backend import Backend, Condition, Record
 from queuekit.testing.backend_kit import BackendKit
 from queuekit.testing.kit import eventually, in_thread, needs
 from queuekit.testing.processes import Child, run_in_fork
@@ -300,3 +301,21 @@ class Groups(BackendKit):
 
         assert run_in_fork(in_child, timeout=self.patience) == 0
         assert set(backend.get([first.key, second.key])) == {first.key, second.key}
+
+    @needs("processes")
+    @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+    @pytest.mark.parametrize("way", ["absent", "newer", "expect"])
+    def test_is_not_taken_for_its_fork(self, backend: Backend, way: str) -> None:
+        """What a fork of a client has written is not taken for one's own: one of both gets a lock, not each."""
+        backend.put([self.record()])
+        mine, theirs = self.record(rank=1, body=b"mine"), self.record(rank=1, body=b"theirs")
+        theirs = attrs.evolve(theirs, key=mine.key)
+        condition = Condition.ALWAYS if way == "expect" else Condition(way)
+        put = partial(backend.put, condition=condition, expect=0 if way == "expect" else None)
+
+        def in_child() -> None:
+            assert put([theirs]) == [True]
+
+        assert run_in_fork(in_child, timeout=self.patience) == 0
+        assert put([mine]) == [False]
+        assert self.body(backend, mine.key) == b"theirs"

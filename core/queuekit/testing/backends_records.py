@@ -18,6 +18,8 @@ __all__ = ["Records"]
 
 _MAX_TRIED = 2_000_000
 """Longest body that is really stored."""
+_MANY = 250
+"""Records of one call: more than services take in one request, whose limits are a client's business."""
 KEYS = {
     "colons": "result:0190:x",
     "spaces": "a key with spaces ",
@@ -82,7 +84,8 @@ class Records(BackendKit):
 
     def test_takes_a_long_key(self, backend: Backend) -> None:
         """250 characters are a key; two that differ in the last one are two."""
-        one, other = (self.new_key().ljust(249, "x") + end for end in "ab")
+        start = self.new_key().ljust(249, "x")
+        one, other = start + "a", start + "b"
         self._keys += [one, other]
         backend.put([self.record(key=one)])
 
@@ -97,14 +100,17 @@ class Records(BackendKit):
         assert self.body(backend, record.key) == body
 
     def test_gets_many_at_once(self, backend: Backend) -> None:
-        """``get`` returns those that live, each once, and leaves out what is not there."""
-        records = [self.record(body=b"%d" % index) for index in range(60)]
-        backend.put(records)
+        """``put``, ``get`` and ``delete`` take hundreds at once; ``get`` returns those that live, each once."""
+        records = [self.record(body=b"%d" % index) for index in range(_MANY)]
+        written = backend.put(records)
         keys = [record.key for record in records]
 
         got = backend.get([*keys, self.new_key(), keys[0]])
 
+        assert written == [True] * len(records)
         assert {key: record.body for key, record in got.items()} == {record.key: record.body for record in records}
+        assert backend.delete([*keys, keys[0]]) == len(keys)
+        assert backend.get(keys) == {}
 
     def test_takes_empty_batches(self, backend: Backend) -> None:
         """A batch of nothing is legal everywhere, and does nothing."""

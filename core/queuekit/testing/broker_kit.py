@@ -21,6 +21,9 @@ __all__ = ["BrokerKit"]
 
 T = TypeVar("T")
 
+_FAR = 500.0
+_MOST_PAGES = 100
+
 
 class BrokerKit(Conformance):
     """Clients of one server, and helpers."""
@@ -105,6 +108,11 @@ class BrokerKit(Conformance):
         return min(120.0, self._limits.max_lease or 120.0)
 
     @property
+    def far(self) -> float:
+        """Seconds of a delay that does not end during the test, and that the service can delay."""
+        return min(_FAR, self._limits.max_delay or _FAR)
+
+    @property
     def patience(self) -> float:
         """Seconds after which what should happen counts as not happening, on this service."""
         return max(self.PATIENCE, 40 * self._limits.lease_granularity)
@@ -167,14 +175,16 @@ class BrokerKit(Conformance):
         stale = self.take_one(broker, queue, lease=self.short)
         return stale, self.take_one(self.connect(), queue)
 
-    def seen(self, broker: Broker, queue: str, place: Place) -> list[str]:
-        """Return the ids of all that ``peek`` shows in *place*, page by page."""
-        page = broker.peek(queue, place=place)
+    def seen(self, broker: Broker, queue: str, place: Place, *, limit: int = 100) -> list[str]:
+        """Return the ids of all that ``peek`` shows in *place*, page by page of *limit* messages."""
+        page = broker.peek(queue, place=place, limit=limit)
         items = list(page.items)
-        while page.cursor is not None:
-            page = broker.peek(queue, place=place, cursor=page.cursor)
+        for _ in range(_MOST_PAGES):
+            if page.cursor is None:
+                return [stored.envelope.id for stored in items]
+            page = broker.peek(queue, place=place, limit=limit, cursor=page.cursor)
             items += page.items
-        return [stored.envelope.id for stored in items]
+        pytest.fail(f"a few messages have more than {_MOST_PAGES} pages")
 
     def drain_once(self, broker: Broker, queue: str) -> list[str]:
         """Take what is there, acknowledge it, and return the ids."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from queuekit.testing.brokers_batches import Batches
 from queuekit.testing.brokers_clocks import Clocks
 from queuekit.testing.brokers_commit import Commit
 from queuekit.testing.brokers_connections import Connections
@@ -18,7 +19,7 @@ __all__ = ["BrokerConformance"]
 
 
 class BrokerConformance(
-    Payloads, Order, Leases, Waiting, Once, Places, Commit, Clocks, Connections, Modelled, Processes
+    Payloads, Batches, Order, Leases, Waiting, Once, Places, Commit, Clocks, Connections, Modelled, Processes
 ):
     """What every broker must do.
 

@@ -15,7 +15,7 @@ from queuekit.sending import Sending
 from queuekit.signature import Signature
 from queuekit.testing.broker_kit import BrokerKit
 from queuekit.testing.connections import a_day_ahead
-from queuekit.testing.kit import needs, unique_name
+from queuekit.testing.kit import assert_time_of_day, needs, unique_name
 
 __all__ = ["Clocks"]
 
@@ -35,7 +35,7 @@ class Clocks(BrokerKit):
         """A worker whose clock is a day ahead neither takes what others hold nor what is delayed (QK11)."""
         held = self.sent_and_taken(broker, self.message(queue))
         if broker.capabilities.delay:
-            broker.send([self.message(queue, delay=min(800.0, self._limits.max_delay or 800.0))])
+            broker.send([self.message(queue, delay=self.far)])
 
         with a_day_ahead():
             found = self.look(self.connect(), queue, wait=self.short)
@@ -55,6 +55,13 @@ class Clocks(BrokerKit):
             client.send([attrs.evolve(sent, delay=delay)])
 
         assert {delivery.id for delivery in self.take(broker, queue, 2)} == {sent.id, held.id}
+
+    def test_tells_the_time_of_day(self, broker: Broker, queue: str) -> None:
+        """``sent_at`` and ``claimed_at`` are UTC epoch seconds: neither thousandths nor the time since some start."""
+        delivery = self.sent_and_taken(broker, self.message(queue))
+
+        assert_time_of_day("sent_at", delivery.sent_at)
+        assert_time_of_day("claimed_at", delivery.claimed_at)
 
     def narrowed(self, client: Broker, seconds: float) -> Broker:
         """Return *client* as one that delays at most *seconds*. Override it where setting ``limits`` is not enough."""

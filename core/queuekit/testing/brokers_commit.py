@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from functools import partial
 from typing import Any
@@ -125,6 +126,59 @@ class Commit(BrokerKit):
         assert self.look(broker, queue) == []
 
     @needs("commit")
+    def test_commits_records_whole(self, broker: Broker, store: Backend) -> None:
+        """A record of a commit is as one that was put: with all its fields, its life, and a version that grows."""
+        first = self.record(rank=1, task="shop.mail", state="STARTED", at=1_700_000_000.25, ttl=600.0)
+        last = attrs.evolve(
+            first, rank=2, final=True, state="SUCCESS", error="none \N{SNOWMAN}", body=bytes(range(256))
+        )
+        got = []
+        for record in (first, last):
+            broker.commit([CommitItem(records=(record,))])
+            got.append(store.get([record.key])[record.key])
+
+        assert [attrs.evolve(each, version=0, ttl=600.0) for each in got] == [first, last]
+        assert 0 < got[0].version < got[1].version
+        assert all(each.ttl is not None and 500.0 < each.ttl <= 601.0 for each in got)
+
+    @needs("commit")
+    def test_lets_the_later_item_see_the_earlier(self, broker: Broker, queue: str, store: Backend) -> None:
+        """Of several records of a commit with one key, in one item or in many, that of the highest rank is there."""
+        key = unique_name("result")
+        one, two, three, four = (self.record(key=key, rank=rank, body=b"%d" % rank) for rank in (2, 1, 4, 3))
+
+        broker.commit([CommitItem(records=(one, two)), CommitItem(records=(three,)), CommitItem(records=(four,))])
+
+        assert store.get([key])[key].body == b"4"
+
+    @needs("commit", "fenced_ack")
+    def test_tells_the_stale_item_from_the_one_that_holds(self, broker: Broker, queue: str, store: Backend) -> None:
+        """One commit may bring two claims of a message; the item of the lost one does nothing."""
+        stale = self.sent_and_taken(broker, self.message(queue))
+        self.do(broker, Release(stale))
+        present = self.take_one(broker, queue)
+        records = [self.record() for _ in range(2)]
+        items = zip([present, stale], records, strict=True)
+
+        done = broker.commit([CommitItem(settlement=Ack(delivery), records=(record,)) for delivery, record in items])
+
+        assert done == [True, False]
+        assert set(store.get([record.key for record in records])) == {records[0].key}
+
+    @needs("commit", "delay")
+    def test_commits_what_is_due_later(self, broker: Broker, queue: str, store: Backend) -> None:
+        """What an item sends with a delay is not handed out early, and comes as it was sent."""
+        delivery = self.sent_and_taken(broker, self.message(queue))
+        follow_up = self.message(queue, delay=self.short, body=bytes(range(256)), expires=9e9, attempt=2)
+        before = time.monotonic()
+        broker.commit([CommitItem(settlement=Ack(delivery), sends=(follow_up,))])
+
+        got = self.take_one(broker, queue).envelope
+
+        assert self.not_early(time.monotonic() - before, self.short)
+        assert (got.id, got.body, got.expires, got.attempt) == (follow_up.id, follow_up.body, 9e9, 2)
+
+    @needs("commit")
     @pytest.mark.parametrize("verb", ["retry", "release", "dead"])
     def test_commits_every_settlement(self, broker: Broker, queue: str, store: Backend, verb: str) -> None:
         """Retry, release and death are committed with their record as an ack is."""
@@ -206,6 +260,27 @@ class Commit(BrokerKit):
         broker.commit([CommitItem(records=(record,))])
 
         assert self.result(waiting, "a commit wakes a wait for its record") == [record.key]
+
+    @needs("commit", "blocking_receive")
+    @pytest.mark.parametrize("way", ["send", "join", "release"])
+    def test_wakes_by_what_it_commits(self, broker: Broker, store: Backend, way: str) -> None:
+        """A commit wakes who waits for what it puts on a queue, as a send does."""
+        held = self.sent_and_taken(broker, self.message(self.new_queue()))
+        follow_up = self.message(self.new_queue())
+        name, id = (held.queue, held.id) if way == "release" else (follow_up.queue, follow_up.id)
+        complete = Join(group=unique_name("group"), member=0, size=1, then=(follow_up,))
+        item = {
+            "send": CommitItem(settlement=Ack(held), sends=(follow_up,)),
+            "join": CommitItem(settlement=Ack(held), joins=(complete,)),
+            "release": CommitItem(settlement=Release(held)),
+        }
+        client = self.connect()
+        waiting = in_thread(lambda: self.look(client, name, wait=self.wait))
+        self.let_pass(0.05)
+
+        broker.commit([item[way]])
+
+        assert self.result(waiting, "a commit wakes a receive that waits") == [id]
 
     def joined(self, delivery: Delivery, join: Join) -> CommitItem:
         """Return the outcome of a member."""

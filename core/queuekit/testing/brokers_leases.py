@@ -8,9 +8,10 @@ from collections.abc import Callable
 import attrs
 import pytest
 
-from queuekit.broker import Ack, Broker, Dead, Delivery, Release, Retry, Settlement
+from queuekit.broker import Ack, Broker, Capabilities, Dead, Delivery, Release, Retry, Settlement
+from queuekit.envelope import Unique
 from queuekit.testing.broker_kit import BrokerKit
-from queuekit.testing.kit import eventually, needs
+from queuekit.testing.kit import eventually, needs, unique_name
 
 __all__ = ["Leases"]
 
@@ -23,7 +24,7 @@ SETTLEMENTS: dict[str, Callable[[Delivery], Settlement]] = {
     "ack": Ack,
     "release": Release,
     "release-counted": lambda delivery: Release(delivery, counted=True),
-    "release-delayed": lambda delivery: Release(delivery, delay=60.0),
+    "release-delayed": lambda delivery: Release(delivery, delay=5.0),
     "retry": _retry,
     "dead": lambda delivery: Dead(delivery, reason="failed"),
 }
@@ -74,6 +75,47 @@ class Leases(BrokerKit):
         third = self.take_one(broker, queue)
 
         assert (third.number, third.crashes) == (3, 2)
+
+    def test_tells_when_it_was_sent_and_claimed(self, broker: Broker, queue: str) -> None:
+        """``sent_at`` stays, however often a message is handed out; ``claimed_at`` is the time of each claim."""
+        spans = self.leases()
+        while True:
+            lease = next(spans)
+            first = self.sent_and_taken(broker, self.message(queue), lease=lease.seconds)
+            if lease.holds():
+                break
+            broker.settle([Ack(first)])
+        self.let_pass(lease.rest)
+
+        second = self.take_one(broker, queue)
+        self.do(broker, Release(second))
+        third = self.take_one(broker, queue)
+
+        assert first.sent_at == second.sent_at == third.sent_at
+        assert self.not_early(second.claimed_at - first.claimed_at, lease.seconds)
+        assert third.claimed_at >= second.claimed_at - broker.limits.lease_granularity
+
+    @pytest.mark.parametrize("way", ["released", "lapsed"])
+    def test_returns_every_field_again(self, broker: Broker, queue: str, declared: Capabilities, way: str) -> None:
+        """A message that is handed out again is the same message, to the last field."""
+        envelope = self.message(
+            queue,
+            body=bytes(range(256)),
+            priority=7 if declared.priority else 4,
+            expires=9_999_999_999.5,
+            attempt=3,
+            generation=2,
+            hop=1,
+            unique=Unique(key=unique_name("key"), ttl=3_600.0) if declared.unique else None,
+        )
+        first = self.sent_and_taken(broker, envelope, lease=self.long if way == "released" else self.short)
+        if way == "released":
+            self.do(broker, Release(first))
+
+        again = self.take_one(broker, queue)
+
+        assert again.envelope == first.envelope
+        assert (again.envelope.expires, again.envelope.unique) == (envelope.expires, envelope.unique)
 
     def test_recovers_after_its_client_is_closed(self, broker: Broker, queue: str) -> None:
         """A message held by a client that is gone comes back when the lease ends, without other traffic."""
@@ -217,6 +259,18 @@ class Leases(BrokerKit):
         self.do(broker, Release(delivery, counted=True))
 
         assert self.take_one(broker, queue).crashes == 1
+
+    @needs("delay")
+    def test_counts_on_over_a_delayed_release(self, broker: Broker, queue: str) -> None:
+        """Handed back with a delay, a message keeps its number and its crashes, and may count one more."""
+        first = self.sent_and_taken(broker, self.message(queue))
+        self.do(broker, Release(first, delay=self.short / 5, counted=True))
+        second = self.take_one(broker, queue)
+        self.do(broker, Release(second, delay=self.short / 5))
+
+        third = self.take_one(broker, queue)
+
+        assert [(each.number, each.crashes) for each in (first, second, third)] == [(1, 0), (2, 1), (3, 1)]
 
     @needs("fenced_ack")
     def test_settles_each_by_itself(self, broker: Broker, queue: str) -> None:

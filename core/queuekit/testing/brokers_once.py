@@ -5,8 +5,9 @@ from __future__ import annotations
 from functools import partial
 
 import attrs
+import pytest
 
-from queuekit.broker import Ack, Broker, Dead, Release, Retry
+from queuekit.broker import Ack, Broker, Dead, Place, Release, Retry
 from queuekit.envelope import Envelope, Unique
 from queuekit.testing.broker_kit import BrokerKit
 from queuekit.testing.kit import needs, unique_name
@@ -55,7 +56,7 @@ class Once(BrokerKit):
     @needs("dedup", "delay")
     def test_adds_nothing_while_it_is_delayed(self, broker: Broker, queue: str) -> None:
         """A send repeated while the message is delayed adds nothing, and does not make it due."""
-        envelope = self.message(queue, delay=60.0)
+        envelope = self.message(queue, delay=self.far)
         broker.send([envelope])
 
         broker.send([attrs.evolve(envelope, delay=0.0)])
@@ -85,6 +86,48 @@ class Once(BrokerKit):
         taken = self.take_one(broker, queue)
         assert taken.envelope.attempt == 1
         assert self.look(broker, queue) == []
+
+    @needs("dedup")
+    def test_adds_nothing_of_an_earlier_attempt_after_the_last(self, broker: Broker, queue: str) -> None:
+        """Once a message is done at its second attempt, its first send repeated adds nothing either."""
+        envelope = self.message(queue)
+        delivery = self.sent_and_taken(broker, envelope)
+        self.do(broker, Retry(delivery, attrs.evolve(envelope, attempt=1)))
+        self.do(broker, Ack(self.take_one(broker, queue)))
+
+        ids = broker.send([envelope])
+
+        assert ids == [envelope.id]
+        assert self.look(broker, queue) == []
+
+    @needs("dedup", "remove", "inspect", "delay")
+    @pytest.mark.parametrize("way", ["removed", "purged"])
+    @pytest.mark.parametrize("place", [Place.READY, Place.DELAYED], ids=str)
+    def test_adds_nothing_after_it_was_taken_out(self, broker: Broker, queue: str, way: str, place: Place) -> None:
+        """A send repeated after somebody took the message out does not bring it back."""
+        envelope = self.message(queue, delay=self.far if place is Place.DELAYED else 0.0)
+        broker.send([envelope])
+        if way == "removed":
+            broker.remove(queue, [envelope.id])
+        else:
+            broker.purge(queue, place=place)
+
+        ids = broker.send([attrs.evolve(envelope, delay=0.0)])
+
+        assert ids == [envelope.id]
+        assert self.look(broker, queue) == []
+
+    @needs("dedup", "dead_letters")
+    def test_adds_nothing_while_it_is_dead(self, broker: Broker, queue: str) -> None:
+        """A send repeated after the message has died does not bring it back."""
+        envelope = self.message(queue)
+        self.do(broker, Dead(self.sent_and_taken(broker, envelope), reason="failed"))
+
+        ids = broker.send([envelope])
+
+        assert ids == [envelope.id]
+        assert self.look(broker, queue) == []
+        assert self.seen(broker, queue, Place.DEAD) == [envelope.id]
 
     @needs("dedup")
     def test_accepts_the_next_attempt_of_a_known_id(self, broker: Broker, queue: str) -> None:
@@ -252,3 +295,18 @@ class Once(BrokerKit):
 
         assert held == [first.id]
         assert ids == [envelope.id for envelope in batch]
+
+    @needs("unique")
+    @pytest.mark.parametrize("way", ["ack", "dead"])
+    def test_frees_no_key_that_is_another_s_by_now(self, broker: Broker, queue: str, way: str) -> None:
+        """The end of a message whose key was freed by time leaves the one alone that holds the key now."""
+        unique = Unique(key=unique_name("key"), ttl=self.short)
+        delivery = self.sent_and_taken(broker, self.keyed(queue, unique))
+        self.let_pass(1.1 * self.short + broker.limits.lease_granularity)
+        second, third = (self.keyed(queue, attrs.evolve(unique, ttl=600.0)) for _ in range(2))
+        taken = broker.send([second])
+
+        self.do(broker, Ack(delivery) if way == "ack" else Dead(delivery, reason="failed"))
+
+        assert taken == [second.id]
+        assert broker.send([third]) == [second.id]

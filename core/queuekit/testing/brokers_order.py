@@ -81,6 +81,27 @@ class Order(BrokerKit):
 
         assert ids == [batch[1].id, batch[2].id, batch[0].id]
 
+    @needs("delay", "fifo")
+    def test_gives_a_delayed_message_its_turn(self, broker: Broker, queue: str) -> None:
+        """Among ready messages a delayed one stands where its due time says: neither behind nor before all others."""
+        spans = self.leases()
+        while True:
+            delay = next(spans)
+            before, delayed, after = self.message(queue), self.message(queue, delay=delay.seconds), self.message(queue)
+            broker.send([delayed])
+            sent = time.monotonic()
+            broker.send([before])
+            if delay.holds():
+                break
+            self.take(broker, queue, 2)
+        ended = sent + 1.05 * delay.seconds + broker.limits.lease_granularity
+        self.let_pass(ended - time.monotonic())
+        broker.send([after])
+
+        ids = [delivery.id for delivery in self.take(broker, queue, 3)]
+
+        assert ids == [before.id, delayed.id, after.id]
+
     @needs("delay", probe=True)
     def test_does_not_hand_out_early(self, broker: Broker, queue: str) -> None:
         """A delayed message is hidden until its delay has passed, and then comes."""
@@ -113,7 +134,7 @@ class Order(BrokerKit):
     def test_does_not_let_delayed_ones_block_ready_ones(self, broker: Broker, queue: str) -> None:
         """A ready message overtakes those that are delayed."""
         ready = self.message(queue)
-        broker.send([self.message(queue, delay=100.0, priority=9), ready])
+        broker.send([self.message(queue, delay=self.far, priority=9), ready])
 
         assert self.look(broker, queue, wait=self.short) == [ready.id]
 
@@ -150,6 +171,18 @@ class Order(BrokerKit):
 
         assert ids == [envelope.id for envelope in batch]
 
+    @needs("fifo")
+    def test_puts_what_its_holder_left_back_in_its_place(self, broker: Broker, queue: str) -> None:
+        """A message whose lease has ended is next again, before those sent after it."""
+        batch = self.messages(queue, 3)
+        broker.send(batch)
+        self.take_one(broker, queue, lease=self.short)
+        self.let_pass(1.1 * self.short + broker.limits.lease_granularity)
+
+        ids = [delivery.id for delivery in self.take(broker, queue, 3)]
+
+        assert ids == [envelope.id for envelope in batch]
+
     @needs("delay")
     def test_does_not_hand_a_delayed_release_out_early(self, broker: Broker, queue: str) -> None:
         """Released with a delay, a message comes again when it has passed, and not before; uncounted."""
@@ -174,6 +207,18 @@ class Order(BrokerKit):
         again = self.take_one(broker, queue)
 
         assert self.not_early(time.monotonic() - before, delay)
+        assert (again.id, again.envelope.attempt) == (delivery.id, 1)
+
+    @needs("delay")
+    def test_heeds_not_before_of_a_retry(self, broker: Broker, queue: str) -> None:
+        """A retry is not handed out before the moment that its envelope names."""
+        delivery = self.sent_and_taken(broker, self.message(queue))
+        moment = delivery.claimed_at + self.short
+        self.do(broker, Retry(delivery, attrs.evolve(delivery.envelope, attempt=1, not_before=moment)))
+
+        again = self.take_one(broker, queue)
+
+        assert again.claimed_at >= moment - broker.limits.lease_granularity
         assert (again.id, again.envelope.attempt) == (delivery.id, 1)
 
     @needs("delay")

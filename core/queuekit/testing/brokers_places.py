@@ -22,7 +22,7 @@ class Places(BrokerKit):
         broker.send(envelopes)
         dead, leased = self.take(broker, queue, 2)
         self.do(broker, Dead(dead, reason="failed"))
-        delayed = self.message(queue, delay=500.0)
+        delayed = self.message(queue, delay=self.far)
         broker.send([delayed])
         (ready,) = {envelope.id for envelope in envelopes} - {dead.id, leased.id}
         return {Place.READY: ready, Place.DELAYED: delayed.id, Place.LEASED: leased.id, Place.DEAD: dead.id}
@@ -119,14 +119,14 @@ class Places(BrokerKit):
     @needs("inspect", "delay")
     def test_shows_the_delayed_by_due_time(self, broker: Broker, queue: str) -> None:
         """``peek`` shows delayed messages in the order of their due times, and tells them."""
-        late, early = self.message(queue, delay=500.0), self.message(queue, delay=100.0)
+        late, early = self.message(queue, delay=self.far), self.message(queue, delay=self.far / 5)
         broker.send([late, early])
 
         items = broker.peek(queue, place=Place.DELAYED).items
 
         assert [stored.envelope.id for stored in items] == [early.id, late.id]
         slack = broker.limits.lease_granularity + 0.05
-        assert [stored.due - stored.sent_at for stored in items] == pytest.approx([100.0, 500.0], abs=slack)
+        assert [stored.due - stored.sent_at for stored in items] == pytest.approx([self.far / 5, self.far], abs=slack)
 
     @needs("inspect", probe=True)
     def test_shows_page_by_page(self, broker: Broker, queue: str) -> None:
@@ -145,6 +145,39 @@ class Places(BrokerKit):
         assert cursor is None
         assert max(len(page) for page in pages) <= 3
         assert sorted(id for page in pages for id in page) == sorted(envelope.id for envelope in batch)
+
+    @needs("inspect", "delay", "dead_letters")
+    @pytest.mark.parametrize("place", list(Place), ids=str)
+    def test_shows_any_place_page_by_page(self, broker: Broker, queue: str, place: Place) -> None:
+        """Pages show each message of a place once, also where many came at one moment or differ in priority."""
+        levels = (4, 9, 4, 1, 9, 1, 4) if broker.capabilities.priority else (4,) * 7
+        delay = self.far if place is Place.DELAYED else 0.0
+        batch = [self.message(queue, priority=level, delay=delay) for level in levels]
+        broker.send(batch)
+        held = self.take(broker, queue, 7) if place in (Place.LEASED, Place.DEAD) else []
+        if place is Place.DEAD:
+            self.do(broker, *[Dead(delivery, reason="failed") for delivery in held])
+
+        whole = self.seen(broker, queue, place)
+        shown = self.seen(broker, queue, place, limit=2)
+
+        assert sorted(shown) == sorted(envelope.id for envelope in batch)
+        assert shown == whole
+
+    @needs("inspect")
+    def test_tells_when_a_lease_ends(self, broker: Broker, queue: str) -> None:
+        """``due`` of a leased message is the end of its lease, which moves when that is extended."""
+        delivery = self.sent_and_taken(broker, self.message(queue), lease=self.long / 2)
+        first = broker.peek(queue, place=Place.LEASED).items[0].due
+        before = time.monotonic()
+        broker.extend([delivery.lease], lease=self.long)
+
+        second = broker.peek(queue, place=Place.LEASED).items[0].due
+
+        slack = broker.limits.lease_granularity + 0.05
+        assert first - delivery.claimed_at == pytest.approx(self.long / 2, abs=slack)
+        assert second - delivery.claimed_at >= self.long - slack
+        assert second - first <= self.long / 2 + (time.monotonic() - before) + slack
 
     @needs("inspect")
     def test_shows_nothing_of_an_unknown_queue(self, broker: Broker, queue: str) -> None:
@@ -212,11 +245,12 @@ class Places(BrokerKit):
         assert self.look(broker, queue) == [kept.id]
 
     @needs("remove", "inspect")
-    def test_does_not_remove_what_is_leased(self, broker: Broker, queue: str) -> None:
-        """Who holds a message keeps it: it can still be settled after a ``remove`` that named it."""
+    @pytest.mark.parametrize("place", [None, Place.READY, Place.LEASED], ids=str)
+    def test_does_not_remove_what_is_leased(self, broker: Broker, queue: str, place: Place | None) -> None:
+        """Who holds a message keeps it: it can still be settled after a ``remove`` that named it, and its place."""
         delivery = self.sent_and_taken(broker, self.message(queue))
 
-        assert broker.remove(queue, [delivery.id]) == []
+        assert broker.remove(queue, [delivery.id], place=place) == []
         self.do(broker, Ack(delivery))
 
     @needs("inspect", "delay", "dead_letters")
@@ -238,14 +272,14 @@ class Places(BrokerKit):
     @needs("dead_letters", probe=True)
     def test_buries_a_message_intact(self, broker: Broker, queue: str) -> None:
         """A dead letter keeps its bytes and fields, and tells reason, holder and error; it is not handed out."""
-        envelope = self.message(queue, body=bytes(range(256)) * 3, priority=8, attempt=4)
+        envelope = self.message(queue, body=bytes(range(256)) * 3, priority=8, attempt=4, expires=9e9)
         delivery = self.sent_and_taken(broker, envelope)
 
         self.do(broker, Dead(delivery, reason="malformed", holder="host \N{SNOWMAN}", error="ValueError: no\n\0 \xe9"))
 
         (stored,) = broker.peek(queue, place=Place.DEAD).items
         got = stored.envelope
-        assert (got.id, got.body, got.priority, got.attempt) == (envelope.id, envelope.body, 8, 4)
+        assert (got.id, got.body, got.priority, got.attempt, got.expires) == (envelope.id, envelope.body, 8, 4, 9e9)
         assert (stored.reason, stored.holder) == ("malformed", "host \N{SNOWMAN}")
         assert stored.error.startswith("ValueError: no")
         assert stored.died_at is not None
@@ -284,7 +318,7 @@ class Places(BrokerKit):
     @needs("dead_letters")
     def test_replays_chosen_dead_letters(self, broker: Broker, queue: str) -> None:
         """``requeue`` with ids replays those: ready at once, generation + 1, attempt 0, no crashes, bytes intact."""
-        first, second = self.message(queue, attempt=3, body=b"\0one"), self.message(queue)
+        first, second = self.message(queue, attempt=3, body=b"\0one", expires=9e9, hop=2), self.message(queue)
         for envelope in (first, second):
             crashed = self.sent_and_taken(broker, envelope)
             self.do(broker, Release(crashed, counted=True))
@@ -295,8 +329,8 @@ class Places(BrokerKit):
         delivery = self.take_one(broker, queue)
         got = delivery.envelope
         assert replayed == [first.id]
-        assert (got.id, got.generation, got.attempt, got.body) == (first.id, 1, 0, b"\0one")
-        assert delivery.crashes == 0
+        assert (got.id, got.generation, got.attempt, got.hop) == (first.id, 1, 0, 0)
+        assert (got.body, got.expires, delivery.crashes) == (b"\0one", 9e9, 0)
         assert self.seen(broker, queue, Place.DEAD) == [second.id]
         self.do(broker, Ack(delivery))
 
@@ -316,6 +350,21 @@ class Places(BrokerKit):
         assert ids[0] == waiting.id
         assert sorted(ids[1:]) == sorted(replayed)
         assert broker.requeue(queue) == []
+
+    @needs("dead_letters", "delay")
+    def test_replays_nothing_else(self, broker: Broker, queue: str) -> None:
+        """``requeue`` leaves what is held, delayed or done where it is, also when it is named."""
+        done = self.sent_and_taken(broker, self.message(queue))
+        self.do(broker, Ack(done))
+        held = self.sent_and_taken(broker, self.message(queue))
+        delayed = self.message(queue, delay=self.far)
+        broker.send([delayed])
+
+        replayed = broker.requeue(queue, [done.id, held.id, delayed.id])
+
+        assert replayed == []
+        assert self.look(broker, queue, wait=self.short) == []
+        self.do(broker, Ack(held))
 
     @needs("dead_letters")
     def test_replays_what_has_died_again(self, broker: Broker, queue: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Callable
+from multiprocessing import Pipe
 from multiprocessing.connection import Connection, wait
 
 import pytest
@@ -114,3 +115,19 @@ class Processes(BrokerKit):
         self.do(broker, Ack(held))
         assert self.take_one(broker, queue).id in {envelope.id for envelope in envelopes} - {held.id}
         assert self.look(broker, queue) == []
+
+    @needs("processes")
+    @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+    def test_shares_no_tokens_with_a_fork(self, broker: Broker, queue: str) -> None:
+        """A client and its fork, which begins with the same state and the same chance, never claim under one token."""
+        broker.send(self.messages(queue, 4))
+
+        def claim() -> set[str]:
+            return {self.take_one(broker, queue).token for _ in range(2)}
+
+        reader, writer = Pipe(duplex=False)
+        with reader, writer:
+            assert run_in_fork(lambda: writer.send(claim()), timeout=self.patience) == 0
+            theirs, ours = reader.recv(), claim()
+
+        assert not theirs & ours

@@ -7,9 +7,10 @@ from collections import Counter
 from contextlib import suppress
 from functools import partial
 
+import attrs
 import pytest
 
-from queuekit.broker import Broker, Release
+from queuekit.broker import Ack, Broker, Release, Retry
 from queuekit.envelope import Envelope
 from queuekit.testing.broker_kit import BrokerKit
 from queuekit.testing.kit import eventually, in_thread, needs
@@ -59,6 +60,19 @@ class Waiting(BrokerKit):
 
         ids = Counter(delivery.id for deliveries in taken for delivery in deliveries)
         assert ids == Counter(envelope.id for batch in batches for envelope in batch)
+
+    def test_works_while_one_of_its_threads_waits(self, broker: Broker, queue: str) -> None:
+        """A client is one for all threads of a worker: while one waits for messages, others extend, settle and send."""
+        held = self.sent_and_taken(broker, self.message(self.new_queue()))
+        last = self.message(queue)
+        waiting = in_thread(lambda: self.look(broker, queue, wait=self.wait))
+        self.let_pass(0.05)
+
+        def work() -> tuple[object, ...]:
+            return broker.extend([held.lease], lease=self.long), broker.settle([Ack(held)]), broker.send([last])
+
+        assert self.result(in_thread(work), "a client works while one of its threads waits") == ([], [], [last.id])
+        assert self.result(waiting, "a receive ends when there is something") == [last.id]
 
     def test_loses_and_doubles_nothing(self, broker: Broker, queue: str) -> None:
         """Four producers and four consumers at once: every message is delivered exactly once."""
@@ -112,6 +126,46 @@ class Waiting(BrokerKit):
         self.do(broker, Release(delivery))
 
         assert self.result(waiting, "a release wakes a receive that waits") == [delivery.id]
+
+    @needs("blocking_receive")
+    def test_is_woken_by_a_retry(self, broker: Broker, queue: str) -> None:
+        """A ``receive`` that waits returns the next attempt of a message that another client held."""
+        client = self.connect()
+        delivery = self.sent_and_taken(broker, self.message(queue))
+        waiting = in_thread(lambda: self.look(client, queue, wait=self.wait))
+        self.let_pass(0.05)
+
+        self.do(broker, Retry(delivery, attrs.evolve(delivery.envelope, attempt=1)))
+
+        assert self.result(waiting, "a retry wakes a receive that waits") == [delivery.id]
+
+    @needs("blocking_receive")
+    def test_wakes_those_whose_queue_it_is(self, broker: Broker) -> None:
+        """Where many wait, each for another queue, a send wakes the one that waits for its queue."""
+        names = [self.new_queue() for _ in range(4)]
+        waiting = [in_thread(partial(self.look, self.connect(), name, wait=self.wait)) for name in names]
+        self.let_pass(0.05)
+
+        for name, thread in reversed([*zip(names, waiting, strict=True)]):
+            envelope = self.message(name)
+            broker.send([envelope])
+
+            assert self.result(thread, "a send wakes who waits for its queue") == [envelope.id]
+
+    @needs("blocking_receive")
+    def test_wakes_as_many_as_there_is_work_for(self, broker: Broker, queue: str) -> None:
+        """Where many wait that take one message each, a batch wakes as many as it has messages."""
+        clients = [self.connect() for _ in range(4)]
+        calls = [partial(client.receive, [queue], limit=1, wait=self.wait, lease=self.long) for client in clients]
+        waiting = [in_thread(call) for call in calls]
+        self.let_pass(0.05)
+        batch = self.messages(queue, len(clients))
+
+        broker.send(batch)
+
+        found = [self.result(each, "a batch wakes as many as it has messages") for each in waiting]
+        ids = sorted(delivery.id for deliveries in found for delivery in deliveries)
+        assert ids == sorted(envelope.id for envelope in batch)
 
     @needs("blocking_receive")
     def test_is_woken_on_any_of_its_queues(self, broker: Broker) -> None:

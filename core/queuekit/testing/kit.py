@@ -22,6 +22,7 @@ __all__ = [
     "NOT_PROVED",
     "Conformance",
     "Span",
+    "assert_time_of_day",
     "eventually",
     "in_thread",
     "needs",
@@ -52,6 +53,8 @@ REPORT = "--queuekit-conformance-report"
 """Option that asks for these two, and for a file with what comes of them."""
 _PACKAGE = "queuekit.testing."
 _PROBE_PATIENCE = 2.0
+_CLOCKS_APART = 900.0
+"""Seconds by which the clocks of service and machine may differ; time zones are a quarter of an hour apart."""
 _MOST_SPANS = 8
 
 
@@ -104,6 +107,12 @@ def in_thread(call: Callable[[], T]) -> Future[T]:
 
     threading.Thread(target=run, daemon=True, name="conformance").start()
     return future
+
+
+def assert_time_of_day(name: str, moment: float) -> None:
+    """Fail unless *moment* is UTC epoch seconds of about now, as far as this machine's clock can tell."""
+    off = moment - time.time()
+    assert abs(off) < _CLOCKS_APART, f"{name} is {off:.0f} s off this machine's clock: not UTC epoch seconds?"
 
 
 def unique_name(prefix: str) -> str:

@@ -20,8 +20,6 @@ from queuekit.testing.model import Model
 __all__ = ["run_machine"]
 
 STEPS = 20
-FAR = 500.0
-"""Seconds of a delay that does not end while a machine runs."""
 
 _queues = st.integers(0, 1)
 _kinds = st.tuples(st.sampled_from((4, 9)), st.integers(0, 7))
@@ -60,7 +58,7 @@ class _Machine(RuleBasedStateMachine):
         self.queues = [self.suite.new_queue() for _ in range(2)]
         self.deliveries: list[Delivery] = []
         self.keys = [unique_name("key") for _ in range(2)]
-        self.far = min(FAR, self.broker.limits.max_delay or FAR)
+        self.far = self.suite.far
 
     @initialize(kinds=st.lists(_kinds, min_size=8, max_size=8), verbs=st.lists(_verbs, min_size=3, max_size=3))
     def begin(self, kinds: list[tuple[int, int]], verbs: list[int]) -> None:

@@ -34,7 +34,7 @@ class MongoBackend(Backend):
         url: ``mongodb://HOSTS/DATABASE``; a broker of the same can commit together with it.
         options: How they are used.
         clock: Not needed: the server's counts.
-        random: Not needed.
+        random: Not needed: forks of one process would share its numbers, and no two writes may share a mark.
     """
 
     capabilities = BACKEND_CAPABILITIES

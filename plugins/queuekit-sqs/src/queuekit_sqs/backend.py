@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 import time
 from collections.abc import Sequence
@@ -39,7 +40,7 @@ class DynamoBackend(Backend):
         url: Region and how the table's name begins.
         options: How it is used.
         clock: Ours; the service's is told by its answers.
-        random: Makes pauses uneven, and tells one write from another.
+        random: Makes pauses uneven.
     """
 
     capabilities = BACKEND_CAPABILITIES
@@ -55,7 +56,7 @@ class DynamoBackend(Backend):
     ) -> None:
         options = options or DynamoOptions()
         target = read_target(url, options)
-        self._random = random or Random()  # noqa: S311 - tells writes apart, guards nothing
+        self._random = random or Random()  # noqa: S311 - no secret hangs on it
         self._time = ServerTime(clock or SystemClock())
         self._shards = options.shards
         self._crew = Crew(options.connections, name="queuekit-dynamodb")
@@ -248,7 +249,10 @@ class DynamoBackend(Backend):
             self._kinds.add(kind)
 
     def _stamp(self, now: float) -> Stamp:
-        """Return what tells a write from all others; its version is the time in microseconds, or the next one."""
+        """Return what tells a write from all others; its version is the time in microseconds, or the next one.
+
+        The writer is not from a Random, whose numbers a fork would repeat.
+        """
         with self._lock:
             self._version = max(self._version + 1, int(now * 1e6))
-            return Stamp(now=now, version=self._version, writer=f"{self._random.getrandbits(64):016x}")
+            return Stamp(now=now, version=self._version, writer=os.urandom(8).hex())
