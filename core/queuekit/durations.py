@@ -9,13 +9,16 @@ from typing import Annotated
 
 from queuekit.errors import QueuekitError
 
-__all__ = ["EXAMPLES", "DurationError", "Seconds", "format", "parse"]
+__all__ = ["EXAMPLES", "LONGEST", "DurationError", "Seconds", "format", "parse"]
 
 Seconds = Annotated[float, "duration"]
 """Type of a setting that holds seconds and may be written as a duration."""
 
 EXAMPLES = 'a duration such as 90, "1h30m" or "500ms"'
 """What errors say is expected."""
+
+LONGEST = 1e11
+"""Seconds, about 3,000 years: more is a slip, and no engine could count it."""
 
 _UNITS = {"w": 604_800.0, "d": 86_400.0, "h": 3_600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
 _NUMBER = r"\d+(?:\.\d+)?"
@@ -38,10 +41,10 @@ def parse(value: float | str | timedelta) -> float:
             ``"1h30m"``, ``"1.5s"``, ``"2d 12h"``), or a ``timedelta``.
 
     Raises:
-        DurationError: It is none of these, negative, infinite or not a number.
+        DurationError: It is none of these, negative, above ``LONGEST`` or not a number.
     """
     seconds = _seconds(value)
-    if seconds is None or not math.isfinite(seconds) or seconds < 0:
+    if seconds is None or not 0 <= seconds <= LONGEST:
         raise DurationError(f"expected {EXAMPLES}, got {_shown(value)}")
     return seconds
 

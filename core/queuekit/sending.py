@@ -13,7 +13,7 @@ import attrs
 from queuekit.backend import Condition, Record
 from queuekit.broker import CommitItem
 from queuekit.envelope import DEFAULT_PRIORITY, Envelope, Unique
-from queuekit.errors import CapabilityError, TooLargeError, UnavailableError
+from queuekit.errors import CapabilityError, EncodeError, TooLargeError, UnavailableError
 from queuekit.links import Gather, Link
 from queuekit.message import encode
 from queuekit.names import new_id
@@ -174,10 +174,14 @@ class Sending:
 
     def _unique(self, unique: Unique | Literal[True] | str, signature: Signature[Any]) -> Unique:
         """Return the key: as given, or one made of task and arguments."""
-        if isinstance(unique, Unique):
-            return unique
-        if isinstance(unique, str):
-            return Unique(key=unique)
+        if unique is not True:
+            key = unique if isinstance(unique, Unique) else Unique(key=unique)
+            try:
+                key.key.encode()
+            except UnicodeEncodeError as error:
+                text = f"the unique key of {signature.task} is no text that could be stored: {key.key!r}"
+                raise EncodeError(text) from error
+            return key
         data = self._runtime.serializer.dumps([list(signature.args), sorted(signature.kwargs.items())])
         return Unique(key=f"{signature.task}:{hashlib.sha256(data).hexdigest()[:32]}")
 

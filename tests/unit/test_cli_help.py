@@ -173,16 +173,31 @@ def test_command_that_cannot_be_had_is_an_error(tmp_path: Path, command: str, er
     assert (len(done.stderr.splitlines()), done.returncode) == (2, 5)
 
 
-def test_plugin_with_missing_options_is_an_error(tmp_path: Path) -> None:
-    """A look at a scheme whose options class cannot be imported ends with one error, and without traceback."""
-    spec = 'BrokerSpec(schemes=("odd",), factory="x:Y", options="nosuchmodule:Options", summary="s")'
+@pytest.mark.parametrize(
+    ("fields", "error"),
+    [
+        pytest.param(
+            'factory="x:Y", options="nosuchmodule:Options"',
+            "the options of hello_plugin cannot be imported: ModuleNotFoundError",
+            id="options",
+        ),
+        pytest.param(
+            'factory="json:Brokr"',
+            "the plugin for odd:// (hello_plugin) failed: AttributeError: module 'json' has no attribute 'Brokr'",
+            id="factory",
+        ),
+    ],
+)
+def test_plugin_that_names_what_is_missing_is_an_error(tmp_path: Path, fields: str, error: str) -> None:
+    """A look at its scheme ends with one error, and without traceback."""
+    spec = f'BrokerSpec(schemes=("odd",), {fields}, summary="s")'
     hook = f"@hookimpl\ndef queuekit_brokers():\n    return [{spec}]\n"
     source = f"from queuekit.hookspecs import BrokerSpec, hookimpl\n\nqueuekit_api = (1, 0)\n\n\n{hook}"
     commands.write(tmp_path, {**GREETER, "hello_plugin.py": source})
 
     done = commands.queuekit("plugins", "check", "odd://host", folder=tmp_path, PYTHONPATH=python_path(tmp_path))
 
-    assert "the options of hello_plugin cannot be imported: ModuleNotFoundError" in done.stderr
+    assert error in done.stderr
     assert (len(done.stderr.splitlines()) <= 6, done.returncode) == (True, 5)
 
 
@@ -218,6 +233,16 @@ def test_plugins_are_listed_with_their_commands_and_failures(tmp_path: Path) -> 
     assert "no app today" in text.stderr
     assert {"builtin", "hello_plugin"} <= {plugin["name"] for plugin in json.loads(document.stdout)["plugins"]}
     assert json.loads(document.stdout)["commands"] == ["hello", "bye"]
+
+
+def test_plugin_that_prints_does_not_spoil_the_document(tmp_path: Path) -> None:
+    """What it says as it is imported goes to the standard error."""
+    PluginSite(tmp_path).install("queuekit-chatty", "queuekit_api = (1, 0)\nprint('hello from a plugin')\n")
+
+    done = commands.queuekit("plugins", "--json", folder=tmp_path, PYTHONPATH=python_path(tmp_path))
+
+    assert "chatty" in {plugin["name"] for plugin in json.loads(done.stdout)["plugins"]}
+    assert "hello from a plugin" in done.stderr
 
 
 def test_broken_plugin_is_told_of_in_one_line(tmp_path: Path) -> None:

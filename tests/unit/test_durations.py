@@ -49,6 +49,7 @@ def test_reads_what_people_write(written: float | str | timedelta, seconds: floa
         pytest.param(float("inf"), id="infinite"),
         pytest.param(float("nan"), id="no-number"),
         pytest.param("9" * 400, id="infinite-text"),
+        pytest.param(1.1e11, id="beyond-all-calendars"),
         pytest.param(10**400, id="huge"),
         pytest.param(True, id="bool"),
         pytest.param(None, id="none"),

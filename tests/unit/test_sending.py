@@ -164,6 +164,17 @@ def test_unique_returns_the_holders_handle(first: Any, second: Any, *, same: boo
     assert other.state is State.PENDING
 
 
+@pytest.mark.parametrize("unique", ["\udcff", Unique(key="\udcff")], ids=["text", "object"])
+def test_unique_key_that_is_no_text_is_refused(unique: Any) -> None:
+    """At the call, naming the task, on whatever engine."""
+    app = app_with_echo()
+
+    with pytest.raises(EncodeError, match="the unique key of echo is no text that could be stored: "):
+        app.send(call(unique=unique))
+
+    assert counts(app) == {}
+
+
 def test_unique_by_the_tasks_option_is_free_again_when_done() -> None:
     """The key is held until the final settle."""
     app = make_app()

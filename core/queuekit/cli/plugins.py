@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import redirect_stdout
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -14,9 +16,10 @@ from queuekit.cli.output import columns, fields, print_json
 from queuekit.cli.program import plugin_commands
 from queuekit.cli.session import Session
 from queuekit.errors import UnknownSchemeError
-from queuekit.loading import PluginInfo
-from queuekit.making import make_options, options_class, section_of
+from queuekit.loading import PluginInfo, reason
+from queuekit.making import blame, make_options, options_class, resolve, section_of
 from queuekit.plan import steps
+from queuekit.selection import Place
 from queuekit.urls import EngineURL, is_secret
 
 if TYPE_CHECKING:
@@ -37,7 +40,8 @@ def command(context: click.Context, session: Session, *, as_json: bool) -> None:
     """List the plugins: what they serve, the commands that they add, and why one cannot be used."""
     if context.invoked_subcommand is not None:
         return
-    with warnings.catch_warnings():
+    # What a plugin prints as it is imported is no part of the list.
+    with redirect_stdout(sys.stderr), warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # the list tells which have failed, and why
         plugins = session.any_app(lenient=True).plugins
         commands = plugin_commands(plugins)
@@ -102,6 +106,7 @@ def _side(
     """Return what there is to say of one side, as a document; *owners* are the option classes of both."""
     spec = offer.spec
     kind, table = options_class(spec.options, label=offer.info.label), tables.get(section_of(spec), {})
+    _check_factory(url, offer)
     options = make_options(kind, url, table, owners=owners, setting="URL", label=offer.info.label)
     shown = attrs.asdict(options, recurse=False) if options is not None else {}
     return {
@@ -112,6 +117,15 @@ def _side(
         "limits": attrs.asdict(spec.limits),
         "plan": {name: attrs.asdict(step) for name, step in steps(spec.capabilities).items()},
     }
+
+
+def _check_factory(url: EngineURL, offer: Offer[Any]) -> None:
+    """Import what makes the engine: a name that is misspelt is better told of now."""
+    try:
+        resolve(offer.spec.factory)
+    except Exception as error:
+        place, shown = Place(setting="URL", value=str(url)), f"{url.scheme}://"
+        raise blame(error, offer.info, shown=shown, place=place, text=url.hide(reason(error))) from error
 
 
 def _show(side: str, document: dict[str, Any]) -> None:
