@@ -210,7 +210,8 @@ class Limits:
     """The service's numbers; core asks these, never the plugin's name."""
 
     max_batch: int = 1_000
-    """Most messages in one call of send, receive, extend or settle."""
+    """Most messages in one call of send, receive, extend or settle; at least 10. Where the service takes fewer at once,
+    the plugin parts them."""
     max_wait: float = 60.0
     """Longest ``wait`` of a receive, in seconds."""
     max_delay: float | None = None
