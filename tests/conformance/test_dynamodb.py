@@ -9,6 +9,7 @@ from queuekit.backend import Backend
 from queuekit.testing import BackendConformance
 from queuekit.urls import EngineURL
 from queuekit_sqs.backend import DynamoBackend
+from queuekit_sqs.options import DynamoOptions
 from support.aws_servers import AwsServer
 
 pytest_plugins = ["queuekit.testing"]
@@ -25,8 +26,8 @@ class DynamoConformance(BackendConformance):
         return 1.0
 
     def make_backend(self) -> Backend:
-        """Return one more client of the table."""
-        return DynamoBackend(self.url)
+        """Return one more client of the table, which bears with an imitation that takes its time."""
+        return DynamoBackend(self.url, options=DynamoOptions(timeout=30.0))
 
 
 class TestDynamoOnMinistack(DynamoConformance):

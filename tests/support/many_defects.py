@@ -115,7 +115,7 @@ class _One:
     """Wakes whoever has waited longest, instead of all."""
 
     def __init__(self, bell: threading.Condition) -> None:
-        self._bell = bell
+        self._bell: Any = bell
 
     def notify_all(self) -> None:
         self._bell.notify(1)
@@ -123,11 +123,11 @@ class _One:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._bell, name)
 
-    def __enter__(self) -> bool:
+    def __enter__(self) -> object:
         return self._bell.__enter__()
 
     def __exit__(self, *error: object) -> None:
-        self._bell.__exit__(*error)  # type: ignore[arg-type]
+        self._bell.__exit__(*error)
 
 
 class WakesOne(Defective):
@@ -135,7 +135,8 @@ class WakesOne(Defective):
 
     def send(self, envelopes: Sequence[Envelope]) -> list[str]:
         bell = self._engine.sent
-        self._engine.sent = _One(bell)  # type: ignore[assignment]
+        one: Any = _One(bell)
+        self._engine.sent = one
         try:
             return super().send(envelopes)
         finally:

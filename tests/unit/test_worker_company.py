@@ -45,8 +45,14 @@ def test_one_that_must_be_alone_waits_for_the_others_to_leave() -> None:
     company = Company()
     company.enter(alone=False, patience=0)
 
+    def nobody_else_enters() -> bool:
+        entered = company.enter(alone=False, patience=0)
+        if entered:
+            company.leave(alone=False)
+        return not entered
+
     waiting = in_thread(lambda: company.enter(alone=True, patience=PATIENCE))
-    wait_until(lambda: not company.enter(alone=False, patience=0) or company.leave(alone=False), what="it waits")
+    wait_until(nobody_else_enters, what="one that waits to be alone")
     company.leave(alone=False)
 
     assert waiting.result(PATIENCE) is True
@@ -57,7 +63,7 @@ def test_others_wait_until_it_has_been_alone() -> None:
     company = Company()
     company.enter(alone=True, patience=0)
 
-    waiting = [in_thread(lambda alone=alone: company.enter(alone=alone, patience=PATIENCE)) for alone in (True, True)]
+    waiting = [in_thread(lambda: company.enter(alone=True, patience=PATIENCE)) for _ in range(2)]
     company.leave(alone=True)
     wait_until(lambda: any(one.done() for one in waiting), what="the next one")
     before = [one.done() for one in waiting]
