@@ -17,8 +17,8 @@ from queuekit.urls import EngineURL
 from queuekit_mongo import checks
 from queuekit_mongo.backend import MongoBackend
 from queuekit_mongo.broker import MongoBroker
-from queuekit_mongo.claiming import PERIOD, Upkeep
 from queuekit_mongo.documents import new_message
+from queuekit_mongo.leases import PERIOD, Upkeep
 from support.mongod import shared_lone, shared_url
 
 LEASE = 60.0

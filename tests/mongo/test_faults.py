@@ -17,7 +17,7 @@ from queuekit.errors import UnavailableError
 from queuekit.names import new_id
 from queuekit.testing.kit import unique_name
 from queuekit.urls import EngineURL
-from queuekit_mongo import claiming, settling
+from queuekit_mongo import leases, settling
 from queuekit_mongo.backend import MongoBackend
 from queuekit_mongo.broker import MongoBroker
 from support.mongod import Mongod, ReplicaSet, shared_set
@@ -286,7 +286,7 @@ def test_who_dies_while_it_extends_keeps_nobody_else_waiting(connect: Callable[.
     assert len(other.receive([queue], limit=1, wait=1, lease=0.3)) == 1
     with dead._engine._opened().start_session() as session:
         session.start_transaction()
-        claiming._extend(dead._engine, [one.lease for one in locked], LEASE, session)
+        leases._extend(dead._engine, [one.lease for one in locked], LEASE, session)
 
         taken = [one.id for _ in range(2) for one in alive.receive([queue], limit=1, wait=10, lease=LEASE)]
 

@@ -10,8 +10,8 @@ From the bottom up:
 - ``servertime``: the server's time, without asking for it each time;
 - ``engine``: the client, its collections, calls with a deadline, transactions;
 - ``waiting``: change streams that wake those who wait;
-- ``sending``, ``claiming``, ``settling``, ``records``, ``groups``, ``committing``, ``inspection``, ``checks``: what is
-  done to documents;
+- ``sending``, ``claiming``, ``leases``, ``settling``, ``records``, ``groups``, ``committing``, ``inspection``,
+  ``checks``: what is done to documents;
 - ``broker`` and ``backend``: the contracts, each method a few lines over the above;
 - ``plugin``: what the app is told about all this; it imports no client library.
 """

@@ -27,11 +27,12 @@ from queuekit.clock import Clock
 from queuekit.envelope import Envelope
 from queuekit.errors import TooLargeError
 from queuekit.urls import EngineURL
-from queuekit_mongo import checks, claiming, committing, inspection, sending, settling
+from queuekit_mongo import checks, committing, inspection, sending, settling
 from queuekit_mongo.abilities import BACKEND_LIMITS, CAPABILITIES, LIMITS
-from queuekit_mongo.claiming import Claimer, Upkeep
+from queuekit_mongo.claiming import Claimer
 from queuekit_mongo.documents import WAITING, Doc, queue_of
 from queuekit_mongo.engine import Engine
+from queuekit_mongo.leases import Upkeep, extend
 from queuekit_mongo.options import MongoOptions
 from queuekit_mongo.records import check_sizes
 from queuekit_mongo.waiting import Bell
@@ -166,7 +167,7 @@ class MongoBroker(Broker):
         if not leases:
             return []
         with self._engine.calls():
-            return claiming.extend(self._engine, leases, lease=lease)
+            return extend(self._engine, leases, lease=lease)
 
     def settle(self, settlements: Sequence[Settlement]) -> list[Delivery]:
         """Carry out *settlements*."""

@@ -1,4 +1,4 @@
-"""Taking messages under a lease, a batch at a time, and taking back what nobody holds any more.
+"""Taking messages under a lease, a batch at a time.
 
 A claim has three steps: find the head of the queue, mark what is still there with a token of the claim, read what was
 won. Workers that all reach for the same head would win little each; who loses much therefore picks a share further down
@@ -17,38 +17,28 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 import attrs
-import pymongo
-from bson.datetime_ms import DatetimeMS
 from bson.errors import InvalidBSON
 from pymongo import ReturnDocument
-from pymongo.client_session import ClientSession
-from pymongo.errors import OperationFailure, PyMongoError
+from pymongo.errors import PyMongoError
 
-from queuekit.broker import Delivery, Lease
+from queuekit.broker import Delivery
 from queuekit_mongo.documents import (
-    CLAIM_FIELDS,
     CLAIM_ORDER,
     DEAD,
-    DELAYED_ORDER,
-    IS_DELAYABLE,
     JUST_DIED,
     LEASED,
-    PLACE_ORDER,
     WAITING,
     Doc,
     MalformedError,
-    at,
-    claim_of,
     delivery_of,
     hashable,
-    message_id,
     moment,
 )
 from queuekit_mongo.engine import Engine
-from queuekit_mongo.failures import WRITE_CONFLICT
+from queuekit_mongo.leases import until
 from queuekit_mongo.settling import NOW_DUE, WHOLE
 
-__all__ = ["Claimer", "Upkeep", "extend"]
+__all__ = ["Claimer"]
 
 WIDEST = 32
 """How many times its share a worker looks down a contested queue."""
@@ -58,20 +48,7 @@ CALM = (8, 16)
 """Full wins in a row after which it looks less far, and how many at most if it lost by that."""
 HEAD_EVERY = 0.5
 """Seconds after which a worker with a share down the queue reaches for the head again."""
-MAX_UPKEEP = 1_000
-"""Most expired leases that one round takes back."""
-PERIOD = 2.0
-"""Seconds after which a worker looks for expired leases even if it knows of none."""
-MOMENT = 0.5
-"""Seconds that expired leases of one holder may take to be taken back, before those of others have their turn."""
 _RETRIES = 50
-_PORTION = 15
-"""Queues asked at once for their next delayed message: the server merges at most 200 ranges, ten for each."""
-_EARLIEST, _LATEST = moment(0.001), moment(1e15)
-_TAKEN_BACK: list[Doc] = [
-    {"$set": {"state": WAITING, "crashes": {"$add": [WHOLE("$crashes"), 1]}}},
-    {"$unset": list(CLAIM_FIELDS)},
-]
 
 
 @attrs.frozen
@@ -152,7 +129,7 @@ class Claimer:
             part, rest = one.parts(limit - len(deliveries))
             try:
                 with self._in_doubt(one):
-                    self._engine.messages.update_many(_held(part), _until(lease))
+                    self._engine.messages.update_many(_held(part), until(lease))
                     deliveries += self._read(self._won(part))
             except PyMongoError:
                 if not deliveries:
@@ -281,11 +258,6 @@ def _held(one: _Claim) -> Doc:
     return where | {"claim": one.claim, "state": LEASED}
 
 
-def _until(lease: float) -> list[Doc]:
-    """Return the change that makes a lease end *lease* seconds from now."""
-    return [{"$set": {"until": {"$add": ["$$NOW", int(lease * 1000)]}}}]
-
-
 def _leased(claim: str, lease: float, session: object) -> list[Doc]:
     """Return the change that gives a message to *claim*."""
     fields: Doc = {
@@ -309,129 +281,3 @@ def bury(engine: Engine, doc: Doc, why: str) -> None:
         "$unset": dict.fromkeys(("claim", "session", "key"), True),
     }
     engine.messages.update_one({"_id": doc["_id"], "claim": doc["claim"]}, change)
-
-
-class Upkeep:
-    """Takes back expired leases, and knows when to look again. One for each set of queues.
-
-    Args:
-        engine: Where the messages are.
-        queues: Whose messages.
-    """
-
-    def __init__(self, engine: Engine, queues: Sequence[str]) -> None:
-        self._engine = engine
-        self._queues = list(queues)
-        self._portions = [self._queues[first : first + _PORTION] for first in range(0, len(queues), _PORTION)]
-        self._again_at = 0.0
-        self._is_blocked = False
-        self.is_stale = False
-        """Whether something was heard that may have moved the next event."""
-
-    def run(self, *, now: bool) -> int:
-        """Take back what has expired, if it is time for it or is to be done *now*; return how much that was."""
-        if not now and time.monotonic() < self._again_at:
-            return 0
-        self.is_stale = self._is_blocked = False
-        lease, taken = self._first_lease(), 0
-        if lease is not None and lease <= self._engine.time.latest():
-            taken = self._take_back()
-            lease = self._first_lease()
-        event = min((each for each in (lease, self._first_delayed()) if each is not None), default=None)
-        wait = PERIOD if event is None else min(PERIOD, max(0.0, event - self._engine.time.earliest()))
-        if self._is_blocked:
-            wait = PERIOD
-        self._again_at = time.monotonic() + (0.0 if taken >= MAX_UPKEEP else wait)
-        return taken
-
-    def expect(self, seconds: float) -> None:
-        """Look again in *seconds* at the latest: a lease that was just given may end then."""
-        self._again_at = min(self._again_at, time.monotonic() + seconds)
-
-    def pause(self) -> float:
-        """Return the seconds until something may have become ready, or has to be looked after, by itself."""
-        return max(0.001, self._again_at - time.monotonic())
-
-    def _take_back(self) -> int:
-        expired = self._leased(until=moment(self._engine.time.latest()))
-        messages = self._engine.messages
-        order = {"sort": PLACE_ORDER, "limit": MAX_UPKEEP, "batch_size": MAX_UPKEEP}
-        found = list(messages.find(expired, {"session": True}, **order))
-        if not found:
-            return 0
-        self._engine.kill_sessions(doc.get("session") for doc in found)
-        by_holder: dict[Any, list[Any]] = {}
-        for doc in found:
-            by_holder.setdefault(hashable(doc.get("session")), []).append(doc["_id"])
-        return sum(map(self._give_back, by_holder.values()))
-
-    def _give_back(self, ids: list[Any]) -> int:
-        """Make those of *ids* wait again whose leases have ended, all of one holder, and return how many that were.
-
-        Where its supervisor died in the middle of extending them, they are locked for as long as the server lets a
-        transaction live. What others held, and what waits, is not to wait for that.
-        """
-        surely = {"_id": {"$in": ids}, "state": LEASED, "$expr": {"$lte": ["$until", "$$NOW"]}}
-        try:
-            with pymongo.timeout(MOMENT):
-                return self._engine.messages.update_many(surely, _TAKEN_BACK).modified_count
-        except PyMongoError as error:
-            if not error.timeout:
-                raise
-            self._is_blocked = True
-            return 0
-
-    def _first_lease(self) -> float | None:
-        """Return when the next lease ends, by the server's clock."""
-        doc = self._engine.messages.find_one(self._leased(), {"until": True}, sort=PLACE_ORDER)
-        return None if doc is None else at(doc.get("until"))
-
-    def _first_delayed(self) -> float | None:
-        """Return when the next delayed message is due, by the server's clock."""
-        later = moment(self._engine.time.earliest())
-        moments = []
-        for some in self._portions:
-            wanted = {"queue": {"$in": some}, **IS_DELAYABLE, "due": {"$gt": later}}
-            doc = self._engine.messages.find_one(wanted, {"due": True}, sort=DELAYED_ORDER)
-            moments += [at(doc.get("due"))] if doc is not None else []
-        return min(moments, default=None)
-
-    def _leased(self, *, until: DatetimeMS = _LATEST) -> Doc:
-        """Return the filter for leases that end until then; what is no time is nobody's lease."""
-        return {"queue": {"$in": self._queues}, "state": LEASED, "until": {"$gt": _EARLIEST, "$lte": until}}
-
-
-def extend(engine: Engine, leases: Sequence[Lease], *, lease: float) -> list[Lease]:
-    """Make *leases* end *lease* seconds from now, and return those already lost.
-
-    A message whose holder is in the middle of committing it is locked. A plain update would wait for that, and the
-    other leases with it; a transaction is told of it at once. So the batch is halved until what is locked stands alone;
-    that is being settled, and needs no longer lease.
-    """
-    if not engine.has_transactions:
-        return _extend(engine, leases, lease, None)
-    try:
-        return engine.in_one_transaction(lambda session: _extend(engine, leases, lease, session))
-    except OperationFailure as error:
-        if error.code != WRITE_CONFLICT:
-            raise
-    if len(leases) == 1:
-        return []
-    middle = len(leases) // 2
-    return [lost for part in (leases[:middle], leases[middle:]) for lost in extend(engine, part, lease=lease)]
-
-
-def _extend(engine: Engine, leases: Sequence[Lease], lease: float, session: ClientSession | None) -> list[Lease]:
-    by_claim: dict[str, list[str]] = {}
-    for one in leases:
-        by_claim.setdefault(claim_of(one.token), []).append(message_id(one.queue, one.id))
-    matched = 0
-    for claim, ids in by_claim.items():
-        held = {"_id": {"$in": ids}, "claim": claim, "state": LEASED}
-        matched += engine.messages.update_many(held, _until(lease), session=session).matched_count
-    if matched == len(leases):
-        return []
-    ids = [message_id(one.queue, one.id) for one in leases]
-    found = engine.messages.find({"_id": {"$in": ids}, "state": LEASED}, {"claim": True}, session=session)
-    still = {(doc["_id"], doc.get("claim")) for doc in found}
-    return [one for one in leases if (message_id(one.queue, one.id), claim_of(one.token)) not in still]
