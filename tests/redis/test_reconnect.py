@@ -81,6 +81,7 @@ def test_finds_everything_after_a_restart(redis_server: RedisServer, connect: Ca
     broker.send([message(str(number)) for number in range(100)])
     held = broker.receive(["jobs"], limit=10, wait=0, lease=60)
     broker.settle([Ack(delivery) for delivery in held[:5]])
+    wait_until(redis_server.has_written, what="an append-only file that has it all")
     os.kill(redis_server.pid, signal.SIGKILL)
     redis_server.stop()
     with pytest.raises(UnavailableError):

@@ -97,6 +97,10 @@ class RedisServer(ServerProcess):
             connection.sendall(packed)
             return connection.recv(1_000_000)
 
+    def has_written(self) -> bool:
+        """Tell whether all that it has answered is in its append-only file: while a disk is busy it answers first."""
+        return b"aof_buffer_length:0\r\n" in self.say("INFO", "persistence")
+
     def answers(self) -> bool:
         """Tell whether it answers, and has loaded its data."""
         try:
