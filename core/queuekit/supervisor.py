@@ -31,8 +31,9 @@ from queuekit.errors import UnavailableError
 from queuekit.events import EngineDown, WorkerCrashed, WorkerGaveUp, WorkerStarted
 from queuekit.loader import AppRef
 from queuekit.records import entered_mark
-from queuekit.worker.keeper import Holding, LeaseKeeper
-from queuekit.worker.link import Done, Held, Lost, Ready, Start, Stop
+from queuekit.worker.holdings import Holding, Holdings
+from queuekit.worker.keeper import LeaseKeeper
+from queuekit.worker.link import Lost, Ready, Start, Stop
 from queuekit.worker.slots import Slots
 
 __all__ = ["Supervisor"]
@@ -54,6 +55,7 @@ class _Child:
     process: subprocess.Popen[bytes]
     pipe: Connection
     slots: Slots
+    holdings: Holdings
     keeper: LeaseKeeper
     started: float
     ready: bool = False
@@ -158,11 +160,7 @@ class Supervisor:
         except (EOFError, OSError):
             self._bury(child)
             return
-        if isinstance(word, Held):
-            child.keeper.hold(word.holdings())
-        elif isinstance(word, Done):
-            child.keeper.done(word.serials)
-        elif isinstance(word, Ready):
+        if isinstance(word, Ready):
             child.ready, child.name = True, word.name
 
     # -- signals
@@ -188,23 +186,23 @@ class Supervisor:
         rows = 2 * self._settings.concurrency
         here, there = socket.socketpair()
         pipe = Connection(here.detach())
-        with tempfile.TemporaryFile() as table, there:
-            table.truncate(Slots.size(rows))
-            slots = Slots(rows, fileno=table.fileno())
+        with _memory(Slots.size(rows)) as table, _memory(Holdings.SIZE) as book, there:
+            slots, holdings = Slots(rows, fileno=table), Holdings(fileno=book)
             try:
-                process = _spawn(there.fileno(), table.fileno())
+                process = _spawn(there.fileno(), table, book)
             except OSError as error:
                 pipe.close()
                 self._again(number, f"cannot be started: {error}", ready=False, lived=0.0)
                 return
         keeper = LeaseKeeper(
             self.app.runtime.broker,
+            holdings,
             lease=self._settings.lease,
             on_lost=lambda serials: _say(child, Lost(serials)),
             may_extend=lambda holdings: _deserving(child, holdings),
             events=self.app.events,
         )
-        child = _Child(number, process, pipe, slots, keeper, time.monotonic())
+        child = _Child(number, process, pipe, slots, holdings, keeper, time.monotonic())
         self._children[number] = child
         keeper.start()
         log = self.app.config.log
@@ -214,7 +212,7 @@ class Supervisor:
         """Clear up after a process that ended, and start another if it should not have."""
         del self._children[child.number]
         code = child.process.wait()
-        held = child.keeper.held()
+        held = child.holdings.held()
         child.keeper.stop()
         child.pipe.close()
         if held:
@@ -273,13 +271,32 @@ class Supervisor:
             backend.delete(innocent)
 
 
-def _spawn(pipe: int, table: int) -> subprocess.Popen[bytes]:
+@contextmanager
+def _memory(size: int) -> Iterator[int]:
+    """Yield the number of a file of *size* bytes that has no name and, where the system knows how, no disk."""
+    number = _nameless()
+    try:
+        os.ftruncate(number, size)
+        yield number
+    finally:
+        os.close(number)
+
+
+def _nameless() -> int:
+    if sys.platform == "linux":
+        with suppress(OSError):  # some systems that call themselves so do not know it
+            return os.memfd_create("queuekit")
+    with tempfile.TemporaryFile() as file:
+        return os.dup(file.fileno())
+
+
+def _spawn(*files: int) -> subprocess.Popen[bytes]:
     """Start a worker process, deaf to the signals that a whole group gets until it has begun to listen to them."""
-    command = [sys.executable, "-m", "queuekit.worker.child", str(pipe), str(table)]
+    command = [sys.executable, "-m", "queuekit.worker.child", *map(str, files)]
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
     try:
         return subprocess.Popen(  # noqa: S603 - the interpreter that runs this
-            command, pass_fds=(pipe, table), stdin=subprocess.DEVNULL
+            command, pass_fds=files, stdin=subprocess.DEVNULL
         )
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -16,7 +16,8 @@ from queuekit.events import EngineDown
 from queuekit.loader import AppRef
 from queuekit.records import entered_mark
 from queuekit.supervisor import Supervisor, _Child, _deserving, _how, _is_stopped, _say, _signals
-from queuekit.worker.keeper import Holding, LeaseKeeper
+from queuekit.worker.holdings import Holding, Holdings
+from queuekit.worker.keeper import LeaseKeeper
 from queuekit.worker.link import Stop
 from queuekit.worker.slots import Slots
 from support.working import backend_of, broker_of, counts, flaky_app, inside, make_app, seen, take
@@ -26,9 +27,10 @@ def child_of(app: Queuekit, *, pid: int | None = None) -> _Child:
     """Return a child as its parent knows it; its process is this one."""
     here, there = Pipe()
     there.close()
-    keeper = LeaseKeeper(app.runtime.broker, lease=30, on_lost=lambda _: None, events=app.events)
+    book = Holdings()
+    keeper = LeaseKeeper(app.runtime.broker, book, lease=30, on_lost=lambda _: None, events=app.events)
     process: Any = SimpleNamespace(pid=pid or os.getpid())
-    return _Child(0, process, here, Slots(4), keeper, time.monotonic(), name="host-1")
+    return _Child(0, process, here, Slots(4), book, keeper, time.monotonic(), name="host-1")
 
 
 def holdings(app: Queuekit, count: int, **options: Any) -> tuple[list[Holding], list[Delivery]]:

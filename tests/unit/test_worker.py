@@ -34,6 +34,7 @@ from queuekit.names import is_name
 from queuekit.outcome import Outcome
 from queuekit.testing import VirtualClock
 from queuekit.worker import Worker
+from queuekit.worker.holdings import Holdings
 from queuekit.worker.worker import worker_name
 from support.waiting import wait_until
 from support.working import (
@@ -654,6 +655,20 @@ def test_a_lease_that_ended_with_its_outcome_is_not_lost() -> None:
     assert lost == []
 
 
+def test_messages_whose_leases_cannot_be_kept_go_back(caplog: pytest.LogCaptureFixture) -> None:
+    """No body runs without somebody who renews its lease; the log says what is wrong."""
+    app = make_app()
+    gate = gated(app)
+    send(app, "gate")
+
+    with working(app, holdings=Holdings(size=64)) as worker:
+        wait_until(lambda: "does the broker give tokens of more than" in caplog.text)
+        wait_until(lambda: counts(app) == {"ready": 1})
+
+    assert gate.runs == 0
+    assert set(worker.stats) == {"returned"}
+
+
 # -- acknowledged early
 
 
@@ -667,7 +682,7 @@ def test_early_acknowledged_messages_run_at_most_once() -> None:
         result = send(app, "gate")
         gate.begun.wait(60)
         wait_until(lambda: counts(app) == {})
-        held = worker._keeper.held()  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
+        held = worker._holdings.held()
         gate.go.set()
         wait_until(lambda: result.state is State.SUCCESS)
 

@@ -5,7 +5,8 @@ import pytest
 from queuekit import Queuekit, Signature
 from queuekit.broker import Ack, Delivery, Limits
 from queuekit.events import EngineDown
-from queuekit.worker.keeper import Holding, LeaseKeeper
+from queuekit.worker.holdings import Holding, Holdings
+from queuekit.worker.keeper import LeaseKeeper
 from support.waiting import wait_until
 from support.working import broker_of, flaky_app, make_app, seen, take
 
@@ -16,24 +17,25 @@ def held(app: Queuekit, count: int = 1, *, lease: float = 30.0) -> list[Delivery
     return take(app, count, lease=lease)
 
 
-def keeper_of(app: Queuekit, lost: list[int], *, lease: float = 30.0) -> LeaseKeeper:
-    """Return a keeper that tells *lost*."""
-    return LeaseKeeper(app.runtime.broker, lease=lease, on_lost=lost.extend, events=app.events)
+def keeper_of(app: Queuekit, book: Holdings, lost: list[int], *, lease: float = 30.0) -> LeaseKeeper:
+    """Return a keeper of what *book* says that tells *lost*."""
+    return LeaseKeeper(app.runtime.broker, book, lease=lease, on_lost=lost.extend, events=app.events)
 
 
-def hold(keeper: LeaseKeeper, deliveries: list[Delivery]) -> None:
-    """Hold *deliveries*, numbered from 1."""
-    keeper.hold([Holding(serial, *delivery.lease) for serial, delivery in enumerate(deliveries, 1)])
+def held_in(deliveries: list[Delivery]) -> Holdings:
+    """Return a book with *deliveries*, numbered from 1."""
+    book = Holdings()
+    book.hold([Holding(serial, *delivery.lease) for serial, delivery in enumerate(deliveries, 1)])
+    return book
 
 
 def test_extends_what_is_held() -> None:
     """A message whose lease would long have ended is still nobody else's."""
     app, lost = make_app(), list[int]()
     deliveries = held(app, lease=0.2)
-    keeper = keeper_of(app, lost, lease=0.2)
+    keeper = keeper_of(app, held_in(deliveries), lost, lease=0.2)
 
     keeper.start()
-    hold(keeper, deliveries)
     wait_until(lambda: app.runtime.clock.time() > deliveries[0].claimed_at + 0.5)
     others = app.runtime.broker.receive(["default"], limit=1, wait=0, lease=30)
     keeper.stop()
@@ -45,26 +47,26 @@ def test_tells_of_lost_leases() -> None:
     """Once each, and only of those that are still held."""
     app, lost = make_app(), list[int]()
     first, second, third = held(app, 3)
-    keeper = keeper_of(app, lost)
-    hold(keeper, [first, second, third])
+    book = held_in([first, second, third])
+    keeper = keeper_of(app, book, lost)
     app.runtime.broker.settle([Ack(first), Ack(second)])
-    keeper.done([2])
+    book.done([2])
 
     keeper.extend()
     keeper.extend()
 
     assert lost == [1]
-    assert [holding.serial for holding in keeper.held()] == [3]
+    assert [holding.serial for holding in book.held()] == [1, 3]
 
 
 def test_a_lease_that_is_settled_meanwhile_is_not_lost() -> None:
     """Between the round trip and the report it may have been done."""
     app, lost = flaky_app(), list[int]()
     (delivery,) = held(app)
-    keeper = keeper_of(app, lost)
-    hold(keeper, [delivery])
+    book = held_in([delivery])
+    keeper = keeper_of(app, book, lost)
     app.runtime.broker.settle([Ack(delivery)])
-    broker_of(app).wire.answers["extend"] = lambda: keeper.done([1])
+    broker_of(app).wire.answers["extend"] = lambda: book.done([1])
 
     keeper.extend()
 
@@ -74,8 +76,7 @@ def test_a_lease_that_is_settled_meanwhile_is_not_lost() -> None:
 def test_extends_in_batches() -> None:
     """As many in one call as the broker takes."""
     app = flaky_app()
-    keeper = keeper_of(app, [])
-    hold(keeper, held(app, 25))
+    keeper = keeper_of(app, held_in(held(app, 25)), [])
     broker_of(app).limits = Limits(max_batch=10)
 
     keeper.extend()
@@ -86,10 +87,8 @@ def test_extends_in_batches() -> None:
 def test_leaves_those_alone_that_do_not_deserve_it() -> None:
     """The supervisor decides; it knows frozen processes and bodies past their time."""
     app = flaky_app()
-    keeper = LeaseKeeper(
-        app.runtime.broker, lease=30, on_lost=list[int]().extend, may_extend=lambda _: [], events=app.events
-    )
-    hold(keeper, held(app))
+    broker, book = app.runtime.broker, held_in(held(app))
+    keeper = LeaseKeeper(broker, book, lease=30, on_lost=list[int]().extend, may_extend=lambda _: [], events=app.events)
 
     keeper.extend()
 
@@ -100,21 +99,20 @@ def test_a_silent_broker_is_asked_again_later() -> None:
     """One line, no loss."""
     app, lost = flaky_app(), list[int]()
     down = seen(app, EngineDown)
-    keeper = keeper_of(app, lost)
-    hold(keeper, held(app))
+    book = held_in(held(app))
+    keeper = keeper_of(app, book, lost)
     broker_of(app).wire.cut = {"extend"}
 
     keeper.extend()
 
     assert [(event.doing, event.retry_in) for event in down] == [("extend leases", 10.0)]
-    assert (lost, len(keeper.held())) == ([], 1)
+    assert (lost, len(book.held())) == ([], 1)
 
 
 def test_survives_a_broker_with_a_bug(caplog: pytest.LogCaptureFixture) -> None:
     """Whatever an engine raises, the keeper goes on."""
     app = flaky_app()
-    keeper = keeper_of(app, [])
-    hold(keeper, held(app))
+    keeper = keeper_of(app, held_in(held(app)), [])
     broker_of(app).wire.answers["extend"] = lambda: broker_of(app).wire.calls.index("never called")
 
     keeper.extend()
@@ -124,9 +122,9 @@ def test_survives_a_broker_with_a_bug(caplog: pytest.LogCaptureFixture) -> None:
     assert broker_of(app).wire.calls.count("extend") == 2
 
 
-def test_stops_while_it_waits_for_something_to_hold() -> None:
+def test_stops_while_it_waits_for_its_next_round() -> None:
     """An idle keeper ends at once."""
-    keeper = keeper_of(make_app(), [])
+    keeper = keeper_of(make_app(), Holdings(), [], lease=3600)
     keeper.start()
 
     keeper.stop()

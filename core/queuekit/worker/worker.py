@@ -15,14 +15,13 @@ import re
 import socket
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from queuekit.app import Queuekit
 from queuekit.backend import Record
 from queuekit.broker import Ack, Delivery, Release
 from queuekit.demands import demand
-from queuekit.envelope import Envelope
 from queuekit.errors import UnavailableError
 from queuekit.events import LeasesLost, WorkerReady, WorkerStopped, WorkerStopping
 from queuekit.execute import Executor
@@ -32,7 +31,8 @@ from queuekit.outcome import Outcome, Run
 from queuekit.records import CANCEL
 from queuekit.states import State
 from queuekit.worker.fetcher import Fetcher
-from queuekit.worker.keeper import Holding, Keeper, LeaseKeeper
+from queuekit.worker.holdings import Holding, Holdings
+from queuekit.worker.keeper import LeaseKeeper
 from queuekit.worker.minder import Minder
 from queuekit.worker.pool import ThreadPool
 from queuekit.worker.prefetch import Prefetch
@@ -62,7 +62,8 @@ class Worker:
         app: The app.
         burst: Whether to end when the queues are empty.
         ref: How child processes find the app; without it suspects of a crash run like the others.
-        keeper: Keeps the leases; default: a thread of this process.
+        holdings: Where the worker says which leases it has, for another process that keeps them; default: a thread of
+            this one keeps them.
         slots: Where threads say what they run; default: memory of this process.
     """
 
@@ -72,7 +73,7 @@ class Worker:
         *,
         burst: bool = False,
         ref: AppRef | None = None,
-        keeper: Callable[[Worker], Keeper] | None = None,
+        holdings: Holdings | None = None,
         slots: Slots | None = None,
     ) -> None:
         self.app = app
@@ -97,7 +98,8 @@ class Worker:
         self._fetcher = Fetcher(runtime, self, burst=burst, on_empty=self.stop)
         self._minder = self._make_minder()
         self._scheduler = None if burst else self._make_scheduler()
-        self._keeper: Keeper = keeper(self) if keeper else self._own_keeper()
+        self._holdings = holdings or Holdings()
+        self._keeper = None if holdings else self._start_keeper()
         self._serials = itertools.count(1)
         self._in_hand: dict[int, Run] = {}
         self._passing: set[str] = set()
@@ -137,10 +139,9 @@ class Worker:
 
         return Scheduler(self.app, name=self.name)
 
-    def _own_keeper(self) -> LeaseKeeper:
-        keeper = LeaseKeeper(
-            self._runtime.broker, lease=self._settings.lease, on_lost=self.lost, events=self._runtime.events
-        )
+    def _start_keeper(self) -> LeaseKeeper:
+        runtime, lease = self._runtime, self._settings.lease
+        keeper = LeaseKeeper(runtime.broker, self._holdings, lease=lease, on_lost=self.lost, events=runtime.events)
         keeper.start()
         return keeper
 
@@ -205,7 +206,7 @@ class Worker:
             self._cancel(run)
         self._settler.stop(_FINAL_SETTLE)
         self._minder.stop()
-        if isinstance(self._keeper, LeaseKeeper):
+        if self._keeper is not None:
             self._keeper.stop()
         if self._loop_pool is not None:
             self._loop_pool.stop()
@@ -271,17 +272,18 @@ class Worker:
             return
         self._prefetch.saw({run.message.task for run in runs})
         self._prefetch.weigh([len(run.delivery.envelope.body) for run in runs])
+        try:
+            self._holdings.hold([self._holding(run) for run in runs if not run.early])
+        except ValueError:
+            self._put_back([run.delivery for run in runs])
+            raise
         self._in_hand.update((run.serial, run) for run in runs)
-        self._keeper.hold(self._holdings(runs))
         self._minder.wake()
         self._executor.track([run for run in runs if run.task.defaults.track], State.RECEIVED)
         self._dispatch(self._acknowledge_early(runs))
 
-    def _holdings(self, runs: Iterable[Run]) -> list[Holding]:
-        """Return the leases to keep; those that are acknowledged early will have none."""
-        return [self._holding(run, run.delivery, run.delivery.envelope) for run in runs if not run.early]
-
-    def _holding(self, run: Run, delivery: Delivery, envelope: Envelope) -> Holding:
+    def _holding(self, run: Run) -> Holding:
+        delivery, envelope = run.delivery, run.delivery.envelope
         lease = (envelope.queue, envelope.id, delivery.token, delivery.number)
         return Holding(run.serial, *lease, run.timeout, envelope.generation, envelope.attempt, self._is_apart(run))
 
@@ -349,8 +351,7 @@ class Worker:
 
     def keep_leases(self) -> None:
         """Keep the leases of what is in hand here from now on: who has kept them is gone."""
-        self._keeper = self._own_keeper()
-        self._keeper.hold(self._holdings(list(self._in_hand.values())))
+        self._keeper = self._start_keeper()
 
     def lost(self, serials: list[int]) -> None:
         """Hear that leases were lost: those runs are told, their outcomes will be refused (QK4)."""
@@ -385,7 +386,7 @@ class Worker:
             if outcome.event is not None and outcome.word != "lost":
                 self.app.events.emit(outcome.event)
         if serials:
-            self._keeper.done(serials)
+            self._holdings.done(serials)
         with self._changed:
             self._changed.notify_all()
 

@@ -1,0 +1,172 @@
+"""The leases in hand, as the worker writes them and its supervisor reads them."""
+
+import itertools
+import os
+import random
+import signal
+import tempfile
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from queuekit.worker.holdings import Holding, Holdings
+from support.waiting import wait_until
+
+SIZE = 65_536
+"""Bytes; small, so that the halves change often."""
+
+
+def rows(serials: range, *, letters: int = 1) -> list[Holding]:
+    """Return a lease for each of *serials*."""
+    return [Holding(serial, "jobs", f"id-{serial}", "t" * letters, 1, 2.5, 3, 4, apart=True) for serial in serials]
+
+
+def serials(book: Holdings) -> list[int]:
+    """Return what *book* says is held."""
+    return [holding.serial for holding in book.held()]
+
+
+def fill(book: Holdings, numbers: Iterator[int]) -> None:
+    """Hold one lease after the other until there is no more room."""
+    for number in numbers:
+        book.hold(rows(range(number, number + 1)))
+
+
+@pytest.fixture
+def both() -> Iterator[tuple[Holdings, Holdings]]:
+    """Yield the ends of one memory: who writes, and who reads."""
+    with tempfile.TemporaryFile() as file:
+        file.truncate(SIZE)
+        yield Holdings(fileno=file.fileno(), size=SIZE), Holdings(fileno=file.fileno(), size=SIZE)
+
+
+def test_tells_what_is_held(both: tuple[Holdings, Holdings]) -> None:
+    """All that is known of a lease crosses, until it is done with; what nobody holds is done with already."""
+    worker, supervisor = both
+    before = supervisor.held()
+
+    worker.hold(rows(range(1, 4)))
+    worker.done([2, 99])
+    worker.hold([])
+
+    assert before == []
+    assert supervisor.held() == [*rows(range(1, 2)), *rows(range(3, 4))]
+
+
+def test_holds_any_number_one_after_the_other(both: tuple[Holdings, Holdings]) -> None:
+    """The memory is used again and again, and at every moment says the truth."""
+    worker, supervisor = both
+    chance, truth, said = random.Random(7), set[int](), []
+    for start in range(0, 20_000, 20):
+        worker.hold(rows(range(start, start + 20)))
+        truth.update(range(start, start + 20))
+        gone = chance.sample(sorted(truth), max(0, len(truth) - chance.randrange(60)))
+        worker.done(gone)
+        truth.difference_update(gone)
+        said.append(set(serials(supervisor)) == truth)
+
+    assert worker._turn > 10
+    assert all(said)
+
+
+def test_can_be_read_while_it_is_written(both: tuple[Holdings, Holdings]) -> None:
+    """A reader sees what was held at some moment: what stays in hand is never missing."""
+    worker, supervisor = both
+    worker.hold(rows(range(3)))
+    over, wrong, seen = threading.Event(), list[list[int]](), list[int]()
+
+    def read() -> None:
+        while not over.is_set():
+            found = serials(supervisor)
+            seen.append(len(found))
+            if found[:3] != [0, 1, 2] or len(found) not in (3, 13):
+                wrong.append(found)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    begun = worker._turn
+    for start in range(10, 200_000, 10):
+        worker.hold(rows(range(start, start + 10)))
+        worker.done(range(start, start + 10))
+        if worker._turn > begun + 50 and len(seen) > 100:
+            break
+    over.set()
+    reader.join(60)
+
+    assert (wrong, len(seen) > 100) == ([], True)
+
+
+def test_survives_who_has_written_it(both: tuple[Holdings, Holdings]) -> None:
+    """A process that is killed in the middle leaves what it held, but for what it was just saying."""
+    worker, supervisor = both
+    worker.hold(rows(range(5)))
+    child = os.fork()
+    if child == 0:
+        for start in range(10, 10_000_000, 10):
+            worker.hold(rows(range(start, start + 10)))
+            worker.done(range(start, start + 10))
+        os._exit(0)
+    wait_until(lambda: supervisor._place()[0] > 20, what="many turns")
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+
+    found = serials(supervisor)
+
+    assert found[:5] == [0, 1, 2, 3, 4]
+    assert len(found) in (5, 15)
+
+
+@pytest.mark.parametrize("place", [0, 4, 40], ids=["its length", "its checksum", "its body"])
+def test_reads_up_to_a_frame_that_is_not_whole(both: tuple[Holdings, Holdings], place: int) -> None:
+    """What has not arrived yet, or is a leftover, is not taken for a lease."""
+    worker, supervisor = both
+    worker.hold(rows(range(2)))
+    whole = worker._length
+    worker.hold(rows(range(2, 4)))
+    worker.hold(rows(range(4, 6)))
+    worker._memory[8 + whole + place] ^= 0xFF
+
+    assert serials(supervisor) == [0, 1]
+
+
+def test_leftovers_of_an_earlier_turn_are_not_read(both: tuple[Holdings, Holdings]) -> None:
+    """Even if the length is ahead of what has been written."""
+    worker, supervisor = both
+    for start in range(0, 10_000, 10):
+        worker.hold(rows(range(start, start + 10)))
+        worker.done(range(start, start + 10))
+        if worker._turn >= 2:
+            break
+    worker.hold(rows(range(1, 3)))
+    worker._word[0] += 5000
+
+    assert serials(supervisor) == [1, 2]
+
+
+def test_refuses_what_does_not_fit(both: tuple[Holdings, Holdings]) -> None:
+    """It says how much there is and why; what was held before still is, and there is room again later."""
+    worker, supervisor = both
+    worker.hold(rows(range(3)))
+
+    with pytest.raises(ValueError, match=r"23 leases take 8\d{4} bytes, and there is room for 32764: does the broker"):
+        worker.hold(rows(range(10, 30), letters=4000))
+    after = serials(supervisor)
+    worker.hold(rows(range(3, 6)))
+
+    assert (after, serials(supervisor)) == ([0, 1, 2], [0, 1, 2, 3, 4, 5])
+    assert len({holding.id for holding in worker.held()}) == 6
+
+
+def test_a_full_memory_empties_again(both: tuple[Holdings, Holdings]) -> None:
+    """With almost as much in hand as there is room for, leases can be done with one by one."""
+    worker, supervisor = both
+    held = itertools.count()
+    with pytest.raises(ValueError, match="leases take"):
+        fill(worker, held)
+    full = serials(supervisor)
+    for serial in full:
+        worker.done([serial])
+
+    assert full == list(range(next(held) - 1))
+    assert supervisor.held() == []
