@@ -82,7 +82,7 @@ class Supervisor:
         self._restarts: dict[int, tuple[float, int]] = {}
         """Process number -> (when to start it again, how many quick deaths in a row)."""
         self._deaths: dict[int, int] = {}
-        self._signals = 0
+        self._signals, self._obeyed = 0, 0
         self._deadline: float | None = None
         self._code = 0
         self._helpers: list[threading.Thread] = []
@@ -131,8 +131,15 @@ class Supervisor:
                 self._obey()
             elif isinstance(source, Connection):
                 self._hear(pipes[source])
+        self._bury_the_dead()
         self._start_again()
         self._kill_overdue()
+
+    def _bury_the_dead(self) -> None:
+        """Clear up after those whose pipes tell of no end, since something that they have started holds copies."""
+        for child in list(self._children.values()):
+            if child.process.poll() is not None:
+                self._bury(child)
 
     def _start_again(self) -> None:
         """Start those processes whose pause after a death is over."""
@@ -170,8 +177,9 @@ class Supervisor:
 
     def _obey(self) -> None:
         """Stop gently at the first signal, at once at the second."""
-        if not self._signals:
+        if self._signals == self._obeyed:
             return
+        self._obeyed = self._signals
         at_once = self._signals > 1
         self._code = 130 if at_once else self._code
         self._restarts.clear()
@@ -350,11 +358,12 @@ def _how(code: int) -> str:
 
 @contextmanager
 def _signals(handler: Any) -> Iterator[socket.socket]:
-    """Let SIGTERM and SIGINT call *handler* and wake a wait on the socket that is yielded."""
+    """Let SIGTERM and SIGINT call *handler* and, as the end of a child does, wake a wait on the yielded socket."""
     here, there = socket.socketpair()
     for end in (here, there):
         end.setblocking(False)  # noqa: FBT003 - the name of the method says what is true
-    before = [(number, signal.signal(number, handler)) for number in (signal.SIGTERM, signal.SIGINT)]
+    handlers = {signal.SIGTERM: handler, signal.SIGINT: handler, signal.SIGCHLD: lambda *_: None}
+    before = [(number, signal.signal(number, each)) for number, each in handlers.items()]
     old = signal.set_wakeup_fd(there.fileno())
     try:
         yield here

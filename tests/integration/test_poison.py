@@ -113,10 +113,11 @@ def test_suspect_that_is_put_off_is_not_blamed(fleet: Fleet) -> None:
     assert asking.get(timeout=60) == asking.id
 
 
-def test_poison_that_leaves_a_child_behind_is_dead(fleet: Fleet) -> None:
+@pytest.mark.parametrize("pool", ["thread", "process"])
+def test_poison_that_leaves_a_child_behind_is_dead(fleet: Fleet, pool: str) -> None:
     """A process that holds copies of the dead one's pipes does not hide its death."""
     gate = fleet.gate()
-    fleet.start(concurrency=2, pool="process")
+    fleet.start(concurrency=2, pool=pool)
     poison = kill_self_leaving_a_child.send(str(gate))
 
     wait_until(fleet.dead, what="the poison in the dead letters")
