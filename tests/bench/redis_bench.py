@@ -15,7 +15,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -273,25 +274,40 @@ def _print_worker(client: Any, url: str, samples: int) -> None:
     import benchapp
 
     benchapp.app.configure()
-    with _worker() as process:
-        _latency(benchapp, 0)
-        late = sorted(_latency(benchapp, 0.01) for _ in range(samples))
+    with _worker() as process, ExitStack() as consumers:
+        ways = {"send to start, idle": lambda: _latency(benchapp)}
+        for database, kind in enumerate(("plain", "leased"), 1):
+            consumer = _raw_consumer(f"{url.removesuffix('0')}{database}", kind)
+            ways[f"raw, {kind}"] = consumers.enter_context(consumer)
+        waits = _by_turns(ways, samples, 50)
+        consumers.close()
         family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
         before, _ = [sum(one.cpu_times()[:2]) for one in family], client.config_resetstat()
         time.sleep(20)
         spent = sum(sum(one.cpu_times()[:2]) for one in family) - sum(before)
         idle = 3 * _sent_commands(client)
     print("\nOne worker, one queue")
-    raw = {f"raw, {kind}": _wake_ups(client, url, kind, samples) for kind in ("plain", "leased")}
-    for what, waits in {"send to start, idle": late, **raw}.items():
-        print(f"  {what:21} p50 {_at(waits, 0.5):.2f} ms   p99 {_at(waits, 0.99):.2f} ms")
+    late = _at(waits["send to start, idle"], 0.5)
+    for what, some in waits.items():
+        half = _at(some, 0.5)
+        print(f"  {what:21} p50 {half:.2f} ms   p99 {_at(some, 0.99):.2f} ms   ratio {late / half:5.2f}")
     print(f"  idle                  {100 * spent / 20:.2f} % CPU, {idle} commands a minute")
     benchapp.app.close()
 
 
-def _latency(benchapp: Any, gap: float) -> float:
+def _by_turns(ways: dict[str, Callable[[], float]], count: int, block: int) -> dict[str, list[float]]:
+    """Let each of *ways* give *block* of *count* figures after the other, and return them in order."""
+    figures: dict[str, list[float]] = {key: [] for key in ways}
+    for _ in range(max(1, count // block)):
+        for key, way in ways.items():
+            way()  # the first one finds it starting, or out of practice
+            figures[key] += [way() for _ in range(block)]
+    return {key: sorted(some) for key, some in figures.items()}
+
+
+def _latency(benchapp: Any) -> float:
     """Return the milliseconds from just before a send to the start of the body."""
-    time.sleep(gap)
+    time.sleep(0.01)
     since = time.monotonic()
     result = benchapp.clock.send()
     time.sleep(0.01)  # who waits for the result at once is busy, and so is the server, while the worker wakes up
@@ -299,24 +315,27 @@ def _latency(benchapp: Any, gap: float) -> float:
     return (began - since) * 1000
 
 
-def _wake_ups(client: Any, url: str, kind: str, samples: int) -> list[float]:
-    """Return the milliseconds from just before a raw send to the moment that a raw consumer knows, in order."""
+@contextmanager
+def _raw_consumer(url: str, kind: str) -> Iterator[Callable[[], float]]:
+    """Yield what returns the milliseconds from just before a raw send to the moment that a raw consumer knows."""
     body = BODY.replace(b"benchapp.noop", b"benchapp.clock").replace(b"[1]", b"[]")
-    same = client.register_script(SAME_WRITES)
     record = (RECORD, 86_400_000)
+    client = redis.Redis.from_url(url)
+    same, numbers = client.register_script(SAME_WRITES), itertools.count()
+
+    def wake() -> float:
+        time.sleep(0.01)
+        number, since = next(numbers), time.monotonic()
+        if kind == "plain":
+            client.lpush(BELL, b"1")
+        else:
+            same(keys=["wake", f"wake:{number}"], args=[str(number), body, *record])
+        time.sleep(0.01)
+        answer: Any = client.brpop([ANSWER])
+        return (float(answer[1]) - since) * 1000
+
     with _process([sys.executable, str(HERE / "redis_wake.py"), url, kind], dict(os.environ)):
-        waits = []
-        for number in range(samples + 1):  # the first one finds it starting
-            time.sleep(0.01)
-            since = time.monotonic()
-            if kind == "plain":
-                client.lpush(BELL, b"1")
-            else:
-                same(keys=["wake", f"wake:{number}"], args=[str(number), body, *record])
-            time.sleep(0.01)
-            waits.append((float(client.brpop(ANSWER)[1]) - since) * 1000)
-        client.delete(BELL, ANSWER, "wake:m", "wake:r", "wake:claims", "wake:leased")
-    return sorted(waits[1:])
+        yield wake
 
 
 def _at(values: list[float], share: float) -> float:

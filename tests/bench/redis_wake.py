@@ -33,7 +33,7 @@ return {time[1], redis.call('EXISTS', 'wake:cancelled'), taken[1], bodies[1]}
 
 def main() -> None:
     """Answer until the end of the connection."""
-    client = redis.Redis.from_url(sys.argv[1])
+    client = redis.Redis.from_url(sys.argv[1], socket_timeout=None)
     if sys.argv[2] == "plain":
         while True:
             client.brpop(BELL)
