@@ -264,7 +264,7 @@ class Queuekit(Periodic):
         """Put one call on its queue, or begin a workflow; see :meth:`queuekit.task.Bound.send`."""
         if not isinstance(signature, Signature):
             return self.start(signature)
-        (sent,) = self.sending.send([signature])
+        sent = self.sending.send_one(signature)
         return Result(sent.id, self, stored=sent.stored, duplicate=sent.duplicate)
 
     def start(self, workflow: Workflow[Any]) -> Any:

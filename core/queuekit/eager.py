@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import attrs
 
@@ -25,6 +26,7 @@ from queuekit.outcome import Outcome, Run
 from queuekit.registry import Tasks
 from queuekit.runtime import Runtime
 from queuekit.sending import Ready, Sending, Sent
+from queuekit.signature import Signature
 
 __all__ = ["EagerSending", "SkippingClock", "eager_config"]
 
@@ -76,6 +78,12 @@ class EagerSending(Sending):
         super().__init__(runtime, tasks)
         self._executor = Executor(runtime, tasks, self, worker="eager")
         self._flows = Flows(runtime, self)
+
+    def send_one(self, signature: Signature[Any]) -> Sent:
+        """Put *signature* on its queue, and run all that is there."""
+        sent = super().send_one(signature)
+        self._drain()
+        return sent
 
     def send_ready(self, some: Iterable[Ready], *, ahead: Sequence[Record] = ()) -> list[Sent]:
         """Put what is prepared on its queues, and run all that is there."""

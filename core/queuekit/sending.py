@@ -66,6 +66,11 @@ class Sending:
         """Put *signatures* on their queues, in order; each batch is stored when this returns."""
         return self.send_ready(self.prepare(signature) for signature in signatures)
 
+    def send_one(self, signature: Signature[Any]) -> Sent:
+        """Put *signature* on its queue; it is stored when this returns."""
+        (sent,) = self._send_batch((self.prepare(signature),), ())
+        return sent
+
     def send_ready(self, some: Iterable[Ready], *, ahead: Sequence[Record] = ()) -> list[Sent]:
         """Put what is prepared on its queues, in order; each batch is stored when this returns.
 

@@ -235,12 +235,12 @@ class RedisBroker(Broker):
         """Carry out each item in one step, all of them in one call."""
         if not items:
             return []
-        envelopes = envelopes_of(items)
+        quick = quick_send(items, self._keys)
+        envelopes = envelopes_of(items) if quick is None else items[0].sends
         if envelopes:
             self._check_sizes(envelopes)
             self._know({envelope.queue for envelope in envelopes})
-        quick = quick_send(items, self._keys)
-        if quick is not None and self._sent_quickly(quick, items[0].sends[0].queue):
+        if quick is not None and self._sent_quickly(quick, envelopes[0].queue):
             return [True]
         settled = [item.settlement.delivery.id for item in items if item.settlement is not None]
         if len(set(settled)) < len(settled):
