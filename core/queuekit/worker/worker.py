@@ -88,12 +88,11 @@ class Worker:
         self._executor = Executor(runtime, app.tasks, app.sending, worker=self.name)
         self._settler = Settler(runtime, Flows(runtime, app.sending), on_settled=self._settled)
         self._prefetch = Prefetch(concurrency=settings.concurrency, most=settings.prefetch)
-        slots = slots or Slots(2 * settings.concurrency)
+        self._slots = slots = slots or Slots(2 * settings.concurrency)
         self._isolation = self._isolate(ref)
         self._threads = ThreadPool(
             self._executor, size=settings.concurrency, slots=slots, isolation=self._isolation, deliver=self._settler.put
         )
-        self._slots = slots
         self._loop_pool: LoopPool | None = None
         self._fetcher = Fetcher(runtime, self, burst=burst, on_empty=self.stop)
         self._minder = self._make_minder()
@@ -272,15 +271,19 @@ class Worker:
             return
         self._prefetch.saw({run.message.task for run in runs})
         self._prefetch.weigh([len(run.delivery.envelope.body) for run in runs])
+        self._hold(runs)
+        self._in_hand.update((run.serial, run) for run in runs)
+        self._minder.wake()
+        self._executor.track([run for run in runs if run.task.defaults.track], State.RECEIVED)
+        self._dispatch(self._acknowledge_early(runs))
+
+    def _hold(self, runs: Sequence[Run]) -> None:
+        """Have the leases of *runs* kept; those that are acknowledged early will have none."""
         try:
             self._holdings.hold([self._holding(run) for run in runs if not run.early])
         except ValueError:
             self._put_back([run.delivery for run in runs])
             raise
-        self._in_hand.update((run.serial, run) for run in runs)
-        self._minder.wake()
-        self._executor.track([run for run in runs if run.task.defaults.track], State.RECEIVED)
-        self._dispatch(self._acknowledge_early(runs))
 
     def _holding(self, run: Run) -> Holding:
         delivery, envelope = run.delivery, run.delivery.envelope

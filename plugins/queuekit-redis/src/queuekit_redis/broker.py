@@ -235,13 +235,12 @@ class RedisBroker(Broker):
         """Carry out each item in one step, all of them in one call."""
         if not items:
             return []
-        quick = quick_send(items, self._keys)
-        envelopes = envelopes_of(items) if quick is None else items[0].sends
+        if self._sent_as_one(items):
+            return [True]
+        envelopes = envelopes_of(items)
         if envelopes:
             self._check_sizes(envelopes)
             self._know({envelope.queue for envelope in envelopes})
-        if quick is not None and self._sent_quickly(quick, envelopes[0].queue):
-            return [True]
         settled = [item.settlement.delivery.id for item in items if item.settlement is not None]
         if len(set(settled)) < len(settled):
             return self._commit_apart(items)
@@ -251,6 +250,16 @@ class RedisBroker(Broker):
             for place, done in zip(result.left, slower.done, strict=True):
                 result.done[place] = done
         return result.done
+
+    def _sent_as_one(self, items: Sequence[CommitItem]) -> bool:
+        """Send what is a single message that needs no thought; false if it is not, or is known already."""
+        quick = quick_send(items, self._keys)
+        if quick is None:
+            return False
+        (envelope,) = items[0].sends
+        self._check_sizes((envelope,))
+        self._know((envelope.queue,))
+        return self._sent_quickly(quick, envelope.queue)
 
     def _commit_apart(self, items: Sequence[CommitItem]) -> list[bool]:
         """Carry out items of which some settle the same message, in several calls."""
