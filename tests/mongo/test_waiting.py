@@ -1,7 +1,5 @@
 """How often those look by themselves whom no change stream calls."""
 
-import os
-import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -11,6 +9,7 @@ from pymongo.errors import AutoReconnect
 
 from queuekit.errors import UnavailableError
 from queuekit_mongo.waiting import POLLING, QUIET, SLUMBER, Bell
+from support.forks import status_of_a_fork_beside
 from support.waiting import wait_until
 
 
@@ -88,25 +87,11 @@ def test_an_interrupt_ends_a_wait(bell: Bell) -> None:
 @pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
 def test_a_child_does_not_wait_for_a_lock_of_its_parents_threads(bell: Bell) -> None:
     """A process that forks while another thread is at the bell has a child that can close its broker."""
-    held, over = threading.Event(), threading.Event()
 
-    def hold() -> None:
-        with bell._changed:
-            held.set()
-            over.wait(60)
-
-    holder = threading.Thread(target=hold)
-    holder.start()
-    held.wait(60)
-
-    child = os.fork()
-    if child == 0:
-        signal.alarm(20)
+    def work() -> None:
         bell.interrupt()
         bell.close()
-        os._exit(0)
-    _, status = os.waitpid(child, 0)
-    over.set()
-    holder.join(60)
+
+    status = status_of_a_fork_beside(bell._changed, work)
 
     assert status == 0

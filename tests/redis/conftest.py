@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+import redis
 
 from queuekit.testing.kit import unique_name
 from queuekit.urls import EngineURL
@@ -11,9 +12,27 @@ from queuekit_redis.backend import RedisBackend
 from queuekit_redis.broker import RedisBroker
 from queuekit_redis.options import RedisOptions
 from support.redis_fixtures import redis_cluster, redis_pair, redis_server
-from support.redis_servers import shared_url
+from support.redis_servers import RedisServer, shared_url
 
-__all__ = ["broker", "connect", "connect_backend", "prefix", "queue", "redis_cluster", "redis_pair", "redis_server"]
+__all__ = [
+    "broker",
+    "connect",
+    "connect_backend",
+    "prefix",
+    "queue",
+    "raw",
+    "redis_cluster",
+    "redis_pair",
+    "redis_server",
+]
+
+
+@pytest.fixture
+def raw(redis_server: RedisServer) -> Iterator[Any]:
+    """Return the client library's own client of a server that nobody else uses."""
+    client = redis.Redis(port=redis_server.port)
+    yield client
+    client.close()
 
 
 @pytest.fixture

@@ -1,12 +1,11 @@
 """A server above ``maxmemory``: it takes no more messages, and workers go on with those that are there."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import attrs
 import pytest
-import redis
 
 from queuekit.broker import Ack, CommitItem, Delivery, Retry
 from queuekit.envelope import Envelope
@@ -24,14 +23,6 @@ def message(id: str = "one", **fields: Any) -> Envelope:
 def take(broker: RedisBroker, limit: int = 100, *, wait: float = 0.0) -> list[Delivery]:
     """Return what is ready."""
     return broker.receive(["jobs"], limit=limit, wait=wait, lease=60)
-
-
-@pytest.fixture
-def raw(redis_server: RedisServer) -> Iterator[Any]:
-    """Return the client library's own client."""
-    client = redis.Redis(port=redis_server.port)
-    yield client
-    client.close()
 
 
 @pytest.fixture

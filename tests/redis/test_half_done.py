@@ -5,7 +5,6 @@ from typing import Any
 
 import attrs
 import pytest
-import redis
 
 from queuekit.backend import Join, Record
 from queuekit.broker import Ack, CommitItem, Dead, Delivery, Release, Retry
@@ -29,14 +28,6 @@ def messages(count: int, **fields: Any) -> list[Envelope]:
 def take(broker: RedisBroker, limit: int = 100, *, lease: float = 60.0) -> list[Delivery]:
     """Return what is ready."""
     return broker.receive(["jobs"], limit=limit, wait=0, lease=lease)
-
-
-@pytest.fixture
-def raw(redis_server: RedisServer) -> Any:
-    """Return the client library's own client of a server that nobody else uses."""
-    client = redis.Redis(port=redis_server.port)
-    yield client
-    client.close()
 
 
 @pytest.fixture

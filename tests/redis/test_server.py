@@ -35,14 +35,6 @@ def take(broker: RedisBroker, limit: int = 100, *, lease: float = 60.0) -> list[
 
 
 @pytest.fixture
-def raw(redis_server: RedisServer) -> Any:
-    """Return the client library's own client of a server that nobody else uses."""
-    client = redis.Redis(port=redis_server.port)
-    yield client
-    client.close()
-
-
-@pytest.fixture
 def own(redis_server: RedisServer, connect: Callable[..., RedisBroker]) -> RedisBroker:
     """Return a broker of that server, which forgets ids at once."""
     return connect(redis_server.url, dedup_window=0)

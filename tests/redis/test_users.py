@@ -1,11 +1,10 @@
 """Users who may do less than all: what queuekit needs, and what it can do without."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-import redis
 
 from queuekit.backend import Join, Record
 from queuekit.broker import Ack, CommitItem, Dead, Place, Retry
@@ -16,14 +15,6 @@ from queuekit_redis.broker import RedisBroker
 from support.redis_servers import RedisServer
 
 GUIDE = Path(__file__).parents[2] / "docs" / "howto" / "redis.md"
-
-
-@pytest.fixture
-def raw(redis_server: RedisServer) -> Iterator[Any]:
-    """Return the client library's own client of a server that nobody else uses."""
-    client = redis.Redis(port=redis_server.port)
-    yield client
-    client.close()
 
 
 @pytest.fixture

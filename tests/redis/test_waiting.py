@@ -3,38 +3,24 @@
 import os
 import select
 import signal
-import threading
 from collections.abc import Callable
 
 import pytest
 
 from queuekit.testing.kit import eventually, in_thread
 from queuekit_redis.broker import RedisBroker
+from support.forks import status_of_a_fork_beside
 
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
 def test_a_child_does_not_wait_for_a_lock_of_its_parents_threads(broker: RedisBroker) -> None:
     """A process that forks while another thread is about to sleep has a child that can use and close its broker."""
-    held, over = threading.Event(), threading.Event()
 
-    def hold() -> None:
-        with broker._interrupts._lock:
-            held.set()
-            over.wait(60)
-
-    holder = threading.Thread(target=hold)
-    holder.start()
-    held.wait(60)
-
-    child = os.fork()
-    if child == 0:
-        signal.alarm(20)
+    def work() -> None:
         broker.receive(["jobs"], limit=1, wait=0.05, lease=60)
         broker.close()
-        os._exit(0)
-    _, status = os.waitpid(child, 0)
-    over.set()
-    holder.join(60)
+
+    status = status_of_a_fork_beside(broker._interrupts._lock, work)
 
     assert status == 0
 
