@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import random
 import socket
@@ -109,6 +110,7 @@ class MarksByChance(SqliteBackend):
 
 _PEER = socket.create_server(("127.0.0.1", 0), backlog=100)
 """Never accepts: who connects is connected all the same."""
+atexit.register(_PEER.close)
 
 
 class Reconnects(Defective):
