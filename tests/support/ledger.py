@@ -44,7 +44,9 @@ class Ledger:
 
     def lines(self, word: str | None = None, id: str | None = None) -> list[Line]:
         """Return what was written down, in order; only what has this *word* or *id*."""
-        rows = (row.split(" ") for row in self.path.read_text().splitlines())
+        text = self.path.read_text()
+        whole = text[: text.rfind("\n") + 1]  # a write that crosses a page of the file may be seen half-way
+        rows = (row.split(" ") for row in whole.splitlines())
         lines = (Line(word, id, int(pid), float(at)) for word, id, pid, at in rows)
         return [line for line in lines if word in (None, line.word) and id in (None, line.id)]
 
