@@ -454,3 +454,14 @@ def test_a_commit_of_many_kinds(broker: SqliteBroker, backend: SqliteBackend) ->
     assert [delivery.id for delivery in take(broker, "again")] == ["a"]
     assert [delivery.id for delivery in take(broker)] == ["c"]
     assert list(backend.get(["alone"])) == ["alone"]
+
+
+def test_those_that_die_together_are_shown_in_their_order(broker: SqliteBroker) -> None:
+    """The last one first, whatever order they were sent in."""
+    broker.send([message(f"m{number}", priority=number) for number in range(8)])
+    dead = take(broker)
+
+    broker.settle([Dead(each, reason="failed") for each in dead])
+
+    shown = [letter.envelope.id for letter in broker.peek("q", place=Place.DEAD).items]
+    assert shown == [each.id for each in reversed(dead)] == [f"m{number}" for number in range(8)]

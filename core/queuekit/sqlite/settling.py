@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
@@ -152,9 +153,10 @@ def _dead_sql(count: int) -> str:
 
 
 def _bury(on: Statements, dead: list[tuple[int, Dead]], now: float) -> None:
-    rows = [
-        (seq, plain_text(each.reason), plain_text(each.error[:MAX_ERROR_CHARACTERS]), plain_text(each.holder), now)
-        for seq, each in dead
-    ]
+    rows: list[Row] = []
+    for seq, each in dead:
+        why = (plain_text(each.reason), plain_text(each.error[:MAX_ERROR_CHARACTERS]), plain_text(each.holder))
+        rows.append((seq, *why, now))
+        now = math.nextafter(now, math.inf)  # the last one that died is shown first, also within a batch
     for size, parameters in batches(rows):
         on.write(_dead_sql(size), parameters)
