@@ -9,7 +9,7 @@ import uuid
 
 from queuekit.errors import QueuekitError
 
-__all__ = ["InvalidNameError", "check_name", "derived_id", "is_name", "new_id"]
+__all__ = ["InvalidNameError", "check_name", "derived_id", "is_name", "new_id", "worker_name"]
 
 _NAME = re.compile(r"[A-Za-z0-9_.:-]{1,120}", re.ASCII)
 _SHOWN = 60
@@ -51,6 +51,14 @@ def new_id() -> str:
     chance = os.urandom(10).hex()
     variant = _VARIANT[chance[3]]
     return f"{moment[:8]}-{moment[8:]}-7{chance[:3]}-{variant}{chance[4:7]}-{chance[7:19]}"
+
+
+def worker_name() -> str:
+    """Return host and pid, in the characters that a name may have."""
+    import socket  # takes as long to import as a command takes to show its help
+
+    host = re.sub(r"[^A-Za-z0-9_.-]", "-", socket.gethostname())[:60] or "host"
+    return f"{host}-{os.getpid()}"
 
 
 def derived_id(parent: str, role: str, index: int = 0) -> str:

@@ -207,6 +207,11 @@ class Decider:
             run=run,
         )
 
+    def unfinished(self, run: Run, *, settles: bool = True) -> Outcome:
+        """Decide for a message that did not finish here, which is no fault of its own (QK10)."""
+        settlement = Release(run.delivery) if settles else None
+        return Outcome(delivery=run.delivery, settlement=settlement, word="returned", run=run)
+
     # -- a message that does not run
 
     def cancelled(self, delivery: Delivery, message: Message, *, run: Run | None = None, reason: str = "") -> Outcome:

@@ -16,7 +16,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
@@ -191,17 +191,28 @@ class Supervisor:
     # -- life and death of processes
 
     def _start(self, number: int) -> None:
+        try:
+            child = self._make(number)
+        except OSError as error:
+            self._again(number, f"cannot be started: {error}", ready=False, lived=0.0)
+            return
+        self._children[number] = child
+        child.keeper.start()
+        log = self.app.config.log
+        _say(child, Start(self._ref, self._burst, child.slots.count, log.level, log.format))
+
+    def _make(self, number: int) -> _Child:
+        """Return a process that waits to be told what to run."""
         rows = 2 * self._settings.concurrency
+        size = Slots.size(rows)
         here, there = socket.socketpair()
-        pipe = Connection(here.detach())
-        with _memory(Slots.size(rows)) as table, _memory(Holdings.SIZE) as book, there:
-            slots, holdings = Slots(rows, fileno=table), Holdings(fileno=book)
-            try:
+        with there, ExitStack() as undo:
+            pipe = undo.enter_context(Connection(here.detach()))
+            with _memory(size, least=size) as table, _memory(Holdings.SIZE, least=Holdings.LEAST) as book:
+                slots = undo.enter_context(closing(Slots(rows, fileno=table)))
+                holdings = undo.enter_context(closing(Holdings(fileno=book, size=0)))
                 process = _spawn(there.fileno(), table, book)
-            except OSError as error:
-                pipe.close()
-                self._again(number, f"cannot be started: {error}", ready=False, lived=0.0)
-                return
+            undo.pop_all()
         keeper = LeaseKeeper(
             self.app.runtime.broker,
             holdings,
@@ -211,23 +222,27 @@ class Supervisor:
             events=self.app.events,
         )
         child = _Child(number, process, pipe, slots, holdings, keeper, time.monotonic())
-        self._children[number] = child
-        keeper.start()
-        log = self.app.config.log
-        _say(child, Start(self._ref, self._burst, rows, log.level, log.format))
+        return child
 
     def _bury(self, child: _Child) -> None:
         """Clear up after a process that ended, and start another if it should not have."""
         del self._children[child.number]
         code = child.process.wait()
         held = child.holdings.held()
-        child.keeper.stop()
         child.pipe.close()
-        if held:
-            helper = threading.Thread(target=self._hand_back, args=(child, held))
-            self._helpers = [*(one for one in self._helpers if one.is_alive()), helper]
-            helper.start()
+        helper = threading.Thread(target=self._clear_up, args=(child, held))
+        self._helpers = [*(one for one in self._helpers if one.is_alive()), helper]
+        helper.start()
         self._judge(child, code)
+
+    def _clear_up(self, child: _Child, held: list[Holding]) -> None:
+        """Hand back what a dead process held, and give back what it shared with us."""
+        stopped = child.keeper.stop()
+        if held:
+            self._hand_back(child, held)
+        if stopped:  # else the keeper might look into it again
+            child.slots.close()
+            child.holdings.close()
 
     def _judge(self, child: _Child, code: int) -> None:
         """Start another process in place of *child* while nobody has told us to stop; then note a bad end."""
@@ -280,22 +295,31 @@ class Supervisor:
 
 
 @contextmanager
-def _memory(size: int) -> Iterator[int]:
-    """Yield the number of a file of *size* bytes that has no name and, where the system knows how, no disk."""
-    number = _nameless()
+def _memory(size: int, *, least: int) -> Iterator[int]:
+    """Yield the number of a file without a name, of *size* bytes, or of *least* where that is all that one can have."""
+    number = _in_memory(size, least) if sys.platform == "linux" else None
+    if number is None:
+        with tempfile.TemporaryFile() as file:
+            file.write(bytes(least))  # a hole that a full disk cannot fill later would end whoever looks into it
+            file.flush()
+            number = os.dup(file.fileno())
     try:
-        os.ftruncate(number, size)
         yield number
     finally:
         os.close(number)
 
 
-def _nameless() -> int:
-    if sys.platform == "linux":
-        with suppress(OSError):  # some systems that call themselves so do not know it
-            return os.memfd_create("queuekit")
-    with tempfile.TemporaryFile() as file:
-        return os.dup(file.fileno())
+def _in_memory(size: int, least: int) -> int | None:
+    """Return the number of a file that is on no disk; ``None`` on systems that do not know such a thing."""
+    try:
+        number = os.memfd_create("queuekit")
+    except OSError:
+        return None
+    try:
+        os.ftruncate(number, size)
+    except OSError:  # no file may be so large here
+        os.ftruncate(number, least)
+    return number
 
 
 def _spawn(*files: int) -> subprocess.Popen[bytes]:

@@ -54,6 +54,20 @@ def test_killed_process_hands_its_messages_back_at_once(fleet: Fleet) -> None:
     assert group.alive()
 
 
+def test_dead_processes_leave_nothing_open(fleet: Fleet) -> None:
+    """What a supervisor shared with a process is given back when that is dead."""
+    group = fleet.start_ready(concurrency=1)
+    for _ in range(4):
+        (pid,) = group.workers()
+        os.kill(pid, signal.SIGKILL)
+        wait_until(lambda pid=pid: group.workers() not in ([], [pid]), what="a new process")
+        nap.send(0).get(timeout=60)
+
+    maps = Path(f"/proc/{group.pid}/maps")
+    wait_until(lambda: maps.read_text().count("memfd:queuekit") == 2, what="the memory of one process alone")
+    assert group.alive()
+
+
 def test_kill_of_one_process_spares_its_neighbour(fleet: Fleet) -> None:
     """What runs in another process of the same supervisor runs once, and to its end."""
     gate = fleet.gate()

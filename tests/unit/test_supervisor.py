@@ -1,9 +1,11 @@
 """What the parent of worker processes knows and says; its processes are at work in tests/integration."""
 
 import os
+import resource
 import signal
 import time
 from multiprocessing import Pipe
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,10 +14,10 @@ import pytest
 from queuekit import Queuekit, Signature
 from queuekit.broker import Capabilities, Delivery, Place
 from queuekit.errors import CapabilityError
-from queuekit.events import EngineDown
+from queuekit.events import EngineDown, WorkerCrashed, WorkerGaveUp
 from queuekit.loader import AppRef
 from queuekit.records import entered_mark
-from queuekit.supervisor import Supervisor, _Child, _deserving, _how, _is_stopped, _say, _signals
+from queuekit.supervisor import Supervisor, _Child, _deserving, _how, _is_stopped, _memory, _say, _signals
 from queuekit.worker.holdings import Holding, Holdings
 from queuekit.worker.keeper import LeaseKeeper
 from queuekit.worker.link import Stop
@@ -173,3 +175,49 @@ def test_signals_wake_it_and_are_its_own_only_meanwhile() -> None:
 
     assert (got, woken) == ([signal.SIGTERM], bytes([signal.SIGTERM]))
     assert signal.getsignal(signal.SIGTERM) == before
+
+
+def no_such_thing(*_: object) -> int:
+    """Fail as a call does that a system does not know, or refuses."""
+    raise OSError(24, "Too many open files")
+
+
+def test_shared_memory_is_as_large_as_a_file_may_be() -> None:
+    """Where the usual size is too much, the least must do."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, hard))
+    try:
+        with _memory(Holdings.SIZE, least=Holdings.LEAST) as number:
+            limited = os.fstat(number).st_size
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    with _memory(Holdings.SIZE, least=Holdings.LEAST) as number:
+        usual = os.fstat(number).st_size
+
+    assert (limited, usual) == (Holdings.LEAST, Holdings.SIZE)
+
+
+def test_shared_memory_can_be_a_file_that_has_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the system knows no other; a hole in it would be found when the disk is full."""
+    monkeypatch.setattr(os, "memfd_create", no_such_thing)
+
+    with _memory(Holdings.SIZE, least=Holdings.LEAST) as number:
+        found = os.fstat(number)
+
+    assert (found.st_size, found.st_blocks * 512 >= Holdings.LEAST) == (Holdings.LEAST, True)
+
+
+def test_a_process_that_the_system_refuses_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A few times, with a pause; then it is given up, and nothing is left open."""
+    app = make_app()
+    crashed, gave_up = seen(app, WorkerCrashed), seen(app, WorkerGaveUp)
+    supervisor = Supervisor(app, AppRef(target="tasks:app"))
+    monkeypatch.setattr("queuekit.supervisor._spawn", no_such_thing)
+    before = sorted(path.name for path in Path("/proc/self/fd").iterdir())
+
+    for _ in range(5):
+        supervisor._start(0)
+
+    assert [event.how for event in crashed] == ["cannot be started: [Errno 24] Too many open files"] * 4
+    assert [event.tries for event in gave_up] == [5]
+    assert sorted(path.name for path in Path("/proc/self/fd").iterdir()) == before

@@ -30,12 +30,11 @@ from queuekit.envelope import Envelope
 from queuekit.errors import CapabilityError, UnavailableError
 from queuekit.events import EngineBack, EngineDown, LeasesLost, MessageDead, TaskFinished, TaskStarted, WorkerStopped
 from queuekit.hookspecs import hookimpl
-from queuekit.names import is_name
+from queuekit.names import is_name, worker_name
 from queuekit.outcome import Outcome
 from queuekit.testing import VirtualClock
 from queuekit.worker import Worker
 from queuekit.worker.holdings import Holdings
-from queuekit.worker.worker import worker_name
 from support.waiting import wait_until
 from support.working import (
     backend_of,
@@ -655,15 +654,52 @@ def test_a_lease_that_ended_with_its_outcome_is_not_lost() -> None:
     assert lost == []
 
 
-def test_messages_whose_leases_cannot_be_kept_go_back(caplog: pytest.LogCaptureFixture) -> None:
+def test_no_more_messages_are_taken_than_leases_are_kept(caplog: pytest.LogCaptureFixture) -> None:
+    """Where there is no room for more, the rest go back and wait, and the log says so, a few times at most."""
+    app = make_app(worker={"concurrency": 50})
+    app.task(name="mail", ignore_result=True)(lambda: None)
+    for _ in range(300):
+        send(app, "mail")
+
+    worker = burst(app, holdings=Holdings(size=4096))
+
+    assert worker.stats["done"] == 300
+    assert 0 < worker.stats["returned"] <= 100
+    assert worker._holdings.most <= 25
+    assert 1 <= caplog.text.count("leases are kept at a time") <= 4
+    assert worker._holdings.held() == []
+
+
+def test_a_message_whose_lease_cannot_be_kept_goes_back(caplog: pytest.LogCaptureFixture) -> None:
     """No body runs without somebody who renews its lease; the log says what is wrong."""
     app = make_app()
     gate = gated(app)
     send(app, "gate")
 
     with working(app, holdings=Holdings(size=64)) as worker:
-        wait_until(lambda: "does the broker give tokens of more than" in caplog.text)
-        wait_until(lambda: counts(app) == {"ready": 1})
+        wait_until(lambda: "cannot be kept: its token of" in caplog.text)
+        wait_until(lambda: worker.stats["returned"] and worker.idle())
+
+    assert (gate.runs, counts(app)) == (0, {"ready": 1})
+
+
+def no_memory(*_: object) -> bytes:
+    """Fail as what needs memory does."""
+    raise MemoryError
+
+
+def test_messages_whose_leases_cannot_be_kept_go_back(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No body runs without somebody who renews its lease."""
+    app = make_app()
+    gate = gated(app)
+    send(app, "gate")
+
+    with monkeypatch.context() as broken, working(app) as worker:
+        broken.setattr("pickle.dumps", no_memory)
+        wait_until(lambda: "MemoryError" in caplog.text)
+        wait_until(lambda: worker.stats["returned"] and not worker._in_hand)
 
     assert gate.runs == 0
     assert set(worker.stats) == {"returned"}

@@ -27,10 +27,9 @@ def serials(book: Holdings) -> list[int]:
     return [holding.serial for holding in book.held()]
 
 
-def fill(book: Holdings, numbers: Iterator[int]) -> None:
-    """Hold one lease after the other until there is no more room."""
-    for number in numbers:
-        book.hold(rows(range(number, number + 1)))
+def no_memory(*_: object) -> bytes:
+    """Fail as what needs memory does."""
+    raise MemoryError
 
 
 @pytest.fixture
@@ -125,18 +124,19 @@ def test_reads_up_to_a_frame_that_is_not_whole(both: tuple[Holdings, Holdings], 
     whole = worker._length
     worker.hold(rows(range(2, 4)))
     worker.hold(rows(range(4, 6)))
-    worker._memory[8 + whole + place] ^= 0xFF
+    worker._memory[worker._start(worker._turn) + whole + place] ^= 0xFF
 
     assert serials(supervisor) == [0, 1]
 
 
-def test_leftovers_of_an_earlier_turn_are_not_read(both: tuple[Holdings, Holdings]) -> None:
-    """Even if the length is ahead of what has been written."""
+@pytest.mark.parametrize("turns", [0, 3])
+def test_leftovers_of_an_earlier_turn_are_not_read(both: tuple[Holdings, Holdings], turns: int) -> None:
+    """Even if the length is ahead of what has been written; nor is memory that nobody has written to."""
     worker, supervisor = both
     for start in range(0, 10_000, 10):
         worker.hold(rows(range(start, start + 10)))
         worker.done(range(start, start + 10))
-        if worker._turn >= 2:
+        if worker._turn >= turns:
             break
     worker.hold(rows(range(1, 3)))
     worker._word[0] += 5000
@@ -144,29 +144,49 @@ def test_leftovers_of_an_earlier_turn_are_not_read(both: tuple[Holdings, Holding
     assert serials(supervisor) == [1, 2]
 
 
-def test_refuses_what_does_not_fit(both: tuple[Holdings, Holdings]) -> None:
-    """It says how much there is and why; what was held before still is, and there is room again later."""
+def test_holds_those_that_fit(both: tuple[Holdings, Holdings]) -> None:
+    """It says how many they are; what was held before still is, and there is room again later."""
     worker, supervisor = both
     worker.hold(rows(range(3)))
 
-    with pytest.raises(ValueError, match=r"23 leases take 8\d{4} bytes, and there is room for 32764: does the broker"):
-        worker.hold(rows(range(10, 30), letters=4000))
+    fit = worker.hold(rows(range(10, 30), letters=4000))
     after = serials(supervisor)
-    worker.hold(rows(range(3, 6)))
+    none = worker.hold(rows(range(30, 31), letters=40_000))
+    most = worker.most
+    worker.done(range(30))
+    with pytest.raises(ValueError, match=r"the lease of id-31 cannot be kept: its token of 40000 is far too long"):
+        worker.hold(rows(range(31, 32), letters=40_000))
+    again = worker.hold(rows(range(6)))
 
-    assert (after, serials(supervisor)) == ([0, 1, 2], [0, 1, 2, 3, 4, 5])
-    assert len({holding.id for holding in worker.held()}) == 6
+    assert (fit, none, most, again) == (5, 0, 8, 6)
+    assert after == [0, 1, 2, 10, 11, 12, 13, 14]
+    assert serials(supervisor) == serials(worker) == [0, 1, 2, 3, 4, 5]
+
+
+def test_what_could_not_be_said_is_not_held(both: tuple[Holdings, Holdings], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody would say that it is done, and its lease would be kept for ever."""
+    worker, supervisor = both
+    worker.hold(rows(range(2)))
+    with monkeypatch.context() as broken:
+        broken.setattr("pickle.dumps", no_memory)
+        with pytest.raises(MemoryError):
+            worker.hold(rows(range(2, 4)))
+    for _ in range(2000):
+        worker.hold(rows(range(9, 10)))
+        worker.done([9])
+
+    assert worker._turn > 2
+    assert serials(supervisor) == [0, 1]
 
 
 def test_a_full_memory_empties_again(both: tuple[Holdings, Holdings]) -> None:
     """With almost as much in hand as there is room for, leases can be done with one by one."""
     worker, supervisor = both
-    held = itertools.count()
-    with pytest.raises(ValueError, match="leases take"):
-        fill(worker, held)
+    held = itertools.takewhile(lambda number: worker.hold(rows(range(number, number + 1))), itertools.count())
+    count = len(list(held))
     full = serials(supervisor)
     for serial in full:
         worker.done([serial])
 
-    assert full == list(range(next(held) - 1))
+    assert full == list(range(count))
     assert supervisor.held() == []

@@ -15,9 +15,9 @@ from queuekit.cli.output import moment
 from queuekit.cli.session import Session, need_shared
 from queuekit.demands import demand
 from queuekit.logs import configure_logging
+from queuekit.names import worker_name
 from queuekit.schedule import about
 from queuekit.scheduler import Scheduler
-from queuekit.worker.worker import worker_name
 
 __all__ = ["command"]
 

@@ -40,7 +40,7 @@ def main(arguments: Sequence[str]) -> int:
     configure_logging(level=start.log_level, style=start.log_style)
     try:
         app = start.ref.load()
-        slots, holdings = Slots(start.rows, fileno=numbers[1]), Holdings(fileno=numbers[2])
+        slots, holdings = Slots(start.rows, fileno=numbers[1]), Holdings(fileno=numbers[2], size=0)
         worker = Worker(app, burst=start.burst, ref=start.ref, holdings=holdings, slots=slots)
     except QueuekitError as error:
         print(f"Error {error.code}: {error}", file=sys.stderr)  # noqa: T201 - a user's mistake has no traceback

@@ -7,9 +7,11 @@ nothing. The memory has two halves. When one is full of frames, the other begins
 
 from __future__ import annotations
 
+import logging
 import mmap
 import pickle  # both ends are ours, and run the same code for the same user
 import struct
+import sys
 import threading
 import zlib
 from collections.abc import Iterable, Sequence
@@ -19,6 +21,7 @@ from queuekit.broker import Lease
 
 __all__ = ["Holding", "Holdings"]
 
+_logger = logging.getLogger("queuekit.worker")
 _HEAD = 8
 """Bytes of the head, a word written at once: turn << 32 | bytes of frames. Odd turns are in the second half."""
 _LENGTH = 0xFFFF_FFFF
@@ -51,40 +54,81 @@ class Holding(NamedTuple):
         return Lease(self.queue, self.id, self.token, self.number)
 
 
+class _FullError(Exception):
+    """There is no room."""
+
+
 class Holdings:
     """What is held, written by one process and read by another, or by the same.
 
     Args:
-        fileno: A file of *size* bytes shared with another process, or -1 for memory of this one.
-        size: Bytes of the memory.
+        fileno: A file shared with another process, or -1 for memory of this one.
+        size: Bytes of the memory; of a file, 0 for all that it has.
     """
 
-    SIZE = 67_108_864
-    """Bytes that have room for a quarter of a million usual leases. What is not written takes no place."""
+    SIZE = 16_777_216
+    """Bytes that have room for some ten thousands of usual leases. What is not written takes no place."""
+    LEAST = 524_288
+    """Bytes that have room for some thousands."""
 
     def __init__(self, *, fileno: int = -1, size: int = SIZE) -> None:
         self._memory = mmap.mmap(fileno, size)
         self._half = (len(self._memory) - _HEAD) // 2
         self._word = memoryview(self._memory)[:_HEAD].cast("Q")
         self._rows: dict[int, tuple[Any, ...]] = {}
-        self._turn, self._length = 0, 0
+        # Not turn 0, in which the zeros of fresh memory would pass for an empty frame.
+        self._turn, self._length = 1, 0
         self._usual = self._use(0)
         self._lock = threading.Lock()
+        self.most = sys.maxsize
+        """Most that there is room for, as far as is known."""
 
     # -- the worker
 
-    def hold(self, holdings: Sequence[Holding]) -> None:
+    def close(self) -> None:
+        """Give the memory back."""
+        self._word.release()
+        self._memory.close()
+
+    def hold(self, holdings: Sequence[Holding]) -> int:
         """Have these kept from now on, whatever happens here next.
 
+        Returns:
+            How many of them are, from the first on: fewer where there is room for no more.
+
         Raises:
-            ValueError: They do not fit, and are not held: their tokens are longer than any should be.
+            ValueError: There is room for none, though nothing is held.
         """
+        fit = len(holdings)
+        while fit:
+            try:
+                self._hold(holdings[:fit])
+            except _FullError:
+                fit //= 2
+            else:
+                break
+        if fit < len(holdings):
+            self._is_full(holdings[fit])
+        return fit
+
+    def _is_full(self, first: Holding) -> None:
+        """Say that there is no room for *first*, and note how many there is room for."""
+        if not self._rows:
+            raise ValueError(f"the lease of {first.id} cannot be kept: its token of {len(first.token)} is far too long")
+        self.most = len(self._rows)
+        _logger.warning(
+            "no more than %d leases are kept at a time, since there is no room for more: "
+            "the broker gives tokens of more than a few hundred characters",
+            self.most,
+        )
+
+    def _hold(self, holdings: Sequence[Holding]) -> None:
         rows = {holding.serial: tuple(holding) for holding in holdings}  # a plain tuple is ten times as quick to pickle
         with self._lock:
             self._rows.update(rows)
             try:
                 self._append(list(rows.values()), ())
-            except ValueError:
+            except BaseException:  # one that is said by no frame, and by nobody to be done, would be kept for ever
                 for serial in rows:
                     del self._rows[serial]
                 raise
@@ -111,10 +155,7 @@ class Holdings:
         turn = self._turn + 1
         frame = _framed(list(self._rows.values()), (), turn)
         if len(frame) > self._half:
-            raise ValueError(
-                f"{len(self._rows)} leases take {len(frame)} bytes, and there is room for {self._half}: "
-                "does the broker give tokens of more than a few hundred characters?"
-            )
+            raise _FullError
         self._turn, self._length = turn, 0
         self._write(frame)
         self._length = len(frame)

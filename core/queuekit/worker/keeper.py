@@ -54,10 +54,11 @@ class LeaseKeeper:
         """Begin."""
         self._thread.start()
 
-    def stop(self) -> None:
-        """End; what is held is left to end by itself."""
+    def stop(self) -> bool:
+        """End; what is held is left to end by itself. False if it is still busy with a broker that does not answer."""
         self._stopped.set()
         self._thread.join(timeout=5)
+        return not self._thread.is_alive()
 
     def _loop(self) -> None:
         while not self._stopped.wait(self._lease / 3):
@@ -65,20 +66,21 @@ class LeaseKeeper:
 
     def extend(self) -> None:
         """Extend all that is held, once."""
+        try:
+            self._extend()
+        except UnavailableError as error:
+            self._events.emit(EngineDown(doing="extend leases", error=error.what, retry_in=self._lease / 3))
+        except Exception:
+            _logger.exception("the keeper met an error that it does not know")
+
+    def _extend(self) -> None:
         held = self._holdings.held()
         self._lost.intersection_update([holding.serial for holding in held])
         holdings = self._may_extend([holding for holding in held if holding.serial not in self._lost])
         size = self._broker.limits.max_batch
         for start in range(0, len(holdings), size):
             batch = holdings[start : start + size]
-            try:
-                lost = set(self._broker.extend([holding.lease for holding in batch], lease=self._lease))
-            except UnavailableError as error:
-                self._events.emit(EngineDown(doing="extend leases", error=error.what, retry_in=self._lease / 3))
-                return
-            except Exception:
-                _logger.exception("the keeper met an error that it does not know")
-                return
+            lost = set(self._broker.extend([holding.lease for holding in batch], lease=self._lease))
             if lost:
                 self._tell([holding.serial for holding in batch if holding.lease in lost])
 

@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import re
-import socket
 import threading
 from collections import Counter
 from collections.abc import Sequence
@@ -27,6 +25,7 @@ from queuekit.events import LeasesLost, WorkerReady, WorkerStopped, WorkerStoppi
 from queuekit.execute import Executor
 from queuekit.flow import Flows
 from queuekit.loader import AppRef
+from queuekit.names import worker_name
 from queuekit.outcome import Outcome, Run
 from queuekit.records import CANCEL
 from queuekit.states import State
@@ -44,15 +43,9 @@ if TYPE_CHECKING:
     from queuekit.worker.aio import LoopPool
     from queuekit.worker.isolate import Isolation
 
-__all__ = ["Worker", "worker_name"]
+__all__ = ["Worker"]
 
 _FINAL_SETTLE = 5.0
-
-
-def worker_name() -> str:
-    """Return host and pid, in the characters that a name may have."""
-    host = re.sub(r"[^A-Za-z0-9_.-]", "-", socket.gethostname())[:60] or "host"
-    return f"{host}-{os.getpid()}"
 
 
 class Worker:
@@ -62,8 +55,7 @@ class Worker:
         app: The app.
         burst: Whether to end when the queues are empty.
         ref: How child processes find the app; without it suspects of a crash run like the others.
-        holdings: Where the worker says which leases it has, for another process that keeps them; default: a thread of
-            this one keeps them.
+        holdings: Where it writes its leases for another process to keep; default: a thread of this one keeps them.
         slots: Where threads say what they run; default: memory of this process.
     """
 
@@ -201,7 +193,7 @@ class Worker:
         self._end_processes()
         for run in list(self._in_hand.values()):
             # First the outcome, then the word to stop: what the body makes of that is not its outcome any more.
-            self._give_back(run, _released(run, settles=not run.early))
+            self._give_back(run, self._executor.decide.unfinished(run, settles=not run.early))
             self._cancel(run)
         self._settler.stop(_FINAL_SETTLE)
         self._minder.stop()
@@ -234,8 +226,8 @@ class Worker:
 
     def room(self) -> int:
         """Return how many messages to fetch: none until half of those held ready are used up."""
-        extra = self._prefetch.size()
-        slots = self._settings.concurrency - len(self._threads.lost)
+        slots = min(self._settings.concurrency - len(self._threads.lost), self._holdings.most)
+        extra = min(self._prefetch.size(), self._holdings.most - slots)
         held = len(self._in_hand)
         return 0 if held >= max(slots, slots + extra // 2) else slots + extra - held
 
@@ -271,19 +263,33 @@ class Worker:
             return
         self._prefetch.saw({run.message.task for run in runs})
         self._prefetch.weigh([len(run.delivery.envelope.body) for run in runs])
-        self._hold(runs)
         self._in_hand.update((run.serial, run) for run in runs)
+        runs = self._held(runs)
         self._minder.wake()
         self._executor.track([run for run in runs if run.task.defaults.track], State.RECEIVED)
         self._dispatch(self._acknowledge_early(runs))
 
-    def _hold(self, runs: Sequence[Run]) -> None:
-        """Have the leases of *runs* kept; those that are acknowledged early will have none."""
+    def _held(self, runs: list[Run]) -> list[Run]:
+        """Have the leases of *runs* kept, and return those that may run; the others go back to their places.
+
+        Those that are acknowledged early will have no lease.
+        """
+        leased = [run for run in runs if not run.early]
         try:
-            self._holdings.hold([self._holding(run) for run in runs if not run.early])
-        except ValueError:
-            self._put_back([run.delivery for run in runs])
+            kept = self._holdings.hold([self._holding(run) for run in leased])
+        except BaseException:
+            self._let_go(leased)
             raise
+        if kept < len(leased):
+            self._let_go(leased[kept:])
+            runs = [run for run in runs if run.serial in self._in_hand]
+        return runs
+
+    def _let_go(self, runs: Sequence[Run]) -> None:
+        """Give back what nobody would renew."""
+        for run in runs:
+            self._in_hand.pop(run.serial, None)
+        self._put_back([run.delivery for run in runs])
 
     def _holding(self, run: Run) -> Holding:
         delivery, envelope = run.delivery, run.delivery.envelope
@@ -323,7 +329,7 @@ class Worker:
             stale = {run.delivery.token for run in early}
         refused = [run for run in early if run.delivery.token in stale]
         for run in refused:
-            self._give_back(run, _released(run))
+            self._give_back(run, self._executor.decide.unfinished(run))
         return [run for run in runs if run.delivery.token not in stale]
 
     def _dispatch(self, runs: list[Run]) -> None:
@@ -392,9 +398,3 @@ class Worker:
             self._holdings.done(serials)
         with self._changed:
             self._changed.notify_all()
-
-
-def _released(run: Run, *, settles: bool = True) -> Outcome:
-    """Return the outcome of a message that did not finish here, which is no fault of its own (QK10)."""
-    settlement = Release(run.delivery) if settles else None
-    return Outcome(delivery=run.delivery, settlement=settlement, word="returned", run=run)
