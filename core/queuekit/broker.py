@@ -48,7 +48,7 @@ class Place(enum.StrEnum):
 
 
 class Lease(NamedTuple):
-    """What must be shown to keep a message: light, so that it can cross a pipe."""
+    """What must be shown to keep a message: light, so that it can cross to another process."""
 
     queue: str
     id: str
@@ -62,7 +62,8 @@ class Delivery:
 
     envelope: Envelope
     token: str
-    """Fence: text that only this claim knows, in whatever process or fork; a stale one changes nothing (QK4)."""
+    """Fence: text that only this claim knows, in whatever process or fork; a stale one changes nothing (QK4). A few
+    hundred characters at most: a worker has room for thousands of such leases, and for fewer of longer ones."""
     number: int
     """How many times it has been claimed, this one included; grows with each claim. It may begin anew with a
     :class:`Retry` and with a replay, where these are new messages to the service."""

@@ -149,8 +149,7 @@ class Ticker:
             self._failed(turn, tick, error)
 
     def _send_one(self, _turn: _Turn, call: Any) -> str:
-        (sent,) = self._app.sending.send([call])
-        return sent.id
+        return self._app.sending.send_one(call).id
 
     def _start(self, turn: _Turn, workflow: Any) -> str:
         """Start a workflow, unless the last one runs and must not be overtaken; return the id of what runs then."""

@@ -677,7 +677,7 @@ def test_a_message_whose_lease_cannot_be_kept_goes_back(caplog: pytest.LogCaptur
     send(app, "gate")
 
     with working(app, holdings=Holdings(size=64)) as worker:
-        wait_until(lambda: "cannot be kept: its token of" in caplog.text)
+        wait_until(lambda: "cannot be kept: its token has" in caplog.text)
         wait_until(lambda: worker.stats["returned"] and worker.idle())
 
     assert (gate.runs, counts(app)) == (0, {"ready": 1})

@@ -116,6 +116,21 @@ def test_survives_who_has_written_it(both: tuple[Holdings, Holdings]) -> None:
     assert len(found) in (5, 15)
 
 
+def test_what_could_not_be_said_to_be_done_is_said_with_the_next(
+    both: tuple[Holdings, Holdings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its lease is not kept until the memory is full some day."""
+    worker, supervisor = both
+    worker.hold(rows(range(4)))
+    with monkeypatch.context() as broken:
+        broken.setattr("pickle.dumps", no_memory)
+        with pytest.raises(MemoryError):
+            worker.done([1, 2])
+    worker.hold(rows(range(9, 10)))
+
+    assert serials(supervisor) == [0, 3, 9]
+
+
 @pytest.mark.parametrize("place", [0, 4, 40], ids=["its length", "its checksum", "its body"])
 def test_reads_up_to_a_frame_that_is_not_whole(both: tuple[Holdings, Holdings], place: int) -> None:
     """What has not arrived yet, or is a leftover, is not taken for a lease."""
@@ -154,7 +169,7 @@ def test_holds_those_that_fit(both: tuple[Holdings, Holdings]) -> None:
     none = worker.hold(rows(range(30, 31), letters=40_000))
     most = worker.most
     worker.done(range(30))
-    with pytest.raises(ValueError, match=r"the lease of id-31 cannot be kept: its token of 40000 is far too long"):
+    with pytest.raises(ValueError, match=r"lease of id-31 cannot be kept: its token has 40,000 char.* 32,764 bytes"):
         worker.hold(rows(range(31, 32), letters=40_000))
     again = worker.hold(rows(range(6)))
 

@@ -114,11 +114,12 @@ class Holdings:
     def _is_full(self, first: Holding) -> None:
         """Say that there is no room for *first*, and note how many there is room for."""
         if not self._rows:
-            raise ValueError(f"the lease of {first.id} cannot be kept: its token of {len(first.token)} is far too long")
+            size = f"{len(first.token):,} characters, and there are {self._half:,} bytes for all"
+            raise ValueError(f"the lease of {first.id} cannot be kept: its token has {size}; let the broker shorten it")
         self.most = len(self._rows)
         _logger.warning(
             "no more than %d leases are kept at a time, since there is no room for more: "
-            "the broker gives tokens of more than a few hundred characters",
+            "the tokens of the broker are longer than a few hundred characters, and it should shorten them",
             self.most,
         )
 
@@ -139,7 +140,11 @@ class Holdings:
         with self._lock:
             for serial in gone:
                 self._rows.pop(serial, None)
-            self._append((), gone)
+            try:
+                self._append((), gone)
+            except BaseException:
+                self._usual = 0  # the next frame turns over, or these would be kept for ever
+                raise
 
     def _append(self, rows: Sequence[tuple[Any, ...]], gone: Sequence[int]) -> None:
         frame = _framed(rows, gone, self._turn)
