@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import attrs
 
-from queuekit.backend import Join, Page, Record
+from queuekit.backend import Backend, Join, Page, Record
 from queuekit.envelope import Envelope
 from queuekit.errors import CapabilityError
 from queuekit.values import quick_frozen
@@ -293,6 +293,13 @@ class Broker(abc.ABC):
         saves its worker a round trip before the task may begin.
         """
         return False
+
+    def share(self, backend: Backend) -> None:  # noqa: B027 - most services tell their clients all that they need
+        """Hear once, before the first call, of the result backend that all clients of the app use.
+
+        A broker may keep there what its service cannot tell from one client to another, under keys of its own that
+        begin with its scheme. Losing one of these records must lose no message.
+        """
 
     def queues(self) -> list[str]:
         """Return the names of all queues that hold or held messages, sorted."""

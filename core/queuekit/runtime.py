@@ -108,6 +108,7 @@ def _engines(config: Config, plugins: Plugins, **made: Any) -> tuple[Broker, Bac
     url = EngineURL.parse(raw, setting="backend")
     table = config.sections.get(section_of(plugins.backend_spec(url, where=origin)), {})
     backend = plugins.make_backend(url, table=table, where=origin, **made)
+    broker.share(backend)
     return broker if broker.capabilities.unique else WithUniqueKeys(broker, backend), backend
 
 

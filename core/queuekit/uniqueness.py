@@ -7,10 +7,11 @@ from collections.abc import Sequence
 
 import attrs
 
-from queuekit.backend import Backend, Condition, Page, Record
-from queuekit.broker import Ack, Broker, Dead, Delivery, Lease, Place, QueueCounts, Settlement, Stored
+from queuekit.backend import Backend, Condition, Record
+from queuekit.broker import Ack, Broker, Dead, Delivery, Place, Settlement
 from queuekit.envelope import Envelope, Unique
 from queuekit.errors import PartialSendError
+from queuekit.wrapping import WrappedBroker
 
 __all__ = ["WithUniqueKeys"]
 
@@ -18,7 +19,7 @@ _TRIES = 3
 """How often a key is asked for that is free again whenever somebody looks who holds it."""
 
 
-class WithUniqueKeys(Broker):
+class WithUniqueKeys(WrappedBroker):
     """A broker that also knows unique keys (``capabilities.unique``); all else is done by the broker inside.
 
     Taking a key and sending are two steps: a process that dies between them leaves the key taken until its ``ttl``.
@@ -29,11 +30,9 @@ class WithUniqueKeys(Broker):
     """
 
     def __init__(self, broker: Broker, backend: Backend) -> None:
-        self._broker = broker
+        super().__init__(broker)
         self._backend = backend
         self.capabilities = attrs.evolve(broker.capabilities, unique=True, commit=False)
-        self.limits = broker.limits
-        self.engine_id = broker.engine_id
 
     # -- keys
 
@@ -104,60 +103,12 @@ class WithUniqueKeys(Broker):
 
     # -- everything else
 
-    def extend(self, leases: Sequence[Lease], *, lease: float) -> list[Lease]:
-        """Make *leases* end later."""
-        return self._broker.extend(leases, lease=lease)
-
-    def queues(self) -> list[str]:
-        """Return the names of all queues."""
-        return self._broker.queues()
-
-    def counts(self, queues: Sequence[str]) -> dict[str, QueueCounts]:
-        """Return the counts of *queues*."""
-        return self._broker.counts(queues)
-
-    def peek(self, queue: str, *, place: Place, limit: int = 100, cursor: str | None = None) -> Page[Stored]:
-        """Return messages in *place*."""
-        return self._broker.peek(queue, place=place, limit=limit, cursor=cursor)
-
-    def find(self, queue: str, ids: Sequence[str]) -> list[Stored]:
-        """Return those of *ids* that *queue* holds."""
-        return self._broker.find(queue, ids)
-
-    def requeue(self, queue: str, ids: Sequence[str] | None = None) -> list[str]:
-        """Replay dead letters; they hold no key any more."""
-        return self._broker.requeue(queue, ids)
-
     def remove(self, queue: str, ids: Sequence[str], *, place: Place | None = None) -> list[str]:
         """Take messages out by id; the keys of waiting ones are freed."""
         waiting = [] if place is Place.DEAD else self._broker.find(queue, ids)
         removed = self._broker.remove(queue, ids, place=place)
         self._free([stored.envelope for stored in waiting if stored.envelope.id in removed])
         return removed
-
-    def purge(self, queue: str, *, place: Place = Place.READY) -> int:
-        """Take all messages in *place* out; keys that they hold are freed by their ``ttl``."""
-        return self._broker.purge(queue, place=place)
-
-    def interrupt(self) -> None:
-        """Make a ``receive`` that blocks in another thread return soon."""
-        self._broker.interrupt()
-
-    def check(self) -> list[str]:
-        """Ask the service for what an operator should know."""
-        return self._broker.check()
-
-    def check_queues(self, queues: Sequence[str], *, max_deliveries: int) -> list[str]:
-        """Ask the service whether *queues* keep what workers rest on."""
-        return self._broker.check_queues(queues, max_deliveries=max_deliveries)
-
-    def notes(self) -> list[str]:
-        """Return what an operator may like to know."""
-        return self._broker.notes()
-
-    def close(self) -> None:
-        """Close the broker inside; the backend is closed by whoever made it."""
-        self._broker.close()
 
 
 def _until(envelope: Envelope) -> str:

@@ -10,6 +10,8 @@ import pytest
 
 from queuekit.broker import Ack, Delivery, Release, Retry, Settlement
 from queuekit.envelope import Envelope
+from queuekit.errors import UnavailableError
+from queuekit.memory import MemoryBackend
 from queuekit.names import new_id
 from queuekit.urls import EngineURL
 from queuekit_sqs.broker import SqsBroker
@@ -60,6 +62,72 @@ def test_what_is_urgent_does_not_wait_for_the_rest(make: Make, wait: float, limi
 
     assert first.envelope.priority == 9
     wait_until(look, what="the urgent message")
+
+
+@pytest.fixture
+def shared(make: Make, monkeypatch: pytest.MonkeyPatch) -> Callable[[], SqsBroker]:
+    """Return what makes brokers that share a backend, and would see a listing of the priorities too late."""
+    monkeypatch.setattr("queuekit_sqs.queues._LOOK_AGAIN", 1e9)
+    url = EngineURL.parse(f"memory://{secrets.token_hex(4)}")
+
+    def make_one() -> SqsBroker:
+        broker = make()
+        broker.share(MemoryBackend(url))
+        return broker
+
+    return make_one
+
+
+@pytest.mark.parametrize("queues", [["q"], ["other", "q", "x.fifo"]], ids=["one", "several"])
+def test_a_priority_that_nobody_has_used_is_heard_of(shared: Make, queues: list[str]) -> None:
+    """The first message ever of a priority reaches those who wait already, and each further priority does."""
+    receiver, sender = shared(), shared()
+    assert receiver.receive(queues, limit=10, wait=0.1, lease=30) == []
+
+    for priority in (9, 0, 7):
+        (sent,) = sender.send(messages(1, priority=priority))
+
+        taken = wait_until(lambda: receiver.receive(queues, limit=10, wait=5.0, lease=30), what="the first of its kind")
+        assert [(one.id, one.envelope.priority) for one in taken] == [(sent, priority)]
+    assert sender._levels is not None
+    assert sender._levels.look([sender._queues.usual("q").name]) == {sender._queues.usual("q").name: {0, 7, 9}}
+
+
+def test_a_priority_is_announced_though_the_backend_was_down(shared: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A backend that does not answer fails no send, and hears of the priority later."""
+    monkeypatch.setattr("queuekit_sqs.levels._AGAIN", 0.0)
+    receiver, sender = shared(), shared()
+    receiver.receive(["q"], limit=10, wait=0.0, lease=30)
+    with monkeypatch.context() as patch:
+        patch.setattr(MemoryBackend, "get", _down)
+        first = sender.send(messages(1, priority=9))
+
+    second = sender.send(messages(1, priority=9))
+
+    seen: set[str] = set()
+    wait_until(
+        lambda: (
+            seen.update(one.id for one in receiver.receive(["q"], limit=10, wait=5.0, lease=30))
+            or seen == {*first, *second}
+        ),
+        what="both",
+    )
+
+
+def _down(*_: object) -> None:
+    raise UnavailableError("down")
+
+
+def test_who_has_no_backend_looks_often(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a backend a listing of the queues tells of new priorities."""
+    monkeypatch.setattr("queuekit_sqs.queues._LOOK_ALONE", 0.0)
+    receiver, sender = make(), make()
+    receiver.receive(["q"], limit=10, wait=0.1, lease=30)
+
+    (sent,) = sender.send(messages(1, priority=9))
+
+    (taken,) = wait_until(lambda: receiver.receive(["q"], limit=10, wait=1.0, lease=30), what="the first of its kind")
+    assert taken.id == sent
 
 
 def test_who_waits_again_and_again_costs_one_long_poll(proxy: AwsProxy) -> None:

@@ -10,16 +10,17 @@ from typing import Any
 
 import attrs
 
-from queuekit.backend import Page
+from queuekit.backend import Backend, Page
 from queuekit.broker import Broker, Delivery, Lease, Place, QueueCounts, Release, Settlement, Stored
 from queuekit.clock import Clock, SystemClock
-from queuekit.envelope import Envelope
+from queuekit.envelope import DEFAULT_PRIORITY, Envelope
 from queuekit.errors import PartialSendError, TooLargeError
 from queuekit.urls import EngineURL
 from queuekit_sqs.batches import Batches, Failure
 from queuekit_sqs.checks import check_queues, cost
 from queuekit_sqs.crew import Crew
 from queuekit_sqs.letters import Letters
+from queuekit_sqs.levels import Levels
 from queuekit_sqs.limits import CAPABILITIES, limits_of
 from queuekit_sqs.options import SqsOptions
 from queuekit_sqs.payloads import Payloads
@@ -82,6 +83,7 @@ class SqsBroker(Broker):
             self._service, self._queues, self._batches, crew=self._crew, fetch=self._fetch, drop=self._drop
         )
         self._receiver = self._make_receiver()
+        self._levels: Levels | None = None
         self._sent: OrderedDict[tuple[str, str, int, int, int], None] = OrderedDict()
         """Messages that arrived of a send that failed in part and so is going to be repeated."""
         self._pid = os.getpid()
@@ -112,6 +114,11 @@ class SqsBroker(Broker):
         self._s3 = self._s3 or self._make_service("s3", timeout=self._options.timeout)
         return self._s3
 
+    def share(self, backend: Backend) -> None:
+        """Announce priorities in *backend*, and hear there of those that others use."""
+        self._levels = Levels(backend)
+        self._queues.announced = True
+
     # -- delivering
 
     def send(self, envelopes: Sequence[Envelope]) -> list[str]:
@@ -131,7 +138,30 @@ class SqsBroker(Broker):
             carried, delay = self._delayed(envelope, line)
             jobs.append(send_job(line, carried, delay=delay, pointer=pointers.get(envelope.id)))
         self._report(new, self._batches.run(jobs))
+        self._announce({(job.line.queue, job.line.level) for job in jobs if job.line.level != DEFAULT_PRIORITY})
         return [envelope.id for envelope in envelopes]
+
+    def _announce(self, used: set[tuple[str, int]]) -> None:
+        """Tell receivers of the priorities that messages have just gone to."""
+        if self._levels is not None:
+            for queue, level in used:
+                self._levels.announce(self._queues.usual(queue).name, level)
+
+    def _hear(self, queues: Sequence[str]) -> None:
+        """Look for priorities that others use, in a thread, and end a wait that does not know of them."""
+        levels = self._levels
+        if levels is None or not levels.is_due():
+            return
+        usual = {queue: self._queues.usual(queue) for queue in queues}
+        lines = {line.name: queue for queue, line in usual.items() if not line.fifo}
+
+        def look() -> None:
+            found = levels.look(list(lines))
+            if [line for line, used in found.items() if self._queues.learn(lines[line], used)]:
+                self._receiver.interrupt()
+
+        if lines:
+            self._crew.start(look)
 
     def _delayed(self, envelope: Envelope, line: Line) -> tuple[Envelope, float]:
         """Return *envelope* as it is sent, and the delay to ask for: what is beyond it is reached by hops."""
@@ -173,6 +203,7 @@ class SqsBroker(Broker):
     def receive(self, queues: Sequence[str], *, limit: int, wait: float, lease: float) -> list[Delivery]:
         """Take due messages under a lease, waiting for the first one."""
         self._mind_forks()
+        self._hear(queues)
         limit, wait = min(limit, self.limits.max_batch), min(wait, self.limits.max_wait)
         lines = [line for queue in queues for line in self._queues.lines(queue)]
         if limit <= 0:

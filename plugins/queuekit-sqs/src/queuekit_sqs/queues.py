@@ -40,8 +40,8 @@ _DEAD = ".dead"
 _LONGEST = 80 - len("-dead.fifo")
 _PLAIN = re.compile(r"[A-Za-z0-9_-]+")
 _TAKEN = re.compile(r"-(dead|p[0-9])$")
-_LOOK_AGAIN = 60.0
-"""Seconds between two looks for priorities that others have begun to use."""
+_LOOK_AGAIN, _LOOK_ALONE = 60.0, 10.0
+"""Seconds between two listings of the priorities in use: where they are announced as well, and where they are not."""
 _KEEP = 1_209_600
 """Seconds that SQS keeps a message: 14 days, the longest that it can."""
 
@@ -119,6 +119,8 @@ class Queues:
         self._urls: dict[str, str] = {}
         self._levels: dict[str, set[int]] = {}
         self._looked: dict[str, float] = {}
+        self.announced = False
+        """Whether clients hear in another way of priorities that others have begun to use."""
         self._redrive: dict[str, Line] = {}
 
     def url(self, line: Line, *, create: bool = True) -> str | None:
@@ -143,13 +145,24 @@ class Queues:
         levels = self._levels.setdefault(queue, {DEFAULT_PRIORITY})
         if not self._names.line(queue).fifo:
             self._look_for_levels(queue, levels)
-        return [self._names.line(queue, level) for level in sorted(levels, reverse=True)]
+        return [self._names.line(queue, level) for level in sorted(set(levels), reverse=True)]
 
     def line(self, queue: str, level: int) -> Line:
         """Return where a message is to be sent; the priority is in use from now on."""
         line = self._names.line(queue, level)
         self._levels.setdefault(queue, {DEFAULT_PRIORITY}).add(line.level)
         return line
+
+    def usual(self, queue: str) -> Line:
+        """Return the place of messages of *queue* whose priority is the usual one."""
+        return self._names.line(queue)
+
+    def learn(self, queue: str, levels: set[int]) -> bool:
+        """Hear that *levels* are in use, and tell whether one of them is new."""
+        known = self._levels.setdefault(queue, {DEFAULT_PRIORITY})
+        new = levels - known
+        known |= new
+        return bool(new)
 
     def dead(self, queue: str) -> Line:
         """Return where dead letters of *queue* go: where its redrive policy says, else to a queue of ours."""
@@ -189,7 +202,8 @@ class Queues:
     def _look_for_levels(self, queue: str, levels: set[int]) -> None:
         """Find, now and then, which priorities others use."""
         now = time.monotonic()
-        if now - self._looked.get(queue, float("-inf")) < _LOOK_AGAIN:
+        pause = _LOOK_AGAIN if self.announced else _LOOK_ALONE
+        if now - self._looked.get(queue, float("-inf")) < pause:
             return
         self._looked[queue] = now
         prefix = f"{self._names.line(queue).name}-p"

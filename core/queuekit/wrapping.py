@@ -1,0 +1,93 @@
+"""A broker around another one, which does all that a subclass does not do itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from queuekit.backend import Backend, Page
+from queuekit.broker import Broker, Delivery, Lease, Place, QueueCounts, Settlement, Stored
+from queuekit.envelope import Envelope
+
+__all__ = ["WrappedBroker"]
+
+
+class WrappedBroker(Broker):
+    """Passes every call on.
+
+    Args:
+        broker: Keeps the messages.
+    """
+
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
+        self.capabilities = broker.capabilities
+        self.limits = broker.limits
+        self.engine_id = broker.engine_id
+
+    def send(self, envelopes: Sequence[Envelope]) -> list[str]:
+        """Put *envelopes* on their queues."""
+        return self._broker.send(envelopes)
+
+    def receive(self, queues: Sequence[str], *, limit: int, wait: float, lease: float) -> list[Delivery]:
+        """Take due messages under a lease."""
+        return self._broker.receive(queues, limit=limit, wait=wait, lease=lease)
+
+    def extend(self, leases: Sequence[Lease], *, lease: float) -> list[Lease]:
+        """Make *leases* end later."""
+        return self._broker.extend(leases, lease=lease)
+
+    def settle(self, settlements: Sequence[Settlement]) -> list[Delivery]:
+        """Carry out *settlements*."""
+        return self._broker.settle(settlements)
+
+    def queues(self) -> list[str]:
+        """Return the names of all queues."""
+        return self._broker.queues()
+
+    def counts(self, queues: Sequence[str]) -> dict[str, QueueCounts]:
+        """Return the counts of *queues*."""
+        return self._broker.counts(queues)
+
+    def peek(self, queue: str, *, place: Place, limit: int = 100, cursor: str | None = None) -> Page[Stored]:
+        """Return messages in *place*."""
+        return self._broker.peek(queue, place=place, limit=limit, cursor=cursor)
+
+    def find(self, queue: str, ids: Sequence[str]) -> list[Stored]:
+        """Return those of *ids* that *queue* holds."""
+        return self._broker.find(queue, ids)
+
+    def requeue(self, queue: str, ids: Sequence[str] | None = None) -> list[str]:
+        """Replay dead letters."""
+        return self._broker.requeue(queue, ids)
+
+    def remove(self, queue: str, ids: Sequence[str], *, place: Place | None = None) -> list[str]:
+        """Take messages out by id."""
+        return self._broker.remove(queue, ids, place=place)
+
+    def purge(self, queue: str, *, place: Place = Place.READY) -> int:
+        """Take all messages in *place* out."""
+        return self._broker.purge(queue, place=place)
+
+    def share(self, backend: Backend) -> None:
+        """Let the broker inside keep what its clients tell each other in *backend*."""
+        self._broker.share(backend)
+
+    def interrupt(self) -> None:
+        """Make a ``receive`` that blocks in another thread return soon."""
+        self._broker.interrupt()
+
+    def check(self) -> list[str]:
+        """Ask the service for what an operator should know."""
+        return self._broker.check()
+
+    def check_queues(self, queues: Sequence[str], *, max_deliveries: int) -> list[str]:
+        """Ask the service whether *queues* keep what workers rest on."""
+        return self._broker.check_queues(queues, max_deliveries=max_deliveries)
+
+    def notes(self) -> list[str]:
+        """Return what an operator may like to know."""
+        return self._broker.notes()
+
+    def close(self) -> None:
+        """Close the broker inside; the backend is closed by whoever made it."""
+        self._broker.close()
