@@ -28,7 +28,10 @@ BROKER_PLAN: Mapping[str, Step] = {
     "fenced_ack": Step("emulated", "a worker takes a lease for lost at its own deadline; results are guarded by rank"),
     "delay": Step("without", "what is delayed may run early"),
     "priority": Step("refused", "a task that asks for a priority is refused when the app or worker starts"),
-    "dedup": Step("emulated", "a message whose result is stored already is not run again"),
+    "dedup": Step(
+        "emulated",
+        "a message whose result is stored is not run again; follow-ups take a record of the backend before they run",
+    ),
     "unique": Step("emulated", "keys are records of the result backend; without one, tasks that ask are refused"),
     "fifo": Step("without", "the order within a queue is not kept"),
     "blocking_receive": Step("without", "the broker looks again and again instead of being woken"),

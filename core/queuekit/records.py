@@ -7,6 +7,7 @@
 ``entered:<id>:<gen>:<try>:<claim>`` a suspect's body was entered in this claim (QK6)
 ``worker:<name>``                    a live worker, refreshed every 10 s
 ``graph:<id>``, ``graph:<id>:<n>``   what a workflow consists of, in parts
+``once:<id>``                         who runs a follow-up, where a broker may hold several copies (``copies``)
 ===================================  ==========================================================================
 """
 

@@ -12,6 +12,7 @@ from queuekit.backend import Backend
 from queuekit.broker import Broker
 from queuekit.clock import Clock
 from queuekit.config import Config, check_sections
+from queuekit.copies import WithoutCopies
 from queuekit.errors import NoBackendError, PluginError
 from queuekit.events import Events
 from queuekit.hookspecs import MiddlewareSpec
@@ -109,7 +110,15 @@ def _engines(config: Config, plugins: Plugins, **made: Any) -> tuple[Broker, Bac
     table = config.sections.get(section_of(plugins.backend_spec(url, where=origin)), {})
     backend = plugins.make_backend(url, table=table, where=origin, **made)
     broker.share(backend)
-    return broker if broker.capabilities.unique else WithUniqueKeys(broker, backend), backend
+    return _completed(broker, backend), backend
+
+
+def _completed(broker: Broker, backend: Backend) -> Broker:
+    """Return *broker* with what core makes up for by records of *backend*."""
+    commits = broker.capabilities.commit and broker.engine_id is not None and broker.engine_id == backend.engine_id
+    if not broker.capabilities.dedup and not commits:
+        broker = WithoutCopies(broker, backend)
+    return broker if broker.capabilities.unique else WithUniqueKeys(broker, backend)
 
 
 def _serializers(config: Config, plugins: Plugins, types: Callable[[str], type | None]) -> dict[str, Serializer]:

@@ -186,6 +186,31 @@ def test_forty_minutes_are_kept(tmp_path: Path) -> None:
     assert (begun[0].at - sent) * PACE >= 2_398
 
 
+@pytest.mark.parametrize("killed", [False, True], ids=["quiet", "holder-killed"])
+def test_copies_of_a_callback_run_one_at_a_time(fleet: Fleet, *, killed: bool) -> None:
+    """Of what several workers have sent again one copy runs; if its worker is killed another does, and then none."""
+    gate = fleet.gate()
+    callback = fleet.app.sending.prepare(hold.s(str(gate)), parent="sent-by-each-batch-that-came-back")
+    for _ in range(4):
+        SqsBroker(EngineURL.parse(fleet.urls["broker"])).send([callback.envelope])
+    id = callback.envelope.id
+    groups = [fleet.start_ready(lease=LEASE, concurrency=4) for _ in range(2)]
+    wait_until(lambda: fleet.ledger.has("begin", [id]), what="one copy runs")
+    if killed:
+        groups[0].kill()
+        fleet.start_ready(lease=LEASE, concurrency=4)
+        nap.send(2 * LEASE).get(timeout=60)
+    nap.send(2 * LEASE).get(timeout=60)
+
+    begun = fleet.ledger.counts("begin")[id]
+    gate.touch()
+    fleet.drained(60)
+
+    assert begun <= 1 + killed
+    assert fleet.ledger.counts("end")[id] == 1
+    assert not fleet.dead()
+
+
 @pytest.fixture
 def harmed(proxy: AwsProxy, tmp_path: Path) -> Iterator[Fleet]:
     """Workers behind the proxy."""
