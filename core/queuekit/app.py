@@ -12,16 +12,19 @@ from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, TypeVar,
 from queuekit.clock import Clock, SystemClock
 from queuekit.context import Context
 from queuekit.envelope import Unique
+from queuekit.forks import renew_in_forks
 from queuekit.periodic import Periodic
 from queuekit.registry import Tasks, Types
 from queuekit.result import Result
 from queuekit.retry import Backoff
 from queuekit.signature import Duration, Signature
+from queuekit.states import State
 from queuekit.task import Anything, AsyncTask, Task, TaskDecorator, TaskOptions, default_name
 
 # Engines, plugins and config are imported where they are first used: a module of tasks is imported in many processes
 # that never send one, and half of the cost of ``import queuekit`` would be theirs.
 if TYPE_CHECKING:
+    from queuekit.background import Background
     from queuekit.config import Config
     from queuekit.events import Events
     from queuekit.graphs import StoredGraph
@@ -38,6 +41,8 @@ __all__ = ["Queuekit"]
 P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
+_GLANCE = 1.0
+"""Seconds that a last look at outcomes may take."""
 
 
 class Queuekit(Periodic):
@@ -78,7 +83,8 @@ class Queuekit(Periodic):
         self._plugins: Plugins | None = None
         self._runtime: Runtime | None = None
         self._sending: Sending | None = None
-        self._threads: Any = None
+        self._background: Background | None = None
+        renew_in_forks(self)
 
     # -- tasks
 
@@ -226,12 +232,16 @@ class Queuekit(Periodic):
     def close(self) -> None:
         """Close all connections; they open again when used."""
         with self._lock:
+            if self._background is not None:
+                self._background.close()
             if self._runtime is not None:
                 self.plugins.call("queuekit_app_closing", app=self)
                 self._runtime.close()
-            if self._threads is not None:
-                self._threads.shutdown(wait=False)
-                self._threads = None
+
+    def renew_in_fork(self) -> None:
+        """Leave to the parent, in a fork of it, what its threads hold; engines do so by themselves."""
+        self._lock = threading.RLock()
+        self._background = None
 
     # -- sending
 
@@ -297,18 +307,23 @@ class Queuekit(Periodic):
         return result
 
     async def in_thread(self, function: Callable[..., Any], *args: Any) -> Any:
-        """Run a blocking call in a small thread pool of the app's own."""
-        import asyncio
+        """Run a blocking call in a thread of those for sends."""
+        return await self.background.send(function, *args)
 
-        return await asyncio.get_running_loop().run_in_executor(self._pool(), function, *args)
+    async def glance(self, allowed: float, function: Callable[..., Any], *args: Any) -> Any:
+        """Run a call that looks something up in the engine, for *allowed* seconds at most."""
+        return await self.background.glance(allowed, function, *args)
 
-    def _pool(self) -> Any:
-        from concurrent.futures import ThreadPoolExecutor
+    @property
+    def background(self) -> Background:
+        """Threads for what an event loop must not wait for."""
+        background = self._background
+        if background is None:
+            from queuekit.background import Background
 
-        with self._lock:
-            if self._threads is None:
-                self._threads = ThreadPoolExecutor(max_workers=16, thread_name_prefix="queuekit-async")
-            return self._threads
+            with self._lock:
+                background = self._background = self._background or Background()
+        return background
 
     # -- results
 
@@ -344,6 +359,25 @@ class Queuekit(Periodic):
         from queuekit.records import result_key
 
         self.runtime.need_backend("a result").wait([result_key(id) for id in ids], timeout=timeout)
+
+    async def await_any(self, ids: Sequence[str], timeout: float) -> list[Info]:
+        """Return what is known of those of *ids* that have ended, waiting at most *timeout* seconds for one.
+
+        Those of which nothing is known are returned when the time has passed, or 5 s. However many coroutines wait, it
+        takes one thread.
+
+        Raises:
+            UnavailableError: The engine does not answer when the time has passed.
+        """
+        from queuekit.records import read_info, result_key
+
+        listener = self.background.listener(self.runtime.need_backend("a result"))
+        keys = {result_key(id): id for id in ids}
+        found = await listener.wait([*keys], timeout)
+        if found:
+            return [read_info(keys[key], record) for key, record in found.items()]
+        infos = await self.glance(_GLANCE, self.infos, ids)
+        return [info for info in infos if info.done or info.state is State.UNKNOWN]
 
     def info(self, id: str) -> Info:
         """Return what is known of message *id*; UNKNOWN if nothing. One round trip."""

@@ -216,6 +216,9 @@ class UnavailableError(QueuekitError, ConnectionError):
 
     code = "QK401"
     exit_code = 4
+    passing: bool = True
+    """Whether the same call may succeed later. Set to False by an engine for what only a person can mend, such as a
+    wrong password: sends and waits do not try that again."""
 
 
 class LeaseLost(QueuekitError):

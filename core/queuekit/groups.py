@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from datetime import timedelta
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 import attrs
 
-from queuekit.durations import parse as parse_duration
-from queuekit.errors import NoBackendError, ResultTimeout, UnknownIdError
+from queuekit.errors import NoBackendError, UnavailableError, UnknownIdError
 from queuekit.links import link_id, member_id
 from queuekit.result import Result, ResultSource
 from queuekit.states import FINAL, State
+from queuekit.waits import Timeout, Wait
 
 if TYPE_CHECKING:
     from queuekit.records import Info
@@ -20,8 +19,6 @@ if TYPE_CHECKING:
 __all__ = ["ChainResult", "ChordResult", "GroupCounts", "GroupResult", "GroupSource", "handle"]
 
 R_co = TypeVar("R_co", covariant=True)
-Timeout = float | str | timedelta | None
-_SLICE = 5.0
 _AT_ONCE = 500
 """Records that are asked for, or waited for, in one round trip."""
 
@@ -35,6 +32,10 @@ class GroupSource(ResultSource, Protocol):
 
     def wait_any(self, ids: Sequence[str], timeout: float) -> None:
         """Return when one of *ids* has ended, or *timeout* seconds have passed."""
+        ...
+
+    async def glance(self, allowed: float, function: Callable[..., Any], *args: Any) -> Any:
+        """Run a call that looks something up in the engine, for *allowed* seconds at most."""
         ...
 
     def graph(self, id: str) -> object | None:
@@ -123,6 +124,9 @@ class GroupResult(Generic[R_co]):
         values: dict[str, Any] = {}
         for info in self._ended(timeout):
             values[info.id] = Result[Any](info.id, self._source).unpack(info)
+        return self._in_order(values)
+
+    def _in_order(self, values: dict[str, Any]) -> R_co:
         ordered: Any = [values[id] for id in self.ids]
         if self._flat:
             ordered = [value for some in ordered for value in some]
@@ -131,8 +135,10 @@ class GroupResult(Generic[R_co]):
 
     async def aget(self, timeout: Timeout = None) -> R_co:
         """Like :meth:`get`, without blocking the event loop."""
-        values: R_co = await self._source.in_thread(self.get, timeout)
-        return values
+        values: dict[str, Any] = {}
+        async for info in self._as_ended(timeout):
+            values[info.id] = Result[Any](info.id, self._source).unpack(info)
+        return self._in_order(values)
 
     def cancel(self) -> bool:
         """Cancel the whole group: waiting members never run, running ones are told. True if some had not ended."""
@@ -154,30 +160,76 @@ class GroupResult(Generic[R_co]):
         return found
 
     def _ended(self, timeout: Timeout) -> Iterator[Info]:
-        if not self.stored:
-            raise NoBackendError(f"the results of {self.id} are not stored")
-        left = None if timeout is None else parse_duration(timeout)
-        missing = list(self.ids)
+        """Yield what is known of each member as it ends."""
+        wait, missing = self._begin(timeout), list(self.ids)
         while missing:
-            infos = self._infos(missing)
-            yield from (info for info in infos if info.done)
-            missing = [info.id for info in infos if not info.done]
-            if len(missing) < len(infos) or not missing:
-                continue
-            if left is not None and left <= 0:
-                raise ResultTimeout(f"{self.id}: {len(missing)} of {len(self.ids)} have not ended within {timeout} s")
-            left = self._wait_for_one(missing, left)
+            try:
+                with wait.limit():
+                    ended = self._look(missing)
+            except UnavailableError as error:
+                self._source.clock.sleep(wait.rest(error))
+                ended = []
+            else:
+                wait.answered()
+            yield from ended
+            missing = _without(missing, ended)
+            if missing and not ended:
+                self._pause(missing, wait)
 
-    def _wait_for_one(self, ids: list[str], left: float | None) -> float | None:
-        """Wait until one of *ids* has ended, though not long, and return how much is left of *left* seconds.
+    def _pause(self, missing: list[str], wait: Wait) -> None:
+        """Wait until one of *missing* has ended, though not long.
 
         Raises:
+            ResultTimeout: The time is over.
             UnknownIdError: None of them ever will.
         """
-        step = _SLICE if left is None else min(_SLICE, left)
-        self._source.wait_any(ids[:_AT_ONCE], step)
-        self._refuse_unknown(ids)
-        return None if left is None else left - step
+        if wait.over:
+            raise self._late(missing, wait)
+        try:
+            with wait.limit():
+                self._source.wait_any(missing[:_AT_ONCE], wait.step)
+                self._refuse_unknown(missing)
+        except UnavailableError as error:
+            self._source.clock.sleep(wait.rest(error))
+
+    async def _as_ended(self, timeout: Timeout) -> AsyncIterator[Info]:
+        """As :meth:`_ended`, without blocking the event loop."""
+        import asyncio  # only here: whoever imports tasks need not pay for it
+
+        wait, missing = self._begin(timeout), list(self.ids)
+        while missing:
+            ended: list[Info] = []
+            try:
+                ended = await self._source.glance(wait.allowed, self._look, missing)
+                if not ended and not wait.over:
+                    await self._await_one(missing, wait)
+            except UnavailableError as error:
+                await asyncio.sleep(wait.rest(error))
+            else:
+                wait.answered()
+            for info in ended:
+                yield info
+            missing = _without(missing, ended)
+            if missing and not ended and wait.over:
+                raise self._late(missing, wait)
+
+    async def _await_one(self, missing: list[str], wait: Wait) -> None:
+        """As :meth:`_pause`, without blocking the event loop."""
+        told = await self._source.await_any(missing[:_AT_ONCE], wait.step)
+        if not any(info.done for info in told):
+            await self._source.glance(wait.allowed, self._refuse_unknown, missing)
+
+    def _begin(self, timeout: Timeout) -> Wait:
+        if not self.stored:
+            raise NoBackendError(f"the results of {self.id} are not stored")
+        return Wait(timeout, self._source.clock)
+
+    def _late(self, missing: list[str], wait: Wait) -> Exception:
+        return wait.ended(f"{self.id}: {len(missing)} of {len(self.ids)} have not ended")
+
+    def _look(self, ids: list[str]) -> list[Info]:
+        """Return what is known of those that have ended."""
+        return [info for info in self._infos(ids) if info.done]
 
     def _refuse_unknown(self, ids: list[str]) -> None:
         """Refuse to wait for what nobody knows: members that wait for others are known by their group alone."""
@@ -234,6 +286,11 @@ class ChordResult(ChainResult[R_co]):
         """A handle on the members."""
         number, size = self.top[0]
         return _members(self.id, number, size or 0, self._groups)
+
+
+def _without(ids: list[str], ended: list[Info]) -> list[str]:
+    gone = {info.id for info in ended}
+    return [id for id in ids if id not in gone] if gone else ids
 
 
 def _members(id: str, number: int, size: int, source: GroupSource) -> GroupResult[Any]:

@@ -22,6 +22,7 @@ from queuekit.broker import Broker
 from queuekit.clock import Clock
 from queuekit.discovery import Rules, discover, left_out, unique
 from queuekit.errors import ConfigError, PluginError, QueuekitError
+from queuekit.forks import renew_in_forks
 from queuekit.hookspecs import BackendSpec, BrokerSpec, SerializerSpec
 from queuekit.loading import HISTORIC, Plugin, PluginInfo, installed, load_object, manager, reason
 from queuekit.making import resolve, section_of
@@ -69,13 +70,18 @@ class Plugins:
         self._strict = strict
         self._load = tuple(load)
         self._entry_points = entry_points or installed
-        self._lock = threading.RLock()
+        self.renew_in_fork()
+        renew_in_forks(self)
         self._manager = manager()
         self._by_hand: list[Plugin] = []
         self._plugins: list[Plugin] = []
         self._failed: dict[str, str] = {}
         self._catalogue: Catalogue | None = None
         self._history: list[tuple[str, dict[str, Any]]] = []
+
+    def renew_in_fork(self) -> None:
+        """Begin with a lock that nobody holds."""
+        self._lock = threading.RLock()
 
     # --- choosing -----------------------------------------------------------------------------------------------------
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, get_args, get_type_hints
 
 from queuekit.errors import QueuekitError, UnknownTaskError, did_you_mean
+from queuekit.forks import renew_in_forks
 from queuekit.serializer import type_name
 from queuekit.task import Task
 
@@ -79,6 +80,11 @@ class Types:
         self._tasks = tasks
         self._classes: dict[str, type] = {}
         self._scanned: set[str] = set()
+        self.renew_in_fork()
+        renew_in_forks(self)
+
+    def renew_in_fork(self) -> None:
+        """Begin with a lock that nobody holds."""
         self._lock = threading.Lock()
 
     def add(self, kind: type) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
-from queuekit.durations import parse as parse_duration
-from queuekit.errors import NoBackendError, ResultTimeout, TaskCancelled, TaskFailed, UnknownIdError
+from queuekit.clock import Clock
+from queuekit.errors import NoBackendError, TaskCancelled, TaskFailed, UnavailableError, UnknownIdError
 from queuekit.states import State
+from queuekit.waits import Timeout, Wait
 
 if TYPE_CHECKING:
     from queuekit.records import Info
@@ -15,11 +16,13 @@ if TYPE_CHECKING:
 __all__ = ["Result", "ResultSource"]
 
 R_co = TypeVar("R_co", covariant=True)
-_SLICE = 5.0
 
 
 class ResultSource(Protocol):
     """Where a handle looks things up: an app."""
+
+    clock: Clock
+    """Whose time counts for timeouts."""
 
     def info(self, id: str) -> Info:
         """Return what is known of a message."""
@@ -27,6 +30,10 @@ class ResultSource(Protocol):
 
     def wait_final(self, id: str, timeout: float) -> Info | None:
         """Return the final record, waiting at most *timeout* seconds; ``None`` if there is none by then."""
+        ...
+
+    async def await_any(self, ids: Sequence[str], timeout: float) -> list[Info]:
+        """Return what is known of those that have ended or are not known, waiting *timeout* seconds for one of them."""
         ...
 
     def read_value(self, info: Info) -> Any:
@@ -91,7 +98,7 @@ class Result(Generic[R_co]):
         """Return all that is known: state, times, attempt, worker, error. One round trip."""
         return self._source.info(self.id)
 
-    def get(self, timeout: float | str | timedelta | None = None) -> R_co:
+    def get(self, timeout: Timeout = None) -> R_co:
         """Wait for the outcome and return what the task returned.
 
         Args:
@@ -100,30 +107,55 @@ class Result(Generic[R_co]):
         Raises:
             TaskFailed: It failed, expired or was dead-lettered; carries the remote traceback.
             TaskCancelled: It was cancelled.
-            ResultTimeout: No outcome within *timeout*.
+            ResultTimeout: No outcome within *timeout*. Of an engine that did not answer at its end, its cause tells.
+            UnavailableError: The engine refuses us, as with a wrong password. While it is only gone, such as for a
+                restart, the wait goes on.
             UnknownIdError: Nothing is known of the id: waiting would never end.
             NoBackendError: Results are not stored.
         """
+        wait = self._begin(timeout)
+        while True:
+            try:
+                with wait.limit():
+                    info = self._source.wait_final(self.id, wait.step) or self._ended(self.info())
+            except UnavailableError as error:
+                self._source.clock.sleep(wait.rest(error))
+            else:
+                wait.answered()
+                if info is not None:
+                    return self.unpack(info)
+            if wait.over:
+                raise wait.ended(f"{self.id}: no outcome")
+
+    async def aget(self, timeout: Timeout = None) -> R_co:
+        """Like :meth:`get`, without blocking the event loop; however many wait, it takes one thread for all."""
+        import asyncio  # only here: whoever imports tasks need not pay for it
+
+        wait = self._begin(timeout)
+        while True:
+            try:
+                infos = await self._source.await_any([self.id], wait.left)
+            except UnavailableError as error:
+                await asyncio.sleep(wait.rest(error))
+            else:
+                wait.answered()
+                for info in filter(self._ended, infos):
+                    return self.unpack(info)
+            if wait.over:
+                raise wait.ended(f"{self.id}: no outcome")
+
+    def _begin(self, timeout: Timeout) -> Wait:
         if not self.stored:
             raise NoBackendError(f"the result of {self.id} is not stored: the task ignores its result")
-        left = None if timeout is None else parse_duration(timeout)
-        while True:
-            step = _SLICE if left is None else min(_SLICE, left)
-            info = self._source.wait_final(self.id, step)
-            if info is not None:
-                return self.unpack(info)
-            left = None if left is None else left - step
-            if self.info().state is State.UNKNOWN:
-                raise UnknownIdError(
-                    f"nothing is known of {self.id!r}", fix="It was never sent, or is forgotten: see results_expire"
-                )
-            if left is not None and left <= 0:
-                raise ResultTimeout(f"{self.id}: no outcome within {timeout} s")
+        return Wait(timeout, self._source.clock)
 
-    async def aget(self, timeout: float | str | timedelta | None = None) -> R_co:
-        """Like :meth:`get`, without blocking the event loop."""
-        value: R_co = await self._source.in_thread(self.get, timeout)
-        return value
+    def _ended(self, info: Info) -> Info | None:
+        """Return *info* if it is final, and refuse to wait for what nobody knows."""
+        if info.state is State.UNKNOWN:
+            raise UnknownIdError(
+                f"nothing is known of {self.id!r}", fix="It was never sent, or is forgotten: see results_expire"
+            )
+        return info if info.done else None
 
     def cancel(self) -> bool:
         """Cancel the message: waiting it never runs, running its task is told. True if it had not ended yet."""

@@ -110,6 +110,11 @@ class FlakyBackend(MemoryBackend):
         self.wire.pass_over("get")
         return super().get(keys)
 
+    def wait(self, keys: Sequence[str], *, timeout: float) -> dict[str, Record]:
+        """Wait, if the wire holds."""
+        self.wire.pass_over("wait")
+        return super().wait(keys, timeout=timeout)
+
     def join(self, group: str, member: int, size: int, *, ttl: float = 604_800.0) -> tuple[bool, int]:
         """Join, if the wire holds."""
         self.wire.pass_over("join")

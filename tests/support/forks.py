@@ -2,12 +2,28 @@
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any
 
-__all__ = ["status_of_a_fork_beside"]
+__all__ = ["forked", "status_of_a_fork_beside"]
+
+
+def forked(settings: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    """Run the program of :mod:`support.forking` with *settings* in its environment."""
+    program = Path(__file__).with_name("forking.py")
+    return subprocess.run(
+        [sys.executable, program],
+        env={**os.environ, **settings},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
 
 
 def status_of_a_fork_beside(lock: AbstractContextManager[Any], work: Callable[[], object]) -> int:

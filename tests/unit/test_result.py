@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from queuekit import Cancel, Context, Queuekit, Reject, ResultTimeout, State, TaskCancelled, TaskFailed
-from queuekit.errors import NoBackendError, UnknownIdError
+from queuekit import Cancel, Context, Queuekit, Reject, ResultTimeout, State, TaskCancelled, TaskFailed, group
+from queuekit.errors import NoBackendError, UnavailableError, UnknownIdError
 from queuekit.testing import VirtualClock
 from queuekit.testing.kit import in_thread
 from support.waiting import wait_until
-from support.working import burst, drive, make_app, working
+from support.working import backend_of, burst, drive, finish, flaky_app, make_app, take, take_one, working
 
 
 def divide(x: int, y: int) -> float:
@@ -23,6 +23,13 @@ def divide(x: int, y: int) -> float:
 def app_with_divide(**settings: Any) -> Queuekit:
     """Return an app with one task, ``divide``."""
     app = make_app(**settings)
+    app.task(name="divide")(divide)
+    return app
+
+
+def make_flaky(**settings: Any) -> Queuekit:
+    """Return an app with one task, ``divide``, whose engines can be cut off."""
+    app = flaky_app(**settings)
     app.task(name="divide")(divide)
     return app
 
@@ -276,3 +283,64 @@ def test_is_ready_when_the_worker_says_so() -> None:
         wait_until(lambda: result.state is State.SUCCESS)
 
     assert before is State.PENDING
+
+
+def test_a_wait_outlives_a_restart_of_the_engine() -> None:
+    """While the engine is gone nothing is raised, and what has come meanwhile is returned."""
+    app = make_flaky()
+    result = app.tasks["divide"].send(6, 3)
+    wire = backend_of(app).wire
+    wire.cut = {"wait", "get"}
+
+    value = in_thread(lambda: result.get(timeout=60))
+    wait_until(lambda: wire.calls.count("wait") > 1, "a second try")
+    wire.cut = set()
+    finish(app, take_one(app))
+
+    assert value.result(60) == 2.0
+
+
+def test_a_group_outlives_a_restart_of_the_engine() -> None:
+    """Handles on workflows go on as well."""
+    app = make_flaky()
+    result = app.send(group([app.tasks["divide"].s(6, 3), app.tasks["divide"].s(6, 2)]))
+    wire = backend_of(app).wire
+    wire.cut = {"wait", "get"}
+
+    value = in_thread(lambda: result.get(timeout=60))
+    wait_until(lambda: wire.calls.count("get") > 1, "a second try")
+    wire.cut = set()
+    for delivery in take(app, 2):
+        finish(app, delivery)
+
+    assert value.result(60) == [2.0, 3.0]
+
+
+def test_a_timeout_during_an_outage_says_why() -> None:
+    """It is the caller's own timeout that ends the wait; the cause is what the engine said."""
+    app = make_flaky(clock=(clock := VirtualClock()))
+    result = app.tasks["divide"].send(6, 3)
+    backend_of(app).wire.cut = {"wait", "get"}
+
+    late = drive(clock, in_thread(lambda: result.get(timeout=7)), step=0.5)
+
+    assert isinstance(error := late.exception(), ResultTimeout)
+    assert isinstance(error.__cause__, UnavailableError)
+    assert "no outcome within 7 s: no answer to wait" in str(error)
+    assert clock.monotonic() >= 7
+
+
+def test_what_will_not_pass_is_raised_at_once() -> None:
+    """A wrong password is not tried again."""
+    app = make_flaky()
+    result = app.tasks["divide"].send(6, 3)
+    refusal = UnavailableError("wrong password")
+    refusal.passing = False
+
+    def refuse() -> None:
+        raise refusal
+
+    backend_of(app).wire.answers["wait"] = refuse
+
+    with pytest.raises(UnavailableError, match="wrong password"):
+        result.get(timeout=60)

@@ -8,6 +8,7 @@ import weakref
 
 from queuekit.broker import Limits
 from queuekit.clock import Clock, SystemClock
+from queuekit.forks import renew_in_forks
 from queuekit.memory.messages import MessageStore
 from queuekit.memory.records import RecordStore
 from queuekit.urls import EngineURL
@@ -30,16 +31,21 @@ class MemoryEngine:
         self.id = f"memory:{name}:{next(_serial)}"
         """Unlike that of every other engine of this process."""
         self.clock = clock
+        self.renew_in_fork()
+        renew_in_forks(self)
+        self.messages = MessageStore(dedup_window=LIMITS.dedup_window)
+        self.records = RecordStore()
+        self._latest = float("-inf")
+        self._next_claim = itertools.count(1).__next__
+
+    def renew_in_fork(self) -> None:
+        """Begin with locks that nobody holds; the messages and records of a fork are a copy of its own."""
         self.lock = threading.Lock()
         """Held for every step on the stores; each step is short."""
         self.sent = threading.Condition(self.lock)
         """Notified when a message may have become available sooner than a waiter thinks."""
         self.written = threading.Condition(self.lock)
         """Notified when a record was written."""
-        self.messages = MessageStore(dedup_window=LIMITS.dedup_window)
-        self.records = RecordStore()
-        self._latest = float("-inf")
-        self._next_claim = itertools.count(1).__next__
 
     @classmethod
     def of(cls, url: EngineURL, *, clock: Clock) -> MemoryEngine:

@@ -15,6 +15,7 @@ from redis.exceptions import NoPermissionError, ResponseError
 from queuekit.backend import Backend, Condition, Join, Page, Record
 from queuekit.clock import Clock
 from queuekit.errors import TooLargeError
+from queuekit.forks import renew_in_forks
 from queuekit.urls import EngineURL
 from queuekit_redis.abilities import BACKEND_CAPABILITIES, BACKEND_LIMITS
 from queuekit_redis.checks import check
@@ -63,7 +64,13 @@ class RedisBackend(Backend):
         self.engine_id = engine.id
         # Whoever listens holds a connection, and looks by another one.
         most = engine.options.max_connections
-        self._ears = threading.Semaphore(most - 1 - most // 8)
+        self._most_listeners = most - 1 - most // 8
+        self.renew_in_fork()
+        renew_in_forks(self)
+
+    def renew_in_fork(self) -> None:
+        """Count nobody of the parent's among those who listen."""
+        self._listeners = threading.Semaphore(self._most_listeners)
 
     def put(
         self, records: Sequence[Record], *, condition: Condition = Condition.ALWAYS, expect: int | None = None
@@ -110,12 +117,12 @@ class RedisBackend(Backend):
         found = self._final(keys)
         if found or timeout <= 0 or not keys:
             return found
-        if not self._ears.acquire(blocking=False):
+        if not self._listeners.acquire(blocking=False):
             return self._look(keys, deadline)
         try:
             heard = self._listen(keys, deadline)
         finally:
-            self._ears.release()
+            self._listeners.release()
         return self._look(keys, deadline) if heard is None else heard
 
     def _look(self, keys: Sequence[str], deadline: float) -> dict[str, Record]:

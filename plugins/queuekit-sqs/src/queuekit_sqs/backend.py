@@ -14,6 +14,7 @@ from typing import Any
 from queuekit.backend import Backend, Condition, Join, Page, Record
 from queuekit.clock import Clock, SystemClock
 from queuekit.errors import TooLargeError, UnavailableError
+from queuekit.forks import renew_in_forks
 from queuekit.urls import EngineURL
 from queuekit_sqs import items
 from queuekit_sqs.crew import Crew
@@ -67,8 +68,13 @@ class DynamoBackend(Backend):
         name = f"{target.prefix}-records" if target.prefix else "queuekit-records"
         self._table = Table(self._service, name, create=options.create, crew=self._crew, random=self._random)
         self._kinds: set[str] = set()
-        self._lock = threading.Lock()
+        self.renew_in_fork()
+        renew_in_forks(self)
         self._version = 0
+
+    def renew_in_fork(self) -> None:
+        """Begin with a lock that nobody holds."""
+        self._lock = threading.Lock()
 
     # -- records
 

@@ -27,6 +27,7 @@ import attrs
 
 from queuekit.envelope import DEFAULT_PRIORITY
 from queuekit.errors import UnavailableError
+from queuekit.forks import renew_in_forks
 from queuekit_sqs.failures import code_of
 from queuekit_sqs.options import SqsOptions
 from queuekit_sqs.service import Service
@@ -115,13 +116,18 @@ class Queues:
         self._service = service
         self._names = names
         self._options = options
-        self._lock = threading.Lock()
+        self.renew_in_fork()
+        renew_in_forks(self)
         self._urls: dict[str, str] = {}
         self._levels: dict[str, set[int]] = {}
         self._looked: dict[str, float] = {}
         self.announced = False
         """Whether clients hear in another way of priorities that others have begun to use."""
         self._redrive: dict[str, Line] = {}
+
+    def renew_in_fork(self) -> None:
+        """Begin with a lock that nobody holds."""
+        self._lock = threading.Lock()
 
     def url(self, line: Line, *, create: bool = True) -> str | None:
         """Return the address of *line*; make it if it is missing and *create* says so, else return ``None``.

@@ -11,6 +11,7 @@ import threading
 from email.utils import parsedate_to_datetime
 
 from queuekit.clock import Clock
+from queuekit.forks import renew_in_forks
 
 __all__ = ["ServerTime"]
 
@@ -23,11 +24,16 @@ class ServerTime:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._lock = threading.Lock()
+        self.renew_in_fork()
+        renew_in_forks(self)
         self._last = ""
         self._low, self._high = float("-inf"), float("inf")
         self._since = clock.monotonic()
         self._started = clock.time() - clock.monotonic()
+
+    def renew_in_fork(self) -> None:
+        """Begin with a lock that nobody holds."""
+        self._lock = threading.Lock()
 
     def heard(self, date: str | None, *, sent: float) -> None:
         """Take note of an answer's ``Date``; *sent* is when it was asked, in monotonic seconds."""

@@ -1,0 +1,80 @@
+"""Threads in which an app does what an event loop must not wait for; a fork makes its own."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, TypeVar
+
+from queuekit.backend import Backend
+from queuekit.errors import UnavailableError
+from queuekit.listener import ResultListener
+from queuekit.timelimit import time_limit
+
+__all__ = ["Background"]
+
+T = TypeVar("T")
+_SENDERS, _READERS = 16, 4
+"""Threads: sends never wait for reads, nor for those who wait for results."""
+
+
+class Background:
+    """The threads of one app; each is started when it is first needed."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._senders: ThreadPoolExecutor | None = None
+        self._readers: ThreadPoolExecutor | None = None
+        self._listener: ResultListener | None = None
+
+    async def send(self, function: Callable[..., T], *args: Any) -> T:
+        """Run a blocking call among the sends."""
+        with self._lock:
+            if self._senders is None:
+                self._senders = ThreadPoolExecutor(_SENDERS, thread_name_prefix="queuekit-async")
+            pool = self._senders
+        return await asyncio.get_running_loop().run_in_executor(pool, function, *args)
+
+    async def glance(self, allowed: float, function: Callable[..., T], *args: Any) -> T:
+        """Run a blocking call that looks something up in an engine, and waits for nothing else.
+
+        Raises:
+            UnavailableError: The engine did not answer within *allowed* seconds, which may be infinite.
+        """
+
+        def look() -> T:
+            with time_limit(allowed):
+                return function(*args)
+
+        try:
+            async with asyncio.timeout(None if math.isinf(allowed) else allowed):
+                return await asyncio.wrap_future(self._read(look))
+        except TimeoutError:
+            raise UnavailableError(f"the engine did not answer within {allowed:.1f} s") from None
+
+    def _read(self, function: Callable[..., T], *args: Any) -> Future[T]:
+        with self._lock:
+            if self._readers is None:
+                self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="queuekit-read")
+            return self._readers.submit(function, *args)
+
+    def listener(self, backend: Backend) -> ResultListener:
+        """Return who waits for results in *backend*."""
+        with self._lock:
+            if self._listener is None or self._listener.backend is not backend:
+                self._listener = ResultListener(backend, run=self._read)
+            return self._listener
+
+    def close(self) -> None:
+        """End the threads when they have done what was begun; they start again when they are needed."""
+        with self._lock:
+            pools, listener = (self._senders, self._readers), self._listener
+            self._senders = self._readers = self._listener = None
+        for pool in pools:
+            if pool is not None:
+                pool.shutdown(wait=False)
+        if listener is not None:
+            listener.close()

@@ -1,0 +1,93 @@
+"""How long a caller waits for an outcome: until its own timeout, also through a time in which an engine is gone."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+
+from queuekit.clock import Clock
+from queuekit.durations import parse as parse_duration
+from queuekit.errors import ResultTimeout, UnavailableError
+from queuekit.timelimit import time_limit
+
+__all__ = ["Timeout", "Wait"]
+
+Timeout = float | str | timedelta | None
+"""Seconds, or text such as ``"5s"``; ``None`` for as long as it takes."""
+_GRACE = 1.0
+"""Seconds beyond the end that a last look into an engine that is slow or silent may take."""
+_LONGEST = 5.0
+"""Seconds after which is looked whether anything is known at all."""
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0
+
+
+class Wait:
+    """One wait; it begins when this is made.
+
+    Args:
+        timeout: How long.
+        clock: Whose time counts.
+    """
+
+    def __init__(self, timeout: Timeout, clock: Clock) -> None:
+        self._timeout = timeout
+        self._clock = clock
+        seconds = math.inf if timeout is None else parse_duration(timeout)
+        self._end = clock.monotonic() + seconds
+        self._pause = _FIRST_PAUSE
+        self._trouble: UnavailableError | None = None
+
+    @property
+    def left(self) -> float:
+        """Seconds until the end, at least 0; infinite without a timeout."""
+        return max(0.0, self._end - self._clock.monotonic())
+
+    @property
+    def step(self) -> float:
+        """Seconds to wait at once."""
+        return min(_LONGEST, self.left)
+
+    @property
+    def over(self) -> bool:
+        """Whether the end has come."""
+        return self.left <= 0
+
+    @property
+    def allowed(self) -> float:
+        """Seconds that a look into the engine that begins now may take; infinite without a timeout."""
+        return self.left + _GRACE
+
+    @contextmanager
+    def limit(self) -> Iterator[None]:
+        """Limit the calls of engines inside to what is allowed."""
+        with time_limit(self.allowed):
+            yield
+
+    def answered(self) -> None:
+        """Note that the engine answers."""
+        self._pause = _FIRST_PAUSE
+        self._trouble = None
+
+    def rest(self, error: UnavailableError) -> float:
+        """Return for how many seconds to leave an engine alone that has failed with *error*.
+
+        Raises:
+            UnavailableError: It will fail again, as with a wrong password.
+        """
+        if not error.passing:
+            raise error
+        self._trouble = error
+        pause, self._pause = self._pause, min(_LONGEST_PAUSE, 2 * self._pause)
+        return min(pause, self.left)
+
+    def ended(self, what: str) -> ResultTimeout:
+        """Return what to raise at the end: no outcome of *what*, and why if the engine does not answer."""
+        trouble = self._trouble
+        told = f"{what} within {self._timeout} s"
+        if trouble is None:
+            return ResultTimeout(told)
+        error = ResultTimeout(f"{told}: {trouble.what}", where=trouble.where, fix=trouble.fix)
+        error.__cause__ = trouble
+        return error

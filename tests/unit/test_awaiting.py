@@ -1,0 +1,239 @@
+"""Coroutines that wait for results: one thread for all of them, and each by its own clock."""
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import attrs
+import pytest
+
+from queuekit import Queuekit, ResultTimeout
+from queuekit.errors import UnavailableError, UnknownIdError
+from queuekit.memory import MemoryBackend
+from support.waiting import PATIENCE, wait_until
+from support.working import backend_of, burst, finish, flaky_app, make_app, take_one, working
+
+MANY = 100
+
+
+@pytest.fixture
+def app() -> Iterator[Queuekit]:
+    """Return an app with a task."""
+    made = with_same(make_app())
+    yield made
+    made.close()
+
+
+def with_same(app: Queuekit) -> Queuekit:
+    """Return *app* with one task, ``same``."""
+
+    @app.task(name="same")
+    def same(x: int) -> int:
+        """Return *x*."""
+        return x
+
+    return app
+
+
+async def pending(app: Queuekit, count: int, timeout: float | None = PATIENCE) -> list[asyncio.Task[Any]]:
+    """Return *count* tasks that wait for what no worker has run yet."""
+    results = [await app.tasks["same"].asend(number) for number in range(count)]
+    waiting = [asyncio.create_task(result.aget(timeout=timeout)) for result in results]
+    await asyncio.sleep(0)
+    return waiting
+
+
+async def cancelled(waiting: list[asyncio.Task[Any]]) -> None:
+    """End what waits."""
+    for one in waiting:
+        one.cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)
+
+
+def threads() -> set[threading.Thread]:
+    """Return the threads of now."""
+    return set(threading.enumerate())
+
+
+def test_a_send_is_not_held_up_by_those_who_wait(app: Queuekit) -> None:
+    """However many calls wait for results, another one is sent."""
+
+    async def run() -> str:
+        waiting = await pending(app, MANY)
+        result = await asyncio.wait_for(app.tasks["same"].asend(0), PATIENCE / 2)
+        await cancelled(waiting)
+        return result.id
+
+    assert asyncio.run(run())
+
+
+def test_all_who_wait_share_a_thread(app: Queuekit) -> None:
+    """There is one thread for any number of them."""
+
+    async def run() -> int:
+        before = threads()
+        waiting = await pending(app, MANY)
+        new = [one.name for one in threads() - before]
+        await cancelled(waiting)
+        return new.count("queuekit-results")
+
+    assert asyncio.run(run()) == 1
+
+
+def test_each_gets_its_own_result(app: Queuekit) -> None:
+    """Outcomes find those who wait for them, also when several wait for one."""
+
+    async def run() -> list[int]:
+        waiting = await pending(app, MANY)
+        with working(app):
+            result = await app.tasks["same"].asend(7)
+            more = await asyncio.gather(*(result.aget(timeout=PATIENCE) for _ in range(3)))
+            return [*more, *await asyncio.gather(*waiting)]
+
+    assert asyncio.run(run()) == [7, 7, 7, *range(MANY)]
+
+
+def test_a_timeout_counts_from_the_call(app: Queuekit) -> None:
+    """One that is short ends beside a hundred that are long."""
+
+    async def run() -> None:
+        waiting = await pending(app, MANY)
+        (late,) = await pending(app, 1, timeout=0.05)
+        done, _ = await asyncio.wait([late, *waiting], return_when=asyncio.FIRST_COMPLETED)
+        assert done == {late}
+        with pytest.raises(ResultTimeout, match=r"no outcome within 0\.05 s"):
+            late.result()
+        await cancelled(waiting)
+
+    asyncio.run(run())
+
+
+def test_without_time_there_is_one_look(app: Queuekit) -> None:
+    """A timeout of 0 returns what is there already."""
+    result = app.tasks["same"].send(3)
+    burst(app)
+
+    assert asyncio.run(result.aget(timeout=0)) == 3
+
+
+def test_an_unknown_id_is_told(app: Queuekit) -> None:
+    """Nobody waits for what was never sent."""
+    with pytest.raises(UnknownIdError):
+        asyncio.run(app.result("nobody").aget(timeout=0.1))
+
+
+def test_a_cancelled_wait_leaves_nothing_behind(app: Queuekit) -> None:
+    """When nobody waits any more and the app is closed, the thread ends."""
+
+    async def run() -> None:
+        await cancelled(await pending(app, 3))
+
+    before = threads()
+    asyncio.run(run())
+    app.close()
+
+    wait_until(lambda: threads() <= before, "the end of all threads")
+
+
+def test_goes_on_in_another_event_loop(app: Queuekit) -> None:
+    """An app serves one event loop after the other, and several at a time."""
+
+    async def run() -> int:
+        with working(app):
+            value: int = await (await app.tasks["same"].asend(5)).aget(timeout=PATIENCE)
+            return value
+
+    assert [asyncio.run(run()) for _ in range(3)] == [5, 5, 5]
+
+
+class ToldNothing(MemoryBackend):
+    """A backend that must be asked again and again."""
+
+    capabilities = attrs.evolve(MemoryBackend.capabilities, notify=False)
+
+    def wait(self, keys: Any, *, timeout: float) -> Any:
+        """Refuse: whoever waits for many must not be blocked by one."""
+        raise AssertionError("not to be called")
+
+
+def test_looks_again_where_a_service_does_not_tell(app: Queuekit, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without notification there is a thread all the same, which asks for all at once."""
+    monkeypatch.setattr(app.runtime.backend, "__class__", ToldNothing)
+
+    async def run() -> list[Any]:
+        waiting = await pending(app, MANY)
+        with working(app):
+            return await asyncio.gather(*waiting)
+
+    assert asyncio.run(run()) == list(range(MANY))
+
+
+def test_a_wait_outlives_a_restart_of_the_engine() -> None:
+    """While the engine is gone nothing is raised; what has come meanwhile is returned."""
+    app = with_same(flaky_app())
+
+    async def run() -> int:
+        (waiting,) = await pending(app, 1)
+        backend_of(app).wire.cut = {"wait", "get"}
+        await asyncio.to_thread(wait_until, lambda: backend_of(app).wire.calls.count("wait") > 1, "a try in vain")
+        backend_of(app).wire.cut = set()
+        finish(app, take_one(app))
+        value: int = await waiting
+        return value
+
+    assert asyncio.run(run()) == 0
+
+
+def test_a_late_outcome_of_a_silent_engine_says_why() -> None:
+    """The timeout is kept, and its cause is the engine's."""
+    app = with_same(flaky_app())
+    result = app.tasks["same"].send(1)
+    backend_of(app).wire.cut = {"wait", "get"}
+
+    with pytest.raises(ResultTimeout, match="no answer to") as caught:
+        asyncio.run(result.aget(timeout=0.1))
+
+    assert isinstance(caught.value.__cause__, UnavailableError)
+
+
+def test_what_will_not_pass_is_raised_at_once() -> None:
+    """A wrong password is not tried again until the timeout."""
+    app = with_same(flaky_app())
+    result = app.tasks["same"].send(1)
+    refusal = UnavailableError("wrong password")
+    refusal.passing = False
+
+    def refuse() -> None:
+        raise refusal
+
+    backend_of(app).wire.answers["wait"] = refuse
+
+    with pytest.raises(UnavailableError, match="wrong password"):
+        asyncio.run(result.aget(timeout=PATIENCE))
+
+
+def test_groups_are_awaited_without_a_thread_each(app: Queuekit) -> None:
+    """So are workflows, whose handles wait for several members."""
+    from queuekit import group
+
+    async def run() -> list[Any]:
+        made = [await app.astart(group([app.tasks["same"].s(1), app.tasks["same"].s(2)])) for _ in range(30)]
+        waiting = [asyncio.create_task(one.aget(timeout=PATIENCE)) for one in made]
+        await asyncio.sleep(0)
+        with working(app):
+            return await asyncio.gather(*waiting)
+
+    assert asyncio.run(run()) == [[1, 2]] * 30
+
+
+def test_a_group_that_is_late_says_so(app: Queuekit) -> None:
+    """The timeout of a group counts from the call."""
+    from queuekit import group
+
+    async def run() -> None:
+        made = await app.astart(group([app.tasks["same"].s(1), app.tasks["same"].s(2)]))
+        with pytest.raises(ResultTimeout, match="2 of 2 have not ended"):
+            await made.aget(timeout=0.05)
+
+    asyncio.run(run())
