@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["Cancel", "Reject", "Retry", "Snooze", "TaskTimeout"]
+__all__ = ["Cancel", "Interruption", "Reject", "Retry", "Snooze", "TaskTimeout", "matches"]
 
 
 class Control(Exception):
@@ -38,5 +38,20 @@ class Reject(Control):
     """Go to the dead letters at once, whatever retries are left: the message can never be worked off."""
 
 
-class TaskTimeout(Exception):
-    """Raised inside a task that ran longer than its ``timeout``; retried like any error."""
+class Interruption(BaseException):
+    """Base of what a worker raises inside a body from outside.
+
+    Like ``asyncio.CancelledError`` it is no ``Exception``, so that a body's ``except Exception`` does not swallow it.
+    """
+
+
+class TaskTimeout(Interruption):
+    """Raised inside a task that ran longer than its ``timeout``; retried like any error.
+
+    ``retry_on`` and ``dont_retry`` count it among the exceptions that ``Exception`` stands for.
+    """
+
+
+def matches(error: BaseException, kinds: tuple[type, ...]) -> bool:
+    """Return whether ``retry_on`` or ``dont_retry`` with these *kinds* means *error*."""
+    return isinstance(error, kinds) or (isinstance(error, TaskTimeout) and Exception in kinds)

@@ -6,7 +6,6 @@ with all that follows from them. Delays, pauses between attempts and expiry pass
 
 from __future__ import annotations
 
-import asyncio
 import threading
 import time
 from collections.abc import Iterable, Sequence
@@ -133,4 +132,4 @@ class EagerSending(Sending):
     def _coroutine(self, run: Run) -> Outcome:
         """Run a coroutine to its end: in a thread of its own, since an event loop may be running in this one."""
         with ThreadPoolExecutor(max_workers=1) as pool:
-            return pool.submit(lambda: asyncio.run(self._executor.acall(run))).result()
+            return pool.submit(self._executor.call_on_loop, run).result()

@@ -12,6 +12,8 @@ from typing import Any
 
 import attrs
 
+from queuekit.errorlog import log_error
+
 __all__ = [
     "EngineBack",
     "EngineDown",
@@ -263,8 +265,8 @@ class Events:
         for subscriber in self._subscribers:
             try:
                 subscriber(event)
-            except Exception:
-                logging.getLogger("queuekit.events").exception("a subscriber failed on %s", type(event).__name__)
+            except BaseException:  # noqa: BLE001 - also SystemExit: it is another's thread that emits
+                log_error(logging.getLogger("queuekit.events"), "a subscriber failed on %s", type(event).__name__)
 
 
 class LogSubscriber:

@@ -12,7 +12,8 @@ import attrs
 from queuekit.backend import Condition, Record
 from queuekit.broker import Delivery, Release, Retry
 from queuekit.context import Context, enter, leave
-from queuekit.control import Snooze, TaskTimeout
+from queuekit.control import Interruption, Snooze, TaskTimeout
+from queuekit.errorlog import log_error
 from queuekit.errors import DecodeError, QueuekitError, UnavailableError
 from queuekit.events import EngineDown, TaskStarted, TaskUnknown
 from queuekit.gathering import ainvoke, gather, invoke, own_tasks
@@ -88,7 +89,7 @@ class Executor:
             return self._prepare(delivery, marks)
         except QueuekitError as error:
             return self.decide.dead(delivery, reason="malformed", error=error.what)
-        except Exception as error:  # noqa: BLE001 - one hostile message must not touch the others of its batch (QK8)
+        except BaseException as error:  # noqa: BLE001 - one hostile message must not touch the others of its batch (QK8)
             return self.decide.dead(delivery, reason="malformed", error=type(error).__name__)
 
     def _prepare(self, delivery: Delivery, marks: Mapping[str, Record]) -> Run | Outcome:
@@ -136,7 +137,7 @@ class Executor:
             run.guard = guard
             value, problem = self._body(run)
             late = guard.close()
-        except TaskTimeout as error:
+        except Interruption as error:
             late = guard.close() or error
         problem = problem or late
         if guard.fired and isinstance(problem, TaskTimeout):
@@ -165,6 +166,29 @@ class Executor:
             return self._returned(run, value)
         finally:
             leave(token)
+
+    def call_on_loop(self, run: Run) -> Outcome:
+        """Run a coroutine function's body to its end on an event loop of its own, in this thread, and decide."""
+        import asyncio
+
+        async def whole() -> Outcome:
+            try:
+                return await self.acall(run)
+            except asyncio.CancelledError as error:
+                return self._raised(run, error)
+
+        runner = asyncio.Runner()
+        try:
+            loop = runner.get_loop()
+            task = loop.create_task(whole())
+            while not task.done():
+                # What the body has started may leave the loop by SystemExit, or stop it: the body goes on all the same.
+                with contextlib.suppress(BaseException):
+                    loop.run_until_complete(task)
+            return task.result()
+        finally:
+            with contextlib.suppress(BaseException):  # of what the body has left behind
+                runner.close()
 
     def _gather(self, run: Run) -> Outcome | None:
         """Append the results of a group to the arguments; an outcome at once if that cannot be, or it ended before."""
@@ -228,11 +252,18 @@ class Executor:
         run.ended = self._monotonic()
         try:
             outcome = self.decide.raised(run, error)
-        except Exception as worse:  # noqa: BLE001 - a retry policy of the user's own, or what a task asked for, is unusable
-            outcome = self.decide.failed(run, worse)
+        except BaseException as worse:  # noqa: BLE001 - a retry policy of the user's own, or what a task asked for, is unusable
+            outcome = self._failed(run, worse)
         if self._after:
             self._stage_after(run, outcome, error)
         return outcome
+
+    def _failed(self, run: Run, error: BaseException) -> Outcome:
+        """Decide for a run whose own error cannot be dealt with, as *error* tells, or not even that."""
+        try:
+            return self.decide.failed(run, error)
+        except BaseException:  # noqa: BLE001 - nothing that user code raises may end a worker's thread
+            return self.decide.failed(run, RuntimeError("its error cannot be told"))
 
     def _stage_before(self, run: Run) -> None:
         for stage in self._before or ():
@@ -242,8 +273,8 @@ class Executor:
         for stage in self._after or ():
             try:
                 stage(run.context, _STATES.get(outcome.word, outcome.word), error)
-            except Exception:
-                _logger.exception("a middleware failed after %s %s", run.message.task, run.message.id)
+            except BaseException:  # noqa: BLE001 - also SystemExit: the outcome stands, and its thread goes on
+                log_error(_logger, "a middleware failed after %s %s", run.message.task, run.message.id)
 
     def _not_now(self, delivery: Delivery, message: Message, marks: Mapping[str, Record]) -> Outcome | None:
         """Return an outcome for what is cancelled, has ended before, has expired, or is not due yet."""
@@ -310,13 +341,13 @@ class Executor:
         """Decide for a body that was ended from outside with *error*."""
         return self._raised(run, error)
 
-    def put_back(self, run: Run, error: Exception) -> Outcome:
+    def put_back(self, run: Run, error: BaseException) -> Outcome:
         """Decide for a run that *error*, no fault of its own, kept from its body: it comes again after a moment."""
         if isinstance(error, UnavailableError):
             doing = f"begin {run.message.task}"
             self._runtime.events.emit(EngineDown(doing=doing, error=error.what, retry_in=_PUT_BACK))
         else:
-            _worker_logger.error("%s %s could not be run", run.message.task, run.message.id, exc_info=error)
+            log_error(_worker_logger, "%s %s could not be run", run.message.task, run.message.id, error=error)
         return self.decide.raised(run, Snooze(_PUT_BACK))
 
     def cancelled(self, run: Run) -> Outcome:

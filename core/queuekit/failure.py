@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import attrs
 
-__all__ = ["Failure", "describe"]
+__all__ = ["Failure", "describe", "in_words"]
 
 
 @attrs.frozen(kw_only=True)
@@ -29,18 +31,31 @@ _LONGEST_TRACEBACK = 20_000
 
 def describe(error: BaseException) -> dict[str, str]:
     """Return ``type``, ``text`` and ``traceback`` of *error*, bounded; queuekit's own frames are left out."""
+    return {
+        "type": _told(lambda: type(error).__name__, "<its type cannot be read>"),
+        "text": _told(lambda: str(error), "<its text cannot be read>")[:_LONGEST_TEXT],
+        "traceback": _told(lambda: _traceback(error), "<its traceback cannot be read>")[-_LONGEST_TRACEBACK:],
+    }
+
+
+def in_words(error: BaseException) -> str:
+    """Return type and text of *error*; never raises."""
+    what = describe(error)
+    return f"{what['type']}: {what['text']}"
+
+
+def _told(tell: Callable[[], str], instead: str) -> str:
+    """Return what *tell* returns; *instead* if it raises: the user's own ``__str__`` may raise anything."""
+    try:
+        return str.join("", (tell(),))  # a plain text, whatever class of text it was
+    except BaseException:  # noqa: BLE001 - also SystemExit: an error's text must not end the thread that reads it
+        return instead
+
+
+def _traceback(error: BaseException) -> str:
     import traceback
 
     frames = error.__traceback__
     while frames is not None and frames.tb_frame.f_globals.get("__name__", "").startswith("queuekit."):
         frames = frames.tb_next
-    try:
-        text = str(error)
-    except Exception:  # noqa: BLE001 - the user's own __str__ may raise anything
-        text = "<its text cannot be read>"
-    lines = traceback.format_exception(type(error), error, frames)
-    return {
-        "type": type(error).__name__,
-        "text": text[:_LONGEST_TEXT],
-        "traceback": "".join(lines)[-_LONGEST_TRACEBACK:],
-    }
+    return "".join(traceback.format_exception(type(error), error, frames))

@@ -17,8 +17,9 @@ from queuekit.backend import Join, Record
 from queuekit.broker import Dead
 from queuekit.ending import Ended
 from queuekit.envelope import Envelope
+from queuekit.errorlog import log_error
 from queuekit.errors import UnavailableError
-from queuekit.failure import Failure
+from queuekit.failure import Failure, describe, in_words
 from queuekit.graph import GATHER_TASK, Fan, Place, Step, end_id, id_of, link_of
 from queuekit.graphs import GoneError, Kept, Missing, Reads, StoredGraph
 from queuekit.names import derived_id
@@ -78,21 +79,24 @@ class Flows:
             return False
         except UnavailableError:
             raise
-        except Exception as error:  # noqa: BLE001 - one workflow that cannot go on must not stop the others (QK8)
+        except BaseException as error:  # noqa: BLE001 - one workflow that cannot go on must not stop the others (QK8)
             self._give_up(outcome, error)
             return True
         plan.carry_over()
         return True
 
-    def _give_up(self, outcome: Outcome, error: Exception) -> None:
+    def _give_up(self, outcome: Outcome, error: BaseException) -> None:
         """Record that a workflow cannot go on, so that nobody waits for it in vain."""
         ended = outcome.ended
         assert ended is not None  # noqa: S101 - the caller has looked
         outcome.expanded = True
-        text = f"the workflow {ended.link.graph} cannot go on: {type(error).__name__}: {error}"
+        text = f"the workflow {ended.link.graph} cannot go on: {in_words(error)}"
         if isinstance(error, GoneError):
             text = f"the workflow {ended.link.graph} is gone: it took longer than graphs_expire between two steps"
-        _logger.error("%s", text, exc_info=None if isinstance(error, GoneError) else error)
+        if isinstance(error, GoneError):
+            _logger.error("%s", text)
+        else:
+            log_error(_logger, "%s", text, error=error)
         task = outcome.run.message.task if outcome.run else ""
         failure = ended.failure or Failure(id=outcome.delivery.id, task=task, error_type="WorkflowError", error=text)
         if ended.link.graph != outcome.delivery.id:
@@ -176,7 +180,7 @@ class _Plan:
             ready = self._prepare(number, step, value)
         except (Missing, UnavailableError):
             raise
-        except Exception as error:  # noqa: BLE001 - what follows cannot be sent, e.g. is too large: then it has failed
+        except BaseException as error:  # noqa: BLE001 - what follows cannot be sent, e.g. is too large: then it has failed
             self._unsendable(number, step, error)
             return
         envelope, record = ready.envelope, ready.record
@@ -206,12 +210,13 @@ class _Plan:
         priority = self.outcome.delivery.envelope.priority
         return self.sending.inherit(signature, headers=self.ended.headers, priority=priority)
 
-    def _unsendable(self, number: int, step: Step, error: Exception) -> None:
+    def _unsendable(self, number: int, step: Step, error: BaseException) -> None:
         """Treat a step that cannot be sent as one that has failed."""
         id = id_of(self.id, number, step)
         task = step.signature.task if step.signature else ""
-        _logger.error("cannot send %s %s", task, id, exc_info=error)
-        failure = Failure(id=id, task=task, error_type=type(error).__name__, error=str(error))
+        log_error(_logger, "cannot send %s %s", task, id, error=error)
+        what = describe(error)
+        failure = Failure(id=id, task=task, error_type=what["type"], error=what["text"])
         self._record(id, failure)
         if step.next is not None:
             self._never(step.end, failure)
@@ -289,8 +294,8 @@ class _Plan:
             chosen = attrs.evolve(listener, id=listener.id or derived_id(id, "error", index), args=args)
             try:
                 ready = self.sending.prepare(self._inherit(chosen), parent=failure.id)
-            except Exception:
-                _logger.exception("cannot tell %s of the failure of %s", listener.task, id)
+            except BaseException:  # noqa: BLE001 - also SystemExit, in the code that makes a value plain
+                log_error(_logger, "cannot tell %s of the failure of %s", listener.task, id)
                 continue
             self.sends.append(ready.envelope)
             if ready.record is not None:

@@ -1,10 +1,10 @@
-"""A time limit on code in a thread: an exception is raised in it, which it sees when it next runs Python code."""
+"""A limit on code in a thread: an exception is raised in it, which it sees when it next runs Python code."""
 
 from __future__ import annotations
 
 import threading
 
-from queuekit.control import TaskTimeout
+from queuekit.control import Interruption, TaskTimeout
 
 __all__ = ["Guard"]
 
@@ -16,30 +16,32 @@ class Guard:
         self._thread = threading.get_ident()
         self._lock = threading.Lock()
         self._open = True
-        self.fired = False
+        self.fired = 0
+        """How many times :meth:`fire` has raised."""
+        self.again = 0.0
+        """Monotonic seconds before which whoever fires leaves the code alone; kept here for them."""
 
-    def fire(self) -> None:
-        """Raise :class:`TaskTimeout` in the guarded thread, once, unless it is through."""
+    def fire(self, kind: type[Interruption] = TaskTimeout) -> None:
+        """Raise *kind* in the guarded thread, unless it is through; call it again for code that has swallowed it."""
         import ctypes
 
         with self._lock:
-            if self._open and not self.fired:
-                self.fired = True
-                ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(self._thread), ctypes.py_object(TaskTimeout))
+            if self._open:
+                self.fired += 1
+                ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(self._thread), ctypes.py_object(kind))
 
     def close(self) -> BaseException | None:
         """End the guarding; return the exception if it arrives only now. Never raises, and none arrives later."""
         late: BaseException | None = None
-        try:
-            with self._lock:
-                self._open = False
-            _let_it_arrive()
-        except TaskTimeout as error:
-            late = error
-        if self._open:
-            with self._lock:
-                self._open = False
-        return late
+        while True:
+            try:
+                with self._lock:
+                    self._open = False
+                _let_it_arrive()
+            except Interruption as error:
+                late = error
+            else:
+                return late
 
 
 def _let_it_arrive() -> None:

@@ -10,10 +10,11 @@ import attrs
 
 from queuekit.backend import Join, Record
 from queuekit.broker import Ack, CommitItem, Dead, Delivery, Release, Retry, Settlement
-from queuekit.control import Cancel, Reject, Snooze
+from queuekit.control import Cancel, Reject, Snooze, matches
 from queuekit.control import Retry as RetryAsked
 from queuekit.ending import Ended, died, ended_by, is_member
 from queuekit.envelope import Envelope
+from queuekit.errorlog import log_error
 from queuekit.errors import EncodeError, TooLargeError
 from queuekit.events import Event, MessageDead, TaskFinished
 from queuekit.failure import Failure, describe
@@ -90,7 +91,7 @@ class Decider:
             sends, records = self._follow(delivery, message, "success", value) if message.on_success else ((), ())
             if self._keeps(run):
                 records = (self._success(run, value), *records)
-        except Exception as error:  # noqa: BLE001 - a result that cannot be used is a failure, whatever is wrong with it
+        except BaseException as error:  # noqa: BLE001 - a result that cannot be used is a failure, whatever is wrong with it
             return self.failed(run, _unusable_result(run, error))
         ended = None if message.link is None else Ended(link=message.link, value=value, headers=message.headers)
         return Outcome(
@@ -124,7 +125,7 @@ class Decider:
         retries = options.retries if message.retries is None else message.retries
         attempt = run.delivery.envelope.attempt
         asked = isinstance(error, RetryAsked)
-        wanted = asked or (isinstance(error, options.retry_on) and not isinstance(error, options.dont_retry))
+        wanted = asked or (matches(error, options.retry_on) and not matches(error, options.dont_retry))
         if not wanted or attempt >= retries:
             return self.failed(run, error)
         delay = error.after if isinstance(error, RetryAsked) else None
@@ -332,8 +333,8 @@ class Decider:
         links = message.on_success if role == "success" else message.on_error
         try:
             return self._follow(delivery, message, role, value()) if links else ((), ())
-        except Exception:
-            _logger.exception("cannot send what follows the %s of %s %s", role, message.task, message.id)
+        except BaseException:  # noqa: BLE001 - also SystemExit, in the code that makes a value plain
+            log_error(_logger, "cannot send what follows the %s of %s %s", role, message.task, message.id)
             return (), ()
 
     def _follow(
@@ -380,7 +381,7 @@ def _failure(info: Info) -> Failure:
     return Failure(id=info.id, task=info.task, attempt=info.attempt, **what)
 
 
-def _unusable_result(run: Run, error: Exception) -> Exception:
+def _unusable_result(run: Run, error: BaseException) -> BaseException:
     """Return an error that names the task whose result cannot be written."""
     if not isinstance(error, EncodeError | TooLargeError):
         return error

@@ -16,8 +16,10 @@ import attrs
 from queuekit.app import Queuekit
 from queuekit.backend import Backend, Record
 from queuekit.crons import Crons, declaring, scan
+from queuekit.errorlog import log_error
 from queuekit.errors import UnavailableError
 from queuekit.events import EngineBack, EngineDown, SchedulerLeads, SchedulerYields, TickFailed
+from queuekit.failure import in_words
 from queuekit.leader import Leadership
 from queuekit.schedule import CHANGES, DECLARES, Entry, Progress, entry_key, read_progress, ticked_key
 from queuekit.ticker import Ticker
@@ -124,8 +126,8 @@ class Scheduler:
                 pause = min(_LONGEST_PAUSE, 0.5 * 2.0 ** min(failures, 10)) * (0.5 + self._runtime.random.random() / 2)
                 failures += 1
                 self._runtime.events.emit(EngineDown(doing="send ticks", error=error.what, retry_in=pause))
-            except Exception:
-                _logger.exception("the scheduler met an error that it does not know")
+            except BaseException:  # noqa: BLE001 - also SystemExit, in a middleware's before_send
+                log_error(_logger, "the scheduler met an error that it does not know")
                 pause = _LONGEST_PAUSE
             self._sleep(pause)
         self._resign()
@@ -245,8 +247,8 @@ class Scheduler:
             return _Known(entry, None)
         try:
             return _Known(entry, entry.when.next_after(max(entry.since, progress.at)))
-        except Exception as error:  # noqa: BLE001 - one schedule must not keep the others from theirs
-            self._complain(entry.name, f"{type(error).__name__}: {error}")
+        except BaseException as error:  # noqa: BLE001 - one schedule must not keep the others from theirs
+            self._complain(entry.name, in_words(error))
             return _Known(entry, None)
 
     def _complain(self, name: str, error: str) -> None:

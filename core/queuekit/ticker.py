@@ -12,6 +12,7 @@ from queuekit.backend import Backend, Condition
 from queuekit.crons import iso
 from queuekit.errors import DecodeError, UnavailableError
 from queuekit.events import TickFailed, TickSent, TickSkipped, TicksMissed
+from queuekit.failure import in_words
 from queuekit.records import read_info, result_key
 from queuekit.schedule import Entry, Progress, entry_key, read_entry, read_progress, ticked_key, ticking
 from queuekit.signature import Signature
@@ -20,6 +21,9 @@ from queuekit.ticks import Due, due, tick_id
 from queuekit.workflow import Part
 
 __all__ = ["Ticker"]
+
+_OF_THE_CALL = (Exception, SystemExit)
+"""What code of the user's may raise while a call is sent: a middleware, or what makes an argument plain."""
 
 
 @attrs.define
@@ -133,7 +137,7 @@ class Ticker:
             sent = self._app.sending.send([call for _, _, call in singles])
         except UnavailableError:
             raise
-        except Exception:  # noqa: BLE001 - one of them is to blame: sending the others again adds nothing
+        except _OF_THE_CALL:  # one of them is to blame: sending the others again adds nothing
             for turn, tick, call in singles:
                 self._try(turn, tick, call, self._send_one)
         else:
@@ -145,7 +149,7 @@ class Ticker:
             self._sent(turn, tick, send(turn, call))
         except UnavailableError:
             raise
-        except Exception as error:  # noqa: BLE001 - one schedule must not keep the others from theirs
+        except _OF_THE_CALL as error:  # one schedule must not keep the others from theirs
             self._failed(turn, tick, error)
 
     def _send_one(self, _turn: _Turn, call: Any) -> str:
@@ -176,7 +180,7 @@ class Ticker:
             turn.progress = attrs.evolve(progress, skipped=progress.skipped + 1)
             self._runtime.events.emit(TickSkipped(schedule=name, at=tick, holder=id))
 
-    def _failed(self, turn: _Turn, tick: float, error: Exception) -> None:
-        text = f"{type(error).__name__}: {error}"[:1000]
+    def _failed(self, turn: _Turn, tick: float, error: BaseException) -> None:
+        text = in_words(error)[:1000]
         turn.progress = attrs.evolve(turn.progress, failed=turn.progress.failed + 1, error=text)
         self._runtime.events.emit(TickFailed(schedule=turn.entry.name, at=tick, error=text))

@@ -17,9 +17,11 @@ from queuekit.broker import Retry as RetrySettlement
 from queuekit.envelope import Envelope, join_frame
 from queuekit.errors import UnavailableError
 from queuekit.events import EngineDown, TaskStarted, TaskUnknown
+from queuekit.middleware import Middleware
 from queuekit.outcome import Outcome, Run
 from queuekit.records import cancel_key, cancel_mark, entered_keys, entered_mark, result_key
 from queuekit.testing import VirtualClock
+from queuekit.testing.kit import eventually, in_thread
 from support.flaky import FlakyBackend
 from support.working import executor_of, flaky_app, inside, make_app, prepared, refused, seen, take_one
 
@@ -461,6 +463,90 @@ def test_no_error_ends_the_worker(error: BaseException) -> None:
     assert outcome.records[0].error == f"{type(error).__name__}: {error}".strip(": ")
 
 
+class Hostile:
+    """A value, and an error, that ends whoever looks at it."""
+
+    def __repr__(self) -> str:
+        raise SystemExit(3)
+
+    __str__ = __repr__
+
+    def __reduce__(self) -> str:
+        raise SystemExit(3)
+
+
+class HostileError(Hostile, Exception):
+    """That error."""
+
+    @property  # type: ignore[misc]
+    def __class__(self) -> type:  # pyright: ignore[reportIncompatibleMethodOverride]
+        raise SystemExit(3)
+
+
+def raise_hostile() -> None:
+    """Fail with an error that cannot be told."""
+    raise HostileError
+
+
+def snooze_hostile() -> None:
+    """Ask to come again in a time that is no time."""
+    raise Retry(after=Hostile())  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+@pytest.mark.parametrize("body", [Hostile, raise_hostile, snooze_hostile])
+@pytest.mark.parametrize("serializer", ["json", "pickle"])
+def test_nothing_of_the_users_ends_the_thread_that_makes_an_outcome(body: Any, serializer: str) -> None:
+    """Whatever a value or an error does when it is looked at, its task has failed, in a thread and on a loop."""
+
+    async def abody() -> Any:
+        return body()
+
+    for function in (body, abody):
+        app = make_app(serializer=serializer, accept=[serializer], allow_unsafe=["pickle"])
+        app.task(name="t", retries=3)(function)
+        app.send(Signature("t"))
+        run = prepared(app)
+        outcome = asyncio.run(executor_of(app).acall(run)) if run.task.is_async else executor_of(app).call(run)
+
+        assert (outcome.word, state_of(outcome)) == ("failed", "FAILURE")
+
+
+def test_a_middleware_that_leaves_ends_no_thread(caplog: pytest.LogCaptureFixture) -> None:
+    """What it raises after a run is logged, SystemExit too, and the outcome stands."""
+
+    class Leaving(Middleware):
+        def after_run(self, context: Context, state: str, error: BaseException | None) -> None:
+            raise SystemExit(3)
+
+    app = make_app(middlewares=[Leaving()])
+    app.task(name="t")(lambda: 1)
+    app.send(Signature("t"))
+
+    assert state_of(executor_of(app).call(prepared(app))) == "SUCCESS"
+    assert "a middleware failed after t" in caplog.text
+
+
+def test_a_timeout_passes_broad_handlers() -> None:
+    """``except Exception`` around a body does not swallow its time limit."""
+
+    def body() -> None:
+        while True:
+            try:
+                while True:
+                    pass
+            except Exception:  # noqa: BLE001, S110 - as bodies do
+                pass
+
+    app = make(body, timeout=5, retries=1)
+    run = prepared(app)
+    called = in_thread(lambda: executor_of(app).call(run))
+    guard = eventually(lambda: run.guard)
+    assert guard is not None
+    guard.fire()
+
+    assert called.result(60).word == "retried"
+
+
 def test_runs_coroutine_functions() -> None:
     """The result is what they return."""
 
@@ -486,6 +572,40 @@ def test_a_cancelled_coroutine_is_not_an_outcome() -> None:
 
     with pytest.raises(asyncio.CancelledError):
         asyncio.run(executor_of(app).acall(prepared(app)))
+
+
+async def leave() -> None:
+    """Leave the program, as a coroutine that a task has started."""
+    raise SystemExit(3)
+
+
+async def wait_for_what_leaves() -> None:
+    """Wait for it."""
+    await asyncio.gather(leave(), asyncio.sleep(0))
+
+
+async def leave_behind() -> str:
+    """Go on beside it, and beside what stops the loop and what never ends."""
+    loop = asyncio.get_running_loop()
+    started = [loop.create_task(leave()), loop.create_task(asyncio.Event().wait())]
+    loop.call_soon(loop.stop)
+    await asyncio.sleep(0.01)
+    return str(len(started))
+
+
+async def cancel_itself() -> None:
+    """End as if it were cancelled."""
+    raise asyncio.CancelledError
+
+
+@pytest.mark.parametrize(
+    ("body", "state"), [(wait_for_what_leaves, "FAILURE"), (leave_behind, "SUCCESS"), (cancel_itself, "FAILURE")]
+)
+def test_a_body_on_a_loop_of_its_own_has_an_outcome_in_any_case(body: Callable[..., Any], state: str) -> None:
+    """In a process of its own and in eager mode what a body has started does not end it."""
+    app = make(body)
+
+    assert state_of(executor_of(app).call_on_loop(prepared(app))) == state
 
 
 def test_an_unusable_policy_is_a_failure() -> None:

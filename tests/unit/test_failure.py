@@ -7,14 +7,42 @@ from typing import Any
 import pytest
 
 from queuekit import Queuekit
-from queuekit.failure import Failure, describe
+from queuekit.failure import Failure, describe, in_words
 
 
 class RudeError(Exception):
     """An error whose text cannot be had."""
 
     def __str__(self) -> str:
-        raise RuntimeError("no")
+        raise SystemExit("no")
+
+
+class Boasting(str):
+    """A text that does not let itself be cut."""
+
+    __slots__ = ()
+
+    def __getitem__(self, _index: object) -> str:
+        raise SystemExit("no")
+
+
+class NamelessType(type):
+    """A class whose name cannot be had."""
+
+    @property
+    def __name__(cls) -> str:  # type: ignore[override]  # pyright: ignore[reportIncompatibleVariableOverride]
+        raise SystemExit("no")
+
+
+class NamelessError(Exception, metaclass=NamelessType):
+    """One of them."""
+
+
+class BoastfulError(Exception):
+    """An error with such a text."""
+
+    def __str__(self) -> str:
+        return Boasting("x" * 3_000)
 
 
 def caught(call: Any) -> BaseException:
@@ -73,6 +101,17 @@ def test_survives_an_error_without_text() -> None:
     told = describe(RudeError())
 
     assert (told["type"], told["text"]) == ("RudeError", "<its text cannot be read>")
+
+
+def test_survives_errors_of_unusual_classes() -> None:
+    """Neither a class without a name nor a text that raises when it is cut ends the thread that tells of it."""
+    assert describe(NamelessError("no"))["type"] == "<its type cannot be read>"
+    assert describe(BoastfulError())["text"] == "x" * 2_000
+
+
+def test_is_one_line_where_that_is_enough() -> None:
+    """Type and text."""
+    assert in_words(ValueError("no")) == "ValueError: no"
 
 
 def test_a_failure_crosses_processes() -> None:

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from queuekit.control import TaskTimeout
+from queuekit.control import Interruption, TaskTimeout
 from queuekit.guard import Guard
 from queuekit.testing.kit import eventually, in_thread
 
@@ -74,25 +74,34 @@ def test_a_limit_that_falls_on_the_end_arrives_in_close() -> None:
     assert after == "came to its end"
 
 
-def test_fires_once() -> None:
-    """Twice told is once raised."""
+def test_reaches_code_that_has_swallowed_it() -> None:
+    """Fired again it is raised again."""
     guard = Guard()
 
     with pytest.raises(TaskTimeout):
-        fire_twice(guard)
+        fire(guard)
+    with pytest.raises(TaskTimeout):
+        fire(guard)
 
-    guard.close()
-    assert spin(guard, 1000) == "came to its end"
-
-
-def fire_twice(guard: Guard) -> None:
-    """Fire at this thread, and again."""
-    guard.fire()
-    guard.fire()
-    spin_on()
+    assert (guard.close(), guard.fired, spin(guard, 1000)) == (None, 2, "came to its end")
 
 
-def spin_on() -> None:
-    """Give the exception bytecodes to arrive between."""
+def test_raises_what_it_is_told() -> None:
+    """Other reasons to end a body have exceptions of their own."""
+
+    class Unwanted(Interruption):
+        pass
+
+    guard = Guard()
+
+    with pytest.raises(Unwanted):
+        fire(guard, Unwanted)
+
+    assert guard.close() is None
+
+
+def fire(guard: Guard, kind: type[Interruption] = TaskTimeout) -> None:
+    """Fire at this thread, and give the exception bytecodes to arrive between."""
+    guard.fire(kind)
     for _ in range(10**6):
         pass

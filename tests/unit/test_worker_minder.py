@@ -224,7 +224,7 @@ def test_gives_a_body_up_that_does_not_stop() -> None:
     """A second after it was told: its outcome is decided without it, and its thread counted as lost."""
     found, run = ward(timeout=5)
     guard = in_thread(found, run, started=100)
-    guard.fired = True
+    guard.again = 106.0  # it was told at 105
 
     found.minder.enforce(105.9)
     patient = list(found.given_up)

@@ -101,7 +101,7 @@ class LoopPool:
         outcome: Outcome | None = None
         try:
             outcome = await self._outcome(run)
-        except Exception as error:  # noqa: BLE001 - one run that cannot begin must not end all that would follow here
+        except BaseException as error:  # noqa: BLE001 - one run that cannot begin must not end all that would follow here
             outcome = self._executor.put_back(run, error)
         finally:
             self._slots.leave(row)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from queuekit.broker import Delivery
+from queuekit.errorlog import log_error
 from queuekit.errors import UnavailableError
 from queuekit.events import EngineBack, EngineDown
 from queuekit.runtime import Runtime
@@ -107,8 +108,8 @@ class Fetcher:
             self._round()
         except UnavailableError as error:
             return error.what
-        except Exception as error:
-            _logger.exception("the fetcher met an error that it does not know")
+        except BaseException as error:  # noqa: BLE001 - also SystemExit, in a class of the user's that a message names
+            log_error(_logger, "the fetcher met an error that it does not know")
             return type(error).__name__
         return ""
 

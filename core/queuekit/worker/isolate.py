@@ -344,6 +344,4 @@ def _call(executor: Executor, run: Run) -> Outcome:
     if not run.task.is_async:
         run.timeout = None
         return executor.call(run)
-    import asyncio
-
-    return asyncio.run(executor.acall(run))
+    return executor.call_on_loop(run)

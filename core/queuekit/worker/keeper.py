@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable
 
 from queuekit.broker import Broker
+from queuekit.errorlog import log_error
 from queuekit.errors import UnavailableError
 from queuekit.events import EngineDown, Events
 from queuekit.worker.holdings import Holding, Holdings
@@ -70,8 +71,8 @@ class LeaseKeeper:
             self._extend()
         except UnavailableError as error:
             self._events.emit(EngineDown(doing="extend leases", error=error.what, retry_in=self._lease / 3))
-        except Exception:
-            _logger.exception("the keeper met an error that it does not know")
+        except BaseException:  # noqa: BLE001 - without it all leases end
+            log_error(_logger, "the keeper met an error that it does not know")
 
     def _extend(self) -> None:
         held = self._holdings.held()

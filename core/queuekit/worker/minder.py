@@ -11,6 +11,7 @@ from typing import Any
 
 from queuekit.backend import Record
 from queuekit.control import TaskTimeout
+from queuekit.errorlog import log_error
 from queuekit.errors import UnavailableError
 from queuekit.execute import Executor
 from queuekit.links import graph_of
@@ -29,7 +30,9 @@ PRESENCE_TTL = 30.0
 _GLANCE = 0.1
 """Seconds between two looks while a run with a time limit is in hand and may begin at any moment."""
 _GRACE = 1.0
-"""Seconds that a body may take to see its timeout before it is given up."""
+"""Seconds that a body may take to see its timeout before it is given up, and told again if it goes on."""
+_LONGEST_PATIENCE = 60.0
+"""Seconds between two times that a body is told which does not stop: each pause is twice the last, up to this."""
 
 
 class Minder:
@@ -125,17 +128,17 @@ class Minder:
         deadline = run.started + run.timeout
         if now < deadline:
             return deadline
-        if not guard.fired:
+        if now >= guard.again:
             run.context.cancel()
+            guard.again = now + min(_GRACE * 2.0**guard.fired, _LONGEST_PATIENCE)
             guard.fire()
-            return now + _GRACE
         if now >= deadline + _GRACE and run.claim():
             self._give_up(row)
             error = TaskTimeout(
                 f"ran longer than {run.timeout:g} s and does not stop; its thread is lost until it ends"
             )
             self._deliver(self._executor.raised(run, error))
-        return math.inf
+        return guard.again
 
     def _look_for_marks(self) -> None:
         """Find, in one round trip, which of the runs in hand were cancelled."""
@@ -167,5 +170,5 @@ class Minder:
             call()
         except UnavailableError:
             return
-        except Exception:
-            _logger.exception("the minder met an error that it does not know")
+        except BaseException:  # noqa: BLE001 - it looks after all the others
+            log_error(_logger, "the minder met an error that it does not know")

@@ -78,7 +78,7 @@ class ThreadPool:
         while (run := take()) is not None:
             try:
                 outcome = self._one(row, run)
-            except Exception as error:  # noqa: BLE001 - one run that cannot begin must not end this thread
+            except BaseException as error:  # noqa: BLE001 - one run that cannot begin must not end this thread
                 outcome = self._executor.put_back(run, error)
             if outcome is not None and run.claim():
                 self._deliver(outcome)

@@ -9,8 +9,10 @@ from collections.abc import Callable
 
 from queuekit.broker import Dead
 from queuekit.ending import unwritten
+from queuekit.errorlog import log_error
 from queuekit.errors import UnavailableError
 from queuekit.events import EngineBack, EngineDown, LeasesLost
+from queuekit.failure import in_words
 from queuekit.finish import write
 from queuekit.flow import Flows
 from queuekit.outcome import Outcome
@@ -92,7 +94,7 @@ class Settler:
                 self._give_up.wait(wait)
                 pause, down = min(_LONGEST_PAUSE, pause * 2), True
                 continue
-            except Exception as error:  # noqa: BLE001 - logged when it is known whose outcome it is
+            except BaseException as error:  # noqa: BLE001 - logged when it is known whose outcome it is
                 self._part(batch, error)
                 return
             if down:
@@ -100,7 +102,7 @@ class Settler:
             self._tell(batch, lost)
             return
 
-    def _part(self, batch: list[Outcome], error: Exception) -> None:
+    def _part(self, batch: list[Outcome], error: BaseException) -> None:
         """Find the outcome that the engine will not take, so that the others of its batch are settled (QK8)."""
         if len(batch) > 1:
             middle = len(batch) // 2
@@ -108,9 +110,9 @@ class Settler:
             self._flush(batch[middle:])
             return
         (outcome,) = batch
-        _logger.error("the outcome of %s cannot be written", outcome.delivery.id, exc_info=error)
+        log_error(_logger, "the outcome of %s cannot be written", outcome.delivery.id, error=error)
         if outcome.records or outcome.sends or outcome.joins:
-            text = f"its outcome could not be written: {type(error).__name__}: {error}"[:2000]
+            text = f"its outcome could not be written: {in_words(error)}"[:2000]
             outcome.records, outcome.joins, outcome.sends = (), (), ()
             outcome.ended, outcome.expanded = unwritten(outcome.delivery, outcome.ended, text), False
             outcome.settlement = Dead(outcome.delivery, reason="failed", error=text)
