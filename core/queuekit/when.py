@@ -6,16 +6,18 @@ each tick. cronsim (the extra ``cron``) is imported by the first cron expression
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import math
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime, tzinfo
-from itertools import islice
+from datetime import UTC, datetime, timedelta, tzinfo
 from typing import TYPE_CHECKING, Any
 
 import attrs
 
 from queuekit import durations
 from queuekit.errors import DecodeError, ScheduleError, did_you_mean
+from queuekit.wallclock import FIRST, LAST, Times, fixed, passing
 
 if TYPE_CHECKING:
     from zoneinfo import ZoneInfo
@@ -75,7 +77,7 @@ class When:
     def count(self, after: float, until: float) -> int:
         """Return how many ticks are after *after* and not after *until*; at 10,000 it stops counting."""
         found = 0
-        for tick in islice(self.ticks(after), MOST_COUNTED):
+        for tick in itertools.islice(self.ticks(after), MOST_COUNTED):
             if tick > until:
                 break
             found += 1
@@ -134,8 +136,9 @@ class Cron(When):
     """The moments of a cron expression, in a time zone.
 
     A job at a fixed time runs once a day whatever the clocks do: in spring, when its time is skipped, at the end of
-    the gap; in autumn, when its time comes twice, the first time. An expression whose minute or hour begins with
-    ``*`` goes by the time that passes, so an hourly one runs 23 or 25 times on those days. These are Debian's rules.
+    the gap; in autumn, when its time comes twice, the first time; not at all on a day that the zone skips. An
+    expression whose minute or hour begins with ``*`` goes by the time that passes, so an hourly one runs 23 or 25
+    times on those days. These are Debian's rules, and they hold for every zone and shift.
     """
 
     expression: str
@@ -148,14 +151,11 @@ class Cron(When):
 
     def next_after(self, moment: float) -> float | None:
         """Return the first tick after *moment*; ``None`` if there is none within 50 years."""
-        # cronsim takes a fixed time that comes twice for its first coming, which may lie before *moment*.
-        return next((tick for tick in self._from(moment) if tick > moment), None)
+        return next(self.ticks(moment), None)
 
     def ticks(self, after: float) -> Iterator[float]:
         """Yield the ticks after *after*, in order."""
-        for tick in self._from(after):
-            if tick > after:
-                yield tick
+        yield from map(float, self._from(after))
 
     def latest(self, after: float, until: float) -> float | None:
         """Return the last tick after *after* and not after *until*, if there is one."""
@@ -208,19 +208,34 @@ class Cron(When):
             found = tick
         return found
 
-    def _from(self, moment: float) -> Iterator[float]:
-        """Return the ticks near *moment* and after it."""
+    def _from(self, moment: float) -> Iterator[int]:
+        """Return the ticks after *moment*; there are none before the year 2 and after 9998."""
+        times, zone = self._times(), self.zone()
+        if not moment < LAST:
+            return iter(())
+        start = math.floor(max(moment, FIRST)) + 1
+        minute, hour, *_ = self.expression.split()
+        rule = passing if minute.startswith("*") or hour.startswith("*") else fixed
+        return itertools.takewhile(lambda tick: tick < LAST, rule(times, zone, start))
+
+    def _times(self) -> Times:
+        """Return what yields the times on the wall that the expression names."""
         try:
             from cronsim import CronSim, CronSimError
         except ImportError as error:
             raise ScheduleError(
                 "cron expressions need cronsim, which is not installed", fix="pip install 'queuekit[cron]'"
             ) from error
-        begin = datetime.fromtimestamp(math.floor(moment), self.zone())
+
+        def times(start: datetime) -> Iterator[datetime]:
+            with contextlib.suppress(OverflowError):  # what comes after the year 9999 never comes
+                yield from CronSim(self.expression, start - timedelta(seconds=1))
+
         try:
-            return (tick.timestamp() for tick in CronSim(self.expression, begin))
+            CronSim(self.expression, datetime(2000, 1, 1))  # noqa: DTZ001 - only read
         except CronSimError as error:
             raise ScheduleError(f"{self.expression!r} is no cron expression: {str(error).lower()}") from error
+        return times
 
 
 def every(period: Duration, *, offset: Duration = 0.0) -> Every:

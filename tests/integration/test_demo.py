@@ -28,7 +28,7 @@ from queuekit.envelope import Envelope
 from queuekit.errors import CapabilityError, NoBackendError, QueuekitError, UnavailableError
 from queuekit.records import Info
 from queuekit.states import State
-from support.waiting import wait_until
+from support.waiting import PATIENCE, wait_until
 
 GOOD = """import os
 from sys import path
@@ -246,7 +246,7 @@ def test_interrupt_cleans_up(bare: Path, tmp_path: Path) -> None:
     workers = workers_of(wait_for_log(bare))
 
     process.send_signal(signal.SIGINT)
-    text, _ = process.communicate(timeout=30)
+    text, _ = process.communicate(timeout=PATIENCE)
 
     assert process.returncode == 130
     assert "Interrupted" in text

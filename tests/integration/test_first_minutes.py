@@ -7,6 +7,7 @@ import pytest
 
 from support.calls import SERVED
 from support.commands import queuekit, start
+from support.waiting import PATIENCE
 
 SOURCE = "import os\n\n\ndef one():\n    return os.sep\n"
 FILES = 40
@@ -26,7 +27,7 @@ def test_quickstart_with_only_the_url_changed(engine: str, tmp_path: Path) -> No
         added = queuekit("send", "add", "1", "2", "--wait", folder=tmp_path)
     finally:
         worker.terminate()
-        worker.communicate(timeout=60)
+        worker.communicate(timeout=PATIENCE)
 
     assert changed == 1
     assert (added.stdout, added.stderr, added.returncode) == ("3\n", "", 0)

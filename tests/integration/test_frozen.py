@@ -8,7 +8,7 @@ import pytest
 
 from support.fault_tasks import ahold, hog, hold, nap
 from support.fleet import Fleet
-from support.waiting import wait_until
+from support.waiting import PATIENCE, wait_until
 
 LEASE = 1.0
 """Seconds; short, so that a test need not wait."""
@@ -26,7 +26,7 @@ def test_task_that_holds_the_interpreter_keeps_its_lease(fleet: Fleet) -> None:
 
     fleet.drained()
 
-    assert hogs[0].get(timeout=60) == hogs[0].id
+    assert hogs[0].get(timeout=PATIENCE) == hogs[0].id
     assert fleet.ledger.counts("begin") == dict.fromkeys([hogs[0].id, *others], 1)
     assert "leases lost" not in fleet.logs()
 
@@ -63,7 +63,7 @@ def test_frozen_process_loses_its_lease(fleet: Fleet, task: Any) -> None:
     wait_until(lambda: fleet.ledger.lines("told", result.id), what="the frozen task told")
     assert not fleet.app.info(result.id).done
     gate.touch()
-    result.get(timeout=60)
+    result.get(timeout=PATIENCE)
     frozen.signal(signal.SIGTERM)
 
     assert frozen.wait() == 0
@@ -84,7 +84,7 @@ def test_late_outcome_is_refused(fleet: Fleet) -> None:
     gate.touch()
 
     fleet.start_ready(concurrency=1, lease=LEASE)
-    result.get(timeout=60)
+    result.get(timeout=PATIENCE)
     finished = fleet.app.info(result.id).finished
     os.kill(pid, signal.SIGCONT)
     wait_until(lambda: "leases lost" in frozen.read_log(), what="the refusal")

@@ -8,7 +8,7 @@ from pathlib import Path
 from queuekit.names import derived_id
 from support.fault_tasks import app, child_of, fail_at_first, hold, nap
 from support.fleet import Fleet
-from support.waiting import wait_until
+from support.waiting import PATIENCE, wait_until
 
 LEASE = 2.0
 """Seconds; short, so that a test need not wait."""
@@ -61,7 +61,7 @@ def test_dead_processes_leave_nothing_open(fleet: Fleet) -> None:
         (pid,) = group.workers()
         os.kill(pid, signal.SIGKILL)
         wait_until(lambda pid=pid: group.workers() not in ([], [pid]), what="a new process")
-        nap.send(0).get(timeout=60)
+        nap.send(0).get(timeout=PATIENCE)
 
     maps = Path(f"/proc/{group.pid}/maps")
     wait_until(lambda: maps.read_text().count("memfd:queuekit") == 2, what="the memory of one process alone")
@@ -103,7 +103,7 @@ def test_kill_of_the_supervisor_stops_its_processes(fleet: Fleet) -> None:
     wait_until(lambda: group.members().keys() <= {group.pid}, what="the end of the orphans")
 
     assert all(fleet.ledger.counts("begin")[id] == 1 for id in running)
-    assert all(fleet.app.result(id).get(timeout=60) == id for id in running)
+    assert all(fleet.app.result(id).get(timeout=PATIENCE) == id for id in running)
 
 
 def follow_under_kills(fleet: Fleet) -> None:
@@ -150,5 +150,5 @@ def test_retries_survive_kills(fleet: Fleet) -> None:
     fleet.start(lease=LEASE, concurrency=CONCURRENCY)
     fleet.drained()
 
-    assert [fleet.app.result(id).get(timeout=60) for id in ids] == [2] * 60
+    assert [fleet.app.result(id).get(timeout=PATIENCE) for id in ids] == [2] * 60
     assert not fleet.dead()

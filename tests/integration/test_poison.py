@@ -24,7 +24,7 @@ from support.fault_tasks import (
     wait_and_see,
 )
 from support.fleet import Fleet, Group
-from support.waiting import wait_until
+from support.waiting import PATIENCE, wait_until
 
 DELIVERIES = 3
 """The default of ``max_deliveries``."""
@@ -110,7 +110,7 @@ def test_suspect_that_is_put_off_is_not_blamed(fleet: Fleet) -> None:
     wait_until(lambda: fleet.ledger.counts("begin")[asking.id] > 2 * DELIVERIES, what="many questions")
     answer.touch()
 
-    assert asking.get(timeout=60) == asking.id
+    assert asking.get(timeout=PATIENCE) == asking.id
 
 
 @pytest.mark.parametrize("pool", ["thread", "process"])
@@ -147,7 +147,7 @@ def test_suspects_may_have_children_of_their_own(fleet: Fleet) -> None:
     """A task that uses ``multiprocessing`` may do so in a process of its own, too."""
     fleet.start(pool="process")
 
-    assert fork_out.send().get(timeout=60) == 0
+    assert fork_out.send().get(timeout=PATIENCE) == 0
 
 
 def test_progress_is_seen_from_another_process(fleet: Fleet) -> None:
@@ -155,7 +155,7 @@ def test_progress_is_seen_from_another_process(fleet: Fleet) -> None:
     fleet.start(pool="process")
 
     result = progress.send()
-    result.get(timeout=60)
+    result.get(timeout=PATIENCE)
 
     assert result.progress == (1, 2, "half")
 
@@ -166,7 +166,7 @@ def test_time_limit_kills_a_hog(fleet: Fleet) -> None:
     stuck = hog.options(timeout=0.5).send(60)
     after = nap.send(0)
 
-    after.get(timeout=60)
+    after.get(timeout=PATIENCE)
 
     assert fleet.dead()[stuck.id].reason == "failed"
     assert "ran longer than 0.5 s" in fleet.dead()[stuck.id].error

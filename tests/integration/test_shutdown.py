@@ -8,7 +8,7 @@ import pytest
 
 from support.fault_tasks import ahold, hog, hold, nap, stubborn
 from support.fleet import Fleet
-from support.waiting import wait_until
+from support.waiting import PATIENCE, wait_until
 
 CONCURRENCY = 10
 WAITING = 100
@@ -111,7 +111,7 @@ def test_stopped_worker_process_is_replaced(fleet: Fleet) -> None:
 
     os.kill(first, signal.SIGTERM)
     wait_until(lambda: group.workers() not in ([first], []), what="another process")
-    nap.send(0).get(timeout=60)
+    nap.send(0).get(timeout=PATIENCE)
 
     assert group.alive()
 

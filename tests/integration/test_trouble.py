@@ -11,7 +11,7 @@ import pytest
 
 from support.fault_tasks import app, child_of, fail_and_tell, nap
 from support.fleet import Fleet
-from support.waiting import wait_until
+from support.waiting import PATIENCE, wait_until
 
 on_sqlite = pytest.mark.parametrize("fleet", ["sqlite"], indirect=True)
 
@@ -42,7 +42,7 @@ def test_process_that_cannot_start_is_given_up(fleet: Fleet) -> None:
 def test_deleted_database_is_made_again(fleet: Fleet, tmp_path: Path) -> None:
     """With the file its messages are gone; worker and producer go on with a new one."""
     group = fleet.start_ready()
-    nap.send(0).get(timeout=60)
+    nap.send(0).get(timeout=PATIENCE)
     for path in tmp_path.glob("queue.db*"):
         if path.is_file():
             path.unlink()
@@ -50,7 +50,7 @@ def test_deleted_database_is_made_again(fleet: Fleet, tmp_path: Path) -> None:
 
     again = nap.send(0)
 
-    assert again.get(timeout=60) == again.id
+    assert again.get(timeout=PATIENCE) == again.id
     assert group.alive()
     assert "Traceback" not in group.read_log()
 
@@ -70,7 +70,7 @@ def test_unusable_database_is_reported_without_spinning(tmp_path: Path) -> None:
 
         aside.rename(folder)
 
-        assert waiting.get(timeout=60) == waiting.id
+        assert waiting.get(timeout=PATIENCE) == waiting.id
         assert used < 0.2 + took / 2
         assert f"there is no directory {folder}" in group.read_log()
         assert "Traceback" not in group.read_log()

@@ -17,6 +17,7 @@ from queuekit_mongo.broker import MongoBroker
 from queuekit_mongo.claiming import WIDEST, Claimer
 from queuekit_mongo.documents import new_message
 from support.mongod import ReplicaSet, shared_set
+from support.waiting import PATIENCE
 
 LEASE = 60.0
 
@@ -192,7 +193,7 @@ def test_what_a_claim_has_won_is_no_matter_of_a_child(broker: MongoBroker, queue
     def look() -> None:
         assert broker.receive([queue], limit=10, wait=0, lease=LEASE) == []
 
-    assert run_in_fork(look, timeout=60) == 0
+    assert run_in_fork(look) == 0
     assert ids_of(broker.receive([queue], limit=10, wait=0, lease=LEASE)) == ids_of(batch)
 
 
@@ -204,7 +205,7 @@ def called(broker: MongoBroker, queue: str) -> Call:
         taken = in_thread(lambda: broker.receive([queue], limit=10, wait=20, lease=LEASE))
         eventually(lambda: broker._bell.streams and bool(broker._bell._ears), what="somebody listening")
         broker.send(batch)
-        return taken.result(60)
+        return taken.result(PATIENCE)
 
     return send
 

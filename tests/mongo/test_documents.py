@@ -20,6 +20,7 @@ from queuekit_mongo.broker import MongoBroker
 from queuekit_mongo.documents import new_message
 from queuekit_mongo.leases import PERIOD, Upkeep
 from support.mongod import shared_lone, shared_url
+from support.waiting import PATIENCE
 
 LEASE = 60.0
 
@@ -249,7 +250,7 @@ def test_a_woken_worker_knows_of_what_is_due_later(connect: Any, queue: str) -> 
     delayed = Envelope(id=new_id(), queue=queue, body=b"", delay=0.4)
 
     sender.send([delayed])
-    waiting.join(30)
+    waiting.join(PATIENCE)
 
     assert found == [delayed.id]
 

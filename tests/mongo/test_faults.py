@@ -21,7 +21,7 @@ from queuekit_mongo import leases, settling
 from queuekit_mongo.backend import MongoBackend
 from queuekit_mongo.broker import MongoBroker
 from support.mongod import Mongod, ReplicaSet, shared_set
-from support.waiting import wait_until
+from support.waiting import PATIENCE, wait_until
 
 HOW: dict[str, dict[str, Any]] = {
     "connection-closed": {"closeConnection": True},
@@ -144,7 +144,7 @@ def test_a_server_that_is_gone_is_named_within_the_deadline(connect: Callable[..
     with pytest.raises(UnavailableError, match="cannot be reached") as caught:
         broker.send(messages("q", 1))
 
-    assert time.monotonic() - since < 5
+    assert time.monotonic() - since < 25  # what pymongo would wait for by itself is 30
     assert "hunter2" not in str(caught.value)
 
 
@@ -210,10 +210,10 @@ def test_the_death_of_a_primary_loses_and_doubles_nothing(
     wait_until(lambda: len(finished) >= 200, "there is load")
     set_of_three.primary.kill()
     before = len(sent)
-    wait_until(lambda: len(sent) >= before + 200, "there is load again", timeout=90)
+    wait_until(lambda: len(sent) >= before + 200, "there is load again")
     enough.set()
     for thread in threads:
-        thread.join(90)
+        thread.join(PATIENCE)
 
     assert len(sent) >= before + 200
     assert finished == Counter(sent)
@@ -341,7 +341,7 @@ def test_a_stream_whose_collection_is_dropped_is_opened_anew(connect: Callable[.
     sender._engine.messages.drop()
     wait_until(lambda: len(opened) > 1 and waiter._bell.streams, "the stream is open again")
     sender.send([envelope])
-    waiting.join(60)
+    waiting.join(PATIENCE)
 
     assert found == [envelope.id]
 
@@ -352,12 +352,12 @@ def test_a_backend_survives_the_cut_of_its_stream(server: ReplicaSet, broker: Mo
     backend = MongoBackend(url, options=broker._engine.options)
     record = Record(key=f"result:{new_id()}", body=b"x", final=True, ttl=60.0)
     found: list[dict[str, Record]] = []
-    waiting = threading.Thread(target=lambda: found.append(backend.wait([record.key], timeout=20)))
+    waiting = threading.Thread(target=lambda: found.append(backend.wait([record.key], timeout=PATIENCE)))
     server.fail(["aggregate", "getMore"], times=2, closeConnection=True)
     waiting.start()
 
     broker.commit([CommitItem(records=(record,))])
-    waiting.join(20)
+    waiting.join(PATIENCE)
     backend.close()
 
     assert [list(each) for each in found] == [[record.key]]

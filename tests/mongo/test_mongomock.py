@@ -19,6 +19,7 @@ from queuekit.names import new_id
 from queuekit.urls import EngineURL
 from queuekit_mongo import engine
 from queuekit_mongo.broker import MongoBroker
+from support.waiting import PATIENCE
 
 mongomock = pytest.importorskip("mongomock")
 
@@ -153,7 +154,7 @@ def test_threads_that_send_the_same_add_it_once(broker: MongoBroker) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(60)
+        thread.join(PATIENCE)
 
     assert broker._engine.messages.count_documents({}) == len(batch)
 

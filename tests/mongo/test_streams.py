@@ -14,7 +14,7 @@ from queuekit.testing.kit import unique_name
 from queuekit_mongo import engine
 from queuekit_mongo.broker import MongoBroker
 from support.mongod import shared_set
-from support.waiting import wait_until
+from support.waiting import PATIENCE, wait_until
 
 LEASE = 60.0
 
@@ -50,7 +50,7 @@ def test_a_stream_is_kept_however_soon_sockets_are_given_up(
     wait_until(lambda: commands.done["getMore"] >= 5, "the stream has been asked some times")
     opened = commands.done["aggregate"]
     broker.interrupt()
-    waiting.join(60)
+    waiting.join(PATIENCE)
 
     assert opened == 1
 
@@ -70,7 +70,7 @@ def test_one_connection_will_do(connect: Callable[..., MongoBroker], queue: str)
     wait_until(lambda: bool(broker._bell._ears), "somebody waits")
     counted = broker.counts([queue])[queue].ready
     sender.send([envelope])
-    waiting.join(60)
+    waiting.join(PATIENCE)
 
     assert counted == 0
     assert found == [envelope.id]

@@ -11,7 +11,7 @@ from support.fault_tasks import app, nap
 from support.fleet import Fleet
 from support.redis_fleets import RedisCluster, RedisPair
 from support.redis_servers import RedisServer
-from support.waiting import wait_until
+from support.waiting import PATIENCE, wait_until
 
 CONCURRENCY, PREFETCH, LEASE = 10, 20, 2.0
 COUNT = 400
@@ -43,7 +43,7 @@ def work(fleet: Fleet, count: int = COUNT) -> list[str]:
 
 def done(fleet: Fleet, count: int) -> None:
     """Wait until *count* tasks are done."""
-    wait_until(lambda: len(fleet.ledger.counts("end")) >= count, what=f"{count} tasks done", timeout=60)
+    wait_until(lambda: len(fleet.ledger.counts("end")) >= count, what=f"{count} tasks done")
 
 
 def extra_runs(fleet: Fleet, ids: list[str]) -> int:
@@ -60,7 +60,7 @@ def drained(fleet: Fleet) -> None:
         except UnavailableError:
             return False
 
-    wait_until(is_empty, what="an empty queue", timeout=60)
+    wait_until(is_empty, what="an empty queue")
 
 
 def test_worker_outlives_a_killed_server(redis_server: RedisServer, staffed: Callable[[str], Fleet]) -> None:
@@ -179,8 +179,6 @@ def test_idle_worker_hears_of_a_send_after_a_restart(
 
     redis_server.kill()
     redis_server.start()
-    since = time.monotonic()
     result = nap.send(0)
 
-    assert result.get(timeout=30) == result.id
-    assert time.monotonic() - since < 30
+    assert result.get(timeout=PATIENCE) == result.id

@@ -13,6 +13,7 @@ from queuekit.errors import UnavailableError
 from queuekit.testing.kit import eventually, in_thread
 from queuekit_redis.broker import RedisBroker
 from support.redis_servers import RedisServer
+from support.waiting import PATIENCE
 
 
 def message(id: str = "one", **fields: Any) -> Envelope:
@@ -99,7 +100,7 @@ def test_lets_a_worker_be_interrupted(worker: RedisBroker, fill: Callable[[], No
 
     worker.interrupt()
 
-    assert waiting.result(timeout=10) == []
+    assert waiting.result(timeout=PATIENCE) == []
 
 
 def test_refuses_messages(sender: RedisBroker, worker: RedisBroker, fill: Callable[[], None]) -> None:

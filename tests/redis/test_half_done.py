@@ -13,6 +13,7 @@ from queuekit.testing.kit import eventually, in_thread
 from queuekit_redis.backend import RedisBackend
 from queuekit_redis.broker import RedisBroker
 from support.redis_servers import RedisServer
+from support.waiting import PATIENCE
 
 
 def message(id: str = "one", **fields: Any) -> Envelope:
@@ -79,7 +80,7 @@ def test_an_outcome_is_whole_for_a_user_who_may_not_publish(
     one, two = take(own)
     result = Record(key="result:one", rank=9, final=True, ttl=60)
 
-    waiting = in_thread(lambda: backend.wait(["result:one"], timeout=60))
+    waiting = in_thread(lambda: backend.wait(["result:one"], timeout=PATIENCE))
     eventually(raw.pubsub_channels, what="somebody listens")
     quick = worker.commit([CommitItem(settlement=Ack(one), records=(result,))])
     slow = worker.commit(
@@ -91,7 +92,7 @@ def test_an_outcome_is_whole_for_a_user_who_may_not_publish(
 
     assert (quick, slow) == ([True], [True, True])
     assert sorted(each.id for each in take(own)) == ["next", "other"]
-    assert list(waiting.result(timeout=60)) == ["result:one"]
+    assert list(waiting.result(timeout=PATIENCE)) == ["result:one"]
 
 
 def test_replays_a_message_whose_key_has_no_end(own: RedisBroker) -> None:

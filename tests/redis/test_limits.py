@@ -14,6 +14,7 @@ from queuekit.testing.kit import in_thread
 from queuekit_redis.backend import RedisBackend
 from queuekit_redis.broker import RedisBroker
 from support.redis_fleets import RedisCluster
+from support.waiting import PATIENCE
 
 
 def message(id: str = "one", **fields: Any) -> Envelope:
@@ -37,7 +38,7 @@ def test_more_may_wait_than_there_are_connections(connect_backend: Callable[...,
     backend.put([Record(key=key, final=True, ttl=60) for key in keys])
 
     assert nothing == {}
-    assert [list(each.result(timeout=60)) for each in waiting] == [[key] for key in keys]
+    assert [list(each.result(timeout=PATIENCE)) for each in waiting] == [[key] for key in keys]
 
 
 def test_a_worker_on_many_queues_of_a_cluster_leaves_connections(
@@ -52,7 +53,7 @@ def test_a_worker_on_many_queues_of_a_cluster_leaves_connections(
     broker.send([message("one", queue="q11")])
 
     assert nothing == []
-    assert [each.id for each in waiting.result(timeout=60)] == ["one"]
+    assert [each.id for each in waiting.result(timeout=PATIENCE)] == ["one"]
 
 
 def test_a_key_that_is_too_long_is_refused(broker: RedisBroker) -> None:

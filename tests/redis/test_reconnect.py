@@ -20,7 +20,7 @@ from queuekit_redis.backend import RedisBackend
 from queuekit_redis.broker import RedisBroker
 from support.redis_fleets import RedisPair
 from support.redis_servers import RedisServer, need
-from support.waiting import wait_until
+from support.waiting import PATIENCE, wait_until
 
 
 def message(id: str = "one", **fields: Any) -> Envelope:
@@ -68,11 +68,11 @@ def test_is_woken_after_its_connection_was_cut(redis_server: RedisServer, connec
 
     kill_connections(redis_server)
 
-    assert isinstance(waiting.exception(timeout=10), UnavailableError)
+    assert isinstance(waiting.exception(timeout=PATIENCE), UnavailableError)
     waiting = in_thread(lambda: broker.receive(["jobs"], limit=1, wait=30, lease=60))
     eventually(lambda: b"blocked_clients:1" in redis_server.say("INFO", "clients"))
     other.send([message()])
-    assert [delivery.id for delivery in waiting.result(timeout=10)] == ["one"]
+    assert [delivery.id for delivery in waiting.result(timeout=PATIENCE)] == ["one"]
 
 
 def test_finds_everything_after_a_restart(redis_server: RedisServer, connect: Callable[..., RedisBroker]) -> None:
@@ -106,7 +106,7 @@ def test_consumes_again_after_a_restart(redis_server: RedisServer, connect: Call
     redis_server.start()
 
     other.send([message()])
-    assert [delivery.id for delivery in waiting.result(timeout=30)] == ["one"]
+    assert [delivery.id for delivery in waiting.result(timeout=PATIENCE)] == ["one"]
 
 
 def test_fails_within_its_time_on_a_silent_server(
@@ -142,16 +142,16 @@ def test_waits_for_a_result_through_a_cut(
 ) -> None:
     """A wait whose connection is cut raises ``UnavailableError``; waiting again works."""
     backend, other = connect_backend(redis_server.url), connect_backend(redis_server.url)
-    waiting = in_thread(lambda: backend.wait(["key"], timeout=30))
+    waiting = in_thread(lambda: backend.wait(["key"], timeout=PATIENCE))
     eventually(lambda: b"pubsub_clients:1" in redis_server.say("INFO", "clients"))
 
     kill_connections(redis_server)
 
-    assert isinstance(waiting.exception(timeout=10), UnavailableError)
-    waiting = in_thread(lambda: backend.wait(["key"], timeout=30))
+    assert isinstance(waiting.exception(timeout=PATIENCE), UnavailableError)
+    waiting = in_thread(lambda: backend.wait(["key"], timeout=PATIENCE))
     eventually(lambda: b"pubsub_clients:1" in redis_server.say("INFO", "clients"))
     other.put([Record(key="key", final=True)])
-    assert list(waiting.result(timeout=10)) == ["key"]
+    assert list(waiting.result(timeout=PATIENCE)) == ["key"]
 
 
 @pytest.fixture

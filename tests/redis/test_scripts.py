@@ -13,6 +13,7 @@ from queuekit.testing.kit import eventually, in_thread
 from queuekit_redis.backend import RedisBackend
 from queuekit_redis.broker import RedisBroker
 from support.redis_servers import RedisServer
+from support.waiting import PATIENCE
 
 ROUTES = ("send", "commit")
 
@@ -115,11 +116,11 @@ def test_nothing_is_told_where_nobody_listens(
 
     broker.commit([CommitItem(settlement=Ack(one), records=(record("one", rank=9),))])
     unheard = published()
-    waiting = in_thread(lambda: backend.wait(["result:two"], timeout=30))
+    waiting = in_thread(lambda: backend.wait(["result:two"], timeout=PATIENCE))
     eventually(lambda: len(raw.pubsub_channels()) > 1)
     broker.commit([CommitItem(settlement=Ack(two), records=(record("two", rank=9),))])
 
-    assert list(waiting.result(timeout=20)) == ["result:two"]
+    assert list(waiting.result(timeout=PATIENCE)) == ["result:two"]
     assert (unheard, published()) == (0, 1)
     raw.close()
 
@@ -158,8 +159,8 @@ def test_an_interrupted_sleep_loses_nothing(broker: RedisBroker) -> None:
         waiting = in_thread(lambda: broker.receive(["jobs"], limit=10, wait=30, lease=60))
         sending = in_thread(lambda number=number: broker.send([message(f"id-{number}")]))  # type: ignore[misc]
         broker.interrupt()
-        taken += ids(waiting.result(timeout=20))
-        sending.result(timeout=20)
+        taken += ids(waiting.result(timeout=PATIENCE))
+        sending.result(timeout=PATIENCE)
     take(broker, limit=0)
 
     taken += ids(take(broker))

@@ -8,6 +8,7 @@ from queuekit.envelope import Envelope
 from queuekit.testing.kit import eventually, in_thread, unique_name
 from queuekit_redis.broker import RedisBroker
 from support.redis_fleets import RedisPair
+from support.waiting import PATIENCE
 
 UNTAUGHT = ("--rename-command", "SLAVEOF", "", "--rename-command", "REPLICAOF", "")
 """Makes a server that cannot be told to follow another, so that it stays a primary when its replica is one."""
@@ -65,4 +66,4 @@ def test_nobody_waits_at_a_primary_of_yesterday(pair: RedisPair, connect: Callab
 
     connect(pair.url).send([message("one")])
 
-    assert [each.id for each in waiting.result(timeout=30)] == ["one"]
+    assert [each.id for each in waiting.result(timeout=PATIENCE)] == ["one"]

@@ -17,6 +17,7 @@ from queuekit_redis.backend import RedisBackend
 from queuekit_redis.broker import RedisBroker
 from support.redis_fleets import RedisCluster
 from support.redis_servers import RedisServer, need, shared_url
+from support.waiting import PATIENCE
 
 
 def message(id: str = "one", **fields: Any) -> Envelope:
@@ -81,7 +82,7 @@ def test_waiting_costs_no_commands(own: RedisBroker, raw: Any) -> None:
 
     own.interrupt()
 
-    assert waiting.result(timeout=10) == []
+    assert waiting.result(timeout=PATIENCE) == []
     assert calls(raw)["zpopmin"] == 2
 
 
@@ -95,7 +96,7 @@ def test_one_send_wakes_one_worker_and_many_wake_all(
 
     own.send(messages(4))
 
-    assert sorted(future.result(timeout=10)[0].id for future in waiting) == ["id-0", "id-1", "id-2", "id-3"]
+    assert sorted(future.result(timeout=PATIENCE)[0].id for future in waiting) == ["id-0", "id-1", "id-2", "id-3"]
 
 
 # -- keys ------------------------------------------------------------------------------------------------------------
@@ -374,7 +375,7 @@ def test_a_result_wakes_no_stranger(connect_backend: Callable[..., RedisBackend]
     waiting = in_thread(lambda: here.wait(["key"], timeout=0.3))
     there.put([Record(key="key", final=True)])
 
-    assert waiting.result(timeout=10) == {}
+    assert waiting.result(timeout=PATIENCE) == {}
 
 
 def test_environment_names_another_server(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,7 @@ from queuekit.testing.kit import eventually, in_thread
 from queuekit_redis.backend import RedisBackend
 from queuekit_redis.broker import RedisBroker
 from support.redis_servers import RedisServer
+from support.waiting import PATIENCE
 
 GUIDE = Path(__file__).parents[2] / "docs" / "howto" / "redis.md"
 
@@ -47,13 +48,13 @@ def test_the_user_of_the_guide_may_do_all(
     one, two, three, four = broker.receive(["jobs"], limit=10, wait=0, lease=60)
     broker.extend([one.lease], lease=60)
     final = Record(key="result:one", rank=9, final=True, ttl=60)
-    waiting = in_thread(lambda: backend.wait(["result:one"], timeout=30))
+    waiting = in_thread(lambda: backend.wait(["result:one"], timeout=PATIENCE))
     broker.settle([Retry(two, message("two", attempt=1, delay=0.2)), Dead(three, reason="failed")])
     joined = CommitItem(settlement=Ack(four), joins=(Join(group="g", member=0, size=2),))
     broker.commit([CommitItem(settlement=Ack(one), records=(final,)), joined])
     again = broker.receive(["jobs"], limit=10, wait=30, lease=60)
 
-    assert list(waiting.result(timeout=30)) == ["result:one"]
+    assert list(waiting.result(timeout=PATIENCE)) == ["result:one"]
     assert [each.id for each in again] == ["two"]
     assert (broker.requeue("jobs"), broker.purge("jobs")) == (["three"], 1)
     assert broker.peek("jobs", place=Place.LEASED).items[0].envelope.id == "two"
@@ -67,11 +68,11 @@ def test_who_may_not_listen_looks(
     """A user without channels, as the server makes them by default, waits for a result by looking for it."""
     backend = connect_backend(signed("~* +@all resetchannels"))
 
-    waiting = in_thread(lambda: backend.wait(["result:one"], timeout=60))
+    waiting = in_thread(lambda: backend.wait(["result:one"], timeout=PATIENCE))
     eventually(lambda: raw.info("commandstats").get("cmdstat_subscribe"), what="somebody tries to listen")
     backend.put([Record(key="result:one", final=True, ttl=60)])
 
-    assert list(waiting.result(timeout=60)) == ["result:one"]
+    assert list(waiting.result(timeout=PATIENCE)) == ["result:one"]
     assert backend.wait(["result:none"], timeout=0.1) == {}
 
 

@@ -10,6 +10,7 @@ import pytest
 from queuekit.testing.kit import eventually, in_thread
 from queuekit_redis.broker import RedisBroker
 from support.forks import status_of_a_fork_beside
+from support.waiting import PATIENCE
 
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
@@ -35,7 +36,7 @@ def test_a_child_wakes_nobody_in_its_parent(connect: Callable[..., RedisBroker])
 
     child = os.fork()
     if child == 0:
-        signal.alarm(20)
+        signal.alarm(120)
         broker.close()
         os._exit(0)
     os.waitpid(child, 0)
@@ -43,4 +44,4 @@ def test_a_child_wakes_nobody_in_its_parent(connect: Callable[..., RedisBroker])
     broker.interrupt()
 
     assert not woken
-    assert waiting.result(timeout=20) == []
+    assert waiting.result(timeout=PATIENCE) == []

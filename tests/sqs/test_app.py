@@ -17,6 +17,7 @@ from queuekit.worker import Worker
 from queuekit_sqs.broker import SqsBroker
 from support.aws_servers import AwsServer
 from support.commands import queuekit, write
+from support.waiting import PATIENCE
 
 TASKS = """
 from queuekit import Queuekit
@@ -102,7 +103,7 @@ def test_values_come_back_as_what_they_were(app: Queuekit) -> None:
 
     Worker(app, burst=True).run()
 
-    got = [result.get(timeout=10) for result in results]
+    got = [result.get(timeout=PATIENCE) for result in results]
     assert got == values
     assert [type(value) for value in got] == [type(value) for value in values]
 
@@ -120,7 +121,7 @@ def test_a_message_is_cancelled_by_a_mark(app: Queuekit) -> None:
 
     Worker(app, burst=True).run()
 
-    assert kept.get(timeout=10) is None
+    assert kept.get(timeout=PATIENCE) is None
     assert cancelled.state is State.CANCELLED
     assert runs == [1]
 
@@ -141,7 +142,7 @@ def test_what_is_no_message_of_ours_is_set_aside(app: Queuekit) -> None:
     Worker(app, burst=True).run()
 
     letters = broker.peek("default", place=Place.DEAD).items
-    assert good.get(timeout=10) == 42
+    assert good.get(timeout=PATIENCE) == 42
     assert {letter.envelope.body for letter in letters} == {b"{]", b"hello", b'{"v":99}', b'{"v":1}'}
     assert {letter.reason for letter in letters} == {"malformed"}
     broker.close()

@@ -20,6 +20,7 @@ from queuekit_sqs.broker import SqsBroker
 from queuekit_sqs.options import SqsOptions
 from queuekit_sqs.settling import read_token
 from support.aws_proxy import AwsProxy
+from support.waiting import PATIENCE
 
 Make = Callable[..., SqsBroker]
 LEASE = 30.0
@@ -48,7 +49,7 @@ def messages(count: int, queue: str = "q", **fields: Any) -> list[Envelope]:
 def take(broker: SqsBroker, count: int, queue: str = "q", *, lease: float = LEASE) -> list[Delivery]:
     """Return *count* deliveries."""
     taken: list[Delivery] = []
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + PATIENCE
     while len(taken) < count and time.monotonic() < deadline:
         taken += broker.receive([queue], limit=count - len(taken), wait=1.0, lease=lease)
     assert len(taken) == count
@@ -298,7 +299,7 @@ def test_messages_delivered_twice_have_one_outcome(proxy: AwsProxy) -> None:
 
     Worker(app, burst=True).run()
 
-    assert [result.get(timeout=10) for result in results] == [2 * number for number in range(100)]
+    assert [result.get(timeout=PATIENCE) for result in results] == [2 * number for number in range(100)]
     assert proxy.upset["doubled"] > 0
     app.close()
 

@@ -17,7 +17,7 @@ from queuekit.urls import EngineURL
 from queuekit_sqs.broker import SqsBroker
 from support.aws_proxy import AwsProxy
 from support.aws_servers import AwsServer
-from support.waiting import wait_until
+from support.waiting import PATIENCE, wait_until
 
 Make = Callable[[], SqsBroker]
 
@@ -166,7 +166,7 @@ def test_what_is_claimed_ahead_is_given_back_at_the_end(make: Make) -> None:
 
     assert other.counts(["q"])["q"].ready == 200 - len(taken)
     rest: list[int] = []
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + PATIENCE
     while len(rest) < 200 - len(taken) and time.monotonic() < deadline:
         rest += [each.crashes for each in other.receive(["q"], limit=100, wait=1.0, lease=600)]
     assert rest == [0] * (200 - len(taken))
@@ -243,7 +243,7 @@ def test_only_so_much_is_kept_that_came_too_early(make: Make, monkeypatch: pytes
 
 def received(broker: SqsBroker, *queues: str) -> Delivery:
     """Return the next message."""
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
         for delivery in broker.receive(queues, limit=1, wait=1.0, lease=30):
             return delivery

@@ -18,7 +18,7 @@ from support.aws_proxy import AwsProxy
 from support.aws_servers import AwsServer, Hasty, ministack
 from support.fault_tasks import app, fail_at_first, hold, kill_self, nap, weigh
 from support.fleet import Fleet
-from support.waiting import wait_until
+from support.waiting import PATIENCE, wait_until
 
 LEASE = 3.0
 """Seconds; short, so that a test need not wait."""
@@ -50,7 +50,7 @@ def kill_again_and_again(fleet: Fleet, ids: list[str], *, times: int, lease: flo
         fleet.reached("end", step * (kill + 1))
         group.kill()
     fleet.start(lease=lease, concurrency=8, prefetch=16)
-    wait_until(lambda: fleet.ledger.has("end", ids), what="all tasks done", timeout=120)
+    wait_until(lambda: fleet.ledger.has("end", ids), what="all tasks done")
     fleet.drained(60)
     runs = fleet.ledger.counts("begin")
     again = sum(count > 1 for count in runs.values())
@@ -91,7 +91,7 @@ def test_kills_lose_neither_priorities_nor_large_bodies(fleet: Fleet) -> None:
     print(f"{left} of 60 bodies left behind")  # noqa: T201
     assert not fleet.dead()
     assert fleet.states(sent) == {"SUCCESS": len(sent)}
-    assert [fleet.app.result(id).get(timeout=10) for id in sent[:2]] == [6, 60_000]
+    assert [fleet.app.result(id).get(timeout=PATIENCE) for id in sent[:2]] == [6, 60_000]
     assert left <= 3 * (8 + 16), "at most what was in hand at a kill"
     assert any("lifecycle rule" in line for line in broker.check())
     broker._s3_service().call("put_bucket_lifecycle_configuration", doing="test", Bucket="bodies", **EXPIRY)
@@ -134,8 +134,8 @@ def test_a_poison_task_is_buried_and_harms_no_other(fleet: Fleet) -> None:
     others = [result.id for result in fleet.app.send_many(nap.s(0.01) for _ in range(20))]
     fleet.start(lease=LEASE, concurrency=4)
 
-    wait_until(fleet.dead, what="the poison is dead", timeout=60)
-    wait_until(lambda: fleet.ledger.has("end", others), what="all others done", timeout=60)
+    wait_until(fleet.dead, what="the poison is dead")
+    wait_until(lambda: fleet.ledger.has("end", others), what="all others done")
 
     assert {id: stored.reason for id, stored in fleet.dead().items()} == {poison: "crashed"}
     assert fleet.ledger.counts("begin")[poison] == 3
@@ -147,7 +147,7 @@ def test_retries_are_made(fleet: Fleet) -> None:
 
     fleet.start(lease=LEASE, concurrency=4)
 
-    assert [fleet.app.result(id).get(timeout=60) for id in ids] == [2] * 10
+    assert [fleet.app.result(id).get(timeout=PATIENCE) for id in ids] == [2] * 10
 
 
 def test_a_long_delay_is_made_of_hops(fleet: Fleet, ministack_server: AwsServer) -> None:
@@ -159,7 +159,7 @@ def test_a_long_delay_is_made_of_hops(fleet: Fleet, ministack_server: AwsServer)
     sent = time.monotonic()
     late = nap.options(delay=4.0).send(0.0)
 
-    late.get(timeout=30)
+    late.get(timeout=PATIENCE)
 
     (line,) = fleet.ledger.lines("begin", late.id)
     assert line.at - sent >= 4.0 - 1.0
@@ -230,7 +230,7 @@ def test_a_worker_outlives_ten_seconds_of_throttling(harmed: Fleet, proxy: AwsPr
 
     proxy.throttle(10.0)
 
-    wait_until(lambda: harmed.ledger.has("end", ids), what="all tasks done", timeout=60)
+    wait_until(lambda: harmed.ledger.has("end", ids), what="all tasks done")
     harmed.drained()
     assert proxy.upset["throttled"] > 10
     assert group.alive()

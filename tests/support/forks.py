@@ -10,6 +10,8 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
+from support.waiting import PATIENCE
+
 __all__ = ["forked", "status_of_a_fork_beside"]
 
 
@@ -27,24 +29,24 @@ def forked(settings: dict[str, str]) -> subprocess.CompletedProcess[str]:
 
 
 def status_of_a_fork_beside(lock: AbstractContextManager[Any], work: Callable[[], object]) -> int:
-    """Return the wait status of a child that does *work* in 20 seconds, forked while another thread holds *lock*."""
+    """Return the wait status of a child that does *work*, forked while another thread holds *lock*."""
     held, over = threading.Event(), threading.Event()
 
     def hold() -> None:
         with lock:
             held.set()
-            over.wait(60)
+            over.wait(PATIENCE)
 
     holder = threading.Thread(target=hold)
     holder.start()
-    held.wait(60)
+    held.wait(PATIENCE)
 
     child = os.fork()
     if child == 0:
-        signal.alarm(20)
+        signal.alarm(120)
         work()
         os._exit(0)
     _, status = os.waitpid(child, 0)
     over.set()
-    holder.join(60)
+    holder.join(PATIENCE)
     return status

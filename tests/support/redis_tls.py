@@ -13,6 +13,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from support.waiting import PATIENCE
+
 __all__ = ["Authority", "tls_in_front"]
 
 _DAY = datetime.timedelta(days=1)
@@ -82,13 +84,13 @@ def tls_in_front(port: int, certificate: Path) -> Iterator[int]:
         await asyncio.gather(*pumps, return_exceptions=True)
 
     starting = asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
-    server = asyncio.run_coroutine_threadsafe(starting, loop).result(10)
+    server = asyncio.run_coroutine_threadsafe(starting, loop).result(PATIENCE)
     try:
         yield server.sockets[0].getsockname()[1]
     finally:
-        asyncio.run_coroutine_threadsafe(stop(), loop).result(10)
+        asyncio.run_coroutine_threadsafe(stop(), loop).result(PATIENCE)
         loop.call_soon_threadsafe(loop.stop)
-        thread.join(10)
+        thread.join(PATIENCE)
         loop.close()
 
 

@@ -10,7 +10,7 @@ from typing import Self
 
 import pytest
 
-from support.waiting import PATIENCE, wait_until
+from support.waiting import wait_until
 
 __all__ = ["ServerProcess", "free_port"]
 
@@ -68,7 +68,7 @@ class ServerProcess(abc.ABC):
                 stderr=log,
                 start_new_session=self._own_group,
             )
-        wait_until(lambda: process.poll() is not None or self.answers(), self._account, timeout=PATIENCE)
+        wait_until(lambda: process.poll() is not None or self.answers(), self._account)
         if process.poll() is not None:
             pytest.fail(f"it ended: {self._account()}")
         return self

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from support import commands
-from support.waiting import wait_until
+from support.waiting import PATIENCE, wait_until
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "crons"
 TASKS = """\
@@ -88,7 +88,7 @@ def declare(shop: Path) -> None:
         wait_until(lambda: documents(shop).get("tasks.beat", {}).get("state") == "active", "what the code declares")
     finally:
         process.send_signal(signal.SIGTERM)
-        _, errors = process.communicate(timeout=60)
+        _, errors = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, errors
 
 
@@ -163,7 +163,7 @@ def test_declared_schedule_is_changed_in_the_code(shop: Path) -> None:
         answers = [crons(shop, "remove", "tasks.beat"), crons(shop, "change", "tasks.beat", "--when", "5s")]
     finally:
         process.send_signal(signal.SIGTERM)
-        process.communicate(timeout=60)
+        process.communicate(timeout=PATIENCE)
 
     assert [done.returncode for done in answers] == [1, 1]
     assert all("crons pause tasks.beat" in done.stderr for done in answers)

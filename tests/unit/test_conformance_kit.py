@@ -19,23 +19,26 @@ from queuekit.testing.brokers_leases import SETTLEMENTS
 from queuekit.testing.brokers_payloads import BODIES
 from queuekit.urls import EngineURL
 from support import again_defects, backend_defects, broker_defects, client_defects, many_defects, settling_defects
+from support.waiting import PATIENCE
 
 pytest_plugins = ["pytester"]
 
 LEVELS = Path(__file__).parents[1] / "golden" / "kit_levels.lst"
 """Every test of the suites with its level; QUEUEKIT_TEST_GOLDEN=write writes it anew."""
 _numbers = itertools.count()
+_OF_A_DEFECT = 1.0
+"""Seconds that a suite waits for what a defect keeps from happening; what is right gets all the time it needs."""
 
 
 class Brokers(BrokerConformance):
     """The suite, run against any broker class."""
 
     SHORT = 0.05
-    PATIENCE = 1.0
     EXAMPLES = 30
 
-    def __init__(self, kind: type[MemoryBroker]) -> None:
+    def __init__(self, kind: type[MemoryBroker], *, patience: float) -> None:
         self.kind = kind
+        self.PATIENCE = patience
         self.url = EngineURL.parse(f"memory://kit-{next(_numbers)}")
         self.engine = MemoryBroker(self.url)
 
@@ -52,10 +55,10 @@ class Backends(BackendConformance):
     """The suite, run against any backend class."""
 
     SHORT = 0.05
-    PATIENCE = 1.0
 
-    def __init__(self, kind: type[MemoryBackend]) -> None:
+    def __init__(self, kind: type[MemoryBackend], *, patience: float) -> None:
         self.kind = kind
+        self.PATIENCE = patience
         self.url = EngineURL.parse(f"memory://kit-{next(_numbers)}")
         self.engine = MemoryBackend(self.url)
 
@@ -237,9 +240,9 @@ def name_of(planted: Planted) -> str:
     return f"{planted.defect.__name__}-{planted.test}"
 
 
-def run_for_broker(kind: type[MemoryBroker], planted: Planted) -> None:
+def run_for_broker(kind: type[MemoryBroker], planted: Planted, *, patience: float = PATIENCE) -> None:
     """Run one test of the suite against a broker class, as pytest would."""
-    suite = Brokers(kind)
+    suite = Brokers(kind, patience=patience)
     with suite.session() as broker:
         wanted: dict[str, Callable[[], Any]] = {
             "broker": lambda: broker,
@@ -250,9 +253,9 @@ def run_for_broker(kind: type[MemoryBroker], planted: Planted) -> None:
         _run(suite, planted, wanted)
 
 
-def run_for_backend(kind: type[MemoryBackend], planted: Planted) -> None:
+def run_for_backend(kind: type[MemoryBackend], planted: Planted, *, patience: float = PATIENCE) -> None:
     """Run one test of the suite against a backend class, as pytest would."""
-    suite = Backends(kind)
+    suite = Backends(kind, patience=patience)
     with suite.session() as backend:
         _run(suite, planted, {"backend": lambda: backend, "declared": lambda: backend.capabilities})
 
@@ -265,10 +268,10 @@ def _run(suite: object, planted: Planted, wanted: dict[str, Callable[[], Any]]) 
     test(**{name: wanted[name]() for name in names if name in wanted}, **planted.row)
 
 
-def repeat(run: Callable[[Any, Planted], None], planted: Planted) -> None:
-    """Run the test against the defect as often as it may take to show."""
+def repeat(run: Callable[..., None], planted: Planted) -> None:
+    """Run the test against the defect as often as it may take to show; a failure is what is waited for, so not long."""
     for _ in range(planted.tries):
-        run(planted.defect, planted)
+        run(planted.defect, planted, patience=_OF_A_DEFECT)
 
 
 @pytest.mark.parametrize("planted", BROKERS, ids=name_of)
@@ -303,7 +306,7 @@ def test_catches_a_backend_that_takes_its_fork_for_itself(tmp_path: Path) -> Non
     run_for_backend(at_file(SqliteBackend, tmp_path / "right"), planted)
 
     with pytest.raises(AssertionError):
-        run_for_backend(at_file(client_defects.MarksByChance, tmp_path / "wrong"), planted)
+        run_for_backend(at_file(client_defects.MarksByChance, tmp_path / "wrong"), planted, patience=_OF_A_DEFECT)
 
 
 def at_file(kind: Callable[[EngineURL], Backend], path: Path) -> Any:

@@ -8,6 +8,7 @@ from multiprocessing.connection import Connection
 import pytest
 
 from queuekit.testing.processes import Child, run_in_fork
+from support.waiting import PATIENCE
 
 
 class Maker:
@@ -33,7 +34,7 @@ def test_makes_things_in_another_process() -> None:
     """A child calls the factory of the test's own class, though its file cannot be imported by name."""
     child = Child(say, Maker().make, "word")
     try:
-        made, word, pid = child.hear(timeout=60)
+        made, word, pid = child.hear(timeout=PATIENCE)
     finally:
         child.kill()
 
@@ -45,7 +46,7 @@ def test_complains_about_a_silent_child() -> None:
     """A test that waits for a child's word fails when its time is over."""
     child = Child(say, Maker().make, "word")
     try:
-        child.hear(timeout=60)
+        child.hear(timeout=PATIENCE)
 
         with pytest.raises(pytest.fail.Exception, match="said nothing"):
             child.hear(timeout=0.01)
@@ -58,7 +59,7 @@ def test_complains_about_a_child_that_ends() -> None:
     child = Child(leave, Maker().make)
     try:
         with pytest.raises(pytest.fail.Exception, match="exit code 3"):
-            child.hear(timeout=60)
+            child.hear(timeout=PATIENCE)
     finally:
         child.kill()
 
@@ -66,7 +67,7 @@ def test_complains_about_a_child_that_ends() -> None:
 @pytest.mark.parametrize(("work", "code"), [(lambda: None, 0), (lambda: 1 / 0, 1)], ids=["works", "raises"])
 def test_tells_how_a_fork_ended(work: Callable[[], object], code: int) -> None:
     """The exit code of a fork tells whether its work raised."""
-    assert run_in_fork(work, timeout=60) == code
+    assert run_in_fork(work) == code
 
 
 def test_ends_a_fork_that_hangs() -> None:

@@ -9,6 +9,7 @@ import pytest
 from queuekit.control import Interruption, TaskTimeout
 from queuekit.guard import Guard
 from queuekit.testing.kit import eventually, in_thread
+from support.waiting import PATIENCE
 
 
 def spin(guard: Guard, rounds: int = 10**9) -> str:
@@ -33,10 +34,10 @@ def test_stops_code_that_runs() -> None:
         return spin(made[0])
 
     result = in_thread(work)
-    ready.wait(60)
+    ready.wait(PATIENCE)
     made[0].fire()
 
-    assert result.result(60) == "stopped"
+    assert result.result(PATIENCE) == "stopped"
 
 
 def test_does_nothing_after_it_is_closed() -> None:
@@ -56,7 +57,7 @@ def test_a_limit_that_falls_on_the_end_arrives_in_close() -> None:
 
     def work() -> tuple[BaseException | None, str]:
         made.append(Guard())
-        go.wait(60)
+        go.wait(PATIENCE)
         return made[0].close(), spin(made[0], 1000)
 
     result = in_thread(work)
@@ -69,7 +70,7 @@ def test_a_limit_that_falls_on_the_end_arrives_in_close() -> None:
     raise_in(thread, error)
     release()
 
-    late, after = result.result(60)
+    late, after = result.result(PATIENCE)
     assert isinstance(late, TaskTimeout)
     assert after == "came to its end"
 

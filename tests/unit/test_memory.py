@@ -24,6 +24,7 @@ from queuekit.memory.lines import Line
 from queuekit.memory.messages import MAX_UPKEEP
 from queuekit.testing import VirtualClock
 from queuekit.urls import EngineURL
+from support.waiting import PATIENCE
 
 _names = itertools.count()
 LEASE = 30.0
@@ -134,15 +135,15 @@ def test_a_waiting_receive_follows_the_clock(broker: MemoryBroker, clock: Virtua
         due = pool.submit(take, broker, wait=60.0)
         clock.wait_for_waiters(1)
         clock.advance(20.0)
-        found = [due.result(timeout=60)]
+        found = [due.result(timeout=PATIENCE)]
         ended = pool.submit(take, broker, wait=60.0)
         clock.wait_for_waiters(1)
         clock.advance(LEASE)
-        found.append(ended.result(timeout=60))
+        found.append(ended.result(timeout=PATIENCE))
         nothing = pool.submit(take, broker, wait=10.0)
         clock.wait_for_waiters(1)
         clock.advance(10.0)
-        found.append(nothing.result(timeout=60))
+        found.append(nothing.result(timeout=PATIENCE))
 
     assert found == [["a"], ["a"], []]
 
@@ -154,7 +155,7 @@ def test_a_waiting_backend_follows_the_clock(backend: MemoryBackend, clock: Virt
         clock.wait_for_waiters(1)
         clock.advance(3_600.0)
 
-        assert waiting.result(timeout=60) == {}
+        assert waiting.result(timeout=PATIENCE) == {}
 
 
 def test_nothing_is_early_after_the_clock_steps_back(broker: MemoryBroker, clock: VirtualClock) -> None:
@@ -335,10 +336,10 @@ def test_an_interrupt_reaches_only_its_client(url: EngineURL, clock: VirtualCloc
         stopped, waiting = pool.submit(take, one, wait=60.0), pool.submit(take, other, wait=60.0)
         clock.wait_for_waiters(2)
         one.interrupt()
-        first = stopped.result(timeout=60)
+        first = stopped.result(timeout=PATIENCE)
         still = not waiting.done()
         other.send([message()])
-        second = waiting.result(timeout=60)
+        second = waiting.result(timeout=PATIENCE)
 
     assert (first, still, second) == ([], True, ["a"])
 
@@ -434,7 +435,7 @@ def test_a_close_wakes_who_waits(broker: MemoryBroker, clock: VirtualClock) -> N
 
         broker.close()
 
-        assert waiting.result(timeout=60) == []
+        assert waiting.result(timeout=PATIENCE) == []
 
 
 def test_no_thread_is_left(broker: MemoryBroker, backend: MemoryBackend) -> None:

@@ -11,7 +11,7 @@ from queuekit import Cancel, Context, Queuekit, Reject, ResultTimeout, State, Ta
 from queuekit.errors import NoBackendError, UnavailableError, UnknownIdError
 from queuekit.testing import VirtualClock
 from queuekit.testing.kit import in_thread
-from support.waiting import wait_until
+from support.waiting import PATIENCE, wait_until
 from support.working import backend_of, burst, drive, finish, flaky_app, make_app, take, take_one, working
 
 
@@ -53,7 +53,7 @@ def test_waits_until_the_task_has_run() -> None:
     value = in_thread(result.get)
     burst(app)
 
-    assert value.result(60) == 2.0
+    assert value.result(PATIENCE) == 2.0
 
 
 def test_can_be_awaited() -> None:
@@ -62,7 +62,7 @@ def test_can_be_awaited() -> None:
 
     async def ask() -> Any:
         result = await app.tasks["divide"].asend(6, 3)
-        return await result.aget(timeout=60)
+        return await result.aget(timeout=PATIENCE)
 
     with working(app):
         value = asyncio.run(ask())

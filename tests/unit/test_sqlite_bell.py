@@ -16,6 +16,7 @@ from queuekit.sqlite.pipes import call, open_pipe
 from queuekit.testing import eventually
 from queuekit.testing.processes import run_in_fork
 from queuekit.urls import EngineURL
+from support.waiting import PATIENCE
 
 
 @pytest.fixture
@@ -155,7 +156,7 @@ def test_a_child_has_pipes_of_its_own(ringer: Bell) -> None:
             ringer.ring(["q"])
             assert not ringer._ears
 
-        assert run_in_fork(child, timeout=30) == 0
+        assert run_in_fork(child) == 0
 
 
 # -- in use ----------------------------------------------------------------------------------------------------------
@@ -185,8 +186,8 @@ def test_a_send_of_another_process_ends_a_wait(broker: SqliteBroker, unbounded: 
     broker.send([Envelope(id="other", queue="other", body=b"")])
     thread = waiting_receive(broker, got)
 
-    code = run_in_fork(lambda: send_one(broker), timeout=30)
-    thread.join(60)
+    code = run_in_fork(lambda: send_one(broker))
+    thread.join(PATIENCE)
 
     assert (code, got) == (0, ["a", "returned"])
 
@@ -197,7 +198,7 @@ def test_a_delayed_send_shortens_a_wait(broker: SqliteBroker, unbounded: None) -
     thread = waiting_receive(broker, got)
 
     broker.send([Envelope(id="a", queue="q", body=b"", delay=0.05)])
-    thread.join(60)
+    thread.join(PATIENCE)
 
     assert got == ["a", "returned"]
 
@@ -217,7 +218,7 @@ def test_the_call_is_passed_on(broker: SqliteBroker, unbounded: None) -> None:
 
     broker.send([Envelope(id=id, queue="q", body=b"") for id in "ab"])
     for thread in threads:
-        thread.join(60)
+        thread.join(PATIENCE)
 
     assert sorted(got) == ["a", "b", "returned"]
 
@@ -231,7 +232,7 @@ def test_an_interrupt_ends_a_wait(broker: SqliteBroker, monkeypatch: pytest.Monk
     thread = waiting_receive(broker, got)
 
     broker.interrupt()
-    thread.join(60)
+    thread.join(PATIENCE)
 
     assert got == ["returned"]
 
@@ -247,7 +248,7 @@ def test_an_interrupt_before_the_wait_is_not_lost(broker: SqliteBroker, unbounde
 def test_a_record_ends_a_wait(backend: SqliteBackend, unbounded: None) -> None:
     """Who waits for a result is woken by its final record from another process, not by others."""
     got: list[str] = []
-    thread = threading.Thread(target=lambda: got.extend(backend.wait(["a", "b"], timeout=60)))
+    thread = threading.Thread(target=lambda: got.extend(backend.wait(["a", "b"], timeout=PATIENCE)))
     thread.start()
     eventually(lambda: backend._bell._ears, what="the wait listens")
 
@@ -255,8 +256,8 @@ def test_a_record_ends_a_wait(backend: SqliteBackend, unbounded: None) -> None:
         backend.put([Record(key="c", final=True), Record(key="a")])
         backend.put([Record(key="b", final=True)])
 
-    code = run_in_fork(child, timeout=30)
-    thread.join(60)
+    code = run_in_fork(child)
+    thread.join(PATIENCE)
 
     assert (code, got) == (0, ["b"])
 
@@ -276,7 +277,7 @@ def test_polls_where_there_are_no_named_pipes(broker: SqliteBroker, monkeypatch:
     thread = waiting_receive(broker, got)
 
     broker.send([Envelope(id="a", queue="q", body=b"")])
-    thread.join(60)
+    thread.join(PATIENCE)
 
     assert got == ["a", "returned"]
 
@@ -285,11 +286,11 @@ def test_results_are_polled_for_without_named_pipes(backend: SqliteBackend, monk
     """Without pipes who waits for a record looks again and again."""
     monkeypatch.setattr(os, "mkfifo", no_pipes)
     got: list[str] = []
-    thread = threading.Thread(target=lambda: got.extend(backend.wait(["a"], timeout=60)))
+    thread = threading.Thread(target=lambda: got.extend(backend.wait(["a"], timeout=PATIENCE)))
     thread.start()
     eventually(lambda: backend._bell._ears, what="the wait has begun")
 
     backend.put([Record(key="a", final=True)])
-    thread.join(60)
+    thread.join(PATIENCE)
 
     assert got == ["a"]

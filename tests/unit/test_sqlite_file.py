@@ -487,7 +487,7 @@ def test_a_fork_inherits_no_connection(broker: SqliteBroker, path: Path) -> None
         assert open_files(path) == 0 or not Path("/proc/self/fd").exists()
         broker.send([message("child")])
 
-    code = run_in_fork(child, timeout=30)
+    code = run_in_fork(child)
     broker.send([message("after")])
 
     assert code == 0
@@ -511,7 +511,7 @@ def test_forks_while_threads_are_at_work(broker: SqliteBroker, path: Path) -> No
     thread = threading.Thread(target=work)
     thread.start()
     eventually(lambda: len(sent) > 10)
-    codes = [run_in_fork(child, timeout=30) for _ in range(10)]
+    codes = [run_in_fork(child) for _ in range(10)]
     stop.set()
     thread.join()
 
@@ -533,7 +533,7 @@ def test_a_fork_in_the_middle_of_a_statement_abandons_the_connection(
         broker.send([message("child")])
 
     with handle.lock:
-        code = run_in_fork(child, timeout=30)
+        code = run_in_fork(child)
 
     assert code == 0
     assert broker.counts(["q"])["q"].ready == 2
@@ -549,7 +549,7 @@ def test_tokens_differ_between_parent_and_child(path: Path) -> None:
         (delivery,) = broker.receive(["q"], limit=1, wait=0, lease=30)
         tokens.write_text(delivery.token)
 
-    run_in_fork(child, timeout=30)
+    run_in_fork(child)
     (delivery,) = broker.receive(["q"], limit=1, wait=0, lease=30)
 
     assert delivery.token.rpartition(":")[0] != tokens.read_text().rpartition(":")[0]

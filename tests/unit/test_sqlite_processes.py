@@ -15,9 +15,7 @@ from queuekit.envelope import Envelope
 from queuekit.sqlite import SqliteBackend, SqliteBroker
 from queuekit.testing.processes import Child
 from queuekit.urls import EngineURL
-
-PATIENCE = 60.0
-"""Seconds after which a child that says nothing has failed."""
+from support.waiting import PATIENCE
 
 
 def claim_all(talk: Connection, make: Callable[[], Broker], limit: int) -> None:

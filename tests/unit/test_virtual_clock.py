@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from queuekit.testing import VirtualClock
+from support.waiting import PATIENCE
 
 
 def test_stands_still() -> None:
@@ -47,7 +48,7 @@ def test_lets_sleepers_go_on() -> None:
         early = sleeper.done()
         clock.advance(1.0)
 
-        sleeper.result(timeout=60)
+        sleeper.result(timeout=PATIENCE)
 
     assert not early
     assert clock.waiting == 0
@@ -67,7 +68,7 @@ def test_tells_whether_the_time_has_passed() -> None:
         clock.wait_for_waiters(1)
         with condition:
             condition.notify_all()
-        notified = woken.result(timeout=60)
+        notified = woken.result(timeout=PATIENCE)
         clock.advance(1.0)
         with condition:
             at_once = clock.wait(condition, 0.0)

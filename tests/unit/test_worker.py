@@ -35,7 +35,7 @@ from queuekit.outcome import Outcome
 from queuekit.testing import VirtualClock
 from queuekit.worker import Worker
 from queuekit.worker.holdings import Holdings
-from support.waiting import wait_until
+from support.waiting import PATIENCE, wait_until
 from support.working import (
     backend_of,
     broker_of,
@@ -64,7 +64,7 @@ class Gate:
         """Begin and wait."""
         self.runs += 1
         self.begun.set()
-        self.go.wait(60)
+        self.go.wait(PATIENCE)
         return "through"
 
 
@@ -345,7 +345,7 @@ def test_cancels_a_running_thread_by_its_context() -> None:
 
     result = patient.send()
     with working(app):
-        begun.wait(60)
+        begun.wait(PATIENCE)
         cancelled = result.cancel()
         wait_until(lambda: result.state is State.SUCCESS)
 
@@ -364,7 +364,7 @@ def test_cancels_a_running_coroutine() -> None:
 
     result = patient.send()
     with working(app):
-        begun.wait(60)
+        begun.wait(PATIENCE)
         result.cancel()
         wait_until(lambda: result.state is State.CANCELLED)
 
@@ -409,8 +409,8 @@ def test_a_body_past_its_time_fails(function: Callable[[], Any]) -> None:
     with working(app):
         result = send(app, "forever")
         with pytest.raises(TaskFailed, match=r"TaskTimeout: ran longer than 0\.02 s"):
-            result.get(timeout=60)
-        after = send(app, "ok").get(timeout=60)
+            result.get(timeout=PATIENCE)
+        after = send(app, "ok").get(timeout=PATIENCE)
 
     assert after == 1
 
@@ -443,7 +443,7 @@ def test_a_body_that_does_not_stop_costs_its_slot() -> None:
         try:
             forever_in_a_thread()
         except TaskTimeout:
-            go.wait(60)
+            go.wait(PATIENCE)
 
     with working(app) as worker:
         result = stubborn.send()
@@ -473,12 +473,12 @@ def test_a_stopping_worker_hands_back_what_has_not_begun() -> None:
     results = [send(app, "gate") for _ in range(5)]
     thread = threading.Thread(target=worker.run)
     thread.start()
-    gate.begun.wait(60)
+    gate.begun.wait(PATIENCE)
     wait_until(lambda: counts(app) == {"leased": 5})
     worker.stop("SIGTERM")
     wait_until(lambda: counts(app) == {"leased": 1, "ready": 4})
     gate.go.set()
-    thread.join(60)
+    thread.join(PATIENCE)
 
     assert results[0].get(timeout=1) == "through"
     assert [letter.crashes for letter in inside(app, Place.READY)] == [0, 0, 0, 0]
@@ -501,7 +501,7 @@ def test_a_body_that_outlasts_the_drain_time_is_told_and_released() -> None:
         wait_until(lambda: worker._threads.running)
 
     (letter,) = inside(app, Place.READY)
-    assert (letter.crashes, told.wait(60), worker.stats["returned"]) == (0, True, 1)
+    assert (letter.crashes, told.wait(PATIENCE), worker.stats["returned"]) == (0, True, 1)
 
 
 def test_a_coroutine_that_outlasts_the_drain_time_is_cancelled_and_released() -> None:
@@ -534,10 +534,10 @@ def test_a_second_word_stops_at_once() -> None:
     thread = threading.Thread(target=lambda: codes.append(worker.run()))
     thread.start()
     send(app, "gate")
-    gate.begun.wait(60)
+    gate.begun.wait(PATIENCE)
     worker.stop("SIGTERM")
     worker.stop("SIGTERM again", at_once=True)
-    thread.join(60)
+    thread.join(PATIENCE)
     gate.go.set()
 
     assert (codes, counts(app)) == ([130], {"ready": 1})
@@ -557,7 +557,7 @@ def test_a_coroutine_that_waits_for_its_turn_is_handed_back() -> None:
     wait_until(lambda: counts(app) == {"leased": 3} and worker._slots.entered())
 
     worker.stop("SIGTERM")
-    thread.join(60)
+    thread.join(PATIENCE)
 
     assert (counts(app), worker.stats["returned"]) == ({"ready": 3}, 3)
 
@@ -622,7 +622,7 @@ def test_an_unstarted_run_without_lease_never_begins() -> None:
         send(app, "gate")
     thread = threading.Thread(target=worker.run)
     thread.start()
-    gate.begun.wait(60)
+    gate.begun.wait(PATIENCE)
     wait_until(lambda: len(worker._in_hand) == 2)
 
     worker.lost([2, 99])
@@ -630,7 +630,7 @@ def test_an_unstarted_run_without_lease_never_begins() -> None:
     gate.go.set()
     wait_until(lambda: worker.stats["done"] == 1)
     worker.stop()
-    thread.join(60)
+    thread.join(PATIENCE)
 
     assert (in_hand, gate.runs, worker.stats["lost"]) == (1, 1, 1)
 
@@ -643,7 +643,7 @@ def test_a_lease_that_ended_with_its_outcome_is_not_lost() -> None:
 
     with working(app) as worker:
         send(app, "gate")
-        gate.begun.wait(60)
+        gate.begun.wait(PATIENCE)
         (serial, run), *_ = worker._in_hand.items()
         run.claim()
         worker.lost([serial])
@@ -716,7 +716,7 @@ def test_early_acknowledged_messages_run_at_most_once() -> None:
 
     with working(app) as worker:
         result = send(app, "gate")
-        gate.begun.wait(60)
+        gate.begun.wait(PATIENCE)
         wait_until(lambda: counts(app) == {})
         held = worker._holdings.held()
         gate.go.set()
@@ -767,13 +767,13 @@ def test_an_early_acknowledged_message_that_has_not_begun_is_sent_again() -> Non
     results = [send(app, "gate") for _ in range(2)]
     thread = threading.Thread(target=worker.run)
     thread.start()
-    gate.begun.wait(60)
+    gate.begun.wait(PATIENCE)
     wait_until(lambda: len(worker._in_hand) == 2)
 
     worker.stop("SIGTERM")
     wait_until(lambda: counts(app) == {"ready": 1})
     gate.go.set()
-    thread.join(60)
+    thread.join(PATIENCE)
     again = burst(app)
 
     assert again.stats["done"] == 1
@@ -790,7 +790,7 @@ def test_tracks_a_run_where_the_task_asks_for_it() -> None:
 
     with working(app):
         result = send(app, "gate")
-        gate.begun.wait(60)
+        gate.begun.wait(PATIENCE)
         during = result.info()
         gate.go.set()
         wait_until(lambda: result.state is State.SUCCESS)
@@ -808,12 +808,12 @@ def test_tracks_what_it_holds() -> None:
     results = [send(app, "gate") for _ in range(2)]
     thread = threading.Thread(target=worker.run)
     thread.start()
-    gate.begun.wait(60)
+    gate.begun.wait(PATIENCE)
 
     wait_until(lambda: results[1].state is State.RECEIVED)
     gate.go.set()
     worker.stop()
-    thread.join(60)
+    thread.join(PATIENCE)
 
     assert results[0].get(timeout=1) == "through"
 
@@ -825,7 +825,7 @@ def test_a_task_without_tracking_writes_only_its_outcome() -> None:
 
     with working(app):
         result = send(app, "gate")
-        gate.begun.wait(60)
+        gate.begun.wait(PATIENCE)
         during = result.state
         gate.go.set()
         wait_until(lambda: result.state is State.SUCCESS)
@@ -879,7 +879,7 @@ def test_outcomes_wait_for_a_backend_that_is_down() -> None:
 
     with working(app):
         result = send(app, "gate")
-        gate.begun.wait(60)
+        gate.begun.wait(PATIENCE)
         backend_of(app).wire.cut = {"put"}
         gate.go.set()
         wait_until(lambda: [event for event in down if event.doing == "settle"])
@@ -1007,7 +1007,7 @@ def test_progress_of_a_running_task_can_be_seen() -> None:
     @app.task(name="count")
     def count(ctx: Context) -> None:
         ctx.progress(1, 2)
-        go.wait(60)
+        go.wait(PATIENCE)
 
     with working(app):
         result = count.send()

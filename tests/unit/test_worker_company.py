@@ -2,9 +2,7 @@
 
 from queuekit.testing.kit import in_thread
 from queuekit.worker.company import Company
-from support.waiting import wait_until
-
-PATIENCE = 30.0
+from support.waiting import PATIENCE, wait_until
 
 
 def test_suspects_run_beside_each_other() -> None:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 from queuekit.worker.holdings import Holding, Holdings
-from support.waiting import wait_until
+from support.waiting import PATIENCE, wait_until
 
 SIZE = 65_536
 """Bytes; small, so that the halves change often."""
@@ -91,7 +91,7 @@ def test_can_be_read_while_it_is_written(both: tuple[Holdings, Holdings]) -> Non
         if worker._turn > begun + 50 and len(seen) > 100:
             break
     over.set()
-    reader.join(60)
+    reader.join(PATIENCE)
 
     assert (wrong, len(seen) > 100) == ([], True)
 

@@ -10,7 +10,7 @@ from queuekit import Queuekit, Signature
 from queuekit.outcome import Outcome, Run
 from queuekit.worker.pool import ThreadPool
 from queuekit.worker.slots import Slots
-from support.waiting import wait_until
+from support.waiting import PATIENCE, wait_until
 from support.working import executor_of, make_app, prepared
 
 
@@ -28,7 +28,7 @@ class Pool:
         """Take back what has not begun, and wait until the threads have ended."""
         waiting = self.pool.take_waiting()
         for thread in self.pool._threads:
-            thread.join(60)
+            thread.join(PATIENCE)
             assert not thread.is_alive()
         return waiting
 
@@ -65,7 +65,7 @@ def test_runs_all() -> None:
 def test_says_what_runs() -> None:
     """To whoever looks after time limits, and in the table that outlives the process."""
     go = threading.Event()
-    app = app_with(lambda: go.wait(60))
+    app = app_with(lambda: go.wait(PATIENCE))
     pool = Pool(app)
 
     pool.pool.submit(runs(app, 2))
@@ -84,14 +84,14 @@ def test_takes_back_what_has_not_begun() -> None:
 
     def work() -> None:
         begun.set()
-        go.wait(60)
+        go.wait(PATIENCE)
 
     app = app_with(work)
     pool = Pool(app, size=1)
     found = runs(app, 3)
 
     pool.pool.submit(found)
-    begun.wait(60)
+    begun.wait(PATIENCE)
     waiting = pool.pool.take_waiting()
     go.set()
     wait_until(lambda: pool.outcomes)
@@ -133,7 +133,7 @@ def test_does_not_begin_what_was_cancelled() -> None:
 def test_an_outcome_that_was_decided_elsewhere_is_not_delivered() -> None:
     """Whoever gave up on the body has decided."""
     go = threading.Event()
-    app = app_with(lambda: go.wait(60))
+    app = app_with(lambda: go.wait(PATIENCE))
     pool = Pool(app)
     (run,) = runs(app, 1)
 

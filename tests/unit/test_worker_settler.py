@@ -13,7 +13,7 @@ from queuekit.flow import Flows
 from queuekit.outcome import Outcome
 from queuekit.testing.kit import in_thread
 from queuekit.worker.settler import Settler
-from support.waiting import wait_until
+from support.waiting import PATIENCE, wait_until
 from support.working import backend_of, broker_of, counts, executor_of, flaky_app, make_app, prepared, seen
 
 
@@ -124,7 +124,7 @@ def test_keeps_outcomes_while_an_engine_is_down(engine: str) -> None:
     writing = in_thread(lambda: settled.write(found))
     wait_until(lambda: len(down) >= 2)
     wire.cut = set()
-    writing.result(10)
+    writing.result(PATIENCE)
 
     assert settled.words == ["done"] * 3
     assert (down[0].doing, down[0].error) == ("settle", f"no answer to {engine}")

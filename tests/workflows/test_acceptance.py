@@ -11,6 +11,7 @@ from queuekit import Queuekit, Signature, TaskFailed, chain, chord, group
 from queuekit.broker import Place
 from queuekit.registry import Tasks
 from support.calls import ALONE, ENGINES, Calls, calls_on, each_engine
+from support.waiting import PATIENCE
 from support.working import burst, inside, needs, working
 
 EAGER = "eager"
@@ -29,12 +30,12 @@ def at_work(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Calls]:
 
 def test_adds_two_numbers(at_work: Calls) -> None:
     """One task, one result."""
-    assert at_work.add.send(1, 1).get(timeout=60) == 2
+    assert at_work.add.send(1, 1).get(timeout=PATIENCE) == 2
 
 
 def test_sums_a_list(at_work: Calls) -> None:
     """A list is one argument."""
-    assert at_work.total.send([1, 2]).get(timeout=60) == 3
+    assert at_work.total.send([1, 2]).get(timeout=PATIENCE) == 3
 
 
 @pytest.mark.parametrize("at_once", [None, 2], ids=["unlimited", "two-at-a-time"])
@@ -44,7 +45,7 @@ def test_group_has_results_in_order(at_work: Calls, at_once: int | None) -> None
 
     result = group(add.s(1, 1), add.s(2, 2), add.s(5, 6), at_once=at_once).send()
 
-    assert result.get(timeout=60) == [2, 4, 11]
+    assert result.get(timeout=PATIENCE) == [2, 4, 11]
     assert result.done
 
 
@@ -54,20 +55,20 @@ def test_chord_gets_the_list_of_results(at_work: Calls) -> None:
 
     result = chord([add.s(1, 1), add.s(2, 2), add.s(5, 6)], at_work.product.s()).send()
 
-    assert result.get(timeout=60) == 88
+    assert result.get(timeout=PATIENCE) == 88
 
 
 def test_chain_appends_each_result(at_work: Calls) -> None:
     """Each result is the last argument of the next link."""
     result = chain(at_work.add.s(2, 2), at_work.add.s(11), at_work.multiply.s(4)).send()
 
-    assert result.get(timeout=60) == 60
+    assert result.get(timeout=PATIENCE) == 60
 
 
 def test_error_keeps_its_exact_text(at_work: Calls) -> None:
     """What a task raises comes back with type, text and traceback."""
     with pytest.raises(TaskFailed, match=r"ValueError: exactly: this \(ü\)") as caught:
-        at_work.boom.send("exactly: this (ü)").get(timeout=60)
+        at_work.boom.send("exactly: this (ü)").get(timeout=PATIENCE)
 
     assert caught.value.error_type == "ValueError"
     assert "raise ValueError(text)" in caught.value.traceback
@@ -76,8 +77,8 @@ def test_error_keeps_its_exact_text(at_work: Calls) -> None:
 @pytest.mark.parametrize("values", [(), (None,), (1, "two")], ids=["nothing", "none", "two"])
 def test_returns_any_number_of_values(at_work: Calls, values: tuple[Any, ...]) -> None:
     """A task returns nothing, one value or several."""
-    assert at_work.nothing.send(*values).get(timeout=60) is None
-    assert at_work.echo.send(*values).get(timeout=60) == list(values)
+    assert at_work.nothing.send(*values).get(timeout=PATIENCE) is None
+    assert at_work.echo.send(*values).get(timeout=PATIENCE) == list(values)
 
 
 def test_two_values_with_a_failure_fail(at_work: Calls) -> None:
@@ -85,14 +86,14 @@ def test_two_values_with_a_failure_fail(at_work: Calls) -> None:
     result = chain(at_work.echo.s(1, 2), at_work.boom.s("no"), at_work.echo.s()).send()
 
     with pytest.raises(TaskFailed, match="ValueError: no"):
-        result.get(timeout=60)
+        result.get(timeout=PATIENCE)
 
 
 def test_task_ahead_starts_when_it_is_due(at_work: Calls) -> None:
     """A delayed task starts no earlier."""
     before = time.monotonic()
 
-    assert at_work.add.options(delay="100ms").send(1, 1).get(timeout=60) == 2
+    assert at_work.add.options(delay="100ms").send(1, 1).get(timeout=PATIENCE) == 2
     assert at_work.app.config.eager or time.monotonic() - before >= 0.1
 
 
@@ -104,7 +105,7 @@ def test_follow_ups_of_a_signature_are_sent(at_work: Calls) -> None:
     at_work.boom.options(on_error=[at_work.told.s().options(id="cb-e")]).send("why")
     results = [at_work.app.result(id) for id in ("cb-a", "cb-b", "cb-e")]
 
-    assert [result.get(timeout=60) for result in results] == [["a", 2], ["b"], "why"]
+    assert [result.get(timeout=PATIENCE) for result in results] == [["a", 2], ["b"], "why"]
 
 
 @pytest.mark.each_engine
@@ -129,7 +130,7 @@ def test_workers_that_know_different_tasks_share_a_queue(calls: Calls) -> None:
 
     app.tasks = mine
     with working(app):
-        assert results[0].get(timeout=60) == 2
+        assert results[0].get(timeout=PATIENCE) == 2
     app.tasks = theirs
     with working(app):
-        assert results[1].get(timeout=60) == ["x"]
+        assert results[1].get(timeout=PATIENCE) == ["x"]

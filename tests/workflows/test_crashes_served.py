@@ -8,11 +8,11 @@ import pytest
 
 from queuekit import Result, State, chord
 from support.calls import ENGINES, calls_on
+from support.waiting import PATIENCE
 from support.working import finish
 
 LEASE = 1.0
 """Seconds; the shortest that all services know."""
-PATIENCE = 60.0
 TORTURE = pytest.mark.torture
 
 
@@ -89,8 +89,8 @@ def test_callback_runs_once_wherever_a_worker_dies(
     finish_all(calls.app, result)
 
     assert calls.seen == [[0, 2]]
-    assert result.get(timeout=5) == 2
-    assert result.members.get(timeout=5) == [0, 2]
+    assert result.get(timeout=PATIENCE) == 2
+    assert result.members.get(timeout=PATIENCE) == [0, 2]
     calls.app.close()
 
 

@@ -9,7 +9,7 @@ from queuekit import Failure, ResultTimeout, Signature, State, TaskCancelled, Ta
 from queuekit.broker import Place
 from queuekit.errors import CapabilityError, NoBackendError, UnknownIdError
 from support.calls import Calls, calls_on
-from support.waiting import wait_until
+from support.waiting import PATIENCE, wait_until
 from support.working import backend_of, burst, counts, flaky_app, inside, make_app, working
 
 BAD = pytest.mark.parametrize("bad", [0, 2, 4], ids=["first", "middle", "last"])
@@ -32,7 +32,7 @@ def test_failed_member_fails_the_chord_at_once(calls: Calls, bad: int) -> None:
     burst(calls.app)
 
     with pytest.raises(TaskFailed, match=f"ValueError: no {bad}$") as caught:
-        result.get(timeout=5)
+        result.get(timeout=PATIENCE)
 
     (failure,) = calls.failures
     assert (failure.task, failure.error_type, failure.error) == ("boom", "ValueError", f"no {bad}")
@@ -59,7 +59,7 @@ def test_skip_leaves_a_failed_member_out(calls: Calls, bad: int) -> None:
     result = chord(members(calls, bad), calls.echo.s(), policy="skip").send()
     burst(calls.app)
 
-    assert result.get(timeout=5) == [[i for i in range(5) if i != bad]]
+    assert result.get(timeout=PATIENCE) == [[i for i in range(5) if i != bad]]
 
 
 @BAD
@@ -84,7 +84,7 @@ def test_failed_link_ends_the_chain(calls: Calls) -> None:
     burst(calls.app)
 
     with pytest.raises(TaskFailed, match=r"boom .* ValueError: no"):
-        result.get(timeout=5)
+        result.get(timeout=PATIENCE)
 
     assert calls.seen == []
     assert [failure.error for failure in calls.failures] == ["no"]
@@ -99,7 +99,7 @@ def test_failure_goes_up_the_nesting(calls: Calls) -> None:
     burst(calls.app)
 
     with pytest.raises(TaskFailed, match=r"boom .* ValueError: deep"):
-        result.get(timeout=5)
+        result.get(timeout=PATIENCE)
 
     assert [failure.error for failure in calls.failures] == ["deep", "deep"]
 
@@ -110,7 +110,7 @@ def test_failing_callback_fails_the_chord(calls: Calls) -> None:
     burst(calls.app)
 
     with pytest.raises(TaskFailed, match="ValueError: late"):
-        result.get(timeout=5)
+        result.get(timeout=PATIENCE)
 
     assert [failure.error for failure in calls.failures] == ["late"]
 
@@ -122,7 +122,7 @@ def test_expired_member_fails_the_chord(calls: Calls) -> None:
     burst(calls.app)
 
     with pytest.raises(TaskFailed, match="Expired"):
-        result.get(timeout=5)
+        result.get(timeout=PATIENCE)
 
     assert [failure.error_type for failure in calls.failures] == ["Expired"]
 
@@ -135,7 +135,7 @@ def test_cancelled_member_fails_the_chord(calls: Calls) -> None:
     burst(calls.app)
 
     with pytest.raises(TaskFailed, match="Cancelled"):
-        result.get(timeout=5)
+        result.get(timeout=PATIENCE)
     assert [failure.error_type for failure in calls.failures] == ["Cancelled"]
     assert result.members[2].state is State.CANCELLED
 
@@ -149,9 +149,9 @@ def test_a_member_that_never_ran_is_no_obstacle(calls: Calls) -> None:
         result.members[1].cancel()
     burst(calls.app)
 
-    (expired, cancelled, value) = continued.get(timeout=5)[0]
+    (expired, cancelled, value) = continued.get(timeout=PATIENCE)[0]
 
-    assert skipped.get(timeout=5) == [[4]]
+    assert skipped.get(timeout=PATIENCE) == [[4]]
     assert (expired.error_type, cancelled.error_type, value) == ("Expired", "Cancelled", 4)
 
 
@@ -160,13 +160,13 @@ def test_chord_cancelled_in_the_middle_ends(calls: Calls) -> None:
     later = [calls.echo.s(i).options(delay="1h") for i in range(3)]
     result = chord([calls.add.s(1, 1), *later], calls.total.s(), on_error=[calls.told.s()]).send()
     burst(calls.app)
-    assert result.members[0].get(timeout=5) == 2
+    assert result.members[0].get(timeout=PATIENCE) == 2
 
     assert result.cancel()
     burst(calls.app)
 
     with pytest.raises(TaskCancelled):
-        result.get(timeout=5)
+        result.get(timeout=PATIENCE)
     counted = result.members.counts()
     assert (calls.seen, calls.failures) == ([], [])
     assert counted.total == 4
@@ -183,7 +183,7 @@ def test_cancelled_chord_never_runs(calls: Calls) -> None:
     burst(calls.app)
 
     with pytest.raises(TaskCancelled):
-        result.get(timeout=5)
+        result.get(timeout=PATIENCE)
     assert (calls.seen, calls.failures) == ([], [])
     assert not result.cancel()
 
@@ -210,7 +210,7 @@ def test_cancelled_chain_stops_in_the_middle(calls: Calls) -> None:
 
     assert waiting(calls) == {}
     with pytest.raises(TaskCancelled):
-        result.get(timeout=5)
+        result.get(timeout=PATIENCE)
 
 
 @pytest.mark.each_engine
@@ -231,7 +231,7 @@ def test_running_members_are_told(calls: Calls) -> None:
         result.cancel()
 
         with pytest.raises(TaskCancelled):
-            result.get(timeout=60)
+            result.get(timeout=PATIENCE)
 
 
 def test_results_gone_before_the_callback_fail_it(calls: Calls) -> None:
@@ -242,7 +242,7 @@ def test_results_gone_before_the_callback_fail_it(calls: Calls) -> None:
 
     with working(calls.app):
         with pytest.raises(TaskFailed, match=r"\.0\.1 are gone.*graphs_expire"):
-            result.get(timeout=60)
+            result.get(timeout=PATIENCE)
         wait_until(lambda: calls.failures)
     assert len(calls.failures) == 1
 
@@ -256,7 +256,7 @@ def test_workflow_gone_between_two_links_says_so(calls: Calls) -> None:
     burst(calls.app)
 
     with pytest.raises(TaskFailed, match="is gone"):
-        result.get(timeout=5)
+        result.get(timeout=PATIENCE)
     assert [stored.reason for stored in inside(calls.app, Place.DEAD)] == ["failed"]
 
 
@@ -267,7 +267,7 @@ def test_result_too_large_for_the_next_link_ends_the_chain() -> None:
     burst(calls.app)
 
     with pytest.raises(TaskFailed, match="TooLargeError"):
-        result.get(timeout=5)
+        result.get(timeout=PATIENCE)
 
 
 def test_replayed_link_goes_on(calls: Calls) -> None:
@@ -288,7 +288,7 @@ def test_replayed_link_goes_on(calls: Calls) -> None:
     app.runtime.broker.requeue("default")
     burst(app)
 
-    assert result.get(timeout=5) == 30
+    assert result.get(timeout=PATIENCE) == 30
 
 
 def test_unknown_workflow_is_an_error(calls: Calls) -> None:
@@ -321,7 +321,7 @@ def test_chord_needs_a_backend_that_can_join() -> None:
     assert counts(calls.app) == {}
     result = chain(calls.add.s(1, 1), calls.add.s(1)).send()
     burst(calls.app)
-    assert result.get(timeout=5) == 3
+    assert result.get(timeout=PATIENCE) == 3
 
 
 def test_workflows_need_a_backend() -> None:

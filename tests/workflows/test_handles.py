@@ -14,7 +14,7 @@ from queuekit.names import InvalidNameError
 from queuekit.retry import Fixed
 from queuekit.workflow import Chain, part_from_dict
 from support.calls import Calls, calls_on
-from support.waiting import wait_until
+from support.waiting import PATIENCE, wait_until
 from support.working import burst, counts, inside, make_app, needs, working
 
 
@@ -31,10 +31,10 @@ def test_handles_are_rebuilt_from_an_id(calls: Calls) -> None:
     again = [calls.app.result(result.id) for result in sent]
 
     assert [type(result) for result in again] == [GroupResult, ChordResult, ChainResult]
-    assert [result.get(timeout=5) for result in again] == [result.get(timeout=5) for result in sent]
+    assert [result.get(timeout=PATIENCE) for result in again] == [result.get(timeout=PATIENCE) for result in sent]
     assert again[0].ids == sent[0].ids
-    assert again[1].members.get(timeout=5) == [2, 4]
-    assert [link.get(timeout=5) for link in again[2].links] == [2, [[1, 2], [2, 2]], [[[1, 2], [2, 2]]]]
+    assert again[1].members.get(timeout=PATIENCE) == [2, 4]
+    assert [link.get(timeout=PATIENCE) for link in again[2].links] == [2, [[1, 2], [2, 2]], [[[1, 2], [2, 2]]]]
 
 
 def test_groups_are_seen_as_they_complete(calls: Calls) -> None:
@@ -60,7 +60,7 @@ async def _all(calls: Calls) -> list[Any]:
     chained = await chain(add.s(1, 1), add.s(1)).asend()
     grouped = await group(add.s(1, 1), add.s(2, 2)).asend()
     chorded = await chord([add.s(1, 1), add.s(2, 2)], calls.total.s()).asend()
-    return [await result.aget(timeout=60) for result in (chained, grouped, chorded)]
+    return [await result.aget(timeout=PATIENCE) for result in (chained, grouped, chorded)]
 
 
 def test_workflows_are_sent_and_awaited_in_async_code(calls: Calls) -> None:
@@ -78,7 +78,7 @@ def test_an_id_makes_a_workflow_run_once(calls: Calls) -> None:
     result = flow.send()
     burst(calls.app)
 
-    assert result.get(timeout=5) == 2
+    assert result.get(timeout=PATIENCE) == 2
     assert calls.seen == [[2]]
 
 
@@ -109,7 +109,7 @@ def test_headers_and_priority_travel_along(calls: Calls) -> None:
     result = chain(first, group(calls.headers.s(), own), calls.headers.s()).send()
     burst(calls.app)
     (other,) = inside(calls.app, Place.READY, queue="other")
-    plain = calls.app.result(f"{result.id}.1.0").get(timeout=5)
+    plain = calls.app.result(f"{result.id}.1.0").get(timeout=PATIENCE)
 
     assert other.envelope.priority == 2
     assert plain == [{"trace": "t", "x": "1"}, f"{result.id}.0"]
@@ -138,9 +138,9 @@ def test_map_calls_the_task_with_each_value(calls: Calls, chunk: int) -> None:
     sent = sum(counts(calls.app).values())
     burst(calls.app)
 
-    assert mapped.get(timeout=5) == [[i] for i in range(7)]
-    assert calls.app.result(mapped.id).get(timeout=5) == [[i] for i in range(7)]
-    assert summed.get(timeout=5) == 42
+    assert mapped.get(timeout=PATIENCE) == [[i] for i in range(7)]
+    assert calls.app.result(mapped.id).get(timeout=PATIENCE) == [[i] for i in range(7)]
+    assert summed.get(timeout=PATIENCE) == 42
     assert sent == 2 * -(-7 // chunk)
 
 
@@ -166,7 +166,7 @@ def test_a_task_knows_its_own_call(calls: Calls) -> None:
     assert {name: getattr(first, name) for name in options} == options
     assert first.on_success == (calls.echo.s("after"),)
     assert (second.id, second.args) == (chorded.id, ([2, 4],))
-    assert again.get(timeout=5) == 2
+    assert again.get(timeout=PATIENCE) == 2
     assert Signature.from_dict(json.loads(json.dumps(first.to_dict()))) == first
 
 
@@ -177,9 +177,9 @@ def test_empty_groups_are_legal(calls: Calls) -> None:
     inside_another = chord([group(), calls.add.s(1, 1), chord([], calls.total.s())], calls.echo.s()).send()
     burst(calls.app)
 
-    assert alone.get(timeout=5) == []
-    assert between.get(timeout=5) == ["after", []]
-    assert inside_another.get(timeout=5) == [[[], 2, 0]]
+    assert alone.get(timeout=PATIENCE) == []
+    assert between.get(timeout=PATIENCE) == ["after", []]
+    assert inside_another.get(timeout=PATIENCE) == [[[], 2, 0]]
 
 
 def test_options_of_a_link_survive_delay_and_retry(calls: Calls) -> None:
@@ -207,7 +207,7 @@ def test_progress_is_seen_while_a_member_runs(calls: Calls) -> None:
     @calls.app.task(name="slow")
     def slow(ctx: Context, x: int) -> int:
         ctx.progress(1, 2, "half")
-        assert go_on.wait(60)
+        assert go_on.wait(PATIENCE)
         return x
 
     result = chord([slow.s(1), calls.add.s(1, 1)], calls.total.s()).send()
@@ -216,7 +216,7 @@ def test_progress_is_seen_while_a_member_runs(calls: Calls) -> None:
         seen = calls.app.result(f"{result.id}.0.0").progress
         go_on.set()
 
-        assert result.get(timeout=30) == 3
+        assert result.get(timeout=PATIENCE) == 3
     assert seen == (1, 2, "half")
 
 
@@ -230,7 +230,7 @@ def test_map_runs_coroutines(calls: Calls) -> None:
     result = twice.map([1, 2, 3], chunk=2).send()
     burst(calls.app)
 
-    assert result.get(timeout=5) == [2, 4, 6]
+    assert result.get(timeout=PATIENCE) == [2, 4, 6]
 
 
 def test_map_refuses_arguments_that_do_not_fit(calls: Calls) -> None:
@@ -256,7 +256,7 @@ def test_workflows_are_plain_data(calls: Calls) -> None:
     assert isinstance(read, Chain)
     calls.app.send(read)
     burst(calls.app)
-    assert calls.app.result("flow-1").get(timeout=5) == [[4, 3]]
+    assert calls.app.result("flow-1").get(timeout=PATIENCE) == [[4, 3]]
 
 
 def test_eager_mode_follows_everything() -> None:

@@ -8,6 +8,7 @@ import pytest
 from queuekit import chain, chord, group
 from queuekit.broker import Place
 from support.calls import Calls, calls_on
+from support.waiting import PATIENCE
 from support.working import backend_of, broker_of, burst, flaky_app, inside, make_app
 
 SIZES = [0, 1, 10, 100, 1_000]
@@ -24,7 +25,7 @@ def test_chord_costs_at_most_two_backend_operations_a_member(size: int) -> None:
 
     spent = Counter(backend_of(app).wire.calls)
 
-    assert result.get(timeout=60) == sum(range(size))
+    assert result.get(timeout=PATIENCE) == sum(range(size))
     assert spent["join"] <= size
     # What does not grow with the group: the graph, the gathering, the callback, the worker's presence.
     assert spent.total() <= 2 * size + 20
@@ -37,7 +38,7 @@ def test_chord_costs_no_operation_of_its_own_on_one_engine(size: int) -> None:
     result = chord([calls.add.s(i, 0) for i in range(size)], calls.total.s()).send()
     burst(calls.app)
 
-    assert result.get(timeout=60) == sum(range(size))
+    assert result.get(timeout=PATIENCE) == sum(range(size))
 
 
 def test_messages_do_not_grow_with_what_follows() -> None:
@@ -57,7 +58,7 @@ def test_chain_of_500_runs_to_its_end(calls: Calls) -> None:
     result = chain(calls.add.s(0, 1), *[calls.add.s(1) for _ in range(499)]).send()
     burst(calls.app)
 
-    assert result.get(timeout=60) == 500
+    assert result.get(timeout=PATIENCE) == 500
     assert len(result.links) == 500
 
 
@@ -75,7 +76,7 @@ def test_large_graph_is_stored_in_parts() -> None:
     result = chain(calls.nothing.s(), group(wide), places.s()).send()
     burst(calls.app)
 
-    assert result.get(timeout=60) == list(range(1_000))
+    assert result.get(timeout=PATIENCE) == list(range(1_000))
     assert len(backend.scan(f"graph:{result.id}:").items) > 3
 
 
@@ -84,7 +85,7 @@ def test_thousand_chords_of_three(calls: Calls) -> None:
     results = [chord([calls.add.s(i, j) for j in range(3)], calls.total.s()).send() for i in range(1_000)]
     burst(calls.app)
 
-    assert [result.get(timeout=60) for result in results] == [3 * i + 3 for i in range(1_000)]
+    assert [result.get(timeout=PATIENCE) for result in results] == [3 * i + 3 for i in range(1_000)]
 
 
 def nested(calls: Calls, depth: int) -> Any:
@@ -103,7 +104,7 @@ def test_nesting_of_depth_6(calls: Calls) -> None:
     for depth in range(1, 7):
         expected = [2, [depth, expected]]
 
-    assert result.get(timeout=60) == ["end", expected]
+    assert result.get(timeout=PATIENCE) == ["end", expected]
 
 
 def test_batches_of_a_broker_are_respected() -> None:
@@ -117,5 +118,5 @@ def test_batches_of_a_broker_are_respected() -> None:
     result = chain(calls.add.s(1, 1), group(calls.add.s(i) for i in range(35)), calls.total.s()).send()
     burst(calls.app)
 
-    assert result.get(timeout=60) == sum(range(35)) + 70
+    assert result.get(timeout=PATIENCE) == sum(range(35)) + 70
     assert max(most) == 10

@@ -24,7 +24,6 @@ def _put_when_told(pipe: Connection, make: Callable[[], Backend], record: Record
     pipe.send("started")
     pipe.recv()
     backend.put([record])
-    pipe.recv()
 
 
 class Groups(BackendKit):
@@ -276,14 +275,14 @@ class Groups(BackendKit):
         record = self.record(final=True)
         child = Child(_put_when_told, self.make_backend, record)
         try:
-            assert child.hear(timeout=60) == "started"
+            assert child.hear() == "started"
             waiting = in_thread(lambda: backend.wait([record.key], timeout=self.long))
             self.let_pass(0.05)
             child.pipe.send("put")
 
             got = self.result(waiting, "a put in another process ends the wait")
         finally:
-            child.kill()
+            child.end()
 
         assert list(got) == [record.key]
 
@@ -299,7 +298,7 @@ class Groups(BackendKit):
             backend.put([second])
             backend.close()
 
-        assert run_in_fork(in_child, timeout=self.patience) == 0
+        assert run_in_fork(in_child) == 0
         assert set(backend.get([first.key, second.key])) == {first.key, second.key}
 
     @needs("processes")
@@ -316,6 +315,6 @@ class Groups(BackendKit):
         def in_child() -> None:
             assert put([theirs]) == [True]
 
-        assert run_in_fork(in_child, timeout=self.patience) == 0
+        assert run_in_fork(in_child) == 0
         assert put([mine]) == [False]
         assert self.body(backend, mine.key) == b"theirs"

@@ -51,14 +51,14 @@ class Processes(BrokerKit):
         """Three processes drain one queue: each message is taken exactly once."""
         children = [Child(_take_all, self.make_broker, queue, self.long) for _ in range(CHILDREN)]
         try:
-            assert [child.hear(timeout=60) for child in children] == ["started"] * CHILDREN
+            assert [child.hear() for child in children] == ["started"] * CHILDREN
             batch = [envelope for _ in range(12) for envelope in self.messages(queue, 10)]
             for start in range(0, len(batch), 10):
                 broker.send(batch[start : start + 10])
             ids = self.heard(children, len(batch))
         finally:
             for child in children:
-                child.kill()
+                child.end()
 
         assert ids == Counter(envelope.id for envelope in batch)
 
@@ -70,7 +70,7 @@ class Processes(BrokerKit):
         ids: Counter[str] = Counter()
         for child in children:
             child.pipe.send("stop")
-            while not isinstance(said := child.hear(timeout=self.patience), list):
+            while not isinstance(said := child.hear(), list):
                 pass
             ids.update(said)
         return ids
@@ -86,7 +86,7 @@ class Processes(BrokerKit):
         broker.send([envelope])
         child = Child(_take_and_hang, self.make_broker, [queue, later.queue], self.short)
         try:
-            assert child.hear(timeout=60) == envelope.id
+            assert child.hear() == envelope.id
             self.let_pass(0.05)
         finally:
             child.kill()
@@ -111,7 +111,7 @@ class Processes(BrokerKit):
             broker.send([envelopes[2]])
             broker.close()
 
-        assert run_in_fork(in_child, timeout=self.patience) == 0
+        assert run_in_fork(in_child) == 0
         self.do(broker, Ack(held))
         assert self.take_one(broker, queue).id in {envelope.id for envelope in envelopes} - {held.id}
         assert self.look(broker, queue) == []
@@ -127,7 +127,7 @@ class Processes(BrokerKit):
 
         reader, writer = Pipe(duplex=False)
         with reader, writer:
-            assert run_in_fork(lambda: writer.send(claim()), timeout=self.patience) == 0
+            assert run_in_fork(lambda: writer.send(claim())) == 0
             theirs, ours = reader.recv(), claim()
 
         assert not theirs & ours

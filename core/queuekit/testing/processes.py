@@ -12,6 +12,7 @@ import pickle
 import signal
 import sys
 import time
+import traceback
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +23,8 @@ import pytest
 
 __all__ = ["Child", "run_in_fork"]
 
+HANGS = 120.0
+"""Seconds after which a process that should end hangs; a limit for failures, and never what a test measures."""
 _START = multiprocessing.get_context("spawn")
 
 
@@ -41,7 +44,7 @@ class Child:
         self._process.start()
         end.close()
 
-    def hear(self, *, timeout: float) -> Any:
+    def hear(self, *, timeout: float = HANGS) -> Any:
         """Return the next thing that it says; fail if it says nothing within *timeout* seconds or ends without."""
         if not self.pipe.poll(timeout):
             pytest.fail(f"a child process said nothing within {timeout:g} s")
@@ -50,6 +53,16 @@ class Child:
         except EOFError:
             self._process.join(timeout)
             pytest.fail(f"a child process ended with exit code {self._process.exitcode} (its error is in stderr)")
+
+    def end(self) -> None:
+        """Let it end, which its work has done or does when its pipe closes, and wait for that; what hangs is killed.
+
+        A process that has done its work is not killed: its interpreter, and tools that measure it, write at its end.
+        """
+        self.pipe.close()
+        self._process.join(HANGS)
+        self._process.kill()
+        self._process.join()
 
     def kill(self) -> None:
         """End it with SIGKILL, as the kernel does when memory runs out, and wait for its end."""
@@ -81,8 +94,12 @@ def _load(name: str, path: Path) -> None:
     spec.loader.exec_module(sys.modules[name])
 
 
-def run_in_fork(work: Callable[[], object], *, timeout: float) -> int:
-    """Run *work* in a fork of this process and return its exit code: 0, or 1 if it raised."""
+def run_in_fork(work: Callable[[], object], *, timeout: float = HANGS) -> int:
+    """Run *work* in a fork of this process and return its exit code: 0, or 1 if it raised.
+
+    The fork ends without what others do at an exit: a tool that measures this process would write down in the fork
+    what it has of its parent, which may take longer than the work. *timeout* is for work that hangs: it is killed.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # about threads in the parent; users fork like this, too
         pid = os.fork()
@@ -102,9 +119,13 @@ def run_in_fork(work: Callable[[], object], *, timeout: float) -> int:
 
 def _work_and_leave(work: Callable[[], object]) -> None:
     """Run *work* and end the process at once, so that pytest does not go on twice."""
+    import posix  # os._exit may have been replaced by a tool that measures, this has not
+
     code = 1
     try:
         work()
         code = 0
     finally:
-        os._exit(code)
+        if code:
+            traceback.print_exc()
+        posix._exit(code)  # noqa: SLF001 - ... and is the one that ends a fork
