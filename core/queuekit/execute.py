@@ -9,6 +9,7 @@ from typing import Any
 
 import attrs
 
+from queuekit import children
 from queuekit.backend import Condition, Record
 from queuekit.broker import Delivery, Release, Retry
 from queuekit.context import Context, enter, leave
@@ -123,12 +124,17 @@ class Executor:
         return self._returned(run, value) if problem is None else self._raised(run, problem)
 
     def _body(self, run: Run) -> tuple[Any, BaseException | None]:
+        generation = children.generation()
+        value, problem = None, None
         try:
             if self._before:
                 self._stage_before(run)
-            return invoke(run), None
+            value = invoke(run)
         except BaseException as error:  # noqa: BLE001 - also SystemExit: a task must not end its worker
-            return None, error
+            problem = error
+        if children.generation() != generation:
+            children.leave(problem)
+        return value, problem
 
     def _limited_body(self, run: Run, guard: Guard) -> tuple[Any, BaseException | None]:
         """Run a body under a time limit: the exception of *guard* may arrive anywhere in here, and not after."""
@@ -152,20 +158,23 @@ class Executor:
             early = await asyncio.get_running_loop().run_in_executor(None, self._gather, run)
             if early is not None:
                 return early
-        token = enter(run.context)
+        token, generation = enter(run.context), children.generation()
         run.started = self._monotonic()
         try:
             if self._before:
                 self._stage_before(run)
-            value = await ainvoke(run)
+            value, problem = await ainvoke(run), None
         except asyncio.CancelledError:
-            raise
+            if children.generation() == generation:
+                raise
+            children.leave(None)
         except BaseException as error:  # noqa: BLE001 - also SystemExit: a task must not end its worker
-            return self._raised(run, error)
-        else:
-            return self._returned(run, value)
+            value, problem = None, error
         finally:
             leave(token)
+        if children.generation() != generation:
+            children.leave(problem)
+        return self._returned(run, value) if problem is None else self._raised(run, problem)
 
     def call_on_loop(self, run: Run) -> Outcome:
         """Run a coroutine function's body to its end on an event loop of its own, in this thread, and decide."""
@@ -177,14 +186,17 @@ class Executor:
             except asyncio.CancelledError as error:
                 return self._raised(run, error)
 
-        runner = asyncio.Runner()
+        runner, generation = asyncio.Runner(), children.generation()
         try:
             loop = runner.get_loop()
             task = loop.create_task(whole())
             while not task.done():
                 # What the body has started may leave the loop by SystemExit, or stop it: the body goes on all the same.
-                with contextlib.suppress(BaseException):
+                try:
                     loop.run_until_complete(task)
+                except BaseException as error:  # noqa: BLE001
+                    if children.generation() != generation:
+                        children.leave(error)
             return task.result()
         finally:
             with contextlib.suppress(BaseException):  # of what the body has left behind

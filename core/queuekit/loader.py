@@ -6,7 +6,8 @@ import importlib
 import importlib.util
 import sys
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -31,6 +32,13 @@ class AppRef:
     overrides: Mapping[str, Any] = attrs.field(factory=dict, repr=False)
     """Settings of the command line."""
     config_path: str | None = None
+
+    def prepare(self, modules: Iterable[str]) -> None:
+        """Import what :meth:`load` will need, and *modules*; who loads the app is told what cannot be imported."""
+        import_from_here()
+        for module in (*modules, self.target.partition(":")[0]):
+            with suppress(Exception, SystemExit):
+                importlib.import_module(module)
 
     def load(self) -> Queuekit:
         """Import the app and configure it.

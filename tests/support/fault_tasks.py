@@ -118,6 +118,61 @@ def kill_self_leaving_a_child(ctx: Context, gate: str) -> None:
 
 
 @app.task
+def fork_and_end(ctx: Context, way: str) -> str:
+    """Have a forked child come back out of the body: by ``exit``, ``raise`` or ``return``; tell how it ended."""
+    write_down("begin", ctx.id)
+    pid = os.fork()
+    if pid == 0:
+        return _end(way)
+    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    write_down("end", ctx.id)
+    return f"{way} {code}"
+
+
+@app.task
+async def afork_and_end(ctx: Context, way: str) -> str:
+    """As :func:`fork_and_end`, in a coroutine."""
+    write_down("begin", ctx.id)
+    pid = os.fork()
+    if pid == 0:
+        return _end(way)
+    _, status = await asyncio.to_thread(os.waitpid, pid, 0)
+    write_down("end", ctx.id)
+    return f"{way} {os.waitstatus_to_exitcode(status)}"
+
+
+def _end(way: str) -> str:
+    if way == "exit":
+        sys.exit(7)
+    if way == "raise":
+        raise ValueError("in a child")
+    return "the child"
+
+
+@app.task
+def fork_and_signal(ctx: Context, number: int, method: str) -> int:
+    """Send a signal to a child of the body, and tell its exit code."""
+    process = multiprocessing.get_context(method).Process(target=time.sleep, args=(LONGEST,))
+    process.start()
+    if method == "fork":
+        os.kill(process.pid or 0, number)
+    else:
+        process.terminate()
+    process.join(LONGEST / 2)
+    return process.exitcode or 0
+
+
+@app.task
+def leave_a_child_behind(ctx: Context) -> int:
+    """Return while a forked child sleeps."""
+    pid = os.fork()
+    if pid == 0:
+        time.sleep(LONGEST)
+        os._exit(0)
+    return pid
+
+
+@app.task
 def fork_out(ctx: Context) -> int:
     """Have a child process of its own compute, as numeric code does."""
     write_down("begin", ctx.id)

@@ -29,7 +29,7 @@ def test_asks_again_later_and_later(number: int, crashes: int, seconds: float) -
 @pytest.mark.parametrize(
     ("code", "words"),
     [
-        pytest.param(None, "exited with code None", id="not-yet"),
+        pytest.param(None, "ended with its fork server", id="unknown"),
         pytest.param(3, "exited with code 3", id="code"),
         pytest.param(-signal.SIGSEGV, "killed by SIGSEGV", id="signal"),
         pytest.param(-200, "killed by signal 200", id="unknown-signal"),
@@ -37,6 +37,6 @@ def test_asks_again_later_and_later(number: int, crashes: int, seconds: float) -
 )
 def test_tells_in_words_how_a_body_ended(code: int | None, words: str) -> None:
     """For the dead letter's error."""
-    pipe: Any = None
+    process: Any = SimpleNamespace(code=code, pipe=None)
 
-    assert _Child(SimpleNamespace(exitcode=code), pipe).exit_reason() == words
+    assert _Child(process).exit_reason() == words

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from multiprocessing.connection import Connection
 
+from queuekit import children
 from queuekit.errors import QueuekitError
 from queuekit.logs import configure_logging
 from queuekit.worker.holdings import Holdings
@@ -27,8 +28,8 @@ _YOUNG = 10_000
 def main(arguments: Sequence[str]) -> int:
     """Be a worker process and return its exit code."""
     asked: list[int] = []
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda number, _: asked.append(number))
+    children.listen(signal.SIGINT, lambda *_: None)
+    children.listen(signal.SIGTERM, lambda number, _: asked.append(number))
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})
     usual = gc.get_threshold()
     numbers = [int(argument) for argument in arguments]
@@ -46,7 +47,8 @@ def main(arguments: Sequence[str]) -> int:
         print(f"Error {error.code}: {error}", file=sys.stderr)  # noqa: T201 - a user's mistake has no traceback
         return error.exit_code
     _look_less_for_cycles(usual)
-    signal.signal(signal.SIGTERM, lambda *_: worker.stop("SIGTERM"))
+    children.listen(signal.SIGTERM, lambda *_: worker.stop("SIGTERM"))
+    children.guard_children()
     if asked:
         worker.stop("SIGTERM")
     threading.Thread(target=_listen, args=(pipe, worker), name="queuekit-pipe", daemon=True).start()

@@ -7,29 +7,22 @@ milliseconds. A body's process ends when its worker does: it listens on a pipe t
 from __future__ import annotations
 
 import contextlib
-import os
-import queue
 import signal
 import sys
-import threading
 import time
-from collections.abc import Iterator
-from multiprocessing import get_context, resource_tracker
-from multiprocessing.connection import Connection, wait
-from typing import Any
-
-import attrs
+from multiprocessing.connection import wait
 
 from queuekit.broker import Delivery, Release
 from queuekit.control import Snooze, TaskTimeout
 from queuekit.errors import UnavailableError
 from queuekit.execute import Executor
 from queuekit.loader import AppRef
-from queuekit.logs import configure_logging
 from queuekit.outcome import Outcome, Run
 from queuekit.records import entered_mark
 from queuekit.runtime import Runtime
 from queuekit.worker.company import Company
+from queuekit.worker.forkserver import Forked, ForkServer, Plan
+from queuekit.worker.isolated import Idle
 
 __all__ = ["Isolation"]
 
@@ -58,12 +51,10 @@ class Isolation:
     def __init__(self, runtime: Runtime, executor: Executor, *, ref: AppRef, worker: str, always: bool) -> None:
         self._runtime = runtime
         self._executor = executor
-        self._ref = ref
-        self._worker = worker
         self._most = runtime.config.worker.max_deliveries
         self.always = always
-        self._context: Any = None
-        self._lock = threading.Lock()
+        idle = None if always else _IDLE
+        self._server = ForkServer(Plan(ref=ref, worker=worker, modules=_modules(), idle=idle))
         self._company = Company()
         self._kept: dict[int, _Child] = {}
         self._busy: dict[int, tuple[_Child, Run]] = {}
@@ -90,6 +81,7 @@ class Isolation:
         busy = list(self._busy.values())
         for child, _ in busy:
             child.kill()
+        self._server.close()
         self._unmark([run for _, run in busy])
 
     def _run(self, row: int, run: Run) -> Outcome:
@@ -163,25 +155,14 @@ class Isolation:
             OSError: There can be no more processes.
             EOFError: It ended before it was ready: the app cannot be loaded.
         """
-        with self._lock:
-            if self._context is None:
-                self._context = get_context("forkserver")
-                self._context.set_forkserver_preload(self._preload())
-                resource_tracker.ensure_running()  # it would undo what comes next
-            here, there = self._context.Pipe()
-            idle = None if self.always else _IDLE
-            process = self._context.Process(target=_serve, args=(there, self._ref, self._worker, idle))
-            with _shielded():
-                process.start()
-            there.close()
-        child = _Child(process, here)
+        child = _Child(self._server.fork())
         child.wait_until_ready()
         return child
 
-    def _preload(self) -> list[str]:
-        """Return what the server is to import, so that its children need not: what this process has of queuekit."""
-        ours = [name for name in list(sys.modules) if name.partition(".")[0].startswith("queuekit")]
-        return [*ours, self._ref.target.partition(":")[0]]
+
+def _modules() -> tuple[str, ...]:
+    """Return what the server is to import, so that its children need not: what this process has of queuekit."""
+    return tuple(name for name in list(sys.modules) if name.partition(".")[0].startswith("queuekit"))
 
 
 def _put_off(delivery: Delivery) -> float:
@@ -189,31 +170,18 @@ def _put_off(delivery: Delivery) -> float:
     return min(_LONGEST_PUT_OFF, 0.5 * 2.0 ** min(delivery.number - delivery.crashes, 10))
 
 
-@contextlib.contextmanager
-def _shielded() -> Iterator[None]:
-    """Let the processes that are started here be born deaf to SIGTERM.
-
-    Service managers send it to the whole group; a body is to end when its worker says so, after the drain time.
-    """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
 class _Child:
     """One process, as its worker sees it."""
 
-    def __init__(self, process: Any, pipe: Connection) -> None:
+    def __init__(self, process: Forked) -> None:
         self._process = process
-        self._pipe = pipe
+        self._pipe = process.pipe
         self.overran = False
 
     def wait_until_ready(self) -> None:
         """Return when it has loaded the app; see :meth:`Isolation._spawn`."""
-        with contextlib.suppress(EOFError):
-            if self._pipe.poll(_LONGEST_START):
+        with contextlib.suppress(EOFError, OSError):
+            if wait([self._pipe, self._process.status], _LONGEST_START) and self._pipe.poll():
                 self._pipe.recv()
                 return
         self.bury()
@@ -232,7 +200,7 @@ class _Child:
         except OSError as error:
             raise _NotBegunError from error
         try:
-            while not wait([self._pipe, self._process.sentinel], _TICK):
+            while not wait([self._pipe, self._process.status], _TICK):
                 if run.context.cancelled and not told:
                     self._pipe.send(None)
                     told = True
@@ -240,10 +208,10 @@ class _Child:
                     self.overran = True
                     return None
             # After its death the pipe may stay open in a child that the body has left behind.
-            answer: Outcome | _Idle | None = self._pipe.recv() if self._pipe.poll() else None
+            answer: Outcome | Idle | None = self._pipe.recv() if self._pipe.poll() else None
         except (EOFError, OSError):
             return None
-        if isinstance(answer, _Idle):
+        if isinstance(answer, Idle):
             raise _NotBegunError
         return answer
 
@@ -254,21 +222,22 @@ class _Child:
     def bury(self) -> None:
         """End it at once, and wait for that."""
         self._process.kill()
-        self._process.join(5)
-        self._pipe.close()
+        self._process.alive(patience=5)
+        self._process.close()
 
     def close(self) -> None:
         """Let it end: it does when the pipe closes."""
         self._pipe.close()
-        self._process.join(0.5)
-        if self._process.is_alive():
-            self.bury()
+        if self._process.alive(patience=0.5):
+            self._process.kill()
+            self._process.alive(patience=5)
+        self._process.close()
 
     def exit_reason(self) -> str:
         """Return how it ended, in words."""
-        code = self._process.exitcode
+        code = self._process.code
         if code is None or code >= 0:
-            return f"exited with code {code}"
+            return "ended with its fork server" if code is None else f"exited with code {code}"
         try:
             return f"killed by {signal.Signals(-code).name}"
         except ValueError:
@@ -277,71 +246,3 @@ class _Child:
 
 class _NotBegunError(OSError):
     """A process had ended, having had nothing to do, before it was told what to run."""
-
-
-@attrs.frozen
-class _Idle:
-    """The last word of a process that has had nothing to do for a while."""
-
-
-@attrs.define
-class _Inbox:
-    """What the watching thread of a child process passes on."""
-
-    deliveries: queue.SimpleQueue[Delivery] = attrs.field(factory=queue.SimpleQueue)
-    current: Run | None = None
-
-
-def _serve(pipe: Connection, ref: AppRef, worker: str, idle: float | None) -> None:
-    """Be a child process: run one delivery after the other until the pipe closes, or none comes for *idle* seconds."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # Not "ignore", which programs that a task starts would inherit, as they would the blocking.
-    signal.signal(signal.SIGTERM, lambda *_: None)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
-    app = ref.load()
-    configure_logging(level=app.config.log.level, style=app.config.log.format)
-    executor = Executor(app.runtime, app.tasks, app.sending, worker=worker)
-    inbox = _Inbox()
-    threading.Thread(target=_watch, args=(pipe, inbox), daemon=True).start()
-    with contextlib.suppress(OSError):  # the worker is gone
-        pipe.send(None)
-        try:
-            while True:
-                pipe.send(_run(executor, inbox.deliveries.get(timeout=idle), inbox))
-        except queue.Empty:
-            pipe.send(_Idle())
-    os._exit(0)
-
-
-def _watch(pipe: Connection, inbox: _Inbox) -> None:
-    """Take orders; end the process when the worker is gone, so that no body outlives its lease unwatched."""
-    while True:
-        try:
-            order = pipe.recv()
-        except (EOFError, OSError):
-            os._exit(1 if inbox.current else 0)
-        if isinstance(order, Delivery):
-            inbox.deliveries.put(order)
-        elif inbox.current is not None:
-            inbox.current.context.cancel()
-
-
-def _run(executor: Executor, delivery: Delivery, inbox: _Inbox) -> Outcome:
-    prepared = executor.prepare(attrs.evolve(delivery, crashes=0), {})
-    if isinstance(prepared, Outcome):
-        return prepared
-    prepared.context.report_to(executor.report)
-    inbox.current = prepared
-    try:
-        outcome = _call(executor, prepared)
-    finally:
-        inbox.current = None
-    outcome.run = None
-    return outcome
-
-
-def _call(executor: Executor, run: Run) -> Outcome:
-    if not run.task.is_async:
-        run.timeout = None
-        return executor.call(run)
-    return executor.call_on_loop(run)

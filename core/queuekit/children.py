@@ -1,0 +1,142 @@
+"""Children that a task's body forks: they handle signals as usual, end with their parent, and answer for nothing.
+
+A forked child is a copy of the worker in the middle of a body. Left to itself it would go on as the worker: store an
+outcome, take the next message, ignore SIGTERM. So a worker process calls :func:`guard_children`, and whoever runs a
+body compares :func:`generation` before and after it, and has a child that comes back :func:`leave`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+__all__ = ["die_with_parent", "generation", "guard_children", "leave", "listen", "restore"]
+
+_PR_SET_PDEATHSIG = 1
+"""``man 2 prctl``; Linux alone has it."""
+_OURS = "queuekit"
+"""What the names of a worker's own threads begin with."""
+
+
+class _State:
+    """What a fork changes."""
+
+    generation = 0
+    guarded = False
+    """Whether forks of this process are of a body."""
+    handlers: dict[int, Any] = {}  # noqa: RUF012 - there is one of these
+    """The handlers that are the worker's own."""
+    prctl: Callable[..., int] | None = None
+
+
+def generation() -> int:
+    """Return how many forks lie between the first process that imported this and the present one."""
+    return _State.generation
+
+
+def listen(number: int, handler: Callable[..., object]) -> Any:
+    """Handle a signal in this process, but not in children that it forks; return what handled it before.
+
+    A handler that does nothing is better than ignoring a signal: what is ignored stays so in programs that are started.
+    """
+    before = signal.signal(number, handler)
+    _State.handlers[number] = handler
+    return before
+
+
+def restore(number: int, handler: Any) -> None:
+    """Undo :func:`listen`."""
+    signal.signal(number, handler)
+    _State.handlers.pop(number, None)
+
+
+def guard_children() -> None:
+    """Have children that bodies fork in this process end with it, as far as the system can do that.
+
+    It holds for children of the threads that run bodies. What detaches itself by a second fork stays, and so do
+    programs that were started.
+    """
+    if _State.prctl is None and sys.platform == "linux":
+        import ctypes
+
+        _State.prctl = ctypes.CDLL(None, use_errno=True).prctl
+    _State.guarded = True
+
+
+def die_with_parent(parent: int) -> None:
+    """Let the system kill this process when the thread of *parent* that has forked it ends."""
+    if _State.prctl is not None:
+        _State.prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
+        if os.getppid() != parent:  # it was quicker
+            os._exit(1)
+
+
+def leave(error: BaseException | None) -> NoReturn:
+    """End a forked child whose copy of a body has come to its end, as a program of its own would end."""
+    code = _exit_code(error)
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(Exception):
+            stream.flush()
+    os._exit(code)
+
+
+def _exit_code(error: BaseException | None) -> int:
+    if error is None:
+        return 0
+    if not isinstance(error, SystemExit):
+        with contextlib.suppress(Exception):
+            traceback.print_exception(error)
+        return 1
+    if error.code is None or isinstance(error.code, int):
+        return (error.code or 0) & 0xFF
+    with contextlib.suppress(Exception):
+        print(error.code, file=sys.stderr)  # noqa: T201 - as Python does
+    return 1
+
+
+class _Forking(threading.local):
+    """What the thread that forks has to remember across it."""
+
+    parent = 0
+    mask: set[int] | None = None
+
+
+_forking = _Forking()
+
+
+def _before_fork() -> None:
+    _forking.parent = os.getpid()
+    if _State.handlers:
+        # A signal that comes before the child has its own handlers would be lost.
+        _forking.mask = signal.pthread_sigmask(signal.SIG_BLOCK, _State.handlers)
+
+
+def _unblock() -> None:
+    mask, _forking.mask = _forking.mask, None
+    if mask is not None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+def _after_fork_in_child() -> None:
+    _State.generation += 1
+    for number, handler in _State.handlers.items():
+        if signal.getsignal(number) == handler:
+            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+    if _State.handlers:
+        signal.set_wakeup_fd(-1)
+    _State.handlers = {}
+    if _State.guarded:
+        _State.guarded = False
+        if threading.current_thread().name.startswith((_OURS, "MainThread")):
+            die_with_parent(_forking.parent)
+    _unblock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_before_fork, after_in_parent=_unblock, after_in_child=_after_fork_in_child)

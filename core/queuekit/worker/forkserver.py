@@ -1,0 +1,299 @@
+"""A small server that forks processes for bodies: it has imported the app and runs no threads.
+
+A fork of it takes some ten milliseconds. It shares nothing but open files with its worker, leaves no file behind, and
+ends with the worker, however that ends: it sees its connection close or its parent change, and takes all that it has
+forked with it. The multiprocessing module's own fork server has an address in a temporary folder, and stays for as long
+as any child of a body holds a copy of its pipe.
+
+Run as ``python -m queuekit.worker.forkserver FILE``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pickle
+import select
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from multiprocessing.connection import Connection, wait
+
+import attrs
+
+from queuekit import children
+from queuekit.loader import AppRef
+from queuekit.worker.isolated import serve
+
+__all__ = ["ForkServer", "Forked", "Plan"]
+
+_NUMBER = struct.Struct("=q")
+_LOOK = 0.5
+"""Seconds between two looks of the server whether its parent is there: children of bodies may hold its connection."""
+_LONGEST_START = 60.0
+"""Seconds that the server may take to import the app."""
+_LONGEST_END = 1.0
+_FORK = b"f"
+_DEAF_TO = frozenset({signal.SIGTERM, signal.SIGINT})
+"""Service managers and terminals send these to a whole group; a body is to end when its worker says so."""
+
+
+@attrs.frozen(kw_only=True)
+class Plan:
+    """What the server is told at its start."""
+
+    ref: AppRef
+    worker: str
+    modules: tuple[str, ...]
+    """What it imports, so that its children need not."""
+    idle: float | None
+    """Seconds after which a child ends that has nothing to do."""
+
+
+@attrs.define
+class Forked:
+    """One process that the server has forked, as the worker sees it."""
+
+    pid: int
+    pipe: Connection
+    """Leads to it."""
+    status: Connection
+    """Tells its exit code when it has ended."""
+    code: int | None = None
+    ended: bool = False
+
+    def alive(self, *, patience: float = 0.0) -> bool:
+        """Return whether it runs, having given it *patience* seconds to end."""
+        if not self.ended and wait([self.status], patience):
+            self.ended = True
+            with contextlib.suppress(OSError):
+                told = os.read(self.status.fileno(), _NUMBER.size)
+                self.code = _NUMBER.unpack(told)[0] if len(told) == _NUMBER.size else None
+        return not self.ended
+
+    def kill(self) -> None:
+        """End it at once; from any thread."""
+        if not self.ended:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGKILL)
+
+    def close(self) -> None:
+        """Give up what leads to it."""
+        self.pipe.close()
+        self.status.close()
+
+
+class ForkServer:
+    """The worker's side; starts the server when it is needed first, and again should it have died."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._control: socket.socket | None = None
+
+    def fork(self) -> Forked:
+        """Return a new process.
+
+        Raises:
+            OSError: There can be no more processes.
+        """
+        here, there = socket.socketpair()
+        status, tells = os.pipe()
+        pipe, end = Connection(here.detach()), Connection(status, writable=False)
+        try:
+            with self._lock:
+                self._ask([there.fileno(), tells])
+        except OSError:
+            pipe.close()
+            end.close()
+            raise
+        finally:
+            there.close()
+            os.close(tells)
+        told = os.read(status, _NUMBER.size) if wait([end], _LONGEST_START) else b""
+        if len(told) < _NUMBER.size:
+            pipe.close()
+            end.close()
+            raise OSError("the fork server could not fork")
+        return Forked(_NUMBER.unpack(told)[0], pipe, end)
+
+    def close(self) -> None:
+        """End the server, and with it what it has forked."""
+        with self._lock:
+            process, control = self._process, self._control
+            self._process = self._control = None
+        if control is not None:
+            control.close()
+        if process is not None:
+            _end(process)
+
+    def _ask(self, files: list[int]) -> None:
+        if self._control is not None:
+            try:
+                socket.send_fds(self._control, [_FORK], files)
+            except OSError:
+                self._control.close()
+                self._control = None
+            else:
+                return
+        if self._process is not None:
+            _end(self._process)
+        self._control = self._start()
+        socket.send_fds(self._control, [_FORK], files)
+
+    def _start(self) -> socket.socket:
+        here, there = socket.socketpair()
+        command = [sys.executable, "-m", "queuekit.worker.forkserver", str(there.fileno())]
+        with there, _deaf():
+            self._process = subprocess.Popen(  # noqa: S603 - the interpreter that runs this
+                command, pass_fds=[there.fileno()], stdin=subprocess.DEVNULL
+            )
+        text = pickle.dumps(self._plan)
+        here.sendall(_NUMBER.pack(len(text)) + text)
+        return here
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    try:
+        process.wait(_LONGEST_END)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+@contextlib.contextmanager
+def _deaf() -> Iterator[None]:
+    """Let what is started here be born deaf."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _DEAF_TO)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+# -- the server's side
+
+
+class _Server:
+    def __init__(self, control: socket.socket, plan: Plan) -> None:
+        self._control = control
+        self._plan = plan
+        self._parent = os.getppid()
+        self._children: dict[int, int] = {}
+        """Process -> file in which its exit code is told."""
+        self._woken, self._wake = socket.socketpair()
+
+    def run(self) -> None:
+        """Fork for as long as the worker is there."""
+        for end in (self._woken, self._wake):
+            end.setblocking(False)  # noqa: FBT003 - the name of the method says what is true
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.set_wakeup_fd(self._wake.fileno(), warn_on_full_buffer=False)
+        while os.getppid() == self._parent:
+            ready, _, _ = select.select([self._control, self._woken], [], [], _LOOK)
+            if self._woken in ready:
+                with contextlib.suppress(BlockingIOError):
+                    self._woken.recv(4096)
+            self._reap()
+            if self._control in ready and not self._obey():
+                break
+        for pid in self._children:
+            os.kill(pid, signal.SIGKILL)
+
+    def _obey(self) -> bool:
+        """Fork once; false if the worker is gone."""
+        try:
+            word, files, _, _ = socket.recv_fds(self._control, 1, 2)
+        except OSError:
+            return False
+        if not word:
+            return False
+        pipe, tells = files
+        pid = self._fork()
+        if pid == 0:
+            self._be_child(pipe, tells)
+        os.close(pipe)
+        if pid > 0:
+            self._children[pid] = tells
+            _tell(tells, pid)
+        else:
+            os.close(tells)
+        return True
+
+    def _fork(self) -> int:
+        """Fork, with a child that is deaf until it has handlers of its own; -1 if there can be no more processes."""
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, _DEAF_TO)
+        try:
+            pid = os.fork()
+        except OSError:
+            pid = -1
+        if pid != 0:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        return pid
+
+    def _be_child(self, pipe: int, tells: int) -> None:
+        code = 1
+        try:
+            signal.set_wakeup_fd(-1)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            for end in (self._control, self._woken, self._wake):
+                end.close()
+            for each in (tells, *self._children.values()):
+                os.close(each)
+            code = serve(Connection(pipe), self._plan.ref, self._plan.worker, self._plan.idle)
+        finally:
+            os._exit(code)
+
+    def _reap(self) -> None:
+        while self._children:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            tells = self._children.pop(pid, None)
+            if tells is not None:
+                _tell(tells, os.waitstatus_to_exitcode(status))
+                os.close(tells)
+
+
+def _tell(file: int, number: int) -> None:
+    with contextlib.suppress(OSError):  # a worker that does not listen any more
+        os.write(file, _NUMBER.pack(number))
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Be the server."""
+    for number in _DEAF_TO:
+        children.listen(number, lambda *_: None)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _DEAF_TO)
+    children.guard_children()
+    with socket.socket(fileno=int(arguments[0])) as control:
+        control.set_inheritable(False)
+        try:
+            plan = pickle.loads(_read(control, _NUMBER.unpack(_read(control, _NUMBER.size))[0]))  # noqa: S301 - ours
+        except EOFError:
+            return 0
+        plan.ref.prepare(plan.modules)
+        _Server(control, plan).run()
+    return 0
+
+
+def _read(control: socket.socket, size: int) -> bytes:
+    text = b""
+    while len(text) < size:
+        part = control.recv(size - len(text))
+        if not part:
+            raise EOFError
+        text += part
+    return text
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,119 @@
+"""The process in which bodies run one after the other, apart from their worker; forked by the fork server."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import os
+import queue
+import signal
+import sys
+import threading
+from multiprocessing import util
+from multiprocessing.connection import Connection
+
+import attrs
+
+from queuekit import children
+from queuekit.broker import Delivery
+from queuekit.execute import Executor
+from queuekit.loader import AppRef
+from queuekit.logs import configure_logging
+from queuekit.outcome import Outcome, Run
+
+__all__ = ["Idle", "serve"]
+
+
+@attrs.frozen
+class Idle:
+    """The last word of a process that has had nothing to do for a while."""
+
+
+@attrs.define
+class _Inbox:
+    """What the watching thread passes on."""
+
+    deliveries: queue.SimpleQueue[Delivery | None] = attrs.field(factory=queue.SimpleQueue)
+    """Ends with ``None`` when the worker wants no more."""
+    current: Run | None = None
+
+
+def serve(pipe: Connection, ref: AppRef, worker: str, idle: float | None) -> int:
+    """Run one delivery after the other until the pipe closes, or none comes for *idle* seconds; return an exit code."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        children.listen(number, lambda *_: None)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM, signal.SIGINT})
+    children.guard_children()
+    atexit._clear()  # noqa: SLF001 - what the server would do at its end is not to be done by this one
+    app = ref.load()
+    configure_logging(level=app.config.log.level, style=app.config.log.format)
+    executor = Executor(app.runtime, app.tasks, app.sending, worker=worker)
+    inbox = _Inbox()
+    threading.Thread(target=_watch, args=(pipe, inbox), daemon=True).start()
+    with contextlib.suppress(OSError):  # the worker is gone
+        pipe.send(None)
+        _work(pipe, executor, inbox, idle)
+    _clean_up()
+    return 0
+
+
+def _work(pipe: Connection, executor: Executor, inbox: _Inbox, idle: float | None) -> None:
+    try:
+        while (delivery := inbox.deliveries.get(timeout=idle)) is not None:
+            outcome = _run(executor, delivery, inbox)
+            _flush()
+            pipe.send(outcome)
+    except queue.Empty:
+        pipe.send(Idle())
+
+
+def _clean_up() -> None:
+    """Do what bodies have asked for at the end of the process, as the end of a program does."""
+    for call in (atexit._run_exitfuncs, util._exit_function):  # type: ignore[attr-defined] # noqa: SLF001
+        with contextlib.suppress(Exception):
+            call()
+    _flush()
+
+
+def _flush() -> None:
+    """Let what a body has printed be seen, even if the process is killed later."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(Exception):
+            stream.flush()
+
+
+def _watch(pipe: Connection, inbox: _Inbox) -> None:
+    """Take orders; end the process when the worker is gone, so that no body outlives its lease unwatched."""
+    while True:
+        try:
+            order = pipe.recv()
+        except (EOFError, OSError):
+            if inbox.current is not None:
+                os._exit(1)
+            inbox.deliveries.put(None)
+            return
+        if isinstance(order, Delivery):
+            inbox.deliveries.put(order)
+        elif inbox.current is not None:
+            inbox.current.context.cancel()
+
+
+def _run(executor: Executor, delivery: Delivery, inbox: _Inbox) -> Outcome:
+    prepared = executor.prepare(attrs.evolve(delivery, crashes=0), {})
+    if isinstance(prepared, Outcome):
+        return prepared
+    prepared.context.report_to(executor.report)
+    inbox.current = prepared
+    try:
+        outcome = _call(executor, prepared)
+    finally:
+        inbox.current = None
+    outcome.run = None
+    return outcome
+
+
+def _call(executor: Executor, run: Run) -> Outcome:
+    if not run.task.is_async:
+        run.timeout = None
+        return executor.call(run)
+    return executor.call_on_loop(run)

@@ -1,0 +1,105 @@
+"""Processes that bodies fork: they are no part of the worker, and nothing of a worker outlives it (QK6)."""
+
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support.fault_tasks import (
+    afork_and_end,
+    fork_and_end,
+    fork_and_signal,
+    hog,
+    hold,
+    kill_self,
+    leave_a_child_behind,
+    nap,
+)
+from support.fleet import Fleet
+from support.waiting import wait_until
+
+POOLS = pytest.mark.parametrize("pool", ["thread", "process"])
+
+
+@pytest.fixture
+def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return the folder in which all that is started here puts its temporary files."""
+    found = tmp_path / "temporary"
+    found.mkdir()
+    monkeypatch.setenv("TMPDIR", str(found))
+    return found
+
+
+@POOLS
+@pytest.mark.parametrize("task", [fork_and_end, afork_and_end], ids=["def", "async"])
+@pytest.mark.parametrize(("way", "code"), [("exit", 7), ("raise", 1), ("return", 0)])
+def test_only_the_process_of_a_body_answers_for_it(fleet: Fleet, pool: str, task: Any, way: str, code: int) -> None:
+    """A forked child that comes back out of the body ends as a program would; the parent's outcome counts, once."""
+    fleet.start(pool=pool, concurrency=1)
+
+    assert task.send(way).get(timeout=60) == f"{way} {code}"
+    assert [nap.send(0).get(timeout=60) is not None for _ in range(3)] == [True] * 3
+    assert set(fleet.ledger.counts("end").values()) == {1}
+
+
+@POOLS
+@pytest.mark.parametrize(
+    ("number", "method"),
+    [
+        pytest.param(signal.SIGTERM, "fork", id="term"),
+        pytest.param(signal.SIGTERM, "spawn", id="term-spawned"),
+    ],
+)
+def test_children_of_bodies_obey_signals(fleet: Fleet, pool: str, number: int, method: str) -> None:
+    """A child that a body has started can be ended with a signal, as from any other program."""
+    fleet.start(pool=pool, concurrency=1)
+
+    assert fork_and_signal.send(number, method).get(timeout=60) == -number
+
+
+@POOLS
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=["term", "kill"])
+def test_nothing_outlives_a_worker(fleet: Fleet, folders: Path, pool: str, number: int) -> None:
+    """Whatever bodies have forked: with the worker end its fork server, all children, and its temporary folders."""
+    group = fleet.start_ready(pool=pool, concurrency=2)
+    kill_self.send()
+    wait_until(fleet.dead, what="a process for suspects")
+    leave_a_child_behind.send().get(timeout=60)
+
+    group.signal(number)
+    group.wait()
+
+    wait_until(lambda: not group.members(), lambda: f"still there: {group.members()}")
+    assert list(folders.iterdir()) == []
+
+
+def test_killed_worker_process_takes_all_along(fleet: Fleet, folders: Path) -> None:
+    """Also bodies in processes of their own that cannot hear of it, since they hold the interpreter."""
+    group = fleet.start_ready(pool="process", concurrency=2)
+    stuck = hog.send(3600)
+    wait_until(lambda: fleet.ledger.has("begin", [stuck.id]), what="the hog running")
+    (worker,) = group.workers()
+    before = group.members().keys() - {group.pid}
+    assert len(before) >= 3, "the worker process, its fork server, the hog"
+
+    os.kill(worker, signal.SIGKILL)
+
+    wait_until(lambda: not before & group.members().keys(), what="the end of all that the process had")
+    assert list(folders.iterdir()) == []
+
+
+def test_fork_server_is_replaced(fleet: Fleet) -> None:
+    """A fork server that was killed, by the system that was out of memory, costs no more than a crash."""
+    gate = fleet.gate()
+    group = fleet.start_ready(pool="process", concurrency=1)
+    nap.send(0).get(timeout=60)
+    (server,) = [pid for pid, command in group.members().items() if "queuekit.worker.forkserver" in command][:1]
+
+    os.kill(server, signal.SIGKILL)
+    held = hold.send(str(gate))
+    gate.touch()
+
+    assert held.get(timeout=60) == held.id
+    assert group.alive()
