@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 import time
 import uuid
+from pathlib import Path
+from typing import Any
 
 from queuekit.errors import QueuekitError
 
-__all__ = ["InvalidNameError", "check_name", "derived_id", "is_name", "new_id", "worker_name"]
+__all__ = ["InvalidNameError", "check_name", "derived_id", "is_name", "module_of", "new_id", "worker_name"]
 
 _NAME = re.compile(r"[A-Za-z0-9_.:-]{1,120}", re.ASCII)
 _SHOWN = 60
@@ -64,3 +67,16 @@ def worker_name() -> str:
 def derived_id(parent: str, role: str, index: int = 0) -> str:
     """Return the id of a follow-up of *parent*: the same each time, so that sending it again adds nothing (QK12)."""
     return str(uuid.uuid5(_FOLLOW_UPS, f"{parent}/{role}/{index}"))
+
+
+def module_of(thing: Any) -> str:
+    """Return the module of a function or class; if that is a script, as a worker will import it."""
+    module: str = thing.__module__
+    if module not in {"__main__", "__mp_main__"}:  # the latter in processes that multiprocessing has started
+        return module
+    main = sys.modules.get(module) or sys.modules["__main__"]
+    spec = getattr(main, "__spec__", None)
+    if spec is not None:
+        return str(spec.name)
+    stem = Path(getattr(main, "__file__", None) or "").stem
+    return stem if is_name(stem) else module

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Iterator, Mapping
-from typing import Any, get_args, get_type_hints
+from typing import Any
 
+from queuekit.annotations import classes_in, fields_of
 from queuekit.errors import QueuekitError, UnknownTaskError, did_you_mean
+from queuekit.failure import Failure
 from queuekit.forks import renew_in_forks
 from queuekit.serializer import type_name
 from queuekit.task import Task
@@ -74,11 +77,15 @@ def _place(task: Task[..., Any]) -> str:
 
 
 class Types:
-    """The classes that may come back as themselves: those registered, and those that annotations of tasks name."""
+    """The classes that may come back as themselves.
+
+    Those are the registered ones, those that annotations of tasks name, those that the fields of such classes are
+    annotated with, and the subclasses of all of them.
+    """
 
     def __init__(self, tasks: Tasks) -> None:
         self._tasks = tasks
-        self._classes: dict[str, type] = {}
+        self._classes: dict[str, type] = {type_name(Failure): Failure}
         self._scanned: set[str] = set()
         self.renew_in_fork()
         renew_in_forks(self)
@@ -88,34 +95,44 @@ class Types:
         self._lock = threading.Lock()
 
     def add(self, kind: type) -> None:
-        """Let instances of *kind* come back as themselves."""
+        """Let instances of *kind*, and of what its fields are annotated with, come back as themselves."""
         self._classes[type_name(kind)] = kind
+        for inner in classes_in(kind) if fields_of(kind) else ():
+            self._classes.setdefault(type_name(inner), inner)
 
     def find(self, name: str) -> type | None:
         """Return the class that travels under *name*; it is never imported."""
         found = self._classes.get(name)
-        if found is None and len(self._scanned) < len(self._tasks):
-            with self._lock:
+        if found is not None:
+            return found
+        with self._lock:
+            if len(self._scanned) < len(self._tasks):
                 self._scan()
-            found = self._classes.get(name)
-        return found
+            return self._classes.get(name) or self._find_subclass(name)
 
     def _scan(self) -> None:
         for name, task in list(self._tasks.items()):
             if name not in self._scanned:
                 self._scanned.add(name)
-                for kind in _named(task):
-                    self.add(kind)
+                for kind in classes_in(task.function):
+                    self._classes.setdefault(type_name(kind), kind)
+
+    def _find_subclass(self, name: str) -> type | None:
+        """Return a subclass of a known class, wherever it was defined meanwhile."""
+        seen: set[type] = set()
+        pending = [kind for kind in self._classes.values() if _is_own(kind)]
+        while pending:
+            kind = pending.pop()
+            if kind in seen:
+                continue
+            seen.add(kind)
+            if type_name(kind) == name:
+                self._classes[name] = kind
+                return kind
+            pending += type.__subclasses__(kind)
+        return None
 
 
-def _named(task: Task[..., Any]) -> Iterator[type]:
-    """Yield the classes in the annotations of *task*, inside unions and containers too."""
-    try:
-        pending = list(get_type_hints(task.function).values())
-    except (NameError, TypeError):
-        pending = list(getattr(task.function, "__annotations__", {}).values())
-    while pending:
-        hint = pending.pop()
-        pending.extend(get_args(hint))
-        if isinstance(hint, type):
-            yield hint
+def _is_own(kind: type) -> bool:
+    """Return whether a class is the user's, whose subclasses were meant as well; those of ``object`` were not."""
+    return kind.__module__.partition(".")[0] not in sys.stdlib_module_names

@@ -12,19 +12,24 @@ import base64
 import datetime
 import decimal
 import enum
-import json
 import math
 import re
 import uuid
-from collections.abc import Callable, Iterable, Mapping
+from collections import Counter
+from collections.abc import Callable, Collection
+from functools import partial
 from typing import Any, Protocol, runtime_checkable
 
 from queuekit.errors import DecodeError, EncodeError
+from queuekit.moments import read_moment, read_zone, write_moment, write_zone
+from queuekit.names import module_of
+from queuekit.plain import MAX_DEPTH, SCALARS, depth_of, is_plain, read_text, write_text
+from queuekit.shapes import build, shape_of, take_apart
 
 __all__ = ["JsonSerializer", "PickleSerializer", "Serializer", "type_name"]
 
-MAX_DEPTH = 100
-"""Deepest nesting that is read or written."""
+_MAX_TEXT_DEPTH = 3 * MAX_DEPTH + 1
+"""Deepest nesting of a text: one level of a value takes up to three."""
 
 TypeLookup = Callable[[str], type | None]
 
@@ -56,8 +61,8 @@ class Serializer(Protocol):
 
 
 def type_name(kind: type) -> str:
-    """Return the name under which a class travels: module and qualified name."""
-    return f"{kind.__module__}.{kind.__qualname__}"
+    """Return the name under which a class travels: module, as others import it, and qualified name."""
+    return f"{module_of(kind)}.{kind.__qualname__}"
 
 
 def _no_types(_name: str) -> type | None:
@@ -80,67 +85,152 @@ class JsonSerializer:
 
     def dumps(self, value: Any) -> bytes:
         """Return *value* as UTF-8 JSON without spaces; see :class:`Serializer`."""
-        try:
-            return _write(value if _is_plain(value, 0) else _tag(value, "", 0)).encode("utf-8", "surrogatepass")
-        except RecursionError as error:
-            raise EncodeError("it is nested too deep") from error
-        except ValueError as error:
-            raise EncodeError(str(error)) from error
+        text = _plain_text(value)
+        if text is None:
+            try:
+                text = write_text(self._tag(value, "", 1))
+            except RecursionError as error:
+                raise EncodeError("it is nested too deep") from error
+            except ValueError as error:
+                raise EncodeError(str(error)) from error
+        return text.encode("utf-8", "surrogatepass")
 
     def loads(self, data: bytes) -> Any:
         """Return the value of *data*; see :class:`Serializer`."""
-        if data.count(b"[") + data.count(b"{") > MAX_DEPTH:
-            _check_depth(data)
         try:
-            value = _read(data.decode("utf-8", "surrogatepass"))
-            return self._untag(value) if b'"$' in data else value
+            value = read_text(data.decode("utf-8", "surrogatepass"))
+            depth = depth_of(data)
+            if depth > _MAX_TEXT_DEPTH:
+                raise DecodeError(f"nested deeper than {MAX_DEPTH}")  # noqa: TRY301 - one text for all that is refused
+            return self._untag(value, 1) if depth > MAX_DEPTH or _has_tags(data) else value
+        except RecursionError as error:
+            raise DecodeError(f"not JSON that queuekit writes: nested deeper than {MAX_DEPTH}") from error
         except Exception as error:  # hostile bytes, and classes of the user's that refuse what these hold
             raise DecodeError(f"not JSON that queuekit writes: {_short(error)}") from error
 
-    def _untag(self, value: Any) -> Any:
-        """Undo :func:`_tag`, from the outside in."""
-        if type(value) is list:
-            return [self._untag(item) for item in value]
-        if type(value) is not dict:
+    # -- reading
+
+    def _untag(self, value: Any, depth: int) -> Any:
+        """Undo :meth:`_tag`, from the outside in."""
+        kind = type(value)
+        if kind is not list and kind is not dict:
             return value
+        if depth > MAX_DEPTH:
+            raise DecodeError(f"nested deeper than {MAX_DEPTH}")
+        if kind is list:
+            return self._untag_all(value, depth + 1)
         if len(value) == 1:
             ((key, inner),) = value.items()
-            if key.startswith("$"):
-                return self._rebuild(key, inner)
-        return {key: self._untag(item) for key, item in value.items()}
+            if key[:1] == "$":
+                return self._rebuild(key, inner, depth + 1)
+        return self._untag_values(value, depth + 1)
 
-    def _rebuild(self, tag: str, inner: Any) -> Any:
+    def _untag_all(self, items: Any, depth: int) -> list[Any]:
+        untag = self._untag
+        return [item if type(item) in SCALARS else untag(item, depth) for item in items]
+
+    def _untag_values(self, items: dict[str, Any], depth: int) -> dict[str, Any]:
+        untag = self._untag
+        return {key: item if type(item) in SCALARS else untag(item, depth) for key, item in items.items()}
+
+    def _rebuild(self, tag: str, inner: Any, depth: int) -> Any:
         if tag == "$":
-            return {key: self._untag(item) for key, item in inner.items()}
+            return self._untag_values(inner, depth)
         if tag in _SCALAR_READERS:
             return _SCALAR_READERS[tag](inner)
         if tag in _COLLECTIONS:
-            return _COLLECTIONS[tag](self._untag(item) for item in inner)
+            items = self._untag_all(_listed(inner), depth)
+            if tag != "$tuple":
+                _refuse_crowd(items)
+            return _COLLECTIONS[tag](items)
         if tag == "$dict":
-            return {self._untag(key): self._untag(item) for key, item in inner}
+            pairs = [self._untag_all(pair, depth) for pair in _listed(inner)]
+            _refuse_crowd([key for key, _ in pairs])
+            return dict(pairs)
         if tag == "$enum":
-            return self._member(*inner)
+            return self._member(*inner, depth=depth)
         if tag == "$object":
-            return self._instance(*inner)
+            return self._instance(*inner, depth=depth)
         raise DecodeError(f"unknown tag {_short(tag)!r}")
 
-    def _member(self, name: str, value: Any) -> Any:
+    def _member(self, name: str, value: Any, *, depth: int) -> Any:
         kind = self._types(name)
-        plain = self._untag(value)
+        plain = self._untag(value, depth)
         return plain if kind is None or not issubclass(kind, enum.Enum) else kind(plain)
 
-    def _instance(self, name: str, fields: dict[str, Any]) -> Any:
+    def _instance(self, name: str, fields: dict[str, Any], content: Any = None, *, depth: int) -> Any:
         kind = self._types(name)
-        plain = {key: self._untag(item) for key, item in fields.items()}
-        if kind is None or field_names(kind) is None:
-            return plain
-        made: Any = object.__new__(kind)
-        known = field_names(kind) or ()
-        if missing := [key for key in known if key not in plain]:
-            return kind(**{key.lstrip("_"): item for key, item in plain.items() if key in known and key not in missing})
-        for key in known:
-            object.__setattr__(made, key, plain[key])
-        return made
+        plain = self._untag_values(fields, depth)
+        held = self._untag(content, depth)
+        return plain if kind is None or shape_of(kind) is None else build(kind, plain, held)
+
+    # -- writing
+
+    def _tag(self, value: Any, path: str, depth: int) -> Any:
+        """Return *value* as plain JSON data with tags; *path* says where it stands, for the error."""
+        kind = type(value)
+        if kind in SCALARS and (kind is not float or math.isfinite(value)):
+            return value
+        if kind in _SCALAR_WRITERS:
+            return _tag_scalar(value, kind, path)
+        if depth > MAX_DEPTH:
+            raise EncodeError(f"{_shortened(path) or 'it'} is nested deeper than {MAX_DEPTH}")
+        if kind is list:
+            return [self._tag(item, f"{path}[{index}]", depth + 1) for index, item in enumerate(value)]
+        if kind is dict:
+            return self._tag_dict(value, path, depth)
+        if kind in _COLLECTION_TAGS:
+            return self._tag_collection(value, path, depth)
+        return self._tag_class(value, path, depth)
+
+    def _tag_collection(self, value: Any, path: str, depth: int) -> Any:
+        if type(value) is not tuple and _is_crowded(value):
+            raise EncodeError(f"{path + ': ' if path else ''}{_CROWDED}")
+        items = [self._tag(item, f"{path}[{index}]", depth + 1) for index, item in enumerate(value)]
+        return {_COLLECTION_TAGS[type(value)]: items}
+
+    def _tag_dict(self, value: dict[Any, Any], path: str, depth: int) -> Any:
+        if all(type(key) is str for key in value):
+            tagged = {key: self._tag(item, f"{path}.{key}", depth + 1) for key, item in value.items()}
+            return {"$": tagged} if any(key[:1] == "$" for key in value) else tagged
+        if _is_crowded(value):
+            raise EncodeError(f"{path + ': ' if path else ''}{_CROWDED}")
+        tag = self._tag
+        pairs = value.items()
+        return {
+            "$dict": [[tag(k, f"{path} key {k!r}", depth + 1), tag(v, f"{path}[{k!r}]", depth + 1)] for k, v in pairs]
+        }
+
+    def _tag_class(self, value: Any, path: str, depth: int) -> Any:
+        """Write an Enum member or an instance of an attrs class or dataclass."""
+        kind = type(value)
+        where = f"{path}: " if path else ""
+        shape = None if isinstance(value, enum.Enum) else shape_of(kind)
+        if isinstance(value, enum.Enum):
+            written: list[Any] = [self._name(kind, where), self._tag(value.value, path, depth + 1)]
+            if not _comes_back(value, self._untag(written[1], 1)):
+                raise EncodeError(f"{where}{kind.__qualname__} does not find {value.name} by its value")
+            return {"$enum": written}
+        if shape is None or isinstance(value, type):
+            raise EncodeError(f"{where}{kind.__qualname__} is not something JSON can hold")
+        name = self._name(kind, where)
+        try:
+            fields, content = take_apart(value, shape)
+        except EncodeError as error:
+            raise EncodeError(f"{where}{kind.__qualname__} cannot be sent: {error.what}") from error
+        tagged = {key: self._tag(item, f"{path}.{key}", depth + 1) for key, item in fields.items()}
+        more = [] if content is None else [self._tag(content, path, depth + 1)]
+        return {"$object": [name, tagged, *more]}
+
+    def _name(self, kind: type, where: str) -> str:
+        """Return the name of a class, if the app knows it, and so is likely to know it where the value is read."""
+        name = type_name(kind)
+        if self._types is not _no_types and self._types(name) is None:
+            raise EncodeError(
+                f"{where}{kind.__qualname__} is not known to the app, so it would not come back as itself: "
+                "name it in the annotation of a task, or register it with @app.register_type"
+            )
+        return name
 
 
 class PickleSerializer:
@@ -191,108 +281,86 @@ def _unpicklable(value: Any) -> str:
     return path
 
 
-def field_names(kind: type) -> tuple[str, ...] | None:
-    """Return the fields of an attrs class or a dataclass, or ``None`` for any other."""
-    for attribute in ("__attrs_attrs__", "__dataclass_fields__"):
-        fields = getattr(kind, attribute, None)
-        if fields is not None:
-            names = fields if isinstance(fields, Mapping) else (field.name for field in fields)
-            return tuple(names)
-    return None
+_LONGEST_PATH = 60
+"""Characters of a path that are shown where it is as long as a value is deep."""
+_A_TAG = re.compile(rb'\{[ \t\r\n]*"\$')
+_CROWDED = "too many of its values have one and the same hash"
+_MOST_OF_A_HASH = 64
+"""Values of one hash that a set or dict may hold: each is compared with all the others."""
 
 
-_SCALARS = frozenset({str, int, float, bool, type(None)})
-_SURELY_PLAIN = _SCALARS - {float}
-
-
-def _refuse_constant(name: str) -> Any:
-    raise ValueError(f"{name} is not JSON")
-
-
-def _refuse_object(value: Any) -> Any:
-    raise EncodeError(f"{type(value).__qualname__} is not something JSON can hold")
-
-
-_encoder = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan=False, default=_refuse_object)
-_decoder: Any = json.JSONDecoder(parse_constant=_refuse_constant)
-_scan = _decoder.scan_once
-
-
-def _compiled() -> Callable[[Any], str]:
-    """Return the C encoder, made once: ``JSONEncoder.encode`` makes one for each value, which costs as much again."""
-    make: Any = getattr(json.encoder, "c_make_encoder", None)
-    if make is None:
-        return _encoder.encode
-    encoder = _encoder
-    write = make(
-        None,
-        _refuse_object,
-        json.encoder.encode_basestring,
-        None,
-        encoder.key_separator,
-        encoder.item_separator,
-        *(False, False, False),  # neither sorted keys, nor skipped ones, nor NaN
-    )
-    return lambda value: "".join(write(value, 0))
-
-
-_write = _compiled()
-
-
-def _read(text: str) -> Any:
-    """Return the value of a text that holds one value and nothing else."""
+def _plain_text(value: Any) -> str | None:
+    """Return the JSON of plain data, ``None`` if *value* is not: what can be written need not come back as it was."""
     try:
-        value, end = _scan(text, 0)
-    except StopIteration:
-        raise ValueError("no value") from None
-    if end != len(text) and text[end:].strip(" \t\r\n"):
-        raise ValueError("more than one value")
+        text = write_text(value)
+    except Exception:  # noqa: BLE001 - also what classes of the user's raise; the slow way says what is wrong, and where
+        return None
+    return text if is_plain(value, dollars="$" in text and '"$' in text) else None
+
+
+def _has_tags(data: bytes) -> bool:
+    # One sign is found much sooner than two of which the first is frequent.
+    return b"$" in data and b'"$' in data and _A_TAG.search(data) is not None
+
+
+def _listed(value: Any) -> Any:
+    if type(value) is not list:
+        raise DecodeError("not a list under a tag of a collection")
     return value
 
 
-def _is_plain(value: Any, depth: int) -> bool:
-    """Tell whether JSON alone brings *value* back as it is."""
-    kind = type(value)
-    if kind in _SCALARS:
-        return kind is not float or math.isfinite(value)
-    if depth > MAX_DEPTH:
+def _is_crowded(items: Collection[Any]) -> bool:
+    """Return whether a set or dict of *items* takes time out of proportion, as only made-up values do."""
+    return len(items) > _MOST_OF_A_HASH and max(Counter(map(hash, items)).values()) > _MOST_OF_A_HASH
+
+
+def _refuse_crowd(items: Collection[Any]) -> None:
+    if _is_crowded(items):
+        raise DecodeError(_CROWDED)
+
+
+def _comes_back(member: enum.Enum, value: Any) -> bool:
+    """Return whether an Enum finds *member* by its value; a NaN, say, is found by nobody who has another."""
+    try:
+        return type(member)(value) is member
+    except Exception:  # noqa: BLE001 - whatever the Enum's own rules raise
         return False
-    if kind is list:
-        return _are_plain(value, depth + 1)
-    return kind is dict and _are_plain_keys(value) and _are_plain(value.values(), depth + 1)
 
 
-def _are_plain(items: Iterable[Any], depth: int) -> bool:
-    for item in items:  # noqa: SIM110 - half the time of all(), on the way of every message
-        if not (type(item) in _SURELY_PLAIN or _is_plain(item, depth)):
-            return False
-    return True
+def _tag_scalar(value: Any, kind: type, path: str) -> Any:
+    tag, write = _SCALAR_WRITERS[kind]
+    try:
+        return {tag: write(value)}
+    except EncodeError as error:
+        raise EncodeError(f"{path + ': ' if path else ''}{error.what}") from error
 
 
-def _are_plain_keys(keys: Iterable[Any]) -> bool:
-    for key in keys:  # noqa: SIM110 - as above
-        if type(key) is not str or key.startswith("$"):
-            return False
-    return True
+def _special(text: str) -> float:
+    if text not in {"nan", "inf", "-inf"}:
+        raise ValueError("not a number that JSON lacks")
+    return float(text)
 
 
 _SCALAR_WRITERS: dict[type, tuple[str, Callable[[Any], Any]]] = {
     float: ("$float", repr),
     bytes: ("$bytes", lambda value: base64.b64encode(value).decode()),
-    bytearray: ("$bytes", lambda value: base64.b64encode(value).decode()),
-    datetime.datetime: ("$datetime", datetime.datetime.isoformat),
+    bytearray: ("$bytearray", lambda value: base64.b64encode(value).decode()),
+    datetime.datetime: ("$datetime", partial(write_moment, kind=datetime.datetime)),
     datetime.date: ("$date", datetime.date.isoformat),
-    datetime.time: ("$time", datetime.time.isoformat),
+    datetime.time: ("$time", partial(write_moment, kind=datetime.time)),
+    datetime.timezone: ("$zone", write_zone),
     datetime.timedelta: ("$timedelta", lambda value: [value.days, value.seconds, value.microseconds]),
     uuid.UUID: ("$uuid", str),
     decimal.Decimal: ("$decimal", str),
 }
 _SCALAR_READERS: dict[str, Callable[[Any], Any]] = {
-    "$float": float,
+    "$float": _special,
     "$bytes": lambda text: base64.b64decode(text, validate=True),
-    "$datetime": datetime.datetime.fromisoformat,
+    "$bytearray": lambda text: bytearray(base64.b64decode(text, validate=True)),
+    "$datetime": partial(read_moment, kind=datetime.datetime),
     "$date": datetime.date.fromisoformat,
-    "$time": datetime.time.fromisoformat,
+    "$time": partial(read_moment, kind=datetime.time),
+    "$zone": read_zone,
     "$timedelta": lambda parts: datetime.timedelta(*parts),
     "$uuid": uuid.UUID,
     "$decimal": decimal.Decimal,
@@ -301,62 +369,8 @@ _COLLECTIONS: dict[str, Callable[[Any], Any]] = {"$tuple": tuple, "$set": set, "
 _COLLECTION_TAGS: dict[type, str] = {tuple: "$tuple", set: "$set", frozenset: "$frozenset"}
 
 
-def _tag(value: Any, path: str, depth: int) -> Any:
-    """Return *value* as plain JSON data with tags; *path* says where it stands, for the error."""
-    kind = type(value)
-    if kind in _SCALARS and (kind is not float or math.isfinite(value)):
-        return value
-    if depth > MAX_DEPTH:
-        raise EncodeError(f"{path or 'it'} is nested deeper than {MAX_DEPTH}")
-    if kind is list:
-        return [_tag(item, f"{path}[{index}]", depth + 1) for index, item in enumerate(value)]
-    if kind is dict:
-        return _tag_dict(value, path, depth)
-    if kind in _SCALAR_WRITERS:
-        tag, write = _SCALAR_WRITERS[kind]
-        return {tag: write(value)}
-    if kind in _COLLECTION_TAGS:
-        return {_COLLECTION_TAGS[kind]: [_tag(item, f"{path}[{i}]", depth + 1) for i, item in enumerate(value)]}
-    return _tag_class(value, path, depth)
-
-
-def _tag_dict(value: dict[Any, Any], path: str, depth: int) -> Any:
-    if all(type(key) is str for key in value):
-        tagged = {key: _tag(item, f"{path}.{key}", depth + 1) for key, item in value.items()}
-        return {"$": tagged} if any(key.startswith("$") for key in value) else tagged
-    pairs = value.items()
-    return {
-        "$dict": [[_tag(k, f"{path} key {k!r}", depth + 1), _tag(v, f"{path}[{k!r}]", depth + 1)] for k, v in pairs]
-    }
-
-
-def _tag_class(value: Any, path: str, depth: int) -> Any:
-    """Write an Enum member or an instance of an attrs class or dataclass."""
-    kind = type(value)
-    if isinstance(value, enum.Enum):
-        return {"$enum": [type_name(kind), _tag(value.value, path, depth + 1)]}
-    names = field_names(kind)
-    if names is None or isinstance(value, type):
-        raise EncodeError(f"{path + ': ' if path else ''}{kind.__qualname__} is not something JSON can hold")
-    fields = {name: _tag(getattr(value, name), f"{path}.{name}", depth + 1) for name in names}
-    return {"$object": [type_name(kind), fields]}
-
-
-# A string (perhaps unfinished) or a bracket: what decides how deep a text is nested.
-_STRING_OR_BRACKET = re.compile(rb'"(?:[^"\\\\]++|\\\\.)*+"?|[\[{]|[\]}]', re.DOTALL)
-
-
-def _check_depth(data: bytes) -> None:
-    """Refuse nesting deeper than ``MAX_DEPTH`` before the parser sees it; brackets inside strings do not count."""
-    depth = 0
-    for match in _STRING_OR_BRACKET.finditer(data):
-        first = data[match.start()]
-        if first in b"[{":
-            depth += 1
-            if depth > MAX_DEPTH:
-                raise DecodeError(f"nested deeper than {MAX_DEPTH}")
-        elif first in b"]}":
-            depth -= 1
+def _shortened(path: str) -> str:
+    return path if len(path) <= _LONGEST_PATH else path[:_LONGEST_PATH] + "..."
 
 
 def _short(error: object) -> str:

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import inspect
-import sys
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from datetime import datetime
-from pathlib import Path
 from typing import Any, Concatenate, Generic, Never, ParamSpec, Protocol, TypeVar, overload
 
 import attrs
 
+from queuekit.annotations import names_context
 from queuekit.context import Context
 from queuekit.durations import parse as parse_duration
 from queuekit.envelope import Unique
 from queuekit.errors import ArgumentsError
 from queuekit.failure import Failure
 from queuekit.links import Policy
-from queuekit.names import check_name, is_name
+from queuekit.names import check_name, module_of
 from queuekit.result import Result
 from queuekit.retry import Backoff, Exponential
 from queuekit.signature import Duration, Sender, Signature
@@ -324,9 +323,12 @@ def _takes_context(function: Callable[..., Any], signature: inspect.Signature) -
     if first is None:
         return False
     annotation = first.annotation
-    if isinstance(annotation, str):
-        annotation = _resolve(annotation, getattr(function, "__globals__", {}))
-    return annotation is Context
+    if not isinstance(annotation, str):
+        return annotation is Context
+    found = _resolve(annotation, getattr(function, "__globals__", {}))
+    if found is None:
+        return names_context(annotation, function, name=Context.__name__, package="queuekit")
+    return found is Context
 
 
 def _resolve(annotation: str, names: dict[str, Any]) -> Any:
@@ -340,11 +342,4 @@ def _resolve(annotation: str, names: dict[str, Any]) -> Any:
 
 def default_name(function: Callable[..., Any]) -> str:
     """Return module and qualified name; of a script's functions, the module's name as a worker will import it."""
-    module = function.__module__
-    if module == "__main__":
-        main = sys.modules["__main__"]
-        spec = getattr(main, "__spec__", None)
-        file = getattr(main, "__file__", None)
-        stem = Path(file).stem if file else ""
-        module = spec.name if spec else stem if is_name(stem) else module
-    return f"{module}.{function.__qualname__}".replace("<locals>.", "")
+    return f"{module_of(function)}.{function.__qualname__}".replace("<locals>.", "")

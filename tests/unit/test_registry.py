@@ -8,7 +8,7 @@ import attrs
 import pytest
 
 from queuekit import Queuekit
-from queuekit.errors import UnknownTaskError
+from queuekit.errors import EncodeError, UnknownTaskError
 from queuekit.registry import DuplicateTaskError
 from queuekit.serializer import type_name
 from support.working import burst, make_app
@@ -159,9 +159,10 @@ def test_registered_types_come_back_as_themselves() -> None:
     assert through(app, Stranger(1)) == ("Stranger", Stranger(1))
 
 
-def test_other_types_come_back_as_plain_data() -> None:
-    """A name in a message is looked up, never imported."""
-    assert through(echo_app(unnamed), Stranger(1)) == ("dict", {"x": 1})
+def test_other_types_are_refused_at_the_send() -> None:
+    """A class that nothing names would come back as a dict; a name in a message is looked up, never imported."""
+    with pytest.raises(EncodeError, match=r"argument 'value'\[1\]\.a: Stranger is not known to the app.*register_type"):
+        echo_app(unnamed).tasks["echo"].send([0, {"a": Stranger(1)}])
 
 
 def test_annotations_that_cannot_be_resolved_harm_nothing() -> None:

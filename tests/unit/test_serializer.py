@@ -1,8 +1,10 @@
 """What the conformance suite leaves to JSON and pickle: classes, hostile tags, and what cannot be written."""
 
+import datetime
 import enum
 import json
 import threading
+import zoneinfo
 from typing import Any
 
 import attrs
@@ -118,12 +120,11 @@ def test_any_tags_are_read_or_refused(value: Any) -> None:
     assert reader.loads(reader.dumps(read)) == read
 
 
-def test_an_instance_obeys_the_rules_of_its_class_only_where_it_is_made_anew(serializer: JsonSerializer) -> None:
-    """What was legal when it was written is read; with a field missing the class is asked."""
-    with pytest.raises(DecodeError):
-        serializer.loads(b'{"$object":[%b,{"x":500}]}' % POINT)
-
-    assert serializer.loads(b'{"$object":[%b,{"x":500,"_y":1}]}' % POINT).x == 500
+@pytest.mark.parametrize("fields", [b'{"x":500}', b'{"x":500,"_y":1}'], ids=["field-missing", "whole"])
+def test_an_instance_obeys_the_rules_of_its_class(serializer: JsonSerializer, fields: bytes) -> None:
+    """Instances are built by the constructor: what its validators refuse is refused, whoever wrote it."""
+    with pytest.raises(DecodeError, match="too far"):
+        serializer.loads(b'{"$object":[%b,%b]}' % (POINT, fields))
 
 
 def nested(depth: int) -> list[Any]:
@@ -183,3 +184,148 @@ def test_pickle_refuses_damaged_bytes(data: bytes) -> None:
     """With the one error."""
     with pytest.raises(DecodeError, match="not a pickle"):
         PickleSerializer().loads(data)
+
+
+# -- depth
+
+TRAPS = [
+    "[" * 150,
+    '{"a": [' * 60,
+    "\\",
+    '\\"',
+    '\\\\"[{',
+    '"[',
+    "[\n" * 120,
+    json.dumps([[{"a": "["}]] * 101, indent=1),
+]
+
+
+@pytest.mark.parametrize("text", TRAPS, ids=range(len(TRAPS)))
+def test_text_is_never_counted(serializer: JsonSerializer, text: str) -> None:
+    """Brackets, quotes and backslashes in a text do not nest, wherever it stands."""
+    for value in ([text] * 110, {text: [text, {text: text}]}, [[text + "\\", text]] * 60):
+        assert serializer.loads(serializer.dumps(value)) == value
+
+
+@pytest.mark.parametrize("step", ["list", "dict", "tuple", "int-key", "object", "mixed"])
+@pytest.mark.parametrize("depth", [40, 60, 97, 98, 99, 100, 101, 102, 150, 300])
+def test_what_is_written_is_read(serializer: JsonSerializer, step: str, depth: int) -> None:
+    """However deep a value is nested, and in what, the sender refuses exactly what is too deep for the reader."""
+    value = wrapped(step, depth)
+    try:
+        data = serializer.dumps(value)
+    except EncodeError:
+        assert depth > 100
+        return
+
+    assert step == "mixed" or depth <= 100
+    assert serializer.loads(data) == value
+
+
+@attrs.frozen
+class Node:
+    """An attrs class that nests."""
+
+    inner: Any
+
+
+KNOWN[type_name(Node)] = Node
+
+
+def wrapped(step: str, depth: int) -> Any:
+    """Return a number in *depth* containers of one kind."""
+    steps: dict[str, Any] = {
+        "list": lambda value, _: [value],
+        "dict": lambda value, _: {"a": value},
+        "tuple": lambda value, _: (value,),
+        "int-key": lambda value, _: {1: value},
+        "object": lambda value, _: Node(value),
+        "mixed": lambda value, number: [Node((value,)), {"$": value}, {1: "[" * 200, 2: value}][number % 3],
+    }
+    value: Any = 1
+    for number in range(depth if step != "mixed" else depth // 2):
+        value = steps[step](value, number)
+    return value
+
+
+@pytest.mark.parametrize("depth", [101, 200, 299, 301, 900, 100_000])
+@pytest.mark.parametrize("text", [b"1", b'"\\"[\\n]]]"', b'"]]]]\\\\"'], ids=["number", "brackets", "backslashes"])
+def test_deep_texts_are_refused(serializer: JsonSerializer, depth: int, text: bytes) -> None:
+    """Real nesting over the limit is refused, whatever stands in texts beside it."""
+    for data in (b"[" * depth + text + b"]" * depth, b"[" * depth + (text + b",") * 60 + text + b"]" * depth):
+        with pytest.raises(DecodeError, match="nested deeper than 100"):
+            serializer.loads(data)
+
+
+@pytest.mark.parametrize("tag", ["$set", "$frozenset", "$dict"])
+def test_values_that_collide_are_refused(serializer: JsonSerializer, tag: str) -> None:
+    """A set or dict whose values all have one hash takes time that grows with the square of its size."""
+    values = [number * (2**61 - 1) for number in range(1, 100)]
+    inner = [[value, 1] for value in values] if tag == "$dict" else values
+    with pytest.raises(DecodeError, match="the same hash"):
+        serializer.loads(json.dumps({tag: inner}).encode())
+    with pytest.raises(EncodeError, match="the same hash"):
+        serializer.dumps(
+            dict.fromkeys(values) if tag == "$dict" else {"$set": set, "$frozenset": frozenset}[tag](values)
+        )
+
+
+# -- time
+
+BERLIN, DUBLIN = zoneinfo.ZoneInfo("Europe/Berlin"), zoneinfo.ZoneInfo("Europe/Dublin")
+TWICE = datetime.datetime(2026, 10, 25, 2, 30)  # noqa: DTZ001 - a naive one is tried as well
+OFFSET = datetime.timezone(datetime.timedelta(hours=5, minutes=45, seconds=7, microseconds=9))
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        TWICE.replace(fold=1),
+        TWICE.replace(tzinfo=BERLIN),
+        TWICE.replace(tzinfo=BERLIN, fold=1),
+        TWICE.replace(tzinfo=OFFSET, fold=1),
+        TWICE.replace(tzinfo=datetime.UTC, fold=1),
+        TWICE.replace(tzinfo=zoneinfo.ZoneInfo("UTC")),
+        TWICE.replace(tzinfo=datetime.timezone(datetime.timedelta(hours=1), "CET")),
+        TWICE.replace(tzinfo=datetime.timezone(datetime.timedelta(0), "GMT")),
+        datetime.datetime.max.replace(tzinfo=BERLIN),
+        datetime.datetime.min.replace(tzinfo=DUBLIN),
+        datetime.time(2, 30, tzinfo=BERLIN, fold=1),
+        datetime.time(2, 30, fold=1),
+        datetime.time(2, 30, tzinfo=OFFSET),
+        datetime.UTC,
+        OFFSET,
+        bytearray(b"\0x"),
+    ],
+    ids=repr,
+)
+def test_what_a_moment_says_comes_back(serializer: JsonSerializer, value: Any) -> None:
+    """Fold, zone and the zone's name are part of the value, so that reckoning with it gives the same."""
+    back = serializer.loads(serializer.dumps([value]))[0]
+
+    assert (type(back), repr(back)) == (type(value), repr(value))
+    if isinstance(value, datetime.datetime) and value.year == 2026:
+        days = datetime.timedelta(days=1, seconds=1)
+        assert repr(back - days) == repr(value - days)
+        assert back - back.replace(year=2025) == value - value.replace(year=2025)
+        assert back.utcoffset() == value.utcoffset()
+
+
+class Odd(datetime.tzinfo):
+    """A zone that nobody else has."""
+
+    def utcoffset(self, moment: datetime.datetime | None) -> datetime.timedelta | None:
+        """Return an offset that depends on the moment."""
+        return None if moment is None else datetime.timedelta(hours=moment.hour)
+
+    def dst(self, _moment: datetime.datetime | None) -> None:
+        """Know nothing of it."""
+
+    def tzname(self, _moment: datetime.datetime | None) -> None:
+        """Have no name."""
+
+
+def test_a_zone_that_cannot_travel_is_refused_with_its_path(serializer: JsonSerializer) -> None:
+    """Its offset at one moment would be another value."""
+    with pytest.raises(EncodeError, match=r"\.at\[1\]: the time zone .*Odd is not something JSON can hold"):
+        serializer.dumps({"at": [1, TWICE.replace(tzinfo=Odd())]})
