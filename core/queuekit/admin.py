@@ -17,6 +17,7 @@ from queuekit.hookspecs import Check
 from queuekit.links import graph_key
 from queuekit.loading import reason
 from queuekit.message import Message, decode
+from queuekit.names import plain
 from queuekit.records import Info, cancel_mark, pending, read_info, result_key
 from queuekit.registry import Tasks
 from queuekit.runtime import Runtime
@@ -127,6 +128,7 @@ class Admin:
         Raises:
             UnknownIdError: Neither broker nor backend knows it.
         """
+        id = plain(id)
         info = self._info(id)
         letter = self._find(id, hint=info.queue)
         if letter is None and info.state is State.UNKNOWN:
@@ -138,12 +140,12 @@ class Admin:
 
     def dead(self, queue: str | None = None) -> list[Letter]:
         """Return the dead letters of *queue*, or of all queues, latest first."""
-        queues = [queue] if queue else self.queue_names()
+        queues = [plain(queue)] if queue else self.queue_names()
         return [self._letter(stored) for name in queues for stored in self._walk(name, Place.DEAD)]
 
     def waiting(self, queue: str, place: Place = Place.READY) -> list[Letter]:
         """Return the messages of *queue* in *place*, next first."""
-        return [self._letter(stored) for stored in self._walk(queue, place)]
+        return [self._letter(stored) for stored in self._walk(plain(queue), place)]
 
     # -- acting
 
@@ -154,6 +156,7 @@ class Admin:
             UnknownIdError: Nothing is known of it.
             NoBackendError: There is no backend to leave the mark in, and the broker cannot remove messages.
         """
+        id = plain(id)
         graph = self._graph(id)
         if graph is not None:
             return cancel_workflow(self._runtime, graph, self.queue_names(), mark_ttl=_CANCEL_TTL)
@@ -174,6 +177,7 @@ class Admin:
 
     def replay(self, queue: str, ids: Sequence[str] | None = None) -> list[str]:
         """Put dead letters of *queue* (all, or *ids*) back on it and return their ids; all retries are theirs again."""
+        queue, ids = plain(queue), ids and [plain(id) for id in ids]
         letters = {letter.id: letter for letter in self.dead(queue)}
         replayed = self._broker.requeue(queue, ids)
         backend = self._runtime.backend
@@ -186,11 +190,11 @@ class Admin:
 
     def drop(self, queue: str, ids: Sequence[str]) -> list[str]:
         """Delete dead letters of *queue* for good and return their ids."""
-        return self._broker.remove(queue, ids, place=Place.DEAD)
+        return self._broker.remove(plain(queue), [plain(id) for id in ids], place=Place.DEAD)
 
     def purge(self, queue: str, place: Place = Place.READY) -> int:
         """Delete all messages of *queue* in *place* for good and return how many there were."""
-        return self._broker.purge(queue, place=place)
+        return self._broker.purge(plain(queue), place=place)
 
     def check(self) -> list[str]:
         """Look for trouble without changing anything; one line per problem.

@@ -13,13 +13,15 @@ from queuekit.clock import Clock, SystemClock
 from queuekit.context import Context
 from queuekit.envelope import Unique
 from queuekit.forks import renew_in_forks
+from queuekit.names import plain
+from queuekit.options import Duration
 from queuekit.periodic import Periodic
 from queuekit.registry import Tasks, Types
 from queuekit.result import Result
 from queuekit.retry import Backoff
-from queuekit.signature import Duration, Signature
+from queuekit.signature import Signature
 from queuekit.states import State
-from queuekit.task import Anything, AsyncTask, Task, TaskDecorator, TaskOptions, default_name
+from queuekit.task import Anything, AsyncTask, Task, TaskDecorator, options_of
 
 # Engines, plugins and config are imported where they are first used: a module of tasks is imported in many processes
 # that never send one, and half of the cost of ``import queuekit`` would be theirs.
@@ -114,7 +116,7 @@ class Queuekit(Periodic):
         timeout: Duration | None = ...,
         expires: Duration | None = ...,
         ignore_result: bool = ...,
-        unique: Unique | bool | None = ...,
+        unique: Unique | bool | str | None = ...,
         track: bool = ...,
         ack: Literal["late", "early"] = ...,
     ) -> TaskDecorator: ...
@@ -125,14 +127,16 @@ class Queuekit(Periodic):
             function: A function or coroutine function. If its first parameter is annotated ``Context`` it gets one.
             **options: See :class:`~queuekit.task.TaskOptions`; and ``name``, its registered name, by default module
                 and qualified name.
+
+        Raises:
+            DeclarationError: It is no function, or one that a worker cannot run, such as a generator function.
+            DuplicateTaskError: Another function has its name.
+            OptionError: There is no such option, or it cannot have that value.
         """
-        name = options.pop("name", None)
-        chosen = TaskOptions(**options)
+        chosen = options_of(options)
 
         def register(function: Callable[..., Any]) -> Task[..., Any]:
-            kind = AsyncTask if _is_coroutine_function(function) else Task
-            task: Task[..., Any] = kind(function, app=self, name=name or default_name(function), options=chosen)
-            self.tasks.add(task)
+            task = self.tasks.declare(function, app=self, name=options.get("name"), options=chosen)
             if self._plugins is not None:
                 self._plugins.call("queuekit_task_registered", app=self, task=task)
             return task
@@ -335,6 +339,7 @@ class Queuekit(Periodic):
         """
         from queuekit.groups import handle
 
+        id = plain(id)
         graph = self.graph(id)
         return Result(id, self) if graph is None else handle(graph.kind, id, graph.top, self, flat=graph.flat)
 
@@ -425,9 +430,3 @@ class Queuekit(Periodic):
         from queuekit.records import cancel_key, progress_key, result_key
 
         self.runtime.need_backend("forget").delete([result_key(id), progress_key(id), cancel_key(id)])
-
-
-def _is_coroutine_function(function: Callable[..., Any]) -> bool:
-    import inspect
-
-    return inspect.iscoroutinefunction(function)

@@ -19,7 +19,7 @@ from queuekit import durations
 from queuekit.durations import Seconds
 from queuekit.errors import ConfigError
 from queuekit.fields import Mismatch, Problem, at_least, read, report, settable, unknown
-from queuekit.names import is_name
+from queuekit.names import is_name, plain
 from queuekit.plugins import Plugins
 from queuekit.sources import ENVIRONMENT, Setting, from_environ, from_file, from_mapping
 from queuekit.urls import EngineURL, is_secret, mask
@@ -62,7 +62,7 @@ def parse_queues(value: object) -> dict[str, int]:
 def _pairs(value: object) -> list[tuple[str, object]]:
     """Return names and weights out of a table or a list."""
     if isinstance(value, Mapping):
-        return [(str(name), weight) for name, weight in value.items()]
+        return [(plain(name) if isinstance(name, str) else str(name), weight) for name, weight in value.items()]
     if isinstance(value, list | tuple) and all(isinstance(item, str) for item in value):
         return [_weighted(item.strip()) for item in value if item.strip()]
     raise Mismatch(_QUEUES, value)

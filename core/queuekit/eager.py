@@ -6,6 +6,7 @@ with all that follows from them. Delays, pauses between attempts and expiry pass
 
 from __future__ import annotations
 
+import contextvars
 import threading
 import time
 from collections.abc import Iterable, Sequence
@@ -33,6 +34,9 @@ _FOREVER = 1e9
 """Seconds."""
 _LEASE = _FOREVER
 """Seconds; nobody else would take a message over, and skipping ahead must not end a lease."""
+
+
+_caller: contextvars.ContextVar[contextvars.Context | None] = contextvars.ContextVar("queuekit_caller", default=None)
 
 
 class SkippingClock:
@@ -75,7 +79,7 @@ class EagerSending(Sending):
 
     def __init__(self, runtime: Runtime, tasks: Tasks) -> None:
         super().__init__(runtime, tasks)
-        self._executor = Executor(runtime, tasks, self, worker="eager")
+        self._executor = Executor(runtime, tasks, self, worker="eager", variables=_variables)
         self._flows = Flows(runtime, self)
 
     def send_one(self, signature: Signature[Any]) -> Sent:
@@ -132,4 +136,12 @@ class EagerSending(Sending):
     def _coroutine(self, run: Run) -> Outcome:
         """Run a coroutine to its end: in a thread of its own, since an event loop may be running in this one."""
         with ThreadPoolExecutor(max_workers=1) as pool:
-            return pool.submit(self._executor.call_on_loop, run).result()
+            return pool.submit(_variables().run, self._executor.call_on_loop, run).result()
+
+
+def _variables() -> contextvars.Context:
+    """Return a copy of the variables of who sends, also for what tasks send: they see none of each other's."""
+    caller = _caller.get() or contextvars.copy_context()
+    own = caller.copy()
+    own.run(_caller.set, caller)
+    return own

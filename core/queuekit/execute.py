@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import attrs
@@ -49,9 +50,18 @@ class Executor:
         runtime: The app's parts.
         tasks: Registered tasks by name; a name in a message is looked up here, never imported.
         worker: Name of the worker.
+        variables: Returns the context variables that a run begins with; by default a copy of those that stand here.
     """
 
-    def __init__(self, runtime: Runtime, tasks: Mapping[str, Task[..., Any]], sending: Sending, *, worker: str) -> None:
+    def __init__(
+        self,
+        runtime: Runtime,
+        tasks: Mapping[str, Task[..., Any]],
+        sending: Sending,
+        *,
+        worker: str,
+        variables: Callable[[], contextvars.Context] | None = None,
+    ) -> None:
         self._runtime = runtime
         self._tasks = tasks
         self._worker = worker
@@ -64,6 +74,8 @@ class Executor:
         self._monotonic = runtime.clock.monotonic
         self._announces = runtime.events.wants_runs()
         self._own = own_tasks()
+        self.variables = variables or contextvars.copy_context().copy
+        """Returns the context variables that a run begins with: its own, so that none sees those of another."""
         self.decide = Decider(runtime, sending, worker=worker)
 
     def keys(self, delivery: Delivery) -> list[str]:
@@ -108,7 +120,10 @@ class Executor:
         return self._suspect(run, marks) if delivery.crashes else run
 
     def call(self, run: Run) -> Outcome:
-        """Run a synchronous body to its end and decide."""
+        """Run a synchronous body to its end, with context variables of its own, and decide."""
+        return self.variables().run(self._call, run)
+
+    def _call(self, run: Run) -> Outcome:
         early = None if run.message.gather is None else self._gather(run)
         if early is not None:
             return early
@@ -151,7 +166,10 @@ class Executor:
         return value, problem
 
     async def acall(self, run: Run) -> Outcome:
-        """Run a coroutine function's body to its end and decide; cancellation of the surrounding task goes through."""
+        """Run a coroutine function's body to its end and decide; cancellation of the surrounding task goes through.
+
+        The caller makes that task with :attr:`variables`.
+        """
         import asyncio
 
         if run.message.gather is not None:

@@ -21,6 +21,7 @@ import attrs
 
 from queuekit import durations
 from queuekit.errors import ConfigError, QueuekitError
+from queuekit.names import plain
 from queuekit.urls import is_secret, mask
 
 __all__ = ["Problem", "at_least", "read", "report", "settable", "shown", "unknown"]
@@ -191,7 +192,7 @@ def _seconds(value: Any) -> float:
 
 def _text(value: Any) -> str:
     if isinstance(value, str):
-        return value
+        return plain(value)
     raise Mismatch("text", value)
 
 

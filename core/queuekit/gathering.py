@@ -8,6 +8,7 @@ from typing import Any, cast
 from queuekit.errors import TaskFailed, UnknownIdError
 from queuekit.failure import Failure
 from queuekit.graph import GATHER_TASK
+from queuekit.lazy import READY, afinished, finished
 from queuekit.links import Gather
 from queuekit.outcome import Run
 from queuekit.records import Info, read_info, result_key
@@ -89,16 +90,24 @@ def invoke(run: Run) -> Any:
     """Call the function of *run* with its arguments, or once for each of a list of them."""
     message = run.message
     if not message.each:
-        return run.task.call(message.args, message.kwargs, run.context)
-    return [run.task.call([*args, *message.args[1:]], message.kwargs, run.context) for args in message.args[0]]
+        value = run.task.call(message.args, message.kwargs, run.context)
+        return value if type(value) in READY else finished(value, run.timeout)
+    return [
+        finished(run.task.call([*args, *message.args[1:]], message.kwargs, run.context), run.timeout)
+        for args in message.args[0]
+    ]
 
 
 async def ainvoke(run: Run) -> Any:
     """Call the coroutine function of *run* like :func:`invoke`, one call after the other."""
     message = run.message
     if not message.each:
-        return await run.task.call(message.args, message.kwargs, run.context)
-    return [await run.task.call([*args, *message.args[1:]], message.kwargs, run.context) for args in message.args[0]]
+        value = await run.task.call(message.args, message.kwargs, run.context)
+        return value if type(value) in READY else await afinished(value)
+    return [
+        await afinished(await run.task.call([*args, *message.args[1:]], message.kwargs, run.context))
+        for args in message.args[0]
+    ]
 
 
 def _gathered(results: list[Any]) -> list[Any]:

@@ -12,7 +12,16 @@ from typing import Any
 
 from queuekit.errors import QueuekitError
 
-__all__ = ["InvalidNameError", "check_name", "derived_id", "is_name", "module_of", "new_id", "worker_name"]
+__all__ = [
+    "InvalidNameError",
+    "check_name",
+    "derived_id",
+    "is_name",
+    "module_of",
+    "new_id",
+    "plain",
+    "worker_name",
+]
 
 _NAME = re.compile(r"[A-Za-z0-9_.:-]{1,120}", re.ASCII)
 _SHOWN = 60
@@ -32,14 +41,19 @@ def is_name(value: object) -> bool:
     return isinstance(value, str) and _NAME.fullmatch(value) is not None
 
 
+def plain(value: str) -> str:
+    """Return *value* as plain text: members of ``(str, Enum)`` and their like are shown differently where they go."""
+    return value if type(value) is str else str.__str__(value)
+
+
 def check_name(value: str, *, what: str) -> str:
-    """Return *value* if it is a legal name; *what* tells the reader what it should have named.
+    """Return *value* as plain text if it is a legal name; *what* tells the reader what it should have named.
 
     Raises:
         InvalidNameError: It is empty, longer than 120 characters, or holds others than ``A-Z a-z 0-9 _ . : -``.
     """
     if is_name(value):
-        return value
+        return plain(value)
     shown = repr(value if isinstance(value, str) and len(value) <= _SHOWN else str(value)[:_SHOWN] + "...")
     raise InvalidNameError(f"{shown} cannot name a {what}", fix="Use 1 to 120 characters out of A-Z a-z 0-9 _ . : -")
 

@@ -11,8 +11,8 @@ from queuekit.task import Task
 
 if TYPE_CHECKING:
     from queuekit.crons import Crons
+    from queuekit.options import Duration
     from queuekit.schedule import Schedule
-    from queuekit.signature import Duration
     from queuekit.ticks import Misfire, Overlap
     from queuekit.when import When
     from queuekit.workflow import Part

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from queuekit.annotations import classes_in, fields_of
+from queuekit.callables import DeclarationError, check_function, default_name, is_coroutine_function, place_of
 from queuekit.errors import QueuekitError, UnknownTaskError, did_you_mean
 from queuekit.failure import Failure
 from queuekit.forks import renew_in_forks
 from queuekit.serializer import type_name
-from queuekit.task import Task
+from queuekit.signature import Sender
+from queuekit.task import AsyncTask, Task, TaskOptions
 
 __all__ = ["DuplicateTaskError", "Tasks", "Types"]
 
@@ -29,6 +31,7 @@ class Tasks(Mapping[str, Task[..., Any]]):
 
     def __init__(self) -> None:
         self._tasks: dict[str, Task[..., Any]] = {}
+        self._executions: dict[str, object] = {}
 
     def __getitem__(self, name: str) -> Task[..., Any]:
         return self._tasks[name]
@@ -39,19 +42,46 @@ class Tasks(Mapping[str, Task[..., Any]]):
     def __len__(self) -> int:
         return len(self._tasks)
 
+    def declare(
+        self, function: Callable[..., Any], *, app: Sender, name: str | None, options: TaskOptions
+    ) -> Task[..., Any]:
+        """Make a task of *function* and register it.
+
+        Raises:
+            DeclarationError: It cannot be a task, or has no name of its own and is given none.
+            DuplicateTaskError: Another function has the name.
+        """
+        if isinstance(function, Task):
+            raise DeclarationError(f"{function.name} is a task already", fix="Write @app.task once")
+        check_function(function)
+        kind = AsyncTask if is_coroutine_function(function) else Task
+        chosen = default_name(function) if name is None else name
+        task: Task[..., Any] = kind(function, app=app, name=chosen, options=options)
+        self.add(task)
+        return task
+
     def add(self, task: Task[..., Any]) -> None:
-        """Register *task*; the same function may come again, as when its module is reloaded.
+        """Register *task*; the functions of a module may come again when it is executed anew.
 
         Raises:
             DuplicateTaskError: Another function has the name.
         """
+        execution = _execution(task)
         other = self._tasks.get(task.name)
-        if other is not None and _place(other) != _place(task):
-            where = f"  {_place(other)} and {_place(task)}"
+        if other is not None and not self._takes_over(task, other, execution):
             raise DuplicateTaskError(
-                f"two tasks are named {task.name!r}", where=where, fix='Give one a name: @app.task(name="...")'
+                f"two tasks are named {task.name!r}",
+                where="  {} and {}".format(*_places(other.function, task.function)),
+                fix='Give one a name: @app.task(name="...")',
             )
         self._tasks[task.name] = task
+        self._executions[task.name] = execution
+
+    def _takes_over(self, task: Task[..., Any], other: Task[..., Any], execution: object) -> bool:
+        """Return whether *task* is *other* once more: the same function, or that of a module that was reloaded."""
+        if task.function is other.function:
+            return task.defaults == other.defaults
+        return place_of(task.function) == place_of(other.function) and execution is not self._executions[other.name]
 
     def find(self, name: str) -> Task[..., Any]:
         """Return the task called *name*, or whose name ends in ``.name`` if that is one alone.
@@ -72,8 +102,21 @@ class Tasks(Mapping[str, Task[..., Any]]):
         raise UnknownTaskError(f"no task named {name!r}", fix=hint[0].upper() + hint[1:], available=known)
 
 
-def _place(task: Task[..., Any]) -> str:
-    return f"{task.function.__module__}.{task.function.__qualname__}"
+def _places(one: Any, two: Any) -> tuple[str, str]:
+    """Return where two functions come from; with their lines if that is the same place."""
+    places = place_of(one), place_of(two)
+    if places[0] != places[1]:
+        return places
+    lines = [getattr(getattr(function, "__code__", None), "co_firstlineno", "?") for function in (one, two)]
+    return f"{places[0]} (line {lines[0]})", f"{places[1]} (line {lines[1]})"
+
+
+def _execution(task: Task[..., Any]) -> object:
+    """Return what stands for one execution of a task's module: its spec, which a reload makes anew."""
+    name = getattr(task.function, "__module__", None)
+    if name == "__main__" and hasattr(sys, "ps1"):
+        return object()  # at a prompt functions are written again and again
+    return getattr(sys.modules.get(name or ""), "__spec__", None)
 
 
 class Types:

@@ -57,10 +57,11 @@ def _check_when(_self: Any, _attribute: Any, value: Any) -> None:
         raise ScheduleError(f"{value!r} says no when", fix='Write every("30s") or cron("0 3 * * *")')
 
 
-def _check_name(_self: Any, _attribute: Any, value: str) -> None:
-    check_name(value, what="schedule")
-    if len(value) > _LONGEST_NAME:
-        raise ScheduleError(f"{value!r} is too long for a schedule", fix=f"Use at most {_LONGEST_NAME} characters")
+def _name(value: str) -> str:
+    name = check_name(value, what="schedule")
+    if len(name) > _LONGEST_NAME:
+        raise ScheduleError(f"{name!r} is too long for a schedule", fix=f"Use at most {_LONGEST_NAME} characters")
+    return name
 
 
 def _check_call(_self: Any, _attribute: Any, value: Part) -> None:
@@ -74,7 +75,7 @@ def _check_call(_self: Any, _attribute: Any, value: Part) -> None:
 class Schedule:
     """A call that is sent again and again."""
 
-    name: str = attrs.field(validator=_check_name)
+    name: str = attrs.field(converter=_name)
     """Its name, unlike any other's."""
     when: When = attrs.field(validator=_check_when)
     """Each moment is a tick: the call is sent once, whatever crashes and however many schedulers run."""

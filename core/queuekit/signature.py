@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Mapping
-from datetime import datetime, timedelta
-from functools import lru_cache
+from datetime import datetime
 from types import GenericAlias
 from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar
 
 import attrs
 
-from queuekit.durations import parse as parse_duration
+from queuekit import options
 from queuekit.envelope import Unique
 from queuekit.errors import DecodeError
 from queuekit.names import check_name, is_name
+from queuekit.options import Duration, OptionError
 from queuekit.retry import Backoff, policy_from_dict
 
 if TYPE_CHECKING:
@@ -25,12 +26,10 @@ if TYPE_CHECKING:
 else:
     T_contra = TypeVar("T_contra", contravariant=True)
 
-__all__ = ["Sender", "Signature"]
+__all__ = ["Sender", "Signature", "fill", "signatures"]
 
 R_co = TypeVar("R_co", covariant=True)
 VERSION = 1
-
-Duration = float | int | str | timedelta
 
 
 class Sender(Protocol):
@@ -45,61 +44,46 @@ class Sender(Protocol):
         ...
 
 
-def _seconds(value: Duration | None) -> float | None:
-    return None if value is None else parse_duration(value)
+def _delay(value: Duration | None) -> float | None:
+    return None if value is None else options.seconds(value, option="delay")
 
 
-def _moment(value: datetime | Duration | None) -> datetime | float | None:
-    if value is None or not isinstance(value, datetime):
-        return _seconds(value)
-    if value.tzinfo is None:
-        raise ValueError("a time needs a time zone, e.g. datetime.now(UTC)")
-    return value
+def _expires(value: datetime | Duration | None) -> datetime | float | None:
+    if value is None:
+        return None
+    return _aware(value, option="expires") if isinstance(value, datetime) else options.seconds(value, option="expires")
 
 
 def _eta(value: datetime | None) -> datetime | None:
     if value is None:
         return None
     if not isinstance(value, datetime):
-        raise TypeError(f"eta is a moment, not {value!r}; for seconds from now use delay")
-    _moment(value)
+        raise OptionError(f"eta is a moment, not {value!r}", fix="For seconds from now use delay")
+    return _aware(value, option="eta")
+
+
+def _aware(value: datetime, *, option: str) -> datetime:
+    if value.utcoffset() is None:
+        raise OptionError(f"{option}: a time needs a time zone, e.g. datetime.now(UTC)")
     return value
 
 
-_is_known_name = lru_cache(maxsize=1024)(is_name)
+# Tasks and queues are few, so that their names need not be looked at each time.
+_is_known_name = functools.lru_cache(maxsize=1024)(is_name)
 
 
-def _name(what: str) -> Any:
-    def check(_self: Any, _attribute: Any, value: str | None) -> None:
-        # Tasks and queues are few, so that their names need not be looked at each time.
-        if value is not None and not (type(value) is str and _is_known_name(value)):
-            check_name(value, what=what)
-
-    return check
-
-
-def _id(_self: Any, _attribute: Any, value: str | None) -> None:
-    if value is not None:
-        check_name(value, what="message")
-
-
-_between_0_and_9 = attrs.validators.optional(attrs.validators.and_(attrs.validators.ge(0), attrs.validators.le(9)))
-
-
-def _arguments(values: Iterable[Any]) -> tuple[Any, ...]:
-    return tuple(values)
-
-
-def _texts(values: Mapping[str, str]) -> dict[str, str]:
-    return dict(values)
-
-
-def _named(values: Mapping[str, Any]) -> dict[str, Any]:
-    return dict(values)
-
-
-def _signatures(values: Iterable[Signature[Any]]) -> tuple[Signature[Any], ...]:
-    return tuple(values)
+def signatures(values: Iterable[Signature[Any]]) -> tuple[Signature[Any], ...]:
+    """Return follow-ups; one alone counts as a list of one."""
+    if not values and isinstance(values, tuple):
+        return values
+    found = tuple(values) if isinstance(values, Iterable) else (values,)
+    for value in found:
+        if not isinstance(value, Signature):
+            raise OptionError(
+                f"on_success and on_error take signatures, not {type(value).__name__}",
+                fix="Make one with task.s(...); of a workflow, let a task of its own send it",
+            )
+    return found
 
 
 @attrs.frozen
@@ -113,35 +97,35 @@ class Signature(Generic[R_co, T_contra]):
     are kept.
     """
 
-    task: str = attrs.field(validator=_name("task"))
+    task: str
     """Registered name of the task."""
-    args: tuple[Any, ...] = attrs.field(default=(), converter=_arguments)
-    kwargs: dict[str, Any] = attrs.field(factory=dict, converter=_named)
-    id: str | None = attrs.field(default=None, kw_only=True, validator=_id)
+    args: tuple[Any, ...] = attrs.field(default=(), converter=options.arguments)
+    kwargs: dict[str, Any] = attrs.field(factory=dict, converter=options.named)
+    id: str | None = attrs.field(default=None, kw_only=True)
     """Id of the message, an idempotency key: sending it twice puts it on the queue once. ``None`` makes a new one."""
-    queue: str | None = attrs.field(default=None, kw_only=True, validator=_name("queue"))
-    priority: int | None = attrs.field(default=None, kw_only=True, validator=_between_0_and_9)
+    queue: str | None = attrs.field(default=None, kw_only=True)
+    priority: int | None = attrs.field(default=None, kw_only=True)
     """0 (last) to 9 (first)."""
-    delay: float | None = attrs.field(default=None, kw_only=True, converter=_seconds)
+    delay: float | None = attrs.field(default=None, kw_only=True, converter=_delay)
     """Seconds from the send until it may start, on the broker's clock."""
     eta: datetime | None = attrs.field(default=None, kw_only=True, converter=_eta)
     """Moment before which it may not start; needs a time zone."""
-    expires: datetime | float | None = attrs.field(default=None, kw_only=True, converter=_moment)
+    expires: datetime | float | None = attrs.field(default=None, kw_only=True, converter=_expires)
     """Seconds from the send, or moment, after which it is not started any more."""
-    headers: dict[str, str] = attrs.field(factory=dict, converter=_texts, kw_only=True)
+    headers: dict[str, str] = attrs.field(factory=dict, converter=options.headers, kw_only=True)
     """Text that travels with the message: trace context and the like."""
     immutable: bool = attrs.field(default=False, kw_only=True)
     """Whether a parent's result is kept out of the arguments."""
     retries: int | None = attrs.field(default=None, kw_only=True)
     retry: Backoff | None = attrs.field(default=None, kw_only=True)
-    timeout: float | None = attrs.field(default=None, kw_only=True, converter=_seconds)
+    timeout: float | None = attrs.field(default=None, kw_only=True, converter=options.timeout)
     """Seconds that one attempt may run."""
     ignore_result: bool | None = attrs.field(default=None, kw_only=True)
     unique: Unique | bool | str | None = attrs.field(default=None, kw_only=True)
     """True for one live message per task and arguments, text for a key of your own, or :class:`Unique`."""
-    on_success: tuple[Signature[Any], ...] = attrs.field(default=(), converter=_signatures, kw_only=True)
+    on_success: tuple[Signature[Any], ...] = attrs.field(default=(), converter=signatures, kw_only=True)
     """Sent when it succeeds, with its result appended to their arguments unless they are immutable."""
-    on_error: tuple[Signature[Any], ...] = attrs.field(default=(), converter=_signatures, kw_only=True)
+    on_error: tuple[Signature[Any], ...] = attrs.field(default=(), converter=signatures, kw_only=True)
     """Sent when it has failed for good, with one failure object appended unless they are immutable."""
     each: bool = attrs.field(default=False, kw_only=True)
     """Whether the one argument is a list of argument lists: the task runs once for each, one after the other."""
@@ -149,6 +133,26 @@ class Signature(Generic[R_co, T_contra]):
     """Keys read by :meth:`from_dict` that this version does not know."""
     sender: Sender | None = attrs.field(default=None, kw_only=True, eq=False, repr=False)
     """App that :meth:`send` uses; does not travel."""
+
+    def __attrs_post_init__(self) -> None:
+        if type(self.task) is not str or not _is_known_name(self.task):
+            object.__setattr__(self, "task", check_name(self.task, what="task"))
+        # Most calls set no option at all, and every message passes here.
+        if self.queue is not None and (type(self.queue) is not str or not _is_known_name(self.queue)):
+            object.__setattr__(self, "queue", check_name(self.queue, what="queue"))
+        if self.id is not None or self.priority is not None:
+            self._check(_PLACED)
+        if self.retries is not None or self.retry is not None or self.ignore_result is not None:
+            self._check(_TRIED)
+        if self.unique is not None or self.immutable is not False or self.each is not False:
+            self._check(_MARKED)
+
+    def _check(self, checks: tuple[tuple[str, Any], ...]) -> None:
+        """Put options into the form in which they travel, or refuse them."""
+        for name, check in checks:
+            value = getattr(self, name)
+            if value is not None:
+                object.__setattr__(self, name, check(value))
 
     def send(self) -> Result[R_co]:
         """Put it on its queue and return a handle on its result.
@@ -171,7 +175,12 @@ class Signature(Generic[R_co, T_contra]):
             return GenericAlias(cls, item)
 
     def options(self, **changes: Any) -> Signature[R_co, T_contra]:
-        """Return a copy with other options; names and meaning are those of the fields."""
+        """Return a copy with other options; names and meaning are those of the fields.
+
+        Raises:
+            OptionError: There is no such option, or it cannot have that value.
+        """
+        options.known(changes, _SETTABLE, of="a signature")
         return attrs.evolve(self, **changes)
 
     def to_dict(self) -> dict[str, Any]:
@@ -204,6 +213,27 @@ class Signature(Generic[R_co, T_contra]):
         if self.sender is None:
             raise TypeError("this signature belongs to no app: use app.send(signature)")
         return self.sender
+
+
+def _check_id(value: str) -> str:
+    return check_name(value, what="message")
+
+
+def _check_ignore_result(value: bool) -> bool | None:  # noqa: FBT001 - the value that is checked
+    return options.flag(value, option="ignore_result")
+
+
+def _check_immutable(value: bool) -> bool | None:  # noqa: FBT001 - the value that is checked
+    return options.flag(value, option="immutable")
+
+
+def _check_each(value: bool) -> bool | None:  # noqa: FBT001 - the value that is checked
+    return options.flag(value, option="each")
+
+
+_PLACED = (("id", _check_id), ("priority", options.priority))
+_TRIED = (("retries", options.retries), ("retry", options.backoff), ("ignore_result", _check_ignore_result))
+_MARKED = (("unique", options.unique), ("immutable", _check_immutable), ("each", _check_each))
 
 
 def _as_is(value: Any) -> Any:
@@ -253,3 +283,20 @@ _READ: dict[str, Any] = {
     "on_error": _read_links,
 }
 _FIELDS = tuple(field.name for field in attrs.fields(Signature) if field.name not in ("extra", "sender"))
+_SETTABLE = (*_FIELDS, "extra", "sender")
+fill: Any = Signature.__init__
+"""Fills a new signature: what ``Signature(...)`` does, for whoever knows that its options exist."""
+
+
+@functools.wraps(fill)
+def _checked(self: Signature[Any], *args: Any, **kwargs: Any) -> None:
+    try:
+        fill(self, *args, **kwargs)
+    except OptionError:
+        raise
+    except TypeError:
+        options.known(kwargs, _SETTABLE, of="a signature")
+        raise
+
+
+Signature.__init__ = _checked  # type: ignore[method-assign]

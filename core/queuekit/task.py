@@ -9,20 +9,22 @@ from typing import Any, Concatenate, Generic, Never, ParamSpec, Protocol, TypeVa
 
 import attrs
 
+from queuekit import options
 from queuekit.annotations import names_context
+from queuekit.callables import body_of, is_coroutine_function, signature_of
 from queuekit.context import Context
-from queuekit.durations import parse as parse_duration
 from queuekit.envelope import Unique
 from queuekit.errors import ArgumentsError
 from queuekit.failure import Failure
 from queuekit.links import Policy
-from queuekit.names import check_name, module_of
+from queuekit.names import check_name
+from queuekit.options import Duration
 from queuekit.result import Result
 from queuekit.retry import Backoff, Exponential
-from queuekit.signature import Duration, Sender, Signature
+from queuekit.signature import Sender, Signature, fill
 from queuekit.workflow import Group
 
-__all__ = ["AsyncTask", "Bound", "Task", "TaskDecorator", "TaskOptions", "default_name"]
+__all__ = ["OPTIONS", "AsyncTask", "Bound", "Task", "TaskDecorator", "TaskOptions", "options_of"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -39,42 +41,80 @@ class Anything:
     """For type checkers: a class that nobody names, so a parameter that accepts it accepts anything, a context too."""
 
 
-def _classes(value: type | Iterable[type]) -> tuple[type, ...]:
-    return (value,) if isinstance(value, type) else tuple(value)
+def _retry_on(value: type | Iterable[type]) -> tuple[type, ...]:
+    return options.classes(value, option="retry_on")
 
 
-def _optional_seconds(value: Duration | None) -> float | None:
-    return None if value is None else parse_duration(value)
+def _dont_retry(value: type | Iterable[type]) -> tuple[type, ...]:
+    return options.classes(value, option="dont_retry")
+
+
+def _expires(value: Duration | None) -> float | None:
+    return options.seconds(value, option="expires")
+
+
+def _queue(value: str | None) -> str | None:
+    return options.optional_name(value, what="queue")
+
+
+def _retries(value: int) -> int:
+    return options.retries(value) or 0
+
+
+def _policy(value: Backoff | None) -> Backoff:
+    return options.backoff(value) or Exponential()
+
+
+def _ignore_result(value: bool) -> bool:  # noqa: FBT001 - attrs calls it so
+    return bool(options.flag(value, option="ignore_result"))
+
+
+def _track(value: bool) -> bool:  # noqa: FBT001 - attrs calls it so
+    return bool(options.flag(value, option="track"))
 
 
 @attrs.frozen(kw_only=True)
 class TaskOptions:
     """How a task's messages are treated unless a call says otherwise."""
 
-    queue: str | None = None
+    queue: str | None = attrs.field(default=None, converter=_queue)
     """Its queue; default: the setting ``default_queue``."""
-    priority: int | None = None
+    priority: int | None = attrs.field(default=None, converter=options.priority)
     """0 (last) to 9 (first); default 4."""
-    retries: int = attrs.field(default=0, validator=attrs.validators.ge(0))
+    retries: int = attrs.field(default=0, converter=_retries)
     """How many times a failed attempt is followed by another."""
-    retry: Backoff = attrs.field(factory=Exponential)
+    retry: Backoff = attrs.field(factory=Exponential, converter=_policy)
     """How long to wait in between."""
-    retry_on: tuple[type, ...] = attrs.field(default=(Exception,), converter=_classes)
+    retry_on: tuple[type, ...] = attrs.field(default=(Exception,), converter=_retry_on)
     """Exceptions that are retried."""
-    dont_retry: tuple[type, ...] = attrs.field(default=(), converter=_classes)
+    dont_retry: tuple[type, ...] = attrs.field(default=(), converter=_dont_retry)
     """Exceptions that are not, though ``retry_on`` names their base."""
-    timeout: float | None = attrs.field(default=None, converter=_optional_seconds)
+    timeout: float | None = attrs.field(default=None, converter=options.timeout)
     """Seconds that one attempt may run."""
-    expires: float | None = attrs.field(default=None, converter=_optional_seconds)
+    expires: float | None = attrs.field(default=None, converter=_expires)
     """Seconds from the send after which it is not started any more."""
-    ignore_result: bool = False
-    """Whether nothing is stored about its messages."""
-    unique: Unique | bool | None = None
+    ignore_result: bool = attrs.field(default=False, converter=_ignore_result)
+    """Whether nothing is stored about its messages, unless a workflow waits for them."""
+    unique: Unique | bool | str | None = attrs.field(default=None, converter=options.unique)
     """One live message per task and arguments, or per key."""
-    track: bool = False
+    track: bool = attrs.field(default=False, converter=_track)
     """Whether RECEIVED and STARTED are recorded; costs a round trip each."""
-    ack: str = attrs.field(default="late", validator=attrs.validators.in_(("late", "early")))
+    ack: str = attrs.field(default="late", converter=options.acknowledgement)
     """``"early"`` acknowledges before the body runs: at most once."""
+
+
+OPTIONS = tuple(field.name for field in attrs.fields(TaskOptions))
+"""What a task may be declared with, beside its name."""
+
+
+def options_of(chosen: Mapping[str, Any]) -> TaskOptions:
+    """Return the options that a decorator was given.
+
+    Raises:
+        OptionError: There is no such option, or it cannot have that value.
+    """
+    options.known(chosen, ("name", *OPTIONS), of="@app.task")
+    return TaskOptions(**{name: value for name, value in chosen.items() if name != "name"})
 
 
 # Tasks as their ``send`` shows them: that is how type checkers find out which parameter comes next.
@@ -103,7 +143,7 @@ class Bound(Generic[P, R_co]):
         self._task = task
         self._options = options
 
-    def send(self, *args: P.args, **kwargs: P.kwargs) -> Result[R_co]:
+    def send(self, /, *args: P.args, **kwargs: P.kwargs) -> Result[R_co]:
         """Put a call on the queue and return a handle on its result.
 
         The message is stored when this returns (at-least-once).
@@ -115,7 +155,7 @@ class Bound(Generic[P, R_co]):
         """
         return self._task.app.send(self._make(args, kwargs))
 
-    async def asend(self, *args: P.args, **kwargs: P.kwargs) -> Result[R_co]:
+    async def asend(self, /, *args: P.args, **kwargs: P.kwargs) -> Result[R_co]:
         """Like :meth:`send`, without blocking the event loop."""
         return await self._task.app.asend(self._make(args, kwargs))
 
@@ -133,15 +173,15 @@ class Bound(Generic[P, R_co]):
     @overload
     def s(self: _Two[A, B, R], _1: A, _2: B, /) -> Signature[R, Never]: ...
     @overload
-    def s(self, *args: Any, **kwargs: Any) -> Signature[R_co]: ...
-    def s(self, *args: Any, **kwargs: Any) -> Signature[Any, Any]:
+    def s(self, /, *args: Any, **kwargs: Any) -> Signature[R_co]: ...
+    def s(self, /, *args: Any, **kwargs: Any) -> Signature[Any, Any]:
         """Return the call as a signature. A follow-up may lack its last argument, which is what it follows.
 
         Type checkers know what it takes there if up to two arguments are given, all of them by position.
         """
         return self._make(args, kwargs, partial=True)
 
-    def si(self, *args: P.args, **kwargs: P.kwargs) -> Signature[R_co, object]:
+    def si(self, /, *args: P.args, **kwargs: P.kwargs) -> Signature[R_co, object]:
         """Return the call as an immutable signature: a parent's result is not appended."""
         return attrs.evolve(self._make(args, kwargs), immutable=True)
 
@@ -183,7 +223,9 @@ class Bound(Generic[P, R_co]):
 
     def _make(self, args: Any, kwargs: Any, *, partial: bool = False) -> Signature[Any]:
         self._task.check_arguments(args, kwargs, partial=partial)
-        return Signature(self._task.name, args, kwargs, sender=self._task.app, **self._options)
+        signature: Signature[Any] = object.__new__(Signature)
+        fill(signature, self._task.name, args, kwargs, sender=self._task.app, **self._options)
+        return signature
 
 
 class Task(Bound[P, R_co]):
@@ -198,8 +240,8 @@ class Task(Bound[P, R_co]):
         """Registered name: module and qualified name unless given."""
         self.defaults = options
         """Options of the task."""
-        self.is_async = inspect.iscoroutinefunction(function)
-        self.signature = inspect.signature(function)
+        self.is_async = is_coroutine_function(function)
+        self.signature = signature_of(function)
         self.takes_context = _takes_context(function, self.signature)
         parameters = list(self.signature.parameters.values())[1 if self.takes_context else 0 :]
         self.parameters = tuple(parameter.name for parameter in parameters)
@@ -212,7 +254,7 @@ class Task(Bound[P, R_co]):
         self.__name__ = getattr(function, "__name__", name)
         self.__wrapped__ = function
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R_co:
         """Call the plain function, here and now; a task that takes a context gets an empty one."""
         result: R_co = self.call(args, kwargs)
         return result
@@ -243,6 +285,7 @@ class Task(Bound[P, R_co]):
         unique: Unique | bool | str | None = None,
         on_success: Iterable[Signature[Any, R_co]] | None = None,
         on_error: Iterable[Signature[Any, Failure]] | None = None,
+        **unknown: Never,
     ) -> Bound[P, R_co]:
         """Return the task with other options for some calls; names and meaning are the fields of a signature's.
 
@@ -261,14 +304,16 @@ class Task(Bound[P, R_co]):
             unique: True for one live message per task and arguments, text for a key of your own.
             on_success: Sent when it succeeds, with its result appended to their arguments.
             on_error: Sent when it has failed for good, with a :class:`~queuekit.failure.Failure` appended.
+            **unknown: None; a misspelt name is refused with the one that comes near.
 
         Raises:
-            ValueError: A value that cannot be, such as a time without a time zone.
+            OptionError: There is no such option, or it cannot have that value.
         """
         # The parameters are written out for type checkers and editors; once is enough.
-        chosen = {name: value for name, value in locals().items() if name != "self" and value is not None}
-        Signature(self.name, **chosen)
-        return Bound(self, chosen)
+        chosen = {name: value for name, value in locals().items() if name not in _NO_OPTIONS and value is not None}
+        options.known(unknown, _CALL_OPTIONS, of=f"{self.name}.options()")
+        made = Signature[Any](self.name, **chosen)
+        return Bound(self, {name: getattr(made, name) for name in chosen})
 
     def check_arguments(self, args: tuple[Any, ...], kwargs: dict[str, Any], *, partial: bool = False) -> None:
         """Refuse arguments that the function would refuse.
@@ -288,7 +333,7 @@ class Task(Bound[P, R_co]):
 class AsyncTask(Task[P, R_co]):
     """A registered coroutine function; its result is what it returns when awaited."""
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R_co]:  # type: ignore[override]  # pyright: ignore[reportIncompatibleMethodOverride]
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R_co]:  # type: ignore[override]  # pyright: ignore[reportIncompatibleMethodOverride]
         """Call the plain function; the caller awaits it."""
         coroutine: Coroutine[Any, Any, R_co] = self.call(args, kwargs)
         return coroutine
@@ -325,9 +370,10 @@ def _takes_context(function: Callable[..., Any], signature: inspect.Signature) -
     annotation = first.annotation
     if not isinstance(annotation, str):
         return annotation is Context
-    found = _resolve(annotation, getattr(function, "__globals__", {}))
+    body = body_of(function)
+    found = _resolve(annotation, getattr(body, "__globals__", {}))
     if found is None:
-        return names_context(annotation, function, name=Context.__name__, package="queuekit")
+        return names_context(annotation, body, name=Context.__name__, package="queuekit")
     return found is Context
 
 
@@ -340,6 +386,5 @@ def _resolve(annotation: str, names: dict[str, Any]) -> Any:
     return value
 
 
-def default_name(function: Callable[..., Any]) -> str:
-    """Return module and qualified name; of a script's functions, the module's name as a worker will import it."""
-    return f"{module_of(function)}.{function.__qualname__}".replace("<locals>.", "")
+_NO_OPTIONS = frozenset({"self", "unknown"})
+_CALL_OPTIONS = tuple(name for name in inspect.signature(Task.options).parameters if name not in _NO_OPTIONS)

@@ -22,7 +22,7 @@ from queuekit.wallclock import FIRST, LAST, Times, fixed, passing
 if TYPE_CHECKING:
     from zoneinfo import ZoneInfo
 
-    from queuekit.signature import Duration
+    from queuekit.options import Duration
 
 __all__ = ["Cron", "Every", "When", "cron", "every", "when_from_dict", "when_from_text"]
 

@@ -10,7 +10,8 @@ import attrs
 from queuekit.errors import DecodeError
 from queuekit.links import POLICIES, Policy
 from queuekit.names import InvalidNameError, check_name
-from queuekit.signature import Signature
+from queuekit.options import OptionError, known
+from queuekit.signature import Signature, signatures
 
 if TYPE_CHECKING:
     from queuekit.groups import ChainResult, ChordResult, GroupResult
@@ -35,12 +36,13 @@ class Starter(Protocol):
         ...
 
 
-def _check_id(_self: Any, _attribute: Any, value: str | None) -> None:
+def _id(value: str | None) -> str | None:
     if value is None:
-        return
-    check_name(value, what="workflow")
-    if "." in value or len(value) > LONGEST_ID:
-        raise InvalidNameError(f"{value!r} cannot name a workflow", fix=f"Use at most {LONGEST_ID} characters, no dot")
+        return None
+    name = check_name(value, what="workflow")
+    if "." in name or len(name) > LONGEST_ID:
+        raise InvalidNameError(f"{name!r} cannot name a workflow", fix=f"Use at most {LONGEST_ID} characters, no dot")
+    return name
 
 
 def _parts(values: Iterable[Part]) -> tuple[Part, ...]:
@@ -52,24 +54,25 @@ def _parts(values: Iterable[Part]) -> tuple[Part, ...]:
 
 def _check_part(part: Any) -> None:
     if not isinstance(part, Signature | Workflow):
-        raise TypeError(f"{part!r} is no signature: make one with task.s(...)")
+        raise OptionError(f"{_shown(part)} is no signature", fix="Make one with task.s(...)")
     if part.id is not None:
-        raise ValueError(f"a part of a workflow has no id of its own: give the whole one, not {part.id!r}")
+        raise OptionError(f"a part of a workflow has no id of its own, as {part.id!r}", fix="Give the whole one")
+
+
+def _shown(value: Any) -> str:
+    name = getattr(value, "name", None)
+    return f"the task {name}" if isinstance(name, str) else f"an object of {type(value).__name__}"
 
 
 def _part(_self: Any, _attribute: Any, value: Any) -> None:
     _check_part(value)
 
 
-def _signatures(values: Iterable[Signature[Any]]) -> tuple[Signature[Any], ...]:
-    return tuple(values)
-
-
 @attrs.frozen
 class Workflow(Generic[R_co]):
     """What chains, groups and chords have in common."""
 
-    id: str | None = attrs.field(default=None, kw_only=True, validator=_check_id)
+    id: str | None = attrs.field(default=None, kw_only=True, converter=_id)
     """Id of the whole, an idempotency key: sending it twice runs it once. ``None`` makes a new one."""
     sender: Starter | None = attrs.field(default=None, kw_only=True, eq=False, repr=False)
     """App that sends it; default: the one of the first signature in it that has one. Does not travel."""
@@ -79,7 +82,13 @@ class Workflow(Generic[R_co]):
         raise NotImplementedError
 
     def options(self, **changes: Any) -> Any:
-        """Return a copy with other options; names and meaning are those of the fields."""
+        """Return a copy with other options; names and meaning are those of the fields.
+
+        Raises:
+            OptionError: There is no such option.
+        """
+        kind = type(self).__name__.lower()
+        known(changes, [field.name for field in attrs.fields(type(self))], of=f"a {kind}")
         return attrs.evolve(self, **changes)
 
     def to_dict(self) -> dict[str, Any]:
@@ -115,7 +124,7 @@ class Chain(Workflow[R_co]):
     """
 
     links: tuple[Part, ...] = attrs.field(converter=_parts, validator=attrs.validators.min_len(1))
-    on_error: tuple[Signature[Any], ...] = attrs.field(default=(), converter=_signatures, kw_only=True)
+    on_error: tuple[Signature[Any], ...] = attrs.field(default=(), converter=signatures, kw_only=True)
     """Sent once if a link fails, with the failure appended."""
 
     def parts(self) -> tuple[Part, ...]:
@@ -183,7 +192,7 @@ class Chord(Workflow[R_co]):
 
     group: Group[Any] = attrs.field(validator=_part)
     callback: Part = attrs.field(validator=_part)
-    on_error: tuple[Signature[Any], ...] = attrs.field(default=(), converter=_signatures, kw_only=True)
+    on_error: tuple[Signature[Any], ...] = attrs.field(default=(), converter=signatures, kw_only=True)
     """Sent once, with the failure appended, if the group fails or the callback does."""
 
     def parts(self) -> tuple[Part, ...]:

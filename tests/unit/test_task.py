@@ -10,9 +10,10 @@ import pytest
 
 from queuekit import Context, Fixed, Queuekit, Signature, Task, Unique
 from queuekit import context as context_module
+from queuekit.callables import default_name
 from queuekit.errors import ArgumentsError
 from queuekit.names import InvalidNameError
-from queuekit.task import AsyncTask, TaskOptions, default_name
+from queuekit.task import AsyncTask, TaskOptions
 from support.working import burst, make_app, take_one
 
 

@@ -92,7 +92,8 @@ class LoopPool:
                 run = self._waiting.popleft()
             except IndexError:
                 return
-            task = self._loop.create_task(self._one(run, self._free.popleft()))
+            coroutine = self._one(run, self._free.popleft())
+            task = self._loop.create_task(coroutine, context=self._executor.variables())
             self._tasks[run.serial] = task
 
     async def _one(self, run: Run, row: int) -> None:

@@ -1,0 +1,65 @@
+"""Bodies that return work in place of a result: awaitables are run to their end, generators are a failure."""
+
+from __future__ import annotations
+
+import contextvars
+from collections.abc import AsyncGenerator, Awaitable, Generator
+from typing import Any
+
+from queuekit.control import TaskTimeout
+
+__all__ = ["READY", "afinished", "finished"]
+
+READY = frozenset({type(None), bool, int, float, str, bytes, list, tuple, dict, set, frozenset})
+"""Classes of results that need no second look."""
+
+
+def finished(value: Any, timeout: float | None) -> Any:
+    """Return *value*, or what it comes to if it is an awaitable; *timeout* seconds limit that.
+
+    Raises:
+        TypeError: It is a generator, whose body nobody has run.
+        TaskTimeout: It did not come to its end in time.
+    """
+    if not isinstance(value, Awaitable):
+        return _not_lazy(value)
+    import asyncio
+
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(_within(value, timeout))
+    # In eager mode a loop may be running in the caller's thread.
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        context = contextvars.copy_context()
+        return pool.submit(context.run, asyncio.run, _within(value, timeout)).result()
+
+
+async def afinished(value: Any) -> Any:
+    """Like :func:`finished`, on the loop that runs here."""
+    while isinstance(value, Awaitable):
+        value = await value
+    return _not_lazy(value)
+
+
+async def _within(value: Any, timeout: float | None) -> Any:
+    import asyncio
+
+    limit = asyncio.timeout(timeout)
+    try:
+        async with limit:
+            return await afinished(value)
+    except TimeoutError:
+        if not limit.expired():
+            raise
+        raise TaskTimeout(f"ran longer than {timeout:g} s") from None
+
+
+def _not_lazy(value: Any) -> Any:
+    if isinstance(value, Generator | AsyncGenerator):
+        if isinstance(value, Generator):
+            value.close()
+        raise TypeError("returned a generator, whose body nobody runs: return a list")
+    return value
