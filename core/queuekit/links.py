@@ -28,6 +28,8 @@ __all__ = [
 Policy = Literal["fail", "skip", "continue"]
 POLICIES: tuple[Policy, ...] = ("fail", "skip", "continue")
 _LINK, _MEMBER, _GATHER = 2, 3, 5
+_MOST = 2**31 - 1
+"""Largest number of a node or a member that is read."""
 
 
 class Link(NamedTuple):
@@ -97,7 +99,7 @@ def read_link(value: Any) -> Link | None:
         return None
     if type(value) is not list or len(value) not in {_LINK, _MEMBER} or not is_name(value[0]):
         raise DecodeError("flow in the header is not a place in a workflow")
-    if not all(type(number) is int for number in value[1:]):
+    if not all(type(number) is int and 0 <= number <= _MOST for number in value[1:]):
         raise DecodeError("flow in the header does not hold numbers")
     return Link(*value)
 
@@ -113,4 +115,6 @@ def read_gather(value: Any) -> Gather | None:
     kinds = [str, int, int, str, bool]
     if type(value) is not list or [type(item) for item in value] != kinds or value[3] not in POLICIES:
         raise DecodeError("gather in the header is not a group")
+    if not is_name(value[0]) or not (0 <= value[1] <= _MOST and 0 <= value[2] <= _MOST):
+        raise DecodeError("gather in the header names no group")
     return Gather(*value)

@@ -14,7 +14,7 @@ from queuekit.envelope import Envelope, join_frame, split_frame
 from queuekit.errors import DecodeError, EncodeError
 from queuekit.links import Gather, Link, read_gather, read_link
 from queuekit.names import is_name
-from queuekit.retry import LONGEST, Backoff, policy_from_dict
+from queuekit.retry import LONGEST, MOST_RETRIES, Backoff, policy_from_dict
 from queuekit.serializer import Serializer
 from queuekit.signature import Signature
 from queuekit.values import quick_frozen
@@ -213,6 +213,8 @@ def _options(header: dict[str, Any]) -> dict[str, Any]:
         options[key] = value
     if options["timeout"] is not None and not 0 <= options["timeout"] <= LONGEST:
         raise DecodeError("timeout in the header is out of bounds")
+    if options["retries"] is not None and not 0 <= options["retries"] <= MOST_RETRIES:
+        raise DecodeError("retries in the header is out of bounds")
     retry = header.get("retry")
     if retry is not None and type(retry) is not dict:
         raise DecodeError("retry in the header is not an object")

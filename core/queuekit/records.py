@@ -49,6 +49,9 @@ __all__ = [
 ENTERED_TTL = 86_400.0
 """Seconds that a crash is remembered."""
 _PROBED_CLAIMS = 50
+_MOST = 2**63 - 1
+_FARTHEST = 1e12
+"""Epoch seconds beyond which nothing is a moment."""
 _PENDING = rank(State.PENDING)
 _SUCCESS = rank(State.SUCCESS)
 
@@ -278,11 +281,11 @@ def read_info(id: str, record: Record | None) -> Info:
             state=State(header["state"]),
             task=record.task or "",
             queue=header.get("queue", ""),
-            attempt=header.get("attempt", 0),
-            generation=header.get("generation", 0),
-            sent=header.get("sent"),
-            started=header.get("started"),
-            finished=header.get("finished"),
+            attempt=_count(header.get("attempt", 0)),
+            generation=_count(header.get("generation", 0)),
+            sent=_moment(header.get("sent")),
+            started=_moment(header.get("started")),
+            finished=_moment(header.get("finished")),
             worker=header.get("worker", ""),
             error_type=error.get("type", ""),
             error=error.get("text", ""),
@@ -293,3 +296,17 @@ def read_info(id: str, record: Record | None) -> Info:
         )
     except (KeyError, ValueError, AttributeError) as problem:
         raise DecodeError(f"record {record.key!r} is not a result of queuekit") from problem
+
+
+def _count(value: Any) -> int:
+    """Return a number of attempts or replays as a record holds it."""
+    if type(value) is int and 0 <= value <= _MOST:
+        return value
+    raise ValueError("not a count")
+
+
+def _moment(value: Any) -> float | None:
+    """Return UTC epoch seconds as a record holds them."""
+    if value is None or (type(value) in (int, float) and abs(value) <= _FARTHEST):
+        return value
+    raise ValueError("not a moment")

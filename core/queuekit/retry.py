@@ -9,11 +9,23 @@ import attrs
 
 from queuekit.errors import DecodeError
 
-__all__ = ["LONGEST", "Backoff", "Delays", "Exponential", "Fibonacci", "Fixed", "backoff", "policy_from_dict"]
+__all__ = [
+    "LONGEST",
+    "MOST_RETRIES",
+    "Backoff",
+    "Delays",
+    "Exponential",
+    "Fibonacci",
+    "Fixed",
+    "backoff",
+    "policy_from_dict",
+]
 
 Chance = Callable[[], float]
 LONGEST = 1e10
 """Seconds, three centuries: beyond it moments cannot be told any more."""
+MOST_RETRIES = 2**31 - 1
+"""Most retries that a message may ask for."""
 
 
 def backoff(attempt: int, *, base: float, cap: float, chance: Chance) -> float:

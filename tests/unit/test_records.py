@@ -127,6 +127,12 @@ def test_no_record_is_unknown() -> None:
         pytest.param(b"{}\n", id="no-state"),
         pytest.param(b'{"state":"DONE"}\n', id="unknown-state"),
         pytest.param(b'{"state":"FAILURE","error":"text"}\n', id="error-no-object"),
+        pytest.param(b'{"state":"FAILURE","attempt":-1}\n', id="attempt-negative"),
+        pytest.param(b'{"state":"FAILURE","attempt":true}\n', id="attempt-no-number"),
+        pytest.param(b'{"state":"FAILURE","generation":1%s}\n' % (b"0" * 400), id="generation-endless"),
+        pytest.param(b'{"state":"FAILURE","sent":NaN}\n', id="moment-no-number"),
+        pytest.param(b'{"state":"FAILURE","finished":1e300}\n', id="moment-endless"),
+        pytest.param(b'{"state":"FAILURE","started":"now"}\n', id="moment-text"),
     ],
 )
 def test_refuses_foreign_records(body: bytes) -> None:
