@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from itertools import islice
@@ -14,6 +13,7 @@ from queuekit.backend import Condition, Record
 from queuekit.broker import CommitItem
 from queuekit.envelope import DEFAULT_PRIORITY, Envelope, Unique
 from queuekit.errors import CapabilityError, EncodeError, TooLargeError, UnavailableError
+from queuekit.keys import key_of
 from queuekit.links import Gather, Link
 from queuekit.message import encode
 from queuekit.names import new_id
@@ -187,8 +187,7 @@ class Sending:
                 text = f"the unique key of {signature.task} is no text that could be stored: {key.key!r}"
                 raise EncodeError(text) from error
             return key
-        data = self._runtime.serializer.dumps([list(signature.args), sorted(signature.kwargs.items())])
-        return Unique(key=f"{signature.task}:{hashlib.sha256(data).hexdigest()[:32]}")
+        return Unique(key=key_of(signature, self._tasks.get(signature.task), self._runtime.serializer.dumps))
 
     def _refuse(self, task: str, **asked: Any) -> None:
         """Refuse what the broker cannot do, naming task and option."""

@@ -329,6 +329,13 @@ class Task(Bound[P, R_co]):
         except TypeError as error:
             raise ArgumentsError(f"{self.name}{self._call_signature}: {error}") from None
 
+    def bound(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> inspect.BoundArguments | None:
+        """Return which parameter gets which argument; ``None`` if they do not fit."""
+        try:
+            return self._call_signature.bind(*args, **kwargs)
+        except TypeError:
+            return None
+
 
 class AsyncTask(Task[P, R_co]):
     """A registered coroutine function; its result is what it returns when awaited."""
