@@ -11,6 +11,7 @@ from typing import Any
 import attrs
 
 from queuekit.errors import UnavailableError
+from queuekit.rounds import in_rounds
 from queuekit_sqs.crew import Crew
 from queuekit_sqs.failures import code_of, is_passing, is_uncertain
 from queuekit_sqs.limits import PART
@@ -100,6 +101,27 @@ class Batches:
                 failures[index] = failure
         return failures
 
+    def send(self, jobs: Sequence[Job]) -> list[Failure | None]:
+        """Send messages: those of one group in a FIFO queue one after the other, so that none overtakes another.
+
+        In one request some entries may fail and later ones arrive. Once a message has not arrived, those behind it in
+        its group are not sent.
+        """
+        groups = [_group_of(job) for job in jobs]
+        if not any(groups):
+            return self.run(jobs)
+        failures: list[Failure | None] = [None] * len(jobs)
+        stopped: dict[str, Failure] = {}
+        for part in in_rounds(groups):
+            places = [place for place in part if groups[place] not in stopped]
+            for place, failure in zip(places, self.run([jobs[place] for place in places]), strict=True):
+                failures[place], group = failure, groups[place]
+                if group is not None and failure is not None and not failure.final:
+                    stopped[group] = failure
+            for place in part:
+                failures[place] = failures[place] or stopped.get(groups[place] or "")
+        return failures
+
     def _chunks(self, jobs: Sequence[Job]) -> list[list[int]]:
         open_: dict[tuple[str, str], tuple[list[int], int]] = {}
         chunks: list[list[int]] = []
@@ -163,6 +185,11 @@ class Batches:
             self._queues.forget(job.line)  # somebody has deleted it; the next try makes it again, or says what is wrong
             return True
         return is_passing(error)
+
+
+def _group_of(job: Job) -> str | None:
+    """Return within what the order of messages to be sent counts; ``None`` outside of FIFO queues."""
+    return f"{job.line.name} {job.entry['MessageGroupId']}" if job.line.fifo else None
 
 
 def _given_up(error: UnavailableError) -> Failure:

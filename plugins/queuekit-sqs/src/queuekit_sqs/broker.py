@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from random import Random
 from typing import Any
 
@@ -14,11 +14,12 @@ from queuekit.backend import Backend, Page
 from queuekit.broker import Broker, Delivery, Lease, Place, QueueCounts, Release, Settlement, Stored
 from queuekit.clock import Clock, SystemClock
 from queuekit.envelope import DEFAULT_PRIORITY, Envelope
-from queuekit.errors import PartialSendError, TooLargeError
+from queuekit.errors import PartialSendError, TooLargeError, UnavailableError
 from queuekit.urls import EngineURL
 from queuekit_sqs.batches import Batches, Failure
 from queuekit_sqs.checks import check_queues, cost
 from queuekit_sqs.crew import Crew
+from queuekit_sqs.hand import Arriving, Hand
 from queuekit_sqs.letters import Letters
 from queuekit_sqs.levels import Levels
 from queuekit_sqs.limits import CAPABILITIES, limits_of
@@ -28,8 +29,9 @@ from queuekit_sqs.queues import Line, Names, Queues
 from queuekit_sqs.receiving import Receiver
 from queuekit_sqs.servertime import ServerTime
 from queuekit_sqs.service import Service, Settings
-from queuekit_sqs.settling import Held, Settling, Token, send_job
+from queuekit_sqs.settling import Held, Settling, Token, read_token, send_job
 from queuekit_sqs.shelf import Arrival
+from queuekit_sqs.turns import Turn, Turns
 from queuekit_sqs.urls import read_target
 from queuekit_sqs.wire import Counts, read
 
@@ -78,7 +80,10 @@ class SqsBroker(Broker):
             random=self._random,
         )
         self._payloads = self._make_payloads()
-        self._settling = Settling(self._batches, self._queues, now=self._time.now, drop=self._drop)
+        self._turns, self._hand = Turns(), Hand()
+        self._settling = Settling(
+            self._batches, self._queues, turns=self._turns, hand=self._hand, now=self._time.now, drop=self._drop
+        )
         self._letters = Letters(
             self._service, self._queues, self._batches, crew=self._crew, fetch=self._fetch, drop=self._drop
         )
@@ -115,7 +120,8 @@ class SqsBroker(Broker):
         return self._s3
 
     def share(self, backend: Backend) -> None:
-        """Announce priorities in *backend*, and hear there of those that others use."""
+        """Keep in *backend* which priorities are in use, and what SQS does not keep of messages in FIFO queues."""
+        self._turns.share(backend)
         self._levels = Levels(backend)
         self._queues.announced = True
 
@@ -137,7 +143,7 @@ class SqsBroker(Broker):
             self._queues.url(line)  # before the delay is reckoned: its answer tells the time
             carried, delay = self._delayed(envelope, line)
             jobs.append(send_job(line, carried, delay=delay, pointer=pointers.get(envelope.id)))
-        self._report(new, self._batches.run(jobs))
+        self._report(new, self._batches.send(jobs))
         self._announce({(job.line.queue, job.line.level) for job in jobs if job.line.level != DEFAULT_PRIORITY})
         return [envelope.id for envelope in envelopes]
 
@@ -215,24 +221,52 @@ class SqsBroker(Broker):
         return self._delivered(arrivals)
 
     def _delivered(self, arrivals: Sequence[Arrival]) -> list[Delivery]:
-        """Return *arrivals* as deliveries; those of a FIFO queue that are not due yet are held back."""
+        """Return *arrivals* as deliveries; those of a FIFO queue that must wait go back to their places."""
         deliveries: list[Delivery] = []
-        early: list[Release] = []
-        for arrival, held in zip(arrivals, self._read(arrivals), strict=True):
-            delivery = _delivery(arrival, held)
-            wait = (held.envelope.not_before or 0.0) - delivery.claimed_at
-            if held.line.fifo and wait > self.limits.lease_granularity:
-                early.append(Release(delivery, delay=wait))
+        waiting: list[Release] = []
+        known = self._known(arrivals)
+        held = self._read([one for one, _ in known], [turn for _, turn in known])
+        behind = self._hand.take([_arriving(one, turn) for one, turn in known if turn is not None])
+        for (arrival, turn), one in zip(known, held, strict=True):
+            delivery = _delivery(arrival, one, turn)
+            release = self._waits(delivery, turn, behind)
+            if release is not None:
+                waiting.append(release)
                 continue
-            self._settling.hold(delivery.token, held)
+            self._settling.hold(delivery.token, one)
             deliveries.append(delivery)
-        if early:
-            self._settling.settle(early)
+        if waiting:
+            self._settling.settle(waiting)
         return deliveries
 
-    def _read(self, arrivals: Sequence[Arrival]) -> list[Held]:
+    def _waits(self, delivery: Delivery, turn: Turn | None, behind: Mapping[str, tuple[float, Turn]]) -> Release | None:
+        """Return the release of a message of a FIFO queue that is not due yet, or behind one that is in hand."""
+        if turn is None:
+            return None
+        if delivery.token in behind:
+            seconds, stands = behind[delivery.token]
+            token = read_token(delivery.token)
+            assert token is not None  # noqa: S101 - it was made here
+            return Release(attrs.evolve(delivery, token=str(attrs.evolve(token, turn=stands))), delay=seconds)
+        early = (delivery.envelope.not_before or 0.0) - delivery.claimed_at
+        return Release(delivery, delay=early) if early > self.limits.lease_granularity else None
+
+    def _known(self, arrivals: Sequence[Arrival]) -> list[tuple[Arrival, Turn | None]]:
+        """Return *arrivals* with how those of FIFO queues stand; without the notes those wait for the next call."""
+        again = [one for one in arrivals if one.line.fifo and _claims(one) > 1]
+        try:
+            notes = self._turns.find([_message(one) for one in again])
+        except UnavailableError:
+            self._receiver.keep(again)
+            arrivals = [one for one in arrivals if one not in again]
+            if not arrivals:
+                raise
+            notes = {}
+        return [(one, _turn(one, notes, shared=self._turns.shared)) for one in arrivals]
+
+    def _read(self, arrivals: Sequence[Arrival], turns: Sequence[Turn | None]) -> list[Held]:
         """Return messages as they came, with the bodies that are in S3."""
-        held = [_held(arrival) for arrival in arrivals]
+        held = [_held(arrival, turn) for arrival, turn in zip(arrivals, turns, strict=True)]
         pointers = [one.pointer for one in held if one.pointer]
         if not pointers:
             return held
@@ -241,11 +275,15 @@ class SqsBroker(Broker):
 
     def _give_back(self, arrivals: Sequence[Arrival]) -> None:
         """Hand messages back that nobody here has asked for; if that fails their leases end."""
-        for arrival in arrivals:
-            held = _held(arrival)
-            self._settling.hold(str(_token(arrival)), held)
         try:
-            self._settling.settle([Release(_delivery(one, _held(one)), delay=one.left) for one in arrivals])
+            known = self._known(arrivals)
+            releases = []
+            for arrival, turn in known:
+                held = _held(arrival, turn)
+                delivery = _delivery(arrival, held, turn)
+                self._settling.hold(delivery.token, held)
+                releases.append(Release(delivery, delay=arrival.left))
+            self._settling.settle(releases)
         except Exception:  # noqa: BLE001 - in a thread of its own, with nobody to tell
             return
 
@@ -352,23 +390,56 @@ def _step(envelope: Envelope) -> tuple[str, str, int, int, int]:
     return (envelope.queue, envelope.id, envelope.generation, envelope.attempt, envelope.hop)
 
 
-def _token(arrival: Arrival) -> Token:
-    return Token(arrival.claimed, arrival.lease, arrival.line.name, str(arrival.message["ReceiptHandle"]))
+def _message(arrival: Arrival) -> str:
+    return str(arrival.message.get("MessageId", ""))
 
 
-def _held(arrival: Arrival) -> Held:
-    """Return a message as it came; on a FIFO queue a further claim is a further attempt, since all stay in place."""
-    received = read(arrival.message, arrival.line.queue)
+def _claims(arrival: Arrival) -> int:
+    return max(1, int(arrival.message.get("Attributes", {}).get("ApproximateReceiveCount", 1)))
+
+
+def _turn(arrival: Arrival, notes: Mapping[str, Turn], *, shared: bool) -> Turn | None:
+    """Return how a message of a FIFO queue stands; ``None`` for one of another queue.
+
+    What is not noted of earlier claims were crashes; where not all processes share their notes, attempts as well.
+    """
+    if not arrival.line.fifo:
+        return None
+    received, claims, id = read(arrival.message, arrival.line.queue), _claims(arrival), _message(arrival)
+    note = notes.get(id) or Turn.of(received.envelope, message=id, claims=0, crashes=received.counts.crashes)
+    envelope, crashes = note.applied(received.envelope, claims)
+    if not shared:
+        envelope = attrs.evolve(envelope, attempt=envelope.attempt + max(0, claims - note.claims - 1))
+    return Turn.of(envelope, message=id, claims=claims, crashes=crashes)
+
+
+def _arriving(arrival: Arrival, turn: Turn) -> Arriving:
+    group = str(arrival.message.get("Attributes", {}).get("MessageGroupId", ""))
+    return Arriving(
+        group=(arrival.line.name, group),
+        token=str(_token(arrival, turn)),
+        turn=turn,
+        claimed=arrival.claimed,
+        until=arrival.claimed + arrival.lease,
+    )
+
+
+def _token(arrival: Arrival, turn: Turn | None) -> Token:
+    return Token(arrival.claimed, arrival.lease, arrival.line.name, str(arrival.message["ReceiptHandle"]), turn)
+
+
+def _held(arrival: Arrival, turn: Turn | None) -> Held:
+    """Return a message as it came."""
+    received, claims = read(arrival.message, arrival.line.queue), _claims(arrival)
     system: dict[str, Any] = arrival.message.get("Attributes", {})
-    claims = max(1, int(system.get("ApproximateReceiveCount", 1)))
     counts = Counts(
         number=received.counts.number + claims,
-        crashes=received.counts.crashes + claims - 1,
+        crashes=received.counts.crashes + claims - 1 if turn is None else turn.crashes,
         sent_at=received.counts.sent_at or int(system.get("SentTimestamp", 0)) / 1000,
     )
     envelope = received.envelope
-    if arrival.line.fifo:
-        envelope = attrs.evolve(envelope, attempt=envelope.attempt + claims - 1)
+    if turn is not None:
+        envelope = attrs.evolve(envelope, attempt=turn.attempt, hop=turn.hop, not_before=turn.not_before)
     return Held(
         line=arrival.line,
         receipt=str(arrival.message["ReceiptHandle"]),
@@ -382,12 +453,12 @@ def _with_body(held: Held, body: bytes | None) -> Held:
     return held if body is None else attrs.evolve(held, envelope=attrs.evolve(held.envelope, body=body))
 
 
-def _delivery(arrival: Arrival, held: Held) -> Delivery:
+def _delivery(arrival: Arrival, held: Held, turn: Turn | None) -> Delivery:
     system: dict[str, Any] = arrival.message.get("Attributes", {})
     sent = held.counts.sent_at or 0.0
     return Delivery(
         envelope=held.envelope,
-        token=str(_token(arrival)),
+        token=str(_token(arrival, turn)),
         number=held.counts.number,
         crashes=held.counts.crashes,
         sent_at=sent,

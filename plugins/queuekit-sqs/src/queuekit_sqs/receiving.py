@@ -24,7 +24,7 @@ from queuekit_sqs.wire import earliness
 
 __all__ = ["Receiver", "visibility"]
 
-_SYSTEM = ["ApproximateReceiveCount", "SentTimestamp"]
+_SYSTEM = ["ApproximateReceiveCount", "SentTimestamp", "MessageGroupId"]
 _SURE = 1.0
 """Seconds before an answer to a long poll at which the message may have been claimed, at the earliest."""
 _MOST_POLLS = 256
@@ -130,6 +130,10 @@ class Receiver:
             if not self._wait(lines, deadline, heard):
                 return self._at_hand(ask)
 
+    def keep(self, arrivals: Sequence[Arrival]) -> None:
+        """Keep *arrivals* for the next call."""
+        self._shelf.put(arrivals, None)
+
     def interrupt(self) -> None:
         """Make a :meth:`take` that waits return; if none does, the next one that would."""
         with self._news:
@@ -183,7 +187,7 @@ class Receiver:
                 break
             if ask.waits and (state.dry or state.polling):
                 continue
-            taken, problem = self._receive_all(line, state, lease=ask.lease, sizes=_sizes(room, state.lanes))
+            taken, problem = self._receive_all(line, state, lease=ask.lease, sizes=_sizes(room, state.lanes, line))
             found += self._due(taken)
             if problem is not None and not found and not already:
                 raise problem
@@ -208,8 +212,8 @@ class Receiver:
                 # Nobody looks there for as long as less urgent lines have something, so a poll has to.
                 self._begin_poll(line, ask)
                 continue
-            # What is given back to a FIFO queue has used up an attempt, so nothing is claimed there on a guess.
-            sizes = _sizes(room, state.lanes) if streaming and not line.fifo else []
+            # What is given back to a FIFO queue keeps its group waiting, so nothing is claimed there on a guess.
+            sizes = _sizes(room, state.lanes, line) if streaming and not line.fifo else []
             if sizes and not state.looking:
                 state.looking = True
                 self._threads.start(partial(self._look_alone, line, state, sizes=sizes, lease=ask.lease))
@@ -237,7 +241,7 @@ class Receiver:
             if state.polling:
                 return
             state.polling = True
-        self._threads.start(partial(self._poll, line, state, size=min(PART, ask.limit), lease=ask.lease))
+        self._threads.start(partial(self._poll, line, state, size=min(_part(line), ask.limit), lease=ask.lease))
 
     def _poll(self, line: Line, state: _State, *, size: int, lease: float) -> None:
         """Wait for messages in a thread of its own."""
@@ -319,6 +323,15 @@ def visibility(seconds: float) -> int:
     return min(43_200, max(0, int(-(-seconds // 1))))
 
 
-def _sizes(room: int, calls: int) -> list[int]:
+def _part(line: Line) -> int:
+    """Return for how many messages to ask at once.
+
+    One of a FIFO queue: several may be of one group, and only the first of a group may be in hand.
+    """
+    return 1 if line.fifo else PART
+
+
+def _sizes(room: int, calls: int, line: Line) -> list[int]:
     """Return how many messages to ask for in each of at most *calls* requests."""
-    return [min(PART, room - start) for start in range(0, room, PART)][:calls]
+    part = _part(line)
+    return [min(part, room - start) for start in range(0, room, part)][:calls]

@@ -3,7 +3,8 @@
 SQS changes no message in place. So a retry, an uncounted release and a death are a send and a delete: if a process ends
 between them the message is there twice for a while, never not at all. A counted release is a change of visibility,
 after which the service's own count tells of the crash. A FIFO queue hands nothing out of a group whose first message is
-held, so there retries and releases stay where they are, and the order within the group is kept.
+held, so there retries and releases stay where they are, and the order within the group is kept; what they mean is noted
+beside (``turns``).
 """
 
 from __future__ import annotations
@@ -21,9 +22,11 @@ from queuekit.broker import Ack, Dead, Delivery, Lease, Release, Retry, Settleme
 from queuekit.envelope import Envelope, split_frame
 from queuekit.errors import DecodeError, UnavailableError
 from queuekit_sqs.batches import Batches, Failure, Job
+from queuekit_sqs.hand import Hand
 from queuekit_sqs.limits import MAX_HOLD
 from queuekit_sqs.queues import Line, Queues
 from queuekit_sqs.receiving import visibility
+from queuekit_sqs.turns import Turn, Turns, read_turn
 from queuekit_sqs.wire import Counts, write
 
 __all__ = ["Held", "Settling", "Token", "read_token", "send_job"]
@@ -43,9 +46,12 @@ class Token:
     lease: float
     line: str
     receipt: str
+    turn: Turn | None = None
+    """How a message in a FIFO queue stands."""
 
     def __str__(self) -> str:
-        return f"{self.claimed:.3f} {self.lease:g} {self.line} {self.receipt}"
+        line = self.line if self.turn is None else f"{self.line}!{self.turn}"
+        return f"{self.claimed:.3f} {self.lease:g} {line} {self.receipt}"
 
 
 def read_token(text: str) -> Token | None:
@@ -53,7 +59,8 @@ def read_token(text: str) -> Token | None:
     parts = text.split(" ", 3)
     try:
         claimed, lease, line, receipt = parts
-        return Token(float(claimed), float(lease), line, receipt)
+        name, _, turn = line.partition("!")
+        return Token(float(claimed), float(lease), name, receipt, read_turn(turn))
     except ValueError:
         return None
 
@@ -101,6 +108,8 @@ class Settling:
     Args:
         batches: Carry out requests.
         queues: Know the lines.
+        turns: Keep what SQS does not of messages in FIFO queues.
+        hand: Knows which of those this process holds.
         now: The service's clock.
         drop: Deletes bodies in S3.
     """
@@ -110,10 +119,14 @@ class Settling:
         batches: Batches,
         queues: Queues,
         *,
+        turns: Turns,
+        hand: Hand,
         now: Callable[[], float],
         drop: Callable[[Sequence[str]], None],
     ) -> None:
         self._batches = batches
+        self._turns = turns
+        self._hand = hand
         self._queues = queues
         self._now = now
         self._drop = drop
@@ -127,6 +140,7 @@ class Settling:
     def after_fork(self) -> None:
         """Begin with a lock of our own; what the parent holds stays the parent's."""
         self._lock = threading.Lock()
+        self._hand.after_fork()
 
     def hold(self, token: str, held: Held) -> None:
         """Hear of a message that was delivered."""
@@ -179,12 +193,35 @@ class Settling:
     def settle(self, settlements: Sequence[Settlement]) -> list[Delivery]:
         """Carry out *settlements* and return the deliveries whose lease is known to be lost."""
         lost, ends = self._sorted(settlements)
+        self._turns.note([turn for each, token in ends if (turn := self._noted(each, token)) is not None])
         failures = self._send_on([each for each, token in ends if self._moves(each, token)])
         jobs = [(each, self._last_job(each, token)) for each, token in ends if each.delivery.token not in failures]
         results = self._batches.run([job for _, job in jobs])
         lost += self._ended([(each, result) for (each, _), result in zip(jobs, results, strict=True)])
+        self._leave([(each, token) for each, token in ends if token.turn is not None], failures)
         _raise([*failures.values(), *results], but_stale=True)
         return lost
+
+    def _noted(self, each: Settlement, token: Token) -> Turn | None:
+        """Return what must be known at the next claim of a message that stays in its place."""
+        if token.turn is None or self._moves(each, token):
+            return None
+        turn = attrs.evolve(token.turn, claims=max(token.turn.claims, self._hand.claims(each.delivery.token)))
+        if isinstance(each, Retry):
+            return turn.retried(each.envelope)
+        return turn if isinstance(each, Release) and not each.counted else None
+
+    def _leave(self, ends: Sequence[tuple[Settlement, Token]], failures: Mapping[str, Failure]) -> None:
+        """Let go of what is settled, and forget of messages that have left all that was noted at earlier claims."""
+        done = [(each, token) for each, token in ends if each.delivery.token not in failures]
+        gone = [(each, token.turn) for each, token in done if isinstance(each, Ack) or self._moves(each, token)]
+        again = [
+            turn.message
+            for each, turn in gone
+            if turn is not None and max(turn.claims, self._hand.claims(each.delivery.token)) > 1
+        ]
+        self._hand.let_go([each.delivery.token for each, _ in done])
+        self._turns.forget(again)
 
     def _sorted(self, settlements: Sequence[Settlement]) -> tuple[list[Delivery], list[tuple[Settlement, Token]]]:
         """Return the deliveries whose lease is over, or was never ours, and what is to be settled, with its token."""
@@ -261,7 +298,9 @@ class Settling:
         line = Line(token.line, each.delivery.queue)
         if isinstance(each, Ack) or self._moves(each, token):
             return Job(line=line, operation="delete_message_batch", entry={"ReceiptHandle": token.receipt})
-        delay = each.envelope.delay if isinstance(each, Retry) else getattr(each, "delay", 0.0)
+        delay = getattr(each, "delay", 0.0)
+        if isinstance(each, Retry):
+            delay = max(each.envelope.delay, (each.envelope.not_before or 0.0) - self._now())
         left = token.claimed + MAX_HOLD - time.monotonic()
         return _visibility_job(token, each.delivery.queue, max(0.0, min(delay, left)))
 
