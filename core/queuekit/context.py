@@ -10,7 +10,7 @@ from typing import Any
 
 from queuekit.signature import Signature
 
-__all__ = ["Context", "TaskLogFilter", "current"]
+__all__ = ["Context", "TaskLogFilter", "current", "of_context"]
 
 _current: contextvars.ContextVar[Context | None] = contextvars.ContextVar("queuekit_context", default=None)
 
@@ -99,6 +99,11 @@ class Context:
 def current() -> Context | None:
     """Return the context of the task that runs here, or ``None`` outside of tasks."""
     return _current.get()
+
+
+def of_context(variables: contextvars.Context) -> Context | None:
+    """Return the context of the task that *variables* belong to, or ``None`` outside of tasks."""
+    return variables.get(_current)
 
 
 def enter(context: Context) -> contextvars.Token[Any]:

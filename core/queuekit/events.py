@@ -21,6 +21,7 @@ __all__ = [
     "Events",
     "LeasesLost",
     "LogSubscriber",
+    "LoopBlocked",
     "MessageDead",
     "SchedulerLeads",
     "SchedulerYields",
@@ -123,6 +124,22 @@ class EngineBack(Event):
     doing: str
     after: float
     """Seconds that it was gone."""
+
+
+@attrs.frozen(kw_only=True)
+class LoopBlocked(Event):
+    """A coroutine does not let the others on a worker's event loop go on: it computes, or calls what blocks."""
+
+    worker: str
+    seconds: float
+    """Seconds that the loop has not turned."""
+    id: str
+    """Id of the message whose body it is, or that has started it; empty if that is not known."""
+    task: str
+    waiting: int
+    """How many others wait."""
+    stack: str
+    """Where it is."""
 
 
 @attrs.frozen(kw_only=True)
@@ -285,6 +302,7 @@ class LogSubscriber:
             LeasesLost: self._lost,
             EngineDown: self._down,
             EngineBack: self._back,
+            LoopBlocked: self._blocked,
             SchedulerLeads: self._leads,
             SchedulerYields: self._yields,
             TickSent: self._ticked,
@@ -346,6 +364,12 @@ class LogSubscriber:
 
     def _back(self, event: EngineBack) -> None:
         self._worker.info("can %s again after %.1f s", event.doing, event.after, extra=_data(event))
+
+    def _blocked(self, event: LoopBlocked) -> None:
+        text = "%s %s has blocked the event loop of %s for %.1f s, %d others wait for it:\n%s"
+        task, stack = event.task or "something", event.stack.rstrip()
+        data = (task, event.id, event.worker, event.seconds, event.waiting, stack)
+        self._worker.warning(text, *data, extra=_data(event))
 
     def _leads(self, event: SchedulerLeads) -> None:
         self._crons.info("%s sends the ticks of all schedules", event.worker, extra=_data(event))

@@ -90,7 +90,7 @@ class Scheduler:
         """The backend's time, and the monotonic seconds at which it told."""
         self._stopping = False
         self._woken = threading.Condition()
-        self._thread = threading.Thread(target=self.run, name="queuekit-scheduler", daemon=True)
+        self.thread = threading.Thread(target=self.run, name="queuekit-scheduler", daemon=True)
 
     @property
     def leads(self) -> bool:
@@ -101,15 +101,15 @@ class Scheduler:
 
     def start(self) -> None:
         """Begin, in a thread of its own."""
-        self._thread.start()
+        self.thread.start()
 
     def stop(self, timeout: float = 5.0) -> None:
         """End, and give the lead back; may be called from any thread, and again."""
         with self._woken:
             self._stopping = True
             self._woken.notify_all()
-        if self._thread.is_alive() and self._thread is not threading.current_thread():
-            self._thread.join(timeout)
+        if self.thread.is_alive() and self.thread is not threading.current_thread():
+            self.thread.join(timeout)
 
     def run(self) -> None:
         """Seek the lead, and send ticks while holding it, until told to stop."""

@@ -15,7 +15,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -34,7 +34,9 @@ from queuekit.records import entered_mark
 from queuekit.worker.holdings import Holding, Holdings
 from queuekit.worker.keeper import LeaseKeeper
 from queuekit.worker.link import Lost, Ready, Start, Stop
+from queuekit.worker.silence import LOOK, Silence
 from queuekit.worker.slots import Slots
+from queuekit.worker.watch import DEAF
 
 __all__ = ["Supervisor"]
 
@@ -61,7 +63,10 @@ class _Child:
     ready: bool = False
     overdue: bool = False
     """Whether it was killed here, since it did not end when it should have."""
+    blamed: list[int] | None = None
+    """Serials of the bodies because of which it was killed here, silent as it was; ``None`` if it was not."""
     name: str = ""
+    silence: Silence = attrs.field(default=attrs.Factory(lambda self: Silence(self.slots), takes_self=True))
 
 
 class Supervisor:
@@ -85,6 +90,8 @@ class Supervisor:
         self._signals, self._obeyed = 0, 0
         self._deadline: float | None = None
         self._code = 0
+        self._next_look = 0.0
+        """Monotonic seconds of the next look for processes that are silent."""
         self._helpers: list[threading.Thread] = []
 
     def run(self) -> int:
@@ -134,6 +141,7 @@ class Supervisor:
         self._bury_the_dead()
         self._start_again()
         self._kill_overdue()
+        self._look_after()
 
     def _bury_the_dead(self) -> None:
         """Clear up after those whose pipes tell of no end, since something that they have started holds copies."""
@@ -155,8 +163,27 @@ class Supervisor:
                 child.overdue = True
                 child.process.kill()
 
+    def _look_after(self) -> None:
+        """Kill the processes that no longer say that they are alive, because of a body past its time or for good."""
+        now = time.monotonic()
+        if now < self._next_look:
+            return
+        self._next_look = now + LOOK
+        for child in self._children.values():
+            child.silence.look(now)
+            blamed = child.silence.to_blame(now, child.holdings)
+            if blamed is None or child.blamed is not None:
+                continue
+            if _is_stopped(child.process.pid):
+                child.silence.forget()
+                continue
+            child.blamed = blamed
+            child.process.kill()
+
     def _until_next(self) -> float | None:
         moments = [moment for moment, _ in self._restarts.values()]
+        if self._children:
+            moments.append(self._next_look)
         if self._deadline is not None:
             moments.append(self._deadline)
         return max(0.01, min(moments) - time.monotonic()) if moments else None
@@ -249,7 +276,7 @@ class Supervisor:
         if not self._signals:
             if code != 0 or not self._burst:
                 lived = time.monotonic() - child.started
-                self._again(child.number, _how(code), ready=child.ready, lived=lived, name=child.name)
+                self._again(child.number, _how_it_ended(child, code), ready=child.ready, lived=lived, name=child.name)
         elif self._signals == 1 and code not in _ENDED_AS_TOLD and not child.overdue:
             self._code = self._code or 1
 
@@ -270,7 +297,7 @@ class Supervisor:
 
         A body in a process of its own has not ended the worker, but was ended by it: that is not held against it.
         """
-        entered = {} if child.overdue else child.slots.entered()
+        entered = _entered(child)
         deliveries = [(holding, _delivery(holding)) for holding in held]
         releases = [Release(delivery, counted=holding.serial in entered) for holding, delivery in deliveries]
         broker = self.app.runtime.broker
@@ -342,7 +369,7 @@ def _deserving(child: _Child, holdings: list[Holding]) -> list[Holding]:
     return [
         holding
         for holding in holdings
-        if holding.timeout is None or now - entered.get(holding.serial, now) < holding.timeout + _KILL_AFTER
+        if holding.serial not in entered or now < entered[holding.serial].limit + _KILL_AFTER
     ]
 
 
@@ -369,8 +396,28 @@ def _say(child: _Child, word: object) -> None:
         child.pipe.send(word)
 
 
+def _entered(child: _Child) -> Collection[int]:
+    """Return the serials of the bodies that may have ended a dead process."""
+    if child.overdue:
+        return ()
+    return child.slots.entered() if child.blamed is None else child.blamed
+
+
+def _how_it_ended(child: _Child, code: int) -> str:
+    """Return how a process ended, in words."""
+    if child.blamed is None:
+        return _how(code)
+    silent = f"gave no sign of life for {child.silence.seconds:.0f} s"
+    if not child.blamed:
+        return f"{silent} and was killed"
+    ids = [holding.id for holding in child.holdings.held() if holding.serial in child.blamed]
+    return f"{silent} while {', '.join(ids) or 'a task'} ran past its time limit, and was killed"
+
+
 def _how(code: int) -> str:
     """Return an exit code in words."""
+    if code == DEAF:
+        return "could not go on"
     if code >= 0:
         return f"exited with code {code}"
     try:

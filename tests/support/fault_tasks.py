@@ -9,6 +9,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -81,6 +82,27 @@ def hog(ctx: Context, seconds: float) -> str:
     """Hold the interpreter for *seconds*: no other thread of the process gets to run, nor does any signal handler."""
     write_down("begin", ctx.id)
     ctypes.PyDLL(None).usleep(int(seconds * 1_000_000))
+    write_down("end", ctx.id)
+    return ctx.id
+
+
+@app.task
+async def ablock(ctx: Context, seconds: float) -> str:
+    """Block the event loop for *seconds*, as a coroutine does that calls what is not for coroutines."""
+    write_down("begin", ctx.id)
+    time.sleep(seconds)  # noqa: ASYNC251
+    write_down("end", ctx.id)
+    return ctx.id
+
+
+@app.task
+def end_thread(ctx: Context, name: str) -> str:
+    """End another thread of this process."""
+    write_down("begin", ctx.id)
+    for thread in threading.enumerate():
+        if thread.name == name and thread.ident is not None:
+            leaves = ctypes.py_object(SystemExit)
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident), leaves)
     write_down("end", ctx.id)
     return ctx.id
 

@@ -12,6 +12,7 @@ from queuekit.events import (
     Event,
     Events,
     LeasesLost,
+    LoopBlocked,
     MessageDead,
     SchedulerLeads,
     SchedulerYields,
@@ -117,6 +118,12 @@ LINES = [
     ),
     pytest.param(WorkerStarted(lines=("queuekit", "broker x")), "INFO", "queuekit\n  broker x", id="worker-started"),
     pytest.param(WorkerReady(worker="w"), "INFO", "w ready", id="ready"),
+    pytest.param(
+        LoopBlocked(worker="w", seconds=2.5, id="id-1", task="t", waiting=3, stack="  File x, line 1\n"),
+        "WARNING",
+        "t id-1 has blocked the event loop of w for 2.5 s, 3 others wait for it:\n  File x, line 1",
+        id="blocked",
+    ),
     pytest.param(
         WorkerCrashed(name="w", how="killed by SIGKILL", again_in=0.2),
         "ERROR",

@@ -141,10 +141,26 @@ def test_renews_no_lease_of_a_body_past_its_time() -> None:
     held, _ = holdings(app, 3, timeout=5.0)
     held[2] = Holding(3, *held[2].lease)
     child = child_of(app)
-    child.slots.enter(0, 1, time.monotonic() - 60)
+    child.slots.enter(0, 1, time.monotonic() - 60, 5.0)
     child.slots.enter(2, 3, time.monotonic() - 60)
 
     assert [holding.serial for holding in _deserving(child, held)] == [2, 3]
+
+
+def test_blames_those_alone_because_of_which_it_killed() -> None:
+    """What ran beside a body past its time goes back uncounted, and leaves no mark of a crash."""
+    app = make_app()
+    held, deliveries = holdings(app, 3, timeout=5.0)
+    child = child_of(app)
+    child.slots.enter(0, 1, time.monotonic() - 60, 5.0)
+    child.slots.enter(1, 2, time.monotonic())
+    child.blamed = [1]
+
+    Supervisor(app, AppRef(target="tasks:app"))._hand_back(child, held)
+
+    marks = [entered_mark(delivery).key for delivery in deliveries]
+    assert set(app.runtime.need_backend("test").get(marks)) == {marks[0]}
+    assert sorted(delivery.crashes for delivery in take(app, 3)) == [0, 0, 1]
 
 
 def test_a_process_that_cannot_be_asked_about_is_not_stopped() -> None:

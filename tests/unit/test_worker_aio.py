@@ -1,7 +1,9 @@
 """The event loop that runs ``async def`` tasks."""
 
 import asyncio
+import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -119,9 +121,10 @@ def test_takes_back_what_has_not_begun() -> None:
     with looping(app, outcomes) as (pool, slots):
         pool.submit(found)
         wait_until(lambda: len(slots.entered()) == 2)
+        taken, kept = pool.take_back(1), pool.waiting
         waiting = pool.take_waiting()
 
-    assert waiting == found[2:]
+    assert (taken, kept, waiting) == (found[3:], 1, found[2:3])
 
 
 def test_a_body_past_its_time_is_timed_out() -> None:
@@ -324,6 +327,101 @@ def test_an_outcome_that_was_decided_elsewhere_is_not_delivered() -> None:
         run.claim()
 
     assert (outcomes, body.ended.is_set()) == ([], True)
+
+
+def test_what_a_body_has_started_does_not_end_the_loop(caplog: pytest.LogCaptureFixture) -> None:
+    """Neither SystemExit in a coroutine or a callback does, nor who stops the loop; the others go on."""
+
+    async def leave() -> None:
+        raise SystemExit(3)
+
+    async def start() -> None:
+        loop = asyncio.get_running_loop()
+        kept.append(loop.create_task(leave()))
+        loop.call_soon(sys.exit, 4)
+        loop.call_soon(loop.stop)
+        await asyncio.sleep(0.01)
+        kept[-1].exception()
+
+    async def gather() -> None:
+        await asyncio.gather(leave(), forever())
+
+    kept: list[asyncio.Task[None]] = []
+    app, outcomes = app_with(start), list[Outcome]()
+    other = app_with(gather)
+
+    with looping(app, outcomes) as (pool, _):
+        pool.submit(runs(app))
+        wait_until(lambda: len(outcomes) == 1)
+        pool.submit(runs(other))
+        wait_until(lambda: len(outcomes) == 2)
+        pool.submit(runs(app))
+        wait_until(lambda: len(outcomes) == 3)
+
+    assert words(outcomes) == ["done", "failed", "done"]
+    assert "would have ended it" in caplog.text
+
+
+def test_a_body_that_goes_on_after_its_time_is_told_again_and_given_up() -> None:
+    """Its outcome is decided without it, its place is lost until it ends."""
+    told: list[bool] = []
+    go = asyncio.Event()
+
+    async def stubborn() -> None:
+        while not go.is_set():
+            try:
+                await go.wait()
+            except asyncio.CancelledError:
+                told.append(True)
+
+    app, outcomes = app_with(stubborn, timeout=0.01), list[Outcome]()
+
+    with looping(app, outcomes) as (pool, _):
+        pool.submit(runs(app))
+        wait_until(lambda: outcomes)
+        lost = set(pool.lost)
+        pool._loop.call_soon_threadsafe(go.set)
+        wait_until(lambda: not pool.running)
+
+    assert (len(told) > 1, lost, pool.lost) == (True, {2}, set())
+    assert "does not stop" in (error_of(outcomes[0]) or "")
+    assert words(outcomes) == ["failed"]
+
+
+def test_time_limits_inside_a_body_are_its_own() -> None:
+    """``asyncio.timeout`` and groups of tasks in a body end by the limit of the body as by any cancel."""
+
+    async def nested() -> None:
+        async with asyncio.timeout(60), asyncio.TaskGroup() as group:
+            group.create_task(forever())
+
+    app, outcomes = app_with(nested, timeout=0.01), list[Outcome]()
+
+    with looping(app, outcomes) as (pool, _):
+        pool.submit(runs(app))
+        wait_until(lambda: outcomes)
+
+    assert error_of(outcomes[0]) == "TaskTimeout: ran longer than 0.01 s"
+
+
+def test_a_body_is_not_held_to_account_for_what_blocks_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The time for which another keeps it waiting is added to its own; its lease is kept meanwhile."""
+    monkeypatch.setattr("queuekit.worker.aio._NO_BLOCK", 0.0)
+    body = Endless()
+    app, outcomes = app_with(body.wait, timeout=30), list[Outcome]()
+
+    with looping(app, outcomes) as (pool, slots):
+        pool.submit(runs(app))
+        wait_until(body.begun.is_set)
+        before = slots.entered()[1].limit
+        with held_up(pool):
+            first, silent = pool.ask(100.0), pool.ask(107.0)
+            pool.asked = (pool.asked or 0.0) - 100.0 + time.monotonic() - 7.0
+        wait_until(lambda: pool.asked is None)
+        after = slots.entered()[1].limit
+
+    assert (first, silent) == (0.0, 7.0)
+    assert 7.0 <= after - before < 30.0
 
 
 def test_a_run_that_cannot_begin_comes_again(caplog: pytest.LogCaptureFixture) -> None:

@@ -60,7 +60,7 @@ def fetching(app: Queuekit, hands: Hands, *, burst: bool = False) -> Iterator[li
         yield over
     finally:
         fetcher.stop()
-        assert not fetcher._thread.is_alive()
+        assert not fetcher.thread.is_alive()
 
 
 def send(app: Queuekit, count: int) -> list[str]:

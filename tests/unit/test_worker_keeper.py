@@ -129,4 +129,4 @@ def test_stops_while_it_waits_for_its_next_round() -> None:
 
     keeper.stop()
 
-    assert not keeper._thread.is_alive()
+    assert not keeper.thread.is_alive()

@@ -27,7 +27,7 @@ class Pool:
     def end(self) -> list[Run]:
         """Take back what has not begun, and wait until the threads have ended."""
         waiting = self.pool.take_waiting()
-        for thread in self.pool._threads:
+        for thread in self.pool.threads:
             thread.join(PATIENCE)
             assert not thread.is_alive()
         return waiting
@@ -59,7 +59,7 @@ def test_runs_all() -> None:
     pool.end()
 
     assert {outcome.word for outcome in pool.outcomes} == {"done"}
-    assert len(pool.pool._threads) == 2
+    assert len(pool.pool.threads) == 2
 
 
 def test_says_what_runs() -> None:
@@ -99,6 +99,29 @@ def test_takes_back_what_has_not_begun() -> None:
 
     assert waiting == found[1:]
     assert [outcome.run for outcome in pool.outcomes] == found[:1]
+
+
+def test_takes_back_all_but_the_first() -> None:
+    """They stay in their order, and a pool that ends has nothing to give."""
+    go, begun = threading.Event(), threading.Event()
+
+    def work() -> None:
+        begun.set()
+        go.wait(60)
+
+    app = app_with(work)
+    pool = Pool(app, size=1)
+    found = runs(app, 4)
+
+    pool.pool.submit(found)
+    begun.wait(60)
+    taken, kept = pool.pool.take_back(1), pool.pool.waiting
+    waiting = pool.pool.take_waiting()
+    nothing = pool.pool.take_back(0)
+    go.set()
+    pool.end()
+
+    assert (taken, kept, waiting, nothing) == (found[2:], 1, [found[1]], [])
 
 
 def test_does_not_begin_what_was_lost() -> None:

@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
 
 from queuekit.control import TaskTimeout
+from queuekit.errorlog import log_error
 from queuekit.execute import Executor
 from queuekit.outcome import Outcome, Run
+from queuekit.worker.limit import Limit
 from queuekit.worker.slots import Slots
 
 __all__ = ["LoopPool"]
 
+_logger = logging.getLogger("queuekit.worker")
 _LONGEST_END = 2.0
 """Seconds that a stop waits for coroutines that were cancelled."""
+_NO_BLOCK = 1.0
+"""Seconds for which a loop may keep its coroutines waiting before their time limits make up for it."""
 
 
 class LoopPool:
@@ -41,14 +47,46 @@ class LoopPool:
         self._waiting: deque[Run] = deque()
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._begun: set[int] = set()
+        self._limits: dict[int, Limit] = {}
+        """The time limits of bodies that run, by row."""
+        self.running: dict[int, Run] = {}
+        """The run of each busy row."""
+        self.lost: set[int] = set()
+        """Rows whose run was given up and still goes on."""
+        self.blocker: Run | None = None
+        """The run that was found to block the loop, while it does."""
+        self.asked: float | None = None
+        """Monotonic seconds at which the loop was asked whether it turns, until it answers."""
+        self._ending = False
         self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="queuekit-loop", daemon=True)
-        self._thread.start()
+        self.thread = threading.Thread(target=self._turn, name="queuekit-loop", daemon=True)
+        self.thread.start()
+
+    def _turn(self) -> None:
+        """Turn the loop until :meth:`stop`, whoever stops it, or leaves it by SystemExit, before."""
+        while not self._ending:
+            try:
+                self._loop.run_forever()
+            except BaseException:  # noqa: BLE001 - what a task has started has left the loop, others are still on it
+                log_error(_logger, "what a task has started on the event loop would have ended it")
 
     def submit(self, runs: Sequence[Run]) -> None:
         """Hand *runs* to the loop, in order."""
         self._waiting.extend(runs)
         self._loop.call_soon_threadsafe(self._start_more)
+
+    @property
+    def waiting(self) -> int:
+        """How many have not begun."""
+        return len(self._waiting)
+
+    def take_back(self, keep: int) -> list[Run]:
+        """Take back what has not begun but the first *keep*."""
+        taken: list[Run] = []
+        with contextlib.suppress(IndexError):
+            while len(self._waiting) > keep:
+                taken.append(self._waiting.pop())
+        return taken[::-1]
 
     def take_waiting(self) -> list[Run]:
         """Take back what has not begun."""
@@ -66,10 +104,29 @@ class LoopPool:
         ending = asyncio.run_coroutine_threadsafe(self._end(), self._loop)
         with contextlib.suppress(TimeoutError):
             ending.result(timeout=_LONGEST_END)
+        self._ending = True
         self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(timeout=_LONGEST_END)
-        if not self._thread.is_alive():
+        self.thread.join(timeout=_LONGEST_END)
+        if not self.thread.is_alive():
             self._loop.close()
+
+    def ask(self, now: float) -> float:
+        """Ask the loop whether it turns, and return for how many seconds it has not answered."""
+        if self.asked is not None:
+            return now - self.asked
+        if self.running:
+            self.asked = now
+            self._loop.call_soon_threadsafe(self._answer)
+        return 0.0
+
+    def _answer(self) -> None:
+        """Let the time limits of those that had to wait make up for it."""
+        blocked = time.monotonic() - (self.asked or 0.0)
+        if blocked >= _NO_BLOCK:
+            for row, limit in list(self._limits.items()):
+                if self.running.get(row) is not self.blocker:
+                    self._slots.limit(row, limit.extend(blocked))
+        self.blocker = self.asked = None
 
     async def _end(self) -> None:
         """Give what still runs a moment to see that it is cancelled."""
@@ -98,14 +155,17 @@ class LoopPool:
 
     async def _one(self, run: Run, row: int) -> None:
         self._begun.add(run.serial)
-        self._slots.enter(row, run.serial, time.monotonic())
+        self.running[row] = run
         outcome: Outcome | None = None
         try:
-            outcome = await self._outcome(run)
+            self._slots.enter(row, run.serial, time.monotonic(), run.timeout)
+            outcome = await self._outcome(run, row)
         except BaseException as error:  # noqa: BLE001 - one run that cannot begin must not end all that would follow here
             outcome = self._executor.put_back(run, error)
         finally:
             self._slots.leave(row)
+            del self.running[row]
+            self.lost.discard(row)
             self._begun.discard(run.serial)
             self._tasks.pop(run.serial, None)
             self._free.append(row)
@@ -113,20 +173,39 @@ class LoopPool:
         if outcome is not None and run.claim():
             self._deliver(outcome)
 
-    async def _outcome(self, run: Run) -> Outcome | None:
+    async def _outcome(self, run: Run, row: int) -> Outcome | None:
         if run.context.lost:
             return None
         early = self._executor.begin(run)
         if early is not None:
             return early
-        limit = asyncio.timeout(run.timeout)
         try:
-            async with limit:
+            if run.timeout is None:
                 return await self._executor.acall(run)
-        except TimeoutError:
-            return self._executor.raised(run, TaskTimeout(f"ran longer than {run.timeout:g} s"))
+            return await self._limited(run, row, run.timeout)
         except asyncio.CancelledError:
             return self._ended_from_outside(run)
+
+    async def _limited(self, run: Run, row: int, seconds: float) -> Outcome:
+        """Run a body under its time limit, which cancels it."""
+        limit = Limit(self._loop, self._tasks[run.serial], run, seconds, give_up=lambda: self.give_up(run))
+        self._limits[row] = limit
+        try:
+            return await self._executor.acall(run)
+        except asyncio.CancelledError:
+            if not limit.fired or run.context.lost:
+                raise
+            return self._executor.raised(run, TaskTimeout(f"ran longer than {seconds:g} s"))
+        finally:
+            limit.close()
+            del self._limits[row]
+
+    def give_up(self, run: Run) -> None:
+        """Decide the outcome of a body that goes on after its time limit without it."""
+        if run.claim():
+            self.lost.update(row for row, other in list(self.running.items()) if other is run)
+            text = f"ran longer than {run.timeout:g} s and does not stop; its place is lost until it ends"
+            self._deliver(self._executor.raised(run, TaskTimeout(text)))
 
     def _ended_from_outside(self, run: Run) -> Outcome:
         """Decide for a body that was cancelled: on purpose, or by itself; without a lease nothing is left to decide."""

@@ -17,6 +17,7 @@ from queuekit.logs import configure_logging
 from queuekit.worker.holdings import Holdings
 from queuekit.worker.link import Lost, Ready, Start, Stop
 from queuekit.worker.slots import Slots
+from queuekit.worker.watch import end_process
 from queuekit.worker.worker import Worker
 
 __all__ = ["main"]
@@ -42,7 +43,7 @@ def main(arguments: Sequence[str]) -> int:
     try:
         app = start.ref.load()
         slots, holdings = Slots(start.rows, fileno=numbers[1]), Holdings(fileno=numbers[2], size=0)
-        worker = Worker(app, burst=start.burst, ref=start.ref, holdings=holdings, slots=slots)
+        worker = Worker(app, burst=start.burst, ref=start.ref, holdings=holdings, slots=slots, on_fault=end_process)
     except QueuekitError as error:
         print(f"Error {error.code}: {error}", file=sys.stderr)  # noqa: T201 - a user's mistake has no traceback
         return error.exit_code
@@ -51,7 +52,9 @@ def main(arguments: Sequence[str]) -> int:
     children.guard_children()
     if asked:
         worker.stop("SIGTERM")
-    threading.Thread(target=_listen, args=(pipe, worker), name="queuekit-pipe", daemon=True).start()
+    listener = threading.Thread(target=_listen, args=(pipe, worker), name="queuekit-pipe", daemon=True)
+    listener.start()
+    worker.others.append(listener)
     with suppress(OSError):  # of a supervisor that is gone the thread hears
         pipe.send(Ready(worker.name))
     return worker.run()

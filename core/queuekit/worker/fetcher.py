@@ -70,20 +70,20 @@ class Fetcher:
         self._stopping = threading.Event()
         self.last_round = runtime.clock.monotonic()
         """Monotonic seconds of the last round trip: a probe can tell a deaf worker by it."""
-        self._thread = threading.Thread(target=self._loop, name="queuekit-fetcher", daemon=True)
+        self.thread = threading.Thread(target=self._loop, name="queuekit-fetcher", daemon=True)
 
     def start(self) -> None:
         """Begin."""
-        self._thread.start()
+        self.thread.start()
 
     def stop(self) -> None:
         """Fetch no more; returns when the last batch is in hand."""
         self._stopping.set()
         deadline = time.monotonic() + _LONGEST_WAIT + 5
-        while self._thread.is_alive() and time.monotonic() < deadline:
+        while self.thread.is_alive() and time.monotonic() < deadline:
             # Again and again: the thread may have been on its way into a receive that nobody had interrupted.
             self._runtime.broker.interrupt()
-            self._thread.join(timeout=0.1)
+            self.thread.join(timeout=0.1)
 
     def _loop(self) -> None:
         pause, since = 0.0, 0.0

@@ -49,17 +49,17 @@ class LeaseKeeper:
         self._lost: set[int] = set()
         """Serials that were reported and may be held still: their bodies have not ended."""
         self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._loop, name="queuekit-keeper", daemon=True)
+        self.thread = threading.Thread(target=self._loop, name="queuekit-keeper", daemon=True)
 
     def start(self) -> None:
         """Begin."""
-        self._thread.start()
+        self.thread.start()
 
     def stop(self) -> bool:
         """End; what is held is left to end by itself. False if it is still busy with a broker that does not answer."""
         self._stopped.set()
-        self._thread.join(timeout=5)
-        return not self._thread.is_alive()
+        self.thread.join(timeout=5)
+        return not self.thread.is_alive()
 
     def _loop(self) -> None:
         while not self._stopped.wait(self._lease / 3):

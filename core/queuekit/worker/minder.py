@@ -18,6 +18,8 @@ from queuekit.links import graph_of
 from queuekit.outcome import Outcome, Run
 from queuekit.records import cancel_key, worker_key
 from queuekit.runtime import Runtime
+from queuekit.worker.limit import GRACE, LONGEST_PATIENCE
+from queuekit.worker.relief import LOOK as RELIEF
 
 __all__ = ["Minder"]
 
@@ -29,10 +31,6 @@ PRESENCE_TTL = 30.0
 """Seconds after which a worker that was not heard of counts as gone."""
 _GLANCE = 0.1
 """Seconds between two looks while a run with a time limit is in hand and may begin at any moment."""
-_GRACE = 1.0
-"""Seconds that a body may take to see its timeout before it is given up, and told again if it goes on."""
-_LONGEST_PATIENCE = 60.0
-"""Seconds between two times that a body is told which does not stop: each pause is twice the last, up to this."""
 
 
 class Minder:
@@ -47,6 +45,8 @@ class Minder:
         cancel: Called with each run to be cancelled.
         deliver: Takes the outcome of a run that was given up.
         about: What the worker says of itself.
+        relieve: Called at each look with monotonic seconds; hands back what cannot begin soon, and returns whether to
+            look again soon.
     """
 
     def __init__(
@@ -60,6 +60,7 @@ class Minder:
         cancel: Callable[[Run], None],
         deliver: Callable[[Outcome], None],
         about: dict[str, Any],
+        relieve: Callable[[float], bool] = lambda _: False,
     ) -> None:
         self._runtime = runtime
         self._executor = executor
@@ -69,14 +70,15 @@ class Minder:
         self._cancel = cancel
         self._deliver = deliver
         self._about = about
+        self._relieve = relieve
         self._stopped = threading.Event()
         self._awake = threading.Event()
         self._next_presence = 0.0
-        self._thread = threading.Thread(target=self._loop, name="queuekit-minder", daemon=True)
+        self.thread = threading.Thread(target=self._loop, name="queuekit-minder", daemon=True)
 
     def start(self) -> None:
         """Begin."""
-        self._thread.start()
+        self.thread.start()
 
     def wake(self) -> None:
         """Say that something is in hand."""
@@ -87,7 +89,7 @@ class Minder:
         """End, and take the presence record away."""
         self._stopped.set()
         self._awake.set()
-        self._thread.join(timeout=5)
+        self.thread.join(timeout=5)
         backend = self._runtime.backend
         if backend is not None:
             self._quietly(lambda: backend.delete([worker_key(self._about["name"])]))
@@ -109,7 +111,8 @@ class Minder:
         clock = self._runtime.clock
         look = clock.monotonic() + _LOOK
         while not self._stopped.is_set():
-            nearest = self.enforce(clock.monotonic())
+            now = clock.monotonic()
+            nearest = min(self.enforce(now), now + RELIEF if self._relieve(now) else look)
             pause = min(look, nearest) - clock.monotonic()
             if self._stopped.wait(max(0.005, pause)) or clock.monotonic() >= look:
                 return
@@ -130,9 +133,9 @@ class Minder:
             return deadline
         if now >= guard.again:
             run.context.cancel()
-            guard.again = now + min(_GRACE * 2.0**guard.fired, _LONGEST_PATIENCE)
+            guard.again = now + min(GRACE * 2.0**guard.fired, LONGEST_PATIENCE)
             guard.fire()
-        if now >= deadline + _GRACE and run.claim():
+        if now >= deadline + GRACE and run.claim():
             self._give_up(row)
             error = TaskTimeout(
                 f"ran longer than {run.timeout:g} s and does not stop; its thread is lost until it ends"

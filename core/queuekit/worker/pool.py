@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 import time
@@ -44,7 +45,9 @@ class ThreadPool:
         self._isolation = isolation
         self._deliver = deliver
         self._inbox: queue.SimpleQueue[Run | None] = queue.SimpleQueue()
-        self._threads: list[threading.Thread] = []
+        self._taking = threading.Lock()
+        self._closed = False
+        self.threads: list[threading.Thread] = []
         self.running: dict[int, Run] = {}
         """The run of each busy thread, by its row."""
         self.lost: set[int] = set()
@@ -54,24 +57,47 @@ class ThreadPool:
         """Hand *runs* to the threads, in order."""
         for run in runs:
             self._inbox.put(run)
-        for _ in range(min(len(runs), self._size - len(self._threads))):
-            row = len(self._threads)
-            thread = threading.Thread(target=self._work, args=(row,), name=f"queuekit-run-{row}", daemon=True)
-            self._threads.append(thread)
-            thread.start()
+        if len(self.threads) < self._size:
+            self._start_threads(len(runs))
+
+    def _start_threads(self, most: int) -> None:
+        with self._taking:
+            for _ in range(min(most, self._size - len(self.threads))):
+                row = len(self.threads)
+                thread = threading.Thread(target=self._work, args=(row,), name=f"queuekit-run-{row}", daemon=True)
+                self.threads.append(thread)
+                thread.start()
+
+    @property
+    def waiting(self) -> int:
+        """How many no thread has begun."""
+        return self._inbox.qsize()
+
+    def take_back(self, keep: int) -> list[Run]:
+        """Take back what no thread has begun but the first *keep*."""
+        with self._taking:
+            waiting = [] if self._closed else self._take_all()
+            for run in waiting[:keep]:
+                self._inbox.put(run)
+            return waiting[keep:]
 
     def take_waiting(self) -> list[Run]:
         """Take back what no thread has begun, and let the threads end after what they run."""
-        waiting: list[Run] = []
-        try:
+        with self._taking:
+            self._closed = True
+            waiting = self._take_all()
+            for _ in self.threads:
+                self._inbox.put(None)
+            return waiting
+
+    def _take_all(self) -> list[Run]:
+        taken: list[Run] = []
+        with contextlib.suppress(queue.Empty):
             while True:
                 run = self._inbox.get_nowait()
                 if run is not None:
-                    waiting.append(run)
-        except queue.Empty:
-            for _ in self._threads:
-                self._inbox.put(None)
-        return waiting
+                    taken.append(run)
+        return taken
 
     def _work(self, row: int) -> None:
         take = self._inbox.get
@@ -91,7 +117,7 @@ class ThreadPool:
         if early is not None:
             return early
         self.running[row] = run
-        self._slots.enter(row, run.serial, time.monotonic())
+        self._slots.enter(row, run.serial, time.monotonic(), run.timeout)
         try:
             if self._isolation is not None and (run.suspect or self._isolation.always):
                 return self._isolation.call(row, run)

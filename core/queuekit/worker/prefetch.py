@@ -27,6 +27,11 @@ class Prefetch:
         self._averages: dict[str, float] = {}
         self._seen: frozenset[str] = frozenset()
         self._body_bytes = 1.0
+        self.occupied = 0
+        """Places that are taken by bodies which have run for longer than :data:`HORIZON` already."""
+        self._cautious = False
+        self._mean = 0.0
+        """Average of all runs since messages were handed back."""
 
     def weigh(self, sizes: Sequence[int]) -> None:
         """Take note of the bytes of the bodies in the last batch."""
@@ -38,15 +43,28 @@ class Prefetch:
 
     def observe(self, name: str, seconds: float) -> None:
         """Take note of one run."""
+        if self._cautious:
+            self._mean += _WEIGHT * (seconds - self._mean)
+            self._cautious = self._mean >= HORIZON
         old = self._averages.get(name)
         self._averages[name] = seconds if old is None else old + _WEIGHT * (seconds - old)
 
+    def handed_back(self, seconds: float) -> None:
+        """Hold nothing ready until runs are short again on average, since some have gone back.
+
+        A body that has been running for *seconds* kept them from beginning.
+        """
+        self._cautious, self._mean = True, max(seconds, self._mean, HORIZON)
+
     def size(self) -> int:
         """Return how many to hold beyond the free slots."""
+        if self._cautious:
+            return 0
         averages = [self._averages.get(name) for name in self._seen]
         known = [average for average in averages if average is not None]
         if not known or len(known) < len(averages):
             return 0
         longest = max(*known, 1e-6)
         most = min(self._most, int(MOST_BYTES / self._body_bytes))
-        return 0 if longest >= HORIZON else min(most, int(self._concurrency * HORIZON / longest))
+        places = max(0, self._concurrency - self.occupied)
+        return 0 if longest >= HORIZON else min(most, int(places * HORIZON / longest))

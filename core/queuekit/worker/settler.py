@@ -45,18 +45,18 @@ class Settler:
         self._give_up = threading.Event()
         self.put = self._inbox.put
         """Hand an outcome over; never blocks."""
-        self._thread = threading.Thread(target=self._loop, name="queuekit-settler", daemon=True)
+        self.thread = threading.Thread(target=self._loop, name="queuekit-settler", daemon=True)
 
     def start(self) -> None:
         """Begin."""
-        self._thread.start()
+        self.thread.start()
 
     def stop(self, timeout: float) -> None:
         """Settle what is there and end; after *timeout* seconds give up on an engine that does not answer."""
         self._inbox.put(None)
-        self._thread.join(timeout)
+        self.thread.join(timeout)
         self._give_up.set()
-        self._thread.join(1.0)
+        self.thread.join(1.0)
 
     def _loop(self) -> None:
         closing = False

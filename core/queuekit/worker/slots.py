@@ -1,21 +1,35 @@
 """A small table in shared memory that says which bodies are being run, readable after the worker was killed.
 
 Each run thread writes the serial number of its run before it enters the body, so that the supervisor can tell a task
-that may have killed its process from those that were merely waiting in it (QK6).
+that may have killed its process from those that were merely waiting in it (QK6). The process writes as well that it is
+alive, so that the supervisor can tell a body that keeps all threads of its process from running.
 """
 
 from __future__ import annotations
 
+import math
 import mmap
 import struct
+from collections.abc import Iterable
+from typing import NamedTuple
 
-__all__ = ["Slots"]
+__all__ = ["Inside", "Slots"]
 
-_ENTRY = struct.Struct("=Qd")
+_BEAT = struct.Struct("=d")
+_ENTRY = struct.Struct("=Qdd")
+
+
+class Inside(NamedTuple):
+    """A run inside its body."""
+
+    since: float
+    """Monotonic seconds of its entry."""
+    limit: float
+    """Monotonic seconds at which its time is over; infinite without one, and while another keeps it waiting."""
 
 
 class Slots:
-    """Rows of (serial, monotonic seconds); serial 0 is free.
+    """Rows of (serial, moment of entry, limit), moments in monotonic seconds; serial 0 is free.
 
     Args:
         count: How many rows.
@@ -29,20 +43,51 @@ class Slots:
     @staticmethod
     def size(count: int) -> int:
         """Return the bytes that *count* rows take."""
-        return _ENTRY.size * count
+        return _BEAT.size + _ENTRY.size * count
 
-    def enter(self, row: int, serial: int, now: float) -> None:
-        """Say that run *serial* enters its body at *now*, monotonic seconds."""
-        _ENTRY.pack_into(self._memory, row * _ENTRY.size, serial, now)
+    def enter(self, row: int, serial: int, now: float, timeout: float | None = None) -> None:
+        """Say that run *serial* enters its body at *now*, monotonic seconds, and may stay for *timeout* seconds."""
+        limit = math.inf if timeout is None else now + timeout
+        _ENTRY.pack_into(self._memory, _BEAT.size + row * _ENTRY.size, serial, now, limit)
+
+    def limit(self, row: int, moment: float) -> None:
+        """Say that the time of what runs in *row* is over at *moment*, monotonic seconds."""
+        serial, since, _ = _ENTRY.unpack_from(self._memory, _BEAT.size + row * _ENTRY.size)
+        _ENTRY.pack_into(self._memory, _BEAT.size + row * _ENTRY.size, serial, since, moment)
 
     def leave(self, row: int) -> None:
         """Say that row *row* is free."""
-        _ENTRY.pack_into(self._memory, row * _ENTRY.size, 0, 0.0)
+        _ENTRY.pack_into(self._memory, _BEAT.size + row * _ENTRY.size, 0, 0.0, 0.0)
 
-    def entered(self) -> dict[int, float]:
-        """Return the runs inside their bodies: serial and monotonic seconds of entry."""
-        rows = (_ENTRY.unpack_from(self._memory, row * _ENTRY.size) for row in range(self.count))
-        return {serial: since for serial, since in rows if serial}
+    def keep_only(self, serials: Iterable[int]) -> None:
+        """Free all rows but those of *serials*: what runs in the others is not to blame for what comes next."""
+        kept = set(serials)
+        for row in range(self.count):
+            serial, _, _ = _ENTRY.unpack_from(self._memory, _BEAT.size + row * _ENTRY.size)
+            if serial not in kept:
+                self.leave(row)
+
+    def suspect(self, serials: Iterable[int], now: float) -> None:
+        """Name runs in the free rows that are to blame as well, though their bodies have ended: the last ones first."""
+        left = [serial for serial in serials if serial not in self.entered()]
+        for row in range(self.count):
+            if left and not _ENTRY.unpack_from(self._memory, _BEAT.size + row * _ENTRY.size)[0]:
+                self.enter(row, left.pop(), now)
+
+    def entered(self) -> dict[int, Inside]:
+        """Return the runs inside their bodies, by serial."""
+        rows = (_ENTRY.unpack_from(self._memory, _BEAT.size + row * _ENTRY.size) for row in range(self.count))
+        return {serial: Inside(since, limit) for serial, since, limit in rows if serial}
+
+    def beat(self, now: float) -> None:
+        """Say that this process is alive at *now*, monotonic seconds."""
+        _BEAT.pack_into(self._memory, 0, now)
+
+    @property
+    def last_beat(self) -> float:
+        """The last moment of :meth:`beat`; 0 before the first."""
+        moment: float = _BEAT.unpack_from(self._memory, 0)[0]
+        return moment
 
     def close(self) -> None:
         """Give the memory back."""

@@ -13,7 +13,7 @@ import itertools
 import os
 import threading
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from queuekit.app import Queuekit
@@ -30,11 +30,13 @@ from queuekit.outcome import Outcome, Run
 from queuekit.records import CANCEL
 from queuekit.states import State
 from queuekit.worker.fetcher import Fetcher
+from queuekit.worker.health import Health
 from queuekit.worker.holdings import Holding, Holdings
 from queuekit.worker.keeper import LeaseKeeper
 from queuekit.worker.minder import Minder
 from queuekit.worker.pool import ThreadPool
 from queuekit.worker.prefetch import Prefetch
+from queuekit.worker.relief import Pool, Relief
 from queuekit.worker.settler import Settler
 from queuekit.worker.slots import Slots
 
@@ -57,6 +59,8 @@ class Worker:
         ref: How child processes find the app; without it suspects of a crash run like the others.
         holdings: Where it writes its leases for another process to keep; default: a thread of this one keeps them.
         slots: Where threads say what they run; default: memory of this process.
+        on_fault: Called if the worker cannot go on, with the reason; must end this process, whose supervisor starts
+            another. Default: the worker stops at once.
     """
 
     def __init__(
@@ -67,6 +71,7 @@ class Worker:
         ref: AppRef | None = None,
         holdings: Holdings | None = None,
         slots: Slots | None = None,
+        on_fault: Callable[[str], None] | None = None,
     ) -> None:
         self.app = app
         self.name = worker_name()
@@ -96,9 +101,31 @@ class Worker:
         self._passing: set[str] = set()
         """Tokens of deliveries that need no run and are not settled yet."""
         self._changed = threading.Condition()
-        self._stop = threading.Event()
-        self._hurry = threading.Event()
+        self._stop, self._hurry = threading.Event(), threading.Event()
         self._reason = "asked to stop"
+        # Threads of whoever runs this worker that must be alive for as long as it works.
+        self.others: list[threading.Thread] = []
+        self._health = Health(
+            worker=self.name,
+            events=app.events,
+            slots=slots,
+            parts=self._parts,
+            pool=lambda: self._loop_pool,
+            begun=lambda: [run.serial for run in list(self._in_hand.values()) if run.started is not None],
+            stop=lambda reason: self.stop(reason, at_once=True),
+            on_fault=on_fault,
+        )
+
+    def _parts(self) -> Iterator[threading.Thread]:
+        """Return the threads without which the worker would hold messages and not work on them."""
+        if self._stop.is_set():
+            return
+        yield from (self._settler.thread, self._minder.thread, self._fetcher.thread)
+        yield from list(self._threads.threads)
+        yield from self.others
+        for part in (self._scheduler, self._keeper, self._loop_pool):
+            if part is not None:
+                yield part.thread
 
     def _isolate(self, ref: AppRef | None) -> Isolation | None:
         if ref is None:
@@ -120,7 +147,18 @@ class Worker:
             cancel=self._cancel,
             deliver=self._settler.put,
             about={"name": self.name, "queues": queues, "pid": os.getpid(), "slots": settings.concurrency},
+            relieve=Relief(
+                self._prefetch,
+                pools=self._pools,
+                done=lambda: sum(self.stats.values()),
+                give_back=lambda run: self._give_back(run, self._executor.decide.handed_back(run)),
+            ).look,
         )
+
+    def _pools(self) -> Iterator[Pool]:
+        yield self._threads
+        if self._loop_pool is not None:
+            yield self._loop_pool
 
     def _make_scheduler(self) -> Scheduler | None:
         """Return what may send the ticks of schedules; a worker that ends when the queues are empty is none."""
@@ -155,11 +193,13 @@ class Worker:
         seconds = clock.monotonic() - since
         self.app.events.emit(WorkerStopped(worker=self.name, seconds=seconds, stats=dict(self.stats)))
         self.app.plugins.call("queuekit_worker_stopped", worker=self, stats=dict(self.stats))
-        return 130 if self._hurry.is_set() else 0
+        self._health.watch.stop()
+        return 1 if self._health.failed else 130 if self._hurry.is_set() else 0
 
     def start(self) -> None:
         """Begin, and return at once."""
         self.app.plugins.call("queuekit_worker_child_init", raising=True, worker=self)
+        self._health.watch.start()
         self._settler.start()
         self._minder.start()
         self._fetcher.start()
@@ -179,6 +219,7 @@ class Worker:
 
     def finish(self) -> None:
         """Fetch no more, hand unstarted messages back, wait for running ones, give up on the rest, settle, close."""
+        self._health.watch.ease()
         self.app.plugins.call("queuekit_worker_stopping", worker=self, reason=self._reason)
         if self._scheduler is not None:
             self._scheduler.stop()
@@ -226,10 +267,15 @@ class Worker:
 
     def room(self) -> int:
         """Return how many messages to fetch: none until half of those held ready are used up."""
-        slots = min(self._settings.concurrency - len(self._threads.lost), self._holdings.most)
+        slots = min(self._settings.concurrency - self._lost_places(), self._holdings.most)
         extra = min(self._prefetch.size(), self._holdings.most - slots)
         held = len(self._in_hand)
         return 0 if held >= max(slots, slots + extra // 2) else slots + extra - held
+
+    def _lost_places(self) -> int:
+        """Return how many places are taken by bodies that were given up and go on."""
+        loop = self._loop_pool
+        return len(self._threads.lost) + (len(loop.lost) if loop is not None else 0)
 
     def wait_for_room(self, timeout: float) -> bool:
         """Block until there is room; false if *timeout* seconds pass first, or the worker is to stop."""

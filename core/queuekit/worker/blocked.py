@@ -1,0 +1,122 @@
+"""Finds the coroutine that keeps all others on the event loop from going on, and says so."""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from types import FrameType
+
+from queuekit.context import Context, of_context
+from queuekit.events import Events, LoopBlocked
+from queuekit.outcome import Run
+from queuekit.worker.aio import LoopPool
+from queuekit.worker.slots import Slots
+
+__all__ = ["BlockedLoop"]
+
+_BLOCKED = 2.0
+"""Seconds without a turn after which a loop is called blocked."""
+_GRACE = 2.0
+"""Seconds that what blocks the loop may be over its time limit: it may just be about to end."""
+
+
+class BlockedLoop:
+    """One look a second at a worker's loop.
+
+    Args:
+        worker: Name of the worker, for the log.
+        events: Told what blocks the loop, once.
+        slots: Where the time limits of those that wait are suspended, so that their leases are kept.
+        pool: Returns the loop's pool, if there is one.
+        on_overdue: Called with a run that blocks the loop past its time limit; returns why the worker cannot go on.
+    """
+
+    def __init__(
+        self,
+        *,
+        worker: str,
+        events: Events,
+        slots: Slots,
+        pool: Callable[[], LoopPool | None],
+        on_overdue: Callable[[Run], str],
+    ) -> None:
+        self._worker = worker
+        self._events = events
+        self._slots = slots
+        self._pool = pool
+        self._on_overdue = on_overdue
+        self._told: tuple[float, Run | None] | None = None
+        self._limit = math.inf
+
+    def check(self) -> str:
+        """Look, and return why the worker cannot go on, if it cannot."""
+        pool = self._pool()
+        if pool is None:
+            return ""
+        now = time.monotonic()
+        blocked, asked = pool.ask(now), pool.asked
+        if blocked < _BLOCKED or asked is None:
+            return ""
+        frame = sys._current_frames().get(pool.thread.ident or 0)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+        run = _run_in(frame, pool)
+        if self._told != (asked, run):
+            self._told = (asked, run)
+            self._tell(pool, run, blocked, frame)
+        return self._on_overdue(run) if run is not None and now >= self._limit + _GRACE else ""
+
+    def _tell(self, pool: LoopPool, run: Run | None, blocked: float, frame: FrameType | None) -> None:
+        """Say what blocks the loop, and let the time of those that wait for it stand still."""
+        pool.blocker = run
+        self._limit = math.inf
+        for row, other in list(pool.running.items()):
+            if other is not run:
+                self._slots.limit(row, math.inf)
+            elif other.timeout is not None and other.started is not None:
+                self._limit = other.started + other.timeout
+                self._slots.limit(row, self._limit)
+        event = LoopBlocked(
+            worker=self._worker,
+            seconds=blocked,
+            id=run.message.id if run is not None else "",
+            task=run.message.task if run is not None else "",
+            waiting=sum(other is not run for other in list(pool.running.values())),
+            stack=_stack(frame),
+        )
+        self._events.emit(event)
+
+
+def _run_in(frame: FrameType | None, pool: LoopPool) -> Run | None:
+    """Return the run whose context the loop is in: that of a body, or of what it has started."""
+    context = _context_of(frame)
+    for run in list(pool.running.values()):
+        if run.context is context:
+            return run
+    return None
+
+
+def _context_of(frame: FrameType | None) -> Context | None:
+    """Return the task's context that the innermost callback of the loop runs in."""
+    while frame is not None:
+        if frame.f_code.co_name == "_run" and frame.f_globals.get("__name__") == "asyncio.events":
+            variables = getattr(frame.f_locals.get("self"), "_context", None)
+            return None if variables is None else of_context(variables)
+        frame = frame.f_back
+    return None
+
+
+def _stack(frame: FrameType | None) -> str:
+    """Return where the loop is, without the frames of asyncio and queuekit around it."""
+    if frame is None:
+        return ""
+    lines = traceback.StackSummary.extract(
+        (each for each in reversed(list(traceback.walk_stack(frame))) if not _is_ours(each[0])), lookup_lines=True
+    )
+    return "".join(lines.format())
+
+
+def _is_ours(frame: FrameType) -> bool:
+    name = str(frame.f_globals.get("__name__", ""))
+    return name.startswith(("queuekit.", "asyncio.")) or name == "threading"

@@ -1,0 +1,98 @@
+"""What becomes of a worker that cannot go on: its process ends and another takes its place, or it stops."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
+
+from queuekit.events import Events
+from queuekit.outcome import Run
+from queuekit.worker.slots import Slots
+from queuekit.worker.watch import Watch
+
+if TYPE_CHECKING:
+    from queuekit.worker.aio import LoopPool
+    from queuekit.worker.blocked import BlockedLoop
+
+__all__ = ["Health"]
+
+
+class Health:
+    """Looks at the threads and the event loop of a worker once a second.
+
+    Args:
+        worker: Name of the worker.
+        events: Told of a blocked loop.
+        slots: What runs.
+        parts: Returns the threads that must be alive while the worker works.
+        pool: Returns the pool of its event loop, if it has one.
+        begun: Returns the serials of runs that have begun and are not settled.
+        stop: Called with the reason to stop a worker at once that has no supervisor.
+        on_fault: Ends this process, whose supervisor starts another; ``None`` without supervisor.
+    """
+
+    def __init__(
+        self,
+        *,
+        worker: str,
+        events: Events,
+        slots: Slots,
+        parts: Callable[[], Iterable[threading.Thread]],
+        pool: Callable[[], LoopPool | None],
+        begun: Callable[[], list[int]],
+        stop: Callable[[str], None],
+        on_fault: Callable[[str], None] | None,
+    ) -> None:
+        self._worker = worker
+        self._events = events
+        self._slots = slots
+        self._pool = pool
+        self._begun = begun
+        self._stop = stop
+        self._on_fault = on_fault
+        self._blocked: BlockedLoop | None = None
+        self._overdue = False
+        """Whether one run is known to be to blame."""
+        self.failed = False
+        """Whether the worker had to stop."""
+        self.watch = Watch(slots, parts=parts, checks=[self._look_at_loop], on_fault=self._fail)
+
+    def _fail(self, reason: str) -> None:
+        """End a worker one of whose parts is dead.
+
+        What has begun may have done that, also if it has ended since: uncounted it would do it again and again.
+        """
+        if self._on_fault is not None:
+            if not self._overdue:
+                self._slots.suspect(self._begun(), time.monotonic())
+            self._on_fault(reason)
+        self.failed = True
+        self._stop(reason)
+
+    def _look_at_loop(self) -> str:
+        if self._pool() is None:
+            return ""
+        if self._blocked is None:
+            from queuekit.worker.blocked import BlockedLoop
+
+            self._blocked = BlockedLoop(
+                worker=self._worker,
+                events=self._events,
+                slots=self._slots,
+                pool=self._pool,
+                on_overdue=self._is_overdue,
+            )
+        return self._blocked.check()
+
+    def _is_overdue(self, run: Run) -> str:
+        """End what blocks the event loop past its time limit: with the process, or where that cannot be, without it."""
+        if self._on_fault is not None:
+            self._overdue = True
+            self._slots.keep_only([run.serial])
+            return f"{run.message.task} {run.message.id} blocks the event loop past its time limit of {run.timeout:g} s"
+        pool = self._pool()
+        if pool is not None:
+            pool.give_up(run)
+        return ""

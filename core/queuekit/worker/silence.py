@@ -1,0 +1,62 @@
+"""Whether a worker process has fallen silent, as its supervisor sees it, and whose fault that is."""
+
+from __future__ import annotations
+
+from queuekit.worker.holdings import Holdings
+from queuekit.worker.slots import Slots
+
+__all__ = ["LOOK", "Silence"]
+
+LOOK = 1.0
+"""Seconds between two looks, and between two beats of a process."""
+_SILENT = 2.5
+"""Seconds without a beat after which no thread of a process gets to run: one body holds the interpreter."""
+_GRACE = 2.0
+"""Seconds that a body of a silent process may be over its time: it may just be about to end."""
+_HUNG = 15.0
+"""Seconds without a beat after which a process has hung that runs no body at all."""
+
+
+class Silence:
+    """Counts for how long a process has not said that it is alive.
+
+    Only time that passes between looks counts: where supervisor and process have stood still together, as in a frozen
+    container, nothing is concluded from it.
+
+    Args:
+        slots: Where the process says that it is alive, and what it runs.
+    """
+
+    def __init__(self, slots: Slots) -> None:
+        self._slots = slots
+        self._beat = 0.0
+        self._looked = 0.0
+        self.seconds = 0.0
+        """How long it has been silent, as far as was seen."""
+
+    def look(self, now: float) -> None:
+        """Look once, at *now*, monotonic seconds."""
+        beat = self._slots.last_beat
+        passed = min(now - self._looked, 2 * LOOK) if self._looked else 0.0
+        self.seconds = self.seconds + passed if beat == self._beat and beat else 0.0
+        self._beat, self._looked = beat, now
+
+    def forget(self) -> None:
+        """Count from now on: what was stopped by a signal has reason to be silent."""
+        self._looked = self.seconds = 0.0
+
+    def to_blame(self, now: float, holdings: Holdings) -> list[int] | None:
+        """Return the serials of the bodies because of which a silent process must end; ``None`` if it may go on.
+
+        Bodies past their time limit are to blame, if there are any. A body without time limit may hold the interpreter
+        for as long as it likes, and keeps its lease. A process that runs no body and is silent has hung: nobody is to
+        blame.
+        """
+        if self.seconds < _SILENT:
+            return None
+        apart = {holding.serial for holding in holdings.held() if holding.apart}
+        entered = self._slots.entered()
+        overdue = [serial for serial, inside in entered.items() if now >= inside.limit + _GRACE and serial not in apart]
+        if overdue:
+            return overdue
+        return [] if not entered and self.seconds >= _HUNG else None

@@ -1,0 +1,96 @@
+"""Processes that live and hear nothing: found within seconds and replaced; only what overran is blamed (QK6, QK10)."""
+
+import os
+import signal
+
+import pytest
+
+from support.fault_tasks import ablock, ahold, end_thread, hog, hold, nap
+from support.fleet import Fleet
+from support.waiting import wait_until
+
+
+def test_what_holds_the_interpreter_past_its_time_is_killed(fleet: Fleet) -> None:
+    """It counts as a crash; what ran beside it goes back uncounted, and runs in a new process."""
+    gate = fleet.gate()
+    group = fleet.start_ready(concurrency=4, lease=3600)
+    bystanders = [hold.send(str(gate)).id for _ in range(2)]
+    wait_until(lambda: fleet.ledger.has("begin", bystanders), what="bystanders running")
+    stuck = hog.options(timeout=1).send(600)
+    waiting = [result.id for result in fleet.app.send_many(nap.s(0) for _ in range(20))]
+
+    wait_until(lambda: set(fleet.dead()) == {stuck.id}, what="the hog among the dead letters")
+    gate.touch()
+    fleet.drained()
+
+    assert "TaskTimeout" in fleet.dead()[stuck.id].error
+    assert fleet.ledger.counts("begin")[stuck.id] == 2
+    assert fleet.ledger.has("end", [*bystanders, *waiting])
+    assert "gave no sign of life" in group.read_log()
+    assert stuck.id in group.read_log()
+    assert {fleet.app.info(id).attempt for id in bystanders} == {0}
+
+
+def test_what_blocks_the_event_loop_past_its_time_ends_its_process(fleet: Fleet) -> None:
+    """The log names it with its stack; those that waited for it run again, uncounted."""
+    gate = fleet.gate()
+    group = fleet.start_ready(concurrency=4, lease=3600)
+    bystander = ahold.send(str(gate))
+    wait_until(lambda: fleet.ledger.has("begin", [bystander.id]), what="a bystander running")
+    stuck = ablock.options(timeout=1).send(600)
+
+    wait_until(lambda: set(fleet.dead()) == {stuck.id}, what="the blocker among the dead letters")
+    gate.touch()
+    fleet.drained()
+
+    log = group.read_log()
+    assert f"{ablock.name} {stuck.id} has blocked the event loop" in log
+    assert "time.sleep(seconds)" in log
+    assert "TaskTimeout" in fleet.dead()[stuck.id].error
+    assert fleet.ledger.has("end", [bystander.id])
+
+
+def test_what_waits_for_a_blocked_loop_keeps_its_lease_and_its_time(fleet: Fleet) -> None:
+    """A blocker without a limit is only named; its neighbour runs once, and to its end."""
+    gate = fleet.gate()
+    group = fleet.start_ready(concurrency=4, lease=3)
+    neighbour = ahold.options(timeout=4).send(str(gate))
+    wait_until(lambda: fleet.ledger.has("begin", [neighbour.id]), what="a neighbour running")
+    blocker = ablock.send(9)
+
+    wait_until(lambda: fleet.ledger.has("end", [blocker.id]), what="the blocker's end")
+    gate.touch()
+    fleet.drained()
+
+    assert not fleet.dead()
+    assert fleet.ledger.counts("begin")[neighbour.id] == 1
+    assert "has blocked the event loop" in group.read_log()
+
+
+@pytest.mark.parametrize("name", ["fetcher", "settler", "minder", "scheduler", "pipe", "watch"])
+def test_a_body_that_ends_threads_of_its_worker_stops_no_work(fleet: Fleet, name: str) -> None:
+    """A thread goes on, or its process is replaced; what has done it is a suspect, so that it cannot do it for ever."""
+    fleet.start_ready(concurrency=2)
+    first = [result.id for result in fleet.app.send_many(nap.s(0.01) for _ in range(10))]
+    wait_until(lambda: fleet.ledger.has("end", first), what="threads that have begun")
+
+    ending = end_thread.send(f"queuekit-{name}")
+    wait_until(lambda: fleet.ledger.counts("begin")[ending.id], what="a thread that ends")
+    rest = [result.id for result in fleet.app.send_many(nap.s(0) for _ in range(10))]
+    fleet.drained()
+
+    assert fleet.ledger.has("end", rest)
+    assert not fleet.dead()
+
+
+def test_a_process_that_is_stopped_is_left_alone(fleet: Fleet) -> None:
+    """Somebody looks into it; it loses its leases, and goes on when it may."""
+    group = fleet.start_ready(concurrency=1, lease=2)
+    workers = group.workers()
+    os.kill(workers[0], signal.SIGSTOP)
+    after = nap.send(0)
+    os.kill(workers[0], signal.SIGCONT)
+
+    after.get(timeout=60)
+
+    assert group.workers() == workers
