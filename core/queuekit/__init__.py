@@ -3,7 +3,7 @@
 from queuekit.app import Queuekit
 from queuekit.canvas import chain, chord, group
 from queuekit.context import Context, current
-from queuekit.control import Cancel, Reject, Retry, Snooze, TaskTimeout
+from queuekit.control import Cancel, Cancelled, Reject, Retry, Snooze, TaskTimeout
 from queuekit.envelope import Unique
 from queuekit.errors import QueuekitError, ResultTimeout, TaskCancelled, TaskFailed
 from queuekit.failure import Failure
@@ -17,6 +17,7 @@ from queuekit.when import cron, every
 
 __all__ = [
     "Cancel",
+    "Cancelled",
     "Context",
     "Delays",
     "Exponential",

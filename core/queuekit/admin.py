@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import getpass
 import json
+import os
+import socket
 from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
 
@@ -18,7 +21,17 @@ from queuekit.links import graph_key
 from queuekit.loading import reason
 from queuekit.message import Message, decode
 from queuekit.names import plain
-from queuekit.records import Info, cancel_mark, pending, read_info, result_key
+from queuekit.records import (
+    CANCEL_TTL,
+    Cancellation,
+    Info,
+    cancel_key,
+    cancel_mark,
+    pending,
+    read_cancellation,
+    read_info,
+    result_key,
+)
 from queuekit.registry import Tasks
 from queuekit.runtime import Runtime
 from queuekit.sending import Sending
@@ -27,8 +40,13 @@ from queuekit.stopping import cancel_workflow, tell_cancelled
 
 __all__ = ["Admin", "Letter", "QueueView", "Sight"]
 
-_CANCEL_TTL = 7 * 86_400.0
-"""Seconds that a cancel mark waits for its message."""
+
+_LOOK = 0.1
+"""Seconds between two looks whether a cancelled message has ended."""
+_AT_ONCE = 500
+"""Records that are deleted in one round trip."""
+_ENDED = frozenset({"removed", "dropped", "killed"})
+"""What a cancellation can have done, after which the message has ended in any case."""
 
 
 @attrs.frozen(kw_only=True)
@@ -64,6 +82,8 @@ class Sight:
     """Where the broker has it, if it has."""
     message: Message | None = None
     """Its contents, if they can be read."""
+    cancellation: Cancellation | None = None
+    """Who wanted it cancelled, and what became of that."""
 
 
 class Source(Protocol):
@@ -129,14 +149,14 @@ class Admin:
             UnknownIdError: Neither broker nor backend knows it.
         """
         id = plain(id)
-        info = self._info(id)
+        info, cancellation = self._info_and_cancellation(id)
         letter = self._find(id, hint=info.queue)
-        if letter is None and info.state is State.UNKNOWN:
+        if letter is None and info.state is State.UNKNOWN and cancellation is None:
             raise UnknownIdError(
                 f"nothing is known of {id!r}",
                 fix="It was never sent, ignores its result, or is forgotten: see results_expire",
             )
-        return Sight(info=info, letter=letter, message=self._read(letter))
+        return Sight(info=info, letter=letter, message=self._read(letter), cancellation=cancellation)
 
     def dead(self, queue: str | None = None) -> list[Letter]:
         """Return the dead letters of *queue*, or of all queues, latest first."""
@@ -149,8 +169,15 @@ class Admin:
 
     # -- acting
 
-    def cancel(self, id: str) -> bool:
-        """Cancel *id*, a message or a workflow: waiting it is removed, running it is told. True if it had not ended.
+    def cancel(self, id: str, *, by: str | None = None) -> bool:
+        """Cancel *id*, a message or a workflow: waiting it is removed, running it is stopped by its worker, later.
+
+        Args:
+            id: Of the message or workflow.
+            by: Who asks, for those who look at it later; default: user and host of this process.
+
+        Returns:
+            True if it had not ended. What became of a running one, :meth:`show` tells.
 
         Raises:
             UnknownIdError: Nothing is known of it.
@@ -159,7 +186,10 @@ class Admin:
         id = plain(id)
         graph = self._graph(id)
         if graph is not None:
-            return cancel_workflow(self._runtime, graph, self.queue_names(), mark_ttl=_CANCEL_TTL)
+            wish = self._wish(by)
+            return cancel_workflow(
+                self._runtime, graph, self.queue_names(), mark=cancel_mark(id, ttl=CANCEL_TTL, wish=wish)
+            )
         info = self._info(id)
         letter = self._find(id, hint=info.queue)
         if info.state in FINAL:
@@ -168,19 +198,46 @@ class Admin:
             raise UnknownIdError(
                 f"nothing is known of {id!r}", fix="It was never sent, or is forgotten: see results_expire"
             )
+        wish = self._wish(by)
         if self._remove(id, letter, info):
+            if self._runtime.backend is not None:
+                removed = attrs.evolve(wish, did="removed")
+                self._runtime.backend.put([cancel_mark(id, ttl=CANCEL_TTL, wish=removed)])
             return True
         backend = self._runtime.need_backend("cancelling a running task")
-        backend.put([cancel_mark(id, ttl=_CANCEL_TTL)])
+        # Who asks again is not the one who asked.
+        backend.put([cancel_mark(id, ttl=CANCEL_TTL, wish=wish)], condition=Condition.ABSENT)
         # It may have become ready again between the look and the mark; the mark is seen when it is fetched.
         return True
+
+    def is_workflow(self, id: str) -> bool:
+        """Return whether *id* is a chain, group or chord that is stored."""
+        return self._graph(id) is not None
+
+    def after_cancel(self, id: str, *, patience: float) -> Sight:
+        """Return what is known of *id*, which was cancelled, as soon as it has ended, or after *patience* seconds."""
+        clock = self._runtime.clock
+        deadline = clock.monotonic() + patience
+        while True:
+            info, cancellation = self._info_and_cancellation(id)
+            sight = Sight(info=info, cancellation=cancellation)
+            if cancellation is None or info.state in FINAL or clock.monotonic() >= deadline:
+                return sight
+            if info.state is State.UNKNOWN and cancellation is not None and cancellation.did in _ENDED:
+                return sight
+            clock.sleep(_LOOK)
 
     def replay(self, queue: str, ids: Sequence[str] | None = None) -> list[str]:
         """Put dead letters of *queue* (all, or *ids*) back on it and return their ids; all retries are theirs again."""
         queue, ids = plain(queue), ids and [plain(id) for id in ids]
         letters = {letter.id: letter for letter in self.dead(queue)}
-        replayed = self._broker.requeue(queue, ids)
         backend = self._runtime.backend
+        if backend is not None:
+            # An old wish that they be cancelled is not meant for what runs anew.
+            wishes = [cancel_key(id) for id in (letters if ids is None else ids)]
+            for first in range(0, len(wishes), _AT_ONCE):
+                backend.delete(wishes[first : first + _AT_ONCE])
+        replayed = self._broker.requeue(queue, ids)
         if backend is not None:
             ttl, now = self._runtime.config.results_expire, self._runtime.clock.time()
             stored = [letters[id] for id in replayed if id in letters and self._is_stored(letters[id])]
@@ -241,6 +298,17 @@ class Admin:
         backend = self._runtime.backend
         return Info(id=id) if backend is None else read_info(id, backend.get([result_key(id)]).get(result_key(id)))
 
+    def _info_and_cancellation(self, id: str) -> tuple[Info, Cancellation | None]:
+        backend = self._runtime.backend
+        if backend is None:
+            return Info(id=id), None
+        found = backend.get([result_key(id), cancel_key(id)])
+        mark = found.get(cancel_key(id))
+        return read_info(id, found.get(result_key(id))), None if mark is None else read_cancellation(mark)
+
+    def _wish(self, by: str | None) -> Cancellation:
+        return Cancellation(by=_person() if by is None else by, at=self._runtime.clock.time())
+
     def _find(self, id: str, *, hint: str) -> Letter | None:
         """Return where the broker has *id*: in the queue that its record names, or in any."""
         if not self._broker.capabilities.inspect:
@@ -297,6 +365,15 @@ class Admin:
             return decode(stored.envelope, self._runtime.accepted)
         except (QueuekitError, ValueError, TypeError):
             return None
+
+
+def _person() -> str:
+    """Return who runs this process, as ``user@host``."""
+    try:
+        user = getpass.getuser()
+    except (OSError, KeyError, ImportError):
+        user = str(os.getuid()) if hasattr(os, "getuid") else "unknown"
+    return f"{user}@{socket.gethostname()}"
 
 
 def _pending_again(letter: Letter, queue: str, *, ttl: float, at: float) -> Record:

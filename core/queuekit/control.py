@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["Cancel", "Interruption", "Reject", "Retry", "Snooze", "TaskTimeout", "matches"]
+__all__ = ["Cancel", "Cancelled", "Interruption", "Reject", "Retry", "Snooze", "TaskTimeout", "matches"]
 
 
 class Control(Exception):
@@ -43,6 +43,10 @@ class Interruption(BaseException):
 
     Like ``asyncio.CancelledError`` it is no ``Exception``, so that a body's ``except Exception`` does not swallow it.
     """
+
+
+class Cancelled(Interruption):
+    """Raised inside a task that runs in a thread when somebody has cancelled its message, which then is CANCELLED."""
 
 
 class TaskTimeout(Interruption):

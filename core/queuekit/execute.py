@@ -24,7 +24,7 @@ from queuekit.links import graph_of
 from queuekit.message import Message, decode
 from queuekit.names import is_name
 from queuekit.outcome import Decider, Outcome, Run
-from queuekit.records import Info, cancel_key, entered_keys, progress_key, read_info, result_key
+from queuekit.records import Info, cancel_key, entered_keys, progress_key, read_cancellation, read_info, result_key
 from queuekit.run import call_of
 from queuekit.runtime import Runtime
 from queuekit.sending import Sending
@@ -131,7 +131,7 @@ class Executor:
         run.started = self._monotonic()
         try:
             if run.timeout is None:
-                value, problem = self._body(run)
+                value, problem = self._open_body(run)
             else:
                 value, problem = self._limited_body(run, Guard())
         finally:
@@ -149,6 +149,16 @@ class Executor:
             problem = error
         if children.generation() != generation:
             children.leave(problem)
+        return value, problem
+
+    def _open_body(self, run: Run) -> tuple[Any, BaseException | None]:
+        """Run a body without a time limit: that it was cancelled may be raised anywhere in here, and not after."""
+        value, problem = None, None
+        try:
+            value, problem = self._body(run)
+            run.leave_body()  # what arrives only now has not stopped it
+        except Interruption as error:
+            problem = run.leave_body() or error
         return value, problem
 
     def _limited_body(self, run: Run, guard: Guard) -> tuple[Any, BaseException | None]:
@@ -281,7 +291,7 @@ class Executor:
     def _raised(self, run: Run, error: BaseException) -> Outcome:
         run.ended = self._monotonic()
         try:
-            outcome = self.decide.raised(run, error)
+            outcome = self.decide.stopped(run, error) or self.decide.raised(run, error)
         except BaseException as worse:  # noqa: BLE001 - a retry policy of the user's own, or what a task asked for, is unusable
             outcome = self._failed(run, worse)
         if self._after:
@@ -310,12 +320,13 @@ class Executor:
         """Return an outcome for what is cancelled, has ended before, has expired, or is not due yet."""
         envelope = delivery.envelope
         if marks:
-            graph = graph_of(message.id)
-            if cancel_key(message.id) in marks or (graph is not None and cancel_key(graph) in marks):
-                return self.decide.cancelled(delivery, message)
             info = _final_info(message.id, marks.get(result_key(message.id)))
             if info is not None and info.generation >= envelope.generation:
                 return self.decide.done_before(delivery, message, info, lambda: info.value(self._runtime.accepted))
+            graph = graph_of(message.id)
+            mark = marks.get(cancel_key(message.id)) or (graph and marks.get(cancel_key(graph)))
+            if mark:
+                return self.decide.cancelled(delivery, message, wish=read_cancellation(mark))
         if envelope.expires is not None and envelope.expires <= delivery.claimed_at:
             return self.decide.expired(delivery, message)
         if envelope.not_before is not None and self._limits.max_delay is not None:

@@ -10,10 +10,14 @@ __all__ = ["Guard"]
 
 
 class Guard:
-    """Made in the thread that it guards; :meth:`fire` is called from another."""
+    """What makes a thread hear of something; :meth:`fire` is called from another.
 
-    def __init__(self) -> None:
-        self._thread = threading.get_ident()
+    Args:
+        thread: Identifier of the guarded thread; default: the one that makes it.
+    """
+
+    def __init__(self, thread: int | None = None) -> None:
+        self._thread = threading.get_ident() if thread is None else thread
         self._lock = threading.Lock()
         self._open = True
         self.fired = 0
@@ -21,14 +25,19 @@ class Guard:
         self.again = 0.0
         """Monotonic seconds before which whoever fires leaves the code alone; kept here for them."""
 
-    def fire(self, kind: type[Interruption] = TaskTimeout) -> None:
-        """Raise *kind* in the guarded thread, unless it is through; call it again for code that has swallowed it."""
+    def fire(self, kind: type[Interruption] = TaskTimeout) -> bool:
+        """Raise *kind* in the guarded thread, unless it is through; call it again for code that has swallowed it.
+
+        Returns:
+            Whether it was raised.
+        """
         import ctypes
 
         with self._lock:
             if self._open:
                 self.fired += 1
                 ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(self._thread), ctypes.py_object(kind))
+            return self._open
 
     def close(self) -> BaseException | None:
         """End the guarding; return the exception if it arrives only now. Never raises, and none arrives later."""

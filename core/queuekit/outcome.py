@@ -10,7 +10,7 @@ import attrs
 
 from queuekit.backend import Join, Record
 from queuekit.broker import Ack, CommitItem, Dead, Delivery, Release, Retry, Settlement
-from queuekit.control import Cancel, Reject, Snooze, matches
+from queuekit.control import Cancel, Cancelled, Control, Reject, Snooze, TaskTimeout, matches
 from queuekit.control import Retry as RetryAsked
 from queuekit.ending import Ended, died, ended_by, is_member
 from queuekit.envelope import Envelope
@@ -20,7 +20,7 @@ from queuekit.events import Event, MessageDead, TaskFinished
 from queuekit.failure import Failure, describe
 from queuekit.message import Message
 from queuekit.names import derived_id, is_name
-from queuekit.records import Info, failed, moved, succeeded
+from queuekit.records import CANCEL_TTL, Cancellation, Info, cancel_mark, failed, moved, succeeded
 from queuekit.run import Run
 from queuekit.runtime import Runtime
 from queuekit.sending import Sending
@@ -133,6 +133,12 @@ class Decider:
             delay = (message.retry or options.retry).delay(attempt + 1, self._chance)
         return self._again(run, error, delay=max(0.0, float(delay)), retries=retries)
 
+    def stopped(self, run: Run, error: BaseException) -> Outcome | None:
+        """Decide for a body that *error* ended since its message was cancelled; ``None`` if that is not the reason."""
+        if not isinstance(error, Cancelled) and (not run.did or isinstance(error, Control | TaskTimeout)):
+            return None
+        return self.cancelled(run.delivery, run.message, run=run)
+
     def _again(self, run: Run, error: BaseException, *, delay: float, retries: int) -> Outcome:
         """Schedule the next attempt: the message itself, one attempt older."""
         delivery = run.delivery
@@ -215,9 +221,26 @@ class Decider:
 
     # -- a message that does not run
 
-    def cancelled(self, delivery: Delivery, message: Message, *, run: Run | None = None, reason: str = "") -> Outcome:
-        """Decide for a message that was cancelled before or while it ran."""
-        return self._dropped(delivery, message, State.CANCELLED, reason or "cancelled", run)
+    def cancelled(
+        self,
+        delivery: Delivery,
+        message: Message,
+        *,
+        run: Run | None = None,
+        reason: str = "",
+        wish: Cancellation | None = None,
+    ) -> Outcome:
+        """Decide for a message that was cancelled before or while it ran; *wish* tells who wanted that."""
+        did = "dropped"
+        if run is not None:
+            wish = run.cancellation
+            did = "dropped" if run.started is None else run.did or "asked"
+        by = f"cancelled by {wish.by}" if wish is not None and wish.by else "cancelled"
+        outcome = self._dropped(delivery, message, State.CANCELLED, reason or by, run)
+        if wish is not None and self._stores:
+            told = attrs.evolve(wish, did=did, worker=self._worker)
+            outcome.records += (cancel_mark(message.id, ttl=CANCEL_TTL, wish=told, ended=True),)
+        return outcome
 
     def expired(self, delivery: Delivery, message: Message, *, run: Run | None = None) -> Outcome:
         """Decide for a message whose time to start is over; it leaves a record and an event (QK15)."""

@@ -2,7 +2,7 @@
 
 ===================================  ==========================================================================
 ``result:<id>``                      state, outcome and times of a message
-``cancel:<id>``                      the message is to be cancelled
+``cancel:<id>``                      the message is to be cancelled; who asked, when, and what a worker did
 ``progress:<id>``                    how far a running task is
 ``entered:<id>:<gen>:<try>:<claim>`` a suspect's body was entered in this claim (QK6)
 ``worker:<name>``                    a live worker, refreshed every 10 s
@@ -13,6 +13,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
@@ -28,7 +29,9 @@ from queuekit.serializer import Serializer
 from queuekit.states import FINAL, State, rank
 
 __all__ = [
+    "CANCEL_TTL",
     "ENTERED_TTL",
+    "Cancellation",
     "Info",
     "cancel_key",
     "cancel_mark",
@@ -40,6 +43,7 @@ __all__ = [
     "never_ran",
     "pending",
     "progress_key",
+    "read_cancellation",
     "read_info",
     "result_key",
     "succeeded",
@@ -101,9 +105,45 @@ def _entered(delivery: Delivery, number: int) -> str:
     return f"entered:{envelope.id}:{envelope.generation}:{envelope.attempt}:{number}"
 
 
-def cancel_mark(id: str, *, ttl: float) -> Record:
-    """Return the mark that makes workers drop or stop the message."""
-    return Record(key=cancel_key(id), ttl=ttl)
+@attrs.frozen(kw_only=True)
+class Cancellation:
+    """Somebody's wish that a message be cancelled, and what became of it."""
+
+    by: str = ""
+    """Who asked, as ``user@host``; empty if it is not known."""
+    at: float | None = None
+    """UTC epoch seconds at which it was asked for."""
+    did: str = ""
+    """What was done with the message, in one word.
+
+    ``removed``: it was waiting, and was taken off its queue. ``dropped``: a worker had it, and did not begin it.
+    ``raised``: an exception was raised in its body. ``killed``: the process of its body was killed. ``asked``: the
+    body was told, by its context alone. Empty: no worker has seen the wish yet.
+    """
+    worker: str = ""
+    """Name of the worker that did it."""
+
+
+CANCEL_TTL = 7 * 86_400.0
+"""Seconds that a cancel mark waits for its message."""
+
+
+def cancel_mark(id: str, *, ttl: float, wish: Cancellation | None = None, ended: bool = False) -> Record:
+    """Return the mark that makes workers drop or stop the message; *ended* says that it has ended by that."""
+    if wish is None:
+        return Record(key=cancel_key(id), ttl=ttl)
+    place = 2 if ended else 1 if wish.did else 0
+    return Record(key=cancel_key(id), body=json.dumps(attrs.asdict(wish)).encode(), ttl=ttl, rank=place)
+
+
+def read_cancellation(record: Record) -> Cancellation:
+    """Return what a cancel mark tells; of one that is damaged, that there is one."""
+    try:
+        told = json.loads(record.body or b"{}")
+        texts = {name: str(told.get(name, "")) for name in ("by", "did", "worker")}
+        return Cancellation(at=None if told.get("at") is None else float(told["at"]), **texts)
+    except (ValueError, TypeError, AttributeError):
+        return Cancellation()
 
 
 def pending(*, id: str, task: str, queue: str, ttl: float, at: float, generation: int = 0) -> Record:
@@ -307,6 +347,8 @@ def _count(value: Any) -> int:
 
 def _moment(value: Any) -> float | None:
     """Return UTC epoch seconds as a record holds them."""
-    if value is None or (type(value) in (int, float) and abs(value) <= _FARTHEST):
-        return value
+    if value is None:
+        return None
+    if type(value) in (int, float) and abs(value) <= _FARTHEST:
+        return float(value)
     raise ValueError("not a moment")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,6 +13,7 @@ from queuekit.context import Context
 from queuekit.envelope import Envelope
 from queuekit.guard import Guard
 from queuekit.message import Message
+from queuekit.records import Cancellation
 from queuekit.signature import Sender, Signature
 from queuekit.task import Task
 
@@ -37,12 +39,19 @@ class Run:
     unseen: bool = False
     """Whether one of these crashes took all witnesses along, and so may have been another's fault."""
     guard: Guard | None = None
-    """Enforces ``timeout`` in a thread."""
+    """Raises exceptions in the body, if it runs in a thread: that its time is up, that it was cancelled."""
     serial: int = 0
     """Number under which the supervisor knows it."""
     started: float | None = None
     """Monotonic seconds at which the body was entered."""
     ended: float = 0.0
+    cancellation: Cancellation | None = None
+    """Who wants it cancelled, once that is known here."""
+    did: str = ""
+    """What was done about that with a body that had begun: see :class:`~queuekit.records.Cancellation`."""
+    told: bool = False
+    """Whether that was written down while the body went on."""
+    _inside: list[None] = attrs.field(factory=lambda: [None])
     _open: list[None] = attrs.field(factory=lambda: [None])
 
     def claim(self) -> bool:
@@ -52,6 +61,30 @@ class Run:
         except IndexError:
             return False
         return True
+
+    def leave_body(self) -> BaseException | None:
+        """Say, in the body's thread, that the body has ended: nothing is raised in the thread any more for it.
+
+        Returns:
+            What was raised in it, if that arrives only now.
+        """
+        try:
+            self._inside.pop()
+        except IndexError:
+            while self.guard is None:  # whoever took it is about to make the guard
+                time.sleep(0.001)
+            return self.guard.close()
+        return None
+
+    def reach(self, thread: int) -> Guard | None:
+        """Return what can raise an exception in the body, which runs in *thread*; ``None`` if it has none to reach."""
+        if self.guard is None and self.timeout is None and self.started is not None:
+            try:
+                self._inside.pop()
+            except IndexError:
+                return self.guard
+            self.guard = Guard(thread)
+        return self.guard
 
     @property
     def decided(self) -> bool:

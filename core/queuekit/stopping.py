@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from queuekit.backend import Backend, Condition
+from queuekit.backend import Backend, Condition, Record
 from queuekit.broker import Delivery
 from queuekit.ending import ended_by
 from queuekit.envelope import Envelope
@@ -16,7 +16,7 @@ from queuekit.graphs import StoredGraph
 from queuekit.links import link_id, member_id
 from queuekit.message import Message
 from queuekit.outcome import Outcome
-from queuekit.records import cancel_mark, cancelled, read_info, result_key
+from queuekit.records import cancelled, read_info, result_key
 from queuekit.runtime import Runtime
 from queuekit.sending import Sending
 from queuekit.states import State
@@ -27,7 +27,7 @@ _AT_ONCE = 500
 """Ids that are removed, or asked for, in one round trip."""
 
 
-def cancel_workflow(runtime: Runtime, graph: StoredGraph, queues: Sequence[str], *, mark_ttl: float) -> bool:
+def cancel_workflow(runtime: Runtime, graph: StoredGraph, queues: Sequence[str], *, mark: Record) -> bool:
     """Cancel all of a workflow: what waits leaves the broker, what runs is told, the rest is never sent.
 
     Returns:
@@ -39,7 +39,7 @@ def cancel_workflow(runtime: Runtime, graph: StoredGraph, queues: Sequence[str],
     ends = [graph.id] if graph.kind != "group" else list(ids)
     if all(states[id] is not None and states[id] not in _OPEN for id in ends):
         return False
-    backend.put([cancel_mark(graph.id, ttl=mark_ttl)])
+    backend.put([mark])
     removed = _remove(runtime, ids, queues)
     never_sent = [id for id in ends if states[id] is None]
     _record(runtime, backend, graph, [*removed, *never_sent, *(() if graph.kind == "group" else ends)])

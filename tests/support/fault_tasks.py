@@ -78,6 +78,42 @@ async def ahold(ctx: Context, gate: str) -> str:
 
 
 @app.task
+def forever(ctx: Context) -> None:
+    """Run until somebody stops it, through a handler for all usual exceptions."""
+    write_down("begin", ctx.id)
+    try:
+        _spend(LONGEST)
+    except Exception:  # noqa: BLE001 - as careless code has it
+        write_down("swallowed", ctx.id)
+    write_down("end", ctx.id)
+
+
+@app.task(timeout="1h", retries=3)
+def wrap_up(ctx: Context) -> None:
+    """Run until somebody stops it, and then raise an error of its own."""
+    write_down("begin", ctx.id)
+    try:
+        _spend(LONGEST)
+    except BaseException as error:
+        raise ValueError("wrapped up") from error
+    write_down("end", ctx.id)
+
+
+@app.task
+async def aforever(ctx: Context) -> None:
+    """As :func:`forever`, on the event loop."""
+    write_down("begin", ctx.id)
+    await asyncio.sleep(LONGEST)
+    write_down("end", ctx.id)
+
+
+def _spend(seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        time.sleep(WATCHED)
+
+
+@app.task
 def hog(ctx: Context, seconds: float) -> str:
     """Hold the interpreter for *seconds*: no other thread of the process gets to run, nor does any signal handler."""
     write_down("begin", ctx.id)

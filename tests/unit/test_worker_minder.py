@@ -34,6 +34,8 @@ class Ward:
             in_hand=lambda: list(self.hand),
             in_threads=lambda: list(self.threads),
             give_up=self.given_up.append,
+            thread_of=lambda _: 0,
+            is_apart=lambda _: False,
             cancel=self.cancel,
             deliver=self.outcomes.append,
             about={"name": "w-1", "queues": ["default"]},

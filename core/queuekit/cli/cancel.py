@@ -4,24 +4,68 @@ from __future__ import annotations
 
 import click
 
-from queuekit.cli.options import common_options, engine_options, pass_session
+from queuekit.admin import Sight
+from queuekit.cli.options import common_options, duration_option, engine_options, pass_session
 from queuekit.cli.session import Session
+from queuekit.states import FINAL, State
 
 __all__ = ["command"]
+
+_WAIT = 5.0
+NOT_YET = 6
+"""Exit code for a task that was asked to stop and runs still."""
+_CANCELLED = {
+    "asked": "its body saw that and stopped",
+    "dropped": "a worker had it, and did not begin it",
+    "killed": "its process was killed",
+    "raised": "an exception was raised in its body, and ended it",
+    "removed": "it was waiting, and will never run",
+}
+_NOT_YET = {
+    "": "no worker has seen that",
+    "asked": "its body was told, and goes on",
+    "raised": "an exception was raised in its body, which goes on",
+}
 
 
 @click.command()
 @click.argument("id", metavar="ID")
+@duration_option("--wait", help="How long to wait until a running task has stopped; default 5s.")
 @engine_options
 @common_options
 @pass_session
-def command(session: Session, *, id: str) -> int:
-    """Cancel the message ID: waiting it never runs, running its task is told.
+def command(session: Session, *, id: str, wait: float | None) -> int:
+    """Cancel the message or workflow ID, and tell what that did.
 
-    Exit code 1 if it had ended already.
+    What waits never runs. A running body is stopped by its worker: in a thread or on the event loop an exception is
+    raised in it, in a process of its own it is killed.
+
+    Exit code 0 if it is cancelled, 1 if it had ended already or ended otherwise meanwhile, 6 if it was asked to stop
+    and has not stopped yet.
     """
-    if session.admin().cancel(id):
-        session.say(f"cancelled  {id}")
+    admin, patience = session.admin(), _WAIT if wait is None else wait
+    if not admin.cancel(id):
+        return _ended(id, "has ended already")
+    if admin.is_workflow(id):
+        session.say(f"cancelled  {id}: what waited will never run, what runs is asked to stop")
         return 0
-    click.echo(f"{id} has ended already. See:  queuekit show {id}", err=True)
+    sight = admin.after_cancel(id, patience=patience)
+    state, did = sight.info.state, _did(sight)
+    if state in FINAL and state is not State.CANCELLED:
+        return _ended(id, f"has ended as {state.value} before it could be stopped")
+    if state is State.CANCELLED or did in {"removed", "dropped", "killed"}:
+        session.say(f"cancelled  {id}: {_CANCELLED.get(did, 'it was cancelled before')}")
+        return 0
+    click.echo(
+        f"asked to cancel  {id}: {_NOT_YET.get(did, did)}, after {patience:g} s. See:  queuekit show {id}", err=True
+    )
+    return NOT_YET
+
+
+def _did(sight: Sight) -> str:
+    return "removed" if sight.cancellation is None else sight.cancellation.did
+
+
+def _ended(id: str, how: str) -> int:
+    click.echo(f"{id} {how}. See:  queuekit show {id}", err=True)
     return 1

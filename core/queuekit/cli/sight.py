@@ -12,11 +12,11 @@ from queuekit.broker import Place
 from queuekit.cli.output import as_json, fields, moment, one_line, span, when
 from queuekit.errors import DecodeError
 from queuekit.message import Message
-from queuekit.records import Info
+from queuekit.records import Cancellation, Info
 from queuekit.serializer import Serializer
 from queuekit.states import State
 
-__all__ = ["as_document", "as_text"]
+__all__ = ["as_document", "as_text", "cancel_text"]
 
 
 def as_document(sight: Sight, serializers: Mapping[str, Serializer]) -> dict[str, Any]:
@@ -41,6 +41,7 @@ def as_document(sight: Sight, serializers: Mapping[str, Serializer]) -> dict[str
         "args": message.args if message else None,
         "kwargs": message.kwargs if message else None,
         "result": _result(info, serializers),
+        "cancellation": _cancellation(sight.cancellation),
     }
 
 
@@ -59,6 +60,7 @@ def as_text(sight: Sight, serializers: Mapping[str, Serializer], *, now: float) 
             "started": when(info.started, now=now),
             "finished": _finished(info, now),
             "worker": known.worker,
+            "cancel": cancel_text(sight.cancellation, now=now),
             "error": one_line(_error(sight), width=500),
             "result": as_json(_result(info, serializers)) if info.state is State.SUCCESS else "",
         }
@@ -140,6 +142,32 @@ def _finished(info: Info, now: float) -> str:
         return ""
     ran = f", ran {span(info.finished - info.started)}" if info.started is not None else ""
     return when(info.finished, now=now) + ran
+
+
+def _cancellation(wish: Cancellation | None) -> dict[str, Any] | None:
+    if wish is None:
+        return None
+    texts = {"by": _or_null(wish.by), "did": _or_null(wish.did), "worker": _or_null(wish.worker)}
+    return {"at": moment(wish.at), **texts}
+
+
+_DID = {
+    "": "no worker has seen that yet",
+    "asked": "its body was told, and goes on until it looks",
+    "dropped": "a worker had it, and did not begin it",
+    "killed": "its process was killed",
+    "raised": "an exception was raised in its body",
+    "removed": "it was waiting, and was taken off its queue",
+}
+
+
+def cancel_text(wish: Cancellation | None, *, now: float) -> str:
+    """Return who wanted a message cancelled, when, and what was done; an empty text if nobody did."""
+    if wish is None:
+        return ""
+    by = f" by {wish.by}" if wish.by else ""
+    at = f" {when(wish.at, now=now)}" if wish.at is not None else ""
+    return one_line(f"asked for{by}{at}; {_DID.get(wish.did, wish.did)}", width=500)
 
 
 def _error(sight: Sight) -> str:

@@ -97,7 +97,7 @@ class LoopPool:
 
     def cancel(self, run: Run) -> None:
         """Raise ``CancelledError`` inside the body of *run*."""
-        self._loop.call_soon_threadsafe(self._cancel, run.serial)
+        self._loop.call_soon_threadsafe(self._cancel, run)
 
     def stop(self) -> None:
         """End the loop; whatever still runs on it is cancelled, and abandoned if it does not end."""
@@ -135,13 +135,19 @@ class LoopPool:
         if self._tasks:
             await asyncio.wait(self._tasks.values(), timeout=_LONGEST_END / 2)
 
-    def _cancel(self, serial: int) -> None:
+    def _cancel(self, run: Run) -> None:
+        if self._cancel_begun(run.serial) and run.cancellation is not None:
+            run.did = "raised"
+
+    def _cancel_begun(self, serial: int) -> bool:
         """Cancel a body that was entered; one that was not will see by its context that it must not begin.
 
         A task cancelled before its first step never runs at all, so nobody would hear of its message again.
         """
         if serial in self._begun:
             self._tasks[serial].cancel()
+            return True
+        return False
 
     def _start_more(self) -> None:
         while self._free and self._waiting:

@@ -126,6 +126,8 @@ class Isolation:
         """Decide for a body that was killed with its worker, overran its time, or took its process down."""
         if self._closed:
             return self._executor.decide.handed_back(run)
+        if child.cancelled:
+            return self._executor.cancelled(run)
         if child.overran:
             error = TaskTimeout(f"ran longer than {run.timeout:g} s and was killed")
             return self._executor.raised(run, error)
@@ -177,6 +179,7 @@ class _Child:
         self._process = process
         self._pipe = process.pipe
         self.overran = False
+        self.cancelled = False
 
     def wait_until_ready(self) -> None:
         """Return when it has loaded the app; see :meth:`Isolation._spawn`."""
@@ -201,6 +204,10 @@ class _Child:
             raise _NotBegunError from error
         try:
             while not wait([self._pipe, self._process.status], _TICK):
+                if run.cancellation is not None:
+                    self.cancelled = True
+                    run.did = "killed"
+                    return None
                 if run.context.cancelled and not told:
                     self._pipe.send(None)
                     told = True

@@ -9,14 +9,17 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from queuekit.backend import Record
-from queuekit.control import TaskTimeout
+import attrs
+
+from queuekit.backend import Backend, Condition, Record
+from queuekit.control import Cancelled, Interruption, TaskTimeout
 from queuekit.errorlog import log_error
 from queuekit.errors import UnavailableError
 from queuekit.execute import Executor
+from queuekit.guard import Guard
 from queuekit.links import graph_of
 from queuekit.outcome import Outcome, Run
-from queuekit.records import cancel_key, worker_key
+from queuekit.records import CANCEL_TTL, cancel_key, cancel_mark, read_cancellation, worker_key
 from queuekit.runtime import Runtime
 from queuekit.worker.limit import GRACE, LONGEST_PATIENCE
 from queuekit.worker.relief import LOOK as RELIEF
@@ -42,6 +45,8 @@ class Minder:
         in_hand: Returns all runs in hand.
         in_threads: Returns those in threads, each with its row.
         give_up: Called with the row of a thread that does not come back in time.
+        thread_of: Returns the identifier of the thread of a row.
+        is_apart: Returns whether the body of a run is in a process of its own.
         cancel: Called with each run to be cancelled.
         deliver: Takes the outcome of a run that was given up.
         about: What the worker says of itself.
@@ -57,6 +62,8 @@ class Minder:
         in_hand: Callable[[], list[Run]],
         in_threads: Callable[[], list[tuple[int, Run]]],
         give_up: Callable[[int], None],
+        thread_of: Callable[[int], int],
+        is_apart: Callable[[Run], bool],
         cancel: Callable[[Run], None],
         deliver: Callable[[Outcome], None],
         about: dict[str, Any],
@@ -67,6 +74,8 @@ class Minder:
         self._in_hand = in_hand
         self._in_threads = in_threads
         self._give_up = give_up
+        self._thread_of = thread_of
+        self._is_apart = is_apart
         self._cancel = cancel
         self._deliver = deliver
         self._about = about
@@ -126,15 +135,14 @@ class Minder:
     def _limit(self, row: int, run: Run, now: float) -> float:
         """End one run if it is over its time, in the end without it; return when to look at it again."""
         guard = run.guard
-        if guard is None or run.timeout is None or run.started is None:
+        if guard is None or run.started is None:
             return math.inf
-        deadline = run.started + run.timeout
+        deadline = math.inf if run.timeout is None else run.started + run.timeout
         if now < deadline:
-            return deadline
+            return min(deadline, self._insist(run, guard, now))
         if now >= guard.again:
             run.context.cancel()
-            guard.again = now + min(GRACE * 2.0**guard.fired, LONGEST_PATIENCE)
-            guard.fire()
+            self._fire(guard, now, TaskTimeout)
         if now >= deadline + GRACE and run.claim():
             self._give_up(row)
             error = TaskTimeout(
@@ -143,20 +151,55 @@ class Minder:
             self._deliver(self._executor.raised(run, error))
         return guard.again
 
+    def _insist(self, run: Run, guard: Guard, now: float) -> float:
+        """Raise again that the message was cancelled in a body that goes on; return when to do so next."""
+        if run.cancellation is None:
+            return math.inf
+        if now >= guard.again:
+            self._fire(guard, now, Cancelled)
+        return guard.again
+
+    def _fire(self, guard: Guard, now: float, kind: type[Interruption]) -> bool:
+        guard.again = now + min(GRACE * 2.0**guard.fired, LONGEST_PATIENCE)
+        return guard.fire(kind)
+
     def _look_for_marks(self) -> None:
         """Find, in one round trip, which of the runs in hand were cancelled."""
         backend = self._runtime.backend
-        # Whoever was told once is not told again: it may be busy clearing up.
         runs: dict[str, list[Run]] = {}
         for run in self._in_hand():
-            if not run.context.cancelled:
+            if run.cancellation is None and not run.context.lost:
                 for id in filter(None, (run.message.id, graph_of(run.message.id))):
                     runs.setdefault(cancel_key(id), []).append(run)
-        if backend is None or not runs:
+        if backend is None:
             return
-        for key in backend.get(list(runs)):
+        self._tell(backend)
+        marks = backend.get(list(runs)) if runs else {}
+        for key, mark in marks.items():
             for run in runs[key]:
+                run.cancellation = read_cancellation(mark)
                 self._cancel(run)
+                self._raise_in(run)
+
+    def _raise_in(self, run: Run) -> None:
+        """Raise in the body of *run* that its message was cancelled, if it runs in a thread."""
+        for row, each in self._in_threads():
+            if each is run and not self._is_apart(run):
+                guard = run.reach(self._thread_of(row))
+                if guard is not None and self._fire(guard, self._runtime.clock.monotonic(), Cancelled):
+                    run.did = "raised"
+
+    def _tell(self, backend: Backend) -> None:
+        """Write down what was done about bodies that go on; of those that have ended their outcome tells."""
+        marks = []
+        for run in self._in_hand():
+            wish = run.cancellation
+            if wish is not None and run.started is not None and not run.told and not run.decided:
+                run.told = True
+                wish = attrs.evolve(wish, did=run.did or "asked", worker=self._about["name"])
+                marks.append(cancel_mark(run.message.id, ttl=CANCEL_TTL, wish=wish))
+        if marks:
+            backend.put(marks, condition=Condition.NEWER)
 
     def _present(self) -> None:
         now = self._runtime.clock.monotonic()

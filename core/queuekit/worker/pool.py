@@ -53,6 +53,10 @@ class ThreadPool:
         self.lost: set[int] = set()
         """Rows of threads whose run was given up and still goes on."""
 
+    def thread_of(self, row: int) -> int:
+        """Return the identifier of the thread of *row*."""
+        return self.threads[row].ident or 0
+
     def submit(self, runs: Sequence[Run]) -> None:
         """Hand *runs* to the threads, in order."""
         for run in runs:

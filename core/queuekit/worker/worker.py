@@ -144,6 +144,8 @@ class Worker:
             in_hand=lambda: list(self._in_hand.values()),
             in_threads=lambda: list(self._threads.running.items()),
             give_up=self._threads.lost.add,
+            thread_of=self._threads.thread_of,
+            is_apart=self._is_apart,
             cancel=self._cancel,
             deliver=self._settler.put,
             about={"name": self.name, "queues": queues, "pid": os.getpid(), "slots": settings.concurrency},

@@ -1,0 +1,90 @@
+"""Cancelling what runs: what is said is what was done, in each pool; what stops because of it is CANCELLED."""
+
+import json
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from queuekit import State
+from support.fault_tasks import aforever, forever, hog, hold, stubborn, wrap_up
+from support.fleet import ROOT, Fleet
+from support.waiting import wait_until
+
+
+def cancel(fleet: Fleet, id: str, wait: str = "60s") -> "subprocess.CompletedProcess[str]":
+    """Run ``queuekit cancel``."""
+    return command(fleet, "cancel", id, "--wait", wait)
+
+
+def command(fleet: Fleet, *words: str) -> "subprocess.CompletedProcess[str]":
+    """Run a command of ``queuekit`` on the fleet's engines."""
+    settings = [text for name, url in fleet.urls.items() for text in ("--set", f"{name}={url}")]
+    line = [sys.executable, "-m", "queuekit.cli", words[0], *words[1:], *settings]
+    return subprocess.run(line, capture_output=True, text=True, check=False, cwd=ROOT / "tests", timeout=100)
+
+
+def began(fleet: Fleet, result: Any) -> str:
+    """Return the id of a message whose body has begun."""
+    wait_until(lambda: fleet.ledger.has("begin", [result.id]), what="a body that runs")
+    return str(result.id)
+
+
+@pytest.mark.parametrize("pool", ["thread", "process"])
+@pytest.mark.parametrize("task", [forever, wrap_up, aforever], ids=["def", "other-error", "async"])
+def test_running_task_is_stopped(fleet: Fleet, pool: str, task: Any) -> None:
+    """In threads and on the loop an exception is raised in the body, in a process it is killed; it is CANCELLED."""
+    fleet.start_ready(pool=pool, concurrency=1)
+    id = began(fleet, task.send())
+
+    done = cancel(fleet, id)
+
+    did = "killed" if pool == "process" else "raised"
+    assert (done.returncode, did in done.stderr) == (0, True), done.stderr
+    assert fleet.app.result(id).state is State.CANCELLED
+    told = json.loads(command(fleet, "show", id, "--json").stdout)["cancellation"]
+    assert told["did"] == did
+    assert "@" in told["by"]
+    assert told["at"]
+    assert not fleet.ledger.lines("end", id)
+
+
+def test_killed_body_leaves_its_slot(fleet: Fleet) -> None:
+    """Even a body that holds the interpreter is killed in the process pool, is blamed for nothing, and makes room."""
+    fleet.start_ready(pool="process", concurrency=1)
+    id = began(fleet, hog.send(3600))
+
+    done = cancel(fleet, id)
+
+    assert done.returncode == 0
+    assert "killed" in done.stderr
+    assert hold.send(str(fleet.folder)).get(timeout=60)
+    assert not fleet.dead()
+
+
+def test_says_when_a_task_goes_on(fleet: Fleet) -> None:
+    """A body that does not stop is not called cancelled, and ends as it would."""
+    gate = fleet.gate()
+    fleet.start_ready(concurrency=1)
+    result = stubborn.send(str(gate))
+    id = began(fleet, result)
+
+    done = cancel(fleet, id, wait="0s")
+    gate.touch()
+
+    assert done.returncode == 6
+    assert done.stderr.startswith("asked to cancel")
+    assert "cancelled" not in done.stderr
+
+
+def test_waiting_task_never_runs(fleet: Fleet) -> None:
+    """What waits is removed, and ``show`` tells who asked."""
+    id = forever.send().id
+
+    done = cancel(fleet, id)
+    shown = command(fleet, "show", id).stdout
+
+    assert (done.returncode, "will never run" in done.stderr) == (0, True)
+    assert "asked for by" in shown
+    assert cancel(fleet, id).returncode == 1
