@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from itertools import islice
 from typing import Any, Protocol
@@ -96,6 +96,12 @@ class Crons:
     def all(self) -> list[CronView]:
         """Return all schedules, by name."""
         return self._views(list(scan(self._backend)))
+
+    def set_aside(self) -> dict[str, str]:
+        """Return by name the schedules whose records cannot be read here, and why: they have no ticks."""
+        return dict(
+            sorted((record.key.removeprefix(ENTRIES), why) for record, _, why in _records(self._backend) if why)
+        )
 
     def get(self, name: str) -> CronView:
         """Return one schedule.
@@ -192,7 +198,8 @@ class Crons:
             UnknownScheduleError: There is none of that name.
             ScheduleError: A live worker's code declares it, and would again: it is removed there, or paused.
         """
-        self._refuse_declared(name, "remove")
+        if name not in self.set_aside():
+            self._refuse_declared(name, "remove")
         self._backend.delete([entry_key(name), ticked_key(name)])
         self._changed()
 
@@ -246,7 +253,12 @@ class Crons:
             known = [entry.name for entry in scan(self._backend)]
             fix = did_you_mean(name, known) or "See which there are:  queuekit crons"
             raise UnknownScheduleError(f"there is no schedule {name!r}", fix=fix[0].upper() + fix[1:])
-        return read_entry(record)
+        try:
+            return read_entry(record)
+        except DecodeError as error:
+            raise ScheduleError(
+                f"schedule {name!r} is set aside: {error.what}", fix=f"Remove it:  queuekit crons remove {name}"
+            ) from error
 
     def _edit(self, name: str, change: Callable[[Entry], Entry]) -> None:
         """Put what *change* makes of a schedule in its place, whoever else changes it meanwhile."""
@@ -294,12 +306,25 @@ class Crons:
         return added | declaring(self._backend) if any(entry.source == "code" for entry in entries) else added
 
 
-def scan(backend: Backend) -> Iterable[Entry]:
-    """Yield all schedules that can be read here."""
+def scan(backend: Backend, *, unreadable: Callable[[str, str], object] | None = None) -> Iterable[Entry]:
+    """Yield all schedules that can be read here; *unreadable* is told the names of the others, and why."""
+    for record, entry, why in _records(backend):
+        if entry is not None:
+            yield entry
+        elif unreadable is not None:
+            unreadable(record.key.removeprefix(ENTRIES), why)
+
+
+def _records(backend: Backend) -> Iterator[tuple[Record, Entry | None, str]]:
+    """Yield each record of a schedule, with what it says or why it cannot be read."""
     cursor: str | None = None
     while True:
         page = backend.scan(ENTRIES, cursor=cursor)
-        yield from (entry for record in page.items if (entry := _readable(record)) is not None)
+        for record in page.items:
+            try:
+                yield record, read_entry(record), ""
+            except DecodeError as error:
+                yield record, None, error.what
         cursor = page.cursor
         if cursor is None:
             return

@@ -18,7 +18,7 @@ from queuekit.control import Interruption, Snooze, TaskTimeout
 from queuekit.errorlog import log_error
 from queuekit.errors import DecodeError, QueuekitError, UnavailableError
 from queuekit.events import EngineDown, TaskStarted, TaskUnknown
-from queuekit.gathering import ainvoke, gather, invoke, own_tasks
+from queuekit.gathering import MisfitError, ainvoke, gather, invoke, own_tasks
 from queuekit.guard import Guard
 from queuekit.links import graph_of
 from queuekit.message import Message, decode
@@ -232,17 +232,22 @@ class Executor:
 
     def _gather(self, run: Run) -> Outcome | None:
         """Append the results of a group to the arguments; an outcome at once if that cannot be, or it ended before."""
+        message = run.message
         try:
             found = gather(self._runtime, run)
+            if isinstance(found, Info):
+                info, accepted = found, self._runtime.accepted
+                return _of(run, self.decide.done_before(run.delivery, message, info, lambda: info.value(accepted)))
         except UnavailableError as error:
             return self.put_back(run, error)
-        except QueuekitError as error:
+        except MisfitError as error:
+            text, task = error.what, message.task
+            outcome = self.decide.dead(run.delivery, reason="malformed", error=text, task=task, message=message)
+            return _of(run, outcome)
+        except BaseException as error:  # noqa: BLE001 - whatever results are made of: this one has failed, and ends
             run.ended = self._monotonic()
-            return self.decide.failed(run, error)
-        if isinstance(found, Info):
-            accepted = self._runtime.accepted
-            return self.decide.done_before(run.delivery, run.message, found, lambda: found.value(accepted))
-        run.message = attrs.evolve(run.message, args=[*run.message.args, found])
+            return self._failed(run, error)
+        run.message = attrs.evolve(message, args=[*message.args, found])
         run.context.made_of(call_of, run.message, run.delivery.envelope, run.task.app)
         return None
 
@@ -383,13 +388,19 @@ class Executor:
         return self._raised(run, error)
 
     def put_back(self, run: Run, error: BaseException) -> Outcome:
-        """Decide for a run that *error*, no fault of its own, kept from its body: it comes again after a moment."""
+        """Decide for a run that *error* kept from its body.
+
+        It comes again after a moment, uncounted, if the engine does not answer or no process could be had to run it
+        in. Any other error was not foreseen: it counts as one of the task's, so that it ends.
+        """
         if isinstance(error, UnavailableError):
             doing = f"begin {run.message.task}"
             self._runtime.events.emit(EngineDown(doing=doing, error=error.what, retry_in=_PUT_BACK))
         else:
             log_error(_worker_logger, "%s %s could not be run", run.message.task, run.message.id, error=error)
-        return self.decide.raised(run, Snooze(_PUT_BACK))
+        if isinstance(error, UnavailableError | OSError | EOFError):
+            return self.decide.raised(run, Snooze(_PUT_BACK))
+        return self._raised(run, error)
 
     def cancelled(self, run: Run) -> Outcome:
         """Decide for a body that was ended because its message was cancelled."""
@@ -408,6 +419,12 @@ class Executor:
         """Decide for a message whose body ended its process *times* times, the last time by *how*."""
         error = f"its worker process died {times} times while it ran" + (f", last {how}" if how else "")
         return self.decide.dead(run.delivery, reason="crashed", error=error, task=run.message.task, message=run.message)
+
+
+def _of(run: Run, outcome: Outcome) -> Outcome:
+    """Return *outcome* as one of a run that has begun, which its worker has in hand until then."""
+    outcome.run = run
+    return outcome
 
 
 def _due(delivery: Delivery) -> float:

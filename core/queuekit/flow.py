@@ -18,7 +18,7 @@ from queuekit.broker import Dead
 from queuekit.ending import Ended
 from queuekit.envelope import Envelope
 from queuekit.errorlog import log_error
-from queuekit.errors import UnavailableError
+from queuekit.errors import DecodeError, UnavailableError
 from queuekit.failure import Failure, describe, in_words
 from queuekit.graph import GATHER_TASK, Fan, Place, Step, end_id, id_of, link_of
 from queuekit.graphs import GoneError, Kept, Missing, Reads, StoredGraph
@@ -120,6 +120,8 @@ class _Plan:
     records: list[Record] = attrs.field(factory=list)
     joins: list[Join] = attrs.field(factory=list)
     sends: list[Envelope] = attrs.field(factory=list)
+    entered: set[int] = attrs.field(factory=set)
+    """Nodes that were begun; in a graph that could be, none is twice, so what follows is bounded by what is stored."""
 
     def __attrs_post_init__(self) -> None:
         self.id = self.ended.link.graph
@@ -166,6 +168,9 @@ class _Plan:
 
     def _enter(self, number: int, value: tuple[Any, ...]) -> None:
         """Send what node *number* begins with; *value* holds the result before it, if there is one."""
+        if number in self.entered:
+            raise DecodeError(f"node {number} of workflow {self.id} follows itself, or two others")
+        self.entered.add(number)
         node = self.graph.node(number)
         if isinstance(node, Step):
             self._send(number, node, value)
@@ -234,6 +239,8 @@ class _Plan:
         self._enter(fan.members[member + fan.at_once], value)
 
     def _arrive(self, group: int, member: int, fan: Fan) -> None:
+        if member >= fan.size:
+            raise DecodeError(f"group {group} of workflow {self.id} has no member {member}")
         key = (group, self.generation)
         then = self.graph.callbacks.get(key)
         if then is None:

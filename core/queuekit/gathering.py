@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, cast
 
-from queuekit.errors import TaskFailed, UnknownIdError
+from queuekit.errors import DecodeError, TaskFailed, UnknownIdError
 from queuekit.failure import Failure
-from queuekit.graph import GATHER_TASK
+from queuekit.graph import GATHER_TASK, Fan
+from queuekit.graphs import Missing, load_graph
 from queuekit.lazy import READY, afinished, finished
-from queuekit.links import Gather
+from queuekit.links import Gather, graph_key, member_id
 from queuekit.outcome import Run
 from queuekit.records import Info, read_info, result_key
 from queuekit.runtime import Runtime
@@ -17,19 +18,26 @@ from queuekit.signature import Sender
 from queuekit.states import State
 from queuekit.task import Task, TaskOptions
 
-__all__ = ["ainvoke", "gather", "invoke", "own_tasks"]
+__all__ = ["MisfitError", "ainvoke", "gather", "invoke", "own_tasks"]
 
 _AT_ONCE = 2_000
 """Records that are asked for in one round trip."""
 _SHOWN = 3
 
 
+class MisfitError(DecodeError):
+    """A message asks for a group that its workflow does not have: nobody of ours has written it."""
+
+
 def gather(runtime: Runtime, run: Run) -> list[Any] | Info:
     """Return the results of the group that *run* waits for, in order; or what is known of *run* if it ended before.
+
+    No more is read than there is: the first part that lacks a result is the last.
 
     Raises:
         UnavailableError: The backend does not answer.
         UnknownIdError: Results are gone.
+        MisfitError: The workflow has no such group.
         TaskFailed: A member has failed, and the policy of the group is ``fail``.
         DecodeError: A result is not readable here.
     """
@@ -37,36 +45,62 @@ def gather(runtime: Runtime, run: Run) -> list[Any] | Info:
     assert wanted is not None  # noqa: S101 - the caller has looked
     backend = runtime.need_backend("the results of a group")
     own = result_key(run.message.id)
-    ids = wanted.ids()
-    keys = [own, *map(result_key, ids)]
-    found = {}
-    for start in range(0, len(keys), _AT_ONCE):
-        found.update(backend.get(keys[start : start + _AT_ONCE]))
-    ended = found.get(own)
-    if ended is not None and ended.final:
-        info = read_info(run.message.id, ended)
-        if info.generation >= run.delivery.envelope.generation:
-            return info
-    infos = [read_info(id, found.get(result_key(id))) for id in ids]
+    infos: list[Info] = []
+    for first in range(0, max(1, wanted.size), _AT_ONCE):
+        ids = [member_id(wanted.graph, wanted.group, index) for index in range(wanted.size)[first : first + _AT_ONCE]]
+        found = backend.get([*([own] if not first else []), *map(result_key, ids)])
+        ended = found.get(own)
+        if ended is not None and ended.final:
+            info = read_info(run.message.id, ended)
+            if info.generation >= run.delivery.envelope.generation:
+                return info
+        part = [read_info(id, found.get(result_key(id))) for id in ids]
+        _need_all(runtime, wanted, part)
+        infos += part
     return _values(runtime, wanted, infos)
 
 
-def _values(runtime: Runtime, wanted: Gather, infos: list[Info]) -> list[Any]:
+def _need_all(runtime: Runtime, wanted: Gather, infos: list[Info]) -> None:
+    """Refuse to go on without a result."""
     gone = [info.id for info in infos if not info.done]
-    if gone:
-        more = f" and {len(gone) - _SHOWN} more" if len(gone) > _SHOWN else ""
-        raise UnknownIdError(
-            f"the results of {', '.join(gone[:_SHOWN])}{more} are gone",
-            fix="They were forgotten before the callback ran: raise graphs_expire",
-        )
+    if not gone:
+        return
+    _need_group(runtime, wanted)
+    more = f" and {len(gone) - _SHOWN} more" if len(gone) > _SHOWN else ""
+    raise UnknownIdError(
+        f"the results of {', '.join(gone[:_SHOWN])}{more} are gone",
+        fix="They were forgotten before the callback ran: raise graphs_expire",
+    )
+
+
+def _need_group(runtime: Runtime, wanted: Gather) -> None:
+    """Refuse a group that the workflow, if it is still known, does not have."""
+    backend = runtime.need_backend("a workflow")
+    record = backend.get([graph_key(wanted.graph)]).get(graph_key(wanted.graph))
+    if record is None:
+        return
+    graph = load_graph(runtime, record, wanted.graph)
+    try:
+        node = graph.node(wanted.group)
+    except Missing as missing:
+        chunk = int(missing.key.rpartition(":")[2])
+        graph.add(chunk, backend.get([missing.key]).get(missing.key))
+        node = graph.node(wanted.group)
+    if not isinstance(node, Fan) or (node.size, node.policy) != (wanted.size, wanted.policy):
+        raise MisfitError(f"workflow {wanted.graph} has no group {wanted.group} of {wanted.size:,} members")
+
+
+def _values(runtime: Runtime, wanted: Gather, infos: list[Info]) -> list[Any]:
     values: list[Any] = []
     for info in infos:
         if info.state is State.SUCCESS:
             value = info.value(runtime.accepted)
-            if wanted.flat:
+            if not wanted.flat:
+                values.append(value)
+            elif isinstance(value, list):
                 values += value
             else:
-                values.append(value)
+                raise DecodeError(f"the result of {info.id} is not a list of results")
         elif wanted.policy == "fail":
             raise TaskFailed(f"{info.task} {info.origin or info.id} failed: {info.error_type}: {info.error}")
         elif wanted.policy == "continue":

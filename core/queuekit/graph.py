@@ -8,14 +8,16 @@ change, so a worker reads each part of a graph once.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
 from typing import Any
 
 import attrs
 
 from queuekit.backend import Record
+from queuekit.durations import LONGEST
 from queuekit.envelope import join_frame, split_frame
 from queuekit.errors import DecodeError, TooLargeError
-from queuekit.links import Gather, Link, Policy, chunk_key, graph_key, link_id, member_id, read_gather
+from queuekit.links import POLICIES, Gather, Link, Policy, chunk_key, graph_key, link_id, member_id, read_gather
 from queuekit.serializer import Serializer
 from queuekit.signature import Signature
 from queuekit.workflow import Chain, Chord, Group, Part, Workflow
@@ -41,6 +43,8 @@ GATHER_TASK = "queuekit.gather"
 """Name of the task that returns the list of a group's results."""
 _CHUNK = 200_000
 """Bytes of nodes that are stored together, at most."""
+_MOST_CHUNKS = 10_000
+"""Parts of a graph: 2 GB."""
 _ROOM = 70_000
 """Bytes of a record that are left for its header."""
 
@@ -322,15 +326,26 @@ def _node_to_dict(node: Node) -> dict[str, Any]:
 
 def _read_node(data: dict[str, Any]) -> Node:
     if "fan" in data:
-        return Fan(**data["fan"], members=tuple(data["members"]))
+        fan = Fan(**data["fan"], members=tuple(data["members"]))
+        _check(fan.policy in POLICIES, [fan.size, *fan.members], [fan.callback, fan.feed])
+        _check(fan.at_once is None or fan.at_once >= 1, [], [fan.at_once])
+        return fan
     step, call = data["step"], data["call"]
     end = step["end"]
+    _check(end is None or len(end) == 2, end or [], [step["next"]])  # noqa: PLR2004 - group and member
     return Step(
         signature=None if call is None else Signature.from_dict(call),
         next=step["next"],
         end=None if end is None else (end[0], end[1]),
         gather=read_gather(step["gather"]),
     )
+
+
+def _check(right: bool, numbers: Sequence[Any], optional: Sequence[Any]) -> None:  # noqa: FBT001 - one of three
+    """Refuse a node of which something is not *right*, or does not hold *numbers* where it should."""
+    found = [*numbers, *(number for number in optional if number is not None)]
+    if not right or not all(type(number) is int and number >= 0 for number in found):
+        raise ValueError("a node that cannot be")
 
 
 def read_head(record: Record) -> dict[str, Any]:
@@ -340,9 +355,21 @@ def read_head(record: Record) -> dict[str, Any]:
         DecodeError: It is not one of ours.
     """
     head, _ = split_frame(record.body)
-    if head.get("v") != 1 or type(head.get("starts")) is not list:
+    if head.get("v") != 1 or not _are_starts(head.get("starts")) or not _is_span(head.get("ttl")):
         raise DecodeError(f"record {record.key!r} is not a workflow that this release reads")
     return head
+
+
+def _are_starts(value: Any) -> bool:
+    """Return whether *value* can say with which node each part of a graph begins; the first tells of the whole."""
+    if type(value) is not list or not 0 < len(value) <= _MOST_CHUNKS or not all(type(start) is int for start in value):
+        return False
+    return value[0] == -1 and all(before < start for before, start in pairwise(value))
+
+
+def _is_span(value: Any) -> bool:
+    """Return whether *value* is a time to live, in seconds."""
+    return type(value) in {int, float} and 0 < value <= LONGEST
 
 
 def read_chunk(record: Record, serializer: Serializer) -> dict[int, Any]:
@@ -351,7 +378,7 @@ def read_chunk(record: Record, serializer: Serializer) -> dict[int, Any]:
     try:
         rows = serializer.loads(payload)
         return {number: data["top"] if number < 0 else _read_node(data) for number, data in rows}
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise DecodeError(f"record {record.key!r} is not a part of a workflow") from error
 
 

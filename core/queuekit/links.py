@@ -27,9 +27,11 @@ __all__ = [
 
 Policy = Literal["fail", "skip", "continue"]
 POLICIES: tuple[Policy, ...] = ("fail", "skip", "continue")
-_LINK, _MEMBER, _GATHER = 2, 3, 5
+_LINK, _MEMBER = 2, 3
 _MOST = 2**31 - 1
 """Largest number of a node or a member that is read."""
+_LARGEST = 10_000_000
+"""Members of a group whose results can be gathered."""
 
 
 class Link(NamedTuple):
@@ -57,10 +59,6 @@ class Gather(NamedTuple):
     policy: Policy = "fail"
     flat: bool = False
     """Whether each result is a list of results, of which one list is made."""
-
-    def ids(self) -> list[str]:
-        """Return the ids of the members, in order."""
-        return [member_id(self.graph, self.group, index) for index in range(self.size)]
 
 
 def graph_of(id: str) -> str | None:
@@ -97,7 +95,7 @@ def read_link(value: Any) -> Link | None:
     """
     if value is None:
         return None
-    if type(value) is not list or len(value) not in {_LINK, _MEMBER} or not is_name(value[0]):
+    if type(value) is not list or len(value) not in {_LINK, _MEMBER} or not _is_graph(value[0]):
         raise DecodeError("flow in the header is not a place in a workflow")
     if not all(type(number) is int and 0 <= number <= _MOST for number in value[1:]):
         raise DecodeError("flow in the header does not hold numbers")
@@ -115,6 +113,12 @@ def read_gather(value: Any) -> Gather | None:
     kinds = [str, int, int, str, bool]
     if type(value) is not list or [type(item) for item in value] != kinds or value[3] not in POLICIES:
         raise DecodeError("gather in the header is not a group")
-    if not is_name(value[0]) or not (0 <= value[1] <= _MOST and 0 <= value[2] <= _MOST):
+    graph, group, size = value[:3]
+    if not _is_graph(graph) or not 0 <= group <= _MOST or not 0 <= size <= _LARGEST:
         raise DecodeError("gather in the header names no group")
     return Gather(*value)
+
+
+def _is_graph(value: object) -> bool:
+    """Return whether *value* can be the id of a workflow: those of its messages have a dot, its own has none."""
+    return isinstance(value, str) and is_name(value) and "." not in value

@@ -12,19 +12,21 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 import attrs
 
 from queuekit.backend import Record
+from queuekit.durations import LONGEST
 from queuekit.durations import parse as parse_duration
 from queuekit.envelope import Unique, join_frame, split_frame
 from queuekit.errors import DecodeError, ScheduleError, TooLargeError
-from queuekit.names import check_name
+from queuekit.names import check_name, is_name
 from queuekit.serializer import Serializer
 from queuekit.signature import Signature
 from queuekit.ticks import MISFIRES, OVERLAPS, Misfire, Overlap
+from queuekit.wallclock import LAST
 from queuekit.when import When, when_from_dict
 from queuekit.workflow import Chain, Chord, Group, Part, part_from_dict
 
@@ -50,6 +52,7 @@ GRACE = 60.0
 VERSION = 1
 _WEEK = 7 * 86_400.0
 _LONGEST_NAME = 100
+_MOST_COUNTED = 2**53
 
 
 def _check_when(_self: Any, _attribute: Any, value: Any) -> None:
@@ -130,7 +133,12 @@ class Entry:
         serializer = serializers.get(self.content_type)
         if serializer is None:
             raise DecodeError(f"the call of {self.name} is {self.content_type!r}, which is not accepted here")
-        return part_from_dict(serializer.loads(self.payload))
+        call = part_from_dict(serializer.loads(self.payload))
+        try:
+            _check_call(self, None, call)
+        except ScheduleError as error:
+            raise DecodeError(f"the call of {self.name}: {error.what}") from error
+        return call
 
 
 @attrs.frozen(kw_only=True)
@@ -211,14 +219,16 @@ def read_entry(record: Record) -> Entry:
     head, payload = split_frame(record.body)
     if head.pop("v", None) != VERSION:
         raise DecodeError(f"record {record.key!r} is not a schedule that this release reads")
-    known = {field.name for field in attrs.fields(Entry)} - {"name", "when", "payload", "version"}
+    name = record.key.removeprefix(ENTRIES)
+    if not is_name(name) or type(head.get("when")) is not dict:
+        raise DecodeError(f"record {record.key!r} is not a schedule")
+    fields = {field: head[field] for field in _ENTRY if field in head}
+    _check_fields(record, fields, _ENTRY)
+    when = when_from_dict(head["when"])
     try:
-        fields = {name: head[name] for name in known if name in head}
-        when = when_from_dict(head["when"])
-        name = record.key.removeprefix(ENTRIES)
         return Entry(name=name, when=when, payload=payload, version=record.version, **fields)
-    except (KeyError, TypeError) as error:
-        raise DecodeError(f"record {record.key!r} is not a schedule") from error
+    except TypeError as error:
+        raise DecodeError(f"record {record.key!r} is not a schedule: {error}") from error
 
 
 def read_progress(record: Record | None) -> Progress:
@@ -227,9 +237,63 @@ def read_progress(record: Record | None) -> Progress:
         return Progress()
     try:
         data = json.loads(record.body)
-        return Progress(**{field.name: data[field.name] for field in attrs.fields(Progress) if field.name in data})
-    except (ValueError, TypeError):
-        return Progress(at=record.rank / 1000)
+        fields = {field: data[field] for field in _PROGRESS if field in data}
+        _check_fields(record, fields, _PROGRESS)
+        return Progress(**fields)
+    except (ValueError, TypeError, RecursionError, DecodeError):
+        at = record.rank / 1000
+        return Progress(at=at if _is_moment(at) else 0.0)
+
+
+def _is_moment(value: Any) -> bool:
+    """Return whether *value* is UTC epoch seconds that a calendar has a date for."""
+    return type(value) in {int, float} and 0 <= value < LAST
+
+
+def _is_span(value: Any) -> bool:
+    return type(value) in {int, float} and 0 <= value <= LONGEST
+
+
+def _is_text(value: Any) -> bool:
+    return type(value) is str
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and 0 <= value < _MOST_COUNTED
+
+
+def _or_none(check: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    return lambda value: value is None or check(value)
+
+
+_ENTRY: dict[str, Callable[[Any], bool]] = {
+    "about": _is_text,
+    "misfire": lambda value: value in MISFIRES,
+    "overlap": lambda value: value in OVERLAPS,
+    "grace": _is_span,
+    "source": lambda value: value in ("code", "added"),
+    "since": _is_moment,
+    "paused": lambda value: type(value) is bool,
+    "orphaned": _or_none(_is_moment),
+    "digest": _is_text,
+    "content_type": _is_text,
+}
+"""What each field of a stored schedule may be."""
+_PROGRESS: dict[str, Callable[[Any], bool]] = {
+    "at": _is_moment,
+    "last": _or_none(_is_moment),
+    "id": lambda value: value == "" or (type(value) is str and is_name(value)),
+    **dict.fromkeys(("sent", "missed", "skipped", "failed"), _is_count),
+    "error": _is_text,
+}
+"""What each field of a stored progress may be."""
+
+
+def _check_fields(record: Record, fields: Mapping[str, Any], checks: Mapping[str, Callable[[Any], bool]]) -> None:
+    """Refuse what was not written by us, as it is refused when it is made."""
+    for name, value in fields.items():
+        if not checks[name](value):
+            raise DecodeError(f"record {record.key!r}: {name} is {repr(value)[:60]}")
 
 
 def about(call: Part) -> str:

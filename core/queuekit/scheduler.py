@@ -219,7 +219,7 @@ class Scheduler:
 
     def _load(self) -> None:
         """Read all schedules, and see which of them sleep: those of code that no live worker's code declares."""
-        entries = list(scan(self._backend))
+        entries = list(scan(self._backend, unreadable=self._set_aside))
         keys = [ticked_key(entry.name) for entry in entries]
         found = self._backend.get(keys) if keys else {}
         strangers = any(entry.source == "code" and entry.name not in self._app.schedules for entry in entries)
@@ -250,6 +250,9 @@ class Scheduler:
         except BaseException as error:  # noqa: BLE001 - one schedule must not keep the others from theirs
             self._complain(entry.name, in_words(error))
             return _Known(entry, None)
+
+    def _set_aside(self, name: str, why: str) -> None:
+        self._complain(name, f"it is set aside, since its record cannot be read here: {why}")
 
     def _complain(self, name: str, error: str) -> None:
         """Tell that the ticks of a schedule cannot be told here, but not each time that it is read."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -10,7 +11,7 @@ import attrs
 from queuekit.app import Queuekit
 from queuekit.backend import Backend, Condition
 from queuekit.crons import iso
-from queuekit.errors import DecodeError, UnavailableError
+from queuekit.errors import DecodeError, ScheduleError, UnavailableError
 from queuekit.events import TickFailed, TickSent, TickSkipped, TicksMissed
 from queuekit.failure import in_words
 from queuekit.records import read_info, result_key
@@ -56,7 +57,9 @@ class Ticker:
         self._may_send = may_send
 
     def tick(self, names: Sequence[str]) -> dict[str, tuple[Entry, Progress]]:
-        """Send what is due of *names*, record it, and return what each has come to; those that are gone are left out.
+        """Send what is due of *names*, record it, and return what each has come to.
+
+        Those that are gone, or cannot be read any more, are left out.
 
         Raises:
             UnavailableError: An engine does not answer; what was sent and not recorded is sent again, to no effect.
@@ -80,12 +83,16 @@ class Ticker:
             record = found.get(entry_key(name))
             if record is None:
                 continue
-            entry, progress = read_entry(record), read_progress(found.get(ticked_key(name)))
+            # What cannot be read here keeps no other from its ticks; who leads tells of it when all are read.
+            with contextlib.suppress(DecodeError, ScheduleError):
+                yield self._turn(read_entry(record), read_progress(found.get(ticked_key(name))), now)
+
+    def _turn(self, entry: Entry, progress: Progress, now: float) -> _Turn:
+        plan = Due()
+        if not entry.paused:
             after = max(entry.since, progress.at)
-            plan = Due()
-            if not entry.paused:
-                plan = due(entry.when, after=after, now=now, misfire=entry.misfire, grace=entry.grace)
-            yield _Turn(entry, progress, plan)
+            plan = due(entry.when, after=after, now=now, misfire=entry.misfire, grace=entry.grace)
+        return _Turn(entry, progress, plan)
 
     def _look_back(self, turns: Sequence[_Turn]) -> None:
         """Find late ticks that were sent before a crash, so long ago that the broker may have forgotten them."""
@@ -111,15 +118,13 @@ class Ticker:
             return
         try:
             call = turn.entry.call(self._runtime.accepted)
-        except DecodeError as error:
+            turn.calls = [
+                (tick, ticking(turn.entry, call, id=tick_id(name, tick), moment=iso(tick)))
+                for tick in plan.send
+                if tick not in turn.known
+            ]
+        except Exception as error:  # noqa: BLE001 - one schedule must not keep the others from theirs
             self._failed(turn, plan.send[-1], error)
-            return
-        calls = [
-            (tick, ticking(turn.entry, call, id=tick_id(name, tick), moment=iso(tick)))
-            for tick in plan.send
-            if tick not in turn.known
-        ]
-        turn.calls = calls
 
     def _send(self, turns: Sequence[_Turn]) -> None:
         """Send single calls in one batch, and workflows one by one."""

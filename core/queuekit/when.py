@@ -7,6 +7,7 @@ each tick. cronsim (the extra ``cron``) is imported by the first cron expression
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import itertools
 import math
 from collections.abc import Iterator, Mapping
@@ -91,7 +92,16 @@ class Every(When):
     seconds: float
     """Between two ticks; whole milliseconds."""
     offset: float = attrs.field(default=0.0, kw_only=True)
-    """Seconds by which all ticks are later."""
+    """Seconds by which all ticks are later; less than a period."""
+
+    def __attrs_post_init__(self) -> None:
+        for name, value in (("seconds", self.seconds), ("offset", self.offset)):
+            if type(value) not in {int, float} or not 0 <= value <= durations.LONGEST:
+                raise ScheduleError(f"{name} of a schedule is {_cut(value)}, which is no number of seconds")
+        if self.seconds < _SHORTEST:
+            raise ScheduleError(f"every {durations.format(self.seconds)} is too often", fix="Use 100ms or more")
+        if self.offset >= self.seconds:
+            raise ScheduleError(f"an offset of {durations.format(self.offset)} is no less than the period")
 
     def __str__(self) -> str:
         later = f" + {durations.format(self.offset)}" if self.offset else ""
@@ -99,6 +109,9 @@ class Every(When):
 
     def next_after(self, moment: float) -> float | None:
         """Return the first tick after *moment*."""
+        if not moment < LAST:
+            return None
+        moment = max(moment, FIRST)
         number = math.floor((moment - self.offset) / self.seconds)
         # What is left of a division of floats may be on the wrong side by one.
         while self._tick(number) > moment:
@@ -146,6 +159,11 @@ class Cron(When):
     tz: str = attrs.field(default="UTC", kw_only=True)
     """Name of the time zone in the IANA database."""
 
+    def __attrs_post_init__(self) -> None:
+        for what, value, most in (("cron expression", self.expression, 1_000), ("time zone", self.tz, 100)):
+            if not isinstance(value, str) or len(value) > most:
+                raise ScheduleError(f"{_cut(value)} is no {what}: it is text of at most {most:,} characters")
+
     def __str__(self) -> str:
         return self.expression if self.tz == "UTC" else f"{self.expression} ({self.tz})"
 
@@ -170,9 +188,11 @@ class Cron(When):
         """Return what people say for it; the expression itself where cronsim is not installed."""
         try:
             from cronsim.explain import explain
-        except ImportError:
-            return self.expression
-        return explain(self.expression) if self.tz == "UTC" else f"{explain(self.expression)}, {self.tz}"
+
+            said: str = explain(self.expression)
+        except Exception:  # noqa: BLE001 - cronsim is missing, or reads it but has no words for it
+            said = self.expression
+        return said if self.tz == "UTC" else f"{said}, {self.tz}"
 
     def zone(self) -> tzinfo:
         """Return its time zone.
@@ -192,13 +212,22 @@ class Cron(When):
         Raises:
             ScheduleError: Expression or time zone cannot be, or cronsim is not installed.
         """
+        self.read()
+        self.zone()
+        return self
+
+    def read(self) -> None:
+        """Read the expression.
+
+        Raises:
+            ScheduleError: It cannot be, or cronsim is not installed.
+        """
         if len(self.expression.split()) != _FIELDS:
             raise ScheduleError(
-                f"{self.expression!r} is no cron expression: it needs minute, hour, day, month and weekday",
+                f"{_cut(self.expression)} is no cron expression: it needs minute, hour, day, month and weekday",
                 fix='For seconds write every("30s"), on the command line 30s',
             )
-        self._from(0.0)
-        return self
+        self._times()
 
     def _last(self, start: float, until: float) -> float | None:
         found = None
@@ -234,7 +263,7 @@ class Cron(When):
         try:
             CronSim(self.expression, datetime(2000, 1, 1))  # noqa: DTZ001 - only read
         except CronSimError as error:
-            raise ScheduleError(f"{self.expression!r} is no cron expression: {str(error).lower()}") from error
+            raise ScheduleError(f"{_cut(self.expression)} is no cron expression: {str(error).lower()}") from error
         return times
 
 
@@ -251,9 +280,7 @@ def every(period: Duration, *, offset: Duration = 0.0) -> Every:
         DurationError: One of them is no duration.
     """
     seconds, later = round(durations.parse(period), 3), round(durations.parse(offset), 3)
-    if seconds < _SHORTEST:
-        raise ScheduleError(f"every {durations.format(seconds)} is too often", fix="Use 100ms or more")
-    return Every(seconds, offset=later % seconds)
+    return Every(seconds, offset=later % seconds if seconds else 0.0)
 
 
 def cron(expression: str, *, tz: str | ZoneInfo = "UTC") -> When:
@@ -296,17 +323,30 @@ def when_from_text(text: str, *, tz: str = "UTC") -> When:
 
 
 def when_from_dict(data: Mapping[str, Any]) -> When:
-    """Return what ``to_dict`` wrote; cron expressions are not read yet.
+    """Return what ``to_dict`` wrote, with the care of :func:`every` and :func:`cron`.
+
+    A cron expression in a time zone that is not known here, or where cronsim is missing, is returned all the same.
 
     Raises:
-        DecodeError: It is nothing that this release knows.
+        DecodeError: It is nothing that this release knows, or a schedule that cannot be.
     """
     try:
         if "every" in data:
-            return Every(float(data["every"]), offset=float(data.get("offset", 0.0)))
-        return Cron(str(data["cron"]), tz=str(data["tz"]))
+            return Every(data["every"], offset=data.get("offset", 0.0))
+        chosen = Cron(data["cron"], tz=data["tz"])
+        if importlib.util.find_spec("cronsim") is not None:
+            chosen.read()
+    except ScheduleError as error:
+        raise DecodeError(f"not a schedule: {error.what}") from error
     except (KeyError, TypeError, ValueError) as error:
-        raise DecodeError(f"not a schedule: {error}") from error
+        raise DecodeError(f"not a schedule: {type(error).__name__}: {error}") from error
+    return chosen
+
+
+def _cut(value: object) -> str:
+    """Return *value* in a line of an error."""
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:80]}..."  # noqa: PLR2004 - one line's worth
 
 
 def _zone(name: str) -> tzinfo:

@@ -679,15 +679,16 @@ def test_tracking_never_keeps_a_task_from_running() -> None:
 
 
 def test_what_could_not_begin_comes_again(caplog: pytest.LogCaptureFixture) -> None:
-    """An engine that is down is one line; any other error has its traceback; neither is a failure of the task."""
+    """An engine that is down, and a lack of processes, are no failure of the task; an error nobody foresaw is."""
     app = make(print)
     down = seen(app, EngineDown)
     run = prepared(app)
     executor = executor_of(app)
 
     first = executor.put_back(run, UnavailableError("no answer"))
-    second = executor.put_back(run, RuntimeError("a bug"))
+    second = executor.put_back(run, BlockingIOError("no more processes"))
+    third = executor.put_back(run, RuntimeError("a bug"))
 
-    assert [type(one.settlement) for one in (first, second)] == [Release, Release]
+    assert [type(one.settlement) for one in (first, second, third)] == [Release, Release, Dead]
     assert [event.error for event in down] == ["no answer"]
     assert "RuntimeError: a bug" in caplog.text

@@ -292,7 +292,7 @@ def test_schedule_that_cannot_be_read_does_not_hold_up_the_others() -> None:
     crew.run(45)
 
     assert crew.ticks() == between("08:00:10", "08:00:40", 10)
-    assert [event.schedule for event in failures] == ["mars"]
+    assert sorted(event.schedule for event in failures) == ["junk", "mars"]
     assert crew.app.crons.get("mars").next is None
 
 

@@ -24,6 +24,8 @@ from queuekit.when import When, when_from_text
 __all__ = ["command"]
 
 HEADER = ("NAME", "WHEN", "CALLS", "LAST", "OUTCOME", "NEXT", "STATE")
+_ASIDE = "set aside"
+"""State of a schedule whose record cannot be read."""
 SHOWN = 5
 """Coming ticks that ``show`` prints."""
 
@@ -239,15 +241,19 @@ def _tell(session: Session, app: Queuekit, view: CronView, *, as_json: bool) -> 
 
 def _list(session: Session, *, as_json: bool) -> None:
     app = _app(session)
-    views = app.crons.all()
+    views, aside = app.crons.all(), app.crons.set_aside()
     if as_json:
-        print_json([_document(view) for view in views])
+        broken = [{"name": name, "state": _ASIDE, "error": why} for name, why in aside.items()]
+        print_json([*(_document(view) for view in views), *broken])
         return
-    if not views:
+    if not views and not aside:
         session.say("No schedules. Declare one with @app.periodic(...), or:  queuekit crons add NAME WHEN TASK")
         return
     now = app.runtime.now()
-    click.echo(columns(HEADER, [_row(view, now) for view in views]))
+    rows = [[one_line(name), *["-"] * (len(HEADER) - 2), _ASIDE] for name in aside]
+    click.echo(columns(HEADER, [*(_row(view, now) for view in views), *rows]))
+    for name, why in aside.items():
+        session.say(f"set aside: {one_line(name)}: {one_line(why)}")
     asleep = [view.entry.name for view in views if view.state == "asleep"]
     if asleep:
         session.say(f"asleep: no live worker's code declares {', '.join(asleep)}")
