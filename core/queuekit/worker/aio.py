@@ -16,6 +16,7 @@ from queuekit.execute import Executor
 from queuekit.outcome import Outcome, Run
 from queuekit.worker.limit import Limit
 from queuekit.worker.slots import Slots
+from queuekit.worker.unwritten import Unwritten
 
 __all__ = ["LoopPool"]
 
@@ -35,14 +36,25 @@ class LoopPool:
         slots: Where each says what it runs; rows *first_row* to *first_row* + size - 1.
         first_row: Where its rows begin.
         deliver: Takes each outcome.
+        unwritten: Tells whether another body may begin.
     """
 
     def __init__(
-        self, executor: Executor, *, size: int, slots: Slots, first_row: int, deliver: Callable[[Outcome], None]
+        self,
+        executor: Executor,
+        *,
+        size: int,
+        slots: Slots,
+        first_row: int,
+        deliver: Callable[[Outcome], None],
+        unwritten: Unwritten | None = None,
     ) -> None:
         self._executor = executor
         self._slots = slots
         self._deliver = deliver
+        self._unwritten = unwritten or Unwritten()
+        self._held_up = False
+        """Whether bodies wait until outcomes are written."""
         self._free = deque(range(first_row, first_row + size))
         self._waiting: deque[Run] = deque()
         self._tasks: dict[int, asyncio.Task[None]] = {}
@@ -61,6 +73,19 @@ class LoopPool:
         self._loop = asyncio.new_event_loop()
         self.thread = threading.Thread(target=self._turn, name="queuekit-loop", daemon=True)
         self.thread.start()
+        self._unwritten.listeners.append(self._go_on)
+
+    def _go_on(self) -> None:
+        """Hear that outcomes were written."""
+        if self._held_up:
+            with contextlib.suppress(RuntimeError):  # the loop is closed
+                self._loop.call_soon_threadsafe(self._start_more)
+
+    def _may_begin(self) -> bool:
+        """Return whether another body may begin; else the next round trip of outcomes asks again."""
+        self._held_up = True  # first: outcomes that are written between the question and its answer ask again as well
+        self._held_up = self._unwritten.full(len(self._tasks))
+        return not self._held_up
 
     def _turn(self) -> None:
         """Turn the loop until :meth:`stop`, whoever stops it, or leaves it by SystemExit, before."""
@@ -150,7 +175,7 @@ class LoopPool:
         return False
 
     def _start_more(self) -> None:
-        while self._free and self._waiting:
+        while self._free and self._waiting and self._may_begin():
             try:
                 run = self._waiting.popleft()
             except IndexError:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from queuekit.execute import Executor
 from queuekit.outcome import Outcome, Run
 from queuekit.worker.slots import Slots
+from queuekit.worker.unwritten import Unwritten
 
 if TYPE_CHECKING:
     from queuekit.worker.isolate import Isolation
@@ -28,6 +29,7 @@ class ThreadPool:
         slots: Where each thread says what it runs; rows 0 to size - 1.
         isolation: Runs suspects, and with ``pool = "process"`` all tasks, in processes of their own; or ``None``.
         deliver: Takes each outcome.
+        unwritten: Tells whether another body may begin.
     """
 
     def __init__(
@@ -38,12 +40,14 @@ class ThreadPool:
         slots: Slots,
         isolation: Isolation | None,
         deliver: Callable[[Outcome], None],
+        unwritten: Unwritten | None = None,
     ) -> None:
         self._executor = executor
         self._size = size
         self._slots = slots
         self._isolation = isolation
         self._deliver = deliver
+        self._unwritten = unwritten or Unwritten()
         self._inbox: queue.SimpleQueue[Run | None] = queue.SimpleQueue()
         self._taking = threading.Lock()
         self._closed = False
@@ -104,9 +108,11 @@ class ThreadPool:
         return taken
 
     def _work(self, row: int) -> None:
-        take = self._inbox.get
+        take, full = self._inbox.get, self._unwritten.full
         while (run := take()) is not None:
             try:
+                if full(len(self.running)):
+                    self._unwritten.wait(lambda: len(self.running))
                 outcome = self._one(row, run)
             except BaseException as error:  # noqa: BLE001 - one run that cannot begin must not end this thread
                 outcome = self._executor.put_back(run, error)

@@ -30,8 +30,8 @@ class Prefetch:
         self.occupied = 0
         """Places that are taken by bodies which have run for longer than :data:`HORIZON` already."""
         self._cautious = False
-        self._mean = 0.0
-        """Average of all runs since messages were handed back."""
+        self.mean = 0.0
+        """Moving average of the seconds of all runs."""
 
     def weigh(self, sizes: Sequence[int]) -> None:
         """Take note of the bytes of the bodies in the last batch."""
@@ -43,9 +43,9 @@ class Prefetch:
 
     def observe(self, name: str, seconds: float) -> None:
         """Take note of one run."""
+        self.mean += _WEIGHT * (seconds - self.mean)
         if self._cautious:
-            self._mean += _WEIGHT * (seconds - self._mean)
-            self._cautious = self._mean >= HORIZON
+            self._cautious = self.mean >= HORIZON
         old = self._averages.get(name)
         self._averages[name] = seconds if old is None else old + _WEIGHT * (seconds - old)
 
@@ -54,7 +54,7 @@ class Prefetch:
 
         A body that has been running for *seconds* kept them from beginning.
         """
-        self._cautious, self._mean = True, max(seconds, self._mean, HORIZON)
+        self._cautious, self.mean = True, max(seconds, self.mean, HORIZON)
 
     def size(self) -> int:
         """Return how many to hold beyond the free slots."""

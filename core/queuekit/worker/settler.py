@@ -17,6 +17,7 @@ from queuekit.finish import write
 from queuekit.flow import Flows
 from queuekit.outcome import Outcome
 from queuekit.runtime import Runtime
+from queuekit.worker.unwritten import Unwritten
 
 __all__ = ["Settler"]
 
@@ -34,14 +35,24 @@ class Settler:
         runtime: Broker, backend, clock.
         flows: Finds out what follows in workflows.
         on_settled: Called with each batch that is through.
+        unwritten: Told of each round trip.
     """
 
-    def __init__(self, runtime: Runtime, flows: Flows, *, on_settled: Callable[[list[Outcome]], None]) -> None:
+    def __init__(
+        self,
+        runtime: Runtime,
+        flows: Flows,
+        *,
+        on_settled: Callable[[list[Outcome]], None],
+        unwritten: Unwritten | None = None,
+    ) -> None:
         self._runtime = runtime
         self._flows = flows
         self._on_settled = on_settled
         self._batch = min(_LARGEST_BATCH, runtime.broker.limits.max_batch)
         self._inbox: queue.SimpleQueue[Outcome | None] = queue.SimpleQueue()
+        self._unwritten = unwritten or Unwritten()
+        self._unwritten.waiting = self._inbox.qsize
         self._give_up = threading.Event()
         self.put = self._inbox.put
         """Hand an outcome over; never blocks."""
@@ -63,7 +74,10 @@ class Settler:
         while not closing:
             batch, closing = self._collect()
             if batch:
+                began = self._runtime.clock.monotonic()
+                self._unwritten.writing = len(batch)
                 self._flush(batch)
+                self._unwritten.wrote(len(batch), self._runtime.clock.monotonic() - began)
 
     def _collect(self) -> tuple[list[Outcome], bool]:
         """Wait for the first outcome, then take all that are there."""

@@ -39,6 +39,7 @@ from queuekit.worker.prefetch import Prefetch
 from queuekit.worker.relief import Pool, Relief
 from queuekit.worker.settler import Settler
 from queuekit.worker.slots import Slots
+from queuekit.worker.unwritten import Unwritten
 
 if TYPE_CHECKING:
     from queuekit.scheduler import Scheduler
@@ -83,12 +84,18 @@ class Worker:
             runtime.broker.look_for_marks(CANCEL)
         self._settings = settings = runtime.config.worker
         self._executor = Executor(runtime, app.tasks, app.sending, worker=self.name)
-        self._settler = Settler(runtime, Flows(runtime, app.sending), on_settled=self._settled)
-        self._prefetch = Prefetch(concurrency=settings.concurrency, most=settings.prefetch)
+        self._prefetch = prefetch = Prefetch(concurrency=settings.concurrency, most=settings.prefetch)
+        self._unwritten = unwritten = Unwritten(settings.concurrency, pace=lambda: prefetch.mean)
+        self._settler = Settler(runtime, Flows(runtime, app.sending), on_settled=self._settled, unwritten=unwritten)
         self._slots = slots = slots or Slots(2 * settings.concurrency)
         self._isolation = self._isolate(ref)
         self._threads = ThreadPool(
-            self._executor, size=settings.concurrency, slots=slots, isolation=self._isolation, deliver=self._settler.put
+            self._executor,
+            size=settings.concurrency,
+            slots=slots,
+            isolation=self._isolation,
+            deliver=self._settler.put,
+            unwritten=unwritten,
         )
         self._loop_pool: LoopPool | None = None
         self._fetcher = Fetcher(runtime, self, burst=burst, on_empty=self.stop)
@@ -98,8 +105,8 @@ class Worker:
         self._keeper = None if holdings else self._start_keeper()
         self._serials = itertools.count(1)
         self._in_hand: dict[int, Run] = {}
+        # Tokens of deliveries that need no run and are not settled yet.
         self._passing: set[str] = set()
-        """Tokens of deliveries that need no run and are not settled yet."""
         self._changed = threading.Condition()
         self._stop, self._hurry = threading.Event(), threading.Event()
         self._reason = "asked to stop"
@@ -397,7 +404,12 @@ class Worker:
 
             size = self._settings.concurrency
             self._loop_pool = LoopPool(
-                self._executor, size=size, slots=self._slots, first_row=size, deliver=self._settler.put
+                self._executor,
+                size=size,
+                slots=self._slots,
+                first_row=size,
+                deliver=self._settler.put,
+                unwritten=self._unwritten,
             )
         return self._loop_pool
 
