@@ -90,6 +90,8 @@ class Supervisor:
         self._signals, self._obeyed = 0, 0
         self._deadline: float | None = None
         self._code = 0
+        self._suspects: set[int] = set()
+        """Numbers of processes that have crashed while they ran bodies, and were not started again."""
         self._next_look = 0.0
         """Monotonic seconds of the next look for processes that are silent."""
         self._helpers: list[threading.Thread] = []
@@ -226,7 +228,9 @@ class Supervisor:
         self._children[number] = child
         child.keeper.start()
         log = self.app.config.log
-        _say(child, Start(self._ref, self._burst, child.slots.count, log.level, log.format))
+        suspects = number in self._suspects and self._settings.pool != "process"
+        self._suspects.discard(number)
+        _say(child, Start(self._ref, self._burst, child.slots.count, log.level, log.format, suspects))
 
     def _make(self, number: int) -> _Child:
         """Return a process that waits to be told what to run."""
@@ -256,6 +260,8 @@ class Supervisor:
         del self._children[child.number]
         code = child.process.wait()
         held = child.holdings.held()
+        if _entered(child):
+            self._suspects.add(child.number)
         child.pipe.close()
         helper = threading.Thread(target=self._clear_up, args=(child, held))
         self._helpers = [*(one for one in self._helpers if one.is_alive()), helper]

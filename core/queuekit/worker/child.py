@@ -15,6 +15,7 @@ from queuekit import children
 from queuekit.errors import QueuekitError
 from queuekit.logs import configure_logging
 from queuekit.worker.holdings import Holdings
+from queuekit.worker.isolate import server_for_suspects
 from queuekit.worker.link import Lost, Ready, Start, Stop
 from queuekit.worker.slots import Slots
 from queuekit.worker.watch import end_process
@@ -40,10 +41,19 @@ def main(arguments: Sequence[str]) -> int:
     start = pipe.recv()
     assert isinstance(start, Start)  # noqa: S101 - both ends are ours
     configure_logging(level=start.log_level, style=start.log_style)
+    server = server_for_suspects(start.ref) if start.suspects else None
     try:
         app = start.ref.load()
         slots, holdings = Slots(start.rows, fileno=numbers[1]), Holdings(fileno=numbers[2], size=0)
-        worker = Worker(app, burst=start.burst, ref=start.ref, holdings=holdings, slots=slots, on_fault=end_process)
+        worker = Worker(
+            app,
+            burst=start.burst,
+            ref=start.ref,
+            server=server,
+            holdings=holdings,
+            slots=slots,
+            on_fault=end_process,
+        )
     except QueuekitError as error:
         print(f"Error {error.code}: {error}", file=sys.stderr)  # noqa: T201 - a user's mistake has no traceback
         return error.exit_code

@@ -96,6 +96,16 @@ class ForkServer:
         self._process: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
 
+    def start(self) -> None:
+        """Start the server now, so that it imports the app while its worker does; does not wait for that.
+
+        Raises:
+            OSError: There can be no more processes.
+        """
+        with self._lock:
+            if self._control is None:
+                self._control = self._start()
+
     def fork(self) -> Forked:
         """Return a new process.
 

@@ -17,6 +17,7 @@ from queuekit.control import Snooze, TaskTimeout
 from queuekit.errors import UnavailableError
 from queuekit.execute import Executor
 from queuekit.loader import AppRef
+from queuekit.names import worker_name
 from queuekit.outcome import Outcome, Run
 from queuekit.records import entered_mark
 from queuekit.runtime import Runtime
@@ -24,7 +25,7 @@ from queuekit.worker.company import Company
 from queuekit.worker.forkserver import Forked, ForkServer, Plan
 from queuekit.worker.isolated import Idle
 
-__all__ = ["Isolation"]
+__all__ = ["Isolation", "server_for_suspects"]
 
 _TICK = 0.1
 """Seconds between two looks at a body's time limit and cancel mark."""
@@ -46,15 +47,25 @@ class Isolation:
         ref: How a child finds the app.
         worker: Name of the worker.
         always: Whether all tasks run so (``pool = "process"``), each thread keeping its process.
+        server: Forks, if it was started before.
     """
 
-    def __init__(self, runtime: Runtime, executor: Executor, *, ref: AppRef, worker: str, always: bool) -> None:
+    def __init__(
+        self,
+        runtime: Runtime,
+        executor: Executor,
+        *,
+        ref: AppRef,
+        worker: str,
+        always: bool,
+        server: ForkServer | None = None,
+    ) -> None:
         self._runtime = runtime
         self._executor = executor
         self._most = runtime.config.worker.max_deliveries
         self.always = always
         idle = None if always else _IDLE
-        self._server = ForkServer(Plan(ref=ref, worker=worker, modules=_modules(), idle=idle))
+        self._server = server or ForkServer(Plan(ref=ref, worker=worker, modules=_modules(), idle=idle))
         self._company = Company()
         self._kept: dict[int, _Child] = {}
         self._busy: dict[int, tuple[_Child, Run]] = {}
@@ -160,6 +171,19 @@ class Isolation:
         child = _Child(self._server.fork())
         child.wait_until_ready()
         return child
+
+
+def server_for_suspects(ref: AppRef) -> ForkServer | None:
+    """Return a server that begins to import the app at once; ``None`` if it cannot be started now.
+
+    A worker that takes the place of one that has crashed will soon need it: what that has run is suspect.
+    """
+    server = ForkServer(Plan(ref=ref, worker=worker_name(), modules=_modules(), idle=_IDLE))
+    try:
+        server.start()
+    except OSError:
+        return None
+    return server
 
 
 def _modules() -> tuple[str, ...]:

@@ -19,6 +19,8 @@ class Start:
     """Rows of the shared table of :class:`~queuekit.worker.slots.Slots`."""
     log_level: str
     log_style: str
+    suspects: bool = False
+    """Whether it takes the place of a process that has crashed while it ran bodies."""
 
 
 @attrs.frozen

@@ -44,6 +44,7 @@ from queuekit.worker.unwritten import Unwritten
 if TYPE_CHECKING:
     from queuekit.scheduler import Scheduler
     from queuekit.worker.aio import LoopPool
+    from queuekit.worker.forkserver import ForkServer
     from queuekit.worker.isolate import Isolation
 
 __all__ = ["Worker"]
@@ -58,6 +59,7 @@ class Worker:
         app: The app.
         burst: Whether to end when the queues are empty.
         ref: How child processes find the app; without it suspects of a crash run like the others.
+        server: Forks child processes, if it was started before.
         holdings: Where it writes its leases for another process to keep; default: a thread of this one keeps them.
         slots: Where threads say what they run; default: memory of this process.
         on_fault: Called if the worker cannot go on, with the reason; must end this process, whose supervisor starts
@@ -70,6 +72,7 @@ class Worker:
         *,
         burst: bool = False,
         ref: AppRef | None = None,
+        server: ForkServer | None = None,
         holdings: Holdings | None = None,
         slots: Slots | None = None,
         on_fault: Callable[[str], None] | None = None,
@@ -88,7 +91,7 @@ class Worker:
         self._unwritten = unwritten = Unwritten(settings.concurrency, pace=lambda: prefetch.mean)
         self._settler = Settler(runtime, Flows(runtime, app.sending), on_settled=self._settled, unwritten=unwritten)
         self._slots = slots = slots or Slots(2 * settings.concurrency)
-        self._isolation = self._isolate(ref)
+        self._isolation = self._isolate(ref, server)
         self._threads = ThreadPool(
             self._executor,
             size=settings.concurrency,
@@ -134,13 +137,13 @@ class Worker:
             if part is not None:
                 yield part.thread
 
-    def _isolate(self, ref: AppRef | None) -> Isolation | None:
+    def _isolate(self, ref: AppRef | None, server: ForkServer | None) -> Isolation | None:
         if ref is None:
             return None
         from queuekit.worker.isolate import Isolation
 
         always = self._settings.pool == "process"
-        return Isolation(self._runtime, self._executor, ref=ref, worker=self.name, always=always)
+        return Isolation(self._runtime, self._executor, ref=ref, worker=self.name, always=always, server=server)
 
     def _make_minder(self) -> Minder:
         settings = self._settings
