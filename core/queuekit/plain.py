@@ -5,9 +5,10 @@ Whatever is asked of each value costs as much as to parse it, so the guards look
 
 from __future__ import annotations
 
+import gc
 import json
-from collections.abc import Callable
-from itertools import accumulate
+from collections.abc import Callable, Iterable
+from itertools import accumulate, chain
 from typing import Any
 
 from queuekit.errors import EncodeError
@@ -20,12 +21,17 @@ SCALARS = frozenset({str, int, float, bool, type(None)})
 
 _SMALL = 2_000
 """Bytes of a text whose brackets are quicker counted than singled out."""
+_BYTES_A_VALUE = 64
+"""Bytes of a text for one value, above which to go through the values takes little beside reading them."""
 _PEELED = 6
 """Layers of the innermost brackets that are taken off all at once."""
 _AS_LISTS = bytes.maketrans(b"{}", b"[]")
 _NOT_STRUCTURE = bytes(set(range(256)) - set(b'"[]{}'))
 _STEPS = bytes.maketrans(b"[]", b"\x01\xff")
 """Brackets as signed bytes: one level deeper, one less."""
+_TELLS_KEYS = [len(gc.get_referents({key: 1})) for key in ("a", 1, type("_Text", (str,), {})("a"))] == [1, 2, 2]
+"""Whether the collector goes to the keys of a dict only where one of them is something else than plain text, as CPython
+does: so that to be told the values of many dicts, which takes no time, tells of the keys as well."""
 
 
 def _refuse_constant(name: str) -> Any:
@@ -79,12 +85,14 @@ def read_text(text: str) -> Any:
     return value
 
 
-def depth_of(data: bytes) -> int:
-    """Return how deep the JSON in *data* is nested, or a number up to ``MAX_DEPTH`` if it is no deeper than that.
+def depth_of(data: bytes, value: Any) -> int:
+    """Return how deep a value is nested that was read from *data*, or 0 if it is no deeper than ``MAX_DEPTH``.
 
-    Text is never counted. Of what is no JSON it returns some number; the parser refuses that.
+    Few values in a long text are looked at themselves; where there are many, the brackets of the text are.
     """
     if len(data) <= MAX_DEPTH or (len(data) <= _SMALL and data.count(b"[") + data.count(b"{") <= MAX_DEPTH):
+        return 0
+    if _is_shallow(value, len(data) // _BYTES_A_VALUE):
         return 0
     brackets = _brackets(data)
     peeled = 0
@@ -94,6 +102,17 @@ def depth_of(data: bytes) -> int:
     if len(brackets) <= 2 * (MAX_DEPTH - peeled):
         return 0
     return peeled + max(accumulate(memoryview(brackets.translate(_STEPS)).cast("b")), default=0)
+
+
+def _is_shallow(value: Any, most: int) -> bool:
+    """Return whether no more than *most* values have shown that *value* is not nested too deep."""
+    layer = _containers([value])
+    for _ in range(MAX_DEPTH):
+        most -= sum(map(len, layer))
+        if not layer or most < 0:
+            break
+        layer = _containers(chain.from_iterable(item.values() if type(item) is dict else item for item in layer))
+    return not layer
 
 
 def _brackets(data: bytes) -> bytes:
@@ -113,26 +132,34 @@ def is_plain(value: Any, *, dollars: bool) -> bool:
         value: Holds no ring.
         dollars: Whether a key could begin with ``$``.
     """
-    layer = [value] if type(value) not in SCALARS else []
+    layer = _containers([value])
     for _ in range(MAX_DEPTH):
         if not layer:
             return True
-        inner: list[Any] = []
-        for item in layer:
-            kind = type(item)
-            if kind is dict and _has_plain_keys(item, dollars=dollars):
-                item = item.values()  # noqa: PLW2901 - from here on it is looked at as a list is
-            elif kind is not list:
-                return False
-            for each in item:
-                if type(each) not in SCALARS:
-                    inner.append(each)  # noqa: PERF401 - a comprehension for each container takes twice as long
-        layer = inner
+        dicts = [item for item in layer if type(item) is dict]
+        lists = [item for item in layer if type(item) is list] if len(dicts) < len(layer) else []
+        if len(dicts) + len(lists) < len(layer):
+            return False
+        values = _values_under_text(dicts, dollars=dollars)
+        if values is None:
+            return False
+        layer = _containers(chain(values, chain.from_iterable(lists)) if lists else values)
     return not layer
 
 
-def _has_plain_keys(item: dict[Any, Any], *, dollars: bool) -> bool:
-    for key in item:  # noqa: SIM110 - half the time of all(), on the way of every message
+def _values_under_text(dicts: list[dict[Any, Any]], *, dollars: bool) -> list[Any] | None:
+    """Return the values of *dicts*; ``None`` if a key is no text, or begins with ``$``."""
+    if not dollars and _TELLS_KEYS:
+        values = gc.get_referents(*dicts)
+        if len(values) == sum(map(len, dicts)):
+            return values
+    for key in chain.from_iterable(dicts):
         if type(key) is not str or (dollars and key[:1] == "$"):
-            return False
-    return True
+            return None
+    return [*chain.from_iterable(map(dict.values, dicts))]
+
+
+def _containers(items: Iterable[Any]) -> list[Any]:
+    """Return what is no scalar, of a whole layer: to begin a loop for each small container takes as long as that."""
+    scalars = SCALARS
+    return [item for item in items if type(item) not in scalars]

@@ -99,7 +99,7 @@ class JsonSerializer:
         """Return the value of *data*; see :class:`Serializer`."""
         try:
             value = read_text(data.decode("utf-8", "surrogatepass"))
-            depth = depth_of(data)
+            depth = depth_of(data, value)
             if depth > _MAX_TEXT_DEPTH:
                 raise DecodeError(f"nested deeper than {MAX_DEPTH}")  # noqa: TRY301 - one text for all that is refused
             return self._untag(value, 1) if depth > MAX_DEPTH or _has_tags(data) else value
@@ -283,7 +283,7 @@ def _unpicklable(value: Any) -> str:
 
 _LONGEST_PATH = 60
 """Characters of a path that are shown where it is as long as a value is deep."""
-_A_TAG = re.compile(rb'\{[ \t\r\n]*"\$')
+_A_TAG = re.compile(rb'\{[ \t\r\n]*+"\$')
 _CROWDED = "too many of its values have one and the same hash"
 _MOST_OF_A_HASH = 64
 """Values of one hash that a set or dict may hold: each is compared with all the others."""
@@ -299,8 +299,7 @@ def _plain_text(value: Any) -> str | None:
 
 
 def _has_tags(data: bytes) -> bool:
-    # One sign is found much sooner than two of which the first is frequent.
-    return b"$" in data and b'"$' in data and _A_TAG.search(data) is not None
+    return b"$" in data and _A_TAG.search(data) is not None
 
 
 def _listed(value: Any) -> Any:
