@@ -13,7 +13,7 @@ from typing import Any, Literal
 from queuekit.errors import DecodeError
 from queuekit.values import quick_frozen
 
-__all__ = ["DEFAULT_PRIORITY", "MAX_HEADER_BYTES", "Envelope", "Unique", "join_frame", "split_frame"]
+__all__ = ["DEFAULT_PRIORITY", "MAX_HEADER_BYTES", "Envelope", "Unique", "join_frame", "split_frame", "split_header"]
 
 DEFAULT_PRIORITY = 4
 """Priorities go from 0 (last) to 9 (first)."""
@@ -71,6 +71,16 @@ def split_frame(body: bytes) -> tuple[dict[str, Any], bytes]:
     Raises:
         DecodeError: It does not begin with one line of JSON that is an object.
     """
+    header, start = split_header(body)
+    return header, body[start:]
+
+
+def split_header(body: bytes) -> tuple[dict[str, Any], int]:
+    """Return the header of a body that may hold anything, and where its payload begins.
+
+    Raises:
+        DecodeError: It does not begin with one line of JSON that is an object.
+    """
     end = body.find(b"\n", 0, MAX_HEADER_BYTES)
     if end < 0:
         raise DecodeError("no header line")
@@ -80,4 +90,4 @@ def split_frame(body: bytes) -> tuple[dict[str, Any], bytes]:
         raise DecodeError("the header is not JSON") from error
     if type(header) is not dict:
         raise DecodeError("the header is not an object")
-    return header, body[end + 1 :]
+    return header, end + 1

@@ -21,7 +21,7 @@ from queuekit.events import EngineDown, TaskStarted, TaskUnknown
 from queuekit.gathering import MisfitError, ainvoke, gather, invoke, own_tasks
 from queuekit.guard import Guard
 from queuekit.links import graph_of
-from queuekit.message import Message, decode
+from queuekit.message import Message, sealed
 from queuekit.names import is_name
 from queuekit.outcome import Decider, Outcome, Run
 from queuekit.records import Info, cancel_key, entered_keys, progress_key, read_cancellation, read_info, result_key
@@ -109,13 +109,16 @@ class Executor:
         size = len(delivery.envelope.body)
         if size > self._most_bytes:
             raise DecodeError(f"{size:,} bytes, the limit is {self._most_bytes:,}")
-        message = decode(delivery.envelope, self._runtime.accepted)
+        message = sealed(delivery.envelope, self._runtime.accepted)
         early = self._not_now(delivery, message, marks)
         if early is not None:
             return early
         task = self._tasks.get(message.task) or self._own.get(message.task)
         if task is None:
+            message.open()
             return self._unknown(delivery, message)
+        if task.defaults.ack == "early":
+            message.open()  # later it has no lease any more, and could not become a dead letter
         run = self._run(delivery, message, task)
         return self._suspect(run, marks) if delivery.crashes else run
 
@@ -124,7 +127,9 @@ class Executor:
         return self.variables().run(self._call, run)
 
     def _call(self, run: Run) -> Outcome:
-        early = None if run.message.gather is None else self._gather(run)
+        early = self._opened(run)
+        if early is None and run.message.gather is not None:
+            early = self._gather(run)
         if early is not None:
             return early
         token = enter(run.context)
@@ -182,10 +187,11 @@ class Executor:
         """
         import asyncio
 
-        if run.message.gather is not None:
+        early = self._opened(run)
+        if early is None and run.message.gather is not None:
             early = await asyncio.get_running_loop().run_in_executor(None, self._gather, run)
-            if early is not None:
-                return early
+        if early is not None:
+            return early
         token, generation = enter(run.context), children.generation()
         run.started = self._monotonic()
         try:
@@ -247,18 +253,37 @@ class Executor:
         except BaseException as error:  # noqa: BLE001 - whatever results are made of: this one has failed, and ends
             run.ended = self._monotonic()
             return self._failed(run, error)
-        run.message = attrs.evolve(message, args=[*message.args, found])
+        run.message = attrs.evolve(message, args=[*message.args, found], payload=None)
         run.context.made_of(call_of, run.message, run.delivery.envelope, run.task.app)
         return None
 
-    def begin(self, run: Run) -> Outcome | None:
-        """Look once more before a prefetched run starts: return an outcome if it must not, else announce it."""
+    def _opened(self, run: Run) -> Outcome | None:
+        """Read the arguments of *run*, now that they are needed; an outcome at once if they cannot be read (QK9)."""
+        try:
+            run.message.open()
+        except BaseException as error:  # noqa: BLE001 - whatever bytes it holds, and classes of the user's make of them
+            what = error.what if isinstance(error, QueuekitError) else type(error).__name__
+            outcome = self.decide.dead(run.delivery, reason="malformed", error=what)
+            outcome.run = run
+            return outcome
+        return None
+
+    def begin(self, run: Run, *, apart: bool = False) -> Outcome | None:
+        """Look once more before a prefetched run starts: return an outcome if it must not, else announce it.
+
+        Args:
+            run: What is to begin.
+            apart: Whether another process will read its arguments.
+        """
         envelope = run.delivery.envelope
         now = run.delivery.claimed_at + self._monotonic() - run.received
         if envelope.expires is not None and envelope.expires <= now:
             return self.decide.expired(run.delivery, run.message, run=run)
         if run.context.cancelled:
             return self.decide.cancelled(run.delivery, run.message, run=run)
+        early = None if apart else self._opened(run)
+        if early is not None:
+            return early
         if self._announces:
             waited = max(0.0, now - _due(run.delivery))
             event = TaskStarted(
@@ -291,6 +316,7 @@ class Executor:
         outcome = self.decide.returned(run, value)
         if self._after:
             self._stage_after(run, outcome, None)
+        run.message.close()
         return outcome
 
     def _raised(self, run: Run, error: BaseException) -> Outcome:
@@ -301,6 +327,7 @@ class Executor:
             outcome = self._failed(run, worse)
         if self._after:
             self._stage_after(run, outcome, error)
+        run.message.close()
         return outcome
 
     def _failed(self, run: Run, error: BaseException) -> Outcome:

@@ -6,11 +6,14 @@ options that the caller set; its payload ``args``, ``kwargs`` and follow-ups, wr
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from queuekit.envelope import Envelope, join_frame, split_frame
+import attrs
+
+from queuekit.envelope import Envelope, join_frame, split_frame, split_header
 from queuekit.errors import DecodeError, EncodeError
 from queuekit.links import Gather, Link, read_gather, read_link
 from queuekit.names import is_name
@@ -19,7 +22,7 @@ from queuekit.serializer import Serializer
 from queuekit.signature import Signature
 from queuekit.values import quick_frozen
 
-__all__ = ["Message", "decode", "encode", "peek_link"]
+__all__ = ["Message", "Sealed", "decode", "encode", "peek_link", "sealed"]
 
 VERSION = 1
 _CARRIED = ("headers", "retries", "timeout", "ignore_result")
@@ -32,28 +35,93 @@ _NO_OPTIONS: dict[str, Any] = {}
 _NOTHING: list[Any] = []
 
 
+_CONTENTS = ("args", "kwargs", "on_success", "on_error")
+
+
+@attrs.define
+class Sealed:
+    """The payload of a message that has not been read, or whose values have been forgotten since."""
+
+    serializer: Serializer
+    body: bytes
+    start: int
+    """Where in the body the payload begins."""
+    closed: bool = True
+
+    def read(self) -> dict[str, Any]:
+        """Return the contents of a message.
+
+        Raises:
+            DecodeError: It is not as :func:`encode` writes it.
+        """
+        payload = self.serializer.loads(self.body[self.start :])
+        if type(payload) is not dict:
+            raise DecodeError("the payload is not an object")
+        args, kwargs = payload.get("args", []), payload.get("kwargs", {})
+        if type(args) is not list or type(kwargs) is not dict or not all(type(key) is str for key in kwargs):
+            raise DecodeError("args is not a list, or kwargs not an object with text keys")
+        contents = {"args": args, "kwargs": kwargs, "on_success": (), "on_error": ()}
+        return contents | _follow_ups(payload) if "on_success" in payload or "on_error" in payload else contents
+
+
 @quick_frozen(kw_only=True)
 class Message:
-    """What a worker reads out of an envelope. ``None`` leaves an option to the task as the worker knows it."""
+    """What a worker reads out of an envelope. ``None`` leaves an option to the task as the worker knows it.
+
+    Of one that is :func:`sealed`, arguments and follow-ups are read when they are first asked for.
+    """
 
     id: str
     task: str
-    args: list[Any]
-    kwargs: dict[str, Any]
+    args: list[Any] = attrs.field(repr=False)
+    kwargs: dict[str, Any] = attrs.field(repr=False)
     headers: dict[str, str]
     parent: str | None = None
     retries: int | None = None
     retry: Backoff | None = None
     timeout: float | None = None
     ignore_result: bool | None = None
-    on_success: tuple[Signature[Any], ...] = ()
-    on_error: tuple[Signature[Any], ...] = ()
+    on_success: tuple[Signature[Any], ...] = attrs.field(default=(), repr=False)
+    on_error: tuple[Signature[Any], ...] = attrs.field(default=(), repr=False)
     link: Link | None = None
     """Its place in a workflow, if something follows."""
     gather: Gather | None = None
     """The group whose results are its last argument."""
     each: bool = False
     """Whether its one argument is a list of argument lists, run one after the other."""
+    payload: Sealed | None = attrs.field(default=None, eq=False, repr=False)
+    """What arguments and follow-ups are read out of; ``None`` if they are there in any case."""
+
+    def open(self) -> None:
+        """Read arguments and follow-ups, if that has not been done.
+
+        Raises:
+            DecodeError: They are not as :func:`encode` writes them.
+        """
+        payload = self.payload
+        if payload is not None and payload.closed:
+            for name, value in payload.read().items():
+                object.__setattr__(self, name, value)
+            payload.closed = False
+
+    def close(self) -> None:
+        """Forget arguments and follow-ups, which take several times the memory of their bytes."""
+        payload = self.payload
+        if payload is not None and not payload.closed:
+            payload.closed = True
+            with contextlib.suppress(AttributeError):  # another thread does the same
+                for name in _CONTENTS:
+                    object.__delattr__(self, name)
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            """Read what is asked for; called only for what is not there."""
+            if name not in _CONTENTS or self.payload is None:
+                raise AttributeError(name)
+            self.payload.closed = True
+            self.open()
+            return getattr(self, name)
 
 
 def encode(
@@ -143,25 +211,33 @@ def decode(envelope: Envelope, serializers: Mapping[str, Serializer]) -> Message
     Raises:
         DecodeError: Anything about it is not as :func:`encode` writes it.
     """
+    message = sealed(envelope, serializers)
+    message.open()
+    return message
+
+
+def sealed(envelope: Envelope, serializers: Mapping[str, Serializer]) -> Message:
+    """Return the message in *envelope* with its payload unread, to be read by :meth:`Message.open`.
+
+    Raises:
+        DecodeError: Its header is not as :func:`encode` writes it.
+    """
     usual = _USUAL.match(envelope.body)
     if usual is not None and usual[1] == envelope.id.encode():
-        content_type, task = usual[3].decode(), usual[2].decode()
-        header, data = _NO_OPTIONS, envelope.body[usual.end() :]
+        content_type, task, start = usual[3].decode(), usual[2].decode(), usual.end()
+        options: dict[str, Any] = {"headers": {}}
     else:
-        header, data = split_frame(envelope.body)
+        header, start = split_header(envelope.body)
         content_type, task = str(header.get("ct")), _checked(header, envelope)
+        options = _options(header)
     serializer = serializers.get(content_type)
     if serializer is None:
         raise DecodeError(f"content type {content_type[:40]!r} is not accepted here")
-    payload = serializer.loads(data)
-    if type(payload) is not dict:
-        raise DecodeError("the payload is not an object")
-    args, kwargs = payload.get("args", _NOTHING), payload.get("kwargs", {})
-    if type(args) is not list or type(kwargs) is not dict or not all(type(key) is str for key in kwargs):
-        raise DecodeError("args is not a list, or kwargs not an object with text keys")
-    if header is _NO_OPTIONS and "on_success" not in payload and "on_error" not in payload:
-        return Message(id=envelope.id, task=task, args=args, kwargs=kwargs, headers={})
-    return Message(id=envelope.id, task=task, args=args, kwargs=kwargs, **_options(header), **_follow_ups(payload))
+    payload = Sealed(serializer, envelope.body, start)
+    message = Message(id=envelope.id, task=task, args=_NOTHING, kwargs=_NO_OPTIONS, payload=payload, **options)
+    for name in _CONTENTS:
+        object.__delattr__(message, name)
+    return message
 
 
 def _checked(header: dict[str, Any], envelope: Envelope) -> str:

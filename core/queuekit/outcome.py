@@ -353,8 +353,8 @@ class Decider:
         self, delivery: Delivery, message: Message, role: str, value: Callable[[], Any]
     ) -> tuple[tuple[Envelope, ...], tuple[Record, ...]]:
         """Return the follow-ups of an outcome that stands: if they cannot be made that is logged, and nothing else."""
-        links = message.on_success if role == "success" else message.on_error
         try:
+            links = message.on_success if role == "success" else message.on_error
             return self._follow(delivery, message, role, value()) if links else ((), ())
         except BaseException:  # noqa: BLE001 - also SystemExit, in the code that makes a value plain
             log_error(_logger, "cannot send what follows the %s of %s %s", role, message.task, message.id)

@@ -120,7 +120,12 @@ def prepared(app: Queuekit, delivery: Delivery | None = None, *records: Record) 
 
 def refused(app: Queuekit, delivery: Delivery | None = None, *records: Record) -> Outcome:
     """Return the outcome of the next message, which must not run, where *records* are all that the backend holds."""
-    outcome = executor_of(app).prepare(delivery or take_one(app), {record.key: record for record in records})
+    executor = executor_of(app)
+    outcome: Run | Outcome | None = executor.prepare(
+        delivery or take_one(app), {record.key: record for record in records}
+    )
+    if isinstance(outcome, Run):
+        outcome = executor.begin(outcome)
     assert isinstance(outcome, Outcome), outcome
     return outcome
 

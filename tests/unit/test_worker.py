@@ -35,6 +35,7 @@ from queuekit.outcome import Outcome
 from queuekit.testing import VirtualClock
 from queuekit.worker import Worker
 from queuekit.worker.holdings import Holdings
+from queuekit.worker.prefetch import MOST_BYTES
 from support.waiting import PATIENCE, wait_until
 from support.working import (
     backend_of,
@@ -696,10 +697,11 @@ def test_messages_whose_leases_cannot_be_kept_go_back(
     gate = gated(app)
     send(app, "gate")
 
-    with monkeypatch.context() as broken, working(app) as worker:
-        broken.setattr("pickle.dumps", no_memory)
+    monkeypatch.setattr("pickle.dumps", no_memory)
+    with working(app) as worker:
         wait_until(lambda: "MemoryError" in caplog.text)
         wait_until(lambda: worker.stats["returned"] and not worker._in_hand)
+        monkeypatch.undo()
 
     assert gate.runs == 0
     assert set(worker.stats) == {"returned"}
@@ -1015,3 +1017,58 @@ def test_progress_of_a_running_task_can_be_seen() -> None:
         go.set()
 
     assert seen_meanwhile == (1, 2, "")
+
+
+# -- large bodies
+
+
+def test_bodies_beyond_a_number_of_bytes_go_back() -> None:
+    """However many come in one batch; those that went back run later, and none is lost."""
+    app = make_app(worker={"concurrency": 1})
+    gate = gated_text(app)
+    for number in range(30):
+        send(app, "gate", f"{number:900000}")
+    worker = Worker(app)
+
+    worker.admit(app.runtime.broker.receive(["default"], limit=30, wait=0, lease=30))
+    held = [len(run.delivery.envelope.body) for run in worker._in_hand.values()]
+    gate.go.set()
+    worker.stop()
+    worker.run()
+    burst(app)
+
+    assert 1 <= len(held) < 30
+    assert sum(held) <= MOST_BYTES
+    assert gate.runs == 30
+
+
+def gated_text(app: Queuekit) -> Gate:
+    """Register a task ``gate`` that takes a text and waits in its gate."""
+    gate = Gate()
+
+    def body(_text: str) -> str:
+        return gate()
+
+    app.task(name="gate")(body)
+    return gate
+
+
+def test_arguments_are_read_when_their_run_begins() -> None:
+    """What is held is bytes: decoded, it takes several times their memory; it is forgotten once the run is decided."""
+    app = make_app()
+    app.task(name="t")(len)
+    send(app, "t", [1, 2])
+
+    run = prepared(app)
+    before = run.message.payload
+    assert before is not None
+    closed = [before.closed]
+    executor = executor_of(app)
+    assert executor.begin(run) is None
+    closed.append(before.closed)
+    outcome = executor.call(run)
+    closed.append(before.closed)
+
+    assert closed == [True, False, True]
+    assert outcome.word == "done"
+    assert (run.message.args, run.message.on_error) == ([[1, 2]], ())

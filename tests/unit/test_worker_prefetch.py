@@ -54,11 +54,39 @@ def test_follows_a_task_that_changes() -> None:
 
 
 def test_large_bodies_are_not_piled_up() -> None:
-    """Of messages of a megabyte it holds some dozens, however quick their task is."""
+    """Of messages of a megabyte it holds some, however quick their task is."""
     prefetch = Prefetch(concurrency=10, most=1000)
     prefetch.observe("quick", 0.0001)
     prefetch.saw({"quick"})
 
     prefetch.weigh([1_000_000] * 10)
 
-    assert prefetch.size() == 50
+    assert prefetch.size() == 16
+
+
+@pytest.mark.parametrize(
+    ("sizes", "held", "free", "fit"),
+    [
+        pytest.param([1_000] * 500, 0, 10, 500, id="small"),
+        pytest.param([1_000_000] * 30, 0, 0, 16, id="large"),
+        pytest.param([1_000_000] * 30, 10_000_000, 0, 6, id="beside-others"),
+        pytest.param([1_000_000] * 30, 0, 20, 20, id="as-many-as-begin"),
+        pytest.param([1_000_000] * 30, 20_000_000, 0, 0, id="full"),
+        pytest.param([20_000_000, 10], 0, 1, 1, id="one-alone"),
+    ],
+)
+def test_bodies_are_held_up_to_a_number_of_bytes(sizes: list[int], held: int, free: int, fit: int) -> None:
+    """Beyond that, those alone that begin at once."""
+    assert Prefetch(concurrency=10, most=1000).fitting(sizes, held=held, free=free) == fit
+
+
+def test_what_did_not_fit_is_not_asked_for_again_at_once() -> None:
+    """It would come again and again, until what is held is done."""
+    prefetch = Prefetch(concurrency=10, most=1000)
+    prefetch.observe("quick", 0.0001)
+    prefetch.saw({"quick"})
+    prefetch.weigh([10] * 100 + [9_000_000])
+
+    prefetch.fitting([10] * 100 + [9_000_000], held=9_000_000, free=0)
+
+    assert prefetch.size() == 1

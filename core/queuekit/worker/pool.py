@@ -123,15 +123,16 @@ class ThreadPool:
         """Run one message; ``None`` if its lease was lost before it began."""
         if run.context.lost:
             return None
-        early = self._executor.begin(run)
+        isolation = self._isolation
+        if isolation is not None and not (run.suspect or isolation.always):
+            isolation = None
+        early = self._executor.begin(run, apart=isolation is not None)
         if early is not None:
             return early
         self.running[row] = run
         self._slots.enter(row, run.serial, time.monotonic(), run.timeout)
         try:
-            if self._isolation is not None and (run.suspect or self._isolation.always):
-                return self._isolation.call(row, run)
-            return self._executor.call(run)
+            return self._executor.call(run) if isolation is None else isolation.call(row, run)
         finally:
             self._slots.leave(row)
             del self.running[row]

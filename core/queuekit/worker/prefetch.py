@@ -8,8 +8,10 @@ __all__ = ["Prefetch"]
 
 HORIZON = 0.1
 """Seconds of work to hold ready."""
-MOST_BYTES = 50_000_000
-"""Bodies to hold ready, in bytes: a thousand small messages, or a few dozen large ones."""
+MOST_BYTES = 16_000_000
+"""Bodies to hold ready, in bytes: a thousand small messages, or a few large ones."""
+LITTLE_BYTES = 250_000
+"""Bytes of a batch that is taken in without a look at what is held."""
 _WEIGHT = 0.2
 
 
@@ -36,6 +38,22 @@ class Prefetch:
     def weigh(self, sizes: Sequence[int]) -> None:
         """Take note of the bytes of the bodies in the last batch."""
         self._body_bytes = max(1.0, sum(sizes) / len(sizes))
+
+    def fitting(self, sizes: Sequence[int], *, held: int, free: int) -> int:
+        """Return how many bodies of these *sizes* may be held as well, from the first on.
+
+        Args:
+            sizes: Bytes of the bodies of a batch.
+            held: Bytes of those that are held already.
+            free: How many are to be taken in any case, since they begin at once.
+        """
+        for count, size in enumerate(sizes):
+            held += size
+            if held > MOST_BYTES and count >= free:
+                # Until others are done the same ones would come again: as if all were as large as the largest.
+                self.weigh([max(sizes)])
+                return count
+        return len(sizes)
 
     def saw(self, names: Iterable[str]) -> None:
         """Take note of the tasks in the last batch: the next is likely to be alike."""

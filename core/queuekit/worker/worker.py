@@ -35,7 +35,7 @@ from queuekit.worker.holdings import Holding, Holdings
 from queuekit.worker.keeper import LeaseKeeper
 from queuekit.worker.minder import Minder
 from queuekit.worker.pool import ThreadPool
-from queuekit.worker.prefetch import Prefetch
+from queuekit.worker.prefetch import LITTLE_BYTES, Prefetch
 from queuekit.worker.relief import Pool, Relief
 from queuekit.worker.settler import Settler
 from queuekit.worker.slots import Slots
@@ -301,7 +301,7 @@ class Worker:
         return not self._in_hand and not self._passing
 
     def admit(self, deliveries: list[Delivery]) -> None:
-        """Take a batch in: read its marks, decode it, see that its leases are kept, and hand it to those who run it."""
+        """Take a batch in: read its marks and headers, have its leases kept, and hand it to those who run it."""
         try:
             marks = self._marks(deliveries)
         except UnavailableError:
@@ -309,7 +309,7 @@ class Worker:
             self._put_back(deliveries)
             raise
         runs: list[Run] = []
-        for delivery in deliveries:
+        for delivery in self._bounded(deliveries):
             prepared = self._executor.prepare(delivery, marks)
             if isinstance(prepared, Run):
                 prepared.serial = next(self._serials)
@@ -320,12 +320,23 @@ class Worker:
         if not runs:
             return
         self._prefetch.saw({run.message.task for run in runs})
-        self._prefetch.weigh([len(run.delivery.envelope.body) for run in runs])
         self._in_hand.update((run.serial, run) for run in runs)
         runs = self._held(runs)
         self._minder.wake()
         self._executor.track([run for run in runs if run.task.defaults.track], State.RECEIVED)
         self._dispatch(self._acknowledge_early(runs))
+
+    def _bounded(self, deliveries: list[Delivery]) -> list[Delivery]:
+        """Return those of a batch whose bodies may be held; the others go back to their places, uncounted."""
+        sizes = [len(delivery.envelope.body) for delivery in deliveries]
+        self._prefetch.weigh(sizes)
+        if sum(sizes) <= LITTLE_BYTES:
+            return deliveries
+        runs = list(self._in_hand.values())
+        held = sum(len(run.delivery.envelope.body) for run in runs)
+        fit = self._prefetch.fitting(sizes, held=held, free=self._settings.concurrency - len(runs))
+        self._put_back(deliveries[fit:])
+        return deliveries[:fit]
 
     def _held(self, runs: list[Run]) -> list[Run]:
         """Have the leases of *runs* kept, and return those that may run; the others go back to their places.
