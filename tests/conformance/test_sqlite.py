@@ -18,7 +18,6 @@ pytest_plugins = ["queuekit.testing"]
 class TestSqliteBroker(BrokerConformance):
     """Queues in one file, for each test a new one."""
 
-    CLOCK_OF_ITS_OWN = False
     url: EngineURL
 
     @pytest.fixture
@@ -42,7 +41,6 @@ class TestSqliteBroker(BrokerConformance):
 class TestSqliteBackend(BackendConformance):
     """Records in one file, for each test a new one."""
 
-    CLOCK_OF_ITS_OWN = False
     url: EngineURL
 
     @pytest.fixture

@@ -1,6 +1,7 @@
 """The time of an ``sqlite:///`` file, which never steps back, and what time alone brings about."""
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,8 @@ import pytest
 from queuekit.backend import Condition, Record
 from queuekit.broker import Ack, Dead, Delivery
 from queuekit.envelope import Envelope, Unique
-from queuekit.sqlite import SqliteBackend, SqliteBroker, upkeep
+from queuekit.sqlite import SqliteBackend, SqliteBroker, boot, settime, timekeeping, upkeep
+from queuekit.sqlite.boot import BootClock
 from queuekit.sqlite.timekeeping import FileTime, next_version
 from queuekit.testing import VirtualClock
 from queuekit.urls import EngineURL
@@ -69,65 +71,57 @@ def take(broker: SqliteBroker, limit: int = 100) -> list[Delivery]:
     return broker.receive(["q"], limit=limit, wait=0, lease=30)
 
 
-# -- the clock is set back -------------------------------------------------------------------------------------------
+# -- one time for all ------------------------------------------------------------------------------------------------
 
 
-def test_time_never_steps_back(clock: SteppingClock) -> None:
-    """After the clock was set back, time goes on from where it was."""
-    time = FileTime(clock)
-    before = time.now()
+@pytest.mark.parametrize("seconds", [-3_600, 3_600], ids=["back", "forward"])
+def test_time_does_not_step_with_the_clock(clock: SteppingClock, seconds: float) -> None:
+    """After the time of day was set, time goes on from where it was, as fast as before."""
+    told = FileTime(clock)
+    before = told.now()
 
-    clock.step(-3_600)
-
-    assert time.now() == before
-
-
-def test_time_goes_on_while_the_clock_is_behind(clock: SteppingClock) -> None:
-    """Durations keep their length, instead of ending when the clock has caught up."""
-    time = FileTime(clock)
-    before = time.now()
-
-    clock.step(-3_600)
+    clock.step(seconds)
     clock.advance(10)
 
-    assert time.now() == before + 10
-    assert time.ahead() == 3_600
+    assert told.now() == before + 10
+    assert told.ahead() == -seconds
 
 
-def test_time_follows_the_clock_forward(clock: SteppingClock) -> None:
-    """A clock that is set forward is believed."""
-    time = FileTime(clock)
-    before = time.now()
+@pytest.mark.parametrize("seconds", [-3_600, 120, 3_600], ids=["behind", "a-little-ahead", "ahead"])
+def test_a_process_with_a_wrong_clock_moves_no_time(
+    url: EngineURL, broker: SqliteBroker, clock: SteppingClock, seconds: float
+) -> None:
+    """Who comes with another time of day goes by that of the file, and so do all who come after it."""
+    broker.send([message("delayed", delay=60), message("leased")])
+    (leased,) = take(broker)
+    clock.step(seconds)
+    wrong = SqliteBroker(url, clock=clock)
+    wrong.send([message("sent"), message("later", delay=60)])
+    taken = take(wrong)
+    wrong.close()
+    clock.step(-seconds)
+    newcomer = SqliteBroker(url, clock=clock)
 
-    clock.step(60)
-
-    assert time.now() == before + 60
-
-
-def test_goes_on_from_what_another_process_has_seen(clock: SteppingClock) -> None:
-    """A mark in the file that is later than the clock is where time begins."""
-    time = FileTime(clock)
-
-    time.observe(clock.time() + 100)
-
-    assert time.ahead() == 100
+    assert [one.id for one in taken] == ["sent"]
+    assert take(newcomer) == []
+    clock.advance(29)
+    assert broker.extend([leased.lease], lease=60) == []
+    clock.advance(31)
+    assert {one.id for one in take(newcomer)} == {"delayed", "later", "sent"}
+    newcomer.close()
 
 
 def test_saves_the_mark_once_a_second(clock: SteppingClock) -> None:
-    """The mark is written rarely, and at once when the clock was set back."""
-    time = FileTime(clock)
+    """The time that was reached is written down rarely."""
+    told = FileTime(clock)
     marks = []
 
-    for seconds in (0, 0.5, 0.5, -60):
-        if seconds < 0:
-            clock.step(seconds)
-        else:
-            clock.advance(seconds)
-        time.now()
-        marks.append(time.mark_to_save() is not None)
-        marks.append(time.mark_to_save() is not None)
+    for seconds in (0, 0.5, 0.5):
+        clock.advance(seconds)
+        marks.append(told.mark_to_save() is not None)
+        marks.append(told.mark_to_save() is not None)
 
-    assert marks == [True, False, False, False, True, False, True, False]
+    assert marks == [True, False, False, False, True, False]
 
 
 def test_a_clock_set_back_releases_nothing_early(broker: SqliteBroker, clock: SteppingClock) -> None:
@@ -144,19 +138,257 @@ def test_a_clock_set_back_releases_nothing_early(broker: SqliteBroker, clock: St
     assert [delivery.id for delivery in take(broker)] == ["delayed"]
 
 
-def test_a_new_process_goes_on_from_the_mark(url: EngineURL, broker: SqliteBroker, clock: SteppingClock) -> None:
-    """A lease given after a step back holds also for those who have seen the time before it."""
+@pytest.mark.parametrize(("seconds", "where"), [(-3_600, "ahead of"), (3_600, "behind")])
+def test_check_tells_of_a_wrong_time(broker: SqliteBroker, clock: SteppingClock, seconds: float, where: str) -> None:
+    """An operator hears by how much the time of the file is off, and what sets it."""
     broker.send([message()])
-    clock.step(-3_600)
-    broker.send([message("notices the step")])
-    newcomer = SqliteBroker(url, clock=clock)
+    assert broker.check() == []
 
-    taken = take(newcomer)
+    clock.step(seconds)
 
-    assert len(taken) == 2
-    assert take(broker) == []
-    assert "the clock was set back" in newcomer.check()[0]
-    newcomer.close()
+    (line,) = broker.check()
+    assert f"3600 s {where} the time of day" in line
+    assert "python -m queuekit.sqlite.settime" in line
+
+
+# -- another boot ----------------------------------------------------------------------------------------------------
+
+
+class Machine:
+    """A machine that can be started again."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.day = 1_800_000_000.0
+        self.up = 1_000.0
+        self.boot = "first"
+        monkeypatch.setattr(
+            timekeeping, "boot_clock", lambda _: BootClock(self.boot, lambda: self.up, lambda: self.day)
+        )
+
+    def run(self, seconds: float) -> None:
+        """Let time pass."""
+        self.day += seconds
+        self.up += seconds
+
+    def restart(self, *, boot: str, lost: float = 0.0) -> None:
+        """Start again, five seconds later, with a time of day that has lost *lost* seconds."""
+        self.day += 5.0 - lost
+        self.up, self.boot = 3.0, boot
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
+    """Return a machine."""
+    return Machine(monkeypatch)
+
+
+@pytest.fixture
+def start(url: EngineURL) -> Iterator[Callable[[], SqliteBroker]]:
+    """Return what makes brokers as new processes do."""
+    made: list[SqliteBroker] = []
+
+    def make() -> SqliteBroker:
+        made.append(SqliteBroker(url))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()
+
+
+@pytest.mark.parametrize("boot", ["second", "unknown"])
+def test_another_boot_ends_all_leases(machine: Machine, start: Callable[[], SqliteBroker], boot: str) -> None:
+    """Whoever held a message is gone; delays go on, also where a system does not tell its boots apart."""
+    machine.boot = "unknown" if boot == "unknown" else "first"
+    before = start()
+    before.send([message("held"), message("delayed", delay=60)])
+    assert len(take(before)) == 1
+    before.close()
+
+    machine.restart(boot=boot)
+    after = start()
+
+    (again,) = take(after)
+    assert (again.id, again.crashes) == ("held", 1)
+    machine.run(29)
+    assert take(after) == []
+    after.settle([Ack(again)])
+    machine.run(31)
+    assert [one.id for one in take(after)] == ["delayed"]
+
+
+def test_a_time_of_day_that_was_lost_releases_nothing_late(machine: Machine, start: Callable[[], SqliteBroker]) -> None:
+    """A machine that starts in the past goes on from the last time that the file has seen."""
+    before = start()
+    before.send([message("delayed", delay=60)])
+    before.close()
+
+    machine.restart(boot="second", lost=1_000_000.0)
+    after = start()
+
+    assert take(after) == []
+    machine.run(60)
+    assert [one.id for one in take(after)] == ["delayed"]
+
+
+def test_only_the_first_of_a_boot_ends_leases(machine: Machine, start: Callable[[], SqliteBroker]) -> None:
+    """Who comes after it finds the time set, and the leases given since then."""
+    before = start()
+    before.send([message()])
+    before.close()
+    machine.restart(boot="second")
+    first = start()
+    assert len(take(first)) == 1
+
+    assert take(start()) == []
+
+
+def test_a_file_without_a_time_goes_on_from_its_mark(machine: Machine, start: Callable[[], SqliteBroker]) -> None:
+    """A file that an earlier version has used keeps its leases."""
+    before = start()
+    before.send([message()])
+    assert len(take(before)) == 1
+    before._database.write("DELETE FROM meta WHERE name = 'clock'")
+    before.close()
+
+    assert take(start()) == []
+
+
+@pytest.mark.parametrize("value", ["", "x y z", "1.0", b"\xff", 7])
+def test_nonsense_in_place_of_the_time_is_replaced(
+    machine: Machine, start: Callable[[], SqliteBroker], value: object
+) -> None:
+    """A row that nobody of ours has written stops no work."""
+    before = start()
+    before.send([message()])
+    before._database.write("UPDATE meta SET value = ? WHERE name = 'clock'", (value,))
+    before.close()
+
+    assert len(take(start())) == 1
+
+
+# -- the machine's own words -----------------------------------------------------------------------------------------
+
+
+def test_a_boot_clock_of_another_namespace_is_moved_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A container whose boot clock was moved has the time of its machine."""
+    usual = boot._machine.__wrapped__()
+    (tmp_path / "offsets").write_text("monotonic           5         0\nboottime      86400 500000000\n")
+    monkeypatch.setattr(boot, "_OFFSETS", tmp_path / "offsets")
+
+    moved = boot._machine.__wrapped__()
+
+    assert usual.now() - moved.now() == pytest.approx(86_400.5, abs=1.0)
+    assert moved.boot == usual.boot
+
+
+@pytest.mark.parametrize("text", ["", "nonsense", "boottime x y", "boottime 1"])
+def test_what_cannot_be_read_moves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    """Systems that say nothing of time, or something else, have the clock that they tell."""
+    for name in ("_OFFSETS", "_UPTIME", "_STAT", "_BOOT_ID"):
+        (tmp_path / name).write_text(text)
+        monkeypatch.setattr(boot, name, tmp_path / name)
+
+    clock = boot._machine.__wrapped__()
+
+    assert clock.time() == pytest.approx(time.time(), abs=5.0)
+    assert clock.now() == pytest.approx(time.clock_gettime(boot._clock()), abs=5.0)
+
+
+def test_a_process_that_is_told_another_time_has_the_machines(
+    start: Callable[[], SqliteBroker], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first to use a file sets its time, and even if its own clock is an hour ahead that is the machine's."""
+    real = time.time
+    monkeypatch.setattr(time, "time", lambda: real() + 3_600)
+    first = start()
+    first.send([message()])
+
+    (taken,) = take(first)
+
+    assert taken.claimed_at == pytest.approx(real(), abs=30.0)
+    assert first.check() == []
+
+
+@pytest.mark.skipif(not hasattr(time, "CLOCK_BOOTTIME"), reason="what is told in files is Linux's")
+def test_a_library_that_fakes_all_clocks_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a process is told other clocks than the kernel has, its files tell the right ones."""
+    real = time.clock_gettime
+    monkeypatch.setattr(time, "clock_gettime", lambda number: real(number) + 3_600)
+
+    clock = boot._machine.__wrapped__()
+
+    assert clock.time() == pytest.approx(real(time.CLOCK_REALTIME), abs=30.0)
+    assert clock.now() == pytest.approx(real(time.CLOCK_BOOTTIME), abs=30.0)
+
+
+# -- setting it ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seconds", [-3_600, 3_600], ids=["back", "forward"])
+def test_sets_the_time_and_keeps_all_durations(
+    machine: Machine, start: Callable[[], SqliteBroker], seconds: float
+) -> None:
+    """What is delayed and what is held keep their time; what was sent for a moment keeps the moment."""
+    before = start()
+    before.send([message("held"), message("delayed", delay=60)])
+    assert len(take(before)) == 1
+    machine.day += seconds
+    before.send([message("moment", not_before=machine.day + 120)])
+    before.close()
+
+    assert settime.set_time(before._database.path) == seconds
+
+    after = start()
+    assert after.check() == []
+    assert take(after) == []
+    machine.run(60)
+    assert {one.id for one in take(after)} == {"held", "delayed"}
+    machine.run(59)
+    assert "moment" not in {one.id for one in take(after)}
+    machine.run(2)
+    assert "moment" in {one.id for one in take(after)}
+
+
+def test_does_not_set_the_time_of_a_file_in_use(
+    machine: Machine, start: Callable[[], SqliteBroker], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """While anybody has the file open nothing is changed, and the command says what to do."""
+    broker = start()
+    broker.send([message()])
+    machine.day += 3_600
+
+    assert settime.main([broker._database.path]) == 4
+
+    assert "is used by another process" in capsys.readouterr().err
+    assert len(take(broker)) == 1
+    broker.close()
+    assert settime.main([broker._database.path]) == 0
+    assert "moved by +3600.000 s" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("arguments", [[], ["a", "b"]])
+def test_the_command_tells_its_usage(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """Without one file there is nothing to set."""
+    assert settime.main(arguments) == 2
+
+    assert "usage" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("content", [None, b"", b"no database, but long enough to be looked at"])
+def test_the_command_names_what_is_no_file_of_ours(
+    tmp_path: Path, content: bytes | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A file that is missing, or another program's, is named and left as it is."""
+    path = tmp_path / "other.db"
+    if content is not None:
+        path.write_bytes(content)
+
+    code = settime.main([str(path)])
+
+    assert code == (0 if content == b"" else 4)
+    assert (str(path) in capsys.readouterr().err) == (code == 4)
+    assert content == b"" or not path.exists() or path.read_bytes() == content
 
 
 # -- what time brings about ------------------------------------------------------------------------------------------

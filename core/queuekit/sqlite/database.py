@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shlex
 import sqlite3
 import threading
 import time
 import weakref
+from collections.abc import Mapping
 from pathlib import Path
 from random import Random
 from types import TracebackType
@@ -20,7 +22,7 @@ from queuekit.sqlite import schema
 from queuekit.sqlite.connection import Handle, fault, is_busy
 from queuekit.sqlite.options import SqliteOptions, check_version, database_path
 from queuekit.sqlite.statements import Parameters, Row
-from queuekit.sqlite.timekeeping import FileTime
+from queuekit.sqlite.timekeeping import Anchor, FileTime
 from queuekit.urls import EngineURL
 
 __all__ = ["Database", "Transaction"]
@@ -32,8 +34,13 @@ LOG_BYTES = 64_000_000
 CHECKPOINT_BYTES = 4_096_000
 """The write-ahead log is carried over into the file when it has grown by this."""
 LARGEST_LEAD = 5.0
-"""Seconds that the file's time may be ahead of the clock before an operator is told."""
+"""Seconds by which the file's time may differ from the time of day before an operator is told."""
+READONLY = 8
+"""SQLite's code for a file that this process may not write."""
 _ADD_QUEUES = "INSERT OR IGNORE INTO queues(name) SELECT value FROM json_each(?)"
+_TIMES = "SELECT name, value FROM meta WHERE name IN ('mark', 'clock')"
+_SAVE_CLOCK = "INSERT OR REPLACE INTO meta(name, value) VALUES ('clock', ?)"
+_END_LEASES = "UPDATE messages SET lease_until = ? WHERE state = 2"
 _SAVE_MARK = (
     "INSERT INTO meta(name, value) VALUES ('mark', ?) "
     "ON CONFLICT(name) DO UPDATE SET value = excluded.value WHERE excluded.value > value"
@@ -55,7 +62,7 @@ class Database:
     def __init__(self, path: str, *, options: SqliteOptions, clock: Clock, random: Random) -> None:
         check_version()
         self.path = path
-        self.time = FileTime(clock)
+        self.time = FileTime(clock, begin=lambda: self.read("SELECT 1"))
         self.random = random
         self.patience = options.busy_timeout
         self._sync = options.sync
@@ -133,14 +140,19 @@ class Database:
         mode = Path(self.path).stat().st_mode
         if mode & 0o077:
             lines.append(f"{self.path} can be read by other users; chmod 600 it")
-        if self.time.ahead() > LARGEST_LEAD:
+        lead = self.time.ahead()
+        if abs(lead) > LARGEST_LEAD:
+            where = "ahead of" if lead > 0 else "behind"
             lines.append(
-                f"the clock was set back: {self.path} goes on with its own time, {self.time.ahead():.0f} s ahead"
+                f"the time of {self.path} is {abs(lead):.0f} s {where} the time of day; eta, expires and schedules are "
+                "off by that. If the time of day is right, stop all that uses the file, then run: "
+                f"python -m queuekit.sqlite.settime {shlex.quote(self.path)}"
             )
         return lines
 
     def close(self) -> None:
         """Close the connections of all threads; a later call opens new ones."""
+        self.time.forget()
         for handle in list(self._handles):
             if handle.lock.acquire(timeout=self.patience + 1.0):
                 try:
@@ -206,16 +218,47 @@ class Database:
             connection.execute(f"PRAGMA synchronous = {self._sync}")
             connection.execute(f"PRAGMA journal_size_limit = {LOG_BYTES}")
             connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_BYTES // schema.PAGE}")
-            marks = self.patiently(connection, "SELECT value FROM meta WHERE name = 'mark'").fetchall()
+            self.time.follow(self._anchor(connection))
         except BaseException:
             handle.close()
             raise
-        self.time.observe(max((mark for (mark,) in marks), default=0.0))
         if handle.replaced:
             # Whoever looks into the new file shall find the queues that are used.
             self.patiently(connection, _ADD_QUEUES, (json.dumps(sorted(self._known_queues)),))
             handle.replaced = False
         return connection
+
+    def _anchor(self, connection: sqlite3.Connection) -> Anchor:
+        """Return what the time of the file rests on; after another boot it begins anew, and all leases are over."""
+        anchor = Anchor.read(dict(self.patiently(connection, _TIMES).fetchall()).get("clock"))
+        if anchor is not None and self.time.holds(anchor):
+            return anchor
+        try:
+            self.patiently(connection, "BEGIN IMMEDIATE")
+        except sqlite3.Error as error:
+            if getattr(error, "sqlite_errorcode", 0) & 0xFF != READONLY:
+                raise
+            return self.time.anchor(_mark(dict(connection.execute(_TIMES).fetchall())))
+        try:
+            anchor = self._begin_boot(connection)
+            self.patiently(connection, "COMMIT")
+        except BaseException:
+            with contextlib.suppress(sqlite3.Error):
+                connection.rollback()
+            raise
+        return anchor
+
+    def _begin_boot(self, connection: sqlite3.Connection) -> Anchor:
+        """Write down what the time rests on from now on, unless another process has just done so."""
+        times = dict(connection.execute(_TIMES).fetchall())
+        before = Anchor.read(times.get("clock"))
+        if before is not None and self.time.holds(before):
+            return before
+        anchor = self.time.anchor(_mark(times))
+        connection.execute(_SAVE_CLOCK, (str(anchor),))
+        if before is not None:
+            connection.execute(_END_LEASES, (anchor.offset + anchor.seen,))
+        return anchor
 
     def _check_shared(self, connection: sqlite3.Connection) -> None:
         """Refuse a file system on which several processes cannot use the file at once."""
@@ -225,6 +268,12 @@ class Database:
                 f"{self.path} cannot be shared: SQLite's write-ahead log does not work there, only mode {mode!r}",
                 fix="Put it on a local disk",
             )
+
+
+def _mark(times: Mapping[str, object]) -> float:
+    """Return the last time that the file has seen."""
+    mark = times.get("mark")
+    return float(mark) if isinstance(mark, int | float) else float("-inf")
 
 
 class Transaction:

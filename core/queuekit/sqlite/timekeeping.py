@@ -1,62 +1,124 @@
-"""The time of the file: never earlier than any process that used it has seen."""
+"""The time of the file: one for all processes of the machine, which none of them can move.
+
+The first process that uses the file after a boot of the machine writes down how far the time of day of the machine is
+ahead of its boot clock. From then on the time is the boot clock and that, for everyone, whatever their own time of day
+says or is set to: leases and delays have their length, and a process whose clock is wrong harms nobody. After another
+boot all leases are over, since whoever held them is gone, and time goes on at the time of day, or where it had come to
+if that is later.
+
+Somebody who finds the time of the file to be wrong stops all that uses it and has it set::
+
+    python -m queuekit.sqlite.settime jobs.db
+"""
 
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
+
+import attrs
 
 from queuekit.clock import Clock
+from queuekit.sqlite.boot import OF_A_TEST, UNKNOWN, boot_clock
 
-__all__ = ["FileTime", "next_version"]
+__all__ = ["Anchor", "FileTime", "next_version"]
 
 SAVE_EVERY = 1.0
 """Seconds between two writes of the mark."""
+_TRIES = 5
+_MOMENT = 0.01
+"""Seconds between two looks at a clock that do not matter."""
+
+
+@attrs.frozen
+class Anchor:
+    """What the time of a file rests on."""
+
+    offset: float
+    """Seconds by which the time of the file is ahead of the boot clock."""
+    boot: str
+    """The boot of the machine for which that holds."""
+    seen: float = 0.0
+    """What the boot clock showed when it was written."""
+
+    def __str__(self) -> str:
+        """Return it as it stands in the file."""
+        return f"{self.offset!r} {self.seen!r} {self.boot}"
+
+    @classmethod
+    def read(cls, value: object) -> Anchor | None:
+        """Return the anchor that the file holds, or ``None`` if it is none."""
+        parts = str(value).split(" ", 2)
+        try:
+            offset, seen, boot = parts
+            return cls(float(offset), boot, float(seen))
+        except ValueError:
+            return None
 
 
 class FileTime:
-    """UTC epoch seconds from *clock* that never step back, so that nothing is released early (QK11).
+    """UTC epoch seconds that go as the boot clock goes, so that nothing is released early (QK11).
 
-    After the clock was set back, time goes on from where it was, as fast as the monotonic clock: leases and delays
-    keep their length, instead of standing still until the clock has caught up.
+    Args:
+        clock: The machine's clock; a test's own one must tell monotonic seconds that all who use the file share.
+        begin: Called when the time is asked for before it was set; it calls :meth:`follow`.
     """
 
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
-        self._base = (float("-inf"), 0.0)
-        self._latest = self._saved = float("-inf")
-        self._behind = False
-        self._stepped = False
+    def __init__(self, clock: Clock, begin: Callable[[], object] | None = None) -> None:
+        self._boot = boot_clock(clock)
+        self._now = self._boot.now
+        self._begin = begin
+        self._offset: float | None = None
+        self._saved = float("-inf")
 
     def now(self) -> float:
         """Return the time."""
-        wall = self._clock.time()
-        at = self._clock.monotonic()  # read after the wall clock: a pause in between must not push time ahead
-        base, since = self._base
-        estimate = base + max(0.0, at - since)
-        if wall >= estimate:
-            self._base = (wall, at)
-            self._latest = wall
-            self._behind = False
-            return wall
-        if not self._behind and wall < estimate - SAVE_EVERY:
-            self._behind = self._stepped = True
-        self._latest = estimate
-        return estimate
+        offset = self._offset
+        if offset is None:
+            offset = self._first()
+        return self._now() + offset
+
+    def _first(self) -> float:
+        if self._begin is not None:
+            self._begin()
+        if self._offset is None:
+            self._offset = self.anchor().offset
+        return self._offset
+
+    def anchor(self, mark: float = float("-inf")) -> Anchor:
+        """Return an anchor by the machine's time of day, and not before *mark*, the last time that is known."""
+        seen, now = self._now(), self._boot.time()
+        for _ in range(_TRIES):
+            if self._now() - seen < _MOMENT:
+                break
+            seen, now = self._now(), self._boot.time()  # this process was stopped in between
+        return Anchor(max(now, mark) - seen, self._boot.boot, seen)
+
+    def holds(self, anchor: Anchor) -> bool:
+        """Tell whether *anchor* was written since the machine has started."""
+        if anchor.boot != self._boot.boot:
+            return False
+        return anchor.boot not in (UNKNOWN, OF_A_TEST) or anchor.seen <= self._now()
+
+    def forget(self) -> None:
+        """Ask again before the next look, since the file is not open any more."""
+        if self._begin is not None:
+            self._offset = None
+
+    def follow(self, anchor: Anchor) -> None:
+        """Go by *anchor* from now on."""
+        self._offset = anchor.offset
 
     def ahead(self) -> float:
-        """Return by how many seconds it is ahead of the machine's clock."""
-        return max(0.0, self.now() - self._clock.time())
-
-    def observe(self, mark: float) -> None:
-        """Go on from *mark*, which another process has seen, if that is later."""
-        if mark > self.now():
-            self._base = (mark, self._clock.monotonic())
+        """Return by how many seconds it is ahead of the machine's time of day; below 0 if it is behind."""
+        return self.now() - self._boot.time()
 
     def mark_to_save(self) -> float | None:
-        """Return the mark if it is to be written now: after a second, or once the clock was set back."""
-        latest = self._latest
-        if latest - self._saved < SAVE_EVERY and not self._stepped:
+        """Return the time if it is to be written now, once a second: after another boot it goes on from there."""
+        latest = self.now()
+        if latest - self._saved < SAVE_EVERY:
             return None
-        self._saved, self._stepped = latest, False
+        self._saved = latest
         return latest
 
 

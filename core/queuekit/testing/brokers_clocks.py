@@ -56,6 +56,20 @@ class Clocks(BrokerKit):
 
         assert {delivery.id for delivery in self.take(broker, queue, 2)} == {sent.id, held.id}
 
+    def test_moves_no_time_of_others(self, broker: Broker, queue: str, server_clock: None) -> None:
+        """What a client whose clock is a day ahead sends and settles makes nothing early for those who come later."""
+        held = self.sent_and_taken(broker, self.message(queue))
+        if broker.capabilities.delay:
+            broker.send([self.message(queue, delay=self.far)])
+        with a_day_ahead():
+            client = self.connect()
+            self.do(client, Ack(self.sent_and_taken(client, self.message(queue))))
+
+        found = self.look(self.connect(), queue, wait=self.short)
+
+        assert found == []
+        self.do(broker, Ack(held))
+
     def test_tells_the_time_of_day(self, broker: Broker, queue: str) -> None:
         """``sent_at`` and ``claimed_at`` are UTC epoch seconds: neither thousandths nor the time since some start."""
         delivery = self.sent_and_taken(broker, self.message(queue))
