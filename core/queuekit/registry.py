@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -13,6 +14,7 @@ from queuekit.errors import QueuekitError, UnknownTaskError, did_you_mean
 from queuekit.failure import Failure
 from queuekit.forks import renew_in_forks
 from queuekit.serializer import type_name
+from queuekit.shapes import shape_of
 from queuekit.signature import Sender
 from queuekit.task import AsyncTask, Task, TaskOptions
 
@@ -138,7 +140,17 @@ class Types:
         self._lock = threading.Lock()
 
     def add(self, kind: type) -> None:
-        """Let instances of *kind*, and of what its fields are annotated with, come back as themselves."""
+        """Let instances of *kind*, and of what its fields are annotated with, come back as themselves.
+
+        Raises:
+            DeclarationError: Its instances cannot.
+        """
+        problem = _problem(kind)
+        if problem:
+            raise DeclarationError(
+                f"{getattr(kind, '__qualname__', kind)!s} cannot be registered: {problem}",
+                fix="Register an attrs class, a dataclass or an Enum; send other values as plain data",
+            )
         self._classes[type_name(kind)] = kind
         for inner in classes_in(kind) if fields_of(kind) else ():
             self._classes.setdefault(type_name(inner), inner)
@@ -179,3 +191,13 @@ class Types:
 def _is_own(kind: type) -> bool:
     """Return whether a class is the user's, whose subclasses were meant as well; those of ``object`` were not."""
     return kind.__module__.partition(".")[0] not in sys.stdlib_module_names
+
+
+def _problem(kind: Any) -> str:
+    """Return why instances of *kind* cannot come back as themselves, if so."""
+    if not isinstance(kind, type):
+        return "it is not a class"
+    if issubclass(kind, enum.Enum):
+        return ""
+    shape = shape_of(kind)
+    return "it is neither an attrs class, a dataclass nor an Enum" if shape is None else shape.problem

@@ -8,6 +8,7 @@ import attrs
 import pytest
 
 from queuekit import Queuekit
+from queuekit.callables import DeclarationError
 from queuekit.errors import EncodeError, UnknownTaskError
 from queuekit.registry import DuplicateTaskError
 from queuekit.serializer import type_name
@@ -187,3 +188,27 @@ def test_tasks_registered_later_are_looked_at_later() -> None:
     app.task(name="named")(named)
 
     assert (before, app.types.find(type_name(Point))) == (None, Point)
+
+
+class Plain:
+    """Neither an attrs class nor a dataclass."""
+
+
+@dataclasses.dataclass
+class Word(str):  # noqa: SLOT000 - that is what it is about
+    """A text as well."""
+
+
+@pytest.mark.parametrize(
+    ("kind", "text"),
+    [
+        pytest.param(Plain, "Plain cannot be registered: it is neither an attrs class", id="plain-class"),
+        pytest.param(dict, "dict cannot be registered: it is neither", id="dict"),
+        pytest.param(Word, "Word cannot be registered: it is a str as well", id="text"),
+        pytest.param(Point(1), "it is not a class", id="instance"),
+    ],
+)
+def test_what_could_not_come_back_is_not_registered(app: Queuekit, kind: Any, text: str) -> None:
+    """It is refused there, not at the first send."""
+    with pytest.raises(DeclarationError, match=text):
+        app.register_type(kind)
