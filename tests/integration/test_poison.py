@@ -5,6 +5,7 @@ import signal
 
 import pytest
 
+from queuekit import chain
 from support.fault_tasks import (
     aleave,
     anap,
@@ -20,6 +21,8 @@ from support.fault_tasks import (
     nap,
     progress,
     spite,
+    take_uncopied,
+    uncopied,
     unwritable,
     wait_and_see,
 )
@@ -141,6 +144,21 @@ def test_errors_that_are_hard_to_handle_fail_their_task_alone(fleet: Fleet, pool
     assert set(fleet.dead()) == set(bad)
     assert fleet.ledger.has("end", good)
     assert group.workers()[:1] == workers[:1]
+
+
+def test_a_value_that_cannot_be_copied_is_a_failure_where_it_must_be(fleet: Fleet) -> None:
+    """What cannot cross from a process of its own to the worker has failed; it has not crashed, and ends no thread."""
+    group = fleet.start_ready(concurrency=1, pool="process")
+    workers = group.workers()
+
+    first = uncopied.send()
+    failed = chain(uncopied.s(), take_uncopied.s()).send()
+    wait_until(lambda: failed.links[0].id in fleet.dead(), what="a dead letter")
+
+    assert first.get(timeout=PATIENCE).text == "x"
+    assert fleet.dead()[failed.links[0].id].reason == "failed"
+    assert "cannot be brought to its worker: SystemExit" in fleet.dead()[failed.links[0].id].error
+    assert group.workers() == workers
 
 
 def test_suspects_may_have_children_of_their_own(fleet: Fleet) -> None:

@@ -13,6 +13,8 @@ import threading
 import time
 from pathlib import Path
 
+import attrs
+
 from queuekit import Context, Queuekit, Snooze
 from queuekit.retry import Fixed
 from support.ledger import write_down
@@ -318,6 +320,31 @@ def unwritable(ctx: Context) -> object:
     """Return what no serializer can write."""
     write_down("begin", ctx.id)
     return object()
+
+
+@app.register_type
+@attrs.frozen
+class Uncopied:
+    """A value that ends whoever copies it."""
+
+    text: str
+
+    def __reduce__(self) -> str:
+        raise SystemExit(3)
+
+
+@app.task
+def uncopied(ctx: Context) -> Uncopied:
+    """Return such a value."""
+    write_down("begin", ctx.id)
+    return Uncopied("x")
+
+
+@app.task
+def take_uncopied(ctx: Context, value: Uncopied) -> str:
+    """Take one."""
+    write_down("begin", ctx.id)
+    return value.text
 
 
 @app.task

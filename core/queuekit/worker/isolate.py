@@ -7,6 +7,7 @@ milliseconds. A body's process ends when its worker does: it listens on a pipe t
 from __future__ import annotations
 
 import contextlib
+import pickle
 import signal
 import sys
 import time
@@ -23,7 +24,7 @@ from queuekit.records import entered_mark
 from queuekit.runtime import Runtime
 from queuekit.worker.company import Company
 from queuekit.worker.forkserver import Forked, ForkServer, Plan
-from queuekit.worker.isolated import Idle
+from queuekit.worker.isolated import Idle, not_carried
 
 __all__ = ["Isolation", "server_for_suspects"]
 
@@ -118,6 +119,8 @@ class Isolation:
         except _NotBegunError:
             child.bury()
             raise
+        except _UnreadableError as error:
+            outcome = self._executor.decide.failed(run, not_carried(run, error.__cause__ or error))
         finally:
             run.ended = self._runtime.clock.monotonic()
             del self._busy[row]
@@ -239,12 +242,10 @@ class _Child:
                     self.overran = True
                     return None
             # After its death the pipe may stay open in a child that the body has left behind.
-            answer: Outcome | Idle | None = self._pipe.recv() if self._pipe.poll() else None
+            answer = self._pipe.recv_bytes() if self._pipe.poll() else None
         except (EOFError, OSError):
             return None
-        if isinstance(answer, Idle):
-            raise _NotBegunError
-        return answer
+        return None if answer is None else _read(answer)
 
     def kill(self) -> None:
         """End it at once; from another thread than the one that waits for it."""
@@ -273,6 +274,26 @@ class _Child:
             return f"killed by {signal.Signals(-code).name}"
         except ValueError:
             return f"killed by signal {-code}"
+
+
+def _read(answer: bytes) -> Outcome:
+    """Return the outcome that a process has sent.
+
+    Raises:
+        _NotBegunError: It had ended before it was told what to run.
+        _UnreadableError: It holds a value of a class that does not let itself be copied.
+    """
+    try:
+        outcome: Outcome | Idle = pickle.loads(answer)  # noqa: S301 - both ends are ours
+    except BaseException as error:
+        raise _UnreadableError from error
+    if isinstance(outcome, Idle):
+        raise _NotBegunError
+    return outcome
+
+
+class _UnreadableError(Exception):
+    """An outcome cannot be read here."""
 
 
 class _NotBegunError(OSError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import os
+import pickle  # both ends are ours, and run the same code for the same user
 import queue
 import signal
 import sys
@@ -16,12 +17,14 @@ import attrs
 
 from queuekit import children
 from queuekit.broker import Delivery
+from queuekit.errors import EncodeError
 from queuekit.execute import Executor
+from queuekit.failure import in_words
 from queuekit.loader import AppRef
 from queuekit.logs import configure_logging
 from queuekit.outcome import Outcome, Run
 
-__all__ = ["Idle", "serve"]
+__all__ = ["Idle", "not_carried", "serve"]
 
 
 @attrs.frozen
@@ -60,11 +63,11 @@ def serve(pipe: Connection, ref: AppRef, worker: str, idle: float | None) -> int
 def _work(pipe: Connection, executor: Executor, inbox: _Inbox, idle: float | None) -> None:
     try:
         while (delivery := inbox.deliveries.get(timeout=idle)) is not None:
-            outcome = _run(executor, delivery, inbox)
+            answer = _run(executor, delivery, inbox)
             _flush()
-            pipe.send(outcome)
+            pipe.send_bytes(answer)
     except queue.Empty:
-        pipe.send(Idle())
+        pipe.send_bytes(pickle.dumps(Idle()))
 
 
 def _clean_up() -> None:
@@ -98,10 +101,11 @@ def _watch(pipe: Connection, inbox: _Inbox) -> None:
             inbox.current.context.cancel()
 
 
-def _run(executor: Executor, delivery: Delivery, inbox: _Inbox) -> Outcome:
+def _run(executor: Executor, delivery: Delivery, inbox: _Inbox) -> bytes:
+    """Return the outcome of a delivery, as it crosses to the worker."""
     prepared = executor.prepare(attrs.evolve(delivery, crashes=0), {})
     if isinstance(prepared, Outcome):
-        return prepared
+        return pickle.dumps(prepared)
     prepared.context.report_to(executor.report)
     inbox.current = prepared
     try:
@@ -109,7 +113,17 @@ def _run(executor: Executor, delivery: Delivery, inbox: _Inbox) -> Outcome:
     finally:
         inbox.current = None
     outcome.run = None
-    return outcome
+    try:
+        return pickle.dumps(outcome)
+    except BaseException as error:  # noqa: BLE001 - a value for what follows, of a class that does not let itself be copied
+        outcome = executor.decide.failed(prepared, not_carried(prepared, error))
+        outcome.run = None
+        return pickle.dumps(outcome)
+
+
+def not_carried(run: Run, error: BaseException) -> EncodeError:
+    """Return an error that names the task whose outcome cannot cross between its process and its worker."""
+    return EncodeError(f"what {run.message.task}() returned cannot be brought to its worker: {in_words(error)}")
 
 
 def _call(executor: Executor, run: Run) -> Outcome:
