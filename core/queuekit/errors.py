@@ -21,6 +21,7 @@
     ├── UnknownScheduleError   QK215  no schedule has that name
     ├── OptionError            QK216  an option that does not exist, or a value that it cannot have
     ├── DeclarationError       QK217  what was given to @app.task cannot be a task
+    ├── UniqueKeyError         QK218  a part of a workflow is a duplicate, and cannot have the outcome of its holder
     ├── CapabilityError        QK301  a broker or backend cannot carry what is asked
     ├── UnavailableError       QK401  a broker or backend did not answer
     ├── LeaseLost              QK402  a run outlived its lease; its outcome was refused

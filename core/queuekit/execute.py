@@ -73,7 +73,7 @@ class Executor:
         self._after = runtime.stages.after_run
         self._monotonic = runtime.clock.monotonic
         self._announces = runtime.events.wants_runs()
-        self._own = own_tasks()
+        self._own = own_tasks(runtime)
         self.variables = variables or contextvars.copy_context().copy
         """Returns the context variables that a run begins with: its own, so that none sees those of another."""
         self.decide = Decider(runtime, sending, worker=worker)

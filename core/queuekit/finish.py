@@ -7,6 +7,7 @@ from typing import TypeVar
 
 from queuekit.backend import Backend, Condition
 from queuekit.envelope import Envelope
+from queuekit.keeping import take_keys
 from queuekit.outcome import Outcome
 from queuekit.runtime import Runtime
 
@@ -27,6 +28,7 @@ def write(runtime: Runtime, batch: Sequence[Outcome]) -> list[Outcome]:
     Raises:
         UnavailableError: An engine does not answer; the same batch may be written again.
     """
+    take_keys(runtime, [outcome for outcome in batch if outcome.sends and any(one.unique for one in outcome.sends)])
     if not runtime.shared:
         return _write_in_order(runtime, batch)
     applied = runtime.broker.commit([outcome.item() for outcome in batch])

@@ -20,7 +20,7 @@ from queuekit.envelope import Envelope
 from queuekit.errorlog import log_error
 from queuekit.errors import DecodeError, UnavailableError
 from queuekit.failure import Failure, describe, in_words
-from queuekit.graph import GATHER_TASK, Fan, Place, Step, end_id, id_of, link_of
+from queuekit.graph import GATHER_TASK, Fan, Node, Place, Step, end_id, id_of, is_awaited, link_of
 from queuekit.graphs import GoneError, Kept, Missing, Reads, StoredGraph
 from queuekit.names import derived_id
 from queuekit.outcome import Outcome
@@ -209,7 +209,12 @@ class _Plan:
         )
         chosen = self._inherit(chosen)
         link = link_of(self.id, number, step)
-        return self.sending.prepare(chosen, parent=self.outcome.delivery.id, link=link, gather=step.gather)
+        parent = self.outcome.delivery.id
+        awaited = self.sending.ignores(chosen) and is_awaited(step, self._after(step))
+        return self.sending.prepare(chosen, parent=parent, link=link, gather=step.gather, awaited=awaited)
+
+    def _after(self, step: Step) -> Node | None:
+        return None if step.next is None else self.graph.node(step.next)
 
     def _inherit(self, signature: Signature[Any]) -> Signature[Any]:
         priority = self.outcome.delivery.envelope.priority
@@ -246,7 +251,9 @@ class _Plan:
         if then is None:
             assert fan.callback is not None  # noqa: S101 - the caller has looked
             envelope: Envelope = self._prepare(fan.callback, self._step(fan.callback), ()).envelope
-            then = self.graph.callbacks[key] = attrs.evolve(envelope, generation=self.generation)
+            # The sender puts a step of our own before a callback that it knows to be unique; if only its worker does,
+            # it is better run twice than never.
+            then = self.graph.callbacks[key] = attrs.evolve(envelope, generation=self.generation, unique=None)
         name = f"{self.id}.{group}"
         self.joins.append(Join(group=name, member=member, size=fan.size, then=(then,), ttl=self.graph.ttl))
 

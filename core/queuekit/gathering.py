@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, cast
 
+from queuekit.context import Context
 from queuekit.errors import DecodeError, TaskFailed, UnknownIdError
 from queuekit.failure import Failure
+from queuekit.following import FOLLOW_TASK, follow
 from queuekit.graph import GATHER_TASK, Fan
 from queuekit.graphs import Missing, load_graph
 from queuekit.lazy import READY, afinished, finished
@@ -148,7 +150,12 @@ def _gathered(results: list[Any]) -> list[Any]:
     return results
 
 
-def own_tasks() -> Mapping[str, Task[..., Any]]:
+def own_tasks(runtime: Runtime) -> Mapping[str, Task[..., Any]]:
     """Return the tasks that every worker knows."""
     nobody = cast("Sender", None)
-    return {GATHER_TASK: Task(_gathered, app=nobody, name=GATHER_TASK, options=TaskOptions())}
+
+    def following(context: Context, holder: str) -> Any:
+        return follow(runtime, context, holder)
+
+    own: dict[str, Callable[..., Any]] = {GATHER_TASK: _gathered, FOLLOW_TASK: following}
+    return {name: Task(function, app=nobody, name=name, options=TaskOptions()) for name, function in own.items()}

@@ -7,7 +7,7 @@ change, so a worker reads each part of a graph once.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -33,6 +33,7 @@ __all__ = [
     "end_id",
     "graph_keys",
     "id_of",
+    "is_awaited",
     "link_of",
     "read_chunk",
     "read_head",
@@ -48,6 +49,8 @@ _MOST_CHUNKS = 10_000
 _ROOM = 70_000
 """Bytes of a record that are left for its header."""
 
+_Link = Signature[Any] | Group[Any]
+Unique = Callable[[Signature[Any]], bool]
 Place = tuple[int, int] | None
 """Whose result the end of a chain is: member of group, or ``None`` for the whole workflow."""
 
@@ -119,6 +122,11 @@ def end_id(graph: str, end: Place) -> str:
     return graph if end is None else member_id(graph, *end)
 
 
+def is_awaited(step: Step, after: Node | None) -> bool:
+    """Return whether the result of *step* is read again: at the end of its chain, or by a group with ``at_once``."""
+    return step.next is None or (isinstance(after, Fan) and after.at_once is not None)
+
+
 def link_of(graph: str, number: int, step: Step) -> Link | None:
     """Return what the message that runs a step says of its place; ``None`` if nothing follows."""
     if step.next is not None:
@@ -129,8 +137,9 @@ def link_of(graph: str, number: int, step: Step) -> Link | None:
 class _Builder:
     """Numbers the parts of one workflow."""
 
-    def __init__(self, id: str) -> None:
+    def __init__(self, id: str, unique: Unique) -> None:
         self.id = id
+        self._unique = unique
         self.nodes: dict[int, Node] = {}
         self.entries: list[tuple[int, Step]] = []
         self._count = 0
@@ -159,7 +168,7 @@ class _Builder:
         """Add a group."""
         members = []
         for index, member in enumerate(group.members):
-            parts = [member] if isinstance(member, Signature) else _closed(_flat(member))
+            parts = [member] if isinstance(member, Signature) else _closed(_flat(member, self._unique), self._unique)
             members.append(self.chain(parts, (number, index))[0])
         self.nodes[number] = Fan(
             size=len(group),
@@ -191,17 +200,17 @@ class _Builder:
             self.nodes[number] = attrs.evolve(step, signature=None, gather=None)
 
 
-def build(workflow: Workflow[Any], id: str) -> Graph:
-    """Return the graph of *workflow*, which is to have this *id*."""
-    builder = _Builder(id)
-    parts = _flat(workflow)
+def build(workflow: Workflow[Any], id: str, *, unique: Unique) -> Graph:
+    """Return the graph of *workflow*, which is to have this *id*; *unique* tells which calls ask for a unique key."""
+    builder = _Builder(id, unique)
+    parts = _flat(workflow, unique)
     group = parts[0] if len(parts) == 1 and isinstance(parts[0], Group) else None
     if group is not None:
         number = builder.reserve()
         builder.group(number, group, callback=None)
         numbers = [number]
     else:
-        number, numbers = builder.chain(_closed(parts), None)
+        number, numbers = builder.chain(_closed(parts, unique), None)
     whole = list(builder.nodes.values())  # before the workflow begins, which leaves out what is sent at once
     top = tuple((n, _size(builder.nodes[n])) for n in numbers)
     builder.enter(number)
@@ -233,21 +242,21 @@ def _delay(signature: Signature[Any]) -> float:
     return max(signature.delay or 0.0, moment)
 
 
-def _flat(part: Part) -> list[Signature[Any] | Group[Any]]:
+def _flat(part: Part, unique: Unique) -> list[_Link]:
     """Return a workflow as one chain: a chord is a group that something follows."""
     if isinstance(part, Signature | Group):
         return [part]
     if isinstance(part, Chord):
-        callback = _flat(part.callback)
+        callback = _flat(part.callback, unique)
         if part.on_error:
             callback = [Signature(GATHER_TASK), *callback] if isinstance(callback[0], Group) else callback
             callback[0] = _watched(callback[0], part.on_error)
         return [part.group, *callback]
     assert isinstance(part, Chain)  # noqa: S101 - there are no others
-    parts = [inner for link in part.links for inner in _flat(link)]
+    parts = [inner for link in part.links for inner in _flat(link, unique)]
     if not part.on_error:
         return parts
-    return [_watched(inner, part.on_error) for inner in _closed(parts)]
+    return [_watched(inner, part.on_error) for inner in _closed(parts, unique)]
 
 
 def _watched(part: Signature[Any] | Group[Any], on_error: Sequence[Signature[Any]]) -> Signature[Any] | Group[Any]:
@@ -257,19 +266,25 @@ def _watched(part: Signature[Any] | Group[Any], on_error: Sequence[Signature[Any
     return attrs.evolve(part, on_error=(*on_error, *part.on_error))
 
 
-def _separated(parts: Iterable[Signature[Any] | Group[Any]]) -> list[Signature[Any] | Group[Any]]:
-    """Put a gathering task between two groups."""
-    found: list[Signature[Any] | Group[Any]] = []
+def _separated(parts: Iterable[_Link], unique: Unique) -> list[_Link]:
+    """Put a gathering task between two groups, and between a group and what may be a duplicate.
+
+    An engine sends what follows a group by itself, with nobody there to hear that its unique key is held.
+    """
+    found: list[_Link] = []
     for part in parts:
-        if isinstance(part, Group) and found and isinstance(found[-1], Group):
-            found.append(Signature(GATHER_TASK))
+        if found and isinstance(found[-1], Group):
+            if isinstance(part, Group):
+                found.append(Signature(GATHER_TASK))
+            elif unique(part):
+                found.append(Signature(GATHER_TASK, on_error=part.on_error))
         found.append(part)
     return found
 
 
-def _closed(parts: Iterable[Signature[Any] | Group[Any]]) -> list[Signature[Any] | Group[Any]]:
+def _closed(parts: Iterable[_Link], unique: Unique) -> list[_Link]:
     """Return a chain that ends in a step and has one after each group."""
-    found = _separated(parts)
+    found = _separated(parts, unique)
     return [*found, Signature(GATHER_TASK)] if isinstance(found[-1], Group) else found
 
 

@@ -19,12 +19,15 @@ __all__ = [
     "chunk_key",
     "graph_key",
     "graph_of",
+    "is_own",
     "link_id",
     "member_id",
     "read_gather",
     "read_link",
 ]
 
+OWN = "queuekit."
+"""What the names of our own tasks begin with."""
 Policy = Literal["fail", "skip", "continue"]
 POLICIES: tuple[Policy, ...] = ("fail", "skip", "continue")
 _LINK, _MEMBER = 2, 3
@@ -59,6 +62,11 @@ class Gather(NamedTuple):
     policy: Policy = "fail"
     flat: bool = False
     """Whether each result is a list of results, of which one list is made."""
+
+
+def is_own(task: str) -> bool:
+    """Return whether *task* is one of our own, which every worker knows."""
+    return task.startswith(OWN)
 
 
 def graph_of(id: str) -> str | None:

@@ -47,6 +47,7 @@ __all__ = [
     "read_info",
     "result_key",
     "succeeded",
+    "withdrawn",
     "worker_key",
 ]
 
@@ -146,9 +147,12 @@ def read_cancellation(record: Record) -> Cancellation:
         return Cancellation()
 
 
-def pending(*, id: str, task: str, queue: str, ttl: float, at: float, generation: int = 0) -> Record:
-    """Return the record of a message that was sent; ``ttl`` counts from its due time."""
-    body = f'{{"v":1,"state":"PENDING","queue":"{queue}","sent":{at!r}}}\n'.encode()
+def pending(
+    *, id: str, task: str, queue: str, ttl: float, at: float, generation: int = 0, due: float | None = None
+) -> Record:
+    """Return the record of a message that was sent; ``ttl`` counts from *due*, which is told if that is later."""
+    later = "" if due is None else f',"due":{due!r}'
+    body = f'{{"v":1,"state":"PENDING","queue":"{queue}","sent":{at!r}{later}}}\n'.encode()
     place = rank(State.PENDING, generation=generation) if generation else _PENDING
     return Record(key="result:" + id, body=body, ttl=ttl, rank=place, task=task, state="PENDING", at=at)
 
@@ -225,6 +229,13 @@ def cancelled(id: str, *, task: str, ttl: float, at: float) -> Record:
     return Record(key=result_key(id), body=body, ttl=ttl, rank=place, final=True, task=task, state="CANCELLED", at=at)
 
 
+def withdrawn(record: Record, text: str) -> Record:
+    """Return *record*, which was that of a message to be sent, as that of one that is not; *text* says why."""
+    error = {"type": "Cancelled", "text": text}
+    body = join_frame({"v": 1, "state": "CANCELLED", "finished": record.at, "error": error}, b"")
+    return attrs.evolve(record, body=body, rank=rank(State.CANCELLED), final=True, state="CANCELLED", error=text)
+
+
 def moved(delivery: Delivery, *, state: State, task: str, ttl: float, run: dict[str, Any]) -> Record:
     """Return the record of a state on the way: RECEIVED or STARTED."""
     head = join_frame({"v": 1, "state": state.value, **_origin(delivery), **run}, b"")
@@ -277,6 +288,8 @@ class Info:
     generation: int = 0
     sent: float | None = None
     """UTC epoch seconds at which the broker accepted it."""
+    due: float | None = None
+    """UTC epoch seconds before which it may not start, while it waits for that."""
     started: float | None = None
     finished: float | None = None
     worker: str = ""
@@ -324,6 +337,7 @@ def read_info(id: str, record: Record | None) -> Info:
             attempt=_count(header.get("attempt", 0)),
             generation=_count(header.get("generation", 0)),
             sent=_moment(header.get("sent")),
+            due=_moment(header.get("due")),
             started=_moment(header.get("started")),
             finished=_moment(header.get("finished")),
             worker=header.get("worker", ""),

@@ -14,7 +14,7 @@ from queuekit.broker import CommitItem
 from queuekit.envelope import DEFAULT_PRIORITY, Envelope, Unique
 from queuekit.errors import CapabilityError, EncodeError, TooLargeError, UnavailableError
 from queuekit.keys import key_of
-from queuekit.links import Gather, Link
+from queuekit.links import Gather, Link, is_own
 from queuekit.message import encode
 from queuekit.names import new_id
 from queuekit.records import pending
@@ -95,6 +95,19 @@ class Sending:
         both = {**headers, **signature.headers}
         return attrs.evolve(signature, headers=both, priority=signature.priority if settled else priority)
 
+    def ignores(self, signature: Signature[Any]) -> bool:
+        """Return whether the result of *signature* may not be stored; of a task that is not known here it may."""
+        if signature.ignore_result is not None:
+            return signature.ignore_result
+        task = self._tasks.get(signature.task)
+        return task.defaults.ignore_result if task is not None else not is_own(signature.task)
+
+    def is_unique(self, signature: Signature[Any]) -> bool:
+        """Return whether *signature* asks for a unique key, as far as is known here."""
+        task = self._tasks.get(signature.task)
+        unique = signature.unique
+        return bool(task.defaults.unique if unique is None and task is not None else unique)
+
     def prepare(
         self,
         signature: Signature[Any],
@@ -102,6 +115,7 @@ class Sending:
         parent: str | None = None,
         link: Link | None = None,
         gather: Gather | None = None,
+        awaited: bool = False,
     ) -> Ready:
         """Return the envelope for *signature*, and the PENDING record that goes with it.
 
@@ -110,6 +124,7 @@ class Sending:
             parent: Id of the message that this one follows.
             link: Its place in a workflow.
             gather: The group whose results it gets.
+            awaited: Whether its result is needed, and so is stored although the task ignores its results.
 
         Raises:
             EncodeError: An argument cannot be written.
@@ -118,6 +133,8 @@ class Sending:
         """
         for stage in self._runtime.stages.before_send or ():
             signature = stage(signature)
+        if awaited and self.ignores(signature):
+            signature = attrs.evolve(signature, ignore_result=False)
         task = self._tasks.get(signature.task)
         options = task.defaults if task else _NO_OPTIONS
         id = signature.id or new_id()
@@ -202,11 +219,13 @@ class Sending:
                 )
 
     def _pending(self, envelope: Envelope, task: str) -> Record:
-        now = self._runtime.clock.time()
-        ttl = self._runtime.config.results_expire + max(0.0, envelope.delay)
+        now, ttl = self._runtime.clock.time(), self._runtime.config.results_expire
+        delay = envelope.delay
         if envelope.not_before is not None:
-            ttl = self._runtime.config.results_expire + max(0.0, envelope.delay, envelope.not_before - now)
-        return pending(id=envelope.id, task=task, queue=envelope.queue, ttl=ttl, at=now)
+            delay = max(0.0, delay, envelope.not_before - now)
+        if delay <= 0:
+            return pending(id=envelope.id, task=task, queue=envelope.queue, ttl=ttl, at=now)
+        return pending(id=envelope.id, task=task, queue=envelope.queue, ttl=ttl + delay, at=now, due=now + delay)
 
     def _send_batch(self, ready: Sequence[Ready], ahead: Sequence[Record]) -> list[Sent]:
         """Send one batch: with its records in one step where the engine can, else records after messages."""

@@ -10,7 +10,8 @@ import attrs
 
 from queuekit.backend import Condition, Record
 from queuekit.errors import CapabilityError
-from queuekit.graph import Fan, Graph, Step, build, link_of, records_of
+from queuekit.following import follower
+from queuekit.graph import Fan, Graph, Step, build, is_awaited, link_of, records_of
 from queuekit.links import Link
 from queuekit.names import new_id
 from queuekit.records import pending
@@ -35,12 +36,20 @@ def start(runtime: Runtime, sending: Sending, workflow: Workflow[Any]) -> Graph:
         EncodeError: An argument cannot be written; nothing was sent.
         TooLargeError: A message or a part of the workflow is above a limit.
     """
-    graph = build(workflow, workflow.id or new_id())
+    graph = build(workflow, workflow.id or new_id(), unique=sending.is_unique)
     records = _records(runtime, graph)
     large = len(records) > _RECORDS
     if large:
         _put(runtime, sending, records)
-    sending.send_ready(_entries(sending, graph), ahead=() if large else records)
+    unique: list[tuple[int, Ready]] = []
+    sent = sending.send_ready(_entries(sending, graph, unique), ahead=() if large else records)
+    followers = [
+        attrs.evolve(ready, envelope=follower(runtime, ready.envelope, sent[place].id))
+        for place, ready in unique
+        if sent[place].duplicate and runtime.backend is not None
+    ]
+    if followers:
+        sending.send_ready(followers)
     return graph
 
 
@@ -78,12 +87,18 @@ def _is_watched(graph: Graph) -> bool:
     return any(not isinstance(node, Fan) or node.at_once is not None for node in graph.nodes.values())
 
 
-def _entries(sending: Sending, graph: Graph) -> Iterator[Ready]:
-    for number, step in graph.entries:
+def _entries(sending: Sending, graph: Graph, unique: list[tuple[int, Ready]]) -> Iterator[Ready]:
+    """Yield what is sent first; what asks for a unique key is put into *unique* too, with its place."""
+    for place, (number, step) in enumerate(graph.entries):
         signature = step.signature
         assert signature is not None  # noqa: S101 - entries have theirs
         chosen = attrs.evolve(signature, id=graph.id_of(number, step))
-        yield sending.prepare(chosen, link=_link(graph, number, step), gather=step.gather)
+        awaited = is_awaited(step, None if step.next is None else graph.nodes.get(step.next))
+        link = _link(graph, number, step)
+        ready = sending.prepare(chosen, link=link, gather=step.gather, awaited=awaited)
+        if ready.envelope.unique is not None:
+            unique.append((place, ready))
+        yield ready
 
 
 def _link(graph: Graph, number: int, step: Step) -> Link | None:
