@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
@@ -12,7 +13,7 @@ from typing import Any, TypeVar
 from queuekit.backend import Backend
 from queuekit.errors import UnavailableError
 from queuekit.listener import ResultListener
-from queuekit.timelimit import time_limit
+from queuekit.timelimit import time_limit, until
 
 __all__ = ["Background"]
 
@@ -29,14 +30,32 @@ class Background:
         self._senders: ThreadPoolExecutor | None = None
         self._readers: ThreadPoolExecutor | None = None
         self._listener: ResultListener | None = None
+        self._last_sent = 0.0
 
-    async def send(self, function: Callable[..., T], *args: Any) -> T:
-        """Run a blocking call among the sends."""
+    async def send(self, function: Callable[..., T], *args: Any, within: float = math.inf) -> T:
+        """Run a blocking call among the sends.
+
+        Args:
+            function: What to call.
+            *args: What to call it with.
+            within: Seconds for it, from now; or from when the last one has ended well, as there may be thousands.
+        """
+        begun = time.monotonic()
+
+        def call() -> T:
+            end = max(begun, self._last_sent) + within
+            if time.monotonic() > end:
+                raise UnavailableError(f"not sent: the engine has answered no send for {within:g} s")
+            with until(end):
+                done = function(*args)
+            self._last_sent = time.monotonic()
+            return done
+
         with self._lock:
             if self._senders is None:
                 self._senders = ThreadPoolExecutor(_SENDERS, thread_name_prefix="queuekit-async")
             pool = self._senders
-        return await asyncio.get_running_loop().run_in_executor(pool, function, *args)
+        return await asyncio.get_running_loop().run_in_executor(pool, call)
 
     async def glance(self, allowed: float, function: Callable[..., T], *args: Any) -> T:
         """Run a blocking call that looks something up in an engine, and waits for nothing else.

@@ -207,7 +207,7 @@ class Config:
     eager: bool = False
     """Whether a send runs the task at once, in this process, on an engine of its own: for tests and debugging."""
     send_timeout: Seconds = 5.0
-    """Seconds after which a send to a silent broker fails."""
+    """Seconds after which a send to a silent broker fails, connecting included and name resolution excepted."""
     max_message_bytes: int = attrs.field(default=1_048_576, validator=at_least(1))
     """Longest body of a message."""
     worker: WorkerConfig = attrs.field(

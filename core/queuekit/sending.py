@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from itertools import islice
+from time import monotonic
 from typing import Any, Literal, TypeVar
 
 import attrs
@@ -22,6 +23,7 @@ from queuekit.registry import Tasks
 from queuekit.runtime import Runtime
 from queuekit.signature import Signature
 from queuekit.task import TaskOptions
+from queuekit.timelimit import LIMIT, time_left, time_limit
 from queuekit.values import quick_frozen
 
 __all__ = ["Ready", "Sending", "Sent"]
@@ -60,6 +62,7 @@ class Sending:
         self._commits = runtime.shared
         self._stores = runtime.backend is not None
         self._batch = min(_BATCH, runtime.broker.limits.max_batch)
+        self._timeout = runtime.config.send_timeout
         self._largest = min(runtime.config.max_message_bytes, runtime.broker.limits.max_body)
 
     def send(self, signatures: Iterable[Signature[Any]]) -> list[Sent]:
@@ -228,7 +231,16 @@ class Sending:
         return pending(id=envelope.id, task=task, queue=envelope.queue, ttl=ttl + delay, at=now, due=now + delay)
 
     def _send_batch(self, ready: Sequence[Ready], ahead: Sequence[Record]) -> list[Sent]:
-        """Send one batch: with its records in one step where the engine can, else records after messages."""
+        """Send one batch, within ``send_timeout``."""
+        before, end = LIMIT.end, monotonic() + self._timeout
+        LIMIT.end = end if before is None or end < before else before
+        try:
+            return self._store(ready, ahead)
+        finally:
+            LIMIT.end = before
+
+    def _store(self, ready: Sequence[Ready], ahead: Sequence[Record]) -> list[Sent]:
+        """Store one batch: with its records in one step where the engine can, else records after messages."""
         if self._commits and not _any_unique(ready):
             items = [CommitItem(records=(one.record,) if one.record else (), sends=(one.envelope,)) for one in ready]
             if ahead:
@@ -252,7 +264,13 @@ class Sending:
             self.patiently(lambda: backend.put(records, condition=Condition.NEWER))
 
     def patiently(self, call: Callable[[], T]) -> T:
-        """Repeat *call* while the engine does not answer, for ``send_timeout`` seconds; it may happen twice (QK13)."""
+        """Repeat *call* while the engine does not answer, for ``send_timeout`` seconds; it may happen twice (QK13).
+
+        A call that does not end by itself is cut off then: engines ask how much time is left.
+        """
+        if LIMIT.end is None:
+            with time_limit(self._timeout):
+                return self.patiently(call)
         try:
             return call()
         except UnavailableError as error:
@@ -260,9 +278,9 @@ class Sending:
 
     def _again(self, call: Callable[[], T], error: UnavailableError) -> T:
         clock, chance = self._runtime.clock, self._runtime.random
-        deadline = clock.monotonic() + self._runtime.config.send_timeout
+        deadline = clock.monotonic() + time_left(self._timeout)
         pause = _FIRST_PAUSE
-        while clock.monotonic() + pause < deadline:
+        while error.passing and clock.monotonic() + pause < deadline:
             clock.sleep(pause * (0.5 + chance.random() / 2))
             pause = min(_LONGEST_PAUSE, pause * 2)
             try:

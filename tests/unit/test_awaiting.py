@@ -1,6 +1,7 @@
 """Coroutines that wait for results: one thread for all of them, and each by its own clock."""
 
 import asyncio
+import math
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -9,6 +10,7 @@ import attrs
 import pytest
 
 from queuekit import Queuekit, ResultTimeout
+from queuekit.background import Background
 from queuekit.errors import UnavailableError, UnknownIdError
 from queuekit.memory import MemoryBackend
 from support.waiting import PATIENCE, wait_until
@@ -237,3 +239,24 @@ def test_a_group_that_is_late_says_so(app: Queuekit) -> None:
             await made.aget(timeout=0.05)
 
     asyncio.run(run())
+
+
+def test_a_send_that_had_no_turn_in_its_time_fails() -> None:
+    """When an engine holds all threads up, those behind them do not begin to wait after that."""
+    background, release = Background(), threading.Event()
+    made: list[int] = []
+
+    async def run() -> None:
+        held = [asyncio.create_task(background.send(release.wait)) for _ in range(MANY)]
+        late = asyncio.create_task(background.send(made.append, 1, within=0.0))
+        await asyncio.sleep(0)
+        release.set()
+        with pytest.raises(UnavailableError, match="has answered no send"):
+            await late
+        await asyncio.gather(*held)
+
+    background._last_sent = -math.inf
+    asyncio.run(run())
+    background.close()
+
+    assert made == []

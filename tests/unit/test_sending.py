@@ -11,6 +11,7 @@ from queuekit.broker import Capabilities, Limits, Place
 from queuekit.errors import CapabilityError, EncodeError, TooLargeError, UnavailableError
 from queuekit.testing import VirtualClock
 from queuekit.testing.kit import in_thread
+from queuekit.timelimit import time_left
 from support.working import (
     backend_of,
     broker_of,
@@ -358,3 +359,32 @@ def test_follow_ups_know_their_parent() -> None:
 
     assert b'"parent":"id-0"' in ready.envelope.body
     assert attrs.asdict(ready.envelope)["queue"] == "default"
+
+
+def test_what_will_not_pass_is_not_tried_again() -> None:
+    """A send with a wrong password fails at its first try."""
+    app = flaky_app()
+    refusal = UnavailableError("wrong password")
+    refusal.passing = False
+
+    def refuse() -> None:
+        raise refusal
+
+    broker_of(app).wire.answers["send"] = refuse
+
+    with pytest.raises(UnavailableError, match="wrong password"):
+        app.send(call())
+    assert broker_of(app).wire.calls.count("send") == 1
+
+
+def test_engines_know_how_much_time_a_send_has() -> None:
+    """They may wait for ``send_timeout`` seconds in all, and for as long as they like afterwards."""
+    app = flaky_app(send_timeout="2s")
+    left: list[float] = []
+    broker_of(app).wire.answers["send"] = lambda: left.append(time_left(60))
+    backend_of(app).wire.answers["put"] = lambda: left.append(time_left(60))
+
+    app.send(call())
+
+    assert 0 < left[1] < left[0] <= 2
+    assert time_left(60) == 60

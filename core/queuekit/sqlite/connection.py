@@ -15,6 +15,7 @@ import time
 import weakref
 
 from queuekit.errors import UnavailableError
+from queuekit.timelimit import time_left
 
 __all__ = ["Handle", "fault", "is_busy"]
 
@@ -48,8 +49,9 @@ def is_busy(error: sqlite3.Error) -> bool:
 def fault(error: sqlite3.Error, path: str, *, patience: float) -> UnavailableError:
     """Return what to raise for *error* on the file at *path*."""
     if is_busy(error):
+        how_long = f"for {patience:g} s" if time_left(patience) else "until the time allowed was over"
         return UnavailableError(
-            f"{path} was locked by others for {patience:g} s",
+            f"{path} was locked by others {how_long}",
             fix="Call again, raise busy_timeout, or look for a process that keeps a transaction open",
         )
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF

@@ -23,6 +23,7 @@ from queuekit.sqlite.connection import Handle, fault, is_busy
 from queuekit.sqlite.options import SqliteOptions, check_version, database_path
 from queuekit.sqlite.statements import Parameters, Row
 from queuekit.sqlite.timekeeping import Anchor, FileTime
+from queuekit.timelimit import time_left
 from queuekit.urls import EngineURL
 
 __all__ = ["Database", "Transaction"]
@@ -174,7 +175,7 @@ class Database:
     def turn(self) -> threading.Lock:
         """Take this process's turn to write and return the lock to release."""
         lock = self._writers.lock
-        if not lock.acquire(blocking=False) and not lock.acquire(timeout=self.patience + 1.0):
+        if not lock.acquire(blocking=False) and not lock.acquire(timeout=time_left(self.patience + 1.0)):
             raise UnavailableError(f"{self.path} was kept busy by other threads of this process", fix="Call again")
         return lock
 
@@ -189,7 +190,7 @@ class Database:
         except sqlite3.Error as error:
             if not is_busy(error):
                 raise
-        deadline = time.monotonic() + self.patience
+        deadline = time.monotonic() + time_left(self.patience)
         while True:
             time.sleep(self.random.uniform(*PAUSE))
             try:

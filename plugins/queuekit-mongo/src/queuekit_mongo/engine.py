@@ -5,30 +5,34 @@ from __future__ import annotations
 import os
 import secrets
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from contextvars import Context
+from functools import partial
 from random import Random
 from typing import Any, TypeVar
 
-import pymongo
 from bson.binary import UUID_SUBTYPE, Binary
 from bson.codec_options import DatetimeConversion
 from bson.errors import InvalidBSON
-from pymongo import MongoClient
+from pymongo import IndexModel, MongoClient
 from pymongo.change_stream import CollectionChangeStream
 from pymongo.client_session import ClientSession
 from pymongo.collection import Collection
 from pymongo.database import Database
-from pymongo.errors import NetworkTimeout, OperationFailure, PyMongoError, WriteConcernError
+from pymongo.errors import ExecutionTimeout, NetworkTimeout, OperationFailure, PyMongoError, WriteConcernError
 from pymongo.read_preferences import ReadPreference
 from pymongo.uri_parser import validate_options
 
+from queuekit.timelimit import end_of_time, time_left
 from queuekit.urls import EngineURL
 from queuekit_mongo.documents import Doc
 from queuekit_mongo.failures import INTERRUPTED, NOT_ALLOWED, OTHER_INDEX, Failures, is_passing
 from queuekit_mongo.indexes import INDEXES, in_the_way
 from queuekit_mongo.options import PASSTHROUGH, MongoOptions
+from queuekit_mongo.replies import Replies, renew
 from queuekit_mongo.servertime import ServerTime
 from queuekit_mongo.urls import client_url, database_name, engine_id
 
@@ -38,6 +42,10 @@ T = TypeVar("T")
 
 _TRIES = 5
 _UUID_BYTES = 16
+_GLANCE = 0.02
+"""Seconds between two looks whether there is a server."""
+_CONFLICTS = 3
+"""Times ``options.timeout`` for which a transaction is tried again while others are in its way."""
 _PATIENCE = 1.0
 """Seconds that the server holds back an empty answer of a change stream."""
 _abandoned: list[object] = []
@@ -111,8 +119,10 @@ class Engine:
         return self.collection("groups")
 
     def collection(self, name: str) -> Collection[Doc]:
-        """Return a collection of ours, by its name without the prefix."""
-        return self._collection(self._opened(), name)
+        """Return a collection of ours, by its name without the prefix; what is done with it is a reply to wait for."""
+        client = self._opened()
+        _next_reply(client)
+        return self._collection(client, name)
 
     def watch(self, name: str, changes: Sequence[Doc]) -> CollectionChangeStream[Doc]:
         """Follow what happens to a collection of ours."""
@@ -123,7 +133,9 @@ class Engine:
 
     def database(self) -> Database[Doc]:
         """Return the database."""
-        return self._opened()[self._name]
+        client = self._opened()
+        _next_reply(client)
+        return client[self._name]
 
     def _collection(self, client: MongoClient[Doc], name: str) -> Collection[Doc]:
         # Whatever the URL says: a secondary does not know yet what was just claimed or written.
@@ -135,13 +147,13 @@ class Engine:
 
     @contextmanager
     def calls(self, *, times: int = 1) -> Iterator[None]:
-        """Give what is done inside *times* ``options.timeout`` seconds, and turn the client library's errors into ours.
+        """Turn the client library's errors into ours; each reply may take *times* ``options.timeout`` seconds.
 
         Raises:
             UnavailableError: The deployment did not answer, or refused.
         """
         try:
-            with pymongo.timeout(times * self.options.timeout):
+            with Replies(times * self.options.timeout):
                 yield
         except InvalidBSON as error:
             raise self.failures.of_bytes(error) from error
@@ -185,7 +197,9 @@ class Engine:
 
         def once() -> T:
             with self._opened().start_session() as session, session.start_transaction():
-                return body(session)
+                done = body(session)
+                renew()  # for the commit
+                return done
 
         return self.insist(once)
 
@@ -193,8 +207,13 @@ class Engine:
         concern = self._opened().write_concern
         results: list[T] = []
 
+        give_up = time.monotonic() + _CONFLICTS * self.options.timeout
+
         def run(session: ClientSession) -> None:
+            if time.monotonic() > give_up:
+                raise ExecutionTimeout("transactions of others are in the way", 50)
             results[:] = [body(session)]
+            renew()  # for the commit
 
         try:
             session.with_transaction(run, write_concern=concern, read_preference=ReadPreference.PRIMARY)
@@ -250,10 +269,11 @@ class Engine:
         client = self._client
         if client is not None and self._pid == os.getpid():
             return client
-        with self._lock_of_this_process():
+        with self._turn():
             if self._client is None:
                 client = self._open()
                 try:
+                    _next_reply(client)
                     self.hello = dict(client.admin.command("hello"))
                     self._make_indexes(client)
                 except BaseException:
@@ -261,6 +281,23 @@ class Engine:
                     raise
                 self._client = client
             return self._client
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """Hold the lock, if it can be had in the time that the caller has.
+
+        Raises:
+            UnavailableError: Another thread has been trying to connect for as long.
+        """
+        lock = self._lock_of_this_process()
+        if not lock.acquire(timeout=time_left(threading.TIMEOUT_MAX)):
+            raise self.failures.of_connecting()
+        try:
+            if self._client is None and not time_left(1.0):
+                raise self.failures.of_connecting()
+            yield
+        finally:
+            lock.release()
 
     def _lock_of_this_process(self) -> threading.RLock:  # type: ignore[valid-type, unused-ignore]
         """Return the lock; in a child, first leave alone what belongs to the parent."""
@@ -292,7 +329,7 @@ class Engine:
                 document_class=dict,
                 datetime_conversion=DatetimeConversion.DATETIME_MS,
                 unicode_decode_error_handler="replace",
-                connect=False,
+                connect=True,  # in the background
             )
         except (ValueError, TypeError, OSError) as error:
             raise self.failures.of_url(error) from None
@@ -303,8 +340,7 @@ class Engine:
             if indexes:
                 collection = self._collection(client, name)
                 try:
-                    # Outside of any deadline: the server would throw away at its end what it has made of an index.
-                    Context().run(collection.create_indexes, indexes)
+                    self._build(collection, indexes)
                 except NetworkTimeout as error:
                     raise self.failures.of_building(collection.name) from error
                 except OperationFailure as error:
@@ -313,7 +349,46 @@ class Engine:
                     if error.code != NOT_ALLOWED:
                         raise
 
+    def _build(self, collection: Collection[Doc], indexes: Sequence[IndexModel]) -> None:
+        """Make *indexes* outside of any deadline: the server would throw away at its end what it has made of them.
+
+        Whoever has less time than that fails, and leaves it to the server.
+        """
+        build = partial(Context().run, partial(collection.create_indexes, indexes))
+        if end_of_time() is None:
+            build()
+            return
+        made: Future[object] = Future()
+        threading.Thread(target=_carry, args=(build, made), name="queuekit-mongo-indexes", daemon=True).start()
+        try:
+            made.result(time_left(threading.TIMEOUT_MAX))
+        except TimeoutError as error:
+            raise self.failures.of_building(collection.name) from error
+
     def _ask_time(self) -> float:
         client = self._opened()
+        _next_reply(client)
         said = client.admin.command("hello", codec_options=client.codec_options)["localTime"]
         return int(said) / 1000  # the client decodes times as milliseconds
+
+
+def _next_reply(client: MongoClient[Doc]) -> None:
+    """Begin to wait for the next reply, once a server takes writes or the time that the caller has is over.
+
+    The client library, while it waits for a server, looks at the time twice a second only.
+    """
+    if end_of_time() is not None:
+        while not client.topology_description.has_writable_server():
+            left = time_left(_GLANCE)
+            if not left:
+                return
+            time.sleep(left)
+    renew()
+
+
+def _carry(call: Callable[[], object], done: Future[object]) -> None:
+    """Make *call*, and tell *done* how it ended."""
+    try:
+        done.set_result(call())
+    except BaseException as error:  # noqa: BLE001 - it is raised where the outcome is asked for
+        done.set_exception(error)

@@ -82,6 +82,10 @@ class Failures:
         """Return what to raise where the client library says by *error* that it cannot use the URL or an option."""
         return ConfigError(f"pymongo cannot use the URL: {self._text(error)}", where=f'  url = "{self._url}"')
 
+    def of_connecting(self) -> UnavailableError:
+        """Return what to raise where the time is over before a thread had its turn to connect."""
+        return UnavailableError(f"{self._url} cannot be reached: no connection within the time allowed")
+
     def of_indexes(self, collection: str, names: Sequence[str]) -> QueuekitError:
         """Return what to raise where indexes that are not ours, *names*, keep ours from being made."""
         drops = "; ".join(f'db.getCollection("{collection}").dropIndex("{name}")' for name in names)
@@ -100,7 +104,9 @@ class Failures:
     def _refused(self, error: OperationFailure, text: str) -> UnavailableError:
         if error.code in _NOT_SIGNED_IN:
             fix = "Correct user and password in the URL (in them write / as %2F, @ as %40, : as %3A), or set authSource"
-            return UnavailableError(f"{self._url} refuses user or password: {text}", fix=fix)
+            refusal = UnavailableError(f"{self._url} refuses user or password: {text}", fix=fix)
+            refusal.passing = False
+            return refusal
         if error.code == NOT_ALLOWED:
             fix = "Grant the user the role readWrite on the database"
             return UnavailableError(f"{self._url} does not allow this user what is needed: {text}", fix=fix)
@@ -118,8 +124,8 @@ class Failures:
 
 def is_passing(error: PyMongoError) -> bool:
     """Tell whether the same call may succeed at once on another connection, or on the next primary."""
-    if isinstance(error, ServerSelectionTimeoutError):
-        return False  # it has waited for one already
+    if error.timeout:
+        return False  # it has waited long enough
     if isinstance(error, BulkWriteError):
         codes = {each.get("code") for each in error.details.get("writeConcernErrors", [])}
         return bool(codes & _PASSING) and not error.details.get("writeErrors")

@@ -107,10 +107,11 @@ class Upkeep:
         Where its supervisor died in the middle of extending them, they are locked for as long as the server lets a
         transaction live. What others held, and what waits, is not to wait for that.
         """
+        messages = self._engine.messages
         surely = {"_id": {"$in": ids}, "state": LEASED, "$expr": {"$lte": ["$until", "$$NOW"]}}
         try:
             with pymongo.timeout(MOMENT):
-                return self._engine.messages.update_many(surely, _TAKEN_BACK).modified_count
+                return messages.update_many(surely, _TAKEN_BACK).modified_count
         except PyMongoError as error:
             if not error.timeout:
                 raise

@@ -12,6 +12,7 @@ from redis.crc import key_slot
 from redis.exceptions import AskError, ClusterDownError, MovedError, NoScriptError, TryAgainError
 
 from queuekit.errors import UnavailableError
+from queuekit.timelimit import time_left
 from queuekit_redis.connections import Connections
 from queuekit_redis.failures import Failures
 from queuekit_redis.link import Link, link_maker
@@ -49,7 +50,7 @@ class ClusterServer(Server):
         calls = [_declared(call) for call in calls]
         replies: list[Any] = [None] * len(calls)
         left = {place: self._node_of(call.route) for place, call in enumerate(calls)}
-        give_up = time.monotonic() + self._options.timeout
+        give_up = time.monotonic() + time_left(self._options.timeout)
         for turn in range(TRIES):
             left = self._round(calls, left, replies, again=again and turn < TRIES - 1)
             if not left or time.monotonic() > give_up:

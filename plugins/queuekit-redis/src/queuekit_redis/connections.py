@@ -11,6 +11,7 @@ from types import TracebackType
 from redis.exceptions import RedisError
 
 from queuekit.errors import UnavailableError
+from queuekit.timelimit import time_left
 from queuekit_redis.failures import Failures
 from queuekit_redis.link import Link
 from queuekit_redis.options import RedisOptions
@@ -68,7 +69,7 @@ class Connections:
         if os.getpid() != self._pid:
             self._start()  # after a fork they are the parent's, and are left alone
         try:
-            self._slots.get(timeout=self._timeout)
+            self._slots.get(timeout=time_left(self._timeout))
         except queue.Empty:
             raise self._failures.crowded(self._limit) from None
         if self._is_outdated is not None:

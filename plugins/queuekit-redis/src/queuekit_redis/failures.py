@@ -60,7 +60,12 @@ class Failures:
         """Return what to raise for *error*."""
         text = self._url.hide(str(error)).strip().replace("\n", " ")[:300]
         what, fix = self._explained(error, text)
-        return UnavailableError(f"{self._url} {what}: {text}", fix=fix)
+        made = UnavailableError(f"{self._url} {what}: {text}", fix=fix)
+        made.passing = not isinstance(error, exceptions.AuthenticationError) and (what, fix) not in (
+            _UNTRUSTED,
+            _NO_FILE,
+        )
+        return made
 
     def _explained(self, error: Exception, text: str) -> tuple[str, str]:
         """Return what is wrong, and what to do."""

@@ -9,10 +9,10 @@ from typing import Any
 
 from hiredis import pack_command
 from redis.backoff import NoBackoff
-from redis.connection import Connection, SSLConnection, UnixDomainSocketConnection
 from redis.exceptions import AskError, ClusterDownError, MovedError, ReadOnlyError, ResponseError, TryAgainError
 from redis.retry import Retry
 
+from queuekit_redis.limited import LimitedConnection, LimitedSSLConnection, LimitedUnixConnection
 from queuekit_redis.options import RedisOptions
 from queuekit_redis.urls import Address, Target
 
@@ -105,7 +105,8 @@ def link_maker(target: Target, options: RedisOptions) -> Callable[[Address | Non
         "db": target.db,
         "username": target.username,
         "password": target.password,
-        "socket_timeout": options.timeout,
+        "usual": options.timeout,
+        "usual_connect": options.connect_timeout,
         "socket_read_size": _READ_SIZE,
         "client_name": options.client_name or None,
         "protocol": 2,
@@ -113,10 +114,10 @@ def link_maker(target: Target, options: RedisOptions) -> Callable[[Address | Non
         "retry": Retry(NoBackoff(), 0),
     }
     if target.kind == "unix":
-        unix: Any = UnixDomainSocketConnection
+        unix: Any = LimitedUnixConnection
         return lambda _: Link(unix(path=target.path, **common))
-    common |= {"socket_keepalive": True, "socket_connect_timeout": options.connect_timeout}
-    kind: Any = SSLConnection if target.tls else Connection
+    common |= {"socket_keepalive": True}
+    kind: Any = LimitedSSLConnection if target.tls else LimitedConnection
     if target.tls:
         common |= tls_options(options)
 

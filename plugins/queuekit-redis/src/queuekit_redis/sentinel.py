@@ -9,11 +9,12 @@ from typing import Any
 
 from redis import sentinel
 from redis.backoff import NoBackoff
+from redis.exceptions import AuthenticationError, RedisError
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 
+from queuekit_redis.limited import LimitedConnection, LimitedSSLConnection
 from queuekit_redis.link import Link, tls_options
 from queuekit_redis.options import RedisOptions
 from queuekit_redis.urls import Address, Target
@@ -42,6 +43,12 @@ class Primary:
         untyped: Any = sentinel.Sentinel
         self._sentinels = untyped(list(target.addresses), sentinel_kwargs=_asking(target, options))
         self._clients: list[Any] = list(self._sentinels.sentinels)
+        for client in self._clients:
+            pool = client.connection_pool
+            pool.connection_class = LimitedSSLConnection if target.tls else LimitedConnection
+            for name in ("socket_timeout", "socket_connect_timeout"):
+                pool.connection_kwargs.pop(name, None)
+            pool.connection_kwargs |= {"usual": options.connect_timeout, "usual_connect": options.connect_timeout}
         self._address: Address | None = None
         self._left = False
         """Whether a link may lead to one that is the primary no more."""
@@ -75,9 +82,13 @@ class Primary:
     def _named(self) -> Address:
         """Ask one Sentinel after the other."""
         problems: list[str] = []
+        refusals: list[AuthenticationError] = []
         for client in self._clients:
             try:
                 state = client.sentinel_masters().get(self._service)
+            except AuthenticationError as error:
+                refusals.append(error)
+                continue
             except (RedisConnectionError, RedisTimeoutError) as error:
                 problems.append(str(error))
                 continue
@@ -87,6 +98,9 @@ class Primary:
                 # who knows is asked first
                 self._clients = sorted(self._clients, key=lambda one: one is not client)
                 return state["ip"], state["port"]
+        if refusals and not problems:
+            raise refusals[0]
+        problems += map(str, refusals)
         text = f"no Sentinel names a primary of {self._service!r}"
         raise sentinel.MasterNotFoundError("; ".join([text, *problems]))
 

@@ -13,6 +13,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoScriptError, ReadOnlyError, RedisError, ResponseError
 
 from queuekit.errors import UnavailableError
+from queuekit.timelimit import time_left
 from queuekit_redis.connections import Connections
 from queuekit_redis.failures import Failures
 from queuekit_redis.link import Link, link_maker
@@ -127,7 +128,7 @@ class SingleServer(Server):
         return self._repeated(commands, again=True)
 
     def _repeated(self, commands: Sequence[tuple[Any, ...]], *, again: bool) -> list[Any]:
-        give_up = time.monotonic() + self._deadline
+        give_up = time.monotonic() + time_left(self._deadline)
         tries = TRIES if again else 1
         while True:
             tries -= 1
@@ -170,7 +171,7 @@ class SingleServer(Server):
 
 def is_fleeting(error: UnavailableError) -> bool:
     """Tell whether another connection may do better."""
-    return isinstance(error.__cause__, RedisConnectionError | OSError | ReadOnlyError)
+    return error.passing and isinstance(error.__cause__, RedisConnectionError | OSError | ReadOnlyError)
 
 
 def with_scripts(link: Link, commands: Sequence[tuple[Any, ...]]) -> list[Any]:

@@ -7,7 +7,10 @@ import queue
 import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
+from functools import partial
 from typing import Any, TypeVar
+
+from queuekit.timelimit import end_of_time, until
 
 __all__ = ["Crew"]
 
@@ -38,6 +41,9 @@ class Crew:
         """Begin *call* in a thread of the crew; its future is not to be cancelled."""
         if self._pid != os.getpid():
             self._reset()
+        end = end_of_time()
+        if end is not None:
+            call = partial(_until, end, call)
         future: Future[T] = Future()
         with self._lock:
             if self._idle > 0:
@@ -86,6 +92,12 @@ class Crew:
             with self._lock:
                 if work is self._work:
                     self._idle += 1
+
+
+def _until(end: float, call: Callable[[], T]) -> T:
+    """Make *call* in the time that whoever began it has."""
+    with until(end):
+        return call()
 
 
 def _run(future: Future[Any], call: Callable[[], Any]) -> None:

@@ -55,6 +55,10 @@ _ALIKE = {
     "SSOTokenLoadError": "ExpiredToken",
     "UnauthorizedSSOTokenError": "ExpiredToken",
 }
+_REFUSED = frozenset(
+    {"InvalidClientTokenId", "SignatureDoesNotMatch", "NoCredentialsError", "NoRegionError", "ProfileNotFound"}
+)
+"""Codes that mean that we are not who we say, or do not say who we are."""
 _DENIED = frozenset(
     {"AccessDenied", "AccessDeniedException", "AuthorizationError", "AWS.SimpleQueueService.AccessDenied"}
 )
@@ -108,7 +112,9 @@ def unavailable(error: BaseException, *, doing: str, url: EngineURL) -> Unavaila
     # A wrong signature is answered with the whole request that was signed, session token and all.
     said = "" if kind in {"SignatureDoesNotMatch", "InvalidClientTokenId"} or code in text else f": {text}"
     shown = text if code in text and code == type(error).__name__ else code + said
-    return UnavailableError(f"{doing} failed: {shown}", where=f"  {url}", fix=fix)
+    made = UnavailableError(f"{doing} failed: {shown}", where=f"  {url}", fix=fix)
+    made.passing = kind not in _REFUSED
+    return made
 
 
 def _status(error: BaseException) -> int:

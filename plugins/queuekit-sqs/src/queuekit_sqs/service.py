@@ -131,6 +131,7 @@ class Service:
         import botocore
         from botocore.config import Config
 
+        from queuekit_sqs.limited import limit
         from queuekit_sqs.shortcut import take
 
         target, settings = self._target, self._settings
@@ -157,6 +158,7 @@ class Service:
         )
         client = session.client(self.name, region_name=region, endpoint_url=target.endpoint, config=config, **keys)
         take(client)
+        limit(client, connect=settings.connect_timeout, read=settings.timeout)
         return client
 
 

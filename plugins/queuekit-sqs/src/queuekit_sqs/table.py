@@ -10,6 +10,7 @@ from typing import Any
 
 from queuekit.errors import TooLargeError, UnavailableError
 from queuekit.rounds import in_rounds
+from queuekit.timelimit import time_left
 from queuekit_sqs.crew import Crew
 from queuekit_sqs.failures import code_of, is_passing, is_uncertain
 from queuekit_sqs.items import Item, Op
@@ -221,11 +222,11 @@ class Table:
         return bool(reply["Table"]["TableStatus"] in {"ACTIVE", "UPDATING"})
 
     def _until(self, ready: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + _LONGEST_CREATION
+        deadline = time.monotonic() + time_left(_LONGEST_CREATION)
         while not ready():
             if time.monotonic() >= deadline:
                 raise UnavailableError(f"the DynamoDB table {self.name!r} is still being created")
-            time.sleep(0.5)
+            time.sleep(time_left(0.5))
 
 
 def _chunks(ops: Sequence[Op], places: Sequence[int]) -> list[list[int]]:

@@ -1,0 +1,136 @@
+"""Connections of the client library that never wait for longer than their caller has left."""
+
+from __future__ import annotations
+
+import functools
+import socket
+import ssl
+from pathlib import Path
+from typing import Any
+
+from redis.connection import Connection, SSLConnection, UnixDomainSocketConnection
+
+from queuekit.timelimit import LIMIT, time_left
+
+__all__ = ["LimitedConnection", "LimitedSSLConnection", "LimitedUnixConnection"]
+
+_SHORTEST = 0.001
+"""Seconds: a socket takes 0 for not waiting at all, which is another kind of error."""
+
+
+class LimitedSocket:
+    """A connected socket, of which each read and write waits as long as the caller allows.
+
+    The library itself sets a timeout once, and begins it anew with each part of a reply.
+
+    Args:
+        sock: The socket, with or without TLS.
+        usual: Seconds to wait if the caller has set no limit.
+    """
+
+    __slots__ = ("_cut", "_sock", "_usual")
+
+    def __init__(self, sock: socket.socket, usual: float) -> None:
+        self._sock = sock
+        self._usual = usual
+        self._cut = True
+        """Whether the socket's timeout is not the usual one."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._sock, name)
+
+    def sendall(self, data: bytes) -> None:
+        """Write *data*."""
+        if self._cut or LIMIT.end is not None:
+            self._limit()
+        self._sock.sendall(data)
+
+    def recv_into(self, buffer: bytearray) -> int:
+        """Read what has come."""
+        if self._cut or LIMIT.end is not None:
+            self._limit()
+        return self._sock.recv_into(buffer)
+
+    def _limit(self) -> None:
+        self._cut = LIMIT.end is not None
+        self._sock.settimeout(max(_SHORTEST, time_left(self._usual)))
+
+
+class _Limited:
+    """Opens within what the caller has left: name resolution excepted, which nothing can cut.
+
+    Args:
+        usual: Seconds to wait for replies if the caller has set no limit.
+        usual_connect: Likewise for a connection.
+        **options: What the client library takes.
+    """
+
+    def __init__(self, *, usual: float, usual_connect: float, **options: Any) -> None:
+        self._usual = usual
+        self._usual_connect = usual_connect
+        untyped: Any = super()
+        untyped.__init__(socket_timeout=usual, socket_connect_timeout=usual_connect, **options)
+
+    @property
+    def socket_timeout(self) -> float:
+        """Seconds to wait for a reply, and for a handshake of TLS."""
+        return max(_SHORTEST, time_left(self._usual))
+
+    @socket_timeout.setter
+    def socket_timeout(self, value: object) -> None:
+        """Ignore what the library sets: it is what it has just read."""
+
+    @property
+    def socket_connect_timeout(self) -> float:
+        """Seconds to wait for a connection to one address."""
+        return max(_SHORTEST, time_left(self._usual_connect))
+
+    @socket_connect_timeout.setter
+    def socket_connect_timeout(self, value: object) -> None:
+        """Ignore what the library sets: it is what it has just read."""
+
+    def _connect(self) -> Any:
+        if not time_left(_SHORTEST):
+            raise TimeoutError  # the library would go on to the handshake
+        untyped: Any = super()
+        return LimitedSocket(untyped._connect(), self._usual)  # noqa: SLF001 - the library's own step
+
+
+class LimitedConnection(_Limited, Connection):  # type: ignore[misc]  # the timeouts are attributes there
+    """A plain connection."""
+
+
+class LimitedSSLConnection(_Limited, SSLConnection):  # type: ignore[misc]  # the timeouts are attributes there
+    """A connection with TLS."""
+
+    def _wrap_socket_with_ssl(self, sock: socket.socket) -> ssl.SSLSocket:
+        """Shake hands; reading certificates, which comes before it, takes time that is not there any more."""
+        files = (self.ca_certs, self.certfile, self.keyfile)
+        context = _tls_context(files, tuple(map(_changed, files)), self.cert_reqs, self.check_hostname)
+        sock.settimeout(self.socket_timeout)
+        return context.wrap_socket(sock, server_hostname=self.host)
+
+
+@functools.lru_cache(maxsize=16)
+def _tls_context(
+    files: tuple[str | None, str | None, str | None],
+    _: tuple[float, ...],
+    cert_reqs: ssl.VerifyMode,
+    check_hostname: bool,  # noqa: FBT001 - called in one place
+) -> ssl.SSLContext:
+    """Return what TLS is to know; made once, until one of its *files* changes: that takes as long as ten handshakes."""
+    ca_certs, certfile, keyfile = files
+    context = ssl.create_default_context(cafile=ca_certs)
+    context.check_hostname = check_hostname
+    context.verify_mode = cert_reqs
+    if certfile is not None or keyfile is not None:
+        context.load_cert_chain(certfile=certfile or "", keyfile=keyfile)
+    return context
+
+
+def _changed(path: str | None) -> float:
+    return 0.0 if path is None else Path(path).stat().st_mtime
+
+
+class LimitedUnixConnection(_Limited, UnixDomainSocketConnection):  # type: ignore[misc]  # the timeouts are attributes there
+    """A connection through a Unix socket."""

@@ -1,0 +1,57 @@
+"""Brokers that take a connection and are silent: a send gives up when its own time is over, not when theirs is."""
+
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from queuekit import Queuekit
+from queuekit.errors import UnavailableError
+from queuekit.testing.kit import in_thread
+from support.silence import SILENT, silent_port
+from support.waiting import PATIENCE
+
+Send = Callable[[Queuekit], object]
+SENDS: dict[str, Send] = {
+    "one": lambda app: app.tasks["nothing"].send(),
+    "many": lambda app: app.send_many(app.tasks["nothing"].s() for _ in range(3)),
+}
+
+
+def app_on(url: str) -> Queuekit:
+    """Return an app with a task, whose sends take half a second at most."""
+    app = Queuekit(broker=url, backend="none", send_timeout=0.5)
+
+    @app.task(name="nothing")
+    def nothing() -> None:
+        """Do nothing."""
+
+    return app
+
+
+@pytest.mark.parametrize("send", SENDS.values(), ids=SENDS.keys())
+@pytest.mark.parametrize("url", SILENT.values(), ids=SILENT.keys())
+def test_a_send_to_a_silent_broker_ends(url: str, send: Send) -> None:
+    """``send_timeout`` bounds connecting, handshakes, signing in and replies, whatever the engine's own timeouts."""
+    with silent_port() as port:
+        app = app_on(url.format(port=port))
+
+        error = in_thread(lambda: send(app)).exception(PATIENCE)
+
+        app.close()
+    assert isinstance(error, UnavailableError)
+
+
+def test_a_send_to_a_locked_file_ends(tmp_path: Path) -> None:
+    """So it is where another process keeps a transaction open."""
+    app = app_on(f"sqlite:///{tmp_path}/jobs.db?busy_timeout=600")
+    app.tasks["nothing"].send()
+    other = sqlite3.connect(tmp_path / "jobs.db", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+
+    error = in_thread(app.tasks["nothing"].send).exception(PATIENCE)
+
+    other.close()
+    assert isinstance(error, UnavailableError)
+    assert "locked by others until the time allowed was over" in str(error)
