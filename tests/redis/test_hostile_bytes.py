@@ -133,3 +133,90 @@ def test_an_outcome_is_written_over_what_is_no_record(
 
     assert done == [True, True]
     assert len(backend.get(["result:good-0", "result:good-1"])) == 2
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param(lambda value: b"\0" + value[1:], id="another-first-byte"),
+        pytest.param(lambda value: b"T" + value[1:], id="that-of-what-has-left"),
+        pytest.param(lambda _: b"", id="empty"),
+        pytest.param(lambda _: b"\xff" * 60, id="no-message"),
+        pytest.param(lambda _: None, id="missing"),
+    ],
+)
+def test_a_message_that_is_none_of_ours_is_quarantined(
+    broker: RedisBroker, prefix: str, raw: Any, change: Callable[[bytes], bytes | None]
+) -> None:
+    """It is handed out, with what is left of its bytes, so that its worker buries it: it never leaves unseen."""
+    broker.send(messages(2))
+    key = f"{prefix}:{{jobs}}:messages"
+    value = change(raw.hget(key, "good-0"))
+    raw.hdel(key, "good-0") if value is None else raw.hset(key, "good-0", value)
+
+    taken = {each.id: each for each in take(broker)}
+    broker.settle([Dead(taken["good-0"], reason="malformed"), Ack(taken["good-1"])])
+    (dead,) = broker.peek("jobs", place=Place.DEAD).items
+
+    assert taken["good-0"].envelope.body == (value or b"")
+    assert (dead.envelope.id, dead.reason) == ("good-0", "malformed")
+
+
+def test_a_message_that_is_none_of_ours_can_be_seen_and_purged(broker: RedisBroker, prefix: str, raw: Any) -> None:
+    """Also before a worker has come by."""
+    broker.send(messages(2))
+    raw.hset(f"{prefix}:{{jobs}}:messages", "good-0", b"\0rubbish")
+
+    found = broker.find("jobs", ["good-0"])
+    shown = broker.peek("jobs", place=Place.READY).items
+    purged = broker.purge("jobs")
+
+    assert [each.envelope.id for each in found] == ["good-0"]
+    assert [each.envelope.id for each in shown] == ["good-0", "good-1"]
+    assert purged == 2
+
+
+def test_what_has_left_is_not_handed_out(broker: RedisBroker, prefix: str, raw: Any) -> None:
+    """An id that is only remembered is no message, even if it is found among those that are ready."""
+    broker.send(messages(1))
+    broker.settle([Ack(each) for each in take(broker)])
+    raw.zadd(f"{prefix}:{{jobs}}:ready", {"good-0": 0})
+
+    assert take(broker) == []
+
+
+@pytest.mark.parametrize("state", [b"", b"x", b"\xff" * 9], ids=["empty", "short", "cut"])
+def test_a_claim_that_cannot_be_read_counts_as_none(broker: RedisBroker, prefix: str, raw: Any, state: bytes) -> None:
+    """Neither its message nor the others of its queue are held up by it, ready or under a lease that has ended."""
+    broker.send(messages(3))
+    take(broker)
+    raw.hset(f"{prefix}:{{jobs}}:claims", "good-0", state)
+    raw.zadd(f"{prefix}:{{jobs}}:leased", {f"good-{number}": 1 for number in range(3)})
+
+    taken = take(broker)
+    refused = broker.settle([Ack(each) for each in taken])
+
+    assert (sorted(each.id for each in taken), refused) == ([f"good-{number}" for number in range(3)], [])
+
+
+@pytest.mark.parametrize(
+    ("name", "command"),
+    [
+        ("clock", ("SET", "x")),
+        ("gone", ("LPUSH", "x")),
+        ("delayed", ("ZADD", "1", "")),
+        ("delayed", ("ZADD", "1", "?good-9")),
+    ],
+    ids=["clock", "gone", "delayed-empty", "delayed-level"],
+)
+def test_rubbish_beside_messages_stops_no_queue(
+    broker: RedisBroker, prefix: str, raw: Any, name: str, command: tuple[str, ...]
+) -> None:
+    """What is no time, or no place, is taken for none."""
+    verb, *arguments = command
+    raw.execute_command(verb, f"{prefix}:{{jobs}}:{name}", *arguments)
+
+    broker.send(messages(2))
+    taken = [each.id for each in take(broker)]
+
+    assert [id for id in taken if id.startswith("good-") and id != "good-9"] == ["good-0", "good-1"]

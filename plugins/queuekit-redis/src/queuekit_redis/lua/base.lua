@@ -46,7 +46,7 @@ end
 -- A time that no other message of the queue has, so that none is overtaken within a microsecond.
 local function tick(q)
   if not q.last then
-    q.last = tonumber(call('GET', q.clock) or 0)
+    q.last = tonumber(call('GET', q.clock) or 0) or 0
     q.is_new = q.last == 0
   end
   q.last = math.max(now, q.last + 1)
@@ -69,6 +69,25 @@ end
 local function level_of(value)
   local level = value:byte(10) or 0
   return level > 127 and 0 or math.min(level, 9)
+end
+
+-- Whether what is stored under an id is what is remembered of a message that has left. Whatever else is there is a
+-- message, if only a malformed one.
+local function has_left(value)
+  return value:byte(1) == 84 and (#value == 13 or #value == 25)
+end
+
+-- A stored message with a header, in which bytes that none of us has written become the body: its worker will find it
+-- malformed. Without anything an id stands for a message that was evicted or deleted, which is not to go unseen.
+local function whole(value)
+  if value and value:byte(1) == 77 and #value >= HEADER then return value end
+  return pack(MESSAGE, 'M', now, 4, 0, 0, 0, 0) .. (value or '')
+end
+
+-- Number, crashes and score of a claim; what is none of ours counts as none.
+local function claim_of(state)
+  if not state or #state < 16 then return 0, 0, place(4, now) end
+  return unpack_from(CLAIM, state)
 end
 
 -- A full server refuses scripts whose first write adds; before those that make it no fuller, something that is not there

@@ -17,9 +17,10 @@ local function is_fresh(q)
   return call('HLEN', q.claims) == call('ZCARD', q.leased)
 end
 
--- What is too short to have a header becomes the body of a message, which its worker will find malformed.
+-- What is no message of ours is stored as one; nothing for an id that is only remembered.
 local function made_whole(q, id, value)
-  value = pack(MESSAGE, 'M', now, 4, 0, 0, 0, 0) .. value
+  if value and has_left(value) then return nil end
+  value = whole(value)
   call('HSET', q.messages, id, value)
   return value
 end
@@ -31,12 +32,11 @@ local function hand_out(q, taken, again, popped, fresh)
   if not fresh then states = call('HMGET', q.claims, unpack(ids)) end
   for at = 1, #ids do
     local id, value = ids[at], values[at]
-    -- Without its message an id is a leftover of somebody's FLUSH or eviction: it is dropped by not being kept.
-    if value and byte(value) == 77 then
-      if #value < HEADER then value = made_whole(q, id, value) end
+    if not value or byte(value) ~= 77 or #value < HEADER then value = made_whole(q, id, value) end
+    if value then
       local number, crashes, state = 0, 0, states[at]
       if state then
-        number, crashes = unpack_from(CLAIM, state)
+        number, crashes = claim_of(state)
         local behind = #again
         again[behind + 1], again[behind + 2], again[behind + 3] = last / 2, number + 1, crashes
       end

@@ -3,7 +3,7 @@ local q, places, shown = queue(KEYS[1]), {}, {}
 if promote(q) > 0 then ring(q) end
 for _, id in ipairs(ARGV) do
   local value = call('HGET', q.messages, id)
-  if value and value:byte(1) == 77 then
+  if value and not has_left(value) then
     local name, score = find(q, id, value)
     if name then
       table.insert(places, place_of(name, score))

@@ -7,7 +7,7 @@ for name in ARGV[3]:gmatch('%w+') do allowed[name] = true end
 
 local function take_out(id)
   local value = call('HGET', q.messages, id)
-  if not value or value:byte(1) ~= 77 then return end
+  if not value or has_left(value) then return end
   local name, score = find(q, id, value)
   if not allowed[place_of(name, score)] then return end
   call('ZREM', q[name], member_in(name, id, value))

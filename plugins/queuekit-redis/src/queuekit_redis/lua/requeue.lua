@@ -3,11 +3,12 @@ local q, unique_prefix, replayed = opened(KEYS[1]), ARGV[1], {}
 
 local function replay(id)
   local value = call('HGET', q.messages, id)
-  if not value or value:byte(1) ~= 77 or call('ZREM', q.dead, id) == 0 then return end
+  if not value or has_left(value) or call('ZREM', q.dead, id) == 0 then return end
+  value = whole(value)
   local _, sent, priority, flags, generation = unpack_from(MESSAGE, value)
   value = pack(MESSAGE, 'M', sent, priority, flags, generation + 1, 0, 0) .. value:sub(24)
   local state = call('HGET', q.claims, id)
-  local number = state and unpack_from(CLAIM, state) or 0
+  local number = claim_of(state)
   call('HDEL', q.graves, id)
   local key, _, ttl = unique_of(value)
   if key then

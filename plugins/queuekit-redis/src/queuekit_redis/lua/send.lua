@@ -2,7 +2,7 @@
 -- Returns whether the queue is new, then place in the batch and id of whoever holds its key, for each that was not sent.
 local q = opened(KEYS[1])
 local unique_prefix = ARGV[1]
-q.last = tonumber(call('GET', q.clock) or 0)
+q.last = tonumber(call('GET', q.clock) or 0) or 0
 local answer = {q.last == 0 and 1 or 0}
 for at = 2, #ARGV, 4 do
   local holder = accept(q, ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3], unique_prefix)

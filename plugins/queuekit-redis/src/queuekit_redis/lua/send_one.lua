@@ -7,8 +7,8 @@ local time = call('TIME')
 local at = time[1] * 1e6 + time[2]
 if record_key and call('EXISTS', record_key) == 1 then return -1 end
 if call('HSETNX', base .. ':messages', ARGV[1], 'M' .. struct.pack('<d', at) .. ARGV[2]) == 0 then return -1 end
-local last = call('GET', base .. ':clock')
-if last and tonumber(last) >= at then
+local last = tonumber(call('GET', base .. ':clock'))
+if last and last >= at then
   at = last + 1
 end
 if not last or at == last + 1 then

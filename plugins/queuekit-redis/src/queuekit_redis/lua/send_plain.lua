@@ -3,7 +3,7 @@
 -- message id, blob, and where it is 3 arguments, the payload of its record (empty: it has none). Returns whether the
 -- queue is new, then the places of those that are known, or whose record is: a slower script must judge.
 local stride, records, ttl = tonumber(ARGV[1]), ARGV[2], tonumber(ARGV[3])
-local last = tonumber(call('GET', base .. ':clock') or 0)
+local last = tonumber(call('GET', base .. ':clock') or 0) or 0
 local answer, seen, mark = {last == 0 and 1 or 0}, {}, 'M' .. pack('<d', now)
 
 local function parts(from, to)

@@ -51,7 +51,7 @@ local function release(q, at, ctx)
   if ctx.skip then return at + 4, false end
   local state = held(q, id, ARGV[at + 1])
   if not state then return at + 4, false, id end
-  local number, crashes, score = unpack_from(CLAIM, state)
+  local number, crashes, score = claim_of(state)
   unlease(q, id)
   keep_claim(q, id, pack(CLAIM, number, crashes + counted, score), ctx)
   if delay > 0 then
@@ -79,7 +79,7 @@ local function retry(q, at, ctx)
     accept(opened(base), id, blob, due, '', ctx.unique_prefix, sent)
     return at + 8, true
   end
-  local number = unpack_from(CLAIM, state)
+  local number = claim_of(state)
   keep_claim(q, id, pack(CLAIM, number, 0, 0), ctx)
   table.insert(q.stored, id)
   table.insert(q.stored, 'M' .. sent .. blob)

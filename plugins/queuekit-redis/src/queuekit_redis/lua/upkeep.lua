@@ -6,7 +6,7 @@ local function promote(q)
   for at = 1, #due, 2 do
     local member = due[at]
     table.insert(members, member)
-    table.insert(ready, place(member:byte(1) - 48, tonumber(due[at + 1])))
+    table.insert(ready, place(math.min(math.max((member:byte(1) or 52) - 48, 0), 9), tonumber(due[at + 1])))
     table.insert(ready, member:sub(2))
   end
   bulk('ZREM', q.delayed, members)
@@ -22,7 +22,7 @@ local function reclaim(q)
   for at, id in ipairs(ids) do
     local state = states[at]
     if state then
-      local number, crashes, score = unpack_from(CLAIM, state)
+      local number, crashes, score = claim_of(state)
       table.insert(claims, id)
       table.insert(claims, pack(CLAIM, number, crashes + 1, score))
       table.insert(ready, score)
@@ -41,14 +41,14 @@ end
 local function forget(q)
   for _ = 1, 20 do
     local oldest = call('LINDEX', q.gone, 0)
-    if not oldest or tonumber(oldest:match('^%d+')) * 1e6 > now then return 0 end
+    if not oldest or tonumber(oldest:match('^%d+') or 0) * 1e6 > now then return 0 end
     call('LPOP', q.gone)
     local ids, over = {}, {}
     for id in oldest:gmatch(' (%S+)') do table.insert(ids, id) end
     for from = 1, #ids, MOST do
       local part = {unpack(ids, from, math.min(from + MOST - 1, #ids))}
       for at, value in ipairs(call('HMGET', q.messages, unpack(part))) do
-        if value and value:byte(1) == 84 and unpack_from('<I4', value, 2) * 1e6 <= now then
+        if value and has_left(value) and unpack_from('<I4', value, 2) * 1e6 <= now then
           table.insert(over, part[at])
         end
       end

@@ -60,7 +60,7 @@ local function step_of(value)
 end
 
 local function is_known(value, blob)
-  if value:byte(1) == 84 and unpack_from('<I4', value, 2) * 1e6 <= now then return false end
+  if has_left(value) and unpack_from('<I4', value, 2) * 1e6 <= now then return false end
   local generation, attempt, hop = step_of(value)
   local _, _, new_generation, new_attempt, new_hop = unpack_from('<bBI4I4I4', blob)
   if new_generation ~= generation then return new_generation < generation end
@@ -117,7 +117,7 @@ local function accept(q, id, blob, due, key, unique_prefix, sent)
     local me = q.base .. '\0' .. id
     local holder = call('GET', unique_prefix .. key)
     if holder and holder ~= me then return holder:match('%z(.*)$') end
-    if stored and stored:byte(1) == 77 then evict(q, id, stored, unique_prefix) end
+    if stored and not has_left(stored) then evict(q, id, stored, unique_prefix) end
     local _, _, ttl = unique_of(value)
     call('SET', unique_prefix .. key, me, 'PX', math.max(1, math.floor(math.min(ttl, 1e9) * 1000)))
     call('HSET', q.messages, id, value)
@@ -125,7 +125,7 @@ local function accept(q, id, blob, due, key, unique_prefix, sent)
     flush(q)
     stored = call('HGET', q.messages, id)
     if is_known(stored, blob) then return nil end
-    if stored:byte(1) == 77 then evict(q, id, stored, unique_prefix) end
+    if not has_left(stored) then evict(q, id, stored, unique_prefix) end
     call('HSET', q.messages, id, value)
   end
   schedule(q, id, math.min(math.max(unpack_from('<b', blob), 0), 9), due_of(q, due))
