@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import random
 import threading
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, TypeVar, overload
 
@@ -26,6 +28,7 @@ from queuekit.task import Anything, AsyncTask, Task, TaskDecorator, options_of
 # Engines, plugins and config are imported where they are first used: a module of tasks is imported in many processes
 # that never send one, and half of the cost of ``import queuekit`` would be theirs.
 if TYPE_CHECKING:
+    from queuekit.appworker import AppWorker
     from queuekit.background import Background
     from queuekit.config import Config
     from queuekit.events import Events
@@ -43,6 +46,8 @@ __all__ = ["Queuekit"]
 P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
+
+_LAUNCH = "queuekit.launch"
 _GLANCE = 1.0
 """Seconds that a last look at outcomes may take."""
 
@@ -246,6 +251,66 @@ class Queuekit(Periodic):
         """Leave to the parent, in a fork of it, what its threads hold; engines do so by themselves."""
         self._lock = threading.RLock()
         self._background = None
+
+    # -- working
+
+    def worker(
+        self,
+        *,
+        queues: str | Sequence[str] | Mapping[str, int] | None = None,
+        concurrency: int | None = None,
+        processes: int | None = None,
+        pool: Literal["thread", "process"] | None = None,
+        name: str | None = None,
+        drain: Duration | None = None,
+        lease: Duration | None = None,
+        burst: bool = False,
+        wait_for: Duration = 30.0,
+    ) -> AppWorker:
+        """Return a worker for this app, to be run by this program: ``sys.exit(app.worker(concurrency=4).run())``.
+
+        It does what ``queuekit worker`` does, with processes of its own: they import the module that holds the app,
+        so that a program which is that module begins its own work under ``if __name__ == "__main__":``. What is not
+        given here comes from the settings.
+
+        Args:
+            queues: Queues and their weights, e.g. ``"high:8,default"``.
+            concurrency: Tasks that a process runs at a time.
+            processes: Worker processes.
+            pool: Where plain functions run.
+            name: What the names of its processes begin with; default: the host's name.
+            drain: Seconds, or text such as ``"1m"``: within this time a stop ends.
+            lease: Seconds, or text: after this silence of a worker its messages go to another.
+            burst: Whether it ends when the queues are empty.
+            wait_for: Seconds, or text: how long to wait at the start for engines that do not answer.
+        """
+        given: dict[str, Any] = {"queues": queues, "concurrency": concurrency, "processes": processes, "pool": pool}
+        given |= {"drain": drain, "lease": lease}
+        twin = self._twin({f"worker.{key}": value for key, value in given.items() if value is not None})
+        from queuekit import durations
+
+        # The app comes before the worker in the order of imports; only who runs one needs both.
+        launch: Any = import_module(_LAUNCH)
+        worker: AppWorker = launch.Launch(twin, self, name=name, burst=burst, wait_for=durations.parse(wait_for))
+        return worker
+
+    def _twin(self, overrides: Mapping[str, Any]) -> Queuekit:
+        """Return an app with the same tasks, schedules and subscribers, and settings and connections of its own."""
+        self.events  # noqa: B018 - made at first use, and to be shared
+        twin = copy.copy(self)
+        vars(twin).update(_lock=threading.RLock(), _overrides={**self._overrides, **overrides})
+        vars(twin).update(dict.fromkeys(("_config", "_plugins", "_runtime", "_sending", "_background")))
+        return twin
+
+    @property
+    def overrides(self) -> Mapping[str, Any]:
+        """What :meth:`configure` has set, by dotted name."""
+        return dict(self._overrides)
+
+    @property
+    def config_path(self) -> str | None:
+        """The config file that :meth:`configure` has named."""
+        return self._config_path
 
     # -- sending
 

@@ -10,7 +10,7 @@ from queuekit.errors import CapabilityError
 from queuekit.runtime import Runtime
 from queuekit.task import Task
 
-__all__ = ["demand", "refusals"]
+__all__ = ["demand", "demand_shared", "refusals"]
 
 _SHOWN = 3
 
@@ -47,3 +47,21 @@ def demand(runtime: Runtime, tasks: Mapping[str, Task[..., Any]], schedules: Ite
             where="\n".join([f"  {line}" for line in lines[:_SHOWN]] + more),
             fix="Leave the option out, or use another broker; all of them:  queuekit check",
         )
+
+
+def demand_shared(runtime: Runtime) -> None:
+    """Refuse engines that live inside one process.
+
+    Raises:
+        CapabilityError: Broker or backend is one; what one process does there, no other sees.
+    """
+    sides = [("broker", runtime.broker.capabilities.processes, runtime.broker_url)]
+    if runtime.backend is not None and runtime.backend_url is not None:
+        sides.append(("backend", runtime.backend.capabilities.processes, runtime.backend_url))
+    for side, shared, url in sides:
+        if not shared:
+            raise CapabilityError(
+                f"{url.scheme}:// lives inside one process; what one does there, no other sees",
+                where=f'{side} = "{url}" from {runtime.config.origin(side)}',
+                fix=f'Name one that processes share, e.g.  {side} = "sqlite:///.queuekit.db"',
+            )

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import importlib
+import importlib.abc
+import importlib.machinery
 import importlib.util
 import sys
 import traceback
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
@@ -32,13 +34,27 @@ class AppRef:
     overrides: Mapping[str, Any] = attrs.field(factory=dict, repr=False)
     """Settings of the command line."""
     config_path: str | None = None
+    file: str | None = None
+    """Path of the program that the module of the app, or of a task, is, if it has no other name."""
+    modules: tuple[str, ...] = ()
+    """Modules besides that of the app whose tasks it has."""
+    path: tuple[str, ...] = ()
+    """Where modules are looked for; empty: as usual."""
 
     def prepare(self, modules: Iterable[str]) -> None:
         """Import what :meth:`load` will need, and *modules*; who loads the app is told what cannot be imported."""
         import_from_here()
-        for module in (*modules, self.target.partition(":")[0]):
+        self._find_modules()
+        for module in (*modules, *self.modules, self.target.partition(":")[0]):
             with suppress(Exception, SystemExit):
                 importlib.import_module(module)
+
+    def _find_modules(self) -> None:
+        """Let modules be found where the program that runs the worker finds them, and the program by its name."""
+        if self.path:
+            sys.path[:] = self.path
+        if self.file is not None and not any(isinstance(each, _Program) for each in sys.meta_path):
+            sys.meta_path.append(_Program(self.file))
 
     def load(self) -> Queuekit:
         """Import the app and configure it.
@@ -47,12 +63,31 @@ class AppRef:
             AppError: Module or attribute missing, or the module raises.
             ConfigError: Its settings cannot be used.
         """
+        self._find_modules()
+        for module in self.modules:
+            _import(module, f"tasks of {module!r}")
         app = find_app(self.target)
         if self.overrides or self.config_path:
             app.configure(self.overrides, path=self.config_path)
         for module in app.config.include:
             _import(module, f"include names {module!r}")
         return app
+
+
+class _Program(importlib.abc.MetaPathFinder):
+    """Finds a program by the name of its file, wherever that is."""
+
+    def __init__(self, file: str) -> None:
+        self._file = file
+        self.name = Path(file).stem
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        """Return how to import the program; ``None`` for all other names."""
+        if fullname != self.name:
+            return None
+        return importlib.util.spec_from_file_location(fullname, self._file)
 
 
 def import_from_here() -> None:
@@ -124,6 +159,8 @@ def _import(name: str, where: str) -> ModuleType:
 
 
 def _exists(name: str) -> bool:
+    if any(isinstance(finder, _Program) and finder.name == name for finder in sys.meta_path):
+        return True
     if not all(part.isidentifier() for part in name.split(".")):
         return False
     try:

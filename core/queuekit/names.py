@@ -70,8 +70,10 @@ def new_id() -> str:
     return f"{moment[:8]}-{moment[8:]}-7{chance[:3]}-{variant}{chance[4:7]}-{chance[7:19]}"
 
 
-def worker_name() -> str:
-    """Return host and pid, in the characters that a name may have."""
+def worker_name(first: str | None = None) -> str:
+    """Return host, or another *first* part, and pid, in the characters that a name may have."""
+    if first is not None:
+        return f"{first}-{os.getpid()}"
     import socket  # takes as long to import as a command takes to show its help
 
     host = re.sub(r"[^A-Za-z0-9_.-]", "-", socket.gethostname())[:60] or "host"

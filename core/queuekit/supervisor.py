@@ -15,7 +15,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -23,6 +23,8 @@ from typing import Any
 
 import attrs
 
+from queuekit import children
+from queuekit.admin import Admin
 from queuekit.app import Queuekit
 from queuekit.broker import Delivery, Release
 from queuekit.demands import demand
@@ -37,16 +39,24 @@ from queuekit.worker.link import Lost, Ready, Start, Stop
 from queuekit.worker.silence import LOOK, Silence
 from queuekit.worker.slots import Slots
 from queuekit.worker.watch import DEAF
+from queuekit.worker.worker import LEAST_STOP
 
-__all__ = ["Supervisor"]
+__all__ = ["WAIT_FOR", "Supervisor"]
 
 _QUICK_DEATH = 5.0
 """A process that dies sooner than this many seconds after its start counts as one that cannot start."""
 _TRIES = 5
 _LONGEST_PAUSE = 30.0
 _ENDED_AS_TOLD = (0, -signal.SIGTERM)
-_KILL_AFTER = 5.0
-"""Seconds beyond the drain time after which a process is killed."""
+_OVERTIME = 5.0
+"""Seconds for which the lease of a body is renewed whose time is over."""
+_BEFORE = 1.0
+"""Seconds before the end of a stop at which processes are killed that have not ended."""
+_LAST = 0.5
+"""Least seconds to hand back what a killed process held, and between two looks at an engine that does not answer."""
+WAIT_FOR = 30.0
+"""Seconds to wait at the start for engines that do not answer, unless told."""
+_FIRST_PAUSE, _LONGEST_ENGINE_PAUSE = 0.2, 2.0
 
 
 @attrs.define
@@ -76,12 +86,20 @@ class Supervisor:
         app: The app, already imported: its errors show before any process is started.
         ref: How the processes find it.
         burst: Whether to end when the queues are empty.
+        name: What the names of its processes begin with; default: the host's name.
+        wait_for: Seconds to wait at the start for engines that do not answer.
     """
 
-    def __init__(self, app: Queuekit, ref: AppRef, *, burst: bool = False) -> None:
+    def __init__(
+        self, app: Queuekit, ref: AppRef, *, burst: bool = False, name: str | None = None, wait_for: float = WAIT_FOR
+    ) -> None:
         self.app = app
         self._ref = ref
         self._burst = burst
+        self._name = name
+        self._wait_for = wait_for
+        self._bell: socket.socket | None = None
+        """What wakes the wait for news."""
         self._settings = app.config.worker
         self._children: dict[int, _Child] = {}
         self._restarts: dict[int, tuple[float, int]] = {}
@@ -101,19 +119,72 @@ class Supervisor:
 
         Returns:
             0, or 130 after a second signal, or 1 if a process cannot be kept running.
+
+        Raises:
+            UnavailableError: An engine did not answer in the time to wait for that.
         """
         demand(self.app.runtime, self.app.tasks, self.app.schedules)
         self.app.plugins.call("queuekit_worker_boot", raising=True, worker=self)
         self.app.events.emit(WorkerStarted(lines=self.banner()))
-        with _signals(self._signal) as wake:
-            for number in range(self._settings.processes):
-                self._start(number)
+        with _signals(self._signal) as (wake, self._bell):
+            if self._engines_answer(wake):
+                for number in range(self._settings.processes):
+                    self._start(number)
+            self._obey()
             while self._children or self._restarts:
                 self._turn(wake)
         for helper in self._helpers:
-            helper.join()
+            helper.join(None if self._deadline is None else max(_LAST, self._deadline - time.monotonic()))
         self.app.close()
         return self._code
+
+    def stop(self, *, at_once: bool = False) -> None:
+        """Do what a signal does, or with *at_once* the second one; from any thread."""
+        self._signals += 2 if at_once else 1
+        self._ring()
+
+    def _ring(self) -> None:
+        if self._bell is not None:
+            with suppress(OSError):  # full, so that it wakes anyway; or closed, since it is over
+                self._bell.send(b"\0")
+
+    def _engines_answer(self, wake: socket.socket) -> bool:
+        """Wait until broker and backend answer; false if a signal comes first.
+
+        Raises:
+            UnavailableError: They have not in the time that there is for that.
+        """
+        deadline, pause = time.monotonic() + self._wait_for, _FIRST_PAUSE
+        while not self._signals:
+            error = self._ask_engines(wake)
+            left = deadline - time.monotonic()
+            if error is None:
+                break
+            if left <= 0 or not isinstance(error, UnavailableError):
+                raise error
+            pause = min(left, pause * 2, _LONGEST_ENGINE_PAUSE)
+            self.app.events.emit(EngineDown(doing="start", error=error.what, retry_in=pause))
+            wait([wake], pause)
+        return not self._signals
+
+    def _ask_engines(self, wake: socket.socket) -> BaseException | None:
+        """Return what is wrong with the engines, or ``None``, also if a signal comes before they have answered."""
+        found: list[BaseException] = []
+
+        def ask() -> None:
+            try:
+                Admin(self.app).ping()
+            except BaseException as error:  # noqa: BLE001 - raised again by the one who waits
+                found.append(error)
+            self._ring()
+
+        thread = threading.Thread(target=ask, name="queuekit-ping", daemon=True)
+        thread.start()
+        while thread.is_alive() and not self._signals:
+            if wait([wake], _LAST):
+                with suppress(BlockingIOError):
+                    wake.recv(100)
+        return found[0] if found else None
 
     def banner(self) -> tuple[str, ...]:
         """Return what a person wants to know at the start, without passwords."""
@@ -212,7 +283,7 @@ class Supervisor:
         at_once = self._signals > 1
         self._code = 130 if at_once else self._code
         self._restarts.clear()
-        grace = 1.0 if at_once else self._settings.drain + _KILL_AFTER
+        grace = 1.0 if at_once else max(self._settings.drain, LEAST_STOP) - _BEFORE
         self._deadline = time.monotonic() + grace
         for child in self._children.values():
             _say(child, Stop("a second signal" if at_once else "a signal", at_once=at_once))
@@ -230,7 +301,7 @@ class Supervisor:
         log = self.app.config.log
         suspects = number in self._suspects and self._settings.pool != "process"
         self._suspects.discard(number)
-        _say(child, Start(self._ref, self._burst, child.slots.count, log.level, log.format, suspects))
+        _say(child, Start(self._ref, self._burst, child.slots.count, log.level, log.format, suspects, self._name))
 
     def _make(self, number: int) -> _Child:
         """Return a process that waits to be told what to run."""
@@ -263,7 +334,7 @@ class Supervisor:
         if _entered(child):
             self._suspects.add(child.number)
         child.pipe.close()
-        helper = threading.Thread(target=self._clear_up, args=(child, held))
+        helper = threading.Thread(target=self._clear_up, args=(child, held), daemon=True)
         self._helpers = [*(one for one in self._helpers if one.is_alive()), helper]
         helper.start()
         self._judge(child, code)
@@ -375,7 +446,7 @@ def _deserving(child: _Child, holdings: list[Holding]) -> list[Holding]:
     return [
         holding
         for holding in holdings
-        if holding.serial not in entered or now < entered[holding.serial].limit + _KILL_AFTER
+        if holding.serial not in entered or now < entered[holding.serial].limit + _OVERTIME
     ]
 
 
@@ -434,19 +505,26 @@ def _how(code: int) -> str:
 
 
 @contextmanager
-def _signals(handler: Any) -> Iterator[socket.socket]:
-    """Let SIGTERM and SIGINT call *handler* and, as the end of a child does, wake a wait on the yielded socket."""
+def _signals(handler: Callable[..., object]) -> Iterator[tuple[socket.socket, socket.socket]]:
+    """Let SIGTERM and SIGINT call *handler* and, as the end of a child does, wake a wait on the first yielded socket.
+
+    The second one is for others to wake it.
+
+    In another thread than the main one no signal is touched: they are the affair of the program around.
+    """
     here, there = socket.socketpair()
     for end in (here, there):
         end.setblocking(False)  # noqa: FBT003 - the name of the method says what is true
-    handlers = {signal.SIGTERM: handler, signal.SIGINT: handler, signal.SIGCHLD: lambda *_: None}
-    before = [(number, signal.signal(number, each)) for number, each in handlers.items()]
-    old = signal.set_wakeup_fd(there.fileno())
-    try:
-        yield here
-    finally:
-        signal.set_wakeup_fd(old)
-        for number, previous in before:
-            signal.signal(number, previous)
-        here.close()
-        there.close()
+    with here, there:
+        if threading.current_thread() is not threading.main_thread():
+            yield here, there
+            return
+        handlers = {signal.SIGTERM: handler, signal.SIGINT: handler, signal.SIGCHLD: lambda *_: None}
+        before = [(number, children.listen(number, each)) for number, each in handlers.items()]
+        old = signal.set_wakeup_fd(there.fileno(), warn_on_full_buffer=False)
+        try:
+            yield here, there
+        finally:
+            signal.set_wakeup_fd(old)
+            for number, previous in before:
+                children.restore(number, previous)

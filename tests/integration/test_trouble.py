@@ -132,3 +132,24 @@ def test_signals_while_starting_end_in_peace(fleet: Fleet) -> None:
     assert group.wait() == 0
     assert "Traceback" not in group.read_log()
     assert not group.members()
+
+
+def test_worker_waits_for_an_engine_that_is_down(fleet: Fleet, tmp_path: Path) -> None:
+    """A worker that finds no engine at its start says so, waits, and works when the engine is there."""
+    folder = tmp_path / "later"
+    group = fleet.start("--broker", f"sqlite:///{folder}/jobs.db", "--wait-for", "100s")
+    wait_until(lambda: "start" in group.read_log() and "again" in group.read_log(), group.read_log)
+
+    folder.mkdir()
+
+    wait_until(lambda: " ready" in group.read_log(), group.read_log)
+
+
+def test_worker_that_waits_for_an_engine_can_be_stopped(fleet: Fleet, tmp_path: Path) -> None:
+    """SIGTERM ends it in peace."""
+    group = fleet.start("--broker", f"sqlite:///{tmp_path}/nowhere/jobs.db", "--wait-for", "1h")
+    wait_until(lambda: "start" in group.read_log() and "again" in group.read_log(), group.read_log)
+
+    group.signal(signal.SIGTERM)
+
+    assert group.wait() == 0

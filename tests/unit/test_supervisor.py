@@ -3,6 +3,7 @@
 import os
 import resource
 import signal
+import threading
 import time
 from multiprocessing import Pipe
 from pathlib import Path
@@ -185,12 +186,28 @@ def test_signals_wake_it_and_are_its_own_only_meanwhile() -> None:
     got: list[int] = []
     before = signal.getsignal(signal.SIGTERM)
 
-    with _signals(lambda number, _frame: got.append(number)) as wake:
+    with _signals(lambda number, _frame: got.append(number)) as (wake, _):
         os.kill(os.getpid(), signal.SIGTERM)
         woken = wake.recv(10)
 
     assert (got, woken) == ([signal.SIGTERM], bytes([signal.SIGTERM]))
     assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_signals_are_left_alone_in_another_thread() -> None:
+    """They are the affair of the program that runs the supervisor there."""
+    handlers: list[object] = []
+
+    def inside() -> None:
+        with _signals(lambda *_: None):
+            handlers.append(signal.getsignal(signal.SIGTERM))
+
+    before = signal.getsignal(signal.SIGTERM)
+    thread = threading.Thread(target=inside)
+    thread.start()
+    thread.join()
+
+    assert handlers == [before]
 
 
 def no_such_thing(*_: object) -> int:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from queuekit.errors import AppError, CapabilityError, QueuekitError, UnavailableError
+from queuekit.errors import AppError, QueuekitError, UnavailableError
 from queuekit.urls import mask
 
 if TYPE_CHECKING:
@@ -187,22 +187,10 @@ def _plugins(config: Config) -> Plugins:
 
 
 def need_shared(app: Queuekit) -> None:
-    """Refuse engines that live inside one process.
+    """Refuse engines that live inside one process; see :func:`queuekit.demands.demand_shared`."""
+    from queuekit.demands import demand_shared
 
-    Raises:
-        CapabilityError: Broker or backend is one; what one process does there, no other sees.
-    """
-    runtime = app.runtime
-    sides = [("broker", runtime.broker.capabilities.processes, runtime.broker_url)]
-    if runtime.backend is not None and runtime.backend_url is not None:
-        sides.append(("backend", runtime.backend.capabilities.processes, runtime.backend_url))
-    for side, shared, url in sides:
-        if not shared:
-            raise CapabilityError(
-                f"{url.scheme}:// lives inside one process; what one does there, no other sees",
-                where=f'{side} = "{url}" from {app.config.origin(side)}',
-                fix=f'Name one that processes share, e.g.  {side} = "sqlite:///.queuekit.db"',
-            )
+    demand_shared(app.runtime)
 
 
 def _guess() -> str | None:

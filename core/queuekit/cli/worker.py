@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import click
 
-from queuekit.admin import Admin
 from queuekit.cli.options import common_options, duration_option, engine_options, pass_session, store
 from queuekit.cli.session import Session, need_shared
 from queuekit.config import parse_queues
 from queuekit.logs import configure_logging
-from queuekit.supervisor import Supervisor
+from queuekit.supervisor import WAIT_FOR, Supervisor
 
 __all__ = ["command"]
 
@@ -51,10 +50,9 @@ def _queues(context: click.Context, parameter: click.Parameter, value: str | Non
     callback=store("worker.pool"),
     help="Where plain functions run: in threads, or in processes that can be killed.",
 )
+@duration_option("--wait-for", help="How long to wait at the start for engines that are down; default 30s, 0 ends.")
 @click.option("--burst", is_flag=True, help="End when the queues are empty.")
-@duration_option(
-    "--drain", setting="worker.drain", help="How long running tasks may still take after the first signal."
-)
+@duration_option("--drain", setting="worker.drain", help="How long a stop may take, with the tasks that run.")
 @duration_option("--lease", setting="worker.lease", help="After this silence of a worker its messages go to another.")
 @click.option(
     "--log-level",
@@ -73,7 +71,7 @@ def _queues(context: click.Context, parameter: click.Parameter, value: str | Non
 @engine_options
 @common_options
 @pass_session
-def command(session: Session, *, target: str | None, burst: bool) -> int:
+def command(session: Session, *, target: str | None, burst: bool, wait_for: float | None) -> int:
     """Run tasks of APP until told to stop.
 
     The first SIGTERM or Ctrl-C stops fetching and lets running tasks finish, for --drain; the second stops now. What
@@ -82,9 +80,8 @@ def command(session: Session, *, target: str | None, burst: bool) -> int:
     session.target = target or session.target
     app, ref = session.app()
     need_shared(app)
-    Admin(app).ping()
     configure_logging(level=app.config.log.level, style=app.config.log.format)
     if session.guessed:
         session.say(f'Found the app in {ref.target}.py. To name it, write to queuekit.toml:  app = "{ref.target}"')
     session.opened.remove(app)  # the supervisor closes it
-    return Supervisor(app, ref, burst=burst).run()
+    return Supervisor(app, ref, burst=burst, wait_for=WAIT_FOR if wait_for is None else wait_for).run()

@@ -48,6 +48,7 @@ def main(arguments: Sequence[str]) -> int:
         worker = Worker(
             app,
             burst=start.burst,
+            name=start.name,
             ref=start.ref,
             server=server,
             holdings=holdings,

@@ -76,10 +76,10 @@ class Fetcher:
         """Begin."""
         self.thread.start()
 
-    def stop(self) -> None:
-        """Fetch no more; returns when the last batch is in hand."""
+    def stop(self, patience: float = _LONGEST_WAIT + 5) -> None:
+        """Fetch no more; returns when the last batch is in hand, or after *patience* seconds."""
         self._stopping.set()
-        deadline = time.monotonic() + _LONGEST_WAIT + 5
+        deadline = time.monotonic() + min(patience, _LONGEST_WAIT + 5)
         while self.thread.is_alive() and time.monotonic() < deadline:
             # Again and again: the thread may have been on its way into a receive that nobody had interrupted.
             self._runtime.broker.interrupt()

@@ -21,6 +21,8 @@ class Start:
     log_style: str
     suspects: bool = False
     """Whether it takes the place of a process that has crashed while it ran bodies."""
+    name: str | None = None
+    """What the name of the worker begins with."""
 
 
 @attrs.frozen

@@ -49,7 +49,12 @@ if TYPE_CHECKING:
 
 __all__ = ["Worker"]
 
-_FINAL_SETTLE = 5.0
+_FINAL_SETTLE = 0.5
+"""Least seconds that the outcomes which are there get to be settled at the end."""
+LEAST_STOP = 3.0
+"""Seconds that a stop may take where ``drain`` is less."""
+_RESERVE = 1.5
+"""Seconds of ``drain`` that are kept for handing back and settling, when tasks have had the rest."""
 
 
 class Worker:
@@ -58,6 +63,7 @@ class Worker:
     Args:
         app: The app.
         burst: Whether to end when the queues are empty.
+        name: What its name begins with; default: the host's name.
         ref: How child processes find the app; without it suspects of a crash run like the others.
         server: Forks child processes, if it was started before.
         holdings: Where it writes its leases for another process to keep; default: a thread of this one keeps them.
@@ -71,6 +77,7 @@ class Worker:
         app: Queuekit,
         *,
         burst: bool = False,
+        name: str | None = None,
         ref: AppRef | None = None,
         server: ForkServer | None = None,
         holdings: Holdings | None = None,
@@ -78,7 +85,7 @@ class Worker:
         on_fault: Callable[[str], None] | None = None,
     ) -> None:
         self.app = app
-        self.name = worker_name()
+        self.name = worker_name(name)
         self.stats: Counter[str] = Counter()
         """How many deliveries ended how."""
         self._runtime = runtime = app.runtime
@@ -230,25 +237,30 @@ class Worker:
             self._changed.notify_all()
 
     def finish(self) -> None:
-        """Fetch no more, hand unstarted messages back, wait for running ones, give up on the rest, settle, close."""
+        """Fetch no more, hand unstarted messages back, wait for running ones, give up on the rest, settle, close.
+
+        All of it takes no longer than ``drain``, or :data:`LEAST_STOP`.
+        """
         self._health.watch.ease()
+        drain = self._settings.drain
+        began = self._runtime.clock.monotonic()
+        deadline = began + max(drain, LEAST_STOP)
         self.app.plugins.call("queuekit_worker_stopping", worker=self, reason=self._reason)
         if self._scheduler is not None:
             self._scheduler.stop()
-        self._fetcher.stop()
+        self._fetcher.stop(max(0.5, drain - _RESERVE))
         for run in [*self._threads.take_waiting(), *self._loop_waiting()]:
             self._give_back(run, self._executor.decide.handed_back(run))
-        drain = self._settings.drain
         running = sum(not run.decided for run in list(self._in_hand.values()))
         event = WorkerStopping(worker=self.name, reason=self._reason, running=running, drain=drain)
         self.app.events.emit(event)
-        self._drain(drain)
+        self._drain(min(began + drain, deadline - _RESERVE))
         self._end_processes()
         for run in list(self._in_hand.values()):
             # First the outcome, then the word to stop: what the body makes of that is not its outcome any more.
             self._give_back(run, self._executor.decide.unfinished(run, settles=not run.early))
             self._cancel(run)
-        self._settler.stop(_FINAL_SETTLE)
+        self._settler.stop(max(_FINAL_SETTLE, deadline - _RESERVE - self._runtime.clock.monotonic()))
         self._minder.stop()
         if self._keeper is not None:
             self._keeper.stop()
@@ -260,9 +272,8 @@ class Worker:
         if self._isolation is not None:
             self._isolation.close()
 
-    def _drain(self, seconds: float) -> None:
+    def _drain(self, deadline: float) -> None:
         clock = self._runtime.clock
-        deadline = clock.monotonic() + seconds
         with self._changed:
             while self._in_hand and not self._hurry.is_set():
                 left = deadline - clock.monotonic()
