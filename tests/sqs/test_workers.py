@@ -186,6 +186,32 @@ def test_forty_minutes_are_kept(tmp_path: Path) -> None:
     assert (begun[0].at - sent) * PACE >= 2_398
 
 
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize("whole", [True, False], ids=["group", "process"])
+def test_kills_keep_the_order_of_a_fifo_queue(fleet: Fleet, *, whole: bool) -> None:
+    """Whatever is killed, a message begins only after the one before it in its group has ended, and none is lost."""
+    groups = {name: [nap.options(queue="o.fifo", headers={"group": name}).s(0.1) for _ in range(12)] for name in "abc"}
+    sent = {name: [result.id for result in fleet.app.send_many(calls)] for name, calls in groups.items()}
+    settings = {"lease": LEASE, "concurrency": 4}
+    workers = [fleet.start("-q", "o.fifo", **settings) for _ in range(2)]
+
+    for kill in range(2):
+        fleet.reached("end", 8 * (kill + 1))
+        if whole:
+            workers[kill].kill()
+            fleet.start("-q", "o.fifo", **settings)
+        else:
+            os.kill(wait_until(workers[kill].workers, what="a process")[0], signal.SIGKILL)
+    everything = [id for ids in sent.values() for id in ids]
+    wait_until(lambda: fleet.ledger.has("end", everything), what="all done", timeout=120)
+
+    for ids in sent.values():
+        begun = [next(line.at for line in fleet.ledger.lines("begin", id)) for id in ids]
+        ended = [next(line.at for line in fleet.ledger.lines("end", id)) for id in ids]
+        assert all(end <= begin for end, begin in zip(ended, begun[1:], strict=False))
+    assert not fleet.dead("o.fifo")
+
+
 @pytest.mark.parametrize("killed", [False, True], ids=["quiet", "holder-killed"])
 def test_copies_of_a_callback_run_one_at_a_time(fleet: Fleet, *, killed: bool) -> None:
     """Of what several workers have sent again one copy runs; if its worker is killed another does, and then none."""
