@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import time
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -78,9 +79,13 @@ class WithoutCopies(WrappedBroker):
     def __init__(self, broker: Broker, backend: Backend) -> None:
         super().__init__(broker)
         self._backend = backend
+        self._kept: list[tuple[float, Delivery]] = []
+        """Copies that wait here, where the service cannot delay, each until when in monotonic seconds."""
 
     def receive(self, queues: Sequence[str], *, limit: int, wait: float, lease: float) -> list[Delivery]:
         """Receive, and keep back the copies of what somebody has or had in hand."""
+        if self._kept:
+            self._let_go(time.monotonic())
         deliveries = self._broker.receive(queues, limit=limit, wait=wait, lease=lease)
         claims = [claim_of(delivery) for delivery in deliveries]
         pairs = [(one, claim) for one, claim in zip(deliveries, claims, strict=True) if claim is not None]
@@ -90,7 +95,7 @@ class WithoutCopies(WrappedBroker):
             taken = self._take(pairs, lease)
         except UnavailableError:
             with contextlib.suppress(UnavailableError):
-                self._broker.settle([Release(one, delay=_SOON) for one, _ in pairs])
+                self._put_off([(one, _SOON) for one, _ in pairs], lease)
             if len(pairs) == len(deliveries):
                 raise
             taken = set()
@@ -141,23 +146,47 @@ class WithoutCopies(WrappedBroker):
     def _take(self, pairs: Sequence[tuple[Delivery, _Claim]], lease: float) -> set[str]:
         """Take the records, settle what gets none, and return the tokens of what does."""
         written = self._backend.put([claim.held(lease) for _, claim in pairs], condition=Condition.NEWER)
-        taken = {one.token for (one, _), done in zip(pairs, written, strict=True) if done}
+        taken = {one.token for (one, _), yes in zip(pairs, written, strict=True) if yes}
         refused = [(one, claim) for one, claim in pairs if one.token not in taken]
         if not refused:
             return taken
         found = self._backend.get([claim.key for _, claim in refused])
-        settlements: list[Settlement] = []
+        done: list[Settlement] = []
+        waiting: list[tuple[Delivery, float]] = []
         for delivery, claim in refused:
             record = found.get(claim.key)
             if record is not None and record.rank > claim.rank:
-                settlements.append(Ack(delivery))
+                done.append(Ack(delivery))
             elif record is not None and record.body == claim.holder:
                 taken.add(delivery.token)  # an answer was lost, and what was written then is our own
             else:
-                settlements.append(Release(delivery, delay=_left(record, lease)))
-        if settlements:
-            self._broker.settle(settlements)
+                waiting.append((delivery, _left(record, lease)))
+        if done:
+            self._broker.settle(done)
+        self._put_off(waiting, lease)
         return taken
+
+    def _put_off(self, waiting: Sequence[tuple[Delivery, float]], lease: float) -> None:
+        """Have copies come again after a while: each in so many seconds, or with its lease in hand meanwhile."""
+        if self.capabilities.delay:
+            if waiting:
+                self._broker.settle([Release(one, delay=delay) for one, delay in waiting])
+            return
+        now = time.monotonic()
+        self._kept += [(now + min(delay, lease / 3), one) for one, delay in waiting]
+
+    def _let_go(self, now: float) -> None:
+        """Give copies back that have waited here until *now*."""
+        kept, self._kept = self._kept, []
+        self._kept += [(until, one) for until, one in kept if until > now]
+        self._broker.settle([Release(one) for until, one in kept if until <= now])
+
+    def close(self) -> None:
+        """Give back what waits here, and close the broker inside; the backend is closed by whoever made it."""
+        if self._kept:
+            with contextlib.suppress(UnavailableError):
+                self._let_go(float("inf"))
+        self._broker.close()
 
     def _prolong(self, claims: Sequence[_Claim], lease: float) -> None:
         """Let the records of *claims* end later, as far as they are still theirs."""

@@ -18,6 +18,7 @@ from queuekit.testing.kit import unique_name
 from queuekit.urls import EngineURL
 from queuekit.worker import Worker
 from support.copying import CopyingBroker
+from support.waiting import wait_until
 
 FOLLOW_UP = b'{"v":1,"id":"a","task":"t","ct":"json","parent":"p"}\n{}'
 TICK = b'{"v":1,"id":"a","task":"t","ct":"json","headers":{"cron":"c","cron-time":"m"}}\n{}'
@@ -223,6 +224,34 @@ def test_a_number_beyond_all_bounds_is_handed_out(broker: WithoutCopies, field: 
     broker.send([message(**fields)])
 
     assert len(take(broker)) == 1
+
+
+def test_copies_wait_here_where_the_service_cannot_delay(inner: CopyingBroker, backend: Counting) -> None:
+    """A service that hands back at once is not asked again and again: a copy waits with its lease in hand."""
+    inner.capabilities = attrs.evolve(inner.capabilities, delay=False)
+    broker = WithoutCopies(inner, backend)
+    broker.send([message(), message()])
+    (first,) = take(broker)
+    assert take(broker) == []
+    assert inner.settled == []
+
+    broker.close()
+
+    assert [type(each) for each in inner.settled] == [Release]
+    broker.settle([Ack(first)])
+    assert take(broker) == []
+    assert inner.kept == []
+
+
+def test_copies_that_have_waited_are_given_back(inner: CopyingBroker, backend: Counting) -> None:
+    """After a third of a lease a copy that waits is given back, with or without others to receive."""
+    inner.capabilities = attrs.evolve(inner.capabilities, delay=False)
+    broker = WithoutCopies(inner, backend)
+    broker.send([message(), message()])
+    (first,) = take(broker, lease=0.3)
+    broker.settle([Ack(first)])
+
+    wait_until(lambda: take(broker, lease=0.3) == [] and not inner.kept, what="the copy given back, and dropped")
 
 
 # -- with workers ----------------------------------------------------------------------------------------------------
