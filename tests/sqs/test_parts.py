@@ -21,6 +21,7 @@ from queuekit_sqs.queues import Names
 from queuekit_sqs.receiving import visibility
 from queuekit_sqs.servertime import ServerTime
 from queuekit_sqs.settling import Token, read_token
+from queuekit_sqs.turns import Turn, read_turn
 from queuekit_sqs.urls import read_target
 from queuekit_sqs.wire import Counts, earliness, read, write
 
@@ -133,6 +134,24 @@ def test_a_token_is_all_that_another_process_needs() -> None:
 
     assert read_token(str(token)) == token
     assert read_token("nonsense") is None
+
+
+@pytest.mark.parametrize("moment", [None, 1_800_000_000.123456])
+def test_a_token_tells_how_a_message_of_a_fifo_queue_stands(moment: float | None) -> None:
+    """What SQS does not keep of it goes with the lease to whoever hands it back."""
+    turn = Turn(message="0a-1b", claims=3, crashes=1, attempt=2, hop=4, not_before=moment)
+    token = Token(12.5, 30.0, "shop-mail.fifo", "a receipt/with spaces==", turn)
+
+    assert read_token(str(token)) == token
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "m", "m!1!0!0!0", "m!x!0!0!0!", "m!1!0!-1!0!", "m!1!0!0!0!nan", "m!1!0!0!0!inf", "m!1!0!0!0!!", "\0" * 9],
+)
+def test_a_note_that_is_none_tells_nothing(text: str) -> None:
+    """A record of the backend may hold anything."""
+    assert read_turn(text) is None
 
 
 @pytest.mark.parametrize(("seconds", "whole"), [(0, 0), (0.2, 1), (1.0, 1), (29.01, 30), (1e9, 43_200)])

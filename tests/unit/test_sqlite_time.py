@@ -254,7 +254,7 @@ def test_a_file_without_a_time_goes_on_from_its_mark(machine: Machine, start: Ca
     assert take(start()) == []
 
 
-@pytest.mark.parametrize("value", ["", "x y z", "1.0", b"\xff", 7])
+@pytest.mark.parametrize("value", ["", "x y z", "nan 1.0 first", "1.0 inf first", "1.0", b"\xff", 7])
 def test_nonsense_in_place_of_the_time_is_replaced(
     machine: Machine, start: Callable[[], SqliteBroker], value: object
 ) -> None:

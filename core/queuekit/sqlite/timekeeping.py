@@ -13,6 +13,7 @@ Somebody who finds the time of the file to be wrong stops all that uses it and h
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable
 
@@ -51,9 +52,10 @@ class Anchor:
         parts = str(value).split(" ", 2)
         try:
             offset, seen, boot = parts
-            return cls(float(offset), boot, float(seen))
+            anchor = cls(float(offset), boot, float(seen))
         except ValueError:
             return None
+        return anchor if math.isfinite(anchor.offset) and math.isfinite(anchor.seen) else None
 
 
 class FileTime:

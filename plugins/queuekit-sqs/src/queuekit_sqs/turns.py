@@ -8,6 +8,7 @@ and what other processes have done counts as attempts and as crashes.
 from __future__ import annotations
 
 import contextlib
+import math
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -70,7 +71,7 @@ def read_turn(text: str) -> Turn | None:
     """Return what :class:`Turn` has written, or ``None`` if it is none."""
     try:
         message, claims, crashes, attempt, hop, moment = text.split("!")
-        return Turn(
+        turn = Turn(
             message=message,
             claims=int(claims),
             crashes=int(crashes),
@@ -80,6 +81,8 @@ def read_turn(text: str) -> Turn | None:
         )
     except ValueError:
         return None
+    sound = min(turn.claims, turn.crashes, turn.attempt, turn.hop) >= 0 and math.isfinite(turn.not_before or 0.0)
+    return turn if sound else None
 
 
 class Turns:
