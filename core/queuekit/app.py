@@ -490,6 +490,14 @@ class Queuekit(Periodic):
 
         return Admin(self).cancel(id)
 
+    def need_results(self) -> None:
+        """Do nothing if results are stored.
+
+        Raises:
+            NoBackendError: There is no backend; says where that is set.
+        """
+        self.runtime.need_backend("a result")
+
     def forget(self, id: str) -> None:
         """Delete what is stored of message *id*."""
         from queuekit.records import cancel_key, progress_key, result_key

@@ -21,6 +21,7 @@ class Context:
     """The run that a task's body belongs to. A task gets it by annotating its first parameter: ``ctx: Context``."""
 
     __slots__ = (
+        "_begun",
         "_cancelled",
         "_made",
         "_report",
@@ -56,6 +57,7 @@ class Context:
         """Whether the lease is gone: somebody else may run the message now, and this outcome will be refused."""
         self._cancelled: threading.Event | None = None
         self._report: Progress | None = None
+        self._begun: Callable[[Context], None] | None = None
         self._made: tuple[Any, ...] = ()
 
     @property
@@ -88,12 +90,21 @@ class Context:
 
     def progress(self, done: float, total: float | None = None, message: str = "") -> None:
         """Record how far the task is, for ``Result.progress``; costs a round trip, and is lost without a backend."""
-        if self._report is not None:
-            self._report(self.id, done, total, message)
+        if self._report is None:
+            return
+        begun, self._begun = self._begun, None
+        if begun is not None:
+            begun(self)
+        self._report(self.id, done, total, message)
 
-    def report_to(self, report: Progress) -> None:
-        """Say where :meth:`progress` goes; called by the worker."""
-        self._report = report
+    def report_to(self, report: Progress, begun: Callable[[Context], None] | None = None) -> None:
+        """Say where :meth:`progress` goes, and what is told before the first of it; called by the worker."""
+        self._report, self._begun = report, begun
+
+    @property
+    def made(self) -> tuple[Any, ...]:
+        """What :meth:`made_of` was told."""
+        return self._made[1:]
 
 
 def current() -> Context | None:

@@ -125,7 +125,7 @@ class EagerSending(Sending):
             self._runtime.events.emit(outcome.event)
 
     def _run(self, run: Run) -> Outcome:
-        run.context.report_to(self._executor.report)
+        run.context.report_to(self._executor.report, self._executor.begun)
         early = self._executor.begin(run)
         if early is not None:
             return early

@@ -268,10 +268,13 @@ class Events:
 
     def __init__(self) -> None:
         self._subscribers: list[Subscriber] = [LogSubscriber()]
+        self.heard = False
+        """Whether anybody but the log listens; true from the moment that somebody subscribes."""
 
     def subscribe(self, subscriber: Subscriber) -> None:
         """Add *subscriber*: it is called with each event, in the thread where that happens, and must be quick."""
         self._subscribers.append(subscriber)
+        self.heard = True
 
     def wants_runs(self) -> bool:
         """Tell whether anybody listens to the events of single runs, so that a busy worker can leave them out."""

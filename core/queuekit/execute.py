@@ -24,7 +24,16 @@ from queuekit.links import graph_of
 from queuekit.message import Message, sealed
 from queuekit.names import is_name
 from queuekit.outcome import Decider, Outcome, Run
-from queuekit.records import Info, cancel_key, entered_keys, progress_key, read_cancellation, read_info, result_key
+from queuekit.records import (
+    Info,
+    begun,
+    cancel_key,
+    entered_keys,
+    progress_key,
+    read_cancellation,
+    read_info,
+    result_key,
+)
 from queuekit.run import call_of
 from queuekit.runtime import Runtime
 from queuekit.sending import Sending
@@ -68,11 +77,12 @@ class Executor:
         self._limits = runtime.broker.limits
         self._knows_repeats = runtime.broker.capabilities.dedup
         self._settings = runtime.config.worker
+        self._ttl = runtime.config.results_expire
         self._most_bytes = runtime.config.max_message_bytes
         self._before = runtime.stages.before_run
         self._after = runtime.stages.after_run
         self._monotonic = runtime.clock.monotonic
-        self._announces = runtime.events.wants_runs()
+        self._announces, self._events = runtime.events.wants_runs(), runtime.events
         self._own = own_tasks(runtime)
         self.variables = variables or contextvars.copy_context().copy
         """Returns the context variables that a run begins with: its own, so that none sees those of another."""
@@ -284,7 +294,7 @@ class Executor:
         early = None if apart else self._opened(run)
         if early is not None:
             return early
-        if self._announces:
+        if self._announces or self._events.heard:
             waited = max(0.0, now - _due(run.delivery))
             event = TaskStarted(
                 id=envelope.id, task=run.message.task, queue=envelope.queue, attempt=envelope.attempt, waited=waited
@@ -302,6 +312,20 @@ class Executor:
         records = [self.decide.moved(run, state) for run in runs]
         with contextlib.suppress(UnavailableError):
             backend.put(records, condition=Condition.NEWER)
+
+    def begun(self, context: Context) -> None:
+        """Record that a run has begun that reports its progress, unless its task ignores its results."""
+        backend = self._runtime.backend
+        if backend is None or not context.made:
+            return
+        message, envelope, *_ = context.made
+        task = self._tasks.get(context.task)
+        ignores = task is not None and task.defaults.ignore_result
+        if ignores if message.ignore_result is None else message.ignore_result:
+            return
+        record = begun(envelope, task=context.task, worker=self._worker, at=self._runtime.clock.time(), ttl=self._ttl)
+        with contextlib.suppress(UnavailableError):
+            backend.put([record], condition=Condition.NEWER)
 
     def report(self, id: str, done: float, total: float | None, message: str) -> None:
         """Record a task's progress; losing one is no harm."""

@@ -221,6 +221,7 @@ class GroupResult(Generic[R_co]):
 
     def _begin(self, timeout: Timeout) -> Wait:
         if not self.stored:
+            self._source.need_results()
             raise NoBackendError(f"the results of {self.id} are not stored")
         return Wait(timeout, self._source.clock)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.abc
 import importlib.machinery
@@ -23,6 +24,9 @@ __all__ = ["AppRef", "find_app", "import_from_here"]
 
 GUESSES = ("tasks", "app", "main")
 """Modules that are tried when no app is named."""
+
+
+_ELSEWHERE = "Run it in the folder that holds the module, or name another:  --app package.module:attribute"
 
 
 @attrs.frozen(kw_only=True)
@@ -142,7 +146,8 @@ def _only_app(module: ModuleType, name: str) -> Queuekit:
 
 def _import(name: str, where: str) -> ModuleType:
     if not _exists(name):
-        fix = "Run it in the folder that holds the module, or name another:  --app package.module:attribute"
+        near = "" if "." in name else did_you_mean(name, _modules_here())
+        fix = near[:1].upper() + near[1:] or _ELSEWHERE
         raise AppError(f"no module named {name!r}", where=f"  {where}, looked in {Path.cwd()}", fix=fix)
     try:
         return importlib.import_module(name)
@@ -156,6 +161,14 @@ def _import(name: str, where: str) -> ModuleType:
             where=frame,
             fix=f"Try it alone:  python -c 'import {name}'",
         ) from error
+
+
+def _modules_here() -> list[str]:
+    """Return what could be imported from the current directory."""
+    with contextlib.suppress(OSError):
+        found = [path for path in Path.cwd().iterdir() if path.suffix == ".py" or (path / "__init__.py").is_file()]
+        return [path.stem for path in found]
+    return []
 
 
 def _exists(name: str) -> bool:

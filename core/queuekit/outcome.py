@@ -78,7 +78,7 @@ class Decider:
         self._stores = runtime.backend is not None
         self._largest = runtime.backend.limits.max_record - _HEADER_ROOM if runtime.backend is not None else 0
         self._longest_delay = runtime.broker.limits.max_delay
-        self._events = runtime.events.wants_runs()
+        self._announces, self._events = runtime.events.wants_runs(), runtime.events
 
     # -- a body that ran
 
@@ -86,7 +86,7 @@ class Decider:
         """Decide for a body that returned *value*."""
         message, delivery = run.message, run.delivery
         settlement = None if run.early else Ack(delivery)
-        event = self._finished(run, "SUCCESS") if self._events else None
+        event = self._finished(run, "SUCCESS") if self._announces or self._events.heard else None
         try:
             sends, records = self._follow(delivery, message, "success", value) if message.on_success else ((), ())
             if self._keeps(run):

@@ -22,7 +22,7 @@ import attrs
 
 from queuekit.backend import Record
 from queuekit.broker import Delivery
-from queuekit.envelope import join_frame, split_frame
+from queuekit.envelope import Envelope, join_frame, split_frame
 from queuekit.errors import DecodeError
 from queuekit.failure import Failure
 from queuekit.serializer import Serializer
@@ -33,6 +33,7 @@ __all__ = [
     "ENTERED_TTL",
     "Cancellation",
     "Info",
+    "begun",
     "cancel_key",
     "cancel_mark",
     "cancelled",
@@ -240,6 +241,21 @@ def moved(delivery: Delivery, *, state: State, task: str, ttl: float, run: dict[
     """Return the record of a state on the way: RECEIVED or STARTED."""
     head = join_frame({"v": 1, "state": state.value, **_origin(delivery), **run}, b"")
     return _record(delivery, state, head, task=task, ttl=ttl, run=run)
+
+
+def begun(envelope: Envelope, *, task: str, worker: str, at: float, ttl: float) -> Record:
+    """Return the record of a message whose body runs, as its progress tells; *at* is UTC epoch seconds."""
+    head = {"v": 1, "state": "STARTED", "queue": envelope.queue, "attempt": envelope.attempt}
+    head |= {"generation": envelope.generation, "worker": worker, "started": at}
+    return Record(
+        key=result_key(envelope.id),
+        body=join_frame(head, b""),
+        ttl=ttl,
+        rank=rank(State.STARTED, attempt=envelope.attempt, generation=envelope.generation),
+        task=task,
+        state="STARTED",
+        at=at,
+    )
 
 
 def _record(

@@ -49,6 +49,10 @@ class ResultSource(Protocol):
         """Cancel a message."""
         ...
 
+    def need_results(self) -> None:
+        """Raise ``NoBackendError`` if no results are stored at all."""
+        ...
+
     def forget(self, id: str) -> None:
         """Delete what is stored of a message."""
         ...
@@ -147,6 +151,7 @@ class Result(Generic[R_co]):
 
     def _begin(self, timeout: Timeout) -> Wait:
         if not self.stored:
+            self._source.need_results()
             raise NoBackendError(f"the result of {self.id} is not stored: the task ignores its result")
         return Wait(timeout, self._source.clock)
 

@@ -54,6 +54,7 @@ class Mistake(NamedTuple):
 
 BAD_APP = [
     Mistake("app-module-missing", ("worker", "shop:app"), 3),
+    Mistake("app-module-misspelt", ("worker", "task:app"), 3),
     Mistake("app-module-missing-in-config", ("queues",), 3, {"queuekit.toml": 'app = "shop:app"'}),
     Mistake("app-module-missing-in-environment", ("worker",), 3, SHOP, {"QUEUEKIT_APP": "shop"}),
     Mistake("app-parent-missing", ("send", "-A", "shop.tasks:app", "add"), 3),

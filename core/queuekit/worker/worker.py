@@ -324,7 +324,7 @@ class Worker:
             prepared = self._executor.prepare(delivery, marks)
             if isinstance(prepared, Run):
                 prepared.serial = next(self._serials)
-                prepared.context.report_to(self._executor.report)
+                prepared.context.report_to(self._executor.report, self._executor.begun)
                 runs.append(prepared)
             else:
                 self._pass_on(prepared)
