@@ -125,9 +125,9 @@ class Supervisor:
         """
         demand(self.app.runtime, self.app.tasks, self.app.schedules)
         self.app.plugins.call("queuekit_worker_boot", raising=True, worker=self)
-        self.app.events.emit(WorkerStarted(lines=self.banner()))
         with _signals(self._signal) as (wake, self._bell):
             if self._engines_answer(wake):
+                self.app.events.emit(WorkerStarted(lines=self.banner()))
                 for number in range(self._settings.processes):
                     self._start(number)
             self._obey()

@@ -83,5 +83,6 @@ def command(session: Session, *, target: str | None, burst: bool, wait_for: floa
     configure_logging(level=app.config.log.level, style=app.config.log.format)
     if session.guessed:
         session.say(f'Found the app in {ref.target}.py. To name it, write to queuekit.toml:  app = "{ref.target}"')
-    session.opened.remove(app)  # the supervisor closes it
-    return Supervisor(app, ref, burst=burst, wait_for=WAIT_FOR if wait_for is None else wait_for).run()
+    code = Supervisor(app, ref, burst=burst, wait_for=WAIT_FOR if wait_for is None else wait_for).run()
+    session.opened.remove(app)  # the supervisor has closed it
+    return code
