@@ -30,6 +30,10 @@ __all__ = ["Ready", "Sending", "Sent"]
 
 T = TypeVar("T")
 _BATCH = 500
+_ASK_AGAIN = 60.0
+"""Seconds after which the engine's clock is asked again."""
+_LONGEST_ASK = 1.0
+"""Seconds that it may take to answer; without an answer our own clock is believed."""
 _NO_OPTIONS = TaskOptions()
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0
 
@@ -63,6 +67,8 @@ class Sending:
         self._stores = runtime.backend is not None
         self._batch = min(_BATCH, runtime.broker.limits.max_batch)
         self._timeout = runtime.config.send_timeout
+        self._told = (0.0, float("-inf"))
+        """What time it was on the engine's clock, and when that was, in monotonic seconds."""
         self._largest = min(runtime.config.max_message_bytes, runtime.broker.limits.max_body)
 
     def send(self, signatures: Iterable[Signature[Any]]) -> list[Sent]:
@@ -188,14 +194,30 @@ class Sending:
         longest = self._runtime.broker.limits.max_delay
         if longest is None:
             return delay, eta
-        moment = max(self._runtime.clock.time() + delay, eta or 0.0)
-        left = moment - self._runtime.clock.time()
+        now = self._now()
+        moment = max(now + delay, eta or 0.0)
+        left = moment - now
         return (delay, None) if left <= longest and eta is None else (max(0.0, min(left, longest)), moment)
 
     def _moment(self, expires: datetime | float | None) -> float | None:
         if expires is None:
             return None
-        return expires.timestamp() if isinstance(expires, datetime) else self._runtime.clock.time() + expires
+        return expires.timestamp() if isinstance(expires, datetime) else self._now() + expires
+
+    def _now(self) -> float:
+        """Return UTC epoch seconds on the engine's clock, which is asked once a minute: ours may be wrong (QK11)."""
+        at = self._runtime.clock.monotonic()
+        told, since = self._told
+        if not 0.0 <= at - since < _ASK_AGAIN:
+            told, since = self._told = (self._ask(), at)
+        return told + (at - since)
+
+    def _ask(self) -> float:
+        try:
+            with time_limit(_LONGEST_ASK):
+                return self._runtime.now()
+        except UnavailableError:
+            return self._runtime.clock.time()
 
     def _unique(self, unique: Unique | Literal[True] | str, signature: Signature[Any]) -> Unique:
         """Return the key: as given, or one made of task and arguments."""
@@ -225,7 +247,7 @@ class Sending:
         now, ttl = self._runtime.clock.time(), self._runtime.config.results_expire
         delay = envelope.delay
         if envelope.not_before is not None:
-            delay = max(0.0, delay, envelope.not_before - now)
+            delay = max(0.0, delay, envelope.not_before - self._now())
         if delay <= 0:
             return pending(id=envelope.id, task=task, queue=envelope.queue, ttl=ttl, at=now)
         return pending(id=envelope.id, task=task, queue=envelope.queue, ttl=ttl + delay, at=now, due=now + delay)

@@ -1,6 +1,8 @@
 """From a call to its queue: options, limits, batches, and engines that do not answer."""
 
+import time
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -8,7 +10,9 @@ import pytest
 
 from queuekit import Queuekit, Result, Signature, State, Unique
 from queuekit.broker import Capabilities, Limits, Place
+from queuekit.clock import SystemClock
 from queuekit.errors import CapabilityError, EncodeError, TooLargeError, UnavailableError
+from queuekit.memory import MemoryBackend
 from queuekit.testing import VirtualClock
 from queuekit.testing.kit import in_thread
 from queuekit.timelimit import time_left
@@ -131,6 +135,37 @@ def test_expires(expires: Any) -> None:
     app.send(call(expires=expires))
 
     assert take_one(app).envelope.expires == clock.time() + 60
+
+
+@pytest.mark.parametrize("wrong", [-3_600.0, 3_600.0], ids=["behind", "ahead"])
+def test_expires_by_the_clock_of_the_engine(tmp_path: Path, wrong: float) -> None:
+    """A sender whose clock is wrong gives its messages the time that it says, by the clock that decides on it."""
+
+    class Wrong(SystemClock):
+        def time(self) -> float:
+            return time.time() + wrong
+
+    app = make_app(clock=Wrong(), broker=f"sqlite:///{tmp_path}/jobs.db")
+    app.task(name="echo")(echo)
+
+    app.send(call(expires=600))
+
+    assert take_one(app).envelope.expires == pytest.approx(time.time() + 600, abs=60)
+
+
+def test_expires_by_our_clock_while_the_engine_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A clock that nobody tells is replaced by ours; the send itself says what is wrong."""
+    clock = VirtualClock()
+    app = app_with_echo(clock=clock)
+    monkeypatch.setattr(MemoryBackend, "now", _no_answer)
+
+    ready = app.sending.prepare(call(expires=60))
+
+    assert ready.envelope.expires == clock.time() + 60
+
+
+def _no_answer(_: object) -> float:
+    raise UnavailableError("no answer")
 
 
 def test_expires_by_the_tasks_option() -> None:

@@ -1,5 +1,6 @@
 """The time of an ``sqlite:///`` file, which never steps back, and what time alone brings about."""
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -265,6 +266,52 @@ def test_nonsense_in_place_of_the_time_is_replaced(
     before.close()
 
     assert len(take(start())) == 1
+
+
+class Ahead:
+    """A clock that is none of ours, and an hour ahead."""
+
+    def time(self) -> float:
+        """Return UTC epoch seconds, as it sees them."""
+        return time.time() + 3_600
+
+    def monotonic(self) -> float:
+        """Return the machine's seconds."""
+        return time.monotonic()
+
+    def sleep(self, seconds: float) -> None:
+        """Block the calling thread."""
+        time.sleep(seconds)
+
+    def wait(self, condition: threading.Condition, timeout: float | None) -> bool:
+        """Wait on a held *condition*."""
+        return condition.wait(timeout)
+
+
+def test_a_clock_of_an_apps_own_ends_no_leases(url: EngineURL, start: Callable[[], SqliteBroker]) -> None:
+    """A clock that only tells another time of day is the machine's all the same."""
+    first = start()
+    first.send([message("held"), message("delayed", delay=60)])
+    assert len(take(first)) == 1
+    wrong = SqliteBroker(url, clock=Ahead())
+    wrong.send([message("sent")])
+
+    assert [one.id for one in take(wrong)] == ["sent"]
+    wrong.close()
+    assert take(start()) == []
+
+
+def test_a_clock_of_a_test_ends_no_leases_of_others(url: EngineURL, start: Callable[[], SqliteBroker]) -> None:
+    """Who looks into a file with a virtual clock leaves it as it is."""
+    first = start()
+    first.send([message()])
+    assert len(take(first)) == 1
+
+    virtual = SqliteBroker(url, clock=VirtualClock())
+    virtual.counts(["q"])
+    virtual.close()
+
+    assert take(start()) == []
 
 
 # -- the machine's own words -----------------------------------------------------------------------------------------
