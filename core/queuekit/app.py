@@ -186,7 +186,7 @@ class Queuekit(Periodic):
         """
         with self._lock:
             if self._config is None:
-                from queuekit.config import load_config
+                from queuekit.config import load_config, plugins_of
 
                 self._config = load_config(
                     arguments=self._settings,
@@ -194,6 +194,7 @@ class Queuekit(Periodic):
                     path=self._config_path,
                     environ=os.environ,
                     directory=Path.cwd(),
+                    plugins=plugins_of,
                 )
             return self._config
 
@@ -202,11 +203,9 @@ class Queuekit(Periodic):
         """The plugins, found at first use."""
         with self._lock:
             if self._plugins is None:
-                from queuekit.plugins import Plugins
+                from queuekit.config import plugins_of
 
-                wishes = self.config.plugins
-                plugins = Plugins(only=wishes.only, disable=wishes.disable, prefer=wishes.prefer, load=wishes.load)
-                self._plugins = plugins
+                self._plugins = plugins = plugins_of(self.config)
                 plugins.call("queuekit_configure", raising=True, app=self, config=self.config)
                 for task in list(self.tasks.values()):
                     plugins.call("queuekit_task_registered", app=self, task=task)

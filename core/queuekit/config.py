@@ -7,6 +7,7 @@ then the defaults. The table of a plugin, e.g. ``[redis]``, is kept as it is and
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 from collections.abc import Callable, Iterable, Mapping
@@ -17,14 +18,24 @@ import attrs
 
 from queuekit import durations
 from queuekit.durations import Seconds
-from queuekit.errors import ConfigError
+from queuekit.errors import ConfigError, PluginError
 from queuekit.fields import Mismatch, Problem, at_least, read, report, settable, unknown
+from queuekit.foreign import meant_by
 from queuekit.names import is_name, plain
 from queuekit.plugins import Plugins
 from queuekit.sources import ENVIRONMENT, Setting, from_environ, from_file, from_mapping
 from queuekit.urls import EngineURL, is_secret, mask
 
-__all__ = ["Config", "LogConfig", "PluginsConfig", "WorkerConfig", "check_sections", "load_config", "parse_queues"]
+__all__ = [
+    "Config",
+    "LogConfig",
+    "PluginsConfig",
+    "WorkerConfig",
+    "check_sections",
+    "load_config",
+    "parse_queues",
+    "plugins_of",
+]
 
 NO_BACKEND = "none"
 """Value of ``backend`` that switches results off."""
@@ -95,7 +106,10 @@ def _check_url(_instance: Any, field: attrs.Attribute[Any], value: str | None) -
     try:
         EngineURL.parse(value)
     except ConfigError as error:
-        raise Mismatch(_URL, value) from error
+        wanted = meant_by(value, field.name) or _URL
+        # Without a scheme what stands before the host may be anything, a password too.
+        shown = value if "://" in value or "@" not in value else f"***@{value.rpartition('@')[2]}"
+        raise Mismatch(wanted, shown) from error
 
 
 def _check_name(_instance: Any, _field: attrs.Attribute[Any], value: str) -> None:
@@ -219,10 +233,25 @@ class Config:
     """Tables of plugins, as they were written."""
     settings: Mapping[str, Setting] = attrs.field(factory=dict, repr=False, eq=False)
     """What was set, by dotted key."""
+    folder: Path = attrs.field(factory=Path.cwd, repr=False, eq=False)
+    """Where relative paths of files begin that do not stand in a config file."""
 
     def origin(self, key: str) -> str:
         """Return where the value of *key*, e.g. ``"worker.drain"``, comes from: a file, a variable, ``"default"``."""
         return self.settings[key].origin if key in self.settings else DEFAULT
+
+    def url(self, key: str, *, of: str = "") -> EngineURL:
+        """Return the URL in the setting *key*; a relative path of a file in it begins at the file that it stands in.
+
+        Args:
+            key: ``"broker"`` or ``"backend"``.
+            of: Setting to name in errors, if it is not *key*.
+
+        Raises:
+            ConfigError: It is no URL.
+        """
+        folder = self.settings[key].folder if key in self.settings else None
+        return EngineURL.parse(getattr(self, key), setting=of or key).placed(folder or self.folder)
 
     def rows(self) -> list[tuple[str, str, str]]:
         """Return (key, value as it may be shown, origin) of every setting, those of core first; empty for no value."""
@@ -234,7 +263,7 @@ class Config:
         return [(key, _row(key, value), self.origin(key)) for key, value in values.items()]
 
 
-LEAVES = tuple(name for name in settable(Config) if name not in {*TABLES, "sections", "settings"})
+LEAVES = tuple(name for name in settable(Config) if name not in {*TABLES, "sections", "settings", "folder"})
 """Names of the settings outside tables."""
 _DURATIONS = frozenset(
     {"results_expire", "graphs_expire", "send_timeout", "worker.drain", "worker.lease", "worker.hold_unknown"}
@@ -289,10 +318,18 @@ def load_config(
     config, unfit = _build(chosen)
     problems += misplaced + unfit
     if problems and plugins is not None:
-        problems += _section_problems(config, plugins(config))
+        # A plugin that cannot be loaded is told of once the settings can be used.
+        with contextlib.suppress(PluginError):
+            problems += _section_problems(config, plugins(config))
     if problems:
         raise report(problems)
     return config
+
+
+def plugins_of(config: Config) -> Plugins:
+    """Return the plugins under the rules of *config*."""
+    rules = config.plugins
+    return Plugins(only=rules.only, disable=rules.disable, prefer=rules.prefer, load=rules.load)
 
 
 def _merge(layers: Iterable[Iterable[Setting]]) -> tuple[dict[str, Setting], list[Problem]]:

@@ -29,6 +29,8 @@ __all__ = ["Problem", "at_least", "read", "report", "settable", "shown", "unknow
 MAX_LINES = 6
 """Longest report, in lines; the rest is counted."""
 _WIDTH = 60
+_LONGEST = 200
+"""Longest text about one setting."""
 _CONVERTER: Any = getattr(attrs, "Converter", ())  # since attrs 24.1
 _TRUE = frozenset({"1", "true", "yes", "on"})
 _FALSE = frozenset({"0", "false", "no", "off"})
@@ -151,8 +153,11 @@ def _reason(error: Exception, name: str) -> str:
         return f"expected {error.expected}"
     if is_secret(name):
         return "not a value that can be used"
-    text = str(error if isinstance(error, Mismatch | QueuekitError) or not error.args else error.args[0])
-    return mask(re.sub(rf"^'{re.escape(name)}' ", "", text.split("\n", 1)[0])[:120])
+    if isinstance(error, Mismatch):
+        return str(error).split("\n", 1)[0][:_LONGEST]
+    text = str(error if isinstance(error, QueuekitError) or not error.args else error.args[0])
+    # Cut only once it is masked: half a URL does not look like one.
+    return re.sub(rf"^'{re.escape(name)}' ", "", mask(text).split("\n", 1)[0])[:_LONGEST]
 
 
 def convert(annotation: Any, value: Any) -> Any:

@@ -22,7 +22,7 @@ from queuekit.middleware import Middleware, Stages, compile_stages
 from queuekit.plugins import Plugins, section_of
 from queuekit.serializer import Serializer
 from queuekit.uniqueness import WithUniqueKeys
-from queuekit.urls import EngineURL
+from queuekit.urls import EngineURL, mask
 
 __all__ = ["Runtime", "build_runtime"]
 
@@ -65,7 +65,7 @@ class Runtime:
         if self.backend is None:
             raise NoBackendError(
                 f"{why} needs a result backend, and none is configured",
-                where=f"  broker = {str(self.broker_url)!r}, backend = {self.config.backend or 'none'!r}",
+                where=f"  broker = {mask(self.config.broker)!r}, backend = {self.config.backend or 'none'!r}",
                 fix='Set one, e.g.  backend = "sqlite:///results.db"',
             )
         return self.backend
@@ -73,13 +73,12 @@ class Runtime:
     @property
     def broker_url(self) -> EngineURL:
         """The broker's URL; shows itself without the password."""
-        return EngineURL.parse(self.config.broker, setting="broker")
+        return self.config.url("broker")
 
     @property
     def backend_url(self) -> EngineURL | None:
         """The backend's URL, or ``None`` if there is no backend."""
-        raw = backend_setting(self.config, self.plugins)
-        return None if raw is None else EngineURL.parse(raw, setting="backend")
+        return backend_url(self.config, self.plugins)
 
     def close(self) -> None:
         """Close broker and backend; they open again when used."""
@@ -88,25 +87,24 @@ class Runtime:
             self.backend.close()
 
 
-def backend_setting(config: Config, plugins: Plugins) -> str | None:
+def backend_url(config: Config, plugins: Plugins) -> EngineURL | None:
     """Return the backend's URL: as set, else the broker's where that engine has a backend too, else none."""
     if config.backend is not None:
-        return None if config.backend in ("none", "") else config.backend
-    scheme = EngineURL.parse(config.broker, setting="broker").scheme
-    return config.broker if plugins.has_backend(scheme) else None
+        return None if config.backend in ("none", "") else config.url("backend")
+    url = config.url("broker", of="backend")
+    return url if plugins.has_backend(url.scheme) else None
 
 
 def _engines(config: Config, plugins: Plugins, **made: Any) -> tuple[Broker, Backend | None]:
     """Make broker and backend, each out of its URL, its plugin's table and what else engines are *made* with."""
     origin = config.origin("broker")
-    url = EngineURL.parse(config.broker, setting="broker")
+    url = config.url("broker")
     table = config.sections.get(section_of(plugins.broker_spec(url, where=origin)), {})
     broker = plugins.make_broker(url, table=table, where=origin, **made)
-    raw = backend_setting(config, plugins)
-    if not raw:
+    stored = backend_url(config, plugins)
+    if stored is None:
         return broker, None
-    origin = config.origin("backend" if config.backend else "broker")
-    url = EngineURL.parse(raw, setting="backend")
+    origin, url = config.origin("backend" if config.backend else "broker"), stored
     table = config.sections.get(section_of(plugins.backend_spec(url, where=origin)), {})
     backend = plugins.make_backend(url, table=table, where=origin, **made)
     broker.share(backend)

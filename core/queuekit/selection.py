@@ -10,6 +10,7 @@ from typing import Generic, TypeVar
 import attrs
 
 from queuekit.errors import PluginError, SchemeConflictError, UnknownSchemeError, did_you_mean
+from queuekit.foreign import instead_of
 from queuekit.hookspecs import API_VERSION, BackendSpec, BrokerSpec, SerializerSpec
 from queuekit.loading import Plugin, PluginInfo, canonical
 from queuekit.urls import EngineURL
@@ -88,13 +89,13 @@ class Catalogue:
             SchemeConflictError: Several would, and none is preferred.
         """
         if url.scheme not in self.brokers:
-            self._refuse(url.scheme, "broker", place, mine=self.brokers, others=self.backends)
+            self._refuse(url.scheme, "broker", place, mine=self.brokers, others=self.backends, url=url)
         return self._pick(self.brokers[url.scheme], url.scheme, place, shown=f"{url.scheme}://")
 
     def backend(self, url: EngineURL, place: Place) -> Offer[BackendSpec]:
         """Return who serves *url* as a result backend; errors as for :meth:`broker`."""
         if url.scheme not in self.backends:
-            self._refuse(url.scheme, "backend", place, mine=self.backends, others=self.brokers)
+            self._refuse(url.scheme, "backend", place, mine=self.backends, others=self.brokers, url=url)
         return self._pick(self.backends[url.scheme], url.scheme, place, shown=f"{url.scheme}://")
 
     def serializer(self, name: str, place: Place) -> Offer[SerializerSpec]:
@@ -129,9 +130,16 @@ class Catalogue:
         return offers[0]
 
     def _refuse(
-        self, key: str, side: str, place: Place, *, mine: Mapping[str, object], others: Mapping[str, object]
+        self,
+        key: str,
+        side: str,
+        place: Place,
+        *,
+        mine: Mapping[str, object],
+        others: Mapping[str, object],
+        url: EngineURL | None = None,
     ) -> None:
-        """Raise the most helpful error about *key*, which nobody provides as *side*."""
+        """Raise the most helpful error about *key*, the scheme of *url* or a name, which nobody provides as *side*."""
         available = ", ".join(_first_schemes(mine))
         shown = f"serializer {key!r}" if side == "serializer" else f"{key}://"
         wrong_side = _wrong_side(key, side, key in others)
@@ -142,7 +150,7 @@ class Catalogue:
         plugin = self.unusable(key)
         if plugin is not None:
             raise _unusable_error(plugin, key, shown, place) from plugin.failure
-        fix = install_line(key) or _suggest(key, mine)
+        fix = install_line(key) or (instead_of(url, side) if url is not None else "") or _suggest(key, mine)
         what = f"no plugin handles '{shown}'" if side != "serializer" else f"no plugin provides {shown}"
         raise UnknownSchemeError(what, where=str(place), fix=fix, available=available)
 

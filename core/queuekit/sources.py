@@ -43,12 +43,14 @@ class Setting:
     """What a report calls the place: the file, or ``the environment``."""
     key: str
     """The key as it is written there."""
+    folder: Path | None = None
+    """Folder of the file that it stands in: where its relative paths begin; ``None`` for the current folder."""
 
 
-def from_mapping(mapping: Mapping[str, Any], *, origin: str) -> list[Setting]:
+def from_mapping(mapping: Mapping[str, Any], *, origin: str, folder: Path | None = None) -> list[Setting]:
     """Return the settings of nested tables, or of dotted keys; ``None`` means not given."""
     return [
-        Setting(path=path, value=value, origin=origin, source=origin, key=".".join(path))
+        Setting(path=path, value=value, origin=origin, source=origin, key=".".join(path), folder=folder)
         for path, value in _leaves(mapping)
         if value is not None
     ]
@@ -76,21 +78,21 @@ def from_file(path: str | None, *, directory: Path) -> list[Setting]:
         table = _read(directory / path, shown=path)
         if table is None:
             raise ConfigError(f"{path} has no table [tool.queuekit]")
-        return _from_table(table, path)
+        return _from_table(table, path, (directory / path).parent)
     for name in FOUND:
         if (directory / name).is_file():
             table = _read(directory / name, shown=name)
             if table is not None:
-                return _from_table(table, name)
+                return _from_table(table, name, directory)
     return []
 
 
-def _from_table(table: Any, name: str) -> list[Setting]:
+def _from_table(table: Any, name: str, folder: Path) -> list[Setting]:
     if not isinstance(table, Mapping):
         raise ConfigError(
             f"{name} holds no table of settings", fix='Write lines such as  broker = "sqlite:///queue.db"'
         )
-    return from_mapping(table, origin=name)
+    return from_mapping(table, origin=name, folder=folder)
 
 
 def _read(path: Path, *, shown: str) -> Any:
@@ -126,7 +128,14 @@ def _yaml(data: bytes, shown: str) -> Any:
     try:
         table = yaml.safe_load(data)
     except (yaml.YAMLError, ValueError) as error:
-        raise ConfigError(f"{shown} is not YAML", where=" ".join(str(error).split())) from error
+        # Without its text, and without it as a cause: that quotes the line, password and all.
+        mark = getattr(error, "problem_mark", None)
+        where = (
+            ""
+            if mark is None
+            else f"{getattr(error, 'problem', None) or 'wrong'} (at line {mark.line + 1}, column {mark.column + 1})"
+        )
+        raise ConfigError(f"{shown} is not YAML", where=where) from None
     return {} if table is None else table
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
-from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
+from pathlib import Path
+from urllib.parse import SplitResult, parse_qsl, quote, quote_plus, unquote, urlsplit
 
 import attrs
 
@@ -16,18 +18,40 @@ SCHEME = re.compile(r"[a-z][a-z0-9+.-]*")
 
 _WORDS = r"(?:password|passwd|passphrase|pwd|secret|token|credential|api[_-]?key|access[_-]?key|private[_-]?key)"
 _SECRET = re.compile(_WORDS, re.IGNORECASE)
-# Up to the last "@" of all: a password with a raw "/", "?" or "#" is a mistake, but hidden all the same.
-_PASSWORD = re.compile(r"(?<=://)([^/?#:]*):.*@", re.DOTALL)
-_PASSWORD_ONLY = re.compile(r"^([^/?#:]*):.*@", re.DOTALL)
-# MongoDB carries session tokens inside this one option.
-_SECRET_OPTION = re.compile(rf"([?&][^=&]*(?:{_WORDS}|authMechanismProperties)[^=&]*=)[^&]*", re.IGNORECASE)
+# MongoDB carries session tokens inside the last one.
+_SECRET_OPTION = re.compile(rf"{_WORDS}|authMechanismProperties", re.IGNORECASE)
+# A value with a raw "&" goes on until the next name.
+_OPTION = re.compile(r"(?<=[?&;])([^=&;?]*)=[^&]*(?:&(?![^=&]*=)[^&]*)*")
+_CLEAN_USER = re.compile(r"[^/?#@]*")
+_OF_FILES = frozenset({"sqlite"})
+"""Schemes whose URLs name a file by a path that may be relative."""
 _HOST = re.compile(r"(?:[^:]*|\[[^\]]*\])(?::\d*)?", re.ASCII)
 
 
 def mask(url: str) -> str:
-    """Return *url* with passwords, in the authority and in the query, replaced by ``***``."""
-    password = _PASSWORD if "://" in url else _PASSWORD_ONLY
-    return _SECRET_OPTION.sub(r"\1***", password.sub(r"\1:***@", url))
+    """Return *url* with what is secret, or may be, replaced by ``***``.
+
+    That is the password, in the authority and in the query, in whatever spelling: a raw ``/``, ``?``, ``#`` or ``@`` in it
+    is a mistake, but hidden all the same, and a word alone before the host may be a password that stands for a user.
+    """
+    scheme, separator, rest = url.partition("://")
+    if not separator:
+        scheme, rest = "", url
+    userinfo, at, hosts = rest.rpartition("@")
+    if at and (":" in userinfo or separator) and not (separator and _names_file(scheme, rest)):
+        user, colon, _ = userinfo.partition(":")
+        userinfo = f"{user}:***" if colon and _CLEAN_USER.fullmatch(user) else "***"
+    return f"{scheme}{separator}{_OPTION.sub(_masked_option, f'{userinfo}{at}{hosts}')}"
+
+
+def _masked_option(found: re.Match[str]) -> str:
+    return f"{found[1]}=***" if _SECRET_OPTION.search(unquote(found[1])) else found[0]
+
+
+def _names_file(scheme: str, rest: str) -> bool:
+    """Tell whether a URL has a path without hosts, in which an ``@`` is no more than a letter."""
+    kind = scheme.strip().lower()
+    return rest.startswith("/") and (kind in _OF_FILES or kind.endswith("+unix"))
 
 
 def is_secret(name: str) -> bool:
@@ -44,7 +68,8 @@ class EngineURL:
     scheme: str
     hosts: tuple[str, ...]
     """Each ``host`` or ``host:port``, in order; empty for ``sqlite:///file``."""
-    username: str | None = None
+    username: str | None = attrs.field(default=None, repr=False)
+    """May be a password that stands for a user, so it is not shown."""
     password: str | None = attrs.field(default=None, repr=False)
     path: str = ""
     """With its leading slash, percent-decoded."""
@@ -56,11 +81,24 @@ class EngineURL:
     def hide(self, text: str) -> str:
         """Return *text*, e.g. a client library's error, without this URL's password."""
         text = text.replace(self.raw, str(self))
-        encoded = urlsplit(self.raw).netloc.rpartition("@")[0].partition(":")[2]
-        secrets = [encoded, self.password, *(value for key, value in self.query.items() if is_secret(key))]
+        user, _, encoded = urlsplit(self.raw).netloc.rpartition("@")[0].partition(":")
+        alone = [user, self.username] if self.password is None else []
+        options = [value for key, value in self.query.items() if _SECRET_OPTION.search(key)]
+        secrets = [encoded, self.password, *alone, *options, *map(quote_plus, options), *map(quote, options)]
         for secret in filter(None, secrets):
             text = text.replace(secret, "***")
         return text
+
+    def placed(self, folder: Path) -> EngineURL:
+        """Return this URL with the path of a file that is relative, as in ``sqlite:///jobs.db``, begun at *folder*."""
+        path = self.path[1:]
+        if self.scheme not in _OF_FILES or self.hosts or not path or path[0] in "/~:" or "\0" in path:
+            return self
+        whole = os.path.normpath(folder.absolute() / path)
+        head, mark, query = self.raw.partition("?")
+        scheme = head.partition("://")[0]
+        raw = f"{scheme}:///{quote(whole, errors='surrogateescape')}{mark}{query}"
+        return attrs.evolve(self, raw=raw, path=f"/{whole}")
 
     @classmethod
     def parse(cls, raw: str, *, setting: str = "url") -> EngineURL:
@@ -97,7 +135,7 @@ def _split(raw: str, setting: str) -> SplitResult:
         parts = urlsplit(raw)
     except ValueError:
         parts = None
-    if parts is not None and _has_hosts(parts, raw):
+    if parts is not None and _has_hosts(parts) and not _has_stray_at(parts, raw):
         return parts
     # Without the cause: its text quotes the authority, password and all.
     raise ConfigError(
@@ -107,8 +145,12 @@ def _split(raw: str, setting: str) -> SplitResult:
     )
 
 
-def _has_hosts(parts: SplitResult, raw: str) -> bool:
-    userinfo, _, hosts = parts.netloc.rpartition("@")
-    if not userinfo and hosts.startswith(":") and "@" in raw:
-        return False  # a password of digits, cut off at its first "/"
+def _has_hosts(parts: SplitResult) -> bool:
+    hosts = parts.netloc.rpartition("@")[2]
     return all(_HOST.fullmatch(host) for host in hosts.split(","))
+
+
+def _has_stray_at(parts: SplitResult, raw: str) -> bool:
+    """Tell whether an ``@`` stands behind the authority: what was cut off before it may be half of a password."""
+    rest = raw.partition("://")[2]
+    return "@" in rest.removeprefix(parts.netloc) and not _names_file(parts.scheme, rest)

@@ -380,12 +380,34 @@ def test_config_shows_values_and_origins(shop: Path) -> None:
 
 def test_config_of_another_folder_is_not_mixed_with_the_app_here(tmp_path: Path) -> None:
     """``--config`` with a file that names no app does not look for one in this folder."""
-    commands.write(tmp_path, {"tasks.py": "raise RuntimeError\n", "there/q.toml": 'broker = "sqlite:///there/q.db"\n'})
+    commands.write(tmp_path, {"tasks.py": "raise RuntimeError\n", "there/q.toml": 'broker = "sqlite:///q.db"\n'})
 
-    done = queuekit("--config", "there/q.toml", "queues", folder=tmp_path)
+    done = queuekit("--config", "there/q.toml", "purge", "default", "--yes", folder=tmp_path)
 
     assert done.returncode == 0
     assert (tmp_path / "there" / "q.db").exists()
+
+
+def test_a_relative_file_is_beside_the_config_that_names_it(tmp_path: Path) -> None:
+    """``sqlite:///jobs.db`` in a config file is one file, from whatever folder the command is given."""
+    commands.write(tmp_path, {"queuekit.toml": 'broker = "sqlite:///jobs.db"\n', "other/tasks.py": TASKS})
+
+    queuekit("--config", "../queuekit.toml", "send", "add", "1", "2", folder=tmp_path / "other")
+    here = json.loads(queuekit("queues", "--json", folder=tmp_path).stdout)
+
+    assert here[0]["waiting"] == 1
+    assert not (tmp_path / "other" / "jobs.db").exists()
+
+
+@pytest.mark.parametrize("command", ["queues", "check", "dlq ls", "crons ls", "show nobody", "config show"])
+def test_looking_creates_no_file(tmp_path: Path, command: str) -> None:
+    """A command that only reads leaves a folder without a database as it was."""
+    commands.write(tmp_path, {"queuekit.toml": 'broker = "sqlite:///jobs.db"\n'})
+
+    done = queuekit(*command.split(), folder=tmp_path)
+
+    assert done.returncode in {0, 1}
+    assert [path.name for path in tmp_path.iterdir() if path.suffix != ".lst"] == ["queuekit.toml"]
 
 
 # -- check
@@ -395,7 +417,7 @@ def test_check_of_a_sound_app_is_ok(shop: Path) -> None:
     """Each thing that was looked at has an ``ok`` line."""
     done = queuekit("check", folder=shop)
 
-    assert [line.split()[:2] for line in done.stdout.splitlines()] == [
+    assert [line.split()[:2] for line in done.stdout.splitlines() if line[0] != " "] == [
         ["ok", subject] for subject in ("config", "app", "plugin", "broker", "backend")
     ]
     assert done.returncode == 0

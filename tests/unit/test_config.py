@@ -5,6 +5,7 @@ from pathlib import Path
 import attrs
 import pytest
 
+from queuekit import Queuekit
 from queuekit.config import Config, LogConfig, WorkerConfig, check_sections, parse_queues
 from queuekit.errors import ConfigError
 from queuekit.hookspecs import BrokerSpec, hookimpl
@@ -348,3 +349,33 @@ def test_can_be_made_by_hand() -> None:
 
     assert config.worker.queues == {"mail": 1}
     assert config.origin("default_queue") == "default"
+
+
+@pytest.mark.parametrize(
+    ("setting", "word", "hint"),
+    [
+        ("backend", "null", '"none" for no results'),
+        ("backend", "off", '"none" for no results'),
+        ("broker", "eager", "eager = true"),
+        ("broker", "redis", "redis://localhost:6379/0"),
+        ("broker", "hunter2@host", "***@host"),
+    ],
+)
+def test_reads_the_words_of_other_projects(load: Load, setting: str, word: str, hint: str) -> None:
+    """A word in the place of a URL is answered with what it is called here; a password in it is not shown."""
+    with pytest.raises(ConfigError) as caught:
+        load(toml=f'{setting} = "{word}"')
+
+    assert hint in str(caught.value)
+    assert "hunter2" not in str(caught.value)
+
+
+def test_reports_core_and_plugins_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A misspelt key of core does not keep that of a plugin's table from being told, when an app reads its settings."""
+    monkeypatch.chdir(tmp_path)
+    Path("queuekit.toml").write_text("brokr = 1\n[sqlite]\nsink = 1\n", encoding="utf-8")
+
+    with pytest.raises(ConfigError) as caught:
+        Queuekit().config  # noqa: B018 - reading it is what fails
+
+    assert [problem.key for problem in caught.value.problems] == ["brokr", "sqlite.sink"]

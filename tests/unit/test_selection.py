@@ -180,3 +180,33 @@ def test_finds_serializers(make_plugins: MakePlugins) -> None:
     assert safe == [True, False]
     assert (caught.value.where, caught.value.available) == ('serializer = "jsn" from q.toml', "json, pickle")
     assert caught.value.fix == "Did you mean 'json'?"
+
+
+@pytest.mark.parametrize(
+    ("raw", "side", "fix"),
+    [
+        ("https://dynamodb.eu-west-1.amazonaws.com", "backend", "Write dynamodb://eu-west-1/PREFIX"),
+        ("https://dynamodb.eu-west-1.amazonaws.com", "broker", 'DynamoDB keeps results: set  backend = "dynamodb'),
+        ("https://sqs.us-gov-west-1.amazonaws.com/123/q", "broker", "Write sqs://us-gov-west-1/PREFIX"),
+        ("https://eu-west-1.queue.amazonaws.com/123/q", "broker", "Write sqs://eu-west-1/PREFIX"),
+        ("http://localhost:4566", "broker", "sqs+http://localhost:4566/PREFIX"),
+        ("http://localhost:8000", "backend", "dynamodb+http://localhost:8000/PREFIX"),
+        ("redis+socket:///run/redis.sock", "broker", "Write redis+unix:// here"),
+        ("valkeys://h:6379/0", "backend", "Write rediss:// here"),
+        ("amqp://guest:guest@h:5672/", "broker", "no plugin for RabbitMQ"),
+        ("memcache://h:11211", "backend", "no plugin for Memcached"),
+        ("postgres://u:p@h/d", "backend", "no plugin for PostgreSQL"),
+        ("null://", "backend", '"none" for no results'),
+        ("eager://", "broker", "eager = true"),
+    ],
+)
+def test_reads_the_urls_of_other_projects(make_plugins: MakePlugins, raw: str, side: str, fix: str) -> None:
+    """A URL as another project writes it is answered with ours, or with the service that nobody serves."""
+    plugins = make_plugins()
+    ask = plugins.broker_spec if side == "broker" else plugins.backend_spec
+
+    with pytest.raises(UnknownSchemeError) as caught:
+        ask(EngineURL.parse(raw), setting=side)
+
+    assert fix in caught.value.fix
+    assert "guest:guest" not in str(caught.value)

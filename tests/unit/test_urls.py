@@ -2,6 +2,7 @@
 
 import pickle
 import traceback
+from pathlib import Path
 
 import pytest
 
@@ -63,6 +64,10 @@ def test_refuses_a_url_without_scheme(raw: str) -> None:
         pytest.param("redis://user:hunt#er2@host/0", id="hash"),
         pytest.param("redis://:12/er2@host/0", id="digits-then-slash"),
         pytest.param("redis://user:er2@[::1/0", id="open-bracket"),
+        pytest.param("redis://user:/er2@host/0", id="slash-first"),
+        pytest.param("mongodb://user:123/er2@host/0", id="digits-as-a-port"),
+        pytest.param("mongodb://user:123?er2@host/0", id="digits-before-a-query"),
+        pytest.param("redis:///er2@host/0", id="three-slashes"),
     ],
 )
 def test_refuses_a_password_that_splits_the_url(raw: str) -> None:
@@ -83,10 +88,17 @@ def test_refuses_a_password_that_splits_the_url(raw: str) -> None:
         pytest.param("redis://:pw@h/0", "redis://:***@h/0", id="password"),
         pytest.param("redis://u:pw@h/0", "redis://u:***@h/0", id="user"),
         pytest.param("redis://u:p@w:x@h/0", "redis://u:***@h/0", id="at-and-colon"),
-        pytest.param("redis://u@d:pw@h/0", "redis://u@d:***@h/0", id="at-in-user"),
+        pytest.param("redis://u@d:pw@h/0", "redis://***@h/0", id="at-in-user"),
         pytest.param("redis://u:p/w@h/0", "redis://u:***@h/0", id="slash"),
         pytest.param("redis://u:p\nw@h/0", "redis://u:***@h/0", id="newline"),
-        pytest.param("redis://u@h:6379/0", "redis://u@h:6379/0", id="port"),
+        pytest.param("redis://pw@h:6379/0", "redis://***@h:6379/0", id="a-word-alone"),
+        pytest.param("redis://u:/pw@h", "redis://u:***@h", id="slash-first"),
+        pytest.param("redis:///pw:x@h", "redis://***@h", id="three-slashes"),
+        pytest.param("redis//u:pw@h", "***@h", id="no-colon"),
+        pytest.param("redis:/u:pw@h", "redis:***@h", id="one-slash"),
+        pytest.param("redis://h?p%61ssword=pw", "redis://h?p%61ssword=***", id="quoted-name"),
+        pytest.param("redis://h?password=p&w&x=1", "redis://h?password=***&x=1", id="raw-ampersand"),
+        pytest.param("redis+unix:///run/a@b.sock", "redis+unix:///run/a@b.sock", id="socket"),
         pytest.param("mongodb://u:pw@a:1,b:2/d", "mongodb://u:***@a:1,b:2/d", id="hosts"),
         pytest.param("redis://h?password=pw&x=1", "redis://h?password=***&x=1", id="option"),
         pytest.param("redis://h?x=1&ssl_keyfile_password=p#w", "redis://h?x=1&ssl_keyfile_password=***", id="hash"),
@@ -112,6 +124,16 @@ def test_shows_itself_without_password() -> None:
     assert pickle.loads(pickle.dumps(url)) == url  # noqa: S301 - our own bytes
 
 
+def test_shows_no_word_that_may_be_a_password() -> None:
+    """A word alone before the host is a user or, in other projects, a password: not shown, nor in foreign texts."""
+    url = EngineURL.parse("redis://hunter2@host/0")
+
+    shown = f"{url} {url!r} {url.hide('no user hunter2')}"
+
+    assert "hunter2" not in shown
+    assert url.username == "hunter2"
+
+
 def test_hides_its_secrets_in_foreign_texts() -> None:
     """The text of a client library's error loses the URL's password, however it quotes it."""
     url = EngineURL.parse("redis://user:hunt%21er2@host/0?token=s3cret")
@@ -128,3 +150,22 @@ def test_hides_its_secrets_in_foreign_texts() -> None:
 def test_knows_secret_names(name: str, secret: bool) -> None:  # noqa: FBT001 - a row of the table
     """A setting is secret by the words in its name."""
     assert is_secret(name) is secret
+
+
+@pytest.mark.parametrize(
+    ("raw", "placed"),
+    [
+        ("sqlite:///jobs.db", "sqlite:////srv/jobs.db"),
+        ("sqlite:///./a/../jobs.db?sync=full", "sqlite:////srv/jobs.db?sync=full"),
+        ("SQLITE:///a%20b.db", "SQLITE:////srv/a%20b.db"),
+        ("sqlite:////var/jobs.db", "sqlite:////var/jobs.db"),
+        ("sqlite:///~/jobs.db", "sqlite:///~/jobs.db"),
+        ("redis://h/0", "redis://h/0"),
+    ],
+)
+def test_a_relative_file_begins_at_a_folder(raw: str, placed: str) -> None:
+    """Only the relative path of a file is changed, and names the same file when it is read again."""
+    url = EngineURL.parse(raw).placed(Path("/srv"))
+
+    assert str(url) == placed
+    assert EngineURL.parse(placed).path == url.path

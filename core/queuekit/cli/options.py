@@ -9,6 +9,7 @@ import click
 
 from queuekit import durations
 from queuekit.cli.session import Session
+from queuekit.urls import mask
 
 __all__ = [
     "common_options",
@@ -65,7 +66,7 @@ def _settings(context: click.Context, parameter: click.Parameter, values: tuple[
     for value in values:
         key, equals, text = value.partition("=")
         if not equals or not key:
-            raise click.BadParameter(f"{value!r} is not KEY=VALUE", ctx=context, param=parameter)
+            raise click.BadParameter(f"{mask(value)!r} is not KEY=VALUE", ctx=context, param=parameter)
         context.ensure_object(Session).overrides[key] = text
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import click
 
 from queuekit.errors import AppError, QueuekitError, UnavailableError
-from queuekit.urls import mask
+from queuekit.urls import is_secret, mask
 
 if TYPE_CHECKING:
     from queuekit.admin import Admin
@@ -57,12 +57,12 @@ class Session:
         if self.config_path is not None:
             words += ["--config", self.config_path]
         for name, value in self.overrides.items():
-            words += ["--set", f"{name}={mask(str(value))}"]
+            words += ["--set", f"{name}={'***' if is_secret(name) else mask(str(value))}"]
         return f"{shlex.join(words)} {rest}"
 
     def config(self) -> Config:
         """Return the settings as they are without an app."""
-        from queuekit.config import load_config
+        from queuekit.config import load_config, plugins_of
 
         config = load_config(
             arguments={},
@@ -70,7 +70,7 @@ class Session:
             path=self.config_path,
             environ=os.environ,
             directory=Path.cwd(),
-            plugins=_plugins,
+            plugins=plugins_of,
         )
         if config.plugins.load:
             from queuekit.loader import import_from_here
@@ -80,10 +80,11 @@ class Session:
 
     def plugins(self) -> Plugins:
         """Return the plugins under the rules of the config; if that cannot be used, under those of the environment."""
+        from queuekit.config import plugins_of
         from queuekit.plugins import Plugins
 
         try:
-            return _plugins(self.config())
+            return plugins_of(self.config())
         except QueuekitError:
             return Plugins()
 
@@ -177,13 +178,6 @@ class Session:
             return None
         _refuse_path(target)
         return AppRef(target=target, overrides=self.overrides, config_path=self.config_path)
-
-
-def _plugins(config: Config) -> Plugins:
-    from queuekit.plugins import Plugins
-
-    rules = config.plugins
-    return Plugins(only=rules.only, disable=rules.disable, prefer=rules.prefer, load=rules.load)
 
 
 def need_shared(app: Queuekit) -> None:

@@ -195,6 +195,10 @@ class SqliteBroker(Broker):
         """Look at the file."""
         return self._database.check()
 
+    def notes(self) -> list[str]:
+        """Tell if there is no file yet."""
+        return ["no such file yet: the first send or worker makes it"] if self._database.is_missing() else []
+
     def close(self) -> None:
         """Close all connections, and wake whoever waits."""
         self._bell.interrupt()

@@ -86,11 +86,12 @@ class Database:
         )
 
     def read(self, sql: str, parameters: Parameters = ()) -> list[Row]:
-        """Return all rows of a SELECT."""
+        """Return all rows of a SELECT; a file that is not there holds nothing, and is not made by looking."""
         handle = self.handle()
         with handle.lock:
             try:
-                return self.patiently(self.ready(handle), sql, parameters).fetchall()
+                connection = handle.usable() or self._open_to_read(handle)
+                return self.patiently(connection, sql, parameters).fetchall()
             except sqlite3.Error as error:
                 raise self.fault(handle, error) from error
 
@@ -135,10 +136,16 @@ class Database:
         finally:
             writers.release()
 
+    def is_missing(self) -> bool:
+        """Tell whether there is no file yet, though one could be made."""
+        return not os.path.lexists(self.path) and os.access(os.path.dirname(self.path), os.W_OK | os.X_OK)  # noqa: PTH120
+
     def check(self) -> list[str]:
         """Return what an operator should know about the file, one line each."""
         self.read("SELECT 1 FROM meta")
-        lines = []
+        lines: list[str] = []
+        if self.is_missing():
+            return lines
         mode = Path(self.path).stat().st_mode
         if mode & 0o077:
             lines.append(f"{self.path} can be read by other users; chmod 600 it")
@@ -211,6 +218,14 @@ class Database:
         if not is_busy(error):
             handle.close()
         return fault(error, self.path, patience=self.patience)
+
+    def _open_to_read(self, handle: Handle) -> sqlite3.Connection:
+        """Open the file; if there is none, return a connection to an empty one in memory, for this call alone."""
+        if not self.is_missing():
+            return self._open(handle)
+        connection = sqlite3.connect(":memory:", isolation_level=None)
+        schema.prepare(connection.execute, self.path)
+        return connection
 
     def _open(self, handle: Handle) -> sqlite3.Connection:
         connection = handle.open()

@@ -11,6 +11,7 @@ __all__ = ["Failures"]
 
 _SIGN_IN = "Correct user and password in the URL; in them write / as %2F, @ as %40, : as %3A"
 _UNSIGNED = "Write redis://user:password@..."
+_USER_ALONE = "What stands alone before @ is a user: write a password as redis://:password@..."
 _CLUSTER = ("is a Cluster", "Write redis+cluster:// instead of redis://")
 # The client library cuts off the code word of those that it knows; for the others it opens the text.
 _BY_KIND: list[tuple[type[Exception], tuple[str, str]]] = [
@@ -70,7 +71,8 @@ class Failures:
     def _explained(self, error: Exception, text: str) -> tuple[str, str]:
         """Return what is wrong, and what to do."""
         if isinstance(error, exceptions.AuthenticationError):
-            return ("refuses us", _SIGN_IN) if self._signs_in else ("asks for a password", _UNSIGNED)
+            unsigned = _UNSIGNED if self._url.username is None else _USER_ALONE
+            return ("refuses us", _SIGN_IN) if self._signs_in else ("asks for a password", unsigned)
         if isinstance(error, exceptions.AskError):
             return ("has moved a slot", "") if self._url.scheme == "redis+cluster" else _CLUSTER
         of_tls = _of_tls(error, text, scheme=self._url.scheme)
