@@ -6,7 +6,7 @@ import getpass
 import json
 import os
 import socket
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
 import attrs
@@ -14,13 +14,14 @@ import attrs
 from queuekit.backend import Backend, Condition, Record
 from queuekit.broker import Place, QueueCounts, Stored
 from queuekit.demands import refusals
-from queuekit.errors import CapabilityError, QueuekitError, UnknownIdError
+from queuekit.errors import CapabilityError, QueuekitError, UnknownIdError, did_you_mean
 from queuekit.graphs import StoredGraph, load_graph
 from queuekit.hookspecs import Check
 from queuekit.links import graph_key
 from queuekit.loading import reason
 from queuekit.message import Message, decode
-from queuekit.names import plain
+from queuekit.names import is_name, plain
+from queuekit.presence import LIVE, read_workers
 from queuekit.records import (
     CANCEL_TTL,
     Cancellation,
@@ -31,6 +32,7 @@ from queuekit.records import (
     read_cancellation,
     read_info,
     result_key,
+    worker_key,
 )
 from queuekit.registry import Tasks
 from queuekit.runtime import Runtime
@@ -47,6 +49,12 @@ _AT_ONCE = 500
 """Records that are deleted in one round trip."""
 _ENDED = frozenset({"removed", "dropped", "killed"})
 """What a cancellation can have done, after which the message has ended in any case."""
+_PAGE = 100
+"""Messages that are held at a time while many are looked at."""
+_PART = 500
+"""Messages that one step replays or deletes."""
+_QUIET = 25.0
+"""Seconds without a sign of life after which an operator is told of a worker: two signs are missing."""
 
 
 @attrs.frozen(kw_only=True)
@@ -57,6 +65,8 @@ class QueueView:
     counts: QueueCounts
     workers: int | None = None
     """Live workers that listen on it; ``None`` if there is no backend to know it from."""
+    seen_age: float | None = None
+    """Seconds that the oldest of the last messages claimed had waited, where the broker does not tell of those left."""
 
 
 @attrs.frozen(kw_only=True)
@@ -84,6 +94,12 @@ class Sight:
     """Its contents, if they can be read."""
     cancellation: Cancellation | None = None
     """Who wanted it cancelled, and what became of that."""
+    holder: str = ""
+    """Worker that says it runs it, where the broker does not tell."""
+    silent: str = ""
+    """Name of the service, where that does not tell of single messages; else empty."""
+    now: float = 0.0
+    """UTC epoch seconds of the look."""
 
 
 class Source(Protocol):
@@ -110,6 +126,11 @@ class Admin:
         self._runtime = app.runtime
         self._broker = app.runtime.broker
 
+    @property
+    def untold(self) -> str:
+        """Name of the broker's service if it does not tell of single messages; else empty."""
+        return "" if self._broker.capabilities.inspect else self._runtime.broker_url.scheme.partition("+")[0].upper()
+
     # -- looking
 
     def queue_names(self) -> list[str]:
@@ -122,25 +143,57 @@ class Admin:
 
     def queues(self) -> list[QueueView]:
         """Return counts and workers of all queues."""
-        names = self.queue_names()
-        counts = self._broker.counts(names)
         workers = self.workers()
+        served = {queue for worker in workers or () for queue in worker["queues"]}
+        names = sorted({*self.queue_names(), *served})
+        counts = self._broker.counts(names)
         return [
             QueueView(
                 name=name,
                 counts=counts.get(name, QueueCounts()),
-                workers=None if workers is None else sum(name in worker.get("queues", ()) for worker in workers),
+                workers=None if workers is None else sum(name in worker["queues"] for worker in workers),
+                seen_age=max(
+                    (worker["ages"][name] for worker in workers or () if name in worker["ages"]), default=None
+                ),
             )
             for name in names
         ]
 
     def workers(self) -> list[dict[str, Any]] | None:
         """Return what live workers say of themselves; ``None`` without a backend."""
+        found = self._seen_workers()
+        return None if found is None else [worker for worker in found if worker["quiet"] <= LIVE]
+
+    def _seen_workers(self) -> list[dict[str, Any]] | None:
+        """Return what workers say of themselves, also those that have fallen silent."""
         backend = self._runtime.backend
-        if backend is None:
-            return None
-        found = [_json(record) for record in _scan(backend, "worker:")]
-        return [worker for worker in found if isinstance(worker, dict)]
+        return None if backend is None else read_workers(_scan(backend, worker_key("")))
+
+    def demand(self) -> dict[str, list[str]]:
+        """Return the queues that the app's tasks are sent to, each with the names of those tasks."""
+        found: dict[str, list[str]] = {}
+        for name, task in sorted(self._app.tasks.items()):
+            found.setdefault(task.defaults.queue or self._runtime.config.default_queue, []).append(name)
+        return found
+
+    def unserved_by(self, own: Iterable[str]) -> list[str]:
+        """Return what to say at the start of a worker of *own* queues: which others nobody serves, and what mends it."""
+        own, demand = list(own), self.demand()
+        unserved = self.unserved(demand, own=own)
+        lines = [f"no worker serves {name!r}, the queue of {', '.join(demand[name][:3])}" for name in unserved]
+        for name in own:
+            near = did_you_mean(name, unserved) if name not in demand else ""
+            if near:
+                lines.append(f"no task is sent to {name!r}; {near}")
+        return [*lines, f"start one for all of them:  queuekit worker -q {','.join(unserved)}"] if unserved else []
+
+    def unserved(self, queues: Iterable[str], *, own: Iterable[str] = ()) -> list[str]:
+        """Return those of *queues* that no live worker serves, nor one that serves *own*; none without a backend."""
+        workers = self.workers()
+        if workers is None:
+            return []
+        served = {*own, *(queue for worker in workers for queue in worker["queues"])}
+        return [queue for queue in queues if queue not in served]
 
     def show(self, id: str) -> Sight:
         """Return everything that is known of *id*.
@@ -150,18 +203,44 @@ class Admin:
         """
         id = plain(id)
         info, cancellation = self._info_and_cancellation(id)
-        letter = self._find(id, hint=info.queue)
+        letter = self._find(id, hint=info.queue) or self._find_dead(id, info)
         if letter is None and info.state is State.UNKNOWN and cancellation is None:
             raise UnknownIdError(
                 f"nothing is known of {id!r}",
                 fix="It was never sent, ignores its result, or is forgotten: see results_expire",
             )
-        return Sight(info=info, letter=letter, message=self._read(letter), cancellation=cancellation)
+        untold = letter is None and not self._broker.capabilities.inspect and info.state not in FINAL
+        return Sight(
+            info=info,
+            letter=letter,
+            message=self._read(letter),
+            cancellation=cancellation,
+            holder=self._holder(id) if untold else "",
+            silent=self.untold if untold else "",
+            now=self._runtime.clock.time(),
+        )
 
-    def dead(self, queue: str | None = None) -> list[Letter]:
-        """Return the dead letters of *queue*, or of all queues, latest first."""
+    def dead(self, queue: str | None = None) -> Iterator[Letter]:
+        """Yield the dead letters of *queue*, or of all queues, of each the latest first; a page is held at a time."""
         queues = [plain(queue)] if queue else self.queue_names()
-        return [self._letter(stored) for name in queues for stored in self._walk(name, Place.DEAD)]
+        return (self._letter(stored) for name in queues for stored in self._walk(name, Place.DEAD))
+
+    def dead_count(self, queue: str | None = None) -> int:
+        """Return how many dead letters there are in *queue*, or in all queues."""
+        queues = [plain(queue)] if queue else self.queue_names()
+        return sum(counts.dead for counts in self._broker.counts(queues).values())
+
+    def find_dead(self, ids: Sequence[str], queue: str | None = None) -> dict[str, list[str]]:
+        """Return by queue those of *ids* that are dead letters, without reading the others where the broker can."""
+        found: dict[str, list[str]] = {}
+        wanted = dict.fromkeys(map(plain, ids))
+        for name in [plain(queue)] if queue else self.queue_names():
+            if not wanted:
+                break
+            for stored in self._broker.find(name, list(wanted)):
+                if stored.place is Place.DEAD and wanted.pop(stored.envelope.id, self) is None:
+                    found.setdefault(name, []).append(stored.envelope.id)
+        return found
 
     def waiting(self, queue: str, place: Place = Place.READY) -> list[Letter]:
         """Return the messages of *queue* in *place*, next first."""
@@ -230,28 +309,54 @@ class Admin:
     def replay(self, queue: str, ids: Sequence[str] | None = None) -> list[str]:
         """Put dead letters of *queue* (all, or *ids*) back on it and return their ids; all retries are theirs again."""
         queue, ids = plain(queue), ids and [plain(id) for id in ids]
-        letters = {letter.id: letter for letter in self.dead(queue)}
+        if not self._broker.capabilities.inspect:
+            return self._replay(queue, ids, list(self.dead(queue)))
+        chosen = self._dead_ids(queue)[::-1] if ids is None else list(ids)
+        replayed: list[str] = []
+        for part in _parts(chosen):
+            letters = [self._letter(stored) for stored in self._broker.find(queue, part)]
+            replayed += self._replay(queue, part, letters)
+        return replayed
+
+    def _replay(self, queue: str, ids: Sequence[str] | None, letters: Iterable[Letter]) -> list[str]:
+        """Put some back, and write that they wait again; of what is not recorded the traces go."""
+        known = {letter.id: letter for letter in letters if letter.stored.place is Place.DEAD and is_name(letter.id)}
+        unrecorded = {id for id, letter in known.items() if not self._is_stored(letter)}
         backend = self._runtime.backend
+        traces = {} if backend is None else backend.get([result_key(id) for id in unrecorded])
         if backend is not None:
             # An old wish that they be cancelled is not meant for what runs anew.
-            wishes = [cancel_key(id) for id in (letters if ids is None else ids)]
+            wishes = [cancel_key(id) for id in known]
             for first in range(0, len(wishes), _AT_ONCE):
                 backend.delete(wishes[first : first + _AT_ONCE])
         replayed = self._broker.requeue(queue, ids)
-        if backend is not None:
-            ttl, now = self._runtime.config.results_expire, self._runtime.clock.time()
-            stored = [letters[id] for id in replayed if id in letters and self._is_stored(letters[id])]
-            records = [_pending_again(letter, queue, ttl=ttl, at=now) for letter in stored]
-            backend.put(records, condition=Condition.NEWER)
+        if backend is None:
+            return replayed
+        ttl, now = self._runtime.config.results_expire, self._runtime.clock.time()
+        stored = [known[id] for id in replayed if id in known and id not in unrecorded]
+        records = [_pending_again(letter, queue, ttl=ttl, at=now) for letter in stored]
+        backend.put(records, condition=Condition.NEWER)
+        for key, record in traces.items():
+            # Of this version alone: it may have died again.
+            backend.delete([key], expect=record.version)
         return replayed
 
-    def drop(self, queue: str, ids: Sequence[str]) -> list[str]:
-        """Delete dead letters of *queue* for good and return their ids."""
-        return self._broker.remove(plain(queue), [plain(id) for id in ids], place=Place.DEAD)
+    def drop(self, queue: str, ids: Sequence[str] | None = None) -> list[str]:
+        """Delete dead letters of *queue* (all, or *ids*) for good and return their ids."""
+        queue = plain(queue)
+        chosen = self._dead_ids(queue) if ids is None else [plain(id) for id in ids]
+        dropped: list[str] = []
+        for part in _parts(chosen) if self._broker.capabilities.inspect else [chosen]:
+            dropped += self._broker.remove(queue, part, place=Place.DEAD)
+            self._forget_in_time(part)
+        return dropped
 
     def purge(self, queue: str, place: Place = Place.READY) -> int:
         """Delete all messages of *queue* in *place* for good and return how many there were."""
-        return self._broker.purge(plain(queue), place=place)
+        queue, dropped = plain(queue), 0
+        if place is Place.DEAD and self._broker.capabilities.inspect and self._runtime.backend is not None:
+            dropped = len(self.drop(queue))
+        return dropped + self._broker.purge(queue, place=place)
 
     def check(self) -> list[str]:
         """Look for trouble without changing anything; one line per problem.
@@ -272,6 +377,8 @@ class Admin:
         if self._runtime.backend is not None:
             problems += [f"backend: {line}" for line in self._runtime.backend.check()]
         problems += refusals(self._runtime, self._app.tasks, self._app.schedules)
+        problems += [f"workers: {line}" for line in self._silent_workers()]
+        problems += [f"queues: {line}" for line in self._unserved_queues()]
         for check in self._runtime.plugins.collect("queuekit_checks", app=self._app):
             problems += [f"{check.name}: {line}" for line in _findings(check)]
         return problems
@@ -287,6 +394,60 @@ class Admin:
         self._broker.receive([self._runtime.config.default_queue], limit=0, wait=0, lease=1)
         if self._runtime.backend is not None:
             self._runtime.backend.get(["check"])
+
+    def _silent_workers(self) -> list[str]:
+        """Return what is wrong with those that are there and do nothing."""
+        lines = []
+        for worker in self._seen_workers() or ():
+            quiet = worker["quiet"] if worker["quiet"] > _QUIET else worker["silent"]
+            if quiet > _QUIET:
+                lines.append(
+                    f"{worker['name']} is silent for {quiet:.0f} s: it hangs, was stopped or killed, or is cut off"
+                )
+        return lines
+
+    def _unserved_queues(self) -> list[str]:
+        """Return which queues no worker serves: those where messages wait and, if any worker runs, those of tasks."""
+        workers = self.workers()
+        if workers is None:
+            return []
+        demand = self.demand() if workers else {}
+        lines = []
+        for view in self.queues():
+            waiting = view.counts.ready + view.counts.delayed
+            if view.workers == 0 and (waiting or view.name in demand):
+                whose = f"{waiting} wait there" if waiting else f"{', '.join(demand[view.name][:3])} is sent there"
+                lines.append(f"no worker serves {view.name!r}; {whose}. Start one:  queuekit worker -q {view.name}")
+        return lines
+
+    def _dead_ids(self, queue: str) -> list[str]:
+        """Return the ids of all dead letters of *queue*, latest first."""
+        return [stored.envelope.id for stored in self._walk(queue, Place.DEAD)]
+
+    def _forget_in_time(self, ids: Sequence[str]) -> None:
+        """Let what was kept for the sake of dead letters that are gone expire as other results do."""
+        backend = self._runtime.backend
+        keys = [result_key(id) for id in ids if is_name(id)]
+        if backend is None or not keys:
+            return
+        ttl = self._runtime.config.results_expire
+        kept = [record for record in backend.get(keys).values() if record.ttl is None or record.ttl > ttl]
+        backend.put([attrs.evolve(record, ttl=ttl) for record in kept if record.final])
+
+    def _find_dead(self, id: str, info: Info) -> Letter | None:
+        """Return the dead letter *id* of a broker that shows no others."""
+        if self._broker.capabilities.inspect or info.state not in {State.UNKNOWN, State.FAILURE, State.DEAD}:
+            return None
+        if not self._broker.capabilities.dead_letters:
+            return None
+        for queue in [info.queue] if info.queue else self.queue_names():
+            for stored in self._broker.find(queue, [id]):
+                return self._letter(stored)
+        return None
+
+    def _holder(self, id: str) -> str:
+        """Return the worker that says it runs *id*."""
+        return next((worker["name"] for worker in self.workers() or () if id in worker["begun"]), "")
 
     def _graph(self, id: str) -> StoredGraph | None:
         """Return the workflow *id*, if there is one."""
@@ -340,7 +501,7 @@ class Admin:
             raise CapabilityError(f"{self._runtime.broker_url.scheme}:// shows waiting messages only as counts")
         cursor: str | None = None
         while True:
-            page = self._broker.peek(queue, place=place, limit=500, cursor=cursor)
+            page = self._broker.peek(queue, place=place, limit=_PAGE, cursor=cursor)
             yield from page.items
             cursor = page.cursor
             if cursor is None:
@@ -374,6 +535,10 @@ def _person() -> str:
     except (OSError, KeyError, ImportError):
         user = str(os.getuid()) if hasattr(os, "getuid") else "unknown"
     return f"{user}@{socket.gethostname()}"
+
+
+def _parts(ids: Sequence[str]) -> Iterator[Sequence[str]]:
+    return (ids[start : start + _PART] for start in range(0, len(ids), _PART))
 
 
 def _pending_again(letter: Letter, queue: str, *, ttl: float, at: float) -> Record:
@@ -418,10 +583,3 @@ def _findings(check: Check) -> list[str]:
         return list(check.run())
     except Exception as error:  # noqa: BLE001 - whatever a plugin's code raises
         return [f"the check failed: {reason(error)}"]
-
-
-def _json(record: Record) -> Any:
-    try:
-        return json.loads(record.body)
-    except ValueError:
-        return None

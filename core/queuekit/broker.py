@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import abc
 import enum
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import attrs
@@ -225,6 +225,8 @@ class Limits:
     """Seconds by which leases and delays may be rounded up."""
     dedup_window: float = 300.0
     """Seconds that an id is remembered after the message is gone."""
+    dead_retention: float | None = None
+    """Seconds after which the service itself throws a dead letter away; ``None`` for never."""
 
 
 class Broker(abc.ABC):
@@ -238,6 +240,8 @@ class Broker(abc.ABC):
     limits: Limits = Limits()
     engine_id: str | None = None
     """Equal for a broker and a backend that can commit together; ``None`` for never."""
+    largest_wanted: int | None = None
+    """Bytes beyond which core refuses a body, set by core: one that lies elsewhere need not be read for that."""
 
     @abc.abstractmethod
     def send(self, envelopes: Sequence[Envelope]) -> list[str]:
@@ -338,6 +342,12 @@ class Broker(abc.ABC):
 
     def interrupt(self) -> None:  # noqa: B027 - a broker that waits briefly needs nothing
         """Make a ``receive`` that blocks in another thread return soon; without this a stop waits for it."""
+
+    def tell_set_aside(self, hear: Callable[[str, str, str], None]) -> None:  # noqa: B027 - few set anything aside
+        """From now on call *hear* with queue, id and reason of each message that the broker itself found malformed.
+
+        Such a message is among the dead letters and was delivered to nobody, so nobody else could log it.
+        """
 
     def check(self) -> list[str]:
         """Ask the service for what an operator should know (persistence off, eviction on); one line each."""

@@ -22,6 +22,7 @@
     ├── OptionError            QK216  an option that does not exist, or a value that it cannot have
     ├── DeclarationError       QK217  what was given to @app.task cannot be a task
     ├── UniqueKeyError         QK218  a part of a workflow is a duplicate, and cannot have the outcome of its holder
+    ├── NotReadHereError       QK219  bytes for a worker of a newer release, or with another serializer
     ├── CapabilityError        QK301  a broker or backend cannot carry what is asked
     ├── UnavailableError       QK401  a broker or backend did not answer
     ├── LeaseLost              QK402  a run outlived its lease; its outcome was refused
@@ -39,7 +40,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 __all__ = [
     "AppError",
@@ -50,6 +51,7 @@ __all__ = [
     "EncodeError",
     "LeaseLost",
     "NoBackendError",
+    "NotReadHereError",
     "PartialSendError",
     "PluginError",
     "QueuekitError",
@@ -64,14 +66,23 @@ __all__ = [
     "UnknownScheduleError",
     "UnknownSchemeError",
     "UnknownTaskError",
+    "bare",
     "did_you_mean",
 ]
+
+E = TypeVar("E", bound=BaseException)
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Return ``"did you mean 'x'?"`` for the nearest of *known*, or an empty string."""
     near = difflib.get_close_matches(word, list(known), n=1)
     return f"did you mean {near[0]!r}?" if near else ""
+
+
+def bare(error: E) -> E:
+    """Return *error*, of a client library or the like, as the cause of ours: its text, without what it went through."""
+    error.__cause__ = error.__context__ = error.__traceback__ = None
+    return error
 
 
 class QueuekitError(Exception):
@@ -154,6 +165,12 @@ class DecodeError(QueuekitError, ValueError):
     """Bytes that cannot be read: malformed, too large, too deep, or in a format not accepted."""
 
     code = "QK204"
+
+
+class NotReadHereError(DecodeError):
+    """Bytes that are in order but for another worker: of a newer release, or of a serializer that is missing here."""
+
+    code = "QK218"
 
 
 class NoBackendError(QueuekitError):

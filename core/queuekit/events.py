@@ -6,13 +6,16 @@ Only :class:`LogSubscriber` writes log lines, on loggers below ``queuekit``; it 
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable
+from textwrap import indent
 from typing import Any
 
 import attrs
 
 from queuekit.errorlog import log_error
+from queuekit.plaintext import clean
 
 __all__ = [
     "EngineBack",
@@ -23,6 +26,7 @@ __all__ = [
     "LogSubscriber",
     "LoopBlocked",
     "MessageDead",
+    "QueuesUnserved",
     "SchedulerLeads",
     "SchedulerYields",
     "TaskFinished",
@@ -54,8 +58,8 @@ class TaskStarted(Event):
     task: str
     queue: str
     attempt: int
-    waited: float
-    """Seconds since the message was due."""
+    waited: float | None
+    """Seconds since the message, or this attempt, was due; ``None`` for a replayed one, of which no broker tells."""
 
 
 @attrs.frozen(kw_only=True)
@@ -92,12 +96,14 @@ class MessageDead(Event):
 
 @attrs.frozen(kw_only=True)
 class TaskUnknown(Event):
-    """A message names a task that this worker does not know; it is put back for others."""
+    """A message names a task that this worker does not know, or cannot be read by it; it is put back for others."""
 
     id: str
     task: str
     again_in: float
     """Seconds until it is handed out again."""
+    why: str = ""
+    """Why it cannot be read, if that is it."""
 
 
 @attrs.frozen(kw_only=True)
@@ -211,6 +217,14 @@ class WorkerStarted(Event):
 
 
 @attrs.frozen(kw_only=True)
+class QueuesUnserved(Event):
+    """A worker begins, and tasks are sent to queues that neither it nor another serves."""
+
+    lines: tuple[str, ...]
+    """Which, and the command that starts a worker for them."""
+
+
+@attrs.frozen(kw_only=True)
 class WorkerReady(Event):
     """A worker process takes messages."""
 
@@ -259,8 +273,35 @@ class WorkerGaveUp(Event):
 Subscriber = Callable[[Event], None]
 _LATE = 1.0
 """Seconds from which on the log tells that a tick was late."""
+_IN_FULL = 10
+"""Lines about dead letters in a row that are written in full."""
+_A_LINE_EVERY = 1.0
+"""Seconds between two lines about them after that."""
+_QUIET = 30.0
+"""Seconds without one after which they are written in full again."""
 _UNKNOWN_AGAIN = 60.0
 """Seconds until the log mentions an unknown task again."""
+
+
+class _Ration:
+    """Lets the first lines of a kind through, and then one a second, with how many were left out before it."""
+
+    def __init__(self) -> None:
+        self._left = _IN_FULL
+        self._last = -math.inf
+        self._unlogged = 0
+
+    def take(self) -> int | None:
+        """Return how many lines were left out before this one; ``None`` if this one is to be left out."""
+        now = time.monotonic()
+        if now - self._last > _QUIET:
+            self._left = _IN_FULL
+        if self._left <= 0 and now - self._last < _A_LINE_EVERY:
+            self._unlogged += 1
+            return None
+        self._left, self._last = self._left - 1, now
+        unlogged, self._unlogged = self._unlogged, 0
+        return unlogged
 
 
 class Events:
@@ -297,6 +338,7 @@ class LogSubscriber:
         self._worker = logging.getLogger("queuekit.worker")
         self._crons = logging.getLogger("queuekit.crons")
         self._unknown_seen: dict[str, float] = {}
+        self._dead_lines = _Ration()
         self._writers: dict[type[Event], Callable[[Any], None]] = {
             TaskStarted: self._started,
             TaskFinished: self._finished,
@@ -313,6 +355,7 @@ class LogSubscriber:
             TickSkipped: self._skipped,
             TickFailed: self._tick_failed,
             WorkerStarted: self._worker_started,
+            QueuesUnserved: self._unserved,
             WorkerReady: self._ready,
             WorkerCrashed: self._crashed,
             WorkerGaveUp: self._gave_up,
@@ -327,7 +370,8 @@ class LogSubscriber:
             writer(event)
 
     def _started(self, event: TaskStarted) -> None:
-        self._task.info("start %s %s waited %.1f ms", event.task, event.id, event.waited * 1000, extra=_data(event))
+        waited = "" if event.waited is None else f" waited {event.waited * 1000:.1f} ms"
+        self._task.info("start %s %s%s", event.task, event.id, waited, extra=_data(event))
 
     def _finished(self, event: TaskFinished) -> None:
         spent = f"{event.duration * 1000:.1f} ms"
@@ -335,34 +379,41 @@ class LogSubscriber:
         if event.state == "RETRY":
             text = "retry %s %s after %s: %s; retry %d of %d in %.1f s"
             again = (event.attempt + 1, event.retries, event.retry_in or 0.0)
-            self._task.warning(text, event.task, event.id, spent, event.error, *again, extra=data)
+            self._task.warning(text, event.task, event.id, spent, clean(event.error), *again, extra=data)
         elif event.state == "FAILURE":
-            trace = f"\n{event.traceback.rstrip()}" if event.traceback else ""
-            self._task.error("fail %s %s after %s: %s%s", event.task, event.id, spent, event.error, trace, extra=data)
+            # Indented, so that no line of it can pass for one of the log.
+            trace = f"\n{indent(clean(event.traceback.rstrip(), lines=True), '  ')}" if event.traceback else ""
+            error = clean(event.error)
+            self._task.error("fail %s %s after %s: %s%s", event.task, event.id, spent, error, trace, extra=data)
         else:
             word = {"SUCCESS": "done", "PENDING": "put off"}.get(event.state, event.state.lower())
             self._task.info("%s %s %s %s", word, event.task, event.id, spent, extra=data)
 
     def _dead(self, event: MessageDead) -> None:
-        text = "dead %s %s in %s: %s%s"
-        error = f" ({event.error})" if event.error else ""
-        self._task.error(text, event.task or "?", event.id, event.queue, event.reason, error, extra=_data(event))
+        unlogged = self._dead_lines.take()
+        if unlogged is None:
+            return
+        error = f" ({clean(event.error)})" if event.error else ""
+        more = f"; {unlogged} more since the last line" if unlogged else ""
+        about = (clean(event.task) or "?", clean(event.id), clean(event.queue), event.reason, error, more)
+        self._task.error("dead %s %s in %s: %s%s%s", *about, extra=_data(event))
 
     def _unknown(self, event: TaskUnknown) -> None:
         """Warn once a minute per name: a thousand such messages are one piece of news."""
         now = time.monotonic()
-        if now - self._unknown_seen.get(event.task, -_UNKNOWN_AGAIN) < _UNKNOWN_AGAIN:
+        lack = event.why or f"no task named {event.task} here"
+        if now - self._unknown_seen.get(lack, -_UNKNOWN_AGAIN) < _UNKNOWN_AGAIN:
             return
-        self._unknown_seen[event.task] = now
-        text = "no task named %s here; its messages are put back, %s first for %.0f s"
-        self._worker.warning(text, event.task, event.id, event.again_in, extra=_data(event))
+        self._unknown_seen[lack] = now
+        text = f"%s; {'such' if event.why else 'its'} messages are put back, %s first for %.0f s"
+        self._worker.warning(text, clean(lack), event.id, event.again_in, extra=_data(event))
 
     def _lost(self, event: LeasesLost) -> None:
         self._worker.warning("%d leases lost: %s", event.count, ", ".join(event.ids[:5]), extra=_data(event))
 
     def _down(self, event: EngineDown) -> None:
         self._worker.warning(
-            "cannot %s: %s; again in %.1f s", event.doing, event.error, event.retry_in, extra=_data(event)
+            "cannot %s: %s; again in %.1f s", event.doing, clean(event.error), event.retry_in, extra=_data(event)
         )
 
     def _back(self, event: EngineBack) -> None:
@@ -394,10 +445,13 @@ class LogSubscriber:
 
     def _tick_failed(self, event: TickFailed) -> None:
         text = "tick of %s at %s cannot be sent: %s"
-        self._crons.error(text, event.schedule, _moment(event.at), event.error, extra=_data(event))
+        self._crons.error(text, event.schedule, _moment(event.at), clean(event.error), extra=_data(event))
 
     def _worker_started(self, event: WorkerStarted) -> None:
-        self._worker.info("%s", "\n  ".join(event.lines), extra=_data(event))
+        self._worker.info("%s", "\n  ".join(map(clean, event.lines)), extra=_data(event))
+
+    def _unserved(self, event: QueuesUnserved) -> None:
+        self._worker.warning("%s", "\n  ".join(map(clean, event.lines)), extra=_data(event))
 
     def _ready(self, event: WorkerReady) -> None:
         self._worker.info("%s ready", event.worker, extra=_data(event))

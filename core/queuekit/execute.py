@@ -16,12 +16,12 @@ from queuekit.broker import Delivery, Release, Retry
 from queuekit.context import Context, enter, leave
 from queuekit.control import Interruption, Snooze, TaskTimeout
 from queuekit.errorlog import log_error
-from queuekit.errors import DecodeError, QueuekitError, UnavailableError
+from queuekit.errors import DecodeError, NotReadHereError, QueuekitError, UnavailableError
 from queuekit.events import EngineDown, TaskStarted, TaskUnknown
 from queuekit.gathering import MisfitError, ainvoke, gather, invoke, own_tasks
 from queuekit.guard import Guard
 from queuekit.links import graph_of
-from queuekit.message import Message, sealed
+from queuekit.message import Message, outline, sealed
 from queuekit.names import is_name
 from queuekit.outcome import Decider, Outcome, Run
 from queuekit.records import (
@@ -40,7 +40,7 @@ from queuekit.sending import Sending
 from queuekit.states import State
 from queuekit.task import Task
 
-__all__ = ["Executor"]
+__all__ = ["Executor", "due_of"]
 
 _logger = logging.getLogger("queuekit.middleware")
 _worker_logger = logging.getLogger("queuekit.worker")
@@ -110,6 +110,8 @@ class Executor:
         """
         try:
             return self._prepare(delivery, marks)
+        except NotReadHereError as error:
+            return self._unreadable(delivery, marks, error)
         except QueuekitError as error:
             return self.decide.dead(delivery, reason="malformed", error=error.what)
         except BaseException as error:  # noqa: BLE001 - one hostile message must not touch the others of its batch (QK8)
@@ -126,7 +128,7 @@ class Executor:
         task = self._tasks.get(message.task) or self._own.get(message.task)
         if task is None:
             message.open()
-            return self._unknown(delivery, message)
+            return self._held(delivery, message, f"no worker knew the task {message.task!r}")
         if task.defaults.ack == "early":
             message.open()  # later it has no lease any more, and could not become a dead letter
         run = self._run(delivery, message, task)
@@ -271,6 +273,10 @@ class Executor:
         """Read the arguments of *run*, now that they are needed; an outcome at once if they cannot be read (QK9)."""
         try:
             run.message.open()
+        except NotReadHereError as error:
+            outcome = self._held(run.delivery, outline(run.delivery.envelope), "no worker could read it", why=error.what)
+            outcome.run = run
+            return outcome
         except BaseException as error:  # noqa: BLE001 - whatever bytes it holds, and classes of the user's make of them
             what = error.what if isinstance(error, QueuekitError) else type(error).__name__
             outcome = self.decide.dead(run.delivery, reason="malformed", error=what)
@@ -295,7 +301,7 @@ class Executor:
         if early is not None:
             return early
         if self._announces or self._events.heard:
-            waited = max(0.0, now - _due(run.delivery))
+            waited = None if envelope.generation else max(0.0, now - due_of(run.delivery))
             event = TaskStarted(
                 id=envelope.id, task=run.message.task, queue=envelope.queue, attempt=envelope.attempt, waited=waited
             )
@@ -396,15 +402,24 @@ class Executor:
         envelope = attrs.evolve(delivery.envelope, hop=delivery.envelope.hop + 1, delay=delay)
         return Outcome(delivery=delivery, settlement=Retry(delivery, envelope), word="held")
 
-    def _unknown(self, delivery: Delivery, message: Message) -> Outcome:
-        """Hold a message whose task this worker does not know, with growing delay; in the end it is dead (QK9)."""
-        waited = delivery.claimed_at - _due(delivery)
+    def _unreadable(self, delivery: Delivery, marks: Mapping[str, Record], error: NotReadHereError) -> Outcome:
+        """Hold a message that a worker of a newer release, or with another serializer, can read."""
+        message = outline(delivery.envelope)
+        try:
+            early = self._not_now(delivery, message, marks)
+        except QueuekitError:
+            early = None
+        return early or self._held(delivery, message, "no worker could read it", why=error.what)
+
+    def _held(self, delivery: Delivery, message: Message, lack: str, *, why: str = "") -> Outcome:
+        """Hold a message that this worker cannot run yet, with growing delay; in the end it is dead (QK9)."""
+        waited = delivery.claimed_at - due_of(delivery)
         if waited >= self._settings.hold_unknown:
-            error = f"no worker knew the task {message.task!r} for {waited:.0f} s"
+            error = f"{lack} for {waited:.0f} s" + (f": {why}" if why else "")
             return self.decide.dead(delivery, reason="unknown", error=error, task=message.task, message=message)
         # Spread, or all that were handed back together come back to the same worker together.
         delay = min(_LONGEST_HOLD, 2.0 ** min(delivery.number - 1, 6)) * (1.0 + 0.25 * self._runtime.random.random())
-        self._runtime.events.emit(TaskUnknown(id=message.id, task=message.task, again_in=delay))
+        self._runtime.events.emit(TaskUnknown(id=message.id, task=message.task, again_in=delay, why=why))
         return Outcome(delivery=delivery, settlement=Release(delivery, delay=delay), word="held")
 
     def _run(self, delivery: Delivery, message: Message, task: Task[..., Any]) -> Run:
@@ -478,7 +493,7 @@ def _of(run: Run, outcome: Outcome) -> Outcome:
     return outcome
 
 
-def _due(delivery: Delivery) -> float:
+def due_of(delivery: Delivery) -> float:
     """Return when the message became due, on the broker's clock."""
     return max(delivery.sent_at + delivery.envelope.delay, delivery.envelope.not_before or 0.0)
 

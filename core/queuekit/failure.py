@@ -26,7 +26,10 @@ class Failure:
 
 
 _LONGEST_TEXT = 2_000
-_LONGEST_TRACEBACK = 20_000
+_LONGEST_TRACEBACK = 16_384
+_HEAD = 4_096
+"""Bytes of a traceback that is cut which are its beginning; the rest is its end."""
+_CUT = "\n... cut here ...\n"
 
 
 def describe(error: BaseException) -> dict[str, str]:
@@ -34,7 +37,7 @@ def describe(error: BaseException) -> dict[str, str]:
     return {
         "type": _told(lambda: type(error).__name__, "<its type cannot be read>"),
         "text": _told(lambda: str(error), "<its text cannot be read>")[:_LONGEST_TEXT],
-        "traceback": _told(lambda: _traceback(error), "<its traceback cannot be read>")[-_LONGEST_TRACEBACK:],
+        "traceback": shortened(_told(lambda: _traceback(error), "<its traceback cannot be read>")),
     }
 
 
@@ -59,3 +62,12 @@ def _traceback(error: BaseException) -> str:
     while frames is not None and frames.tb_frame.f_globals.get("__name__", "").startswith("queuekit."):
         frames = frames.tb_next
     return "".join(traceback.format_exception(type(error), error, frames))
+
+
+def shortened(text: str) -> str:
+    """Return a traceback of at most 16 KiB of UTF-8: where it began, and what came of it."""
+    data = text.encode("utf-8", "surrogatepass")
+    if len(data) <= _LONGEST_TRACEBACK:
+        return text
+    tail = _LONGEST_TRACEBACK - _HEAD - len(_CUT)
+    return data[:_HEAD].decode(errors="ignore") + _CUT + data[-tail:].decode(errors="ignore")

@@ -8,6 +8,7 @@ import time
 from typing import Any
 
 from queuekit.context import TaskLogFilter
+from queuekit.plaintext import clean
 
 __all__ = ["JsonFormatter", "configure_logging"]
 
@@ -38,11 +39,11 @@ class TextFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """Return *record* as text."""
         moment = time.strftime("%H:%M:%S", time.localtime(record.created))
-        line = f"{moment} {record.levelname:<7} {record.getMessage()}"
+        line = f"{moment} {record.levelname:<7} {clean(record.getMessage(), lines=True)}"
         task_id = getattr(record, "task_id", "")
         if task_id and not record.name.startswith("queuekit."):
             line += f" [{task_id}]"
-        return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
+        return f"{line}\n{clean(self.formatException(record.exc_info), lines=True)}" if record.exc_info else line
 
 
 def configure_logging(*, level: str, style: str) -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from queuekit.envelope import Envelope, join_frame, split_frame, split_header
-from queuekit.errors import DecodeError, EncodeError
+from queuekit.errors import DecodeError, EncodeError, NotReadHereError
 from queuekit.links import Gather, Link, read_gather, read_link
 from queuekit.names import is_name
 from queuekit.retry import LONGEST, MOST_RETRIES, Backoff, policy_from_dict
@@ -22,7 +22,7 @@ from queuekit.serializer import Serializer
 from queuekit.signature import Signature
 from queuekit.values import quick_frozen
 
-__all__ = ["Message", "Sealed", "decode", "encode", "peek_link", "sealed"]
+__all__ = ["Message", "Sealed", "decode", "encode", "outline", "peek_link", "sealed"]
 
 VERSION = 1
 _CARRIED = ("headers", "retries", "timeout", "ignore_result")
@@ -30,6 +30,9 @@ _CARRIED = ("headers", "retries", "timeout", "ignore_result")
 _USUAL = re.compile(
     rb'\{"v":1,"id":"([A-Za-z0-9_.:-]{1,120})","task":"([A-Za-z0-9_.:-]{1,120})","ct":"([a-z0-9]{1,20})"\}\n'
 )
+_NEWEST = 1_000_000
+"""Greatest version that is taken for one."""
+_CONTENT_TYPE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+/-]{0,59}")
 _MOST_LINKS = 1_000
 _NO_OPTIONS: dict[str, Any] = {}
 _NOTHING: list[Any] = []
@@ -210,6 +213,7 @@ def decode(envelope: Envelope, serializers: Mapping[str, Serializer]) -> Message
 
     Raises:
         DecodeError: Anything about it is not as :func:`encode` writes it.
+        NotReadHereError: A newer release wrote it, or a serializer that is not among them.
     """
     message = sealed(envelope, serializers)
     message.open()
@@ -221,6 +225,7 @@ def sealed(envelope: Envelope, serializers: Mapping[str, Serializer]) -> Message
 
     Raises:
         DecodeError: Its header is not as :func:`encode` writes it.
+        NotReadHereError: A newer release wrote it, or a serializer that is not among them.
     """
     usual = _USUAL.match(envelope.body)
     if usual is not None and usual[1] == envelope.id.encode():
@@ -228,11 +233,14 @@ def sealed(envelope: Envelope, serializers: Mapping[str, Serializer]) -> Message
         options: dict[str, Any] = {"headers": {}}
     else:
         header, start = split_header(envelope.body)
-        content_type, task = str(header.get("ct")), _checked(header, envelope)
+        task, content_type = _checked(header, envelope), header.get("ct")
+        if not isinstance(content_type, str):
+            raise DecodeError("no content type in the header")
         options = _options(header)
     serializer = serializers.get(content_type)
     if serializer is None:
-        raise DecodeError(f"content type {content_type[:40]!r} is not accepted here")
+        kind = NotReadHereError if _CONTENT_TYPE.fullmatch(content_type) else DecodeError
+        raise kind(f"content type {content_type[:40]!r} is not accepted here")
     payload = Sealed(serializer, envelope.body, start)
     message = Message(id=envelope.id, task=task, args=_NOTHING, kwargs=_NO_OPTIONS, payload=payload, **options)
     for name in _CONTENTS:
@@ -242,8 +250,11 @@ def sealed(envelope: Envelope, serializers: Mapping[str, Serializer]) -> Message
 
 def _checked(header: dict[str, Any], envelope: Envelope) -> str:
     """Return the task's name out of a header that is what it should be."""
-    if header.get("v") != VERSION:
-        raise DecodeError(f"message version {str(header.get('v'))[:20]!r}; this release reads {VERSION}")
+    version = header.get("v")
+    if type(version) is not int or not 1 <= version <= _NEWEST:
+        raise DecodeError("no version in the header")
+    if version > VERSION:
+        raise NotReadHereError(f"message version {version}; this release reads {VERSION}")
     task = header.get("task")
     if header.get("id") != envelope.id or not isinstance(task, str) or not is_name(task):
         raise DecodeError("no legal id and task in the header")
@@ -274,6 +285,17 @@ def peek_link(envelope: Envelope) -> Link | None:
         return read_link(split_frame(envelope.body)[0].get("flow"))
     except DecodeError:
         return None
+
+
+def outline(envelope: Envelope) -> Message:
+    """Return what can be told of a message whose contents cannot be read here: its id, and its place in a workflow."""
+    try:
+        header, _ = split_frame(envelope.body)
+    except DecodeError:
+        header = {}
+    task = header.get("task")
+    named = task if isinstance(task, str) and is_name(task) else ""
+    return Message(id=envelope.id, task=named, args=[], kwargs={}, headers={}, link=peek_link(envelope))
 
 
 def _options(header: dict[str, Any]) -> dict[str, Any]:

@@ -75,6 +75,9 @@ class Decider:
         self._worker = worker
         self._ttl = runtime.config.results_expire
         self._member_ttl = max(self._ttl, runtime.config.graphs_expire)
+        kept = runtime.broker.limits.dead_retention
+        self._dead_ttl = None if kept is None else max(self._member_ttl, kept)
+        """Of what is known of a dead letter: for as long as there is one. Whoever replays or drops it sees to it."""
         self._stores = runtime.backend is not None
         self._largest = runtime.backend.limits.max_record - _HEADER_ROOM if runtime.backend is not None else 0
         self._longest_delay = runtime.broker.limits.max_delay
@@ -143,12 +146,16 @@ class Decider:
         """Schedule the next attempt: the message itself, one attempt older."""
         delivery = run.delivery
         envelope = self._later(run, delay, attempt=delivery.envelope.attempt + 1)
+        if envelope.not_before is None:
+            # No later than the broker itself reckons: it only tells from when on the attempt waited.
+            due = delivery.claimed_at + run.ended - run.received + delay
+            envelope = attrs.evolve(envelope, not_before=due)
         what = describe(error)
         return Outcome(
             delivery=delivery,
             settlement=None if run.early else Retry(delivery, envelope),
             sends=(envelope,) if run.early else (),
-            records=self._record(run, State.RETRY, what),
+            records=self._record(run, State.RETRY, what, due=envelope.not_before),
             word="retried",
             event=self._finished(run, "RETRY", what, retry_in=delay, retries=retries),
             run=run,
@@ -180,7 +187,7 @@ class Decider:
         return Outcome(
             delivery=delivery,
             settlement=None if run.early else Dead(delivery, reason=reason, holder=self._worker, error=text),
-            records=(*self._record(run, state, what), *pending),
+            records=(*(self._record(run, state, what) if run.early else self._evidence(run, state, what)), *pending),
             sends=sends,
             ended=ended_by(message, failure),
             word="failed",
@@ -275,7 +282,7 @@ class Decider:
         """Decide for a message that can never run: malformed, crashed too often, unknown for too long (QK9)."""
         what = {"type": reason, "text": error, "traceback": ""}
         times: dict[str, Any] = {"worker": self._worker}
-        record = failed(delivery, state=State.DEAD, task=task, ttl=self._ttl, run=times, error=what)
+        record = failed(delivery, state=State.DEAD, task=task, ttl=self._dead_ttl, run=times, error=what)
         event = MessageDead(
             id=delivery.envelope.id, task=task, queue=delivery.envelope.queue, reason=reason, error=error
         )
@@ -335,19 +342,29 @@ class Decider:
             times["finished"] = round(run.ended + offset, 6)
         return times
 
-    def _record(self, run: Run, state: State, what: Mapping[str, str]) -> tuple[Record, ...]:
+    def _record(
+        self, run: Run, state: State, what: Mapping[str, str], *, due: float | None = None
+    ) -> tuple[Record, ...]:
         if not self._keeps(run):
             return ()
+        times = self._times(run) if due is None else {**self._times(run), "due": round(due, 6)}
         return (
             failed(
                 run.delivery,
                 state=state,
                 task=run.message.task,
                 ttl=self._ttl_of(run.message),
-                run=self._times(run),
+                run=times,
                 error=what,
             ),
         )
+
+    def _evidence(self, run: Run, state: State, what: Mapping[str, str]) -> tuple[Record, ...]:
+        """Return what is known of a dead letter, also where nobody keeps its task's results."""
+        if not self._stores:
+            return ()
+        times, task = self._times(run), run.message.task
+        return (failed(run.delivery, state=state, task=task, ttl=self._dead_ttl, run=times, error=what),)
 
     def _follow_anyway(
         self, delivery: Delivery, message: Message, role: str, value: Callable[[], Any]

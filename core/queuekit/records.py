@@ -153,7 +153,8 @@ def pending(
 ) -> Record:
     """Return the record of a message that was sent; ``ttl`` counts from *due*, which is told if that is later."""
     later = "" if due is None else f',"due":{due!r}'
-    body = f'{{"v":1,"state":"PENDING","queue":"{queue}","sent":{at!r}{later}}}\n'.encode()
+    again = f',"generation":{generation}' if generation else ""
+    body = f'{{"v":1,"state":"PENDING","queue":"{queue}","sent":{at!r}{later}{again}}}\n'.encode()
     place = rank(State.PENDING, generation=generation) if generation else _PENDING
     return Record(key="result:" + id, body=body, ttl=ttl, rank=place, task=task, state="PENDING", at=at)
 
@@ -197,7 +198,7 @@ def _success_head(content_type: str, queue: str, attempt: int, generation: int, 
 
 
 def failed(
-    delivery: Delivery, *, state: State, task: str, ttl: float, run: dict[str, Any], error: Mapping[str, str]
+    delivery: Delivery, *, state: State, task: str, ttl: float | None, run: dict[str, Any], error: Mapping[str, str]
 ) -> Record:
     """Return the record of an attempt without result; *error* holds ``type``, ``text`` and ``traceback``."""
     head = join_frame({"v": 1, "state": state.value, **_origin(delivery), **run, "error": dict(error)}, b"")
@@ -264,7 +265,7 @@ def _record(
     body: bytes,
     *,
     task: str,
-    ttl: float,
+    ttl: float | None,
     run: dict[str, Any],
     text: str | None = None,
 ) -> Record:
@@ -349,36 +350,46 @@ def read_info(id: str, record: Record | None) -> Info:
             id=id,
             state=State(header["state"]),
             task=record.task or "",
-            queue=header.get("queue", ""),
-            attempt=_count(header.get("attempt", 0)),
-            generation=_count(header.get("generation", 0)),
-            sent=_moment(header.get("sent")),
-            due=_moment(header.get("due")),
-            started=_moment(header.get("started")),
-            finished=_moment(header.get("finished")),
-            worker=header.get("worker", ""),
-            error_type=error.get("type", ""),
-            error=error.get("text", ""),
-            traceback=error.get("traceback", ""),
-            origin=header.get("origin", ""),
-            content_type=header.get("ct", ""),
+            queue=_text(header, "queue"),
+            attempt=_count(header, "attempt"),
+            generation=_count(header, "generation"),
+            sent=_moment(header, "sent"),
+            started=_moment(header, "started"),
+            finished=_moment(header, "finished"),
+            due=_moment(header, "due"),
+            worker=_text(header, "worker"),
+            error_type=_text(error, "type"),
+            error=_text(error, "text"),
+            traceback=_text(error, "traceback"),
+            origin=_text(header, "origin"),
+            content_type=_text(header, "ct"),
             payload=payload,
         )
     except (KeyError, ValueError, AttributeError) as problem:
         raise DecodeError(f"record {record.key!r} is not a result of queuekit") from problem
 
 
-def _count(value: Any) -> int:
+def _text(fields: Mapping[str, Any], key: str) -> str:
+    """Return a text as a record holds it."""
+    value = fields.get(key, "")
+    if type(value) is not str:
+        raise ValueError(f"{key} is not a text")
+    return value
+
+
+def _count(fields: Mapping[str, Any], key: str) -> int:
     """Return a number of attempts or replays as a record holds it."""
+    value = fields.get(key, 0)
     if type(value) is int and 0 <= value <= _MOST:
         return value
-    raise ValueError("not a count")
+    raise ValueError(f"{key} is not a count")
 
 
-def _moment(value: Any) -> float | None:
+def _moment(fields: Mapping[str, Any], key: str) -> float | None:
     """Return UTC epoch seconds as a record holds them."""
+    value = fields.get(key)
     if value is None:
         return None
     if type(value) in (int, float) and abs(value) <= _FARTHEST:
         return float(value)
-    raise ValueError("not a moment")
+    raise ValueError(f"{key} is not a moment")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 from queuekit.clock import Clock
 from queuekit.errors import NoBackendError, TaskCancelled, TaskFailed, UnavailableError, UnknownIdError
 from queuekit.names import plain
+from queuekit.plaintext import clean
 from queuekit.states import State
 from queuekit.waits import Timeout, Wait
 
@@ -180,10 +181,11 @@ class Result(Generic[R_co]):
             raise TaskCancelled(f"{info.task} {self.id} was cancelled")
         text = f"{info.error_type}: {info.error}" if info.error else info.error_type or info.state.lower()
         origin = info.origin or self.id
-        error = TaskFailed(f"{info.task} {origin} {_VERBS.get(info.state, 'failed')}: {text}")
+        what = f"{info.task} {origin} {_VERBS.get(info.state, 'failed')}: {text}"
+        error = TaskFailed(clean(what, lines=True))
         error.task_id, error.error_type, error.traceback = origin, info.error_type, info.traceback
         if info.traceback:
-            error.add_note(f"The worker's traceback:\n{info.traceback}")
+            error.add_note(f"The worker's traceback:\n{clean(info.traceback, lines=True)}")
         raise error
 
 

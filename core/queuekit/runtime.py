@@ -101,6 +101,7 @@ def _engines(config: Config, plugins: Plugins, **made: Any) -> tuple[Broker, Bac
     url = config.url("broker")
     table = config.sections.get(section_of(plugins.broker_spec(url, where=origin)), {})
     broker = plugins.make_broker(url, table=table, where=origin, **made)
+    object.__setattr__(broker, "largest_wanted", config.max_message_bytes)
     stored = backend_url(config, plugins)
     if stored is None:
         return broker, None

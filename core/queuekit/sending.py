@@ -296,7 +296,8 @@ class Sending:
         try:
             return call()
         except UnavailableError as error:
-            return self._again(call, error)
+            problem = error
+        return self._again(call, problem)
 
     def _again(self, call: Callable[[], T], error: UnavailableError) -> T:
         clock, chance = self._runtime.clock, self._runtime.random
@@ -309,7 +310,8 @@ class Sending:
                 return call()
             except UnavailableError as again:
                 error = again
-        raise error
+        # The way through the engine helps nobody whose engine is down.
+        raise error.with_traceback(None)
 
 
 def _any_unique(ready: Sequence[Ready]) -> bool:

@@ -12,7 +12,7 @@ import attrs
 
 from queuekit import options
 from queuekit.envelope import Unique
-from queuekit.errors import DecodeError
+from queuekit.errors import DecodeError, NotReadHereError
 from queuekit.names import check_name, is_name
 from queuekit.options import Duration, OptionError
 from queuekit.retry import Backoff, policy_from_dict
@@ -202,10 +202,11 @@ class Signature(Generic[R_co, T_contra]):
         """
         try:
             fields = dict(data)
-            if fields.pop("v", VERSION) != VERSION:
-                raise DecodeError(f"a signature of version {data['v']!r}; this release reads {VERSION}")
+            _check_version(fields.pop("v", VERSION))
             known = {key: _READ.get(key, _as_is)(fields.pop(key)) for key in _FIELDS if key in fields}
             return cls(**known, extra=fields, sender=sender)
+        except NotReadHereError:
+            raise
         except (TypeError, ValueError, KeyError, AttributeError) as error:
             raise DecodeError(f"not a signature: {error}") from error
 
@@ -234,6 +235,14 @@ def _check_each(value: bool) -> bool | None:  # noqa: FBT001 - the value that is
 _PLACED = (("id", _check_id), ("priority", options.priority))
 _TRIED = (("retries", options.retries), ("retry", options.backoff), ("ignore_result", _check_ignore_result))
 _MARKED = (("unique", options.unique), ("immutable", _check_immutable), ("each", _check_each))
+
+
+def _check_version(version: object) -> None:
+    text = f"a signature of version {str(version)[:20]!r}; this release reads {VERSION}"
+    if type(version) is int and version > VERSION:
+        raise NotReadHereError(text)
+    if version != VERSION:
+        raise DecodeError(text)
 
 
 def _as_is(value: Any) -> Any:

@@ -130,11 +130,8 @@ def _yaml(data: bytes, shown: str) -> Any:
     except (yaml.YAMLError, ValueError) as error:
         # Without its text, and without it as a cause: that quotes the line, password and all.
         mark = getattr(error, "problem_mark", None)
-        where = (
-            ""
-            if mark is None
-            else f"{getattr(error, 'problem', None) or 'wrong'} (at line {mark.line + 1}, column {mark.column + 1})"
-        )
+        place = "" if mark is None else f" at line {mark.line + 1}, column {mark.column + 1}"
+        where = f"{getattr(error, 'problem', None) or 'it cannot be read'}{place}"
         raise ConfigError(f"{shown} is not YAML", where=where) from None
     return {} if table is None else table
 

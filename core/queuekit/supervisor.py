@@ -27,10 +27,11 @@ from queuekit import children
 from queuekit.admin import Admin
 from queuekit.app import Queuekit
 from queuekit.broker import Delivery, Release
+from queuekit.config import WorkerConfig
 from queuekit.demands import demand
 from queuekit.envelope import Envelope
 from queuekit.errors import UnavailableError
-from queuekit.events import EngineDown, WorkerCrashed, WorkerGaveUp, WorkerStarted
+from queuekit.events import EngineDown, QueuesUnserved, WorkerCrashed, WorkerGaveUp, WorkerStarted
 from queuekit.loader import AppRef
 from queuekit.records import entered_mark
 from queuekit.worker.holdings import Holding, Holdings
@@ -173,7 +174,11 @@ class Supervisor:
 
         def ask() -> None:
             try:
-                Admin(self.app).ping()
+                admin = Admin(self.app)
+                admin.ping()
+                found_unserved = admin.unserved_by(self._settings.queues)
+                if found_unserved:
+                    self.app.events.emit(QueuesUnserved(lines=tuple(found_unserved)))
             except BaseException as error:  # noqa: BLE001 - raised again by the one who waits
                 found.append(error)
             self._ring()
@@ -195,7 +200,7 @@ class Supervisor:
             f"queuekit worker   {self._ref.target}   pid {os.getpid()}",
             f"broker   {runtime.broker_url}   results {runtime.backend_url or 'none'}",
             f"tasks    {tasks}",
-            f"queues   {queues}   {settings.processes} process(es) x {settings.concurrency} {settings.pool}s",
+            f"queues   {queues}   {_slots(settings)}",
         )
 
     # -- one turn
@@ -528,3 +533,12 @@ def _signals(handler: Callable[..., object]) -> Iterator[tuple[socket.socket, so
             signal.set_wakeup_fd(old)
             for number, previous in before:
                 children.restore(number, previous)
+
+
+def _slots(settings: WorkerConfig) -> str:
+    """Return how many tasks run at a time, and where, in words."""
+    processes, slots = settings.processes, settings.concurrency
+    workers = f"{processes} worker process{'es' if processes > 1 else ''}"
+    kind = {"thread": "thread", "process": "child process"}[settings.pool]
+    plural = "" if slots == 1 else "es" if kind.endswith("s") else "s"
+    return f"{workers} x {slots} {kind}{plural}"

@@ -31,7 +31,7 @@ _HOST = re.compile(r"(?:[^:]*|\[[^\]]*\])(?::\d*)?", re.ASCII)
 def mask(url: str) -> str:
     """Return *url* with what is secret, or may be, replaced by ``***``.
 
-    That is the password, in the authority and in the query, in whatever spelling: a raw ``/``, ``?``, ``#`` or ``@`` in it
+    That is the password, in the authority and in the query, in any spelling: a raw ``/``, ``?``, ``#`` or ``@`` in it
     is a mistake, but hidden all the same, and a word alone before the host may be a password that stands for a user.
     """
     scheme, separator, rest = url.partition("://")

@@ -292,7 +292,7 @@ def test_send_tells_a_person_that_nobody_works(shop: Path) -> None:
         )
         said = os.read(ours, 10_000).decode()
 
-    assert said.startswith("No worker is running; start one:  queuekit worker")
+    assert said.startswith("no worker serves 'default'\r\nnext  queuekit worker -q default\r\n")
     assert "Error QK209: no outcome of" in said
     assert done.returncode == 1
 
@@ -342,7 +342,7 @@ def test_queues_shows_what_is_where(shop: Path) -> None:
     header, row = waiting.stdout.splitlines()
     assert header.split() == ["QUEUE", "WAITING", "RUNNING", "DELAYED", "DEAD", "OLDEST", "WORKERS"]
     assert row.split()[:5] == ["default", "1", "0", "1", "0"]
-    assert waiting.stderr == "next  queuekit worker\n"
+    assert waiting.stderr == "no worker serves default; start one:\nnext  queuekit worker -q default\n"
 
 
 def test_show_tells_a_story(shop: Path) -> None:

@@ -70,7 +70,7 @@ def test_fields_leave_out_what_is_empty() -> None:
 def test_one_line_keeps_a_table_in_shape() -> None:
     """Text from a message fills one line, and cannot move the cursor."""
     assert one_line("first\nsecond") == "first"
-    assert one_line("\x1b[2Jgone") == "?[2Jgone"
+    assert one_line("\x1b[2Jgone") == r"\x1b[2Jgone"
     assert one_line("x" * 50, width=10) == "xxxxxxx..."
 
 

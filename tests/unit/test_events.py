@@ -52,7 +52,7 @@ LINES = [
     pytest.param(
         TaskFinished(**RUN, state="FAILURE", duration=0.1, error="ValueError: no", traceback=TRACE),
         "ERROR",
-        "fail shop.mail id-1 after 100.0 ms: ValueError: no\nTraceback\n  ValueError: no",
+        "fail shop.mail id-1 after 100.0 ms: ValueError: no\n  Traceback\n    ValueError: no",
         id="failure",
     ),
     pytest.param(

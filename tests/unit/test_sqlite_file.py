@@ -149,6 +149,8 @@ def test_sync_decides_what_a_power_cut_may_cost(path: Path, sync: Any, level: in
     """``sync`` becomes SQLite's ``synchronous``; the journal is a write-ahead log in both."""
     database = Database(str(path), options=SqliteOptions(sync), clock=SystemClock(), random=Random())
 
+    database.know({"default"})
+
     assert database.read("PRAGMA synchronous") == [(level,)]
     assert database.read("PRAGMA journal_mode") == [("wal",)]
     database.close()
@@ -590,3 +592,49 @@ def test_settles_in_another_thread_than_it_received(broker: SqliteBroker) -> Non
 
     assert lost == []
     assert broker.counts(["q"])["q"].leased == 0
+
+
+def test_check_warns_of_a_folder_that_all_can_write(path: Path) -> None:
+    """Anybody could put a file of their own in the place of ours."""
+    path.parent.chmod(0o777)
+    database = Database.of(EngineURL.parse(f"sqlite:///{path}"), options=None, clock=None, random=None)
+
+    (line,) = database.check()
+    path.parent.chmod(0o700)
+
+    assert f"every user can write to {path.parent}" in line
+
+
+def test_check_warns_of_a_link(path: Path) -> None:
+    """Whoever can change it chooses the file."""
+    link = path.with_name("link.db")
+    link.symlink_to(path)
+    database = Database.of(EngineURL.parse(f"sqlite:///{link}"), options=None, clock=None, random=None)
+
+    (line,) = database.check()
+
+    assert f"{link} is a symbolic link to {path}" in line
+
+
+@pytest.mark.parametrize("private", [True, False])
+def test_refuses_a_file_that_others_could_replace_if_asked_to(path: Path, *, private: bool) -> None:
+    """``private`` refuses to use it at all; without it, an operator is told and no more."""
+    link = path.with_name("link.db")
+    link.symlink_to(path)
+    broker = SqliteBroker(EngineURL.parse(f"sqlite:///{link}"), options=SqliteOptions(private=private))
+
+    with pytest.raises(UnavailableError, match="symbolic link") if private else contextlib.nullcontext():
+        broker.send([message()])
+
+    assert path.exists() is not private
+    broker.close()
+
+
+def test_check_warns_of_a_full_disk(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before sends fail."""
+    monkeypatch.setattr("queuekit.sqlite.surroundings.ROOM", 2**62)
+    database = Database.of(EngineURL.parse(f"sqlite:///{path}"), options=None, clock=None, random=None)
+
+    (line,) = database.check()
+
+    assert "are free on the disk" in line

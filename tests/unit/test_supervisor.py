@@ -59,7 +59,7 @@ def test_tells_what_it_works_on() -> None:
         f"queuekit worker   tasks:app   pid {os.getpid()}",
         "broker   flaky://user:***@host/0   results none",
         "tasks    shop.mail",
-        "queues   high x8, low x1   2 process(es) x 16 threads",
+        "queues   high x8, low x1   2 worker processes x 16 threads",
     )
 
 

@@ -14,11 +14,14 @@ from queuekit.cli.output import paint, print_json
 from queuekit.cli.session import Session, need_shared
 from queuekit.config import Config, check_sections
 from queuekit.errors import QueuekitError
+from queuekit.plaintext import clean
 from queuekit.runtime import Runtime
 
 __all__ = ["command"]
 
 T = TypeVar("T")
+OTHERS = ("workers", "queues")
+"""Subjects that are told of only if there is something wrong."""
 INDENT = "\n" + " " * 15
 """Puts further lines of a text below its first one."""
 
@@ -40,7 +43,7 @@ def command(session: Session, *, as_json: bool) -> int:
     else:
         for subject, fine, text in checkup.findings:
             mark = paint("ok  ", "green") if fine else paint("FAIL", "red")
-            click.echo(f"{mark}  {subject:<7}  {text.replace(chr(10), INDENT)}")
+            click.echo(f"{mark}  {subject:<7}  {clean(text, lines=True).replace(chr(10), INDENT)}")
     bad = sum(not finding.ok for finding in checkup.findings)
     if bad:
         session.say(f"{bad} problem{'s' if bad > 1 else ''}")
@@ -84,7 +87,7 @@ class Checkup:
             if not any(problem.startswith(subject) for problem in problems):
                 self._fine(subject, text)
         for problem in problems:
-            subject = next((subject for subject in about if problem.startswith(subject)), "more")
+            subject = next((subject for subject in (*about, *OTHERS) if problem.startswith(subject)), "more")
             self.findings.append(Finding(subject, ok=False, text=problem.removeprefix(f"{subject}: ")))
 
     def _fine(self, subject: str, text: str) -> None:

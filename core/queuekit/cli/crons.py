@@ -11,7 +11,7 @@ import click
 
 from queuekit.app import Queuekit
 from queuekit.cli.options import common_options, duration_option, engine_options, json_option, pass_session
-from queuekit.cli.output import age, columns, fields, moment, one_line, print_json, when
+from queuekit.cli.output import age, columns, echo, fields, moment, one_line, print_json, when
 from queuekit.cli.send import SendCommand, parse_arguments
 from queuekit.cli.session import Session, need_shared
 from queuekit.crons import CronView
@@ -235,7 +235,7 @@ def _tell(session: Session, app: Queuekit, view: CronView, *, as_json: bool) -> 
     if as_json:
         print_json(_document(view))
         return
-    click.echo(f"{view.entry.when.words()}: {view.entry.about}")
+    echo(f"{view.entry.when.words()}: {view.entry.about}")
     session.say(f"next  {when(view.next, now=app.runtime.now()) or 'never'}")
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable
+from itertools import islice
 from typing import Any
 
 import click
@@ -11,7 +13,7 @@ from queuekit.admin import Admin, Letter
 from queuekit.app import Queuekit
 from queuekit.broker import Place
 from queuekit.cli.options import common_options, engine_options, json_option, pass_session, queue_option
-from queuekit.cli.output import age, columns, moment, one_line, print_json
+from queuekit.cli.output import age, columns, echo, moment, one_line, print_json
 from queuekit.cli.purge import confirm
 from queuekit.cli.session import Session, need_shared
 from queuekit.cli.sight import as_document, as_text
@@ -38,18 +40,21 @@ def command() -> None:
 def ls(session: Session, *, queue: str | None, limit: int, as_json: bool) -> None:
     """List dead letters, of each queue the latest first."""
     app = _app(session)
-    letters = Admin(app).dead(queue)
+    admin, now = Admin(app), app.clock.time()
+    # Made into rows one by one: the bodies of all of them need not fit into memory.
+    letters = islice(admin.dead(queue), limit)
     if as_json:
-        print_json([_document(letter) for letter in letters[:limit]])
+        print_json([_document(letter) for letter in letters])
         return
-    if not letters:
+    rows = [_row(letter, now) for letter in letters]
+    if not rows:
         session.say("No dead letters.")
         return
-    now = app.clock.time()
-    click.echo(columns(HEADER, [_row(letter, now) for letter in letters[:limit]], right=("DIED",)))
-    if len(letters) > limit:
-        session.say(f"... and {len(letters) - limit} more: --limit {len(letters)} lists them all")
-    first = letters[0].id
+    click.echo(columns(HEADER, rows, right=("DIED",)))
+    count = admin.dead_count(queue) if len(rows) == limit else limit
+    if count > limit:
+        session.say(f"... and {count - limit} more: --limit {count} lists them all")
+    first = shlex.quote(rows[0][0])
     session.say(f"next  {session.command(f'dlq show {first}')}")
     session.say(f"      {session.command(f'dlq retry {first}')}     (or --all)")
 
@@ -86,9 +91,7 @@ def retry(session: Session, *, ids: tuple[str, ...], everything: bool, queue: st
     """Put dead letters back on their queues, ready at once and with all their retries; print their ids."""
     _need_choice(ids, everything=everything)
     admin = Admin(_app(session))
-    replayed = []
-    for name, some in _by_queue(admin, ids, queue).items():
-        replayed += admin.replay(name, some)
+    replayed = [id for name, some in _by_queue(admin, ids, queue).items() for id in admin.replay(name, some)]
     _print(replayed)
     session.say(f"{len(replayed)} back on their queues")
     if replayed:
@@ -108,7 +111,7 @@ def drop(session: Session, *, ids: tuple[str, ...], everything: bool, yes: bool,
     _need_choice(ids, everything=everything)
     admin = Admin(_app(session))
     chosen = _by_queue(admin, ids, queue)
-    count = sum(map(len, chosen.values()))
+    count = admin.dead_count(queue) if everything else len(ids)
     if everything and count and not confirm(f"Delete {count} dead letters for good?", yes=yes):
         session.say("Nothing was deleted.")
         return 1
@@ -129,26 +132,25 @@ def _need_choice(ids: tuple[str, ...], *, everything: bool) -> None:
         raise click.UsageError("name the ids, or say --all")
 
 
-def _by_queue(admin: Admin, ids: tuple[str, ...], queue: str | None) -> dict[str, list[str]]:
-    """Return the dead letters that are meant, all if *ids* is empty, by queue.
+def _by_queue(admin: Admin, ids: tuple[str, ...], queue: str | None) -> dict[str, list[str] | None]:
+    """Return by queue the dead letters that are meant; ``None`` for all of it, if *ids* is empty.
 
     Raises:
         UnknownIdError: One of *ids* is not among them.
     """
-    found: dict[str, list[str]] = {}
-    for letter in admin.dead(queue):
-        if not ids or letter.id in ids:
-            found.setdefault(letter.stored.envelope.queue, []).append(letter.id)
+    if not ids:
+        return dict.fromkeys([queue] if queue else admin.queue_names())
+    found = admin.find_dead(ids, queue)
     missing = set(ids).difference(*found.values())
     if missing:
         text = f"{', '.join(map(repr, sorted(missing)[:3]))} not among the dead letters"
         raise UnknownIdError(text, fix="See which there are:  queuekit dlq ls")
-    return found
+    return {**found}
 
 
 def _print(ids: Iterable[str]) -> None:
     for id in ids:
-        click.echo(id)
+        echo(id)
 
 
 def _row(letter: Letter, now: float) -> list[str]:

@@ -13,15 +13,16 @@ import attrs
 import click
 
 from queuekit import durations
+from queuekit.plaintext import clean, clean_json
 
-__all__ = ["age", "as_json", "columns", "fields", "moment", "one_line", "paint", "print_json", "span", "when"]
+__all__ = ["age", "as_json", "columns", "echo", "fields", "moment", "one_line", "paint", "print_json", "span", "when"]
 
 _MINUTE, _DAY = 60.0, 86_400.0
 
 
 def columns(header: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[str] = ()) -> str:
     """Return a table: two blanks between columns, those named in *right* aligned to the right, no lines drawn."""
-    table = [list(header), *map(list, rows)]
+    table = [list(header), *([clean(cell) for cell in row] for row in rows)]
     widths = [max(len(row[number]) for row in table) for number in range(len(header))]
     return "\n".join(_row(row, header, widths, right) for row in table)
 
@@ -38,7 +39,7 @@ def fields(pairs: Mapping[str, str]) -> str:
     """Return names and values, one pair a line; empty values are left out."""
     shown = {name: value for name, value in pairs.items() if value}
     width = max(map(len, shown), default=0)
-    return "\n".join(f"{name:<{width}}  {value}" for name, value in shown.items())
+    return "\n".join(f"{name:<{width}}  {clean(value)}" for name, value in shown.items())
 
 
 def age(seconds: float | None) -> str:
@@ -60,7 +61,11 @@ def moment(epoch: float | None) -> str | None:
     """Return a time as JSON documents hold it: ISO 8601, UTC."""
     if epoch is None:
         return None
-    return datetime.fromtimestamp(epoch, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    try:
+        at = datetime.fromtimestamp(epoch, UTC)
+    except (OverflowError, ValueError, OSError):
+        return None  # beyond the years that there are
+    return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def when(epoch: float | None, *, now: float) -> str:
@@ -74,8 +79,7 @@ def when(epoch: float | None, *, now: float) -> str:
 
 def one_line(text: str, *, width: int = 200) -> str:
     """Return the first line of *text*, cut to *width* characters and without control characters."""
-    line = next(iter(text.splitlines()), "")
-    line = "".join(character if character.isprintable() else "?" for character in line)
+    line = clean(next(iter(text.splitlines()), ""))
     return line if len(line) <= width else f"{line[: width - 3]}..."
 
 
@@ -97,8 +101,13 @@ def as_json(value: Any, *, indent: int | None = None) -> str:
 
 
 def print_json(document: Any) -> None:
-    """Print one JSON document."""
-    click.echo(as_json(document, indent=2))
+    """Print one JSON document, in which what is not printable is written out."""
+    click.echo(clean_json(as_json(document, indent=2)))
+
+
+def echo(text: str, *, err: bool = False) -> None:
+    """Print *text*, which may hold what others wrote, line by line."""
+    click.echo(clean(text, lines=True), err=err)
 
 
 def paint(text: str, colour: str) -> str:

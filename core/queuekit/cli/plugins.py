@@ -12,7 +12,7 @@ import attrs
 import click
 
 from queuekit.cli.options import common_options, json_option, pass_session
-from queuekit.cli.output import columns, fields, print_json
+from queuekit.cli.output import columns, echo, fields, print_json
 from queuekit.cli.program import plugin_commands
 from queuekit.cli.session import Session
 from queuekit.errors import UnknownSchemeError
@@ -52,9 +52,9 @@ def command(context: click.Context, session: Session, *, as_json: bool) -> None:
     click.echo(columns(HEADER, [_row(info) for info in infos], right=("LOADED IN",)))
     for info in infos:
         if info.error:
-            click.echo(f"{info.name}: {info.error}")
+            echo(f"{info.name}: {info.error}")
     for spec in commands:
-        click.echo(f"queuekit {spec.name}  {spec.help}")
+        echo(f"queuekit {spec.name}  {spec.help}")
 
 
 @command.command("check")

@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 import click
 
 from queuekit.cli.session import Session
+from queuekit.cli.streams import failed_write, finish_output, make_streams_safe
 from queuekit.errors import PluginError, QueuekitError, UnavailableError
+from queuekit.plaintext import clean
 
 if TYPE_CHECKING:
     from queuekit.hookspecs import CommandSpec
@@ -113,26 +115,37 @@ class Program(click.Group):
         extra["windows_expand_args"] = windows_expand_args
         if not standalone_mode:
             return super().main(args, name, complete_var, standalone_mode=False, **extra)
+        lost = make_streams_safe()
         try:
             with warnings.catch_warnings():
                 _shorten_warnings()
                 code = super().main(args, name, complete_var, standalone_mode=False, **extra)
-            sys.stdout.flush()
-        except (click.Abort, KeyboardInterrupt):
-            code = INTERRUPTED
-        except click.ClickException as error:
-            error.show()
-            code = error.exit_code
-        except QueuekitError as error:
-            _show(error, session)
-            code = error.exit_code
-        except BrokenPipeError:
-            # Python would complain once more when it flushes at its end.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            code = 1
+            finish_output(lost)
+        except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - what is no mistake of the user's is raised again
+            code = _told(error, session)
         finally:
             session.close()
         sys.exit(code if isinstance(code, int) else 0)
+
+
+def _told(error: BaseException, session: Session) -> int:
+    """Tell the user of *error* and return the exit code of its kind; what is nobody's mistake is raised again."""
+    if isinstance(error, click.Abort | KeyboardInterrupt):
+        return INTERRUPTED
+    if isinstance(error, click.ClickException):
+        error.show()
+        return error.exit_code
+    if isinstance(error, QueuekitError):
+        _show(error, session)
+        return error.exit_code
+    if not isinstance(error, OSError):
+        raise error
+    if session.full_traceback or _is_on(os.environ.get("QUEUEKIT_DEBUG", "")):
+        click.echo(clean("".join(traceback.format_exception(error)), lines=True), err=True)
+    text = failed_write(error)
+    if not isinstance(error, BrokenPipeError):
+        click.echo(f"Error: {text}.", err=True)
+    return 1
 
 
 def plugin_commands(plugins: Plugins) -> list[CommandSpec]:
@@ -142,7 +155,7 @@ def plugin_commands(plugins: Plugins) -> list[CommandSpec]:
 
 def error_lines(error: QueuekitError) -> list[str]:
     """Return *error* as the command line prints it: what, where, fix and what would work, at most six lines."""
-    first, *rest = [line.strip() for text in error.lines() for line in text.splitlines() if line.strip()]
+    first, *rest = [clean(line.strip()) for text in error.lines() for line in text.splitlines() if line.strip()]
     lines = [f"Error {error.code}: {first.removesuffix('.')}.", *(f"  {line}" for line in rest)]
     return [line if len(line) <= _WIDTH else f"{line[: _WIDTH - 3]}..." for line in lines[:MAX_LINES]]
 
@@ -151,7 +164,7 @@ def _show(error: QueuekitError, session: Session) -> None:
     if isinstance(error, UnavailableError):
         session.locate(error)
     if session.full_traceback or _is_on(os.environ.get("QUEUEKIT_DEBUG", "")):
-        click.echo("".join(traceback.format_exception(error)), err=True)
+        click.echo(clean("".join(traceback.format_exception(error)), lines=True), err=True)
     click.echo("\n".join(error_lines(error)), err=True)
 
 
@@ -193,7 +206,7 @@ def _shorten_warnings() -> None:
         line: str | None = None,
     ) -> None:
         if filename.startswith(here):
-            click.echo(f"Warning: {message}", err=True)
+            click.echo(f"Warning: {clean(str(message), lines=True)}", err=True)
         else:
             usual(message, category, filename, lineno, file, line)
 

@@ -21,22 +21,32 @@ HEADER = ("QUEUE", "WAITING", "RUNNING", "DELAYED", "DEAD", "OLDEST", "WORKERS")
 @pass_session
 def command(session: Session, *, as_json: bool) -> None:
     """List the queues: what waits, runs, is delayed or dead, how old the oldest waiting one is, who works on them."""
-    views = session.admin().queues()
+    admin = session.admin()
+    views = admin.queues()
     if as_json:
         print_json([_document(view) for view in views])
         return
-    click.echo(columns(HEADER, [_row(view) for view in views], right=HEADER[1:]))
+    click.echo(columns(HEADER, [_row(view, admin.untold) for view in views], right=HEADER[1:]))
     if any(view.counts.dead for view in views):
         session.say(f"next  {session.command('dlq ls')}")
-    elif any(view.counts.ready and view.workers == 0 for view in views):
-        session.say(f"next  {session.command('worker')}")
+    unserved = [view.name for view in views if view.workers == 0 and (view.counts.ready or view.counts.delayed)]
+    if unserved:
+        session.say(f"no worker serves {', '.join(unserved)}; start one:")
+        session.say(f"next  {session.worker_command(unserved)}")
 
 
-def _row(view: QueueView) -> list[str]:
+def _row(view: QueueView, untold: str) -> list[str]:
     counts = view.counts
     numbers = (counts.ready, counts.leased, counts.delayed, counts.dead)
     workers = "-" if view.workers is None else str(view.workers)
-    return [view.name, *map(str, numbers), age(counts.oldest_age), workers]
+    return [view.name, *map(str, numbers), _oldest(view, untold), workers]
+
+
+def _oldest(view: QueueView, untold: str) -> str:
+    """Return how long the oldest message waits: as the broker tells, else as workers have seen of those before it."""
+    if view.counts.oldest_age is not None or not untold or not view.counts.ready:
+        return age(view.counts.oldest_age)
+    return f"not told by {untold}" if view.seen_age is None else f">={age(view.seen_age)}"
 
 
 def _document(view: QueueView) -> dict[str, object]:
@@ -48,5 +58,6 @@ def _document(view: QueueView) -> dict[str, object]:
         "delayed": counts.delayed,
         "dead": counts.dead,
         "oldest_seconds": counts.oldest_age,
+        "oldest_seconds_at_least": view.seen_age if counts.oldest_age is None and counts.ready else None,
         "workers": view.workers,
     }

@@ -11,7 +11,7 @@ import click
 from queuekit.admin import Admin
 from queuekit.app import Queuekit
 from queuekit.cli.options import common_options, engine_options, pass_session
-from queuekit.cli.output import moment
+from queuekit.cli.output import echo, moment
 from queuekit.cli.session import Session, need_shared
 from queuekit.demands import demand
 from queuekit.logs import configure_logging
@@ -59,7 +59,7 @@ def command(session: Session, *, target: str | None, dry_run: bool) -> int:
 def _print(session: Session, app: Queuekit) -> None:
     now = app.clock.time()
     for name, schedule in sorted(app.schedules.items()):
-        click.echo(f"{name}: {schedule.when.words()}: {about(schedule.call)}")
+        echo(f"{name}: {schedule.when.words()}: {about(schedule.call)}")
         for tick in islice(schedule.when.ticks(now), SHOWN):
             click.echo(f"  {moment(tick)}")
     if not app.schedules:

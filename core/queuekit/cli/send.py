@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 from typing import Any
 
 import click
@@ -13,9 +12,9 @@ from queuekit.admin import Admin
 from queuekit.app import Queuekit
 from queuekit.cli.options import common_options, duration_option, engine_options, json_option, pass_session
 from queuekit.cli.output import as_json as to_json
-from queuekit.cli.output import print_json
+from queuekit.cli.output import echo, print_json
 from queuekit.cli.session import Session, need_shared
-from queuekit.errors import ArgumentsError, NoBackendError, ResultTimeout, TaskFailed
+from queuekit.errors import ArgumentsError, NoBackendError, ResultTimeout, TaskFailed, did_you_mean
 from queuekit.result import Result
 
 __all__ = ["command", "parse_arguments", "parse_value"]
@@ -24,8 +23,6 @@ KEYWORD = re.compile(r"[A-Za-z_]\w*=", re.ASCII)
 NEGATIVE = re.compile(r"-\.?\d")
 OPTION = re.compile(r"--?[A-Za-z]")
 _SHIELD = "\0"
-PATIENCE = 2.0
-"""Seconds after which a waiting person is told that no worker listens."""
 
 
 class SendCommand(click.Command):
@@ -106,11 +103,22 @@ def command(
         raise
     if result.duplicate:
         session.say(f"not sent: {result.id} holds its unique key")
+    if not result.duplicate:
+        _say_who_serves(session, app, options["queue"] or chosen.defaults.queue or app.config.default_queue)
     if not wait:
         _print(result.id, {"id": result.id, "task": chosen.name, "duplicate": result.duplicate}, as_json=as_json)
         return
-    value = _wait(session, app, result, timeout)
+    value = _wait(session, result, timeout)
     _print(_shown(value), {"id": result.id, "task": chosen.name, "state": "SUCCESS", "result": value}, as_json=as_json)
+
+
+def _say_who_serves(session: Session, app: Queuekit, queue: str) -> None:
+    """Tell a person whose call waits on a queue that no worker serves."""
+    admin = Admin(app)
+    if admin.unserved([queue]):
+        near = did_you_mean(queue, {*admin.demand(), *app.config.worker.queues} - {queue})
+        session.say(f"no worker serves {queue!r}{f', {near}' if near else ''}")
+        session.say(f"next  {session.worker_command([queue])}")
 
 
 def _need_result(app: Queuekit, name: str, *, ignored: bool) -> None:
@@ -123,10 +131,10 @@ def _need_result(app: Queuekit, name: str, *, ignored: bool) -> None:
         )
 
 
-def _wait(session: Session, app: Queuekit, result: Result[Any], timeout: float | None) -> Any:
-    """Return the result; a person at a terminal is told if nobody works on it."""
+def _wait(session: Session, result: Result[Any], timeout: float | None) -> Any:
+    """Return the result."""
     try:
-        return _get(session, app, result, timeout)
+        return result.get(timeout=timeout)
     except (TaskFailed, ResultTimeout) as error:
         if isinstance(error, ResultTimeout):
             error.what = f"no outcome of {result.id} within {timeout:g} s; it goes on"
@@ -137,20 +145,6 @@ def _wait(session: Session, app: Queuekit, result: Result[Any], timeout: float |
         raise
 
 
-def _get(session: Session, app: Queuekit, result: Result[Any], timeout: float | None) -> Any:
-    """Wait a moment, and then, with a word to who may have forgotten to start a worker, for the rest of the time."""
-    first = PATIENCE if timeout is None else min(PATIENCE, timeout)
-    try:
-        return result.get(timeout=first)
-    except ResultTimeout:
-        rest = None if timeout is None else timeout - first
-        if rest is not None and rest <= 0:
-            raise
-    if sys.stderr.isatty() and not Admin(app).workers():
-        session.say("No worker is running; start one:  queuekit worker")
-    return result.get(timeout=rest)
-
-
 def _shown(value: Any) -> str:
     return value if isinstance(value, str) else to_json(value)
 
@@ -159,4 +153,4 @@ def _print(text: str, document: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
         print_json(document)
     else:
-        click.echo(text)
+        echo(text)

@@ -8,12 +8,14 @@ from __future__ import annotations
 import os
 import shlex
 import sys
+from collections.abc import Container, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from queuekit.errors import AppError, QueuekitError, UnavailableError
+from queuekit.plaintext import clean
 from queuekit.urls import is_secret, mask
 
 if TYPE_CHECKING:
@@ -47,9 +49,9 @@ class Session:
     def say(self, text: str) -> None:
         """Print talk, unless the user wants none."""
         if not self.quiet:
-            click.echo(text, err=True)
+            click.echo(clean(text, lines=True), err=True)
 
-    def command(self, rest: str) -> str:
+    def command(self, rest: str, *, without: Container[str] = ()) -> str:
         """Return a command line ready to paste: ``queuekit``, what this one was told to use, and *rest*."""
         words = ["queuekit"]
         if self.target is not None and not self.guessed:
@@ -57,8 +59,14 @@ class Session:
         if self.config_path is not None:
             words += ["--config", self.config_path]
         for name, value in self.overrides.items():
+            if name in without:
+                continue
             words += ["--set", f"{name}={'***' if is_secret(name) else mask(str(value))}"]
         return f"{shlex.join(words)} {rest}"
+
+    def worker_command(self, queues: Iterable[str]) -> str:
+        """Return the command that starts a worker for *queues*."""
+        return self.command(f"worker -q {shlex.quote(','.join(queues))}", without=("worker.queues",))
 
     def config(self) -> Config:
         """Return the settings as they are without an app."""

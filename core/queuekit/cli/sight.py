@@ -12,11 +12,15 @@ from queuekit.broker import Place
 from queuekit.cli.output import as_json, fields, moment, one_line, span, when
 from queuekit.errors import DecodeError
 from queuekit.message import Message
+from queuekit.plaintext import clean
 from queuekit.records import Cancellation, Info
 from queuekit.serializer import Serializer
 from queuekit.states import State
 
 __all__ = ["as_document", "as_text", "cancel_text"]
+
+
+_HAVE_A_DUE_TIME = frozenset({Place.READY, Place.DELAYED})
 
 
 def as_document(sight: Sight, serializers: Mapping[str, Serializer]) -> dict[str, Any]:
@@ -27,11 +31,13 @@ def as_document(sight: Sight, serializers: Mapping[str, Serializer]) -> dict[str
         "task": _or_null(_task(sight)),
         "state": info.state.value,
         "place": known.place.value if known.place else None,
+        "place_not_told_by": _or_null(sight.silent) if known.place is None else None,
         "queue": _or_null(known.queue),
         "attempt": known.attempt,
         "generation": known.generation,
         "sent": moment(known.sent),
-        "due": moment(known.due),
+        "due": moment(known.due) if known.place in _HAVE_A_DUE_TIME else None,
+        "lease_ends": moment(known.due) if known.place is Place.LEASED and sight.letter is not None else None,
         "started": moment(info.started),
         "finished": moment(info.finished),
         "worker": _or_null(known.worker),
@@ -53,7 +59,7 @@ def as_text(sight: Sight, serializers: Mapping[str, Serializer], *, now: float) 
             "id": info.id,
             "task": _call(sight),
             "state": info.state.value if info.state is not State.UNKNOWN else "",
-            "place": _place(known, now),
+            "place": _place(known, now) or _untold(sight),
             "queue": known.queue,
             "attempt": _attempt(known),
             "sent": when(known.sent, now=now),
@@ -65,7 +71,7 @@ def as_text(sight: Sight, serializers: Mapping[str, Serializer], *, now: float) 
             "result": as_json(_result(info, serializers)) if info.state is State.SUCCESS else "",
         }
     )
-    return f"{table}\n\n{info.traceback.rstrip()}" if info.traceback else table
+    return f"{table}\n\n{clean(info.traceback.rstrip(), lines=True)}" if info.traceback else table
 
 
 @attrs.frozen(kw_only=True)
@@ -87,7 +93,13 @@ def _known(sight: Sight) -> _Known:
     info = sight.info
     if sight.letter is None:
         return _Known(
-            queue=info.queue, attempt=info.attempt, generation=info.generation, sent=info.sent, worker=info.worker
+            place=_guessed_place(sight),
+            queue=info.queue,
+            attempt=info.attempt,
+            generation=info.generation,
+            sent=info.sent,
+            due=info.due,
+            worker=info.worker or sight.holder,
         )
     stored = sight.letter.stored
     return _Known(
@@ -101,6 +113,19 @@ def _known(sight: Sight) -> _Known:
         reason=stored.reason,
         died=stored.died_at,
     )
+
+
+def _guessed_place(sight: Sight) -> Place | None:
+    """Return the place that records tell of where the broker does not."""
+    if not sight.silent:
+        return None
+    if sight.holder:
+        return Place.LEASED
+    return Place.DELAYED if sight.info.due is not None and sight.info.due > sight.now else None
+
+
+def _untold(sight: Sight) -> str:
+    return f"waiting or running: which of them is not told by {sight.silent}" if sight.silent else ""
 
 
 def _or_null(text: str) -> str | None:

@@ -133,7 +133,7 @@ class Demo:
             stumbled=infos[stumbled],
             delayed=infos[delayed],
             delay=DELAY,
-            dead=Admin(tasks.app).dead(self.place.queue),
+            dead=list(Admin(tasks.app).dead(self.place.queue)),
             doomed=doomed,
             victim=self.victim,
             victim_file=self.files[self._halfway],

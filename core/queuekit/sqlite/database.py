@@ -10,19 +10,20 @@ import sqlite3
 import threading
 import time
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from random import Random
 from types import TracebackType
 from typing import Self
 
 from queuekit.clock import Clock, SystemClock
-from queuekit.errors import UnavailableError
+from queuekit.errors import UnavailableError, bare
 from queuekit.sqlite import schema
 from queuekit.sqlite.boot import OF_A_TEST
 from queuekit.sqlite.connection import Handle, fault, is_busy
-from queuekit.sqlite.options import SqliteOptions, check_version, database_path
+from queuekit.sqlite.options import SqliteOptions, check_version, database_path, written_path
 from queuekit.sqlite.statements import Parameters, Row
+from queuekit.sqlite.surroundings import exposures, short_of_room
 from queuekit.sqlite.timekeeping import Anchor, FileTime
 from queuekit.timelimit import time_left
 from queuekit.urls import EngineURL
@@ -64,6 +65,11 @@ class Database:
     def __init__(self, path: str, *, options: SqliteOptions, clock: Clock, random: Random) -> None:
         check_version()
         self.path = path
+        self.written = path
+        """The path as it was given, before symbolic links were followed."""
+        self._private = options.private
+        self.hear: Callable[[str, str, str], None] | None = None
+        """Told of messages that are set aside: queue, id and reason."""
         self.time = FileTime(clock, begin=lambda: self.read("SELECT 1"))
         self.random = random
         self.patience = options.busy_timeout
@@ -78,12 +84,14 @@ class Database:
         cls, url: EngineURL, *, options: SqliteOptions | None, clock: Clock | None, random: Random | None
     ) -> Database:
         """Return the file that *url* names, with what is usual in place of what is not given."""
-        return cls(
+        made = cls(
             database_path(url),
             options=options or SqliteOptions(),
             clock=clock or SystemClock(),
             random=random or Random(),  # noqa: S311 - a fence between runs and a spread of tries, not a secret
         )
+        made.written = written_path(url)
+        return made
 
     def read(self, sql: str, parameters: Parameters = ()) -> list[Row]:
         """Return all rows of a SELECT; a file that is not there holds nothing, and is not made by looking."""
@@ -93,7 +101,7 @@ class Database:
                 connection = handle.usable() or self._open_to_read(handle)
                 return self.patiently(connection, sql, parameters).fetchall()
             except sqlite3.Error as error:
-                raise self.fault(handle, error) from error
+                raise self.fault(handle, error) from bare(error)
 
     def write(self, sql: str, parameters: Parameters = ()) -> int:
         """Execute one statement, which is a transaction of its own, and return how many rows it changed."""
@@ -106,7 +114,7 @@ class Database:
                     changed = self.patiently(connection, sql, parameters).rowcount
                     self.save_mark(connection)
                 except sqlite3.Error as error:
-                    raise self.fault(handle, error) from error
+                    raise self.fault(handle, error) from bare(error)
                 return changed
         finally:
             writers.release()
@@ -132,7 +140,7 @@ class Database:
                     self.ready(handle).executescript(f"PRAGMA incremental_vacuum({pages})")
                 except sqlite3.Error as error:
                     if not is_busy(error):
-                        raise self.fault(handle, error) from error
+                        raise self.fault(handle, error) from bare(error)
         finally:
             writers.release()
 
@@ -143,7 +151,7 @@ class Database:
     def check(self) -> list[str]:
         """Return what an operator should know about the file, one line each."""
         self.read("SELECT 1 FROM meta")
-        lines: list[str] = []
+        lines = [*exposures(self.written, self.path), *short_of_room(self.path)]
         if self.is_missing():
             return lines
         mode = Path(self.path).stat().st_mode
@@ -228,6 +236,8 @@ class Database:
         return connection
 
     def _open(self, handle: Handle) -> sqlite3.Connection:
+        if self._private and (found := exposures(self.written, self.path)):
+            raise UnavailableError(found[0], fix="Put it into a folder of its own (chmod 700), or take private off")
         connection = handle.open()
         try:
             schema.prepare(lambda sql: self.patiently(connection, sql), self.path)
@@ -312,7 +322,7 @@ class Transaction:
         except BaseException as error:
             self._leave()
             if isinstance(error, sqlite3.Error):
-                raise database.fault(self._handle, error) from error
+                raise database.fault(self._handle, error) from bare(error)
             raise
         return self
 
@@ -334,11 +344,11 @@ class Transaction:
                 self._undo()
         except sqlite3.Error as failure:
             self._undo()
-            raise self._database.fault(self._handle, failure) from failure
+            raise self._database.fault(self._handle, failure) from bare(failure)
         finally:
             self._leave()
         if isinstance(error, sqlite3.Error):
-            raise self._database.fault(self._handle, error) from error
+            raise self._database.fault(self._handle, error) from bare(error)
 
     def _commit(self) -> None:
         self._database.save_mark(self._connection)

@@ -11,7 +11,7 @@ import attrs
 from queuekit.errors import ConfigError, PluginError
 from queuekit.urls import EngineURL
 
-__all__ = ["SqliteOptions", "check_version", "database_path"]
+__all__ = ["SqliteOptions", "check_version", "database_path", "written_path"]
 
 OLDEST = (3, 35, 0)
 """The first SQLite that knows all the statements used here."""
@@ -25,6 +25,13 @@ class SqliteOptions:
     """``"normal"``: a crash of a process loses nothing, a power cut may lose the last commits; ``"full"``: nor that."""
     busy_timeout: float = attrs.field(default=5.0, validator=attrs.validators.ge(0))
     """Seconds to try while other processes write, before a call fails with ``UnavailableError``."""
+    private: bool = False
+    """Whether a file is refused that others could replace: in a folder that they can write, or behind a link."""
+
+
+def written_path(url: EngineURL) -> str:
+    """Return the absolute path of the file as *url* says it, symbolic links and all."""
+    return os.path.abspath(os.path.expanduser(url.path.removeprefix("/")))  # noqa: PTH100, PTH111 - not resolved
 
 
 def database_path(url: EngineURL) -> str:

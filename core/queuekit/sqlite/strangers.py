@@ -58,7 +58,11 @@ def survivors(database: Database, queue: str, *, claim: str, until: float) -> li
             good.append(_message(seq, row, queue))
         except (TypeError, ValueError) as problem:
             now = database.time.now()
-            database.write(_SET_ASIDE, (str(problem), now, _is_text(row[-len(_TEXTS)]), now, now, seq, claim))
+            id = row[-len(_TEXTS)]
+            named = _is_text(id)
+            database.write(_SET_ASIDE, (str(problem), now, named, now, now, seq, claim))
+            if database.hear is not None:
+                database.hear(queue, id.decode() if named else f"row-{seq}", str(problem))
     return good
 
 

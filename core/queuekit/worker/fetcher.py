@@ -13,6 +13,7 @@ from queuekit.broker import Delivery
 from queuekit.errorlog import log_error
 from queuekit.errors import UnavailableError
 from queuekit.events import EngineBack, EngineDown
+from queuekit.execute import due_of
 from queuekit.runtime import Runtime
 
 __all__ = ["Fetcher", "weighted_order"]
@@ -70,11 +71,21 @@ class Fetcher:
         self._stopping = threading.Event()
         self.last_round = runtime.clock.monotonic()
         """Monotonic seconds of the last round trip: a probe can tell a deaf worker by it."""
+        self._tells = runtime.broker.capabilities.inspect
+        self._ages: dict[str, float] = {}
         self.thread = threading.Thread(target=self._loop, name="queuekit-fetcher", daemon=True)
 
     def start(self) -> None:
         """Begin."""
         self.thread.start()
+
+    def silence(self) -> float:
+        """Return the seconds since the last round trip."""
+        return max(0.0, self._runtime.clock.monotonic() - self.last_round)
+
+    def ages(self) -> dict[str, float]:
+        """Return by queue how long the oldest message of the last batch had waited, where the broker does not tell."""
+        return dict(self._ages)
 
     def stop(self, patience: float = _LONGEST_WAIT + 5) -> None:
         """Fetch no more; returns when the last batch is in hand, or after *patience* seconds."""
@@ -142,7 +153,16 @@ class Fetcher:
             queues, limit=min(limit, limits.max_batch), wait=min(wait, limits.max_wait), lease=self._lease
         )
         self.last_round = self._runtime.clock.monotonic()
+        if not self._tells and limit > 0:
+            self._note_ages(deliveries)
         return deliveries
+
+    def _note_ages(self, deliveries: list[Delivery]) -> None:
+        ages: dict[str, float] = {}
+        for each in deliveries:
+            waited = round(max(0.0, each.claimed_at - due_of(each)), 1)
+            ages[each.queue] = max(waited, ages.get(each.queue, 0.0))
+        self._ages = ages
 
 
 def weighted_order(weights: Mapping[str, float], chance: random.Random) -> list[str]:

@@ -6,7 +6,7 @@ import json
 import logging
 import math
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import attrs
@@ -19,6 +19,7 @@ from queuekit.execute import Executor
 from queuekit.guard import Guard
 from queuekit.links import graph_of
 from queuekit.outcome import Outcome, Run
+from queuekit.presence import EVERY, TTL
 from queuekit.records import CANCEL_TTL, cancel_key, cancel_mark, read_cancellation, worker_key
 from queuekit.runtime import Runtime
 from queuekit.worker.limit import GRACE, LONGEST_PATIENCE
@@ -27,11 +28,10 @@ from queuekit.worker.relief import LOOK as RELIEF
 __all__ = ["Minder"]
 
 _logger = logging.getLogger("queuekit.worker")
+_PATIENCE = 1.0
+"""Seconds that the start waits for the first sign of life to be written."""
 _LOOK = 1.0
 """Seconds between two looks for cancel marks."""
-_PRESENCE = 10.0
-PRESENCE_TTL = 30.0
-"""Seconds after which a worker that was not heard of counts as gone."""
 _GLANCE = 0.1
 """Seconds between two looks while a run with a time limit is in hand and may begin at any moment."""
 
@@ -52,6 +52,7 @@ class Minder:
         about: What the worker says of itself.
         relieve: Called at each look with monotonic seconds; hands back what cannot begin soon, and returns whether to
             look again soon.
+        tell: Returns what it says besides, each time anew.
     """
 
     def __init__(
@@ -68,6 +69,7 @@ class Minder:
         deliver: Callable[[Outcome], None],
         about: dict[str, Any],
         relieve: Callable[[float], bool] = lambda _: False,
+        tell: Callable[[], Mapping[str, Any]] = dict,
     ) -> None:
         self._runtime = runtime
         self._executor = executor
@@ -80,14 +82,17 @@ class Minder:
         self._deliver = deliver
         self._about = about
         self._relieve = relieve
+        self._facts = tell
         self._stopped = threading.Event()
         self._awake = threading.Event()
+        self._presented = threading.Event()
         self._next_presence = 0.0
         self.thread = threading.Thread(target=self._loop, name="queuekit-minder", daemon=True)
 
     def start(self) -> None:
-        """Begin."""
+        """Begin; who asks now who works knows of this one, unless the backend takes long."""
         self.thread.start()
+        self._presented.wait(_PATIENCE)
 
     def wake(self) -> None:
         """Say that something is in hand."""
@@ -106,11 +111,12 @@ class Minder:
     def _loop(self) -> None:
         while not self._stopped.is_set():
             self._quietly(self._present)
+            self._presented.set()
             if not self._in_hand():
                 self._awake.clear()
                 # What came between the look and the clear would be slept through.
                 if not self._in_hand() and not self._stopped.is_set():
-                    self._awake.wait(_PRESENCE)
+                    self._awake.wait(EVERY)
                     continue
             self._until_next_look()
             self._quietly(self._look_for_marks)
@@ -206,9 +212,9 @@ class Minder:
         backend = self._runtime.backend
         if backend is None or now < self._next_presence:
             return
-        self._next_presence = now + _PRESENCE
-        body = json.dumps({**self._about, "running": len(self._in_hand())}).encode()
-        backend.put([Record(key=worker_key(self._about["name"]), body=body, ttl=PRESENCE_TTL)])
+        self._next_presence = now + EVERY
+        body = json.dumps({**self._about, **self._facts(), "running": len(self._in_hand())}).encode()
+        backend.put([Record(key=worker_key(self._about["name"]), body=body, ttl=TTL)])
 
     def _quietly(self, call: Callable[[], object]) -> None:
         """Do what may wait for the next round if the backend does not answer; the fetcher reports that it is down."""

@@ -14,14 +14,14 @@ import os
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from queuekit.app import Queuekit
 from queuekit.backend import Record
 from queuekit.broker import Ack, Delivery, Release
 from queuekit.demands import demand
 from queuekit.errors import UnavailableError
-from queuekit.events import LeasesLost, WorkerReady, WorkerStopped, WorkerStopping
+from queuekit.events import LeasesLost, MessageDead, WorkerReady, WorkerStopped, WorkerStopping
 from queuekit.execute import Executor
 from queuekit.flow import Flows
 from queuekit.loader import AppRef
@@ -55,6 +55,10 @@ LEAST_STOP = 3.0
 """Seconds that a stop may take where ``drain`` is less."""
 _RESERVE = 1.5
 """Seconds of ``drain`` that are kept for handing back and settling, when tasks have had the rest."""
+
+
+_MOST_TOLD = 200
+"""Most messages under way that a worker's presence names."""
 
 
 class Worker:
@@ -172,12 +176,25 @@ class Worker:
                 done=lambda: sum(self.stats.values()),
                 give_back=lambda run: self._give_back(run, self._executor.decide.handed_back(run)),
             ).look,
+            tell=self._presence,
         )
 
     def _pools(self) -> Iterator[Pool]:
         yield self._threads
         if self._loop_pool is not None:
             yield self._loop_pool
+
+    def _set_aside(self, queue: str, id: str, why: str) -> None:
+        """Tell of a message that the broker itself found malformed, as of one that we did."""
+        self._runtime.events.emit(MessageDead(id=id, task="", queue=queue, reason="malformed", error=why))
+
+    def _presence(self) -> dict[str, Any]:
+        """Return what only this worker knows, and operators ask: how it fares, and what no broker tells of messages."""
+        facts: dict[str, Any] = {"silent": round(self._fetcher.silence(), 1)}
+        if not self._runtime.broker.capabilities.inspect:
+            begun = [run.message.id for run in list(self._in_hand.values()) if run.started is not None]
+            facts |= {"begun": begun[:_MOST_TOLD], "ages": self._fetcher.ages()}
+        return facts
 
     def _make_scheduler(self) -> Scheduler | None:
         """Return what may send the ticks of schedules; a worker that ends when the queues are empty is none."""
@@ -219,6 +236,7 @@ class Worker:
         """Begin, and return at once."""
         self.app.plugins.call("queuekit_worker_child_init", raising=True, worker=self)
         self._health.watch.start()
+        self._runtime.broker.tell_set_aside(self._set_aside)
         self._settler.start()
         self._minder.start()
         self._fetcher.start()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from random import Random
 
 import attrs
@@ -230,6 +230,10 @@ class MongoBroker(Broker):
     def interrupt(self) -> None:
         """Make a ``receive`` that waits return; if none does, the next one that would."""
         self._bell.interrupt()
+
+    def tell_set_aside(self, hear: Callable[[str, str, str], None]) -> None:
+        """Call *hear* for each document that is no message."""
+        self._engine.hear = hear
 
     def check(self) -> list[str]:
         """Look at the deployment."""

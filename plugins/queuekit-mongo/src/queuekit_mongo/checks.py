@@ -13,6 +13,8 @@ from queuekit_mongo.indexes import INDEXES, call_to_make, missing
 
 __all__ = ["check"]
 
+_ROOM = 500_000_000
+"""Free bytes on the server's disk below which an operator is told."""
 OLDEST_WIRE = 9
 """Version of the wire protocol that MongoDB 4.4 speaks."""
 
@@ -20,7 +22,8 @@ OLDEST_WIRE = 9
 def check(engine: Engine) -> list[str]:
     """Return what is wrong with the deployment, one line each."""
     hello = dict(engine.database().client.admin.command("hello"))
-    return [*_version(hello), *_lone(hello), *_weak(engine, hello), *_rights(engine), *_missing(engine)]
+    about = [*_version(hello), *_lone(hello), *_weak(engine, hello), *_room(engine)]
+    return [*about, *_rights(engine), *_missing(engine)]
 
 
 def _version(hello: Mapping[str, Any]) -> list[str]:
@@ -46,6 +49,18 @@ def _weak(engine: Engine, hello: Mapping[str, Any]) -> list[str]:
     if not isinstance(written, int) or (written > 1 and written * 2 > members):
         return []
     return [f"w={written}: what a new primary has not seen is lost when the old one dies. Leave w out of the URL"]
+
+
+def _room(engine: Engine) -> list[str]:
+    """Tell of a disk that is nearly full, if this user may ask."""
+    try:
+        stats = engine.database().command("dbStats")
+    except OperationFailure:
+        return []
+    free = float(stats.get("fsTotalSize", 0)) - float(stats.get("fsUsedSize", 0))
+    if "fsTotalSize" not in stats or free >= _ROOM:
+        return []
+    return [f"only {free / 1e6:.0f} MB are free on the disk of the server: it stops taking writes when it is full"]
 
 
 def _rights(engine: Engine) -> list[str]:

@@ -281,3 +281,5 @@ def bury(engine: Engine, doc: Doc, why: str) -> None:
         "$unset": dict.fromkeys(("claim", "session", "key"), True),
     }
     engine.messages.update_one({"_id": doc["_id"], "claim": doc["claim"]}, change)
+    if engine.hear is not None:
+        engine.hear(str(doc.get("queue", "")), str(doc.get("id", doc["_id"])), why)

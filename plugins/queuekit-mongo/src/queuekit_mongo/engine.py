@@ -26,6 +26,7 @@ from pymongo.errors import ExecutionTimeout, NetworkTimeout, OperationFailure, P
 from pymongo.read_preferences import ReadPreference
 from pymongo.uri_parser import validate_options
 
+from queuekit.errors import bare
 from queuekit.timelimit import end_of_time, time_left
 from queuekit.urls import EngineURL
 from queuekit_mongo.documents import Doc
@@ -69,6 +70,8 @@ class Engine:
         self.time = ServerTime(self._ask_time)
         self.hello: Doc | None = None
         """What the server said of itself at the first connection; ``None`` before."""
+        self.hear: Callable[[str, str, str], None] | None = None
+        """Told of messages that are set aside: queue, id and reason."""
         self._url = url
         self._name = database_name(url)
         self._lock = threading.RLock()
@@ -156,10 +159,10 @@ class Engine:
             with Replies(times * self.options.timeout):
                 yield
         except InvalidBSON as error:
-            raise self.failures.of_bytes(error) from error
+            raise self.failures.of_bytes(error) from bare(error)
         except PyMongoError as error:
             self.time.forget()
-            raise self.failures.of(error) from error
+            raise self.failures.of(error) from bare(error)
 
     def insist(self, call: Callable[[], T]) -> T:
         """Return what *call* returns; after a lost connection or primary, call it again: it must bear repetition."""
@@ -342,10 +345,12 @@ class Engine:
                 try:
                     self._build(collection, indexes)
                 except NetworkTimeout as error:
-                    raise self.failures.of_building(collection.name) from error
+                    raise self.failures.of_building(collection.name) from bare(error)
                 except OperationFailure as error:
                     if error.code in OTHER_INDEX:
-                        raise self.failures.of_indexes(collection.name, in_the_way(collection, indexes)) from error
+                        raise self.failures.of_indexes(collection.name, in_the_way(collection, indexes)) from bare(
+                            error
+                        )
                     if error.code != NOT_ALLOWED:
                         raise
 

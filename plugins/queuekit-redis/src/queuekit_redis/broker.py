@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from random import Random
 from typing import Any
@@ -50,6 +50,7 @@ _MORE = 1.0
 """Seconds after which they are looked after again where there is more to do."""
 _SOME = 10
 """Queues that are looked after at once."""
+_A_MONTH = 30 * 86_400.0
 _PART = 1_000
 """Most queues that are entered in the list of all in one step."""
 
@@ -80,7 +81,8 @@ class RedisBroker(Broker):
         self._next_others = time.monotonic() + OTHERS
         self.engine_id = engine.id
         self.capabilities = CLUSTER_CAPABILITIES if engine.cluster else CAPABILITIES
-        self.limits = attrs.evolve(LIMITS, dedup_window=engine.options.dedup_window)
+        options = engine.options
+        self.limits = attrs.evolve(LIMITS, dedup_window=options.dedup_window, dead_retention=_retention(options))
 
     # -- delivering ----------------------------------------------------------------------------------------------
 
@@ -316,6 +318,10 @@ class RedisBroker(Broker):
         """Make a ``receive`` that waits return; if none does, the next one that would."""
         self._interrupts.interrupt()
 
+    def tell_set_aside(self, hear: Callable[[str, str, str], None]) -> None:
+        """Call *hear* for each message whose id is no text."""
+        self._claims.hear = hear
+
     def check(self) -> list[str]:
         """Ask the server whether it keeps what it is given."""
         return check(self._engine)
@@ -344,6 +350,13 @@ class RedisBroker(Broker):
             if len(envelope.body) > self.limits.max_body:
                 size = f"{len(envelope.body):,} bytes, above the limit of {self.limits.max_body:,}"
                 raise TooLargeError(f"the body of message {envelope.id} has {size}")
+
+
+def _retention(options: RedisOptions) -> float | None:
+    """Return for how long a dead letter is kept: where only their number is bounded, that is some time."""
+    if options.dead_max_age is None and options.dead_max_count is not None:
+        return _A_MONTH
+    return options.dead_max_age
 
 
 def _grouped(pairs: Iterable[tuple[int, str]]) -> dict[str, list[int]]:

@@ -12,6 +12,8 @@ from queuekit_redis.engine import Engine
 __all__ = ["check"]
 
 OLDEST = (6, 2)
+_FULL = 0.9
+"""Part of maxmemory from which on an operator is told."""
 _LOOPBACK = ("localhost", "127.", "::1", "[::1]")
 
 
@@ -32,7 +34,7 @@ def _server(engine: Engine, node: str) -> list[str]:
         if not isinstance(error.__cause__, NoPermissionError):
             raise
         return ["whether the server keeps what it is given is not to be seen: allow this user INFO (ACL: +info)"]
-    return [*_version(info), *_eviction(info), *_persistence(engine, node, info)]
+    return [*_version(info), *_eviction(info), *_room(info), *_persistence(engine, node, info)]
 
 
 def _info(engine: Engine, node: str) -> dict[str, str]:
@@ -51,6 +53,22 @@ def _version(info: dict[str, str]) -> list[str]:
     if not numbers or numbers >= OLDEST:
         return []
     return [f"the server is Redis {version}; 6.2 or later is needed"]
+
+
+def _room(info: dict[str, str]) -> list[str]:
+    """Tell of a server that takes no more writes, or soon will not."""
+    lines = []
+    for name, what in (("rdb_last_bgsave_status", "snapshot"), ("aof_last_write_status", "write to its log")):
+        if info.get(name, "ok") != "ok":
+            lines.append(f"its last {what} has failed, and it may refuse sends: look at its disk and its log")
+    used, most = (_number(info.get(name)) for name in ("used_memory", "maxmemory"))
+    if most and used > most * _FULL:
+        lines.append(f"its memory is full: {used / 1e6:.0f} of {most / 1e6:.0f} MB (maxmemory) are in use")
+    return lines
+
+
+def _number(text: str | None) -> float:
+    return float(text) if text is not None and text.isdigit() else 0.0
 
 
 def _eviction(info: dict[str, str]) -> list[str]:

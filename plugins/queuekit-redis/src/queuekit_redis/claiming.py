@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -42,6 +42,8 @@ class Claims:
         self._interrupts = interrupts
         self.marks: str | None = None
         """What the key of a record begins with that marks a message, whose id follows; ``None``: nobody asks."""
+        self.hear: Callable[[str, str, str], None] | None = None
+        """Told of messages that are set aside: queue, id and reason."""
         options = engine.options
         oldest = 0 if options.dead_max_age is None else micros(options.dead_max_age)
         most = -1 if options.dead_max_count is None else options.dead_max_count
@@ -140,5 +142,8 @@ class Claims:
         arguments: list[Any] = [keys.unique(queue), round(self._engine.options.dedup_window), nonce()]
         for id, token in unnamed:
             arguments += (b"d", id, token, b"", why)
+        if self.hear is not None:
+            for id, _ in unnamed:
+                self.hear(queue, id.decode(errors="backslashreplace"), "its id is no text")
         with suppress(UnavailableError):  # then it comes again when its lease ends, and the others are not to wait
             self._engine.server.one(run("settle", [keys.queue(queue)], arguments), again=True)

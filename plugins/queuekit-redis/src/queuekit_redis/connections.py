@@ -10,7 +10,7 @@ from types import TracebackType
 
 from redis.exceptions import RedisError
 
-from queuekit.errors import UnavailableError
+from queuekit.errors import UnavailableError, bare
 from queuekit.timelimit import time_left
 from queuekit_redis.failures import Failures
 from queuekit_redis.link import Link
@@ -101,7 +101,7 @@ class Connections:
             link.open()
         except (RedisError, OSError) as error:
             self._slots.put(None)
-            raise self._failures.of(error) from error
+            raise self._failures.of(error) from bare(error)
         except BaseException:
             self._slots.put(None)
             raise
@@ -118,7 +118,7 @@ class Connections:
             self._idle.append(link)
         self._slots.put(None)
         if isinstance(error, RedisError | OSError) and not isinstance(error, UnavailableError):
-            raise self._failures.of(error) from error
+            raise self._failures.of(error) from bare(error)
 
     def close(self) -> None:
         """Close all that wait for reuse; those in use are closed by their users."""

@@ -33,6 +33,7 @@ from queuekit_sqs.settling import Held, Settling, Token, read_token, send_job
 from queuekit_sqs.shelf import Arrival
 from queuekit_sqs.turns import Turn, Turns
 from queuekit_sqs.urls import read_target
+from queuekit_sqs.watching import oldest_ages
 from queuekit_sqs.wire import Counts, read
 
 __all__ = ["SqsBroker"]
@@ -71,6 +72,7 @@ class SqsBroker(Broker):
         self._service = self._make_service("sqs", timeout=options.timeout)
         self._polls = self._make_service("sqs", timeout=options.timeout + options.poll)
         self._s3: Service | None = None
+        self._watch: Service | None = None
         self._queues = Queues(self._service, Names(self._target.prefix), options)
         self._batches = Batches(
             self._service,
@@ -102,7 +104,13 @@ class SqsBroker(Broker):
         options = self._options
         if not options.payload_bucket:
             return None
-        return Payloads(self._s3_service, bucket=options.payload_bucket, prefix=options.payload_prefix, crew=self._crew)
+        return Payloads(
+            self._s3_service,
+            bucket=options.payload_bucket,
+            prefix=options.payload_prefix,
+            crew=self._crew,
+            limit=lambda: self.limits.max_body if self.largest_wanted is None else self.largest_wanted,
+        )
 
     def _make_receiver(self) -> Receiver:
         return Receiver(
@@ -301,7 +309,18 @@ class SqsBroker(Broker):
 
     def counts(self, queues: Sequence[str]) -> dict[str, QueueCounts]:
         """Return about how many messages *queues* hold: SQS is right within a minute."""
-        return {queue: self._count(queue) for queue in queues}
+        found = {queue: self._count(queue) for queue in queues}
+        if not self._options.cloudwatch:
+            return found
+        lines = {queue: [line.name for line in self._queues.lines(queue)] for queue in queues}
+        ages = oldest_ages(self._make_watch(), lines, now=self._time.now())
+        return {
+            queue: attrs.evolve(one, oldest_age=ages.get(queue) if one.ready else None) for queue, one in found.items()
+        }
+
+    def _make_watch(self) -> Service:
+        self._watch = self._watch or self._make_service("cloudwatch", timeout=self._options.timeout)
+        return self._watch
 
     def _count(self, queue: str) -> QueueCounts:
         sums = dict.fromkeys((_READY, _LEASED, _DELAYED), 0)
@@ -322,8 +341,7 @@ class SqsBroker(Broker):
 
     def find(self, queue: str, ids: Sequence[str]) -> list[Stored]:
         """Return those of *ids* that are among the dead letters."""
-        wanted = set(ids)
-        return [stored for stored in self._walk(queue, Place.DEAD) if stored.envelope.id in wanted]
+        return self._letters.find(queue, ids)
 
     def requeue(self, queue: str, ids: Sequence[str] | None = None) -> list[str]:
         """Replay dead letters."""
@@ -365,7 +383,7 @@ class SqsBroker(Broker):
         self._receiver.close()
         self._crew.close()
         # Not those of long polls under way: what they bring is given back.
-        for service in (self._service, self._s3):
+        for service in (self._service, self._s3, self._watch):
             if service is not None:
                 service.close()
 

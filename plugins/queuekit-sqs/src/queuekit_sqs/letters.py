@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import attrs
 
@@ -40,6 +40,17 @@ class _Letter:
     stored: Stored
 
 
+class _Receipt(NamedTuple):
+    """What is needed of a letter to put it back or to delete it."""
+
+    line: Line
+    receipt: str
+
+
+def _receipt(letter: _Letter) -> _Receipt:
+    return _Receipt(letter.line, letter.receipt)
+
+
 class Letters:
     """The dead letters of all queues, and emptying queues.
 
@@ -71,13 +82,28 @@ class Letters:
 
     def page(self, queue: str, *, limit: int, cursor: str | None) -> Page[Stored]:
         """Return dead letters of *queue*, latest first, and leave them where they are."""
-        letters = self._all(queue)
-        self._put_back(letters)
         after = tuple(json.loads(cursor)) if cursor else None
-        rest = [letter for letter in letters if after is None or _order(letter) > after]
+        found: dict[str, _Letter] = {}
+        receipts: list[_Receipt] = []
+        for batch in self._batches_of(self._queues.dead(queue)):
+            receipts += map(_receipt, batch)
+            behind = [letter for letter in batch if after is None or _order(letter) > after]
+            found.update((letter.received.envelope.id, letter) for letter in behind)
+            # Of the others nothing is kept but what puts them back: their bodies may be large.
+            found = {letter.received.envelope.id: letter for letter in sorted(found.values(), key=_order)[: limit + 1]}
+            if len(receipts) >= _MOST:
+                break
+        self._put_back(receipts)
+        rest = list(found.values())
         items = rest[:limit]
         more = json.dumps(_order(items[-1])) if len(rest) > limit and items else None
         return Page(items=tuple(self._with_bodies(items)), cursor=more)
+
+    def find(self, queue: str, ids: Sequence[str]) -> list[Stored]:
+        """Return those of *ids* that are dead letters of *queue*, looking no further than that."""
+        chosen, others = self._choose(queue, ids)
+        self._put_back([*map(_receipt, chosen), *others])
+        return list(self._with_bodies(chosen))
 
     def requeue(self, queue: str, ids: Sequence[str] | None) -> list[str]:
         """Send dead letters (all, or *ids*) to *queue* again, and delete them."""
@@ -86,7 +112,7 @@ class Letters:
         failures = self._batches.run([self._replay(letter) for letter in chosen])
         ended = list(zip(chosen, failures, strict=True))
         sent = [letter for letter, failure in ended if failure is None]
-        self._put_back([letter for letter, failure in ended if failure is not None])
+        self._put_back([_receipt(letter) for letter, failure in ended if failure is not None])
         self._delete(sent)
         _raise(failures)
         return [letter.received.envelope.id for letter in sent]
@@ -120,13 +146,19 @@ class Letters:
                 break
         return sorted(found.values(), key=_order)
 
-    def _choose(self, queue: str, ids: Sequence[str] | None) -> tuple[list[_Letter], list[_Letter]]:
-        letters = self._all(queue)
+    def _choose(self, queue: str, ids: Sequence[str] | None) -> tuple[list[_Letter], list[_Receipt]]:
         if ids is None:
-            return letters, []
+            return self._all(queue), []
         wanted = set(ids)
-        chosen = [letter for letter in letters if letter.received.envelope.id in wanted]
-        return chosen, [letter for letter in letters if letter.received.envelope.id not in wanted]
+        chosen: dict[str, _Letter] = {}
+        others: list[_Receipt] = []
+        for batch in self._batches_of(self._queues.dead(queue)):
+            mine = [letter for letter in batch if letter.received.envelope.id in wanted]
+            chosen.update((letter.received.envelope.id, letter) for letter in mine)
+            others += [_receipt(letter) for letter in batch if letter.received.envelope.id not in wanted]
+            if len(chosen) == len(wanted) or len(others) >= _MOST:
+                break
+        return sorted(chosen.values(), key=_order), others
 
     def _batches_of(self, line: Line) -> Iterator[list[_Letter]]:
         """Yield what is ready in *line*, hidden meanwhile, until nothing is left of it."""
@@ -184,12 +216,12 @@ class Letters:
         return send_job(line, envelope, pointer=letter.received.pointer)
 
     def _delete(self, letters: Sequence[_Letter]) -> None:
-        self._each(letters, "delete_message_batch", {})
+        self._each(list(map(_receipt, letters)), "delete_message_batch", {})
 
-    def _put_back(self, letters: Sequence[_Letter]) -> None:
+    def _put_back(self, letters: Sequence[_Receipt]) -> None:
         self._each(letters, "change_message_visibility_batch", {"VisibilityTimeout": 0})
 
-    def _each(self, letters: Sequence[_Letter], operation: str, fields: dict[str, Any]) -> None:
+    def _each(self, letters: Sequence[_Receipt], operation: str, fields: dict[str, Any]) -> None:
         jobs = [
             Job(line=letter.line, operation=operation, entry={"ReceiptHandle": letter.receipt, **fields})
             for letter in letters

@@ -36,6 +36,7 @@ LIMITS = Limits(
     max_body=(1_048_576 - _ATTRIBUTES_ROOM) // 4 * 3,
     lease_granularity=1.0,
     dedup_window=0.0,
+    dead_retention=1_209_600.0,
 )
 """Of a queue as it is created: 1 MiB a message, of which binary bodies as base64 use three quarters."""
 BACKEND_CAPABILITIES = BackendCapabilities()

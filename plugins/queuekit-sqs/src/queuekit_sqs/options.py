@@ -42,6 +42,8 @@ class SqsOptions:
     """Longest delay asked of SQS at once; longer ones are made of several."""
     max_message_bytes: int = attrs.field(default=1_048_576, validator=_within(65_536, 1_048_576))
     """Largest message that the queues take, attributes included: their ``MaximumMessageSize``."""
+    cloudwatch: bool = False
+    """Whether CloudWatch is asked for the age of the oldest message: it is minutes behind, and each time costs."""
     payload_bucket: str | None = None
     """S3 bucket for bodies that are too large for SQS; it must exist."""
     payload_prefix: str = "queuekit/"

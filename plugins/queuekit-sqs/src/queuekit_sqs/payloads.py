@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import closing
 from functools import partial
 from typing import Any
 
@@ -28,13 +29,17 @@ class Payloads:
         bucket: The bucket; others are never read, whatever a message says.
         prefix: How the names of objects begin.
         crew: Makes requests at the same time.
+        limit: Returns the length in bytes beyond which an object is not read.
     """
 
-    def __init__(self, service: Callable[[], Service], *, bucket: str, prefix: str, crew: Crew) -> None:
+    def __init__(
+        self, service: Callable[[], Service], *, bucket: str, prefix: str, crew: Crew, limit: Callable[[], int]
+    ) -> None:
         self._service = service
         self._bucket = bucket
         self._prefix = prefix
         self._crew = crew
+        self._limit = limit
 
     def keep(self, bodies: Sequence[bytes]) -> list[str]:
         """Store *bodies* and return, for each, the text that stands for it in a message."""
@@ -84,7 +89,10 @@ class Payloads:
 
         def read() -> dict[str, object]:
             reply = service.request("get_object", Bucket=self._bucket, Key=name)
-            return {"body": reply["Body"].read()}
+            with closing(reply["Body"]) as stream:
+                # One that is larger is none of ours, and is not read to find that out.
+                fits = int(reply.get("ContentLength", 0)) <= self._limit()
+                return {"body": stream.read() if fits else None}
 
         try:
             body = service.ask(read, doing=doing)["body"]

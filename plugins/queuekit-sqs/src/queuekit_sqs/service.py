@@ -11,7 +11,7 @@ from typing import Any
 
 import attrs
 
-from queuekit.errors import UnavailableError
+from queuekit.errors import UnavailableError, bare
 from queuekit.urls import EngineURL
 from queuekit_sqs.failures import is_passing, unavailable
 from queuekit_sqs.pauses import pauses
@@ -86,9 +86,9 @@ class Service:
                 return call()
             except UnavailableError:
                 raise
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - what is not the library's is raised on
                 if left <= 0 or not is_passing(error):
-                    raise self.failed(error, doing=doing) from error
+                    raise self.failed(error, doing=doing) from bare(error)
             time.sleep(next(rests))
             left -= 1
 

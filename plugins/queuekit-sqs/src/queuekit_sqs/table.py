@@ -8,7 +8,7 @@ from functools import partial
 from random import Random
 from typing import Any
 
-from queuekit.errors import TooLargeError, UnavailableError
+from queuekit.errors import TooLargeError, UnavailableError, bare
 from queuekit.rounds import in_rounds
 from queuekit.timelimit import time_left
 from queuekit_sqs.crew import Crew
@@ -130,10 +130,10 @@ class Table:
         """Write *ops* in one step; return by place what is decided, and whether the step may have been done unheard."""
         try:
             self._transact(ops, again=again)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - what is not the library's is raised on
             decided = self._refused(error, ops)
             if decided is None and (last or not is_passing(error)):
-                raise self._service.failed(error, doing=self._doing("transact_write_items")) from error
+                raise self._service.failed(error, doing=self._doing("transact_write_items")) from bare(error)
             return decided or {}, decided is None and is_uncertain(error)
         return dict.fromkeys(range(len(ops)), True), False
 

@@ -1,0 +1,54 @@
+"""What live workers say of themselves, in records that they refresh and that forget themselves."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from queuekit.backend import Record
+
+__all__ = ["EVERY", "LIVE", "TTL", "read_workers"]
+
+EVERY = 10.0
+"""Seconds between two signs of life."""
+LIVE = 30.0
+"""Seconds without a sign of life after which a worker counts as gone."""
+TTL = 120.0
+"""Seconds after which it is forgotten; until then an operator can be told that it fell silent."""
+
+
+def read_workers(records: Iterable[Record]) -> list[dict[str, Any]]:
+    """Return what *records* tell; of each worker at least ``name, queues, ages, begun, silent, quiet``.
+
+    ``silent`` is for how long it had not heard of the broker when it wrote, ``quiet`` how long ago it wrote more than
+    once in :data:`EVERY` seconds: beyond :data:`LIVE` it is gone. A record that is none of ours is left out.
+    """
+    read = (_read(record) for record in records)
+    return [worker for worker in read if worker is not None]
+
+
+def _read(record: Record) -> dict[str, Any] | None:
+    try:
+        said = json.loads(record.body)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(said, dict) or not isinstance(said.get("name"), str):
+        return None
+    ages = said.get("ages")
+    return {
+        **said,
+        "queues": _texts(said.get("queues")),
+        "begun": _texts(said.get("begun")),
+        "ages": {key: value for key, value in ages.items() if _is_number(value)} if isinstance(ages, Mapping) else {},
+        "silent": said["silent"] if _is_number(said.get("silent")) else 0.0,
+        "quiet": 0.0 if record.ttl is None else max(0.0, TTL - record.ttl),
+    }
+
+
+def _texts(value: object) -> list[str]:
+    return [item for item in value if isinstance(item, str)] if isinstance(value, list) else []
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < float("inf")

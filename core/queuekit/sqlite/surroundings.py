@@ -1,0 +1,54 @@
+"""Where the file lies: who could put another in its place, and whether there is room for it to grow."""
+
+from __future__ import annotations
+
+import shutil
+import stat
+from pathlib import Path
+
+__all__ = ["exposures", "short_of_room"]
+
+ROOM = 64_000_000
+"""Free bytes below which an operator is told: the write-ahead log alone may take as much."""
+
+
+def exposures(written: str, path: str) -> list[str]:
+    """Return how others could make us use a file of theirs, one line each.
+
+    Args:
+        written: The path as it was given.
+        path: The same with symbolic links followed.
+    """
+    links = [one for one in _upwards(written) if one.is_symlink() and (one == Path(written) or _is_open(one.parent))]
+    nearest = (Path(written).parent, Path(path).parent)
+    folders = dict.fromkeys([*_upwards(written)[1:], *_upwards(path)[1:]])
+    # With the sticky bit others cannot replace what is there, but they can be the first to make the file.
+    opened = [folder for folder in folders if _is_open(folder, sticky=folder in nearest)]
+    return [
+        *(f"{link} is a symbolic link to {link.resolve()}: whoever can change it chooses the file" for link in links),
+        *(f"every user can write to {folder}, and so put a file of their own in place of {path}" for folder in opened),
+    ]
+
+
+def _upwards(path: str) -> list[Path]:
+    return [Path(path), *Path(path).parents]
+
+
+def _is_open(folder: Path, *, sticky: bool = True) -> bool:
+    """Tell whether every user may write into *folder*; with *sticky* also where each may change only their own."""
+    try:
+        mode = folder.stat().st_mode
+    except OSError:
+        return False
+    return bool(mode & stat.S_IWOTH) and (sticky or not mode & stat.S_ISVTX)
+
+
+def short_of_room(path: str) -> list[str]:
+    """Return a line if the disk is nearly full."""
+    try:
+        free = shutil.disk_usage(Path(path).parent).free
+    except OSError:
+        return []
+    return (
+        [] if free >= ROOM else [f"only {free / 1e6:.1f} MB are free on the disk of {path}: sends fail when it is full"]
+    )
