@@ -177,7 +177,7 @@ class Admin:
         return found
 
     def unserved_by(self, own: Iterable[str]) -> list[str]:
-        """Return what to say at the start of a worker of *own* queues: which others nobody serves, and what mends it."""
+        """Return what to say where a worker of *own* queues starts: which others nobody serves, and what mends it."""
         own, demand = list(own), self.demand()
         unserved = self.unserved(demand, own=own)
         lines = [f"no worker serves {name!r}, the queue of {', '.join(demand[name][:3])}" for name in unserved]

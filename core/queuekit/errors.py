@@ -23,6 +23,7 @@
     ├── DeclarationError       QK217  what was given to @app.task cannot be a task
     ├── UniqueKeyError         QK218  a part of a workflow is a duplicate, and cannot have the outcome of its holder
     ├── NotReadHereError       QK219  bytes for a worker of a newer release, or with another serializer
+    ├── MisfitError            QK220  a group that does not fit the message that asks for its results
     ├── CapabilityError        QK301  a broker or backend cannot carry what is asked
     ├── UnavailableError       QK401  a broker or backend did not answer
     ├── LeaseLost              QK402  a run outlived its lease; its outcome was refused
@@ -170,7 +171,7 @@ class DecodeError(QueuekitError, ValueError):
 class NotReadHereError(DecodeError):
     """Bytes that are in order but for another worker: of a newer release, or of a serializer that is missing here."""
 
-    code = "QK218"
+    code = "QK219"
 
 
 class NoBackendError(QueuekitError):

@@ -274,7 +274,9 @@ class Executor:
         try:
             run.message.open()
         except NotReadHereError as error:
-            outcome = self._held(run.delivery, outline(run.delivery.envelope), "no worker could read it", why=error.what)
+            outcome = self._held(
+                run.delivery, outline(run.delivery.envelope), "no worker could read it", why=error.what
+            )
             outcome.run = run
             return outcome
         except BaseException as error:  # noqa: BLE001 - whatever bytes it holds, and classes of the user's make of them

@@ -30,6 +30,8 @@ _SHOWN = 3
 class MisfitError(DecodeError):
     """A message asks for a group that its workflow does not have: nobody of ours has written it."""
 
+    code = "QK220"
+
 
 def gather(runtime: Runtime, run: Run) -> list[Any] | Info:
     """Return the results of the group that *run* waits for, in order; or what is known of *run* if it ended before.

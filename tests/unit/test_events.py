@@ -14,6 +14,7 @@ from queuekit.events import (
     LeasesLost,
     LoopBlocked,
     MessageDead,
+    QueuesUnserved,
     SchedulerLeads,
     SchedulerYields,
     TaskFinished,
@@ -129,6 +130,12 @@ LINES = [
         "ERROR",
         "w killed by SIGKILL; a new process starts in 0.2 s",
         id="crash",
+    ),
+    pytest.param(
+        QueuesUnserved(lines=("no worker serves 'mail'", "start one")),
+        "WARNING",
+        "no worker serves 'mail'\n  start one",
+        id="unserved",
     ),
     pytest.param(
         WorkerGaveUp(number=1, how="exited with code 3", tries=5),
