@@ -124,11 +124,12 @@ class Minder:
     def _until_next_look(self) -> None:
         """Enforce time limits as they come until it is time to look for marks again."""
         clock = self._runtime.clock
-        look = clock.monotonic() + _LOOK
+        look, limits = clock.monotonic() + _LOOK, 0.0
         while not self._stopped.is_set():
             now = clock.monotonic()
-            nearest = min(self.enforce(now), now + RELIEF if self._relieve(now) else look)
-            pause = min(look, nearest) - clock.monotonic()
+            if now >= limits:
+                limits = self.enforce(now)
+            pause = min(look, limits, now + RELIEF if self._relieve(now) else look) - clock.monotonic()
             if self._stopped.wait(max(0.005, pause)) or clock.monotonic() >= look:
                 return
 

@@ -9,7 +9,7 @@ __all__ = ["LOOK", "Silence"]
 
 LOOK = 1.0
 """Seconds between two looks, and between two beats of a process."""
-_SILENT = 2.5
+_SILENT = 4.0
 """Seconds without a beat after which no thread of a process gets to run: one body holds the interpreter."""
 _GRACE = 2.0
 """Seconds that a body of a silent process may be over its time: it may just be about to end."""
