@@ -265,7 +265,7 @@ class Executor:
         except BaseException as error:  # noqa: BLE001 - whatever results are made of: this one has failed, and ends
             run.ended = self._monotonic()
             return self._failed(run, error)
-        run.message = attrs.evolve(message, args=[*message.args, found], payload=None)
+        run.message = attrs.evolve(message, args=[*message.args, found], source=None)
         run.context.made_of(call_of, run.message, run.delivery.envelope, run.task.app)
         return None
 

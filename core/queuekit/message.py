@@ -6,10 +6,9 @@ options that the caller set; its payload ``args``, ``kwargs`` and follow-ups, wr
 
 from __future__ import annotations
 
-import contextlib
 import re
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import attrs
 
@@ -22,7 +21,7 @@ from queuekit.serializer import Serializer
 from queuekit.signature import Signature
 from queuekit.values import quick_frozen
 
-__all__ = ["Message", "Sealed", "decode", "encode", "outline", "peek_link", "sealed"]
+__all__ = ["Message", "decode", "encode", "outline", "peek_link", "sealed"]
 
 VERSION = 1
 _CARRIED = ("headers", "retries", "timeout", "ignore_result")
@@ -34,44 +33,18 @@ _NEWEST = 1_000_000
 """Greatest version that is taken for one."""
 _CONTENT_TYPE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+/-]{0,59}")
 _MOST_LINKS = 1_000
+_SMALL = 10_000
+"""Bytes of a body whose values are not worth to be forgotten soon."""
 _NO_OPTIONS: dict[str, Any] = {}
 _NOTHING: list[Any] = []
-
-
-_CONTENTS = ("args", "kwargs", "on_success", "on_error")
-
-
-@attrs.define
-class Sealed:
-    """The payload of a message that has not been read, or whose values have been forgotten since."""
-
-    serializer: Serializer
-    body: bytes
-    start: int
-    """Where in the body the payload begins."""
-    closed: bool = True
-
-    def read(self) -> dict[str, Any]:
-        """Return the contents of a message.
-
-        Raises:
-            DecodeError: It is not as :func:`encode` writes it.
-        """
-        payload = self.serializer.loads(self.body[self.start :])
-        if type(payload) is not dict:
-            raise DecodeError("the payload is not an object")
-        args, kwargs = payload.get("args", []), payload.get("kwargs", {})
-        if type(args) is not list or type(kwargs) is not dict or not all(type(key) is str for key in kwargs):
-            raise DecodeError("args is not a list, or kwargs not an object with text keys")
-        contents = {"args": args, "kwargs": kwargs, "on_success": (), "on_error": ()}
-        return contents | _follow_ups(payload) if "on_success" in payload or "on_error" in payload else contents
+_set: Any = object.__setattr__
 
 
 @quick_frozen(kw_only=True)
 class Message:
     """What a worker reads out of an envelope. ``None`` leaves an option to the task as the worker knows it.
 
-    Of one that is :func:`sealed`, arguments and follow-ups are read when they are first asked for.
+    One that is :func:`sealed` has no arguments and no follow-ups until it is opened.
     """
 
     id: str
@@ -92,8 +65,10 @@ class Message:
     """The group whose results are its last argument."""
     each: bool = False
     """Whether its one argument is a list of argument lists, run one after the other."""
-    payload: Sealed | None = attrs.field(default=None, eq=False, repr=False)
-    """What arguments and follow-ups are read out of; ``None`` if they are there in any case."""
+    source: tuple[Serializer, bytes, int] | None = attrs.field(default=None, eq=False, repr=False)
+    """What reads the payload, the body, and where in it the payload begins; ``None`` if all is there in any case."""
+    is_open: bool = attrs.field(default=True, eq=False, repr=False)
+    """Whether arguments and follow-ups have been read."""
 
     def open(self) -> None:
         """Read arguments and follow-ups, if that has not been done.
@@ -101,30 +76,26 @@ class Message:
         Raises:
             DecodeError: They are not as :func:`encode` writes them.
         """
-        payload = self.payload
-        if payload is not None and payload.closed:
-            for name, value in payload.read().items():
-                object.__setattr__(self, name, value)
-            payload.closed = False
+        if self.is_open or self.source is None:
+            return
+        serializer, body, start = self.source
+        payload = serializer.loads(body[start:])
+        args, kwargs = _arguments(payload)
+        if "on_success" in payload or "on_error" in payload:
+            for role, links in _follow_ups(payload).items():
+                _set(self, role, links)
+        _set(self, "args", args)
+        _set(self, "kwargs", kwargs)
+        _set(self, "is_open", True)  # noqa: FBT003 - to everybody else it is frozen
 
     def close(self) -> None:
-        """Forget arguments and follow-ups, which take several times the memory of their bytes."""
-        payload = self.payload
-        if payload is not None and not payload.closed:
-            payload.closed = True
-            with contextlib.suppress(AttributeError):  # another thread does the same
-                for name in _CONTENTS:
-                    object.__delattr__(self, name)
-
-    if not TYPE_CHECKING:
-
-        def __getattr__(self, name: str) -> Any:
-            """Read what is asked for; called only for what is not there."""
-            if name not in _CONTENTS or self.payload is None:
-                raise AttributeError(name)
-            self.payload.closed = True
-            self.open()
-            return getattr(self, name)
+        """Forget arguments and follow-ups if they are large: they take several times the memory of their bytes."""
+        if self.source is not None and len(self.source[1]) > _SMALL and self.is_open:
+            _set(self, "is_open", False)  # noqa: FBT003 - as above
+            _set(self, "args", _NOTHING)
+            _set(self, "kwargs", _NO_OPTIONS)
+            _set(self, "on_success", ())
+            _set(self, "on_error", ())
 
 
 def encode(
@@ -230,22 +201,31 @@ def sealed(envelope: Envelope, serializers: Mapping[str, Serializer]) -> Message
     usual = _USUAL.match(envelope.body)
     if usual is not None and usual[1] == envelope.id.encode():
         content_type, task, start = usual[3].decode(), usual[2].decode(), usual.end()
-        options: dict[str, Any] = {"headers": {}}
+        header = _NO_OPTIONS
     else:
         header, start = split_header(envelope.body)
         task, content_type = _checked(header, envelope), header.get("ct")
         if not isinstance(content_type, str):
             raise DecodeError("no content type in the header")
-        options = _options(header)
+    options = {"headers": dict[str, str]()} if header is _NO_OPTIONS else _options(header)
     serializer = serializers.get(content_type)
     if serializer is None:
         kind = NotReadHereError if _CONTENT_TYPE.fullmatch(content_type) else DecodeError
         raise kind(f"content type {content_type[:40]!r} is not accepted here")
-    payload = Sealed(serializer, envelope.body, start)
-    message = Message(id=envelope.id, task=task, args=_NOTHING, kwargs=_NO_OPTIONS, payload=payload, **options)
-    for name in _CONTENTS:
-        object.__delattr__(message, name)
-    return message
+    source = (serializer, envelope.body, start)
+    return Message(
+        id=envelope.id, task=task, args=_NOTHING, kwargs=_NO_OPTIONS, source=source, is_open=False, **options
+    )
+
+
+def _arguments(payload: Any) -> tuple[list[Any], dict[str, Any]]:
+    """Return the arguments in a payload."""
+    if type(payload) is not dict:
+        raise DecodeError("the payload is not an object")
+    args, kwargs = payload.get("args", _NOTHING), payload.get("kwargs", {})
+    if type(args) is not list or type(kwargs) is not dict or not all(type(key) is str for key in kwargs):
+        raise DecodeError("args is not a list, or kwargs not an object with text keys")
+    return args, kwargs
 
 
 def _checked(header: dict[str, Any], envelope: Envelope) -> str:

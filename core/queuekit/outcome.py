@@ -371,6 +371,7 @@ class Decider:
     ) -> tuple[tuple[Envelope, ...], tuple[Record, ...]]:
         """Return the follow-ups of an outcome that stands: if they cannot be made that is logged, and nothing else."""
         try:
+            message.open()
             links = message.on_success if role == "success" else message.on_error
             return self._follow(delivery, message, role, value()) if links else ((), ())
         except BaseException:  # noqa: BLE001 - also SystemExit, in the code that makes a value plain

@@ -13,14 +13,14 @@ from typing import Any
 
 from queuekit.errors import EncodeError
 
-__all__ = ["MAX_DEPTH", "SCALARS", "depth_of", "is_plain", "read_text", "write_text"]
+__all__ = ["MAX_DEPTH", "SCALARS", "SMALL", "depth_of", "is_plain", "read_text", "write_text"]
 
 MAX_DEPTH = 100
 """Deepest nesting of a value that is written or read: a container in a container counts 2."""
 SCALARS = frozenset({str, int, float, bool, type(None)})
 
-_SMALL = 2_000
-"""Bytes of a text whose brackets are quicker counted than singled out."""
+SMALL = 2_000
+"""Length of a text that holds so few values that they are quicker looked at one by one."""
 _BYTES_A_VALUE = 64
 """Bytes of a text for one value, above which to go through the values takes little beside reading them."""
 _PEELED = 6
@@ -90,7 +90,7 @@ def depth_of(data: bytes, value: Any) -> int:
 
     Few values in a long text are looked at themselves; where there are many, the brackets of the text are.
     """
-    if len(data) <= MAX_DEPTH or (len(data) <= _SMALL and data.count(b"[") + data.count(b"{") <= MAX_DEPTH):
+    if len(data) <= MAX_DEPTH or (len(data) <= SMALL and data.count(b"[") + data.count(b"{") <= MAX_DEPTH):
         return 0
     if _is_shallow(value, len(data) // _BYTES_A_VALUE):
         return 0
@@ -125,14 +125,40 @@ def _brackets(data: bytes) -> bytes:
     return b"".join(structure.split(b'"')[::2]) if b'"' in structure else structure
 
 
-def is_plain(value: Any, *, dollars: bool) -> bool:
+def is_plain(value: Any, *, dollars: bool, small: bool) -> bool:
     """Return whether JSON alone brings *value*, which it could write, back as it is.
 
     Args:
         value: Holds no ring.
         dollars: Whether a key could begin with ``$``.
+        small: Whether it holds few values, so that it takes longer to prepare to look at many at once.
     """
-    layer = _containers([value])
+    return _is_plain(value, 1, dollars=dollars) if small else _are_layers_plain([value], dollars=dollars)
+
+
+def _is_plain(value: Any, depth: int, *, dollars: bool) -> bool:
+    kind = type(value)
+    if kind in SCALARS:
+        return True
+    if depth > MAX_DEPTH or (kind is dict and not _has_plain_keys(value, dollars=dollars)):
+        return False
+    if kind is not dict and kind is not list:
+        return False
+    for item in value.values() if kind is dict else value:
+        if type(item) not in SCALARS and not _is_plain(item, depth + 1, dollars=dollars):
+            return False
+    return True
+
+
+def _has_plain_keys(keys: Iterable[Any], *, dollars: bool) -> bool:
+    for key in keys:  # noqa: SIM110 - half the time of all(), on the way of every message
+        if type(key) is not str or (dollars and key[:1] == "$"):
+            return False
+    return True
+
+
+def _are_layers_plain(items: list[Any], *, dollars: bool) -> bool:
+    layer = _containers(items)
     for _ in range(MAX_DEPTH):
         if not layer:
             return True
@@ -153,9 +179,8 @@ def _values_under_text(dicts: list[dict[Any, Any]], *, dollars: bool) -> list[An
         values = gc.get_referents(*dicts)
         if len(values) == sum(map(len, dicts)):
             return values
-    for key in chain.from_iterable(dicts):
-        if type(key) is not str or (dollars and key[:1] == "$"):
-            return None
+    if not _has_plain_keys(chain.from_iterable(dicts), dollars=dollars):
+        return None
     return [*chain.from_iterable(map(dict.values, dicts))]
 
 

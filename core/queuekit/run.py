@@ -104,6 +104,7 @@ class Run:
 
 def call_of(message: Message, envelope: Envelope, sender: Sender) -> Signature[Any]:
     """Return the call that *message* is; a moment that has passed is not told any more."""
+    message.open()
     return Signature(
         message.task,
         message.args,

@@ -23,7 +23,7 @@ from typing import Any, Protocol, runtime_checkable
 from queuekit.errors import DecodeError, EncodeError
 from queuekit.moments import read_moment, read_zone, write_moment, write_zone
 from queuekit.names import module_of
-from queuekit.plain import MAX_DEPTH, SCALARS, depth_of, is_plain, read_text, write_text
+from queuekit.plain import MAX_DEPTH, SCALARS, SMALL, depth_of, is_plain, read_text, write_text
 from queuekit.shapes import build, shape_of, take_apart
 
 __all__ = ["JsonSerializer", "PickleSerializer", "Serializer", "type_name"]
@@ -295,7 +295,7 @@ def _plain_text(value: Any) -> str | None:
         text = write_text(value)
     except Exception:  # noqa: BLE001 - also what classes of the user's raise; the slow way says what is wrong, and where
         return None
-    return text if is_plain(value, dollars="$" in text and '"$' in text) else None
+    return text if is_plain(value, dollars='"$' in text, small=len(text) <= SMALL) else None
 
 
 def _has_tags(data: bytes) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import math
 import weakref
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import attrs
@@ -252,11 +252,11 @@ def _called(kind: Any, shape: Shape, fields: Mapping[str, Any]) -> Any:
     return made
 
 
-def _restored(kind: Any, names: Iterable[str], fields: Mapping[str, Any]) -> Any:
+def _restored(kind: Any, names: tuple[str, ...], fields: Mapping[str, Any]) -> Any:
     made = kind.__new__(kind)
     for name, item in fields.items():
-        if name[:2] == "__":
-            raise ValueError("no field has such a name")
+        if name not in names and (name[:2] == "__" or hasattr(kind, name)):
+            raise ValueError("an attribute of the class is no field")
         object.__setattr__(made, name, item)
     for name in names:
         if not hasattr(made, name):

@@ -312,6 +312,7 @@ def test_what_would_not_come_back_is_refused_with_its_path(
         pytest.param(Word, {"label": "x"}, id="text"),
         pytest.param(Seeded, {}, id="field-missing"),
         pytest.param(Seeded, {"x": 1, "__class__": 1}, id="class"),
+        pytest.param(Seeded, {"x": 1, "__post_init__": 1}, id="method"),
         pytest.param(Seeded, {"x": 1, "__dict__": {"y": 1}}, id="dict"),
     ],
 )

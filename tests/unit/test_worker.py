@@ -1057,18 +1057,17 @@ def test_arguments_are_read_when_their_run_begins() -> None:
     """What is held is bytes: decoded, it takes several times their memory; it is forgotten once the run is decided."""
     app = make_app()
     app.task(name="t")(len)
-    send(app, "t", [1, 2])
+    send(app, "t", [1] * 10_000)
 
     run = prepared(app)
-    before = run.message.payload
-    assert before is not None
-    closed = [before.closed]
-    executor = executor_of(app)
+    executor, opened = executor_of(app), [run.message.is_open]
     assert executor.begin(run) is None
-    closed.append(before.closed)
+    opened.append(run.message.is_open)
     outcome = executor.call(run)
-    closed.append(before.closed)
+    opened.append(run.message.is_open)
+    call = run.context.signature
 
-    assert closed == [True, False, True]
+    assert opened == [False, True, False]
     assert outcome.word == "done"
-    assert (run.message.args, run.message.on_error) == ([[1, 2]], ())
+    assert call is not None
+    assert call.args == ([1] * 10_000,)
