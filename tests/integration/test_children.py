@@ -9,6 +9,8 @@ import pytest
 
 from support.fault_tasks import (
     afork_and_end,
+    afork_in_part,
+    ahold,
     fork_and_end,
     fork_and_signal,
     hog,
@@ -41,6 +43,21 @@ def test_only_the_process_of_a_body_answers_for_it(fleet: Fleet, pool: str, task
 
     assert task.send(way).get(timeout=60) == f"{way} {code}"
     assert [nap.send(0).get(timeout=60) is not None for _ in range(3)] == [True] * 3
+    assert set(fleet.ledger.counts("end").values()) == {1}
+
+
+@POOLS
+def test_child_of_a_coroutine_runs_nothing_else(fleet: Fleet, pool: str) -> None:
+    """A child that a coroutine of the body has forked ends with that, and leaves the others on the loop alone."""
+    gate = fleet.gate()
+    fleet.start(pool=pool, concurrency=2)
+    other = ahold.send(str(gate))
+    wait_until(lambda: fleet.ledger.has("begin", [other.id]), what="another on the loop")
+
+    assert afork_in_part.send("exit").get(timeout=60) == "exit 7"
+    gate.touch()
+
+    assert other.get(timeout=60) == other.id
     assert set(fleet.ledger.counts("end").values()) == {1}
 
 

@@ -201,6 +201,22 @@ async def afork_and_end(ctx: Context, way: str) -> str:
     return f"{way} {os.waitstatus_to_exitcode(status)}"
 
 
+@app.task
+async def afork_in_part(ctx: Context, way: str) -> str:
+    """As :func:`afork_and_end`, where a coroutine that the body has started forks."""
+    (text,) = await asyncio.gather(_fork(way))
+    write_down("end", ctx.id)
+    return text
+
+
+async def _fork(way: str) -> str:
+    pid = os.fork()
+    if pid == 0:
+        return _end(way)
+    _, status = await asyncio.to_thread(os.waitpid, pid, 0)
+    return f"{way} {os.waitstatus_to_exitcode(status)}"
+
+
 def _end(way: str) -> str:
     if way == "exit":
         sys.exit(7)

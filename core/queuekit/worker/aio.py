@@ -10,9 +10,11 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 
+from queuekit import children
 from queuekit.control import TaskTimeout
 from queuekit.errorlog import log_error
 from queuekit.execute import Executor
+from queuekit.forks import renew_in_forks
 from queuekit.outcome import Outcome, Run
 from queuekit.worker.limit import Limit
 from queuekit.worker.slots import Slots
@@ -71,6 +73,7 @@ class LoopPool:
         """Monotonic seconds at which the loop was asked whether it turns, until it answers."""
         self._ending = False
         self._loop = asyncio.new_event_loop()
+        renew_in_forks(self)
         self.thread = threading.Thread(target=self._turn, name="queuekit-loop", daemon=True)
         self.thread.start()
         self._unwritten.listeners.append(self._go_on)
@@ -89,11 +92,20 @@ class LoopPool:
 
     def _turn(self) -> None:
         """Turn the loop until :meth:`stop`, whoever stops it, or leaves it by SystemExit, before."""
+        generation = children.generation()
         while not self._ending:
             try:
                 self._loop.run_forever()
-            except BaseException:  # noqa: BLE001 - what a task has started has left the loop, others are still on it
+            except BaseException as error:  # noqa: BLE001 - what a task has started has left it, others are still on it
+                if children.generation() != generation:
+                    children.leave(error)
                 log_error(_logger, "what a task has started on the event loop would have ended it")
+            if children.generation() != generation:
+                children.leave(None)
+
+    def renew_in_fork(self) -> None:
+        """Let the copy of the loop in a forked child run nothing but the rest of what has forked it."""
+        self._loop.stop()
 
     def submit(self, runs: Sequence[Run]) -> None:
         """Hand *runs* to the loop, in order."""
