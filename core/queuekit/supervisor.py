@@ -77,7 +77,9 @@ class _Child:
     blamed: list[int] | None = None
     """Serials of the bodies because of which it was killed here, silent as it was; ``None`` if it was not."""
     name: str = ""
-    silence: Silence = attrs.field(default=attrs.Factory(lambda self: Silence(self.slots), takes_self=True))
+    silence: Silence = attrs.field(
+        default=attrs.Factory(lambda self: Silence(self.slots, self.process.pid), takes_self=True)
+    )
 
 
 class Supervisor:

@@ -7,7 +7,7 @@ import pytest
 
 from support.fault_tasks import ablock, ahold, end_thread, hog, hold, nap
 from support.fleet import Fleet
-from support.waiting import wait_until
+from support.waiting import PATIENCE, wait_until
 
 
 def test_what_holds_the_interpreter_past_its_time_is_killed(fleet: Fleet) -> None:
@@ -29,6 +29,23 @@ def test_what_holds_the_interpreter_past_its_time_is_killed(fleet: Fleet) -> Non
     assert "gave no sign of life" in group.read_log()
     assert stuck.id in group.read_log()
     assert {fleet.app.info(id).attempt for id in bystanders} == {0}
+
+
+def test_what_waits_for_the_interpreter_is_not_to_blame(fleet: Fleet) -> None:
+    """A body without a limit may hold it, beside one whose limit passes meanwhile: the process lives."""
+    gate = fleet.gate()
+    group = fleet.start_ready(concurrency=2, lease=3600)
+    workers = group.workers()
+    waiting = hold.options(timeout=1).send(str(gate))
+    wait_until(lambda: fleet.ledger.has("begin", [waiting.id]), what="a neighbour running")
+
+    hogging = hog.send(10)
+    hogging.get(timeout=PATIENCE)
+    gate.touch()
+    fleet.drained()
+
+    assert fleet.ledger.counts("begin") == {waiting.id: 1, hogging.id: 1}
+    assert group.workers() == workers
 
 
 def test_what_blocks_the_event_loop_past_its_time_ends_its_process(fleet: Fleet) -> None:

@@ -14,7 +14,7 @@ class Process:
         self.now = 1_000.0
         self.slots = Slots(4)
         self.holdings = Holdings()
-        self.silence = Silence(self.slots)
+        self.silence = Silence(self.slots, 0)
         self.slots.beat(self.now)
         self.silence.look(self.now)
 

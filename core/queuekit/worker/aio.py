@@ -57,7 +57,8 @@ class LoopPool:
         self._unwritten = unwritten or Unwritten()
         self._held_up = False
         """Whether bodies wait until outcomes are written."""
-        self._free = deque(range(first_row, first_row + size))
+        self._rows = range(first_row, first_row + size)
+        self._free = deque(self._rows)
         self._waiting: deque[Run] = deque()
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._begun: set[int] = set()
@@ -93,6 +94,8 @@ class LoopPool:
     def _turn(self) -> None:
         """Turn the loop until :meth:`stop`, whoever stops it, or leaves it by SystemExit, before."""
         generation = children.generation()
+        for row in self._rows:
+            self._slots.thread(row, threading.get_native_id())
         while not self._ending:
             try:
                 self._loop.run_forever()

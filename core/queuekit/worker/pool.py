@@ -108,6 +108,7 @@ class ThreadPool:
         return taken
 
     def _work(self, row: int) -> None:
+        self._slots.thread(row, threading.get_native_id())
         take, full = self._inbox.get, self._unwritten.full
         while (run := take()) is not None:
             try:

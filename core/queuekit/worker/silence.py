@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from queuekit.worker.holder import Activity, activities, may_hold
 from queuekit.worker.holdings import Holdings
 from queuekit.worker.slots import Slots
 
@@ -25,10 +26,14 @@ class Silence:
 
     Args:
         slots: Where the process says that it is alive, and what it runs.
+        pid: Its number.
     """
 
-    def __init__(self, slots: Slots) -> None:
+    def __init__(self, slots: Slots, pid: int) -> None:
         self._slots = slots
+        self._pid = pid
+        self._seen: dict[int, Activity] = {}
+        """What the threads of bodies had done at the last look."""
         self._beat = 0.0
         self._looked = 0.0
         self.seconds = 0.0
@@ -48,15 +53,23 @@ class Silence:
     def to_blame(self, now: float, holdings: Holdings) -> list[int] | None:
         """Return the serials of the bodies because of which a silent process must end; ``None`` if it may go on.
 
-        Bodies past their time limit are to blame, if there are any. A body without time limit may hold the interpreter
-        for as long as it likes, and keeps its lease. A process that runs no body and is silent has hung: nobody is to
-        blame.
+        Bodies past their time limit are to blame, but not those that wait for the interpreter themselves. A body
+        without time limit may hold it for as long as it likes, and keeps its lease. A process that runs no body and is
+        silent has hung: nobody is to blame.
         """
         if self.seconds < _SILENT:
+            self._seen = {}
             return None
         apart = {holding.serial for holding in holdings.held() if holding.apart}
         entered = self._slots.entered()
+        holders = self._holders({inside.thread for serial, inside in entered.items() if serial not in apart})
         overdue = [serial for serial, inside in entered.items() if now >= inside.limit + _GRACE and serial not in apart]
-        if overdue:
-            return overdue
+        guilty = [serial for serial in overdue if entered[serial].thread in holders]
+        if guilty:
+            return guilty
         return [] if not entered and self.seconds >= _HUNG else None
+
+    def _holders(self, threads: set[int]) -> set[int]:
+        """Return the threads that may hold the interpreter; none at the first look, which has nothing to compare."""
+        before, self._seen = self._seen, activities(self._pid, threads)
+        return may_hold(before, self._seen, threads) if before or not self._seen else set()

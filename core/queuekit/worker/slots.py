@@ -17,6 +17,7 @@ __all__ = ["Inside", "Slots"]
 
 _BEAT = struct.Struct("=d")
 _ENTRY = struct.Struct("=Qdd")
+_THREAD = struct.Struct("=q")
 
 
 class Inside(NamedTuple):
@@ -26,6 +27,8 @@ class Inside(NamedTuple):
     """Monotonic seconds of its entry."""
     limit: float
     """Monotonic seconds at which its time is over; infinite without one, and while another keeps it waiting."""
+    thread: int = 0
+    """The system's number of its thread; 0 if it was not told."""
 
 
 class Slots:
@@ -43,7 +46,14 @@ class Slots:
     @staticmethod
     def size(count: int) -> int:
         """Return the bytes that *count* rows take."""
-        return _BEAT.size + _ENTRY.size * count
+        return _BEAT.size + (_ENTRY.size + _THREAD.size) * count
+
+    def thread(self, row: int, number: int) -> None:
+        """Say which thread runs what is in *row*, as the system numbers them."""
+        _THREAD.pack_into(self._memory, self._place(row), number)
+
+    def _place(self, row: int) -> int:
+        return _BEAT.size + self.count * _ENTRY.size + row * _THREAD.size
 
     def enter(self, row: int, serial: int, now: float, timeout: float | None = None) -> None:
         """Say that run *serial* enters its body at *now*, monotonic seconds, and may stay for *timeout* seconds."""
@@ -77,7 +87,11 @@ class Slots:
     def entered(self) -> dict[int, Inside]:
         """Return the runs inside their bodies, by serial."""
         rows = (_ENTRY.unpack_from(self._memory, _BEAT.size + row * _ENTRY.size) for row in range(self.count))
-        return {serial: Inside(since, limit) for serial, since, limit in rows if serial}
+        inside = [(row, *entry) for row, entry in enumerate(rows) if entry[0]]
+        return {
+            serial: Inside(since, limit, _THREAD.unpack_from(self._memory, self._place(row))[0])
+            for row, serial, since, limit in inside
+        }
 
     def beat(self, now: float) -> None:
         """Say that this process is alive at *now*, monotonic seconds."""
