@@ -17,6 +17,7 @@ from queuekit.errors import UnavailableError
 from queuekit.memory import MemoryBackend
 from queuekit.names import new_id
 from queuekit.retry import Fixed
+from queuekit.timelimit import time_limit
 from queuekit.urls import EngineURL
 from queuekit_sqs.broker import SqsBroker
 from support.aws_proxy import AwsProxy
@@ -216,6 +217,19 @@ def test_without_a_backend_one_process_knows_its_own(make: Make) -> None:
     (again,) = take(broker)
 
     assert (again.envelope.attempt, again.crashes) == (0, 0)
+
+
+def test_a_long_send_to_one_group_ends_well(proxy: AwsProxy) -> None:
+    """While its messages arrive one by one, a send to one group is not cut off by the time that a batch has."""
+    broker = SqsBroker(EngineURL.parse(f"sqs+http://{proxy.address}/l{secrets.token_hex(4)}"))
+    broker.send(messages(1, "first"))
+    proxy.latency = 0.1
+    with time_limit(2.0):
+        sent = broker.send(messages(30))
+
+    assert len(sent) == 30
+    assert broker.counts([QUEUE])[QUEUE].ready == 31
+    broker.close()
 
 
 # -- with workers ----------------------------------------------------------------------------------------------------

@@ -342,6 +342,15 @@ def test_what_cannot_be_read_moves_nothing(tmp_path: Path, monkeypatch: pytest.M
     assert clock.now() == pytest.approx(time.clock_gettime(boot._clock()), abs=5.0)
 
 
+def test_a_system_without_such_clocks_has_those_of_python(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where Python cannot ask for a clock by its number, the usual ones have to do."""
+    monkeypatch.delattr(time, "clock_gettime")
+
+    clock = boot._machine.__wrapped__()
+
+    assert clock == BootClock("unknown", time.monotonic, time.time)
+
+
 def test_a_process_that_is_told_another_time_has_the_machines(
     start: Callable[[], SqliteBroker], monkeypatch: pytest.MonkeyPatch
 ) -> None:

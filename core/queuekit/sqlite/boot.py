@@ -59,6 +59,8 @@ def boot_clock(clock: Clock) -> BootClock:
 
 @functools.cache
 def _machine() -> BootClock:
+    if not hasattr(time, "clock_gettime"):
+        return BootClock(UNKNOWN, time.monotonic, time.time)
     number = _clock()
     moved = _moved() + _faked(number)
     if not moved:

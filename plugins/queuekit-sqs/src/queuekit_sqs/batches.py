@@ -12,6 +12,7 @@ import attrs
 
 from queuekit.errors import UnavailableError
 from queuekit.rounds import in_rounds
+from queuekit.timelimit import LIMIT
 from queuekit_sqs.crew import Crew
 from queuekit_sqs.failures import code_of, is_passing, is_uncertain
 from queuekit_sqs.limits import PART
@@ -105,14 +106,17 @@ class Batches:
         """Send messages: those of one group in a FIFO queue one after the other, so that none overtakes another.
 
         In one request some entries may fail and later ones arrive. Once a message has not arrived, those behind it in
-        its group are not sent.
+        its group are not sent. Each round that has gone through gives the caller's time anew, as a batch does.
         """
         groups = [_group_of(job) for job in jobs]
         if not any(groups):
             return self.run(jobs)
         failures: list[Failure | None] = [None] * len(jobs)
         stopped: dict[str, Failure] = {}
+        given = None if LIMIT.end is None else LIMIT.end - time.monotonic()
         for part in in_rounds(groups):
+            if given is not None and not stopped:
+                LIMIT.end = time.monotonic() + given
             places = [place for place in part if groups[place] not in stopped]
             for place, failure in zip(places, self.run([jobs[place] for place in places]), strict=True):
                 failures[place], group = failure, groups[place]
