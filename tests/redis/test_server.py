@@ -117,13 +117,13 @@ def live_through(broker: RedisBroker) -> None:
 
 
 def test_nothing_is_left_of_what_is_done(own: RedisBroker, raw: Any) -> None:
-    """After a drain only the queue's name and clock are left (QK14)."""
+    """After a drain only the queue's name and clock, and the version of the layout, are left (QK14)."""
     live_through(own)
     take(own)
 
-    eventually(lambda: len(raw.keys("*")) == 2, what="the groups are gone")
+    eventually(lambda: len(raw.keys("*")) == 3, what="the groups are gone")
 
-    assert sorted(key.rpartition(b":")[2] for key in raw.keys("*")) == [b"clock", b"queues"]
+    assert sorted(key.rpartition(b":")[2] for key in raw.keys("*")) == [b"clock", b"layout", b"queues"]
 
 
 def test_ids_are_forgotten_when_their_time_is_over(

@@ -172,15 +172,20 @@ def test_check_is_silent_about_a_good_file(broker: SqliteBroker) -> None:
 # -- whose it is -----------------------------------------------------------------------------------------------------
 
 
-def test_refuses_the_file_of_a_newer_version(broker: SqliteBroker, path: Path) -> None:
-    """A schema from the future is not touched."""
+@pytest.mark.parametrize("version", [0, 7], ids=["older", "newer"])
+def test_refuses_the_file_of_another_version(broker: SqliteBroker, path: Path, version: int) -> None:
+    """A schema from the past or the future is not touched."""
     broker.send([message()])
     broker.close()
     with contextlib.closing(sqlite3.connect(path)) as other:
-        other.execute("PRAGMA user_version = 7")
+        other.execute(f"PRAGMA user_version = {version}")
 
-    with pytest.raises(UnavailableError, match=r"jobs\.db was made by a newer queuekit: its schema is 7.*Upgrade"):
+    with pytest.raises(
+        UnavailableError, match=rf"jobs\.db is laid out by another .*: {version} there, 1 here"
+    ) as caught:
         broker.send([message()])
+    assert not caught.value.passing
+    assert "name another file" in caught.value.fix
 
 
 def test_refuses_the_database_of_another_program(broker: SqliteBroker, path: Path) -> None:

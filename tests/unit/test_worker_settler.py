@@ -7,7 +7,7 @@ import pytest
 
 from queuekit import Queuekit, Signature, State
 from queuekit.broker import Ack, Place
-from queuekit.errors import TooLargeError
+from queuekit.errors import TooLargeError, UnavailableError
 from queuekit.events import EngineBack, EngineDown, LeasesLost
 from queuekit.flow import Flows
 from queuekit.outcome import Outcome
@@ -226,3 +226,29 @@ def test_stops_when_all_is_written() -> None:
 
     assert len(settled.words) == 3
     assert not any(thread.name == "queuekit-settler" for thread in threading.enumerate())
+
+
+def test_a_batch_that_an_engine_is_too_slow_for_shrinks() -> None:
+    """What is too much for it at once is written in parts, each outcome once."""
+    app = flaky_app()
+    settled, found = Settled(app), outcomes(app, 10)
+    wire = broker_of(app).wire
+    sizes: list[int] = []
+    slow = broker_of(app).settle
+
+    def settle(settlements: Any) -> Any:
+        sizes.append(len(settlements))
+        if len(settlements) > 3:
+            raise UnavailableError("no answer in time")
+        return slow(settlements)
+
+    broker_of(app).settle = settle  # type: ignore[method-assign]
+    settled.write(found)
+
+    assert sorted(outcome.delivery.id for batch in settled.batches for outcome in batch) == [
+        f"id-{n}" for n in range(10)
+    ]
+    assert [app.info(f"id-{n}").state for n in range(10)] == [State.SUCCESS] * 10
+    assert sizes[:3] == [10, 10, 5]
+    assert sum(size for size in sizes if size <= 3) == 10
+    assert wire.calls.count("settle") == len([size for size in sizes if size <= 3])

@@ -10,6 +10,7 @@ import sqlite3
 from collections.abc import Callable
 
 from queuekit.errors import UnavailableError
+from queuekit.layouts import other_layout
 
 __all__ = ["DEAD", "DELAYED", "DONE", "LEASED", "PAGE", "READY", "VERSION", "prepare"]
 
@@ -130,11 +131,8 @@ def prepare(run: Run, path: str) -> None:
 def _is_current(run: Run, path: str) -> bool:
     """Tell whether the tables are there; false for an empty file."""
     ((application, version, tables),) = run(_MARKS).fetchall()
-    if application == APPLICATION and version > VERSION:
-        raise UnavailableError(
-            f"{path} was made by a newer queuekit: its schema is {version}, this one knows {VERSION}",
-            fix="Upgrade queuekit here, or name another file",
-        )
+    if application == APPLICATION and version != VERSION:
+        raise other_layout(path, found=version, known=VERSION, elsewhere="name another file")
     if application == APPLICATION:
         return True
     if tables or application or version:

@@ -95,26 +95,31 @@ class Settler:
         return batch, True
 
     def _flush(self, batch: list[Outcome]) -> None:
-        """Write *batch*, again and again until the engine answers: each step is idempotent (QK12)."""
+        """Write *batch*, again and again until the engine answers: each step is idempotent (QK12).
+
+        From the second failure on it is tried in ever smaller parts: an engine may be too slow for all of it at once.
+        """
         clock, chance = self._runtime.clock, self._runtime.random
-        pause, since = _FIRST_PAUSE, clock.monotonic()
-        down = False
-        while not self._give_up.is_set():
+        pause, since, failures, size = _FIRST_PAUSE, clock.monotonic(), 0, len(batch)
+        while batch and not self._give_up.is_set():
+            part = batch[:size]
             try:
-                lost = self._write(batch)
+                lost = self._write(part)
             except UnavailableError as error:
                 wait = pause * (0.5 + chance.random() / 2)
                 self._runtime.events.emit(EngineDown(doing="settle", error=error.what, retry_in=wait))
                 self._give_up.wait(wait)
-                pause, down = min(_LONGEST_PAUSE, pause * 2), True
+                pause, failures = min(_LONGEST_PAUSE, pause * 2), failures + 1
+                size = max(1, size // 2) if failures > 1 else size
                 continue
             except BaseException as error:  # noqa: BLE001 - logged when it is known whose outcome it is
-                self._part(batch, error)
-                return
-            if down:
-                self._runtime.events.emit(EngineBack(doing="settle", after=clock.monotonic() - since))
-            self._tell(batch, lost)
-            return
+                self._part(part, error)
+            else:
+                if failures:
+                    self._runtime.events.emit(EngineBack(doing="settle", after=clock.monotonic() - since))
+                pause, failures = _FIRST_PAUSE, 0
+                self._tell(part, lost)
+            batch = batch[size:]
 
     def _part(self, batch: list[Outcome], error: BaseException) -> None:
         """Find the outcome that the engine will not take, so that the others of its batch are settled (QK8)."""

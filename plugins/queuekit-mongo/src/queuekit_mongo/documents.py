@@ -41,6 +41,7 @@ __all__ = [
     "HAS_PLACE",
     "IS_DELAYABLE",
     "JUST_DIED",
+    "LAYOUT",
     "LEASED",
     "MESSAGE_INDEXES",
     "PLACE_ORDER",
@@ -69,6 +70,8 @@ __all__ = [
 
 Doc = dict[str, Any]
 
+LAYOUT = 1
+"""Version of collections and documents, kept in the collection ``layout``. A queuekit of another one refuses them."""
 WAITING, LEASED, DEAD, DONE = "waiting", "leased", "dead", "done"
 
 NEXT_STAMP = Timestamp(0, 0)

@@ -22,14 +22,22 @@ from pymongo.change_stream import CollectionChangeStream
 from pymongo.client_session import ClientSession
 from pymongo.collection import Collection
 from pymongo.database import Database
-from pymongo.errors import ExecutionTimeout, NetworkTimeout, OperationFailure, PyMongoError, WriteConcernError
+from pymongo.errors import (
+    DuplicateKeyError,
+    ExecutionTimeout,
+    NetworkTimeout,
+    OperationFailure,
+    PyMongoError,
+    WriteConcernError,
+)
 from pymongo.read_preferences import ReadPreference
 from pymongo.uri_parser import validate_options
 
 from queuekit.errors import bare
+from queuekit.layouts import other_layout
 from queuekit.timelimit import end_of_time, time_left
 from queuekit.urls import EngineURL
-from queuekit_mongo.documents import Doc
+from queuekit_mongo.documents import LAYOUT, Doc
 from queuekit_mongo.failures import INTERRUPTED, NOT_ALLOWED, OTHER_INDEX, Failures, is_passing
 from queuekit_mongo.indexes import INDEXES, in_the_way
 from queuekit_mongo.options import PASSTHROUGH, MongoOptions
@@ -278,6 +286,7 @@ class Engine:
                 try:
                     _next_reply(client)
                     self.hello = dict(client.admin.command("hello"))
+                    self._look_at_layout(client)
                     self._make_indexes(client)
                 except BaseException:
                     client.close()
@@ -336,6 +345,23 @@ class Engine:
             )
         except (ValueError, TypeError, OSError) as error:
             raise self.failures.of_url(error) from None
+
+    def _look_at_layout(self, client: MongoClient[Doc]) -> None:
+        """Make sure that the layout is ours, or make it so where nobody has been before.
+
+        Raises:
+            UnavailableError: It is that of another version.
+        """
+        layouts = self._collection(client, "layout")
+        found = layouts.find_one({"_id": "layout"})
+        if found is None:
+            with suppress(DuplicateKeyError, OperationFailure):  # another is quicker, or we may not
+                layouts.insert_one({"_id": "layout", "version": LAYOUT})
+            found = layouts.find_one({"_id": "layout"}) or {"version": LAYOUT}
+        version = found.get("version")
+        if version != LAYOUT:
+            where = f"{self._url}, prefix {self.options.prefix},"
+            raise other_layout(where, found=str(version)[:20], known=LAYOUT, elsewhere="set another prefix")
 
     def _make_indexes(self, client: MongoClient[Doc]) -> None:
         """Make the collections and their indexes, where they are missing and we are allowed to."""

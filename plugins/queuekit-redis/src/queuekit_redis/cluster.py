@@ -15,6 +15,7 @@ from queuekit.errors import UnavailableError
 from queuekit.timelimit import time_left
 from queuekit_redis.connections import Connections
 from queuekit_redis.failures import Failures
+from queuekit_redis.layout import Layout
 from queuekit_redis.link import Link, link_maker
 from queuekit_redis.options import RedisOptions
 from queuekit_redis.server import Call, Server, is_fleeting, load, with_scripts
@@ -35,10 +36,12 @@ class ClusterServer(Server):
         target: Where some of them are.
         options: How to reach them.
         failures: Makes errors.
+        layout: Looked at by each link that is opened, until it is known.
     """
 
-    def __init__(self, target: Target, *, options: RedisOptions, failures: Failures) -> None:
+    def __init__(self, target: Target, *, options: RedisOptions, failures: Failures, layout: Layout) -> None:
         super().__init__(failures)
+        self._layout = layout
         self._seeds = list(target.addresses)
         self._options = options
         self._make = link_maker(target, options)
@@ -138,7 +141,9 @@ class ClusterServer(Server):
     def _pool(self, address: Address) -> Connections:
         pool = self._pools.get(address)
         if pool is None:
-            new = Connections(lambda: self._make(address), options=self._options, failures=self._failures)
+            new = Connections(
+                lambda: self._make(address), options=self._options, failures=self._failures, greet=self._layout.look
+            )
             # Under no lock: a fork may come while another thread holds it, and the child would wait for ever.
             pool = self._pools.setdefault(address, new)
         return pool

@@ -27,6 +27,7 @@ class Connections:
         options: How many there may be, and how long to wait for one.
         failures: Makes errors.
         is_outdated: Asked before a link is lent: whether those of now lead to the wrong server.
+        greet: Called with each link that was opened.
     """
 
     def __init__(
@@ -36,7 +37,9 @@ class Connections:
         options: RedisOptions,
         failures: Failures,
         is_outdated: Callable[[], bool] | None = None,
+        greet: Callable[[Link], None] | None = None,
     ) -> None:
+        self._greet = greet
         self._make = make
         self._is_outdated = is_outdated
         self._generation = 0
@@ -99,6 +102,10 @@ class Connections:
             link = self._make()
             link.generation = generation
             link.open()
+            self._meet(link)
+        except UnavailableError:
+            self._slots.put(None)
+            raise
         except (RedisError, OSError) as error:
             self._slots.put(None)
             raise self._failures.of(error) from bare(error)
@@ -106,6 +113,14 @@ class Connections:
             self._slots.put(None)
             raise
         return link
+
+    def _meet(self, link: Link) -> None:
+        try:
+            if self._greet is not None:
+                self._greet(link)
+        except BaseException:
+            link.close()
+            raise
 
     def take_back(self, link: Link, error: BaseException | None) -> None:
         """Keep *link* for reuse; after an *error* close it, and those that wait: likely the server has done so too."""

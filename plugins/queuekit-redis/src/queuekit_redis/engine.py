@@ -9,6 +9,7 @@ import attrs
 from queuekit.urls import EngineURL
 from queuekit_redis.failures import Failures
 from queuekit_redis.keys import Keys
+from queuekit_redis.layout import Layout
 from queuekit_redis.options import RedisOptions
 from queuekit_redis.server import Server, SingleServer
 from queuekit_redis.urls import read_target
@@ -36,17 +37,19 @@ def open_engine(url: EngineURL, options: RedisOptions | None) -> Engine:
     target = read_target(url, options)
     failures = Failures(url, signs_in=target.password is not None)
     cluster = target.kind == "cluster"
+    keys = Keys(options.key_prefix, target.db, cluster)
+    layout = Layout(keys.layout, where=f"{url}, prefix {options.key_prefix},")
     if cluster:
         from queuekit_redis.cluster import ClusterServer
 
-        server: Server = ClusterServer(target, options=options, failures=failures)
+        server: Server = ClusterServer(target, options=options, failures=failures, layout=layout)
     else:
-        server = SingleServer(target, options=options, failures=failures)
+        server = SingleServer(target, options=options, failures=failures, layout=layout)
     return Engine(
         url=url,
         options=options,
         server=server,
-        keys=Keys(options.key_prefix, target.db, cluster),
+        keys=keys,
         failures=failures,
         id=None if cluster else f"redis:{target.name}/{options.key_prefix}",
         cluster=cluster,

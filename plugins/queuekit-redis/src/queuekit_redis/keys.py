@@ -13,6 +13,7 @@
 ``<prefix>:{<queue>}:bell``       list of at most one entry: wakes a worker that waits
 ``<prefix>:{<queue>}:wake:<n>``   list of one entry, for a moment: wakes the one worker that is told to stop
 ``<prefix>:{<queue>}:discarded``  how many dead letters have been discarded by rule
+``<prefix>:layout``               version of all that is told here
 ``<prefix>:queues``               set of the names of queues
 ``<prefix>:unique:<key>``         who holds a unique key (on a Cluster ``<prefix>:{<queue>}:unique:<key>``)
 ``<prefix>:record:<key>``         a record of the backend
@@ -26,7 +27,10 @@ from __future__ import annotations
 
 import attrs
 
-__all__ = ["Keys"]
+__all__ = ["LAYOUT", "Keys"]
+
+LAYOUT = 1
+"""Version of the keys, and of what is in them. A queuekit of another one refuses to touch them."""
 
 
 @attrs.frozen
@@ -40,6 +44,11 @@ class Keys:
     def queue(self, name: str) -> str:
         """Return what the keys of a queue begin with; the scripts add the rest."""
         return f"{self.prefix}:{{{name}}}"
+
+    @property
+    def layout(self) -> str:
+        """The version of the layout."""
+        return f"{self.prefix}:layout"
 
     @property
     def queues(self) -> str:

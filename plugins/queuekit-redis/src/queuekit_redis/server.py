@@ -16,6 +16,7 @@ from queuekit.errors import UnavailableError
 from queuekit.timelimit import time_left
 from queuekit_redis.connections import Connections
 from queuekit_redis.failures import Failures
+from queuekit_redis.layout import Layout
 from queuekit_redis.link import Link, link_maker
 from queuekit_redis.options import RedisOptions
 from queuekit_redis.scripts import SCRIPTS, script
@@ -104,18 +105,23 @@ class SingleServer(Server):
         target: Where.
         options: How.
         failures: Makes errors.
+        layout: Looked at by each link that is opened, until it is known.
     """
 
-    def __init__(self, target: Target, *, options: RedisOptions, failures: Failures) -> None:
+    def __init__(self, target: Target, *, options: RedisOptions, failures: Failures, layout: Layout) -> None:
         super().__init__(failures)
         make = link_maker(target, options)
         if target.kind == "sentinel":
             primary = Primary(make, target, options)
             self._connections = Connections(
-                primary.link, options=options, failures=failures, is_outdated=primary.has_moved
+                primary.link,
+                options=options,
+                failures=failures,
+                is_outdated=primary.has_moved,
+                greet=layout.look,
             )
         else:
-            self._connections = Connections(lambda: make(None), options=options, failures=failures)
+            self._connections = Connections(lambda: make(None), options=options, failures=failures, greet=layout.look)
         self._deadline = options.timeout
 
     def call(self, calls: Sequence[Call], *, again: bool) -> list[Any]:

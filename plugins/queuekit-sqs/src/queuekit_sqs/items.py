@@ -6,6 +6,7 @@ kind of item        ``pk``                               ``sk``
 record              ``r:<kind>:<shard>``                 the record's key
 group               ``g:<name>``                         ``group``
 known kind          ``kinds``                            the kind
+version of these    ``layout``                           ``layout``
 ==================  ===================================  ==================================================
 
 A record's kind is what stands before the first colon of its key. Records of one kind are spread over a few shards, so
@@ -25,6 +26,8 @@ from queuekit.backend import Condition, Record
 
 __all__ = [
     "KINDS",
+    "LAYOUT",
+    "LAYOUT_KEY",
     "Item",
     "Op",
     "Stamp",
@@ -42,6 +45,9 @@ __all__ = [
 Value = dict[str, Any]
 Item = dict[str, Value]
 
+LAYOUT = 1
+"""Version of the items, kept among them. A queuekit of another one refuses to touch them."""
+LAYOUT_KEY: Item = {"pk": {"S": "layout"}, "sk": {"S": "layout"}}
 KINDS = "kinds"
 """Partition that lists the kinds of records."""
 # Every name has an underscore, as no word has that DynamoDB reserves: so expressions need no aliases.

@@ -9,11 +9,12 @@ from random import Random
 from typing import Any
 
 from queuekit.errors import TooLargeError, UnavailableError, bare
+from queuekit.layouts import other_layout
 from queuekit.rounds import in_rounds
 from queuekit.timelimit import time_left
 from queuekit_sqs.crew import Crew
 from queuekit_sqs.failures import code_of, is_passing, is_uncertain
-from queuekit_sqs.items import Item, Op
+from queuekit_sqs.items import LAYOUT, LAYOUT_KEY, Item, Op
 from queuekit_sqs.pauses import pauses
 from queuekit_sqs.service import Service
 
@@ -25,6 +26,7 @@ _TRIES = 8
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.02, 0.5
 _LONGEST_CREATION = 60.0
 _FAILED_CONDITION = frozenset({"ConditionalCheckFailed", "ConditionalCheckFailedException"})
+_IS_NEW = "attribute_not_exists(pk)"
 _MISSING = "ResourceNotFoundException"
 _TTL = {"AttributeName": "expires_at", "Enabled": True}
 
@@ -46,6 +48,8 @@ class Table:
         self._create = create
         self._crew = crew
         self._random = random
+        self._is_known = False
+        """Whether the table is there, with the layout of this queuekit."""
 
     # -- requests
 
@@ -56,6 +60,7 @@ class Table:
             UnavailableError: No answer, or none that helps; its cause is the library's error.
         """
         doing = self._doing(operation)
+        self._look_at_layout()
         try:
             return self._service.call(operation, doing=doing, **parameters)
         except UnavailableError as error:
@@ -66,6 +71,7 @@ class Table:
 
     def _once(self, operation: str, parameters: dict[str, Any]) -> dict[str, Any]:
         """Make a request once, or twice if the table is missing; errors are the library's own."""
+        self._look_at_layout()
         try:
             return self._service.request(operation, **parameters)
         except Exception as error:
@@ -73,6 +79,37 @@ class Table:
                 raise
             self._make(self._service.failed(error, doing=self._doing(operation)))
         return self._service.request(operation, **parameters)
+
+    def _look_at_layout(self) -> None:
+        """Make sure, once, that the layout is ours, or make it so where nobody has been before.
+
+        Raises:
+            UnavailableError: It is that of another version.
+        """
+        if self._is_known:
+            return
+        self._is_known = True  # at once: what follows comes by here
+        try:
+            found = self._read_part([LAYOUT_KEY]) or self._lay_out()
+        except BaseException:
+            self._is_known = False
+            raise
+        version = found[0].get("layout_version", {}).get("N", "")
+        if version != str(LAYOUT):
+            self._is_known = False
+            where = f"{self._service.url}, table {self.name},"
+            raise other_layout(where, found=version[:20], known=LAYOUT, elsewhere="set another table prefix")
+
+    def _lay_out(self) -> list[Item]:
+        """Write the version of the layout, unless somebody else does just now; return what is there then."""
+        item = {**LAYOUT_KEY, "layout_version": {"N": str(LAYOUT)}}
+        try:
+            self._once("put_item", {"TableName": self.name, "Item": item, "ConditionExpression": _IS_NEW})
+        except Exception as error:
+            if code_of(error) not in _FAILED_CONDITION:
+                raise self._service.failed(error, doing=self._doing("put_item")) from error
+            return self._read_part([LAYOUT_KEY])
+        return [item]
 
     def _doing(self, operation: str) -> str:
         action = "".join(part.capitalize() for part in operation.split("_"))
