@@ -108,7 +108,8 @@ class Result(Generic[R_co]):
         """Wait for the outcome and return what the task returned.
 
         Args:
-            timeout: Seconds, or text such as ``"5s"``; ``None`` waits as long as it takes.
+            timeout: Seconds, or text such as ``"5s"``; ``None`` waits as long as it takes. An engine that is silent at
+                the end may take a second more.
 
         Raises:
             TaskFailed: It failed, expired or was dead-lettered; carries the remote traceback.
