@@ -46,6 +46,8 @@ __all__ = ["WAIT_FOR", "Supervisor"]
 
 _QUICK_DEATH = 5.0
 """A process that dies sooner than this many seconds after its start counts as one that cannot start."""
+ONE_SIGNAL = 1.0
+"""Seconds after a signal within which further ones are the same request."""
 _TRIES = 5
 _LONGEST_PAUSE = 30.0
 _ENDED_AS_TOLD = (0, -signal.SIGTERM)
@@ -109,6 +111,8 @@ class Supervisor:
         """Process number -> (when to start it again, how many quick deaths in a row)."""
         self._deaths: dict[int, int] = {}
         self._signals, self._obeyed = 0, 0
+        self._signalled = float("-inf")
+        """Monotonic seconds of the last signal that counted."""
         self._deadline: float | None = None
         self._code = 0
         self._suspects: set[int] = set()
@@ -280,7 +284,11 @@ class Supervisor:
     # -- signals
 
     def _signal(self, *_: Any) -> None:
-        self._signals += 1
+        """Count a signal; those within a second are one: a terminal and a process manager may both pass it on."""
+        now = time.monotonic()
+        if now - self._signalled >= ONE_SIGNAL:
+            self._signalled = now
+            self._signals += 1
 
     def _obey(self) -> None:
         """Stop gently at the first signal, at once at the second."""

@@ -50,7 +50,7 @@ def test_prefetched_messages_are_back_at_once(fleet: Fleet) -> None:
 
     group.signal(signal.SIGTERM)
     wait_until(lambda: fleet.counts().leased == 2, what="only the running ones held")
-    group.signal(signal.SIGTERM)
+    group.signal_again(signal.SIGTERM)
 
     assert group.wait() == 130
     assert set(fleet.waiting()) == set(mixed)
@@ -67,12 +67,28 @@ def test_second_signal_stops_at_once(fleet: Fleet, pool: str, task: Any) -> None
 
     group.signal(signal.SIGTERM)
     wait_until(lambda: " stops " in group.read_log(), what="a worker that stops")
-    group.signal(signal.SIGINT)
+    group.signal_again(signal.SIGINT)
 
     assert group.wait() == 130
     assert set(fleet.waiting()) == set(running)
     assert {stored.crashes for stored in fleet.waiting().values()} == {0}
     assert not fleet.ledger.lines("end")
+
+
+def test_signals_that_come_together_are_one(fleet: Fleet) -> None:
+    """A terminal and a process manager may both pass a stop on; what runs still gets its time."""
+    gate = fleet.gate()
+    group = fleet.start_ready(concurrency=1, drain=60)
+    running = hold.send(str(gate))
+    wait_until(lambda: fleet.ledger.has("begin", [running.id]), what="the task running")
+
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGTERM):
+        group.signal(number)
+    wait_until(lambda: " stops " in group.read_log(), what="a worker that stops")
+    gate.touch()
+
+    assert group.wait() == 0
+    assert fleet.ledger.counts("end") == {running.id: 1}
 
 
 @pytest.mark.parametrize("pool", ["thread", "process"])
@@ -98,7 +114,7 @@ def test_stop_is_not_held_up_by_a_hog(fleet: Fleet) -> None:
     wait_until(lambda: fleet.ledger.has("begin", [stuck.id]), what="the hog running")
 
     group.signal(signal.SIGTERM)
-    group.signal(signal.SIGINT)
+    group.signal_again(signal.SIGINT)
 
     assert group.wait() == 130
     assert {id: stored.crashes for id, stored in fleet.waiting().items()} == {stuck.id: 0}

@@ -15,6 +15,7 @@ import pytest
 
 from queuekit import Queuekit, State
 from queuekit.broker import Place, QueueCounts, Stored
+from queuekit.supervisor import ONE_SIGNAL
 from support.ledger import LEDGER, Ledger
 from support.waiting import PATIENCE, wait_until
 
@@ -38,6 +39,12 @@ class Group:
     def signal(self, number: int) -> None:
         """Send a signal to the supervisor alone."""
         self._process.send_signal(number)
+
+    def signal_again(self, number: int) -> None:
+        """Send a second signal, when it no longer counts as one with the first."""
+        first = time.monotonic()
+        wait_until(lambda: time.monotonic() - first > ONE_SIGNAL, what="the second in which signals count as one")
+        self.signal(number)
 
     def signal_all(self, number: int) -> None:
         """Send a signal to all processes of the group."""

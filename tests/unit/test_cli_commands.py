@@ -6,6 +6,7 @@ import pty
 import re
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,8 +16,10 @@ import pytest
 
 from queuekit import Queuekit
 from queuekit.envelope import Envelope
+from queuekit.supervisor import ONE_SIGNAL
 from support import commands
 from support.commands import queuekit
+from support.waiting import wait_until
 
 ID = re.compile(r"[0-9a-f]{8}-[0-9a-f-]{27}\n")
 TASKS = """\
@@ -179,6 +182,8 @@ def test_worker_ends_with_130_at_the_second_signal(shop: Path) -> None:
         wait_for_line(process, "start tasks.hang")
         process.send_signal(signal.SIGINT)
         wait_for_line(process, "stops")
+        first = time.monotonic()
+        wait_until(lambda: time.monotonic() - first > ONE_SIGNAL, what="the second in which signals count as one")
         process.send_signal(signal.SIGINT)
         code = process.wait(commands.LONGEST)
 
