@@ -20,6 +20,8 @@ _GRACE = 1.0
 """Seconds beyond the end that a last look into an engine that is slow or silent may take."""
 _LONGEST = 5.0
 """Seconds after which is looked whether anything is known at all."""
+_FIRST = 0.5
+"""Seconds before the first of these looks, so that a wrong id is soon known to be one."""
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0
 
 
@@ -36,6 +38,7 @@ class Wait:
         self._clock = clock
         seconds = math.inf if timeout is None else parse_duration(timeout)
         self._end = clock.monotonic() + seconds
+        self._step = _FIRST
         self._pause = _FIRST_PAUSE
         self._trouble: UnavailableError | None = None
 
@@ -47,7 +50,7 @@ class Wait:
     @property
     def step(self) -> float:
         """Seconds to wait at once."""
-        return min(_LONGEST, self.left)
+        return min(self._step, self.left)
 
     @property
     def over(self) -> bool:
@@ -67,6 +70,7 @@ class Wait:
 
     def answered(self) -> None:
         """Note that the engine answers."""
+        self._step = _LONGEST
         self._pause = _FIRST_PAUSE
         self._trouble = None
 

@@ -353,3 +353,48 @@ def test_a_redrive_policy_is_kept_to(make: Make) -> None:
     broker._service.call("set_queue_attributes", doing="test", QueueUrl=own, Attributes={"RedrivePolicy": policy})
     assert broker.check_queues(["q"], max_deliveries=1) == []
     assert [line for line in broker.check_queues(["q"], max_deliveries=3) if "to 30 or more" in line]
+
+
+def test_dead_letters_are_shown_in_pages_and_stay(make: Make) -> None:
+    """The latest of more than a page, each once, and all of them are there afterwards."""
+    broker = make()
+    dead = bury(broker, 23)
+
+    page = broker.peek("q", place=Place.DEAD, limit=10)
+    rest = broker.peek("q", place=Place.DEAD, limit=20, cursor=page.cursor)
+
+    assert len(page.items) == 10
+    assert {each.envelope.id for each in (*page.items, *rest.items)} == dead
+    assert broker.counts(["q"])["q"].dead == 23
+
+
+def test_dead_letters_are_found_by_id(make: Make) -> None:
+    """The others are handed out to find one, and are back at once."""
+    broker = make()
+    dead = sorted(bury(broker, 23))
+
+    found = broker.find("q", [dead[7], "nobody"])
+
+    assert [each.envelope.id for each in found] == [dead[7]]
+    assert broker.requeue("q", [dead[7]]) == [dead[7]]
+    assert broker.remove("q", dead[:2], place=Place.DEAD) == dead[:2]
+    assert {each.envelope.id for each in broker.peek("q", place=Place.DEAD, limit=50).items} == {*dead[2:7], *dead[8:]}
+
+
+def bury(broker: SqsBroker, count: int) -> set[str]:
+    """Send messages, let them die, and return their ids."""
+    broker.send(messages(count))
+    broker.settle([Dead(delivery, reason="failed") for delivery in take(broker, count)])
+    return {each.envelope.id for each in broker.peek("q", place=Place.DEAD, limit=count).items}
+
+
+def test_a_body_in_s3_that_is_too_large_is_not_read(make: Make) -> None:
+    """Its size is asked first; the message is malformed without it, and its bytes stay where they are."""
+    broker = make(payload_bucket="payloads")
+    broker._s3_service().call("create_bucket", doing="test", Bucket="payloads")
+    broker.send([Envelope(id="large", queue="q", body=b"x" * 2_000_000)])
+    broker.largest_wanted = 1_000_000
+
+    (delivery,) = take(broker, 1)
+
+    assert len(delivery.envelope.body) < 1_000

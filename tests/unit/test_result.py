@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 
 from queuekit import Cancel, Context, Queuekit, Reject, ResultTimeout, State, TaskCancelled, TaskFailed, group
+from queuekit.clock import SystemClock
 from queuekit.errors import NoBackendError, UnavailableError, UnknownIdError
 from queuekit.testing import VirtualClock
 from queuekit.testing.kit import in_thread
+from queuekit.waits import Wait
 from support.waiting import PATIENCE, wait_until
 from support.working import backend_of, burst, drive, finish, flaky_app, make_app, take, take_one, working
 
@@ -344,3 +346,14 @@ def test_what_will_not_pass_is_raised_at_once() -> None:
 
     with pytest.raises(UnavailableError, match="wrong password"):
         result.get(timeout=60)
+
+
+def test_looks_soon_whether_an_id_is_known_at_all() -> None:
+    """The first look comes within a second, later ones as rarely as they may."""
+    wait = Wait(None, SystemClock())
+
+    first = wait.step
+    wait.answered()
+
+    assert first < 1
+    assert wait.step == 5

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import sys
+from collections.abc import Callable
 from typing import Any
 
 import click
@@ -23,6 +25,8 @@ KEYWORD = re.compile(r"[A-Za-z_]\w*=", re.ASCII)
 NEGATIVE = re.compile(r"-\.?\d")
 OPTION = re.compile(r"--?[A-Za-z]")
 _SHIELD = "\0"
+PATIENCE = 2.0
+"""Seconds after which a waiting person is told that no worker serves the queue."""
 
 
 class SendCommand(click.Command):
@@ -103,12 +107,13 @@ def command(
         raise
     if result.duplicate:
         session.say(f"not sent: {result.id} holds its unique key")
-    if not result.duplicate:
-        _say_who_serves(session, app, options["queue"] or chosen.defaults.queue or app.config.default_queue)
+    queue = options["queue"] or chosen.defaults.queue or app.config.default_queue
+    if not wait and not result.duplicate:
+        _say_who_serves(session, app, queue)
     if not wait:
         _print(result.id, {"id": result.id, "task": chosen.name, "duplicate": result.duplicate}, as_json=as_json)
         return
-    value = _wait(session, result, timeout)
+    value = _wait(session, result, timeout, remind=lambda: _say_who_serves(session, app, queue))
     _print(_shown(value), {"id": result.id, "task": chosen.name, "state": "SUCCESS", "result": value}, as_json=as_json)
 
 
@@ -131,10 +136,10 @@ def _need_result(app: Queuekit, name: str, *, ignored: bool) -> None:
         )
 
 
-def _wait(session: Session, result: Result[Any], timeout: float | None) -> Any:
+def _wait(session: Session, result: Result[Any], timeout: float | None, *, remind: Callable[[], None]) -> Any:
     """Return the result."""
     try:
-        return result.get(timeout=timeout)
+        return _get(result, timeout, remind)
     except (TaskFailed, ResultTimeout) as error:
         if isinstance(error, ResultTimeout):
             error.what = f"no outcome of {result.id} within {timeout:g} s; it goes on"
@@ -143,6 +148,20 @@ def _wait(session: Session, result: Result[Any], timeout: float | None) -> Any:
     except KeyboardInterrupt:
         session.say(f"\nNo longer waiting; it goes on. See:  queuekit show {result.id}")
         raise
+
+
+def _get(result: Result[Any], timeout: float | None, remind: Callable[[], None]) -> Any:
+    """Wait a moment, since a worker may just be starting, and with a word to a person for the rest of the time."""
+    first = PATIENCE if timeout is None else min(PATIENCE, timeout)
+    try:
+        return result.get(timeout=first)
+    except ResultTimeout:
+        rest = None if timeout is None else timeout - first
+        if rest is not None and rest <= 0:
+            raise
+    if sys.stderr.isatty():
+        remind()
+    return result.get(timeout=rest)
 
 
 def _shown(value: Any) -> str:
