@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from queuekit import (
+    Cancelled,
     Context,
     Failure,
     Fixed,
@@ -332,17 +333,19 @@ def test_events_tell_the_same_to_programs() -> None:
 # -- cancelling
 
 
-def test_cancels_a_running_thread_by_its_context() -> None:
-    """The body sees ``ctx.cancelled``; what it does with that is its own affair."""
+def test_cancels_a_running_thread_by_an_exception() -> None:
+    """The body sees ``ctx.cancelled`` as well; if it names what is raised, what it returns is its own affair."""
     app = make_app()
     begun = threading.Event()
 
     @app.task(name="patient")
     def patient(ctx: Context) -> str:
-        begun.set()
-        while not ctx.cancelled:
-            threading.Event().wait(0.001)
-        return "stopped early"
+        try:
+            begun.set()
+            while True:
+                threading.Event().wait(0.001)
+        except Cancelled:
+            return f"stopped early: {ctx.cancelled}"
 
     result = patient.send()
     with working(app):
@@ -350,7 +353,7 @@ def test_cancels_a_running_thread_by_its_context() -> None:
         cancelled = result.cancel()
         wait_until(lambda: result.state is State.SUCCESS)
 
-    assert (cancelled, result.get(timeout=1)) == (True, "stopped early")
+    assert (cancelled, result.get(timeout=1)) == (True, "stopped early: True")
 
 
 def test_cancels_a_running_coroutine() -> None:
