@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import enum
+import math
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from queuekit.annotations import classes_in, fields_of
@@ -19,6 +21,10 @@ from queuekit.signature import Sender
 from queuekit.task import AsyncTask, Task, TaskOptions
 
 __all__ = ["DuplicateTaskError", "Tasks", "Types"]
+
+
+_LISTED_FOR = 0.01
+"""Seconds for which a list of subclasses is good."""
 
 
 class DuplicateTaskError(QueuekitError):
@@ -132,6 +138,8 @@ class Types:
         self._tasks = tasks
         self._classes: dict[str, type] = {type_name(Failure): Failure}
         self._scanned: set[str] = set()
+        self._subclasses: dict[str, type] = {}
+        self._listed_at = -math.inf
         self.renew_in_fork()
         renew_in_forks(self)
 
@@ -173,19 +181,29 @@ class Types:
                     self._classes.setdefault(type_name(kind), kind)
 
     def _find_subclass(self, name: str) -> type | None:
-        """Return a subclass of a known class, wherever it was defined meanwhile."""
-        seen: set[type] = set()
-        pending = [kind for kind in self._classes.values() if _is_own(kind)]
-        while pending:
-            kind = pending.pop()
-            if kind in seen:
-                continue
-            seen.add(kind)
-            if type_name(kind) == name:
-                self._classes[name] = kind
-                return kind
-            pending += type.__subclasses__(kind)
-        return None
+        """Return a subclass of a known class, wherever it was defined meanwhile.
+
+        All are listed, and not again for a moment: a message may name any number of classes that nobody has.
+        """
+        if time.monotonic() - self._listed_at > _LISTED_FOR:
+            self._subclasses = _subclasses_of(kind for kind in self._classes.values() if _is_own(kind))
+            self._listed_at = time.monotonic()
+        found = self._subclasses.get(name)
+        if found is not None:
+            self._classes[name] = found
+        return found
+
+
+def _subclasses_of(kinds: Iterable[type]) -> dict[str, type]:
+    """Return all subclasses of *kinds*, by the names under which they travel."""
+    found: dict[str, type] = {}
+    pending = list(kinds)
+    while pending:
+        below: list[type] = type.__subclasses__(pending.pop())
+        new = {type_name(kind): kind for kind in below if type_name(kind) not in found}
+        found.update(new)
+        pending.extend(new.values())
+    return found
 
 
 def _is_own(kind: type) -> bool:

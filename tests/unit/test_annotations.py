@@ -11,7 +11,7 @@ import attrs
 import pytest
 
 import queuekit
-from queuekit import Queuekit
+from queuekit import Queuekit, registry
 from queuekit.annotations import classes_in
 from queuekit.task import Task
 from support.working import burst, make_app
@@ -156,3 +156,20 @@ def test_a_registered_class_brings_its_fields(app: Queuekit) -> None:
     assert app.types.find(f"{__name__}.Item") is Item
     assert app.types.find(f"{__name__}.Special") is Special
     assert app.types.find(f"{__name__}.Stranger") is None
+
+
+def test_unknown_names_are_not_looked_for_again_and_again(app: Queuekit, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A message may name any number of classes that nobody has; the subclasses are listed once for all of them."""
+    app.register_type(Order)
+    listed: list[object] = []
+    real = registry._subclasses_of
+
+    def counted(kinds: Any) -> dict[str, type]:
+        listed.append(kinds)
+        return real(kinds)
+
+    monkeypatch.setattr(registry, "_subclasses_of", counted)
+    monkeypatch.setattr(registry, "_LISTED_FOR", 3600)
+
+    assert {app.types.find(f"no.Such{number}") for number in range(100)} == {None}
+    assert len(listed) == 1
