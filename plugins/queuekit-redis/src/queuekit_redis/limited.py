@@ -17,6 +17,9 @@ __all__ = ["LimitedConnection", "LimitedSSLConnection", "LimitedUnixConnection"]
 _SHORTEST = 0.001
 """Seconds: a socket takes 0 for not waiting at all, which is another kind of error."""
 
+_NEARLY = 0.95
+"""Share of the usual time that is as good as all of it: setting a timeout is a system call, on the way of each send."""
+
 
 class LimitedSocket:
     """A connected socket, of which each read and write waits as long as the caller allows.
@@ -52,8 +55,13 @@ class LimitedSocket:
         return self._sock.recv_into(buffer)
 
     def _limit(self) -> None:
-        self._cut = LIMIT.end is not None
-        self._sock.settimeout(max(_SHORTEST, time_left(self._usual)))
+        left = time_left(self._usual)
+        if left < _NEARLY * self._usual:
+            self._cut = True
+            self._sock.settimeout(max(_SHORTEST, left))
+        elif self._cut:
+            self._cut = False
+            self._sock.settimeout(self._usual)
 
 
 class _Limited:
