@@ -1,15 +1,69 @@
 """What holds for all tests."""
 
 import os
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from hypothesis.database import DirectoryBasedExampleDatabase
 
 from support import commands
 
-settings.register_profile("steady", deadline=None, derandomize=bool(os.environ.get("CI")), print_blob=True)
-settings.load_profile("steady")
+HERE = Path(__file__).parent
+settings.register_profile("steady", deadline=None, derandomize=True)
+settings.register_profile(
+    "random",
+    deadline=None,
+    max_examples=1_000,
+    print_blob=True,
+    database=DirectoryBasedExampleDatabase(Path(__file__).parents[1] / ".hypothesis" / "examples"),
+)
+# Chance is for `tox -e random`, which keeps what has failed and tries that first; else a run is as the one before.
+settings.load_profile("random" if os.environ.get("QUEUEKIT_TEST_RANDOM") else "steady")
+
+
+NOT_CORE = ("mongo", "redis", "sqs", "thirdparty", "torture")
+"""Folders of tests that say nothing about the lines of core which others do not, and so need not be measured."""
+NOT_CORE_SUITES = ("test_dynamodb.py", "test_mongo.py", "test_plugins.py", "test_redis.py", "test_sqs.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave what is not about core out of the coverage of core: measured, it would take twice as long."""
+    for item in items:
+        folder = item.path.relative_to(HERE).parts[0] if item.path.is_relative_to(HERE) else ""
+        if folder in NOT_CORE or item.path.name in NOT_CORE_SUITES:
+            item.add_marker(pytest.mark.no_cover)
+
+
+@pytest.fixture(autouse=True)
+def _unmeasured_children(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the child processes of what is not measured be neither."""
+    if request.node.get_closest_marker("no_cover") is not None:
+        monkeypatch.delenv("COVERAGE_PROCESS_CONFIG", raising=False)
+
+
+@pytest.hookimpl(hookwrapper=True, trylast=True)
+def pytest_runtestloop(session: pytest.Session) -> Iterator[None]:
+    """Take away what a process was writing when a test killed it, before the coverage of all is put together."""
+    yield
+    if not hasattr(session.config, "workerinput"):
+        for path in Path(session.config.rootpath).glob(".coverage.*"):
+            if not _is_sound(path):
+                path.unlink(missing_ok=True)
+
+
+def _is_sound(path: Path) -> bool:
+    """Return whether a file of coverage can be read to its end."""
+    try:
+        with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
+            tables = connection.execute("SELECT count(*) FROM sqlite_master WHERE name = 'coverage_schema'").fetchone()
+            found = connection.execute("PRAGMA integrity_check").fetchone()
+            return bool(tables == (1,) and found == ("ok",))
+    except sqlite3.Error:
+        return False
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -43,6 +43,7 @@ class TestDynamoOnMinistack(DynamoConformance):
         self.url = EngineURL.parse(ministack_server.dynamodb("kit"))
 
 
+@pytest.mark.full
 class TestDynamoOnMoto(DynamoConformance):
     """Records in moto."""
 

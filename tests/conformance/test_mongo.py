@@ -61,10 +61,12 @@ class OnPollingSet(OnSet):
     OPTIONS = MongoOptions(change_streams=False)
 
 
+@pytest.mark.full
 class TestPollingMongoBroker(OnPollingSet, BrokerConformance):
     """Queues, watched by polling alone."""
 
 
+@pytest.mark.full
 class TestPollingMongoBackend(OnPollingSet, BackendConformance):
     """Records, watched by polling alone."""
 
@@ -78,9 +80,11 @@ class OnLoneServer(OnSet):
         self.url = f"mongodb://{shared_lone().address}/{DATABASE}-{type(self).__name__}"
 
 
+@pytest.mark.full
 class TestLoneMongoBroker(OnLoneServer, BrokerConformance):
     """Queues on a lone server."""
 
 
+@pytest.mark.full
 class TestLoneMongoBackend(OnLoneServer, BackendConformance):
     """Records on a lone server."""

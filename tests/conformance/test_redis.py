@@ -60,12 +60,14 @@ class TestValkeyBackend(OnRedis, BackendConformance):
     LEG = "valkey"
 
 
+@pytest.mark.full
 class TestRedisBroker(OnRedis, BrokerConformance):
     """Queues on the Redis of the system."""
 
     LEG = "redis"
 
 
+@pytest.mark.full
 class TestRedisBackend(OnRedis, BackendConformance):
     """Records on the Redis of the system."""
 
@@ -95,6 +97,7 @@ class TestClusterBroker(OnCluster, BrokerConformance):
         assert self.look(broker, queue) == [first.id]
 
 
+@pytest.mark.full
 class TestClusterBackend(OnCluster, BackendConformance):
     """Records on a Cluster."""
 
@@ -108,20 +111,24 @@ class OnSentinel(OnRedis):
         self.url = redis_pair.url
 
 
+@pytest.mark.full
 class TestSentinelBroker(OnSentinel, BrokerConformance):
     """Queues on a primary."""
 
 
+@pytest.mark.full
 class TestSentinelBackend(OnSentinel, BackendConformance):
     """Records on a primary."""
 
 
+@pytest.mark.full
 class TestOldestRedisBroker(OnRedis, BrokerConformance):
     """Queues on Redis 6.2."""
 
     LEG = "redis-6.2"
 
 
+@pytest.mark.full
 class TestOldestRedisBackend(OnRedis, BackendConformance):
     """Records on Redis 6.2."""
 

@@ -54,6 +54,7 @@ class TestSqsOnMinistack(SqsConformance):
         self.url = EngineURL.parse(ministack_server.sqs("kit"))
 
 
+@pytest.mark.full
 class TestSqsOnMoto(SqsConformance):
     """Queues in moto; its faults in races show now and then only, so those tests are left to the other run."""
 

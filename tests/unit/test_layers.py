@@ -7,8 +7,10 @@ import ast
 import graphlib
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -72,10 +74,17 @@ def imports_of(source: str, *, inside: str) -> Iterator[str]:
         yield from targets(node, inside=inside)
 
 
-def imports(path: Path) -> Iterator[str]:
-    """Yield every dotted name that a file imports."""
+@cache
+def tree_of(path: Path) -> ast.Module:
+    """Return a file as Python reads it."""
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+@cache
+def imports(path: Path) -> tuple[str, ...]:
+    """Return every dotted name that a file imports."""
     inside = name_of(path) if path.name == "__init__.py" else name_of(path).rpartition(".")[0]
-    yield from imports_of(path.read_text(encoding="utf-8"), inside=inside)
+    return tuple(target for node in ast.walk(tree_of(path)) for target in targets(node, inside=inside))
 
 
 def own_module(target: str) -> str | None:
@@ -114,15 +123,21 @@ def test_every_module_has_its_place() -> None:
     assert len(LAYERS) == len(set(LAYERS))
 
 
-@pytest.mark.parametrize("path", MODULES, ids=name_of)
-def test_imports_only_from_below(path: Path) -> None:
+def broken(rule: Callable[[Path], Iterable[object]], paths: Iterable[Path] = SOURCES) -> dict[str, list[str]]:
+    """Return the modules that break *rule*, each with what the rule has found there."""
+    found = {name_of(path): sorted(map(str, rule(path))) for path in paths}
+    return {name: there for name, there in found.items() if there}
+
+
+def test_imports_only_from_below() -> None:
     """A module imports from layers before its own, or from inside its own package."""
-    layer = layer_of(name_of(path))
-    allowed = {*LAYERS[: LAYERS.index(layer)], layer} if layer in LAYERS else set(LAYERS)
 
-    found = {target for target in imports(path) if (own := own_module(target)) and layer_of(own) not in allowed}
+    def from_above(path: Path) -> set[str]:
+        layer = layer_of(name_of(path))
+        allowed = {*LAYERS[: LAYERS.index(layer)], layer} if layer in LAYERS else set(LAYERS)
+        return {target for target in imports(path) if (own := own_module(target)) and layer_of(own) not in allowed}
 
-    assert not found
+    assert broken(from_above, MODULES) == {}
 
 
 def test_has_no_import_cycle() -> None:
@@ -132,51 +147,52 @@ def test_has_no_import_cycle() -> None:
     graphlib.TopologicalSorter(graph).prepare()
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=name_of)
-def test_imports_nothing_else_but_its_dependencies(path: Path) -> None:
+def test_imports_nothing_else_but_its_dependencies() -> None:
     """Beyond the standard library core imports pluggy, attrs and click; extras; and for testing pytest, hypothesis."""
     allowed = sys.stdlib_module_names | REQUIRED | EXTRAS | CHECKERS | {"queuekit"}
-    testing = TESTING if layer_of(name_of(path)) == "testing" else frozenset[str]()
 
-    found = {target.partition(".")[0] for target in imports(path)} - allowed - testing
+    def others(path: Path) -> set[str]:
+        testing = TESTING if layer_of(name_of(path)) == "testing" else frozenset[str]()
+        return {target.partition(".")[0] for target in imports(path)} - allowed - testing
 
-    assert not found
+    assert broken(others) == {}
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=name_of)
-def test_imports_extras_only_when_needed(path: Path) -> None:
+def test_imports_extras_only_when_needed() -> None:
     """A module that uses an extra imports it inside the function that needs it."""
-    body = ast.parse(path.read_text(encoding="utf-8")).body
 
-    found = {target.partition(".")[0] for node in body for target in targets(node, inside="")} & EXTRAS
+    def at_its_top(path: Path) -> set[str]:
+        return {target.partition(".")[0] for node in tree_of(path).body for target in targets(node, inside="")} & EXTRAS
 
-    assert not found
+    assert broken(at_its_top) == {}
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=name_of)
-def test_imports_what_is_for_type_checkers_for_them_alone(path: Path) -> None:
+def test_imports_what_is_for_type_checkers_for_them_alone() -> None:
     """What only type checkers bring along stands under ``if TYPE_CHECKING``, so that nothing misses it at run time."""
-    nodes = list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
-    guards = [node for node in nodes if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"]
-    hidden = {inner for guard in guards for statement in guard.body for inner in ast.walk(statement)}
 
-    found = {target.partition(".")[0] for node in nodes for target in targets(node, inside="") if node not in hidden}
+    def in_the_open(path: Path) -> set[str]:
+        nodes = list(ast.walk(tree_of(path)))
+        guards = [node for node in nodes if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"]
+        hidden = {inner for guard in guards for statement in guard.body for inner in ast.walk(statement)}
+        shown = [node for node in nodes if node not in hidden]
+        return {target.partition(".")[0] for node in shown for target in targets(node, inside="")} & CHECKERS
 
-    assert not found & CHECKERS
+    assert broken(in_the_open) == {}
 
 
-@pytest.mark.parametrize("path", [path for path in SOURCES if path.name != "foreign.py"], ids=name_of)
-def test_names_no_client_library(path: Path) -> None:
+def test_names_no_client_library() -> None:
     """The source of core never mentions a library that only a plugin uses, but in the table of foreign words."""
-    assert not CLIENTS.search(path.read_text(encoding="utf-8"))
+    paths = [path for path in SOURCES if path.name != "foreign.py"]
+
+    assert broken(lambda path: CLIENTS.findall(path.read_text(encoding="utf-8")), paths) == {}
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=name_of)
-def test_never_asks_which_plugin_it_is(path: Path) -> None:
+def test_never_asks_which_plugin_it_is() -> None:
     """Core asks capabilities and limits: no comparison and no ``match`` mentions the name of a plugin."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    questions = [node for node in ast.walk(tree) if isinstance(node, ast.Compare | ast.MatchValue)]
 
-    asked = {node.value for question in questions for node in ast.walk(question) if isinstance(node, ast.Constant)}
+    def asked(path: Path) -> set[Any]:
+        questions = [node for node in ast.walk(tree_of(path)) if isinstance(node, ast.Compare | ast.MatchValue)]
+        nodes = [node for question in questions for node in ast.walk(question)]
+        return {node.value for node in nodes if isinstance(node, ast.Constant)} & PLUGINS
 
-    assert not asked & PLUGINS
+    assert broken(asked) == {}

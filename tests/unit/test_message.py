@@ -141,7 +141,7 @@ PAYLOADS = [
     pytest.param(b'{"on_error":[' + b'{"task":"t"},' * 1000 + b'{"task":"t"}]}', "on_error is not", id="many-links"),
     pytest.param(b'{"args":[{"$":1}]}', "not JSON that queuekit writes", id="bad-tag"),
     pytest.param(b'{"args":[{"$object":["t",1]}]}', "not JSON that queuekit writes", id="bad-object"),
-    pytest.param(b"[" * 5000, "deeper than 100", id="deep"),
+    pytest.param(b"[" * 5000 + b"]" * 5000, "deeper than 100", id="deep"),
 ]
 
 

@@ -16,8 +16,6 @@ from support.calls import Calls
 from support.waiting import PATIENCE
 from support.working import burst, inside
 
-pytestmark = pytest.mark.each_engine
-
 
 def forged(calls: Calls, **header: Any) -> Envelope:
     """Return a message as our own, but for *header*."""
