@@ -164,7 +164,7 @@ class WorkerConfig:
     prefetch: int = attrs.field(default=1000, validator=at_least(0))
     """Most messages that wait in a worker beyond those it runs."""
     hold_unknown: Seconds = 3600.0
-    """Seconds that a message for an unknown task is held before it is dead."""
+    """Seconds that a message is held before it is dead: for an unknown task, or in a form that is not read here."""
 
 
 @attrs.frozen(kw_only=True)
