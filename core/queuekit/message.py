@@ -207,7 +207,7 @@ def sealed(envelope: Envelope, serializers: Mapping[str, Serializer]) -> Message
         task, content_type = _checked(header, envelope), header.get("ct")
         if not isinstance(content_type, str):
             raise DecodeError("no content type in the header")
-    options = {"headers": dict[str, str]()} if header is _NO_OPTIONS else _options(header)
+    options: dict[str, Any] = {"headers": {}} if header is _NO_OPTIONS else _options(header)
     serializer = serializers.get(content_type)
     if serializer is None:
         kind = NotReadHereError if _CONTENT_TYPE.fullmatch(content_type) else DecodeError
