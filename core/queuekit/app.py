@@ -371,7 +371,8 @@ class Queuekit(Periodic):
 
     async def asend(self, signature: Signature[R]) -> Result[R]:
         """Like :meth:`send`, without blocking the event loop."""
-        result: Result[R] = await self.background.send(self.send, signature, within=self.config.send_timeout)
+        sent: Any = await self.background.send(self.send, signature, within=self.config.send_timeout)
+        result: Result[R] = sent
         return result
 
     async def in_thread(self, function: Callable[..., Any], *args: Any) -> Any:

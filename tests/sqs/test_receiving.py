@@ -105,13 +105,12 @@ def test_a_priority_is_announced_though_the_backend_was_down(shared: Make, monke
     second = sender.send(messages(1, priority=9))
 
     seen: set[str] = set()
-    wait_until(
-        lambda: (
-            seen.update(one.id for one in receiver.receive(["q"], limit=10, wait=5.0, lease=30))
-            or seen == {*first, *second}
-        ),
-        what="both",
-    )
+
+    def all_seen() -> bool:
+        seen.update(one.id for one in receiver.receive(["q"], limit=10, wait=5.0, lease=30))
+        return seen == {*first, *second}
+
+    wait_until(all_seen, what="both")
 
 
 def _down(*_: object) -> None:

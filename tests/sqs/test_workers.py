@@ -192,7 +192,7 @@ def test_kills_keep_the_order_of_a_fifo_queue(fleet: Fleet, *, whole: bool) -> N
     """Whatever is killed, a message begins only after the one before it in its group has ended, and none is lost."""
     groups = {name: [nap.options(queue="o.fifo", headers={"group": name}).s(0.1) for _ in range(12)] for name in "abc"}
     sent = {name: [result.id for result in fleet.app.send_many(calls)] for name, calls in groups.items()}
-    settings = {"lease": LEASE, "concurrency": 4}
+    settings: dict[str, Any] = {"lease": LEASE, "concurrency": 4}
     workers = [fleet.start("-q", "o.fifo", **settings) for _ in range(2)]
 
     for kill in range(2):

@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import attrs
 
@@ -228,7 +229,8 @@ def _end(way: str) -> str:
 @app.task
 def fork_and_signal(ctx: Context, number: int, method: str) -> int:
     """Send a signal to a child of the body, and tell its exit code."""
-    process = multiprocessing.get_context(method).Process(target=time.sleep, args=(LONGEST,))
+    context: Any = multiprocessing.get_context(method)
+    process = context.Process(target=time.sleep, args=(LONGEST,))
     process.start()
     if method == "fork":
         os.kill(process.pid or 0, number)

@@ -239,7 +239,7 @@ def planted_errors() -> None:
     add.si("1", 2)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     add.send(1, 2, queue="low")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     add.options(queue="low").send("1", 2)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-    add.options(queu="low")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    add.options(queu="low")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     add.options(priority="high")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     fetch.send(5)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     report.send(Context(id="", task="", queue=""), "x")  # type: ignore[call-arg, arg-type]  # pyright: ignore[reportCallIssue]

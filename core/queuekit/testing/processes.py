@@ -128,4 +128,4 @@ def _work_and_leave(work: Callable[[], object]) -> None:
     finally:
         if code:
             traceback.print_exc()
-        posix._exit(code)  # noqa: SLF001 - ... and is the one that ends a fork
+        posix._exit(code)  # pyright: ignore[reportPrivateUsage] # noqa: SLF001 - ... and is the one that ends a fork

@@ -47,7 +47,7 @@ def serve(pipe: Connection, ref: AppRef, worker: str, idle: float | None) -> int
         children.listen(number, lambda *_: None)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM, signal.SIGINT})
     children.guard_children()
-    atexit._clear()  # noqa: SLF001 - what the server would do at its end is not to be done by this one
+    atexit._clear()  # pyright: ignore[reportPrivateUsage] # noqa: SLF001 - what the server would do at its end is not to be done by this one
     app = ref.load()
     configure_logging(level=app.config.log.level, style=app.config.log.format)
     executor = Executor(app.runtime, app.tasks, app.sending, worker=worker)
@@ -72,7 +72,8 @@ def _work(pipe: Connection, executor: Executor, inbox: _Inbox, idle: float | Non
 
 def _clean_up() -> None:
     """Do what bodies have asked for at the end of the process, as the end of a program does."""
-    for call in (atexit._run_exitfuncs, util._exit_function):  # type: ignore[attr-defined] # noqa: SLF001
+    finalizers = util._exit_function  # type: ignore[attr-defined] # pyright: ignore[reportAttributeAccessIssue] # noqa: SLF001
+    for call in (atexit._run_exitfuncs, finalizers):  # pyright: ignore[reportPrivateUsage] # noqa: SLF001
         with contextlib.suppress(Exception):
             call()
     _flush()
