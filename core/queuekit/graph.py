@@ -46,6 +46,8 @@ _CHUNK = 200_000
 """Bytes of nodes that are stored together, at most."""
 _MOST_CHUNKS = 10_000
 """Parts of a graph: 2 GB."""
+_LARGEST = 10_000_000
+"""Members of a group that is a part of the whole."""
 _ROOM = 70_000
 """Bytes of a record that are left for its header."""
 
@@ -356,6 +358,14 @@ def _read_node(data: dict[str, Any]) -> Node:
     )
 
 
+def _read_top(top: Any) -> list[list[Any]]:
+    """Return the parts of the whole: number of each, and its size if it is a group."""
+    _check(type(top) is list and len(top) > 0 and all(type(part) is list for part in top), [], [])
+    for number, size in top:
+        _check(size is None or size <= _LARGEST, [number], [size])
+    return top
+
+
 def _check(right: bool, numbers: Sequence[Any], optional: Sequence[Any]) -> None:  # noqa: FBT001 - one of three
     """Refuse a node of which something is not *right*, or does not hold *numbers* where it should."""
     found = [*numbers, *(number for number in optional if number is not None)]
@@ -370,7 +380,8 @@ def read_head(record: Record) -> dict[str, Any]:
         DecodeError: It is not one of ours.
     """
     head, _ = split_frame(record.body)
-    if head.get("v") != 1 or not _are_starts(head.get("starts")) or not _is_span(head.get("ttl")):
+    named = type(head.get("kind")) is str and type(head.get("flat", False)) is bool
+    if head.get("v") != 1 or not named or not _are_starts(head.get("starts")) or not _is_span(head.get("ttl")):
         raise DecodeError(f"record {record.key!r} is not a workflow that this release reads")
     return head
 
@@ -392,7 +403,7 @@ def read_chunk(record: Record, serializer: Serializer) -> dict[int, Any]:
     _, payload = split_frame(record.body)
     try:
         rows = serializer.loads(payload)
-        return {number: data["top"] if number < 0 else _read_node(data) for number, data in rows}
+        return {number: _read_top(data["top"]) if number == -1 else _read_node(data) for number, data in rows}
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise DecodeError(f"record {record.key!r} is not a part of a workflow") from error
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 import attrs
 
-from queuekit.errors import NoBackendError, UnavailableError, UnknownIdError
+from queuekit.errors import DecodeError, NoBackendError, UnavailableError, UnknownIdError
 from queuekit.links import link_id, member_id
 from queuekit.result import Result, ResultSource
 from queuekit.states import FINAL, State
@@ -129,6 +129,9 @@ class GroupResult(Generic[R_co]):
     def _in_order(self, values: dict[str, Any]) -> R_co:
         ordered: Any = [values[id] for id in self.ids]
         if self._flat:
+            strange = [id for id, some in zip(self.ids, ordered, strict=True) if type(some) is not list]
+            if strange:
+                raise DecodeError(f"the result of {strange[0]} is not a list of results")
             ordered = [value for some in ordered for value in some]
         found: R_co = ordered
         return found

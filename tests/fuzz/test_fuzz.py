@@ -27,7 +27,7 @@ from queuekit.signature import Signature
 from queuekit.urls import EngineURL
 from support import commands
 from support.calls import ENGINES, Calls, calls_on
-from support.hostile import Fuzzer, bent, swapped, swapped_json
+from support.hostile import MINUTES, Fuzzer, bent, swapped, swapped_json
 from support.scheduling import Crew
 from support.settings import loader
 from support.working import backend_of, burst, finish
@@ -282,7 +282,7 @@ def test_commands(tmp_path: Path) -> None:
     fuzzer = Fuzzer("commands")
     # Commands are run by a process of its own, whose CPU is told when it ends: so many take about as long as the rest.
     for chance in fuzzer.rounds():
-        if fuzzer.tried >= 400:
+        if fuzzer.tried >= 40 * MINUTES:
             break
         words = list(chance.choice(COMMANDS))
         place = chance.randrange(len(words))

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-__all__ = ["Fuzzer", "bent", "swapped"]
+__all__ = ["MINUTES", "Fuzzer", "bent", "swapped", "swapped_json"]
 
 MINUTES = 10.0 * float(os.environ.get("QUEUEKIT_TEST_FUZZ", "1"))
 """Of CPU, for all fuzzers together."""

@@ -110,6 +110,8 @@ GRAPHS: dict[str, dict[str, Any]] = {
     "ttl-negative": {"ttl": -1},
     "serializer": {"ct": "pickle"},
     "version": {"v": 9},
+    "flat-text": {"flat": "yes"},
+    "kind-number": {"kind": 7},
 }
 
 
@@ -150,6 +152,9 @@ NODES: dict[str, list[Any]] = {
         [1, {"fan": {"size": 1, "policy": "fail", "at_once": -1, "callback": None, "feed": None}, "members": [2]}],
     ],
     "nodes-are-numbers": [[0, 7]],
+    "top-is-a-number": [[-1, {"top": 5}]],
+    "top-of-numbers": [[-1, {"top": [5]}]],
+    "top-without-end": [[-1, {"top": [[0, 10**12]]}]],
     "end-is-short": [[0, {"step": {"next": None, "end": [1], "gather": None}, "call": None}]],
 }
 
