@@ -77,9 +77,11 @@ def default_name(function: Callable[..., Any]) -> str:
         InvalidNameError: It has one that no task can have.
     """
     module, name = getattr(function, "__module__", None), getattr(function, "__qualname__", None)
-    if not isinstance(module, str) or not isinstance(name, str) or name.endswith("<lambda>"):
+    unnamed = not isinstance(module, str) and not inspect.isfunction(function)
+    if unnamed or not isinstance(name, str) or name.endswith("<lambda>"):
         raise DeclarationError(f"{place_of(function)} has no name of its own", fix=f"Give it one: {NAMED}")
-    full = f"{module_of(function)}.{name}".replace("<locals>.", "")
+    # Text that exec() runs in a namespace without a name makes functions without a module.
+    full = (name if module is None else f"{module_of(function)}.{name}").replace("<locals>.", "")
     try:
         return check_name(full, what="task")
     except InvalidNameError as error:
@@ -92,7 +94,8 @@ def place_of(function: Any) -> str:
     name = getattr(function, "__qualname__", None)
     if not isinstance(name, str):
         return _shown(function)
-    return f"{getattr(function, '__module__', None)}.{name}"
+    module = getattr(function, "__module__", None)
+    return name if module is None else f"{module}.{name}"
 
 
 def _shown(value: object) -> str:

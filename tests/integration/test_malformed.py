@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from queuekit import State
 from queuekit.envelope import Envelope
 from support.fault_tasks import hold, nap
 from support.fleet import Fleet
@@ -53,7 +54,7 @@ def test_every_wrong_type_is_found(fleet: Fleet) -> None:
 
     assert {letter.reason for id, letter in fleet.dead().items() if id in bodies} == {"malformed"}
     assert fleet.app.info(limited.id).error_type == "TaskTimeout"
-    assert fleet.ledger.has("told", [cancelled.id])
+    assert fleet.app.info(cancelled.id).state is State.CANCELLED
     assert group.workers() == before
 
 

@@ -136,6 +136,14 @@ def test_asks_for_the_name_of_what_has_none(function: Any) -> None:
         make_app().task(function)
 
 
+def test_names_what_text_has_defined() -> None:
+    """A function that ``exec`` made in a namespace without a name is called as it is."""
+    namespace: dict[str, Any] = {}
+    exec("def double(x): return 2 * x", namespace)  # noqa: S102 - the case in question
+
+    assert make_app().task(namespace["double"]).name == "double"
+
+
 def test_asks_for_another_name_than_one_that_cannot_be() -> None:
     """A function may be called what no task can."""
 
