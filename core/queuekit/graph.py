@@ -363,7 +363,8 @@ def _read_top(top: Any) -> list[list[Any]]:
     _check(type(top) is list and len(top) > 0 and all(type(part) is list for part in top), [], [])
     for number, size in top:
         _check(size is None or size <= _LARGEST, [number], [size])
-    return top
+    parts: list[list[Any]] = top
+    return parts
 
 
 def _check(right: bool, numbers: Sequence[Any], optional: Sequence[Any]) -> None:  # noqa: FBT001 - one of three
