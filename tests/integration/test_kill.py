@@ -87,7 +87,7 @@ def test_kill_of_one_process_spares_its_neighbour(fleet: Fleet) -> None:
 def test_kill_of_the_supervisor_stops_its_processes(fleet: Fleet) -> None:
     """Without a supervisor a worker process finishes what it runs, keeps the leases of that meanwhile, and ends."""
     gate = fleet.gate()
-    group = fleet.start_ready(concurrency=2, lease=LEASE, drain=20)
+    group = fleet.start_ready(concurrency=2, lease=LEASE, drain=300)
     running = [result.id for result in fleet.app.send_many(hold.s(str(gate)) for _ in range(2))]
     wait_until(lambda: fleet.ledger.has("begin", running), what="both running")
     os.kill(group.pid, signal.SIGKILL)

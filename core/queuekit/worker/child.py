@@ -14,6 +14,7 @@ from multiprocessing.connection import Connection
 from queuekit import children
 from queuekit.errors import QueuekitError
 from queuekit.logs import configure_logging
+from queuekit.worker.forkserver import ForkServer
 from queuekit.worker.holdings import Holdings
 from queuekit.worker.isolate import server_for_suspects
 from queuekit.worker.link import Lost, Ready, Start, Stop
@@ -43,18 +44,7 @@ def main(arguments: Sequence[str]) -> int:
     configure_logging(level=start.log_level, style=start.log_style)
     server = server_for_suspects(start.ref) if start.suspects else None
     try:
-        app = start.ref.load()
-        slots, holdings = Slots(start.rows, fileno=numbers[1]), Holdings(fileno=numbers[2], size=0)
-        worker = Worker(
-            app,
-            burst=start.burst,
-            name=start.name,
-            ref=start.ref,
-            server=server,
-            holdings=holdings,
-            slots=slots,
-            on_fault=end_process,
-        )
+        worker = _make_worker(start, server, files=numbers[1:])
     except QueuekitError as error:
         print(f"Error {error.code}: {error}", file=sys.stderr)  # noqa: T201 - a user's mistake has no traceback
         return error.exit_code
@@ -69,6 +59,20 @@ def main(arguments: Sequence[str]) -> int:
     with suppress(OSError):  # of a supervisor that is gone the thread hears
         pipe.send(Ready(worker.name))
     return worker.run()
+
+
+def _make_worker(start: Start, server: ForkServer | None, *, files: Sequence[int]) -> Worker:
+    """Return the worker; *files* hold what it shares with its supervisor: the runs, and the leases."""
+    return Worker(
+        start.ref.load(),
+        burst=start.burst,
+        name=start.name,
+        ref=start.ref,
+        server=server,
+        holdings=Holdings(fileno=files[1], size=0),
+        slots=Slots(start.rows, fileno=files[0]),
+        on_fault=end_process,
+    )
 
 
 def _look_less_for_cycles(usual: tuple[int, int, int]) -> None:

@@ -101,16 +101,9 @@ class Worker:
         self._prefetch = prefetch = Prefetch(concurrency=settings.concurrency, most=settings.prefetch)
         self._unwritten = unwritten = Unwritten(settings.concurrency, pace=lambda: prefetch.mean)
         self._settler = Settler(runtime, Flows(runtime, app.sending), on_settled=self._settled, unwritten=unwritten)
-        self._slots = slots = slots or Slots(2 * settings.concurrency)
+        self._slots = slots or Slots(2 * settings.concurrency)
         self._isolation = self._isolate(ref, server)
-        self._threads = ThreadPool(
-            self._executor,
-            size=settings.concurrency,
-            slots=slots,
-            isolation=self._isolation,
-            deliver=self._settler.put,
-            unwritten=unwritten,
-        )
+        self._threads = self._make_threads()
         self._loop_pool: LoopPool | None = None
         self._fetcher = Fetcher(runtime, self, burst=burst, on_empty=self.stop)
         self._minder = self._make_minder()
@@ -126,10 +119,23 @@ class Worker:
         self._reason = "asked to stop"
         # Threads of whoever runs this worker that must be alive for as long as it works.
         self.others: list[threading.Thread] = []
-        self._health = Health(
+        self._health = self._make_health(on_fault)
+
+    def _make_threads(self) -> ThreadPool:
+        return ThreadPool(
+            self._executor,
+            size=self._settings.concurrency,
+            slots=self._slots,
+            isolation=self._isolation,
+            deliver=self._settler.put,
+            unwritten=self._unwritten,
+        )
+
+    def _make_health(self, on_fault: Callable[[str], None] | None) -> Health:
+        return Health(
             worker=self.name,
-            events=app.events,
-            slots=slots,
+            events=self.app.events,
+            slots=self._slots,
             parts=self._parts,
             pool=lambda: self._loop_pool,
             begun=lambda: [run.serial for run in list(self._in_hand.values()) if run.started is not None],
