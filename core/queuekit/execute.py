@@ -235,7 +235,8 @@ class Executor:
         runner, generation = asyncio.Runner(), children.generation()
         try:
             loop = runner.get_loop()
-            task = loop.create_task(whole())
+            body, variables = whole(), contextvars.copy_context()
+            task = loop.create_task(body, context=variables)
             while not task.done():
                 # What the body has started may leave the loop by SystemExit, or stop it: the body goes on all the same.
                 try:
@@ -243,6 +244,11 @@ class Executor:
                 except BaseException as error:  # noqa: BLE001
                     if children.generation() != generation:
                         children.leave(error)
+                    # A loop that was stopped says so by RuntimeError; any other one is broken, and would be for ever.
+                    if loop.is_closed() or not isinstance(error, RuntimeError | SystemExit | KeyboardInterrupt):
+                        with contextlib.suppress(BaseException):
+                            variables.run(body.close)
+                        return self._raised(run, error)
             return task.result()
         finally:
             with contextlib.suppress(BaseException):  # of what the body has left behind

@@ -601,8 +601,25 @@ async def cancel_itself() -> None:
     raise asyncio.CancelledError
 
 
+async def break_the_loop() -> None:
+    """End what the loop waits with, as a body does that closes all files."""
+
+    def broken() -> None:
+        raise OSError("[Errno 9] Bad file descriptor")
+
+    loop: Any = asyncio.get_running_loop()
+    loop._run_once = broken
+    await asyncio.sleep(0)
+
+
 @pytest.mark.parametrize(
-    ("body", "state"), [(wait_for_what_leaves, "FAILURE"), (leave_behind, "SUCCESS"), (cancel_itself, "FAILURE")]
+    ("body", "state"),
+    [
+        (wait_for_what_leaves, "FAILURE"),
+        (leave_behind, "SUCCESS"),
+        (cancel_itself, "FAILURE"),
+        (break_the_loop, "FAILURE"),
+    ],
 )
 def test_a_body_on_a_loop_of_its_own_has_an_outcome_in_any_case(body: Callable[..., Any], state: str) -> None:
     """In a process of its own and in eager mode what a body has started does not end it."""

@@ -455,3 +455,50 @@ def test_the_context_is_the_tasks_own() -> None:
         wait_until(lambda: len(outcomes) == 2)
 
     assert told == [True, True]
+
+
+def test_a_body_that_cancels_all_tasks_loses_none_that_had_not_begun() -> None:
+    """Those before their first step have run nothing: they run when the loop is next asked whether it turns."""
+    done: list[str] = []
+
+    async def cancel_all() -> None:
+        for task in asyncio.all_tasks() - {asyncio.current_task()}:
+            task.cancel()
+
+    async def neighbour() -> None:
+        done.append("ran")
+
+    app, outcomes = make_app(), list[Outcome]()
+    app.task(name="cancels")(cancel_all)
+    app.task(name="t")(neighbour)
+    app.send(Signature("cancels"))
+    first = prepared(app)
+    others = runs(app, 3)
+    with looping(app, outcomes, size=3) as (pool, _):
+        with held_up(pool):
+            pool.submit([first, *others])
+        wait_until(lambda: len(outcomes) == 2)
+
+        pool.ask(time.monotonic())
+        wait_until(lambda: len(outcomes) == 4)
+
+    assert (words(outcomes), done) == (["done"] * 4, ["ran"] * 3)
+
+
+def test_a_loop_that_is_broken_ends_its_thread(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As by a body that closes all files: who looks after threads notices, and nothing is tried for ever."""
+
+    def broken() -> None:
+        raise OSError("[Errno 9] Bad file descriptor")
+
+    with looping(app_with(forever), []) as (pool, _):
+        with monkeypatch.context() as patch:
+            patch.setattr(pool._loop, "_run_once", broken)
+            pool._loop.call_soon_threadsafe(int)
+            pool.thread.join(60)
+        alive = pool.thread.is_alive()
+
+    assert not alive
+    assert caplog.text.count("the event loop is broken") == 1

@@ -27,6 +27,7 @@ class Blocking:
         self.slots = Slots(4)
         self.outcomes: list[Outcome] = []
         self.overdue: list[Run] = []
+        self.hung: list[str] = []
         self.told = seen(app, LoopBlocked)
         self.pool = LoopPool(executor_of(app), size=2, slots=self.slots, first_row=2, deliver=self.outcomes.append)
         self.blocked = BlockedLoop(
@@ -35,12 +36,18 @@ class Blocking:
             slots=self.slots,
             pool=lambda: self.pool,
             on_overdue=self.note,
+            on_hung=self.note_hung,
         )
 
     def note(self, run: Run) -> str:
         """Hear of what is past its time."""
         self.overdue.append(run)
         return "overdue"
+
+    def note_hung(self, task: str) -> str:
+        """Hear of what belongs to no run."""
+        self.hung.append(task)
+        return "hung"
 
     def submit(self, task: str, serial: int) -> Run:
         """Have a call of *task* run."""
@@ -133,3 +140,45 @@ def test_a_loop_that_turns_is_not_blocked() -> None:
     made.pool.stop()
 
     assert (answers, made.told) == (["", "", ""], [])
+
+
+async def leave_behind() -> None:
+    """End, and have the loop blocked by a callback afterwards."""
+    asyncio.get_running_loop().call_soon(asyncio.get_running_loop().call_soon, _block_now)
+
+
+def _block_now() -> None:
+    INSIDE.set()
+    GO.wait(60)
+
+
+def test_what_a_body_has_left_behind_is_named_and_may_not_block_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where no body runs, and messages wait for one to begin; after some looks the worker cannot go on."""
+    with blocking(leave_behind, monkeypatch) as (made, run):
+        wait_until(lambda: 2 not in made.slots.entered())
+        answers = [made.blocked.check() for _ in range(15)]
+
+    (event,) = made.told
+    assert (event.id, event.task, event.waiting) == (run.message.id, "blocks", 1)
+    assert answers == [""] * 14 + ["hung"]
+    assert made.hung == [f"blocks {run.message.id}"]
+
+
+def test_messages_that_wait_for_a_loop_without_bodies_have_it_asked() -> None:
+    """It is blocked by what no body is: somebody has to notice."""
+    app = make_app()
+    app.task(name="neighbour")(wait)
+    made = Blocking(app)
+    GO.clear()
+    INSIDE.clear()
+    made.pool._loop.call_soon_threadsafe(_block_now)
+    assert INSIDE.wait(60)
+
+    before = made.pool.ask(1.0), made.pool.ask(3.0)
+    made.submit("neighbour", 1)
+    after = made.pool.ask(5.0), made.pool.ask(7.0)
+    GO.set()
+    wait_until(made.slots.entered)
+    made.pool.stop()
+
+    assert (before, after) == ((0.0, 0.0), (0.0, 2.0))

@@ -15,7 +15,7 @@ from queuekit.message import Message
 from queuekit.plaintext import clean
 from queuekit.records import Cancellation, Info
 from queuekit.serializer import Serializer
-from queuekit.states import State
+from queuekit.states import FINAL, State
 
 __all__ = ["as_document", "as_text", "cancel_text"]
 
@@ -66,7 +66,7 @@ def as_text(sight: Sight, serializers: Mapping[str, Serializer], *, now: float) 
             "started": when(info.started, now=now),
             "finished": _finished(info, now),
             "worker": known.worker,
-            "cancel": cancel_text(sight.cancellation, now=now),
+            "cancel": cancel_text(sight.cancellation, now=now, ended=info.state in FINAL),
             "error": one_line(_error(sight), width=500),
             "result": as_json(_result(info, serializers)) if info.state is State.SUCCESS else "",
         }
@@ -186,13 +186,17 @@ _DID = {
 }
 
 
-def cancel_text(wish: Cancellation | None, *, now: float) -> str:
-    """Return who wanted a message cancelled, when, and what was done; an empty text if nobody did."""
+def cancel_text(wish: Cancellation | None, *, now: float, ended: bool) -> str:
+    """Return who wanted a message cancelled, when, and what was done, if that is known; an empty text if nobody did.
+
+    Of what has *ended* it is not true that no worker has seen that yet.
+    """
     if wish is None:
         return ""
     by = f" by {wish.by}" if wish.by else ""
     at = f" {when(wish.at, now=now)}" if wish.at is not None else ""
-    return one_line(f"asked for{by}{at}; {_DID.get(wish.did, wish.did)}", width=500)
+    did = "" if ended and not wish.did else f"; {_DID.get(wish.did, wish.did)}"
+    return one_line(f"asked for{by}{at}{did}", width=500)
 
 
 def _error(sight: Sight) -> str:

@@ -61,7 +61,8 @@ class LoopPool:
         self._free = deque(self._rows)
         self._waiting: deque[Run] = deque()
         self._tasks: dict[int, asyncio.Task[None]] = {}
-        self._begun: set[int] = set()
+        self._starting: dict[int, tuple[Run, int]] = {}
+        """Run and row of each task that has not made its first step, by serial."""
         self._limits: dict[int, Limit] = {}
         """The time limits of bodies that run, by row."""
         self.running: dict[int, Run] = {}
@@ -99,6 +100,9 @@ class LoopPool:
         while not self._ending:
             try:
                 self._loop.run_forever()
+            except Exception:  # noqa: BLE001 - of the loop itself: no callback ends it by such an error
+                log_error(_logger, "the event loop is broken, as by a task that has closed what it waits with")
+                return
             except BaseException as error:  # noqa: BLE001 - what a task has started has left it, others are still on it
                 if children.generation() != generation:
                     children.leave(error)
@@ -141,6 +145,10 @@ class LoopPool:
 
     def stop(self) -> None:
         """End the loop; whatever still runs on it is cancelled, and abandoned if it does not end."""
+        if not self.thread.is_alive():
+            with contextlib.suppress(Exception):  # it is broken
+                self._loop.close()
+            return
         ending = asyncio.run_coroutine_threadsafe(self._end(), self._loop)
         with contextlib.suppress(TimeoutError):
             ending.result(timeout=_LONGEST_END)
@@ -154,7 +162,7 @@ class LoopPool:
         """Ask the loop whether it turns, and return for how many seconds it has not answered."""
         if self.asked is not None:
             return now - self.asked
-        if self.running:
+        if self._tasks or self._waiting:
             self.asked = now
             self._loop.call_soon_threadsafe(self._answer)
         return 0.0
@@ -167,6 +175,16 @@ class LoopPool:
                 if self.running.get(row) is not self.blocker:
                     self._slots.limit(row, limit.extend(blocked))
         self.blocker = self.asked = None
+        self._start_again()
+
+    def _start_again(self) -> None:
+        """Put back what was cancelled before its first step, as by a body that cancels all tasks: it has never run."""
+        for serial, (run, row) in list(self._starting.items()):
+            if self._tasks[serial].done():
+                del self._starting[serial], self._tasks[serial]
+                self._free.append(row)
+                self._waiting.appendleft(run)
+        self._start_more()
 
     async def _end(self) -> None:
         """Give what still runs a moment to see that it is cancelled."""
@@ -184,10 +202,8 @@ class LoopPool:
 
         A task cancelled before its first step never runs at all, so nobody would hear of its message again.
         """
-        if serial in self._begun:
-            self._tasks[serial].cancel()
-            return True
-        return False
+        task = None if serial in self._starting else self._tasks.get(serial)
+        return task is not None and task.cancel()
 
     def _start_more(self) -> None:
         while self._free and self._waiting and self._may_begin():
@@ -195,12 +211,13 @@ class LoopPool:
                 run = self._waiting.popleft()
             except IndexError:
                 return
-            coroutine = self._one(run, self._free.popleft())
-            task = self._loop.create_task(coroutine, context=self._executor.variables())
+            row = self._free.popleft()
+            self._starting[run.serial] = (run, row)
+            task = self._loop.create_task(self._one(run, row), context=self._executor.variables())
             self._tasks[run.serial] = task
 
     async def _one(self, run: Run, row: int) -> None:
-        self._begun.add(run.serial)
+        del self._starting[run.serial]
         self.running[row] = run
         outcome: Outcome | None = None
         try:
@@ -212,7 +229,6 @@ class LoopPool:
             self._slots.leave(row)
             del self.running[row]
             self.lost.discard(row)
-            self._begun.discard(run.serial)
             self._tasks.pop(run.serial, None)
             self._free.append(row)
             self._start_more()

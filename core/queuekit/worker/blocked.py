@@ -19,6 +19,8 @@ __all__ = ["BlockedLoop"]
 
 _BLOCKED = 2.0
 """Seconds without a turn after which a loop is called blocked."""
+_HUNG = 15
+"""Looks, one a second, at which the same thing blocks the loop that belongs to no run: it has been left behind."""
 _GRACE = 2.0
 """Seconds that what blocks the loop may be over its time limit: it may just be about to end."""
 
@@ -32,6 +34,8 @@ class BlockedLoop:
         slots: Where the time limits of those that wait are suspended, so that their leases are kept.
         pool: Returns the loop's pool, if there is one.
         on_overdue: Called with a run that blocks the loop past its time limit; returns why the worker cannot go on.
+        on_hung: Called if what blocks the loop was left behind, by the task that is named, if it is known; returns why
+            the worker cannot go on.
     """
 
     def __init__(
@@ -42,13 +46,17 @@ class BlockedLoop:
         slots: Slots,
         pool: Callable[[], LoopPool | None],
         on_overdue: Callable[[Run], str],
+        on_hung: Callable[[str], str],
     ) -> None:
         self._worker = worker
         self._events = events
         self._slots = slots
         self._pool = pool
         self._on_overdue = on_overdue
+        self._on_hung = on_hung
         self._told: tuple[float, Run | None] | None = None
+        self._looks = 0
+        """How many times the same thing was found."""
         self._limit = math.inf
 
     def check(self) -> str:
@@ -61,13 +69,23 @@ class BlockedLoop:
         if blocked < _BLOCKED or asked is None:
             return ""
         frame = sys._current_frames().get(pool.thread.ident or 0)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
-        run = _run_in(frame, pool)
+        context = _context_of(frame)
+        run = next((run for run in list(pool.running.values()) if run.context is context), None)
+        self._looks += 1
         if self._told != (asked, run):
-            self._told = (asked, run)
-            self._tell(pool, run, blocked, frame)
-        return self._on_overdue(run) if run is not None and now >= self._limit + _GRACE else ""
+            self._told, self._looks = (asked, run), 1
+            self._tell(pool, run, context, blocked, frame)
+        if run is None:
+            return self._on_hung("" if context is None else f"{context.task} {context.id}") if self._hung(pool) else ""
+        return self._on_overdue(run) if now >= self._limit + _GRACE else ""
 
-    def _tell(self, pool: LoopPool, run: Run | None, blocked: float, frame: FrameType | None) -> None:
+    def _hung(self, pool: LoopPool) -> bool:
+        """Return whether what blocks the loop, and is no run, has done so for long; but not what begins a run."""
+        return self._looks >= _HUNG and all(run.started is not None for run in list(pool.running.values()))
+
+    def _tell(
+        self, pool: LoopPool, run: Run | None, context: Context | None, blocked: float, frame: FrameType | None
+    ) -> None:
         """Say what blocks the loop, and let the time of those that wait for it stand still."""
         pool.blocker = run
         self._limit = math.inf
@@ -80,21 +98,12 @@ class BlockedLoop:
         event = LoopBlocked(
             worker=self._worker,
             seconds=blocked,
-            id=run.message.id if run is not None else "",
-            task=run.message.task if run is not None else "",
-            waiting=sum(other is not run for other in list(pool.running.values())),
+            id="" if context is None else context.id,
+            task="" if context is None else context.task,
+            waiting=sum(other is not run for other in list(pool.running.values())) + pool.waiting,
             stack=_stack(frame),
         )
         self._events.emit(event)
-
-
-def _run_in(frame: FrameType | None, pool: LoopPool) -> Run | None:
-    """Return the run whose context the loop is in: that of a body, or of what it has started."""
-    context = _context_of(frame)
-    for run in list(pool.running.values()):
-        if run.context is context:
-            return run
-    return None
 
 
 def _context_of(frame: FrameType | None) -> Context | None:

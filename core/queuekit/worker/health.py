@@ -54,7 +54,7 @@ class Health:
         self._on_fault = on_fault
         self._blocked: BlockedLoop | None = None
         self._overdue = False
-        """Whether one run is known to be to blame."""
+        """Whether it is known which run is to blame, or that none is."""
         self.failed = False
         """Whether the worker had to stop."""
         self.watch = Watch(slots, parts=parts, checks=[self._look_at_loop], on_fault=self._fail)
@@ -83,6 +83,7 @@ class Health:
                 slots=self._slots,
                 pool=self._pool,
                 on_overdue=self._is_overdue,
+                on_hung=self._is_hung,
             )
         return self._blocked.check()
 
@@ -96,3 +97,9 @@ class Health:
         if pool is not None:
             pool.give_up(run)
         return ""
+
+    def _is_hung(self, task: str) -> str:
+        """End what blocks the event loop and belongs to no run: what has left it behind has ended."""
+        self._overdue = True
+        self._slots.keep_only([])
+        return f"what {task or 'a task'} has left behind blocks the event loop"
