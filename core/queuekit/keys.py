@@ -52,7 +52,7 @@ def _call(task: Task[..., Any] | None, args: tuple[Any, ...], kwargs: Mapping[st
 
 
 def _digest(value: Any, dumps: Dumps) -> bytes:
-    """Return a digest that is the same for equal values of one class, in whatever order they were filled."""
+    """Return a digest that is the same for what is written alike, in whatever order dicts and sets were filled."""
     kind = type(value)
     if kind in {list, tuple}:
         return _hash(kind.__name__, [_digest(item, dumps) for item in value])

@@ -13,6 +13,8 @@ from queuekit.errors import DecodeError, EncodeError
 __all__ = ["read_moment", "read_zone", "write_moment", "write_zone"]
 
 _LONGEST_NAME = 200
+_SECOND = 1_000_000
+"""Microseconds."""
 
 
 def write_moment(value: Any, kind: type) -> Any:
@@ -25,8 +27,12 @@ def write_moment(value: Any, kind: type) -> Any:
     if zone is None:
         return [value.isoformat(), 1, None] if value.fold else value.isoformat()
     written = write_zone(zone)
-    if type(written) is list and len(written) == 1 and not value.fold:
-        return value.replace(tzinfo=read_zone(written)).isoformat()
+    if type(written) is list:
+        if value.utcoffset() != zone.utcoffset(None):
+            raise _refuse(zone)
+        # Python reads an offset of less than a second as none at all.
+        if len(written) == 1 and not value.fold and not written[0] % _SECOND:
+            return value.replace(tzinfo=read_zone(written)).isoformat()
     return [kind.replace(value, tzinfo=None, fold=0).isoformat(), value.fold, written]  # type: ignore[attr-defined]
 
 
@@ -48,10 +54,10 @@ def write_zone(zone: datetime.tzinfo) -> Any:
         from zoneinfo import ZoneInfo  # seldom needed, and slow to import
 
         if type(zone) is ZoneInfo and zone.key:
-            return zone.key
-    offset = zone.utcoffset(None)
+            return _known(zone.key, zone)
+    offset = _fixed(zone)
     if offset is None or (type(zone).__name__ == "ZoneInfo"):
-        raise EncodeError(f"the time zone {_named(zone)} is not something JSON can hold; use zoneinfo.ZoneInfo or UTC")
+        raise _refuse(zone)
     whole = offset // datetime.timedelta(microseconds=1)
     if type(zone) is datetime.timezone and zone is not datetime.UTC:
         name = zone.tzname(None)
@@ -74,5 +80,23 @@ def read_zone(written: Any) -> datetime.tzinfo:
     return datetime.timezone(datetime.timedelta(microseconds=offset), *name)
 
 
-def _named(zone: datetime.tzinfo) -> str:
-    return f"{type(zone).__module__}.{type(zone).__qualname__}"
+def _known(key: str, zone: datetime.tzinfo) -> str:
+    """Return the key of a time zone; one read from a file may have a key that leads nowhere."""
+    try:
+        read_zone(key)
+    except Exception as error:
+        raise _refuse(zone) from error
+    return key
+
+
+def _fixed(zone: datetime.tzinfo) -> datetime.timedelta | None:
+    """Return the offset that a time zone has at all times, if it says one."""
+    try:
+        return zone.utcoffset(None)
+    except Exception:  # noqa: BLE001 - one that needs a moment to say it, in whatever way it misses that
+        return None
+
+
+def _refuse(zone: datetime.tzinfo) -> EncodeError:
+    name = f"{type(zone).__module__}.{type(zone).__qualname__}"
+    return EncodeError(f"the time zone {name} is not something JSON can hold; use zoneinfo.ZoneInfo or UTC")

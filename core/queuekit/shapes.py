@@ -164,8 +164,10 @@ def take_apart(value: Any, shape: Shape) -> tuple[dict[str, Any], Any]:
     """
     if shape.problem:
         raise EncodeError(shape.problem)
-    fields = {name: getattr(value, name) for name, _, _ in shape.arguments if hasattr(value, name)}
-    fields |= {name: getattr(value, name) for name in shape.others if hasattr(value, name)}
+    fields = {name: getattr(value, name) for name in shape.names if hasattr(value, name)}
+    for name, parameter, _ in shape.arguments:
+        if name not in fields:
+            raise EncodeError(f"its field {parameter!r} is missing")
     content = shape.content(value) if shape.content is not None else None
     extra = _extra(value, shape)
     if shape.seeded:
@@ -189,9 +191,7 @@ def _try(value: Any, shape: Shape, fields: dict[str, Any], content: Any, extra: 
         twin = build(type(value), fields, content)
     except Exception as error:
         raise EncodeError(f"its constructor refuses what it holds: {str(error)[:120]}") from error
-    for name, parameter, _ in shape.arguments:
-        if name not in fields:
-            raise EncodeError(f"its field {parameter!r} is missing")
+    for name, _, _ in shape.arguments:
         if not _is_same(getattr(twin, name, None), fields[name]):
             raise EncodeError(f"its constructor changes {name!r}, so it would not come back as it is")
     for name in extra:

@@ -5,6 +5,8 @@ import enum
 import json
 import threading
 import zoneinfo
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -288,6 +290,8 @@ OFFSET = datetime.timezone(datetime.timedelta(hours=5, minutes=45, seconds=7, mi
         TWICE.replace(tzinfo=zoneinfo.ZoneInfo("UTC")),
         TWICE.replace(tzinfo=datetime.timezone(datetime.timedelta(hours=1), "CET")),
         TWICE.replace(tzinfo=datetime.timezone(datetime.timedelta(0), "GMT")),
+        TWICE.replace(tzinfo=datetime.timezone(datetime.timedelta(microseconds=1))),
+        datetime.time(2, 30, tzinfo=datetime.timezone(-datetime.timedelta(microseconds=999_999))),
         datetime.datetime.max.replace(tzinfo=BERLIN),
         datetime.datetime.min.replace(tzinfo=DUBLIN),
         datetime.time(2, 30, tzinfo=BERLIN, fold=1),
@@ -314,15 +318,46 @@ def test_what_a_moment_says_comes_back(serializer: JsonSerializer, value: Any) -
 class Odd(datetime.tzinfo):
     """A zone that nobody else has."""
 
-    def utcoffset(self, moment: datetime.datetime | None) -> datetime.timedelta | None:
-        """Return an offset that depends on the moment."""
-        return None if moment is None else datetime.timedelta(hours=moment.hour)
+    def tzname(self, _moment: datetime.datetime | None) -> None:
+        """Have no name."""
 
     def dst(self, _moment: datetime.datetime | None) -> None:
         """Know nothing of it."""
 
-    def tzname(self, _moment: datetime.datetime | None) -> None:
-        """Have no name."""
+    def utcoffset(self, moment: datetime.datetime | None) -> datetime.timedelta | None:
+        """Return an offset that depends on the moment."""
+        return None if moment is None else datetime.timedelta(hours=moment.hour)
+
+
+class NeedsMoment(Odd):
+    """One that cannot be asked without a moment."""
+
+    def utcoffset(self, moment: Any) -> datetime.timedelta:
+        """Return an offset that depends on the moment."""
+        return datetime.timedelta(hours=moment.hour)
+
+
+class Standard(Odd):
+    """One that says its standard offset where it is asked without a moment."""
+
+    def utcoffset(self, moment: datetime.datetime | None) -> datetime.timedelta:
+        """Return one hour, and two in October."""
+        return datetime.timedelta(hours=2 if moment is not None and moment.month == TWICE.month else 1)
+
+
+def unknown_zone() -> zoneinfo.ZoneInfo:
+    """Return a zone whose key is known to nobody."""
+    with next(Path(path, "UTC").open("rb") for path in zoneinfo.TZPATH if Path(path, "UTC").exists()) as file:
+        return zoneinfo.ZoneInfo.from_file(file, key="Nowhere/Known")
+
+
+@pytest.mark.parametrize("zone", [NeedsMoment, Standard, unknown_zone])
+def test_a_zone_that_would_come_back_as_another_is_refused(
+    serializer: JsonSerializer, zone: Callable[[], datetime.tzinfo]
+) -> None:
+    """Whatever it says or raises when it is asked."""
+    with pytest.raises(EncodeError, match=r"\[0\]: the time zone .* is not something JSON can hold"):
+        serializer.dumps([TWICE.replace(tzinfo=zone())])
 
 
 def test_a_zone_that_cannot_travel_is_refused_with_its_path(serializer: JsonSerializer) -> None:

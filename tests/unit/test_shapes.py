@@ -277,6 +277,13 @@ def loose() -> Plain:
     return value
 
 
+def emptied() -> Any:
+    """Return an instance that has lost a field."""
+    value = Plain(1)
+    del value.x
+    return value
+
+
 def broken() -> Any:
     """Return an instance that breaks its class's rule."""
     value = Checked(1)
@@ -291,6 +298,7 @@ def broken() -> Any:
         pytest.param(lambda: Own("abc"), "its constructor takes 'text', which is not a field", id="own-constructor"),
         pytest.param(lambda: Word("w"), "it is a str as well", id="text"),
         pytest.param(loose, "'note' is not a field, so it would be lost", id="tacked-on"),
+        pytest.param(emptied, "its field 'x' is missing", id="field-lost"),
         pytest.param(broken, "its constructor refuses what it holds: ", id="breaks-its-rule"),
         pytest.param(lambda: Shade.NONE, "Shade does not find NONE by its value", id="enum-that-is-not-found"),
     ],
