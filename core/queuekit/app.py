@@ -6,6 +6,7 @@ import copy
 import os
 import random
 import threading
+import time
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
@@ -322,13 +323,15 @@ class Queuekit(Periodic):
         return sending
 
     def _make_sending(self) -> Sending:
+        begun = time.monotonic()
         if self.config.eager:
             from queuekit.eager import EagerSending
 
             return EagerSending(self.runtime, self.tasks)
         from queuekit.sending import Sending
 
-        return Sending(self.runtime, self.tasks)
+        runtime = self.runtime  # at first use plugins and client libraries are imported
+        return Sending(runtime, self.tasks, spent=time.monotonic() - begun)
 
     @overload
     def send(self, signature: Signature[R]) -> Result[R]: ...

@@ -58,15 +58,23 @@ class Ready:
 
 
 class Sending:
-    """Sends signatures for one app, in batches."""
+    """Sends signatures for one app, in batches.
 
-    def __init__(self, runtime: Runtime, tasks: Tasks) -> None:
+    Args:
+        runtime: What to send through.
+        tasks: Those that are known here.
+        spent: Seconds that the first send has spent before, on what it takes to make this.
+    """
+
+    def __init__(self, runtime: Runtime, tasks: Tasks, *, spent: float = 0.0) -> None:
         self._runtime = runtime
         self._tasks = tasks
         self._commits = runtime.shared
         self._stores = runtime.backend is not None
         self._batch = min(_BATCH, runtime.broker.limits.max_batch)
         self._timeout = runtime.config.send_timeout
+        self._spent = spent
+        """Seconds of its time that the next batch has had before it is sent."""
         self._told = (0.0, float("-inf"))
         """What time it was on the engine's clock, and when that was, in monotonic seconds."""
         self._largest = min(runtime.config.max_message_bytes, runtime.broker.limits.max_body)
@@ -213,10 +221,12 @@ class Sending:
         return told + (at - since)
 
     def _ask(self) -> float:
+        begun = monotonic()
         try:
-            with time_limit(_LONGEST_ASK):
+            with time_limit(min(_LONGEST_ASK, self._timeout / 2)):
                 return self._runtime.now()
         except UnavailableError:
+            self._spent = monotonic() - begun
             return self._runtime.clock.time()
 
     def _unique(self, unique: Unique | Literal[True] | str, signature: Signature[Any]) -> Unique:
@@ -254,7 +264,9 @@ class Sending:
 
     def _send_batch(self, ready: Sequence[Ready], ahead: Sequence[Record]) -> list[Sent]:
         """Send one batch, within ``send_timeout``."""
-        before, end = LIMIT.end, monotonic() + self._timeout
+        spent, self._spent = self._spent, 0.0
+        # At least half of it is left for the engine, so that a slow start alone fails no send.
+        before, end = LIMIT.end, monotonic() + self._timeout - min(spent, self._timeout / 2)
         LIMIT.end = end if before is None or end < before else before
         try:
             return self._store(ready, ahead)

@@ -1,5 +1,6 @@
 """From a call to its queue: options, limits, batches, and engines that do not answer."""
 
+import threading
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,6 +14,7 @@ from queuekit.broker import Capabilities, Limits, Place
 from queuekit.clock import SystemClock
 from queuekit.errors import CapabilityError, EncodeError, TooLargeError, UnavailableError
 from queuekit.memory import MemoryBackend
+from queuekit.sending import Sending
 from queuekit.testing import VirtualClock
 from queuekit.testing.kit import in_thread
 from queuekit.timelimit import time_left
@@ -423,3 +425,32 @@ def test_engines_know_how_much_time_a_send_has() -> None:
 
     assert 0 < left[1] < left[0] <= 2
     assert time_left(60) == 60
+
+
+def test_what_a_send_does_first_counts() -> None:
+    """Loading a client library at the first send is a part of its time, of which half is left for the engine."""
+    app = flaky_app(send_timeout="2s")
+    left: list[float] = []
+    for spent in (0.5, 60.0):
+        broker_of(app).wire.answers["send"] = lambda: left.append(time_left(60))
+        Sending(app.runtime, app.tasks, spent=spent).send_one(call())
+
+    assert 0 < left[0] <= 1.5
+    assert 0 < left[1] <= 1
+
+
+def test_an_engine_that_does_not_tell_the_time_takes_that_of_the_send(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What needs the engine's clock fails no later than other sends."""
+    app = flaky_app(send_timeout="0.2s")
+    left: list[float] = []
+
+    def silent() -> float:
+        threading.Event().wait(time_left(60))
+        raise UnavailableError("silent")
+
+    monkeypatch.setattr(backend_of(app), "now", silent)
+    broker_of(app).wire.answers["send"] = lambda: left.append(time_left(60))
+
+    app.send(attrs.evolve(call(), expires=60))
+
+    assert left[0] <= 0.1
