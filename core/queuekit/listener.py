@@ -28,7 +28,7 @@ __all__ = ["ResultListener"]
 LONGEST = 5.0
 """Seconds of one wait; then all keys are looked at, and those of which nothing is known are told."""
 MOST_KEYS = 1_000
-"""Most keys that are waited for at once; those beyond are looked at in turn."""
+"""Most keys that are waited for at once, the first and the last; those in between are looked at in turn."""
 _AT_ONCE = 500
 """Most records that are asked for in one round trip."""
 _LINGER = 10.0
@@ -180,7 +180,9 @@ class ResultListener:
         with self._changed:
             keys = list(self._waiting)
             wake_key = self._wake_key = next(self._names)
-        waited, rest = keys[:MOST_KEYS], keys[MOST_KEYS:]
+        # Many that were sent together end in their order; among many that stay for long the newest ends first.
+        half = MOST_KEYS // 2
+        waited, rest = (keys, []) if len(keys) <= MOST_KEYS else ([*keys[:half], *keys[-half:]], keys[half:-half])
         try:
             found = self.backend.wait([*waited, wake_key], timeout=_LONGEST_LOOK if rest else LONGEST)
         finally:

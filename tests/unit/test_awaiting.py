@@ -9,7 +9,7 @@ from typing import Any
 import attrs
 import pytest
 
-from queuekit import Queuekit, ResultTimeout
+from queuekit import Queuekit, ResultTimeout, listener
 from queuekit.background import Background
 from queuekit.errors import UnavailableError, UnknownIdError
 from queuekit.memory import MemoryBackend
@@ -81,6 +81,31 @@ def test_all_who_wait_share_a_thread(app: Queuekit) -> None:
         return new.count("queuekit-results")
 
     assert asyncio.run(run()) == 1
+
+
+def test_the_last_to_come_is_waited_for_beside_any_number(app: Queuekit, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Calls whose results stay out for long do not hold up the answer to a new one."""
+    monkeypatch.setattr(listener, "MOST_KEYS", 4)
+    backend = app.runtime.need_backend("a test")
+    waits: list[list[str]] = []
+    wait = backend.wait
+
+    def noted(keys: Any, *, timeout: float) -> Any:
+        waits.append(list(keys))
+        return wait(keys, timeout=timeout)
+
+    monkeypatch.setattr(backend, "wait", noted)
+
+    async def run() -> None:
+        waiting = await pending(app, MANY)
+        result = await app.tasks["same"].asend(0)
+        last = asyncio.create_task(result.aget(timeout=PATIENCE))
+        await asyncio.to_thread(wait_until, lambda: any(result.id in str(keys) for keys in waits), "a wait for it")
+        await cancelled([*waiting, last])
+
+    asyncio.run(run())
+
+    assert max(map(len, waits)) == 5
 
 
 def test_each_gets_its_own_result(app: Queuekit) -> None:
