@@ -20,7 +20,7 @@ class AppWorker(Protocol):
             An exit code: 0, or 130 if it was told to stop at once, or 1 if a process cannot be kept running.
 
         Raises:
-            AppError: Other processes cannot import the app.
+            AppError: Other processes cannot import the app, or it was called before.
             CapabilityError: An engine lives inside one process.
             UnavailableError: An engine cannot be reached, and the time to wait for that is over.
         """

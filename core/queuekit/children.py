@@ -16,7 +16,7 @@ import traceback
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-__all__ = ["die_with_parent", "generation", "guard_children", "leave", "listen", "restore"]
+__all__ = ["die_with_parent", "end_processes", "generation", "guard_children", "leave", "listen", "restore"]
 
 _PR_SET_PDEATHSIG = 1
 """``man 2 prctl``; Linux alone has it."""
@@ -75,6 +75,14 @@ def die_with_parent(parent: int) -> None:
         _State.prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
         if os.getppid() != parent:  # it was quicker
             os._exit(1)
+
+
+def end_processes() -> None:
+    """Kill what bodies have started through ``multiprocessing``: at its end a program waits for all of that."""
+    module = sys.modules.get("multiprocessing.process")
+    for process in () if module is None else module.active_children():
+        with contextlib.suppress(Exception):
+            process.kill()
 
 
 def leave(error: BaseException | None) -> NoReturn:

@@ -41,9 +41,18 @@ class Launch:
         self._lock = threading.Lock()
         self._supervisor: Supervisor | None = None
         self._asked = 0
+        self._ran = False
 
     def run(self) -> int:
         """Work until told to stop; see :meth:`queuekit.appworker.AppWorker.run`."""
+        with self._lock:
+            if self._ran:
+                raise AppError(
+                    "this worker has been run before",
+                    where="run() may be called once, since stop() stops one",
+                    fix="Make another one:  app.worker().run()",
+                )
+            self._ran = True
         app = self._app
         ref = reference(self._original, app)
         demand_shared(app.runtime)

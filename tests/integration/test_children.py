@@ -17,6 +17,7 @@ from support.fault_tasks import (
     hold,
     kill_self,
     leave_a_child_behind,
+    leave_a_process_behind,
     nap,
 )
 from support.fleet import Fleet
@@ -84,6 +85,21 @@ def test_nothing_outlives_a_worker(fleet: Fleet, folders: Path, pool: str, numbe
     kill_self.send()
     wait_until(fleet.dead, what="a process for suspects")
     leave_a_child_behind.send().get(timeout=60)
+
+    group.signal(number)
+    group.wait()
+
+    wait_until(lambda: not group.members(), lambda: f"still there: {group.members()}")
+    assert list(folders.iterdir()) == []
+
+
+@POOLS
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=["term", "kill"])
+def test_worker_waits_for_no_process_of_a_body(fleet: Fleet, folders: Path, pool: str, number: int) -> None:
+    """Those that a body has started by ``multiprocessing``, and not joined, end with the worker as well."""
+    group = fleet.start_ready(pool=pool, concurrency=1, drain=3600)
+    for method in ("fork", "spawn"):
+        leave_a_process_behind.send(method).get(timeout=60)
 
     group.signal(number)
     group.wait()

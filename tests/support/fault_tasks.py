@@ -251,6 +251,13 @@ def leave_a_child_behind(ctx: Context) -> int:
 
 
 @app.task
+def leave_a_process_behind(method: str) -> None:
+    """Return while a process sleeps that Python waits for at the end of a program."""
+    ways: Any = multiprocessing.get_context(method)
+    ways.Process(target=time.sleep, args=(3600,)).start()
+
+
+@app.task
 def fork_out(ctx: Context) -> int:
     """Have a child process of its own compute, as numeric code does."""
     write_down("begin", ctx.id)

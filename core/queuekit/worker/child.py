@@ -58,7 +58,9 @@ def main(arguments: Sequence[str]) -> int:
     worker.others.append(listener)
     with suppress(OSError):  # of a supervisor that is gone the thread hears
         pipe.send(Ready(worker.name))
-    return worker.run()
+    code = worker.run()
+    children.end_processes()
+    return code
 
 
 def _make_worker(start: Start, server: ForkServer | None, *, files: Sequence[int]) -> Worker:

@@ -71,7 +71,8 @@ def _work(pipe: Connection, executor: Executor, inbox: _Inbox, idle: float | Non
 
 
 def _clean_up() -> None:
-    """Do what bodies have asked for at the end of the process, as the end of a program does."""
+    """Do what bodies have asked for at the end of the process, as the end of a program does, but wait for none."""
+    children.end_processes()
     finalizers = util._exit_function  # type: ignore[attr-defined] # pyright: ignore[reportAttributeAccessIssue] # noqa: SLF001
     for call in (atexit._run_exitfuncs, finalizers):  # pyright: ignore[reportPrivateUsage] # noqa: SLF001
         with contextlib.suppress(Exception):
