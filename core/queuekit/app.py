@@ -16,7 +16,7 @@ from queuekit.clock import Clock, SystemClock
 from queuekit.context import Context
 from queuekit.envelope import Unique
 from queuekit.forks import renew_in_forks
-from queuekit.names import plain
+from queuekit.names import plain, plain_data
 from queuekit.options import Duration
 from queuekit.periodic import Periodic
 from queuekit.registry import Tasks, Types
@@ -174,7 +174,7 @@ class Queuekit(Periodic):
             path: Config file to read instead of looking for one.
         """
         with self._lock:
-            self._overrides.update(overrides or {})
+            self._overrides.update(plain_data(overrides or {}))
             self._config_path = path or self._config_path
             self._config = self._plugins = self._runtime = self._sending = None
 
@@ -298,7 +298,7 @@ class Queuekit(Periodic):
         """Return an app with the same tasks, schedules and subscribers, and settings and connections of its own."""
         self.events  # noqa: B018 - made at first use, and to be shared
         twin = copy.copy(self)
-        vars(twin).update(_lock=threading.RLock(), _overrides={**self._overrides, **overrides})
+        vars(twin).update(_lock=threading.RLock(), _overrides={**self._overrides, **plain_data(overrides)})
         vars(twin).update(dict.fromkeys(("_config", "_plugins", "_runtime", "_sending", "_background")))
         return twin
 

@@ -272,7 +272,7 @@ def _mapping(arguments: tuple[Any, ...], value: Any) -> dict[str, Any]:
     if not isinstance(table, Mapping):
         raise Mismatch("a table", value)
     kind = arguments[1] if arguments else Any
-    return {str(key): convert(kind, item) for key, item in table.items()}
+    return {plain(key) if isinstance(key, str) else str(key): convert(kind, item) for key, item in table.items()}
 
 
 def _json(text: str, expected: str) -> Any:

@@ -7,6 +7,7 @@ import re
 import sys
 import time
 import uuid
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ __all__ = [
     "module_of",
     "new_id",
     "plain",
+    "plain_data",
     "worker_name",
 ]
 
@@ -44,6 +46,17 @@ def is_name(value: object) -> bool:
 def plain(value: str) -> str:
     """Return *value* as plain text: members of ``(str, Enum)`` and their like are shown differently where they go."""
     return value if type(value) is str else str.__str__(value)
+
+
+def plain_data(value: Any) -> Any:
+    """Return *value* with plain text and numbers at any depth, so that it reads alike, and unpickles, everywhere."""
+    if isinstance(value, str):
+        return plain(value)
+    if isinstance(value, Mapping):
+        return {plain_data(key): plain_data(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain_data(item) for item in value]
+    return int(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
 def check_name(value: str, *, what: str) -> str:

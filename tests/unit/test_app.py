@@ -1,6 +1,8 @@
 """The app: what it reads and opens, and when."""
 
 import asyncio
+import enum
+import pickle
 import random
 from pathlib import Path
 from typing import Any
@@ -145,3 +147,28 @@ def test_chance_is_the_apps_own() -> None:
     app = Queuekit(broker="memory://x", chance=chance)
 
     assert app.runtime.random is chance
+
+
+class Names(enum.StrEnum):
+    """A queue's name, as an application keeps it."""
+
+    MAIL = "mail"
+
+
+class Sizes(enum.IntEnum):
+    """A number of tasks, likewise."""
+
+    SMALL = 2
+
+
+@pytest.mark.parametrize("queues", [{Names.MAIL: 2}, [Names.MAIL], Names.MAIL], ids=["table", "list", "name"])
+def test_what_a_worker_is_told_is_plain(queues: Any) -> None:
+    """Its processes read it before they import the module of an Enum."""
+    app = make_app(broker="sqlite:///jobs.db")
+    twin = app._twin({"worker.queues": queues, "worker.concurrency": Sizes.SMALL})
+    app.configure({"default_queue": Names.MAIL})
+
+    told = str([*map(pickle.dumps, (twin.overrides, app.overrides))])
+
+    assert "mail" in told
+    assert __name__ not in told
