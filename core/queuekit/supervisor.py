@@ -57,6 +57,8 @@ _BEFORE = 1.0
 """Seconds before the end of a stop at which processes are killed that have not ended."""
 _LAST = 0.5
 """Least seconds to hand back what a killed process held, and between two looks at an engine that does not answer."""
+_LONGEST_CLOSE = 1.0
+"""Seconds that a stop waits for connections to be closed, which nothing depends on any more."""
 WAIT_FOR = 30.0
 """Seconds to wait at the start for engines that do not answer, unless told."""
 _FIRST_PAUSE, _LONGEST_ENGINE_PAUSE = 0.2, 2.0
@@ -141,9 +143,16 @@ class Supervisor:
             while self._children or self._restarts:
                 self._turn(wake)
         for helper in self._helpers:
-            helper.join(None if self._deadline is None else max(_LAST, self._deadline - time.monotonic()))
-        self.app.close()
+            helper.join(self._left())
+        # An engine that does not answer may keep whoever opens it from being interrupted.
+        closing = threading.Thread(target=self.app.close, name="queuekit-close", daemon=True)
+        closing.start()
+        closing.join(None if self._deadline is None else min(_LONGEST_CLOSE, self._left() or 0.0))
         return self._code
+
+    def _left(self) -> float | None:
+        """Return how many seconds are left for the end of a stop; ``None`` without limit."""
+        return None if self._deadline is None else max(_LAST, self._deadline - time.monotonic())
 
     def stop(self, *, at_once: bool = False) -> None:
         """Do what a signal does, or with *at_once* the second one; from any thread."""

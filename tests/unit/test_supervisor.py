@@ -254,3 +254,17 @@ def test_a_process_that_the_system_refuses_is_tried_again(monkeypatch: pytest.Mo
     assert [event.how for event in crashed] == ["cannot be started: [Errno 24] Too many open files"] * 4
     assert [event.tries for event in gave_up] == [5]
     assert sorted(path.name for path in Path("/proc/self/fd").iterdir()) == before
+
+
+def test_a_stop_waits_for_no_engine_that_does_not_close(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even where one is just being opened, and does not answer: the whole stop stays within its time."""
+    app = make_app(worker={"drain": "0s"})
+    answers = threading.Event()
+    monkeypatch.setattr(app, "close", lambda: answers.wait(60))
+    supervisor = Supervisor(app, AppRef(target="tasks:app"))
+
+    supervisor.stop()
+    code = supervisor.run()
+
+    assert (code, answers.is_set()) == (0, False)
+    answers.set()
