@@ -74,7 +74,7 @@ def test_children_of_bodies_obey_signals(fleet: Fleet, pool: str, number: int, m
     """A child that a body has started can be ended with a signal, as from any other program."""
     fleet.start(pool=pool, concurrency=1)
 
-    assert fork_and_signal.send(number, method).get(timeout=60) == -number
+    assert fork_and_signal.send(int(number), method).get(timeout=60) == -number
 
 
 @POOLS

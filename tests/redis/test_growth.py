@@ -44,7 +44,7 @@ def test_a_drained_queue_leaves_its_name_and_its_clock(
         broker.receive(["q"], limit=1, wait=0, lease=60)
         return {key.decode().removeprefix(prefix) for key in raw.scan_iter(f"{prefix}*", count=10_000)}
 
-    eventually(lambda: left() == {":queues", ":{q}:clock"}, timeout=120, what="nothing but two keys is left")
+    eventually(lambda: left() == {":layout", ":queues", ":{q}:clock"}, timeout=120, what="no key but three")
     sizes = {key: raw.memory_usage(f"{prefix}{key}") for key in left()}
     after = raw.info("memory")["used_memory"]
     raw.close()

@@ -377,7 +377,7 @@ def test_dead_letters_are_found_by_id(make: Make) -> None:
 
     assert [each.envelope.id for each in found] == [dead[7]]
     assert broker.requeue("q", [dead[7]]) == [dead[7]]
-    assert broker.remove("q", dead[:2], place=Place.DEAD) == dead[:2]
+    assert sorted(broker.remove("q", dead[:2], place=Place.DEAD)) == dead[:2]
     assert {each.envelope.id for each in broker.peek("q", place=Place.DEAD, limit=50).items} == {*dead[2:7], *dead[8:]}
 
 

@@ -20,6 +20,7 @@ import struct
 import subprocess
 import sys
 import threading
+import traceback
 from collections.abc import Iterator, Sequence
 from multiprocessing.connection import Connection, wait
 
@@ -256,6 +257,8 @@ class _Server:
             for each in (tells, *self._children.values()):
                 os.close(each)
             code = serve(Connection(pipe), self._plan.ref, self._plan.worker, self._plan.idle)
+        except BaseException:  # noqa: BLE001 - it ends here, and somebody will want to know why
+            traceback.print_exc()
         finally:
             os._exit(code)
 
