@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import difflib
 import operator
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, Literal
 
@@ -25,7 +25,9 @@ __all__ = [
     "OptionError",
     "acknowledgement",
     "arguments",
+    "at_once",
     "backoff",
+    "choice",
     "classes",
     "flag",
     "headers",
@@ -113,10 +115,26 @@ def flag(value: bool | None, *, option: str) -> bool | None:  # noqa: FBT001 - t
 
 def acknowledgement(value: str) -> str:
     """Return when a message is acknowledged."""
-    if value in ("late", "early"):
+    chosen: str = choice(value, ("late", "early"), option="ack")
+    return chosen
+
+
+def choice(value: Any, choices: Sequence[str], *, option: str) -> Any:
+    """Return the one of *choices* that *value* is."""
+    if isinstance(value, str) and plain(value) in choices:
         return plain(value)
-    near = did_you_mean(value, ["late", "early"]) if isinstance(value, str) else ""
-    raise _refuse("ack", '"late" or "early"', value, fix=near[:1].upper() + near[1:])
+    near = did_you_mean(value, choices) if isinstance(value, str) else ""
+    raise _refuse(option, " or ".join(f'"{each}"' for each in choices), value, fix=near[:1].upper() + near[1:])
+
+
+def at_once(value: int | None) -> int | None:
+    """Return how many members of a group may wait or run at a time."""
+    if value is None:
+        return None
+    number = _whole("at_once", value, "a whole number, 1 or more", 2**31 - 1)
+    if not number:
+        raise _refuse("at_once", "a whole number, 1 or more", value)
+    return number
 
 
 def seconds(value: Duration | None, *, option: str) -> float | None:

@@ -23,6 +23,7 @@ from queuekit.durations import parse as parse_duration
 from queuekit.envelope import Unique, join_frame, split_frame
 from queuekit.errors import DecodeError, ScheduleError, TooLargeError
 from queuekit.names import check_name, is_name
+from queuekit.options import choice
 from queuekit.serializer import Serializer
 from queuekit.signature import Signature
 from queuekit.ticks import MISFIRES, OVERLAPS, Misfire, Overlap
@@ -68,10 +69,22 @@ def _name(value: str) -> str:
 
 
 def _check_call(_self: Any, _attribute: Any, value: Part) -> None:
+    if not isinstance(value, Signature | Chain | Group | Chord):
+        raise ScheduleError(f"{value!r:.60} cannot be sent", fix="Make a signature with task.s(...)")
     if value.id is not None:
         raise ScheduleError("what is sent again and again has no id of its own", fix="Leave id out")
     if isinstance(value, Signature) and value.eta is not None:
         raise ScheduleError("what is sent again and again has no one eta", fix="Use delay, in seconds from each tick")
+
+
+def _misfire(value: Misfire) -> Misfire:
+    found: Misfire = choice(value, MISFIRES, option="misfire")
+    return found
+
+
+def _overlap(value: Overlap) -> Overlap:
+    found: Overlap = choice(value, OVERLAPS, option="overlap")
+    return found
 
 
 @attrs.frozen(kw_only=True)
@@ -84,10 +97,10 @@ class Schedule:
     """Each moment is a tick: the call is sent once, whatever crashes and however many schedulers run."""
     call: Part = attrs.field(validator=_check_call)
     """A signature, chain, group or chord."""
-    misfire: Misfire = attrs.field(default="once", validator=attrs.validators.in_(MISFIRES))
+    misfire: Misfire = attrs.field(default="once", converter=_misfire)
     """What becomes of ticks for which no worker was there: none of them is sent (``skip``), the last (``once``), or
     each (``all``)."""
-    overlap: Overlap = attrs.field(default="allow", validator=attrs.validators.in_(OVERLAPS))
+    overlap: Overlap = attrs.field(default="allow", converter=_overlap)
     """What becomes of a tick while the call of an earlier one has not ended: sent (``allow``), left out (``skip``)."""
     grace: float = attrs.field(default=GRACE, converter=parse_duration)
     """Seconds that a tick may be late without having been missed."""

@@ -14,6 +14,7 @@ from queuekit.following import follower
 from queuekit.graph import Fan, Graph, Step, build, is_awaited, link_of, records_of
 from queuekit.links import Link
 from queuekit.names import new_id
+from queuekit.options import OptionError
 from queuekit.records import pending
 from queuekit.runtime import Runtime
 from queuekit.sending import Ready, Sending
@@ -36,6 +37,10 @@ def start(runtime: Runtime, sending: Sending, workflow: Workflow[Any]) -> Graph:
         EncodeError: An argument cannot be written; nothing was sent.
         TooLargeError: A message or a part of the workflow is above a limit.
     """
+    if not isinstance(workflow, Workflow):
+        raise OptionError(
+            f"send takes a signature or a workflow, not {type(workflow).__name__}", fix="Make one with task.s(...)"
+        )
     graph = build(workflow, workflow.id or new_id(), unique=sending.is_unique)
     records = _records(runtime, graph)
     large = len(records) > _RECORDS

@@ -10,7 +10,7 @@ import attrs
 from queuekit.errors import DecodeError
 from queuekit.links import POLICIES, Policy
 from queuekit.names import InvalidNameError, check_name
-from queuekit.options import OptionError, known
+from queuekit.options import OptionError, at_once, choice, known
 from queuekit.signature import Signature, signatures
 
 if TYPE_CHECKING:
@@ -62,6 +62,11 @@ def _check_part(part: Any) -> None:
 def _shown(value: Any) -> str:
     name = getattr(value, "name", None)
     return f"the task {name}" if isinstance(name, str) else f"an object of {type(value).__name__}"
+
+
+def _policy(value: Policy) -> Policy:
+    found: Policy = choice(value, POLICIES, option="policy")
+    return found
 
 
 def _part(_self: Any, _attribute: Any, value: Any) -> None:
@@ -152,17 +157,13 @@ class Group(Workflow[R_co]):
     """Side by side. The result is the list of theirs, in this order."""
 
     members: tuple[Part, ...] = attrs.field(converter=_parts)
-    policy: Policy = attrs.field(default="fail", kw_only=True, validator=attrs.validators.in_(POLICIES))
+    policy: Policy = attrs.field(default="fail", kw_only=True, converter=_policy)
     """What a failed, cancelled or expired member means for what follows the group: it never runs (``fail``), the
     member is left out (``skip``), or a :class:`~queuekit.failure.Failure` stands in its place (``continue``)."""
-    at_once: int | None = attrs.field(default=None, kw_only=True)
+    at_once: int | None = attrs.field(default=None, kw_only=True, converter=at_once)
     """Most members that wait or run at a time; ``None`` for all."""
     flat: bool = attrs.field(default=False, kw_only=True)
     """Whether each member returns a list of results, of which one list is made."""
-
-    def __attrs_post_init__(self) -> None:
-        if self.at_once is not None and self.at_once < 1:
-            raise ValueError(f"at_once must be 1 or more, not {self.at_once}")
 
     def __len__(self) -> int:
         return len(self.members)

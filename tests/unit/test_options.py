@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from queuekit import Queuekit, Signature, Unique, chain, group
+from queuekit import Queuekit, Signature, Unique, chain, every, group
 from queuekit.durations import DurationError
 from queuekit.errors import QueuekitError
 from queuekit.names import InvalidNameError
@@ -203,3 +203,31 @@ def test_an_option_that_no_checker_sees() -> None:
 
     with pytest.raises(OptionError, match="Did you mean 'headers'"):
         app.task(name="t")(add).options(header={})  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+untyped: Any = group
+"""As who has no type checker may call it."""
+
+
+@pytest.mark.parametrize(
+    ("written", "error"),
+    [
+        pytest.param(lambda f: untyped(f.s(), policy="continu"), "policy: expected .*Did you mean", id="policy"),
+        pytest.param(lambda f: untyped(f.s(), policy=["fail"]), "policy: expected", id="policy-list"),
+        pytest.param(
+            lambda f: untyped(f.s(), at_once=0), "at_once: expected a whole number, 1 or more", id="none-at-once"
+        ),
+        pytest.param(lambda f: untyped(f.s(), at_once="2"), "at_once: expected a whole number", id="text-at-once"),
+        pytest.param(lambda f: f.app.send(f), "send takes a signature or a workflow, not Task", id="send-a-task"),
+        pytest.param(lambda f: f.app.periodic(every("1h"), f.s(), misfire="skp"), "misfire: expected", id="misfire"),
+        pytest.param(lambda f: f.app.periodic(every("1h"), f.s(), overlap=1), "overlap: expected", id="overlap"),
+        pytest.param(lambda f: f.app.periodic(every("1h"), f, name="f"), "cannot be sent", id="periodic-task"),
+    ],
+)
+def test_workflows_and_schedules_refuse_what_cannot_be(written: Callable[[Any], Any], error: str) -> None:
+    """Where it is written, in our words."""
+    app = make_app()
+    task = app.task(name="f")(uuid.uuid4)
+
+    with pytest.raises(QueuekitError, match=error):
+        written(task)
