@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import os
+import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -17,6 +18,8 @@ LONGEST = 10
 _SKIPPED = frozenset({"__pycache__", "dist-packages", "node_modules", "site-packages"})
 _BLOCKS = ("body", "orelse", "finalbody", "handlers", "cases")
 """Where statements hold others."""
+_PARSING = threading.Lock()
+"""Held while a file is parsed: in Python 3.11 two threads that do so at once may get a SystemError (gh-106905)."""
 _DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 
 
@@ -91,7 +94,8 @@ def count_file(directory: Path, file: str) -> FileCount:
     """Take *file* below *directory* apart. Never fails: a file that Python cannot parse is counted as unreadable."""
     try:
         source = (directory / file).read_bytes()
-        tree = ast.parse(source)
+        with _PARSING:
+            tree = ast.parse(source)
     except (OSError, SyntaxError, ValueError, RecursionError, MemoryError) as error:
         return FileCount(file, unreadable=type(error).__name__)
     found = list(_statements(tree))

@@ -48,9 +48,9 @@ def main(arguments: Sequence[str]) -> int:
     except QueuekitError as error:
         print(f"Error {error.code}: {error}", file=sys.stderr)  # noqa: T201 - a user's mistake has no traceback
         return error.exit_code
-    _look_less_for_cycles(usual)
     children.listen(signal.SIGTERM, lambda *_: worker.stop("SIGTERM"))
     children.guard_children()
+    _look_less_for_cycles(usual)
     if asked:
         worker.stop("SIGTERM")
     listener = threading.Thread(target=_listen, args=(pipe, worker), name="queuekit-pipe", daemon=True)
