@@ -436,8 +436,8 @@ class Queuekit(Periodic):
     async def await_any(self, ids: Sequence[str], timeout: float) -> list[Info]:
         """Return what is known of those of *ids* that have ended, waiting at most *timeout* seconds for one.
 
-        Those of which nothing is known are returned when the time has passed, or 5 s. However many coroutines wait, it
-        takes one thread.
+        Those of which nothing is known are returned when the time has passed, or half a second. However many coroutines
+        wait, it takes one thread.
 
         Raises:
             UnavailableError: The engine does not answer when the time has passed.

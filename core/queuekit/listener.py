@@ -27,6 +27,8 @@ __all__ = ["ResultListener"]
 
 LONGEST = 5.0
 """Seconds of one wait; then all keys are looked at, and those of which nothing is known are told."""
+_UNKNOWN_AFTER = 0.5
+"""Seconds of waiting after which is looked whether anything is known, so that a wrong id is soon known to be one."""
 MOST_KEYS = 1_000
 """Most keys that are waited for at once, the first and the last; those in between are looked at in turn."""
 _AT_ONCE = 500
@@ -68,6 +70,8 @@ class ResultListener:
         self._tells = backend.capabilities.notify
         self._changed = threading.Condition()
         self._waiting: dict[str, set[_Waiting]] = {}
+        self._fresh: dict[_Waiting, None] = {}
+        """Those for which nobody has looked yet whether anything is known; the first has waited longest."""
         self._thread: threading.Thread | None = None
         self._wake_key = ""
         self._names = (f"wake:{new_id()}:{number}" for number in itertools.count())
@@ -80,7 +84,7 @@ class ResultListener:
         """Return the final records among *keys*, waiting at most *timeout* seconds until there is one.
 
         Returns:
-            Empty if the time passes. ``None`` for a key of which nothing is known, after :data:`LONGEST` seconds.
+            Empty if the time passes. ``None`` for a key of which nothing is known, half a second later at the earliest.
 
         Raises:
             UnavailableError: When the time passes, the service does not answer; or at once, if it never will.
@@ -117,6 +121,7 @@ class ResultListener:
         with self._changed:
             for key in waiting.keys:
                 self._waiting.setdefault(key, set()).add(waiting)
+            self._fresh[waiting] = None
             self._closing = False
             if self._thread is None:
                 self._thread = threading.Thread(target=self._work, name="queuekit-results", daemon=True)
@@ -128,6 +133,7 @@ class ResultListener:
 
     def _remove(self, waiting: _Waiting) -> None:
         with self._changed:
+            self._fresh.pop(waiting, None)
             for key in waiting.keys:
                 others = self._waiting.get(key)
                 if others is not None:
@@ -180,19 +186,34 @@ class ResultListener:
         with self._changed:
             keys = list(self._waiting)
             wake_key = self._wake_key = next(self._names)
+            fresh = next(iter(self._fresh), None)
         # Many that were sent together end in their order; among many that stay for long the newest ends first.
         half = MOST_KEYS // 2
         waited, rest = (keys, []) if len(keys) <= MOST_KEYS else ([*keys[:half], *keys[-half:]], keys[half:-half])
+        longest = _LONGEST_LOOK if rest else LONGEST
+        until_look = longest if fresh is None else max(0.0, fresh.since + _UNKNOWN_AFTER - begun)
         try:
-            found = self.backend.wait([*waited, wake_key], timeout=_LONGEST_LOOK if rest else LONGEST)
+            found = self.backend.wait([*waited, wake_key], timeout=min(longest, until_look))
         finally:
             with self._changed:
                 self._wake_key = ""
         self._tell(found, asked=waited, begun=begun)
-        if time.monotonic() - self._last_look >= (_LONGEST_LOOK if rest else LONGEST):
+        self._look_at_fresh()
+        if time.monotonic() - self._last_look >= longest:
             self._last_look = begun = time.monotonic()
             self._tell(self._look(keys), asked=keys, begun=begun, all_told=True)
         time.sleep(min(_LONGEST_REST, len(keys) * _A_KEY))
+
+    def _look_at_fresh(self) -> None:
+        """Look once, after a moment, whether anything is known of what somebody has begun to wait for."""
+        begun = time.monotonic()
+        with self._changed:
+            due = list(itertools.takewhile(lambda one: one.since + _UNKNOWN_AFTER <= begun, self._fresh))
+            for one in due:
+                del self._fresh[one]
+        if due:
+            keys = list(dict.fromkeys(key for one in due for key in one.keys))
+            self._tell(self._look(keys), asked=keys, begun=begun, all_told=True)
 
     def _ask_for_those_due(self) -> None:
         """Look at the keys whose turn it is; if there is none, wait until there is."""
@@ -228,7 +249,7 @@ class ResultListener:
         """
         with self._changed:
             some = {one for key in asked for one in self._waiting.get(key, ()) if one.since <= begun}
-        known_by = time.monotonic() - LONGEST
+        known_by = time.monotonic() - _UNKNOWN_AFTER
         for one in some:
             final: dict[str, Record | None] = {key: found[key] for key in one.keys if key in found and found[key].final}
             if not final and all_told and one.since <= known_by:

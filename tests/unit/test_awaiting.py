@@ -150,6 +150,14 @@ def test_an_unknown_id_is_told(app: Queuekit) -> None:
         asyncio.run(app.result("nobody").aget(timeout=0.1))
 
 
+def test_an_unknown_id_is_told_before_the_wait_is_over(app: Queuekit, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither the caller's own timeout nor the end of a long wait has to come first."""
+    monkeypatch.setattr(listener, "LONGEST", 10 * PATIENCE)
+
+    with pytest.raises(UnknownIdError):
+        asyncio.run(app.result("nobody").aget(timeout=10 * PATIENCE))
+
+
 def test_a_cancelled_wait_leaves_nothing_behind(app: Queuekit) -> None:
     """When nobody waits any more and the app is closed, the thread ends."""
 
