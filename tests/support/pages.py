@@ -197,9 +197,11 @@ def _worker(example: Example, command: str, expected: str) -> Iterator[None]:
     try:
         yield
     finally:
+        assert process.stdout is not None
+        banner = process.stdout.readline()  # a signal that comes before would end a worker that cannot handle it yet
         process.terminate()
         code, output = _finish(process, LONGEST_COMMAND)
-    _compare(example, command, expected, code, output)
+    _compare(example, command, expected, code, banner + output)
 
 
 def _compare(example: Example, command: str, expected: str, code: int, output: str) -> None:
