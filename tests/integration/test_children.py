@@ -62,6 +62,7 @@ def test_child_of_a_coroutine_runs_nothing_else(fleet: Fleet, pool: str) -> None
     assert set(fleet.ledger.counts("end").values()) == {1}
 
 
+@pytest.mark.no_cover  # it puts a handler of its own for SIGTERM into each child
 @POOLS
 @pytest.mark.parametrize(
     ("number", "method"),
