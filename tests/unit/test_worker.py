@@ -442,7 +442,7 @@ def test_a_body_that_does_not_stop_costs_its_slot() -> None:
     app = make_app(worker={"concurrency": 2, "prefetch": 0})
     go = threading.Event()
 
-    @app.task(name="stubborn", timeout=0.2)
+    @app.task(name="stubborn", timeout=0.01)
     def stubborn() -> None:
         try:
             forever_in_a_thread()
