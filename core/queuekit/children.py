@@ -2,7 +2,7 @@
 
 A forked child is a copy of the worker in the middle of a body. Left to itself it would go on as the worker: store an
 outcome, take the next message, ignore SIGTERM. So a worker process calls :func:`guard_children`, and whoever runs a
-body compares :func:`generation` before and after it, and has a child that comes back :func:`leave`.
+body compares ``forks.generation`` before and after it, and has a child that comes back :func:`leave`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import traceback
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-__all__ = ["die_with_parent", "end_processes", "generation", "guard_children", "leave", "listen", "restore"]
+__all__ = ["die_with_parent", "end_processes", "forks", "guard_children", "leave", "listen", "restore"]
 
 _PR_SET_PDEATHSIG = 1
 """``man 2 prctl``; Linux alone has it."""
@@ -24,10 +24,11 @@ _OURS = "queuekit"
 """What the names of a worker's own threads begin with."""
 
 
-class _State:
+class _Forks:
     """What a fork changes."""
 
     generation = 0
+    """How many forks lie between the first process that imported this and the present one."""
     guarded = False
     """Whether forks of this process are of a body."""
     handlers: dict[int, Any] = {}  # noqa: RUF012 - there is one of these
@@ -35,9 +36,7 @@ class _State:
     prctl: Callable[..., int] | None = None
 
 
-def generation() -> int:
-    """Return how many forks lie between the first process that imported this and the present one."""
-    return _State.generation
+forks = _Forks()
 
 
 def listen(number: int, handler: Callable[..., object]) -> Any:
@@ -46,14 +45,14 @@ def listen(number: int, handler: Callable[..., object]) -> Any:
     A handler that does nothing is better than ignoring a signal: what is ignored stays so in programs that are started.
     """
     before = signal.signal(number, handler)
-    _State.handlers[number] = handler
+    forks.handlers[number] = handler
     return before
 
 
 def restore(number: int, handler: Any) -> None:
     """Undo :func:`listen`."""
     signal.signal(number, handler)
-    _State.handlers.pop(number, None)
+    forks.handlers.pop(number, None)
 
 
 def guard_children() -> None:
@@ -62,17 +61,17 @@ def guard_children() -> None:
     It holds for children of the threads that run bodies. What detaches itself by a second fork stays, and so do
     programs that were started.
     """
-    if _State.prctl is None and sys.platform == "linux":
+    if forks.prctl is None and sys.platform == "linux":
         import ctypes
 
-        _State.prctl = ctypes.CDLL(None, use_errno=True).prctl
-    _State.guarded = True
+        forks.prctl = ctypes.CDLL(None, use_errno=True).prctl
+    forks.guarded = True
 
 
 def die_with_parent(parent: int) -> None:
     """Let the system kill this process when the thread of *parent* that has forked it ends."""
-    if _State.prctl is not None:
-        _State.prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
+    if forks.prctl is not None:
+        forks.prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
         if os.getppid() != parent:  # it was quicker
             os._exit(1)
 
@@ -120,9 +119,9 @@ _forking = _Forking()
 
 def _before_fork() -> None:
     _forking.parent = os.getpid()
-    if _State.handlers:
+    if forks.handlers:
         # A signal that comes before the child has its own handlers would be lost.
-        _forking.mask = signal.pthread_sigmask(signal.SIG_BLOCK, _State.handlers)
+        _forking.mask = signal.pthread_sigmask(signal.SIG_BLOCK, forks.handlers)
 
 
 def _unblock() -> None:
@@ -132,15 +131,15 @@ def _unblock() -> None:
 
 
 def _after_fork_in_child() -> None:
-    _State.generation += 1
-    for number, handler in _State.handlers.items():
+    forks.generation += 1
+    for number, handler in forks.handlers.items():
         if signal.getsignal(number) == handler:
             signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
-    if _State.handlers:
+    if forks.handlers:
         signal.set_wakeup_fd(-1)
-    _State.handlers = {}
-    if _State.guarded:
-        _State.guarded = False
+    forks.handlers = {}
+    if forks.guarded:
+        forks.guarded = False
         if threading.current_thread().name.startswith((_OURS, "MainThread")):
             die_with_parent(_forking.parent)
     _unblock()

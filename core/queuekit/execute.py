@@ -21,7 +21,7 @@ from queuekit.events import EngineDown, TaskStarted, TaskUnknown
 from queuekit.gathering import MisfitError, ainvoke, gather, invoke, own_tasks
 from queuekit.guard import Guard
 from queuekit.links import graph_of
-from queuekit.message import Message, outline, sealed
+from queuekit.message import LITTLE, Message, outline, sealed
 from queuekit.names import is_name
 from queuekit.outcome import Decider, Outcome, Run
 from queuekit.records import (
@@ -139,7 +139,7 @@ class Executor:
         return self.variables().run(self._call, run)
 
     def _call(self, run: Run) -> Outcome:
-        early = self._opened(run)
+        early = None if run.message.is_open else self._opened(run)
         if early is None and run.message.gather is not None:
             early = self._gather(run)
         if early is not None:
@@ -156,7 +156,7 @@ class Executor:
         return self._returned(run, value) if problem is None else self._raised(run, problem)
 
     def _body(self, run: Run) -> tuple[Any, BaseException | None]:
-        generation = children.generation()
+        generation = children.forks.generation
         value, problem = None, None
         try:
             if self._before:
@@ -164,7 +164,7 @@ class Executor:
             value = invoke(run)
         except BaseException as error:  # noqa: BLE001 - also SystemExit: a task must not end its worker
             problem = error
-        if children.generation() != generation:
+        if children.forks.generation != generation:
             children.leave(problem)
         return value, problem
 
@@ -199,26 +199,26 @@ class Executor:
         """
         import asyncio
 
-        early = self._opened(run)
+        early = None if run.message.is_open else self._opened(run)
         if early is None and run.message.gather is not None:
             early = await asyncio.get_running_loop().run_in_executor(None, self._gather, run)
         if early is not None:
             return early
-        token, generation = enter(run.context), children.generation()
+        token, generation = enter(run.context), children.forks.generation
         run.started = self._monotonic()
         try:
             if self._before:
                 self._stage_before(run)
             value, problem = await ainvoke(run), None
         except asyncio.CancelledError:
-            if children.generation() == generation:
+            if children.forks.generation == generation:
                 raise
             children.leave(None)
         except BaseException as error:  # noqa: BLE001 - also SystemExit: a task must not end its worker
             value, problem = None, error
         finally:
             leave(token)
-        if children.generation() != generation:
+        if children.forks.generation != generation:
             children.leave(problem)
         return self._returned(run, value) if problem is None else self._raised(run, problem)
 
@@ -232,7 +232,7 @@ class Executor:
             except asyncio.CancelledError as error:
                 return self._raised(run, error)
 
-        runner, generation = asyncio.Runner(), children.generation()
+        runner, generation = asyncio.Runner(), children.forks.generation
         try:
             loop = runner.get_loop()
             body, variables = whole(), contextvars.copy_context()
@@ -242,7 +242,7 @@ class Executor:
                 try:
                     loop.run_until_complete(task)
                 except BaseException as error:  # noqa: BLE001
-                    if children.generation() != generation:
+                    if children.forks.generation != generation:
                         children.leave(error)
                     # A loop that was stopped says so by RuntimeError; any other one is broken, and would be for ever.
                     if loop.is_closed() or not isinstance(error, RuntimeError | SystemExit | KeyboardInterrupt):
@@ -305,7 +305,7 @@ class Executor:
             return self.decide.expired(run.delivery, run.message, run=run)
         if run.context.cancelled:
             return self.decide.cancelled(run.delivery, run.message, run=run)
-        early = None if apart else self._opened(run)
+        early = None if apart or run.message.is_open else self._opened(run)
         if early is not None:
             return early
         if self._announces or self._events.heard:
@@ -354,7 +354,8 @@ class Executor:
         outcome = self.decide.returned(run, value)
         if self._after:
             self._stage_after(run, outcome, None)
-        run.message.close()
+        if len(run.delivery.envelope.body) > LITTLE:
+            run.message.close()
         return outcome
 
     def _raised(self, run: Run, error: BaseException) -> Outcome:
@@ -365,7 +366,8 @@ class Executor:
             outcome = self._failed(run, worse)
         if self._after:
             self._stage_after(run, outcome, error)
-        run.message.close()
+        if len(run.delivery.envelope.body) > LITTLE:
+            run.message.close()
         return outcome
 
     def _failed(self, run: Run, error: BaseException) -> Outcome:

@@ -21,7 +21,7 @@ from queuekit.serializer import Serializer
 from queuekit.signature import Signature
 from queuekit.values import quick_frozen
 
-__all__ = ["Message", "decode", "encode", "outline", "peek_link", "sealed"]
+__all__ = ["LITTLE", "Message", "decode", "encode", "outline", "peek_link", "sealed"]
 
 VERSION = 1
 _CARRIED = ("headers", "retries", "timeout", "ignore_result")
@@ -33,7 +33,7 @@ _NEWEST = 1_000_000
 """Greatest version that is taken for one."""
 _CONTENT_TYPE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+/-]{0,59}")
 _MOST_LINKS = 1_000
-_SMALL = 10_000
+LITTLE = 10_000
 """Bytes of a body whose values are not worth to be forgotten soon."""
 _NO_OPTIONS: dict[str, Any] = {}
 _NOTHING: list[Any] = []
@@ -90,7 +90,7 @@ class Message:
 
     def close(self) -> None:
         """Forget arguments and follow-ups if they are large: they take several times the memory of their bytes."""
-        if self.source is not None and len(self.source[1]) > _SMALL and self.is_open:
+        if self.source is not None and len(self.source[1]) > LITTLE and self.is_open:
             _set(self, "is_open", False)  # noqa: FBT003 - as above
             _set(self, "args", _NOTHING)
             _set(self, "kwargs", _NO_OPTIONS)
@@ -223,7 +223,7 @@ def _arguments(payload: Any) -> tuple[list[Any], dict[str, Any]]:
     if type(payload) is not dict:
         raise DecodeError("the payload is not an object")
     args, kwargs = payload.get("args", _NOTHING), payload.get("kwargs", {})
-    if type(args) is not list or type(kwargs) is not dict or not all(type(key) is str for key in kwargs):
+    if type(args) is not list or type(kwargs) is not dict or (kwargs and not all(type(key) is str for key in kwargs)):
         raise DecodeError("args is not a list, or kwargs not an object with text keys")
     return args, kwargs
 

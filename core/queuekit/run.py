@@ -51,8 +51,8 @@ class Run:
     """What was done about that with a body that had begun: see :class:`~queuekit.records.Cancellation`."""
     told: bool = False
     """Whether that was written down while the body went on."""
-    _inside: list[None] = attrs.field(factory=lambda: [None])
-    _open: list[None] = attrs.field(factory=lambda: [None])
+    _inside: list[None] = attrs.field(factory=[None].copy)
+    _open: list[None] = attrs.field(factory=[None].copy)
 
     def claim(self) -> bool:
         """Tell whether the caller is the first to decide the outcome: the body's thread, or whoever gave up on it."""

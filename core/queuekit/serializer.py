@@ -99,10 +99,11 @@ class JsonSerializer:
         """Return the value of *data*; see :class:`Serializer`."""
         try:
             value = read_text(data.decode("utf-8", "surrogatepass"))
-            depth = depth_of(data, value)
+            depth = depth_of(data, value) if len(data) > MAX_DEPTH else 0
             if depth > _MAX_TEXT_DEPTH:
                 raise DecodeError(f"nested deeper than {MAX_DEPTH}")  # noqa: TRY301 - one text for all that is refused
-            return self._untag(value, 1) if depth > MAX_DEPTH or _has_tags(data) else value
+            tagged = b"$" in data and _A_TAG.search(data) is not None
+            return self._untag(value, 1) if tagged or depth > MAX_DEPTH else value
         except RecursionError as error:
             raise DecodeError(f"not JSON that queuekit writes: nested deeper than {MAX_DEPTH}") from error
         except Exception as error:  # hostile bytes, and classes of the user's that refuse what these hold
@@ -296,10 +297,6 @@ def _plain_text(value: Any) -> str | None:
     except Exception:  # noqa: BLE001 - also what classes of the user's raise; the slow way says what is wrong, and where
         return None
     return text if is_plain(value, dollars='"$' in text, small=len(text) <= SMALL) else None
-
-
-def _has_tags(data: bytes) -> bool:
-    return b"$" in data and _A_TAG.search(data) is not None
 
 
 def _listed(value: Any) -> Any:

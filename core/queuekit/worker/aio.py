@@ -94,7 +94,7 @@ class LoopPool:
 
     def _turn(self) -> None:
         """Turn the loop until :meth:`stop`, whoever stops it, or leaves it by SystemExit, before."""
-        generation = children.generation()
+        generation = children.forks.generation
         for row in self._rows:
             self._slots.thread(row, threading.get_native_id())
         while not self._ending:
@@ -104,10 +104,10 @@ class LoopPool:
                 log_error(_logger, "the event loop is broken, as by a task that has closed what it waits with")
                 return
             except BaseException as error:  # noqa: BLE001 - what a task has started has left it, others are still on it
-                if children.generation() != generation:
+                if children.forks.generation != generation:
                     children.leave(error)
                 log_error(_logger, "what a task has started on the event loop would have ended it")
-            if children.generation() != generation:
+            if children.forks.generation != generation:
                 children.leave(None)
 
     def renew_in_fork(self) -> None:
