@@ -361,9 +361,9 @@ def _read_node(data: dict[str, Any]) -> Node:
 def _read_top(top: Any) -> list[list[Any]]:
     """Return the parts of the whole: number of each, and its size if it is a group."""
     _check(type(top) is list and len(top) > 0 and all(type(part) is list for part in top), [], [])
-    for number, size in top:
-        _check(size is None or size <= _LARGEST, [number], [size])
     parts: list[list[Any]] = top
+    for number, size in parts:
+        _check(size is None or size <= _LARGEST, [number], [size])
     return parts
 
 
