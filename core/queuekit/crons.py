@@ -29,13 +29,14 @@ from queuekit.schedule import (
     ticked_key,
     ticking,
 )
+from queuekit.sending import Sending
 from queuekit.signature import Signature
 from queuekit.task import TaskOptions
 from queuekit.ticks import Misfire, Overlap
 from queuekit.when import When
-from queuekit.workflow import Chain, Chord, Group, Part
+from queuekit.workflow import Chain, Chord, Group, Part, Workflow
 
-__all__ = ["CronView", "Crons", "declaring", "iso", "scan"]
+__all__ = ["CronView", "Crons", "SchedulingApp", "declaring", "iso", "scan"]
 
 _TRIES = 20
 """How often a change is made anew because somebody else changed the same schedule at that moment."""
@@ -54,6 +55,26 @@ class CronSource(Protocol):
 
     def send(self, signature: Any) -> Any:
         """Send a call or a workflow."""
+        ...
+
+
+class SchedulingApp(CronSource, Protocol):
+    """What the scheduler needs of an app besides."""
+
+    schedules: dict[str, Schedule]
+    """What its code declares, by name."""
+
+    @property
+    def sending(self) -> Sending:
+        """What turns calls into messages."""
+        ...
+
+    def start(self, workflow: Workflow[Any]) -> Any:
+        """Begin a workflow."""
+        ...
+
+    def result(self, id: str) -> Any:
+        """Return a handle on a message or workflow."""
         ...
 
 

@@ -13,9 +13,8 @@ import threading
 
 import attrs
 
-from queuekit.app import Queuekit
 from queuekit.backend import Backend, Record
-from queuekit.crons import Crons, declaring, scan
+from queuekit.crons import Crons, SchedulingApp, declaring, scan
 from queuekit.errorlog import log_error
 from queuekit.errors import UnavailableError
 from queuekit.events import EngineBack, EngineDown, SchedulerLeads, SchedulerYields, TickFailed
@@ -65,7 +64,7 @@ class Scheduler:
         name: Who this is.
     """
 
-    def __init__(self, app: Queuekit, *, name: str) -> None:
+    def __init__(self, app: SchedulingApp, *, name: str) -> None:
         self._app = app
         self._runtime = runtime = app.runtime
         self._clock = runtime.clock

@@ -8,9 +8,8 @@ from typing import Any
 
 import attrs
 
-from queuekit.app import Queuekit
 from queuekit.backend import Backend, Condition
-from queuekit.crons import iso
+from queuekit.crons import SchedulingApp, iso
 from queuekit.errors import DecodeError, ScheduleError, UnavailableError
 from queuekit.events import TickFailed, TickSent, TickSkipped, TicksMissed
 from queuekit.failure import in_words
@@ -49,7 +48,7 @@ class Ticker:
         may_send: Asked right before the send.
     """
 
-    def __init__(self, app: Queuekit, *, now: Callable[[], float], may_send: Callable[[], bool]) -> None:
+    def __init__(self, app: SchedulingApp, *, now: Callable[[], float], may_send: Callable[[], bool]) -> None:
         self._app = app
         self._runtime = app.runtime
         self._backend: Backend = app.runtime.need_backend("a schedule")
