@@ -32,6 +32,10 @@ TESTING = frozenset({"hypothesis", "pytest"})
 CLIENTS = re.compile(r"\b(aiobotocore|boto3|botocore|bson|motor|pymongo|redis\.(asyncio|client|exceptions)|valkey)\b")
 PLUGINS = frozenset({"redis", "rediss", "sqs", "mongo", "mongodb", "dynamodb"})
 
+NUMBERED = re.compile(r"\?\d")
+NAMED = re.compile(r"[\s(,=<>|+-][:@$][A-Za-z_]")
+STATEMENT = re.compile(r"\s*(SELECT|INSERT|UPDATE|DELETE|REPLACE|WITH)\b")
+
 SOURCES = sorted(CORE.rglob("*.py"))
 MODULES = [path for path in SOURCES if path != CORE / "__init__.py"]
 
@@ -196,3 +200,24 @@ def test_never_asks_which_plugin_it_is() -> None:
         return {node.value for node in nodes if isinstance(node, ast.Constant)} & PLUGINS
 
     assert broken(asked) == {}
+
+
+def parts_of_statements(path: Path) -> list[str]:
+    """Return the texts of a file, those of its f-strings in parts."""
+    nodes = [node for node in ast.walk(tree_of(path)) if isinstance(node, ast.Constant)]
+    return [node.value for node in nodes if isinstance(node.value, str)]
+
+
+def test_numbers_no_parameter_of_a_statement() -> None:
+    """A statement has ``?`` and gets a sequence, or ``:name`` and a mapping: Python 3.12 warns of ``?1``."""
+    assert broken(lambda path: [text for text in parts_of_statements(path) if NUMBERED.search(text)]) == {}
+
+
+def test_names_a_parameter_only_where_a_mapping_is_given() -> None:
+    """Only ``settime`` executes statements by itself; the database that all others use takes sequences."""
+    paths = [path for path in CORE.glob("sqlite/*.py") if path.name != "settime.py"]
+
+    def named(path: Path) -> list[str]:
+        return [text for text in parts_of_statements(path) if STATEMENT.match(text) and NAMED.search(text)]
+
+    assert broken(named, paths) == {}

@@ -22,11 +22,11 @@ BATCH = 500
 STATES = {Place.READY: READY, Place.DELAYED: DELAYED, Place.LEASED: LEASED, Place.DEAD: DEAD}
 
 _COUNTS = """
-SELECT (SELECT count(*) FROM messages WHERE state = 0 AND queue = ?1),
-    (SELECT count(*) FROM messages WHERE state = 1 AND queue = ?1),
-    (SELECT count(*) FROM messages WHERE state = 2 AND queue = ?1),
-    (SELECT count(*) FROM messages WHERE state = 3 AND queue = ?1),
-    (SELECT min(due) FROM messages WHERE state = 0 AND queue = ?1)"""
+SELECT (SELECT count(*) FROM messages WHERE state = 0 AND queue = ?),
+    (SELECT count(*) FROM messages WHERE state = 1 AND queue = ?),
+    (SELECT count(*) FROM messages WHERE state = 2 AND queue = ?),
+    (SELECT count(*) FROM messages WHERE state = 3 AND queue = ?),
+    (SELECT min(due) FROM messages WHERE state = 0 AND queue = ?)"""
 
 _STORED = """
 SELECT seq, id, queue, body, priority, not_before, expires, attempt, generation, hop, unique_key, unique_until,
@@ -56,7 +56,7 @@ def queues(database: Database) -> list[str]:
 
 def counts(database: Database, queue: str) -> QueueCounts:
     """Return how many messages are where."""
-    ((ready, delayed, leased, dead, oldest),) = database.read(_COUNTS, (queue,))
+    ((ready, delayed, leased, dead, oldest),) = database.read(_COUNTS, (queue,) * 5)
     return QueueCounts(
         ready=ready,
         delayed=delayed,

@@ -39,10 +39,10 @@ UPDATE messages SET state = 0, crashes = crashes + 1, token = NULL, lease_until 
 WHERE seq IN (SELECT seq FROM messages WHERE {_EXPIRED} ORDER BY lease_until LIMIT {BATCH})"""
 
 _ENDED = """
-SELECT EXISTS (SELECT 1 FROM messages WHERE state = 4 AND due <= ?1),
-    EXISTS (SELECT 1 FROM unique_keys WHERE ends <= ?1),
-    EXISTS (SELECT 1 FROM records WHERE expires_at <= ?1),
-    EXISTS (SELECT 1 FROM groups WHERE expires_at <= ?1)"""
+SELECT EXISTS (SELECT 1 FROM messages WHERE state = 4 AND due <= ?),
+    EXISTS (SELECT 1 FROM unique_keys WHERE ends <= ?),
+    EXISTS (SELECT 1 FROM records WHERE expires_at <= ?),
+    EXISTS (SELECT 1 FROM groups WHERE expires_at <= ?)"""
 _FORGET = (
     f"DELETE FROM messages WHERE seq IN (SELECT seq FROM messages WHERE state = 4 AND due <= ? LIMIT {BATCH})",
     f"DELETE FROM unique_keys WHERE key IN (SELECT key FROM unique_keys WHERE ends <= ? LIMIT {BATCH})",
@@ -107,7 +107,7 @@ class Upkeep:
         if now < self._next_sweep:
             return
         self._next_sweep = now + SWEEP_EVERY
-        ((*ended,),) = self._database.read(_ENDED, (now,))
+        ((*ended,),) = self._database.read(_ENDED, (now,) * 4)
         changed = [self._database.write(sql, (now,)) for sql, any_ in zip(_FORGET, ended, strict=True) if any_]
         if ended[-1]:
             changed.append(self._database.write(_FORGET_GROUPS, (now,)))
