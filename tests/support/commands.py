@@ -1,5 +1,6 @@
 """Runs ``queuekit`` as a user would: in a folder of its own, as a process of its own."""
 
+import contextlib
 import functools
 import json
 import os
@@ -49,7 +50,11 @@ def python(
     """
     environ = environment(**settings)
     if not any(name.startswith("PYTHON") for name in settings):
-        return _server().run(program, args, folder, stdin, environ)
+        try:
+            return _server().run(program, args, folder, stdin, environ)
+        except BrokenPipeError:  # it has died since the last command, of which this one knows nothing
+            close()
+            return _server().run(program, args, folder, stdin, environ)
     return subprocess.run(
         [sys.executable, "-c", program, *args],
         cwd=folder,
@@ -79,23 +84,43 @@ class _Server:
     def run(
         self, program: str, args: Sequence[str], folder: Path, stdin: str, environ: Mapping[str, str]
     ) -> subprocess.CompletedProcess[str]:
-        """Run *program* to its end."""
+        """Run *program* to its end.
+
+        Raises:
+            BrokenPipeError: The server was dead before; nothing has run.
+        """
         call = json.dumps([program, args, str(folder), dict(environ)])
         with _file(call) as asked, _file(stdin) as given, _file() as out, _file() as err:
             files = [asked, given, out, err]
             socket.send_fds(self._socket, [b"!"], [file.fileno() for file in files])
-            answer = self._socket.recv(command_server.ANSWER.size, socket.MSG_WAITALL)
+            try:
+                code = self._answer()
+            except BaseException:
+                self._process.kill()  # or the next command would get this answer
+                close()
+                raise
             for file in (out, err):
                 file.seek(0)
             text, talk = out.read(), err.read()
-        (code,) = command_server.ANSWER.unpack(answer)
+        if code is None:
+            close()
+            ended = self._process.returncode
+            pytest.fail(f"the command server ended with {ended} while it ran queuekit {' '.join(args)}:\n{talk}")
         if code == -signal.SIGALRM:
             pytest.fail(f"queuekit {' '.join(args)} has not ended within {LONGEST:g} s:\n{talk}")
         return subprocess.CompletedProcess(args, code, text, talk)
 
+    def _answer(self) -> int | None:
+        """Return the exit code of the program; ``None`` if the server has died."""
+        answer = b""
+        with contextlib.suppress(ConnectionResetError):
+            answer = self._socket.recv(command_server.ANSWER.size, socket.MSG_WAITALL)
+        return command_server.ANSWER.unpack(answer)[0] if answer else None
+
     def close(self) -> None:
-        """End it."""
-        self._socket.shutdown(socket.SHUT_RDWR)
+        """End it; it may have died before."""
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
         self._process.wait(LONGEST)
 
