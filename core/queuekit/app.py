@@ -7,17 +7,19 @@ import os
 import random
 import threading
 import time
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Concatenate, Literal, Never, ParamSpec, TypeVar, overload
 
 from queuekit.clock import Clock, SystemClock
 from queuekit.context import Context
 from queuekit.envelope import Unique
+from queuekit.errors import OptionError
 from queuekit.forks import renew_in_forks
-from queuekit.names import plain, plain_data
-from queuekit.options import Duration
+from queuekit.middleware import Middleware
+from queuekit.names import check_id, plain_data
+from queuekit.options import Duration, flag, seconds
 from queuekit.periodic import Periodic
 from queuekit.registry import Tasks, Types
 from queuekit.result import Result
@@ -25,6 +27,7 @@ from queuekit.retry import Backoff
 from queuekit.signature import Signature
 from queuekit.states import State
 from queuekit.task import Anything, AsyncTask, Task, TaskDecorator, options_of
+from queuekit.workflow import is_workflow
 
 # Engines, plugins and config are imported where they are first used: a module of tasks is imported in many processes
 # that never send one, and half of the cost of ``import queuekit`` would be theirs.
@@ -35,7 +38,6 @@ if TYPE_CHECKING:
     from queuekit.events import Events
     from queuekit.graphs import StoredGraph
     from queuekit.groups import ChainResult, ChordResult, GroupResult
-    from queuekit.middleware import Middleware
     from queuekit.plugins import Plugins
     from queuekit.records import Info
     from queuekit.runtime import Runtime
@@ -80,10 +82,10 @@ class Queuekit(Periodic):
         self.types = Types(self.tasks)
         """Classes that come back out of messages as themselves."""
         self._events: Events | None = None
-        self.clock = clock or SystemClock()
-        self.chance = chance or random.SystemRandom()
+        self.clock = _one(clock, ("time", "monotonic", "sleep", "wait"), option="clock") or SystemClock()
+        self.chance = _one(chance, ("random", "randrange"), option="chance") or random.SystemRandom()
         self._settings = settings
-        self._middlewares = list(middlewares)
+        self._middlewares = _middlewares(middlewares)
         self._overrides: dict[str, Any] = {}
         self._config_path: str | None = None
         self._lock = threading.RLock()
@@ -166,16 +168,21 @@ class Queuekit(Periodic):
                 self._events = Events()
             return self._events
 
-    def configure(self, overrides: Mapping[str, Any] | None = None, *, path: str | None = None) -> None:
+    def configure(
+        self, overrides: Mapping[str, Any] | None = None, *, path: str | os.PathLike[str] | None = None
+    ) -> None:
         """Set what the command line says; must come before anything is sent or read.
 
         Args:
             overrides: Settings by dotted name, e.g. ``{"worker.concurrency": 4}``; they win over everything.
             path: Config file to read instead of looking for one.
+
+        Raises:
+            OptionError: They are no settings by name, or no path.
         """
         with self._lock:
-            self._overrides.update(plain_data(overrides or {}))
-            self._config_path = path or self._config_path
+            self._overrides.update(_overrides(overrides))
+            self._config_path = _path(path) or self._config_path
             self._config = self._plugins = self._runtime = self._sending = None
 
     @property
@@ -283,15 +290,19 @@ class Queuekit(Periodic):
             lease: Seconds, or text: after this silence of a worker its messages go to another.
             burst: Whether it ends when the queues are empty.
             wait_for: Seconds, or text: how long to wait at the start for engines that do not answer.
+
+        Raises:
+            ConfigError: The settings, or what is given here, cannot be used; all problems in one report.
+            OptionError: *burst* is neither true nor false.
         """
         given: dict[str, Any] = {"queues": queues, "concurrency": concurrency, "processes": processes, "pool": pool}
         given |= {"drain": drain, "lease": lease}
         twin = self._twin({f"worker.{key}": value for key, value in given.items() if value is not None})
-        from queuekit import durations
-
+        twin.config  # noqa: B018 - what cannot be used is refused here
         # The app comes before the worker in the order of imports; only who runs one needs both.
         launch: Any = import_module(_LAUNCH)
-        worker: AppWorker = launch.Launch(twin, self, name=name, burst=burst, wait_for=durations.parse(wait_for))
+        patience = seconds(wait_for, option="wait_for")
+        worker: AppWorker = launch.Launch(twin, self, name=name, burst=flag(burst, option="burst"), wait_for=patience)
         return worker
 
     def _twin(self, overrides: Mapping[str, Any]) -> Queuekit:
@@ -365,12 +376,11 @@ class Queuekit(Periodic):
         """Put many calls on their queues, one round trip per batch of the broker.
 
         Raises:
+            OptionError: There is something else among them; its batch, and what comes after, is not sent.
             PartialSendError: The broker refused some; names them. The others are sent.
         """
-        return [
-            Result(sent.id, self, stored=sent.stored, duplicate=sent.duplicate)
-            for sent in self.sending.send(signatures)
-        ]
+        sent = self.sending.send(_signatures(signatures))
+        return [Result(one.id, self, stored=one.stored, duplicate=one.duplicate) for one in sent]
 
     async def asend(self, signature: Signature[R]) -> Result[R]:
         """Like :meth:`send`, without blocking the event loop."""
@@ -407,7 +417,7 @@ class Queuekit(Periodic):
         """
         from queuekit.groups import handle
 
-        id = plain(id)
+        id = check_id(id)
         graph = self.graph(id)
         return Result(id, self) if graph is None else handle(graph.kind, id, graph.top, self, flat=graph.flat)
 
@@ -416,7 +426,7 @@ class Queuekit(Periodic):
         from queuekit.graphs import load_graph
         from queuekit.links import graph_key
 
-        backend = self.runtime.backend
+        id, backend = check_id(id, what="workflow"), self.runtime.backend
         record = None if backend is None else backend.get([graph_key(id)]).get(graph_key(id))
         return None if record is None else load_graph(self.runtime, record, id)
 
@@ -424,6 +434,7 @@ class Queuekit(Periodic):
         """Return what is known of messages, in order. One round trip."""
         from queuekit.records import read_info, result_key
 
+        ids = _ids(ids)
         found = self.runtime.need_backend("a result").get([result_key(id) for id in ids])
         return [read_info(id, found.get(result_key(id))) for id in ids]
 
@@ -431,7 +442,7 @@ class Queuekit(Periodic):
         """Return when one of *ids* has ended, or *timeout* seconds have passed."""
         from queuekit.records import result_key
 
-        self.runtime.need_backend("a result").wait([result_key(id) for id in ids], timeout=timeout)
+        self.runtime.need_backend("a result").wait([result_key(id) for id in _ids(ids)], timeout=timeout)
 
     async def await_any(self, ids: Sequence[str], timeout: float) -> list[Info]:
         """Return what is known of those of *ids* that have ended, waiting at most *timeout* seconds for one.
@@ -445,7 +456,7 @@ class Queuekit(Periodic):
         from queuekit.records import read_info, result_key
 
         listener = self.background.listener(self.runtime.need_backend("a result"))
-        keys = {result_key(id): id for id in ids}
+        keys = {result_key(id): id for id in _ids(ids)}
         found = await listener.wait([*keys], timeout)
         if found:
             return [read_info(keys[key], record) for key, record in found.items()]
@@ -460,7 +471,7 @@ class Queuekit(Periodic):
         """Return the outcome of *id*, waiting at most *timeout* seconds for it."""
         from queuekit.records import read_info, result_key
 
-        key = result_key(id)
+        key = result_key(check_id(id))
         record = self.runtime.need_backend("a result").wait([key], timeout=timeout).get(key)
         return None if record is None else read_info(id, record)
 
@@ -472,7 +483,7 @@ class Queuekit(Periodic):
         """Return the last progress of task *id*."""
         from queuekit.records import progress_key
 
-        key = progress_key(id)
+        key = progress_key(check_id(id))
         record = self.runtime.need_backend("progress").get([key]).get(key)
         if record is None:
             return None
@@ -491,7 +502,7 @@ class Queuekit(Periodic):
         """
         from queuekit.admin import Admin
 
-        return Admin(self).cancel(id)
+        return Admin(self).cancel(check_id(id))
 
     def need_results(self) -> None:
         """Do nothing if results are stored.
@@ -505,4 +516,57 @@ class Queuekit(Periodic):
         """Delete what is stored of message *id*."""
         from queuekit.records import cancel_key, progress_key, result_key
 
+        id = check_id(id)
         self.runtime.need_backend("forget").delete([result_key(id), progress_key(id), cancel_key(id)])
+
+
+def _ids(ids: Sequence[str]) -> Sequence[str]:
+    """Return ids that are to be looked up."""
+    if isinstance(ids, str) or not isinstance(ids, Sequence):
+        raise OptionError(f"expected a list of ids, got {ids!r:.60}", fix="Put brackets around it")
+    for id in ids:
+        check_id(id)
+    return ids
+
+
+def _signatures(signatures: Any) -> Iterator[Signature[Any]]:
+    """Yield calls that are to be sent."""
+    if isinstance(signatures, str) or not isinstance(signatures, Iterable):
+        what = f"send_many takes a list of signatures, not {type(signatures).__name__}"
+        raise OptionError(what, fix="Put brackets around it")
+    return (each if isinstance(each, Signature) else _no_signature(each) for each in signatures)
+
+
+def _no_signature(value: Any) -> Never:
+    fix = "Send it with app.send(...)" if is_workflow(value) else "Make one with task.s(...)"
+    raise OptionError(f"send_many takes signatures, and {value!r:.60} is none", fix=fix)
+
+
+def _one(value: T, verbs: Sequence[str], *, option: str) -> T:
+    """Return *value* if it is missing, or an object that has *verbs*."""
+    if value is None or (not isinstance(value, type) and all(hasattr(value, verb) for verb in verbs)):
+        return value
+    raise OptionError(f"{option}: expected an object with {', '.join(verbs)}, got {value!r:.60}")
+
+
+def _middlewares(values: Any) -> list[Middleware]:
+    found = list(values) if isinstance(values, Iterable) else [values]
+    for value in found:
+        if not isinstance(value, Middleware):
+            fix = f"Write {value.__name__}()" if isinstance(value, type) else "Derive its class from Middleware"
+            raise OptionError(f"middlewares: {value!r:.60} is no middleware", fix=fix)
+    return found
+
+
+def _overrides(values: Mapping[str, Any] | None) -> dict[str, Any]:
+    if values is not None and not (isinstance(values, Mapping) and all(isinstance(name, str) for name in values)):
+        raise OptionError(f"overrides: expected settings by name, got {values!r:.60}")
+    found: dict[str, Any] = plain_data(values or {})
+    return found
+
+
+def _path(value: str | os.PathLike[str] | None) -> str | None:
+    path = os.fspath(value) if isinstance(value, os.PathLike) else value
+    if path is None or (isinstance(path, str) and path.isprintable()):
+        return path
+    raise OptionError(f"path: expected the path of a config file, got {value!r:.60}")

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from queuekit.errors import OptionError
 from queuekit.signature import Signature
 
 __all__ = ["Context", "TaskLogFilter", "current", "of_context"]
@@ -90,6 +91,11 @@ class Context:
 
     def progress(self, done: float, total: float | None = None, message: str = "") -> None:
         """Record how far the task is, for ``Result.progress``; costs a round trip, and is lost without a backend."""
+        for name, value in (("done", done), ("total", total)):
+            if value is not None and not hasattr(type(value), "__float__"):
+                raise OptionError(f"progress: {name}: expected a number, got {value!r:.60}")
+        if not isinstance(message, str):
+            raise OptionError(f"progress: message: expected text, got {message!r:.60}")
         if self._report is None:
             return
         begun, self._begun = self._begun, None

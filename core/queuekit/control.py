@@ -2,7 +2,25 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+from typing import Any
+
+from queuekit import durations
+
 __all__ = ["Cancel", "Cancelled", "Interruption", "Reject", "Retry", "Snooze", "TaskTimeout", "matches"]
+
+
+Duration = float | str | timedelta
+
+
+def _seconds(value: Duration, *, of: str) -> float:
+    """Return *value* in seconds; a moment that has passed is at once."""
+    if isinstance(value, int | float) and value < 0:
+        return 0.0
+    try:
+        return durations.parse(value)
+    except durations.DurationError as error:
+        raise durations.DurationError(f"{of}: {error.what}") from None
 
 
 class Control(Exception):
@@ -14,20 +32,33 @@ class Retry(Control):
 
     Args:
         reason: Kept as the error's text.
-        after: Seconds to wait; ``None`` leaves it to the retry policy.
+        after: Seconds to wait, or text such as ``"5m"``; ``None`` leaves it to the retry policy.
+
+    Raises:
+        DurationError: *after* is no duration.
     """
 
-    def __init__(self, reason: str = "retry asked for by the task", *, after: float | None = None) -> None:
+    def __init__(self, reason: str = "retry asked for by the task", *, after: Duration | None = None) -> None:
         super().__init__(reason)
-        self.after = after
+        self.after = None if after is None else _seconds(after, of="Retry: after")
 
 
 class Snooze(Control):
-    """Run again after *seconds* without using up a retry: the work cannot be done yet."""
+    """Run again after *seconds* without using up a retry: the work cannot be done yet.
 
-    def __init__(self, seconds: float) -> None:
-        super().__init__(f"snoozed for {seconds:g} s")
-        self.seconds = seconds
+    Args:
+        seconds: Seconds to wait, or text such as ``"5m"``.
+
+    Raises:
+        DurationError: It is no duration.
+    """
+
+    def __init__(self, seconds: Duration) -> None:
+        self.seconds = _seconds(seconds, of="Snooze")
+        super().__init__(f"snoozed for {self.seconds:g} s")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.seconds,)
 
 
 class Cancel(Control):

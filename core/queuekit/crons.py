@@ -11,7 +11,8 @@ import attrs
 
 from queuekit.backend import Backend, Record
 from queuekit.errors import DecodeError, ScheduleError, UnknownScheduleError, did_you_mean
-from queuekit.names import new_id
+from queuekit.names import check_id, new_id
+from queuekit.options import at_least_one
 from queuekit.records import Info, read_info, result_key
 from queuekit.registry import Tasks
 from queuekit.runtime import Runtime
@@ -135,6 +136,7 @@ class Crons:
     def upcoming(self, name: str, count: int) -> list[float]:
         """Return the next *count* ticks of a schedule as if it were not paused, in UTC epoch seconds."""
         view = self.get(name)
+        count = at_least_one(count, option="count") if count != 0 else 0
         after = max(self._now(), view.progress.at)
         return list(islice(view.entry.when.ticks(after), count))
 
@@ -219,6 +221,7 @@ class Crons:
             UnknownScheduleError: There is none of that name.
             ScheduleError: A live worker's code declares it, and would again: it is removed there, or paused.
         """
+        name = check_id(name, what="schedule")
         if name not in self.set_aside():
             self._refuse_declared(name, "remove")
         self._backend.delete([entry_key(name), ticked_key(name)])
@@ -269,6 +272,7 @@ class Crons:
         return self._backend.put([entry.record()], expect=record.version if record is not None else 0)[0]
 
     def _entry(self, name: str) -> Entry:
+        name = check_id(name, what="schedule")
         record = self._backend.get([entry_key(name)]).get(entry_key(name))
         if record is None:
             known = [entry.name for entry in scan(self._backend)]

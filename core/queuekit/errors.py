@@ -53,6 +53,7 @@ __all__ = [
     "LeaseLost",
     "NoBackendError",
     "NotReadHereError",
+    "OptionError",
     "PartialSendError",
     "PluginError",
     "QueuekitError",
@@ -223,6 +224,12 @@ class UnknownScheduleError(QueuekitError, LookupError):
     """No schedule has that name."""
 
     code = "QK215"
+
+
+class OptionError(QueuekitError, ValueError, TypeError):
+    """An option that does not exist, or a value that it cannot have; also an argument of a call into queuekit."""
+
+    code = "QK216"
 
 
 class CapabilityError(QueuekitError):

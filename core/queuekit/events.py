@@ -15,6 +15,7 @@ from typing import Any
 import attrs
 
 from queuekit.errorlog import log_error
+from queuekit.errors import OptionError
 from queuekit.plaintext import clean
 
 __all__ = [
@@ -314,6 +315,8 @@ class Events:
 
     def subscribe(self, subscriber: Subscriber) -> None:
         """Add *subscriber*: it is called with each event, in the thread where that happens, and must be quick."""
+        if not callable(subscriber):
+            raise OptionError(f"{subscriber!r:.60} cannot be called with an event", fix="Subscribe a function")
         self._subscribers.append(subscriber)
         self.heard = True
 

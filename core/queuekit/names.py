@@ -15,6 +15,7 @@ from queuekit.errors import QueuekitError
 
 __all__ = [
     "InvalidNameError",
+    "check_id",
     "check_name",
     "derived_id",
     "is_name",
@@ -69,6 +70,24 @@ def check_name(value: str, *, what: str) -> str:
         return plain(value)
     shown = repr(value if isinstance(value, str) and len(value) <= _SHOWN else str(value)[:_SHOWN] + "...")
     raise InvalidNameError(f"{shown} cannot name a {what}", fix="Use 1 to 120 characters out of A-Z a-z 0-9 _ . : -")
+
+
+def check_id(value: Any, *, what: str = "message") -> str:
+    """Return *value*, the id of a *what* to be looked up, as plain text.
+
+    Raises:
+        InvalidNameError: It is none that anything could have been sent under.
+    """
+    if isinstance(value, str):
+        return check_name(value, what=what)
+    id = getattr(value, "id", None)
+    fix = "Give its id:  .id" if isinstance(id, str) else "Ids are text, as in  result.id"
+    raise InvalidNameError(f"{_shown(value)} is not the id of a {what}", fix=fix)
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= _SHOWN else text[:_SHOWN] + "..."
 
 
 def new_id() -> str:

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import difflib
 import operator
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, Literal
 
 from queuekit.durations import DurationError
 from queuekit.durations import parse as parse_duration
 from queuekit.envelope import Unique
-from queuekit.errors import QueuekitError, did_you_mean
+from queuekit.errors import OptionError, did_you_mean
 from queuekit.names import check_name, plain
 from queuekit.retry import LONGEST, Backoff
 
@@ -24,12 +24,15 @@ __all__ = [
     "Duration",
     "OptionError",
     "acknowledgement",
+    "argument_lists",
     "arguments",
+    "at_least_one",
     "at_once",
     "backoff",
     "choice",
     "classes",
     "flag",
+    "further",
     "headers",
     "known",
     "named",
@@ -37,6 +40,7 @@ __all__ = [
     "priority",
     "retries",
     "seconds",
+    "sender",
     "timeout",
     "unique",
 ]
@@ -44,12 +48,6 @@ __all__ = [
 Duration = float | int | str | timedelta
 _SHOWN = 60
 _UNTIL = ("start", "done", "ttl")
-
-
-class OptionError(QueuekitError, ValueError, TypeError):
-    """An option that does not exist, or a value that it cannot have."""
-
-    code = "QK216"
 
 
 def _refuse(option: str, expected: str, value: object, *, fix: str = "") -> OptionError:
@@ -131,9 +129,14 @@ def at_once(value: int | None) -> int | None:
     """Return how many members of a group may wait or run at a time."""
     if value is None:
         return None
-    number = _whole("at_once", value, "a whole number, 1 or more", 2**31 - 1)
+    return at_least_one(value, option="at_once")
+
+
+def at_least_one(value: int, *, option: str) -> int:
+    """Return a number of things of which there is one at least."""
+    number = _whole(option, value, "a whole number, 1 or more", 2**31 - 1)
     if not number:
-        raise _refuse("at_once", "a whole number, 1 or more", value)
+        raise _refuse(option, "a whole number, 1 or more", value)
     return number
 
 
@@ -156,6 +159,20 @@ def timeout(value: Duration | None) -> float | None:
         expected = f"more than 0 and at most {LONGEST:g} seconds"
         raise _refuse("timeout", expected, value, fix="Leave timeout out for no limit")
     return limit
+
+
+def sender(value: Any) -> Any:
+    """Return what sends a signature or a workflow: an app."""
+    if value is None or (callable(getattr(value, "send", None)) and not isinstance(value, type)):
+        return value
+    raise _refuse("sender", "an app", value)
+
+
+def further(values: Any) -> dict[str, Any]:
+    """Return keys of a newer version, with what they say."""
+    if not isinstance(values, Mapping):
+        raise _refuse("extra", "values by name", values)
+    return dict(values)
 
 
 def headers(values: Mapping[str, str]) -> dict[str, str]:
@@ -221,6 +238,13 @@ def arguments(values: Iterable[Any]) -> tuple[Any, ...]:
     if isinstance(values, str | bytes | Mapping) or not isinstance(values, Iterable):
         raise _refuse("args", "a list of arguments", values, fix="Put brackets around it" if values is not None else "")
     return tuple(values)
+
+
+def argument_lists(values: Iterable[Any], *, option: str = "arguments") -> Iterator[Any]:
+    """Return what gives the arguments of one call after the other; text is not taken for its characters."""
+    if isinstance(values, str | bytes) or not isinstance(values, Iterable):
+        raise _refuse(option, "a list, or another iterable", values, fix="Put brackets around it")
+    return iter(values)
 
 
 def named(values: Mapping[str, Any]) -> dict[str, Any]:

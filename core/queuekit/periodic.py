@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from queuekit.errors import ScheduleError
+from queuekit.options import arguments, known, named
 from queuekit.signature import Signature
 from queuekit.task import Task
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["Periodic"]
 
 T = TypeVar("T", bound=Task[..., Any])
+_RULES = ("args", "grace", "kwargs", "misfire", "name", "overlap")
 
 
 class Periodic:
@@ -88,14 +90,18 @@ class Periodic:
         Raises:
             ScheduleError: Two schedules have one name, or a workflow has none.
             ArgumentsError: The task below does not take such arguments.
+            OptionError: There is no such option, or it cannot have that value.
         """
+        known(rules, _RULES, of="@app.periodic")
         if call is not None:
             return self._declare(when, call, name=name, rules=rules)
 
+        given, by_name = arguments(args), named({} if kwargs is None else kwargs)
+
         def decorate(task: T) -> T:
             if not isinstance(task, Task):
-                raise ScheduleError(f"{task!r} is no task yet", fix="Write @app.periodic(...) above @app.task")
-            self._declare(when, task.si(*args, **kwargs or {}), name=name, rules=rules)
+                raise ScheduleError(f"{task!r:.60} is no task yet", fix="Write @app.periodic(...) above @app.task")
+            self._declare(when, task.si(*given, **by_name), name=name, rules=rules)
             return task
 
         return decorate
@@ -111,12 +117,12 @@ class Periodic:
     def _declare(self, when: When, call: Part, *, name: str | None, rules: dict[str, Any]) -> Schedule:
         from queuekit.schedule import Schedule
 
-        named = name or (call.task if isinstance(call, Signature) else "")
-        if not named:
+        chosen = call.task if name is None and isinstance(call, Signature) else name
+        if chosen is None:
             raise ScheduleError("a periodic workflow needs a name", fix='Write app.periodic(..., name="...")')
-        schedule = Schedule(name=named, when=when, call=call, **rules)
+        schedule = Schedule(name=chosen, when=when, call=call, **rules)
         # The same one may come again, as when its module is reloaded.
-        if self.schedules.get(named, schedule) != schedule:
-            raise ScheduleError(f"two schedules are named {named!r}", fix='Give one a name: name="..."')
-        self.schedules[named] = schedule
+        if self.schedules.get(chosen, schedule) != schedule:
+            raise ScheduleError(f"two schedules are named {chosen!r}", fix='Give one a name: name="..."')
+        self.schedules[chosen] = schedule
         return schedule

@@ -156,7 +156,7 @@ class Types:
         problem = _problem(kind)
         if problem:
             raise DeclarationError(
-                f"{getattr(kind, '__qualname__', kind)!s} cannot be registered: {problem}",
+                f"{getattr(kind, '__qualname__', kind)!s:.80} cannot be registered: {problem}",
                 fix="Register an attrs class, a dataclass or an Enum; send other values as plain data",
             )
         self._classes[type_name(kind)] = kind

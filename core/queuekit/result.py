@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from queuekit.clock import Clock
 from queuekit.errors import NoBackendError, TaskCancelled, TaskFailed, UnavailableError, UnknownIdError
-from queuekit.names import plain
+from queuekit.names import check_id
 from queuekit.plaintext import clean
 from queuekit.states import State
 from queuekit.waits import Timeout, Wait
@@ -76,7 +76,7 @@ class Result(Generic[R_co]):
     __slots__ = ("_source", "duplicate", "id", "stored")
 
     def __init__(self, id: str, source: ResultSource, *, stored: bool = True, duplicate: bool = False) -> None:
-        self.id = id if type(id) is str else plain(id)
+        self.id = id if type(id) is str else check_id(id)
         self.stored = stored
         self.duplicate = duplicate
         self._source = source

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Set as AbstractSet
+from datetime import timedelta
 from typing import Any, ClassVar
 
 import attrs
 
-from queuekit.errors import DecodeError
+from queuekit import durations
+from queuekit.errors import DecodeError, OptionError
 
 __all__ = [
     "LONGEST",
@@ -22,6 +25,8 @@ __all__ = [
 ]
 
 Chance = Callable[[], float]
+Duration = float | str | timedelta
+"""Seconds, or text such as ``"10s"``."""
 LONGEST = 1e10
 """Seconds, three centuries: beyond it moments cannot be told any more."""
 MOST_RETRIES = 2**31 - 1
@@ -52,9 +57,35 @@ class Backoff:
         return {"kind": self.kind, **attrs.asdict(self)}
 
 
-def _seconds(_policy: object, attribute: attrs.Attribute[float], value: float) -> None:
-    if not isinstance(value, int | float) or not 0 <= value <= LONGEST:
-        raise ValueError(f"{attribute.name} must be 0 or more seconds, and fewer than {LONGEST:g}, not {value!r}")
+def _seconds(value: Duration, *, of: str) -> float:
+    """Return *value* in seconds; a whole number as it is, since that is how it travels."""
+    try:
+        seconds = durations.parse(value)
+    except durations.DurationError as error:
+        raise OptionError(f"{of}: {error.what}") from None
+    if seconds > LONGEST:
+        raise OptionError(f"{of}: {value!r:.60} is longer than {LONGEST:g} seconds")
+    return value if type(value) is int else seconds
+
+
+def _base(value: Duration) -> float:
+    return _seconds(value, of="Exponential: base")
+
+
+def _bound(value: Duration) -> float:
+    return _seconds(value, of="cap")
+
+
+def _unit(value: Duration) -> float:
+    return _seconds(value, of="Fibonacci: unit")
+
+
+def _wait(value: Duration) -> float:
+    return _seconds(value, of="Fixed: seconds")
+
+
+def _each(value: Duration) -> float:
+    return _seconds(value, of="Delays: seconds")
 
 
 @attrs.frozen(kw_only=True)
@@ -62,9 +93,9 @@ class Exponential(Backoff):
     """A random wait between 0 and a bound that doubles: 1, 2, 4 ... *cap* seconds times *base*."""
 
     kind = "exponential"
-    base: float = attrs.field(default=1.0, validator=_seconds)
+    base: float = attrs.field(default=1.0, converter=_base)
     """Bound after the first failure, in seconds."""
-    cap: float = attrs.field(default=3600.0, validator=_seconds)
+    cap: float = attrs.field(default=3600.0, converter=_bound)
     """Largest bound, in seconds."""
 
     def delay(self, attempt: int, chance: Chance) -> float:
@@ -77,7 +108,7 @@ class Fixed(Backoff):
     """The same wait each time."""
 
     kind = "fixed"
-    seconds: float = attrs.field(validator=_seconds)
+    seconds: float = attrs.field(converter=_wait)
 
     def delay(self, attempt: int, chance: Chance) -> float:
         """Return the seconds to wait."""
@@ -89,8 +120,8 @@ class Fibonacci(Backoff):
     """1, 1, 2, 3, 5, 8 ... times *unit* seconds, up to *cap*."""
 
     kind = "fibonacci"
-    unit: float = attrs.field(default=1.0, validator=_seconds)
-    cap: float = attrs.field(default=3600.0, validator=_seconds)
+    unit: float = attrs.field(default=1.0, converter=_unit)
+    cap: float = attrs.field(default=3600.0, converter=_bound)
 
     def delay(self, attempt: int, chance: Chance) -> float:
         """Return the seconds to wait."""
@@ -100,8 +131,13 @@ class Fibonacci(Backoff):
         return min(self.cap, one * self.unit)
 
 
-def _floats(values: Iterable[float]) -> tuple[float, ...]:
-    return tuple(values)
+def _waits(values: Iterable[Duration]) -> tuple[float, ...]:
+    if isinstance(values, str | bytes | Mapping | AbstractSet) or not isinstance(values, Iterable):
+        raise OptionError(f"Delays: expected a list of waits, got {values!r:.60}", fix='Write Delays([1, 10, "5m"])')
+    waits = tuple(map(_each, values))
+    if not waits:
+        raise OptionError("Delays: a list of waits that holds none", fix='Write Delays([1, 10, "5m"])')
+    return waits
 
 
 @attrs.frozen
@@ -109,9 +145,7 @@ class Delays(Backoff):
     """A list of waits in seconds; the last one is used for all later attempts."""
 
     kind = "delays"
-    seconds: tuple[float, ...] = attrs.field(
-        converter=_floats, validator=(attrs.validators.min_len(1), attrs.validators.deep_iterable(_seconds))
-    )
+    seconds: tuple[float, ...] = attrs.field(converter=_waits)
 
     def delay(self, attempt: int, chance: Chance) -> float:
         """Return the seconds to wait."""

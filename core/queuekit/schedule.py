@@ -58,7 +58,7 @@ _MOST_COUNTED = 2**53
 
 def _check_when(_self: Any, _attribute: Any, value: Any) -> None:
     if not isinstance(value, When):
-        raise ScheduleError(f"{value!r} says no when", fix='Write every("30s") or cron("0 3 * * *")')
+        raise ScheduleError(f"{value!r:.60} says no when", fix='Write every("30s") or cron("0 3 * * *")')
 
 
 def _name(value: str) -> str:

@@ -58,7 +58,7 @@ def _eta(value: datetime | None) -> datetime | None:
     if value is None:
         return None
     if not isinstance(value, datetime):
-        raise OptionError(f"eta is a moment, not {value!r}", fix="For seconds from now use delay")
+        raise OptionError(f"eta is a moment, not {value!r:.60}", fix="For seconds from now use delay")
     return _aware(value, option="eta")
 
 
@@ -212,7 +212,7 @@ class Signature(Generic[R_co, T_contra]):
 
     def _sender(self) -> Sender:
         if self.sender is None:
-            raise TypeError("this signature belongs to no app: use app.send(signature)")
+            raise OptionError("this signature belongs to no app", fix="Send it with app.send(signature)")
         return self.sender
 
 
@@ -306,6 +306,10 @@ def _checked(self: Signature[Any], *args: Any, **kwargs: Any) -> None:
     except TypeError:
         options.known(kwargs, _SETTABLE, of="a signature")
         raise
+    if self.sender is not None:
+        options.sender(self.sender)
+    if type(self.extra) is not dict:
+        object.__setattr__(self, "extra", options.further(self.extra))
 
 
 Signature.__init__ = _checked  # type: ignore[method-assign]

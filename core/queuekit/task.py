@@ -185,9 +185,10 @@ class Bound(Generic[P, R_co]):
         """Return the call as an immutable signature: a parent's result is not appended."""
         return attrs.evolve(self._make(args, kwargs), immutable=True)
 
-    def map(self, values: Iterable[Any], **options: Any) -> Group[list[R_co]]:
+    def map(self, values: Iterable[Any], **chosen: Any) -> Group[list[R_co]]:
         """Return a group that calls the task once with each of *values*; options are those of :meth:`starmap`."""
-        return self.starmap(((value,) for value in values), **options)
+        options.known(chosen, _OF_GROUPS, of=f"{self._task.name}.map()")
+        return self.starmap(((value,) for value in options.argument_lists(values, option="values")), **chosen)
 
     def starmap(
         self,
@@ -209,16 +210,18 @@ class Bound(Generic[P, R_co]):
 
         Raises:
             ArgumentsError: Arguments do not fit the function.
+            OptionError: They are no lists, or an option cannot have that value.
         """
-        calls = [tuple(args) for args in arguments]
+        calls = [options.arguments(args) for args in options.argument_lists(arguments)]
+        chunk = options.at_least_one(chunk, option="chunk")
         if chunk == 1:
             members = [self._make(args, {}, partial=True) for args in calls]
             return Group(members, policy=policy, at_once=at_once, id=id)
         for args in calls:
             self._task.check_arguments(args, {}, partial=True)
         parts = [[list(args) for args in calls[first : first + chunk]] for first in range(0, len(calls), chunk)]
-        options: dict[str, Any] = {**self._options, "sender": self._task.app, "each": True}
-        several = [Signature[Any](self._task.name, (part,), **options) for part in parts]
+        chosen: dict[str, Any] = {**self._options, "sender": self._task.app, "each": True}
+        several = [Signature[Any](self._task.name, (part,), **chosen) for part in parts]
         return Group(several, policy=policy, at_once=at_once, id=id, flat=True)
 
     def _make(self, args: Any, kwargs: Any, *, partial: bool = False) -> Signature[Any]:
@@ -395,3 +398,4 @@ def _resolve(annotation: str, names: dict[str, Any]) -> Any:
 
 _NO_OPTIONS = frozenset({"self", "unknown"})
 _CALL_OPTIONS = tuple(name for name in inspect.signature(Task.options).parameters if name not in _NO_OPTIONS)
+_OF_GROUPS = tuple(inspect.signature(Bound.starmap).parameters)[2:]

@@ -109,7 +109,7 @@ class Every(When):
 
     def next_after(self, moment: float) -> float | None:
         """Return the first tick after *moment*."""
-        if not moment < LAST:
+        if not _moment(moment) < LAST:
             return None
         moment = max(moment, FIRST)
         number = math.floor((moment - self.offset) / self.seconds)
@@ -240,7 +240,7 @@ class Cron(When):
     def _from(self, moment: float) -> Iterator[int]:
         """Return the ticks after *moment*; there are none before the year 2 and after 9998."""
         times, zone = self._times(), self.zone()
-        if not moment < LAST:
+        if not _moment(moment) < LAST:
             return iter(())
         start = math.floor(max(moment, FIRST)) + 1
         minute, hour, *_ = self.expression.split()
@@ -294,6 +294,11 @@ def cron(expression: str, *, tz: str | ZoneInfo = "UTC") -> When:
     Raises:
         ScheduleError: The expression or the time zone cannot be, or the extra ``cron`` is not installed.
     """
+    if not isinstance(expression, str):
+        raise ScheduleError(
+            f"{_cut(expression)} is no cron expression: it is text",
+            fix='Write cron("*/5 * * * *"); for seconds every(30)',
+        )
     text = " ".join(expression.split())
     head, _, rest = text.partition(" ")
     if head.lower() == "@every":
@@ -305,7 +310,10 @@ def cron(expression: str, *, tz: str | ZoneInfo = "UTC") -> When:
                 f"there is no {text!r}", fix=near[:1].upper() + near[1:], available=", ".join([*_ALIASES, "@every 90s"])
             )
         text = _ALIASES[text.lower()]
-    return Cron(text, tz=tz if isinstance(tz, str) else tz.key).check()
+    zone = tz if isinstance(tz, str) else getattr(tz, "key", None)
+    if not isinstance(zone, str):
+        raise ScheduleError(f"{_cut(tz)} names no time zone", fix='Write its name, e.g. tz="Europe/Berlin"')
+    return Cron(text, tz=zone).check()
 
 
 def when_from_text(text: str, *, tz: str = "UTC") -> When:
@@ -347,6 +355,12 @@ def _cut(value: object) -> str:
     """Return *value* in a line of an error."""
     text = repr(value)
     return text if len(text) <= 80 else f"{text[:80]}..."  # noqa: PLR2004 - one line's worth
+
+
+def _moment(value: float) -> float:
+    if isinstance(value, int | float):
+        return value
+    raise ScheduleError(f"{_cut(value)} is no moment", fix="Give UTC epoch seconds, e.g. time.time()")
 
 
 def _zone(name: str) -> tzinfo:

@@ -10,7 +10,7 @@ import attrs
 from queuekit.errors import DecodeError
 from queuekit.links import POLICIES, Policy
 from queuekit.names import InvalidNameError, check_name
-from queuekit.options import OptionError, at_once, choice, known
+from queuekit.options import OptionError, at_once, choice, flag, known, sender
 from queuekit.signature import Signature, signatures
 
 if TYPE_CHECKING:
@@ -46,10 +46,23 @@ def _id(value: str | None) -> str | None:
 
 
 def _parts(values: Iterable[Part]) -> tuple[Part, ...]:
+    if not isinstance(values, Iterable):
+        raise OptionError(f"{_shown(values)} is no list of signatures", fix="Put brackets around it")
     parts = tuple(values)
     for part in parts:
         _check_part(part)
     return parts
+
+
+def _links(values: Iterable[Part]) -> tuple[Part, ...]:
+    links = _parts(values)
+    if not links:
+        raise OptionError("a chain without links", fix="Give it one signature at least: chain(task.s(...), ...)")
+    return links
+
+
+def _flat(value: bool) -> bool:  # noqa: FBT001 - the value that is checked
+    return bool(flag(value, option="flat"))
 
 
 def _check_part(part: Any) -> None:
@@ -79,7 +92,7 @@ class Workflow(Generic[R_co]):
 
     id: str | None = attrs.field(default=None, kw_only=True, converter=_id)
     """Id of the whole, an idempotency key: sending it twice runs it once. ``None`` makes a new one."""
-    sender: Starter | None = attrs.field(default=None, kw_only=True, eq=False, repr=False)
+    sender: Starter | None = attrs.field(default=None, kw_only=True, eq=False, repr=False, converter=sender)
     """App that sends it; default: the one of the first signature in it that has one. Does not travel."""
 
     def parts(self) -> tuple[Part, ...]:
@@ -104,11 +117,11 @@ class Workflow(Generic[R_co]):
         """Return the app that sends it.
 
         Raises:
-            TypeError: No part of it belongs to an app.
+            OptionError: No part of it belongs to an app.
         """
         found = self.sender or next((_starter(part) for part in self.parts() if _starter(part)), None)
         if found is None:
-            raise TypeError("this workflow belongs to no app: use app.send(workflow)")
+            raise OptionError("this workflow belongs to no app", fix="Send it with app.send(workflow)")
         return found
 
 
@@ -128,7 +141,7 @@ class Chain(Workflow[R_co]):
     The result is that of the last link. If a link fails the rest never runs, and the failure is the chain's.
     """
 
-    links: tuple[Part, ...] = attrs.field(converter=_parts, validator=attrs.validators.min_len(1))
+    links: tuple[Part, ...] = attrs.field(converter=_links)
     on_error: tuple[Signature[Any], ...] = attrs.field(default=(), converter=signatures, kw_only=True)
     """Sent once if a link fails, with the failure appended."""
 
@@ -162,7 +175,7 @@ class Group(Workflow[R_co]):
     member is left out (``skip``), or a :class:`~queuekit.failure.Failure` stands in its place (``continue``)."""
     at_once: int | None = attrs.field(default=None, kw_only=True, converter=at_once)
     """Most members that wait or run at a time; ``None`` for all."""
-    flat: bool = attrs.field(default=False, kw_only=True)
+    flat: bool = attrs.field(default=False, kw_only=True, converter=_flat)
     """Whether each member returns a list of results, of which one list is made."""
 
     def __len__(self) -> int:

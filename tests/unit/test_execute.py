@@ -632,7 +632,9 @@ def test_an_unusable_policy_is_a_failure() -> None:
     """A task that asks for a retry in no number of seconds fails; its worker goes on."""
 
     def ask() -> None:
-        raise Retry(after="soon")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+        asked: Any = Retry()
+        asked.after = "soon"
+        raise asked
 
     outcome = run_once(make(ask, retries=3))
 
