@@ -279,6 +279,21 @@ def test_returns_to_the_write_ahead_log(broker: SqliteBroker, path: Path) -> Non
     assert broker._database.read("PRAGMA journal_mode") == [("wal",)]
 
 
+def test_a_look_at_a_missing_file_leaves_no_connection(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is opened for it is closed: Python 3.13 warns of a connection that is left to the collector."""
+    made: list[sqlite3.Connection] = []
+    connect = sqlite3.connect
+    monkeypatch.setattr(sqlite3, "connect", lambda *args, **options: made.append(connect(*args, **options)) or made[-1])
+    broker = broker_of(path)
+
+    found = broker.queues()
+
+    assert (found, len(made), path.exists()) == ([], 1, False)
+    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+        made[0].execute("SELECT 1")
+    broker.close()
+
+
 def test_waits_for_a_lock_to_go(path: Path) -> None:
     """A call that meets another writer goes through as soon as that one is done."""
     broker = broker_of(path, busy_timeout=10.0)

@@ -98,8 +98,10 @@ class Database:
         handle = self.handle()
         with handle.lock:
             try:
-                connection = handle.usable() or self._open_to_read(handle)
-                return self.patiently(connection, sql, parameters).fetchall()
+                connection = handle.usable()
+                if connection is None and self.is_missing():
+                    return self._read_empty(sql, parameters)
+                return self.patiently(connection or self._open(handle), sql, parameters).fetchall()
             except sqlite3.Error as error:
                 raise self.fault(handle, error) from bare(error)
 
@@ -227,13 +229,11 @@ class Database:
             handle.close()
         return fault(error, self.path, patience=self.patience)
 
-    def _open_to_read(self, handle: Handle) -> sqlite3.Connection:
-        """Open the file; if there is none, return a connection to an empty one in memory, for this call alone."""
-        if not self.is_missing():
-            return self._open(handle)
-        connection = sqlite3.connect(":memory:", isolation_level=None)
-        schema.prepare(connection.execute, self.path)
-        return connection
+    def _read_empty(self, sql: str, parameters: Parameters) -> list[Row]:
+        """Return the rows that a SELECT finds in an empty file; it is made in memory, for this call alone."""
+        with contextlib.closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
+            schema.prepare(connection.execute, self.path)
+            return connection.execute(sql, parameters).fetchall()
 
     def _open(self, handle: Handle) -> sqlite3.Connection:
         if self._private and (found := exposures(self.written, self.path)):
