@@ -19,7 +19,7 @@ from queuekit.errorlog import log_error
 from queuekit.errors import DecodeError, NotReadHereError, QueuekitError, UnavailableError
 from queuekit.events import EngineDown, TaskStarted, TaskUnknown
 from queuekit.gathering import MisfitError, ainvoke, gather, invoke, own_tasks
-from queuekit.guard import Guard
+from queuekit.guard import Guard, surely
 from queuekit.links import graph_of
 from queuekit.message import LITTLE, Message, outline, sealed
 from queuekit.names import is_name
@@ -175,7 +175,7 @@ class Executor:
             value, problem = self._body(run)
             run.leave_body()  # what arrives only now has not stopped it
         except Interruption as error:
-            problem = run.leave_body() or error
+            problem = surely(run.leave_body, error)
         return value, problem
 
     def _limited_body(self, run: Run, guard: Guard) -> tuple[Any, BaseException | None]:
@@ -186,7 +186,7 @@ class Executor:
             value, problem = self._body(run)
             late = guard.close()
         except Interruption as error:
-            late = guard.close() or error
+            late = surely(guard.close, error)
         problem = problem or late
         if guard.fired and isinstance(problem, TaskTimeout):
             problem.args = (f"ran longer than {run.timeout:g} s",)
@@ -273,7 +273,7 @@ class Executor:
             return self._failed(run, error)
         run.message = attrs.evolve(message, args=[*message.args, found], source=None)
         run.context.made_of(call_of, run.message, run.delivery.envelope, run.task.app)
-        return None
+        return self.decide.handed_back(run) if run.decided else None
 
     def _opened(self, run: Run) -> Outcome | None:
         """Read the arguments of *run*, now that they are needed; an outcome at once if they cannot be read (QK9)."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 
 from queuekit.control import Interruption, TaskTimeout
 
-__all__ = ["Guard"]
+__all__ = ["Guard", "surely"]
 
 
 class Guard:
@@ -51,6 +52,19 @@ class Guard:
                 late = error
             else:
                 return late
+
+
+def surely(close: Callable[[], BaseException | None], late: BaseException) -> BaseException:
+    """Call *close* until it comes to its end: an exception may arrive on the way into it, after the code has ended.
+
+    Returns:
+        What it returns, or else the last that has arrived, *late* being the first.
+    """
+    while True:
+        try:
+            return close() or late
+        except Interruption as error:
+            late = error
 
 
 def _let_it_arrive() -> None:

@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from queuekit.control import Interruption, TaskTimeout
-from queuekit.guard import Guard
+from queuekit.guard import Guard, surely
 from queuekit.testing.kit import eventually, in_thread
 from support.waiting import PATIENCE
 
@@ -106,3 +106,17 @@ def fire(guard: Guard, kind: type[Interruption] = TaskTimeout) -> None:
     guard.fire(kind)
     for _ in range(10**6):
         pass
+
+
+def test_a_limit_that_falls_on_the_way_into_close_does_not_leave_it() -> None:
+    """The guard is closed in the end, and the last that has arrived is returned."""
+    guard, arriving = Guard(), [TaskTimeout("second"), TaskTimeout("third")]
+
+    def close() -> BaseException | None:
+        if arriving:
+            raise arriving.pop(0)
+        return guard.close()
+
+    last = surely(close, TaskTimeout("first"))
+
+    assert (str(last), guard.fire()) == ("third", False)

@@ -388,6 +388,28 @@ def test_a_body_that_goes_on_after_its_time_is_told_again_and_given_up() -> None
     assert words(outcomes) == ["failed"]
 
 
+def test_a_body_that_was_decided_elsewhere_and_goes_on_after_its_time_costs_its_place() -> None:
+    """As one whose lease was lost: there is nothing left to decide."""
+    go = asyncio.Event()
+
+    async def waiting() -> None:
+        await go.wait()
+
+    app, outcomes = app_with(waiting, timeout=60), list[Outcome]()
+    (run,) = runs(app)
+
+    with looping(app, outcomes) as (pool, _):
+        pool.submit([run])
+        wait_until(lambda: run.started is not None)
+        run.claim()
+        pool.give_up(run)
+        lost = pool.lost
+        pool._loop.call_soon_threadsafe(go.set)
+        wait_until(lambda: not pool.running)
+
+    assert (lost, pool.lost, outcomes) == ({2}, set(), [])
+
+
 def test_time_limits_inside_a_body_are_its_own() -> None:
     """``asyncio.timeout`` and groups of tasks in a body end by the limit of the body as by any cancel."""
 

@@ -25,7 +25,7 @@ class Ward:
         self.app = app
         self.hand: list[Run] = []
         self.threads: list[tuple[int, Run]] = []
-        self.given_up: list[int] = []
+        self.given_up: set[int] = set()
         self.cancelled: list[Run] = []
         self.outcomes: list[Outcome] = []
         self.minder = Minder(
@@ -33,7 +33,7 @@ class Ward:
             executor_of(app),
             in_hand=lambda: list(self.hand),
             in_threads=lambda: list(self.threads),
-            give_up=self.given_up.append,
+            give_up=lambda row, _: self.given_up.add(row),
             thread_of=lambda _: 0,
             is_apart=lambda _: False,
             cancel=self.cancel,
@@ -218,7 +218,7 @@ def test_tells_a_body_past_its_time() -> None:
     wait_until(lambda: found.outcomes)
     found.minder.stop()
 
-    assert (fired.is_set(), run.context.cancelled, found.given_up) == (True, True, [])
+    assert (fired.is_set(), run.context.cancelled, found.given_up) == (True, True, set())
     assert found.outcomes[0].records[0].error == "TaskTimeout: ran longer than 0.01 s"
 
 
@@ -229,11 +229,22 @@ def test_gives_a_body_up_that_does_not_stop() -> None:
     guard.again = 106.0  # it was told at 105
 
     found.minder.enforce(105.9)
-    patient = list(found.given_up)
+    patient = set(found.given_up)
     found.minder.enforce(106)
     found.minder.enforce(107)
 
-    assert (patient, found.given_up, run.decided) == ([], [0], True)
+    assert (patient, found.given_up, run.decided) == (set(), {0}, True)
     (outcome,) = found.outcomes
     assert "does not stop" in read_info("id-1", outcome.records[0]).error
     assert outcome.run is run
+
+
+def test_gives_up_the_thread_of_a_body_whose_outcome_was_decided_elsewhere() -> None:
+    """As when its lease was lost: there is nothing left to decide, and its thread is lost all the same."""
+    found, run = ward(timeout=5)
+    in_thread(found, run, started=100)
+    run.claim()
+
+    found.minder.enforce(106)
+
+    assert (found.given_up, found.outcomes) == ({0}, [])

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from queuekit import Queuekit, Signature
+from queuekit.events import Event, TaskStarted
 from queuekit.outcome import Outcome, Run
 from queuekit.worker.pool import ThreadPool
 from queuekit.worker.slots import Slots
@@ -162,12 +163,48 @@ def test_an_outcome_that_was_decided_elsewhere_is_not_delivered() -> None:
 
     pool.pool.submit([run])
     wait_until(lambda: pool.pool.running)
-    pool.pool.lost.add(next(iter(pool.pool.running)))
+    pool.pool.give_up(0, run)
     run.claim()
     go.set()
     pool.end()
 
     assert (pool.outcomes, pool.pool.lost) == ([], set())
+
+
+def test_a_run_that_is_given_up_as_it_ends_costs_no_place() -> None:
+    """Whoever gives it up may look at it a moment too late: its thread is free again."""
+    app = app_with(lambda: None)
+    pool = Pool(app)
+    (run,) = runs(app, 1)
+
+    pool.pool.submit([run])
+    wait_until(lambda: pool.outcomes)
+    pool.pool.give_up(0, run)
+    pool.end()
+
+    assert pool.pool.lost == set()
+
+
+def test_a_run_that_is_decided_while_it_begins_never_runs() -> None:
+    """As when its lease is lost while what it begins with takes its time."""
+    ran: list[bool] = []
+    app = app_with(lambda: ran.append(True))
+    begun: list[TaskStarted] = []
+    (run, other) = runs(app, 2)
+
+    def decide_the_first(event: Event) -> None:
+        if isinstance(event, TaskStarted):
+            begun.append(event)
+            if len(begun) == 1:
+                run.claim()
+
+    app.events.subscribe(decide_the_first)
+    pool = Pool(app, size=1)
+    pool.pool.submit([run, other])
+    wait_until(lambda: pool.outcomes)
+    pool.end()
+
+    assert (len(ran), [outcome.run for outcome in pool.outcomes]) == (1, [other])
 
 
 class BrokenIsolation:

@@ -67,8 +67,8 @@ class LoopPool:
         """The time limits of bodies that run, by row."""
         self.running: dict[int, Run] = {}
         """The run of each busy row."""
-        self.lost: set[int] = set()
-        """Rows whose run was given up and still goes on."""
+        self._given_up: dict[int, Run] = {}
+        """The last run of a row that was given up; it may have ended since."""
         self.blocker: Run | None = None
         """The run that was found to block the loop, while it does."""
         self.asked: float | None = None
@@ -113,6 +113,11 @@ class LoopPool:
     def renew_in_fork(self) -> None:
         """Let the copy of the loop in a forked child run nothing but the rest of what has forked it."""
         self._loop.stop()
+
+    @property
+    def lost(self) -> set[int]:
+        """Rows whose run was given up and still goes on."""
+        return {row for row, run in list(self._given_up.items()) if self.running.get(row) is run}
 
     def submit(self, runs: Sequence[Run]) -> None:
         """Hand *runs* to the loop, in order."""
@@ -228,7 +233,7 @@ class LoopPool:
         finally:
             self._slots.leave(row)
             del self.running[row]
-            self.lost.discard(row)
+            self._given_up.pop(row, None)
             self._tasks.pop(run.serial, None)
             self._free.append(row)
             self._start_more()
@@ -239,7 +244,7 @@ class LoopPool:
         if run.context.lost:
             return None
         early = self._executor.begin(run)
-        if early is not None:
+        if early is not None or run.decided:
             return early
         try:
             if run.timeout is None:
@@ -263,9 +268,9 @@ class LoopPool:
             del self._limits[row]
 
     def give_up(self, run: Run) -> None:
-        """Decide the outcome of a body that goes on after its time limit without it."""
+        """Decide the outcome of a body that goes on after its time limit without it, unless somebody has."""
+        self._given_up.update((row, run) for row, other in list(self.running.items()) if other is run)
         if run.claim():
-            self.lost.update(row for row, other in list(self.running.items()) if other is run)
             text = f"ran longer than {run.timeout:g} s and does not stop; its place is lost until it ends"
             self._deliver(self._executor.raised(run, TaskTimeout(text)))
 

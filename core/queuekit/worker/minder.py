@@ -44,7 +44,7 @@ class Minder:
         executor: Decides for runs that are given up.
         in_hand: Returns all runs in hand.
         in_threads: Returns those in threads, each with its row.
-        give_up: Called with the row of a thread that does not come back in time.
+        give_up: Called with the row of a thread that does not come back in time, and its run.
         thread_of: Returns the identifier of the thread of a row.
         is_apart: Returns whether the body of a run is in a process of its own.
         cancel: Called with each run to be cancelled.
@@ -62,7 +62,7 @@ class Minder:
         *,
         in_hand: Callable[[], list[Run]],
         in_threads: Callable[[], list[tuple[int, Run]]],
-        give_up: Callable[[int], None],
+        give_up: Callable[[int, Run], None],
         thread_of: Callable[[int], int],
         is_apart: Callable[[Run], bool],
         cancel: Callable[[Run], None],
@@ -150,13 +150,18 @@ class Minder:
         if now >= guard.again:
             run.context.cancel()
             self._fire(guard, now, TaskTimeout)
-        if now >= deadline + GRACE and run.claim():
-            self._give_up(row)
+        if now >= deadline + GRACE:
+            self._leave(row, run)
+        return guard.again
+
+    def _leave(self, row: int, run: Run) -> None:
+        """Decide without the body, unless somebody has; its thread is lost all the same."""
+        self._give_up(row, run)
+        if run.claim():
             error = TaskTimeout(
                 f"ran longer than {run.timeout:g} s and does not stop; its thread is lost until it ends"
             )
             self._deliver(self._executor.raised(run, error))
-        return guard.again
 
     def _insist(self, run: Run, guard: Guard, now: float) -> float:
         """Raise again that the message was cancelled in a body that goes on; return when to do so next."""

@@ -54,12 +54,21 @@ class ThreadPool:
         self.threads: list[threading.Thread] = []
         self.running: dict[int, Run] = {}
         """The run of each busy thread, by its row."""
-        self.lost: set[int] = set()
-        """Rows of threads whose run was given up and still goes on."""
+        self._given_up: dict[int, Run] = {}
+        """The last run of a row that was given up; it may have ended since."""
 
     def thread_of(self, row: int) -> int:
         """Return the identifier of the thread of *row*."""
         return self.threads[row].ident or 0
+
+    @property
+    def lost(self) -> set[int]:
+        """Rows of threads whose run was given up and still goes on."""
+        return {row for row, run in list(self._given_up.items()) if self.running.get(row) is run}
+
+    def give_up(self, row: int, run: Run) -> None:
+        """Count the thread of *row* as lost for as long as *run* goes on in it; it may have ended already."""
+        self._given_up[row] = run
 
     def submit(self, runs: Sequence[Run]) -> None:
         """Hand *runs* to the threads, in order."""
@@ -121,7 +130,7 @@ class ThreadPool:
                 self._deliver(outcome)
 
     def _one(self, row: int, run: Run) -> Outcome | None:
-        """Run one message; ``None`` if its lease was lost before it began."""
+        """Run one message; ``None`` if its lease was lost, or its outcome decided, before it began."""
         if run.context.lost:
             return None
         isolation = self._isolation
@@ -130,6 +139,8 @@ class ThreadPool:
         early = self._executor.begin(run, apart=isolation is not None)
         if early is not None:
             return early
+        if run.decided:
+            return None
         self.running[row] = run
         self._slots.enter(row, run.serial, time.monotonic(), run.timeout)
         try:
@@ -137,4 +148,4 @@ class ThreadPool:
         finally:
             self._slots.leave(row)
             del self.running[row]
-            self.lost.discard(row)
+            self._given_up.pop(row, None)

@@ -170,7 +170,7 @@ class Worker:
             self._executor,
             in_hand=lambda: list(self._in_hand.values()),
             in_threads=lambda: list(self._threads.running.items()),
-            give_up=self._threads.lost.add,
+            give_up=self._threads.give_up,
             thread_of=self._threads.thread_of,
             is_apart=self._is_apart,
             cancel=self._cancel,
