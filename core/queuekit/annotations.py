@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import ast
 import builtins
+import contextlib
 import enum
 import inspect
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
-from typing import Any, ForwardRef, get_args, get_origin
+from types import NoneType, UnionType
+from typing import Annotated, Any, ForwardRef, Union, get_args, get_origin
 
-__all__ = ["classes_in", "fields_of", "hints_of", "names_context"]
+__all__ = ["classes_in", "fields_of", "hint_of", "hints_of", "names"]
 
 _FORWARDREF = 3
 """Since Python 3.14: what cannot be resolved yet is a reference, no error."""
+_NONES = (None, NoneType, "None")
+_UNIONS = frozenset({"Optional", "Union"})
 _MOST = 10_000
 """Parts of annotations that are looked at, so that one that leads to itself ends."""
 
@@ -49,6 +53,13 @@ def hints_of(thing: Any) -> Iterator[Any]:
         names = _names_of(owner)
         for annotation in _annotations(owner).values():
             yield from _resolved(annotation, names)
+
+
+def hint_of(function: Any, name: str) -> Any:
+    """Return what a function says of parameter *name*, or of its ``return``; resolved as far as it can be."""
+    owner = inspect.unwrap(function)
+    annotation = _annotations(owner).get(name)
+    return _evaluated(annotation, _names_of(owner)) if isinstance(annotation, str) else annotation
 
 
 def _annotations(owner: Any) -> Mapping[str, Any]:
@@ -129,14 +140,84 @@ def fields_of(kind: Any) -> bool:
     return any(hasattr(kind, mark) for mark in marks)
 
 
-def names_context(annotation: str, function: Callable[..., Any], *, name: str, package: str) -> bool:
-    """Return whether a text that cannot be resolved names what *package* calls *name*, imported for type checkers."""
-    head, *rest = annotation.strip("'\" ").split(".")
+def names(annotation: Any, function: Callable[..., Any], *, kind: type, package: str) -> bool:
+    """Return whether *annotation*, of *function*, means *kind*, which *package* has under its name.
+
+    As a class or as text, bare, ``Annotated``, or with ``None`` beside it; imported for type checkers alone too.
+    """
+    members = [member for member in _members(annotation, function) if member not in _NONES]
+    return bool(members) and all(_means(member, function, kind, package) for member in members)
+
+
+def _members(annotation: Any, function: Callable[..., Any]) -> Iterator[Any]:
+    """Yield what a union is made of, below ``Annotated``, references and aliases: objects, and dotted names."""
+    text = annotation.__forward_arg__ if isinstance(annotation, ForwardRef) else annotation
+    origin = get_origin(annotation)
+    if isinstance(text, str):
+        yield from _written(text, function)
+    elif origin is Annotated:
+        yield from _members(get_args(annotation)[0], function)
+    elif origin in {Union, UnionType}:
+        for member in get_args(annotation):
+            yield from _members(member, function)
+    elif not isinstance(annotation, type) and hasattr(annotation, "__value__"):  # a type alias
+        yield from _members(annotation.__value__, function)
+    else:
+        yield annotation
+
+
+def _written(text: str, function: Callable[..., Any]) -> Iterator[Any]:
+    try:
+        node = ast.parse(text.strip(), mode="eval").body
+    except (SyntaxError, ValueError, RecursionError):
+        return
+    for name in _names_in(node):
+        found = _found(name, getattr(function, "__globals__", {}))
+        if found is None or isinstance(found, str):
+            yield name
+        else:
+            yield from _members(found, function)
+
+
+def _names_in(node: ast.expr) -> Iterator[str]:
+    """Yield the dotted names that a written union is made of."""
+    match node:
+        case ast.BinOp(left=left, op=ast.BitOr(), right=right):
+            yield from _names_in(left)
+            yield from _names_in(right)
+        case ast.Subscript(value=value, slice=inner):
+            which = ast.unparse(value).rpartition(".")[2]
+            parts = inner.elts if isinstance(inner, ast.Tuple) else [inner]
+            if which not in _UNIONS and which != "Annotated":
+                yield ast.unparse(node)
+                return
+            for part in parts if which in _UNIONS else parts[:1]:
+                yield from _names_in(part)
+        case ast.Constant(value=str(text)):
+            with contextlib.suppress(SyntaxError, ValueError):
+                yield from _names_in(ast.parse(text.strip(), mode="eval").body)
+        case _:
+            yield ast.unparse(node)
+
+
+def _found(name: str, known: Mapping[str, Any]) -> Any:
+    """Look a dotted name up in a function's globals; anything more complex is not there."""
+    head, *rest = name.split(".")
+    value = known.get(head)
+    for part in rest:
+        value = getattr(value, part, None)
+    return value
+
+
+def _means(member: Any, function: Callable[..., Any], kind: type, package: str) -> bool:
+    if not isinstance(member, str):
+        return member is kind
+    head, *rest = member.split(".")
     target = _imported(inspect.unwrap(function).__module__).get(head)
     if target is None:
         return False
     whole = ".".join([target, *rest])
-    return whole.partition(".")[0] == package and whole.rpartition(".")[2] == name
+    return whole.partition(".")[0] == package and whole.rpartition(".")[2] == kind.__name__
 
 
 @lru_cache(maxsize=64)

@@ -18,6 +18,7 @@ from queuekit.errorlog import log_error
 from queuekit.errors import EncodeError, TooLargeError
 from queuekit.events import Event, MessageDead, TaskFinished
 from queuekit.failure import Failure, describe
+from queuekit.members import plain_result
 from queuekit.message import Message
 from queuekit.names import derived_id, is_name
 from queuekit.records import CANCEL_TTL, Cancellation, Info, cancel_mark, failed, moved, succeeded
@@ -102,7 +103,12 @@ class Decider:
         )
 
     def _success(self, run: Run, value: Any) -> Record:
-        data = self._serializer.dumps(value)
+        try:
+            data = self._serializer.dumps(value)
+        except EncodeError:
+            data = b""
+        if not data:
+            data = self._serializer.dumps(plain_result(value, run.task, self._serializer.dumps))
         if len(data) > self._largest:
             raise TooLargeError(f"{len(data):,} bytes, the backend holds {self._largest:,}")
         offset = run.delivery.claimed_at - run.received

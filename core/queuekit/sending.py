@@ -16,6 +16,7 @@ from queuekit.envelope import DEFAULT_PRIORITY, Envelope, Unique
 from queuekit.errors import CapabilityError, EncodeError, TooLargeError, UnavailableError
 from queuekit.keys import key_of
 from queuekit.links import Gather, Link, is_own
+from queuekit.members import plain_call
 from queuekit.message import encode
 from queuekit.names import new_id
 from queuekit.records import pending
@@ -155,15 +156,17 @@ class Sending:
         task = self._tasks.get(signature.task)
         options = task.defaults if task else _NO_OPTIONS
         id = signature.id or new_id()
-        body = encode(
-            signature,
-            id=id,
-            serializer=self._runtime.serializer,
-            parent=parent,
-            parameters=task.parameters if task else (),
-            link=link,
-            gather=gather,
-        )
+        places: dict[str, Any] = {"parent": parent, "link": link, "gather": gather}
+        serializer, names = self._runtime.serializer, task.parameters if task else ()
+        try:
+            body = encode(signature, id=id, serializer=serializer, parameters=names, **places)
+        except EncodeError:
+            if task is None:
+                raise
+            body = b""
+        if task is not None and not body:
+            signature = plain_call(signature, task, serializer.dumps)
+            body = encode(signature, id=id, serializer=serializer, parameters=names, **places)
         envelope = self._envelope(signature, options, id, body)
         ignored = options.ignore_result if signature.ignore_result is None else signature.ignore_result
         return Ready(envelope, None if ignored or not self._stores else self._pending(envelope, signature.task))

@@ -10,7 +10,7 @@ from typing import Any, Concatenate, Generic, Never, ParamSpec, Protocol, TypeVa
 import attrs
 
 from queuekit import options
-from queuekit.annotations import names_context
+from queuekit.annotations import names
 from queuekit.callables import body_of, is_coroutine_function, signature_of
 from queuekit.context import Context
 from queuekit.envelope import Unique
@@ -373,27 +373,14 @@ class TaskDecorator(Protocol):
 
 
 def _takes_context(function: Callable[..., Any], signature: inspect.Signature) -> bool:
-    """Tell whether the first parameter is annotated with :class:`Context`, as a class or as text."""
+    """Tell whether the first parameter is annotated with :class:`Context`, however that is written."""
     first = next(iter(signature.parameters.values()), None)
     if first is None:
         return False
     annotation = first.annotation
-    if not isinstance(annotation, str):
+    if annotation is Context or annotation is first.empty:
         return annotation is Context
-    body = body_of(function)
-    found = _resolve(annotation, getattr(body, "__globals__", {}))
-    if found is None:
-        return names_context(annotation, body, name=Context.__name__, package="queuekit")
-    return found is Context
-
-
-def _resolve(annotation: str, names: dict[str, Any]) -> Any:
-    """Look a dotted name up in a function's globals; anything more complex is not a context."""
-    head, *rest = annotation.strip("'\"").split(".")
-    value = names.get(head)
-    for name in rest:
-        value = getattr(value, name, None)
-    return value
+    return names(annotation, body_of(function), kind=Context, package="queuekit")
 
 
 _NO_OPTIONS = frozenset({"self", "unknown"})

@@ -5,6 +5,7 @@ import datetime
 import decimal
 import enum
 import os
+import signal
 import subprocess
 import sys
 from typing import Any
@@ -47,6 +48,7 @@ def app() -> Queuekit:
     made = make_app()
     made.task(name="f", unique=True)(f)
     made.task(name="g", unique=True)(g)
+    made.task(name="number", unique=True)(number)
     made.register_type(Point)
     made.register_type(Line)
     made.register_type(Colour)
@@ -59,6 +61,10 @@ def f(x: Any, y: Any = 2, *rest: Any, z: Any = MISSING, **more: Any) -> None:
 
 def g(x: Any, /, y: Any = None) -> None:
     """Take one argument by position only."""
+
+
+def number(value: int) -> None:
+    """Take a number."""
 
 
 def _key(app: Queuekit, call: Signature[Any]) -> str:
@@ -89,6 +95,14 @@ SAME: dict[str, tuple[Signature[Any], Signature[Any]]] = {
         _f(Line([Point(frozenset("ab"), {})])),
         _f(Line([Point(frozenset("ba"), {})])),
     ),
+    "not-a-number": (_f(float("nan")), _f(float("nan"))),
+    "minus-nothing": (_f(0), _f(-0)),
+    "zone-by-zone": (
+        _f(datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)),
+        _f(datetime.datetime(2026, 1, 1, tzinfo=datetime.timezone(datetime.timedelta(0)))),
+    ),
+    "decimal": (_f(decimal.Decimal("1.0")), _f(decimal.Decimal(10) / 10 * decimal.Decimal("1.0"))),
+    "member-for-a-number": (Signature("number", [signal.SIGTERM]), Signature("number", [15])),
     "positional-only": (Signature("g", [1]), Signature("g", [1], {"y": None})),
     "by-name-only": (Signature("unknown", [], {"a": 1, "b": 2}), Signature("unknown", [], {"b": 2, "a": 1})),
 }
@@ -107,6 +121,11 @@ OTHER: dict[str, tuple[Signature[Any], Signature[Any]]] = {
     "keyword": (_f(1, a=1), _f(1, b=1)),
     "enum": (_f(Colour.RED), _f("red")),
     "decimal": (_f(decimal.Decimal("1.0")), _f(decimal.Decimal("1.00"))),
+    "minus-zero": (_f(0.0), _f(-0.0)),
+    "zones": (
+        _f(datetime.datetime(2026, 1, 1, 12, tzinfo=datetime.UTC)),
+        _f(datetime.datetime(2026, 1, 1, 13, tzinfo=datetime.timezone(datetime.timedelta(hours=1)))),
+    ),
     "moment": (_f(datetime.date(2026, 1, 1)), _f(datetime.date(2026, 1, 2))),
     "no-default": (_f(1), _f(1, z=None)),
 }

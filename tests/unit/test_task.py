@@ -1,20 +1,28 @@
 """A registered function: plain to call, checked when it is sent."""
 
 import functools
+import http
+import re
+import signal
 import sys
 from datetime import UTC, datetime
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any, ForwardRef, Optional
 
 import pytest
 
 from queuekit import Context, Fixed, Queuekit, Signature, Task, Unique
 from queuekit import context as context_module
 from queuekit.callables import default_name
-from queuekit.errors import ArgumentsError
+from queuekit.errors import ArgumentsError, EncodeError
 from queuekit.names import InvalidNameError
 from queuekit.task import AsyncTask, TaskOptions
 from support.working import burst, make_app, take_one
+
+if TYPE_CHECKING:
+    from queuekit import Context as Hidden  # noqa: F401 - named in texts
+    from queuekit import context as hidden  # noqa: F401 - named in texts
+    from queuekit.failure import Failure as Elsewhere  # noqa: F401 - named in texts
 
 
 def add(x: int, y: int = 1, *, times: int = 1) -> int:
@@ -40,6 +48,41 @@ def quoted(ctx: "context_module.Context", name: str) -> str:
 def foreign(ctx: "list[int]", name: str) -> str:
     """Ask for something else."""
     return f"{ctx}{name}"
+
+
+CONTEXTS: list[Any] = [
+    Annotated[Context, "mine"],
+    Context | None,
+    Optional[Context],  # noqa: UP045 - as it is written as well
+    Annotated[Context | None, "mine"],
+    Annotated[Context, "mine"] | None,
+    ForwardRef("Context"),
+    "Annotated[Context, 'mine']",
+    "Context | None",
+    "None | context_module.Context",
+    "Optional[Context]",
+    "Union[Context, None]",
+    "typing.Optional['Context']",
+    "Mine",
+    "Hidden",
+    "Hidden | None",
+    "Annotated[Hidden, 1]",
+    "Optional[hidden.Context]",
+]
+NO_CONTEXTS: list[Any] = [int | None, Context | int, list[Context], "Context | int", "list[Context]", "None", "", "1 +"]
+NO_CONTEXTS += [Annotated[int, Context], "Annotated[int, Context]", "Elsewhere | None", "Hidden | str"]
+Mine = Annotated[Context, "mine"]
+"""An alias."""
+
+
+def annotated(how: Any) -> Any:
+    """Return a function whose first parameter is annotated *how*."""
+
+    def function(ctx: Any) -> None:
+        """Do nothing."""
+
+    function.__annotations__["ctx"] = how
+    return function
 
 
 @pytest.fixture
@@ -78,6 +121,8 @@ def test_a_context_is_not_the_callers_business(app: Queuekit) -> None:
     [
         pytest.param(quoted, True, id="quoted"),
         pytest.param(foreign, False, id="another-type"),
+        *[pytest.param(annotated(how), True, id=str(how)) for how in CONTEXTS],
+        *[pytest.param(annotated(how), False, id=str(how)) for how in NO_CONTEXTS],
         pytest.param(lambda: None, False, id="no-parameters"),
         pytest.param(lambda ctx: None, False, id="no-annotation"),  # noqa: ARG005 - its name alone means nothing
     ],
@@ -243,3 +288,69 @@ def test_calls_run_with_what_was_sent(app: Queuekit) -> None:
     burst(app)
 
     assert result.get(timeout=1) == 6
+
+
+@pytest.mark.parametrize(
+    ("how", "sent", "arrives"),
+    [
+        pytest.param(int, signal.SIGTERM, 15, id="int"),
+        pytest.param("int", signal.SIGTERM, 15, id="int-as-text"),
+        pytest.param(float, signal.SIGTERM, 15, id="float"),
+        pytest.param(str, http.HTTPMethod.GET, "GET", id="str"),
+        pytest.param(int | None, signal.SIGTERM, 15, id="or-none"),
+        pytest.param(Annotated[int, "a signal"], re.IGNORECASE, int(re.IGNORECASE), id="flag"),
+        pytest.param("list[int]", [signal.SIGTERM, 2], [15, 2], id="list"),
+        pytest.param(dict[str, tuple[int, ...]], {"a": (1, signal.SIGTERM)}, {"a": (1, 15)}, id="dict-of-tuples"),
+        pytest.param(tuple[str, int], (http.HTTPMethod.PUT, signal.SIGINT), ("PUT", 2), id="tuple"),
+        pytest.param(signal.Signals, signal.SIGTERM, signal.SIGTERM, id="own-class"),
+    ],
+)
+@pytest.mark.parametrize("by", ["position", "name"])
+def test_a_member_that_is_a_number_or_text_arrives_as_that(
+    app: Queuekit, how: Any, sent: Any, arrives: Any, by: str
+) -> None:
+    """What is sent arrives equal: as the plain value that the annotation asks for."""
+
+    def body(value: Any) -> Any:
+        return value
+
+    body.__annotations__.update(value=how, **{"return": how})
+    result = app.task(name="t")(body).send(*[sent] * (by == "position"), **{"value": sent} if by == "name" else {})
+    burst(app)
+    got = result.get(timeout=5)
+
+    assert (got, type(got)) == (arrives, type(arrives))
+
+
+@pytest.mark.parametrize(
+    ("how", "sent"),
+    [
+        pytest.param(Any, signal.SIGTERM, id="no-annotation"),
+        pytest.param(str, signal.SIGTERM, id="another"),
+        pytest.param(int, [signal.SIGTERM], id="inside-what-is-no-int"),
+        pytest.param(list[Any], [signal.SIGTERM], id="inside-anything"),
+        pytest.param(bool, signal.SIGTERM, id="bool"),
+    ],
+)
+def test_a_member_of_an_unknown_enum_is_refused_else(app: Queuekit, how: Any, sent: Any) -> None:
+    """Where no annotation tells what is meant, it would come back as something else."""
+
+    def body(value: Any) -> None:
+        """Do nothing."""
+
+    body.__annotations__["value"] = how
+
+    with pytest.raises(EncodeError, match=r"argument 'value'.* Signals is not known to the app"):
+        app.task(name="t")(body).send(sent)
+
+
+def test_a_result_that_is_a_number_too_is_that_number(app: Queuekit) -> None:
+    """The annotation of the result counts as those of arguments do."""
+
+    def body() -> int:
+        return signal.SIGTERM
+
+    result = app.task(name="t")(body).send()
+    burst(app)
+
+    assert result.get(timeout=5) == signal.SIGTERM
