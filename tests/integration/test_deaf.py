@@ -5,7 +5,7 @@ import signal
 
 import pytest
 
-from support.fault_tasks import ablock, ahold, end_thread, hog, hold, nap
+from support.fault_tasks import ablock, ahold, close_all, end_thread, hog, hold, nap
 from support.fleet import Fleet
 from support.waiting import PATIENCE, wait_until
 
@@ -98,6 +98,27 @@ def test_a_body_that_ends_threads_of_its_worker_stops_no_work(fleet: Fleet, name
 
     assert fleet.ledger.has("end", rest)
     assert not fleet.dead()
+
+
+@pytest.mark.parametrize("pool", ["thread", "process"])
+def test_a_process_whose_descriptors_are_gone_is_replaced(fleet: Fleet, pool: str) -> None:
+    """What has closed them is to blame, ends as a crash, and keeps nobody else from running."""
+    gate = fleet.gate()
+    group = fleet.start_ready(concurrency=2, lease=3600, pool=pool)
+    bystander = hold.send(str(gate))
+    wait_until(lambda: fleet.ledger.has("begin", [bystander.id]), what="a bystander running")
+
+    closing = close_all.send()
+    wait_until(lambda: fleet.ledger.counts("begin")[closing.id], what="descriptors that are closed")
+    rest = [result.id for result in fleet.app.send_many(nap.s(0) for _ in range(10))]
+    wait_until(lambda: fleet.ledger.has("end", rest), what="what was sent since")
+    wait_until(lambda: set(fleet.dead()) == {closing.id}, what="the body that has closed them among the dead letters")
+    gate.touch()
+    fleet.drained()
+
+    assert fleet.ledger.has("end", [bystander.id])
+    if pool == "thread":
+        assert "has closed the descriptors of its worker" in group.read_log()
 
 
 def test_a_process_that_is_stopped_is_left_alone(fleet: Fleet) -> None:

@@ -71,6 +71,8 @@ class Fetcher:
         self._stopping = threading.Event()
         self.last_round = runtime.clock.monotonic()
         """Monotonic seconds of the last round trip: a probe can tell a deaf worker by it."""
+        self._back_by: float | None = None
+        """Monotonic seconds at which the fetch that goes on should be back; ``None`` between two."""
         self._tells = runtime.broker.capabilities.inspect
         self._ages: dict[str, float] = {}
         self.thread = threading.Thread(target=self._loop, name="queuekit-fetcher", daemon=True)
@@ -82,6 +84,11 @@ class Fetcher:
     def silence(self) -> float:
         """Return the seconds since the last round trip."""
         return max(0.0, self._runtime.clock.monotonic() - self.last_round)
+
+    def overtime(self) -> float:
+        """Return for how many seconds a fetch has gone on beyond what it was to wait; 0 between two."""
+        back_by = self._back_by
+        return 0.0 if back_by is None else max(0.0, time.monotonic() - back_by)
 
     def ages(self) -> dict[str, float]:
         """Return by queue how long the oldest message of the last batch had waited, where the broker does not tell."""
@@ -149,9 +156,13 @@ class Fetcher:
     def _receive(self, *, limit: int, wait: float) -> list[Delivery]:
         queues = weighted_order(self._queues, self._runtime.random)
         limits = self._runtime.broker.limits
-        deliveries = self._runtime.broker.receive(
-            queues, limit=min(limit, limits.max_batch), wait=min(wait, limits.max_wait), lease=self._lease
-        )
+        self._back_by = time.monotonic() + wait
+        try:
+            deliveries = self._runtime.broker.receive(
+                queues, limit=min(limit, limits.max_batch), wait=min(wait, limits.max_wait), lease=self._lease
+            )
+        finally:
+            self._back_by = None
         self.last_round = self._runtime.clock.monotonic()
         if not self._tells and limit > 0:
             self._note_ages(deliveries)

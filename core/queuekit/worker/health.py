@@ -29,6 +29,7 @@ class Health:
         parts: Returns the threads that must be alive while the worker works.
         pool: Returns the pool of its event loop, if it has one.
         begun: Returns the serials of runs that have begun and are not settled.
+        more: Further looks; each returns why the worker cannot go on, if it cannot.
         stop: Called with the reason to stop a worker at once that has no supervisor.
         on_fault: Ends this process, whose supervisor starts another; ``None`` without supervisor.
     """
@@ -42,6 +43,7 @@ class Health:
         parts: Callable[[], Iterable[threading.Thread]],
         pool: Callable[[], LoopPool | None],
         begun: Callable[[], list[int]],
+        more: Iterable[Callable[[], str]] = (),
         stop: Callable[[str], None],
         on_fault: Callable[[str], None] | None,
     ) -> None:
@@ -57,7 +59,7 @@ class Health:
         """Whether it is known which run is to blame, or that none is."""
         self.failed = False
         """Whether the worker had to stop."""
-        self.watch = Watch(slots, parts=parts, checks=[self._look_at_loop], on_fault=self._fail)
+        self.watch = Watch(slots, parts=parts, checks=[self._look_at_loop, *more], on_fault=self._fail)
 
     def _fail(self, reason: str) -> None:
         """End a worker one of whose parts is dead.

@@ -39,7 +39,9 @@ from queuekit.worker.prefetch import LITTLE_BYTES, Prefetch
 from queuekit.worker.relief import Pool, Relief
 from queuekit.worker.settler import Settler
 from queuekit.worker.slots import Slots
+from queuekit.worker.stuck import StuckFetch
 from queuekit.worker.unwritten import Unwritten
+from queuekit.worker.witness import Witness
 
 if TYPE_CHECKING:
     from queuekit.scheduler import Scheduler
@@ -132,6 +134,11 @@ class Worker:
         )
 
     def _make_health(self, on_fault: Callable[[str], None] | None) -> Health:
+        self._witness = Witness()
+        fetch = self._fetcher
+        stuck = StuckFetch(
+            worker=self.name, thread=lambda: fetch.thread, overtime=fetch.overtime, idle=lambda: not self._in_hand
+        )
         return Health(
             worker=self.name,
             events=self.app.events,
@@ -139,6 +146,7 @@ class Worker:
             parts=self._parts,
             pool=lambda: self._loop_pool,
             begun=lambda: [run.serial for run in list(self._in_hand.values()) if run.started is not None],
+            more=[self._witness.check, stuck.check],
             stop=lambda reason: self.stop(reason, at_once=True),
             on_fault=on_fault,
         )
@@ -236,11 +244,13 @@ class Worker:
         self.app.events.emit(WorkerStopped(worker=self.name, seconds=seconds, stats=dict(self.stats)))
         self.app.plugins.call("queuekit_worker_stopped", worker=self, stats=dict(self.stats))
         self._health.watch.stop()
+        self._witness.close()
         return 1 if self._health.failed else 130 if self._hurry.is_set() else 0
 
     def start(self) -> None:
         """Begin, and return at once."""
         self.app.plugins.call("queuekit_worker_child_init", raising=True, worker=self)
+        self._witness.open()
         self._health.watch.start()
         self._runtime.broker.tell_set_aside(self._set_aside)
         self._settler.start()
