@@ -47,4 +47,4 @@ def test_demo_survives_its_kill(engine: str, tmp_path: Path) -> None:
 
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert "The totals are exactly right" in ended.stdout
-    assert re.search(r"half-way, worker process \d+ got SIGKILL", ended.stdout)
+    assert re.search(r"Worker process \d+ got SIGKILL half-way", ended.stdout)

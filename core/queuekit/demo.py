@@ -1,0 +1,278 @@
+"""``queuekit demo``: a workflow over real files, on a real queue, with a worker process killed half-way.
+
+It uses what any application may use: tasks, a chord, a worker that runs in a thread, handles on results, events.
+"""
+
+from __future__ import annotations
+
+import ast
+import os
+import secrets
+import signal
+import sys
+import sysconfig
+import tempfile
+import time
+import warnings
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import attrs
+import click
+
+from queuekit.admin import Admin
+from queuekit.app import Queuekit
+from queuekit.broker import Place
+from queuekit.canvas import chord
+from queuekit.context import Context
+from queuekit.errors import QueuekitError
+from queuekit.events import Event, WorkerCrashed
+
+__all__ = ["Totals", "add_up", "app", "count", "count_file", "find_sources", "run"]
+
+LONGEST_WAIT = 10.0
+"""Seconds that the task in the middle waits to be killed."""
+_LOOK = 0.1
+_STALLED = 60.0
+"""Seconds without progress after which the demo gives up."""
+_STEPS = 4
+"""Lines of progress where there is no terminal."""
+_SKIPPED = frozenset({"__pycache__", "dist-packages", "node_modules", "site-packages"})
+_BLOCKS = ("body", "orelse", "finalbody", "handlers", "cases")
+"""Where statements hold others."""
+_RECORDS = ("result", "progress", "graph", "entered", "worker")
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+app = Queuekit()
+
+
+@app.register_type
+@attrs.frozen
+class Totals:
+    """What is in one Python file, or in several together; of one that Python cannot parse, nothing else is counted."""
+
+    files: int = 0
+    unreadable: int = 0
+    lines: int = 0
+    functions: int = 0
+    classes: int = 0
+    imports: int = 0
+
+
+@app.task(name="demo.count")
+def count(ctx: Context, file: str, journal: str, *, wait: bool = False) -> Totals:
+    """Count what is in *file*, and note in *journal* that this began.
+
+    With *wait* the first run reports its process as its progress, and waits to be killed.
+    """
+    with Path(journal).open("a+", encoding="ascii") as begun:
+        begun.write(f"{ctx.id}\n")
+        begun.seek(0)
+        wait = wait and begun.read().split().count(ctx.id) == 1
+    if wait:
+        ctx.progress(0, message=str(os.getpid()))
+    end = time.monotonic() + LONGEST_WAIT
+    while wait and time.monotonic() < end and not ctx.cancelled:
+        time.sleep(_LOOK)
+    return count_file(Path(file))
+
+
+@app.task(name="demo.add_up")
+def add_up(counts: list[Totals]) -> Totals:
+    """Return the sum of *counts*; their order does not matter."""
+    return Totals(*map(sum, zip(*map(attrs.astuple, counts), strict=True)))
+
+
+def find_sources(directory: Path) -> list[Path]:
+    """Return the Python files below *directory*, sorted, but hidden ones, installed packages and unprintable names."""
+    found: list[Path] = []
+    for folder, subfolders, names in os.walk(directory):
+        subfolders[:] = [name for name in subfolders if name not in _SKIPPED and name[0] != "." and name.isprintable()]
+        paths = [Path(folder, name) for name in names if name.endswith(".py") and name.isprintable()]
+        found += [path for path in paths if path.is_file()]
+    return sorted(found)
+
+
+def count_file(path: Path) -> Totals:
+    """Count what is in a file; never fails."""
+    try:
+        source = path.read_bytes()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # old code has escapes that Python warns of
+            pending: list[ast.AST] = [ast.parse(source)]
+    except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
+        return Totals(files=1, unreadable=1)
+    kinds: Counter[type[ast.AST]] = Counter()
+    while pending:  # some trees are too deep for recursion
+        node = pending.pop()
+        kinds[type(node)] += 1
+        pending += [child for block in _BLOCKS for child in getattr(node, block, ())]
+    functions = kinds[ast.FunctionDef] + kinds[ast.AsyncFunctionDef]
+    imports = kinds[ast.Import] + kinds[ast.ImportFrom]
+    return Totals(1, 0, len(source.splitlines()), functions, kinds[ast.ClassDef], imports)
+
+
+def run(
+    directory: Path | None = None, *, broker: str | None = None, backend: str | None = None, processes: int = 2
+) -> int:
+    """Count the Python files in *directory* by a workflow, kill a worker process half-way, and compare the totals.
+
+    Without *directory* these are the standard library's. What *broker* or *backend* leave open is SQLite in a temporary
+    folder. It returns 0 if a process was killed and the totals are exact, else 1.
+
+    Raises:
+        QueuekitError: There is nothing to count, the URLs cannot be used, or the work does not come to its end.
+        KeyboardInterrupt: After Ctrl-C or SIGTERM, with nothing left behind.
+    """
+    root = (directory or Path(sysconfig.get_path("stdlib"))).resolve()
+    files = find_sources(root)
+    if not files:
+        raise QueuekitError(f"no Python files in {root}", fix="Name a directory that holds some, or none at all")
+    handlers = [signal.signal(number, _interrupt) for number in _SIGNALS]
+    try:
+        with tempfile.TemporaryDirectory(prefix="queuekit-demo-") as folder:
+            return 0 if _Demo(root, files, Path(folder), processes).run(broker, backend) else 1
+    finally:
+        for number, handler in zip(_SIGNALS, handlers, strict=True):
+            signal.signal(number, handler)
+
+
+def _interrupt(*_: object) -> None:
+    """Raise KeyboardInterrupt at the first signal; those that follow do not disturb the clean-up."""
+    for number in _SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+    raise KeyboardInterrupt
+
+
+@attrs.define
+class _Demo:
+    """One run of the demo."""
+
+    root: Path
+    files: Sequence[Path]
+    folder: Path
+    processes: int
+    name: str = attrs.field(factory=lambda: f"demo-{secrets.token_hex(4)}")
+    """Of queue, workflow and workers."""
+    victim: int = 0
+    """Pid of the process that was killed."""
+    crashes: list[Event] = attrs.field(factory=list)
+    """What the supervisor of the workers saw of that."""
+
+    def run(self, broker: str | None, backend: str | None) -> bool:
+        """Do it all, leave nothing in broker and backend, and return whether it came out right."""
+        self._configure(broker or f"sqlite:///{quote(str(self.folder / 'queue.db'))}", backend)
+        click.echo(f"queuekit demo   {len(self.files):,} Python files in {self.root}")
+        click.echo(f"  broker   {app.runtime.broker_url}\n  results  {app.runtime.backend_url}")
+        click.echo(f"  workers  {self.processes}, one of which will be killed half-way\n")
+        try:
+            with self._working() as running:
+                began = time.monotonic()
+                totals = self._count(running)
+                seconds = time.monotonic() - began
+            return self._report(totals, seconds)
+        finally:
+            for number in _SIGNALS:
+                signal.signal(number, signal.SIG_IGN)
+            with suppress(QueuekitError):
+                self._clean()
+            app.close()
+
+    def _configure(self, broker: str, backend: str | None) -> None:
+        """Give the app an empty config file, and settings that win over those of the environment."""
+        config = self.folder / "queuekit.toml"
+        config.touch()
+        settings: dict[str, Any] = {"broker": broker, "backend": backend or broker, "default_queue": self.name}
+        settings |= {"serializer": "json", "accept": ["json"], "graphs_expire": 600, "eager": False, "include": []}
+        settings |= {"worker.pool": "thread", "worker.max_deliveries": 3, "worker.drain": 5, "log.level": "CRITICAL"}
+        app.configure(settings, path=str(config))
+        if not backend and not app.plugins.has_backend(app.config.url("broker").scheme):
+            app.configure({"backend": f"sqlite:///{quote(str(self.folder / 'results.db'))}"})
+        app.need_results()
+        app.events.subscribe(lambda event: self.crashes.append(event) if isinstance(event, WorkerCrashed) else None)
+
+    def _clean(self) -> None:
+        """Delete all records, and the messages of a demo that was cut short."""
+        backend = app.runtime.need_backend("the demo")
+        for kind in _RECORDS:
+            cursor: str | None = ""
+            while cursor is not None:
+                page = backend.scan(f"{kind}:{self.name}", limit=500, cursor=cursor or None)
+                backend.delete([record.key for record in page.items])
+                cursor = page.cursor
+        for place in (Place.READY, Place.DEAD, Place.DELAYED):
+            Admin(app).purge(self.name, place)
+
+    @contextmanager
+    def _working(self) -> Iterator[Future[int]]:
+        """Run worker processes: all are ready when this yields, and gone when it ends."""
+        worker = app.worker(queues=self.name, name=self.name, processes=self.processes, concurrency=1, wait_for=0)
+        with ThreadPoolExecutor(1) as pool:
+            try:
+                running = pool.submit(worker.run)
+                while sum(self.name in seen["queues"] for seen in Admin(app).workers() or ()) < self.processes:
+                    _pause(running)
+                yield running
+                worker.stop()
+            except BaseException:
+                worker.stop(at_once=True)
+                raise
+
+    def _count(self, running: Future[int]) -> Totals:
+        """Send the workflow, kill a process when it is half through, and return its result."""
+        middle, journal, began = len(self.files) // 2, str(self.folder / "journal"), time.monotonic()
+        calls = [count.s(str(file), journal, wait=number == middle) for number, file in enumerate(self.files)]
+        result = app.send(chord(calls, add_up.s(), id=self.name))
+        done, moved, shown = 0, began, 0
+        while done < len(calls):
+            _pause(running)
+            progress = None if self.victim else result.members[middle].progress
+            if progress is not None:  # it waits for that
+                self.victim = int(progress[2])
+                os.kill(self.victim, signal.SIGKILL)
+            before, done, now = done, result.members.counts().done, time.monotonic()
+            moved = now if done > before else moved
+            if now - moved > _STALLED:
+                raise QueuekitError(f"{len(calls) - done:,} tasks have not ended, and none within {_STALLED:g} s")
+            shown = self._show(done, done / (now - began), shown)
+        return result.get(timeout=_STALLED)
+
+    def _show(self, done: int, rate: float, shown: int) -> int:
+        """Show the progress: on a terminal in one line that changes, elsewhere in a line for each of a few steps."""
+        total, killed = len(self.files), f", killed {self.victim}" if self.victim else ""
+        text, step = f"  {done:,} of {total:,} tasks, {rate:,.0f}/s{killed}", done * _STEPS // total
+        if sys.stdout.isatty():
+            click.echo(f"\r{text:<70}", nl=done == total)
+        elif step > shown:
+            click.echo(text)
+        return step
+
+    def _report(self, totals: Totals, seconds: float) -> bool:
+        """Compare with a plain loop, print the summary, and return whether all is right."""
+        click.echo("  the same files in a plain loop, to compare ...\n")
+        began = time.monotonic()
+        plain = add_up([count_file(file) for file in self.files])
+        spent, exact = time.monotonic() - began, totals == plain
+        for field, number in attrs.asdict(totals).items():
+            wrong = "" if number == getattr(plain, field) else f"   WRONG: the loop finds {getattr(plain, field):,}"
+            click.echo(f"  {number:>11,} {field}{wrong}")
+        begun = Counter((self.folder / "journal").read_text(encoding="ascii").split())
+        again = sum(runs > 1 for runs in begun.values())
+        killed = f"Worker process {self.victim} got SIGKILL half-way; tasks that ran more than once: {again}."
+        click.echo(f"\n{totals.files:,} tasks and a callback ran in {seconds:.1f} s, {totals.files / seconds:,.0f}/s.")
+        click.echo(killed if self.crashes and self.victim else "NO WORKER PROCESS WAS KILLED: this proves little.")
+        right = f"The totals are exactly right: a plain loop finds the same, in {spent:.1f} s."
+        click.echo(right if exact else "THE TOTALS ARE WRONG.")
+        return exact and bool(self.crashes and self.victim)
+
+
+def _pause(running: Future[int]) -> None:
+    """Wait a moment, and raise if the workers have ended, or what has ended them."""
+    if running.done():
+        raise QueuekitError(f"the workers ended with exit code {running.result()}", fix="See above what they said")
+    time.sleep(_LOOK)
