@@ -4,6 +4,7 @@ A worker runs it as ``support.fault_tasks:app``; a test sends to the very same t
 """
 
 import asyncio
+import contextvars
 import ctypes
 import multiprocessing
 import os
@@ -144,6 +145,25 @@ def end_thread(ctx: Context, name: str) -> str:
             ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident), leaves)
     write_down("end", ctx.id)
     return ctx.id
+
+
+VARIABLE: contextvars.ContextVar[str] = contextvars.ContextVar("fault_tasks", default="as it was")
+
+
+@app.task
+def set_variable(value: str) -> tuple[str, int]:
+    """Set a context variable for good; return what it was before, and which process this is."""
+    before = VARIABLE.get()
+    VARIABLE.set(value)
+    return before, os.getpid()
+
+
+@app.task
+async def aset_variable(value: str) -> tuple[str, int]:
+    """Do so on the event loop."""
+    before = VARIABLE.get()
+    VARIABLE.set(value)
+    return before, os.getpid()
 
 
 @app.task
