@@ -7,6 +7,7 @@ import json
 import os
 import socket
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 import attrs
@@ -39,6 +40,7 @@ from queuekit.runtime import Runtime
 from queuekit.sending import Sending
 from queuekit.states import FINAL, State, rank
 from queuekit.stopping import cancel_workflow, tell_cancelled
+from queuekit.timelimit import time_limit
 
 __all__ = ["Admin", "Letter", "QueueView", "Sight"]
 
@@ -138,7 +140,8 @@ class Admin:
         names = {*self._runtime.config.worker.queues, self._runtime.config.default_queue}
         names.update(task.defaults.queue for task in self._app.tasks.values() if task.defaults.queue)
         if self._broker.capabilities.inspect:
-            names.update(self._broker.queues())
+            with self._in_time():
+                names.update(self._broker.queues())
         return sorted(names)
 
     def queues(self) -> list[QueueView]:
@@ -146,7 +149,8 @@ class Admin:
         workers = self.workers()
         served = {queue for worker in workers or () for queue in worker["queues"]}
         names = sorted({*self.queue_names(), *served})
-        counts = self._broker.counts(names)
+        with self._in_time():
+            counts = self._broker.counts(names)
         return [
             QueueView(
                 name=name,
@@ -167,7 +171,8 @@ class Admin:
     def _seen_workers(self) -> list[dict[str, Any]] | None:
         """Return what workers say of themselves, also those that have fallen silent."""
         backend = self._runtime.backend
-        return None if backend is None else read_workers(_scan(backend, worker_key("")))
+        with self._in_time():
+            return None if backend is None else read_workers(_scan(backend, worker_key("")))
 
     def demand(self) -> dict[str, list[str]]:
         """Return the queues that the app's tasks are sent to, each with the names of those tasks."""
@@ -284,8 +289,9 @@ class Admin:
                 self._runtime.backend.put([cancel_mark(id, ttl=CANCEL_TTL, wish=removed)])
             return True
         backend = self._runtime.need_backend("cancelling a running task")
-        # Who asks again is not the one who asked.
-        backend.put([cancel_mark(id, ttl=CANCEL_TTL, wish=wish)], condition=Condition.ABSENT)
+        with self._in_time():
+            # Who asks again is not the one who asked.
+            backend.put([cancel_mark(id, ttl=CANCEL_TTL, wish=wish)], condition=Condition.ABSENT)
         # It may have become ready again between the look and the mark; the mark is seen when it is fetched.
         return True
 
@@ -391,9 +397,11 @@ class Admin:
         Raises:
             UnavailableError: One of them does not answer.
         """
-        self._broker.receive([self._runtime.config.default_queue], limit=0, wait=0, lease=1)
+        with self._in_time():
+            self._broker.receive([self._runtime.config.default_queue], limit=0, wait=0, lease=1)
         if self._runtime.backend is not None:
-            self._runtime.backend.get(["check"])
+            with self._in_time():
+                self._runtime.backend.get(["check"])
 
     def _silent_workers(self) -> list[str]:
         """Return what is wrong with those that are there and do nothing."""
@@ -441,29 +449,38 @@ class Admin:
         if not self._broker.capabilities.dead_letters:
             return None
         for queue in [info.queue] if info.queue else self.queue_names():
-            for stored in self._broker.find(queue, [id]):
-                return self._letter(stored)
+            with self._in_time():
+                found = list(self._broker.find(queue, [id]))
+            if found:
+                return self._letter(found[0])
         return None
 
     def _holder(self, id: str) -> str:
         """Return the worker that says it runs *id*."""
         return next((worker["name"] for worker in self.workers() or () if id in worker["begun"]), "")
 
+    def _in_time(self) -> AbstractContextManager[None]:
+        """Give one call of an engine ``send_timeout``: as long as a send may take, whatever the engine does."""
+        return time_limit(self._runtime.config.send_timeout)
+
     def _graph(self, id: str) -> StoredGraph | None:
         """Return the workflow *id*, if there is one."""
         backend = self._runtime.backend
-        record = None if backend is None else backend.get([graph_key(id)]).get(graph_key(id))
+        with self._in_time():
+            record = None if backend is None else backend.get([graph_key(id)]).get(graph_key(id))
         return None if record is None else load_graph(self._runtime, record, id)
 
     def _info(self, id: str) -> Info:
         backend = self._runtime.backend
-        return Info(id=id) if backend is None else read_info(id, backend.get([result_key(id)]).get(result_key(id)))
+        with self._in_time():
+            return Info(id=id) if backend is None else read_info(id, backend.get([result_key(id)]).get(result_key(id)))
 
     def _info_and_cancellation(self, id: str) -> tuple[Info, Cancellation | None]:
         backend = self._runtime.backend
         if backend is None:
             return Info(id=id), None
-        found = backend.get([result_key(id), cancel_key(id)])
+        with self._in_time():
+            found = backend.get([result_key(id), cancel_key(id)])
         mark = found.get(cancel_key(id))
         return read_info(id, found.get(result_key(id))), None if mark is None else read_cancellation(mark)
 
@@ -484,7 +501,9 @@ class Admin:
         """Take a waiting message out, and record that; false if it is not waiting or cannot be taken out."""
         if letter is None or not self._broker.capabilities.remove:
             return False
-        if not self._broker.remove(letter.stored.envelope.queue, [id]):
+        with self._in_time():
+            removed = self._broker.remove(letter.stored.envelope.queue, [id])
+        if not removed:
             return False
         backend = self._runtime.backend
         message = self._read(letter)

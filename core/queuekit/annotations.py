@@ -151,8 +151,9 @@ def names(annotation: Any, function: Callable[..., Any], *, kind: type, package:
 
 def _members(annotation: Any, function: Callable[..., Any]) -> Iterator[Any]:
     """Yield what a union is made of, below ``Annotated``, references and aliases: objects, and dotted names."""
-    text = annotation.__forward_arg__ if isinstance(annotation, ForwardRef) else annotation
+    text: Any = annotation.__forward_arg__ if isinstance(annotation, ForwardRef) else annotation
     origin = get_origin(annotation)
+    alias = None if isinstance(annotation, type | ForwardRef) else getattr(annotation, "__value__", None)
     if isinstance(text, str):
         yield from _written(text, function)
     elif origin is Annotated:
@@ -160,8 +161,8 @@ def _members(annotation: Any, function: Callable[..., Any]) -> Iterator[Any]:
     elif origin in {Union, UnionType}:
         for member in get_args(annotation):
             yield from _members(member, function)
-    elif not isinstance(annotation, type) and hasattr(annotation, "__value__"):  # a type alias
-        yield from _members(annotation.__value__, function)
+    elif alias is not None:
+        yield from _members(alias, function)
     else:
         yield annotation
 

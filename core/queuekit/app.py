@@ -27,6 +27,7 @@ from queuekit.retry import Backoff
 from queuekit.signature import Signature
 from queuekit.states import State
 from queuekit.task import Anything, AsyncTask, Task, TaskDecorator, options_of
+from queuekit.timelimit import time_limit
 from queuekit.workflow import is_workflow
 
 # Engines, plugins and config are imported where they are first used: a module of tasks is imported in many processes
@@ -427,15 +428,18 @@ class Queuekit(Periodic):
         from queuekit.links import graph_key
 
         id, backend = check_id(id, what="workflow"), self.runtime.backend
-        record = None if backend is None else backend.get([graph_key(id)]).get(graph_key(id))
-        return None if record is None else load_graph(self.runtime, record, id)
+        with time_limit(self.config.send_timeout):
+            record = None if backend is None else backend.get([graph_key(id)]).get(graph_key(id))
+            return None if record is None else load_graph(self.runtime, record, id)
 
     def infos(self, ids: Sequence[str]) -> list[Info]:
         """Return what is known of messages, in order. One round trip."""
         from queuekit.records import read_info, result_key
 
         ids = _ids(ids)
-        found = self.runtime.need_backend("a result").get([result_key(id) for id in ids])
+        backend = self.runtime.need_backend("a result")
+        with time_limit(self.config.send_timeout):
+            found = backend.get([result_key(id) for id in ids])
         return [read_info(id, found.get(result_key(id))) for id in ids]
 
     def wait_any(self, ids: Sequence[str], timeout: float) -> None:
@@ -484,7 +488,9 @@ class Queuekit(Periodic):
         from queuekit.records import progress_key
 
         key = progress_key(check_id(id))
-        record = self.runtime.need_backend("progress").get([key]).get(key)
+        backend = self.runtime.need_backend("progress")
+        with time_limit(self.config.send_timeout):
+            record = backend.get([key]).get(key)
         if record is None:
             return None
         done, total, message = self.runtime.serializer.loads(record.body)
@@ -499,6 +505,7 @@ class Queuekit(Periodic):
         Raises:
             UnknownIdError: Nothing is known of the id.
             NoBackendError: There is nowhere to leave the mark.
+            UnavailableError: The engine did not answer within ``send_timeout``.
         """
         from queuekit.admin import Admin
 
@@ -517,7 +524,9 @@ class Queuekit(Periodic):
         from queuekit.records import cancel_key, progress_key, result_key
 
         id = check_id(id)
-        self.runtime.need_backend("forget").delete([result_key(id), progress_key(id), cancel_key(id)])
+        backend = self.runtime.need_backend("forget")
+        with time_limit(self.config.send_timeout):
+            backend.delete([result_key(id), progress_key(id), cancel_key(id)])
 
 
 def _ids(ids: Sequence[str]) -> Sequence[str]:

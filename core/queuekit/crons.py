@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from itertools import islice
 from typing import Any, Protocol
@@ -34,6 +35,7 @@ from queuekit.sending import Sending
 from queuekit.signature import Signature
 from queuekit.task import TaskOptions
 from queuekit.ticks import Misfire, Overlap
+from queuekit.timelimit import time_limit
 from queuekit.when import When
 from queuekit.workflow import Chain, Chord, Group, Part, Workflow
 
@@ -117,13 +119,14 @@ class Crons:
 
     def all(self) -> list[CronView]:
         """Return all schedules, by name."""
-        return self._views(list(scan(self._backend)))
+        with self._in_time():
+            return self._views(list(scan(self._backend)))
 
     def set_aside(self) -> dict[str, str]:
         """Return by name the schedules whose records cannot be read here, and why: they have no ticks."""
-        return dict(
-            sorted((record.key.removeprefix(ENTRIES), why) for record, _, why in _records(self._backend) if why)
-        )
+        with self._in_time():
+            found = [(record.key.removeprefix(ENTRIES), why) for record, _, why in _records(self._backend) if why]
+        return dict(sorted(found))
 
     def get(self, name: str) -> CronView:
         """Return one schedule.
@@ -168,7 +171,9 @@ class Crons:
         """
         schedule = Schedule(name=name, when=when, call=call, misfire=misfire, overlap=overlap, grace=grace)
         entry = self._made(schedule, "added")
-        if not self._backend.put([entry.record()], expect=0)[0]:
+        with self._in_time():
+            (added,) = self._backend.put([entry.record()], expect=0)
+        if not added:
             fix = f"Change it:  queuekit crons change {name}"
             raise ScheduleError(f"there is a schedule {name!r} already", fix=fix)
         self._changed()
@@ -247,8 +252,13 @@ class Crons:
     def _backend(self) -> Backend:
         return self._runtime.need_backend("a schedule")
 
+    def _in_time(self) -> AbstractContextManager[None]:
+        """Give what is done inside ``send_timeout``, whatever the engine does."""
+        return time_limit(self._runtime.config.send_timeout)
+
     def _now(self) -> float:
-        return self._runtime.now()
+        with self._in_time():
+            return self._runtime.now()
 
     def _made(self, schedule: Schedule, source: Any) -> Entry:
         """Return the entry for *schedule*, complete: the worker that sends it may not know its tasks."""
@@ -273,7 +283,8 @@ class Crons:
 
     def _entry(self, name: str) -> Entry:
         name = check_id(name, what="schedule")
-        record = self._backend.get([entry_key(name)]).get(entry_key(name))
+        with self._in_time():
+            record = self._backend.get([entry_key(name)]).get(entry_key(name))
         if record is None:
             known = [entry.name for entry in scan(self._backend)]
             fix = did_you_mean(name, known) or "See which there are:  queuekit crons"

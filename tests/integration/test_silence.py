@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from queuekit import Queuekit
-from queuekit.errors import UnavailableError
+from queuekit import Queuekit, Result
+from queuekit.admin import Admin
+from queuekit.errors import ResultTimeout, UnavailableError
+from queuekit.names import new_id
 from queuekit.testing.kit import in_thread
 from support.silence import SILENT, silent_port
 from support.waiting import PATIENCE
@@ -41,6 +43,38 @@ def test_a_send_to_a_silent_broker_ends(url: str, send: Send) -> None:
 
         app.close()
     assert isinstance(error, UnavailableError)
+
+
+ID = new_id()
+LOOKS: dict[str, Send] = {
+    "state": lambda app: Result[object](ID, app).state,
+    "progress": lambda app: Result[object](ID, app).progress,
+    "get": lambda app: Result[object](ID, app).get(timeout=0.2),
+    "handle": lambda app: app.result(ID),
+    "cancel": lambda app: app.cancel(ID),
+    "forget": lambda app: app.forget(ID),
+    "show": lambda app: Admin(app).show(ID),
+    "queues": lambda app: Admin(app).queues(),
+    "workers": lambda app: Admin(app).workers(),
+    "ping": lambda app: Admin(app).ping(),
+    "schedules": lambda app: app.crons.all(),
+    "schedule": lambda app: app.crons.get("nightly"),
+}
+
+
+@pytest.mark.parametrize("look", LOOKS.values(), ids=LOOKS.keys())
+@pytest.mark.parametrize("engine", ["redis", "mongo", "sqs"])
+def test_a_look_into_a_silent_engine_ends(engine: str, look: Send) -> None:
+    """Whoever asks for a state, cancels, or looks as an operator waits as long as a send does, at most."""
+    with silent_port() as port:
+        broker = SILENT[engine].format(port=port)
+        backend = broker.replace("sqs", "dynamodb")
+        app = Queuekit(broker=broker, backend=backend, send_timeout=0.5)
+
+        error = in_thread(lambda: look(app)).exception(PATIENCE)
+
+        app.close()
+    assert isinstance(error, UnavailableError | ResultTimeout)
 
 
 def test_a_send_to_a_locked_file_ends(tmp_path: Path) -> None:

@@ -55,7 +55,7 @@ CONTEXTS: list[Any] = [
     Context | None,
     Optional[Context],  # noqa: UP045 - as it is written as well
     Annotated[Context | None, "mine"],
-    Annotated[Context, "mine"] | None,
+    Optional[Annotated[Context, "mine"]],  # noqa: UP045 - as it is written as well
     ForwardRef("Context"),
     "Annotated[Context, 'mine']",
     "Context | None",

@@ -52,5 +52,5 @@ class StuckFetch:
         return f"a fetch has not come back for {seconds:.0f} s" if self._idle() else ""
 
     def _stack(self) -> str:
-        frame = sys._current_frames().get(self._thread().ident or 0)  # noqa: SLF001 - documented, for such diagnoses
+        frame = sys._current_frames().get(self._thread().ident or 0)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - documented
         return "".join(traceback.format_stack(frame)).rstrip() if frame is not None else "(it has no stack)"
