@@ -31,7 +31,8 @@
     ├── PartialSendError       QK404  some messages of a batch were refused
     └── PluginError            QK502  a plugin is installed but cannot be used
         ├── UnknownSchemeError QK501  nothing serves the scheme of a URL
-        └── SchemeConflictError QK503 two distributions claim one scheme
+        ├── SchemeConflictError QK503 two distributions claim one scheme
+        └── NotInstalledError   QK504 a part of queuekit that is a distribution of its own is missing
 
 Each one says what is wrong and, where it can, where that comes from, how to mend it and what would work.
 They can be pickled, since they cross processes.
@@ -52,6 +53,7 @@ __all__ = [
     "EncodeError",
     "LeaseLost",
     "NoBackendError",
+    "NotInstalledError",
     "NotReadHereError",
     "OptionError",
     "PartialSendError",
@@ -289,3 +291,9 @@ class SchemeConflictError(PluginError):
     """Two distributions claim one scheme, and the config does not say which is meant."""
 
     code = "QK503"
+
+
+class NotInstalledError(PluginError, ImportError):
+    """A part of queuekit that is a distribution of its own is missing; also an ``ImportError``, as for any module."""
+
+    code = "QK504"

@@ -1,4 +1,4 @@
-"""What is installed in the environments that have wheels only: core, and at most one plugin, as users get them."""
+"""What is installed in the environments that have wheels only: core, the test kit and at most one plugin."""
 
 import importlib.util
 import json
@@ -17,12 +17,12 @@ CLIENTS = {"redis": ("redis",), "sqs": ("boto3", "botocore"), "mongo": ("pymongo
 pytestmark = pytest.mark.skipif(not ALONE, reason="run by the tox environments core and wheels-*")
 
 
-@pytest.mark.parametrize("name", ["queuekit", *(f"queuekit_{name}" for name in CLIENTS)])
+@pytest.mark.parametrize("name", ["queuekit", "queuekit_testing", *(f"queuekit_{name}" for name in CLIENTS)])
 def test_comes_from_a_wheel(name: str) -> None:
-    """Core and the one plugin lie among the installed packages, and are not editable; the others are not there."""
+    """Core, the test kit and the one plugin are installed, and not editable; the other plugins are not there."""
     spec = importlib.util.find_spec(name)
 
-    if name in {"queuekit", f"queuekit_{ALONE}"}:
+    if name in {"queuekit", "queuekit_testing", f"queuekit_{ALONE}"}:
         assert spec is not None
         assert "site-packages" in Path(str(spec.origin)).parts
         assert '"editable": true' not in (metadata.distribution(name).read_text("direct_url.json") or "")

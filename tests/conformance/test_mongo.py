@@ -10,11 +10,11 @@ import pytest
 from queuekit.backend import Backend
 from queuekit.broker import Broker
 from queuekit.testing import BackendConformance, BrokerConformance
-from queuekit.testing.kit import unique_name
 from queuekit.urls import EngineURL
 from queuekit_mongo.backend import MongoBackend
 from queuekit_mongo.broker import MongoBroker
 from queuekit_mongo.options import MongoOptions
+from queuekit_testing.kit import unique_name
 from support.mongod import shared_lone, shared_url
 
 pytest_plugins = ["queuekit.testing"]

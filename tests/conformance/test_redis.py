@@ -10,10 +10,10 @@ from queuekit.backend import Backend
 from queuekit.broker import Broker
 from queuekit.envelope import Unique
 from queuekit.testing import BackendConformance, BrokerConformance
-from queuekit.testing.kit import unique_name
 from queuekit.urls import EngineURL
 from queuekit_redis.backend import RedisBackend
 from queuekit_redis.broker import RedisBroker
+from queuekit_testing.kit import unique_name
 from support.redis_fleets import RedisCluster, RedisPair
 from support.redis_servers import shared_url
 

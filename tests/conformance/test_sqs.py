@@ -8,11 +8,11 @@ import pytest
 
 from queuekit.broker import Broker
 from queuekit.testing import BrokerConformance
-from queuekit.testing.brokers_once import Once
 from queuekit.uniqueness import WithUniqueKeys
 from queuekit.urls import EngineURL
 from queuekit_sqs.backend import DynamoBackend
 from queuekit_sqs.broker import SqsBroker
+from queuekit_testing.brokers.once import Once
 from support.aws_servers import AwsServer
 
 pytest_plugins = ["queuekit.testing"]

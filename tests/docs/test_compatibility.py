@@ -23,7 +23,7 @@ def kit_tests(kit: type) -> dict[str, set[str]]:
     found: defaultdict[str, set[str]] = defaultdict(set)
     for name, test in inspect.getmembers(kit, inspect.isfunction):
         if name.startswith("test_"):
-            found[test.__module__.rpartition(".")[2].partition("_")[2]].add(name)
+            found[test.__module__.rpartition(".")[2]].add(name)
     return dict(found)
 
 

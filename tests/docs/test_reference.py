@@ -9,7 +9,7 @@ import pytest
 
 import queuekit
 from queuekit import errors
-from queuekit.scaffold import KINDS, Names, plugin_files
+from queuekit_testing.scaffold import KINDS, Names, plugin_files
 
 DOCS = Path(__file__).parents[2] / "docs"
 STRANGER = Path(__file__).parents[1] / "thirdparty" / "queuekit-postgres"

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from queuekit.scaffold import Names, write_plugin
-from support.venvs import ROOT, Venv, build_wheel, wheel_of
+from queuekit_testing.scaffold import Names, write_plugin
+from support.venvs import KIT, ROOT, Venv, build_wheel, wheel_of
 
 PAGE = ROOT / "docs" / "write-a-broker.md"
 CLOSING = re.compile(r"^queuekit-conformance: \d+ passed, \d+ not applicable", re.MULTILINE)
@@ -38,7 +38,7 @@ def lines_of_code(source: str) -> int:
 def author(tmp_path: Path) -> Venv:
     """Return an environment with core and the tools of an author."""
     made = Venv(tmp_path / "venv", copies=("attrs", "click", "pluggy", "pytest", "pytest-timeout", "hypothesis"))
-    made.install(wheel_of(ROOT))
+    made.install(wheel_of(ROOT), wheel_of(KIT))
     return made
 
 
@@ -72,7 +72,7 @@ def test_is_clean(tmp_path: Path, command: str) -> None:
     write_plugin(Names.of("files"), "broker", tmp_path)
     for path, text in files().items():
         (tmp_path / path).write_text(text, encoding="utf-8")
-    environ = {**os.environ, "MYPYPATH": str(ROOT / "core"), "RUFF_NO_CACHE": "true"}
+    environ = {**os.environ, "MYPYPATH": f"{ROOT / 'core'}:{KIT / 'src'}", "RUFF_NO_CACHE": "true"}
 
     done = subprocess.run(command.split(), cwd=tmp_path, env=environ, capture_output=True, text=True, check=False)
 

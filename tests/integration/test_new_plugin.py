@@ -1,4 +1,7 @@
-"""A plugin as ``queuekit plugin new`` writes it installs from its wheel, is listed, and its tests say what is left."""
+"""A plugin as ``queuekit plugin new`` writes it installs from its wheel, is listed, and its tests say what is left.
+
+What writes it, and the suites of its tests, are a distribution of their own; core says so where it is missing.
+"""
 
 import json
 import os
@@ -10,9 +13,23 @@ from pathlib import Path
 
 import pytest
 
-from queuekit.scaffold import KINDS, Names, write_plugin
-from support.venvs import ROOT, Venv, build_wheel, wheel_of
+from queuekit_testing.scaffold import KINDS, Names, write_plugin
+from support.venvs import KIT, ROOT, Venv, build_wheel, wheel_of
 
+FIX = "pip install 'queuekit[testing]'"
+WITHOUT_HYPOTHESIS = """
+from queuekit.testing import BrokerConformance, VirtualClock, eventually
+
+
+class TestMemory(BrokerConformance):
+    url = "memory://here"
+
+
+def test_applies():
+    clock = VirtualClock()
+    clock.advance(2)
+    assert eventually(clock.monotonic) == 2
+"""
 TOOLS = shutil.which("ruff") and shutil.which("mypy")
 METHODS = {
     "broker": ("send", "receive"),
@@ -28,9 +45,51 @@ def venv(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Venv]:
     """Return an environment with the wheel of core and the tools of an author."""
     folder = tmp_path_factory.mktemp("author")
     made = Venv(folder, copies=("attrs", "click", "pluggy", "pytest", "pytest-timeout", "hypothesis"))
-    made.install(wheel_of(ROOT))
+    made.install(wheel_of(ROOT), wheel_of(KIT))
     yield made
     shutil.rmtree(folder)
+
+
+@pytest.fixture
+def bare(tmp_path: Path) -> Venv:
+    """Return an environment with pytest and the wheel of core, as applications have it."""
+    made = Venv(tmp_path / "venv", copies=("attrs", "click", "pluggy", "pytest"))
+    made.install(wheel_of(ROOT))
+    return made
+
+
+def test_command_says_what_to_install(tmp_path: Path, bare: Venv) -> None:
+    """Without queuekit-testing ``queuekit plugin new`` ends as for any missing plugin, with what to install."""
+    done = bare.queuekit("plugin", "new", "nats", folder=tmp_path)
+
+    assert (done.returncode, done.stdout) == (5, "")
+    assert [line.strip() for line in done.stderr.splitlines()] == [
+        "Error QK504: queuekit-testing is not installed.",
+        FIX,
+    ]
+    assert not (tmp_path / "queuekit-nats").exists()
+
+
+def test_pytest_says_what_to_install(tmp_path: Path, bare: Venv) -> None:
+    """Without it, a run that asks for queuekit's plugin of pytest, by option or in a conftest.py, says the same."""
+    asked = bare.run("-m", "pytest", "-p", "queuekit.testing", folder=tmp_path)
+    (tmp_path / "conftest.py").write_text('pytest_plugins = ["queuekit.testing"]\n')
+    named = bare.run("-m", "pytest", folder=tmp_path)
+
+    for done in (asked, named):
+        assert done.returncode != 0
+        assert FIX in done.stdout + done.stderr
+
+
+def test_kit_needs_no_hypothesis(tmp_path: Path, bare: Venv) -> None:
+    """Without Hypothesis the kit serves the tests of an application, and a suite skips what needs it, and says so."""
+    bare.install(wheel_of(KIT))
+    (tmp_path / "test_it.py").write_text(WITHOUT_HYPOTHESIS)
+
+    done = bare.run("-m", "pytest", "-rs", "-p", "queuekit.testing", "-k", "test_applies or model", folder=tmp_path)
+
+    assert re.search(r"needs Hypothesis:  pip install 'queuekit-testing\[kit\]'", done.stdout), done.stdout
+    assert re.search(r"1 passed, 1 skipped", done.stdout), done.stdout
 
 
 @pytest.fixture(scope="module", params=KINDS)
@@ -79,7 +138,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_is_clean(tmp_path: Path, cache: Path, kind: str) -> None:
     """What is written is clean and formatted by its own rules for ruff, and its types are right for mypy --strict."""
     write_plugin(Names.of(f"new-{kind}"), kind, tmp_path)
-    environ = {**os.environ, "MYPYPATH": str(ROOT / "core"), "RUFF_NO_CACHE": "true"}
+    environ = {**os.environ, "MYPYPATH": f"{ROOT / 'core'}:{KIT / 'src'}", "RUFF_NO_CACHE": "true"}
 
     for command in (["ruff", "check", "."], ["ruff", "format", "--check", "."], ["mypy", "--cache-dir", str(cache)]):
         done = subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True, check=False)

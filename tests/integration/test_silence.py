@@ -10,7 +10,7 @@ from queuekit import Queuekit, Result
 from queuekit.admin import Admin
 from queuekit.errors import ResultTimeout, UnavailableError
 from queuekit.names import new_id
-from queuekit.testing.kit import in_thread
+from queuekit_testing.kit import in_thread
 from support.silence import SILENT, silent_port
 from support.waiting import PATIENCE
 

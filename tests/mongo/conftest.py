@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 from queuekit.names import new_id
-from queuekit.testing.kit import unique_name
 from queuekit.urls import EngineURL
 from queuekit_mongo.backend import MongoBackend
 from queuekit_mongo.broker import MongoBroker
 from queuekit_mongo.options import MongoOptions
+from queuekit_testing.kit import unique_name
 from support.mongod import ReplicaSet, shared_url
 
 Connect = Callable[..., MongoBroker]

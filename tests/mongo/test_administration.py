@@ -12,10 +12,10 @@ from queuekit.broker import Ack, Dead, Place
 from queuekit.envelope import Envelope
 from queuekit.errors import UnavailableError
 from queuekit.names import new_id
-from queuekit.testing.kit import unique_name
 from queuekit_mongo import engine, settling
 from queuekit_mongo.broker import MongoBroker
 from queuekit_mongo.inspection import BATCH
+from queuekit_testing.kit import unique_name
 from support.mongod import ReplicaSet, shared_set
 
 LEASE = 60.0

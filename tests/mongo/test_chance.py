@@ -6,8 +6,8 @@ from random import Random
 from queuekit.broker import Ack
 from queuekit.envelope import Envelope
 from queuekit.names import new_id
-from queuekit.testing.kit import unique_name
 from queuekit_mongo.broker import MongoBroker
+from queuekit_testing.kit import unique_name
 
 LEASE = 60.0
 

@@ -11,11 +11,11 @@ from queuekit.broker import Delivery, Place
 from queuekit.envelope import Envelope
 from queuekit.errors import UnavailableError
 from queuekit.names import new_id
-from queuekit.testing.kit import eventually, in_thread, unique_name
-from queuekit.testing.processes import run_in_fork
 from queuekit_mongo.broker import MongoBroker
 from queuekit_mongo.claiming import WIDEST, Claimer
 from queuekit_mongo.documents import new_message
+from queuekit_testing.kit import eventually, in_thread, unique_name
+from queuekit_testing.processes import run_in_fork
 from support.mongod import ReplicaSet, shared_set
 from support.waiting import PATIENCE
 

@@ -15,11 +15,11 @@ from queuekit.broker import Ack, CommitItem, Dead, Release, Retry
 from queuekit.envelope import Envelope, Unique
 from queuekit.errors import UnavailableError
 from queuekit.names import new_id
-from queuekit.testing.kit import unique_name
 from queuekit.urls import EngineURL
 from queuekit_mongo import leases, settling
 from queuekit_mongo.backend import MongoBackend
 from queuekit_mongo.broker import MongoBroker
+from queuekit_testing.kit import unique_name
 from support.mongod import Mongod, ReplicaSet, shared_set
 from support.waiting import PATIENCE, wait_until
 

@@ -9,10 +9,10 @@ from queuekit.backend import Record
 from queuekit.broker import Ack, CommitItem
 from queuekit.envelope import Envelope
 from queuekit.names import new_id
-from queuekit.testing.kit import unique_name
 from queuekit.urls import EngineURL
 from queuekit_mongo.backend import MongoBackend
 from queuekit_mongo.broker import MongoBroker
+from queuekit_testing.kit import unique_name
 from support.mongod import shared_url
 from support.waiting import wait_until
 

@@ -10,8 +10,8 @@ import pytest
 from queuekit.envelope import Envelope
 from queuekit.errors import UnavailableError
 from queuekit.names import new_id
-from queuekit.testing.kit import unique_name
 from queuekit_mongo.broker import MongoBroker
+from queuekit_testing.kit import unique_name
 from support.mongod import ReplicaSet, shared_set
 from support.waiting import wait_until
 

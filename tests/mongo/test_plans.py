@@ -7,10 +7,10 @@ import pytest
 
 from queuekit.envelope import Envelope
 from queuekit.names import new_id
-from queuekit.testing.kit import unique_name
 from queuekit.urls import EngineURL
 from queuekit_mongo.backend import MongoBackend
 from queuekit_mongo.broker import MongoBroker
+from queuekit_testing.kit import unique_name
 from support.mongo_verbs import LEASE, use_every_verb
 from support.mongod import shared_url
 

@@ -10,12 +10,12 @@ from queuekit.broker import Ack, CommitItem
 from queuekit.envelope import Envelope
 from queuekit.errors import UnavailableError
 from queuekit.names import new_id
-from queuekit.testing.kit import unique_name
 from queuekit.urls import EngineURL
 from queuekit_mongo.backend import MongoBackend
 from queuekit_mongo.broker import MongoBroker
 from queuekit_mongo.documents import LAYOUT
 from queuekit_mongo.options import MongoOptions
+from queuekit_testing.kit import unique_name
 from support.mongod import ReplicaSet, shared_url
 
 SLOW = ["insert", "update", "find", "findAndModify", "commitTransaction"]

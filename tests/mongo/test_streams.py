@@ -10,9 +10,9 @@ from pymongo import MongoClient, monitoring
 
 from queuekit.envelope import Envelope
 from queuekit.names import new_id
-from queuekit.testing.kit import unique_name
 from queuekit_mongo import engine
 from queuekit_mongo.broker import MongoBroker
+from queuekit_testing.kit import unique_name
 from support.mongod import shared_set
 from support.waiting import PATIENCE, wait_until
 

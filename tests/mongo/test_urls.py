@@ -15,11 +15,11 @@ from queuekit.broker import Ack, CommitItem
 from queuekit.envelope import Envelope
 from queuekit.errors import ConfigError
 from queuekit.names import new_id
-from queuekit.testing.kit import unique_name
 from queuekit.urls import EngineURL
 from queuekit_mongo.broker import MongoBroker
 from queuekit_mongo.options import PASSTHROUGH
 from queuekit_mongo.urls import client_url, database_name, engine_id
+from queuekit_testing.kit import unique_name
 from support.mongod import shared_set
 
 

@@ -9,11 +9,11 @@ from pymongo import MongoClient, monitoring
 
 from queuekit.envelope import Envelope
 from queuekit.names import new_id
-from queuekit.testing.kit import unique_name
 from queuekit.urls import EngineURL
 from queuekit_mongo import engine
 from queuekit_mongo.backend import MongoBackend
 from queuekit_mongo.broker import MongoBroker
+from queuekit_testing.kit import unique_name
 from support.mongo_verbs import LEASE, use_every_verb
 from support.mongod import shared_lone, shared_url
 

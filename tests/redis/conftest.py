@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 import redis
 
-from queuekit.testing.kit import unique_name
 from queuekit.urls import EngineURL
 from queuekit_redis.backend import RedisBackend
 from queuekit_redis.broker import RedisBroker
 from queuekit_redis.options import RedisOptions
+from queuekit_testing.kit import unique_name
 from support.redis_fixtures import redis_cluster, redis_pair, redis_server
 from support.redis_servers import RedisServer, shared_url
 

@@ -6,8 +6,8 @@ import pytest
 
 from queuekit.broker import Place
 from queuekit.envelope import Envelope
-from queuekit.testing.kit import eventually
 from queuekit_redis.broker import RedisBroker
+from queuekit_testing.kit import eventually
 
 COUNT = 2_500
 """Messages: a step promotes 1,000."""

@@ -10,8 +10,8 @@ import pytest
 from queuekit.broker import Ack, CommitItem, Delivery, Retry
 from queuekit.envelope import Envelope
 from queuekit.errors import UnavailableError
-from queuekit.testing.kit import eventually, in_thread
 from queuekit_redis.broker import RedisBroker
+from queuekit_testing.kit import eventually, in_thread
 from support.redis_servers import RedisServer
 from support.waiting import PATIENCE
 

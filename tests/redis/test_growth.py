@@ -10,9 +10,9 @@ from queuekit.backend import Record
 from queuekit.broker import Ack, CommitItem
 from queuekit.envelope import Envelope
 from queuekit.names import new_id
-from queuekit.testing.kit import eventually
 from queuekit_redis.backend import RedisBackend
 from queuekit_redis.broker import RedisBroker
+from queuekit_testing.kit import eventually
 from support.redis_servers import RedisServer
 
 BATCH = 1_000

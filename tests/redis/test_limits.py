@@ -10,9 +10,9 @@ from queuekit.backend import Record
 from queuekit.broker import Delivery, Retry
 from queuekit.envelope import Envelope, Unique
 from queuekit.errors import TooLargeError
-from queuekit.testing.kit import in_thread
 from queuekit_redis.backend import RedisBackend
 from queuekit_redis.broker import RedisBroker
+from queuekit_testing.kit import in_thread
 from support.redis_fleets import RedisCluster
 from support.waiting import PATIENCE
 

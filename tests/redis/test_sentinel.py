@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from queuekit.envelope import Envelope
-from queuekit.testing.kit import eventually, in_thread, unique_name
 from queuekit_redis.broker import RedisBroker
+from queuekit_testing.kit import eventually, in_thread, unique_name
 from support.redis_fleets import RedisPair
 from support.waiting import PATIENCE
 

@@ -12,9 +12,9 @@ from queuekit.backend import Join, Record
 from queuekit.broker import Ack, CommitItem, Dead, Delivery, Place, Release, Retry
 from queuekit.envelope import Envelope, Unique
 from queuekit.errors import UnavailableError
-from queuekit.testing.kit import eventually, in_thread
 from queuekit_redis.backend import RedisBackend
 from queuekit_redis.broker import RedisBroker
+from queuekit_testing.kit import eventually, in_thread
 from support.redis_fleets import RedisCluster
 from support.redis_servers import RedisServer, need, shared_url
 from support.waiting import PATIENCE

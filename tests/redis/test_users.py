@@ -9,9 +9,9 @@ import pytest
 from queuekit.backend import Join, Record
 from queuekit.broker import Ack, CommitItem, Dead, Place, Retry
 from queuekit.envelope import Envelope, Unique
-from queuekit.testing.kit import eventually, in_thread
 from queuekit_redis.backend import RedisBackend
 from queuekit_redis.broker import RedisBroker
+from queuekit_testing.kit import eventually, in_thread
 from support.redis_servers import RedisServer
 from support.waiting import PATIENCE
 

@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 import pytest
 
-from queuekit.testing.kit import eventually, in_thread
 from queuekit_redis.broker import RedisBroker
+from queuekit_testing.kit import eventually, in_thread
 from support.forks import status_of_a_fork_beside
 from support.waiting import PATIENCE
 

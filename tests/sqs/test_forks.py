@@ -1,6 +1,6 @@
 """An app on SQS and DynamoDB that was used before a fork: its children use it as well."""
 
-from queuekit.testing.kit import unique_name
+from queuekit_testing.kit import unique_name
 from support.aws_servers import AwsServer
 from support.forks import forked
 

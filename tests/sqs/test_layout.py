@@ -4,10 +4,10 @@ import pytest
 
 from queuekit.backend import Record
 from queuekit.errors import UnavailableError
-from queuekit.testing.kit import unique_name
 from queuekit.urls import EngineURL
 from queuekit_sqs.backend import DynamoBackend
 from queuekit_sqs.items import LAYOUT_KEY
+from queuekit_testing.kit import unique_name
 from support.aws_servers import AwsServer
 
 

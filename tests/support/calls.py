@@ -9,7 +9,7 @@ import pytest
 
 from queuekit import Context, Failure, Queuekit, Task
 from queuekit.clock import Clock
-from queuekit.testing.kit import unique_name
+from queuekit_testing.kit import unique_name
 from support.working import flaky_app, make_app
 
 AppMaker = Callable[..., Queuekit]

@@ -6,10 +6,10 @@ from typing import Any
 
 from queuekit import Queuekit
 from queuekit.broker import Ack, Place
+from queuekit.clock import VirtualClock
 from queuekit.envelope import split_frame
 from queuekit.errors import UnavailableError
 from queuekit.scheduler import Scheduler
-from queuekit.testing import VirtualClock
 from support.working import flaky_app
 
 START = 1_800_000_000

@@ -13,6 +13,7 @@ from importlib import metadata
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
+KIT = ROOT / "plugins" / "queuekit-testing"
 HIDDEN = ("COV", "PYTEST", "PYTHON", "QUEUEKIT", "TOX", "VIRTUAL_ENV")
 """How the names of variables begin that a user does not have."""
 _REQUIRED = re.compile(r"([A-Za-z0-9._-]+)(?!.*\bextra\b)")

@@ -13,15 +13,14 @@ import pytest
 from queuekit import Queuekit
 from queuekit.backend import Record
 from queuekit.broker import Delivery, Place, Stored
-from queuekit.clock import Clock
+from queuekit.clock import Clock, VirtualClock
 from queuekit.events import Event
 from queuekit.execute import Executor
 from queuekit.finish import write
 from queuekit.flow import Flows
 from queuekit.outcome import Outcome, Run
-from queuekit.testing import VirtualClock
-from queuekit.testing.kit import unique_name
 from queuekit.worker import Worker
+from queuekit_testing.kit import unique_name
 from support.flaky import FlakyBackend, FlakyBroker
 from support.waiting import PATIENCE
 

@@ -7,7 +7,7 @@ import pytest
 
 from queuekit.broker import Broker
 from queuekit.testing import BrokerConformance
-from queuekit.testing.machine import run_machine
+from queuekit_testing.brokers.machine import run_machine
 from support.engines import ENGINES
 from support.working import make_app
 

@@ -12,7 +12,7 @@ import pytest
 from queuekit import Queuekit, Result, Signature, Task
 from queuekit.errors import ConfigError, UnknownSchemeError
 from queuekit.hookspecs import hookimpl
-from queuekit.testing.kit import unique_name
+from queuekit_testing.kit import unique_name
 from support.working import burst, make_app
 
 

@@ -14,10 +14,11 @@ from queuekit.broker import Broker, Place
 from queuekit.memory import MemoryBackend, MemoryBroker
 from queuekit.serializer import JsonSerializer
 from queuekit.sqlite import SqliteBackend
-from queuekit.testing import BackendConformance, BrokerConformance, SerializerConformance, kit, summary
-from queuekit.testing.brokers_leases import SETTLEMENTS
-from queuekit.testing.brokers_payloads import BODIES
+from queuekit.testing import BackendConformance, BrokerConformance, SerializerConformance
 from queuekit.urls import EngineURL
+from queuekit_testing import kit, summary
+from queuekit_testing.brokers.leases import SETTLEMENTS
+from queuekit_testing.brokers.payloads import BODIES
 from support import again_defects, backend_defects, broker_defects, client_defects, many_defects, settling_defects
 from support.waiting import PATIENCE
 
@@ -464,7 +465,7 @@ def test_proposes_nothing_that_fails_or_is_not_promised(pytester: pytest.Pyteste
 
 
 NEW_TEST = """
-        from queuekit.testing.kit import since
+        from queuekit_testing.kit import since
 
         @since(2)
         def test_is_new(self, broker):

@@ -7,7 +7,7 @@ from multiprocessing.connection import Connection
 
 import pytest
 
-from queuekit.testing.processes import Child, run_in_fork
+from queuekit_testing.processes import Child, run_in_fork
 from support.waiting import PATIENCE
 
 

@@ -14,9 +14,9 @@ from queuekit.envelope import Envelope
 from queuekit.errors import UnavailableError
 from queuekit.memory import MemoryBackend
 from queuekit.runtime import _completed
-from queuekit.testing.kit import unique_name
 from queuekit.urls import EngineURL
 from queuekit.worker import Worker
+from queuekit_testing.kit import unique_name
 from support.copying import CopyingBroker
 from support.waiting import wait_until
 

@@ -7,11 +7,11 @@ import pytest
 
 from queuekit import Queuekit, Signature, Unique, chain, chord, every, group
 from queuekit.broker import Place
+from queuekit.clock import VirtualClock
 from queuekit.envelope import split_frame
 from queuekit.errors import DecodeError, NoBackendError, ScheduleError, TooLargeError, UnknownScheduleError
 from queuekit.schedule import Entry, Progress, about, read_entry, read_progress, ticked_key, ticking
 from queuekit.signature import Signature as Call
-from queuekit.testing import VirtualClock
 from support.working import backend_of, flaky_app, inside, make_app
 
 ADD = Signature[Any]("add", (1, 2))

@@ -14,14 +14,14 @@ from queuekit import Context, Queuekit, Reject, Retry, Signature, State, current
 from queuekit.backend import Record
 from queuekit.broker import Ack, Dead, Delivery, Limits, Place, Release
 from queuekit.broker import Retry as RetrySettlement
+from queuekit.clock import VirtualClock
 from queuekit.envelope import Envelope, join_frame
 from queuekit.errors import UnavailableError
 from queuekit.events import EngineDown, TaskStarted, TaskUnknown
 from queuekit.middleware import Middleware
 from queuekit.outcome import Outcome, Run
 from queuekit.records import cancel_key, cancel_mark, entered_keys, entered_mark, result_key
-from queuekit.testing import VirtualClock
-from queuekit.testing.kit import eventually, in_thread
+from queuekit_testing.kit import eventually, in_thread
 from support.flaky import FlakyBackend
 from support.working import executor_of, flaky_app, inside, make_app, prepared, refused, seen, take_one
 

@@ -8,7 +8,7 @@ import pytest
 
 from queuekit.control import Interruption, TaskTimeout
 from queuekit.guard import Guard, surely
-from queuekit.testing.kit import eventually, in_thread
+from queuekit_testing.kit import eventually, in_thread
 from support.waiting import PATIENCE
 
 

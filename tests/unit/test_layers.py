@@ -26,8 +26,9 @@ EXTRAS = frozenset({"cronsim", "yaml"})
 """What an extra of ours brings along; imported only where it is used."""
 CHECKERS = frozenset({"typing_extensions"})
 """What type checkers bring along; imported for them alone."""
-TESTING = frozenset({"hypothesis", "pytest"})
-"""What ``queuekit.testing`` may import beyond that."""
+TESTING = frozenset({"pytest", "queuekit_testing"})
+"""What ``queuekit.testing`` may import beyond that. It alone names a distribution of ours, whose names it takes over:
+tests and plugins import them from where they were when core held the suites itself."""
 
 CLIENTS = re.compile(r"\b(aiobotocore|boto3|botocore|bson|motor|pymongo|redis\.(asyncio|client|exceptions)|valkey)\b")
 PLUGINS = frozenset({"redis", "rediss", "sqs", "mongo", "mongodb", "dynamodb"})
@@ -152,7 +153,7 @@ def test_has_no_import_cycle() -> None:
 
 
 def test_imports_nothing_else_but_its_dependencies() -> None:
-    """Beyond the standard library core imports pluggy, attrs and click; extras; and for testing pytest, hypothesis."""
+    """Beyond the standard library core imports pluggy, attrs and click; extras; for testing, pytest and the kit."""
     allowed = sys.stdlib_module_names | REQUIRED | EXTRAS | CHECKERS | {"queuekit"}
 
     def others(path: Path) -> set[str]:

@@ -3,9 +3,9 @@
 import pytest
 
 from queuekit.backend import Backend
+from queuekit.clock import VirtualClock
 from queuekit.errors import UnavailableError
 from queuekit.leader import Leadership
-from queuekit.testing import VirtualClock
 from support.working import backend_of, flaky_app
 
 TTL = 15.0

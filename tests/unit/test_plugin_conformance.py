@@ -15,7 +15,7 @@ from queuekit.loading import load_object
 from queuekit.plugins import Plugins
 from queuekit.serializer import JsonSerializer
 from queuekit.testing import BackendConformance, BrokerConformance, PluginConformance
-from queuekit.testing.engines import new_broker
+from queuekit_testing.engines import new_broker
 from support.plugin_site import NullBroker, NullPlugin, Options
 
 

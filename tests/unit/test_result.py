@@ -8,11 +8,10 @@ from typing import Any
 import pytest
 
 from queuekit import Cancel, Context, Queuekit, Reject, ResultTimeout, State, TaskCancelled, TaskFailed, group
-from queuekit.clock import SystemClock
+from queuekit.clock import SystemClock, VirtualClock
 from queuekit.errors import NoBackendError, UnavailableError, UnknownIdError
-from queuekit.testing import VirtualClock
-from queuekit.testing.kit import in_thread
 from queuekit.waits import Wait
+from queuekit_testing.kit import in_thread
 from support.waiting import PATIENCE, wait_until
 from support.working import backend_of, burst, drive, finish, flaky_app, make_app, take, take_one, working
 

@@ -10,10 +10,11 @@ import pytest
 
 from queuekit.backend import Backend
 from queuekit.broker import Broker, Capabilities
+from queuekit.cli import plugin
 from queuekit.errors import QueuekitError
 from queuekit.middleware import Middleware
-from queuekit.scaffold import KINDS, Names, plugin_files, write_plugin
 from queuekit.serializer import Serializer
+from queuekit_testing.scaffold import KINDS, Names, plugin_files, write_plugin
 from support import commands
 
 CONTRACTS = {"broker": Broker, "backend": Backend, "serializer": Serializer, "middleware": Middleware}
@@ -30,6 +31,11 @@ FILES = {
     "tests/test_conformance.py",
     "tox.ini",
 }
+
+
+def test_command_offers_each_kind() -> None:
+    """The command line, which must not need the distribution for its help, knows what that can write."""
+    assert plugin.KINDS == KINDS
 
 
 @pytest.mark.parametrize("text", ["nats-jet", "queuekit-nats-jet", "queuekit_nats_jet", "Nats_Jet"])

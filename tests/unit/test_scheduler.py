@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from queuekit import Context, Queuekit, Signature, chain, chord, cron, every, group
 from queuekit.broker import Ack, Place
+from queuekit.clock import VirtualClock
 from queuekit.events import EngineBack, EngineDown, SchedulerLeads, TickFailed, TickSent, TickSkipped, TicksMissed
 from queuekit.records import pending, succeeded
 from queuekit.scheduler import Scheduler
-from queuekit.testing import VirtualClock
 from queuekit.ticks import tick_id
 from support.scheduling import START, Crew, between, crash
 from support.waiting import wait_until

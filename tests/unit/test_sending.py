@@ -11,13 +11,12 @@ import pytest
 
 from queuekit import Queuekit, Result, Signature, State, Unique
 from queuekit.broker import Capabilities, Limits, Place
-from queuekit.clock import SystemClock
+from queuekit.clock import SystemClock, VirtualClock
 from queuekit.errors import CapabilityError, EncodeError, TooLargeError, UnavailableError
 from queuekit.memory import MemoryBackend
 from queuekit.sending import Sending
-from queuekit.testing import VirtualClock
-from queuekit.testing.kit import in_thread
 from queuekit.timelimit import time_left
+from queuekit_testing.kit import in_thread
 from support.working import (
     backend_of,
     broker_of,

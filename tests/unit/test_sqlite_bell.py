@@ -14,8 +14,8 @@ from queuekit.sqlite import SqliteBackend, SqliteBroker, bell
 from queuekit.sqlite.bell import Bell
 from queuekit.sqlite.pipes import call, open_pipe
 from queuekit.testing import eventually
-from queuekit.testing.processes import run_in_fork
 from queuekit.urls import EngineURL
+from queuekit_testing.processes import run_in_fork
 from support.waiting import PATIENCE
 
 

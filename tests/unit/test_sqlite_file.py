@@ -24,8 +24,8 @@ from queuekit.sqlite.database import Database
 from queuekit.sqlite.options import check_version, database_path
 from queuekit.sqlite.schema import prepare
 from queuekit.testing import eventually
-from queuekit.testing.processes import run_in_fork
 from queuekit.urls import EngineURL
+from queuekit_testing.processes import run_in_fork
 
 
 @pytest.fixture

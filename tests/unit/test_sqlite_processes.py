@@ -13,8 +13,8 @@ from queuekit.backend import Record
 from queuekit.broker import Ack, Broker, CommitItem, Retry
 from queuekit.envelope import Envelope
 from queuekit.sqlite import SqliteBackend, SqliteBroker
-from queuekit.testing.processes import Child
 from queuekit.urls import EngineURL
+from queuekit_testing.processes import Child
 from support.waiting import PATIENCE
 
 

@@ -10,11 +10,11 @@ import pytest
 
 from queuekit.backend import Condition, Record
 from queuekit.broker import Ack, Dead, Delivery
+from queuekit.clock import VirtualClock
 from queuekit.envelope import Envelope, Unique
 from queuekit.sqlite import SqliteBackend, SqliteBroker, boot, settime, timekeeping, upkeep
 from queuekit.sqlite.boot import BootClock
 from queuekit.sqlite.timekeeping import FileTime, next_version
-from queuekit.testing import VirtualClock
 from queuekit.urls import EngineURL
 
 

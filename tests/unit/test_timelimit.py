@@ -5,8 +5,8 @@ import time
 
 import pytest
 
-from queuekit.testing.kit import in_thread
 from queuekit.timelimit import end_of_time, time_left, time_limit, until
+from queuekit_testing.kit import in_thread
 
 
 def test_without_a_limit_it_is_the_usual_time() -> None:

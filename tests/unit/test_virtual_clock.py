@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from queuekit.testing import VirtualClock
+from queuekit.clock import VirtualClock
 from support.waiting import PATIENCE
 
 

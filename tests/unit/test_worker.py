@@ -28,13 +28,13 @@ from queuekit import (
     current,
 )
 from queuekit.broker import Capabilities, Place
+from queuekit.clock import VirtualClock
 from queuekit.envelope import Envelope
 from queuekit.errors import CapabilityError, UnavailableError
 from queuekit.events import EngineBack, EngineDown, LeasesLost, MessageDead, TaskFinished, TaskStarted, WorkerStopped
 from queuekit.hookspecs import hookimpl
 from queuekit.names import is_name, worker_name
 from queuekit.outcome import Outcome
-from queuekit.testing import VirtualClock
 from queuekit.worker import Worker
 from queuekit.worker.holdings import Holdings
 from queuekit.worker.prefetch import MOST_BYTES

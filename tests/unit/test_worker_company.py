@@ -1,7 +1,7 @@
 """Who may run beside whom, among the suspects of a crash."""
 
-from queuekit.testing.kit import in_thread
 from queuekit.worker.company import Company
+from queuekit_testing.kit import in_thread
 from support.waiting import PATIENCE, wait_until
 
 

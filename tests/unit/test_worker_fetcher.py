@@ -11,9 +11,9 @@ import pytest
 
 from queuekit import Queuekit, Signature
 from queuekit.broker import Delivery
+from queuekit.clock import VirtualClock
 from queuekit.errors import UnavailableError
 from queuekit.events import EngineBack, EngineDown
-from queuekit.testing import VirtualClock
 from queuekit.worker.fetcher import Fetcher, weighted_order
 from support.waiting import wait_until
 from support.working import broker_of, flaky_app, make_app, seen

@@ -11,8 +11,8 @@ from queuekit.errors import TooLargeError, UnavailableError
 from queuekit.events import EngineBack, EngineDown, LeasesLost
 from queuekit.flow import Flows
 from queuekit.outcome import Outcome
-from queuekit.testing.kit import in_thread
 from queuekit.worker.settler import Settler
+from queuekit_testing.kit import in_thread
 from support.waiting import PATIENCE, wait_until
 from support.working import backend_of, broker_of, counts, executor_of, flaky_app, make_app, prepared, seen
 

@@ -4,8 +4,8 @@ import threading
 
 import pytest
 
-from queuekit.testing.kit import in_thread
 from queuekit.worker.unwritten import Unwritten
+from queuekit_testing.kit import in_thread
 from support.waiting import wait_until
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from queuekit import Queuekit, Signature, State, Task, TaskCancelled, TaskFailed, Unique, chain, chord, group
-from queuekit.testing.kit import unique_name
+from queuekit_testing.kit import unique_name
 from support.calls import Calls, calls_on
 from support.waiting import PATIENCE
 from support.working import burst, make_app, needs, working

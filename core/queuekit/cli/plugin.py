@@ -8,9 +8,11 @@ import click
 
 from queuekit.cli.options import pass_session
 from queuekit.cli.session import Session
-from queuekit.scaffold import KINDS, Names, write_plugin
 
-__all__ = ["command"]
+__all__ = ["KINDS", "command"]
+
+KINDS = ("broker", "backend", "serializer", "middleware")
+"""What a new plugin may provide."""
 
 
 @click.group()
@@ -31,11 +33,13 @@ def command() -> None:
 def new(session: Session, name: str, *, kind: str, into: Path | None) -> None:
     """Write a whole distribution for the plugin NAME: it installs, and its tests say what is left to write.
 
-    NAME is also the scheme of its URLs. Nothing is overwritten.
+    NAME is also the scheme of its URLs. Nothing is overwritten. Needs pip install 'queuekit[testing]'.
     """
-    names = Names.of(name)
+    from queuekit.testing import scaffold
+
+    names = scaffold.Names.of(name)
     folder = into or Path(names.dist)
-    for path in write_plugin(names, kind, folder):
+    for path in scaffold.write_plugin(names, kind, folder):
         click.echo(path)
     session.say(f'next  cd {folder} && pip install --editable ".[testing]"')
     session.say("      queuekit plugins     (lists it)")

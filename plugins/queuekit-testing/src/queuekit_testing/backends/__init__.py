@@ -1,0 +1,24 @@
+"""The suite for result backends."""
+
+from __future__ import annotations
+
+from queuekit_testing.backends.connections import Connections
+from queuekit_testing.backends.groups import Groups
+from queuekit_testing.backends.lives import Lives
+from queuekit_testing.backends.names import Names
+from queuekit_testing.backends.records import Records
+
+__all__ = ["BackendConformance"]
+
+
+class BackendConformance(Records, Names, Lives, Groups, Connections):
+    """What every result backend must do.
+
+    Subclass it and say where the server is; the installed plugin for that URL makes the clients::
+
+        class TestRedisBackend(BackendConformance):
+            url = "redis://localhost/9"
+
+    Or override ``make_backend``: each call makes another client of the same server. Override the fixture ``server`` to
+    prepare that, as for :class:`~queuekit_testing.brokers.BrokerConformance`.
+    """

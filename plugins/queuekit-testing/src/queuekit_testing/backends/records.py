@@ -1,0 +1,349 @@
+"""Records: what is written, when, and for how long."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from functools import partial
+
+import attrs
+import pytest
+
+from queuekit.backend import Backend, Condition, Record
+from queuekit_testing.backends.kit import BackendKit
+from queuekit_testing.brokers.payloads import BODIES
+from queuekit_testing.kit import NOT_DECLARED, eventually
+
+__all__ = ["Records"]
+
+_MAX_TRIED = 2_000_000
+"""Longest body that is really stored."""
+_MANY = 250
+"""Records of one call: more than services take in one request, whose limits are a client's business."""
+KEYS = {
+    "colons": "result:0190:x",
+    "spaces": "a key with spaces ",
+    "slashes": "../../etc/passwd",
+    "percent": "100%_like",
+    "quotes": "'\"`;--",
+    "dollars": "$where.a.b",
+    "unicode": "sch\N{LATIN SMALL LETTER O WITH DIAERESIS}n \N{SNOWMAN} \N{GRINNING FACE}",
+    "braces": "{slot}[a-z]*?",
+}
+
+
+class Records(BackendKit):
+    """QK5 one outcome: a record is written under its condition, in one step."""
+
+    # -- what is written -----------------------------------------------------------------------------------------
+
+    def test_returns_every_field(self, backend: Backend) -> None:
+        """A record comes back as it was put, with a version; ``ttl`` is what is left of it."""
+        record = self.record(
+            body=b"\0", ttl=600.0, rank=2**53 - 1, final=True, task="shop.mail", state="SUCCESS", at=1_700_000_000.25
+        )
+
+        written = backend.put([record])
+
+        got = self.connect().get([record.key])[record.key]
+        assert written == [True]
+        assert got.version > 0
+        assert got.ttl is not None
+        assert 500.0 < got.ttl <= 600.0 + self._limits.ttl_granularity
+        assert attrs.evolve(got, version=0, ttl=600.0) == record
+
+    def test_returns_unset_fields_as_none(self, backend: Backend) -> None:
+        """What a record does not say comes back as not said, not as empty text or zero."""
+        record = self.record(error="ValueError: \N{SNOWMAN}\n\0")
+        backend.put([record])
+
+        got = backend.get([record.key])[record.key]
+
+        assert (got.task, got.state, got.at, got.rank, got.final) == (None, None, None, 0, False)
+        assert got.error is not None
+        assert got.error.startswith("ValueError: \N{SNOWMAN}\n")
+
+    @pytest.mark.parametrize("body", BODIES.values(), ids=BODIES.keys())
+    def test_returns_the_bytes_put(self, backend: Backend, body: bytes) -> None:
+        """A body comes back whatever bytes it holds."""
+        record = self.record(body=body)
+        backend.put([record])
+
+        assert self.body(backend, record.key) == body
+
+    @pytest.mark.parametrize("name", KEYS.values(), ids=KEYS.keys())
+    def test_takes_any_text_as_key(self, backend: Backend, name: str) -> None:
+        """A key is text: no character of it means anything to the store."""
+        key, near = f"{self.new_key()}:{name}", f"{self.new_key()}:{name}"
+        self._keys += [key, near]
+        backend.put([self.record(key=key)])
+
+        assert set(backend.get([key, near])) == {key}
+        assert backend.delete([near]) == 0
+        assert backend.delete([key]) == 1
+
+    def test_takes_a_long_key(self, backend: Backend) -> None:
+        """250 characters are a key; two that differ in the last one are two."""
+        start = self.new_key().ljust(249, "x")
+        one, other = start + "a", start + "b"
+        self._keys += [one, other]
+        backend.put([self.record(key=one)])
+
+        assert set(backend.get([one, other])) == {one}
+
+    def test_returns_a_body_of_the_largest_size(self, backend: Backend) -> None:
+        """A body of ``limits.max_record`` bytes is kept whole (where that is at most 2 MB; else one of 2 MB)."""
+        body = random.Random(3).randbytes(min(backend.limits.max_record, _MAX_TRIED))  # noqa: S311 - any bytes will do
+        record = self.record(body=body)
+        backend.put([record])
+
+        assert self.body(backend, record.key) == body
+
+    def test_gets_many_at_once(self, backend: Backend) -> None:
+        """``put``, ``get`` and ``delete`` take hundreds at once; ``get`` returns those that live, each once."""
+        records = [self.record(body=b"%d" % index) for index in range(_MANY)]
+        written = backend.put(records)
+        keys = [record.key for record in records]
+
+        got = backend.get([*keys, self.new_key(), keys[0]])
+
+        assert written == [True] * len(records)
+        assert {key: record.body for key, record in got.items()} == {record.key: record.body for record in records}
+        assert backend.delete([*keys, keys[0]]) == len(keys)
+        assert backend.get(keys) == {}
+
+    def test_takes_empty_batches(self, backend: Backend) -> None:
+        """A batch of nothing is legal everywhere, and does nothing."""
+        assert backend.put([]) == []
+        assert backend.get([]) == {}
+        assert backend.delete([]) == 0
+        assert backend.wait([], timeout=0) == {}
+
+    def test_begins_with_many_at_once(self, backend: Backend) -> None:
+        """Clients whose first call comes at the same moment, on a server that nobody has used, all work."""
+        records = [self.record() for _ in range(2)]
+        puts: list[Callable[[], object]] = [partial(self.connect().put, [record]) for record in records]
+        gets: list[Callable[[], object]] = [partial(self.connect().get, [records[0].key]) for _ in range(6)]
+
+        self.all_at_once([*gets, *puts])
+
+        assert set(backend.get([record.key for record in records])) == {record.key for record in records}
+
+    def test_deletes(self, backend: Backend) -> None:
+        """``delete`` counts what was there; what is deleted can be put again."""
+        records = [self.record() for _ in range(3)]
+        backend.put(records)
+        keys = [record.key for record in records]
+
+        assert backend.delete([*keys[:2], self.new_key()]) == 2
+        assert set(backend.get(keys)) == {keys[2]}
+        assert backend.delete(keys[:2]) == 0
+        assert backend.put(records[:1], condition=Condition.ABSENT) == [True]
+
+    def test_closes_twice(self, backend: Backend) -> None:
+        """A client that was used can be closed, and closed again; one that was not used, too."""
+        client, unused = self.connect(), self.connect()
+        record = self.record()
+        client.put([record])
+
+        for closing in (client, client, unused):
+            closing.close()
+
+        assert self.body(backend, record.key) == record.body
+
+    # -- conditions ----------------------------------------------------------------------------------------------
+
+    def test_overwrites_always(self, backend: Backend) -> None:
+        """``ALWAYS`` writes whatever is there, also under a smaller rank, and all fields are the new ones."""
+        first = self.record(rank=9, final=True, state="SUCCESS", error="old")
+        backend.put([first])
+
+        assert backend.put([Record(key=first.key, body=b"new", ttl=60.0)]) == [True]
+
+        got = backend.get([first.key])[first.key]
+        assert (got.body, got.rank, got.final, got.state, got.error) == (b"new", 0, False, None, None)
+
+    def test_writes_if_absent(self, backend: Backend) -> None:
+        """``ABSENT`` writes only where no live record has the key."""
+        first = self.record(body=b"first")
+
+        answers = [backend.put([attrs.evolve(first, body=body)], condition=Condition.ABSENT) for body in (b"1", b"2")]
+
+        assert answers == [[True], [False]]
+        assert self.body(backend, first.key) == b"1"
+
+    @pytest.mark.parametrize(
+        ("rank", "written"),
+        [
+            pytest.param(4, False, id="older"),
+            pytest.param(5, False, id="equal"),
+            pytest.param(6, True, id="newer"),
+            pytest.param(2**53 - 1, True, id="newest"),
+        ],
+    )
+    def test_writes_if_newer(self, backend: Backend, rank: int, written: bool) -> None:  # noqa: FBT001 - a row
+        """``NEWER`` writes only over a smaller rank: the first outcome of a rank stays."""
+        record = self.record(body=b"first", rank=5)
+        first = backend.put([record], condition=Condition.NEWER)
+
+        answer = backend.put([attrs.evolve(record, body=b"second", rank=rank)], condition=Condition.NEWER)
+
+        assert (first, answer) == ([True], [written])
+        assert self.body(backend, record.key) == (b"second" if written else b"first")
+
+    def test_compares_large_ranks_exactly(self, backend: Backend) -> None:
+        """Ranks up to 2**53 - 1 that differ by one are told apart."""
+        record = self.record(rank=2**53 - 2)
+        backend.put([record])
+
+        answers = [
+            backend.put([attrs.evolve(record, rank=rank)], condition=Condition.NEWER)
+            for rank in (2**53 - 3, 2**53 - 2, 2**53 - 1)
+        ]
+
+        assert answers == [[False], [False], [True]]
+
+    def test_answers_for_each_record_of_a_batch(self, backend: Backend) -> None:
+        """Records of a batch are written or refused one by one, and answered in order."""
+        old = self.record(rank=5)
+        backend.put([old])
+        batch = [self.record(), attrs.evolve(old, rank=3), self.record(), attrs.evolve(old, rank=7)]
+
+        assert backend.put(batch, condition=Condition.NEWER) == [True, False, True, True]
+
+    def test_lets_the_later_of_a_batch_see_the_earlier(self, backend: Backend) -> None:
+        """Of several records of a batch with one key, the later is judged by what the earlier left."""
+        record = self.record()
+        batch = [attrs.evolve(record, rank=rank, body=b"%d" % rank) for rank in (2, 1, 3, 3)]
+
+        assert backend.put(batch, condition=Condition.NEWER) == [True, False, True, False]
+        assert self.body(backend, record.key) == b"3"
+        assert backend.put(batch, condition=Condition.ABSENT) == [False] * 4
+
+    def test_raises_the_version_with_each_write(self, backend: Backend) -> None:
+        """A version grows with each write of its key, and also over a deletion: an old one never fits again."""
+        record = self.record()
+        versions = []
+        for _ in range(3):
+            backend.put([record])
+            versions.append(backend.get([record.key])[record.key].version)
+        backend.delete([record.key])
+        backend.put([record])
+        versions.append(backend.get([record.key])[record.key].version)
+
+        assert versions == sorted(set(versions))
+
+    def test_writes_what_is_expected(self, backend: Backend) -> None:
+        """With ``expect``, a put writes only over that version; 0 means that there is none."""
+        record = self.record(body=b"first")
+        absent = [backend.put([record], expect=7), backend.put([record], expect=0), backend.put([record], expect=0)]
+        version = backend.get([record.key])[record.key].version
+        second = attrs.evolve(record, body=b"second")
+
+        answers = [
+            backend.put([second], expect=version + 1),
+            backend.put([second], expect=version),
+            backend.put([second], expect=version),
+        ]
+
+        assert absent == [[False], [True], [False]]
+        assert answers == [[False], [True], [False]]
+        assert self.body(backend, record.key) == b"second"
+
+    def test_deletes_what_is_expected(self, backend: Backend) -> None:
+        """With ``expect``, a delete removes only that version: a lock is given back only by its holder."""
+        record = self.record()
+        backend.put([record])
+        version = backend.get([record.key])[record.key].version
+
+        answers = [backend.delete([record.key], expect=version + 1), backend.delete([record.key], expect=version)]
+
+        assert answers == [0, 1]
+        assert self.body(backend, record.key) is None
+
+    @pytest.mark.parametrize("way", ["absent", "newer", "expect"])
+    def test_lets_one_of_many_win(self, backend: Backend, way: str) -> None:
+        """Of many that put under one condition at the same moment, exactly one writes."""
+        clients = [self.connect() for _ in range(6)]
+        for _ in range(8):
+            key = self.new_key()
+            records = [self.record(key=key, rank=1, body=b"%d" % index) for index in range(len(clients))]
+            puts = [partial(client.put, [record]) for client, record in zip(clients, records, strict=True)]
+            if way == "expect":
+                puts = [partial(put, expect=0) for put in puts]
+            else:
+                puts = [partial(put, condition=Condition(way)) for put in puts]
+
+            answers = self.all_at_once([*puts])
+
+            winners = [index for index, answer in enumerate(answers) if answer == [True]]
+            assert len(winners) == 1
+            assert self.body(backend, key) == b"%d" % winners[0]
+
+    # -- time ----------------------------------------------------------------------------------------------------
+
+    def test_forgets_when_its_time_has_passed(self, backend: Backend) -> None:
+        """A record is not there after its ``ttl``, for no verb; and it is there before."""
+        record, other = self.record(ttl=2 * self.short, final=True), self.record()
+        backend.put([record, other])
+        present = self.body(backend, record.key)
+
+        eventually(lambda: self.body(backend, record.key) is None, timeout=self.patience, what="the record is gone")
+
+        assert present == record.body
+        assert backend.wait([record.key], timeout=0) == {}
+        assert backend.delete([record.key]) == 0
+        assert self.body(backend, other.key) == other.body
+
+    @pytest.mark.parametrize("way", ["absent", "newer", "expect"])
+    def test_takes_an_expired_record_as_absent(self, backend: Backend, way: str) -> None:
+        """Where a record has expired, the key is free, whatever its rank was: so a lease can be taken over."""
+        record = self.record(ttl=self.short, rank=9)
+        backend.put([record])
+        eventually(lambda: self.body(backend, record.key) is None, timeout=self.patience, what="the record is gone")
+        successor = attrs.evolve(record, ttl=60.0, rank=1, body=b"successor")
+
+        if way == "expect":
+            answer = backend.put([successor], expect=0)
+        else:
+            answer = backend.put([successor], condition=Condition(way))
+
+        assert answer == [True]
+        assert self.body(backend, record.key) == b"successor"
+
+    def test_tells_one_time_to_all(self, backend: Backend) -> None:
+        """A clock that the service tells is the same for all clients, to a second, and goes on."""
+        told = [client.now() for client in (backend, self.connect(), backend)]
+        if told[0] is None:
+            pytest.skip(f"{NOT_DECLARED}a clock")
+
+        first, second, third = (moment or 0.0 for moment in told)
+
+        assert first <= third
+        assert abs(second - first) < 1.0 + (third - first)
+
+    def test_keeps_what_has_no_end(self, backend: Backend) -> None:
+        """Without ``ttl`` a record stays, and says so; a later put without one takes the end away."""
+        record = self.record(ttl=None)
+        ending = self.record(ttl=self.short)
+        backend.put([record, ending])
+        backend.put([attrs.evolve(ending, ttl=None)])
+        self.let_pass(2 * self.short)
+
+        got = backend.get([record.key, ending.key])
+
+        assert {key: found.ttl for key, found in got.items()} == {record.key: None, ending.key: None}
+
+    def test_counts_time_from_the_last_write(self, backend: Backend) -> None:
+        """A write begins the ``ttl`` anew: so a presence is renewed. A refused one does not."""
+        renewed, refused = self.record(ttl=2 * self.short, rank=1), self.record(ttl=2 * self.short, rank=1)
+        backend.put([renewed, refused])
+
+        answers = [
+            backend.put([attrs.evolve(renewed, ttl=600.0)]),
+            backend.put([attrs.evolve(refused, ttl=600.0)], condition=Condition.NEWER),
+        ]
+
+        eventually(lambda: self.body(backend, refused.key) is None, timeout=self.patience, what="the record is gone")
+        assert answers == [[True], [False]]
+        assert self.body(backend, renewed.key) == renewed.body

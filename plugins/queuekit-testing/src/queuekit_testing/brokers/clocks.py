@@ -1,0 +1,134 @@
+"""Whose clock counts, and delays that are longer than the service can delay."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+import pytest
+
+from queuekit.app import Queuekit
+from queuekit.broker import Ack, Broker, Delivery
+from queuekit.execute import Executor
+from queuekit.outcome import Outcome
+from queuekit.sending import Sending
+from queuekit.signature import Signature
+from queuekit_testing.brokers.kit import BrokerKit
+from queuekit_testing.connections import a_day_ahead
+from queuekit_testing.kit import assert_time_of_day, needs, unique_name
+
+__all__ = ["Clocks"]
+
+_TRIES = 4
+
+
+class Clocks(BrokerKit):
+    """QK11, the server's clock; and core's relay for delays beyond ``limits.max_delay``."""
+
+    @pytest.fixture
+    def server_clock(self) -> None:
+        """Skip where the clients' clock is the only one."""
+        if not self.CLOCK_OF_ITS_OWN:
+            pytest.skip("CLOCK_OF_ITS_OWN is False: the clients' clock is all there is")
+
+    def test_takes_nothing_early_by_a_wrong_clock(self, broker: Broker, queue: str, server_clock: None) -> None:
+        """A worker whose clock is a day ahead neither takes what others hold nor what is delayed (QK11)."""
+        held = self.sent_and_taken(broker, self.message(queue))
+        if broker.capabilities.delay:
+            broker.send([self.message(queue, delay=self.far)])
+
+        with a_day_ahead():
+            found = self.look(self.connect(), queue, wait=self.short)
+
+        assert found == []
+        self.do(broker, Ack(held))
+
+    def test_gives_nothing_late_by_a_wrong_clock(self, broker: Broker, queue: str, server_clock: None) -> None:
+        """What a client whose clock is a day ahead sends, delays and holds is due when others would expect it."""
+        sent, held = self.messages(queue, 2)
+        delay = self.short if broker.capabilities.delay else 0.0
+        broker.send([held])
+
+        with a_day_ahead():
+            client = self.connect()
+            self.take_one(client, queue, lease=self.short)
+            client.send([attrs.evolve(sent, delay=delay)])
+
+        assert {delivery.id for delivery in self.take(broker, queue, 2)} == {sent.id, held.id}
+
+    def test_moves_no_time_of_others(self, broker: Broker, queue: str, server_clock: None) -> None:
+        """What a client whose clock is a day ahead sends and settles makes nothing early for those who come later."""
+        held = self.sent_and_taken(broker, self.message(queue))
+        if broker.capabilities.delay:
+            broker.send([self.message(queue, delay=self.far)])
+        with a_day_ahead():
+            client = self.connect()
+            self.do(client, Ack(self.sent_and_taken(client, self.message(queue))))
+
+        found = self.look(self.connect(), queue, wait=self.short)
+
+        assert found == []
+        self.do(broker, Ack(held))
+
+    def test_tells_the_time_of_day(self, broker: Broker, queue: str) -> None:
+        """``sent_at`` and ``claimed_at`` are UTC epoch seconds: neither thousandths nor the time since some start."""
+        delivery = self.sent_and_taken(broker, self.message(queue))
+
+        assert_time_of_day("sent_at", delivery.sent_at)
+        assert_time_of_day("claimed_at", delivery.claimed_at)
+
+    def narrowed(self, client: Broker, seconds: float) -> Broker:
+        """Return *client* as one that delays at most *seconds*. Override it where setting ``limits`` is not enough."""
+        client.limits = attrs.evolve(client.limits, max_delay=seconds)
+        return client
+
+    @needs("delay")
+    def test_is_relayed_beyond_its_longest_delay(self, broker: Broker, queue: str) -> None:
+        """A delay above ``limits.max_delay`` is kept by core, which delays again on receipt: not early, and once."""
+        if broker.limits.max_delay is None:
+            pytest.skip("limits.max_delay is None: no delay is too long")
+        # Where a machine is slow, or the client itself waits for a rest, a message may be due before core sees it.
+        hops = next(filter(None, (self._relayed(queue, self.short * 2**doubled) for doubled in range(_TRIES))), 0)
+
+        assert hops >= 1, "core never got it before it was due"
+
+    def _relayed(self, queue: str, longest: float) -> int:
+        """Send a message with a delay above *longest*, see it through, and return how often core delayed it again."""
+        client = self.narrowed(self.connect(), longest)
+        relay = _Relay(client)
+        relay.send(queue, delay=longest + max(0.5 * longest, 3 * self._limits.lease_granularity))
+        delivery, hops = self.take_one(client, queue), 0
+        while (settlement := relay.settlement(delivery)) is not None:
+            self.do(client, settlement)
+            delivery, hops = self.take_one(client, queue), hops + 1
+
+        assert delivery.envelope.not_before is not None
+        assert delivery.claimed_at >= delivery.envelope.not_before - self._limits.lease_granularity
+        assert (delivery.envelope.attempt, delivery.crashes) == (0, 0)
+        self.do(client, Ack(delivery))
+        assert self.look(client, queue) == []
+        return hops
+
+
+class _Relay:
+    """Core on a broker, as far as delays go: what it sends, and what it makes of a delivery."""
+
+    def __init__(self, broker: Broker) -> None:
+        app = Queuekit(broker=f"memory://{unique_name('relay')}", backend="none")
+        app.task(name="kit.relayed")(_nothing)
+        runtime = attrs.evolve(app.runtime, broker=broker)
+        self._sending = Sending(runtime, app.tasks)
+        self._executor = Executor(runtime, app.tasks, self._sending, worker="kit")
+
+    def send(self, queue: str, *, delay: float) -> None:
+        """Send a message that is due in *delay* seconds."""
+        self._sending.send([Signature("kit.relayed", queue=queue, delay=delay)])
+
+    def settlement(self, delivery: Delivery) -> Any:
+        """Return how a worker settles *delivery* when it is not due yet; ``None`` if it would run it."""
+        decided = self._executor.prepare(delivery, {})
+        return decided.settlement if isinstance(decided, Outcome) else None
+
+
+def _nothing() -> None:
+    """Do nothing."""

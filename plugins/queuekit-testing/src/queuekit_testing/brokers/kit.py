@@ -1,0 +1,193 @@
+"""What the tests of a broker use: clients, queues, messages, and short words for what they do all the time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager, suppress
+from typing import Any, TypeVar
+
+import pytest
+
+from queuekit.broker import Ack, Broker, Capabilities, Delivery, Place, Settlement
+from queuekit.envelope import Envelope
+from queuekit.errors import QueuekitError
+from queuekit.names import new_id
+from queuekit_testing.connections import open_connections
+from queuekit_testing.engines import new_broker
+from queuekit_testing.kit import Conformance, Span, unique_name, waits
+
+__all__ = ["BrokerKit"]
+
+T = TypeVar("T")
+
+_FAR = 500.0
+_MOST_PAGES = 100
+
+
+class BrokerKit(Conformance):
+    """Clients of one server, and helpers."""
+
+    url: Any = None
+    """URL of the server, as text or parsed; whatever installed plugin serves its scheme makes the clients."""
+
+    def make_broker(self) -> Broker:
+        """Return a new client; each call another one, of the same server. Override this, or give ``url``."""
+        if self.url is None:
+            hint = 'url = "my://localhost/test", or def make_broker(self): return MyBroker(...)'
+            raise NotImplementedError(f"{type(self).__name__} says nothing of its server. Write {hint}")
+        return new_broker(self.url)
+
+    # -- fixtures ------------------------------------------------------------------------------------------------
+
+    @pytest.fixture
+    def broker(self, server: object) -> Iterator[Broker]:
+        """Return a client; what the test has put into its queues is gone afterwards."""
+        with self.session() as broker:
+            yield broker
+
+    @pytest.fixture
+    def queue(self, broker: Broker) -> str:
+        """Return the name of a queue that nobody else uses."""
+        return self.new_queue()
+
+    @pytest.fixture
+    def declared(self, broker: Broker) -> Capabilities:
+        """Return what the broker says that it can."""
+        return broker.capabilities
+
+    @contextmanager
+    def session(self) -> Iterator[Broker]:
+        """Yield a client, and in the end purge all queues and close all clients that the test has asked for."""
+        self._clients: list[Broker] = []
+        self._queues: list[str] = []
+        self._known = open_connections()
+        self._limits = self.make_broker().limits
+        broker = self.connect()
+        try:
+            yield broker
+        finally:
+            for queue in self._queues:
+                for place in (Place.READY, Place.DELAYED, Place.DEAD):
+                    with suppress(QueuekitError, NotImplementedError):
+                        broker.purge(queue, place=place)
+            for client in self._clients:
+                client.close()
+
+    # -- things --------------------------------------------------------------------------------------------------
+
+    def connect(self) -> Broker:
+        """Return one more client, which is closed after the test."""
+        client = self.make_broker()
+        self._clients.append(client)
+        return client
+
+    def new_queue(self) -> str:
+        """Return the name of one more queue."""
+        self._queues.append(unique_name("kit"))
+        return self._queues[-1]
+
+    def message(self, queue: str, **fields: Any) -> Envelope:
+        """Return a message for *queue*."""
+        return Envelope(**{"id": new_id(), "queue": queue, "body": b"body", **fields})
+
+    def messages(self, queue: str, count: int, **fields: Any) -> list[Envelope]:
+        """Return *count* different messages."""
+        return [self.message(queue, body=b"%d" % index, **fields) for index in range(count)]
+
+    # -- times ---------------------------------------------------------------------------------------------------
+
+    @property
+    def short(self) -> float:
+        """Seconds of a lease that is meant to end, or of a delay, on this service."""
+        return max(self.SHORT, 5 * self._limits.lease_granularity)
+
+    @property
+    def long(self) -> float:
+        """Seconds of a lease that is not meant to end during the test."""
+        return min(120.0, self._limits.max_lease or 120.0)
+
+    @property
+    def far(self) -> float:
+        """Seconds of a delay that does not end during the test, and that the service can delay."""
+        return min(_FAR, self._limits.max_delay or _FAR)
+
+    @property
+    def patience(self) -> float:
+        """Seconds after which what should happen counts as not happening, on this service."""
+        return max(self.PATIENCE, 40 * self._limits.lease_granularity)
+
+    @property
+    def wait(self) -> float:
+        """Seconds to block where the test would notice if nothing wakes the call before they have passed."""
+        return min(3 * self.patience, self._limits.max_wait)
+
+    def result(self, future: Future[T], what: str) -> T:
+        """Return what a thread returns; fail if it does not within ``PATIENCE``, or while a ``receive`` may block."""
+        seconds = min(self.PATIENCE, 0.75 * self._limits.max_wait)
+        try:
+            return future.result(timeout=seconds)
+        except TimeoutError:
+            pytest.fail(f"not within {seconds:g} s: {what}")
+
+    def leases(self) -> Iterator[Span]:
+        """Yield leases that are meant to end, for what must be done while one holds; see ``spans``."""
+        return self.spans(self.short, self._limits.lease_granularity)
+
+    def not_early(self, elapsed: float, seconds: float) -> bool:
+        """Tell whether *elapsed*, measured here, is no less than *seconds*, measured on the server."""
+        return elapsed >= seconds - self._limits.lease_granularity - 0.01 * seconds
+
+    # -- deeds ---------------------------------------------------------------------------------------------------
+
+    def take(self, broker: Broker, queue: str, count: int, *, lease: float | None = None) -> list[Delivery]:
+        """Return *count* deliveries, in the order in which they came; fail if they do not come."""
+        taken: list[Delivery] = []
+        for wait in waits(self.patience):
+            step = min(wait, broker.limits.max_wait)
+            limit = min(count - len(taken), broker.limits.max_batch)
+            taken += broker.receive([queue], limit=limit, wait=step, lease=lease or self.long)
+            if len(taken) >= count:
+                return taken
+        pytest.fail(f"{len(taken)} of {count} messages came within {self.patience:g} s")
+
+    def take_one(self, broker: Broker, queue: str, *, lease: float | None = None) -> Delivery:
+        """Return one delivery; fail if none comes."""
+        return self.take(broker, queue, 1, lease=lease)[0]
+
+    def sent_and_taken(self, broker: Broker, envelope: Envelope, *, lease: float | None = None) -> Delivery:
+        """Send *envelope* and return it as a delivery."""
+        broker.send([envelope])
+        return self.take_one(broker, envelope.queue, lease=lease)
+
+    def look(self, broker: Broker, queue: str, *, wait: float = 0.0) -> list[str]:
+        """Return the ids of what is ready, taking it under a lease; empty if there is nothing."""
+        return [delivery.id for delivery in broker.receive([queue], limit=10, wait=wait, lease=self.long)]
+
+    def do(self, broker: Broker, *settlements: Settlement) -> None:
+        """Settle, where no lease may have been lost."""
+        lost = broker.settle(settlements)
+        assert not lost, "a settlement under a lease that holds was refused"
+
+    def lapsed(self, broker: Broker, queue: str) -> tuple[Delivery, Delivery]:
+        """Return a delivery whose lease has ended, and the one by which another client holds the message now."""
+        broker.send([self.message(queue)])
+        stale = self.take_one(broker, queue, lease=self.short)
+        return stale, self.take_one(self.connect(), queue)
+
+    def seen(self, broker: Broker, queue: str, place: Place, *, limit: int = 100) -> list[str]:
+        """Return the ids of all that ``peek`` shows in *place*, page by page of *limit* messages."""
+        page = broker.peek(queue, place=place, limit=limit)
+        items = list(page.items)
+        for _ in range(_MOST_PAGES):
+            if page.cursor is None:
+                return [stored.envelope.id for stored in items]
+            page = broker.peek(queue, place=place, limit=limit, cursor=page.cursor)
+            items += page.items
+        pytest.fail(f"a few messages have more than {_MOST_PAGES} pages")
+
+    def drain_once(self, broker: Broker, queue: str) -> list[str]:
+        """Take what is there, acknowledge it, and return the ids."""
+        deliveries = broker.receive([queue], limit=7, wait=min(0.05, broker.limits.max_wait), lease=self.long)
+        self.do(broker, *[Ack(delivery) for delivery in deliveries])
+        return [delivery.id for delivery in deliveries]

@@ -1,0 +1,136 @@
+"""Begins a plugin: a whole distribution, which installs, is listed, and whose tests say what is left to write."""
+
+from __future__ import annotations
+
+import re
+import string
+from collections.abc import Iterator, Mapping
+from importlib import metadata, resources
+from importlib.resources.abc import Traversable
+from pathlib import Path
+
+import attrs
+
+from queuekit.errors import QueuekitError
+from queuekit.hookspecs import API_VERSION
+from queuekit_testing.scaffold.contracts import capability_lines, method_sources
+
+__all__ = ["KINDS", "Names", "plugin_files", "write_plugin"]
+
+KINDS = ("broker", "backend", "serializer", "middleware")
+"""What a new plugin may provide."""
+SUFFIX = ".tmpl"
+PACKAGE = "PACKAGE"
+"""Stands for the package in the paths of templates."""
+_NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
+_OURS = frozenset({"builtin", "memory", "sqlite", "testing"})
+
+
+class _Template(string.Template):
+    """Text with ``%%{name}`` in it: the usual dollar is a prompt in README files."""
+
+    delimiter = "%%"
+
+
+@attrs.frozen
+class Names:
+    """What a plugin and its parts are called."""
+
+    name: str
+    """Name of the entry point, and the scheme of its URLs: ``nats-jet``."""
+
+    @classmethod
+    def of(cls, text: str) -> Names:
+        """Return the names that follow from *text*: ``nats``, ``queuekit-nats`` or ``queuekit_nats``.
+
+        Raises:
+            QueuekitError: No distribution can be called so.
+        """
+        name = re.sub(r"[_.]", "-", text.lower()).removeprefix("queuekit-")
+        if not _NAME.fullmatch(name):
+            raise QueuekitError(f"{text!r} cannot name a plugin", fix="Use lower case letters, digits and dashes: nats")
+        if name in _OURS:
+            raise QueuekitError(f"{text!r} is queuekit's own", fix=f"Take another name: my-{name}")
+        return cls(name)
+
+    @property
+    def dist(self) -> str:
+        """Name of the distribution: ``queuekit-nats-jet``."""
+        return f"queuekit-{self.name}"
+
+    @property
+    def package(self) -> str:
+        """Name of the package: ``queuekit_nats_jet``."""
+        return self.dist.replace("-", "_")
+
+    @property
+    def stem(self) -> str:
+        """How its classes begin: ``NatsJet``."""
+        return "".join(part.capitalize() for part in self.name.split("-"))
+
+
+def plugin_files(names: Names, kind: str) -> dict[str, str]:
+    """Return the text of each file of a new plugin of *kind*, by its path in the distribution."""
+    values = _values(names, kind)
+    templates = resources.files("queuekit_testing.scaffold") / "templates"
+    return {
+        path.replace(PACKAGE, names.package): _Template(text).substitute(values)
+        for folder in ("common", kind)
+        for path, text in _walk(templates / folder, "")
+    }
+
+
+def write_plugin(names: Names, kind: str, folder: Path) -> list[Path]:
+    """Write a new plugin into *folder* and return the files, sorted.
+
+    Raises:
+        QueuekitError: There is something in the folder already, or it cannot be written to.
+    """
+    if folder.exists() and any(folder.iterdir() if folder.is_dir() else [folder]):
+        raise QueuekitError(
+            f"{folder} is there already; nothing was written", fix="Take another folder:  --into FOLDER"
+        )
+    written = []
+    try:
+        for path, text in plugin_files(names, kind).items():
+            target = folder / path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_text(text, encoding="utf-8")
+            written.append(target)
+    except OSError as error:
+        raise QueuekitError(f"cannot write to {folder}: {error.strerror}") from error
+    return sorted(written)
+
+
+def _walk(folder: Traversable, inside: str) -> Iterator[tuple[str, str]]:
+    """Yield path and text of each template below *folder*; ``dot-x`` stands for ``.x``, which tools would skip."""
+    for entry in sorted(folder.iterdir(), key=lambda entry: entry.name):
+        name = entry.name.replace("dot-", ".", 1) if entry.name.startswith("dot-") else entry.name
+        if entry.is_dir():
+            yield from _walk(entry, f"{inside}{name}/")
+        elif name.endswith(SUFFIX):
+            yield f"{inside}{name.removesuffix(SUFFIX)}", entry.read_text(encoding="utf-8")
+
+
+def _version() -> str:
+    """Return the version of this queuekit; where it runs without being installed, the oldest."""
+    try:
+        return metadata.version("queuekit")
+    except metadata.PackageNotFoundError:
+        return "0.1"
+
+
+def _values(names: Names, kind: str) -> Mapping[str, str]:
+    """Return what the templates are filled with."""
+    version = _version().split(".")
+    return {
+        "name": names.name,
+        "dist": names.dist,
+        "package": names.package,
+        "Stem": names.stem,
+        "kind": kind,
+        "api": str(API_VERSION),
+        "range": f">={version[0]}.{version[1]},<{int(version[0]) + 1}",
+        "methods": method_sources(kind),
+        "capabilities": capability_lines(kind),
+    }
