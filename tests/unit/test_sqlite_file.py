@@ -283,7 +283,12 @@ def test_a_look_at_a_missing_file_leaves_no_connection(path: Path, monkeypatch: 
     """What is opened for it is closed: Python 3.13 warns of a connection that is left to the collector."""
     made: list[sqlite3.Connection] = []
     connect = sqlite3.connect
-    monkeypatch.setattr(sqlite3, "connect", lambda *args, **options: made.append(connect(*args, **options)) or made[-1])
+
+    def noted(*args: Any, **options: Any) -> sqlite3.Connection:
+        made.append(connect(*args, **options))
+        return made[-1]
+
+    monkeypatch.setattr(sqlite3, "connect", noted)
     broker = broker_of(path)
 
     found = broker.queues()
