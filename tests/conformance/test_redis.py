@@ -83,6 +83,7 @@ class OnCluster(OnRedis):
         self.url = redis_cluster.url
 
 
+@pytest.mark.full
 class TestClusterBroker(OnCluster, BrokerConformance):
     """Queues on a Cluster."""
 

@@ -39,7 +39,14 @@ def set_ahead(folder: Path, seconds: float) -> Path:
 
 
 @pytest.mark.parametrize("first", [False, True], ids=["last", "first"])
-@pytest.mark.parametrize("seconds", [120.0, 3_600.0, -3_600.0], ids=["two-minutes", "an-hour", "an-hour-behind"])
+@pytest.mark.parametrize(
+    "seconds",
+    [
+        pytest.param(120.0, id="two-minutes", marks=pytest.mark.full),
+        pytest.param(3_600.0, id="an-hour"),
+        pytest.param(-3_600.0, id="an-hour-behind"),
+    ],
+)
 def test_a_worker_with_a_wrong_clock_takes_nothing_of_others(fleet: Fleet, seconds: float, *, first: bool) -> None:
     """Its sends, claims and settlements move nobody's time, whether it is the first to use the file or not."""
     wrong = set_ahead(fleet.folder / "wrong", seconds)

@@ -92,7 +92,10 @@ def test_kit_needs_no_hypothesis(tmp_path: Path, bare: Venv) -> None:
     assert re.search(r"1 passed, 1 skipped", done.stdout), done.stdout
 
 
-@pytest.fixture(scope="module", params=KINDS)
+@pytest.fixture(
+    scope="module",
+    params=[kind if kind == "broker" else pytest.param(kind, marks=pytest.mark.full) for kind in KINDS],
+)
 def project(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, venv: Venv) -> tuple[str, Path]:
     """Return kind and folder of a new plugin, which is installed from its wheel."""
     kind: str = request.param

@@ -29,7 +29,7 @@ Make = Callable[..., SqsBroker]
 QUEUE = "orders.fifo"
 
 
-@pytest.fixture(params=["ministack_server", "moto_server"])
+@pytest.fixture(params=["ministack_server", pytest.param("moto_server", marks=pytest.mark.full)])
 def server(request: pytest.FixtureRequest) -> AwsServer:
     """Return one imitation after the other."""
     found: AwsServer = request.getfixturevalue(request.param)

@@ -11,7 +11,6 @@ from support.calls import Calls, calls_on
 from support.waiting import PATIENCE
 from support.working import burst, make_app, needs, working
 
-pytestmark = pytest.mark.each_engine
 RUNS: list[int] = []
 
 
@@ -82,6 +81,7 @@ HELD: dict[str, tuple[Make, Any]] = {
 }
 
 
+@pytest.mark.each_engine
 @pytest.mark.parametrize(("make", "wanted"), HELD.values(), ids=HELD)
 def test_a_part_ends_as_the_message_that_holds_its_key(calls: Calls, make: Make, wanted: Any) -> None:
     """Whoever sent that: the workflow takes over its result."""
