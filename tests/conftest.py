@@ -10,9 +10,10 @@ import pytest
 from hypothesis import settings
 from hypothesis.database import DirectoryBasedExampleDatabase
 
-from support import commands
+from support import commands, measuring
 
 HERE = Path(__file__).parent
+measuring.patch_once()
 settings.register_profile("steady", deadline=None, derandomize=True)
 settings.register_profile(
     "random",
