@@ -1,7 +1,6 @@
 """A task queue whose brokers, result backends and serializers are plugins, chosen by the scheme of a URL."""
 
 from queuekit.app import Queuekit
-from queuekit.canvas import chain, chord, group
 from queuekit.context import Context, current
 from queuekit.control import Cancel, Cancelled, Reject, Retry, Snooze, TaskTimeout
 from queuekit.envelope import Unique
@@ -10,10 +9,11 @@ from queuekit.failure import Failure
 from queuekit.middleware import Middleware
 from queuekit.result import Result
 from queuekit.retry import Delays, Exponential, Fibonacci, Fixed
+from queuekit.schedules.triggers import cron, every
 from queuekit.signature import Signature
 from queuekit.states import State
-from queuekit.task import Task
-from queuekit.when import cron, every
+from queuekit.tasks.task import Task
+from queuekit.workflows.canvas import chain, chord, group
 
 __all__ = [
     "Cancel",

@@ -17,33 +17,33 @@ from queuekit.context import Context
 from queuekit.envelope import Unique
 from queuekit.errors import OptionError
 from queuekit.forks import renew_in_forks
+from queuekit.ids import check_id, plain_data
 from queuekit.middleware import Middleware
-from queuekit.names import check_id, plain_data
-from queuekit.options import Duration, flag, seconds
-from queuekit.periodic import Periodic
-from queuekit.registry import Tasks, Types
 from queuekit.result import Result
 from queuekit.retry import Backoff
+from queuekit.schedules.declare import Periodic
 from queuekit.signature import Signature
 from queuekit.states import State
-from queuekit.task import Anything, AsyncTask, Task, TaskDecorator, options_of
+from queuekit.tasks.registry import Tasks, Types
+from queuekit.tasks.task import Anything, AsyncTask, Task, TaskDecorator, options_of
 from queuekit.timelimit import time_limit
-from queuekit.workflow import is_workflow
+from queuekit.wire.call_options import Duration, flag, seconds
+from queuekit.workflows.workflow import is_workflow
 
 # Engines, plugins and config are imported where they are first used: a module of tasks is imported in many processes
 # that never send one, and half of the cost of ``import queuekit`` would be theirs.
 if TYPE_CHECKING:
-    from queuekit.appworker import AppWorker
-    from queuekit.background import Background
-    from queuekit.config import Config
+    from queuekit.client.app_worker import AppWorker
+    from queuekit.client.background import Background
+    from queuekit.client.runtime import Runtime
+    from queuekit.client.sender import Sending
+    from queuekit.config.settings import Config
     from queuekit.events import Events
-    from queuekit.graphs import StoredGraph
-    from queuekit.groups import ChainResult, ChordResult, GroupResult
-    from queuekit.plugins import Plugins
-    from queuekit.records import Info
-    from queuekit.runtime import Runtime
-    from queuekit.sending import Sending
-    from queuekit.workflow import Chain, Chord, Group, Workflow
+    from queuekit.execution.workflow_store import StoredGraph
+    from queuekit.plugins.manager import Plugins
+    from queuekit.wire.records import Info
+    from queuekit.workflows.results import ChainResult, ChordResult, GroupResult
+    from queuekit.workflows.workflow import Chain, Chord, Group, Workflow
 
 __all__ = ["Queuekit"]
 
@@ -51,7 +51,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
 
-_LAUNCH = "queuekit.launch"
+_LAUNCH = "queuekit.worker.launch"
 _GLANCE = 1.0
 """Seconds that a last look at outcomes may take."""
 
@@ -134,8 +134,8 @@ class Queuekit(Periodic):
 
         Args:
             function: A function or coroutine function. If its first parameter is annotated ``Context`` it gets one.
-            **options: See :class:`~queuekit.task.TaskOptions`; and ``name``, its registered name, by default module
-                and qualified name.
+            **options: See :class:`~queuekit.tasks.task.TaskOptions`; and ``name``, its registered name, by default
+                module and qualified name.
 
         Raises:
             DeclarationError: It is no function, or one that a worker cannot run, such as a generator function.
@@ -195,7 +195,7 @@ class Queuekit(Periodic):
         """
         with self._lock:
             if self._config is None:
-                from queuekit.config import load_config, plugins_of
+                from queuekit.config.settings import load_config, plugins_of
 
                 self._config = load_config(
                     arguments=self._settings,
@@ -212,7 +212,7 @@ class Queuekit(Periodic):
         """The plugins, found at first use."""
         with self._lock:
             if self._plugins is None:
-                from queuekit.config import plugins_of
+                from queuekit.config.settings import plugins_of
 
                 self._plugins = plugins = plugins_of(self.config)
                 plugins.call("queuekit_configure", raising=True, app=self, config=self.config)
@@ -228,11 +228,11 @@ class Queuekit(Periodic):
             return runtime
         with self._lock:
             if self._runtime is None:
-                from queuekit.runtime import build_runtime
+                from queuekit.client.runtime import build_runtime
 
                 config, clock = self.config, self.clock
                 if config.eager:
-                    from queuekit.eager import SkippingClock, eager_config
+                    from queuekit.execution.eager import SkippingClock, eager_config
 
                     config, clock = eager_config(config), SkippingClock()
                 self._runtime = build_runtime(
@@ -337,10 +337,10 @@ class Queuekit(Periodic):
     def _make_sending(self) -> Sending:
         begun = time.monotonic()
         if self.config.eager:
-            from queuekit.eager import EagerSending
+            from queuekit.execution.eager import EagerSending
 
             return EagerSending(self.runtime, self.tasks)
-        from queuekit.sending import Sending
+        from queuekit.client.sender import Sending
 
         runtime = self.runtime  # at first use plugins and client libraries are imported
         return Sending(runtime, self.tasks, spent=time.monotonic() - begun)
@@ -354,16 +354,16 @@ class Queuekit(Periodic):
     @overload
     def send(self, signature: Chord[R]) -> ChordResult[R]: ...
     def send(self, signature: Signature[Any] | Workflow[Any]) -> Any:
-        """Put one call on its queue, or begin a workflow; see :meth:`queuekit.task.Bound.send`."""
+        """Put one call on its queue, or begin a workflow; see :meth:`queuekit.tasks.task.Bound.send`."""
         if not isinstance(signature, Signature):
             return self.start(signature)
         sent = self.sending.send_one(signature)
         return Result(sent.id, self, stored=sent.stored, duplicate=sent.duplicate)
 
     def start(self, workflow: Workflow[Any]) -> Any:
-        """Begin a workflow and return a handle on its result; see :func:`queuekit.starting.start`."""
-        from queuekit.groups import handle
-        from queuekit.starting import start
+        """Begin a workflow and return a handle on its result; see :func:`queuekit.execution.workflow_start.start`."""
+        from queuekit.execution.workflow_start import start
+        from queuekit.workflows.results import handle
 
         graph = start(self.runtime, self.sending, workflow)
         stored = self.runtime.backend is not None
@@ -402,7 +402,7 @@ class Queuekit(Periodic):
         """Threads for what an event loop must not wait for."""
         background = self._background
         if background is None:
-            from queuekit.background import Background
+            from queuekit.client.background import Background
 
             with self._lock:
                 background = self._background = self._background or Background()
@@ -414,9 +414,10 @@ class Queuekit(Periodic):
         """Return a handle on message or workflow *id*, sent anywhere. One round trip.
 
         Returns:
-            A :class:`~queuekit.result.Result`, or what :mod:`queuekit.groups` has for chains, groups and chords.
+            A :class:`~queuekit.result.Result`, or what :mod:`queuekit.workflows.results` has for chains,
+            groups and chords.
         """
-        from queuekit.groups import handle
+        from queuekit.workflows.results import handle
 
         id = check_id(id)
         graph = self.graph(id)
@@ -424,8 +425,8 @@ class Queuekit(Periodic):
 
     def graph(self, id: str) -> StoredGraph | None:
         """Return what is stored of workflow *id*, if it is. One round trip."""
-        from queuekit.graphs import load_graph
-        from queuekit.links import graph_key
+        from queuekit.execution.workflow_store import load_graph
+        from queuekit.wire.position import graph_key
 
         id, backend = check_id(id, what="workflow"), self.runtime.backend
         with time_limit(self.config.send_timeout):
@@ -434,7 +435,7 @@ class Queuekit(Periodic):
 
     def infos(self, ids: Sequence[str]) -> list[Info]:
         """Return what is known of messages, in order. One round trip."""
-        from queuekit.records import read_info, result_key
+        from queuekit.wire.records import read_info, result_key
 
         ids = _ids(ids)
         backend = self.runtime.need_backend("a result")
@@ -444,7 +445,7 @@ class Queuekit(Periodic):
 
     def wait_any(self, ids: Sequence[str], timeout: float) -> None:
         """Return when one of *ids* has ended, or *timeout* seconds have passed."""
-        from queuekit.records import result_key
+        from queuekit.wire.records import result_key
 
         self.runtime.need_backend("a result").wait([result_key(id) for id in _ids(ids)], timeout=timeout)
 
@@ -457,7 +458,7 @@ class Queuekit(Periodic):
         Raises:
             UnavailableError: The engine does not answer when the time has passed.
         """
-        from queuekit.records import read_info, result_key
+        from queuekit.wire.records import read_info, result_key
 
         listener = self.background.listener(self.runtime.need_backend("a result"))
         keys = {result_key(id): id for id in _ids(ids)}
@@ -473,7 +474,7 @@ class Queuekit(Periodic):
 
     def wait_final(self, id: str, timeout: float) -> Info | None:
         """Return the outcome of *id*, waiting at most *timeout* seconds for it."""
-        from queuekit.records import read_info, result_key
+        from queuekit.wire.records import read_info, result_key
 
         key = result_key(check_id(id))
         record = self.runtime.need_backend("a result").wait([key], timeout=timeout).get(key)
@@ -485,7 +486,7 @@ class Queuekit(Periodic):
 
     def progress_of(self, id: str) -> tuple[float, float | None, str] | None:
         """Return the last progress of task *id*."""
-        from queuekit.records import progress_key
+        from queuekit.wire.records import progress_key
 
         key = progress_key(check_id(id))
         backend = self.runtime.need_backend("progress")
@@ -507,7 +508,7 @@ class Queuekit(Periodic):
             NoBackendError: There is nowhere to leave the mark.
             UnavailableError: The engine did not answer within ``send_timeout``.
         """
-        from queuekit.admin import Admin
+        from queuekit.operations.admin import Admin
 
         return Admin(self).cancel(check_id(id))
 
@@ -521,7 +522,7 @@ class Queuekit(Periodic):
 
     def forget(self, id: str) -> None:
         """Delete what is stored of message *id*."""
-        from queuekit.records import cancel_key, progress_key, result_key
+        from queuekit.wire.records import cancel_key, progress_key, result_key
 
         id = check_id(id)
         backend = self.runtime.need_backend("forget")

@@ -25,13 +25,13 @@ from urllib.parse import quote
 import attrs
 import click
 
-from queuekit.admin import Admin
 from queuekit.app import Queuekit
 from queuekit.broker import Place
-from queuekit.canvas import chord
 from queuekit.context import Context
 from queuekit.errors import QueuekitError
 from queuekit.events import Event, WorkerCrashed
+from queuekit.operations.admin import Admin
+from queuekit.workflows.canvas import chord
 
 __all__ = ["Totals", "add_up", "app", "count", "count_file", "find_sources", "run"]
 

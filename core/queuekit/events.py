@@ -14,9 +14,9 @@ from typing import Any
 
 import attrs
 
-from queuekit.errorlog import log_error
 from queuekit.errors import OptionError
-from queuekit.plaintext import clean
+from queuekit.logs.errors import log_error
+from queuekit.logs.plaintext import clean
 
 __all__ = [
     "EngineBack",
@@ -322,7 +322,7 @@ class Events:
 
     def wants_runs(self) -> bool:
         """Tell whether anybody listens to the events of single runs, so that a busy worker can leave them out."""
-        return len(self._subscribers) > 1 or logging.getLogger("queuekit.task").isEnabledFor(logging.INFO)
+        return len(self._subscribers) > 1 or logging.getLogger("queuekit.tasks.task").isEnabledFor(logging.INFO)
 
     def emit(self, event: Event) -> None:
         """Hand *event* out."""
@@ -337,9 +337,9 @@ class LogSubscriber:
     """Writes the log: INFO for changes of state, WARNING for what will be tried again, ERROR for what was given up."""
 
     def __init__(self) -> None:
-        self._task = logging.getLogger("queuekit.task")
+        self._task = logging.getLogger("queuekit.tasks.task")
         self._worker = logging.getLogger("queuekit.worker")
-        self._crons = logging.getLogger("queuekit.crons")
+        self._crons = logging.getLogger("queuekit.schedules.manager")
         self._unknown_seen: dict[str, float] = {}
         self._dead_lines = _Ration()
         self._writers: dict[type[Event], Callable[[Any], None]] = {

@@ -144,7 +144,7 @@ def queuekit_middlewares(config: Any) -> Iterable[MiddlewareSpec]:
         Once for each app, when it is first used to send, to wait or to work.
 
     Args:
-        config: The settings in force, a ``queuekit.config.Config``: this may depend on them.
+        config: The settings in force, a ``queuekit.config.settings.Config``: this may depend on them.
 
     Returns:
         A spec for each middleware, or ``None``. They stand behind those of the app, by ``order``, then by name.

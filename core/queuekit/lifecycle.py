@@ -22,7 +22,7 @@ def queuekit_configure(app: Any, config: Any) -> None:
 
     Args:
         app: The ``queuekit.Queuekit``.
-        config: Its settings, a ``queuekit.config.Config``; plugins' tables are in ``config.sections``.
+        config: Its settings, a ``queuekit.config.settings.Config``; plugins' tables are in ``config.sections``.
 
     Raises:
         Exception: The app cannot be used: errors of queuekit's pass, others become a ``PluginError``.

@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from queuekit.clock import Clock
+from queuekit.engines.waits import Timeout, Wait
 from queuekit.errors import NoBackendError, TaskCancelled, TaskFailed, UnavailableError, UnknownIdError
-from queuekit.names import check_id
-from queuekit.plaintext import clean
+from queuekit.ids import check_id
+from queuekit.logs.plaintext import clean
 from queuekit.states import State
-from queuekit.waits import Timeout, Wait
 
 if TYPE_CHECKING:
-    from queuekit.records import Info
+    from queuekit.wire.records import Info
 
 __all__ = ["Result", "ResultSource"]
 

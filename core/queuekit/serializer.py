@@ -20,11 +20,11 @@ from collections.abc import Callable, Collection
 from functools import partial
 from typing import Any, Protocol, runtime_checkable
 
+from queuekit.encoding.classes import build, shape_of, take_apart
+from queuekit.encoding.moments import read_moment, read_zone, write_moment, write_zone
+from queuekit.encoding.plain_json import MAX_DEPTH, SCALARS, SMALL, depth_of, is_plain, read_text, write_text
 from queuekit.errors import DecodeError, EncodeError
-from queuekit.moments import read_moment, read_zone, write_moment, write_zone
-from queuekit.names import module_of
-from queuekit.plain import MAX_DEPTH, SCALARS, SMALL, depth_of, is_plain, read_text, write_text
-from queuekit.shapes import build, shape_of, take_apart
+from queuekit.ids import module_of
 
 __all__ = ["JsonSerializer", "PickleSerializer", "Serializer", "type_name"]
 

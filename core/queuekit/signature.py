@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar
 
 import attrs
 
-from queuekit import options
 from queuekit.envelope import Unique
 from queuekit.errors import DecodeError, NotReadHereError
-from queuekit.names import check_name, is_name
-from queuekit.options import Duration, OptionError
+from queuekit.ids import check_name, is_name
 from queuekit.retry import Backoff, policy_from_dict
+from queuekit.wire import call_options as options
+from queuekit.wire.call_options import Duration, OptionError
 
 if TYPE_CHECKING:
     from typing_extensions import TypeVar as TypeVarWithDefault

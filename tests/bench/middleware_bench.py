@@ -13,9 +13,9 @@ import timeit
 from typing import Any
 
 from queuekit import Context, Middleware, Queuekit, Signature
-from queuekit.execute import Executor
-from queuekit.outcome import Outcome, Run
-from queuekit.sending import Sending
+from queuekit.client.sender import Sending
+from queuekit.execution.executor import Executor
+from queuekit.execution.outcome import Outcome, Run
 
 COUNTS = (0, 1, 3)
 LOOPS, ROUNDS = 200_000, 15

@@ -14,7 +14,7 @@ from bson.timestamp import Timestamp
 from pymongo import MongoClient
 from pymongo.client_session import ClientSession
 
-from queuekit_mongo.documents import MESSAGE_INDEXES, RECORD_INDEXES
+from queuekit_mongo.layout import MESSAGE_INDEXES, RECORD_INDEXES
 
 __all__ = ["RawQueue", "SameWrites"]
 

@@ -210,8 +210,8 @@ def _print_core_cost() -> None:
     import benchapp
 
     from queuekit.broker import Delivery
-    from queuekit.execute import Executor
-    from queuekit.outcome import Run
+    from queuekit.execution.executor import Executor
+    from queuekit.execution.outcome import Run
 
     app = benchapp.app
     app.configure()

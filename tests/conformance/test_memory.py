@@ -4,7 +4,7 @@ import pytest
 
 from queuekit.backend import Backend
 from queuekit.broker import Broker
-from queuekit.memory import MemoryBackend, MemoryBroker
+from queuekit.engines.memory import MemoryBackend, MemoryBroker
 from queuekit.testing import BackendConformance, BrokerConformance
 from queuekit.urls import EngineURL
 

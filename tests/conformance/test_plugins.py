@@ -8,7 +8,7 @@ pytest_plugins = ["queuekit.testing"]
 class TestBuiltin(PluginConformance):
     """Memory, sqlite, JSON and pickle."""
 
-    plugin = "queuekit.builtin"
+    plugin = "queuekit.plugins.builtin"
     distribution = "queuekit"
     URLS = {"sqlite": "sqlite:////nosuchfolder/queue.db", "memory": "memory://conformance"}  # noqa: RUF012 - a constant
 

@@ -8,7 +8,7 @@ import pytest
 
 from queuekit.backend import Backend
 from queuekit.broker import Broker
-from queuekit.sqlite import SqliteBackend, SqliteBroker
+from queuekit.engines.sqlite import SqliteBackend, SqliteBroker
 from queuekit.testing import BackendConformance, BrokerConformance
 from queuekit.urls import EngineURL
 

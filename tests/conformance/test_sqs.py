@@ -7,8 +7,8 @@ from typing import ClassVar
 import pytest
 
 from queuekit.broker import Broker
+from queuekit.engines.uniqueness import WithUniqueKeys
 from queuekit.testing import BrokerConformance
-from queuekit.uniqueness import WithUniqueKeys
 from queuekit.urls import EngineURL
 from queuekit_sqs.backend import DynamoBackend
 from queuekit_sqs.broker import SqsBroker

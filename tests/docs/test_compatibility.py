@@ -7,7 +7,7 @@ from collections import defaultdict
 import attrs
 import pytest
 
-from queuekit.plugins import Plugins
+from queuekit.plugins.manager import Plugins
 from queuekit.testing import BackendConformance, BrokerConformance
 from queuekit.urls import EngineURL
 from support import compatibility

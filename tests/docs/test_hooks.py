@@ -16,15 +16,15 @@ from typing import Any
 import pytest
 
 from queuekit import Queuekit, hookspecs, lifecycle
-from queuekit.admin import Admin
 from queuekit.broker import Capabilities
 from queuekit.cli import main
 from queuekit.errors import ConfigError
-from queuekit.loader import AppRef
-from queuekit.loading import HOOKS
-from queuekit.plugins import Plugins
-from queuekit.supervisor import Supervisor
+from queuekit.operations.admin import Admin
+from queuekit.plugins.loading import HOOKS
+from queuekit.plugins.manager import Plugins
 from queuekit.urls import EngineURL
+from queuekit.worker.app_ref import AppRef
+from queuekit.worker.supervisor import Supervisor
 from support.working import burst, make_app
 
 DOCS = Path(__file__).parents[2] / "docs"

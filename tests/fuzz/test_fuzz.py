@@ -15,14 +15,14 @@ import attrs
 import pytest
 
 from queuekit import Queuekit, chain, chord, every, group
-from queuekit.admin import Admin
 from queuekit.backend import Backend, Record
 from queuekit.broker import Place
-from queuekit.crons import scan
+from queuekit.client.codec import decode
 from queuekit.envelope import Envelope, join_frame, split_frame
 from queuekit.errors import DecodeError, QueuekitError
-from queuekit.message import decode
-from queuekit.schedule import entry_key, ticked_key
+from queuekit.operations.admin import Admin
+from queuekit.schedules.manager import scan
+from queuekit.schedules.schedule import entry_key, ticked_key
 from queuekit.signature import Signature
 from queuekit.urls import EngineURL
 from support import commands

@@ -14,9 +14,9 @@ import attrs
 import pytest
 
 from queuekit import Queuekit, demo
-from queuekit.admin import Admin
 from queuekit.demo import Totals, add_up, count_file, find_sources, run
 from queuekit.errors import CapabilityError, NoBackendError, QueuekitError, UnavailableError
+from queuekit.operations.admin import Admin
 from support.waiting import PATIENCE, wait_until
 
 GOOD = """import os

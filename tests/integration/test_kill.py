@@ -5,7 +5,7 @@ import signal
 from contextlib import closing
 from pathlib import Path
 
-from queuekit.names import derived_id
+from queuekit.ids import derived_id
 from support.fault_tasks import app, child_of, fail_at_first, hold, nap
 from support.fleet import Fleet
 from support.waiting import PATIENCE, wait_until

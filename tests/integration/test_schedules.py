@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from queuekit import every
-from queuekit.ticks import MISFIRES
+from queuekit.schedules.due import MISFIRES
 from support.cron_tasks import app, note
 from support.engines import ENGINES
 from support.fleet import Fleet, Group

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from queuekit import Queuekit, Result
-from queuekit.admin import Admin
 from queuekit.errors import ResultTimeout, UnavailableError
-from queuekit.names import new_id
+from queuekit.ids import new_id
+from queuekit.operations.admin import Admin
 from queuekit_testing.kit import in_thread
 from support.silence import SILENT, silent_port
 from support.waiting import PATIENCE

@@ -11,7 +11,7 @@ from pymongo import MongoClient, monitoring
 from queuekit.broker import Ack, Dead, Place
 from queuekit.envelope import Envelope
 from queuekit.errors import UnavailableError
-from queuekit.names import new_id
+from queuekit.ids import new_id
 from queuekit_mongo import engine, settling
 from queuekit_mongo.broker import MongoBroker
 from queuekit_mongo.inspection import BATCH

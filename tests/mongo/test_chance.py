@@ -5,7 +5,7 @@ from random import Random
 
 from queuekit.broker import Ack
 from queuekit.envelope import Envelope
-from queuekit.names import new_id
+from queuekit.ids import new_id
 from queuekit_mongo.broker import MongoBroker
 from queuekit_testing.kit import unique_name
 

@@ -6,7 +6,7 @@ import time
 import pytest
 
 from queuekit.envelope import Envelope
-from queuekit.names import new_id
+from queuekit.ids import new_id
 from queuekit_mongo.broker import MongoBroker
 from queuekit_mongo.claiming import CALM, WIDEST, Claimer
 

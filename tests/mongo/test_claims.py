@@ -10,10 +10,10 @@ import pytest
 from queuekit.broker import Delivery, Place
 from queuekit.envelope import Envelope
 from queuekit.errors import UnavailableError
-from queuekit.names import new_id
+from queuekit.ids import new_id
 from queuekit_mongo.broker import MongoBroker
 from queuekit_mongo.claiming import WIDEST, Claimer
-from queuekit_mongo.documents import new_message
+from queuekit_mongo.layout import new_message
 from queuekit_testing.kit import eventually, in_thread, unique_name
 from queuekit_testing.processes import run_in_fork
 from support.mongod import ReplicaSet, shared_set

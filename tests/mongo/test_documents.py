@@ -11,12 +11,12 @@ from bson.raw_bson import RawBSONDocument
 from queuekit.backend import Record
 from queuekit.broker import Ack, CommitItem, Dead, Place
 from queuekit.envelope import Envelope, join_frame
-from queuekit.names import new_id
+from queuekit.ids import new_id
 from queuekit.urls import EngineURL
 from queuekit_mongo import checks
 from queuekit_mongo.backend import MongoBackend
 from queuekit_mongo.broker import MongoBroker
-from queuekit_mongo.documents import new_message
+from queuekit_mongo.layout import new_message
 from queuekit_mongo.leases import PERIOD, Upkeep
 from queuekit_testing.kit import unique_name
 from support.mongod import shared_lone, shared_url

@@ -14,7 +14,7 @@ from queuekit.backend import Condition, Join, Record
 from queuekit.broker import Ack, CommitItem, Dead, Release, Retry
 from queuekit.envelope import Envelope, Unique
 from queuekit.errors import UnavailableError
-from queuekit.names import new_id
+from queuekit.ids import new_id
 from queuekit.urls import EngineURL
 from queuekit_mongo import leases, settling
 from queuekit_mongo.backend import MongoBackend

@@ -3,7 +3,7 @@
 import pytest
 
 from queuekit.backend import Join
-from queuekit.names import new_id
+from queuekit.ids import new_id
 from queuekit_mongo.backend import MongoBackend
 from queuekit_mongo.groups import CHUNK
 from support.waiting import wait_until

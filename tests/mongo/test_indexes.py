@@ -9,7 +9,7 @@ import pytest
 
 from queuekit.envelope import Envelope
 from queuekit.errors import UnavailableError
-from queuekit.names import new_id
+from queuekit.ids import new_id
 from queuekit_mongo.broker import MongoBroker
 from queuekit_testing.kit import unique_name
 from support.mongod import ReplicaSet, shared_set

@@ -15,7 +15,7 @@ from pymongo import IndexModel, UpdateOne
 from queuekit.broker import Place
 from queuekit.clock import SystemClock
 from queuekit.envelope import Envelope, Unique
-from queuekit.names import new_id
+from queuekit.ids import new_id
 from queuekit.urls import EngineURL
 from queuekit_mongo import engine
 from queuekit_mongo.broker import MongoBroker

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from queuekit.envelope import Envelope
-from queuekit.names import new_id
+from queuekit.ids import new_id
 from queuekit.urls import EngineURL
 from queuekit_mongo.backend import MongoBackend
 from queuekit_mongo.broker import MongoBroker

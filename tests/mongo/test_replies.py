@@ -9,11 +9,11 @@ from queuekit.backend import Record
 from queuekit.broker import Ack, CommitItem
 from queuekit.envelope import Envelope
 from queuekit.errors import UnavailableError
-from queuekit.names import new_id
+from queuekit.ids import new_id
 from queuekit.urls import EngineURL
 from queuekit_mongo.backend import MongoBackend
 from queuekit_mongo.broker import MongoBroker
-from queuekit_mongo.documents import LAYOUT
+from queuekit_mongo.layout import LAYOUT
 from queuekit_mongo.options import MongoOptions
 from queuekit_testing.kit import unique_name
 from support.mongod import ReplicaSet, shared_url

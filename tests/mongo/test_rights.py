@@ -10,7 +10,7 @@ from queuekit.backend import Record
 from queuekit.broker import Ack
 from queuekit.envelope import Envelope
 from queuekit.errors import UnavailableError
-from queuekit.names import new_id
+from queuekit.ids import new_id
 from queuekit.urls import EngineURL
 from queuekit_mongo.backend import MongoBackend
 from queuekit_mongo.broker import MongoBroker

@@ -8,7 +8,7 @@ import pytest
 from pymongo import MongoClient, monitoring
 
 from queuekit.envelope import Envelope, Unique
-from queuekit.names import new_id
+from queuekit.ids import new_id
 from queuekit_mongo import engine
 from queuekit_mongo.broker import MongoBroker
 from queuekit_testing.kit import unique_name

@@ -14,7 +14,7 @@ from queuekit.backend import Record
 from queuekit.broker import Ack, CommitItem
 from queuekit.envelope import Envelope
 from queuekit.errors import ConfigError
-from queuekit.names import new_id
+from queuekit.ids import new_id
 from queuekit.urls import EngineURL
 from queuekit_mongo.broker import MongoBroker
 from queuekit_mongo.options import PASSTHROUGH

@@ -8,7 +8,7 @@ import pytest
 from pymongo import MongoClient, monitoring
 
 from queuekit.envelope import Envelope
-from queuekit.names import new_id
+from queuekit.ids import new_id
 from queuekit.urls import EngineURL
 from queuekit_mongo import engine
 from queuekit_mongo.backend import MongoBackend

@@ -9,7 +9,7 @@ import redis
 from queuekit.backend import Record
 from queuekit.broker import Ack, CommitItem
 from queuekit.envelope import Envelope
-from queuekit.names import new_id
+from queuekit.ids import new_id
 from queuekit_redis.backend import RedisBackend
 from queuekit_redis.broker import RedisBroker
 from queuekit_testing.kit import eventually

@@ -9,7 +9,7 @@ import pytest
 
 from queuekit.clock import SystemClock
 from queuekit.errors import ConfigError
-from queuekit.plugins import Plugins
+from queuekit.plugins.manager import Plugins
 from queuekit.urls import EngineURL
 from queuekit_redis.options import RedisOptions
 from queuekit_redis.urls import Target, read_target
@@ -134,7 +134,7 @@ def test_options_are_checked(url: str, table: dict[str, object], said: str) -> N
 def test_client_library_is_imported_late() -> None:
     """Loading the plugin imports no client library; making a broker does."""
     script = (
-        "import sys; from queuekit.plugins import Plugins; from queuekit.urls import EngineURL\n"
+        "import sys; from queuekit.plugins.manager import Plugins; from queuekit.urls import EngineURL\n"
         "plugins = Plugins(); plugins.infos(); before = 'redis' in sys.modules\n"
         "plugins.make_broker(EngineURL.parse('redis://h'), table={}, clock=None, random=None)\n"
         "print(before, 'redis' in sys.modules)"

@@ -13,7 +13,7 @@ from queuekit import Queuekit
 from queuekit.broker import Ack, Dead, Delivery, Place, Release, Retry
 from queuekit.envelope import Envelope, Unique
 from queuekit.errors import PartialSendError, UnavailableError
-from queuekit.names import new_id
+from queuekit.ids import new_id
 from queuekit.urls import EngineURL
 from queuekit.worker import Worker
 from queuekit_sqs.broker import SqsBroker

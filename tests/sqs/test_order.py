@@ -12,10 +12,10 @@ import pytest
 from queuekit import Queuekit, Snooze
 from queuekit.backend import Backend
 from queuekit.broker import Ack, Delivery, Release, Retry
+from queuekit.engines.memory import MemoryBackend
 from queuekit.envelope import Envelope, Unique
 from queuekit.errors import UnavailableError
-from queuekit.memory import MemoryBackend
-from queuekit.names import new_id
+from queuekit.ids import new_id
 from queuekit.retry import Fixed
 from queuekit.timelimit import time_limit
 from queuekit.urls import EngineURL

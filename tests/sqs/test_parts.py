@@ -14,16 +14,16 @@ from queuekit.clock import SystemClock
 from queuekit.envelope import Envelope, Unique
 from queuekit.errors import ConfigError
 from queuekit.urls import EngineURL
-from queuekit_sqs.crew import Crew
+from queuekit_sqs.claiming import visibility
 from queuekit_sqs.failures import unavailable
+from queuekit_sqs.fifo_attempts import Turn, read_turn
+from queuekit_sqs.messages import Counts, earliness, read, write
 from queuekit_sqs.options import DynamoOptions, SqsOptions
 from queuekit_sqs.queues import Names
-from queuekit_sqs.receiving import visibility
+from queuekit_sqs.request_pool import Crew
 from queuekit_sqs.servertime import ServerTime
 from queuekit_sqs.settling import Token, read_token
-from queuekit_sqs.turns import Turn, read_turn
 from queuekit_sqs.urls import read_target
-from queuekit_sqs.wire import Counts, earliness, read, write
 
 
 @pytest.mark.parametrize(

@@ -9,10 +9,10 @@ import attrs
 import pytest
 
 from queuekit.broker import Ack, Delivery, Release, Retry, Settlement
+from queuekit.engines.memory import MemoryBackend
 from queuekit.envelope import Envelope
 from queuekit.errors import UnavailableError
-from queuekit.memory import MemoryBackend
-from queuekit.names import new_id
+from queuekit.ids import new_id
 from queuekit.urls import EngineURL
 from queuekit_sqs.broker import SqsBroker
 from support.aws_proxy import AwsProxy
@@ -95,7 +95,7 @@ def test_a_priority_that_nobody_has_used_is_heard_of(shared: Make, queues: list[
 
 def test_a_priority_is_announced_though_the_backend_was_down(shared: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     """A backend that does not answer fails no send, and hears of the priority later."""
-    monkeypatch.setattr("queuekit_sqs.levels._AGAIN", 0.0)
+    monkeypatch.setattr("queuekit_sqs.priorities._AGAIN", 0.0)
     receiver, sender = shared(), shared()
     receiver.receive(["q"], limit=10, wait=0.0, lease=30)
     with monkeypatch.context() as patch:
@@ -226,7 +226,7 @@ def test_what_came_too_early_is_due_as_before_at_another_client(make: Make) -> N
 
 def test_only_so_much_is_kept_that_came_too_early(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     """Beyond a bound nothing more is claimed until some of it is due; in the end all have come once."""
-    monkeypatch.setattr("queuekit_sqs.shelf._LADEN", 20)
+    monkeypatch.setattr("queuekit_sqs.prefetch_buffer._LADEN", 20)
     broker, other = make(), make()
     sent = other.send(messages(100, delay=0.9))
     taken: list[str] = []

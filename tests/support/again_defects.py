@@ -13,8 +13,8 @@ from typing import Any
 import attrs
 
 from queuekit.broker import Ack, Dead, Delivery, Place, Release, Retry, Settlement
+from queuekit.engines.memory.queue import Entry
 from queuekit.envelope import Envelope
-from queuekit.memory.queue import Entry
 from support.broker_defects import Defective
 
 

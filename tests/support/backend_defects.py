@@ -16,7 +16,7 @@ from typing import Any
 import attrs
 
 from queuekit.backend import Condition, Join, Page, Record
-from queuekit.memory import MemoryBackend
+from queuekit.engines.memory import MemoryBackend
 
 
 class RankIgnored(MemoryBackend):

@@ -17,9 +17,9 @@ from queuekit.broker import (
     Lease,
     Place,
 )
+from queuekit.engines.memory import MemoryBroker
+from queuekit.engines.memory.queue import Entry
 from queuekit.envelope import Envelope
-from queuekit.memory import MemoryBroker
-from queuekit.memory.queue import Entry
 
 
 class Defective(MemoryBroker):

@@ -20,10 +20,10 @@ import attrs
 from queuekit.backend import Condition, Record
 from queuekit.broker import Delivery, Place, Retry, Settlement
 from queuekit.clock import SystemClock
+from queuekit.engines.memory import MemoryBackend, MemoryBroker
+from queuekit.engines.sqlite import SqliteBackend
 from queuekit.envelope import Envelope
 from queuekit.errors import UnavailableError
-from queuekit.memory import MemoryBackend, MemoryBroker
-from queuekit.sqlite import SqliteBackend
 from queuekit.urls import EngineURL
 from support.broker_defects import Defective
 

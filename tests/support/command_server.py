@@ -41,8 +41,8 @@ def _prepare() -> None:
 
     for name in COMMANDS:
         import_module(f"queuekit.cli.{name}")
-    for name in ("app", "sqlite", "importlib.metadata", "supervisor"):
-        import_module(name if "." in name else f"queuekit.{name}")
+    for name in ("queuekit.app", "queuekit.engines.sqlite", "importlib.metadata", "queuekit.worker.supervisor"):
+        import_module(name)
 
 
 def _become(files: Sequence[int]) -> str:

@@ -8,12 +8,12 @@ from typing import Any
 
 from queuekit.backend import Condition, Join, Page, Record
 from queuekit.broker import CommitItem, Delivery, Lease, Settlement
+from queuekit.engines.memory import MemoryBackend, MemoryBroker
+from queuekit.engines.memory.backend import BACKEND_CAPABILITIES
+from queuekit.engines.memory.broker import CAPABILITIES
 from queuekit.envelope import Envelope
 from queuekit.errors import UnavailableError
 from queuekit.hookspecs import BackendSpec, BrokerSpec, hookimpl
-from queuekit.memory import MemoryBackend, MemoryBroker
-from queuekit.memory.backend import BACKEND_CAPABILITIES
-from queuekit.memory.broker import CAPABILITIES
 
 queuekit_api = (1, 0)
 

@@ -15,7 +15,7 @@ import pytest
 
 from queuekit import Queuekit, State
 from queuekit.broker import Place, QueueCounts, Stored
-from queuekit.supervisor import ONE_SIGNAL
+from queuekit.worker.supervisor import ONE_SIGNAL
 from support.ledger import LEDGER, Ledger
 from support.waiting import PATIENCE, wait_until
 

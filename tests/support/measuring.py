@@ -17,7 +17,8 @@ def patch_once() -> None:
         return
     from coverage import Coverage, control
 
-    apply: Any = control.apply_patches
+    module: Any = control
+    apply = module.apply_patches
     present = Coverage.current()
     patched: WeakSet[Any] = WeakSet() if present is None else WeakSet([present])
 
@@ -26,4 +27,4 @@ def patch_once() -> None:
             patched.add(measurement)
             apply(measurement, *others)
 
-    control.apply_patches = apply_once
+    module.apply_patches = apply_once

@@ -5,7 +5,7 @@ import attrs
 from queuekit.backend import Condition, Join, Record
 from queuekit.broker import Ack, CommitItem, Dead, Place, Release, Retry
 from queuekit.envelope import Envelope, Unique
-from queuekit.names import new_id
+from queuekit.ids import new_id
 from queuekit_mongo.backend import MongoBackend
 from queuekit_mongo.broker import MongoBroker
 from queuekit_testing.kit import unique_name

@@ -14,7 +14,7 @@ import pytest
 from queuekit.broker import Broker, Capabilities
 from queuekit.durations import Seconds
 from queuekit.hookspecs import BrokerSpec, hookimpl
-from queuekit.plugins import Plugins
+from queuekit.plugins.manager import Plugins
 from queuekit.urls import EngineURL
 
 MakePlugins = Callable[..., Plugins]
@@ -25,7 +25,7 @@ queuekit_api = (1, 0)
 """
 
 
-def serving(*schemes: str, factory: str = "queuekit.memory:MemoryBroker") -> str:
+def serving(*schemes: str, factory: str = "queuekit.engines.memory:MemoryBroker") -> str:
     """Return the source of a plugin with a broker for *schemes*."""
     return f"""{HEADER}
 @hookimpl

@@ -9,7 +9,7 @@ from queuekit.broker import Ack, Place
 from queuekit.clock import VirtualClock
 from queuekit.envelope import split_frame
 from queuekit.errors import UnavailableError
-from queuekit.scheduler import Scheduler
+from queuekit.schedules.scheduler import Scheduler
 from support.working import flaky_app
 
 START = 1_800_000_000

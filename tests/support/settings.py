@@ -4,9 +4,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from queuekit.config import Config, load_config
+from queuekit.config.settings import Config, load_config
 from queuekit.errors import ConfigError
-from queuekit.plugins import Plugins
+from queuekit.plugins.manager import Plugins
 
 Load = Callable[..., Config]
 

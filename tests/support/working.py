@@ -15,10 +15,10 @@ from queuekit.backend import Record
 from queuekit.broker import Delivery, Place, Stored
 from queuekit.clock import Clock, VirtualClock
 from queuekit.events import Event
-from queuekit.execute import Executor
-from queuekit.finish import write
-from queuekit.flow import Flows
-from queuekit.outcome import Outcome, Run
+from queuekit.execution.commit import write
+from queuekit.execution.executor import Executor
+from queuekit.execution.outcome import Outcome, Run
+from queuekit.execution.workflow_advance import Flows
 from queuekit.worker import Worker
 from queuekit_testing.kit import unique_name
 from support.flaky import FlakyBackend, FlakyBroker

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from queuekit import Signature
-from queuekit.names import derived_id
+from queuekit.ids import derived_id
 from support.claimer import claim_in_processes
 from support.fault_tasks import anap, child_of, fail_at_first, hog, kill_self, nap
 from support.fleet import Fleet, Group

@@ -22,10 +22,10 @@ from queuekit import (
     every,
     group,
 )
-from queuekit.groups import ChainResult, ChordResult, GroupResult
-from queuekit.schedule import Schedule
-from queuekit.task import AsyncTask
-from queuekit.workflow import Chain, Chord, Group
+from queuekit.schedules.schedule import Schedule
+from queuekit.tasks.task import AsyncTask
+from queuekit.workflows.results import ChainResult, ChordResult, GroupResult
+from queuekit.workflows.workflow import Chain, Chord, Group
 
 app = Queuekit()
 

@@ -7,14 +7,14 @@ import attrs
 import pytest
 
 from queuekit import Queuekit, Signature, State
-from queuekit.admin import Admin
 from queuekit.backend import Record
 from queuekit.broker import Capabilities, Place
 from queuekit.envelope import Envelope
 from queuekit.errors import CapabilityError, NoBackendError, UnavailableError, UnknownIdError
 from queuekit.events import MessageDead
 from queuekit.hookspecs import Check, hookimpl
-from queuekit.records import worker_key
+from queuekit.operations.admin import Admin
+from queuekit.wire.records import worker_key
 from support.waiting import wait_until
 from support.working import broker_of, burst, counts, flaky_app, make_app, seen, take_one, working
 

@@ -11,9 +11,10 @@ import attrs
 import pytest
 
 import queuekit
-from queuekit import Queuekit, registry
-from queuekit.annotations import classes_in
-from queuekit.task import Task
+from queuekit import Queuekit
+from queuekit.tasks import registry
+from queuekit.tasks.annotations import classes_in
+from queuekit.tasks.task import Task
 from support.working import burst, make_app
 
 if TYPE_CHECKING:

@@ -9,10 +9,11 @@ from typing import Any
 import attrs
 import pytest
 
-from queuekit import Queuekit, ResultTimeout, listener
-from queuekit.background import Background
+from queuekit import Queuekit, ResultTimeout
+from queuekit.client import listener
+from queuekit.client.background import Background
+from queuekit.engines.memory import MemoryBackend
 from queuekit.errors import UnavailableError, UnknownIdError
-from queuekit.memory import MemoryBackend
 from support.waiting import PATIENCE, wait_until
 from support.working import backend_of, burst, finish, flaky_app, make_app, take_one, working
 

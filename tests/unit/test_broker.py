@@ -7,10 +7,10 @@ import pytest
 
 from queuekit.backend import Page
 from queuekit.broker import Broker, Delivery, Lease, Place, Settlement, Stored
+from queuekit.engines.memory import MemoryBackend
+from queuekit.engines.uniqueness import WithUniqueKeys
 from queuekit.envelope import Envelope
 from queuekit.errors import CapabilityError
-from queuekit.memory import MemoryBackend
-from queuekit.uniqueness import WithUniqueKeys
 from queuekit.urls import EngineURL
 
 

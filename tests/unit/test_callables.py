@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from queuekit.callables import DeclarationError
-from queuekit.names import InvalidNameError
-from queuekit.registry import DuplicateTaskError
-from queuekit.task import AsyncTask
+from queuekit.ids import InvalidNameError
+from queuekit.tasks.callables import DeclarationError
+from queuekit.tasks.registry import DuplicateTaskError
+from queuekit.tasks.task import AsyncTask
 from support.working import burst, make_app
 
 

@@ -16,7 +16,7 @@ import pytest
 
 from queuekit import Queuekit
 from queuekit.envelope import Envelope
-from queuekit.supervisor import ONE_SIGNAL
+from queuekit.worker.supervisor import ONE_SIGNAL
 from support import commands
 from support.commands import queuekit
 from support.waiting import wait_until

@@ -16,7 +16,14 @@ from queuekit.cli.program import COMMANDS
 from support import commands
 from support.plugin_site import PluginSite
 
-HEAVY = ("asyncio", "sqlite3", "importlib.metadata", "queuekit.supervisor", "queuekit.worker", "queuekit.testing")
+HEAVY = (
+    "asyncio",
+    "sqlite3",
+    "importlib.metadata",
+    "queuekit.worker.supervisor",
+    "queuekit.worker",
+    "queuekit.testing",
+)
 
 PLUGIN = '''
 import click

@@ -18,7 +18,7 @@ from support import commands
 GOLDEN = Path(__file__).parents[1] / "golden"
 MOST_LINES = 6
 ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}")
-BARE = "from queuekit import loading; loading._scanned = (); from queuekit.cli import main; main()"
+BARE = "from queuekit.plugins import loading; loading._scanned = (); from queuekit.cli import main; main()"
 """The command line as it is where no plugin is installed."""
 
 TASKS = """\

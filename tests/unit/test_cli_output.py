@@ -6,14 +6,14 @@ from typing import Any
 import attrs
 import pytest
 
-from queuekit.admin import Sight
+from queuekit.cli.message_view import as_document
 from queuekit.cli.output import age, as_json, columns, fields, moment, one_line, span, when
 from queuekit.cli.program import error_lines
 from queuekit.cli.send import parse_arguments, parse_value
-from queuekit.cli.sight import as_document
 from queuekit.errors import QueuekitError
-from queuekit.records import Info
+from queuekit.operations.admin import Sight
 from queuekit.states import State
+from queuekit.wire.records import Info
 
 
 @pytest.mark.parametrize(

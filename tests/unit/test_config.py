@@ -6,10 +6,10 @@ import attrs
 import pytest
 
 from queuekit import Queuekit
-from queuekit.config import Config, LogConfig, WorkerConfig, check_sections, parse_queues
+from queuekit.config.settings import Config, LogConfig, WorkerConfig, check_sections, parse_queues
 from queuekit.errors import ConfigError
 from queuekit.hookspecs import BrokerSpec, hookimpl
-from queuekit.plugins import Plugins
+from queuekit.plugins.manager import Plugins
 from support.settings import Load, loader, problems
 
 

@@ -11,9 +11,9 @@ import pytest
 
 from queuekit.backend import Backend
 from queuekit.broker import Broker, Place
-from queuekit.memory import MemoryBackend, MemoryBroker
+from queuekit.engines.memory import MemoryBackend, MemoryBroker
+from queuekit.engines.sqlite import SqliteBackend
 from queuekit.serializer import JsonSerializer
-from queuekit.sqlite import SqliteBackend
 from queuekit.testing import BackendConformance, BrokerConformance, SerializerConformance
 from queuekit.urls import EngineURL
 from queuekit_testing import kit, summary
@@ -355,7 +355,7 @@ def test_catches_a_broken_serializer(kind: type[JsonSerializer], test: str, row:
 
 THIRD_PARTY = """
     import attrs, pytest
-    from queuekit.memory import MemoryBroker
+    from queuekit.engines.memory import MemoryBroker
     from queuekit.testing import BrokerConformance
     from queuekit.urls import EngineURL
 

@@ -10,7 +10,7 @@ pytest_plugins = ["pytester"]
 THIRD_PARTY = """
     import attrs
     import pytest
-    from queuekit.memory import MemoryBroker
+    from queuekit.engines.memory import MemoryBroker
     from queuekit.testing import BrokerConformance
     from queuekit.urls import EngineURL
 

@@ -9,11 +9,11 @@ import pytest
 from queuekit import Queuekit, chain, chord, group
 from queuekit.backend import Backend, Record
 from queuekit.broker import Ack, Broker, Dead, Delivery, Release, Retry, Settlement
-from queuekit.copies import WithoutCopies
+from queuekit.client.runtime import _completed
+from queuekit.engines.copies import WithoutCopies
+from queuekit.engines.memory import MemoryBackend
 from queuekit.envelope import Envelope
 from queuekit.errors import UnavailableError
-from queuekit.memory import MemoryBackend
-from queuekit.runtime import _completed
 from queuekit.urls import EngineURL
 from queuekit.worker import Worker
 from queuekit_testing.kit import unique_name

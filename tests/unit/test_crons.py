@@ -10,7 +10,7 @@ from queuekit.broker import Place
 from queuekit.clock import VirtualClock
 from queuekit.envelope import split_frame
 from queuekit.errors import DecodeError, NoBackendError, ScheduleError, TooLargeError, UnknownScheduleError
-from queuekit.schedule import Entry, Progress, about, read_entry, read_progress, ticked_key, ticking
+from queuekit.schedules.schedule import Entry, Progress, about, read_entry, read_progress, ticked_key, ticking
 from queuekit.signature import Signature as Call
 from support.working import backend_of, flaky_app, inside, make_app
 

@@ -6,7 +6,7 @@ import pytest
 
 from queuekit import Signature, every
 from queuekit.broker import Capabilities
-from queuekit.demands import demand, refusals
+from queuekit.client.requirements import demand, refusals
 from queuekit.errors import CapabilityError
 from support.working import make_app
 

@@ -7,12 +7,12 @@ import attrs
 import pytest
 
 from queuekit import Queuekit, State
-from queuekit.admin import Admin
 from queuekit.backend import Record
 from queuekit.broker import Place
 from queuekit.control import Reject
 from queuekit.failure import shortened
-from queuekit.records import result_key
+from queuekit.operations.admin import Admin
+from queuekit.wire.records import result_key
 from support.working import burst, make_app
 
 DAY = 86_400.0

@@ -18,9 +18,9 @@ from queuekit.clock import VirtualClock
 from queuekit.envelope import Envelope, join_frame
 from queuekit.errors import UnavailableError
 from queuekit.events import EngineDown, TaskStarted, TaskUnknown
+from queuekit.execution.outcome import Outcome, Run
 from queuekit.middleware import Middleware
-from queuekit.outcome import Outcome, Run
-from queuekit.records import cancel_key, cancel_mark, entered_keys, entered_mark, result_key
+from queuekit.wire.records import cancel_key, cancel_mark, entered_keys, entered_mark, result_key
 from queuekit_testing.kit import eventually, in_thread
 from support.flaky import FlakyBackend
 from support.working import executor_of, flaky_app, inside, make_app, prepared, refused, seen, take_one
@@ -669,7 +669,7 @@ def test_announces_the_start() -> None:
 
 def test_says_nothing_if_nobody_listens(caplog: pytest.LogCaptureFixture) -> None:
     """A busy worker saves what would be thrown away."""
-    caplog.set_level(logging.WARNING, "queuekit.task")
+    caplog.set_level(logging.WARNING, "queuekit.tasks.task")
     app = make(print)
 
     outcome = run_once(app)

@@ -10,7 +10,7 @@ import attrs
 import pytest
 
 from queuekit.durations import Seconds
-from queuekit.fields import Mismatch, Problem, convert, read, shown
+from queuekit.plugins.options import Mismatch, Problem, convert, read, shown
 
 
 class Colour(enum.Enum):

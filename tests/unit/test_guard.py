@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from queuekit.control import Interruption, TaskTimeout
-from queuekit.guard import Guard, surely
+from queuekit.execution.time_limit import Guard, surely
 from queuekit_testing.kit import eventually, in_thread
 from support.waiting import PATIENCE
 

@@ -1,4 +1,4 @@
-"""Who may import whom: core is a stack of modules, each knowing only those before it in the table of docs/internals.md.
+"""Who may import whom: core is a list of rooms, each of which imports only from those before it.
 
 Imports inside functions and under ``TYPE_CHECKING`` count as well, so a cycle cannot hide in one.
 """
@@ -16,9 +16,52 @@ import pytest
 
 CORE = Path(__file__).parents[2] / "core" / "queuekit"
 
-TABLE = Path(__file__).parents[2] / "docs" / "internals.md"
-LAYERS = tuple(re.findall(r"^\| `(\w+)` \|", TABLE.read_text(encoding="utf-8"), re.MULTILINE))
-"""Import order, lowest first, as the table of modules in docs/internals.md tells it. A package counts as one layer."""
+ROOMS = (
+    "forks",
+    "timelimit",
+    "errors",
+    "ids",
+    "layouts",
+    "logs",
+    "values",
+    "states",
+    "clock",
+    "events",
+    "urls",
+    "durations",
+    "envelope",
+    "retry",
+    "control",
+    "failure",
+    "backend",
+    "broker",
+    "rounds",
+    "encoding",
+    "serializer",
+    "wire",
+    "specs",
+    "hookspecs",
+    "lifecycle",
+    "engines",
+    "plugins",
+    "config",
+    "result",
+    "signature",
+    "context",
+    "middleware",
+    "workflows",
+    "tasks",
+    "client",
+    "schedules",
+    "execution",
+    "operations",
+    "app",
+    "worker",
+    "demo",
+    "testing",
+    "cli",
+)
+"""Rooms of core, lowest first: a module at the top of the package, or a package. Each imports from those before it."""
 
 REQUIRED = frozenset({"attrs", "click", "pluggy"})
 """What ``pip install queuekit`` brings along."""
@@ -50,8 +93,8 @@ def name_of(path: Path) -> str:
 NAMES = {name_of(path): path for path in SOURCES}
 
 
-def layer_of(module: str) -> str:
-    """Return the layer of a module: the first part after ``queuekit``, empty for ``queuekit`` itself."""
+def room_of(module: str) -> str:
+    """Return the room of a module: the first part after ``queuekit``, empty for ``queuekit`` itself."""
     return module.partition(".")[2].partition(".")[0]
 
 
@@ -107,8 +150,8 @@ def own_module(target: str) -> str | None:
         pytest.param("import attrs, os.path", {"attrs", "os.path"}, id="plain"),
         pytest.param("from queuekit.broker import Ack", {"queuekit.broker.Ack"}, id="from"),
         pytest.param("from queuekit import broker", {"queuekit.broker"}, id="module"),
-        pytest.param("from .schema import TABLE", {"queuekit.sqlite.schema.TABLE"}, id="relative"),
-        pytest.param("from ..broker import Ack", {"queuekit.broker.Ack"}, id="parent"),
+        pytest.param("from .layout import TABLE", {"queuekit.engines.sqlite.layout.TABLE"}, id="relative"),
+        pytest.param("from ..broker import Ack", {"queuekit.engines.broker.Ack"}, id="parent"),
         pytest.param("def f():\n    import queuekit.cli", {"queuekit.cli"}, id="function"),
         pytest.param("if TYPE_CHECKING:\n    import queuekit.app", {"queuekit.app"}, id="typing"),
         pytest.param("importlib.import_module('queuekit.app')", {"queuekit.app"}, id="by-name"),
@@ -116,16 +159,23 @@ def own_module(target: str) -> str | None:
 )
 def test_sees_imports_of_every_form(source: str, found: set[str]) -> None:
     """No way of writing an import escapes this test."""
-    assert set(imports_of(source, inside="queuekit.sqlite")) == found
+    assert set(imports_of(source, inside="queuekit.engines.sqlite")) == found
 
 
-def test_every_module_has_its_place() -> None:
-    """The table names each module of core once, and none that is gone."""
-    found = {layer_of(name) for name in NAMES} - {"", "__main__"}
+def test_every_room_has_its_place() -> None:
+    """The list names each room of core once, and none that is gone."""
+    found = {room_of(name) for name in NAMES} - {"", "__main__"}
 
-    assert found - set(LAYERS) == set(), "not in the table of docs/internals.md"
-    assert set(LAYERS) - found == set(), "in the table of docs/internals.md, but gone"
-    assert len(LAYERS) == len(set(LAYERS))
+    assert found - set(ROOMS) == set(), "not in the list of rooms"
+    assert set(ROOMS) - found == set(), "in the list of rooms, but gone"
+    assert len(ROOMS) == len(set(ROOMS))
+
+
+def test_every_room_says_what_it_holds() -> None:
+    """The docstring of a package says what lives there, what to import from it, and from which rooms it imports."""
+    packages = {path.parent.name: ast.get_docstring(tree_of(path)) or "" for path in CORE.glob("*/__init__.py")}
+
+    assert {name for name, text in packages.items() if "Imports from:" not in text} == set()
 
 
 def broken(rule: Callable[[Path], Iterable[object]], paths: Iterable[Path] = SOURCES) -> dict[str, list[str]]:
@@ -135,12 +185,12 @@ def broken(rule: Callable[[Path], Iterable[object]], paths: Iterable[Path] = SOU
 
 
 def test_imports_only_from_below() -> None:
-    """A module imports from layers before its own, or from inside its own package."""
+    """A module imports from rooms before its own, or from inside its own."""
 
     def from_above(path: Path) -> set[str]:
-        layer = layer_of(name_of(path))
-        allowed = {*LAYERS[: LAYERS.index(layer)], layer} if layer in LAYERS else set(LAYERS)
-        return {target for target in imports(path) if (own := own_module(target)) and layer_of(own) not in allowed}
+        room = room_of(name_of(path))
+        allowed = {*ROOMS[: ROOMS.index(room)], room} if room in ROOMS else set(ROOMS)
+        return {target for target in imports(path) if (own := own_module(target)) and room_of(own) not in allowed}
 
     assert broken(from_above, MODULES) == {}
 
@@ -157,7 +207,7 @@ def test_imports_nothing_else_but_its_dependencies() -> None:
     allowed = sys.stdlib_module_names | REQUIRED | EXTRAS | CHECKERS | {"queuekit"}
 
     def others(path: Path) -> set[str]:
-        testing = TESTING if layer_of(name_of(path)) == "testing" else frozenset[str]()
+        testing = TESTING if room_of(name_of(path)) == "testing" else frozenset[str]()
         return {target.partition(".")[0] for target in imports(path)} - allowed - testing
 
     assert broken(others) == {}
@@ -216,7 +266,7 @@ def test_numbers_no_parameter_of_a_statement() -> None:
 
 def test_names_a_parameter_only_where_a_mapping_is_given() -> None:
     """Only ``settime`` executes statements by itself; the database that all others use takes sequences."""
-    paths = [path for path in CORE.glob("sqlite/*.py") if path.name != "settime.py"]
+    paths = [path for path in CORE.glob("engines/sqlite/*.py") if path.name != "settime.py"]
 
     def named(path: Path) -> list[str]:
         return [text for text in parts_of_statements(path) if STATEMENT.match(text) and NAMED.search(text)]

@@ -5,7 +5,7 @@ import pytest
 from queuekit.backend import Backend
 from queuekit.clock import VirtualClock
 from queuekit.errors import UnavailableError
-from queuekit.leader import Leadership
+from queuekit.schedules.leadership import Leadership
 from support.working import backend_of, flaky_app
 
 TTL = 15.0

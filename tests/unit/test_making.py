@@ -13,7 +13,7 @@ from queuekit.broker import Broker, Capabilities, Limits
 from queuekit.clock import SystemClock
 from queuekit.errors import ConfigError, PluginError
 from queuekit.hookspecs import BackendSpec, BrokerSpec, ConfigSection, SerializerSpec, hookimpl
-from queuekit.plugins import Plugins, section_of
+from queuekit.plugins.manager import Plugins, section_of
 from queuekit.serializer import JsonSerializer, PickleSerializer
 from queuekit.urls import EngineURL
 from support.plugin_site import (
@@ -155,7 +155,9 @@ def test_shares_a_table_between_broker_and_backend(make_plugins: MakePlugins) ->
     class Both(NullPlugin):
         @hookimpl
         def queuekit_backends(self) -> list[BackendSpec]:
-            return [BackendSpec(schemes="null", factory="queuekit.memory:MemoryBackend", options=BackendOptions)]
+            return [
+                BackendSpec(schemes="null", factory="queuekit.engines.memory:MemoryBackend", options=BackendOptions)
+            ]
 
     plugins = make_plugins()
     plugins.register(Both(options=Options))

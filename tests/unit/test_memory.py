@@ -17,11 +17,11 @@ from hypothesis import strategies as st
 from queuekit.backend import Join, Record
 from queuekit.broker import Ack, CommitItem, Dead, Place, Release, Retry
 from queuekit.clock import SystemClock, VirtualClock
+from queuekit.engines.memory import MemoryBackend, MemoryBroker, MemoryEngine
+from queuekit.engines.memory.messages import MAX_UPKEEP
+from queuekit.engines.memory.priority_queue import Line
 from queuekit.envelope import Envelope, Unique
 from queuekit.errors import TooLargeError
-from queuekit.memory import MemoryBackend, MemoryBroker, MemoryEngine
-from queuekit.memory.lines import Line
-from queuekit.memory.messages import MAX_UPKEEP
 from queuekit.urls import EngineURL
 from support.waiting import PATIENCE
 

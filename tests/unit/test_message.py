@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from queuekit.client.codec import Message, decode, encode
 from queuekit.envelope import Envelope, join_frame
 from queuekit.errors import DecodeError, EncodeError
-from queuekit.message import Message, decode, encode
 from queuekit.retry import Fixed
 from queuekit.serializer import JsonSerializer, PickleSerializer
 from queuekit.signature import Signature

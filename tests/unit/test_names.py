@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from queuekit.names import InvalidNameError, check_name, derived_id, is_name, new_id
+from queuekit.ids import InvalidNameError, check_name, derived_id, is_name, new_id
 
 
 @pytest.mark.parametrize(

@@ -8,16 +8,16 @@ import attrs
 import pytest
 
 from queuekit import Queuekit
-from queuekit.admin import Admin
 from queuekit.backend import Page, Record
 from queuekit.broker import Place, Stored
+from queuekit.cli.message_view import as_document, as_text
 from queuekit.cli.queues import _oldest
-from queuekit.cli.sight import as_document, as_text
+from queuekit.engines.memory import broker as memory_broker
 from queuekit.envelope import Envelope
 from queuekit.events import LogSubscriber, MessageDead
-from queuekit.memory import broker as memory_broker
-from queuekit.presence import TTL
-from queuekit.records import worker_key
+from queuekit.operations.admin import Admin
+from queuekit.wire.presence import TTL
+from queuekit.wire.records import worker_key
 from support.working import burst, make_app
 
 

@@ -10,8 +10,8 @@ import pytest
 from queuekit import Queuekit, Signature, Unique, chain, every, group
 from queuekit.durations import DurationError
 from queuekit.errors import QueuekitError
-from queuekit.names import InvalidNameError
-from queuekit.options import OptionError
+from queuekit.ids import InvalidNameError
+from queuekit.wire.call_options import OptionError
 from support.working import burst, make_app
 
 

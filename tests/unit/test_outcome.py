@@ -23,13 +23,13 @@ from queuekit import (
 from queuekit.backend import BackendLimits
 from queuekit.broker import Ack, Dead, Limits, Release, Settlement
 from queuekit.broker import Retry as RetrySettlement
+from queuekit.client.codec import decode
 from queuekit.clock import VirtualClock
 from queuekit.events import TaskFinished
-from queuekit.message import decode
-from queuekit.names import derived_id
-from queuekit.outcome import Outcome, Run
-from queuekit.records import read_info
+from queuekit.execution.outcome import Outcome, Run
+from queuekit.ids import derived_id
 from queuekit.retry import Backoff
+from queuekit.wire.records import read_info
 from support.working import executor_of, flaky_app, make_app, prepared, take_one
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from queuekit import Queuekit, Signature, chain, cron, every
 from queuekit.errors import ArgumentsError, ScheduleError
-from queuekit.schedule import Schedule
+from queuekit.schedules.schedule import Schedule
 
 
 @pytest.fixture

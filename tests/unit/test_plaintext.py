@@ -6,14 +6,14 @@ import logging
 import pytest
 
 from queuekit import Queuekit
-from queuekit.admin import Admin
 from queuekit.cli.dlq import _document, _row
+from queuekit.cli.message_view import as_document, as_text
 from queuekit.cli.output import as_json, columns, fields
 from queuekit.cli.program import error_lines
-from queuekit.cli.sight import as_document, as_text
 from queuekit.errors import QueuekitError, TaskFailed
-from queuekit.logs import JsonFormatter, TextFormatter
-from queuekit.plaintext import clean, clean_json
+from queuekit.logs.plaintext import clean, clean_json
+from queuekit.operations.admin import Admin
+from queuekit.worker.log_setup import JsonFormatter, TextFormatter
 from support.working import burst, make_app
 
 HOSTILE = "a\x1b[31mb\x1b]0;title\x07\r\n12:00:01 ERROR   forged\x9b2J\u202egnp\u2028\udcff\x00z"

@@ -7,7 +7,7 @@ import pytest
 
 from queuekit.backend import BackendCapabilities
 from queuekit.broker import Capabilities
-from queuekit.plan import BACKEND_PLAN, BROKER_PLAN, Step, steps
+from queuekit.plugins.support import BACKEND_PLAN, BROKER_PLAN, Step, steps
 from support import commands
 
 PAGE = (Path(__file__).parents[2] / "docs" / "capabilities.md").read_text(encoding="utf-8")
@@ -41,8 +41,8 @@ def test_command_tells_the_plan_of_a_url(tmp_path: Path) -> None:
     done = commands.queuekit("plugins", "check", "sqlite:///jobs.db?sync=full", folder=tmp_path)
 
     assert done.returncode == 0, done.stderr
-    assert "queuekit.sqlite:SqliteBroker" in done.stdout
-    assert "queuekit.sqlite:SqliteBackend" in done.stdout
+    assert "queuekit.engines.sqlite:SqliteBroker" in done.stdout
+    assert "queuekit.engines.sqlite:SqliteBackend" in done.stdout
     assert "sync=full" in done.stdout
     assert not (tmp_path / "jobs.db").exists()
 

@@ -11,8 +11,8 @@ import pytest
 from queuekit.broker import Capabilities
 from queuekit.errors import PluginError, UnavailableError, UnknownSchemeError
 from queuekit.hookspecs import CommandSpec, MiddlewareSpec, SerializerSpec, hookimpl
-from queuekit.loading import load_object
-from queuekit.plugins import Plugins
+from queuekit.plugins.loading import load_object
+from queuekit.plugins.manager import Plugins
 from queuekit.serializer import JsonSerializer
 from queuekit.testing import BackendConformance, BrokerConformance, PluginConformance
 from queuekit_testing.engines import new_broker
@@ -233,7 +233,7 @@ def test_makes_clients_from_a_url(suite: type[Any], make: str) -> None:
 
     client = getattr(with_url, make)()
 
-    assert type(client).__module__.startswith("queuekit.memory")
+    assert type(client).__module__.startswith("queuekit.engines.memory")
     with pytest.raises(NotImplementedError, match="says nothing of its server"):
         getattr(without, make)()
 

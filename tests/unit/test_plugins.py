@@ -43,7 +43,8 @@ def test_scans_the_process_once() -> None:
     """All apps of a process share one scan of what is installed, and an import of queuekit makes none."""
     program = """
 import sys
-from queuekit import loading, plugins
+from queuekit.plugins import loading
+from queuekit.plugins import manager as plugins
 assert "importlib.metadata" not in sys.modules, "scanned at import"
 a = plugins.Plugins(environ={}).infos()
 import importlib.metadata
@@ -316,7 +317,7 @@ def test_calls_each_plugin_by_itself(make_plugins: MakePlugins, caplog: pytest.L
 
     assert good.heard == ["w"]
     assert [(r.name, r.levelname, r.getMessage()) for r in caplog.records] == [
-        ("queuekit.plugins", "ERROR", "the plugin deaf failed in queuekit_worker_ready: OSError: no ears")
+        ("queuekit.plugins.manager", "ERROR", "the plugin deaf failed in queuekit_worker_ready: OSError: no ears")
     ]
 
 

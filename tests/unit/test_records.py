@@ -11,7 +11,9 @@ from queuekit.backend import Record
 from queuekit.broker import Delivery
 from queuekit.envelope import Envelope
 from queuekit.errors import DecodeError
-from queuekit.records import (
+from queuekit.serializer import JsonSerializer
+from queuekit.states import State
+from queuekit.wire.records import (
     Info,
     cancel_mark,
     entered_keys,
@@ -25,8 +27,6 @@ from queuekit.records import (
     succeeded,
     worker_key,
 )
-from queuekit.serializer import JsonSerializer
-from queuekit.states import State
 
 DELIVERY = Delivery(
     envelope=Envelope(id="id-1", queue="q", body=b"", attempt=2, generation=1),

@@ -8,10 +8,10 @@ import attrs
 import pytest
 
 from queuekit import Queuekit
-from queuekit.callables import DeclarationError
 from queuekit.errors import EncodeError, UnknownTaskError
-from queuekit.registry import DuplicateTaskError
 from queuekit.serializer import type_name
+from queuekit.tasks.callables import DeclarationError
+from queuekit.tasks.registry import DuplicateTaskError
 from support.working import burst, make_app
 
 

@@ -9,8 +9,8 @@ import pytest
 
 from queuekit import Cancel, Context, Queuekit, Reject, ResultTimeout, State, TaskCancelled, TaskFailed, group
 from queuekit.clock import SystemClock, VirtualClock
+from queuekit.engines.waits import Wait
 from queuekit.errors import NoBackendError, UnavailableError, UnknownIdError
-from queuekit.waits import Wait
 from queuekit_testing.kit import in_thread
 from support.waiting import PATIENCE, wait_until
 from support.working import backend_of, burst, drive, finish, flaky_app, make_app, take, take_one, working

@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
+from queuekit.engines.memory import MemoryBackend
 from queuekit.errors import ConfigError, NoBackendError, PluginError
 from queuekit.events import Event, WorkerReady
 from queuekit.hookspecs import MiddlewareSpec, hookimpl
-from queuekit.memory import MemoryBackend
 from queuekit.middleware import Middleware
 from queuekit.serializer import JsonSerializer, PickleSerializer
 from support.working import flaky_app, make_app

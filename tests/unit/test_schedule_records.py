@@ -10,15 +10,15 @@ import pytest
 
 from queuekit import every
 from queuekit.backend import Record
+from queuekit.engines.sqlite import SqliteBackend
 from queuekit.envelope import join_frame, split_frame
 from queuekit.errors import DecodeError, ScheduleError
 from queuekit.events import TickFailed
-from queuekit.schedule import entry_key, read_entry, read_progress, ticked_key
+from queuekit.schedules.schedule import entry_key, read_entry, read_progress, ticked_key
+from queuekit.schedules.triggers import Cron, Every
+from queuekit.schedules.wall_clock import LAST
 from queuekit.signature import Signature
-from queuekit.sqlite import SqliteBackend
 from queuekit.urls import EngineURL
-from queuekit.wallclock import LAST
-from queuekit.when import Cron, Every
 from support import commands
 from support.scheduling import Crew, between
 from support.working import backend_of, seen

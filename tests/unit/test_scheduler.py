@@ -12,9 +12,9 @@ from queuekit import Context, Queuekit, Signature, chain, chord, cron, every, gr
 from queuekit.broker import Ack, Place
 from queuekit.clock import VirtualClock
 from queuekit.events import EngineBack, EngineDown, SchedulerLeads, TickFailed, TickSent, TickSkipped, TicksMissed
-from queuekit.records import pending, succeeded
-from queuekit.scheduler import Scheduler
-from queuekit.ticks import tick_id
+from queuekit.schedules.due import tick_id
+from queuekit.schedules.scheduler import Scheduler
+from queuekit.wire.records import pending, succeeded
 from support.scheduling import START, Crew, between, crash
 from support.waiting import wait_until
 from support.working import backend_of, broker_of, flaky_app, inside, make_app, seen, take_one, working

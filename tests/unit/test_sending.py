@@ -11,10 +11,10 @@ import pytest
 
 from queuekit import Queuekit, Result, Signature, State, Unique
 from queuekit.broker import Capabilities, Limits, Place
+from queuekit.client.sender import Sending
 from queuekit.clock import SystemClock, VirtualClock
+from queuekit.engines.memory import MemoryBackend
 from queuekit.errors import CapabilityError, EncodeError, TooLargeError, UnavailableError
-from queuekit.memory import MemoryBackend
-from queuekit.sending import Sending
 from queuekit.timelimit import time_left
 from queuekit_testing.kit import in_thread
 from support.working import (

@@ -2,8 +2,8 @@
 
 import pytest
 
-from queuekit.cli.sight import cancel_text
-from queuekit.records import Cancellation
+from queuekit.cli.message_view import cancel_text
+from queuekit.wire.records import Cancellation
 
 
 @pytest.mark.parametrize(

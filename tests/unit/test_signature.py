@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from queuekit import Exponential, Signature, Unique
 from queuekit.errors import DecodeError
-from queuekit.names import InvalidNameError
+from queuekit.ids import InvalidNameError
 from support.working import make_app
 
 FULL: Signature[Any] = Signature(

@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from queuekit.backend import Record
+from queuekit.engines.sqlite import SqliteBackend, SqliteBroker
+from queuekit.engines.sqlite import waiting as bell
+from queuekit.engines.sqlite.pipes import call, open_pipe
+from queuekit.engines.sqlite.waiting import Bell
 from queuekit.envelope import Envelope
-from queuekit.sqlite import SqliteBackend, SqliteBroker, bell
-from queuekit.sqlite.bell import Bell
-from queuekit.sqlite.pipes import call, open_pipe
 from queuekit.testing import eventually
 from queuekit.urls import EngineURL
 from queuekit_testing.processes import run_in_fork

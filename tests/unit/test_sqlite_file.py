@@ -17,12 +17,12 @@ import pytest
 from queuekit.backend import Record
 from queuekit.broker import Ack, Place, Release
 from queuekit.clock import SystemClock
+from queuekit.engines.sqlite import SqliteBackend, SqliteBroker, SqliteOptions, connection
+from queuekit.engines.sqlite.database import Database
+from queuekit.engines.sqlite.layout import prepare
+from queuekit.engines.sqlite.options import check_version, database_path
 from queuekit.envelope import Envelope
 from queuekit.errors import ConfigError, PluginError, UnavailableError
-from queuekit.sqlite import SqliteBackend, SqliteBroker, SqliteOptions, connection
-from queuekit.sqlite.database import Database
-from queuekit.sqlite.options import check_version, database_path
-from queuekit.sqlite.schema import prepare
 from queuekit.testing import eventually
 from queuekit.urls import EngineURL
 from queuekit_testing.processes import run_in_fork
@@ -657,7 +657,7 @@ def test_refuses_a_file_that_others_could_replace_if_asked_to(path: Path, *, pri
 
 def test_check_warns_of_a_full_disk(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Before sends fail."""
-    monkeypatch.setattr("queuekit.sqlite.surroundings.ROOM", 2**62)
+    monkeypatch.setattr("queuekit.engines.sqlite.checks.ROOM", 2**62)
     database = Database.of(EngineURL.parse(f"sqlite:///{path}"), options=None, clock=None, random=None)
 
     (line,) = database.check()

@@ -10,12 +10,12 @@ import pytest
 
 from queuekit.backend import Condition, Join, Record
 from queuekit.broker import Ack, CommitItem, Dead, Delivery, Place, Release, Retry
+from queuekit.engines.sqlite import SqliteBackend, SqliteBroker, inspection
+from queuekit.engines.sqlite.records import prefix_end
+from queuekit.engines.sqlite.rows import LARGE_BODY, batches
+from queuekit.engines.sqlite.tokens import rounds
 from queuekit.envelope import Envelope, Unique
 from queuekit.errors import TooLargeError
-from queuekit.sqlite import SqliteBackend, SqliteBroker, inspection
-from queuekit.sqlite.fences import rounds
-from queuekit.sqlite.records import prefix_end
-from queuekit.sqlite.rows import LARGE_BODY, batches
 from queuekit.urls import EngineURL
 
 

@@ -11,8 +11,8 @@ import pytest
 
 from queuekit.backend import Record
 from queuekit.broker import Ack, Broker, CommitItem, Retry
+from queuekit.engines.sqlite import SqliteBackend, SqliteBroker
 from queuekit.envelope import Envelope
-from queuekit.sqlite import SqliteBackend, SqliteBroker
 from queuekit.urls import EngineURL
 from queuekit_testing.processes import Child
 from support.waiting import PATIENCE

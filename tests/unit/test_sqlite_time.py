@@ -11,10 +11,12 @@ import pytest
 from queuekit.backend import Condition, Record
 from queuekit.broker import Ack, Dead, Delivery
 from queuekit.clock import VirtualClock
+from queuekit.engines.sqlite import SqliteBackend, SqliteBroker, settime, upkeep
+from queuekit.engines.sqlite import boot_clock as boot
+from queuekit.engines.sqlite import file_clock as timekeeping
+from queuekit.engines.sqlite.boot_clock import BootClock
+from queuekit.engines.sqlite.file_clock import FileTime, next_version
 from queuekit.envelope import Envelope, Unique
-from queuekit.sqlite import SqliteBackend, SqliteBroker, boot, settime, timekeeping, upkeep
-from queuekit.sqlite.boot import BootClock
-from queuekit.sqlite.timekeeping import FileTime, next_version
 from queuekit.urls import EngineURL
 
 
@@ -149,7 +151,7 @@ def test_check_tells_of_a_wrong_time(broker: SqliteBroker, clock: SteppingClock,
 
     (line,) = broker.check()
     assert f"3600 s {where} the time of day" in line
-    assert "python -m queuekit.sqlite.settime" in line
+    assert "python -m queuekit.engines.sqlite.settime" in line
 
 
 # -- another boot ----------------------------------------------------------------------------------------------------

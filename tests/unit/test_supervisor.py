@@ -16,13 +16,13 @@ from queuekit import Queuekit, Signature
 from queuekit.broker import Capabilities, Delivery, Place
 from queuekit.errors import CapabilityError
 from queuekit.events import EngineDown, WorkerCrashed, WorkerGaveUp
-from queuekit.loader import AppRef
-from queuekit.records import entered_mark
-from queuekit.supervisor import Supervisor, _Child, _deserving, _how, _is_stopped, _memory, _say, _signals
-from queuekit.worker.holdings import Holding, Holdings
-from queuekit.worker.keeper import LeaseKeeper
-from queuekit.worker.link import Stop
-from queuekit.worker.slots import Slots
+from queuekit.wire.records import entered_mark
+from queuekit.worker.app_ref import AppRef
+from queuekit.worker.lease_renewer import LeaseKeeper
+from queuekit.worker.lease_table import Holding, Holdings
+from queuekit.worker.protocol import Stop
+from queuekit.worker.run_table import Slots
+from queuekit.worker.supervisor import Supervisor, _Child, _deserving, _how, _is_stopped, _memory, _say, _signals
 from support.working import backend_of, broker_of, counts, flaky_app, inside, make_app, seen, take
 
 
@@ -245,7 +245,7 @@ def test_a_process_that_the_system_refuses_is_tried_again(monkeypatch: pytest.Mo
     app = make_app()
     crashed, gave_up = seen(app, WorkerCrashed), seen(app, WorkerGaveUp)
     supervisor = Supervisor(app, AppRef(target="tasks:app"))
-    monkeypatch.setattr("queuekit.supervisor._spawn", no_such_thing)
+    monkeypatch.setattr("queuekit.worker.supervisor._spawn", no_such_thing)
     before = sorted(path.name for path in Path("/proc/self/fd").iterdir())
 
     for _ in range(5):

@@ -13,10 +13,10 @@ import pytest
 
 from queuekit import Context, Fixed, Queuekit, Signature, Task, Unique
 from queuekit import context as context_module
-from queuekit.callables import default_name
 from queuekit.errors import ArgumentsError, EncodeError
-from queuekit.names import InvalidNameError
-from queuekit.task import AsyncTask, TaskOptions
+from queuekit.ids import InvalidNameError
+from queuekit.tasks.callables import default_name
+from queuekit.tasks.task import AsyncTask, TaskOptions
 from support.working import burst, make_app, take_one
 
 if TYPE_CHECKING:

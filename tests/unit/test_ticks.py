@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from queuekit import every
-from queuekit.ticks import MISFIRES, Due, Misfire, due, tick_id
+from queuekit.schedules.due import MISFIRES, Due, Misfire, due, tick_id
 
 START = 1_800_000_000.0
 MINUTE = every("1m")

@@ -6,13 +6,13 @@ from typing import Any
 import pytest
 
 from queuekit import Queuekit, State
-from queuekit.admin import Admin
 from queuekit.broker import Place
 from queuekit.envelope import Envelope
 from queuekit.events import TaskUnknown
-from queuekit.execute import Executor
-from queuekit.outcome import Outcome
-from queuekit.records import cancel_mark
+from queuekit.execution.executor import Executor
+from queuekit.execution.outcome import Outcome
+from queuekit.operations.admin import Admin
+from queuekit.wire.records import cancel_mark
 from support.working import burst, make_app, seen
 
 FOLLOWED = {"args": [], "kwargs": {}, "on_success": [{"v": 2, "task": "t"}]}

@@ -10,7 +10,7 @@ from cronsim import CronSim
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from queuekit.when import Cron
+from queuekit.schedules.triggers import Cron
 
 HOUR, DAY = 3_600, 86_400
 STEP = 30

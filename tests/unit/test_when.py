@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from queuekit import cron, every
 from queuekit.durations import DurationError
 from queuekit.errors import DecodeError, ScheduleError
-from queuekit.when import MOST_COUNTED, Cron, Every, When, when_from_dict, when_from_text
+from queuekit.schedules.triggers import MOST_COUNTED, Cron, Every, When, when_from_dict, when_from_text
 
 BERLIN = ZoneInfo("Europe/Berlin")
 SPRING = datetime(2026, 3, 29, tzinfo=BERLIN)

@@ -32,11 +32,11 @@ from queuekit.clock import VirtualClock
 from queuekit.envelope import Envelope
 from queuekit.errors import CapabilityError, UnavailableError
 from queuekit.events import EngineBack, EngineDown, LeasesLost, MessageDead, TaskFinished, TaskStarted, WorkerStopped
+from queuekit.execution.outcome import Outcome
 from queuekit.hookspecs import hookimpl
-from queuekit.names import is_name, worker_name
-from queuekit.outcome import Outcome
+from queuekit.ids import is_name, worker_name
 from queuekit.worker import Worker
-from queuekit.worker.holdings import Holdings
+from queuekit.worker.lease_table import Holdings
 from queuekit.worker.prefetch import MOST_BYTES
 from support.waiting import PATIENCE, wait_until
 from support.working import (
@@ -302,7 +302,7 @@ def test_writes_one_line_at_the_start_and_one_at_the_end(caplog: pytest.LogCaptu
 
     burst(app)
 
-    lines = [record.getMessage() for record in caplog.records if record.name == "queuekit.task"]
+    lines = [record.getMessage() for record in caplog.records if record.name == "queuekit.tasks.task"]
     assert [line.split()[:3] for line in lines] == [["start", "ok", result.id], ["done", "ok", result.id]]
 
 

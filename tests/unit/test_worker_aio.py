@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from queuekit import Context, Queuekit, Signature
-from queuekit.outcome import Outcome, Run
-from queuekit.records import read_info
-from queuekit.worker.aio import LoopPool
-from queuekit.worker.slots import Slots
+from queuekit.execution.outcome import Outcome, Run
+from queuekit.wire.records import read_info
+from queuekit.worker.async_pool import LoopPool
+from queuekit.worker.run_table import Slots
 from support.waiting import wait_until
 from support.working import executor_of, make_app, prepared
 
@@ -428,7 +428,7 @@ def test_time_limits_inside_a_body_are_its_own() -> None:
 
 def test_a_body_is_not_held_to_account_for_what_blocks_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
     """The time for which another keeps it waiting is added to its own; its lease is kept meanwhile."""
-    monkeypatch.setattr("queuekit.worker.aio._NO_BLOCK", 0.0)
+    monkeypatch.setattr("queuekit.worker.async_pool._NO_BLOCK", 0.0)
     body = Endless()
     app, outcomes = app_with(body.wait, timeout=30), list[Outcome]()
 

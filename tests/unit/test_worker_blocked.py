@@ -11,10 +11,10 @@ import pytest
 
 from queuekit import Queuekit, Signature
 from queuekit.events import LoopBlocked
-from queuekit.outcome import Outcome, Run
-from queuekit.worker.aio import LoopPool
+from queuekit.execution.outcome import Outcome, Run
+from queuekit.worker.async_pool import LoopPool
 from queuekit.worker.blocked import BlockedLoop
-from queuekit.worker.slots import Slots
+from queuekit.worker.run_table import Slots
 from support.waiting import wait_until
 from support.working import executor_of, make_app, prepared, seen
 

@@ -1,6 +1,6 @@
 """Who may run beside whom, among the suspects of a crash."""
 
-from queuekit.worker.company import Company
+from queuekit.worker.isolation_gate import Company
 from queuekit_testing.kit import in_thread
 from support.waiting import PATIENCE, wait_until
 

@@ -1,6 +1,6 @@
 """The server that forks processes for bodies, as its worker sees it."""
 
-from queuekit.loader import AppRef
+from queuekit.worker.app_ref import AppRef
 from queuekit.worker.forkserver import ForkServer, Plan
 from support.waiting import PATIENCE
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from queuekit.worker.holder import Activity, activities, may_hold
-from queuekit.worker.slots import Slots
+from queuekit.worker.run_table import Slots
 
 HOLDER, WAITING, ASLEEP = 1, 2, 3
 BEFORE = {thread: Activity(100, 1_000) for thread in (HOLDER, WAITING, ASLEEP)}

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from queuekit.worker.holdings import Holding, Holdings
+from queuekit.worker.lease_table import Holding, Holdings
 from support.waiting import PATIENCE, wait_until
 
 SIZE = 65_536

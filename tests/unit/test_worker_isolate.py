@@ -8,7 +8,7 @@ import pytest
 
 from queuekit.broker import Delivery
 from queuekit.envelope import Envelope
-from queuekit.worker.isolate import _Child, _put_off
+from queuekit.worker.isolation import _Child, _put_off
 
 
 @pytest.mark.parametrize(

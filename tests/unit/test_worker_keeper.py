@@ -5,8 +5,8 @@ import pytest
 from queuekit import Queuekit, Signature
 from queuekit.broker import Ack, Delivery, Limits
 from queuekit.events import EngineDown
-from queuekit.worker.holdings import Holding, Holdings
-from queuekit.worker.keeper import LeaseKeeper
+from queuekit.worker.lease_renewer import LeaseKeeper
+from queuekit.worker.lease_table import Holding, Holdings
 from support.waiting import wait_until
 from support.working import broker_of, flaky_app, make_app, seen, take
 

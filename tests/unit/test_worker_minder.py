@@ -10,10 +10,10 @@ import pytest
 from queuekit import Queuekit, Signature, TaskTimeout
 from queuekit.backend import Record
 from queuekit.clock import VirtualClock
-from queuekit.guard import Guard
-from queuekit.outcome import Outcome, Run
-from queuekit.records import cancel_mark, read_info, worker_key
-from queuekit.worker.minder import Minder
+from queuekit.execution.outcome import Outcome, Run
+from queuekit.execution.time_limit import Guard
+from queuekit.wire.records import cancel_mark, read_info, worker_key
+from queuekit.worker.watchdog import Minder
 from support.waiting import wait_until
 from support.working import backend_of, executor_of, flaky_app, make_app, prepared
 

@@ -8,9 +8,9 @@ import pytest
 
 from queuekit import Queuekit, Signature
 from queuekit.events import Event, TaskStarted
-from queuekit.outcome import Outcome, Run
-from queuekit.worker.pool import ThreadPool
-from queuekit.worker.slots import Slots
+from queuekit.execution.outcome import Outcome, Run
+from queuekit.worker.run_table import Slots
+from queuekit.worker.thread_pool import ThreadPool
 from support.waiting import PATIENCE, wait_until
 from support.working import executor_of, make_app, prepared
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from queuekit.outcome import Run
+from queuekit.execution.outcome import Run
+from queuekit.worker.hand_back import Relief
 from queuekit.worker.prefetch import Prefetch
-from queuekit.worker.relief import Relief
 
 
 def run(serial: int, *, started: float | None = None, number: int = 1, early: bool = False) -> Any:

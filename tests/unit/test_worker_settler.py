@@ -9,8 +9,8 @@ from queuekit import Queuekit, Signature, State
 from queuekit.broker import Ack, Place
 from queuekit.errors import TooLargeError, UnavailableError
 from queuekit.events import EngineBack, EngineDown, LeasesLost
-from queuekit.flow import Flows
-from queuekit.outcome import Outcome
+from queuekit.execution.outcome import Outcome
+from queuekit.execution.workflow_advance import Flows
 from queuekit.worker.settler import Settler
 from queuekit_testing.kit import in_thread
 from support.waiting import PATIENCE, wait_until

@@ -2,9 +2,9 @@
 
 import pytest
 
-from queuekit.worker.holdings import Holding, Holdings
+from queuekit.worker.lease_table import Holding, Holdings
+from queuekit.worker.run_table import Slots
 from queuekit.worker.silence import Silence
-from queuekit.worker.slots import Slots
 
 
 class Process:

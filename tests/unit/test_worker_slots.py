@@ -3,7 +3,7 @@
 import math
 import tempfile
 
-from queuekit.worker.slots import Inside, Slots
+from queuekit.worker.run_table import Inside, Slots
 
 
 def test_tells_who_is_inside() -> None:

@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from queuekit.worker.unwritten import Unwritten
+from queuekit.worker.unwritten_outcomes import Unwritten
 from queuekit_testing.kit import in_thread
 from support.waiting import wait_until
 

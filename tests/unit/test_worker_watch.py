@@ -7,7 +7,7 @@ import pytest
 
 from queuekit import Queuekit, Signature
 from queuekit.worker import Worker
-from queuekit.worker.slots import Slots
+from queuekit.worker.run_table import Slots
 from queuekit.worker.watch import Watch
 from support.waiting import wait_until
 from support.working import make_app, working

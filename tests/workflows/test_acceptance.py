@@ -9,7 +9,7 @@ import pytest
 
 from queuekit import Queuekit, Signature, TaskFailed, chain, chord, group
 from queuekit.broker import Place
-from queuekit.registry import Tasks
+from queuekit.tasks.registry import Tasks
 from support.calls import ALONE, ENGINES, Calls, calls_on, each_engine
 from support.waiting import PATIENCE
 from support.working import burst, inside, needs, working

@@ -8,7 +8,7 @@ import pytest
 from queuekit import Queuekit, State, chain, chord
 from queuekit.broker import Place
 from queuekit.clock import VirtualClock
-from queuekit.outcome import Outcome
+from queuekit.execution.outcome import Outcome
 from support.calls import Calls, calls_on
 from support.working import backend_of, broker_of, finish, flaky_app, inside, take_one
 

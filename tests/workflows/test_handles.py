@@ -9,10 +9,10 @@ import pytest
 from queuekit import Context, Queuekit, ResultTimeout, Signature, State, chain, chord, group
 from queuekit.broker import Place
 from queuekit.errors import ArgumentsError
-from queuekit.groups import ChainResult, ChordResult, GroupResult
-from queuekit.names import InvalidNameError
+from queuekit.ids import InvalidNameError
 from queuekit.retry import Fixed
-from queuekit.workflow import Chain, part_from_dict
+from queuekit.workflows.results import ChainResult, ChordResult, GroupResult
+from queuekit.workflows.workflow import Chain, part_from_dict
 from support.calls import Calls, calls_on
 from support.waiting import PATIENCE, wait_until
 from support.working import burst, counts, inside, make_app, needs, working

@@ -10,8 +10,8 @@ from queuekit import chord, group
 from queuekit.backend import Record
 from queuekit.broker import Place
 from queuekit.envelope import Envelope
-from queuekit.links import graph_key, member_id
-from queuekit.records import result_key
+from queuekit.wire.position import graph_key, member_id
+from queuekit.wire.records import result_key
 from support.calls import Calls
 from support.waiting import PATIENCE
 from support.working import burst, inside

@@ -2,6 +2,9 @@
 
 Data goes to standard output, talk to standard error. A user's mistake ends in one error of at most six lines and in
 the exit code of its kind; see docs/reference/cli.md.
+
+Import ``main``; each command is a module.
+Imports from: everything before it; nothing imports it.
 """
 
 from __future__ import annotations

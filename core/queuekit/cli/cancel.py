@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import click
 
-from queuekit.admin import Sight
 from queuekit.cli.options import common_options, duration_option, engine_options, pass_session
 from queuekit.cli.session import Session
+from queuekit.operations.admin import Sight
 from queuekit.states import FINAL, State
 
 __all__ = ["command"]

@@ -7,15 +7,15 @@ from typing import NamedTuple, TypeVar
 
 import click
 
-from queuekit.admin import Admin
 from queuekit.app import Queuekit
 from queuekit.cli.options import common_options, engine_options, json_option, pass_session
 from queuekit.cli.output import paint, print_json
 from queuekit.cli.session import Session, need_shared
-from queuekit.config import Config, check_sections
+from queuekit.client.runtime import Runtime
+from queuekit.config.settings import Config, check_sections
 from queuekit.errors import QueuekitError
-from queuekit.plaintext import clean
-from queuekit.runtime import Runtime
+from queuekit.logs.plaintext import clean
+from queuekit.operations.admin import Admin
 
 __all__ = ["command"]
 

@@ -7,7 +7,7 @@ import click
 from queuekit.cli.options import common_options, engine_options, json_option, pass_session
 from queuekit.cli.output import fields, print_json
 from queuekit.cli.session import Session
-from queuekit.config import check_sections
+from queuekit.config.settings import check_sections
 
 __all__ = ["command"]
 

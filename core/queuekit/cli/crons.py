@@ -14,12 +14,12 @@ from queuekit.cli.options import common_options, duration_option, engine_options
 from queuekit.cli.output import age, columns, echo, fields, moment, one_line, print_json, when
 from queuekit.cli.send import SendCommand, parse_arguments
 from queuekit.cli.session import Session, need_shared
-from queuekit.crons import CronView
 from queuekit.errors import ArgumentsError
+from queuekit.schedules.due import MISFIRES, OVERLAPS
+from queuekit.schedules.manager import CronView
+from queuekit.schedules.triggers import When, when_from_text
 from queuekit.signature import Signature
 from queuekit.states import State
-from queuekit.ticks import MISFIRES, OVERLAPS
-from queuekit.when import When, when_from_text
 
 __all__ = ["command"]
 

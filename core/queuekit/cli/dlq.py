@@ -9,15 +9,15 @@ from typing import Any
 
 import click
 
-from queuekit.admin import Admin, Letter
 from queuekit.app import Queuekit
 from queuekit.broker import Place
+from queuekit.cli.message_view import as_document, as_text
 from queuekit.cli.options import common_options, engine_options, json_option, pass_session, queue_option
 from queuekit.cli.output import age, columns, echo, moment, one_line, print_json
 from queuekit.cli.purge import confirm
 from queuekit.cli.session import Session, need_shared
-from queuekit.cli.sight import as_document, as_text
 from queuekit.errors import UnknownIdError
+from queuekit.operations.admin import Admin, Letter
 
 __all__ = ["command"]
 

@@ -13,7 +13,7 @@ import attrs
 import click
 
 from queuekit import durations
-from queuekit.plaintext import clean, clean_json
+from queuekit.logs.plaintext import clean, clean_json
 
 __all__ = ["age", "as_json", "columns", "echo", "fields", "moment", "one_line", "paint", "print_json", "span", "when"]
 

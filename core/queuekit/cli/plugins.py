@@ -16,15 +16,15 @@ from queuekit.cli.output import columns, echo, fields, print_json
 from queuekit.cli.program import plugin_commands
 from queuekit.cli.session import Session
 from queuekit.errors import UnknownSchemeError
-from queuekit.loading import PluginInfo, reason
-from queuekit.making import blame, make_options, options_class, resolve, section_of
-from queuekit.plan import steps
-from queuekit.selection import Place
+from queuekit.plugins.catalogue import Place
+from queuekit.plugins.factory import blame, make_options, options_class, resolve, section_of
+from queuekit.plugins.loading import PluginInfo, reason
+from queuekit.plugins.support import steps
 from queuekit.urls import EngineURL, is_secret
 
 if TYPE_CHECKING:
-    from queuekit.plugins import Plugins
-    from queuekit.selection import Offer
+    from queuekit.plugins.catalogue import Offer
+    from queuekit.plugins.manager import Plugins
 
 __all__ = ["command"]
 

@@ -16,11 +16,11 @@ import click
 from queuekit.cli.session import Session
 from queuekit.cli.streams import failed_write, finish_output, make_streams_safe
 from queuekit.errors import PluginError, QueuekitError, UnavailableError
-from queuekit.plaintext import clean
+from queuekit.logs.plaintext import clean
 
 if TYPE_CHECKING:
     from queuekit.hookspecs import CommandSpec
-    from queuekit.plugins import Plugins
+    from queuekit.plugins.manager import Plugins
 
 __all__ = ["COMMANDS", "Program", "error_lines", "plugin_commands"]
 
@@ -178,8 +178,8 @@ def _command_of(spec: CommandSpec) -> click.Command:
     Raises:
         PluginError: It cannot be imported or made.
     """
-    from queuekit.loading import reason
-    from queuekit.making import resolve
+    from queuekit.plugins.factory import resolve
+    from queuekit.plugins.loading import reason
 
     what, fix = f"the command {spec.name!r} of a plugin cannot be used", "See:  queuekit plugins"
     try:

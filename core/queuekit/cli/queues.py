@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import click
 
-from queuekit.admin import QueueView
 from queuekit.cli.options import common_options, engine_options, json_option, pass_session
 from queuekit.cli.output import age, columns, print_json
 from queuekit.cli.session import Session
+from queuekit.operations.admin import QueueView
 
 __all__ = ["command"]
 

@@ -8,16 +8,16 @@ from itertools import islice
 
 import click
 
-from queuekit.admin import Admin
 from queuekit.app import Queuekit
 from queuekit.cli.options import common_options, engine_options, pass_session
 from queuekit.cli.output import echo, moment
 from queuekit.cli.session import Session, need_shared
-from queuekit.demands import demand
-from queuekit.logs import configure_logging
-from queuekit.names import worker_name
-from queuekit.schedule import about
-from queuekit.scheduler import Scheduler
+from queuekit.client.requirements import demand
+from queuekit.ids import worker_name
+from queuekit.operations.admin import Admin
+from queuekit.schedules.schedule import about
+from queuekit.schedules.scheduler import Scheduler
+from queuekit.worker.log_setup import configure_logging
 
 __all__ = ["command"]
 

@@ -10,13 +10,13 @@ from typing import Any
 
 import click
 
-from queuekit.admin import Admin
 from queuekit.app import Queuekit
 from queuekit.cli.options import common_options, duration_option, engine_options, json_option, pass_session
 from queuekit.cli.output import as_json as to_json
 from queuekit.cli.output import echo, print_json
 from queuekit.cli.session import Session, need_shared
 from queuekit.errors import ArgumentsError, NoBackendError, ResultTimeout, TaskFailed, did_you_mean
+from queuekit.operations.admin import Admin
 from queuekit.result import Result
 
 __all__ = ["command", "parse_arguments", "parse_value"]

@@ -15,15 +15,15 @@ from typing import TYPE_CHECKING
 import click
 
 from queuekit.errors import AppError, QueuekitError, UnavailableError
-from queuekit.plaintext import clean
+from queuekit.logs.plaintext import clean
 from queuekit.urls import is_secret, mask
 
 if TYPE_CHECKING:
-    from queuekit.admin import Admin
     from queuekit.app import Queuekit
-    from queuekit.config import Config
-    from queuekit.loader import AppRef
-    from queuekit.plugins import Plugins
+    from queuekit.config.settings import Config
+    from queuekit.operations.admin import Admin
+    from queuekit.plugins.manager import Plugins
+    from queuekit.worker.app_ref import AppRef
 
 __all__ = ["Session", "need_shared"]
 
@@ -70,7 +70,7 @@ class Session:
 
     def config(self) -> Config:
         """Return the settings as they are without an app."""
-        from queuekit.config import load_config, plugins_of
+        from queuekit.config.settings import load_config, plugins_of
 
         config = load_config(
             arguments={},
@@ -81,15 +81,15 @@ class Session:
             plugins=plugins_of,
         )
         if config.plugins.load:
-            from queuekit.loader import import_from_here
+            from queuekit.worker.app_ref import import_from_here
 
             import_from_here()
         return config
 
     def plugins(self) -> Plugins:
         """Return the plugins under the rules of the config; if that cannot be used, under those of the environment."""
-        from queuekit.config import plugins_of
-        from queuekit.plugins import Plugins
+        from queuekit.config.settings import plugins_of
+        from queuekit.plugins.manager import Plugins
 
         try:
             return plugins_of(self.config())
@@ -105,7 +105,7 @@ class Session:
         """
         ref = self._ref()
         if ref is None:
-            from queuekit.loader import GUESSES
+            from queuekit.worker.app_ref import GUESSES
 
             usual = f"{', '.join(f'{name}.py' for name in GUESSES[:-1])} or {GUESSES[-1]}.py"
             raise AppError(
@@ -149,7 +149,7 @@ class Session:
         Raises:
             CapabilityError: An engine lives in one process, so there is nothing to see from here.
         """
-        from queuekit.admin import Admin
+        from queuekit.operations.admin import Admin
 
         app = self.any_app()
         need_shared(app)
@@ -173,7 +173,7 @@ class Session:
 
     def _ref(self, *, guess: bool = True) -> AppRef | None:
         """Return where the app is: as named, else as guessed."""
-        from queuekit.loader import AppRef
+        from queuekit.worker.app_ref import AppRef
 
         target = self.target
         if target is None:
@@ -189,8 +189,8 @@ class Session:
 
 
 def need_shared(app: Queuekit) -> None:
-    """Refuse engines that live inside one process; see :func:`queuekit.demands.demand_shared`."""
-    from queuekit.demands import demand_shared
+    """Refuse engines that live inside one process; see :func:`queuekit.client.requirements.demand_shared`."""
+    from queuekit.client.requirements import demand_shared
 
     demand_shared(app.runtime)
 
@@ -202,7 +202,7 @@ def _guess() -> str | None:
         AppError: One of them cannot be imported, or holds several.
     """
     from queuekit.app import Queuekit
-    from queuekit.loader import GUESSES, find_app
+    from queuekit.worker.app_ref import GUESSES, find_app
 
     for name in GUESSES:
         if not (Path(f"{name}.py").is_file() or Path(name, "__init__.py").is_file()):

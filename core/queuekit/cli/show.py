@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import click
 
-from queuekit.admin import Admin
 from queuekit.broker import Place
+from queuekit.cli.message_view import as_document, as_text
 from queuekit.cli.options import common_options, engine_options, json_option, pass_session
 from queuekit.cli.output import print_json
 from queuekit.cli.session import Session, need_shared
-from queuekit.cli.sight import as_document, as_text
+from queuekit.operations.admin import Admin
 
 __all__ = ["command"]
 

@@ -8,7 +8,7 @@ import io
 import os
 import sys
 
-from queuekit.plaintext import clean
+from queuekit.logs.plaintext import clean
 
 __all__ = ["failed_write", "finish_output", "make_streams_safe"]
 

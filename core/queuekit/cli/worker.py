@@ -6,9 +6,9 @@ import click
 
 from queuekit.cli.options import common_options, duration_option, engine_options, pass_session, store
 from queuekit.cli.session import Session, need_shared
-from queuekit.config import parse_queues
-from queuekit.logs import configure_logging
-from queuekit.supervisor import WAIT_FOR, Supervisor
+from queuekit.config.settings import parse_queues
+from queuekit.worker.log_setup import configure_logging
+from queuekit.worker.supervisor import WAIT_FOR, Supervisor
 
 __all__ = ["command"]
 

@@ -11,9 +11,9 @@ from types import FrameType
 
 from queuekit.context import Context, of_context
 from queuekit.events import Events, LoopBlocked
-from queuekit.outcome import Run
-from queuekit.worker.aio import LoopPool
-from queuekit.worker.slots import Slots
+from queuekit.execution.outcome import Run
+from queuekit.worker.async_pool import LoopPool
+from queuekit.worker.run_table import Slots
 
 __all__ = ["BlockedLoop"]
 

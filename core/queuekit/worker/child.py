@@ -11,14 +11,14 @@ from collections.abc import Sequence
 from contextlib import suppress
 from multiprocessing.connection import Connection
 
-from queuekit import children
 from queuekit.errors import QueuekitError
-from queuekit.logs import configure_logging
+from queuekit.execution import children
 from queuekit.worker.forkserver import ForkServer
-from queuekit.worker.holdings import Holdings
-from queuekit.worker.isolate import server_for_suspects
-from queuekit.worker.link import Lost, Ready, Start, Stop
-from queuekit.worker.slots import Slots
+from queuekit.worker.isolation import server_for_suspects
+from queuekit.worker.lease_table import Holdings
+from queuekit.worker.log_setup import configure_logging
+from queuekit.worker.protocol import Lost, Ready, Start, Stop
+from queuekit.worker.run_table import Slots
 from queuekit.worker.watch import end_process
 from queuekit.worker.worker import Worker
 

@@ -10,11 +10,11 @@ from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from queuekit.broker import Delivery
-from queuekit.errorlog import log_error
+from queuekit.client.runtime import Runtime
 from queuekit.errors import UnavailableError
 from queuekit.events import EngineBack, EngineDown
-from queuekit.execute import due_of
-from queuekit.runtime import Runtime
+from queuekit.execution.executor import due_of
+from queuekit.logs.errors import log_error
 
 __all__ = ["Fetcher", "weighted_order"]
 

@@ -26,8 +26,8 @@ from multiprocessing.connection import Connection, wait
 
 import attrs
 
-from queuekit import children
-from queuekit.loader import AppRef
+from queuekit.execution import children
+from queuekit.worker.app_ref import AppRef
 from queuekit.worker.isolated import serve
 
 __all__ = ["ForkServer", "Forked", "Plan"]

@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from queuekit.events import Events
-from queuekit.outcome import Run
-from queuekit.worker.slots import Slots
+from queuekit.execution.outcome import Run
+from queuekit.worker.run_table import Slots
 from queuekit.worker.watch import Watch
 
 if TYPE_CHECKING:
-    from queuekit.worker.aio import LoopPool
+    from queuekit.worker.async_pool import LoopPool
     from queuekit.worker.blocked import BlockedLoop
 
 __all__ = ["Health"]

@@ -15,14 +15,14 @@ from multiprocessing.connection import Connection
 
 import attrs
 
-from queuekit import children
 from queuekit.broker import Delivery
 from queuekit.errors import EncodeError
-from queuekit.execute import Executor
+from queuekit.execution import children
+from queuekit.execution.executor import Executor
+from queuekit.execution.outcome import Outcome, Run
 from queuekit.failure import in_words
-from queuekit.loader import AppRef
-from queuekit.logs import configure_logging
-from queuekit.outcome import Outcome, Run
+from queuekit.worker.app_ref import AppRef
+from queuekit.worker.log_setup import configure_logging
 
 __all__ = ["Idle", "not_carried", "serve"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from queuekit.outcome import Run
+from queuekit.execution.outcome import Run
 
 if TYPE_CHECKING:
     import asyncio

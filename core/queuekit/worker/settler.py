@@ -8,16 +8,16 @@ import threading
 from collections.abc import Callable
 
 from queuekit.broker import Dead
-from queuekit.ending import unwritten
-from queuekit.errorlog import log_error
+from queuekit.client.runtime import Runtime
 from queuekit.errors import UnavailableError
 from queuekit.events import EngineBack, EngineDown, LeasesLost
+from queuekit.execution.commit import write
+from queuekit.execution.ending import unwritten
+from queuekit.execution.outcome import Outcome
+from queuekit.execution.workflow_advance import Flows
 from queuekit.failure import in_words
-from queuekit.finish import write
-from queuekit.flow import Flows
-from queuekit.outcome import Outcome
-from queuekit.runtime import Runtime
-from queuekit.worker.unwritten import Unwritten
+from queuekit.logs.errors import log_error
+from queuekit.worker.unwritten_outcomes import Unwritten
 
 __all__ = ["Settler"]
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from queuekit.worker.holder import Activity, activities, may_hold
-from queuekit.worker.holdings import Holdings
-from queuekit.worker.slots import Slots
+from queuekit.worker.lease_table import Holdings
+from queuekit.worker.run_table import Slots
 
 __all__ = ["LOOK", "Silence"]
 

@@ -9,8 +9,8 @@ import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 
+from queuekit.worker.run_table import Slots
 from queuekit.worker.silence import LOOK
-from queuekit.worker.slots import Slots
 
 __all__ = ["DEAF", "Watch", "end_process"]
 

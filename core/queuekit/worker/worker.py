@@ -19,35 +19,35 @@ from typing import TYPE_CHECKING, Any
 from queuekit.app import Queuekit
 from queuekit.backend import Record
 from queuekit.broker import Ack, Delivery, Release
-from queuekit.demands import demand
+from queuekit.client.requirements import demand
 from queuekit.errors import UnavailableError
 from queuekit.events import LeasesLost, MessageDead, WorkerReady, WorkerStopped, WorkerStopping
-from queuekit.execute import Executor
-from queuekit.flow import Flows
-from queuekit.loader import AppRef
-from queuekit.names import worker_name
-from queuekit.outcome import Outcome, Run
-from queuekit.records import CANCEL
+from queuekit.execution.executor import Executor
+from queuekit.execution.outcome import Outcome, Run
+from queuekit.execution.workflow_advance import Flows
+from queuekit.ids import worker_name
 from queuekit.states import State
+from queuekit.wire.records import CANCEL
+from queuekit.worker.app_ref import AppRef
 from queuekit.worker.fetcher import Fetcher
+from queuekit.worker.hand_back import Pool, Relief
 from queuekit.worker.health import Health
-from queuekit.worker.holdings import Holding, Holdings
-from queuekit.worker.keeper import LeaseKeeper
-from queuekit.worker.minder import Minder
-from queuekit.worker.pool import ThreadPool
+from queuekit.worker.lease_renewer import LeaseKeeper
+from queuekit.worker.lease_table import Holding, Holdings
 from queuekit.worker.prefetch import LITTLE_BYTES, Prefetch
-from queuekit.worker.relief import Pool, Relief
+from queuekit.worker.run_table import Slots
 from queuekit.worker.settler import Settler
-from queuekit.worker.slots import Slots
 from queuekit.worker.stuck import StuckFetch
-from queuekit.worker.unwritten import Unwritten
+from queuekit.worker.thread_pool import ThreadPool
+from queuekit.worker.unwritten_outcomes import Unwritten
+from queuekit.worker.watchdog import Minder
 from queuekit.worker.witness import Witness
 
 if TYPE_CHECKING:
-    from queuekit.scheduler import Scheduler
-    from queuekit.worker.aio import LoopPool
+    from queuekit.schedules.scheduler import Scheduler
+    from queuekit.worker.async_pool import LoopPool
     from queuekit.worker.forkserver import ForkServer
-    from queuekit.worker.isolate import Isolation
+    from queuekit.worker.isolation import Isolation
 
 __all__ = ["Worker"]
 
@@ -165,7 +165,7 @@ class Worker:
     def _isolate(self, ref: AppRef | None, server: ForkServer | None) -> Isolation | None:
         if ref is None:
             return None
-        from queuekit.worker.isolate import Isolation
+        from queuekit.worker.isolation import Isolation
 
         always = self._settings.pool == "process"
         return Isolation(self._runtime, self._executor, ref=ref, worker=self.name, always=always, server=server)
@@ -214,7 +214,7 @@ class Worker:
         """Return what may send the ticks of schedules; a worker that ends when the queues are empty is none."""
         if not self._settings.schedules or self._runtime.backend is None:
             return None
-        from queuekit.scheduler import Scheduler
+        from queuekit.schedules.scheduler import Scheduler
 
         return Scheduler(self.app, name=self.name)
 
@@ -459,7 +459,7 @@ class Worker:
     def _loops(self) -> LoopPool:
         """Return the event loop's pool; asyncio is imported with the first coroutine task."""
         if self._loop_pool is None:
-            from queuekit.worker.aio import LoopPool
+            from queuekit.worker.async_pool import LoopPool
 
             size = self._settings.concurrency
             self._loop_pool = LoopPool(

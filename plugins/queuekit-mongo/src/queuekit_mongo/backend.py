@@ -10,9 +10,9 @@ from queuekit.backend import Backend, Condition, Join, Page, Record
 from queuekit.clock import Clock
 from queuekit.urls import EngineURL
 from queuekit_mongo import checks, groups
-from queuekit_mongo.abilities import BACKEND_CAPABILITIES, BACKEND_LIMITS
-from queuekit_mongo.documents import Doc
+from queuekit_mongo.capabilities import BACKEND_CAPABILITIES, BACKEND_LIMITS
 from queuekit_mongo.engine import Engine
+from queuekit_mongo.layout import Doc
 from queuekit_mongo.options import MongoOptions
 from queuekit_mongo.records import IS_LIVE, check_sizes, expire, prefix_end, put_each, read_record
 from queuekit_mongo.waiting import Bell

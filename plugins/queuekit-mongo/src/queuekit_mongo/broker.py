@@ -28,10 +28,10 @@ from queuekit.envelope import Envelope
 from queuekit.errors import TooLargeError
 from queuekit.urls import EngineURL
 from queuekit_mongo import checks, committing, inspection, sending, settling
-from queuekit_mongo.abilities import BACKEND_LIMITS, CAPABILITIES, LIMITS
+from queuekit_mongo.capabilities import BACKEND_LIMITS, CAPABILITIES, LIMITS
 from queuekit_mongo.claiming import Claimer
-from queuekit_mongo.documents import WAITING, Doc, queue_of
 from queuekit_mongo.engine import Engine
+from queuekit_mongo.layout import WAITING, Doc, queue_of
 from queuekit_mongo.leases import Upkeep, extend
 from queuekit_mongo.options import MongoOptions
 from queuekit_mongo.records import check_sizes

@@ -22,7 +22,8 @@ from pymongo import ReturnDocument
 from pymongo.errors import PyMongoError
 
 from queuekit.broker import Delivery
-from queuekit_mongo.documents import (
+from queuekit_mongo.engine import Engine
+from queuekit_mongo.layout import (
     CLAIM_ORDER,
     DEAD,
     JUST_DIED,
@@ -34,7 +35,6 @@ from queuekit_mongo.documents import (
     hashable,
     moment,
 )
-from queuekit_mongo.engine import Engine
 from queuekit_mongo.leases import until
 from queuekit_mongo.settling import NOW_DUE, WHOLE
 

@@ -12,8 +12,8 @@ from queuekit.backend import Condition, Join
 from queuekit.broker import Ack, CommitItem, Dead, Retry
 from queuekit.envelope import Envelope
 from queuekit_mongo import groups, records, settling
-from queuekit_mongo.documents import LEASED, Doc, message_id, new_message, new_messages
 from queuekit_mongo.engine import Engine
+from queuekit_mongo.layout import LEASED, Doc, message_id, new_message, new_messages
 from queuekit_mongo.sending import holder_of, is_known, replace, send_all
 
 __all__ = ["commit", "in_order", "may_send"]

@@ -37,9 +37,9 @@ from queuekit.errors import bare
 from queuekit.layouts import other_layout
 from queuekit.timelimit import end_of_time, time_left
 from queuekit.urls import EngineURL
-from queuekit_mongo.documents import LAYOUT, Doc
 from queuekit_mongo.failures import INTERRUPTED, NOT_ALLOWED, OTHER_INDEX, Failures, is_passing
 from queuekit_mongo.indexes import INDEXES, in_the_way
+from queuekit_mongo.layout import LAYOUT, Doc
 from queuekit_mongo.options import PASSTHROUGH, MongoOptions
 from queuekit_mongo.replies import Replies, renew
 from queuekit_mongo.servertime import ServerTime

@@ -16,9 +16,9 @@ from pymongo.errors import BulkWriteError, DuplicateKeyError
 
 from queuekit.backend import Join
 from queuekit.errors import UnavailableError
-from queuekit_mongo.documents import Doc, at, moment
 from queuekit_mongo.engine import Engine
 from queuekit_mongo.failures import DUPLICATE, refused_by
+from queuekit_mongo.layout import Doc, at, moment
 
 __all__ = ["join", "join_in", "join_many"]
 

@@ -9,7 +9,7 @@ from typing import Any
 from pymongo import IndexModel
 from pymongo.collection import Collection
 
-from queuekit_mongo.documents import GROUP_INDEXES, MESSAGE_INDEXES, RECORD_INDEXES, Doc
+from queuekit_mongo.layout import GROUP_INDEXES, MESSAGE_INDEXES, RECORD_INDEXES, Doc
 
 __all__ = ["INDEXES", "call_to_make", "in_the_way", "missing"]
 

@@ -18,7 +18,9 @@ from pymongo.errors import BulkWriteError
 
 from queuekit.backend import Page
 from queuekit.broker import Place, QueueCounts, Stored
-from queuekit_mongo.documents import (
+from queuekit_mongo.engine import Engine
+from queuekit_mongo.failures import refused_by
+from queuekit_mongo.layout import (
     CLAIM_ORDER,
     DEAD,
     DELAYED_ORDER,
@@ -37,8 +39,6 @@ from queuekit_mongo.documents import (
     stored_of,
     unique_of,
 )
-from queuekit_mongo.engine import Engine
-from queuekit_mongo.failures import refused_by
 from queuekit_mongo.settling import gone
 
 __all__ = ["counts", "find", "peek", "queues", "remove", "requeue"]

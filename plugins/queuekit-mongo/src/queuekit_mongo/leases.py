@@ -12,7 +12,9 @@ from pymongo.client_session import ClientSession
 from pymongo.errors import OperationFailure, PyMongoError
 
 from queuekit.broker import Lease
-from queuekit_mongo.documents import (
+from queuekit_mongo.engine import Engine
+from queuekit_mongo.failures import WRITE_CONFLICT
+from queuekit_mongo.layout import (
     CLAIM_FIELDS,
     DELAYED_ORDER,
     IS_DELAYABLE,
@@ -26,8 +28,6 @@ from queuekit_mongo.documents import (
     message_id,
     moment,
 )
-from queuekit_mongo.engine import Engine
-from queuekit_mongo.failures import WRITE_CONFLICT
 from queuekit_mongo.settling import WHOLE
 
 __all__ = ["Upkeep", "extend", "until"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from queuekit.hookspecs import BackendSpec, BrokerSpec, hookimpl
-from queuekit_mongo.abilities import BACKEND_CAPABILITIES, BACKEND_LIMITS, CAPABILITIES, LIMITS, SCHEMES
+from queuekit_mongo.capabilities import BACKEND_CAPABILITIES, BACKEND_LIMITS, CAPABILITIES, LIMITS, SCHEMES
 
 queuekit_api = (1, 0)
 _OPTIONS = "queuekit_mongo.options:MongoOptions"

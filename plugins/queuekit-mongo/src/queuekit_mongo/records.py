@@ -18,9 +18,9 @@ from pymongo.errors import BulkWriteError, DuplicateKeyError
 from queuekit.backend import BackendLimits, Condition, Record
 from queuekit.errors import TooLargeError
 from queuekit.rounds import in_rounds
-from queuekit_mongo.documents import Doc, at, moment, text, whole
 from queuekit_mongo.engine import Engine
 from queuekit_mongo.failures import DUPLICATE, refused_by
+from queuekit_mongo.layout import Doc, at, moment, text, whole
 
 __all__ = ["IS_LIVE", "check_sizes", "expire", "insert_fresh", "prefix_end", "put_each", "read_record", "write_newer"]
 

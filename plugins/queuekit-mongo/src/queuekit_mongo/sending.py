@@ -9,9 +9,9 @@ from pymongo.errors import BulkWriteError, DuplicateKeyError
 
 from queuekit.envelope import Envelope
 from queuekit.errors import UnavailableError
-from queuekit_mongo.documents import DONE, Doc, at, message_id, new_message, new_messages, step_of
 from queuekit_mongo.engine import Engine
 from queuekit_mongo.failures import DUPLICATE, refused_by
+from queuekit_mongo.layout import DONE, Doc, at, message_id, new_message, new_messages, step_of
 
 __all__ = ["know", "send_all"]
 

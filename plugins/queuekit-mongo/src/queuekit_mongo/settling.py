@@ -14,7 +14,8 @@ from pymongo import UpdateMany, UpdateOne
 from pymongo.client_session import ClientSession
 
 from queuekit.broker import Ack, Dead, Delivery, Release, Retry, Settlement
-from queuekit_mongo.documents import (
+from queuekit_mongo.engine import Engine
+from queuekit_mongo.layout import (
     CLAIM_FIELDS,
     DEAD,
     DONE,
@@ -29,7 +30,6 @@ from queuekit_mongo.documents import (
     task_of,
     text,
 )
-from queuekit_mongo.engine import Engine
 
 __all__ = ["NOW_DUE", "WHOLE", "carry_out", "gone", "kept_key"]
 

@@ -17,12 +17,12 @@ from queuekit.clock import Clock
 from queuekit.errors import TooLargeError
 from queuekit.forks import renew_in_forks
 from queuekit.urls import EngineURL
-from queuekit_redis.abilities import BACKEND_CAPABILITIES, BACKEND_LIMITS
+from queuekit_redis.capabilities import BACKEND_CAPABILITIES, BACKEND_LIMITS
 from queuekit_redis.checks import check
+from queuekit_redis.encoding import pack_record, read_record
 from queuekit_redis.engine import open_engine
 from queuekit_redis.link import Link
 from queuekit_redis.options import RedisOptions
-from queuekit_redis.packing import pack_record, read_record
 from queuekit_redis.server import Call, run
 from queuekit_redis.settling import milliseconds
 

@@ -29,13 +29,13 @@ from queuekit.errors import TooLargeError, UnavailableError
 from queuekit.rounds import in_rounds
 from queuekit.urls import EngineURL
 from queuekit_redis import inspection
-from queuekit_redis.abilities import CAPABILITIES, CLUSTER_CAPABILITIES, LIMITS
+from queuekit_redis.capabilities import CAPABILITIES, CLUSTER_CAPABILITIES, LIMITS
 from queuekit_redis.checks import check
 from queuekit_redis.claiming import Claims
 from queuekit_redis.committing import Commit, Commitment, quick_send, send_call
+from queuekit_redis.encoding import micros, pack_envelope
 from queuekit_redis.engine import nonce, open_engine
 from queuekit_redis.options import RedisOptions
-from queuekit_redis.packing import micros, pack_envelope
 from queuekit_redis.server import Call, run
 from queuekit_redis.settling import envelopes_of, is_plain, is_plain_ack, settle_arguments
 from queuekit_redis.waiting import Interrupts, Sleep

@@ -12,8 +12,8 @@ from redis.exceptions import NoScriptError
 
 from queuekit.broker import Delivery
 from queuekit.errors import UnavailableError
+from queuekit_redis.encoding import Claim, grave, micros, read_deliveries
 from queuekit_redis.engine import Engine, nonce
-from queuekit_redis.packing import Claim, grave, micros, read_deliveries
 from queuekit_redis.server import Call, run
 from queuekit_redis.waiting import GRACE, Interrupts, Sleep, sleep_on, sleep_then
 

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 from queuekit.backend import Record
 from queuekit.broker import CommitItem
 from queuekit.envelope import Envelope
+from queuekit_redis.encoding import pack_envelope, pack_record
 from queuekit_redis.keys import Keys
-from queuekit_redis.packing import pack_envelope, pack_record
 from queuekit_redis.server import Call, call_script, run
 from queuekit_redis.settling import commit_arguments, is_plain, is_plain_ack, milliseconds, send_arguments
 

@@ -7,8 +7,8 @@ from typing import Any
 
 from queuekit.backend import Page
 from queuekit.broker import Place, QueueCounts, Stored
+from queuekit_redis.encoding import read_stored
 from queuekit_redis.engine import Engine
-from queuekit_redis.packing import read_stored
 from queuekit_redis.server import Call, run
 
 __all__ = ["counts", "find", "peek", "purge", "queues", "remove", "requeue"]

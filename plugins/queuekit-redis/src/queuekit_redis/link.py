@@ -12,7 +12,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import AskError, ClusterDownError, MovedError, ReadOnlyError, ResponseError, TryAgainError
 from redis.retry import Retry
 
-from queuekit_redis.limited import LimitedConnection, LimitedSSLConnection, LimitedUnixConnection
+from queuekit_redis.deadlines import LimitedConnection, LimitedSSLConnection, LimitedUnixConnection
 from queuekit_redis.options import RedisOptions
 from queuekit_redis.urls import Address, Target
 

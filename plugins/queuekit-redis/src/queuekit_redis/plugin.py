@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from queuekit.hookspecs import BackendSpec, BrokerSpec, hookimpl
-from queuekit_redis.abilities import (
+from queuekit_redis.capabilities import (
     BACKEND_CAPABILITIES,
     BACKEND_LIMITS,
     CAPABILITIES,

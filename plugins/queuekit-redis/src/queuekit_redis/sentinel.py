@@ -14,7 +14,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 
-from queuekit_redis.limited import LimitedConnection, LimitedSSLConnection
+from queuekit_redis.deadlines import LimitedConnection, LimitedSSLConnection
 from queuekit_redis.link import Link, tls_options
 from queuekit_redis.options import RedisOptions
 from queuekit_redis.urls import Address, Target

@@ -10,8 +10,7 @@ from typing import Any
 from queuekit.backend import Join
 from queuekit.broker import Ack, CommitItem, Delivery, Release, Retry, Settlement
 from queuekit.envelope import Envelope
-from queuekit_redis.keys import Keys
-from queuekit_redis.packing import (
+from queuekit_redis.encoding import (
     grave,
     micros,
     pack_due,
@@ -20,6 +19,7 @@ from queuekit_redis.packing import (
     pack_sent_at,
     pack_step,
 )
+from queuekit_redis.keys import Keys
 
 __all__ = [
     "commit_arguments",

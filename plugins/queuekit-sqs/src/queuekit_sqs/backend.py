@@ -17,11 +17,11 @@ from queuekit.errors import TooLargeError, UnavailableError
 from queuekit.forks import renew_in_forks
 from queuekit.urls import EngineURL
 from queuekit_sqs import items
-from queuekit_sqs.crew import Crew
+from queuekit_sqs.capabilities import BACKEND_CAPABILITIES, BACKEND_LIMITS
 from queuekit_sqs.failures import code_of
 from queuekit_sqs.items import KINDS, Item, Stamp, is_live, key_of, kind_of, partition, read_record
-from queuekit_sqs.limits import BACKEND_CAPABILITIES, BACKEND_LIMITS
 from queuekit_sqs.options import DynamoOptions
+from queuekit_sqs.request_pool import Crew
 from queuekit_sqs.servertime import ServerTime
 from queuekit_sqs.service import Service, Settings
 from queuekit_sqs.table import Table

@@ -13,11 +13,11 @@ import attrs
 from queuekit.errors import UnavailableError
 from queuekit.rounds import in_rounds
 from queuekit.timelimit import LIMIT
-from queuekit_sqs.crew import Crew
+from queuekit_sqs.backoff import pauses
+from queuekit_sqs.capabilities import PART
 from queuekit_sqs.failures import code_of, is_passing, is_uncertain
-from queuekit_sqs.limits import PART
-from queuekit_sqs.pauses import pauses
 from queuekit_sqs.queues import MISSING, Line, Queues
+from queuekit_sqs.request_pool import Crew
 from queuekit_sqs.service import Service
 
 __all__ = ["Batches", "Failure", "Job"]

@@ -17,24 +17,24 @@ from queuekit.envelope import DEFAULT_PRIORITY, Envelope
 from queuekit.errors import PartialSendError, TooLargeError, UnavailableError
 from queuekit.urls import EngineURL
 from queuekit_sqs.batches import Batches, Failure
+from queuekit_sqs.capabilities import CAPABILITIES, limits_of
 from queuekit_sqs.checks import check_queues, cost
-from queuekit_sqs.crew import Crew
-from queuekit_sqs.hand import Arriving, Hand
-from queuekit_sqs.letters import Letters
-from queuekit_sqs.levels import Levels
-from queuekit_sqs.limits import CAPABILITIES, limits_of
+from queuekit_sqs.claiming import Receiver
+from queuekit_sqs.cloudwatch import oldest_ages
+from queuekit_sqs.dead_letters import Letters
+from queuekit_sqs.fifo_attempts import Turn, Turns
+from queuekit_sqs.fifo_in_flight import Arriving, Hand
+from queuekit_sqs.messages import Counts, read
 from queuekit_sqs.options import SqsOptions
 from queuekit_sqs.payloads import Payloads
+from queuekit_sqs.prefetch_buffer import Arrival
+from queuekit_sqs.priorities import Levels
 from queuekit_sqs.queues import Line, Names, Queues
-from queuekit_sqs.receiving import Receiver
+from queuekit_sqs.request_pool import Crew
 from queuekit_sqs.servertime import ServerTime
 from queuekit_sqs.service import Service, Settings
 from queuekit_sqs.settling import Held, Settling, Token, read_token, send_job
-from queuekit_sqs.shelf import Arrival
-from queuekit_sqs.turns import Turn, Turns
 from queuekit_sqs.urls import read_target
-from queuekit_sqs.watching import oldest_ages
-from queuekit_sqs.wire import Counts, read
 
 __all__ = ["SqsBroker"]
 

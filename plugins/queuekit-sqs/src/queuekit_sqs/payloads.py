@@ -10,8 +10,8 @@ from functools import partial
 from typing import Any
 
 from queuekit.errors import UnavailableError
-from queuekit_sqs.crew import Crew
 from queuekit_sqs.failures import code_of
+from queuekit_sqs.request_pool import Crew
 from queuekit_sqs.service import Service
 
 __all__ = ["Payloads"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from queuekit.hookspecs import BackendSpec, BrokerSpec, hookimpl
-from queuekit_sqs.limits import BACKEND_CAPABILITIES, BACKEND_LIMITS, CAPABILITIES, LIMITS
+from queuekit_sqs.capabilities import BACKEND_CAPABILITIES, BACKEND_LIMITS, CAPABILITIES, LIMITS
 
 queuekit_api = (1, 0)
 

@@ -13,8 +13,8 @@ import attrs
 
 from queuekit.errors import UnavailableError, bare
 from queuekit.urls import EngineURL
+from queuekit_sqs.backoff import pauses
 from queuekit_sqs.failures import is_passing, unavailable
-from queuekit_sqs.pauses import pauses
 from queuekit_sqs.servertime import ServerTime
 from queuekit_sqs.urls import Target
 
@@ -131,8 +131,8 @@ class Service:
         import botocore
         from botocore.config import Config
 
-        from queuekit_sqs.limited import limit
-        from queuekit_sqs.shortcut import take
+        from queuekit_sqs.deadlines import limit
+        from queuekit_sqs.fast_path import take
 
         target, settings = self._target, self._settings
         session = boto3.session.Session(

@@ -22,12 +22,12 @@ from queuekit.broker import Ack, Dead, Delivery, Lease, Release, Retry, Settleme
 from queuekit.envelope import Envelope, split_frame
 from queuekit.errors import DecodeError, UnavailableError
 from queuekit_sqs.batches import Batches, Failure, Job
-from queuekit_sqs.hand import Hand
-from queuekit_sqs.limits import MAX_HOLD
+from queuekit_sqs.capabilities import MAX_HOLD
+from queuekit_sqs.claiming import visibility
+from queuekit_sqs.fifo_attempts import Turn, Turns, read_turn
+from queuekit_sqs.fifo_in_flight import Hand
+from queuekit_sqs.messages import Counts, write
 from queuekit_sqs.queues import Line, Queues
-from queuekit_sqs.receiving import visibility
-from queuekit_sqs.turns import Turn, Turns, read_turn
-from queuekit_sqs.wire import Counts, write
 
 __all__ = ["Held", "Settling", "Token", "read_token", "send_job"]
 

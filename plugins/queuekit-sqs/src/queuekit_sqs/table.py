@@ -12,10 +12,10 @@ from queuekit.errors import TooLargeError, UnavailableError, bare
 from queuekit.layouts import other_layout
 from queuekit.rounds import in_rounds
 from queuekit.timelimit import time_left
-from queuekit_sqs.crew import Crew
+from queuekit_sqs.backoff import pauses
 from queuekit_sqs.failures import code_of, is_passing, is_uncertain
 from queuekit_sqs.items import LAYOUT, LAYOUT_KEY, Item, Op
-from queuekit_sqs.pauses import pauses
+from queuekit_sqs.request_pool import Crew
 from queuekit_sqs.service import Service
 
 __all__ = ["Table"]

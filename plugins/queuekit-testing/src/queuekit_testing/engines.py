@@ -11,7 +11,7 @@ from queuekit.backend import Backend
 from queuekit.broker import Broker
 from queuekit.clock import SystemClock
 from queuekit.errors import UnknownSchemeError
-from queuekit.plugins import Plugins
+from queuekit.plugins.manager import Plugins
 from queuekit.urls import EngineURL
 
 __all__ = ["installed_plugins", "new_backend", "new_broker"]

@@ -21,10 +21,10 @@ from queuekit.clock import SystemClock
 from queuekit.envelope import Envelope
 from queuekit.errors import ConfigError
 from queuekit.hookspecs import BackendSpec, BrokerSpec
-from queuekit.loading import GROUP, Plugin, load_object
-from queuekit.making import resolve
-from queuekit.names import new_id
-from queuekit.plugins import Plugins
+from queuekit.ids import new_id
+from queuekit.plugins.factory import resolve
+from queuekit.plugins.loading import GROUP, Plugin, load_object
+from queuekit.plugins.manager import Plugins
 from queuekit.urls import EngineURL
 from queuekit_testing.kit import Conformance, unique_name
 
@@ -38,7 +38,7 @@ CORE = frozenset({"attr", "attrs", "click", "pluggy", "queuekit"})
 _MEASURE = """
 import json, sys, time
 begin = time.process_time()
-import importlib.metadata, queuekit.app, queuekit.builtin, queuekit.middleware, queuekit.plugins
+import importlib.metadata, queuekit.app, queuekit.plugins.builtin, queuekit.middleware, queuekit.plugins.manager
 before, start = set(sys.modules), time.process_time()
 __import__(sys.argv[1])
 took = time.process_time() - start
@@ -95,7 +95,9 @@ class PluginKit(Conformance):
     def plugins(self, loaded: Plugin) -> Plugins:
         """Return core's plugins with this one among them, whatever else is installed."""
         plugins = Plugins(entry_points=list, environ={})
-        if not any(info.name == "builtin" for info in plugins.infos() if loaded.module.__name__ == "queuekit.builtin"):
+        if not any(
+            info.name == "builtin" for info in plugins.infos() if loaded.module.__name__ == "queuekit.plugins.builtin"
+        ):
             plugins.register(loaded.module, self.plugin)
         return plugins
 

@@ -22,10 +22,10 @@ from queuekit.backend import Backend
 from queuekit.broker import Broker
 from queuekit.errors import ConfigError, QueuekitError
 from queuekit.hookspecs import API_VERSION, BrokerSpec
-from queuekit.loading import GROUP, Plugin
-from queuekit.making import passthrough, resolve
 from queuekit.middleware import Middleware
-from queuekit.plugins import Plugins
+from queuekit.plugins.factory import passthrough, resolve
+from queuekit.plugins.loading import GROUP, Plugin
+from queuekit.plugins.manager import Plugins
 from queuekit.urls import SCHEME, EngineURL, is_secret
 from queuekit_testing.plugin_kit import CORE, SECRET, PluginKit, options_of
 

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import pytest
 
 from queuekit.errors import DecodeError, EncodeError
-from queuekit.names import is_name
+from queuekit.ids import is_name
 from queuekit.serializer import Serializer, type_name
 from queuekit_testing.kit import KEPT, Conformance, need_hypothesis
 from queuekit_testing.values import PLAIN, TYPED, Colour, Point, Shape, anything_plain, anything_typed, is_same

@@ -9,9 +9,9 @@ import pytest
 
 from queuekit.app import Queuekit
 from queuekit.broker import Ack, Broker, Delivery
-from queuekit.execute import Executor
-from queuekit.outcome import Outcome
-from queuekit.sending import Sending
+from queuekit.client.sender import Sending
+from queuekit.execution.executor import Executor
+from queuekit.execution.outcome import Outcome
 from queuekit.signature import Signature
 from queuekit_testing.brokers.kit import BrokerKit
 from queuekit_testing.connections import a_day_ahead

@@ -12,7 +12,7 @@ import pytest
 from queuekit.broker import Ack, Broker, Capabilities, Delivery, Place, Settlement
 from queuekit.envelope import Envelope
 from queuekit.errors import QueuekitError
-from queuekit.names import new_id
+from queuekit.ids import new_id
 from queuekit_testing.connections import open_connections
 from queuekit_testing.engines import new_broker
 from queuekit_testing.kit import Conformance, Span, unique_name, waits

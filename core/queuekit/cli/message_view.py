@@ -1,0 +1,215 @@
+"""How one message is told of: in ``show`` and in ``dlq show``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import attrs
+
+from queuekit.broker import Place
+from queuekit.cli.output import as_json, fields, moment, one_line, span, when
+from queuekit.client.codec import Message
+from queuekit.errors import DecodeError
+from queuekit.logs.plaintext import clean
+from queuekit.operations.admin import Sight
+from queuekit.serializer import Serializer
+from queuekit.states import FINAL, State
+from queuekit.wire.records import Cancellation, Info
+
+__all__ = ["as_document", "as_text", "cancel_text"]
+
+
+_HAVE_A_DUE_TIME = frozenset({Place.READY, Place.DELAYED})
+
+
+def as_document(sight: Sight, serializers: Mapping[str, Serializer]) -> dict[str, Any]:
+    """Return everything that is known, as JSON can hold it; what is not known is ``null``."""
+    info, message, known = sight.info, sight.message, _known(sight)
+    return {
+        "id": info.id,
+        "task": _or_null(_task(sight)),
+        "state": info.state.value,
+        "place": known.place.value if known.place else None,
+        "place_not_told_by": _or_null(sight.silent) if known.place is None else None,
+        "queue": _or_null(known.queue),
+        "attempt": known.attempt,
+        "generation": known.generation,
+        "sent": moment(known.sent),
+        "due": moment(known.due) if known.place in _HAVE_A_DUE_TIME else None,
+        "lease_ends": moment(known.due) if known.place is Place.LEASED and sight.letter is not None else None,
+        "started": moment(info.started),
+        "finished": moment(info.finished),
+        "worker": _or_null(known.worker),
+        "reason": _or_null(known.reason),
+        "error": _or_null(_error(sight)),
+        "traceback": _or_null(info.traceback),
+        "args": message.args if message else None,
+        "kwargs": message.kwargs if message else None,
+        "result": _result(info, serializers),
+        "cancellation": _cancellation(sight.cancellation),
+    }
+
+
+def as_text(sight: Sight, serializers: Mapping[str, Serializer], *, now: float) -> str:
+    """Return everything that is known, for people; a traceback comes last."""
+    info, known = sight.info, _known(sight)
+    table = fields(
+        {
+            "id": info.id,
+            "task": _call(sight),
+            "state": info.state.value if info.state is not State.UNKNOWN else "",
+            "place": _place(known, now) or _untold(sight),
+            "queue": known.queue,
+            "attempt": _attempt(known),
+            "sent": when(known.sent, now=now),
+            "started": when(info.started, now=now),
+            "finished": _finished(info, now),
+            "worker": known.worker,
+            "cancel": cancel_text(sight.cancellation, now=now, ended=info.state in FINAL),
+            "error": one_line(_error(sight), width=500),
+            "result": as_json(_result(info, serializers)) if info.state is State.SUCCESS else "",
+        }
+    )
+    return f"{table}\n\n{clean(info.traceback.rstrip(), lines=True)}" if info.traceback else table
+
+
+@attrs.frozen(kw_only=True)
+class _Known:
+    """What the message on its queue tells, or the record of its state, which may be behind but outlives it."""
+
+    place: Place | None = None
+    queue: str
+    attempt: int
+    generation: int
+    sent: float | None
+    due: float | None = None
+    worker: str
+    reason: str = ""
+    died: float | None = None
+
+
+def _known(sight: Sight) -> _Known:
+    info = sight.info
+    if sight.letter is None:
+        return _Known(
+            place=_guessed_place(sight),
+            queue=info.queue,
+            attempt=info.attempt,
+            generation=info.generation,
+            sent=info.sent,
+            due=info.due,
+            worker=info.worker or sight.holder,
+        )
+    stored = sight.letter.stored
+    return _Known(
+        place=stored.place,
+        queue=stored.envelope.queue,
+        attempt=stored.envelope.attempt,
+        generation=stored.envelope.generation,
+        sent=info.sent or stored.sent_at,
+        due=stored.due,
+        worker=info.worker or stored.holder,
+        reason=stored.reason,
+        died=stored.died_at,
+    )
+
+
+def _guessed_place(sight: Sight) -> Place | None:
+    """Return the place that records tell of where the broker does not."""
+    if not sight.silent:
+        return None
+    if sight.holder:
+        return Place.LEASED
+    return Place.DELAYED if sight.info.due is not None and sight.info.due > sight.now else None
+
+
+def _untold(sight: Sight) -> str:
+    return f"waiting or running: which of them is not told by {sight.silent}" if sight.silent else ""
+
+
+def _or_null(text: str) -> str | None:
+    return text or None
+
+
+def _task(sight: Sight) -> str:
+    return sight.info.task or (sight.letter.task if sight.letter else "")
+
+
+def _call(sight: Sight) -> str:
+    """Return the task with its arguments, if they can be read."""
+    message: Message | None = sight.message
+    if message is None:
+        return _task(sight) or "unknown: the bytes cannot be read"
+    named = [f"{name}={as_json(value)}" for name, value in message.kwargs.items()]
+    return one_line(f"{message.task}({', '.join([*map(as_json, message.args), *named])})", width=1000)
+
+
+def _place(known: _Known, now: float) -> str:
+    if known.place is None:
+        return ""
+    if known.place is Place.DEAD:
+        return f"dead, {known.reason}, {when(known.died, now=now)}".removesuffix(", ")
+    if known.place is Place.DELAYED:
+        return f"delayed, due {when(known.due, now=now)}"
+    return {Place.READY: "waiting", Place.LEASED: "held by a worker"}[known.place]
+
+
+def _attempt(known: _Known) -> str:
+    """Return how many attempts and replays came before, if any did."""
+    attempt, generation = known.attempt, known.generation
+    replays = f", replayed {generation} times" if generation > 1 else ", replayed once" if generation else ""
+    return f"{attempt + 1}{replays}" if attempt or generation else ""
+
+
+def _finished(info: Info, now: float) -> str:
+    if info.finished is None:
+        return ""
+    ran = f", ran {span(info.finished - info.started)}" if info.started is not None else ""
+    return when(info.finished, now=now) + ran
+
+
+def _cancellation(wish: Cancellation | None) -> dict[str, Any] | None:
+    if wish is None:
+        return None
+    texts = {"by": _or_null(wish.by), "did": _or_null(wish.did), "worker": _or_null(wish.worker)}
+    return {"at": moment(wish.at), **texts}
+
+
+_DID = {
+    "": "no worker has seen that yet",
+    "asked": "its body was told, and goes on until it looks",
+    "dropped": "a worker had it, and did not begin it",
+    "killed": "its process was killed",
+    "raised": "an exception was raised in its body",
+    "removed": "it was waiting, and was taken off its queue",
+}
+
+
+def cancel_text(wish: Cancellation | None, *, now: float, ended: bool) -> str:
+    """Return who wanted a message cancelled, when, and what was done, if that is known; an empty text if nobody did.
+
+    Of what has *ended* it is not true that no worker has seen that yet.
+    """
+    if wish is None:
+        return ""
+    by = f" by {wish.by}" if wish.by else ""
+    at = f" {when(wish.at, now=now)}" if wish.at is not None else ""
+    did = "" if ended and not wish.did else f"; {_DID.get(wish.did, wish.did)}"
+    return one_line(f"asked for{by}{at}{did}", width=500)
+
+
+def _error(sight: Sight) -> str:
+    info = sight.info
+    if info.error or info.error_type:
+        return f"{info.error_type}: {info.error}".strip(": ")
+    return sight.letter.stored.error if sight.letter else ""
+
+
+def _result(info: Info, serializers: Mapping[str, Serializer]) -> Any:
+    if info.state is not State.SUCCESS:
+        return None
+    try:
+        return info.value(serializers)
+    except DecodeError as error:
+        return f"(cannot be read: {error.what})"

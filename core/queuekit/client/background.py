@@ -1,0 +1,99 @@
+"""Threads in which an app does what an event loop must not wait for; a fork makes its own."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, TypeVar
+
+from queuekit.backend import Backend
+from queuekit.client.listener import ResultListener
+from queuekit.errors import UnavailableError
+from queuekit.timelimit import time_limit, until
+
+__all__ = ["Background"]
+
+T = TypeVar("T")
+_SENDERS, _READERS = 16, 4
+"""Threads: sends never wait for reads, nor for those who wait for results."""
+
+
+class Background:
+    """The threads of one app; each is started when it is first needed."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._senders: ThreadPoolExecutor | None = None
+        self._readers: ThreadPoolExecutor | None = None
+        self._listener: ResultListener | None = None
+        self._last_sent = 0.0
+
+    async def send(self, function: Callable[..., T], *args: Any, within: float = math.inf) -> T:
+        """Run a blocking call among the sends.
+
+        Args:
+            function: What to call.
+            *args: What to call it with.
+            within: Seconds for it, from now; or from when the last one has ended well, as there may be thousands.
+        """
+        begun = time.monotonic()
+
+        def call() -> T:
+            end = max(begun, self._last_sent) + within
+            if time.monotonic() > end:
+                raise UnavailableError(f"not sent: the engine has answered no send for {within:g} s")
+            with until(end):
+                done = function(*args)
+            self._last_sent = time.monotonic()
+            return done
+
+        with self._lock:
+            if self._senders is None:
+                self._senders = ThreadPoolExecutor(_SENDERS, thread_name_prefix="queuekit-async")
+            pool = self._senders
+        return await asyncio.get_running_loop().run_in_executor(pool, call)
+
+    async def glance(self, allowed: float, function: Callable[..., T], *args: Any) -> T:
+        """Run a blocking call that looks something up in an engine, and waits for nothing else.
+
+        Raises:
+            UnavailableError: The engine did not answer within *allowed* seconds, which may be infinite.
+        """
+
+        def look() -> T:
+            with time_limit(allowed):
+                return function(*args)
+
+        try:
+            async with asyncio.timeout(None if math.isinf(allowed) else allowed):
+                return await asyncio.wrap_future(self._read(look))
+        except TimeoutError:
+            raise UnavailableError(f"the engine did not answer within {allowed:.1f} s") from None
+
+    def _read(self, function: Callable[..., T], *args: Any) -> Future[T]:
+        with self._lock:
+            if self._readers is None:
+                self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="queuekit-read")
+            return self._readers.submit(function, *args)
+
+    def listener(self, backend: Backend) -> ResultListener:
+        """Return who waits for results in *backend*."""
+        with self._lock:
+            if self._listener is None or self._listener.backend is not backend:
+                self._listener = ResultListener(backend, run=self._read)
+            return self._listener
+
+    def close(self) -> None:
+        """End the threads when they have done what was begun; they start again when they are needed."""
+        with self._lock:
+            pools, listener = (self._senders, self._readers), self._listener
+            self._senders = self._readers = self._listener = None
+        for pool in pools:
+            if pool is not None:
+                pool.shutdown(wait=False)
+        if listener is not None:
+            listener.close()

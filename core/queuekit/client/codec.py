@@ -1,0 +1,302 @@
+"""A message: a signature with an id, on its way; and how it becomes bytes and comes back.
+
+The body is a frame (see :mod:`queuekit.envelope`). Its header holds ``v, id, task, ct`` (the serializer) and the
+options that the caller set; its payload ``args``, ``kwargs`` and follow-ups, written by the serializer.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import attrs
+
+from queuekit.envelope import Envelope, join_frame, split_frame, split_header
+from queuekit.errors import DecodeError, EncodeError, NotReadHereError
+from queuekit.ids import is_name
+from queuekit.retry import LONGEST, MOST_RETRIES, Backoff, policy_from_dict
+from queuekit.serializer import Serializer
+from queuekit.signature import Signature
+from queuekit.values import quick_frozen
+from queuekit.wire.position import Gather, Link, read_gather, read_link
+
+__all__ = ["LITTLE", "Message", "decode", "encode", "outline", "peek_link", "sealed"]
+
+VERSION = 1
+_CARRIED = ("headers", "retries", "timeout", "ignore_result")
+# The header as _head writes it when the caller set no options: recognised without a parser.
+_USUAL = re.compile(
+    rb'\{"v":1,"id":"([A-Za-z0-9_.:-]{1,120})","task":"([A-Za-z0-9_.:-]{1,120})","ct":"([a-z0-9]{1,20})"\}\n'
+)
+_NEWEST = 1_000_000
+"""Greatest version that is taken for one."""
+_CONTENT_TYPE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+/-]{0,59}")
+_MOST_LINKS = 1_000
+LITTLE = 10_000
+"""Bytes of a body whose values are not worth to be forgotten soon."""
+_NO_OPTIONS: dict[str, Any] = {}
+_NOTHING: list[Any] = []
+_set: Any = object.__setattr__
+
+
+@quick_frozen(kw_only=True)
+class Message:
+    """What a worker reads out of an envelope. ``None`` leaves an option to the task as the worker knows it.
+
+    One that is :func:`sealed` has no arguments and no follow-ups until it is opened.
+    """
+
+    id: str
+    task: str
+    args: list[Any] = attrs.field(repr=False)
+    kwargs: dict[str, Any] = attrs.field(repr=False)
+    headers: dict[str, str]
+    parent: str | None = None
+    retries: int | None = None
+    retry: Backoff | None = None
+    timeout: float | None = None
+    ignore_result: bool | None = None
+    on_success: tuple[Signature[Any], ...] = attrs.field(default=(), repr=False)
+    on_error: tuple[Signature[Any], ...] = attrs.field(default=(), repr=False)
+    link: Link | None = None
+    """Its place in a workflow, if something follows."""
+    gather: Gather | None = None
+    """The group whose results are its last argument."""
+    each: bool = False
+    """Whether its one argument is a list of argument lists, run one after the other."""
+    source: tuple[Serializer, bytes, int] | None = attrs.field(default=None, eq=False, repr=False)
+    """What reads the payload, the body, and where in it the payload begins; ``None`` if all is there in any case."""
+    is_open: bool = attrs.field(default=True, eq=False, repr=False)
+    """Whether arguments and follow-ups have been read."""
+
+    def open(self) -> None:
+        """Read arguments and follow-ups, if that has not been done.
+
+        Raises:
+            DecodeError: They are not as :func:`encode` writes them.
+        """
+        if self.is_open or self.source is None:
+            return
+        serializer, body, start = self.source
+        payload = serializer.loads(body[start:])
+        args, kwargs = _arguments(payload)
+        if "on_success" in payload or "on_error" in payload:
+            for role, links in _follow_ups(payload).items():
+                _set(self, role, links)
+        _set(self, "args", args)
+        _set(self, "kwargs", kwargs)
+        _set(self, "is_open", True)  # noqa: FBT003 - to everybody else it is frozen
+
+    def close(self) -> None:
+        """Forget arguments and follow-ups if they are large: they take several times the memory of their bytes."""
+        if self.source is not None and len(self.source[1]) > LITTLE and self.is_open:
+            _set(self, "is_open", False)  # noqa: FBT003 - as above
+            _set(self, "args", _NOTHING)
+            _set(self, "kwargs", _NO_OPTIONS)
+            _set(self, "on_success", ())
+            _set(self, "on_error", ())
+
+
+def encode(
+    signature: Signature[Any],
+    *,
+    id: str,
+    serializer: Serializer,
+    parent: str | None = None,
+    parameters: Sequence[str] = (),
+    link: Link | None = None,
+    gather: Gather | None = None,
+) -> bytes:
+    """Return the body for *signature*.
+
+    Args:
+        signature: What to write.
+        id: Id of the message.
+        serializer: Writes the payload.
+        parent: Id of the message that this one follows.
+        parameters: Names of the task's parameters, for the error.
+        link: Its place in a workflow.
+        gather: The group whose results it gets.
+
+    Raises:
+        EncodeError: An argument cannot be written; names task, argument and the path inside it.
+    """
+    payload: dict[str, Any] = {}
+    if signature.args:
+        payload["args"] = list(signature.args)
+    if signature.kwargs:
+        payload["kwargs"] = signature.kwargs
+    if signature.on_success:
+        payload["on_success"] = [link.to_dict() for link in signature.on_success]
+    if signature.on_error:
+        payload["on_error"] = [link.to_dict() for link in signature.on_error]
+    try:
+        data = serializer.dumps(payload)
+    except EncodeError as error:
+        raise _blame(signature, serializer, parameters, error) from error
+    content_type = serializer.content_type
+    if parent is None and link is None and gather is None and _is_usual(signature):
+        # Names need no escaping, which makes it cheap.
+        return f'{{"v":1,"id":"{id}","task":"{signature.task}","ct":"{content_type}"}}\n'.encode() + data
+    places = {"parent": parent, "flow": link and link.header(), "gather": gather, "each": signature.each or None}
+    return _head(signature, id, content_type, places) + data
+
+
+def _is_usual(signature: Signature[Any]) -> bool:
+    """Tell whether the caller set no options that travel."""
+    plain = signature.retries is None and signature.timeout is None and signature.ignore_result is None
+    return plain and signature.retry is None and not signature.headers and not signature.each
+
+
+def _head(signature: Signature[Any], id: str, content_type: str, places: Mapping[str, Any]) -> bytes:
+    """Return the header line."""
+    placed = {key: value for key, value in places.items() if value is not None}
+    options = {key: value for key in _CARRIED if (value := getattr(signature, key)) is not None and value != {}}
+    if signature.retry is not None:
+        options["retry"] = signature.retry.to_dict()
+    return join_frame({"v": VERSION, "id": id, "task": signature.task, "ct": content_type, **options, **placed}, b"")
+
+
+def _blame(
+    signature: Signature[Any], serializer: Serializer, parameters: Sequence[str], error: EncodeError
+) -> EncodeError:
+    """Return an error that names the argument which cannot be written."""
+    named = [*zip([*parameters, *map(str, range(len(signature.args)))], signature.args, strict=False)]
+    for name, value in [*named, *signature.kwargs.items()]:
+        try:
+            serializer.dumps(value)
+        except EncodeError as inner:
+            text = inner.what if inner.what.startswith((".", "[")) else f": {inner.what}"
+            return EncodeError(
+                f"{signature.task}() argument {name!r}{text}",
+                fix="Send plain data, an attrs class or a dataclass, or choose another serializer",
+            )
+    return EncodeError(f"{signature.task}(): {error.what}")
+
+
+def decode(envelope: Envelope, serializers: Mapping[str, Serializer]) -> Message:
+    """Return the message in *envelope*, whose bytes may be hostile.
+
+    Args:
+        envelope: As the broker handed it out.
+        serializers: Those that the worker accepts, by content type; the message cannot choose another.
+
+    Raises:
+        DecodeError: Anything about it is not as :func:`encode` writes it.
+        NotReadHereError: A newer release wrote it, or a serializer that is not among them.
+    """
+    message = sealed(envelope, serializers)
+    message.open()
+    return message
+
+
+def sealed(envelope: Envelope, serializers: Mapping[str, Serializer]) -> Message:
+    """Return the message in *envelope* with its payload unread, to be read by :meth:`Message.open`.
+
+    Raises:
+        DecodeError: Its header is not as :func:`encode` writes it.
+        NotReadHereError: A newer release wrote it, or a serializer that is not among them.
+    """
+    usual = _USUAL.match(envelope.body)
+    if usual is not None and usual[1] == envelope.id.encode():
+        content_type, task, start = usual[3].decode(), usual[2].decode(), usual.end()
+        header = _NO_OPTIONS
+    else:
+        header, start = split_header(envelope.body)
+        task, content_type = _checked(header, envelope), header.get("ct")
+        if not isinstance(content_type, str):
+            raise DecodeError("no content type in the header")
+    options: dict[str, Any] = {"headers": {}} if header is _NO_OPTIONS else _options(header)
+    serializer = serializers.get(content_type)
+    if serializer is None:
+        kind = NotReadHereError if _CONTENT_TYPE.fullmatch(content_type) else DecodeError
+        raise kind(f"content type {content_type[:40]!r} is not accepted here")
+    source = (serializer, envelope.body, start)
+    return Message(
+        id=envelope.id, task=task, args=_NOTHING, kwargs=_NO_OPTIONS, source=source, is_open=False, **options
+    )
+
+
+def _arguments(payload: Any) -> tuple[list[Any], dict[str, Any]]:
+    """Return the arguments in a payload."""
+    if type(payload) is not dict:
+        raise DecodeError("the payload is not an object")
+    args, kwargs = payload.get("args", _NOTHING), payload.get("kwargs", {})
+    if type(args) is not list or type(kwargs) is not dict or (kwargs and not all(type(key) is str for key in kwargs)):
+        raise DecodeError("args is not a list, or kwargs not an object with text keys")
+    return args, kwargs
+
+
+def _checked(header: dict[str, Any], envelope: Envelope) -> str:
+    """Return the task's name out of a header that is what it should be."""
+    version = header.get("v")
+    if type(version) is not int or not 1 <= version <= _NEWEST:
+        raise DecodeError("no version in the header")
+    if version > VERSION:
+        raise NotReadHereError(f"message version {version}; this release reads {VERSION}")
+    task = header.get("task")
+    if header.get("id") != envelope.id or not isinstance(task, str) or not is_name(task):
+        raise DecodeError("no legal id and task in the header")
+    return task
+
+
+def _follow_ups(payload: dict[str, Any]) -> dict[str, Any]:
+    links: dict[str, Any] = {}
+    for role in ("on_success", "on_error"):
+        listed = payload.get(role, [])
+        if type(listed) is not list or len(listed) > _MOST_LINKS:
+            raise DecodeError(f"{role} is not a list of signatures")
+        links[role] = tuple(Signature.from_dict(link) for link in listed)
+    return links
+
+
+_OPTION_TYPES: dict[str, tuple[type, ...]] = {
+    "parent": (str,),
+    "retries": (int,),
+    "timeout": (int, float),
+    "ignore_result": (bool,),
+}
+
+
+def peek_link(envelope: Envelope) -> Link | None:
+    """Return the place in a workflow of a message that cannot be decoded, if that much of it can be read."""
+    try:
+        return read_link(split_frame(envelope.body)[0].get("flow"))
+    except DecodeError:
+        return None
+
+
+def outline(envelope: Envelope) -> Message:
+    """Return what can be told of a message whose contents cannot be read here: its id, and its place in a workflow."""
+    try:
+        header, _ = split_frame(envelope.body)
+    except DecodeError:
+        header = {}
+    task = header.get("task")
+    named = task if isinstance(task, str) and is_name(task) else ""
+    return Message(id=envelope.id, task=named, args=[], kwargs={}, headers={}, link=peek_link(envelope))
+
+
+def _options(header: dict[str, Any]) -> dict[str, Any]:
+    """Return the options of a header, checked."""
+    headers = header.get("headers", {})
+    if type(headers) is not dict or not all(type(value) is str for value in headers.values()):
+        raise DecodeError("headers is not an object of texts")
+    options: dict[str, Any] = {"headers": headers}
+    for key, kinds in _OPTION_TYPES.items():
+        value = header.get(key)
+        if value is not None and type(value) not in kinds:
+            raise DecodeError(f"{key} in the header is of the wrong type")
+        options[key] = value
+    if options["timeout"] is not None and not 0 <= options["timeout"] <= LONGEST:
+        raise DecodeError("timeout in the header is out of bounds")
+    if options["retries"] is not None and not 0 <= options["retries"] <= MOST_RETRIES:
+        raise DecodeError("retries in the header is out of bounds")
+    retry = header.get("retry")
+    if retry is not None and type(retry) is not dict:
+        raise DecodeError("retry in the header is not an object")
+    options["retry"] = None if retry is None else policy_from_dict(retry)
+    options["link"], options["gather"] = read_link(header.get("flow")), read_gather(header.get("gather"))
+    options["each"] = header.get("each") is True
+    return options

@@ -1,0 +1,182 @@
+"""What an app runs on, built once from its config: plugins, broker, backend, serializers, middleware, events."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import attrs
+
+from queuekit.backend import Backend
+from queuekit.broker import Broker
+from queuekit.clock import Clock
+from queuekit.config.settings import Config, check_sections
+from queuekit.engines.copies import WithoutCopies
+from queuekit.engines.uniqueness import WithUniqueKeys
+from queuekit.errors import NoBackendError, PluginError
+from queuekit.events import Events
+from queuekit.hookspecs import MiddlewareSpec
+from queuekit.middleware import Middleware, Stages, compile_stages
+from queuekit.plugins.factory import resolve
+from queuekit.plugins.loading import reason
+from queuekit.plugins.manager import Plugins, section_of
+from queuekit.serializer import Serializer
+from queuekit.urls import EngineURL, mask
+
+__all__ = ["Runtime", "build_runtime"]
+
+
+@attrs.frozen(kw_only=True)
+class Runtime:
+    """The parts of a configured app; engines are made but have opened nothing."""
+
+    config: Config
+    plugins: Plugins
+    broker: Broker
+    backend: Backend | None
+    serializer: Serializer
+    """Writes payloads and results."""
+    accepted: Mapping[str, Serializer]
+    """Those that are read, by content type."""
+    stages: Stages
+    events: Events
+    clock: Clock
+    random: random.Random
+
+    @property
+    def shared(self) -> bool:
+        """Whether broker and backend are one engine, which can commit (QK12)."""
+        broker, backend = self.broker, self.backend
+        same = backend is not None and broker.engine_id is not None and broker.engine_id == backend.engine_id
+        return same and broker.capabilities.commit
+
+    def now(self) -> float:
+        """Return UTC epoch seconds: on the backend's clock if it tells, else on this machine's."""
+        told = self.backend.now() if self.backend is not None else None
+        return self.clock.time() if told is None else told
+
+    def need_backend(self, why: str) -> Backend:
+        """Return the backend.
+
+        Raises:
+            NoBackendError: There is none; *why* says what needs one.
+        """
+        if self.backend is None:
+            raise NoBackendError(
+                f"{why} needs a result backend, and none is configured",
+                where=f"  broker = {mask(self.config.broker)!r}, backend = {self.config.backend or 'none'!r}",
+                fix='Set one, e.g.  backend = "sqlite:///results.db"',
+            )
+        return self.backend
+
+    @property
+    def broker_url(self) -> EngineURL:
+        """The broker's URL; shows itself without the password."""
+        return self.config.url("broker")
+
+    @property
+    def backend_url(self) -> EngineURL | None:
+        """The backend's URL, or ``None`` if there is no backend."""
+        return backend_url(self.config, self.plugins)
+
+    def close(self) -> None:
+        """Close broker and backend; they open again when used."""
+        self.broker.close()
+        if self.backend is not None:
+            self.backend.close()
+
+
+def backend_url(config: Config, plugins: Plugins) -> EngineURL | None:
+    """Return the backend's URL: as set, else the broker's where that engine has a backend too, else none."""
+    if config.backend is not None:
+        return None if config.backend in ("none", "") else config.url("backend")
+    url = config.url("broker", of="backend")
+    return url if plugins.has_backend(url.scheme) else None
+
+
+def _engines(config: Config, plugins: Plugins, **made: Any) -> tuple[Broker, Backend | None]:
+    """Make broker and backend, each out of its URL, its plugin's table and what else engines are *made* with."""
+    origin = config.origin("broker")
+    url = config.url("broker")
+    table = config.sections.get(section_of(plugins.broker_spec(url, where=origin)), {})
+    broker = plugins.make_broker(url, table=table, where=origin, **made)
+    object.__setattr__(broker, "largest_wanted", config.max_message_bytes)
+    stored = backend_url(config, plugins)
+    if stored is None:
+        return broker, None
+    origin, url = config.origin("backend" if config.backend else "broker"), stored
+    table = config.sections.get(section_of(plugins.backend_spec(url, where=origin)), {})
+    backend = plugins.make_backend(url, table=table, where=origin, **made)
+    broker.share(backend)
+    return _completed(broker, backend), backend
+
+
+def _completed(broker: Broker, backend: Backend) -> Broker:
+    """Return *broker* with what core makes up for by records of *backend*."""
+    commits = broker.capabilities.commit and broker.engine_id is not None and broker.engine_id == backend.engine_id
+    if not broker.capabilities.dedup and not commits:
+        broker = WithoutCopies(broker, backend)
+    return broker if broker.capabilities.unique else WithUniqueKeys(broker, backend)
+
+
+def _serializers(config: Config, plugins: Plugins, types: Callable[[str], type | None]) -> dict[str, Serializer]:
+    """Make the serializer that writes and those that are accepted, by name."""
+    origins = dict.fromkeys([config.serializer, *config.accept], config.origin("accept"))
+    origins[config.serializer] = config.origin("serializer")
+    return {
+        name: plugins.make_serializer(name, types, allow_unsafe=config.allow_unsafe, where=origin)
+        for name, origin in origins.items()
+    }
+
+
+def build_runtime(
+    config: Config,
+    plugins: Plugins,
+    *,
+    types: Callable[[str], type | None],
+    middlewares: list[Middleware],
+    clock: Clock,
+    chance: random.Random,
+    events: Events,
+) -> Runtime:
+    """Make the parts that *config* names.
+
+    Raises:
+        ConfigError: A setting is bad, or an unsafe serializer is not allowed.
+        PluginError: A scheme has no plugin, or a broken one.
+    """
+    check_sections(config, plugins)
+    broker, backend = _engines(config, plugins, clock=clock, random=chance)
+    serializers = _serializers(config, plugins, types)
+    for subscriber_list in plugins.collect("queuekit_subscribers"):
+        events.subscribe(subscriber_list)
+    return Runtime(
+        config=config,
+        plugins=plugins,
+        broker=broker,
+        backend=backend,
+        serializer=serializers[config.serializer],
+        accepted={one.content_type: one for one in serializers.values()},
+        stages=compile_stages([*middlewares, *_plugged(plugins, config)]),
+        events=events,
+        clock=clock,
+        random=chance,
+    )
+
+
+def _plugged(plugins: Plugins, config: Config) -> list[Middleware]:
+    """Return the middlewares of plugins, in their order."""
+    specs = sorted(plugins.collect("queuekit_middlewares", config=config), key=lambda spec: (spec.order, spec.name))
+    return [_made(spec) for spec in specs]
+
+
+def _made(spec: MiddlewareSpec) -> Middleware:
+    """Make a plugin's middleware; an app does not go on without one, which may be what guards it."""
+    try:
+        made = resolve(spec.factory)()
+    except Exception as error:
+        raise PluginError(f"the middleware {spec.name!r} of a plugin cannot be made: {reason(error)}") from error
+    if not isinstance(made, Middleware):
+        raise PluginError(f"the middleware {spec.name!r} of a plugin is {type(made).__name__}, which is no Middleware")
+    return made

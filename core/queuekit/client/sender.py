@@ -1,0 +1,340 @@
+"""From signature to broker: options are resolved, bodies written, batches sent, and PENDING recorded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
+from itertools import islice
+from time import monotonic
+from typing import Any, Literal, TypeVar
+
+import attrs
+
+from queuekit.backend import Condition, Record
+from queuekit.broker import CommitItem
+from queuekit.client.codec import encode
+from queuekit.client.runtime import Runtime
+from queuekit.envelope import DEFAULT_PRIORITY, Envelope, Unique
+from queuekit.errors import CapabilityError, EncodeError, TooLargeError, UnavailableError
+from queuekit.ids import new_id
+from queuekit.signature import Signature
+from queuekit.tasks.enum_members import plain_call
+from queuekit.tasks.registry import Tasks
+from queuekit.tasks.task import TaskOptions
+from queuekit.tasks.unique_keys import key_of
+from queuekit.timelimit import LIMIT, time_left, time_limit
+from queuekit.values import quick_frozen
+from queuekit.wire.position import Gather, Link, is_own
+from queuekit.wire.records import pending
+
+__all__ = ["Ready", "Sending", "Sent"]
+
+T = TypeVar("T")
+_BATCH = 500
+_ASK_AGAIN = 60.0
+"""Seconds after which the engine's clock is asked again."""
+_LONGEST_ASK = 1.0
+"""Seconds that it may take to answer; without an answer our own clock is believed."""
+_NO_OPTIONS = TaskOptions()
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0
+
+
+@quick_frozen(kw_only=True)
+class Sent:
+    """What became of one signature."""
+
+    id: str
+    """Id of the message, or of the one that holds its unique key."""
+    stored: bool
+    """Whether its outcome will be stored."""
+    duplicate: bool = False
+
+
+@quick_frozen
+class Ready:
+    """A signature that can be sent."""
+
+    envelope: Envelope
+    record: Record | None
+
+
+class Sending:
+    """Sends signatures for one app, in batches.
+
+    Args:
+        runtime: What to send through.
+        tasks: Those that are known here.
+        spent: Seconds that the first send has spent before, on what it takes to make this.
+    """
+
+    def __init__(self, runtime: Runtime, tasks: Tasks, *, spent: float = 0.0) -> None:
+        self._runtime = runtime
+        self._tasks = tasks
+        self._commits = runtime.shared
+        self._stores = runtime.backend is not None
+        self._batch = min(_BATCH, runtime.broker.limits.max_batch)
+        self._timeout = runtime.config.send_timeout
+        self._spent = spent
+        """Seconds of its time that the next batch has had before it is sent."""
+        self._told = (0.0, float("-inf"))
+        """What time it was on the engine's clock, and when that was, in monotonic seconds."""
+        self._largest = min(runtime.config.max_message_bytes, runtime.broker.limits.max_body)
+
+    def send(self, signatures: Iterable[Signature[Any]]) -> list[Sent]:
+        """Put *signatures* on their queues, in order; each batch is stored when this returns."""
+        return self.send_ready(self.prepare(signature) for signature in signatures)
+
+    def send_one(self, signature: Signature[Any]) -> Sent:
+        """Put *signature* on its queue; it is stored when this returns."""
+        (sent,) = self._send_batch((self.prepare(signature),), ())
+        return sent
+
+    def send_ready(self, some: Iterable[Ready], *, ahead: Sequence[Record] = ()) -> list[Sent]:
+        """Put what is prepared on its queues, in order; each batch is stored when this returns.
+
+        Args:
+            some: What is prepared.
+            ahead: Records that must be there before it is, where newer; in the same step if the engine can.
+        """
+        sent: list[Sent] = []
+        remaining = iter(some)
+        while batch := list(islice(remaining, self._batch)):
+            sent += self._send_batch(batch, ahead)
+            ahead = ()
+        self._put(ahead)
+        return sent
+
+    def inherit(self, signature: Signature[Any], *, headers: Mapping[str, str], priority: int) -> Signature[Any]:
+        """Return *signature* with what a follow-up has from its parent where nothing else is said."""
+        task = self._tasks.get(signature.task)
+        settled = signature.priority is not None or (task is not None and task.defaults.priority is not None)
+        if not headers and (settled or priority == DEFAULT_PRIORITY):
+            return signature
+        both = {**headers, **signature.headers}
+        return attrs.evolve(signature, headers=both, priority=signature.priority if settled else priority)
+
+    def ignores(self, signature: Signature[Any]) -> bool:
+        """Return whether the result of *signature* may not be stored; of a task that is not known here it may."""
+        if signature.ignore_result is not None:
+            return signature.ignore_result
+        task = self._tasks.get(signature.task)
+        return task.defaults.ignore_result if task is not None else not is_own(signature.task)
+
+    def is_unique(self, signature: Signature[Any]) -> bool:
+        """Return whether *signature* asks for a unique key, as far as is known here."""
+        task = self._tasks.get(signature.task)
+        unique = signature.unique
+        return bool(task.defaults.unique if unique is None and task is not None else unique)
+
+    def prepare(
+        self,
+        signature: Signature[Any],
+        *,
+        parent: str | None = None,
+        link: Link | None = None,
+        gather: Gather | None = None,
+        awaited: bool = False,
+    ) -> Ready:
+        """Return the envelope for *signature*, and the PENDING record that goes with it.
+
+        Args:
+            signature: What to send.
+            parent: Id of the message that this one follows.
+            link: Its place in a workflow.
+            gather: The group whose results it gets.
+            awaited: Whether its result is needed, and so is stored although the task ignores its results.
+
+        Raises:
+            EncodeError: An argument cannot be written.
+            TooLargeError: The message is above the limit.
+            CapabilityError: The broker cannot carry what is asked.
+        """
+        for stage in self._runtime.stages.before_send or ():
+            signature = stage(signature)
+        if awaited and self.ignores(signature):
+            signature = attrs.evolve(signature, ignore_result=False)
+        task = self._tasks.get(signature.task)
+        options = task.defaults if task else _NO_OPTIONS
+        id = signature.id or new_id()
+        places: dict[str, Any] = {"parent": parent, "link": link, "gather": gather}
+        serializer, names = self._runtime.serializer, task.parameters if task else ()
+        try:
+            body = encode(signature, id=id, serializer=serializer, parameters=names, **places)
+        except EncodeError:
+            if task is None:
+                raise
+            body = b""
+        if task is not None and not body:
+            signature = plain_call(signature, task, serializer.dumps)
+            body = encode(signature, id=id, serializer=serializer, parameters=names, **places)
+        envelope = self._envelope(signature, options, id, body)
+        ignored = options.ignore_result if signature.ignore_result is None else signature.ignore_result
+        return Ready(envelope, None if ignored or not self._stores else self._pending(envelope, signature.task))
+
+    def _envelope(self, signature: Signature[Any], options: TaskOptions, id: str, body: bytes) -> Envelope:
+        queue = signature.queue or options.queue or self._runtime.config.default_queue
+        most = self._largest
+        if len(body) > most:
+            raise TooLargeError(
+                f"{signature.task}(): the message has {len(body):,} bytes, the limit is {most:,}",
+                fix="Send a reference to the data, or raise max_message_bytes",
+            )
+        priority = options.priority if signature.priority is None else signature.priority
+        unique = options.unique if signature.unique is None else signature.unique
+        if priority is None:
+            priority = DEFAULT_PRIORITY
+        if priority == DEFAULT_PRIORITY and not unique and _is_immediate(signature, options):
+            return Envelope(id=id, queue=queue, body=body)
+        self._refuse(signature.task, priority=priority, unique=unique, delay=signature.delay or signature.eta)
+        delay, not_before = self._due(signature)
+        return Envelope(
+            id=id,
+            queue=queue,
+            body=body,
+            priority=priority,
+            delay=delay,
+            not_before=not_before,
+            expires=self._moment(options.expires if signature.expires is None else signature.expires),
+            unique=self._unique(unique, signature) if unique else None,
+        )
+
+    def _due(self, signature: Signature[Any]) -> tuple[float, float | None]:
+        """Return delay and not_before; beyond what the broker can delay, as a moment that hops lead up to."""
+        delay = signature.delay or 0.0
+        eta = signature.eta.timestamp() if signature.eta else None
+        longest = self._runtime.broker.limits.max_delay
+        if longest is None:
+            return delay, eta
+        now = self._now()
+        moment = max(now + delay, eta or 0.0)
+        left = moment - now
+        return (delay, None) if left <= longest and eta is None else (max(0.0, min(left, longest)), moment)
+
+    def _moment(self, expires: datetime | float | None) -> float | None:
+        if expires is None:
+            return None
+        return expires.timestamp() if isinstance(expires, datetime) else self._now() + expires
+
+    def _now(self) -> float:
+        """Return UTC epoch seconds on the engine's clock, which is asked once a minute: ours may be wrong (QK11)."""
+        at = self._runtime.clock.monotonic()
+        told, since = self._told
+        if not 0.0 <= at - since < _ASK_AGAIN:
+            told, since = self._told = (self._ask(), at)
+        return told + (at - since)
+
+    def _ask(self) -> float:
+        begun = monotonic()
+        try:
+            with time_limit(min(_LONGEST_ASK, self._timeout / 2)):
+                return self._runtime.now()
+        except UnavailableError:
+            self._spent = monotonic() - begun
+            return self._runtime.clock.time()
+
+    def _unique(self, unique: Unique | Literal[True] | str, signature: Signature[Any]) -> Unique:
+        """Return the key: as given, or one made of task and arguments."""
+        if unique is not True:
+            key = unique if isinstance(unique, Unique) else Unique(key=unique)
+            try:
+                key.key.encode()
+            except UnicodeEncodeError as error:
+                text = f"the unique key of {signature.task} is no text that could be stored: {key.key!r}"
+                raise EncodeError(text) from error
+            return key
+        return Unique(key=key_of(signature, self._tasks.get(signature.task), self._runtime.serializer.dumps))
+
+    def _refuse(self, task: str, **asked: Any) -> None:
+        """Refuse what the broker cannot do, naming task and option."""
+        able = self._runtime.broker.capabilities
+        wanted = {"priority": asked["priority"] != DEFAULT_PRIORITY, "unique": asked["unique"], "delay": asked["delay"]}
+        for option, wish in wanted.items():
+            if wish and not getattr(able, option):
+                scheme = self._runtime.broker_url.scheme
+                raise CapabilityError(
+                    f"{task} asks for {option}, which {scheme}:// cannot do",
+                    fix=f"Leave {option} out, or use another broker",
+                )
+
+    def _pending(self, envelope: Envelope, task: str) -> Record:
+        now, ttl = self._runtime.clock.time(), self._runtime.config.results_expire
+        delay = envelope.delay
+        if envelope.not_before is not None:
+            delay = max(0.0, delay, envelope.not_before - self._now())
+        if delay <= 0:
+            return pending(id=envelope.id, task=task, queue=envelope.queue, ttl=ttl, at=now)
+        return pending(id=envelope.id, task=task, queue=envelope.queue, ttl=ttl + delay, at=now, due=now + delay)
+
+    def _send_batch(self, ready: Sequence[Ready], ahead: Sequence[Record]) -> list[Sent]:
+        """Send one batch, within ``send_timeout``."""
+        spent, self._spent = self._spent, 0.0
+        # At least half of it is left for the engine, so that a slow start alone fails no send.
+        before, end = LIMIT.end, monotonic() + self._timeout - min(spent, self._timeout / 2)
+        LIMIT.end = end if before is None or end < before else before
+        try:
+            return self._store(ready, ahead)
+        finally:
+            LIMIT.end = before
+
+    def _store(self, ready: Sequence[Ready], ahead: Sequence[Record]) -> list[Sent]:
+        """Store one batch: with its records in one step where the engine can, else records after messages."""
+        if self._commits and not _any_unique(ready):
+            items = [CommitItem(records=(one.record,) if one.record else (), sends=(one.envelope,)) for one in ready]
+            if ahead:
+                items.insert(0, CommitItem(records=tuple(ahead)))
+            self.patiently(lambda: self._runtime.broker.commit(items))
+            return [Sent(id=one.envelope.id, stored=one.record is not None) for one in ready]
+        self._put(ahead)
+        envelopes = [one.envelope for one in ready]
+        holders = self.patiently(lambda: self._runtime.broker.send(envelopes))
+        self._put(
+            [one.record for one, holder in zip(ready, holders, strict=True) if one.record and holder == one.envelope.id]
+        )
+        return [
+            Sent(id=holder, stored=one.record is not None, duplicate=holder != one.envelope.id)
+            for one, holder in zip(ready, holders, strict=True)
+        ]
+
+    def _put(self, records: Sequence[Record]) -> None:
+        backend = self._runtime.backend
+        if records and backend is not None:
+            self.patiently(lambda: backend.put(records, condition=Condition.NEWER))
+
+    def patiently(self, call: Callable[[], T]) -> T:
+        """Repeat *call* while the engine does not answer, for ``send_timeout`` seconds; it may happen twice (QK13).
+
+        A call that does not end by itself is cut off then: engines ask how much time is left.
+        """
+        if LIMIT.end is None:
+            with time_limit(self._timeout):
+                return self.patiently(call)
+        try:
+            return call()
+        except UnavailableError as error:
+            problem = error
+        return self._again(call, problem)
+
+    def _again(self, call: Callable[[], T], error: UnavailableError) -> T:
+        clock, chance = self._runtime.clock, self._runtime.random
+        deadline = clock.monotonic() + time_left(self._timeout)
+        pause = _FIRST_PAUSE
+        while error.passing and clock.monotonic() + pause < deadline:
+            clock.sleep(pause * (0.5 + chance.random() / 2))
+            pause = min(_LONGEST_PAUSE, pause * 2)
+            try:
+                return call()
+            except UnavailableError as again:
+                error = again
+        # The way through the engine helps nobody whose engine is down.
+        raise error.with_traceback(None)
+
+
+def _any_unique(ready: Sequence[Ready]) -> bool:
+    for one in ready:  # noqa: SIM110 - half the time of any(), on the way of every message
+        if one.envelope.unique is not None:
+            return True
+    return False
+
+
+def _is_immediate(signature: Signature[Any], options: TaskOptions) -> bool:
+    return signature.delay is None and signature.eta is None and signature.expires is None and options.expires is None

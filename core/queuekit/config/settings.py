@@ -1,0 +1,408 @@
+"""The settings of an app: read once from all sources, checked as a whole, then frozen.
+
+Above all the command line, then ``QUEUEKIT_*`` variables, then the arguments of ``Queuekit(...)``, then one file
+(``--config``, ``QUEUEKIT_CONFIG``, ``queuekit.toml``, ``queuekit.yaml`` or ``[tool.queuekit]`` in ``pyproject.toml``),
+then the defaults. The table of a plugin, e.g. ``[redis]``, is kept as it is and checked once plugins are loaded.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import attrs
+
+from queuekit import durations
+from queuekit.config.sources import ENVIRONMENT, Setting, from_environ, from_file, from_mapping
+from queuekit.durations import Seconds
+from queuekit.errors import ConfigError, PluginError
+from queuekit.ids import is_name, plain
+from queuekit.plugins.foreign import meant_by
+from queuekit.plugins.manager import Plugins
+from queuekit.plugins.options import Mismatch, Problem, at_least, read, report, settable, unknown
+from queuekit.urls import EngineURL, is_secret, mask
+
+__all__ = [
+    "Config",
+    "LogConfig",
+    "PluginsConfig",
+    "WorkerConfig",
+    "check_sections",
+    "load_config",
+    "parse_queues",
+    "plugins_of",
+]
+
+NO_BACKEND = "none"
+"""Value of ``backend`` that switches results off."""
+DEFAULT = "default"
+"""Origin of a value that nobody set."""
+COMMAND_LINE = "command line"
+ARGUMENTS = "Queuekit(...)"
+_URL = 'a URL such as "redis://host/0" or "sqlite:///queue.db"'
+_QUEUES = 'queues such as "high:8,default:4"'
+
+
+def parse_queues(value: object) -> dict[str, int]:
+    """Return queue names and their weights.
+
+    Args:
+        value: ``"high:8,default"``, a list of such items, or a table of names and weights; the weight is 1 unless said.
+
+    Raises:
+        ValueError: A name or a weight cannot be, a name comes twice, or there is none.
+    """
+    if isinstance(value, str):
+        text = value.strip()
+        value = _json(text) if text.startswith(("{", "[")) else text.split(",")
+    pairs = _pairs(value)
+    queues = {name: _weight(weight) for name, weight in pairs}
+    if not queues:
+        raise Mismatch(_QUEUES, value)
+    if len(queues) < len(pairs):
+        raise ValueError("a queue is named twice")
+    if bad := [name for name in queues if not is_name(name)]:
+        raise ValueError(f"{bad[0][:60]!r} cannot name a queue: use 1 to 120 characters out of A-Z a-z 0-9 _ . : -")
+    return queues
+
+
+def _pairs(value: object) -> list[tuple[str, object]]:
+    """Return names and weights out of a table or a list."""
+    if isinstance(value, Mapping):
+        return [(plain(name) if isinstance(name, str) else str(name), weight) for name, weight in value.items()]
+    if isinstance(value, list | tuple) and all(isinstance(item, str) for item in value):
+        return [_weighted(item.strip()) for item in value if item.strip()]
+    raise Mismatch(_QUEUES, value)
+
+
+def _json(text: str) -> object:
+    try:
+        value: object = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise Mismatch(_QUEUES, text) from error
+    return value
+
+
+def _weighted(item: str) -> tuple[str, object]:
+    """Split ``name:weight``; a colon that no number follows belongs to the name."""
+    name, _, weight = (part.strip() for part in item.rpartition(":"))
+    return (name, weight) if name and weight.isdecimal() else (item, 1)
+
+
+def _weight(weight: object) -> int:
+    number = int(weight) if isinstance(weight, str) and weight.isdecimal() else weight
+    if isinstance(number, bool) or not isinstance(number, int) or not 1 <= number <= 1_000_000:  # noqa: PLR2004
+        raise Mismatch("a weight of 1 or more", number)
+    return number
+
+
+def _check_url(_instance: Any, field: attrs.Attribute[Any], value: str | None) -> None:
+    if value is None or (field.name == "backend" and value == NO_BACKEND):
+        return
+    try:
+        EngineURL.parse(value)
+    except ConfigError as error:
+        wanted = meant_by(value, field.name) or _URL
+        # Without a scheme what stands before the host may be anything, a password too.
+        shown = value if "://" in value or "@" not in value else f"***@{value.rpartition('@')[2]}"
+        raise Mismatch(wanted, shown) from error
+
+
+def _check_name(_instance: Any, _field: attrs.Attribute[Any], value: str) -> None:
+    if not is_name(value):
+        raise Mismatch("1 to 120 characters out of A-Z a-z 0-9 _ . : -", value)
+
+
+def _level(value: Any) -> Any:
+    return value.strip().upper() if isinstance(value, str) else value
+
+
+def _check_level(_instance: Any, _field: attrs.Attribute[Any], value: Any) -> None:
+    if value not in {"DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"}:
+        raise Mismatch("DEBUG, INFO, WARNING, ERROR or CRITICAL", value)
+
+
+def _hidden(sections: Mapping[str, Mapping[str, Any]]) -> str:
+    return repr({name: {key: _masked(key, value) for key, value in table.items()} for name, table in sections.items()})
+
+
+def _masked(key: str, value: Any) -> Any:
+    """Return *value* as it may be shown."""
+    if is_secret(key):
+        return "***"
+    if isinstance(value, Mapping):
+        return {name: _masked(str(name), item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_masked(key, item) for item in value]
+    return mask(value) if isinstance(value, str) else value
+
+
+@attrs.frozen(kw_only=True)
+class WorkerConfig:
+    """The table ``[worker]``."""
+
+    queues: Mapping[str, int] = attrs.field(factory=lambda: {"default": 1}, converter=parse_queues)
+    """Queues to work on and their weights; unless set, the one of ``default_queue``."""
+    concurrency: int = attrs.field(default=10, validator=at_least(1))
+    """Tasks that one process runs at a time."""
+    processes: int = attrs.field(default=1, validator=at_least(1))
+    """Worker processes."""
+    pool: Literal["thread", "process"] = "thread"
+    """Where plain functions run: in threads, or in child processes that can be killed."""
+    drain: Seconds = 30.0
+    """Seconds that running tasks get to finish when the worker stops."""
+    lease: Seconds = attrs.field(default=30.0, validator=at_least(1))
+    """Seconds after which the messages of a worker that fell silent are handed out again."""
+    schedules: bool = True
+    """Whether its workers may send the ticks of schedules; one of all those that may does."""
+    max_deliveries: int = attrs.field(default=3, validator=at_least(1))
+    """Crashes after which a message is dead."""
+    prefetch: int = attrs.field(default=1000, validator=at_least(0))
+    """Most messages that wait in a worker beyond those it runs."""
+    hold_unknown: Seconds = 3600.0
+    """Seconds that a message is held before it is dead: for an unknown task, or in a form that is not read here."""
+
+
+@attrs.frozen(kw_only=True)
+class LogConfig:
+    """The table ``[log]``."""
+
+    level: str = attrs.field(default="INFO", converter=_level, validator=_check_level)
+    """Least level that is written."""
+    format: Literal["text", "json"] = "text"
+    """Lines for people, or one JSON object a line."""
+
+
+@attrs.frozen(kw_only=True)
+class PluginsConfig:
+    """The table ``[plugins]``."""
+
+    disable: tuple[str, ...] = ()
+    """Entry points or distributions that must not load; ``"*"`` for all."""
+    only: tuple[str, ...] | None = None
+    """The only ones that may load."""
+    prefer: Mapping[str, str] = attrs.field(factory=dict)
+    """Scheme to the distribution that is to serve it."""
+    load: tuple[str, ...] = ()
+    """Modules that are plugins without being installed as such."""
+
+
+TABLES: dict[str, type] = {"worker": WorkerConfig, "log": LogConfig, "plugins": PluginsConfig}
+
+
+@attrs.frozen(kw_only=True)
+class Config:
+    """All settings; nothing in ``repr`` or :meth:`rows` shows a secret."""
+
+    app: str | None = None
+    """App to run, ``"module:attribute"``."""
+    include: tuple[str, ...] = ()
+    """Modules with tasks that a worker imports."""
+    broker: str = attrs.field(default="sqlite:///.queuekit.db", validator=_check_url, repr=mask)
+    """URL of the broker; its scheme chooses the plugin."""
+    backend: str | None = attrs.field(default=None, validator=_check_url, repr=lambda url: mask(str(url)))
+    """URL of the result backend; ``None``: the broker's, if that engine has one; ``"none"``: no results."""
+    serializer: str = "json"
+    """Writes arguments and results."""
+    accept: tuple[str, ...] = attrs.field(default=attrs.Factory(lambda self: (self.serializer,), takes_self=True))
+    """Serializers whose messages a worker reads; unless set, the one above."""
+    allow_unsafe: tuple[str, ...] = ()
+    """Serializers that may be used although they can execute what a message brings."""
+    default_queue: str = attrs.field(default="default", validator=_check_name)
+    """Queue of tasks that name none."""
+    results_expire: Seconds = 3600.0
+    """Seconds that a result is kept."""
+    graphs_expire: Seconds = 86_400.0
+    """Seconds that a workflow, and the results of members that a callback waits for, are kept between two steps."""
+    eager: bool = False
+    """Whether a send runs the task at once, in this process, on an engine of its own: for tests and debugging."""
+    send_timeout: Seconds = 5.0
+    """Seconds after which a send to a silent broker fails, connecting included and name resolution excepted."""
+    max_message_bytes: int = attrs.field(default=1_048_576, validator=at_least(1))
+    """Longest body of a message."""
+    worker: WorkerConfig = attrs.field(
+        default=attrs.Factory(lambda self: WorkerConfig(queues={self.default_queue: 1}), takes_self=True)
+    )
+    log: LogConfig = LogConfig()
+    plugins: PluginsConfig = PluginsConfig()
+    sections: Mapping[str, Mapping[str, Any]] = attrs.field(factory=dict, repr=_hidden)
+    """Tables of plugins, as they were written."""
+    settings: Mapping[str, Setting] = attrs.field(factory=dict, repr=False, eq=False)
+    """What was set, by dotted key."""
+    folder: Path = attrs.field(factory=Path.cwd, repr=False, eq=False)
+    """Where relative paths of files begin that do not stand in a config file."""
+
+    def origin(self, key: str) -> str:
+        """Return where the value of *key*, e.g. ``"worker.drain"``, comes from: a file, a variable, ``"default"``."""
+        return self.settings[key].origin if key in self.settings else DEFAULT
+
+    def url(self, key: str, *, of: str = "") -> EngineURL:
+        """Return the URL in the setting *key*; a relative path of a file in it begins at the file that it stands in.
+
+        Args:
+            key: ``"broker"`` or ``"backend"``.
+            of: Setting to name in errors, if it is not *key*.
+
+        Raises:
+            ConfigError: It is no URL.
+        """
+        folder = self.settings[key].folder if key in self.settings else None
+        return EngineURL.parse(getattr(self, key), setting=of or key).placed(folder or self.folder)
+
+    def rows(self) -> list[tuple[str, str, str]]:
+        """Return (key, value as it may be shown, origin) of every setting, those of core first; empty for no value."""
+        values = {name: getattr(self, name) for name in LEAVES}
+        for table, kind in TABLES.items():
+            values |= {f"{table}.{name}": getattr(getattr(self, table), name) for name in settable(kind)}
+        for table, options in self.sections.items():
+            values |= {f"{table}.{name}": value for name, value in options.items()}
+        return [(key, _row(key, value), self.origin(key)) for key, value in values.items()]
+
+
+LEAVES = tuple(name for name in settable(Config) if name not in {*TABLES, "sections", "settings", "folder"})
+"""Names of the settings outside tables."""
+_DURATIONS = frozenset(
+    {"results_expire", "graphs_expire", "send_timeout", "worker.drain", "worker.lease", "worker.hold_unknown"}
+)
+
+
+def _row(key: str, value: Any) -> str:
+    """Return the value of *key* as ``config show`` prints it."""
+    if key in _DURATIONS:
+        return durations.format(value)
+    if key == "worker.queues":
+        return ",".join(f"{name}:{weight}" for name, weight in value.items())
+    if key == "backend" and value is None:
+        return "the broker's"
+    shown = "" if value is None else _masked(key, value)
+    if isinstance(shown, list) and all(isinstance(item, str) for item in shown):
+        return ", ".join(shown)
+    return shown if isinstance(shown, str) else json.dumps(shown, default=str, ensure_ascii=False)
+
+
+def load_config(
+    *,
+    arguments: Mapping[str, Any],
+    overrides: Mapping[str, Any],
+    path: str | None,
+    environ: Mapping[str, str],
+    directory: Path,
+    plugins: Callable[[Config], Plugins] | None = None,
+) -> Config:
+    """Return the settings of an app.
+
+    Args:
+        arguments: Those of ``Queuekit(...)``: settings, tables as mappings; ``None`` means not given.
+        overrides: Those of the command line, e.g. ``{"worker.concurrency": 4}``; above all others.
+        path: Config file of the command line; ``None`` to look for one.
+        environ: Environment variables.
+        directory: Where files are looked for.
+        plugins: Makes the plugins, so that a report of other problems tells those of their tables too.
+
+    Raises:
+        ConfigError: All problems in one report; or a file that cannot be read.
+    """
+    tables = {name: tuple(settable(kind)) for name, kind in TABLES.items()}
+    settings, problems = from_environ(environ, known=LEAVES, tables=tables)
+    layers = [
+        from_file(path or environ.get("QUEUEKIT_CONFIG") or None, directory=directory),
+        from_mapping(arguments, origin=ARGUMENTS),
+        settings,
+        from_mapping(overrides, origin=COMMAND_LINE),
+    ]
+    chosen, misplaced = _merge(layers)
+    config, unfit = _build(chosen)
+    problems += misplaced + unfit
+    if problems and plugins is not None:
+        # A plugin that cannot be loaded is told of once the settings can be used.
+        with contextlib.suppress(PluginError):
+            problems += _section_problems(config, plugins(config))
+    if problems:
+        raise report(problems)
+    return config
+
+
+def plugins_of(config: Config) -> Plugins:
+    """Return the plugins under the rules of *config*."""
+    rules = config.plugins
+    return Plugins(only=rules.only, disable=rules.disable, prefer=rules.prefer, load=rules.load)
+
+
+def _merge(layers: Iterable[Iterable[Setting]]) -> tuple[dict[str, Setting], list[Problem]]:
+    """Return by key the setting of the last layer that has it, and what is wrong with the places of others."""
+    chosen: dict[str, Setting] = {}
+    problems: list[Problem] = []
+    for setting in itertools.chain.from_iterable(layers):
+        problem = _misplaced(setting)
+        if problem is None:
+            chosen[".".join(setting.path)] = setting
+        else:
+            problems.append(problem)
+    return chosen, problems
+
+
+def check_sections(config: Config, plugins: Plugins) -> None:
+    """Check the tables of plugins against what the plugins know.
+
+    Raises:
+        ConfigError: Unknown tables, unknown options and values that do not fit, all in one report.
+    """
+    if problems := _section_problems(config, plugins):
+        raise report(problems)
+
+
+def _misplaced(setting: Setting) -> Problem | None:
+    """Return what is wrong with the place of a setting, if anything is: what it holds comes later."""
+    head, *rest = setting.path
+    name = rest[0] if rest else ""
+    if not rest and head in TABLES:
+        text = f"expected a table, e.g. {head}.{next(iter(settable(TABLES[head])))}"
+    elif not rest and head not in LEAVES:
+        text = unknown(head, _all_keys())
+    elif rest and head in LEAVES:
+        text = "expected a value, got a table"
+    elif rest and head in TABLES and name not in settable(TABLES[head]):
+        text = unknown(f"{head}.{name}", _all_keys())
+    else:
+        return None
+    return Problem(setting.key, text, setting.source)
+
+
+def _all_keys() -> list[str]:
+    return [*LEAVES, *(f"{table}.{name}" for table, kind in TABLES.items() for name in settable(kind))]
+
+
+def _build(chosen: Mapping[str, Setting]) -> tuple[Config, list[Problem]]:
+    """Return the config made of those settings that fit, and what is wrong with the others."""
+    raw: dict[str, dict[str, Any]] = {}
+    for setting in chosen.values():
+        table, name = ("", *setting.path)[-2:]
+        raw.setdefault(table, {})[name] = setting.value
+    top, bad = read(Config, raw.pop("", {}))
+    found = {name: read(kind, raw.pop(name, {})) for name, kind in TABLES.items()}
+    bad |= {f"{table}.{name}": text for table, (_, texts) in found.items() for name, text in texts.items()}
+    worker = {"queues": {top.get("default_queue", "default"): 1}, **found["worker"][0]}
+    config = Config(
+        **top,
+        worker=WorkerConfig(**worker),
+        log=LogConfig(**found["log"][0]),
+        plugins=PluginsConfig(**found["plugins"][0]),
+        sections=raw,
+        settings=chosen,
+    )
+    return config, [Problem(chosen[key].key, text, chosen[key].source) for key, text in bad.items()]
+
+
+def _section_problems(config: Config, plugins: Plugins) -> list[Problem]:
+    problems = []
+    for name, table in config.sections.items():
+        for key, text in plugins.check_table(name, table, others=TABLES).items():
+            setting = config.settings[f"{name}.{key or next(iter(table))}"]
+            # A variable is named as it is; a whole table of a file by its name.
+            shown = setting.key if key or setting.source == ENVIRONMENT else name
+            problems.append(Problem(shown, text, setting.source))
+    return problems

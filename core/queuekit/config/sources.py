@@ -1,0 +1,240 @@
+"""Where settings are written: files, the environment, arguments; each value with its origin."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from queuekit.errors import ConfigError
+from queuekit.plugins.options import Problem, unknown
+from queuekit.urls import is_secret
+
+__all__ = ["ENVIRONMENT", "Setting", "from_environ", "from_file", "from_mapping"]
+
+PREFIX = "QUEUEKIT_"
+ENVIRONMENT = "the environment"
+"""Source of all variables."""
+FOUND = ("queuekit.toml", "queuekit.yaml", "pyproject.toml")
+"""Files that are looked for, in this order; the first with settings is read."""
+SPECIAL = frozenset(
+    f"{PREFIX}{name}" for name in ("CONFIG", "DEBUG", "DISABLE_PLUGINS", "PLUGINS", "REQUIRE_ENGINES", "STRICT_PLUGINS")
+)
+"""Variables that are no settings."""
+# The second: Kubernetes describes a service named "queuekit" to every pod in variables of these names.
+_FOREIGN = re.compile(rf"{PREFIX}(?:TEST_.*|SERVICE_(?:HOST|PORT).*|PORT(?:_\d+_(?:TCP|UDP).*)?)")
+
+
+@attrs.frozen(kw_only=True)
+class Setting:
+    """One value as somebody wrote it."""
+
+    path: tuple[str, ...]
+    """``("broker",)``, ``("worker", "drain")``, ``("redis", "max_connections")``."""
+    value: Any = attrs.field(repr=False)
+    origin: str
+    """What ``config show --origin`` tells: file, variable, ``"command line"``, ``"Queuekit(...)"``."""
+    source: str
+    """What a report calls the place: the file, or ``the environment``."""
+    key: str
+    """The key as it is written there."""
+    folder: Path | None = None
+    """Folder of the file that it stands in: where its relative paths begin; ``None`` for the current folder."""
+
+
+def from_mapping(mapping: Mapping[str, Any], *, origin: str, folder: Path | None = None) -> list[Setting]:
+    """Return the settings of nested tables, or of dotted keys; ``None`` means not given."""
+    return [
+        Setting(path=path, value=value, origin=origin, source=origin, key=".".join(path), folder=folder)
+        for path, value in _leaves(mapping)
+        if value is not None
+    ]
+
+
+def _leaves(mapping: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Yield each value with its path, at most two steps deep; deeper tables are values."""
+    for key, value in mapping.items():
+        head, _, tail = str(key).partition(".")
+        if tail:
+            yield (head, tail), value
+        elif isinstance(value, Mapping):
+            yield from (((head, str(name)), item) for name, item in value.items())
+        else:
+            yield (head,), value
+
+
+def from_file(path: str | None, *, directory: Path) -> list[Setting]:
+    """Return the settings of the file at *path*, or of the one that *directory* holds, if any.
+
+    Raises:
+        ConfigError: It is missing though asked for, cannot be read, or is not what its name says.
+    """
+    if path is not None:
+        table = _read(directory / path, shown=path)
+        if table is None:
+            raise ConfigError(f"{path} has no table [tool.queuekit]")
+        return _from_table(table, path, (directory / path).parent)
+    for name in FOUND:
+        if (directory / name).is_file():
+            table = _read(directory / name, shown=name)
+            if table is not None:
+                return _from_table(table, name, directory)
+    return []
+
+
+def _from_table(table: Any, name: str, folder: Path) -> list[Setting]:
+    if not isinstance(table, Mapping):
+        raise ConfigError(
+            f"{name} holds no table of settings", fix='Write lines such as  broker = "sqlite:///queue.db"'
+        )
+    return from_mapping(table, origin=name, folder=folder)
+
+
+def _read(path: Path, *, shown: str) -> Any:
+    """Return what a file holds, ``None`` for a pyproject.toml that does not speak of queuekit."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"cannot read {shown}: {error.strerror}", fix="Name a file that exists, or none") from error
+    if path.suffix in {".yaml", ".yml"}:
+        return _yaml(data, shown)
+    table = _toml(data, shown)
+    if path.name != "pyproject.toml":
+        return table
+    tool = table.get("tool")
+    return tool.get("queuekit") if isinstance(tool, dict) else None
+
+
+def _toml(data: bytes, shown: str) -> dict[str, Any]:
+    import tomllib  # only where a file is read
+
+    try:
+        return tomllib.loads(data.decode())
+    except ValueError as error:
+        raise ConfigError(f"{shown} is not TOML", where=str(error)) from error
+
+
+def _yaml(data: bytes, shown: str) -> Any:
+    try:
+        yaml = import_module("yaml")
+    except ImportError as error:
+        fix = "Install it:  pip install 'queuekit[yaml]'"
+        raise ConfigError(f"{shown} needs PyYAML, which is not installed", fix=fix) from error
+    try:
+        table = yaml.safe_load(data)
+    except (yaml.YAMLError, ValueError) as error:
+        # Without its text, and without it as a cause: that quotes the line, password and all.
+        mark = getattr(error, "problem_mark", None)
+        place = "" if mark is None else f" at line {mark.line + 1}, column {mark.column + 1}"
+        where = f"{getattr(error, 'problem', None) or 'it cannot be read'}{place}"
+        raise ConfigError(f"{shown} is not YAML", where=where) from None
+    return {} if table is None else table
+
+
+def from_environ(
+    environ: Mapping[str, str], *, known: Iterable[str], tables: Mapping[str, Iterable[str]]
+) -> tuple[list[Setting], list[Problem]]:
+    """Return the settings in variables ``QUEUEKIT_*``, and what is wrong with the others.
+
+    ``QUEUEKIT_WORKER__DRAIN`` is ``worker.drain``. ``QUEUEKIT_BROKER_FILE`` names a file that holds the broker's URL,
+    as secrets are mounted into containers; in a plugin's table only names that look secret are read so, since
+    ``ca_file`` is an option.
+
+    Args:
+        environ: All variables.
+        known: Names of the settings outside tables.
+        tables: Names of the settings in each of core's tables.
+    """
+    names = {f"{PREFIX}{name.upper()}" for name in known}
+    names |= {f"{PREFIX}{table}__{name}".upper() for table, keys in tables.items() for name in keys}
+    settings: list[Setting] = []
+    problems: list[Problem] = []
+    for variable in sorted(filter(_is_ours, environ)):
+        found = _read_variable(variable, environ, names, tables)
+        if isinstance(found, Problem):
+            problems.append(found)
+        else:
+            settings.append(found)
+    return _merge_deep(settings), problems
+
+
+def _read_variable(
+    variable: str, environ: Mapping[str, str], names: set[str], tables: Mapping[str, Iterable[str]]
+) -> Setting | Problem:
+    """Return the setting that *variable* holds, or names a file of, or what is wrong with it."""
+    base = _of_file(variable, names, tables)
+    if base != variable and base in environ:
+        return Problem(variable, f"set beside {base}; only one of them can hold", ENVIRONMENT)
+    if base not in names and not _in_section(base, tables):
+        return Problem(variable, _strange(variable, names, tables), ENVIRONMENT)
+    try:
+        value = environ[variable] if base == variable else _content(environ[variable])
+    except ValueError as error:
+        return Problem(variable, str(error), ENVIRONMENT)
+    return _from_variable(base, value, variable)
+
+
+def _is_ours(variable: str) -> bool:
+    """Tell whether *variable* is meant to be a setting."""
+    return variable.startswith(PREFIX) and variable not in SPECIAL and not _FOREIGN.fullmatch(variable)
+
+
+def _content(path: str) -> str:
+    """Return the text of the file at *path*, without white space around it.
+
+    Raises:
+        ValueError: It cannot be read.
+    """
+    try:
+        return Path(path).read_text(encoding="utf-8").strip()
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "it is not text"
+        raise ValueError(f"cannot read {json.dumps(path)}: {reason}") from error
+
+
+def _strange(variable: str, names: Iterable[str], tables: Mapping[str, Iterable[str]]) -> str:
+    """Return what to say of a variable that is no setting."""
+    (table, *_) = _path(variable)
+    if variable.count("__") == 0 and table in tables:
+        return f"{table} is a table: set e.g. {variable}__{next(iter(tables[table])).upper()}"
+    return unknown(variable, names, what="unknown variable")
+
+
+def _of_file(variable: str, names: Iterable[str], tables: Mapping[str, Iterable[str]]) -> str:
+    """Return the variable that *variable* stands for: itself, or what it is without ``_FILE``."""
+    base = variable.removesuffix("_FILE")
+    return base if base in names or (_in_section(base, tables) and is_secret(base)) else variable
+
+
+def _in_section(variable: str, tables: Mapping[str, Iterable[str]]) -> bool:
+    """Tell whether *variable* is that of a plugin's table, or lies inside a setting that is a table."""
+    path = _path(variable)
+    if len(path) < 2 or not all(path):  # noqa: PLR2004 - table and key
+        return False
+    return path[0] not in tables or (len(path) > 2 and path[1] in tables[path[0]])  # noqa: PLR2004 - and a key in that
+
+
+def _path(variable: str) -> tuple[str, ...]:
+    return tuple(variable.removeprefix(PREFIX).lower().split("__"))
+
+
+def _from_variable(variable: str, value: str, origin: str) -> Setting:
+    return Setting(path=_path(variable), value=value, origin=origin, source=ENVIRONMENT, key=origin)
+
+
+def _merge_deep(settings: list[Setting]) -> list[Setting]:
+    """Return *settings* with those three steps deep gathered: ``QUEUEKIT_PLUGINS__PREFER__REDIS=acme`` is a table."""
+    merged: dict[tuple[str, ...], Setting] = {}
+    for setting in settings:
+        path, rest = setting.path[:2], setting.path[2:]
+        if rest:
+            before = merged[path].value if path in merged and isinstance(merged[path].value, dict) else {}
+            value = {**before, "__".join(rest): setting.value}
+            setting = attrs.evolve(setting, path=path, value=value)  # noqa: PLW2901 - the same, gathered
+        merged[path] = setting
+    return list(merged.values())

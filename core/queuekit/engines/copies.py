@@ -1,0 +1,274 @@
+"""Copies of follow-ups, for a broker that keeps a repeated send as one more message: one of them runs.
+
+Whoever sends a follow-up may do so again after a crash, or once for each message of a batch that comes back. The ids
+are derived, so all copies have the same one. Therefore the copy that is received first takes a record ``once:<id>``
+before its body may run. Another copy that finds it held is put off until the lease of the holder would be over, and
+one that finds the step done is dropped. Messages that nobody sends twice by design have no record and cost nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import time
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import attrs
+
+from queuekit.backend import Backend, Condition, Record
+from queuekit.broker import Ack, Broker, Dead, Delivery, Lease, Release, Retry, Settlement
+from queuekit.engines.wrapping import WrappedBroker
+from queuekit.envelope import MAX_HEADER_BYTES, Envelope, split_frame
+from queuekit.errors import DecodeError, UnavailableError
+from queuekit.ids import is_name
+
+__all__ = ["ONCE_TTL", "WithoutCopies"]
+
+ONCE_TTL = 86_400.0
+"""Seconds that a step is remembered as done; a copy that comes later still finds the result, if there is one."""
+_PREFIX = "queuekit-once:"
+_BITS = ((10, "generation"), (20, "attempt"), (22, "hop"))
+_SOON = 1.0
+"""Seconds after which a message comes again whose record could not be looked at."""
+_FRESH = 0.75
+"""Part of a lease that a record must have left to be prolonged only the next time."""
+
+
+@attrs.frozen
+class _Claim:
+    """What a delivery needs before its body may run."""
+
+    id: str
+    rank: int
+    """Of the record while it is held; one more once the step is done."""
+    token: str
+    """Of the broker inside."""
+
+    @property
+    def key(self) -> str:
+        """Key of the record."""
+        return "once:" + self.id
+
+    @property
+    def holder(self) -> bytes:
+        """What the record says while this delivery holds it."""
+        return hashlib.sha256(self.token.encode()).hexdigest()[:32].encode()
+
+    def held(self, ttl: float) -> Record:
+        """Return the record of this delivery."""
+        return Record(key=self.key, body=self.holder, ttl=ttl, rank=self.rank)
+
+    def done(self) -> Record:
+        """Return the record that says: this step, and each before it, needs no run any more."""
+        return Record(key=self.key, ttl=ONCE_TTL, rank=self.rank + 1)
+
+    def __str__(self) -> str:
+        """Return the token under which a worker knows the delivery."""
+        return f"{_PREFIX}{self.rank:x}:{self.token}"
+
+
+class WithoutCopies(WrappedBroker):
+    """A broker that hands out one copy of a follow-up at a time, and none once it is done.
+
+    Args:
+        broker: Keeps the messages; ``capabilities.dedup`` is false.
+        backend: Keeps the records.
+    """
+
+    def __init__(self, broker: Broker, backend: Backend) -> None:
+        super().__init__(broker)
+        self._backend = backend
+        self._kept: list[tuple[float, Delivery]] = []
+        """Copies that wait here, where the service cannot delay, each until when in monotonic seconds."""
+
+    def receive(self, queues: Sequence[str], *, limit: int, wait: float, lease: float) -> list[Delivery]:
+        """Receive, and keep back the copies of what somebody has or had in hand."""
+        if self._kept:
+            self._let_go(time.monotonic())
+        deliveries = self._broker.receive(queues, limit=limit, wait=wait, lease=lease)
+        claims = [claim_of(delivery) for delivery in deliveries]
+        pairs = [(one, claim) for one, claim in zip(deliveries, claims, strict=True) if claim is not None]
+        if not pairs:
+            return deliveries
+        try:
+            taken = self._take(pairs, lease)
+        except UnavailableError:
+            with contextlib.suppress(UnavailableError):
+                self._put_off([(one, _SOON) for one, _ in pairs], lease)
+            if len(pairs) == len(deliveries):
+                raise
+            taken = set()
+        return [
+            one if claim is None else attrs.evolve(one, token=str(claim))
+            for one, claim in zip(deliveries, claims, strict=True)
+            if claim is None or one.token in taken
+        ]
+
+    def extend(self, leases: Sequence[Lease], *, lease: float) -> list[Lease]:
+        """Make *leases* end later, and the records with them."""
+        claims = [read_claim(one.id, one.token) for one in leases]
+        if not any(claims):
+            return self._broker.extend(leases, lease=lease)
+        outer = {
+            one if claim is None else one._replace(token=claim.token): one
+            for one, claim in zip(leases, claims, strict=True)
+        }
+        lost = [outer[one] for one in self._broker.extend(list(outer), lease=lease)]
+        gone = {one.token for one in lost}
+        with contextlib.suppress(UnavailableError):
+            self._prolong([one for one in claims if one is not None and str(one) not in gone], lease)
+        return lost
+
+    def settle(self, settlements: Sequence[Settlement]) -> list[Delivery]:
+        """Settle, and note which steps are done.
+
+        What is acknowledged is noted before, so that a crash in between leaves no copy that runs. What goes elsewhere
+        is noted after, so that a crash in between loses nothing.
+        """
+        claims = [read_claim(each.delivery.id, each.delivery.token) for each in settlements]
+        if not any(claims):
+            return self._broker.settle(settlements)
+        pairs = [(each, claim) for each, claim in zip(settlements, claims, strict=True) if claim is not None]
+        self._note(claim for each, claim in pairs if isinstance(each, Ack))
+        self._free([(each, claim) for each, claim in pairs if isinstance(each, Release)])
+        inner = [
+            each if claim is None else attrs.evolve(each, delivery=attrs.evolve(each.delivery, token=claim.token))
+            for each, claim in zip(settlements, claims, strict=True)
+        ]
+        gone = {one.token for one in self._broker.settle(inner)}
+        moved = [claim for each, claim in pairs if isinstance(each, Retry | Dead) and claim.token not in gone]
+        self._note(moved)
+        return [each.delivery for each, one in zip(settlements, inner, strict=True) if one.delivery.token in gone]
+
+    # -- records
+
+    def _take(self, pairs: Sequence[tuple[Delivery, _Claim]], lease: float) -> set[str]:
+        """Take the records, settle what gets none, and return the tokens of what does."""
+        written = self._backend.put([claim.held(lease) for _, claim in pairs], condition=Condition.NEWER)
+        taken = {one.token for (one, _), yes in zip(pairs, written, strict=True) if yes}
+        refused = [(one, claim) for one, claim in pairs if one.token not in taken]
+        if not refused:
+            return taken
+        found = self._backend.get([claim.key for _, claim in refused])
+        done: list[Settlement] = []
+        waiting: list[tuple[Delivery, float]] = []
+        for delivery, claim in refused:
+            record = found.get(claim.key)
+            if record is not None and record.rank > claim.rank:
+                done.append(Ack(delivery))
+            elif record is not None and record.body == claim.holder:
+                taken.add(delivery.token)  # an answer was lost, and what was written then is our own
+            else:
+                waiting.append((delivery, _left(record, lease)))
+        if done:
+            self._broker.settle(done)
+        self._put_off(waiting, lease)
+        return taken
+
+    def _put_off(self, waiting: Sequence[tuple[Delivery, float]], lease: float) -> None:
+        """Have copies come again after a while: each in so many seconds, or with its lease in hand meanwhile."""
+        if self.capabilities.delay:
+            if waiting:
+                self._broker.settle([Release(one, delay=delay) for one, delay in waiting])
+            return
+        now = time.monotonic()
+        self._kept += [(now + min(delay, lease / 3), one) for one, delay in waiting]
+
+    def _let_go(self, now: float) -> None:
+        """Give copies back that have waited here until *now*."""
+        kept, self._kept = self._kept, []
+        self._kept += [(until, one) for until, one in kept if until > now]
+        self._broker.settle([Release(one) for until, one in kept if until <= now])
+
+    def close(self) -> None:
+        """Give back what waits here, and close the broker inside; the backend is closed by whoever made it."""
+        if self._kept:
+            with contextlib.suppress(UnavailableError):
+                self._let_go(float("inf"))
+        self._broker.close()
+
+    def _prolong(self, claims: Sequence[_Claim], lease: float) -> None:
+        """Let the records of *claims* end later, as far as they are still theirs."""
+        for claim, record in self._own(claims):
+            if record.ttl is None or record.ttl < _FRESH * lease:
+                self._backend.put([claim.held(lease)], expect=record.version)
+
+    def _free(self, releases: Sequence[tuple[Settlement, _Claim]]) -> None:
+        """Give the records of what goes back to its queue away; what comes later is awaited for as long."""
+        delays = {claim.key: each.delay for each, claim in releases if isinstance(each, Release)}
+        for claim, record in self._own([claim for _, claim in releases]):
+            delay = delays[claim.key]
+            if delay > 0:
+                away = attrs.evolve(claim.held(delay), body=b"away")
+                self._backend.put([away], expect=record.version)
+            else:
+                self._backend.delete([claim.key], expect=record.version)
+
+    def _own(self, claims: Sequence[_Claim]) -> list[tuple[_Claim, Record]]:
+        """Return those of *claims* that hold their record, with it."""
+        found = self._backend.get([claim.key for claim in claims]) if claims else {}
+        pairs = [(claim, found.get(claim.key)) for claim in claims]
+        return [
+            (claim, record)
+            for claim, record in pairs
+            if record is not None and record.rank == claim.rank and record.body == claim.holder
+        ]
+
+    def _note(self, claims: Iterable[_Claim]) -> None:
+        """Write down that the steps of *claims* are done."""
+        records = [claim.done() for claim in claims]
+        if records:
+            self._backend.put(records, condition=Condition.NEWER)
+
+
+def claim_of(delivery: Delivery) -> _Claim | None:
+    """Return what *delivery* needs before it may run; ``None`` if its sender had no reason to send it again."""
+    envelope = delivery.envelope
+    body = envelope.body
+    end = body.find(b"\n", 0, MAX_HEADER_BYTES)
+    if body.find(b'"parent":', 0, end) < 0 and body.find(b'"cron-time":', 0, end) < 0:
+        return None
+    header, rank = _header(body), _rank(envelope)
+    if header is None or rank is None or not is_name(envelope.id) or not _is_derived(header):
+        return None
+    return _Claim(id=envelope.id, rank=rank, token=delivery.token)
+
+
+def read_claim(id: str, token: str) -> _Claim | None:
+    """Return what the token of a delivery says; ``None`` if it needs no record."""
+    if not token.startswith(_PREFIX):
+        return None
+    rank, inner = token.removeprefix(_PREFIX).split(":", 1)
+    return _Claim(id=id, rank=int(rank, 16), token=inner)
+
+
+def _header(body: bytes) -> dict[str, Any] | None:
+    try:
+        return split_frame(body)[0]
+    except DecodeError:
+        return None
+
+
+def _is_derived(header: dict[str, Any]) -> bool:
+    """Tell whether the id follows from a parent's, or from a schedule and a moment."""
+    if header.get("parent"):
+        return True
+    headers = header.get("headers")
+    return type(headers) is dict and "cron-time" in headers
+
+
+def _rank(envelope: Envelope) -> int | None:
+    """Return the place of an attempt among all of its message, even; ``None`` if it is beyond what can be told."""
+    rank = 0
+    for bits, name in _BITS:
+        value: int = getattr(envelope, name)
+        if not 0 <= value < 1 << bits:
+            return None
+        rank = rank << bits | value
+    return rank << 1
+
+
+def _left(record: Record | None, lease: float) -> float:
+    """Return for how many seconds somebody else has it, as far as is known."""
+    return _SOON if record is None or record.ttl is None else max(_SOON, min(record.ttl, lease))

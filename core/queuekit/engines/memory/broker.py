@@ -1,0 +1,204 @@
+"""The broker of ``memory://``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from random import Random
+
+from queuekit.backend import Condition, Join, Page
+from queuekit.broker import (
+    Broker,
+    Capabilities,
+    CommitItem,
+    Delivery,
+    Lease,
+    Place,
+    QueueCounts,
+    Settlement,
+    Stored,
+)
+from queuekit.clock import Clock, SystemClock
+from queuekit.engines.memory.engine import LIMITS, MemoryEngine
+from queuekit.envelope import Envelope
+from queuekit.errors import TooLargeError
+from queuekit.urls import EngineURL
+
+__all__ = ["CAPABILITIES", "MemoryBroker"]
+
+CAPABILITIES = Capabilities(commit=True, processes=False)
+
+
+class MemoryBroker(Broker):
+    """Queues in this process, gone when it ends; see :class:`~queuekit.broker.Broker` for the methods.
+
+    Args:
+        url: ``memory://NAME``; a backend and other brokers of that name share the queues.
+        options: None are known.
+        clock: The server's clock.
+        random: Makes the tokens.
+    """
+
+    capabilities = CAPABILITIES
+    limits = LIMITS
+
+    def __init__(
+        self, url: EngineURL, *, options: object = None, clock: Clock | None = None, random: Random | None = None
+    ) -> None:
+        self._engine = MemoryEngine.of(url, clock=clock or SystemClock())
+        self._random = random or Random()  # noqa: S311 - a fence between runs, not a secret
+        self.engine_id = self._engine.id
+        self._interrupts = 0
+        self._interrupts_heard = 0
+
+    # -- delivering ----------------------------------------------------------------------------------------------
+
+    def send(self, envelopes: Sequence[Envelope]) -> list[str]:
+        """Put *envelopes* on their queues."""
+        self._check_sizes(envelopes)
+        with self._engine.sent:
+            now = self._engine.now()
+            ids = [self._engine.messages.accept(envelope, now) for envelope in envelopes]
+            self._engine.sent.notify_all()
+        return ids
+
+    def receive(self, queues: Sequence[str], *, limit: int, wait: float, lease: float) -> list[Delivery]:
+        """Take due messages under a lease, waiting for the first one."""
+        engine = self._engine
+        limit = min(limit, self.limits.max_batch)
+        deadline = engine.clock.monotonic() + min(wait, self.limits.max_wait)
+        with engine.sent:
+            heard = self._interrupts_heard
+            while True:
+                now = engine.now()
+                engine.messages.upkeep(queues, now)
+                deliveries = engine.messages.claim(queues, limit=limit, lease=lease, now=now, token=self._token)
+                left = deadline - engine.clock.monotonic()
+                if deliveries or limit <= 0 or left <= 0:
+                    return deliveries
+                if self._interrupts != heard:
+                    self._interrupts_heard = self._interrupts
+                    return []
+                engine.clock.wait(engine.sent, self._cut(left, queues, now))
+
+    def _cut(self, left: float, queues: Sequence[str], now: float) -> float:
+        """Return how long to wait before something may have become ready by itself."""
+        event = self._engine.messages.next_event(queues)
+        return left if event is None else min(left, max(event - now, self.limits.lease_granularity))
+
+    def _token(self) -> str:
+        return f"{self._engine.next_claim()}-{self._random.getrandbits(64):016x}"
+
+    def extend(self, leases: Sequence[Lease], *, lease: float) -> list[Lease]:
+        """Make *leases* end later."""
+        with self._engine.sent:
+            until = self._engine.now() + lease
+            lost = [one for one in leases if not self._engine.messages.extend(one, until=until)]
+            self._engine.sent.notify_all()  # a lease may also have become shorter
+        return lost
+
+    def settle(self, settlements: Sequence[Settlement]) -> list[Delivery]:
+        """Carry out *settlements*."""
+        with self._engine.sent:
+            now = self._engine.now()
+            lost = [each.delivery for each in settlements if not self._engine.messages.settle(each, now)]
+            self._engine.sent.notify_all()
+        return lost
+
+    def commit(self, items: Sequence[CommitItem]) -> list[bool]:
+        """Carry out each item in one step."""
+        for item in items:
+            self._check_sizes(_envelopes_of(item))
+        with self._engine.lock:
+            now = self._engine.now()
+            done = [self._commit_one(item, now) for item in items]
+            self._engine.sent.notify_all()
+            self._engine.written.notify_all()
+        return done
+
+    def _commit_one(self, item: CommitItem, now: float) -> bool:
+        messages, records = self._engine.messages, self._engine.records
+        # The settlement comes first: it tells whether the rest may happen, and frees a unique key for the sends.
+        if item.settlement is not None and not messages.settle(item.settlement, now):
+            return False
+        for record in item.records:
+            records.put(record, Condition.NEWER, None, now)
+        for join in item.joins:
+            _, count = records.join(join.group, join.member, join.ttl, now)
+            if count >= join.size:
+                for envelope in _follow_ups(join):
+                    messages.accept(envelope, now)
+        for envelope in item.sends:
+            messages.accept(envelope, now)
+        return True
+
+    # -- looking and mending -------------------------------------------------------------------------------------
+
+    def queues(self) -> list[str]:
+        """Return the names of all queues."""
+        with self._engine.lock:
+            return self._engine.messages.names()
+
+    def counts(self, queues: Sequence[str]) -> dict[str, QueueCounts]:
+        """Return the counts of *queues*."""
+        with self._engine.lock:
+            now = self._engine.now()
+            return {queue: self._engine.messages.counts(queue, now) for queue in queues}
+
+    def peek(self, queue: str, *, place: Place, limit: int = 100, cursor: str | None = None) -> Page[Stored]:
+        """Return messages in *place*."""
+        with self._engine.lock:
+            return self._engine.messages.page(queue, place, limit=limit, cursor=cursor, now=self._engine.now())
+
+    def find(self, queue: str, ids: Sequence[str]) -> list[Stored]:
+        """Return those of *ids* that *queue* holds."""
+        with self._engine.lock:
+            return self._engine.messages.find(queue, ids, self._engine.now())
+
+    def requeue(self, queue: str, ids: Sequence[str] | None = None) -> list[str]:
+        """Replay dead letters."""
+        with self._engine.sent:
+            replayed = self._engine.messages.requeue(queue, ids, self._engine.now())
+            self._engine.sent.notify_all()
+        return replayed
+
+    def remove(self, queue: str, ids: Sequence[str], *, place: Place | None = None) -> list[str]:
+        """Take messages out by id; leased ones stay."""
+        places = {Place.READY, Place.DELAYED} if place is None else {place} - {Place.LEASED}
+        with self._engine.lock:
+            return self._engine.messages.remove(queue, ids, places, self._engine.now())
+
+    def purge(self, queue: str, *, place: Place = Place.READY) -> int:
+        """Take all messages in *place* out; of leased ones the holders lose their lease."""
+        with self._engine.lock:
+            return len(self._engine.messages.remove(queue, None, {place}, self._engine.now()))
+
+    def interrupt(self) -> None:
+        """Make a ``receive`` that waits return; if none does, the next one that would."""
+        with self._engine.sent:
+            self._interrupts += 1
+            self._engine.sent.notify_all()
+
+    def check(self) -> list[str]:
+        """Tell what this engine does not do."""
+        return ["memory:// lives in one process: other processes see nothing of it, and it is lost when this one ends"]
+
+    def close(self) -> None:
+        """Wake whoever waits; there is no connection to close."""
+        self.interrupt()
+
+    def _check_sizes(self, envelopes: Sequence[Envelope]) -> None:
+        """Refuse bodies above the limit before anything has happened."""
+        for envelope in envelopes:
+            if len(envelope.body) > self.limits.max_body:
+                size = f"{len(envelope.body):,} bytes, above the limit of {self.limits.max_body:,}"
+                raise TooLargeError(f"the body of message {envelope.id} has {size}")
+
+
+def _follow_ups(join: Join) -> list[Envelope]:
+    """Return what *join* sends when its group is complete."""
+    return [envelope for envelope in join.then if isinstance(envelope, Envelope)]
+
+
+def _envelopes_of(item: CommitItem) -> list[Envelope]:
+    """Return what *item* may send."""
+    return [*item.sends, *(envelope for join in item.joins for envelope in _follow_ups(join))]

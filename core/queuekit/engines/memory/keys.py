@@ -1,0 +1,66 @@
+"""Unique keys: which message holds each, and until when."""
+
+from __future__ import annotations
+
+import attrs
+
+from queuekit.engines.memory.priority_queue import Line
+from queuekit.envelope import Unique
+
+__all__ = ["Holder", "UniqueKeys"]
+
+Holder = tuple[str, str]
+"""Queue and id of the message that holds a key."""
+
+
+@attrs.frozen
+class _Held:
+    key: str
+    holder: Holder
+    ends: float
+
+
+class UniqueKeys:
+    """Keys across all queues; each is held by at most one message, and for its ``ttl`` at most."""
+
+    def __init__(self) -> None:
+        self._held: dict[str, _Held] = {}
+        self._by_end: Line[_Held] = Line()
+
+    def holder(self, key: str, now: float) -> Holder | None:
+        """Return who holds *key*."""
+        held = self._held.get(key)
+        return held.holder if held is not None and held.ends > now else None
+
+    def take(self, unique: Unique, holder: Holder, now: float) -> None:
+        """Give the key to *holder*, whoever had it."""
+        held = _Held(unique.key, holder, now + unique.ttl)
+        self._held[unique.key] = held
+        self._by_end.add(unique.key, (held.ends,), held)
+
+    def free(self, key: str, holder: Holder) -> None:
+        """Free *key* if *holder* has it; another's is left alone."""
+        held = self._held.get(key)
+        if held is not None and held.holder == holder:
+            self._forget(key)
+
+    def hand_over(self, key: str, old: Holder, new: Holder) -> None:
+        """Let *new* hold what *old* holds, for the time that is left."""
+        held = self._held.get(key)
+        if held is not None and held.holder == old:
+            self._held[key] = attrs.evolve(held, holder=new)
+
+    def expire(self, now: float, *, at_most: int) -> None:
+        """Forget keys whose time has passed."""
+        for _ in range(at_most):
+            first = self._by_end.first()
+            if first is None or first.ends > now:
+                return
+            self._forget(first.key)
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+    def _forget(self, key: str) -> None:
+        self._held.pop(key, None)
+        self._by_end.discard(key)

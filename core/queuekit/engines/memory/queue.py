@@ -1,0 +1,191 @@
+"""One queue: its messages, each in exactly one place, and the ids that it remembers."""
+
+from __future__ import annotations
+
+import heapq
+import json
+from collections.abc import Iterable, Iterator
+
+import attrs
+
+from queuekit.backend import Page
+from queuekit.broker import Delivery, Place, QueueCounts, Stored
+from queuekit.engines.memory.keys import Holder
+from queuekit.engines.memory.priority_queue import Line, Order
+from queuekit.envelope import Envelope, Unique
+
+__all__ = ["Entry", "Queue", "Step", "step_of"]
+
+LEVELS = range(9, -1, -1)
+"""Priorities, most urgent first."""
+
+Step = tuple[int, int, int]
+"""Generation, attempt and hop: how far a message with that id has come."""
+
+
+def step_of(envelope: Envelope) -> Step:
+    """Return how far *envelope* has come; a send of the same or an earlier step adds nothing (QK13)."""
+    return envelope.generation, envelope.attempt, envelope.hop
+
+
+@attrs.define(kw_only=True, eq=False)
+class Entry:
+    """A message in its queue. What :class:`~queuekit.broker.Stored` shows, and what decides its order."""
+
+    envelope: Envelope
+    due: float
+    sequence: int
+    """Breaks ties of ``due``; kept where a message returns to its old place."""
+    sent_at: float
+    unique: Unique | None = None
+    """The key that it took, if any."""
+    place: Place = Place.READY
+    number: int = 0
+    crashes: int = 0
+    token: str = ""
+    claimed_at: float = 0.0
+    lease_ends: float = 0.0
+    reason: str = ""
+    error: str = ""
+    holder: str = ""
+    died_at: float | None = None
+
+    @property
+    def id(self) -> str:
+        """Id of the message."""
+        return self.envelope.id
+
+    @property
+    def name(self) -> Holder:
+        """Queue and id: what holds a unique key."""
+        return self.envelope.queue, self.envelope.id
+
+    @property
+    def level(self) -> int:
+        """Priority, cut to what there is."""
+        return min(max(self.envelope.priority, 0), 9)
+
+    def order(self) -> Order:
+        """Return where it stands among the messages in its place."""
+        if self.place is Place.READY:
+            return -self.level, self.due, self.sequence
+        if self.place is Place.DELAYED:
+            return self.due, self.sequence
+        if self.place is Place.LEASED:
+            return self.lease_ends, self.sequence
+        return -(self.died_at or 0.0), -self.sequence
+
+    def delivery(self) -> Delivery:
+        """Return it as its present holder sees it."""
+        return Delivery(
+            envelope=self.envelope,
+            token=self.token,
+            number=self.number,
+            crashes=self.crashes,
+            sent_at=self.sent_at,
+            claimed_at=self.claimed_at,
+        )
+
+    def stored(self) -> Stored:
+        """Return it as ``peek`` shows it."""
+        return Stored(
+            envelope=self.envelope,
+            place=self.place,
+            due=self.lease_ends if self.place is Place.LEASED else self.due,
+            sent_at=self.sent_at,
+            number=self.number,
+            crashes=self.crashes,
+            reason=self.reason,
+            error=self.error,
+            holder=self.holder,
+            died_at=self.died_at,
+        )
+
+
+class Queue:
+    """Where each message is. A message moves only by :meth:`put` and leaves only by :meth:`drop` (QK1)."""
+
+    def __init__(self) -> None:
+        self.entries: dict[str, Entry] = {}
+        self._ready: dict[int, Line[Entry]] = {level: Line() for level in LEVELS}
+        self._others: dict[Place, Line[Entry]] = {place: Line() for place in (Place.DELAYED, Place.LEASED, Place.DEAD)}
+        self._gone: dict[str, tuple[Step, float]] = {}
+        """Ids of messages that have left, and until when they are remembered; oldest first."""
+
+    def put(self, entry: Entry, place: Place) -> None:
+        """Move *entry*, new or from elsewhere in this queue, to *place*."""
+        self._line(entry).discard(entry.id)
+        entry.place = place
+        self.entries[entry.id] = entry
+        self._line(entry).add(entry.id, entry.order(), entry)
+
+    def drop(self, entry: Entry, *, remember_until: float) -> None:
+        """Take *entry* out for good, and remember its id."""
+        self._line(entry).discard(entry.id)
+        del self.entries[entry.id]
+        self._gone.pop(entry.id, None)
+        self._gone[entry.id] = (step_of(entry.envelope), remember_until)
+
+    def knows(self, envelope: Envelope, now: float) -> bool:
+        """Tell whether this send, or a later step of the same id, has been accepted before."""
+        step = step_of(envelope)
+        entry = self.entries.get(envelope.id)
+        if entry is not None and step <= step_of(entry.envelope):
+            return True
+        known, until = self._gone.get(envelope.id, ((-1, -1, -1), 0.0))
+        return until > now and step <= known
+
+    def forget(self, now: float, *, at_most: int) -> None:
+        """Forget ids that have been gone for long enough."""
+        for _ in range(at_most):
+            oldest = next(iter(self._gone), None)
+            if oldest is None or self._gone[oldest][1] > now:
+                return
+            del self._gone[oldest]
+
+    def first_ready(self) -> Entry | None:
+        """Return the message to hand out next: the most urgent level, then the one due first."""
+        for level in LEVELS:
+            entry = self._ready[level].first()
+            if entry is not None:
+                return entry
+        return None
+
+    def first_delayed(self) -> Entry | None:
+        """Return the delayed message that is due first."""
+        return self._others[Place.DELAYED].first()
+
+    def first_leased(self) -> Entry | None:
+        """Return the message whose lease ends first."""
+        return self._others[Place.LEASED].first()
+
+    def counts(self, now: float) -> QueueCounts:
+        """Return how many messages are where."""
+        heads = [head for line in self._ready.values() if (head := line.first()) is not None]
+        return QueueCounts(
+            ready=sum(len(line) for line in self._ready.values()),
+            delayed=len(self._others[Place.DELAYED]),
+            leased=len(self._others[Place.LEASED]),
+            dead=len(self._others[Place.DEAD]),
+            oldest_age=max(0.0, now - min(head.due for head in heads)) if heads else None,
+        )
+
+    def inside(self, place: Place) -> Iterator[Entry]:
+        """Yield the messages in *place*, in no particular order."""
+        lines: Iterable[Line[Entry]] = self._ready.values() if place is Place.READY else [self._others[place]]
+        return (entry for line in lines for entry in line)
+
+    def page(self, place: Place, *, limit: int, cursor: str | None) -> Page[Stored]:
+        """Return the messages in *place* that stand behind *cursor*, in order."""
+        after: Order = tuple(json.loads(cursor)) if cursor else ()
+        rest = (entry for entry in self.inside(place) if entry.order() > after)
+        found = heapq.nsmallest(limit + 1, rest, key=Entry.order)
+        items = found[:limit]
+        more = len(found) > limit and bool(items)
+        return Page(
+            items=tuple(entry.stored() for entry in items),
+            cursor=json.dumps(items[-1].order()) if more else None,
+        )
+
+    def _line(self, entry: Entry) -> Line[Entry]:
+        return self._ready[entry.level] if entry.place is Place.READY else self._others[entry.place]

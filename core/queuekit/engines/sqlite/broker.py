@@ -1,0 +1,220 @@
+"""The broker of ``sqlite:///``."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from random import Random
+
+from queuekit.backend import Page
+from queuekit.broker import (
+    Broker,
+    Capabilities,
+    CommitItem,
+    Delivery,
+    Lease,
+    Limits,
+    Place,
+    QueueCounts,
+    Retry,
+    Settlement,
+    Stored,
+)
+from queuekit.clock import Clock
+from queuekit.engines.sqlite import claiming, committing, inspection, settling
+from queuekit.engines.sqlite.backend import BACKEND_LIMITS, check_sizes
+from queuekit.engines.sqlite.database import Database
+from queuekit.engines.sqlite.options import SqliteOptions
+from queuekit.engines.sqlite.rows import LARGEST_BATCH
+from queuekit.engines.sqlite.sending import are_plain, send_all
+from queuekit.engines.sqlite.tokens import new_claim
+from queuekit.engines.sqlite.upkeep import Glance, Upkeep, promote
+from queuekit.engines.sqlite.waiting import LONGEST_SLEEP, Bell
+from queuekit.envelope import Envelope
+from queuekit.errors import TooLargeError
+from queuekit.urls import EngineURL
+
+__all__ = ["CAPABILITIES", "LIMITS", "SqliteBroker"]
+
+CAPABILITIES = Capabilities(commit=True)
+LIMITS = Limits()
+
+
+class SqliteBroker(Broker):
+    """Queues in one file, shared by the processes of a machine; see :class:`~queuekit.broker.Broker`.
+
+    Args:
+        url: ``sqlite:///FILE``; a backend of the same file can commit together with it.
+        options: How the file is used.
+        clock: The machine's clock; the file's time never steps back with it.
+        random: Makes the tokens, and spreads the tries of several processes.
+    """
+
+    capabilities = CAPABILITIES
+    limits = LIMITS
+
+    def __init__(
+        self,
+        url: EngineURL,
+        *,
+        options: SqliteOptions | None = None,
+        clock: Clock | None = None,
+        random: Random | None = None,
+    ) -> None:
+        self._database = Database.of(url, options=options, clock=clock, random=random)
+        self.engine_id = f"sqlite:{self._database.path}"
+        self._bell = Bell(f"{self._database.path}-wake")
+        self._upkeep = Upkeep(self._database, self._bell)
+
+    # -- delivering ----------------------------------------------------------------------------------------------
+
+    def send(self, envelopes: Sequence[Envelope]) -> list[str]:
+        """Put *envelopes* on their queues."""
+        if not envelopes:
+            return []
+        self._check_sizes(envelopes)
+        queues = {envelope.queue for envelope in envelopes}
+        self._database.know(queues)
+        if len(envelopes) <= LARGEST_BATCH and are_plain(envelopes):
+            # One statement needs no transaction around it.
+            holders = send_all(self._database, envelopes, self._database.time.now())
+        else:
+            with self._database.transaction() as transaction:
+                holders = send_all(transaction, envelopes, self._database.time.now())
+        self._bell.ring(queues)
+        return holders
+
+    def receive(self, queues: Sequence[str], *, limit: int, wait: float, lease: float) -> list[Delivery]:
+        """Take due messages under a lease, waiting for the first one; sends of other processes end the wait."""
+        limit = min(limit, self.limits.max_batch)
+        deadline = time.monotonic() + min(wait, self.limits.max_wait)
+        heard = self._bell.interrupts()
+        deliveries, _ = self._take(queues, limit, lease)
+        if deliveries or limit <= 0 or wait <= 0:
+            return deliveries
+        with self._bell.listen(queues) as ear:
+            while True:
+                deliveries, glance = self._take(queues, limit, lease)
+                left = deadline - time.monotonic()
+                if deliveries or left <= 0 or self._bell.interrupted(heard):
+                    return deliveries
+                until_event = glance.next_event - self._database.time.now()
+                ear.wait(max(0.0, min(left, until_event, LONGEST_SLEEP)))
+
+    def _take(self, queues: Sequence[str], limit: int, lease: float) -> tuple[list[Delivery], Glance]:
+        """Do the upkeep and claim what is ready; return what was seen as well."""
+        glance = self._upkeep.glance(queues)
+        deliveries: list[Delivery] = []
+        for queue in glance.ready:
+            if len(deliveries) < limit:
+                deliveries += claiming.claim(self._database, queue, limit=limit - len(deliveries), lease=lease)
+        if 0 < limit <= len(deliveries):
+            self._bell.ring(glance.ready)  # there may be more: pass the call on to the next one who waits
+        self._upkeep.sweep()
+        return deliveries, glance
+
+    def extend(self, leases: Sequence[Lease], *, lease: float) -> list[Lease]:
+        """Make *leases* end later."""
+        return claiming.extend(self._database, leases, lease=lease)
+
+    def settle(self, settlements: Sequence[Settlement]) -> list[Delivery]:
+        """Carry out *settlements*."""
+        if not settlements:
+            return []
+        self._check_sizes([each.envelope for each in settlements if isinstance(each, Retry)])
+        window = self.limits.dedup_window
+        if settling.are_plain_acks(settlements):
+            stamp = new_claim(self._database.random)
+            forget_at = self._database.time.now() + window
+            done = settling.settle_acks(self._database, settlements, stamp=stamp, forget_at=forget_at)
+        else:
+            self._database.know({each.envelope.queue for each in settlements if isinstance(each, Retry)})
+            with self._database.transaction() as transaction:
+                done = settling.settle_all(transaction, settlements, now=self._database.time.now(), window=window)
+            self._bell.ring(settling.woken(settlements))
+        return [each.delivery for each, yes in zip(settlements, done, strict=True) if not yes]
+
+    def commit(self, items: Sequence[CommitItem]) -> list[bool]:
+        """Carry out each item in one step, all of them in one transaction."""
+        envelopes: list[Envelope] = []
+        for item in items:
+            envelopes += committing.may_send(item)
+            check_sizes(item.records, BACKEND_LIMITS)
+        self._check_sizes(envelopes)
+        self._database.know({envelope.queue for envelope in envelopes})
+        committed = committing.commit(self._database, items, window=self.limits.dedup_window)
+        if committed.queues:
+            self._bell.ring(committed.queues)
+        if committed.final:
+            self._bell.ring_results(committed.final)
+        return committed.done
+
+    # -- looking and mending -------------------------------------------------------------------------------------
+
+    def queues(self) -> list[str]:
+        """Return the names of all queues."""
+        return inspection.queues(self._database)
+
+    def counts(self, queues: Sequence[str]) -> dict[str, QueueCounts]:
+        """Return the counts of *queues*; what is due counts as ready, also where no worker runs."""
+        self._promote()
+        return {queue: inspection.counts(self._database, queue) for queue in queues}
+
+    def peek(self, queue: str, *, place: Place, limit: int = 100, cursor: str | None = None) -> Page[Stored]:
+        """Return messages in *place*."""
+        self._promote()
+        return inspection.peek(self._database, queue, place=place, limit=limit, cursor=cursor)
+
+    def find(self, queue: str, ids: Sequence[str]) -> list[Stored]:
+        """Return those of *ids* that *queue* holds."""
+        self._promote()
+        return inspection.find(self._database, queue, ids)
+
+    def requeue(self, queue: str, ids: Sequence[str] | None = None) -> list[str]:
+        """Replay dead letters."""
+        replayed = inspection.requeue(self._database, queue, ids)
+        self._bell.ring([queue])
+        return replayed
+
+    def remove(self, queue: str, ids: Sequence[str], *, place: Place | None = None) -> list[str]:
+        """Take messages out by id; leased ones stay."""
+        places = {Place.READY, Place.DELAYED} if place is None else {place} - {Place.LEASED}
+        window = self.limits.dedup_window
+        return inspection.remove(self._database, queue, ids, places=places, window=window)
+
+    def purge(self, queue: str, *, place: Place = Place.READY) -> int:
+        """Take all messages in *place* out; of leased ones the holders lose their lease."""
+        window = self.limits.dedup_window
+        return len(inspection.remove(self._database, queue, None, places={place}, window=window))
+
+    def interrupt(self) -> None:
+        """Make a ``receive`` that waits return; if none does, the next one that would."""
+        self._bell.interrupt()
+
+    def tell_set_aside(self, hear: Callable[[str, str, str], None]) -> None:
+        """Call *hear* for each row that nobody of ours wrote."""
+        self._database.hear = hear
+
+    def check(self) -> list[str]:
+        """Look at the file."""
+        return self._database.check()
+
+    def notes(self) -> list[str]:
+        """Tell if there is no file yet."""
+        return ["no such file yet: the first send or worker makes it"] if self._database.is_missing() else []
+
+    def close(self) -> None:
+        """Close all connections, and wake whoever waits."""
+        self._bell.interrupt()
+        self._database.close()
+        self._bell.close()
+
+    def _promote(self) -> None:
+        promote(self._database, self._bell, self._database.time.now())
+
+    def _check_sizes(self, envelopes: Sequence[Envelope]) -> None:
+        """Refuse bodies above the limit before anything has happened."""
+        for envelope in envelopes:
+            if len(envelope.body) > self.limits.max_body:
+                size = f"{len(envelope.body):,} bytes, above the limit of {self.limits.max_body:,}"
+                raise TooLargeError(f"the body of message {envelope.id} has {size}")

@@ -1,0 +1,383 @@
+"""One file as this process uses it: statements that are tried until they get their turn, and transactions."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shlex
+import sqlite3
+import threading
+import time
+import weakref
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from random import Random
+from types import TracebackType
+from typing import Self
+
+from queuekit.clock import Clock, SystemClock
+from queuekit.engines.sqlite import layout as schema
+from queuekit.engines.sqlite.boot_clock import OF_A_TEST
+from queuekit.engines.sqlite.checks import exposures, short_of_room
+from queuekit.engines.sqlite.connection import Handle, fault, is_busy
+from queuekit.engines.sqlite.file_clock import Anchor, FileTime
+from queuekit.engines.sqlite.options import SqliteOptions, check_version, database_path, written_path
+from queuekit.engines.sqlite.statements import Parameters, Row
+from queuekit.errors import UnavailableError, bare
+from queuekit.timelimit import time_left
+from queuekit.urls import EngineURL
+
+__all__ = ["Database", "Transaction"]
+
+PAUSE = (0.000_3, 0.003)
+"""Seconds between two tries while another process writes. SQLite's own back-off starves processes for seconds."""
+LOG_BYTES = 64_000_000
+"""The write-ahead log is cut to this once it has been larger."""
+CHECKPOINT_BYTES = 4_096_000
+"""The write-ahead log is carried over into the file when it has grown by this."""
+LARGEST_LEAD = 5.0
+"""Seconds by which the file's time may differ from the time of day before an operator is told."""
+READONLY = 8
+"""SQLite's code for a file that this process may not write."""
+_ADD_QUEUES = "INSERT OR IGNORE INTO queues(name) SELECT value FROM json_each(?)"
+_TIMES = "SELECT name, value FROM meta WHERE name IN ('mark', 'clock')"
+_SAVE_CLOCK = "INSERT OR REPLACE INTO meta(name, value) VALUES ('clock', ?)"
+_END_LEASES = "UPDATE messages SET lease_until = ? WHERE state = 2"
+_SAVE_MARK = (
+    "INSERT INTO meta(name, value) VALUES ('mark', ?) "
+    "ON CONFLICT(name) DO UPDATE SET value = excluded.value WHERE excluded.value > value"
+)
+
+
+class Database:
+    """The file at *path*.
+
+    Every method may raise :class:`~queuekit.errors.UnavailableError`, and no error of ``sqlite3``.
+
+    Args:
+        path: Absolute path.
+        options: How it is used.
+        clock: The machine's clock.
+        random: Spreads the tries of several processes.
+    """
+
+    def __init__(self, path: str, *, options: SqliteOptions, clock: Clock, random: Random) -> None:
+        check_version()
+        self.path = path
+        self.written = path
+        """The path as it was given, before symbolic links were followed."""
+        self._private = options.private
+        self.hear: Callable[[str, str, str], None] | None = None
+        """Told of messages that are set aside: queue, id and reason."""
+        self.time = FileTime(clock, begin=lambda: self.read("SELECT 1"))
+        self.random = random
+        self.patience = options.busy_timeout
+        self._sync = options.sync
+        self._threads = threading.local()
+        self._handles: weakref.WeakSet[Handle] = weakref.WeakSet()
+        self._writers = _writers.setdefault(path, _WriterLock())
+        self._known_queues: set[str] = set()
+
+    @classmethod
+    def of(
+        cls, url: EngineURL, *, options: SqliteOptions | None, clock: Clock | None, random: Random | None
+    ) -> Database:
+        """Return the file that *url* names, with what is usual in place of what is not given."""
+        made = cls(
+            database_path(url),
+            options=options or SqliteOptions(),
+            clock=clock or SystemClock(),
+            random=random or Random(),  # noqa: S311 - a fence between runs and a spread of tries, not a secret
+        )
+        made.written = written_path(url)
+        return made
+
+    def read(self, sql: str, parameters: Parameters = ()) -> list[Row]:
+        """Return all rows of a SELECT; a file that is not there holds nothing, and is not made by looking."""
+        handle = self.handle()
+        with handle.lock:
+            try:
+                connection = handle.usable()
+                if connection is None and self.is_missing():
+                    return self._read_empty(sql, parameters)
+                return self.patiently(connection or self._open(handle), sql, parameters).fetchall()
+            except sqlite3.Error as error:
+                raise self.fault(handle, error) from bare(error)
+
+    def write(self, sql: str, parameters: Parameters = ()) -> int:
+        """Execute one statement, which is a transaction of its own, and return how many rows it changed."""
+        handle = self.handle()
+        writers = self.turn()
+        try:
+            with handle.lock:
+                try:
+                    connection = self.ready(handle)
+                    changed = self.patiently(connection, sql, parameters).rowcount
+                    self.save_mark(connection)
+                except sqlite3.Error as error:
+                    raise self.fault(handle, error) from bare(error)
+                return changed
+        finally:
+            writers.release()
+
+    def transaction(self) -> Transaction:
+        """Return a context manager around several statements: BEGIN IMMEDIATE, then COMMIT, or ROLLBACK on an error."""
+        return Transaction(self)
+
+    def know(self, queues: set[str]) -> None:
+        """Put *queues* on the list of those that were ever sent to."""
+        for queue in queues - self._known_queues:
+            self.write(_ADD_QUEUES, (json.dumps([queue]),))
+            self._known_queues.add(queue)
+
+    def give_back(self, pages: int) -> None:
+        """Give up to *pages* unused pages back to the file system, unless others are writing."""
+        handle = self.handle()
+        writers = self.turn()
+        try:
+            with handle.lock:
+                try:
+                    # Not ``execute``, which takes one step of a statement without columns: one page.
+                    self.ready(handle).executescript(f"PRAGMA incremental_vacuum({pages})")
+                except sqlite3.Error as error:
+                    if not is_busy(error):
+                        raise self.fault(handle, error) from bare(error)
+        finally:
+            writers.release()
+
+    def is_missing(self) -> bool:
+        """Tell whether there is no file yet, though one could be made."""
+        return not os.path.lexists(self.path) and os.access(os.path.dirname(self.path), os.W_OK | os.X_OK)  # noqa: PTH120
+
+    def check(self) -> list[str]:
+        """Return what an operator should know about the file, one line each."""
+        self.read("SELECT 1 FROM meta")
+        lines = [*exposures(self.written, self.path), *short_of_room(self.path)]
+        if self.is_missing():
+            return lines
+        mode = Path(self.path).stat().st_mode
+        if mode & 0o077:
+            lines.append(f"{self.path} can be read by other users; chmod 600 it")
+        lead = self.time.ahead()
+        if abs(lead) > LARGEST_LEAD:
+            where = "ahead of" if lead > 0 else "behind"
+            lines.append(
+                f"the time of {self.path} is {abs(lead):.0f} s {where} the time of day; eta, expires and schedules are "
+                "off by that. If the time of day is right, stop all that uses the file, then run: "
+                f"python -m queuekit.engines.sqlite.settime {shlex.quote(self.path)}"
+            )
+        return lines
+
+    def close(self) -> None:
+        """Close the connections of all threads; a later call opens new ones."""
+        self.time.forget()
+        for handle in list(self._handles):
+            if handle.lock.acquire(timeout=self.patience + 1.0):
+                try:
+                    handle.close()
+                finally:
+                    handle.lock.release()
+
+    # -- what a transaction needs as well ------------------------------------------------------------------------
+
+    def handle(self) -> Handle:
+        """Return this thread's handle."""
+        try:
+            handle: Handle = self._threads.handle
+        except AttributeError:
+            handle = self._threads.handle = Handle(self.path)
+            self._handles.add(handle)
+        return handle
+
+    def turn(self) -> threading.Lock:
+        """Take this process's turn to write and return the lock to release."""
+        lock = self._writers.lock
+        if not lock.acquire(blocking=False) and not lock.acquire(timeout=time_left(self.patience + 1.0)):
+            raise UnavailableError(f"{self.path} was kept busy by other threads of this process", fix="Call again")
+        return lock
+
+    def ready(self, handle: Handle) -> sqlite3.Connection:
+        """Return the open connection of *handle*, whose lock the caller holds."""
+        return handle.usable() or self._open(handle)
+
+    def patiently(self, connection: sqlite3.Connection, sql: str, parameters: Parameters = ()) -> sqlite3.Cursor:
+        """Execute *sql*, again and again while others are in the way."""
+        try:
+            return connection.execute(sql, parameters)
+        except sqlite3.Error as error:
+            if not is_busy(error):
+                raise
+        deadline = time.monotonic() + time_left(self.patience)
+        while True:
+            time.sleep(self.random.uniform(*PAUSE))
+            try:
+                return connection.execute(sql, parameters)
+            except sqlite3.Error as error:
+                if not is_busy(error) or time.monotonic() >= deadline:
+                    raise
+
+    def save_mark(self, connection: sqlite3.Connection) -> None:
+        """Write the time down, for processes that start after the clock was set back."""
+        mark = self.time.mark_to_save()
+        if mark is not None:
+            self.patiently(connection, _SAVE_MARK, (mark,))
+
+    def fault(self, handle: Handle, error: sqlite3.Error) -> UnavailableError:
+        """Return what to raise for *error*, and let the next call begin with a new connection."""
+        if not is_busy(error):
+            handle.close()
+        return fault(error, self.path, patience=self.patience)
+
+    def _read_empty(self, sql: str, parameters: Parameters) -> list[Row]:
+        """Return the rows that a SELECT finds in an empty file; it is made in memory, for this call alone."""
+        with contextlib.closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
+            schema.prepare(connection.execute, self.path)
+            return connection.execute(sql, parameters).fetchall()
+
+    def _open(self, handle: Handle) -> sqlite3.Connection:
+        if self._private and (found := exposures(self.written, self.path)):
+            raise UnavailableError(found[0], fix="Put it into a folder of its own (chmod 700), or take private off")
+        connection = handle.open()
+        try:
+            schema.prepare(lambda sql: self.patiently(connection, sql), self.path)
+            self._check_shared(connection)
+            connection.execute(f"PRAGMA synchronous = {self._sync}")
+            connection.execute(f"PRAGMA journal_size_limit = {LOG_BYTES}")
+            connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_BYTES // schema.PAGE}")
+            self.time.follow(self._anchor(connection))
+        except BaseException:
+            handle.close()
+            raise
+        if handle.replaced:
+            # Whoever looks into the new file shall find the queues that are used.
+            self.patiently(connection, _ADD_QUEUES, (json.dumps(sorted(self._known_queues)),))
+            handle.replaced = False
+        return connection
+
+    def _anchor(self, connection: sqlite3.Connection) -> Anchor:
+        """Return what the time of the file rests on; after another boot it begins anew, and all leases are over."""
+        anchor = Anchor.read(dict(self.patiently(connection, _TIMES).fetchall()).get("clock"))
+        if anchor is not None and self.time.holds(anchor):
+            return anchor
+        try:
+            self.patiently(connection, "BEGIN IMMEDIATE")
+        except sqlite3.Error as error:
+            if getattr(error, "sqlite_errorcode", 0) & 0xFF != READONLY:
+                raise
+            return self.time.anchor(_mark(dict(connection.execute(_TIMES).fetchall())))
+        try:
+            anchor = self._begin_boot(connection)
+            self.patiently(connection, "COMMIT")
+        except BaseException:
+            with contextlib.suppress(sqlite3.Error):
+                connection.rollback()
+            raise
+        return anchor
+
+    def _begin_boot(self, connection: sqlite3.Connection) -> Anchor:
+        """Write down what the time rests on from now on, unless another process has just done so."""
+        times = dict(connection.execute(_TIMES).fetchall())
+        before = Anchor.read(times.get("clock"))
+        if before is not None and self.time.holds(before):
+            return before
+        anchor = self.time.anchor(_mark(times))
+        if before is not None and anchor.boot == OF_A_TEST != before.boot:
+            return anchor  # a test's clock is its own affair, and ends nobody's leases
+        connection.execute(_SAVE_CLOCK, (str(anchor),))
+        if before is not None:
+            connection.execute(_END_LEASES, (anchor.offset + anchor.seen,))
+        return anchor
+
+    def _check_shared(self, connection: sqlite3.Connection) -> None:
+        """Refuse a file system on which several processes cannot use the file at once."""
+        ((mode,),) = self.patiently(connection, "PRAGMA journal_mode = WAL").fetchall()
+        if mode != "wal":
+            raise UnavailableError(
+                f"{self.path} cannot be shared: SQLite's write-ahead log does not work there, only mode {mode!r}",
+                fix="Put it on a local disk",
+            )
+
+
+def _mark(times: Mapping[str, object]) -> float:
+    """Return the last time that the file has seen."""
+    mark = times.get("mark")
+    return float(mark) if isinstance(mark, int | float) else float("-inf")
+
+
+class Transaction:
+    """Several statements in one step. It begins as a writer, so that none of them can find that it came too late."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def __enter__(self) -> Self:
+        database = self._database
+        self._handle = database.handle()
+        self._writers = database.turn()
+        self._handle.lock.acquire()
+        try:
+            self._connection = database.ready(self._handle)
+            database.patiently(self._connection, "BEGIN IMMEDIATE")
+        except BaseException as error:
+            self._leave()
+            if isinstance(error, sqlite3.Error):
+                raise database.fault(self._handle, error) from bare(error)
+            raise
+        return self
+
+    def read(self, sql: str, parameters: Parameters = ()) -> list[Row]:
+        """Return all rows of a SELECT."""
+        return self._connection.execute(sql, parameters).fetchall()
+
+    def write(self, sql: str, parameters: Parameters = ()) -> int:
+        """Execute a statement and return how many rows it changed."""
+        return self._connection.execute(sql, parameters).rowcount
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if error is None:
+                self._commit()
+            else:
+                self._undo()
+        except sqlite3.Error as failure:
+            self._undo()
+            raise self._database.fault(self._handle, failure) from bare(failure)
+        finally:
+            self._leave()
+        if isinstance(error, sqlite3.Error):
+            raise self._database.fault(self._handle, error) from bare(error)
+
+    def _commit(self) -> None:
+        self._database.save_mark(self._connection)
+        self._database.patiently(self._connection, "COMMIT")
+
+    def _undo(self) -> None:
+        with contextlib.suppress(sqlite3.Error):
+            self._connection.rollback()
+
+    def _leave(self) -> None:
+        self._handle.lock.release()
+        self._writers.release()
+
+
+class _WriterLock:
+    """Lets the threads of one process queue up for a file without sleeping."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+
+
+_writers: weakref.WeakValueDictionary[str, _WriterLock] = weakref.WeakValueDictionary()
+
+
+def _renew_locks() -> None:
+    """Forget, in a child, what threads of the parent hold."""
+    for writers in list(_writers.values()):
+        writers.lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_locks)

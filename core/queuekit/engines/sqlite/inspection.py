@@ -1,0 +1,177 @@
+"""Looking at what is stored, and mending it by hand."""
+
+# ruff: noqa: S608 - statements are put together from constants of this package, never from a caller's text
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from queuekit.backend import Page
+from queuekit.broker import Place, QueueCounts, Stored
+from queuekit.engines.sqlite.database import Database
+from queuekit.engines.sqlite.layout import DEAD, DELAYED, LEASED, READY
+from queuekit.engines.sqlite.sending import FREE_KEYS, take_key
+from queuekit.engines.sqlite.statements import Row
+from queuekit.envelope import Envelope, Unique
+
+__all__ = ["counts", "find", "peek", "queues", "remove", "requeue"]
+
+BATCH = 500
+"""Messages that one transaction changes, so that workers get their turn in between."""
+STATES = {Place.READY: READY, Place.DELAYED: DELAYED, Place.LEASED: LEASED, Place.DEAD: DEAD}
+
+_COUNTS = """
+SELECT (SELECT count(*) FROM messages WHERE state = 0 AND queue = ?),
+    (SELECT count(*) FROM messages WHERE state = 1 AND queue = ?),
+    (SELECT count(*) FROM messages WHERE state = 2 AND queue = ?),
+    (SELECT count(*) FROM messages WHERE state = 3 AND queue = ?),
+    (SELECT min(due) FROM messages WHERE state = 0 AND queue = ?)"""
+
+_STORED = """
+SELECT seq, id, queue, body, priority, not_before, expires, attempt, generation, hop, unique_key, unique_until,
+    unique_ttl, state, due, lease_until, sent_at, number, crashes, reason, error, holder, died_at
+FROM messages"""
+_ORDERS = {
+    # Columns of the order, and the comparison that starts behind a message.
+    Place.READY: ("-priority, due, seq", "priority DESC, due, seq"),
+    Place.DELAYED: ("due, seq", "due, seq"),
+    Place.LEASED: ("lease_until, seq", "lease_until, seq"),
+    Place.DEAD: ("-died_at, -seq", "died_at DESC, seq DESC"),
+}
+_DEAD_ONES = "SELECT seq, id, unique_key, unique_until, unique_ttl FROM messages WHERE state = 3 AND queue = ?"
+_REPLAY = """
+UPDATE messages SET state = 0, generation = generation + 1, attempt = 0, hop = 0, crashes = 0, due = ?,
+    reason = NULL, error = NULL, holder = NULL, died_at = NULL
+WHERE seq IN (SELECT value FROM json_each(?))"""
+_REMOVE = """
+UPDATE messages SET state = 4, body = x'', due = ?, token = NULL, lease_until = NULL
+WHERE seq IN (SELECT value FROM json_each(?))"""
+
+
+def queues(database: Database) -> list[str]:
+    """Return the names of all queues, sorted."""
+    return [name for (name,) in database.read("SELECT name FROM queues ORDER BY name")]
+
+
+def counts(database: Database, queue: str) -> QueueCounts:
+    """Return how many messages are where."""
+    ((ready, delayed, leased, dead, oldest),) = database.read(_COUNTS, (queue,) * 5)
+    return QueueCounts(
+        ready=ready,
+        delayed=delayed,
+        leased=leased,
+        dead=dead,
+        oldest_age=None if oldest is None else max(0.0, database.time.now() - oldest),
+    )
+
+
+def peek(database: Database, queue: str, *, place: Place, limit: int, cursor: str | None) -> Page[Stored]:
+    """Return messages in *place*, next first; the cursor is the place of the last one in the order."""
+    keys, order = _ORDERS[place]
+    after: list[Any] = json.loads(cursor) if cursor else []
+    behind = f"AND ({keys}) > ({', '.join('?' * len(after))})" if after else ""
+    sql = f"{_STORED} WHERE state = {STATES[place]} AND queue = ? {behind} ORDER BY {order} LIMIT ?"
+    rows = database.read(sql, (queue, *after, limit + 1))
+    more = limit > 0 and len(rows) > limit
+    return Page(
+        items=tuple(map(_stored, rows[:limit])),
+        cursor=json.dumps(_position(rows[limit - 1], place)) if more else None,
+    )
+
+
+def find(database: Database, queue: str, ids: Sequence[str]) -> list[Stored]:
+    """Return those of *ids* that the queue holds."""
+    wanted = json.dumps(list(ids))
+    sql = f"{_STORED} WHERE queue = ? AND state < 4 AND id IN (SELECT value FROM json_each(?))"
+    found = {stored.envelope.id: stored for stored in map(_stored, database.read(sql, (queue, wanted)))}
+    return [found[id] for id in dict.fromkeys(ids) if id in found]
+
+
+def requeue(database: Database, queue: str, ids: Sequence[str] | None) -> list[str]:
+    """Replay dead letters, the one that died first at the front, and return their ids."""
+    condition, parameters = _among(ids)
+    replayed: list[str] = []
+    now = database.time.now()
+    while True:
+        with database.transaction() as transaction:
+            sql = f"{_DEAD_ONES} AND died_at <= ? {condition} ORDER BY died_at, seq LIMIT {BATCH}"
+            rows = transaction.read(sql, (queue, now, *parameters))
+            for _, id, key, until, ttl in rows:
+                if key is not None:
+                    take_key(transaction, Unique(key=key, until=until, ttl=float(ttl)), (id, queue), now)
+            transaction.write(_REPLAY, (database.time.now(), json.dumps([row[0] for row in rows])))
+        replayed += [row[1] for row in rows]
+        if len(rows) < BATCH:
+            return replayed
+
+
+def remove(
+    database: Database, queue: str, ids: Sequence[str] | None, *, places: set[Place], window: float
+) -> list[str]:
+    """Take messages in *places* out, those of *ids* or all, and remember their ids for *window* seconds."""
+    condition, parameters = _among(ids)
+    removed: list[str] = []
+    for place in sorted(places):
+        sql = f"SELECT seq, id FROM messages WHERE state = {STATES[place]} AND queue = ? {condition} LIMIT {BATCH}"
+        while True:
+            with database.transaction() as transaction:
+                rows = transaction.read(sql, (queue, *parameters))
+                seqs = json.dumps([seq for seq, _ in rows])
+                transaction.write(FREE_KEYS, (seqs,))
+                transaction.write(_REMOVE, (database.time.now() + window, seqs))
+            removed += [id for _, id in rows]
+            if len(rows) < BATCH:
+                break
+    return removed
+
+
+def _among(ids: Sequence[str] | None) -> tuple[str, tuple[str, ...]]:
+    """Return the condition that names *ids*, or none for all."""
+    if ids is None:
+        return "", ()
+    return "AND id IN (SELECT value FROM json_each(?))", (json.dumps(list(ids)),)
+
+
+def _position(row: Row, place: Place) -> list[float]:
+    """Return where a row stands in the order of *place*, as the first column of ``_ORDERS`` computes it."""
+    seq, priority, due, lease_until, died_at = row[0], row[4], row[14], row[15], row[22]
+    return {
+        Place.READY: [-priority, due, seq],
+        Place.DELAYED: [due, seq],
+        Place.LEASED: [lease_until, seq],
+        Place.DEAD: [-(died_at or 0.0), -seq],
+    }[place]
+
+
+def _stored(row: Row) -> Stored:
+    state, due, lease_until, sent_at, number, crashes, reason, error, holder, died_at = row[13:]
+    place = Place.LEASED if state == LEASED else next(name for name, value in STATES.items() if value == state)
+    return Stored(
+        envelope=_envelope(row),
+        place=place,
+        due=lease_until if place is Place.LEASED else due,
+        sent_at=sent_at,
+        number=number,
+        crashes=crashes,
+        reason=reason or "",
+        error=error or "",
+        holder=holder or "",
+        died_at=died_at,
+    )
+
+
+def _envelope(row: Row) -> Envelope:
+    _, id, queue, body, priority, not_before, expires, attempt, generation, hop, key, until, ttl = row[:13]
+    return Envelope(
+        id=id,
+        queue=queue,
+        body=body,
+        priority=priority,
+        not_before=None if not_before is None else float(not_before),
+        expires=None if expires is None else float(expires),
+        attempt=attempt,
+        generation=generation,
+        hop=hop,
+        unique=None if key is None else Unique(key=key, until=until, ttl=float(ttl)),
+    )

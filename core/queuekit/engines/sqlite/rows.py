@@ -1,0 +1,201 @@
+"""Envelopes as rows and rows as envelopes, many with one statement.
+
+Python's ``sqlite3`` lets go of the interpreter at every row that it fetches and every row that it inserts by
+``executemany``, and must wait for it again while other threads compute: thousands of times a second that would be the
+slowest part of a worker. So rows are written by statements with many VALUES, and read as one JSON array beside one
+string of all bodies.
+"""
+
+# ruff: noqa: S608 - statements are put together from constants of this package, never from a caller's text
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import lru_cache
+from itertools import chain
+from typing import Any, NamedTuple
+
+from queuekit.engines.sqlite.layout import DELAYED, READY
+from queuekit.engines.sqlite.statements import Row, Statements
+from queuekit.envelope import Envelope, Unique
+
+__all__ = [
+    "LARGEST_BATCH",
+    "PACKED",
+    "Message",
+    "batches",
+    "due_of",
+    "exact",
+    "insert",
+    "plain_text",
+    "row_of",
+    "unpack",
+    "values",
+]
+
+LARGEST_BATCH = 128
+"""Rows in one statement; a power of two."""
+LARGE_BODY = 65_536
+"""Bytes above which a body is fetched by itself: all others together must fit into one string of SQLite's."""
+SENT_AT_DIGITS = 5
+"""Decimals of ``sent_at``: as many as survive in SQLite's JSON, which prints 15 digits."""
+
+COLUMNS = (
+    "id, queue, state, priority, due, body, generation, attempt, hop, sent_at, not_before, expires, "
+    "unique_key, unique_until, unique_ttl"
+)
+_WIDTH = COLUMNS.count(",") + 1
+# A later step of an id takes the place of an earlier one, whatever had become of that; the same step adds nothing
+# as long as the id is remembered (QK13).
+_ON_KNOWN_ID = (
+    " ON CONFLICT(id, queue) DO UPDATE SET "
+    + ", ".join(f"{name} = excluded.{name}" for name in COLUMNS.split(", ")[2:])
+    + ", number = 0, crashes = 0, token = NULL, lease_until = NULL, reason = NULL, error = NULL, holder = NULL,"
+    " died_at = NULL WHERE (excluded.generation, excluded.attempt, excluded.hop) > (generation, attempt, hop)"
+    " OR (messages.state = 4 AND messages.due <= excluded.sent_at)"
+)
+
+PACKED = (
+    "json_group_array(CASE WHEN generation + attempt + hop = 0 AND expires IS NULL AND not_before IS NULL"
+    " AND unique_key IS NULL THEN json_array(seq, id, priority, due, length(body), sent_at, number, crashes)"
+    " ELSE json_array(seq, id, priority, due, length(body), sent_at, number, crashes, generation, attempt, hop,"
+    " not_before, expires, unique_key, unique_until, unique_ttl) END),"
+    f" CAST(group_concat(CASE WHEN length(body) > {LARGE_BODY} THEN x'' ELSE body END, '') AS BLOB)"
+)
+"""What to select for :func:`unpack`."""
+
+
+class Message(NamedTuple):
+    """A row of ``messages`` as far as a delivery needs it."""
+
+    seq: int
+    due: float
+    envelope: Envelope
+    sent_at: float
+    number: int
+    crashes: int
+
+
+def due_of(envelope: Envelope, now: float) -> float:
+    """Return when *envelope* may be handed out: the later of its delay and its ``not_before``."""
+    due = now + envelope.delay if envelope.delay > 0 else now
+    not_before = envelope.not_before
+    return due if not_before is None or not_before <= due else not_before
+
+
+def exact(value: float | None) -> str | None:
+    """Return *value* as text from which ``float`` makes the same number; JSON in SQLite keeps 15 digits only."""
+    return None if value is None else repr(value)
+
+
+def row_of(envelope: Envelope, now: float) -> Row:
+    """Return the values of :data:`COLUMNS`."""
+    due = due_of(envelope, now)
+    unique = envelope.unique
+    return (
+        envelope.id,
+        envelope.queue,
+        DELAYED if due > now else READY,
+        envelope.priority,
+        due,
+        envelope.body,
+        envelope.generation,
+        envelope.attempt,
+        envelope.hop,
+        round(now, SENT_AT_DIGITS),
+        exact(envelope.not_before),
+        exact(envelope.expires),
+        *((None, None, None) if unique is None else (unique.key, unique.until, exact(unique.ttl))),
+    )
+
+
+def batches(rows: Sequence[Row]) -> Iterator[tuple[int, list[Any]]]:
+    """Cut *rows* into a few statements: for each, how many rows :func:`values` is to have, and the values.
+
+    Sizes are powers of two, so that few statements are compiled; the last may be filled up with rows of NULL, if not
+    more than a quarter.
+    """
+    start = 0
+    while (left := len(rows) - start) > 0:
+        size = min(LARGEST_BATCH, 1 << (left - 1).bit_length())
+        if size - left > size // 4:
+            size //= 2
+        part = rows[start : start + size]
+        yield size, [*chain.from_iterable(part), *(None,) * (len(rows[0]) * (size - len(part)))]
+        start += size
+
+
+@lru_cache(maxsize=64)
+def values(count: int, width: int) -> str:
+    """Return ``(VALUES (?, ...), ...)`` with *count* rows of *width*; their columns are column1, column2 ..."""
+    row = "(" + ", ".join("?" * width) + ")"
+    return f"(VALUES {', '.join([row] * count)})"
+
+
+@lru_cache(maxsize=16)
+def _insert_sql(count: int) -> str:
+    return (
+        f"INSERT INTO messages({COLUMNS}) SELECT * FROM {values(count, _WIDTH)} WHERE column1 IS NOT NULL{_ON_KNOWN_ID}"
+    )
+
+
+_INSERT_ONE = f"INSERT INTO messages({COLUMNS}) VALUES ({', '.join('?' * _WIDTH)}){_ON_KNOWN_ID}"
+
+
+def insert(on: Statements, rows: Sequence[Row]) -> None:
+    """Put *rows*, made by :func:`row_of`, on their queues; those that are there already add nothing."""
+    if len(rows) == 1:
+        on.write(_INSERT_ONE, rows[0])
+        return
+    for size, parameters in batches(rows):
+        on.write(_insert_sql(size), parameters)
+
+
+def unpack(packed: str, bodies: bytes | None, queue: str, large: Callable[[int], bytes]) -> Iterable[Message]:
+    """Yield the messages of a row selected as :data:`PACKED`; *large* fetches the body of a seq by itself.
+
+    Raises:
+        TypeError, ValueError: One of them is not as :func:`row_of` writes it; which one is not said.
+    """
+    start = 0
+    for row in json.loads(packed):
+        seq, id, priority, due, length, sent_at, number, crashes = row[:8]
+        if type(id) is not str or type(priority) is not int or type(crashes) is not int:
+            raise TypeError("a row that is not one of ours")
+        if type(due) is not float or type(sent_at) is not float:
+            raise TypeError("a row that is not one of ours")
+        if length > LARGE_BODY:
+            body = large(seq)
+        else:
+            body = bodies[start : start + length] if bodies else b""
+            start += length
+        if len(row) == 8:  # noqa: PLR2004 - the short form
+            envelope = Envelope(id=id, queue=queue, body=body, priority=priority)
+        else:
+            envelope = _full_envelope(row, queue, body)
+        yield Message(seq, due, envelope, sent_at, number, crashes)
+    if start != len(bodies or b""):
+        raise ValueError("a body that is text: its length is not in bytes")
+
+
+def _full_envelope(row: list[Any], queue: str, body: bytes) -> Envelope:
+    generation, attempt, hop, not_before, expires, key, until, ttl = row[8:]
+    if not type(generation) is type(attempt) is type(hop) is int:
+        raise TypeError("a row that is not one of ours")
+    return Envelope(
+        id=row[1],
+        queue=queue,
+        body=body,
+        priority=row[2],
+        not_before=None if not_before is None else float(not_before),
+        expires=None if expires is None else float(expires),
+        attempt=attempt,
+        generation=generation,
+        hop=hop,
+        unique=None if key is None else Unique(key=key, until=until, ttl=float(ttl)),
+    )
+
+
+def plain_text(text: str | None) -> str | None:
+    """Return *text* as SQLite can hold it: a lone surrogate, e.g. from an odd file name, becomes ``?``."""
+    return text if text is None or text.isascii() else text.encode("utf-8", "replace").decode()

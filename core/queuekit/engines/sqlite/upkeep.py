@@ -1,0 +1,139 @@
+"""What time alone brings about: promote what is due, reclaim expired leases, forget what has ended.
+
+Each look is one SELECT on the heads of the indexes, so an idle engine takes no write lock; each change is one
+statement on at most :data:`BATCH` rows, and any process may make it.
+"""
+
+# ruff: noqa: S608 - statements are put together from constants of this package, never from a caller's text
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+import attrs
+
+from queuekit.engines.sqlite.database import Database
+from queuekit.engines.sqlite.waiting import Bell
+
+__all__ = ["BATCH", "Glance", "Upkeep", "promote"]
+
+BATCH = 1_000
+"""Most rows that one statement of upkeep touches."""
+SWEEP_EVERY = 1.0
+"""Seconds between two looks for what can be forgotten, unless the last one left some."""
+FREE_PAGES = 2_000
+"""Pages that are kept for reuse; more are given back to the file system, some at a time."""
+
+_GLANCE = """
+SELECT (SELECT min(due) FROM messages WHERE state = 1), (SELECT min(lease_until) FROM messages WHERE state = 2),
+    (SELECT json_group_array(value) FROM json_each(?)
+     WHERE EXISTS (SELECT 1 FROM messages WHERE state = 0 AND queue = value))"""
+_WHOSE = "SELECT json_group_array(DISTINCT queue) FROM (SELECT queue FROM messages WHERE {due} LIMIT {batch})"
+_DUE = "state = 1 AND due <= ?"
+_EXPIRED = "state = 2 AND lease_until <= ?"
+_PROMOTE = f"""
+UPDATE messages SET state = 0
+WHERE seq IN (SELECT seq FROM messages WHERE {_DUE} ORDER BY due LIMIT {BATCH})"""
+_RECLAIM = f"""
+UPDATE messages SET state = 0, crashes = crashes + 1, token = NULL, lease_until = NULL
+WHERE seq IN (SELECT seq FROM messages WHERE {_EXPIRED} ORDER BY lease_until LIMIT {BATCH})"""
+
+_ENDED = """
+SELECT EXISTS (SELECT 1 FROM messages WHERE state = 4 AND due <= ?),
+    EXISTS (SELECT 1 FROM unique_keys WHERE ends <= ?),
+    EXISTS (SELECT 1 FROM records WHERE expires_at <= ?),
+    EXISTS (SELECT 1 FROM groups WHERE expires_at <= ?)"""
+_FORGET = (
+    f"DELETE FROM messages WHERE seq IN (SELECT seq FROM messages WHERE state = 4 AND due <= ? LIMIT {BATCH})",
+    f"DELETE FROM unique_keys WHERE key IN (SELECT key FROM unique_keys WHERE ends <= ? LIMIT {BATCH})",
+    f"DELETE FROM records WHERE key IN (SELECT key FROM records WHERE expires_at <= ? LIMIT {BATCH})",
+    f"""DELETE FROM members WHERE (grp, member) IN (
+        SELECT grp, member FROM members WHERE grp IN (SELECT name FROM groups WHERE expires_at <= ?) LIMIT {BATCH})""",
+)
+_FORGET_GROUPS = f"""
+DELETE FROM groups WHERE name IN (
+    SELECT name FROM groups WHERE expires_at <= ? AND NOT EXISTS (SELECT 1 FROM members WHERE grp = name)
+    LIMIT {BATCH})"""
+
+
+@attrs.frozen
+class Glance:
+    """What one look at the messages has shown."""
+
+    delayed: float | None
+    """When the next delayed message of any queue is due."""
+    leased: float | None
+    """When the next lease of any queue ends."""
+    ready: tuple[str, ...]
+    """Those of the queues asked for that have something to hand out."""
+
+    @property
+    def next_event(self) -> float:
+        """UTC epoch seconds at which something changes by itself."""
+        return min(
+            float("inf") if self.delayed is None else self.delayed,
+            float("inf") if self.leased is None else self.leased,
+        )
+
+
+class Upkeep:
+    """The duties of whoever uses the file.
+
+    Args:
+        database: The file.
+        bell: Told when messages have become ready.
+    """
+
+    def __init__(self, database: Database, bell: Bell) -> None:
+        self._database = database
+        self._bell = bell
+        self._next_sweep = float("-inf")
+
+    def glance(self, queues: Sequence[str]) -> Glance:
+        """Promote and reclaim what is due, and return how things stand after it."""
+        now = self._database.time.now()
+        glance = self._look(queues)
+        if glance.next_event > now:
+            return glance
+        if glance.delayed is not None and glance.delayed <= now:
+            promote(self._database, self._bell, now)
+        if glance.leased is not None and glance.leased <= now:
+            self._reclaim(now)
+        return self._look(queues)
+
+    def sweep(self) -> None:
+        """Forget what has ended, if the last look was a while ago: ids, unique keys, records and groups."""
+        now = self._database.time.now()
+        if now < self._next_sweep:
+            return
+        self._next_sweep = now + SWEEP_EVERY
+        ((*ended,),) = self._database.read(_ENDED, (now,) * 4)
+        changed = [self._database.write(sql, (now,)) for sql, any_ in zip(_FORGET, ended, strict=True) if any_]
+        if ended[-1]:
+            changed.append(self._database.write(_FORGET_GROUPS, (now,)))
+        if any(count >= BATCH for count in changed):
+            self._next_sweep = now
+        if changed:
+            self._shrink()
+
+    def _look(self, queues: Sequence[str]) -> Glance:
+        ((delayed, leased, ready),) = self._database.read(_GLANCE, (json.dumps(queues),))
+        return Glance(delayed, leased, tuple(json.loads(ready)))
+
+    def _reclaim(self, now: float) -> None:
+        queues = self._database.read(_WHOSE.format(due=_EXPIRED, batch=BATCH), (now,))
+        if self._database.write(_RECLAIM, (now,)):
+            self._bell.ring(json.loads(queues[0][0]))
+
+    def _shrink(self) -> None:
+        """Give room back to the file system once a lot of it is free."""
+        ((free,),) = self._database.read("PRAGMA freelist_count")
+        if free > FREE_PAGES:
+            self._database.give_back(BATCH)
+
+
+def promote(database: Database, bell: Bell, now: float) -> None:
+    """Make delayed messages ready that are due."""
+    queues = json.loads(database.read(_WHOSE.format(due=_DUE, batch=BATCH), (now,))[0][0])
+    if queues and database.write(_PROMOTE, (now,)):
+        bell.ring(queues)

@@ -1,0 +1,129 @@
+"""Unique keys for a broker that has none: records of the result backend, taken before the send."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+import attrs
+
+from queuekit.backend import Backend, Condition, Record
+from queuekit.broker import Ack, Broker, Dead, Delivery, Place, Settlement
+from queuekit.engines.wrapping import WrappedBroker
+from queuekit.envelope import Envelope, Unique
+from queuekit.errors import PartialSendError
+
+__all__ = ["WithUniqueKeys"]
+
+_TRIES = 3
+"""How often a key is asked for that is free again whenever somebody looks who holds it."""
+
+
+class WithUniqueKeys(WrappedBroker):
+    """A broker that also knows unique keys (``capabilities.unique``); all else is done by the broker inside.
+
+    Taking a key and sending are two steps: a process that dies between them leaves the key taken until its ``ttl``.
+
+    Args:
+        broker: Keeps the messages.
+        backend: Keeps the keys, each as a record ``unique:<hash>``.
+    """
+
+    def __init__(self, broker: Broker, backend: Backend) -> None:
+        super().__init__(broker)
+        self._backend = backend
+        self.capabilities = attrs.evolve(broker.capabilities, unique=True, commit=False)
+
+    # -- keys
+
+    def send(self, envelopes: Sequence[Envelope]) -> list[str]:
+        """Take the keys, send what has got its own, and return the id that holds each place."""
+        if not any(envelope.unique for envelope in envelopes):
+            return self._broker.send(envelopes)
+        ids = self._take(envelopes)
+        free = [envelope for envelope, id in zip(envelopes, ids, strict=True) if id == envelope.id]
+        try:
+            self._broker.send(free)
+        except PartialSendError as error:
+            self._free([envelope for envelope in free if envelope.id in error.failures])
+            raise
+        except Exception:
+            self._free(free)
+            raise
+        return ids
+
+    def receive(self, queues: Sequence[str], *, limit: int, wait: float, lease: float) -> list[Delivery]:
+        """Receive, and free the keys that are held until the start."""
+        deliveries = self._broker.receive(queues, limit=limit, wait=wait, lease=lease)
+        self._free([one.envelope for one in deliveries if _until(one.envelope) == "start"])
+        return deliveries
+
+    def settle(self, settlements: Sequence[Settlement]) -> list[Delivery]:
+        """Settle, and free the keys of what is done or dead."""
+        lost = self._broker.settle(settlements)
+        tokens = {delivery.token for delivery in lost}
+        ended = [each.delivery for each in settlements if isinstance(each, Ack | Dead)]
+        self._free([one.envelope for one in ended if _until(one.envelope) == "done" and one.token not in tokens])
+        return lost
+
+    def _take(self, envelopes: Sequence[Envelope]) -> list[str]:
+        """Return for each of *envelopes* the id that holds its key: its own, if it has none or got it."""
+        ids = [envelope.id for envelope in envelopes]
+        left = [place for place, envelope in enumerate(envelopes) if envelope.unique]
+        for _ in range(_TRIES):
+            holders = self._claim([envelopes[place] for place in left])
+            found = dict(zip(left, holders, strict=True))
+            for place, holder in found.items():
+                ids[place] = holder or ids[place]
+            left = [place for place, holder in found.items() if holder is None]  # freed since: once more
+            if not left:
+                break
+        return ids
+
+    def _claim(self, envelopes: Sequence[Envelope]) -> list[str | None]:
+        """Take each key that is free, and return who holds it; ``None`` where it was held, and no longer is."""
+        records = [_record(envelope) for envelope in envelopes]
+        taken = self._backend.put(records, condition=Condition.ABSENT)
+        refused = [record.key for record, done in zip(records, taken, strict=True) if not done]
+        found = self._backend.get(refused) if refused else {}
+        holders = {key: _holder(record) for key, record in found.items()}
+        return [
+            envelope.id if done else holders.get(record.key)
+            for envelope, record, done in zip(envelopes, records, taken, strict=True)
+        ]
+
+    def _free(self, envelopes: Sequence[Envelope]) -> None:
+        """Free the keys that these messages hold, and none that another has taken meanwhile."""
+        keys = {_key(one.unique): one.id for one in envelopes if one.unique}
+        if not keys:
+            return
+        for key, record in self._backend.get(list(keys)).items():
+            if _holder(record) == keys[key]:
+                self._backend.delete([key], expect=record.version)
+
+    # -- everything else
+
+    def remove(self, queue: str, ids: Sequence[str], *, place: Place | None = None) -> list[str]:
+        """Take messages out by id; the keys of waiting ones are freed."""
+        waiting = [] if place is Place.DEAD else self._broker.find(queue, ids)
+        removed = self._broker.remove(queue, ids, place=place)
+        self._free([stored.envelope for stored in waiting if stored.envelope.id in removed])
+        return removed
+
+
+def _until(envelope: Envelope) -> str:
+    return envelope.unique.until if envelope.unique else ""
+
+
+def _key(unique: Unique) -> str:
+    return "unique:" + hashlib.sha256(unique.key.encode("utf-8", "surrogatepass")).hexdigest()[:40]
+
+
+def _record(envelope: Envelope) -> Record:
+    assert envelope.unique is not None  # noqa: S101 - asked only for those that have one
+    return Record(key=_key(envelope.unique), body=envelope.id.encode(), ttl=envelope.unique.ttl)
+
+
+def _holder(record: Record) -> str:
+    """Return the id of the message that holds a key."""
+    return record.body.decode("utf-8", "replace")

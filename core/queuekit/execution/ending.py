@@ -1,0 +1,57 @@
+"""How a message of a workflow ended: what is to be known of it to find out what follows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import attrs
+
+from queuekit.broker import Delivery
+from queuekit.client.codec import Message, peek_link
+from queuekit.failure import Failure
+from queuekit.wire.position import Link
+
+__all__ = ["Ended", "died", "ended_by", "is_member", "unwritten"]
+
+
+@attrs.frozen(kw_only=True)
+class Ended:
+    """How a message of a workflow ended."""
+
+    link: Link
+    value: Any = None
+    """What it returned."""
+    failure: Failure | None = None
+    """Why it did not return."""
+    headers: Mapping[str, str] = attrs.field(factory=dict)
+    """Those that its follow-ups inherit."""
+
+
+def is_member(message: Message) -> bool:
+    """Tell whether a group waits for the outcome of *message*, so that it must be recorded."""
+    return message.link is not None and message.link.member is not None
+
+
+def ended_by(message: Message, failure: Failure) -> Ended | None:
+    """Return the end of a message that failed; ``None`` if nothing follows it."""
+    return None if message.link is None else Ended(link=message.link, failure=failure, headers=message.headers)
+
+
+def died(delivery: Delivery, message: Message | None, *, reason: str, error: str, task: str) -> Ended | None:
+    """Return the end of a message that can never run, if it belongs to a workflow as far as can be read."""
+    link = message.link if message is not None else peek_link(delivery.envelope)
+    if link is None:
+        return None
+    attempt = delivery.envelope.attempt
+    failure = Failure(id=delivery.id, task=task, error_type=reason, error=error, attempt=attempt)
+    return Ended(link=link, failure=failure, headers=message.headers if message is not None else {})
+
+
+def unwritten(delivery: Delivery, ended: Ended | None, text: str) -> Ended | None:
+    """Return the end of a message whose outcome the engine will not take."""
+    if ended is None:
+        return None
+    task = ended.failure.task if ended.failure is not None else ""
+    failure = Failure(id=delivery.id, task=task, error_type="EngineError", error=text)
+    return attrs.evolve(ended, value=None, failure=failure)

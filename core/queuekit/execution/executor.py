@@ -1,0 +1,518 @@
+"""One delivery: decode, check, call, decide. No threads and no I/O of its own: the heart of the worker."""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import attrs
+
+from queuekit.backend import Condition, Record
+from queuekit.broker import Delivery, Release, Retry
+from queuekit.client.codec import LITTLE, Message, outline, sealed
+from queuekit.client.runtime import Runtime
+from queuekit.client.sender import Sending
+from queuekit.context import Context, enter, leave
+from queuekit.control import Interruption, Snooze, TaskTimeout
+from queuekit.errors import DecodeError, NotReadHereError, QueuekitError, UnavailableError
+from queuekit.events import EngineDown, TaskStarted, TaskUnknown
+from queuekit.execution import children
+from queuekit.execution.outcome import Decider, Outcome, Run
+from queuekit.execution.run import call_of
+from queuekit.execution.time_limit import Guard, surely
+from queuekit.execution.workflow_inputs import MisfitError, ainvoke, gather, invoke, own_tasks
+from queuekit.ids import is_name
+from queuekit.logs.errors import log_error
+from queuekit.states import State
+from queuekit.tasks.task import Task
+from queuekit.wire.position import graph_of
+from queuekit.wire.records import (
+    Info,
+    begun,
+    cancel_key,
+    entered_keys,
+    progress_key,
+    read_cancellation,
+    read_info,
+    result_key,
+)
+
+__all__ = ["Executor", "due_of"]
+
+_logger = logging.getLogger("queuekit.middleware")
+_worker_logger = logging.getLogger("queuekit.worker")
+_CRASHES_UNSEEN = 30
+_LONGEST_HOLD = 60.0
+_PROGRESS_TTL = 86_400.0
+_STATES = {"done": "SUCCESS", "failed": "FAILURE", "retried": "RETRY", "returned": "PENDING", "cancelled": "CANCELLED"}
+_PUT_BACK = 5.0
+"""Seconds after which a message comes again that the worker could not begin."""
+
+
+class Executor:
+    """Runs deliveries for one worker.
+
+    Args:
+        runtime: The app's parts.
+        tasks: Registered tasks by name; a name in a message is looked up here, never imported.
+        worker: Name of the worker.
+        variables: Returns the context variables that a run begins with; by default a copy of those that stand here.
+    """
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        tasks: Mapping[str, Task[..., Any]],
+        sending: Sending,
+        *,
+        worker: str,
+        variables: Callable[[], contextvars.Context] | None = None,
+    ) -> None:
+        self._runtime = runtime
+        self._tasks = tasks
+        self._worker = worker
+        self._limits = runtime.broker.limits
+        self._knows_repeats = runtime.broker.capabilities.dedup
+        self._settings = runtime.config.worker
+        self._ttl = runtime.config.results_expire
+        self._most_bytes = runtime.config.max_message_bytes
+        self._before = runtime.stages.before_run
+        self._after = runtime.stages.after_run
+        self._monotonic = runtime.clock.monotonic
+        self._announces, self._events = runtime.events.wants_runs(), runtime.events
+        self._own = own_tasks(runtime)
+        self.variables = variables or contextvars.copy_context().copy
+        """Returns the context variables that a run begins with: its own, so that none sees those of another."""
+        self.decide = Decider(runtime, sending, worker=worker)
+
+    def keys(self, delivery: Delivery) -> list[str]:
+        """Return the keys of the marks that :meth:`prepare` needs for *delivery*, to be read one batch at a time."""
+        id = delivery.envelope.id
+        if delivery.unmarked and delivery.number == 1 and "." not in id:
+            return []
+        if not is_name(id):
+            return []
+        graph = graph_of(id)
+        cancels = [cancel_key(id)] if graph is None else [cancel_key(id), cancel_key(graph)]
+        if delivery.number == 1:
+            # Where the broker does not know a repeated send, the first delivery may be the second of its message.
+            return cancels if self._knows_repeats else [*cancels, result_key(id)]
+        suspect = entered_keys(delivery) if delivery.crashes else []
+        return [*cancels, result_key(id), *suspect]
+
+    def prepare(self, delivery: Delivery, marks: Mapping[str, Record]) -> Run | Outcome:
+        """Return a run for *delivery*, or an outcome at once if it must not run.
+
+        Whatever bytes it holds, this does not raise for them (QK9).
+        """
+        try:
+            return self._prepare(delivery, marks)
+        except NotReadHereError as error:
+            return self._unreadable(delivery, marks, error)
+        except QueuekitError as error:
+            return self.decide.dead(delivery, reason="malformed", error=error.what)
+        except BaseException as error:  # noqa: BLE001 - one hostile message must not touch the others of its batch (QK8)
+            return self.decide.dead(delivery, reason="malformed", error=type(error).__name__)
+
+    def _prepare(self, delivery: Delivery, marks: Mapping[str, Record]) -> Run | Outcome:
+        size = len(delivery.envelope.body)
+        if size > self._most_bytes:
+            raise DecodeError(f"{size:,} bytes, the limit is {self._most_bytes:,}")
+        message = sealed(delivery.envelope, self._runtime.accepted)
+        early = self._not_now(delivery, message, marks)
+        if early is not None:
+            return early
+        task = self._tasks.get(message.task) or self._own.get(message.task)
+        if task is None:
+            message.open()
+            return self._held(delivery, message, f"no worker knew the task {message.task!r}")
+        if task.defaults.ack == "early":
+            message.open()  # later it has no lease any more, and could not become a dead letter
+        run = self._run(delivery, message, task)
+        return self._suspect(run, marks) if delivery.crashes else run
+
+    def call(self, run: Run) -> Outcome:
+        """Run a synchronous body to its end, with context variables of its own, and decide."""
+        return self.variables().run(self._call, run)
+
+    def _call(self, run: Run) -> Outcome:
+        early = None if run.message.is_open else self._opened(run)
+        if early is None and run.message.gather is not None:
+            early = self._gather(run)
+        if early is not None:
+            return early
+        token = enter(run.context)
+        run.started = self._monotonic()
+        try:
+            if run.timeout is None:
+                value, problem = self._open_body(run)
+            else:
+                value, problem = self._limited_body(run, Guard())
+        finally:
+            leave(token)
+        return self._returned(run, value) if problem is None else self._raised(run, problem)
+
+    def _body(self, run: Run) -> tuple[Any, BaseException | None]:
+        generation = children.forks.generation
+        value, problem = None, None
+        try:
+            if self._before:
+                self._stage_before(run)
+            value = invoke(run)
+        except BaseException as error:  # noqa: BLE001 - also SystemExit: a task must not end its worker
+            problem = error
+        if children.forks.generation != generation:
+            children.leave(problem)
+        return value, problem
+
+    def _open_body(self, run: Run) -> tuple[Any, BaseException | None]:
+        """Run a body without a time limit: that it was cancelled may be raised anywhere in here, and not after."""
+        value, problem = None, None
+        try:
+            value, problem = self._body(run)
+            run.leave_body()  # what arrives only now has not stopped it
+        except Interruption as error:
+            problem = surely(run.leave_body, error)
+        return value, problem
+
+    def _limited_body(self, run: Run, guard: Guard) -> tuple[Any, BaseException | None]:
+        """Run a body under a time limit: the exception of *guard* may arrive anywhere in here, and not after."""
+        value, problem = None, None
+        try:
+            run.guard = guard
+            value, problem = self._body(run)
+            late = guard.close()
+        except Interruption as error:
+            late = surely(guard.close, error)
+        problem = problem or late
+        if guard.fired and isinstance(problem, TaskTimeout):
+            problem.args = (f"ran longer than {run.timeout:g} s",)
+        return value, problem
+
+    async def acall(self, run: Run) -> Outcome:
+        """Run a coroutine function's body to its end and decide; cancellation of the surrounding task goes through.
+
+        The caller makes that task with :attr:`variables`.
+        """
+        import asyncio
+
+        early = None if run.message.is_open else self._opened(run)
+        if early is None and run.message.gather is not None:
+            early = await asyncio.get_running_loop().run_in_executor(None, self._gather, run)
+        if early is not None:
+            return early
+        token, generation = enter(run.context), children.forks.generation
+        run.started = self._monotonic()
+        try:
+            if self._before:
+                self._stage_before(run)
+            value, problem = await ainvoke(run), None
+        except asyncio.CancelledError:
+            if children.forks.generation == generation:
+                raise
+            children.leave(None)
+        except BaseException as error:  # noqa: BLE001 - also SystemExit: a task must not end its worker
+            value, problem = None, error
+        finally:
+            leave(token)
+        if children.forks.generation != generation:
+            children.leave(problem)
+        return self._returned(run, value) if problem is None else self._raised(run, problem)
+
+    def call_on_loop(self, run: Run) -> Outcome:
+        """Run a coroutine function's body to its end on an event loop of its own, in this thread, and decide."""
+        import asyncio
+
+        async def whole() -> Outcome:
+            try:
+                return await self.acall(run)
+            except asyncio.CancelledError as error:
+                return self._raised(run, error)
+
+        runner, generation = asyncio.Runner(), children.forks.generation
+        try:
+            loop = runner.get_loop()
+            body, variables = whole(), contextvars.copy_context()
+            task = loop.create_task(body, context=variables)
+            while not task.done():
+                # What the body has started may leave the loop by SystemExit, or stop it: the body goes on all the same.
+                try:
+                    loop.run_until_complete(task)
+                except BaseException as error:  # noqa: BLE001
+                    if children.forks.generation != generation:
+                        children.leave(error)
+                    # A loop that was stopped says so by RuntimeError; any other one is broken, and would be for ever.
+                    if loop.is_closed() or not isinstance(error, RuntimeError | SystemExit | KeyboardInterrupt):
+                        with contextlib.suppress(BaseException):
+                            variables.run(body.close)
+                        return self._raised(run, error)
+            return task.result()
+        finally:
+            with contextlib.suppress(BaseException):  # of what the body has left behind
+                runner.close()
+
+    def _gather(self, run: Run) -> Outcome | None:
+        """Append the results of a group to the arguments; an outcome at once if that cannot be, or it ended before."""
+        message = run.message
+        try:
+            found = gather(self._runtime, run)
+            if isinstance(found, Info):
+                info, accepted = found, self._runtime.accepted
+                return _of(run, self.decide.done_before(run.delivery, message, info, lambda: info.value(accepted)))
+        except UnavailableError as error:
+            return self.put_back(run, error)
+        except MisfitError as error:
+            text, task = error.what, message.task
+            outcome = self.decide.dead(run.delivery, reason="malformed", error=text, task=task, message=message)
+            return _of(run, outcome)
+        except BaseException as error:  # noqa: BLE001 - whatever results are made of: this one has failed, and ends
+            run.ended = self._monotonic()
+            return self._failed(run, error)
+        run.message = attrs.evolve(message, args=[*message.args, found], source=None)
+        run.context.made_of(call_of, run.message, run.delivery.envelope, run.task.app)
+        return self.decide.handed_back(run) if run.decided else None
+
+    def _opened(self, run: Run) -> Outcome | None:
+        """Read the arguments of *run*, now that they are needed; an outcome at once if they cannot be read (QK9)."""
+        try:
+            run.message.open()
+        except NotReadHereError as error:
+            outcome = self._held(
+                run.delivery, outline(run.delivery.envelope), "no worker could read it", why=error.what
+            )
+            outcome.run = run
+            return outcome
+        except BaseException as error:  # noqa: BLE001 - whatever bytes it holds, and classes of the user's make of them
+            what = error.what if isinstance(error, QueuekitError) else type(error).__name__
+            outcome = self.decide.dead(run.delivery, reason="malformed", error=what)
+            outcome.run = run
+            return outcome
+        return None
+
+    def begin(self, run: Run, *, apart: bool = False) -> Outcome | None:
+        """Look once more before a prefetched run starts: return an outcome if it must not, else announce it.
+
+        Args:
+            run: What is to begin.
+            apart: Whether another process will read its arguments.
+        """
+        envelope = run.delivery.envelope
+        now = run.delivery.claimed_at + self._monotonic() - run.received
+        if envelope.expires is not None and envelope.expires <= now:
+            return self.decide.expired(run.delivery, run.message, run=run)
+        if run.context.cancelled:
+            return self.decide.cancelled(run.delivery, run.message, run=run)
+        early = None if apart or run.message.is_open else self._opened(run)
+        if early is not None:
+            return early
+        if self._announces or self._events.heard:
+            waited = None if envelope.generation else max(0.0, now - due_of(run.delivery))
+            event = TaskStarted(
+                id=envelope.id, task=run.message.task, queue=envelope.queue, attempt=envelope.attempt, waited=waited
+            )
+            self._runtime.events.emit(event)
+        if run.task.defaults.track:
+            self.track([run], State.STARTED)
+        return None
+
+    def track(self, runs: list[Run], state: State) -> None:
+        """Record that *runs* reached *state*; one round trip. Losing it is no harm, so an absent backend is ignored."""
+        backend = self._runtime.backend
+        if backend is None or not runs:
+            return
+        records = [self.decide.moved(run, state) for run in runs]
+        with contextlib.suppress(UnavailableError):
+            backend.put(records, condition=Condition.NEWER)
+
+    def begun(self, context: Context) -> None:
+        """Record that a run has begun that reports its progress, unless its task ignores its results."""
+        backend = self._runtime.backend
+        if backend is None or not context.made:
+            return
+        message, envelope, *_ = context.made
+        task = self._tasks.get(context.task)
+        ignores = task is not None and task.defaults.ignore_result
+        if ignores if message.ignore_result is None else message.ignore_result:
+            return
+        record = begun(envelope, task=context.task, worker=self._worker, at=self._runtime.clock.time(), ttl=self._ttl)
+        with contextlib.suppress(UnavailableError):
+            backend.put([record], condition=Condition.NEWER)
+
+    def report(self, id: str, done: float, total: float | None, message: str) -> None:
+        """Record a task's progress; losing one is no harm."""
+        backend = self._runtime.backend
+        if backend is not None:
+            body = self._runtime.serializer.dumps([done, total, message])
+            with contextlib.suppress(UnavailableError):
+                backend.put([Record(key=progress_key(id), body=body, ttl=_PROGRESS_TTL)])
+
+    def _returned(self, run: Run, value: Any) -> Outcome:
+        run.ended = self._monotonic()
+        outcome = self.decide.returned(run, value)
+        if self._after:
+            self._stage_after(run, outcome, None)
+        if len(run.delivery.envelope.body) > LITTLE:
+            run.message.close()
+        return outcome
+
+    def _raised(self, run: Run, error: BaseException) -> Outcome:
+        run.ended = self._monotonic()
+        try:
+            outcome = self.decide.stopped(run, error) or self.decide.raised(run, error)
+        except BaseException as worse:  # noqa: BLE001 - a retry policy of the user's own, or what a task asked for, is unusable
+            outcome = self._failed(run, worse)
+        if self._after:
+            self._stage_after(run, outcome, error)
+        if len(run.delivery.envelope.body) > LITTLE:
+            run.message.close()
+        return outcome
+
+    def _failed(self, run: Run, error: BaseException) -> Outcome:
+        """Decide for a run whose own error cannot be dealt with, as *error* tells, or not even that."""
+        try:
+            return self.decide.failed(run, error)
+        except BaseException:  # noqa: BLE001 - nothing that user code raises may end a worker's thread
+            return self.decide.failed(run, RuntimeError("its error cannot be told"))
+
+    def _stage_before(self, run: Run) -> None:
+        for stage in self._before or ():
+            stage(run.context)
+
+    def _stage_after(self, run: Run, outcome: Outcome, error: BaseException | None) -> None:
+        for stage in self._after or ():
+            try:
+                stage(run.context, _STATES.get(outcome.word, outcome.word), error)
+            except BaseException:  # noqa: BLE001 - also SystemExit: the outcome stands, and its thread goes on
+                log_error(_logger, "a middleware failed after %s %s", run.message.task, run.message.id)
+
+    def _not_now(self, delivery: Delivery, message: Message, marks: Mapping[str, Record]) -> Outcome | None:
+        """Return an outcome for what is cancelled, has ended before, has expired, or is not due yet."""
+        envelope = delivery.envelope
+        if marks:
+            info = _final_info(message.id, marks.get(result_key(message.id)))
+            if info is not None and info.generation >= envelope.generation:
+                return self.decide.done_before(delivery, message, info, lambda: info.value(self._runtime.accepted))
+            graph = graph_of(message.id)
+            mark = marks.get(cancel_key(message.id)) or (graph and marks.get(cancel_key(graph)))
+            if mark:
+                return self.decide.cancelled(delivery, message, wish=read_cancellation(mark))
+        if envelope.expires is not None and envelope.expires <= delivery.claimed_at:
+            return self.decide.expired(delivery, message)
+        if envelope.not_before is not None and self._limits.max_delay is not None:
+            left = envelope.not_before - delivery.claimed_at
+            if left > self._limits.lease_granularity:
+                return self._hop(delivery, min(left, self._limits.max_delay))
+        return None
+
+    def _hop(self, delivery: Delivery, delay: float) -> Outcome:
+        """Delay again what the broker could not delay long enough at once; neither attempt nor crash."""
+        envelope = attrs.evolve(delivery.envelope, hop=delivery.envelope.hop + 1, delay=delay)
+        return Outcome(delivery=delivery, settlement=Retry(delivery, envelope), word="held")
+
+    def _unreadable(self, delivery: Delivery, marks: Mapping[str, Record], error: NotReadHereError) -> Outcome:
+        """Hold a message that a worker of a newer release, or with another serializer, can read."""
+        message = outline(delivery.envelope)
+        try:
+            early = self._not_now(delivery, message, marks)
+        except QueuekitError:
+            early = None
+        return early or self._held(delivery, message, "no worker could read it", why=error.what)
+
+    def _held(self, delivery: Delivery, message: Message, lack: str, *, why: str = "") -> Outcome:
+        """Hold a message that this worker cannot run yet, with growing delay; in the end it is dead (QK9)."""
+        waited = delivery.claimed_at - due_of(delivery)
+        if waited >= self._settings.hold_unknown:
+            error = f"{lack} for {waited:.0f} s" + (f": {why}" if why else "")
+            return self.decide.dead(delivery, reason="unknown", error=error, task=message.task, message=message)
+        # Spread, or all that were handed back together come back to the same worker together.
+        delay = min(_LONGEST_HOLD, 2.0 ** min(delivery.number - 1, 6)) * (1.0 + 0.25 * self._runtime.random.random())
+        self._runtime.events.emit(TaskUnknown(id=message.id, task=message.task, again_in=delay, why=why))
+        return Outcome(delivery=delivery, settlement=Release(delivery, delay=delay), word="held")
+
+    def _run(self, delivery: Delivery, message: Message, task: Task[..., Any]) -> Run:
+        envelope = delivery.envelope
+        context = Context(
+            id=message.id,
+            task=message.task,
+            queue=envelope.queue,
+            attempt=envelope.attempt,
+            generation=envelope.generation,
+        )
+        context.headers, context.parent, context.worker = message.headers, message.parent, self._worker
+        timeout = task.defaults.timeout if message.timeout is None else message.timeout
+        context.made_of(call_of, message, envelope, task.app)
+        return Run(
+            delivery=delivery, message=message, task=task, context=context, received=self._monotonic(), timeout=timeout
+        )
+
+    def _suspect(self, run: Run, marks: Mapping[str, Record]) -> Run | Outcome:
+        """Blame a message for the crashes that it is known to have caused; otherwise let it run alone (QK6)."""
+        delivery = run.delivery
+        found = [marks[key] for key in entered_keys(delivery) if key in marks]
+        known = delivery.crashes if self._runtime.backend is None else len(found)
+        most = self._settings.max_deliveries
+        if known >= most or delivery.crashes >= max(_CRASHES_UNSEEN, most):
+            return self.crashed(run, known) if known >= most else self._never_entered(run)
+        run.suspect, run.known_crashes, run.unseen = True, known, any(mark.body for mark in found)
+        return run
+
+    def raised(self, run: Run, error: BaseException) -> Outcome:
+        """Decide for a body that was ended from outside with *error*."""
+        return self._raised(run, error)
+
+    def put_back(self, run: Run, error: BaseException) -> Outcome:
+        """Decide for a run that *error* kept from its body.
+
+        It comes again after a moment, uncounted, if the engine does not answer or no process could be had to run it
+        in. Any other error was not foreseen: it counts as one of the task's, so that it ends.
+        """
+        if isinstance(error, UnavailableError):
+            doing = f"begin {run.message.task}"
+            self._runtime.events.emit(EngineDown(doing=doing, error=error.what, retry_in=_PUT_BACK))
+        else:
+            log_error(_worker_logger, "%s %s could not be run", run.message.task, run.message.id, error=error)
+        if isinstance(error, UnavailableError | OSError | EOFError):
+            return self.decide.raised(run, Snooze(_PUT_BACK))
+        return self._raised(run, error)
+
+    def cancelled(self, run: Run) -> Outcome:
+        """Decide for a body that was ended because its message was cancelled."""
+        run.ended = self._monotonic()
+        outcome = self.decide.cancelled(run.delivery, run.message, run=run)
+        if self._after:
+            self._stage_after(run, outcome, None)
+        return outcome
+
+    def _never_entered(self, run: Run) -> Outcome:
+        """Decide for a message that was held so often by a process that died that it must be blamed, seen or not."""
+        error = f"the process that held it died {run.delivery.crashes} times, each time before its body ran"
+        return self.decide.dead(run.delivery, reason="crashed", error=error, task=run.message.task, message=run.message)
+
+    def crashed(self, run: Run, times: int, how: str = "") -> Outcome:
+        """Decide for a message whose body ended its process *times* times, the last time by *how*."""
+        error = f"its worker process died {times} times while it ran" + (f", last {how}" if how else "")
+        return self.decide.dead(run.delivery, reason="crashed", error=error, task=run.message.task, message=run.message)
+
+
+def _of(run: Run, outcome: Outcome) -> Outcome:
+    """Return *outcome* as one of a run that has begun, which its worker has in hand until then."""
+    outcome.run = run
+    return outcome
+
+
+def due_of(delivery: Delivery) -> float:
+    """Return when the message became due, on the broker's clock."""
+    return max(delivery.sent_at + delivery.envelope.delay, delivery.envelope.not_before or 0.0)
+
+
+def _final_info(id: str, record: Record | None) -> Info | None:
+    """Return what a final record tells; ``None`` if there is none, or it cannot be read and so proves nothing."""
+    if record is None or not record.final:
+        return None
+    try:
+        return read_info(id, record)
+    except DecodeError:
+        return None

@@ -1,0 +1,435 @@
+"""What a delivery led to: pure decisions from an error or a value to a settlement, records and follow-ups."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import attrs
+
+from queuekit.backend import Join, Record
+from queuekit.broker import Ack, CommitItem, Dead, Delivery, Release, Retry, Settlement
+from queuekit.client.codec import Message
+from queuekit.client.runtime import Runtime
+from queuekit.client.sender import Sending
+from queuekit.control import Cancel, Cancelled, Control, Reject, Snooze, TaskTimeout, matches
+from queuekit.control import Retry as RetryAsked
+from queuekit.envelope import Envelope
+from queuekit.errors import EncodeError, TooLargeError
+from queuekit.events import Event, MessageDead, TaskFinished
+from queuekit.execution.ending import Ended, died, ended_by, is_member
+from queuekit.execution.run import Run
+from queuekit.failure import Failure, describe
+from queuekit.ids import derived_id, is_name
+from queuekit.logs.errors import log_error
+from queuekit.states import State
+from queuekit.tasks.enum_members import plain_result
+from queuekit.wire.records import CANCEL_TTL, Cancellation, Info, cancel_mark, failed, moved, succeeded
+
+__all__ = ["Decider", "Outcome", "Run"]
+
+_logger = logging.getLogger("queuekit.tasks.task")
+_LONGEST_ERROR = 2_000
+_NEVER_RAN = frozenset({"crashed", "malformed", "unknown"})
+"""Why a message is dead without a failure of its own."""
+_HEADER_ROOM = 1_000
+"""Bytes of a record that its header may take beside the result."""
+
+
+@attrs.define(kw_only=True)
+class Outcome:
+    """All that must happen for one delivery, in one step where the engine can (QK12)."""
+
+    delivery: Delivery
+    settlement: Settlement | None
+    records: tuple[Record, ...] = ()
+    joins: tuple[Join, ...] = ()
+    sends: tuple[Envelope, ...] = ()
+    ended: Ended | None = None
+    """What it means for its workflow, if it has one."""
+    expanded: bool = False
+    """Whether that has become part of records, joins and sends; see :mod:`queuekit.execution.workflow_advance`."""
+    word: str = "done"
+    """How the statistics count it: done, failed, retried, dead, cancelled, expired, returned, held, skipped."""
+    event: Event | None = None
+    run: Run | None = None
+
+    def item(self) -> CommitItem:
+        """Return it as a step of the engine's."""
+        return CommitItem(settlement=self.settlement, records=self.records, joins=self.joins, sends=self.sends)
+
+
+class Decider:
+    """Turns what a task did into an :class:`Outcome`. Keeps no state and does no I/O.
+
+    Args:
+        runtime: Serializer, config, chance.
+        sending: Prepares follow-ups.
+        worker: Name of the worker, for records.
+    """
+
+    def __init__(self, runtime: Runtime, sending: Sending, *, worker: str) -> None:
+        self._serializer = runtime.serializer
+        self._chance = runtime.random.random
+        self._sending = sending
+        self._worker = worker
+        self._ttl = runtime.config.results_expire
+        self._member_ttl = max(self._ttl, runtime.config.graphs_expire)
+        kept = runtime.broker.limits.dead_retention
+        self._dead_ttl = None if kept is None else max(self._member_ttl, kept)
+        """Of what is known of a dead letter: for as long as there is one. Whoever replays or drops it sees to it."""
+        self._stores = runtime.backend is not None
+        self._largest = runtime.backend.limits.max_record - _HEADER_ROOM if runtime.backend is not None else 0
+        self._longest_delay = runtime.broker.limits.max_delay
+        self._announces, self._events = runtime.events.wants_runs(), runtime.events
+
+    # -- a body that ran
+
+    def returned(self, run: Run, value: Any) -> Outcome:
+        """Decide for a body that returned *value*."""
+        message, delivery = run.message, run.delivery
+        settlement = None if run.early else Ack(delivery)
+        event = self._finished(run, "SUCCESS") if self._announces or self._events.heard else None
+        try:
+            sends, records = self._follow(delivery, message, "success", value) if message.on_success else ((), ())
+            if self._keeps(run):
+                records = (self._success(run, value), *records)
+        except BaseException as error:  # noqa: BLE001 - a result that cannot be used is a failure, whatever is wrong with it
+            return self.failed(run, _unusable_result(run, error))
+        ended = None if message.link is None else Ended(link=message.link, value=value, headers=message.headers)
+        return Outcome(
+            delivery=delivery, settlement=settlement, records=records, sends=sends, ended=ended, event=event, run=run
+        )
+
+    def _success(self, run: Run, value: Any) -> Record:
+        try:
+            data = self._serializer.dumps(value)
+        except EncodeError:
+            data = b""
+        if not data:
+            data = self._serializer.dumps(plain_result(value, run.task, self._serializer.dumps))
+        if len(data) > self._largest:
+            raise TooLargeError(f"{len(data):,} bytes, the backend holds {self._largest:,}")
+        offset = run.delivery.claimed_at - run.received
+        return succeeded(
+            run.delivery,
+            task=run.message.task,
+            value=data,
+            content_type=self._serializer.content_type,
+            ttl=self._ttl_of(run.message),
+            worker=self._worker,
+            times=((run.started or run.ended) + offset, run.ended + offset),
+        )
+
+    def raised(self, run: Run, error: BaseException) -> Outcome:
+        """Decide for a body that raised *error*: control flow, another attempt, or the end."""
+        if isinstance(error, Snooze):
+            return self._put_off(run, error)
+        if isinstance(error, Cancel):
+            return self.cancelled(run.delivery, run.message, run=run, reason=str(error))
+        if isinstance(error, Reject):
+            return self.failed(run, error, state=State.DEAD, reason="rejected")
+        options, message = run.task.defaults, run.message
+        retries = options.retries if message.retries is None else message.retries
+        attempt = run.delivery.envelope.attempt
+        asked = isinstance(error, RetryAsked)
+        wanted = asked or (matches(error, options.retry_on) and not matches(error, options.dont_retry))
+        if not wanted or attempt >= retries:
+            return self.failed(run, error)
+        delay = error.after if isinstance(error, RetryAsked) else None
+        if delay is None:
+            delay = (message.retry or options.retry).delay(attempt + 1, self._chance)
+        return self._again(run, error, delay=max(0.0, float(delay)), retries=retries)
+
+    def stopped(self, run: Run, error: BaseException) -> Outcome | None:
+        """Decide for a body that *error* ended since its message was cancelled; ``None`` if that is not the reason."""
+        if not isinstance(error, Cancelled) and (not run.did or isinstance(error, Control | TaskTimeout)):
+            return None
+        return self.cancelled(run.delivery, run.message, run=run)
+
+    def _again(self, run: Run, error: BaseException, *, delay: float, retries: int) -> Outcome:
+        """Schedule the next attempt: the message itself, one attempt older."""
+        delivery = run.delivery
+        envelope = self._later(run, delay, attempt=delivery.envelope.attempt + 1)
+        if envelope.not_before is None:
+            # No later than the broker itself reckons: it only tells from when on the attempt waited.
+            due = delivery.claimed_at + run.ended - run.received + delay
+            envelope = attrs.evolve(envelope, not_before=due)
+        what = describe(error)
+        return Outcome(
+            delivery=delivery,
+            settlement=None if run.early else Retry(delivery, envelope),
+            sends=(envelope,) if run.early else (),
+            records=self._record(run, State.RETRY, what, due=envelope.not_before),
+            word="retried",
+            event=self._finished(run, "RETRY", what, retry_in=delay, retries=retries),
+            run=run,
+        )
+
+    def _later(self, run: Run, delay: float, *, attempt: int, hop: int = 0) -> Envelope:
+        """Return the message as it is to come again; beyond what the broker can delay, as a moment, reached by hops."""
+        moment = None
+        if self._longest_delay is not None and delay > self._longest_delay:
+            moment = run.delivery.claimed_at + run.ended - run.received + delay
+            delay = self._longest_delay
+        return attrs.evolve(run.delivery.envelope, attempt=attempt, hop=hop, delay=delay, not_before=moment)
+
+    def failed(
+        self, run: Run, error: BaseException, *, state: State = State.FAILURE, reason: str = "failed"
+    ) -> Outcome:
+        """Decide for a message that has failed for good."""
+        delivery, message, what = run.delivery, run.message, describe(error)
+        text = f"{what['type']}: {what['text']}"[:_LONGEST_ERROR]
+        failure = Failure(
+            id=message.id,
+            task=message.task,
+            error_type=what["type"],
+            error=what["text"],
+            traceback=what["traceback"],
+            attempt=delivery.envelope.attempt,
+        )
+        sends, pending = self._follow_anyway(delivery, message, "error", lambda: failure)
+        return Outcome(
+            delivery=delivery,
+            settlement=None if run.early else Dead(delivery, reason=reason, holder=self._worker, error=text),
+            records=(*(self._record(run, state, what) if run.early else self._evidence(run, state, what)), *pending),
+            sends=sends,
+            ended=ended_by(message, failure),
+            word="failed",
+            event=self._finished(run, "FAILURE", what),
+            run=run,
+        )
+
+    def _put_off(self, run: Run, snooze: Snooze) -> Outcome:
+        delay = max(0.0, float(snooze.seconds))
+        return Outcome(
+            delivery=run.delivery,
+            settlement=None if run.early else Release(run.delivery, delay=delay),
+            sends=(self._once_more(run, delay),) if run.early else (),
+            word="returned",
+            event=self._finished(run, "PENDING"),
+            run=run,
+        )
+
+    def _once_more(self, run: Run, delay: float) -> Envelope:
+        """Return the same attempt of a message that was acknowledged early, as a send that is not a repetition."""
+        envelope = run.delivery.envelope
+        return self._later(run, delay, attempt=envelope.attempt, hop=envelope.hop + 1)
+
+    def handed_back(self, run: Run) -> Outcome:
+        """Decide for a message whose body has not begun: it goes back uncounted (QK10)."""
+        return Outcome(
+            delivery=run.delivery,
+            settlement=None if run.early else Release(run.delivery),
+            sends=(self._once_more(run, 0.0),) if run.early else (),
+            word="returned",
+            run=run,
+        )
+
+    def unfinished(self, run: Run, *, settles: bool = True) -> Outcome:
+        """Decide for a message that did not finish here, which is no fault of its own (QK10)."""
+        settlement = Release(run.delivery) if settles else None
+        return Outcome(delivery=run.delivery, settlement=settlement, word="returned", run=run)
+
+    # -- a message that does not run
+
+    def cancelled(
+        self,
+        delivery: Delivery,
+        message: Message,
+        *,
+        run: Run | None = None,
+        reason: str = "",
+        wish: Cancellation | None = None,
+    ) -> Outcome:
+        """Decide for a message that was cancelled before or while it ran; *wish* tells who wanted that."""
+        did = "dropped"
+        if run is not None:
+            wish = run.cancellation
+            did = "dropped" if run.started is None else run.did or "asked"
+        by = f"cancelled by {wish.by}" if wish is not None and wish.by else "cancelled"
+        outcome = self._dropped(delivery, message, State.CANCELLED, reason or by, run)
+        if wish is not None and self._stores:
+            told = attrs.evolve(wish, did=did, worker=self._worker)
+            outcome.records += (cancel_mark(message.id, ttl=CANCEL_TTL, wish=told, ended=True),)
+        return outcome
+
+    def expired(self, delivery: Delivery, message: Message, *, run: Run | None = None) -> Outcome:
+        """Decide for a message whose time to start is over; it leaves a record and an event (QK15)."""
+        return self._dropped(delivery, message, State.EXPIRED, "not started before it expired", run)
+
+    def _dropped(self, delivery: Delivery, message: Message, state: State, text: str, run: Run | None) -> Outcome:
+        error = {"type": state.value.capitalize(), "text": text, "traceback": ""}
+        wants = self._stores and (is_member(message) or not message.ignore_result)
+        times = self._times(run) if run else {"worker": self._worker}
+        ttl = self._ttl_of(message)
+        record = failed(delivery, state=state, task=message.task, ttl=ttl, run=times, error=error)
+        event = TaskFinished(
+            id=message.id,
+            task=message.task,
+            queue=delivery.envelope.queue,
+            attempt=delivery.envelope.attempt,
+            state=state.value,
+            duration=run.seconds if run else 0.0,
+            error=text,
+        )
+        settlement = None if run is not None and run.early else Ack(delivery)
+        records = (record,) if wants else ()
+        word = state.value.lower()
+        ended = ended_by(message, Failure(id=message.id, task=message.task, error_type=error["type"], error=text))
+        return Outcome(
+            delivery=delivery, settlement=settlement, records=records, ended=ended, word=word, event=event, run=run
+        )
+
+    def dead(
+        self, delivery: Delivery, *, reason: str, error: str, task: str = "", message: Message | None = None
+    ) -> Outcome:
+        """Decide for a message that can never run: malformed, crashed too often, unknown for too long (QK9)."""
+        what = {"type": reason, "text": error, "traceback": ""}
+        times: dict[str, Any] = {"worker": self._worker}
+        record = failed(delivery, state=State.DEAD, task=task, ttl=self._dead_ttl, run=times, error=what)
+        event = MessageDead(
+            id=delivery.envelope.id, task=task, queue=delivery.envelope.queue, reason=reason, error=error
+        )
+        return Outcome(
+            delivery=delivery,
+            settlement=Dead(delivery, reason=reason, holder=self._worker, error=error[:_LONGEST_ERROR]),
+            # An id that is no name was not sent by us, and need not be one that a backend can hold.
+            records=(record,) if self._stores and is_name(delivery.envelope.id) else (),
+            ended=died(delivery, message, reason=reason, error=error, task=task),
+            word="dead",
+            event=event,
+        )
+
+    def done_before(self, delivery: Delivery, message: Message, info: Info, value: Callable[[], Any]) -> Outcome:
+        """Decide for a message redelivered after its outcome was recorded: only what may be missing is done again."""
+        settlement: Settlement = Ack(delivery)
+        sends: tuple[Envelope, ...] = ()
+        records: tuple[Record, ...] = ()
+        ended = ended_by(message, _failure(info))
+        if info.state is State.SUCCESS:
+            if message.link is not None:
+                ended = Ended(link=message.link, value=value(), headers=message.headers)
+            sends, records = self._follow_anyway(delivery, message, "success", value)
+        elif info.state in (State.FAILURE, State.DEAD):
+            reason = "failed" if info.state is State.FAILURE else "rejected"
+            reason = info.error_type if info.error_type in _NEVER_RAN else reason
+            error = f"{info.error_type}: {info.error}"[:_LONGEST_ERROR]
+            settlement = Dead(delivery, reason=reason, holder=info.worker or self._worker, error=error)
+            if reason not in _NEVER_RAN:
+                sends, records = self._follow_anyway(delivery, message, "error", lambda: _failure(info))
+        return Outcome(
+            delivery=delivery, settlement=settlement, records=records, sends=sends, ended=ended, word="skipped"
+        )
+
+    def moved(self, run: Run, state: State) -> Record:
+        """Return the record of a run on its way: RECEIVED or STARTED."""
+        return moved(run.delivery, state=state, task=run.message.task, ttl=self._ttl, run=self._times(run))
+
+    # -- parts
+
+    def _ttl_of(self, message: Message) -> float:
+        return self._member_ttl if is_member(message) else self._ttl
+
+    def _keeps(self, run: Run) -> bool:
+        ignored = run.message.ignore_result
+        if is_member(run.message):
+            # Others wait for it: what gathers reads it, or what is told of the failure.
+            return self._stores
+        return self._stores and not (run.task.defaults.ignore_result if ignored is None else ignored)
+
+    def _times(self, run: Run) -> dict[str, Any]:
+        """Return when and where it ran, in the broker's time."""
+        offset = run.delivery.claimed_at - run.received
+        times: dict[str, Any] = {"worker": self._worker}
+        if run.started is not None:
+            times["started"] = round(run.started + offset, 6)
+            times["finished"] = round(run.ended + offset, 6)
+        return times
+
+    def _record(
+        self, run: Run, state: State, what: Mapping[str, str], *, due: float | None = None
+    ) -> tuple[Record, ...]:
+        if not self._keeps(run):
+            return ()
+        times = self._times(run) if due is None else {**self._times(run), "due": round(due, 6)}
+        return (
+            failed(
+                run.delivery,
+                state=state,
+                task=run.message.task,
+                ttl=self._ttl_of(run.message),
+                run=times,
+                error=what,
+            ),
+        )
+
+    def _evidence(self, run: Run, state: State, what: Mapping[str, str]) -> tuple[Record, ...]:
+        """Return what is known of a dead letter, also where nobody keeps its task's results."""
+        if not self._stores:
+            return ()
+        times, task = self._times(run), run.message.task
+        return (failed(run.delivery, state=state, task=task, ttl=self._dead_ttl, run=times, error=what),)
+
+    def _follow_anyway(
+        self, delivery: Delivery, message: Message, role: str, value: Callable[[], Any]
+    ) -> tuple[tuple[Envelope, ...], tuple[Record, ...]]:
+        """Return the follow-ups of an outcome that stands: if they cannot be made that is logged, and nothing else."""
+        try:
+            message.open()
+            links = message.on_success if role == "success" else message.on_error
+            return self._follow(delivery, message, role, value()) if links else ((), ())
+        except BaseException:  # noqa: BLE001 - also SystemExit, in the code that makes a value plain
+            log_error(_logger, "cannot send what follows the %s of %s %s", role, message.task, message.id)
+            return (), ()
+
+    def _follow(
+        self, delivery: Delivery, message: Message, role: str, value: Any
+    ) -> tuple[tuple[Envelope, ...], tuple[Record, ...]]:
+        """Return the follow-ups with derived ids, so that a parent that runs again cannot double them."""
+        ready = []
+        priority = delivery.envelope.priority
+        links = message.on_success if role == "success" else message.on_error
+        for index, link in enumerate(links):
+            args = link.args if link.immutable else (*link.args, value)
+            follower = attrs.evolve(link, id=link.id or derived_id(message.id, role, index), args=args)
+            follower = self._sending.inherit(follower, headers=message.headers, priority=priority)
+            ready.append(self._sending.prepare(follower, parent=message.id))
+        return tuple(one.envelope for one in ready), tuple(one.record for one in ready if one.record)
+
+    def _finished(
+        self,
+        run: Run,
+        state: str,
+        what: Mapping[str, str] | None = None,
+        *,
+        retry_in: float | None = None,
+        retries: int = 0,
+    ) -> TaskFinished:
+        envelope = run.delivery.envelope
+        return TaskFinished(
+            id=envelope.id,
+            task=run.message.task,
+            queue=envelope.queue,
+            attempt=envelope.attempt,
+            state=state,
+            duration=run.seconds,
+            error=f"{what['type']}: {what['text']}" if what else "",
+            traceback=what["traceback"] if what else "",
+            retry_in=retry_in,
+            retries=retries,
+        )
+
+
+def _failure(info: Info) -> Failure:
+    """Return the failure that a record tells of."""
+    what = {"error_type": info.error_type, "error": info.error, "traceback": info.traceback}
+    return Failure(id=info.id, task=info.task, attempt=info.attempt, **what)
+
+
+def _unusable_result(run: Run, error: BaseException) -> BaseException:
+    """Return an error that names the task whose result cannot be written."""
+    if not isinstance(error, EncodeError | TooLargeError):
+        return error
+    return EncodeError(f"{run.message.task}() returned what cannot be stored: {error.what}")

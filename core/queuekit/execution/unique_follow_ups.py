@@ -1,0 +1,71 @@
+"""Follow-ups with unique keys are sent ahead of the outcome that sends them: only a send tells who holds a key."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from queuekit.backend import Record
+from queuekit.client.runtime import Runtime
+from queuekit.envelope import Envelope
+from queuekit.execution.outcome import Outcome
+from queuekit.execution.workflow_held import dropped, follower, message_of
+from queuekit.wire.records import result_key, withdrawn
+
+__all__ = ["take_keys"]
+
+
+def take_keys(runtime: Runtime, outcomes: Sequence[Outcome]) -> None:
+    """Send what asks for a unique key in *outcomes*, and put followers in the place of duplicates, in place.
+
+    A part of a workflow ends as the message that holds its key. Nobody waits for any other follow-up: of a duplicate it
+    is recorded that it was not sent.
+
+    Doing it again adds nothing, as all ids are derived.
+
+    Raises:
+        UnavailableError: The broker does not answer.
+    """
+    if not outcomes:
+        return
+    asking = [one for outcome in outcomes for one in outcome.sends if one.unique is not None]
+    most = runtime.broker.limits.max_batch
+    holders: dict[tuple[str, str], str] = {}
+    for start in range(0, len(asking), most):
+        some = asking[start : start + most]
+        for one, holder in zip(some, runtime.broker.send(some), strict=True):
+            holders[one.queue, one.id] = holder
+    for outcome in outcomes:
+        _replace(runtime, outcome, holders)
+
+
+def _replace(runtime: Runtime, outcome: Outcome, holders: dict[tuple[str, str], str]) -> None:
+    sends: list[Envelope] = []
+    gone: dict[str, str] = {}
+    for one in outcome.sends:
+        holder = holders[one.queue, one.id] if one.unique is not None else None
+        # What holds the key till its end frees it in the step that is to come.
+        if holder is None or (holder == outcome.delivery.id and runtime.shared):
+            sends.append(one)
+        elif holder == one.id:
+            continue
+        elif _is_awaited(runtime, outcome, one):
+            sends.append(follower(runtime, one, holder))
+        else:
+            gone[one.id] = holder
+    dropped(gone.items())
+    outcome.sends = tuple(sends)
+    outcome.records = tuple(_told(record, gone) for record in outcome.records)
+
+
+def _is_awaited(runtime: Runtime, outcome: Outcome, envelope: Envelope) -> bool:
+    """Return whether *envelope* is a part of a workflow, its last one perhaps, which has no place but the id."""
+    if outcome.ended is not None and outcome.ended.link.graph == envelope.id:
+        return True
+    return message_of(runtime, envelope).link is not None
+
+
+def _told(record: Record, gone: dict[str, str]) -> Record:
+    for id, holder in gone.items():
+        if record.key == result_key(id):
+            return withdrawn(record, f"not sent: {holder} holds its unique key")
+    return record

@@ -1,0 +1,340 @@
+"""What the end of a message means for its workflow: the next link, the members of a group, an arrival, a failure.
+
+Outcomes are expanded in batches, just before they are written, so that all happens in the one step that records the
+result (QK12). Nothing is kept here but parts of graphs, which never change. All ids are derived, so doing it again
+after a crash adds nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+import attrs
+
+from queuekit.backend import Join, Record
+from queuekit.broker import Dead
+from queuekit.client.runtime import Runtime
+from queuekit.client.sender import Sending
+from queuekit.envelope import Envelope
+from queuekit.errors import DecodeError, UnavailableError
+from queuekit.execution.ending import Ended
+from queuekit.execution.outcome import Outcome
+from queuekit.execution.workflow_store import GoneError, Kept, Missing, Reads, StoredGraph
+from queuekit.failure import Failure, describe, in_words
+from queuekit.ids import derived_id
+from queuekit.logs.errors import log_error
+from queuekit.signature import Signature
+from queuekit.states import State, rank
+from queuekit.wire.records import cancel_key, never_ran, read_info, result_key
+from queuekit.workflows.compile import GATHER_TASK, Fan, Node, Place, Step, end_id, id_of, is_awaited, link_of
+
+__all__ = ["Flows"]
+
+_logger = logging.getLogger("queuekit.workflows.workflow")
+_ROUNDS = 50
+"""Most reads, one after the other, for one batch."""
+
+
+class Flows:
+    """Expands the outcomes of messages that belong to workflows. Not for several threads at once.
+
+    Args:
+        runtime: The backend that has the graphs.
+        sending: Prepares what follows.
+    """
+
+    def __init__(self, runtime: Runtime, sending: Sending) -> None:
+        self._runtime = runtime
+        self._sending = sending
+        self._graphs = Kept()
+
+    def expand(self, outcomes: Sequence[Outcome]) -> None:
+        """Turn what ended into records, joins and sends, in place; usually without any round trip.
+
+        Raises:
+            UnavailableError: The backend does not answer; those that are left can be expanded again.
+        """
+        waiting = [outcome for outcome in outcomes if outcome.ended is not None and not outcome.expanded]
+        if not waiting:
+            return
+        reads = Reads(self._runtime, self._graphs)
+        for _ in range(_ROUNDS):
+            waiting = [outcome for outcome in waiting if not self._expand(outcome, reads)]
+            if not waiting:
+                return
+            reads.fetch()
+        for outcome in waiting:
+            self._give_up(outcome, RuntimeError("its workflow cannot be read"))
+
+    def _expand(self, outcome: Outcome, reads: Reads) -> bool:
+        """Expand one outcome; false if something must be read first."""
+        assert outcome.ended is not None  # noqa: S101 - the caller has looked
+        plan = _Plan(self._runtime, self._sending, reads, outcome, outcome.ended)
+        try:
+            plan.make()
+        except Missing as missing:
+            reads.want(missing)
+            return False
+        except UnavailableError:
+            raise
+        except BaseException as error:  # noqa: BLE001 - one workflow that cannot go on must not stop the others (QK8)
+            self._give_up(outcome, error)
+            return True
+        plan.carry_over()
+        return True
+
+    def _give_up(self, outcome: Outcome, error: BaseException) -> None:
+        """Record that a workflow cannot go on, so that nobody waits for it in vain."""
+        ended = outcome.ended
+        assert ended is not None  # noqa: S101 - the caller has looked
+        outcome.expanded = True
+        text = f"the workflow {ended.link.graph} cannot go on: {in_words(error)}"
+        if isinstance(error, GoneError):
+            text = f"the workflow {ended.link.graph} is gone: it took longer than graphs_expire between two steps"
+        if isinstance(error, GoneError):
+            _logger.error("%s", text)
+        else:
+            log_error(_logger, "%s", text, error=error)
+        task = outcome.run.message.task if outcome.run else ""
+        failure = ended.failure or Failure(id=outcome.delivery.id, task=task, error_type="WorkflowError", error=text)
+        if ended.link.graph != outcome.delivery.id:
+            outcome.records = (*outcome.records, _never(self._runtime, ended.link.graph, failure, outcome, None))
+        if outcome.settlement is not None:
+            outcome.settlement = Dead(outcome.delivery, reason="failed", error=text[:2000])
+
+
+@attrs.define
+class _Plan:
+    """What the end of one message leads to."""
+
+    runtime: Runtime
+    sending: Sending
+    reads: Reads
+    outcome: Outcome
+    ended: Ended
+    id: str = attrs.field(init=False)
+    generation: int = attrs.field(init=False)
+    graph: StoredGraph = attrs.field(init=False)
+    records: list[Record] = attrs.field(factory=list)
+    joins: list[Join] = attrs.field(factory=list)
+    sends: list[Envelope] = attrs.field(factory=list)
+    entered: set[int] = attrs.field(factory=set)
+    """Nodes that were begun; in a graph that could be, none is twice, so what follows is bounded by what is stored."""
+
+    def __attrs_post_init__(self) -> None:
+        self.id = self.ended.link.graph
+        self.generation = self.outcome.delivery.envelope.generation
+
+    def make(self) -> None:
+        """Find out all that follows.
+
+        Raises:
+            Missing: Something must be read first.
+            GoneError: The workflow is not known any more.
+        """
+        self.graph = self.reads.graph(self.id)
+        link, failure = self.ended.link, self.ended.failure
+        if failure is None:
+            self._succeeded()
+        elif link.member is None:
+            self._never(self._step(link.node).end, failure)
+        else:
+            self._member_failed((link.node, link.member), failure)
+
+    def carry_over(self) -> None:
+        """Add what follows to the outcome."""
+        outcome = self.outcome
+        outcome.records = (*outcome.records, *self.records)
+        outcome.joins = (*outcome.joins, *self.joins)
+        outcome.sends = (*outcome.sends, *self.sends)
+        outcome.expanded = True
+        self.reads.overlay(self.records)
+
+    # -- going on
+
+    def _succeeded(self) -> None:
+        link = self.ended.link
+        if link.member is None:
+            after = self._step(link.node).next
+            assert after is not None  # noqa: S101 - a step without one has no link of this kind
+            self._enter(after, (self.ended.value,))
+            return
+        fan = self._fan(link.node)
+        self._start_another(fan, link.member)
+        if fan.callback is not None:
+            self._arrive(link.node, link.member, fan)
+
+    def _enter(self, number: int, value: tuple[Any, ...]) -> None:
+        """Send what node *number* begins with; *value* holds the result before it, if there is one."""
+        if number in self.entered:
+            raise DecodeError(f"node {number} of workflow {self.id} follows itself, or two others")
+        self.entered.add(number)
+        node = self.graph.node(number)
+        if isinstance(node, Step):
+            self._send(number, node, value)
+            return
+        if not node.size and node.callback is not None:
+            self._enter(node.callback, ())
+        for member in node.members[: node.at_once]:
+            self._enter(member, value)
+
+    def _send(self, number: int, step: Step, value: tuple[Any, ...]) -> None:
+        try:
+            ready = self._prepare(number, step, value)
+        except (Missing, UnavailableError):
+            raise
+        except BaseException as error:  # noqa: BLE001 - what follows cannot be sent, e.g. is too large: then it has failed
+            self._unsendable(number, step, error)
+            return
+        envelope, record = ready.envelope, ready.record
+        if self.generation:
+            # What follows a replayed message may overwrite what its first failure has left.
+            envelope = attrs.evolve(envelope, generation=self.generation)
+            record = record and attrs.evolve(record, rank=rank(State.PENDING, generation=self.generation))
+        self.sends.append(envelope)
+        if record is not None:
+            self.records.append(record)
+
+    def _prepare(self, number: int, step: Step, value: tuple[Any, ...]) -> Any:
+        signature = step.signature
+        assert signature is not None  # noqa: S101 - only those are left out that were sent in the beginning
+        args = signature.args if signature.immutable or step.gather is not None else (*signature.args, *value)
+        chosen = attrs.evolve(
+            signature,
+            id=id_of(self.id, number, step),
+            args=args,
+            queue=self.outcome.delivery.queue if signature.task == GATHER_TASK else signature.queue,
+        )
+        chosen = self._inherit(chosen)
+        link = link_of(self.id, number, step)
+        parent = self.outcome.delivery.id
+        awaited = self.sending.ignores(chosen) and is_awaited(step, self._after(step))
+        return self.sending.prepare(chosen, parent=parent, link=link, gather=step.gather, awaited=awaited)
+
+    def _after(self, step: Step) -> Node | None:
+        return None if step.next is None else self.graph.node(step.next)
+
+    def _inherit(self, signature: Signature[Any]) -> Signature[Any]:
+        priority = self.outcome.delivery.envelope.priority
+        return self.sending.inherit(signature, headers=self.ended.headers, priority=priority)
+
+    def _unsendable(self, number: int, step: Step, error: BaseException) -> None:
+        """Treat a step that cannot be sent as one that has failed."""
+        id = id_of(self.id, number, step)
+        task = step.signature.task if step.signature else ""
+        log_error(_logger, "cannot send %s %s", task, id, error=error)
+        what = describe(error)
+        failure = Failure(id=id, task=task, error_type=what["type"], error=what["text"])
+        self._record(id, failure)
+        if step.next is not None:
+            self._never(step.end, failure)
+        elif step.end is not None:
+            self._member_failed(step.end, failure)
+
+    def _start_another(self, fan: Fan, member: int) -> None:
+        """Where only some members may wait at a time, send the one whose turn it is."""
+        if fan.at_once is None or member + fan.at_once >= fan.size:
+            return
+        value: tuple[Any, ...] = ()
+        if fan.feed is not None:
+            id = id_of(self.id, fan.feed, self._step(fan.feed))
+            value = (read_info(id, self.reads.record(result_key(id))).value(self.runtime.accepted),)
+        self._enter(fan.members[member + fan.at_once], value)
+
+    def _arrive(self, group: int, member: int, fan: Fan) -> None:
+        if member >= fan.size:
+            raise DecodeError(f"group {group} of workflow {self.id} has no member {member}")
+        key = (group, self.generation)
+        then = self.graph.callbacks.get(key)
+        if then is None:
+            assert fan.callback is not None  # noqa: S101 - the caller has looked
+            envelope: Envelope = self._prepare(fan.callback, self._step(fan.callback), ()).envelope
+            # The sender puts a step of our own before a callback that it knows to be unique; if only its worker does,
+            # it is better run twice than never.
+            then = self.graph.callbacks[key] = attrs.evolve(envelope, generation=self.generation, unique=None)
+        name = f"{self.id}.{group}"
+        self.joins.append(Join(group=name, member=member, size=fan.size, then=(then,), ttl=self.graph.ttl))
+
+    # -- failing
+
+    def _never(self, end: Place, failure: Failure) -> None:
+        """Record that a chain does not reach its end."""
+        self._record(end_id(self.id, end), failure)
+        if end is not None:
+            self._member_failed(end, failure)
+
+    def _record(self, id: str, failure: Failure) -> None:
+        if id != self.outcome.delivery.id:
+            self.records.append(_never(self.runtime, id, failure, self.outcome, self.graph.ttl))
+
+    def _member_failed(self, place: tuple[int, int], failure: Failure) -> None:
+        group, member = place
+        fan = self._fan(group)
+        self._start_another(fan, member)
+        if fan.callback is None:
+            return
+        if fan.policy == "fail":
+            self._group_failed(fan.callback, failure)
+        else:
+            self._arrive(group, member, fan)
+
+    def _group_failed(self, number: int, failure: Failure) -> None:
+        """Tell once, and at once, that a callback never runs; and so on, up the nesting."""
+        callback = self._step(number)
+        id = id_of(self.id, number, callback)
+        if self._is_told(id, failure):
+            return
+        self._record(id, failure)
+        if self.reads.record(cancel_key(self.id)) is None:
+            self._tell(id, callback, failure)
+        if callback.next is not None:
+            self._never(callback.end, failure)
+        elif callback.end is not None:
+            self._member_failed(callback.end, failure)
+
+    def _is_told(self, id: str, failure: Failure) -> bool:
+        """Tell whether another failure has ended the callback before; its own, after a crash, is told again."""
+        known = self.reads.record(result_key(id))
+        if known is None or not known.final or known.rank < rank(State.FAILURE, generation=self.generation):
+            return False
+        return read_info(id, known).origin != failure.id
+
+    def _tell(self, id: str, callback: Step, failure: Failure) -> None:
+        listeners = callback.signature.on_error if callback.signature is not None else ()
+        for index, listener in enumerate(listeners):
+            args = listener.args if listener.immutable else (*listener.args, failure)
+            chosen = attrs.evolve(listener, id=listener.id or derived_id(id, "error", index), args=args)
+            try:
+                ready = self.sending.prepare(self._inherit(chosen), parent=failure.id)
+            except BaseException:  # noqa: BLE001 - also SystemExit, in the code that makes a value plain
+                log_error(_logger, "cannot tell %s of the failure of %s", listener.task, id)
+                continue
+            self.sends.append(ready.envelope)
+            if ready.record is not None:
+                self.records.append(ready.record)
+
+    # -- looking
+
+    def _step(self, number: int) -> Step:
+        node = self.graph.node(number)
+        assert isinstance(node, Step)  # noqa: S101 - numbers in a graph say of which kind they are
+        return node
+
+    def _fan(self, number: int) -> Fan:
+        node = self.graph.node(number)
+        assert isinstance(node, Fan)  # noqa: S101 - numbers in a graph say of which kind they are
+        return node
+
+
+def _never(runtime: Runtime, id: str, failure: Failure, outcome: Outcome, ttl: float | None) -> Record:
+    config = runtime.config
+    return never_ran(
+        id,
+        task=failure.task,
+        failure=failure,
+        ttl=ttl or max(config.graphs_expire, config.results_expire),
+        generation=outcome.delivery.envelope.generation,
+        at=round(outcome.delivery.claimed_at, 6),
+    )

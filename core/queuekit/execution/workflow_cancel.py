@@ -1,0 +1,114 @@
+"""Cancelling workflows, and messages that belong to one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from queuekit.backend import Backend, Condition, Record
+from queuekit.broker import Delivery
+from queuekit.client.codec import Message
+from queuekit.client.runtime import Runtime
+from queuekit.client.sender import Sending
+from queuekit.envelope import Envelope
+from queuekit.execution.commit import write
+from queuekit.execution.ending import ended_by
+from queuekit.execution.outcome import Outcome
+from queuekit.execution.workflow_advance import Flows
+from queuekit.execution.workflow_store import StoredGraph
+from queuekit.failure import Failure
+from queuekit.states import State
+from queuekit.wire.position import link_id, member_id
+from queuekit.wire.records import cancelled, read_info, result_key
+from queuekit.workflows.compile import Fan, Node, graph_keys, id_of
+
+__all__ = ["cancel_workflow", "tell_cancelled"]
+
+_AT_ONCE = 500
+"""Ids that are removed, or asked for, in one round trip."""
+
+
+def cancel_workflow(runtime: Runtime, graph: StoredGraph, queues: Sequence[str], *, mark: Record) -> bool:
+    """Cancel all of a workflow: what waits leaves the broker, what runs is told, the rest is never sent.
+
+    Returns:
+        True if it had not ended yet.
+    """
+    backend = runtime.need_backend("cancelling")
+    ids = _all_ids(backend, graph)
+    states = _states(backend, ids)
+    ends = [graph.id] if graph.kind != "group" else list(ids)
+    if all(states[id] is not None and states[id] not in _OPEN for id in ends):
+        return False
+    backend.put([mark])
+    removed = _remove(runtime, ids, queues)
+    never_sent = [id for id in ends if states[id] is None]
+    _record(runtime, backend, graph, [*removed, *never_sent, *(() if graph.kind == "group" else ends)])
+    return True
+
+
+def _record(runtime: Runtime, backend: Backend, graph: StoredGraph, ids: Sequence[str]) -> None:
+    """Let the records of *ids*, some of which may occur twice, tell that they are cancelled."""
+    now, task = runtime.clock.time(), f"({graph.kind})"
+    records = [cancelled(id, task=task, ttl=graph.ttl, at=now) for id in dict.fromkeys(ids)]
+    for first in range(0, len(records), _AT_ONCE):
+        backend.put(records[first : first + _AT_ONCE], condition=Condition.NEWER)
+
+
+_OPEN = frozenset({State.PENDING, State.RECEIVED, State.STARTED, State.RETRY})
+
+
+def _states(backend: Backend, ids: Sequence[str]) -> dict[str, State | None]:
+    """Return the state of each message; ``None`` where nothing is known."""
+    states: dict[str, State | None] = {}
+    for first in range(0, len(ids), _AT_ONCE):
+        some = ids[first : first + _AT_ONCE]
+        found = backend.get([result_key(id) for id in some])
+        for id in some:
+            record = found.get(result_key(id))
+            states[id] = None if record is None else read_info(id, record).state
+    return states
+
+
+def _all_ids(backend: Backend, graph: StoredGraph) -> list[str]:
+    """Return the ids of all messages of a workflow."""
+    keys = graph_keys(graph.id, len(graph.starts))[1:]
+    for index, (_, record) in enumerate(sorted(backend.get(keys).items()) if keys else (), start=1):
+        graph.add(index, record)
+    ids = {} if graph.kind == "group" else {graph.id: None}
+    for number, size in graph.top:
+        ids.update(dict.fromkeys(_members(graph.id, number, size) if size is not None else [link_id(graph.id, number)]))
+    for number, node in graph.nodes.items():
+        if number >= 0:
+            ids.update(dict.fromkeys(_ids_of(graph.id, number, node)))
+    return list(ids)
+
+
+def _ids_of(graph: str, number: int, node: Node) -> list[str]:
+    return _members(graph, number, node.size) if isinstance(node, Fan) else [id_of(graph, number, node)]
+
+
+def _members(graph: str, number: int, size: int) -> list[str]:
+    return [member_id(graph, number, index) for index in range(size)]
+
+
+def _remove(runtime: Runtime, ids: Sequence[str], queues: Iterable[str]) -> list[str]:
+    """Take what waits out of the broker and return its ids; where that cannot be, the mark stops it when it comes."""
+    broker = runtime.broker
+    if not broker.capabilities.remove:
+        return []
+    removed: list[str] = []
+    for queue in queues:
+        for first in range(0, len(ids), _AT_ONCE):
+            removed += broker.remove(queue, ids[first : first + _AT_ONCE])
+    return removed
+
+
+def tell_cancelled(runtime: Runtime, sending: Sending, envelope: Envelope, message: Message, *, ttl: float) -> None:
+    """Do for a message of a workflow that was taken out of the broker what a worker does when it drops one."""
+    now = runtime.clock.time()
+    delivery = Delivery(envelope=envelope, token="", number=1, claimed_at=now)
+    failure = Failure(id=message.id, task=message.task, error_type="Cancelled", error="cancelled")
+    record = cancelled(message.id, task=message.task, ttl=ttl, at=now)
+    outcome = Outcome(delivery=delivery, settlement=None, records=(record,), ended=ended_by(message, failure))
+    Flows(runtime, sending).expand([outcome])
+    write(runtime, [outcome])

@@ -1,0 +1,116 @@
+"""Parts of a workflow whose unique key is held: they end with the outcome of the message that holds it.
+
+A part that is a duplicate is never sent, so nothing would ever tell its workflow of its end. In its place a message of
+our own is sent, under its id, that waits for the holder and takes over its outcome.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import attrs
+
+from queuekit.client.codec import Message, decode, encode
+from queuekit.client.runtime import Runtime
+from queuekit.context import Context
+from queuekit.control import Cancel, Snooze
+from queuekit.envelope import Envelope
+from queuekit.errors import QueuekitError, TaskFailed
+from queuekit.signature import Signature
+from queuekit.states import State
+from queuekit.wire.records import Info, read_info, result_key
+
+__all__ = ["FOLLOW_TASK", "UniqueKeyError", "dropped", "follow", "follower", "message_of"]
+
+FOLLOW_TASK = "queuekit.follow"
+"""Name of the task that waits for another message, and ends as that does."""
+_SOONEST, _LATEST = 0.1, 10.0
+"""Seconds between two looks at the holder, which come less often the longer it takes."""
+_NOT_DUE = 5.0
+"""Most seconds until the holder is due; a workflow does not wait for what is delayed for longer."""
+_UNSEEN = 5.0
+"""Seconds after which a holder that nothing is known of is taken to keep no result."""
+_LONGEST = 86_400.0
+"""Seconds after which it is no longer waited for."""
+_logger = logging.getLogger("queuekit.workflows.workflow")
+
+
+class UniqueKeyError(QueuekitError):
+    """A part of a workflow is a duplicate of a message whose outcome it cannot have."""
+
+    code = "QK218"
+
+
+def message_of(runtime: Runtime, envelope: Envelope) -> Message:
+    """Return what an envelope of our own holds."""
+    return decode(envelope, runtime.accepted)
+
+
+def follower(runtime: Runtime, envelope: Envelope, holder: str) -> Envelope:
+    """Return what is sent in place of *envelope*, whose unique key message *holder* holds."""
+    message = message_of(runtime, envelope)
+    signature = Signature[Any](
+        FOLLOW_TASK,
+        (holder,),
+        headers=message.headers,
+        ignore_result=False,
+        on_success=message.on_success,
+        on_error=message.on_error,
+    )
+    body = encode(
+        signature, id=envelope.id, serializer=runtime.serializer, parent=message.parent, link=message.link, gather=None
+    )
+    # The hop tells it from the message that was refused; what is due later waits for nothing now.
+    return attrs.evolve(envelope, body=body, unique=None, delay=0.0, not_before=None, hop=envelope.hop + 1)
+
+
+def dropped(ids: Iterable[tuple[str, str]]) -> None:
+    """Log follow-ups that are duplicates: pairs of their id and the holder's."""
+    for id, holder in ids:
+        _logger.info("%s is not sent: %s holds its unique key", id, holder)
+
+
+def follow(runtime: Runtime, context: Context, holder: str) -> Any:
+    """Return what *holder* has returned, or raise what it ended with; come again while it has not ended.
+
+    Raises:
+        UniqueKeyError: Its outcome cannot be had, or not soon.
+        TaskFailed: It failed.
+        Cancel: It was cancelled.
+        Snooze: It has not ended.
+    """
+    found = _look(runtime, [holder, context.id])
+    info, waited = found[0], _waited(runtime, found[1])
+    if info.done:
+        return _outcome(runtime, info)
+    what = f"{holder}, which holds the unique key,"
+    if info.state is State.UNKNOWN and waited > _UNSEEN:
+        raise UniqueKeyError(
+            f"{what} keeps no result", fix="Take ignore_result off it, or send this call without a key"
+        )
+    if info.state is State.PENDING and info.due is not None and info.due - runtime.clock.time() > _NOT_DUE:
+        raise UniqueKeyError(f"{what} is not due yet", fix="Send the workflow later, or this call without a key")
+    if waited > _LONGEST:
+        raise UniqueKeyError(f"{what} has not ended in {_LONGEST:.0f} s")
+    raise Snooze(min(_LATEST, max(_SOONEST, waited / 4)))
+
+
+def _look(runtime: Runtime, ids: Sequence[str]) -> list[Info]:
+    found = runtime.need_backend("a part of a workflow").get([result_key(id) for id in ids])
+    return [read_info(id, found.get(result_key(id))) for id in ids]
+
+
+def _waited(runtime: Runtime, own: Info) -> float:
+    return _LONGEST + 1 if own.sent is None else max(0.0, runtime.clock.time() - own.sent)
+
+
+def _outcome(runtime: Runtime, info: Info) -> Any:
+    if info.state is State.SUCCESS:
+        return info.value(runtime.accepted)
+    if info.state is State.CANCELLED:
+        raise Cancel(f"{info.id}, which held the unique key, was cancelled")
+    error = TaskFailed(f"{info.task} {info.id}, which held the unique key, failed: {info.error_type}: {info.error}")
+    error.task_id, error.error_type, error.traceback = info.id, info.error_type, info.traceback
+    raise error

@@ -1,0 +1,163 @@
+"""What a message of a workflow is called with: the results of a group, or one list of arguments after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, cast
+
+from queuekit.client.runtime import Runtime
+from queuekit.context import Context
+from queuekit.errors import DecodeError, TaskFailed, UnknownIdError
+from queuekit.execution.lazy_results import READY, afinished, finished
+from queuekit.execution.outcome import Run
+from queuekit.execution.workflow_held import FOLLOW_TASK, follow
+from queuekit.execution.workflow_store import Missing, load_graph
+from queuekit.failure import Failure
+from queuekit.signature import Sender
+from queuekit.states import State
+from queuekit.tasks.task import Task, TaskOptions
+from queuekit.wire.position import Gather, graph_key, member_id
+from queuekit.wire.records import Info, read_info, result_key
+from queuekit.workflows.compile import GATHER_TASK, Fan
+
+__all__ = ["MisfitError", "ainvoke", "gather", "invoke", "own_tasks"]
+
+_AT_ONCE = 2_000
+"""Records that are asked for in one round trip."""
+_SHOWN = 3
+
+
+class MisfitError(DecodeError):
+    """A message asks for a group that its workflow does not have: nobody of ours has written it."""
+
+    code = "QK220"
+
+
+def gather(runtime: Runtime, run: Run) -> list[Any] | Info:
+    """Return the results of the group that *run* waits for, in order; or what is known of *run* if it ended before.
+
+    No more is read than there is: the first part that lacks a result is the last.
+
+    Raises:
+        UnavailableError: The backend does not answer.
+        UnknownIdError: Results are gone.
+        MisfitError: The workflow has no such group.
+        TaskFailed: A member has failed, and the policy of the group is ``fail``.
+        DecodeError: A result is not readable here.
+    """
+    wanted = run.message.gather
+    assert wanted is not None  # noqa: S101 - the caller has looked
+    backend = runtime.need_backend("the results of a group")
+    own = result_key(run.message.id)
+    infos: list[Info] = []
+    for first in range(0, max(1, wanted.size), _AT_ONCE):
+        ids = [member_id(wanted.graph, wanted.group, index) for index in range(wanted.size)[first : first + _AT_ONCE]]
+        found = backend.get([*([own] if not first else []), *map(result_key, ids)])
+        ended = found.get(own)
+        if ended is not None and ended.final:
+            info = read_info(run.message.id, ended)
+            if info.generation >= run.delivery.envelope.generation:
+                return info
+        part = [read_info(id, found.get(result_key(id))) for id in ids]
+        _need_all(runtime, wanted, part)
+        infos += part
+    return _values(runtime, wanted, infos)
+
+
+def _need_all(runtime: Runtime, wanted: Gather, infos: list[Info]) -> None:
+    """Refuse to go on without a result."""
+    gone = [info.id for info in infos if not info.done]
+    if not gone:
+        return
+    _need_group(runtime, wanted)
+    more = f" and {len(gone) - _SHOWN} more" if len(gone) > _SHOWN else ""
+    raise UnknownIdError(
+        f"the results of {', '.join(gone[:_SHOWN])}{more} are gone",
+        fix="They were forgotten before the callback ran: raise graphs_expire",
+    )
+
+
+def _need_group(runtime: Runtime, wanted: Gather) -> None:
+    """Refuse a group that the workflow, if it is still known, does not have."""
+    backend = runtime.need_backend("a workflow")
+    record = backend.get([graph_key(wanted.graph)]).get(graph_key(wanted.graph))
+    if record is None:
+        return
+    graph = load_graph(runtime, record, wanted.graph)
+    try:
+        node = graph.node(wanted.group)
+    except Missing as missing:
+        chunk = int(missing.key.rpartition(":")[2])
+        graph.add(chunk, backend.get([missing.key]).get(missing.key))
+        node = graph.node(wanted.group)
+    if not isinstance(node, Fan) or (node.size, node.policy) != (wanted.size, wanted.policy):
+        raise MisfitError(f"workflow {wanted.graph} has no group {wanted.group} of {wanted.size:,} members")
+
+
+def _values(runtime: Runtime, wanted: Gather, infos: list[Info]) -> list[Any]:
+    values: list[Any] = []
+    for info in infos:
+        if info.state is State.SUCCESS:
+            value = info.value(runtime.accepted)
+            if not wanted.flat:
+                values.append(value)
+            elif isinstance(value, list):
+                values += value
+            else:
+                raise DecodeError(f"the result of {info.id} is not a list of results")
+        elif wanted.policy == "fail":
+            raise TaskFailed(f"{info.task} {info.origin or info.id} failed: {info.error_type}: {info.error}")
+        elif wanted.policy == "continue":
+            values.append(failure_of(info))
+    return values
+
+
+def failure_of(info: Info) -> Failure:
+    """Return what a failed member leaves in its place."""
+    return Failure(
+        id=info.origin or info.id,
+        task=info.task,
+        error_type=info.error_type,
+        error=info.error,
+        traceback=info.traceback,
+        attempt=info.attempt,
+    )
+
+
+def invoke(run: Run) -> Any:
+    """Call the function of *run* with its arguments, or once for each of a list of them."""
+    message = run.message
+    if not message.each:
+        value = run.task.call(message.args, message.kwargs, run.context)
+        return value if type(value) in READY else finished(value, run.timeout)
+    return [
+        finished(run.task.call([*args, *message.args[1:]], message.kwargs, run.context), run.timeout)
+        for args in message.args[0]
+    ]
+
+
+async def ainvoke(run: Run) -> Any:
+    """Call the coroutine function of *run* like :func:`invoke`, one call after the other."""
+    message = run.message
+    if not message.each:
+        value = await run.task.call(message.args, message.kwargs, run.context)
+        return value if type(value) in READY else await afinished(value)
+    return [
+        await afinished(await run.task.call([*args, *message.args[1:]], message.kwargs, run.context))
+        for args in message.args[0]
+    ]
+
+
+def _gathered(results: list[Any]) -> list[Any]:
+    return results
+
+
+def own_tasks(runtime: Runtime) -> Mapping[str, Task[..., Any]]:
+    """Return the tasks that every worker knows."""
+    nobody = cast("Sender", None)
+
+    def following(context: Context, holder: str) -> Any:
+        return follow(runtime, context, holder)
+
+    own: dict[str, Callable[..., Any]] = {GATHER_TASK: _gathered, FOLLOW_TASK: following}
+    return {name: Task(function, app=nobody, name=name, options=TaskOptions()) for name, function in own.items()}

@@ -1,0 +1,210 @@
+"""Which plugin serves a URL or a name; and, where none does, what to tell the user."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Generic, TypeVar
+
+import attrs
+
+from queuekit.errors import PluginError, SchemeConflictError, UnknownSchemeError, did_you_mean
+from queuekit.hookspecs import API_VERSION, BackendSpec, BrokerSpec, SerializerSpec
+from queuekit.plugins.foreign import instead_of
+from queuekit.plugins.loading import Plugin, PluginInfo, canonical
+from queuekit.urls import EngineURL
+
+__all__ = ["EXTRAS", "Catalogue", "Offer", "Place", "install_line"]
+
+EXTRAS = {
+    **dict.fromkeys(("redis", "rediss", "redis+unix", "redis+sentinel", "redis+cluster"), "redis"),
+    **dict.fromkeys(("sqs", "sqs+http", "sqs+https", "dynamodb", "dynamodb+http", "dynamodb+https"), "sqs"),
+    **dict.fromkeys(("mongodb", "mongodb+srv"), "mongo"),
+}
+"""Extra of queuekit that brings a scheme: for hints alone, anybody may serve these schemes."""
+_ONE_SIDED = {"sqs": "broker", "dynamodb": "backend"}
+_NOUNS = {"broker": "broker", "backend": "result backend", "serializer": "serializer"}
+_BARE_KEY = re.compile(r"[A-Za-z0-9_-]+", re.ASCII)
+
+Spec = TypeVar("Spec", BrokerSpec, BackendSpec, SerializerSpec)
+
+
+@attrs.frozen
+class Offer(Generic[Spec]):
+    """A spec and the plugin that it comes from."""
+
+    spec: Spec
+    info: PluginInfo
+
+
+@attrs.frozen(kw_only=True)
+class Place:
+    """Where a choice was made, for errors."""
+
+    setting: str
+    value: str
+    """As it may be shown."""
+    origin: str = ""
+    """File, variable, ...; empty if unknown."""
+
+    def __str__(self) -> str:
+        origin = f" from {self.origin}" if self.origin else ""
+        return f'{self.setting} = "{self.value}"{origin}'
+
+
+Table = dict[str, list[Offer[Spec]]]
+
+
+class Catalogue:
+    """What all loaded plugins offer, by scheme and by name.
+
+    Args:
+        plugins: Those that loaded, failed or are disabled.
+        prefer: Scheme or serializer to the distribution or plugin that is to serve it, where several could.
+        left_out: Returns the plugins that were not even looked for; asked only before an error.
+    """
+
+    def __init__(
+        self, plugins: Sequence[Plugin], *, prefer: Mapping[str, str], left_out: Callable[[], Iterable[Plugin]]
+    ) -> None:
+        self._prefer = prefer
+        self._left_out = left_out
+        self._unusable = [plugin for plugin in plugins if plugin.info.status != "ok"]
+        usable = [plugin for plugin in plugins if plugin.info.status == "ok"]
+        self.brokers: Table[BrokerSpec] = {}
+        self.backends: Table[BackendSpec] = {}
+        self.serializers: Table[SerializerSpec] = {}
+        for plugin in usable:
+            _fill(self.brokers, plugin.info, ((scheme, spec) for spec in plugin.brokers for scheme in spec.schemes))
+            _fill(self.backends, plugin.info, ((scheme, spec) for spec in plugin.backends for scheme in spec.schemes))
+            _fill(self.serializers, plugin.info, ((spec.name, spec) for spec in plugin.serializers))
+
+    def broker(self, url: EngineURL, place: Place) -> Offer[BrokerSpec]:
+        """Return who serves *url* as a broker.
+
+        Raises:
+            UnknownSchemeError: Nobody does.
+            PluginError: Who would is disabled or failed to load.
+            SchemeConflictError: Several would, and none is preferred.
+        """
+        if url.scheme not in self.brokers:
+            self._refuse(url.scheme, "broker", place, mine=self.brokers, others=self.backends, url=url)
+        return self._pick(self.brokers[url.scheme], url.scheme, place, shown=f"{url.scheme}://")
+
+    def backend(self, url: EngineURL, place: Place) -> Offer[BackendSpec]:
+        """Return who serves *url* as a result backend; errors as for :meth:`broker`."""
+        if url.scheme not in self.backends:
+            self._refuse(url.scheme, "backend", place, mine=self.backends, others=self.brokers, url=url)
+        return self._pick(self.backends[url.scheme], url.scheme, place, shown=f"{url.scheme}://")
+
+    def serializer(self, name: str, place: Place) -> Offer[SerializerSpec]:
+        """Return who provides the serializer *name*; errors as for :meth:`broker`."""
+        if name not in self.serializers:
+            self._refuse(name, "serializer", place, mine=self.serializers, others={})
+        return self._pick(self.serializers[name], name, place, shown=f"serializer {name!r}")
+
+    def unusable(self, scheme: str) -> Plugin | None:
+        """Return the plugin that would most likely serve *scheme*, had it not failed or been disabled."""
+        names = {canonical(name) for name in (scheme, scheme.partition("+")[0], EXTRAS.get(scheme, scheme))}
+        names |= {f"queuekit-{name}" for name in names}
+        for plugin in (*self._unusable, *self._left_out()):
+            known_as = {canonical(plugin.info.name.partition("@")[0]), canonical(plugin.info.dist)}
+            if names & known_as:
+                return plugin
+        return None
+
+    def _pick(self, offers: list[Offer[Spec]], key: str, place: Place, *, shown: str) -> Offer[Spec]:
+        wanted = self._prefer.get(key)
+        line = f"plugins.prefer.{key if _BARE_KEY.fullmatch(key) else json.dumps(key)}"
+        owners = sorted(offer.info.owner for offer in offers)
+        if wanted is not None:
+            names = canonical(wanted)
+            offers = [offer for offer in offers if names in {canonical(offer.info.dist), canonical(offer.info.name)}]
+            if not offers:
+                what = f"{line} names {wanted!r}, which does not provide {shown}"
+                raise PluginError(what, where=str(place), available=", ".join(owners))
+        if len(offers) > 1:
+            fix = f'Pick one:  {line} = "{owners[0]}"'
+            raise SchemeConflictError(f"{shown} is claimed by {' and '.join(owners)}", where=str(place), fix=fix)
+        return offers[0]
+
+    def _refuse(
+        self,
+        key: str,
+        side: str,
+        place: Place,
+        *,
+        mine: Mapping[str, object],
+        others: Mapping[str, object],
+        url: EngineURL | None = None,
+    ) -> None:
+        """Raise the most helpful error about *key*, the scheme of *url* or a name, which nobody provides as *side*."""
+        available = ", ".join(_first_schemes(mine))
+        shown = f"serializer {key!r}" if side == "serializer" else f"{key}://"
+        wrong_side = _wrong_side(key, side, key in others)
+        if wrong_side:
+            what = f"{shown} is a {_NOUNS[wrong_side]} only, not a {_NOUNS[side]}"
+            fix = f"Set {place.setting} to one of those available" + (', or to "none"' if side == "backend" else "")
+            raise UnknownSchemeError(what, where=str(place), fix=fix, available=available)
+        plugin = self.unusable(key)
+        if plugin is not None:
+            raise _unusable_error(plugin, key, shown, place) from plugin.failure
+        fix = install_line(key) or (instead_of(url, side) if url is not None else "") or _suggest(key, mine)
+        what = f"no plugin handles '{shown}'" if side != "serializer" else f"no plugin provides {shown}"
+        raise UnknownSchemeError(what, where=str(place), fix=fix, available=available)
+
+
+def install_line(scheme: str) -> str:
+    """Return the command that installs what serves *scheme*, or an empty string."""
+    return f"Install it:  pip install 'queuekit[{EXTRAS[scheme]}]'" if scheme in EXTRAS else ""
+
+
+def _fill(table: Table[Spec], info: PluginInfo, offered: Iterable[tuple[str, Spec]]) -> None:
+    for key, spec in offered:
+        table.setdefault(key, []).append(Offer(spec, info))
+
+
+def _first_schemes(table: Mapping[str, object]) -> list[str]:
+    """Return the names to list: each scheme without its variants, built-in ones first."""
+    return list(dict.fromkeys(key for key in table if key.partition("+")[0] == key))
+
+
+def _wrong_side(key: str, side: str, elsewhere: bool) -> str:  # noqa: FBT001 - private, and read at one place
+    """Return the side on which *key* does serve, if it is known to serve on one only; else an empty string."""
+    if elsewhere:
+        return "backend" if side == "broker" else "broker"
+    only = _ONE_SIDED.get(key.partition("+")[0], side)
+    return only if side in {"broker", "backend"} and only != side else ""
+
+
+def _suggest(key: str, mine: Mapping[str, object]) -> str:
+    """Return a guess at what was meant, and how to get it if it is not there."""
+    guess = did_you_mean(key, [*mine, *EXTRAS])
+    meant = guess.split("'")[1] if guess else ""
+    install = install_line(meant) if meant not in mine else ""
+    return "\n".join(filter(None, [guess[:1].upper() + guess[1:], install]))
+
+
+def _unusable_error(plugin: Plugin, key: str, shown: str, place: Place) -> PluginError:
+    info = plugin.info
+    if info.status == "disabled":
+        rule = info.error.rpartition(" ")[2]
+        fix = f"Add it to {rule}" if info.error.startswith("not") else f"Take it off {rule}"
+        what = f"the plugin for {shown} ({info.label}) is installed but {info.error}"
+        return PluginError(what, where=str(place), fix=fix)
+    what = f"the plugin for {shown} ({info.label}) is installed but failed to load: {info.error}"
+    return PluginError(what, where=str(place), fix=_mend(plugin, key))
+
+
+def _mend(plugin: Plugin, key: str) -> str:
+    """Return what to do about a plugin that failed to load."""
+    dist = plugin.info.dist
+    if not dist:
+        return "See:  queuekit plugins"
+    if plugin.info.api is not None and plugin.info.api > API_VERSION:
+        return "Upgrade queuekit:  pip install --upgrade queuekit"
+    if isinstance(plugin.failure, ImportError):
+        again = f"Reinstall it:  pip install --force-reinstall {dist}\nOr remove it:  pip uninstall {dist}"
+        return install_line(key) or again
+    return f"Upgrade it:  pip install --upgrade {dist}"

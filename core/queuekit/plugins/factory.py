@@ -1,0 +1,162 @@
+"""From a plugin's spec to the thing itself: its factory imported, its options checked, its errors named."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from importlib import import_module
+from typing import Any
+
+from queuekit.errors import PluginError
+from queuekit.hookspecs import BackendSpec, BrokerSpec, SerializerSpec
+from queuekit.plugins import options as fields
+from queuekit.plugins.catalogue import Place, install_line
+from queuekit.plugins.loading import PluginInfo, reason
+from queuekit.plugins.options import Problem
+from queuekit.urls import EngineURL
+
+__all__ = [
+    "blame",
+    "check_serializer",
+    "dressed",
+    "make_options",
+    "options_class",
+    "passthrough",
+    "resolve",
+    "section_of",
+    "table_problems",
+]
+
+
+def section_of(spec: BrokerSpec | BackendSpec) -> str:
+    """Return the name of the config table that holds the options of *spec*."""
+    return spec.section or spec.schemes[0]
+
+
+def resolve(target: Any) -> Any:
+    """Return what a spec names as ``"package.module:Name"``, importing it now; anything else is returned as it is.
+
+    Raises:
+        ImportError: The module cannot be imported.
+        AttributeError: It has no such name.
+        PluginError: The text names no module and name.
+    """
+    if not isinstance(target, str):
+        return target
+    module, _, name = target.partition(":")
+    if not name:
+        raise PluginError(f'{target!r} is not of the form "package.module:Name"')
+    found: Any = import_module(module)
+    for part in name.split("."):
+        found = getattr(found, part)
+    return found
+
+
+def options_class(target: Any, *, label: str) -> Any:
+    """Return the options class that a spec of the plugin *label* names, imported; ``None`` if it has none.
+
+    Raises:
+        PluginError: It cannot be imported.
+    """
+    try:
+        return resolve(target)
+    except Exception as error:
+        raise PluginError(f"the options of {label} cannot be imported: {reason(error)}") from error
+
+
+def passthrough(kind: type | None) -> frozenset[str]:
+    """Return the query options that *kind* leaves to the client library: its ``queuekit_passthrough``, if any."""
+    return frozenset(getattr(kind, "queuekit_passthrough", ()))
+
+
+def make_options(
+    kind: type | None,
+    url: EngineURL,
+    table: Mapping[str, Any],
+    *,
+    owners: Iterable[type],
+    setting: str,
+    label: str,
+) -> Any:
+    """Return the options of an engine, made of its config *table* and, above that, of the query of *url*.
+
+    Args:
+        kind: attrs class of the options; ``None`` if there are none to set.
+        url: Whose query to read.
+        table: The plugin's table of the config.
+        owners: All classes that share the table: what one of them knows is no error for another.
+        setting: Setting that holds the URL, for errors.
+        label: The plugin, for errors.
+
+    Raises:
+        ConfigError: All options that are unknown or do not fit.
+    """
+    left = {name for owner in owners for name in passthrough(owner)}
+    raw = {**table, **{key: value for key, value in url.query.items() if key not in left}}
+    shown = {key: f"{setting} ?{key}" if key in url.query else key for key in raw}
+    found = table_problems(raw, owners, label=label, reading=[kind] if kind is not None else [])
+    problems = [Problem(shown[key], text, f"the options of {url.scheme}://") for key, text in found.items()]
+    if problems:
+        raise fields.report(problems)
+    if kind is None:
+        return None
+    values, _ = fields.read(kind, raw)
+    try:
+        return kind(**values)
+    except (ValueError, TypeError) as error:
+        text = url.hide(reason(error).partition(": ")[2])
+        raise fields.report([Problem(setting, text, f"the options of {url.scheme}://")]) from error
+
+
+def table_problems(
+    table: Mapping[str, Any], owners: Iterable[type], *, label: str, reading: Iterable[type] | None = None
+) -> dict[str, str]:
+    """Return what is wrong with a plugin's options, by key.
+
+    Args:
+        table: The options.
+        owners: All classes that share the table.
+        label: The plugin, for the text.
+        reading: The classes whose values to check; default: all.
+    """
+    known = {name for kind in owners for name in fields.settable(kind)}
+    strange = sorted(set(table) - known)
+    problems = {key: fields.unknown(key, known, what=f"unknown option of {label}") for key in strange}
+    for kind in owners if reading is None else reading:
+        problems |= fields.read(kind, table)[1]
+    return problems
+
+
+def check_serializer(made: Any, spec: SerializerSpec) -> None:
+    """Check that a serializer is what its spec says.
+
+    Raises:
+        PluginError: It writes another content type, or is less safe.
+    """
+    if made.content_type != spec.name:
+        raise PluginError(f"its content type is {made.content_type!r}, its spec says {spec.name!r}")
+    if spec.safe and not made.safe:
+        raise PluginError("it is not safe, though its spec says so")
+
+
+def dressed(made: Any, spec: BrokerSpec | BackendSpec, base: type[Any]) -> Any:
+    """Return *made* with the capabilities and limits of its spec, where its class does not say otherwise.
+
+    Raises:
+        PluginError: It is no *base* at all.
+    """
+    if not isinstance(made, base):
+        raise PluginError(f"its factory returned {type(made).__name__}, which is no {base.__name__}")
+    said: set[str] = {*vars(made)}.union(*(vars(kind) for kind in type(made).__mro__ if not issubclass(base, kind)))
+    for name in ("capabilities", "limits"):
+        if name not in said:
+            object.__setattr__(made, name, getattr(spec, name))
+    return made
+
+
+def blame(error: Exception, info: PluginInfo, *, shown: str, place: Place, text: str) -> PluginError:
+    """Return what to raise when the plugin for *shown* failed in being made; *text* is the error without secrets."""
+    if isinstance(error, ImportError):
+        what = f"the plugin for {shown} ({info.label}) is installed but cannot be used: {text}"
+        again = f"Reinstall it:  pip install --force-reinstall {info.dist}" if info.dist else "See:  queuekit plugins"
+        return PluginError(what, where=str(place), fix=install_line(shown.removesuffix("://")) or again)
+    return PluginError(f"the plugin for {shown} ({info.label}) failed: {text}", where=str(place))

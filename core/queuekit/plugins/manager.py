@@ -1,0 +1,407 @@
+"""The plugins of one app: found at the first selection, chosen by URL scheme, called one by one.
+
+No call here stands on the way of a message. Nothing is scanned or imported before a broker, a backend, a serializer or
+a hook is asked for.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from random import Random
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from queuekit.backend import Backend
+from queuekit.broker import Broker
+from queuekit.clock import Clock
+from queuekit.errors import ConfigError, PluginError, QueuekitError
+from queuekit.forks import renew_in_forks
+from queuekit.hookspecs import BackendSpec, BrokerSpec, SerializerSpec
+from queuekit.plugins import builtin
+from queuekit.plugins import factory as making
+from queuekit.plugins import options as fields
+from queuekit.plugins.catalogue import EXTRAS, Catalogue, Offer, Place, install_line
+from queuekit.plugins.discovery import Rules, discover, left_out, unique
+from queuekit.plugins.factory import resolve, section_of
+from queuekit.plugins.loading import HISTORIC, Plugin, PluginInfo, installed, load_object, manager, reason
+from queuekit.serializer import Serializer
+from queuekit.urls import EngineURL
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
+__all__ = ["PluginInfo", "Plugins", "resolve", "section_of"]
+
+_log = logging.getLogger("queuekit.plugins.manager")
+
+
+class Plugins:
+    """All plugins of an app.
+
+    Args:
+        only: Names of the installed plugins that may load, by entry point or distribution; ``None`` for all. Overruled
+            by ``QUEUEKIT_PLUGINS`` (an empty one means none).
+        disable: Names of those that may not; ``"*"`` for all. Adds to ``QUEUEKIT_DISABLE_PLUGINS``.
+        prefer: Scheme to the distribution that serves it, where several could.
+        strict: Whether a plugin that fails to load raises at once; also by ``QUEUEKIT_STRICT_PLUGINS=1``.
+        load: Dotted names of modules that are plugins without being installed as such.
+        entry_points: Returns the installed entry points, for tests; default: the process's, scanned once.
+        environ: Environment to read; default: the process's.
+    """
+
+    def __init__(
+        self,
+        *,
+        only: Sequence[str] | None = None,
+        disable: Sequence[str] = (),
+        prefer: Mapping[str, str] | None = None,
+        strict: bool = False,
+        load: Sequence[str] = (),
+        entry_points: Callable[[], Iterable[EntryPoint]] | None = None,
+        environ: Mapping[str, str] | None = None,
+    ) -> None:
+        self._environ = environ
+        self._only = only
+        self._disable = tuple(disable)
+        self._prefer = dict(prefer or {})
+        self._strict = strict
+        self._load = tuple(load)
+        self._entry_points = entry_points or installed
+        self.renew_in_fork()
+        renew_in_forks(self)
+        self._manager = manager()
+        self._by_hand: list[Plugin] = []
+        self._plugins: list[Plugin] = []
+        self._failed: dict[str, str] = {}
+        self._catalogue: Catalogue | None = None
+        self._history: list[tuple[str, dict[str, Any]]] = []
+
+    def renew_in_fork(self) -> None:
+        """Begin with a lock that nobody holds."""
+        self._lock = threading.RLock()
+
+    # --- choosing -----------------------------------------------------------------------------------------------------
+
+    def broker_spec(self, url: EngineURL, *, setting: str = "broker", where: str = "") -> BrokerSpec:
+        """Return the spec of the broker that serves *url*.
+
+        Args:
+            url: What was configured.
+            setting: Name of the setting that holds it, for errors.
+            where: Origin of its value, e.g. ``"queuekit.toml"``, for errors.
+
+        Raises:
+            UnknownSchemeError: No plugin serves the scheme.
+            PluginError: The one that does is disabled or failed to load.
+            SchemeConflictError: Several do, and none is preferred.
+        """
+        return self.broker_offer(url, setting=setting, where=where).spec
+
+    def backend_spec(self, url: EngineURL, *, setting: str = "backend", where: str = "") -> BackendSpec:
+        """Return the spec of the result backend that serves *url*; as :meth:`broker_spec`."""
+        return self.backend_offer(url, setting=setting, where=where).spec
+
+    def broker_offer(self, url: EngineURL, *, setting: str = "broker", where: str = "") -> Offer[BrokerSpec]:
+        """Return the spec of the broker that serves *url*, and the plugin; as :meth:`broker_spec`."""
+        return self._loaded().broker(url, _place(url, setting, where))
+
+    def backend_offer(self, url: EngineURL, *, setting: str = "backend", where: str = "") -> Offer[BackendSpec]:
+        """Return the spec of the result backend that serves *url*, and the plugin; as :meth:`broker_spec`."""
+        return self._loaded().backend(url, _place(url, setting, where))
+
+    def serializer_spec(self, name: str, *, setting: str = "serializer", where: str = "") -> SerializerSpec:
+        """Return the spec of the serializer *name*; as :meth:`broker_spec`."""
+        return self._loaded().serializer(name, Place(setting=setting, value=name, origin=where)).spec
+
+    def has_backend(self, scheme: str) -> bool:
+        """Tell whether *scheme* is also that of a result backend."""
+        return scheme in self._loaded().backends
+
+    # --- making -------------------------------------------------------------------------------------------------------
+
+    def make_broker(
+        self,
+        url: EngineURL,
+        *,
+        table: Mapping[str, Any],
+        clock: Clock,
+        random: Random,
+        setting: str = "broker",
+        where: str = "",
+    ) -> Broker:
+        """Return the broker for *url*, which opens its connection at first use.
+
+        Args:
+            url: What was configured; its query overrides *table*.
+            table: The plugin's table of the config, see :func:`section_of`.
+            clock: Time, for engines without a clock of their own.
+            random: Chance, for tokens and jitter.
+            setting: As for :meth:`broker_spec`.
+            where: As for :meth:`broker_spec`.
+
+        Raises:
+            ConfigError: Options are unknown or do not fit.
+            PluginError: As for :meth:`broker_spec`, or the broker cannot be made.
+        """
+        place = _place(url, setting, where)
+        offer = self._loaded().broker(url, place)
+        hook = self._manager.hook.queuekit_make_broker
+        made: Broker = self._make(hook, Broker, offer, url, place=place, table=table, clock=clock, random=random)
+        return made
+
+    def make_backend(
+        self,
+        url: EngineURL,
+        *,
+        table: Mapping[str, Any],
+        clock: Clock,
+        random: Random,
+        setting: str = "backend",
+        where: str = "",
+    ) -> Backend:
+        """Return the result backend for *url*; as :meth:`make_broker`."""
+        place = _place(url, setting, where)
+        offer = self._loaded().backend(url, place)
+        hook = self._manager.hook.queuekit_make_backend
+        made: Backend = self._make(hook, Backend, offer, url, place=place, table=table, clock=clock, random=random)
+        return made
+
+    def make_serializer(
+        self,
+        name: str,
+        types: Callable[[str], type | None],
+        *,
+        allow_unsafe: Iterable[str] = (),
+        setting: str = "serializer",
+        where: str = "",
+    ) -> Serializer:
+        """Return the serializer *name*.
+
+        Args:
+            name: As its spec says.
+            types: Finds a class by the name under which it travels.
+            allow_unsafe: Names of those that may be used although reading can execute what a message brings.
+            setting: As for :meth:`broker_spec`.
+            where: As for :meth:`broker_spec`.
+
+        Raises:
+            ConfigError: It can execute code, and is not allowed to.
+            PluginError: As for :meth:`broker_spec`, or it cannot be made, or is not what its spec says.
+        """
+        place = Place(setting=setting, value=name, origin=where)
+        offer = self._loaded().serializer(name, place)
+        if not offer.spec.safe and name not in allow_unsafe:
+            what = f"the serializer {name!r} can execute what a message brings"
+            fix = f'If all who can write to the broker are trusted, say so:  allow_unsafe = ["{name}"]'
+            raise ConfigError(what, where=str(place), fix=fix)
+        try:
+            made: Serializer = resolve(offer.spec.factory)(types)
+            making.check_serializer(made, offer.spec)
+        except Exception as error:
+            text = reason(error)
+            raise making.blame(error, offer.info, shown=f"serializer {name!r}", place=place, text=text) from error
+        return made
+
+    def _make(
+        self,
+        hook: Callable[..., Any],
+        base: type[Any],
+        offer: Offer[Any],
+        url: EngineURL,
+        *,
+        place: Place,
+        table: Mapping[str, Any],
+        **arguments: Any,
+    ) -> Any:
+        """Make an engine through its hook, blaming the plugin for what goes wrong."""
+        spec = offer.spec
+        try:
+            kind = resolve(spec.options)
+            owners = self._option_classes(section_of(spec))
+            options = making.make_options(
+                kind, url, table, owners=owners, setting=place.setting, label=offer.info.label
+            )
+            factory = resolve(spec.factory)
+
+            def make() -> Any:
+                return making.dressed(factory(url, options=options, **arguments), spec, base)
+
+            return making.dressed(hook(url=url, spec=spec, make=make), spec, base)
+        except PluginError as error:
+            error.where = error.where or str(place)
+            error.what = f"the plugin for {url.scheme}:// ({offer.info.label}) failed: {error.what}"
+            raise
+        except QueuekitError:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever a factory raises, the user is told whose it is
+            text = url.hide(reason(error))
+            # A cause is printed with its own text, so it goes where that holds the password.
+            cause = error if text == reason(error) else None
+            raise making.blame(error, offer.info, shown=f"{url.scheme}://", place=place, text=text) from cause
+
+    # --- config tables ------------------------------------------------------------------------------------------------
+
+    def check_table(self, name: str, table: Mapping[str, Any], *, others: Iterable[str] = ()) -> dict[str, str]:
+        """Return what is wrong with the plugin's table *name* of the config, by key; by ``""`` if it is nobody's.
+
+        The table of a plugin that is disabled is left alone. *others* are tables that might have been meant.
+        """
+        catalogue = self._loaded()
+        sections = self._sections()
+        if name in sections:
+            return making.table_problems(table, self._option_classes(name), label=sections[name][0][1].label)
+        plugin = catalogue.unusable(name)
+        if plugin is not None:
+            failed = plugin.info.status == "failed"
+            return {"": f"belongs to {plugin.info.label}, which failed to load"} if failed else {}
+        # A table may bear the name of the extra, as [mongo] does for mongodb://.
+        install = next((install_line(scheme) for scheme, extra in EXTRAS.items() if name in {scheme, extra}), "")
+        unknown = fields.unknown(name, [*others, *sections], what="unknown table")
+        return {"": f"no plugin owns this table. {install}" if install else unknown}
+
+    def _sections(self) -> dict[str, list[tuple[Any, PluginInfo]]]:
+        """Return the options of each table, as their specs name them, with their plugins."""
+        found: dict[str, list[tuple[Any, PluginInfo]]] = {}
+        for plugin in self._plugins:
+            specs: tuple[BrokerSpec | BackendSpec, ...] = (*plugin.brokers, *plugin.backends)
+            for spec in specs:
+                found.setdefault(section_of(spec), []).append((spec.options, plugin.info))
+            for section in plugin.sections:
+                found.setdefault(section.name, []).append((section.options, plugin.info))
+        return found
+
+    def _option_classes(self, section: str) -> dict[type, PluginInfo]:
+        """Return the classes that read the table *section*, imported, with their plugins."""
+        named = self._sections().get(section, [])
+        return {making.options_class(each, label=info.label): info for each, info in named if each is not None}
+
+    # --- calling ------------------------------------------------------------------------------------------------------
+
+    def call(self, hook_name: str, *, raising: bool = False, **arguments: Any) -> None:
+        """Call a hook of every plugin, each by itself.
+
+        The call of a historic hook is remembered and told to plugins that come later, so alone it does not load any.
+
+        Args:
+            hook_name: Which.
+            raising: Whether the first error ends it; otherwise errors are logged.
+            **arguments: For the hook.
+
+        Raises:
+            PluginError: A plugin failed, and *raising* is set; errors of ours pass as they are.
+        """
+        historic = hook_name in HISTORIC
+        with self._lock:
+            if historic and not raising and self._catalogue is None:
+                self._history.append((hook_name, arguments))
+                return
+        self._loaded()
+        if historic:
+            self._history.append((hook_name, arguments))
+        for name, answer in self._answers(hook_name, arguments):
+            try:
+                answer()
+            except Exception as error:
+                if raising and isinstance(error, QueuekitError):
+                    raise
+                what = f"the plugin {self._label(name)} failed in {hook_name}: {reason(error)}"
+                if raising:
+                    raise PluginError(what) from error
+                _log.exception(what)
+
+    def collect(self, hook_name: str, **arguments: Any) -> list[Any]:
+        """Return what a hook of all plugins returns, as one list; a plugin that fails is logged and listed so."""
+        self._loaded()
+        found: list[Any] = []
+        for name, answer in self._answers(hook_name, arguments):
+            try:
+                found += list(answer() or ())
+            except Exception as error:  # noqa: BLE001 - one plugin's trouble is not another's
+                _log.exception("the plugin %s failed in %s", self._label(name), hook_name)
+                self._failed[name] = reason(error)
+        return found
+
+    def _answers(self, hook_name: str, arguments: Mapping[str, Any]) -> Iterator[tuple[str, Callable[[], Any]]]:
+        """Yield each plugin's name and its hook, ready to call; pluggy itself would stop at the first error."""
+        for impl in reversed(getattr(self._manager.hook, hook_name).get_hookimpls()):
+            yield impl.plugin_name, partial(impl.function, *(arguments[name] for name in impl.argnames))
+
+    def _label(self, name: str) -> str:
+        return next((plugin.info.label for plugin in self._plugins if plugin.info.name == name), name)
+
+    # --- loading ------------------------------------------------------------------------------------------------------
+
+    def register(self, target: object, name: str | None = None) -> None:
+        """Add a plugin that no distribution brings: an object with hooks, or the dotted name of a module.
+
+        Raises:
+            PluginError: It cannot be used, or it is there already.
+        """
+        called = name or str(target if isinstance(target, str) else getattr(target, "__name__", type(target).__name__))
+        plugin = load_object(target, name=called)
+        with self._lock:
+            if any(plugin.module is known.module for known in (*self._plugins, *self._by_hand)):
+                raise PluginError(f"the plugin {called!r} is there already")
+            self._by_hand.append(plugin)
+            if self._catalogue is not None:
+                self._plugins = unique([*self._plugins, plugin])
+                self._catalogue = self._new_catalogue()
+                self._enlist(self._plugins[-1])
+
+    def infos(self) -> list[PluginInfo]:
+        """Return all plugins, also those that failed, are disabled or were left out; built-in ones first."""
+        self._loaded()
+        infos = [plugin.info for plugin in unique([*self._plugins, *self._left_out()])]
+        late = self._failed
+        return [
+            attrs.evolve(info, status="failed", error=late[info.name]) if info.name in late else info for info in infos
+        ]
+
+    def _loaded(self) -> Catalogue:
+        """Return what all plugins offer, loading them if this is the first time.
+
+        Raises:
+            PluginError: One failed to load, and the rules are strict; or one that the config names cannot be used.
+        """
+        with self._lock:
+            if self._catalogue is None:
+                core = load_object(builtin, name="builtin")
+                core = attrs.evolve(core, info=attrs.evolve(core.info, dist="queuekit"))
+                by_name = [load_object(module, name=module) for module in self._load]
+                self._plugins = unique([core, *discover(self._entry_points, self._rules()), *by_name, *self._by_hand])
+                self._catalogue = self._new_catalogue()
+                for plugin in self._plugins:
+                    self._enlist(plugin)
+            return self._catalogue
+
+    def _rules(self) -> Rules:
+        environ = os.environ if self._environ is None else self._environ
+        return Rules.of(only=self._only, disable=self._disable, strict=self._strict, environ=environ)
+
+    def _new_catalogue(self) -> Catalogue:
+        return Catalogue(self._plugins, prefer=self._prefer, left_out=self._left_out)
+
+    def _left_out(self) -> list[Plugin]:
+        return left_out(self._entry_points, self._rules())
+
+    def _enlist(self, plugin: Plugin) -> None:
+        """Let a plugin take part in hook calls, and tell it what it missed."""
+        if plugin.info.status != "ok":
+            return
+        self._manager.register(plugin.module, plugin.info.name)
+        for hook_name, arguments in self._history:
+            mine = [answer for name, answer in self._answers(hook_name, arguments) if name == plugin.info.name]
+            for answer in mine:
+                try:
+                    answer()
+                except Exception:  # noqa: BLE001 - the call that it missed did not ask for errors
+                    _log.exception("the plugin %s failed in %s", plugin.info.label, hook_name)
+
+
+def _place(url: EngineURL, setting: str, where: str) -> Place:
+    return Place(setting=setting, value=str(url), origin=where)

@@ -1,0 +1,128 @@
+"""What an app says of schedules: ``@app.periodic(every("30s"))``, and ``app.crons`` for those added later."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar, overload
+
+from queuekit.errors import ScheduleError
+from queuekit.signature import Signature
+from queuekit.tasks.task import Task
+from queuekit.wire.call_options import arguments, known, named
+
+if TYPE_CHECKING:
+    from queuekit.schedules.due import Misfire, Overlap
+    from queuekit.schedules.manager import Crons
+    from queuekit.schedules.schedule import Schedule
+    from queuekit.schedules.triggers import When
+    from queuekit.wire.call_options import Duration
+    from queuekit.workflows.workflow import Part
+
+__all__ = ["Periodic"]
+
+T = TypeVar("T", bound=Task[..., Any])
+_RULES = ("args", "grace", "kwargs", "misfire", "name", "overlap")
+
+
+class Periodic:
+    """The part of an app that knows schedules."""
+
+    def __init__(self) -> None:
+        self.schedules: dict[str, Schedule] = {}
+        """What the code declares, by name."""
+
+    @overload
+    def periodic(
+        self,
+        when: When,
+        /,
+        *,
+        name: str | None = ...,
+        args: Iterable[Any] = ...,
+        kwargs: Mapping[str, Any] | None = ...,
+        misfire: Misfire = ...,
+        overlap: Overlap = ...,
+        grace: Duration = ...,
+    ) -> Callable[[T], T]: ...
+    @overload
+    def periodic(
+        self,
+        when: When,
+        call: Part,
+        /,
+        *,
+        name: str | None = ...,
+        misfire: Misfire = ...,
+        overlap: Overlap = ...,
+        grace: Duration = ...,
+    ) -> Schedule: ...
+    def periodic(
+        self,
+        when: When,
+        call: Part | None = None,
+        /,
+        *,
+        name: str | None = None,
+        args: Iterable[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        **rules: Any,
+    ) -> Any:
+        """Have a task, or any call, sent again and again; as a decorator above ``@app.task``, or called.
+
+        ::
+
+            @app.periodic(cron("0 3 * * *", tz="Europe/Berlin"))
+            @app.task
+            def tidy() -> None: ...
+
+            app.periodic(every("1h"), chain(fetch.s(), store.s()), name="hourly")
+
+        Workers see to it: one of them leads, and each tick is sent once however many there are.
+
+        Args:
+            when: ``every(...)`` or ``cron(...)``.
+            call: A signature, chain, group or chord; without it, the task below is called.
+            name: Name of the schedule; default: that of the task.
+            args: Arguments of the task below.
+            kwargs: Keyword arguments of the task below.
+            **rules: ``misfire``, ``overlap`` and ``grace``; see :class:`~queuekit.schedules.schedule.Schedule`.
+
+        Raises:
+            ScheduleError: Two schedules have one name, or a workflow has none.
+            ArgumentsError: The task below does not take such arguments.
+            OptionError: There is no such option, or it cannot have that value.
+        """
+        known(rules, _RULES, of="@app.periodic")
+        if call is not None:
+            return self._declare(when, call, name=name, rules=rules)
+
+        given, by_name = arguments(args), named({} if kwargs is None else kwargs)
+
+        def decorate(task: T) -> T:
+            if not isinstance(task, Task):
+                raise ScheduleError(f"{task!r:.60} is no task yet", fix="Write @app.periodic(...) above @app.task")
+            self._declare(when, task.si(*given, **by_name), name=name, rules=rules)
+            return task
+
+        return decorate
+
+    @property
+    def crons(self) -> Crons:
+        """The schedules in the backend: to add, look at, change, pause, resume, run and remove them."""
+        from queuekit.schedules.manager import Crons
+
+        source: Any = self
+        return Crons(source)
+
+    def _declare(self, when: When, call: Part, *, name: str | None, rules: dict[str, Any]) -> Schedule:
+        from queuekit.schedules.schedule import Schedule
+
+        chosen = call.task if name is None and isinstance(call, Signature) else name
+        if chosen is None:
+            raise ScheduleError("a periodic workflow needs a name", fix='Write app.periodic(..., name="...")')
+        schedule = Schedule(name=chosen, when=when, call=call, **rules)
+        # The same one may come again, as when its module is reloaded.
+        if self.schedules.get(chosen, schedule) != schedule:
+            raise ScheduleError(f"two schedules are named {chosen!r}", fix='Give one a name: name="..."')
+        self.schedules[chosen] = schedule
+        return schedule

@@ -1,0 +1,190 @@
+"""One batch of due schedules: read them afresh, decide, send, and record how far each has come."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import attrs
+
+from queuekit.backend import Backend, Condition
+from queuekit.errors import DecodeError, ScheduleError, UnavailableError
+from queuekit.events import TickFailed, TickSent, TickSkipped, TicksMissed
+from queuekit.failure import in_words
+from queuekit.schedules.due import Due, due, tick_id
+from queuekit.schedules.manager import SchedulingApp, iso
+from queuekit.schedules.schedule import Entry, Progress, entry_key, read_entry, read_progress, ticked_key, ticking
+from queuekit.signature import Signature
+from queuekit.states import FINAL, State
+from queuekit.wire.records import read_info, result_key
+from queuekit.workflows.workflow import Part
+
+__all__ = ["Ticker"]
+
+_OF_THE_CALL = (Exception, SystemExit)
+"""What code of the user's may raise while a call is sent: a middleware, or what makes an argument plain."""
+
+
+@attrs.define
+class _Turn:
+    """What is done for one schedule."""
+
+    entry: Entry
+    progress: Progress
+    due: Due
+    known: frozenset[float] = frozenset()
+    """Ticks that somebody has sent and not recorded."""
+    calls: list[tuple[float, Part]] = attrs.field(factory=list)
+    """What is to be sent: each tick and its call."""
+
+
+class Ticker:
+    """Sends what is due. It does no harm if two do so at a time: what both send is one message.
+
+    Args:
+        app: The app.
+        now: Returns the time, in UTC epoch seconds.
+        may_send: Asked right before the send.
+    """
+
+    def __init__(self, app: SchedulingApp, *, now: Callable[[], float], may_send: Callable[[], bool]) -> None:
+        self._app = app
+        self._runtime = app.runtime
+        self._backend: Backend = app.runtime.need_backend("a schedule")
+        self._now = now
+        self._may_send = may_send
+
+    def tick(self, names: Sequence[str]) -> dict[str, tuple[Entry, Progress]]:
+        """Send what is due of *names*, record it, and return what each has come to.
+
+        Those that are gone, or cannot be read any more, are left out.
+
+        Raises:
+            UnavailableError: An engine does not answer; what was sent and not recorded is sent again, to no effect.
+        """
+        turns = list(self._read(names))
+        ready = [turn for turn in turns if turn.due.upto is not None]
+        self._look_back(ready)
+        for turn in ready:
+            self._prepare(turn)
+        if ready and self._may_send():
+            self._send(ready)
+            records = [turn.progress.record(turn.entry.name) for turn in ready]
+            self._backend.put(records, condition=Condition.NEWER)
+        return {turn.entry.name: (turn.entry, turn.progress) for turn in turns}
+
+    def _read(self, names: Sequence[str]) -> Iterator[_Turn]:
+        """Yield what is due of schedules as they are at this moment: one may just have been paused."""
+        found = self._backend.get([key(name) for name in names for key in (entry_key, ticked_key)])
+        now = self._now()
+        for name in names:
+            record = found.get(entry_key(name))
+            if record is None:
+                continue
+            # What cannot be read here keeps no other from its ticks; who leads tells of it when all are read.
+            with contextlib.suppress(DecodeError, ScheduleError):
+                yield self._turn(read_entry(record), read_progress(found.get(ticked_key(name))), now)
+
+    def _turn(self, entry: Entry, progress: Progress, now: float) -> _Turn:
+        plan = Due()
+        if not entry.paused:
+            after = max(entry.since, progress.at)
+            plan = due(entry.when, after=after, now=now, misfire=entry.misfire, grace=entry.grace)
+        return _Turn(entry, progress, plan)
+
+    def _look_back(self, turns: Sequence[_Turn]) -> None:
+        """Find late ticks that were sent before a crash, so long ago that the broker may have forgotten them."""
+        horizon = self._now() - self._runtime.broker.limits.dedup_window / 2
+        ids = {
+            result_key(tick_id(turn.entry.name, tick)): (turn, tick)
+            for turn in turns
+            for tick in turn.due.send
+            if tick < horizon
+        }
+        for key in self._backend.get(list(ids)) if ids else ():
+            turn, tick = ids[key]
+            turn.known |= {tick}
+
+    def _prepare(self, turn: _Turn) -> None:
+        """Make the calls of what is due."""
+        name, plan, progress = turn.entry.name, turn.due, turn.progress
+        upto, first = plan.upto or 0.0, plan.first or 0.0
+        if plan.missed:
+            self._runtime.events.emit(TicksMissed(schedule=name, count=plan.missed, first=first, last=upto))
+        turn.progress = attrs.evolve(progress, at=upto, missed=progress.missed + plan.missed)
+        if not plan.send:
+            return
+        try:
+            call = turn.entry.call(self._runtime.accepted)
+            turn.calls = [
+                (tick, ticking(turn.entry, call, id=tick_id(name, tick), moment=iso(tick)))
+                for tick in plan.send
+                if tick not in turn.known
+            ]
+        except Exception as error:  # noqa: BLE001 - one schedule must not keep the others from theirs
+            self._failed(turn, plan.send[-1], error)
+
+    def _send(self, turns: Sequence[_Turn]) -> None:
+        """Send single calls in one batch, and workflows one by one."""
+        for turn in turns:
+            for tick in sorted(turn.known):
+                self._sent(turn, tick, tick_id(turn.entry.name, tick))
+        calls = [(turn, tick, call) for turn in turns for tick, call in turn.calls]
+        self._send_singles([(turn, tick, call) for turn, tick, call in calls if isinstance(call, Signature)])
+        for turn, tick, call in calls:
+            if not isinstance(call, Signature):
+                self._try(turn, tick, call, self._start)
+
+    def _send_singles(self, singles: Sequence[tuple[_Turn, float, Signature[Any]]]) -> None:
+        try:
+            sent = self._app.sending.send([call for _, _, call in singles])
+        except UnavailableError:
+            raise
+        except _OF_THE_CALL:  # one of them is to blame: sending the others again adds nothing
+            for turn, tick, call in singles:
+                self._try(turn, tick, call, self._send_one)
+        else:
+            for (turn, tick, _), one in zip(singles, sent, strict=True):
+                self._sent(turn, tick, one.id)
+
+    def _try(self, turn: _Turn, tick: float, call: Part, send: Callable[[_Turn, Any], str]) -> None:
+        try:
+            self._sent(turn, tick, send(turn, call))
+        except UnavailableError:
+            raise
+        except _OF_THE_CALL as error:  # one schedule must not keep the others from theirs
+            self._failed(turn, tick, error)
+
+    def _send_one(self, _turn: _Turn, call: Any) -> str:
+        return self._app.sending.send_one(call).id
+
+    def _start(self, turn: _Turn, workflow: Any) -> str:
+        """Start a workflow, unless the last one runs and must not be overtaken; return the id of what runs then."""
+        last = turn.progress.id
+        if turn.entry.overlap == "skip" and last and last != workflow.id and self._runs(last):
+            return last
+        self._app.start(workflow)
+        return str(workflow.id)
+
+    def _runs(self, id: str) -> bool:
+        """Tell whether workflow *id* has not ended."""
+        ids = list(getattr(self._app.result(id), "ids", [id]))
+        found = self._backend.get([result_key(id) for id in ids])
+        states = [read_info(id, found.get(result_key(id))).state for id in ids]
+        return any(state is not State.UNKNOWN and state not in FINAL for state in states)
+
+    def _sent(self, turn: _Turn, tick: float, id: str) -> None:
+        """Note what became of a tick: sent, or left out since *id* has not ended."""
+        name, progress = turn.entry.name, turn.progress
+        if id == tick_id(name, tick):
+            turn.progress = attrs.evolve(progress, last=tick, id=id, sent=progress.sent + 1, error="")
+            self._runtime.events.emit(TickSent(schedule=name, at=tick, id=id, late=max(0.0, self._now() - tick)))
+        else:
+            turn.progress = attrs.evolve(progress, skipped=progress.skipped + 1)
+            self._runtime.events.emit(TickSkipped(schedule=name, at=tick, holder=id))
+
+    def _failed(self, turn: _Turn, tick: float, error: BaseException) -> None:
+        text = in_words(error)[:1000]
+        turn.progress = attrs.evolve(turn.progress, failed=turn.progress.failed + 1, error=text)
+        self._runtime.events.emit(TickFailed(schedule=turn.entry.name, at=tick, error=text))

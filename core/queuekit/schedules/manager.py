@@ -1,0 +1,422 @@
+"""What code and operators do with schedules: declare, add, look, change, pause, resume, run, remove."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from datetime import UTC, datetime
+from itertools import islice
+from typing import Any, Protocol
+
+import attrs
+
+from queuekit.backend import Backend, Record
+from queuekit.client.runtime import Runtime
+from queuekit.client.sender import Sending
+from queuekit.errors import DecodeError, ScheduleError, UnknownScheduleError, did_you_mean
+from queuekit.ids import check_id, new_id
+from queuekit.schedules.due import Misfire, Overlap
+from queuekit.schedules.schedule import (
+    CHANGES,
+    DECLARES,
+    ENTRIES,
+    Entry,
+    Progress,
+    Schedule,
+    entry_key,
+    entry_of,
+    read_entry,
+    read_progress,
+    ticked_key,
+    ticking,
+)
+from queuekit.schedules.triggers import When
+from queuekit.signature import Signature
+from queuekit.tasks.registry import Tasks
+from queuekit.tasks.task import TaskOptions
+from queuekit.timelimit import time_limit
+from queuekit.wire.call_options import at_least_one
+from queuekit.wire.records import Info, read_info, result_key
+from queuekit.workflows.workflow import Chain, Chord, Group, Part, Workflow
+
+__all__ = ["CronView", "Crons", "SchedulingApp", "declaring", "iso", "scan"]
+
+_TRIES = 20
+"""How often a change is made anew because somebody else changed the same schedule at that moment."""
+_NO_OPTIONS = TaskOptions()
+
+
+class CronSource(Protocol):
+    """What :class:`Crons` needs of an app."""
+
+    tasks: Tasks
+
+    @property
+    def runtime(self) -> Runtime:
+        """Broker, backend and the rest."""
+        ...
+
+    def send(self, signature: Any) -> Any:
+        """Send a call or a workflow."""
+        ...
+
+
+class SchedulingApp(CronSource, Protocol):
+    """What the scheduler needs of an app besides."""
+
+    schedules: dict[str, Schedule]
+    """What its code declares, by name."""
+
+    @property
+    def sending(self) -> Sending:
+        """What turns calls into messages."""
+        ...
+
+    def start(self, workflow: Workflow[Any]) -> Any:
+        """Begin a workflow."""
+        ...
+
+    def result(self, id: str) -> Any:
+        """Return a handle on a message or workflow."""
+        ...
+
+
+@attrs.frozen(kw_only=True)
+class CronView:
+    """A schedule at a glance. Times are UTC epoch seconds."""
+
+    entry: Entry
+    """The schedule."""
+    progress: Progress
+    """How far it has come."""
+    next: float | None
+    """Its next tick; ``None`` if it is paused or asleep, or has none."""
+    outcome: Info
+    """What became of the last tick that was sent."""
+    declared: bool
+    """Whether it is sent at all: added ones are, those of code as long as a live worker's code declares them."""
+
+    @property
+    def state(self) -> str:
+        """``active``, ``paused``, or ``asleep`` if no live worker declares it."""
+        return "paused" if self.entry.paused else "active" if self.declared else "asleep"
+
+
+class Crons:
+    """The schedules in the backend of an app.
+
+    Those in code are declared with :meth:`queuekit.schedules.declare.Periodic.periodic`.
+
+    Whoever changes one is heard by the worker that leads within two seconds.
+
+    Args:
+        app: The app.
+    """
+
+    def __init__(self, app: CronSource) -> None:
+        self._app = app
+        self._runtime = app.runtime
+
+    # -- looking
+
+    def all(self) -> list[CronView]:
+        """Return all schedules, by name."""
+        with self._in_time():
+            return self._views(list(scan(self._backend)))
+
+    def set_aside(self) -> dict[str, str]:
+        """Return by name the schedules whose records cannot be read here, and why: they have no ticks."""
+        with self._in_time():
+            found = [(record.key.removeprefix(ENTRIES), why) for record, _, why in _records(self._backend) if why]
+        return dict(sorted(found))
+
+    def get(self, name: str) -> CronView:
+        """Return one schedule.
+
+        Raises:
+            UnknownScheduleError: There is none of that name.
+        """
+        return self._views([self._entry(name)])[0]
+
+    def upcoming(self, name: str, count: int) -> list[float]:
+        """Return the next *count* ticks of a schedule as if it were not paused, in UTC epoch seconds."""
+        view = self.get(name)
+        count = at_least_one(count, option="count") if count != 0 else 0
+        after = max(self._now(), view.progress.at)
+        return list(islice(view.entry.when.ticks(after), count))
+
+    # -- changing
+
+    def add(
+        self,
+        name: str,
+        when: When,
+        call: Part,
+        *,
+        misfire: Misfire = "once",
+        overlap: Overlap = "allow",
+        grace: float = 60.0,
+    ) -> CronView:
+        """Store a new schedule; its first tick is the next moment of *when*.
+
+        Args:
+            name: Its name.
+            when: ``every(...)`` or ``cron(...)``.
+            call: A signature, chain, group or chord.
+            misfire: What becomes of ticks for which no worker was there: ``skip``, ``once`` or ``all``.
+            overlap: What becomes of a tick while an earlier call has not ended: ``allow`` or ``skip``.
+            grace: Seconds that a tick may be late without having been missed.
+
+        Raises:
+            ScheduleError: The name is taken, or the schedule cannot be.
+            NoBackendError: There is nowhere to store it.
+        """
+        schedule = Schedule(name=name, when=when, call=call, misfire=misfire, overlap=overlap, grace=grace)
+        entry = self._made(schedule, "added")
+        with self._in_time():
+            (added,) = self._backend.put([entry.record()], expect=0)
+        if not added:
+            fix = f"Change it:  queuekit crons change {name}"
+            raise ScheduleError(f"there is a schedule {name!r} already", fix=fix)
+        self._changed()
+        return self.get(name)
+
+    def change(
+        self,
+        name: str,
+        *,
+        when: When | None = None,
+        call: Part | None = None,
+        misfire: Misfire | None = None,
+        overlap: Overlap | None = None,
+        grace: float | None = None,
+    ) -> CronView:
+        """Change what is given of a schedule that was added; with another *when*, its ticks count from now.
+
+        Raises:
+            UnknownScheduleError: There is none of that name.
+            ScheduleError: A live worker's code declares it: it is changed there.
+        """
+        self._refuse_declared(name, "change")
+        given = {"when": when, "misfire": misfire, "overlap": overlap, "grace": grace}
+        changes = {field: value for field, value in given.items() if value is not None}
+
+        def changed(entry: Entry) -> Entry:
+            old = call if call is not None else entry.call(self._runtime.accepted)
+            fields = {field: getattr(entry, field) for field in given} | changes
+            made = self._made(Schedule(name=name, call=old, **fields), "added")
+            since = made.since if when is not None and when != entry.when else entry.since
+            return attrs.evolve(made, since=since, paused=entry.paused)
+
+        self._edit(name, changed)
+        return self.get(name)
+
+    def pause(self, name: str) -> CronView:
+        """Send no more ticks of a schedule until it is resumed; also after workers have been restarted."""
+        self._edit(name, lambda entry: attrs.evolve(entry, paused=True))
+        return self.get(name)
+
+    def resume(self, name: str) -> CronView:
+        """Send ticks again, from now on: those of the pause were not missed."""
+        self._edit(name, lambda entry: attrs.evolve(entry, paused=False, since=self._now()) if entry.paused else entry)
+        return self.get(name)
+
+    def remove(self, name: str) -> None:
+        """Forget a schedule.
+
+        Raises:
+            UnknownScheduleError: There is none of that name.
+            ScheduleError: A live worker's code declares it, and would again: it is removed there, or paused.
+        """
+        name = check_id(name, what="schedule")
+        if name not in self.set_aside():
+            self._refuse_declared(name, "remove")
+        self._backend.delete([entry_key(name), ticked_key(name)])
+        self._changed()
+
+    def run(self, name: str) -> Any:
+        """Send the call of a schedule now, besides its ticks, and return a handle on its result."""
+        entry = self._entry(name)
+        call = entry.call(self._runtime.accepted)
+        return self._app.send(ticking(entry, call, id=new_id(), moment=iso(self._now())))
+
+    def declare(self, schedules: Mapping[str, Schedule]) -> None:
+        """Store what code declares, where it says something else than what is there; pauses stay."""
+        found = self._backend.get([entry_key(name) for name in schedules]) if schedules else {}
+        entries = [self._made(schedule, "code") for schedule in schedules.values()]
+        changed = [self._declare(entry, found.get(entry_key(entry.name))) for entry in entries]
+        if any(changed):
+            self._changed()
+
+    # -- parts
+
+    @property
+    def _backend(self) -> Backend:
+        return self._runtime.need_backend("a schedule")
+
+    def _in_time(self) -> AbstractContextManager[None]:
+        """Give what is done inside ``send_timeout``, whatever the engine does."""
+        return time_limit(self._runtime.config.send_timeout)
+
+    def _now(self) -> float:
+        with self._in_time():
+            return self._runtime.now()
+
+    def _made(self, schedule: Schedule, source: Any) -> Entry:
+        """Return the entry for *schedule*, complete: the worker that sends it may not know its tasks."""
+        call = _resolved(schedule.call, self._app.tasks, self._runtime.config.default_queue)
+        return entry_of(
+            attrs.evolve(schedule, call=call),
+            self._runtime.serializer,
+            source=source,
+            since=self._now(),
+            max_record=self._backend.limits.max_record,
+        )
+
+    def _declare(self, entry: Entry, record: Record | None) -> bool:
+        """Store *entry* over *record*, unless that says the same or somebody else is quicker."""
+        old = _readable(record)
+        if old is not None:
+            if old.digest == entry.digest and old.source == "code":
+                return False
+            since = old.since if old.when == entry.when else entry.since
+            entry = attrs.evolve(entry, since=since, paused=old.paused)
+        return self._backend.put([entry.record()], expect=record.version if record is not None else 0)[0]
+
+    def _entry(self, name: str) -> Entry:
+        name = check_id(name, what="schedule")
+        with self._in_time():
+            record = self._backend.get([entry_key(name)]).get(entry_key(name))
+        if record is None:
+            known = [entry.name for entry in scan(self._backend)]
+            fix = did_you_mean(name, known) or "See which there are:  queuekit crons"
+            raise UnknownScheduleError(f"there is no schedule {name!r}", fix=fix[0].upper() + fix[1:])
+        try:
+            return read_entry(record)
+        except DecodeError as error:
+            raise ScheduleError(
+                f"schedule {name!r} is set aside: {error.what}", fix=f"Remove it:  queuekit crons remove {name}"
+            ) from error
+
+    def _edit(self, name: str, change: Callable[[Entry], Entry]) -> None:
+        """Put what *change* makes of a schedule in its place, whoever else changes it meanwhile."""
+        for _ in range(_TRIES):
+            entry = self._entry(name)
+            if self._backend.put([change(entry).record()], expect=entry.version)[0]:
+                self._changed()
+                return
+        raise ScheduleError(f"others keep changing {name!r}", fix="Try again")
+
+    def _changed(self) -> None:
+        self._backend.put([Record(key=CHANGES)])
+
+    def _refuse_declared(self, name: str, what: str) -> None:
+        if self._entry(name).source == "code" and name in declaring(self._backend):
+            raise ScheduleError(
+                f"{name!r} is declared in the code of a live worker, which is where to {what} it",
+                fix=f"To have it rest:  queuekit crons pause {name}",
+            )
+
+    def _views(self, entries: list[Entry]) -> list[CronView]:
+        steps = self._progress(entries)
+        ids = [step.id for step in steps.values() if step.id]
+        results = self._backend.get([result_key(id) for id in ids]) if ids else {}
+        declared, now = self._declared(entries), self._now()
+        return [
+            CronView(
+                entry=entry,
+                progress=steps[entry.name],
+                next=_next(entry, steps[entry.name], now) if entry.name in declared else None,
+                outcome=read_info(steps[entry.name].id, results.get(result_key(steps[entry.name].id))),
+                declared=entry.name in declared,
+            )
+            for entry in sorted(entries, key=lambda entry: entry.name)
+        ]
+
+    def _progress(self, entries: list[Entry]) -> dict[str, Progress]:
+        """Return by name how far each schedule has come."""
+        found = self._backend.get([ticked_key(entry.name) for entry in entries]) if entries else {}
+        return {entry.name: read_progress(found.get(ticked_key(entry.name))) for entry in entries}
+
+    def _declared(self, entries: list[Entry]) -> set[str]:
+        """Return the names of those that are sent: what was added, and what a live worker's code declares."""
+        added = {entry.name for entry in entries if entry.source == "added"}
+        return added | declaring(self._backend) if any(entry.source == "code" for entry in entries) else added
+
+
+def scan(backend: Backend, *, unreadable: Callable[[str, str], object] | None = None) -> Iterable[Entry]:
+    """Yield all schedules that can be read here; *unreadable* is told the names of the others, and why."""
+    for record, entry, why in _records(backend):
+        if entry is not None:
+            yield entry
+        elif unreadable is not None:
+            unreadable(record.key.removeprefix(ENTRIES), why)
+
+
+def _records(backend: Backend) -> Iterator[tuple[Record, Entry | None, str]]:
+    """Yield each record of a schedule, with what it says or why it cannot be read."""
+    cursor: str | None = None
+    while True:
+        page = backend.scan(ENTRIES, cursor=cursor)
+        for record in page.items:
+            try:
+                yield record, read_entry(record), ""
+            except DecodeError as error:
+                yield record, None, error.what
+        cursor = page.cursor
+        if cursor is None:
+            return
+
+
+def declaring(backend: Backend) -> frozenset[str]:
+    """Return the names of all schedules that the code of live workers declares."""
+    found: set[str] = set()
+    cursor: str | None = None
+    while True:
+        page = backend.scan(DECLARES, cursor=cursor)
+        for record in page.items:
+            found.update(record.body.decode("utf-8", "replace").split())
+        cursor = page.cursor
+        if cursor is None:
+            return frozenset(found)
+
+
+def iso(moment: float) -> str:
+    """Return a time as tasks find it in the header ``cron-time``: ISO 8601, UTC."""
+    return datetime.fromtimestamp(moment, UTC).isoformat()
+
+
+def _readable(record: Record | None) -> Entry | None:
+    try:
+        return None if record is None else read_entry(record)
+    except DecodeError:
+        return None
+
+
+def _next(entry: Entry, progress: Progress, now: float) -> float | None:
+    """Return the next tick; one that is due and not dealt with yet comes before those of the future."""
+    if entry.paused:
+        return None
+    try:
+        first = entry.when.next_after(max(entry.since, progress.at))
+        return first if first is None or now - first <= entry.grace else entry.when.next_after(now)
+    except ScheduleError:  # cronsim or the time zone is missing here; whoever leads may have them
+        return None
+
+
+def _resolved(part: Any, tasks: Tasks, default_queue: str) -> Any:
+    """Return *part* with all that is decided when it is sent and that only those who know its tasks can tell."""
+    if isinstance(part, Signature):
+        task = tasks.get(part.task)
+        usual = task.defaults if task is not None else _NO_OPTIONS
+        options = {name: getattr(part, name) for name in ("priority", "expires", "unique", "ignore_result")}
+        chosen = {name: getattr(usual, name) if value is None else value for name, value in options.items()}
+        return attrs.evolve(part, queue=part.queue or usual.queue or default_queue, sender=None, **chosen)
+    if isinstance(part, Chain):
+        return attrs.evolve(part, links=[_resolved(link, tasks, default_queue) for link in part.links], sender=None)
+    if isinstance(part, Group):
+        members = [_resolved(member, tasks, default_queue) for member in part.members]
+        return attrs.evolve(part, members=members, sender=None)
+    assert isinstance(part, Chord)  # noqa: S101 - there are no others
+    group = _resolved(part.group, tasks, default_queue)
+    return attrs.evolve(part, group=group, callback=_resolved(part.callback, tasks, default_queue), sender=None)

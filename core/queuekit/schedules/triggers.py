@@ -1,0 +1,374 @@
+"""When something is due: ``every("30s")``, ``cron("*/5 9-17 * * 1-5", tz="Europe/Berlin")``.
+
+Both are pure: the same moments for whoever asks, on whatever machine, so that two schedulers that never met agree on
+each tick. cronsim (the extra ``cron``) is imported by the first cron expression.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import itertools
+import math
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime, timedelta, tzinfo
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from queuekit import durations
+from queuekit.errors import DecodeError, ScheduleError, did_you_mean
+from queuekit.schedules.wall_clock import FIRST, LAST, Times, fixed, passing
+
+if TYPE_CHECKING:
+    from zoneinfo import ZoneInfo
+
+    from queuekit.wire.call_options import Duration
+
+__all__ = ["Cron", "Every", "When", "cron", "every", "when_from_dict", "when_from_text"]
+
+_SHORTEST = 0.1
+"""Least seconds between two ticks."""
+_ALIASES = {
+    "@yearly": "0 0 1 1 *",
+    "@annually": "0 0 1 1 *",
+    "@monthly": "0 0 1 * *",
+    "@weekly": "0 0 * * 0",
+    "@daily": "0 0 * * *",
+    "@midnight": "0 0 * * *",
+    "@hourly": "0 * * * *",
+}
+_FIELDS = 5
+_WINDOWS = (60.0, 3_600.0, 86_400.0, 32 * 86_400.0, 366 * 86_400.0)
+"""Seconds to look back for the latest tick, one after the other: few ticks are in the first window that has one."""
+MOST_COUNTED = 10_000
+"""Where :meth:`When.count` stops."""
+
+
+class When:
+    """Moments in time, without end. All times are UTC epoch seconds."""
+
+    def next_after(self, moment: float) -> float | None:
+        """Return the first tick after *moment*; ``None`` if there is none within 50 years."""
+        raise NotImplementedError
+
+    def latest(self, after: float, until: float) -> float | None:
+        """Return the last tick after *after* and not after *until*, if there is one."""
+        raise NotImplementedError
+
+    def words(self) -> str:
+        """Return what people say for it."""
+        raise NotImplementedError
+
+    def zone(self) -> tzinfo:
+        """Return the time zone that its times are shown in."""
+        raise NotImplementedError
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data, which :func:`when_from_dict` reads."""
+        raise NotImplementedError
+
+    def ticks(self, after: float) -> Iterator[float]:
+        """Yield the ticks after *after*, in order."""
+        tick = self.next_after(after)
+        while tick is not None:
+            yield tick
+            tick = self.next_after(tick)
+
+    def count(self, after: float, until: float) -> int:
+        """Return how many ticks are after *after* and not after *until*; at 10,000 it stops counting."""
+        found = 0
+        for tick in itertools.islice(self.ticks(after), MOST_COUNTED):
+            if tick > until:
+                break
+            found += 1
+        return found
+
+
+@attrs.frozen
+class Every(When):
+    """A tick each so many seconds, counted from midnight of 1 January 1970, UTC: every 30 s is at :00 and :30."""
+
+    seconds: float
+    """Between two ticks; whole milliseconds."""
+    offset: float = attrs.field(default=0.0, kw_only=True)
+    """Seconds by which all ticks are later; less than a period."""
+
+    def __attrs_post_init__(self) -> None:
+        for name, value in (("seconds", self.seconds), ("offset", self.offset)):
+            if type(value) not in {int, float} or not 0 <= value <= durations.LONGEST:
+                raise ScheduleError(f"{name} of a schedule is {_cut(value)}, which is no number of seconds")
+        if self.seconds < _SHORTEST:
+            raise ScheduleError(f"every {durations.format(self.seconds)} is too often", fix="Use 100ms or more")
+        if self.offset >= self.seconds:
+            raise ScheduleError(f"an offset of {durations.format(self.offset)} is no less than the period")
+
+    def __str__(self) -> str:
+        later = f" + {durations.format(self.offset)}" if self.offset else ""
+        return f"every {durations.format(self.seconds)}{later}"
+
+    def next_after(self, moment: float) -> float | None:
+        """Return the first tick after *moment*."""
+        if not _moment(moment) < LAST:
+            return None
+        moment = max(moment, FIRST)
+        number = math.floor((moment - self.offset) / self.seconds)
+        # What is left of a division of floats may be on the wrong side by one.
+        while self._tick(number) > moment:
+            number -= 1
+        while self._tick(number) <= moment:
+            number += 1
+        return self._tick(number)
+
+    def latest(self, after: float, until: float) -> float | None:
+        """Return the last tick after *after* and not after *until*, if there is one."""
+        number = math.floor((until - self.offset) / self.seconds) + 1
+        while self._tick(number) > until:
+            number -= 1
+        tick = self._tick(number)
+        return tick if tick > after else None
+
+    def words(self) -> str:
+        """Return what people say for it."""
+        return f"E{str(self)[1:]}"
+
+    def zone(self) -> tzinfo:
+        """Return UTC."""
+        return UTC
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data."""
+        return {"every": self.seconds} | ({"offset": self.offset} if self.offset else {})
+
+    def _tick(self, number: int) -> float:
+        return round(self.offset + number * self.seconds, 3)
+
+
+@attrs.frozen
+class Cron(When):
+    """The moments of a cron expression, in a time zone.
+
+    A job at a fixed time runs once a day whatever the clocks do: in spring, when its time is skipped, at the end of
+    the gap; in autumn, when its time comes twice, the first time; not at all on a day that the zone skips. An
+    expression whose minute or hour begins with ``*`` goes by the time that passes, so an hourly one runs 23 or 25
+    times on those days. These are Debian's rules, and they hold for every zone and shift.
+    """
+
+    expression: str
+    """Minute, hour, day of the month, month, day of the week."""
+    tz: str = attrs.field(default="UTC", kw_only=True)
+    """Name of the time zone in the IANA database."""
+
+    def __attrs_post_init__(self) -> None:
+        for what, value, most in (("cron expression", self.expression, 1_000), ("time zone", self.tz, 100)):
+            if not isinstance(value, str) or len(value) > most:
+                raise ScheduleError(f"{_cut(value)} is no {what}: it is text of at most {most:,} characters")
+
+    def __str__(self) -> str:
+        return self.expression if self.tz == "UTC" else f"{self.expression} ({self.tz})"
+
+    def next_after(self, moment: float) -> float | None:
+        """Return the first tick after *moment*; ``None`` if there is none within 50 years."""
+        return next(self.ticks(moment), None)
+
+    def ticks(self, after: float) -> Iterator[float]:
+        """Yield the ticks after *after*, in order."""
+        yield from map(float, self._from(after))
+
+    def latest(self, after: float, until: float) -> float | None:
+        """Return the last tick after *after* and not after *until*, if there is one."""
+        for window in _WINDOWS:
+            start = max(after, until - window)
+            found = self._last(start, until)
+            if found is not None or start == after:
+                return found
+        return self._last(after, until)
+
+    def words(self) -> str:
+        """Return what people say for it; the expression itself where cronsim is not installed."""
+        try:
+            from cronsim.explain import explain
+
+            said: str = explain(self.expression)
+        except Exception:  # noqa: BLE001 - cronsim is missing, or reads it but has no words for it
+            said = self.expression
+        return said if self.tz == "UTC" else f"{said}, {self.tz}"
+
+    def zone(self) -> tzinfo:
+        """Return its time zone.
+
+        Raises:
+            ScheduleError: This machine does not know it.
+        """
+        return UTC if self.tz == "UTC" else _zone(self.tz)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data."""
+        return {"cron": self.expression, "tz": self.tz}
+
+    def check(self) -> Cron:
+        """Return it if it can be read here.
+
+        Raises:
+            ScheduleError: Expression or time zone cannot be, or cronsim is not installed.
+        """
+        self.read()
+        self.zone()
+        return self
+
+    def read(self) -> None:
+        """Read the expression.
+
+        Raises:
+            ScheduleError: It cannot be, or cronsim is not installed.
+        """
+        if len(self.expression.split()) != _FIELDS:
+            raise ScheduleError(
+                f"{_cut(self.expression)} is no cron expression: it needs minute, hour, day, month and weekday",
+                fix='For seconds write every("30s"), on the command line 30s',
+            )
+        self._times()
+
+    def _last(self, start: float, until: float) -> float | None:
+        found = None
+        for tick in self.ticks(start):
+            if tick > until:
+                break
+            found = tick
+        return found
+
+    def _from(self, moment: float) -> Iterator[int]:
+        """Return the ticks after *moment*; there are none before the year 2 and after 9998."""
+        times, zone = self._times(), self.zone()
+        if not _moment(moment) < LAST:
+            return iter(())
+        start = math.floor(max(moment, FIRST)) + 1
+        minute, hour, *_ = self.expression.split()
+        rule = passing if minute.startswith("*") or hour.startswith("*") else fixed
+        return itertools.takewhile(lambda tick: tick < LAST, rule(times, zone, start))
+
+    def _times(self) -> Times:
+        """Return what yields the times on the wall that the expression names."""
+        try:
+            from cronsim import CronSim, CronSimError
+        except ImportError as error:
+            raise ScheduleError(
+                "cron expressions need cronsim, which is not installed", fix="pip install 'queuekit[cron]'"
+            ) from error
+
+        def times(start: datetime) -> Iterator[datetime]:
+            with contextlib.suppress(OverflowError):  # what comes after the year 9999 never comes
+                yield from CronSim(self.expression, start - timedelta(seconds=1))
+
+        try:
+            CronSim(self.expression, datetime(2000, 1, 1))  # noqa: DTZ001 - only read
+        except CronSimError as error:
+            raise ScheduleError(f"{_cut(self.expression)} is no cron expression: {str(error).lower()}") from error
+        return times
+
+
+def every(period: Duration, *, offset: Duration = 0.0) -> Every:
+    """Return ticks at a steady pace.
+
+    Args:
+        period: Seconds between two, at least 0.1, or text such as ``"90s"`` or ``"1h30m"``. Ticks are aligned to the
+            clock: every hour is at the full hour, every day at midnight UTC.
+        offset: How much later all ticks are: ``every("1h", offset="5m")`` is at five past.
+
+    Raises:
+        ScheduleError: The period is too short.
+        DurationError: One of them is no duration.
+    """
+    seconds, later = round(durations.parse(period), 3), round(durations.parse(offset), 3)
+    return Every(seconds, offset=later % seconds if seconds else 0.0)
+
+
+def cron(expression: str, *, tz: str | ZoneInfo = "UTC") -> When:
+    """Return the moments of a cron expression.
+
+    Args:
+        expression: Five fields (``"*/5 9-17 * * 1-5"``; also names, ``L``, ``LW`` and ``#``), one of ``@yearly``,
+            ``@annually``, ``@monthly``, ``@weekly``, ``@daily``, ``@midnight``, ``@hourly``, or ``@every 90s``.
+        tz: Time zone, by its name: ``"Europe/Berlin"``.
+
+    Raises:
+        ScheduleError: The expression or the time zone cannot be, or the extra ``cron`` is not installed.
+    """
+    if not isinstance(expression, str):
+        raise ScheduleError(
+            f"{_cut(expression)} is no cron expression: it is text",
+            fix='Write cron("*/5 * * * *"); for seconds every(30)',
+        )
+    text = " ".join(expression.split())
+    head, _, rest = text.partition(" ")
+    if head.lower() == "@every":
+        return every(rest)
+    if head.startswith("@"):
+        if text.lower() not in _ALIASES:
+            near = did_you_mean(text.lower(), [*_ALIASES, "@every"])
+            raise ScheduleError(
+                f"there is no {text!r}", fix=near[:1].upper() + near[1:], available=", ".join([*_ALIASES, "@every 90s"])
+            )
+        text = _ALIASES[text.lower()]
+    zone = tz if isinstance(tz, str) else getattr(tz, "key", None)
+    if not isinstance(zone, str):
+        raise ScheduleError(f"{_cut(tz)} names no time zone", fix='Write its name, e.g. tz="Europe/Berlin"')
+    return Cron(text, tz=zone).check()
+
+
+def when_from_text(text: str, *, tz: str = "UTC") -> When:
+    """Return what a person has written: ``"every 30s"``, ``"30s"``, ``"*/5 * * * *"``, ``"@daily"``.
+
+    Raises:
+        ScheduleError: It cannot be.
+        DurationError: It is one word, and no duration.
+    """
+    text = text.strip()
+    word, _, rest = text.partition(" ")
+    if word.lower() == "every":
+        return every(rest)
+    return cron(text, tz=tz) if " " in text or text.startswith("@") else every(text)
+
+
+def when_from_dict(data: Mapping[str, Any]) -> When:
+    """Return what ``to_dict`` wrote, with the care of :func:`every` and :func:`cron`.
+
+    A cron expression in a time zone that is not known here, or where cronsim is missing, is returned all the same.
+
+    Raises:
+        DecodeError: It is nothing that this release knows, or a schedule that cannot be.
+    """
+    try:
+        if "every" in data:
+            return Every(data["every"], offset=data.get("offset", 0.0))
+        chosen = Cron(data["cron"], tz=data["tz"])
+        if importlib.util.find_spec("cronsim") is not None:
+            chosen.read()
+    except ScheduleError as error:
+        raise DecodeError(f"not a schedule: {error.what}") from error
+    except (KeyError, TypeError, ValueError) as error:
+        raise DecodeError(f"not a schedule: {type(error).__name__}: {error}") from error
+    return chosen
+
+
+def _cut(value: object) -> str:
+    """Return *value* in a line of an error."""
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:80]}..."  # noqa: PLR2004 - one line's worth
+
+
+def _moment(value: float) -> float:
+    if isinstance(value, int | float):
+        return value
+    raise ScheduleError(f"{_cut(value)} is no moment", fix="Give UTC epoch seconds, e.g. time.time()")
+
+
+def _zone(name: str) -> tzinfo:
+    from zoneinfo import ZoneInfo
+
+    try:
+        return ZoneInfo(name)
+    except (LookupError, ValueError, OSError) as error:
+        raise ScheduleError(
+            f"no time zone {name!r} here", fix="Use a name such as Europe/Berlin; or:  pip install tzdata"
+        ) from error

@@ -1,0 +1,106 @@
+"""What may become a task: functions, methods, and other callables under a name of their own."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from queuekit.errors import QueuekitError
+from queuekit.ids import InvalidNameError, check_name, module_of
+
+__all__ = [
+    "DeclarationError",
+    "body_of",
+    "check_function",
+    "default_name",
+    "is_coroutine_function",
+    "place_of",
+    "signature_of",
+]
+
+NAMED = '@app.task(name="...")'
+
+
+class DeclarationError(QueuekitError, TypeError):
+    """What was given to ``@app.task`` cannot be a task."""
+
+    code = "QK217"
+    exit_code = 3
+
+
+def check_function(function: Any) -> None:
+    """Refuse what cannot be called, and what does not run when it is.
+
+    Raises:
+        DeclarationError: Says what it is, and what to write.
+    """
+    if not callable(function):
+        fix = f"To name a task write {NAMED} above it" if isinstance(function, str) else "Register a function"
+        raise DeclarationError(f"{_shown(function)} is no function", fix=fix)
+    for body in (function, body_of(function)):
+        if inspect.isgeneratorfunction(body) or inspect.isasyncgenfunction(body):
+            raise DeclarationError(
+                f"{place_of(function)} is a generator function: a worker would call it, and its body would never run",
+                fix="Return a list in place of yield, or send a message for each item",
+            )
+
+
+def is_coroutine_function(function: Callable[..., Any]) -> bool:
+    """Return whether calling *function* makes a coroutine; also of objects whose ``__call__`` is ``async``."""
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(body_of(function))
+
+
+def body_of(function: Any) -> Any:
+    """Return what runs when *function* is called: below partials, and of an object its ``__call__``."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    plain = inspect.isroutine(function) or isinstance(function, type)
+    return function if plain else getattr(type(function), "__call__", function)  # noqa: B004 - not whether, but which
+
+
+def signature_of(function: Callable[..., Any]) -> inspect.Signature:
+    """Return the parameters of *function*; of one written in C that does not tell them, any."""
+    try:
+        return inspect.signature(function)
+    except ValueError:
+        kinds = {"args": inspect.Parameter.VAR_POSITIONAL, "kwargs": inspect.Parameter.VAR_KEYWORD}
+        return inspect.Signature([inspect.Parameter(name, kind) for name, kind in kinds.items()])
+
+
+def default_name(function: Callable[..., Any]) -> str:
+    """Return module and qualified name; of a script's functions, the module's name as a worker will import it.
+
+    Raises:
+        DeclarationError: It has no name of its own, as partials and objects.
+        InvalidNameError: It has one that no task can have.
+    """
+    module, name = getattr(function, "__module__", None), getattr(function, "__qualname__", None)
+    unnamed = not isinstance(module, str) and not inspect.isfunction(function)
+    if unnamed or not isinstance(name, str) or name.endswith("<lambda>"):
+        raise DeclarationError(f"{place_of(function)} has no name of its own", fix=f"Give it one: {NAMED}")
+    # Text that exec() runs in a namespace without a name makes functions without a module.
+    full = (name if module is None else f"{module_of(function)}.{name}").replace("<locals>.", "")
+    try:
+        return check_name(full, what="task")
+    except InvalidNameError as error:
+        error.fix = f"Give it another: {NAMED}, 1 to 120 characters out of A-Z a-z 0-9 _ . : -"
+        raise
+
+
+def place_of(function: Any) -> str:
+    """Return where *function* comes from, as an error shows it."""
+    name = getattr(function, "__qualname__", None)
+    if not isinstance(name, str):
+        return _shown(function)
+    module = getattr(function, "__module__", None)
+    return name if module is None else f"{module}.{name}"
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, functools.partial):
+        return f"a partial of {place_of(value.func)}"
+    if value is None or isinstance(value, str | int | float | bytes):
+        return repr(value)[:60]
+    return f"an object of {type(value).__qualname__}"

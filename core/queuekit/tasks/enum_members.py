@@ -1,0 +1,89 @@
+"""Members of enums that an app does not know, where an annotation asks for the plain value that they are as well.
+
+``signal.SIGTERM`` is a number: sent to ``number: int`` it arrives as 15, which is equal to it. Without such an
+annotation nobody can tell whether the member or its value is meant, so that it is refused.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Iterable
+from types import UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
+
+import attrs
+
+from queuekit.errors import EncodeError
+from queuekit.signature import Signature
+from queuekit.tasks.annotations import hint_of
+from queuekit.tasks.task import Task
+
+__all__ = ["plain_call", "plain_result"]
+
+Dumps = Callable[[Any], bytes]
+_BASES: dict[Any, tuple[type, ...]] = {int: (int,), float: (float, int), str: (str,)}
+"""What an annotation takes: a whole number is as good as any."""
+
+
+def plain_call(signature: Signature[Any], task: Task[..., Any], dumps: Dumps) -> Signature[Any]:
+    """Return *signature* with the values of members that cannot be sent, where the task's annotations ask for them."""
+    names = task.parameters
+    hints = [hint_of(task.function, name) for name in names]
+    args = tuple(_plain(value, hint, dumps) for value, hint in zip(signature.args, hints, strict=False))
+    kwargs = {name: _plain(value, hint_of(task.function, name), dumps) for name, value in signature.kwargs.items()}
+    return attrs.evolve(signature, args=(*args, *signature.args[len(args) :]), kwargs=kwargs)
+
+
+def plain_result(value: Any, task: Task[..., Any], dumps: Dumps) -> Any:
+    """Return what a task has returned, likewise."""
+    return _plain(value, hint_of(task.function, "return"), dumps)
+
+
+def _plain(value: Any, hint: Any, dumps: Dumps) -> Any:
+    for kind in _alternatives(hint):
+        found = _member(value, kind, dumps) if isinstance(value, enum.Enum) else _inside(value, kind, dumps)
+        if found is not value:
+            return found
+    return value
+
+
+def _alternatives(hint: Any) -> Iterable[Any]:
+    origin = get_origin(hint)
+    if origin is Annotated:
+        yield from _alternatives(get_args(hint)[0])
+    elif origin in {Union, UnionType}:
+        for part in get_args(hint):
+            yield from _alternatives(part)
+    else:
+        yield hint
+
+
+def _member(member: enum.Enum, kind: Any, dumps: Dumps) -> Any:
+    base = next((base for base in _BASES.get(kind, ()) if isinstance(member, base)), None)
+    if base is None or _can_be_sent(member, dumps):
+        return member
+    # Not what the class makes of itself as text or number, but what it is.
+    write: Any = {int: int.__int__, float: float.__float__, str: str.__str__}[base]
+    found = write(member)
+    return found if found == member else member
+
+
+def _can_be_sent(value: Any, dumps: Dumps) -> bool:
+    try:
+        dumps(value)
+    except EncodeError:
+        return False
+    return True
+
+
+def _inside(value: Any, hint: Any, dumps: Dumps) -> Any:
+    """Return a container with plain values inside; itself if the annotation says nothing of these."""
+    kind, parts = type(value), get_args(hint)
+    if not parts or kind not in {list, tuple, set, frozenset, dict}:
+        return value
+    if kind is dict:
+        if len(parts) != 2:  # noqa: PLR2004 - of keys and of values
+            return value
+        return {_plain(key, parts[0], dumps): _plain(item, parts[1], dumps) for key, item in value.items()}
+    each = parts if kind is tuple and len(parts) == len(value) and parts[-1] is not ... else parts[:1] * len(value)
+    return kind(_plain(item, part, dumps) for item, part in zip(value, each, strict=True))

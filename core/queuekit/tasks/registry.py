@@ -1,0 +1,221 @@
+"""What an app knows by name: its tasks, and the classes that may come back out of a message."""
+
+from __future__ import annotations
+
+import enum
+import math
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+from queuekit.encoding.classes import shape_of
+from queuekit.errors import QueuekitError, UnknownTaskError, did_you_mean
+from queuekit.failure import Failure
+from queuekit.forks import renew_in_forks
+from queuekit.serializer import type_name
+from queuekit.signature import Sender
+from queuekit.tasks.annotations import classes_in, fields_of
+from queuekit.tasks.callables import DeclarationError, check_function, default_name, is_coroutine_function, place_of
+from queuekit.tasks.task import AsyncTask, Task, TaskOptions
+
+__all__ = ["DuplicateTaskError", "Tasks", "Types"]
+
+
+_LISTED_FOR = 0.01
+"""Seconds for which a list of subclasses is good."""
+
+
+class DuplicateTaskError(QueuekitError):
+    """Two functions are registered under one name."""
+
+    code = "QK213"
+    exit_code = 3
+
+
+class Tasks(Mapping[str, Task[..., Any]]):
+    """The registered tasks, by name."""
+
+    def __init__(self) -> None:
+        self._tasks: dict[str, Task[..., Any]] = {}
+        self._executions: dict[str, object] = {}
+
+    def __getitem__(self, name: str) -> Task[..., Any]:
+        return self._tasks[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._tasks)
+
+    def __len__(self) -> int:
+        return len(self._tasks)
+
+    def declare(
+        self, function: Callable[..., Any], *, app: Sender, name: str | None, options: TaskOptions
+    ) -> Task[..., Any]:
+        """Make a task of *function* and register it.
+
+        Raises:
+            DeclarationError: It cannot be a task, or has no name of its own and is given none.
+            DuplicateTaskError: Another function has the name.
+        """
+        if isinstance(function, Task):
+            raise DeclarationError(f"{function.name} is a task already", fix="Write @app.task once")
+        check_function(function)
+        kind = AsyncTask if is_coroutine_function(function) else Task
+        chosen = default_name(function) if name is None else name
+        task: Task[..., Any] = kind(function, app=app, name=chosen, options=options)
+        self.add(task)
+        return task
+
+    def add(self, task: Task[..., Any]) -> None:
+        """Register *task*; the functions of a module may come again when it is executed anew.
+
+        Raises:
+            DuplicateTaskError: Another function has the name.
+        """
+        execution = _execution(task)
+        other = self._tasks.get(task.name)
+        if other is not None and not self._takes_over(task, other, execution):
+            raise DuplicateTaskError(
+                f"two tasks are named {task.name!r}",
+                where="  {} and {}".format(*_places(other.function, task.function)),
+                fix='Give one a name: @app.task(name="...")',
+            )
+        self._tasks[task.name] = task
+        self._executions[task.name] = execution
+
+    def _takes_over(self, task: Task[..., Any], other: Task[..., Any], execution: object) -> bool:
+        """Return whether *task* is *other* once more: the same function, or that of a module that was reloaded."""
+        if task.function is other.function:
+            return task.defaults == other.defaults
+        return place_of(task.function) == place_of(other.function) and execution is not self._executions[other.name]
+
+    def find(self, name: str) -> Task[..., Any]:
+        """Return the task called *name*, or whose name ends in ``.name`` if that is one alone.
+
+        Raises:
+            UnknownTaskError: None, or several; says which come near.
+        """
+        if name in self._tasks:
+            return self._tasks[name]
+        ends = [full for full in self._tasks if full.endswith("." + name)]
+        if len(ends) == 1:
+            return self._tasks[ends[0]]
+        if ends:
+            raise UnknownTaskError(f"{name!r} could be {' or '.join(sorted(ends))}", fix="Write the whole name")
+        short = {full.rpartition(".")[2]: full for full in self._tasks}
+        hint = did_you_mean(name, [*self._tasks, *short]) or "Name one of the app's tasks"
+        known = ", ".join(sorted(self._tasks)[:8]) or "none: the app has no tasks"
+        raise UnknownTaskError(f"no task named {name!r}", fix=hint[0].upper() + hint[1:], available=known)
+
+
+def _places(one: Any, two: Any) -> tuple[str, str]:
+    """Return where two functions come from; with their lines if that is the same place."""
+    places = place_of(one), place_of(two)
+    if places[0] != places[1]:
+        return places
+    lines = [getattr(getattr(function, "__code__", None), "co_firstlineno", "?") for function in (one, two)]
+    return f"{places[0]} (line {lines[0]})", f"{places[1]} (line {lines[1]})"
+
+
+def _execution(task: Task[..., Any]) -> object:
+    """Return what stands for one execution of a task's module: its spec, which a reload makes anew."""
+    name = getattr(task.function, "__module__", None)
+    if name == "__main__" and hasattr(sys, "ps1"):
+        return object()  # at a prompt functions are written again and again
+    return getattr(sys.modules.get(name or ""), "__spec__", None)
+
+
+class Types:
+    """The classes that may come back as themselves.
+
+    Those are the registered ones, those that annotations of tasks name, those that the fields of such classes are
+    annotated with, and the subclasses of all of them.
+    """
+
+    def __init__(self, tasks: Tasks) -> None:
+        self._tasks = tasks
+        self._classes: dict[str, type] = {type_name(Failure): Failure}
+        self._scanned: set[str] = set()
+        self._subclasses: dict[str, type] = {}
+        self._listed_at = -math.inf
+        self.renew_in_fork()
+        renew_in_forks(self)
+
+    def renew_in_fork(self) -> None:
+        """Begin with a lock that nobody holds."""
+        self._lock = threading.Lock()
+
+    def add(self, kind: type) -> None:
+        """Let instances of *kind*, and of what its fields are annotated with, come back as themselves.
+
+        Raises:
+            DeclarationError: Its instances cannot.
+        """
+        problem = _problem(kind)
+        if problem:
+            raise DeclarationError(
+                f"{getattr(kind, '__qualname__', kind)!s:.80} cannot be registered: {problem}",
+                fix="Register an attrs class, a dataclass or an Enum; send other values as plain data",
+            )
+        self._classes[type_name(kind)] = kind
+        for inner in classes_in(kind) if fields_of(kind) else ():
+            self._classes.setdefault(type_name(inner), inner)
+
+    def find(self, name: str) -> type | None:
+        """Return the class that travels under *name*; it is never imported."""
+        found = self._classes.get(name)
+        if found is not None:
+            return found
+        with self._lock:
+            if len(self._scanned) < len(self._tasks):
+                self._scan()
+            return self._classes.get(name) or self._find_subclass(name)
+
+    def _scan(self) -> None:
+        for name, task in list(self._tasks.items()):
+            if name not in self._scanned:
+                self._scanned.add(name)
+                for kind in classes_in(task.function):
+                    self._classes.setdefault(type_name(kind), kind)
+
+    def _find_subclass(self, name: str) -> type | None:
+        """Return a subclass of a known class, wherever it was defined meanwhile.
+
+        All are listed, and not again for a moment: a message may name any number of classes that nobody has.
+        """
+        if time.monotonic() - self._listed_at > _LISTED_FOR:
+            self._subclasses = _subclasses_of(kind for kind in self._classes.values() if _is_own(kind))
+            self._listed_at = time.monotonic()
+        found = self._subclasses.get(name)
+        if found is not None:
+            self._classes[name] = found
+        return found
+
+
+def _subclasses_of(kinds: Iterable[type]) -> dict[str, type]:
+    """Return all subclasses of *kinds*, by the names under which they travel."""
+    found: dict[str, type] = {}
+    pending = list(kinds)
+    while pending:
+        below: list[type] = type.__subclasses__(pending.pop())
+        new = {type_name(kind): kind for kind in below if type_name(kind) not in found}
+        found.update(new)
+        pending.extend(new.values())
+    return found
+
+
+def _is_own(kind: type) -> bool:
+    """Return whether a class is the user's, whose subclasses were meant as well; those of ``object`` were not."""
+    return kind.__module__.partition(".")[0] not in sys.stdlib_module_names
+
+
+def _problem(kind: Any) -> str:
+    """Return why instances of *kind* cannot come back as themselves, if so."""
+    if not isinstance(kind, type):
+        return "it is not a class"
+    if issubclass(kind, enum.Enum):
+        return ""
+    shape = shape_of(kind)
+    return "it is neither an attrs class, a dataclass nor an Enum" if shape is None else shape.problem

@@ -1,0 +1,389 @@
+"""A registered function and its options; makes signatures, and checks their arguments at the call."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Coroutine, Iterable, Mapping
+from datetime import datetime
+from typing import Any, Concatenate, Generic, Never, ParamSpec, Protocol, TypeVar, overload
+
+import attrs
+
+from queuekit.context import Context
+from queuekit.envelope import Unique
+from queuekit.errors import ArgumentsError
+from queuekit.failure import Failure
+from queuekit.ids import check_name
+from queuekit.result import Result
+from queuekit.retry import Backoff, Exponential
+from queuekit.signature import Sender, Signature, fill
+from queuekit.tasks.annotations import names
+from queuekit.tasks.callables import body_of, is_coroutine_function, signature_of
+from queuekit.wire import call_options as options
+from queuekit.wire.call_options import Duration
+from queuekit.wire.position import Policy
+from queuekit.workflows.workflow import Group
+
+__all__ = ["OPTIONS", "AsyncTask", "Bound", "Task", "TaskDecorator", "TaskOptions", "options_of"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+A = TypeVar("A")
+B = TypeVar("B")
+T = TypeVar("T")
+A_contra = TypeVar("A_contra", contravariant=True)
+B_contra = TypeVar("B_contra", contravariant=True)
+C_contra = TypeVar("C_contra", contravariant=True)
+R_co = TypeVar("R_co", covariant=True)
+
+
+class Anything:
+    """For type checkers: a class that nobody names, so a parameter that accepts it accepts anything, a context too."""
+
+
+def _retry_on(value: type | Iterable[type]) -> tuple[type, ...]:
+    return options.classes(value, option="retry_on")
+
+
+def _dont_retry(value: type | Iterable[type]) -> tuple[type, ...]:
+    return options.classes(value, option="dont_retry")
+
+
+def _expires(value: Duration | None) -> float | None:
+    return options.seconds(value, option="expires")
+
+
+def _queue(value: str | None) -> str | None:
+    return options.optional_name(value, what="queue")
+
+
+def _retries(value: int) -> int:
+    return options.retries(value) or 0
+
+
+def _policy(value: Backoff | None) -> Backoff:
+    return options.backoff(value) or Exponential()
+
+
+def _ignore_result(value: bool) -> bool:  # noqa: FBT001 - attrs calls it so
+    return bool(options.flag(value, option="ignore_result"))
+
+
+def _track(value: bool) -> bool:  # noqa: FBT001 - attrs calls it so
+    return bool(options.flag(value, option="track"))
+
+
+@attrs.frozen(kw_only=True)
+class TaskOptions:
+    """How a task's messages are treated unless a call says otherwise."""
+
+    queue: str | None = attrs.field(default=None, converter=_queue)
+    """Its queue; default: the setting ``default_queue``."""
+    priority: int | None = attrs.field(default=None, converter=options.priority)
+    """0 (last) to 9 (first); default 4."""
+    retries: int = attrs.field(default=0, converter=_retries)
+    """How many times a failed attempt is followed by another."""
+    retry: Backoff = attrs.field(factory=Exponential, converter=_policy)
+    """How long to wait in between."""
+    retry_on: tuple[type, ...] = attrs.field(default=(Exception,), converter=_retry_on)
+    """Exceptions that are retried."""
+    dont_retry: tuple[type, ...] = attrs.field(default=(), converter=_dont_retry)
+    """Exceptions that are not, though ``retry_on`` names their base."""
+    timeout: float | None = attrs.field(default=None, converter=options.timeout)
+    """Seconds that one attempt may run."""
+    expires: float | None = attrs.field(default=None, converter=_expires)
+    """Seconds from the send after which it is not started any more."""
+    ignore_result: bool = attrs.field(default=False, converter=_ignore_result)
+    """Whether nothing is stored about its messages, unless a workflow waits for them."""
+    unique: Unique | bool | str | None = attrs.field(default=None, converter=options.unique)
+    """One live message per task and arguments, or per key."""
+    track: bool = attrs.field(default=False, converter=_track)
+    """Whether RECEIVED and STARTED are recorded; costs a round trip each."""
+    ack: str = attrs.field(default="late", converter=options.acknowledgement)
+    """``"early"`` acknowledges before the body runs: at most once."""
+
+
+OPTIONS = tuple(field.name for field in attrs.fields(TaskOptions))
+"""What a task may be declared with, beside its name."""
+
+
+def options_of(chosen: Mapping[str, Any]) -> TaskOptions:
+    """Return the options that a decorator was given.
+
+    Raises:
+        OptionError: There is no such option, or it cannot have that value.
+    """
+    options.known(chosen, ("name", *OPTIONS), of="@app.task")
+    return TaskOptions(**{name: value for name, value in chosen.items() if name != "name"})
+
+
+# Tasks as their ``send`` shows them: that is how type checkers find out which parameter comes next.
+
+
+class _None(Protocol[R_co]):
+    def send(self) -> Result[R_co]: ...
+
+
+class _One(Protocol[A_contra, R_co]):
+    def send(self, _1: A_contra, /) -> Result[R_co]: ...
+
+
+class _Two(Protocol[A_contra, B_contra, R_co]):
+    def send(self, _1: A_contra, _2: B_contra, /) -> Result[R_co]: ...
+
+
+class _Three(Protocol[A_contra, B_contra, C_contra, R_co]):
+    def send(self, _1: A_contra, _2: B_contra, _3: C_contra, /) -> Result[R_co]: ...
+
+
+class Bound(Generic[P, R_co]):
+    """A task with options of a call: what ``task.options(...)`` returns."""
+
+    def __init__(self, task: Task[P, Any], options: dict[str, Any]) -> None:
+        self._task = task
+        self._options = options
+
+    def send(self, /, *args: P.args, **kwargs: P.kwargs) -> Result[R_co]:
+        """Put a call on the queue and return a handle on its result.
+
+        The message is stored when this returns (at-least-once).
+
+        Raises:
+            ArgumentsError: The arguments do not fit the function; names the parameter.
+            EncodeError: An argument cannot be written; nothing was sent.
+            UnavailableError: The broker did not answer within ``send_timeout``.
+        """
+        return self._task.app.send(self._make(args, kwargs))
+
+    async def asend(self, /, *args: P.args, **kwargs: P.kwargs) -> Result[R_co]:
+        """Like :meth:`send`, without blocking the event loop."""
+        return await self._task.app.asend(self._make(args, kwargs))
+
+    # What a follow-up takes as its last argument is the first one that is not given.
+    @overload
+    def s(self: _One[T, R], /) -> Signature[R, T]: ...
+    @overload
+    def s(self: _Two[A, T, R], _1: A, /) -> Signature[R, T]: ...
+    @overload
+    def s(self: _Three[A, B, T, R], _1: A, _2: B, /) -> Signature[R, T]: ...
+    @overload
+    def s(self: _None[R], /) -> Signature[R, Never]: ...
+    @overload
+    def s(self: _One[A, R], _1: A, /) -> Signature[R, Never]: ...
+    @overload
+    def s(self: _Two[A, B, R], _1: A, _2: B, /) -> Signature[R, Never]: ...
+    @overload
+    def s(self, /, *args: Any, **kwargs: Any) -> Signature[R_co]: ...
+    def s(self, /, *args: Any, **kwargs: Any) -> Signature[Any, Any]:
+        """Return the call as a signature. A follow-up may lack its last argument, which is what it follows.
+
+        Type checkers know what it takes there if up to two arguments are given, all of them by position.
+        """
+        return self._make(args, kwargs, partial=True)
+
+    def si(self, /, *args: P.args, **kwargs: P.kwargs) -> Signature[R_co, object]:
+        """Return the call as an immutable signature: a parent's result is not appended."""
+        return attrs.evolve(self._make(args, kwargs), immutable=True)
+
+    def map(self, values: Iterable[Any], **chosen: Any) -> Group[list[R_co]]:
+        """Return a group that calls the task once with each of *values*; options are those of :meth:`starmap`."""
+        options.known(chosen, _OF_GROUPS, of=f"{self._task.name}.map()")
+        return self.starmap(((value,) for value in options.argument_lists(values, option="values")), **chosen)
+
+    def starmap(
+        self,
+        arguments: Iterable[Iterable[Any]],
+        *,
+        chunk: int = 1,
+        policy: Policy = "fail",
+        at_once: int | None = None,
+        id: str | None = None,
+    ) -> Group[list[R_co]]:
+        """Return a group that calls the task once with each of *arguments*; the result is the list of results.
+
+        Args:
+            arguments: The positional arguments of each call.
+            chunk: How many calls one message holds. They run one after the other, and a failure fails them all.
+            policy: What a failed message means for what follows the group; see
+                :func:`~queuekit.workflows.canvas.group`.
+            at_once: Most messages that wait or run at a time.
+            id: Id of the group, an idempotency key.
+
+        Raises:
+            ArgumentsError: Arguments do not fit the function.
+            OptionError: They are no lists, or an option cannot have that value.
+        """
+        calls = [options.arguments(args) for args in options.argument_lists(arguments)]
+        chunk = options.at_least_one(chunk, option="chunk")
+        if chunk == 1:
+            members = [self._make(args, {}, partial=True) for args in calls]
+            return Group(members, policy=policy, at_once=at_once, id=id)
+        for args in calls:
+            self._task.check_arguments(args, {}, partial=True)
+        parts = [[list(args) for args in calls[first : first + chunk]] for first in range(0, len(calls), chunk)]
+        chosen: dict[str, Any] = {**self._options, "sender": self._task.app, "each": True}
+        several = [Signature[Any](self._task.name, (part,), **chosen) for part in parts]
+        return Group(several, policy=policy, at_once=at_once, id=id, flat=True)
+
+    def _make(self, args: Any, kwargs: Any, *, partial: bool = False) -> Signature[Any]:
+        self._task.check_arguments(args, kwargs, partial=partial)
+        signature: Signature[Any] = object.__new__(Signature)
+        fill(signature, self._task.name, args, kwargs, sender=self._task.app, **self._options)
+        return signature
+
+
+class Task(Bound[P, R_co]):
+    """A registered function. Calling it stays a plain call; :meth:`~Bound.send` puts a call on its queue."""
+
+    def __init__(self, function: Callable[..., Any], *, app: Sender, name: str, options: TaskOptions) -> None:
+        super().__init__(self, {})
+        self.function = function
+        """The plain function."""
+        self.app = app
+        self.name = check_name(name, what="task")
+        """Registered name: module and qualified name unless given."""
+        self.defaults = options
+        """Options of the task."""
+        self.is_async = is_coroutine_function(function)
+        self.signature = signature_of(function)
+        self.takes_context = _takes_context(function, self.signature)
+        parameters = list(self.signature.parameters.values())[1 if self.takes_context else 0 :]
+        self.parameters = tuple(parameter.name for parameter in parameters)
+        """Names of the parameters that a caller fills."""
+        self._call_signature = self.signature.replace(parameters=parameters)
+        simple = all(parameter.kind is parameter.POSITIONAL_OR_KEYWORD for parameter in parameters)
+        required = sum(parameter.default is parameter.empty for parameter in parameters)
+        self._counts = (required, len(parameters)) if simple else None
+        self.__doc__ = function.__doc__
+        self.__name__ = getattr(function, "__name__", name)
+        self.__wrapped__ = function
+
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R_co:
+        """Call the plain function, here and now; a task that takes a context gets an empty one."""
+        result: R_co = self.call(args, kwargs)
+        return result
+
+    def call(self, args: Any, kwargs: Any, context: Context | None = None) -> Any:
+        """Call the function with *context* in front if it takes one."""
+        if not self.takes_context:
+            return self.function(*args, **kwargs)
+        return self.function(context or Context(id="", task=self.name, queue=""), *args, **kwargs)
+
+    def __repr__(self) -> str:
+        return f"<task {self.name}{self._call_signature}>"
+
+    def options(
+        self,
+        *,
+        id: str | None = None,
+        queue: str | None = None,
+        priority: int | None = None,
+        delay: Duration | None = None,
+        eta: datetime | None = None,
+        expires: datetime | Duration | None = None,
+        headers: Mapping[str, str] | None = None,
+        retries: int | None = None,
+        retry: Backoff | None = None,
+        timeout: Duration | None = None,
+        ignore_result: bool | None = None,
+        unique: Unique | bool | str | None = None,
+        on_success: Iterable[Signature[Any, R_co]] | None = None,
+        on_error: Iterable[Signature[Any, Failure]] | None = None,
+        **unknown: Never,
+    ) -> Bound[P, R_co]:
+        """Return the task with other options for some calls; names and meaning are the fields of a signature's.
+
+        Args:
+            id: Id of the message, an idempotency key.
+            queue: Queue to send to.
+            priority: 0 (last) to 9 (first).
+            delay: Seconds, or text such as ``"10m"``, until it may start.
+            eta: Moment before which it may not start; needs a time zone.
+            expires: Seconds from the send, or moment, after which it is not started any more.
+            headers: Text that travels with the message.
+            retries: How many times a failed attempt is followed by another.
+            retry: How long to wait in between.
+            timeout: Seconds that one attempt may run.
+            ignore_result: Whether nothing is stored about it.
+            unique: True for one live message per task and arguments, text for a key of your own.
+            on_success: Sent when it succeeds, with its result appended to their arguments.
+            on_error: Sent when it has failed for good, with a :class:`~queuekit.failure.Failure` appended.
+            **unknown: None; a misspelt name is refused with the one that comes near.
+
+        Raises:
+            OptionError: There is no such option, or it cannot have that value.
+        """
+        # The parameters are written out for type checkers and editors; once is enough.
+        chosen = {name: value for name, value in locals().items() if name not in _NO_OPTIONS and value is not None}
+        options.known(unknown, _CALL_OPTIONS, of=f"{self.name}.options()")
+        made = Signature[Any](self.name, **chosen)
+        return Bound(self, {name: getattr(made, name) for name in chosen})
+
+    def check_arguments(self, args: tuple[Any, ...], kwargs: dict[str, Any], *, partial: bool = False) -> None:
+        """Refuse arguments that the function would refuse.
+
+        Raises:
+            ArgumentsError: Names the task and the parameter.
+        """
+        if self._counts is not None and not kwargs and self._counts[0] <= len(args) <= self._counts[1]:
+            return
+        try:
+            bind = self._call_signature.bind_partial if partial else self._call_signature.bind
+            bind(*args, **kwargs)
+        except TypeError as error:
+            raise ArgumentsError(f"{self.name}{self._call_signature}: {error}") from None
+
+    def bound(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> inspect.BoundArguments | None:
+        """Return which parameter gets which argument; ``None`` if they do not fit."""
+        try:
+            return self._call_signature.bind(*args, **kwargs)
+        except TypeError:
+            return None
+
+
+class AsyncTask(Task[P, R_co]):
+    """A registered coroutine function; its result is what it returns when awaited."""
+
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R_co]:  # type: ignore[override]  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Call the plain function; the caller awaits it."""
+        coroutine: Coroutine[Any, Any, R_co] = self.call(args, kwargs)
+        return coroutine
+
+
+class TaskDecorator(Protocol):
+    """What ``app.task(...)`` returns: turns a function into a task of the same parameters and result.
+
+    A first parameter that accepts anything (``Any``, ``object``) could be meant for a context as well as for a caller,
+    so the arguments of such a task are not checked.
+    """
+
+    @overload
+    def __call__(
+        self, function: Callable[Concatenate[Anything, ...], Coroutine[Any, Any, R]], /
+    ) -> AsyncTask[..., R]: ...
+    @overload
+    def __call__(self, function: Callable[Concatenate[Anything, ...], R], /) -> Task[..., R]: ...
+    @overload
+    def __call__(self, function: Callable[Concatenate[Context, P], Coroutine[Any, Any, R]], /) -> AsyncTask[P, R]: ...
+    @overload
+    def __call__(self, function: Callable[Concatenate[Context, P], R], /) -> Task[P, R]: ...
+    @overload
+    def __call__(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> AsyncTask[P, R]: ...
+    @overload
+    def __call__(self, function: Callable[P, R], /) -> Task[P, R]: ...
+
+
+def _takes_context(function: Callable[..., Any], signature: inspect.Signature) -> bool:
+    """Tell whether the first parameter is annotated with :class:`Context`, however that is written."""
+    first = next(iter(signature.parameters.values()), None)
+    if first is None:
+        return False
+    annotation = first.annotation
+    if annotation is Context or annotation is first.empty:
+        return annotation is Context
+    return names(annotation, body_of(function), kind=Context, package="queuekit")
+
+
+_NO_OPTIONS = frozenset({"self", "unknown"})
+_CALL_OPTIONS = tuple(name for name in inspect.signature(Task.options).parameters if name not in _NO_OPTIONS)
+_OF_GROUPS = tuple(inspect.signature(Bound.starmap).parameters)[2:]

@@ -1,0 +1,78 @@
+"""Unique keys of calls: the same for the same task and arguments, however they are written."""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+import hashlib
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from queuekit.encoding.classes import shape_of, take_apart
+from queuekit.errors import EncodeError
+from queuekit.serializer import type_name
+from queuekit.signature import Signature
+from queuekit.tasks.task import Task
+
+__all__ = ["key_of"]
+
+Dumps = Callable[[Any], bytes]
+_LEFT_OUT = object()
+"""Stands for a default that cannot be sent, and so can be in a call only by being left out."""
+
+
+def key_of(signature: Signature[Any], task: Task[..., Any] | None, dumps: Dumps) -> str:
+    """Return the key of a call: its task, and a digest of the arguments as the function gets them.
+
+    Keywords, their order, and defaults that are left out make no difference, nor does the order of a dict or a set.
+    Where the task is not known, as it is called by name, the arguments count as they are written.
+
+    Raises:
+        EncodeError: An argument cannot be written.
+    """
+    if signature.each:
+        calls, *rest = signature.args
+        parts = [_call(task, (*call, *rest), signature.kwargs, dumps) for call in calls]
+        return f"{signature.task}:{_hash('each', parts).hex()}"
+    return f"{signature.task}:{_call(task, signature.args, signature.kwargs, dumps).hex()}"
+
+
+def _call(task: Task[..., Any] | None, args: tuple[Any, ...], kwargs: Mapping[str, Any], dumps: Dumps) -> bytes:
+    bound = None if task is None else task.bound(args, kwargs)
+    if bound is not None:
+        given = set(bound.arguments)
+        bound.apply_defaults()
+        for name in bound.arguments.keys() - given:
+            try:
+                _digest(bound.arguments[name], dumps)
+            except Exception:  # noqa: BLE001 - whatever keeps it from being sent
+                bound.arguments[name] = _LEFT_OUT
+        args, kwargs = bound.args, bound.kwargs
+    return _hash("call", [_digest(list(args), dumps), _digest(dict(kwargs), dumps)])
+
+
+def _digest(value: Any, dumps: Dumps) -> bytes:
+    """Return a digest that is the same for what is written alike, in whatever order dicts and sets were filled."""
+    kind = type(value)
+    if kind in {list, tuple}:
+        return _hash(kind.__name__, [_digest(item, dumps) for item in value])
+    if kind in {set, frozenset}:
+        return _hash(kind.__name__, sorted(_digest(item, dumps) for item in value))
+    if kind is dict:
+        return _hash("dict", sorted(_digest(key, dumps) + _digest(item, dumps) for key, item in value.items()))
+    if value is _LEFT_OUT:
+        return _hash("default", ())
+    shape = None if isinstance(value, enum.Enum | type) else shape_of(kind)
+    if shape is not None:
+        with contextlib.suppress(EncodeError):  # one that JSON cannot take apart, and another serializer can write
+            parts = take_apart(value, shape)
+            return _hash(type_name(kind), [_digest(part, dumps) for part in parts])
+    return _hash("value", [dumps(value)])
+
+
+def _hash(kind: str, parts: Iterable[bytes]) -> bytes:
+    found = hashlib.sha256(kind.encode("utf-8", "surrogatepass") + b"\0")
+    for part in parts:
+        found.update(len(part).to_bytes(8, "big"))
+        found.update(part)
+    return found.digest()[:16]

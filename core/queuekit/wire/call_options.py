@@ -1,0 +1,263 @@
+"""What the options of tasks and calls may be: one check for the decorator, ``.options``, signatures and the CLI.
+
+Each function returns the value as it travels, or refuses it where it was written: a message that carries another could
+only end as malformed on some worker. Members of ``(str, Enum)`` and ``IntEnum`` become plain text and numbers here, so
+that no engine has to know them.
+"""
+
+from __future__ import annotations
+
+import difflib
+import operator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import timedelta
+from typing import Any, Literal
+
+from queuekit.durations import DurationError
+from queuekit.durations import parse as parse_duration
+from queuekit.envelope import Unique
+from queuekit.errors import OptionError, did_you_mean
+from queuekit.ids import check_name, plain
+from queuekit.retry import LONGEST, Backoff
+
+__all__ = [
+    "Duration",
+    "OptionError",
+    "acknowledgement",
+    "argument_lists",
+    "arguments",
+    "at_least_one",
+    "at_once",
+    "backoff",
+    "choice",
+    "classes",
+    "flag",
+    "further",
+    "headers",
+    "known",
+    "named",
+    "optional_name",
+    "priority",
+    "retries",
+    "seconds",
+    "sender",
+    "timeout",
+    "unique",
+]
+
+Duration = float | int | str | timedelta
+_SHOWN = 60
+_UNTIL = ("start", "done", "ttl")
+
+
+def _refuse(option: str, expected: str, value: object, *, fix: str = "") -> OptionError:
+    shown = repr(value)
+    shown = shown if len(shown) <= _SHOWN else shown[:_SHOWN] + "..."
+    return OptionError(f"{option}: expected {expected}, got {shown}", fix=fix)
+
+
+def known(given: Iterable[str], names: Iterable[str], *, of: str) -> None:
+    """Refuse the first of *given* that is not among *names*; *of* says whose options they are.
+
+    Raises:
+        OptionError: With the near miss.
+    """
+    names = list(names)
+    for name in given:
+        if name not in names:
+            near = " or ".join(map(repr, difflib.get_close_matches(name, names, n=2)))
+            fix = f"Did you mean {near}?" if near else f"Options: {', '.join(sorted(names))}"
+            raise OptionError(f"{of} has no option {name!r}", fix=fix)
+
+
+def optional_name(value: str | None, *, what: str) -> str | None:
+    """Return a name of a *what*, as plain text."""
+    return None if value is None else check_name(value, what=what)
+
+
+def _whole(option: str, value: Any, expected: str, most: int) -> int:
+    try:
+        number = None if isinstance(value, bool) else int(operator.index(value))
+    except TypeError:
+        number = None
+    if number is None or not 0 <= number <= most:
+        raise _refuse(option, expected, value)
+    return number
+
+
+def priority(value: int | None) -> int | None:
+    """Return a priority, 0 (last) to 9 (first)."""
+    return None if value is None else _whole("priority", value, "a whole number from 0 to 9", 9)
+
+
+def retries(value: int | None) -> int | None:
+    """Return a number of retries."""
+    return None if value is None else _whole("retries", value, "a whole number, 0 or more", 2**31 - 1)
+
+
+def backoff(value: Any) -> Backoff | None:
+    """Return a retry policy."""
+    if value is None or isinstance(value, Backoff):
+        return value
+    number = isinstance(value, int) and not isinstance(value, bool)
+    fix = f"For a number of retries write retries={value}" if number else ""
+    raise _refuse("retry", 'a policy such as Fixed("10s") or Exponential()', value, fix=fix)
+
+
+def flag(value: bool | None, *, option: str) -> bool | None:  # noqa: FBT001 - the value that is checked
+    """Return true or false."""
+    if value is None or isinstance(value, bool):
+        return value
+    raise _refuse(option, "True or False", value)
+
+
+def acknowledgement(value: str) -> str:
+    """Return when a message is acknowledged."""
+    chosen: str = choice(value, ("late", "early"), option="ack")
+    return chosen
+
+
+def choice(value: Any, choices: Sequence[str], *, option: str) -> Any:
+    """Return the one of *choices* that *value* is."""
+    if isinstance(value, str) and plain(value) in choices:
+        return plain(value)
+    near = did_you_mean(value, choices) if isinstance(value, str) else ""
+    raise _refuse(option, " or ".join(f'"{each}"' for each in choices), value, fix=near[:1].upper() + near[1:])
+
+
+def at_once(value: int | None) -> int | None:
+    """Return how many members of a group may wait or run at a time."""
+    if value is None:
+        return None
+    return at_least_one(value, option="at_once")
+
+
+def at_least_one(value: int, *, option: str) -> int:
+    """Return a number of things of which there is one at least."""
+    number = _whole(option, value, "a whole number, 1 or more", 2**31 - 1)
+    if not number:
+        raise _refuse(option, "a whole number, 1 or more", value)
+    return number
+
+
+def seconds(value: Duration | None, *, option: str) -> float | None:
+    """Return a duration in seconds."""
+    if value is None:
+        return None
+    try:
+        return parse_duration(value)
+    except DurationError as error:
+        raise DurationError(f"{option}: {error.what}") from None
+
+
+def timeout(value: Duration | None) -> float | None:
+    """Return the seconds that an attempt may run."""
+    if value is None:
+        return None
+    limit = seconds(value, option="timeout")
+    if limit is None or not 0 < limit <= LONGEST:
+        expected = f"more than 0 and at most {LONGEST:g} seconds"
+        raise _refuse("timeout", expected, value, fix="Leave timeout out for no limit")
+    return limit
+
+
+def sender(value: Any) -> Any:
+    """Return what sends a signature or a workflow: an app."""
+    if value is None or (callable(getattr(value, "send", None)) and not isinstance(value, type)):
+        return value
+    raise _refuse("sender", "an app", value)
+
+
+def further(values: Any) -> dict[str, Any]:
+    """Return keys of a newer version, with what they say."""
+    if not isinstance(values, Mapping):
+        raise _refuse("extra", "values by name", values)
+    return dict(values)
+
+
+def headers(values: Mapping[str, str]) -> dict[str, str]:
+    """Return headers: texts by text."""
+    if not values:
+        return {}
+    if not isinstance(values, Mapping):
+        raise _refuse("headers", "texts by name", values)
+    for name, value in values.items():
+        if not isinstance(name, str):
+            raise _refuse("headers", "names that are text", name)
+        if not isinstance(value, str):
+            raise _refuse(f"headers[{name!r}]", "text", value, fix=f"Write it as text, e.g. {str(value)[:_SHOWN]!r}")
+    return {plain(name): plain(value) for name, value in values.items()}
+
+
+def unique(value: Unique | bool | str | None) -> Unique | bool | str | None:  # noqa: FBT001 - the value that is checked
+    """Return a unique key, or whether there is to be one."""
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, str):
+        return _key(value)
+    if not isinstance(value, Unique):
+        raise _refuse("unique", 'True, a key such as "invoice-7", or Unique(...)', value)
+    if value.until not in _UNTIL:
+        near = did_you_mean(value.until, _UNTIL) if isinstance(value.until, str) else ""
+        raise _refuse("unique: until", '"start", "done" or "ttl"', value.until, fix=near[:1].upper() + near[1:])
+    ttl = seconds(value.ttl, option="unique: ttl")
+    if not ttl:
+        raise _refuse("unique: ttl", "more than 0 seconds", value.ttl)
+    return Unique(key=_key(value.key), until=_until(value.until), ttl=ttl)
+
+
+def _until(value: str) -> Literal["start", "done", "ttl"]:
+    until: Any = plain(value)
+    found: Literal["start", "done", "ttl"] = until
+    return found
+
+
+def _key(value: Any) -> str:
+    if not isinstance(value, str) or not value:
+        raise _refuse("unique", "a key that is text, and not empty", value)
+    return plain(value)
+
+
+def classes(values: type | Iterable[type], *, option: str) -> tuple[type, ...]:
+    """Return classes of exceptions."""
+    found: tuple[Any, ...] = (values,)
+    if isinstance(values, Iterable) and not isinstance(values, type | str):
+        found = tuple(values)
+    for value in found:
+        if not (isinstance(value, type) and issubclass(value, BaseException)):
+            fix = f"Write {option}={value.strip()} without quotes" if isinstance(value, str) else ""
+            fix = fix or (f"Name its class, {type(value).__name__}" if isinstance(value, BaseException) else "")
+            raise _refuse(option, "classes of exceptions", value, fix=fix)
+    return found
+
+
+def arguments(values: Iterable[Any]) -> tuple[Any, ...]:
+    """Return positional arguments."""
+    if type(values) is tuple:
+        return values
+    if isinstance(values, str | bytes | Mapping) or not isinstance(values, Iterable):
+        raise _refuse("args", "a list of arguments", values, fix="Put brackets around it" if values is not None else "")
+    return tuple(values)
+
+
+def argument_lists(values: Iterable[Any], *, option: str = "arguments") -> Iterator[Any]:
+    """Return what gives the arguments of one call after the other; text is not taken for its characters."""
+    if isinstance(values, str | bytes) or not isinstance(values, Iterable):
+        raise _refuse(option, "a list, or another iterable", values, fix="Put brackets around it")
+    return iter(values)
+
+
+def named(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return arguments by name; names are plain text."""
+    if type(values) is not dict and not isinstance(values, Mapping):
+        raise _refuse("kwargs", "arguments by name", values)
+    for name in values:
+        if type(name) is not str:
+            return {_parameter(name): value for name, value in values.items()}
+    return dict(values)
+
+
+def _parameter(name: object) -> str:
+    if not isinstance(name, str):
+        raise _refuse("kwargs", "names that are text", name)
+    return plain(name)

@@ -1,0 +1,283 @@
+"""The event loop that runs ``async def`` tasks, in a thread of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+
+from queuekit.control import TaskTimeout
+from queuekit.execution import children
+from queuekit.execution.executor import Executor
+from queuekit.execution.outcome import Outcome, Run
+from queuekit.forks import renew_in_forks
+from queuekit.logs.errors import log_error
+from queuekit.worker.limit import Limit
+from queuekit.worker.run_table import Slots
+from queuekit.worker.unwritten_outcomes import Unwritten
+
+__all__ = ["LoopPool"]
+
+_logger = logging.getLogger("queuekit.worker")
+_LONGEST_END = 2.0
+"""Seconds that a stop waits for coroutines that were cancelled."""
+_NO_BLOCK = 1.0
+"""Seconds for which a loop may keep its coroutines waiting before their time limits make up for it."""
+
+
+class LoopPool:
+    """At most *size* coroutines at once on one loop.
+
+    Args:
+        executor: Runs a body and decides.
+        size: Most coroutines at once.
+        slots: Where each says what it runs; rows *first_row* to *first_row* + size - 1.
+        first_row: Where its rows begin.
+        deliver: Takes each outcome.
+        unwritten: Tells whether another body may begin.
+    """
+
+    def __init__(
+        self,
+        executor: Executor,
+        *,
+        size: int,
+        slots: Slots,
+        first_row: int,
+        deliver: Callable[[Outcome], None],
+        unwritten: Unwritten | None = None,
+    ) -> None:
+        self._executor = executor
+        self._slots = slots
+        self._deliver = deliver
+        self._unwritten = unwritten or Unwritten()
+        self._held_up = False
+        """Whether bodies wait until outcomes are written."""
+        self._rows = range(first_row, first_row + size)
+        self._free = deque(self._rows)
+        self._waiting: deque[Run] = deque()
+        self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._starting: dict[int, tuple[Run, int]] = {}
+        """Run and row of each task that has not made its first step, by serial."""
+        self._limits: dict[int, Limit] = {}
+        """The time limits of bodies that run, by row."""
+        self.running: dict[int, Run] = {}
+        """The run of each busy row."""
+        self._given_up: dict[int, Run] = {}
+        """The last run of a row that was given up; it may have ended since."""
+        self.blocker: Run | None = None
+        """The run that was found to block the loop, while it does."""
+        self.asked: float | None = None
+        """Monotonic seconds at which the loop was asked whether it turns, until it answers."""
+        self._ending = False
+        self._loop = asyncio.new_event_loop()
+        renew_in_forks(self)
+        self.thread = threading.Thread(target=self._turn, name="queuekit-loop", daemon=True)
+        self.thread.start()
+        self._unwritten.listeners.append(self._go_on)
+
+    def _go_on(self) -> None:
+        """Hear that outcomes were written."""
+        if self._held_up:
+            with contextlib.suppress(RuntimeError):  # the loop is closed
+                self._loop.call_soon_threadsafe(self._start_more)
+
+    def _may_begin(self) -> bool:
+        """Return whether another body may begin; else the next round trip of outcomes asks again."""
+        self._held_up = True  # first: outcomes that are written between the question and its answer ask again as well
+        self._held_up = self._unwritten.full(len(self._tasks))
+        return not self._held_up
+
+    def _turn(self) -> None:
+        """Turn the loop until :meth:`stop`, whoever stops it, or leaves it by SystemExit, before."""
+        generation = children.forks.generation
+        for row in self._rows:
+            self._slots.thread(row, threading.get_native_id())
+        while not self._ending:
+            try:
+                self._loop.run_forever()
+            except Exception:  # noqa: BLE001 - of the loop itself: no callback ends it by such an error
+                log_error(_logger, "the event loop is broken, as by a task that has closed what it waits with")
+                return
+            except BaseException as error:  # noqa: BLE001 - what a task has started has left it, others are still on it
+                if children.forks.generation != generation:
+                    children.leave(error)
+                log_error(_logger, "what a task has started on the event loop would have ended it")
+            if children.forks.generation != generation:
+                children.leave(None)
+
+    def renew_in_fork(self) -> None:
+        """Let the copy of the loop in a forked child run nothing but the rest of what has forked it."""
+        self._loop.stop()
+
+    @property
+    def lost(self) -> set[int]:
+        """Rows whose run was given up and still goes on."""
+        return {row for row, run in list(self._given_up.items()) if self.running.get(row) is run}
+
+    def submit(self, runs: Sequence[Run]) -> None:
+        """Hand *runs* to the loop, in order."""
+        self._waiting.extend(runs)
+        self._loop.call_soon_threadsafe(self._start_more)
+
+    @property
+    def waiting(self) -> int:
+        """How many have not begun."""
+        return len(self._waiting)
+
+    def take_back(self, keep: int) -> list[Run]:
+        """Take back what has not begun but the first *keep*."""
+        taken: list[Run] = []
+        with contextlib.suppress(IndexError):
+            while len(self._waiting) > keep:
+                taken.append(self._waiting.pop())
+        return taken[::-1]
+
+    def take_waiting(self) -> list[Run]:
+        """Take back what has not begun."""
+        waiting: list[Run] = []
+        while self._waiting:
+            waiting.append(self._waiting.popleft())
+        return waiting
+
+    def cancel(self, run: Run) -> None:
+        """Raise ``CancelledError`` inside the body of *run*."""
+        self._loop.call_soon_threadsafe(self._cancel, run)
+
+    def stop(self) -> None:
+        """End the loop; whatever still runs on it is cancelled, and abandoned if it does not end."""
+        if not self.thread.is_alive():
+            with contextlib.suppress(Exception):  # it is broken
+                self._loop.close()
+            return
+        ending = asyncio.run_coroutine_threadsafe(self._end(), self._loop)
+        with contextlib.suppress(TimeoutError):
+            ending.result(timeout=_LONGEST_END)
+        self._ending = True
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self.thread.join(timeout=_LONGEST_END)
+        if not self.thread.is_alive():
+            self._loop.close()
+
+    def ask(self, now: float) -> float:
+        """Ask the loop whether it turns, and return for how many seconds it has not answered."""
+        if self.asked is not None:
+            return now - self.asked
+        if self._tasks or self._waiting:
+            self.asked = now
+            self._loop.call_soon_threadsafe(self._answer)
+        return 0.0
+
+    def _answer(self) -> None:
+        """Let the time limits of those that had to wait make up for it."""
+        blocked = time.monotonic() - (self.asked or 0.0)
+        if blocked >= _NO_BLOCK:
+            for row, limit in list(self._limits.items()):
+                if self.running.get(row) is not self.blocker:
+                    self._slots.limit(row, limit.extend(blocked))
+        self.blocker = self.asked = None
+        self._start_again()
+
+    def _start_again(self) -> None:
+        """Put back what was cancelled before its first step, as by a body that cancels all tasks: it has never run."""
+        for serial, (run, row) in list(self._starting.items()):
+            if self._tasks[serial].done():
+                del self._starting[serial], self._tasks[serial]
+                self._free.append(row)
+                self._waiting.appendleft(run)
+        self._start_more()
+
+    async def _end(self) -> None:
+        """Give what still runs a moment to see that it is cancelled."""
+        for task in self._tasks.values():
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks.values(), timeout=_LONGEST_END / 2)
+
+    def _cancel(self, run: Run) -> None:
+        if self._cancel_begun(run.serial) and run.cancellation is not None:
+            run.did = "raised"
+
+    def _cancel_begun(self, serial: int) -> bool:
+        """Cancel a body that was entered; one that was not will see by its context that it must not begin.
+
+        A task cancelled before its first step never runs at all, so nobody would hear of its message again.
+        """
+        task = None if serial in self._starting else self._tasks.get(serial)
+        return task is not None and task.cancel()
+
+    def _start_more(self) -> None:
+        while self._free and self._waiting and self._may_begin():
+            try:
+                run = self._waiting.popleft()
+            except IndexError:
+                return
+            row = self._free.popleft()
+            self._starting[run.serial] = (run, row)
+            task = self._loop.create_task(self._one(run, row), context=self._executor.variables())
+            self._tasks[run.serial] = task
+
+    async def _one(self, run: Run, row: int) -> None:
+        del self._starting[run.serial]
+        self.running[row] = run
+        outcome: Outcome | None = None
+        try:
+            self._slots.enter(row, run.serial, time.monotonic(), run.timeout)
+            outcome = await self._outcome(run, row)
+        except BaseException as error:  # noqa: BLE001 - one run that cannot begin must not end all that would follow here
+            outcome = self._executor.put_back(run, error)
+        finally:
+            self._slots.leave(row)
+            del self.running[row]
+            self._given_up.pop(row, None)
+            self._tasks.pop(run.serial, None)
+            self._free.append(row)
+            self._start_more()
+        if outcome is not None and run.claim():
+            self._deliver(outcome)
+
+    async def _outcome(self, run: Run, row: int) -> Outcome | None:
+        if run.context.lost:
+            return None
+        early = self._executor.begin(run)
+        if early is not None or run.decided:
+            return early
+        try:
+            if run.timeout is None:
+                return await self._executor.acall(run)
+            return await self._limited(run, row, run.timeout)
+        except asyncio.CancelledError:
+            return self._ended_from_outside(run)
+
+    async def _limited(self, run: Run, row: int, seconds: float) -> Outcome:
+        """Run a body under its time limit, which cancels it."""
+        limit = Limit(self._loop, self._tasks[run.serial], run, seconds, give_up=lambda: self.give_up(run))
+        self._limits[row] = limit
+        try:
+            return await self._executor.acall(run)
+        except asyncio.CancelledError:
+            if not limit.fired or run.context.lost:
+                raise
+            return self._executor.raised(run, TaskTimeout(f"ran longer than {seconds:g} s"))
+        finally:
+            limit.close()
+            del self._limits[row]
+
+    def give_up(self, run: Run) -> None:
+        """Decide the outcome of a body that goes on after its time limit without it, unless somebody has."""
+        self._given_up.update((row, run) for row, other in list(self.running.items()) if other is run)
+        if run.claim():
+            text = f"ran longer than {run.timeout:g} s and does not stop; its place is lost until it ends"
+            self._deliver(self._executor.raised(run, TaskTimeout(text)))
+
+    def _ended_from_outside(self, run: Run) -> Outcome:
+        """Decide for a body that was cancelled: on purpose, or by itself; without a lease nothing is left to decide."""
+        if run.context.lost:
+            return Outcome(delivery=run.delivery, settlement=None, word="lost", run=run)
+        if not run.context.cancelled:
+            return self._executor.raised(run, asyncio.CancelledError("its body was cancelled, its message was not"))
+        return self._executor.cancelled(run)

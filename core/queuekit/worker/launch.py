@@ -1,0 +1,142 @@
+"""Runs the worker processes of an app from code: what :meth:`queuekit.app.Queuekit.worker` returns."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+from queuekit.app import Queuekit
+from queuekit.client.requirements import demand_shared
+from queuekit.errors import AppError
+from queuekit.ids import check_name
+from queuekit.worker.app_ref import AppRef
+from queuekit.worker.log_setup import configure_logging
+from queuekit.worker.supervisor import Supervisor
+
+__all__ = ["Launch", "reference"]
+
+_MAIN = "__main__"
+
+
+class Launch:
+    """A worker that a program runs itself; fits :class:`~queuekit.client.app_worker.AppWorker`.
+
+    Args:
+        app: What its supervisor uses, apart from the app that the program sends with.
+        original: The app as its module holds it.
+        name: What the names of its processes begin with; default: the host's name.
+        burst: Whether to end when the queues are empty.
+        wait_for: Seconds to wait at the start for engines that do not answer.
+    """
+
+    def __init__(self, app: Queuekit, original: Queuekit, *, name: str | None, burst: bool, wait_for: float) -> None:
+        self._app = app
+        self._original = original
+        self._name = None if name is None else check_name(name, what="worker")
+        self._burst = burst
+        self._wait_for = wait_for
+        self._lock = threading.Lock()
+        self._supervisor: Supervisor | None = None
+        self._asked = 0
+        self._ran = False
+
+    def run(self) -> int:
+        """Work until told to stop; see :meth:`queuekit.client.app_worker.AppWorker.run`."""
+        with self._lock:
+            if self._ran:
+                raise AppError(
+                    "this worker has been run before",
+                    where="run() may be called once, since stop() stops one",
+                    fix="Make another one:  app.worker().run()",
+                )
+            self._ran = True
+        app = self._app
+        ref = reference(self._original, app)
+        demand_shared(app.runtime)
+        configure_logging(level=app.config.log.level, style=app.config.log.format)
+        with self._lock:
+            supervisor = Supervisor(app, ref, burst=self._burst, name=self._name, wait_for=self._wait_for)
+            self._supervisor = supervisor
+            for _ in range(self._asked):
+                supervisor.stop()
+        return supervisor.run()
+
+    def stop(self, *, at_once: bool = False) -> None:
+        """Begin to stop; see :meth:`queuekit.client.app_worker.AppWorker.stop`."""
+        with self._lock:
+            self._asked = 2 if at_once else max(1, self._asked)
+            if self._supervisor is not None:
+                self._supervisor.stop(at_once=at_once)
+
+
+def reference(app: Queuekit, settings: Queuekit) -> AppRef:
+    """Return how other processes find *app*, with the overrides of *settings*.
+
+    Raises:
+        AppError: No module holds it, or the program is none that can be imported.
+    """
+    module, attribute = _place(app)
+    modules = {task.function.__module__ for task in app.tasks.values()}
+    file = _main_file() if _MAIN in {module, *modules} else None
+    names = tuple(_name_of(each) for each in sorted(modules) if each in sys.modules)
+    return AppRef(
+        target=f"{_name_of(module)}:{attribute}",
+        overrides=settings.overrides,
+        config_path=settings.config_path,
+        file=file,
+        modules=names,
+        path=tuple(sys.path),
+    )
+
+
+def _place(app: Queuekit) -> tuple[str, str]:
+    """Return module and attribute that hold *app*; the program itself comes last, as it need not be imported then."""
+    found = [(name, attribute) for name, module in _modules() for attribute in _attributes(module, app)]
+    found.sort(key=lambda pair: pair[0] == _MAIN)
+    if not found:
+        raise AppError(
+            "other processes cannot find the app: no module holds it",
+            where="worker() starts processes that import the app's module",
+            fix="Keep it in a variable of a module:  app = Queuekit(...)",
+        )
+    return found[0]
+
+
+def _modules() -> Iterator[tuple[str, ModuleType]]:
+    for name, module in list(sys.modules.items()):
+        if isinstance(module, ModuleType) and name != "__mp_main__":
+            yield name, module
+
+
+def _attributes(module: ModuleType, app: Queuekit) -> list[str]:
+    return [name for name, value in list(vars(module).items()) if value is app]
+
+
+def _main_file() -> str | None:
+    """Return the path of the program, if that is how others import it; ``None`` if it has a module's name.
+
+    Raises:
+        AppError: It has neither: it was typed in, or read from a pipe.
+    """
+    main = sys.modules[_MAIN]
+    if getattr(main, "__spec__", None) is not None:
+        return None
+    file = getattr(main, "__file__", None)
+    if file is None or not Path(file).is_file():
+        raise AppError(
+            "other processes cannot import a program that is no file",
+            fix="Put the app and its tasks into a module, e.g. tasks.py, and import that",
+        )
+    return str(Path(file).absolute())
+
+
+def _name_of(module: str) -> str:
+    """Return the name by which other processes import a module; tasks are named after it."""
+    if module != _MAIN:
+        return module
+    main = sys.modules[_MAIN]
+    spec = getattr(main, "__spec__", None)
+    return spec.name if spec is not None else Path(getattr(main, "__file__", None) or _MAIN).stem

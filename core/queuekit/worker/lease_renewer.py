@@ -1,0 +1,94 @@
+"""Keeps leases alive: all of a process's in one call, every third of a lease, where user code cannot block it."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+
+from queuekit.broker import Broker
+from queuekit.errors import UnavailableError
+from queuekit.events import EngineDown, Events
+from queuekit.logs.errors import log_error
+from queuekit.worker.lease_table import Holding, Holdings
+
+__all__ = ["LeaseKeeper"]
+
+_logger = logging.getLogger("queuekit.worker")
+
+
+class LeaseKeeper:
+    """A thread that extends what is held.
+
+    Args:
+        broker: Extends.
+        holdings: Tells what is held.
+        lease: Seconds of a lease.
+        on_lost: Called with the serials of leases that turned out to be lost.
+        may_extend: Asked before each round, with the holdings; returns those still deserving it: not those of a
+            frozen process, nor those past their timeout.
+        events: Told when the broker does not answer.
+    """
+
+    def __init__(
+        self,
+        broker: Broker,
+        holdings: Holdings,
+        *,
+        lease: float,
+        on_lost: Callable[[list[int]], None],
+        may_extend: Callable[[list[Holding]], list[Holding]] = lambda holdings: holdings,
+        events: Events,
+    ) -> None:
+        self._broker = broker
+        self._holdings = holdings
+        self._lease = lease
+        self._on_lost = on_lost
+        self._may_extend = may_extend
+        self._events = events
+        self._lost: set[int] = set()
+        """Serials that were reported and may be held still: their bodies have not ended."""
+        self._stopped = threading.Event()
+        self.thread = threading.Thread(target=self._loop, name="queuekit-keeper", daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        self.thread.start()
+
+    def stop(self) -> bool:
+        """End; what is held is left to end by itself. False if it is still busy with a broker that does not answer."""
+        self._stopped.set()
+        self.thread.join(timeout=5)
+        return not self.thread.is_alive()
+
+    def _loop(self) -> None:
+        while not self._stopped.wait(self._lease / 3):
+            self.extend()
+
+    def extend(self) -> None:
+        """Extend all that is held, once."""
+        try:
+            self._extend()
+        except UnavailableError as error:
+            self._events.emit(EngineDown(doing="extend leases", error=error.what, retry_in=self._lease / 3))
+        except BaseException:  # noqa: BLE001 - without it all leases end
+            log_error(_logger, "the keeper met an error that it does not know")
+
+    def _extend(self) -> None:
+        held = self._holdings.held()
+        self._lost.intersection_update([holding.serial for holding in held])
+        holdings = self._may_extend([holding for holding in held if holding.serial not in self._lost])
+        size = self._broker.limits.max_batch
+        for start in range(0, len(holdings), size):
+            batch = holdings[start : start + size]
+            lost = set(self._broker.extend([holding.lease for holding in batch], lease=self._lease))
+            if lost:
+                self._tell([holding.serial for holding in batch if holding.lease in lost])
+
+    def _tell(self, serials: list[int]) -> None:
+        """Report those that were not settled meanwhile."""
+        held = {holding.serial for holding in self._holdings.held()}
+        lost = [serial for serial in serials if serial in held]
+        self._lost.update(lost)
+        if lost:
+            self._on_lost(lost)

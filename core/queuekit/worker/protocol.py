@@ -1,0 +1,47 @@
+"""What a supervisor and its worker processes say to each other, over a pipe that only the two hold."""
+
+from __future__ import annotations
+
+import attrs
+
+from queuekit.worker.app_ref import AppRef
+
+__all__ = ["Lost", "Ready", "Start", "Stop"]
+
+
+@attrs.frozen
+class Start:
+    """Supervisor to worker, first: what to run."""
+
+    ref: AppRef
+    burst: bool
+    rows: int
+    """Rows of the shared table of :class:`~queuekit.worker.run_table.Slots`."""
+    log_level: str
+    log_style: str
+    suspects: bool = False
+    """Whether it takes the place of a process that has crashed while it ran bodies."""
+    name: str | None = None
+    """What the name of the worker begins with."""
+
+
+@attrs.frozen
+class Stop:
+    """Supervisor to worker: stop, or stop at once."""
+
+    reason: str
+    at_once: bool = False
+
+
+@attrs.frozen
+class Lost:
+    """Supervisor to worker: these leases are gone."""
+
+    serials: list[int]
+
+
+@attrs.frozen
+class Ready:
+    """Worker to supervisor: messages are being taken."""
+
+    name: str

@@ -1,0 +1,563 @@
+"""The parent of worker processes: starts them, renews their leases, restarts the dead, passes signals on.
+
+It runs no user code besides importing the app, so no task can keep it from renewing leases (a task that holds the GIL
+for minutes keeps its lease), and it outlives a task that kills its process: the messages of a dead process are handed
+back within a moment, and only those whose bodies had been entered are suspected (QK6, QK7).
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Collection, Iterator
+from contextlib import ExitStack, closing, contextmanager, suppress
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from queuekit.app import Queuekit
+from queuekit.broker import Delivery, Release
+from queuekit.client.requirements import demand
+from queuekit.config.settings import WorkerConfig
+from queuekit.envelope import Envelope
+from queuekit.errors import UnavailableError
+from queuekit.events import EngineDown, QueuesUnserved, WorkerCrashed, WorkerGaveUp, WorkerStarted
+from queuekit.execution import children
+from queuekit.operations.admin import Admin
+from queuekit.wire.records import entered_mark
+from queuekit.worker.app_ref import AppRef
+from queuekit.worker.lease_renewer import LeaseKeeper
+from queuekit.worker.lease_table import Holding, Holdings
+from queuekit.worker.protocol import Lost, Ready, Start, Stop
+from queuekit.worker.run_table import Slots
+from queuekit.worker.silence import LOOK, Silence
+from queuekit.worker.watch import DEAF
+from queuekit.worker.worker import LEAST_STOP
+
+__all__ = ["WAIT_FOR", "Supervisor"]
+
+_QUICK_DEATH = 5.0
+"""A process that dies sooner than this many seconds after its start counts as one that cannot start."""
+ONE_SIGNAL = 1.0
+"""Seconds after a signal within which further ones are the same request."""
+_TRIES = 5
+_LONGEST_PAUSE = 30.0
+_ENDED_AS_TOLD = (0, -signal.SIGTERM)
+_OVERTIME = 5.0
+"""Seconds for which the lease of a body is renewed whose time is over."""
+_BEFORE = 1.0
+"""Seconds before the end of a stop at which processes are killed that have not ended."""
+_LAST = 0.5
+"""Least seconds to hand back what a killed process held, and between two looks at an engine that does not answer."""
+_LONGEST_CLOSE = 1.0
+"""Seconds that a stop waits for connections to be closed, which nothing depends on any more."""
+WAIT_FOR = 30.0
+"""Seconds to wait at the start for engines that do not answer, unless told."""
+_FIRST_PAUSE, _LONGEST_ENGINE_PAUSE = 0.2, 2.0
+
+
+@attrs.define
+class _Child:
+    """One worker process."""
+
+    number: int
+    process: subprocess.Popen[bytes]
+    pipe: Connection
+    slots: Slots
+    holdings: Holdings
+    keeper: LeaseKeeper
+    started: float
+    ready: bool = False
+    overdue: bool = False
+    """Whether it was killed here, since it did not end when it should have."""
+    blamed: list[int] | None = None
+    """Serials of the bodies because of which it was killed here, silent as it was; ``None`` if it was not."""
+    name: str = ""
+    silence: Silence = attrs.field(
+        default=attrs.Factory(lambda self: Silence(self.slots, self.process.pid), takes_self=True)
+    )
+
+
+class Supervisor:
+    """Runs an app's worker processes until told to stop.
+
+    Args:
+        app: The app, already imported: its errors show before any process is started.
+        ref: How the processes find it.
+        burst: Whether to end when the queues are empty.
+        name: What the names of its processes begin with; default: the host's name.
+        wait_for: Seconds to wait at the start for engines that do not answer.
+    """
+
+    def __init__(
+        self, app: Queuekit, ref: AppRef, *, burst: bool = False, name: str | None = None, wait_for: float = WAIT_FOR
+    ) -> None:
+        self.app = app
+        self._ref = ref
+        self._burst = burst
+        self._name = name
+        self._wait_for = wait_for
+        self._bell: socket.socket | None = None
+        """What wakes the wait for news."""
+        self._settings = app.config.worker
+        self._children: dict[int, _Child] = {}
+        self._restarts: dict[int, tuple[float, int]] = {}
+        """Process number -> (when to start it again, how many quick deaths in a row)."""
+        self._deaths: dict[int, int] = {}
+        self._signals, self._obeyed = 0, 0
+        self._signalled = float("-inf")
+        """Monotonic seconds of the last signal that counted."""
+        self._deadline: float | None = None
+        self._code = 0
+        self._suspects: set[int] = set()
+        """Numbers of processes that have crashed while they ran bodies, and were not started again."""
+        self._next_look = 0.0
+        """Monotonic seconds of the next look for processes that are silent."""
+        self._helpers: list[threading.Thread] = []
+
+    def run(self) -> int:
+        """Work until a signal, or in a burst until the queues are empty.
+
+        Returns:
+            0, or 130 after a second signal, or 1 if a process cannot be kept running.
+
+        Raises:
+            UnavailableError: An engine did not answer in the time to wait for that.
+        """
+        demand(self.app.runtime, self.app.tasks, self.app.schedules)
+        self.app.plugins.call("queuekit_worker_boot", raising=True, worker=self)
+        with _signals(self._signal) as (wake, self._bell):
+            if self._engines_answer(wake):
+                self.app.events.emit(WorkerStarted(lines=self.banner()))
+                for number in range(self._settings.processes):
+                    self._start(number)
+            self._obey()
+            while self._children or self._restarts:
+                self._turn(wake)
+        for helper in self._helpers:
+            helper.join(self._left())
+        # An engine that does not answer may keep whoever opens it from being interrupted.
+        closing = threading.Thread(target=self.app.close, name="queuekit-close", daemon=True)
+        closing.start()
+        closing.join(None if self._deadline is None else min(_LONGEST_CLOSE, self._left() or 0.0))
+        return self._code
+
+    def _left(self) -> float | None:
+        """Return how many seconds are left for the end of a stop; ``None`` without limit."""
+        return None if self._deadline is None else max(_LAST, self._deadline - time.monotonic())
+
+    def stop(self, *, at_once: bool = False) -> None:
+        """Do what a signal does, or with *at_once* the second one; from any thread."""
+        self._signals += 2 if at_once else 1
+        self._ring()
+
+    def _ring(self) -> None:
+        if self._bell is not None:
+            with suppress(OSError):  # full, so that it wakes anyway; or closed, since it is over
+                self._bell.send(b"\0")
+
+    def _engines_answer(self, wake: socket.socket) -> bool:
+        """Wait until broker and backend answer; false if a signal comes first.
+
+        Raises:
+            UnavailableError: They have not in the time that there is for that.
+        """
+        deadline, pause = time.monotonic() + self._wait_for, _FIRST_PAUSE
+        while not self._signals:
+            error = self._ask_engines(wake)
+            left = deadline - time.monotonic()
+            if error is None:
+                break
+            if left <= 0 or not isinstance(error, UnavailableError):
+                raise error
+            pause = min(left, pause * 2, _LONGEST_ENGINE_PAUSE)
+            self.app.events.emit(EngineDown(doing="start", error=error.what, retry_in=pause))
+            wait([wake], pause)
+        return not self._signals
+
+    def _ask_engines(self, wake: socket.socket) -> BaseException | None:
+        """Return what is wrong with the engines, or ``None``, also if a signal comes before they have answered."""
+        found: list[BaseException] = []
+
+        def ask() -> None:
+            try:
+                admin = Admin(self.app)
+                admin.ping()
+                found_unserved = admin.unserved_by(self._settings.queues)
+                if found_unserved:
+                    self.app.events.emit(QueuesUnserved(lines=tuple(found_unserved)))
+            except BaseException as error:  # noqa: BLE001 - raised again by the one who waits
+                found.append(error)
+            self._ring()
+
+        thread = threading.Thread(target=ask, name="queuekit-ping", daemon=True)
+        thread.start()
+        while thread.is_alive() and not self._signals:
+            if wait([wake], _LAST):
+                with suppress(BlockingIOError):
+                    wake.recv(100)
+        return found[0] if found else None
+
+    def banner(self) -> tuple[str, ...]:
+        """Return what a person wants to know at the start, without passwords."""
+        runtime, settings = self.app.runtime, self._settings
+        queues = ", ".join(f"{name} x{weight:g}" for name, weight in settings.queues.items())
+        tasks = ", ".join(sorted(self.app.tasks)) or "none"
+        return (
+            f"queuekit worker   {self._ref.target}   pid {os.getpid()}",
+            f"broker   {runtime.broker_url}   results {runtime.backend_url or 'none'}",
+            f"tasks    {tasks}",
+            f"queues   {queues}   {_slots(settings)}",
+        )
+
+    # -- one turn
+
+    def _turn(self, wake: socket.socket) -> None:
+        """Wait for news and act on it."""
+        pipes = {child.pipe: child for child in self._children.values()}
+        ready = wait([*pipes, wake], self._until_next())
+        for source in ready:
+            if source is wake:
+                with suppress(BlockingIOError):
+                    wake.recv(100)
+                self._obey()
+            elif isinstance(source, Connection):
+                self._hear(pipes[source])
+        self._bury_the_dead()
+        self._start_again()
+        self._kill_overdue()
+        self._look_after()
+
+    def _bury_the_dead(self) -> None:
+        """Clear up after those whose pipes tell of no end, since something that they have started holds copies."""
+        for child in list(self._children.values()):
+            if child.process.poll() is not None:
+                self._bury(child)
+
+    def _start_again(self) -> None:
+        """Start those processes whose pause after a death is over."""
+        for number, (moment, _) in list(self._restarts.items()):
+            if time.monotonic() >= moment:
+                del self._restarts[number]
+                self._start(number)
+
+    def _kill_overdue(self) -> None:
+        """Kill what has not ended in the time that a stop leaves it."""
+        if self._deadline is not None and time.monotonic() >= self._deadline:
+            for child in self._children.values():
+                child.overdue = True
+                child.process.kill()
+
+    def _look_after(self) -> None:
+        """Kill the processes that no longer say that they are alive, because of a body past its time or for good."""
+        now = time.monotonic()
+        if now < self._next_look:
+            return
+        self._next_look = now + LOOK
+        for child in self._children.values():
+            child.silence.look(now)
+            blamed = child.silence.to_blame(now, child.holdings)
+            if blamed is None or child.blamed is not None:
+                continue
+            if _is_stopped(child.process.pid):
+                child.silence.forget()
+                continue
+            child.blamed = blamed
+            child.process.kill()
+
+    def _until_next(self) -> float | None:
+        moments = [moment for moment, _ in self._restarts.values()]
+        if self._children:
+            moments.append(self._next_look)
+        if self._deadline is not None:
+            moments.append(self._deadline)
+        return max(0.01, min(moments) - time.monotonic()) if moments else None
+
+    def _hear(self, child: _Child) -> None:
+        try:
+            word = child.pipe.recv()
+        except (EOFError, OSError):
+            self._bury(child)
+            return
+        if isinstance(word, Ready):
+            child.ready, child.name = True, word.name
+
+    # -- signals
+
+    def _signal(self, *_: Any) -> None:
+        """Count a signal; those within a second are one: a terminal and a process manager may both pass it on."""
+        now = time.monotonic()
+        if now - self._signalled >= ONE_SIGNAL:
+            self._signalled = now
+            self._signals += 1
+
+    def _obey(self) -> None:
+        """Stop gently at the first signal, at once at the second."""
+        if self._signals == self._obeyed:
+            return
+        self._obeyed = self._signals
+        at_once = self._signals > 1
+        self._code = 130 if at_once else self._code
+        self._restarts.clear()
+        grace = 1.0 if at_once else max(self._settings.drain, LEAST_STOP) - _BEFORE
+        self._deadline = time.monotonic() + grace
+        for child in self._children.values():
+            _say(child, Stop("a second signal" if at_once else "a signal", at_once=at_once))
+
+    # -- life and death of processes
+
+    def _start(self, number: int) -> None:
+        try:
+            child = self._make(number)
+        except OSError as error:
+            self._again(number, f"cannot be started: {error}", ready=False, lived=0.0)
+            return
+        self._children[number] = child
+        child.keeper.start()
+        log = self.app.config.log
+        suspects = number in self._suspects and self._settings.pool != "process"
+        self._suspects.discard(number)
+        _say(child, Start(self._ref, self._burst, child.slots.count, log.level, log.format, suspects, self._name))
+
+    def _make(self, number: int) -> _Child:
+        """Return a process that waits to be told what to run."""
+        rows = 2 * self._settings.concurrency
+        size = Slots.size(rows)
+        here, there = socket.socketpair()
+        with there, ExitStack() as undo:
+            pipe = undo.enter_context(Connection(here.detach()))
+            with _memory(size, least=size) as table, _memory(Holdings.SIZE, least=Holdings.LEAST) as book:
+                slots = undo.enter_context(closing(Slots(rows, fileno=table)))
+                holdings = undo.enter_context(closing(Holdings(fileno=book, size=0)))
+                process = _spawn(there.fileno(), table, book)
+            undo.pop_all()
+        keeper = LeaseKeeper(
+            self.app.runtime.broker,
+            holdings,
+            lease=self._settings.lease,
+            on_lost=lambda serials: _say(child, Lost(serials)),
+            may_extend=lambda holdings: _deserving(child, holdings),
+            events=self.app.events,
+        )
+        child = _Child(number, process, pipe, slots, holdings, keeper, time.monotonic())
+        return child
+
+    def _bury(self, child: _Child) -> None:
+        """Clear up after a process that ended, and start another if it should not have."""
+        del self._children[child.number]
+        code = child.process.wait()
+        held = child.holdings.held()
+        if _entered(child):
+            self._suspects.add(child.number)
+        child.pipe.close()
+        helper = threading.Thread(target=self._clear_up, args=(child, held), daemon=True)
+        self._helpers = [*(one for one in self._helpers if one.is_alive()), helper]
+        helper.start()
+        self._judge(child, code)
+
+    def _clear_up(self, child: _Child, held: list[Holding]) -> None:
+        """Hand back what a dead process held, and give back what it shared with us."""
+        stopped = child.keeper.stop()
+        if held:
+            self._hand_back(child, held)
+        if stopped:  # else the keeper might look into it again
+            child.slots.close()
+            child.holdings.close()
+
+    def _judge(self, child: _Child, code: int) -> None:
+        """Start another process in place of *child* while nobody has told us to stop; then note a bad end."""
+        if not self._signals:
+            if code != 0 or not self._burst:
+                lived = time.monotonic() - child.started
+                self._again(child.number, _how_it_ended(child, code), ready=child.ready, lived=lived, name=child.name)
+        elif self._signals == 1 and code not in _ENDED_AS_TOLD and not child.overdue:
+            self._code = self._code or 1
+
+    def _again(self, number: int, how: str, *, ready: bool, lived: float, name: str = "") -> None:
+        """Start a process again, after a pause that grows; give up loudly on one that cannot start."""
+        deaths = 0 if ready and lived > _QUICK_DEATH else self._deaths.get(number, 0) + 1
+        self._deaths[number] = deaths
+        if not ready and deaths >= _TRIES:
+            self.app.events.emit(WorkerGaveUp(number=number, how=how, tries=deaths))
+            self._code = 1
+            return
+        pause = min(_LONGEST_PAUSE, 0.1 * 2.0**deaths) if deaths > 1 or not ready else 0.0
+        self.app.events.emit(WorkerCrashed(name=name or f"process {number}", how=how, again_in=pause))
+        self._restarts[number] = (time.monotonic() + pause, deaths)
+
+    def _hand_back(self, child: _Child, held: list[Holding]) -> None:
+        """Release what a dead process held: at once, and counted only if the body had been entered.
+
+        A body in a process of its own has not ended the worker, but was ended by it: that is not held against it.
+        """
+        entered = _entered(child)
+        deliveries = [(holding, _delivery(holding)) for holding in held]
+        releases = [Release(delivery, counted=holding.serial in entered) for holding, delivery in deliveries]
+        broker = self.app.runtime.broker
+        try:
+            self._mark([pair for pair in deliveries if pair[0].serial in entered])
+            size = broker.limits.max_batch
+            for first in range(0, len(releases), size):
+                broker.settle(releases[first : first + size])
+        except UnavailableError as error:
+            lease = self._settings.lease
+            self.app.events.emit(EngineDown(doing="hand messages back", error=error.what, retry_in=lease))
+
+    def _mark(self, inside: list[tuple[Holding, Delivery]]) -> None:
+        """Leave the marks of bodies that a crash has ended, and take those away of bodies in processes of their own."""
+        backend = self.app.runtime.backend
+        guilty = [entered_mark(delivery) for holding, delivery in inside if not holding.apart]
+        innocent = [entered_mark(delivery).key for holding, delivery in inside if holding.apart]
+        if backend is not None and guilty:
+            backend.put(guilty)
+        if backend is not None and innocent:
+            backend.delete(innocent)
+
+
+@contextmanager
+def _memory(size: int, *, least: int) -> Iterator[int]:
+    """Yield the number of a file without a name, of *size* bytes, or of *least* where that is all that one can have."""
+    number = _in_memory(size, least) if sys.platform == "linux" else None
+    if number is None:
+        with tempfile.TemporaryFile() as file:
+            file.write(bytes(least))  # a hole that a full disk cannot fill later would end whoever looks into it
+            file.flush()
+            number = os.dup(file.fileno())
+    try:
+        yield number
+    finally:
+        os.close(number)
+
+
+def _in_memory(size: int, least: int) -> int | None:
+    """Return the number of a file that is on no disk; ``None`` on systems that do not know such a thing."""
+    try:
+        number = os.memfd_create("queuekit")
+    except OSError:
+        return None
+    try:
+        os.ftruncate(number, size)
+    except OSError:  # no file may be so large here
+        os.ftruncate(number, least)
+    return number
+
+
+def _spawn(*files: int) -> subprocess.Popen[bytes]:
+    """Start a worker process, deaf to the signals that a whole group gets until it has begun to listen to them."""
+    command = [sys.executable, "-m", "queuekit.worker.child", *map(str, files)]
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
+    try:
+        return subprocess.Popen(  # noqa: S603 - the interpreter that runs this
+            command, pass_fds=files, stdin=subprocess.DEVNULL
+        )
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _deserving(child: _Child, holdings: list[Holding]) -> list[Holding]:
+    """Return the leases to renew: none of a stopped process, none of a body past its time limit."""
+    if _is_stopped(child.process.pid):
+        return []
+    entered, now = child.slots.entered(), time.monotonic()
+    return [
+        holding
+        for holding in holdings
+        if holding.serial not in entered or now < entered[holding.serial].limit + _OVERTIME
+    ]
+
+
+def _is_stopped(pid: int) -> bool:
+    """Tell whether a process was stopped by a signal; where the system does not say, it was not."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[0]
+    except OSError:
+        return False
+    return state in (b"T", b"t")
+
+
+def _delivery(holding: Holding) -> Delivery:
+    """Return what a release and a mark need; the message itself stays with the broker."""
+    lease = holding.lease
+    envelope = Envelope(
+        id=lease.id, queue=lease.queue, body=b"", generation=holding.generation, attempt=holding.attempt
+    )
+    return Delivery(envelope=envelope, token=lease.token, number=lease.number)
+
+
+def _say(child: _Child, word: object) -> None:
+    with suppress(OSError, ValueError):
+        child.pipe.send(word)
+
+
+def _entered(child: _Child) -> Collection[int]:
+    """Return the serials of the bodies that may have ended a dead process."""
+    if child.overdue:
+        return ()
+    return child.slots.entered() if child.blamed is None else child.blamed
+
+
+def _how_it_ended(child: _Child, code: int) -> str:
+    """Return how a process ended, in words."""
+    if child.blamed is None:
+        return _how(code)
+    silent = f"gave no sign of life for {child.silence.seconds:.0f} s"
+    if not child.blamed:
+        return f"{silent} and was killed"
+    ids = [holding.id for holding in child.holdings.held() if holding.serial in child.blamed]
+    return f"{silent} while {', '.join(ids) or 'a task'} ran past its time limit, and was killed"
+
+
+def _how(code: int) -> str:
+    """Return an exit code in words."""
+    if code == DEAF:
+        return "could not go on"
+    if code >= 0:
+        return f"exited with code {code}"
+    try:
+        name = signal.Signals(-code).name
+    except ValueError:
+        name = str(-code)
+    return f"killed by {name}" + (", perhaps out of memory" if name == "SIGKILL" else "")
+
+
+@contextmanager
+def _signals(handler: Callable[..., object]) -> Iterator[tuple[socket.socket, socket.socket]]:
+    """Let SIGTERM and SIGINT call *handler* and, as the end of a child does, wake a wait on the first yielded socket.
+
+    The second one is for others to wake it.
+
+    In another thread than the main one no signal is touched: they are the affair of the program around.
+    """
+    here, there = socket.socketpair()
+    for end in (here, there):
+        end.setblocking(False)  # noqa: FBT003 - the name of the method says what is true
+    with here, there:
+        if threading.current_thread() is not threading.main_thread():
+            yield here, there
+            return
+        handlers = {signal.SIGTERM: handler, signal.SIGINT: handler, signal.SIGCHLD: lambda *_: None}
+        before = [(number, children.listen(number, each)) for number, each in handlers.items()]
+        old = signal.set_wakeup_fd(there.fileno(), warn_on_full_buffer=False)
+        try:
+            yield here, there
+        finally:
+            signal.set_wakeup_fd(old)
+            for number, previous in before:
+                children.restore(number, previous)
+
+
+def _slots(settings: WorkerConfig) -> str:
+    """Return how many tasks run at a time, and where, in words."""
+    processes, slots = settings.processes, settings.concurrency
+    workers = f"{processes} worker process{'es' if processes > 1 else ''}"
+    kind = {"thread": "thread", "process": "child process"}[settings.pool]
+    plural = "" if slots == 1 else "es" if kind.endswith("s") else "s"
+    return f"{workers} x {slots} {kind}{plural}"

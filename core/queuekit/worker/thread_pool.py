@@ -1,0 +1,151 @@
+"""The threads that run ``def`` tasks."""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from queuekit.execution.executor import Executor
+from queuekit.execution.outcome import Outcome, Run
+from queuekit.worker.run_table import Slots
+from queuekit.worker.unwritten_outcomes import Unwritten
+
+if TYPE_CHECKING:
+    from queuekit.worker.isolation import Isolation
+
+__all__ = ["ThreadPool"]
+
+
+class ThreadPool:
+    """Up to *size* threads, started as they are needed.
+
+    Args:
+        executor: Runs a body and decides.
+        size: Most threads.
+        slots: Where each thread says what it runs; rows 0 to size - 1.
+        isolation: Runs suspects, and with ``pool = "process"`` all tasks, in processes of their own; or ``None``.
+        deliver: Takes each outcome.
+        unwritten: Tells whether another body may begin.
+    """
+
+    def __init__(
+        self,
+        executor: Executor,
+        *,
+        size: int,
+        slots: Slots,
+        isolation: Isolation | None,
+        deliver: Callable[[Outcome], None],
+        unwritten: Unwritten | None = None,
+    ) -> None:
+        self._executor = executor
+        self._size = size
+        self._slots = slots
+        self._isolation = isolation
+        self._deliver = deliver
+        self._unwritten = unwritten or Unwritten()
+        self._inbox: queue.SimpleQueue[Run | None] = queue.SimpleQueue()
+        self._taking = threading.Lock()
+        self._closed = False
+        self.threads: list[threading.Thread] = []
+        self.running: dict[int, Run] = {}
+        """The run of each busy thread, by its row."""
+        self._given_up: dict[int, Run] = {}
+        """The last run of a row that was given up; it may have ended since."""
+
+    def thread_of(self, row: int) -> int:
+        """Return the identifier of the thread of *row*."""
+        return self.threads[row].ident or 0
+
+    @property
+    def lost(self) -> set[int]:
+        """Rows of threads whose run was given up and still goes on."""
+        return {row for row, run in list(self._given_up.items()) if self.running.get(row) is run}
+
+    def give_up(self, row: int, run: Run) -> None:
+        """Count the thread of *row* as lost for as long as *run* goes on in it; it may have ended already."""
+        self._given_up[row] = run
+
+    def submit(self, runs: Sequence[Run]) -> None:
+        """Hand *runs* to the threads, in order."""
+        for run in runs:
+            self._inbox.put(run)
+        if len(self.threads) < self._size:
+            self._start_threads(len(runs))
+
+    def _start_threads(self, most: int) -> None:
+        with self._taking:
+            for _ in range(min(most, self._size - len(self.threads))):
+                row = len(self.threads)
+                thread = threading.Thread(target=self._work, args=(row,), name=f"queuekit-run-{row}", daemon=True)
+                self.threads.append(thread)
+                thread.start()
+
+    @property
+    def waiting(self) -> int:
+        """How many no thread has begun."""
+        return self._inbox.qsize()
+
+    def take_back(self, keep: int) -> list[Run]:
+        """Take back what no thread has begun but the first *keep*."""
+        with self._taking:
+            waiting = [] if self._closed else self._take_all()
+            for run in waiting[:keep]:
+                self._inbox.put(run)
+            return waiting[keep:]
+
+    def take_waiting(self) -> list[Run]:
+        """Take back what no thread has begun, and let the threads end after what they run."""
+        with self._taking:
+            self._closed = True
+            waiting = self._take_all()
+            for _ in self.threads:
+                self._inbox.put(None)
+            return waiting
+
+    def _take_all(self) -> list[Run]:
+        taken: list[Run] = []
+        with contextlib.suppress(queue.Empty):
+            while True:
+                run = self._inbox.get_nowait()
+                if run is not None:
+                    taken.append(run)
+        return taken
+
+    def _work(self, row: int) -> None:
+        self._slots.thread(row, threading.get_native_id())
+        take, full = self._inbox.get, self._unwritten.full
+        while (run := take()) is not None:
+            try:
+                if full(len(self.running)):
+                    self._unwritten.wait(lambda: len(self.running))
+                outcome = self._one(row, run)
+            except BaseException as error:  # noqa: BLE001 - one run that cannot begin must not end this thread
+                outcome = self._executor.put_back(run, error)
+            if outcome is not None and run.claim():
+                self._deliver(outcome)
+
+    def _one(self, row: int, run: Run) -> Outcome | None:
+        """Run one message; ``None`` if its lease was lost, or its outcome decided, before it began."""
+        if run.context.lost:
+            return None
+        isolation = self._isolation
+        if isolation is not None and not (run.suspect or isolation.always):
+            isolation = None
+        early = self._executor.begin(run, apart=isolation is not None)
+        if early is not None:
+            return early
+        if run.decided:
+            return None
+        self.running[row] = run
+        self._slots.enter(row, run.serial, time.monotonic(), run.timeout)
+        try:
+            return self._executor.call(run) if isolation is None else isolation.call(row, run)
+        finally:
+            self._slots.leave(row)
+            del self.running[row]
+            self._given_up.pop(row, None)

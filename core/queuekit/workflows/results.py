@@ -1,0 +1,314 @@
+"""The caller's handles on workflows: chains, groups and chords."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+
+import attrs
+
+from queuekit.engines.waits import Timeout, Wait
+from queuekit.errors import DecodeError, NoBackendError, UnavailableError, UnknownIdError
+from queuekit.result import Result, ResultSource
+from queuekit.states import FINAL, State
+from queuekit.wire.position import link_id, member_id
+
+if TYPE_CHECKING:
+    from queuekit.wire.records import Info
+
+__all__ = ["ChainResult", "ChordResult", "GroupCounts", "GroupResult", "GroupSource", "handle"]
+
+R_co = TypeVar("R_co", covariant=True)
+_AT_ONCE = 500
+"""Records that are asked for, or waited for, in one round trip."""
+
+
+class GroupSource(ResultSource, Protocol):
+    """Where handles on workflows look things up: an app."""
+
+    def infos(self, ids: Sequence[str]) -> list[Info]:
+        """Return what is known of messages, in order."""
+        ...
+
+    def wait_any(self, ids: Sequence[str], timeout: float) -> None:
+        """Return when one of *ids* has ended, or *timeout* seconds have passed."""
+        ...
+
+    async def glance(self, allowed: float, function: Callable[..., Any], *args: Any) -> Any:
+        """Run a call that looks something up in the engine, for *allowed* seconds at most."""
+        ...
+
+    def graph(self, id: str) -> object | None:
+        """Return what is stored of workflow *id*, if it is."""
+        ...
+
+
+@attrs.frozen(kw_only=True)
+class GroupCounts:
+    """A group at a glance."""
+
+    total: int
+    done: int
+    """Members that have ended, failed ones among them."""
+    failed: int
+
+
+class GroupResult(Generic[R_co]):
+    """A handle on the members of a group, in the group's order.
+
+    Args:
+        id: Id of the group.
+        ids: Ids of the members.
+        source: The app.
+        flat: Whether each member returns a list, of which one list is made.
+        stored: Whether outcomes are stored at all.
+    """
+
+    def __init__(
+        self, id: str, ids: Sequence[str], source: GroupSource, *, flat: bool = False, stored: bool = True
+    ) -> None:
+        self.id = id
+        self.ids = tuple(ids)
+        """Ids of the members."""
+        self.stored = stored
+        self._source = source
+        self._flat = flat
+
+    def __repr__(self) -> str:
+        return f"<group result {self.id}, {len(self.ids)} members>"
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, index: int) -> Result[Any]:
+        return Result(self.ids[index], self._source, stored=self.stored)
+
+    def __iter__(self) -> Iterator[Result[Any]]:
+        """Yield a handle on each member as it ends, the first to end first."""
+        return self.as_completed()
+
+    def as_completed(self, timeout: Timeout = None) -> Iterator[Result[Any]]:
+        """Yield a handle on each member as it ends, the first to end first.
+
+        Raises:
+            ResultTimeout: Not all have ended within *timeout*.
+            UnknownIdError: Nothing is known of a member: waiting would never end.
+            NoBackendError: Results are not stored.
+        """
+        for info in self._ended(timeout):
+            yield Result(info.id, self._source)
+
+    def counts(self) -> GroupCounts:
+        """Return how many members have ended, and how many of those failed. One round trip for 500 members."""
+        states = [info.state for info in self._infos(self.ids)]
+        done = [state for state in states if state in FINAL]
+        failed = [state for state in done if state is not State.SUCCESS]
+        return GroupCounts(total=len(states), done=len(done), failed=len(failed))
+
+    @property
+    def done(self) -> bool:
+        """Whether all members have ended."""
+        counts = self.counts()
+        return counts.done == counts.total
+
+    def get(self, timeout: Timeout = None) -> R_co:
+        """Wait for all members and return the list of their results, in the group's order.
+
+        Raises:
+            TaskFailed: A member failed; raised as soon as that is known.
+            TaskCancelled: A member was cancelled.
+            ResultTimeout: Not all have ended within *timeout*.
+            UnknownIdError: Nothing is known of a member: waiting would never end.
+            NoBackendError: Results are not stored.
+        """
+        values: dict[str, Any] = {}
+        for info in self._ended(timeout):
+            values[info.id] = Result[Any](info.id, self._source).unpack(info)
+        return self._in_order(values)
+
+    def _in_order(self, values: dict[str, Any]) -> R_co:
+        ordered: Any = [values[id] for id in self.ids]
+        if self._flat:
+            strange = [id for id, some in zip(self.ids, ordered, strict=True) if type(some) is not list]
+            if strange:
+                raise DecodeError(f"the result of {strange[0]} is not a list of results")
+            ordered = [value for some in ordered for value in some]
+        found: R_co = ordered
+        return found
+
+    async def aget(self, timeout: Timeout = None) -> R_co:
+        """Like :meth:`get`, without blocking the event loop."""
+        values: dict[str, Any] = {}
+        async for info in self._as_ended(timeout):
+            values[info.id] = Result[Any](info.id, self._source).unpack(info)
+        return self._in_order(values)
+
+    def cancel(self) -> bool:
+        """Cancel the whole group: waiting members never run, running ones are told. True if some had not ended."""
+        if "." not in self.id:
+            return self._source.cancel(self.id)
+        ended = {*FINAL, State.UNKNOWN}
+        cancelled = [self._source.cancel(info.id) for info in self._infos(self.ids) if info.state not in ended]
+        return any(cancelled)
+
+    def forget(self) -> None:
+        """Delete what is stored about group and members."""
+        for id in (*self.ids, self.id):
+            self._source.forget(id)
+
+    def _infos(self, ids: Sequence[str]) -> list[Info]:
+        found: list[Info] = []
+        for start in range(0, len(ids), _AT_ONCE):
+            found += self._source.infos(ids[start : start + _AT_ONCE])
+        return found
+
+    def _ended(self, timeout: Timeout) -> Iterator[Info]:
+        """Yield what is known of each member as it ends."""
+        wait, missing = self._begin(timeout), list(self.ids)
+        while missing:
+            try:
+                with wait.limit():
+                    ended = self._look(missing)
+            except UnavailableError as error:
+                self._source.clock.sleep(wait.rest(error))
+                ended = []
+            else:
+                wait.answered()
+            yield from ended
+            missing = _without(missing, ended)
+            if missing and not ended:
+                self._pause(missing, wait)
+
+    def _pause(self, missing: list[str], wait: Wait) -> None:
+        """Wait until one of *missing* has ended, though not long.
+
+        Raises:
+            ResultTimeout: The time is over.
+            UnknownIdError: None of them ever will.
+        """
+        if wait.over:
+            raise self._late(missing, wait)
+        try:
+            with wait.limit():
+                self._source.wait_any(missing[:_AT_ONCE], wait.step)
+                self._refuse_unknown(missing)
+        except UnavailableError as error:
+            self._source.clock.sleep(wait.rest(error))
+
+    async def _as_ended(self, timeout: Timeout) -> AsyncIterator[Info]:
+        """As :meth:`_ended`, without blocking the event loop."""
+        import asyncio  # only here: whoever imports tasks need not pay for it
+
+        wait, missing = self._begin(timeout), list(self.ids)
+        while missing:
+            ended: list[Info] = []
+            try:
+                ended = await self._source.glance(wait.allowed, self._look, missing)
+                if not ended and not wait.over:
+                    await self._await_one(missing, wait)
+            except UnavailableError as error:
+                await asyncio.sleep(wait.rest(error))
+            else:
+                wait.answered()
+            for info in ended:
+                yield info
+            missing = _without(missing, ended)
+            if missing and not ended and wait.over:
+                raise self._late(missing, wait)
+
+    async def _await_one(self, missing: list[str], wait: Wait) -> None:
+        """As :meth:`_pause`, without blocking the event loop."""
+        told = await self._source.await_any(missing[:_AT_ONCE], wait.step)
+        if not any(info.done for info in told):
+            await self._source.glance(wait.allowed, self._refuse_unknown, missing)
+
+    def _begin(self, timeout: Timeout) -> Wait:
+        if not self.stored:
+            self._source.need_results()
+            raise NoBackendError(f"the results of {self.id} are not stored")
+        return Wait(timeout, self._source.clock)
+
+    def _late(self, missing: list[str], wait: Wait) -> Exception:
+        return wait.ended(f"{self.id}: {len(missing)} of {len(self.ids)} have not ended")
+
+    def _look(self, ids: list[str]) -> list[Info]:
+        """Return what is known of those that have ended."""
+        return [info for info in self._infos(ids) if info.done]
+
+    def _refuse_unknown(self, ids: list[str]) -> None:
+        """Refuse to wait for what nobody knows: members that wait for others are known by their group alone."""
+        unknown = [info.id for info in self._infos(ids) if info.state is State.UNKNOWN]
+        if unknown and self._source.graph(self.id.partition(".")[0]) is None:
+            raise UnknownIdError(
+                f"nothing is known of {unknown[0]!r}", fix="It was never sent, or is forgotten: see results_expire"
+            )
+
+
+class ChainResult(Result[R_co]):
+    """A handle on a chain: its result is that of its last link.
+
+    Args:
+        id: Id of the chain, which is that of its last link.
+        source: The app.
+        top: Number of each part of the chain, and its size if it is a group.
+    """
+
+    __slots__ = ("_groups", "top")
+
+    def __init__(self, id: str, source: GroupSource, *, top: Sequence[Sequence[int | None]] = ()) -> None:
+        super().__init__(id, source)
+        self.top = tuple((int(part[0] or 0), part[1]) for part in top)
+        self._groups = source
+
+    @property
+    def links(self) -> list[Result[Any] | GroupResult[Any]]:
+        """Handles on its links, in order; of a group on its members."""
+        found: list[Result[Any] | GroupResult[Any]] = []
+        last = len(self.top) - 1
+        for index, (number, size) in enumerate(self.top):
+            if size is not None:
+                found.append(_members(self.id, number, size, self._groups))
+            else:
+                found.append(Result(self.id if index == last else link_id(self.id, number), self._groups))
+        return found
+
+    def forget(self) -> None:
+        """Delete what is stored about it and its links."""
+        for link in self.links:
+            if isinstance(link, GroupResult) or link.id != self.id:
+                link.forget()
+        super().forget()
+
+
+class ChordResult(ChainResult[R_co]):
+    """A handle on a chord: its result is that of the callback."""
+
+    __slots__ = ()
+
+    @property
+    def members(self) -> GroupResult[Any]:
+        """A handle on the members."""
+        number, size = self.top[0]
+        return _members(self.id, number, size or 0, self._groups)
+
+
+def _without(ids: list[str], ended: list[Info]) -> list[str]:
+    gone = {info.id for info in ended}
+    return [id for id in ids if id not in gone] if gone else ids
+
+
+def _members(id: str, number: int, size: int, source: GroupSource) -> GroupResult[Any]:
+    return GroupResult(link_id(id, number), [member_id(id, number, index) for index in range(size)], source)
+
+
+def handle(
+    kind: str, id: str, top: Sequence[Sequence[int | None]], source: GroupSource, *, flat: bool, stored: bool = True
+) -> Any:
+    """Return the handle on a workflow of *kind*."""
+    if kind == "group":
+        number, size = top[0]
+        ids = [member_id(id, number or 0, index) for index in range(size or 0)]
+        return GroupResult[Any](id, ids, source, flat=flat, stored=stored)
+    if kind == "chord":
+        return ChordResult[Any](id, source, top=top)
+    return ChainResult[Any](id, source, top=top)

@@ -1,0 +1,101 @@
+"""Messages of FIFO queues in hand: one of each group, so that none overtakes another.
+
+SQS hands nothing out of a group whose first message is held, if it is asked for one message at a time. What comes all
+the same was claimed twice, by a fault or after a lease had ended, and goes back while the first is in hand.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+
+import attrs
+
+from queuekit_sqs.fifo_attempts import Turn
+
+__all__ = ["Arriving", "Hand"]
+
+_LEAST_WAIT = 1.0
+_MOST = 20_000
+
+
+@attrs.frozen(kw_only=True)
+class Arriving:
+    """A message that was claimed."""
+
+    group: tuple[str, str]
+    """The queue, and the group in it."""
+    token: str
+    turn: Turn
+    claimed: float
+    """Monotonic seconds at which the lease began."""
+    until: float
+    """Monotonic seconds at which it ends, if nobody prolongs it."""
+
+
+@attrs.define
+class _Held:
+    arriving: Arriving
+    claims: int
+    """Of this message, as far as is known: it may have been claimed again meanwhile."""
+
+
+class Hand:
+    """Knows what this process holds. Beyond its first lease nothing is sure to be held, and keeps nothing back."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._held: dict[tuple[str, str], _Held] = {}
+        self._groups: dict[str, tuple[str, str]] = {}
+
+    def after_fork(self) -> None:
+        """Begin anew in a child process."""
+        self._lock = threading.Lock()
+        self._held, self._groups = {}, {}
+
+    def take(self, some: Sequence[Arriving]) -> dict[str, tuple[float, Turn]]:
+        """Take *some* in, and return by token those that must wait: for how many seconds, and how they stand."""
+        waiting: dict[str, tuple[float, Turn]] = {}
+        now = time.monotonic()
+        with self._lock:
+            for one in some:
+                held = self._held.get(one.group)
+                if held is None or now >= held.arriving.until:
+                    self._hold(one)
+                else:
+                    waiting[one.token] = self._put_off(one, held, now)
+        return waiting
+
+    def claims(self, token: str) -> int:
+        """Return how often the message was claimed, as far as is known here; 0 for one that is not in hand."""
+        with self._lock:
+            held = self._held.get(self._groups.get(token, ("", "")))
+            return held.claims if held is not None and held.arriving.token == token else 0
+
+    def let_go(self, tokens: Sequence[str]) -> None:
+        """Hear what is settled."""
+        with self._lock:
+            for token in tokens:
+                group = self._groups.pop(token, None)
+                if group is not None and group in self._held and self._held[group].arriving.token == token:
+                    del self._held[group]
+
+    def _hold(self, one: Arriving) -> None:
+        before = self._held.get(one.group)
+        if before is not None:
+            self._groups.pop(before.arriving.token, None)
+        elif len(self._held) >= _MOST:
+            oldest = next(iter(self._held))
+            self._groups.pop(self._held.pop(oldest).arriving.token, None)
+        self._held[one.group] = _Held(one, one.turn.claims)
+        self._groups[one.token] = one.group
+
+    def _put_off(self, one: Arriving, held: _Held, now: float) -> tuple[float, Turn]:
+        """Return for how long *one* is to wait: longer and longer, and no crash is counted for the claim in hand."""
+        turn = one.turn
+        if turn.message == held.arriving.turn.message:
+            held.claims = max(held.claims, turn.claims)
+            turn = attrs.evolve(held.arriving.turn, claims=turn.claims)
+        left = held.arriving.until - now
+        return max(_LEAST_WAIT, min(left, now - held.arriving.claimed)), turn
