@@ -15,7 +15,7 @@ import pytest
 
 from support import commands
 
-GOLDEN = Path(__file__).parents[1] / "golden"
+GOLDEN = Path(__file__).parents[2] / "golden"
 MOST_LINES = 6
 ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}")
 BARE = "from queuekit.plugins import loading; loading._scanned = (); from queuekit.cli import main; main()"

@@ -16,7 +16,7 @@ import pytest
 from support import commands
 from support.waiting import PATIENCE, wait_until
 
-GOLDEN = Path(__file__).parents[1] / "golden" / "crons"
+GOLDEN = Path(__file__).parents[2] / "golden" / "crons"
 TASKS = """\
 from queuekit import Queuekit, chain, cron, every
 

@@ -10,7 +10,7 @@ from queuekit.broker import Capabilities
 from queuekit.plugins.support import BACKEND_PLAN, BROKER_PLAN, Step, steps
 from support import commands
 
-PAGE = (Path(__file__).parents[2] / "docs" / "capabilities.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[3] / "docs" / "capabilities.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ from support.waiting import PATIENCE
 
 pytest_plugins = ["pytester"]
 
-LEVELS = Path(__file__).parents[1] / "golden" / "kit_levels.lst"
+LEVELS = Path(__file__).parents[2] / "golden" / "kit_levels.lst"
 """Every test of the suites with its level; QUEUEKIT_TEST_GOLDEN=write writes it anew."""
 _numbers = itertools.count()
 _OF_A_DEFECT = 1.0
