@@ -93,6 +93,10 @@ def name_of(path: Path) -> str:
 NAMES = {name_of(path): path for path in SOURCES}
 
 
+PACKAGES = tuple(room for room in ROOMS if (CORE / room).is_dir())
+"""The rooms that are packages: core's machinery."""
+
+
 def room_of(module: str) -> str:
     """Return the room of a module: the first part after ``queuekit``, empty for ``queuekit`` itself."""
     return module.partition(".")[2].partition(".")[0]
@@ -171,11 +175,33 @@ def test_every_room_has_its_place() -> None:
     assert len(ROOMS) == len(set(ROOMS))
 
 
-def test_every_room_says_what_it_holds() -> None:
-    """The docstring of a package says what lives there, what to import from it, and from which rooms it imports."""
-    packages = {path.parent.name: ast.get_docstring(tree_of(path)) or "" for path in CORE.glob("*/__init__.py")}
+def rooms_imported(room: str) -> set[str]:
+    """Return the other rooms that the modules of *room* import from."""
+    files = [path for path in MODULES if room_of(name_of(path)) == room]
+    return {room_of(own) for path in files for target in imports(path) if (own := own_module(target))} - {"", room}
 
-    assert {name for name, text in packages.items() if "Imports from:" not in text} == set()
+
+@pytest.mark.parametrize("room", PACKAGES)
+def test_room_says_what_it_imports_from(room: str) -> None:
+    """The last sentence of its docstring lists the rooms, lowest first; all single modules are "the top of the package".
+
+    Where this fails, replace the sentence by the one that is expected.
+    """
+    found = rooms_imported(room)
+    top = ["the top of the package"] if found - set(PACKAGES) else []
+    expected = ", ".join([*top, *(package for package in PACKAGES if package in found)]) or "nothing of queuekit"
+
+    text = " ".join((ast.get_docstring(tree_of(CORE / room / "__init__.py")) or "").split())
+
+    assert text.endswith(f" Imports from: {expected}.")
+    assert text.count(" Import ") == 1, "it says what may be imported from it"
+
+
+def test_internals_describe_every_room() -> None:
+    """The table in docs/internals.md has a row for each package, in the order of the list."""
+    page = (CORE.parents[1] / "docs" / "internals.md").read_text(encoding="utf-8")
+
+    assert re.findall(r"^\| `(\w+)` \|", page.partition("## The rooms")[2], re.MULTILINE) == list(PACKAGES)
 
 
 def broken(rule: Callable[[Path], Iterable[object]], paths: Iterable[Path] = SOURCES) -> dict[str, list[str]]:

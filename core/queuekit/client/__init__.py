@@ -1,5 +1,5 @@
 """What an app sends with: its engines, the codec of messages, the sender.
 
 Import ``runtime.Runtime``, ``codec`` and ``sender.Sending``.
-Imports from: the contracts at the top of the package, engines, plugins, wire, config, tasks.
+Imports from: the top of the package, wire, engines, plugins, config, tasks.
 """

@@ -1,6 +1,6 @@
 """The engines that ship with core, and what engines share.
 
-Import the factories ``MemoryBroker``, ``MemoryBackend``, ``SQLiteBroker`` and ``SQLiteBackend`` by the names that the
-built-in plugin gives.
-Imports from: the contracts at the top of the package.
+Import ``waits`` to wait, ``copies`` and ``uniqueness`` to make up for what an engine lacks; ``memory`` and ``sqlite``
+are reached by their URLs.
+Imports from: the top of the package.
 """

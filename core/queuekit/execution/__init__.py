@@ -1,5 +1,5 @@
-"""What happens to one delivery: decode, run, decide, commit, and advance its workflow.
+"""What happens to one delivery: decode, run, decide, commit, advance its workflow.
 
-Import ``executor.Executor`` and ``workflow_advance.Flows``. No thread begins here.
-Imports from: the contracts at the top of the package, wire, workflows, tasks, client.
+Import ``executor.Executor`` to run, ``commit.write`` to store outcomes, ``workflow_advance.Flows`` for what follows.
+Imports from: the top of the package, logs, wire, config, workflows, tasks, client.
 """

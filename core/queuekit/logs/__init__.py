@@ -1,5 +1,5 @@
-"""Text for logs and terminals: nothing from outside moves a cursor, and no log line raises.
+"""Text for logs and terminals, which nothing from outside can forge, and the logging of unexpected errors.
 
-Import ``errors.log_error`` and ``plaintext``.
-Imports from: nothing of the package.
+Import ``plaintext`` to clean text, and ``errors.log_error`` for an error that nobody expected.
+Imports from: nothing of queuekit.
 """

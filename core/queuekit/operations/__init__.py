@@ -1,5 +1,5 @@
-"""What an operator does with queues and records.
+"""What an operator does with queues, messages and records.
 
 Import ``admin.Admin``.
-Imports from: the contracts at the top of the package, wire, client, execution.
+Imports from: the top of the package, wire, plugins, tasks, client, execution.
 """

@@ -1,5 +1,5 @@
-"""How installed plugins are found, loaded, selected by URL and asked to make engines.
+"""How plugins are found, loaded, selected by URL and asked for engines.
 
-Import ``manager.Plugins`` for everything; the other modules are its parts.
-Imports from: the contracts at the top of the package, engines.
+Import ``manager.Plugins`` to use plugins, and ``options`` to read settings into attrs classes.
+Imports from: the top of the package.
 """

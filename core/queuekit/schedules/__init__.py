@@ -1,5 +1,5 @@
-"""Calls that are sent again and again: triggers, declarations, and the scheduler that sends what is due.
+"""Calls that are sent at set times: triggers, declarations, and the scheduler that sends what is due.
 
-Import ``triggers`` and ``schedule`` for data, ``scheduler.Scheduler`` to lead.
-Imports from: the contracts at the top of the package, wire, workflows, tasks, client.
+Import ``triggers`` and ``schedule`` for data, ``manager`` to change schedules, ``scheduler.Scheduler`` to run them.
+Imports from: the top of the package, logs, wire, workflows, tasks, client.
 """

@@ -1,5 +1,5 @@
-"""Registered functions and their options.
+"""Registered functions: their options, annotations and unique keys.
 
-Import ``task.Task`` and ``registry.Registry``.
-Imports from: the contracts at the top of the package, wire, workflows.
+Import ``task.Task`` and ``registry.Tasks``.
+Imports from: the top of the package, encoding, wire, workflows.
 """

@@ -1,5 +1,5 @@
-"""What is stored or sent, as plain data: ids, a message's position in a workflow, records.
+"""What is stored or sent: records, a message's position in a workflow, the options of a call.
 
-Import any module; all of them are pure.
-Imports from: the contracts at the top of the package.
+Import any module; all of them are pure, and none calls an engine.
+Imports from: the top of the package.
 """

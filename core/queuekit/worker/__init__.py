@@ -1,7 +1,7 @@
-"""A worker: takes messages, runs their tasks, writes the outcomes.
+"""A worker: threads and processes that fetch, run, renew leases and settle.
 
-Import ``Worker`` to run one in this process, ``supervisor.Supervisor`` for worker processes, ``launch`` from an app.
-Imports from: everything before it but engines, above all client, execution and schedules.
+Import ``Worker`` for one process, ``supervisor.Supervisor`` for several, ``app_ref`` to find an app.
+Imports from: the top of the package, logs, wire, config, client, schedules, execution, operations.
 """
 
 from queuekit.worker.worker import Worker

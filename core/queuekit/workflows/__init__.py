@@ -1,5 +1,6 @@
-"""What a caller writes: chains, groups and chords, compiled to messages, and the handles on their results.
+"""Chains, groups and chords: as written, compiled, and the handles on their results.
 
-Import ``canvas`` to build, ``compile`` to make a workflow ready to run, ``results`` to read.
-Imports from: the contracts at the top of the package, wire.
+Import ``canvas`` to build, ``workflow`` for what is built, ``compile`` for stored graphs, ``results`` to read
+outcomes.
+Imports from: the top of the package, wire, engines.
 """
