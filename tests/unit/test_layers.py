@@ -183,7 +183,7 @@ def rooms_imported(room: str) -> set[str]:
 
 @pytest.mark.parametrize("room", PACKAGES)
 def test_room_says_what_it_imports_from(room: str) -> None:
-    """The last sentence of its docstring lists the rooms, lowest first; all single modules are "the top of the package".
+    """The last sentence of its docstring lists the packages, lowest first; all else is "the top of the package".
 
     Where this fails, replace the sentence by the one that is expected.
     """

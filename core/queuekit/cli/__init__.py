@@ -1,7 +1,7 @@
 """The command line: ``queuekit`` and its commands, which only call the modules of core.
 
-Data goes to standard output, everything else to standard error. A user's mistake ends in one error of at most six lines and in
-the exit code of its kind; see docs/reference/cli.md.
+Data goes to standard output, everything else to standard error. A user's mistake ends in one error of at most six
+lines and in the exit code of its kind; see docs/reference/cli.md.
 
 Import ``main``; each command is a module.
 Imports from: the top of the package, logs, wire, plugins, config, client, schedules, operations, worker.
