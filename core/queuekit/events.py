@@ -339,7 +339,7 @@ class LogSubscriber:
     def __init__(self) -> None:
         self._task = logging.getLogger("queuekit.tasks.task")
         self._worker = logging.getLogger("queuekit.worker")
-        self._crons = logging.getLogger("queuekit.schedules.manager")
+        self._schedules = logging.getLogger("queuekit.schedules")
         self._unknown_seen: dict[str, float] = {}
         self._dead_lines = _Ration()
         self._writers: dict[type[Event], Callable[[Any], None]] = {
@@ -429,26 +429,26 @@ class LogSubscriber:
         self._worker.warning(text, *data, extra=_data(event))
 
     def _leads(self, event: SchedulerLeads) -> None:
-        self._crons.info("%s sends the ticks of all schedules", event.worker, extra=_data(event))
+        self._schedules.info("%s sends the ticks of all schedules", event.worker, extra=_data(event))
 
     def _yields(self, event: SchedulerYields) -> None:
-        self._crons.warning("%s no longer sends ticks: another may", event.worker, extra=_data(event))
+        self._schedules.warning("%s no longer sends ticks: another may", event.worker, extra=_data(event))
 
     def _ticked(self, event: TickSent) -> None:
         late = f", {event.late:.1f} s late" if event.late >= _LATE else ""
-        self._crons.info("tick %s %s %s%s", event.schedule, event.id, _moment(event.at), late, extra=_data(event))
+        self._schedules.info("tick %s %s %s%s", event.schedule, event.id, _moment(event.at), late, extra=_data(event))
 
     def _missed(self, event: TicksMissed) -> None:
         text, span = "%d ticks of %s left out: nobody was there from %s to %s", (event.first, event.last)
-        self._crons.warning(text, event.count, event.schedule, *map(_moment, span), extra=_data(event))
+        self._schedules.warning(text, event.count, event.schedule, *map(_moment, span), extra=_data(event))
 
     def _skipped(self, event: TickSkipped) -> None:
         text = "tick of %s at %s left out: %s has not ended"
-        self._crons.info(text, event.schedule, _moment(event.at), event.holder, extra=_data(event))
+        self._schedules.info(text, event.schedule, _moment(event.at), event.holder, extra=_data(event))
 
     def _tick_failed(self, event: TickFailed) -> None:
         text = "tick of %s at %s cannot be sent: %s"
-        self._crons.error(text, event.schedule, _moment(event.at), clean(event.error), extra=_data(event))
+        self._schedules.error(text, event.schedule, _moment(event.at), clean(event.error), extra=_data(event))
 
     def _worker_started(self, event: WorkerStarted) -> None:
         self._worker.info("%s", "\n  ".join(map(clean, event.lines)), extra=_data(event))

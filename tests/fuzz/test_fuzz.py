@@ -119,8 +119,8 @@ def looks(app: Queuekit, id: str) -> Iterator[Callable[[], object]]:
     yield lambda: app.result(id)
     yield lambda: admin.show(id)
     yield admin.workers
-    yield app.crons.all
-    yield app.crons.set_aside
+    yield app.schedules.all
+    yield app.schedules.set_aside
     yield lambda: list(scan(app.runtime.need_backend("a test")))
 
 
@@ -132,7 +132,7 @@ def test_records(engine: str, tmp_path: Path) -> None:
     add = calls.add
     sent: list[Any] = [add.send(1, 2), calls.boom.send("why"), chain(add.s(1, 2), add.s(3)).send()]
     sent += [chord(group(add.s(n, n) for n in range(3)), calls.total.s()).send(), group(add.s(1, 1)).send()]
-    app.crons.add("job", every("1h"), add.s(1, 2))
+    app.schedules.add("job", every("1h"), add.s(1, 2))
     burst(app)
     sound = records(backend)
     ids = [result.id for result in sent]
@@ -154,7 +154,7 @@ def test_schedules() -> None:
     fuzzer = Fuzzer("schedules")
     for chance in fuzzer.rounds():
         crew = Crew()
-        crew.app.crons.add("job", every("10s"), Signature[Any]("t"))
+        crew.app.schedules.add("job", every("10s"), Signature[Any]("t"))
         crew.hire()
         backend = backend_of(crew.app)
         crew.run(1)
@@ -176,8 +176,8 @@ def test_schedules() -> None:
 
 def _run(crew: Crew) -> None:
     crew.run(25)
-    crew.app.crons.all()
-    crew.app.crons.set_aside()
+    crew.app.schedules.all()
+    crew.app.schedules.set_aside()
 
 
 def _ready(crew: Crew) -> list[Any]:
@@ -262,10 +262,10 @@ COMMANDS = [
     ["dlq", "show", "ID"],
     ["dlq", "retry", "ID"],
     ["purge", "default", "--yes"],
-    ["crons", "add", "NAME", "every 1h", "add", "1"],
-    ["crons", "show", "NAME"],
-    ["crons", "next", "*/5 * * * *", "--tz", "Europe/Berlin", "-n", "2"],
-    ["crons", "remove", "NAME"],
+    ["schedules", "add", "NAME", "every 1h", "add", "1"],
+    ["schedules", "show", "NAME"],
+    ["schedules", "next", "*/5 * * * *", "--tz", "Europe/Berlin", "-n", "2"],
+    ["schedules", "remove", "NAME"],
     ["config", "show"],
     ["plugins", "check", "sqlite:///x.db"],
     ["check"],

@@ -138,7 +138,7 @@ def test_restart_after_downtime_applies_the_policy(crew: Fleet) -> None:
     start(crew)
     reached(crew, 1)
     for misfire in MISFIRES:
-        app.crons.add(misfire, every("500ms"), note.s(misfire), misfire=misfire, grace=0.1)
+        app.schedules.add(misfire, every("500ms"), note.s(misfire), misfire=misfire, grace=0.1)
     wait_until(lambda: all(ticks(crew, word) for word in MISFIRES), what="a tick of each")
     crew.groups[0].kill()
     done = {word: len(ticks(crew, word)) for word in MISFIRES}
@@ -152,22 +152,22 @@ def test_restart_after_downtime_applies_the_policy(crew: Fleet) -> None:
     assert_each_once(crew, "all")
     for word in ("once", "skip"):
         assert len(set(ticks(crew, word))) == len(ticks(crew, word)) < len(ticks(crew, "all"))
-        assert app.crons.get(word).progress.missed >= 3
+        assert app.schedules.get(word).progress.missed >= 3
 
 
 def test_operator_is_obeyed_while_workers_run(crew: Fleet) -> None:
     """Paused it rests, resumed it goes on, removed it is gone; another schedule is not touched by that."""
     start(crew)
-    app.crons.add("extra", every("500ms"), note.s("extra"))
+    app.schedules.add("extra", every("500ms"), note.s("extra"))
     reached(crew, 2, "extra")
 
-    app.crons.pause("extra")
+    app.schedules.pause("extra")
     paused = datetime.now().astimezone()
     reached(crew, len(ticks(crew)) + 4)
     before = [tick for tick in ticks(crew, "extra") if datetime.fromisoformat(tick) > paused]
-    app.crons.resume("extra")
+    app.schedules.resume("extra")
     reached(crew, len(ticks(crew, "extra")) + 2, "extra")
-    app.crons.remove("extra")
+    app.schedules.remove("extra")
     removed = datetime.now().astimezone()
     reached(crew, len(ticks(crew)) + 4)
 

@@ -57,8 +57,8 @@ LOOKS: dict[str, Send] = {
     "queues": lambda app: Admin(app).queues(),
     "workers": lambda app: Admin(app).workers(),
     "ping": lambda app: Admin(app).ping(),
-    "schedules": lambda app: app.crons.all(),
-    "schedule": lambda app: app.crons.get("nightly"),
+    "schedules": lambda app: app.schedules.all(),
+    "schedule": lambda app: app.schedules.get("nightly"),
 }
 
 

@@ -141,9 +141,9 @@ def _with_schedule(option: str, value: Any, *, change: bool) -> object:
     name = f"n{next(NUMBERED)}"
     given: dict[str, Any] = {"when": every("1h"), "call": Signature[Any]("f")}
     if not change:
-        return APP.crons.add(**{"name": name, **given, option: value})
-    APP.crons.add(name, **given)
-    return APP.crons.change(name, **{option: value})
+        return APP.schedules.add(**{"name": name, **given, option: value})
+    APP.schedules.add(name, **given)
+    return APP.schedules.change(name, **{option: value})
 
 
 def _decorate(value: Any, *, option: str) -> object:
@@ -203,12 +203,12 @@ def _rows_of_schedules() -> Rows:
     rows: Rows = {}
     for option in ("name", "when", "call", "misfire", "overlap", "grace"):
         takes = "whole zero float" if option == "grace" else ""
-        rows[f"crons-add-{option}"] = (_of(option, lambda o, v: _with_schedule(o, v, change=False)), takes)
+        rows[f"schedules-add-{option}"] = (_of(option, lambda o, v: _with_schedule(o, v, change=False)), takes)
         if option != "name":
             takes = f"{takes} none"
-            rows[f"crons-change-{option}"] = (_of(option, lambda o, v: _with_schedule(o, v, change=True)), takes)
+            rows[f"schedules-change-{option}"] = (_of(option, lambda o, v: _with_schedule(o, v, change=True)), takes)
     for verb in ("get", "pause", "resume", "remove", "run", "change"):
-        rows[f"crons-{verb}"] = (_of(verb, lambda o, v: getattr(APP.crons, o)(v)), "")
+        rows[f"schedules-{verb}"] = (_of(verb, lambda o, v: getattr(APP.schedules, o)(v)), "")
     for option, takes in {"name": "none", "misfire": "", "overlap": "", "grace": "whole zero float", "nam": ""}.items():
         rows[f"periodic-{option}"] = (_of(option, lambda o, v: _decorate(v, option=o)), takes)
     return rows | {
@@ -217,7 +217,7 @@ def _rows_of_schedules() -> Rows:
         "periodic-when": (lambda v: APP.periodic(v, F.s(1), name="w"), ""),
         "periodic-call": (lambda v: APP.periodic(every("1h"), v, name="c"), "none"),
         "periodic-decorated": (APP.periodic(every("1h")), ""),
-        "crons-upcoming": (lambda v: APP.crons.upcoming(v, 1), ""),
+        "schedules-upcoming": (lambda v: APP.schedules.upcoming(v, 1), ""),
         "every": (every, "whole float"),
         "every-offset": (lambda v: every("1h", offset=v), "whole zero float"),
         "every-next": (lambda v: every("1h").next_after(v), f"{NUMBERS} negative nan inf huge"),

@@ -30,31 +30,34 @@ _WIDTH = 500
 """Longest line of an error, in characters."""
 
 
-class Entry(NamedTuple):
+class Command(NamedTuple):
     """A command of core: enough for the list of commands, without importing it."""
 
     section: str
     help: str
 
 
-COMMANDS: Mapping[str, Entry] = {
-    "init": Entry("Run", "Write tasks.py and queuekit.toml to begin with."),
-    "worker": Entry("Run", "Run tasks until told to stop."),
-    "send": Entry("Run", "Put one call of a task on its queue."),
-    "scheduler": Entry("Run", "Send the ticks of schedules, without running tasks."),
-    "demo": Entry("Run", "Show it all at work on real files."),
-    "queues": Entry("Look", "List the queues: what waits, runs, is delayed or dead."),
-    "show": Entry("Look", "Tell all that is known of one message."),
-    "crons": Entry("Look", "List the schedules; add, change, pause, resume, run, remove them."),
-    "plugins": Entry("Look", "List the plugins, also those that failed to load."),
-    "config": Entry("Look", "Show the settings in force."),
-    "check": Entry("Look", "Look for trouble in config, app, plugins and engines."),
-    "cancel": Entry("Act", "Cancel a message, waiting or running."),
-    "dlq": Entry("Act", "List, replay or drop dead letters."),
-    "purge": Entry("Act", "Delete all messages of a queue."),
-    "plugin": Entry("Extend", "Begin a plugin of your own."),
+COMMANDS: Mapping[str, Command] = {
+    "init": Command("Run", "Write tasks.py and queuekit.toml to begin with."),
+    "worker": Command("Run", "Run tasks until told to stop."),
+    "send": Command("Run", "Put one call of a task on its queue."),
+    "scheduler": Command("Run", "Send the ticks of schedules, without running tasks."),
+    "demo": Command("Run", "Show it all at work on real files."),
+    "queues": Command("Look", "List the queues: what waits, runs, is delayed or dead."),
+    "show": Command("Look", "Tell all that is known of one message."),
+    "schedules": Command("Look", "List the schedules; add, change, pause, resume, run, remove them."),
+    "plugins": Command("Look", "List the plugins, also those that failed to load."),
+    "config": Command("Look", "Show the settings in force."),
+    "check": Command("Look", "Look for trouble in config, app, plugins and engines."),
+    "cancel": Command("Act", "Cancel a message, waiting or running."),
+    "dlq": Command("Act", "List, replay or drop dead letters."),
+    "purge": Command("Act", "Delete all messages of a queue."),
+    "plugin": Command("Extend", "Begin a plugin of your own."),
 }
 """Commands of core, in the order of the list; ``name`` is in ``queuekit.cli.<name>``, as ``command``."""
+
+ALIASES: Mapping[str, str] = {"crons": "schedules"}
+"""Further names of commands, which the list leaves out."""
 
 
 class Program(click.Group):
@@ -70,8 +73,9 @@ class Program(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Return a command, imported now; those of core come before those of plugins."""
-        if cmd_name in COMMANDS:
-            command: click.Command = import_module(f"queuekit.cli.{cmd_name}").command
+        name = ALIASES.get(cmd_name, cmd_name)
+        if name in COMMANDS:
+            command: click.Command = import_module(f"queuekit.cli.{name}").command
             return command
         plugins = ctx.ensure_object(Session).plugins()
         for spec in plugin_commands(plugins):
@@ -150,7 +154,7 @@ def _told(error: BaseException, session: Session) -> int:
 
 def plugin_commands(plugins: Plugins) -> list[CommandSpec]:
     """Return the commands that plugins add; none takes the name of one of core's."""
-    return [spec for spec in plugins.collect("queuekit_commands") if spec.name not in COMMANDS]
+    return [spec for spec in plugins.collect("queuekit_commands") if spec.name not in {*COMMANDS, *ALIASES}]
 
 
 def error_lines(error: QueuekitError) -> list[str]:

@@ -43,7 +43,7 @@ def command(session: Session, *, target: str | None, dry_run: bool) -> int:
         _print(session, app)
         return 0
     need_shared(app)
-    demand(app.runtime, app.tasks, app.schedules)
+    demand(app.runtime, app.tasks, app.declared)
     Admin(app).ping()
     configure_logging(level=app.config.log.level, style=app.config.log.format)
     one = Scheduler(app, name=worker_name())
@@ -58,9 +58,9 @@ def command(session: Session, *, target: str | None, dry_run: bool) -> int:
 
 def _print(session: Session, app: Queuekit) -> None:
     now = app.clock.time()
-    for name, schedule in sorted(app.schedules.items()):
+    for name, schedule in sorted(app.declared.items()):
         echo(f"{name}: {schedule.when.words()}: {about(schedule.call)}")
         for tick in islice(schedule.when.ticks(now), SHOWN):
             click.echo(f"  {moment(tick)}")
-    if not app.schedules:
+    if not app.declared:
         session.say("The code declares no schedules.")

@@ -108,7 +108,7 @@ class Source(Protocol):
     """What :class:`Admin` needs of an app."""
 
     tasks: Tasks
-    schedules: dict[str, Any]
+    declared: dict[str, Any]
 
     @property
     def runtime(self) -> Runtime:
@@ -382,7 +382,7 @@ class Admin:
         problems += [f"broker: {line}" for line in in_use]
         if self._runtime.backend is not None:
             problems += [f"backend: {line}" for line in self._runtime.backend.check()]
-        problems += refusals(self._runtime, self._app.tasks, self._app.schedules)
+        problems += refusals(self._runtime, self._app.tasks, self._app.declared)
         problems += [f"workers: {line}" for line in self._silent_workers()]
         problems += [f"queues: {line}" for line in self._unserved_queues()]
         for check in self._runtime.plugins.collect("queuekit_checks", app=self._app):

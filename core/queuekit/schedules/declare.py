@@ -1,4 +1,4 @@
-"""What an app says of schedules: ``@app.periodic(every("30s"))``, and ``app.crons`` for those added later."""
+"""What an app says of schedules: ``@app.periodic(every("30s"))``, and ``app.schedules`` for those added later."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from queuekit.wire.call_options import arguments, known, named
 
 if TYPE_CHECKING:
     from queuekit.schedules.due import Misfire, Overlap
-    from queuekit.schedules.manager import Crons
+    from queuekit.schedules.manager import Schedules
     from queuekit.schedules.schedule import Schedule
     from queuekit.schedules.triggers import When
     from queuekit.wire.call_options import Duration
@@ -28,7 +28,7 @@ class Periodic:
     """The part of an app that knows schedules."""
 
     def __init__(self) -> None:
-        self.schedules: dict[str, Schedule] = {}
+        self.declared: dict[str, Schedule] = {}
         """What the code declares, by name."""
 
     @overload
@@ -107,12 +107,12 @@ class Periodic:
         return decorate
 
     @property
-    def crons(self) -> Crons:
+    def schedules(self) -> Schedules:
         """The schedules in the backend: to add, look at, change, pause, resume, run and remove them."""
-        from queuekit.schedules.manager import Crons
+        from queuekit.schedules.manager import Schedules
 
         source: Any = self
-        return Crons(source)
+        return Schedules(source)
 
     def _declare(self, when: When, call: Part, *, name: str | None, rules: dict[str, Any]) -> Schedule:
         from queuekit.schedules.schedule import Schedule
@@ -122,7 +122,7 @@ class Periodic:
             raise ScheduleError("a periodic workflow needs a name", fix='Write app.periodic(..., name="...")')
         schedule = Schedule(name=chosen, when=when, call=call, **rules)
         # The same one may come again, as when its module is reloaded.
-        if self.schedules.get(chosen, schedule) != schedule:
+        if self.declared.get(chosen, schedule) != schedule:
             raise ScheduleError(f"two schedules are named {chosen!r}", fix='Give one a name: name="..."')
-        self.schedules[chosen] = schedule
+        self.declared[chosen] = schedule
         return schedule

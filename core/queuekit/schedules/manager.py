@@ -39,15 +39,15 @@ from queuekit.wire.call_options import at_least_one
 from queuekit.wire.records import Info, read_info, result_key
 from queuekit.workflows.workflow import Chain, Chord, Group, Part, Workflow
 
-__all__ = ["CronView", "Crons", "SchedulingApp", "declaring", "iso", "scan"]
+__all__ = ["ScheduleView", "Schedules", "SchedulingApp", "declaring", "iso", "scan"]
 
 _TRIES = 20
 """How often a change is made anew because somebody else changed the same schedule at that moment."""
 _NO_OPTIONS = TaskOptions()
 
 
-class CronSource(Protocol):
-    """What :class:`Crons` needs of an app."""
+class ScheduleSource(Protocol):
+    """What :class:`Schedules` needs of an app."""
 
     tasks: Tasks
 
@@ -61,10 +61,10 @@ class CronSource(Protocol):
         ...
 
 
-class SchedulingApp(CronSource, Protocol):
+class SchedulingApp(ScheduleSource, Protocol):
     """What the scheduler needs of an app besides."""
 
-    schedules: dict[str, Schedule]
+    declared: dict[str, Schedule]
     """What its code declares, by name."""
 
     @property
@@ -82,7 +82,7 @@ class SchedulingApp(CronSource, Protocol):
 
 
 @attrs.frozen(kw_only=True)
-class CronView:
+class ScheduleView:
     """A schedule at a glance. Times are UTC epoch seconds."""
 
     entry: Entry
@@ -102,7 +102,7 @@ class CronView:
         return "paused" if self.entry.paused else "active" if self.declared else "asleep"
 
 
-class Crons:
+class Schedules:
     """The schedules in the backend of an app.
 
     Those in code are declared with :meth:`queuekit.schedules.declare.Periodic.periodic`.
@@ -113,13 +113,13 @@ class Crons:
         app: The app.
     """
 
-    def __init__(self, app: CronSource) -> None:
+    def __init__(self, app: ScheduleSource) -> None:
         self._app = app
         self._runtime = app.runtime
 
     # -- looking
 
-    def all(self) -> list[CronView]:
+    def all(self) -> list[ScheduleView]:
         """Return all schedules, by name."""
         with self._in_time():
             return self._views(list(scan(self._backend)))
@@ -130,7 +130,7 @@ class Crons:
             found = [(record.key.removeprefix(ENTRIES), why) for record, _, why in _records(self._backend) if why]
         return dict(sorted(found))
 
-    def get(self, name: str) -> CronView:
+    def get(self, name: str) -> ScheduleView:
         """Return one schedule.
 
         Raises:
@@ -156,7 +156,7 @@ class Crons:
         misfire: Misfire = "once",
         overlap: Overlap = "allow",
         grace: float = 60.0,
-    ) -> CronView:
+    ) -> ScheduleView:
         """Store a new schedule; its first tick is the next moment of *when*.
 
         Args:
@@ -176,7 +176,7 @@ class Crons:
         with self._in_time():
             (added,) = self._backend.put([entry.record()], expect=0)
         if not added:
-            fix = f"Change it:  queuekit crons change {name}"
+            fix = f"Change it:  queuekit schedules change {name}"
             raise ScheduleError(f"there is a schedule {name!r} already", fix=fix)
         self._changed()
         return self.get(name)
@@ -190,7 +190,7 @@ class Crons:
         misfire: Misfire | None = None,
         overlap: Overlap | None = None,
         grace: float | None = None,
-    ) -> CronView:
+    ) -> ScheduleView:
         """Change what is given of a schedule that was added; with another *when*, its ticks count from now.
 
         Raises:
@@ -211,12 +211,12 @@ class Crons:
         self._edit(name, changed)
         return self.get(name)
 
-    def pause(self, name: str) -> CronView:
+    def pause(self, name: str) -> ScheduleView:
         """Send no more ticks of a schedule until it is resumed; also after workers have been restarted."""
         self._edit(name, lambda entry: attrs.evolve(entry, paused=True))
         return self.get(name)
 
-    def resume(self, name: str) -> CronView:
+    def resume(self, name: str) -> ScheduleView:
         """Send ticks again, from now on: those of the pause were not missed."""
         self._edit(name, lambda entry: attrs.evolve(entry, paused=False, since=self._now()) if entry.paused else entry)
         return self.get(name)
@@ -289,13 +289,13 @@ class Crons:
             record = self._backend.get([entry_key(name)]).get(entry_key(name))
         if record is None:
             known = [entry.name for entry in scan(self._backend)]
-            fix = did_you_mean(name, known) or "See which there are:  queuekit crons"
+            fix = did_you_mean(name, known) or "See which there are:  queuekit schedules"
             raise UnknownScheduleError(f"there is no schedule {name!r}", fix=fix[0].upper() + fix[1:])
         try:
             return read_entry(record)
         except DecodeError as error:
             raise ScheduleError(
-                f"schedule {name!r} is set aside: {error.what}", fix=f"Remove it:  queuekit crons remove {name}"
+                f"schedule {name!r} is set aside: {error.what}", fix=f"Remove it:  queuekit schedules remove {name}"
             ) from error
 
     def _edit(self, name: str, change: Callable[[Entry], Entry]) -> None:
@@ -314,16 +314,16 @@ class Crons:
         if self._entry(name).source == "code" and name in declaring(self._backend):
             raise ScheduleError(
                 f"{name!r} is declared in the code of a live worker, which is where to {what} it",
-                fix=f"To have it rest:  queuekit crons pause {name}",
+                fix=f"To have it rest:  queuekit schedules pause {name}",
             )
 
-    def _views(self, entries: list[Entry]) -> list[CronView]:
+    def _views(self, entries: list[Entry]) -> list[ScheduleView]:
         steps = self._progress(entries)
         ids = [step.id for step in steps.values() if step.id]
         results = self._backend.get([result_key(id) for id in ids]) if ids else {}
         declared, now = self._declared(entries), self._now()
         return [
-            CronView(
+            ScheduleView(
                 entry=entry,
                 progress=steps[entry.name],
                 next=_next(entry, steps[entry.name], now) if entry.name in declared else None,

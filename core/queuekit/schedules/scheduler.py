@@ -20,7 +20,7 @@ from queuekit.failure import in_words
 from queuekit.logs.errors import log_error
 from queuekit.schedules.dispatcher import Ticker
 from queuekit.schedules.leadership import Leadership
-from queuekit.schedules.manager import Crons, SchedulingApp, declaring, scan
+from queuekit.schedules.manager import Schedules, SchedulingApp, declaring, scan
 from queuekit.schedules.schedule import CHANGES, DECLARES, Entry, Progress, entry_key, read_progress, ticked_key
 
 __all__ = ["Scheduler"]
@@ -44,7 +44,7 @@ _AT_ONCE = 100
 """Schedules whose ticks are sent together."""
 _LONGEST_PAUSE = 10.0
 _DUTIES = ("presence", "renew", "look", "afresh")
-_logger = logging.getLogger("queuekit.schedules.manager")
+_logger = logging.getLogger("queuekit.schedules")
 
 
 @attrs.frozen
@@ -69,11 +69,11 @@ class Scheduler:
         self._runtime = runtime = app.runtime
         self._clock = runtime.clock
         self._backend: Backend = runtime.need_backend("a schedule")
-        self._crons = Crons(app)
+        self._schedules = Schedules(app)
         self.name = name
         self._lease = lease = min(_LONGEST_LEASE, runtime.config.worker.lease / 2)
         own = f"{name}.{os.urandom(4).hex()}"
-        self._presence = Record(key=DECLARES + own, body=" ".join(sorted(app.schedules)).encode(), ttl=_PRESENCE_TTL)
+        self._presence = Record(key=DECLARES + own, body=" ".join(sorted(app.declared)).encode(), ttl=_PRESENCE_TTL)
         self._leadership = Leadership(self._backend, self._clock, key="leader:crons", name=own, ttl=lease)
         self._ticker = Ticker(app, now=self._now, may_send=lambda: self._leadership.leads)
         self._known: dict[str, _Known] = {}
@@ -166,8 +166,8 @@ class Scheduler:
     def _begin(self) -> bool:
         """Tell whether there are schedules at all: whoever uses none pays one question in five seconds."""
         if not self._begun:
-            declared = self._app.schedules
-            self._crons.declare(declared)
+            declared = self._app.declared
+            self._schedules.declare(declared)
             self._begun = bool(declared) or CHANGES in self._backend.get([CHANGES])
         return self._begun
 
@@ -211,7 +211,7 @@ class Scheduler:
         self._told = (self._runtime.now(), self._clock.monotonic())
         began = self._clock.monotonic()
         if began >= self._duties["afresh"] or version != self._changes:
-            self._crons.declare(self._app.schedules)
+            self._schedules.declare(self._app.declared)
             self._load()
             self._changes = version
             self._duties["afresh"] = began + max(_AFRESH, _RARE * (self._clock.monotonic() - began))
@@ -221,8 +221,8 @@ class Scheduler:
         entries = list(scan(self._backend, unreadable=self._set_aside))
         keys = [ticked_key(entry.name) for entry in entries]
         found = self._backend.get(keys) if keys else {}
-        strangers = any(entry.source == "code" and entry.name not in self._app.schedules for entry in entries)
-        awake = {*self._app.schedules, *(declaring(self._backend) if strangers else ())}
+        strangers = any(entry.source == "code" and entry.name not in self._app.declared for entry in entries)
+        awake = {*self._app.declared, *(declaring(self._backend) if strangers else ())}
         known = {
             entry.name: self._know(entry, read_progress(found.get(ticked_key(entry.name))))
             for entry in entries

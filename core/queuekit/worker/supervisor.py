@@ -132,7 +132,7 @@ class Supervisor:
         Raises:
             UnavailableError: An engine did not answer in the time to wait for that.
         """
-        demand(self.app.runtime, self.app.tasks, self.app.schedules)
+        demand(self.app.runtime, self.app.tasks, self.app.declared)
         self.app.plugins.call("queuekit_worker_boot", raising=True, worker=self)
         with _signals(self._signal) as (wake, self._bell):
             if self._engines_answer(wake):

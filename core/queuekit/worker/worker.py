@@ -95,7 +95,7 @@ class Worker:
         self.stats: Counter[str] = Counter()
         """How many deliveries ended how."""
         self._runtime = runtime = app.runtime
-        demand(runtime, app.tasks, app.schedules)
+        demand(runtime, app.tasks, app.declared)
         if runtime.shared:
             runtime.broker.look_for_marks(CANCEL)
         self._settings = settings = runtime.config.worker

@@ -404,7 +404,7 @@ def test_a_relative_file_is_beside_the_config_that_names_it(tmp_path: Path) -> N
     assert not (tmp_path / "other" / "jobs.db").exists()
 
 
-@pytest.mark.parametrize("command", ["queues", "check", "dlq ls", "crons ls", "show nobody", "config show"])
+@pytest.mark.parametrize("command", ["queues", "check", "dlq ls", "schedules ls", "show nobody", "config show"])
 def test_looking_creates_no_file(tmp_path: Path, command: str) -> None:
     """A command that only reads leaves a folder without a database as it was."""
     commands.write(tmp_path, {"queuekit.toml": 'broker = "sqlite:///jobs.db"\n'})

@@ -43,10 +43,10 @@ def test_schedules_need_a_backend() -> None:
     app = make_app(backend="none")
     app.periodic(every("1h"), Signature("t"), name="hourly")
 
-    (refusal,) = refusals(app.runtime, app.tasks, app.schedules)
+    (refusal,) = refusals(app.runtime, app.tasks, app.declared)
 
     assert refusal.startswith("hourly is periodic")
-    assert list(refusals(make_app().runtime, {}, app.schedules)) == []
+    assert list(refusals(make_app().runtime, {}, app.declared)) == []
 
 
 def test_shows_a_few_of_many() -> None:

@@ -30,8 +30,8 @@ def test_task_is_declared_and_stays_a_task(app: Queuekit) -> None:
         return x
 
     assert beat(2) == 2
-    assert list(app.schedules) == ["beat"]
-    assert app.schedules["beat"].call == beat.si()
+    assert list(app.declared) == ["beat"]
+    assert app.declared["beat"].call == beat.si()
 
 
 def test_coroutine_task_is_declared(app: Queuekit) -> None:
@@ -41,7 +41,7 @@ def test_coroutine_task_is_declared(app: Queuekit) -> None:
     @app.task
     async def beat() -> None: ...
 
-    assert app.schedules["a-daily"].when == cron("@daily")
+    assert app.declared["a-daily"].when == cron("@daily")
     assert beat.is_async
 
 
@@ -52,7 +52,7 @@ def test_one_task_has_several_schedules(app: Queuekit) -> None:
     app.periodic(every("1m"), name="one", args=[1])(task)
     app.periodic(every("1h"), name="two", kwargs={"x": 2}, misfire="all", overlap="skip", grace="5m")(task)
 
-    one, two = app.schedules["one"], app.schedules["two"]
+    one, two = app.declared["one"], app.declared["two"]
     assert isinstance(one.call, Signature)
     assert isinstance(two.call, Signature)
     assert (one.call.args, two.call.kwargs) == ((1,), {"x": 2})
@@ -65,7 +65,7 @@ def test_call_is_declared(app: Queuekit) -> None:
     app.periodic(every("1m"), chain(Signature("add", (1,)), Signature("add")), name="flow")
 
     assert isinstance(schedule, Schedule)
-    assert list(app.schedules) == ["add", "flow"]
+    assert list(app.declared) == ["add", "flow"]
 
 
 def test_same_declaration_may_come_again(app: Queuekit) -> None:
@@ -73,7 +73,7 @@ def test_same_declaration_may_come_again(app: Queuekit) -> None:
     for _ in range(2):
         app.periodic(every("1m"), Signature("add", (1,)))
 
-    assert len(app.schedules) == 1
+    assert len(app.declared) == 1
 
 
 def test_wrong_arguments_are_refused_where_they_are_written(app: Queuekit) -> None:

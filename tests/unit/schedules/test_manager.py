@@ -38,7 +38,7 @@ def _add(x: int, y: int) -> int:
 
 def stored_call(app: Queuekit, name: str) -> Any:
     """Return what a schedule calls, as the backend has it."""
-    return app.crons.get(name).entry.call(app.runtime.accepted)
+    return app.schedules.get(name).entry.call(app.runtime.accepted)
 
 
 # -- adding and looking
@@ -46,20 +46,20 @@ def stored_call(app: Queuekit, name: str) -> Any:
 
 def test_added_schedule_is_seen(app: Queuekit) -> None:
     """What was added is active, has come nowhere, and is next due at its next moment."""
-    app.crons.add("job", every("1m"), ADD, misfire="all", grace=5)
+    app.schedules.add("job", every("1m"), ADD, misfire="all", grace=5)
 
-    (view,) = app.crons.all()
+    (view,) = app.schedules.all()
 
     assert (view.entry.name, view.entry.about, view.entry.source) == ("job", "add", "added")
     assert (view.entry.misfire, view.entry.overlap, view.entry.grace) == ("all", "allow", 5.0)
     assert (view.state, view.next, view.progress) == ("active", START + 60, Progress())
-    assert app.crons.upcoming("job", 3) == [START + 60, START + 120, START + 180]
+    assert app.schedules.upcoming("job", 3) == [START + 60, START + 120, START + 180]
 
 
 def test_call_is_stored_complete(app: Queuekit) -> None:
     """Who sends it need not know the task: its queue, priority and other options stand in the call."""
-    app.crons.add("job", every("1m"), ADD)
-    app.crons.add("own", every("1m"), ADD.options(queue="mine", priority=0, ignore_result=False))
+    app.schedules.add("job", every("1m"), ADD)
+    app.schedules.add("own", every("1m"), ADD.options(queue="mine", priority=0, ignore_result=False))
 
     job, own = stored_call(app, "job"), stored_call(app, "own")
 
@@ -79,11 +79,11 @@ def test_call_is_stored_complete(app: Queuekit) -> None:
 )
 def test_workflow_is_stored_complete(app: Queuekit, flow: Any, text: str) -> None:
     """Each call in a workflow gets its task's options; people read what it is in a few words."""
-    app.crons.add("flow", every("1m"), flow)
+    app.schedules.add("flow", every("1m"), flow)
 
     found = stored_call(app, "flow")
 
-    assert about(flow) == app.crons.get("flow").entry.about == text
+    assert about(flow) == app.schedules.get("flow").entry.about == text
     assert {call.queue for call in _calls(found) if call.task == "add"} <= {"sums"}
     assert {call.queue for call in _calls(found) if call.task != "add"} <= {"default"}
 
@@ -94,27 +94,27 @@ def _calls(part: Any) -> list[Call[Any]]:
 
 def test_name_is_taken_once(app: Queuekit) -> None:
     """A second schedule of one name is refused; the first stays as it is."""
-    app.crons.add("job", every("1m"), ADD)
+    app.schedules.add("job", every("1m"), ADD)
 
     with pytest.raises(ScheduleError, match="already"):
-        app.crons.add("job", every("2m"), ADD)
+        app.schedules.add("job", every("2m"), ADD)
 
-    assert app.crons.get("job").entry.when == every("1m")
+    assert app.schedules.get("job").entry.when == every("1m")
 
 
 @pytest.mark.parametrize("verb", ["get", "pause", "resume", "remove", "run", "change"])
 def test_unknown_name_is_told(app: Queuekit, verb: str) -> None:
     """A name that is nearly right is answered with the right one."""
-    app.crons.add("nightly", every("1m"), ADD)
+    app.schedules.add("nightly", every("1m"), ADD)
 
     with pytest.raises(UnknownScheduleError, match="Did you mean 'nightly'"):
-        getattr(app.crons, verb)("nigthly")
+        getattr(app.schedules, verb)("nigthly")
 
 
 def test_schedules_need_a_backend() -> None:
     """Without a backend there is nowhere to keep them."""
     with pytest.raises(NoBackendError):
-        make_app(backend="none").crons.add("job", every("1m"), ADD)
+        make_app(backend="none").schedules.add("job", every("1m"), ADD)
 
 
 def test_large_call_is_refused(app: Queuekit) -> None:
@@ -123,7 +123,7 @@ def test_large_call_is_refused(app: Queuekit) -> None:
     backend.limits = attrs.evolve(backend.limits, max_record=5_000)
 
     with pytest.raises(TooLargeError, match="schedule job"):
-        app.crons.add("job", every("1m"), Signature("add", ("x" * 2_000,)))
+        app.schedules.add("job", every("1m"), Signature("add", ("x" * 2_000,)))
 
 
 # -- changing
@@ -131,11 +131,11 @@ def test_large_call_is_refused(app: Queuekit) -> None:
 
 def test_change_keeps_what_is_not_given(app: Queuekit, clock: VirtualClock) -> None:
     """Another rule leaves call and moments alone; another pace counts from now."""
-    app.crons.add("job", every("1m"), ADD, misfire="all")
+    app.schedules.add("job", every("1m"), ADD, misfire="all")
     clock.advance(600)
 
-    first = app.crons.change("job", overlap="skip").entry
-    second = app.crons.change("job", when=every("5m"), call=Signature("mul")).entry
+    first = app.schedules.change("job", overlap="skip").entry
+    second = app.schedules.change("job", when=every("5m"), call=Signature("mul")).entry
 
     assert (first.misfire, first.overlap, first.since) == ("all", "skip", START)
     assert (second.misfire, second.when, second.since) == ("all", every("5m"), START + 600)
@@ -144,18 +144,18 @@ def test_change_keeps_what_is_not_given(app: Queuekit, clock: VirtualClock) -> N
 
 def test_changes_of_two_at_a_time_both_count(app: Queuekit) -> None:
     """Somebody who changes the same schedule at that moment is not overwritten: the change is made anew."""
-    app.crons.add("job", every("1m"), ADD)
-    backend_of(app).wire.answers["put"] = lambda: app.crons.pause("job")
+    app.schedules.add("job", every("1m"), ADD)
+    backend_of(app).wire.answers["put"] = lambda: app.schedules.pause("job")
 
-    app.crons.change("job", misfire="skip")
+    app.schedules.change("job", misfire="skip")
 
-    view = app.crons.get("job")
+    view = app.schedules.get("job")
     assert (view.state, view.entry.misfire) == ("paused", "skip")
 
 
 def test_change_gives_up_on_a_crowd(app: Queuekit) -> None:
     """Where others change it each time, it ends with an error and not never."""
-    app.crons.add("job", every("1m"), ADD)
+    app.schedules.add("job", every("1m"), ADD)
     backend = backend_of(app)
 
     def again() -> None:
@@ -173,44 +173,44 @@ def test_change_gives_up_on_a_crowd(app: Queuekit) -> None:
 
     again()
     with pytest.raises(ScheduleError, match="others keep changing"):
-        app.crons.pause("job")
+        app.schedules.pause("job")
 
 
 def test_paused_schedule_has_no_next_tick(app: Queuekit, clock: VirtualClock) -> None:
     """A pause holds until it is resumed, and what was due in it counts for nothing."""
-    app.crons.add("job", every("1m"), ADD)
+    app.schedules.add("job", every("1m"), ADD)
 
-    paused = app.crons.pause("job")
+    paused = app.schedules.pause("job")
     clock.advance(600)
-    resumed = app.crons.resume("job")
+    resumed = app.schedules.resume("job")
 
     assert (paused.state, paused.next) == ("paused", None)
     assert (resumed.state, resumed.next, resumed.entry.since) == ("active", START + 660, START + 600)
-    assert app.crons.resume("job").entry.since == START + 600
+    assert app.schedules.resume("job").entry.since == START + 600
 
 
 def test_removed_schedule_leaves_nothing(app: Queuekit) -> None:
     """Neither the schedule nor its progress stays."""
-    app.crons.add("job", every("1m"), ADD)
+    app.schedules.add("job", every("1m"), ADD)
     backend = backend_of(app)
     backend.put([Progress(at=START).record("job")])
 
-    app.crons.remove("job")
+    app.schedules.remove("job")
 
-    assert app.crons.all() == []
+    assert app.schedules.all() == []
     assert backend.get([ticked_key("job")]) == {}
 
 
 def test_run_sends_the_call_now(app: Queuekit) -> None:
     """A call besides its ticks knows its schedule, and counts as no tick."""
-    app.crons.add("job", every("1m"), ADD)
+    app.schedules.add("job", every("1m"), ADD)
 
-    result = app.crons.run("job")
+    result = app.schedules.run("job")
 
     (stored,) = inside(app, Place.READY, queue="sums")
     assert stored.envelope.id == result.id
     assert split_frame(stored.envelope.body)[0]["headers"]["cron"] == "job"
-    assert app.crons.get("job").progress == Progress()
+    assert app.schedules.get("job").progress == Progress()
 
 
 # -- declaring
@@ -219,30 +219,30 @@ def test_run_sends_the_call_now(app: Queuekit) -> None:
 def test_declaration_is_written_when_it_says_something_else(app: Queuekit) -> None:
     """A worker that says what is there already writes nothing; another pace counts from now, and a pause stays."""
     app.periodic(every("1m"), ADD, name="job")
-    app.crons.declare(app.schedules)
-    app.crons.pause("job")
-    first = app.crons.get("job").entry
-    app.crons.declare(app.schedules)
-    second = app.crons.get("job").entry
-    app.schedules.clear()
+    app.schedules.declare(app.declared)
+    app.schedules.pause("job")
+    first = app.schedules.get("job").entry
+    app.schedules.declare(app.declared)
+    second = app.schedules.get("job").entry
+    app.declared.clear()
     app.periodic(every("2m"), ADD, name="job")
 
-    app.crons.declare(app.schedules)
+    app.schedules.declare(app.declared)
 
-    third = app.crons.get("job").entry
+    third = app.schedules.get("job").entry
     assert (first.version, first.paused) == (second.version, True)
     assert (third.when, third.paused, third.source) == (every("2m"), True, "code")
 
 
 def test_declaration_takes_over_what_was_added(app: Queuekit, clock: VirtualClock) -> None:
     """What moves from the command line into the code goes on from where it was."""
-    app.crons.add("job", every("1m"), ADD)
+    app.schedules.add("job", every("1m"), ADD)
     clock.advance(30)
     app.periodic(every("1m"), ADD, name="job")
 
-    app.crons.declare(app.schedules)
+    app.schedules.declare(app.declared)
 
-    entry = app.crons.get("job").entry
+    entry = app.schedules.get("job").entry
     assert (entry.source, entry.since) == ("code", START)
 
 
@@ -251,13 +251,13 @@ def test_declaration_takes_over_what_was_added(app: Queuekit, clock: VirtualCloc
 
 def test_records_of_others_are_no_schedules(app: Queuekit) -> None:
     """Bytes that nobody can read are left out of a listing, and refused by name."""
-    app.crons.add("job", every("1m"), ADD)
+    app.schedules.add("job", every("1m"), ADD)
     backend = backend_of(app)
     good = backend.get(["cron:job"])["cron:job"]
     bodies = [b"\xff", b"{}\n", b'{"v":9}\n', b'{"v":1}\n', good.body.replace(b'"every"', b'"lunar"')]
     backend.put([attrs.evolve(good, key=f"cron:bad-{index}", body=body) for index, body in enumerate(bodies)])
 
-    listed = [view.entry.name for view in app.crons.all()]
+    listed = [view.entry.name for view in app.schedules.all()]
 
     assert listed == ["job"]
     for index in range(len(bodies)):
@@ -267,8 +267,8 @@ def test_records_of_others_are_no_schedules(app: Queuekit) -> None:
 
 def test_call_of_another_serializer_is_refused(app: Queuekit) -> None:
     """What a worker does not accept in messages it does not accept in schedules."""
-    app.crons.add("job", every("1m"), ADD)
-    entry = attrs.evolve(app.crons.get("job").entry, content_type="pickle")
+    app.schedules.add("job", every("1m"), ADD)
+    entry = attrs.evolve(app.schedules.get("job").entry, content_type="pickle")
 
     with pytest.raises(DecodeError, match="not accepted"):
         entry.call(app.runtime.accepted)
@@ -287,7 +287,7 @@ def test_unreadable_progress_keeps_its_place() -> None:
 
 def entry_with(app: Queuekit, **rules: Any) -> Entry:
     """Return an entry."""
-    return app.crons.add("job", every("1m"), ADD, **rules).entry
+    return app.schedules.add("job", every("1m"), ADD, **rules).entry
 
 
 def test_tick_carries_its_name_and_moment(app: Queuekit) -> None:

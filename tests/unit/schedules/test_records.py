@@ -72,7 +72,7 @@ ROWS = {f"when-{name}": {"when": when} for name, when in WHENS.items()} | FIELDS
 def crew_with() -> Crew:
     """Return schedulers of an app that has one schedule."""
     crew = Crew()
-    crew.app.crons.add("job", every("10s"), Signature[Any]("t"))
+    crew.app.schedules.add("job", every("10s"), Signature[Any]("t"))
     crew.hire()
     return crew
 
@@ -96,18 +96,18 @@ def test_others_go_on(changes: dict[str, Any]) -> None:
     assert crew.ticks() == between("08:00:10", "08:00:40", 10)
     assert [event.schedule for event in failures] == ["bad"]
     assert "set aside" in failures[0].error
-    assert [view.entry.name for view in crew.app.crons.all()] == ["job"]
-    assert list(crew.app.crons.set_aside()) == ["bad"]
+    assert [view.entry.name for view in crew.app.schedules.all()] == ["job"]
+    assert list(crew.app.schedules.set_aside()) == ["bad"]
     with pytest.raises(ScheduleError, match="'bad' is set aside"):
-        crew.app.crons.get("bad")
-    crew.app.crons.remove("bad")
-    assert crew.app.crons.set_aside() == {}
+        crew.app.schedules.get("bad")
+    crew.app.schedules.remove("bad")
+    assert crew.app.schedules.set_aside() == {}
 
 
 def test_one_that_turns_bad_is_left_out() -> None:
     """It is read again for each tick, and may be another one by then."""
     crew = crew_with()
-    crew.app.crons.add("other", every("10s"), Signature[Any]("t"))
+    crew.app.schedules.add("other", every("10s"), Signature[Any]("t"))
     crew.run(15)
     backend = backend_of(crew.app)
     backend.put([changed(backend.get([entry_key("job")])[entry_key("job")], "job", {"when": {"every": -1}})])
@@ -143,7 +143,7 @@ def test_progress_that_cannot_be_counts_as_nothing(body: bytes, rank: int) -> No
     backend_of(crew.app).put([Record(key=ticked_key("job"), body=body, rank=rank)])
 
     crew.run(25)
-    (view,) = crew.app.crons.all()
+    (view,) = crew.app.schedules.all()
 
     assert crew.ticks() == ["08:00:10", "08:00:20"]
     assert view.next is not None
@@ -178,27 +178,27 @@ def test_what_cannot_be_is_not_made(kind: Any, fields: dict[str, Any]) -> None:
 
 
 def test_commands_list_it(tmp_path: Path) -> None:
-    """``crons ls`` lists what is set aside, with the reason, beside all others; ``remove`` takes it out."""
+    """``schedules ls`` lists what is set aside, with the reason, beside all others; ``remove`` takes it out."""
     tasks = "from queuekit import Queuekit\napp = Queuekit()\n@app.task\ndef add(x): ...\n"
     toml = 'app = "tasks:app"\nbroker = "sqlite:///queue.db"\n'
     commands.write(tmp_path, {"tasks.py": tasks, "queuekit.toml": toml})
     for name in ("good", "bad"):
-        assert commands.queuekit("crons", "add", name, "1h", "add", "1", folder=tmp_path).returncode == 0
+        assert commands.queuekit("schedules", "add", name, "1h", "add", "1", folder=tmp_path).returncode == 0
     backend = SqliteBackend(EngineURL.parse(f"sqlite:///{tmp_path}/queue.db"))
     backend.put([changed(backend.get([entry_key("bad")])[entry_key("bad")], "bad", {"when": {"every": -1}})])
     backend.close()
 
-    listed = commands.queuekit("crons", folder=tmp_path)
-    document = json.loads(commands.queuekit("crons", "ls", "--json", folder=tmp_path).stdout)
-    shown = commands.queuekit("crons", "show", "bad", folder=tmp_path)
-    removed = commands.queuekit("crons", "remove", "bad", folder=tmp_path)
+    listed = commands.queuekit("schedules", folder=tmp_path)
+    document = json.loads(commands.queuekit("schedules", "ls", "--json", folder=tmp_path).stdout)
+    shown = commands.queuekit("schedules", "show", "bad", folder=tmp_path)
+    removed = commands.queuekit("schedules", "remove", "bad", folder=tmp_path)
 
     assert (listed.returncode, removed.returncode, shown.returncode) == (0, 0, 1)
     assert "good" in listed.stdout
     assert "set aside" in listed.stdout
     assert {row["name"]: row["state"] for row in document} == {"good": "active", "bad": "set aside"}
     assert "Traceback" not in shown.stderr
-    assert "queuekit crons remove bad" in shown.stderr
+    assert "queuekit schedules remove bad" in shown.stderr
 
 
 def test_reading_names_the_field() -> None:

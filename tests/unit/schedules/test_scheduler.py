@@ -25,7 +25,7 @@ CALL = Signature[Any]("report", (1,))
 def crew_with(when: Any = None, *, schedulers: int = 1, **rules: Any) -> Crew:
     """Return schedulers of an app with one schedule, which was added at the start."""
     crew = Crew()
-    crew.app.crons.add("job", when or every("10s"), CALL, **rules)
+    crew.app.schedules.add("job", when or every("10s"), CALL, **rules)
     crew.hire(schedulers)
     return crew
 
@@ -136,7 +136,7 @@ def test_crash_is_remembered_longer_than_by_the_broker() -> None:
     crew.run(5)
 
     assert crew.ticks() == []
-    assert crew.app.crons.get("job").progress.sent == 1
+    assert crew.app.schedules.get("job").progress.sent == 1
 
 
 def put_result(crew: Crew, delivery: Any) -> None:
@@ -188,7 +188,7 @@ def test_restart_after_an_outage_sends_what_the_policy_says() -> None:
 
     assert crew.ticks() == ["08:01:00", "08:11:00"]
     assert [event.count for event in missed] == [9]
-    assert crew.app.crons.get("job").progress.missed == 9
+    assert crew.app.schedules.get("job").progress.missed == 9
 
 
 def test_restart_after_an_outage_sends_all() -> None:
@@ -221,7 +221,7 @@ def test_outage_of_the_broker_is_waited_for() -> None:
     """A tick that the broker does not take is sent when it is back."""
     clock = VirtualClock(START)
     crew = Crew(clock=clock, app=flaky_app(clock=clock, send_timeout=0))
-    crew.app.crons.add("job", every("10s"), CALL)
+    crew.app.schedules.add("job", every("10s"), CALL)
     crew.hire(1)
     broker_of(crew.app).wire.cut = {"send"}
     crew.run(25)
@@ -236,7 +236,7 @@ def test_clock_of_a_leader_does_not_matter() -> None:
     """A leader whose own clock is a day ahead sends nothing early: the backend's time counts (QK11)."""
     crew = Crew()
     crew.app._runtime = attrs.evolve(crew.app.runtime, clock=_Ahead(crew.clock))
-    crew.app.crons.add("job", every("1h"), CALL)
+    crew.app.schedules.add("job", every("1h"), CALL)
     crew.hire()
 
     crew.run(3_590)
@@ -266,8 +266,8 @@ def test_schedule_that_cannot_be_sent_does_not_hold_up_the_others() -> None:
     """A call that is too large fails and is told; the others of that moment are sent."""
     clock = VirtualClock(START)
     crew = Crew(clock=clock, app=flaky_app(clock=clock, max_message_bytes=500))
-    crew.app.crons.add("big", every("10s"), Signature[Any]("report", ("x" * 999,)))
-    crew.app.crons.add("job", every("10s"), CALL)
+    crew.app.schedules.add("big", every("10s"), Signature[Any]("report", ("x" * 999,)))
+    crew.app.schedules.add("job", every("10s"), CALL)
     failures = seen(crew.app, TickFailed)
     crew.hire()
 
@@ -275,8 +275,8 @@ def test_schedule_that_cannot_be_sent_does_not_hold_up_the_others() -> None:
 
     assert crew.ticks() == ["08:00:10"]
     assert [event.schedule for event in failures] == ["big"]
-    assert crew.app.crons.get("big").progress.error.startswith("TooLargeError")
-    assert crew.app.crons.get("job").progress.error == ""
+    assert crew.app.schedules.get("big").progress.error.startswith("TooLargeError")
+    assert crew.app.schedules.get("job").progress.error == ""
 
 
 def test_schedule_that_cannot_be_read_does_not_hold_up_the_others() -> None:
@@ -293,14 +293,14 @@ def test_schedule_that_cannot_be_read_does_not_hold_up_the_others() -> None:
 
     assert crew.ticks() == between("08:00:10", "08:00:40", 10)
     assert sorted(event.schedule for event in failures) == ["junk", "mars"]
-    assert crew.app.crons.get("mars").next is None
+    assert crew.app.schedules.get("mars").next is None
 
 
 def test_many_schedules_are_due_at_once() -> None:
     """Hundreds of schedules with one moment are all sent."""
     crew = Crew()
     for number in range(250):
-        crew.app.crons.add(f"job-{number}", every("1m"), CALL)
+        crew.app.schedules.add(f"job-{number}", every("1m"), CALL)
     crew.hire(2)
 
     crew.run(65)
@@ -317,7 +317,7 @@ def test_new_schedule_is_heard_of() -> None:
     crew.hire()
     crew.run(33)
 
-    crew.app.crons.add("job", every("10s"), CALL)
+    crew.app.schedules.add("job", every("10s"), CALL)
     crew.run(20)
 
     assert crew.ticks() == ["08:00:40", "08:00:50"]
@@ -336,7 +336,7 @@ def test_reading_of_all_schedules_is_rarer_where_it_takes_long() -> None:
     wire.answers["scan"] = walk
     crew.run(200)
     readings = wire.calls.count("scan")
-    crew.app.crons.add("late", every("5s"), CALL)
+    crew.app.schedules.add("late", every("5s"), CALL)
     crew.run(20)
 
     assert 2 <= readings <= 4
@@ -348,7 +348,7 @@ def test_pause_counts_at_once() -> None:
     crew = crew_with()
     crew.run(9.99)
 
-    crew.app.crons.pause("job")
+    crew.app.schedules.pause("job")
     crew.run(30)
 
     assert crew.ticks() == []
@@ -357,10 +357,10 @@ def test_pause_counts_at_once() -> None:
 def test_resumed_schedule_goes_on_from_now() -> None:
     """Ticks of the pause were not missed."""
     crew = crew_with(misfire="all")
-    crew.app.crons.pause("job")
+    crew.app.schedules.pause("job")
     crew.run(600)
 
-    crew.app.crons.resume("job")
+    crew.app.schedules.resume("job")
     crew.run(12)
 
     assert crew.ticks() == ["08:10:10"]
@@ -371,7 +371,7 @@ def test_removed_schedule_ends_at_once() -> None:
     crew = crew_with()
     crew.run(19.99)
 
-    crew.app.crons.remove("job")
+    crew.app.schedules.remove("job")
     crew.run(30)
 
     assert crew.ticks() == ["08:00:10"]
@@ -382,7 +382,7 @@ def test_changed_schedule_is_heard_of() -> None:
     crew = crew_with()
     crew.run(15)
 
-    crew.app.crons.change("job", when=every("1m"))
+    crew.app.schedules.change("job", when=every("1m"))
     crew.run(50)
 
     assert crew.ticks() == ["08:00:10", "08:01:00"]
@@ -402,13 +402,13 @@ def test_overlap_is_left_out() -> None:
 
     assert (waiting, crew.ticks()) == (["08:00:10"], ["08:00:40"])
     assert [event.holder for event in skips] == [tick_id("job", START + 10)] * 2
-    assert crew.app.crons.get("job").progress.skipped == 2
+    assert crew.app.schedules.get("job").progress.skipped == 2
 
 
 def test_overlap_of_a_workflow_is_left_out() -> None:
     """Under ``skip`` a chain is not begun again before its last link has ended."""
     crew = Crew()
-    crew.app.crons.add("flow", every("10s"), chain(CALL, CALL), overlap="skip")
+    crew.app.schedules.add("flow", every("10s"), chain(CALL, CALL), overlap="skip")
     crew.hire()
     crew.run(25)
     waiting = crew.ticks()
@@ -422,13 +422,13 @@ def test_overlap_of_a_workflow_is_left_out() -> None:
 def test_overlap_of_a_group_is_left_out() -> None:
     """Under ``skip`` a group is not begun again while a member waits."""
     crew = Crew()
-    crew.app.crons.add("flow", every("10s"), group(CALL, CALL), overlap="skip")
+    crew.app.schedules.add("flow", every("10s"), group(CALL, CALL), overlap="skip")
     crew.hire()
 
     crew.run(25)
 
     assert crew.ticks() == ["08:00:10", "08:00:10"]
-    assert crew.app.crons.get("flow").progress.skipped == 1
+    assert crew.app.schedules.get("flow").progress.skipped == 1
 
 
 # -- workflows
@@ -442,7 +442,7 @@ def test_overlap_of_a_group_is_left_out() -> None:
 def test_workflow_begins_at_each_tick(flow: Any, sent: int) -> None:
     """A chain, group or chord is begun once a tick, and what it begins with knows the tick."""
     crew = Crew()
-    crew.app.crons.add("flow", every("10s"), flow)
+    crew.app.schedules.add("flow", every("10s"), flow)
     crew.hire(2)
 
     crew.run(25)
@@ -468,7 +468,7 @@ def test_declared_schedule_is_sent_by_any_worker() -> None:
     """A leader whose app does not know the task sends it to the task's own queue, with its own priority."""
     clock = VirtualClock(START)
     crew = Crew(clock=clock, app=make_app(clock=clock, broker="memory://declared"))
-    crew.app.crons.add("other", every("1h"), CALL)
+    crew.app.schedules.add("other", every("1h"), CALL)
     (leader,) = crew.hire()
     crew.run(1)
     crew.app = declaring_app(clock, "memory://declared")
@@ -486,10 +486,10 @@ def test_schedule_that_no_code_declares_sleeps() -> None:
     clock = VirtualClock(START)
     declares = declaring_app(clock, "memory://asleep")
     crew = Crew(clock=clock, app=make_app(clock=clock, broker="memory://asleep"))
-    declares.crons.declare(declares.schedules)
+    declares.schedules.declare(declares.declared)
     crew.hire()
     crew.run(60)
-    asleep = (crew.ticks("mail"), crew.app.crons.get("job").state)
+    asleep = (crew.ticks("mail"), crew.app.schedules.get("job").state)
 
     crew.kill(crew.leader())
     crew.app = declares
@@ -498,7 +498,7 @@ def test_schedule_that_no_code_declares_sleeps() -> None:
 
     assert asleep == ([], "asleep")
     assert crew.ticks("mail")[-1] == "08:01:30"
-    assert crew.app.crons.all()[0].entry.orphaned is None
+    assert crew.app.schedules.all()[0].entry.orphaned is None
 
 
 def test_schedule_that_sleeps_for_a_week_is_forgotten() -> None:
@@ -506,14 +506,14 @@ def test_schedule_that_sleeps_for_a_week_is_forgotten() -> None:
     clock = VirtualClock(START)
     declares = declaring_app(clock, "memory://forgotten")
     crew = Crew(clock=clock, app=make_app(clock=clock, broker="memory://forgotten"))
-    declares.crons.declare(declares.schedules)
+    declares.schedules.declare(declares.declared)
     crew.hire()
     crew.run(5)
 
     crew.clock.advance(8 * 86_400)
     crew.run(30)
 
-    assert crew.app.crons.all() == []
+    assert crew.app.schedules.all() == []
 
 
 # -- the thread
@@ -577,7 +577,7 @@ def test_cron_runs_once_in_the_night_when_clocks_go_back() -> None:
     """From the first coming of an hour to its second: one tick, whoever leads."""
     night = VirtualClock(1_792_879_200)  # 2026-10-25 00:00 in Berlin
     crew = Crew(clock=night)
-    crew.app.crons.add("nightly", cron("30 2 * * *", tz="Europe/Berlin"), CALL)
+    crew.app.schedules.add("nightly", cron("30 2 * * *", tz="Europe/Berlin"), CALL)
     crew.hire(2)
 
     crew.run(2.75 * 3_600)
@@ -593,6 +593,6 @@ def test_pending_record_is_made_for_a_tick() -> None:
 
     crew.run(12)
 
-    view = crew.app.crons.get("job")
+    view = crew.app.schedules.get("job")
     expected = pending(id=view.progress.id, task="report", queue="default", ttl=1.0, at=0.0)
     assert view.outcome.state == expected.state

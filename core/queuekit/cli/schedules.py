@@ -1,4 +1,4 @@
-"""``queuekit crons``: schedules."""
+"""``queuekit schedules``: schedules."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from queuekit.cli.send import SendCommand, parse_arguments
 from queuekit.cli.session import Session, need_shared
 from queuekit.errors import ArgumentsError
 from queuekit.schedules.due import MISFIRES, OVERLAPS
-from queuekit.schedules.manager import CronView
+from queuekit.schedules.manager import ScheduleView
 from queuekit.schedules.triggers import When, when_from_text
 from queuekit.signature import Signature
 from queuekit.states import State
@@ -74,8 +74,8 @@ def ls(session: Session, *, as_json: bool) -> None:
 def show(session: Session, *, name: str, as_json: bool) -> None:
     """Tell all that is known of the schedule NAME, and its next five ticks."""
     app = _app(session)
-    view = app.crons.get(name)
-    coming = app.crons.upcoming(name, SHOWN)
+    view = app.schedules.get(name)
+    coming = app.schedules.upcoming(name, SHOWN)
     if as_json:
         print_json(_document(view) | {"upcoming": [moment(tick) for tick in coming]})
         return
@@ -137,7 +137,7 @@ def add(
     app, _ = session.app()
     need_shared(app)
     call = _call(app, task, arguments).options(queue=queue, priority=priority)
-    view = app.crons.add(name, chosen, call, **_given(rules))
+    view = app.schedules.add(name, chosen, call, **_given(rules))
     _tell(session, app, view, as_json=as_json)
 
 
@@ -157,7 +157,7 @@ def change(session: Session, /, *, name: str, when_text: str | None, tz: str, as
     if not given:
         raise click.UsageError("say what to change: --when, --misfire, --overlap or --grace")
     app = _app(session)
-    _tell(session, app, app.crons.change(name, **given), as_json=as_json)
+    _tell(session, app, app.schedules.change(name, **given), as_json=as_json)
 
 
 @command.command("pause")
@@ -169,7 +169,7 @@ def pause(session: Session, *, names: tuple[str, ...]) -> None:
     """Send no more ticks of the schedules until they are resumed."""
     app = _app(session)
     for name in names:
-        app.crons.pause(name)
+        app.schedules.pause(name)
         session.say(f"paused  {name}")
 
 
@@ -182,7 +182,7 @@ def resume(session: Session, *, names: tuple[str, ...]) -> None:
     """Send ticks of the schedules again, from now on."""
     app = _app(session)
     for name in names:
-        view = app.crons.resume(name)
+        view = app.schedules.resume(name)
         session.say(f"resumed  {name}, next {when(view.next, now=app.runtime.now())}")
 
 
@@ -193,7 +193,7 @@ def resume(session: Session, *, names: tuple[str, ...]) -> None:
 @pass_session
 def run(session: Session, *, name: str) -> None:
     """Send the call of the schedule NAME now, besides its ticks, and print its id."""
-    click.echo(_app(session).crons.run(name).id)
+    click.echo(_app(session).schedules.run(name).id)
 
 
 @command.command("remove")
@@ -205,7 +205,7 @@ def remove(session: Session, *, names: tuple[str, ...]) -> None:
     """Forget schedules that were added, or that no live worker's code declares any more."""
     app = _app(session)
     for name in names:
-        app.crons.remove(name)
+        app.schedules.remove(name)
         session.say(f"removed  {name}")
 
 
@@ -222,7 +222,7 @@ def _call(app: Queuekit, task: str, arguments: tuple[str, ...]) -> Signature[Any
         call: Signature[Any] = chosen.si(*args, **kwargs)
     except ArgumentsError as error:
         usual = " ".join([task, *map(str.upper, chosen.parameters)])
-        error.fix = error.fix or f"Write e.g.:  queuekit crons add NAME WHEN {usual}"
+        error.fix = error.fix or f"Write e.g.:  queuekit schedules add NAME WHEN {usual}"
         raise
     return call
 
@@ -231,7 +231,7 @@ def _given(rules: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in rules.items() if value is not None}
 
 
-def _tell(session: Session, app: Queuekit, view: CronView, *, as_json: bool) -> None:
+def _tell(session: Session, app: Queuekit, view: ScheduleView, *, as_json: bool) -> None:
     if as_json:
         print_json(_document(view))
         return
@@ -241,13 +241,13 @@ def _tell(session: Session, app: Queuekit, view: CronView, *, as_json: bool) -> 
 
 def _list(session: Session, *, as_json: bool) -> None:
     app = _app(session)
-    views, aside = app.crons.all(), app.crons.set_aside()
+    views, aside = app.schedules.all(), app.schedules.set_aside()
     if as_json:
         broken = [{"name": name, "state": _ASIDE, "error": why} for name, why in aside.items()]
         print_json([*(_document(view) for view in views), *broken])
         return
     if not views and not aside:
-        session.say("No schedules. Declare one with @app.periodic(...), or:  queuekit crons add NAME WHEN TASK")
+        session.say("No schedules. Declare one with @app.periodic(...), or:  queuekit schedules add NAME WHEN TASK")
         return
     now = app.runtime.now()
     rows = [[one_line(name), *["-"] * (len(HEADER) - 2), _ASIDE] for name in aside]
@@ -259,21 +259,21 @@ def _list(session: Session, *, as_json: bool) -> None:
         session.say(f"asleep: no live worker's code declares {', '.join(asleep)}")
 
 
-def _row(view: CronView, now: float) -> list[str]:
+def _row(view: ScheduleView, now: float) -> list[str]:
     entry, progress = view.entry, view.progress
     last = "-" if progress.last is None else f"{age(now - progress.last)} ago"
     coming = "-" if view.next is None else f"in {age(view.next - now)}"
     return [entry.name, entry.when.words(), entry.about, last, _outcome(view), coming, view.state]
 
 
-def _outcome(view: CronView) -> str:
+def _outcome(view: ScheduleView) -> str:
     """Return what became of the last tick: the error if it could not be sent."""
     if view.progress.error:
         return "NOT SENT"
     return "-" if view.outcome.state is State.UNKNOWN else view.outcome.state.value
 
 
-def _in_full(view: CronView, coming: list[float], *, now: float) -> str:
+def _in_full(view: ScheduleView, coming: list[float], *, now: float) -> str:
     entry, progress = view.entry, view.progress
     counts = {name: getattr(progress, name) for name in ("sent", "missed", "skipped", "failed")}
     rows = {
@@ -302,7 +302,7 @@ def _local(tick: float, chosen: When) -> str:
     return at.isoformat(sep=" ", timespec="milliseconds" if at.microsecond else "seconds")
 
 
-def _document(view: CronView) -> dict[str, Any]:
+def _document(view: ScheduleView) -> dict[str, Any]:
     entry, progress, outcome = view.entry, view.progress, view.outcome
     return {
         "name": entry.name,

@@ -1,4 +1,4 @@
-"""Schedules on the command line: what is printed is kept in tests/golden/crons/, with times and ids left out.
+"""Schedules on the command line: what is printed is kept in tests/golden/schedules/, with times and ids left out.
 
 QUEUEKIT_TEST_GOLDEN=write writes it anew.
 """
@@ -16,7 +16,7 @@ import pytest
 from support import commands
 from support.waiting import PATIENCE, wait_until
 
-GOLDEN = Path(__file__).parents[2] / "golden" / "crons"
+GOLDEN = Path(__file__).parents[2] / "golden" / "schedules"
 TASKS = """\
 from queuekit import Queuekit, chain, cron, every
 
@@ -52,14 +52,14 @@ def shop(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def crons(shop: Path, *args: str) -> "subprocess.CompletedProcess[str]":
-    """Run ``queuekit crons``."""
-    return commands.queuekit("crons", *args, folder=shop)
+def schedules(shop: Path, *args: str) -> "subprocess.CompletedProcess[str]":
+    """Run ``queuekit schedules``."""
+    return commands.queuekit("schedules", *args, folder=shop)
 
 
 def fine(shop: Path, *args: str) -> str:
-    """Run ``queuekit crons`` and return what it prints, which must be no error."""
-    done = crons(shop, *args)
+    """Run ``queuekit schedules`` and return what it prints, which must be no error."""
+    done = schedules(shop, *args)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -96,23 +96,33 @@ def test_answers_are_kept(shop: Path) -> None:
     """What a person reads of schedules, from the first to the last."""
     add = ("add", "sums", "*/5 9-17 29 2 *", "add", "1", "y=-2")
     told = {
-        "none": crons(shop),
-        "added": crons(shop, *add, "--misfire", "all", "--grace", "2m"),
-        "name-taken": crons(shop, *add),
-        "one-as-json": crons(shop, "show", "sums", "--json"),
-        "one": crons(shop, "show", "sums"),
-        "list": crons(shop),
-        "list-as-json": crons(shop, "ls", "--json"),
-        "paused": crons(shop, "pause", "sums"),
-        "one-paused": crons(shop, "show", "sums"),
-        "resumed": crons(shop, "resume", "sums"),
-        "changed": crons(shop, "change", "sums", "--when", "@yearly", "--tz", "Asia/Tokyo"),
-        "run": crons(shop, "run", "sums"),
-        "removed": crons(shop, "remove", "sums"),
+        "none": schedules(shop),
+        "added": schedules(shop, *add, "--misfire", "all", "--grace", "2m"),
+        "name-taken": schedules(shop, *add),
+        "one-as-json": schedules(shop, "show", "sums", "--json"),
+        "one": schedules(shop, "show", "sums"),
+        "list": schedules(shop),
+        "list-as-json": schedules(shop, "ls", "--json"),
+        "paused": schedules(shop, "pause", "sums"),
+        "one-paused": schedules(shop, "show", "sums"),
+        "resumed": schedules(shop, "resume", "sums"),
+        "changed": schedules(shop, "change", "sums", "--when", "@yearly", "--tz", "Asia/Tokyo"),
+        "run": schedules(shop, "run", "sums"),
+        "removed": schedules(shop, "remove", "sums"),
     }
 
     for name, done in told.items():
         compare(name, done)
+
+
+def test_the_alias_does_the_same(shop: Path) -> None:
+    """``queuekit crons`` is ``queuekit schedules``, and the list of commands leaves it out."""
+    by_alias = commands.queuekit("crons", folder=shop)
+    listed = commands.queuekit("--help", folder=shop)
+
+    assert (by_alias.returncode, by_alias.stderr) == (0, schedules(shop).stderr)
+    assert "  schedules" in listed.stdout
+    assert "crons" not in listed.stdout
 
 
 @pytest.mark.parametrize(
@@ -133,7 +143,7 @@ def test_answers_are_kept(shop: Path) -> None:
 )
 def test_mistakes_are_answered(shop: Path, name: str, args: tuple[str, ...], code: int) -> None:
     """A mistake is answered in a few lines with the fix, and with its exit code."""
-    done = crons(shop, *args)
+    done = schedules(shop, *args)
 
     assert done.returncode == code
     assert len(done.stderr.splitlines()) <= 6
@@ -160,13 +170,13 @@ def test_declared_schedule_is_changed_in_the_code(shop: Path) -> None:
     process = commands.start("scheduler", folder=shop)
     try:
         wait_until(lambda: documents(shop).get("tasks.beat", {}).get("state") == "active", "a live schedule")
-        answers = [crons(shop, "remove", "tasks.beat"), crons(shop, "change", "tasks.beat", "--when", "5s")]
+        answers = [schedules(shop, "remove", "tasks.beat"), schedules(shop, "change", "tasks.beat", "--when", "5s")]
     finally:
         process.send_signal(signal.SIGTERM)
         process.communicate(timeout=PATIENCE)
 
     assert [done.returncode for done in answers] == [1, 1]
-    assert all("crons pause tasks.beat" in done.stderr for done in answers)
+    assert all("schedules pause tasks.beat" in done.stderr for done in answers)
 
 
 def test_next_prints_the_nights_when_clocks_change(shop: Path) -> None:
