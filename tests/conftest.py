@@ -7,18 +7,21 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 from hypothesis.database import DirectoryBasedExampleDatabase
 
 from support import commands, measuring
 
 HERE = Path(__file__).parent
 measuring.patch_once()
-settings.register_profile("steady", deadline=None, derandomize=True)
+# A busy machine is no reason to fail: Hypothesis would stop where examples take long to make.
+PATIENT = (HealthCheck.too_slow,)
+settings.register_profile("steady", deadline=None, derandomize=True, suppress_health_check=PATIENT)
 settings.register_profile(
     "random",
     deadline=None,
     max_examples=1_000,
+    suppress_health_check=PATIENT,
     print_blob=True,
     database=DirectoryBasedExampleDatabase(Path(__file__).parents[1] / ".hypothesis" / "examples"),
 )

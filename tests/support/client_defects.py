@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import hashlib
 import random
 import socket
 import threading
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import attrs
@@ -48,13 +49,35 @@ class Truncates(Defective):
 # -- waiting -------------------------------------------------------------------------------------------------------
 
 
+@contextlib.contextmanager
+def burning() -> Iterator[None]:
+    """Use so much CPU, in threads without the interpreter's lock, that it shows on a busy machine as well."""
+    stopped, block = threading.Event(), bytes(1_000_000)
+
+    def burn() -> None:
+        while not stopped.is_set():
+            hashlib.sha256(block).digest()
+
+    threads = [threading.Thread(target=burn) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        stopped.set()
+        for thread in threads:
+            thread.join()
+
+
 class Spins(Defective):
     """Waits by looking all the time."""
 
     def receive(self, queues: Sequence[str], *, limit: int, wait: float, lease: float) -> list[Delivery]:
         deadline = time.monotonic() + min(wait, self.limits.max_wait)
-        while not (found := super().receive(queues, limit=limit, wait=0, lease=lease)) and time.monotonic() < deadline:
-            pass
+        with burning():
+            while not (found := super().receive(queues, limit=limit, wait=0, lease=lease)):
+                if time.monotonic() >= deadline:
+                    break
         return found
 
 
@@ -240,8 +263,9 @@ class SpinningBackend(MemoryBackend):
 
     def wait(self, keys: Sequence[str], *, timeout: float) -> dict[str, Record]:
         deadline = time.monotonic() + timeout
-        while not (found := super().wait(keys, timeout=0)) and time.monotonic() < deadline:
-            pass
+        with burning():
+            while not (found := super().wait(keys, timeout=0)) and time.monotonic() < deadline:
+                pass
         return found
 
 

@@ -261,5 +261,11 @@ class SerializerConformance(Conformance):
 
 def _try_many(hypothesis: Any, strategy: Any, check: Callable[[Any], None]) -> None:
     """Run *check* on many values of *strategy*."""
-    settings = hypothesis.settings(max_examples=_EXAMPLES, deadline=None, database=None, derandomize=True)
+    settings = hypothesis.settings(
+        max_examples=_EXAMPLES,
+        deadline=None,
+        database=None,
+        derandomize=True,
+        suppress_health_check=[hypothesis.HealthCheck.too_slow],  # a busy machine is no fault of the serializer
+    )
     settings(hypothesis.given(strategy)(check))()
