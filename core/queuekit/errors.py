@@ -26,7 +26,6 @@
     ├── MisfitError            QK220  a group that does not fit the message that asks for its results
     ├── CapabilityError        QK301  a broker or backend cannot carry what is asked
     ├── UnavailableError       QK401  a broker or backend did not answer
-    ├── LeaseLost              QK402  a run outlived its lease; its outcome was refused
     ├── TooLargeError          QK403  a body above the limit
     ├── PartialSendError       QK404  some messages of a batch were refused
     └── PluginError            QK502  a plugin is installed but cannot be used
@@ -51,7 +50,6 @@ __all__ = [
     "ConfigError",
     "DecodeError",
     "EncodeError",
-    "LeaseLost",
     "NoBackendError",
     "NotInstalledError",
     "NotReadHereError",
@@ -249,12 +247,6 @@ class UnavailableError(QueuekitError, ConnectionError):
     passing: bool = True
     """Whether the same call may succeed later. Set to False by an engine for what only a person can mend, such as a
     wrong password: sends and waits do not try that again."""
-
-
-class LeaseLost(QueuekitError):
-    """The run outlived its lease: somebody else holds the message, and this outcome was refused."""
-
-    code = "QK402"
 
 
 class TooLargeError(QueuekitError, ValueError):

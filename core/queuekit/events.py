@@ -322,7 +322,7 @@ class Events:
 
     def wants_runs(self) -> bool:
         """Tell whether anybody listens to the events of single runs, so that a busy worker can leave them out."""
-        return len(self._subscribers) > 1 or logging.getLogger("queuekit.tasks.task").isEnabledFor(logging.INFO)
+        return len(self._subscribers) > 1 or logging.getLogger("queuekit.task").isEnabledFor(logging.INFO)
 
     def emit(self, event: Event) -> None:
         """Hand *event* out."""
@@ -337,7 +337,7 @@ class LogSubscriber:
     """Writes the log: INFO for changes of state, WARNING for what will be tried again, ERROR for what was given up."""
 
     def __init__(self) -> None:
-        self._task = logging.getLogger("queuekit.tasks.task")
+        self._task = logging.getLogger("queuekit.task")
         self._worker = logging.getLogger("queuekit.worker")
         self._schedules = logging.getLogger("queuekit.schedules")
         self._unknown_seen: dict[str, float] = {}

@@ -240,7 +240,7 @@ def test_knows_whether_single_runs_are_wanted(
     wanted: bool,  # noqa: FBT001 - a row of the table
 ) -> None:
     """A busy worker leaves out the events of single runs if neither the log nor anybody else wants them."""
-    caplog.set_level(level, "queuekit.tasks.task")
+    caplog.set_level(level, "queuekit.task")
     told = Events()
     for _ in range(subscribers):
         told.subscribe(list[Event]().append)

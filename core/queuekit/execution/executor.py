@@ -1,4 +1,8 @@
-"""One delivery: decode, check, call, decide. No threads and no I/O of its own: the heart of the worker."""
+"""One delivery: decode, check, call, decide: the heart of the worker.
+
+No thread begins here. Of the engines it asks only for the results that a group's callback is called with. It writes
+that a task has started, and what it reports of its progress; outcomes are for the settler to write.
+"""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ from queuekit.wire.records import CANCEL_TTL, Cancellation, Info, cancel_mark, f
 
 __all__ = ["Decider", "Outcome", "Run"]
 
-_logger = logging.getLogger("queuekit.tasks.task")
+_logger = logging.getLogger("queuekit.task")
 _LONGEST_ERROR = 2_000
 _NEVER_RAN = frozenset({"crashed", "malformed", "unknown"})
 """Why a message is dead without a failure of its own."""

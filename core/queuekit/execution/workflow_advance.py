@@ -32,7 +32,7 @@ from queuekit.workflows.compile import GATHER_TASK, Fan, Node, Place, Step, end_
 
 __all__ = ["Flows"]
 
-_logger = logging.getLogger("queuekit.workflows.workflow")
+_logger = logging.getLogger("queuekit.workflow")
 _ROUNDS = 50
 """Most reads, one after the other, for one batch."""
 

@@ -34,7 +34,7 @@ _UNSEEN = 5.0
 """Seconds after which a holder that nothing is known of is taken to keep no result."""
 _LONGEST = 86_400.0
 """Seconds after which it is no longer waited for."""
-_logger = logging.getLogger("queuekit.workflows.workflow")
+_logger = logging.getLogger("queuekit.workflow")
 
 
 class UniqueKeyError(QueuekitError):

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 __all__ = ["PluginInfo", "Plugins", "resolve", "section_of"]
 
-_log = logging.getLogger("queuekit.plugins.manager")
+_log = logging.getLogger("queuekit.plugins")
 
 
 class Plugins:

@@ -69,8 +69,8 @@ class Fetcher:
         self._queues = runtime.config.worker.queues
         self._lease = runtime.config.worker.lease
         self._stopping = threading.Event()
-        self.last_round = runtime.clock.monotonic()
-        """Monotonic seconds of the last round trip: a probe can tell a deaf worker by it."""
+        self._last_round = runtime.clock.monotonic()
+        """Monotonic seconds of the last round trip; the worker's presence record says how long ago that is."""
         self._back_by: float | None = None
         """Monotonic seconds at which the fetch that goes on should be back; ``None`` between two."""
         self._tells = runtime.broker.capabilities.inspect
@@ -83,7 +83,7 @@ class Fetcher:
 
     def silence(self) -> float:
         """Return the seconds since the last round trip."""
-        return max(0.0, self._runtime.clock.monotonic() - self.last_round)
+        return max(0.0, self._runtime.clock.monotonic() - self._last_round)
 
     def overtime(self) -> float:
         """Return for how many seconds a fetch has gone on beyond what it was to wait; 0 between two."""
@@ -163,7 +163,7 @@ class Fetcher:
             )
         finally:
             self._back_by = None
-        self.last_round = self._runtime.clock.monotonic()
+        self._last_round = self._runtime.clock.monotonic()
         if not self._tells and limit > 0:
             self._note_ages(deliveries)
         return deliveries

@@ -669,7 +669,7 @@ def test_announces_the_start() -> None:
 
 def test_says_nothing_if_nobody_listens(caplog: pytest.LogCaptureFixture) -> None:
     """A busy worker saves what would be thrown away."""
-    caplog.set_level(logging.WARNING, "queuekit.tasks.task")
+    caplog.set_level(logging.WARNING, "queuekit.task")
     app = make(print)
 
     outcome = run_once(app)

@@ -317,7 +317,7 @@ def test_calls_each_plugin_by_itself(make_plugins: MakePlugins, caplog: pytest.L
 
     assert good.heard == ["w"]
     assert [(r.name, r.levelname, r.getMessage()) for r in caplog.records] == [
-        ("queuekit.plugins.manager", "ERROR", "the plugin deaf failed in queuekit_worker_ready: OSError: no ears")
+        ("queuekit.plugins", "ERROR", "the plugin deaf failed in queuekit_worker_ready: OSError: no ears")
     ]
 
 

@@ -36,7 +36,7 @@ def test_text_lines_are_for_people(capsys: pytest.CaptureFixture[str]) -> None:
     with configured("text"):
         token = enter(Context(id="id-1", task="t", queue="q"))
         logging.getLogger("shop").warning("low on %s", "paper")
-        logging.getLogger("queuekit.tasks.task").info("start t id-1")
+        logging.getLogger("queuekit.task").info("start t id-1")
         leave(token)
         logging.getLogger("shop").debug("not this")
 

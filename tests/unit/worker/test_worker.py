@@ -302,7 +302,7 @@ def test_writes_one_line_at_the_start_and_one_at_the_end(caplog: pytest.LogCaptu
 
     burst(app)
 
-    lines = [record.getMessage() for record in caplog.records if record.name == "queuekit.tasks.task"]
+    lines = [record.getMessage() for record in caplog.records if record.name == "queuekit.task"]
     assert [line.split()[:3] for line in lines] == [["start", "ok", result.id], ["done", "ok", result.id]]
 
 
