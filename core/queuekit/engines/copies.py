@@ -1,9 +1,9 @@
-"""Copies of follow-ups, for a broker that keeps a repeated send as one more message: one of them runs.
+"""Runs one copy of each follow-up, for a broker that keeps a repeated send as one more message.
 
-Whoever sends a follow-up may do so again after a crash, or once for each message of a batch that comes back. The ids
-are derived, so all copies have the same one. Therefore the copy that is received first takes a record ``once:<id>``
-before its body may run. Another copy that finds it held is put off until the lease of the holder would be over, and
-one that finds the step done is dropped. Messages that nobody sends twice by design have no record and cost nothing.
+The sender of a follow-up may send it again after a crash, or once for each message of a batch that comes back. The ids
+are derived, so all copies have the same one. The copy that is received first takes a record ``once:<id>`` before its
+body may run. Another copy that finds the record held is delayed until the lease of the holder would be over, and one
+that finds the step done is dropped. Messages that are never sent twice by design have no record and cost nothing.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ ONCE_TTL = 86_400.0
 _PREFIX = "queuekit-once:"
 _BITS = ((10, "generation"), (20, "attempt"), (22, "hop"))
 _SOON = 1.0
-"""Seconds after which a message comes again whose record could not be looked at."""
+"""Seconds after which a message comes again whose record could not be read."""
 _FRESH = 0.75
 """Part of a lease that a record must have left to be prolonged only the next time."""
 
 
 @attrs.frozen
 class _Claim:
-    """What a delivery needs before its body may run."""
+    """The record that a delivery needs before its body may run."""
 
     id: str
     rank: int
@@ -83,22 +83,15 @@ class WithoutCopies(WrappedBroker):
         """Copies that wait here, where the service cannot delay, each until when in monotonic seconds."""
 
     def receive(self, queues: Sequence[str], *, limit: int, wait: float, lease: float) -> list[Delivery]:
-        """Receive, and keep back the copies of what somebody has or had in hand."""
+        """Receive, and keep back the copies of what is leased or done."""
         if self._kept:
-            self._let_go(time.monotonic())
+            self._release_due(time.monotonic())
         deliveries = self._broker.receive(queues, limit=limit, wait=wait, lease=lease)
         claims = [claim_of(delivery) for delivery in deliveries]
         pairs = [(one, claim) for one, claim in zip(deliveries, claims, strict=True) if claim is not None]
         if not pairs:
             return deliveries
-        try:
-            taken = self._take(pairs, lease)
-        except UnavailableError:
-            with contextlib.suppress(UnavailableError):
-                self._put_off([(one, _SOON) for one, _ in pairs], lease)
-            if len(pairs) == len(deliveries):
-                raise
-            taken = set()
+        taken = self._take_or_delay(pairs, lease, alone=len(pairs) == len(deliveries))
         return [
             one if claim is None else attrs.evolve(one, token=str(claim))
             for one, claim in zip(deliveries, claims, strict=True)
@@ -117,7 +110,7 @@ class WithoutCopies(WrappedBroker):
         lost = [outer[one] for one in self._broker.extend(list(outer), lease=lease)]
         gone = {one.token for one in lost}
         with contextlib.suppress(UnavailableError):
-            self._prolong([one for one in claims if one is not None and str(one) not in gone], lease)
+            self._extend_records([one for one in claims if one is not None and str(one) not in gone], lease)
         return lost
 
     def settle(self, settlements: Sequence[Settlement]) -> list[Delivery]:
@@ -129,27 +122,38 @@ class WithoutCopies(WrappedBroker):
         claims = [read_claim(each.delivery.id, each.delivery.token) for each in settlements]
         if not any(claims):
             return self._broker.settle(settlements)
+        inner = _unwrapped(settlements, claims)
         pairs = [(each, claim) for each, claim in zip(settlements, claims, strict=True) if claim is not None]
         self._note(claim for each, claim in pairs if isinstance(each, Ack))
         self._free([(each, claim) for each, claim in pairs if isinstance(each, Release)])
-        inner = [
-            each if claim is None else attrs.evolve(each, delivery=attrs.evolve(each.delivery, token=claim.token))
-            for each, claim in zip(settlements, claims, strict=True)
-        ]
-        gone = {one.token for one in self._broker.settle(inner)}
-        moved = [claim for each, claim in pairs if isinstance(each, Retry | Dead) and claim.token not in gone]
+        lost = {one.token for one in self._broker.settle(inner)}
+        moved = [claim for each, claim in pairs if isinstance(each, Retry | Dead) and claim.token not in lost]
         self._note(moved)
-        return [each.delivery for each, one in zip(settlements, inner, strict=True) if one.delivery.token in gone]
+        return [each.delivery for each, one in zip(settlements, inner, strict=True) if one.delivery.token in lost]
 
     # -- records
+
+    def _take_or_delay(self, pairs: Sequence[tuple[Delivery, _Claim]], lease: float, *, alone: bool) -> set[str]:
+        """Take the records; while the backend is unavailable, delay the deliveries, and raise if they came *alone*."""
+        try:
+            return self._take(pairs, lease)
+        except UnavailableError:
+            with contextlib.suppress(UnavailableError):
+                self._delay([(one, _SOON) for one, _ in pairs], lease)
+            if alone:
+                raise
+            return set()
 
     def _take(self, pairs: Sequence[tuple[Delivery, _Claim]], lease: float) -> set[str]:
         """Take the records, settle what gets none, and return the tokens of what does."""
         written = self._backend.put([claim.held(lease) for _, claim in pairs], condition=Condition.NEWER)
         taken = {one.token for (one, _), yes in zip(pairs, written, strict=True) if yes}
         refused = [(one, claim) for one, claim in pairs if one.token not in taken]
-        if not refused:
-            return taken
+        return taken | self._take_refused(refused, lease) if refused else taken
+
+    def _take_refused(self, refused: Sequence[tuple[Delivery, _Claim]], lease: float) -> set[str]:
+        """Drop the copies of what is done, delay those of what is held, and return the tokens that hold a record."""
+        taken: set[str] = set()
         found = self._backend.get([claim.key for _, claim in refused])
         done: list[Settlement] = []
         waiting: list[tuple[Delivery, float]] = []
@@ -158,16 +162,16 @@ class WithoutCopies(WrappedBroker):
             if record is not None and record.rank > claim.rank:
                 done.append(Ack(delivery))
             elif record is not None and record.body == claim.holder:
-                taken.add(delivery.token)  # an answer was lost, and what was written then is our own
+                taken.add(delivery.token)  # the reply to an earlier write was lost; this record is our own
             else:
                 waiting.append((delivery, _left(record, lease)))
         if done:
             self._broker.settle(done)
-        self._put_off(waiting, lease)
+        self._delay(waiting, lease)
         return taken
 
-    def _put_off(self, waiting: Sequence[tuple[Delivery, float]], lease: float) -> None:
-        """Have copies come again after a while: each in so many seconds, or with its lease in hand meanwhile."""
+    def _delay(self, waiting: Sequence[tuple[Delivery, float]], lease: float) -> None:
+        """Have copies come again after a while: each in so many seconds, or here, under its lease."""
         if self.capabilities.delay:
             if waiting:
                 self._broker.settle([Release(one, delay=delay) for one, delay in waiting])
@@ -175,27 +179,27 @@ class WithoutCopies(WrappedBroker):
         now = time.monotonic()
         self._kept += [(now + min(delay, lease / 3), one) for one, delay in waiting]
 
-    def _let_go(self, now: float) -> None:
+    def _release_due(self, now: float) -> None:
         """Give copies back that have waited here until *now*."""
         kept, self._kept = self._kept, []
         self._kept += [(until, one) for until, one in kept if until > now]
         self._broker.settle([Release(one) for until, one in kept if until <= now])
 
     def close(self) -> None:
-        """Give back what waits here, and close the broker inside; the backend is closed by whoever made it."""
+        """Give back what waits here, and close the broker inside; the backend is closed by its owner."""
         if self._kept:
             with contextlib.suppress(UnavailableError):
-                self._let_go(float("inf"))
+                self._release_due(float("inf"))
         self._broker.close()
 
-    def _prolong(self, claims: Sequence[_Claim], lease: float) -> None:
+    def _extend_records(self, claims: Sequence[_Claim], lease: float) -> None:
         """Let the records of *claims* end later, as far as they are still theirs."""
         for claim, record in self._own(claims):
             if record.ttl is None or record.ttl < _FRESH * lease:
                 self._backend.put([claim.held(lease)], expect=record.version)
 
     def _free(self, releases: Sequence[tuple[Settlement, _Claim]]) -> None:
-        """Give the records of what goes back to its queue away; what comes later is awaited for as long."""
+        """Free the records of released messages; one released with a delay keeps its record, unheld, for as long."""
         delays = {claim.key: each.delay for each, claim in releases if isinstance(each, Release)}
         for claim, record in self._own([claim for _, claim in releases]):
             delay = delays[claim.key]
@@ -223,7 +227,7 @@ class WithoutCopies(WrappedBroker):
 
 
 def claim_of(delivery: Delivery) -> _Claim | None:
-    """Return what *delivery* needs before it may run; ``None`` if its sender had no reason to send it again."""
+    """Return what *delivery* needs before it may run; ``None`` if its sender does not send it again."""
     envelope = delivery.envelope
     body = envelope.body
     end = body.find(b"\n", 0, MAX_HEADER_BYTES)
@@ -235,8 +239,16 @@ def claim_of(delivery: Delivery) -> _Claim | None:
     return _Claim(id=envelope.id, rank=rank, token=delivery.token)
 
 
+def _unwrapped(settlements: Sequence[Settlement], claims: Sequence[_Claim | None]) -> list[Settlement]:
+    """Return *settlements* with the tokens of the broker inside."""
+    return [
+        each if claim is None else attrs.evolve(each, delivery=attrs.evolve(each.delivery, token=claim.token))
+        for each, claim in zip(settlements, claims, strict=True)
+    ]
+
+
 def read_claim(id: str, token: str) -> _Claim | None:
-    """Return what the token of a delivery says; ``None`` if it needs no record."""
+    """Return the claim that the token of a delivery holds; ``None`` if it needs no record."""
     if not token.startswith(_PREFIX):
         return None
     rank, inner = token.removeprefix(_PREFIX).split(":", 1)
@@ -251,7 +263,7 @@ def _header(body: bytes) -> dict[str, Any] | None:
 
 
 def _is_derived(header: dict[str, Any]) -> bool:
-    """Tell whether the id follows from a parent's, or from a schedule and a moment."""
+    """Return whether the id follows from a parent's, or from a schedule and a moment."""
     if header.get("parent"):
         return True
     headers = header.get("headers")
@@ -259,7 +271,7 @@ def _is_derived(header: dict[str, Any]) -> bool:
 
 
 def _rank(envelope: Envelope) -> int | None:
-    """Return the place of an attempt among all of its message, even; ``None`` if it is beyond what can be told."""
+    """Return the position of an attempt among all of its message, an even number; ``None`` if it is out of range."""
     rank = 0
     for bits, name in _BITS:
         value: int = getattr(envelope, name)
@@ -270,5 +282,5 @@ def _rank(envelope: Envelope) -> int | None:
 
 
 def _left(record: Record | None, lease: float) -> float:
-    """Return for how many seconds somebody else has it, as far as is known."""
+    """Return for how many seconds another holder has it, as far as is known."""
     return _SOON if record is None or record.ttl is None else max(_SOON, min(record.ttl, lease))

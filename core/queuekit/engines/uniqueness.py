@@ -16,7 +16,7 @@ from queuekit.errors import PartialSendError
 __all__ = ["WithUniqueKeys"]
 
 _TRIES = 3
-"""How often a key is asked for that is free again whenever somebody looks who holds it."""
+"""Tries to take a key that is found free again each time its holder is read."""
 
 
 class WithUniqueKeys(WrappedBroker):
@@ -67,7 +67,7 @@ class WithUniqueKeys(WrappedBroker):
         return lost
 
     def _take(self, envelopes: Sequence[Envelope]) -> list[str]:
-        """Return for each of *envelopes* the id that holds its key: its own, if it has none or got it."""
+        """Return the id that holds the key of each of *envelopes*: its own id if it has no key or got it."""
         ids = [envelope.id for envelope in envelopes]
         left = [place for place, envelope in enumerate(envelopes) if envelope.unique]
         for _ in range(_TRIES):
@@ -93,7 +93,7 @@ class WithUniqueKeys(WrappedBroker):
         ]
 
     def _free(self, envelopes: Sequence[Envelope]) -> None:
-        """Free the keys that these messages hold, and none that another has taken meanwhile."""
+        """Free the keys that these messages still hold."""
         keys = {_key(one.unique): one.id for one in envelopes if one.unique}
         if not keys:
             return

@@ -1,4 +1,4 @@
-"""How long a caller waits for an outcome: until its own timeout, also through a time in which an engine is gone."""
+"""Bounds a caller's wait for an outcome by its timeout, also while an engine is unavailable."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ __all__ = ["Timeout", "Wait"]
 Timeout = float | str | timedelta | None
 """Seconds, or text such as ``"5s"``; ``None`` for as long as it takes."""
 _GRACE = 1.0
-"""Seconds beyond the end that a last look into an engine that is slow or silent may take."""
+"""Seconds beyond the end that a last read from a slow or silent engine may take."""
 _LONGEST = 5.0
-"""Seconds after which is looked whether anything is known at all."""
+"""Seconds between two checks whether anything is known at all."""
 _FIRST = 0.5
-"""Seconds before the first of these looks, so that a wrong id is soon known to be one."""
+"""Seconds before the first of these checks, so that a wrong id is soon known to be one."""
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0
 
 
@@ -59,7 +59,7 @@ class Wait:
 
     @property
     def allowed(self) -> float:
-        """Seconds that a look into the engine that begins now may take; infinite without a timeout."""
+        """Seconds that a call of the engine that begins now may take; infinite without a timeout."""
         return self.left + _GRACE
 
     @contextmanager
@@ -89,9 +89,9 @@ class Wait:
     def ended(self, what: str) -> ResultTimeout:
         """Return what to raise at the end: no outcome of *what*, and why if the engine does not answer."""
         trouble = self._trouble
-        told = f"{what} within {self._timeout} s"
+        text = f"{what} within {self._timeout} s"
         if trouble is None:
-            return ResultTimeout(told)
-        error = ResultTimeout(f"{told}: {trouble.what}", where=trouble.where, fix=trouble.fix)
+            return ResultTimeout(text)
+        error = ResultTimeout(f"{text}: {trouble.what}", where=trouble.where, fix=trouble.fix)
         error.__cause__ = trouble
         return error

@@ -1,4 +1,4 @@
-"""A broker around another one, which does all that a subclass does not do itself."""
+"""A broker that passes on to another broker what a subclass does not do itself."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class WrappedBroker(Broker):
         return self._broker.purge(queue, place=place)
 
     def share(self, backend: Backend) -> None:
-        """Let the broker inside keep what its clients tell each other in *backend*."""
+        """Let the broker inside share state between its clients in *backend*."""
         self._broker.share(backend)
 
     def interrupt(self) -> None:
@@ -89,5 +89,5 @@ class WrappedBroker(Broker):
         return self._broker.notes()
 
     def close(self) -> None:
-        """Close the broker inside; the backend is closed by whoever made it."""
+        """Close the broker inside; the backend is closed by its owner."""
         self._broker.close()

@@ -19,7 +19,7 @@ from queuekit.broker import Ack, CommitItem, Dead, Place, Release, Retry
 from queuekit.clock import SystemClock, VirtualClock
 from queuekit.engines.memory import MemoryBackend, MemoryBroker, MemoryEngine
 from queuekit.engines.memory.messages import MAX_UPKEEP
-from queuekit.engines.memory.priority_queue import Line
+from queuekit.engines.memory.priority_queue import PriorityQueue
 from queuekit.envelope import Envelope, Unique
 from queuekit.errors import TooLargeError
 from queuekit.urls import EngineURL
@@ -276,29 +276,29 @@ def test_asking_about_a_queue_creates_none(broker: MemoryBroker) -> None:
 
 
 @given(st.lists(st.tuples(st.sampled_from("abcdef"), st.integers(0, 5) | st.none()), max_size=200))
-def test_a_line_keeps_order(steps: list[tuple[str, int | None]]) -> None:
-    """Whatever is added, moved and taken out, a line tells its first, its length and its content."""
-    line: Line[str] = Line()
+def test_a_priority_queue_keeps_order(steps: list[tuple[str, int | None]]) -> None:
+    """Whatever is added, moved and taken out, a priority queue returns its first, its length and its content."""
+    queue: PriorityQueue[str] = PriorityQueue()
     model: dict[str, int] = {}
     for name, order in steps:
         if order is None:
-            line.discard(name)
+            queue.discard(name)
             model.pop(name, None)
         else:
-            line.add(name, (order,), name)
+            queue.add(name, (order,), name)
             model[name] = order
 
         expected = min(model, key=lambda each: (model[each], each), default=None)
-        assert (line.first(), len(line), sorted(line)) == (expected, len(model), sorted(model))
+        assert (queue.first(), len(queue), sorted(queue)) == (expected, len(model), sorted(model))
 
 
-def test_a_line_keeps_no_leftovers() -> None:
+def test_a_priority_queue_keeps_no_leftovers() -> None:
     """What is moved again and again takes no more room than one that is not."""
-    line: Line[str] = Line()
+    queue: PriorityQueue[str] = PriorityQueue()
     for order in range(10_000):
-        line.add("a", (order,), "a")
+        queue.add("a", (order,), "a")
 
-    assert len(line._heap) < 100
+    assert len(queue._heap) < 100
 
 
 # -- corners ---------------------------------------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 Each file holds one idea, from the bottom up:
 
-- ``lines``: things kept in order, with removal from the middle;
+- ``priority_queue``: a priority queue with removal from the middle;
 - ``keys``: unique keys and who holds them;
 - ``messages``: queues, and every move that a message can make;
 - ``records``: expiring records and groups;

@@ -48,7 +48,7 @@ class MemoryBroker(Broker):
         self._random = random or Random()  # noqa: S311 - a fence between runs, not a secret
         self.engine_id = self._engine.id
         self._interrupts = 0
-        self._interrupts_heard = 0
+        self._handled_interrupts = 0
 
     # -- delivering ----------------------------------------------------------------------------------------------
 
@@ -67,7 +67,7 @@ class MemoryBroker(Broker):
         limit = min(limit, self.limits.max_batch)
         deadline = engine.clock.monotonic() + min(wait, self.limits.max_wait)
         with engine.sent:
-            heard = self._interrupts_heard
+            handled = self._handled_interrupts
             while True:
                 now = engine.now()
                 engine.messages.upkeep(queues, now)
@@ -75,13 +75,13 @@ class MemoryBroker(Broker):
                 left = deadline - engine.clock.monotonic()
                 if deliveries or limit <= 0 or left <= 0:
                     return deliveries
-                if self._interrupts != heard:
-                    self._interrupts_heard = self._interrupts
+                if self._interrupts != handled:
+                    self._handled_interrupts = self._interrupts
                     return []
                 engine.clock.wait(engine.sent, self._cut(left, queues, now))
 
     def _cut(self, left: float, queues: Sequence[str], now: float) -> float:
-        """Return how long to wait before something may have become ready by itself."""
+        """Return how long to wait before a message may have become ready."""
         event = self._engine.messages.next_event(queues)
         return left if event is None else min(left, max(event - now, self.limits.lease_granularity))
 
@@ -117,7 +117,7 @@ class MemoryBroker(Broker):
 
     def _commit_one(self, item: CommitItem, now: float) -> bool:
         messages, records = self._engine.messages, self._engine.records
-        # The settlement comes first: it tells whether the rest may happen, and frees a unique key for the sends.
+        # The settlement comes first: it decides whether the rest may happen, and frees a unique key for the sends.
         if item.settlement is not None and not messages.settle(item.settlement, now):
             return False
         for record in item.records:
@@ -131,7 +131,7 @@ class MemoryBroker(Broker):
             messages.accept(envelope, now)
         return True
 
-    # -- looking and mending -------------------------------------------------------------------------------------
+    # -- inspecting and repairing --------------------------------------------------------------------------------
 
     def queues(self) -> list[str]:
         """Return the names of all queues."""
@@ -179,15 +179,15 @@ class MemoryBroker(Broker):
             self._engine.sent.notify_all()
 
     def check(self) -> list[str]:
-        """Tell what this engine does not do."""
+        """Return what this engine does not do."""
         return ["memory:// lives in one process: other processes see nothing of it, and it is lost when this one ends"]
 
     def close(self) -> None:
-        """Wake whoever waits; there is no connection to close."""
+        """End the waits of this broker; there is no connection to close."""
         self.interrupt()
 
     def _check_sizes(self, envelopes: Sequence[Envelope]) -> None:
-        """Refuse bodies above the limit before anything has happened."""
+        """Reject bodies above the limit before anything has happened."""
         for envelope in envelopes:
             if len(envelope.body) > self.limits.max_body:
                 size = f"{len(envelope.body):,} bytes, above the limit of {self.limits.max_body:,}"

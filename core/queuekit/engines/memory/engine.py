@@ -1,4 +1,4 @@
-"""What a memory broker and a memory backend share: one lock, one clock, and the stores."""
+"""The lock, the clock and the stores that a memory broker and a memory backend share."""
 
 from __future__ import annotations
 
@@ -39,19 +39,19 @@ class MemoryEngine:
         self._next_claim = itertools.count(1).__next__
 
     def renew_in_fork(self) -> None:
-        """Begin with locks that nobody holds; the messages and records of a fork are a copy of its own."""
+        """Begin with free locks; the messages and records of a fork are a copy of its own."""
         self.lock = threading.Lock()
         """Held for every step on the stores; each step is short."""
         self.sent = threading.Condition(self.lock)
-        """Notified when a message may have become available sooner than a waiter thinks."""
+        """Notified when a message may have become available sooner than a waiter expects."""
         self.written = threading.Condition(self.lock)
         """Notified when a record was written."""
 
     @classmethod
     def of(cls, url: EngineURL, *, clock: Clock) -> MemoryEngine:
-        """Return the engine that *url* names, the same for all who ask with the same clock at one time."""
+        """Return the engine that *url* names, the same for all that use the same clock at one time."""
         name = url.hosts[0] if url.hosts else ""
-        # All system clocks are one; a clock of somebody's own makes an engine of their own.
+        # All system clocks are one; any other clock makes an engine of its own.
         key = (name, 0 if isinstance(clock, SystemClock) else id(clock))
         with _engines_lock:
             engine = _engines.get(key)

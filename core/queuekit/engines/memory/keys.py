@@ -1,10 +1,10 @@
-"""Unique keys: which message holds each, and until when."""
+"""Unique keys, the message that holds each, and the end of each."""
 
 from __future__ import annotations
 
 import attrs
 
-from queuekit.engines.memory.priority_queue import Line
+from queuekit.engines.memory.priority_queue import PriorityQueue
 from queuekit.envelope import Unique
 
 __all__ = ["Holder", "UniqueKeys"]
@@ -25,7 +25,7 @@ class UniqueKeys:
 
     def __init__(self) -> None:
         self._held: dict[str, _Held] = {}
-        self._by_end: Line[_Held] = Line()
+        self._by_end: PriorityQueue[_Held] = PriorityQueue()
 
     def holder(self, key: str, now: float) -> Holder | None:
         """Return who holds *key*."""

@@ -1,4 +1,4 @@
-"""Every move that a message can make, as plain steps on plain data.
+"""Moves messages between their places, in plain steps on plain data.
 
 ::
 
@@ -65,7 +65,7 @@ class MessageStore:
         return envelope.id
 
     def _schedule(self, entry: Entry, due: float, now: float) -> None:
-        """Give *entry* a new place in the order, at *due*."""
+        """Give *entry* a new position, at *due*."""
         entry.due = due
         entry.sequence = self._next()
         self._queues[entry.envelope.queue].put(entry, Place.DELAYED if due > now else Place.READY)
@@ -87,7 +87,7 @@ class MessageStore:
     # -- receiving -----------------------------------------------------------------------------------------------
 
     def upkeep(self, names: Iterable[str], now: float) -> None:
-        """Do what time alone brings about: promote, reclaim, forget; in bounded batches."""
+        """Promote what is due, reclaim expired leases and forget old ids, in bounded batches."""
         for queue in self._existing(names):
             self._promote(queue, now)
             self._reclaim(queue, now)
@@ -140,7 +140,7 @@ class MessageStore:
     def held(self, lease: Lease) -> Entry | None:
         """Return the message of *lease* if its token still holds (QK4).
 
-        A lease that has ended may still be settled as long as nobody has reclaimed it.
+        A lease that has ended may still be settled as long as it has not been reclaimed.
         """
         queue = self._queues.get(lease.queue)
         entry = queue.entries.get(lease.id) if queue is not None else None
@@ -169,7 +169,7 @@ class MessageStore:
         elif isinstance(settlement, Retry):
             self._retry(entry, settlement.envelope, now)
         else:
-            self._bury(entry, settlement, now)
+            self._dead_letter(entry, settlement, now)
         return True
 
     def _leave(self, entry: Entry, now: float) -> None:
@@ -194,7 +194,7 @@ class MessageStore:
         self._leave(entry, now)
         self._schedule(successor, _due(envelope, now), now)
 
-    def _bury(self, entry: Entry, dead: Dead, now: float) -> None:
+    def _dead_letter(self, entry: Entry, dead: Dead, now: float) -> None:
         self._free_key(entry, ended=True)
         entry.reason = dead.reason
         entry.holder = dead.holder
@@ -203,7 +203,7 @@ class MessageStore:
         entry.sequence = self._next()
         self._queues[entry.envelope.queue].put(entry, Place.DEAD)
 
-    # -- looking and mending -------------------------------------------------------------------------------------
+    # -- inspecting and repairing --------------------------------------------------------------------------------
 
     def names(self) -> list[str]:
         """Return the names of all queues that were ever sent to, sorted."""
@@ -211,20 +211,20 @@ class MessageStore:
 
     def counts(self, name: str, now: float) -> QueueCounts:
         """Return the counts of one queue."""
-        return self._seen(name, now).counts(now)
+        return self._promoted(name, now).counts(now)
 
     def page(self, name: str, place: Place, *, limit: int, cursor: str | None, now: float) -> Page[Stored]:
         """Return a part of what is in *place*."""
-        return self._seen(name, now).page(place, limit=limit, cursor=cursor)
+        return self._promoted(name, now).page(place, limit=limit, cursor=cursor)
 
     def find(self, name: str, ids: Iterable[str], now: float) -> list[Stored]:
         """Return those of *ids* that the queue holds."""
-        entries = self._seen(name, now).entries
+        entries = self._promoted(name, now).entries
         return [entries[id].stored() for id in dict.fromkeys(ids) if id in entries]
 
     def requeue(self, name: str, ids: Sequence[str] | None, now: float) -> list[str]:
-        """Replay dead letters, the one that died first at the front."""
-        dead = sorted(self._existing_entries(name, {Place.DEAD}, ids), key=Entry.order, reverse=True)
+        """Replay dead letters, the oldest at the front."""
+        dead = sorted(self._existing_entries(name, {Place.DEAD}, ids), key=Entry.sort_key, reverse=True)
         for entry in dead:
             old = entry.envelope
             entry.envelope = attrs.evolve(old, generation=old.generation + 1, attempt=0, hop=0)
@@ -246,7 +246,7 @@ class MessageStore:
         """Return the queues that were ever sent to; another is empty, and asking does not create it."""
         return [self._queues[name] for name in names if name in self._queues]
 
-    def _seen(self, name: str, now: float) -> Queue:
+    def _promoted(self, name: str, now: float) -> Queue:
         """Return a queue as it is to be shown: what is due counts as ready, also where no worker runs."""
         queue = self._queues.get(name)
         if queue is None:

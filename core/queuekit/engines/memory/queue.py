@@ -11,7 +11,7 @@ import attrs
 from queuekit.backend import Page
 from queuekit.broker import Delivery, Place, QueueCounts, Stored
 from queuekit.engines.memory.keys import Holder
-from queuekit.engines.memory.priority_queue import Line, Order
+from queuekit.engines.memory.priority_queue import PriorityQueue, SortKey
 from queuekit.envelope import Envelope, Unique
 
 __all__ = ["Entry", "Queue", "Step", "step_of"]
@@ -65,8 +65,8 @@ class Entry:
         """Priority, cut to what there is."""
         return min(max(self.envelope.priority, 0), 9)
 
-    def order(self) -> Order:
-        """Return where it stands among the messages in its place."""
+    def sort_key(self) -> SortKey:
+        """Return its position among the messages in its place."""
         if self.place is Place.READY:
             return -self.level, self.due, self.sequence
         if self.place is Place.DELAYED:
@@ -76,7 +76,7 @@ class Entry:
         return -(self.died_at or 0.0), -self.sequence
 
     def delivery(self) -> Delivery:
-        """Return it as its present holder sees it."""
+        """Return the delivery for its present holder."""
         return Delivery(
             envelope=self.envelope,
             token=self.token,
@@ -107,27 +107,29 @@ class Queue:
 
     def __init__(self) -> None:
         self.entries: dict[str, Entry] = {}
-        self._ready: dict[int, Line[Entry]] = {level: Line() for level in LEVELS}
-        self._others: dict[Place, Line[Entry]] = {place: Line() for place in (Place.DELAYED, Place.LEASED, Place.DEAD)}
+        self._ready: dict[int, PriorityQueue[Entry]] = {level: PriorityQueue() for level in LEVELS}
+        self._others: dict[Place, PriorityQueue[Entry]] = {
+            place: PriorityQueue() for place in (Place.DELAYED, Place.LEASED, Place.DEAD)
+        }
         self._gone: dict[str, tuple[Step, float]] = {}
         """Ids of messages that have left, and until when they are remembered; oldest first."""
 
     def put(self, entry: Entry, place: Place) -> None:
         """Move *entry*, new or from elsewhere in this queue, to *place*."""
-        self._line(entry).discard(entry.id)
+        self._holding(entry).discard(entry.id)
         entry.place = place
         self.entries[entry.id] = entry
-        self._line(entry).add(entry.id, entry.order(), entry)
+        self._holding(entry).add(entry.id, entry.sort_key(), entry)
 
     def drop(self, entry: Entry, *, remember_until: float) -> None:
         """Take *entry* out for good, and remember its id."""
-        self._line(entry).discard(entry.id)
+        self._holding(entry).discard(entry.id)
         del self.entries[entry.id]
         self._gone.pop(entry.id, None)
         self._gone[entry.id] = (step_of(entry.envelope), remember_until)
 
     def knows(self, envelope: Envelope, now: float) -> bool:
-        """Tell whether this send, or a later step of the same id, has been accepted before."""
+        """Return whether this send, or a later step of the same id, has been accepted before."""
         step = step_of(envelope)
         entry = self.entries.get(envelope.id)
         if entry is not None and step <= step_of(entry.envelope):
@@ -161,9 +163,9 @@ class Queue:
 
     def counts(self, now: float) -> QueueCounts:
         """Return how many messages are where."""
-        heads = [head for line in self._ready.values() if (head := line.first()) is not None]
+        heads = [head for part in self._ready.values() if (head := part.first()) is not None]
         return QueueCounts(
-            ready=sum(len(line) for line in self._ready.values()),
+            ready=sum(len(part) for part in self._ready.values()),
             delayed=len(self._others[Place.DELAYED]),
             leased=len(self._others[Place.LEASED]),
             dead=len(self._others[Place.DEAD]),
@@ -172,20 +174,20 @@ class Queue:
 
     def inside(self, place: Place) -> Iterator[Entry]:
         """Yield the messages in *place*, in no particular order."""
-        lines: Iterable[Line[Entry]] = self._ready.values() if place is Place.READY else [self._others[place]]
-        return (entry for line in lines for entry in line)
+        parts: Iterable[PriorityQueue[Entry]] = self._ready.values() if place is Place.READY else [self._others[place]]
+        return (entry for part in parts for entry in part)
 
     def page(self, place: Place, *, limit: int, cursor: str | None) -> Page[Stored]:
         """Return the messages in *place* that stand behind *cursor*, in order."""
-        after: Order = tuple(json.loads(cursor)) if cursor else ()
-        rest = (entry for entry in self.inside(place) if entry.order() > after)
-        found = heapq.nsmallest(limit + 1, rest, key=Entry.order)
+        after: SortKey = tuple(json.loads(cursor)) if cursor else ()
+        rest = (entry for entry in self.inside(place) if entry.sort_key() > after)
+        found = heapq.nsmallest(limit + 1, rest, key=Entry.sort_key)
         items = found[:limit]
         more = len(found) > limit and bool(items)
         return Page(
             items=tuple(entry.stored() for entry in items),
-            cursor=json.dumps(items[-1].order()) if more else None,
+            cursor=json.dumps(items[-1].sort_key()) if more else None,
         )
 
-    def _line(self, entry: Entry) -> Line[Entry]:
+    def _holding(self, entry: Entry) -> PriorityQueue[Entry]:
         return self._ready[entry.level] if entry.place is Place.READY else self._others[entry.place]

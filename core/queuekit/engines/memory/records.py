@@ -9,7 +9,7 @@ from collections.abc import Iterable
 import attrs
 
 from queuekit.backend import Condition, Page, Record
-from queuekit.engines.memory.priority_queue import Line
+from queuekit.engines.memory.priority_queue import PriorityQueue
 
 __all__ = ["RecordStore"]
 
@@ -36,14 +36,14 @@ class RecordStore:
 
     def __init__(self) -> None:
         self._records: dict[str, _Kept] = {}
-        self._by_end: Line[str] = Line()
+        self._by_end: PriorityQueue[str] = PriorityQueue()
         self._groups: dict[str, _Group] = {}
-        self._groups_by_end: Line[_Group] = Line()
+        self._groups_by_end: PriorityQueue[_Group] = PriorityQueue()
         # One counter for all keys, so that a key that was gone never shows a version that it had before.
         self._next_version = itertools.count(1).__next__
 
     def put(self, record: Record, condition: Condition, expect: int | None, now: float) -> bool:
-        """Write *record* if *condition* and *expect* allow it, and tell whether they did."""
+        """Write *record* if *condition* and *expect* allow it, and return whether they did."""
         self._expire(now)
         live = self.get(record.key, now)
         if expect is not None and expect != (live.version if live else 0):
@@ -120,7 +120,7 @@ class RecordStore:
 
 
 def _replaces(record: Record, live: Record, condition: Condition) -> bool:
-    """Tell whether *record* may take the place of *live*."""
+    """Return whether *record* may take the place of *live*."""
     if condition is Condition.NEWER:
         return record.rank > live.rank
     return condition is Condition.ALWAYS

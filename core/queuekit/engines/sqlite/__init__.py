@@ -2,15 +2,16 @@
 
 From the bottom up:
 
-- ``options``: what a URL says;
-- ``schema``: the tables, and how an empty file becomes a database of ours;
-- ``timekeeping``: a time that never steps back;
-- ``connection``: a connection per thread, none across a fork, and errors in plain words;
-- ``database``: statements that wait for their turn, and transactions;
-- ``bell``: named pipes that wake waiting processes;
+- ``options``: what a URL sets;
+- ``layout``: the tables, and their creation in an empty file;
+- ``boot_clock``, ``file_clock`` and ``settime``: a time that never steps back;
+- ``checks``: the location of the file;
+- ``connection``: a connection per thread, none across a fork, and errors that name the fix;
+- ``database`` and ``statements``: statements that wait for their turn, and transactions;
+- ``pipes`` and ``waiting``: named pipes that notify waiting processes;
 - ``rows``: many envelopes with one statement, in and out;
-- ``strangers``: rows that nobody of ours wrote;
-- ``fences``, ``sending``, ``claiming``, ``settling``, ``records``, ``committing``, ``upkeep``, ``inspection``: what is
+- ``foreign_rows``: rows that queuekit did not write;
+- ``tokens``, ``sending``, ``claiming``, ``settling``, ``records``, ``committing``, ``upkeep``, ``inspection``: what is
   done to messages and records;
 - ``broker`` and ``backend``: the contracts, each method a few lines over the above.
 """

@@ -14,7 +14,7 @@ from queuekit.engines.sqlite import records as kept
 from queuekit.engines.sqlite.database import Database
 from queuekit.engines.sqlite.options import SqliteOptions
 from queuekit.engines.sqlite.upkeep import Upkeep
-from queuekit.engines.sqlite.waiting import LONGEST_SLEEP, Bell
+from queuekit.engines.sqlite.waiting import LONGEST_SLEEP, Notifier
 from queuekit.errors import TooLargeError
 from queuekit.urls import EngineURL
 
@@ -54,8 +54,8 @@ class SqliteBackend(Backend):
     ) -> None:
         self._database = Database.of(url, options=options, clock=clock, random=random)
         self.engine_id = f"sqlite:{self._database.path}"
-        self._bell = Bell(f"{self._database.path}-wake")
-        self._upkeep = Upkeep(self._database, self._bell)
+        self._notifier = Notifier(f"{self._database.path}-wake")
+        self._upkeep = Upkeep(self._database, self._notifier)
 
     def put(
         self, records: Sequence[Record], *, condition: Condition = Condition.ALWAYS, expect: int | None = None
@@ -67,7 +67,7 @@ class SqliteBackend(Backend):
         written = self._put(records, condition, expect)
         final = [record.key for record, yes in zip(records, written, strict=True) if yes and record.final]
         if final:
-            self._bell.ring_results(final)
+            self._notifier.notify_results(final)
         self._upkeep.sweep()
         return written
 
@@ -76,18 +76,18 @@ class SqliteBackend(Backend):
         return self._select(_GET, keys)
 
     def wait(self, keys: Sequence[str], *, timeout: float) -> dict[str, Record]:
-        """Wait for a final record among *keys*; woken by the write, from another process as well."""
+        """Wait for a final record among *keys*; a write wakes it, from another process as well."""
         deadline = time.monotonic() + timeout
         found = self._select(_FINAL, keys)
         if found or timeout <= 0:
             return found
-        with self._bell.listen_results(keys) as ear:
+        with self._notifier.listen_results(keys) as listener:
             while True:
                 found = self._select(_FINAL, keys)
                 left = deadline - time.monotonic()
                 if found or left <= 0:
                     return found
-                ear.wait(min(left, LONGEST_SLEEP))
+                listener.wait(min(left, LONGEST_SLEEP))
 
     def delete(self, keys: Sequence[str], *, expect: int | None = None) -> int:
         """Remove records."""
@@ -127,7 +127,7 @@ class SqliteBackend(Backend):
         return [counts[one.group] for one in joins]
 
     def check(self) -> list[str]:
-        """Look at the file."""
+        """Return what an operator should know about the file."""
         return self._database.check()
 
     def now(self) -> float | None:
@@ -137,7 +137,7 @@ class SqliteBackend(Backend):
     def close(self) -> None:
         """Close all connections."""
         self._database.close()
-        self._bell.close()
+        self._notifier.close()
 
     def _put(self, some: Sequence[Record], condition: Condition, expect: int | None) -> list[bool]:
         now = self._database.time.now()
@@ -152,10 +152,10 @@ class SqliteBackend(Backend):
 
 
 def check_sizes(some: Sequence[Record], limits: BackendLimits) -> None:
-    """Refuse bodies above the limit.
+    """Reject bodies above the limit.
 
     Raises:
-        TooLargeError: There is one.
+        TooLargeError: A record has one.
     """
     for record in some:
         if len(record.body) > limits.max_record:

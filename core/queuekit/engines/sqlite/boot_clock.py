@@ -1,4 +1,4 @@
-"""The machine's boot clock, which all its processes share, and what tells one boot from another.
+"""The machine's boot clock, which all its processes share, and the identity of a boot.
 
 =========  ==================================================  ===================================
 system     clock                                               boot
@@ -8,9 +8,9 @@ macOS      ``CLOCK_MONOTONIC_RAW``, which counts while asleep  ``kern.bootsessio
 others     ``CLOCK_MONOTONIC``                                 not known: one that runs backwards
 =========  ==================================================  ===================================
 
-A container has the clock and the boot of its machine. Where it was given a time namespace of its own, Linux tells by
-how much its clock was moved, and that is taken back. Where a library tells a process another time than the kernel has,
-as those do that tests are run with, Linux is asked in its files.
+A container has the clock and the boot of its machine. Where it was given a time namespace of its own, Linux reports
+by how much its clock was moved, and that is subtracted. Where a library gives a process another time than the kernel
+has, as libraries for tests do, the time is read from files of Linux.
 """
 
 from __future__ import annotations
@@ -35,15 +35,15 @@ _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _OFFSETS = Path("/proc/self/timens_offsets")
 _UPTIME, _STAT = Path("/proc/uptime"), Path("/proc/stat")
 _GRAIN = 2.0
-"""Seconds by which these two may differ from the clocks: they are told in whole seconds, and a moment later."""
+"""Seconds by which these two may differ from the clocks: they have whole seconds, and are read a moment later."""
 
 
 @attrs.frozen
 class BootClock:
-    """A clock that nobody sets."""
+    """A clock that no user can set."""
 
     boot: str
-    """Names the boot; ``"unknown"`` where the system does not tell one from another."""
+    """Names the boot; ``"unknown"`` where the system does not identify boots."""
     now: Callable[[], float]
     """Returns seconds since some moment of that boot."""
     time: Callable[[], float]
@@ -72,12 +72,12 @@ def _time() -> float:
     """Return the time of day as the kernel has it."""
     now = time.clock_gettime(time.CLOCK_REALTIME)
     started, up = _number(_STAT, "btime "), _number(_UPTIME, "")
-    told = None if started is None or up is None else started + up
-    return now if told is None or abs(now - told) <= _GRAIN else told
+    kernel = None if started is None or up is None else started + up
+    return now if kernel is None or abs(now - kernel) <= _GRAIN else kernel
 
 
 def _faked(number: int) -> float:
-    """Return by how many seconds the boot clock that this process is told is ahead of the kernel's."""
+    """Return by how many seconds the boot clock that this process reads is ahead of the kernel's."""
     up = _number(_UPTIME, "") if hasattr(time, "CLOCK_BOOTTIME") else None
     ahead = 0.0 if up is None else time.clock_gettime(number) - up
     return ahead if abs(ahead) > _GRAIN else 0.0

@@ -28,8 +28,8 @@ from queuekit.engines.sqlite.options import SqliteOptions
 from queuekit.engines.sqlite.rows import LARGEST_BATCH
 from queuekit.engines.sqlite.sending import are_plain, send_all
 from queuekit.engines.sqlite.tokens import new_claim
-from queuekit.engines.sqlite.upkeep import Glance, Upkeep, promote
-from queuekit.engines.sqlite.waiting import LONGEST_SLEEP, Bell
+from queuekit.engines.sqlite.upkeep import Snapshot, Upkeep, promote
+from queuekit.engines.sqlite.waiting import LONGEST_SLEEP, Notifier
 from queuekit.envelope import Envelope
 from queuekit.errors import TooLargeError
 from queuekit.urls import EngineURL
@@ -63,8 +63,8 @@ class SqliteBroker(Broker):
     ) -> None:
         self._database = Database.of(url, options=options, clock=clock, random=random)
         self.engine_id = f"sqlite:{self._database.path}"
-        self._bell = Bell(f"{self._database.path}-wake")
-        self._upkeep = Upkeep(self._database, self._bell)
+        self._notifier = Notifier(f"{self._database.path}-wake")
+        self._upkeep = Upkeep(self._database, self._notifier)
 
     # -- delivering ----------------------------------------------------------------------------------------------
 
@@ -81,37 +81,37 @@ class SqliteBroker(Broker):
         else:
             with self._database.transaction() as transaction:
                 holders = send_all(transaction, envelopes, self._database.time.now())
-        self._bell.ring(queues)
+        self._notifier.notify(queues)
         return holders
 
     def receive(self, queues: Sequence[str], *, limit: int, wait: float, lease: float) -> list[Delivery]:
         """Take due messages under a lease, waiting for the first one; sends of other processes end the wait."""
         limit = min(limit, self.limits.max_batch)
         deadline = time.monotonic() + min(wait, self.limits.max_wait)
-        heard = self._bell.interrupts()
+        handled = self._notifier.handled_interrupts()
         deliveries, _ = self._take(queues, limit, lease)
         if deliveries or limit <= 0 or wait <= 0:
             return deliveries
-        with self._bell.listen(queues) as ear:
+        with self._notifier.listen(queues) as listener:
             while True:
-                deliveries, glance = self._take(queues, limit, lease)
+                deliveries, snapshot = self._take(queues, limit, lease)
                 left = deadline - time.monotonic()
-                if deliveries or left <= 0 or self._bell.interrupted(heard):
+                if deliveries or left <= 0 or self._notifier.interrupted(handled):
                     return deliveries
-                until_event = glance.next_event - self._database.time.now()
-                ear.wait(max(0.0, min(left, until_event, LONGEST_SLEEP)))
+                until_event = snapshot.next_event - self._database.time.now()
+                listener.wait(max(0.0, min(left, until_event, LONGEST_SLEEP)))
 
-    def _take(self, queues: Sequence[str], limit: int, lease: float) -> tuple[list[Delivery], Glance]:
-        """Do the upkeep and claim what is ready; return what was seen as well."""
-        glance = self._upkeep.glance(queues)
+    def _take(self, queues: Sequence[str], limit: int, lease: float) -> tuple[list[Delivery], Snapshot]:
+        """Do the upkeep and claim what is ready; return the snapshot as well."""
+        snapshot = self._upkeep.refresh(queues)
         deliveries: list[Delivery] = []
-        for queue in glance.ready:
+        for queue in snapshot.ready:
             if len(deliveries) < limit:
                 deliveries += claiming.claim(self._database, queue, limit=limit - len(deliveries), lease=lease)
         if 0 < limit <= len(deliveries):
-            self._bell.ring(glance.ready)  # there may be more: pass the call on to the next one who waits
+            self._notifier.notify(snapshot.ready)  # there may be more: wake the next waiter
         self._upkeep.sweep()
-        return deliveries, glance
+        return deliveries, snapshot
 
     def extend(self, leases: Sequence[Lease], *, lease: float) -> list[Lease]:
         """Make *leases* end later."""
@@ -131,7 +131,7 @@ class SqliteBroker(Broker):
             self._database.know({each.envelope.queue for each in settlements if isinstance(each, Retry)})
             with self._database.transaction() as transaction:
                 done = settling.settle_all(transaction, settlements, now=self._database.time.now(), window=window)
-            self._bell.ring(settling.woken(settlements))
+            self._notifier.notify(settling.woken(settlements))
         return [each.delivery for each, yes in zip(settlements, done, strict=True) if not yes]
 
     def commit(self, items: Sequence[CommitItem]) -> list[bool]:
@@ -144,12 +144,12 @@ class SqliteBroker(Broker):
         self._database.know({envelope.queue for envelope in envelopes})
         committed = committing.commit(self._database, items, window=self.limits.dedup_window)
         if committed.queues:
-            self._bell.ring(committed.queues)
+            self._notifier.notify(committed.queues)
         if committed.final:
-            self._bell.ring_results(committed.final)
+            self._notifier.notify_results(committed.final)
         return committed.done
 
-    # -- looking and mending -------------------------------------------------------------------------------------
+    # -- inspecting and repairing --------------------------------------------------------------------------------
 
     def queues(self) -> list[str]:
         """Return the names of all queues."""
@@ -173,7 +173,7 @@ class SqliteBroker(Broker):
     def requeue(self, queue: str, ids: Sequence[str] | None = None) -> list[str]:
         """Replay dead letters."""
         replayed = inspection.requeue(self._database, queue, ids)
-        self._bell.ring([queue])
+        self._notifier.notify([queue])
         return replayed
 
     def remove(self, queue: str, ids: Sequence[str], *, place: Place | None = None) -> list[str]:
@@ -189,31 +189,31 @@ class SqliteBroker(Broker):
 
     def interrupt(self) -> None:
         """Make a ``receive`` that waits return; if none does, the next one that would."""
-        self._bell.interrupt()
+        self._notifier.interrupt()
 
     def tell_set_aside(self, hear: Callable[[str, str, str], None]) -> None:
-        """Call *hear* for each row that nobody of ours wrote."""
-        self._database.hear = hear
+        """Call *hear* for each foreign row that is set aside."""
+        self._database.on_set_aside = hear
 
     def check(self) -> list[str]:
-        """Look at the file."""
+        """Return what an operator should know about the file."""
         return self._database.check()
 
     def notes(self) -> list[str]:
-        """Tell if there is no file yet."""
+        """Return a note if there is no file yet."""
         return ["no such file yet: the first send or worker makes it"] if self._database.is_missing() else []
 
     def close(self) -> None:
-        """Close all connections, and wake whoever waits."""
-        self._bell.interrupt()
+        """Close all connections, and end the waits of this process."""
+        self._notifier.interrupt()
         self._database.close()
-        self._bell.close()
+        self._notifier.close()
 
     def _promote(self) -> None:
-        promote(self._database, self._bell, self._database.time.now())
+        promote(self._database, self._notifier, self._database.time.now())
 
     def _check_sizes(self, envelopes: Sequence[Envelope]) -> None:
-        """Refuse bodies above the limit before anything has happened."""
+        """Reject bodies above the limit before anything has happened."""
         for envelope in envelopes:
             if len(envelope.body) > self.limits.max_body:
                 size = f"{len(envelope.body):,} bytes, above the limit of {self.limits.max_body:,}"

@@ -1,4 +1,4 @@
-"""Where the file lies: who could put another in its place, and whether there is room for it to grow."""
+"""Checks the location of the file: whether other users could replace it, and whether it has room to grow."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 __all__ = ["exposures", "short_of_room"]
 
 ROOM = 64_000_000
-"""Free bytes below which an operator is told: the write-ahead log alone may take as much."""
+"""Free bytes below which an operator is warned: the write-ahead log alone may take as much."""
 
 
 def exposures(written: str, path: str) -> list[str]:
@@ -35,7 +35,7 @@ def _upwards(path: str) -> list[Path]:
 
 
 def _is_open(folder: Path, *, sticky: bool = True) -> bool:
-    """Tell whether every user may write into *folder*; with *sticky* also where each may change only their own."""
+    """Return whether every user may write into *folder*; with *sticky* also where each may change only their own."""
     try:
         mode = folder.stat().st_mode
     except OSError:

@@ -1,4 +1,4 @@
-"""Taking messages under a lease, and keeping it."""
+"""Claims messages under a lease, and extends leases."""
 
 # ruff: noqa: S608 - statements are put together from constants of this package, never from a caller's text
 from __future__ import annotations
@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from queuekit.broker import Delivery, Lease
 from queuekit.engines.sqlite.database import Database
-from queuekit.engines.sqlite.foreign_rows import survivors
+from queuekit.engines.sqlite.foreign_rows import valid_rows
 from queuekit.engines.sqlite.rows import PACKED, Message, unpack
 from queuekit.engines.sqlite.tokens import HELD, SHOWN, new_claim, rounds, seqs, shown, token_of
 from queuekit.errors import UnavailableError
@@ -65,12 +65,12 @@ def extend(database: Database, leases: Sequence[Lease], *, lease: float) -> list
 
 
 def _collect(database: Database, queue: str, *, claim: str, until: float) -> list[Message]:
-    """Return what was claimed: all at once, or one by one if a row among them is not one of ours (QK8)."""
+    """Return what was claimed: all at once, or row by row if one of the rows is foreign (QK8)."""
     try:
         ((packed, bodies),) = database.read(_COLLECT, (until, queue, claim))
         return list(unpack(packed, bodies, queue, lambda seq: _body(database, seq)))
     except (UnavailableError, TypeError, ValueError):
-        return survivors(database, queue, claim=claim, until=until)
+        return valid_rows(database, queue, claim=claim, until=until)
 
 
 def _body(database: Database, seq: int) -> bytes:

@@ -1,4 +1,4 @@
-"""Commit: settlements, records, joins and sends of many items in one transaction (QK12)."""
+"""Commits the settlements, records, joins and sends of many items in one transaction (QK12)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["Committed", "commit", "may_send"]
 
 
 class Committed(NamedTuple):
-    """What a commit has done, and whom to wake for it."""
+    """What a commit has done, and which queues and records to notify about."""
 
     done: list[bool]
     queues: set[str]
@@ -59,14 +59,12 @@ def commit(database: Database, items: Sequence[CommitItem], *, window: float) ->
         write(transaction, records, condition=Condition.NEWER, now=now)
         sends += _join(transaction, joins, now)
         send_all(transaction, sends, now)
-    queues = {envelope.queue for envelope in sends}
-    if settled:
-        queues |= woken(settled)
+    queues = {envelope.queue for envelope in sends} | woken(settled)
     return Committed(done, queues, [record.key for record in records if record.final])
 
 
 def _send(database: Database, item: CommitItem) -> Committed:
-    """Carry out what a single send asks for, with nothing else to look at."""
+    """Carry out what a single send asks for, with nothing else to check."""
     with database.transaction() as transaction:
         now = database.time.now()
         write(transaction, item.records, condition=Condition.NEWER, now=now)
@@ -79,7 +77,7 @@ def _send(database: Database, item: CommitItem) -> Committed:
 def _settle(
     database: Database, on: Statements, items: Sequence[CommitItem], *, now: float, window: float
 ) -> list[bool]:
-    """Carry out the settlements and tell for each item whether the rest of it may happen."""
+    """Carry out the settlements and return for each item whether the rest of it may happen."""
     settlements = [item.settlement for item in items if item.settlement is not None]
     if not settlements:
         return [True] * len(items)

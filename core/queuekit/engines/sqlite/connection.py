@@ -1,4 +1,4 @@
-"""Connections to one file: one per thread, none of them carried across a fork, and errors that say what to do.
+"""Connections to one file: one per thread, none carried across a fork, with errors that name the fix.
 
 SQLite keeps locks per process and believes after a fork that it still holds its parent's, so that even closing an
 inherited connection can damage the file. Therefore all connections are closed right before a fork, and opened again
@@ -20,19 +20,19 @@ from queuekit.timelimit import time_left
 __all__ = ["Handle", "fault", "is_busy"]
 
 BUSY, LOCKED, PROTOCOL = 5, 6, 15
-"""SQLite's codes for "somebody else is at it, try again"."""
+"""SQLite's codes for a file that another connection uses at the moment."""
 STATEMENTS = 256
 """Compiled statements kept per connection; there are about eighty."""
 FORK_PATIENCE = 2.0
 """Seconds that a fork waits for a statement in another thread."""
 
-LOOK_EVERY = 0.02
-"""Seconds between two looks whether the file still has its name: one costs as much as a tenth of a send."""
+CHECK_EVERY = 0.02
+"""Seconds between two checks whether the file still has its name: one costs as much as a tenth of a send."""
 
 FIXES = {
     3: "Make the file and its directory writable for this user",  # PERM
     8: "Make the file and its directory writable for this user",  # READONLY
-    10: "Look at the disk and at the system's log",  # IOERR
+    10: "Check the disk and the system's log",  # IOERR
     11: "Restore it from a backup, or move it away and start with an empty one",  # CORRUPT
     13: "Free some space on the disk; nothing was changed",  # FULL
     14: "Create its directory, or make it readable and writable for this user",  # CANTOPEN
@@ -42,7 +42,7 @@ FIXES = {
 
 
 def is_busy(error: sqlite3.Error) -> bool:
-    """Tell whether trying again soon may help."""
+    """Return whether trying again soon may help."""
     return (getattr(error, "sqlite_errorcode", 0) & 0xFF) in {BUSY, LOCKED, PROTOCOL}
 
 
@@ -62,7 +62,7 @@ def fault(error: sqlite3.Error, path: str, *, patience: float) -> UnavailableErr
 
 
 class Handle:
-    """A thread's connection. Whoever uses it holds ``lock``, so that a fork finds it between two statements.
+    """A thread's connection. Its user holds ``lock``, so that a fork finds it between two statements.
 
     Args:
         path: The file.
@@ -75,14 +75,14 @@ class Handle:
         self.file: tuple[int, int] | None = None
         self.replaced = False
         """Whether the file was removed, or another has its name now, and the connection is still to follow."""
-        self._next_look = 0.0
+        self._next_check = 0.0
         with _gate:
             _handles.add(self)
 
     def usable(self) -> sqlite3.Connection | None:
         """Return the connection if it is open, and to the file that has the name now."""
-        if self.connection is not None and (now := time.monotonic()) >= self._next_look:
-            self._next_look = now + LOOK_EVERY
+        if self.connection is not None and (now := time.monotonic()) >= self._next_check:
+            self._next_check = now + CHECK_EVERY
             if self.file != file_identity(self.path):
                 self.replaced = True
                 self.close()
@@ -117,7 +117,7 @@ class Handle:
 
 
 def file_identity(path: str) -> tuple[int, int] | None:
-    """Return what tells a file from another of the same name, or ``None`` if there is none."""
+    """Return what identifies the file at *path* among others of the same name, or ``None`` if there is none."""
     try:
         status = os.stat(path)  # noqa: PTH116 - on the way of every call
     except OSError:
@@ -148,7 +148,7 @@ def _after_fork() -> None:
 
 
 def _after_fork_in_child() -> None:
-    """As in the parent; and what other threads of the parent held is nobody's now."""
+    """As in the parent; and release what other threads of the parent held."""
     for handle in set(_handles) - set(_held):
         handle.abandon()
         handle.lock = threading.Lock()

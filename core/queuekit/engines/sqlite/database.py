@@ -1,4 +1,4 @@
-"""One file as this process uses it: statements that are tried until they get their turn, and transactions."""
+"""Executes statements on one file, trying again while the file is busy, and transactions."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import Self
 
 from queuekit.clock import Clock, SystemClock
-from queuekit.engines.sqlite import layout as schema
+from queuekit.engines.sqlite import layout
 from queuekit.engines.sqlite.boot_clock import OF_A_TEST
 from queuekit.engines.sqlite.checks import exposures, short_of_room
 from queuekit.engines.sqlite.connection import Handle, fault, is_busy
@@ -37,7 +37,7 @@ LOG_BYTES = 64_000_000
 CHECKPOINT_BYTES = 4_096_000
 """The write-ahead log is carried over into the file when it has grown by this."""
 LARGEST_LEAD = 5.0
-"""Seconds by which the file's time may differ from the time of day before an operator is told."""
+"""Seconds by which the file's time may differ from the time of day before an operator is warned."""
 READONLY = 8
 """SQLite's code for a file that this process may not write."""
 _ADD_QUEUES = "INSERT OR IGNORE INTO queues(name) SELECT value FROM json_each(?)"
@@ -68,8 +68,8 @@ class Database:
         self.written = path
         """The path as it was given, before symbolic links were followed."""
         self._private = options.private
-        self.hear: Callable[[str, str, str], None] | None = None
-        """Told of messages that are set aside: queue, id and reason."""
+        self.on_set_aside: Callable[[str, str, str], None] | None = None
+        """Called with queue, id and reason of each message that is set aside."""
         self.time = FileTime(clock, begin=lambda: self.read("SELECT 1"))
         self.random = random
         self.patience = options.busy_timeout
@@ -83,7 +83,7 @@ class Database:
     def of(
         cls, url: EngineURL, *, options: SqliteOptions | None, clock: Clock | None, random: Random | None
     ) -> Database:
-        """Return the file that *url* names, with what is usual in place of what is not given."""
+        """Return the file that *url* names, with defaults for what is not given."""
         made = cls(
             database_path(url),
             options=options or SqliteOptions(),
@@ -94,7 +94,7 @@ class Database:
         return made
 
     def read(self, sql: str, parameters: Parameters = ()) -> list[Row]:
-        """Return all rows of a SELECT; a file that is not there holds nothing, and is not made by looking."""
+        """Return all rows of a SELECT; a file that is not there holds nothing, and reading does not make it."""
         handle = self.handle()
         with handle.lock:
             try:
@@ -147,7 +147,7 @@ class Database:
             writers.release()
 
     def is_missing(self) -> bool:
-        """Tell whether there is no file yet, though one could be made."""
+        """Return whether there is no file yet, though one could be made."""
         return not os.path.lexists(self.path) and os.access(os.path.dirname(self.path), os.W_OK | os.X_OK)  # noqa: PTH120
 
     def check(self) -> list[str]:
@@ -232,7 +232,7 @@ class Database:
     def _read_empty(self, sql: str, parameters: Parameters) -> list[Row]:
         """Return the rows that a SELECT finds in an empty file; it is made in memory, for this call alone."""
         with contextlib.closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
-            schema.prepare(connection.execute, self.path)
+            layout.prepare(connection.execute, self.path)
             return connection.execute(sql, parameters).fetchall()
 
     def _open(self, handle: Handle) -> sqlite3.Connection:
@@ -240,17 +240,17 @@ class Database:
             raise UnavailableError(found[0], fix="Put it into a folder of its own (chmod 700), or take private off")
         connection = handle.open()
         try:
-            schema.prepare(lambda sql: self.patiently(connection, sql), self.path)
+            layout.prepare(lambda sql: self.patiently(connection, sql), self.path)
             self._check_shared(connection)
             connection.execute(f"PRAGMA synchronous = {self._sync}")
             connection.execute(f"PRAGMA journal_size_limit = {LOG_BYTES}")
-            connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_BYTES // schema.PAGE}")
+            connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_BYTES // layout.PAGE}")
             self.time.follow(self._anchor(connection))
         except BaseException:
             handle.close()
             raise
         if handle.replaced:
-            # Whoever looks into the new file shall find the queues that are used.
+            # The new file must list the queues that are in use.
             self.patiently(connection, _ADD_QUEUES, (json.dumps(sorted(self._known_queues)),))
             handle.replaced = False
         return connection
@@ -283,14 +283,14 @@ class Database:
             return before
         anchor = self.time.anchor(_mark(times))
         if before is not None and anchor.boot == OF_A_TEST != before.boot:
-            return anchor  # a test's clock is its own affair, and ends nobody's leases
+            return anchor  # a test's clock ends no leases of others
         connection.execute(_SAVE_CLOCK, (str(anchor),))
         if before is not None:
             connection.execute(_END_LEASES, (anchor.offset + anchor.seen,))
         return anchor
 
     def _check_shared(self, connection: sqlite3.Connection) -> None:
-        """Refuse a file system on which several processes cannot use the file at once."""
+        """Reject a file system on which several processes cannot use the file at once."""
         ((mode,),) = self.patiently(connection, "PRAGMA journal_mode = WAL").fetchall()
         if mode != "wal":
             raise UnavailableError(

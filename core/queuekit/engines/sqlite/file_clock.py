@@ -1,12 +1,12 @@
-"""The time of the file: one for all processes of the machine, which none of them can move.
+"""The time of the file, which all processes of the machine share and none can change.
 
 The first process that uses the file after a boot of the machine writes down how far the time of day of the machine is
 ahead of its boot clock. From then on the time is the boot clock and that, for everyone, whatever their own time of day
-says or is set to: leases and delays have their length, and a process whose clock is wrong harms nobody. After another
-boot all leases are over, since whoever held them is gone, and time goes on at the time of day, or where it had come to
-if that is later.
+says or is set to: leases and delays have their length, and a process whose clock is wrong does no harm. After another
+boot all leases are over, since their holders are gone, and time continues at the time of day, or where it stopped if
+that is later.
 
-Somebody who finds the time of the file to be wrong stops all that uses it and has it set::
+If the time of the file is wrong, stop everything that uses it and run::
 
     python -m queuekit.engines.sqlite.settime jobs.db
 """
@@ -28,7 +28,7 @@ SAVE_EVERY = 1.0
 """Seconds between two writes of the mark."""
 _TRIES = 5
 _MOMENT = 0.01
-"""Seconds between two looks at a clock that do not matter."""
+"""Seconds between two readings of a clock that do not matter."""
 
 
 @attrs.frozen
@@ -48,7 +48,7 @@ class Anchor:
 
     @classmethod
     def read(cls, value: object) -> Anchor | None:
-        """Return the anchor that the file holds, or ``None`` if it is none."""
+        """Return the anchor that the file holds, or ``None`` if it is not valid."""
         parts = str(value).split(" ", 2)
         try:
             offset, seen, boot = parts
@@ -62,7 +62,7 @@ class FileTime:
     """UTC epoch seconds that go as the boot clock goes, so that nothing is released early (QK11).
 
     Args:
-        clock: The machine's clock; a test's own one must tell monotonic seconds that all who use the file share.
+        clock: The machine's clock; a test's clock must have monotonic seconds that all users of the file share.
         begin: Called when the time is asked for before it was set; it calls :meth:`follow`.
     """
 
@@ -97,13 +97,13 @@ class FileTime:
         return Anchor(max(now, mark) - seen, self._boot.boot, seen)
 
     def holds(self, anchor: Anchor) -> bool:
-        """Tell whether *anchor* was written since the machine has started."""
+        """Return whether *anchor* was written since the machine has started."""
         if anchor.boot != self._boot.boot:
             return False
         return anchor.boot not in (UNKNOWN, OF_A_TEST) or anchor.seen <= self._now()
 
     def forget(self) -> None:
-        """Ask again before the next look, since the file is not open any more."""
+        """Read the anchor again before the next use, since the file is not open any more."""
         if self._begin is not None:
             self._offset = None
 
@@ -131,7 +131,7 @@ _last_version = 0
 def next_version(now: float, count: int = 1) -> int:
     """Return the first of *count* record versions that this process has not used, near *now* in microseconds.
 
-    So a key that was gone does not show a version again that some holder of a lock still expects.
+    So a key that was gone does not show a version again that a holder of a lock still expects.
     """
     global _last_version  # noqa: PLW0603 - one source for all backends of the process
     with _counter_lock:

@@ -1,4 +1,4 @@
-"""Rows that nobody of ours wrote: found one by one, and set aside, so that they harm none that were claimed with them.
+"""Finds foreign rows, which queuekit did not write, and sets them aside so that the rest of a claim goes on.
 
 A batch is read in one go (see ``rows``), which fails as a whole if one of its rows holds text where a number belongs,
 or bytes where text does. Then, and only then, it is read again from here.
@@ -14,14 +14,14 @@ from queuekit.engines.sqlite.rows import Message
 from queuekit.engines.sqlite.statements import Row
 from queuekit.envelope import Envelope, Unique
 
-__all__ = ["survivors"]
+__all__ = ["valid_rows"]
 
 _NUMBERS = ("priority", "number", "crashes", "generation", "attempt", "hop", "due", "sent_at")
 _TEXTS = ("id", "not_before", "expires", "unique_key", "unique_until", "unique_ttl")
 _SEQS = """
 SELECT seq FROM messages INDEXED BY messages_leased
 WHERE state = 2 AND lease_until = ? AND queue = ? AND token = ?"""
-# Text as bytes, since what is no UTF-8 would make the whole statement fail; and nothing at all for a wrong type.
+# Text as bytes, since invalid UTF-8 would make the whole statement fail; and nothing at all for a wrong type.
 _ONE = "SELECT {} FROM messages WHERE seq = ?".format(
     ", ".join(
         [
@@ -42,8 +42,8 @@ UPDATE messages SET state = 3, reason = 'malformed', error = ?, died_at = ?, tok
 WHERE seq = ? AND state = 2 AND token = ?"""
 
 
-def survivors(database: Database, queue: str, *, claim: str, until: float) -> list[Message]:
-    """Return the messages of a claim whose rows are as we write them; move the others to the dead letters.
+def valid_rows(database: Database, queue: str, *, claim: str, until: float) -> list[Message]:
+    """Return the messages of the valid rows of a claim; move the foreign rows to the dead letters.
 
     Args:
         database: The file.
@@ -51,19 +51,19 @@ def survivors(database: Database, queue: str, *, claim: str, until: float) -> li
         claim: Text of the claim.
         until: When its leases end.
     """
-    good = []
+    valid = []
     for (seq,) in database.read(_SEQS, (until, queue, claim)):
         (row,) = database.read(_ONE, (seq,))
         try:
-            good.append(_message(seq, row, queue))
+            valid.append(_message(seq, row, queue))
         except (TypeError, ValueError) as problem:
             now = database.time.now()
             id = row[-len(_TEXTS)]
             named = _is_text(id)
             database.write(_SET_ASIDE, (str(problem), now, named, now, now, seq, claim))
-            if database.hear is not None:
-                database.hear(queue, id.decode() if named else f"row-{seq}", str(problem))
-    return good
+            if database.on_set_aside is not None:
+                database.on_set_aside(queue, id.decode() if named else f"row-{seq}", str(problem))
+    return valid
 
 
 def _message(seq: int, row: Row, queue: str) -> Message:
@@ -71,7 +71,7 @@ def _message(seq: int, row: Row, queue: str) -> Message:
 
     Raises:
         TypeError: A column has a value of another type than its own.
-        ValueError: Text that is no Unicode, or holds no number where it should.
+        ValueError: Text is not Unicode, or is not a number where it should be.
     """
     body, numbers, texts = _parted(row)
     priority, number, crashes, generation, attempt, hop = (_whole(value) for value in numbers[:-2])
@@ -120,7 +120,7 @@ def _whole(value: float) -> int:
 
 
 def _is_text(value: Any) -> bool:
-    """Tell whether the bytes of a column can be text again."""
+    """Return whether the bytes of a column are valid text."""
     try:
         return isinstance(value, bytes) and bool(value.decode())
     except UnicodeDecodeError:

@@ -1,4 +1,4 @@
-"""Looking at what is stored, and mending it by hand."""
+"""Shows what is stored, and replays or removes it."""
 
 # ruff: noqa: S608 - statements are put together from constants of this package, never from a caller's text
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""The tables of a queuekit database, and how an empty file becomes one.
+"""The tables of a queuekit database, and their creation in an empty file.
 
-The file belongs to queuekit alone: it is marked with an application id, and a file of somebody else's is refused.
+The file belongs to queuekit alone: it is marked with an application id, and the file of another program is rejected.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ def prepare(run: Run, path: str) -> None:
     """
     if _is_current(run, path):
         return
-    # Both are only heard while the file is empty. A send writes seven pages into the log, whatever their size.
+    # Both only take effect while the file is empty. A send writes seven pages into the log, whatever their size.
     run(f"PRAGMA page_size = {PAGE}")
     run("PRAGMA auto_vacuum = INCREMENTAL")
     run("PRAGMA journal_mode = WAL")
@@ -129,7 +129,7 @@ def prepare(run: Run, path: str) -> None:
 
 
 def _is_current(run: Run, path: str) -> bool:
-    """Tell whether the tables are there; false for an empty file."""
+    """Return whether the tables are there; false for an empty file."""
     ((application, version, tables),) = run(_MARKS).fetchall()
     if application == APPLICATION and version != VERSION:
         raise other_layout(path, found=version, known=VERSION, elsewhere="name another file")

@@ -1,4 +1,4 @@
-"""Named pipes: made when first needed, never blocking, and removed when nobody listens."""
+"""Named pipes that are made when first needed, never block, and are removed when nothing listens."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import os
 import stat
 from pathlib import Path
 
-__all__ = ["call", "drain", "open_pipe"]
+__all__ = ["drain", "open_pipe", "wake"]
 
 _OPEN = os.O_NONBLOCK | os.O_CLOEXEC if os.name == "posix" else 0
 CAPACITY = 65_536
@@ -18,10 +18,10 @@ CAPACITY = 65_536
 def open_pipe(path: Path, *, private: bool = False) -> int:
     """Open the pipe at *path*, made if need be, for reading and writing.
 
-    A *private* one gets its name only once it is open, since :func:`call` removes those that nobody listens to.
+    A *private* one gets its name only once it is open, since :func:`wake` removes pipes without a listener.
 
     Raises:
-        OSError: There can be no named pipe.
+        OSError: A named pipe cannot be made or opened there.
     """
     made = path.with_name(f".{path.name}") if private else path
     try:
@@ -37,12 +37,12 @@ def open_pipe(path: Path, *, private: bool = False) -> int:
     return pipe
 
 
-def call(path: str) -> None:
+def wake(path: str) -> None:
     """Wake the owner of the private pipe at *path*; if there is none any more, remove it."""
     try:
         pipe = os.open(path, os.O_WRONLY | _OPEN)
     except OSError as error:
-        if error.errno == errno.ENXIO:  # nobody has it open
+        if error.errno == errno.ENXIO:  # no process has it open
             Path(path).unlink(missing_ok=True)
         return
     try:

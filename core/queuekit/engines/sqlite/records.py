@@ -39,7 +39,7 @@ ON CONFLICT(name) DO UPDATE SET count = excluded.count, expires_at = excluded.ex
 
 @lru_cache(maxsize=16)
 def _write_sql(count: int, condition: Condition) -> str:
-    """Return the statement that writes *count* records; of one, without what tells rows of NULL apart."""
+    """Return the statement that writes *count* records; of one, without the condition that skips rows of NULL."""
     source = f"SELECT * FROM {values(count, _WIDTH)} WHERE column1 IS NOT NULL"
     if count == 1:
         source = f"VALUES ({', '.join('?' * _WIDTH)})"
@@ -72,7 +72,7 @@ def write(on: Statements, records: Sequence[Record], *, condition: Condition, no
 def put_each(
     on: Statements, records: Sequence[Record], *, condition: Condition, expect: int | None, now: float
 ) -> list[bool]:
-    """Write those of *records* that *condition* and *expect* allow, within a transaction, and tell which."""
+    """Write what *condition* and *expect* allow, within a transaction, and return which of *records* were written."""
     keys = json.dumps([record.key for record in records])
     ((found,),) = on.read(_PRESENT, (keys, now))
     present = {key: (rank, version) for key, rank, version in json.loads(found)}
@@ -147,7 +147,7 @@ def _row_of(record: Record, now: float, version: int) -> Row:
 
 
 def _allows(condition: Condition, rank: int, present: int | None) -> bool:
-    """Tell whether a record of *rank* may replace what is there, if anything is."""
+    """Return whether a record of *rank* may replace what is there, if anything is."""
     if present is None or condition is Condition.ALWAYS:
         return True
     return condition is Condition.NEWER and rank > present

@@ -1,4 +1,4 @@
-"""Envelopes as rows and rows as envelopes, many with one statement.
+"""Converts envelopes to rows and rows to envelopes, many with one statement.
 
 Python's ``sqlite3`` lets go of the interpreter at every row that it fetches and every row that it inserts by
 ``executemany``, and must wait for it again while other threads compute: thousands of times a second that would be the
@@ -155,33 +155,31 @@ def unpack(packed: str, bodies: bytes | None, queue: str, large: Callable[[int],
     """Yield the messages of a row selected as :data:`PACKED`; *large* fetches the body of a seq by itself.
 
     Raises:
-        TypeError, ValueError: One of them is not as :func:`row_of` writes it; which one is not said.
+        TypeError, ValueError: One of the rows is foreign, i.e. not as :func:`row_of` writes it.
     """
-    start = 0
+    start, rest = 0, bodies or b""
     for row in json.loads(packed):
         seq, id, priority, due, length, sent_at, number, crashes = row[:8]
-        if type(id) is not str or type(priority) is not int or type(crashes) is not int:
-            raise TypeError("a row that is not one of ours")
-        if type(due) is not float or type(sent_at) is not float:
-            raise TypeError("a row that is not one of ours")
+        if not (type(id) is str and type(priority) is type(crashes) is int and type(due) is type(sent_at) is float):
+            raise TypeError("a foreign row")
         if length > LARGE_BODY:
             body = large(seq)
         else:
-            body = bodies[start : start + length] if bodies else b""
+            body = rest[start : start + length]
             start += length
         if len(row) == 8:  # noqa: PLR2004 - the short form
             envelope = Envelope(id=id, queue=queue, body=body, priority=priority)
         else:
             envelope = _full_envelope(row, queue, body)
         yield Message(seq, due, envelope, sent_at, number, crashes)
-    if start != len(bodies or b""):
+    if start != len(rest):
         raise ValueError("a body that is text: its length is not in bytes")
 
 
 def _full_envelope(row: list[Any], queue: str, body: bytes) -> Envelope:
     generation, attempt, hop, not_before, expires, key, until, ttl = row[8:]
     if not type(generation) is type(attempt) is type(hop) is int:
-        raise TypeError("a row that is not one of ours")
+        raise TypeError("a foreign row")
     return Envelope(
         id=row[1],
         queue=queue,
@@ -197,5 +195,5 @@ def _full_envelope(row: list[Any], queue: str, body: bytes) -> Envelope:
 
 
 def plain_text(text: str | None) -> str | None:
-    """Return *text* as SQLite can hold it: a lone surrogate, e.g. from an odd file name, becomes ``?``."""
+    """Return *text* as SQLite can hold it: a lone surrogate, e.g. from a file name that is not UTF-8, becomes ``?``."""
     return text if text is None or text.isascii() else text.encode("utf-8", "replace").decode()

@@ -27,7 +27,7 @@ WHERE unique_keys.ends <= ? OR (unique_keys.id = excluded.id AND unique_keys.que
 
 
 def are_plain(envelopes: Sequence[Envelope]) -> bool:
-    """Tell whether none of *envelopes* asks for a unique key, so that one statement may take them all."""
+    """Return whether none of *envelopes* asks for a unique key, so that one statement may take them all."""
     for envelope in envelopes:  # noqa: SIM110 - half the time of all(), on the way of every message
         if envelope.unique is not None:
             return False

@@ -45,7 +45,7 @@ def set_time(path: str, *, clock: Clock | None = None) -> float:
         UnavailableError: It is none of ours, or is used by another process.
     """
     if not os.path.isfile(path):  # noqa: PTH113 - a path as text
-        raise UnavailableError(f"there is no file {path}", fix="Name the file of the sqlite:/// URL")
+        raise UnavailableError(f"{path} does not exist", fix="Name the file of the sqlite:/// URL")
     with contextlib.closing(sqlite3.connect(path, timeout=_PATIENCE, isolation_level=None)) as connection:
         try:
             schema.prepare(connection.execute, path)

@@ -1,4 +1,4 @@
-"""Carrying out settlements, many with a few statements each."""
+"""Carries out settlements, many with a few statements."""
 
 # ruff: noqa: S608 - statements are put together from constants of this package, never from a caller's text
 from __future__ import annotations
@@ -39,12 +39,12 @@ Held = list[tuple[int, Settlement]]
 
 
 def are_plain_acks(settlements: Iterable[Settlement]) -> bool:
-    """Tell whether one statement will do: only acks, and none that frees a unique key."""
+    """Return whether one statement will do: only acks, and none that frees a unique key."""
     return all(isinstance(each, Ack) and each.delivery.envelope.unique is None for each in settlements)
 
 
 def settle_acks(on: Statements, settlements: Sequence[Settlement], *, stamp: str, forget_at: float) -> list[bool]:
-    """Carry out plain acks and tell for each whether its lease was held; *stamp* marks those of this call."""
+    """Carry out plain acks and return for each whether its lease was held; *stamp* marks those of this call."""
     done = [False] * len(settlements)
     for number, part in enumerate(rounds(each.delivery.token for each in settlements)):
         fences = shown(part)
@@ -60,7 +60,7 @@ def settle_acks(on: Statements, settlements: Sequence[Settlement], *, stamp: str
 
 
 def settle_all(on: Statements, settlements: Sequence[Settlement], *, now: float, window: float) -> list[bool]:
-    """Carry out *settlements*, within a transaction, and tell for each whether its lease was held.
+    """Carry out *settlements*, within a transaction, and return for each whether its lease was held.
 
     Ids of messages that leave are remembered for *window* seconds.
     """
@@ -92,7 +92,7 @@ def _carry_out(on: Statements, held: Held, *, now: float, window: float) -> None
         on.write(_ACK, [now + window, json.dumps(acks)])
     _release(on, held, now)
     _retry(on, [(seq, each) for seq, each in held if isinstance(each, Retry)], now=now, window=window)
-    _bury(on, [(seq, each) for seq, each in held if isinstance(each, Dead)], now)
+    _dead_letter(on, [(seq, each) for seq, each in held if isinstance(each, Dead)], now)
 
 
 def _release(on: Statements, held: Held, now: float) -> None:
@@ -152,11 +152,11 @@ def _dead_sql(count: int) -> str:
     )
 
 
-def _bury(on: Statements, dead: list[tuple[int, Dead]], now: float) -> None:
+def _dead_letter(on: Statements, dead: list[tuple[int, Dead]], now: float) -> None:
     rows: list[Row] = []
     for seq, each in dead:
         why = (plain_text(each.reason), plain_text(each.error[:MAX_ERROR_CHARACTERS]), plain_text(each.holder))
         rows.append((seq, *why, now))
-        now = math.nextafter(now, math.inf)  # the last one that died is shown first, also within a batch
+        now = math.nextafter(now, math.inf)  # the latest dead letter is shown first, also within a batch
     for size, parameters in batches(rows):
         on.write(_dead_sql(size), parameters)

@@ -1,6 +1,6 @@
-"""What time alone brings about: promote what is due, reclaim expired leases, forget what has ended.
+"""Promotes what is due, reclaims expired leases, and forgets what has ended.
 
-Each look is one SELECT on the heads of the indexes, so an idle engine takes no write lock; each change is one
+Each snapshot is one SELECT on the heads of the indexes, so an idle engine takes no write lock; each change is one
 statement on at most :data:`BATCH` rows, and any process may make it.
 """
 
@@ -13,18 +13,18 @@ from collections.abc import Sequence
 import attrs
 
 from queuekit.engines.sqlite.database import Database
-from queuekit.engines.sqlite.waiting import Bell
+from queuekit.engines.sqlite.waiting import Notifier
 
-__all__ = ["BATCH", "Glance", "Upkeep", "promote"]
+__all__ = ["BATCH", "Snapshot", "Upkeep", "promote"]
 
 BATCH = 1_000
 """Most rows that one statement of upkeep touches."""
 SWEEP_EVERY = 1.0
-"""Seconds between two looks for what can be forgotten, unless the last one left some."""
+"""Seconds between two sweeps, unless the last one left some rows."""
 FREE_PAGES = 2_000
 """Pages that are kept for reuse; more are given back to the file system, some at a time."""
 
-_GLANCE = """
+_SNAPSHOT = """
 SELECT (SELECT min(due) FROM messages WHERE state = 1), (SELECT min(lease_until) FROM messages WHERE state = 2),
     (SELECT json_group_array(value) FROM json_each(?)
      WHERE EXISTS (SELECT 1 FROM messages WHERE state = 0 AND queue = value))"""
@@ -57,19 +57,19 @@ DELETE FROM groups WHERE name IN (
 
 
 @attrs.frozen
-class Glance:
-    """What one look at the messages has shown."""
+class Snapshot:
+    """State of the messages at one moment."""
 
     delayed: float | None
     """When the next delayed message of any queue is due."""
     leased: float | None
     """When the next lease of any queue ends."""
     ready: tuple[str, ...]
-    """Those of the queues asked for that have something to hand out."""
+    """Those of the given queues that have a ready message."""
 
     @property
     def next_event(self) -> float:
-        """UTC epoch seconds at which something changes by itself."""
+        """UTC epoch seconds of the next change that time alone brings about."""
         return min(
             float("inf") if self.delayed is None else self.delayed,
             float("inf") if self.leased is None else self.leased,
@@ -77,32 +77,32 @@ class Glance:
 
 
 class Upkeep:
-    """The duties of whoever uses the file.
+    """Does what time alone requires; every process that uses the file takes part.
 
     Args:
         database: The file.
-        bell: Told when messages have become ready.
+        notifier: Notified when messages have become ready.
     """
 
-    def __init__(self, database: Database, bell: Bell) -> None:
+    def __init__(self, database: Database, notifier: Notifier) -> None:
         self._database = database
-        self._bell = bell
+        self._notifier = notifier
         self._next_sweep = float("-inf")
 
-    def glance(self, queues: Sequence[str]) -> Glance:
-        """Promote and reclaim what is due, and return how things stand after it."""
+    def refresh(self, queues: Sequence[str]) -> Snapshot:
+        """Promote and reclaim what is due, and return a snapshot taken after it."""
         now = self._database.time.now()
-        glance = self._look(queues)
-        if glance.next_event > now:
-            return glance
-        if glance.delayed is not None and glance.delayed <= now:
-            promote(self._database, self._bell, now)
-        if glance.leased is not None and glance.leased <= now:
+        snapshot = self._snapshot(queues)
+        if snapshot.next_event > now:
+            return snapshot
+        if snapshot.delayed is not None and snapshot.delayed <= now:
+            promote(self._database, self._notifier, now)
+        if snapshot.leased is not None and snapshot.leased <= now:
             self._reclaim(now)
-        return self._look(queues)
+        return self._snapshot(queues)
 
     def sweep(self) -> None:
-        """Forget what has ended, if the last look was a while ago: ids, unique keys, records and groups."""
+        """Forget what has ended, if the last sweep was a while ago: ids, unique keys, records and groups."""
         now = self._database.time.now()
         if now < self._next_sweep:
             return
@@ -116,14 +116,14 @@ class Upkeep:
         if changed:
             self._shrink()
 
-    def _look(self, queues: Sequence[str]) -> Glance:
-        ((delayed, leased, ready),) = self._database.read(_GLANCE, (json.dumps(queues),))
-        return Glance(delayed, leased, tuple(json.loads(ready)))
+    def _snapshot(self, queues: Sequence[str]) -> Snapshot:
+        ((delayed, leased, ready),) = self._database.read(_SNAPSHOT, (json.dumps(queues),))
+        return Snapshot(delayed, leased, tuple(json.loads(ready)))
 
     def _reclaim(self, now: float) -> None:
         queues = self._database.read(_WHOSE.format(due=_EXPIRED, batch=BATCH), (now,))
         if self._database.write(_RECLAIM, (now,)):
-            self._bell.ring(json.loads(queues[0][0]))
+            self._notifier.notify(json.loads(queues[0][0]))
 
     def _shrink(self) -> None:
         """Give room back to the file system once a lot of it is free."""
@@ -132,8 +132,8 @@ class Upkeep:
             self._database.give_back(BATCH)
 
 
-def promote(database: Database, bell: Bell, now: float) -> None:
+def promote(database: Database, notifier: Notifier, now: float) -> None:
     """Make delayed messages ready that are due."""
     queues = json.loads(database.read(_WHOSE.format(due=_DUE, batch=BATCH), (now,))[0][0])
     if queues and database.write(_PROMOTE, (now,)):
-        bell.ring(queues)
+        notifier.notify(queues)

@@ -1,9 +1,9 @@
-"""Waking those who wait, in other processes as well: named pipes beside the database.
+"""Wakes waiting threads, in other processes as well, through named pipes beside the database.
 
-A sender writes one byte, after its commit, to the pipe of the queue; whoever waits for the queue polls the pipe, and
-looks into the database when it can be read. The byte is a hint and nothing more: a waiter looks after it has begun to
-listen and before it blocks, and once a second in any case. Who waits for records has a pipe of its own in
-``results/``, named after the records.
+After its commit a sender writes one byte to the pipe of the queue. A listener polls the pipe and reads the database
+when the pipe has data. The byte is only a hint: a waiter reads the database after it has begun to listen and before it
+blocks, and once a second in any case. A thread that waits for records listens to a pipe of its own in ``results/``,
+named after the records.
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ from types import TracebackType
 from typing import Self
 from urllib.parse import quote
 
-from queuekit.engines.sqlite.pipes import call, drain, open_pipe
+from queuekit.engines.sqlite.pipes import drain, open_pipe, wake
 
-__all__ = ["LONGEST_SLEEP", "Bell", "Ear"]
+__all__ = ["LONGEST_SLEEP", "Listener", "Notifier"]
 
 LONGEST_SLEEP = 1.0
-"""Seconds after which a waiter looks without having been called."""
+"""Seconds after which a waiter polls the database without having been notified."""
 POLLING = (0.05, 0.5)
-"""Seconds between two looks where there are no named pipes: the first, and the longest."""
+"""Seconds between two polls where there are no named pipes: the first, and the longest."""
 MOST_PIPES = 200
 """Pipes that a sender keeps open."""
 MOST_KEYS = 16
-"""Who waits for more records than these is woken by any."""
+"""A thread that waits for more records than this is woken by any record."""
 ANY = "any"
 
 
-class Bell:
+class Notifier:
     """The pipes of one database.
 
     Args:
@@ -49,25 +49,25 @@ class Bell:
         self._lock = threading.Lock()
         self._pipes: dict[str, int] = {}
         self._pid = os.getpid()
-        self._ears: set[Ear] = set()
+        self._listeners: set[Listener] = set()
         self._interrupts = 0
-        self._heard = 0
+        self._handled = 0
 
-    def ring(self, queues: Iterable[str]) -> None:
-        """Wake those who wait for messages of *queues*; call it after the commit."""
+    def notify(self, queues: Iterable[str]) -> None:
+        """Wake the waiters for messages of *queues*; call it after the commit."""
         with self._lock_of_this_process():
             for queue in queues:
                 try:
                     os.write(self._pipes.get(queue) or self._pipe_of(queue), b"!")
-                except OSError:  # a full pipe wakes as well; without one they look by themselves
+                except OSError:  # a full pipe wakes as well; waiters without a pipe poll
                     continue
 
-    def listen(self, queues: Iterable[str]) -> Ear:
-        """Return an ear for *queues*, to be used as a context manager."""
-        return Ear(self, [self._path_of(queue) for queue in queues])
+    def listen(self, queues: Iterable[str]) -> Listener:
+        """Return a listener for *queues*, to be used as a context manager."""
+        return Listener(self, [self._path_of(queue) for queue in queues])
 
-    def ring_results(self, keys: Sequence[str]) -> None:
-        """Wake those who wait for one of the final records *keys*; call it after the commit."""
+    def notify_results(self, keys: Sequence[str]) -> None:
+        """Wake the waiters for one of the final records *keys*; call it after the commit."""
         try:
             names = os.listdir(self._results)  # noqa: PTH208 - on the way of every commit, and mostly empty
         except OSError:
@@ -76,30 +76,30 @@ class Bell:
             marks = {ANY, *map(_mark, keys)}
             for name in names:
                 if not name.startswith(".") and not marks.isdisjoint(name.split("-")):
-                    call(f"{self._results}/{name}")
+                    wake(f"{self._results}/{name}")
 
-    def listen_results(self, keys: Sequence[str]) -> Ear:
-        """Return an ear for the final records *keys*, to be used as a context manager."""
+    def listen_results(self, keys: Sequence[str]) -> Listener:
+        """Return a listener for the final records *keys*, to be used as a context manager."""
         marks = "-".join(sorted({_mark(key) for key in keys})) if len(keys) <= MOST_KEYS else ANY
         name = f"{os.getpid()}.{threading.get_ident()}.{time.monotonic_ns()}-{marks}"
-        return Ear(self, [self._directory / "results" / name], private=True)
+        return Listener(self, [self._directory / "results" / name], private=True)
 
     def interrupt(self) -> None:
-        """Wake those who listen in this process and have them return; if there are none, the next one."""
+        """Make the waits of this process return; if there is none, the next one returns at once."""
         with self._lock_of_this_process():
             self._interrupts += 1
-            for ear in self._ears:
-                ear.poke()
+            for listener in self._listeners:
+                listener.wake()
 
-    def interrupts(self) -> int:
-        """Return how many interrupts have been obeyed; hand it to :meth:`interrupted`."""
-        return self._heard
+    def handled_interrupts(self) -> int:
+        """Return how many interrupts have been handled, for :meth:`interrupted`."""
+        return self._handled
 
-    def interrupted(self, heard: int) -> bool:
-        """Tell whether there was an interrupt since *heard*, and note that it is obeyed."""
-        if self._interrupts == heard:
+    def interrupted(self, handled: int) -> bool:
+        """Return whether there was an interrupt since *handled*, and count it as handled."""
+        if self._interrupts == handled:
             return False
-        self._heard = self._interrupts
+        self._handled = self._interrupts
         return True
 
     def close(self) -> None:
@@ -107,23 +107,23 @@ class Bell:
         with self._lock_of_this_process():
             self._close_pipes()
 
-    def join(self, ear: Ear) -> None:
-        """Count *ear* among those that an interrupt pokes."""
+    def join(self, listener: Listener) -> None:
+        """Register *listener* for interrupts."""
         with self._lock_of_this_process():
-            self._ears.add(ear)
+            self._listeners.add(listener)
 
-    def leave(self, ear: Ear) -> None:
+    def leave(self, listener: Listener) -> None:
         """Undo :meth:`join`."""
         with self._lock_of_this_process():
-            self._ears.discard(ear)
+            self._listeners.discard(listener)
 
     def _lock_of_this_process(self) -> threading.Lock:
         """Return the lock; in a child, first forget what belongs to the parent."""
         if self._pid != os.getpid():
             self._pid = os.getpid()
             self._lock = threading.Lock()
-            self._ears = set()
-            self._heard = self._interrupts
+            self._listeners = set()
+            self._handled = self._interrupts
             self._close_pipes()
         return self._lock
 
@@ -143,64 +143,64 @@ class Bell:
             os.close(self._pipes.popitem()[1])
 
 
-class Ear:
-    """What one waiting thread listens with: pipes, and a way for its own process to interrupt it.
+class Listener:
+    """Listens for one waiting thread: to pipes, and to interrupts of its own process.
 
     Args:
-        bell: Where to register for interrupts.
+        notifier: Where to register for interrupts.
         paths: Pipes to listen to.
-        private: Whether the pipes are this ear's own, to be removed with it.
+        private: Whether the pipes belong to this listener and are removed with it.
     """
 
-    def __init__(self, bell: Bell, paths: Sequence[Path], *, private: bool = False) -> None:
-        self._bell = bell
+    def __init__(self, notifier: Notifier, paths: Sequence[Path], *, private: bool = False) -> None:
+        self._notifier = notifier
         self._paths = paths
         self._private = private
         self._pipes: list[int] = []
-        self._poke_at: int | None = None
-        self._poked = threading.Event()
+        self._wake_pipe: int | None = None
+        self._woken = threading.Event()
         self._pause = POLLING[0]
 
     def __enter__(self) -> Self:
         try:
             self._open()
-        except (OSError, AttributeError):  # no named pipes here, or no poll: look again and again
+        except (OSError, AttributeError):  # no named pipes here, or no poll: poll the database
             self._close()
-        self._bell.join(self)
+        self._notifier.join(self)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._bell.leave(self)
+        self._notifier.leave(self)
         self._close()
 
     def wait(self, timeout: float) -> None:
-        """Block until called or poked, for at most *timeout* seconds; look again after it in any case."""
+        """Block until notified or woken, for at most *timeout* seconds; poll the database after it in any case."""
         if not self._pipes:
-            self._poked.wait(min(timeout, self._pause))
+            self._woken.wait(min(timeout, self._pause))
             self._pause = min(self._pause * 2, POLLING[1])
             return
         for pipe, _ in self._poll.poll(math.ceil(min(timeout, LONGEST_SLEEP) * 1_000)):
             drain(pipe)
 
-    def poke(self) -> None:
+    def wake(self) -> None:
         """Make a wait in another thread of this process end."""
-        self._poked.set()
-        if self._poke_at is not None:
-            os.write(self._poke_at, b"!")
+        self._woken.set()
+        if self._wake_pipe is not None:
+            os.write(self._wake_pipe, b"!")
 
     def _open(self) -> None:
         self._poll = select.poll()
-        heard, self._poke_at = os.pipe()
-        self._pipes += (heard, self._poke_at)
-        self._poll.register(heard, select.POLLIN)
+        woken, self._wake_pipe = os.pipe()
+        self._pipes += (woken, self._wake_pipe)
+        self._poll.register(woken, select.POLLIN)
         for path in self._paths:
             self._pipes.append(open_pipe(path, private=self._private))
             self._poll.register(self._pipes[-1], select.POLLIN)
 
     def _close(self) -> None:
-        self._poke_at = None
+        self._wake_pipe = None
         while self._pipes:
             os.close(self._pipes.pop())
         if self._private:

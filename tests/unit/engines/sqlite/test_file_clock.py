@@ -461,7 +461,7 @@ def test_promotes_in_bounded_batches(
 
     broker.receive(["q"], limit=0, wait=0, lease=30)
 
-    assert broker._upkeep._look(["q"]).delayed == pytest.approx(clock.time() - 60 + 1 + 1_000 / 1_000)
+    assert broker._upkeep._snapshot(["q"]).delayed == pytest.approx(clock.time() - 60 + 1 + 1_000 / 1_000)
     assert len(take(broker, 2_000)) == 1_000
     assert len(take(broker, 2_000)) == 500
 

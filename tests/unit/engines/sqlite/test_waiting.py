@@ -1,4 +1,4 @@
-"""How waiting processes are woken: named pipes, and what happens without them."""
+"""Waiting processes are woken through named pipes, and poll without them."""
 
 import os
 import stat
@@ -9,10 +9,9 @@ from pathlib import Path
 import pytest
 
 from queuekit.backend import Record
-from queuekit.engines.sqlite import SqliteBackend, SqliteBroker
-from queuekit.engines.sqlite import waiting as bell
-from queuekit.engines.sqlite.pipes import call, open_pipe
-from queuekit.engines.sqlite.waiting import Bell
+from queuekit.engines.sqlite import SqliteBackend, SqliteBroker, waiting
+from queuekit.engines.sqlite.pipes import open_pipe, wake
+from queuekit.engines.sqlite.waiting import Notifier
 from queuekit.envelope import Envelope
 from queuekit.testing import eventually
 from queuekit.urls import EngineURL
@@ -27,11 +26,11 @@ def directory(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def ringer(directory: Path) -> Iterator[Bell]:
-    """Return the bell of one process."""
-    ringer = Bell(str(directory))
-    yield ringer
-    ringer.close()
+def notifier(directory: Path) -> Iterator[Notifier]:
+    """Return the notifier of one process."""
+    notifier = Notifier(str(directory))
+    yield notifier
+    notifier.close()
 
 
 @pytest.fixture
@@ -52,56 +51,56 @@ def backend(tmp_path: Path) -> Iterator[SqliteBackend]:
 
 @pytest.fixture
 def unbounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let waiters sleep for as long as they like, so that only a call wakes them."""
-    monkeypatch.setattr(bell, "LONGEST_SLEEP", 3_600.0)
+    """Let waiters sleep for as long as they like, so that only a notification wakes them."""
+    monkeypatch.setattr(waiting, "LONGEST_SLEEP", 3_600.0)
 
 
-def test_a_call_before_the_wait_is_not_lost(ringer: Bell, directory: Path, unbounded: None) -> None:
-    """A byte rung between listening and blocking ends the wait at once."""
-    with ringer.listen(["q"]) as ear:
-        Bell(str(directory)).ring(["q"])
+def test_a_notification_before_the_wait_is_not_lost(notifier: Notifier, directory: Path, unbounded: None) -> None:
+    """A byte written between listening and blocking ends the wait at once."""
+    with notifier.listen(["q"]) as listener:
+        Notifier(str(directory)).notify(["q"])
 
-        ear.wait(3_600)
+        listener.wait(3_600)
 
     assert stat.S_ISFIFO((directory / "queue-q").stat().st_mode)
 
 
-def test_only_the_queue_called_is_woken(ringer: Bell) -> None:
-    """A call for another queue leaves the pipe of this one empty."""
-    with ringer.listen(["q"]):
-        ringer.ring(["other"])
+def test_only_the_notified_queue_is_woken(notifier: Notifier) -> None:
+    """A notification of another queue leaves the pipe of this one empty."""
+    with notifier.listen(["q"]):
+        notifier.notify(["other"])
 
         with pytest.raises(BlockingIOError):
-            os.read(ringer._pipe_of("q"), 1)
+            os.read(notifier._pipe_of("q"), 1)
 
 
-def test_a_full_pipe_blocks_nobody(ringer: Bell) -> None:
-    """Where nobody listens, ringing goes on without waiting or failing."""
+def test_a_full_pipe_blocks_no_sender(notifier: Notifier) -> None:
+    """Where nothing listens, notifying goes on without waiting or failing."""
     for _ in range(70_000):
-        ringer.ring(["q"])
+        notifier.notify(["q"])
 
-    with ringer.listen(["q"]) as ear:
-        ear.wait(3_600)
+    with notifier.listen(["q"]) as listener:
+        listener.wait(3_600)
 
 
-def test_odd_names_stay_in_the_directory(ringer: Bell, directory: Path) -> None:
+def test_unusual_names_stay_in_the_directory(notifier: Notifier, directory: Path) -> None:
     """A queue's name cannot reach another place in the file system."""
-    ringer.ring(["../up", ".", ".."])
+    notifier.notify(["../up", ".", ".."])
 
     assert sorted(entry.name for entry in directory.iterdir()) == ["queue-.", "queue-..", "queue-..%2Fup"]
 
 
-def test_keeps_few_pipes_open(ringer: Bell, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_keeps_few_pipes_open(notifier: Notifier, monkeypatch: pytest.MonkeyPatch) -> None:
     """A sender to many queues does not run out of descriptors."""
-    monkeypatch.setattr(bell, "MOST_PIPES", 3)
+    monkeypatch.setattr(waiting, "MOST_PIPES", 3)
 
-    ringer.ring([f"q{number}" for number in range(10)])
+    notifier.notify([f"q{number}" for number in range(10)])
 
-    assert len(ringer._pipes) <= 3
+    assert len(notifier._pipes) <= 3
 
 
 def test_another_kind_of_file_is_left_alone(directory: Path) -> None:
-    """What has a pipe's name and is none is not written to."""
+    """A file that has a pipe's name and is not a pipe is not written to."""
     directory.mkdir()
     (directory / "queue-q").write_bytes(b"mine")
 
@@ -111,22 +110,22 @@ def test_another_kind_of_file_is_left_alone(directory: Path) -> None:
     assert (directory / "queue-q").read_bytes() == b"mine"
 
 
-def test_a_waiter_has_a_pipe_while_it_waits(ringer: Bell, directory: Path, unbounded: None) -> None:
-    """Who waits for records is called through a pipe of its own, which it removes."""
-    with ringer.listen_results(["result:a"]) as ear:
-        Bell(str(directory)).ring_results(["result:b", "result:a"])
-        ear.wait(3_600)
+def test_a_waiter_has_a_pipe_while_it_waits(notifier: Notifier, directory: Path, unbounded: None) -> None:
+    """A thread that waits for records is notified through a pipe of its own, which it removes."""
+    with notifier.listen_results(["result:a"]) as listener:
+        Notifier(str(directory)).notify_results(["result:b", "result:a"])
+        listener.wait(3_600)
         during = len(list((directory / "results").iterdir()))
 
     assert (during, list((directory / "results").iterdir())) == (1, [])
 
 
-def test_a_waiter_for_many_records_is_woken_by_any(ringer: Bell, directory: Path, unbounded: None) -> None:
-    """Names of pipes are bounded; who waits for more looks each time."""
-    with ringer.listen_results([f"result:{number}" for number in range(1_000)]) as ear:
-        Bell(str(directory)).ring_results(["result:another"])
+def test_a_waiter_for_many_records_is_woken_by_any(notifier: Notifier, directory: Path, unbounded: None) -> None:
+    """Names of pipes are bounded; a waiter for more keys polls each time."""
+    with notifier.listen_results([f"result:{number}" for number in range(1_000)]) as listener:
+        Notifier(str(directory)).notify_results(["result:another"])
 
-        ear.wait(3_600)
+        listener.wait(3_600)
 
     assert list((directory / "results").iterdir()) == []
 
@@ -136,26 +135,26 @@ def test_the_pipe_of_a_dead_waiter_is_removed(directory: Path) -> None:
     path = directory / "results" / "1.2.3-any"
     os.close(open_pipe(path))
 
-    Bell(str(directory)).ring_results(["result:a"])
+    Notifier(str(directory)).notify_results(["result:a"])
 
     assert not path.exists()
 
 
-def test_calling_somebody_who_has_just_left_is_fine(tmp_path: Path) -> None:
-    """A pipe may be gone between looking and calling."""
-    call(str(tmp_path / "gone"))
+def test_waking_a_waiter_that_has_just_left_is_fine(tmp_path: Path) -> None:
+    """A pipe may be gone before it is written to."""
+    wake(str(tmp_path / "gone"))
 
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_child_has_pipes_of_its_own(ringer: Bell) -> None:
+def test_a_child_has_pipes_of_its_own(notifier: Notifier) -> None:
     """After a fork the parent's listeners are not the child's, and a lock held by a lost thread stops nobody."""
-    ringer.ring(["q"])
-    with ringer.listen(["q"]), ringer._lock:
+    notifier.notify(["q"])
+    with notifier.listen(["q"]), notifier._lock:
 
         def child() -> None:
-            ringer.ring(["q"])
-            assert not ringer._ears
+            notifier.notify(["q"])
+            assert not notifier._listeners
 
         assert run_in_fork(child) == 0
 
@@ -177,7 +176,7 @@ def waiting_receive(broker: SqliteBroker, got: list[str]) -> threading.Thread:
 
     thread = threading.Thread(target=work)
     thread.start()
-    eventually(lambda: broker._bell._ears, what="the receive listens")
+    eventually(lambda: broker._notifier._listeners, what="the receive listens")
     return thread
 
 
@@ -194,7 +193,7 @@ def test_a_send_of_another_process_ends_a_wait(broker: SqliteBroker, unbounded: 
 
 
 def test_a_delayed_send_shortens_a_wait(broker: SqliteBroker, unbounded: None) -> None:
-    """A waiter that thought that nothing would happen learns of a message that will be due."""
+    """A waiter without any expected event learns of a message that will be due."""
     got: list[str] = []
     thread = waiting_receive(broker, got)
 
@@ -204,18 +203,18 @@ def test_a_delayed_send_shortens_a_wait(broker: SqliteBroker, unbounded: None) -
     assert got == ["a", "returned"]
 
 
-def test_the_call_is_passed_on(broker: SqliteBroker, unbounded: None) -> None:
-    """Of two waiters that take one message each, both get one although the sender called once."""
+def test_the_notification_is_passed_on(broker: SqliteBroker, unbounded: None) -> None:
+    """Of two waiters that take one message each, both get one although the sender notified once."""
     got: list[str] = []
     threads = [waiting_receive(broker, got)]
-    eventually(lambda: len(broker._bell._ears) == 1)
+    eventually(lambda: len(broker._notifier._listeners) == 1)
     threads.append(
         threading.Thread(
             target=lambda: got.extend(delivery.id for delivery in broker.receive(["q"], limit=1, wait=60, lease=30))
         )
     )
     threads[1].start()
-    eventually(lambda: len(broker._bell._ears) == 2)
+    eventually(lambda: len(broker._notifier._listeners) == 2)
 
     broker.send([Envelope(id=id, queue="q", body=b"") for id in "ab"])
     for thread in threads:
@@ -239,19 +238,19 @@ def test_an_interrupt_ends_a_wait(broker: SqliteBroker, monkeypatch: pytest.Monk
 
 
 def test_an_interrupt_before_the_wait_is_not_lost(broker: SqliteBroker, unbounded: None) -> None:
-    """An interrupt that nobody hears ends the next wait, and only that."""
+    """An interrupt without a waiter ends the next wait, and only that."""
     broker.interrupt()
 
     assert broker.receive(["q"], limit=1, wait=60, lease=30) == []
-    assert not broker._bell.interrupted(broker._bell.interrupts())
+    assert not broker._notifier.interrupted(broker._notifier.handled_interrupts())
 
 
 def test_a_record_ends_a_wait(backend: SqliteBackend, unbounded: None) -> None:
-    """Who waits for a result is woken by its final record from another process, not by others."""
+    """A waiter for a result is woken by its final record from another process, not by others."""
     got: list[str] = []
     thread = threading.Thread(target=lambda: got.extend(backend.wait(["a", "b"], timeout=PATIENCE)))
     thread.start()
-    eventually(lambda: backend._bell._ears, what="the wait listens")
+    eventually(lambda: backend._notifier._listeners, what="the wait listens")
 
     def child() -> None:
         backend.put([Record(key="c", final=True), Record(key="a")])
@@ -289,7 +288,7 @@ def test_results_are_polled_for_without_named_pipes(backend: SqliteBackend, monk
     got: list[str] = []
     thread = threading.Thread(target=lambda: got.extend(backend.wait(["a"], timeout=PATIENCE)))
     thread.start()
-    eventually(lambda: backend._bell._ears, what="the wait has begun")
+    eventually(lambda: backend._notifier._listeners, what="the wait has begun")
 
     backend.put([Record(key="a", final=True)])
     thread.join(PATIENCE)
