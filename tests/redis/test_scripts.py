@@ -115,13 +115,13 @@ def test_nothing_is_told_where_nobody_listens(
         return int(raw.info("commandstats").get("cmdstat_publish", {"calls": 0})["calls"])
 
     broker.commit([CommitItem(settlement=Ack(one), records=(record("one", rank=9),))])
-    unheard = published()
+    unpublished = published()
     waiting = in_thread(lambda: backend.wait(["result:two"], timeout=PATIENCE))
     eventually(lambda: len(raw.pubsub_channels()) > 1)
     broker.commit([CommitItem(settlement=Ack(two), records=(record("two", rank=9),))])
 
     assert list(waiting.result(timeout=PATIENCE)) == ["result:two"]
-    assert (unheard, published()) == (0, 1)
+    assert (unpublished, published()) == (0, 1)
     raw.close()
 
 

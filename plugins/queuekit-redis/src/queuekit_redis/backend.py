@@ -1,4 +1,4 @@
-"""The result backend of ``redis://`` and its kin."""
+"""The result backend of ``redis://`` and its variants."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ from queuekit_redis.settling import milliseconds
 __all__ = ["RedisBackend"]
 
 LONGEST_SLEEP = 5.0
-"""Seconds after which ``wait`` looks again, whatever it may have missed."""
+"""Seconds after which ``wait`` reads again, whatever it may have missed."""
 _CONDITIONS = {Condition.ALWAYS: 0, Condition.ABSENT: 1, Condition.NEWER: 2}
 _GLOB = re.compile(r"([\\*?\[\]])")
 _PAUSE = 0.2
-"""Seconds between two looks of one who has no connection to listen on."""
+"""Seconds between two polls of a waiter without a connection to listen on."""
 _PART = 1_000
-"""Most records of one script, and most keys that one step of a scan looks at."""
+"""Most records of one script, and most keys that one step of a scan visits."""
 
 
 class RedisBackend(Backend):
@@ -62,28 +62,39 @@ class RedisBackend(Backend):
         self._engine = engine = open_engine(url, options)
         self._server, self._keys = engine.server, engine.keys
         self.engine_id = engine.id
-        # Whoever listens holds a connection, and looks by another one.
+        # A listener holds one connection and reads through another.
         most = engine.options.max_connections
         self._most_listeners = most - 1 - most // 8
         self.renew_in_fork()
         renew_in_forks(self)
 
     def renew_in_fork(self) -> None:
-        """Count nobody of the parent's among those who listen."""
+        """Begin without listeners; those of the parent are not ours."""
         self._listeners = threading.Semaphore(self._most_listeners)
 
     def put(
         self, records: Sequence[Record], *, condition: Condition = Condition.ALWAYS, expect: int | None = None
     ) -> list[bool]:
         """Write *records* where *condition* and *expect* allow it."""
+        self._check_sizes(records)
+        calls = self._put_calls(records, condition, expect)
+        # Repeated after a lost reply, "absent" and "expect" would deny what they have done.
+        again = condition is not Condition.ABSENT and expect is None
+        return [done == 1 for reply in self._server.call(calls, again=again) for done in reply] if calls else []
+
+    def _check_sizes(self, records: Sequence[Record]) -> None:
+        """Reject bodies above the limit before anything has happened."""
         for record in records:
             if len(record.body) > self.limits.max_record:
                 raise TooLargeError(f"record {record.key} has {len(record.body):,} bytes, above the limit")
+
+    def _put_calls(self, records: Sequence[Record], condition: Condition, expect: int | None) -> list[Call]:
+        """Return the calls that write *records*."""
         # On a Cluster a script keeps to one slot; elsewhere one takes many.
         size = 1 if self._engine.cluster else _PART
         prefix = self._keys.record("")
-        told = (int(self._engine.cluster), self._keys.channel(""), len(prefix))
-        first = (_CONDITIONS[condition], -1 if expect is None else expect, *told)
+        channel = (int(self._engine.cluster), self._keys.channel(""), len(prefix))
+        first = (_CONDITIONS[condition], -1 if expect is None else expect, *channel)
         calls = []
         for start in range(0, len(records), size):
             part = records[start : start + size]
@@ -91,9 +102,7 @@ class RedisBackend(Backend):
             for record in part:
                 arguments += (pack_record(record), milliseconds(record.ttl))
             calls.append(run("put", [self._keys.record(record.key) for record in part], arguments))
-        # Said again after a lost reply, "absent" and "expect" would deny what they have done.
-        again = condition is not Condition.ABSENT and expect is None
-        return [done == 1 for reply in self._server.call(calls, again=again) for done in reply] if calls else []
+        return calls
 
     def get(self, keys: Sequence[str]) -> dict[str, Record]:
         """Return the live records among *keys*."""
@@ -112,21 +121,21 @@ class RedisBackend(Backend):
         return {record.key: record for record in found if record is not None}
 
     def wait(self, keys: Sequence[str], *, timeout: float) -> dict[str, Record]:
-        """Wait for a final record among *keys*; its channel tells when there is one."""
+        """Wait for a final record among *keys*; its channel notifies the waiter."""
         deadline = time.monotonic() + timeout
         found = self._final(keys)
         if found or timeout <= 0 or not keys:
             return found
         if not self._listeners.acquire(blocking=False):
-            return self._look(keys, deadline)
+            return self._poll(keys, deadline)
         try:
-            heard = self._listen(keys, deadline)
+            notified = self._listen(keys, deadline)
         finally:
             self._listeners.release()
-        return self._look(keys, deadline) if heard is None else heard
+        return self._poll(keys, deadline) if notified is None else notified
 
-    def _look(self, keys: Sequence[str], deadline: float) -> dict[str, Record]:
-        """Look again and again, where one may not listen, or so many do that no connection is left for it."""
+    def _poll(self, keys: Sequence[str], deadline: float) -> dict[str, Record]:
+        """Poll, where this user may not listen, or no connection is left to listen on."""
         while True:
             found = self._final(keys)
             left = deadline - time.monotonic()
@@ -135,11 +144,11 @@ class RedisBackend(Backend):
             time.sleep(min(left, _PAUSE))
 
     def _listen(self, keys: Sequence[str], deadline: float) -> dict[str, Record] | None:
-        """Look whenever a channel tells to; ``None`` where this user may not listen."""
-        # The first one says that somebody listens at all.
+        """Read whenever a channel notifies; ``None`` where this user may not listen."""
+        # The first one shows writers that there are listeners.
         channels = [self._keys.channel(key) for key in ("", *dict.fromkeys(keys))]
         with self._server.lent("") as link:
-            if not _listen(link, channels):
+            if not _subscribe(link, channels):
                 return None
             while True:
                 found = self._final(keys)
@@ -148,7 +157,7 @@ class RedisBackend(Backend):
                     break
                 if link.has_reply(timeout=min(left, LONGEST_SLEEP)):
                     link.read()
-            _listen_no_more(link, len(channels))
+            _unsubscribe(link, len(channels))
         return found
 
     def _final(self, keys: Sequence[str]) -> dict[str, Record]:
@@ -167,7 +176,7 @@ class RedisBackend(Backend):
         return sum(self._server.call(calls, again=False))
 
     def scan(self, prefix: str, *, limit: int = 100, cursor: str | None = None) -> Page[Record]:
-        """Return live records whose key starts with *prefix*, in no order; it walks over all keys of the server."""
+        """Return live records whose key starts with *prefix*, unsorted; it visits all keys of the server."""
         nodes = self._server.nodes()
         node, position, names = _read_cursor(cursor)
         pattern = _GLOB.sub(r"\\\1", self._keys.record(prefix)) + "*"
@@ -190,8 +199,8 @@ class RedisBackend(Backend):
 
     def now(self) -> float | None:
         """Return the server's time, in UTC epoch seconds; one round trip."""
-        (told,) = self._server.call([Call(self._keys.record(""), ("TIME",))], again=True)
-        return int(told[0]) + int(told[1]) / 1e6
+        (reply,) = self._server.call([Call(self._keys.record(""), ("TIME",))], again=True)
+        return int(reply[0]) + int(reply[1]) / 1e6
 
     def join_many(self, joins: Sequence[Join]) -> list[int]:
         """Count several members into their groups, in one round trip."""
@@ -199,7 +208,7 @@ class RedisBackend(Backend):
         for one in joins:
             arrivals.setdefault(one.group, [milliseconds(one.ttl)]).append(one.member)
         calls = [run("join_many", [self._keys.group(group)], arguments) for group, arguments in arrivals.items()]
-        # Counted twice is counted once, so it may be said again.
+        # Counting a member twice adds nothing, so the call may be repeated.
         counts = dict(zip(arrivals, self._server.call(calls, again=True), strict=True)) if calls else {}
         return [counts[one.group] for one in joins]
 
@@ -212,8 +221,8 @@ class RedisBackend(Backend):
         self._server.close()
 
 
-def _listen(link: Link, channels: Sequence[str]) -> bool:
-    """Subscribe to *channels*; when it returns, what is told from now on is heard. False where this user may not."""
+def _subscribe(link: Link, channels: Sequence[str]) -> bool:
+    """Subscribe to *channels* before anything more is read; return false where this user may not."""
     link.send(("SUBSCRIBE", *channels))
     first = link.answer()
     if isinstance(first, NoPermissionError):
@@ -225,7 +234,7 @@ def _listen(link: Link, channels: Sequence[str]) -> bool:
     return True
 
 
-def _listen_no_more(link: Link, count: int) -> None:
+def _unsubscribe(link: Link, count: int) -> None:
     """Unsubscribe, so that the connection can be used for something else."""
     link.send(("UNSUBSCRIBE",))
     while count > 0:

@@ -1,4 +1,4 @@
-"""The broker of ``redis://`` and its kin."""
+"""The broker of ``redis://`` and its variants."""
 
 from __future__ import annotations
 
@@ -43,13 +43,13 @@ from queuekit_redis.waiting import Interrupts, Sleep
 __all__ = ["RedisBroker"]
 
 LONGEST_SLEEP = 5.0
-"""Seconds after which a worker looks again, whatever bell it may have missed."""
+"""Seconds after which a worker claims again, whatever notification it may have missed."""
 OTHERS = 60.0
-"""Seconds between two looks after queues that are not ours."""
+"""Seconds between two rounds of upkeep of other queues than our own."""
 _MORE = 1.0
-"""Seconds after which they are looked after again where there is more to do."""
+"""Seconds until the next such round where there is more to do."""
 _SOME = 10
-"""Queues that are looked after at once."""
+"""Queues in one such round."""
 _A_MONTH = 30 * 86_400.0
 _PART = 1_000
 """Most queues that are entered in the list of all in one step."""
@@ -93,8 +93,12 @@ class RedisBroker(Broker):
         self._check_sizes(envelopes)
         if len(envelopes) == 1 and is_plain(envelopes[0]) and self._send_one(envelopes[0]):
             return [envelopes[0].id]
+        return self._send_all(envelopes)
+
+    def _send_all(self, envelopes: Sequence[Envelope]) -> list[str]:
+        """Send *envelopes*, queue by queue, and return the ids that hold their keys."""
         by_queue = _grouped((place, envelope.queue) for place, envelope in enumerate(envelopes))
-        self._know(by_queue)
+        self._register(by_queue)
         plain = {queue: all(is_plain(envelopes[at]) for at in places) for queue, places in by_queue.items()}
         holders = [envelope.id for envelope in envelopes]
         left = self._send_some(envelopes, by_queue, holders, plain)
@@ -110,13 +114,9 @@ class RedisBroker(Broker):
         plain: Mapping[str, bool],
     ) -> dict[str, list[int]]:
         """Send those of *envelopes*, note who holds their keys, and return what the quick script did not judge."""
-        calls, left, new = [], dict[str, list[int]](), []
-        for queue, places in by_queue.items():
-            some = [envelopes[place] for place in places]
-            calls.append(send_call(self._keys, queue, some, plain=plain.get(queue, False)))
-        for (queue, places), (is_new, *rest) in zip(
-            by_queue.items(), self._server.call(calls, again=True), strict=True
-        ):
+        left, new = dict[str, list[int]](), list[str]()
+        replies = self._server.call(self._send_calls(envelopes, by_queue, plain), again=True)
+        for (queue, places), (is_new, *rest) in zip(by_queue.items(), replies, strict=True):
             if is_new:
                 new.append(queue)
             if plain.get(queue):
@@ -124,19 +124,28 @@ class RedisBroker(Broker):
                 continue
             for at, holder in zip(rest[::2], rest[1::2], strict=True):
                 holders[places[at]] = holder.decode()
-        self._know_again(new)
+        self._register_again(new)
         return {queue: places for queue, places in left.items() if places}
 
+    def _send_calls(
+        self, envelopes: Sequence[Envelope], by_queue: Mapping[str, list[int]], plain: Mapping[str, bool]
+    ) -> list[Call]:
+        """Return one call per queue."""
+        return [
+            send_call(self._keys, queue, [envelopes[place] for place in places], plain=plain.get(queue, False))
+            for queue, places in by_queue.items()
+        ]
+
     def _send_one(self, envelope: Envelope) -> bool:
-        """Send a message that needs no thought; false if its id is known, which does."""
-        self._know((envelope.queue,))
+        """Send a plain message by the quick script; false if its id is known, which needs a slower one."""
+        self._register((envelope.queue,))
         arguments = (envelope.id, pack_envelope(envelope))
         return self._sent_quickly(run("send_one", (self._keys.queue(envelope.queue),), arguments), envelope.queue)
 
     def _sent_quickly(self, call: Call, queue: str) -> bool:
         answer: int = self._server.one(call, again=True)
         if answer == 1:
-            self._know_again((queue,))
+            self._register_again((queue,))
         return answer >= 0
 
     def receive(self, queues: Sequence[str], *, limit: int, wait: float, lease: float) -> list[Delivery]:
@@ -145,24 +154,24 @@ class RedisBroker(Broker):
             return []
         limit = min(limit, self.limits.max_batch)
         deadline = time.monotonic() + min(wait, self.limits.max_wait)
-        heard = self._interrupts.heard()
+        handled = self._interrupts.handled()
         if time.monotonic() >= self._next_others:
-            self._look_after_others(queues)
-        deliveries, until_event = self._claims.now(queues, limit=limit, lease=lease)
+            self._upkeep_of_others(queues)
+        deliveries, until_event = self._claims.claim(queues, limit=limit, lease=lease)
         while True:
             left = deadline - time.monotonic()
-            if deliveries or limit <= 0 or left <= 0 or self._interrupts.hear(heard):
+            if deliveries or limit <= 0 or left <= 0 or self._interrupts.interrupted(handled):
                 return deliveries
             asleep = Sleep(min(left, until_event, LONGEST_SLEEP), exact=until_event < min(left, LONGEST_SLEEP))
-            deliveries, until_event = self._claims.when_rung(
-                queues, limit=limit, lease=lease, sleep=asleep, heard=heard
+            deliveries, until_event = self._claims.claim_when_notified(
+                queues, limit=limit, lease=lease, sleep=asleep, handled=handled
             )
 
-    def _look_after_others(self, own: Sequence[str]) -> None:
-        """Do the upkeep of some queues on which perhaps nobody works any more: what is remembered there is to go."""
+    def _upkeep_of_others(self, own: Sequence[str]) -> None:
+        """Do the upkeep of some other queues, which may have no worker, so that old ids there are forgotten."""
         self._next_others = time.monotonic() + OTHERS
         call = Call(self._keys.queues, ("SRANDMEMBER", self._keys.queues, _SOME))
-        with suppress(UnavailableError):  # one that cannot be looked after is no reason not to work on our own
+        with suppress(UnavailableError):  # our own queues go on without it
             names = [name.decode(errors="backslashreplace") for name in self._server.one(call, again=True)]
             others = [name for name in names if name not in own]
             if others and self._claims.upkeep(others) <= 0:
@@ -192,7 +201,7 @@ class RedisBroker(Broker):
         """Carry out settlements of different messages."""
         retries = [each.envelope for each in settlements if isinstance(each, Retry)]
         self._check_sizes(retries)
-        self._know({envelope.queue for envelope in retries})
+        self._register({envelope.queue for envelope in retries})
         if self._engine.cluster:
             settlements = self._without_moves(settlements)
         by_queue = _grouped((place, each.delivery.queue) for place, each in enumerate(settlements))
@@ -215,12 +224,12 @@ class RedisBroker(Broker):
         return run("settle", keys, arguments)
 
     def _without_moves(self, settlements: Sequence[Settlement]) -> list[Settlement]:
-        """Send the retries that go to another queue, in another slot, and leave it at acknowledging them."""
+        """Send the retries that go to another queue, in another slot, and acknowledge them."""
         kept: list[Settlement] = []
         for each in settlements:
             if isinstance(each, Retry) and each.envelope.queue != each.delivery.queue:
                 (holder,) = self.send([each.envelope])
-                if holder != each.envelope.id:  # its key holds within its queue, and there it is another's
+                if holder != each.envelope.id:  # its key holds within its queue, and another message holds it there
                     self.send([attrs.evolve(each.envelope, unique=None)])
                 kept.append(Ack(each.delivery))
             else:
@@ -240,27 +249,30 @@ class RedisBroker(Broker):
         if self._sent_as_one(items):
             return [True]
         envelopes = envelopes_of(items)
-        if envelopes:
-            self._check_sizes(envelopes)
-            self._know({envelope.queue for envelope in envelopes})
+        self._check_sizes(envelopes)
+        self._register({envelope.queue for envelope in envelopes})
         settled = [item.settlement.delivery.id for item in items if item.settlement is not None]
         if len(set(settled)) < len(settled):
             return self._commit_apart(items)
         result = self._commit(items)
         if result.left:
-            slower = self._commit([items[place] for place in result.left], quick=False)
-            for place, done in zip(result.left, slower.done, strict=True):
-                result.done[place] = done
+            self._commit_left(items, result)
         return result.done
 
+    def _commit_left(self, items: Sequence[CommitItem], result: Commit) -> None:
+        """Carry out by the slower script what the quick ones did not judge, and note in *result* what was done."""
+        slower = self._commit([items[place] for place in result.left], quick=False)
+        for place, done in zip(result.left, slower.done, strict=True):
+            result.done[place] = done
+
     def _sent_as_one(self, items: Sequence[CommitItem]) -> bool:
-        """Send what is a single message that needs no thought; false if it is not, or is known already."""
+        """Send a single plain message by the quick script; false if it is not one, or is known already."""
         quick = quick_send(items, self._keys)
         if quick is None:
             return False
         (envelope,) = items[0].sends
         self._check_sizes((envelope,))
-        self._know((envelope.queue,))
+        self._register((envelope.queue,))
         return self._sent_quickly(quick, envelope.queue)
 
     def _commit_apart(self, items: Sequence[CommitItem]) -> list[bool]:
@@ -275,11 +287,11 @@ class RedisBroker(Broker):
         window = round(self._engine.options.dedup_window)
         commitment = Commitment(items, keys=self._keys, fixed=(window, nonce()), quick=quick)
         result = commitment.result(self._server.call(commitment.calls, again=True))
-        self._know_again(result.new)
+        self._register_again(result.new)
         return result
 
     def look_for_marks(self, prefix: str) -> bool:
-        """Look, in the step of each claim, for records whose key is *prefix* and the id of a message claimed."""
+        """Check, in the step of each claim, for records whose key is *prefix* and the id of a message claimed."""
         self._claims.marks = None if self._engine.cluster else self._keys.record(prefix)
         return not self._engine.cluster
 
@@ -319,33 +331,33 @@ class RedisBroker(Broker):
         self._interrupts.interrupt()
 
     def tell_set_aside(self, hear: Callable[[str, str, str], None]) -> None:
-        """Call *hear* for each message whose id is no text."""
-        self._claims.hear = hear
+        """Call *hear* for each message whose id is not text."""
+        self._claims.on_set_aside = hear
 
     def check(self) -> list[str]:
         """Ask the server whether it keeps what it is given."""
         return check(self._engine)
 
     def close(self) -> None:
-        """Close all connections, and wake whoever waits."""
+        """Close all connections, and end the waits of this process."""
         self._interrupts.interrupt()
         self._server.close()
 
-    def _know(self, queues: Iterable[str]) -> None:
+    def _register(self, queues: Iterable[str]) -> None:
         """Enter *queues* in the list of all, once in a process."""
         new = [queue for queue in queues if queue not in self._known]
         if new:
             for start in range(0, len(new), _PART):
-                self._server.one(run("know", (self._keys.queues,), new[start : start + _PART]), again=True)
+                self._server.one(run("register", (self._keys.queues,), new[start : start + _PART]), again=True)
             self._known.update(new)
 
-    def _know_again(self, queues: Collection[str]) -> None:
-        """Enter *queues* once more: nobody had sent to them, or somebody has emptied the server since we knew them."""
+    def _register_again(self, queues: Collection[str]) -> None:
+        """Enter *queues* once more: they are new, or the server was emptied since they were entered."""
         self._known.difference_update(queues)
-        self._know(queues)
+        self._register(queues)
 
     def _check_sizes(self, envelopes: Iterable[Envelope]) -> None:
-        """Refuse bodies above the limit before anything has happened."""
+        """Reject bodies above the limit before anything has happened."""
         for envelope in envelopes:
             if len(envelope.body) > self.limits.max_body:
                 size = f"{len(envelope.body):,} bytes, above the limit of {self.limits.max_body:,}"

@@ -1,4 +1,4 @@
-"""What an operator should know of the server: does it keep what it is given?"""
+"""Reports to operators whether the server keeps what it is given."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["check"]
 
 OLDEST = (6, 2)
 _FULL = 0.9
-"""Part of maxmemory from which on an operator is told."""
+"""Part of maxmemory from which on an operator is warned."""
 _LOOPBACK = ("localhost", "127.", "::1", "[::1]")
 
 
@@ -38,7 +38,7 @@ def _server(engine: Engine, node: str) -> list[str]:
 
 
 def _info(engine: Engine, node: str) -> dict[str, str]:
-    """Return the server's account of itself; what it does not tell is not there."""
+    """Return the fields of the server's INFO."""
     commands = [("INFO", part) for part in ("server", "memory", "persistence")]
     text = "\n".join(reply.decode("utf-8", "replace") for reply in engine.server.call_node(node, commands))
     rows = (line.strip().partition(":") for line in text.splitlines() if ":" in line and not line.startswith("#"))
@@ -56,7 +56,7 @@ def _version(info: dict[str, str]) -> list[str]:
 
 
 def _room(info: dict[str, str]) -> list[str]:
-    """Tell of a server that takes no more writes, or soon will not."""
+    """Return a line for each reason why the server refuses writes, or soon will."""
     lines = []
     for name, what in (("rdb_last_bgsave_status", "snapshot"), ("aof_last_write_status", "write to its log")):
         if info.get(name, "ok") != "ok":
@@ -87,7 +87,7 @@ def _persistence(engine: Engine, node: str, info: dict[str, str]) -> list[str]:
 
 
 def _snapshots(engine: Engine, node: str) -> bool:
-    """Tell whether the server writes snapshots; one that does not say is believed to."""
+    """Return whether the server writes snapshots; one that does not show its config counts as doing so."""
     try:
         reply: Any = engine.server.call_node(node, [("CONFIG", "GET", "save")])[0]
     except UnavailableError:

@@ -1,4 +1,4 @@
-"""Taking messages off their queues: at once, or as soon as a bell rings."""
+"""Claims messages: at once, or as soon as their queue is notified."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from redis.exceptions import NoScriptError
 
 from queuekit.broker import Delivery
 from queuekit.errors import UnavailableError
-from queuekit_redis.encoding import Claim, grave, micros, read_deliveries
+from queuekit_redis.encoding import Claim, death_record, micros, read_deliveries
 from queuekit_redis.engine import Engine, nonce
 from queuekit_redis.server import Call, run
 from queuekit_redis.waiting import GRACE, Interrupts, Sleep, sleep_on, sleep_then
@@ -22,11 +22,11 @@ __all__ = ["Claims"]
 MOST_BYTES = 32_000_000
 """Bytes after which a claim ends, however many messages it may still take."""
 _UNBOUNDED = (MOST_BYTES, 0.0, -1)
-_UNHEARD = 1.0
-"""Seconds after which a worker looks again where there are more bells than it can wait on."""
+_POLL_EVERY = 1.0
+"""Seconds after which a worker claims again where there are more notifiers than it can wait on."""
 
 Claimed = tuple[list[Delivery], float]
-"""What was taken, and the seconds until something happens by itself."""
+"""What was taken, and the seconds until the next event."""
 
 
 class Claims:
@@ -41,9 +41,9 @@ class Claims:
         self._engine = engine
         self._interrupts = interrupts
         self.marks: str | None = None
-        """What the key of a record begins with that marks a message, whose id follows; ``None``: nobody asks."""
-        self.hear: Callable[[str, str, str], None] | None = None
-        """Told of messages that are set aside: queue, id and reason."""
+        """Prefix of the keys of records that mark messages, before the id; ``None`` to leave them unchecked."""
+        self.on_set_aside: Callable[[str, str, str], None] | None = None
+        """Called with queue, id and reason of each message that is set aside."""
         options = engine.options
         oldest = 0 if options.dead_max_age is None else micros(options.dead_max_age)
         most = -1 if options.dead_max_count is None else options.dead_max_count
@@ -52,7 +52,7 @@ class Claims:
         self._ahead: float | None = None
         """Seconds by which the server's clock is ahead of the monotonic one here, or somewhat less."""
 
-    def now(self, queues: Sequence[str], *, limit: int, lease: float) -> Claimed:
+    def claim(self, queues: Sequence[str], *, limit: int, lease: float) -> Claimed:
         """Do the upkeep and claim what is ready."""
         if not self._engine.cluster:
             return self._claim(queues, limit=limit, lease=lease)
@@ -65,40 +65,42 @@ class Claims:
         return deliveries, soonest
 
     def upkeep(self, queues: Sequence[str]) -> float:
-        """Do the upkeep of *queues*, whose dead letters are not ours to bound; return the seconds until an event."""
+        """Do the upkeep of other *queues*, whose dead letters stay; return the seconds until the next event."""
         parts = [[queue] for queue in queues] if self._engine.cluster else [queues]
         return min(self._claim(part, limit=0, lease=0, bounded=False)[1] for part in parts)
 
-    def when_rung(self, queues: Sequence[str], *, limit: int, lease: float, sleep: Sleep, heard: int) -> Claimed:
-        """Do the same when a bell rings, after *sleep*, or at an interrupt since *heard*."""
+    def claim_when_notified(
+        self, queues: Sequence[str], *, limit: int, lease: float, sleep: Sleep, handled: int
+    ) -> Claimed:
+        """Claim when a queue is notified, after *sleep*, or at an interrupt since *handled*."""
         if sleep.seconds <= 0:
-            return self.now(queues, limit=limit, lease=lease)
-        engine, bells = self._engine, [self._engine.keys.bell(queue) for queue in queues]
-        with self._interrupts.asleep(heard) as waker:
+            return self.claim(queues, limit=limit, lease=lease)
+        engine, notifiers = self._engine, [self._engine.keys.notifier(queue) for queue in queues]
+        with self._interrupts.asleep(handled) as waker:
             if engine.cluster:
-                heard_bells = self._within_reach(bells)
-                if len(heard_bells) < len(bells) and sleep.seconds > _UNHEARD:
-                    sleep = Sleep(_UNHEARD)
-                groups = [[bell] for bell in heard_bells]
+                reachable = self._within_reach(notifiers)
+                if len(reachable) < len(notifiers) and sleep.seconds > _POLL_EVERY:
+                    sleep = Sleep(_POLL_EVERY)
+                groups = [[notifier] for notifier in reachable]
                 sleep_on(engine.server, groups, sleep=sleep, waker=waker, failures=engine.failures)
-                return self.now(queues, limit=limit, lease=lease)
+                return self.claim(queues, limit=limit, lease=lease)
             call, token = self._call(queues, limit=limit, lease=lease, patience=sleep.seconds + GRACE)
             own = engine.keys.wake(queues[0], nonce().hex())
-            reply = sleep_then(engine, [*bells, own], call, sleep=sleep, waker=waker)
+            reply = sleep_then(engine, [*notifiers, own], call, sleep=sleep, waker=waker)
         if isinstance(reply, NoScriptError):
-            return self.now(queues, limit=limit, lease=lease)
+            return self.claim(queues, limit=limit, lease=lease)
         return self._read(queues, engine.server.raised([reply])[0], token)
 
-    def _within_reach(self, bells: Sequence[str]) -> list[str]:
-        """Return those of *bells* that half of each node's connections can wait on; the other half is for the rest."""
+    def _within_reach(self, notifiers: Sequence[str]) -> list[str]:
+        """Return as many of *notifiers* as half of each node's connections can wait on; the rest of them stay free."""
         most = max(1, self._engine.options.max_connections // 2)
         by_node = Counter[Hashable]()
         kept = []
-        for bell in bells:
-            node = self._engine.server.node_of(bell)
+        for notifier in notifiers:
+            node = self._engine.server.node_of(notifier)
             by_node[node] += 1
             if by_node[node] <= most:
-                kept.append(bell)
+                kept.append(notifier)
         return kept
 
     def _claim(self, queues: Sequence[str], *, limit: int, lease: float, bounded: bool = True) -> Claimed:
@@ -112,7 +114,7 @@ class Claims:
     ) -> tuple[Call, str]:
         """Return the call of a claim, and what its tokens begin with.
 
-        A server that comes to it after *patience* seconds takes nothing: by then nobody listens to it any more.
+        A server that comes to it after *patience* seconds takes nothing: by then its caller has given up.
         """
         keys, token = self._engine.keys, nonce().hex() + "."
         until = 0.0 if self._ahead is None else micros(self._ahead + time.monotonic() + patience)
@@ -124,26 +126,26 @@ class Claims:
     def _read(self, queues: Sequence[str], reply: Sequence[Any], token: str) -> Claimed:
         now, until_event, marked, *taken = reply
         claim = Claim(token, int(now) / 1e6, self.marks is not None and not marked)
-        if not self._engine.cluster:  # whose nodes have a clock each
+        if not self._engine.cluster:  # each node of a Cluster has its own clock
             self._ahead = claim.claimed_at - time.monotonic()
         deliveries, first = list[Delivery](), 0
         for place, queue in enumerate(queues):
             flat, again = taken[place * 2 : place * 2 + 2]
             some, unnamed = read_deliveries(queue, flat, again, first=first, claim=claim)
             if unnamed:
-                self._bury(queue, unnamed)
+                self._dead_letter(queue, unnamed)
             deliveries += some
             first += len(flat) // 2
         return deliveries, until_event / 1e6 if until_event >= 0 else float("inf")
 
-    def _bury(self, queue: str, unnamed: Sequence[tuple[bytes, str]]) -> None:
-        """Move what has an id that is no text to the dead letters: no settlement of its worker could name it (QK9)."""
-        keys, why = self._engine.keys, grave(reason="malformed", error="its id is no text")
+    def _dead_letter(self, queue: str, unnamed: Sequence[tuple[bytes, str]]) -> None:
+        """Dead-letter messages whose id is not text: no settlement could name them (QK9)."""
+        keys, why = self._engine.keys, death_record(reason="malformed", error="its id is not text")
         arguments: list[Any] = [keys.unique(queue), round(self._engine.options.dedup_window), nonce()]
         for id, token in unnamed:
             arguments += (b"d", id, token, b"", why)
-        if self.hear is not None:
+        if self.on_set_aside is not None:
             for id, _ in unnamed:
-                self.hear(queue, id.decode(errors="backslashreplace"), "its id is no text")
-        with suppress(UnavailableError):  # then it comes again when its lease ends, and the others are not to wait
+                self.on_set_aside(queue, id.decode(errors="backslashreplace"), "its id is not text")
+        with suppress(UnavailableError):  # then it comes again when its lease ends, and the others do not wait
             self._engine.server.one(run("settle", [keys.queue(queue)], arguments), again=True)

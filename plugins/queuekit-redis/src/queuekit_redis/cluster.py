@@ -1,4 +1,4 @@
-"""From commands to their answers: a Cluster, where each key is on the node that serves its slot."""
+"""Sends commands to a Cluster, each to the node that serves the slot of its key."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class ClusterServer(Server):
         target: Where some of them are.
         options: How to reach them.
         failures: Makes errors.
-        layout: Looked at by each link that is opened, until it is known.
+        layout: Checked by each link that is opened, until it is known.
     """
 
     def __init__(self, target: Target, *, options: RedisOptions, failures: Failures, layout: Layout) -> None:
@@ -66,11 +66,8 @@ class ClusterServer(Server):
         self, calls: Sequence[Call], left: dict[int, tuple[Address, bool]], replies: list[Any], *, again: bool
     ) -> dict[int, tuple[Address, bool]]:
         """Send what is *left* to its nodes, keep the replies, and return what must go elsewhere."""
-        by_node: dict[tuple[Address, bool], list[int]] = {}
-        for place, node in left.items():
-            by_node.setdefault(node, []).append(place)
         moved: dict[int, tuple[Address, bool]] = {}
-        for (address, asking), places in by_node.items():
+        for (address, asking), places in _by_node(left).items():
             try:
                 answers = self._ask(address, [calls[place].arguments for place in places], asking=asking)
             except UnavailableError as error:
@@ -142,7 +139,7 @@ class ClusterServer(Server):
         pool = self._pools.get(address)
         if pool is None:
             new = Connections(
-                lambda: self._make(address), options=self._options, failures=self._failures, greet=self._layout.look
+                lambda: self._make(address), options=self._options, failures=self._failures, greet=self._layout.check
             )
             # Under no lock: a fork may come while another thread holds it, and the child would wait for ever.
             pool = self._pools.setdefault(address, new)
@@ -180,11 +177,19 @@ class ClusterServer(Server):
         self._slots = []
 
 
+def _by_node(left: dict[int, tuple[Address, bool]]) -> dict[tuple[Address, bool], list[int]]:
+    """Return the places of the calls for each node."""
+    by_node: dict[tuple[Address, bool], list[int]] = {}
+    for place, node in left.items():
+        by_node.setdefault(node, []).append(place)
+    return by_node
+
+
 def _declared(call: Call) -> Call:
     """Return *call*, with a second key declared if it is a script on a queue, so that none begins in a moving slot.
 
     While a slot moves, a node knows which half of its keys are elsewhere only for those that are declared: with the
-    name of the queue alone, which is no key, a script would be sent ahead of the messages and work on an empty queue.
+    name of the queue alone, which is not a key, a script would be sent ahead of the messages and find an empty queue.
     """
     command, *rest = call.arguments
     if command != "EVALSHA" or not call.route.endswith("}"):

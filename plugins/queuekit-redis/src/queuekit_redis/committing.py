@@ -1,4 +1,4 @@
-"""Whole outcomes: each item goes to the quickest script that can carry it out, all of them in one round trip."""
+"""Commits items, each by the quickest script that can carry it out, all of them in one round trip."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Commitment:
     Args:
         items: What is to be done.
         keys: Names of keys.
-        fixed: Seconds that ids are remembered, and by what a repeated call knows its own work.
+        fixed: Seconds that ids are remembered, and the mark by which a repeated call finds its own work.
         quick: Whether quick scripts may do what they can.
     """
 
@@ -65,9 +65,7 @@ class Commitment:
         result = Commit([True] * len(self._items), [], set())
         for ((script, queue, _, _), places), reply in zip(self._ways.items(), replies, strict=True):
             if script == "commit":
-                for place, yes in zip(places, reply, strict=False):  # queues that are new come behind
-                    result.done[place] = yes == 1
-                result.new.update(self._queues[number - 1] for number in reply[len(places) :])
+                self._read_commit(places, reply, result)
             elif script in ("ack", "finish"):
                 for at in reply:
                     result.done[places[at]] = False
@@ -78,6 +76,12 @@ class Commitment:
                     result.left.extend(places[at] for at in reply[1:])
         return result
 
+    def _read_commit(self, places: Sequence[int], reply: Sequence[int], result: Commit) -> None:
+        """Note in *result* what ``commit.lua`` has replied: for each item whether it was done, then the new queues."""
+        for place, yes in zip(places, reply, strict=False):
+            result.done[place] = yes == 1
+        result.new.update(self._queues[number - 1] for number in reply[len(places) :])
+
 
 class Commit(NamedTuple):
     """What became of a commitment."""
@@ -87,7 +91,7 @@ class Commit(NamedTuple):
     left: list[int]
     """Those that were sent before, or whose record is there: a slower script must judge."""
     new: set[str]
-    """Queues that nobody had sent to."""
+    """Queues that are new."""
 
 
 _Way = tuple[str, str, str, int]
@@ -97,7 +101,7 @@ _ANY: _Way = ("commit", "", "", 0)
 
 
 def _ways(items: Sequence[CommitItem]) -> list[_Way]:
-    """Return the way of each of *items*; sends with and without a record go together, since their order counts."""
+    """Return the way of each of *items*; sends with and without a record go together, since their sequence counts."""
     ways = [_way(item) for item in items]
     stored = {way[1]: way for way in ways if way[0] == "plain" and way[3]}
     return [stored.get(way[1], way) if way[0] == "plain" and not way[3] else way for way in ways] if stored else ways
@@ -176,7 +180,7 @@ def _plain_sends(keys: Keys, way: _Way, items: Sequence[CommitItem]) -> Call:
 
 
 def quick_send(items: Sequence[CommitItem], keys: Keys) -> Call | None:
-    """Return the call for a single message that needs no thought, with its record if it has one; else ``None``."""
+    """Return the call for a single plain message, with its record if it has one; else ``None``."""
     if len(items) != 1:
         return None
     (item,) = items

@@ -74,7 +74,7 @@ class Connections:
         try:
             self._slots.get(timeout=time_left(self._timeout))
         except queue.Empty:
-            raise self._failures.crowded(self._limit) from None
+            raise self._failures.exhausted(self._limit) from None
         if self._is_outdated is not None:
             self._renew(self._is_outdated)
         try:

@@ -1,4 +1,4 @@
-"""Envelopes and records as bytes; the scripts in ``lua/`` read the same layout."""
+"""Converts envelopes and records to bytes and back; the scripts in ``lua/`` read the same layout."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from queuekit.errors import TooLargeError
 
 __all__ = [
     "Claim",
-    "grave",
+    "death_record",
     "micros",
     "pack_due",
     "pack_envelope",
@@ -42,10 +42,10 @@ _FINAL, _HAS_AT, _HAS_TASK, _HAS_STATE, _HAS_ERROR = 1, 2, 4, 8, 16
 _TEXTS = (("task", _HAS_TASK), ("state", _HAS_STATE), ("error", _HAS_ERROR))
 
 _UNREADABLE = (struct.error, ValueError, IndexError, OverflowError)
-"""What reading raises for bytes that none of us has written."""
+"""What reading raises for foreign bytes."""
 
 LATEST = 9e15
-"""Microseconds beyond which no time is told apart."""
+"""Microseconds to which later times are cut."""
 MAX_ERROR_CHARACTERS = 2_000
 MAX_KEY_BYTES = 65_535
 
@@ -131,7 +131,7 @@ def _read_envelope(queue: str, id: bytes, value: bytes) -> tuple[Envelope, float
 
 
 def _malformed(queue: str, id: bytes, value: bytes) -> Envelope:
-    """Return a message whose body is *value*, which is none of ours: its worker will bury it (QK9)."""
+    """Return a message whose body is the foreign *value*: its worker will dead-letter it (QK9)."""
     return Envelope(id=id.decode(errors="backslashreplace"), queue=queue, body=value)
 
 
@@ -164,7 +164,7 @@ class Claim(NamedTuple):
 def read_deliveries(
     queue: str, flat: Sequence[Any], again: Sequence[int], *, first: int, claim: Claim
 ) -> tuple[list[Delivery], list[tuple[bytes, str]]]:
-    """Return what a claim has replied for one queue, and apart from it id and token of what has an id that is no text.
+    """Return the deliveries of a claim from one queue, and id and token of each message whose id is not text.
 
     Args:
         queue: Its name.
@@ -214,7 +214,7 @@ def read_stored(queue: str, place: Place, reply: Sequence[Any]) -> Stored:
         envelope, sent_at = _read_envelope(queue, id, value)
     except _UNREADABLE:
         envelope, sent_at = _malformed(queue, id, value), 0.0
-    reason, holder, error = _read_grave(why)
+    reason, holder, error = _read_death_record(why)
     at = float(score) / 1e6
     return Stored(
         envelope=envelope,
@@ -230,13 +230,13 @@ def read_stored(queue: str, place: Place, reply: Sequence[Any]) -> Stored:
     )
 
 
-def grave(*, reason: str, holder: str = "", error: str = "") -> bytes:
-    """Return why a message died, as the scripts keep it."""
+def death_record(*, reason: str, holder: str = "", error: str = "") -> bytes:
+    """Return the death record of a message, as the scripts keep it."""
     texts = (reason, holder, error[:MAX_ERROR_CHARACTERS])
     return b"".join(_LENGTH.pack(len(data)) + data for data in (_encode(text) for text in texts))
 
 
-def _read_grave(data: bytes) -> tuple[str, str, str]:
+def _read_death_record(data: bytes) -> tuple[str, str, str]:
     texts, at = ["", "", ""], 0
     for index in range(len(texts) if data else 0):
         texts[index], at = _read_text(data, at)
@@ -282,7 +282,7 @@ def _packed_text(text: str) -> bytes:
 
 
 def read_record(key: str, value: bytes, now: float) -> Record | None:
-    """Return the record stored as *value*; *now* is the server's, in microseconds; ``None`` for bytes of others."""
+    """Return the record stored as *value*; *now* is the server's, in microseconds; ``None`` for foreign bytes."""
     try:
         version, ends, rank, flags = _RECORD_HEAD.unpack_from(value)
         at, fields = _RECORD_HEAD.size, dict[str, Any]()

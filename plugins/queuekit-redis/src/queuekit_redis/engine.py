@@ -1,4 +1,4 @@
-"""What broker and backend have in common: the server, the names of keys, and by what they know that they share it."""
+"""The server, the names of keys and the identity that broker and backend have in common."""
 
 from __future__ import annotations
 

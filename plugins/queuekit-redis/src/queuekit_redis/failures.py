@@ -1,4 +1,4 @@
-"""From an error of the client library to ours: what is wrong, with which server, and what to do."""
+"""Turns errors of the client library into ours, which name the fault, the server and the fix."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _SIGN_IN = "Correct user and password in the URL; in them write / as %2F, @ as %
 _UNSIGNED = "Write redis://user:password@..."
 _USER_ALONE = "What stands alone before @ is a user: write a password as redis://:password@..."
 _CLUSTER = ("is a Cluster", "Write redis+cluster:// instead of redis://")
-# The client library cuts off the code word of those that it knows; for the others it opens the text.
+# The client library removes the code word of errors that it knows; other texts begin with it.
 _BY_KIND: list[tuple[type[Exception], tuple[str, str]]] = [
     (exceptions.NoPermissionError, ("does not allow this user what is needed", "Grant it with ACL SETUSER")),
     (
@@ -46,7 +46,7 @@ _BY_WORD = {
 
 
 class Failures:
-    """Makes errors for one URL, whose password they never show.
+    """Makes errors for one URL; they never show its password.
 
     Args:
         url: Where the server is.
@@ -80,20 +80,25 @@ class Failures:
             return of_tls
         if isinstance(error, exceptions.TryAgainError):
             return "is moving a slot", ""
-        for kind, explained in _BY_KIND:
-            if isinstance(error, kind):
-                return explained
-        return next((explained for word, explained in _BY_WORD.items() if word in text), ("refused a command", ""))
+        return _of_server(error, text)
 
     def silent(self, seconds: float) -> UnavailableError:
         """Return what to raise when a blocking call has not ended *seconds* after it should have."""
         return UnavailableError(f"{self._url} did not answer a blocking call within {seconds:g} s of its end")
 
-    def crowded(self, count: int) -> UnavailableError:
+    def exhausted(self, count: int) -> UnavailableError:
         """Return what to raise when all connections are in use."""
         return UnavailableError(
             f"all {count} connections to {self._url} are in use", fix="Raise max_connections, or use fewer threads"
         )
+
+
+def _of_server(error: Exception, text: str) -> tuple[str, str]:
+    """Return what is wrong by the kind of *error*, else by a word of its *text*."""
+    for kind, explained in _BY_KIND:
+        if isinstance(error, kind):
+            return explained
+    return next((explained for word, explained in _BY_WORD.items() if word in text), ("refused a command", ""))
 
 
 def _of_tls(error: Exception, text: str, *, scheme: str) -> tuple[str, str] | None:

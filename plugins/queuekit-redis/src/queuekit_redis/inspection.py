@@ -1,4 +1,4 @@
-"""What an operator sees and does: counts, peek, find, remove, purge, replay."""
+"""Shows what is stored, and replays or removes it."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from queuekit_redis.server import Call, run
 __all__ = ["counts", "find", "peek", "purge", "queues", "remove", "requeue"]
 
 PART = 500
-"""Most messages that one step looks at or changes."""
+"""Most messages that one step reads or changes."""
 _FIELDS = 6
 _ANY_BYTES = ("utf-8", "surrogateescape")
-"""A cursor holds an id, which may be no text."""
+"""A cursor holds an id, which may not be text."""
 
 
 def queues(engine: Engine) -> list[str]:

@@ -1,4 +1,4 @@
-"""Every key name, once. A queue's keys share a hash tag, so that they live in one slot of a Cluster.
+"""The names of all keys. A queue's keys share a hash tag, so that they live in one slot of a Cluster.
 
 ================================  =====================================================================================
 ``<prefix>:{<queue>}:messages``   hash: id to message, or to what is remembered of one that has left
@@ -9,17 +9,17 @@
 ``<prefix>:{<queue>}:dead``       sorted set of ids, by time of death
 ``<prefix>:{<queue>}:graves``     hash: id to reason, holder and error
 ``<prefix>:{<queue>}:gone``       list: when to forget which ids
-``<prefix>:{<queue>}:clock``      the latest place in the order
-``<prefix>:{<queue>}:bell``       list of at most one entry: wakes a worker that waits
-``<prefix>:{<queue>}:wake:<n>``   list of one entry, for a moment: wakes the one worker that is told to stop
+``<prefix>:{<queue>}:clock``      the latest position in the queue
+``<prefix>:{<queue>}:bell``       list of at most one entry: notifies a waiting worker
+``<prefix>:{<queue>}:wake:<n>``   list of one entry, for a moment: wakes the one worker that is to stop
 ``<prefix>:{<queue>}:discarded``  how many dead letters have been discarded by rule
-``<prefix>:layout``               version of all that is told here
+``<prefix>:layout``               version of this layout
 ``<prefix>:queues``               set of the names of queues
-``<prefix>:unique:<key>``         who holds a unique key (on a Cluster ``<prefix>:{<queue>}:unique:<key>``)
+``<prefix>:unique:<key>``         holder of a unique key (on a Cluster ``<prefix>:{<queue>}:unique:<key>``)
 ``<prefix>:record:<key>``         a record of the backend
 ``<prefix>:group:<name>``         set of the members that have joined
-``<prefix>:final:<db>:<key>``     channel on which a final record is told
-``<prefix>:final:<db>:``          channel to which all listen who listen to any of these
+``<prefix>:final:<db>:<key>``     channel on which a final record is published
+``<prefix>:final:<db>:``          channel to which every listener to any of these listens
 ================================  =====================================================================================
 """
 
@@ -30,7 +30,7 @@ import attrs
 __all__ = ["LAYOUT", "Keys"]
 
 LAYOUT = 1
-"""Version of the keys, and of what is in them. A queuekit of another one refuses to touch them."""
+"""Version of the keys, and of what is in them. A queuekit with another version refuses to use them."""
 
 
 @attrs.frozen
@@ -59,12 +59,12 @@ class Keys:
         """Return what unique keys begin with; on a Cluster each queue has its own, since a step is one slot's."""
         return f"{self.queue(queue)}:unique:" if self.cluster else f"{self.prefix}:unique:"
 
-    def bell(self, queue: str) -> str:
-        """Return the list that wakes who waits for *queue*."""
+    def notifier(self, queue: str) -> str:
+        """Return the list that notifies the waiters for *queue*."""
         return f"{self.queue(queue)}:bell"
 
     def wake(self, queue: str, name: str) -> str:
-        """Return the list that wakes only who goes by *name* and waits for *queue*."""
+        """Return the list that wakes only the waiter *name* for *queue*."""
         return f"{self.queue(queue)}:wake:{name}"
 
     def record(self, key: str) -> str:
@@ -80,5 +80,5 @@ class Keys:
         return f"{self.prefix}:group:{name}"
 
     def channel(self, key: str) -> str:
-        """Return the channel on which the end of the record *key* is told; databases share channels."""
+        """Return the channel on which the final record *key* is published; databases share channels."""
         return f"{self.prefix}:final:{self.db}:{key}"

@@ -1,4 +1,4 @@
-"""The version of what is stored under a prefix: written by the first who comes, looked at by all others."""
+"""Checks the version of what is stored under a prefix; the first client writes it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["Layout"]
 
 
 class Layout:
-    """What one client knows of the layout; it looks once.
+    """What one client knows of the layout; it checks once.
 
     Args:
         key: Where the version is kept.
@@ -22,8 +22,8 @@ class Layout:
         self._where = where
         self._is_known = False
 
-    def look(self, link: Link) -> None:
-        """Make sure that the layout is ours, unless the server does not let us look.
+    def check(self, link: Link) -> None:
+        """Make sure that the layout is ours, unless the server does not allow reading it.
 
         A node of a Cluster that does not keep the key says nothing; another one does.
 
@@ -35,6 +35,6 @@ class Layout:
         _, found = link.converse([("SETNX", self._key, LAYOUT), ("GET", self._key)])
         if isinstance(found, bytes):
             if found != b"%d" % LAYOUT:
-                told = found[:20].decode(errors="replace")
-                raise other_layout(self._where, found=told, known=LAYOUT, elsewhere="set another key_prefix")
+                shown = found[:20].decode(errors="replace")
+                raise other_layout(self._where, found=shown, known=LAYOUT, elsewhere="set another key_prefix")
             self._is_known = True

@@ -1,4 +1,4 @@
-"""One connection: commands out, replies in. The client library's own is untyped, and stays in here."""
+"""One connection, which sends commands and reads replies; it hides the untyped one of the client library."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _CLUSTER_ERRORS = {"ASK": AskError, "CLUSTERDOWN": ClusterDownError, "MOVED": Mo
 
 
 class Link:
-    """A connection that opens nothing until told to.
+    """A connection that opens nothing until it is asked to.
 
     Args:
         connection: The client library's.
@@ -51,7 +51,7 @@ class Link:
         return found
 
     def is_stale(self) -> bool:
-        """Tell whether the server has closed it while nobody used it, or has left bytes in it."""
+        """Return whether the server has closed it while it was not in use, or has left bytes in it."""
         sock = self.sock
         if sock is None:
             return True
@@ -80,7 +80,7 @@ class Link:
             return _told_apart(error)
 
     def has_reply(self, timeout: float) -> bool:
-        """Tell whether there is a reply to read within *timeout* seconds."""
+        """Return whether there is a reply to read within *timeout* seconds."""
         return bool(self._connection.can_read(timeout=timeout))
 
     def converse(self, commands: Sequence[Command]) -> list[Any]:
@@ -92,7 +92,7 @@ class Link:
 def _told_apart(error: ResponseError) -> ResponseError:
     """Return *error* as the client library's own kind; older ones leave a Cluster's answers as text."""
     text = str(error)
-    if ": -READONLY " in text:  # within a script, as servers before version 7 tell it
+    if ": -READONLY " in text:  # within a script, as servers before version 7 write it
         return ReadOnlyError(text.partition(": -READONLY ")[2])
     word, _, rest = text.partition(" ")
     kind: Any = _CLUSTER_ERRORS.get(word)

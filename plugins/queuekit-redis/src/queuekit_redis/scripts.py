@@ -13,7 +13,7 @@ __all__ = ["SCRIPTS", "Script", "script"]
 
 @attrs.frozen
 class Script:
-    """What is sent by its digest, and in full only to a server that does not know it."""
+    """A script, sent by its digest, and in full only to a server that does not know it."""
 
     name: str
     text: str
@@ -21,7 +21,7 @@ class Script:
 
 
 _PARTS = {
-    "know": ("know",),
+    "register": ("register",),
     "wake": ("wake",),
     "send_one": ("send_one",),
     "send_plain": ("quick", "recording", "send_plain"),
@@ -37,9 +37,9 @@ _PARTS = {
     "join": ("base", "joining", "join"),
     "join_many": ("base", "join_many"),
     "counts": ("base", "counts"),
-    "peek": ("base", "upkeep", "looking", "peek"),
-    "find": ("base", "upkeep", "looking", "find"),
-    "remove": ("base", "unique", "upkeep", "writing", "looking", "remove"),
+    "peek": ("base", "upkeep", "inspecting", "peek"),
+    "find": ("base", "upkeep", "inspecting", "find"),
+    "remove": ("base", "unique", "upkeep", "writing", "inspecting", "remove"),
     "requeue": ("base", "unique", "writing", "requeue"),
 }
 SCRIPTS = tuple(_PARTS)

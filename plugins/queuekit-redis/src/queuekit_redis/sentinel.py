@@ -1,4 +1,4 @@
-"""Which server is the primary now: the Sentinels know."""
+"""Finds the current primary through the Sentinels."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from queuekit_redis.urls import Address, Target
 
 __all__ = ["Primary"]
 
-GLANCE = 2.0
-"""Seconds after which the Sentinels are asked again, while connections are in use: one that was told to step down
-takes messages for many seconds before it hears of that, and loses them then."""
+REFRESH_EVERY = 2.0
+"""Seconds after which the Sentinels are asked again, while connections are in use: a primary that was replaced takes
+messages for many seconds before it steps down, and loses them then."""
 SHARE = 10
-"""As many times longer than the last question took are they left alone, so that slow ones hold nobody up for long."""
+"""Pause between two questions, as a multiple of the time that the last one took, so that slow Sentinels cost little."""
 
 
 class Primary:
-    """Whichever server is the primary.
+    """The server that is the primary now.
 
     Args:
         make: Makes a link to an address.
@@ -52,29 +52,29 @@ class Primary:
         self._address: Address | None = None
         self._left = False
         """Whether a link may lead to one that is the primary no more."""
-        self._next_look = 0.0
+        self._next_refresh = 0.0
 
     def link(self) -> Link:
         """Return a link to it, which is not open yet."""
-        return self._make(self._look())
+        return self._make(self._refresh())
 
     def has_moved(self) -> bool:
-        """Tell, once, that another server is the primary now; the Sentinels are asked from time to time."""
-        if self._address is not None and time.monotonic() >= self._next_look:
+        """Return, once, that another server is the primary now; the Sentinels are asked from time to time."""
+        if self._address is not None and time.monotonic() >= self._next_refresh:
             with suppress(RedisError, OSError):  # what is connected goes on without them
-                self._look()
+                self._refresh()
         moved, self._left = self._left, False
         return moved
 
-    def _look(self) -> Address:
+    def _refresh(self) -> Address:
         """Ask who it is, and note whether that is news."""
         since = time.monotonic()
-        self._next_look = since + GLANCE  # at once, so that one thread asks for all
+        self._next_refresh = since + REFRESH_EVERY  # at once, so that one thread asks for all
         try:
             address = self._named()
         finally:
             now = time.monotonic()
-            self._next_look = now + max(GLANCE, SHARE * (now - since))
+            self._next_refresh = now + max(REFRESH_EVERY, SHARE * (now - since))
         self._left = self._left or self._address not in {None, address}
         self._address = address
         return address
@@ -95,7 +95,7 @@ class Primary:
             finally:  # or what is open to it would outlive the broker that asked
                 client.connection_pool.disconnect(inuse_connections=False)
             if state and self._sentinels.check_master_state(state, self._service):
-                # who knows is asked first
+                # the one that answered is asked first
                 self._clients = sorted(self._clients, key=lambda one: one is not client)
                 return state["ip"], state["port"]
         if refusals and not problems:

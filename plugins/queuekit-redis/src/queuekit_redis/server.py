@@ -1,4 +1,4 @@
-"""From commands to their answers: one server, or whichever is the primary."""
+"""Sends commands to one server, or to the current primary."""
 
 from __future__ import annotations
 
@@ -118,10 +118,10 @@ class SingleServer(Server):
                 options=options,
                 failures=failures,
                 is_outdated=primary.has_moved,
-                greet=layout.look,
+                greet=layout.check,
             )
         else:
-            self._connections = Connections(lambda: make(None), options=options, failures=failures, greet=layout.look)
+            self._connections = Connections(lambda: make(None), options=options, failures=failures, greet=layout.check)
         self._deadline = options.timeout
 
     def call(self, calls: Sequence[Call], *, again: bool) -> list[Any]:
@@ -176,12 +176,12 @@ class SingleServer(Server):
 
 
 def is_fleeting(error: UnavailableError) -> bool:
-    """Tell whether another connection may do better."""
+    """Return whether another connection may do better."""
     return error.passing and isinstance(error.__cause__, RedisConnectionError | OSError | ReadOnlyError)
 
 
 def with_scripts(link: Link, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
-    """Return the replies to *commands*; a server that does not know a script is told it, and asked again."""
+    """Return the replies to *commands*; a server that does not know a script gets it, and the command again."""
     replies = link.converse(commands)
     return _told_scripts(link, commands, replies) if _any_refused(replies) else replies
 
@@ -204,7 +204,7 @@ def _told_scripts(link: Link, commands: Sequence[tuple[Any, ...]], replies: list
 
 
 def load(link: Link, digests: Collection[str]) -> None:
-    """Tell a server the scripts of *digests*."""
+    """Load the scripts of *digests* into a server."""
     texts = [one.text for one in map(script, SCRIPTS) if one.sha in digests]
     for loaded in link.converse([("SCRIPT", "LOAD", text) for text in texts]):
         if isinstance(loaded, ResponseError):

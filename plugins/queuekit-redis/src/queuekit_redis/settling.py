@@ -1,4 +1,4 @@
-"""Settlements and whole outcomes as arguments of the scripts."""
+"""Turns settlements and commits into arguments of the scripts."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from queuekit.backend import Join
 from queuekit.broker import Ack, CommitItem, Delivery, Release, Retry, Settlement
 from queuekit.envelope import Envelope
 from queuekit_redis.encoding import (
-    grave,
+    death_record,
     micros,
     pack_due,
     pack_envelope,
@@ -39,12 +39,12 @@ def send_arguments(envelope: Envelope) -> tuple[Any, ...]:
 
 
 def is_plain(envelope: Envelope) -> bool:
-    """Tell whether a message is due at once and asks for no key, so that the quick scripts serve it."""
+    """Return whether a message is due at once and asks for no key, so that the quick scripts serve it."""
     return envelope.unique is None and envelope.not_before is None and envelope.delay <= 0
 
 
 def is_plain_ack(settlement: Settlement) -> bool:
-    """Tell whether this is the ack of a message at its first attempt that holds no key."""
+    """Return whether this is the ack of a message at its first attempt that holds no key."""
     if type(settlement) is not Ack:
         return False
     envelope = settlement.delivery.envelope
@@ -61,7 +61,7 @@ def settle_arguments(settlement: Settlement, keys: Keys) -> tuple[Any, ...]:
         return (b"r", delivery.id, delivery.token, f"{delay:.0f}", int(settlement.counted))
     if isinstance(settlement, Retry):
         return _retry(settlement, keys)
-    why = grave(reason=settlement.reason, holder=settlement.holder, error=settlement.error)
+    why = death_record(reason=settlement.reason, holder=settlement.holder, error=settlement.error)
     return (b"d", delivery.id, delivery.token, _key_to_free(delivery), why)
 
 

@@ -1,4 +1,4 @@
-"""From a URL to where the server is. Nothing is opened, and no client library is imported."""
+"""Reads the address of the server from a URL; opens nothing, and imports no client library."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a worker sleeps: on the bells of its queues, until one rings, the time is over, or it is interrupted."""
+"""Blocks a worker until one of its queues is notified, the time is over, or it is interrupted."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from queuekit_redis.engine import Engine
 from queuekit_redis.failures import Failures
-from queuekit_redis.link import Command
+from queuekit_redis.link import Command, Link
 from queuekit_redis.server import Call, Server, run
 
 __all__ = ["Interrupts", "Waker", "sleep_on", "sleep_then"]
@@ -36,7 +36,7 @@ class Waker:
 
     def wake(self) -> None:
         """End the sleep, or the next one."""
-        with suppress(OSError):  # full is awake enough, and closed needs no waking
+        with suppress(OSError):  # a full pipe wakes as well, and a closed one has no waiter
             os.write(self._write, b"\0")
 
     def close(self) -> None:
@@ -50,7 +50,7 @@ class Interrupts:
 
     def __init__(self) -> None:
         self._count = 0
-        self._heard = 0
+        self._handled = 0
         self._start()
 
     def _start(self) -> None:
@@ -59,37 +59,37 @@ class Interrupts:
         self._pid = os.getpid()
 
     def _lock_of_this_process(self) -> threading.Lock:
-        """Return the lock; in a child, leave it and those asleep to the parent: whoever holds it is not there."""
+        """Return the lock; in a child, begin with a new lock and no sleeps: the holder of the old one is gone."""
         if self._pid != os.getpid():
             self._start()
         return self._lock
 
     def interrupt(self) -> None:
-        """Wake all who sleep."""
+        """End the sleeps of this process; if there are none, the next one."""
         with self._lock_of_this_process():
             self._count += 1
             for waker in self._asleep:
                 waker.wake()
 
-    def heard(self) -> int:
-        """Return how many interrupts have ended a sleep."""
-        return self._heard
+    def handled(self) -> int:
+        """Return how many interrupts have been handled, for :meth:`interrupted`."""
+        return self._handled
 
-    def hear(self, before: int) -> bool:
-        """Tell whether there was one since *before*, and note that it has been heard."""
-        if self._count == before:
+    def interrupted(self, handled: int) -> bool:
+        """Return whether there was an interrupt since *handled*, and count it as handled."""
+        if self._count == handled:
             return False
         with self._lock_of_this_process():
-            self._heard = self._count
+            self._handled = self._count
         return True
 
     @contextmanager
-    def asleep(self, before: int) -> Iterator[Waker]:
-        """Yield a waker that an interrupt since *before* has woken or will wake."""
+    def asleep(self, handled: int) -> Iterator[Waker]:
+        """Yield a waker that an interrupt since *handled* has woken or will wake."""
         waker = Waker()
         with self._lock_of_this_process():
             self._asleep.add(waker)
-            if self._count != before:
+            if self._count != handled:
                 waker.wake()
         try:
             yield waker
@@ -104,8 +104,8 @@ class Sleep(NamedTuple):
 
     seconds: float
     exact: bool = False
-    """Whether something is due at the end of it. A server looks at its timeouts ten times a second only, so that such
-    a sleep is ended from here."""
+    """Whether something is due at the end of it. A server checks its timeouts only ten times a second, so such a
+    sleep is ended from here."""
 
     @property
     def patience(self) -> float:
@@ -113,39 +113,46 @@ class Sleep(NamedTuple):
         return self.seconds if self.exact else self.seconds + GRACE
 
 
-def sleep_on(server: Server, bells: Sequence[Sequence[str]], *, sleep: Sleep, waker: Waker, failures: Failures) -> None:
-    """Block until a bell rings, *sleep* is over or *waker* is woken.
+def sleep_on(
+    server: Server, notifiers: Sequence[Sequence[str]], *, sleep: Sleep, waker: Waker, failures: Failures
+) -> None:
+    """Block until one of *notifiers* has an entry, *sleep* is over or *waker* is woken.
 
     Args:
-        server: Who has the bells.
-        bells: Their keys; those of one group are served by one node and share a connection.
+        server: Has the notifiers.
+        notifiers: Their keys; those of one group are served by one node and share a connection.
         sleep: How long.
         waker: Ends it from elsewhere.
         failures: Makes the error for a server that is silent.
     """
     with ExitStack() as stack:
-        links = [stack.enter_context(server.lent(group[0])) for group in bells]
-        for link, group in zip(links, bells, strict=True):
+        links = [stack.enter_context(server.lent(group[0])) for group in notifiers]
+        for link, group in zip(links, notifiers, strict=True):
             link.send(_blocking(group, sleep.seconds))
         ready = _first_of([waker, *(link.sock or waker for link in links)], sleep.patience)
-        for link in links:
-            if link.sock is not None and link.sock.fileno() in ready:
-                link.read()
-            else:
-                link.close()  # the quick way to take the call back
+        _finish(links, ready)
     if not ready and not sleep.exact:
         raise failures.silent(GRACE)
 
 
-def sleep_then(engine: Engine, bells: Sequence[str], call: Call, *, sleep: Sleep, waker: Waker) -> Any:
-    """Block until a bell rings, *sleep* is over or *waker* is woken, and return the reply to *call*.
+def _finish(links: Sequence[Link], ready: set[int]) -> None:
+    """Read the replies that have come, and cancel the other calls by closing their connections."""
+    for link in links:
+        if link.sock is not None and link.sock.fileno() in ready:
+            link.read()
+        else:
+            link.close()
 
-    It goes with the call that blocks, so that it begins where the bell rings, without another way there and back. To
-    close the connection would lose what it has taken, so a sleep is ended by ringing a bell of its own.
+
+def sleep_then(engine: Engine, notifiers: Sequence[str], call: Call, *, sleep: Sleep, waker: Waker) -> Any:
+    """Block until a notifier has an entry, *sleep* is over or *waker* is woken, and return the reply to *call*.
+
+    *call* is sent with the blocking command, so the server runs it at once, without another round trip. Closing the
+    connection would lose what the call has taken, so a sleep is ended through a notifier of its own.
 
     Args:
-        engine: The server, which has all bells.
-        bells: Their keys; the last one is of this sleep alone.
+        engine: The server, which has all notifiers.
+        notifiers: Their keys; the last one is of this sleep alone.
         call: What to do then.
         sleep: How long.
         waker: Ends it from elsewhere.
@@ -153,12 +160,12 @@ def sleep_then(engine: Engine, bells: Sequence[str], call: Call, *, sleep: Sleep
     Returns:
         The reply; an error if it was refused.
     """
-    with engine.server.lent(bells[0]) as link:
-        link.send(_blocking(bells, sleep.seconds), call.arguments)
+    with engine.server.lent(notifiers[0]) as link:
+        link.send(_blocking(notifiers, sleep.seconds), call.arguments)
         ends = [waker, link.sock or waker]
         ready = _first_of(ends, sleep.patience)
         if ends[1].fileno() not in ready and (sleep.exact or ready):
-            engine.server.one(run("wake", bells[-1:], ()), again=True)
+            engine.server.one(run("wake", notifiers[-1:], ()), again=True)
             ready = _first_of(ends[1:], GRACE)
         if not ready:
             link.close()
@@ -167,8 +174,8 @@ def sleep_then(engine: Engine, bells: Sequence[str], call: Call, *, sleep: Sleep
         return link.answer()
 
 
-def _blocking(bells: Sequence[str], seconds: float) -> Command:
-    return ("BLPOP", *bells, f"{max(seconds, _SHORTEST):.3f}")
+def _blocking(notifiers: Sequence[str], seconds: float) -> Command:
+    return ("BLPOP", *notifiers, f"{max(seconds, _SHORTEST):.3f}")
 
 
 def _first_of(ends: Sequence[Waker | socket.socket], seconds: float) -> set[int]:

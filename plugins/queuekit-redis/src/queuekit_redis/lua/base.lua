@@ -4,7 +4,7 @@
 -- A message is a field of <queue>:messages. "M", when it was sent, and what the client packed:
 --   priority, flags, generation, attempt, hop, [expires], [not_before], [until, ttl, length, unique key], body
 -- or, when it has left, "T", until when its id is remembered, who settled it, and its step where that is not 0,0,0.
--- Where it is, is told by four sorted sets; who held it and how often, by <queue>:claims.
+-- Four sorted sets hold its place; <queue>:claims holds its holder and the number of its deliveries.
 local call, pack, unpack_from = redis.call, struct.pack, struct.unpack
 local MESSAGE, CLAIM, STEP = '<c1dbBI4I4I4', '<I4I4d', '<I4I4I4'
 local HEADER = 23
@@ -35,8 +35,8 @@ local function queue(base)
   if not q then
     q = {
       base = base, messages = base .. ':messages', claims = base .. ':claims', ready = base .. ':ready',
-      delayed = base .. ':delayed', leased = base .. ':leased', dead = base .. ':dead', graves = base .. ':graves',
-      gone = base .. ':gone', clock = base .. ':clock', bell = base .. ':bell',
+      delayed = base .. ':delayed', leased = base .. ':leased', dead = base .. ':dead', death_records = base .. ':graves',
+      gone = base .. ':gone', clock = base .. ':clock', notifier = base .. ':bell',
     }
     queues[base] = q
   end
@@ -65,7 +65,7 @@ local function due_at(score)
   return score % SPAN + EPOCH
 end
 
--- The level of a stored message; the lowest if it is too short to tell.
+-- The level of a stored message; the lowest if it is too short.
 local function level_of(value)
   local level = value:byte(10) or 0
   return level > 127 and 0 or math.min(level, 9)
@@ -77,14 +77,13 @@ local function has_left(value)
   return value:byte(1) == 84 and (#value == 13 or #value == 25)
 end
 
--- A stored message with a header, in which bytes that none of us has written become the body: its worker will find it
--- malformed. Without anything an id stands for a message that was evicted or deleted, which is not to go unseen.
+-- A stored message with a header, in which foreign bytes become the body: its worker will find it malformed. Without anything an id stands for a message that was evicted or deleted, which must not go unnoticed.
 local function whole(value)
   if value and value:byte(1) == 77 and #value >= HEADER then return value end
   return pack(MESSAGE, 'M', now, 4, 0, 0, 0, 0) .. (value or '')
 end
 
--- Number, crashes and score of a claim; what is none of ours counts as none.
+-- Number, crashes and score of a claim; a foreign value counts as none.
 local function claim_of(state)
   if not state or #state < 16 then return 0, 0, place(4, now) end
   return unpack_from(CLAIM, state)
@@ -96,10 +95,10 @@ local function take_nothing(q)
   call('ZREM', q.leased, '')
 end
 
--- Wakes one worker that waits, unless one has been woken and has not looked yet.
-local function ring(q)
-  if call('EXISTS', q.bell) == 0 then
+-- Notifies one waiting worker, unless one has been notified and has not claimed yet.
+local function notify(q)
+  if call('EXISTS', q.notifier) == 0 then
     take_nothing(q)
-    call('RPUSH', q.bell, '1')
+    call('RPUSH', q.notifier, '1')
   end
 end

@@ -1,6 +1,6 @@
 -- KEYS: queues. ARGV: limit, lease, token, prefix of unique keys, most bytes, oldest and most dead letters, prefix of
--- marks (empty: do not look for any), time after which nobody listens any more (0: never).
--- Returns now, microseconds until something happens by itself (-1: nothing will), how many of the messages are marked,
+-- marks (empty: do not check for any), time after which the caller has given up (0: never).
+-- Returns now, microseconds until the next event (-1: none), how many of the messages are marked,
 -- and per queue two flat lists: of id and message, and of place, number and crashes of those that were claimed before.
 local limit, lease, token, unique_prefix = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3], ARGV[4]
 local bytes, oldest_dead, most_dead, marks = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7]), ARGV[8]
@@ -17,7 +17,7 @@ local function is_fresh(q)
   return call('HLEN', q.claims) == call('ZCARD', q.leased)
 end
 
--- What is no message of ours is stored as one; nothing for an id that is only remembered.
+-- Stores a foreign value as a message; returns nothing for an id that is only remembered.
 local function made_whole(q, id, value)
   if value and has_left(value) then return nil end
   value = whole(value)
@@ -62,7 +62,7 @@ local function hand_out(q, taken, again, popped, fresh)
 end
 
 local answer, soonest = {0, -1, 0}, nil
--- What is taken by a call that was given up would be nobody's until its lease ends.
+-- What a call takes after its caller has given up would be lost until its lease ends.
 if latest > 0 and now > latest then limit, soonest = 0, now end
 for index, base in ipairs(KEYS) do
   -- On a Cluster one more key is declared, which makes a node refuse the script while the slot moves.
@@ -79,9 +79,9 @@ for index, base in ipairs(KEYS) do
   answer[index * 2 + 2], answer[index * 2 + 3] = taken, again
   local more = call('EXISTS', q.ready) == 1
   if more then
-    ring(q)
+    notify(q)
   elseif count == 0 and limit > 0 then
-    call('DEL', q.bell)
+    call('DEL', q.notifier)
   end
   if count == 0 then
     local event = next_event(q)

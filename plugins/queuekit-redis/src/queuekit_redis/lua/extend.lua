@@ -14,7 +14,7 @@ if #kept > 0 then
   local head = call('ZRANGE', q.leased, 0, 0, 'WITHSCORES')[2]
   take_nothing(q)
   bulk('ZADD', q.leased, kept)
-  -- A lease may also have become shorter than those who wait were told.
-  if not head or ends < tonumber(head) then ring(q) end
+  -- A lease may also have become shorter than the waiters expect.
+  if not head or ends < tonumber(head) then notify(q) end
 end
 return lost

@@ -13,8 +13,8 @@ local function write(places)
     local at = places[index]
     local payload = ARGV[at + 2]
     local done = write_over(olds[index], keys[index], payload, ttl, 2, -1)
-    if done == 1 and heard ~= false and is_final(payload) then tell(channels, kind .. ARGV[at]) end
+    if done == 1 and has_listeners ~= false and is_final(payload) then publish(channels, kind .. ARGV[at]) end
   end
 end
 
-return let_go(7, 3, write)
+return settle_plain(7, 3, write)

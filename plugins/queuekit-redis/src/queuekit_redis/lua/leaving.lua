@@ -1,7 +1,7 @@
--- Lets messages go that are at their first attempt and hold no unique key. ARGV: window, nonce, and from `first` on
--- `stride` arguments a message, of which two are id and token. `write` is told where in ARGV those are whose lease is
--- held. Returns the places of those refused.
-local function let_go(first, stride, write)
+-- Acknowledges messages that are at their first attempt and hold no unique key. ARGV: window, nonce, and from `first` on
+-- `stride` arguments a message, of which two are id and token. `write` gets the places in ARGV of those whose lease
+-- is held. Returns the places of those refused.
+local function settle_plain(first, stride, write)
   local window, nonce = tonumber(ARGV[1]), ARGV[2]
   local until_ = tonumber(time[1]) + 1 + window
   local stone = 'T' .. pack('<I4', until_) .. nonce

@@ -1,7 +1,7 @@
 -- KEYS: queue. ARGV: place, limit, cursor ("score member" of the last one shown, or empty).
 -- Returns the next cursor (empty: no more) and a flat list of messages.
 local q, name, limit, shown = queue(KEYS[1]), ARGV[1], tonumber(ARGV[2]), {}
-if promote(q) > 0 then ring(q) end
+if promote(q) > 0 then notify(q) end
 local latest_first = name == 'dead'
 local range = latest_first and 'ZREVRANGE' or 'ZRANGE'
 local from = 0

@@ -1,7 +1,7 @@
--- Records: version, end of life, rank, flags, and the rest, which only clients read. A final one is told on the channel
--- named like it; whoever waits for any listens on the one whose name is the prefix as well, so that nothing is told
--- where nobody listens.
-local heads, times, heard = {}, {}, nil
+-- Records: version, end of life, rank, flags, and the rest, which only clients read. A final one is published on the
+-- channel of its key. Every waiter also listens on the channel whose name is the prefix, so that nothing is published
+-- without listeners.
+local heads, times, has_listeners = {}, {}, nil
 
 -- What a record begins with that is written now, over none or an older one.
 local function head_of(ttl)
@@ -27,16 +27,16 @@ local function store(key, value, ttl)
   end
 end
 
-local function tell(prefix, rest)
-  if heard == nil then
+local function publish(prefix, rest)
+  if has_listeners == nil then
     local reply = redis.pcall('PUBSUB', 'NUMSUB', prefix)
-    heard = reply.err ~= nil or reply[2] > 0
+    has_listeners = reply.err ~= nil or reply[2] > 0
   end
-  -- Who may not publish finishes all the same: those who wait look by themselves as well.
-  if heard then redis.pcall('PUBLISH', prefix .. rest, '') end
+  -- A user that may not publish finishes all the same: waiters poll as well.
+  if has_listeners then redis.pcall('PUBLISH', prefix .. rest, '') end
 end
 
--- As much of a record as its writers need; false if there is none, or what is there is no text and so none of ours.
+-- As much of a record as its writers need; false if there is none, or a foreign value that is not a string.
 local function head_at(key)
   local head = redis.pcall('GETRANGE', key, 0, 23)
   return type(head) == 'string' and head ~= '' and head
@@ -65,9 +65,9 @@ local function is_final(payload)
   return payload:byte(9) % 2 == 1
 end
 
--- Writes a record where it is newer, and tells of it.
+-- Writes a record where it is newer, and publishes it if it is final.
 local function write_newer(prefix, channels, rest, payload, ttl)
   local key = prefix .. rest
   local done = write_over(head_at(key), key, payload, tonumber(ttl), 2, -1)
-  if done == 1 and is_final(payload) then tell(channels, rest) end
+  if done == 1 and is_final(payload) then publish(channels, rest) end
 end

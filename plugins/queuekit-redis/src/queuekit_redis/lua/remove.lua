@@ -12,7 +12,7 @@ local function take_out(id)
   if not allowed[place_of(name, score)] then return end
   call('ZREM', q[name], member_in(name, id, value))
   call('HDEL', q.claims, id)
-  call('HDEL', q.graves, id)
+  call('HDEL', q.death_records, id)
   free_key_of(q, id, value, unique_prefix)
   leave(q, id, pack(STEP, step_of(value)), window, '--------')
   table.insert(removed, id)
@@ -26,7 +26,7 @@ end
 if #ARGV > 4 then
   for at = 5, #ARGV do take_out(ARGV[at]) end
 else
-  if allowed.ready and promote(q) > 0 then ring(q) end
+  if allowed.ready and promote(q) > 0 then notify(q) end
   for name in pairs(allowed) do
     for _, member in ipairs(first_of(name)) do
       local id = name == 'delayed' and member:sub(2) or member

@@ -1,4 +1,4 @@
--- KEYS: queue. ARGV: prefix of unique keys, most, then ids (none: those that died first). Returns the ids replayed.
+-- KEYS: queue. ARGV: prefix of unique keys, most, then ids (none: the oldest dead letters). Returns the ids replayed.
 local q, unique_prefix, replayed = opened(KEYS[1]), ARGV[1], {}
 
 local function replay(id)
@@ -9,7 +9,7 @@ local function replay(id)
   value = pack(MESSAGE, 'M', sent, priority, flags, generation + 1, 0, 0) .. value:sub(24)
   local state = call('HGET', q.claims, id)
   local number = claim_of(state)
-  call('HDEL', q.graves, id)
+  call('HDEL', q.death_records, id)
   local key, _, ttl = unique_of(value)
   if key then
     call('SET', unique_prefix .. key, q.base .. '\0' .. id, 'PX', math.max(1, math.floor(math.min(ttl, 1e9) * 1000)), 'NX')
@@ -21,11 +21,11 @@ local function replay(id)
 end
 
 if #ARGV > 2 then
-  -- In the order of their deaths, whatever order they were named in.
+  -- The oldest dead letter first, whatever order they were named in.
   local dead = {}
   for at = 3, #ARGV do
-    local died = call('ZSCORE', q.dead, ARGV[at])
-    if died then table.insert(dead, {tonumber(died), ARGV[at]}) end
+    local since = call('ZSCORE', q.dead, ARGV[at])
+    if since then table.insert(dead, {tonumber(since), ARGV[at]}) end
   end
   table.sort(dead, function(one, other) return one[1] < other[1] end)
   for _, each in ipairs(dead) do replay(each[2]) end

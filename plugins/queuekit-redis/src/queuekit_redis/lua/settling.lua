@@ -88,7 +88,7 @@ local function retry(q, at, ctx)
 end
 
 -- id, token, unique key, reason and the like
-local function bury(q, at, ctx)
+local function dead_letter(q, at, ctx)
   local id, key = ARGV[at], ARGV[at + 2]
   if ctx.skip then return at + 4, false end
   local state = held(q, id, ARGV[at + 1])
@@ -96,13 +96,13 @@ local function bury(q, at, ctx)
   flush(q)
   call('ZREM', q.leased, id)
   call('ZADD', q.dead, tick(q), id)
-  call('HSET', q.graves, id, ARGV[at + 3])
+  call('HSET', q.death_records, id, ARGV[at + 3])
   if key ~= '' then free_key(q, id, ctx.unique_prefix .. key) end
   keep_claim(q, id, state:sub(1, 16), ctx)
   return at + 4, true
 end
 
-local KINDS = {a = ack, r = release, y = retry, d = bury}
+local KINDS = {a = ack, r = release, y = retry, d = dead_letter}
 
 -- Carries out the settlement whose kind is at `at`; returns the place behind it, and whether it was done.
 local function settle(q, at, ctx)

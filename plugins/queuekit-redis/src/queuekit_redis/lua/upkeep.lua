@@ -1,4 +1,4 @@
--- What time alone brings about, in bounded parts: promotion, reclaim, and forgetting.
+-- Promotes, reclaims and forgets in bounded parts.
 local function promote(q)
   local due = call('ZRANGEBYSCORE', q.delayed, '-inf', now, 'WITHSCORES', 'LIMIT', 0, MOST)
   if #due == 0 then return 0 end
@@ -63,7 +63,7 @@ local function discard_dead(q, ids)
   bulk('ZREM', q.dead, ids)
   bulk('HDEL', q.messages, ids)
   bulk('HDEL', q.claims, ids)
-  bulk('HDEL', q.graves, ids)
+  bulk('HDEL', q.death_records, ids)
   call('INCRBY', q.base .. ':discarded', #ids)
 end
 

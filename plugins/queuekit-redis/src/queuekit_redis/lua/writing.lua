@@ -40,7 +40,7 @@ local function flush(q)
   if q.last then
     call('SET', q.clock, string.format('%.0f', q.last))
   end
-  if wake then ring(q) end
+  if wake then notify(q) end
   q.unleased, q.unclaimed, q.claimed, q.stored, q.to_ready, q.to_delayed, q.left = {}, {}, {}, {}, {}, {}, {}
   q.soonest = nil
 end
@@ -92,7 +92,7 @@ local function evict(q, id, value, unique_prefix)
   call('ZREM', q.dead, id)
   call('ZREM', q.delayed, level_of(value) .. id)
   call('HDEL', q.claims, id)
-  call('HDEL', q.graves, id)
+  call('HDEL', q.death_records, id)
   q.seen[id] = nil
   free_key_of(q, id, value, unique_prefix)
 end

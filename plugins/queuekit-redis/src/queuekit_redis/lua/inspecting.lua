@@ -1,10 +1,10 @@
--- How messages are shown: id, message, number, crashes, time of its place, why it died.
+-- How messages are shown: id, message, number, crashes, time of its place, death record.
 local function show(q, id, value, score, shown)
   local number, crashes, last = 0, 0, #shown
   local state = call('HGET', q.claims, id)
   if state then number, crashes = claim_of(state) end
   shown[last + 1], shown[last + 2], shown[last + 3], shown[last + 4] = id, value, number, crashes
-  shown[last + 5], shown[last + 6] = string.format('%.0f', score), call('HGET', q.graves, id) or ''
+  shown[last + 5], shown[last + 6] = string.format('%.0f', score), call('HGET', q.death_records, id) or ''
 end
 
 -- The set that a place is kept in, and the member of it that stands for a message.
