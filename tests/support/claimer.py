@@ -18,8 +18,11 @@ __all__ = ["claim_in_processes"]
 _LOOK = 0.002
 
 
-def claim_in_processes(url: str, folder: Path, *, processes: int, batch: int, timeout: float) -> list[list[str]]:
-    """Return what each of *processes* processes has claimed, *batch* messages at a time, until nothing was left."""
+def claim_in_processes(url: str, folder: Path, *, processes: int, batch: int) -> list[tuple[list[str], int]]:
+    """Return what each of *processes* processes has claimed, *batch* messages at a time, until it got nothing more.
+
+    With that comes how many messages were ready then: who was told that there are none must have gone short of none.
+    """
     gate = folder / "go"
     path = os.pathsep.join([str(ROOT / "tests"), *(str(Path(each).absolute()) for each in sys.path if each)])
     command = [sys.executable, "-m", "support.claimer", url, str(gate), str(batch)]
@@ -31,12 +34,12 @@ def claim_in_processes(url: str, folder: Path, *, processes: int, batch: int, ti
         outputs = [folder / f"claimer-{number}" for number in range(processes)]
         wait_until(lambda: all(output.exists() for output in outputs), what="all claimers ready")
         gate.touch()
-        wait_until(lambda: all(each.poll() is not None for each in running), what="an empty queue", timeout=timeout)
+        wait_until(lambda: all(each.poll() is not None for each in running), what="an empty queue")
     finally:
         for each in running:
             each.kill()
             each.wait()
-    return [json.loads(output.read_text()) for output in outputs]
+    return [tuple(json.loads(output.read_text())) for output in outputs]
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -49,10 +52,11 @@ def main(arguments: Sequence[str]) -> None:
     while not Path(gate).exists():
         time.sleep(_LOOK)
     ids: list[str] = []
-    while deliveries := broker.receive(["default"], limit=int(batch), wait=0, lease=60):
+    while deliveries := broker.receive(["default"], limit=int(batch), wait=0, lease=3600):
         ids += [delivery.id for delivery in deliveries]
         broker.settle([Ack(delivery) for delivery in deliveries])
-    Path(output).write_text(json.dumps(ids))
+    left = broker.counts(["default"])["default"].ready
+    Path(output).write_text(json.dumps([ids, left]))
     app.close()
 
 

@@ -39,12 +39,22 @@ def test_handles_are_rebuilt_from_an_id(calls: Calls) -> None:
 
 def test_groups_are_seen_as_they_complete(calls: Calls) -> None:
     """Members come in the order in which they end."""
-    result = group(calls.echo.s("late").options(delay="300ms"), calls.echo.s("soon")).send()
+    seen = Event()
+
+    @calls.app.task(name="last")
+    def last() -> str:
+        assert seen.wait(PATIENCE)
+        return "late"
+
+    result = group(last.s(), calls.echo.s("soon")).send()
+    order: list[Any] = []
 
     with working(calls.app):
-        order = [member.get(timeout=0) for member in result]
+        for member in result:
+            order.append(member.get(timeout=0))
+            seen.set()
 
-    assert order == [["soon"], ["late"]]
+    assert order == [["soon"], "late"]
 
 
 def test_a_group_is_waited_for_in_time(calls: Calls) -> None:

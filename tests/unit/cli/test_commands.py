@@ -271,16 +271,25 @@ def test_send_waits_with_json(shop: Path) -> None:
 
 def test_send_that_waits_can_be_interrupted(shop: Path) -> None:
     """Ctrl-C ends the waiting with 130; the message stays where it is."""
-    process = commands.start("send", "add", "1", "2", "--id", "one", "--wait", folder=shop)
-    while not process.poll() and queuekit("show", "one", folder=shop).returncode:
-        pass
+    said = ""
+    with terminal() as (ours, theirs):
+        process = subprocess.Popen(
+            [*commands.MAIN, "send", "add", "1", "2", "--id", "one", "--wait"],
+            cwd=shop,
+            env=commands.environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=theirs,
+        )
+        while "next  queuekit worker" not in said:  # which comes when it has begun to wait
+            said += os.read(ours, 10_000).decode()
+        process.send_signal(signal.SIGINT)
+        code = process.wait(commands.LONGEST)
+        said += os.read(ours, 10_000).decode()
 
-    process.send_signal(signal.SIGINT)
-    _, error = process.communicate(timeout=commands.LONGEST)
-
-    assert process.returncode == 130
-    assert "See:  queuekit show one" in error
-    assert "Traceback" not in error
+    assert code == 130
+    assert "See:  queuekit show one" in said
+    assert "Traceback" not in said
     assert document("show", "one", folder=shop)["state"] == "PENDING"
 
 
