@@ -8,8 +8,7 @@ import pytest
 from queuekit.backend import Backend
 from queuekit.testing import BackendConformance
 from queuekit.urls import EngineURL
-from queuekit_sqs.backend import DynamoBackend
-from queuekit_sqs.options import DynamoOptions
+from support.aws_clients import dynamo_backend
 from support.aws_servers import AwsServer
 
 pytest_plugins = ["queuekit.testing"]
@@ -27,7 +26,7 @@ class DynamoConformance(BackendConformance):
 
     def make_backend(self) -> Backend:
         """Return one more client of the table, which bears with an imitation that takes its time."""
-        return DynamoBackend(self.url, options=DynamoOptions(timeout=30.0))
+        return dynamo_backend(self.url)
 
 
 class TestDynamoOnMinistack(DynamoConformance):

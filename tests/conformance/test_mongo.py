@@ -16,6 +16,7 @@ from queuekit_mongo.broker import MongoBroker
 from queuekit_mongo.options import MongoOptions
 from queuekit_testing.kit import unique_name
 from support.mongod import shared_lone, shared_url
+from support.waiting import UNHURRIED
 
 pytest_plugins = ["queuekit.testing"]
 DATABASE = unique_name("conformance")
@@ -25,7 +26,7 @@ DATABASE = unique_name("conformance")
 class OnSet:
     """Clients of a replica set."""
 
-    OPTIONS = MongoOptions()
+    OPTIONS = MongoOptions(timeout=UNHURRIED)
     SHORT = 0.15
 
     @pytest.fixture
@@ -58,7 +59,7 @@ class TestMongoBackend(OnSet, BackendConformance):
 class OnPollingSet(OnSet):
     """Clients that follow no change stream."""
 
-    OPTIONS = MongoOptions(change_streams=False)
+    OPTIONS = MongoOptions(timeout=UNHURRIED, change_streams=False)
 
 
 @pytest.mark.full

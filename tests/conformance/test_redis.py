@@ -13,9 +13,11 @@ from queuekit.testing import BackendConformance, BrokerConformance
 from queuekit.urls import EngineURL
 from queuekit_redis.backend import RedisBackend
 from queuekit_redis.broker import RedisBroker
+from queuekit_redis.options import RedisOptions
 from queuekit_testing.kit import unique_name
 from support.redis_fleets import RedisCluster, RedisPair
 from support.redis_servers import shared_url
+from support.waiting import UNHURRIED
 
 pytest_plugins = ["queuekit.testing"]
 
@@ -24,6 +26,7 @@ class OnRedis:
     """Clients of one leg's server."""
 
     LEG: str
+    OPTIONS = RedisOptions(timeout=UNHURRIED, connect_timeout=UNHURRIED)
     SHORT = 0.1
 
     @pytest.fixture
@@ -41,11 +44,11 @@ class OnRedis:
 
     def make_broker(self) -> Broker:
         """Return one more client of the server."""
-        return RedisBroker(EngineURL.parse(self.url))
+        return RedisBroker(EngineURL.parse(self.url), options=self.OPTIONS)
 
     def make_backend(self) -> Backend:
         """Return a backend of the same server."""
-        return RedisBackend(EngineURL.parse(self.url))
+        return RedisBackend(EngineURL.parse(self.url), options=self.OPTIONS)
 
 
 class TestValkeyBroker(OnRedis, BrokerConformance):

@@ -10,9 +10,8 @@ from queuekit.broker import Broker
 from queuekit.engines.uniqueness import WithUniqueKeys
 from queuekit.testing import BrokerConformance
 from queuekit.urls import EngineURL
-from queuekit_sqs.backend import DynamoBackend
-from queuekit_sqs.broker import SqsBroker
 from queuekit_testing.brokers.once import Once
+from support.aws_clients import dynamo_backend, sqs_broker
 from support.aws_servers import AwsServer
 
 pytest_plugins = ["queuekit.testing"]
@@ -38,7 +37,7 @@ class SqsConformance(BrokerConformance):
 
     def make_broker(self) -> Broker:
         """Return one more client of the server."""
-        return SqsBroker(self.url)
+        return sqs_broker(self.url)
 
 
 class TestSqsOnMinistack(SqsConformance):
@@ -94,4 +93,4 @@ class TestSqsWithUniqueKeys(Once):
 
     def make_broker(self) -> Broker:
         """Return one more client of both."""
-        return WithUniqueKeys(SqsBroker(self.url), DynamoBackend(self.keys))
+        return WithUniqueKeys(sqs_broker(self.url), dynamo_backend(self.keys))

@@ -13,6 +13,7 @@ from queuekit_mongo.broker import MongoBroker
 from queuekit_mongo.options import MongoOptions
 from queuekit_testing.kit import unique_name
 from support.mongod import ReplicaSet, shared_url
+from support.waiting import UNHURRIED
 
 Connect = Callable[..., MongoBroker]
 
@@ -29,6 +30,7 @@ def connect() -> Iterator[Connect]:
     made: list[MongoBroker] = []
 
     def make(url: str | None = None, **options: Any) -> MongoBroker:
+        options = {"timeout": UNHURRIED, **options}
         made.append(MongoBroker(EngineURL.parse(url or shared_url("plugin")), options=MongoOptions(**options)))
         return made[-1]
 

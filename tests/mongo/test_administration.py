@@ -12,13 +12,18 @@ from queuekit.broker import Ack, Dead, Place
 from queuekit.envelope import Envelope
 from queuekit.errors import UnavailableError
 from queuekit.ids import new_id
-from queuekit_mongo import engine, settling
+from queuekit_mongo import engine, inspection, settling
 from queuekit_mongo.broker import MongoBroker
 from queuekit_mongo.inspection import BATCH
 from queuekit_testing.kit import unique_name
 from support.mongod import ReplicaSet, shared_set
+from support.waiting import PATIENCE
 
-LEASE = 60.0
+MANY = 16
+"""Batches that take longer than one reply may."""
+HURRIED = 12.0
+"""Seconds for one reply: for an empty one on a machine that is busy, and for less than ``MANY`` slow ones."""
+LEASE = 3_600.0
 
 
 @pytest.fixture
@@ -47,13 +52,19 @@ def test_a_long_queue_is_counted_whatever_that_takes(
     server: ReplicaSet, connect: Callable[..., MongoBroker], queue: str
 ) -> None:
     """Each message is counted, so that takes longer than other calls may; who looks at a backlog has to see it."""
-    broker = connect(prefix=unique_name("t"), timeout=2.0)
+    broker = connect(prefix=unique_name("t"), timeout=HURRIED)
     fill(broker, queue, 3)
 
-    server.fail(["aggregate"], mode="alwaysOn", blockConnection=True, blockTimeMS=3_000)
+    server.fail(["aggregate"], mode="alwaysOn", blockConnection=True, blockTimeMS=int(HURRIED + 1) * 1_000)
     counts = broker.counts([queue])
 
     assert counts[queue].ready == 3
+
+
+@pytest.fixture
+def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let an operator's batch be so small that it takes no time by itself."""
+    monkeypatch.setattr(inspection, "BATCH", 5)
 
 
 def test_a_purge_of_what_is_leased_waits_for_no_dead_process(connect: Callable[..., MongoBroker], queue: str) -> None:
@@ -61,7 +72,7 @@ def test_a_purge_of_what_is_leased_waits_for_no_dead_process(connect: Callable[.
     prefix = unique_name("t")
     dead, operator = connect(prefix=prefix), connect(prefix=prefix)
     fill(dead, queue, 3)
-    held = dead.receive([queue], limit=3, wait=1, lease=LEASE)
+    held = dead.receive([queue], limit=3, wait=PATIENCE, lease=LEASE)
     session = dead._engine._own_session()
     session.start_transaction()
     settling.carry_out(dead._engine, [Ack(one) for one in held], session=session)
@@ -73,16 +84,16 @@ def test_a_purge_of_what_is_leased_waits_for_no_dead_process(connect: Callable[.
     assert dead.settle([Ack(one) for one in held]) == held
 
 
+@pytest.mark.usefixtures("small_batches")
 @pytest.mark.parametrize("place", [Place.READY, Place.DEAD])
 def test_a_long_queue_is_purged_whatever_that_takes(
     server: ReplicaSet, connect: Callable[..., MongoBroker], queue: str, place: Place
 ) -> None:
     """The deadline is one of each call to the server: all of a queue takes as long as it takes."""
-    broker = connect(prefix=unique_name("t"), timeout=3.0)
-    sent = fill(broker, queue, 4 * BATCH)
+    broker = connect(prefix=unique_name("t"), timeout=HURRIED)
+    sent = fill(broker, queue, 5 * MANY)
     if place is Place.DEAD:
-        for _ in range(0, len(sent), 1_000):
-            bury(broker, queue)
+        bury(broker, queue)
 
     server.fail(["update"], mode="alwaysOn", blockConnection=True, blockTimeMS=1_000)
     purged = broker.purge(queue, place=place)
@@ -90,14 +101,14 @@ def test_a_long_queue_is_purged_whatever_that_takes(
     assert purged == len(sent)
 
 
+@pytest.mark.usefixtures("small_batches")
 def test_many_dead_letters_are_replayed_whatever_that_takes(
     server: ReplicaSet, connect: Callable[..., MongoBroker], queue: str
 ) -> None:
     """The deadline is one of each call to the server here as well."""
-    broker = connect(prefix=unique_name("t"), timeout=3.0)
-    sent = fill(broker, queue, 4 * BATCH)
-    for _ in range(0, len(sent), 1_000):
-        bury(broker, queue)
+    broker = connect(prefix=unique_name("t"), timeout=HURRIED)
+    sent = fill(broker, queue, 5 * MANY)
+    bury(broker, queue)
 
     server.fail(["update"], mode="alwaysOn", blockConnection=True, blockTimeMS=1_000)
     replayed = broker.requeue(queue)
@@ -153,4 +164,4 @@ def test_a_replay_that_no_majority_has_is_no_answer(server: ReplicaSet, broker: 
         broker.requeue(queue)
     server.heal()
 
-    assert [one.id for one in broker.receive([queue], limit=9, wait=1, lease=LEASE)] == sent
+    assert [one.id for one in broker.receive([queue], limit=9, wait=PATIENCE, lease=LEASE)] == sent

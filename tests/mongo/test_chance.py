@@ -8,6 +8,7 @@ from queuekit.envelope import Envelope
 from queuekit.ids import new_id
 from queuekit_mongo.broker import MongoBroker
 from queuekit_testing.kit import unique_name
+from support.waiting import PATIENCE
 
 LEASE = 60.0
 
@@ -18,8 +19,8 @@ def test_a_fence_is_no_matter_of_a_shared_chance(connect: Callable[..., MongoBro
     first, second = connect(prefix=prefix), connect(prefix=prefix)
     first._engine.random, second._engine.random = Random(7), Random(7)
     first.send([Envelope(id=new_id(), queue=queue, body=b"")])
-    (stale,) = first.receive([queue], limit=1, wait=1, lease=0.05)
-    (present,) = second.receive([queue], limit=1, wait=10, lease=LEASE)
+    (stale,) = first.receive([queue], limit=1, wait=PATIENCE, lease=0.05)
+    (present,) = second.receive([queue], limit=1, wait=PATIENCE, lease=LEASE)
 
     refused = first.settle([Ack(stale)])
 

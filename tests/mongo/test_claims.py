@@ -19,7 +19,7 @@ from queuekit_testing.processes import run_in_fork
 from support.mongod import ReplicaSet, shared_set
 from support.waiting import PATIENCE
 
-LEASE = 60.0
+LEASE = 3_600.0
 
 Lose = Callable[[MongoBroker, str], None]
 Call = Callable[[Sequence[Envelope]], list[Delivery]]

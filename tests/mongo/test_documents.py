@@ -29,7 +29,7 @@ def test_a_dead_letter_can_be_queried(broker: MongoBroker, queue: str) -> None:
     """Task, queue, reason, error, holder and times are plain fields of one document."""
     body = join_frame({"v": 1, "task": "shop.mail"}, b"payload")
     broker.send([Envelope(id=new_id(), queue=queue, body=body, priority=7)])
-    (delivery,) = broker.receive([queue], limit=1, wait=1, lease=LEASE)
+    (delivery,) = broker.receive([queue], limit=1, wait=PATIENCE, lease=LEASE)
 
     broker.settle([Dead(delivery, reason="failed", error="ValueError: no", holder="host-1")])
 
@@ -102,7 +102,7 @@ def test_a_letter_that_keeps_its_key_for_ages_can_be_replayed(broker: MongoBroke
     """A dead letter whose key lives longer than any time can be told keeps neither itself nor others from that."""
     sent = [Envelope(id=new_id(), queue=queue, body=b"") for _ in range(2)]
     broker.send(sent)
-    broker.settle([Dead(one, reason="failed") for one in broker.receive([queue], limit=2, wait=1, lease=LEASE)])
+    broker.settle([Dead(one, reason="failed") for one in broker.receive([queue], limit=2, wait=PATIENCE, lease=LEASE)])
     broker._engine.messages.update_one(
         {"id": sent[0].id}, {"$set": {"unique": {"key": unique_name("k"), "until": "done", "ttl": 1e308}}}
     )
@@ -220,7 +220,7 @@ def test_foreign_documents_are_left_alone(broker: MongoBroker, queue: str) -> No
     envelope = Envelope(id=new_id(), queue=queue, body=b"")
     broker.send([envelope])
 
-    taken = broker.receive([queue], limit=10, wait=1, lease=LEASE)
+    taken = broker.receive([queue], limit=10, wait=PATIENCE, lease=LEASE)
 
     assert [one.id for one in taken] == [envelope.id]
     assert broker._engine.messages.count_documents({"_id": {"$in": [1, 2, 3, 4]}}) == 4
@@ -264,7 +264,7 @@ def test_a_lone_server_commits_in_order(connect: Any, queue: str) -> None:
     first, second = (Envelope(id=new_id(), queue=queue, body=b"") for _ in range(2))
     hoped = broker.capabilities.commit
     broker.send([first])
-    (held,) = broker.receive([queue], limit=1, wait=1, lease=LEASE)
+    (held,) = broker.receive([queue], limit=1, wait=PATIENCE, lease=LEASE)
 
     done = broker.commit([CommitItem(settlement=Ack(held), records=(record,), sends=(second,))])
     again = broker.commit([CommitItem(settlement=Ack(held), records=(record,), sends=(second,))])
@@ -272,7 +272,7 @@ def test_a_lone_server_commits_in_order(connect: Any, queue: str) -> None:
     assert (hoped, broker.capabilities.commit) == (True, False)
     assert (done, again) == ([True], [False])
     assert list(backend.get([record.key])) == [record.key]
-    assert [one.id for one in broker.receive([queue], limit=9, wait=1, lease=LEASE)] == [second.id]
+    assert [one.id for one in broker.receive([queue], limit=9, wait=PATIENCE, lease=LEASE)] == [second.id]
     backend.close()
 
 
@@ -319,7 +319,7 @@ def test_a_commit_holds_more_records_than_one_change_can(
 ) -> None:
     """Several large records of one rank are written together, over nothing and over earlier ones."""
     broker.send([Envelope(id=new_id(), queue=queue, body=b"") for _ in range(2)])
-    held = broker.receive([queue], limit=2, wait=1, lease=LEASE)
+    held = broker.receive([queue], limit=2, wait=PATIENCE, lease=LEASE)
     keys = [f"result:{new_id()}" for _ in range(3)]
 
     done = [

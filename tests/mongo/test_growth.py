@@ -14,7 +14,7 @@ from queuekit_mongo.backend import MongoBackend
 from queuekit_mongo.broker import MongoBroker
 from queuekit_testing.kit import unique_name
 from support.mongod import shared_url
-from support.waiting import wait_until
+from support.waiting import PATIENCE, wait_until
 
 BATCH = 1_000
 
@@ -28,7 +28,7 @@ def test_collections_are_empty_after_a_drain(connect: Callable[..., MongoBroker]
     since = time.monotonic()
     for _ in range(total // BATCH):
         broker.send([Envelope(id=new_id(), queue="q", body=b"x" * 100) for _ in range(BATCH)])
-        taken = broker.receive(["q"], limit=BATCH, wait=5, lease=60)
+        taken = broker.receive(["q"], limit=BATCH, wait=PATIENCE, lease=60)
         records = [Record(key=f"result:{one.id}", body=b"x", rank=9, ttl=2.0, final=True) for one in taken]
         pairs = zip(taken, records, strict=True)
         assert all(broker.commit([CommitItem(settlement=Ack(one), records=(record,)) for one, record in pairs]))

@@ -17,6 +17,7 @@ from queuekit_mongo.layout import LAYOUT
 from queuekit_mongo.options import MongoOptions
 from queuekit_testing.kit import unique_name
 from support.mongod import ReplicaSet, shared_url
+from support.waiting import PATIENCE
 
 SLOW = ["insert", "update", "find", "findAndModify", "commitTransaction"]
 
@@ -25,11 +26,11 @@ def test_a_slow_server_gets_through_a_call_of_several_commands(
     own_set: ReplicaSet, connect: Callable[..., MongoBroker], queue: str
 ) -> None:
     """The timeout counts for each reply: together they may take longer, and the outcome is written at that pace."""
-    broker = connect(own_set.url("jobs"), timeout=4)
-    backend = MongoBackend(EngineURL.parse(own_set.url("jobs")), options=MongoOptions(timeout=4))
+    broker = connect(own_set.url("jobs"), timeout=8)
+    backend = MongoBackend(EngineURL.parse(own_set.url("jobs")), options=MongoOptions(timeout=8))
     broker.send([Envelope(id=new_id(), queue=queue, body=b"")])
-    (held,) = broker.receive([queue], limit=1, wait=1, lease=600)
-    own_set.fail(SLOW, mode="alwaysOn", blockConnection=True, blockTimeMS=2_500)
+    (held,) = broker.receive([queue], limit=1, wait=PATIENCE, lease=600)
+    own_set.fail(SLOW, mode="alwaysOn", blockConnection=True, blockTimeMS=4_500)
 
     lost = broker.extend([held.lease], lease=600)
     done = broker.commit([CommitItem(settlement=Ack(held), records=(Record(key="result:one", rank=9, final=True),))])

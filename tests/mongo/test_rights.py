@@ -15,6 +15,7 @@ from queuekit.urls import EngineURL
 from queuekit_mongo.backend import MongoBackend
 from queuekit_mongo.broker import MongoBroker
 from support.mongod import Mongod
+from support.waiting import PATIENCE
 
 ACTIONS = ["find", "insert", "update", "remove"]
 
@@ -52,7 +53,7 @@ def test_who_may_write_needs_no_other_right(
     sent = [Envelope(id=new_id(), queue=queue, body=b"")]
     broker.send(sent)
 
-    held = broker.receive([queue], limit=9, wait=1, lease=60)
+    held = broker.receive([queue], limit=9, wait=PATIENCE, lease=60)
 
     assert [one.id for one in held] == [one.id for one in sent]
     assert broker.settle([Ack(one) for one in held]) == []

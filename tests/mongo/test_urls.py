@@ -21,6 +21,7 @@ from queuekit_mongo.options import PASSTHROUGH
 from queuekit_mongo.urls import client_url, database_name, engine_id
 from queuekit_testing.kit import unique_name
 from support.mongod import shared_set
+from support.waiting import PATIENCE
 
 
 def test_the_path_names_the_database() -> None:
@@ -68,7 +69,7 @@ def test_how_an_app_reads_its_own_documents_is_none_of_ours(connect: Callable[..
     broker = connect(shared_set().url("plugin") + options, prefix=unique_name("t"))
     broker.send([Envelope(id=new_id(), queue=queue, body=b"")])
 
-    held = broker.receive([queue], limit=1, wait=1, lease=60)
+    held = broker.receive([queue], limit=1, wait=PATIENCE, lease=60)
 
     sessions = [doc["session"] for doc in broker._engine.messages.find({"queue": queue})]
     assert [type(session) for session in sessions] == [Binary]

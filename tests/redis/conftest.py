@@ -13,6 +13,7 @@ from queuekit_redis.options import RedisOptions
 from queuekit_testing.kit import unique_name
 from support.redis_fixtures import redis_cluster, redis_pair, redis_server
 from support.redis_servers import RedisServer, shared_url
+from support.waiting import UNHURRIED
 
 __all__ = [
     "broker",
@@ -25,6 +26,7 @@ __all__ = [
     "redis_pair",
     "redis_server",
 ]
+_PATIENT = {"timeout": UNHURRIED, "connect_timeout": UNHURRIED}
 
 
 @pytest.fixture
@@ -48,7 +50,7 @@ def connect(prefix: str) -> Iterator[Callable[..., RedisBroker]]:
 
     def make(url: str | None = None, **options: Any) -> RedisBroker:
         parsed = EngineURL.parse(url or shared_url("valkey"))
-        made.append(RedisBroker(parsed, options=RedisOptions(**{"key_prefix": prefix, **options})))
+        made.append(RedisBroker(parsed, options=RedisOptions(**{"key_prefix": prefix, **_PATIENT, **options})))
         return made[-1]
 
     yield make
@@ -63,7 +65,7 @@ def connect_backend(prefix: str) -> Iterator[Callable[..., RedisBackend]]:
 
     def make(url: str | None = None, **options: Any) -> RedisBackend:
         parsed = EngineURL.parse(url or shared_url("valkey"))
-        made.append(RedisBackend(parsed, options=RedisOptions(**{"key_prefix": prefix, **options})))
+        made.append(RedisBackend(parsed, options=RedisOptions(**{"key_prefix": prefix, **_PATIENT, **options})))
         return made[-1]
 
     yield make

@@ -94,7 +94,7 @@ def test_asks_sentinels_as_it_asks_the_server(
 
 def test_says_that_a_port_does_not_speak_tls(redis_server: RedisServer, connect: Callable[..., RedisBroker]) -> None:
     """A server without TLS waits for the rest of what it takes for a command; the error says what to check."""
-    broker = connect(f"rediss://:secret@127.0.0.1:{redis_server.port}/0", connect_timeout=0.5)
+    broker = connect(f"rediss://:secret@127.0.0.1:{redis_server.port}/0", timeout=1.0, connect_timeout=0.5)
 
     with pytest.raises(UnavailableError, match="does not answer to TLS") as caught:
         broker.queues()

@@ -12,12 +12,11 @@ import pytest
 
 from queuekit import Queuekit, State
 from queuekit.broker import Place
-from queuekit.urls import EngineURL
 from queuekit.worker import Worker
-from queuekit_sqs.broker import SqsBroker
+from support.aws_clients import sqs_broker
 from support.aws_servers import AwsServer
 from support.commands import queuekit, write
-from support.waiting import PATIENCE
+from support.waiting import PATIENCE, UNHURRIED
 
 TASKS = """
 from queuekit import Queuekit
@@ -53,7 +52,7 @@ def test_check_reads_redrive_policies(shop: Path, ministack_server: AwsServer) -
     """A queue that a task is sent to may not lose messages after fewer receives than ten times the deliveries."""
     write(shop, {"tasks.py": TASKS.replace("{options}", 'queue="orders"')})
     urls = {"QUEUEKIT_BROKER": ministack_server.sqs(secrets.token_hex(4)), "QUEUEKIT_BACKEND": "none"}
-    broker = SqsBroker(EngineURL.parse(urls["QUEUEKIT_BROKER"]))
+    broker = sqs_broker(urls["QUEUEKIT_BROKER"])
     url, _ = (broker._queues.url(broker._queues.line(queue, 4)) for queue in ("orders", "graves"))
     arn = broker._queues.attributes(broker._queues.line("graves", 4), "QueueArn")["QueueArn"]
     policy = json.dumps({"deadLetterTargetArn": arn, "maxReceiveCount": 20})
@@ -84,7 +83,8 @@ def app(ministack_server: AwsServer) -> Iterator[Queuekit]:
     """Return an app with queues of its own."""
     made = Queuekit()
     mark = secrets.token_hex(4)
-    made.configure({"broker": ministack_server.sqs(mark), "backend": ministack_server.dynamodb("apps")})
+    urls = {"broker": ministack_server.sqs(mark), "backend": ministack_server.dynamodb("apps")}
+    made.configure({**urls, "send_timeout": UNHURRIED})
     yield made
     made.close()
 
@@ -134,7 +134,7 @@ def test_what_is_no_message_of_ours_is_set_aside(app: Queuekit) -> None:
         return 2 * number
 
     good = double.send(21)
-    broker = SqsBroker(EngineURL.parse(app.config.broker))
+    broker = sqs_broker(app.config.broker)
     url = broker._queues.url(broker._queues.line("default", 4))
     for body in ("{]", "hello", '{"v":99}', '{"v":1}'):
         broker._service.call("send_message", doing="test", QueueUrl=url, MessageBody=body)

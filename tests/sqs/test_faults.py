@@ -17,10 +17,10 @@ from queuekit.ids import new_id
 from queuekit.urls import EngineURL
 from queuekit.worker import Worker
 from queuekit_sqs.broker import SqsBroker
-from queuekit_sqs.options import SqsOptions
 from queuekit_sqs.settling import read_token
+from support.aws_clients import sqs_broker
 from support.aws_proxy import AwsProxy
-from support.waiting import PATIENCE
+from support.waiting import PATIENCE, UNHURRIED
 
 Make = Callable[..., SqsBroker]
 LEASE = 30.0
@@ -30,10 +30,10 @@ LEASE = 30.0
 def make(proxy: AwsProxy) -> Iterator[Make]:
     """Return what makes a broker behind the proxy, always with the same queues."""
     made: list[SqsBroker] = []
-    url = EngineURL.parse(f"sqs+http://{proxy.address}/f{secrets.token_hex(4)}")
+    url = EngineURL.parse(proxy.sqs(f"f{secrets.token_hex(4)}"))
 
     def make_one(**options: Any) -> SqsBroker:
-        made.append(SqsBroker(url, options=SqsOptions(**options)))
+        made.append(sqs_broker(url, **options))
         return made[-1]
 
     yield make_one
@@ -284,8 +284,9 @@ def test_messages_delivered_twice_have_one_outcome(proxy: AwsProxy) -> None:
     prefix = secrets.token_hex(4)
     app.configure(
         {
-            "broker": f"sqs+http://{proxy.address}/{prefix}",
-            "backend": f"dynamodb+http://{proxy.address}/faults",
+            "broker": proxy.sqs(prefix),
+            "backend": proxy.dynamodb("faults"),
+            "send_timeout": UNHURRIED,
             "worker.concurrency": 4,
         }
     )
@@ -310,8 +311,9 @@ def test_a_bulk_drain_takes_few_requests(proxy: AwsProxy) -> None:
     app = Queuekit()
     app.configure(
         {
-            "broker": f"sqs+http://{proxy.address}/{secrets.token_hex(4)}",
-            "backend": f"dynamodb+http://{proxy.address}/faults",
+            "broker": proxy.sqs(secrets.token_hex(4)),
+            "backend": proxy.dynamodb("faults"),
+            "send_timeout": UNHURRIED,
             "worker.concurrency": 8,
         }
     )

@@ -5,9 +5,9 @@ import pytest
 from queuekit.backend import Record
 from queuekit.errors import UnavailableError
 from queuekit.urls import EngineURL
-from queuekit_sqs.backend import DynamoBackend
 from queuekit_sqs.items import LAYOUT_KEY
 from queuekit_testing.kit import unique_name
+from support.aws_clients import dynamo_backend
 from support.aws_servers import AwsServer
 
 
@@ -15,7 +15,7 @@ from support.aws_servers import AwsServer
 def test_another_layout_is_refused(ministack_server: AwsServer, version: str) -> None:
     """Nothing is read or written by a queuekit that does not know it."""
     url = EngineURL.parse(ministack_server.dynamodb(unique_name("layout")))
-    first, second = DynamoBackend(url), DynamoBackend(url)
+    first, second = dynamo_backend(url), dynamo_backend(url)
     first.put([Record(key="result:one", ttl=60)])
     table = first._table
     item = {**LAYOUT_KEY, "layout_version": {"N": version}}

@@ -20,9 +20,10 @@ from queuekit.retry import Fixed
 from queuekit.timelimit import time_limit
 from queuekit.urls import EngineURL
 from queuekit_sqs.broker import SqsBroker
+from support.aws_clients import sqs_broker
 from support.aws_proxy import AwsProxy
 from support.aws_servers import AwsServer
-from support.waiting import wait_until
+from support.waiting import UNHURRIED, wait_until
 from support.working import working
 
 Make = Callable[..., SqsBroker]
@@ -44,7 +45,7 @@ def make(server: AwsServer) -> Iterator[Make]:
     records = MemoryBackend(EngineURL.parse(f"memory://{secrets.token_hex(4)}"))
 
     def make_one(backend: Backend | None = records) -> SqsBroker:
-        made.append(SqsBroker(url))
+        made.append(sqs_broker(url))
         if backend is not None:
             made[-1].share(backend)
         return made[-1]
@@ -221,10 +222,10 @@ def test_without_a_backend_one_process_knows_its_own(make: Make) -> None:
 
 def test_a_long_send_to_one_group_ends_well(proxy: AwsProxy) -> None:
     """While its messages arrive one by one, a send to one group is not cut off by the time that a batch has."""
-    broker = SqsBroker(EngineURL.parse(f"sqs+http://{proxy.address}/l{secrets.token_hex(4)}"))
+    broker = sqs_broker(proxy.sqs(f"l{secrets.token_hex(4)}"))
     broker.send(messages(1, "first"))
-    proxy.latency = 0.1
-    with time_limit(2.0):
+    proxy.latency = 0.3
+    with time_limit(8.0):
         sent = broker.send(messages(30))
 
     assert len(sent) == 30
@@ -244,8 +245,9 @@ class Orders:
         self._running: set[str] = set()
         self._lock = threading.Lock()
         self._failures: dict[tuple[str, int], int] = {}
-        settings: dict[str, Any] = {"queues": {QUEUE: 1}, "lease": 5.0, "concurrency": 8, "schedules": False}
-        self.apps = [Queuekit(broker=broker, backend=backend, worker=settings) for _ in range(workers)]
+        worker: dict[str, Any] = {"queues": {QUEUE: 1}, "lease": 5.0, "concurrency": 8, "schedules": False}
+        settings: dict[str, Any] = {"broker": broker, "backend": backend, "send_timeout": UNHURRIED, "worker": worker}
+        self.apps = [Queuekit(**settings) for _ in range(workers)]
         for app in self.apps:
             app.task(name="order", queue=QUEUE, retries=2, retry=Fixed(0.2))(
                 self.aorder if asynchronous else self.order
@@ -319,7 +321,7 @@ def test_order_outlives_what_the_network_does(proxy: AwsProxy) -> None:
     """Doubled deliveries, lost answers and entries that fail change neither the order nor the number of attempts."""
     proxy.doubled_receive, proxy.failing_entry = 3, 5
     proxy.lost_replies.update({"ReceiveMessage": 2, "ChangeMessageVisibilityBatch": 2, "DeleteMessageBatch": 2})
-    orders = Orders(f"sqs+http://{proxy.address}/{secrets.token_hex(4)}", f"dynamodb+http://{proxy.address}/order")
+    orders = Orders(proxy.sqs(secrets.token_hex(4)), proxy.dynamodb("order"))
     orders.fail("g", 1, 2)
     orders.fail("g", 4, 1)
 

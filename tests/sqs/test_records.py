@@ -9,14 +9,14 @@ from queuekit.backend import Condition, Record
 from queuekit.errors import UnavailableError
 from queuekit.urls import EngineURL
 from queuekit_sqs.backend import DynamoBackend
-from queuekit_sqs.options import DynamoOptions
+from support.aws_clients import dynamo_backend
 from support.aws_proxy import AwsProxy
 
 
 @pytest.fixture
 def backend(proxy: AwsProxy) -> Iterator[DynamoBackend]:
     """Return a backend behind the proxy."""
-    made = DynamoBackend(EngineURL.parse(f"dynamodb+http://{proxy.address}/faults"))
+    made = dynamo_backend(proxy.dynamodb("faults"))
     yield made
     made.close()
 
@@ -59,8 +59,8 @@ def test_records_are_found_without_a_scan(backend: DynamoBackend, proxy: AwsProx
 
 def test_a_missing_table_is_one_clear_error(proxy: AwsProxy) -> None:
     """Where the table may not be created, its name is in the error, with the keys that it needs."""
-    url = EngineURL.parse(f"dynamodb+http://{proxy.address}/f{secrets.token_hex(4)}")
-    backend = DynamoBackend(url, options=DynamoOptions(create=False))
+    url = EngineURL.parse(proxy.dynamodb(f"f{secrets.token_hex(4)}"))
+    backend = dynamo_backend(url, create=False)
 
     with pytest.raises(UnavailableError, match=r"the DynamoDB table 'f\w+-records' is missing") as caught:
         backend.get(["result:a"])

@@ -10,6 +10,7 @@ from queuekit.errors import UnavailableError
 from queuekit.urls import EngineURL
 from queuekit_sqs.backend import DynamoBackend
 from queuekit_sqs.broker import SqsBroker
+from support.aws_clients import sqs_broker
 from support.aws_proxy import AwsProxy
 from support.server_process import free_port
 from support.waiting import PATIENCE
@@ -30,7 +31,7 @@ def test_nobody_there_is_one_clear_error() -> None:
 
 def test_a_receive_says_what_its_long_poll_has_met(proxy: AwsProxy) -> None:
     """What goes wrong with a long poll is raised by the receive that waits for it, and the next one works."""
-    broker = SqsBroker(EngineURL.parse(f"sqs+http://{proxy.address}/unreachable"))
+    broker = sqs_broker(proxy.sqs("unreachable"))
     broker.receive(["q"], limit=1, wait=0, lease=30)
     proxy.throttle(2.0, "ReceiveMessage")
 

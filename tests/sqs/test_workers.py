@@ -11,9 +11,7 @@ from typing import Any
 import pytest
 
 from queuekit import Queuekit
-from queuekit.urls import EngineURL
-from queuekit_sqs.broker import SqsBroker
-from queuekit_sqs.options import SqsOptions
+from support.aws_clients import sqs_broker
 from support.aws_proxy import AwsProxy
 from support.aws_servers import AwsServer, Hasty, ministack
 from support.fault_tasks import app, fail_at_first, hold, kill_self, nap, weigh
@@ -78,9 +76,9 @@ def test_kills_of_the_whole_group_lose_nothing(fleet: Fleet, count: int, times: 
 @pytest.mark.timeout(240)
 def test_kills_lose_neither_priorities_nor_large_bodies(fleet: Fleet) -> None:
     """Messages of several levels, half of them with a body in S3, survive kills; next to no body is left behind."""
-    fleet.urls["broker"] += "?payload_bucket=bodies&max_message_bytes=65536"
+    fleet.urls["broker"] += "&payload_bucket=bodies&max_message_bytes=65536"
     fleet.app.configure(dict(fleet.urls))
-    broker = SqsBroker(EngineURL.parse(fleet.urls["broker"]), options=SqsOptions(payload_bucket="bodies"))
+    broker = sqs_broker(fleet.urls["broker"], payload_bucket="bodies")
     broker._s3_service().call("create_bucket", doing="test", Bucket="bodies")
     calls = [weigh.options(priority=(0, 4, 9)[n % 3]).s("x" * (60_000 if n % 2 else 6)) for n in range(120)]
     sent = [result.id for result in fleet.app.send_many(calls)]
@@ -152,7 +150,7 @@ def test_retries_are_made(fleet: Fleet) -> None:
 
 def test_a_long_delay_is_made_of_hops(fleet: Fleet, ministack_server: AwsServer) -> None:
     """A delay beyond what SQS can is kept, to the second and once."""
-    broker = fleet.urls["broker"] + "?max_delay=1"
+    broker = fleet.urls["broker"] + "&max_delay=1"
     fleet.urls["broker"] = broker
     fleet.app.configure(dict(fleet.urls))
     fleet.start_ready(lease=LEASE, concurrency=2)
@@ -218,7 +216,7 @@ def test_copies_of_a_callback_run_one_at_a_time(fleet: Fleet, *, killed: bool) -
     gate = fleet.gate()
     callback = fleet.app.sending.prepare(hold.s(str(gate)), parent="sent-by-each-batch-that-came-back")
     for _ in range(4):
-        SqsBroker(EngineURL.parse(fleet.urls["broker"])).send([callback.envelope])
+        sqs_broker(fleet.urls["broker"]).send([callback.envelope])
     id = callback.envelope.id
     groups = [fleet.start_ready(lease=LEASE, concurrency=4) for _ in range(2)]
     wait_until(lambda: fleet.ledger.has("begin", [id]), what="one copy runs")
@@ -241,7 +239,7 @@ def test_copies_of_a_callback_run_one_at_a_time(fleet: Fleet, *, killed: bool) -
 def harmed(proxy: AwsProxy, tmp_path: Path) -> Iterator[Fleet]:
     """Workers behind the proxy."""
     mark = secrets.token_hex(4)
-    urls = {"broker": f"sqs+http://{proxy.address}/{mark}", "backend": f"dynamodb+http://{proxy.address}/workers"}
+    urls = {"broker": proxy.sqs(mark), "backend": proxy.dynamodb("workers")}
     made = Fleet(tmp_path, app, **urls)
     yield made
     made.close()

@@ -14,6 +14,8 @@ from collections import Counter
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from support.aws_servers import aws_url
+
 __all__ = ["AwsProxy"]
 
 _HOP_BY_HOP = frozenset({"connection", "keep-alive", "transfer-encoding", "content-length", "server", "date"})
@@ -59,6 +61,14 @@ class AwsProxy:
     def address(self) -> str:
         """Host and port for clients."""
         return f"127.0.0.1:{self._server.server_address[1]}"
+
+    def sqs(self, prefix: str, **options: object) -> str:
+        """Return the URL of a broker, as the server's own method does."""
+        return aws_url("sqs+http", self.address, prefix, **options)
+
+    def dynamodb(self, prefix: str, **options: object) -> str:
+        """Return the URL of a backend, likewise."""
+        return aws_url("dynamodb+http", self.address, prefix, **options)
 
     def start(self) -> "AwsProxy":
         """Begin."""

@@ -21,8 +21,9 @@ import pytest
 
 from queuekit.clock import SystemClock
 from support.server_process import ServerProcess, free_port
+from support.waiting import UNHURRIED
 
-__all__ = ["AwsServer", "Hasty", "free_port", "ministack", "moto", "shared_ministack"]
+__all__ = ["AwsServer", "Hasty", "aws_url", "free_port", "ministack", "moto", "shared_ministack"]
 
 REQUIRED = "QUEUEKIT_REQUIRE_ENGINES"
 
@@ -54,12 +55,12 @@ class AwsServer(ServerProcess):
         return f"127.0.0.1:{self.port}"
 
     def sqs(self, prefix: str, **options: object) -> str:
-        """Return the URL of a broker."""
-        return _url("sqs+http", f"{self.address}/{prefix}", options)
+        """Return the URL of a broker, which bears with an imitation that takes its time."""
+        return aws_url("sqs+http", self.address, prefix, **options)
 
     def dynamodb(self, prefix: str, **options: object) -> str:
-        """Return the URL of a backend."""
-        return _url("dynamodb+http", f"{self.address}/{prefix}", options)
+        """Return the URL of a backend, likewise."""
+        return aws_url("dynamodb+http", self.address, prefix, **options)
 
     def call(self) -> list[str]:
         """Return its command line."""
@@ -170,6 +171,8 @@ def _need(module: str) -> None:
         pytest.skip(f"{module} is not installed")
 
 
-def _url(scheme: str, rest: str, options: dict[str, object]) -> str:
+def aws_url(scheme: str, address: str, prefix: str, **options: object) -> str:
+    """Return the URL of a broker or a backend, for a client that is in no hurry unless *options* say so."""
+    options = {"timeout": UNHURRIED, "connect_timeout": UNHURRIED, **options}
     query = "&".join(f"{name}={value}" for name, value in options.items())
-    return f"{scheme}://{rest}" + (f"?{query}" if query else "")
+    return f"{scheme}://{address}/{prefix}?{query}"

@@ -10,6 +10,7 @@ import pytest
 from queuekit import Context, Failure, Queuekit, Task
 from queuekit.clock import Clock
 from queuekit_testing.kit import unique_name
+from support.waiting import UNHURRIED, unhurried
 from support.working import flaky_app, make_app
 
 AppMaker = Callable[..., Queuekit]
@@ -100,7 +101,7 @@ def memory(_folder: Path, **settings: Any) -> Queuekit:
 def sqlite(folder: Path, **settings: Any) -> Queuekit:
     """Return an app on one file."""
     clock: Clock | None = settings.pop("clock", None)
-    return make_app(clock=clock, broker=f"sqlite:///{folder}/queue.db", **settings)
+    return make_app(clock=clock, broker=unhurried(f"sqlite:///{folder}/queue.db", "busy_timeout"), **_patient(settings))
 
 
 def apart(_folder: Path, **settings: Any) -> Queuekit:
@@ -110,12 +111,12 @@ def apart(_folder: Path, **settings: Any) -> Queuekit:
 
 def redis(_folder: Path, **settings: Any) -> Queuekit:
     """Return an app on Redis."""
-    return make_app(broker=_redis_url(), **settings)
+    return make_app(broker=_redis_url(), **_patient(settings))
 
 
 def mongo(_folder: Path, **settings: Any) -> Queuekit:
     """Return an app on MongoDB."""
-    return make_app(broker=_mongo_url(), **settings)
+    return make_app(broker=_mongo_url(), **_patient(settings))
 
 
 def aws(_folder: Path, **settings: Any) -> Queuekit:
@@ -123,7 +124,7 @@ def aws(_folder: Path, **settings: Any) -> Queuekit:
     from support.aws_servers import shared_ministack
 
     server, prefix = shared_ministack(), unique_name("w")
-    return make_app(broker=server.sqs(prefix), backend=server.dynamodb("workflows"), **settings)
+    return make_app(broker=server.sqs(prefix), backend=server.dynamodb("workflows"), **_patient(settings))
 
 
 def sqlite_redis(folder: Path, **settings: Any) -> Queuekit:
@@ -133,22 +134,27 @@ def sqlite_redis(folder: Path, **settings: Any) -> Queuekit:
 
 def redis_mongo(_folder: Path, **settings: Any) -> Queuekit:
     """Return an app with its queues on Redis, and its results on MongoDB."""
-    return make_app(broker=_redis_url(), backend=_mongo_url(), **settings)
+    return make_app(broker=_redis_url(), backend=_mongo_url(), **_patient(settings))
+
+
+def _patient(settings: dict[str, Any]) -> dict[str, Any]:
+    """Return *settings* by which a send bears with an engine that takes its time."""
+    return {"send_timeout": UNHURRIED, **settings}
 
 
 def _redis_url() -> str:
     from support.redis_servers import shared_url
 
-    url = shared_url("valkey")
-    return f"{url}{'&' if '?' in url else '?'}key_prefix={unique_name('w')}"
+    url = unhurried(shared_url("valkey"), "timeout", "connect_timeout")
+    return f"{url}&key_prefix={unique_name('w')}"
 
 
 def _mongo_url() -> str:
     pytest.importorskip("pymongo")
     from support.mongod import shared_url
 
-    url = shared_url("workflows")
-    return f"{url}{'&' if '?' in url else '?'}prefix={unique_name('w')}"
+    url = unhurried(shared_url("workflows"), "timeout")
+    return f"{url}&prefix={unique_name('w')}"
 
 
 AT_HAND: dict[str, AppMaker] = {"memory": memory, "sqlite": sqlite, "apart": apart}

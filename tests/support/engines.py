@@ -9,26 +9,27 @@ import pytest
 
 from support.fault_tasks import app
 from support.fleet import Fleet
+from support.waiting import unhurried
 
 __all__ = ["ENGINES", "fleet"]
 
 
 def _sqlite(folder: Path) -> dict[str, Any]:
-    return {"broker": f"sqlite:///{folder}/queue.db"}
+    return {"broker": unhurried(f"sqlite:///{folder}/queue.db", "busy_timeout")}
 
 
 def _redis(folder: Path) -> dict[str, Any]:
     from support.redis_servers import shared_url
 
-    url = shared_url("valkey")
-    return {"broker": f"{url}{'&' if '?' in url else '?'}key_prefix={folder.name[:40]}-{os.urandom(4).hex()}"}
+    url = unhurried(shared_url("valkey"), "timeout", "connect_timeout")
+    return {"broker": f"{url}&key_prefix={folder.name[:40]}-{os.urandom(4).hex()}"}
 
 
 def _mongo(folder: Path) -> dict[str, Any]:
     pytest.importorskip("pymongo")
     from support.mongod import shared_url
 
-    return {"broker": shared_url(f"{folder.name[:40]}-{os.urandom(4).hex()}")}
+    return {"broker": unhurried(shared_url(f"{folder.name[:40]}-{os.urandom(4).hex()}"), "timeout")}
 
 
 ENGINES: dict[str, Callable[[Path], dict[str, Any]]] = {"sqlite": _sqlite, "redis": _redis, "mongo": _mongo}

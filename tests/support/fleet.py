@@ -17,7 +17,7 @@ from queuekit import Queuekit, State
 from queuekit.broker import Place, QueueCounts, Stored
 from queuekit.worker.supervisor import ONE_SIGNAL
 from support.ledger import LEDGER, Ledger
-from support.waiting import PATIENCE, wait_until
+from support.waiting import PATIENCE, UNHURRIED, wait_until
 
 ROOT = Path(__file__).parents[2]
 _LONGEST_LOG = 6_000
@@ -101,7 +101,7 @@ class Fleet:
         self.ledger = Ledger(folder / "ledger")
         self.groups: list[Group] = []
         # Also what is not given, or the backend of an earlier test would stay.
-        app.configure({"broker": broker, "backend": backend})
+        app.configure({"broker": broker, "backend": backend, "send_timeout": UNHURRIED})
 
     def start(
         self,
@@ -224,5 +224,6 @@ class Fleet:
         given = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
         paths = [folder or ROOT / "tests", ROOT / "tests", *(Path(path).absolute() for path in given)]
         ours = {f"QUEUEKIT_{name.upper()}": url for name, url in self.urls.items()}
+        ours["QUEUEKIT_SEND_TIMEOUT"] = str(UNHURRIED)
         ours |= {f"QUEUEKIT_WORKER__{name.upper()}": str(value) for name, value in settings.items()}
         return {**inherited, **ours, "PYTHONPATH": os.pathsep.join(map(str, paths)), LEDGER: str(self.ledger.path)}

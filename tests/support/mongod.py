@@ -22,7 +22,13 @@ from support.server_process import ServerProcess, free_port
 from support.waiting import wait_until
 
 QUICK_ELECTIONS = {"electionTimeoutMillis": 1_000, "heartbeatIntervalMillis": 200}
-_PARAMETERS = ("enableTestCommands=1", "ttlMonitorSleepSecs=1", "diagnosticDataCollectionEnabled=false")
+_PARAMETERS = (
+    "enableTestCommands=1",
+    "ttlMonitorSleepSecs=1",
+    "diagnosticDataCollectionEnabled=false",
+    # A share of the cache, which is small here: by default large records fit or not by what else was written before.
+    "transactionTooLargeForCacheThreshold=1",
+)
 _FLAGS = ["--bind_ip", "127.0.0.1", "--wiredTigerCacheSizeGB", "0.25"]
 _FLAGS += [word for parameter in _PARAMETERS for word in ("--setParameter", parameter)]
 _SMALL_JOURNAL = "log=(prealloc=false,file_max=8MB)"

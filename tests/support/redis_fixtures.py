@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from support.redis_fleets import RedisCluster, RedisPair
+from support.redis_fleets import NEVER_DOWN, RedisCluster, RedisPair
 from support.redis_servers import RedisServer, need
 
 __all__ = ["redis_cluster", "redis_pair", "redis_server"]
@@ -24,7 +24,7 @@ def redis_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisClu
 @pytest.fixture(scope="session")
 def redis_pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisPair]:
     """Return a primary, a replica and a Sentinel, which no test harms."""
-    pair = RedisPair(tmp_path_factory.mktemp("pair"))
+    pair = RedisPair(tmp_path_factory.mktemp("pair"), down_after=NEVER_DOWN)
     try:
         yield pair.start()
     finally:

@@ -11,7 +11,11 @@ from support.waiting import wait_until
 
 SLOTS = 16_384
 DOWN_AFTER = 500
-"""Milliseconds after which the Sentinel takes the primary for dead."""
+"""Milliseconds after which the Sentinel takes a primary for dead that a test kills."""
+NEVER_DOWN = 600_000
+"""... and one that none does, however busy the machine is."""
+NO_TILT = ("TILT-TRIGGER", 600_000, "TILT-PERIOD", 1_000)
+"""By default a Sentinel that was held up for two seconds does nothing for half a minute."""
 
 
 class RedisCluster:
@@ -19,7 +23,7 @@ class RedisCluster:
 
     def __init__(self, folder: Path) -> None:
         program = need("valkey")
-        options = ["--save", "", "--appendonly", "no", "--cluster-enabled", "yes", "--cluster-node-timeout", "1500"]
+        options = ["--save", "", "--appendonly", "no", "--cluster-enabled", "yes", "--cluster-node-timeout", "60000"]
         self.nodes = [RedisServer(program, _made(folder / f"node{n}"), arguments=options) for n in range(3)]
 
     @property
@@ -74,9 +78,14 @@ class RedisCluster:
 
 
 class RedisPair:
-    """A primary, a replica, and a Sentinel that watches them."""
+    """A primary, a replica, and a Sentinel that watches them.
 
-    def __init__(self, folder: Path) -> None:
+    Args:
+        folder: Where they keep their data.
+        down_after: Milliseconds without an answer after which the Sentinel takes one for dead.
+    """
+
+    def __init__(self, folder: Path, *, down_after: int = DOWN_AFTER) -> None:
         program = need("valkey")
         self.first = RedisServer(program, _made(folder / "first"), arguments=["--save", ""])
         follows = ["--save", "", "--replicaof", "127.0.0.1", str(self.first.port)]
@@ -84,7 +93,7 @@ class RedisPair:
         config = _made(folder / "sentinel") / "sentinel.conf"
         config.write_text(
             f"sentinel monitor jobs 127.0.0.1 {self.first.port} 1\n"
-            f"sentinel down-after-milliseconds jobs {DOWN_AFTER}\n"
+            f"sentinel down-after-milliseconds jobs {down_after}\n"
             "sentinel failover-timeout jobs 3000\n"
         )
         self.sentinel = RedisServer(program, config.parent, arguments=[str(config), "--sentinel"])
@@ -98,6 +107,7 @@ class RedisPair:
         """Start all, and return when the replica follows and the Sentinel knows it."""
         for server in (self.first, self.second, self.sentinel):
             server.start()
+        self.sentinel.say("SENTINEL", "DEBUG", *NO_TILT)
         wait_until(lambda: b"master_link_status:up" in self.second.say("INFO", "replication"), "the replica follows")
         wait_until(lambda: b"slaves=1" in self.sentinel.say("INFO", "sentinel"), "the Sentinel knows the replica")
         return self

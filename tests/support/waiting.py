@@ -7,12 +7,21 @@ from typing import Any
 
 import pytest
 
-__all__ = ["PATIENCE", "wait_until"]
+__all__ = ["PATIENCE", "UNHURRIED", "unhurried", "wait_until"]
 
 PATIENCE = 120.0 * float(os.environ.get("QUEUEKIT_TEST_PATIENCE", "1"))
 """Seconds that a test waits for what should come at once. Every wait ends with what it waits for, so this is a limit
 for what hangs, and no machine is so busy that it misses it; QUEUEKIT_TEST_PATIENCE multiplies it."""
+UNHURRIED = PATIENCE / 2
+"""Seconds that a client of an engine waits for its answer, where a test is not about that: the engine is as busy as
+the machine. Less than ``PATIENCE``, so that an engine that hangs is told by its client."""
 _LOOK = 0.01
+
+
+def unhurried(url: str, *options: str) -> str:
+    """Return *url* with *options*, such as ``timeout``, which bear with an engine that takes its time."""
+    query = "&".join(f"{option}={UNHURRIED:g}" for option in options)
+    return f"{url}{'&' if '?' in url else '?'}{query}"
 
 
 def wait_until(condition: Callable[..., Any], what: str | Callable[[], str] = "", *, timeout: float = PATIENCE) -> Any:
