@@ -20,6 +20,7 @@ from queuekit.ids import new_id
 from queuekit.signature import Signature
 from queuekit.tasks.enum_members import plain_call
 from queuekit.tasks.registry import Tasks
+from queuekit.tasks.resolve import DEFAULTS, CallOptions, resolve
 from queuekit.tasks.task import TaskOptions
 from queuekit.tasks.unique_keys import key_of
 from queuekit.timelimit import LIMIT, time_left, time_limit
@@ -35,7 +36,8 @@ _ASK_AGAIN = 60.0
 """Seconds after which the engine's clock is asked again."""
 _LONGEST_ASK = 1.0
 """Seconds that it may take to answer; without an answer our own clock is believed."""
-_NO_OPTIONS = TaskOptions()
+_MAY_IGNORE = TaskOptions(ignore_result=True)
+"""What must be reckoned with of a task that is not known here."""
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0
 
 
@@ -106,8 +108,7 @@ class Sending:
 
     def inherit(self, signature: Signature[Any], *, headers: Mapping[str, str], priority: int) -> Signature[Any]:
         """Return *signature* with what a follow-up has from its parent where nothing else is said."""
-        task = self._tasks.get(signature.task)
-        settled = signature.priority is not None or (task is not None and task.defaults.priority is not None)
+        settled = resolve(signature, self._tasks.get(signature.task)).priority is not None
         if not headers and (settled or priority == DEFAULT_PRIORITY):
             return signature
         both = {**headers, **signature.headers}
@@ -115,16 +116,12 @@ class Sending:
 
     def ignores(self, signature: Signature[Any]) -> bool:
         """Return whether the result of *signature* may not be stored; of a task that is not known here it may."""
-        if signature.ignore_result is not None:
-            return signature.ignore_result
-        task = self._tasks.get(signature.task)
-        return task.defaults.ignore_result if task is not None else not is_own(signature.task)
+        otherwise = DEFAULTS if is_own(signature.task) else _MAY_IGNORE
+        return resolve(signature, self._tasks.get(signature.task), otherwise=otherwise).ignore_result
 
     def is_unique(self, signature: Signature[Any]) -> bool:
         """Return whether *signature* asks for a unique key, as far as is known here."""
-        task = self._tasks.get(signature.task)
-        unique = signature.unique
-        return bool(task.defaults.unique if unique is None and task is not None else unique)
+        return bool(resolve(signature, self._tasks.get(signature.task)).unique)
 
     def prepare(
         self,
@@ -154,7 +151,6 @@ class Sending:
         if awaited and self.ignores(signature):
             signature = attrs.evolve(signature, ignore_result=False)
         task = self._tasks.get(signature.task)
-        options = task.defaults if task else _NO_OPTIONS
         id = signature.id or new_id()
         places: dict[str, Any] = {"parent": parent, "link": link, "gather": gather}
         serializer, names = self._runtime.serializer, task.parameters if task else ()
@@ -167,23 +163,26 @@ class Sending:
         if task is not None and not body:
             signature = plain_call(signature, task, serializer.dumps)
             body = encode(signature, id=id, serializer=serializer, parameters=names, **places)
+        options = resolve(signature, task)
         envelope = self._envelope(signature, options, id, body)
-        ignored = options.ignore_result if signature.ignore_result is None else signature.ignore_result
-        return Ready(envelope, None if ignored or not self._stores else self._pending(envelope, signature.task))
+        return Ready(
+            envelope, None if options.ignore_result or not self._stores else self._pending(envelope, signature.task)
+        )
 
-    def _envelope(self, signature: Signature[Any], options: TaskOptions, id: str, body: bytes) -> Envelope:
-        queue = signature.queue or options.queue or self._runtime.config.default_queue
+    def _envelope(
+        self, signature: Signature[Any], options: TaskOptions | CallOptions, id: str, body: bytes
+    ) -> Envelope:
+        queue = options.queue or self._runtime.config.default_queue
         most = self._largest
         if len(body) > most:
             raise TooLargeError(
                 f"{signature.task}(): the message has {len(body):,} bytes, the limit is {most:,}",
                 fix="Send a reference to the data, or raise max_message_bytes",
             )
-        priority = options.priority if signature.priority is None else signature.priority
-        unique = options.unique if signature.unique is None else signature.unique
-        if priority is None:
-            priority = DEFAULT_PRIORITY
-        if priority == DEFAULT_PRIORITY and not unique and _is_immediate(signature, options):
+        priority = DEFAULT_PRIORITY if options.priority is None else options.priority
+        unique, expires = options.unique, options.expires
+        immediate = signature.delay is None and signature.eta is None and expires is None
+        if priority == DEFAULT_PRIORITY and not unique and immediate:
             return Envelope(id=id, queue=queue, body=body)
         self._refuse(signature.task, priority=priority, unique=unique, delay=signature.delay or signature.eta)
         delay, not_before = self._due(signature)
@@ -194,7 +193,7 @@ class Sending:
             priority=priority,
             delay=delay,
             not_before=not_before,
-            expires=self._moment(options.expires if signature.expires is None else signature.expires),
+            expires=self._moment(expires),
             unique=self._unique(unique, signature) if unique else None,
         )
 
@@ -334,7 +333,3 @@ def _any_unique(ready: Sequence[Ready]) -> bool:
         if one.envelope.unique is not None:
             return True
     return False
-
-
-def _is_immediate(signature: Signature[Any], options: TaskOptions) -> bool:
-    return signature.delay is None and signature.eta is None and signature.expires is None and options.expires is None

@@ -31,6 +31,7 @@ from queuekit.execution.workflow_inputs import MisfitError, ainvoke, gather, inv
 from queuekit.ids import is_name
 from queuekit.logs.errors import log_error
 from queuekit.states import State
+from queuekit.tasks.resolve import resolve
 from queuekit.tasks.task import Task
 from queuekit.wire.position import graph_of
 from queuekit.wire.records import (
@@ -90,7 +91,7 @@ class Executor:
         self._own = own_tasks(runtime)
         self.variables = variables or contextvars.copy_context().copy
         """Returns the context variables that a run begins with: its own, so that none sees those of another."""
-        self.decide = Decider(runtime, sending, worker=worker)
+        self.decide = Decider(runtime, sending, tasks, worker=worker)
 
     def keys(self, delivery: Delivery) -> list[str]:
         """Return the keys of the marks that :meth:`prepare` needs for *delivery*, to be read one batch at a time."""
@@ -325,9 +326,9 @@ class Executor:
     def track(self, runs: list[Run], state: State) -> None:
         """Record that *runs* reached *state*; one round trip. Losing it is no harm, so an absent backend is ignored."""
         backend = self._runtime.backend
-        if backend is None or not runs:
+        records = [self.decide.moved(run, state) for run in runs if self.decide.keeps_of(run)]
+        if backend is None or not records:
             return
-        records = [self.decide.moved(run, state) for run in runs]
         with contextlib.suppress(UnavailableError):
             backend.put(records, condition=Condition.NEWER)
 
@@ -337,9 +338,7 @@ class Executor:
         if backend is None or not context.made:
             return
         message, envelope, *_ = context.made
-        task = self._tasks.get(context.task)
-        ignores = task is not None and task.defaults.ignore_result
-        if ignores if message.ignore_result is None else message.ignore_result:
+        if not self.decide.keeps(message):
             return
         record = begun(envelope, task=context.task, worker=self._worker, at=self._runtime.clock.time(), ttl=self._ttl)
         with contextlib.suppress(UnavailableError):
@@ -446,10 +445,16 @@ class Executor:
             generation=envelope.generation,
         )
         context.headers, context.parent, context.worker = message.headers, message.parent, self._worker
-        timeout = task.defaults.timeout if message.timeout is None else message.timeout
+        options = resolve(message, task)
         context.made_of(call_of, message, envelope, task.app)
         return Run(
-            delivery=delivery, message=message, task=task, context=context, received=self._monotonic(), timeout=timeout
+            delivery=delivery,
+            message=message,
+            task=task,
+            context=context,
+            options=options,
+            received=self._monotonic(),
+            timeout=options.timeout,
         )
 
     def _suspect(self, run: Run, marks: Mapping[str, Record]) -> Run | Outcome:

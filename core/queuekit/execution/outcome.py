@@ -25,6 +25,8 @@ from queuekit.ids import derived_id, is_name
 from queuekit.logs.errors import log_error
 from queuekit.states import State
 from queuekit.tasks.enum_members import plain_result
+from queuekit.tasks.resolve import resolve
+from queuekit.tasks.task import Task
 from queuekit.wire.records import CANCEL_TTL, Cancellation, Info, cancel_mark, failed, moved, succeeded
 
 __all__ = ["Decider", "Outcome", "Run"]
@@ -66,13 +68,15 @@ class Decider:
     Args:
         runtime: Serializer, config, chance.
         sending: Prepares follow-ups.
+        tasks: Registered tasks by name: whether their results are ignored is known of messages that never run, too.
         worker: Name of the worker, for records.
     """
 
-    def __init__(self, runtime: Runtime, sending: Sending, *, worker: str) -> None:
+    def __init__(self, runtime: Runtime, sending: Sending, tasks: Mapping[str, Task[..., Any]], *, worker: str) -> None:
         self._serializer = runtime.serializer
         self._chance = runtime.random.random
         self._sending = sending
+        self._tasks = tasks
         self._worker = worker
         self._ttl = runtime.config.results_expire
         self._member_ttl = max(self._ttl, runtime.config.graphs_expire)
@@ -93,7 +97,7 @@ class Decider:
         event = self._finished(run, "SUCCESS") if self._announces or self._events.heard else None
         try:
             sends, records = self._follow(delivery, message, "success", value) if message.on_success else ((), ())
-            if self._keeps(run):
+            if self.keeps_of(run):
                 records = (self._success(run, value), *records)
         except BaseException as error:  # noqa: BLE001 - a result that cannot be used is a failure, whatever is wrong with it
             return self.failed(run, _unusable_result(run, error))
@@ -130,8 +134,8 @@ class Decider:
             return self.cancelled(run.delivery, run.message, run=run, reason=str(error))
         if isinstance(error, Reject):
             return self.failed(run, error, state=State.DEAD, reason="rejected")
-        options, message = run.task.defaults, run.message
-        retries = options.retries if message.retries is None else message.retries
+        options = run.task.defaults
+        retries = run.options.retries
         attempt = run.delivery.envelope.attempt
         asked = isinstance(error, RetryAsked)
         wanted = asked or (matches(error, options.retry_on) and not matches(error, options.dont_retry))
@@ -139,7 +143,7 @@ class Decider:
             return self.failed(run, error)
         delay = error.after if isinstance(error, RetryAsked) else None
         if delay is None:
-            delay = (message.retry or options.retry).delay(attempt + 1, self._chance)
+            delay = run.options.retry.delay(attempt + 1, self._chance)
         return self._again(run, error, delay=max(0.0, float(delay)), retries=retries)
 
     def stopped(self, run: Run, error: BaseException) -> Outcome | None:
@@ -261,7 +265,6 @@ class Decider:
 
     def _dropped(self, delivery: Delivery, message: Message, state: State, text: str, run: Run | None) -> Outcome:
         error = {"type": state.value.capitalize(), "text": text, "traceback": ""}
-        wants = self._stores and (is_member(message) or not message.ignore_result)
         times = self._times(run) if run else {"worker": self._worker}
         ttl = self._ttl_of(message)
         record = failed(delivery, state=state, task=message.task, ttl=ttl, run=times, error=error)
@@ -275,7 +278,7 @@ class Decider:
             error=text,
         )
         settlement = None if run is not None and run.early else Ack(delivery)
-        records = (record,) if wants else ()
+        records = (record,) if (self.keeps(message) if run is None else self.keeps_of(run)) else ()
         word = state.value.lower()
         ended = ended_by(message, Failure(id=message.id, task=message.task, error_type=error["type"], error=text))
         return Outcome(
@@ -332,12 +335,16 @@ class Decider:
     def _ttl_of(self, message: Message) -> float:
         return self._member_ttl if is_member(message) else self._ttl
 
-    def _keeps(self, run: Run) -> bool:
-        ignored = run.message.ignore_result
-        if is_member(run.message):
-            # Others wait for it: what gathers reads it, or what is told of the failure.
-            return self._stores
-        return self._stores and not (run.task.defaults.ignore_result if ignored is None else ignored)
+    def keeps(self, message: Message) -> bool:
+        """Return whether the outcome of *message* is recorded: others wait for it, or nobody ignores it."""
+        ignored = resolve(message, self._tasks.get(message.task)).ignore_result
+        return self._stores and (not ignored or is_member(message))
+
+    def keeps_of(self, run: Run) -> bool:
+        """Return what :meth:`keeps` does of the message of *run*, whose options are known."""
+        return self._stores and (
+            not run.options.ignore_result or (run.message.link is not None and is_member(run.message))
+        )
 
     def _times(self, run: Run) -> dict[str, Any]:
         """Return when and where it ran, in the broker's time."""
@@ -351,7 +358,7 @@ class Decider:
     def _record(
         self, run: Run, state: State, what: Mapping[str, str], *, due: float | None = None
     ) -> tuple[Record, ...]:
-        if not self._keeps(run):
+        if not self.keeps_of(run):
             return ()
         times = self._times(run) if due is None else {**self._times(run), "due": round(due, 6)}
         return (

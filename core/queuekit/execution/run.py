@@ -14,7 +14,8 @@ from queuekit.context import Context
 from queuekit.envelope import Envelope
 from queuekit.execution.time_limit import Guard
 from queuekit.signature import Sender, Signature
-from queuekit.tasks.task import Task
+from queuekit.tasks.resolve import CallOptions
+from queuekit.tasks.task import Task, TaskOptions
 from queuekit.wire.records import Cancellation
 
 __all__ = ["Run", "call_of"]
@@ -28,6 +29,8 @@ class Run:
     message: Message
     task: Task[..., Any]
     context: Context
+    options: TaskOptions | CallOptions
+    """Those of the call, where it says something, else of the task."""
     received: float
     """Monotonic seconds at which the delivery arrived; its wall time is ``delivery.claimed_at``."""
     timeout: float | None = None

@@ -26,6 +26,7 @@ from queuekit.ids import is_name, plain
 from queuekit.plugins.loading import reason
 from queuekit.states import FINAL, State, rank
 from queuekit.tasks.registry import Tasks
+from queuekit.tasks.resolve import resolve
 from queuekit.timelimit import time_limit
 from queuekit.wire.position import graph_key
 from queuekit.wire.presence import LIVE, read_workers
@@ -529,9 +530,7 @@ class Admin:
     def _is_stored(self, letter: Letter) -> bool:
         """Tell whether the outcome of a message will be stored."""
         message, task = self._decode(letter.stored), self._app.tasks.get(letter.task)
-        if message is not None and message.ignore_result is not None:
-            return not message.ignore_result
-        return task is None or not task.defaults.ignore_result
+        return message is None or not resolve(message, task).ignore_result
 
     def _letter(self, stored: Stored) -> Letter:
         message = self._decode(stored)

@@ -33,7 +33,7 @@ from queuekit.schedules.schedule import (
 from queuekit.schedules.triggers import When
 from queuekit.signature import Signature
 from queuekit.tasks.registry import Tasks
-from queuekit.tasks.task import TaskOptions
+from queuekit.tasks.resolve import resolve
 from queuekit.timelimit import time_limit
 from queuekit.wire.call_options import at_least_one
 from queuekit.wire.records import Info, read_info, result_key
@@ -43,7 +43,6 @@ __all__ = ["ScheduleView", "Schedules", "SchedulingApp", "declaring", "iso", "sc
 
 _TRIES = 20
 """How often a change is made anew because somebody else changed the same schedule at that moment."""
-_NO_OPTIONS = TaskOptions()
 
 
 class ScheduleSource(Protocol):
@@ -407,11 +406,9 @@ def _next(entry: Entry, progress: Progress, now: float) -> float | None:
 def _resolved(part: Any, tasks: Tasks, default_queue: str) -> Any:
     """Return *part* with all that is decided when it is sent and that only those who know its tasks can tell."""
     if isinstance(part, Signature):
-        task = tasks.get(part.task)
-        usual = task.defaults if task is not None else _NO_OPTIONS
-        options = {name: getattr(part, name) for name in ("priority", "expires", "unique", "ignore_result")}
-        chosen = {name: getattr(usual, name) if value is None else value for name, value in options.items()}
-        return attrs.evolve(part, queue=part.queue or usual.queue or default_queue, sender=None, **chosen)
+        options = resolve(part, tasks.get(part.task))
+        chosen = {name: getattr(options, name) for name in ("priority", "expires", "unique", "ignore_result")}
+        return attrs.evolve(part, queue=options.queue or default_queue, sender=None, **chosen)
     if isinstance(part, Chain):
         return attrs.evolve(part, links=[_resolved(link, tasks, default_queue) for link in part.links], sender=None)
     if isinstance(part, Group):

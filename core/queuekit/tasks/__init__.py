@@ -1,5 +1,5 @@
 """Registered functions: their options, annotations and unique keys.
 
-Import ``task.Task`` and ``registry.Tasks``.
+Import ``task.Task``, ``registry.Tasks`` and ``resolve.resolve``.
 Imports from: the top of the package, encoding, wire, workflows.
 """
