@@ -20,7 +20,7 @@ from support.ledger import LEDGER, Ledger
 from support.waiting import PATIENCE, UNHURRIED, wait_until
 
 ROOT = Path(__file__).parents[2]
-_LONGEST_LOG = 6_000
+_LONGEST_LOG = 24_000
 
 
 class Group:
@@ -191,13 +191,20 @@ class Fleet:
         names = tuple(queues)
         wait_until(
             lambda: not self.left(*names),
-            lambda: f"{self.left(*names)} messages are left\n{self.logs()}",
+            lambda: f"{self.left(*names)} messages are left\n{self.stacks()}{self.logs()}",
             timeout=timeout,
         )
 
     def logs(self) -> str:
         """Return the end of what all workers have written."""
         return "\n".join(f"--- {group.log.name}\n{group.read_log()[-_LONGEST_LOG:]}" for group in self.groups)
+
+    def stacks(self) -> str:
+        """End all workers, and have each write down first where its threads are; return a word about that."""
+        for group in self.groups:
+            group.signal_all(signal.SIGABRT)
+        wait_until(lambda: not any(group.members() for group in self.groups), what="the end of what has aborted")
+        return "(they were aborted, and their stacks are at the end)\n"
 
     # -- ending
 
@@ -224,6 +231,7 @@ class Fleet:
         given = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
         paths = [folder or ROOT / "tests", ROOT / "tests", *(Path(path).absolute() for path in given)]
         ours = {f"QUEUEKIT_{name.upper()}": url for name, url in self.urls.items()}
+        ours["PYTHONFAULTHANDLER"] = "1"
         ours["QUEUEKIT_SEND_TIMEOUT"] = str(UNHURRIED)
         ours |= {f"QUEUEKIT_WORKER__{name.upper()}": str(value) for name, value in settings.items()}
         return {**inherited, **ours, "PYTHONPATH": os.pathsep.join(map(str, paths)), LEDGER: str(self.ledger.path)}
