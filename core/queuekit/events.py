@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import math
+import threading
 import time
 from collections.abc import Callable
 from textwrap import indent
@@ -325,11 +326,17 @@ class Events:
         return len(self._subscribers) > 1 or logging.getLogger("queuekit.task").isEnabledFor(logging.INFO)
 
     def emit(self, event: Event) -> None:
-        """Hand *event* out."""
+        """Hand *event* out; what a subscriber raises is logged.
+
+        Raises:
+            KeyboardInterrupt: Ctrl-C came meanwhile, which is for the main thread and no matter of the subscriber's.
+        """
         for subscriber in self._subscribers:
             try:
                 subscriber(event)
-            except BaseException:  # noqa: BLE001 - also SystemExit: it is another's thread that emits
+            except BaseException as error:
+                if isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
+                    raise
                 log_error(logging.getLogger("queuekit.events"), "a subscriber failed on %s", type(event).__name__)
 
 

@@ -1,6 +1,7 @@
 """Events and the one subscriber that writes the log."""
 
 import logging
+import threading
 from typing import Any
 
 import pytest
@@ -208,6 +209,24 @@ def test_a_subscriber_that_raises_harms_nobody(caplog: pytest.LogCaptureFixture)
 
     assert got == [WorkerReady(worker="w")]
     assert "a subscriber failed on WorkerReady" in caplog.text
+
+
+def test_ctrl_c_goes_past_subscribers(caplog: pytest.LogCaptureFixture) -> None:
+    """It ends the command whatever that was doing; raised in a thread by a subscriber, it is one of its failures."""
+
+    def interrupted(_event: Event) -> None:
+        raise KeyboardInterrupt
+
+    told = Events()
+    told.subscribe(interrupted)
+
+    with pytest.raises(KeyboardInterrupt):
+        told.emit(WorkerReady(worker="w"))
+    thread = threading.Thread(target=told.emit, args=[WorkerReady(worker="w")])
+    thread.start()
+    thread.join()
+
+    assert caplog.text.count("a subscriber failed on WorkerReady") == 1
 
 
 def test_an_event_of_ones_own_is_handed_out_and_not_logged(caplog: pytest.LogCaptureFixture) -> None:
