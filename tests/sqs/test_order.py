@@ -74,13 +74,13 @@ def test_one_message_of_a_group_is_in_hand(make: Make) -> None:
     ones, others = messages(3, "one"), messages(3, "other")
     broker.send([*ones, *others])
     seen: list[str] = []
-    in_hand: list[Delivery] = []
+    in_flight: list[Delivery] = []
 
     while len(seen) < 6:
-        in_hand += broker.receive([QUEUE], limit=10, wait=0.0, lease=30) if in_hand else take(broker)
-        groups = [one.envelope.unique.key for one in in_hand if one.envelope.unique]
+        in_flight += broker.receive([QUEUE], limit=10, wait=0.0, lease=30) if in_flight else take(broker)
+        groups = [one.envelope.unique.key for one in in_flight if one.envelope.unique]
         assert len(groups) == len(set(groups)), "two of one group"
-        done = in_hand.pop(0)
+        done = in_flight.pop(0)
         seen.append(done.id)
         broker.settle([Ack(done)])
 

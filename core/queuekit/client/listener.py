@@ -67,7 +67,7 @@ class ResultListener:
     def __init__(self, backend: Backend, *, run: Callable[[Callable[[], object]], object]) -> None:
         self.backend = backend
         self._run = run
-        self._tells = backend.capabilities.notify
+        self._reports = backend.capabilities.notify
         self._changed = threading.Condition()
         self._waiting: dict[str, set[_Waiting]] = {}
         self._fresh: dict[_Waiting, None] = {}
@@ -152,7 +152,7 @@ class ResultListener:
         pause = _FIRST_PAUSE
         while self._is_needed():
             try:
-                if self._tells:
+                if self._reports:
                     self._wait_for_one()
                 else:
                     self._ask_for_those_due()
@@ -197,11 +197,11 @@ class ResultListener:
         finally:
             with self._changed:
                 self._wake_key = ""
-        self._tell(found, asked=waited, begun=begun)
+        self._report(found, asked=waited, begun=begun)
         self._look_at_fresh()
         if time.monotonic() - self._last_look >= longest:
             self._last_look = begun = time.monotonic()
-            self._tell(self._look(keys), asked=keys, begun=begun, all_told=True)
+            self._report(self._look(keys), asked=keys, begun=begun, all_read=True)
         time.sleep(min(_LONGEST_REST, len(keys) * _A_KEY))
 
     def _look_at_fresh(self) -> None:
@@ -213,7 +213,7 @@ class ResultListener:
                 del self._fresh[one]
         if due:
             keys = list(dict.fromkeys(key for one in due for key in one.keys))
-            self._tell(self._look(keys), asked=keys, begun=begun, all_told=True)
+            self._report(self._look(keys), asked=keys, begun=begun, all_read=True)
 
     def _ask_for_those_due(self) -> None:
         """Look at the keys whose turn it is; if there is none, wait until there is."""
@@ -229,7 +229,7 @@ class ResultListener:
                 one.next_look = now + one.pause
                 one.pause = min(_LONGEST_LOOK, one.pause * _GROWTH)
         asked = list(dict.fromkeys(key for one in due for key in one.keys))
-        self._tell(self._look(asked), asked=asked, begun=now, all_told=True)
+        self._report(self._look(asked), asked=asked, begun=now, all_read=True)
 
     def _look(self, keys: Sequence[str]) -> dict[str, Record]:
         """Return the records among *keys*, final or not."""
@@ -238,21 +238,23 @@ class ResultListener:
             found |= self.backend.get(keys[start : start + _AT_ONCE])
         return found
 
-    def _tell(self, found: Mapping[str, Record], *, asked: Iterable[str], begun: float, all_told: bool = False) -> None:
+    def _report(
+        self, found: Mapping[str, Record], *, asked: Iterable[str], begun: float, all_read: bool = False
+    ) -> None:
         """Hand the final ones of *found* to those who wait for them.
 
         Args:
             found: Records.
             asked: Keys that were looked at.
             begun: When.
-            all_told: Whether *found* has all records of *asked*, so that nothing is known of the others.
+            all_read: Whether *found* has all records of *asked*, so that nothing is known of the others.
         """
         with self._changed:
             some = {one for key in asked for one in self._waiting.get(key, ()) if one.since <= begun}
         known_by = time.monotonic() - _UNKNOWN_AFTER
         for one in some:
             final: dict[str, Record | None] = {key: found[key] for key in one.keys if key in found and found[key].final}
-            if not final and all_told and one.since <= known_by:
+            if not final and all_read and one.since <= known_by:
                 final = {key: None for key in one.keys if key not in found}
             if final:
                 _call(one, lambda one=one, final=final: one.future.set_result(final))  # type: ignore[misc]

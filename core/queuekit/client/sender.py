@@ -78,7 +78,7 @@ class Sending:
         self._timeout = runtime.config.send_timeout
         self._spent = spent
         """Seconds of its time that the next batch has had before it is sent."""
-        self._told = (0.0, float("-inf"))
+        self._reported = (0.0, float("-inf"))
         """What time it was on the engine's clock, and when that was, in monotonic seconds."""
         self._largest = min(runtime.config.max_message_bytes, runtime.broker.limits.max_body)
 
@@ -217,9 +217,9 @@ class Sending:
     def _now(self) -> float:
         """Return UTC epoch seconds on the engine's clock, which is asked once a minute: ours may be wrong (QK11)."""
         at = self._runtime.clock.monotonic()
-        told, since = self._told
+        told, since = self._reported
         if not 0.0 <= at - since < _ASK_AGAIN:
-            told, since = self._told = (self._ask(), at)
+            told, since = self._reported = (self._ask(), at)
         return told + (at - since)
 
     def _ask(self) -> float:

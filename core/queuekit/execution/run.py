@@ -52,7 +52,7 @@ class Run:
     """Who wants it cancelled, once that is known here."""
     did: str = ""
     """What was done about that with a body that had begun: see :class:`~queuekit.wire.records.Cancellation`."""
-    told: bool = False
+    reported: bool = False
     """Whether that was written down while the body went on."""
     _inside: list[None] = attrs.field(factory=[None].copy)
     _open: list[None] = attrs.field(factory=[None].copy)

@@ -17,8 +17,8 @@ from queuekit.execution.outcome import Outcome, Run
 from queuekit.forks import renew_in_forks
 from queuekit.logs.errors import log_error
 from queuekit.worker.limit import Limit
-from queuekit.worker.run_table import Slots
-from queuekit.worker.unwritten_outcomes import Unwritten
+from queuekit.worker.run_table import RunTable
+from queuekit.worker.unwritten_outcomes import UnwrittenOutcomes
 
 __all__ = ["LoopPool"]
 
@@ -35,7 +35,7 @@ class LoopPool:
     Args:
         executor: Runs a body and decides.
         size: Most coroutines at once.
-        slots: Where each says what it runs; rows *first_row* to *first_row* + size - 1.
+        run_table: Where each says what it runs; rows *first_row* to *first_row* + size - 1.
         first_row: Where its rows begin.
         deliver: Takes each outcome.
         unwritten: Tells whether another body may begin.
@@ -46,15 +46,15 @@ class LoopPool:
         executor: Executor,
         *,
         size: int,
-        slots: Slots,
+        run_table: RunTable,
         first_row: int,
         deliver: Callable[[Outcome], None],
-        unwritten: Unwritten | None = None,
+        unwritten: UnwrittenOutcomes | None = None,
     ) -> None:
         self._executor = executor
-        self._slots = slots
+        self._run_table = run_table
         self._deliver = deliver
-        self._unwritten = unwritten or Unwritten()
+        self._unwritten = unwritten or UnwrittenOutcomes()
         self._held_up = False
         """Whether bodies wait until outcomes are written."""
         self._rows = range(first_row, first_row + size)
@@ -96,7 +96,7 @@ class LoopPool:
         """Turn the loop until :meth:`stop`, whoever stops it, or leaves it by SystemExit, before."""
         generation = children.forks.generation
         for row in self._rows:
-            self._slots.thread(row, threading.get_native_id())
+            self._run_table.thread(row, threading.get_native_id())
         while not self._ending:
             try:
                 self._loop.run_forever()
@@ -178,7 +178,7 @@ class LoopPool:
         if blocked >= _NO_BLOCK:
             for row, limit in list(self._limits.items()):
                 if self.running.get(row) is not self.blocker:
-                    self._slots.limit(row, limit.extend(blocked))
+                    self._run_table.limit(row, limit.extend(blocked))
         self.blocker = self.asked = None
         self._start_again()
 
@@ -226,12 +226,12 @@ class LoopPool:
         self.running[row] = run
         outcome: Outcome | None = None
         try:
-            self._slots.enter(row, run.serial, time.monotonic(), run.timeout)
+            self._run_table.enter(row, run.serial, time.monotonic(), run.timeout)
             outcome = await self._outcome(run, row)
         except BaseException as error:  # noqa: BLE001 - one run that cannot begin must not end all that would follow here
             outcome = self._executor.put_back(run, error)
         finally:
-            self._slots.leave(row)
+            self._run_table.leave(row)
             del self.running[row]
             self._given_up.pop(row, None)
             self._tasks.pop(run.serial, None)

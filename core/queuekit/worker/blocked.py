@@ -13,7 +13,7 @@ from queuekit.context import Context, of_context
 from queuekit.events import Events, LoopBlocked
 from queuekit.execution.outcome import Run
 from queuekit.worker.async_pool import LoopPool
-from queuekit.worker.run_table import Slots
+from queuekit.worker.run_table import RunTable
 
 __all__ = ["BlockedLoop"]
 
@@ -31,7 +31,7 @@ class BlockedLoop:
     Args:
         worker: Name of the worker, for the log.
         events: Told what blocks the loop, once.
-        slots: Where the time limits of those that wait are suspended, so that their leases are kept.
+        run_table: Where the time limits of those that wait are suspended, so that their leases are kept.
         pool: Returns the loop's pool, if there is one.
         on_overdue: Called with a run that blocks the loop past its time limit; returns why the worker cannot go on.
         on_hung: Called if what blocks the loop was left behind, by the task that is named, if it is known; returns why
@@ -43,18 +43,18 @@ class BlockedLoop:
         *,
         worker: str,
         events: Events,
-        slots: Slots,
+        run_table: RunTable,
         pool: Callable[[], LoopPool | None],
         on_overdue: Callable[[Run], str],
         on_hung: Callable[[str], str],
     ) -> None:
         self._worker = worker
         self._events = events
-        self._slots = slots
+        self._run_table = run_table
         self._pool = pool
         self._on_overdue = on_overdue
         self._on_hung = on_hung
-        self._told: tuple[float, Run | None] | None = None
+        self._reported: tuple[float, Run | None] | None = None
         self._looks = 0
         """How many times the same thing was found."""
         self._limit = math.inf
@@ -72,9 +72,9 @@ class BlockedLoop:
         context = _context_of(frame)
         run = next((run for run in list(pool.running.values()) if run.context is context), None)
         self._looks += 1
-        if self._told != (asked, run):
-            self._told, self._looks = (asked, run), 1
-            self._tell(pool, run, context, blocked, frame)
+        if self._reported != (asked, run):
+            self._reported, self._looks = (asked, run), 1
+            self._report(pool, run, context, blocked, frame)
         if run is None:
             return self._on_hung("" if context is None else f"{context.task} {context.id}") if self._hung(pool) else ""
         return self._on_overdue(run) if now >= self._limit + _GRACE else ""
@@ -83,7 +83,7 @@ class BlockedLoop:
         """Return whether what blocks the loop, and is no run, has done so for long; but not what begins a run."""
         return self._looks >= _HUNG and all(run.started is not None for run in list(pool.running.values()))
 
-    def _tell(
+    def _report(
         self, pool: LoopPool, run: Run | None, context: Context | None, blocked: float, frame: FrameType | None
     ) -> None:
         """Say what blocks the loop, and let the time of those that wait for it stand still."""
@@ -91,10 +91,10 @@ class BlockedLoop:
         self._limit = math.inf
         for row, other in list(pool.running.items()):
             if other is not run:
-                self._slots.limit(row, math.inf)
+                self._run_table.limit(row, math.inf)
             elif other.timeout is not None and other.started is not None:
                 self._limit = other.started + other.timeout
-                self._slots.limit(row, self._limit)
+                self._run_table.limit(row, self._limit)
         event = LoopBlocked(
             worker=self._worker,
             seconds=blocked,

@@ -15,10 +15,10 @@ from queuekit.errors import QueuekitError
 from queuekit.execution import children
 from queuekit.worker.forkserver import ForkServer
 from queuekit.worker.isolation import server_for_suspects
-from queuekit.worker.lease_table import Holdings
+from queuekit.worker.lease_table import LeaseTable
 from queuekit.worker.log_setup import configure_logging
 from queuekit.worker.protocol import Lost, Ready, Start, Stop
-from queuekit.worker.run_table import Slots
+from queuekit.worker.run_table import RunTable
 from queuekit.worker.watch import end_process
 from queuekit.worker.worker import Worker
 
@@ -71,8 +71,8 @@ def _make_worker(start: Start, server: ForkServer | None, *, files: Sequence[int
         name=start.name,
         ref=start.ref,
         server=server,
-        holdings=Holdings(fileno=files[1], size=0),
-        slots=Slots(start.rows, fileno=files[0]),
+        leases=LeaseTable(fileno=files[1], size=0),
+        run_table=RunTable(start.rows, fileno=files[0]),
         on_fault=end_process,
     )
 

@@ -31,7 +31,7 @@ _MOMENT = 1e-6
 """Seconds for which the interpreter is left to the threads, which else begin when this one asks the broker again."""
 
 
-class Hands(Protocol):
+class WorkerPort(Protocol):
     """The worker, as its fetcher sees it."""
 
     def room(self) -> int:
@@ -56,14 +56,14 @@ class Fetcher:
 
     Args:
         runtime: Broker, clock, chance, config.
-        hands: Where messages go.
+        worker: Where messages go.
         burst: Whether to end when the queues are empty.
         on_empty: Called when a burst is over.
     """
 
-    def __init__(self, runtime: Runtime, hands: Hands, *, burst: bool, on_empty: Callable[[], None]) -> None:
+    def __init__(self, runtime: Runtime, worker: WorkerPort, *, burst: bool, on_empty: Callable[[], None]) -> None:
         self._runtime = runtime
-        self._hands = hands
+        self._worker = worker
         self._burst = burst
         self._on_empty = on_empty
         self._queues = runtime.config.worker.queues
@@ -73,7 +73,7 @@ class Fetcher:
         """Monotonic seconds of the last round trip; the worker's presence record says how long ago that is."""
         self._back_by: float | None = None
         """Monotonic seconds at which the fetch that goes on should be back; ``None`` between two."""
-        self._tells = runtime.broker.capabilities.inspect
+        self._reports = runtime.broker.capabilities.inspect
         self._ages: dict[str, float] = {}
         self.thread = threading.Thread(target=self._loop, name="queuekit-fetcher", daemon=True)
 
@@ -133,25 +133,25 @@ class Fetcher:
 
     def _round(self) -> None:
         """Fetch once, or do the upkeep while there is no room."""
-        room = self._hands.room()
-        if room <= 0 and not self._hands.wait_for_room(_UPKEEP):
+        room = self._worker.room()
+        if room <= 0 and not self._worker.wait_for_room(_UPKEEP):
             self._receive(limit=0, wait=0.0)
             return
-        room = self._hands.room()
+        room = self._worker.room()
         if room <= 0:
             return
-        # Asked before the look: what a task has sent by the time that it leaves the hands is then seen by the look.
-        idle = self._hands.idle()
+        # Asked before the look: what a task has sent by the time that it leaves the worker is then seen by the look.
+        idle = self._worker.idle()
         deliveries = self._receive(limit=room, wait=0.0 if self._burst else _LONGEST_WAIT)
         if deliveries:
-            self._hands.admit(deliveries)
+            self._worker.admit(deliveries)
             if len(deliveries) <= _FEW:
                 time.sleep(_MOMENT)
         elif self._burst and idle:
             self._stopping.set()
             self._on_empty()
         elif self._burst:
-            self._hands.wait_for_room(0.05)
+            self._worker.wait_for_room(0.05)
 
     def _receive(self, *, limit: int, wait: float) -> list[Delivery]:
         queues = weighted_order(self._queues, self._runtime.random)
@@ -164,7 +164,7 @@ class Fetcher:
         finally:
             self._back_by = None
         self._last_round = self._runtime.clock.monotonic()
-        if not self._tells and limit > 0:
+        if not self._reports and limit > 0:
             self._note_ages(deliveries)
         return deliveries
 

@@ -231,7 +231,7 @@ class _Server:
         os.close(pipe)
         if pid > 0:
             self._children[pid] = tells
-            _tell(tells, pid)
+            _report(tells, pid)
         else:
             os.close(tells)
         return True
@@ -272,11 +272,11 @@ class _Server:
                 return
             tells = self._children.pop(pid, None)
             if tells is not None:
-                _tell(tells, os.waitstatus_to_exitcode(status))
+                _report(tells, os.waitstatus_to_exitcode(status))
                 os.close(tells)
 
 
-def _tell(file: int, number: int) -> None:
+def _report(file: int, number: int) -> None:
     with contextlib.suppress(OSError):  # a worker that does not listen any more
         os.write(file, _NUMBER.pack(number))
 

@@ -8,7 +8,7 @@ from typing import Protocol
 from queuekit.execution.outcome import Run
 from queuekit.worker.prefetch import HORIZON, Prefetch
 
-__all__ = ["LOOK", "Pool", "Relief"]
+__all__ = ["LOOK", "HandBack", "Pool"]
 
 LOOK = 0.1
 """Seconds between two looks while messages wait for a place."""
@@ -39,7 +39,7 @@ class Pool(Protocol):
         ...
 
 
-class Relief:
+class HandBack:
     """Looks whether what waits can begin soon.
 
     Args:

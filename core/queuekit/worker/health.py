@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from queuekit.events import Events
 from queuekit.execution.outcome import Run
-from queuekit.worker.run_table import Slots
+from queuekit.worker.run_table import RunTable
 from queuekit.worker.watch import Watch
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ class Health:
     Args:
         worker: Name of the worker.
         events: Told of a blocked loop.
-        slots: What runs.
+        run_table: What runs.
         parts: Returns the threads that must be alive while the worker works.
         pool: Returns the pool of its event loop, if it has one.
         begun: Returns the serials of runs that have begun and are not settled.
@@ -39,7 +39,7 @@ class Health:
         *,
         worker: str,
         events: Events,
-        slots: Slots,
+        run_table: RunTable,
         parts: Callable[[], Iterable[threading.Thread]],
         pool: Callable[[], LoopPool | None],
         begun: Callable[[], list[int]],
@@ -49,7 +49,7 @@ class Health:
     ) -> None:
         self._worker = worker
         self._events = events
-        self._slots = slots
+        self._run_table = run_table
         self._pool = pool
         self._begun = begun
         self._stop = stop
@@ -59,7 +59,7 @@ class Health:
         """Whether it is known which run is to blame, or that none is."""
         self.failed = False
         """Whether the worker had to stop."""
-        self.watch = Watch(slots, parts=parts, checks=[self._look_at_loop, *more], on_fault=self._fail)
+        self.watch = Watch(run_table, parts=parts, checks=[self._look_at_loop, *more], on_fault=self._fail)
 
     def _fail(self, reason: str) -> None:
         """End a worker one of whose parts is dead.
@@ -68,7 +68,7 @@ class Health:
         """
         if self._on_fault is not None:
             if not self._overdue:
-                self._slots.suspect(self._begun(), time.monotonic())
+                self._run_table.suspect(self._begun(), time.monotonic())
             self._on_fault(reason)
         self.failed = True
         self._stop(reason)
@@ -82,7 +82,7 @@ class Health:
             self._blocked = BlockedLoop(
                 worker=self._worker,
                 events=self._events,
-                slots=self._slots,
+                run_table=self._run_table,
                 pool=self._pool,
                 on_overdue=self._is_overdue,
                 on_hung=self._is_hung,
@@ -93,7 +93,7 @@ class Health:
         """End what blocks the event loop past its time limit: with the process, or where that cannot be, without it."""
         if self._on_fault is not None:
             self._overdue = True
-            self._slots.keep_only([run.serial])
+            self._run_table.keep_only([run.serial])
             return f"{run.message.task} {run.message.id} blocks the event loop past its time limit of {run.timeout:g} s"
         pool = self._pool()
         if pool is not None:
@@ -103,5 +103,5 @@ class Health:
     def _is_hung(self, task: str) -> str:
         """End what blocks the event loop and belongs to no run: what has left it behind has ended."""
         self._overdue = True
-        self._slots.keep_only([])
+        self._run_table.keep_only([])
         return f"what {task or 'a task'} has left behind blocks the event loop"

@@ -24,7 +24,7 @@ from queuekit.wire.records import entered_mark
 from queuekit.worker.app_ref import AppRef
 from queuekit.worker.forkserver import Forked, ForkServer, Plan
 from queuekit.worker.isolated import Idle, not_carried
-from queuekit.worker.isolation_gate import Company
+from queuekit.worker.isolation_gate import IsolationGate
 
 __all__ = ["Isolation", "server_for_suspects"]
 
@@ -67,9 +67,9 @@ class Isolation:
         self.always = always
         idle = None if always else _IDLE
         self._server = server or ForkServer(Plan(ref=ref, worker=worker, modules=_modules(), idle=idle))
-        self._company = Company()
-        self._kept: dict[int, _Child] = {}
-        self._busy: dict[int, tuple[_Child, Run]] = {}
+        self._gate = IsolationGate()
+        self._kept: dict[int, _BodyProcess] = {}
+        self._busy: dict[int, tuple[_BodyProcess, Run]] = {}
         self._closed = False
 
     def call(self, row: int, run: Run) -> Outcome:
@@ -77,13 +77,13 @@ class Isolation:
         run.started = run.ended = self._runtime.clock.monotonic()
         if not run.suspect:
             return self._run(row, run)
-        alone = run.unseen and run.known_crashes + 1 >= self._most
-        if not self._company.enter(alone=alone, patience=_PATIENCE):
+        exclusive = run.unseen and run.known_crashes + 1 >= self._most
+        if not self._gate.enter(exclusive=exclusive, patience=_PATIENCE):
             return self._executor.raised(run, Snooze(_put_off(run.delivery)))
         try:
             return self._run(row, run)
         finally:
-            self._company.leave(alone=alone)
+            self._gate.leave(exclusive=exclusive)
 
     def close(self) -> None:
         """End all processes: those that are kept, and at once those that are busy, which is no fault of their tasks."""
@@ -108,7 +108,7 @@ class Isolation:
                 return self._call(kept, row, run)
         return self._call(self._spawn(), row, run)
 
-    def _call(self, child: _Child, row: int, run: Run) -> Outcome:
+    def _call(self, child: _BodyProcess, row: int, run: Run) -> Outcome:
         if run.suspect:
             self._mark(run, seen=False)
         self._busy[row] = (child, run)
@@ -117,7 +117,7 @@ class Isolation:
         try:
             outcome = child.call(run)
         except _NotBegunError:
-            child.bury()
+            child.reap()
             raise
         except _UnreadableError as error:
             outcome = self._executor.decide.failed(run, not_carried(run, error.__cause__ or error))
@@ -125,7 +125,7 @@ class Isolation:
             run.ended = self._runtime.clock.monotonic()
             del self._busy[row]
         if outcome is None:
-            child.bury()
+            child.reap()
             outcome = self._without_answer(child, run)
         elif run.known_crashes or self._closed:
             child.close()
@@ -136,7 +136,7 @@ class Isolation:
         outcome.run = run
         return outcome
 
-    def _without_answer(self, child: _Child, run: Run) -> Outcome:
+    def _without_answer(self, child: _BodyProcess, run: Run) -> Outcome:
         """Decide for a body that was killed with its worker, overran its time, or took its process down."""
         if self._closed:
             return self._executor.decide.handed_back(run)
@@ -164,14 +164,14 @@ class Isolation:
             with contextlib.suppress(UnavailableError):
                 self._runtime.backend.delete(keys)
 
-    def _spawn(self) -> _Child:
+    def _spawn(self) -> _BodyProcess:
         """Return a process that is ready to run a body.
 
         Raises:
             OSError: There can be no more processes.
             EOFError: It ended before it was ready: the app cannot be loaded.
         """
-        child = _Child(self._server.fork())
+        child = _BodyProcess(self._server.fork())
         child.wait_until_ready()
         return child
 
@@ -199,7 +199,7 @@ def _put_off(delivery: Delivery) -> float:
     return min(_LONGEST_PUT_OFF, 0.5 * 2.0 ** min(delivery.number - delivery.crashes, 10))
 
 
-class _Child:
+class _BodyProcess:
     """One process, as its worker sees it."""
 
     def __init__(self, process: Forked) -> None:
@@ -214,7 +214,7 @@ class _Child:
             if wait([self._pipe, self._process.status], _LONGEST_START) and self._pipe.poll():
                 self._pipe.recv()
                 return
-        self.bury()
+        self.reap()
         raise EOFError(f"a process for tasks could not load the app: it was {self.exit_reason()}")
 
     def call(self, run: Run) -> Outcome | None:
@@ -251,7 +251,7 @@ class _Child:
         """End it at once; from another thread than the one that waits for it."""
         self._process.kill()
 
-    def bury(self) -> None:
+    def reap(self) -> None:
         """End it at once, and wait for that."""
         self._process.kill()
         self._process.alive(patience=5)

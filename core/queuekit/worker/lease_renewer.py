@@ -10,22 +10,22 @@ from queuekit.broker import Broker
 from queuekit.errors import UnavailableError
 from queuekit.events import EngineDown, Events
 from queuekit.logs.errors import log_error
-from queuekit.worker.lease_table import Holding, Holdings
+from queuekit.worker.lease_table import HeldLease, LeaseTable
 
-__all__ = ["LeaseKeeper"]
+__all__ = ["LeaseRenewer"]
 
 _logger = logging.getLogger("queuekit.worker")
 
 
-class LeaseKeeper:
+class LeaseRenewer:
     """A thread that extends what is held.
 
     Args:
         broker: Extends.
-        holdings: Tells what is held.
+        leases: Tells what is held.
         lease: Seconds of a lease.
         on_lost: Called with the serials of leases that turned out to be lost.
-        may_extend: Asked before each round, with the holdings; returns those still deserving it: not those of a
+        may_extend: Asked before each round, with the leases; returns those still deserving it: not those of a
             frozen process, nor those past their timeout.
         events: Told when the broker does not answer.
     """
@@ -33,15 +33,15 @@ class LeaseKeeper:
     def __init__(
         self,
         broker: Broker,
-        holdings: Holdings,
+        leases: LeaseTable,
         *,
         lease: float,
         on_lost: Callable[[list[int]], None],
-        may_extend: Callable[[list[Holding]], list[Holding]] = lambda holdings: holdings,
+        may_extend: Callable[[list[HeldLease]], list[HeldLease]] = lambda leases: leases,
         events: Events,
     ) -> None:
         self._broker = broker
-        self._holdings = holdings
+        self._leases = leases
         self._lease = lease
         self._on_lost = on_lost
         self._may_extend = may_extend
@@ -49,7 +49,7 @@ class LeaseKeeper:
         self._lost: set[int] = set()
         """Serials that were reported and may be held still: their bodies have not ended."""
         self._stopped = threading.Event()
-        self.thread = threading.Thread(target=self._loop, name="queuekit-keeper", daemon=True)
+        self.thread = threading.Thread(target=self._loop, name="queuekit-lease-renewer", daemon=True)
 
     def start(self) -> None:
         """Begin."""
@@ -72,22 +72,22 @@ class LeaseKeeper:
         except UnavailableError as error:
             self._events.emit(EngineDown(doing="extend leases", error=error.what, retry_in=self._lease / 3))
         except BaseException:  # noqa: BLE001 - without it all leases end
-            log_error(_logger, "the keeper met an error that it does not know")
+            log_error(_logger, "the renewer met an error that it does not know")
 
     def _extend(self) -> None:
-        held = self._holdings.held()
-        self._lost.intersection_update([holding.serial for holding in held])
-        holdings = self._may_extend([holding for holding in held if holding.serial not in self._lost])
+        held = self._leases.held()
+        self._lost.intersection_update([held_lease.serial for held_lease in held])
+        leases = self._may_extend([held_lease for held_lease in held if held_lease.serial not in self._lost])
         size = self._broker.limits.max_batch
-        for start in range(0, len(holdings), size):
-            batch = holdings[start : start + size]
-            lost = set(self._broker.extend([holding.lease for holding in batch], lease=self._lease))
+        for start in range(0, len(leases), size):
+            batch = leases[start : start + size]
+            lost = set(self._broker.extend([held_lease.lease for held_lease in batch], lease=self._lease))
             if lost:
-                self._tell([holding.serial for holding in batch if holding.lease in lost])
+                self._report([held_lease.serial for held_lease in batch if held_lease.lease in lost])
 
-    def _tell(self, serials: list[int]) -> None:
+    def _report(self, serials: list[int]) -> None:
         """Report those that were not settled meanwhile."""
-        held = {holding.serial for holding in self._holdings.held()}
+        held = {held_lease.serial for held_lease in self._leases.held()}
         lost = [serial for serial in serials if serial in held]
         self._lost.update(lost)
         if lost:

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 from queuekit.broker import Lease
 
-__all__ = ["Holding", "Holdings"]
+__all__ = ["HeldLease", "LeaseTable"]
 
 _logger = logging.getLogger("queuekit.worker")
 _HEAD = 8
@@ -32,7 +32,7 @@ _USUAL = 262_144
 """Bytes of frames after which a half is left, if what is held then takes less than a quarter of it."""
 
 
-class Holding(NamedTuple):
+class HeldLease(NamedTuple):
     """A lease to be kept: light and flat, since one is made for each message and crosses to another process."""
 
     serial: int
@@ -58,7 +58,7 @@ class _FullError(Exception):
     """There is no room."""
 
 
-class Holdings:
+class LeaseTable:
     """What is held, written by one process and read by another, or by the same.
 
     Args:
@@ -90,7 +90,7 @@ class Holdings:
         self._word.release()
         self._memory.close()
 
-    def hold(self, holdings: Sequence[Holding]) -> int:
+    def hold(self, leases: Sequence[HeldLease]) -> int:
         """Have these kept from now on, whatever happens here next.
 
         Returns:
@@ -99,19 +99,19 @@ class Holdings:
         Raises:
             ValueError: There is room for none, though nothing is held.
         """
-        fit = len(holdings)
+        fit = len(leases)
         while fit:
             try:
-                self._hold(holdings[:fit])
+                self._hold(leases[:fit])
             except _FullError:
                 fit //= 2
             else:
                 break
-        if fit < len(holdings):
-            self._is_full(holdings[fit])
+        if fit < len(leases):
+            self._is_full(leases[fit])
         return fit
 
-    def _is_full(self, first: Holding) -> None:
+    def _is_full(self, first: HeldLease) -> None:
         """Say that there is no room for *first*, and note how many there is room for."""
         if not self._rows:
             size = f"{len(first.token):,} characters, and there are {self._half:,} bytes for all"
@@ -123,8 +123,9 @@ class Holdings:
             self.most,
         )
 
-    def _hold(self, holdings: Sequence[Holding]) -> None:
-        rows = {holding.serial: tuple(holding) for holding in holdings}  # a plain tuple is ten times as quick to pickle
+    def _hold(self, leases: Sequence[HeldLease]) -> None:
+        # A plain tuple is ten times as quick to pickle.
+        rows = {lease.serial: tuple(lease) for lease in leases}
         with self._lock:
             self._rows.update(rows)
             try:
@@ -180,14 +181,14 @@ class Holdings:
 
     # -- the supervisor
 
-    def held(self) -> list[Holding]:
+    def held(self) -> list[HeldLease]:
         """Return what is held now, or was when the process that wrote it ended."""
         while True:
             turn, length = self._place()
             start = self._start(turn)
             frames = self._memory[start : start + length]
             if self._place()[0] == turn:  # else it has been written over meanwhile
-                return [Holding._make(row) for row in _replayed(frames, turn).values()]
+                return [HeldLease._make(row) for row in _replayed(frames, turn).values()]
 
     def _place(self) -> tuple[int, int]:
         word = self._word[0]

@@ -16,7 +16,7 @@ class Start:
     ref: AppRef
     burst: bool
     rows: int
-    """Rows of the shared table of :class:`~queuekit.worker.run_table.Slots`."""
+    """Rows of the shared table of :class:`~queuekit.worker.run_table.RunTable`."""
     log_level: str
     log_style: str
     suspects: bool = False

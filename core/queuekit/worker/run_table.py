@@ -13,7 +13,7 @@ import struct
 from collections.abc import Iterable
 from typing import NamedTuple
 
-__all__ = ["Inside", "Slots"]
+__all__ = ["Inside", "RunTable"]
 
 _BEAT = struct.Struct("=d")
 _ENTRY = struct.Struct("=Qdd")
@@ -31,7 +31,7 @@ class Inside(NamedTuple):
     """The system's number of its thread; 0 if it was not told."""
 
 
-class Slots:
+class RunTable:
     """Rows of (serial, moment of entry, limit), moments in monotonic seconds; serial 0 is free.
 
     Args:

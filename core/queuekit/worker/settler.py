@@ -17,7 +17,7 @@ from queuekit.execution.outcome import Outcome
 from queuekit.execution.workflow_advance import Flows
 from queuekit.failure import in_words
 from queuekit.logs.errors import log_error
-from queuekit.worker.unwritten_outcomes import Unwritten
+from queuekit.worker.unwritten_outcomes import UnwrittenOutcomes
 
 __all__ = ["Settler"]
 
@@ -44,14 +44,14 @@ class Settler:
         flows: Flows,
         *,
         on_settled: Callable[[list[Outcome]], None],
-        unwritten: Unwritten | None = None,
+        unwritten: UnwrittenOutcomes | None = None,
     ) -> None:
         self._runtime = runtime
         self._flows = flows
         self._on_settled = on_settled
         self._batch = min(_LARGEST_BATCH, runtime.broker.limits.max_batch)
         self._inbox: queue.SimpleQueue[Outcome | None] = queue.SimpleQueue()
-        self._unwritten = unwritten or Unwritten()
+        self._unwritten = unwritten or UnwrittenOutcomes()
         self._unwritten.waiting = self._inbox.qsize
         self._give_up = threading.Event()
         self.put = self._inbox.put
@@ -118,7 +118,7 @@ class Settler:
                 if failures:
                     self._runtime.events.emit(EngineBack(doing="settle", after=clock.monotonic() - since))
                 pause, failures = _FIRST_PAUSE, 0
-                self._tell(part, lost)
+                self._report(part, lost)
             batch = batch[size:]
 
     def _part(self, batch: list[Outcome], error: BaseException) -> None:
@@ -137,9 +137,9 @@ class Settler:
             outcome.settlement = Dead(outcome.delivery, reason="failed", error=text)
             self._flush(batch)
         else:
-            self._tell(batch, batch)
+            self._report(batch, batch)
 
-    def _tell(self, batch: list[Outcome], lost: list[Outcome]) -> None:
+    def _report(self, batch: list[Outcome], lost: list[Outcome]) -> None:
         if lost:
             self._runtime.events.emit(LeasesLost(count=len(lost), ids=tuple(one.delivery.id for one in lost)))
             for outcome in lost:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from queuekit.worker.holder import Activity, activities, may_hold
-from queuekit.worker.lease_table import Holdings
-from queuekit.worker.run_table import Slots
+from queuekit.worker.lease_table import LeaseTable
+from queuekit.worker.run_table import RunTable
 
 __all__ = ["LOOK", "Silence"]
 
@@ -25,12 +25,12 @@ class Silence:
     container, nothing is concluded from it.
 
     Args:
-        slots: Where the process says that it is alive, and what it runs.
+        run_table: Where the process says that it is alive, and what it runs.
         pid: Its number.
     """
 
-    def __init__(self, slots: Slots, pid: int) -> None:
-        self._slots = slots
+    def __init__(self, run_table: RunTable, pid: int) -> None:
+        self._run_table = run_table
         self._pid = pid
         self._seen: dict[int, Activity] = {}
         """What the threads of bodies had done at the last look."""
@@ -41,7 +41,7 @@ class Silence:
 
     def look(self, now: float) -> None:
         """Look once, at *now*, monotonic seconds."""
-        beat = self._slots.last_beat
+        beat = self._run_table.last_beat
         passed = min(now - self._looked, 2 * LOOK) if self._looked else 0.0
         self.seconds = self.seconds + passed if beat == self._beat and beat else 0.0
         self._beat, self._looked = beat, now
@@ -50,7 +50,7 @@ class Silence:
         """Count from now on: what was stopped by a signal has reason to be silent."""
         self._looked = self.seconds = 0.0
 
-    def to_blame(self, now: float, holdings: Holdings) -> list[int] | None:
+    def suspects(self, now: float, leases: LeaseTable) -> list[int] | None:
         """Return the serials of the bodies because of which a silent process must end; ``None`` if it may go on.
 
         Bodies past their time limit are to blame, but not those that wait for the interpreter themselves. A body
@@ -60,13 +60,13 @@ class Silence:
         if self.seconds < _SILENT:
             self._seen = {}
             return None
-        apart = {holding.serial for holding in holdings.held() if holding.apart}
-        entered = self._slots.entered()
+        apart = {held_lease.serial for held_lease in leases.held() if held_lease.apart}
+        entered = self._run_table.entered()
         holders = self._holders({inside.thread for serial, inside in entered.items() if serial not in apart})
         overdue = [serial for serial, inside in entered.items() if now >= inside.limit + _GRACE and serial not in apart]
-        guilty = [serial for serial in overdue if entered[serial].thread in holders]
-        if guilty:
-            return guilty
+        blocking = [serial for serial in overdue if entered[serial].thread in holders]
+        if blocking:
+            return blocking
         return [] if not entered and self.seconds >= _HUNG else None
 
     def _holders(self, threads: set[int]) -> set[int]:

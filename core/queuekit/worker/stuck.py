@@ -37,16 +37,16 @@ class StuckFetch:
         self._thread = thread
         self._overtime = overtime
         self._idle = idle
-        self._told = False
+        self._reported = False
 
     def check(self) -> str:
         """Tell of a stuck fetch once, with its stack; return why the worker cannot go on, once it has nothing else."""
         seconds = self._overtime()
         if seconds < _BOUND:
-            self._told = False
+            self._reported = False
             return ""
-        if not self._told:
-            self._told = True
+        if not self._reported:
+            self._reported = True
             text = "%s: a fetch has not come back for %.0f s; it is replaced when it holds nothing else:\n%s"
             _logger.error(text, self._worker, seconds, self._stack())
         return f"a fetch has not come back for {seconds:.0f} s" if self._idle() else ""

@@ -34,10 +34,10 @@ from queuekit.execution import children
 from queuekit.operations.admin import Admin
 from queuekit.wire.records import entered_mark
 from queuekit.worker.app_ref import AppRef
-from queuekit.worker.lease_renewer import LeaseKeeper
-from queuekit.worker.lease_table import Holding, Holdings
+from queuekit.worker.lease_renewer import LeaseRenewer
+from queuekit.worker.lease_table import HeldLease, LeaseTable
 from queuekit.worker.protocol import Lost, Ready, Start, Stop
-from queuekit.worker.run_table import Slots
+from queuekit.worker.run_table import RunTable
 from queuekit.worker.silence import LOOK, Silence
 from queuekit.worker.watch import DEAF
 from queuekit.worker.worker import LEAST_STOP
@@ -71,9 +71,9 @@ class _Child:
     number: int
     process: subprocess.Popen[bytes]
     pipe: Connection
-    slots: Slots
-    holdings: Holdings
-    keeper: LeaseKeeper
+    run_table: RunTable
+    leases: LeaseTable
+    renewer: LeaseRenewer
     started: float
     ready: bool = False
     overdue: bool = False
@@ -82,7 +82,7 @@ class _Child:
     """Serials of the bodies because of which it was killed here, silent as it was; ``None`` if it was not."""
     name: str = ""
     silence: Silence = attrs.field(
-        default=attrs.Factory(lambda self: Silence(self.slots, self.process.pid), takes_self=True)
+        default=attrs.Factory(lambda self: Silence(self.run_table, self.process.pid), takes_self=True)
     )
 
 
@@ -231,12 +231,12 @@ class Supervisor:
                 self._obey()
             elif isinstance(source, Connection):
                 self._hear(pipes[source])
-        self._bury_the_dead()
+        self._reap()
         self._start_again()
         self._kill_overdue()
         self._look_after()
 
-    def _bury_the_dead(self) -> None:
+    def _reap(self) -> None:
         """Clear up after those whose pipes tell of no end, since something that they have started holds copies."""
         for child in list(self._children.values()):
             if child.process.poll() is not None:
@@ -264,7 +264,7 @@ class Supervisor:
         self._next_look = now + LOOK
         for child in self._children.values():
             child.silence.look(now)
-            blamed = child.silence.to_blame(now, child.holdings)
+            blamed = child.silence.suspects(now, child.leases)
             if blamed is None or child.blamed is not None:
                 continue
             if _is_stopped(child.process.pid):
@@ -321,40 +321,40 @@ class Supervisor:
             self._again(number, f"cannot be started: {error}", ready=False, lived=0.0)
             return
         self._children[number] = child
-        child.keeper.start()
+        child.renewer.start()
         log = self.app.config.log
         suspects = number in self._suspects and self._settings.pool != "process"
         self._suspects.discard(number)
-        _say(child, Start(self._ref, self._burst, child.slots.count, log.level, log.format, suspects, self._name))
+        _say(child, Start(self._ref, self._burst, child.run_table.count, log.level, log.format, suspects, self._name))
 
     def _make(self, number: int) -> _Child:
         """Return a process that waits to be told what to run."""
         rows = 2 * self._settings.concurrency
-        size = Slots.size(rows)
+        size = RunTable.size(rows)
         here, there = socket.socketpair()
         with there, ExitStack() as undo:
             pipe = undo.enter_context(Connection(here.detach()))
-            with _memory(size, least=size) as table, _memory(Holdings.SIZE, least=Holdings.LEAST) as book:
-                slots = undo.enter_context(closing(Slots(rows, fileno=table)))
-                holdings = undo.enter_context(closing(Holdings(fileno=book, size=0)))
+            with _memory(size, least=size) as table, _memory(LeaseTable.SIZE, least=LeaseTable.LEAST) as book:
+                run_table = undo.enter_context(closing(RunTable(rows, fileno=table)))
+                leases = undo.enter_context(closing(LeaseTable(fileno=book, size=0)))
                 process = _spawn(there.fileno(), table, book)
             undo.pop_all()
-        keeper = LeaseKeeper(
+        renewer = LeaseRenewer(
             self.app.runtime.broker,
-            holdings,
+            leases,
             lease=self._settings.lease,
             on_lost=lambda serials: _say(child, Lost(serials)),
-            may_extend=lambda holdings: _deserving(child, holdings),
+            may_extend=lambda leases: _renewable(child, leases),
             events=self.app.events,
         )
-        child = _Child(number, process, pipe, slots, holdings, keeper, time.monotonic())
+        child = _Child(number, process, pipe, run_table, leases, renewer, time.monotonic())
         return child
 
     def _bury(self, child: _Child) -> None:
         """Clear up after a process that ended, and start another if it should not have."""
         del self._children[child.number]
         code = child.process.wait()
-        held = child.holdings.held()
+        held = child.leases.held()
         if _entered(child):
             self._suspects.add(child.number)
         child.pipe.close()
@@ -363,14 +363,14 @@ class Supervisor:
         helper.start()
         self._judge(child, code)
 
-    def _clear_up(self, child: _Child, held: list[Holding]) -> None:
+    def _clear_up(self, child: _Child, held: list[HeldLease]) -> None:
         """Hand back what a dead process held, and give back what it shared with us."""
-        stopped = child.keeper.stop()
+        stopped = child.renewer.stop()
         if held:
             self._hand_back(child, held)
-        if stopped:  # else the keeper might look into it again
-            child.slots.close()
-            child.holdings.close()
+        if stopped:  # else the renewer might look into it again
+            child.run_table.close()
+            child.leases.close()
 
     def _judge(self, child: _Child, code: int) -> None:
         """Start another process in place of *child* while nobody has told us to stop; then note a bad end."""
@@ -393,14 +393,14 @@ class Supervisor:
         self.app.events.emit(WorkerCrashed(name=name or f"process {number}", how=how, again_in=pause))
         self._restarts[number] = (time.monotonic() + pause, deaths)
 
-    def _hand_back(self, child: _Child, held: list[Holding]) -> None:
+    def _hand_back(self, child: _Child, held: list[HeldLease]) -> None:
         """Release what a dead process held: at once, and counted only if the body had been entered.
 
         A body in a process of its own has not ended the worker, but was ended by it: that is not held against it.
         """
         entered = _entered(child)
-        deliveries = [(holding, _delivery(holding)) for holding in held]
-        releases = [Release(delivery, counted=holding.serial in entered) for holding, delivery in deliveries]
+        deliveries = [(held_lease, _delivery(held_lease)) for held_lease in held]
+        releases = [Release(delivery, counted=held_lease.serial in entered) for held_lease, delivery in deliveries]
         broker = self.app.runtime.broker
         try:
             self._mark([pair for pair in deliveries if pair[0].serial in entered])
@@ -411,15 +411,15 @@ class Supervisor:
             lease = self._settings.lease
             self.app.events.emit(EngineDown(doing="hand messages back", error=error.what, retry_in=lease))
 
-    def _mark(self, inside: list[tuple[Holding, Delivery]]) -> None:
+    def _mark(self, inside: list[tuple[HeldLease, Delivery]]) -> None:
         """Leave the marks of bodies that a crash has ended, and take those away of bodies in processes of their own."""
         backend = self.app.runtime.backend
-        guilty = [entered_mark(delivery) for holding, delivery in inside if not holding.apart]
-        innocent = [entered_mark(delivery).key for holding, delivery in inside if holding.apart]
-        if backend is not None and guilty:
-            backend.put(guilty)
-        if backend is not None and innocent:
-            backend.delete(innocent)
+        entered_marks = [entered_mark(delivery) for held_lease, delivery in inside if not held_lease.apart]
+        apart_marks = [entered_mark(delivery).key for held_lease, delivery in inside if held_lease.apart]
+        if backend is not None and entered_marks:
+            backend.put(entered_marks)
+        if backend is not None and apart_marks:
+            backend.delete(apart_marks)
 
 
 @contextmanager
@@ -462,15 +462,15 @@ def _spawn(*files: int) -> subprocess.Popen[bytes]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _deserving(child: _Child, holdings: list[Holding]) -> list[Holding]:
+def _renewable(child: _Child, leases: list[HeldLease]) -> list[HeldLease]:
     """Return the leases to renew: none of a stopped process, none of a body past its time limit."""
     if _is_stopped(child.process.pid):
         return []
-    entered, now = child.slots.entered(), time.monotonic()
+    entered, now = child.run_table.entered(), time.monotonic()
     return [
-        holding
-        for holding in holdings
-        if holding.serial not in entered or now < entered[holding.serial].limit + _OVERTIME
+        held_lease
+        for held_lease in leases
+        if held_lease.serial not in entered or now < entered[held_lease.serial].limit + _OVERTIME
     ]
 
 
@@ -483,11 +483,11 @@ def _is_stopped(pid: int) -> bool:
     return state in (b"T", b"t")
 
 
-def _delivery(holding: Holding) -> Delivery:
+def _delivery(held_lease: HeldLease) -> Delivery:
     """Return what a release and a mark need; the message itself stays with the broker."""
-    lease = holding.lease
+    lease = held_lease.lease
     envelope = Envelope(
-        id=lease.id, queue=lease.queue, body=b"", generation=holding.generation, attempt=holding.attempt
+        id=lease.id, queue=lease.queue, body=b"", generation=held_lease.generation, attempt=held_lease.attempt
     )
     return Delivery(envelope=envelope, token=lease.token, number=lease.number)
 
@@ -501,7 +501,7 @@ def _entered(child: _Child) -> Collection[int]:
     """Return the serials of the bodies that may have ended a dead process."""
     if child.overdue:
         return ()
-    return child.slots.entered() if child.blamed is None else child.blamed
+    return child.run_table.entered() if child.blamed is None else child.blamed
 
 
 def _how_it_ended(child: _Child, code: int) -> str:
@@ -511,7 +511,7 @@ def _how_it_ended(child: _Child, code: int) -> str:
     silent = f"gave no sign of life for {child.silence.seconds:.0f} s"
     if not child.blamed:
         return f"{silent} and was killed"
-    ids = [holding.id for holding in child.holdings.held() if holding.serial in child.blamed]
+    ids = [held_lease.id for held_lease in child.leases.held() if held_lease.serial in child.blamed]
     return f"{silent} while {', '.join(ids) or 'a task'} ran past its time limit, and was killed"
 
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 from queuekit.execution.executor import Executor
 from queuekit.execution.outcome import Outcome, Run
-from queuekit.worker.run_table import Slots
-from queuekit.worker.unwritten_outcomes import Unwritten
+from queuekit.worker.run_table import RunTable
+from queuekit.worker.unwritten_outcomes import UnwrittenOutcomes
 
 if TYPE_CHECKING:
     from queuekit.worker.isolation import Isolation
@@ -26,7 +26,7 @@ class ThreadPool:
     Args:
         executor: Runs a body and decides.
         size: Most threads.
-        slots: Where each thread says what it runs; rows 0 to size - 1.
+        run_table: Where each thread says what it runs; rows 0 to size - 1.
         isolation: Runs suspects, and with ``pool = "process"`` all tasks, in processes of their own; or ``None``.
         deliver: Takes each outcome.
         unwritten: Tells whether another body may begin.
@@ -37,17 +37,17 @@ class ThreadPool:
         executor: Executor,
         *,
         size: int,
-        slots: Slots,
+        run_table: RunTable,
         isolation: Isolation | None,
         deliver: Callable[[Outcome], None],
-        unwritten: Unwritten | None = None,
+        unwritten: UnwrittenOutcomes | None = None,
     ) -> None:
         self._executor = executor
         self._size = size
-        self._slots = slots
+        self._run_table = run_table
         self._isolation = isolation
         self._deliver = deliver
-        self._unwritten = unwritten or Unwritten()
+        self._unwritten = unwritten or UnwrittenOutcomes()
         self._inbox: queue.SimpleQueue[Run | None] = queue.SimpleQueue()
         self._taking = threading.Lock()
         self._closed = False
@@ -117,7 +117,7 @@ class ThreadPool:
         return taken
 
     def _work(self, row: int) -> None:
-        self._slots.thread(row, threading.get_native_id())
+        self._run_table.thread(row, threading.get_native_id())
         take, full = self._inbox.get, self._unwritten.full
         while (run := take()) is not None:
             try:
@@ -142,10 +142,10 @@ class ThreadPool:
         if run.decided:
             return None
         self.running[row] = run
-        self._slots.enter(row, run.serial, time.monotonic(), run.timeout)
+        self._run_table.enter(row, run.serial, time.monotonic(), run.timeout)
         try:
             return self._executor.call(run) if isolation is None else isolation.call(row, run)
         finally:
-            self._slots.leave(row)
+            self._run_table.leave(row)
             del self.running[row]
             self._given_up.pop(row, None)

@@ -6,7 +6,7 @@ import sys
 import threading
 from collections.abc import Callable
 
-__all__ = ["Unwritten"]
+__all__ = ["UnwrittenOutcomes"]
 
 _WORK = 0.1
 """Seconds of work whose outcomes may wait to be written, if that is more than two round trips write."""
@@ -15,7 +15,7 @@ _SHORT = 0.02
 _DECAY = 0.8
 
 
-class Unwritten:
+class UnwrittenOutcomes:
     """How many outcomes may wait, by the pace of bodies and of the engine.
 
     No lock is taken, and nobody waits, as long as the engine keeps up.

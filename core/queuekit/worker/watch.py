@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 
-from queuekit.worker.run_table import Slots
+from queuekit.worker.run_table import RunTable
 from queuekit.worker.silence import LOOK
 
 __all__ = ["DEAF", "Watch", "end_process"]
@@ -23,7 +23,7 @@ class Watch:
     """A thread that looks once a second.
 
     Args:
-        slots: Where to say that the process is alive.
+        run_table: Where to say that the process is alive.
         parts: Returns all threads that must be alive while the worker works.
         checks: Called at each look; what they return is why the worker cannot go on, if it cannot.
         on_fault: Called, once, with the reason why the worker cannot go on.
@@ -31,13 +31,13 @@ class Watch:
 
     def __init__(
         self,
-        slots: Slots,
+        run_table: RunTable,
         *,
         parts: Callable[[], Iterable[threading.Thread]],
         checks: Iterable[Callable[[], str]] = (),
         on_fault: Callable[[str], None],
     ) -> None:
-        self._slots = slots
+        self._run_table = run_table
         self._parts = parts
         self._checks = [self._look_for_the_dead, *checks]
         self._on_fault = on_fault
@@ -48,7 +48,7 @@ class Watch:
 
     def start(self) -> None:
         """Begin."""
-        self._slots.beat(time.monotonic())
+        self._run_table.beat(time.monotonic())
         self.thread.start()
 
     def ease(self) -> None:
@@ -68,7 +68,7 @@ class Watch:
     def _turn(self) -> None:
         if self._stopped.wait(LOOK):
             return
-        self._slots.beat(time.monotonic())
+        self._run_table.beat(time.monotonic())
         for check in self._checks if self._working else ():
             fault = check()
             if fault and self._working:

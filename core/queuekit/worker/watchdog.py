@@ -22,27 +22,27 @@ from queuekit.logs.errors import log_error
 from queuekit.wire.position import graph_of
 from queuekit.wire.presence import EVERY, TTL
 from queuekit.wire.records import CANCEL_TTL, cancel_key, cancel_mark, read_cancellation, worker_key
-from queuekit.worker.hand_back import LOOK as RELIEF
+from queuekit.worker.hand_back import LOOK as HAND_BACK
 from queuekit.worker.limit import GRACE, LONGEST_PATIENCE
 
-__all__ = ["Minder"]
+__all__ = ["Watchdog"]
 
 _logger = logging.getLogger("queuekit.worker")
 _PATIENCE = 1.0
 """Seconds that the start waits for the first sign of life to be written."""
 _LOOK = 1.0
 """Seconds between two looks for cancel marks."""
-_GLANCE = 0.1
+_QUICK_POLL = 0.1
 """Seconds between two looks while a run with a time limit is in hand and may begin at any moment."""
 
 
-class Minder:
+class Watchdog:
     """One thread that wakes once a second while something runs, and every ten while nothing does.
 
     Args:
         runtime: Backend, clock.
         executor: Decides for runs that are given up.
-        in_hand: Returns all runs in hand.
+        in_flight: Returns all runs in hand.
         in_threads: Returns those in threads, each with its row.
         give_up: Called with the row of a thread that does not come back in time, and its run.
         thread_of: Returns the identifier of the thread of a row.
@@ -50,7 +50,7 @@ class Minder:
         cancel: Called with each run to be cancelled.
         deliver: Takes the outcome of a run that was given up.
         about: What the worker says of itself.
-        relieve: Called at each look with monotonic seconds; hands back what cannot begin soon, and returns whether to
+        hand_back: Called at each look with monotonic seconds; hands back what cannot begin soon, and returns whether to
             look again soon.
         tell: Returns what it says besides, each time anew.
     """
@@ -60,7 +60,7 @@ class Minder:
         runtime: Runtime,
         executor: Executor,
         *,
-        in_hand: Callable[[], list[Run]],
+        in_flight: Callable[[], list[Run]],
         in_threads: Callable[[], list[tuple[int, Run]]],
         give_up: Callable[[int, Run], None],
         thread_of: Callable[[int], int],
@@ -68,12 +68,12 @@ class Minder:
         cancel: Callable[[Run], None],
         deliver: Callable[[Outcome], None],
         about: dict[str, Any],
-        relieve: Callable[[float], bool] = lambda _: False,
+        hand_back: Callable[[float], bool] = lambda _: False,
         tell: Callable[[], Mapping[str, Any]] = dict,
     ) -> None:
         self._runtime = runtime
         self._executor = executor
-        self._in_hand = in_hand
+        self._in_flight = in_flight
         self._in_threads = in_threads
         self._give_up = give_up
         self._thread_of = thread_of
@@ -81,13 +81,13 @@ class Minder:
         self._cancel = cancel
         self._deliver = deliver
         self._about = about
-        self._relieve = relieve
+        self._hand_back = hand_back
         self._facts = tell
         self._stopped = threading.Event()
         self._awake = threading.Event()
         self._presented = threading.Event()
         self._next_presence = 0.0
-        self.thread = threading.Thread(target=self._loop, name="queuekit-minder", daemon=True)
+        self.thread = threading.Thread(target=self._loop, name="queuekit-watchdog", daemon=True)
 
     def start(self) -> None:
         """Begin; who asks now who works knows of this one, unless the backend takes long."""
@@ -112,10 +112,10 @@ class Minder:
         while not self._stopped.is_set():
             self._quietly(self._present)
             self._presented.set()
-            if not self._in_hand():
+            if not self._in_flight():
                 self._awake.clear()
                 # What came between the look and the clear would be slept through.
-                if not self._in_hand() and not self._stopped.is_set():
+                if not self._in_flight() and not self._stopped.is_set():
                     self._awake.wait(EVERY)
                     continue
             self._until_next_look()
@@ -129,14 +129,14 @@ class Minder:
             now = clock.monotonic()
             if now >= limits:
                 limits = self.enforce(now)
-            pause = min(look, limits, now + RELIEF if self._relieve(now) else look) - clock.monotonic()
+            pause = min(look, limits, now + HAND_BACK if self._hand_back(now) else look) - clock.monotonic()
             if self._stopped.wait(max(0.005, pause)) or clock.monotonic() >= look:
                 return
 
     def enforce(self, now: float) -> float:
         """End the runs that are over their time and return when to look again, in monotonic seconds."""
-        limited = any(run.timeout is not None and run.started is None for run in self._in_hand())
-        nearest = now + (_GLANCE if limited else _LOOK)
+        limited = any(run.timeout is not None and run.started is None for run in self._in_flight())
+        nearest = now + (_QUICK_POLL if limited else _LOOK)
         return min([nearest, *(self._limit(row, run, now) for row, run in self._in_threads())])
 
     def _limit(self, row: int, run: Run, now: float) -> float:
@@ -179,13 +179,13 @@ class Minder:
         """Find, in one round trip, which of the runs in hand were cancelled."""
         backend = self._runtime.backend
         runs: dict[str, list[Run]] = {}
-        for run in self._in_hand():
+        for run in self._in_flight():
             if run.cancellation is None and not run.context.lost:
                 for id in filter(None, (run.message.id, graph_of(run.message.id))):
                     runs.setdefault(cancel_key(id), []).append(run)
         if backend is None:
             return
-        self._tell(backend)
+        self._report(backend)
         marks = backend.get(list(runs)) if runs else {}
         for key, mark in marks.items():
             for run in runs[key]:
@@ -201,13 +201,13 @@ class Minder:
                 if guard is not None and self._fire(guard, self._runtime.clock.monotonic(), Cancelled):
                     run.did = "raised"
 
-    def _tell(self, backend: Backend) -> None:
+    def _report(self, backend: Backend) -> None:
         """Write down what was done about bodies that go on; of those that have ended their outcome tells."""
         marks = []
-        for run in self._in_hand():
+        for run in self._in_flight():
             wish = run.cancellation
-            if wish is not None and run.started is not None and not run.told and not run.decided:
-                run.told = True
+            if wish is not None and run.started is not None and not run.reported and not run.decided:
+                run.reported = True
                 wish = attrs.evolve(wish, did=run.did or "asked", worker=self._about["name"])
                 marks.append(cancel_mark(run.message.id, ttl=CANCEL_TTL, wish=wish))
         if marks:
@@ -219,7 +219,7 @@ class Minder:
         if backend is None or now < self._next_presence:
             return
         self._next_presence = now + EVERY
-        body = json.dumps({**self._about, **self._facts(), "running": len(self._in_hand())}).encode()
+        body = json.dumps({**self._about, **self._facts(), "running": len(self._in_flight())}).encode()
         backend.put([Record(key=worker_key(self._about["name"]), body=body, ttl=TTL)])
 
     def _quietly(self, call: Callable[[], object]) -> None:
@@ -229,4 +229,4 @@ class Minder:
         except UnavailableError:
             return
         except BaseException:  # noqa: BLE001 - it looks after all the others
-            log_error(_logger, "the minder met an error that it does not know")
+            log_error(_logger, "the watchdog met an error that it does not know")

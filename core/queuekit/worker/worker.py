@@ -4,7 +4,7 @@
 
     fetcher -> admit -> threads / event loop -> settler -> broker and backend
                  |                                 |
-                 +---------- keeper <--------------+
+                 +---------- renewer <--------------+
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ from queuekit.states import State
 from queuekit.wire.records import CANCEL
 from queuekit.worker.app_ref import AppRef
 from queuekit.worker.fetcher import Fetcher
-from queuekit.worker.hand_back import Pool, Relief
+from queuekit.worker.hand_back import HandBack, Pool
 from queuekit.worker.health import Health
-from queuekit.worker.lease_renewer import LeaseKeeper
-from queuekit.worker.lease_table import Holding, Holdings
+from queuekit.worker.lease_renewer import LeaseRenewer
+from queuekit.worker.lease_table import HeldLease, LeaseTable
 from queuekit.worker.prefetch import LITTLE_BYTES, Prefetch
-from queuekit.worker.run_table import Slots
+from queuekit.worker.run_table import RunTable
 from queuekit.worker.settler import Settler
 from queuekit.worker.stuck import StuckFetch
 from queuekit.worker.thread_pool import ThreadPool
-from queuekit.worker.unwritten_outcomes import Unwritten
-from queuekit.worker.watchdog import Minder
+from queuekit.worker.unwritten_outcomes import UnwrittenOutcomes
+from queuekit.worker.watchdog import Watchdog
 from queuekit.worker.witness import Witness
 
 if TYPE_CHECKING:
@@ -72,8 +72,8 @@ class Worker:
         name: What its name begins with; default: the host's name.
         ref: How child processes find the app; without it suspects of a crash run like the others.
         server: Forks child processes, if it was started before.
-        holdings: Where it writes its leases for another process to keep; default: a thread of this one keeps them.
-        slots: Where threads say what they run; default: memory of this process.
+        leases: Where it writes its leases for another process to keep; default: a thread of this one keeps them.
+        run_table: Where threads say what they run; default: memory of this process.
         on_fault: Called if the worker cannot go on, with the reason; must end this process, whose supervisor starts
             another. Default: the worker stops at once.
     """
@@ -86,8 +86,8 @@ class Worker:
         name: str | None = None,
         ref: AppRef | None = None,
         server: ForkServer | None = None,
-        holdings: Holdings | None = None,
-        slots: Slots | None = None,
+        leases: LeaseTable | None = None,
+        run_table: RunTable | None = None,
         on_fault: Callable[[str], None] | None = None,
     ) -> None:
         self.app = app
@@ -101,19 +101,19 @@ class Worker:
         self._settings = settings = runtime.config.worker
         self._executor = Executor(runtime, app.tasks, app.sending, worker=self.name)
         self._prefetch = prefetch = Prefetch(concurrency=settings.concurrency, most=settings.prefetch)
-        self._unwritten = unwritten = Unwritten(settings.concurrency, pace=lambda: prefetch.mean)
+        self._unwritten = unwritten = UnwrittenOutcomes(settings.concurrency, pace=lambda: prefetch.mean)
         self._settler = Settler(runtime, Flows(runtime, app.sending), on_settled=self._settled, unwritten=unwritten)
-        self._slots = slots or Slots(2 * settings.concurrency)
+        self._run_table = run_table or RunTable(2 * settings.concurrency)
         self._isolation = self._isolate(ref, server)
         self._threads = self._make_threads()
         self._loop_pool: LoopPool | None = None
         self._fetcher = Fetcher(runtime, self, burst=burst, on_empty=self.stop)
-        self._minder = self._make_minder()
+        self._watchdog = self._make_watchdog()
         self._scheduler = None if burst else self._make_scheduler()
-        self._holdings = holdings or Holdings()
-        self._keeper = None if holdings else self._start_keeper()
+        self._leases = leases or LeaseTable()
+        self._renewer = None if leases else self._start_renewer()
         self._serials = itertools.count(1)
-        self._in_hand: dict[int, Run] = {}
+        self._in_flight: dict[int, Run] = {}
         # Tokens of deliveries that need no run and are not settled yet.
         self._passing: set[str] = set()
         self._changed = threading.Condition()
@@ -127,7 +127,7 @@ class Worker:
         return ThreadPool(
             self._executor,
             size=self._settings.concurrency,
-            slots=self._slots,
+            run_table=self._run_table,
             isolation=self._isolation,
             deliver=self._settler.put,
             unwritten=self._unwritten,
@@ -137,15 +137,15 @@ class Worker:
         self._witness = Witness()
         fetch = self._fetcher
         stuck = StuckFetch(
-            worker=self.name, thread=lambda: fetch.thread, overtime=fetch.overtime, idle=lambda: not self._in_hand
+            worker=self.name, thread=lambda: fetch.thread, overtime=fetch.overtime, idle=lambda: not self._in_flight
         )
         return Health(
             worker=self.name,
             events=self.app.events,
-            slots=self._slots,
+            run_table=self._run_table,
             parts=self._parts,
             pool=lambda: self._loop_pool,
-            begun=lambda: [run.serial for run in list(self._in_hand.values()) if run.started is not None],
+            begun=lambda: [run.serial for run in list(self._in_flight.values()) if run.started is not None],
             more=[self._witness.check, stuck.check],
             stop=lambda reason: self.stop(reason, at_once=True),
             on_fault=on_fault,
@@ -155,10 +155,10 @@ class Worker:
         """Return the threads without which the worker would hold messages and not work on them."""
         if self._stop.is_set():
             return
-        yield from (self._settler.thread, self._minder.thread, self._fetcher.thread)
+        yield from (self._settler.thread, self._watchdog.thread, self._fetcher.thread)
         yield from list(self._threads.threads)
         yield from self.others
-        for part in (self._scheduler, self._keeper, self._loop_pool):
+        for part in (self._scheduler, self._renewer, self._loop_pool):
             if part is not None:
                 yield part.thread
 
@@ -170,13 +170,13 @@ class Worker:
         always = self._settings.pool == "process"
         return Isolation(self._runtime, self._executor, ref=ref, worker=self.name, always=always, server=server)
 
-    def _make_minder(self) -> Minder:
+    def _make_watchdog(self) -> Watchdog:
         settings = self._settings
         queues = list(settings.queues)
-        return Minder(
+        return Watchdog(
             self._runtime,
             self._executor,
-            in_hand=lambda: list(self._in_hand.values()),
+            in_flight=lambda: list(self._in_flight.values()),
             in_threads=lambda: list(self._threads.running.items()),
             give_up=self._threads.give_up,
             thread_of=self._threads.thread_of,
@@ -184,7 +184,7 @@ class Worker:
             cancel=self._cancel,
             deliver=self._settler.put,
             about={"name": self.name, "queues": queues, "pid": os.getpid(), "slots": settings.concurrency},
-            relieve=Relief(
+            hand_back=HandBack(
                 self._prefetch,
                 pools=self._pools,
                 done=lambda: sum(self.stats.values()),
@@ -206,7 +206,7 @@ class Worker:
         """Return what only this worker knows, and operators ask: how it fares, and what no broker tells of messages."""
         facts: dict[str, Any] = {"silent": round(self._fetcher.silence(), 1)}
         if not self._runtime.broker.capabilities.inspect:
-            begun = [run.message.id for run in list(self._in_hand.values()) if run.started is not None]
+            begun = [run.message.id for run in list(self._in_flight.values()) if run.started is not None]
             facts |= {"begun": begun[:_MOST_TOLD], "ages": self._fetcher.ages()}
         return facts
 
@@ -218,11 +218,11 @@ class Worker:
 
         return Scheduler(self.app, name=self.name)
 
-    def _start_keeper(self) -> LeaseKeeper:
+    def _start_renewer(self) -> LeaseRenewer:
         runtime, lease = self._runtime, self._settings.lease
-        keeper = LeaseKeeper(runtime.broker, self._holdings, lease=lease, on_lost=self.lost, events=runtime.events)
-        keeper.start()
-        return keeper
+        renewer = LeaseRenewer(runtime.broker, self._leases, lease=lease, on_lost=self.lost, events=runtime.events)
+        renewer.start()
+        return renewer
 
     # -- life
 
@@ -254,7 +254,7 @@ class Worker:
         self._health.watch.start()
         self._runtime.broker.tell_set_aside(self._set_aside)
         self._settler.start()
-        self._minder.start()
+        self._watchdog.start()
         self._fetcher.start()
         if self._scheduler is not None:
             self._scheduler.start()
@@ -285,19 +285,19 @@ class Worker:
         self._fetcher.stop(max(0.5, drain - _RESERVE))
         for run in [*self._threads.take_waiting(), *self._loop_waiting()]:
             self._give_back(run, self._executor.decide.handed_back(run))
-        running = sum(not run.decided for run in list(self._in_hand.values()))
+        running = sum(not run.decided for run in list(self._in_flight.values()))
         event = WorkerStopping(worker=self.name, reason=self._reason, running=running, drain=drain)
         self.app.events.emit(event)
         self._drain(min(began + drain, deadline - _RESERVE))
         self._end_processes()
-        for run in list(self._in_hand.values()):
+        for run in list(self._in_flight.values()):
             # First the outcome, then the word to stop: what the body makes of that is not its outcome any more.
             self._give_back(run, self._executor.decide.unfinished(run, settles=not run.early))
             self._cancel(run)
         self._settler.stop(max(_FINAL_SETTLE, deadline - _RESERVE - self._runtime.clock.monotonic()))
-        self._minder.stop()
-        if self._keeper is not None:
-            self._keeper.stop()
+        self._watchdog.stop()
+        if self._renewer is not None:
+            self._renewer.stop()
         if self._loop_pool is not None:
             self._loop_pool.stop()
         self.app.close()
@@ -309,7 +309,7 @@ class Worker:
     def _drain(self, deadline: float) -> None:
         clock = self._runtime.clock
         with self._changed:
-            while self._in_hand and not self._hurry.is_set():
+            while self._in_flight and not self._hurry.is_set():
                 left = deadline - clock.monotonic()
                 if left <= 0:
                     return
@@ -324,9 +324,9 @@ class Worker:
 
     def room(self) -> int:
         """Return how many messages to fetch: none until half of those held ready are used up."""
-        slots = min(self._settings.concurrency - self._lost_places(), self._holdings.most)
-        extra = min(self._prefetch.size(), self._holdings.most - slots)
-        held = len(self._in_hand)
+        slots = min(self._settings.concurrency - self._lost_places(), self._leases.most)
+        extra = min(self._prefetch.size(), self._leases.most - slots)
+        held = len(self._in_flight)
         return 0 if held >= max(slots, slots + extra // 2) else slots + extra - held
 
     def _lost_places(self) -> int:
@@ -343,7 +343,7 @@ class Worker:
 
     def idle(self) -> bool:
         """Tell whether nothing is in hand."""
-        return not self._in_hand and not self._passing
+        return not self._in_flight and not self._passing
 
     def admit(self, deliveries: list[Delivery]) -> None:
         """Take a batch in: read its marks and headers, have its leases kept, and hand it to those who run it."""
@@ -365,9 +365,9 @@ class Worker:
         if not runs:
             return
         self._prefetch.saw({run.message.task for run in runs})
-        self._in_hand.update((run.serial, run) for run in runs)
+        self._in_flight.update((run.serial, run) for run in runs)
         runs = self._held(runs)
-        self._minder.wake()
+        self._watchdog.wake()
         self._executor.track([run for run in runs if run.task.defaults.track], State.RECEIVED)
         self._dispatch(self._acknowledge_early(runs))
 
@@ -377,7 +377,7 @@ class Worker:
         self._prefetch.weigh(sizes)
         if sum(sizes) <= LITTLE_BYTES:
             return deliveries
-        runs = list(self._in_hand.values())
+        runs = list(self._in_flight.values())
         held = sum(len(run.delivery.envelope.body) for run in runs)
         fit = self._prefetch.fitting(sizes, held=held, free=self._settings.concurrency - len(runs))
         self._put_back(deliveries[fit:])
@@ -390,25 +390,25 @@ class Worker:
         """
         leased = [run for run in runs if not run.early]
         try:
-            kept = self._holdings.hold([self._holding(run) for run in leased])
+            kept = self._leases.hold([self._held_lease(run) for run in leased])
         except BaseException:
             self._let_go(leased)
             raise
         if kept < len(leased):
             self._let_go(leased[kept:])
-            runs = [run for run in runs if run.serial in self._in_hand]
+            runs = [run for run in runs if run.serial in self._in_flight]
         return runs
 
     def _let_go(self, runs: Sequence[Run]) -> None:
         """Give back what nobody would renew."""
         for run in runs:
-            self._in_hand.pop(run.serial, None)
+            self._in_flight.pop(run.serial, None)
         self._put_back([run.delivery for run in runs])
 
-    def _holding(self, run: Run) -> Holding:
+    def _held_lease(self, run: Run) -> HeldLease:
         delivery, envelope = run.delivery, run.delivery.envelope
         lease = (envelope.queue, envelope.id, delivery.token, delivery.number)
-        return Holding(run.serial, *lease, run.timeout, envelope.generation, envelope.attempt, self._is_apart(run))
+        return HeldLease(run.serial, *lease, run.timeout, envelope.generation, envelope.attempt, self._is_apart(run))
 
     def _is_apart(self, run: Run) -> bool:
         """Tell whether the body runs in a process of its own."""
@@ -465,7 +465,7 @@ class Worker:
             self._loop_pool = LoopPool(
                 self._executor,
                 size=size,
-                slots=self._slots,
+                run_table=self._run_table,
                 first_row=size,
                 deliver=self._settler.put,
                 unwritten=self._unwritten,
@@ -479,12 +479,12 @@ class Worker:
 
     def keep_leases(self) -> None:
         """Keep the leases of what is in hand here from now on: who has kept them is gone."""
-        self._keeper = self._start_keeper()
+        self._renewer = self._start_renewer()
 
     def lost(self, serials: list[int]) -> None:
         """Hear that leases were lost: those runs are told, their outcomes will be refused (QK4)."""
         # A lease is gone as well once its outcome is written: of those that are decided the settler hears the truth.
-        runs = [run for serial in serials if (run := self._in_hand.get(serial)) is not None and not run.decided]
+        runs = [run for serial in serials if (run := self._in_flight.get(serial)) is not None and not run.decided]
         if not runs:
             return
         self.app.events.emit(LeasesLost(count=len(runs), ids=tuple(run.message.id for run in runs)))
@@ -508,12 +508,12 @@ class Worker:
             if run is None:
                 self._passing.discard(outcome.delivery.token)
             else:
-                self._in_hand.pop(run.serial, None)
+                self._in_flight.pop(run.serial, None)
                 if run.started is not None:
                     self._prefetch.observe(run.message.task, run.ended - run.started)
             if outcome.event is not None and outcome.word != "lost":
                 self.app.events.emit(outcome.event)
         if serials:
-            self._holdings.done(serials)
+            self._leases.done(serials)
         with self._changed:
             self._changed.notify_all()

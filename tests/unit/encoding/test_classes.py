@@ -41,7 +41,7 @@ class Plain:
 
 @known
 @dataclasses.dataclass(slots=True, frozen=True)
-class Slots:
+class RunTable:
     """One without a dict."""
 
     x: int
@@ -167,7 +167,7 @@ def derived() -> Derived:
 
 CARRIED: dict[str, Callable[[], Any]] = {
     "plain": lambda: Plain([Plain({1: Plain(None)})]),
-    "slots": lambda: Slots(1, (2,)),
+    "slots": lambda: RunTable(1, (2,)),
     "derived": derived,
     "seeded": lambda: Seeded(1, 5),
     "optionally-seeded": lambda: OptionallySeeded(1, 5),

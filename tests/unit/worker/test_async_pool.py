@@ -14,7 +14,7 @@ from queuekit import Context, Queuekit, Signature
 from queuekit.execution.outcome import Outcome, Run
 from queuekit.wire.records import read_info
 from queuekit.worker.async_pool import LoopPool
-from queuekit.worker.run_table import Slots
+from queuekit.worker.run_table import RunTable
 from support.waiting import wait_until
 from support.working import executor_of, make_app, prepared
 
@@ -36,10 +36,10 @@ def runs(app: Queuekit, count: int = 1) -> list[Run]:
 
 
 @contextmanager
-def looping(app: Queuekit, outcomes: list[Outcome], size: int = 2) -> Iterator[tuple[LoopPool, Slots]]:
+def looping(app: Queuekit, outcomes: list[Outcome], size: int = 2) -> Iterator[tuple[LoopPool, RunTable]]:
     """Yield a loop and its table, and end it."""
-    slots = Slots(2 * size)
-    pool = LoopPool(executor_of(app), size=size, slots=slots, first_row=size, deliver=outcomes.append)
+    slots = RunTable(2 * size)
+    pool = LoopPool(executor_of(app), size=size, run_table=slots, first_row=size, deliver=outcomes.append)
     try:
         yield pool, slots
     finally:

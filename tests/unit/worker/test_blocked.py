@@ -14,7 +14,7 @@ from queuekit.events import LoopBlocked
 from queuekit.execution.outcome import Outcome, Run
 from queuekit.worker.async_pool import LoopPool
 from queuekit.worker.blocked import BlockedLoop
-from queuekit.worker.run_table import Slots
+from queuekit.worker.run_table import RunTable
 from support.waiting import wait_until
 from support.working import executor_of, make_app, prepared, seen
 
@@ -24,16 +24,18 @@ class Blocking:
 
     def __init__(self, app: Queuekit) -> None:
         self.app = app
-        self.slots = Slots(4)
+        self.run_table = RunTable(4)
         self.outcomes: list[Outcome] = []
         self.overdue: list[Run] = []
         self.hung: list[str] = []
         self.told = seen(app, LoopBlocked)
-        self.pool = LoopPool(executor_of(app), size=2, slots=self.slots, first_row=2, deliver=self.outcomes.append)
+        self.pool = LoopPool(
+            executor_of(app), size=2, run_table=self.run_table, first_row=2, deliver=self.outcomes.append
+        )
         self.blocked = BlockedLoop(
             worker="w-1",
             events=app.events,
-            slots=self.slots,
+            run_table=self.run_table,
             pool=lambda: self.pool,
             on_overdue=self.note,
             on_hung=self.note_hung,

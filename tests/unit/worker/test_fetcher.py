@@ -19,7 +19,7 @@ from support.waiting import wait_until
 from support.working import broker_of, flaky_app, make_app, seen
 
 
-class Hands:
+class WorkerPort:
     """Take what they are given, up to their room."""
 
     def __init__(self, room: int = 100) -> None:
@@ -51,10 +51,10 @@ class Hands:
 
 
 @contextmanager
-def fetching(app: Queuekit, hands: Hands, *, burst: bool = False) -> Iterator[list[str]]:
-    """Fetch into *hands*, and yield a list that tells the end of a burst."""
+def fetching(app: Queuekit, worker: WorkerPort, *, burst: bool = False) -> Iterator[list[str]]:
+    """Fetch into *worker*, and yield a list that tells the end of a burst."""
     over: list[str] = []
-    fetcher = Fetcher(app.runtime, hands, burst=burst, on_empty=lambda: over.append("over"))
+    fetcher = Fetcher(app.runtime, worker, burst=burst, on_empty=lambda: over.append("over"))
     fetcher.start()
     try:
         yield over
@@ -70,66 +70,66 @@ def send(app: Queuekit, count: int) -> list[str]:
 
 def test_fetches_what_is_there_and_what_comes() -> None:
     """In order; a message that is sent while it waits is fetched at once."""
-    app, hands = make_app(), Hands()
+    app, worker = make_app(), WorkerPort()
     ids = send(app, 3)
 
-    with fetching(app, hands):
-        wait_until(lambda: len(hands.taken) == 3)
+    with fetching(app, worker):
+        wait_until(lambda: len(worker.taken) == 3)
         ids += send(app, 1)
-        wait_until(lambda: len(hands.taken) == 4)
+        wait_until(lambda: len(worker.taken) == 4)
 
-    assert [delivery.id for delivery in hands.taken] == ids
+    assert [delivery.id for delivery in worker.taken] == ids
 
 
 def test_takes_no_more_than_there_is_room_for() -> None:
     """The rest stays for others."""
-    app, hands = make_app(), Hands(room=2)
+    app, worker = make_app(), WorkerPort(room=2)
     send(app, 5)
 
-    with fetching(app, hands):
-        wait_until(lambda: len(hands.taken) == 2)
+    with fetching(app, worker):
+        wait_until(lambda: len(worker.taken) == 2)
 
     assert app.runtime.broker.counts(["default"])["default"].ready == 3
 
 
 def test_does_the_upkeep_while_there_is_no_room() -> None:
     """Leases of dead workers are reclaimed and delays promoted though all slots here are full (QK7)."""
-    app, hands = flaky_app(), Hands(room=0)
+    app, worker = flaky_app(), WorkerPort(room=0)
 
-    with fetching(app, hands):
+    with fetching(app, worker):
         wait_until(lambda: broker_of(app).wire.calls.count("receive") >= 2)
 
-    assert hands.taken == []
+    assert worker.taken == []
 
 
 def test_a_burst_ends_when_the_queues_are_empty() -> None:
     """All that was there has been fetched."""
-    app, hands = make_app(), Hands()
+    app, worker = make_app(), WorkerPort()
     send(app, 3)
 
-    with fetching(app, hands, burst=True) as over:
+    with fetching(app, worker, burst=True) as over:
         wait_until(lambda: over)
 
-    assert len(hands.taken) == 3
+    assert len(worker.taken) == 3
 
 
-def test_a_burst_waits_for_what_is_in_hand() -> None:
+def test_a_burst_waits_for_what_is_in_flight() -> None:
     """It may send more."""
-    app, hands = flaky_app(), Hands()
-    hands.busy = True
+    app, worker = flaky_app(), WorkerPort()
+    worker.busy = True
 
-    with fetching(app, hands, burst=True) as over:
+    with fetching(app, worker, burst=True) as over:
         wait_until(lambda: broker_of(app).wire.calls.count("receive") >= 3)
         early = list(over)
         send(app, 1)
-        hands.busy = False
+        worker.busy = False
         wait_until(lambda: over)
 
-    assert (early, len(hands.taken)) == ([], 1)
+    assert (early, len(worker.taken)) == ([], 1)
 
 
-class LastWord(Hands):
-    """Hands whose last task sends one more message just as it ends."""
+class LastWord(WorkerPort):
+    """WorkerPort whose last task sends one more message just as it ends."""
 
     def __init__(self, app: Queuekit) -> None:
         super().__init__()
@@ -146,25 +146,25 @@ class LastWord(Hands):
 def test_a_burst_sees_what_the_last_task_has_sent() -> None:
     """It does not end between the look into the queue and the end of that task."""
     app = make_app()
-    hands = LastWord(app)
+    worker = LastWord(app)
 
-    with fetching(app, hands, burst=True) as over:
+    with fetching(app, worker, burst=True) as over:
         wait_until(lambda: over)
 
-    assert len(hands.taken) == 1
+    assert len(worker.taken) == 1
 
 
 def test_a_silent_broker_is_asked_again_and_again() -> None:
     """Each try is one line, later and later; the return is one; no message is lost."""
-    app, hands = flaky_app(), Hands()
+    app, worker = flaky_app(), WorkerPort()
     down, back = seen(app, EngineDown), seen(app, EngineBack)
     send(app, 1)
     broker_of(app).wire.cut = {"receive"}
 
-    with fetching(app, hands):
+    with fetching(app, worker):
         wait_until(lambda: len(down) >= 3)
         broker_of(app).wire.cut = set()
-        wait_until(lambda: hands.taken)
+        wait_until(lambda: worker.taken)
         wait_until(lambda: back)
 
     assert broker_of(app).wire.calls.count("receive") <= len(down) + 3
@@ -177,7 +177,7 @@ def test_a_silent_broker_is_asked_again_and_again() -> None:
 def test_waits_no_longer_each_time_for_what_breaks_off_waits() -> None:
     """Where something on the way ends each connection that is idle for a while, a worker is not deaf ever longer."""
     clock = VirtualClock()
-    app, hands = flaky_app(clock=clock), Hands()
+    app, worker = flaky_app(clock=clock), WorkerPort()
     down = seen(app, EngineDown)
     wire = broker_of(app).wire
 
@@ -187,7 +187,7 @@ def test_waits_no_longer_each_time_for_what_breaks_off_waits() -> None:
         raise UnavailableError("connection closed")
 
     wire.answers["receive"] = break_off
-    with fetching(app, hands):
+    with fetching(app, worker):
         wait_until(lambda: len(down) >= 4)
 
     assert max(event.retry_in for event in down) <= 0.1
@@ -195,14 +195,14 @@ def test_waits_no_longer_each_time_for_what_breaks_off_waits() -> None:
 
 def test_outlives_an_error_that_it_does_not_know(caplog: pytest.LogCaptureFixture) -> None:
     """A worker must not live on deaf because of one bug."""
-    app, hands = make_app(), Hands()
-    hands.refuse = RuntimeError("a bug")
+    app, worker = make_app(), WorkerPort()
+    worker.refuse = RuntimeError("a bug")
     send(app, 1)
 
-    with fetching(app, hands):
-        wait_until(lambda: hands.refuse is None)
+    with fetching(app, worker):
+        wait_until(lambda: worker.refuse is None)
         send(app, 1)
-        wait_until(lambda: hands.taken)
+        wait_until(lambda: worker.taken)
 
     assert "RuntimeError: a bug" in caplog.text
 
@@ -210,9 +210,9 @@ def test_outlives_an_error_that_it_does_not_know(caplog: pytest.LogCaptureFixtur
 def test_stops_at_once_while_it_waits() -> None:
     """An idle broker is interrupted."""
     clock = VirtualClock()
-    app, hands = make_app(clock=clock), Hands()
+    app, worker = make_app(clock=clock), WorkerPort()
 
-    with fetching(app, hands):
+    with fetching(app, worker):
         clock.wait_for_waiters(1)
 
     assert clock.monotonic() == 0
@@ -220,13 +220,13 @@ def test_stops_at_once_while_it_waits() -> None:
 
 def test_listens_on_all_queues() -> None:
     """Each of ``worker.queues``."""
-    app, hands = make_app(worker={"queues": "high:8,low:1"}), Hands()
+    app, worker = make_app(worker={"queues": "high:8,low:1"}), WorkerPort()
     app.send_many([Signature("t", queue="low"), Signature("t", queue="high"), Signature("t", queue="other")])
 
-    with fetching(app, hands):
-        wait_until(lambda: len(hands.taken) == 2)
+    with fetching(app, worker):
+        wait_until(lambda: len(worker.taken) == 2)
 
-    assert {delivery.queue for delivery in hands.taken} == {"high", "low"}
+    assert {delivery.queue for delivery in worker.taken} == {"high", "low"}
 
 
 def test_each_queue_comes_first_as_often_as_its_weight_says() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from queuekit.execution.outcome import Run
-from queuekit.worker.hand_back import Relief
+from queuekit.worker.hand_back import HandBack
 from queuekit.worker.prefetch import Prefetch
 
 
@@ -49,16 +49,16 @@ class Looked:
         self.prefetch.saw({"t"})
         self.back: list[Any] = []
         counts = iter([0, done])
-        self.relief = Relief(
+        self.hand_back = HandBack(
             self.prefetch,
             pools=lambda: pools if self.begun else (),
             done=lambda: next(counts),
             give_back=self.back.append,
         )
         self.begun = False
-        self.relief.look(99.0)
+        self.hand_back.look(99.0)
         self.begun = True
-        self.again = self.relief.look(100.0)
+        self.again = self.hand_back.look(100.0)
 
 
 def serials(runs: Sequence[Any]) -> list[int]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from queuekit.worker.holder import Activity, activities, may_hold
-from queuekit.worker.run_table import Slots
+from queuekit.worker.run_table import RunTable
 
 HOLDER, WAITING, ASLEEP = 1, 2, 3
 BEFORE = {thread: Activity(100, 1_000) for thread in (HOLDER, WAITING, ASLEEP)}
@@ -42,7 +42,7 @@ def test_asks_the_system() -> None:
 
 def test_a_row_tells_its_thread() -> None:
     """Told once, for all that the thread runs."""
-    slots = Slots(2)
+    slots = RunTable(2)
     slots.thread(1, 4711)
 
     for serial in (7, 8):

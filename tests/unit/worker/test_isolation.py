@@ -8,7 +8,7 @@ import pytest
 
 from queuekit.broker import Delivery
 from queuekit.envelope import Envelope
-from queuekit.worker.isolation import _Child, _put_off
+from queuekit.worker.isolation import _BodyProcess, _put_off
 
 
 @pytest.mark.parametrize(
@@ -39,4 +39,4 @@ def test_tells_in_words_how_a_body_ended(code: int | None, words: str) -> None:
     """For the dead letter's error."""
     process: Any = SimpleNamespace(code=code, pipe=None)
 
-    assert _Child(process).exit_reason() == words
+    assert _BodyProcess(process).exit_reason() == words

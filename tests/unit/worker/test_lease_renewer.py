@@ -5,8 +5,8 @@ import pytest
 from queuekit import Queuekit, Signature
 from queuekit.broker import Ack, Delivery, Limits
 from queuekit.events import EngineDown
-from queuekit.worker.lease_renewer import LeaseKeeper
-from queuekit.worker.lease_table import Holding, Holdings
+from queuekit.worker.lease_renewer import LeaseRenewer
+from queuekit.worker.lease_table import HeldLease, LeaseTable
 from support.waiting import wait_until
 from support.working import broker_of, flaky_app, make_app, seen, take
 
@@ -17,15 +17,15 @@ def held(app: Queuekit, count: int = 1, *, lease: float = 30.0) -> list[Delivery
     return take(app, count, lease=lease)
 
 
-def keeper_of(app: Queuekit, book: Holdings, lost: list[int], *, lease: float = 30.0) -> LeaseKeeper:
-    """Return a keeper of what *book* says that tells *lost*."""
-    return LeaseKeeper(app.runtime.broker, book, lease=lease, on_lost=lost.extend, events=app.events)
+def renewer_of(app: Queuekit, book: LeaseTable, lost: list[int], *, lease: float = 30.0) -> LeaseRenewer:
+    """Return a renewer of what *book* says that tells *lost*."""
+    return LeaseRenewer(app.runtime.broker, book, lease=lease, on_lost=lost.extend, events=app.events)
 
 
-def held_in(deliveries: list[Delivery]) -> Holdings:
+def held_in(deliveries: list[Delivery]) -> LeaseTable:
     """Return a book with *deliveries*, numbered from 1."""
-    book = Holdings()
-    book.hold([Holding(serial, *delivery.lease) for serial, delivery in enumerate(deliveries, 1)])
+    book = LeaseTable()
+    book.hold([HeldLease(serial, *delivery.lease) for serial, delivery in enumerate(deliveries, 1)])
     return book
 
 
@@ -33,12 +33,12 @@ def test_extends_what_is_held() -> None:
     """A message whose lease would long have ended is still nobody else's."""
     app, lost = make_app(), list[int]()
     deliveries = held(app, lease=0.2)
-    keeper = keeper_of(app, held_in(deliveries), lost, lease=0.2)
+    renewer = renewer_of(app, held_in(deliveries), lost, lease=0.2)
 
-    keeper.start()
+    renewer.start()
     wait_until(lambda: app.runtime.clock.time() > deliveries[0].claimed_at + 0.5)
     others = app.runtime.broker.receive(["default"], limit=1, wait=0, lease=30)
-    keeper.stop()
+    renewer.stop()
 
     assert (others, lost) == ([], [])
 
@@ -48,15 +48,15 @@ def test_tells_of_lost_leases() -> None:
     app, lost = make_app(), list[int]()
     first, second, third = held(app, 3)
     book = held_in([first, second, third])
-    keeper = keeper_of(app, book, lost)
+    renewer = renewer_of(app, book, lost)
     app.runtime.broker.settle([Ack(first), Ack(second)])
     book.done([2])
 
-    keeper.extend()
-    keeper.extend()
+    renewer.extend()
+    renewer.extend()
 
     assert lost == [1]
-    assert [holding.serial for holding in book.held()] == [1, 3]
+    assert [held_lease.serial for held_lease in book.held()] == [1, 3]
 
 
 def test_a_lease_that_is_settled_meanwhile_is_not_lost() -> None:
@@ -64,11 +64,11 @@ def test_a_lease_that_is_settled_meanwhile_is_not_lost() -> None:
     app, lost = flaky_app(), list[int]()
     (delivery,) = held(app)
     book = held_in([delivery])
-    keeper = keeper_of(app, book, lost)
+    renewer = renewer_of(app, book, lost)
     app.runtime.broker.settle([Ack(delivery)])
     broker_of(app).wire.answers["extend"] = lambda: book.done([1])
 
-    keeper.extend()
+    renewer.extend()
 
     assert lost == []
 
@@ -76,10 +76,10 @@ def test_a_lease_that_is_settled_meanwhile_is_not_lost() -> None:
 def test_extends_in_batches() -> None:
     """As many in one call as the broker takes."""
     app = flaky_app()
-    keeper = keeper_of(app, held_in(held(app, 25)), [])
+    renewer = renewer_of(app, held_in(held(app, 25)), [])
     broker_of(app).limits = Limits(max_batch=10)
 
-    keeper.extend()
+    renewer.extend()
 
     assert broker_of(app).wire.calls.count("extend") == 3
 
@@ -88,9 +88,11 @@ def test_leaves_those_alone_that_do_not_deserve_it() -> None:
     """The supervisor decides; it knows frozen processes and bodies past their time."""
     app = flaky_app()
     broker, book = app.runtime.broker, held_in(held(app))
-    keeper = LeaseKeeper(broker, book, lease=30, on_lost=list[int]().extend, may_extend=lambda _: [], events=app.events)
+    renewer = LeaseRenewer(
+        broker, book, lease=30, on_lost=list[int]().extend, may_extend=lambda _: [], events=app.events
+    )
 
-    keeper.extend()
+    renewer.extend()
 
     assert "extend" not in broker_of(app).wire.calls
 
@@ -100,33 +102,33 @@ def test_a_silent_broker_is_asked_again_later() -> None:
     app, lost = flaky_app(), list[int]()
     down = seen(app, EngineDown)
     book = held_in(held(app))
-    keeper = keeper_of(app, book, lost)
+    renewer = renewer_of(app, book, lost)
     broker_of(app).wire.cut = {"extend"}
 
-    keeper.extend()
+    renewer.extend()
 
     assert [(event.doing, event.retry_in) for event in down] == [("extend leases", 10.0)]
     assert (lost, len(book.held())) == ([], 1)
 
 
 def test_survives_a_broker_with_a_bug(caplog: pytest.LogCaptureFixture) -> None:
-    """Whatever an engine raises, the keeper goes on."""
+    """Whatever an engine raises, the renewer goes on."""
     app = flaky_app()
-    keeper = keeper_of(app, held_in(held(app)), [])
+    renewer = renewer_of(app, held_in(held(app)), [])
     broker_of(app).wire.answers["extend"] = lambda: broker_of(app).wire.calls.index("never called")
 
-    keeper.extend()
-    keeper.extend()
+    renewer.extend()
+    renewer.extend()
 
     assert "ValueError" in caplog.text
     assert broker_of(app).wire.calls.count("extend") == 2
 
 
 def test_stops_while_it_waits_for_its_next_round() -> None:
-    """An idle keeper ends at once."""
-    keeper = keeper_of(make_app(), Holdings(), [], lease=3600)
-    keeper.start()
+    """An idle renewer ends at once."""
+    renewer = renewer_of(make_app(), LeaseTable(), [], lease=3600)
+    renewer.start()
 
-    keeper.stop()
+    renewer.stop()
 
-    assert not keeper.thread.is_alive()
+    assert not renewer.thread.is_alive()

@@ -10,21 +10,21 @@ from collections.abc import Iterator
 
 import pytest
 
-from queuekit.worker.lease_table import Holding, Holdings
+from queuekit.worker.lease_table import HeldLease, LeaseTable
 from support.waiting import PATIENCE, wait_until
 
 SIZE = 65_536
 """Bytes; small, so that the halves change often."""
 
 
-def rows(serials: range, *, letters: int = 1) -> list[Holding]:
+def rows(serials: range, *, letters: int = 1) -> list[HeldLease]:
     """Return a lease for each of *serials*."""
-    return [Holding(serial, "jobs", f"id-{serial}", "t" * letters, 1, 2.5, 3, 4, apart=True) for serial in serials]
+    return [HeldLease(serial, "jobs", f"id-{serial}", "t" * letters, 1, 2.5, 3, 4, apart=True) for serial in serials]
 
 
-def serials(book: Holdings) -> list[int]:
+def serials(book: LeaseTable) -> list[int]:
     """Return what *book* says is held."""
-    return [holding.serial for holding in book.held()]
+    return [held_lease.serial for held_lease in book.held()]
 
 
 def no_memory(*_: object) -> bytes:
@@ -33,14 +33,14 @@ def no_memory(*_: object) -> bytes:
 
 
 @pytest.fixture
-def both() -> Iterator[tuple[Holdings, Holdings]]:
+def both() -> Iterator[tuple[LeaseTable, LeaseTable]]:
     """Yield the ends of one memory: who writes, and who reads."""
     with tempfile.TemporaryFile() as file:
         file.truncate(SIZE)
-        yield Holdings(fileno=file.fileno(), size=SIZE), Holdings(fileno=file.fileno(), size=SIZE)
+        yield LeaseTable(fileno=file.fileno(), size=SIZE), LeaseTable(fileno=file.fileno(), size=SIZE)
 
 
-def test_tells_what_is_held(both: tuple[Holdings, Holdings]) -> None:
+def test_tells_what_is_held(both: tuple[LeaseTable, LeaseTable]) -> None:
     """All that is known of a lease crosses, until it is done with; what nobody holds is done with already."""
     worker, supervisor = both
     before = supervisor.held()
@@ -53,7 +53,7 @@ def test_tells_what_is_held(both: tuple[Holdings, Holdings]) -> None:
     assert supervisor.held() == [*rows(range(1, 2)), *rows(range(3, 4))]
 
 
-def test_holds_any_number_one_after_the_other(both: tuple[Holdings, Holdings]) -> None:
+def test_holds_any_number_one_after_the_other(both: tuple[LeaseTable, LeaseTable]) -> None:
     """The memory is used again and again, and at every moment says the truth."""
     worker, supervisor = both
     chance, truth, said = random.Random(7), set[int](), []
@@ -69,7 +69,7 @@ def test_holds_any_number_one_after_the_other(both: tuple[Holdings, Holdings]) -
     assert all(said)
 
 
-def test_can_be_read_while_it_is_written(both: tuple[Holdings, Holdings]) -> None:
+def test_can_be_read_while_it_is_written(both: tuple[LeaseTable, LeaseTable]) -> None:
     """A reader sees what was held at some moment: what stays in hand is never missing."""
     worker, supervisor = both
     worker.hold(rows(range(3)))
@@ -96,7 +96,7 @@ def test_can_be_read_while_it_is_written(both: tuple[Holdings, Holdings]) -> Non
     assert (wrong, len(seen) > 100) == ([], True)
 
 
-def test_survives_who_has_written_it(both: tuple[Holdings, Holdings]) -> None:
+def test_survives_who_has_written_it(both: tuple[LeaseTable, LeaseTable]) -> None:
     """A process that is killed in the middle leaves what it held, but for what it was just saying."""
     worker, supervisor = both
     worker.hold(rows(range(5)))
@@ -117,7 +117,7 @@ def test_survives_who_has_written_it(both: tuple[Holdings, Holdings]) -> None:
 
 
 def test_what_could_not_be_said_to_be_done_is_said_with_the_next(
-    both: tuple[Holdings, Holdings], monkeypatch: pytest.MonkeyPatch
+    both: tuple[LeaseTable, LeaseTable], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its lease is not kept until the memory is full some day."""
     worker, supervisor = both
@@ -132,7 +132,7 @@ def test_what_could_not_be_said_to_be_done_is_said_with_the_next(
 
 
 @pytest.mark.parametrize("place", [0, 4, 40], ids=["its length", "its checksum", "its body"])
-def test_reads_up_to_a_frame_that_is_not_whole(both: tuple[Holdings, Holdings], place: int) -> None:
+def test_reads_up_to_a_frame_that_is_not_whole(both: tuple[LeaseTable, LeaseTable], place: int) -> None:
     """What has not arrived yet, or is a leftover, is not taken for a lease."""
     worker, supervisor = both
     worker.hold(rows(range(2)))
@@ -145,7 +145,7 @@ def test_reads_up_to_a_frame_that_is_not_whole(both: tuple[Holdings, Holdings], 
 
 
 @pytest.mark.parametrize("turns", [0, 3])
-def test_leftovers_of_an_earlier_turn_are_not_read(both: tuple[Holdings, Holdings], turns: int) -> None:
+def test_leftovers_of_an_earlier_turn_are_not_read(both: tuple[LeaseTable, LeaseTable], turns: int) -> None:
     """Even if the length is ahead of what has been written; nor is memory that nobody has written to."""
     worker, supervisor = both
     for start in range(0, 10_000, 10):
@@ -159,7 +159,7 @@ def test_leftovers_of_an_earlier_turn_are_not_read(both: tuple[Holdings, Holding
     assert serials(supervisor) == [1, 2]
 
 
-def test_holds_those_that_fit(both: tuple[Holdings, Holdings]) -> None:
+def test_holds_those_that_fit(both: tuple[LeaseTable, LeaseTable]) -> None:
     """It says how many they are; what was held before still is, and there is room again later."""
     worker, supervisor = both
     worker.hold(rows(range(3)))
@@ -178,7 +178,9 @@ def test_holds_those_that_fit(both: tuple[Holdings, Holdings]) -> None:
     assert serials(supervisor) == serials(worker) == [0, 1, 2, 3, 4, 5]
 
 
-def test_what_could_not_be_said_is_not_held(both: tuple[Holdings, Holdings], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_could_not_be_said_is_not_held(
+    both: tuple[LeaseTable, LeaseTable], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Nobody would say that it is done, and its lease would be kept for ever."""
     worker, supervisor = both
     worker.hold(rows(range(2)))
@@ -194,7 +196,7 @@ def test_what_could_not_be_said_is_not_held(both: tuple[Holdings, Holdings], mon
     assert serials(supervisor) == [0, 1]
 
 
-def test_a_full_memory_empties_again(both: tuple[Holdings, Holdings]) -> None:
+def test_a_full_memory_empties_again(both: tuple[LeaseTable, LeaseTable]) -> None:
     """With almost as much in hand as there is room for, leases can be done with one by one."""
     worker, supervisor = both
     held = itertools.takewhile(lambda number: worker.hold(rows(range(number, number + 1))), itertools.count())

@@ -3,12 +3,12 @@
 import math
 import tempfile
 
-from queuekit.worker.run_table import Inside, Slots
+from queuekit.worker.run_table import Inside, RunTable
 
 
 def test_tells_who_is_inside() -> None:
     """Serial, time of entry and time limit, until the row is left."""
-    slots = Slots(3)
+    slots = RunTable(3)
 
     slots.enter(0, 7, 10.5, 5)
     slots.enter(2, 8, 11.0)
@@ -23,7 +23,7 @@ def test_tells_who_is_inside() -> None:
 
 def test_a_limit_may_move() -> None:
     """While another keeps a body waiting, its time stands still."""
-    slots = Slots(2)
+    slots = RunTable(2)
 
     slots.enter(1, 7, 10.5, 5)
     slots.limit(1, 60.0)
@@ -33,7 +33,7 @@ def test_a_limit_may_move() -> None:
 
 def test_frees_all_that_are_not_to_blame() -> None:
     """So that what comes next is held against the others only."""
-    slots = Slots(3)
+    slots = RunTable(3)
     for row, serial in enumerate((7, 8, 9)):
         slots.enter(row, serial, 1.0)
 
@@ -44,7 +44,7 @@ def test_frees_all_that_are_not_to_blame() -> None:
 
 def test_names_what_may_be_to_blame_beside_what_runs() -> None:
     """In free rows, the last ones first."""
-    slots = Slots(3)
+    slots = RunTable(3)
     slots.enter(1, 7, 1.0)
 
     slots.suspect([4, 5, 7, 6], 2.0)
@@ -54,7 +54,7 @@ def test_names_what_may_be_to_blame_beside_what_runs() -> None:
 
 def test_tells_when_its_process_was_last_alive() -> None:
     """Beside the rows."""
-    slots = Slots(1)
+    slots = RunTable(1)
     before = slots.last_beat
 
     slots.beat(12.5)
@@ -65,8 +65,8 @@ def test_tells_when_its_process_was_last_alive() -> None:
 def test_is_shared_by_a_file() -> None:
     """Another process with the same file sees it, also after the writer is gone."""
     with tempfile.TemporaryFile() as file:
-        file.truncate(Slots.size(2))
-        here, there = Slots(2, fileno=file.fileno()), Slots(2, fileno=file.fileno())
+        file.truncate(RunTable.size(2))
+        here, there = RunTable(2, fileno=file.fileno()), RunTable(2, fileno=file.fileno())
 
     here.enter(1, 9, 1.0)
     here.close()

@@ -2,8 +2,8 @@
 
 import pytest
 
-from queuekit.worker.lease_table import Holding, Holdings
-from queuekit.worker.run_table import Slots
+from queuekit.worker.lease_table import HeldLease, LeaseTable
+from queuekit.worker.run_table import RunTable
 from queuekit.worker.silence import Silence
 
 
@@ -12,10 +12,10 @@ class Process:
 
     def __init__(self) -> None:
         self.now = 1_000.0
-        self.slots = Slots(4)
-        self.holdings = Holdings()
-        self.silence = Silence(self.slots, 0)
-        self.slots.beat(self.now)
+        self.run_table = RunTable(4)
+        self.leases = LeaseTable()
+        self.silence = Silence(self.run_table, 0)
+        self.run_table.beat(self.now)
         self.silence.look(self.now)
 
     def passes(self, seconds: int, *, alive: bool = False) -> list[int] | None:
@@ -23,9 +23,9 @@ class Process:
         for _ in range(seconds):
             self.now += 1.0
             if alive:
-                self.slots.beat(self.now)
+                self.run_table.beat(self.now)
             self.silence.look(self.now)
-        return self.silence.to_blame(self.now, self.holdings)
+        return self.silence.suspects(self.now, self.leases)
 
 
 def test_a_process_that_says_that_it_is_alive_may_go_on() -> None:
@@ -59,7 +59,7 @@ def test_a_body_within_its_time_may_hold_the_interpreter(timeout: float | None) 
 def test_a_body_elsewhere_does_not_keep_this_process_silent() -> None:
     """It has its own process, which is killed at its limit."""
     process = Process()
-    process.holdings.hold([Holding(1, "q", "id", "token", 1, 5.0, apart=True)])
+    process.leases.hold([HeldLease(1, "q", "id", "token", 1, 5.0, apart=True)])
     process.slots.enter(0, 1, process.now, 5.0)
 
     assert process.passes(60) is None
@@ -89,7 +89,7 @@ def test_time_in_which_nobody_looked_does_not_count() -> None:
     process.now += 3_600
     process.silence.look(process.now)
 
-    assert process.silence.to_blame(process.now, process.holdings) is None
+    assert process.silence.suspects(process.now, process.leases) is None
 
 
 def test_a_process_that_was_stopped_has_time_to_come_back() -> None:

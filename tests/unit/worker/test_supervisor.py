@@ -18,11 +18,11 @@ from queuekit.errors import CapabilityError
 from queuekit.events import EngineDown, WorkerCrashed, WorkerGaveUp
 from queuekit.wire.records import entered_mark
 from queuekit.worker.app_ref import AppRef
-from queuekit.worker.lease_renewer import LeaseKeeper
-from queuekit.worker.lease_table import Holding, Holdings
+from queuekit.worker.lease_renewer import LeaseRenewer
+from queuekit.worker.lease_table import HeldLease, LeaseTable
 from queuekit.worker.protocol import Stop
-from queuekit.worker.run_table import Slots
-from queuekit.worker.supervisor import Supervisor, _Child, _deserving, _how, _is_stopped, _memory, _say, _signals
+from queuekit.worker.run_table import RunTable
+from queuekit.worker.supervisor import Supervisor, _Child, _how, _is_stopped, _memory, _renewable, _say, _signals
 from support.working import backend_of, broker_of, counts, flaky_app, inside, make_app, seen, take
 
 
@@ -30,17 +30,17 @@ def child_of(app: Queuekit, *, pid: int | None = None) -> _Child:
     """Return a child as its parent knows it; its process is this one."""
     here, there = Pipe()
     there.close()
-    book = Holdings()
-    keeper = LeaseKeeper(app.runtime.broker, book, lease=30, on_lost=lambda _: None, events=app.events)
+    book = LeaseTable()
+    renewer = LeaseRenewer(app.runtime.broker, book, lease=30, on_lost=lambda _: None, events=app.events)
     process: Any = SimpleNamespace(pid=pid or os.getpid())
-    return _Child(0, process, here, Slots(4), book, keeper, time.monotonic(), name="host-1")
+    return _Child(0, process, here, RunTable(4), book, renewer, time.monotonic(), name="host-1")
 
 
-def holdings(app: Queuekit, count: int, **options: Any) -> tuple[list[Holding], list[Delivery]]:
+def leases(app: Queuekit, count: int, **options: Any) -> tuple[list[HeldLease], list[Delivery]]:
     """Send *count* messages, take them, and return what a worker would tell of them."""
     app.send_many([Signature("t") for _ in range(count)])
     deliveries = take(app, count)
-    return [Holding(serial, *one.lease, **options) for serial, one in enumerate(deliveries, 1)], deliveries
+    return [HeldLease(serial, *one.lease, **options) for serial, one in enumerate(deliveries, 1)], deliveries
 
 
 def test_tells_what_it_works_on() -> None:
@@ -95,10 +95,10 @@ def test_tells_in_words_how_a_process_ended(code: int, words: str) -> None:
 def test_hands_back_what_a_dead_process_held() -> None:
     """All at once; only those whose bodies had been entered are counted and marked (QK6)."""
     app = make_app()
-    held, deliveries = holdings(app, 3)
+    held, deliveries = leases(app, 3)
     child = child_of(app)
-    child.slots.enter(0, 2, time.monotonic())
-    child.slots.enter(1, 99, time.monotonic())
+    child.run_table.enter(0, 2, time.monotonic())
+    child.run_table.enter(1, 99, time.monotonic())
 
     Supervisor(app, AppRef(target="tasks:app"))._hand_back(child, held)
 
@@ -111,7 +111,7 @@ def test_hands_back_what_a_dead_process_held() -> None:
 def test_hands_back_in_batches_and_without_backend() -> None:
     """As many in one call as the broker takes."""
     app = flaky_app(backend="none")
-    held, _ = holdings(app, 5)
+    held, _ = leases(app, 5)
     broker_of(app).limits = type(broker_of(app).limits)(max_batch=2)
 
     Supervisor(app, AppRef(target="tasks:app"))._hand_back(child_of(app), held)
@@ -124,9 +124,9 @@ def test_leases_end_by_themselves_if_an_engine_is_down(engine: str) -> None:
     """Handing back would have been quicker; that is all, and it is told."""
     app = flaky_app()
     down = seen(app, EngineDown)
-    held, _ = holdings(app, 1)
+    held, _ = leases(app, 1)
     child = child_of(app)
-    child.slots.enter(0, 1, time.monotonic())
+    child.run_table.enter(0, 1, time.monotonic())
     wire = broker_of(app).wire if engine == "broker" else backend_of(app).wire
     wire.cut = {"settle", "put"}
 
@@ -139,22 +139,22 @@ def test_leases_end_by_themselves_if_an_engine_is_down(engine: str) -> None:
 def test_renews_no_lease_of_a_body_past_its_time() -> None:
     """A grace after its limit; bodies without a limit, and those that wait for a slot, keep theirs."""
     app = make_app()
-    held, _ = holdings(app, 3, timeout=5.0)
-    held[2] = Holding(3, *held[2].lease)
+    held, _ = leases(app, 3, timeout=5.0)
+    held[2] = HeldLease(3, *held[2].lease)
     child = child_of(app)
-    child.slots.enter(0, 1, time.monotonic() - 60, 5.0)
-    child.slots.enter(2, 3, time.monotonic() - 60)
+    child.run_table.enter(0, 1, time.monotonic() - 60, 5.0)
+    child.run_table.enter(2, 3, time.monotonic() - 60)
 
-    assert [holding.serial for holding in _deserving(child, held)] == [2, 3]
+    assert [held_lease.serial for held_lease in _renewable(child, held)] == [2, 3]
 
 
 def test_blames_those_alone_because_of_which_it_killed() -> None:
     """What ran beside a body past its time goes back uncounted, and leaves no mark of a crash."""
     app = make_app()
-    held, deliveries = holdings(app, 3, timeout=5.0)
+    held, deliveries = leases(app, 3, timeout=5.0)
     child = child_of(app)
-    child.slots.enter(0, 1, time.monotonic() - 60, 5.0)
-    child.slots.enter(1, 2, time.monotonic())
+    child.run_table.enter(0, 1, time.monotonic() - 60, 5.0)
+    child.run_table.enter(1, 2, time.monotonic())
     child.blamed = [1]
 
     Supervisor(app, AppRef(target="tasks:app"))._hand_back(child, held)
@@ -220,24 +220,24 @@ def test_shared_memory_is_as_large_as_a_file_may_be() -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, hard))
     try:
-        with _memory(Holdings.SIZE, least=Holdings.LEAST) as number:
+        with _memory(LeaseTable.SIZE, least=LeaseTable.LEAST) as number:
             limited = os.fstat(number).st_size
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    with _memory(Holdings.SIZE, least=Holdings.LEAST) as number:
+    with _memory(LeaseTable.SIZE, least=LeaseTable.LEAST) as number:
         usual = os.fstat(number).st_size
 
-    assert (limited, usual) == (Holdings.LEAST, Holdings.SIZE)
+    assert (limited, usual) == (LeaseTable.LEAST, LeaseTable.SIZE)
 
 
 def test_shared_memory_can_be_a_file_that_has_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the system knows no other; a hole in it would be found when the disk is full."""
     monkeypatch.setattr(os, "memfd_create", no_such_thing)
 
-    with _memory(Holdings.SIZE, least=Holdings.LEAST) as number:
+    with _memory(LeaseTable.SIZE, least=LeaseTable.LEAST) as number:
         found = os.fstat(number)
 
-    assert (found.st_size, found.st_blocks * 512 >= Holdings.LEAST) == (Holdings.LEAST, True)
+    assert (found.st_size, found.st_blocks * 512 >= LeaseTable.LEAST) == (LeaseTable.LEAST, True)
 
 
 def test_a_process_that_the_system_refuses_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:

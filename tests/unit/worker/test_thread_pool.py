@@ -9,7 +9,7 @@ import pytest
 from queuekit import Queuekit, Signature
 from queuekit.events import Event, TaskStarted
 from queuekit.execution.outcome import Outcome, Run
-from queuekit.worker.run_table import Slots
+from queuekit.worker.run_table import RunTable
 from queuekit.worker.thread_pool import ThreadPool
 from support.waiting import PATIENCE, wait_until
 from support.working import executor_of, make_app, prepared
@@ -20,9 +20,9 @@ class Pool:
 
     def __init__(self, app: Queuekit, size: int = 2) -> None:
         self.outcomes: list[Outcome] = []
-        self.slots = Slots(size)
+        self.run_table = RunTable(size)
         self.pool = ThreadPool(
-            executor_of(app), size=size, slots=self.slots, isolation=None, deliver=self.outcomes.append
+            executor_of(app), size=size, run_table=self.run_table, isolation=None, deliver=self.outcomes.append
         )
 
     def end(self) -> list[Run]:

@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from queuekit.worker.unwritten_outcomes import Unwritten
+from queuekit.worker.unwritten_outcomes import UnwrittenOutcomes
 from queuekit_testing.kit import in_thread
 from support.waiting import wait_until
 
@@ -14,7 +14,7 @@ class Place:
 
     def __init__(self, pace: float = 0.0, *, places: int = 10) -> None:
         self.queued = 0
-        self.unwritten = Unwritten(places, pace=lambda: pace)
+        self.unwritten = UnwrittenOutcomes(places, pace=lambda: pace)
         self.unwritten.waiting = lambda: self.queued
 
     def room(self, *, busy: int = 0) -> int:

@@ -7,7 +7,7 @@ import pytest
 
 from queuekit import Queuekit, Signature
 from queuekit.worker import Worker
-from queuekit.worker.run_table import Slots
+from queuekit.worker.run_table import RunTable
 from queuekit.worker.watch import Watch
 from support.waiting import wait_until
 from support.working import make_app, working
@@ -25,11 +25,11 @@ class Watched:
     """A watch, and what it says."""
 
     def __init__(self, *parts: threading.Thread, fault: str = "") -> None:
-        self.slots = Slots(1)
+        self.run_table = RunTable(1)
         self.faults: list[str] = []
         self.looks = 0
         self.fault = fault
-        self.watch = Watch(self.slots, parts=lambda: parts, checks=[self.check], on_fault=self.faults.append)
+        self.watch = Watch(self.run_table, parts=lambda: parts, checks=[self.check], on_fault=self.faults.append)
 
     def check(self) -> str:
         """Find what is wrong, once somebody has looked."""
@@ -40,8 +40,8 @@ class Watched:
 
     def beats(self) -> bool:
         """Return whether it has said twice that the process is alive."""
-        first = self.slots.last_beat
-        wait_until(lambda: self.slots.last_beat > first)
+        first = self.run_table.last_beat
+        wait_until(lambda: self.run_table.last_beat > first)
         return True
 
 
@@ -110,7 +110,7 @@ def test_a_worker_names_all_its_threads() -> None:
             result.get(timeout=60)
         names = {name for name, _ in parts_of(worker)}
 
-    expected = {"fetcher", "settler", "minder", "keeper", "scheduler", "run-0", "loop"}
+    expected = {"fetcher", "settler", "watchdog", "lease-renewer", "scheduler", "run-0", "loop"}
     assert names == {f"queuekit-{name}" for name in expected}
 
 

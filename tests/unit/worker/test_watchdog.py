@@ -13,13 +13,13 @@ from queuekit.clock import VirtualClock
 from queuekit.execution.outcome import Outcome, Run
 from queuekit.execution.time_limit import Guard
 from queuekit.wire.records import cancel_mark, read_info, worker_key
-from queuekit.worker.watchdog import Minder
+from queuekit.worker.watchdog import Watchdog
 from support.waiting import wait_until
 from support.working import backend_of, executor_of, flaky_app, make_app, prepared
 
 
 class Ward:
-    """A minder, and what it looks after."""
+    """A watchdog, and what it looks after."""
 
     def __init__(self, app: Queuekit) -> None:
         self.app = app
@@ -28,10 +28,10 @@ class Ward:
         self.given_up: set[int] = set()
         self.cancelled: list[Run] = []
         self.outcomes: list[Outcome] = []
-        self.minder = Minder(
+        self.watchdog = Watchdog(
             app.runtime,
             executor_of(app),
-            in_hand=lambda: list(self.hand),
+            in_flight=lambda: list(self.hand),
             in_threads=lambda: list(self.threads),
             give_up=lambda row, _: self.given_up.add(row),
             thread_of=lambda _: 0,
@@ -52,7 +52,7 @@ class Ward:
 
 
 def ward(function: Callable[..., Any] = print, *, clock: Any = None, **options: Any) -> tuple[Ward, Run]:
-    """Return a minder and one run in its worker's hands."""
+    """Return a watchdog and one run in its worker's hands."""
     app = make_app(clock=clock)
     app.task(name="t", **options)(function)
     app.send(Signature("t", id="id-1"))
@@ -65,9 +65,9 @@ def test_tells_that_the_worker_is_there() -> None:
     """Name, queues and load, in a record that ends with the worker."""
     found, _ = ward()
 
-    found.minder.start()
+    found.watchdog.start()
     record = wait_until(found.presence)
-    found.minder.stop()
+    found.watchdog.stop()
 
     assert json.loads(record.body) == {"name": "w-1", "queues": ["default"], "running": 1}
     assert found.presence() is None
@@ -78,11 +78,11 @@ def test_tells_it_again_before_it_is_forgotten() -> None:
     clock = VirtualClock()
     found, _ = ward(clock=clock)
 
-    found.minder.start()
+    found.watchdog.start()
     first = wait_until(found.presence)
     clock.advance(11)
     second = wait_until(lambda: (now := found.presence()) and now.version > first.version)
-    found.minder.stop()
+    found.watchdog.stop()
 
     assert second
     assert first.ttl == 120
@@ -98,11 +98,11 @@ def test_finds_what_was_cancelled() -> None:
         clock.advance(1)
         return bool(found.cancelled)
 
-    found.minder.start()
+    found.watchdog.start()
     wait_until(told)
     clock.advance(1)
     clock.advance(1)
-    found.minder.stop()
+    found.watchdog.stop()
 
     assert found.cancelled == [run]
 
@@ -113,13 +113,13 @@ def test_wakes_when_there_is_something_to_look_after() -> None:
     found.hand = []
     found.app.runtime.need_backend("test").put([cancel_mark("id-1", ttl=60)])
 
-    found.minder.start()
+    found.watchdog.start()
     wait_until(found.presence)
     found.hand = [run]
-    found.minder.wake()
-    found.minder.wake()
+    found.watchdog.wake()
+    found.watchdog.wake()
     wait_until(lambda: found.cancelled)
-    found.minder.stop()
+    found.watchdog.stop()
 
     assert found.cancelled == [run]
 
@@ -132,8 +132,8 @@ def test_lives_without_backend() -> None:
     found = Ward(app)
     found.hand = [prepared(app)]
 
-    found.minder.start()
-    found.minder.stop()
+    found.watchdog.start()
+    found.watchdog.stop()
 
     assert found.cancelled == []
 
@@ -149,14 +149,14 @@ def test_outlives_a_backend_that_is_down(caplog: pytest.LogCaptureFixture) -> No
     wire.answers["put"] = lambda: wire.calls.index("never called")
     wire.cut = {"get"}
 
-    found.minder.start()
+    found.watchdog.start()
     wait_until(lambda: "get" in wire.calls)
     wire.cut = set()
     app.runtime.need_backend("test").put([cancel_mark("id-1", ttl=60)])
     wait_until(lambda: found.cancelled)
-    found.minder.stop()
+    found.watchdog.stop()
 
-    assert "the minder met an error" in caplog.text
+    assert "the watchdog met an error" in caplog.text
 
 
 def in_thread(found: Ward, run: Run, *, started: float) -> Guard:
@@ -177,14 +177,14 @@ def test_says_when_to_look_again(now: float, nearest: float) -> None:
     found, run = ward(timeout=5)
     in_thread(found, run, started=100)
 
-    assert found.minder.enforce(now) == nearest
+    assert found.watchdog.enforce(now) == nearest
 
 
 def test_looks_often_while_a_limited_run_may_begin() -> None:
     """Its limit begins with its body, which tells nobody."""
     found, _ = ward(timeout=5)
 
-    assert found.minder.enforce(100) == pytest.approx(100.1)
+    assert found.watchdog.enforce(100) == pytest.approx(100.1)
 
 
 def test_leaves_runs_without_limit_alone() -> None:
@@ -193,7 +193,7 @@ def test_leaves_runs_without_limit_alone() -> None:
     found.threads = [(0, run)]
     run.started = 0
 
-    assert found.minder.enforce(1e6) == 1e6 + 1.0
+    assert found.watchdog.enforce(1e6) == 1e6 + 1.0
     assert not run.context.cancelled
 
 
@@ -213,10 +213,10 @@ def test_tells_a_body_past_its_time() -> None:
     thread = threading.Thread(target=lambda: found.outcomes.append(executor_of(found.app).call(run)))
     found.threads = [(0, run)]
 
-    found.minder.start()
+    found.watchdog.start()
     thread.start()
     wait_until(lambda: found.outcomes)
-    found.minder.stop()
+    found.watchdog.stop()
 
     assert (fired.is_set(), run.context.cancelled, found.given_up) == (True, True, set())
     assert found.outcomes[0].records[0].error == "TaskTimeout: ran longer than 0.01 s"
@@ -228,10 +228,10 @@ def test_gives_a_body_up_that_does_not_stop() -> None:
     guard = in_thread(found, run, started=100)
     guard.again = 106.0  # it was told at 105
 
-    found.minder.enforce(105.9)
+    found.watchdog.enforce(105.9)
     patient = set(found.given_up)
-    found.minder.enforce(106)
-    found.minder.enforce(107)
+    found.watchdog.enforce(106)
+    found.watchdog.enforce(107)
 
     assert (patient, found.given_up, run.decided) == (set(), {0}, True)
     (outcome,) = found.outcomes
@@ -245,6 +245,6 @@ def test_gives_up_the_thread_of_a_body_whose_outcome_was_decided_elsewhere() -> 
     in_thread(found, run, started=100)
     run.claim()
 
-    found.minder.enforce(106)
+    found.watchdog.enforce(106)
 
     assert (found.given_up, found.outcomes) == ({0}, [])

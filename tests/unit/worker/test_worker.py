@@ -36,7 +36,7 @@ from queuekit.execution.outcome import Outcome
 from queuekit.hookspecs import hookimpl
 from queuekit.ids import is_name, worker_name
 from queuekit.worker import Worker
-from queuekit.worker.lease_table import Holdings
+from queuekit.worker.lease_table import LeaseTable
 from queuekit.worker.prefetch import MOST_BYTES
 from support.waiting import PATIENCE, wait_until
 from support.working import (
@@ -560,7 +560,7 @@ def test_a_coroutine_that_waits_for_its_turn_is_handed_back() -> None:
         send(app, "long")
     thread = threading.Thread(target=worker.run)
     thread.start()
-    wait_until(lambda: counts(app) == {"leased": 3} and worker._slots.entered())
+    wait_until(lambda: counts(app) == {"leased": 3} and worker._run_table.entered())
 
     worker.stop("SIGTERM")
     thread.join(PATIENCE)
@@ -610,7 +610,7 @@ def test_a_run_without_lease_is_told_and_refused(*, is_async: bool) -> None:
         result = send(app, "slow")
         wait_until(begun.is_set)
         app.runtime.broker.purge("default", place=Place.LEASED)
-        worker.lost(list(worker._in_hand))
+        worker.lost(list(worker._in_flight))
         wait_until(worker.idle)
 
     assert (told, result.state, dict(worker.stats)) == ([(True, True)], State.PENDING, {"lost": 1})
@@ -629,20 +629,20 @@ def test_an_unstarted_run_without_lease_never_begins() -> None:
     thread = threading.Thread(target=worker.run)
     thread.start()
     gate.begun.wait(PATIENCE)
-    wait_until(lambda: len(worker._in_hand) == 2)
+    wait_until(lambda: len(worker._in_flight) == 2)
 
     worker.lost([2, 99])
-    in_hand = len(worker._in_hand)
+    in_flight = len(worker._in_flight)
     gate.go.set()
     wait_until(lambda: worker.stats["done"] == 1)
     worker.stop()
     thread.join(PATIENCE)
 
-    assert (in_hand, gate.runs, worker.stats["lost"]) == (1, 1, 1)
+    assert (in_flight, gate.runs, worker.stats["lost"]) == (1, 1, 1)
 
 
 def test_a_lease_that_ended_with_its_outcome_is_not_lost() -> None:
-    """The keeper may hear of it before the settler tells."""
+    """The renewer may hear of it before the settler tells."""
     app = make_app()
     lost = seen(app, LeasesLost)
     gate = gated(app)
@@ -650,7 +650,7 @@ def test_a_lease_that_ended_with_its_outcome_is_not_lost() -> None:
     with working(app) as worker:
         send(app, "gate")
         gate.begun.wait(PATIENCE)
-        (serial, run), *_ = worker._in_hand.items()
+        (serial, run), *_ = worker._in_flight.items()
         run.claim()
         worker.lost([serial])
         gate.go.set()
@@ -667,13 +667,13 @@ def test_no_more_messages_are_taken_than_leases_are_kept(caplog: pytest.LogCaptu
     for _ in range(300):
         send(app, "mail")
 
-    worker = burst(app, holdings=Holdings(size=4096))
+    worker = burst(app, leases=LeaseTable(size=4096))
 
     assert worker.stats["done"] == 300
     assert 0 < worker.stats["returned"] <= 100
-    assert worker._holdings.most <= 25
+    assert worker._leases.most <= 25
     assert 1 <= caplog.text.count("leases are kept at a time") <= 4
-    assert worker._holdings.held() == []
+    assert worker._leases.held() == []
 
 
 def test_a_message_whose_lease_cannot_be_kept_goes_back(caplog: pytest.LogCaptureFixture) -> None:
@@ -682,7 +682,7 @@ def test_a_message_whose_lease_cannot_be_kept_goes_back(caplog: pytest.LogCaptur
     gate = gated(app)
     send(app, "gate")
 
-    with working(app, holdings=Holdings(size=64)) as worker:
+    with working(app, leases=LeaseTable(size=64)) as worker:
         wait_until(lambda: "cannot be kept: its token has" in caplog.text)
         wait_until(lambda: worker.stats["returned"] and worker.idle())
 
@@ -705,7 +705,7 @@ def test_messages_whose_leases_cannot_be_kept_go_back(
     monkeypatch.setattr("pickle.dumps", no_memory)
     with working(app) as worker:
         wait_until(lambda: "MemoryError" in caplog.text)
-        wait_until(lambda: worker.stats["returned"] and not worker._in_hand)
+        wait_until(lambda: worker.stats["returned"] and not worker._in_flight)
         monkeypatch.undo()
 
     assert gate.runs == 0
@@ -725,7 +725,7 @@ def test_early_acknowledged_messages_run_at_most_once() -> None:
         result = send(app, "gate")
         gate.begun.wait(PATIENCE)
         wait_until(lambda: counts(app) == {})
-        held = worker._holdings.held()
+        held = worker._leases.held()
         gate.go.set()
         wait_until(lambda: result.state is State.SUCCESS)
 
@@ -775,7 +775,7 @@ def test_an_early_acknowledged_message_that_has_not_begun_is_sent_again() -> Non
     thread = threading.Thread(target=worker.run)
     thread.start()
     gate.begun.wait(PATIENCE)
-    wait_until(lambda: len(worker._in_hand) == 2)
+    wait_until(lambda: len(worker._in_flight) == 2)
 
     worker.stop("SIGTERM")
     wait_until(lambda: counts(app) == {"ready": 1})
@@ -1036,7 +1036,7 @@ def test_bodies_beyond_a_number_of_bytes_go_back() -> None:
     worker = Worker(app)
 
     worker.admit(app.runtime.broker.receive(["default"], limit=30, wait=0, lease=30))
-    held = [len(run.delivery.envelope.body) for run in worker._in_hand.values()]
+    held = [len(run.delivery.envelope.body) for run in worker._in_flight.values()]
     gate.go.set()
     worker.stop()
     worker.run()
