@@ -15,7 +15,7 @@ __all__ = ["Context", "TaskLogFilter", "current", "of_context"]
 
 _current: contextvars.ContextVar[Context | None] = contextvars.ContextVar("queuekit_context", default=None)
 
-Progress = Callable[[str, float, float | None, str], None]
+ReportProgress = Callable[[str, float, float | None, str], None]
 
 
 class Context:
@@ -57,7 +57,7 @@ class Context:
         self.lost = False
         """Whether the lease is gone: somebody else may run the message now, and this outcome will be refused."""
         self._cancelled: threading.Event | None = None
-        self._report: Progress | None = None
+        self._report: ReportProgress | None = None
         self._begun: Callable[[Context], None] | None = None
         self._made: tuple[Any, ...] = ()
 
@@ -103,7 +103,7 @@ class Context:
             begun(self)
         self._report(self.id, done, total, message)
 
-    def report_to(self, report: Progress, begun: Callable[[Context], None] | None = None) -> None:
+    def report_to(self, report: ReportProgress, begun: Callable[[Context], None] | None = None) -> None:
         """Say where :meth:`progress` goes, and what is told before the first of it; called by the worker."""
         self._report, self._begun = report, begun
 

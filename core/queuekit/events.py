@@ -29,8 +29,8 @@ __all__ = [
     "LoopBlocked",
     "MessageDead",
     "QueuesUnserved",
-    "SchedulerLeads",
-    "SchedulerYields",
+    "SchedulerLeaderElected",
+    "SchedulerLeaderLost",
     "TaskFinished",
     "TaskStarted",
     "TaskUnknown",
@@ -151,14 +151,14 @@ class LoopBlocked(Event):
 
 
 @attrs.frozen(kw_only=True)
-class SchedulerLeads(Event):
-    """A worker, or a scheduler, leads from now on: it sends the ticks of all schedules."""
+class SchedulerLeaderElected(Event):
+    """A worker, or a scheduler, is the scheduler leader from now on: it sends the ticks of all schedules."""
 
     worker: str
 
 
 @attrs.frozen(kw_only=True)
-class SchedulerYields(Event):
+class SchedulerLeaderLost(Event):
     """One who led has lost the lead to another, since it stood still or could not reach the backend."""
 
     worker: str
@@ -358,8 +358,8 @@ class LogSubscriber:
             EngineDown: self._down,
             EngineBack: self._back,
             LoopBlocked: self._blocked,
-            SchedulerLeads: self._leads,
-            SchedulerYields: self._yields,
+            SchedulerLeaderElected: self._leader_elected,
+            SchedulerLeaderLost: self._leader_lost,
             TickSent: self._ticked,
             TicksMissed: self._missed,
             TickSkipped: self._skipped,
@@ -435,11 +435,11 @@ class LogSubscriber:
         data = (task, event.id, event.worker, event.seconds, event.waiting, stack)
         self._worker.warning(text, *data, extra=_data(event))
 
-    def _leads(self, event: SchedulerLeads) -> None:
-        self._schedules.info("%s sends the ticks of all schedules", event.worker, extra=_data(event))
+    def _leader_elected(self, event: SchedulerLeaderElected) -> None:
+        self._schedules.info("%s is now the scheduler leader", event.worker, extra=_data(event))
 
-    def _yields(self, event: SchedulerYields) -> None:
-        self._schedules.warning("%s no longer sends ticks: another may", event.worker, extra=_data(event))
+    def _leader_lost(self, event: SchedulerLeaderLost) -> None:
+        self._schedules.warning("%s is no longer the scheduler leader", event.worker, extra=_data(event))
 
     def _ticked(self, event: TickSent) -> None:
         late = f", {event.late:.1f} s late" if event.late >= _LATE else ""

@@ -22,7 +22,7 @@ from queuekit.envelope import Envelope, join_frame, split_frame
 from queuekit.errors import DecodeError, QueuekitError
 from queuekit.operations.admin import Admin
 from queuekit.schedules.manager import scan
-from queuekit.schedules.schedule import entry_key, ticked_key
+from queuekit.schedules.schedule import entry_key, progress_key
 from queuekit.signature import Signature
 from queuekit.urls import EngineURL
 from support import commands
@@ -165,7 +165,7 @@ def test_schedules() -> None:
             body = join_frame(swapped(head, chance), payload) if chance.random() < 0.7 else changed(record.body, chance)
             bodies.append(body)
             backend.put([attrs.evolve(record, key=entry_key(f"bad-{number}"), body=body)])
-            progress = Record(key=ticked_key(f"bad-{number}"), body=bent(b'{"v":1,"at":5.0,"sent":3}', chance))
+            progress = Record(key=progress_key(f"bad-{number}"), body=bent(b'{"v":1,"at":5.0,"sent":3}', chance))
             backend.put([attrs.evolve(progress, rank=chance.choice((0, 7, -5, 2**62)))])
         fuzzer.attempt(bodies, partial(_run, crew))
         headers = [split_frame(stored.envelope.body)[0].get("headers", {}) for stored in _ready(crew)]

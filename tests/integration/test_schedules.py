@@ -20,7 +20,7 @@ from support.waiting import wait_until
 APP = "support.cron_tasks:app"
 LEASE = 1.0
 """Seconds; the lead is held for half of them, so that a test need not wait."""
-LEADS = re.compile(r"\S+-(\d+) sends the ticks of all schedules")
+LEADS = re.compile(r"\S+-(\d+) is now the scheduler leader")
 
 
 @pytest.fixture(
@@ -110,7 +110,7 @@ def test_frozen_leader_sends_nothing_twice(crew: Fleet) -> None:
     reached(crew, len(ticks(crew)) + 4)
 
     os.kill(pid, signal.SIGCONT)
-    wait_until(lambda: "no longer sends ticks" in group.read_log(), what="the old leader yielding")
+    wait_until(lambda: "is no longer the scheduler leader" in group.read_log(), what="the old leader yielding")
     reached(crew, len(ticks(crew)) + 4)
 
     assert_each_once(crew)

@@ -16,7 +16,7 @@ LEDGER = "QUEUEKIT_TEST_LEDGER"
 class Line:
     """One thing that happened."""
 
-    word: str
+    status: str
     """What: ``begin``, ``end``, ``told``, ``child``."""
     id: str
     """To which message."""
@@ -48,7 +48,7 @@ class Ledger:
         whole = text[: text.rfind("\n") + 1]  # a write that crosses a page of the file may be seen half-way
         rows = (row.split(" ") for row in whole.splitlines())
         lines = (Line(word, id, int(pid), float(at)) for word, id, pid, at in rows)
-        return [line for line in lines if word in (None, line.word) and id in (None, line.id)]
+        return [line for line in lines if word in (None, line.status) and id in (None, line.id)]
 
     def counts(self, word: str) -> Counter[str]:
         """Return how often each message has *word*."""

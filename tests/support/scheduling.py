@@ -42,7 +42,7 @@ class Crew:
 
     def leader(self) -> Scheduler:
         """Return the one who leads."""
-        (found,) = [one for one in self.wakes if one.leads]
+        (found,) = [one for one in self.wakes if one.is_leader]
         return found
 
     def kill(self, one: Scheduler) -> None:

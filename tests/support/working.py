@@ -18,7 +18,7 @@ from queuekit.events import Event
 from queuekit.execution.commit import write
 from queuekit.execution.executor import Executor
 from queuekit.execution.outcome import Outcome, Run
-from queuekit.execution.workflow_advance import Flows
+from queuekit.execution.workflow_advance import WorkflowAdvancer
 from queuekit.worker import Worker
 from queuekit_testing.kit import unique_name
 from support.flaky import FlakyBackend, FlakyBroker
@@ -105,7 +105,7 @@ def finish(app: Queuekit, delivery: Delivery) -> Outcome:
     executor, backend = executor_of(app), app.runtime.need_backend("a test")
     found = executor.prepare(delivery, backend.get(executor.keys(delivery)))
     outcome = executor.call(found) if isinstance(found, Run) else found
-    Flows(app.runtime, app.sending).expand([outcome])
+    WorkflowAdvancer(app.runtime, app.sending).expand([outcome])
     write(app.runtime, [outcome])
     return outcome
 

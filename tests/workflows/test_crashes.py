@@ -35,7 +35,7 @@ class Bench:
         """Do so until nothing is left and return how each outcome counts."""
         words = []
         while inside(self.app, Place.READY):
-            words.append(self.finish_one().word)
+            words.append(self.finish_one().status)
         return words
 
     def dies_at(self, step: str, *, after: bool) -> None:

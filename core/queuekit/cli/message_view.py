@@ -75,7 +75,7 @@ def as_text(sight: Sight, serializers: Mapping[str, Serializer], *, now: float) 
 
 
 @attrs.frozen(kw_only=True)
-class _Known:
+class _Facts:
     """What the message on its queue tells, or the record of its state, which may be behind but outlives it."""
 
     place: Place | None = None
@@ -89,10 +89,10 @@ class _Known:
     died: float | None = None
 
 
-def _known(sight: Sight) -> _Known:
+def _known(sight: Sight) -> _Facts:
     info = sight.info
     if sight.letter is None:
-        return _Known(
+        return _Facts(
             place=_guessed_place(sight),
             queue=info.queue,
             attempt=info.attempt,
@@ -102,7 +102,7 @@ def _known(sight: Sight) -> _Known:
             worker=info.worker or sight.holder,
         )
     stored = sight.letter.stored
-    return _Known(
+    return _Facts(
         place=stored.place,
         queue=stored.envelope.queue,
         attempt=stored.envelope.attempt,
@@ -145,7 +145,7 @@ def _call(sight: Sight) -> str:
     return one_line(f"{message.task}({', '.join([*map(as_json, message.args), *named])})", width=1000)
 
 
-def _place(known: _Known, now: float) -> str:
+def _place(known: _Facts, now: float) -> str:
     if known.place is None:
         return ""
     if known.place is Place.DEAD:
@@ -155,7 +155,7 @@ def _place(known: _Known, now: float) -> str:
     return {Place.READY: "waiting", Place.LEASED: "held by a worker"}[known.place]
 
 
-def _attempt(known: _Known) -> str:
+def _attempt(known: _Facts) -> str:
     """Return how many attempts and replays came before, if any did."""
     attempt, generation = known.attempt, known.generation
     replays = f", replayed {generation} times" if generation > 1 else ", replayed once" if generation else ""

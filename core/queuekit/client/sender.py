@@ -28,7 +28,7 @@ from queuekit.values import quick_frozen
 from queuekit.wire.position import Gather, Link, is_own
 from queuekit.wire.records import pending
 
-__all__ = ["Ready", "Sending", "Sent"]
+__all__ = ["PreparedMessage", "Sending", "Sent"]
 
 T = TypeVar("T")
 _BATCH = 500
@@ -53,7 +53,7 @@ class Sent:
 
 
 @quick_frozen
-class Ready:
+class PreparedMessage:
     """A signature that can be sent."""
 
     envelope: Envelope
@@ -91,7 +91,7 @@ class Sending:
         (sent,) = self._send_batch((self.prepare(signature),), ())
         return sent
 
-    def send_ready(self, some: Iterable[Ready], *, ahead: Sequence[Record] = ()) -> list[Sent]:
+    def send_ready(self, some: Iterable[PreparedMessage], *, ahead: Sequence[Record] = ()) -> list[Sent]:
         """Put what is prepared on its queues, in order; each batch is stored when this returns.
 
         Args:
@@ -131,7 +131,7 @@ class Sending:
         link: Link | None = None,
         gather: Gather | None = None,
         awaited: bool = False,
-    ) -> Ready:
+    ) -> PreparedMessage:
         """Return the envelope for *signature*, and the PENDING record that goes with it.
 
         Args:
@@ -165,7 +165,7 @@ class Sending:
             body = encode(signature, id=id, serializer=serializer, parameters=names, **places)
         options = resolve(signature, task)
         envelope = self._envelope(signature, options, id, body)
-        return Ready(
+        return PreparedMessage(
             envelope, None if options.ignore_result or not self._stores else self._pending(envelope, signature.task)
         )
 
@@ -264,7 +264,7 @@ class Sending:
             return pending(id=envelope.id, task=task, queue=envelope.queue, ttl=ttl, at=now)
         return pending(id=envelope.id, task=task, queue=envelope.queue, ttl=ttl + delay, at=now, due=now + delay)
 
-    def _send_batch(self, ready: Sequence[Ready], ahead: Sequence[Record]) -> list[Sent]:
+    def _send_batch(self, ready: Sequence[PreparedMessage], ahead: Sequence[Record]) -> list[Sent]:
         """Send one batch, within ``send_timeout``."""
         spent, self._spent = self._spent, 0.0
         # At least half of it is left for the engine, so that a slow start alone fails no send.
@@ -275,7 +275,7 @@ class Sending:
         finally:
             LIMIT.end = before
 
-    def _store(self, ready: Sequence[Ready], ahead: Sequence[Record]) -> list[Sent]:
+    def _store(self, ready: Sequence[PreparedMessage], ahead: Sequence[Record]) -> list[Sent]:
         """Store one batch: with its records in one step where the engine can, else records after messages."""
         if self._commits and not _any_unique(ready):
             items = [CommitItem(records=(one.record,) if one.record else (), sends=(one.envelope,)) for one in ready]
@@ -328,7 +328,7 @@ class Sending:
         raise error.with_traceback(None)
 
 
-def _any_unique(ready: Sequence[Ready]) -> bool:
+def _any_unique(ready: Sequence[PreparedMessage]) -> bool:
     for one in ready:  # noqa: SIM110 - half the time of any(), on the way of every message
         if one.envelope.unique is not None:
             return True

@@ -18,12 +18,12 @@ import attrs
 from queuekit.backend import Record
 from queuekit.broker import Delivery, Place
 from queuekit.client.runtime import Runtime
-from queuekit.client.sender import Ready, Sending, Sent
+from queuekit.client.sender import PreparedMessage, Sending, Sent
 from queuekit.config.settings import NO_BACKEND, Config
 from queuekit.execution.commit import write
 from queuekit.execution.executor import Executor
 from queuekit.execution.outcome import Outcome, Run
-from queuekit.execution.workflow_advance import Flows
+from queuekit.execution.workflow_advance import WorkflowAdvancer
 from queuekit.ids import new_id
 from queuekit.signature import Signature
 from queuekit.tasks.registry import Tasks
@@ -80,7 +80,7 @@ class EagerSending(Sending):
     def __init__(self, runtime: Runtime, tasks: Tasks) -> None:
         super().__init__(runtime, tasks)
         self._executor = Executor(runtime, tasks, self, worker="eager", variables=_variables)
-        self._flows = Flows(runtime, self)
+        self._workflows = WorkflowAdvancer(runtime, self)
 
     def send_one(self, signature: Signature[Any]) -> Sent:
         """Put *signature* on its queue, and run all that is there."""
@@ -88,7 +88,7 @@ class EagerSending(Sending):
         self._drain()
         return sent
 
-    def send_ready(self, some: Iterable[Ready], *, ahead: Sequence[Record] = ()) -> list[Sent]:
+    def send_ready(self, some: Iterable[PreparedMessage], *, ahead: Sequence[Record] = ()) -> list[Sent]:
         """Put what is prepared on its queues, and run all that is there."""
         sent = super().send_ready(some, ahead=ahead)
         self._drain()
@@ -119,7 +119,7 @@ class EagerSending(Sending):
         marks = {} if backend is None else backend.get(self._executor.keys(delivery))
         prepared = self._executor.prepare(delivery, marks)
         outcome = self._run(prepared) if isinstance(prepared, Run) else prepared
-        self._flows.expand([outcome])
+        self._workflows.expand([outcome])
         write(self._runtime, [outcome])
         if outcome.event is not None:
             self._runtime.events.emit(outcome.event)

@@ -387,7 +387,7 @@ class Executor:
     def _stage_after(self, run: Run, outcome: Outcome, error: BaseException | None) -> None:
         for stage in self._after or ():
             try:
-                stage(run.context, _STATES.get(outcome.word, outcome.word), error)
+                stage(run.context, _STATES.get(outcome.status, outcome.status), error)
             except BaseException:  # noqa: BLE001 - also SystemExit: the outcome stands, and its thread goes on
                 log_error(_logger, "a middleware failed after %s %s", run.message.task, run.message.id)
 
@@ -413,7 +413,7 @@ class Executor:
     def _hop(self, delivery: Delivery, delay: float) -> Outcome:
         """Delay again what the broker could not delay long enough at once; neither attempt nor crash."""
         envelope = attrs.evolve(delivery.envelope, hop=delivery.envelope.hop + 1, delay=delay)
-        return Outcome(delivery=delivery, settlement=Retry(delivery, envelope), word="held")
+        return Outcome(delivery=delivery, settlement=Retry(delivery, envelope), status="held")
 
     def _unreadable(self, delivery: Delivery, marks: Mapping[str, Record], error: NotReadHereError) -> Outcome:
         """Hold a message that a worker of a newer release, or with another serializer, can read."""
@@ -433,7 +433,7 @@ class Executor:
         # Spread, or all that were handed back together come back to the same worker together.
         delay = min(_LONGEST_HOLD, 2.0 ** min(delivery.number - 1, 6)) * (1.0 + 0.25 * self._runtime.random.random())
         self._runtime.events.emit(TaskUnknown(id=message.id, task=message.task, again_in=delay, why=why))
-        return Outcome(delivery=delivery, settlement=Release(delivery, delay=delay), word="held")
+        return Outcome(delivery=delivery, settlement=Release(delivery, delay=delay), status="held")
 
     def _run(self, delivery: Delivery, message: Message, task: Task[..., Any]) -> Run:
         envelope = delivery.envelope

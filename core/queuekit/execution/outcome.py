@@ -52,7 +52,7 @@ class Outcome:
     """What it means for its workflow, if it has one."""
     expanded: bool = False
     """Whether that has become part of records, joins and sends; see :mod:`queuekit.execution.workflow_advance`."""
-    word: str = "done"
+    status: str = "done"
     """How the statistics count it: done, failed, retried, dead, cancelled, expired, returned, held, skipped."""
     event: Event | None = None
     run: Run | None = None
@@ -166,7 +166,7 @@ class Decider:
             settlement=None if run.early else Retry(delivery, envelope),
             sends=(envelope,) if run.early else (),
             records=self._record(run, State.RETRY, what, due=envelope.not_before),
-            word="retried",
+            status="retried",
             event=self._finished(run, "RETRY", what, retry_in=delay, retries=retries),
             run=run,
         )
@@ -200,7 +200,7 @@ class Decider:
             records=(*(self._record(run, state, what) if run.early else self._evidence(run, state, what)), *pending),
             sends=sends,
             ended=ended_by(message, failure),
-            word="failed",
+            status="failed",
             event=self._finished(run, "FAILURE", what),
             run=run,
         )
@@ -211,7 +211,7 @@ class Decider:
             delivery=run.delivery,
             settlement=None if run.early else Release(run.delivery, delay=delay),
             sends=(self._once_more(run, delay),) if run.early else (),
-            word="returned",
+            status="returned",
             event=self._finished(run, "PENDING"),
             run=run,
         )
@@ -227,14 +227,14 @@ class Decider:
             delivery=run.delivery,
             settlement=None if run.early else Release(run.delivery),
             sends=(self._once_more(run, 0.0),) if run.early else (),
-            word="returned",
+            status="returned",
             run=run,
         )
 
     def unfinished(self, run: Run, *, settles: bool = True) -> Outcome:
         """Decide for a message that did not finish here, which is no fault of its own (QK10)."""
         settlement = Release(run.delivery) if settles else None
-        return Outcome(delivery=run.delivery, settlement=settlement, word="returned", run=run)
+        return Outcome(delivery=run.delivery, settlement=settlement, status="returned", run=run)
 
     # -- a message that does not run
 
@@ -282,7 +282,7 @@ class Decider:
         word = state.value.lower()
         ended = ended_by(message, Failure(id=message.id, task=message.task, error_type=error["type"], error=text))
         return Outcome(
-            delivery=delivery, settlement=settlement, records=records, ended=ended, word=word, event=event, run=run
+            delivery=delivery, settlement=settlement, records=records, ended=ended, status=word, event=event, run=run
         )
 
     def dead(
@@ -301,7 +301,7 @@ class Decider:
             # An id that is no name was not sent by us, and need not be one that a backend can hold.
             records=(record,) if self._stores and is_name(delivery.envelope.id) else (),
             ended=died(delivery, message, reason=reason, error=error, task=task),
-            word="dead",
+            status="dead",
             event=event,
         )
 
@@ -323,7 +323,7 @@ class Decider:
             if reason not in _NEVER_RAN:
                 sends, records = self._follow_anyway(delivery, message, "error", lambda: _failure(info))
         return Outcome(
-            delivery=delivery, settlement=settlement, records=records, sends=sends, ended=ended, word="skipped"
+            delivery=delivery, settlement=settlement, records=records, sends=sends, ended=ended, status="skipped"
         )
 
     def moved(self, run: Run, state: State) -> Record:

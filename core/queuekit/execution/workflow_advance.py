@@ -30,14 +30,14 @@ from queuekit.states import State, rank
 from queuekit.wire.records import cancel_key, never_ran, read_info, result_key
 from queuekit.workflows.compile import GATHER_TASK, Fan, Node, Place, Step, end_id, id_of, is_awaited, link_of
 
-__all__ = ["Flows"]
+__all__ = ["WorkflowAdvancer"]
 
 _logger = logging.getLogger("queuekit.workflow")
 _ROUNDS = 50
 """Most reads, one after the other, for one batch."""
 
 
-class Flows:
+class WorkflowAdvancer:
     """Expands the outcomes of messages that belong to workflows. Not for several threads at once.
 
     Args:

@@ -13,7 +13,7 @@ from queuekit.envelope import Envelope
 from queuekit.execution.commit import write
 from queuekit.execution.ending import ended_by
 from queuekit.execution.outcome import Outcome
-from queuekit.execution.workflow_advance import Flows
+from queuekit.execution.workflow_advance import WorkflowAdvancer
 from queuekit.execution.workflow_store import StoredGraph
 from queuekit.failure import Failure
 from queuekit.states import State
@@ -110,5 +110,5 @@ def tell_cancelled(runtime: Runtime, sending: Sending, envelope: Envelope, messa
     failure = Failure(id=message.id, task=message.task, error_type="Cancelled", error="cancelled")
     record = cancelled(message.id, task=message.task, ttl=ttl, at=now)
     outcome = Outcome(delivery=delivery, settlement=None, records=(record,), ended=ended_by(message, failure))
-    Flows(runtime, sending).expand([outcome])
+    WorkflowAdvancer(runtime, sending).expand([outcome])
     write(runtime, [outcome])

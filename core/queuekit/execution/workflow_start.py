@@ -10,7 +10,7 @@ import attrs
 
 from queuekit.backend import Condition, Record
 from queuekit.client.runtime import Runtime
-from queuekit.client.sender import Ready, Sending
+from queuekit.client.sender import PreparedMessage, Sending
 from queuekit.errors import CapabilityError
 from queuekit.execution.workflow_held import follower
 from queuekit.ids import new_id
@@ -46,7 +46,7 @@ def start(runtime: Runtime, sending: Sending, workflow: Workflow[Any]) -> Graph:
     large = len(records) > _RECORDS
     if large:
         _put(runtime, sending, records)
-    unique: list[tuple[int, Ready]] = []
+    unique: list[tuple[int, PreparedMessage]] = []
     sent = sending.send_ready(_entries(sending, graph, unique), ahead=() if large else records)
     followers = [
         attrs.evolve(ready, envelope=follower(runtime, ready.envelope, sent[place].id))
@@ -92,7 +92,7 @@ def _is_watched(graph: Graph) -> bool:
     return any(not isinstance(node, Fan) or node.at_once is not None for node in graph.nodes.values())
 
 
-def _entries(sending: Sending, graph: Graph, unique: list[tuple[int, Ready]]) -> Iterator[Ready]:
+def _entries(sending: Sending, graph: Graph, unique: list[tuple[int, PreparedMessage]]) -> Iterator[PreparedMessage]:
     """Yield what is sent first; what asks for a unique key is put into *unique* too, with its place."""
     for place, (number, step) in enumerate(graph.entries):
         signature = step.signature

@@ -14,13 +14,21 @@ from queuekit.events import TickFailed, TickSent, TickSkipped, TicksMissed
 from queuekit.failure import in_words
 from queuekit.schedules.due import Due, due, tick_id
 from queuekit.schedules.manager import SchedulingApp, iso
-from queuekit.schedules.schedule import Entry, Progress, entry_key, read_entry, read_progress, ticked_key, ticking
+from queuekit.schedules.schedule import (
+    Progress,
+    StoredSchedule,
+    entry_key,
+    progress_key,
+    read_entry,
+    read_progress,
+    ticking,
+)
 from queuekit.signature import Signature
 from queuekit.states import FINAL, State
 from queuekit.wire.records import read_info, result_key
 from queuekit.workflows.workflow import Part
 
-__all__ = ["Ticker"]
+__all__ = ["Dispatcher"]
 
 _OF_THE_CALL = (Exception, SystemExit)
 """What code of the user's may raise while a call is sent: a middleware, or what makes an argument plain."""
@@ -30,7 +38,7 @@ _OF_THE_CALL = (Exception, SystemExit)
 class _Turn:
     """What is done for one schedule."""
 
-    entry: Entry
+    entry: StoredSchedule
     progress: Progress
     due: Due
     known: frozenset[float] = frozenset()
@@ -39,7 +47,7 @@ class _Turn:
     """What is to be sent: each tick and its call."""
 
 
-class Ticker:
+class Dispatcher:
     """Sends what is due. It does no harm if two do so at a time: what both send is one message.
 
     Args:
@@ -55,7 +63,7 @@ class Ticker:
         self._now = now
         self._may_send = may_send
 
-    def tick(self, names: Sequence[str]) -> dict[str, tuple[Entry, Progress]]:
+    def tick(self, names: Sequence[str]) -> dict[str, tuple[StoredSchedule, Progress]]:
         """Send what is due of *names*, record it, and return what each has come to.
 
         Those that are gone, or cannot be read any more, are left out.
@@ -76,7 +84,7 @@ class Ticker:
 
     def _read(self, names: Sequence[str]) -> Iterator[_Turn]:
         """Yield what is due of schedules as they are at this moment: one may just have been paused."""
-        found = self._backend.get([key(name) for name in names for key in (entry_key, ticked_key)])
+        found = self._backend.get([key(name) for name in names for key in (entry_key, progress_key)])
         now = self._now()
         for name in names:
             record = found.get(entry_key(name))
@@ -84,9 +92,9 @@ class Ticker:
                 continue
             # What cannot be read here keeps no other from its ticks; who leads tells of it when all are read.
             with contextlib.suppress(DecodeError, ScheduleError):
-                yield self._turn(read_entry(record), read_progress(found.get(ticked_key(name))), now)
+                yield self._turn(read_entry(record), read_progress(found.get(progress_key(name))), now)
 
-    def _turn(self, entry: Entry, progress: Progress, now: float) -> _Turn:
+    def _turn(self, entry: StoredSchedule, progress: Progress, now: float) -> _Turn:
         plan = Due()
         if not entry.paused:
             after = max(entry.since, progress.at)

@@ -33,7 +33,7 @@ class Leadership:
         """Seconds that are left of the lease of the other one, as last seen."""
 
     @property
-    def leads(self) -> bool:
+    def is_leader(self) -> bool:
         """Whether the lease is held now."""
         return self._clock.monotonic() < self._until
 
@@ -52,7 +52,7 @@ class Leadership:
             self._until = asked + self._ttl - self._backend.limits.ttl_granularity
         else:
             self._until, self.left = float("-inf"), self._ttl
-        return self.leads
+        return self.is_leader
 
     def resign(self) -> None:
         """Give the lease back, so that another need not wait for its end."""

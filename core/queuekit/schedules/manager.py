@@ -20,14 +20,14 @@ from queuekit.schedules.schedule import (
     CHANGES,
     DECLARES,
     ENTRIES,
-    Entry,
     Progress,
     Schedule,
+    StoredSchedule,
     entry_key,
     entry_of,
+    progress_key,
     read_entry,
     read_progress,
-    ticked_key,
     ticking,
 )
 from queuekit.schedules.triggers import When
@@ -84,7 +84,7 @@ class SchedulingApp(ScheduleSource, Protocol):
 class ScheduleView:
     """A schedule at a glance. Times are UTC epoch seconds."""
 
-    entry: Entry
+    entry: StoredSchedule
     """The schedule."""
     progress: Progress
     """How far it has come."""
@@ -200,7 +200,7 @@ class Schedules:
         given = {"when": when, "misfire": misfire, "overlap": overlap, "grace": grace}
         changes = {field: value for field, value in given.items() if value is not None}
 
-        def changed(entry: Entry) -> Entry:
+        def changed(entry: StoredSchedule) -> StoredSchedule:
             old = call if call is not None else entry.call(self._runtime.accepted)
             fields = {field: getattr(entry, field) for field in given} | changes
             made = self._made(Schedule(name=name, call=old, **fields), "added")
@@ -230,7 +230,7 @@ class Schedules:
         name = check_id(name, what="schedule")
         if name not in self.set_aside():
             self._refuse_declared(name, "remove")
-        self._backend.delete([entry_key(name), ticked_key(name)])
+        self._backend.delete([entry_key(name), progress_key(name)])
         self._changed()
 
     def run(self, name: str) -> Any:
@@ -261,7 +261,7 @@ class Schedules:
         with self._in_time():
             return self._runtime.now()
 
-    def _made(self, schedule: Schedule, source: Any) -> Entry:
+    def _made(self, schedule: Schedule, source: Any) -> StoredSchedule:
         """Return the entry for *schedule*, complete: the worker that sends it may not know its tasks."""
         call = _resolved(schedule.call, self._app.tasks, self._runtime.config.default_queue)
         return entry_of(
@@ -272,7 +272,7 @@ class Schedules:
             max_record=self._backend.limits.max_record,
         )
 
-    def _declare(self, entry: Entry, record: Record | None) -> bool:
+    def _declare(self, entry: StoredSchedule, record: Record | None) -> bool:
         """Store *entry* over *record*, unless that says the same or somebody else is quicker."""
         old = _readable(record)
         if old is not None:
@@ -282,7 +282,7 @@ class Schedules:
             entry = attrs.evolve(entry, since=since, paused=old.paused)
         return self._backend.put([entry.record()], expect=record.version if record is not None else 0)[0]
 
-    def _entry(self, name: str) -> Entry:
+    def _entry(self, name: str) -> StoredSchedule:
         name = check_id(name, what="schedule")
         with self._in_time():
             record = self._backend.get([entry_key(name)]).get(entry_key(name))
@@ -297,7 +297,7 @@ class Schedules:
                 f"schedule {name!r} is set aside: {error.what}", fix=f"Remove it:  queuekit schedules remove {name}"
             ) from error
 
-    def _edit(self, name: str, change: Callable[[Entry], Entry]) -> None:
+    def _edit(self, name: str, change: Callable[[StoredSchedule], StoredSchedule]) -> None:
         """Put what *change* makes of a schedule in its place, whoever else changes it meanwhile."""
         for _ in range(_TRIES):
             entry = self._entry(name)
@@ -316,7 +316,7 @@ class Schedules:
                 fix=f"To have it rest:  queuekit schedules pause {name}",
             )
 
-    def _views(self, entries: list[Entry]) -> list[ScheduleView]:
+    def _views(self, entries: list[StoredSchedule]) -> list[ScheduleView]:
         steps = self._progress(entries)
         ids = [step.id for step in steps.values() if step.id]
         results = self._backend.get([result_key(id) for id in ids]) if ids else {}
@@ -332,18 +332,18 @@ class Schedules:
             for entry in sorted(entries, key=lambda entry: entry.name)
         ]
 
-    def _progress(self, entries: list[Entry]) -> dict[str, Progress]:
+    def _progress(self, entries: list[StoredSchedule]) -> dict[str, Progress]:
         """Return by name how far each schedule has come."""
-        found = self._backend.get([ticked_key(entry.name) for entry in entries]) if entries else {}
-        return {entry.name: read_progress(found.get(ticked_key(entry.name))) for entry in entries}
+        found = self._backend.get([progress_key(entry.name) for entry in entries]) if entries else {}
+        return {entry.name: read_progress(found.get(progress_key(entry.name))) for entry in entries}
 
-    def _declared(self, entries: list[Entry]) -> set[str]:
+    def _declared(self, entries: list[StoredSchedule]) -> set[str]:
         """Return the names of those that are sent: what was added, and what a live worker's code declares."""
         added = {entry.name for entry in entries if entry.source == "added"}
         return added | declaring(self._backend) if any(entry.source == "code" for entry in entries) else added
 
 
-def scan(backend: Backend, *, unreadable: Callable[[str, str], object] | None = None) -> Iterable[Entry]:
+def scan(backend: Backend, *, unreadable: Callable[[str, str], object] | None = None) -> Iterable[StoredSchedule]:
     """Yield all schedules that can be read here; *unreadable* is told the names of the others, and why."""
     for record, entry, why in _records(backend):
         if entry is not None:
@@ -352,7 +352,7 @@ def scan(backend: Backend, *, unreadable: Callable[[str, str], object] | None = 
             unreadable(record.key.removeprefix(ENTRIES), why)
 
 
-def _records(backend: Backend) -> Iterator[tuple[Record, Entry | None, str]]:
+def _records(backend: Backend) -> Iterator[tuple[Record, StoredSchedule | None, str]]:
     """Yield each record of a schedule, with what it says or why it cannot be read."""
     cursor: str | None = None
     while True:
@@ -385,14 +385,14 @@ def iso(moment: float) -> str:
     return datetime.fromtimestamp(moment, UTC).isoformat()
 
 
-def _readable(record: Record | None) -> Entry | None:
+def _readable(record: Record | None) -> StoredSchedule | None:
     try:
         return None if record is None else read_entry(record)
     except DecodeError:
         return None
 
 
-def _next(entry: Entry, progress: Progress, now: float) -> float | None:
+def _next(entry: StoredSchedule, progress: Progress, now: float) -> float | None:
     """Return the next tick; one that is due and not dealt with yet comes before those of the future."""
     if entry.paused:
         return None

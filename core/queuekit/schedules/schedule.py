@@ -36,15 +36,15 @@ __all__ = [
     "DECLARES",
     "ENTRIES",
     "PROGRESS",
-    "Entry",
     "Progress",
     "Schedule",
+    "StoredSchedule",
     "about",
     "entry_key",
     "entry_of",
+    "progress_key",
     "read_entry",
     "read_progress",
-    "ticked_key",
     "ticking",
 ]
 
@@ -107,7 +107,7 @@ class Schedule:
 
 
 @attrs.frozen(kw_only=True)
-class Entry:
+class StoredSchedule:
     """A schedule as the backend keeps it. Times are UTC epoch seconds."""
 
     name: str
@@ -178,7 +178,9 @@ class Progress:
     def record(self, name: str) -> Record:
         """Return what is put into the backend, where newer than what is there."""
         body = json.dumps({"v": VERSION, **attrs.asdict(self)}).encode()
-        return Record(key=ticked_key(name), body=body, rank=round(self.at * 1000), at=self.at, error=self.error or None)
+        return Record(
+            key=progress_key(name), body=body, rank=round(self.at * 1000), at=self.at, error=self.error or None
+        )
 
 
 def entry_key(name: str) -> str:
@@ -186,14 +188,14 @@ def entry_key(name: str) -> str:
     return ENTRIES + name
 
 
-def ticked_key(name: str) -> str:
+def progress_key(name: str) -> str:
     """Return the key of a schedule's progress."""
     return PROGRESS + name
 
 
 def entry_of(
     schedule: Schedule, serializer: Serializer, *, source: Literal["code", "added"], since: float, max_record: int
-) -> Entry:
+) -> StoredSchedule:
     """Return what is stored of *schedule*.
 
     Raises:
@@ -202,7 +204,7 @@ def entry_of(
     """
     payload = serializer.dumps(schedule.call.to_dict())
     rules = [schedule.when.to_dict(), schedule.misfire, schedule.overlap, schedule.grace, serializer.content_type]
-    entry = Entry(
+    entry = StoredSchedule(
         name=schedule.name,
         when=schedule.when,
         about=about(schedule.call),
@@ -223,7 +225,7 @@ def entry_of(
     return entry
 
 
-def read_entry(record: Record) -> Entry:
+def read_entry(record: Record) -> StoredSchedule:
     """Return the schedule in *record*.
 
     Raises:
@@ -239,7 +241,7 @@ def read_entry(record: Record) -> Entry:
     _check_fields(record, fields, _ENTRY)
     when = when_from_dict(head["when"])
     try:
-        return Entry(name=name, when=when, payload=payload, version=record.version, **fields)
+        return StoredSchedule(name=name, when=when, payload=payload, version=record.version, **fields)
     except TypeError as error:
         raise DecodeError(f"record {record.key!r} is not a schedule: {error}") from error
 
@@ -326,7 +328,7 @@ def _listed(parts: tuple[Part, ...]) -> str:
     return f"{len(parts)}: {', '.join(names[:3])}{', ...' if len(names) > 3 else ''}"  # noqa: PLR2004 - a short line
 
 
-def ticking(entry: Entry, call: Part, *, id: str, moment: str) -> Part:
+def ticking(entry: StoredSchedule, call: Part, *, id: str, moment: str) -> Part:
     """Return what one tick of *entry* sends.
 
     Args:

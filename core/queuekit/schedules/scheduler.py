@@ -15,13 +15,21 @@ import attrs
 
 from queuekit.backend import Backend, Record
 from queuekit.errors import UnavailableError
-from queuekit.events import EngineBack, EngineDown, SchedulerLeads, SchedulerYields, TickFailed
+from queuekit.events import EngineBack, EngineDown, SchedulerLeaderElected, SchedulerLeaderLost, TickFailed
 from queuekit.failure import in_words
 from queuekit.logs.errors import log_error
-from queuekit.schedules.dispatcher import Ticker
+from queuekit.schedules.dispatcher import Dispatcher
 from queuekit.schedules.leadership import Leadership
 from queuekit.schedules.manager import Schedules, SchedulingApp, declaring, scan
-from queuekit.schedules.schedule import CHANGES, DECLARES, Entry, Progress, entry_key, read_progress, ticked_key
+from queuekit.schedules.schedule import (
+    CHANGES,
+    DECLARES,
+    Progress,
+    StoredSchedule,
+    entry_key,
+    progress_key,
+    read_progress,
+)
 
 __all__ = ["Scheduler"]
 
@@ -48,10 +56,10 @@ _logger = logging.getLogger("queuekit.schedules")
 
 
 @attrs.frozen
-class _Known:
+class _Upcoming:
     """A schedule as the leader last saw it."""
 
-    entry: Entry
+    entry: StoredSchedule
     next: float | None
     """Its first tick that is not dealt with, in UTC epoch seconds."""
 
@@ -75,8 +83,8 @@ class Scheduler:
         own = f"{name}.{os.urandom(4).hex()}"
         self._presence = Record(key=DECLARES + own, body=" ".join(sorted(app.declared)).encode(), ttl=_PRESENCE_TTL)
         self._leadership = Leadership(self._backend, self._clock, key="leader:crons", name=own, ttl=lease)
-        self._ticker = Ticker(app, now=self._now, may_send=lambda: self._leadership.leads)
-        self._known: dict[str, _Known] = {}
+        self._dispatcher = Dispatcher(app, now=self._now, may_send=lambda: self._leadership.is_leader)
+        self._known: dict[str, _Upcoming] = {}
         self._complaints: dict[str, str] = {}
         """What was told of schedules that cannot be read here."""
         self._begun = False
@@ -85,16 +93,16 @@ class Scheduler:
         self._changes = -1
         self._duties: dict[str, float] = dict.fromkeys(_DUTIES, float("-inf"))
         """Monotonic seconds at which each of its duties is due."""
-        self._told = (0.0, 0.0)
+        self._server_time = (0.0, 0.0)
         """The backend's time, and the monotonic seconds at which it told."""
         self._stopping = False
         self._woken = threading.Condition()
         self.thread = threading.Thread(target=self.run, name="queuekit-scheduler", daemon=True)
 
     @property
-    def leads(self) -> bool:
+    def is_leader(self) -> bool:
         """Whether it is this one that sends the ticks now."""
-        return self._leadership.leads
+        return self._leadership.is_leader
 
     # -- life
 
@@ -173,18 +181,18 @@ class Scheduler:
 
     def _seek(self) -> bool:
         """Tell whether this one leads, and keep it so."""
-        if not self._leadership.leads or self._is_time("renew", self._lease / 3):
+        if not self._leadership.is_leader or self._is_time("renew", self._lease / 3):
             self._leadership.seek()
-        leads = self._leadership.leads
-        if leads and not self._led:
+        is_leader = self._leadership.is_leader
+        if is_leader and not self._led:
             self._duties = dict.fromkeys(self._duties, float("-inf"))
             self._is_time("renew", self._lease / 3)
-            self._runtime.events.emit(SchedulerLeads(worker=self.name))
-        elif self._led and not leads:
+            self._runtime.events.emit(SchedulerLeaderElected(worker=self.name))
+        elif self._led and not is_leader:
             self._known.clear()
-            self._runtime.events.emit(SchedulerYields(worker=self.name))
-        self._led = leads
-        return leads
+            self._runtime.events.emit(SchedulerLeaderLost(worker=self.name))
+        self._led = is_leader
+        return is_leader
 
     def _patience(self) -> float:
         """Return when to look again whether the lead is free: soon after the lease is over if nobody renews it."""
@@ -199,8 +207,8 @@ class Scheduler:
 
     def _now(self) -> float:
         """Return the backend's time: all who may lead agree on it, whatever their own clocks say (QK11)."""
-        told, at = self._told
-        return told + self._clock.monotonic() - at
+        server_time, at = self._server_time
+        return server_time + self._clock.monotonic() - at
 
     # -- knowing
 
@@ -208,7 +216,7 @@ class Scheduler:
         """Read the schedules if one was changed, or they were not read for long."""
         record = self._backend.get([CHANGES]).get(CHANGES)
         version = 0 if record is None else record.version
-        self._told = (self._runtime.now(), self._clock.monotonic())
+        self._server_time = (self._runtime.now(), self._clock.monotonic())
         began = self._clock.monotonic()
         if began >= self._duties["afresh"] or version != self._changes:
             self._schedules.declare(self._app.declared)
@@ -219,18 +227,18 @@ class Scheduler:
     def _load(self) -> None:
         """Read all schedules, and see which of them sleep: those of code that no live worker's code declares."""
         entries = list(scan(self._backend, unreadable=self._set_aside))
-        keys = [ticked_key(entry.name) for entry in entries]
+        keys = [progress_key(entry.name) for entry in entries]
         found = self._backend.get(keys) if keys else {}
-        strangers = any(entry.source == "code" and entry.name not in self._app.declared for entry in entries)
-        awake = {*self._app.declared, *(declaring(self._backend) if strangers else ())}
+        foreign = any(entry.source == "code" and entry.name not in self._app.declared for entry in entries)
+        awake = {*self._app.declared, *(declaring(self._backend) if foreign else ())}
         known = {
-            entry.name: self._know(entry, read_progress(found.get(ticked_key(entry.name))))
+            entry.name: self._know(entry, read_progress(found.get(progress_key(entry.name))))
             for entry in entries
             if entry.source == "added" or self._is_awake(entry, awake=entry.name in awake)
         }
         self._known = known
 
-    def _is_awake(self, entry: Entry, *, awake: bool) -> bool:
+    def _is_awake(self, entry: StoredSchedule, *, awake: bool) -> bool:
         """Note since when a schedule sleeps, and forget it after a week; its ticks wait until it is declared again."""
         since = entry.orphaned
         if awake != (since is None):
@@ -238,17 +246,17 @@ class Scheduler:
             self._backend.put([changed.record()], expect=entry.version)
         elif since is not None and self._now() - since > _ASLEEP:
             self._backend.delete([entry_key(entry.name)], expect=entry.version)
-            self._backend.delete([ticked_key(entry.name)])
+            self._backend.delete([progress_key(entry.name)])
         return awake
 
-    def _know(self, entry: Entry, progress: Progress) -> _Known:
+    def _know(self, entry: StoredSchedule, progress: Progress) -> _Upcoming:
         if entry.paused:
-            return _Known(entry, None)
+            return _Upcoming(entry, None)
         try:
-            return _Known(entry, entry.when.next_after(max(entry.since, progress.at)))
+            return _Upcoming(entry, entry.when.next_after(max(entry.since, progress.at)))
         except BaseException as error:  # noqa: BLE001 - one schedule must not keep the others from theirs
             self._complain(entry.name, in_words(error))
-            return _Known(entry, None)
+            return _Upcoming(entry, None)
 
     def _set_aside(self, name: str, why: str) -> None:
         self._complain(name, f"it is set aside, since its record cannot be read here: {why}")
@@ -260,7 +268,7 @@ class Scheduler:
             self._runtime.events.emit(TickFailed(schedule=name, at=self._now(), error=error))
 
     def _tick(self, names: list[str]) -> None:
-        after = self._ticker.tick(names)
+        after = self._dispatcher.tick(names)
         for name in names:
             if name in after:
                 self._known[name] = self._know(*after[name])

@@ -277,7 +277,7 @@ class LoopPool:
     def _ended_from_outside(self, run: Run) -> Outcome:
         """Decide for a body that was cancelled: on purpose, or by itself; without a lease nothing is left to decide."""
         if run.context.lost:
-            return Outcome(delivery=run.delivery, settlement=None, word="lost", run=run)
+            return Outcome(delivery=run.delivery, settlement=None, status="lost", run=run)
         if not run.context.cancelled:
             return self._executor.raised(run, asyncio.CancelledError("its body was cancelled, its message was not"))
         return self._executor.cancelled(run)

@@ -150,7 +150,7 @@ class Isolation:
             return self._executor.crashed(run, crashes, child.exit_reason())
         self._mark(run, seen=True)
         settlement = Release(run.delivery, delay=min(30.0, 0.5 * 2.0**crashes), counted=True)
-        return Outcome(delivery=run.delivery, settlement=settlement, word="crashed")
+        return Outcome(delivery=run.delivery, settlement=settlement, status="crashed")
 
     def _mark(self, run: Run, *, seen: bool) -> None:
         """Leave the mark that makes a crash known: before the body of a suspect, and again when it was seen."""

@@ -14,7 +14,7 @@ from queuekit.events import EngineBack, EngineDown, LeasesLost
 from queuekit.execution.commit import write
 from queuekit.execution.ending import unwritten
 from queuekit.execution.outcome import Outcome
-from queuekit.execution.workflow_advance import Flows
+from queuekit.execution.workflow_advance import WorkflowAdvancer
 from queuekit.failure import in_words
 from queuekit.logs.errors import log_error
 from queuekit.worker.unwritten_outcomes import UnwrittenOutcomes
@@ -33,7 +33,7 @@ class Settler:
 
     Args:
         runtime: Broker, backend, clock.
-        flows: Finds out what follows in workflows.
+        workflows: Finds out what follows in workflows.
         on_settled: Called with each batch that is through.
         unwritten: Told of each round trip.
     """
@@ -41,13 +41,13 @@ class Settler:
     def __init__(
         self,
         runtime: Runtime,
-        flows: Flows,
+        workflows: WorkflowAdvancer,
         *,
         on_settled: Callable[[list[Outcome]], None],
         unwritten: UnwrittenOutcomes | None = None,
     ) -> None:
         self._runtime = runtime
-        self._flows = flows
+        self._workflows = workflows
         self._on_settled = on_settled
         self._batch = min(_LARGEST_BATCH, runtime.broker.limits.max_batch)
         self._inbox: queue.SimpleQueue[Outcome | None] = queue.SimpleQueue()
@@ -143,10 +143,10 @@ class Settler:
         if lost:
             self._runtime.events.emit(LeasesLost(count=len(lost), ids=tuple(one.delivery.id for one in lost)))
             for outcome in lost:
-                outcome.word = "lost"
+                outcome.status = "lost"
         self._on_settled(batch)
 
     def _write(self, batch: list[Outcome]) -> list[Outcome]:
         """Find out what follows in workflows, write *batch*, and return those whose lease was lost."""
-        self._flows.expand(batch)
+        self._workflows.expand(batch)
         return write(self._runtime, batch)

@@ -24,7 +24,7 @@ from queuekit.errors import UnavailableError
 from queuekit.events import LeasesLost, MessageDead, WorkerReady, WorkerStopped, WorkerStopping
 from queuekit.execution.executor import Executor
 from queuekit.execution.outcome import Outcome, Run
-from queuekit.execution.workflow_advance import Flows
+from queuekit.execution.workflow_advance import WorkflowAdvancer
 from queuekit.ids import worker_name
 from queuekit.states import State
 from queuekit.wire.records import CANCEL
@@ -102,7 +102,9 @@ class Worker:
         self._executor = Executor(runtime, app.tasks, app.sending, worker=self.name)
         self._prefetch = prefetch = Prefetch(concurrency=settings.concurrency, most=settings.prefetch)
         self._unwritten = unwritten = UnwrittenOutcomes(settings.concurrency, pace=lambda: prefetch.mean)
-        self._settler = Settler(runtime, Flows(runtime, app.sending), on_settled=self._settled, unwritten=unwritten)
+        self._settler = Settler(
+            runtime, WorkflowAdvancer(runtime, app.sending), on_settled=self._settled, unwritten=unwritten
+        )
         self._run_table = run_table or RunTable(2 * settings.concurrency)
         self._isolation = self._isolate(ref, server)
         self._threads = self._make_threads()
@@ -424,7 +426,7 @@ class Worker:
 
     def _put_back(self, deliveries: Sequence[Delivery]) -> None:
         for delivery in deliveries:
-            self._pass_on(Outcome(delivery=delivery, settlement=Release(delivery), word="returned"))
+            self._pass_on(Outcome(delivery=delivery, settlement=Release(delivery), status="returned"))
 
     def _pass_on(self, outcome: Outcome) -> None:
         """Settle what needs no run; a burst waits for it, as it may send more."""
@@ -492,7 +494,7 @@ class Worker:
             run.context.lost = True
             self._cancel(run)
             if run.started is None and run.claim():
-                self._settled([Outcome(delivery=run.delivery, settlement=None, word="lost", run=run)])
+                self._settled([Outcome(delivery=run.delivery, settlement=None, status="lost", run=run)])
 
     def _cancel(self, run: Run) -> None:
         run.context.cancel()
@@ -503,7 +505,7 @@ class Worker:
         """Hear of outcomes that are written: they leave the hands, the counts and the log."""
         serials = [outcome.run.serial for outcome in outcomes if outcome.run is not None]
         for outcome in outcomes:
-            self.stats[outcome.word] += 1
+            self.stats[outcome.status] += 1
             run = outcome.run
             if run is None:
                 self._passing.discard(outcome.delivery.token)
@@ -511,7 +513,7 @@ class Worker:
                 self._in_flight.pop(run.serial, None)
                 if run.started is not None:
                     self._prefetch.observe(run.message.task, run.ended - run.started)
-            if outcome.event is not None and outcome.word != "lost":
+            if outcome.event is not None and outcome.status != "lost":
                 self.app.events.emit(outcome.event)
         if serials:
             self._leases.done(serials)

@@ -72,7 +72,7 @@ def test_malformed_messages_are_dead_with_their_reason(body: bytes, text: str) -
     outcome = refused(make_app(), delivery_of(body))
 
     assert isinstance(outcome.settlement, Dead)
-    assert (outcome.settlement.reason, outcome.word, state_of(outcome)) == ("malformed", "dead", "DEAD")
+    assert (outcome.settlement.reason, outcome.status, state_of(outcome)) == ("malformed", "dead", "DEAD")
     assert text in outcome.settlement.error
 
 
@@ -88,7 +88,7 @@ def test_random_bytes_never_raise(body: bytes) -> None:
     if isinstance(outcome, Run):
         outcome = executor.begin(outcome)
 
-    assert outcome is None or (isinstance(outcome.settlement, Dead) and outcome.word == "dead")
+    assert outcome is None or (isinstance(outcome.settlement, Dead) and outcome.status == "dead")
 
 
 class HostileSerializer:
@@ -121,7 +121,7 @@ def test_without_backend_nothing_is_recorded() -> None:
     """The dead letter alone tells."""
     outcome = refused(make_app(backend="none"), delivery_of(b""))
 
-    assert (outcome.records, outcome.word) == ((), "dead")
+    assert (outcome.records, outcome.status) == ((), "dead")
 
 
 # -- unknown tasks
@@ -174,7 +174,7 @@ def test_a_cancelled_message_does_not_run() -> None:
 
     outcome = refused(app, None, cancel_mark("id-1", ttl=1))
 
-    assert (state_of(outcome), outcome.word) == ("CANCELLED", "cancelled")
+    assert (state_of(outcome), outcome.status) == ("CANCELLED", "cancelled")
     assert isinstance(outcome.settlement, Ack)
 
 
@@ -188,7 +188,7 @@ def test_an_expired_message_does_not_run(*, ignored: bool) -> None:
 
     outcome = refused(app)
 
-    assert outcome.word == "expired"
+    assert outcome.status == "expired"
     assert [record.state for record in outcome.records] == ([] if ignored else ["EXPIRED"])
     assert outcome.event is not None
 
@@ -204,7 +204,7 @@ def test_a_prefetched_message_may_expire_before_it_begins() -> None:
     outcome = executor_of(app).begin(run)
 
     assert outcome is not None
-    assert (outcome.word, outcome.run) == ("expired", run)
+    assert (outcome.status, outcome.run) == ("expired", run)
 
 
 def test_a_prefetched_message_may_be_cancelled_before_it_begins() -> None:
@@ -216,7 +216,7 @@ def test_a_prefetched_message_may_be_cancelled_before_it_begins() -> None:
     outcome = executor_of(app).begin(run)
 
     assert outcome is not None
-    assert (outcome.word, outcome.run) == ("cancelled", run)
+    assert (outcome.status, outcome.run) == ("cancelled", run)
 
 
 def test_what_is_not_due_is_delayed_again_by_hops() -> None:
@@ -296,7 +296,7 @@ def test_a_recorded_outcome_is_not_run_again(function: Any, role: str, argument:
 
     second = redelivered(app, delivery, *first.records)
 
-    assert second.word == "skipped"
+    assert second.status == "skipped"
     assert [send.id for send in second.sends] == [send.id for send in first.sends]
     assert [send.body for send in second.sends] == [send.body for send in first.sends]
     assert str(argument).encode() in second.sends[0].body
@@ -342,7 +342,7 @@ def test_a_cancelled_message_that_comes_again_is_acknowledged() -> None:
     second = redelivered(app, delivery, *first.records)
 
     assert isinstance(second.settlement, Ack)
-    assert (second.records, second.sends, second.word) == ((), (), "skipped")
+    assert (second.records, second.sends, second.status) == ((), (), "skipped")
 
 
 def test_a_replayed_message_runs_though_it_had_an_outcome() -> None:
@@ -380,7 +380,7 @@ def test_a_result_that_cannot_be_read_again_loses_its_follow_ups_loudly(caplog: 
 
     second = redelivered(app, delivery, damaged)
 
-    assert (second.word, second.sends) == ("skipped", ())
+    assert (second.status, second.sends) == ("skipped", ())
     assert "cannot send what follows the success of t" in caplog.text
 
 
@@ -511,7 +511,7 @@ def test_nothing_of_the_users_ends_the_thread_that_makes_an_outcome(body: Any, s
         run = prepared(app)
         outcome = asyncio.run(executor_of(app).acall(run)) if run.task.is_async else executor_of(app).call(run)
 
-        assert (outcome.word, state_of(outcome)) == ("failed", "FAILURE")
+        assert (outcome.status, state_of(outcome)) == ("failed", "FAILURE")
 
 
 def test_a_middleware_that_leaves_ends_no_thread(caplog: pytest.LogCaptureFixture) -> None:
@@ -547,7 +547,7 @@ def test_a_timeout_passes_broad_handlers() -> None:
     assert guard is not None
     guard.fire()
 
-    assert called.result(60).word == "retried"
+    assert called.result(60).status == "retried"
 
 
 def test_runs_coroutine_functions() -> None:
@@ -638,7 +638,7 @@ def test_an_unusable_policy_is_a_failure() -> None:
 
     outcome = run_once(make(ask, retries=3))
 
-    assert (state_of(outcome), outcome.word) == ("FAILURE", "failed")
+    assert (state_of(outcome), outcome.status) == ("FAILURE", "failed")
 
 
 def test_a_timeout_of_the_call_wins_over_the_tasks() -> None:

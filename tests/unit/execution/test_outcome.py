@@ -83,7 +83,7 @@ def test_a_result_is_stored_and_the_message_acknowledged() -> None:
 
     info = read_info("id-1", outcome.records[0])
     settlement_of(outcome, Ack)
-    assert (info.state, info.payload, info.worker, outcome.word) == ("SUCCESS", b'{"a":1}', "w-1", "done")
+    assert (info.state, info.payload, info.worker, outcome.status) == ("SUCCESS", b'{"a":1}', "w-1", "done")
 
 
 @pytest.mark.parametrize(
@@ -177,7 +177,7 @@ def test_retries_what_it_is_told_to(error: BaseException, options: Any, *, retri
     """Only if retries are left, and the error is one that is tried again."""
     outcome = outcome_of(made(raising(error), **options))
 
-    assert outcome.word == ("retried" if retried else "failed")
+    assert outcome.status == ("retried" if retried else "failed")
     assert isinstance(outcome.settlement, RetrySettlement if retried else Dead)
 
 
@@ -203,7 +203,7 @@ def test_a_retry_is_the_message_one_attempt_older() -> None:
 )
 def test_retries_are_counted(attempt: int, retries: int, word: str) -> None:
     """``retries=3`` is four attempts."""
-    assert outcome_of(made(raising(ValueError()), retries=retries), attempt=attempt).word == word
+    assert outcome_of(made(raising(ValueError()), retries=retries), attempt=attempt).status == word
 
 
 def test_the_calls_policy_wins_over_the_tasks() -> None:
@@ -271,7 +271,7 @@ def test_a_broken_policy_is_a_failure() -> None:
     """The task has failed; the worker goes on."""
     outcome = outcome_of(made(raising(ValueError()), retries=1, retry=Broken()))
 
-    assert (outcome.word, read_info("id-1", outcome.records[0]).error_type) == ("failed", "ZeroDivisionError")
+    assert (outcome.status, read_info("id-1", outcome.records[0]).error_type) == ("failed", "ZeroDivisionError")
 
 
 # -- failure
@@ -325,7 +325,7 @@ def test_an_error_follow_up_that_cannot_be_made_harms_nothing_else(caplog: pytes
 
     outcome = outcome_of(app)
 
-    assert (outcome.word, outcome.sends, outcome.records[0].state) == ("failed", (), "FAILURE")
+    assert (outcome.status, outcome.sends, outcome.records[0].state) == ("failed", (), "FAILURE")
     assert "cannot send what follows the error of t id-1" in caplog.text
 
 
@@ -349,7 +349,7 @@ def test_a_cancelled_message_is_acknowledged() -> None:
 
     settlement_of(outcome, Ack)
     info = read_info("id-1", outcome.records[0])
-    assert (info.state, info.error, outcome.sends, outcome.word) == ("CANCELLED", "not wanted", (), "cancelled")
+    assert (info.state, info.error, outcome.sends, outcome.status) == ("CANCELLED", "not wanted", (), "cancelled")
     assert info.started is not None
 
 
@@ -358,7 +358,7 @@ def test_a_snoozed_message_comes_again_uncounted() -> None:
     outcome = outcome_of(made(raising(Snooze(30))))
 
     release = settlement_of(outcome, Release)
-    assert (release.delay, release.counted, outcome.records, outcome.word) == (30, False, (), "returned")
+    assert (release.delay, release.counted, outcome.records, outcome.status) == (30, False, (), "returned")
 
 
 def test_a_long_error_is_cut_for_the_broker() -> None:

@@ -96,4 +96,4 @@ def test_can_be_cancelled_meanwhile() -> None:
     outcome = executor.prepare(delivery, app.runtime.need_backend("test").get(["cancel:id-1"]))
 
     assert isinstance(outcome, Outcome)
-    assert outcome.word == "cancelled"
+    assert outcome.status == "cancelled"

@@ -41,7 +41,7 @@ def test_first_to_seek_leads(bench: Bench) -> None:
     answers = (first.seek(), second.seek())
 
     assert answers == (True, False)
-    assert (first.leads, second.leads) == (True, False)
+    assert (first.is_leader, second.is_leader) == (True, False)
     assert second.left == pytest.approx(TTL)
 
 
@@ -62,7 +62,7 @@ def test_lead_of_the_silent_is_taken_over(bench: Bench) -> None:
     first.seek()
     bench.clock.advance(TTL + 0.01)
 
-    assert not first.leads
+    assert not first.is_leader
     assert second.seek()
     assert not first.seek()
 
@@ -75,7 +75,7 @@ def test_lead_ends_by_the_time_before_it_was_asked_for(bench: Bench) -> None:
     first.seek()
     bench.clock.advance(5)
 
-    assert not first.leads
+    assert not first.is_leader
 
 
 def test_one_wins_where_two_seek_at_once(bench: Bench) -> None:
@@ -84,7 +84,7 @@ def test_one_wins_where_two_seek_at_once(bench: Bench) -> None:
     backend_of(bench.app).wire.answers["put"] = second.seek
 
     assert not first.seek()
-    assert second.leads
+    assert second.is_leader
 
 
 def test_resigned_lead_is_free(bench: Bench) -> None:
@@ -96,7 +96,7 @@ def test_resigned_lead_is_free(bench: Bench) -> None:
     assert first.seek()
     first.resign()
 
-    assert not first.leads
+    assert not first.is_leader
     assert second.seek()
 
 
@@ -108,7 +108,7 @@ def test_outage_leaves_the_lease_until_its_end(bench: Bench) -> None:
 
     with pytest.raises(UnavailableError):
         first.seek()
-    still = first.leads
+    still = first.is_leader
     bench.clock.advance(TTL)
 
-    assert (still, first.leads) == (True, False)
+    assert (still, first.is_leader) == (True, False)

@@ -10,7 +10,15 @@ from queuekit.broker import Place
 from queuekit.clock import VirtualClock
 from queuekit.envelope import split_frame
 from queuekit.errors import DecodeError, NoBackendError, ScheduleError, TooLargeError, UnknownScheduleError
-from queuekit.schedules.schedule import Entry, Progress, about, read_entry, read_progress, ticked_key, ticking
+from queuekit.schedules.schedule import (
+    Progress,
+    StoredSchedule,
+    about,
+    progress_key,
+    read_entry,
+    read_progress,
+    ticking,
+)
 from queuekit.signature import Signature as Call
 from support.working import backend_of, flaky_app, inside, make_app
 
@@ -198,7 +206,7 @@ def test_removed_schedule_leaves_nothing(app: Queuekit) -> None:
     app.schedules.remove("job")
 
     assert app.schedules.all() == []
-    assert backend.get([ticked_key("job")]) == {}
+    assert backend.get([progress_key("job")]) == {}
 
 
 def test_run_sends_the_call_now(app: Queuekit) -> None:
@@ -285,7 +293,7 @@ def test_unreadable_progress_keeps_its_place() -> None:
 # -- a tick
 
 
-def entry_with(app: Queuekit, **rules: Any) -> Entry:
+def entry_with(app: Queuekit, **rules: Any) -> StoredSchedule:
     """Return an entry."""
     return app.schedules.add("job", every("1m"), ADD, **rules).entry
 

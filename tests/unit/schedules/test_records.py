@@ -14,7 +14,7 @@ from queuekit.engines.sqlite import SqliteBackend
 from queuekit.envelope import join_frame, split_frame
 from queuekit.errors import DecodeError, ScheduleError
 from queuekit.events import TickFailed
-from queuekit.schedules.schedule import entry_key, read_entry, read_progress, ticked_key
+from queuekit.schedules.schedule import entry_key, progress_key, read_entry, read_progress
 from queuekit.schedules.triggers import Cron, Every
 from queuekit.schedules.wall_clock import LAST
 from queuekit.signature import Signature
@@ -140,7 +140,7 @@ PROGRESS: dict[str, bytes] = {
 def test_progress_that_cannot_be_counts_as_nothing(body: bytes, rank: int) -> None:
     """The ticks go on, and commands can show them; only a rank that can be a time is believed."""
     crew = crew_with()
-    backend_of(crew.app).put([Record(key=ticked_key("job"), body=body, rank=rank)])
+    backend_of(crew.app).put([Record(key=progress_key("job"), body=body, rank=rank)])
 
     crew.run(25)
     (view,) = crew.app.schedules.all()
@@ -159,7 +159,7 @@ def test_what_is_written_is_what_is_read() -> None:
     entry = read_entry(backend.get([entry_key("job")])[entry_key("job")])
 
     assert (entry.name, entry.when) == ("job", every("10s"))
-    assert read_progress(backend.get([ticked_key("job")])[ticked_key("job")]).sent == 2
+    assert read_progress(backend.get([progress_key("job")])[progress_key("job")]).sent == 2
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,15 @@ from hypothesis import strategies as st
 from queuekit import Context, Queuekit, Signature, chain, chord, cron, every, group
 from queuekit.broker import Ack, Place
 from queuekit.clock import VirtualClock
-from queuekit.events import EngineBack, EngineDown, SchedulerLeads, TickFailed, TickSent, TickSkipped, TicksMissed
+from queuekit.events import (
+    EngineBack,
+    EngineDown,
+    SchedulerLeaderElected,
+    TickFailed,
+    TickSent,
+    TickSkipped,
+    TicksMissed,
+)
 from queuekit.schedules.due import tick_id
 from queuekit.schedules.scheduler import Scheduler
 from queuekit.wire.records import pending, succeeded
@@ -49,7 +57,7 @@ def test_sends_each_tick_at_its_moment() -> None:
 def test_one_of_many_leads() -> None:
     """Five schedulers send each tick once, and one of them does it all."""
     crew = crew_with(every("1s"), schedulers=5)
-    leads = seen(crew.app, SchedulerLeads)
+    leads = seen(crew.app, SchedulerLeaderElected)
 
     crew.run(60)
 
@@ -96,7 +104,7 @@ def test_one_who_stood_still_yields() -> None:
 
     frozen.turn()
 
-    assert not frozen.leads
+    assert not frozen.is_leader
     assert crew.ticks() == between("08:00:10", "08:01:10", 10)
 
 

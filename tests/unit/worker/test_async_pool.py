@@ -85,7 +85,7 @@ def held_up(pool: LoopPool) -> Iterator[None]:
 
 def words(outcomes: list[Outcome]) -> list[str]:
     """Return how the outcomes are counted."""
-    return [outcome.word for outcome in outcomes]
+    return [outcome.status for outcome in outcomes]
 
 
 def error_of(outcome: Outcome) -> str | None:
@@ -225,7 +225,7 @@ def test_a_body_without_lease_ends_without_outcome() -> None:
         wait_until(lambda: outcomes)
 
     (outcome,) = outcomes
-    assert (outcome.word, outcome.settlement, outcome.records, outcome.run) == ("lost", None, (), run)
+    assert (outcome.status, outcome.settlement, outcome.records, outcome.run) == ("lost", None, (), run)
 
 
 def test_does_not_begin_what_was_lost_or_cancelled() -> None:

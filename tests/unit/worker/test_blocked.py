@@ -94,7 +94,7 @@ def blocking(
     app.task(name="blocks", **options)(body)
     made = Blocking(app)
     made.submit("neighbour", 1)
-    wait_until(lambda: 1 in made.slots.entered())
+    wait_until(lambda: 1 in made.run_table.entered())
     run = made.submit("blocks", 2)
     assert INSIDE.wait(60)
     try:
@@ -109,7 +109,7 @@ def test_names_what_blocks(body: Callable[[], Any], monkeypatch: pytest.MonkeyPa
     """Once, with where it is, also when it is something that a body has started; the neighbour's time stands still."""
     with blocking(body, monkeypatch) as (made, run):
         answers = [made.blocked.check() for _ in range(3)]
-        limits = {serial: inside.limit for serial, inside in made.slots.entered().items()}
+        limits = {serial: inside.limit for serial, inside in made.run_table.entered().items()}
 
     (event,) = made.told
     assert answers == ["", "", ""]
@@ -133,7 +133,7 @@ def test_a_loop_that_turns_is_not_blocked() -> None:
     app.task(name="neighbour")(wait)
     made = Blocking(app)
     made.submit("neighbour", 1)
-    wait_until(made.slots.entered)
+    wait_until(made.run_table.entered)
 
     answers = []
     for _ in range(3):
@@ -157,7 +157,7 @@ def _block_now() -> None:
 def test_what_a_body_has_left_behind_is_named_and_may_not_block_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where no body runs, and messages wait for one to begin; after some looks the worker cannot go on."""
     with blocking(leave_behind, monkeypatch) as (made, run):
-        wait_until(lambda: 2 not in made.slots.entered())
+        wait_until(lambda: 2 not in made.run_table.entered())
         answers = [made.blocked.check() for _ in range(15)]
 
     (event,) = made.told
@@ -180,7 +180,7 @@ def test_messages_that_wait_for_a_loop_without_bodies_have_it_asked() -> None:
     made.submit("neighbour", 1)
     after = made.pool.ask(5.0), made.pool.ask(7.0)
     GO.set()
-    wait_until(made.slots.entered)
+    wait_until(made.run_table.entered)
     made.pool.stop()
 
     assert (before, after) == ((0.0, 0.0), (0.0, 2.0))

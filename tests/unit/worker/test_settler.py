@@ -10,7 +10,7 @@ from queuekit.broker import Ack, Place
 from queuekit.errors import TooLargeError, UnavailableError
 from queuekit.events import EngineBack, EngineDown, LeasesLost
 from queuekit.execution.outcome import Outcome
-from queuekit.execution.workflow_advance import Flows
+from queuekit.execution.workflow_advance import WorkflowAdvancer
 from queuekit.worker.settler import Settler
 from queuekit_testing.kit import in_thread
 from support.waiting import PATIENCE, wait_until
@@ -35,7 +35,7 @@ class Settled:
 
     def __init__(self, app: Queuekit) -> None:
         self.batches: list[list[Outcome]] = []
-        self.settler = Settler(app.runtime, Flows(app.runtime, app.sending), on_settled=self.batches.append)
+        self.settler = Settler(app.runtime, WorkflowAdvancer(app.runtime, app.sending), on_settled=self.batches.append)
 
     def write(self, found: list[Outcome]) -> None:
         """Write all, and return when that is done."""
@@ -47,7 +47,7 @@ class Settled:
     @property
     def words(self) -> list[str]:
         """How each outcome is counted."""
-        return [outcome.word for batch in self.batches for outcome in batch]
+        return [outcome.status for batch in self.batches for outcome in batch]
 
 
 @pytest.mark.parametrize("make", [make_app, flaky_app], ids=["one-engine", "separate-engines"])

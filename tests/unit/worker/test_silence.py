@@ -31,7 +31,7 @@ class Process:
 def test_a_process_that_says_that_it_is_alive_may_go_on() -> None:
     """Whatever runs in it: what is past its time is dealt with there."""
     process = Process()
-    process.slots.enter(0, 1, process.now, 1.0)
+    process.run_table.enter(0, 1, process.now, 1.0)
 
     assert process.passes(60, alive=True) is None
 
@@ -39,9 +39,9 @@ def test_a_process_that_says_that_it_is_alive_may_go_on() -> None:
 def test_a_silent_process_must_end_because_of_what_is_past_its_time() -> None:
     """Not before the limit and a moment are over; what runs beside it is not to blame."""
     process = Process()
-    process.slots.enter(0, 1, process.now, 5.0)
-    process.slots.enter(1, 2, process.now)
-    process.slots.enter(2, 3, process.now, 60.0)
+    process.run_table.enter(0, 1, process.now, 5.0)
+    process.run_table.enter(1, 2, process.now)
+    process.run_table.enter(2, 3, process.now, 60.0)
 
     assert process.passes(6) is None
     assert process.passes(1) == [1]
@@ -51,7 +51,7 @@ def test_a_silent_process_must_end_because_of_what_is_past_its_time() -> None:
 def test_a_body_within_its_time_may_hold_the_interpreter(timeout: float | None) -> None:
     """For as long as it likes, if it has no limit."""
     process = Process()
-    process.slots.enter(0, 1, process.now, timeout)
+    process.run_table.enter(0, 1, process.now, timeout)
 
     assert process.passes(600) is None
 
@@ -60,7 +60,7 @@ def test_a_body_elsewhere_does_not_keep_this_process_silent() -> None:
     """It has its own process, which is killed at its limit."""
     process = Process()
     process.leases.hold([HeldLease(1, "q", "id", "token", 1, 5.0, apart=True)])
-    process.slots.enter(0, 1, process.now, 5.0)
+    process.run_table.enter(0, 1, process.now, 5.0)
 
     assert process.passes(60) is None
 
@@ -76,7 +76,7 @@ def test_a_process_that_runs_nothing_and_is_silent_has_hung() -> None:
 def test_a_process_that_has_not_begun_is_not_silent() -> None:
     """It may take long to import an app."""
     process = Process()
-    process.slots.beat(0.0)
+    process.run_table.beat(0.0)
 
     assert process.passes(600) is None
 
@@ -84,7 +84,7 @@ def test_a_process_that_has_not_begun_is_not_silent() -> None:
 def test_time_in_which_nobody_looked_does_not_count() -> None:
     """Supervisor and process have stood still together."""
     process = Process()
-    process.slots.enter(0, 1, process.now, 5.0)
+    process.run_table.enter(0, 1, process.now, 5.0)
 
     process.now += 3_600
     process.silence.look(process.now)
@@ -95,7 +95,7 @@ def test_time_in_which_nobody_looked_does_not_count() -> None:
 def test_a_process_that_was_stopped_has_time_to_come_back() -> None:
     """What was counted is forgotten."""
     process = Process()
-    process.slots.enter(0, 1, process.now, 1.0)
+    process.run_table.enter(0, 1, process.now, 1.0)
     blamed = process.passes(5)
 
     process.silence.forget()

@@ -59,7 +59,7 @@ def test_runs_all() -> None:
     wait_until(lambda: len(pool.outcomes) == 5)
     pool.end()
 
-    assert {outcome.word for outcome in pool.outcomes} == {"done"}
+    assert {outcome.status for outcome in pool.outcomes} == {"done"}
     assert len(pool.pool.threads) == 2
 
 
@@ -70,13 +70,13 @@ def test_says_what_runs() -> None:
     pool = Pool(app)
 
     pool.pool.submit(runs(app, 2))
-    wait_until(lambda: len(pool.slots.entered()) == 2)
-    serials, running = set(pool.slots.entered()), len(pool.pool.running)
+    wait_until(lambda: len(pool.run_table.entered()) == 2)
+    serials, running = set(pool.run_table.entered()), len(pool.pool.running)
     go.set()
     pool.end()
 
     assert (serials, running) == ({1, 2}, 2)
-    assert (pool.slots.entered(), pool.pool.running) == ({}, {})
+    assert (pool.run_table.entered(), pool.pool.running) == ({}, {})
 
 
 def test_takes_back_what_has_not_begun() -> None:
@@ -151,7 +151,7 @@ def test_does_not_begin_what_was_cancelled() -> None:
     wait_until(lambda: pool.outcomes)
     pool.end()
 
-    assert [(outcome.word, outcome.run) for outcome in pool.outcomes] == [("cancelled", run)]
+    assert [(outcome.status, outcome.run) for outcome in pool.outcomes] == [("cancelled", run)]
 
 
 def test_an_outcome_that_was_decided_elsewhere_is_not_delivered() -> None:
@@ -227,6 +227,6 @@ def test_a_run_that_cannot_begin_ends_no_thread(caplog: pytest.LogCaptureFixture
     wait_until(lambda: len(pool.outcomes) == 2)
     pool.end()
 
-    assert [outcome.word for outcome in pool.outcomes] == ["returned", "returned"]
+    assert [outcome.status for outcome in pool.outcomes] == ["returned", "returned"]
     assert "no more processes" in caplog.text
     assert pool.pool.running == {}

@@ -1073,6 +1073,6 @@ def test_arguments_are_read_when_their_run_begins() -> None:
     call = run.context.signature
 
     assert opened == [False, True, False]
-    assert outcome.word == "done"
+    assert outcome.status == "done"
     assert call is not None
     assert call.args == ([1] * 10_000,)
