@@ -3,6 +3,7 @@
 import ast
 import importlib
 import pkgutil
+import re
 from pathlib import Path
 
 import pytest
@@ -15,20 +16,12 @@ DOCS = Path(__file__).parents[2] / "docs"
 STRANGER = Path(__file__).parents[1] / "thirdparty" / "queuekit-postgres"
 REFERENCE = "\n".join(path.read_text(encoding="utf-8") for path in sorted((DOCS / "reference").glob("*.md")))
 MODULES = sorted(module.name for module in pkgutil.iter_modules(queuekit.__path__) if module.name != "__main__")
-FOR_PLUGINS = (
-    "backend",
-    "broker",
-    "clock",
-    "envelope",
-    "errors",
-    "events",
-    "hookspecs",
-    "rounds",
-    "serializer",
-    "states",
-    "urls",
-)
-"""Modules that a plugin imports from."""
+ROW = re.compile(r"^\| `(queuekit\.[a-z]+)` \|.*\| ([a-z, ]+) \|$", re.MULTILINE)
+STABLE = dict(ROW.findall((DOCS / "reference" / "modules.md").read_text(encoding="utf-8")))
+"""Modules whose paths stay, and who uses each."""
+OWN = {"queuekit.demo", "queuekit.ids", "queuekit.values"}
+"""Modules beside them that are core's own."""
+ENGINES = [path for path in (DOCS.parent / "plugins").glob("*/src/**/*.py") if "queuekit-testing" not in path.parts]
 
 
 def all_errors(kind: type[errors.QueuekitError]) -> list[type[errors.QueuekitError]]:
@@ -45,10 +38,32 @@ def tree() -> list[type[errors.QueuekitError]]:
     return all_errors(errors.QueuekitError)
 
 
-@pytest.mark.parametrize("module", FOR_PLUGINS)
-def test_reference_has_what_plugins_need(module: str) -> None:
-    """A module that plugins import from is on a page of the reference, and so are its hooks, events and errors."""
-    assert f".. automodule:: queuekit.{module}\n" in REFERENCE
+@pytest.mark.parametrize("module", STABLE)
+def test_reference_has_each_module_whose_path_stays(module: str) -> None:
+    """It is on a page of the reference, with all that is in it; hooks have pages of their own."""
+    assert f".. automodule:: {module}\n" in REFERENCE or module == "queuekit.lifecycle"
+
+
+def test_modules_whose_paths_stay_are_all_that_is_at_the_top() -> None:
+    """The top of the package has them and a few of core's own; packages are machinery."""
+    top = {f"queuekit.{module.name}" for module in pkgutil.iter_modules(queuekit.__path__) if not module.ispkg}
+
+    assert top - {"queuekit.__main__"} == {*STABLE, *OWN}
+
+
+@pytest.mark.parametrize("module", sorted({*STABLE} - {"queuekit.testing"}))
+def test_module_whose_path_stays_is_no_forwarding_twin(module: str) -> None:
+    """It defines names itself. Only ``testing`` takes over those of another distribution."""
+    names = vars(importlib.import_module(module)).values()
+
+    assert any(getattr(value, "__module__", None) == module for value in names)
+
+
+def test_our_engines_need_no_more_than_others() -> None:
+    """The engines of ours import from modules whose paths stay; the test kit reaches further."""
+    needed = {path.name: imported_from_core(path.read_text(encoding="utf-8")) - {"queuekit"} for path in ENGINES}
+
+    assert {name: modules - {*STABLE} for name, modules in needed.items() if not modules <= {*STABLE}} == {}
 
 
 @pytest.mark.parametrize("name", queuekit.__all__)

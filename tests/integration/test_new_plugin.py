@@ -1,6 +1,7 @@
 """A plugin as ``queuekit plugin new`` writes it installs from its wheel, is listed, and its tests say what is left.
 
-What writes it, and the suites of its tests, are a distribution of their own; core says so where it is missing.
+What writes it, and the suites of its tests, are a distribution of their own; core says so where it is missing. Plugins
+that an earlier version has written go on as they are.
 """
 
 import json
@@ -30,6 +31,8 @@ def test_applies():
     clock.advance(2)
     assert eventually(clock.monotonic) == 2
 """
+BEFORE = ROOT / "tests" / "thirdparty" / "before-rooms"
+"""Plugins written by the version before core's modules moved into packages."""
 TOOLS = shutil.which("ruff") and shutil.which("mypy")
 METHODS = {
     "broker": ("send", "receive"),
@@ -127,6 +130,36 @@ def test_fails_until_it_is_filled_in(project: tuple[str, Path], venv: Venv) -> N
         where = rf"\.{method} is yours to write, in src/queuekit_new_{kind}/{kind}\.py"
         assert re.search(where, done.stdout), done.stdout[-3000:]
     assert "errors" not in done.stdout.splitlines()[-1]
+    assert re.search(r"queuekit-conformance: \d+ passed", done.stdout)
+
+
+@pytest.fixture(scope="module")
+def author(tmp_path_factory: pytest.TempPathFactory, venv: Venv) -> Venv:
+    """Return the environment with the plugins of before, installed from their wheels."""
+    folder = tmp_path_factory.mktemp("before")
+    for path in sorted(BEFORE.glob("queuekit-*")):
+        shutil.copytree(path, folder / path.name)
+        venv.install(build_wheel(folder / path.name, folder / path.name / "dist"))
+    return venv
+
+
+@pytest.mark.parametrize(
+    ("name", "tests"),
+    [
+        pytest.param("files", "TestPlugin or batch", id="broker"),
+        pytest.param("files", "TestBroker", id="broker-whole", marks=pytest.mark.full),
+        pytest.param("old-backend", "TestPlugin and not nobody_answers", id="backend"),  # its verbs are left to write
+        pytest.param("old-serializer", "TestPlugin", id="serializer"),
+        pytest.param("old-middleware", "TestPlugin", id="middleware"),
+    ],
+)
+def test_one_of_before_passes_as_it_is(name: str, tests: str, tmp_path: Path, author: Venv) -> None:
+    """What an earlier version has written imports from core as it did, and passes the suites of the present one."""
+    shutil.copytree(BEFORE / f"queuekit-{name}" / "tests", tmp_path / "tests")
+
+    done = author.run("-m", "pytest", "-q", "--import-mode=importlib", "-k", tests, folder=tmp_path)
+
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr
     assert re.search(r"queuekit-conformance: \d+ passed", done.stdout)
 
 

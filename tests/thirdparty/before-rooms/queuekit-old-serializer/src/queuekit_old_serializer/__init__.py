@@ -1,0 +1,1 @@
+"""A serializer for queuekit: old-serializer."""
