@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import abc
 import enum
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Generic, TypeVar
 
 import attrs
 
+from queuekit.errors import TooLargeError
 from queuekit.values import quick_frozen
 
 __all__ = ["Backend", "BackendCapabilities", "BackendLimits", "Condition", "Join", "Page", "Record"]
@@ -185,6 +186,28 @@ class Backend(abc.ABC):
             own always. Of all callers, at least one sees the count reach the size.
         """
         return [self.join(one.group, one.member, one.size, ttl=one.ttl)[1] for one in joins]
+
+    def walk(self, prefix: str) -> Iterator[Record]:
+        """Yield all live records whose key starts with *prefix*, as :meth:`scan` does, holding one page at a time."""
+        cursor: str | None = None
+        while True:
+            page = self.scan(prefix, cursor=cursor)
+            yield from page.items
+            cursor = page.cursor
+            if cursor is None:
+                return
+
+    def check_sizes(self, records: Iterable[Record]) -> None:
+        """Refuse bodies above ``limits.max_record``; a ``put`` calls this before anything has happened.
+
+        Raises:
+            TooLargeError: Names the first record that is too large.
+        """
+        most = self.limits.max_record
+        for record in records:
+            if len(record.body) > most:
+                size = f"{len(record.body):,} bytes, above the limit of {most:,}"
+                raise TooLargeError(f"record {record.key} has {size}")
 
     def check(self) -> list[str]:
         """Ask the service for what an operator should know (eviction policy, missing index); one line each."""

@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import abc
 import enum
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import attrs
 
 from queuekit.backend import Backend, Join, Page, Record
 from queuekit.envelope import Envelope
-from queuekit.errors import CapabilityError
+from queuekit.errors import CapabilityError, TooLargeError
 from queuekit.values import quick_frozen
 
 __all__ = [
@@ -320,7 +320,7 @@ class Broker(abc.ABC):
     def find(self, queue: str, ids: Sequence[str]) -> list[Stored]:
         """Return those of *ids* that *queue* holds, wherever they are."""
         wanted = set(ids)
-        return [stored for place in Place for stored in self._walk(queue, place) if stored.envelope.id in wanted]
+        return [stored for place in Place for stored in self.walk(queue, place) if stored.envelope.id in wanted]
 
     def requeue(self, queue: str, ids: Sequence[str] | None = None) -> list[str]:
         """Replay dead letters (all, or *ids*): ready at once, generation + 1, attempt 0; return their ids."""
@@ -372,15 +372,27 @@ class Broker(abc.ABC):
     def close(self) -> None:  # noqa: B027 - nothing to close is a legal answer
         """Close all connections; may be called twice."""
 
-    def _walk(self, queue: str, place: Place) -> Iterable[Stored]:
-        """Yield all messages of *queue* in *place*, page by page."""
+    def walk(self, queue: str, place: Place, *, page_size: int = 500) -> Iterator[Stored]:
+        """Yield all messages of *queue* in *place*, in the order of :meth:`peek`, holding one page at a time."""
         cursor: str | None = None
         while True:
-            page = self.peek(queue, place=place, limit=500, cursor=cursor)
+            page = self.peek(queue, place=place, limit=page_size, cursor=cursor)
             yield from page.items
             cursor = page.cursor
             if cursor is None:
                 return
+
+    def check_sizes(self, envelopes: Iterable[Envelope]) -> None:
+        """Refuse bodies above ``limits.max_body``; a ``send`` calls this before anything has happened.
+
+        Raises:
+            TooLargeError: Names the first message that is too large.
+        """
+        most = self.limits.max_body
+        for envelope in envelopes:
+            if len(envelope.body) > most:
+                size = f"{len(envelope.body):,} bytes, above the limit of {most:,}"
+                raise TooLargeError(f"the body of message {envelope.id} has {size}")
 
     def _cannot(self, what: str) -> CapabilityError:
         return CapabilityError(f"{type(self).__name__} cannot {what}")

@@ -108,7 +108,7 @@ def tell_cancelled(runtime: Runtime, sending: Sending, envelope: Envelope, messa
     now = runtime.clock.time()
     delivery = Delivery(envelope=envelope, token="", number=1, claimed_at=now)
     failure = Failure(id=message.id, task=message.task, error_type="Cancelled", error="cancelled")
-    record = cancelled(message.id, task=message.task, ttl=ttl, at=now)
+    record = cancelled(message.id, task=message.task, ttl=ttl, at=now, envelope=envelope)
     outcome = Outcome(delivery=delivery, settlement=None, records=(record,), ended=ended_by(message, failure))
     WorkflowAdvancer(runtime, sending).expand([outcome])
     write(runtime, [outcome])

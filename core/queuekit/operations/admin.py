@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import getpass
-import json
 import os
 import socket
 from collections.abc import Iterable, Iterator, Sequence
@@ -12,7 +11,7 @@ from typing import Any, Protocol
 
 import attrs
 
-from queuekit.backend import Backend, Condition, Record
+from queuekit.backend import Condition, Record
 from queuekit.broker import Place, QueueCounts, Stored
 from queuekit.client.codec import Message, decode
 from queuekit.client.requirements import refusals
@@ -24,7 +23,7 @@ from queuekit.execution.workflow_store import StoredGraph, load_graph
 from queuekit.hookspecs import Check
 from queuekit.ids import is_name, plain
 from queuekit.plugins.loading import reason
-from queuekit.states import FINAL, State, rank
+from queuekit.states import FINAL, State
 from queuekit.tasks.registry import Tasks
 from queuekit.tasks.resolve import resolve
 from queuekit.timelimit import time_limit
@@ -36,6 +35,7 @@ from queuekit.wire.records import (
     Info,
     cancel_key,
     cancel_mark,
+    cancelled,
     pending,
     read_cancellation,
     read_info,
@@ -173,7 +173,7 @@ class Admin:
         """Return what workers say of themselves, also those that have fallen silent."""
         backend = self._runtime.backend
         with self._in_time():
-            return None if backend is None else read_workers(_scan(backend, worker_key("")))
+            return None if backend is None else read_workers(backend.walk(worker_key("")))
 
     def demand(self) -> dict[str, list[str]]:
         """Return the queues that the app's tasks are sent to, each with the names of those tasks."""
@@ -513,19 +513,14 @@ class Admin:
             ttl = self._runtime.config.graphs_expire
             tell_cancelled(self._runtime, sending, letter.stored.envelope, message, ttl=ttl)
         elif backend is not None and info.state is not State.UNKNOWN:
-            backend.put([_cancelled(letter, self._runtime.config.results_expire, self._runtime.clock.time())])
+            ttl, now = self._runtime.config.results_expire, self._runtime.clock.time()
+            backend.put([cancelled(id, task=letter.task, ttl=ttl, at=now, envelope=letter.stored.envelope)])
         return True
 
     def _walk(self, queue: str, place: Place) -> Iterable[Stored]:
         if not self._broker.capabilities.inspect and place is not Place.DEAD:
             raise CapabilityError(f"{self._runtime.broker_url.scheme}:// shows waiting messages only as counts")
-        cursor: str | None = None
-        while True:
-            page = self._broker.peek(queue, place=place, limit=_PAGE, cursor=cursor)
-            yield from page.items
-            cursor = page.cursor
-            if cursor is None:
-                return
+        yield from self._broker.walk(queue, place, page_size=_PAGE)
 
     def _is_stored(self, letter: Letter) -> bool:
         """Tell whether the outcome of a message will be stored."""
@@ -562,37 +557,6 @@ def _parts(ids: Sequence[str]) -> Iterator[Sequence[str]]:
 def _pending_again(letter: Letter, queue: str, *, ttl: float, at: float) -> Record:
     generation = letter.stored.envelope.generation + 1
     return pending(id=letter.id, task=letter.task, queue=queue, ttl=ttl, at=at, generation=generation)
-
-
-def _cancelled(letter: Letter, ttl: float, at: float) -> Record:
-    envelope = letter.stored.envelope
-    head = {
-        "v": 1,
-        "state": "CANCELLED",
-        "queue": envelope.queue,
-        "finished": at,
-        "error": {"type": "Cancelled", "text": "cancelled"},
-    }
-    return Record(
-        key=result_key(envelope.id),
-        body=json.dumps(head).encode() + b"\n",
-        ttl=ttl,
-        rank=rank(State.CANCELLED, attempt=envelope.attempt, generation=envelope.generation),
-        final=True,
-        task=letter.task,
-        state="CANCELLED",
-        at=at,
-    )
-
-
-def _scan(backend: Backend, prefix: str) -> Iterable[Record]:
-    cursor: str | None = None
-    while True:
-        page = backend.scan(prefix, cursor=cursor)
-        yield from page.items
-        cursor = page.cursor
-        if cursor is None:
-            return
 
 
 def _findings(check: Check) -> list[str]:

@@ -354,30 +354,18 @@ def scan(backend: Backend, *, unreadable: Callable[[str, str], object] | None = 
 
 def _records(backend: Backend) -> Iterator[tuple[Record, StoredSchedule | None, str]]:
     """Yield each record of a schedule, with what it says or why it cannot be read."""
-    cursor: str | None = None
-    while True:
-        page = backend.scan(ENTRIES, cursor=cursor)
-        for record in page.items:
-            try:
-                yield record, read_entry(record), ""
-            except DecodeError as error:
-                yield record, None, error.what
-        cursor = page.cursor
-        if cursor is None:
-            return
+    for record in backend.walk(ENTRIES):
+        try:
+            entry, why = read_entry(record), ""
+        except DecodeError as error:
+            entry, why = None, error.what
+        yield record, entry, why
 
 
 def declaring(backend: Backend) -> frozenset[str]:
     """Return the names of all schedules that the code of live workers declares."""
-    found: set[str] = set()
-    cursor: str | None = None
-    while True:
-        page = backend.scan(DECLARES, cursor=cursor)
-        for record in page.items:
-            found.update(record.body.decode("utf-8", "replace").split())
-        cursor = page.cursor
-        if cursor is None:
-            return frozenset(found)
+    records = backend.walk(DECLARES)
+    return frozenset(name for record in records for name in record.body.decode("utf-8", "replace").split())
 
 
 def iso(moment: float) -> str:

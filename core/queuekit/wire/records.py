@@ -223,11 +223,14 @@ def never_ran(id: str, *, task: str, failure: Failure, ttl: float, generation: i
     )
 
 
-def cancelled(id: str, *, task: str, ttl: float, at: float) -> Record:
-    """Return the record of a message that was cancelled while no worker had it."""
-    error = {"type": "Cancelled", "text": "cancelled"}
-    body = join_frame({"v": 1, "state": "CANCELLED", "finished": at, "error": error}, b"")
+def cancelled(id: str, *, task: str, ttl: float, at: float, envelope: Envelope | None = None) -> Record:
+    """Return the record of a message that was cancelled while no worker had it; *envelope* tells where it lay."""
+    head: dict[str, Any] = {"v": 1, "state": "CANCELLED", "finished": at}
     place = rank(State.CANCELLED)
+    if envelope is not None:
+        head["queue"] = envelope.queue
+        place = rank(State.CANCELLED, attempt=envelope.attempt, generation=envelope.generation)
+    body = join_frame({**head, "error": {"type": "Cancelled", "text": "cancelled"}}, b"")
     return Record(key=result_key(id), body=body, ttl=ttl, rank=place, final=True, task=task, state="CANCELLED", at=at)
 
 

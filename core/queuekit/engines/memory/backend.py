@@ -8,7 +8,6 @@ from random import Random
 from queuekit.backend import Backend, BackendCapabilities, BackendLimits, Condition, Join, Page, Record
 from queuekit.clock import Clock, SystemClock
 from queuekit.engines.memory.engine import MemoryEngine
-from queuekit.errors import TooLargeError
 from queuekit.urls import EngineURL
 
 __all__ = ["BACKEND_CAPABILITIES", "BACKEND_LIMITS", "MemoryBackend"]
@@ -40,9 +39,7 @@ class MemoryBackend(Backend):
         self, records: Sequence[Record], *, condition: Condition = Condition.ALWAYS, expect: int | None = None
     ) -> list[bool]:
         """Write *records* where *condition* and *expect* allow it."""
-        for record in records:
-            if len(record.body) > self.limits.max_record:
-                raise TooLargeError(f"record {record.key} has {len(record.body):,} bytes, above the limit")
+        self.check_sizes(records)
         with self._engine.written:
             now = self._engine.now()
             written = [self._engine.records.put(record, condition, expect, now) for record in records]

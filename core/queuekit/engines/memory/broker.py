@@ -20,7 +20,6 @@ from queuekit.broker import (
 from queuekit.clock import Clock, SystemClock
 from queuekit.engines.memory.engine import LIMITS, MemoryEngine
 from queuekit.envelope import Envelope
-from queuekit.errors import TooLargeError
 from queuekit.urls import EngineURL
 
 __all__ = ["CAPABILITIES", "MemoryBroker"]
@@ -54,7 +53,7 @@ class MemoryBroker(Broker):
 
     def send(self, envelopes: Sequence[Envelope]) -> list[str]:
         """Put *envelopes* on their queues."""
-        self._check_sizes(envelopes)
+        self.check_sizes(envelopes)
         with self._engine.sent:
             now = self._engine.now()
             ids = [self._engine.messages.accept(envelope, now) for envelope in envelopes]
@@ -107,7 +106,7 @@ class MemoryBroker(Broker):
     def commit(self, items: Sequence[CommitItem]) -> list[bool]:
         """Carry out each item in one step."""
         for item in items:
-            self._check_sizes(_envelopes_of(item))
+            self.check_sizes(_envelopes_of(item))
         with self._engine.lock:
             now = self._engine.now()
             done = [self._commit_one(item, now) for item in items]
@@ -185,13 +184,6 @@ class MemoryBroker(Broker):
     def close(self) -> None:
         """End the waits of this broker; there is no connection to close."""
         self.interrupt()
-
-    def _check_sizes(self, envelopes: Sequence[Envelope]) -> None:
-        """Reject bodies above the limit before anything has happened."""
-        for envelope in envelopes:
-            if len(envelope.body) > self.limits.max_body:
-                size = f"{len(envelope.body):,} bytes, above the limit of {self.limits.max_body:,}"
-                raise TooLargeError(f"the body of message {envelope.id} has {size}")
 
 
 def _follow_ups(join: Join) -> list[Envelope]:

@@ -331,7 +331,7 @@ def test_pages_follow_each_other_in_each_place(broker: SqliteBroker) -> None:
     broker.send([message(f"r{number}", priority=number % 3) for number in range(5)])
     broker.send([message(f"d{number}", delay=60 + number) for number in range(5)])
 
-    pages = {place: [stored.envelope.id for stored in broker._walk("q", place)] for place in Place}
+    pages = {place: [stored.envelope.id for stored in broker.walk("q", place)] for place in Place}
     small = broker.peek("q", place=Place.READY, limit=2)
 
     assert pages[Place.READY] == ["r2", "r1", "r4", "r0", "r3"]
