@@ -14,8 +14,9 @@ import threading
 import attrs
 
 from queuekit.backend import Backend, Record
+from queuekit.client.outage import Outage
 from queuekit.errors import UnavailableError
-from queuekit.events import EngineBack, EngineDown, SchedulerLeaderElected, SchedulerLeaderLost, TickFailed
+from queuekit.events import SchedulerLeaderElected, SchedulerLeaderLost, TickFailed
 from queuekit.failure import in_words
 from queuekit.logs.errors import log_error
 from queuekit.schedules.dispatcher import Dispatcher
@@ -50,7 +51,7 @@ _ASLEEP = 7 * 86_400.0
 """Seconds after which a schedule that no live worker's code declares is forgotten."""
 _AT_ONCE = 100
 """Schedules whose ticks are sent together."""
-_LONGEST_PAUSE = 10.0
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 10.0
 _DUTIES = ("presence", "renew", "look", "afresh")
 _logger = logging.getLogger("queuekit.schedules")
 
@@ -120,19 +121,13 @@ class Scheduler:
 
     def run(self) -> None:
         """Seek the lead, and send ticks while holding it, until told to stop."""
-        down: float | None = None
-        failures = 0
+        outage = Outage(self._runtime, doing="send ticks", first=_FIRST_PAUSE, longest=_LONGEST_PAUSE)
         while not self._stopping:
             try:
                 pause = self.turn()
-                if down is not None:
-                    self._runtime.events.emit(EngineBack(doing="send ticks", after=self._clock.monotonic() - down))
-                down, failures = None, 0
+                outage.over()
             except UnavailableError as error:
-                down = self._clock.monotonic() if down is None else down
-                pause = min(_LONGEST_PAUSE, 0.5 * 2.0 ** min(failures, 10)) * (0.5 + self._runtime.random.random() / 2)
-                failures += 1
-                self._runtime.events.emit(EngineDown(doing="send ticks", error=error.what, retry_in=pause))
+                pause = outage.failed(error.what)
             except BaseException:  # noqa: BLE001 - also SystemExit, in a middleware's before_send
                 log_error(_logger, "the scheduler met an error that it does not know")
                 pause = _LONGEST_PAUSE

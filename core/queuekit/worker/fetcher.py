@@ -10,9 +10,9 @@ from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from queuekit.broker import Delivery
+from queuekit.client.outage import Outage
 from queuekit.client.runtime import Runtime
 from queuekit.errors import UnavailableError
-from queuekit.events import EngineBack, EngineDown
 from queuekit.execution.executor import due_of
 from queuekit.logs.errors import log_error
 
@@ -104,21 +104,16 @@ class Fetcher:
             self.thread.join(timeout=0.1)
 
     def _loop(self) -> None:
-        pause, since = 0.0, 0.0
         clock = self._runtime.clock
+        outage = Outage(self._runtime, doing="fetch", first=_FIRST_PAUSE, longest=_LONGEST_PAUSE)
         while not self._stopping.is_set():
             began = clock.monotonic()
             problem = self._try_round()
             if problem:
-                since = since or clock.monotonic()
-                was_of_use = clock.monotonic() - began >= max(_OF_USE, pause)
-                pause = _FIRST_PAUSE if was_of_use else min(_LONGEST_PAUSE, pause * 2 or _FIRST_PAUSE)
-                wait = pause * (0.5 + self._runtime.random.random() / 2)
-                self._runtime.events.emit(EngineDown(doing="fetch", error=problem, retry_in=wait))
-                self._stopping.wait(wait)
-            elif pause:
-                self._runtime.events.emit(EngineBack(doing="fetch", after=clock.monotonic() - since))
-                pause, since = 0.0, 0.0
+                was_of_use = clock.monotonic() - began >= max(_OF_USE, outage.pause)
+                self._stopping.wait(outage.failed(problem, afresh=was_of_use))
+            elif outage.failures:
+                outage.over()
 
     def _try_round(self) -> str:
         """Fetch once and return what went wrong, if anything: a worker must not live on deaf."""

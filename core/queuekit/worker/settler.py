@@ -8,9 +8,10 @@ import threading
 from collections.abc import Callable
 
 from queuekit.broker import Dead
+from queuekit.client.outage import Outage
 from queuekit.client.runtime import Runtime
 from queuekit.errors import UnavailableError
-from queuekit.events import EngineBack, EngineDown, LeasesLost
+from queuekit.events import LeasesLost
 from queuekit.execution.commit import write
 from queuekit.execution.ending import unwritten
 from queuekit.execution.outcome import Outcome
@@ -54,6 +55,7 @@ class Settler:
         self._unwritten = unwritten or UnwrittenOutcomes()
         self._unwritten.waiting = self._inbox.qsize
         self._give_up = threading.Event()
+        self._outage = Outage(runtime, doing="settle", first=_FIRST_PAUSE, longest=_LONGEST_PAUSE)
         self.put = self._inbox.put
         """Hand an outcome over; never blocks."""
         self.thread = threading.Thread(target=self._loop, name="queuekit-settler", daemon=True)
@@ -99,25 +101,20 @@ class Settler:
 
         From the second failure on it is tried in ever smaller parts: an engine may be too slow for all of it at once.
         """
-        clock, chance = self._runtime.clock, self._runtime.random
-        pause, since, failures, size = _FIRST_PAUSE, clock.monotonic(), 0, len(batch)
+        size, outage = len(batch), self._outage
         while batch and not self._give_up.is_set():
             part = batch[:size]
             try:
                 lost = self._write(part)
             except UnavailableError as error:
-                wait = pause * (0.5 + chance.random() / 2)
-                self._runtime.events.emit(EngineDown(doing="settle", error=error.what, retry_in=wait))
-                self._give_up.wait(wait)
-                pause, failures = min(_LONGEST_PAUSE, pause * 2), failures + 1
-                size = max(1, size // 2) if failures > 1 else size
+                self._give_up.wait(outage.failed(error.what))
+                size = max(1, size // 2) if outage.failures > 1 else size
                 continue
             except BaseException as error:  # noqa: BLE001 - logged when it is known whose outcome it is
                 self._part(part, error)
             else:
-                if failures:
-                    self._runtime.events.emit(EngineBack(doing="settle", after=clock.monotonic() - since))
-                pause, failures = _FIRST_PAUSE, 0
+                if outage.failures:
+                    outage.over()
                 self._report(part, lost)
             batch = batch[size:]
 
