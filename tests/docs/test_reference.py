@@ -19,6 +19,7 @@ MODULES = sorted(module.name for module in pkgutil.iter_modules(queuekit.__path_
 ROW = re.compile(r"^\| `(queuekit\.[a-z]+)` \|.*\| ([a-z, ]+) \|$", re.MULTILINE)
 STABLE = dict(ROW.findall((DOCS / "reference" / "modules.md").read_text(encoding="utf-8")))
 """Modules whose paths stay, and who uses each."""
+EVENTS = (DOCS / "reference" / "events.md").read_text(encoding="utf-8")
 OWN = {"queuekit.demo", "queuekit.ids", "queuekit.values"}
 """Modules beside them that are core's own."""
 ENGINES = [path for path in (DOCS.parent / "plugins").glob("*/src/**/*.py") if "queuekit-testing" not in path.parts]
@@ -112,3 +113,12 @@ def test_error_codes_are_unique(tree: list[type[errors.QueuekitError]]) -> None:
     codes = [error.code for error in tree]
 
     assert sorted(codes) == sorted(set(codes))
+
+
+def test_reference_has_each_logger() -> None:
+    """The names of loggers stand in the configuration of users, so none is added, moved or dropped unnoticed."""
+    sources = [path.read_text(encoding="utf-8") for path in Path(queuekit.__path__[0]).rglob("*.py")]
+
+    used = {name for source in sources for name in re.findall(r'getLogger\("(queuekit[a-z_.]*)"\)', source)}
+
+    assert used == set(re.findall(r"^\| `(queuekit\.[a-z]+)` \|", EVENTS, re.MULTILINE))
