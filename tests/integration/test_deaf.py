@@ -84,6 +84,7 @@ def test_what_waits_for_a_blocked_loop_keeps_its_lease_and_its_time(fleet: Fleet
     assert "has blocked the event loop" in group.read_log()
 
 
+@pytest.mark.no_cover  # CPython 3.11 stalls traced threads while an exception waits for one that is blocked
 @pytest.mark.parametrize("name", ["fetcher", "settler", "watchdog", "scheduler", "pipe", "watch"])
 def test_a_body_that_ends_threads_of_its_worker_stops_no_work(fleet: Fleet, name: str) -> None:
     """A thread goes on, or its process is replaced; what has done it is a suspect, so that it cannot do it for ever."""
