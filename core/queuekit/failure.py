@@ -35,9 +35,9 @@ _CUT = "\n... cut here ...\n"
 def describe(error: BaseException) -> dict[str, str]:
     """Return ``type``, ``text`` and ``traceback`` of *error*, bounded; queuekit's own frames are left out."""
     return {
-        "type": _told(lambda: type(error).__name__, "<its type cannot be read>"),
-        "text": _told(lambda: str(error), "<its text cannot be read>")[:_LONGEST_TEXT],
-        "traceback": shortened(_told(lambda: _traceback(error), "<its traceback cannot be read>")),
+        "type": _text_of(lambda: type(error).__name__, "<its type cannot be read>"),
+        "text": _text_of(lambda: str(error), "<its text cannot be read>")[:_LONGEST_TEXT],
+        "traceback": shortened(_text_of(lambda: _traceback(error), "<its traceback cannot be read>")),
     }
 
 
@@ -47,10 +47,10 @@ def in_words(error: BaseException) -> str:
     return f"{what['type']}: {what['text']}"
 
 
-def _told(tell: Callable[[], str], instead: str) -> str:
-    """Return what *tell* returns; *instead* if it raises: the user's own ``__str__`` may raise anything."""
+def _text_of(read: Callable[[], str], instead: str) -> str:
+    """Return what *read* returns; *instead* if it raises: the user's own ``__str__`` may raise anything."""
     try:
-        return str.join("", (tell(),))  # a plain text, whatever class of text it was
+        return str.join("", (read(),))  # a plain text, whatever class of text it was
     except BaseException:  # noqa: BLE001 - also SystemExit: an error's text must not end the thread that reads it
         return instead
 

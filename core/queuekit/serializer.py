@@ -142,11 +142,11 @@ class JsonSerializer:
         if tag in _COLLECTIONS:
             items = self._untag_all(_listed(inner), depth)
             if tag != "$tuple":
-                _refuse_crowd(items)
+                _reject_crowd(items)
             return _COLLECTIONS[tag](items)
         if tag == "$dict":
             pairs = [self._untag_all(pair, depth) for pair in _listed(inner)]
-            _refuse_crowd([key for key, _ in pairs])
+            _reject_crowd([key for key, _ in pairs])
             return dict(pairs)
         if tag == "$enum":
             return self._member(*inner, depth=depth)
@@ -310,7 +310,7 @@ def _is_crowded(items: Collection[Any]) -> bool:
     return len(items) > _MOST_OF_A_HASH and max(Counter(map(hash, items)).values()) > _MOST_OF_A_HASH
 
 
-def _refuse_crowd(items: Collection[Any]) -> None:
+def _reject_crowd(items: Collection[Any]) -> None:
     if _is_crowded(items):
         raise DecodeError(_CROWDED)
 

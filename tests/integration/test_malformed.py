@@ -32,9 +32,9 @@ def test_malformed_messages_are_set_aside(fleet: Fleet) -> None:
     wait_until(lambda: bad.keys() - malformed <= fleet.waiting().keys(), what="all unknown ones held")
 
     letters = fleet.dead()
-    assert {id: letter.envelope.body for id, letter in letters.items()} == {id: bad[id] for id in malformed}
-    assert {letter.reason for letter in letters.values()} == {"malformed"}
-    assert all(letter.error for letter in letters.values())
+    assert {id: queued.envelope.body for id, queued in letters.items()} == {id: bad[id] for id in malformed}
+    assert {queued.reason for queued in letters.values()} == {"malformed"}
+    assert all(queued.error for queued in letters.values())
     assert group.workers() == before
 
 
@@ -52,7 +52,7 @@ def test_every_wrong_type_is_found(fleet: Fleet) -> None:
     cancelled.cancel()
     fleet.drained()
 
-    assert {letter.reason for id, letter in fleet.dead().items() if id in bodies} == {"malformed"}
+    assert {queued.reason for id, queued in fleet.dead().items() if id in bodies} == {"malformed"}
     assert fleet.app.info(limited.id).error_type == "TaskTimeout"
     assert fleet.app.info(cancelled.id).state is State.CANCELLED
     assert group.workers() == before
@@ -114,5 +114,5 @@ def test_rows_that_nobody_of_ours_wrote(tmp_path: Path, fleet: Fleet) -> None:
 
     wait_until(lambda: fleet.left() == 0, what="nothing left")
     assert len(fleet.dead()) == len(ROWS)
-    assert {letter.reason for letter in fleet.dead().values()} == {"malformed"}
+    assert {queued.reason for queued in fleet.dead().values()} == {"malformed"}
     assert group.workers() == before

@@ -81,7 +81,7 @@ def test_poison_for_the_whole_group_is_dead_in_the_end(fleet: Fleet) -> None:
         _until_dead(fleet, fleet.start(lease=1, concurrency=4))
     fleet.drained()
 
-    assert {id: letter.reason for id, letter in fleet.dead().items()} == {poison.id: "crashed"}
+    assert {id: queued.reason for id, queued in fleet.dead().items()} == {poison.id: "crashed"}
     assert fleet.ledger.counts("begin")[poison.id] in (DELIVERIES, DELIVERIES + 1)
     assert fleet.ledger.has("end", others)
 
@@ -140,7 +140,7 @@ def test_errors_that_are_hard_to_handle_fail_their_task_alone(fleet: Fleet, pool
 
     fleet.drained()
 
-    assert {letter.reason for letter in fleet.dead().values()} == {"failed"}
+    assert {queued.reason for queued in fleet.dead().values()} == {"failed"}
     assert set(fleet.dead()) == set(bad)
     assert fleet.ledger.has("end", good)
     assert group.workers()[:1] == workers[:1]

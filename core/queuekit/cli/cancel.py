@@ -6,7 +6,7 @@ import click
 
 from queuekit.cli.options import common_options, duration_option, engine_options, pass_session
 from queuekit.cli.session import Session
-from queuekit.operations.admin import Sight
+from queuekit.operations.admin import MessageView
 from queuekit.states import FINAL, State
 
 __all__ = ["command"]
@@ -49,8 +49,8 @@ def command(session: Session, *, id: str, wait: float | None) -> int:
     if admin.is_workflow(id):
         session.say(f"cancelled  {id}: what waited will never run, what runs is asked to stop")
         return 0
-    sight = admin.after_cancel(id, patience=patience)
-    state, did = sight.info.state, _did(sight)
+    view = admin.after_cancel(id, patience=patience)
+    state, did = view.info.state, _did(view)
     if state in FINAL and state is not State.CANCELLED:
         return _ended(id, f"has ended as {state.value} before it could be stopped")
     if state is State.CANCELLED or did in {"removed", "dropped", "killed"}:
@@ -62,8 +62,8 @@ def command(session: Session, *, id: str, wait: float | None) -> int:
     return NOT_YET
 
 
-def _did(sight: Sight) -> str:
-    return "removed" if sight.cancellation is None else sight.cancellation.did
+def _did(view: MessageView) -> str:
+    return "removed" if view.cancellation is None else view.cancellation.did
 
 
 def _ended(id: str, how: str) -> int:

@@ -17,7 +17,7 @@ from queuekit.cli.output import age, columns, echo, moment, one_line, print_json
 from queuekit.cli.purge import confirm
 from queuekit.cli.session import Session, need_shared
 from queuekit.errors import UnknownIdError
-from queuekit.operations.admin import Admin, Letter
+from queuekit.operations.admin import Admin, QueuedMessage
 
 __all__ = ["command"]
 
@@ -44,9 +44,9 @@ def ls(session: Session, *, queue: str | None, limit: int, as_json: bool) -> Non
     # Made into rows one by one: the bodies of all of them need not fit into memory.
     letters = islice(admin.dead(queue), limit)
     if as_json:
-        print_json([_document(letter) for letter in letters])
+        print_json([_document(queued) for queued in letters])
         return
-    rows = [_row(letter, now) for letter in letters]
+    rows = [_row(queued, now) for queued in letters]
     if not rows:
         session.say("No dead letters.")
         return
@@ -69,14 +69,14 @@ def show(session: Session, *, id: str, as_json: bool) -> None:
     """Show one dead letter in full."""
     app = _app(session)
     admin = Admin(app)
-    sight = admin.show(id)
-    if sight.letter is None or sight.letter.stored.place is not Place.DEAD:
+    view = admin.show(id)
+    if view.queued is None or view.queued.stored.place is not Place.DEAD:
         raise UnknownIdError(f"{id!r} is not among the dead letters", fix=f"See where it is:  queuekit show {id}")
     if as_json:
-        body = sight.letter.stored.envelope.body
-        print_json(as_document(sight, app.runtime.accepted) | {"body": body.decode(errors="replace")})
+        body = view.queued.stored.envelope.body
+        print_json(as_document(view, app.runtime.accepted) | {"body": body.decode(errors="replace")})
         return
-    click.echo(as_text(sight, app.runtime.accepted, now=app.clock.time()))
+    click.echo(as_text(view, app.runtime.accepted, now=app.clock.time()))
     session.say(f"next  {session.command(f'dlq retry {id}')}\n      {session.command(f'dlq drop {id}')}")
 
 
@@ -153,17 +153,17 @@ def _print(ids: Iterable[str]) -> None:
         echo(id)
 
 
-def _row(letter: Letter, now: float) -> list[str]:
-    stored = letter.stored
+def _row(queued: QueuedMessage, now: float) -> list[str]:
+    stored = queued.stored
     died = "-" if stored.died_at is None else f"{age(now - stored.died_at)} ago"
-    return [letter.id, letter.task or "?", stored.envelope.queue, stored.reason, died, one_line(stored.error)]
+    return [queued.id, queued.task or "?", stored.envelope.queue, stored.reason, died, one_line(stored.error)]
 
 
-def _document(letter: Letter) -> dict[str, Any]:
-    stored = letter.stored
+def _document(queued: QueuedMessage) -> dict[str, Any]:
+    stored = queued.stored
     return {
-        "id": letter.id,
-        "task": letter.task or None,
+        "id": queued.id,
+        "task": queued.task or None,
         "queue": stored.envelope.queue,
         "reason": stored.reason,
         "error": stored.error or None,

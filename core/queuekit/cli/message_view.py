@@ -12,7 +12,7 @@ from queuekit.cli.output import as_json, fields, moment, one_line, span, when
 from queuekit.client.codec import Message
 from queuekit.errors import DecodeError
 from queuekit.logs.plaintext import clean
-from queuekit.operations.admin import Sight
+from queuekit.operations.admin import MessageView
 from queuekit.serializer import Serializer
 from queuekit.states import FINAL, State
 from queuekit.wire.records import Cancellation, Info
@@ -23,51 +23,51 @@ __all__ = ["as_document", "as_text", "cancel_text"]
 _HAVE_A_DUE_TIME = frozenset({Place.READY, Place.DELAYED})
 
 
-def as_document(sight: Sight, serializers: Mapping[str, Serializer]) -> dict[str, Any]:
+def as_document(view: MessageView, serializers: Mapping[str, Serializer]) -> dict[str, Any]:
     """Return everything that is known, as JSON can hold it; what is not known is ``null``."""
-    info, message, known = sight.info, sight.message, _known(sight)
+    info, message, known = view.info, view.message, _known(view)
     return {
         "id": info.id,
-        "task": _or_null(_task(sight)),
+        "task": _or_null(_task(view)),
         "state": info.state.value,
         "place": known.place.value if known.place else None,
-        "place_not_told_by": _or_null(sight.silent) if known.place is None else None,
+        "place_not_told_by": _or_null(view.silent) if known.place is None else None,
         "queue": _or_null(known.queue),
         "attempt": known.attempt,
         "generation": known.generation,
         "sent": moment(known.sent),
         "due": moment(known.due) if known.place in _HAVE_A_DUE_TIME else None,
-        "lease_ends": moment(known.due) if known.place is Place.LEASED and sight.letter is not None else None,
+        "lease_ends": moment(known.due) if known.place is Place.LEASED and view.queued is not None else None,
         "started": moment(info.started),
         "finished": moment(info.finished),
         "worker": _or_null(known.worker),
         "reason": _or_null(known.reason),
-        "error": _or_null(_error(sight)),
+        "error": _or_null(_error(view)),
         "traceback": _or_null(info.traceback),
         "args": message.args if message else None,
         "kwargs": message.kwargs if message else None,
         "result": _result(info, serializers),
-        "cancellation": _cancellation(sight.cancellation),
+        "cancellation": _cancellation(view.cancellation),
     }
 
 
-def as_text(sight: Sight, serializers: Mapping[str, Serializer], *, now: float) -> str:
+def as_text(view: MessageView, serializers: Mapping[str, Serializer], *, now: float) -> str:
     """Return everything that is known, for people; a traceback comes last."""
-    info, known = sight.info, _known(sight)
+    info, known = view.info, _known(view)
     table = fields(
         {
             "id": info.id,
-            "task": _call(sight),
+            "task": _call(view),
             "state": info.state.value if info.state is not State.UNKNOWN else "",
-            "place": _place(known, now) or _untold(sight),
+            "place": _place(known, now) or _untold(view),
             "queue": known.queue,
             "attempt": _attempt(known),
             "sent": when(known.sent, now=now),
             "started": when(info.started, now=now),
             "finished": _finished(info, now),
             "worker": known.worker,
-            "cancel": cancel_text(sight.cancellation, now=now, ended=info.state in FINAL),
-            "error": one_line(_error(sight), width=500),
+            "cancel": cancel_text(view.cancellation, now=now, ended=info.state in FINAL),
+            "error": one_line(_error(view), width=500),
             "result": as_json(_result(info, serializers)) if info.state is State.SUCCESS else "",
         }
     )
@@ -89,19 +89,19 @@ class _Facts:
     died: float | None = None
 
 
-def _known(sight: Sight) -> _Facts:
-    info = sight.info
-    if sight.letter is None:
+def _known(view: MessageView) -> _Facts:
+    info = view.info
+    if view.queued is None:
         return _Facts(
-            place=_guessed_place(sight),
+            place=_guessed_place(view),
             queue=info.queue,
             attempt=info.attempt,
             generation=info.generation,
             sent=info.sent,
             due=info.due,
-            worker=info.worker or sight.holder,
+            worker=info.worker or view.holder,
         )
-    stored = sight.letter.stored
+    stored = view.queued.stored
     return _Facts(
         place=stored.place,
         queue=stored.envelope.queue,
@@ -115,32 +115,32 @@ def _known(sight: Sight) -> _Facts:
     )
 
 
-def _guessed_place(sight: Sight) -> Place | None:
+def _guessed_place(view: MessageView) -> Place | None:
     """Return the place that records tell of where the broker does not."""
-    if not sight.silent:
+    if not view.silent:
         return None
-    if sight.holder:
+    if view.holder:
         return Place.LEASED
-    return Place.DELAYED if sight.info.due is not None and sight.info.due > sight.now else None
+    return Place.DELAYED if view.info.due is not None and view.info.due > view.now else None
 
 
-def _untold(sight: Sight) -> str:
-    return f"waiting or running: which of them is not told by {sight.silent}" if sight.silent else ""
+def _untold(view: MessageView) -> str:
+    return f"waiting or running: which of them is not told by {view.silent}" if view.silent else ""
 
 
 def _or_null(text: str) -> str | None:
     return text or None
 
 
-def _task(sight: Sight) -> str:
-    return sight.info.task or (sight.letter.task if sight.letter else "")
+def _task(view: MessageView) -> str:
+    return view.info.task or (view.queued.task if view.queued else "")
 
 
-def _call(sight: Sight) -> str:
+def _call(view: MessageView) -> str:
     """Return the task with its arguments, if they can be read."""
-    message: Message | None = sight.message
+    message: Message | None = view.message
     if message is None:
-        return _task(sight) or "unknown: the bytes cannot be read"
+        return _task(view) or "unknown: the bytes cannot be read"
     named = [f"{name}={as_json(value)}" for name, value in message.kwargs.items()]
     return one_line(f"{message.task}({', '.join([*map(as_json, message.args), *named])})", width=1000)
 
@@ -199,11 +199,11 @@ def cancel_text(wish: Cancellation | None, *, now: float, ended: bool) -> str:
     return one_line(f"asked for{by}{at}{did}", width=500)
 
 
-def _error(sight: Sight) -> str:
-    info = sight.info
+def _error(view: MessageView) -> str:
+    info = view.info
     if info.error or info.error_type:
         return f"{info.error_type}: {info.error}".strip(": ")
-    return sight.letter.stored.error if sight.letter else ""
+    return view.queued.stored.error if view.queued else ""
 
 
 def _result(info: Info, serializers: Mapping[str, Serializer]) -> Any:

@@ -16,8 +16,8 @@ from queuekit.cli.output import columns, echo, fields, print_json
 from queuekit.cli.program import plugin_commands
 from queuekit.cli.session import Session
 from queuekit.errors import UnknownSchemeError
-from queuekit.plugins.catalogue import Place
-from queuekit.plugins.factory import blame, make_options, options_class, resolve, section_of
+from queuekit.plugins.catalogue import Choice
+from queuekit.plugins.factory import make_options, options_class, resolve, section_of, wrap_error
 from queuekit.plugins.loading import PluginInfo, reason
 from queuekit.plugins.support import steps
 from queuekit.urls import EngineURL, is_secret
@@ -124,8 +124,8 @@ def _check_factory(url: EngineURL, offer: Offer[Any]) -> None:
     try:
         resolve(offer.spec.factory)
     except Exception as error:
-        place, shown = Place(setting="URL", value=str(url)), f"{url.scheme}://"
-        raise blame(error, offer.info, shown=shown, place=place, text=url.hide(reason(error))) from error
+        choice, shown = Choice(setting="URL", value=str(url)), f"{url.scheme}://"
+        raise wrap_error(error, offer.info, shown=shown, choice=choice, text=url.hide(reason(error))) from error
 
 
 def _show(side: str, document: dict[str, Any]) -> None:

@@ -126,13 +126,13 @@ class Program(click.Group):
                 code = super().main(args, name, complete_var, standalone_mode=False, **extra)
             finish_output(lost)
         except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - what is no mistake of the user's is raised again
-            code = _told(error, session)
+            code = _exit_code(error, session)
         finally:
             session.close()
         sys.exit(code if isinstance(code, int) else 0)
 
 
-def _told(error: BaseException, session: Session) -> int:
+def _exit_code(error: BaseException, session: Session) -> int:
     """Tell the user of *error* and return the exit code of its kind; what is nobody's mistake is raised again."""
     if isinstance(error, click.Abort | KeyboardInterrupt):
         return INTERRUPTED

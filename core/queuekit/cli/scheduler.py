@@ -12,7 +12,7 @@ from queuekit.app import Queuekit
 from queuekit.cli.options import common_options, engine_options, pass_session
 from queuekit.cli.output import echo, moment
 from queuekit.cli.session import Session, need_shared
-from queuekit.client.requirements import demand
+from queuekit.client.requirements import require
 from queuekit.ids import worker_name
 from queuekit.operations.admin import Admin
 from queuekit.schedules.schedule import about
@@ -43,7 +43,7 @@ def command(session: Session, *, target: str | None, dry_run: bool) -> int:
         _print(session, app)
         return 0
     need_shared(app)
-    demand(app.runtime, app.tasks, app.declared)
+    require(app.runtime, app.tasks, app.declared)
     Admin(app).ping()
     configure_logging(level=app.config.log.level, style=app.config.log.format)
     one = Scheduler(app, name=worker_name())

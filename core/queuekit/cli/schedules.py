@@ -138,7 +138,7 @@ def add(
     need_shared(app)
     call = _call(app, task, arguments).options(queue=queue, priority=priority)
     view = app.schedules.add(name, chosen, call, **_given(rules))
-    _tell(session, app, view, as_json=as_json)
+    _report(session, app, view, as_json=as_json)
 
 
 @command.command("change")
@@ -157,7 +157,7 @@ def change(session: Session, /, *, name: str, when_text: str | None, tz: str, as
     if not given:
         raise click.UsageError("say what to change: --when, --misfire, --overlap or --grace")
     app = _app(session)
-    _tell(session, app, app.schedules.change(name, **given), as_json=as_json)
+    _report(session, app, app.schedules.change(name, **given), as_json=as_json)
 
 
 @command.command("pause")
@@ -231,7 +231,7 @@ def _given(rules: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in rules.items() if value is not None}
 
 
-def _tell(session: Session, app: Queuekit, view: ScheduleView, *, as_json: bool) -> None:
+def _report(session: Session, app: Queuekit, view: ScheduleView, *, as_json: bool) -> None:
     if as_json:
         print_json(_document(view))
         return

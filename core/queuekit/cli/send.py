@@ -121,7 +121,7 @@ def _say_who_serves(session: Session, app: Queuekit, queue: str) -> None:
     """Tell a person whose call waits on a queue that no worker serves."""
     admin = Admin(app)
     if admin.unserved([queue]):
-        near = did_you_mean(queue, {*admin.demand(), *app.config.worker.queues} - {queue})
+        near = did_you_mean(queue, {*admin.declared_queues(), *app.config.worker.queues} - {queue})
         session.say(f"no worker serves {queue!r}{f', {near}' if near else ''}")
         session.say(f"next  {session.worker_command([queue])}")
 

@@ -184,15 +184,15 @@ class Session:
             self.guessed = target is not None
         if target is None:
             return None
-        _refuse_path(target)
+        _reject_path(target)
         return AppRef(target=target, overrides=self.overrides, config_path=self.config_path)
 
 
 def need_shared(app: Queuekit) -> None:
-    """Refuse engines that live inside one process; see :func:`queuekit.client.requirements.demand_shared`."""
-    from queuekit.client.requirements import demand_shared
+    """Refuse engines that live inside one process; see :func:`queuekit.client.requirements.require_shared`."""
+    from queuekit.client.requirements import require_shared
 
-    demand_shared(app.runtime)
+    require_shared(app.runtime)
 
 
 def _guess() -> str | None:
@@ -218,7 +218,7 @@ def _guess() -> str | None:
     return None
 
 
-def _refuse_path(target: str) -> None:
+def _reject_path(target: str) -> None:
     """Refuse the name of a file where that of a module is wanted, and say how it is written."""
     module, _, attribute = target.partition(":")
     if module.endswith(".py") or "/" in module:

@@ -24,10 +24,10 @@ def command(session: Session, *, id: str, as_json: bool) -> None:
     """Tell all that is known of the message ID: state, place, times, arguments, result, error and traceback."""
     app = session.any_app()
     need_shared(app)
-    sight = Admin(app).show(id)
+    view = Admin(app).show(id)
     if as_json:
-        print_json(as_document(sight, app.runtime.accepted))
+        print_json(as_document(view, app.runtime.accepted))
         return
-    click.echo(as_text(sight, app.runtime.accepted, now=app.clock.time()))
-    if sight.letter is not None and sight.letter.stored.place is Place.DEAD:
+    click.echo(as_text(view, app.runtime.accepted, now=app.clock.time()))
+    if view.queued is not None and view.queued.stored.place is Place.DEAD:
         session.say(f"next  {session.command(f'dlq retry {id}')}")

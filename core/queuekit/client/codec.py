@@ -19,9 +19,9 @@ from queuekit.retry import LONGEST, MOST_RETRIES, Backoff, policy_from_dict
 from queuekit.serializer import Serializer
 from queuekit.signature import Signature
 from queuekit.values import quick_frozen
-from queuekit.wire.position import Gather, Link, read_gather, read_link
+from queuekit.wire.position import Gather, Position, read_gather, read_position
 
-__all__ = ["LITTLE", "Message", "decode", "encode", "outline", "peek_link", "sealed"]
+__all__ = ["LITTLE", "Message", "decode", "encode", "outline", "peek_position", "sealed"]
 
 VERSION = 1
 _CARRIED = ("headers", "retries", "timeout", "ignore_result")
@@ -59,7 +59,7 @@ class Message:
     ignore_result: bool | None = None
     on_success: tuple[Signature[Any], ...] = attrs.field(default=(), repr=False)
     on_error: tuple[Signature[Any], ...] = attrs.field(default=(), repr=False)
-    link: Link | None = None
+    link: Position | None = None
     """Its place in a workflow, if something follows."""
     gather: Gather | None = None
     """The group whose results are its last argument."""
@@ -105,7 +105,7 @@ def encode(
     serializer: Serializer,
     parent: str | None = None,
     parameters: Sequence[str] = (),
-    link: Link | None = None,
+    link: Position | None = None,
     gather: Gather | None = None,
 ) -> bytes:
     """Return the body for *signature*.
@@ -259,10 +259,10 @@ _OPTION_TYPES: dict[str, tuple[type, ...]] = {
 }
 
 
-def peek_link(envelope: Envelope) -> Link | None:
+def peek_position(envelope: Envelope) -> Position | None:
     """Return the place in a workflow of a message that cannot be decoded, if that much of it can be read."""
     try:
-        return read_link(split_frame(envelope.body)[0].get("flow"))
+        return read_position(split_frame(envelope.body)[0].get("flow"))
     except DecodeError:
         return None
 
@@ -275,7 +275,7 @@ def outline(envelope: Envelope) -> Message:
         header = {}
     task = header.get("task")
     named = task if isinstance(task, str) and is_name(task) else ""
-    return Message(id=envelope.id, task=named, args=[], kwargs={}, headers={}, link=peek_link(envelope))
+    return Message(id=envelope.id, task=named, args=[], kwargs={}, headers={}, link=peek_position(envelope))
 
 
 def _options(header: dict[str, Any]) -> dict[str, Any]:
@@ -297,6 +297,6 @@ def _options(header: dict[str, Any]) -> dict[str, Any]:
     if retry is not None and type(retry) is not dict:
         raise DecodeError("retry in the header is not an object")
     options["retry"] = None if retry is None else policy_from_dict(retry)
-    options["link"], options["gather"] = read_link(header.get("flow")), read_gather(header.get("gather"))
+    options["link"], options["gather"] = read_position(header.get("flow")), read_gather(header.get("gather"))
     options["each"] = header.get("each") is True
     return options

@@ -10,12 +10,14 @@ from queuekit.envelope import DEFAULT_PRIORITY
 from queuekit.errors import CapabilityError
 from queuekit.tasks.task import Task
 
-__all__ = ["demand", "demand_shared", "refusals"]
+__all__ = ["require", "require_shared", "unmet_requirements"]
 
 _SHOWN = 3
 
 
-def refusals(runtime: Runtime, tasks: Mapping[str, Task[..., Any]], schedules: Iterable[str] = ()) -> Iterator[str]:
+def unmet_requirements(
+    runtime: Runtime, tasks: Mapping[str, Task[..., Any]], schedules: Iterable[str] = ()
+) -> Iterator[str]:
     """Yield a line for each option of a task, and each schedule, that the engines cannot carry."""
     able, scheme = runtime.broker.capabilities, runtime.broker_url.scheme
     for name, task in sorted(tasks.items()):
@@ -33,13 +35,13 @@ def refusals(runtime: Runtime, tasks: Mapping[str, Task[..., Any]], schedules: I
         yield from (f"{name} is periodic, and there is no result backend to keep its ticks in" for name in schedules)
 
 
-def demand(runtime: Runtime, tasks: Mapping[str, Task[..., Any]], schedules: Iterable[str] = ()) -> None:
+def require(runtime: Runtime, tasks: Mapping[str, Task[..., Any]], schedules: Iterable[str] = ()) -> None:
     """Refuse to start with tasks and schedules that the engines cannot carry.
 
     Raises:
         CapabilityError: Names tasks, options and broker.
     """
-    lines = list(refusals(runtime, tasks, schedules))
+    lines = list(unmet_requirements(runtime, tasks, schedules))
     if lines:
         more = [f"  ... and {len(lines) - _SHOWN} more"] if len(lines) > _SHOWN else []
         raise CapabilityError(
@@ -49,7 +51,7 @@ def demand(runtime: Runtime, tasks: Mapping[str, Task[..., Any]], schedules: Ite
         )
 
 
-def demand_shared(runtime: Runtime) -> None:
+def require_shared(runtime: Runtime) -> None:
     """Refuse engines that live inside one process.
 
     Raises:

@@ -25,7 +25,7 @@ from queuekit.tasks.task import TaskOptions
 from queuekit.tasks.unique_keys import key_of
 from queuekit.timelimit import LIMIT, time_left, time_limit
 from queuekit.values import quick_frozen
-from queuekit.wire.position import Gather, Link, is_own
+from queuekit.wire.position import Gather, Position, is_own
 from queuekit.wire.records import pending
 
 __all__ = ["PreparedMessage", "Sending", "Sent"]
@@ -128,7 +128,7 @@ class Sending:
         signature: Signature[Any],
         *,
         parent: str | None = None,
-        link: Link | None = None,
+        link: Position | None = None,
         gather: Gather | None = None,
         awaited: bool = False,
     ) -> PreparedMessage:
@@ -184,7 +184,7 @@ class Sending:
         immediate = signature.delay is None and signature.eta is None and expires is None
         if priority == DEFAULT_PRIORITY and not unique and immediate:
             return Envelope(id=id, queue=queue, body=body)
-        self._refuse(signature.task, priority=priority, unique=unique, delay=signature.delay or signature.eta)
+        self._reject(signature.task, priority=priority, unique=unique, delay=signature.delay or signature.eta)
         delay, not_before = self._due(signature)
         return Envelope(
             id=id,
@@ -243,7 +243,7 @@ class Sending:
             return key
         return Unique(key=key_of(signature, self._tasks.get(signature.task), self._runtime.serializer.dumps))
 
-    def _refuse(self, task: str, **asked: Any) -> None:
+    def _reject(self, task: str, **asked: Any) -> None:
         """Refuse what the broker cannot do, naming task and option."""
         able = self._runtime.broker.capabilities
         wanted = {"priority": asked["priority"] != DEFAULT_PRIORITY, "unique": asked["unique"], "delay": asked["delay"]}

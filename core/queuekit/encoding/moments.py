@@ -29,7 +29,7 @@ def write_moment(value: Any, kind: type) -> Any:
     written = write_zone(zone)
     if type(written) is list:
         if value.utcoffset() != zone.utcoffset(None):
-            raise _refuse(zone)
+            raise _reject(zone)
         # Python reads an offset of less than a second as none at all.
         if len(written) == 1 and not value.fold and not written[0] % _SECOND:
             return value.replace(tzinfo=read_zone(written)).isoformat()
@@ -57,7 +57,7 @@ def write_zone(zone: datetime.tzinfo) -> Any:
             return _known(zone.key, zone)
     offset = _fixed(zone)
     if offset is None or (type(zone).__name__ == "ZoneInfo"):
-        raise _refuse(zone)
+        raise _reject(zone)
     whole = offset // datetime.timedelta(microseconds=1)
     if type(zone) is datetime.timezone and zone is not datetime.UTC:
         name = zone.tzname(None)
@@ -85,7 +85,7 @@ def _known(key: str, zone: datetime.tzinfo) -> str:
     try:
         read_zone(key)
     except Exception as error:
-        raise _refuse(zone) from error
+        raise _reject(zone) from error
     return key
 
 
@@ -97,6 +97,6 @@ def _fixed(zone: datetime.tzinfo) -> datetime.timedelta | None:
         return None
 
 
-def _refuse(zone: datetime.tzinfo) -> EncodeError:
+def _reject(zone: datetime.tzinfo) -> EncodeError:
     name = f"{type(zone).__module__}.{type(zone).__qualname__}"
     return EncodeError(f"the time zone {name} is not something JSON can hold; use zoneinfo.ZoneInfo or UTC")

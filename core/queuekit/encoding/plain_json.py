@@ -34,16 +34,16 @@ _TELLS_KEYS = [len(gc.get_referents({key: 1})) for key in ("a", 1, type("_Text",
 does: so that to be told the values of many dicts, which takes no time, tells of the keys as well."""
 
 
-def _refuse_constant(name: str) -> Any:
+def _reject_constant(name: str) -> Any:
     raise ValueError(f"{name} is not JSON")
 
 
-def _refuse_object(value: Any) -> Any:
+def _reject_object(value: Any) -> Any:
     raise EncodeError(f"{type(value).__qualname__} is not something JSON can hold")
 
 
-_encoder = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan=False, default=_refuse_object)
-_decoder: Any = json.JSONDecoder(parse_constant=_refuse_constant)
+_encoder = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan=False, default=_reject_object)
+_decoder: Any = json.JSONDecoder(parse_constant=_reject_constant)
 _scan = _decoder.scan_once
 
 
@@ -55,7 +55,7 @@ def _compiled() -> Callable[[Any], str]:
     encoder = _encoder
     write = make(
         None,
-        _refuse_object,
+        _reject_object,
         json.encoder.encode_basestring,
         None,
         encoder.key_separator,

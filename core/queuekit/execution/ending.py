@@ -8,9 +8,9 @@ from typing import Any
 import attrs
 
 from queuekit.broker import Delivery
-from queuekit.client.codec import Message, peek_link
+from queuekit.client.codec import Message, peek_position
 from queuekit.failure import Failure
-from queuekit.wire.position import Link
+from queuekit.wire.position import Position
 
 __all__ = ["Ended", "died", "ended_by", "is_member", "unwritten"]
 
@@ -19,7 +19,7 @@ __all__ = ["Ended", "died", "ended_by", "is_member", "unwritten"]
 class Ended:
     """How a message of a workflow ended."""
 
-    link: Link
+    link: Position
     value: Any = None
     """What it returned."""
     failure: Failure | None = None
@@ -40,7 +40,7 @@ def ended_by(message: Message, failure: Failure) -> Ended | None:
 
 def died(delivery: Delivery, message: Message | None, *, reason: str, error: str, task: str) -> Ended | None:
     """Return the end of a message that can never run, if it belongs to a workflow as far as can be read."""
-    link = message.link if message is not None else peek_link(delivery.envelope)
+    link = message.link if message is not None else peek_position(delivery.envelope)
     if link is None:
         return None
     attempt = delivery.envelope.attempt

@@ -54,7 +54,7 @@ def _replace(runtime: Runtime, outcome: Outcome, holders: dict[tuple[str, str], 
             gone[one.id] = holder
     dropped(gone.items())
     outcome.sends = tuple(sends)
-    outcome.records = tuple(_told(record, gone) for record in outcome.records)
+    outcome.records = tuple(_described(record, gone) for record in outcome.records)
 
 
 def _is_awaited(runtime: Runtime, outcome: Outcome, envelope: Envelope) -> bool:
@@ -64,7 +64,7 @@ def _is_awaited(runtime: Runtime, outcome: Outcome, envelope: Envelope) -> bool:
     return message_of(runtime, envelope).link is not None
 
 
-def _told(record: Record, gone: dict[str, str]) -> Record:
+def _described(record: Record, gone: dict[str, str]) -> Record:
     for id, holder in gone.items():
         if record.key == result_key(id):
             return withdrawn(record, f"not sent: {holder} holds its unique key")

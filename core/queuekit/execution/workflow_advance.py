@@ -28,7 +28,17 @@ from queuekit.logs.errors import log_error
 from queuekit.signature import Signature
 from queuekit.states import State, rank
 from queuekit.wire.records import cancel_key, never_ran, read_info, result_key
-from queuekit.workflows.compile import GATHER_TASK, Fan, Node, Place, Step, end_id, id_of, is_awaited, link_of
+from queuekit.workflows.compile import (
+    GATHER_TASK,
+    GroupNode,
+    Node,
+    Parent,
+    TaskNode,
+    end_id,
+    id_of,
+    is_awaited,
+    position_of,
+)
 
 __all__ = ["WorkflowAdvancer"]
 
@@ -161,10 +171,10 @@ class _Plan:
             assert after is not None  # noqa: S101 - a step without one has no link of this kind
             self._enter(after, (self.ended.value,))
             return
-        fan = self._fan(link.node)
-        self._start_another(fan, link.member)
-        if fan.callback is not None:
-            self._arrive(link.node, link.member, fan)
+        group_node = self._group_node(link.node)
+        self._start_another(group_node, link.member)
+        if group_node.callback is not None:
+            self._arrive(link.node, link.member, group_node)
 
     def _enter(self, number: int, value: tuple[Any, ...]) -> None:
         """Send what node *number* begins with; *value* holds the result before it, if there is one."""
@@ -172,7 +182,7 @@ class _Plan:
             raise DecodeError(f"node {number} of workflow {self.id} follows itself, or two others")
         self.entered.add(number)
         node = self.graph.node(number)
-        if isinstance(node, Step):
+        if isinstance(node, TaskNode):
             self._send(number, node, value)
             return
         if not node.size and node.callback is not None:
@@ -180,7 +190,7 @@ class _Plan:
         for member in node.members[: node.at_once]:
             self._enter(member, value)
 
-    def _send(self, number: int, step: Step, value: tuple[Any, ...]) -> None:
+    def _send(self, number: int, step: TaskNode, value: tuple[Any, ...]) -> None:
         try:
             ready = self._prepare(number, step, value)
         except (Missing, UnavailableError):
@@ -197,7 +207,7 @@ class _Plan:
         if record is not None:
             self.records.append(record)
 
-    def _prepare(self, number: int, step: Step, value: tuple[Any, ...]) -> Any:
+    def _prepare(self, number: int, step: TaskNode, value: tuple[Any, ...]) -> Any:
         signature = step.signature
         assert signature is not None  # noqa: S101 - only those are left out that were sent in the beginning
         args = signature.args if signature.immutable or step.gather is not None else (*signature.args, *value)
@@ -208,19 +218,19 @@ class _Plan:
             queue=self.outcome.delivery.queue if signature.task == GATHER_TASK else signature.queue,
         )
         chosen = self._inherit(chosen)
-        link = link_of(self.id, number, step)
+        link = position_of(self.id, number, step)
         parent = self.outcome.delivery.id
         awaited = self.sending.ignores(chosen) and is_awaited(step, self._after(step))
         return self.sending.prepare(chosen, parent=parent, link=link, gather=step.gather, awaited=awaited)
 
-    def _after(self, step: Step) -> Node | None:
+    def _after(self, step: TaskNode) -> Node | None:
         return None if step.next is None else self.graph.node(step.next)
 
     def _inherit(self, signature: Signature[Any]) -> Signature[Any]:
         priority = self.outcome.delivery.envelope.priority
         return self.sending.inherit(signature, headers=self.ended.headers, priority=priority)
 
-    def _unsendable(self, number: int, step: Step, error: BaseException) -> None:
+    def _unsendable(self, number: int, step: TaskNode, error: BaseException) -> None:
         """Treat a step that cannot be sent as one that has failed."""
         id = id_of(self.id, number, step)
         task = step.signature.task if step.signature else ""
@@ -233,33 +243,33 @@ class _Plan:
         elif step.end is not None:
             self._member_failed(step.end, failure)
 
-    def _start_another(self, fan: Fan, member: int) -> None:
+    def _start_another(self, group_node: GroupNode, member: int) -> None:
         """Where only some members may wait at a time, send the one whose turn it is."""
-        if fan.at_once is None or member + fan.at_once >= fan.size:
+        if group_node.at_once is None or member + group_node.at_once >= group_node.size:
             return
         value: tuple[Any, ...] = ()
-        if fan.feed is not None:
-            id = id_of(self.id, fan.feed, self._step(fan.feed))
+        if group_node.feed is not None:
+            id = id_of(self.id, group_node.feed, self._step(group_node.feed))
             value = (read_info(id, self.reads.record(result_key(id))).value(self.runtime.accepted),)
-        self._enter(fan.members[member + fan.at_once], value)
+        self._enter(group_node.members[member + group_node.at_once], value)
 
-    def _arrive(self, group: int, member: int, fan: Fan) -> None:
-        if member >= fan.size:
+    def _arrive(self, group: int, member: int, group_node: GroupNode) -> None:
+        if member >= group_node.size:
             raise DecodeError(f"group {group} of workflow {self.id} has no member {member}")
         key = (group, self.generation)
         then = self.graph.callbacks.get(key)
         if then is None:
-            assert fan.callback is not None  # noqa: S101 - the caller has looked
-            envelope: Envelope = self._prepare(fan.callback, self._step(fan.callback), ()).envelope
+            assert group_node.callback is not None  # noqa: S101 - the caller has looked
+            envelope: Envelope = self._prepare(group_node.callback, self._step(group_node.callback), ()).envelope
             # The sender puts a step of our own before a callback that it knows to be unique; if only its worker does,
             # it is better run twice than never.
             then = self.graph.callbacks[key] = attrs.evolve(envelope, generation=self.generation, unique=None)
         name = f"{self.id}.{group}"
-        self.joins.append(Join(group=name, member=member, size=fan.size, then=(then,), ttl=self.graph.ttl))
+        self.joins.append(Join(group=name, member=member, size=group_node.size, then=(then,), ttl=self.graph.ttl))
 
     # -- failing
 
-    def _never(self, end: Place, failure: Failure) -> None:
+    def _never(self, end: Parent, failure: Failure) -> None:
         """Record that a chain does not reach its end."""
         self._record(end_id(self.id, end), failure)
         if end is not None:
@@ -271,14 +281,14 @@ class _Plan:
 
     def _member_failed(self, place: tuple[int, int], failure: Failure) -> None:
         group, member = place
-        fan = self._fan(group)
-        self._start_another(fan, member)
-        if fan.callback is None:
+        group_node = self._group_node(group)
+        self._start_another(group_node, member)
+        if group_node.callback is None:
             return
-        if fan.policy == "fail":
-            self._group_failed(fan.callback, failure)
+        if group_node.policy == "fail":
+            self._group_failed(group_node.callback, failure)
         else:
-            self._arrive(group, member, fan)
+            self._arrive(group, member, group_node)
 
     def _group_failed(self, number: int, failure: Failure) -> None:
         """Tell once, and at once, that a callback never runs; and so on, up the nesting."""
@@ -301,7 +311,7 @@ class _Plan:
             return False
         return read_info(id, known).origin != failure.id
 
-    def _tell(self, id: str, callback: Step, failure: Failure) -> None:
+    def _tell(self, id: str, callback: TaskNode, failure: Failure) -> None:
         listeners = callback.signature.on_error if callback.signature is not None else ()
         for index, listener in enumerate(listeners):
             args = listener.args if listener.immutable else (*listener.args, failure)
@@ -317,14 +327,14 @@ class _Plan:
 
     # -- looking
 
-    def _step(self, number: int) -> Step:
+    def _step(self, number: int) -> TaskNode:
         node = self.graph.node(number)
-        assert isinstance(node, Step)  # noqa: S101 - numbers in a graph say of which kind they are
+        assert isinstance(node, TaskNode)  # noqa: S101 - numbers in a graph say of which kind they are
         return node
 
-    def _fan(self, number: int) -> Fan:
+    def _group_node(self, number: int) -> GroupNode:
         node = self.graph.node(number)
-        assert isinstance(node, Fan)  # noqa: S101 - numbers in a graph say of which kind they are
+        assert isinstance(node, GroupNode)  # noqa: S101 - numbers in a graph say of which kind they are
         return node
 
 

@@ -19,9 +19,9 @@ from queuekit.failure import Failure
 from queuekit.states import State
 from queuekit.wire.position import link_id, member_id
 from queuekit.wire.records import cancelled, read_info, result_key
-from queuekit.workflows.compile import Fan, Node, graph_keys, id_of
+from queuekit.workflows.compile import GroupNode, Node, graph_keys, id_of
 
-__all__ = ["cancel_workflow", "tell_cancelled"]
+__all__ = ["cancel_workflow", "report_cancelled"]
 
 _AT_ONCE = 500
 """Ids that are removed, or asked for, in one round trip."""
@@ -84,7 +84,7 @@ def _all_ids(backend: Backend, graph: StoredGraph) -> list[str]:
 
 
 def _ids_of(graph: str, number: int, node: Node) -> list[str]:
-    return _members(graph, number, node.size) if isinstance(node, Fan) else [id_of(graph, number, node)]
+    return _members(graph, number, node.size) if isinstance(node, GroupNode) else [id_of(graph, number, node)]
 
 
 def _members(graph: str, number: int, size: int) -> list[str]:
@@ -103,7 +103,7 @@ def _remove(runtime: Runtime, ids: Sequence[str], queues: Iterable[str]) -> list
     return removed
 
 
-def tell_cancelled(runtime: Runtime, sending: Sending, envelope: Envelope, message: Message, *, ttl: float) -> None:
+def report_cancelled(runtime: Runtime, sending: Sending, envelope: Envelope, message: Message, *, ttl: float) -> None:
     """Do for a message of a workflow that was taken out of the broker what a worker does when it drops one."""
     now = runtime.clock.time()
     delivery = Delivery(envelope=envelope, token="", number=1, claimed_at=now)

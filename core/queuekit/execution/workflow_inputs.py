@@ -18,7 +18,7 @@ from queuekit.states import State
 from queuekit.tasks.task import Task, TaskOptions
 from queuekit.wire.position import Gather, graph_key, member_id
 from queuekit.wire.records import Info, read_info, result_key
-from queuekit.workflows.compile import GATHER_TASK, Fan
+from queuekit.workflows.compile import GATHER_TASK, GroupNode
 
 __all__ = ["MisfitError", "ainvoke", "gather", "invoke", "own_tasks"]
 
@@ -90,7 +90,7 @@ def _need_group(runtime: Runtime, wanted: Gather) -> None:
         chunk = int(missing.key.rpartition(":")[2])
         graph.add(chunk, backend.get([missing.key]).get(missing.key))
         node = graph.node(wanted.group)
-    if not isinstance(node, Fan) or (node.size, node.policy) != (wanted.size, wanted.policy):
+    if not isinstance(node, GroupNode) or (node.size, node.policy) != (wanted.size, wanted.policy):
         raise MisfitError(f"workflow {wanted.graph} has no group {wanted.group} of {wanted.size:,} members")
 
 

@@ -15,9 +15,9 @@ from queuekit.errors import CapabilityError
 from queuekit.execution.workflow_held import follower
 from queuekit.ids import new_id
 from queuekit.wire.call_options import OptionError
-from queuekit.wire.position import Link
+from queuekit.wire.position import Position
 from queuekit.wire.records import pending
-from queuekit.workflows.compile import Fan, Graph, Step, build, is_awaited, link_of, records_of
+from queuekit.workflows.compile import Graph, GroupNode, TaskNode, build, is_awaited, position_of, records_of
 from queuekit.workflows.workflow import Workflow
 
 __all__ = ["start"]
@@ -89,7 +89,7 @@ def _put(runtime: Runtime, sending: Sending, records: list[Record]) -> None:
 
 def _is_watched(graph: Graph) -> bool:
     """Tell whether the ends of members matter to the group."""
-    return any(not isinstance(node, Fan) or node.at_once is not None for node in graph.nodes.values())
+    return any(not isinstance(node, GroupNode) or node.at_once is not None for node in graph.nodes.values())
 
 
 def _entries(sending: Sending, graph: Graph, unique: list[tuple[int, PreparedMessage]]) -> Iterator[PreparedMessage]:
@@ -106,11 +106,11 @@ def _entries(sending: Sending, graph: Graph, unique: list[tuple[int, PreparedMes
         yield ready
 
 
-def _link(graph: Graph, number: int, step: Step) -> Link | None:
+def _link(graph: Graph, number: int, step: TaskNode) -> Position | None:
     """Return the place of an entry; none if nobody is to be told of its end."""
-    link = link_of(graph.id, number, step)
+    link = position_of(graph.id, number, step)
     if link is not None and link.member is not None:
-        fan = graph.nodes[link.node]
-        if isinstance(fan, Fan) and fan.callback is None and fan.at_once is None:
+        group_node = graph.nodes[link.node]
+        if isinstance(group_node, GroupNode) and group_node.callback is None and group_node.at_once is None:
             return None
     return link

@@ -14,11 +14,11 @@ import attrs
 from queuekit.backend import Condition, Record
 from queuekit.broker import Place, QueueCounts, Stored
 from queuekit.client.codec import Message, decode
-from queuekit.client.requirements import refusals
+from queuekit.client.requirements import unmet_requirements
 from queuekit.client.runtime import Runtime
 from queuekit.client.sender import Sending
 from queuekit.errors import CapabilityError, QueuekitError, UnknownIdError, did_you_mean
-from queuekit.execution.workflow_cancel import cancel_workflow, tell_cancelled
+from queuekit.execution.workflow_cancel import cancel_workflow, report_cancelled
 from queuekit.execution.workflow_store import StoredGraph, load_graph
 from queuekit.hookspecs import Check
 from queuekit.ids import is_name, plain
@@ -43,7 +43,7 @@ from queuekit.wire.records import (
     worker_key,
 )
 
-__all__ = ["Admin", "Letter", "QueueView", "Sight"]
+__all__ = ["Admin", "MessageView", "QueueView", "QueuedMessage"]
 
 
 _LOOK = 0.1
@@ -73,7 +73,7 @@ class QueueView:
 
 
 @attrs.frozen(kw_only=True)
-class Letter:
+class QueuedMessage:
     """A message as it lies in a queue, with what can be read of it."""
 
     stored: Stored
@@ -87,11 +87,11 @@ class Letter:
 
 
 @attrs.frozen(kw_only=True)
-class Sight:
+class MessageView:
     """Everything that is known of one id."""
 
     info: Info
-    letter: Letter | None = None
+    queued: QueuedMessage | None = None
     """Where the broker has it, if it has."""
     message: Message | None = None
     """Its contents, if they can be read."""
@@ -175,7 +175,7 @@ class Admin:
         with self._in_time():
             return None if backend is None else read_workers(backend.walk(worker_key("")))
 
-    def demand(self) -> dict[str, list[str]]:
+    def declared_queues(self) -> dict[str, list[str]]:
         """Return the queues that the app's tasks are sent to, each with the names of those tasks."""
         found: dict[str, list[str]] = {}
         for name, task in sorted(self._app.tasks.items()):
@@ -184,11 +184,11 @@ class Admin:
 
     def unserved_by(self, own: Iterable[str]) -> list[str]:
         """Return what to say where a worker of *own* queues starts: which others nobody serves, and what mends it."""
-        own, demand = list(own), self.demand()
-        unserved = self.unserved(demand, own=own)
-        lines = [f"no worker serves {name!r}, the queue of {', '.join(demand[name][:3])}" for name in unserved]
+        own, declared_queues = list(own), self.declared_queues()
+        unserved = self.unserved(declared_queues, own=own)
+        lines = [f"no worker serves {name!r}, the queue of {', '.join(declared_queues[name][:3])}" for name in unserved]
         for name in own:
-            near = did_you_mean(name, unserved) if name not in demand else ""
+            near = did_you_mean(name, unserved) if name not in declared_queues else ""
             if near:
                 lines.append(f"no task is sent to {name!r}; {near}")
         return [*lines, f"start one for all of them:  queuekit worker -q {','.join(unserved)}"] if unserved else []
@@ -201,7 +201,7 @@ class Admin:
         served = {*own, *(queue for worker in workers for queue in worker["queues"])}
         return [queue for queue in queues if queue not in served]
 
-    def show(self, id: str) -> Sight:
+    def show(self, id: str) -> MessageView:
         """Return everything that is known of *id*.
 
         Raises:
@@ -209,27 +209,27 @@ class Admin:
         """
         id = plain(id)
         info, cancellation = self._info_and_cancellation(id)
-        letter = self._find(id, hint=info.queue) or self._find_dead(id, info)
-        if letter is None and info.state is State.UNKNOWN and cancellation is None:
+        queued = self._find(id, hint=info.queue) or self._find_dead(id, info)
+        if queued is None and info.state is State.UNKNOWN and cancellation is None:
             raise UnknownIdError(
                 f"nothing is known of {id!r}",
                 fix="It was never sent, ignores its result, or is forgotten: see results_expire",
             )
-        untold = letter is None and not self._broker.capabilities.inspect and info.state not in FINAL
-        return Sight(
+        untold = queued is None and not self._broker.capabilities.inspect and info.state not in FINAL
+        return MessageView(
             info=info,
-            letter=letter,
-            message=self._read(letter),
+            queued=queued,
+            message=self._read(queued),
             cancellation=cancellation,
             holder=self._holder(id) if untold else "",
             silent=self.untold if untold else "",
             now=self._runtime.clock.time(),
         )
 
-    def dead(self, queue: str | None = None) -> Iterator[Letter]:
+    def dead(self, queue: str | None = None) -> Iterator[QueuedMessage]:
         """Yield the dead letters of *queue*, or of all queues, of each the latest first; a page is held at a time."""
         queues = [plain(queue)] if queue else self.queue_names()
-        return (self._letter(stored) for name in queues for stored in self._walk(name, Place.DEAD))
+        return (self._queued(stored) for name in queues for stored in self._walk(name, Place.DEAD))
 
     def dead_count(self, queue: str | None = None) -> int:
         """Return how many dead letters there are in *queue*, or in all queues."""
@@ -248,9 +248,9 @@ class Admin:
                     found.setdefault(name, []).append(stored.envelope.id)
         return found
 
-    def waiting(self, queue: str, place: Place = Place.READY) -> list[Letter]:
+    def waiting(self, queue: str, place: Place = Place.READY) -> list[QueuedMessage]:
         """Return the messages of *queue* in *place*, next first."""
-        return [self._letter(stored) for stored in self._walk(plain(queue), place)]
+        return [self._queued(stored) for stored in self._walk(plain(queue), place)]
 
     # -- acting
 
@@ -276,15 +276,15 @@ class Admin:
                 self._runtime, graph, self.queue_names(), mark=cancel_mark(id, ttl=CANCEL_TTL, wish=wish)
             )
         info = self._info(id)
-        letter = self._find(id, hint=info.queue)
+        queued = self._find(id, hint=info.queue)
         if info.state in FINAL:
             return False
-        if letter is None and info.state is State.UNKNOWN:
+        if queued is None and info.state is State.UNKNOWN:
             raise UnknownIdError(
                 f"nothing is known of {id!r}", fix="It was never sent, or is forgotten: see results_expire"
             )
         wish = self._wish(by)
-        if self._remove(id, letter, info):
+        if self._remove(id, queued, info):
             if self._runtime.backend is not None:
                 removed = attrs.evolve(wish, did="removed")
                 self._runtime.backend.put([cancel_mark(id, ttl=CANCEL_TTL, wish=removed)])
@@ -300,17 +300,17 @@ class Admin:
         """Return whether *id* is a chain, group or chord that is stored."""
         return self._graph(id) is not None
 
-    def after_cancel(self, id: str, *, patience: float) -> Sight:
+    def after_cancel(self, id: str, *, patience: float) -> MessageView:
         """Return what is known of *id*, which was cancelled, as soon as it has ended, or after *patience* seconds."""
         clock = self._runtime.clock
         deadline = clock.monotonic() + patience
         while True:
             info, cancellation = self._info_and_cancellation(id)
-            sight = Sight(info=info, cancellation=cancellation)
+            view = MessageView(info=info, cancellation=cancellation)
             if cancellation is None or info.state in FINAL or clock.monotonic() >= deadline:
-                return sight
+                return view
             if info.state is State.UNKNOWN and cancellation is not None and cancellation.did in _ENDED:
-                return sight
+                return view
             clock.sleep(_LOOK)
 
     def replay(self, queue: str, ids: Sequence[str] | None = None) -> list[str]:
@@ -321,14 +321,14 @@ class Admin:
         chosen = self._dead_ids(queue)[::-1] if ids is None else list(ids)
         replayed: list[str] = []
         for part in _parts(chosen):
-            letters = [self._letter(stored) for stored in self._broker.find(queue, part)]
+            letters = [self._queued(stored) for stored in self._broker.find(queue, part)]
             replayed += self._replay(queue, part, letters)
         return replayed
 
-    def _replay(self, queue: str, ids: Sequence[str] | None, letters: Iterable[Letter]) -> list[str]:
+    def _replay(self, queue: str, ids: Sequence[str] | None, letters: Iterable[QueuedMessage]) -> list[str]:
         """Put some back, and write that they wait again; of what is not recorded the traces go."""
-        known = {letter.id: letter for letter in letters if letter.stored.place is Place.DEAD and is_name(letter.id)}
-        unrecorded = {id for id, letter in known.items() if not self._is_stored(letter)}
+        known = {queued.id: queued for queued in letters if queued.stored.place is Place.DEAD and is_name(queued.id)}
+        unrecorded = {id for id, queued in known.items() if not self._is_stored(queued)}
         backend = self._runtime.backend
         traces = {} if backend is None else backend.get([result_key(id) for id in unrecorded])
         if backend is not None:
@@ -341,7 +341,7 @@ class Admin:
             return replayed
         ttl, now = self._runtime.config.results_expire, self._runtime.clock.time()
         stored = [known[id] for id in replayed if id in known and id not in unrecorded]
-        records = [_pending_again(letter, queue, ttl=ttl, at=now) for letter in stored]
+        records = [_pending_again(queued, queue, ttl=ttl, at=now) for queued in stored]
         backend.put(records, condition=Condition.NEWER)
         for key, record in traces.items():
             # Of this version alone: it may have died again.
@@ -383,7 +383,7 @@ class Admin:
         problems += [f"broker: {line}" for line in in_use]
         if self._runtime.backend is not None:
             problems += [f"backend: {line}" for line in self._runtime.backend.check()]
-        problems += refusals(self._runtime, self._app.tasks, self._app.declared)
+        problems += unmet_requirements(self._runtime, self._app.tasks, self._app.declared)
         problems += [f"workers: {line}" for line in self._silent_workers()]
         problems += [f"queues: {line}" for line in self._unserved_queues()]
         for check in self._runtime.plugins.collect("queuekit_checks", app=self._app):
@@ -420,12 +420,14 @@ class Admin:
         workers = self.workers()
         if workers is None:
             return []
-        demand = self.demand() if workers else {}
+        declared_queues = self.declared_queues() if workers else {}
         lines = []
         for view in self.queues():
             waiting = view.counts.ready + view.counts.delayed
-            if view.workers == 0 and (waiting or view.name in demand):
-                whose = f"{waiting} wait there" if waiting else f"{', '.join(demand[view.name][:3])} is sent there"
+            if view.workers == 0 and (waiting or view.name in declared_queues):
+                whose = (
+                    f"{waiting} wait there" if waiting else f"{', '.join(declared_queues[view.name][:3])} is sent there"
+                )
                 lines.append(f"no worker serves {view.name!r}; {whose}. Start one:  queuekit worker -q {view.name}")
         return lines
 
@@ -443,7 +445,7 @@ class Admin:
         kept = [record for record in backend.get(keys).values() if record.ttl is None or record.ttl > ttl]
         backend.put([attrs.evolve(record, ttl=ttl) for record in kept if record.final])
 
-    def _find_dead(self, id: str, info: Info) -> Letter | None:
+    def _find_dead(self, id: str, info: Info) -> QueuedMessage | None:
         """Return the dead letter *id* of a broker that shows no others."""
         if self._broker.capabilities.inspect or info.state not in {State.UNKNOWN, State.FAILURE, State.DEAD}:
             return None
@@ -453,7 +455,7 @@ class Admin:
             with self._in_time():
                 found = list(self._broker.find(queue, [id]))
             if found:
-                return self._letter(found[0])
+                return self._queued(found[0])
         return None
 
     def _holder(self, id: str) -> str:
@@ -488,33 +490,33 @@ class Admin:
     def _wish(self, by: str | None) -> Cancellation:
         return Cancellation(by=_person() if by is None else by, at=self._runtime.clock.time())
 
-    def _find(self, id: str, *, hint: str) -> Letter | None:
+    def _find(self, id: str, *, hint: str) -> QueuedMessage | None:
         """Return where the broker has *id*: in the queue that its record names, or in any."""
         if not self._broker.capabilities.inspect:
             return None
         queues = dict.fromkeys([hint] if hint else []) | dict.fromkeys(self.queue_names())
         for queue in queues:
             for stored in self._broker.find(queue, [id]):
-                return self._letter(stored)
+                return self._queued(stored)
         return None
 
-    def _remove(self, id: str, letter: Letter | None, info: Info) -> bool:
+    def _remove(self, id: str, queued: QueuedMessage | None, info: Info) -> bool:
         """Take a waiting message out, and record that; false if it is not waiting or cannot be taken out."""
-        if letter is None or not self._broker.capabilities.remove:
+        if queued is None or not self._broker.capabilities.remove:
             return False
         with self._in_time():
-            removed = self._broker.remove(letter.stored.envelope.queue, [id])
+            removed = self._broker.remove(queued.stored.envelope.queue, [id])
         if not removed:
             return False
         backend = self._runtime.backend
-        message = self._read(letter)
+        message = self._read(queued)
         if message is not None and message.link is not None and backend is not None:
             sending = Sending(self._runtime, self._app.tasks)
             ttl = self._runtime.config.graphs_expire
-            tell_cancelled(self._runtime, sending, letter.stored.envelope, message, ttl=ttl)
+            report_cancelled(self._runtime, sending, queued.stored.envelope, message, ttl=ttl)
         elif backend is not None and info.state is not State.UNKNOWN:
             ttl, now = self._runtime.config.results_expire, self._runtime.clock.time()
-            backend.put([cancelled(id, task=letter.task, ttl=ttl, at=now, envelope=letter.stored.envelope)])
+            backend.put([cancelled(id, task=queued.task, ttl=ttl, at=now, envelope=queued.stored.envelope)])
         return True
 
     def _walk(self, queue: str, place: Place) -> Iterable[Stored]:
@@ -522,17 +524,17 @@ class Admin:
             raise CapabilityError(f"{self._runtime.broker_url.scheme}:// shows waiting messages only as counts")
         yield from self._broker.walk(queue, place, page_size=_PAGE)
 
-    def _is_stored(self, letter: Letter) -> bool:
+    def _is_stored(self, queued: QueuedMessage) -> bool:
         """Tell whether the outcome of a message will be stored."""
-        message, task = self._decode(letter.stored), self._app.tasks.get(letter.task)
+        message, task = self._decode(queued.stored), self._app.tasks.get(queued.task)
         return message is None or not resolve(message, task).ignore_result
 
-    def _letter(self, stored: Stored) -> Letter:
+    def _queued(self, stored: Stored) -> QueuedMessage:
         message = self._decode(stored)
-        return Letter(stored=stored, task=message.task if message else "")
+        return QueuedMessage(stored=stored, task=message.task if message else "")
 
-    def _read(self, letter: Letter | None) -> Message | None:
-        return None if letter is None else self._decode(letter.stored)
+    def _read(self, queued: QueuedMessage | None) -> Message | None:
+        return None if queued is None else self._decode(queued.stored)
 
     def _decode(self, stored: Stored) -> Message | None:
         try:
@@ -554,9 +556,9 @@ def _parts(ids: Sequence[str]) -> Iterator[Sequence[str]]:
     return (ids[start : start + _PART] for start in range(0, len(ids), _PART))
 
 
-def _pending_again(letter: Letter, queue: str, *, ttl: float, at: float) -> Record:
-    generation = letter.stored.envelope.generation + 1
-    return pending(id=letter.id, task=letter.task, queue=queue, ttl=ttl, at=at, generation=generation)
+def _pending_again(queued: QueuedMessage, queue: str, *, ttl: float, at: float) -> Record:
+    generation = queued.stored.envelope.generation + 1
+    return pending(id=queued.id, task=queued.task, queue=queue, ttl=ttl, at=at, generation=generation)
 
 
 def _findings(check: Check) -> list[str]:

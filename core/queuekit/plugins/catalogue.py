@@ -15,7 +15,7 @@ from queuekit.plugins.foreign import instead_of
 from queuekit.plugins.loading import Plugin, PluginInfo, canonical
 from queuekit.urls import EngineURL
 
-__all__ = ["EXTRAS", "Catalogue", "Offer", "Place", "install_line"]
+__all__ = ["EXTRAS", "Catalogue", "Choice", "Offer", "install_line"]
 
 EXTRAS = {
     **dict.fromkeys(("redis", "rediss", "redis+unix", "redis+sentinel", "redis+cluster"), "redis"),
@@ -39,7 +39,7 @@ class Offer(Generic[Spec]):
 
 
 @attrs.frozen(kw_only=True)
-class Place:
+class Choice:
     """Where a choice was made, for errors."""
 
     setting: str
@@ -80,7 +80,7 @@ class Catalogue:
             _fill(self.backends, plugin.info, ((scheme, spec) for spec in plugin.backends for scheme in spec.schemes))
             _fill(self.serializers, plugin.info, ((spec.name, spec) for spec in plugin.serializers))
 
-    def broker(self, url: EngineURL, place: Place) -> Offer[BrokerSpec]:
+    def broker(self, url: EngineURL, choice: Choice) -> Offer[BrokerSpec]:
         """Return who serves *url* as a broker.
 
         Raises:
@@ -89,20 +89,20 @@ class Catalogue:
             SchemeConflictError: Several would, and none is preferred.
         """
         if url.scheme not in self.brokers:
-            self._refuse(url.scheme, "broker", place, mine=self.brokers, others=self.backends, url=url)
-        return self._pick(self.brokers[url.scheme], url.scheme, place, shown=f"{url.scheme}://")
+            self._reject(url.scheme, "broker", choice, mine=self.brokers, others=self.backends, url=url)
+        return self._pick(self.brokers[url.scheme], url.scheme, choice, shown=f"{url.scheme}://")
 
-    def backend(self, url: EngineURL, place: Place) -> Offer[BackendSpec]:
+    def backend(self, url: EngineURL, choice: Choice) -> Offer[BackendSpec]:
         """Return who serves *url* as a result backend; errors as for :meth:`broker`."""
         if url.scheme not in self.backends:
-            self._refuse(url.scheme, "backend", place, mine=self.backends, others=self.brokers, url=url)
-        return self._pick(self.backends[url.scheme], url.scheme, place, shown=f"{url.scheme}://")
+            self._reject(url.scheme, "backend", choice, mine=self.backends, others=self.brokers, url=url)
+        return self._pick(self.backends[url.scheme], url.scheme, choice, shown=f"{url.scheme}://")
 
-    def serializer(self, name: str, place: Place) -> Offer[SerializerSpec]:
+    def serializer(self, name: str, choice: Choice) -> Offer[SerializerSpec]:
         """Return who provides the serializer *name*; errors as for :meth:`broker`."""
         if name not in self.serializers:
-            self._refuse(name, "serializer", place, mine=self.serializers, others={})
-        return self._pick(self.serializers[name], name, place, shown=f"serializer {name!r}")
+            self._reject(name, "serializer", choice, mine=self.serializers, others={})
+        return self._pick(self.serializers[name], name, choice, shown=f"serializer {name!r}")
 
     def unusable(self, scheme: str) -> Plugin | None:
         """Return the plugin that would most likely serve *scheme*, had it not failed or been disabled."""
@@ -114,7 +114,7 @@ class Catalogue:
                 return plugin
         return None
 
-    def _pick(self, offers: list[Offer[Spec]], key: str, place: Place, *, shown: str) -> Offer[Spec]:
+    def _pick(self, offers: list[Offer[Spec]], key: str, choice: Choice, *, shown: str) -> Offer[Spec]:
         wanted = self._prefer.get(key)
         line = f"plugins.prefer.{key if _BARE_KEY.fullmatch(key) else json.dumps(key)}"
         owners = sorted(offer.info.owner for offer in offers)
@@ -123,17 +123,17 @@ class Catalogue:
             offers = [offer for offer in offers if names in {canonical(offer.info.dist), canonical(offer.info.name)}]
             if not offers:
                 what = f"{line} names {wanted!r}, which does not provide {shown}"
-                raise PluginError(what, where=str(place), available=", ".join(owners))
+                raise PluginError(what, where=str(choice), available=", ".join(owners))
         if len(offers) > 1:
             fix = f'Pick one:  {line} = "{owners[0]}"'
-            raise SchemeConflictError(f"{shown} is claimed by {' and '.join(owners)}", where=str(place), fix=fix)
+            raise SchemeConflictError(f"{shown} is claimed by {' and '.join(owners)}", where=str(choice), fix=fix)
         return offers[0]
 
-    def _refuse(
+    def _reject(
         self,
         key: str,
         side: str,
-        place: Place,
+        choice: Choice,
         *,
         mine: Mapping[str, object],
         others: Mapping[str, object],
@@ -145,14 +145,14 @@ class Catalogue:
         wrong_side = _wrong_side(key, side, key in others)
         if wrong_side:
             what = f"{shown} is a {_NOUNS[wrong_side]} only, not a {_NOUNS[side]}"
-            fix = f"Set {place.setting} to one of those available" + (', or to "none"' if side == "backend" else "")
-            raise UnknownSchemeError(what, where=str(place), fix=fix, available=available)
+            fix = f"Set {choice.setting} to one of those available" + (', or to "none"' if side == "backend" else "")
+            raise UnknownSchemeError(what, where=str(choice), fix=fix, available=available)
         plugin = self.unusable(key)
         if plugin is not None:
-            raise _unusable_error(plugin, key, shown, place) from plugin.failure
+            raise _unusable_error(plugin, key, shown, choice) from plugin.failure
         fix = install_line(key) or (instead_of(url, side) if url is not None else "") or _suggest(key, mine)
         what = f"no plugin handles '{shown}'" if side != "serializer" else f"no plugin provides {shown}"
-        raise UnknownSchemeError(what, where=str(place), fix=fix, available=available)
+        raise UnknownSchemeError(what, where=str(choice), fix=fix, available=available)
 
 
 def install_line(scheme: str) -> str:
@@ -170,7 +170,7 @@ def _first_schemes(table: Mapping[str, object]) -> list[str]:
     return list(dict.fromkeys(key for key in table if key.partition("+")[0] == key))
 
 
-def _wrong_side(key: str, side: str, elsewhere: bool) -> str:  # noqa: FBT001 - private, and read at one place
+def _wrong_side(key: str, side: str, elsewhere: bool) -> str:  # noqa: FBT001 - private, and read at one choice
     """Return the side on which *key* does serve, if it is known to serve on one only; else an empty string."""
     if elsewhere:
         return "backend" if side == "broker" else "broker"
@@ -186,15 +186,15 @@ def _suggest(key: str, mine: Mapping[str, object]) -> str:
     return "\n".join(filter(None, [guess[:1].upper() + guess[1:], install]))
 
 
-def _unusable_error(plugin: Plugin, key: str, shown: str, place: Place) -> PluginError:
+def _unusable_error(plugin: Plugin, key: str, shown: str, choice: Choice) -> PluginError:
     info = plugin.info
     if info.status == "disabled":
         rule = info.error.rpartition(" ")[2]
         fix = f"Add it to {rule}" if info.error.startswith("not") else f"Take it off {rule}"
         what = f"the plugin for {shown} ({info.label}) is installed but {info.error}"
-        return PluginError(what, where=str(place), fix=fix)
+        return PluginError(what, where=str(choice), fix=fix)
     what = f"the plugin for {shown} ({info.label}) is installed but failed to load: {info.error}"
-    return PluginError(what, where=str(place), fix=_mend(plugin, key))
+    return PluginError(what, where=str(choice), fix=_mend(plugin, key))
 
 
 def _mend(plugin: Plugin, key: str) -> str:

@@ -9,21 +9,21 @@ from typing import Any
 from queuekit.errors import PluginError
 from queuekit.hookspecs import BackendSpec, BrokerSpec, SerializerSpec
 from queuekit.plugins import options as fields
-from queuekit.plugins.catalogue import Place, install_line
+from queuekit.plugins.catalogue import Choice, install_line
 from queuekit.plugins.loading import PluginInfo, reason
 from queuekit.plugins.options import Problem
 from queuekit.urls import EngineURL
 
 __all__ = [
-    "blame",
     "check_serializer",
-    "dressed",
     "make_options",
     "options_class",
     "passthrough",
     "resolve",
     "section_of",
     "table_problems",
+    "with_defaults",
+    "wrap_error",
 ]
 
 
@@ -138,7 +138,7 @@ def check_serializer(made: Any, spec: SerializerSpec) -> None:
         raise PluginError("it is not safe, though its spec says so")
 
 
-def dressed(made: Any, spec: BrokerSpec | BackendSpec, base: type[Any]) -> Any:
+def with_defaults(made: Any, spec: BrokerSpec | BackendSpec, base: type[Any]) -> Any:
     """Return *made* with the capabilities and limits of its spec, where its class does not say otherwise.
 
     Raises:
@@ -153,10 +153,10 @@ def dressed(made: Any, spec: BrokerSpec | BackendSpec, base: type[Any]) -> Any:
     return made
 
 
-def blame(error: Exception, info: PluginInfo, *, shown: str, place: Place, text: str) -> PluginError:
+def wrap_error(error: Exception, info: PluginInfo, *, shown: str, choice: Choice, text: str) -> PluginError:
     """Return what to raise when the plugin for *shown* failed in being made; *text* is the error without secrets."""
     if isinstance(error, ImportError):
         what = f"the plugin for {shown} ({info.label}) is installed but cannot be used: {text}"
         again = f"Reinstall it:  pip install --force-reinstall {info.dist}" if info.dist else "See:  queuekit plugins"
-        return PluginError(what, where=str(place), fix=install_line(shown.removesuffix("://")) or again)
-    return PluginError(f"the plugin for {shown} ({info.label}) failed: {text}", where=str(place))
+        return PluginError(what, where=str(choice), fix=install_line(shown.removesuffix("://")) or again)
+    return PluginError(f"the plugin for {shown} ({info.label}) failed: {text}", where=str(choice))

@@ -23,9 +23,9 @@ from queuekit.errors import ConfigError, PluginError, QueuekitError
 from queuekit.forks import renew_in_forks
 from queuekit.hookspecs import BackendSpec, BrokerSpec, SerializerSpec
 from queuekit.plugins import builtin
-from queuekit.plugins import factory as making
+from queuekit.plugins import factory as factories
 from queuekit.plugins import options as fields
-from queuekit.plugins.catalogue import EXTRAS, Catalogue, Offer, Place, install_line
+from queuekit.plugins.catalogue import EXTRAS, Catalogue, Choice, Offer, install_line
 from queuekit.plugins.discovery import Rules, discover, left_out, unique
 from queuekit.plugins.factory import resolve, section_of
 from queuekit.plugins.loading import HISTORIC, Plugin, PluginInfo, installed, load_object, manager, reason
@@ -108,15 +108,15 @@ class Plugins:
 
     def broker_offer(self, url: EngineURL, *, setting: str = "broker", where: str = "") -> Offer[BrokerSpec]:
         """Return the spec of the broker that serves *url*, and the plugin; as :meth:`broker_spec`."""
-        return self._loaded().broker(url, _place(url, setting, where))
+        return self._loaded().broker(url, _choice(url, setting, where))
 
     def backend_offer(self, url: EngineURL, *, setting: str = "backend", where: str = "") -> Offer[BackendSpec]:
         """Return the spec of the result backend that serves *url*, and the plugin; as :meth:`broker_spec`."""
-        return self._loaded().backend(url, _place(url, setting, where))
+        return self._loaded().backend(url, _choice(url, setting, where))
 
     def serializer_spec(self, name: str, *, setting: str = "serializer", where: str = "") -> SerializerSpec:
         """Return the spec of the serializer *name*; as :meth:`broker_spec`."""
-        return self._loaded().serializer(name, Place(setting=setting, value=name, origin=where)).spec
+        return self._loaded().serializer(name, Choice(setting=setting, value=name, origin=where)).spec
 
     def has_backend(self, scheme: str) -> bool:
         """Tell whether *scheme* is also that of a result backend."""
@@ -148,10 +148,10 @@ class Plugins:
             ConfigError: Options are unknown or do not fit.
             PluginError: As for :meth:`broker_spec`, or the broker cannot be made.
         """
-        place = _place(url, setting, where)
-        offer = self._loaded().broker(url, place)
+        choice = _choice(url, setting, where)
+        offer = self._loaded().broker(url, choice)
         hook = self._manager.hook.queuekit_make_broker
-        made: Broker = self._make(hook, Broker, offer, url, place=place, table=table, clock=clock, random=random)
+        made: Broker = self._make(hook, Broker, offer, url, choice=choice, table=table, clock=clock, random=random)
         return made
 
     def make_backend(
@@ -165,10 +165,10 @@ class Plugins:
         where: str = "",
     ) -> Backend:
         """Return the result backend for *url*; as :meth:`make_broker`."""
-        place = _place(url, setting, where)
-        offer = self._loaded().backend(url, place)
+        choice = _choice(url, setting, where)
+        offer = self._loaded().backend(url, choice)
         hook = self._manager.hook.queuekit_make_backend
-        made: Backend = self._make(hook, Backend, offer, url, place=place, table=table, clock=clock, random=random)
+        made: Backend = self._make(hook, Backend, offer, url, choice=choice, table=table, clock=clock, random=random)
         return made
 
     def make_serializer(
@@ -193,18 +193,20 @@ class Plugins:
             ConfigError: It can execute code, and is not allowed to.
             PluginError: As for :meth:`broker_spec`, or it cannot be made, or is not what its spec says.
         """
-        place = Place(setting=setting, value=name, origin=where)
-        offer = self._loaded().serializer(name, place)
+        choice = Choice(setting=setting, value=name, origin=where)
+        offer = self._loaded().serializer(name, choice)
         if not offer.spec.safe and name not in allow_unsafe:
             what = f"the serializer {name!r} can execute what a message brings"
             fix = f'If all who can write to the broker are trusted, say so:  allow_unsafe = ["{name}"]'
-            raise ConfigError(what, where=str(place), fix=fix)
+            raise ConfigError(what, where=str(choice), fix=fix)
         try:
             made: Serializer = resolve(offer.spec.factory)(types)
-            making.check_serializer(made, offer.spec)
+            factories.check_serializer(made, offer.spec)
         except Exception as error:
             text = reason(error)
-            raise making.blame(error, offer.info, shown=f"serializer {name!r}", place=place, text=text) from error
+            raise factories.wrap_error(
+                error, offer.info, shown=f"serializer {name!r}", choice=choice, text=text
+            ) from error
         return made
 
     def _make(
@@ -214,7 +216,7 @@ class Plugins:
         offer: Offer[Any],
         url: EngineURL,
         *,
-        place: Place,
+        choice: Choice,
         table: Mapping[str, Any],
         **arguments: Any,
     ) -> Any:
@@ -223,17 +225,17 @@ class Plugins:
         try:
             kind = resolve(spec.options)
             owners = self._option_classes(section_of(spec))
-            options = making.make_options(
-                kind, url, table, owners=owners, setting=place.setting, label=offer.info.label
+            options = factories.make_options(
+                kind, url, table, owners=owners, setting=choice.setting, label=offer.info.label
             )
             factory = resolve(spec.factory)
 
             def make() -> Any:
-                return making.dressed(factory(url, options=options, **arguments), spec, base)
+                return factories.with_defaults(factory(url, options=options, **arguments), spec, base)
 
-            return making.dressed(hook(url=url, spec=spec, make=make), spec, base)
+            return factories.with_defaults(hook(url=url, spec=spec, make=make), spec, base)
         except PluginError as error:
-            error.where = error.where or str(place)
+            error.where = error.where or str(choice)
             error.what = f"the plugin for {url.scheme}:// ({offer.info.label}) failed: {error.what}"
             raise
         except QueuekitError:
@@ -242,7 +244,7 @@ class Plugins:
             text = url.hide(reason(error))
             # A cause is printed with its own text, so it goes where that holds the password.
             cause = error if text == reason(error) else None
-            raise making.blame(error, offer.info, shown=f"{url.scheme}://", place=place, text=text) from cause
+            raise factories.wrap_error(error, offer.info, shown=f"{url.scheme}://", choice=choice, text=text) from cause
 
     # --- config tables ------------------------------------------------------------------------------------------------
 
@@ -254,7 +256,7 @@ class Plugins:
         catalogue = self._loaded()
         sections = self._sections()
         if name in sections:
-            return making.table_problems(table, self._option_classes(name), label=sections[name][0][1].label)
+            return factories.table_problems(table, self._option_classes(name), label=sections[name][0][1].label)
         plugin = catalogue.unusable(name)
         if plugin is not None:
             failed = plugin.info.status == "failed"
@@ -278,7 +280,7 @@ class Plugins:
     def _option_classes(self, section: str) -> dict[type, PluginInfo]:
         """Return the classes that read the table *section*, imported, with their plugins."""
         named = self._sections().get(section, [])
-        return {making.options_class(each, label=info.label): info for each, info in named if each is not None}
+        return {factories.options_class(each, label=info.label): info for each, info in named if each is not None}
 
     # --- calling ------------------------------------------------------------------------------------------------------
 
@@ -403,5 +405,5 @@ class Plugins:
                     _log.exception("the plugin %s failed in %s", plugin.info.label, hook_name)
 
 
-def _place(url: EngineURL, setting: str, where: str) -> Place:
-    return Place(setting=setting, value=str(url), origin=where)
+def _choice(url: EngineURL, setting: str, where: str) -> Choice:
+    return Choice(setting=setting, value=str(url), origin=where)

@@ -66,8 +66,8 @@ class Mismatch(ValueError):
 def report(problems: Sequence[Problem]) -> ConfigError:
     """Return one error for all *problems*; it prints at most six lines and keeps the rest in ``problems``."""
     sources = {problem.source for problem in problems}
-    place = sources.pop() if len(sources) == 1 else "the settings"
-    what = f"{len(problems)} problem{'s' if len(problems) > 1 else ''} in {place}"
+    choice = sources.pop() if len(sources) == 1 else "the settings"
+    what = f"{len(problems)} problem{'s' if len(problems) > 1 else ''} in {choice}"
     listed = problems if len(problems) < MAX_LINES else problems[: MAX_LINES - 2]
     width = max(len(problem.key) for problem in listed)
     rows = [f"{problem.key:<{width}}  {problem.text}" for problem in listed]

@@ -149,7 +149,7 @@ class Dispatcher:
             sent = self._app.sending.send([call for _, _, call in singles])
         except UnavailableError:
             raise
-        except _OF_THE_CALL:  # one of them is to blame: sending the others again adds nothing
+        except _OF_THE_CALL:  # one of them is to wrap_error: sending the others again adds nothing
             for turn, tick, call in singles:
                 self._try(turn, tick, call, self._send_one)
         else:

@@ -196,7 +196,7 @@ class Schedules:
             UnknownScheduleError: There is none of that name.
             ScheduleError: A live worker's code declares it: it is changed there.
         """
-        self._refuse_declared(name, "change")
+        self._reject_declared(name, "change")
         given = {"when": when, "misfire": misfire, "overlap": overlap, "grace": grace}
         changes = {field: value for field, value in given.items() if value is not None}
 
@@ -229,7 +229,7 @@ class Schedules:
         """
         name = check_id(name, what="schedule")
         if name not in self.set_aside():
-            self._refuse_declared(name, "remove")
+            self._reject_declared(name, "remove")
         self._backend.delete([entry_key(name), progress_key(name)])
         self._changed()
 
@@ -309,7 +309,7 @@ class Schedules:
     def _changed(self) -> None:
         self._backend.put([Record(key=CHANGES)])
 
-    def _refuse_declared(self, name: str, what: str) -> None:
+    def _reject_declared(self, name: str, what: str) -> None:
         if self._entry(name).source == "code" and name in declaring(self._backend):
             raise ScheduleError(
                 f"{name!r} is declared in the code of a live worker, which is where to {what} it",

@@ -50,7 +50,7 @@ _SHOWN = 60
 _UNTIL = ("start", "done", "ttl")
 
 
-def _refuse(option: str, expected: str, value: object, *, fix: str = "") -> OptionError:
+def _reject(option: str, expected: str, value: object, *, fix: str = "") -> OptionError:
     shown = repr(value)
     shown = shown if len(shown) <= _SHOWN else shown[:_SHOWN] + "..."
     return OptionError(f"{option}: expected {expected}, got {shown}", fix=fix)
@@ -81,7 +81,7 @@ def _whole(option: str, value: Any, expected: str, most: int) -> int:
     except TypeError:
         number = None
     if number is None or not 0 <= number <= most:
-        raise _refuse(option, expected, value)
+        raise _reject(option, expected, value)
     return number
 
 
@@ -101,14 +101,14 @@ def backoff(value: Any) -> Backoff | None:
         return value
     number = isinstance(value, int) and not isinstance(value, bool)
     fix = f"For a number of retries write retries={value}" if number else ""
-    raise _refuse("retry", 'a policy such as Fixed("10s") or Exponential()', value, fix=fix)
+    raise _reject("retry", 'a policy such as Fixed("10s") or Exponential()', value, fix=fix)
 
 
 def flag(value: bool | None, *, option: str) -> bool | None:  # noqa: FBT001 - the value that is checked
     """Return true or false."""
     if value is None or isinstance(value, bool):
         return value
-    raise _refuse(option, "True or False", value)
+    raise _reject(option, "True or False", value)
 
 
 def acknowledgement(value: str) -> str:
@@ -122,7 +122,7 @@ def choice(value: Any, choices: Sequence[str], *, option: str) -> Any:
     if isinstance(value, str) and plain(value) in choices:
         return plain(value)
     near = did_you_mean(value, choices) if isinstance(value, str) else ""
-    raise _refuse(option, " or ".join(f'"{each}"' for each in choices), value, fix=near[:1].upper() + near[1:])
+    raise _reject(option, " or ".join(f'"{each}"' for each in choices), value, fix=near[:1].upper() + near[1:])
 
 
 def at_once(value: int | None) -> int | None:
@@ -136,7 +136,7 @@ def at_least_one(value: int, *, option: str) -> int:
     """Return a number of things of which there is one at least."""
     number = _whole(option, value, "a whole number, 1 or more", 2**31 - 1)
     if not number:
-        raise _refuse(option, "a whole number, 1 or more", value)
+        raise _reject(option, "a whole number, 1 or more", value)
     return number
 
 
@@ -157,7 +157,7 @@ def timeout(value: Duration | None) -> float | None:
     limit = seconds(value, option="timeout")
     if limit is None or not 0 < limit <= LONGEST:
         expected = f"more than 0 and at most {LONGEST:g} seconds"
-        raise _refuse("timeout", expected, value, fix="Leave timeout out for no limit")
+        raise _reject("timeout", expected, value, fix="Leave timeout out for no limit")
     return limit
 
 
@@ -165,13 +165,13 @@ def sender(value: Any) -> Any:
     """Return what sends a signature or a workflow: an app."""
     if value is None or (callable(getattr(value, "send", None)) and not isinstance(value, type)):
         return value
-    raise _refuse("sender", "an app", value)
+    raise _reject("sender", "an app", value)
 
 
 def further(values: Any) -> dict[str, Any]:
     """Return keys of a newer version, with what they say."""
     if not isinstance(values, Mapping):
-        raise _refuse("extra", "values by name", values)
+        raise _reject("extra", "values by name", values)
     return dict(values)
 
 
@@ -180,12 +180,12 @@ def headers(values: Mapping[str, str]) -> dict[str, str]:
     if not values:
         return {}
     if not isinstance(values, Mapping):
-        raise _refuse("headers", "texts by name", values)
+        raise _reject("headers", "texts by name", values)
     for name, value in values.items():
         if not isinstance(name, str):
-            raise _refuse("headers", "names that are text", name)
+            raise _reject("headers", "names that are text", name)
         if not isinstance(value, str):
-            raise _refuse(f"headers[{name!r}]", "text", value, fix=f"Write it as text, e.g. {str(value)[:_SHOWN]!r}")
+            raise _reject(f"headers[{name!r}]", "text", value, fix=f"Write it as text, e.g. {str(value)[:_SHOWN]!r}")
     return {plain(name): plain(value) for name, value in values.items()}
 
 
@@ -196,13 +196,13 @@ def unique(value: Unique | bool | str | None) -> Unique | bool | str | None:  # 
     if isinstance(value, str):
         return _key(value)
     if not isinstance(value, Unique):
-        raise _refuse("unique", 'True, a key such as "invoice-7", or Unique(...)', value)
+        raise _reject("unique", 'True, a key such as "invoice-7", or Unique(...)', value)
     if value.until not in _UNTIL:
         near = did_you_mean(value.until, _UNTIL) if isinstance(value.until, str) else ""
-        raise _refuse("unique: until", '"start", "done" or "ttl"', value.until, fix=near[:1].upper() + near[1:])
+        raise _reject("unique: until", '"start", "done" or "ttl"', value.until, fix=near[:1].upper() + near[1:])
     ttl = seconds(value.ttl, option="unique: ttl")
     if not ttl:
-        raise _refuse("unique: ttl", "more than 0 seconds", value.ttl)
+        raise _reject("unique: ttl", "more than 0 seconds", value.ttl)
     return Unique(key=_key(value.key), until=_until(value.until), ttl=ttl)
 
 
@@ -214,7 +214,7 @@ def _until(value: str) -> Literal["start", "done", "ttl"]:
 
 def _key(value: Any) -> str:
     if not isinstance(value, str) or not value:
-        raise _refuse("unique", "a key that is text, and not empty", value)
+        raise _reject("unique", "a key that is text, and not empty", value)
     return plain(value)
 
 
@@ -227,7 +227,7 @@ def classes(values: type | Iterable[type], *, option: str) -> tuple[type, ...]:
         if not (isinstance(value, type) and issubclass(value, BaseException)):
             fix = f"Write {option}={value.strip()} without quotes" if isinstance(value, str) else ""
             fix = fix or (f"Name its class, {type(value).__name__}" if isinstance(value, BaseException) else "")
-            raise _refuse(option, "classes of exceptions", value, fix=fix)
+            raise _reject(option, "classes of exceptions", value, fix=fix)
     return found
 
 
@@ -236,21 +236,21 @@ def arguments(values: Iterable[Any]) -> tuple[Any, ...]:
     if type(values) is tuple:
         return values
     if isinstance(values, str | bytes | Mapping) or not isinstance(values, Iterable):
-        raise _refuse("args", "a list of arguments", values, fix="Put brackets around it" if values is not None else "")
+        raise _reject("args", "a list of arguments", values, fix="Put brackets around it" if values is not None else "")
     return tuple(values)
 
 
 def argument_lists(values: Iterable[Any], *, option: str = "arguments") -> Iterator[Any]:
     """Return what gives the arguments of one call after the other; text is not taken for its characters."""
     if isinstance(values, str | bytes) or not isinstance(values, Iterable):
-        raise _refuse(option, "a list, or another iterable", values, fix="Put brackets around it")
+        raise _reject(option, "a list, or another iterable", values, fix="Put brackets around it")
     return iter(values)
 
 
 def named(values: Mapping[str, Any]) -> dict[str, Any]:
     """Return arguments by name; names are plain text."""
     if type(values) is not dict and not isinstance(values, Mapping):
-        raise _refuse("kwargs", "arguments by name", values)
+        raise _reject("kwargs", "arguments by name", values)
     for name in values:
         if type(name) is not str:
             return {_parameter(name): value for name, value in values.items()}
@@ -259,5 +259,5 @@ def named(values: Mapping[str, Any]) -> dict[str, Any]:
 
 def _parameter(name: object) -> str:
     if not isinstance(name, str):
-        raise _refuse("kwargs", "names that are text", name)
+        raise _reject("kwargs", "names that are text", name)
     return plain(name)

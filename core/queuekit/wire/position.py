@@ -14,8 +14,8 @@ from queuekit.ids import is_name
 
 __all__ = [
     "Gather",
-    "Link",
     "Policy",
+    "Position",
     "chunk_key",
     "graph_key",
     "graph_of",
@@ -23,7 +23,7 @@ __all__ = [
     "link_id",
     "member_id",
     "read_gather",
-    "read_link",
+    "read_position",
 ]
 
 OWN = "queuekit."
@@ -37,7 +37,7 @@ _LARGEST = 10_000_000
 """Members of a group whose results can be gathered."""
 
 
-class Link(NamedTuple):
+class Position(NamedTuple):
     """What is to be done when a message ends: go on after node *node*, or arrive as a member of that group."""
 
     graph: str
@@ -95,7 +95,7 @@ def chunk_key(graph: str, chunk: int) -> str:
     return f"graph:{graph}:{chunk}" if chunk else graph_key(graph)
 
 
-def read_link(value: Any) -> Link | None:
+def read_position(value: Any) -> Position | None:
     """Return the link in a header that may hold anything.
 
     Raises:
@@ -107,7 +107,7 @@ def read_link(value: Any) -> Link | None:
         raise DecodeError("flow in the header is not a place in a workflow")
     if not all(type(number) is int and 0 <= number <= _MOST for number in value[1:]):
         raise DecodeError("flow in the header does not hold numbers")
-    return Link(*value)
+    return Position(*value)
 
 
 def read_gather(value: Any) -> Gather | None:

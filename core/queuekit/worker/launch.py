@@ -9,7 +9,7 @@ from pathlib import Path
 from types import ModuleType
 
 from queuekit.app import Queuekit
-from queuekit.client.requirements import demand_shared
+from queuekit.client.requirements import require_shared
 from queuekit.errors import AppError
 from queuekit.ids import check_name
 from queuekit.worker.app_ref import AppRef
@@ -55,7 +55,7 @@ class Launch:
             self._ran = True
         app = self._app
         ref = reference(self._original, app)
-        demand_shared(app.runtime)
+        require_shared(app.runtime)
         configure_logging(level=app.config.log.level, style=app.config.log.format)
         with self._lock:
             supervisor = Supervisor(app, ref, burst=self._burst, name=self._name, wait_for=self._wait_for)

@@ -25,7 +25,7 @@ import attrs
 
 from queuekit.app import Queuekit
 from queuekit.broker import Delivery, Release
-from queuekit.client.requirements import demand
+from queuekit.client.requirements import require
 from queuekit.config.settings import WorkerConfig
 from queuekit.envelope import Envelope
 from queuekit.errors import UnavailableError
@@ -132,7 +132,7 @@ class Supervisor:
         Raises:
             UnavailableError: An engine did not answer in the time to wait for that.
         """
-        demand(self.app.runtime, self.app.tasks, self.app.declared)
+        require(self.app.runtime, self.app.tasks, self.app.declared)
         self.app.plugins.call("queuekit_worker_boot", raising=True, worker=self)
         with _signals(self._signal) as (wake, self._bell):
             if self._engines_answer(wake):

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from queuekit.app import Queuekit
 from queuekit.backend import Record
 from queuekit.broker import Ack, Delivery, Release
-from queuekit.client.requirements import demand
+from queuekit.client.requirements import require
 from queuekit.errors import UnavailableError
 from queuekit.events import LeasesLost, MessageDead, WorkerReady, WorkerStopped, WorkerStopping
 from queuekit.execution.executor import Executor
@@ -95,7 +95,7 @@ class Worker:
         self.stats: Counter[str] = Counter()
         """How many deliveries ended how."""
         self._runtime = runtime = app.runtime
-        demand(runtime, app.tasks, app.declared)
+        require(runtime, app.tasks, app.declared)
         if runtime.shared:
             runtime.broker.look_for_marks(CANCEL)
         self._settings = settings = runtime.config.worker

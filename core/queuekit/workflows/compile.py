@@ -1,8 +1,8 @@
 """A workflow made ready to run: numbered nodes, each of which knows what comes next; and how they are stored.
 
-Every chain of parts becomes *steps*, every group a *fan*. What follows a group is the step that gathers its results;
-where none follows, in a chain or inside another group, a task of our own is put in that returns the list. Nodes never
-change, so a worker reads each part of a graph once.
+Every chain of parts becomes *task nodes*, every group a *group node*. What follows a group is the node that collects
+its results; where none follows, in a chain or inside another group, a task of our own is put in that returns the list.
+Nodes never change, so a worker reads each part of a graph once.
 """
 
 from __future__ import annotations
@@ -19,22 +19,32 @@ from queuekit.envelope import join_frame, split_frame
 from queuekit.errors import DecodeError, TooLargeError
 from queuekit.serializer import Serializer
 from queuekit.signature import Signature
-from queuekit.wire.position import POLICIES, Gather, Link, Policy, chunk_key, graph_key, link_id, member_id, read_gather
+from queuekit.wire.position import (
+    POLICIES,
+    Gather,
+    Policy,
+    Position,
+    chunk_key,
+    graph_key,
+    link_id,
+    member_id,
+    read_gather,
+)
 from queuekit.workflows.workflow import Chain, Chord, Group, Part, Workflow
 
 __all__ = [
     "GATHER_TASK",
-    "Fan",
     "Graph",
+    "GroupNode",
     "Node",
-    "Place",
-    "Step",
+    "Parent",
+    "TaskNode",
     "build",
     "end_id",
     "graph_keys",
     "id_of",
     "is_awaited",
-    "link_of",
+    "position_of",
     "read_chunk",
     "read_head",
     "records_of",
@@ -52,26 +62,26 @@ _ROOM = 70_000
 """Bytes of a record that are left for its header."""
 
 _Link = Signature[Any] | Group[Any]
-Unique = Callable[[Signature[Any]], bool]
-Place = tuple[int, int] | None
+IsUnique = Callable[[Signature[Any]], bool]
+Parent = tuple[int, int] | None
 """Whose result the end of a chain is: member of group, or ``None`` for the whole workflow."""
 
 
 @attrs.frozen(kw_only=True)
-class Step:
+class TaskNode:
     """A call."""
 
     signature: Signature[Any] | None
     """``None`` if it was sent when the workflow was, and so is never needed again."""
     next: int | None
     """The node that gets its result; ``None`` if it ends its chain."""
-    end: Place
+    end: Parent
     """Where its chain ends."""
     gather: Gather | None = None
 
 
 @attrs.frozen(kw_only=True)
-class Fan:
+class GroupNode:
     """A group."""
 
     size: int
@@ -85,7 +95,7 @@ class Fan:
     """The node that each member begins with; none if all were sent when the workflow was."""
 
 
-Node = Step | Fan
+Node = TaskNode | GroupNode
 
 
 @attrs.frozen(kw_only=True)
@@ -97,7 +107,7 @@ class Graph:
     """``chain``, ``group`` or ``chord``."""
     nodes: dict[int, Node]
     """Those that will be needed after the send."""
-    entries: tuple[tuple[int, Step], ...]
+    entries: tuple[tuple[int, TaskNode], ...]
     """What is sent first: numbers and steps."""
     top: tuple[tuple[int, int | None], ...]
     """The parts of the whole: number of each, and its size if it is a group."""
@@ -107,43 +117,43 @@ class Graph:
     joins: bool
     """Whether a backend must be able to join for it."""
 
-    def id_of(self, number: int, step: Step) -> str:
+    def id_of(self, number: int, step: TaskNode) -> str:
         """Return the id of the message that runs a step."""
         return id_of(self.id, number, step)
 
 
-def id_of(graph: str, number: int, step: Step) -> str:
+def id_of(graph: str, number: int, step: TaskNode) -> str:
     """Return the id of the message that runs a step."""
     if step.next is not None:
         return link_id(graph, number)
     return end_id(graph, step.end)
 
 
-def end_id(graph: str, end: Place) -> str:
+def end_id(graph: str, end: Parent) -> str:
     """Return the id of the message that ends a chain."""
     return graph if end is None else member_id(graph, *end)
 
 
-def is_awaited(step: Step, after: Node | None) -> bool:
+def is_awaited(step: TaskNode, after: Node | None) -> bool:
     """Return whether the result of *step* is read again: at the end of its chain, or by a group with ``at_once``."""
-    return step.next is None or (isinstance(after, Fan) and after.at_once is not None)
+    return step.next is None or (isinstance(after, GroupNode) and after.at_once is not None)
 
 
-def link_of(graph: str, number: int, step: Step) -> Link | None:
+def position_of(graph: str, number: int, step: TaskNode) -> Position | None:
     """Return what the message that runs a step says of its place; ``None`` if nothing follows."""
     if step.next is not None:
-        return Link(graph, number)
-    return None if step.end is None else Link(graph, *step.end)
+        return Position(graph, number)
+    return None if step.end is None else Position(graph, *step.end)
 
 
 class _Builder:
     """Numbers the parts of one workflow."""
 
-    def __init__(self, id: str, unique: Unique) -> None:
+    def __init__(self, id: str, unique: IsUnique) -> None:
         self.id = id
         self._unique = unique
         self.nodes: dict[int, Node] = {}
-        self.entries: list[tuple[int, Step]] = []
+        self.entries: list[tuple[int, TaskNode]] = []
         self._count = 0
 
     def reserve(self) -> int:
@@ -151,7 +161,7 @@ class _Builder:
         self._count += 1
         return self._count - 1
 
-    def chain(self, parts: Sequence[Signature[Any] | Group[Any]], end: Place) -> tuple[int, list[int]]:
+    def chain(self, parts: Sequence[Signature[Any] | Group[Any]], end: Parent) -> tuple[int, list[int]]:
         """Add a chain that ends in a signature and return the number of its first node, and all numbers."""
         numbers = [self.reserve() for _ in parts]
         gather: Gather | None = None
@@ -162,7 +172,7 @@ class _Builder:
                 gather = Gather(self.id, number, len(part), part.policy, part.flat)
                 continue
             needed = None if part.immutable else gather
-            self.nodes[number] = Step(signature=part, next=after, end=end, gather=needed)
+            self.nodes[number] = TaskNode(signature=part, next=after, end=end, gather=needed)
             gather = None
         return numbers[0], numbers
 
@@ -172,7 +182,7 @@ class _Builder:
         for index, member in enumerate(group.members):
             parts = [member] if isinstance(member, Signature) else _closed(_flat(member, self._unique), self._unique)
             members.append(self.chain(parts, (number, index))[0])
-        self.nodes[number] = Fan(
+        self.nodes[number] = GroupNode(
             size=len(group),
             policy=group.policy,
             at_once=group.at_once,
@@ -184,7 +194,7 @@ class _Builder:
     def enter(self, number: int) -> None:
         """Let the workflow begin with node *number*; what is sent now need not be stored."""
         node = self.nodes[number]
-        if isinstance(node, Step):
+        if isinstance(node, TaskNode):
             self.entries.append((number, node))
             self._sent(number, node)
             return
@@ -195,14 +205,14 @@ class _Builder:
         if node.at_once is None:
             self.nodes[number] = attrs.evolve(node, members=())
 
-    def _sent(self, number: int, step: Step) -> None:
+    def _sent(self, number: int, step: TaskNode) -> None:
         if step.next is None:
             del self.nodes[number]
         else:
             self.nodes[number] = attrs.evolve(step, signature=None, gather=None)
 
 
-def build(workflow: Workflow[Any], id: str, *, unique: Unique) -> Graph:
+def build(workflow: Workflow[Any], id: str, *, unique: IsUnique) -> Graph:
     """Return the graph of *workflow*, which is to have this *id*; *unique* tells which calls ask for a unique key."""
     builder = _Builder(id, unique)
     parts = _flat(workflow, unique)
@@ -224,17 +234,17 @@ def build(workflow: Workflow[Any], id: str, *, unique: Unique) -> Graph:
         top=top,
         flat=group is not None and group.flat,
         delay=_longest_delay(whole),
-        joins=any(isinstance(node, Fan) and node.callback is not None for node in whole),
+        joins=any(isinstance(node, GroupNode) and node.callback is not None for node in whole),
     )
 
 
 def _size(node: Node) -> int | None:
     """Return how many members a group has; ``None`` if it is none."""
-    return node.size if isinstance(node, Fan) else None
+    return node.size if isinstance(node, GroupNode) else None
 
 
 def _longest_delay(nodes: Iterable[Node]) -> float:
-    return max((_delay(node.signature) for node in nodes if isinstance(node, Step) and node.signature), default=0.0)
+    return max((_delay(node.signature) for node in nodes if isinstance(node, TaskNode) and node.signature), default=0.0)
 
 
 def _delay(signature: Signature[Any]) -> float:
@@ -244,7 +254,7 @@ def _delay(signature: Signature[Any]) -> float:
     return max(signature.delay or 0.0, moment)
 
 
-def _flat(part: Part, unique: Unique) -> list[_Link]:
+def _flat(part: Part, unique: IsUnique) -> list[_Link]:
     """Return a workflow as one chain: a chord is a group that something follows."""
     if isinstance(part, Signature | Group):
         return [part]
@@ -268,7 +278,7 @@ def _watched(part: Signature[Any] | Group[Any], on_error: Sequence[Signature[Any
     return attrs.evolve(part, on_error=(*on_error, *part.on_error))
 
 
-def _separated(parts: Iterable[_Link], unique: Unique) -> list[_Link]:
+def _separated(parts: Iterable[_Link], unique: IsUnique) -> list[_Link]:
     """Put a gathering task between two groups, and between a group and what may be a duplicate.
 
     An engine sends what follows a group by itself, with nobody there to hear that its unique key is held.
@@ -284,7 +294,7 @@ def _separated(parts: Iterable[_Link], unique: Unique) -> list[_Link]:
     return found
 
 
-def _closed(parts: Iterable[_Link], unique: Unique) -> list[_Link]:
+def _closed(parts: Iterable[_Link], unique: IsUnique) -> list[_Link]:
     """Return a chain that ends in a step and has one after each group."""
     found = _separated(parts, unique)
     return [*found, Signature(GATHER_TASK)] if isinstance(found[-1], Group) else found
@@ -332,10 +342,10 @@ def _cut(rows: list[Any], serializer: Serializer, most: int) -> Iterator[tuple[i
 
 
 def _node_to_dict(node: Node) -> dict[str, Any]:
-    if isinstance(node, Fan):
-        fan = {"size": node.size, "policy": node.policy, "at_once": node.at_once}
-        fan |= {"callback": node.callback, "feed": node.feed}
-        return {"fan": fan, "members": list(node.members)}
+    if isinstance(node, GroupNode):
+        group_node = {"size": node.size, "policy": node.policy, "at_once": node.at_once}
+        group_node |= {"callback": node.callback, "feed": node.feed}
+        return {"fan": group_node, "members": list(node.members)}
     data: dict[str, Any] = {"next": node.next, "end": list(node.end) if node.end is not None else None}
     data |= {"gather": list(node.gather) if node.gather is not None else None}
     return {"step": data, "call": node.signature.to_dict() if node.signature is not None else None}
@@ -343,14 +353,18 @@ def _node_to_dict(node: Node) -> dict[str, Any]:
 
 def _read_node(data: dict[str, Any]) -> Node:
     if "fan" in data:
-        fan = Fan(**data["fan"], members=tuple(data["members"]))
-        _check(fan.policy in POLICIES, [fan.size, *fan.members], [fan.callback, fan.feed])
-        _check(fan.at_once is None or fan.at_once >= 1, [], [fan.at_once])
-        return fan
+        group_node = GroupNode(**data["fan"], members=tuple(data["members"]))
+        _check(
+            group_node.policy in POLICIES,
+            [group_node.size, *group_node.members],
+            [group_node.callback, group_node.feed],
+        )
+        _check(group_node.at_once is None or group_node.at_once >= 1, [], [group_node.at_once])
+        return group_node
     step, call = data["step"], data["call"]
     end = step["end"]
     _check(end is None or len(end) == 2, end or [], [step["next"]])  # noqa: PLR2004 - group and member
-    return Step(
+    return TaskNode(
         signature=None if call is None else Signature.from_dict(call),
         next=step["next"],
         end=None if end is None else (end[0], end[1]),

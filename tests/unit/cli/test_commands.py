@@ -119,15 +119,15 @@ def test_quickstart(tmp_path: Path) -> None:
     with worker(tmp_path):
         added = queuekit("send", "add", "1", "2", "--wait", folder=tmp_path)
         failed = queuekit("send", "fail", "text=oh no", "--wait", folder=tmp_path)
-        (letter,) = document("dlq", "ls", folder=tmp_path)
-        retried = queuekit("dlq", "retry", letter["id"], folder=tmp_path)
-        again = queuekit("show", letter["id"], "--json", folder=tmp_path)
+        (queued,) = document("dlq", "ls", folder=tmp_path)
+        retried = queuekit("dlq", "retry", queued["id"], folder=tmp_path)
+        again = queuekit("show", queued["id"], "--json", folder=tmp_path)
 
     assert (added.stdout, added.stderr, added.returncode) == ("3\n", "", 0)
     assert failed.returncode == 1
-    assert failed.stderr.startswith(f"Error QK207: tasks.fail {letter['id']} failed: ValueError: oh no.\n")
-    assert (letter["task"], letter["reason"], letter["error"]) == ("tasks.fail", "failed", "ValueError: oh no")
-    assert retried.stdout == f"{letter['id']}\n"
+    assert failed.stderr.startswith(f"Error QK207: tasks.fail {queued['id']} failed: ValueError: oh no.\n")
+    assert (queued["task"], queued["reason"], queued["error"]) == ("tasks.fail", "failed", "ValueError: oh no")
+    assert retried.stdout == f"{queued['id']}\n"
     assert json.loads(again.stdout)["generation"] == 1
 
 

@@ -11,7 +11,7 @@ from queuekit.cli.output import age, as_json, columns, fields, moment, one_line,
 from queuekit.cli.program import error_lines
 from queuekit.cli.send import parse_arguments, parse_value
 from queuekit.errors import QueuekitError
-from queuekit.operations.admin import Sight
+from queuekit.operations.admin import MessageView
 from queuekit.states import State
 from queuekit.wire.records import Info
 
@@ -140,7 +140,7 @@ def test_result_that_cannot_be_read_is_told_of() -> None:
     """A result written by a serializer that is not accepted here does not keep the rest from being shown."""
     info = Info(id="a", task="add", state=State.SUCCESS, content_type="pickle")
 
-    document = as_document(Sight(info=info), {})
+    document = as_document(MessageView(info=info), {})
 
     assert document["state"] == "SUCCESS"
     assert document["result"] == "(cannot be read: the result is 'pickle', which is not accepted here)"

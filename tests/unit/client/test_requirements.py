@@ -6,7 +6,7 @@ import pytest
 
 from queuekit import Signature, every
 from queuekit.broker import Capabilities
-from queuekit.client.requirements import demand, refusals
+from queuekit.client.requirements import require, unmet_requirements
 from queuekit.errors import CapabilityError
 from support.working import make_app
 
@@ -24,7 +24,7 @@ def test_names_task_and_option(options: dict[str, Any], settings: dict[str, Any]
     app.task(name="t", **options)(print)
     app.runtime.broker.capabilities = Capabilities(priority=False)
 
-    (refusal,) = refusals(app.runtime, app.tasks)
+    (refusal,) = unmet_requirements(app.runtime, app.tasks)
 
     assert refusal.startswith(line)
 
@@ -35,7 +35,7 @@ def test_what_is_the_default_anyway_is_no_demand() -> None:
     app.task(name="t", priority=4)(print)
     app.runtime.broker.capabilities = Capabilities(priority=False)
 
-    assert list(refusals(app.runtime, app.tasks)) == []
+    assert list(unmet_requirements(app.runtime, app.tasks)) == []
 
 
 def test_schedules_need_a_backend() -> None:
@@ -43,10 +43,10 @@ def test_schedules_need_a_backend() -> None:
     app = make_app(backend="none")
     app.periodic(every("1h"), Signature("t"), name="hourly")
 
-    (refusal,) = refusals(app.runtime, app.tasks, app.declared)
+    (refusal,) = unmet_requirements(app.runtime, app.tasks, app.declared)
 
     assert refusal.startswith("hourly is periodic")
-    assert list(refusals(make_app().runtime, {}, app.declared)) == []
+    assert list(unmet_requirements(make_app().runtime, {}, app.declared)) == []
 
 
 def test_shows_a_few_of_many() -> None:
@@ -56,7 +56,7 @@ def test_shows_a_few_of_many() -> None:
         app.task(name=f"t{number}", track=True)(print)
 
     with pytest.raises(CapabilityError) as caught:
-        demand(app.runtime, app.tasks)
+        require(app.runtime, app.tasks)
 
     assert caught.value.where.splitlines()[-1].strip() == "... and 2 more"
     assert len(caught.value.lines()) <= 6

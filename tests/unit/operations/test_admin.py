@@ -86,13 +86,13 @@ def test_shows_all_that_is_known() -> None:
     """Record, place and contents of a message."""
     app, (id,) = app_with_failures()
 
-    sight = Admin(app).show(id)
+    view = Admin(app).show(id)
 
-    assert (sight.info.state, sight.info.error_type) == (State.FAILURE, "ValueError")
-    assert sight.letter is not None
-    assert (sight.letter.stored.place, sight.letter.stored.reason, sight.letter.task) == (Place.DEAD, "failed", "fail")
-    assert sight.message is not None
-    assert sight.message.args == ["0"]
+    assert (view.info.state, view.info.error_type) == (State.FAILURE, "ValueError")
+    assert view.queued is not None
+    assert (view.queued.stored.place, view.queued.stored.reason, view.queued.task) == (Place.DEAD, "failed", "fail")
+    assert view.message is not None
+    assert view.message.args == ["0"]
 
 
 def test_shows_a_message_whose_result_is_ignored() -> None:
@@ -116,9 +116,9 @@ def test_shows_what_only_the_record_knows() -> None:
     result = app.tasks["ok"].send()
     burst(app)
 
-    sight = Admin(app).show(result.id)
+    view = Admin(app).show(result.id)
 
-    assert (sight.info.state, sight.letter, sight.message) == (State.SUCCESS, None, None)
+    assert (view.info.state, view.queued, view.message) == (State.SUCCESS, None, None)
 
 
 def test_shows_a_message_that_cannot_be_read() -> None:
@@ -126,10 +126,10 @@ def test_shows_a_message_that_cannot_be_read() -> None:
     app = make_app()
     app.runtime.broker.send([Envelope(id="bad", queue="default", body=b"\xff")])
 
-    sight = Admin(app).show("bad")
+    view = Admin(app).show("bad")
 
-    assert sight.letter is not None
-    assert (sight.letter.task, sight.message) == ("", None)
+    assert view.queued is not None
+    assert (view.queued.task, view.message) == ("", None)
 
 
 def test_an_id_that_nobody_knows_is_an_error() -> None:
@@ -216,7 +216,7 @@ def test_replays_dead_letters() -> None:
 
     info = app.info(ids[0])
     assert (replayed, state, info.state, info.generation) == ([ids[0]], State.PENDING, State.FAILURE, 1)
-    assert [letter.id for letter in Admin(app).dead("default")] == [ids[0], ids[1]]
+    assert [queued.id for queued in Admin(app).dead("default")] == [ids[0], ids[1]]
 
 
 def test_replays_all() -> None:
@@ -254,7 +254,7 @@ def test_drops_dead_letters() -> None:
     dropped = Admin(app).drop("default", [ids[0], "unknown"])
 
     assert dropped == [ids[0]]
-    assert [letter.id for letter in Admin(app).dead()] == [ids[1]]
+    assert [queued.id for queued in Admin(app).dead()] == [ids[1]]
 
 
 def test_purges() -> None:
@@ -272,7 +272,7 @@ def test_lists_what_waits() -> None:
     app = make_app()
     app.send_many([call(id="a"), call(id="b", priority=9)])
 
-    assert [(letter.id, letter.task) for letter in Admin(app).waiting("default")] == [("b", "fail"), ("a", "fail")]
+    assert [(queued.id, queued.task) for queued in Admin(app).waiting("default")] == [("b", "fail"), ("a", "fail")]
 
 
 def test_says_that_waiting_messages_cannot_be_shown() -> None:

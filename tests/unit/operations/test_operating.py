@@ -46,9 +46,9 @@ def test_names_the_queues_that_nobody_serves() -> None:
     present(app, "other")
     admin = Admin(app)
 
-    assert admin.demand() == {"mail": ["post"], "default": ["t"]}
-    assert admin.unserved(admin.demand()) == ["mail", "default"]
-    assert admin.unserved(admin.demand(), own=["default"]) == ["mail"]
+    assert admin.declared_queues() == {"mail": ["post"], "default": ["t"]}
+    assert admin.unserved(admin.declared_queues()) == ["mail", "default"]
+    assert admin.unserved(admin.declared_queues(), own=["default"]) == ["mail"]
 
 
 def test_the_start_of_a_worker_says_what_is_unserved() -> None:
@@ -203,10 +203,10 @@ def test_a_dead_letter_is_found_where_no_others_are_told() -> None:
     """By its id, as its record names the queue."""
     app = app_with_letters(1, 10)
 
-    sight = untelling(app).show("id-0000")
+    view = untelling(app).show("id-0000")
 
-    assert sight.letter is not None
-    assert sight.letter.stored.place is Place.DEAD
+    assert view.queued is not None
+    assert view.queued.stored.place is Place.DEAD
 
 
 def test_the_oldest_age_is_marked_where_only_workers_have_seen_it() -> None:

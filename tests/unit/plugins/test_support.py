@@ -7,7 +7,7 @@ import pytest
 
 from queuekit.backend import BackendCapabilities
 from queuekit.broker import Capabilities
-from queuekit.plugins.support import BACKEND_PLAN, BROKER_PLAN, Step, steps
+from queuekit.plugins.support import BACKEND_PLAN, BROKER_PLAN, Support, steps
 from support import commands
 
 PAGE = (Path(__file__).parents[3] / "docs" / "capabilities.md").read_text(encoding="utf-8")
@@ -16,13 +16,13 @@ PAGE = (Path(__file__).parents[3] / "docs" / "capabilities.md").read_text(encodi
 @pytest.mark.parametrize(
     ("kind", "plan"), [(Capabilities, BROKER_PLAN), (BackendCapabilities, BACKEND_PLAN)], ids=["broker", "backend"]
 )
-def test_knows_every_capability(kind: type, plan: dict[str, Step]) -> None:
+def test_knows_every_capability(kind: type, plan: dict[str, Support]) -> None:
     """A capability that is added to a contract is added to the plan."""
     assert list(plan) == [field.name for field in attrs.fields(kind)]
 
 
 @pytest.mark.parametrize("plan", [BROKER_PLAN, BACKEND_PLAN], ids=["broker", "backend"])
-def test_page_says_what_the_plan_says(plan: dict[str, Step]) -> None:
+def test_page_says_what_the_plan_says(plan: dict[str, Support]) -> None:
     """The table of capabilities in the documentation is the plan, word for word."""
     rows = [f"| `{name}` | {step.how} | {step.text} |" for name, step in plan.items()]
 
