@@ -322,7 +322,7 @@ class Events:
         self.heard = True
 
     def wants_runs(self) -> bool:
-        """Tell whether anybody listens to the events of single runs, so that a busy worker can leave them out."""
+        """Return whether anybody listens to the events of single runs, so that a busy worker can leave them out."""
         return len(self._subscribers) > 1 or logging.getLogger("queuekit.task").isEnabledFor(logging.INFO)
 
     def emit(self, event: Event) -> None:

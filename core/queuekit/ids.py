@@ -40,7 +40,7 @@ class InvalidNameError(QueuekitError, ValueError):
 
 
 def is_name(value: object) -> bool:
-    """Tell whether *value* may name a queue, a task or a message."""
+    """Return whether *value* may name a queue, a task or a message."""
     return isinstance(value, str) and _NAME.fullmatch(value) is not None
 
 

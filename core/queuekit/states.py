@@ -68,6 +68,6 @@ def rank(state: State, *, attempt: int = 0, generation: int = 0) -> int:
 
 
 def is_legal(old: State, new: State, *, next_attempt: bool = False) -> bool:
-    """Tell whether a record may move from *old* to *new*; *next_attempt* is true when a new attempt begins."""
+    """Return whether a record may move from *old* to *new*; *next_attempt* is true when a new attempt begins."""
     attempt = 1 if next_attempt else 0
     return new is not State.UNKNOWN and rank(new, attempt=attempt) > rank(old)

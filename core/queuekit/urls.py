@@ -49,13 +49,13 @@ def _masked_option(found: re.Match[str]) -> str:
 
 
 def _names_file(scheme: str, rest: str) -> bool:
-    """Tell whether a URL has a path without hosts, in which an ``@`` is no more than a letter."""
+    """Return whether a URL has a path without hosts, in which an ``@`` is no more than a letter."""
     kind = scheme.strip().lower()
     return rest.startswith("/") and (kind in _OF_FILES or kind.endswith("+unix"))
 
 
 def is_secret(name: str) -> bool:
-    """Tell whether a setting of that *name* holds a password, token or key, by the words in it."""
+    """Return whether a setting of that *name* holds a password, token or key, by the words in it."""
     return _SECRET.search(name) is not None
 
 
@@ -151,6 +151,6 @@ def _has_hosts(parts: SplitResult) -> bool:
 
 
 def _has_stray_at(parts: SplitResult, raw: str) -> bool:
-    """Tell whether an ``@`` stands behind the authority: what was cut off before it may be half of a password."""
+    """Return whether an ``@`` stands behind the authority: what was cut off before it may be half of a password."""
     rest = raw.partition("://")[2]
     return "@" in rest.removeprefix(parts.netloc) and not _names_file(parts.scheme, rest)

@@ -57,7 +57,7 @@ def take(broker: SqsBroker, count: int, queue: str = "q", *, lease: float = LEAS
 
 
 def drained(broker: SqsBroker, queue: str = "q") -> bool:
-    """Tell whether nothing is left of a queue."""
+    """Return whether nothing is left of a queue."""
     counts = broker.counts([queue])[queue]
     return counts.ready + counts.leased + counts.delayed == 0
 

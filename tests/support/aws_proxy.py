@@ -96,7 +96,7 @@ class AwsProxy:
         return self.denied.get(action)
 
     def loses_reply(self, action: str) -> bool:
-        """Tell whether the answer gets lost."""
+        """Return whether the answer gets lost."""
         with self._lock:
             if self.lost_replies[action] <= 0:
                 return False
@@ -134,7 +134,7 @@ class AwsProxy:
         return json.dumps(request).encode(), unread
 
     def doubles(self) -> bool:
-        """Tell whether the message just received is to be delivered once more."""
+        """Return whether the message just received is to be delivered once more."""
         with self._lock:
             self._receives += 1
             return bool(self.doubled_receive) and self._receives % self.doubled_receive == 0

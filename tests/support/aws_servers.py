@@ -76,7 +76,7 @@ class AwsServer(ServerProcess):
         self.kill()
 
     def answers(self) -> bool:
-        """Tell whether it does, without an error of its own."""
+        """Return whether it does, without an error of its own."""
         try:
             with urllib.request.urlopen(f"http://{self.address}{self._probe}", timeout=1) as reply:
                 return bool(reply.status < 500)

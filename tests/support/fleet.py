@@ -33,7 +33,7 @@ class Group:
         """The supervisor's; the group's as well."""
 
     def alive(self) -> bool:
-        """Tell whether the supervisor runs."""
+        """Return whether the supervisor runs."""
         return self._process.poll() is None
 
     def signal(self, number: int) -> None:

@@ -55,7 +55,7 @@ class Ledger:
         return Counter(line.id for line in self.lines(word))
 
     def has(self, word: str, ids: Iterable[str]) -> bool:
-        """Tell whether all of *ids* have *word*."""
+        """Return whether all of *ids* have *word*."""
         return self.counts(word).keys() >= set(ids)
 
     def pid_of(self, id: str) -> int:

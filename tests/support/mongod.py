@@ -89,7 +89,7 @@ class Mongod(ServerProcess):
         return [self._program, "--port", str(self.port), "--dbpath", str(self.folder), *self._flags]
 
     def answers(self) -> bool:
-        """Tell whether it answers."""
+        """Return whether it answers."""
         try:
             self.command({"ping": 1})
         except PyMongoError:
@@ -103,7 +103,7 @@ class Mongod(ServerProcess):
             return dict(client[database].command(command))
 
     def is_primary(self) -> bool:
-        """Tell whether it takes writes."""
+        """Return whether it takes writes."""
         try:
             return bool(self.command({"hello": 1})["isWritablePrimary"])
         except PyMongoError:

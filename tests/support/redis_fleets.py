@@ -42,7 +42,7 @@ class RedisCluster:
         return self
 
     def is_whole(self, node: RedisServer) -> bool:
-        """Tell whether *node* sees all slots and all nodes."""
+        """Return whether *node* sees all slots and all nodes."""
         info = node.say("CLUSTER", "INFO")
         return b"cluster_state:ok" in info and b"cluster_known_nodes:3" in info
 
@@ -66,7 +66,7 @@ class RedisCluster:
         return moved
 
     def _serves(self, node: RedisServer, slot: int) -> bool:
-        """Tell whether *node* says of itself that it serves *slot*."""
+        """Return whether *node* says of itself that it serves *slot*."""
         (mine,) = (line for line in node.say("CLUSTER", "NODES").splitlines() if b"myself" in line)
         ranges = [part.split(b"-") for part in mine.split()[8:] if not part.startswith(b"[")]
         return any(int(each[0]) <= slot <= int(each[-1]) for each in ranges)
@@ -113,13 +113,13 @@ class RedisPair:
         return self
 
     def is_failed_over(self) -> bool:
-        """Tell whether the replica has become the primary."""
+        """Return whether the replica has become the primary."""
         with suppress(ConnectionError):  # it drops connections while it changes its role
             return b"role:master" in self.second.say("INFO", "replication")
         return False
 
     def is_even(self) -> bool:
-        """Tell whether the replica has acknowledged all that the primary has written."""
+        """Return whether the replica has acknowledged all that the primary has written."""
         rows = self.first.say("INFO", "replication").splitlines()
         fields = dict(row.split(b":", 1) for row in rows if b":" in row)
         return b"offset=" + fields[b"master_repl_offset"] + b"," in fields.get(b"slave0", b"")

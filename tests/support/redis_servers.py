@@ -98,11 +98,11 @@ class RedisServer(ServerProcess):
             return connection.recv(1_000_000)
 
     def has_written(self) -> bool:
-        """Tell whether all that it has answered is in its append-only file: while a disk is busy it answers first."""
+        """Return whether all that it has answered is in its append-only file: while a disk is busy it answers first."""
         return b"aof_buffer_length:0\r\n" in self.say("INFO", "persistence")
 
     def answers(self) -> bool:
-        """Tell whether it answers, and has loaded its data."""
+        """Return whether it answers, and has loaded its data."""
         try:
             with socket.create_connection(("127.0.0.1", self.port), timeout=1) as connection:
                 connection.sendall(b"PING\r\n")

@@ -49,7 +49,7 @@ class ServerProcess(abc.ABC):
 
     @abc.abstractmethod
     def answers(self) -> bool:
-        """Tell whether it answers."""
+        """Return whether it answers."""
 
     @property
     def pid(self) -> int:

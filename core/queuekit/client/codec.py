@@ -144,7 +144,7 @@ def encode(
 
 
 def _is_usual(signature: Signature[Any]) -> bool:
-    """Tell whether the caller set no options that travel."""
+    """Return whether the caller set no options that travel."""
     plain = signature.retries is None and signature.timeout is None and signature.ignore_result is None
     return plain and signature.retry is None and not signature.headers and not signature.each
 

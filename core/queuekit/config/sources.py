@@ -180,7 +180,7 @@ def _read_variable(
 
 
 def _is_ours(variable: str) -> bool:
-    """Tell whether *variable* is meant to be a setting."""
+    """Return whether *variable* is meant to be a setting."""
     return variable.startswith(PREFIX) and variable not in SPECIAL and not _FOREIGN.fullmatch(variable)
 
 
@@ -212,7 +212,7 @@ def _of_file(variable: str, names: Iterable[str], tables: Mapping[str, Iterable[
 
 
 def _in_section(variable: str, tables: Mapping[str, Iterable[str]]) -> bool:
-    """Tell whether *variable* is that of a plugin's table, or lies inside a setting that is a table."""
+    """Return whether *variable* is that of a plugin's table, or lies inside a setting that is a table."""
     path = _path(variable)
     if len(path) < 2 or not all(path):  # noqa: PLR2004 - table and key
         return False

@@ -29,7 +29,7 @@ class Ended:
 
 
 def is_member(message: Message) -> bool:
-    """Tell whether a group waits for the outcome of *message*, so that it must be recorded."""
+    """Return whether a group waits for the outcome of *message*, so that it must be recorded."""
     return message.link is not None and message.link.member is not None
 
 

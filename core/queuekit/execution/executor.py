@@ -507,7 +507,7 @@ class Executor:
 
 
 def _of(run: Run, outcome: Outcome) -> Outcome:
-    """Return *outcome* as one of a run that has begun, which its worker has in hand until then."""
+    """Return *outcome* as one of a run that has begun, which its worker has in flight until then."""
     outcome.run = run
     return outcome
 

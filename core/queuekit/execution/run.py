@@ -58,7 +58,7 @@ class Run:
     _open: list[None] = attrs.field(factory=[None].copy)
 
     def claim(self) -> bool:
-        """Tell whether the caller is the first to decide the outcome: the body's thread, or whoever gave up on it."""
+        """Return whether the caller is the first to decide the outcome: the body's thread, or whoever gave up on it."""
         try:
             self._open.pop()
         except IndexError:

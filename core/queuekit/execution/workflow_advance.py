@@ -305,7 +305,7 @@ class _Plan:
             self._member_failed(callback.end, failure)
 
     def _is_told(self, id: str, failure: Failure) -> bool:
-        """Tell whether another failure has ended the callback before; its own, after a crash, is told again."""
+        """Return whether another failure has ended the callback before; its own, after a crash, is told again."""
         known = self.reads.record(result_key(id))
         if known is None or not known.final or known.rank < rank(State.FAILURE, generation=self.generation):
             return False

@@ -88,7 +88,7 @@ def _put(runtime: Runtime, sending: Sending, records: list[Record]) -> None:
 
 
 def _is_watched(graph: Graph) -> bool:
-    """Tell whether the ends of members matter to the group."""
+    """Return whether the ends of members matter to the group."""
     return any(not isinstance(node, GroupNode) or node.at_once is not None for node in graph.nodes.values())
 
 

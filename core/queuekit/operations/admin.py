@@ -525,7 +525,7 @@ class Admin:
         yield from self._broker.walk(queue, place, page_size=_PAGE)
 
     def _is_stored(self, queued: QueuedMessage) -> bool:
-        """Tell whether the outcome of a message will be stored."""
+        """Return whether the outcome of a message will be stored."""
         message, task = self._decode(queued.stored), self._app.tasks.get(queued.task)
         return message is None or not resolve(message, task).ignore_result
 

@@ -119,7 +119,7 @@ class Plugins:
         return self._loaded().serializer(name, Choice(setting=setting, value=name, origin=where)).spec
 
     def has_backend(self, scheme: str) -> bool:
-        """Tell whether *scheme* is also that of a result backend."""
+        """Return whether *scheme* is also that of a result backend."""
         return scheme in self._loaded().backends
 
     # --- making -------------------------------------------------------------------------------------------------------

@@ -176,7 +176,7 @@ class Dispatcher:
         return str(workflow.id)
 
     def _runs(self, id: str) -> bool:
-        """Tell whether workflow *id* has not ended."""
+        """Return whether workflow *id* has not ended."""
         ids = list(getattr(self._app.result(id), "ids", [id]))
         found = self._backend.get([result_key(id) for id in ids])
         states = [read_info(id, found.get(result_key(id))).state for id in ids]

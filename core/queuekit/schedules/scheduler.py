@@ -167,7 +167,7 @@ class Scheduler:
     # -- leading
 
     def _begin(self) -> bool:
-        """Tell whether there are schedules at all: whoever uses none pays one question in five seconds."""
+        """Return whether there are schedules at all: whoever uses none pays one question in five seconds."""
         if not self._begun:
             declared = self._app.declared
             self._schedules.declare(declared)
@@ -175,7 +175,7 @@ class Scheduler:
         return self._begun
 
     def _seek(self) -> bool:
-        """Tell whether this one leads, and keep it so."""
+        """Return whether this one leads, and keep it so."""
         if not self._leadership.is_leader or self._is_time("renew", self._lease / 3):
             self._leadership.seek()
         is_leader = self._leadership.is_leader

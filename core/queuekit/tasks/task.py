@@ -374,7 +374,7 @@ class TaskDecorator(Protocol):
 
 
 def _takes_context(function: Callable[..., Any], signature: inspect.Signature) -> bool:
-    """Tell whether the first parameter is annotated with :class:`Context`, however that is written."""
+    """Return whether the first parameter is annotated with :class:`Context`, however that is written."""
     first = next(iter(signature.parameters.values()), None)
     if first is None:
         return False

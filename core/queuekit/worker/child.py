@@ -25,7 +25,7 @@ from queuekit.worker.worker import Worker
 __all__ = ["main"]
 
 _YOUNG = 10_000
-"""New objects after which Python looks for cycles. A batch in hand has some thousands, and next to no cycles."""
+"""New objects after which Python looks for cycles. A batch in flight has some thousands, and next to no cycles."""
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -47,7 +47,7 @@ class WorkerPort(Protocol):
         ...
 
     def idle(self) -> bool:
-        """Tell whether nothing is in hand."""
+        """Return whether nothing is in flight."""
         ...
 
 
@@ -95,7 +95,7 @@ class Fetcher:
         return dict(self._ages)
 
     def stop(self, patience: float = _LONGEST_WAIT + 5) -> None:
-        """Fetch no more; returns when the last batch is in hand, or after *patience* seconds."""
+        """Fetch no more; returns when the last batch has been admitted, or after *patience* seconds."""
         self._stopping.set()
         deadline = time.monotonic() + min(patience, _LONGEST_WAIT + 5)
         while self.thread.is_alive() and time.monotonic() < deadline:

@@ -22,7 +22,7 @@ class StuckFetch:
         worker: Name of the worker, for the log.
         thread: Returns the fetcher's thread.
         overtime: Returns for how many seconds a fetch has gone on beyond what it was to wait; 0 between two.
-        idle: Returns whether nothing is in hand.
+        idle: Returns whether nothing is in flight.
     """
 
     def __init__(

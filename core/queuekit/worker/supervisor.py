@@ -475,7 +475,7 @@ def _renewable(child: _Child, leases: list[HeldLease]) -> list[HeldLease]:
 
 
 def _is_stopped(pid: int) -> bool:
-    """Tell whether a process was stopped by a signal; where the system does not say, it was not."""
+    """Return whether a process was stopped by a signal; where the system does not say, it was not."""
     try:
         state = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[0]
     except OSError:

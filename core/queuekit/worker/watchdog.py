@@ -33,7 +33,7 @@ _PATIENCE = 1.0
 _LOOK = 1.0
 """Seconds between two looks for cancel marks."""
 _QUICK_POLL = 0.1
-"""Seconds between two looks while a run with a time limit is in hand and may begin at any moment."""
+"""Seconds between two looks while a run with a time limit is in flight and may begin at any moment."""
 
 
 class Watchdog:
@@ -42,7 +42,7 @@ class Watchdog:
     Args:
         runtime: Backend, clock.
         executor: Decides for runs that are given up.
-        in_flight: Returns all runs in hand.
+        in_flight: Returns all runs in flight.
         in_threads: Returns those in threads, each with its row.
         give_up: Called with the row of a thread that does not come back in time, and its run.
         thread_of: Returns the identifier of the thread of a row.
@@ -95,7 +95,7 @@ class Watchdog:
         self._presented.wait(_PATIENCE)
 
     def wake(self) -> None:
-        """Say that something is in hand."""
+        """Say that something is in flight."""
         if not self._awake.is_set():
             self._awake.set()
 
@@ -176,7 +176,7 @@ class Watchdog:
         return guard.fire(kind)
 
     def _look_for_marks(self) -> None:
-        """Find, in one round trip, which of the runs in hand were cancelled."""
+        """Find, in one round trip, which of the runs in flight were cancelled."""
         backend = self._runtime.backend
         runs: dict[str, list[Run]] = {}
         for run in self._in_flight():

@@ -344,7 +344,7 @@ class Worker:
         return self.room() > 0
 
     def idle(self) -> bool:
-        """Tell whether nothing is in hand."""
+        """Return whether nothing is in flight."""
         return not self._in_flight and not self._passing
 
     def admit(self, deliveries: list[Delivery]) -> None:
@@ -413,7 +413,7 @@ class Worker:
         return HeldLease(run.serial, *lease, run.timeout, envelope.generation, envelope.attempt, self._is_apart(run))
 
     def _is_apart(self, run: Run) -> bool:
-        """Tell whether the body runs in a process of its own."""
+        """Return whether the body runs in a process of its own."""
         return self._isolation is not None and (run.suspect or self._isolation.always)
 
     def _marks(self, deliveries: Sequence[Delivery]) -> dict[str, Record]:
@@ -480,7 +480,7 @@ class Worker:
     # -- what others tell
 
     def keep_leases(self) -> None:
-        """Keep the leases of what is in hand here from now on: who has kept them is gone."""
+        """Keep the leases of what is in flight here from now on: who has kept them is gone."""
         self._renewer = self._start_renewer()
 
     def lost(self, serials: list[int]) -> None:

@@ -233,7 +233,7 @@ _OPTIONS: dict[str, Any] = {"id": None, "policy": "fail", "at_once": None, "flat
 
 
 def is_workflow(value: object) -> bool:
-    """Tell whether *value* is a chain, a group or a chord."""
+    """Return whether *value* is a chain, a group or a chord."""
     return isinstance(value, Workflow)
 
 

@@ -21,7 +21,7 @@ HOSTILE = "a\x1b[31mb\x1b]0;title\x07\r\n12:00:01 ERROR   forged\x9b2J\u202egnp\
 
 
 def is_plain(text: str, *, lines: int | None = None) -> bool:
-    """Tell whether *text* is printable, and how many lines it has."""
+    """Return whether *text* is printable, and how many lines it has."""
     rows = text.split("\n")
     return all(row.isprintable() for row in rows) and (lines is None or len(rows) == lines)
 

@@ -46,7 +46,7 @@ class WorkerPort:
         self.free -= len(deliveries)
 
     def idle(self) -> bool:
-        """Tell whether nothing is in hand."""
+        """Return whether nothing is in hand."""
         return not self.busy
 
 
