@@ -1,4 +1,4 @@
-"""The main program of a worker process under a supervisor: ``python -m queuekit.worker.child PIPE TABLE HOLDINGS``."""
+"""The main program of a worker process under a supervisor: ``python -m queuekit.worker.child PIPE TABLE LEASES``."""
 
 from __future__ import annotations
 
