@@ -94,7 +94,7 @@ class TaskOptions:
     expires: float | None = attrs.field(default=None, converter=_expires)
     """Seconds from the send after which it is not started any more."""
     ignore_result: bool = attrs.field(default=False, converter=_ignore_result)
-    """Whether nothing is stored about its messages, unless a workflow waits for them."""
+    """Whether nothing is stored about its messages, unless a workflow waits for them or they become dead letters."""
     unique: Unique | bool | str | None = attrs.field(default=None, converter=options.unique)
     """One live message per task and arguments, or per key."""
     track: bool = attrs.field(default=False, converter=_track)
