@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 PROJECTS = [ROOT, *(path.parent for path in sorted((ROOT / "plugins").glob("*/pyproject.toml")))]
 BRINGS = ("attr", "click", "pluggy", "queuekit")
 """How the names of all begin that ``pip install queuekit`` puts among the installed packages."""
-LARGEST_INSTALL = 2_000_000
+LARGEST_INSTALL = 2_300_000
 """Bytes of queuekit and all that it brings, without caches of compiled code."""
 
 environments = pytest.mark.parametrize("project", PROJECTS, ids=lambda path: path.name if path != ROOT else "queuekit")
