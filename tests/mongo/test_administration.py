@@ -42,7 +42,7 @@ def fill(broker: MongoBroker, queue: str, count: int) -> list[str]:
     return [one.id for one in envelopes]
 
 
-def bury(broker: MongoBroker, queue: str) -> None:
+def dead_letter(broker: MongoBroker, queue: str) -> None:
     """Take what is ready and make dead letters of it."""
     held = broker.receive([queue], limit=1_000, wait=0, lease=LEASE)
     broker.settle([Dead(one, reason="failed") for one in held])
@@ -93,7 +93,7 @@ def test_a_long_queue_is_purged_whatever_that_takes(
     broker = connect(prefix=unique_name("t"), timeout=HURRIED)
     sent = fill(broker, queue, 5 * MANY)
     if place is Place.DEAD:
-        bury(broker, queue)
+        dead_letter(broker, queue)
 
     server.fail(["update"], mode="alwaysOn", blockConnection=True, blockTimeMS=1_000)
     purged = broker.purge(queue, place=place)
@@ -108,7 +108,7 @@ def test_many_dead_letters_are_replayed_whatever_that_takes(
     """The deadline is one of each call to the server here as well."""
     broker = connect(prefix=unique_name("t"), timeout=HURRIED)
     sent = fill(broker, queue, 5 * MANY)
-    bury(broker, queue)
+    dead_letter(broker, queue)
 
     server.fail(["update"], mode="alwaysOn", blockConnection=True, blockTimeMS=1_000)
     replayed = broker.requeue(queue)
@@ -137,15 +137,15 @@ class Afterwards(monitoring.CommandListener):
 def test_what_dies_again_meanwhile_is_not_replayed_again(
     connect: Callable[..., MongoBroker], queue: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A replay of more letters than fit in one call is for those that are there, though workers bury them at once."""
+    """A replay in several calls is for the dead letters that are there, though workers dead-letter them at once."""
     prefix, afterwards = unique_name("t"), Afterwards()
     worker = connect(prefix=prefix)
     sent = fill(worker, queue, 2 * BATCH)
-    bury(worker, queue)
+    dead_letter(worker, queue)
     monkeypatch.setattr(engine, "MongoClient", partial(MongoClient, event_listeners=[afterwards]))
     operator = connect(prefix=prefix)
     operator.queues()
-    afterwards.do = lambda: bury(worker, queue)
+    afterwards.do = lambda: dead_letter(worker, queue)
 
     replayed = operator.requeue(queue)
 
@@ -156,7 +156,7 @@ def test_what_dies_again_meanwhile_is_not_replayed_again(
 def test_a_replay_that_no_majority_has_is_no_answer(server: ReplicaSet, broker: MongoBroker, queue: str) -> None:
     """Where the server cannot tell that a replay will be kept, the operator is told."""
     sent = fill(broker, queue, 1)
-    bury(broker, queue)
+    dead_letter(broker, queue)
 
     unsure: dict[str, Any] = {"code": 64, "errmsg": "waiting for replication timed out"}
     server.fail(["update"], mode="alwaysOn", writeConcernError=unsure)

@@ -203,7 +203,7 @@ def called(broker: MongoBroker, queue: str) -> Call:
 
     def send(batch: Sequence[Envelope]) -> list[Delivery]:
         taken = in_thread(lambda: broker.receive([queue], limit=10, wait=20, lease=LEASE))
-        eventually(lambda: broker._bell.streams and bool(broker._bell._ears), what="somebody listening")
+        eventually(lambda: broker._notifier.streams and bool(broker._notifier._listeners), what="somebody listening")
         broker.send(batch)
         return taken.result(PATIENCE)
 

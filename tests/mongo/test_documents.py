@@ -310,7 +310,7 @@ def test_check_tells_of_a_lone_server(connect: Any) -> None:
 
     lines = broker.check()
 
-    assert [line.split(":")[0] for line in lines] == ["the server is no replica set", "w=1"]
+    assert [line.split(":")[0] for line in lines] == ["the server is not a replica set", "w=1"]
     assert not broker.capabilities.commit
 
 

@@ -324,13 +324,13 @@ def test_a_stream_whose_collection_is_dropped_is_opened_anew(connect: Callable[.
     prefix = unique_name("t")
     sender, waiter = connect(prefix=prefix), connect(prefix=prefix)
     opened: list[Any] = []
-    follow = waiter._bell._follow
+    follow = waiter._notifier._follow
 
     def follow_again() -> Any:
         opened.append(follow())
         return opened[-1]
 
-    waiter._bell._follow = follow_again
+    waiter._notifier._follow = follow_again
     waiter.receive([queue], limit=1, wait=0.01, lease=LEASE)
     (envelope,) = messages(queue, 1)
     found: list[str] = []
@@ -339,9 +339,9 @@ def test_a_stream_whose_collection_is_dropped_is_opened_anew(connect: Callable[.
     )
     waiting.start()
 
-    wait_until(lambda: opened and waiter._bell.streams, "the stream is open")
+    wait_until(lambda: opened and waiter._notifier.streams, "the stream is open")
     sender._engine.messages.drop()
-    wait_until(lambda: len(opened) > 1 and waiter._bell.streams, "the stream is open again")
+    wait_until(lambda: len(opened) > 1 and waiter._notifier.streams, "the stream is open again")
     sender.send([envelope])
     waiting.join(PATIENCE)
 

@@ -67,11 +67,11 @@ def test_one_connection_will_do(connect: Callable[..., MongoBroker], queue: str)
     )
     waiting.start()
 
-    wait_until(lambda: bool(broker._bell._ears), "somebody waits")
+    wait_until(lambda: bool(broker._notifier._listeners), "somebody waits")
     counted = broker.counts([queue])[queue].ready
     sender.send([envelope])
     waiting.join(PATIENCE)
 
     assert counted == 0
     assert found == [envelope.id]
-    assert not broker._bell.streams
+    assert not broker._notifier.streams

@@ -15,7 +15,7 @@ from queuekit_mongo.engine import Engine
 from queuekit_mongo.layout import Doc
 from queuekit_mongo.options import MongoOptions
 from queuekit_mongo.records import IS_LIVE, check_sizes, expire, prefix_end, put_each, read_record
-from queuekit_mongo.waiting import Bell
+from queuekit_mongo.waiting import Notifier
 
 __all__ = ["MongoBackend"]
 
@@ -50,7 +50,7 @@ class MongoBackend(Backend):
     ) -> None:
         self._engine = Engine(url, options=options, random=random)
         self.engine_id = self._engine.id
-        self._bell = Bell(
+        self._notifier = Notifier(
             available=lambda: self._engine.has_streams,
             follow=lambda: self._engine.watch("records", _CHANGES),
             name_of=lambda change: str(change["documentKey"]["_id"]),
@@ -71,19 +71,19 @@ class MongoBackend(Backend):
         return self._find({"_id": {"$in": list(keys)}}) if keys else {}
 
     def wait(self, keys: Sequence[str], *, timeout: float) -> dict[str, Record]:
-        """Wait for a final record among *keys*; woken by the write, from another process as well."""
+        """Wait for a final record among *keys*; a write wakes it, from another process as well."""
         deadline = time.monotonic() + timeout
         wanted = {"_id": {"$in": list(keys)}, "final": True}
         found = self._find(wanted)
         if found or timeout <= 0:
             return found
-        with self._bell.listen(keys) as ear:
+        with self._notifier.listen(keys) as listener:
             while True:
                 found = self._find(wanted)
                 left = deadline - time.monotonic()
                 if found or left <= 0:
                     return found
-                ear.wait(left)
+                listener.wait(left)
 
     def delete(self, keys: Sequence[str], *, expect: int | None = None) -> int:
         """Remove records."""
@@ -129,7 +129,7 @@ class MongoBackend(Backend):
 
     def close(self) -> None:
         """Close all connections."""
-        self._bell.close()
+        self._notifier.close()
         self._engine.close()
 
     def _find(self, wanted: Doc) -> dict[str, Record]:

@@ -35,7 +35,7 @@ from queuekit_mongo.layout import WAITING, Doc, queue_of
 from queuekit_mongo.leases import Upkeep, extend
 from queuekit_mongo.options import MongoOptions
 from queuekit_mongo.records import check_sizes
-from queuekit_mongo.waiting import Bell
+from queuekit_mongo.waiting import Notifier
 
 __all__ = ["MongoBroker"]
 
@@ -62,7 +62,7 @@ class MongoBroker(Broker):
     Args:
         url: ``mongodb://HOSTS/DATABASE``; a backend of the same can commit together with it.
         options: How they are used.
-        clock: Not needed: the server's counts.
+        clock: Not needed: the server's clock decides.
         random: Spreads workers over a contested queue.
     """
 
@@ -82,7 +82,7 @@ class MongoBroker(Broker):
         self._known: set[str] = set()
         self._found_at = time.monotonic()
         """Monotonic seconds at which there was a message last."""
-        self._bell = Bell(
+        self._notifier = Notifier(
             available=lambda: self._engine.has_streams,
             follow=lambda: self._engine.watch("messages", _CHANGES),
             name_of=lambda change: queue_of(change["documentKey"]["_id"]),
@@ -101,37 +101,37 @@ class MongoBroker(Broker):
             return []
         self._check_sizes(envelopes)
         with self._engine.calls():
-            sending.know(self._engine, {envelope.queue for envelope in envelopes}, self._known)
+            sending.register(self._engine, {envelope.queue for envelope in envelopes}, self._known)
             return sending.send_all(self._engine, envelopes, self._engine.time.earliest())
 
     def receive(self, queues: Sequence[str], *, limit: int, wait: float, lease: float) -> list[Delivery]:
         """Take due messages under a lease, waiting for the first one."""
         limit = min(limit, self.limits.max_batch)
         deadline = time.monotonic() + min(wait, self.limits.max_wait)
-        heard = self._bell.interrupts()
+        handled = self._notifier.handled_interrupts()
         upkeep = self._upkeep_of(queues)
         deliveries = self._take(queues, upkeep, limit, lease)
         if deliveries or limit <= 0 or wait <= 0 or not queues:
             return deliveries
-        with self._bell.listen(queues, since=self._found_at) as ear:
-            called = False
+        with self._notifier.listen(queues, since=self._found_at) as listener:
+            notified = False
             while True:
-                deliveries = self._take(queues, upkeep, limit, lease, called=called)
+                deliveries = self._take(queues, upkeep, limit, lease, notified=notified)
                 left = deadline - time.monotonic()
-                if deliveries or left <= 0 or self._bell.interrupted(heard):
+                if deliveries or left <= 0 or self._notifier.interrupted(handled):
                     return deliveries
-                called = ear.wait(min(left, upkeep.pause()))
-                if called:
+                notified = listener.wait(min(left, upkeep.pause()))
+                if notified:
                     upkeep.is_stale = True
 
     def _take(
-        self, queues: Sequence[str], upkeep: Upkeep, limit: int, lease: float, *, called: bool = False
+        self, queues: Sequence[str], upkeep: Upkeep, limit: int, lease: float, *, notified: bool = False
     ) -> list[Delivery]:
-        """Do the upkeep, if it is time for it, and claim what is ready; one message at first by who was *called*."""
+        """Do the upkeep, if it is time for it, and claim what is ready; one message at first if it was *notified*."""
         with self._engine.calls():
             upkeep.run(now=limit <= 0)
-            deliveries = self._claim(queues, limit, lease, called=called)
-            # Whoever was called most often finds a message, and has it sooner if the upkeep does not come first.
+            deliveries = self._claim(queues, limit, lease, notified=notified)
+            # A notified worker mostly finds a message, and has it sooner if the upkeep does not come first.
             if not deliveries and upkeep.is_stale and upkeep.run(now=True):
                 deliveries = self._claim(queues, limit, lease)
             if deliveries:
@@ -139,18 +139,18 @@ class MongoBroker(Broker):
                 upkeep.expect(lease)
             return deliveries
 
-    def _claim(self, queues: Sequence[str], limit: int, lease: float, *, called: bool = False) -> list[Delivery]:
+    def _claim(self, queues: Sequence[str], limit: int, lease: float, *, notified: bool = False) -> list[Delivery]:
         deliveries = self._claimer.recover(queues, limit=limit, lease=lease)
         for queue in queues:
-            if called and not deliveries:
+            if notified and not deliveries:
                 deliveries += self._claimer.claim_first(queue, lease=lease)
-            elif not called and len(deliveries) < limit:
+            elif not notified and len(deliveries) < limit:
                 try:
                     deliveries += self._claimer.claim(queue, limit=limit - len(deliveries), lease=lease)
                 except PyMongoError:
                     if not deliveries:
                         raise
-                    break  # what is in hand is leased, and must not be dropped
+                    break  # the deliveries so far are leased, and must not be dropped
         return deliveries
 
     def _upkeep_of(self, queues: Sequence[str]) -> Upkeep:
@@ -186,8 +186,8 @@ class MongoBroker(Broker):
             check_sizes(item.records, BACKEND_LIMITS)
         self._check_sizes(envelopes)
         with self._engine.calls():
-            sending.know(self._engine, {envelope.queue for envelope in envelopes}, self._known)
-            self._engine.messages  # noqa: B018 - opens, and so tells whether there are transactions
+            sending.register(self._engine, {envelope.queue for envelope in envelopes}, self._known)
+            self._engine.messages  # noqa: B018 - opens, and so learns whether there are transactions
             if not self._engine.has_transactions:
                 return committing.in_order(self._engine, items)
             return committing.commit(self._engine, items)
@@ -229,24 +229,24 @@ class MongoBroker(Broker):
 
     def interrupt(self) -> None:
         """Make a ``receive`` that waits return; if none does, the next one that would."""
-        self._bell.interrupt()
+        self._notifier.interrupt()
 
     def tell_set_aside(self, hear: Callable[[str, str, str], None]) -> None:
-        """Call *hear* for each document that is no message."""
-        self._engine.hear = hear
+        """Call *hear* for each document that is not a message."""
+        self._engine.on_set_aside = hear
 
     def check(self) -> list[str]:
-        """Look at the deployment."""
+        """Return what an operator should know about the deployment."""
         with self._engine.calls():
             return checks.check(self._engine)
 
     def close(self) -> None:
-        """Close all connections, and wake whoever waits."""
-        self._bell.close()
+        """Close all connections, and end the waits of this process."""
+        self._notifier.close()
         self._engine.close()
 
     def _check_sizes(self, envelopes: Sequence[Envelope]) -> None:
-        """Refuse bodies above the limit before anything has happened."""
+        """Reject bodies above the limit before anything has happened."""
         for envelope in envelopes:
             if len(envelope.body) > self.limits.max_body:
                 size = f"{len(envelope.body):,} bytes, above the limit of {self.limits.max_body:,}"

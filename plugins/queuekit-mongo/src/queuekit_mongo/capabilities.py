@@ -1,4 +1,4 @@
-"""What broker and backend can do: data, so that core knows it before anything is opened."""
+"""What broker and backend can do, as data, so that core knows it before anything is opened."""
 
 from __future__ import annotations
 

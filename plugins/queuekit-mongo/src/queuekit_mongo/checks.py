@@ -1,4 +1,4 @@
-"""What an operator should know of the deployment: its age, rights, missing indexes, where records may be lost."""
+"""Reports the age, the rights and missing indexes of the deployment to operators, and where records may be lost."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from queuekit_mongo.indexes import INDEXES, call_to_make, missing
 __all__ = ["check"]
 
 _ROOM = 500_000_000
-"""Free bytes on the server's disk below which an operator is told."""
+"""Free bytes on the server's disk below which an operator is warned."""
 OLDEST_WIRE = 9
 """Version of the wire protocol that MongoDB 4.4 speaks."""
 
@@ -36,7 +36,7 @@ def _lone(hello: Mapping[str, Any]) -> list[str]:
     if "setName" in hello or hello.get("msg") == "isdbgrid":
         return []
     line = (
-        "the server is no replica set: workers look for messages instead of being woken, and finish tasks by "
+        "the server is not a replica set: workers poll for messages instead of being notified, and finish tasks by "
         "several writes instead of one transaction. A set of one will do: mongod --replSet rs0, then rs.initiate()"
     )
     return [line]
@@ -52,7 +52,7 @@ def _weak(engine: Engine, hello: Mapping[str, Any]) -> list[str]:
 
 
 def _room(engine: Engine) -> list[str]:
-    """Tell of a disk that is nearly full, if this user may ask."""
+    """Return a line if the disk is nearly full and this user may ask."""
     try:
         stats = engine.database().command("dbStats")
     except OperationFailure:

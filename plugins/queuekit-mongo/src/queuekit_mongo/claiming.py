@@ -1,10 +1,10 @@
-"""Taking messages under a lease, a batch at a time.
+"""Claims messages under a lease, a batch at a time.
 
 A claim has three steps: find the head of the queue, mark what is still there with a token of the claim, read what was
-won. Workers that all reach for the same head would win little each; who loses much therefore picks a share further down
-the queue at random, and keeps to it while it wins there; now and then it claims from the head all the same, so that
-what comes first does not wait for somebody's share to be there. A worker alone takes the messages in their exact order.
-One that was asleep and is called takes the first message in a single step, and the others with its next claim.
+won. Workers that all claim the same head would win little each. A worker that loses much therefore picks a share
+further down the queue at random, and keeps to it while it wins there. Now and then it claims from the head all the
+same, so that the first messages do not wait for another worker. A worker alone takes the messages in their exact order.
+A waiting worker that is notified takes the first message in a single step, and the others with its next claim.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from queuekit_mongo.engine import Engine
 from queuekit_mongo.layout import (
     CLAIM_ORDER,
     DEAD,
-    JUST_DIED,
+    DEAD_LETTERED_NOW,
     LEASED,
     WAITING,
     Doc,
@@ -41,13 +41,13 @@ from queuekit_mongo.settling import NOW_DUE, WHOLE
 __all__ = ["Claimer"]
 
 WIDEST = 32
-"""How many times its share a worker looks down a contested queue."""
+"""Depth in a contested queue to which a worker claims, as a multiple of its share."""
 FARTHER = 8
-"""How many times as far it looks after it has lost: two shares side by side still meet, as the head moves on."""
+"""Factor by which the depth grows after a loss: two shares side by side still meet, as the head moves on."""
 CALM = (8, 16)
-"""Full wins in a row after which it looks less far, and how many at most if it lost by that."""
+"""Full wins in a row after which the depth shrinks, and how many at most if it lost by that."""
 HEAD_EVERY = 0.5
-"""Seconds after which a worker with a share down the queue reaches for the head again."""
+"""Seconds after which a worker with a share down the queue claims from the head again."""
 _RETRIES = 50
 
 
@@ -78,11 +78,11 @@ class Claimer:
         self._engine = engine
         self._breadth = 1
         self._share = 0
-        """Which part of the breadth it reaches for."""
+        """Which part of the breadth it claims."""
         self._calm = 0
         self._enough = CALM[0]
         self._head_at: dict[str, float] = {}
-        """Monotonic seconds of the last reach for the head of each queue."""
+        """Monotonic seconds of the last claim from the head of each queue."""
         self._start()
 
     def _start(self) -> None:
@@ -94,12 +94,12 @@ class Claimer:
         """Return up to *limit* messages of *queue*, in their order; malformed ones go to the dead letters."""
         for _ in range(_RETRIES):
             share = self._share_of(queue)
-            ids = self._reach(queue, limit, share)
+            ids = self._candidates(queue, limit, share)
             if not ids:
                 return []
             won = self._mark(queue, ids, lease)
             if share == self._share:
-                # Who else is at the head tells nothing of who is at its share.
+                # Competition at the head says nothing about competition at its share.
                 self._learn(asked=len(ids), won=len(won))
             deliveries = self._read(won)
             if deliveries:
@@ -123,7 +123,7 @@ class Claimer:
     def recover(self, queues: Sequence[str], *, limit: int, lease: float) -> list[Delivery]:
         """Return up to *limit* messages of *queues* that claims have won whose reply was lost."""
         if self._pid != os.getpid():
-            self._start()  # what is in doubt is the parent's to look for
+            self._start()  # the parent recovers its own claims in doubt
         deliveries: list[Delivery] = []
         while len(deliveries) < limit and (one := self._take_unsure(queues)) is not None:
             part, rest = one.parts(limit - len(deliveries))
@@ -134,7 +134,7 @@ class Claimer:
             except PyMongoError:
                 if not deliveries:
                     raise
-                break  # what is in hand is leased, and must not be dropped
+                break  # the deliveries so far are leased, and must not be dropped
             if rest is not None:
                 with self._lock:
                     self._unsure.append(rest)
@@ -152,7 +152,7 @@ class Claimer:
 
     @contextmanager
     def _in_doubt(self, claim: _Claim) -> Iterator[None]:
-        """Remember *claim*, to be looked for later, if what is done in here breaks off."""
+        """Remember *claim*, to be recovered later, if the block fails."""
         try:
             yield
         except PyMongoError:
@@ -161,15 +161,15 @@ class Claimer:
             raise
 
     def _share_of(self, queue: str) -> int:
-        """Return which part of *queue* to reach for; 0 is the head."""
+        """Return which part of *queue* to claim from; 0 is the head."""
         now = time.monotonic()
         if self._share and now < self._head_at.get(queue, 0.0) + HEAD_EVERY:
             return self._share
         self._head_at[queue] = now
         return 0
 
-    def _reach(self, queue: str, limit: int, share: int) -> list[Any]:
-        """Return the ids to reach for."""
+    def _candidates(self, queue: str, limit: int, share: int) -> list[Any]:
+        """Return the ids to claim."""
         wanted = self._ready(queue)
         for skip in dict.fromkeys((share * limit, 0)):
             found = self._engine.messages.find(
@@ -177,11 +177,11 @@ class Claimer:
             )
             if ids := [doc["_id"] for doc in found]:
                 return ids
-            self._share = 0  # the queue is not as long as that, and the next look needs no second one
+            self._share = 0  # the queue is not as long as that, and the next search needs no second one
         return []
 
     def _ready(self, queue: str) -> Doc:
-        """Return the filter of what may be ready in *queue*, as far as is known here of the server's time."""
+        """Return the filter of what may be ready in *queue*, as far as the server's time is known here."""
         latest = moment(self._engine.time.latest())
         # Not greater, rather than less or equal: so that a due time of another type is found as well, and quarantined.
         return {"queue": queue, "state": WAITING, "due": {"$not": {"$gt": latest}}}
@@ -194,7 +194,7 @@ class Claimer:
         messages = self._engine.messages
         with self._in_doubt(mine):
             if len(ids) == 1:
-                # Mostly a worker that has looked by itself: one round trip less.
+                # Mostly a worker that has polled: one round trip less.
                 after = ReturnDocument.AFTER
                 with suppress(InvalidBSON):
                     doc = self._engine.insist(
@@ -214,18 +214,18 @@ class Claimer:
         return [docs[id] for id in map(hashable, one.ids) if id in docs] if one.ids else list(docs.values())
 
     def _readable(self, one: _Claim) -> list[Doc]:
-        """Return what was won, one by one; what holds bytes that nobody can read is buried where it lies (QK9)."""
+        """Return what was won, one by one; what holds unreadable bytes is dead-lettered as it is (QK9)."""
         messages = self._engine.messages
         docs: list[Doc] = []
         for id in [doc["_id"] for doc in messages.find(_held(one), {"_id": True})]:
             try:
                 docs += messages.find({"_id": id, "claim": one.claim})
             except InvalidBSON as error:
-                bury(self._engine, {"_id": id, "claim": one.claim}, f"it cannot be read: {error}")
+                dead_letter(self._engine, {"_id": id, "claim": one.claim}, f"it cannot be read: {error}")
         return docs
 
     def _learn(self, *, asked: int, won: int) -> None:
-        """Look further where half of what was asked for is lost, and less far where nobody else is about."""
+        """Claim further down where half of what was asked for is lost, and nearer to the head without competition."""
         if won * 2 <= asked:
             if self._breadth == 1:
                 self._enough = min(self._enough * 2, CALM[1])
@@ -241,15 +241,15 @@ class Claimer:
                 self._calm = 0
 
     def _read(self, docs: Sequence[Doc]) -> list[Delivery]:
-        """Return *docs* as deliveries; what is no message is buried where it lies (QK9)."""
+        """Return *docs* as deliveries; what is not a message is dead-lettered as it is (QK9)."""
         deliveries = []
         for place, doc in enumerate(docs):
             try:
                 deliveries.append(delivery_of(doc, place))
             except MalformedError as error:
-                # If that fails its lease will end, and whoever claims it next does it: the others are not to wait.
+                # If that fails its lease will end, and the next claim does it: the others do not wait.
                 with suppress(PyMongoError):
-                    bury(self._engine, doc, str(error))
+                    dead_letter(self._engine, doc, str(error))
         return deliveries
 
 
@@ -273,13 +273,13 @@ def _leased(claim: str, lease: float, session: object) -> list[Doc]:
     return [{"$set": fields}]
 
 
-def bury(engine: Engine, doc: Doc, why: str) -> None:
-    """Move a claimed document that is no message to the dead letters, as it is."""
+def dead_letter(engine: Engine, doc: Doc, why: str) -> None:
+    """Dead-letter a claimed document that is not a message, as it is."""
     change: Doc = {
         "$set": {"state": DEAD, "reason": "malformed", "error": why, "holder": ""},
-        "$currentDate": JUST_DIED,
+        "$currentDate": DEAD_LETTERED_NOW,
         "$unset": dict.fromkeys(("claim", "session", "key"), True),
     }
     engine.messages.update_one({"_id": doc["_id"], "claim": doc["claim"]}, change)
-    if engine.hear is not None:
-        engine.hear(str(doc.get("queue", "")), str(doc.get("id", doc["_id"])), why)
+    if engine.on_set_aside is not None:
+        engine.on_set_aside(str(doc.get("queue", "")), str(doc.get("id", doc["_id"])), why)

@@ -1,4 +1,4 @@
-"""Commit: settlements, records, joins and sends of many items in one transaction (QK12)."""
+"""Commits the settlements, records, joins and sends of many items in one transaction (QK12)."""
 
 from __future__ import annotations
 
@@ -60,22 +60,34 @@ def _in_transactions(engine: Engine, items: Sequence[CommitItem]) -> list[bool]:
 
 
 def _is_single(item: CommitItem) -> bool:
-    """Tell whether *item* is a settlement and nothing else, or a send and nothing else."""
+    """Return whether *item* is a settlement and nothing else, or a send and nothing else."""
     return not item.records and not item.joins and (item.settlement is None or not item.sends)
 
 
 def in_order(engine: Engine, items: Sequence[CommitItem]) -> list[bool]:
     """Carry out *items* where there are no transactions: records, joins, sends, settlements; each may be repeated."""
     held = _held(engine, items)
-    chosen = [item for item, yes in zip(items, held, strict=True) if yes]
+    chosen = _chosen(items, held)
     records.put_each(engine, [record for item in chosen for record in item.records], condition=Condition.NEWER)
-    sends = [envelope for item in chosen for envelope in item.sends]
-    sends += _arrive(engine, [one for item in chosen for one in item.joins])
+    sends = _sends_of(chosen) + _arrive(engine, _joins_of(chosen))
     if sends:
         _free_keys(engine, chosen)
         send_all(engine, sends, engine.time.earliest())
     answers = iter(_settle(engine, chosen))
     return [yes and next(answers) for yes in held]
+
+
+def _chosen(items: Sequence[CommitItem], held: Sequence[bool]) -> list[CommitItem]:
+    """Return those of *items* whose lease is held."""
+    return [item for item, yes in zip(items, held, strict=True) if yes]
+
+
+def _sends_of(items: Sequence[CommitItem]) -> list[Envelope]:
+    return [envelope for item in items for envelope in item.sends]
+
+
+def _joins_of(items: Sequence[CommitItem]) -> list[Join]:
+    return [one for item in items for one in item.joins]
 
 
 def _arrive(engine: Engine, joins: Sequence[Join]) -> list[Envelope]:
@@ -86,7 +98,7 @@ def _arrive(engine: Engine, joins: Sequence[Join]) -> list[Envelope]:
 
 
 def _settle(engine: Engine, items: Sequence[CommitItem], session: ClientSession | None = None) -> list[bool]:
-    """Carry out the settlements of *items*, and tell for each whether its lease was held; true if it has none."""
+    """Carry out the settlements of *items*, and return for each whether its lease was held; true if it has none."""
     settlements = [item.settlement for item in items if item.settlement is not None]
     answers = iter(settling.carry_out(engine, settlements, session=session) if settlements else ())
     return [item.settlement is None or next(answers) for item in items]
@@ -112,7 +124,7 @@ def _commit_part(engine: Engine, items: Sequence[CommitItem]) -> list[bool]:
             body = partial(_carry_out, engine, items, careful=careful)
             return engine.in_transaction(body, touches_leases=touches_leases)
         except (BulkWriteError, DuplicateKeyError):
-            # A message is known, or a key is held: this time look before writing.
+            # A message is known, or a key is held: this time read before writing.
             if not left:
                 raise
             careful = True
@@ -121,10 +133,9 @@ def _commit_part(engine: Engine, items: Sequence[CommitItem]) -> list[bool]:
 
 def _carry_out(engine: Engine, items: Sequence[CommitItem], session: ClientSession, *, careful: bool) -> list[bool]:
     done = _settle(engine, items, session)
-    chosen = [item for item, yes in zip(items, done, strict=True) if yes]
+    chosen = _chosen(items, done)
     _record(engine, chosen, session, careful=careful)
-    sends = [envelope for item in chosen for envelope in item.sends]
-    sends += _join(engine, [one for item in chosen for one in item.joins], session)
+    sends = _sends_of(chosen) + _join(engine, _joins_of(chosen), session)
     if sends:
         _send(engine, sends, session, careful=careful)
     return done

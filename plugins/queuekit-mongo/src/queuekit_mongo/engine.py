@@ -51,8 +51,8 @@ T = TypeVar("T")
 
 _TRIES = 5
 _UUID_BYTES = 16
-_GLANCE = 0.02
-"""Seconds between two looks whether there is a server."""
+_POLL_EVERY = 0.02
+"""Seconds between two checks whether there is a server."""
 _CONFLICTS = 3
 """Times ``options.timeout`` for which a transaction is tried again while others are in its way."""
 _PATIENCE = 1.0
@@ -78,8 +78,8 @@ class Engine:
         self.time = ServerTime(self._ask_time)
         self.hello: Doc | None = None
         """What the server said of itself at the first connection; ``None`` before."""
-        self.hear: Callable[[str, str, str], None] | None = None
-        """Told of messages that are set aside: queue, id and reason."""
+        self.on_set_aside: Callable[[str, str, str], None] | None = None
+        """Called with queue, id and reason of each message that is set aside."""
         self._url = url
         self._name = database_name(url)
         self._lock = threading.RLock()
@@ -286,7 +286,7 @@ class Engine:
                 try:
                     _next_reply(client)
                     self.hello = dict(client.admin.command("hello"))
-                    self._look_at_layout(client)
+                    self._check_layout(client)
                     self._make_indexes(client)
                 except BaseException:
                     client.close()
@@ -346,7 +346,7 @@ class Engine:
         except (ValueError, TypeError, OSError) as error:
             raise self.failures.of_url(error) from None
 
-    def _look_at_layout(self, client: MongoClient[Doc]) -> None:
+    def _check_layout(self, client: MongoClient[Doc]) -> None:
         """Make sure that the layout is ours, or make it so where nobody has been before.
 
         Raises:
@@ -410,7 +410,7 @@ def _next_reply(client: MongoClient[Doc]) -> None:
     """
     if end_of_time() is not None:
         while not client.topology_description.has_writable_server():
-            left = time_left(_GLANCE)
+            left = time_left(_POLL_EVERY)
             if not left:
                 return
             time.sleep(left)
@@ -418,7 +418,7 @@ def _next_reply(client: MongoClient[Doc]) -> None:
 
 
 def _carry(call: Callable[[], object], done: Future[object]) -> None:
-    """Make *call*, and tell *done* how it ended."""
+    """Make *call*, and report to *done* how it ended."""
     try:
         done.set_result(call())
     except BaseException as error:  # noqa: BLE001 - it is raised where the outcome is asked for

@@ -1,4 +1,4 @@
-"""From an error of the client library to ours: what is wrong, with which deployment, and what to do."""
+"""Turns errors of the client library into ours, which name the fault, the deployment and the fix."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ class Failures:
         return UnavailableError(f"{self._url} refused a command: {text}")
 
     def _text(self, error: Exception) -> str:
-        """Return the error in one line, without the client's account of all its settings."""
+        """Return the error in one line, without the client's list of all its settings."""
         line = str(error).partition(", Timeout:")[0].partition(", full error:")[0].partition(" (configured timeouts")[0]
         # A command is named, not quoted: what stands in it may be data that no log is to have.
         line = _QUOTED_COMMAND.sub(r"\1 \2", line)
@@ -123,7 +123,7 @@ class Failures:
 
 
 def is_passing(error: PyMongoError) -> bool:
-    """Tell whether the same call may succeed at once on another connection, or on the next primary."""
+    """Return whether the same call may succeed at once on another connection, or on the next primary."""
     if error.timeout:
         return False  # it has waited long enough
     if isinstance(error, BulkWriteError):

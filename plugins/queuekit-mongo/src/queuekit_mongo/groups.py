@@ -1,4 +1,4 @@
-"""Groups: who has arrived, as bits, and how many that are, in one document for each few thousand members.
+"""Counts the members of groups: a bit for each, and their number, in one document for each few thousand members.
 
 A bit that is not set yet is set, and the count raised, by one update of one document; whatever the size of the group,
 that is all there is to write.
@@ -53,7 +53,7 @@ def join_many(engine: Engine, joins: Sequence[Join]) -> list[int]:
 
 
 def _write_arrivals(engine: Engine, joins: Sequence[Join], now: float) -> None:
-    """Set the bits of all that have not arrived, where there is no more to it; the rest is left as it is."""
+    """Set the bits of all that have not arrived, where one update can; leave the rest as it is."""
     sizes = {one.group: max(one.size, one.member + 1) for one in joins}
     ends = {one.group: moment(now + one.ttl) for one in joins}
     writes: list[UpdateOne | UpdateMany] = []
@@ -62,16 +62,20 @@ def _write_arrivals(engine: Engine, joins: Sequence[Join], now: float) -> None:
         writes.append(UpdateOne(wanted, arrive, upsert=True))
     large = [group for group, size in sizes.items() if size > CHUNK]
     writes += [UpdateMany(_all_live(group, now), {"$set": {"expires_at": ends[group]}}) for group in large]
+    _write_new(engine, writes)
+
+
+def _write_new(engine: Engine, writes: Sequence[UpdateOne | UpdateMany]) -> None:
+    """Make *writes*; those of members that have arrived before are refused as duplicates."""
     try:
         engine.insist(lambda: engine.groups.bulk_write(writes, ordered=False))
     except BulkWriteError as error:
-        # Refused as duplicates are those who have arrived before.
         if any(one.get("code") != DUPLICATE for one in refused_by(error)):
             raise
 
 
 def _has_arrived(one: Join, docs: dict[str, Doc]) -> bool:
-    """Tell whether *one* is among those whom *docs*, those of its group, have counted."""
+    """Return whether *docs*, those of its group, have counted *one*."""
     id, word, bit = _place(one.group, one.member)
     return bool(int(docs.get(id, {}).get(word, 0)) & bit)
 

@@ -1,4 +1,4 @@
-"""The indexes of our collections: which there have to be, and how those that are there differ from them."""
+"""The indexes that our collections need, and how existing ones differ from them."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def call_to_make(collection: Collection[Doc], index: IndexModel) -> str:
 
 
 def _is(index: IndexModel, there: Mapping[str, Any] | None) -> bool:
-    """Tell whether what is *there* under the name of *index* is the same."""
+    """Return whether what is *there* under the name of *index* is the same."""
     if there is None or list(there["key"]) != _keys(index):
         return False
     return all(there.get(option) == index.document.get(option) for option in _OPTIONS)

@@ -1,4 +1,4 @@
-"""What an operator sees and does: counts, pages, dead letters, removal.
+"""Shows what is stored, and replays or removes it.
 
 What changes messages does so in batches, each with a deadline of its own, as a queue may be of any length.
 """
@@ -78,7 +78,7 @@ def counts(engine: Engine, names: Sequence[str]) -> dict[str, QueueCounts]:
     for row in rows:
         queue, place = row["_id"]["queue"], row["_id"]["place"]
         if not isinstance(queue, str):
-            continue  # a list that has one of the names in it is no message of that queue
+            continue  # a list that has one of the names in it is not a message of that queue
         fields = found[queue]
         fields[place] = row["count"]
         if place == "ready" and isinstance(row["oldest"], DatetimeMS):
@@ -98,7 +98,7 @@ def _counted(queues: Doc, state: str) -> list[Doc]:
 
 
 def peek(engine: Engine, queue: str, *, place: Place, limit: int, cursor: str | None) -> Page[Stored]:
-    """Return messages in *place*, next first; the cursor tells the last one's place in the order."""
+    """Return messages in *place*, next first; the cursor is the position of the last one."""
     order = ORDERS[place]
     wanted = _in_place(engine, place) | {"queue": queue}
     if cursor is not None:
@@ -136,7 +136,7 @@ def find(engine: Engine, queue: str, ids: Sequence[str]) -> list[Stored]:
 
 
 def requeue(engine: Engine, queue: str, ids: Sequence[str] | None) -> list[str]:
-    """Replay dead letters, the one that died first at the front, and return their ids."""
+    """Replay dead letters, the oldest at the front, and return their ids."""
     replayed: list[str] = []
     with engine.calls():
         wanted = _dead_by_now(engine, queue)
@@ -144,7 +144,7 @@ def requeue(engine: Engine, queue: str, ids: Sequence[str] | None) -> list[str]:
         wanted["_id"] = {"$in": [message_id(queue, id) for id in ids]}
     skipped: list[Any] = []
     while True:
-        # What cannot be replayed, because it is no message at all, is left where it is.
+        # What cannot be replayed, because it is not a message at all, is left where it is.
         some = wanted if not skipped else {"$and": [wanted, {"_id": {"$nin": skipped}}]}
         with engine.calls():
             docs = list(engine.messages.find(some, _REPLAYED, sort=PLACE_ORDER, limit=BATCH))
@@ -156,7 +156,7 @@ def requeue(engine: Engine, queue: str, ids: Sequence[str] | None) -> list[str]:
 
 
 def _dead_by_now(engine: Engine, queue: str) -> Doc:
-    """Return the filter for dead letters but those that will have died later: a replayed one may die again at once."""
+    """Return the filter for the dead letters of now: a replayed message may be dead-lettered again at once."""
     dead: Doc = {"queue": queue, "state": DEAD, **HAS_PLACE}
     latest = engine.messages.find_one(dead, {"until": True}, sort=ORDERS[Place.DEAD])
     return dead if latest is None else {**dead, "until": {"$exists": True, "$not": {"$gt": latest["until"]}}}
@@ -174,7 +174,7 @@ def _replay(engine: Engine, docs: Sequence[Doc]) -> set[object]:
 
 
 def _has_unique(doc: Doc) -> bool:
-    """Tell whether *doc* asks for a unique key; what cannot be read is left to whoever claims it."""
+    """Return whether *doc* asks for a unique key; what cannot be read is left to the claim."""
     try:
         return unique_of(doc) is not None
     except MalformedError:
@@ -216,20 +216,25 @@ def remove(engine: Engine, queue: str, ids: Sequence[str] | None, *, places: Ite
             wanted = _in_place(engine, place) | {"queue": queue}
         if ids is not None:
             wanted["_id"] = {"$in": [message_id(queue, id) for id in ids]}
-        while True:
+        is_full = True
+        while is_full:
             with engine.calls():
-                docs = list(engine.messages.find(wanted, {"session": True}, limit=BATCH))
-                if place is Place.LEASED:
-                    # Whoever died in a commit has left them locked.
-                    engine.kill_sessions(doc.get("session") for doc in docs)
-                if docs:
-                    removed += _remove_some(engine, wanted, [doc["_id"] for doc in docs], window)
-            if len(docs) < BATCH:
-                break
+                is_full = _remove_some(engine, wanted, removed, window, leased=place is Place.LEASED)
     return removed
 
 
-def _remove_some(engine: Engine, wanted: Doc, found: list[Any], window: float) -> list[str]:
+def _remove_some(engine: Engine, wanted: Doc, removed: list[str], window: float, *, leased: bool) -> bool:
+    """Take out a batch of what is *wanted*, add the ids to *removed*, and return whether there may be more."""
+    docs = list(engine.messages.find(wanted, {"session": True}, limit=BATCH))
+    if leased:
+        # A process that died in a commit has left them locked.
+        engine.kill_sessions(doc.get("session") for doc in docs)
+    if docs:
+        removed += _mark_gone(engine, wanted, [doc["_id"] for doc in docs], window)
+    return len(docs) >= BATCH
+
+
+def _mark_gone(engine: Engine, wanted: Doc, found: list[Any], window: float) -> list[str]:
     mark = engine.new_mark()
     still = {**wanted, "_id": {"$in": found}}
     engine.insist(lambda: engine.messages.update_many(still, gone(window, mark)))

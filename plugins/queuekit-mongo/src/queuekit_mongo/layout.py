@@ -1,12 +1,12 @@
-"""What documents look like, and the indexes over them: every name of a field is here once.
+"""The layout of documents, the names of all their fields, and the indexes over them.
 
-A message is one document, whose ``_id`` is its queue and its id, ``"default/0190..."``: so an id can be in a queue but
-once, and whoever sees the ``_id`` alone, as in a change stream, knows the queue. ``state`` tells where it is:
+A message is one document, whose ``_id`` is its queue and its id, ``"default/0190..."``: so an id can be in a queue
+only once, and the ``_id`` alone, as in a change stream, gives the queue. ``state`` is one of:
 
 - ``waiting``: to be handed out as soon as ``due`` has come, be it now or in ten years;
-- ``leased``: held until ``until`` by whoever knows ``claim``;
+- ``leased``: held until ``until`` by the holder of ``claim``;
 - ``dead``: among the dead letters, with ``task``, ``reason``, ``error``, ``holder`` and ``died_at``; ``until`` is the
-  same moment as a timestamp of the server, by which they are in order;
+  same moment as a timestamp of the server, by which they are sorted;
 - ``done``: gone; a small mark that remembers the id until ``forget_at``, when the TTL index sweeps it.
 
 ``seq`` is a timestamp that the server makes in the order of its writes; it breaks ties of ``due``. ``key`` is there
@@ -35,12 +35,12 @@ __all__ = [
     "CLAIM_FIELDS",
     "CLAIM_ORDER",
     "DEAD",
+    "DEAD_LETTERED_NOW",
     "DELAYED_ORDER",
     "DONE",
     "GROUP_INDEXES",
     "HAS_PLACE",
     "IS_DELAYABLE",
-    "JUST_DIED",
     "LAYOUT",
     "LEASED",
     "MESSAGE_INDEXES",
@@ -86,14 +86,14 @@ DELAYED_ORDER = [("due", ASCENDING), ("seq", ASCENDING)]
 IS_DELAYABLE: Doc = {"state": WAITING, "priority": {"$in": list(range(10))}}
 """Filter: waits, with each priority named, so that the claim index can be read in :data:`DELAYED_ORDER`."""
 PLACE_ORDER = [("until", ASCENDING), ("seq", ASCENDING)]
-"""The order in which leases end, and in which dead letters died."""
+"""The order in which leases end, and in which messages were dead-lettered."""
 
 CLAIM_FIELDS = ("claim", "until", "session")
 """What is there while a message is leased, and no longer. ``session`` is where its holder's transactions run."""
 
 HAS_PLACE: Doc = {"until": {"$exists": True}}
-"""Filter: is leased or dead; the index over these wants to hear it."""
-JUST_DIED: Doc = {"died_at": True, "until": {"$type": "timestamp"}}
+"""Filter: is leased or dead; the index over these needs this filter."""
+DEAD_LETTERED_NOW: Doc = {"died_at": True, "until": {"$type": "timestamp"}}
 """What ``$currentDate`` sets in a dead letter."""
 
 MESSAGE_INDEXES = [
@@ -121,7 +121,7 @@ GROUP_INDEXES = [IndexModel([("expires_at", ASCENDING)], name="queuekit_expire",
 
 
 class MalformedError(Exception):
-    """A document among ours that is no message: a field is missing, or of another type."""
+    """A document among ours that is not a message: a field is missing, or of another type."""
 
 
 def message_id(queue: str, id: str) -> str:
@@ -260,7 +260,7 @@ def delivery_of(doc: Mapping[str, Any], place: int) -> Delivery:
     """Return a claimed document as its holder sees it.
 
     Raises:
-        MalformedError: It is no message.
+        MalformedError: It is not a message.
     """
     return Delivery(
         envelope=envelope_of(doc),
@@ -273,7 +273,7 @@ def delivery_of(doc: Mapping[str, Any], place: int) -> Delivery:
 
 
 def stored_of(doc: Mapping[str, Any], place: Place) -> Stored:
-    """Return a document as an operator sees it; what is no message is shown as far as it goes."""
+    """Return a document as an operator sees it; what is not a message is shown as far as it goes."""
     try:
         envelope = envelope_of(doc)
     except MalformedError:
@@ -319,7 +319,7 @@ def unique_of(doc: Mapping[str, Any]) -> Unique | None:
         ):
             return Unique(key=key, until=until, ttl=float(ttl))
         case _:
-            raise MalformedError("field 'unique' is no unique key")
+            raise MalformedError("field 'unique' is not a unique key")
 
 
 _TYPES: Sequence[tuple[str, tuple[type, ...]]] = (
@@ -345,6 +345,6 @@ def _check(envelope: Envelope, doc: Mapping[str, Any]) -> None:
             raise MalformedError(f"field {name!r} is of type {type(doc.get(name)).__name__}")
     for name, moment_ in (("expires", envelope.expires), ("not_before", envelope.not_before)):
         if moment_ is not None and not math.isfinite(moment_):
-            raise MalformedError(f"field {name!r} is no time")
+            raise MalformedError(f"field {name!r} is not a time")
     if doc["_id"] != message_id(envelope.queue, envelope.id):
         raise MalformedError("field '_id' does not fit queue and id")

@@ -1,4 +1,4 @@
-"""Keeping leases, and taking back those that nobody keeps any more."""
+"""Extends leases, and reclaims those that have expired."""
 
 from __future__ import annotations
 
@@ -33,22 +33,22 @@ from queuekit_mongo.settling import WHOLE
 __all__ = ["Upkeep", "extend", "until"]
 
 MAX_UPKEEP = 1_000
-"""Most expired leases that one round takes back."""
+"""Most expired leases that one round reclaims."""
 PERIOD = 2.0
-"""Seconds after which a worker looks for expired leases even if it knows of none."""
+"""Seconds after which a worker checks for expired leases even if it knows of none."""
 MOMENT = 0.5
-"""Seconds that expired leases of one holder may take to be taken back, before those of others have their turn."""
+"""Seconds that reclaiming the expired leases of one holder may take, before those of others are reclaimed."""
 _PORTION = 15
 """Queues asked at once for their next delayed message: the server merges at most 200 ranges, ten for each."""
 _EARLIEST, _LATEST = moment(0.001), moment(1e15)
-_TAKEN_BACK: list[Doc] = [
+_RECLAIMED: list[Doc] = [
     {"$set": {"state": WAITING, "crashes": {"$add": [WHOLE("$crashes"), 1]}}},
     {"$unset": list(CLAIM_FIELDS)},
 ]
 
 
 class Upkeep:
-    """Takes back expired leases, and knows when to look again. One for each set of queues.
+    """Reclaims expired leases, and schedules its next round. One for each set of queues.
 
     Args:
         engine: Where the messages are.
@@ -62,33 +62,37 @@ class Upkeep:
         self._again_at = 0.0
         self._is_blocked = False
         self.is_stale = False
-        """Whether something was heard that may have moved the next event."""
+        """Whether a notification may have moved the next event."""
 
     def run(self, *, now: bool) -> int:
-        """Take back what has expired, if it is time for it or is to be done *now*; return how much that was."""
+        """Reclaim what has expired, if it is time for it or is to be done *now*; return how many leases that were."""
         if not now and time.monotonic() < self._again_at:
             return 0
         self.is_stale = self._is_blocked = False
         lease, taken = self._first_lease(), 0
         if lease is not None and lease <= self._engine.time.latest():
-            taken = self._take_back()
+            taken = self._reclaim()
             lease = self._first_lease()
-        event = min((each for each in (lease, self._first_delayed()) if each is not None), default=None)
-        wait = PERIOD if event is None else min(PERIOD, max(0.0, event - self._engine.time.earliest()))
-        if self._is_blocked:
-            wait = PERIOD
-        self._again_at = time.monotonic() + (0.0 if taken >= MAX_UPKEEP else wait)
+        delayed = self._first_delayed()
+        self._again_at = time.monotonic() + (0.0 if taken >= MAX_UPKEEP else self._until_event(lease, delayed))
         return taken
 
+    def _until_event(self, *events: float | None) -> float:
+        """Return the seconds until the first of *events*, at most a period."""
+        event = min((each for each in events if each is not None), default=None)
+        if event is None or self._is_blocked:
+            return PERIOD
+        return min(PERIOD, max(0.0, event - self._engine.time.earliest()))
+
     def expect(self, seconds: float) -> None:
-        """Look again in *seconds* at the latest: a lease that was just given may end then."""
+        """Run again in *seconds* at the latest: a lease that was just given may end then."""
         self._again_at = min(self._again_at, time.monotonic() + seconds)
 
     def pause(self) -> float:
-        """Return the seconds until something may have become ready, or has to be looked after, by itself."""
+        """Return the seconds until something may have become ready, or needs upkeep."""
         return max(0.001, self._again_at - time.monotonic())
 
-    def _take_back(self) -> int:
+    def _reclaim(self) -> int:
         expired = self._leased(until=moment(self._engine.time.latest()))
         messages = self._engine.messages
         order = {"sort": PLACE_ORDER, "limit": MAX_UPKEEP, "batch_size": MAX_UPKEEP}
@@ -105,13 +109,13 @@ class Upkeep:
         """Make those of *ids* wait again whose leases have ended, all of one holder, and return how many that were.
 
         Where its supervisor died in the middle of extending them, they are locked for as long as the server lets a
-        transaction live. What others held, and what waits, is not to wait for that.
+        transaction live. Other messages do not wait for that.
         """
         messages = self._engine.messages
         surely = {"_id": {"$in": ids}, "state": LEASED, "$expr": {"$lte": ["$until", "$$NOW"]}}
         try:
             with pymongo.timeout(MOMENT):
-                return messages.update_many(surely, _TAKEN_BACK).modified_count
+                return messages.update_many(surely, _RECLAIMED).modified_count
         except PyMongoError as error:
             if not error.timeout:
                 raise
@@ -134,7 +138,7 @@ class Upkeep:
         return min(moments, default=None)
 
     def _leased(self, *, until: DatetimeMS = _LATEST) -> Doc:
-        """Return the filter for leases that end until then; what is no time is nobody's lease."""
+        """Return the filter for leases that end until then; what is not a time is not a lease."""
         return {"queue": {"$in": self._queues}, "state": LEASED, "until": {"$gt": _EARLIEST, "$lte": until}}
 
 
@@ -147,8 +151,8 @@ def extend(engine: Engine, leases: Sequence[Lease], *, lease: float) -> list[Lea
     """Make *leases* end *lease* seconds from now, and return those already lost.
 
     A message whose holder is in the middle of committing it is locked. A plain update would wait for that, and the
-    other leases with it; a transaction is told of it at once. So the batch is halved until what is locked stands alone;
-    that is being settled, and needs no longer lease.
+    other leases with it; a transaction fails at once. So the batch is halved until what is locked stands alone;
+    that one is being settled, and needs no longer lease.
     """
     if not engine.has_transactions:
         return _extend(engine, leases, lease, None)

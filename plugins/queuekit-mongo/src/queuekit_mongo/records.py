@@ -1,4 +1,4 @@
-"""Writing and reading records: each written under its condition in one step of the server, on the server's clock.
+"""Writes and reads records: each is written under its condition in one step of the server, on the server's clock.
 
 A record is one document with the key as ``_id``. ``expires_at`` drives the TTL index; as that sweeps about once a
 minute, every read leaves out what has expired. A deletion is an expiry now, so that the version lives on until the
@@ -48,7 +48,7 @@ _LAST_CHARACTER, _SURROGATES, _BEHIND_SURROGATES = 0x10FFFF, 0xD800, 0xE000
 def put_each(
     engine: Engine, records: Sequence[Record], *, condition: Condition, expect: int | None = None
 ) -> list[bool]:
-    """Write *records* where *condition* and *expect* allow it, and tell for each whether they did."""
+    """Write *records* where *condition* and *expect* allow it, and return for each whether they did."""
     if len(records) == 1:
         return [_put_one(engine, records[0], condition, expect)]
     written = [False] * len(records)
@@ -267,7 +267,7 @@ def _fields(record: Record, mark: str) -> Doc:
 
 
 def _allowed(record: Record, condition: Condition, expect: int | None) -> Any:
-    """Return the expression that tells whether to write, ``None`` for always."""
+    """Return the expression of whether to write, ``None`` for always."""
     terms: list[Doc] = []
     if condition is Condition.ABSENT:
         terms.append({"$not": [_LIVE]})

@@ -1,4 +1,4 @@
-"""How long a call waits for the server: for each reply as long as the options say, however many replies it takes.
+"""Bounds the wait of a call for each reply of the server by the options, however many replies it takes.
 
 The client library knows one deadline for all that is done inside a block. A server that answers each command in a
 second would never get through a call of six commands under a deadline of five.

@@ -1,4 +1,4 @@
-"""Putting messages on their queues: one ``insert_many``, and a closer look at what it refuses."""
+"""Sends messages with one ``insert_many``, and resolves what the unique indexes refuse."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from queuekit_mongo.engine import Engine
 from queuekit_mongo.failures import DUPLICATE, refused_by
 from queuekit_mongo.layout import DONE, Doc, at, message_id, new_message, new_messages, step_of
 
-__all__ = ["know", "send_all"]
+__all__ = ["register", "send_all"]
 
 _TRIES = 20
 
 
-def know(engine: Engine, queues: set[str], known: set[str]) -> None:
+def register(engine: Engine, queues: set[str], known: set[str]) -> None:
     """Write down the names of *queues* that this process has not written down yet; those it has are in *known*."""
     for queue in queues - known:
         engine.queues.update_one({"_id": queue}, {"$setOnInsert": {"_id": queue}}, upsert=True)
@@ -30,7 +30,7 @@ def send_all(engine: Engine, envelopes: Sequence[Envelope], now: float) -> list[
     docs = new_messages(envelopes, now)
     holders = [envelope.id for envelope in envelopes]
     refused = _insert(engine, docs)
-    for index, holder in _look(engine, envelopes, refused, now).items():
+    for index, holder in _find_holders(engine, envelopes, refused, now).items():
         holders[index] = holder or _resolve(engine, envelopes[index], now)
     return holders
 
@@ -47,18 +47,18 @@ def _insert(engine: Engine, docs: list[Doc]) -> list[int]:
     return []
 
 
-def _look(engine: Engine, envelopes: Sequence[Envelope], refused: Sequence[int], now: float) -> dict[int, str | None]:
-    """Return for each that was *refused* the id that holds its place; ``None`` where that takes a closer look.
+def _find_holders(
+    engine: Engine, envelopes: Sequence[Envelope], refused: Sequence[int], now: float
+) -> dict[int, str | None]:
+    """Return for each that was *refused* the id that holds its place; ``None`` where :func:`_resolve` must decide.
 
-    It is one look for all, as a whole batch is refused where the reply to its first send was lost.
+    It reads for all at once, as a whole batch is refused where the reply to its first send was lost.
     """
     if not refused:
         return {}
     ids = [message_id(envelopes[index].queue, envelopes[index].id) for index in refused]
     earlier = {doc["_id"]: doc for doc in engine.messages.find({"_id": {"$in": ids}}, {"body": False})}
-    keys = [unique.key for index in refused if (unique := envelopes[index].unique) is not None]
-    held = engine.messages.find({"key": {"$in": keys}}, {"key": True, "key_until": True}) if keys else ()
-    holders = {doc["key"]: str(doc["_id"]) for doc in held if at(doc.get("key_until")) > now}
+    holders = _key_holders(engine, [envelopes[index] for index in refused], now)
     found: dict[int, str | None] = {}
     for index, id in zip(refused, ids, strict=True):
         envelope = envelopes[index]
@@ -68,6 +68,13 @@ def _look(engine: Engine, envelopes: Sequence[Envelope], refused: Sequence[int],
         else:
             found[index] = None if holder in (None, id) else str(holder).rpartition("/")[2]
     return found
+
+
+def _key_holders(engine: Engine, envelopes: Sequence[Envelope], now: float) -> dict[str, str]:
+    """Return the ``_id`` of the message that holds each unique key of *envelopes*, where one does."""
+    keys = [unique.key for envelope in envelopes if (unique := envelope.unique) is not None]
+    held = engine.messages.find({"key": {"$in": keys}}, {"key": True, "key_until": True}) if keys else ()
+    return {doc["key"]: str(doc["_id"]) for doc in held if at(doc.get("key_until")) > now}
 
 
 def _resolve(engine: Engine, envelope: Envelope, now: float) -> str:
@@ -80,7 +87,7 @@ def _resolve(engine: Engine, envelope: Envelope, now: float) -> str:
 
 
 def _try_again(engine: Engine, envelope: Envelope, now: float) -> str | None:
-    """Return the id that holds the place, ``None`` if somebody else was quicker and all is to be looked at anew."""
+    """Return the id that holds the place, ``None`` if another client was quicker and it must be tried again."""
     doc = new_message(envelope, now)
     earlier = engine.messages.find_one({"_id": doc["_id"]}, {"body": False})
     if earlier is not None and is_known(earlier, envelope, now):
@@ -99,7 +106,7 @@ def _try_again(engine: Engine, envelope: Envelope, now: float) -> str | None:
 
 
 def is_known(earlier: Doc, envelope: Envelope, now: float) -> bool:
-    """Tell whether this send, or a later step of the same id, has been accepted before."""
+    """Return whether this send, or a later step of the same id, has been accepted before."""
     if earlier.get("state") == DONE and at(earlier.get("forget_at")) <= now:
         return False
     return step_of(earlier) >= (envelope.generation, envelope.attempt, envelope.hop)
@@ -112,7 +119,7 @@ def replace(engine: Engine, earlier: Doc, doc: Doc, session: ClientSession | Non
 
 
 def holder_of(engine: Engine, key: str, now: float, session: ClientSession | None = None) -> str | None:
-    """Return the ``_id`` of the message that holds *key*; take the key from one whose time has passed."""
+    """Return the ``_id`` of the message that holds *key*; free a key whose time has passed."""
     held = engine.messages.find_one({"key": key}, {"key_until": True}, session=session)
     if held is None:
         return None

@@ -1,7 +1,7 @@
 """The server's time, without a round trip for each use (QK11).
 
-A reply to ``hello`` tells the server's clock in whole milliseconds, somewhere between the moments at which this process
-asked and heard. So each reply bounds the difference between that clock and a *steady* one of this machine; several
+A reply to ``hello`` has the server's clock in whole milliseconds, read between the request and the reply of this
+process. So each reply bounds the difference between that clock and a *steady* one of this machine; several
 narrow it to a fraction of a millisecond. The machine's own wall clock is never looked at.
 """
 
@@ -92,5 +92,5 @@ class ServerTime:
     def _sample(self) -> tuple[float, float]:
         asked = self._clock()
         said = self._ask()
-        heard = self._clock()
-        return said - heard, said + GRAIN - asked
+        replied = self._clock()
+        return said - replied, said + GRAIN - asked

@@ -1,7 +1,7 @@
-"""Carrying out settlements: acknowledgements of one claim with one update, all else with one each, in one round trip.
+"""Carries out settlements: the acks of one claim with one update, all else with one each, in one round trip.
 
 Each change is guarded by the claim (QK4) and leaves a mark of this call, ``settled``. If the server changes as many
-documents as were meant, all leases were held. If not, or if the reply was lost and the call is repeated, the marks tell
+documents as were meant, all leases were held. If not, or if the reply was lost and the call is repeated, the marks show
 which were.
 """
 
@@ -18,8 +18,8 @@ from queuekit_mongo.engine import Engine
 from queuekit_mongo.layout import (
     CLAIM_FIELDS,
     DEAD,
+    DEAD_LETTERED_NOW,
     DONE,
-    JUST_DIED,
     LEASED,
     WAITING,
     Doc,
@@ -35,7 +35,7 @@ __all__ = ["NOW_DUE", "WHOLE", "carry_out", "gone", "kept_key"]
 
 MAX_ERROR_CHARACTERS = 2_000
 NOW_DUE: Doc = {"$not": [{"$and": [{"$eq": [{"$type": "$due"}, "date"]}, {"$gt": ["$due", "$$NOW"]}]}]}
-"""Expression: the message is due on the server's clock, or its due time is no time at all."""
+"""Expression: the message is due on the server's clock, or its due time is not a time."""
 
 Change = UpdateOne | UpdateMany
 Fence = tuple[str, str]
@@ -43,12 +43,12 @@ Fence = tuple[str, str]
 
 
 def WHOLE(field: str) -> Doc:  # noqa: N802 - reads as an operator among operators
-    """Return an expression: the number in *field*, or 0 if there is none, so that nobody's document stops an update."""
+    """Return an expression: the number in *field*, or 0 if there is none: foreign documents stop no update."""
     return {"$cond": [{"$isNumber": field}, field, 0]}
 
 
 def carry_out(engine: Engine, settlements: Sequence[Settlement], *, session: ClientSession | None = None) -> list[bool]:
-    """Carry out *settlements* and tell for each whether its lease was held."""
+    """Carry out *settlements* and return for each whether its lease was held."""
     mark = engine.new_mark()
     fences = [fence_of(each.delivery) for each in settlements]
     first: dict[Fence, int] = {}
@@ -57,7 +57,7 @@ def carry_out(engine: Engine, settlements: Sequence[Settlement], *, session: Cli
     chosen = {fence: settlements[place] for fence, place in first.items()}
     changes = _changes(engine, chosen, mark)
     if session is None:
-        _end_transactions_of_the_dead(engine, settlements)
+        _end_abandoned_transactions(engine, settlements)
 
     def write() -> int:
         return engine.messages.bulk_write(changes, ordered=False, session=session).matched_count
@@ -74,8 +74,8 @@ def _marked(engine: Engine, fences: Collection[Fence], mark: str, session: Clien
     return {(id, claim) for id, claim in fences if (id, mark + claim) in marks}
 
 
-def _end_transactions_of_the_dead(engine: Engine, settlements: Sequence[Settlement]) -> None:
-    """End the transactions in which holders died, where somebody else gives their messages back for them."""
+def _end_abandoned_transactions(engine: Engine, settlements: Sequence[Settlement]) -> None:
+    """End the transactions in which holders died, where another process releases their messages for them."""
     ids = [fence_of(each.delivery)[0] for each in settlements if isinstance(each, Release) and each.counted]
     if ids:
         found = engine.messages.find({"_id": {"$in": ids}, "state": LEASED}, {"session": True})
@@ -116,7 +116,7 @@ def _change(settlement: Settlement, mark: str, window: float) -> Any:
         return _release(settlement, mark)
     if isinstance(settlement, Retry):
         return _retry(settlement, mark)
-    return _bury(settlement, mark)
+    return _dead_letter(settlement, mark)
 
 
 def gone(window: float, mark: str) -> list[Doc]:
@@ -147,7 +147,7 @@ def _release(release: Release, mark: str) -> list[Doc]:
     if release.counted:
         change["crashes"] = {"$add": [WHOLE("$crashes"), 1]}
     if release.delay > 0:
-        # Without a delay it keeps its due time, and with that its old place in the order.
+        # Without a delay it keeps its due time, and with that its old position.
         change["due"] = _in(release.delay)
     return [{"$set": change}, {"$unset": list(CLAIM_FIELDS)}]
 
@@ -171,7 +171,7 @@ def moment_length(seconds: float) -> int:
     return int(moment(max(seconds, 0.0)))
 
 
-def _bury(dead: Dead, mark: str) -> Doc:
+def _dead_letter(dead: Dead, mark: str) -> Doc:
     change: Doc = {
         "$set": {
             "state": DEAD,
@@ -180,7 +180,7 @@ def _bury(dead: Dead, mark: str) -> Doc:
             "error": text(dead.error[:MAX_ERROR_CHARACTERS]),
             "holder": text(dead.holder),
         },
-        "$currentDate": JUST_DIED,
+        "$currentDate": DEAD_LETTERED_NOW,
         "$unset": {"claim": True, "session": True},
     }
     if task := task_of(dead.delivery.envelope.body):

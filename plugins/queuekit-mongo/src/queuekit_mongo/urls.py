@@ -1,4 +1,4 @@
-"""From a URL to a deployment and a database. Nothing is opened, and no client library is imported."""
+"""Reads deployment and database from a URL; opens nothing, and imports no client library."""
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
-"""Being woken: one thread a process follows a change stream while somebody waits, and tells those whom it concerns.
+"""Wakes waiting threads: one thread per process follows a change stream while there are listeners, and notifies them.
 
-A change is a hint and nothing more: whoever waits looks after the stream is open and before blocking, and now and then
-in any case. Where there are no change streams, or the stream breaks, those who wait look again and again, at first
-often and then less.
+A change is only a hint: a waiter polls after the stream is open and before it blocks, and now and then in any case.
+Where there are no change streams, or the stream breaks, waiters poll, at first often and then less.
 """
 
 from __future__ import annotations
@@ -19,20 +18,20 @@ from pymongo.errors import OperationFailure, PyMongoError
 from queuekit.errors import QueuekitError
 from queuekit_mongo.failures import NO_STREAMS
 
-__all__ = ["Bell", "Ear", "Stream"]
+__all__ = ["Listener", "Notifier", "Stream"]
 
 POLLING = (0.01, 0.075)
-"""Seconds between two looks where there is no stream: the first, and the longest while there was something lately."""
+"""Seconds between two polls without a stream: the first, and the longest while there were messages lately."""
 SLUMBER = 0.3
-"""Seconds between two looks where there is no stream and was nothing for long: a look costs a millisecond of CPU."""
+"""Seconds between two polls without a stream and without messages for long: a poll costs a millisecond of CPU."""
 QUIET = 10.0
-"""Seconds after which that is long."""
+"""Seconds without messages that count as long."""
 LONGEST_SLEEP = 5.0
-"""Seconds after which a waiter looks without having been called."""
+"""Seconds after which a waiter polls without having been notified."""
 LINGER = 0.25
-"""Seconds that a stream is kept while nobody waits: whoever takes a message soon waits for the next."""
+"""Seconds that a stream is kept without listeners: a worker that takes a message soon waits for the next."""
 OPENING = 1.0
-"""Seconds to wait for a stream to open; meanwhile nothing is missed, as it is looked for after that."""
+"""Seconds to wait for a stream to open; meanwhile nothing is missed, as waiters poll after that."""
 BROKEN = 1.0
 """Seconds before a broken stream is opened again."""
 
@@ -54,13 +53,13 @@ class Stream(Protocol):
         ...
 
 
-class Bell:
-    """The stream of one process, and who listens.
+class Notifier:
+    """The stream of one process, and its listeners.
 
     Args:
-        available: Tells whether there are change streams.
+        available: Returns whether there are change streams.
         follow: Opens one.
-        name_of: Returns what a change is about, in the words that listeners use; empty for nobody.
+        name_of: Returns what a change is about, as listeners name it; empty for a change of no interest.
     """
 
     def __init__(
@@ -70,49 +69,49 @@ class Bell:
         self._follow = follow
         self._name_of = name_of
         self._useless = False
-        self._interrupts = self._heard = 0
+        self._interrupts = self._handled = 0
         self._start()
 
     def _start(self) -> None:
         self._pid = os.getpid()
         self._changed = threading.Condition()
-        self._ears: set[Ear] = set()
+        self._listeners: set[Listener] = set()
         self._thread: threading.Thread | None = None
         self._open = False
         self._closed = False
 
     def _of_this_process(self) -> None:
-        """In a child, leave thread and lock to the parent: whoever holds that is not there to let it go."""
+        """In a child, leave thread and lock to the parent: their holder is not there to release them."""
         if self._pid != os.getpid():
             self._start()
 
-    def listen(self, names: Sequence[str], *, since: float | None = None) -> Ear:
-        """Return an ear for changes about *names*, to be used as a context manager.
+    def listen(self, names: Sequence[str], *, since: float | None = None) -> Listener:
+        """Return a listener for changes about *names*, to be used as a context manager.
 
         Args:
-            names: What to hear about.
+            names: What to listen for.
             since: Monotonic seconds since which there was nothing; default: now.
         """
         self._of_this_process()
-        return Ear(self, frozenset(names), since=time.monotonic() if since is None else since)
+        return Listener(self, frozenset(names), since=time.monotonic() if since is None else since)
 
     def interrupt(self) -> None:
-        """Make those who listen in this process return; if there are none, the next one."""
+        """Make the waits of this process return; if there is none, the next one returns at once."""
         self._of_this_process()
         with self._changed:
             self._interrupts += 1
-            for ear in self._ears:
-                ear.poke()
+            for listener in self._listeners:
+                listener.wake()
 
-    def interrupts(self) -> int:
-        """Return how many interrupts have been obeyed; hand it to :meth:`interrupted`."""
-        return self._heard
+    def handled_interrupts(self) -> int:
+        """Return how many interrupts have been handled, for :meth:`interrupted`."""
+        return self._handled
 
-    def interrupted(self, heard: int) -> bool:
-        """Tell whether there was an interrupt since *heard*, and note that it is obeyed."""
-        if self._interrupts == heard:
+    def interrupted(self, handled: int) -> bool:
+        """Return whether there was an interrupt since *handled*, and count it as handled."""
+        if self._interrupts == handled:
             return False
-        self._heard = self._interrupts
+        self._handled = self._interrupts
         return True
 
     def close(self) -> None:
@@ -124,13 +123,13 @@ class Bell:
 
     @property
     def streams(self) -> bool:
-        """Whether a stream is open, so that who listens need not look by itself."""
+        """Whether a stream is open, so that listeners need not poll."""
         return self._open
 
-    def join(self, ear: Ear) -> None:
-        """Count *ear* among those to be called, and wait for the stream to be open if there can be one."""
+    def join(self, listener: Listener) -> None:
+        """Register *listener*, and wait for the stream to be open if there can be one."""
         with self._changed:
-            self._ears.add(ear)
+            self._listeners.add(listener)
             if self._useless or not self._available():
                 return
             self._closed = False
@@ -140,20 +139,20 @@ class Bell:
             self._changed.notify_all()
             self._changed.wait_for(lambda: self._open or self._useless, OPENING)
 
-    def leave(self, ear: Ear) -> None:
+    def leave(self, listener: Listener) -> None:
         """Undo :meth:`join`."""
         with self._changed:
-            self._ears.discard(ear)
+            self._listeners.discard(listener)
 
     def _run(self) -> None:
         while self._is_wanted(None):
             try:
                 stream = self._follow()
                 try:
-                    self._tell(is_open=True)
-                    self._ring_while_wanted(stream)
+                    self._set_open(is_open=True)
+                    self._notify_while_wanted(stream)
                 finally:
-                    self._tell(is_open=False)
+                    self._set_open(is_open=False)
                     stream.close()
             except OperationFailure as error:
                 if error.code in NO_STREAMS:
@@ -166,76 +165,76 @@ class Bell:
             self._thread = None
             self._changed.notify_all()
 
-    def _ring_while_wanted(self, stream: Stream) -> None:
+    def _notify_while_wanted(self, stream: Stream) -> None:
         while self._is_wanted(LINGER):
             change = stream.try_next()
             if change is not None:
-                self._ring(self._name_of(change))
+                self._notify(self._name_of(change))
             elif not stream.alive:
-                raise PyMongoError("the stream has ended")  # somebody dropped the collection
+                raise PyMongoError("the stream has ended")  # the collection was dropped
 
     def _is_wanted(self, patience: float | None) -> bool:
-        """Wait until somebody listens, at most *patience* seconds; false if nobody does, or all is over."""
+        """Wait for a listener, at most *patience* seconds; return false without one, or after :meth:`close`."""
         with self._changed:
-            self._changed.wait_for(lambda: self._ears or self._closed, patience)
-            return bool(self._ears) and not self._closed
+            self._changed.wait_for(lambda: self._listeners or self._closed, patience)
+            return bool(self._listeners) and not self._closed
 
-    def _ring(self, name: str) -> None:
+    def _notify(self, name: str) -> None:
         with self._changed:
-            for ear in self._ears:
-                if name in ear.names:
-                    ear.poke()
+            for listener in self._listeners:
+                if name in listener.names:
+                    listener.wake()
 
-    def _tell(self, *, is_open: bool) -> None:
+    def _set_open(self, *, is_open: bool) -> None:
         with self._changed:
             self._open = is_open
             self._changed.notify_all()
-            for ear in self._ears:
-                ear.poke()  # what came while the stream was closed is looked for now
+            for listener in self._listeners:
+                listener.wake()  # changes while the stream was closed are polled for now
 
     def _pause(self) -> None:
         with self._changed:
             self._changed.wait_for(lambda: self._closed, BROKEN)
 
 
-class Ear:
-    """What one waiting thread listens with.
+class Listener:
+    """Listens for one waiting thread.
 
     Args:
-        bell: Whose calls.
-        names: What it wants to hear about.
+        notifier: Where to register.
+        names: What it listens for.
         since: Monotonic seconds since which there was nothing.
     """
 
-    def __init__(self, bell: Bell, names: frozenset[str], *, since: float) -> None:
+    def __init__(self, notifier: Notifier, names: frozenset[str], *, since: float) -> None:
         self.names = names
-        self._bell = bell
-        self._poked = threading.Event()
+        self._notifier = notifier
+        self._woken = threading.Event()
         self._slumbers_at = since + QUIET
         self._pause = SLUMBER if time.monotonic() >= self._slumbers_at else POLLING[0]
 
     def __enter__(self) -> Self:
-        self._bell.join(self)
-        self._poked.clear()
+        self._notifier.join(self)
+        self._woken.clear()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._bell.leave(self)
+        self._notifier.leave(self)
 
     def wait(self, timeout: float) -> bool:
-        """Block until called, for at most *timeout* seconds; tell whether it was called. Look again in any case."""
-        if self._bell.streams:
+        """Block until notified, for at most *timeout* seconds, and return whether it was; poll again in any case."""
+        if self._notifier.streams:
             timeout = min(timeout, LONGEST_SLEEP)
         else:
             timeout = min(timeout, self._pause)
             longest = SLUMBER if time.monotonic() >= self._slumbers_at else POLLING[1]
             self._pause = min(self._pause * 1.5, longest)
-        called = self._poked.wait(timeout)
-        self._poked.clear()
-        return called
+        notified = self._woken.wait(timeout)
+        self._woken.clear()
+        return notified
 
-    def poke(self) -> None:
+    def wake(self) -> None:
         """End a wait in another thread."""
-        self._poked.set()
+        self._woken.set()
