@@ -53,8 +53,8 @@ def test_check_reads_redrive_policies(shop: Path, ministack_server: AwsServer) -
     write(shop, {"tasks.py": TASKS.replace("{options}", 'queue="orders"')})
     urls = {"QUEUEKIT_BROKER": ministack_server.sqs(secrets.token_hex(4)), "QUEUEKIT_BACKEND": "none"}
     broker = sqs_broker(urls["QUEUEKIT_BROKER"])
-    url, _ = (broker._queues.url(broker._queues.line(queue, 4)) for queue in ("orders", "graves"))
-    arn = broker._queues.attributes(broker._queues.line("graves", 4), "QueueArn")["QueueArn"]
+    url, _ = (broker._queues.url(broker._queues.of_priority(queue, 4)) for queue in ("orders", "graves"))
+    arn = broker._queues.attributes(broker._queues.of_priority("graves", 4), "QueueArn")["QueueArn"]
     policy = json.dumps({"deadLetterTargetArn": arn, "maxReceiveCount": 20})
     broker._service.call("set_queue_attributes", doing="test", QueueUrl=url, Attributes={"RedrivePolicy": policy})
     broker.close()
@@ -135,7 +135,7 @@ def test_what_is_no_message_of_ours_is_set_aside(app: Queuekit) -> None:
 
     good = double.send(21)
     broker = sqs_broker(app.config.broker)
-    url = broker._queues.url(broker._queues.line("default", 4))
+    url = broker._queues.url(broker._queues.of_priority("default", 4))
     for body in ("{]", "hello", '{"v":99}', '{"v":1}'):
         broker._service.call("send_message", doing="test", QueueUrl=url, MessageBody=body)
 

@@ -192,7 +192,7 @@ def test_malformed_messages_are_delivered_as_they_are(make: Make) -> None:
     broker = make()
     broker.send(messages(1))
     take(broker, 1)
-    url = broker._queues.url(broker._queues.line("q", 4))
+    url = broker._queues.url(broker._queues.of_priority("q", 4))
     strange = {"queuekit-meta": {"DataType": "String", "StringValue": '{"p":"x","u":[1],"a":-1e999,"x":true}'}}
     broker._service.call("send_message", doing="test", QueueUrl=url, MessageBody="{]", MessageAttributes=strange)
 
@@ -337,7 +337,7 @@ def test_a_redrive_policy_is_kept_to(make: Make) -> None:
     """Dead letters go to the queue that the owner has named, and too small a count is told of."""
     broker = make()
     broker.send(messages(1))
-    own = broker._queues.url(broker._queues.line("q", 4))
+    own = broker._queues.url(broker._queues.of_priority("q", 4))
     graves = broker._service.call("create_queue", doing="test", QueueName=f"graves-{secrets.token_hex(4)}")["QueueUrl"]
     arn = broker._service.call("get_queue_attributes", doing="test", QueueUrl=graves, AttributeNames=["QueueArn"])[
         "Attributes"

@@ -20,7 +20,7 @@ from queuekit_sqs.fifo_attempts import Turn, read_turn
 from queuekit_sqs.messages import Counts, earliness, read, write
 from queuekit_sqs.options import DynamoOptions, SqsOptions
 from queuekit_sqs.queues import Names
-from queuekit_sqs.request_pool import Crew
+from queuekit_sqs.request_pool import RequestPool
 from queuekit_sqs.servertime import ServerTime
 from queuekit_sqs.settling import Token, read_token
 from queuekit_sqs.urls import read_target
@@ -66,7 +66,9 @@ def test_names_are_legal_and_differ() -> None:
     queues += [f"{queue}.fifo" for queue in queues if len(queue) < 110]
 
     found = [
-        names.line(queue, level).name for queue, level in product(queues, (4, 9)) if level == 4 or ".fifo" not in queue
+        names.of_priority(queue, level).name
+        for queue, level in product(queues, (4, 9))
+        if level == 4 or ".fifo" not in queue
     ]
     found += [names.dead(queue).name for queue in queues if queue not in {"mail.dead", "mail.dead.fifo"}]
 
@@ -79,9 +81,9 @@ def test_a_dead_queue_is_spelled_as_sqs_does() -> None:
     """``mail.dead`` is the queue in which the dead letters of ``mail`` are, also of a FIFO queue."""
     names = Names("")
 
-    assert names.line("mail.dead").name == names.dead("mail").name == "mail-dead"
+    assert names.of_priority("mail.dead").name == names.dead("mail").name == "mail-dead"
     assert names.dead("mail.fifo").name == "mail-dead.fifo"
-    assert names.line("mail.fifo", 9).name == "mail.fifo"
+    assert names.of_priority("mail.fifo", 9).name == "mail.fifo"
     assert (names.level_of("mail-p9", "mail"), names.level_of("mail-pp9", "mail")) == (9, None)
 
 
@@ -123,7 +125,7 @@ def test_a_wrong_clock_is_found_out(ahead: float, seen: float) -> None:
             return super().time() + ahead
 
     told = ServerTime(Wrong())
-    told.heard(formatdate(time.time(), usegmt=True), sent=time.monotonic() - 0.01)
+    told.observe(formatdate(time.time(), usegmt=True), sent=time.monotonic() - 0.01)
 
     assert told.now() - (time.time() + ahead) == pytest.approx(seen, abs=1.1)
 
@@ -160,20 +162,20 @@ def test_seconds_are_whole_ones(seconds: float, whole: int) -> None:
     assert visibility(seconds) == whole
 
 
-def test_a_crew_works_at_the_same_time_and_in_order() -> None:
+def test_a_pool_works_at_the_same_time_and_in_order() -> None:
     """Calls run side by side; their results come in order, and an error comes after all have ended."""
-    crew = Crew(4, name="test")
+    pool = RequestPool(4, name="test")
     barrier = threading.Barrier(4, timeout=10)
 
     def meet(number: int) -> int:
         barrier.wait()
         return number
 
-    assert crew.map([lambda n=n: meet(n) for n in range(4)]) == [0, 1, 2, 3]  # type: ignore[misc]
+    assert pool.map([lambda n=n: meet(n) for n in range(4)]) == [0, 1, 2, 3]  # type: ignore[misc]
     with pytest.raises(ZeroDivisionError):
-        crew.map([lambda: 1 // 0, lambda: 2])
-    crew.close()
-    assert crew.map([lambda: 1, lambda: 2]) == [1, 2]
+        pool.map([lambda: 1 // 0, lambda: 2])
+    pool.close()
+    assert pool.map([lambda: 1, lambda: 2]) == [1, 2]
 
 
 def test_an_error_shows_no_credentials() -> None:

@@ -68,7 +68,7 @@ def test_what_is_urgent_does_not_wait_for_the_rest(make: Make, wait: float, limi
 @pytest.fixture
 def shared(make: Make, monkeypatch: pytest.MonkeyPatch) -> Callable[[], SqsBroker]:
     """Return what makes brokers that share a backend, and would see a listing of the priorities too late."""
-    monkeypatch.setattr("queuekit_sqs.queues._LOOK_AGAIN", 1e9)
+    monkeypatch.setattr("queuekit_sqs.queues._LIST_EVERY", 1e9)
     url = EngineURL.parse(f"memory://{secrets.token_hex(4)}")
 
     def make_one() -> SqsBroker:
@@ -91,7 +91,7 @@ def test_a_priority_that_nobody_has_used_is_heard_of(shared: Make, queues: list[
         taken = wait_until(lambda: receiver.receive(queues, limit=10, wait=5.0, lease=30), what="the first of its kind")
         assert [(one.id, one.envelope.priority) for one in taken] == [(sent, priority)]
     assert sender._levels is not None
-    assert sender._levels.look([sender._queues.usual("q").name]) == {sender._queues.usual("q").name: {0, 7, 9}}
+    assert sender._levels.read([sender._queues.usual("q").name]) == {sender._queues.usual("q").name: {0, 7, 9}}
 
 
 def test_a_priority_is_announced_though_the_backend_was_down(shared: Make, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -120,7 +120,7 @@ def _down(*_: object) -> None:
 
 def test_who_has_no_backend_looks_often(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a backend a listing of the queues tells of new priorities."""
-    monkeypatch.setattr("queuekit_sqs.queues._LOOK_ALONE", 0.0)
+    monkeypatch.setattr("queuekit_sqs.queues._LIST_EVERY_ALONE", 0.0)
     receiver, sender = make(), make()
     receiver.receive(["q"], limit=10, wait=0.1, lease=30)
 
@@ -237,7 +237,7 @@ def test_what_came_too_early_is_due_as_before_at_another_client(make: Make) -> N
 
 def test_only_so_much_is_kept_that_came_too_early(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     """Beyond a bound nothing more is claimed until some of it is due; in the end all have come once."""
-    monkeypatch.setattr("queuekit_sqs.prefetch_buffer._LADEN", 20)
+    monkeypatch.setattr("queuekit_sqs.prefetch_buffer._MOST_EARLY", 20)
     broker, other = make(), make()
     sent = other.send(messages(100, delay=0.9))
     taken: list[str] = []

@@ -1,4 +1,4 @@
-"""The result backend of ``dynamodb://`` and its kin."""
+"""The result backend of ``dynamodb://`` and its variants."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from queuekit_sqs.capabilities import BACKEND_CAPABILITIES, BACKEND_LIMITS
 from queuekit_sqs.failures import code_of
 from queuekit_sqs.items import KINDS, Item, Stamp, is_live, key_of, kind_of, partition, read_record
 from queuekit_sqs.options import DynamoOptions
-from queuekit_sqs.request_pool import Crew
+from queuekit_sqs.request_pool import RequestPool
 from queuekit_sqs.servertime import ServerTime
 from queuekit_sqs.service import Service, Settings
 from queuekit_sqs.table import Table
@@ -29,7 +29,7 @@ from queuekit_sqs.urls import read_target
 
 __all__ = ["DynamoBackend"]
 
-_FIRST_LOOK, _LONGEST_LOOK = 0.05, 2.0
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 2.0
 """Seconds between two looks of ``wait``: each a request, so they grow apart."""
 _JOIN_TRIES = 8
 
@@ -40,7 +40,7 @@ class DynamoBackend(Backend):
     Args:
         url: Region and how the table's name begins.
         options: How it is used.
-        clock: Ours; the service's is told by its answers.
+        clock: Ours; the service's is estimated from its replies.
         random: Makes pauses uneven.
     """
 
@@ -60,20 +60,20 @@ class DynamoBackend(Backend):
         self._random = random or Random()  # noqa: S311 - no secret hangs on it
         self._time = ServerTime(clock or SystemClock())
         self._shards = options.shards
-        self._crew = Crew(options.connections, name="queuekit-dynamodb")
+        self._pool = RequestPool(options.connections, name="queuekit-dynamodb")
         settings = Settings(
             connections=options.connections, timeout=options.timeout, connect_timeout=options.connect_timeout
         )
         self._service = Service("dynamodb", url, target=target, settings=settings, time=self._time, random=self._random)
         name = f"{target.prefix}-records" if target.prefix else "queuekit-records"
-        self._table = Table(self._service, name, create=options.create, crew=self._crew, random=self._random)
+        self._table = Table(self._service, name, create=options.create, pool=self._pool, random=self._random)
         self._kinds: set[str] = set()
         self.renew_in_fork()
         renew_in_forks(self)
         self._version = 0
 
     def renew_in_fork(self) -> None:
-        """Begin with a lock that nobody holds."""
+        """Begin with a free lock."""
         self._lock = threading.Lock()
 
     # -- records
@@ -98,16 +98,16 @@ class DynamoBackend(Backend):
         return {item["sk"]["S"]: read_record(item, now) for item in found if is_live(item, now)}
 
     def wait(self, keys: Sequence[str], *, timeout: float) -> dict[str, Record]:
-        """Look for a final record among *keys*, again and again, less and less often."""
+        """Poll for a final record among *keys*, less and less often."""
         deadline = time.monotonic() + timeout
-        pause = _FIRST_LOOK
+        pause = _FIRST_PAUSE
         while True:
             final = {key: record for key, record in self.get(keys).items() if record.final}
             left = deadline - time.monotonic()
             if final or left <= 0:
                 return final
             time.sleep(min(left, pause))
-            pause = min(_LONGEST_LOOK, pause * 1.3)
+            pause = min(_LONGEST_PAUSE, pause * 1.3)
 
     def delete(self, keys: Sequence[str], *, expect: int | None = None) -> int:
         """Remove records."""
@@ -148,7 +148,7 @@ class DynamoBackend(Backend):
             arrivals.setdefault(one.group, set()).add(str(one.member))
         ttls = {one.group: one.ttl for one in joins}
         calls = [partial(self._arrive, group, members, ttls[group]) for group, members in arrivals.items()]
-        before = dict(zip(arrivals, self._crew.map(calls), strict=True))
+        before = dict(zip(arrivals, self._pool.map(calls), strict=True))
         return [len(before[one.group] | arrivals[one.group]) for one in joins]
 
     def _arrive(self, group: str, members: set[str], ttl: float) -> set[str]:
@@ -159,7 +159,7 @@ class DynamoBackend(Backend):
                 before = self._join(group, members, now=now, until=now + ttl, live=live)
                 if before is not None:
                     return before
-        raise UnavailableError(f"group {group!r} ends and begins at every look")
+        raise UnavailableError(f"group {group!r} ends and begins at every try")
 
     def _join(self, group: str, members: set[str], *, now: float, until: float, live: bool) -> set[str] | None:
         """Add *members* to a live group, or begin one in place of one that has ended; ``None`` if it is not as *live*.
@@ -194,7 +194,7 @@ class DynamoBackend(Backend):
     # -- the rest
 
     def now(self) -> float | None:
-        """Return the service's time, in UTC epoch seconds, as far as its answers have told."""
+        """Return the service's time, in UTC epoch seconds, as far as its replies show."""
         return self._time.now()
 
     def check(self) -> list[str]:
@@ -214,7 +214,7 @@ class DynamoBackend(Backend):
 
     def close(self) -> None:
         """Close all connections."""
-        self._crew.close()
+        self._pool.close()
         self._service.close()
 
     def _partitions(self, prefix: str) -> list[str]:
@@ -255,7 +255,7 @@ class DynamoBackend(Backend):
             self._kinds.add(kind)
 
     def _stamp(self, now: float) -> Stamp:
-        """Return what tells a write from all others; its version is the time in microseconds, or the next one.
+        """Return what identifies a write; its version is the time in microseconds, or the next one.
 
         The writer is not from a Random, whose numbers a fork would repeat.
         """

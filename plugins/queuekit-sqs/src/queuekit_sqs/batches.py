@@ -1,4 +1,4 @@
-"""Requests of up to ten entries each, many at a time; what fails in part is tried again in part."""
+"""Makes requests of up to ten entries each, many at a time; tries again the entries that fail."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from queuekit.timelimit import LIMIT
 from queuekit_sqs.backoff import pauses
 from queuekit_sqs.capabilities import PART
 from queuekit_sqs.failures import code_of, is_passing, is_uncertain
-from queuekit_sqs.queues import MISSING, Line, Queues
-from queuekit_sqs.request_pool import Crew
+from queuekit_sqs.queues import MISSING, Queues, SqsQueue
+from queuekit_sqs.request_pool import RequestPool
 from queuekit_sqs.service import Service
 
 __all__ = ["Batches", "Failure", "Job"]
@@ -37,14 +37,14 @@ STALE = frozenset(
         "ReceiptHandleIsInvalid",
     }
 )
-"""Codes for a receipt that is worth nothing any more."""
+"""Codes for a receipt that is not valid any more."""
 
 
 @attrs.frozen(kw_only=True)
 class Job:
     """One entry of a batch."""
 
-    line: Line
+    sqs_queue: SqsQueue
     operation: str
     entry: dict[str, Any]
     """Its fields, ``Id`` excepted."""
@@ -70,7 +70,7 @@ class Failure:
 
     @property
     def stale(self) -> bool:
-        """Whether the receipt is worth nothing any more."""
+        """Whether the receipt is not valid any more."""
         return self.final and self.code in STALE
 
 
@@ -80,15 +80,15 @@ class Batches:
     Args:
         service: Carries the requests.
         queues: Know the addresses.
-        crew: Makes requests at the same time.
+        pool: Makes requests at the same time.
         most_bytes: Most bytes of messages in one request.
         random: Makes the pauses between tries uneven.
     """
 
-    def __init__(self, service: Service, queues: Queues, *, crew: Crew, most_bytes: int, random: Random) -> None:
+    def __init__(self, service: Service, queues: Queues, *, pool: RequestPool, most_bytes: int, random: Random) -> None:
         self._service = service
         self._queues = queues
-        self._crew = crew
+        self._pool = pool
         self._most_bytes = most_bytes
         self._random = random
 
@@ -96,7 +96,7 @@ class Batches:
         """Carry out *jobs* and return for each why it failed, or ``None``. An absent queue is made, if it may be."""
         failures: list[Failure | None] = [None] * len(jobs)
         chunks = self._chunks(jobs)
-        answers = self._crew.map([partial(self._run_chunk, [jobs[index] for index in chunk]) for chunk in chunks])
+        answers = self._pool.map([partial(self._run_chunk, [jobs[index] for index in chunk]) for chunk in chunks])
         for chunk, answer in zip(chunks, answers, strict=True):
             for index, failure in zip(chunk, answer, strict=True):
                 failures[index] = failure
@@ -117,20 +117,32 @@ class Batches:
         for part in in_rounds(groups):
             if given is not None and not stopped:
                 LIMIT.end = time.monotonic() + given
-            places = [place for place in part if groups[place] not in stopped]
-            for place, failure in zip(places, self.run([jobs[place] for place in places]), strict=True):
-                failures[place], group = failure, groups[place]
-                if group is not None and failure is not None and not failure.final:
-                    stopped[group] = failure
-            for place in part:
-                failures[place] = failures[place] or stopped.get(groups[place] or "")
+            self._send_part(jobs, part, groups, failures=failures, stopped=stopped)
         return failures
+
+    def _send_part(
+        self,
+        jobs: Sequence[Job],
+        part: Sequence[int],
+        groups: Sequence[str | None],
+        *,
+        failures: list[Failure | None],
+        stopped: dict[str, Failure],
+    ) -> None:
+        """Send one message of each group, but of none that is *stopped*; note *failures* and the groups they stop."""
+        places = [place for place in part if groups[place] not in stopped]
+        for place, failure in zip(places, self.run([jobs[place] for place in places]), strict=True):
+            failures[place], group = failure, groups[place]
+            if group is not None and failure is not None and not failure.final:
+                stopped[group] = failure
+        for place in part:
+            failures[place] = failures[place] or stopped.get(groups[place] or "")
 
     def _chunks(self, jobs: Sequence[Job]) -> list[list[int]]:
         open_: dict[tuple[str, str], tuple[list[int], int]] = {}
         chunks: list[list[int]] = []
         for index, job in enumerate(jobs):
-            key = (job.operation, job.line.name)
+            key = (job.operation, job.sqs_queue.name)
             chunk, size = open_.get(key, (None, 0))
             if chunk is None or len(chunk) >= PART or size + job.size > self._most_bytes:
                 chunk, size = [], 0
@@ -146,8 +158,8 @@ class Batches:
         rests = pauses(self._random, first=_FIRST_PAUSE, longest=_LONGEST_PAUSE)
         uncertain = False
         for attempt in range(_TRIES):
-            found, unheard = self._try([jobs[index] for index in left], last=attempt == _TRIES - 1)
-            uncertain = uncertain or unheard
+            found, unanswered = self._try([jobs[index] for index in left], last=attempt == _TRIES - 1)
+            uncertain = uncertain or unanswered
             for index, failure in zip(left, found, strict=True):
                 # What is done again after an answer was lost may find that it was done.
                 failures[index] = None if failure is not None and uncertain and failure.stale else failure
@@ -158,12 +170,12 @@ class Batches:
         return failures
 
     def _try(self, jobs: list[Job], *, last: bool) -> tuple[list[Failure | None], bool]:
-        """Make one request; return for each job why it failed, and whether it may have been carried out unheard."""
+        """Make one request; return for each job why it failed, and whether it may have been done without an answer."""
         try:
             return self._request(jobs), False
         except UnavailableError as error:
             return [_given_up(error)] * len(jobs), False
-        except Exception as error:  # noqa: BLE001 - what is no error of the library is raised on
+        except Exception as error:  # noqa: BLE001 - any error but one of the library is raised on
             if last or not self._passes(error, jobs[0]):
                 problem = self._service.failed(error, doing=_doing(jobs[0]))
                 problem.__cause__ = error
@@ -173,7 +185,7 @@ class Batches:
     def _request(self, jobs: list[Job]) -> list[Failure | None]:
         job = jobs[0]
         entries = [{"Id": str(place), **one.entry} for place, one in enumerate(jobs)]
-        reply = self._service.request(job.operation, QueueUrl=self._queues.url(job.line), Entries=entries)
+        reply = self._service.request(job.operation, QueueUrl=self._queues.url(job.sqs_queue), Entries=entries)
         failures: list[Failure | None] = [None] * len(jobs)
         for failed in reply.get("Failed", []):
             failures[int(failed["Id"])] = Failure(
@@ -184,16 +196,16 @@ class Batches:
         return failures
 
     def _passes(self, error: Exception, job: Job) -> bool:
-        """Tell whether the request may succeed the next time."""
+        """Return whether the request may succeed the next time."""
         if code_of(error) in MISSING:
-            self._queues.forget(job.line)  # somebody has deleted it; the next try makes it again, or says what is wrong
+            self._queues.forget(job.sqs_queue)  # it was deleted; the next try makes it again, or says what is wrong
             return True
         return is_passing(error)
 
 
 def _group_of(job: Job) -> str | None:
-    """Return within what the order of messages to be sent counts; ``None`` outside of FIFO queues."""
-    return f"{job.line.name} {job.entry['MessageGroupId']}" if job.line.fifo else None
+    """Return the group within which a message keeps its order; ``None`` outside of FIFO queues."""
+    return f"{job.sqs_queue.name} {job.entry['MessageGroupId']}" if job.sqs_queue.fifo else None
 
 
 def _given_up(error: UnavailableError) -> Failure:
@@ -201,4 +213,4 @@ def _given_up(error: UnavailableError) -> Failure:
 
 
 def _doing(job: Job) -> str:
-    return f"sqs:{_ACTIONS[job.operation]} on {job.line.name}"
+    return f"sqs:{_ACTIONS[job.operation]} on {job.sqs_queue.name}"

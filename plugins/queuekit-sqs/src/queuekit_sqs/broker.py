@@ -1,4 +1,4 @@
-"""The broker of ``sqs://`` and its kin."""
+"""The broker of ``sqs://`` and its variants."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from queuekit_sqs.capabilities import CAPABILITIES, limits_of
 from queuekit_sqs.checks import check_queues, cost
 from queuekit_sqs.claiming import Receiver
 from queuekit_sqs.cloudwatch import oldest_ages
-from queuekit_sqs.dead_letters import Letters
+from queuekit_sqs.dead_letters import DeadLetters
 from queuekit_sqs.fifo_attempts import Turn, Turns
-from queuekit_sqs.fifo_in_flight import Arriving, Hand
+from queuekit_sqs.fifo_in_flight import Arriving, InFlight
 from queuekit_sqs.messages import Counts, read
 from queuekit_sqs.options import SqsOptions
 from queuekit_sqs.payloads import Payloads
 from queuekit_sqs.prefetch_buffer import Arrival
 from queuekit_sqs.priorities import Levels
-from queuekit_sqs.queues import Line, Names, Queues
-from queuekit_sqs.request_pool import Crew
+from queuekit_sqs.queues import Names, Queues, SqsQueue
+from queuekit_sqs.request_pool import RequestPool
 from queuekit_sqs.servertime import ServerTime
 from queuekit_sqs.service import Service, Settings
 from queuekit_sqs.settling import Held, Settling, Token, read_token, send_job
@@ -48,7 +48,7 @@ class SqsBroker(Broker):
     Args:
         url: Region, or the address of an emulator or endpoint, and how the names of queues begin.
         options: How they are used.
-        clock: Ours; the service's is told by its answers (QK11).
+        clock: Ours; the service's is estimated from its replies (QK11).
         random: Makes pauses uneven.
     """
 
@@ -68,26 +68,25 @@ class SqsBroker(Broker):
         self._target = read_target(url, options)
         self._random = random or Random()  # noqa: S311 - no secret hangs on it
         self._time = ServerTime(clock or SystemClock())
-        self._crew = Crew(options.connections, name="queuekit-sqs")
+        self._pool = RequestPool(options.connections, name="queuekit-sqs")
         self._service = self._make_service("sqs", timeout=options.timeout)
         self._polls = self._make_service("sqs", timeout=options.timeout + options.poll)
         self._s3: Service | None = None
         self._watch: Service | None = None
         self._queues = Queues(self._service, Names(self._target.prefix), options)
-        self._batches = Batches(
-            self._service,
-            self._queues,
-            crew=self._crew,
-            most_bytes=options.max_message_bytes,
-            random=self._random,
-        )
+        self._batches = self._make_batches()
         self._payloads = self._make_payloads()
-        self._turns, self._hand = Turns(), Hand()
+        self._turns, self._in_flight = Turns(), InFlight()
         self._settling = Settling(
-            self._batches, self._queues, turns=self._turns, hand=self._hand, now=self._time.now, drop=self._drop
+            self._batches,
+            self._queues,
+            turns=self._turns,
+            in_flight=self._in_flight,
+            now=self._time.now,
+            drop=self._drop,
         )
-        self._letters = Letters(
-            self._service, self._queues, self._batches, crew=self._crew, fetch=self._fetch, drop=self._drop
+        self._dead_letters = DeadLetters(
+            self._service, self._queues, self._batches, pool=self._pool, fetch=self._fetch, drop=self._drop
         )
         self._receiver = self._make_receiver()
         self._levels: Levels | None = None
@@ -100,6 +99,15 @@ class SqsBroker(Broker):
         settings = Settings(connections=options.connections, timeout=timeout, connect_timeout=options.connect_timeout)
         return Service(name, self._url, target=self._target, settings=settings, time=self._time, random=self._random)
 
+    def _make_batches(self) -> Batches:
+        return Batches(
+            self._service,
+            self._queues,
+            pool=self._pool,
+            most_bytes=self._options.max_message_bytes,
+            random=self._random,
+        )
+
     def _make_payloads(self) -> Payloads | None:
         options = self._options
         if not options.payload_bucket:
@@ -108,7 +116,7 @@ class SqsBroker(Broker):
             self._s3_service,
             bucket=options.payload_bucket,
             prefix=options.payload_prefix,
-            crew=self._crew,
+            pool=self._pool,
             limit=lambda: self.limits.max_body if self.largest_wanted is None else self.largest_wanted,
         )
 
@@ -117,7 +125,7 @@ class SqsBroker(Broker):
             self._service,
             self._polls,
             self._queues,
-            crew=self._crew,
+            pool=self._pool,
             receivers=self._options.receivers,
             poll=self._options.poll,
             give_back=self._give_back,
@@ -147,43 +155,45 @@ class SqsBroker(Broker):
         pointers = self._keep_large(new)
         jobs = []
         for envelope in new:
-            line = self._queues.line(envelope.queue, envelope.priority)
-            self._queues.url(line)  # before the delay is reckoned: its answer tells the time
-            carried, delay = self._delayed(envelope, line)
-            jobs.append(send_job(line, carried, delay=delay, pointer=pointers.get(envelope.id)))
+            sqs_queue = self._queues.of_priority(envelope.queue, envelope.priority)
+            self._queues.url(sqs_queue)  # before the delay is computed: its reply has the time
+            carried, delay = self._delayed(envelope, sqs_queue)
+            jobs.append(send_job(sqs_queue, carried, delay=delay, pointer=pointers.get(envelope.id)))
         self._report(new, self._batches.send(jobs))
-        self._announce({(job.line.queue, job.line.level) for job in jobs if job.line.level != DEFAULT_PRIORITY})
+        self._announce(
+            {(job.sqs_queue.queue, job.sqs_queue.level) for job in jobs if job.sqs_queue.level != DEFAULT_PRIORITY}
+        )
         return [envelope.id for envelope in envelopes]
 
     def _announce(self, used: set[tuple[str, int]]) -> None:
-        """Tell receivers of the priorities that messages have just gone to."""
+        """Announce to receivers the priorities of the messages just sent."""
         if self._levels is not None:
             for queue, level in used:
                 self._levels.announce(self._queues.usual(queue).name, level)
 
-    def _hear(self, queues: Sequence[str]) -> None:
-        """Look for priorities that others use, in a thread, and end a wait that does not know of them."""
+    def _find_priorities(self, queues: Sequence[str]) -> None:
+        """Read the priorities that others use, in a thread, and end a wait that does not know of them."""
         levels = self._levels
         if levels is None or not levels.is_due():
             return
         usual = {queue: self._queues.usual(queue) for queue in queues}
-        lines = {line.name: queue for queue, line in usual.items() if not line.fifo}
+        sqs_queues = {sqs_queue.name: queue for queue, sqs_queue in usual.items() if not sqs_queue.fifo}
 
-        def look() -> None:
-            found = levels.look(list(lines))
-            if [line for line, used in found.items() if self._queues.learn(lines[line], used)]:
+        def read() -> None:
+            found = levels.read(list(sqs_queues))
+            if [sqs_queue for sqs_queue, used in found.items() if self._queues.learn(sqs_queues[sqs_queue], used)]:
                 self._receiver.interrupt()
 
-        if lines:
-            self._crew.start(look)
+        if sqs_queues:
+            self._pool.start(read)
 
-    def _delayed(self, envelope: Envelope, line: Line) -> tuple[Envelope, float]:
+    def _delayed(self, envelope: Envelope, sqs_queue: SqsQueue) -> tuple[Envelope, float]:
         """Return *envelope* as it is sent, and the delay to ask for: what is beyond it is reached by hops."""
         if not envelope.delay and envelope.not_before is None:
             return envelope, 0.0
         now = self._time.now()
         delay = max(envelope.delay, (envelope.not_before or now) - now)
-        longest = 0.0 if line.fifo else self.limits.max_delay or 0.0
+        longest = 0.0 if sqs_queue.fifo else self.limits.max_delay or 0.0
         if delay > longest and envelope.not_before is None:
             envelope = attrs.evolve(envelope, not_before=now + delay)
         return envelope, min(delay, longest)
@@ -216,16 +226,16 @@ class SqsBroker(Broker):
 
     def receive(self, queues: Sequence[str], *, limit: int, wait: float, lease: float) -> list[Delivery]:
         """Take due messages under a lease, waiting for the first one."""
-        self._mind_forks()
-        self._hear(queues)
+        self._check_fork()
+        self._find_priorities(queues)
         limit, wait = min(limit, self.limits.max_batch), min(wait, self.limits.max_wait)
-        lines = [line for queue in queues for line in self._queues.lines(queue)]
+        sqs_queues = [sqs_queue for queue in queues for sqs_queue in self._queues.of_all_priorities(queue)]
         if limit <= 0:
             self._receiver.return_surplus()
             for queue in queues:
-                self._queues.url(self._queues.line(queue, 4))
+                self._queues.url(self._queues.of_priority(queue, 4))
             return []
-        arrivals = self._receiver.take(lines, limit=limit, wait=wait, lease=lease)
+        arrivals = self._receiver.take(sqs_queues, limit=limit, wait=wait, lease=lease)
         return self._delivered(arrivals)
 
     def _delivered(self, arrivals: Sequence[Arrival]) -> list[Delivery]:
@@ -234,7 +244,7 @@ class SqsBroker(Broker):
         waiting: list[Release] = []
         known = self._known(arrivals)
         held = self._read([one for one, _ in known], [turn for _, turn in known])
-        behind = self._hand.take([_arriving(one, turn) for one, turn in known if turn is not None])
+        behind = self._in_flight.take([_arriving(one, turn) for one, turn in known if turn is not None])
         for (arrival, turn), one in zip(known, held, strict=True):
             delivery = _delivery(arrival, one, turn)
             release = self._waits(delivery, turn, behind)
@@ -248,7 +258,7 @@ class SqsBroker(Broker):
         return deliveries
 
     def _waits(self, delivery: Delivery, turn: Turn | None, behind: Mapping[str, tuple[float, Turn]]) -> Release | None:
-        """Return the release of a message of a FIFO queue that is not due yet, or behind one that is in hand."""
+        """Return the release of a message of a FIFO queue that is not due yet, or behind one that is in flight."""
         if turn is None:
             return None
         if delivery.token in behind:
@@ -261,7 +271,7 @@ class SqsBroker(Broker):
 
     def _known(self, arrivals: Sequence[Arrival]) -> list[tuple[Arrival, Turn | None]]:
         """Return *arrivals* with how those of FIFO queues stand; without the notes those wait for the next call."""
-        again = [one for one in arrivals if one.line.fifo and _claims(one) > 1]
+        again = [one for one in arrivals if one.sqs_queue.fifo and _claims(one) > 1]
         try:
             notes = self._turns.find([_message(one) for one in again])
         except UnavailableError:
@@ -282,7 +292,7 @@ class SqsBroker(Broker):
         return [_with_body(one, next(bodies)) if one.pointer else one for one in held]
 
     def _give_back(self, arrivals: Sequence[Arrival]) -> None:
-        """Hand messages back that nobody here has asked for; if that fails their leases end."""
+        """Release messages that no call has asked for; if that fails their leases end."""
         try:
             known = self._known(arrivals)
             releases = []
@@ -292,17 +302,17 @@ class SqsBroker(Broker):
                 self._settling.hold(delivery.token, held)
                 releases.append(Release(delivery, delay=arrival.left))
             self._settling.settle(releases)
-        except Exception:  # noqa: BLE001 - in a thread of its own, with nobody to tell
+        except Exception:  # noqa: BLE001 - in a thread of its own, without a caller
             return
 
     def extend(self, leases: Sequence[Lease], *, lease: float) -> list[Lease]:
         """Make *leases* end later."""
-        self._mind_forks()
+        self._check_fork()
         return self._settling.extend(leases, lease=lease)
 
     def settle(self, settlements: Sequence[Settlement]) -> list[Delivery]:
         """Carry out *settlements*."""
-        self._mind_forks()
+        self._check_fork()
         return self._settling.settle(settlements)
 
     # -- looking and mending
@@ -312,8 +322,10 @@ class SqsBroker(Broker):
         found = {queue: self._count(queue) for queue in queues}
         if not self._options.cloudwatch:
             return found
-        lines = {queue: [line.name for line in self._queues.lines(queue)] for queue in queues}
-        ages = oldest_ages(self._make_watch(), lines, now=self._time.now())
+        sqs_queues = {
+            queue: [sqs_queue.name for sqs_queue in self._queues.of_all_priorities(queue)] for queue in queues
+        }
+        ages = oldest_ages(self._make_watch(), sqs_queues, now=self._time.now())
         return {
             queue: attrs.evolve(one, oldest_age=ages.get(queue) if one.ready else None) for queue, one in found.items()
         }
@@ -324,8 +336,8 @@ class SqsBroker(Broker):
 
     def _count(self, queue: str) -> QueueCounts:
         sums = dict.fromkeys((_READY, _LEASED, _DELAYED), 0)
-        for line in self._queues.lines(queue):
-            found = self._queues.attributes(line, *sums)
+        for sqs_queue in self._queues.of_all_priorities(queue):
+            found = self._queues.attributes(sqs_queue, *sums)
             for name in sums:
                 sums[name] += int(found.get(name, 0))
         dead = self._queues.attributes(self._queues.dead(queue), _READY, _LEASED)
@@ -336,41 +348,41 @@ class SqsBroker(Broker):
     def peek(self, queue: str, *, place: Place, limit: int = 100, cursor: str | None = None) -> Page[Stored]:
         """Return dead letters; SQS shows no others."""
         if place is not Place.DEAD:
-            raise self._cannot(f"show {place} messages: SQS tells only how many there are")
-        return self._letters.page(queue, limit=limit, cursor=cursor)
+            raise self._cannot(f"show {place} messages: SQS only counts them")
+        return self._dead_letters.page(queue, limit=limit, cursor=cursor)
 
     def find(self, queue: str, ids: Sequence[str]) -> list[Stored]:
         """Return those of *ids* that are among the dead letters."""
-        return self._letters.find(queue, ids)
+        return self._dead_letters.find(queue, ids)
 
     def requeue(self, queue: str, ids: Sequence[str] | None = None) -> list[str]:
         """Replay dead letters."""
-        return self._letters.requeue(queue, ids)
+        return self._dead_letters.requeue(queue, ids)
 
     def remove(self, queue: str, ids: Sequence[str], *, place: Place | None = None) -> list[str]:
         """Delete dead letters by id; others cannot be found."""
         if place is not Place.DEAD:
             raise self._cannot("remove waiting messages by id")
-        return self._letters.remove(queue, ids)
+        return self._dead_letters.remove(queue, ids)
 
     def purge(self, queue: str, *, place: Place = Place.READY) -> int:
         """Delete all messages in *place*, which is where they are ready or dead."""
         if place is Place.DEAD:
-            return len(self._letters.remove(queue, None))
+            return len(self._dead_letters.remove(queue, None))
         if place is not Place.READY:
             raise self._cannot(f"purge {place} messages")
-        return self._letters.purge(self._queues.lines(queue))
+        return self._dead_letters.purge(self._queues.of_all_priorities(queue))
 
     def interrupt(self) -> None:
         """Make a ``receive`` that waits return; if none does, the next one that would."""
         self._receiver.interrupt()
 
     def check(self) -> list[str]:
-        """Tell what S3 is not set to do, where large bodies are kept there."""
+        """Return what is missing in the setup of S3, where large bodies are kept there."""
         return [] if self._payloads is None else self._payloads.check()
 
     def check_queues(self, queues: Sequence[str], *, max_deliveries: int) -> list[str]:
-        """Tell what SQS is set to do that loses messages."""
+        """Return settings of SQS that lose messages."""
         return check_queues(self._queues, queues, max_deliveries=max_deliveries)
 
     def notes(self) -> list[str]:
@@ -378,17 +390,17 @@ class SqsBroker(Broker):
         return [cost(self._options.poll)]
 
     def close(self) -> None:
-        """Give back what nobody has asked for, and close all connections."""
-        self._mind_forks()
+        """Release what no call has asked for, and close all connections."""
+        self._check_fork()
         self._receiver.close()
-        self._crew.close()
-        # Not those of long polls under way: what they bring is given back.
+        self._pool.close()
+        # Not those of long polls under way: what they bring is released.
         for service in (self._service, self._s3, self._watch):
             if service is not None:
                 service.close()
 
-    def _mind_forks(self) -> None:
-        """Begin anew in a child process: threads, polls and locks are the parent's."""
+    def _check_fork(self) -> None:
+        """Begin anew in a child process: threads, polls and locks belong to the parent."""
         if self._pid != os.getpid():
             self._pid = os.getpid()
             self._receiver.after_fork()
@@ -421,9 +433,9 @@ def _turn(arrival: Arrival, notes: Mapping[str, Turn], *, shared: bool) -> Turn 
 
     What is not noted of earlier claims were crashes; where not all processes share their notes, attempts as well.
     """
-    if not arrival.line.fifo:
+    if not arrival.sqs_queue.fifo:
         return None
-    received, claims, id = read(arrival.message, arrival.line.queue), _claims(arrival), _message(arrival)
+    received, claims, id = read(arrival.message, arrival.sqs_queue.queue), _claims(arrival), _message(arrival)
     note = notes.get(id) or Turn.of(received.envelope, message=id, claims=0, crashes=received.counts.crashes)
     envelope, crashes = note.applied(received.envelope, claims)
     if not shared:
@@ -434,7 +446,7 @@ def _turn(arrival: Arrival, notes: Mapping[str, Turn], *, shared: bool) -> Turn 
 def _arriving(arrival: Arrival, turn: Turn) -> Arriving:
     group = str(arrival.message.get("Attributes", {}).get("MessageGroupId", ""))
     return Arriving(
-        group=(arrival.line.name, group),
+        group=(arrival.sqs_queue.name, group),
         token=str(_token(arrival, turn)),
         turn=turn,
         claimed=arrival.claimed,
@@ -443,12 +455,12 @@ def _arriving(arrival: Arrival, turn: Turn) -> Arriving:
 
 
 def _token(arrival: Arrival, turn: Turn | None) -> Token:
-    return Token(arrival.claimed, arrival.lease, arrival.line.name, str(arrival.message["ReceiptHandle"]), turn)
+    return Token(arrival.claimed, arrival.lease, arrival.sqs_queue.name, str(arrival.message["ReceiptHandle"]), turn)
 
 
 def _held(arrival: Arrival, turn: Turn | None) -> Held:
     """Return a message as it came."""
-    received, claims = read(arrival.message, arrival.line.queue), _claims(arrival)
+    received, claims = read(arrival.message, arrival.sqs_queue.queue), _claims(arrival)
     system: dict[str, Any] = arrival.message.get("Attributes", {})
     counts = Counts(
         number=received.counts.number + claims,
@@ -459,7 +471,7 @@ def _held(arrival: Arrival, turn: Turn | None) -> Held:
     if turn is not None:
         envelope = attrs.evolve(envelope, attempt=turn.attempt, hop=turn.hop, not_before=turn.not_before)
     return Held(
-        line=arrival.line,
+        sqs_queue=arrival.sqs_queue,
         receipt=str(arrival.message["ReceiptHandle"]),
         envelope=envelope,
         counts=counts,

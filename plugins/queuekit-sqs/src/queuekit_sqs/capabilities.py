@@ -1,4 +1,4 @@
-"""What SQS and DynamoDB can do: data, so that core knows it before anything is opened."""
+"""What SQS and DynamoDB can do, as data, so that core knows it before anything is opened."""
 
 from __future__ import annotations
 

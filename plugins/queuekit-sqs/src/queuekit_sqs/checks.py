@@ -1,11 +1,11 @@
-"""What an operator should know of the queues in use."""
+"""Reports settings of the queues in use to operators."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
 
-from queuekit_sqs.queues import Line, Queues
+from queuekit_sqs.queues import Queues, SqsQueue
 
 __all__ = ["CRASHES_EACH", "check_queues", "cost"]
 
@@ -21,22 +21,25 @@ _NAMES = ("RedrivePolicy", "MessageRetentionPeriod")
 
 def check_queues(queues: Queues, names: Sequence[str], *, max_deliveries: int) -> list[str]:
     """Return what is wrong with the queues *names*, one line each; what does not exist is not wrong."""
-    lines = [line for name in names for line in queues.lines(name)]
-    return [problem for line in lines for problem in _check(queues, line, CRASHES_EACH * max_deliveries)]
+    sqs_queues = [sqs_queue for name in names for sqs_queue in queues.of_all_priorities(name)]
+    return [problem for sqs_queue in sqs_queues for problem in _check(queues, sqs_queue, CRASHES_EACH * max_deliveries)]
 
 
-def _check(queues: Queues, line: Line, least: int) -> list[str]:
+def _check(queues: Queues, sqs_queue: SqsQueue, least: int) -> list[str]:
     problems: list[str] = []
-    found = queues.attributes(line, *_NAMES)
+    found = queues.attributes(sqs_queue, *_NAMES)
     receives = json.loads(found.get("RedrivePolicy") or "{}").get("maxReceiveCount")
     if receives is not None and int(receives) < least:
         problems.append(
-            f"{line.name}: its redrive policy moves a message away after {receives} receives, and a crash or a release "
-            f"is one as well. Set maxReceiveCount to {least} or more: {CRASHES_EACH} times worker.max_deliveries"
+            f"{sqs_queue.name}: its redrive policy moves a message away after {receives} receives, and a crash or a "
+            f"release is one as well. Set maxReceiveCount to {least} or more: {CRASHES_EACH} times "
+            "worker.max_deliveries"
         )
     kept = int(found.get("MessageRetentionPeriod", _SHORTEST_KEPT))
     if kept < _SHORTEST_KEPT:
-        problems.append(f"{line.name}: SQS throws messages away after {kept} s. Set MessageRetentionPeriod to 1209600")
+        problems.append(
+            f"{sqs_queue.name}: SQS throws messages away after {kept} s. Set MessageRetentionPeriod to 1209600"
+        )
     return problems
 
 

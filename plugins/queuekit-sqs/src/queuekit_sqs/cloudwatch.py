@@ -1,4 +1,4 @@
-"""What CloudWatch knows of queues and SQS does not tell: how long the oldest message has waited."""
+"""Reads from CloudWatch how long the oldest message of a queue has waited, which SQS does not return."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ _AT_ONCE = 500
 """Most metrics of one request."""
 
 
-def oldest_ages(service: Service, lines: Mapping[str, Sequence[str]], *, now: float) -> dict[str, float]:
+def oldest_ages(service: Service, sqs_queues: Mapping[str, Sequence[str]], *, now: float) -> dict[str, float]:
     """Return by queue the latest figure of CloudWatch, in seconds; a queue that it knows nothing of is left out.
 
     Args:
         service: Carries requests to CloudWatch.
-        lines: By queue the names of its queues on SQS.
+        sqs_queues: By queue the names of its queues on SQS.
         now: UTC epoch seconds.
     """
-    asked = [(queue, name) for queue, names in lines.items() for name in names]
+    asked = [(queue, name) for queue, names in sqs_queues.items() for name in names]
     found: dict[str, float] = {}
     for start in range(0, len(asked), _AT_ONCE):
         part = asked[start : start + _AT_ONCE]

@@ -1,4 +1,4 @@
-"""Requests that never wait for longer than their caller has left, while a client has one timeout for all."""
+"""Bounds each request by the time that its caller has left, while a client has one timeout for all."""
 
 from __future__ import annotations
 

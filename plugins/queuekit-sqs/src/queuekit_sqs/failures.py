@@ -1,4 +1,4 @@
-"""What a client library raises, as the errors of core: one clear line, never with credentials in it."""
+"""Turns errors of the client library into ours: one clear line, never with credentials in it."""
 
 from __future__ import annotations
 
@@ -79,15 +79,15 @@ def text_of(error: BaseException) -> str:
 
 
 def is_uncertain(error: BaseException) -> bool:
-    """Tell whether the request may have been carried out all the same: no answer, or one that says nothing."""
+    """Return whether the request may have been carried out all the same: no answer, or one that says nothing."""
     response = getattr(error, "response", None)
     return response is None or _status(error) >= _SERVER_FAULT
 
 
 def is_passing(error: BaseException) -> bool:
-    """Tell whether the same request may succeed a moment later.
+    """Return whether the same request may succeed a moment later.
 
-    Not if nobody answered in time: whoever asked decides how long to go on.
+    Not if there was no answer in time: the caller decides how long to go on.
     """
     if getattr(error, "response", None) is None:
         return type(error).__name__ in {

@@ -1,4 +1,4 @@
-"""Requests and answers that go past botocore's models: its walk through every value takes most of the time of a call.
+"""Makes requests without botocore's models, whose walk through every value takes most of the time of a call.
 
 Both services speak plain JSON. So the parameters of the busiest operations are written at once, and their answers read
 at once, in places that botocore has for such changes; signing, addresses, connections and errors stay its own. In an

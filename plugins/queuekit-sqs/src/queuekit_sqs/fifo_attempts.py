@@ -1,4 +1,4 @@
-"""What SQS does not keep of a message in a FIFO queue: which of its claims were attempts, hand-backs or crashes.
+"""Keeps what SQS does not keep of a message in a FIFO queue: which claims were attempts, releases or crashes.
 
 Such a message cannot be sent again without losing its place, so it stays, and SQS counts all its claims alike. What a
 claim has ended with is therefore noted beside it, in a record of the result backend: without one, in this process,

@@ -1,7 +1,7 @@
-"""Messages of FIFO queues in hand: one of each group, so that none overtakes another.
+"""Tracks messages of FIFO queues in flight: one of each group, so that none overtakes another.
 
 SQS hands nothing out of a group whose first message is held, if it is asked for one message at a time. What comes all
-the same was claimed twice, by a fault or after a lease had ended, and goes back while the first is in hand.
+the same was claimed twice, by a fault or after a lease had ended, and goes back while the first is in flight.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import attrs
 
 from queuekit_sqs.fifo_attempts import Turn
 
-__all__ = ["Arriving", "Hand"]
+__all__ = ["Arriving", "InFlight"]
 
 _LEAST_WAIT = 1.0
 _MOST = 20_000
@@ -31,7 +31,7 @@ class Arriving:
     claimed: float
     """Monotonic seconds at which the lease began."""
     until: float
-    """Monotonic seconds at which it ends, if nobody prolongs it."""
+    """Monotonic seconds at which it ends, if it is not extended."""
 
 
 @attrs.define
@@ -41,7 +41,7 @@ class _Held:
     """Of this message, as far as is known: it may have been claimed again meanwhile."""
 
 
-class Hand:
+class InFlight:
     """Knows what this process holds. Beyond its first lease nothing is sure to be held, and keeps nothing back."""
 
     def __init__(self) -> None:
@@ -55,7 +55,7 @@ class Hand:
         self._held, self._groups = {}, {}
 
     def take(self, some: Sequence[Arriving]) -> dict[str, tuple[float, Turn]]:
-        """Take *some* in, and return by token those that must wait: for how many seconds, and how they stand."""
+        """Take *some* in, and return by token those that must wait: for how many seconds, and their turn."""
         waiting: dict[str, tuple[float, Turn]] = {}
         now = time.monotonic()
         with self._lock:
@@ -64,17 +64,17 @@ class Hand:
                 if held is None or now >= held.arriving.until:
                     self._hold(one)
                 else:
-                    waiting[one.token] = self._put_off(one, held, now)
+                    waiting[one.token] = self._delay(one, held, now)
         return waiting
 
     def claims(self, token: str) -> int:
-        """Return how often the message was claimed, as far as is known here; 0 for one that is not in hand."""
+        """Return how often the message was claimed, as far as is known here; 0 for one that is not in flight."""
         with self._lock:
             held = self._held.get(self._groups.get(token, ("", "")))
             return held.claims if held is not None and held.arriving.token == token else 0
 
-    def let_go(self, tokens: Sequence[str]) -> None:
-        """Hear what is settled."""
+    def release(self, tokens: Sequence[str]) -> None:
+        """Note what is settled."""
         with self._lock:
             for token in tokens:
                 group = self._groups.pop(token, None)
@@ -91,8 +91,8 @@ class Hand:
         self._held[one.group] = _Held(one, one.turn.claims)
         self._groups[one.token] = one.group
 
-    def _put_off(self, one: Arriving, held: _Held, now: float) -> tuple[float, Turn]:
-        """Return for how long *one* is to wait: longer and longer, and no crash is counted for the claim in hand."""
+    def _delay(self, one: Arriving, held: _Held, now: float) -> tuple[float, Turn]:
+        """Return for how long *one* is to wait: longer and longer, and no crash is counted for the claim in flight."""
         turn = one.turn
         if turn.message == held.arriving.turn.message:
             held.claims = max(held.claims, turn.claims)

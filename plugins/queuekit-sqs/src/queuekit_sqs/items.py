@@ -1,4 +1,4 @@
-"""Records and groups as items of the table, and the expressions that write them.
+"""Converts records and groups to items of the table, and makes the expressions that write them.
 
 ==================  ===================================  ==================================================
 kind of item        ``pk``                               ``sk``
@@ -72,7 +72,7 @@ class Op:
     fields: dict[str, Any]
     """What the request says of it, the table's name excepted."""
     writer: str = ""
-    """Left in the item, so that who hears no answer can see later whether it was written."""
+    """Left in the item, so that a writer without an answer can see later whether it was written."""
     size: int = 0
     """About how many bytes."""
 
@@ -131,7 +131,7 @@ def delete(key: str, expect: int | None, *, now: float, shards: int) -> Op:
 
 
 def is_live(item: Item, now: float) -> bool:
-    """Tell whether an item has not expired: DynamoDB removes expired ones days later."""
+    """Return whether an item has not expired: DynamoDB removes expired ones days later."""
     return "live_until" not in item or float(item["live_until"]["N"]) > now
 
 

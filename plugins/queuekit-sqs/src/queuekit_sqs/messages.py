@@ -1,9 +1,9 @@
-"""Messages as SQS has them: a body of text, and an attribute for each thing that must be known without it.
+"""Converts messages for SQS: a body of text, and an attribute for each thing that must be known without it.
 
 ==========================  ============================================================================
 ``queuekit-id``             id of the message
 ``queuekit-meta``           JSON of what is not as usual: priority, attempt, generation, expiry ...
-``queuekit-encoding``       ``base64`` for a body that is no text; ``s3`` for the place of a large one
+``queuekit-encoding``       ``base64`` for a body that is not text; ``s3`` for the place of a large one
 ``queuekit-reason``         of a dead letter: why, and likewise ``-holder``, ``-error`` and ``-died``
 ==========================  ============================================================================
 
@@ -28,7 +28,7 @@ __all__ = ["Counts", "Entry", "Received", "earliness", "read", "unreadable_text"
 _ID, _META, _ENCODING = "queuekit-id", "queuekit-meta", "queuekit-encoding"
 _LONGEST_WAIT = 2.0
 """Most seconds that a message comes too early: one of SQS's, and one that clocks may differ by."""
-_GRAVE = {name: f"queuekit-{name}" for name in ("reason", "holder", "error", "died")}
+_DEATH_RECORD = {name: f"queuekit-{name}" for name in ("reason", "holder", "error", "died")}
 # What SQS refuses in a text: all but these of XML 1.0.
 _REFUSED = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _META_FIELDS = {
@@ -77,7 +77,7 @@ class Received:
     counts: Counts
     pointer: str | None = None
     """Where the body is, if it is not here."""
-    grave: Mapping[str, str]
+    death_record: Mapping[str, str]
     """Of a dead letter: reason, holder, error, died."""
 
 
@@ -86,7 +86,7 @@ def write(
     *,
     counts: Counts | None = None,
     pointer: str | None = None,
-    grave: Mapping[str, str] | None = None,
+    death_record: Mapping[str, str] | None = None,
     wait: float = 0.0,
 ) -> Entry:
     """Return *envelope* as a message; with *pointer* that stands in place of the body.
@@ -102,9 +102,9 @@ def write(
         attributes[_META] = _ascii(meta)
     if encoding:
         attributes[_ENCODING] = encoding
-    for name, value in (grave or {}).items():
+    for name, value in (death_record or {}).items():
         if value:
-            attributes[_GRAVE[name]] = _REFUSED.sub("\N{REPLACEMENT CHARACTER}", value)
+            attributes[_DEATH_RECORD[name]] = _REFUSED.sub("\N{REPLACEMENT CHARACTER}", value)
     return Entry(
         body=text,
         attributes={name: {"DataType": "String", "StringValue": value} for name, value in attributes.items()},
@@ -112,7 +112,7 @@ def write(
 
 
 def read(message: Mapping[str, Any], queue: str) -> Received:
-    """Return what a message of SQS says; a strange one is an envelope with its body as it is (QK9)."""
+    """Return what a message of SQS says; a foreign one is an envelope with its body as it is (QK9)."""
     values = {name: str(value.get("StringValue", "")) for name, value in message.get("MessageAttributes", {}).items()}
     meta = _read_meta(values.get(_META, ""))
     body, encoding = str(message.get("Body", "")), values.get(_ENCODING, "")
@@ -128,7 +128,7 @@ def read(message: Mapping[str, Any], queue: str) -> Received:
         envelope=envelope,
         counts=Counts(number=_whole(meta.get("n")), crashes=_whole(meta.get("c")), sent_at=_moment(meta.get("s"))),
         pointer=body if encoding == "s3" else None,
-        grave={name: values[key] for name, key in _GRAVE.items() if key in values},
+        death_record={name: values[key] for name, key in _DEATH_RECORD.items() if key in values},
     )
 
 
@@ -150,7 +150,7 @@ def earliness(message: Mapping[str, Any], now: float) -> float:
 
 
 def unreadable_text(body: str) -> bool:
-    """Tell whether SQS would refuse *body*."""
+    """Return whether SQS would refuse *body*."""
     return not body or _REFUSED.search(body) is not None
 
 

@@ -1,4 +1,4 @@
-"""Bodies that are too large for SQS: they wait in S3, and the message says where (a claim check)."""
+"""Keeps bodies that are too large for SQS in S3; the message holds their place (a claim check)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 from queuekit.errors import UnavailableError
 from queuekit_sqs.failures import code_of
-from queuekit_sqs.request_pool import Crew
+from queuekit_sqs.request_pool import RequestPool
 from queuekit_sqs.service import Service
 
 __all__ = ["Payloads"]
@@ -28,28 +28,28 @@ class Payloads:
         service: Makes S3's client; called at first use.
         bucket: The bucket; others are never read, whatever a message says.
         prefix: How the names of objects begin.
-        crew: Makes requests at the same time.
+        pool: Makes requests at the same time.
         limit: Returns the length in bytes beyond which an object is not read.
     """
 
     def __init__(
-        self, service: Callable[[], Service], *, bucket: str, prefix: str, crew: Crew, limit: Callable[[], int]
+        self, service: Callable[[], Service], *, bucket: str, prefix: str, pool: RequestPool, limit: Callable[[], int]
     ) -> None:
         self._service = service
         self._bucket = bucket
         self._prefix = prefix
-        self._crew = crew
+        self._pool = pool
         self._limit = limit
 
     def keep(self, bodies: Sequence[bytes]) -> list[str]:
         """Store *bodies* and return, for each, the text that stands for it in a message."""
         names = [f"{self._prefix}{uuid.uuid4()}" for _ in bodies]
-        self._crew.map([partial(self._put, name, body) for name, body in zip(names, bodies, strict=True)])
+        self._pool.map([partial(self._put, name, body) for name, body in zip(names, bodies, strict=True)])
         return [json.dumps({"bucket": self._bucket, "key": name}) for name in names]
 
     def fetch(self, pointers: Sequence[str]) -> list[bytes | None]:
         """Return what *pointers* stand for; ``None`` for one that leads nowhere, or elsewhere."""
-        return self._crew.map([partial(self._get, pointer) for pointer in pointers])
+        return self._pool.map([partial(self._get, pointer) for pointer in pointers])
 
     def drop(self, pointers: Iterable[str]) -> None:
         """Delete what *pointers* stand for."""
@@ -114,7 +114,7 @@ class Payloads:
 
 
 def _expires(rule: Mapping[str, Any], prefix: str) -> bool:
-    """Tell whether a lifecycle rule removes all objects under *prefix* some day."""
+    """Return whether a lifecycle rule removes all objects under *prefix* some day."""
     chosen = rule.get("Filter", rule)
     narrow = chosen.get("And", chosen)
     everything = not ({"Tag", "Tags", "ObjectSizeGreaterThan", "ObjectSizeLessThan"} & narrow.keys())

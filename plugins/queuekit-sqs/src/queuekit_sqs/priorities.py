@@ -1,4 +1,4 @@
-"""Which priorities are in use: who uses one first says so in the result backend, and receivers look there.
+"""Announces the priorities in use: their first sender writes each to the result backend, and receivers read it there.
 
 SQS lists a new queue late, and a listing costs a request for each queue. A record of the backend is read within seconds
 of its writing. Where there is no backend, the listing is all there is.
@@ -15,16 +15,16 @@ from queuekit.errors import QueuekitError
 __all__ = ["Levels"]
 
 _TTL = 86_400.0
-"""Seconds that a record lives: whoever begins later finds the queue in a listing."""
+"""Seconds that a record lives: a later client finds the queue in a listing."""
 _TRIES = 5
-_LOOK = 2.0
+_POLL_EVERY = 2.0
 """Seconds between two looks."""
 _AGAIN = 30.0
 """Seconds after which a priority is announced again, where the backend did not answer."""
 
 
 class Levels:
-    """Announces priorities and hears of them. Losing a record costs a minute, and no message.
+    """Announces priorities and reads those of others. Losing a record costs a minute, and no message.
 
     Args:
         backend: Keeps the records.
@@ -33,22 +33,22 @@ class Levels:
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
         self._announced: dict[tuple[str, int], float] = {}
-        """Until when nothing is to be said of the priority of a line, in monotonic seconds."""
-        self._next_look = 0.0
+        """Until when nothing is to be said of the priority of a queue, in monotonic seconds."""
+        self._next_poll = 0.0
 
-    def announce(self, line: str, level: int) -> None:
-        """Say that *level* of the queue whose usual line is *line* is in use, unless that was said before."""
+    def announce(self, sqs_queue: str, level: int) -> None:
+        """Say that *level* of the queue whose usual SQS queue is *sqs_queue* is in use, unless that was said before."""
         now = time.monotonic()
-        if now < self._announced.get((line, level), float("-inf")):
+        if now < self._announced.get((sqs_queue, level), float("-inf")):
             return
         try:
-            said = self._add(line, level)
+            said = self._add(sqs_queue, level)
         except QueuekitError:
             said = False
-        self._announced[line, level] = now + (_TTL / 2 if said else _AGAIN)
+        self._announced[sqs_queue, level] = now + (_TTL / 2 if said else _AGAIN)
 
-    def _add(self, line: str, level: int) -> bool:
-        key = _key(line)
+    def _add(self, sqs_queue: str, level: int) -> bool:
+        key = _key(sqs_queue)
         for _ in range(_TRIES):
             record = self._backend.get([key]).get(key)
             levels = set() if record is None else _read(record)
@@ -59,24 +59,24 @@ class Levels:
         return False
 
     def is_due(self) -> bool:
-        """Tell whether it is time to look; the next look is due a while after that."""
+        """Return whether it is time to read them; the next time is a while after that."""
         now = time.monotonic()
-        if now < self._next_look:
+        if now < self._next_poll:
             return False
-        self._next_look = now + _LOOK
+        self._next_poll = now + _POLL_EVERY
         return True
 
-    def look(self, lines: Sequence[str]) -> dict[str, set[int]]:
-        """Return which priorities were announced for each of *lines*; none if the backend does not answer."""
+    def read(self, sqs_queues: Sequence[str]) -> dict[str, set[int]]:
+        """Return which priorities were announced for each of *sqs_queues*; none if the backend does not answer."""
         try:
-            found = self._backend.get([_key(line) for line in lines])
+            found = self._backend.get([_key(sqs_queue) for sqs_queue in sqs_queues])
         except QueuekitError:
             return {}
-        return {line: _read(found[_key(line)]) for line in lines if _key(line) in found}
+        return {sqs_queue: _read(found[_key(sqs_queue)]) for sqs_queue in sqs_queues if _key(sqs_queue) in found}
 
 
-def _key(line: str) -> str:
-    return f"sqs:levels:{line}"
+def _key(sqs_queue: str) -> str:
+    return f"sqs:levels:{sqs_queue}"
 
 
 def _read(record: Record) -> set[int]:

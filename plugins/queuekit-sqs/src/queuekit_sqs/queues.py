@@ -1,4 +1,4 @@
-"""Names and addresses of queues: what SQS calls them, which exist, and making those that do not.
+"""Finds the names and addresses of queues in SQS, and makes those that do not exist.
 
 =============  ===========================  ==========================================================
 queue of ours  queue of SQS
@@ -32,7 +32,7 @@ from queuekit_sqs.failures import code_of
 from queuekit_sqs.options import SqsOptions
 from queuekit_sqs.service import Service
 
-__all__ = ["MISSING", "Line", "Names", "Queues"]
+__all__ = ["MISSING", "Names", "Queues", "SqsQueue"]
 
 MISSING = frozenset({"QueueDoesNotExist", "AWS.SimpleQueueService.NonExistentQueue"})
 """Codes for a queue that is not there."""
@@ -41,14 +41,14 @@ _DEAD = ".dead"
 _LONGEST = 80 - len("-dead.fifo")
 _PLAIN = re.compile(r"[A-Za-z0-9_-]+")
 _TAKEN = re.compile(r"-(dead|p[0-9])$")
-_LOOK_AGAIN, _LOOK_ALONE = 60.0, 10.0
+_LIST_EVERY, _LIST_EVERY_ALONE = 60.0, 10.0
 """Seconds between two listings of the priorities in use: where they are announced as well, and where they are not."""
 _KEEP = 1_209_600
 """Seconds that SQS keeps a message: 14 days, the longest that it can."""
 
 
 @attrs.frozen
-class Line:
+class SqsQueue:
     """A queue of SQS."""
 
     name: str
@@ -74,21 +74,23 @@ class Names:
     def __init__(self, prefix: str) -> None:
         self._prefix = f"{prefix}-" if prefix else ""
 
-    def line(self, queue: str, level: int = DEFAULT_PRIORITY) -> Line:
+    def of_priority(self, queue: str, level: int = DEFAULT_PRIORITY) -> SqsQueue:
         """Return where messages of *queue* with priority *level* are; a FIFO queue has one place for all."""
         base, tail = self._base(queue)
         if level == DEFAULT_PRIORITY or tail.endswith(_FIFO):
-            return Line(base + tail, queue)
-        return Line(f"{base}{tail}-p{level}", queue, level)
+            return SqsQueue(base + tail, queue)
+        return SqsQueue(f"{base}{tail}-p{level}", queue, level)
 
-    def dead(self, queue: str) -> Line:
+    def dead(self, queue: str) -> SqsQueue:
         """Return where the dead letters of *queue* are."""
         base, tail = self._base(queue)
-        return Line(f"{base}{tail.removesuffix(_FIFO)}-dead{_FIFO if tail.endswith(_FIFO) else ''}", queue, dead=True)
+        return SqsQueue(
+            f"{base}{tail.removesuffix(_FIFO)}-dead{_FIFO if tail.endswith(_FIFO) else ''}", queue, dead=True
+        )
 
     def level_of(self, name: str, queue: str) -> int | None:
         """Return the priority that the SQS queue *name* holds for *queue*, or ``None`` if it is another's."""
-        start = f"{self.line(queue).name}-p"
+        start = f"{self.of_priority(queue).name}-p"
         rest = name.removeprefix(start)
         return int(rest) if name.startswith(start) and len(rest) == 1 and rest.isdigit() else None
 
@@ -120,99 +122,99 @@ class Queues:
         renew_in_forks(self)
         self._urls: dict[str, str] = {}
         self._levels: dict[str, set[int]] = {}
-        self._looked: dict[str, float] = {}
+        self._listed: dict[str, float] = {}
         self.announced = False
-        """Whether clients hear in another way of priorities that others have begun to use."""
-        self._redrive: dict[str, Line] = {}
+        """Whether clients learn in another way of priorities that others have begun to use."""
+        self._redrive: dict[str, SqsQueue] = {}
 
     def renew_in_fork(self) -> None:
-        """Begin with a lock that nobody holds."""
+        """Begin with a free lock."""
         self._lock = threading.Lock()
 
-    def url(self, line: Line, *, create: bool = True) -> str | None:
-        """Return the address of *line*; make it if it is missing and *create* says so, else return ``None``.
+    def url(self, sqs_queue: SqsQueue, *, create: bool = True) -> str | None:
+        """Return the address of *sqs_queue*; make it if it is missing and *create* says so, else return ``None``.
 
         Raises:
-            UnavailableError: It is missing and may not be made, or nobody answers.
+            UnavailableError: It is missing and may not be made, or there is no answer.
         """
-        known = self._urls.get(line.name)
+        known = self._urls.get(sqs_queue.name)
         if known is None:
-            known = self._find(line) or (self._make(line) if create else None)
+            known = self._find(sqs_queue) or (self._make(sqs_queue) if create else None)
             if known is not None:
-                self._urls[line.name] = known
+                self._urls[sqs_queue.name] = known
         return known
 
-    def forget(self, line: Line) -> None:
-        """Hear that *line* is not where it was."""
-        self._urls.pop(line.name, None)
+    def forget(self, sqs_queue: SqsQueue) -> None:
+        """Forget the address of *sqs_queue*."""
+        self._urls.pop(sqs_queue.name, None)
 
-    def lines(self, queue: str) -> list[Line]:
+    def of_all_priorities(self, queue: str) -> list[SqsQueue]:
         """Return the places of *queue*, most urgent first: one for each priority in use."""
         levels = self._levels.setdefault(queue, {DEFAULT_PRIORITY})
-        if not self._names.line(queue).fifo:
-            self._look_for_levels(queue, levels)
-        return [self._names.line(queue, level) for level in sorted(set(levels), reverse=True)]
+        if not self._names.of_priority(queue).fifo:
+            self._list_levels(queue, levels)
+        return [self._names.of_priority(queue, level) for level in sorted(set(levels), reverse=True)]
 
-    def line(self, queue: str, level: int) -> Line:
+    def of_priority(self, queue: str, level: int) -> SqsQueue:
         """Return where a message is to be sent; the priority is in use from now on."""
-        line = self._names.line(queue, level)
-        self._levels.setdefault(queue, {DEFAULT_PRIORITY}).add(line.level)
-        return line
+        sqs_queue = self._names.of_priority(queue, level)
+        self._levels.setdefault(queue, {DEFAULT_PRIORITY}).add(sqs_queue.level)
+        return sqs_queue
 
-    def usual(self, queue: str) -> Line:
+    def usual(self, queue: str) -> SqsQueue:
         """Return the place of messages of *queue* whose priority is the usual one."""
-        return self._names.line(queue)
+        return self._names.of_priority(queue)
 
     def learn(self, queue: str, levels: set[int]) -> bool:
-        """Hear that *levels* are in use, and tell whether one of them is new."""
+        """Note that *levels* are in use, and return whether one of them is new."""
         known = self._levels.setdefault(queue, {DEFAULT_PRIORITY})
         new = levels - known
         known |= new
         return bool(new)
 
-    def dead(self, queue: str) -> Line:
+    def dead(self, queue: str) -> SqsQueue:
         """Return where dead letters of *queue* go: where its redrive policy says, else to a queue of ours."""
         found = self._redrive.get(queue)
         if found is None:
             found = self._redrive[queue] = self._redirected(queue) or self._names.dead(queue)
         return found
 
-    def attributes(self, line: Line, *names: str) -> dict[str, str]:
-        """Return attributes of *line*; nothing if there is no such queue."""
-        url = self.url(line, create=False)
+    def attributes(self, sqs_queue: SqsQueue, *names: str) -> dict[str, str]:
+        """Return attributes of *sqs_queue*; nothing if there is no such queue."""
+        url = self.url(sqs_queue, create=False)
         if url is None:
             return {}
         try:
             reply = self._service.call(
                 "get_queue_attributes",
-                doing=f"sqs:GetQueueAttributes on {line.name}",
+                doing=f"sqs:GetQueueAttributes on {sqs_queue.name}",
                 QueueUrl=url,
                 AttributeNames=list(names),
             )
         except UnavailableError as error:
             if not _is_missing(error):
                 raise
-            self.forget(line)
+            self.forget(sqs_queue)
             return {}
         return dict(reply.get("Attributes", {}))
 
     # -- parts
 
-    def _redirected(self, queue: str) -> Line | None:
-        policy = self.attributes(self._names.line(queue), "RedrivePolicy").get("RedrivePolicy")
+    def _redirected(self, queue: str) -> SqsQueue | None:
+        policy = self.attributes(self._names.of_priority(queue), "RedrivePolicy").get("RedrivePolicy")
         if not policy:
             return None
         arn = str(json.loads(policy).get("deadLetterTargetArn", ""))
-        return Line(arn.rpartition(":")[2], queue, dead=True) if arn else None
+        return SqsQueue(arn.rpartition(":")[2], queue, dead=True) if arn else None
 
-    def _look_for_levels(self, queue: str, levels: set[int]) -> None:
+    def _list_levels(self, queue: str, levels: set[int]) -> None:
         """Find, now and then, which priorities others use."""
         now = time.monotonic()
-        pause = _LOOK_AGAIN if self.announced else _LOOK_ALONE
-        if now - self._looked.get(queue, float("-inf")) < pause:
+        pause = _LIST_EVERY if self.announced else _LIST_EVERY_ALONE
+        if now - self._listed.get(queue, float("-inf")) < pause:
             return
-        self._looked[queue] = now
-        prefix = f"{self._names.line(queue).name}-p"
+        self._listed[queue] = now
+        prefix = f"{self._names.of_priority(queue).name}-p"
         reply = self._quietly(
             lambda: self._service.call("list_queues", doing=f"sqs:ListQueues of {prefix}*", QueueNamePrefix=prefix)
         )
@@ -230,19 +232,21 @@ class Queues:
                 raise
             return None
 
-    def _find(self, line: Line) -> str | None:
+    def _find(self, sqs_queue: SqsQueue) -> str | None:
         try:
-            reply = self._service.call("get_queue_url", doing=f"sqs:GetQueueUrl on {line.name}", QueueName=line.name)
+            reply = self._service.call(
+                "get_queue_url", doing=f"sqs:GetQueueUrl on {sqs_queue.name}", QueueName=sqs_queue.name
+            )
         except UnavailableError as error:
             if _is_missing(error):
                 return None
             raise
         return str(reply["QueueUrl"])
 
-    def _make(self, line: Line) -> str:
+    def _make(self, sqs_queue: SqsQueue) -> str:
         if not self._options.create:
             raise UnavailableError(
-                f"the SQS queue {line.name!r} is missing, and create is false",
+                f"the SQS queue {sqs_queue.name!r} is missing, and create is false",
                 where=f"  {self._service.url}",
                 fix="Create it, or set create = true and allow sqs:CreateQueue",
             )
@@ -251,12 +255,12 @@ class Queues:
             "MaximumMessageSize": str(self._options.max_message_bytes),
             "ReceiveMessageWaitTimeSeconds": "0",
         }
-        if line.fifo:
+        if sqs_queue.fifo:
             # Order is kept within a group and not across them, and so is the most that there can be of both.
             wanted |= {"FifoQueue": "true", "DeduplicationScope": "messageGroup"}
             wanted |= {"FifoThroughputLimit": "perMessageGroupId"}
         reply = self._service.call(
-            "create_queue", doing=f"sqs:CreateQueue of {line.name}", QueueName=line.name, Attributes=wanted
+            "create_queue", doing=f"sqs:CreateQueue of {sqs_queue.name}", QueueName=sqs_queue.name, Attributes=wanted
         )
         return str(reply["QueueUrl"])
 

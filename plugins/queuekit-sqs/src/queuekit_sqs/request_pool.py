@@ -1,4 +1,4 @@
-"""Requests at the same time, in threads that do not keep the process alive."""
+"""Makes requests at the same time, in threads that do not keep the process alive."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from typing import Any, TypeVar
 
 from queuekit.timelimit import end_of_time, until
 
-__all__ = ["Crew"]
+__all__ = ["RequestPool"]
 
 T = TypeVar("T")
 
 
-class Crew:
+class RequestPool:
     """Up to *size* threads, started when needed; after a fork, new ones.
 
     Args:
@@ -38,7 +38,7 @@ class Crew:
         self._idle = 0
 
     def start(self, call: Callable[[], T]) -> Future[T]:
-        """Begin *call* in a thread of the crew; its future is not to be cancelled."""
+        """Begin *call* in a thread of the pool; its future must not be cancelled."""
         if self._pid != os.getpid():
             self._reset()
         end = end_of_time()
@@ -86,16 +86,16 @@ class Crew:
             work.put(None)
 
     def _serve(self, work: queue.SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None]) -> None:
-        while (order := work.get()) is not None:
-            _run(*order)
-            del order
+        while (job := work.get()) is not None:
+            _run(*job)
+            del job
             with self._lock:
                 if work is self._work:
                     self._idle += 1
 
 
 def _until(end: float, call: Callable[[], T]) -> T:
-    """Make *call* in the time that whoever began it has."""
+    """Make *call* in the time that its caller has."""
     with until(end):
         return call()
 

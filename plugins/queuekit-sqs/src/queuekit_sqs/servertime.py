@@ -1,4 +1,4 @@
-"""The service's clock, as far as its answers tell it.
+"""Estimates the service's clock from its replies.
 
 Their ``Date`` has whole seconds. So our own clock is believed as long as no answer proves it wrong, and otherwise is
 corrected by as much as the answers prove: machines whose clocks are right agree to the millisecond, and one that is a
@@ -32,10 +32,10 @@ class ServerTime:
         self._started = clock.time() - clock.monotonic()
 
     def renew_in_fork(self) -> None:
-        """Begin with a lock that nobody holds."""
+        """Begin with a free lock."""
         self._lock = threading.Lock()
 
-    def heard(self, date: str | None, *, sent: float) -> None:
+    def observe(self, date: str | None, *, sent: float) -> None:
         """Take note of an answer's ``Date``; *sent* is when it was asked, in monotonic seconds."""
         if not date or date == self._last:
             return
@@ -58,6 +58,6 @@ class ServerTime:
         return self._clock.time() + min(max(0.0, self._low), self._high)
 
     def _was_set(self, own: float, now: float) -> bool:
-        """Tell whether somebody has set our clock since the evidence was taken."""
+        """Return whether our clock was set since the evidence was taken."""
         started, self._started = self._started, own - now
         return abs(started - self._started) > 1.0

@@ -1,4 +1,4 @@
-"""Requests to one AWS service: the client is made at first use, again after a fork, and its errors are ours."""
+"""Makes requests to one AWS service: the client is made at first use, again after a fork, and its errors are ours."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Service:
         url: For errors.
         target: Where it is.
         settings: How requests are made.
-        time: Told of each answer.
+        time: Observes each answer.
         random: Makes the pauses between tries uneven.
     """
 
@@ -114,7 +114,7 @@ class Service:
         sent = time.monotonic()
         reply: dict[str, Any] = getattr(self._client(), operation)(**parameters)
         headers = reply.get("ResponseMetadata", {}).get("HTTPHeaders", {})
-        self.time.heard(headers.get("date"), sent=sent)
+        self.time.observe(headers.get("date"), sent=sent)
         return reply
 
     def _client(self) -> Any:
@@ -177,6 +177,6 @@ def _session() -> Any:
 
 
 def _has_credentials(session: Any) -> bool:
-    """Tell whether there are credentials on this machine, without asking the network for a role."""
+    """Return whether there are credentials on this machine, without asking the network for a role."""
     session._session.set_config_variable("metadata_service_num_attempts", 0)  # noqa: SLF001 - boto3 has no word for it
     return session.get_credentials() is not None

@@ -1,8 +1,8 @@
-"""Ending leases: what is acknowledged is deleted; what goes elsewhere is sent there, and then deleted here.
+"""Carries out settlements: what is acknowledged is deleted; what goes elsewhere is sent there, and then deleted here.
 
 SQS changes no message in place. So a retry, an uncounted release and a death are a send and a delete: if a process ends
 between them the message is there twice for a while, never not at all. A counted release is a change of visibility,
-after which the service's own count tells of the crash. A FIFO queue hands nothing out of a group whose first message is
+after which the service's own count shows the crash. A FIFO queue hands nothing out of a group whose first message is
 held, so there retries and releases stay where they are, and the order within the group is kept; what they mean is noted
 beside (``turns``).
 """
@@ -25,9 +25,9 @@ from queuekit_sqs.batches import Batches, Failure, Job
 from queuekit_sqs.capabilities import MAX_HOLD
 from queuekit_sqs.claiming import visibility
 from queuekit_sqs.fifo_attempts import Turn, Turns, read_turn
-from queuekit_sqs.fifo_in_flight import Hand
+from queuekit_sqs.fifo_in_flight import InFlight
 from queuekit_sqs.messages import Counts, write
-from queuekit_sqs.queues import Line, Queues
+from queuekit_sqs.queues import Queues, SqsQueue
 
 __all__ = ["Held", "Settling", "Token", "read_token", "send_job"]
 
@@ -44,22 +44,22 @@ class Token:
     claimed: float
     """Monotonic seconds of this machine at which the lease began."""
     lease: float
-    line: str
+    sqs_queue: str
     receipt: str
     turn: Turn | None = None
     """How a message in a FIFO queue stands."""
 
     def __str__(self) -> str:
-        line = self.line if self.turn is None else f"{self.line}!{self.turn}"
-        return f"{self.claimed:.3f} {self.lease:g} {line} {self.receipt}"
+        sqs_queue = self.sqs_queue if self.turn is None else f"{self.sqs_queue}!{self.turn}"
+        return f"{self.claimed:.3f} {self.lease:g} {sqs_queue} {self.receipt}"
 
 
 def read_token(text: str) -> Token | None:
     """Return what a token says, or ``None`` if it is none of ours."""
     parts = text.split(" ", 3)
     try:
-        claimed, lease, line, receipt = parts
-        name, _, turn = line.partition("!")
+        claimed, lease, sqs_queue, receipt = parts
+        name, _, turn = sqs_queue.partition("!")
         return Token(float(claimed), float(lease), name, receipt, read_turn(turn))
     except ValueError:
         return None
@@ -67,9 +67,9 @@ def read_token(text: str) -> Token | None:
 
 @attrs.frozen(kw_only=True)
 class Held:
-    """A message in hand, as it came."""
+    """A message in flight, as it came."""
 
-    line: Line
+    sqs_queue: SqsQueue
     receipt: str
     envelope: Envelope
     counts: Counts
@@ -78,28 +78,28 @@ class Held:
 
 
 def send_job(
-    line: Line,
+    sqs_queue: SqsQueue,
     envelope: Envelope,
     *,
     delay: float = 0.0,
     counts: Counts | None = None,
     pointer: str | None = None,
-    grave: Mapping[str, str] | None = None,
+    death_record: Mapping[str, str] | None = None,
 ) -> Job:
-    """Return what sends *envelope* to *line*, to be due in *delay* seconds.
+    """Return what sends *envelope* to *sqs_queue*, to be due in *delay* seconds.
 
     SQS delays by whole seconds, and in a FIFO queue no single message: it waits for the rest where it is received.
     """
     delay = min(delay, _LONGEST_DELAY)
-    whole = 0 if line.fifo else int(delay)
+    whole = 0 if sqs_queue.fifo else int(delay)
     rest = delay - whole > _LEAST_DELAY
-    entry = write(envelope, counts=counts, pointer=pointer, grave=grave, wait=delay if rest else 0.0)
+    entry = write(envelope, counts=counts, pointer=pointer, death_record=death_record, wait=delay if rest else 0.0)
     fields: dict[str, Any] = {"MessageBody": entry.body, "MessageAttributes": entry.attributes}
-    if line.fifo:
+    if sqs_queue.fifo:
         fields |= {"MessageGroupId": _group(envelope), "MessageDeduplicationId": _once(envelope)}
     elif whole:
         fields["DelaySeconds"] = whole
-    return Job(line=line, operation="send_message_batch", entry=fields, size=entry.size)
+    return Job(sqs_queue=sqs_queue, operation="send_message_batch", entry=fields, size=entry.size)
 
 
 class Settling:
@@ -107,7 +107,7 @@ class Settling:
 
     Args:
         batches: Carry out requests.
-        queues: Know the lines.
+        queues: Know the sqs_queues.
         turns: Keep what SQS does not of messages in FIFO queues.
         hand: Knows which of those this process holds.
         now: The service's clock.
@@ -120,13 +120,13 @@ class Settling:
         queues: Queues,
         *,
         turns: Turns,
-        hand: Hand,
+        in_flight: InFlight,
         now: Callable[[], float],
         drop: Callable[[Sequence[str]], None],
     ) -> None:
         self._batches = batches
         self._turns = turns
-        self._hand = hand
+        self._in_flight = in_flight
         self._queues = queues
         self._now = now
         self._drop = drop
@@ -140,10 +140,10 @@ class Settling:
     def after_fork(self) -> None:
         """Begin with a lock of our own; what the parent holds stays the parent's."""
         self._lock = threading.Lock()
-        self._hand.after_fork()
+        self._in_flight.after_fork()
 
     def hold(self, token: str, held: Held) -> None:
-        """Hear of a message that was delivered."""
+        """Note a message that was delivered."""
         with self._lock:
             _remember(self._held, token, held)
 
@@ -183,7 +183,7 @@ class Settling:
             return self._until.get(text, token.claimed + token.lease)
 
     def _is_over(self, text: str) -> bool:
-        """Tell whether a lease that is kept from here is over; one kept by another process is that one's to judge."""
+        """Return whether a lease that is kept from here is over; another process judges its own."""
         with self._lock:
             until = self._until.get(text)
         return until is not None and time.monotonic() > until
@@ -206,7 +206,7 @@ class Settling:
         """Return what must be known at the next claim of a message that stays in its place."""
         if token.turn is None or self._moves(each, token):
             return None
-        turn = attrs.evolve(token.turn, claims=max(token.turn.claims, self._hand.claims(each.delivery.token)))
+        turn = attrs.evolve(token.turn, claims=max(token.turn.claims, self._in_flight.claims(each.delivery.token)))
         if isinstance(each, Retry):
             return turn.retried(each.envelope)
         return turn if isinstance(each, Release) and not each.counted else None
@@ -218,9 +218,9 @@ class Settling:
         again = [
             turn.message
             for each, turn in gone
-            if turn is not None and max(turn.claims, self._hand.claims(each.delivery.token)) > 1
+            if turn is not None and max(turn.claims, self._in_flight.claims(each.delivery.token)) > 1
         ]
-        self._hand.let_go([each.delivery.token for each, _ in done])
+        self._in_flight.release([each.delivery.token for each, _ in done])
         self._turns.forget(again)
 
     def _sorted(self, settlements: Sequence[Settlement]) -> tuple[list[Delivery], list[tuple[Settlement, Token]]]:
@@ -236,14 +236,14 @@ class Settling:
         return lost, ends
 
     def _moves(self, each: Settlement, token: Token) -> bool:
-        """Tell whether the message goes elsewhere, rather than staying under its receipt."""
+        """Return whether the message goes elsewhere, rather than staying under its receipt."""
         if isinstance(each, Dead):
             return True
-        if token.line.endswith(".fifo"):
+        if token.sqs_queue.endswith(".fifo"):
             return isinstance(each, Retry) and each.envelope.queue != each.delivery.queue
         if isinstance(each, Retry):
             return True
-        # Whoever does not have the message, such as a supervisor, cannot send it on.
+        # A process without the message, such as a supervisor, cannot send it on.
         return isinstance(each, Release) and not each.counted and each.delivery.token in self._held
 
     def _send_on(self, moving: Sequence[Settlement]) -> dict[str, Failure]:
@@ -279,25 +279,27 @@ class Settling:
                 delay = _LONGEST_DELAY
         same = held is not None and held.envelope.body == envelope.body
         pointer = held.pointer if held is not None and same else None
-        line = self._queues.line(envelope.queue, envelope.priority)
-        return send_job(line, envelope, delay=delay, counts=counts, pointer=pointer)
+        sqs_queue = self._queues.of_priority(envelope.queue, envelope.priority)
+        return send_job(sqs_queue, envelope, delay=delay, counts=counts, pointer=pointer)
 
     def _burial(self, each: Dead, held: Held | None) -> Job:
         envelope, counts = _as_known(each.delivery, held)
-        grave = {
+        death_record = {
             "reason": each.reason,
             "holder": each.holder[:200],
             "error": each.error[:2_000],
             "died": repr(self._now()),
         }
         pointer = held.pointer if held else None
-        return send_job(self._queues.dead(envelope.queue), envelope, counts=counts, pointer=pointer, grave=grave)
+        return send_job(
+            self._queues.dead(envelope.queue), envelope, counts=counts, pointer=pointer, death_record=death_record
+        )
 
     def _last_job(self, each: Settlement, token: Token) -> Job:
         """Return the request that ends the lease."""
-        line = Line(token.line, each.delivery.queue)
+        sqs_queue = SqsQueue(token.sqs_queue, each.delivery.queue)
         if isinstance(each, Ack) or self._moves(each, token):
-            return Job(line=line, operation="delete_message_batch", entry={"ReceiptHandle": token.receipt})
+            return Job(sqs_queue=sqs_queue, operation="delete_message_batch", entry={"ReceiptHandle": token.receipt})
         delay = getattr(each, "delay", 0.0)
         if isinstance(each, Retry):
             delay = max(each.envelope.delay, (each.envelope.not_before or 0.0) - self._now())
@@ -325,20 +327,20 @@ class Settling:
 
 
 def _as_known(delivery: Delivery, held: Held | None) -> tuple[Envelope, Counts]:
-    """Return a message as it came, or as its delivery tells of it where it came to somebody else."""
+    """Return a message as it came, or as its delivery describes it where it came to another process."""
     if held is not None:
         return held.envelope, held.counts
     return delivery.envelope, Counts(number=delivery.number, crashes=delivery.crashes)
 
 
 def _leaves(each: Settlement, held: Held) -> bool:
-    """Tell whether nobody needs the body in S3 any more."""
+    """Return whether the body in S3 is not needed any more."""
     return isinstance(each, Ack) or (isinstance(each, Retry) and each.envelope.body != held.envelope.body)
 
 
 def _visibility_job(token: Token, queue: str, seconds: float) -> Job:
     entry = {"ReceiptHandle": token.receipt, "VisibilityTimeout": visibility(seconds)}
-    return Job(line=Line(token.line, queue), operation="change_message_visibility_batch", entry=entry)
+    return Job(sqs_queue=SqsQueue(token.sqs_queue, queue), operation="change_message_visibility_batch", entry=entry)
 
 
 def _raise(failures: Sequence[Failure | None], *, but_stale: bool) -> None:

@@ -1,4 +1,4 @@
-"""The table: made when it is missing, written in transactions, read in batches, each part of it again if need be."""
+"""The table, made when it is missing, written in transactions, read in batches, each part of it again if need be."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from queuekit.timelimit import time_left
 from queuekit_sqs.backoff import pauses
 from queuekit_sqs.failures import code_of, is_passing, is_uncertain
 from queuekit_sqs.items import LAYOUT, LAYOUT_KEY, Item, Op
-from queuekit_sqs.request_pool import Crew
+from queuekit_sqs.request_pool import RequestPool
 from queuekit_sqs.service import Service
 
 __all__ = ["Table"]
@@ -38,15 +38,15 @@ class Table:
         service: Carries the requests.
         name: The table's.
         create: Whether to make it if it is missing.
-        crew: Makes requests at the same time.
+        pool: Makes requests at the same time.
         random: Makes the pauses between tries uneven.
     """
 
-    def __init__(self, service: Service, name: str, *, create: bool, crew: Crew, random: Random) -> None:
+    def __init__(self, service: Service, name: str, *, create: bool, pool: RequestPool, random: Random) -> None:
         self.name = name
         self._service = service
         self._create = create
-        self._crew = crew
+        self._pool = pool
         self._random = random
         self._is_known = False
         """Whether the table is there, with the layout of this queuekit."""
@@ -60,7 +60,7 @@ class Table:
             UnavailableError: No answer, or none that helps; its cause is the library's error.
         """
         doing = self._doing(operation)
-        self._look_at_layout()
+        self._check_layout()
         try:
             return self._service.call(operation, doing=doing, **parameters)
         except UnavailableError as error:
@@ -71,7 +71,7 @@ class Table:
 
     def _once(self, operation: str, parameters: dict[str, Any]) -> dict[str, Any]:
         """Make a request once, or twice if the table is missing; errors are the library's own."""
-        self._look_at_layout()
+        self._check_layout()
         try:
             return self._service.request(operation, **parameters)
         except Exception as error:
@@ -80,8 +80,8 @@ class Table:
             self._make(self._service.failed(error, doing=self._doing(operation)))
         return self._service.request(operation, **parameters)
 
-    def _look_at_layout(self) -> None:
-        """Make sure, once, that the layout is ours, or make it so where nobody has been before.
+    def _check_layout(self) -> None:
+        """Make sure, once, that the layout is ours, or make it so in a new table.
 
         Raises:
             UnavailableError: It is that of another version.
@@ -101,7 +101,7 @@ class Table:
             raise other_layout(where, found=version[:20], known=LAYOUT, elsewhere="set another table prefix")
 
     def _lay_out(self) -> list[Item]:
-        """Write the version of the layout, unless somebody else does just now; return what is there then."""
+        """Write the version of the layout, unless another client does just now; return what is there then."""
         item = {**LAYOUT_KEY, "layout_version": {"N": str(LAYOUT)}}
         try:
             self._once("put_item", {"TableName": self.name, "Item": item, "ConditionExpression": _IS_NEW})
@@ -121,11 +121,11 @@ class Table:
     # -- writing
 
     def write(self, ops: Sequence[Op]) -> list[bool]:
-        """Carry out *ops*, each in one step with its condition, and tell which were: in transactions of up to 100."""
+        """Carry out *ops*, each in one step with its condition, and return which were: in transactions of up to 100."""
         done = [False] * len(ops)
         for places in in_rounds([op.key for op in ops]):
             chunks = _chunks(ops, places)
-            answers = self._crew.map([partial(self._write_chunk, [ops[n] for n in chunk]) for chunk in chunks])
+            answers = self._pool.map([partial(self._write_chunk, [ops[n] for n in chunk]) for chunk in chunks])
             for chunk, answer in zip(chunks, answers, strict=True):
                 for index, written in zip(chunk, answer, strict=True):
                     done[index] = written
@@ -164,7 +164,7 @@ class Table:
         return done
 
     def _try(self, ops: list[Op], *, again: bool, last: bool) -> tuple[dict[int, bool], bool]:
-        """Write *ops* in one step; return by place what is decided, and whether the step may have been done unheard."""
+        """Write *ops* in one step; return by place what is decided, and whether it may have been done unanswered."""
         try:
             self._transact(ops, again=again)
         except Exception as error:  # noqa: BLE001 - what is not the library's is raised on
@@ -192,11 +192,7 @@ class Table:
         reasons = response.get("CancellationReasons") or []
         if code_of(error) != "TransactionCanceledException" or len(reasons) != len(ops):
             return None
-        refused = {
-            place: _is_own(reason.get("Item"), op)
-            for place, (reason, op) in enumerate(zip(reasons, ops, strict=True))
-            if reason.get("Code") in _FAILED_CONDITION
-        }
+        refused = _decided(reasons, ops)
         codes = {str(reason.get("Code")) for reason in reasons} - {"None", *_FAILED_CONDITION}
         if not refused and "ValidationError" in codes:
             raise TooLargeError(f"DynamoDB refuses a record: {_first_message(reasons)}") from error
@@ -207,7 +203,7 @@ class Table:
     def read(self, keys: Sequence[Item]) -> list[Item]:
         """Return those items of *keys* that are there, as they are now."""
         parts = [keys[start : start + _MOST_READS] for start in range(0, len(keys), _MOST_READS)]
-        found = self._crew.map([partial(self._read_part, list(part)) for part in parts])
+        found = self._pool.map([partial(self._read_part, list(part)) for part in parts])
         return [item for items in found for item in items]
 
     def _read_part(self, keys: list[Item]) -> list[Item]:
@@ -247,7 +243,7 @@ class Table:
         self._ask("update_time_to_live", unless="ValidationException", TimeToLiveSpecification=_TTL)
 
     def _ask(self, operation: str, *, unless: str, **parameters: Any) -> None:
-        """Make a request about the table, unless the service says with *unless* that somebody else has just made it."""
+        """Make a request about the table, unless the code *unless* says that another client has just made it."""
         try:
             self._service.call(operation, doing=self._doing(operation), TableName=self.name, **parameters)
         except UnavailableError as error:
@@ -278,8 +274,17 @@ def _chunks(ops: Sequence[Op], places: Sequence[int]) -> list[list[int]]:
     return chunks
 
 
+def _decided(reasons: Sequence[dict[str, Any]], ops: Sequence[Op]) -> dict[int, bool]:
+    """Return by place what a cancelled transaction has refused; true where it was written before."""
+    return {
+        place: _is_own(reason.get("Item"), op)
+        for place, (reason, op) in enumerate(zip(reasons, ops, strict=True))
+        if reason.get("Code") in _FAILED_CONDITION
+    }
+
+
 def _is_own(item: Item | None, op: Op) -> bool:
-    """Tell whether what is there was written by *op* itself, in a try that got no answer."""
+    """Return whether what is there was written by *op* itself, in a try that got no answer."""
     return bool(item and op.writer and item.get("written_by", {}).get("S") == op.writer)
 
 

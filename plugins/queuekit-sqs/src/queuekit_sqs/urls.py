@@ -1,4 +1,4 @@
-"""From a URL to where the service is. Nothing is opened, and no client library is imported."""
+"""Reads the address of the service from a URL; opens nothing, and imports no client library."""
 
 from __future__ import annotations
 
