@@ -96,7 +96,8 @@ def test_kill_of_the_supervisor_stops_its_processes(fleet: Fleet) -> None:
     fleet.start_ready(concurrency=2, lease=LEASE)
     wait_until(lambda: fleet.ledger.has("end", waiting), what="the waiting ones done by another worker")
     begun = fleet.ledger.lines("begin")[0].at
-    late = [nap.options(delay=begun + 3 * LEASE - fleet.ledger.lines("begin")[-1].at).send(0).id]
+    left = begun + 3 * LEASE - fleet.ledger.lines("begin")[-1].at
+    late = [nap.options(delay=max(0.0, left)).send(0).id]
     wait_until(lambda: fleet.ledger.has("end", late), what="three leases later")
     gate.touch()
     fleet.drained()
