@@ -102,9 +102,8 @@ class Worker:
         self._executor = Executor(runtime, app.tasks, app.sending, worker=self.name)
         self._prefetch = prefetch = Prefetch(concurrency=settings.concurrency, most=settings.prefetch)
         self._unwritten = unwritten = UnwrittenOutcomes(settings.concurrency, pace=lambda: prefetch.mean)
-        self._settler = Settler(
-            runtime, WorkflowAdvancer(runtime, app.sending), on_settled=self._settled, unwritten=unwritten
-        )
+        advancer = WorkflowAdvancer(runtime, app.sending)
+        self._settler = Settler(runtime, advancer, on_settled=self._settled, unwritten=unwritten)
         self._run_table = run_table or RunTable(2 * settings.concurrency)
         self._isolation = self._isolate(ref, server)
         self._threads = self._make_threads()
@@ -114,6 +113,10 @@ class Worker:
         self._scheduler = None if burst else self._make_scheduler()
         self._leases = leases or LeaseTable()
         self._renewer = None if leases else self._start_renewer()
+        self._hold_nothing()
+        self._health = self._make_health(on_fault)
+
+    def _hold_nothing(self) -> None:
         self._serials = itertools.count(1)
         self._in_flight: dict[int, Run] = {}
         # Tokens of deliveries that need no run and are not settled yet.
@@ -123,7 +126,6 @@ class Worker:
         self._reason = "asked to stop"
         # Threads of whoever runs this worker that must be alive for as long as it works.
         self.others: list[threading.Thread] = []
-        self._health = self._make_health(on_fault)
 
     def _make_threads(self) -> ThreadPool:
         return ThreadPool(
