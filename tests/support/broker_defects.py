@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import attrs
@@ -157,7 +157,7 @@ class BodiesAsText(Defective):
 class NoSizeLimit(Defective):
     """Takes a body of any size."""
 
-    def _check_sizes(self, envelopes: Sequence[Envelope]) -> None:
+    def check_sizes(self, envelopes: Iterable[Envelope]) -> None:
         pass
 
 

@@ -22,7 +22,7 @@ _CONTRACTS: Mapping[str, type] = {
     "serializer": Serializer,
     "middleware": Middleware,
 }
-_LEFT_TO_BASE = frozenset({"check", "commit", "find", "interrupt", "share", "tell_set_aside"})
+_LEFT_TO_BASE = frozenset({"check", "check_sizes", "commit", "find", "interrupt", "share", "tell_set_aside", "walk"})
 """Optional methods whose base body is a fair answer, or that few can offer."""
 _USUAL = frozenset({"atomic_join", "delay", "fenced_ack", "processes", "scan"})
 """Capabilities that a skeleton begins with: those without which little works, or that most services have."""
