@@ -1,6 +1,7 @@
 """What holds for all tests."""
 
 import os
+import signal
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
@@ -13,6 +14,10 @@ from hypothesis.database import DirectoryBasedExampleDatabase
 from support import commands, measuring
 
 HERE = Path(__file__).parent
+# What a shell runs in the background is born with these ignored, and so would be all that tests start and interrupt.
+for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
 measuring.patch_once()
 # A busy machine is no reason to fail: Hypothesis would stop where examples take long to make.
 PATIENT = (HealthCheck.too_slow,)
