@@ -98,6 +98,7 @@ def test_absent_backend_is_waited_for(tmp_path: Path) -> None:
 @on_sqlite
 def test_locked_database_delays_and_loses_nothing(fleet: Fleet, tmp_path: Path) -> None:
     """Another process keeps a transaction open for longer than anybody waits: outcomes are kept until it ends."""
+    fleet.urls["broker"] = fleet.urls["broker"].partition("?")[0] + "?busy_timeout=1"
     fleet.start_ready(concurrency=4, lease=60)
     ids = [result.id for result in fleet.app.send_many(nap.s(0.3) for _ in range(4))]
     wait_until(lambda: fleet.ledger.has("begin", ids), what="all running")
