@@ -128,6 +128,7 @@ class Scheduler:
                 outage.over()
             except UnavailableError as error:
                 pause = outage.failed(error.what)
+                self._duties = dict.fromkeys(self._duties, float("-inf"))  # what has failed is not done
             except BaseException:  # noqa: BLE001 - also SystemExit, in a middleware's before_send
                 log_error(_logger, "the scheduler met an error that it does not know")
                 pause = _LONGEST_PAUSE

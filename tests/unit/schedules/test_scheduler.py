@@ -569,6 +569,25 @@ def test_thread_reports_an_outage_once_it_is_over() -> None:
     assert (down[0].doing, back[0].doing) == ("send ticks", "send ticks")
 
 
+def test_an_outage_is_over_when_the_backend_answers() -> None:
+    """A duty that failed is not done: no turn without a question to the backend counts as a sign of life."""
+    app = flaky_app()
+    app.periodic(every("1h"), CALL, name="job")
+    leads, down, back = seen(app, SchedulerLeaderElected), seen(app, EngineDown), seen(app, EngineBack)
+    one = Scheduler(app, name="s")
+
+    one.start()
+    wait_until(lambda: leads, "the lead")
+    backend_of(app).wire.cut = {"delete", "get", "put", "scan"}
+    wait_until(lambda: len(down) >= 3, "three failures")
+    meanwhile = list(back)
+    backend_of(app).wire.cut.clear()
+    wait_until(lambda: back, "its end")
+    one.stop()
+
+    assert meanwhile == []
+
+
 def test_who_uses_no_schedules_pays_little() -> None:
     """Without any schedule a scheduler asks one question, and writes nothing."""
     crew = Crew()
