@@ -45,7 +45,7 @@ def main(context: click.Context, *, verbose: bool, quiet: bool) -> None:
 
     A command finds the app by --app, else by QUEUEKIT_APP or "app =" in queuekit.toml, else in tasks.py, app.py or
     main.py of this folder. Exit codes: 0 fine, 1 what was asked about is bad, 2 wrong usage, 3 app or settings cannot
-    be loaded, 4 broker or backend cannot be reached, 5 a plugin is missing, 130 interrupted.
+    be loaded, 4 broker or backend cannot be reached, 5 a plugin is missing, 6 asked and still running, 130 interrupted.
     """
     session = context.ensure_object(Session)
     session.quiet = quiet

@@ -26,6 +26,7 @@ GUESSES = ("tasks", "app", "main")
 """Modules that are tried when no app is named."""
 
 
+_CORE = Path(__file__).parents[1]
 _ELSEWHERE = "Run it in the folder that holds the module, or name another:  --app package.module:attribute"
 
 
@@ -151,7 +152,8 @@ def _import(name: str, where: str) -> ModuleType:
         raise AppError(f"no module named {name!r}", where=f"  {where}, looked in {Path.cwd()}", fix=fix)
     try:
         return importlib.import_module(name)
-    except QueuekitError:
+    except QueuekitError as error:
+        error.where = error.where or _own_frame(error)
         raise
     except (Exception, SystemExit) as error:
         frame = _own_frame(error)
@@ -188,7 +190,8 @@ def _exists(name: str) -> bool:
 def _own_frame(error: BaseException) -> str:
     """Return the last line of the user's own code that *error* went through."""
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "importlib" not in frame.filename]
-    mine = [frame for frame in frames if Path(frame.filename).parent != Path(__file__).parent]
+    frames = [frame for frame in frames if not frame.filename.startswith("<")]  # what attrs has generated
+    mine = [frame for frame in frames if _CORE not in Path(frame.filename).parents]
     if isinstance(error, SyntaxError) and error.filename:
         return f"  {error.filename}, line {error.lineno}: {(error.text or '').strip()}"
     return f"  {mine[-1].filename}, line {mine[-1].lineno}: {mine[-1].line}" if mine else ""

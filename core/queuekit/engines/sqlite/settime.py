@@ -86,9 +86,10 @@ def _mode(connection: sqlite3.Connection, wanted: str) -> str:
 
 def main(arguments: Sequence[str]) -> int:
     """Set the time of the one file that is named, and return the exit code."""
-    if len(arguments) != 1:
-        sys.stderr.write("usage: python -m queuekit.engines.sqlite.settime FILE\n")
-        return 2
+    if len(arguments) != 1 or arguments[0].startswith("-"):
+        asked = list(arguments) in (["--help"], ["-h"])
+        (sys.stdout if asked else sys.stderr).write("usage: python -m queuekit.engines.sqlite.settime FILE\n")
+        return 0 if asked else 2
     try:
         by = set_time(os.path.realpath(os.path.expanduser(arguments[0])))  # noqa: PTH111 - as a URL's path is read
     except QueuekitError as error:
