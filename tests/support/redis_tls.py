@@ -71,9 +71,12 @@ def tls_in_front(port: int, certificate: Path) -> Iterator[int]:
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
     pumps: set[asyncio.Task[None]] = set()
+    writers: list[asyncio.StreamWriter] = []
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writers.append(writer)
         to_server = await asyncio.open_connection("127.0.0.1", port)
+        writers.append(to_server[1])
         for source, target in ((reader, to_server[1]), (to_server[0], writer)):
             pumps.add(asyncio.ensure_future(_pump(source, target)))
 
@@ -82,6 +85,7 @@ def tls_in_front(port: int, certificate: Path) -> Iterator[int]:
         for pump in pumps:
             pump.cancel()
         await asyncio.gather(*pumps, return_exceptions=True)
+        await _abort(writers)
 
     starting = asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
     server = asyncio.run_coroutine_threadsafe(starting, loop).result(PATIENCE)
@@ -102,3 +106,12 @@ async def _pump(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> N
                 await target.drain()
     finally:
         target.close()
+
+
+async def _abort(writers: list[asyncio.StreamWriter]) -> None:
+    """Close connections at once: to say goodbye takes longer than the loop lives."""
+    for writer in writers:
+        writer.transport.abort()
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(PATIENCE):
+            await asyncio.gather(*(writer.wait_closed() for writer in writers), return_exceptions=True)
