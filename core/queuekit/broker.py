@@ -291,7 +291,7 @@ class Broker(abc.ABC):
         raise self._cannot("commit")
 
     def look_for_marks(self, prefix: str) -> bool:
-        """From now on look with each claim for records whose key is *prefix* and a message's id; tell whether it can.
+        """From now on look with each claim for records whose key is *prefix* and a message's id; return whether it can.
 
         Called only if the backend has the same ``engine_id``. A delivery is ``unmarked`` where there is none, which
         saves its worker a round trip before the task may begin.

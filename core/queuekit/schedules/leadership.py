@@ -38,7 +38,7 @@ class Leadership:
         return self._clock.monotonic() < self._until
 
     def seek(self) -> bool:
-        """Take the lease if nobody has it, renew it if it is ours; tell whether it is held now.
+        """Take the lease if nobody has it, renew it if it is ours; return whether it is held now.
 
         Raises:
             UnavailableError: The backend does not answer; a lease that is held goes on until its time is over.

@@ -1,7 +1,7 @@
 """Members of enums that an app does not know, where an annotation asks for the plain value that they are as well.
 
 ``signal.SIGTERM`` is a number: sent to ``number: int`` it arrives as 15, which is equal to it. Without such an
-annotation nobody can tell whether the member or its value is meant, so that it is refused.
+annotation nobody can know whether the member or its value is meant, so that it is refused.
 """
 
 from __future__ import annotations

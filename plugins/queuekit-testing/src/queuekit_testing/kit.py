@@ -141,7 +141,7 @@ class Span:
         self._begin = time.monotonic()
 
     def holds(self) -> bool:
-        """Tell whether it cannot have ended yet, however the server rounds."""
+        """Return whether it cannot have ended yet, however the server rounds."""
         return time.monotonic() - self._begin < max(self.seconds - self._granularity, 0.4 * self.seconds)
 
     @property

@@ -258,6 +258,6 @@ def _overclaims(promised: Any, kept: Any) -> list[str]:
 
 
 def _may_be_text(field: attrs.Attribute[Any]) -> bool:
-    """Tell whether the field can hold text or bytes, and thus a secret."""
+    """Return whether the field can hold text or bytes, and thus a secret."""
     kinds = {field.type, *get_args(field.type)}
     return isinstance(field.type, str) or bool(kinds & {str, bytes, Any, None})

@@ -97,7 +97,7 @@ TYPED: dict[str, Any] = {
 
 
 def is_same(one: Any, other: Any) -> bool:
-    """Tell whether two values are equal, and of equal types all the way down: ``1``, ``1.0`` and ``True`` differ."""
+    """Return whether two values are equal, and of equal types all the way down: ``1``, ``1.0`` and ``True`` differ."""
     if type(one) is not type(other):
         return False
     if isinstance(one, dict):

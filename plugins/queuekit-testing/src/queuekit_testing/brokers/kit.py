@@ -135,7 +135,7 @@ class BrokerKit(Conformance):
         return self.spans(self.short, self._limits.lease_granularity)
 
     def not_early(self, elapsed: float, seconds: float) -> bool:
-        """Tell whether *elapsed*, measured here, is no less than *seconds*, measured on the server."""
+        """Return whether *elapsed*, measured here, is no less than *seconds*, measured on the server."""
         return elapsed >= seconds - self._limits.lease_granularity - 0.01 * seconds
 
     # -- deeds ---------------------------------------------------------------------------------------------------

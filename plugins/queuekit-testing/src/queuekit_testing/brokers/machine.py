@@ -80,7 +80,7 @@ class _Machine(RuleBasedStateMachine):
         assert ids == [self.model.send(envelope) for envelope in batch]
 
     def any_in(self, place: Place) -> bool:
-        """Tell whether any queue should have a message in *place*."""
+        """Return whether any queue should have a message in *place*."""
         return any(item.place is place for item in self.model.items.values())
 
     def envelope(self, queue: int, priority: int, kind: int) -> Envelope:

@@ -105,7 +105,7 @@ class Model:
         assert ids == [item.envelope.id for item in self.inside(queue, Place.READY)][: len(ids)], "out of turn"
 
     def settle(self, settlement: Settlement) -> bool:
-        """Carry out a settlement, and tell whether its lease held."""
+        """Carry out a settlement, and return whether its lease held."""
         item = self.held(settlement.delivery)
         if item is None:
             return False
