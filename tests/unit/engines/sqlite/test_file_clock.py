@@ -425,12 +425,19 @@ def test_does_not_set_the_time_of_a_file_in_use(
     assert "moved by +3600.000 s" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("arguments", [[], ["a", "b"]])
+@pytest.mark.parametrize("arguments", [[], ["a", "b"], ["--now"]])
 def test_the_command_tells_its_usage(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     """Without one file there is nothing to set."""
     assert settime.main(arguments) == 2
 
     assert "usage" in capsys.readouterr().err
+
+
+def test_the_command_helps(capsys: pytest.CaptureFixture[str]) -> None:
+    """``--help`` is no file."""
+    assert settime.main(["--help"]) == 0
+
+    assert "usage" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("content", [None, b"", b"no database, but long enough to be looked at"])
