@@ -7,9 +7,13 @@ from collections.abc import AsyncGenerator, Awaitable, Generator
 from typing import Any
 
 from queuekit.control import TaskTimeout
+from queuekit.execution.time_limit import surely
 
 __all__ = ["READY", "afinished", "finished"]
 
+_LATER = 0.1
+"""Seconds: the limit of the thread comes first, and this one wakes a loop that sleeps through it. Both at one moment
+would have the exception arrive in a loop that is being closed."""
 READY = frozenset({type(None), bool, int, float, str, bytes, list, tuple, dict, set, frozenset})
 """Classes of results that need no second look."""
 
@@ -28,13 +32,12 @@ def finished(value: Any, timeout: float | None) -> Any:
     try:
         asyncio.get_running_loop()
     except RuntimeError:
-        return asyncio.run(_within(value, timeout))
+        return _on_own_loop(value, timeout)
     # In eager mode a loop may be running in the caller's thread.
     from concurrent.futures import ThreadPoolExecutor
 
     with ThreadPoolExecutor(max_workers=1) as pool:
-        context = contextvars.copy_context()
-        return pool.submit(context.run, asyncio.run, _within(value, timeout)).result()
+        return pool.submit(contextvars.copy_context().run, _on_own_loop, value, timeout).result()
 
 
 async def afinished(value: Any) -> Any:
@@ -44,10 +47,21 @@ async def afinished(value: Any) -> Any:
     return _not_lazy(value)
 
 
+def _on_own_loop(value: Any, timeout: float | None) -> Any:
+    """Do as ``asyncio.run`` does, which leaves its loop open when an interruption arrives while it closes it."""
+    import asyncio
+
+    runner = asyncio.Runner()
+    try:
+        return runner.run(_within(value, timeout))
+    finally:
+        surely(runner.close, None)
+
+
 async def _within(value: Any, timeout: float | None) -> Any:
     import asyncio
 
-    limit = asyncio.timeout(timeout)
+    limit = asyncio.timeout(None if timeout is None else timeout + _LATER)
     try:
         async with limit:
             return await afinished(value)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from typing import TypeVar
 
 from queuekit.control import Interruption, TaskTimeout
 
 __all__ = ["Guard", "surely"]
+
+_Late = TypeVar("_Late", bound=BaseException | None)
 
 
 class Guard:
@@ -54,17 +57,18 @@ class Guard:
                 return late
 
 
-def surely(close: Callable[[], BaseException | None], late: BaseException) -> BaseException:
+def surely(close: Callable[[], BaseException | None], late: _Late) -> BaseException | _Late:
     """Call *close* until it comes to its end: an exception may arrive on the way into it, after the code has ended.
 
     Returns:
         What it returns, or else the last that has arrived, *late* being the first.
     """
+    last: BaseException | _Late = late
     while True:
         try:
-            return close() or late
+            return close() or last
         except Interruption as error:
-            late = error
+            last = error
 
 
 def _let_it_arrive() -> None:
