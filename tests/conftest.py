@@ -2,9 +2,7 @@
 
 import os
 import signal
-import sqlite3
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -19,6 +17,7 @@ for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
     if signal.getsignal(number) is signal.SIG_IGN:
         signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
 measuring.patch_once()
+measuring.skip_broken()
 # A busy machine is no reason to fail: Hypothesis would stop where examples take long to make.
 PATIENT = (HealthCheck.too_slow,)
 settings.register_profile("steady", deadline=None, derandomize=True, suppress_health_check=PATIENT)
@@ -52,27 +51,6 @@ def _unmeasured_children(request: pytest.FixtureRequest, monkeypatch: pytest.Mon
     """Let the child processes of what is not measured be neither."""
     if request.node.get_closest_marker("no_cover") is not None:
         monkeypatch.delenv("COVERAGE_PROCESS_CONFIG", raising=False)
-
-
-@pytest.hookimpl(hookwrapper=True, trylast=True)
-def pytest_runtestloop(session: pytest.Session) -> Iterator[None]:
-    """Take away what a process was writing when a test killed it, before the coverage of all is put together."""
-    yield
-    if not hasattr(session.config, "workerinput"):
-        for path in Path(session.config.rootpath).glob(".coverage.*"):
-            if not _is_sound(path):
-                path.unlink(missing_ok=True)
-
-
-def _is_sound(path: Path) -> bool:
-    """Return whether a file of coverage can be read to its end."""
-    try:
-        with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
-            tables = connection.execute("SELECT count(*) FROM sqlite_master WHERE name = 'coverage_schema'").fetchone()
-            found = connection.execute("PRAGMA integrity_check").fetchone()
-            return bool(tables == (1,) and found == ("ok",))
-    except sqlite3.Error:
-        return False
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -1,10 +1,13 @@
-"""Coverage of processes that fork, in a run that measures some of its tests only."""
+"""Coverage of processes that fork and are killed, in a run that measures some of its tests only."""
 
 import importlib.util
+import sqlite3
+from contextlib import closing
+from pathlib import Path
 from typing import Any
 from weakref import WeakSet
 
-__all__ = ["patch_once"]
+__all__ = ["patch_once", "skip_broken"]
 
 
 def patch_once() -> None:
@@ -28,3 +31,33 @@ def patch_once() -> None:
             apply(measurement, *others)
 
     module.apply_patches = apply_once
+
+
+def skip_broken() -> None:
+    """Take away what a process was writing when a test killed it, where the coverage of all is put together."""
+    if importlib.util.find_spec("coverage") is None:
+        return
+    from coverage import data
+
+    module: Any = data
+    combinable = module.combinable_files
+
+    def sound(*args: Any) -> list[str]:
+        files: list[str] = combinable(*args)
+        broken = {name for name in files if not _is_sound(name)}
+        for name in broken:
+            Path(name).unlink(missing_ok=True)
+        return [name for name in files if name not in broken]
+
+    module.combinable_files = sound
+
+
+def _is_sound(name: str) -> bool:
+    """Return whether a file of coverage can be read to its end."""
+    try:
+        with closing(sqlite3.connect(f"file:{name}?mode=ro", uri=True)) as connection:
+            tables = connection.execute("SELECT count(*) FROM sqlite_master WHERE name = 'coverage_schema'").fetchone()
+            found = connection.execute("PRAGMA integrity_check").fetchone()
+            return bool(tables == (1,) and found == ("ok",))
+    except sqlite3.Error:
+        return False
