@@ -98,7 +98,8 @@ class QueuekitError(Exception):
     """
 
     code: ClassVar[str] = "QK100"
-    exit_code: ClassVar[int] = 1
+    exit_code: int = 1
+    """What a command ends with; 3 in place of 1 for what the import of an app has raised."""
 
     def __init__(self, what: str, *, where: str = "", fix: str = "", available: str = "") -> None:
         super().__init__(what)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from queuekit.errors import AppError, QueuekitError, UnavailableError
+from queuekit.errors import AppError, ConfigError, QueuekitError, UnavailableError
 from queuekit.logs.plaintext import clean
 from queuekit.urls import is_secret, mask
 
@@ -132,8 +132,8 @@ class Session:
             # A config file that was named and names no app is not about the one that happens to lie here.
             if self._ref(guess=self.config_path is None) is not None:
                 return self.app()[0]
-        except AppError as error:
-            if not lenient:
+        except QueuekitError as error:
+            if not lenient or isinstance(error, ConfigError):
                 raise
             self.say(f"Without the app and its own settings: {error}")
         from queuekit.app import Queuekit
@@ -201,8 +201,7 @@ def _guess() -> str | None:
     Raises:
         AppError: One of them cannot be imported, or holds several.
     """
-    from queuekit.app import Queuekit
-    from queuekit.worker.app_ref import GUESSES, find_app
+    from queuekit.worker.app_ref import GUESSES, find_app, is_app
 
     for name in GUESSES:
         if not (Path(f"{name}.py").is_file() or Path(name, "__init__.py").is_file()):
@@ -211,7 +210,7 @@ def _guess() -> str | None:
             find_app(name)
         except QueuekitError:
             module = sys.modules.get(name)
-            if module is None or any(isinstance(value, Queuekit) for value in vars(module).values()):
+            if module is None or any(is_app(value) for value in vars(module).values()):
                 raise
         else:
             return name

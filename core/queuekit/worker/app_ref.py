@@ -13,14 +13,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeGuard
 
 import attrs
 
 from queuekit.app import Queuekit
 from queuekit.errors import AppError, QueuekitError, did_you_mean
+from queuekit.failure import in_words
 
-__all__ = ["AppRef", "find_app", "import_from_here"]
+__all__ = ["AppRef", "find_app", "import_from_here", "is_app"]
 
 GUESSES = ("tasks", "app", "main")
 """Modules that are tried when no app is named."""
@@ -117,8 +118,8 @@ def find_app(target: str) -> Queuekit:
         return _only_app(module, module_name)
     found: Any = module
     for part in attribute.split("."):
-        if not hasattr(found, part):
-            known = [name for name, value in vars(module).items() if isinstance(value, Queuekit)]
+        if not _has(found, part, target, module_name):
+            known = [name for name, value in vars(module).items() if is_app(value)]
             hint = did_you_mean(attribute, vars(module)) or "Name the attribute that holds Queuekit(...)"
             raise AppError(
                 f"module {module_name!r} has no attribute {attribute!r}",
@@ -133,8 +134,24 @@ def find_app(target: str) -> Queuekit:
     return found
 
 
+def is_app(value: object) -> TypeGuard[Queuekit]:
+    """Return whether *value*, of a user's module, is an app; unlike ``isinstance`` it asks no proxy for its class."""
+    return issubclass(type(value), Queuekit)
+
+
+def _has(holder: object, name: str, target: str, module: str) -> bool:
+    """Return whether *holder* has an attribute; a module or class of the user may make it when it is asked for."""
+    try:
+        return hasattr(holder, name)
+    except QueuekitError as error:
+        _note_load(error)
+        raise
+    except Exception as error:
+        raise _raised(f"{target!r} cannot be read", error, module=module) from error
+
+
 def _only_app(module: ModuleType, name: str) -> Queuekit:
-    apps = {key: value for key, value in vars(module).items() if isinstance(value, Queuekit)}
+    apps = {key: value for key, value in vars(module).items() if is_app(value)}
     if len({id(value) for value in apps.values()}) == 1:
         return next(iter(apps.values()))
     if not apps:
@@ -153,16 +170,25 @@ def _import(name: str, where: str) -> ModuleType:
     try:
         return importlib.import_module(name)
     except QueuekitError as error:
-        error.where = error.where or _own_frame(error)
+        _note_load(error)
         raise
-    except (Exception, SystemExit) as error:
-        frame = _own_frame(error)
-        text = str(error).split("\n", 1)[0]
-        raise AppError(
-            f"module {name!r} raises when imported: {type(error).__name__}: {text}",
-            where=frame,
-            fix=f"Try it alone:  python -c 'import {name}'",
-        ) from error
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        raise _raised(f"module {name!r} raises when imported", error, module=name) from error
+
+
+def _note_load(error: QueuekitError) -> None:
+    """Note in *error* that the app cannot be loaded because of it: the user's own line, and the exit code of that."""
+    error.where = error.where or _own_frame(error)
+    if error.exit_code == QueuekitError.exit_code:
+        error.exit_code = AppError.exit_code
+
+
+def _raised(what: str, error: BaseException, *, module: str) -> AppError:
+    """Return what to tell of *error*, which code of the user in *module* has raised."""
+    text = in_words(error).split("\n", 1)[0]
+    return AppError(f"{what}: {text}", where=_own_frame(error), fix=f"Try it alone:  python -c 'import {module}'")
 
 
 def _modules_here() -> list[str]:

@@ -74,6 +74,7 @@ BAD_APP = [
         3,
         {"bad.py": TWO_NAMES},
     ),
+    Mistake("app-duration-illegal", ("scheduler", "bad"), 3, {"bad.py": f"{TASKS}\napp.task(timeout='xx')(add)\n"}),
     Mistake("no-app-for-worker", ("worker",), 3, {}),
     Mistake("no-app-for-send", ("send", "add", "1"), 3, {"tasks.py": "x = 1\n"}),
     Mistake("include-missing", ("worker",), 3, {**SHOP, "queuekit.toml": f'{TOML}include = ["more"]\n'}),
