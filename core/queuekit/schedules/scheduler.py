@@ -37,9 +37,8 @@ __all__ = ["Scheduler"]
 _LONGEST_LEASE = 15.0
 """Seconds after which another worker leads in place of one that fell silent, at most."""
 _LOOK = 2.0
-"""Seconds between two looks: of the leader whether a schedule was changed, of the others whether the lead is free."""
-_IDLE = 5.0
-"""Seconds between two looks whether there are schedules at all."""
+"""Seconds between two looks: of the leader whether a schedule was changed, of the others whether the lead is free, and
+where there are no schedules whether there are any now."""
 _AFRESH = 10.0
 """Seconds between two readings of everything, at least."""
 _RARE = 100
@@ -138,7 +137,7 @@ class Scheduler:
     def turn(self) -> float:
         """Do what is to be done now, and return how many seconds later to come again."""
         if not self._begin():
-            return _IDLE
+            return _LOOK
         if self._presence.body and self._is_time("presence", _PRESENCE):
             self._backend.put([self._presence])
         if not self._seek():
@@ -150,7 +149,8 @@ class Scheduler:
         for first in range(0, len(ready), _AT_ONCE):
             self._tick(ready[first : first + _AT_ONCE])
         nexts = [known.next - self._now() for known in self._known.values() if known.next is not None]
-        return max(0.0, min([*nexts, _LOOK, self._lease / 3]))
+        duties = [self._duties[duty] - self._clock.monotonic() for duty in ("look", "renew")]
+        return max(0.0, min([*nexts, *duties]))
 
     def _sleep(self, seconds: float) -> None:
         with self._woken:
@@ -168,7 +168,7 @@ class Scheduler:
     # -- leading
 
     def _begin(self) -> bool:
-        """Return whether there are schedules at all: whoever uses none pays one question in five seconds."""
+        """Return whether there are schedules at all: whoever uses none pays one question in two seconds."""
         if not self._begun:
             declared = self._app.declared
             self._schedules.declare(declared)
