@@ -104,6 +104,18 @@ class BackendLimits:
     ttl_granularity: float = 0.001
     """Seconds by which an expiry may be rounded."""
 
+    def check_sizes(self, records: Iterable[Record]) -> None:
+        """Refuse bodies above :attr:`max_record`; a broker that commits records calls this.
+
+        Raises:
+            TooLargeError: Names the first record that is too large.
+        """
+        most = self.max_record
+        for record in records:
+            if len(record.body) > most:
+                size = f"{len(record.body):,} bytes, above the limit of {most:,}"
+                raise TooLargeError(f"record {record.key} has {size}")
+
 
 class Backend(abc.ABC):
     """A store of expiring records.
@@ -203,11 +215,7 @@ class Backend(abc.ABC):
         Raises:
             TooLargeError: Names the first record that is too large.
         """
-        most = self.limits.max_record
-        for record in records:
-            if len(record.body) > most:
-                size = f"{len(record.body):,} bytes, above the limit of {most:,}"
-                raise TooLargeError(f"record {record.key} has {size}")
+        self.limits.check_sizes(records)
 
     def check(self) -> list[str]:
         """Ask the service for what an operator should know (eviction policy, missing index); one line each."""

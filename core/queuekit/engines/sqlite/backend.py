@@ -15,10 +15,9 @@ from queuekit.engines.sqlite.database import Database
 from queuekit.engines.sqlite.options import SqliteOptions
 from queuekit.engines.sqlite.upkeep import Upkeep
 from queuekit.engines.sqlite.waiting import LONGEST_SLEEP, Notifier
-from queuekit.errors import TooLargeError
 from queuekit.urls import EngineURL
 
-__all__ = ["BACKEND_CAPABILITIES", "BACKEND_LIMITS", "SqliteBackend", "check_sizes"]
+__all__ = ["BACKEND_CAPABILITIES", "BACKEND_LIMITS", "SqliteBackend"]
 
 BACKEND_CAPABILITIES = BackendCapabilities(notify=True)
 BACKEND_LIMITS = BackendLimits()
@@ -63,7 +62,7 @@ class SqliteBackend(Backend):
         """Write *records* where *condition* and *expect* allow it."""
         if not records:
             return []
-        check_sizes(records, self.limits)
+        self.check_sizes(records)
         written = self._put(records, condition, expect)
         final = [record.key for record, yes in zip(records, written, strict=True) if yes and record.final]
         if final:
@@ -149,15 +148,3 @@ class SqliteBackend(Backend):
     def _select(self, sql: str, keys: Sequence[str]) -> dict[str, Record]:
         now = self._database.time.now()
         return {row[0]: kept.read_record(row, now) for row in self._database.read(sql, (json.dumps(keys), now))}
-
-
-def check_sizes(some: Sequence[Record], limits: BackendLimits) -> None:
-    """Reject bodies above the limit.
-
-    Raises:
-        TooLargeError: A record has one.
-    """
-    for record in some:
-        if len(record.body) > limits.max_record:
-            size = f"{len(record.body):,} bytes, above the limit of {limits.max_record:,}"
-            raise TooLargeError(f"record {record.key} has {size}")

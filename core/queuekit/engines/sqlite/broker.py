@@ -22,7 +22,7 @@ from queuekit.broker import (
 )
 from queuekit.clock import Clock
 from queuekit.engines.sqlite import claiming, committing, inspection, settling
-from queuekit.engines.sqlite.backend import BACKEND_LIMITS, check_sizes
+from queuekit.engines.sqlite.backend import BACKEND_LIMITS
 from queuekit.engines.sqlite.database import Database
 from queuekit.engines.sqlite.options import SqliteOptions
 from queuekit.engines.sqlite.rows import LARGEST_BATCH
@@ -31,7 +31,6 @@ from queuekit.engines.sqlite.tokens import new_claim
 from queuekit.engines.sqlite.upkeep import Snapshot, Upkeep, promote
 from queuekit.engines.sqlite.waiting import LONGEST_SLEEP, Notifier
 from queuekit.envelope import Envelope
-from queuekit.errors import TooLargeError
 from queuekit.urls import EngineURL
 
 __all__ = ["CAPABILITIES", "LIMITS", "SqliteBroker"]
@@ -72,7 +71,7 @@ class SqliteBroker(Broker):
         """Put *envelopes* on their queues."""
         if not envelopes:
             return []
-        self._check_sizes(envelopes)
+        self.check_sizes(envelopes)
         queues = {envelope.queue for envelope in envelopes}
         self._database.know(queues)
         if len(envelopes) <= LARGEST_BATCH and are_plain(envelopes):
@@ -121,7 +120,7 @@ class SqliteBroker(Broker):
         """Carry out *settlements*."""
         if not settlements:
             return []
-        self._check_sizes([each.envelope for each in settlements if isinstance(each, Retry)])
+        self.check_sizes([each.envelope for each in settlements if isinstance(each, Retry)])
         window = self.limits.dedup_window
         if settling.are_plain_acks(settlements):
             stamp = new_claim(self._database.random)
@@ -139,8 +138,8 @@ class SqliteBroker(Broker):
         envelopes: list[Envelope] = []
         for item in items:
             envelopes += committing.may_send(item)
-            check_sizes(item.records, BACKEND_LIMITS)
-        self._check_sizes(envelopes)
+            BACKEND_LIMITS.check_sizes(item.records)
+        self.check_sizes(envelopes)
         self._database.know({envelope.queue for envelope in envelopes})
         committed = committing.commit(self._database, items, window=self.limits.dedup_window)
         if committed.queues:
@@ -211,10 +210,3 @@ class SqliteBroker(Broker):
 
     def _promote(self) -> None:
         promote(self._database, self._notifier, self._database.time.now())
-
-    def _check_sizes(self, envelopes: Sequence[Envelope]) -> None:
-        """Reject bodies above the limit before anything has happened."""
-        for envelope in envelopes:
-            if len(envelope.body) > self.limits.max_body:
-                size = f"{len(envelope.body):,} bytes, above the limit of {self.limits.max_body:,}"
-                raise TooLargeError(f"the body of message {envelope.id} has {size}")

@@ -14,7 +14,7 @@ from queuekit_mongo.capabilities import BACKEND_CAPABILITIES, BACKEND_LIMITS
 from queuekit_mongo.engine import Engine
 from queuekit_mongo.layout import Doc
 from queuekit_mongo.options import MongoOptions
-from queuekit_mongo.records import IS_LIVE, check_sizes, expire, prefix_end, put_each, read_record
+from queuekit_mongo.records import IS_LIVE, expire, prefix_end, put_each, read_record
 from queuekit_mongo.waiting import Notifier
 
 __all__ = ["MongoBackend"]
@@ -62,7 +62,7 @@ class MongoBackend(Backend):
         """Write *records* where *condition* and *expect* allow it."""
         if not records:
             return []
-        check_sizes(records, self.limits)
+        self.check_sizes(records)
         with self._engine.calls():
             return put_each(self._engine, records, condition=condition, expect=expect)
 

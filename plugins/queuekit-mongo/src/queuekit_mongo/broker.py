@@ -25,7 +25,6 @@ from queuekit.broker import (
 )
 from queuekit.clock import Clock
 from queuekit.envelope import Envelope
-from queuekit.errors import TooLargeError
 from queuekit.urls import EngineURL
 from queuekit_mongo import checks, committing, inspection, sending, settling
 from queuekit_mongo.capabilities import BACKEND_LIMITS, CAPABILITIES, LIMITS
@@ -34,7 +33,6 @@ from queuekit_mongo.engine import Engine
 from queuekit_mongo.layout import WAITING, Doc, queue_of
 from queuekit_mongo.leases import Upkeep, extend
 from queuekit_mongo.options import MongoOptions
-from queuekit_mongo.records import check_sizes
 from queuekit_mongo.waiting import Notifier
 
 __all__ = ["MongoBroker"]
@@ -99,7 +97,7 @@ class MongoBroker(Broker):
         """Put *envelopes* on their queues."""
         if not envelopes:
             return []
-        self._check_sizes(envelopes)
+        self.check_sizes(envelopes)
         with self._engine.calls():
             sending.register(self._engine, {envelope.queue for envelope in envelopes}, self._known)
             return sending.send_all(self._engine, envelopes, self._engine.time.earliest())
@@ -173,7 +171,7 @@ class MongoBroker(Broker):
         """Carry out *settlements*."""
         if not settlements:
             return []
-        self._check_sizes([each.envelope for each in settlements if isinstance(each, Retry)])
+        self.check_sizes([each.envelope for each in settlements if isinstance(each, Retry)])
         with self._engine.calls():
             done = settling.carry_out(self._engine, settlements)
         return [each.delivery for each, yes in zip(settlements, done, strict=True) if not yes]
@@ -183,8 +181,8 @@ class MongoBroker(Broker):
         envelopes: list[Envelope] = []
         for item in items:
             envelopes += committing.may_send(item)
-            check_sizes(item.records, BACKEND_LIMITS)
-        self._check_sizes(envelopes)
+            BACKEND_LIMITS.check_sizes(item.records)
+        self.check_sizes(envelopes)
         with self._engine.calls():
             sending.register(self._engine, {envelope.queue for envelope in envelopes}, self._known)
             self._engine.messages  # noqa: B018 - opens, and so learns whether there are transactions
@@ -244,10 +242,3 @@ class MongoBroker(Broker):
         """Close all connections, and end the waits of this process."""
         self._notifier.close()
         self._engine.close()
-
-    def _check_sizes(self, envelopes: Sequence[Envelope]) -> None:
-        """Reject bodies above the limit before anything has happened."""
-        for envelope in envelopes:
-            if len(envelope.body) > self.limits.max_body:
-                size = f"{len(envelope.body):,} bytes, above the limit of {self.limits.max_body:,}"
-                raise TooLargeError(f"the body of message {envelope.id} has {size}")

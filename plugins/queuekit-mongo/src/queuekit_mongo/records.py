@@ -15,14 +15,13 @@ from pymongo import ReturnDocument, UpdateMany, UpdateOne
 from pymongo.client_session import ClientSession
 from pymongo.errors import BulkWriteError, DuplicateKeyError
 
-from queuekit.backend import BackendLimits, Condition, Record
-from queuekit.errors import TooLargeError
+from queuekit.backend import Condition, Record
 from queuekit.rounds import in_rounds
 from queuekit_mongo.engine import Engine
 from queuekit_mongo.failures import DUPLICATE, refused_by
 from queuekit_mongo.layout import Doc, at, moment, text, whole
 
-__all__ = ["IS_LIVE", "check_sizes", "expire", "insert_fresh", "prefix_end", "put_each", "read_record", "write_newer"]
+__all__ = ["IS_LIVE", "expire", "insert_fresh", "prefix_end", "put_each", "read_record", "write_newer"]
 
 IS_LIVE: Doc = {"$or": [{"expires_at": None}, {"$expr": {"$gt": ["$expires_at", "$$NOW"]}}]}
 """Filter: has not expired on the server's clock."""
@@ -133,18 +132,6 @@ def read_record(doc: Doc, now: float) -> Record:
 
 def _words(value: object) -> str | None:
     return value if isinstance(value, str) else None
-
-
-def check_sizes(records: Sequence[Record], limits: BackendLimits) -> None:
-    """Refuse bodies above the limit.
-
-    Raises:
-        TooLargeError: There is one.
-    """
-    for record in records:
-        if len(record.body) > limits.max_record:
-            size = f"{len(record.body):,} bytes, above the limit of {limits.max_record:,}"
-            raise TooLargeError(f"record {record.key} has {size}")
 
 
 def prefix_end(prefix: str) -> str | None:

@@ -14,7 +14,6 @@ from redis.exceptions import NoPermissionError, ResponseError
 
 from queuekit.backend import Backend, Condition, Join, Page, Record
 from queuekit.clock import Clock
-from queuekit.errors import TooLargeError
 from queuekit.forks import renew_in_forks
 from queuekit.urls import EngineURL
 from queuekit_redis.capabilities import BACKEND_CAPABILITIES, BACKEND_LIMITS
@@ -76,17 +75,11 @@ class RedisBackend(Backend):
         self, records: Sequence[Record], *, condition: Condition = Condition.ALWAYS, expect: int | None = None
     ) -> list[bool]:
         """Write *records* where *condition* and *expect* allow it."""
-        self._check_sizes(records)
+        self.check_sizes(records)
         calls = self._put_calls(records, condition, expect)
         # Repeated after a lost reply, "absent" and "expect" would deny what they have done.
         again = condition is not Condition.ABSENT and expect is None
         return [done == 1 for reply in self._server.call(calls, again=again) for done in reply] if calls else []
-
-    def _check_sizes(self, records: Sequence[Record]) -> None:
-        """Reject bodies above the limit before anything has happened."""
-        for record in records:
-            if len(record.body) > self.limits.max_record:
-                raise TooLargeError(f"record {record.key} has {len(record.body):,} bytes, above the limit")
 
     def _put_calls(self, records: Sequence[Record], condition: Condition, expect: int | None) -> list[Call]:
         """Return the calls that write *records*."""

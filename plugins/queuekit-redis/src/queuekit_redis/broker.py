@@ -25,7 +25,7 @@ from queuekit.broker import (
 )
 from queuekit.clock import Clock
 from queuekit.envelope import Envelope
-from queuekit.errors import TooLargeError, UnavailableError
+from queuekit.errors import UnavailableError
 from queuekit.rounds import in_rounds
 from queuekit.urls import EngineURL
 from queuekit_redis import inspection
@@ -90,7 +90,7 @@ class RedisBroker(Broker):
         """Put *envelopes* on their queues."""
         if not envelopes:
             return []
-        self._check_sizes(envelopes)
+        self.check_sizes(envelopes)
         if len(envelopes) == 1 and is_plain(envelopes[0]) and self._send_one(envelopes[0]):
             return [envelopes[0].id]
         return self._send_all(envelopes)
@@ -200,7 +200,7 @@ class RedisBroker(Broker):
     def _settle(self, settlements: Sequence[Settlement]) -> list[Delivery]:
         """Carry out settlements of different messages."""
         retries = [each.envelope for each in settlements if isinstance(each, Retry)]
-        self._check_sizes(retries)
+        self.check_sizes(retries)
         self._register({envelope.queue for envelope in retries})
         if self._engine.cluster:
             settlements = self._without_moves(settlements)
@@ -249,7 +249,7 @@ class RedisBroker(Broker):
         if self._sent_as_one(items):
             return [True]
         envelopes = envelopes_of(items)
-        self._check_sizes(envelopes)
+        self.check_sizes(envelopes)
         self._register({envelope.queue for envelope in envelopes})
         settled = [item.settlement.delivery.id for item in items if item.settlement is not None]
         if len(set(settled)) < len(settled):
@@ -271,7 +271,7 @@ class RedisBroker(Broker):
         if quick is None:
             return False
         (envelope,) = items[0].sends
-        self._check_sizes((envelope,))
+        self.check_sizes((envelope,))
         self._register((envelope.queue,))
         return self._sent_quickly(quick, envelope.queue)
 
@@ -355,13 +355,6 @@ class RedisBroker(Broker):
         """Enter *queues* once more: they are new, or the server was emptied since they were entered."""
         self._known.difference_update(queues)
         self._register(queues)
-
-    def _check_sizes(self, envelopes: Iterable[Envelope]) -> None:
-        """Reject bodies above the limit before anything has happened."""
-        for envelope in envelopes:
-            if len(envelope.body) > self.limits.max_body:
-                size = f"{len(envelope.body):,} bytes, above the limit of {self.limits.max_body:,}"
-                raise TooLargeError(f"the body of message {envelope.id} has {size}")
 
 
 def _retention(options: RedisOptions) -> float | None:

@@ -13,7 +13,7 @@ from typing import Any
 
 from queuekit.backend import Backend, Condition, Join, Page, Record
 from queuekit.clock import Clock, SystemClock
-from queuekit.errors import TooLargeError, UnavailableError
+from queuekit.errors import UnavailableError
 from queuekit.forks import renew_in_forks
 from queuekit.urls import EngineURL
 from queuekit_sqs import items
@@ -82,9 +82,7 @@ class DynamoBackend(Backend):
         self, records: Sequence[Record], *, condition: Condition = Condition.ALWAYS, expect: int | None = None
     ) -> list[bool]:
         """Write *records* where *condition* and *expect* allow it."""
-        for record in records:
-            if len(record.body) > self.limits.max_record:
-                raise TooLargeError(f"record {record.key} has {len(record.body):,} bytes, above the limit")
+        self.check_sizes(records)
         self._note({kind_of(record.key) for record in records})
         now = self._time.now()
         return self._table.write(

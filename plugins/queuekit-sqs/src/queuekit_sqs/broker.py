@@ -145,12 +145,11 @@ class SqsBroker(Broker):
 
     def send(self, envelopes: Sequence[Envelope]) -> list[str]:
         """Put *envelopes* on their queues."""
-        for envelope in envelopes:
-            if len(envelope.body) > self.limits.max_body:
-                size = f"{len(envelope.body):,} bytes, above the limit of {self.limits.max_body:,}"
-                raise TooLargeError(
-                    f"the body of message {envelope.id} has {size}", fix="Set payload_bucket to keep large bodies in S3"
-                )
+        try:
+            self.check_sizes(envelopes)
+        except TooLargeError as error:
+            error.fix = "Set payload_bucket to keep large bodies in S3"
+            raise
         new = [envelope for envelope in envelopes if _step(envelope) not in self._sent]
         pointers = self._keep_large(new)
         jobs = []
