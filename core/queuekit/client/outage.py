@@ -29,18 +29,19 @@ class Outage:
         self.pause = 0.0
         """Seconds of the last pause, before chance; 0 while the engine answers."""
 
-    def failed(self, error: str, *, afresh: bool = False) -> float:
+    def failed(self, error: str, *, afresh: bool = False, rest: float | None = None) -> float:
         """Tell that the engine did not answer, and return the seconds to rest.
 
         Args:
             error: Why, without secrets.
             afresh: Whether the pauses begin anew: it had answered for a while.
+            rest: Seconds to rest, where they are not for this to decide.
         """
         if not self.failures:
             self._since = self._clock.monotonic()
         self.failures += 1
         self.pause = self._first if afresh or not self.pause else min(self._longest, self.pause * 2)
-        rest = self.pause * (0.5 + self._random.random() / 2)
+        rest = self.pause * (0.5 + self._random.random() / 2) if rest is None else rest
         self._events.emit(EngineDown(doing=self._doing, error=error, retry_in=rest))
         return rest
 

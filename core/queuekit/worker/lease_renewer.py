@@ -6,9 +6,9 @@ import logging
 import threading
 from collections.abc import Callable
 
-from queuekit.broker import Broker
+from queuekit.client.outage import Outage
+from queuekit.client.runtime import Runtime
 from queuekit.errors import UnavailableError
-from queuekit.events import EngineDown, Events
 from queuekit.logs.errors import log_error
 from queuekit.worker.lease_table import HeldLease, LeaseTable
 
@@ -21,31 +21,29 @@ class LeaseRenewer:
     """A thread that extends what is held.
 
     Args:
-        broker: Extends.
+        runtime: Has the broker that extends.
         leases: Tells what is held.
         lease: Seconds of a lease.
         on_lost: Called with the serials of leases that turned out to be lost.
         may_extend: Asked before each round, with the leases; returns those still deserving it: not those of a
             frozen process, nor those past their timeout.
-        events: Told when the broker does not answer.
     """
 
     def __init__(
         self,
-        broker: Broker,
+        runtime: Runtime,
         leases: LeaseTable,
         *,
         lease: float,
         on_lost: Callable[[list[int]], None],
         may_extend: Callable[[list[HeldLease]], list[HeldLease]] = lambda leases: leases,
-        events: Events,
     ) -> None:
-        self._broker = broker
+        self._broker = runtime.broker
         self._leases = leases
         self._lease = lease
         self._on_lost = on_lost
         self._may_extend = may_extend
-        self._events = events
+        self._outage = Outage(runtime, doing="extend leases", first=lease / 3, longest=lease / 3)
         self._lost: set[int] = set()
         """Serials that were reported and may be held still: their bodies have not ended."""
         self._stopped = threading.Event()
@@ -70,9 +68,11 @@ class LeaseRenewer:
         try:
             self._extend()
         except UnavailableError as error:
-            self._events.emit(EngineDown(doing="extend leases", error=error.what, retry_in=self._lease / 3))
+            self._outage.failed(error.what, rest=self._lease / 3)
         except BaseException:  # noqa: BLE001 - without it all leases end
             log_error(_logger, "the renewer met an error that it does not know")
+        else:
+            self._outage.over()
 
     def _extend(self) -> None:
         held = self._leases.held()

@@ -25,6 +25,7 @@ import attrs
 
 from queuekit.app import Queuekit
 from queuekit.broker import Delivery, Release
+from queuekit.client.outage import Outage
 from queuekit.client.requirements import require
 from queuekit.config.settings import WorkerConfig
 from queuekit.envelope import Envelope
@@ -170,17 +171,17 @@ class Supervisor:
         Raises:
             UnavailableError: They have not in the time that there is for that.
         """
-        deadline, pause = time.monotonic() + self._wait_for, _FIRST_PAUSE
+        deadline = time.monotonic() + self._wait_for
+        outage = Outage(self.app.runtime, doing="start", first=_FIRST_PAUSE, longest=_LONGEST_ENGINE_PAUSE)
         while not self._signals:
             error = self._ask_engines(wake)
             left = deadline - time.monotonic()
             if error is None:
+                outage.over()
                 break
             if left <= 0 or not isinstance(error, UnavailableError):
                 raise error
-            pause = min(left, pause * 2, _LONGEST_ENGINE_PAUSE)
-            self.app.events.emit(EngineDown(doing="start", error=error.what, retry_in=pause))
-            wait([wake], pause)
+            wait([wake], min(left, outage.failed(error.what)))
         return not self._signals
 
     def _ask_engines(self, wake: socket.socket) -> BaseException | None:
@@ -340,12 +341,11 @@ class Supervisor:
                 process = _spawn(there.fileno(), table, book)
             undo.pop_all()
         renewer = LeaseRenewer(
-            self.app.runtime.broker,
+            self.app.runtime,
             leases,
             lease=self._settings.lease,
             on_lost=lambda serials: _say(child, Lost(serials)),
             may_extend=lambda leases: _renewable(child, leases),
-            events=self.app.events,
         )
         child = _Child(number, process, pipe, run_table, leases, renewer, time.monotonic())
         return child

@@ -223,8 +223,7 @@ class Worker:
         return Scheduler(self.app, name=self.name)
 
     def _start_renewer(self) -> LeaseRenewer:
-        runtime, lease = self._runtime, self._settings.lease
-        renewer = LeaseRenewer(runtime.broker, self._leases, lease=lease, on_lost=self.lost, events=runtime.events)
+        renewer = LeaseRenewer(self._runtime, self._leases, lease=self._settings.lease, on_lost=self.lost)
         renewer.start()
         return renewer
 

@@ -4,7 +4,7 @@ import pytest
 
 from queuekit import Queuekit, Signature
 from queuekit.broker import Ack, Delivery, Limits
-from queuekit.events import EngineDown
+from queuekit.events import EngineBack, EngineDown
 from queuekit.worker.lease_renewer import LeaseRenewer
 from queuekit.worker.lease_table import HeldLease, LeaseTable
 from support.waiting import wait_until
@@ -19,7 +19,7 @@ def held(app: Queuekit, count: int = 1, *, lease: float = 30.0) -> list[Delivery
 
 def renewer_of(app: Queuekit, book: LeaseTable, lost: list[int], *, lease: float = 30.0) -> LeaseRenewer:
     """Return a renewer of what *book* says that tells *lost*."""
-    return LeaseRenewer(app.runtime.broker, book, lease=lease, on_lost=lost.extend, events=app.events)
+    return LeaseRenewer(app.runtime, book, lease=lease, on_lost=lost.extend)
 
 
 def held_in(deliveries: list[Delivery]) -> LeaseTable:
@@ -87,10 +87,8 @@ def test_extends_in_batches() -> None:
 def test_leaves_those_alone_that_do_not_deserve_it() -> None:
     """The supervisor decides; it knows frozen processes and bodies past their time."""
     app = flaky_app()
-    broker, book = app.runtime.broker, held_in(held(app))
-    renewer = LeaseRenewer(
-        broker, book, lease=30, on_lost=list[int]().extend, may_extend=lambda _: [], events=app.events
-    )
+    book = held_in(held(app))
+    renewer = LeaseRenewer(app.runtime, book, lease=30, on_lost=list[int]().extend, may_extend=lambda _: [])
 
     renewer.extend()
 
@@ -98,16 +96,20 @@ def test_leaves_those_alone_that_do_not_deserve_it() -> None:
 
 
 def test_a_silent_broker_is_asked_again_later() -> None:
-    """One line, no loss."""
+    """One line, no loss; and one when it answers again."""
     app, lost = flaky_app(), list[int]()
-    down = seen(app, EngineDown)
+    down, back = seen(app, EngineDown), seen(app, EngineBack)
     book = held_in(held(app))
     renewer = renewer_of(app, book, lost)
     broker_of(app).wire.cut = {"extend"}
 
     renewer.extend()
+    broker_of(app).wire.cut = set()
+    renewer.extend()
+    renewer.extend()
 
     assert [(event.doing, event.retry_in) for event in down] == [("extend leases", 10.0)]
+    assert [event.doing for event in back] == ["extend leases"]
     assert (lost, len(book.held())) == ([], 1)
 
 

@@ -31,7 +31,7 @@ def child_of(app: Queuekit, *, pid: int | None = None) -> _Child:
     here, there = Pipe()
     there.close()
     book = LeaseTable()
-    renewer = LeaseRenewer(app.runtime.broker, book, lease=30, on_lost=lambda _: None, events=app.events)
+    renewer = LeaseRenewer(app.runtime, book, lease=30, on_lost=lambda _: None)
     process: Any = SimpleNamespace(pid=pid or os.getpid())
     return _Child(0, process, here, RunTable(4), book, renewer, time.monotonic(), name="host-1")
 
