@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,12 +12,14 @@ from queuekit import hookspecs, lifecycle
 if TYPE_CHECKING:
     from sphinx.application import Sphinx
 
+sys.path.insert(0, str(Path(__file__).parent / "extensions"))
+
 project = "queuekit"
 author = "the queuekit authors"
 copyright = f"2026, {author}"
 release = metadata.version("queuekit")
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_click"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_click", "options"]
 exclude_patterns = ["_build", "changelog.d", "requirements.txt"]
 html_theme = "furo"
 html_title = f"queuekit {release}"

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 else:
     T_contra = TypeVar("T_contra", contravariant=True)
 
-__all__ = ["Sender", "Signature", "fill", "signatures"]
+__all__ = ["Sender", "Signature", "signatures"]
 
 R_co = TypeVar("R_co", covariant=True)
 VERSION = 1

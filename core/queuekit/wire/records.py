@@ -301,25 +301,39 @@ class Info:
     """What is known of a message, as its record tells."""
 
     id: str
+    """Id of the message."""
     state: State = State.UNKNOWN
+    """Where it stands."""
     task: str = ""
+    """Name of the task."""
     queue: str = ""
+    """Queue that it was sent to."""
     attempt: int = 0
+    """Attempt that this tells of; the first is 0."""
     generation: int = 0
+    """How many times it was replayed from the dead letters before."""
     sent: float | None = None
     """UTC epoch seconds at which the broker accepted it."""
     due: float | None = None
     """UTC epoch seconds before which it may not start, while it waits for that."""
     started: float | None = None
+    """UTC epoch seconds at which the attempt began; ``None`` unless the task is tracked, or has ended."""
     finished: float | None = None
+    """UTC epoch seconds at which the attempt ended."""
     worker: str = ""
+    """Name of the worker that wrote this."""
     error_type: str = ""
+    """Class of the exception, if there was one."""
     error: str = ""
+    """Its text."""
     traceback: str = attrs.field(default="", repr=False)
+    """Its traceback, as the worker saw it."""
     origin: str = ""
     """Id of the message whose failure this is, if this one never ran because of it."""
     content_type: str = ""
+    """Content type of the result; names the serializer."""
     payload: bytes = attrs.field(default=b"", repr=False)
+    """The result as the serializer wrote it; :meth:`value` reads it."""
 
     @property
     def done(self) -> bool:
