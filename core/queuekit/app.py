@@ -23,10 +23,8 @@ from queuekit.result import Result
 from queuekit.retry import Backoff
 from queuekit.schedules.declare import Periodic
 from queuekit.signature import Signature
-from queuekit.states import State
 from queuekit.tasks.registry import Tasks, Types
 from queuekit.tasks.task import Anything, AsyncTask, Task, TaskDecorator, options_of
-from queuekit.timelimit import time_limit
 from queuekit.wire.call_options import Duration, flag, seconds
 from queuekit.workflows.workflow import is_workflow
 
@@ -35,6 +33,7 @@ from queuekit.workflows.workflow import is_workflow
 if TYPE_CHECKING:
     from queuekit.client.app_worker import AppWorker
     from queuekit.client.background import Background
+    from queuekit.client.results import Results
     from queuekit.client.runtime import Runtime
     from queuekit.client.sender import Sending
     from queuekit.config.settings import Config
@@ -52,8 +51,6 @@ R = TypeVar("R")
 T = TypeVar("T")
 
 _LAUNCH = "queuekit.worker.launch"
-_GLANCE = 1.0
-"""Seconds that a last look at outcomes may take."""
 
 
 class Queuekit(Periodic):
@@ -393,10 +390,6 @@ class Queuekit(Periodic):
         """Run a blocking call in a thread of those for sends."""
         return await self.background.send(function, *args)
 
-    async def glance(self, allowed: float, function: Callable[..., Any], *args: Any) -> Any:
-        """Run a call that looks something up in the engine, for *allowed* seconds at most."""
-        return await self.background.glance(allowed, function, *args)
-
     @property
     def background(self) -> Background:
         """Threads for what an event loop must not wait for."""
@@ -409,6 +402,13 @@ class Queuekit(Periodic):
         return background
 
     # -- results
+
+    @property
+    def results(self) -> Results:
+        """What reads, waits for and deletes what is stored of messages; for handles."""
+        from queuekit.client.results import Results
+
+        return Results(self)
 
     def result(self, id: str) -> Any:
         """Return a handle on message or workflow *id*, sent anywhere. One round trip.
@@ -425,77 +425,17 @@ class Queuekit(Periodic):
 
     def graph(self, id: str) -> StoredGraph | None:
         """Return what is stored of workflow *id*, if it is. One round trip."""
-        from queuekit.execution.workflow_store import load_graph
-        from queuekit.wire.position import graph_key
+        from queuekit.execution.workflow_store import read_graph
 
-        id, backend = check_id(id, what="workflow"), self.runtime.backend
-        with time_limit(self.config.send_timeout):
-            record = None if backend is None else backend.get([graph_key(id)]).get(graph_key(id))
-            return None if record is None else load_graph(self.runtime, record, id)
+        return read_graph(self.runtime, check_id(id, what="workflow"))
 
     def infos(self, ids: Sequence[str]) -> list[Info]:
         """Return what is known of messages, in order. One round trip."""
-        from queuekit.wire.records import read_info, result_key
-
-        ids = _ids(ids)
-        backend = self.runtime.need_backend("a result")
-        with time_limit(self.config.send_timeout):
-            found = backend.get([result_key(id) for id in ids])
-        return [read_info(id, found.get(result_key(id))) for id in ids]
-
-    def wait_any(self, ids: Sequence[str], timeout: float) -> None:
-        """Return when one of *ids* has ended, or *timeout* seconds have passed."""
-        from queuekit.wire.records import result_key
-
-        self.runtime.need_backend("a result").wait([result_key(id) for id in _ids(ids)], timeout=timeout)
-
-    async def await_any(self, ids: Sequence[str], timeout: float) -> list[Info]:
-        """Return what is known of those of *ids* that have ended, waiting at most *timeout* seconds for one.
-
-        Those of which nothing is known are returned when the time has passed, or half a second. However many coroutines
-        wait, it takes one thread.
-
-        Raises:
-            UnavailableError: The engine does not answer when the time has passed.
-        """
-        from queuekit.wire.records import read_info, result_key
-
-        listener = self.background.listener(self.runtime.need_backend("a result"))
-        keys = {result_key(id): id for id in _ids(ids)}
-        found = await listener.wait([*keys], timeout)
-        if found:
-            return [read_info(keys[key], record) for key, record in found.items()]
-        infos = await self.glance(_GLANCE, self.infos, ids)
-        return [info for info in infos if info.done or info.state is State.UNKNOWN]
+        return self.results.infos(ids)
 
     def info(self, id: str) -> Info:
         """Return what is known of message *id*; UNKNOWN if nothing. One round trip."""
-        return self.infos([id])[0]
-
-    def wait_final(self, id: str, timeout: float) -> Info | None:
-        """Return the outcome of *id*, waiting at most *timeout* seconds for it."""
-        from queuekit.wire.records import read_info, result_key
-
-        key = result_key(check_id(id))
-        record = self.runtime.need_backend("a result").wait([key], timeout=timeout).get(key)
-        return None if record is None else read_info(id, record)
-
-    def read_value(self, info: Info) -> Any:
-        """Return the result that *info* holds."""
-        return info.value(self.runtime.accepted)
-
-    def progress_of(self, id: str) -> tuple[float, float | None, str] | None:
-        """Return the last progress of task *id*."""
-        from queuekit.wire.records import progress_key
-
-        key = progress_key(check_id(id))
-        backend = self.runtime.need_backend("progress")
-        with time_limit(self.config.send_timeout):
-            record = backend.get([key]).get(key)
-        if record is None:
-            return None
-        done, total, message = self.runtime.serializer.loads(record.body)
-        return done, total, message
+        return self.results.infos([id])[0]
 
     def cancel(self, id: str) -> bool:
         """Cancel message *id*: waiting it never runs, running its task is told.
@@ -512,31 +452,9 @@ class Queuekit(Periodic):
 
         return Admin(self).cancel(check_id(id))
 
-    def need_results(self) -> None:
-        """Do nothing if results are stored.
-
-        Raises:
-            NoBackendError: There is no backend; says where that is set.
-        """
-        self.runtime.need_backend("a result")
-
     def forget(self, id: str) -> None:
         """Delete what is stored of message *id*."""
-        from queuekit.wire.records import cancel_key, progress_key, result_key
-
-        id = check_id(id)
-        backend = self.runtime.need_backend("forget")
-        with time_limit(self.config.send_timeout):
-            backend.delete([result_key(id), progress_key(id), cancel_key(id)])
-
-
-def _ids(ids: Sequence[str]) -> Sequence[str]:
-    """Return ids that are to be looked up."""
-    if isinstance(ids, str) or not isinstance(ids, Sequence):
-        raise OptionError(f"expected a list of ids, got {ids!r:.60}", fix="Put brackets around it")
-    for id in ids:
-        check_id(id)
-    return ids
+        self.results.forget(id)
 
 
 def _signatures(signatures: Any) -> Iterator[Signature[Any]]:

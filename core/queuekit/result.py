@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from queuekit.clock import Clock
@@ -15,51 +15,60 @@ from queuekit.states import State
 if TYPE_CHECKING:
     from queuekit.wire.records import Info
 
-__all__ = ["Result", "ResultSource"]
+__all__ = ["Result", "ResultApp", "ResultSource"]
 
 R_co = TypeVar("R_co", covariant=True)
 
 
 class ResultSource(Protocol):
-    """Where a handle looks things up: an app."""
+    """Where handles look things up."""
 
     clock: Clock
     """Whose time counts for timeouts."""
+    cancel: Callable[[str], bool]
+    """Cancel a message."""
+    graph: Callable[[str], object | None]
+    """Return what is stored of a workflow, if it is."""
 
-    def info(self, id: str) -> Info:
-        """Return what is known of a message."""
+    def need(self) -> None:
+        """Raise ``NoBackendError`` if no results are stored at all."""
         ...
 
-    def wait_final(self, id: str, timeout: float) -> Info | None:
-        """Return the final record, waiting at most *timeout* seconds; ``None`` if there is none by then."""
+    def infos(self, ids: Sequence[str]) -> list[Info]:
+        """Return what is known of messages, in order."""
+        ...
+
+    def wait(self, ids: Sequence[str], timeout: float) -> list[Info]:
+        """Return what is known of those that have ended, waiting at most *timeout* seconds for one of them."""
         ...
 
     async def await_any(self, ids: Sequence[str], timeout: float) -> list[Info]:
         """Return what is known of those that have ended or are not known, waiting *timeout* seconds for one of them."""
         ...
 
-    def read_value(self, info: Info) -> Any:
+    async def glance(self, allowed: float, function: Callable[..., Any], *args: Any) -> Any:
+        """Run a call that looks something up in the engine, for *allowed* seconds at most."""
+        ...
+
+    def value(self, info: Info) -> Any:
         """Return the result that *info* holds."""
         ...
 
-    def progress_of(self, id: str) -> tuple[float, float | None, str] | None:
+    def progress(self, id: str) -> tuple[float, float | None, str] | None:
         """Return the last progress of a task."""
-        ...
-
-    def cancel(self, id: str) -> bool:
-        """Cancel a message."""
-        ...
-
-    def need_results(self) -> None:
-        """Raise ``NoBackendError`` if no results are stored at all."""
         ...
 
     def forget(self, id: str) -> None:
         """Delete what is stored of a message."""
         ...
 
-    async def in_thread(self, function: Any, *args: Any) -> Any:
-        """Run a blocking call without blocking the event loop."""
+
+class ResultApp(Protocol):
+    """What a handle needs of an app."""
+
+    @property
+    def results(self) -> ResultSource:
+        """Where it looks things up."""
         ...
 
 
@@ -68,18 +77,22 @@ class Result(Generic[R_co]):
 
     Args:
         id: Id of the message.
-        source: The app.
+        app: The app.
         stored: Whether the outcome is stored at all.
         duplicate: Whether the send found its unique key taken: this is then the handle of the message that holds it.
     """
 
-    __slots__ = ("_source", "duplicate", "id", "stored")
+    __slots__ = ("_app", "duplicate", "id", "stored")
 
-    def __init__(self, id: str, source: ResultSource, *, stored: bool = True, duplicate: bool = False) -> None:
+    def __init__(self, id: str, app: ResultApp, *, stored: bool = True, duplicate: bool = False) -> None:
         self.id = id if type(id) is str else check_id(id)
         self.stored = stored
         self.duplicate = duplicate
-        self._source = source
+        self._app = app
+
+    @property
+    def _source(self) -> ResultSource:
+        return self._app.results
 
     def __repr__(self) -> str:
         return f"<result {self.id}>"
@@ -98,11 +111,11 @@ class Result(Generic[R_co]):
     @property
     def progress(self) -> tuple[float, float | None, str] | None:
         """What the task last reported: done, total, message. One round trip."""
-        return self._source.progress_of(self.id)
+        return self._source.progress(self.id)
 
     def info(self) -> Info:
         """Return all that is known: state, times, attempt, worker, error. One round trip."""
-        return self._source.info(self.id)
+        return self._source.infos([self.id])[0]
 
     def get(self, timeout: Timeout = None) -> R_co:
         """Wait for the outcome and return what the task returned.
@@ -124,7 +137,8 @@ class Result(Generic[R_co]):
         while True:
             try:
                 with wait.limit():
-                    info = self._source.wait_final(self.id, wait.step) or self._ended(self.info())
+                    found = self._source.wait([self.id], wait.step)
+                    info = found[0] if found else self._ended(self.info())
             except UnavailableError as error:
                 self._source.clock.sleep(wait.rest(error))
             else:
@@ -153,7 +167,7 @@ class Result(Generic[R_co]):
 
     def _begin(self, timeout: Timeout) -> Wait:
         if not self.stored:
-            self._source.need_results()
+            self._source.need()
             raise NoBackendError(f"the result of {self.id} is not stored: the task ignores its result")
         return Wait(timeout, self._source.clock)
 
@@ -176,7 +190,7 @@ class Result(Generic[R_co]):
     def unpack(self, info: Info) -> R_co:
         """Return what the final *info* tells, or raise what it tells; see :meth:`get`."""
         if info.state is State.SUCCESS:
-            value: R_co = self._source.read_value(info)
+            value: R_co = self._source.value(info)
             return value
         if info.state is State.CANCELLED:
             raise TaskCancelled(f"{info.task} {self.id} was cancelled")

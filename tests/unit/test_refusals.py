@@ -270,7 +270,7 @@ def _rows_of_apps() -> Rows:
     }
     for verb in ("asend", "astart"):
         rows[verb] = (_of(verb, lambda o, v: asyncio.run(getattr(APP, o)(v))), "")
-    for verb in ("result", "graph", "info", "cancel", "forget", "progress_of"):
+    for verb in ("result", "graph", "info", "cancel", "forget"):
         rows[verb] = (getattr(APP, verb), "")
     endless = "whole float true inf none"
     """Of waits only what is refused is tried: the others would wait."""

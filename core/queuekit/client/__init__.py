@@ -1,5 +1,5 @@
-"""What an app sends with: its engines, the codec of messages, the sender.
+"""What an app sends and reads results with: its engines, the codec of messages, the sender.
 
-Import ``runtime.Runtime``, ``codec`` and ``sender.Sending``.
+Import ``runtime.Runtime``, ``codec``, ``sender.Sending`` and ``results.Results``.
 Imports from: the top of the package, wire, engines, plugins, config, tasks.
 """

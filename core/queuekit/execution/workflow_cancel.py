@@ -16,9 +16,9 @@ from queuekit.execution.outcome import Outcome
 from queuekit.execution.workflow_advance import WorkflowAdvancer
 from queuekit.execution.workflow_store import StoredGraph
 from queuekit.failure import Failure
-from queuekit.states import State
+from queuekit.states import FINAL, State
 from queuekit.wire.position import link_id, member_id
-from queuekit.wire.records import cancelled, read_info, result_key
+from queuekit.wire.records import cancelled, read_infos
 from queuekit.workflows.compile import GroupNode, Node, graph_keys, id_of
 
 __all__ = ["cancel_workflow", "report_cancelled"]
@@ -37,11 +37,11 @@ def cancel_workflow(runtime: Runtime, graph: StoredGraph, queues: Sequence[str],
     ids = _all_ids(backend, graph)
     states = _states(backend, ids)
     ends = [graph.id] if graph.kind != "group" else list(ids)
-    if all(states[id] is not None and states[id] not in _OPEN for id in ends):
+    if all(states[id] in FINAL for id in ends):
         return False
     backend.put([mark])
     removed = _remove(runtime, ids, queues)
-    never_sent = [id for id in ends if states[id] is None]
+    never_sent = [id for id in ends if states[id] is State.UNKNOWN]
     _record(runtime, backend, graph, [*removed, *never_sent, *(() if graph.kind == "group" else ends)])
     return True
 
@@ -54,19 +54,10 @@ def _record(runtime: Runtime, backend: Backend, graph: StoredGraph, ids: Sequenc
         backend.put(records[first : first + _AT_ONCE], condition=Condition.NEWER)
 
 
-_OPEN = frozenset({State.PENDING, State.RECEIVED, State.STARTED, State.RETRY})
-
-
-def _states(backend: Backend, ids: Sequence[str]) -> dict[str, State | None]:
-    """Return the state of each message; ``None`` where nothing is known."""
-    states: dict[str, State | None] = {}
-    for first in range(0, len(ids), _AT_ONCE):
-        some = ids[first : first + _AT_ONCE]
-        found = backend.get([result_key(id) for id in some])
-        for id in some:
-            record = found.get(result_key(id))
-            states[id] = None if record is None else read_info(id, record).state
-    return states
+def _states(backend: Backend, ids: Sequence[str]) -> dict[str, State]:
+    """Return the state of each message."""
+    parts = (ids[first : first + _AT_ONCE] for first in range(0, len(ids), _AT_ONCE))
+    return {info.id: info.state for part in parts for info in read_infos(backend, part)}
 
 
 def _all_ids(backend: Backend, graph: StoredGraph) -> list[str]:

@@ -7,7 +7,7 @@ our own is sent, under its id, that waits for the holder and takes over its outc
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import attrs
@@ -20,7 +20,7 @@ from queuekit.envelope import Envelope
 from queuekit.errors import QueuekitError, TaskFailed
 from queuekit.signature import Signature
 from queuekit.states import State
-from queuekit.wire.records import Info, read_info, result_key
+from queuekit.wire.records import Info, read_infos
 
 __all__ = ["FOLLOW_TASK", "UniqueKeyError", "dropped", "follow", "follower", "message_of"]
 
@@ -81,7 +81,7 @@ def follow(runtime: Runtime, context: Context, holder: str) -> Any:
         Cancel: It was cancelled.
         Snooze: It has not ended.
     """
-    found = _look(runtime, [holder, context.id])
+    found = read_infos(runtime.need_backend("a part of a workflow"), [holder, context.id])
     info, waited = found[0], _waited(runtime, found[1])
     if info.done:
         return _outcome(runtime, info)
@@ -95,11 +95,6 @@ def follow(runtime: Runtime, context: Context, holder: str) -> Any:
     if waited > _LONGEST:
         raise UniqueKeyError(f"{what} has not ended in {_LONGEST:.0f} s")
     raise Snooze(min(_LATEST, max(_SOONEST, waited / 4)))
-
-
-def _look(runtime: Runtime, ids: Sequence[str]) -> list[Info]:
-    found = runtime.need_backend("a part of a workflow").get([result_key(id) for id in ids])
-    return [read_info(id, found.get(result_key(id))) for id in ids]
 
 
 def _waited(runtime: Runtime, own: Info) -> float:

@@ -14,10 +14,11 @@ from queuekit.client.runtime import Runtime
 from queuekit.envelope import Envelope
 from queuekit.errors import DecodeError
 from queuekit.serializer import Serializer
+from queuekit.timelimit import time_limit
 from queuekit.wire.position import chunk_key, graph_key
 from queuekit.workflows.compile import Node, graph_keys, read_chunk, read_head
 
-__all__ = ["GoneError", "Kept", "Missing", "Reads", "StoredGraph", "load_graph"]
+__all__ = ["GoneError", "Kept", "Missing", "Reads", "StoredGraph", "load_graph", "read_graph"]
 
 _MOST_NODES = 200_000
 """Nodes that one worker keeps, about 100 MB."""
@@ -91,6 +92,14 @@ class StoredGraph:
         """The parts of the whole: number, and size if it is a group."""
         found: list[list[Any]] = self.nodes[-1]
         return found
+
+
+def read_graph(runtime: Runtime, id: str) -> StoredGraph | None:
+    """Return what is stored of workflow *id*, if it is. One round trip."""
+    backend = runtime.backend
+    with time_limit(runtime.config.send_timeout):
+        record = None if backend is None else backend.get([graph_key(id)]).get(graph_key(id))
+    return None if record is None else load_graph(runtime, record, id)
 
 
 def load_graph(runtime: Runtime, record: Record, id: str) -> StoredGraph:

@@ -19,7 +19,7 @@ from queuekit.client.runtime import Runtime
 from queuekit.client.sender import Sending
 from queuekit.errors import CapabilityError, QueuekitError, UnknownIdError, did_you_mean
 from queuekit.execution.workflow_cancel import cancel_workflow, report_cancelled
-from queuekit.execution.workflow_store import StoredGraph, load_graph
+from queuekit.execution.workflow_store import read_graph
 from queuekit.hookspecs import Check
 from queuekit.ids import is_name, plain
 from queuekit.plugins.loading import reason
@@ -27,7 +27,6 @@ from queuekit.states import FINAL, State
 from queuekit.tasks.registry import Tasks
 from queuekit.tasks.resolve import resolve
 from queuekit.timelimit import time_limit
-from queuekit.wire.position import graph_key
 from queuekit.wire.presence import LIVE, read_workers
 from queuekit.wire.records import (
     CANCEL_TTL,
@@ -39,6 +38,7 @@ from queuekit.wire.records import (
     pending,
     read_cancellation,
     read_info,
+    read_infos,
     result_key,
     worker_key,
 )
@@ -269,7 +269,7 @@ class Admin:
             NoBackendError: There is no backend to leave the mark in, and the broker cannot remove messages.
         """
         id = plain(id)
-        graph = self._graph(id)
+        graph = read_graph(self._runtime, id)
         if graph is not None:
             wish = self._wish(by)
             return cancel_workflow(
@@ -298,7 +298,7 @@ class Admin:
 
     def is_workflow(self, id: str) -> bool:
         """Return whether *id* is a chain, group or chord that is stored."""
-        return self._graph(id) is not None
+        return read_graph(self._runtime, id) is not None
 
     def after_cancel(self, id: str, *, patience: float) -> MessageView:
         """Return what is known of *id*, which was cancelled, as soon as it has ended, or after *patience* seconds."""
@@ -466,17 +466,10 @@ class Admin:
         """Give one call of an engine ``send_timeout``: as long as a send may take, whatever the engine does."""
         return time_limit(self._runtime.config.send_timeout)
 
-    def _graph(self, id: str) -> StoredGraph | None:
-        """Return the workflow *id*, if there is one."""
-        backend = self._runtime.backend
-        with self._in_time():
-            record = None if backend is None else backend.get([graph_key(id)]).get(graph_key(id))
-        return None if record is None else load_graph(self._runtime, record, id)
-
     def _info(self, id: str) -> Info:
         backend = self._runtime.backend
         with self._in_time():
-            return Info(id=id) if backend is None else read_info(id, backend.get([result_key(id)]).get(result_key(id)))
+            return Info(id=id) if backend is None else read_infos(backend, [id])[0]
 
     def _info_and_cancellation(self, id: str) -> tuple[Info, Cancellation | None]:
         backend = self._runtime.backend

@@ -24,8 +24,8 @@ from queuekit.schedules.schedule import (
     ticking,
 )
 from queuekit.signature import Signature
-from queuekit.states import FINAL, State
-from queuekit.wire.records import read_info, result_key
+from queuekit.states import State
+from queuekit.wire.records import read_infos, result_key
 from queuekit.workflows.workflow import Part
 
 __all__ = ["Dispatcher"]
@@ -177,10 +177,8 @@ class Dispatcher:
 
     def _runs(self, id: str) -> bool:
         """Return whether workflow *id* has not ended."""
-        ids = list(getattr(self._app.result(id), "ids", [id]))
-        found = self._backend.get([result_key(id) for id in ids])
-        states = [read_info(id, found.get(result_key(id))).state for id in ids]
-        return any(state is not State.UNKNOWN and state not in FINAL for state in states)
+        infos = read_infos(self._backend, getattr(self._app.result(id), "ids", [id]))
+        return any(info.state is not State.UNKNOWN and not info.done for info in infos)
 
     def _sent(self, turn: _Turn, tick: float, id: str) -> None:
         """Note what became of a tick: sent, or left out since *id* has not ended."""

@@ -14,13 +14,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
 import attrs
 
-from queuekit.backend import Record
+from queuekit.backend import Backend, Record
 from queuekit.broker import Delivery
 from queuekit.envelope import Envelope, join_frame, split_frame
 from queuekit.errors import DecodeError
@@ -46,6 +46,7 @@ __all__ = [
     "progress_key",
     "read_cancellation",
     "read_info",
+    "read_infos",
     "result_key",
     "succeeded",
     "withdrawn",
@@ -350,6 +351,12 @@ class Info:
         if serializer is None:
             raise DecodeError(f"the result is {self.content_type!r}, which is not accepted here")
         return serializer.loads(self.payload)
+
+
+def read_infos(backend: Backend, ids: Sequence[str]) -> list[Info]:
+    """Return what *backend* knows of messages, in order. One round trip; errors as for :func:`read_info`."""
+    found = backend.get([result_key(id) for id in ids])
+    return [read_info(id, found.get(result_key(id))) for id in ids]
 
 
 def read_info(id: str, record: Record | None) -> Info:

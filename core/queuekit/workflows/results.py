@@ -2,45 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+from collections.abc import AsyncIterator, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import attrs
 
 from queuekit.engines.waits import Timeout, Wait
 from queuekit.errors import DecodeError, NoBackendError, UnavailableError, UnknownIdError
-from queuekit.result import Result, ResultSource
+from queuekit.result import Result, ResultApp, ResultSource
 from queuekit.states import FINAL, State
 from queuekit.wire.position import link_id, member_id
 
 if TYPE_CHECKING:
     from queuekit.wire.records import Info
 
-__all__ = ["ChainResult", "ChordResult", "GroupCounts", "GroupResult", "GroupSource", "handle"]
+__all__ = ["ChainResult", "ChordResult", "GroupCounts", "GroupResult", "handle"]
 
 R_co = TypeVar("R_co", covariant=True)
 _AT_ONCE = 500
 """Records that are asked for, or waited for, in one round trip."""
-
-
-class GroupSource(ResultSource, Protocol):
-    """Where handles on workflows look things up: an app."""
-
-    def infos(self, ids: Sequence[str]) -> list[Info]:
-        """Return what is known of messages, in order."""
-        ...
-
-    def wait_any(self, ids: Sequence[str], timeout: float) -> None:
-        """Return when one of *ids* has ended, or *timeout* seconds have passed."""
-        ...
-
-    async def glance(self, allowed: float, function: Callable[..., Any], *args: Any) -> Any:
-        """Run a call that looks something up in the engine, for *allowed* seconds at most."""
-        ...
-
-    def graph(self, id: str) -> object | None:
-        """Return what is stored of workflow *id*, if it is."""
-        ...
 
 
 @attrs.frozen(kw_only=True)
@@ -59,20 +39,22 @@ class GroupResult(Generic[R_co]):
     Args:
         id: Id of the group.
         ids: Ids of the members.
-        source: The app.
+        app: The app.
         flat: Whether each member returns a list, of which one list is made.
         stored: Whether outcomes are stored at all.
     """
 
-    def __init__(
-        self, id: str, ids: Sequence[str], source: GroupSource, *, flat: bool = False, stored: bool = True
-    ) -> None:
+    def __init__(self, id: str, ids: Sequence[str], app: ResultApp, *, flat: bool = False, stored: bool = True) -> None:
         self.id = id
         self.ids = tuple(ids)
         """Ids of the members."""
         self.stored = stored
-        self._source = source
+        self._app = app
         self._flat = flat
+
+    @property
+    def _source(self) -> ResultSource:
+        return self._app.results
 
     def __repr__(self) -> str:
         return f"<group result {self.id}, {len(self.ids)} members>"
@@ -81,7 +63,7 @@ class GroupResult(Generic[R_co]):
         return len(self.ids)
 
     def __getitem__(self, index: int) -> Result[Any]:
-        return Result(self.ids[index], self._source, stored=self.stored)
+        return Result(self.ids[index], self._app, stored=self.stored)
 
     def __iter__(self) -> Iterator[Result[Any]]:
         """Yield a handle on each member as it ends, the first to end first."""
@@ -96,7 +78,7 @@ class GroupResult(Generic[R_co]):
             NoBackendError: Results are not stored.
         """
         for info in self._ended(timeout):
-            yield Result(info.id, self._source)
+            yield Result(info.id, self._app)
 
     def counts(self) -> GroupCounts:
         """Return how many members have ended, and how many of those failed. One round trip for 500 members."""
@@ -123,7 +105,7 @@ class GroupResult(Generic[R_co]):
         """
         values: dict[str, Any] = {}
         for info in self._ended(timeout):
-            values[info.id] = Result[Any](info.id, self._source).unpack(info)
+            values[info.id] = Result[Any](info.id, self._app).unpack(info)
         return self._in_order(values)
 
     def _in_order(self, values: dict[str, Any]) -> R_co:
@@ -140,7 +122,7 @@ class GroupResult(Generic[R_co]):
         """Like :meth:`get`, without blocking the event loop."""
         values: dict[str, Any] = {}
         async for info in self._as_ended(timeout):
-            values[info.id] = Result[Any](info.id, self._source).unpack(info)
+            values[info.id] = Result[Any](info.id, self._app).unpack(info)
         return self._in_order(values)
 
     def cancel(self) -> bool:
@@ -190,7 +172,7 @@ class GroupResult(Generic[R_co]):
             raise self._late(missing, wait)
         try:
             with wait.limit():
-                self._source.wait_any(missing[:_AT_ONCE], wait.step)
+                self._source.wait(missing[:_AT_ONCE], wait.step)
                 self._refuse_unknown(missing)
         except UnavailableError as error:
             self._source.clock.sleep(wait.rest(error))
@@ -224,7 +206,7 @@ class GroupResult(Generic[R_co]):
 
     def _begin(self, timeout: Timeout) -> Wait:
         if not self.stored:
-            self._source.need_results()
+            self._source.need()
             raise NoBackendError(f"the results of {self.id} are not stored")
         return Wait(timeout, self._source.clock)
 
@@ -249,16 +231,15 @@ class ChainResult(Result[R_co]):
 
     Args:
         id: Id of the chain, which is that of its last link.
-        source: The app.
+        app: The app.
         top: Number of each part of the chain, and its size if it is a group.
     """
 
-    __slots__ = ("_groups", "top")
+    __slots__ = ("top",)
 
-    def __init__(self, id: str, source: GroupSource, *, top: Sequence[Sequence[int | None]] = ()) -> None:
-        super().__init__(id, source)
+    def __init__(self, id: str, app: ResultApp, *, top: Sequence[Sequence[int | None]] = ()) -> None:
+        super().__init__(id, app)
         self.top = tuple((int(part[0] or 0), part[1]) for part in top)
-        self._groups = source
 
     @property
     def links(self) -> list[Result[Any] | GroupResult[Any]]:
@@ -267,9 +248,9 @@ class ChainResult(Result[R_co]):
         last = len(self.top) - 1
         for index, (number, size) in enumerate(self.top):
             if size is not None:
-                found.append(_members(self.id, number, size, self._groups))
+                found.append(_members(self.id, number, size, self._app))
             else:
-                found.append(Result(self.id if index == last else link_id(self.id, number), self._groups))
+                found.append(Result(self.id if index == last else link_id(self.id, number), self._app))
         return found
 
     def forget(self) -> None:
@@ -289,7 +270,7 @@ class ChordResult(ChainResult[R_co]):
     def members(self) -> GroupResult[Any]:
         """A handle on the members."""
         number, size = self.top[0]
-        return _members(self.id, number, size or 0, self._groups)
+        return _members(self.id, number, size or 0, self._app)
 
 
 def _without(ids: list[str], ended: list[Info]) -> list[str]:
@@ -297,18 +278,18 @@ def _without(ids: list[str], ended: list[Info]) -> list[str]:
     return [id for id in ids if id not in gone] if gone else ids
 
 
-def _members(id: str, number: int, size: int, source: GroupSource) -> GroupResult[Any]:
-    return GroupResult(link_id(id, number), [member_id(id, number, index) for index in range(size)], source)
+def _members(id: str, number: int, size: int, app: ResultApp) -> GroupResult[Any]:
+    return GroupResult(link_id(id, number), [member_id(id, number, index) for index in range(size)], app)
 
 
 def handle(
-    kind: str, id: str, top: Sequence[Sequence[int | None]], source: GroupSource, *, flat: bool, stored: bool = True
+    kind: str, id: str, top: Sequence[Sequence[int | None]], app: ResultApp, *, flat: bool, stored: bool = True
 ) -> Any:
     """Return the handle on a workflow of *kind*."""
     if kind == "group":
         number, size = top[0]
         ids = [member_id(id, number or 0, index) for index in range(size or 0)]
-        return GroupResult[Any](id, ids, source, flat=flat, stored=stored)
+        return GroupResult[Any](id, ids, app, flat=flat, stored=stored)
     if kind == "chord":
-        return ChordResult[Any](id, source, top=top)
-    return ChainResult[Any](id, source, top=top)
+        return ChordResult[Any](id, app, top=top)
+    return ChainResult[Any](id, app, top=top)

@@ -1,0 +1,113 @@
+"""Reads, waits for and deletes what is stored of messages, for the handles on them and for whoever has an id."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from queuekit.client.background import Background
+from queuekit.client.runtime import Runtime
+from queuekit.clock import Clock
+from queuekit.errors import OptionError
+from queuekit.ids import check_id
+from queuekit.states import State
+from queuekit.timelimit import time_limit
+from queuekit.wire.records import Info, cancel_key, progress_key, read_info, read_infos, result_key
+
+__all__ = ["Results"]
+
+_GLANCE = 1.0
+"""Seconds that a last look at outcomes may take."""
+
+
+class _App(Protocol):
+    clock: Clock
+
+    @property
+    def runtime(self) -> Runtime: ...
+    @property
+    def background(self) -> Background: ...
+    def cancel(self, id: str) -> bool: ...
+    def graph(self, id: str) -> object | None: ...
+
+
+class Results:
+    """What is stored of an app's messages; see :class:`~queuekit.result.ResultSource` for the methods.
+
+    Args:
+        app: Its engines are opened at the first call.
+    """
+
+    def __init__(self, app: _App) -> None:
+        self._app = app
+        self.clock = app.clock
+        self.cancel: Callable[[str], bool] = app.cancel
+        self.graph: Callable[[str], object | None] = app.graph
+
+    def need(self) -> None:
+        """Raise ``NoBackendError`` if no results are stored; it says where that is set."""
+        self._app.runtime.need_backend("a result")
+
+    def infos(self, ids: Sequence[str]) -> list[Info]:
+        """Return what is known of messages, in order. One round trip."""
+        ids, runtime = _checked(ids), self._app.runtime
+        backend = runtime.need_backend("a result")
+        with time_limit(runtime.config.send_timeout):
+            return read_infos(backend, ids)
+
+    def wait(self, ids: Sequence[str], timeout: float) -> list[Info]:
+        """Return what is known of those that have ended, waiting at most *timeout* seconds for one of them."""
+        keys = {result_key(id): id for id in _checked(ids)}
+        found = self._app.runtime.need_backend("a result").wait([*keys], timeout=timeout)
+        return [read_info(keys[key], record) for key, record in found.items()]
+
+    async def await_any(self, ids: Sequence[str], timeout: float) -> list[Info]:
+        """As :meth:`wait`; and what nothing is known of, when the time has passed, or half a second.
+
+        However many coroutines wait, it takes one thread.
+
+        Raises:
+            UnavailableError: The engine does not answer when the time has passed.
+        """
+        listener = self._app.background.listener(self._app.runtime.need_backend("a result"))
+        keys = {result_key(id): id for id in _checked(ids)}
+        found = await listener.wait([*keys], timeout)
+        if found:
+            return [read_info(keys[key], record) for key, record in found.items()]
+        infos: list[Info] = await self.glance(_GLANCE, self.infos, ids)
+        return [info for info in infos if info.done or info.state is State.UNKNOWN]
+
+    async def glance(self, allowed: float, function: Callable[..., Any], *args: Any) -> Any:
+        """Run a call that looks something up in the engine, for *allowed* seconds at most."""
+        return await self._app.background.glance(allowed, function, *args)
+
+    def value(self, info: Info) -> Any:
+        """Return the result that *info* holds."""
+        return info.value(self._app.runtime.accepted)
+
+    def progress(self, id: str) -> tuple[float, float | None, str] | None:
+        """Return the last progress of task *id*."""
+        key, runtime = progress_key(check_id(id)), self._app.runtime
+        backend = runtime.need_backend("progress")
+        with time_limit(runtime.config.send_timeout):
+            record = backend.get([key]).get(key)
+        if record is None:
+            return None
+        done, total, message = runtime.serializer.loads(record.body)
+        return done, total, message
+
+    def forget(self, id: str) -> None:
+        """Delete what is stored of message *id*."""
+        id, runtime = check_id(id), self._app.runtime
+        backend = runtime.need_backend("forget")
+        with time_limit(runtime.config.send_timeout):
+            backend.delete([result_key(id), progress_key(id), cancel_key(id)])
+
+
+def _checked(ids: Sequence[str]) -> Sequence[str]:
+    """Return ids that are to be looked up."""
+    if isinstance(ids, str) or not isinstance(ids, Sequence):
+        raise OptionError(f"expected a list of ids, got {ids!r:.60}", fix="Put brackets around it")
+    for id in ids:
+        check_id(id)
+    return ids
