@@ -70,6 +70,7 @@ __all__ = [
     "UnknownTaskError",
     "bare",
     "did_you_mean",
+    "without_stop",
 ]
 
 E = TypeVar("E", bound=BaseException)
@@ -79,6 +80,11 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Return ``"did you mean 'x'?"`` for the nearest of *known*, or an empty string."""
     near = difflib.get_close_matches(word, list(known), n=1)
     return f"did you mean {near[0]!r}?" if near else ""
+
+
+def without_stop(text: str) -> str:
+    """Return *text*, which goes on, without a full stop at its end; client libraries write one, and core does not."""
+    return text[:-1] if text.endswith(".") and not text.endswith("..") else text
 
 
 def bare(error: E) -> E:
@@ -116,7 +122,8 @@ class QueuekitError(Exception):
         return rows
 
     def __str__(self) -> str:
-        return "; ".join(row.strip() for row in self.lines())
+        *rows, last = [row.strip() for row in self.lines()]
+        return "; ".join([*map(without_stop, rows), last])
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (type(self), self.what, dict(self.__dict__))
@@ -241,13 +248,25 @@ class CapabilityError(QueuekitError):
 
 
 class UnavailableError(QueuekitError, ConnectionError):
-    """A broker or backend did not answer in time. Nothing is known to be lost; call again."""
+    """A broker or backend did not answer in time. Nothing is known to be lost; call again.
+
+    Args:
+        what: One line: what is wrong.
+        where: Where it came from.
+        fix: What to do.
+        available: What would have worked.
+        passing: Whether the same call may succeed later; False for what only a person can mend.
+    """
 
     code = "QK401"
     exit_code = 4
     passing: bool = True
-    """Whether the same call may succeed later. Set to False by an engine for what only a person can mend, such as a
-    wrong password: sends and waits do not try that again."""
+    """Whether the same call may succeed later. An engine says False for what only a person can mend, such as a wrong
+    password: sends and waits do not try that again, and a worker does not start."""
+
+    def __init__(self, what: str, *, where: str = "", fix: str = "", available: str = "", passing: bool = True) -> None:
+        super().__init__(what, where=where, fix=fix, available=available)
+        self.passing = passing
 
 
 class TooLargeError(QueuekitError, ValueError):

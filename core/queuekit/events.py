@@ -15,7 +15,7 @@ from typing import Any
 
 import attrs
 
-from queuekit.errors import OptionError
+from queuekit.errors import OptionError, without_stop
 from queuekit.logs.errors import log_error
 from queuekit.logs.plaintext import clean
 
@@ -389,7 +389,7 @@ class LogSubscriber:
         if event.state == "RETRY":
             text = "retry %s %s after %s: %s; retry %d of %d in %.1f s"
             again = (event.attempt + 1, event.retries, event.retry_in or 0.0)
-            self._task.warning(text, event.task, event.id, spent, clean(event.error), *again, extra=data)
+            self._task.warning(text, event.task, event.id, spent, without_stop(clean(event.error)), *again, extra=data)
         elif event.state == "FAILURE":
             # Indented, so that no line of it can pass for one of the log.
             trace = f"\n{indent(clean(event.traceback.rstrip(), lines=True), '  ')}" if event.traceback else ""
@@ -416,15 +416,14 @@ class LogSubscriber:
             return
         self._unknown_seen[lack] = now
         text = f"%s; {'such' if event.why else 'its'} messages are put back, %s first for %.0f s"
-        self._worker.warning(text, clean(lack), event.id, event.again_in, extra=_data(event))
+        self._worker.warning(text, without_stop(clean(lack)), event.id, event.again_in, extra=_data(event))
 
     def _lost(self, event: LeasesLost) -> None:
         self._worker.warning("%d leases lost: %s", event.count, ", ".join(event.ids[:5]), extra=_data(event))
 
     def _down(self, event: EngineDown) -> None:
-        self._worker.warning(
-            "cannot %s: %s; again in %.1f s", event.doing, clean(event.error), event.retry_in, extra=_data(event)
-        )
+        text, error = "cannot %s: %s; again in %.1f s", without_stop(clean(event.error))
+        self._worker.warning(text, event.doing, error, event.retry_in, extra=_data(event))
 
     def _back(self, event: EngineBack) -> None:
         self._worker.info("can %s again after %.1f s", event.doing, event.after, extra=_data(event))
@@ -468,7 +467,7 @@ class LogSubscriber:
 
     def _crashed(self, event: WorkerCrashed) -> None:
         text = "%s %s; a new process starts in %.1f s"
-        self._worker.error(text, event.name, event.how, event.again_in, extra=_data(event))
+        self._worker.error(text, event.name, without_stop(event.how), event.again_in, extra=_data(event))
 
     def _gave_up(self, event: WorkerGaveUp) -> None:
         text = "process %d cannot start, %d times in a row (%s): giving up on it"

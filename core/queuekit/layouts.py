@@ -16,9 +16,8 @@ def other_layout(where: str, *, found: object, known: int, elsewhere: str) -> Un
         known: The version that this queuekit reads and writes.
         elsewhere: How to name another place, e.g. ``"set another key_prefix"``.
     """
-    error = UnavailableError(
+    return UnavailableError(
         f"{where} is laid out by another version of queuekit: {found} there, {known} here",
         fix=f"Use the queuekit that made it, or let that work its queues off and then {elsewhere}",
+        passing=False,
     )
-    error.passing = False
-    return error

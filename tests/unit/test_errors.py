@@ -72,6 +72,14 @@ def test_says_what_where_fix_and_available() -> None:
     assert str(error) == "bad; from a.toml; Do this; or that; Available: x, y"
 
 
+@pytest.mark.parametrize(
+    ("what", "text"), [("refused.", "refused; fix."), ("refused", "refused; fix."), ("cut...", "cut...; fix.")]
+)
+def test_what_goes_on_has_no_full_stop_before(what: str, text: str) -> None:
+    """A full stop of a client library's words does not stand before a semicolon."""
+    assert str(QueuekitError(what, fix="fix.")) == text
+
+
 def test_partial_send_names_each_refused_message() -> None:
     """The reasons stand under the ids."""
     error = PartialSendError("2 refused", failures={"a": "too large", "b": "bad queue"})

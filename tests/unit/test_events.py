@@ -88,6 +88,12 @@ LINES = [
         "cannot fetch: refused; again in 0.2 s",
         id="down",
     ),
+    pytest.param(
+        EngineDown(doing="fetch", error="Connection refused.", retry_in=0.25),
+        "WARNING",
+        "cannot fetch: Connection refused; again in 0.2 s",
+        id="down-in-a-sentence",
+    ),
     pytest.param(EngineBack(doing="fetch", after=3.0), "INFO", "can fetch again after 3.0 s", id="back"),
     pytest.param(SchedulerLeaderElected(worker="w"), "INFO", "w is now the scheduler leader", id="leads"),
     pytest.param(SchedulerLeaderLost(worker="w"), "WARNING", "w is no longer the scheduler leader", id="yields"),

@@ -169,7 +169,7 @@ class Supervisor:
         """Wait until broker and backend answer; false if a signal comes first.
 
         Raises:
-            UnavailableError: They have not in the time that there is for that.
+            UnavailableError: They have not in the time that there is for that, or waiting cannot mend what is wrong.
         """
         deadline = time.monotonic() + self._wait_for
         outage = Outage(self.app.runtime, doing="start", first=_FIRST_PAUSE, longest=_LONGEST_ENGINE_PAUSE)
@@ -179,7 +179,7 @@ class Supervisor:
             if error is None:
                 outage.over()
                 break
-            if left <= 0 or not isinstance(error, UnavailableError):
+            if left <= 0 or not isinstance(error, UnavailableError) or not error.passing:
                 raise error
             wait([wake], min(left, outage.failed(error.what)))
         return not self._signals

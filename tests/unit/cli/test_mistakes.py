@@ -119,7 +119,7 @@ BAD_ENGINE = [
     Mistake("scheme-unknown-of-backend", ("queues", "--backend", "nosuch://"), 5),
     Mistake("plugin-missing", ("worker",), 5, SHOP, {"QUEUEKIT_BROKER": "redis://:secret@localhost/0"}),
     Mistake("broker-down-for-send", ("send", "add", "1", "--broker", NO_FOLDER), 4),
-    Mistake("broker-down-for-worker", ("worker", "--wait-for", "0", "--broker", NO_FOLDER), 4),
+    Mistake("broker-down-for-worker", ("worker", "--broker", NO_FOLDER), 4),
     Mistake("broker-down-for-queues", ("queues", "--broker", NO_FOLDER), 4),
     Mistake("broker-is-no-database", ("send", "add", "1", "--broker", "sqlite:///tasks.py"), 4),
 ]

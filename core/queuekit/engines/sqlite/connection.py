@@ -39,6 +39,11 @@ FIXES = {
     26: "Name another file: this one holds something else, or is damaged",  # NOTADB
 }
 """What to do about SQLite's primary codes (sqlite.org/rescode.html)."""
+CANTOPEN = 14
+_PERSISTENT = frozenset({3, 8, 11, 26})
+"""Primary codes of what only a person can mend: PERM, READONLY, CORRUPT, NOTADB."""
+_MOVED = 1032
+"""The code, extended, of a file that has another name now; the next connection is to the one that has its name."""
 
 
 def is_busy(error: sqlite3.Error) -> bool:
@@ -54,11 +59,21 @@ def fault(error: sqlite3.Error, path: str, *, patience: float) -> UnavailableErr
             f"{path} was locked by others {how_long}",
             fix="Call again, raise busy_timeout, or look for a process that keeps a transaction open",
         )
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    extended = getattr(error, "sqlite_errorcode", 0)
+    code = extended & 0xFF
     directory = os.path.dirname(path)  # noqa: PTH120 - a path as text
-    if code == 14 and not os.path.isdir(directory):  # noqa: PLR2004, PTH112
-        return UnavailableError(f"{path} cannot be opened: there is no directory {directory}", fix=FIXES[code])
-    return UnavailableError(f"{path} cannot be used: {error}", fix=FIXES.get(code, ""))
+    what = f"{path} cannot be used: {error}"
+    if code == CANTOPEN and not os.path.isdir(directory):  # noqa: PTH112
+        what = f"{path} cannot be opened: there is no directory {directory}"
+    stays = _is_closed(path) if code == CANTOPEN else code in _PERSISTENT and extended != _MOVED
+    return UnavailableError(what, fix=FIXES.get(code, ""), passing=not stays)
+
+
+def _is_closed(path: str) -> bool:
+    """Return whether a file that cannot be opened is out of reach; otherwise the process has too many open files."""
+    if os.path.lexists(path):
+        return not (os.path.isfile(path) and os.access(path, os.R_OK | os.W_OK))  # noqa: PTH113
+    return not os.access(os.path.dirname(path), os.W_OK | os.X_OK)  # noqa: PTH120
 
 
 class Handle:

@@ -237,7 +237,8 @@ class Database:
 
     def _open(self, handle: Handle) -> sqlite3.Connection:
         if self._private and (found := exposures(self.written, self.path)):
-            raise UnavailableError(found[0], fix="Put it into a folder of its own (chmod 700), or take private off")
+            fix = "Put it into a folder of its own (chmod 700), or take private off"
+            raise UnavailableError(found[0], fix=fix, passing=False)
         connection = handle.open()
         try:
             layout.prepare(lambda sql: self.patiently(connection, sql), self.path)
@@ -296,6 +297,7 @@ class Database:
             raise UnavailableError(
                 f"{self.path} cannot be shared: SQLite's write-ahead log does not work there, only mode {mode!r}",
                 fix="Put it on a local disk",
+                passing=False,
             )
 
 

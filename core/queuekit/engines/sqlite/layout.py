@@ -137,6 +137,8 @@ def _is_current(run: Run, path: str) -> bool:
         return True
     if tables or application or version:
         raise UnavailableError(
-            f"{path} is another program's database", fix="Give queuekit a file of its own, e.g. sqlite:///queuekit.db"
+            f"{path} is another program's database",
+            fix="Give queuekit a file of its own, e.g. sqlite:///queuekit.db",
+            passing=False,
         )
     return False

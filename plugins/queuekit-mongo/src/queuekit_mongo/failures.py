@@ -49,6 +49,8 @@ OTHER_INDEX = frozenset({85, 86})
 """Codes of an index that cannot be made beside another of its name or its keys."""
 _NOT_SIGNED_IN = frozenset({18, 8000})
 _OUT_OF_SPACE = frozenset({14031})
+_STAYING = ("CERTIFICATE_VERIFY_FAILED", "WRONG_VERSION_NUMBER", "Permission denied")
+"""Words of connections that do not come about by trying again: TLS that is refused or not spoken, a closed socket."""
 _LONGEST = 300
 _NO_PRIMARY = "match selector"
 _QUOTED_COMMAND = re.compile(r"(to execute command) \{ (\w+):.*", re.DOTALL)
@@ -75,7 +77,8 @@ class Failures:
             )
             return UnavailableError(f"{self._url} answers, but has no primary that takes writes", fix=fix)
         if isinstance(error, ConnectionFailure):
-            return UnavailableError(f"{self._url} cannot be reached: {text}")
+            passing = not any(word in text for word in _STAYING)
+            return UnavailableError(f"{self._url} cannot be reached: {text}", passing=passing)
         return UnavailableError(f"{self._url} failed: {text}")
 
     def of_url(self, error: Exception) -> ConfigError:
@@ -90,7 +93,7 @@ class Failures:
         """Return what to raise where indexes that are not ours, *names*, keep ours from being made."""
         drops = "; ".join(f'db.getCollection("{collection}").dropIndex("{name}")' for name in names)
         what = f"{self._url} has other indexes on {collection} in the place of ours: {', '.join(names)}"
-        return UnavailableError(what, fix=f"Ours are made at the next try after  {drops}")
+        return UnavailableError(what, fix=f"Ours are made at the next try after  {drops}", passing=False)
 
     def of_bytes(self, error: Exception) -> QueuekitError:
         """Return what to raise where a document holds what the client library cannot read."""
@@ -104,12 +107,11 @@ class Failures:
     def _refused(self, error: OperationFailure, text: str) -> UnavailableError:
         if error.code in _NOT_SIGNED_IN:
             fix = "Correct user and password in the URL (in them write / as %2F, @ as %40, : as %3A), or set authSource"
-            refusal = UnavailableError(f"{self._url} refuses user or password: {text}", fix=fix)
-            refusal.passing = False
-            return refusal
+            return UnavailableError(f"{self._url} refuses user or password: {text}", fix=fix, passing=False)
         if error.code == NOT_ALLOWED:
             fix = "Grant the user the role readWrite on the database"
-            return UnavailableError(f"{self._url} does not allow this user what is needed: {text}", fix=fix)
+            what = f"{self._url} does not allow this user what is needed: {text}"
+            return UnavailableError(what, fix=fix, passing=False)
         if error.code in _OUT_OF_SPACE:
             return UnavailableError(f"{self._url} has no disk space left: {text}")
         return UnavailableError(f"{self._url} refused a command: {text}")

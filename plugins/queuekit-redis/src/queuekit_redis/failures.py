@@ -13,9 +13,17 @@ _SIGN_IN = "Correct user and password in the URL; in them write / as %2F, @ as %
 _UNSIGNED = "Write redis://user:password@..."
 _USER_ALONE = "What stands alone before @ is a user: write a password as redis://:password@..."
 _CLUSTER = ("is a Cluster", "Write redis+cluster:// instead of redis://")
+_FORBIDDEN = ("does not allow this user what is needed", "Grant it with ACL SETUSER")
+_NO_REDIS = ("is no Redis server: what listens there speaks another protocol", "Name host and port of a Redis server")
+_SPEAKS_TLS = ("answers with TLS", "Write rediss:// instead of redis://")
+_OTHER_DATA = ("has other data under our keys", "Set another key_prefix")
+_TOO_OLD = ("does not know a command", "Use Redis 6.2 or later, or Valkey")
+_NO_DATABASE = ("does not have that database", "Name one of those that it has: redis://host/0")
+_CLOSED = ("does not let this user in", "Give the user the right to write to the socket")
 # The client library removes the code word of errors that it knows; other texts begin with it.
 _BY_KIND: list[tuple[type[Exception], tuple[str, str]]] = [
-    (exceptions.NoPermissionError, ("does not allow this user what is needed", "Grant it with ACL SETUSER")),
+    (exceptions.NoPermissionError, _FORBIDDEN),
+    (exceptions.InvalidResponse, _NO_REDIS),
     (
         exceptions.OutOfMemoryError,
         ("has no memory left (maxmemory)", "Raise maxmemory, or let workers drain the queues"),
@@ -33,16 +41,37 @@ _UNTRUSTED = (
     "Name who has signed it with ssl_ca_certs, and write the host that it is made out to",
 )
 _NO_FILE = ("needs a file that is not there", "Check what ssl_ca_certs, ssl_certfile and ssl_keyfile name")
+_TLS_ALERT = r'got "\x15"'
+"""Words of hiredis about the first byte of a record of TLS."""
+_NO_HANDSHAKE = "WRONG_VERSION_NUMBER"
+"""OpenSSL's word for a server that answers in another protocol than TLS."""
+_NO_ENTRY = "Permission denied"
 _NO_TLS = ("does not answer to TLS", "Check that this port speaks TLS; a server without it is redis://")
 _BY_WORD = {
     "OOM": ("has no memory left (maxmemory)", "Raise maxmemory, or let workers drain the queues"),
     "MISCONF": ("cannot write to its disk, and takes no writes meanwhile", "See its log"),
     "NOREPLICAS": ("has fewer replicas than min-replicas-to-write", ""),
-    "WRONGTYPE": ("has other data under our keys", "Set another key_prefix"),
-    "unknown command": ("does not know a command", "Use Redis 6.2 or later, or Valkey"),
+    "WRONGTYPE": _OTHER_DATA,
+    "unknown command": _TOO_OLD,
+    "DB index is out of range": _NO_DATABASE,
     "CROSSSLOT": _CLUSTER,
     "MOVED": _CLUSTER,
 }
+_STAYING = frozenset(
+    {
+        _CLOSED,
+        _CLUSTER,
+        _FORBIDDEN,
+        _NO_DATABASE,
+        _NO_FILE,
+        _NO_REDIS,
+        _OTHER_DATA,
+        _SPEAKS_TLS,
+        _TOO_OLD,
+        _UNTRUSTED,
+    }
+)
+"""What only a person can mend."""
 
 
 class Failures:
@@ -56,17 +85,16 @@ class Failures:
     def __init__(self, url: EngineURL, *, signs_in: bool) -> None:
         self._url = url
         self._signs_in = signs_in
+        # Slots move from node to node there, and we follow.
+        self._usual = {_CLUSTER} if url.scheme == "redis+cluster" else set()
 
     def of(self, error: Exception) -> UnavailableError:
         """Return what to raise for *error*."""
         text = self._url.hide(str(error)).strip().replace("\n", " ")[:300]
         what, fix = self._explained(error, text)
-        made = UnavailableError(f"{self._url} {what}: {text}", fix=fix)
-        made.passing = not isinstance(error, exceptions.AuthenticationError) and (what, fix) not in (
-            _UNTRUSTED,
-            _NO_FILE,
-        )
-        return made
+        unsigned = isinstance(error, exceptions.AuthenticationError)
+        stays = unsigned or _NO_HANDSHAKE in text or (what, fix) in _STAYING - self._usual
+        return UnavailableError(f"{self._url} {what}: {text}", fix=fix, passing=not stays)
 
     def _explained(self, error: Exception, text: str) -> tuple[str, str]:
         """Return what is wrong, and what to do."""
@@ -95,6 +123,10 @@ class Failures:
 
 def _of_server(error: Exception, text: str) -> tuple[str, str]:
     """Return what is wrong by the kind of *error*, else by a word of its *text*."""
+    if isinstance(error, exceptions.InvalidResponse) and _TLS_ALERT in text:
+        return _SPEAKS_TLS
+    if isinstance(error, exceptions.ConnectionError) and _NO_ENTRY in text:
+        return _CLOSED
     for kind, explained in _BY_KIND:
         if isinstance(error, kind):
             return explained
@@ -111,4 +143,4 @@ def _of_tls(error: Exception, text: str, *, scheme: str) -> tuple[str, str] | No
     if "No such file or directory" in text and scheme != "redis+unix":
         return _NO_FILE
     in_vain = isinstance(error, exceptions.TimeoutError) and "connecting" in text
-    return _NO_TLS if in_vain and scheme == "rediss" else None
+    return _NO_TLS if scheme == "rediss" and (in_vain or _NO_HANDSHAKE in text) else None

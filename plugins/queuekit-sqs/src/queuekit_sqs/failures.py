@@ -55,13 +55,26 @@ _ALIKE = {
     "SSOTokenLoadError": "ExpiredToken",
     "UnauthorizedSSOTokenError": "ExpiredToken",
 }
-_REFUSED = frozenset(
-    {"InvalidClientTokenId", "SignatureDoesNotMatch", "NoCredentialsError", "NoRegionError", "ProfileNotFound"}
-)
-"""Codes that mean that we are not who we say, or do not say who we are."""
 _DENIED = frozenset(
     {"AccessDenied", "AccessDeniedException", "AuthorizationError", "AWS.SimpleQueueService.AccessDenied"}
 )
+_STAYING = _DENIED | {
+    "InvalidClientTokenId",
+    "KMS.AccessDeniedException",
+    "KMS.DisabledException",
+    "KMS.NotFoundException",
+    "KMS.OptInRequired",
+    "KmsAccessDenied",
+    "KmsDisabled",
+    "KmsNotFound",
+    "KmsOptInRequired",
+    "NoCredentialsError",
+    "NoRegionError",
+    "NoSuchBucket",
+    "ProfileNotFound",
+    "SignatureDoesNotMatch",
+}
+"""Codes of what only a person can mend: who we are, what we may do, and what is not there."""
 _LONGEST = 200
 
 
@@ -112,9 +125,8 @@ def unavailable(error: BaseException, *, doing: str, url: EngineURL) -> Unavaila
     # A wrong signature is answered with the whole request that was signed, session token and all.
     said = "" if kind in {"SignatureDoesNotMatch", "InvalidClientTokenId"} or code in text else f": {text}"
     shown = text if code in text and code == type(error).__name__ else code + said
-    made = UnavailableError(f"{doing} failed: {shown}", where=f"  {url}", fix=fix)
-    made.passing = kind not in _REFUSED
-    return made
+    passing = kind not in _STAYING and "CERTIFICATE_VERIFY_FAILED" not in text
+    return UnavailableError(f"{doing} failed: {shown}", where=f"  {url}", fix=fix, passing=passing)
 
 
 def _status(error: BaseException) -> int:

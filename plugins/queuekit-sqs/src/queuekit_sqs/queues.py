@@ -249,6 +249,7 @@ class Queues:
                 f"the SQS queue {sqs_queue.name!r} is missing, and create is false",
                 where=f"  {self._service.url}",
                 fix="Create it, or set create = true and allow sqs:CreateQueue",
+                passing=False,
             )
         wanted = {
             "MessageRetentionPeriod": str(_KEEP),

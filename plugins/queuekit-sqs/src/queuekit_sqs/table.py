@@ -230,6 +230,7 @@ class Table:
                 f"the DynamoDB table {self.name!r} is missing, and create is false",
                 where=f"  {self._service.url}",
                 fix="Create it with keys pk and sk (both text) and time to live on 'expires_at', or set create = true",
+                passing=False,
             ) from problem
         keys = (("pk", "HASH"), ("sk", "RANGE"))
         self._ask(

@@ -193,8 +193,9 @@ def test_refuses_the_database_of_another_program(broker: SqliteBroker, path: Pat
     with contextlib.closing(sqlite3.connect(path)) as other:
         other.execute("CREATE TABLE users(name)")
 
-    with pytest.raises(UnavailableError, match="another program's database"):
+    with pytest.raises(UnavailableError, match="another program's database") as caught:
         broker.send([message()])
+    assert not caught.value.passing
 
 
 @pytest.mark.parametrize("content", [b"not a database at all" * 100, b"SQLite format 3\0" + b"\xff" * 4_080])
@@ -205,7 +206,40 @@ def test_says_that_a_file_is_no_database(broker: SqliteBroker, path: Path, conte
     with pytest.raises(UnavailableError, match=r"jobs\.db cannot be used") as caught:
         broker.receive(["q"], limit=1, wait=0, lease=30)
 
-    assert caught.value.fix
+    assert (caught.value.passing, bool(caught.value.fix)) == (False, True)
+
+
+@pytest.mark.parametrize("name", ["none/jobs.db", "jobs.db/jobs.db", ""], ids=["no-folder", "in-a-file", "a-folder"])
+def test_a_path_that_cannot_hold_a_file_is_not_waited_for(path: Path, name: str) -> None:
+    """Only a person can make the folder, or name another file."""
+    path.touch()
+    broker = broker_of(path.parent / name)
+
+    with pytest.raises(UnavailableError, match="cannot be") as caught:
+        broker.send([message()])
+
+    assert (caught.value.passing, bool(caught.value.fix)) == (False, True)
+
+
+@pytest.mark.parametrize(
+    ("name", "passes"),
+    [
+        ("SQLITE_READONLY", "no"),
+        ("SQLITE_PERM", "no"),
+        ("SQLITE_CORRUPT", "no"),
+        ("SQLITE_READONLY_DBMOVED", "yes"),
+        ("SQLITE_FULL", "yes"),
+        ("SQLITE_IOERR", "yes"),
+        ("SQLITE_CANTOPEN", "yes"),
+    ],
+)
+def test_says_whether_waiting_may_mend_it(path: Path, name: str, passes: str) -> None:
+    """A disk may get room again, and a process may close files; rights and damage stay as they are."""
+    path.touch()
+    error = sqlite3.OperationalError("of a test")
+    error.sqlite_errorcode = getattr(sqlite3, name)
+
+    assert connection.fault(error, str(path), patience=1.0).passing is (passes == "yes")
 
 
 # -- when it is in the way -------------------------------------------------------------------------------------------
