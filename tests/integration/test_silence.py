@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from queuekit import Queuekit, Result
+from queuekit import Queuekit, Result, Signature, every
+from queuekit.broker import Place
 from queuekit.errors import ResultTimeout, UnavailableError
 from queuekit.ids import new_id
 from queuekit.operations.admin import Admin
@@ -57,6 +58,20 @@ LOOKS: dict[str, Send] = {
     "queues": lambda app: Admin(app).queues(),
     "workers": lambda app: Admin(app).workers(),
     "ping": lambda app: Admin(app).ping(),
+    "purge": lambda app: Admin(app).purge("q"),
+    "purge-dead": lambda app: Admin(app).purge("q", Place.DEAD),
+    "dead": lambda app: list(Admin(app).dead("q")),
+    "dead-count": lambda app: Admin(app).dead_count("q"),
+    "find-dead": lambda app: Admin(app).find_dead([ID], "q"),
+    "replay": lambda app: Admin(app).replay("q"),
+    "replay-one": lambda app: Admin(app).replay("q", [ID]),
+    "drop": lambda app: Admin(app).drop("q"),
+    "drop-one": lambda app: Admin(app).drop("q", [ID]),
+    "check": lambda app: Admin(app).check(),
+    "schedule-added": lambda app: app.schedules.add("nightly", every("1h"), Signature("nothing")),
+    "schedule-paused": lambda app: app.schedules.pause("nightly"),
+    "schedule-removed": lambda app: app.schedules.remove("nightly"),
+    "schedule-run": lambda app: app.schedules.run("nightly"),
     "schedules": lambda app: app.schedules.all(),
     "schedule": lambda app: app.schedules.get("nightly"),
 }

@@ -234,7 +234,8 @@ class Admin:
     def dead_count(self, queue: str | None = None) -> int:
         """Return how many dead letters there are in *queue*, or in all queues."""
         queues = [plain(queue)] if queue else self.queue_names()
-        return sum(counts.dead for counts in self._broker.counts(queues).values())
+        with self._in_time():
+            return sum(counts.dead for counts in self._broker.counts(queues).values())
 
     def find_dead(self, ids: Sequence[str], queue: str | None = None) -> dict[str, list[str]]:
         """Return by queue those of *ids* that are dead letters, without reading the others where the broker can."""
@@ -243,7 +244,9 @@ class Admin:
         for name in [plain(queue)] if queue else self.queue_names():
             if not wanted:
                 break
-            for stored in self._broker.find(name, list(wanted)):
+            with self._in_time():
+                letters = list(self._broker.find(name, list(wanted)))
+            for stored in letters:
                 if stored.place is Place.DEAD and wanted.pop(stored.envelope.id, self) is None:
                     found.setdefault(name, []).append(stored.envelope.id)
         return found
@@ -287,7 +290,8 @@ class Admin:
         if self._remove(id, queued, info):
             if self._runtime.backend is not None:
                 removed = attrs.evolve(wish, did="removed")
-                self._runtime.backend.put([cancel_mark(id, ttl=CANCEL_TTL, wish=removed)])
+                with self._in_time():
+                    self._runtime.backend.put([cancel_mark(id, ttl=CANCEL_TTL, wish=removed)])
             return True
         backend = self._runtime.need_backend("cancelling a running task")
         with self._in_time():
@@ -321,7 +325,8 @@ class Admin:
         chosen = self._dead_ids(queue)[::-1] if ids is None else list(ids)
         replayed: list[str] = []
         for part in _parts(chosen):
-            letters = [self._queued(stored) for stored in self._broker.find(queue, part)]
+            with self._in_time():
+                letters = [self._queued(stored) for stored in self._broker.find(queue, part)]
             replayed += self._replay(queue, part, letters)
         return replayed
 
@@ -354,13 +359,15 @@ class Admin:
         chosen = self._dead_ids(queue) if ids is None else [plain(id) for id in ids]
         dropped: list[str] = []
         for part in _parts(chosen) if self._broker.capabilities.inspect else [chosen]:
-            dropped += self._broker.remove(queue, part, place=Place.DEAD)
+            with self._in_time():
+                dropped += self._broker.remove(queue, part, place=Place.DEAD)
             self._forget_in_time(part)
         return dropped
 
     def purge(self, queue: str, place: Place = Place.READY) -> int:
         """Delete all messages of *queue* in *place* for good and return how many there were."""
         queue, dropped = plain(queue), 0
+        self._ask_broker()
         if place is Place.DEAD and self._broker.capabilities.inspect and self._runtime.backend is not None:
             dropped = len(self.drop(queue))
         return dropped + self._broker.purge(queue, place=place)
@@ -398,11 +405,15 @@ class Admin:
         Raises:
             UnavailableError: One of them does not answer.
         """
-        with self._in_time():
-            self._broker.receive([self._runtime.config.default_queue], limit=0, wait=0, lease=1)
+        self._ask_broker()
         if self._runtime.backend is not None:
             with self._in_time():
                 self._runtime.backend.get(["check"])
+
+    def _ask_broker(self) -> None:
+        """Ask the broker for a sign of life; so a call that may take long is made of one that answers."""
+        with self._in_time():
+            self._broker.receive([self._runtime.config.default_queue], limit=0, wait=0, lease=1)
 
     def _silent_workers(self) -> list[str]:
         """Return what is wrong with those that are there and do nothing."""
@@ -489,8 +500,10 @@ class Admin:
             return None
         queues = dict.fromkeys([hint] if hint else []) | dict.fromkeys(self.queue_names())
         for queue in queues:
-            for stored in self._broker.find(queue, [id]):
-                return self._queued(stored)
+            with self._in_time():
+                found = list(self._broker.find(queue, [id]))
+            if found:
+                return self._queued(found[0])
         return None
 
     def _remove(self, id: str, queued: QueuedMessage | None, info: Info) -> bool:
@@ -515,7 +528,13 @@ class Admin:
     def _walk(self, queue: str, place: Place) -> Iterable[Stored]:
         if not self._broker.capabilities.inspect and place is not Place.DEAD:
             raise CapabilityError(f"{self._runtime.broker_url.scheme}:// shows waiting messages only as counts")
-        yield from self._broker.walk(queue, place, page_size=_PAGE)
+        found = iter(self._broker.walk(queue, place, page_size=_PAGE))
+        while True:
+            with self._in_time():
+                stored = next(found, None)
+            if stored is None:
+                return
+            yield stored
 
     def _is_stored(self, queued: QueuedMessage) -> bool:
         """Return whether the outcome of a message will be stored."""
