@@ -15,7 +15,7 @@ from queuekit_testing.scaffold import KINDS, Names, plugin_files
 DOCS = Path(__file__).parents[2] / "docs"
 STRANGER = Path(__file__).parents[1] / "thirdparty" / "queuekit-postgres"
 REFERENCE = "\n".join(path.read_text(encoding="utf-8") for path in sorted((DOCS / "reference").glob("*.md")))
-MODULES = sorted(module.name for module in pkgutil.iter_modules(queuekit.__path__) if module.name != "__main__")
+MODULES = sorted(module.name for module in pkgutil.iter_modules(queuekit.__path__))
 ROW = re.compile(r"^\| `(queuekit\.[a-z]+)` \|.*\| ([a-z, ]+) \|$", re.MULTILINE)
 STABLE = dict(ROW.findall((DOCS / "reference" / "modules.md").read_text(encoding="utf-8")))
 """Modules whose paths stay, and who uses each."""
@@ -49,7 +49,7 @@ def test_modules_whose_paths_stay_are_all_that_is_at_the_top() -> None:
     """The top of the package has them and a few of core's own; packages are machinery."""
     top = {f"queuekit.{module.name}" for module in pkgutil.iter_modules(queuekit.__path__) if not module.ispkg}
 
-    assert top - {"queuekit.__main__"} == {*STABLE, *OWN}
+    assert top == {*STABLE, *OWN}
 
 
 @pytest.mark.parametrize("module", sorted({*STABLE} - {"queuekit.testing"}))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import sys
 import traceback
@@ -91,8 +92,11 @@ class Program(click.Group):
             return super().resolve_command(ctx, args)
         except click.NoSuchCommand as error:
             plugins = ctx.ensure_object(Session).plugins()
-            known = [*COMMANDS, *(spec.name for spec in plugin_commands(plugins))]
-            raise click.NoSuchCommand(error.command_name, possibilities=known, ctx=ctx) from None
+            known = [*COMMANDS, *ALIASES, *(spec.name for spec in plugin_commands(plugins))]
+            near = difflib.get_close_matches(error.command_name, known)
+            meant = " or ".join(repr(name) for name in dict.fromkeys(ALIASES.get(name, name) for name in near))
+            text = f"No such command {error.command_name!r}.{f' Did you mean {meant}?' if meant else ''}"
+            raise click.NoSuchCommand(error.command_name, text, ctx=ctx) from None
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the list of commands, by section."""

@@ -141,7 +141,22 @@ class Session:
         app = Queuekit()
         app.configure(self.overrides, path=self.config_path)
         self.opened.append(app)
+        if not lenient:
+            self._tell_default(app)
         return app
+
+    def _tell_default(self, app: Queuekit) -> None:
+        """Say where a command looks if nobody has named a broker, unless the answer is for a program."""
+        from queuekit.config.settings import DEFAULT
+        from queuekit.config.sources import FOUND
+
+        config = app.runtime.config  # an error in it comes first
+        context = click.get_current_context(silent=True)
+        if config.origin("broker") != DEFAULT or (context is not None and context.params.get("as_json")):
+            return
+        written = self.config_path is not None or any(Path(name).is_file() for name in FOUND)
+        what = "No app here, and the config names no broker" if written else "No app and no config file here"
+        self.say(f"{what}, so this is about the default:  {config.url('broker')}")
 
     def admin(self) -> Admin:
         """Return an operator's view of the app, or of what the config names.

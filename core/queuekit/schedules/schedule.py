@@ -24,7 +24,7 @@ from queuekit.envelope import Unique, join_frame, split_frame
 from queuekit.errors import DecodeError, ScheduleError, TooLargeError
 from queuekit.ids import check_name, is_name
 from queuekit.schedules.due import MISFIRES, OVERLAPS, Misfire, Overlap
-from queuekit.schedules.triggers import When, when_from_dict
+from queuekit.schedules.triggers import When, form_of, when_from_dict
 from queuekit.schedules.wall_clock import LAST
 from queuekit.serializer import Serializer
 from queuekit.signature import Signature
@@ -58,7 +58,7 @@ _MOST_COUNTED = 2**53
 
 def _check_when(_self: Any, _attribute: Any, value: Any) -> None:
     if not isinstance(value, When):
-        raise ScheduleError(f"{value!r:.60} says no when", fix='Write every("30s") or cron("0 3 * * *")')
+        raise ScheduleError(f"{value!r:.60} says no when: it is neither every(...) nor cron(...)", fix=form_of(value))
 
 
 def _name(value: str) -> str:

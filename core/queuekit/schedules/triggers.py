@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from queuekit import durations
+from queuekit.durations import DurationError
 from queuekit.errors import DecodeError, ScheduleError, did_you_mean
 from queuekit.schedules.wall_clock import FIRST, LAST, Times, fixed, passing
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
     from queuekit.wire.call_options import Duration
 
-__all__ = ["Cron", "Every", "When", "cron", "every", "when_from_dict", "when_from_text"]
+__all__ = ["Cron", "Every", "When", "cron", "every", "form_of", "when_from_dict", "when_from_text"]
 
 _SHORTEST = 0.1
 """Least seconds between two ticks."""
@@ -325,9 +326,34 @@ def when_from_text(text: str, *, tz: str = "UTC") -> When:
     """
     text = text.strip()
     word, _, rest = text.partition(" ")
-    if word.lower() == "every":
-        return every(rest)
-    return cron(text, tz=tz) if " " in text or text.startswith("@") else every(text)
+    try:
+        if word.lower() == "every":
+            return every(rest)
+        return cron(text, tz=tz) if " " in text or text.startswith("@") else every(text)
+    except DurationError as error:
+        error.fix = 'Write 30s, "every 30s", "0 3 * * *" or @daily'
+        raise
+
+
+def form_of(value: object) -> str:
+    """Return how to write in code what *value* may mean, which is no :data:`When`."""
+    if isinstance(value, str):
+        first, _, rest = value.strip().partition(" ")
+        pace = rest.strip() if first.lower() in {"every", "@every"} else value.strip()
+        if _is_duration(pace):
+            return f'Write every("{pace}")'
+        if first in _ALIASES or len(value.split()) == _FIELDS:
+            return f'Write cron("{value.strip()}")'
+    if isinstance(value, int | float | timedelta) and _is_duration(value):
+        return f'Write every("{durations.format(durations.parse(value))}")'
+    return 'Write every("30s"), cron("0 3 * * *", tz="Europe/Berlin") or cron("@daily")'
+
+
+def _is_duration(value: Any) -> bool:
+    try:
+        return durations.parse(value) > 0
+    except DurationError:
+        return False
 
 
 def when_from_dict(data: Mapping[str, Any]) -> When:

@@ -424,6 +424,33 @@ def test_looking_creates_no_file(tmp_path: Path, command: str) -> None:
     assert [path.name for path in tmp_path.iterdir() if path.suffix != ".lst"] == ["queuekit.toml"]
 
 
+LOOKS = ["queues", "schedules", "dlq ls", "show nobody"]
+
+
+@pytest.mark.parametrize("command", LOOKS)
+def test_a_look_at_what_nobody_has_named_says_where(tmp_path: Path, command: str) -> None:
+    """Without an app and a config the default file is looked at, and standard error says so."""
+    done = queuekit(*command.split(), folder=tmp_path)
+
+    said = f"No app and no config file here, so this is about the default:  sqlite:///{tmp_path.resolve()}/.queuekit.db"
+    assert done.stderr.splitlines()[0] == said
+
+
+def test_a_config_without_a_broker_is_told_apart(tmp_path: Path) -> None:
+    """Whoever has a config is told that it names no broker, and not that there is none."""
+    commands.write(tmp_path, {"queuekit.toml": "send_timeout = 1\n"})
+
+    done = queuekit("queues", folder=tmp_path)
+
+    assert done.stderr.startswith("No app here, and the config names no broker, so this is about the default:  sqlite:")
+
+
+@pytest.mark.parametrize("args", [("queues", "--json"), ("queues", "--broker", "sqlite:///jobs.db"), ("-q", "queues")])
+def test_nothing_is_said_to_programs_or_of_what_was_named(tmp_path: Path, args: tuple[str, ...]) -> None:
+    """With --json, with --quiet and with a broker there is no such line."""
+    assert queuekit(*args, folder=tmp_path).stderr == ""
+
+
 # -- check
 
 

@@ -218,6 +218,24 @@ def test_unknown_command_may_have_meant_one_of_a_plugin(tmp_path: Path) -> None:
     assert done.returncode == 2
 
 
+@pytest.mark.parametrize("typed", ["cron", "cronz", "schedle"])
+def test_unknown_command_may_have_meant_a_further_name(typed: str, tmp_path: Path) -> None:
+    """What is near to a name that the list leaves out leads to the name that is in the list."""
+    done = commands.queuekit(typed, folder=tmp_path)
+
+    assert re.search(r"Did you mean .*'schedules'", done.stderr)
+    assert "'crons'" not in done.stderr
+
+
+def test_exit_codes_are_those_of_the_reference() -> None:
+    """``--help`` names each exit code that the reference promises, and no other."""
+    page = Path(__file__).parents[3] / "docs" / "reference" / "cli.md"
+    promised = re.findall(r"^\| (\d+) \|", page.read_text(encoding="utf-8"), re.MULTILINE)
+    (told,) = re.findall(r"Exit codes: ([^.]*)\.", " ".join((main.help or "").split()))
+
+    assert re.findall(r"\d+", told) == promised
+
+
 def test_unknown_command_is_told_despite_a_bad_config(tmp_path: Path) -> None:
     """A config that cannot be used does not hide that the command is misspelt."""
     commands.write(tmp_path, {"queuekit.toml": "brokr = 1\n"})

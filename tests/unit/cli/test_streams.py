@@ -27,7 +27,7 @@ def run(folder: Path, tail: str, **environ: str) -> subprocess.CompletedProcess[
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no full device")
-@pytest.mark.parametrize("command", ["queues", "config show --json", "--help"])
+@pytest.mark.parametrize("command", ["--quiet queues", "config show --json", "--help"])
 def test_a_full_output_is_one_line(tmp_path: Path, command: str) -> None:
     """It says what cannot be written, and nothing is complained of twice."""
     done = run(tmp_path, f"{command} >/dev/full")
@@ -38,7 +38,7 @@ def test_a_full_output_is_one_line(tmp_path: Path, command: str) -> None:
 
 def test_a_closed_output_is_one_line(tmp_path: Path) -> None:
     """What belongs there is lost, which is said."""
-    done = run(tmp_path, "queues >&-")
+    done = run(tmp_path, "--quiet queues >&-")
 
     assert done.returncode == 1
     assert done.stderr == "Error: cannot write to standard output: it is closed, and what belongs there is lost.\n"

@@ -1,5 +1,6 @@
 """What an app declares: tasks and workflows with a schedule each, refused at once where that cannot be."""
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -106,6 +107,28 @@ def test_what_cannot_be_is_refused(app: Queuekit, declare: Any, says: str) -> No
     """Each mistake is told where it is made, with what to write instead."""
     with pytest.raises((ScheduleError, ValueError), match=says):
         declare(app)
+
+
+@pytest.mark.parametrize(
+    ("when", "fix"),
+    [
+        ("every 5s", 'Write every("5s")'),
+        ("@every 5s", 'Write every("5s")'),
+        ("5s", 'Write every("5s")'),
+        (90, 'Write every("1m30s")'),
+        (timedelta(minutes=1), 'Write every("1m")'),
+        ("0 3 * * *", 'Write cron("0 3 * * *")'),
+        ("@daily", 'Write cron("@daily")'),
+        ("daily", 'Write every("30s"), cron("0 3 * * *", tz="Europe/Berlin") or cron("@daily")'),
+        (None, 'Write every("30s"), cron("0 3 * * *", tz="Europe/Berlin") or cron("@daily")'),
+    ],
+)
+def test_says_how_a_moment_is_written_in_code(app: Queuekit, when: Any, fix: str) -> None:
+    """What the command line takes as text is given in code as every(...) or cron(...): the error has the very words."""
+    with pytest.raises(ScheduleError, match="says no when: it is neither every") as caught:
+        app.schedules.add("zz", when, Signature("add"))
+
+    assert caught.value.fix == fix
 
 
 def test_moment_of_its_own_is_refused(app: Queuekit) -> None:
