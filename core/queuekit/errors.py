@@ -255,13 +255,13 @@ class UnavailableError(QueuekitError, ConnectionError):
         where: Where it came from.
         fix: What to do.
         available: What would have worked.
-        passing: Whether the same call may succeed later; False for what only a person can mend.
+        passing: Whether the same call may succeed later; False for what only a person can fix.
     """
 
     code = "QK401"
     exit_code = 4
     passing: bool = True
-    """Whether the same call may succeed later. An engine says False for what only a person can mend, such as a wrong
+    """Whether the same call may succeed later. An engine says False for what only a person can fix, such as a wrong
     password: sends and waits do not try that again, and a worker does not start."""
 
     def __init__(self, what: str, *, where: str = "", fix: str = "", available: str = "", passing: bool = True) -> None:

@@ -169,7 +169,7 @@ class Supervisor:
         """Wait until broker and backend answer; false if a signal comes first.
 
         Raises:
-            UnavailableError: They have not in the time that there is for that, or waiting cannot mend what is wrong.
+            UnavailableError: They have not in the time that there is for that, or waiting cannot fix what is wrong.
         """
         deadline = time.monotonic() + self._wait_for
         outage = Outage(self.app.runtime, doing="start", first=_FIRST_PAUSE, longest=_LONGEST_ENGINE_PAUSE)

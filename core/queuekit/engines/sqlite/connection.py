@@ -41,7 +41,7 @@ FIXES = {
 """What to do about SQLite's primary codes (sqlite.org/rescode.html)."""
 CANTOPEN = 14
 _PERSISTENT = frozenset({3, 8, 11, 26})
-"""Primary codes of what only a person can mend: PERM, READONLY, CORRUPT, NOTADB."""
+"""Primary codes of what only a person can fix: PERM, READONLY, CORRUPT, NOTADB."""
 _MOVED = 1032
 """The code, extended, of a file that has another name now; the next connection is to the one that has its name."""
 

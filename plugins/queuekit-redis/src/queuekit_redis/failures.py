@@ -71,7 +71,7 @@ _STAYING = frozenset(
         _UNTRUSTED,
     }
 )
-"""What only a person can mend."""
+"""What only a person can fix."""
 
 
 class Failures:

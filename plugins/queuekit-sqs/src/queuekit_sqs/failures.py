@@ -74,7 +74,7 @@ _STAYING = _DENIED | {
     "ProfileNotFound",
     "SignatureDoesNotMatch",
 }
-"""Codes of what only a person can mend: who we are, what we may do, and what is not there."""
+"""Codes of what only a person can fix: who we are, what we may do, and what is not there."""
 _LONGEST = 200
 
 
