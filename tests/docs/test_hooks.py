@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -29,7 +29,7 @@ from support.working import burst, make_app
 
 DOCS = Path(__file__).parents[2] / "docs"
 SECTIONS = ("Called:", "Raises:", "Example:")
-ENGINES = {"queuekit_brokers": "broker", "queuekit_backends": "backend"}
+ENGINES: dict[str, Literal["broker", "backend"]] = {"queuekit_brokers": "broker", "queuekit_backends": "backend"}
 
 
 def docstring(name: str) -> str:
@@ -129,7 +129,7 @@ def test_engine_is_offered(plugin: ModuleType) -> None:
     side = ENGINES[plugin.__name__.removeprefix("example_of_")]
     plugins = Plugins(load=[plugin.__name__], environ={})
 
-    spec = getattr(plugins, f"{side}_spec")(EngineURL.parse("example://host"))
+    spec = plugins.offer(side, EngineURL.parse("example://host")).spec
 
     assert spec.factory == f"queuekit_example.{side}:Example{side.title()}"
     assert not (spec.capabilities.priority if isinstance(spec.capabilities, Capabilities) else spec.capabilities.notify)
@@ -138,7 +138,7 @@ def test_engine_is_offered(plugin: ModuleType) -> None:
 @of("queuekit_serializers")
 def test_serializer_is_offered(plugin: ModuleType) -> None:
     """It goes by its name."""
-    spec = Plugins(load=[plugin.__name__], environ={}).serializer_spec("example")
+    spec = Plugins(load=[plugin.__name__], environ={}).offer("serializer", "example").spec
 
     assert (spec.factory, spec.safe) == ("queuekit_example.serializer:ExampleSerializer", True)
 

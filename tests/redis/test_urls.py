@@ -101,7 +101,7 @@ def test_schemes_are_served(scheme: str) -> None:
     url = EngineURL.parse(urls.get(scheme, f"{scheme}://h"))
     plugins = Plugins()
 
-    broker, backend = plugins.make_broker(url, **MADE), plugins.make_backend(url, **MADE)
+    broker, backend = plugins.make("broker", url, **MADE), plugins.make("backend", url, **MADE)
 
     assert broker.capabilities.commit is (scheme != "redis+cluster")
     assert (broker.engine_id == backend.engine_id) is True
@@ -126,7 +126,7 @@ def test_schemes_are_served(scheme: str) -> None:
 def test_options_are_checked(url: str, table: dict[str, object], said: str) -> None:
     """An option that is unknown or wrong is refused before anything is opened, with what was meant."""
     with pytest.raises(ConfigError) as caught:
-        Plugins().make_broker(EngineURL.parse(url), **{**MADE, "table": table})
+        Plugins().make("broker", EngineURL.parse(url), **{**MADE, "table": table})
 
     assert said in str(caught.value)
 
@@ -136,7 +136,7 @@ def test_client_library_is_imported_late() -> None:
     script = (
         "import sys; from queuekit.plugins.manager import Plugins; from queuekit.urls import EngineURL\n"
         "plugins = Plugins(); plugins.infos(); before = 'redis' in sys.modules\n"
-        "plugins.make_broker(EngineURL.parse('redis://h'), table={}, clock=None, random=None)\n"
+        "plugins.make('broker', EngineURL.parse('redis://h'), table={}, clock=None, random=None)\n"
         "print(before, 'redis' in sys.modules)"
     )
 

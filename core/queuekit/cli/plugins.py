@@ -6,7 +6,7 @@ import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import redirect_stdout
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import attrs
 import click
@@ -89,13 +89,13 @@ def _sides(plugins: Plugins, url: EngineURL) -> Iterator[tuple[str, Offer[Any]]]
     broker = _offer(plugins, url, "broker")
     backend = _offer(plugins, url, "backend")
     if broker is None and backend is None:
-        plugins.broker_offer(url, setting="URL")
+        plugins.offer("broker", url, setting="URL")
     yield from ((side, offer) for side, offer in (("broker", broker), ("backend", backend)) if offer is not None)
 
 
-def _offer(plugins: Plugins, url: EngineURL, side: str) -> Offer[Any] | None:
+def _offer(plugins: Plugins, url: EngineURL, side: Literal["broker", "backend"]) -> Offer[Any] | None:
     try:
-        return getattr(plugins, f"{side}_offer")(url, setting="URL")  # type: ignore[no-any-return]
+        return plugins.offer(side, url, setting="URL")
     except UnknownSchemeError:
         return None
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import attrs
 
@@ -97,19 +97,20 @@ def backend_url(config: Config, plugins: Plugins) -> EngineURL | None:
 
 def _engines(config: Config, plugins: Plugins, **made: Any) -> tuple[Broker, Backend | None]:
     """Make broker and backend, each out of its URL, its plugin's table and what else engines are *made* with."""
-    origin = config.origin("broker")
-    url = config.url("broker")
-    table = config.sections.get(section_of(plugins.broker_spec(url, where=origin)), {})
-    broker = plugins.make_broker(url, table=table, where=origin, **made)
+    broker: Broker = _engine("broker", config.url("broker"), config, plugins, **made)
     object.__setattr__(broker, "largest_wanted", config.max_message_bytes)
     stored = backend_url(config, plugins)
     if stored is None:
         return broker, None
-    origin, url = config.origin("backend" if config.backend else "broker"), stored
-    table = config.sections.get(section_of(plugins.backend_spec(url, where=origin)), {})
-    backend = plugins.make_backend(url, table=table, where=origin, **made)
+    backend: Backend = _engine("backend", stored, config, plugins, **made)
     broker.share(backend)
     return _completed(broker, backend), backend
+
+
+def _engine(side: Literal["broker", "backend"], url: EngineURL, config: Config, plugins: Plugins, **made: Any) -> Any:
+    origin = config.origin("backend" if side == "backend" and config.backend else "broker")
+    table = config.sections.get(section_of(plugins.offer(side, url, where=origin).spec), {})
+    return plugins.make(side, url, table=table, where=origin, **made)
 
 
 def _completed(broker: Broker, backend: Backend) -> Broker:

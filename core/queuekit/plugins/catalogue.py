@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import attrs
 
@@ -24,6 +24,7 @@ EXTRAS = {
 }
 """Extra of queuekit that brings a scheme: for hints alone, anybody may serve these schemes."""
 _ONE_SIDED = {"sqs": "broker", "dynamodb": "backend"}
+_OTHER_SIDE = {"broker": "backend", "backend": "broker"}
 _NOUNS = {"broker": "broker", "backend": "result backend", "serializer": "serializer"}
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+", re.ASCII)
 
@@ -72,37 +73,28 @@ class Catalogue:
         self._left_out = left_out
         self._unusable = [plugin for plugin in plugins if plugin.info.status != "ok"]
         usable = [plugin for plugin in plugins if plugin.info.status == "ok"]
-        self.brokers: Table[BrokerSpec] = {}
-        self.backends: Table[BackendSpec] = {}
-        self.serializers: Table[SerializerSpec] = {}
+        self.offers: dict[str, Table[Any]] = {"broker": {}, "backend": {}, "serializer": {}}
         for plugin in usable:
-            _fill(self.brokers, plugin.info, ((scheme, spec) for spec in plugin.brokers for scheme in spec.schemes))
-            _fill(self.backends, plugin.info, ((scheme, spec) for spec in plugin.backends for scheme in spec.schemes))
-            _fill(self.serializers, plugin.info, ((spec.name, spec) for spec in plugin.serializers))
+            self._add("broker", plugin.info, ((scheme, spec) for spec in plugin.brokers for scheme in spec.schemes))
+            self._add("backend", plugin.info, ((scheme, spec) for spec in plugin.backends for scheme in spec.schemes))
+            self._add("serializer", plugin.info, ((spec.name, spec) for spec in plugin.serializers))
 
-    def broker(self, url: EngineURL, choice: Choice) -> Offer[BrokerSpec]:
-        """Return who serves *url* as a broker.
+    def _add(self, side: str, info: PluginInfo, offered: Iterable[tuple[str, Any]]) -> None:
+        for key, spec in offered:
+            self.offers[side].setdefault(key, []).append(Offer(spec, info))
+
+    def offer(self, side: str, wanted: EngineURL | str, choice: Choice) -> Offer[Any]:
+        """Return who serves *wanted* as a broker or backend; or who provides the serializer of that name.
 
         Raises:
             UnknownSchemeError: Nobody does.
             PluginError: Who would is disabled or failed to load.
             SchemeConflictError: Several would, and none is preferred.
         """
-        if url.scheme not in self.brokers:
-            self._reject(url.scheme, "broker", choice, mine=self.brokers, others=self.backends, url=url)
-        return self._pick(self.brokers[url.scheme], url.scheme, choice, shown=f"{url.scheme}://")
-
-    def backend(self, url: EngineURL, choice: Choice) -> Offer[BackendSpec]:
-        """Return who serves *url* as a result backend; errors as for :meth:`broker`."""
-        if url.scheme not in self.backends:
-            self._reject(url.scheme, "backend", choice, mine=self.backends, others=self.brokers, url=url)
-        return self._pick(self.backends[url.scheme], url.scheme, choice, shown=f"{url.scheme}://")
-
-    def serializer(self, name: str, choice: Choice) -> Offer[SerializerSpec]:
-        """Return who provides the serializer *name*; errors as for :meth:`broker`."""
-        if name not in self.serializers:
-            self._reject(name, "serializer", choice, mine=self.serializers, others={})
-        return self._pick(self.serializers[name], name, choice, shown=f"serializer {name!r}")
+        key = wanted if isinstance(wanted, str) else wanted.scheme
+        if key not in self.offers[side]:
+            self._reject(key, side, choice, url=None if isinstance(wanted, str) else wanted)
+        return self._pick(self.offers[side][key], key, choice, shown=_shown(key, side))
 
     def unusable(self, scheme: str) -> Plugin | None:
         """Return the plugin that would most likely serve *scheme*, had it not failed or been disabled."""
@@ -129,19 +121,10 @@ class Catalogue:
             raise SchemeConflictError(f"{shown} is claimed by {' and '.join(owners)}", where=str(choice), fix=fix)
         return offers[0]
 
-    def _reject(
-        self,
-        key: str,
-        side: str,
-        choice: Choice,
-        *,
-        mine: Mapping[str, object],
-        others: Mapping[str, object],
-        url: EngineURL | None = None,
-    ) -> None:
+    def _reject(self, key: str, side: str, choice: Choice, *, url: EngineURL | None) -> None:
         """Raise the most helpful error about *key*, the scheme of *url* or a name, which nobody provides as *side*."""
-        available = ", ".join(_first_schemes(mine))
-        shown = f"serializer {key!r}" if side == "serializer" else f"{key}://"
+        mine, others = self.offers[side], self.offers.get(_OTHER_SIDE.get(side, ""), {})
+        available, shown = ", ".join(_first_schemes(mine)), _shown(key, side)
         wrong_side = _wrong_side(key, side, key in others)
         if wrong_side:
             what = f"{shown} is a {_NOUNS[wrong_side]} only, not a {_NOUNS[side]}"
@@ -160,9 +143,8 @@ def install_line(scheme: str) -> str:
     return f"Install it:  pip install 'queuekit[{EXTRAS[scheme]}]'" if scheme in EXTRAS else ""
 
 
-def _fill(table: Table[Spec], info: PluginInfo, offered: Iterable[tuple[str, Spec]]) -> None:
-    for key, spec in offered:
-        table.setdefault(key, []).append(Offer(spec, info))
+def _shown(key: str, side: str) -> str:
+    return f"serializer {key!r}" if side == "serializer" else f"{key}://"
 
 
 def _first_schemes(table: Mapping[str, object]) -> list[str]:
@@ -173,7 +155,7 @@ def _first_schemes(table: Mapping[str, object]) -> list[str]:
 def _wrong_side(key: str, side: str, elsewhere: bool) -> str:  # noqa: FBT001 - private, and read at one choice
     """Return the side on which *key* does serve, if it is known to serve on one only; else an empty string."""
     if elsewhere:
-        return "backend" if side == "broker" else "broker"
+        return _OTHER_SIDE[side]
     only = _ONE_SIDED.get(key.partition("+")[0], side)
     return only if side in {"broker", "backend"} and only != side else ""
 

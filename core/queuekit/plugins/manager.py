@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from random import Random
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import attrs
 
@@ -21,7 +21,7 @@ from queuekit.broker import Broker
 from queuekit.clock import Clock
 from queuekit.errors import ConfigError, PluginError, QueuekitError
 from queuekit.forks import renew_in_forks
-from queuekit.hookspecs import BackendSpec, BrokerSpec, SerializerSpec
+from queuekit.hookspecs import BackendSpec, BrokerSpec
 from queuekit.plugins import builtin
 from queuekit.plugins import factory as factories
 from queuekit.plugins import options as fields
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
 __all__ = ["PluginInfo", "Plugins", "resolve", "section_of"]
+
+Side = Literal["broker", "backend", "serializer"]
 
 _log = logging.getLogger("queuekit.plugins")
 
@@ -87,89 +89,59 @@ class Plugins:
 
     # --- choosing -----------------------------------------------------------------------------------------------------
 
-    def broker_spec(self, url: EngineURL, *, setting: str = "broker", where: str = "") -> BrokerSpec:
-        """Return the spec of the broker that serves *url*.
+    def offer(self, side: Side, wanted: EngineURL | str, *, setting: str = "", where: str = "") -> Offer[Any]:
+        """Return the spec of the engine that serves a URL, or of the serializer of a name; and its plugin.
 
         Args:
-            url: What was configured.
-            setting: Name of the setting that holds it, for errors.
+            side: What is wanted.
+            wanted: What was configured: the URL of a broker or backend, the name of a serializer.
+            setting: Name of the setting that holds it, for errors; default: as *side*.
             where: Origin of its value, e.g. ``"queuekit.toml"``, for errors.
 
         Raises:
-            UnknownSchemeError: No plugin serves the scheme.
+            UnknownSchemeError: No plugin serves the scheme, or provides the serializer.
             PluginError: The one that does is disabled or failed to load.
             SchemeConflictError: Several do, and none is preferred.
         """
-        return self.broker_offer(url, setting=setting, where=where).spec
-
-    def backend_spec(self, url: EngineURL, *, setting: str = "backend", where: str = "") -> BackendSpec:
-        """Return the spec of the result backend that serves *url*; as :meth:`broker_spec`."""
-        return self.backend_offer(url, setting=setting, where=where).spec
-
-    def broker_offer(self, url: EngineURL, *, setting: str = "broker", where: str = "") -> Offer[BrokerSpec]:
-        """Return the spec of the broker that serves *url*, and the plugin; as :meth:`broker_spec`."""
-        return self._loaded().broker(url, _choice(url, setting, where))
-
-    def backend_offer(self, url: EngineURL, *, setting: str = "backend", where: str = "") -> Offer[BackendSpec]:
-        """Return the spec of the result backend that serves *url*, and the plugin; as :meth:`broker_spec`."""
-        return self._loaded().backend(url, _choice(url, setting, where))
-
-    def serializer_spec(self, name: str, *, setting: str = "serializer", where: str = "") -> SerializerSpec:
-        """Return the spec of the serializer *name*; as :meth:`broker_spec`."""
-        return self._loaded().serializer(name, Choice(setting=setting, value=name, origin=where)).spec
+        return self._loaded().offer(side, wanted, _choice(side, wanted, setting, where))
 
     def has_backend(self, scheme: str) -> bool:
         """Return whether *scheme* is also that of a result backend."""
-        return scheme in self._loaded().backends
+        return scheme in self._loaded().offers["backend"]
 
     # --- making -------------------------------------------------------------------------------------------------------
 
-    def make_broker(
+    def make(
         self,
+        side: Literal["broker", "backend"],
         url: EngineURL,
         *,
         table: Mapping[str, Any],
         clock: Clock,
         random: Random,
-        setting: str = "broker",
+        setting: str = "",
         where: str = "",
-    ) -> Broker:
-        """Return the broker for *url*, which opens its connection at first use.
+    ) -> Any:
+        """Return the broker or backend for *url*, which opens its connection at first use.
 
         Args:
+            side: Which of the two.
             url: What was configured; its query overrides *table*.
             table: The plugin's table of the config, see :func:`section_of`.
             clock: Time, for engines without a clock of their own.
             random: Chance, for tokens and jitter.
-            setting: As for :meth:`broker_spec`.
-            where: As for :meth:`broker_spec`.
+            setting: As for :meth:`offer`.
+            where: As for :meth:`offer`.
 
         Raises:
             ConfigError: Options are unknown or do not fit.
-            PluginError: As for :meth:`broker_spec`, or the broker cannot be made.
+            PluginError: As for :meth:`offer`, or the engine cannot be made.
         """
-        choice = _choice(url, setting, where)
-        offer = self._loaded().broker(url, choice)
-        hook = self._manager.hook.queuekit_make_broker
-        made: Broker = self._make(hook, Broker, offer, url, choice=choice, table=table, clock=clock, random=random)
-        return made
-
-    def make_backend(
-        self,
-        url: EngineURL,
-        *,
-        table: Mapping[str, Any],
-        clock: Clock,
-        random: Random,
-        setting: str = "backend",
-        where: str = "",
-    ) -> Backend:
-        """Return the result backend for *url*; as :meth:`make_broker`."""
-        choice = _choice(url, setting, where)
-        offer = self._loaded().backend(url, choice)
-        hook = self._manager.hook.queuekit_make_backend
-        made: Backend = self._make(hook, Backend, offer, url, choice=choice, table=table, clock=clock, random=random)
-        return made
+        choice = _choice(side, url, setting, where)
+        offer = self._loaded().offer(side, url, choice)
+        hook = getattr(self._manager.hook, f"queuekit_make_{side}")
+        base: type[Any] = Broker if side == "broker" else Backend
+        return self._make(hook, base, offer, url, choice=choice, table=table, clock=clock, random=random)
 
     def make_serializer(
         self,
@@ -177,7 +149,7 @@ class Plugins:
         types: Callable[[str], type | None],
         *,
         allow_unsafe: Iterable[str] = (),
-        setting: str = "serializer",
+        setting: str = "",
         where: str = "",
     ) -> Serializer:
         """Return the serializer *name*.
@@ -186,15 +158,15 @@ class Plugins:
             name: As its spec says.
             types: Finds a class by the name under which it travels.
             allow_unsafe: Names of those that may be used although reading can execute what a message brings.
-            setting: As for :meth:`broker_spec`.
-            where: As for :meth:`broker_spec`.
+            setting: As for :meth:`offer`.
+            where: As for :meth:`offer`.
 
         Raises:
             ConfigError: It can execute code, and is not allowed to.
-            PluginError: As for :meth:`broker_spec`, or it cannot be made, or is not what its spec says.
+            PluginError: As for :meth:`offer`, or it cannot be made, or is not what its spec says.
         """
-        choice = Choice(setting=setting, value=name, origin=where)
-        offer = self._loaded().serializer(name, choice)
+        choice = _choice("serializer", name, setting, where)
+        offer = self._loaded().offer("serializer", name, choice)
         if not offer.spec.safe and name not in allow_unsafe:
             what = f"the serializer {name!r} can execute what a message brings"
             fix = f'If all who can write to the broker are trusted, say so:  allow_unsafe = ["{name}"]'
@@ -405,5 +377,5 @@ class Plugins:
                     _log.exception("the plugin %s failed in %s", plugin.info.label, hook_name)
 
 
-def _choice(url: EngineURL, setting: str, where: str) -> Choice:
-    return Choice(setting=setting, value=str(url), origin=where)
+def _choice(side: str, wanted: EngineURL | str, setting: str, where: str) -> Choice:
+    return Choice(setting=setting or side, value=str(wanted), origin=where)

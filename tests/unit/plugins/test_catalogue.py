@@ -1,8 +1,8 @@
 """Choosing a plugin by scheme or name; and what the user is told where none, or more than one, would do."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -28,7 +28,7 @@ def test_serves_the_builtin_engines(make_plugins: MakePlugins, scheme: str) -> N
     """Both engines of core are brokers and backends, through the same hooks as others."""
     plugins = make_plugins()
 
-    specs = (plugins.broker_spec(url(f"{scheme}://")), plugins.backend_spec(url(f"{scheme}://")))
+    specs = (plugins.offer("broker", url(f"{scheme}://")).spec, plugins.offer("backend", url(f"{scheme}://")).spec)
 
     assert all(spec.schemes == (scheme,) and spec.summary for spec in specs)
     assert (specs[0].capabilities.commit, specs[1].capabilities.notify) == (True, True)
@@ -38,7 +38,7 @@ def test_serves_the_builtin_engines(make_plugins: MakePlugins, scheme: str) -> N
 def test_says_how_to_install_a_known_scheme(make_plugins: MakePlugins) -> None:
     """A scheme of ours without its plugin is answered with the command that installs it."""
     with pytest.raises(UnknownSchemeError) as caught:
-        make_plugins().broker_spec(url("rediss://user:hunter2@cache/0"), where="queuekit.toml")
+        make_plugins().offer("broker", url("rediss://user:hunter2@cache/0"), where="queuekit.toml")
 
     assert caught.value.lines() == [
         "no plugin handles 'rediss://'",
@@ -60,7 +60,7 @@ def test_says_how_to_install_a_known_scheme(make_plugins: MakePlugins) -> None:
 def test_guesses_what_was_meant(make_plugins: MakePlugins, scheme: str, fix: str) -> None:
     """An unknown scheme is answered with the nearest one and, if needed, how to get it."""
     with pytest.raises(UnknownSchemeError) as caught:
-        make_plugins().broker_spec(url(f"{scheme}://h"))
+        make_plugins().offer("broker", url(f"{scheme}://h"))
 
     assert caught.value.fix == fix
     assert len(caught.value.lines()) <= 6
@@ -73,7 +73,7 @@ def test_says_that_a_plugin_failed(plugin_site: PluginSite, make_plugins: MakePl
     plugins = make_plugins()
 
     with pytest.warns(RuntimeWarning), pytest.raises(PluginError) as caught:
-        plugins.broker_spec(url("sqs://eu-west-1/shop"))
+        plugins.offer("broker", url("sqs://eu-west-1/shop"))
 
     assert caught.value.what == (
         "the plugin for sqs:// (queuekit-sqs 0.3.1) is installed but failed to load: "
@@ -104,7 +104,7 @@ def test_says_that_a_plugin_is_disabled(
     plugin_site.install("queuekit-redis", serving("redis"))
 
     with pytest.raises(PluginError, match=rf"\(queuekit-redis 1\.2\) is installed but {text}") as caught:
-        make_plugins(**rules).broker_spec(url("redis+cluster://h"))
+        make_plugins(**rules).offer("broker", url("redis+cluster://h"))
 
     assert caught.value.fix == fix
 
@@ -114,12 +114,12 @@ def test_refuses_two_owners(plugin_site: PluginSite, make_plugins: MakePlugins) 
     plugin_site.install("queuekit-redis", serving("redis", "redis+tls"))
     plugin_site.install("acme-redis", serving("redis", "redis+tls"))
     plugins = make_plugins()
-    memory = plugins.broker_spec(url("memory://"))
+    memory = plugins.offer("broker", url("memory://")).spec
 
     with pytest.raises(SchemeConflictError) as caught:
-        plugins.broker_spec(url("redis://h"))
+        plugins.offer("broker", url("redis://h"))
     with pytest.raises(SchemeConflictError, match=r'plugins\.prefer\."redis\+tls" = "acme-redis"'):
-        plugins.broker_spec(url("redis+tls://h"))
+        plugins.offer("broker", url("redis+tls://h"))
 
     assert memory.schemes == ("memory",)
     assert caught.value.what == "redis:// is claimed by acme-redis and queuekit-redis"
@@ -133,7 +133,7 @@ def test_prefers_an_owner(plugin_site: PluginSite, make_plugins: MakePlugins, wa
     plugin_site.install("queuekit-redis", serving("redis", factory="a:A"))
     plugin_site.install("acme-redis", serving("redis", factory="b:B"))
 
-    spec = make_plugins(prefer={"redis": wanted}).broker_spec(url("redis://h"))
+    spec = make_plugins(prefer={"redis": wanted}).offer("broker", url("redis://h")).spec
 
     assert spec.factory == "b:B"
 
@@ -143,7 +143,7 @@ def test_refuses_a_preference_for_nobody(plugin_site: PluginSite, make_plugins: 
     plugin_site.install("queuekit-redis", serving("redis"))
 
     with pytest.raises(PluginError, match="names 'acme', which does not provide redis://") as caught:
-        make_plugins(prefer={"redis": "acme"}).broker_spec(url("redis://h"))
+        make_plugins(prefer={"redis": "acme"}).offer("broker", url("redis://h"))
 
     assert caught.value.available == "queuekit-redis"
 
@@ -153,29 +153,32 @@ def test_refuses_a_broker_as_a_backend(plugin_site: PluginSite, make_plugins: Ma
     plugin_site.install("queuekit-sqs", serving("sqs"))
 
     with pytest.raises(UnknownSchemeError, match="sqs:// is a broker only, not a result backend") as caught:
-        make_plugins().backend_spec(url("sqs://eu-west-1/shop"))
+        make_plugins().offer("backend", url("sqs://eu-west-1/shop"))
 
     assert caught.value.available == "memory, sqlite"
     assert caught.value.fix == 'Set backend to one of those available, or to "none"'
 
 
-@pytest.mark.parametrize(("scheme", "side"), [("dynamodb", "result backend"), ("sqs+http", "broker")])
-def test_knows_one_sided_schemes_without_their_plugin(make_plugins: MakePlugins, scheme: str, side: str) -> None:
+@pytest.mark.parametrize(
+    ("scheme", "only", "side"), [("dynamodb", "result backend", "broker"), ("sqs+http", "broker", "backend")]
+)
+def test_knows_one_sided_schemes_without_their_plugin(
+    make_plugins: MakePlugins, scheme: str, only: str, side: Literal["broker", "backend"]
+) -> None:
     """The schemes of ours that serve on one side say so even before their plugin is installed."""
     plugins = make_plugins()
-    ask: Callable[[EngineURL], object] = plugins.broker_spec if side == "result backend" else plugins.backend_spec
 
-    with pytest.raises(UnknownSchemeError, match=rf"is a {side} only"):
-        ask(url(f"{scheme}://r"))
+    with pytest.raises(UnknownSchemeError, match=rf"is a {only} only"):
+        plugins.offer(side, url(f"{scheme}://r"))
 
 
 def test_finds_serializers(make_plugins: MakePlugins) -> None:
     """A serializer is found by its name; an unknown one is answered with the nearest."""
     plugins = make_plugins()
 
-    safe = [plugins.serializer_spec(name).safe for name in ("json", "pickle")]
+    safe = [plugins.offer("serializer", name).spec.safe for name in ("json", "pickle")]
     with pytest.raises(UnknownSchemeError, match="no plugin provides serializer 'jsn'") as caught:
-        plugins.serializer_spec("jsn", where="q.toml")
+        plugins.offer("serializer", "jsn", where="q.toml")
 
     assert safe == [True, False]
     assert (caught.value.where, caught.value.available) == ('serializer = "jsn" from q.toml', "json, pickle")
@@ -200,13 +203,14 @@ def test_finds_serializers(make_plugins: MakePlugins) -> None:
         ("eager://", "broker", "eager = true"),
     ],
 )
-def test_reads_the_urls_of_other_projects(make_plugins: MakePlugins, raw: str, side: str, fix: str) -> None:
+def test_reads_the_urls_of_other_projects(
+    make_plugins: MakePlugins, raw: str, side: Literal["broker", "backend"], fix: str
+) -> None:
     """A URL as another project writes it is answered with ours, or with the service that nobody serves."""
     plugins = make_plugins()
-    ask = plugins.broker_spec if side == "broker" else plugins.backend_spec
 
     with pytest.raises(UnknownSchemeError) as caught:
-        ask(EngineURL.parse(raw), setting=side)
+        plugins.offer(side, EngineURL.parse(raw))
 
     assert fix in caught.value.fix
     assert "guest:guest" not in str(caught.value)

@@ -44,12 +44,16 @@ def make_plugins(plugin_site: PluginSite) -> MakePlugins:
 def made(plugins: Plugins, text: str, *, table: Mapping[str, Any] | None = None) -> Broker:
     """Return the broker for a URL."""
     chance = random.Random(1)
-    return plugins.make_broker(url(text), table=table or {}, clock=SystemClock(), random=chance, where="q.toml")
+    made: Broker = plugins.make(
+        "broker", url(text), table=table or {}, clock=SystemClock(), random=chance, where="q.toml"
+    )
+    return made
 
 
 def made_backend(plugins: Plugins, text: str) -> Backend:
     """Return the result backend for a URL."""
-    return plugins.make_backend(url(text), table={}, clock=SystemClock(), random=random.Random(1))
+    made: Backend = plugins.make("backend", url(text), table={}, clock=SystemClock(), random=random.Random(1))
+    return made
 
 
 def no_types(_name: str) -> type | None:

@@ -32,8 +32,8 @@ def test_scans_at_the_first_selection(plugin_site: PluginSite, make_plugins: Mak
     plugins = make_plugins()
     before = (plugin_site.scans, plugin_site.imported())
 
-    plugins.broker_spec(url("acme://"))
-    plugins.broker_spec(url("acme://"))
+    plugins.offer("broker", url("acme://"))
+    plugins.offer("broker", url("acme://"))
 
     assert before == (0, [])
     assert plugin_site.scans == 1
@@ -107,7 +107,7 @@ def test_keeps_a_broken_plugin_to_itself(
     plugins = make_plugins()
 
     with pytest.warns(RuntimeWarning, match=r"the plugin 'bad' \(queuekit-bad 0\.3\.1\) failed to load"):
-        spec = plugins.broker_spec(url("good://"))
+        spec = plugins.offer("broker", url("good://")).spec
 
     bad = plugins.infos()[1]
     assert spec.schemes == ("good",)
@@ -129,7 +129,7 @@ def test_says_which_side_to_upgrade(plugin_site: PluginSite, make_plugins: MakeP
     plugins = make_plugins()
 
     with pytest.warns(RuntimeWarning), pytest.raises(PluginError) as caught:
-        plugins.broker_spec(url("bad://"))
+        plugins.offer("broker", url("bad://"))
 
     assert caught.value.fix.endswith(f"  {fix}")
 
@@ -146,9 +146,9 @@ def test_raises_at_once_when_strict(plugin_site: PluginSite, make_plugins: MakeP
     plugins = make_plugins(**strict)
 
     with pytest.raises(PluginError, match="nosuchclient"):
-        plugins.broker_spec(url("memory://"))
+        plugins.offer("broker", url("memory://"))
     with pytest.raises(PluginError, match="nosuchclient") as caught:
-        plugins.broker_spec(url("memory://"))
+        plugins.offer("broker", url("memory://"))
 
     assert isinstance(caught.value.__cause__, ModuleNotFoundError)
 
@@ -197,7 +197,7 @@ def test_scans_nothing_where_nothing_may_load(plugin_site: PluginSite, make_plug
     """With an empty allow list not even the names of what is installed are read."""
     plugin_site.install("queuekit-one", serving("one"))
 
-    make_plugins(only=[]).broker_spec(url("memory://"))
+    make_plugins(only=[]).offer("broker", url("memory://"))
 
     assert plugin_site.scans == 0
 
@@ -208,7 +208,7 @@ def test_loads_equal_names_of_two_distributions(plugin_site: PluginSite, make_pl
     plugin_site.install("acme-two", serving("two"), name="acme")
     plugins = make_plugins()
 
-    specs = [plugins.broker_spec(url("one://")), plugins.broker_spec(url("two://"))]
+    specs = [plugins.offer("broker", url("one://")).spec, plugins.offer("broker", url("two://")).spec]
 
     assert [spec.schemes for spec in specs] == [("one",), ("two",)]
     assert [info.name for info in plugins.infos()] == ["builtin", "acme", "acme@acme-two"]
@@ -220,7 +220,7 @@ def test_loads_a_module_once(plugin_site: PluginSite, make_plugins: MakePlugins)
     plugin_site.install("acme-two", serving("acme"), name="b", module="acme_shared")
     plugins = make_plugins()
 
-    plugins.broker_spec(url("acme://"))
+    plugins.offer("broker", url("acme://"))
 
     assert plugins.infos()[2].error == "the same module as 'a'"
 
@@ -230,7 +230,7 @@ def test_loads_modules_that_the_config_names(plugin_site: PluginSite, make_plugi
     plugin_site.write("my_plugin", serving("mine").replace("queuekit_api", "other"))
     plugins = make_plugins(load=["my_plugin"])
 
-    spec = plugins.broker_spec(url("mine://"))
+    spec = plugins.offer("broker", url("mine://")).spec
 
     assert spec.schemes == ("mine",)
     assert plugins.infos()[1].name == "my_plugin"
@@ -251,7 +251,7 @@ def test_registers_an_object(make_plugins: MakePlugins, first: bool) -> None:  #
 
     plugins.register(plugin, "mine")
 
-    assert plugins.broker_spec(url("null://")) is plugin.spec
+    assert plugins.offer("broker", url("null://")).spec is plugin.spec
     assert plugins.infos()[-1].name == "mine"
     with pytest.raises(PluginError, match="is there already"):
         plugins.register(plugin)
@@ -262,7 +262,9 @@ def test_loads_once_from_many_threads(plugin_site: PluginSite, make_plugins: Mak
     plugin_site.install("queuekit-acme", serving("acme"))
     plugins = make_plugins()
     found: list[BrokerSpec] = []
-    threads = [threading.Thread(target=lambda: found.append(plugins.broker_spec(url("acme://")))) for _ in range(8)]
+    threads = [
+        threading.Thread(target=lambda: found.append(plugins.offer("broker", url("acme://")).spec)) for _ in range(8)
+    ]
 
     for thread in threads:
         thread.start()

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
 from random import Random
-from typing import TypeVar
+from typing import Any, Literal
 
 from queuekit.backend import Backend
 from queuekit.broker import Broker
@@ -16,8 +15,6 @@ from queuekit.urls import EngineURL
 
 __all__ = ["installed_plugins", "new_backend", "new_broker"]
 
-T = TypeVar("T")
-
 
 @functools.cache
 def installed_plugins() -> Plugins:
@@ -27,28 +24,22 @@ def installed_plugins() -> Plugins:
 
 def new_broker(url: str | EngineURL) -> Broker:
     """Return one more client of the broker at *url*, with the options of its query alone."""
-    make = installed_plugins().make_broker
-    return _with_hint(lambda: make(_parsed(url), table={}, clock=SystemClock(), random=_chance()))
+    broker: Broker = _new("broker", url)
+    return broker
 
 
 def new_backend(url: str | EngineURL) -> Backend:
     """Return one more client of the result backend at *url*, with the options of its query alone."""
-    make = installed_plugins().make_backend
-    return _with_hint(lambda: make(_parsed(url), table={}, clock=SystemClock(), random=_chance()))
+    backend: Backend = _new("backend", url)
+    return backend
 
 
-def _chance() -> Random:
-    return Random()  # noqa: S311 - a fence between runs, not a secret
-
-
-def _parsed(url: str | EngineURL) -> EngineURL:
-    return url if isinstance(url, EngineURL) else EngineURL.parse(url)
-
-
-def _with_hint(make: Callable[[], T]) -> T:
-    """Make something; if nothing here serves its scheme, say what a plugin's author may have forgotten."""
+def _new(side: Literal["broker", "backend"], url: str | EngineURL) -> Any:
+    """Make an engine; if nothing here serves its scheme, say what a plugin's author may have forgotten."""
+    parsed = url if isinstance(url, EngineURL) else EngineURL.parse(url)
+    random = Random()  # noqa: S311 - a fence between runs, not a secret
     try:
-        return make()
+        return installed_plugins().make(side, parsed, table={}, clock=SystemClock(), random=random)
     except UnknownSchemeError as error:
         error.fix = "A plugin under test must be installed, too:  pip install -e .\n" + error.fix
         raise

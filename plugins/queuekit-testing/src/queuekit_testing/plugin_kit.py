@@ -8,11 +8,11 @@ import re
 import subprocess
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from importlib.metadata import Distribution, entry_points
 from random import Random
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import pytest
 
@@ -116,8 +116,8 @@ class PluginKit(Conformance):
 
     def make(self, plugins: Plugins, spec: Spec, url: EngineURL) -> Any:
         """Return the engine of *spec* at *url*, made as an app makes it."""
-        make: Callable[..., Any] = plugins.make_broker if isinstance(spec, BrokerSpec) else plugins.make_backend
-        return make(url, table={}, clock=SystemClock(), random=Random())  # noqa: S311 - guards nothing
+        side: Literal["broker", "backend"] = "broker" if isinstance(spec, BrokerSpec) else "backend"
+        return plugins.make(side, url, table={}, clock=SystemClock(), random=Random())  # noqa: S311 - guards nothing
 
     def engine(self, plugins: Plugins, spec: Spec) -> Any:
         """Return the engine of *spec* by the first of its URLs that can be used; fail if none can."""
