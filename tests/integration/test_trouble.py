@@ -4,7 +4,8 @@ import os
 import signal
 import sqlite3
 import time
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -135,22 +136,32 @@ def test_signals_while_starting_end_in_peace(fleet: Fleet) -> None:
     assert not group.members()
 
 
+@contextmanager
+def unusable(folder: Path) -> Iterator[str]:
+    """Give the URL of a file that nobody else can use, until the end."""
+    other = sqlite3.connect(folder / "later.db", isolation_level=None)
+    other.execute("BEGIN EXCLUSIVE")
+    try:
+        yield f"sqlite:///{folder}/later.db?busy_timeout=0.1"
+    finally:
+        other.close()
+
+
 def test_worker_waits_for_an_engine_that_is_down(fleet: Fleet, tmp_path: Path) -> None:
     """A worker that finds no engine at its start says so, waits, and works when the engine is there."""
-    folder = tmp_path / "later"
-    group = fleet.start("--broker", f"sqlite:///{folder}/jobs.db", "--wait-for", "100s")
-    wait_until(lambda: "start" in group.read_log() and "again" in group.read_log(), group.read_log)
-
-    folder.mkdir()
+    with unusable(tmp_path) as url:
+        group = fleet.start("--broker", url, "--wait-for", "100s")
+        wait_until(lambda: "start" in group.read_log() and "again" in group.read_log(), group.read_log)
 
     wait_until(lambda: " ready" in group.read_log(), group.read_log)
 
 
 def test_worker_that_waits_for_an_engine_can_be_stopped(fleet: Fleet, tmp_path: Path) -> None:
     """SIGTERM ends it in peace."""
-    group = fleet.start("--broker", f"sqlite:///{tmp_path}/nowhere/jobs.db", "--wait-for", "1h")
-    wait_until(lambda: "start" in group.read_log() and "again" in group.read_log(), group.read_log)
+    with unusable(tmp_path) as url:
+        group = fleet.start("--broker", url, "--wait-for", "1h")
+        wait_until(lambda: "start" in group.read_log() and "again" in group.read_log(), group.read_log)
 
-    group.signal(signal.SIGTERM)
+        group.signal(signal.SIGTERM)
 
-    assert group.wait() == 0
+        assert group.wait() == 0
