@@ -22,7 +22,7 @@ def command(fleet: Fleet, *words: str) -> "subprocess.CompletedProcess[str]":
     """Run a command of ``queuekit`` on the fleet's engines."""
     settings = [text for name, url in fleet.urls.items() for text in ("--set", f"{name}={url}")]
     line = [sys.executable, "-m", "queuekit.cli", words[0], *words[1:], *settings]
-    return subprocess.run(line, capture_output=True, text=True, check=False, cwd=ROOT / "tests", timeout=100)
+    return subprocess.run(line, capture_output=True, text=True, check=False, cwd=ROOT / "tests", timeout=500)
 
 
 def began(fleet: Fleet, result: Any) -> str:

@@ -79,7 +79,7 @@ class Place:
             capture_output=True,
             text=True,
             check=False,
-            timeout=100,
+            timeout=500,
         )
 
     def worker(self) -> "subprocess.Popen[bytes]":

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
-LONGEST = 120
+LONGEST = 300
 """Seconds after which a command is ended by SIGALRM."""
 ANSWER = struct.Struct("i")
 

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from queuekit import Queuekit
 from queuekit.worker import Worker
 
-PATIENCE = 60
+PATIENCE = 300
 app = Queuekit()
 
 

@@ -48,7 +48,7 @@ ELSEWHERE = re.compile(r"git clone|python3? -m venv|(\S*/)?(pip|tox|ruff|pytest|
 WORKER = re.compile(r"queuekit worker\b(?!.*--burst)")
 FILE = re.compile(r"# (?P<name>[\w./-]+\.\w+)\n")
 COMMAND = re.compile(r"^\$ (?P<command>.+)\n(?P<output>(?:(?!\$ ).*\n)*)", re.MULTILINE)
-LONGEST_COMMAND = 60.0
+LONGEST_COMMAND = 300.0
 
 
 def read(path: Path) -> Document:

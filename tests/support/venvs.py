@@ -55,7 +55,7 @@ class Venv:
         environ = {**bare(), "NO_COLOR": "1", "COLUMNS": "100", **settings}
         command = [str(self.python), *args]
         return subprocess.run(
-            command, cwd=folder, env=environ, capture_output=True, text=True, timeout=100, check=False
+            command, cwd=folder, env=environ, capture_output=True, text=True, timeout=500, check=False
         )
 
     def queuekit(self, *args: str, folder: Path, **settings: str) -> subprocess.CompletedProcess[str]:
