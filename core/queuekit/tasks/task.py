@@ -18,7 +18,7 @@ from queuekit.result import Result
 from queuekit.retry import Backoff, Exponential
 from queuekit.signature import Sender, Signature, fill
 from queuekit.tasks.annotations import names
-from queuekit.tasks.callables import body_of, is_coroutine_function, signature_of
+from queuekit.tasks.callables import DeclarationError, body_of, is_coroutine_function, place_of, signature_of
 from queuekit.wire import call_options as options
 from queuekit.wire.call_options import Duration
 from queuekit.wire.position import Policy
@@ -374,12 +374,25 @@ class TaskDecorator(Protocol):
 
 
 def _takes_context(function: Callable[..., Any], signature: inspect.Signature) -> bool:
-    """Return whether the first parameter is annotated with :class:`Context`, however that is written."""
-    first = next(iter(signature.parameters.values()), None)
-    if first is None:
-        return False
-    annotation = first.annotation
-    if annotation is Context or annotation is first.empty:
+    """Return whether the first parameter is annotated with :class:`Context`, however that is written.
+
+    Raises:
+        DeclarationError: Another one is, which no caller could fill.
+    """
+    first, *others = signature.parameters.values() or (None,)
+    for other in others:
+        needed = other.default is other.empty and other.kind not in (other.VAR_POSITIONAL, other.VAR_KEYWORD)
+        if needed and _is_context(other, function):
+            raise DeclarationError(
+                f"{place_of(function)}: the context, {other.name!r}, is not the first parameter",
+                fix=f"Put {other.name!r} first: a worker passes the context there, and no caller can send one",
+            )
+    return first is not None and _is_context(first, function)
+
+
+def _is_context(parameter: inspect.Parameter, function: Callable[..., Any]) -> bool:
+    annotation = parameter.annotation
+    if annotation is Context or annotation is parameter.empty:
         return annotation is Context
     return names(annotation, body_of(function), kind=Context, package="queuekit")
 

@@ -15,7 +15,7 @@ from queuekit import Context, Fixed, Queuekit, Signature, Task, Unique
 from queuekit import context as context_module
 from queuekit.errors import ArgumentsError, EncodeError
 from queuekit.ids import InvalidNameError
-from queuekit.tasks.callables import default_name
+from queuekit.tasks.callables import DeclarationError, default_name
 from queuekit.tasks.task import AsyncTask, TaskOptions
 from support.working import burst, make_app, take_one
 
@@ -354,3 +354,27 @@ def test_a_result_that_is_a_number_too_is_that_number(app: Queuekit) -> None:
     burst(app)
 
     assert result.get(timeout=5) == signal.SIGTERM
+
+
+def _second(name: str, ctx: Context) -> None: ...
+
+
+def _by_name(name: str, *, ctx: "Context | None") -> None: ...
+
+
+@pytest.mark.parametrize("function", [_second, _by_name])
+def test_context_that_is_not_first_is_refused(function: Any) -> None:
+    """Where it is declared: no caller could fill it, and each send would say that an argument is missing."""
+    with pytest.raises(DeclarationError, match="the context, 'ctx', is not the first parameter"):
+        Queuekit(broker="memory://").task(function)
+
+
+def test_context_with_a_default_may_stand_anywhere() -> None:
+    """A plain call may pass one on."""
+
+    def helper(name: str, ctx: Context | None = None) -> str:
+        return f"{name} {ctx}"
+
+    task = Queuekit(broker="memory://").task(name="helper")(helper)
+
+    assert task.parameters == ("name", "ctx")
