@@ -190,6 +190,9 @@ class Queuekit(Periodic):
         Raises:
             ConfigError: All problems in one report.
         """
+        return self._config or self._load_config()
+
+    def _load_config(self) -> Config:
         with self._lock:
             if self._config is None:
                 from queuekit.config.settings import load_config, plugins_of

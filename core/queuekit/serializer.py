@@ -22,7 +22,16 @@ from typing import Any, Protocol, runtime_checkable
 
 from queuekit.encoding.classes import build, shape_of, take_apart
 from queuekit.encoding.moments import read_moment, read_zone, write_moment, write_zone
-from queuekit.encoding.plain_json import MAX_DEPTH, SCALARS, SMALL, depth_of, is_plain, read_text, write_text
+from queuekit.encoding.plain_json import (
+    MAX_DEPTH,
+    SCALARS,
+    SMALL,
+    depth_of,
+    is_plain,
+    is_small_plain,
+    read_text,
+    write_text,
+)
 from queuekit.errors import DecodeError, EncodeError
 from queuekit.ids import module_of
 
@@ -85,8 +94,13 @@ class JsonSerializer:
 
     def dumps(self, value: Any) -> bytes:
         """Return *value* as UTF-8 JSON without spaces; see :class:`Serializer`."""
-        text = _plain_text(value)
-        if text is None:
+        try:
+            text = write_text(value)
+        except Exception:  # noqa: BLE001 - also what classes of the user's raise; the slow way says what is wrong, and where
+            text = ""
+        comes_back = is_small_plain if len(text) <= SMALL else is_plain
+        # What can be written need not come back as it was.
+        if not text or not comes_back(value, dollars='"$' in text):
             try:
                 text = write_text(self._tag(value, "", 1))
             except RecursionError as error:
@@ -99,11 +113,11 @@ class JsonSerializer:
         """Return the value of *data*; see :class:`Serializer`."""
         try:
             value = read_text(data.decode("utf-8", "surrogatepass"))
-            depth = depth_of(data, value) if len(data) > MAX_DEPTH else 0
-            if depth > _MAX_TEXT_DEPTH:
-                raise DecodeError(f"nested deeper than {MAX_DEPTH}")  # noqa: TRY301 - one text for all that is refused
-            tagged = b"$" in data and _A_TAG.search(data) is not None
-            return self._untag(value, 1) if tagged or depth > MAX_DEPTH else value
+            if len(data) > MAX_DEPTH and (depth := depth_of(data, value)) > MAX_DEPTH:
+                if depth > _MAX_TEXT_DEPTH:
+                    raise DecodeError(f"nested deeper than {MAX_DEPTH}")  # noqa: TRY301 - one text for all refused
+                return self._untag(value, 1)
+            return self._untag(value, 1) if b"$" in data and _A_TAG.search(data) is not None else value
         except RecursionError as error:
             raise DecodeError(f"not JSON that queuekit writes: nested deeper than {MAX_DEPTH}") from error
         except Exception as error:  # hostile bytes, and classes of the user's that refuse what these hold
@@ -288,15 +302,6 @@ _A_TAG = re.compile(rb'\{[ \t\r\n]*+"\$')
 _CROWDED = "too many of its values have one and the same hash"
 _MOST_OF_A_HASH = 64
 """Values of one hash that a set or dict may hold: each is compared with all the others."""
-
-
-def _plain_text(value: Any) -> str | None:
-    """Return the JSON of plain data, ``None`` if *value* is not: what can be written need not come back as it was."""
-    try:
-        text = write_text(value)
-    except Exception:  # noqa: BLE001 - also what classes of the user's raise; the slow way says what is wrong, and where
-        return None
-    return text if is_plain(value, dollars='"$' in text, small=len(text) <= SMALL) else None
 
 
 def _listed(value: Any) -> Any:

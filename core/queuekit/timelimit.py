@@ -12,29 +12,40 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-__all__ = ["LIMIT", "end_of_time", "time_left", "time_limit", "until"]
+__all__ = ["LIMITS", "end_of_time", "time_left", "time_limit", "until"]
 
 
-class _Limit(threading.local):
-    """When the calls of a thread have to be over."""
+class Limit:
+    """When the calls of one thread have to be over."""
 
-    end: float | None = None
-    """On ``time.monotonic()``; ``None`` for no limit."""
+    __slots__ = ("end",)
+
+    def __init__(self) -> None:
+        self.end: float | None = None
+        """On ``time.monotonic()``; ``None`` for no limit."""
 
 
-LIMIT = _Limit()
-"""Of the calling thread; for those on the way of every message, others use :func:`time_limit`."""
+class _Limits(threading.local):
+    """The limit of each thread, which is looked up once and then costs next to nothing."""
+
+    def __init__(self) -> None:
+        self.here = Limit()
+        """That of the calling thread."""
+
+
+LIMITS = _Limits()
+"""For those on the way of every message; others use :func:`time_limit`."""
 
 
 def time_left(usual: float) -> float:
     """Return for how many seconds a call may wait: *usual*, or what the caller has left if that is less; at least 0."""
-    end = LIMIT.end
+    end = LIMITS.here.end
     return usual if end is None else max(0.0, min(usual, end - time.monotonic()))
 
 
 def end_of_time() -> float | None:
     """Return when calls of this thread have to be over, to hand on to a helper's thread with :func:`until`."""
-    return LIMIT.end
+    return LIMITS.here.end
 
 
 @contextmanager
@@ -47,9 +58,10 @@ def time_limit(seconds: float) -> Iterator[None]:
 @contextmanager
 def until(end: float | None) -> Iterator[None]:
     """Let what is done inside, in this thread, be over by *end* on ``time.monotonic()``; see :func:`time_limit`."""
-    before = LIMIT.end
-    LIMIT.end = before if end is None else end if before is None else min(before, end)
+    limit = LIMITS.here
+    before = limit.end
+    limit.end = before if end is None else end if before is None else min(before, end)
     try:
         yield
     finally:
-        LIMIT.end = before
+        limit.end = before

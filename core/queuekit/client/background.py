@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from queuekit.backend import Backend
 from queuekit.client.listener import ResultListener
 from queuekit.errors import UnavailableError
-from queuekit.timelimit import time_limit, until
+from queuekit.timelimit import LIMITS, time_limit
 
 __all__ = ["Background"]
 
@@ -46,16 +46,19 @@ class Background:
             end = max(begun, self._last_sent) + within
             if time.monotonic() > end:
                 raise UnavailableError(f"not sent: the engine has answered no send for {within:g} s")
-            with until(end):
-                done = function(*args)
+            LIMITS.here.end = end  # the thread is ours, and each call sets it anew
+            done = function(*args)
             self._last_sent = time.monotonic()
             return done
 
+        pool = self._senders or self._start_senders()
+        return await asyncio.get_running_loop().run_in_executor(pool, call)
+
+    def _start_senders(self) -> ThreadPoolExecutor:
         with self._lock:
             if self._senders is None:
                 self._senders = ThreadPoolExecutor(_SENDERS, thread_name_prefix="queuekit-async")
-            pool = self._senders
-        return await asyncio.get_running_loop().run_in_executor(pool, call)
+            return self._senders
 
     async def glance(self, allowed: float, function: Callable[..., T], *args: Any) -> T:
         """Run a blocking call that looks something up in an engine, and waits for nothing else.

@@ -37,7 +37,6 @@ LITTLE = 10_000
 """Bytes of a body whose values are not worth to be forgotten soon."""
 _NO_OPTIONS: dict[str, Any] = {}
 _NOTHING: list[Any] = []
-_set: Any = object.__setattr__
 
 
 @quick_frozen(kw_only=True)
@@ -80,22 +79,21 @@ class Message:
             return
         serializer, body, start = self.source
         payload = serializer.loads(body[start:])
+        me: Any = self  # to everybody else it is frozen
+        if type(payload) is dict and len(payload) == 1 and type(payload.get("args")) is list:
+            me.args, me.kwargs, me.is_open = payload["args"], {}, True  # most calls hold nothing else
+            return
         args, kwargs = _arguments(payload)
         if "on_success" in payload or "on_error" in payload:
             for role, links in _follow_ups(payload).items():
-                _set(self, role, links)
-        _set(self, "args", args)
-        _set(self, "kwargs", kwargs)
-        _set(self, "is_open", True)  # noqa: FBT003 - to everybody else it is frozen
+                setattr(me, role, links)
+        me.args, me.kwargs, me.is_open = args, kwargs, True
 
     def close(self) -> None:
         """Forget arguments and follow-ups if they are large: they take several times the memory of their bytes."""
         if self.source is not None and len(self.source[1]) > LITTLE and self.is_open:
-            _set(self, "is_open", False)  # noqa: FBT003 - as above
-            _set(self, "args", _NOTHING)
-            _set(self, "kwargs", _NO_OPTIONS)
-            _set(self, "on_success", ())
-            _set(self, "on_error", ())
+            me: Any = self  # as above
+            me.args, me.kwargs, me.on_success, me.on_error, me.is_open = _NOTHING, _NO_OPTIONS, (), (), False
 
 
 def encode(
@@ -198,24 +196,26 @@ def sealed(envelope: Envelope, serializers: Mapping[str, Serializer]) -> Message
         DecodeError: Its header is not as :func:`encode` writes it.
         NotReadHereError: A newer release wrote it, or a serializer that is not among them.
     """
-    usual = _USUAL.match(envelope.body)
-    if usual is not None and usual[1] == envelope.id.encode():
-        content_type, task, start = usual[3].decode(), usual[2].decode(), usual.end()
-        header = _NO_OPTIONS
-    else:
-        header, start = split_header(envelope.body)
-        task, content_type = _checked(header, envelope), header.get("ct")
-        if not isinstance(content_type, str):
-            raise DecodeError("no content type in the header")
-    options: dict[str, Any] = {"headers": {}} if header is _NO_OPTIONS else _options(header)
+    id, body = envelope.id, envelope.body
+    usual = _USUAL.match(body)
+    if usual is not None and usual[1] == id.encode():
+        serializer = serializers.get(usual[3].decode())
+        if serializer is not None:
+            task, source = usual[2].decode(), (serializer, body, usual.end())
+            return Message(
+                id=id, task=task, args=_NOTHING, kwargs=_NO_OPTIONS, headers={}, source=source, is_open=False
+            )
+    header, start = split_header(body)
+    task, content_type = _checked(header, envelope), header.get("ct")
+    if not isinstance(content_type, str):
+        raise DecodeError("no content type in the header")
+    options = _options(header)
     serializer = serializers.get(content_type)
     if serializer is None:
         kind = NotReadHereError if _CONTENT_TYPE.fullmatch(content_type) else DecodeError
         raise kind(f"content type {content_type[:40]!r} is not accepted here")
-    source = (serializer, envelope.body, start)
-    return Message(
-        id=envelope.id, task=task, args=_NOTHING, kwargs=_NO_OPTIONS, source=source, is_open=False, **options
-    )
+    source = (serializer, body, start)
+    return Message(id=id, task=task, args=_NOTHING, kwargs=_NO_OPTIONS, source=source, is_open=False, **options)
 
 
 def _arguments(payload: Any) -> tuple[list[Any], dict[str, Any]]:

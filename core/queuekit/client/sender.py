@@ -23,7 +23,7 @@ from queuekit.tasks.registry import Tasks
 from queuekit.tasks.resolve import DEFAULTS, CallOptions, resolve
 from queuekit.tasks.task import TaskOptions
 from queuekit.tasks.unique_keys import key_of
-from queuekit.timelimit import LIMIT, time_left, time_limit
+from queuekit.timelimit import LIMITS, time_left, time_limit
 from queuekit.values import quick_frozen
 from queuekit.wire.position import Gather, Position, is_own
 from queuekit.wire.records import pending
@@ -152,17 +152,20 @@ class Sending:
             signature = attrs.evolve(signature, ignore_result=False)
         task = self._tasks.get(signature.task)
         id = signature.id or new_id()
-        places: dict[str, Any] = {"parent": parent, "link": link, "gather": gather}
         serializer, names = self._runtime.serializer, task.parameters if task else ()
         try:
-            body = encode(signature, id=id, serializer=serializer, parameters=names, **places)
+            body = encode(
+                signature, id=id, serializer=serializer, parameters=names, parent=parent, link=link, gather=gather
+            )
         except EncodeError:
             if task is None:
                 raise
             body = b""
         if task is not None and not body:
             signature = plain_call(signature, task, serializer.dumps)
-            body = encode(signature, id=id, serializer=serializer, parameters=names, **places)
+            body = encode(
+                signature, id=id, serializer=serializer, parameters=names, parent=parent, link=link, gather=gather
+            )
         options = resolve(signature, task)
         envelope = self._envelope(signature, options, id, body)
         return PreparedMessage(
@@ -268,12 +271,13 @@ class Sending:
         """Send one batch, within ``send_timeout``."""
         spent, self._spent = self._spent, 0.0
         # At least half of it is left for the engine, so that a slow start alone fails no send.
-        before, end = LIMIT.end, monotonic() + self._timeout - min(spent, self._timeout / 2)
-        LIMIT.end = end if before is None or end < before else before
+        limit, end = LIMITS.here, monotonic() + self._timeout - (min(spent, self._timeout / 2) if spent else 0.0)
+        before = limit.end
+        limit.end = end if before is None or end < before else before
         try:
             return self._store(ready, ahead)
         finally:
-            LIMIT.end = before
+            limit.end = before
 
     def _store(self, ready: Sequence[PreparedMessage], ahead: Sequence[Record]) -> list[Sent]:
         """Store one batch: with its records in one step where the engine can, else records after messages."""
@@ -281,7 +285,7 @@ class Sending:
             items = [CommitItem(records=(one.record,) if one.record else (), sends=(one.envelope,)) for one in ready]
             if ahead:
                 items.insert(0, CommitItem(records=tuple(ahead)))
-            self.patiently(lambda: self._runtime.broker.commit(items))
+            self._repeated(lambda: self._runtime.broker.commit(items))
             return [Sent(id=one.envelope.id, stored=one.record is not None) for one in ready]
         self._put(ahead)
         envelopes = [one.envelope for one in ready]
@@ -304,9 +308,12 @@ class Sending:
 
         A call that does not end by itself is cut off then: engines ask how much time is left.
         """
-        if LIMIT.end is None:
+        if LIMITS.here.end is None:
             with time_limit(self._timeout):
-                return self.patiently(call)
+                return self._repeated(call)
+        return self._repeated(call)
+
+    def _repeated(self, call: Callable[[], T]) -> T:
         try:
             return call()
         except UnavailableError as error:

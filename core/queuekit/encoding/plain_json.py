@@ -13,7 +13,7 @@ from typing import Any
 
 from queuekit.errors import EncodeError
 
-__all__ = ["MAX_DEPTH", "SCALARS", "SMALL", "depth_of", "is_plain", "read_text", "write_text"]
+__all__ = ["MAX_DEPTH", "SCALARS", "SMALL", "depth_of", "is_plain", "is_small_plain", "read_text", "write_text"]
 
 MAX_DEPTH = 100
 """Deepest nesting of a value that is written or read: a container in a container counts 2."""
@@ -125,27 +125,22 @@ def _brackets(data: bytes) -> bytes:
     return b"".join(structure.split(b'"')[::2]) if b'"' in structure else structure
 
 
-def is_plain(value: Any, *, dollars: bool, small: bool) -> bool:
-    """Return whether JSON alone brings *value*, which it could write, back as it is.
-
-    Args:
-        value: Holds no ring.
-        dollars: Whether a key could begin with ``$``.
-        small: Whether it holds few values, so that it takes longer to prepare to look at many at once.
-    """
-    return _is_plain(value, 1, dollars=dollars) if small else _are_layers_plain([value], dollars=dollars)
-
-
-def _is_plain(value: Any, depth: int, *, dollars: bool) -> bool:
+def is_small_plain(value: Any, depth: int = 1, *, dollars: bool) -> bool:
+    """Return what :func:`is_plain` does, sooner where there are few values: it goes through them one by one."""
     kind = type(value)
-    if kind in SCALARS:
-        return True
-    if depth > MAX_DEPTH or (kind is dict and not _has_plain_keys(value, dollars=dollars)):
+    if kind is list:
+        items = value
+    elif kind is dict:
+        if not _has_plain_keys(value, dollars=dollars):
+            return False
+        items = value.values()
+    else:
+        return kind in SCALARS
+    if depth > MAX_DEPTH:
         return False
-    if kind is not dict and kind is not list:
-        return False
-    for item in value.values() if kind is dict else value:
-        if type(item) not in SCALARS and not _is_plain(item, depth + 1, dollars=dollars):
+    scalars = SCALARS
+    for item in items:
+        if type(item) not in scalars and not is_small_plain(item, depth + 1, dollars=dollars):
             return False
     return True
 
@@ -157,8 +152,14 @@ def _has_plain_keys(keys: Iterable[Any], *, dollars: bool) -> bool:
     return True
 
 
-def _are_layers_plain(items: list[Any], *, dollars: bool) -> bool:
-    layer = _containers(items)
+def is_plain(value: Any, *, dollars: bool) -> bool:
+    """Return whether JSON alone brings *value*, which it could write, back as it is.
+
+    Args:
+        value: Holds no ring.
+        dollars: Whether a key could begin with ``$``.
+    """
+    layer = _containers([value])
     for _ in range(MAX_DEPTH):
         if not layer:
             return True

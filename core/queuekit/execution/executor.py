@@ -24,6 +24,7 @@ from queuekit.control import Interruption, Snooze, TaskTimeout
 from queuekit.errors import DecodeError, NotReadHereError, QueuekitError, UnavailableError
 from queuekit.events import EngineDown, TaskStarted, TaskUnknown
 from queuekit.execution import children
+from queuekit.execution.children import forks
 from queuekit.execution.outcome import Decider, Outcome, Run
 from queuekit.execution.run import call_of
 from queuekit.execution.time_limit import Guard, surely
@@ -134,9 +135,9 @@ class Executor:
         if task is None:
             message.open()
             return self._held(delivery, message, f"no worker knew the task {message.task!r}")
-        if task.defaults.ack == "early":
-            message.open()  # later it has no lease any more, and could not become a dead letter
         run = self._run(delivery, message, task)
+        if run.early:
+            message.open()  # later it has no lease any more, and could not become a dead letter
         return self._suspect(run, marks) if delivery.crashes else run
 
     def call(self, run: Run) -> Outcome:
@@ -144,11 +145,13 @@ class Executor:
         return self.variables().run(self._call, run)
 
     def _call(self, run: Run) -> Outcome:
-        early = None if run.message.is_open else self._opened(run)
-        if early is None and run.message.gather is not None:
-            early = self._gather(run)
-        if early is not None:
-            return early
+        message = run.message
+        if not message.is_open or message.gather is not None:
+            early = self._opened(run)
+            if early is None and message.gather is not None:
+                early = self._gather(run)
+            if early is not None:
+                return early
         token = enter(run.context)
         run.started = self._monotonic()
         try:
@@ -161,7 +164,7 @@ class Executor:
         return self._returned(run, value) if problem is None else self._raised(run, problem)
 
     def _body(self, run: Run) -> tuple[Any, BaseException | None]:
-        generation = children.forks.generation
+        generation = forks.generation
         value, problem = None, None
         try:
             if self._before:
@@ -169,7 +172,7 @@ class Executor:
             value = invoke(run)
         except BaseException as error:  # noqa: BLE001 - also SystemExit: a task must not end its worker
             problem = error
-        if children.forks.generation != generation:
+        if forks.generation != generation:
             children.leave(problem)
         return value, problem
 
@@ -209,21 +212,21 @@ class Executor:
             early = await asyncio.get_running_loop().run_in_executor(None, self._gather, run)
         if early is not None:
             return early
-        token, generation = enter(run.context), children.forks.generation
+        token, generation = enter(run.context), forks.generation
         run.started = self._monotonic()
         try:
             if self._before:
                 self._stage_before(run)
             value, problem = await ainvoke(run), None
         except asyncio.CancelledError:
-            if children.forks.generation == generation:
+            if forks.generation == generation:
                 raise
             children.leave(None)
         except BaseException as error:  # noqa: BLE001 - also SystemExit: a task must not end its worker
             value, problem = None, error
         finally:
             leave(token)
-        if children.forks.generation != generation:
+        if forks.generation != generation:
             children.leave(problem)
         return self._returned(run, value) if problem is None else self._raised(run, problem)
 
@@ -237,7 +240,7 @@ class Executor:
             except asyncio.CancelledError as error:
                 return self._raised(run, error)
 
-        runner, generation = asyncio.Runner(), children.forks.generation
+        runner, generation = asyncio.Runner(), forks.generation
         try:
             loop = runner.get_loop()
             body, variables = whole(), contextvars.copy_context()
@@ -247,7 +250,7 @@ class Executor:
                 try:
                     loop.run_until_complete(task)
                 except BaseException as error:  # noqa: BLE001
-                    if children.forks.generation != generation:
+                    if forks.generation != generation:
                         children.leave(error)
                     # A loop that was stopped says so by RuntimeError; any other one is broken, and would be for ever.
                     if loop.is_closed() or not isinstance(error, RuntimeError | SystemExit | KeyboardInterrupt):
@@ -305,16 +308,16 @@ class Executor:
             apart: Whether another process will read its arguments.
         """
         envelope = run.delivery.envelope
-        now = run.delivery.claimed_at + self._monotonic() - run.received
-        if envelope.expires is not None and envelope.expires <= now:
+        if envelope.expires is not None and envelope.expires <= self._now(run):
             return self.decide.expired(run.delivery, run.message, run=run)
         if run.context.cancelled:
             return self.decide.cancelled(run.delivery, run.message, run=run)
-        early = None if apart or run.message.is_open else self._opened(run)
-        if early is not None:
-            return early
+        if not apart and not run.message.is_open:
+            early = self._opened(run)
+            if early is not None:
+                return early
         if self._announces or self._events.heard:
-            waited = None if envelope.generation else max(0.0, now - due_of(run.delivery))
+            waited = None if envelope.generation else max(0.0, self._now(run) - due_of(run.delivery))
             event = TaskStarted(
                 id=envelope.id, task=run.message.task, queue=envelope.queue, attempt=envelope.attempt, waited=waited
             )
@@ -322,6 +325,10 @@ class Executor:
         if run.task.defaults.track:
             self.track([run], State.STARTED)
         return None
+
+    def _now(self, run: Run) -> float:
+        """Return what time it is on the broker's clock."""
+        return run.delivery.claimed_at + self._monotonic() - run.received
 
     def track(self, runs: list[Run], state: State) -> None:
         """Record that *runs* reached *state*; one round trip. Losing it is no harm, so an absent backend is ignored."""
@@ -455,6 +462,7 @@ class Executor:
             options=options,
             received=self._monotonic(),
             timeout=options.timeout,
+            early=task.defaults.ack == "early",
         )
 
     def _suspect(self, run: Run, marks: Mapping[str, Record]) -> Run | Outcome:

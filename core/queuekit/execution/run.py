@@ -35,6 +35,8 @@ class Run:
     """Monotonic seconds at which the delivery arrived; its wall time is ``delivery.claimed_at``."""
     timeout: float | None = None
     """Seconds that the body may run."""
+    early: bool = False
+    """Whether it is acknowledged before its body runs, so that there is nothing left to settle."""
     suspect: bool = False
     """Whether it must run in a process of its own, after a crash (QK6)."""
     known_crashes: int = 0
@@ -93,11 +95,6 @@ class Run:
     def decided(self) -> bool:
         """Whether somebody has decided the outcome."""
         return not self._open
-
-    @property
-    def early(self) -> bool:
-        """Whether it is acknowledged before its body runs, so that there is nothing left to settle."""
-        return self.task.defaults.ack == "early"
 
     @property
     def seconds(self) -> float:

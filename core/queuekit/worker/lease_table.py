@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 from queuekit.broker import Lease
 
-__all__ = ["HeldLease", "LeaseTable"]
+__all__ = ["HeldLease", "HeldRow", "LeaseTable"]
 
 _logger = logging.getLogger("queuekit.worker")
 _HEAD = 8
@@ -52,6 +52,10 @@ class HeldLease(NamedTuple):
     def lease(self) -> Lease:
         """What the broker wants to see."""
         return Lease(self.queue, self.id, self.token, self.number)
+
+
+HeldRow = tuple[int, str, str, str, int, float | None, int, int, bool]
+"""The values of a :class:`HeldLease`, which take a third of the time to make."""
 
 
 class _FullError(Exception):
@@ -90,7 +94,7 @@ class LeaseTable:
         self._word.release()
         self._memory.close()
 
-    def hold(self, leases: Sequence[HeldLease]) -> int:
+    def hold(self, leases: Sequence[HeldRow]) -> int:
         """Have these kept from now on, whatever happens here next.
 
         Returns:
@@ -111,8 +115,9 @@ class LeaseTable:
             self._is_full(leases[fit])
         return fit
 
-    def _is_full(self, first: HeldLease) -> None:
-        """Say that there is no room for *first*, and note how many there is room for."""
+    def _is_full(self, row: HeldRow) -> None:
+        """Say that there is no room for the lease in *row*, and note how many there is room for."""
+        first = HeldLease._make(row)
         if not self._rows:
             size = f"{len(first.token):,} characters, and there are {self._half:,} bytes for all"
             raise ValueError(f"the lease of {first.id} cannot be kept: its token has {size}; let the broker shorten it")
@@ -123,9 +128,9 @@ class LeaseTable:
             self.most,
         )
 
-    def _hold(self, leases: Sequence[HeldLease]) -> None:
+    def _hold(self, leases: Sequence[HeldRow]) -> None:
         # A plain tuple is ten times as quick to pickle.
-        rows = {lease.serial: tuple(lease) for lease in leases}
+        rows = {lease[0]: tuple(lease) for lease in leases}
         with self._lock:
             self._rows.update(rows)
             try:

@@ -42,6 +42,7 @@ class RunTable:
     def __init__(self, count: int, *, fileno: int = -1) -> None:
         self.count = count
         self._memory = mmap.mmap(fileno, self.size(count))
+        self._starts = [_BEAT.size + row * _ENTRY.size for row in range(count)]
 
     @staticmethod
     def size(count: int) -> int:
@@ -58,22 +59,22 @@ class RunTable:
     def enter(self, row: int, serial: int, now: float, timeout: float | None = None) -> None:
         """Say that run *serial* enters its body at *now*, monotonic seconds, and may stay for *timeout* seconds."""
         limit = math.inf if timeout is None else now + timeout
-        _ENTRY.pack_into(self._memory, _BEAT.size + row * _ENTRY.size, serial, now, limit)
+        _ENTRY.pack_into(self._memory, self._starts[row], serial, now, limit)
 
     def limit(self, row: int, moment: float) -> None:
         """Say that the time of what runs in *row* is over at *moment*, monotonic seconds."""
-        serial, since, _ = _ENTRY.unpack_from(self._memory, _BEAT.size + row * _ENTRY.size)
-        _ENTRY.pack_into(self._memory, _BEAT.size + row * _ENTRY.size, serial, since, moment)
+        serial, since, _ = _ENTRY.unpack_from(self._memory, self._starts[row])
+        _ENTRY.pack_into(self._memory, self._starts[row], serial, since, moment)
 
     def leave(self, row: int) -> None:
         """Say that row *row* is free."""
-        _ENTRY.pack_into(self._memory, _BEAT.size + row * _ENTRY.size, 0, 0.0, 0.0)
+        _ENTRY.pack_into(self._memory, self._starts[row], 0, 0.0, 0.0)
 
     def keep_only(self, serials: Iterable[int]) -> None:
         """Free all rows but those of *serials*: what runs in the others is not to blame for what comes next."""
         kept = set(serials)
         for row in range(self.count):
-            serial, _, _ = _ENTRY.unpack_from(self._memory, _BEAT.size + row * _ENTRY.size)
+            serial, _, _ = _ENTRY.unpack_from(self._memory, self._starts[row])
             if serial not in kept:
                 self.leave(row)
 
@@ -81,12 +82,12 @@ class RunTable:
         """Name runs in the free rows that are to blame as well, though their bodies have ended: the last ones first."""
         left = [serial for serial in serials if serial not in self.entered()]
         for row in range(self.count):
-            if left and not _ENTRY.unpack_from(self._memory, _BEAT.size + row * _ENTRY.size)[0]:
+            if left and not _ENTRY.unpack_from(self._memory, self._starts[row])[0]:
                 self.enter(row, left.pop(), now)
 
     def entered(self) -> dict[int, Inside]:
         """Return the runs inside their bodies, by serial."""
-        rows = (_ENTRY.unpack_from(self._memory, _BEAT.size + row * _ENTRY.size) for row in range(self.count))
+        rows = (_ENTRY.unpack_from(self._memory, start) for start in self._starts)
         inside = [(row, *entry) for row, entry in enumerate(rows) if entry[0]]
         return {
             serial: Inside(since, limit, _THREAD.unpack_from(self._memory, self._place(row))[0])

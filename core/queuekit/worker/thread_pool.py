@@ -148,4 +148,5 @@ class ThreadPool:
         finally:
             self._run_table.leave(row)
             del self.running[row]
-            self._given_up.pop(row, None)
+            if self._given_up:
+                self._given_up.pop(row, None)

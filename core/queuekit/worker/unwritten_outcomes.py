@@ -45,7 +45,7 @@ class UnwrittenOutcomes:
     def full(self, busy: int) -> bool:
         """Return whether no other body may begin now, while *busy* of them run."""
         count = self.waiting() + self.writing
-        return count > 0 and count + (busy if self._strict else 0) >= self._most
+        return count > 0 and (count + busy if self._strict else count) >= self._most
 
     def wait(self, busy: Callable[[], int]) -> None:
         """Block until another body may begin."""

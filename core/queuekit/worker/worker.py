@@ -33,7 +33,7 @@ from queuekit.worker.fetcher import Fetcher
 from queuekit.worker.hand_back import HandBack, Pool
 from queuekit.worker.health import Health
 from queuekit.worker.lease_renewer import LeaseRenewer
-from queuekit.worker.lease_table import HeldLease, LeaseTable
+from queuekit.worker.lease_table import HeldRow, LeaseTable
 from queuekit.worker.prefetch import LITTLE_BYTES, Prefetch
 from queuekit.worker.run_table import RunTable
 from queuekit.worker.settler import Settler
@@ -368,7 +368,7 @@ class Worker:
         if not runs:
             return
         self._prefetch.saw({run.message.task for run in runs})
-        self._in_flight.update((run.serial, run) for run in runs)
+        self._in_flight.update({run.serial: run for run in runs})
         runs = self._held(runs)
         self._watchdog.wake()
         self._executor.track([run for run in runs if run.task.defaults.track], State.RECEIVED)
@@ -408,10 +408,19 @@ class Worker:
             self._in_flight.pop(run.serial, None)
         self._put_back([run.delivery for run in runs])
 
-    def _held_lease(self, run: Run) -> HeldLease:
+    def _held_lease(self, run: Run) -> HeldRow:
         delivery, envelope = run.delivery, run.delivery.envelope
-        lease = (envelope.queue, envelope.id, delivery.token, delivery.number)
-        return HeldLease(run.serial, *lease, run.timeout, envelope.generation, envelope.attempt, self._is_apart(run))
+        return (
+            run.serial,
+            envelope.queue,
+            envelope.id,
+            delivery.token,
+            delivery.number,
+            run.timeout,
+            envelope.generation,
+            envelope.attempt,
+            self._is_apart(run),
+        )
 
     def _is_apart(self, run: Run) -> bool:
         """Return whether the body runs in a process of its own."""
@@ -450,14 +459,11 @@ class Worker:
         return [run for run in runs if run.delivery.token not in stale]
 
     def _dispatch(self, runs: list[Run]) -> None:
-        in_threads = [run for run in runs if not self._on_loop(run)]
+        in_threads = [run for run in runs if not run.task.is_async or self._is_apart(run)]
         if len(in_threads) < len(runs):
-            self._loops().submit([run for run in runs if self._on_loop(run)])
+            self._loops().submit([run for run in runs if run.task.is_async and not self._is_apart(run)])
         if in_threads:
             self._threads.submit(in_threads)
-
-    def _on_loop(self, run: Run) -> bool:
-        return run.task.is_async and not self._is_apart(run)
 
     def _loops(self) -> LoopPool:
         """Return the event loop's pool; asyncio is imported with the first coroutine task."""

@@ -272,7 +272,8 @@ class RedisBroker(Broker):
             return False
         (envelope,) = items[0].sends
         self.check_sizes((envelope,))
-        self._register((envelope.queue,))
+        if envelope.queue not in self._known:
+            self._register((envelope.queue,))
         return self._sent_quickly(quick, envelope.queue)
 
     def _commit_apart(self, items: Sequence[CommitItem]) -> list[bool]:

@@ -72,9 +72,9 @@ class Connections:
         if os.getpid() != self._pid:
             self._start()  # after a fork they are the parent's, and are left alone
         try:
-            self._slots.get(timeout=time_left(self._timeout))
+            self._slots.get_nowait()
         except queue.Empty:
-            raise self._failures.exhausted(self._limit) from None
+            self._wait_for_a_place()
         if self._is_outdated is not None:
             self._renew(self._is_outdated)
         try:
@@ -85,6 +85,12 @@ class Connections:
             link.close()
             return self._open()
         return link
+
+    def _wait_for_a_place(self) -> None:
+        try:
+            self._slots.get(timeout=time_left(self._timeout))
+        except queue.Empty:
+            raise self._failures.exhausted(self._limit) from None
 
     def _renew(self, is_outdated: Callable[[], bool]) -> None:
         """Leave the links of now if they lead to the wrong server; those in use are closed when they come back."""

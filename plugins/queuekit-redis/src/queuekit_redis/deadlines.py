@@ -6,17 +6,20 @@ import functools
 import socket
 import ssl
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 from redis.connection import Connection, SSLConnection, UnixDomainSocketConnection
 
-from queuekit.timelimit import LIMIT, time_left
+from queuekit.timelimit import LIMITS, time_left
 
 __all__ = ["LimitedConnection", "LimitedSSLConnection", "LimitedUnixConnection"]
 
 _SHORTEST = 0.001
 """Seconds: a socket takes 0 for not waiting at all, which is another kind of error."""
 
+_SHORT = 8_192
+"""Bytes of a request that need not wait: all before it was answered, so that the buffer of the socket is empty."""
 _NEARLY = 0.95
 """Share of the usual time that is as good as all of it: setting a timeout is a system call, on the way of each send."""
 
@@ -31,11 +34,12 @@ class LimitedSocket:
         usual: Seconds to wait if the caller has set no limit.
     """
 
-    __slots__ = ("_cut", "_sock", "_usual")
+    __slots__ = ("_cut", "_enough", "_sock", "_usual")
 
     def __init__(self, sock: socket.socket, usual: float) -> None:
         self._sock = sock
         self._usual = usual
+        self._enough = _NEARLY * usual
         self._cut = True
         """Whether the socket's timeout is not the usual one."""
 
@@ -44,19 +48,20 @@ class LimitedSocket:
 
     def sendall(self, data: bytes) -> None:
         """Write *data*."""
-        if self._cut or LIMIT.end is not None:
+        if self._cut or len(data) > _SHORT:
             self._limit()
         self._sock.sendall(data)
 
     def recv_into(self, buffer: bytearray) -> int:
         """Read what has come."""
-        if self._cut or LIMIT.end is not None:
+        end = LIMITS.here.end
+        if self._cut or (end is not None and end - monotonic() < self._enough):
             self._limit()
         return self._sock.recv_into(buffer)
 
     def _limit(self) -> None:
         left = time_left(self._usual)
-        if left < _NEARLY * self._usual:
+        if left < self._enough:
             self._cut = True
             self._sock.settimeout(max(_SHORTEST, left))
         elif self._cut:

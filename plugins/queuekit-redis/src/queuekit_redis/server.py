@@ -13,7 +13,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoScriptError, ReadOnlyError, RedisError, ResponseError
 
 from queuekit.errors import UnavailableError
-from queuekit.timelimit import time_left
+from queuekit.timelimit import end_of_time
 from queuekit_redis.connections import Connections
 from queuekit_redis.failures import Failures
 from queuekit_redis.layout import Layout
@@ -134,16 +134,21 @@ class SingleServer(Server):
         return self._repeated(commands, again=True)
 
     def _repeated(self, commands: Sequence[tuple[Any, ...]], *, again: bool) -> list[Any]:
-        give_up = time.monotonic() + time_left(self._deadline)
+        began = time.monotonic()
         tries = TRIES if again else 1
         while True:
             tries -= 1
             try:
                 return self._once(commands, checked=not again)
             except UnavailableError as error:
-                if tries <= 0 or not is_fleeting(error) or time.monotonic() > give_up:
+                if tries <= 0 or not is_fleeting(error) or self._is_over(began):
                     raise
                 time.sleep(_PAUSE * random.random())  # noqa: S311 - spreads tries, guards nothing
+
+    def _is_over(self, began: float) -> bool:
+        """Return whether there is no time left for a call that *began* then, in monotonic seconds."""
+        now, end = time.monotonic(), end_of_time()
+        return now > began + self._deadline or (end is not None and now > end)
 
     def _once(self, commands: Sequence[tuple[Any, ...]], *, checked: bool) -> list[Any]:
         with self._connections.lent(checked=checked) as link:

@@ -12,7 +12,7 @@ import attrs
 
 from queuekit.errors import UnavailableError
 from queuekit.rounds import in_rounds
-from queuekit.timelimit import LIMIT
+from queuekit.timelimit import LIMITS
 from queuekit_sqs.backoff import pauses
 from queuekit_sqs.capabilities import PART
 from queuekit_sqs.failures import code_of, is_passing, is_uncertain
@@ -113,10 +113,11 @@ class Batches:
             return self.run(jobs)
         failures: list[Failure | None] = [None] * len(jobs)
         stopped: dict[str, Failure] = {}
-        given = None if LIMIT.end is None else LIMIT.end - time.monotonic()
+        limit = LIMITS.here
+        given = None if limit.end is None else limit.end - time.monotonic()
         for part in in_rounds(groups):
             if given is not None and not stopped:
-                LIMIT.end = time.monotonic() + given
+                limit.end = time.monotonic() + given
             self._send_part(jobs, part, groups, failures=failures, stopped=stopped)
         return failures
 
