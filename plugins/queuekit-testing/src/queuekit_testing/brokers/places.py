@@ -167,9 +167,9 @@ class Places(BrokerKit):
     @needs("inspect")
     def test_tells_when_a_lease_ends(self, broker: Broker, queue: str) -> None:
         """``due`` of a leased message is the end of its lease, which moves when that is extended."""
+        before = time.monotonic()
         delivery = self.sent_and_taken(broker, self.message(queue), lease=self.long / 2)
         first = broker.peek(queue, place=Place.LEASED).items[0].due
-        before = time.monotonic()
         broker.extend([delivery.lease], lease=self.long)
 
         second = broker.peek(queue, place=Place.LEASED).items[0].due
