@@ -79,7 +79,7 @@ def test_a_stream_that_cannot_be_opened_is_opened_later() -> None:
 def test_an_interrupt_ends_a_wait(notifier: Notifier) -> None:
     """A waiter is woken by an interrupt, however long its pause."""
     with notifier.listen(["q"]) as listener:
-        notifier.interrupt()
+        notifier.interrupts.interrupt()
 
         assert listener.wait(60)
 
@@ -89,7 +89,7 @@ def test_a_child_does_not_wait_for_a_lock_of_its_parents_threads(notifier: Notif
     """A process that forks while another thread holds the notifier's lock has a child that can close its broker."""
 
     def work() -> None:
-        notifier.interrupt()
+        notifier.interrupts.interrupt()
         notifier.close()
 
     status = status_of_a_fork_beside(notifier._changed, work)

@@ -31,8 +31,8 @@ def test_a_child_wakes_nobody_in_its_parent(connect: Callable[..., RedisBroker])
     """A child that closes its broker leaves those asleep who sleep in its parent."""
     broker = connect()
     waiting = in_thread(lambda: broker.receive(["jobs"], limit=1, wait=60, lease=60))
-    eventually(lambda: broker._interrupts._asleep, what="somebody sleeps")
-    (waker,) = broker._interrupts._asleep
+    eventually(lambda: broker._interrupts._waits, what="somebody sleeps")
+    (waker,) = broker._interrupts._waits
 
     child = os.fork()
     if child == 0:

@@ -18,6 +18,7 @@ CORE = Path(__file__).parents[2] / "core" / "queuekit"
 
 ROOMS = (
     "forks",
+    "interrupts",
     "timelimit",
     "errors",
     "ids",

@@ -20,6 +20,7 @@ from queuekit.broker import (
 from queuekit.clock import Clock, SystemClock
 from queuekit.engines.memory.engine import LIMITS, MemoryEngine
 from queuekit.envelope import Envelope
+from queuekit.interrupts import Interrupts
 from queuekit.urls import EngineURL
 
 __all__ = ["CAPABILITIES", "MemoryBroker"]
@@ -46,8 +47,7 @@ class MemoryBroker(Broker):
         self._engine = MemoryEngine.of(url, clock=clock or SystemClock())
         self._random = random or Random()  # noqa: S311 - a fence between runs, not a secret
         self.engine_id = self._engine.id
-        self._interrupts = 0
-        self._handled_interrupts = 0
+        self._interrupts = Interrupts()
 
     # -- delivering ----------------------------------------------------------------------------------------------
 
@@ -66,7 +66,7 @@ class MemoryBroker(Broker):
         limit = min(limit, self.limits.max_batch)
         deadline = engine.clock.monotonic() + min(wait, self.limits.max_wait)
         with engine.sent:
-            handled = self._handled_interrupts
+            handled = self._interrupts.handled
             while True:
                 now = engine.now()
                 engine.messages.upkeep(queues, now)
@@ -74,8 +74,7 @@ class MemoryBroker(Broker):
                 left = deadline - engine.clock.monotonic()
                 if deliveries or limit <= 0 or left <= 0:
                     return deliveries
-                if self._interrupts != handled:
-                    self._handled_interrupts = self._interrupts
+                if self._interrupts.interrupted(handled):
                     return []
                 engine.clock.wait(engine.sent, self._cut(left, queues, now))
 
@@ -173,8 +172,8 @@ class MemoryBroker(Broker):
 
     def interrupt(self) -> None:
         """Make a ``receive`` that waits return; if none does, the next one that would."""
+        self._interrupts.interrupt()
         with self._engine.sent:
-            self._interrupts += 1
             self._engine.sent.notify_all()
 
     def check(self) -> list[str]:

@@ -87,7 +87,7 @@ class SqliteBroker(Broker):
         """Take due messages under a lease, waiting for the first one; sends of other processes end the wait."""
         limit = min(limit, self.limits.max_batch)
         deadline = time.monotonic() + min(wait, self.limits.max_wait)
-        handled = self._notifier.handled_interrupts()
+        handled = self._notifier.interrupts.handled
         deliveries, _ = self._take(queues, limit, lease)
         if deliveries or limit <= 0 or wait <= 0:
             return deliveries
@@ -95,7 +95,7 @@ class SqliteBroker(Broker):
             while True:
                 deliveries, snapshot = self._take(queues, limit, lease)
                 left = deadline - time.monotonic()
-                if deliveries or left <= 0 or self._notifier.interrupted(handled):
+                if deliveries or left <= 0 or self._notifier.interrupts.interrupted(handled):
                     return deliveries
                 until_event = snapshot.next_event - self._database.time.now()
                 listener.wait(max(0.0, min(left, until_event, LONGEST_SLEEP)))
@@ -188,7 +188,7 @@ class SqliteBroker(Broker):
 
     def interrupt(self) -> None:
         """Make a ``receive`` that waits return; if none does, the next one that would."""
-        self._notifier.interrupt()
+        self._notifier.interrupts.interrupt()
 
     def tell_set_aside(self, hear: Callable[[str, str, str], None]) -> None:
         """Call *hear* for each foreign row that is set aside."""
@@ -204,7 +204,7 @@ class SqliteBroker(Broker):
 
     def close(self) -> None:
         """Close all connections, and end the waits of this process."""
-        self._notifier.interrupt()
+        self._notifier.interrupts.interrupt()
         self._database.close()
         self._notifier.close()
 

@@ -22,6 +22,8 @@ from typing import Self
 from urllib.parse import quote
 
 from queuekit.engines.sqlite.pipes import drain, open_pipe, wake
+from queuekit.forks import renew_in_forks
+from queuekit.interrupts import Interrupts
 
 __all__ = ["LONGEST_SLEEP", "Listener", "Notifier"]
 
@@ -46,16 +48,20 @@ class Notifier:
     def __init__(self, directory: str) -> None:
         self._directory = Path(directory)
         self._results = f"{directory}/results"
-        self._lock = threading.Lock()
         self._pipes: dict[str, int] = {}
-        self._pid = os.getpid()
-        self._listeners: set[Listener] = set()
-        self._interrupts = 0
-        self._handled = 0
+        self.interrupts = Interrupts()
+        """Wake the waits of this process."""
+        self.renew_in_fork()
+        renew_in_forks(self)
+
+    def renew_in_fork(self) -> None:
+        """Begin with a lock that nobody holds, and close the pipes of the parent."""
+        self._lock = threading.Lock()
+        self._close_pipes()
 
     def notify(self, queues: Iterable[str]) -> None:
         """Wake the waiters for messages of *queues*; call it after the commit."""
-        with self._lock_of_this_process():
+        with self._lock:
             for queue in queues:
                 try:
                     os.write(self._pipes.get(queue) or self._pipe_of(queue), b"!")
@@ -64,7 +70,7 @@ class Notifier:
 
     def listen(self, queues: Iterable[str]) -> Listener:
         """Return a listener for *queues*, to be used as a context manager."""
-        return Listener(self, [self._path_of(queue) for queue in queues])
+        return Listener(self.interrupts, [self._path_of(queue) for queue in queues])
 
     def notify_results(self, keys: Sequence[str]) -> None:
         """Wake the waiters for one of the final records *keys*; call it after the commit."""
@@ -82,50 +88,12 @@ class Notifier:
         """Return a listener for the final records *keys*, to be used as a context manager."""
         marks = "-".join(sorted({_mark(key) for key in keys})) if len(keys) <= MOST_KEYS else ANY
         name = f"{os.getpid()}.{threading.get_ident()}.{time.monotonic_ns()}-{marks}"
-        return Listener(self, [self._directory / "results" / name], private=True)
-
-    def interrupt(self) -> None:
-        """Make the waits of this process return; if there is none, the next one returns at once."""
-        with self._lock_of_this_process():
-            self._interrupts += 1
-            for listener in self._listeners:
-                listener.wake()
-
-    def handled_interrupts(self) -> int:
-        """Return how many interrupts have been handled, for :meth:`interrupted`."""
-        return self._handled
-
-    def interrupted(self, handled: int) -> bool:
-        """Return whether there was an interrupt since *handled*, and count it as handled."""
-        if self._interrupts == handled:
-            return False
-        self._handled = self._interrupts
-        return True
+        return Listener(self.interrupts, [self._directory / "results" / name], private=True)
 
     def close(self) -> None:
         """Close the pipes that this process writes to."""
-        with self._lock_of_this_process():
+        with self._lock:
             self._close_pipes()
-
-    def join(self, listener: Listener) -> None:
-        """Register *listener* for interrupts."""
-        with self._lock_of_this_process():
-            self._listeners.add(listener)
-
-    def leave(self, listener: Listener) -> None:
-        """Undo :meth:`join`."""
-        with self._lock_of_this_process():
-            self._listeners.discard(listener)
-
-    def _lock_of_this_process(self) -> threading.Lock:
-        """Return the lock; in a child, first forget what belongs to the parent."""
-        if self._pid != os.getpid():
-            self._pid = os.getpid()
-            self._lock = threading.Lock()
-            self._listeners = set()
-            self._handled = self._interrupts
-            self._close_pipes()
-        return self._lock
 
     def _path_of(self, queue: str) -> Path:
         return self._directory / ("queue-" + quote(queue, safe=":"))
@@ -147,13 +115,13 @@ class Listener:
     """Listens for one waiting thread: to pipes, and to interrupts of its own process.
 
     Args:
-        notifier: Where to register for interrupts.
+        interrupts: End its waits.
         paths: Pipes to listen to.
         private: Whether the pipes belong to this listener and are removed with it.
     """
 
-    def __init__(self, notifier: Notifier, paths: Sequence[Path], *, private: bool = False) -> None:
-        self._notifier = notifier
+    def __init__(self, interrupts: Interrupts, paths: Sequence[Path], *, private: bool = False) -> None:
+        self._interrupts = interrupts
         self._paths = paths
         self._private = private
         self._pipes: list[int] = []
@@ -166,13 +134,13 @@ class Listener:
             self._open()
         except (OSError, AttributeError):  # no named pipes here, or no poll: poll the database
             self._close()
-        self._notifier.join(self)
+        self._interrupts.join(self)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._notifier.leave(self)
+        self._interrupts.leave(self)
         self._close()
 
     def wait(self, timeout: float) -> None:

@@ -106,7 +106,7 @@ class MongoBroker(Broker):
         """Take due messages under a lease, waiting for the first one."""
         limit = min(limit, self.limits.max_batch)
         deadline = time.monotonic() + min(wait, self.limits.max_wait)
-        handled = self._notifier.handled_interrupts()
+        handled = self._notifier.interrupts.handled
         upkeep = self._upkeep_of(queues)
         deliveries = self._take(queues, upkeep, limit, lease)
         if deliveries or limit <= 0 or wait <= 0 or not queues:
@@ -116,7 +116,7 @@ class MongoBroker(Broker):
             while True:
                 deliveries = self._take(queues, upkeep, limit, lease, notified=notified)
                 left = deadline - time.monotonic()
-                if deliveries or left <= 0 or self._notifier.interrupted(handled):
+                if deliveries or left <= 0 or self._notifier.interrupts.interrupted(handled):
                     return deliveries
                 notified = listener.wait(min(left, upkeep.pause()))
                 if notified:
@@ -227,7 +227,7 @@ class MongoBroker(Broker):
 
     def interrupt(self) -> None:
         """Make a ``receive`` that waits return; if none does, the next one that would."""
-        self._notifier.interrupt()
+        self._notifier.interrupts.interrupt()
 
     def tell_set_aside(self, hear: Callable[[str, str, str], None]) -> None:
         """Call *hear* for each document that is not a message."""

@@ -6,7 +6,6 @@ Where there are no change streams, or the stream breaks, waiters poll, at first 
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -16,6 +15,8 @@ from typing import Any, Protocol, Self
 from pymongo.errors import OperationFailure, PyMongoError
 
 from queuekit.errors import QueuekitError
+from queuekit.forks import renew_in_forks
+from queuekit.interrupts import Interrupts
 from queuekit_mongo.failures import NO_STREAMS
 
 __all__ = ["Listener", "Notifier", "Stream"]
@@ -69,21 +70,18 @@ class Notifier:
         self._follow = follow
         self._name_of = name_of
         self._useless = False
-        self._interrupts = self._handled = 0
-        self._start()
+        self.interrupts = Interrupts()
+        """Wake the waits of this process."""
+        self.renew_in_fork()
+        renew_in_forks(self)
 
-    def _start(self) -> None:
-        self._pid = os.getpid()
+    def renew_in_fork(self) -> None:
+        """Leave thread and lock to the parent: their holder is not there to release them."""
         self._changed = threading.Condition()
         self._listeners: set[Listener] = set()
         self._thread: threading.Thread | None = None
         self._open = False
         self._closed = False
-
-    def _of_this_process(self) -> None:
-        """In a child, leave thread and lock to the parent: their holder is not there to release them."""
-        if self._pid != os.getpid():
-            self._start()
 
     def listen(self, names: Sequence[str], *, since: float | None = None) -> Listener:
         """Return a listener for changes about *names*, to be used as a context manager.
@@ -92,31 +90,11 @@ class Notifier:
             names: What to listen for.
             since: Monotonic seconds since which there was nothing; default: now.
         """
-        self._of_this_process()
         return Listener(self, frozenset(names), since=time.monotonic() if since is None else since)
-
-    def interrupt(self) -> None:
-        """Make the waits of this process return; if there is none, the next one returns at once."""
-        self._of_this_process()
-        with self._changed:
-            self._interrupts += 1
-            for listener in self._listeners:
-                listener.wake()
-
-    def handled_interrupts(self) -> int:
-        """Return how many interrupts have been handled, for :meth:`interrupted`."""
-        return self._handled
-
-    def interrupted(self, handled: int) -> bool:
-        """Return whether there was an interrupt since *handled*, and count it as handled."""
-        if self._interrupts == handled:
-            return False
-        self._handled = self._interrupts
-        return True
 
     def close(self) -> None:
         """Wake all and end the thread; listening again begins another."""
-        self.interrupt()
+        self.interrupts.interrupt()
         with self._changed:
             self._closed = True
             self._changed.notify_all()
@@ -128,6 +106,7 @@ class Notifier:
 
     def join(self, listener: Listener) -> None:
         """Register *listener*, and wait for the stream to be open if there can be one."""
+        self.interrupts.join(listener)
         with self._changed:
             self._listeners.add(listener)
             if self._useless or not self._available():
@@ -141,6 +120,7 @@ class Notifier:
 
     def leave(self, listener: Listener) -> None:
         """Undo :meth:`join`."""
+        self.interrupts.leave(listener)
         with self._changed:
             self._listeners.discard(listener)
 

@@ -26,6 +26,7 @@ from queuekit.broker import (
 from queuekit.clock import Clock
 from queuekit.envelope import Envelope
 from queuekit.errors import UnavailableError
+from queuekit.interrupts import Interrupts
 from queuekit.rounds import in_rounds
 from queuekit.urls import EngineURL
 from queuekit_redis import inspection
@@ -38,7 +39,7 @@ from queuekit_redis.engine import nonce, open_engine
 from queuekit_redis.options import RedisOptions
 from queuekit_redis.server import Call, run
 from queuekit_redis.settling import envelopes_of, is_plain, is_plain_ack, settle_arguments
-from queuekit_redis.waiting import Interrupts, Sleep
+from queuekit_redis.waiting import Sleep
 
 __all__ = ["RedisBroker"]
 
@@ -154,7 +155,7 @@ class RedisBroker(Broker):
             return []
         limit = min(limit, self.limits.max_batch)
         deadline = time.monotonic() + min(wait, self.limits.max_wait)
-        handled = self._interrupts.handled()
+        handled = self._interrupts.handled
         if time.monotonic() >= self._next_others:
             self._upkeep_of_others(queues)
         deliveries, until_event = self._claims.claim(queues, limit=limit, lease=lease)

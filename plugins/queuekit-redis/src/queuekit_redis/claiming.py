@@ -12,10 +12,11 @@ from redis.exceptions import NoScriptError
 
 from queuekit.broker import Delivery
 from queuekit.errors import UnavailableError
+from queuekit.interrupts import Interrupts
 from queuekit_redis.encoding import Claim, death_record, micros, read_deliveries
 from queuekit_redis.engine import Engine, nonce
 from queuekit_redis.server import Call, run
-from queuekit_redis.waiting import GRACE, Interrupts, Sleep, sleep_on, sleep_then
+from queuekit_redis.waiting import GRACE, Sleep, asleep, sleep_on, sleep_then
 
 __all__ = ["Claims"]
 
@@ -76,7 +77,7 @@ class Claims:
         if sleep.seconds <= 0:
             return self.claim(queues, limit=limit, lease=lease)
         engine, notifiers = self._engine, [self._engine.keys.notifier(queue) for queue in queues]
-        with self._interrupts.asleep(handled) as waker:
+        with asleep(self._interrupts, handled) as waker:
             if engine.cluster:
                 reachable = self._within_reach(notifiers)
                 if len(reachable) < len(notifiers) and sleep.seconds > _POLL_EVERY:

@@ -5,17 +5,17 @@ from __future__ import annotations
 import os
 import select
 import socket
-import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Any, NamedTuple
 
+from queuekit.interrupts import Interrupts
 from queuekit_redis.engine import Engine
 from queuekit_redis.failures import Failures
 from queuekit_redis.link import Command, Link
 from queuekit_redis.server import Call, Server, run
 
-__all__ = ["Interrupts", "Waker", "sleep_on", "sleep_then"]
+__all__ = ["Sleep", "Waker", "asleep", "sleep_on", "sleep_then"]
 
 GRACE = 3.0
 """Seconds after which a blocking call that should have ended means that the server is gone."""
@@ -45,58 +45,16 @@ class Waker:
         os.close(self._write)
 
 
-class Interrupts:
-    """Interrupts of one broker: each ends the sleeps of now or, if there are none, the next one."""
-
-    def __init__(self) -> None:
-        self._count = 0
-        self._handled = 0
-        self._start()
-
-    def _start(self) -> None:
-        self._lock = threading.Lock()
-        self._asleep: set[Waker] = set()
-        self._pid = os.getpid()
-
-    def _lock_of_this_process(self) -> threading.Lock:
-        """Return the lock; in a child, begin with a new lock and no sleeps: the holder of the old one is gone."""
-        if self._pid != os.getpid():
-            self._start()
-        return self._lock
-
-    def interrupt(self) -> None:
-        """End the sleeps of this process; if there are none, the next one."""
-        with self._lock_of_this_process():
-            self._count += 1
-            for waker in self._asleep:
-                waker.wake()
-
-    def handled(self) -> int:
-        """Return how many interrupts have been handled, for :meth:`interrupted`."""
-        return self._handled
-
-    def interrupted(self, handled: int) -> bool:
-        """Return whether there was an interrupt since *handled*, and count it as handled."""
-        if self._count == handled:
-            return False
-        with self._lock_of_this_process():
-            self._handled = self._count
-        return True
-
-    @contextmanager
-    def asleep(self, handled: int) -> Iterator[Waker]:
-        """Yield a waker that an interrupt since *handled* has woken or will wake."""
-        waker = Waker()
-        with self._lock_of_this_process():
-            self._asleep.add(waker)
-            if self._count != handled:
-                waker.wake()
-        try:
-            yield waker
-        finally:
-            with self._lock_of_this_process():
-                self._asleep.discard(waker)
-            waker.close()
+@contextmanager
+def asleep(interrupts: Interrupts, handled: int) -> Iterator[Waker]:
+    """Yield a waker that an interrupt since *handled* has woken or will wake."""
+    waker = Waker()
+    interrupts.join(waker, since=handled)
+    try:
+        yield waker
+    finally:
+        interrupts.leave(waker)
+        waker.close()
 
 
 class Sleep(NamedTuple):

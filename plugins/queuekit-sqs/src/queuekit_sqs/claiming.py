@@ -14,6 +14,7 @@ from functools import partial
 import attrs
 
 from queuekit.errors import UnavailableError
+from queuekit.interrupts import Interrupts
 from queuekit_sqs.capabilities import PART
 from queuekit_sqs.failures import code_of
 from queuekit_sqs.messages import earliness
@@ -107,8 +108,7 @@ class Receiver:
         self._buffer = PrefetchBuffer(self._give_back, start=self._threads.start)
         self._changed = self._buffer.changed
         self._states: dict[str, _State] = {}
-        self._interrupts = 0
-        self._handled = 0
+        self._interrupts = Interrupts()
 
     def after_fork(self) -> None:
         """Begin anew in a child process: polls and what they bring belong to the parent."""
@@ -119,7 +119,7 @@ class Receiver:
         ask = _Ask(sqs_queues=sqs_queues, limit=limit, lease=lease, waits=wait > 0)
         deadline = time.monotonic() + wait
         self._buffer.open()
-        handled = self._handled
+        handled = self._interrupts.handled
         while True:
             found = self._find(ask)
             if found:
@@ -136,8 +136,8 @@ class Receiver:
 
     def interrupt(self) -> None:
         """Make a :meth:`take` that waits return; if none does, the next one that would."""
+        self._interrupts.interrupt()
         with self._changed:
-            self._interrupts += 1
             self._changed.notify_all()
 
     def return_surplus(self) -> None:
@@ -263,8 +263,7 @@ class Receiver:
             while all(state.polling for state in states) or self._buffer.is_crowded():
                 if self._buffer.has(sqs_queues):
                     return True
-                if self._interrupts != handled:
-                    self._handled = self._interrupts
+                if self._interrupts.interrupted(handled):
                     return False
                 left = deadline - time.monotonic()
                 if left <= 0:

@@ -154,7 +154,7 @@ def test_a_child_has_pipes_of_its_own(notifier: Notifier) -> None:
 
         def child() -> None:
             notifier.notify(["q"])
-            assert not notifier._listeners
+            assert not notifier.interrupts._waits
 
         assert run_in_fork(child) == 0
 
@@ -176,7 +176,7 @@ def waiting_receive(broker: SqliteBroker, got: list[str]) -> threading.Thread:
 
     thread = threading.Thread(target=work)
     thread.start()
-    eventually(lambda: broker._notifier._listeners, what="the receive listens")
+    eventually(lambda: broker._notifier.interrupts._waits, what="the receive listens")
     return thread
 
 
@@ -207,14 +207,14 @@ def test_the_notification_is_passed_on(broker: SqliteBroker, unbounded: None) ->
     """Of two waiters that take one message each, both get one although the sender notified once."""
     got: list[str] = []
     threads = [waiting_receive(broker, got)]
-    eventually(lambda: len(broker._notifier._listeners) == 1)
+    eventually(lambda: len(broker._notifier.interrupts._waits) == 1)
     threads.append(
         threading.Thread(
             target=lambda: got.extend(delivery.id for delivery in broker.receive(["q"], limit=1, wait=60, lease=30))
         )
     )
     threads[1].start()
-    eventually(lambda: len(broker._notifier._listeners) == 2)
+    eventually(lambda: len(broker._notifier.interrupts._waits) == 2)
 
     broker.send([Envelope(id=id, queue="q", body=b"") for id in "ab"])
     for thread in threads:
@@ -242,7 +242,7 @@ def test_an_interrupt_before_the_wait_is_not_lost(broker: SqliteBroker, unbounde
     broker.interrupt()
 
     assert broker.receive(["q"], limit=1, wait=60, lease=30) == []
-    assert not broker._notifier.interrupted(broker._notifier.handled_interrupts())
+    assert not broker._notifier.interrupts.interrupted(broker._notifier.interrupts.handled)
 
 
 def test_a_record_ends_a_wait(backend: SqliteBackend, unbounded: None) -> None:
@@ -250,7 +250,7 @@ def test_a_record_ends_a_wait(backend: SqliteBackend, unbounded: None) -> None:
     got: list[str] = []
     thread = threading.Thread(target=lambda: got.extend(backend.wait(["a", "b"], timeout=PATIENCE)))
     thread.start()
-    eventually(lambda: backend._notifier._listeners, what="the wait listens")
+    eventually(lambda: backend._notifier.interrupts._waits, what="the wait listens")
 
     def child() -> None:
         backend.put([Record(key="c", final=True), Record(key="a")])
@@ -288,7 +288,7 @@ def test_results_are_polled_for_without_named_pipes(backend: SqliteBackend, monk
     got: list[str] = []
     thread = threading.Thread(target=lambda: got.extend(backend.wait(["a"], timeout=PATIENCE)))
     thread.start()
-    eventually(lambda: backend._notifier._listeners, what="the wait has begun")
+    eventually(lambda: backend._notifier.interrupts._waits, what="the wait has begun")
 
     backend.put([Record(key="a", final=True)])
     thread.join(PATIENCE)
