@@ -15,7 +15,7 @@ from contextlib import contextmanager
 __all__ = ["LIMITS", "end_of_time", "time_left", "time_limit", "until"]
 
 
-class Limit:
+class CallLimit:
     """When the calls of one thread have to be over."""
 
     __slots__ = ("end",)
@@ -29,7 +29,7 @@ class _Limits(threading.local):
     """The limit of each thread, which is looked up once and then costs next to nothing."""
 
     def __init__(self) -> None:
-        self.here = Limit()
+        self.here = CallLimit()
         """That of the calling thread."""
 
 
