@@ -191,3 +191,24 @@ def test_time_limit_kills_a_hog(fleet: Fleet) -> None:
     assert not fleet.ledger.lines("end", stuck.id)
     group.signal(signal.SIGTERM)
     assert group.wait() == 0
+
+
+def test_others_run_while_the_process_for_a_suspect_is_being_made(fleet: Fleet) -> None:
+    """However long the import of the app takes there: suspects hold no thread meanwhile, even as many as there are."""
+    gate = fleet.gate()
+    waits = f"while 'queuekit.worker.forkserver' in ' '.join(sys.orig_argv) and not os.path.exists({str(gate)!r}):"
+    source = f"import os, sys, time\n\n{waits}\n    time.sleep(0.02)\n\nfrom support.fault_tasks import app\n"
+    (fleet.folder / "slow_elsewhere.py").write_text(source)
+    fleet.start(app="slow_elsewhere:app", folder=fleet.folder, concurrency=1)
+    poison = kill_self.send()
+    wait_until(lambda: fleet.ledger.has("begin", [poison.id]), what="poison at work")
+
+    others = [result.id for result in fleet.app.send_many(nap.s(0) for _ in range(5))]
+    wait_until(lambda: fleet.ledger.has("end", others), what="the others done")
+    runs = fleet.ledger.counts("begin")[poison.id]
+    gate.touch()
+    fleet.drained()
+
+    assert runs == 1
+    assert set(fleet.dead()) == {poison.id}
+    assert "could not fork" not in fleet.logs()

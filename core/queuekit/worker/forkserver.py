@@ -96,6 +96,7 @@ class ForkServer:
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
+        self._closed = False
 
     def start(self) -> None:
         """Start the server now, so that it imports the app while its worker does; does not wait for that.
@@ -136,6 +137,7 @@ class ForkServer:
     def close(self) -> None:
         """End the server, and with it what it has forked."""
         with self._lock:
+            self._closed = True
             process, control = self._process, self._control
             self._process = self._control = None
         if control is not None:
@@ -152,6 +154,8 @@ class ForkServer:
                 self._control = None
             else:
                 return
+        if self._closed:
+            raise OSError("the fork server is closed")
         if self._process is not None:
             _end(self._process)
         self._control = self._start()

@@ -11,6 +11,7 @@ import pickle
 import signal
 import sys
 import time
+from collections.abc import Callable, Sequence
 from multiprocessing.connection import wait
 
 from queuekit.broker import Delivery, Release
@@ -25,6 +26,7 @@ from queuekit.worker.app_ref import AppRef
 from queuekit.worker.forkserver import Forked, ForkServer, Plan
 from queuekit.worker.isolated import Idle, not_carried
 from queuekit.worker.isolation_gate import IsolationGate
+from queuekit.worker.suspect_processes import SuspectProcesses
 
 __all__ = ["Isolation", "server_for_suspects"]
 
@@ -68,9 +70,33 @@ class Isolation:
         idle = None if always else _IDLE
         self._server = server or ForkServer(Plan(ref=ref, worker=worker, modules=_modules(), idle=idle))
         self._gate = IsolationGate()
+        self._suspects: SuspectProcesses[_BodyProcess] | None = None
         self._kept: dict[int, _BodyProcess] = {}
         self._busy: dict[int, tuple[_BodyProcess, Run]] = {}
         self._closed = False
+
+    def serve_suspects(self, submit: Callable[[Sequence[Run]], None], *, most: int) -> None:
+        """Have suspects that need another process wait outside the threads; *submit* hands them over again."""
+        if not self.always:
+            self._suspects = SuspectProcesses(self._spawn, submit=submit, most=most)
+
+    @property
+    def waiting(self) -> int:
+        """How many suspects wait for a process outside the threads."""
+        return 0 if self._suspects is None else self._suspects.waiting
+
+    def may_begin(self, run: Run) -> bool:
+        """Return whether a thread may call *run* now; if not, it is submitted again."""
+        return self._suspects is None or self._suspects.may_begin(run)
+
+    def forget(self, run: Run) -> None:
+        """Hear that *run*, which may begin, will not."""
+        if self._suspects is not None:
+            self._suspects.forget(run)
+
+    def take_waiting(self) -> list[Run]:
+        """Take back the suspects that wait outside the threads."""
+        return [] if self._suspects is None else self._suspects.take_waiting()
 
     def call(self, row: int, run: Run) -> Outcome:
         """Run the body of *run* in another process and decide; blocks the calling thread."""
@@ -79,6 +105,7 @@ class Isolation:
             return self._run(row, run)
         exclusive = run.unseen and run.known_crashes + 1 >= self._most
         if not self._gate.enter(exclusive=exclusive, patience=_PATIENCE):
+            self.forget(run)
             return self._executor.raised(run, Snooze(_put_off(run.delivery)))
         try:
             return self._run(row, run)
@@ -88,8 +115,10 @@ class Isolation:
     def close(self) -> None:
         """End all processes: those that are kept, and at once those that are busy, which is no fault of their tasks."""
         self._closed = True
-        while self._kept:
-            self._kept.popitem()[1].close()
+        free = [] if self._suspects is None else self._suspects.close()
+        for process in [*free, *self._kept.values()]:
+            process.close()
+        self._kept.clear()
         busy = list(self._busy.values())
         for child, _ in busy:
             child.kill()
@@ -97,12 +126,15 @@ class Isolation:
         self._unmark([run for _, run in busy])
 
     def _run(self, row: int, run: Run) -> Outcome:
-        """Run it in the process that the thread has kept, or in a new one.
+        """Run it in the process that it was given, or that the thread has kept, or in a new one.
 
         What has crashed before gets a process of its own in any case, so that what another body left behind in a kept
         one can be blamed on it once at most.
         """
-        kept = None if run.known_crashes else self._kept.pop(row, None)
+        if self._suspects is not None:
+            kept = self._suspects.take(run)
+        else:
+            kept = None if run.known_crashes else self._kept.pop(row, None)
         if kept is not None:
             with contextlib.suppress(_NotBegunError):
                 return self._call(kept, row, run)
@@ -127,14 +159,21 @@ class Isolation:
         if outcome is None:
             child.reap()
             outcome = self._without_answer(child, run)
-        elif run.known_crashes or self._closed:
-            child.close()
         else:
-            self._kept[row] = child
+            self._keep(child, row, run)
         if isinstance(outcome.settlement, Release) and not outcome.settlement.counted:
             self._unmark([run])
         outcome.run = run
         return outcome
+
+    def _keep(self, child: _BodyProcess, row: int, run: Run) -> None:
+        """Keep a process that has answered for others, unless it is to have run this body alone."""
+        if run.known_crashes or self._closed:
+            child.close()
+        elif self._suspects is not None:
+            self._suspects.give_back(child)
+        else:
+            self._kept[row] = child
 
     def _without_answer(self, child: _BodyProcess, run: Run) -> Outcome:
         """Decide for a body that was killed with its worker, overran its time, or took its process down."""

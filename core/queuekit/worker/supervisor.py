@@ -324,9 +324,13 @@ class Supervisor:
         self._children[number] = child
         child.renewer.start()
         log = self.app.config.log
-        suspects = number in self._suspects and self._settings.pool != "process"
+        suspects = number in self._suspects and self._settings.pool != "process" and not self._is_helped(number)
         self._suspects.discard(number)
         _say(child, Start(self._ref, self._burst, child.run_table.count, log.level, log.format, suspects, self._name))
+
+    def _is_helped(self, number: int) -> bool:
+        """Return whether other processes already take what process *number* has run: two imports at once suffice."""
+        return any(child.ready for child in self._children.values() if child.number != number)
 
     def _make(self, number: int) -> _Child:
         """Return a process that waits to be told what to run."""

@@ -56,6 +56,8 @@ class ThreadPool:
         """The run of each busy thread, by its row."""
         self._given_up: dict[int, Run] = {}
         """The last run of a row that was given up; it may have ended since."""
+        if isolation is not None:
+            isolation.serve_suspects(self.submit, most=size)
 
     def thread_of(self, row: int) -> int:
         """Return the identifier of the thread of *row*."""
@@ -90,19 +92,28 @@ class ThreadPool:
         """How many no thread has begun."""
         return self._inbox.qsize()
 
+    @property
+    def apart(self) -> int:
+        """How many suspects wait for a process of their own, and take no thread meanwhile."""
+        return self._isolation.waiting if self._isolation is not None else 0
+
     def take_back(self, keep: int) -> list[Run]:
         """Take back what no thread has begun but the first *keep*."""
         with self._taking:
             waiting = [] if self._closed else self._take_all()
             for run in waiting[:keep]:
                 self._inbox.put(run)
-            return waiting[keep:]
+        for run in waiting[keep:]:
+            self._forget(run)
+        return waiting[keep:]
 
     def take_waiting(self) -> list[Run]:
         """Take back what no thread has begun, and let the threads end after what they run."""
         with self._taking:
             self._closed = True
             waiting = self._take_all()
+            if self._isolation is not None:
+                waiting += self._isolation.take_waiting()
             for _ in self.threads:
                 self._inbox.put(None)
             return waiting
@@ -125,22 +136,33 @@ class ThreadPool:
                     self._unwritten.wait(lambda: len(self.running))
                 outcome = self._one(row, run)
             except BaseException as error:  # noqa: BLE001 - one run that cannot begin must not end this thread
+                self._forget(run)
                 outcome = self._executor.put_back(run, error)
             if outcome is not None and run.claim():
                 self._deliver(outcome)
 
-    def _one(self, row: int, run: Run) -> Outcome | None:
-        """Run one message; ``None`` if its lease was lost, or its outcome decided, before it began."""
+    def _forget(self, run: Run) -> None:
+        if run.suspect and self._isolation is not None:
+            self._isolation.forget(run)
+
+    def _begin(self, run: Run, *, apart: bool) -> tuple[bool, Outcome | None]:
+        """Return whether its body begins now, and its outcome if that is known before."""
         if run.context.lost:
-            return None
+            return False, None
+        early = self._executor.begin(run, apart=apart)
+        return early is None and not run.decided, early
+
+    def _one(self, row: int, run: Run) -> Outcome | None:
+        """Run one message; ``None`` if its lease was lost, its outcome is decided, or it waits for a process."""
         isolation = self._isolation
         if isolation is not None and not (run.suspect or isolation.always):
             isolation = None
-        early = self._executor.begin(run, apart=isolation is not None)
-        if early is not None:
-            return early
-        if run.decided:
+        if isolation is not None and not run.context.lost and not isolation.may_begin(run):
             return None
+        begins, early = self._begin(run, apart=isolation is not None)
+        if not begins:
+            self._forget(run)
+            return early
         self.running[row] = run
         self._run_table.enter(row, run.serial, time.monotonic(), run.timeout)
         try:

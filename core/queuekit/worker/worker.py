@@ -329,7 +329,8 @@ class Worker:
         """Return how many messages to fetch: none until half of those held ready are used up."""
         slots = min(self._settings.concurrency - self._lost_places(), self._leases.most)
         extra = min(self._prefetch.size(), self._leases.most - slots)
-        held = len(self._in_flight)
+        # Suspects that wait for a process keep nobody from running; more of them than that wait in their queue.
+        held = len(self._in_flight) - min(self._threads.apart, slots)
         return 0 if held >= max(slots, slots + extra // 2) else slots + extra - held
 
     def _lost_places(self) -> int:

@@ -211,6 +211,15 @@ class BrokenIsolation:
     """What would run bodies elsewhere, and cannot."""
 
     always = True
+    waiting = 0
+
+    def may_begin(self, run: Run) -> bool:
+        """Let it try."""
+        return True
+
+    def take_waiting(self) -> list[Run]:
+        """Return none."""
+        return []
 
     def call(self, row: int, run: Run) -> Outcome:
         """Fail."""
@@ -230,3 +239,42 @@ def test_a_run_that_cannot_begin_ends_no_thread(caplog: pytest.LogCaptureFixture
     assert [outcome.status for outcome in pool.outcomes] == ["returned", "returned"]
     assert "no more processes" in caplog.text
     assert pool.pool.running == {}
+
+
+class SlowIsolation:
+    """What has no process for a suspect yet."""
+
+    always = False
+
+    def __init__(self) -> None:
+        self.asked: list[Run] = []
+
+    @property
+    def waiting(self) -> int:
+        """How many wait."""
+        return len(self.asked)
+
+    def may_begin(self, run: Run) -> bool:
+        """Let it wait."""
+        self.asked.append(run)
+        return False
+
+    def take_waiting(self) -> list[Run]:
+        """Return all that wait."""
+        return self.asked
+
+
+def test_a_suspect_that_waits_for_a_process_takes_no_thread() -> None:
+    """What else there is to run goes on, and the suspect is taken back at the end."""
+    app = app_with(lambda: None)
+    pool = Pool(app, size=1)
+    pool.pool._isolation = SlowIsolation()  # type: ignore[assignment]  # pyright: ignore[reportAttributeAccessIssue]
+    suspect, other = runs(app, 2)
+    suspect.suspect = True
+
+    pool.pool.submit([suspect, other])
+    wait_until(lambda: pool.outcomes)
+    apart = pool.pool.apart
+
+    assert (apart, [outcome.run for outcome in pool.outcomes]) == (1, [other])
+    assert pool.end() == [suspect]
