@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from queuekit.broker import Delivery, Lease
 from queuekit.engines.sqlite.database import Database
-from queuekit.engines.sqlite.foreign_rows import valid_rows
+from queuekit.engines.sqlite.foreign_rows import BODY, valid_rows
 from queuekit.engines.sqlite.rows import PACKED, Message, unpack
 from queuekit.engines.sqlite.tokens import HELD, SHOWN, new_claim, rounds, seqs, shown, token_of
 from queuekit.errors import UnavailableError
@@ -23,7 +23,6 @@ WHERE seq IN (
 _COLLECT = f"""
 SELECT {PACKED} FROM messages INDEXED BY messages_leased
 WHERE state = 2 AND lease_until = ? AND queue = ? AND token = ?"""
-_BODY = "SELECT body FROM messages WHERE seq = ?"
 _FREE_STARTED = "DELETE FROM unique_keys WHERE until = 'start' AND key = ? AND id = ? AND queue = ?"
 _EXTEND = f"UPDATE messages SET lease_until = ? FROM json_each(?) AS fence WHERE {SHOWN}"
 
@@ -74,7 +73,7 @@ def _collect(database: Database, queue: str, *, claim: str, until: float) -> lis
 
 
 def _body(database: Database, seq: int) -> bytes:
-    body: bytes = database.read(_BODY, (seq,))[0][0]
+    body: bytes = database.read(BODY, (seq,))[0][0]
     return body
 
 

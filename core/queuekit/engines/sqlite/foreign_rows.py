@@ -1,42 +1,36 @@
-"""Finds foreign rows, which queuekit did not write, and sets them aside so that the rest of a claim goes on.
+"""Sets aside foreign rows, which queuekit did not write, so that the rest of a claim goes on.
 
 A batch is read in one go (see ``rows``), which fails as a whole if one of its rows holds text where a number belongs,
-or bytes where text does. Then, and only then, it is read again from here.
+or bytes where text does. Then, and only then, it is read again from here, row by row.
 """
 
-# ruff: noqa: S608 - statements are put together from constants of this module, never from a caller's text
+# ruff: noqa: S608 - statements are put together from constants of this package, never from a caller's text
 from __future__ import annotations
 
-from typing import Any
-
 from queuekit.engines.sqlite.database import Database
-from queuekit.engines.sqlite.rows import Message
-from queuekit.engines.sqlite.statements import Row
-from queuekit.envelope import Envelope, Unique
+from queuekit.engines.sqlite.rows import PACKED_BODIES, PACKED_ROWS, Message, unpack
 
-__all__ = ["valid_rows"]
+__all__ = ["BODY", "valid_rows"]
 
-_NUMBERS = ("priority", "number", "crashes", "generation", "attempt", "hop", "due", "sent_at")
-_TEXTS = ("id", "not_before", "expires", "unique_key", "unique_until", "unique_ttl")
+BODY = "SELECT body FROM messages WHERE seq = ?"
+_TYPES = {
+    **dict.fromkeys(("priority", "number", "crashes", "generation", "attempt", "hop"), "'integer'"),
+    **dict.fromkeys(("due", "sent_at"), "'real'"),
+    **dict.fromkeys(("not_before", "expires", "unique_key", "unique_until", "unique_ttl"), "'text', 'null'"),
+    "body": "'blob'",
+    "id": "'text'",
+}
 _SEQS = """
 SELECT seq FROM messages INDEXED BY messages_leased
 WHERE state = 2 AND lease_until = ? AND queue = ? AND token = ?"""
-# Text as bytes, since invalid UTF-8 would make the whole statement fail; and nothing at all for a wrong type.
-_ONE = "SELECT {} FROM messages WHERE seq = ?".format(
-    ", ".join(
-        [
-            "CASE WHEN typeof(body) = 'blob' THEN body END",
-            *(f"CASE WHEN typeof({name}) IN ('integer', 'real') THEN {name} END" for name in _NUMBERS),
-            *(
-                f"CASE WHEN {name} IS NULL THEN 0 WHEN typeof({name}) = 'text' THEN CAST({name} AS BLOB) END"
-                for name in _TEXTS
-            ),
-        ]
-    )
+_WRONG = "SELECT {}, CAST(id AS BLOB) FROM messages WHERE seq = ?".format(
+    " || ".join(f"CASE WHEN typeof({name}) IN ({types}) THEN '' ELSE ' {name}' END" for name, types in _TYPES.items())
 )
+# As bytes, since text that is not valid UTF-8 would make the whole statement fail.
+_ONE = f"SELECT CAST({PACKED_ROWS} AS BLOB), {PACKED_BODIES} FROM messages WHERE seq = ?"
 _SET_ASIDE = """
 UPDATE messages SET state = 3, reason = 'malformed', error = ?, died_at = ?, token = NULL, lease_until = NULL,
-    id = CASE WHEN ? THEN id ELSE 'row-' || seq || '-' || token END, body = CAST(body AS BLOB), priority = 4, due = ?,
+    id = ifnull(?, 'row-' || seq || '-' || token), body = CAST(body AS BLOB), priority = 4, due = ?,
     sent_at = ?, generation = 0, attempt = 0, hop = 0, number = 1, crashes = 0, not_before = NULL, expires = NULL,
     unique_key = NULL, unique_until = NULL, unique_ttl = NULL
 WHERE seq = ? AND state = 2 AND token = ?"""
@@ -51,77 +45,36 @@ def valid_rows(database: Database, queue: str, *, claim: str, until: float) -> l
         claim: Text of the claim.
         until: When its leases end.
     """
-    valid = []
+    valid: list[Message] = []
     for (seq,) in database.read(_SEQS, (until, queue, claim)):
-        (row,) = database.read(_ONE, (seq,))
+        ((wrong, raw_id),) = database.read(_WRONG, (seq,))
         try:
-            valid.append(_message(seq, row, queue))
+            valid += _read_one(database, seq, queue, wrong.split())
         except (TypeError, ValueError) as problem:
+            id = None if " id" in wrong else _text(raw_id)
             now = database.time.now()
-            id = row[-len(_TEXTS)]
-            named = _is_text(id)
-            database.write(_SET_ASIDE, (str(problem), now, named, now, now, seq, claim))
+            database.write(_SET_ASIDE, (str(problem), now, id, now, now, seq, claim))
             if database.on_set_aside is not None:
-                database.on_set_aside(queue, id.decode() if named else f"row-{seq}", str(problem))
+                database.on_set_aside(queue, id or f"row-{seq}", str(problem))
     return valid
 
 
-def _message(seq: int, row: Row, queue: str) -> Message:
-    """Return the message of *row*.
+def _read_one(database: Database, seq: int, queue: str, wrong: list[str]) -> list[Message]:
+    """Return the message of a row.
 
     Raises:
         TypeError: A column has a value of another type than its own.
         ValueError: Text is not Unicode, or is not a number where it should be.
     """
-    body, numbers, texts = _parted(row)
-    priority, number, crashes, generation, attempt, hop = (_whole(value) for value in numbers[:-2])
-    due, sent_at = map(float, numbers[-2:])
-    id, not_before, expires, key, until, ttl = ("" if value == 0 else value.decode() for value in texts)
-    if not id or (key and until not in ("start", "done", "ttl")):
-        raise ValueError("no id, or a unique key without an end")
-    envelope = Envelope(
-        id=id,
-        queue=queue,
-        body=body,
-        priority=priority,
-        not_before=_moment(not_before),
-        expires=_moment(expires),
-        attempt=attempt,
-        generation=generation,
-        hop=hop,
-        unique=Unique(key=key, until=until, ttl=float(ttl)) if key else None,  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-    )
-    return Message(seq, due, envelope, sent_at, number, crashes)
+    if wrong:
+        raise TypeError(f"a value of the wrong type in {', '.join(wrong)}")
+    ((packed, bodies),) = database.read(_ONE, (seq,))
+    return list(unpack(packed, bodies, queue, lambda seq: bytes(database.read(BODY, (seq,))[0][0])))
 
 
-def _parted(row: Row) -> tuple[bytes, Row, Row]:
-    """Return the body, the numbers and the texts of *row*.
-
-    Raises:
-        TypeError: A column has a value of another type than its own.
-    """
-    body, *rest = row
-    if body is None:
-        raise TypeError("a value of the wrong type in body")
-    missing = [name for name, value in zip((*_NUMBERS, *_TEXTS), rest, strict=True) if value is None]
-    if missing:
-        raise TypeError(f"a value of the wrong type in {', '.join(missing)}")
-    return body, tuple(rest[: len(_NUMBERS)]), tuple(rest[len(_NUMBERS) :])
-
-
-def _moment(text: str) -> float | None:
-    return float(text) if text else None
-
-
-def _whole(value: float) -> int:
-    if value != int(value):
-        raise ValueError(f"{value} where a whole number belongs")
-    return int(value)
-
-
-def _is_text(value: Any) -> bool:
-    """Return whether the bytes of a column are valid text."""
+def _text(raw: bytes) -> str | None:
+    """Return what is stored as text; ``None`` if it is empty or not valid UTF-8."""
     try:
-        return isinstance(value, bytes) and bool(value.decode())
+        return raw.decode() or None
     except UnicodeDecodeError:
-        return False
+        return None

@@ -22,6 +22,8 @@ from queuekit.envelope import Envelope, Unique
 __all__ = [
     "LARGEST_BATCH",
     "PACKED",
+    "PACKED_BODIES",
+    "PACKED_ROWS",
     "Message",
     "batches",
     "due_of",
@@ -55,13 +57,14 @@ _ON_KNOWN_ID = (
     " OR (messages.state = 4 AND messages.due <= excluded.sent_at)"
 )
 
-PACKED = (
+PACKED_ROWS = (
     "json_group_array(CASE WHEN generation + attempt + hop = 0 AND expires IS NULL AND not_before IS NULL"
     " AND unique_key IS NULL THEN json_array(seq, id, priority, due, length(body), sent_at, number, crashes)"
     " ELSE json_array(seq, id, priority, due, length(body), sent_at, number, crashes, generation, attempt, hop,"
-    " not_before, expires, unique_key, unique_until, unique_ttl) END),"
-    f" CAST(group_concat(CASE WHEN length(body) > {LARGE_BODY} THEN x'' ELSE body END, '') AS BLOB)"
+    " not_before, expires, unique_key, unique_until, unique_ttl) END)"
 )
+PACKED_BODIES = f"CAST(group_concat(CASE WHEN length(body) > {LARGE_BODY} THEN x'' ELSE body END, '') AS BLOB)"
+PACKED = f"{PACKED_ROWS}, {PACKED_BODIES}"
 """What to select for :func:`unpack`."""
 
 
@@ -151,7 +154,7 @@ def insert(on: Statements, rows: Sequence[Row]) -> None:
         on.write(_insert_sql(size), parameters)
 
 
-def unpack(packed: str, bodies: bytes | None, queue: str, large: Callable[[int], bytes]) -> Iterable[Message]:
+def unpack(packed: str | bytes, bodies: bytes | None, queue: str, large: Callable[[int], bytes]) -> Iterable[Message]:
     """Yield the messages of a row selected as :data:`PACKED`; *large* fetches the body of a seq by itself.
 
     Raises:
