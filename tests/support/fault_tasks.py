@@ -18,6 +18,7 @@ from typing import Any
 import attrs
 
 from queuekit import Context, Queuekit, Snooze
+from queuekit.control import Cancel
 from queuekit.retry import Fixed
 from support.ledger import write_down
 
@@ -47,6 +48,12 @@ async def anap(ctx: Context, seconds: float) -> str:
     await asyncio.sleep(seconds)
     write_down("end", ctx.id)
     return ctx.id
+
+
+@app.task
+def cancel_self() -> None:
+    """Say that it has become needless."""
+    raise Cancel("needless")
 
 
 @app.task
