@@ -1,7 +1,9 @@
 """What holds for all tests."""
 
 import os
+import shutil
 import signal
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,7 +11,8 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis.database import DirectoryBasedExampleDatabase
 
-from support import commands, measuring
+from support import commands, measuring, venvs
+from support.calls import AT_HAND, SERVED
 
 HERE = Path(__file__).parent
 # What a shell runs in the background is born with these ignored, and so would be all that tests start and interrupt.
@@ -35,22 +38,46 @@ settings.load_profile("random" if os.environ.get("QUEUEKIT_TEST_RANDOM") else "s
 
 NOT_CORE = ("mongo", "redis", "sqs", "thirdparty", "torture")
 """Folders of tests that say nothing about the lines of core which others do not, and so need not be measured."""
+OTHER_ENGINES = {*AT_HAND, *SERVED} - {"memory"}
+"""Engines on which the tests of workflows run through the lines of core that they do on the memory engine."""
 NOT_CORE_SUITES = ("test_dynamodb.py", "test_mongo.py", "test_plugins.py", "test_redis.py", "test_sqs.py")
+MEASURED_CHILDREN = ("test_cancel.py", "test_children.py", "test_poison.py", "test_shutdown.py")
+"""Tests outside ``unit`` whose child processes run lines of core that no others do; measured, a start takes twice."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Make the folder of what is made once per run, which processes that run tests for this one inherit."""
+    if not hasattr(config, "workerinput"):
+        os.environ[venvs.RUN] = tempfile.mkdtemp(prefix="queuekit-run-")
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Remove it."""
+    if not hasattr(config, "workerinput"):
+        shutil.rmtree(os.environ.pop(venvs.RUN), ignore_errors=True)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Leave what is not about core out of the coverage of core: measured, it would take twice as long."""
     for item in items:
         folder = item.path.relative_to(HERE).parts[0] if item.path.is_relative_to(HERE) else ""
-        if folder in NOT_CORE or item.path.name in NOT_CORE_SUITES:
+        if folder in NOT_CORE or item.path.name in NOT_CORE_SUITES or (folder == "workflows" and _is_elsewhere(item)):
             item.add_marker(pytest.mark.no_cover)
+
+
+def _is_elsewhere(item: pytest.Item) -> bool:
+    """Return whether a test of workflows runs on another engine than memory."""
+    params = item.callspec.params.values() if isinstance(item, pytest.Function) and hasattr(item, "callspec") else ()
+    return any(isinstance(param, str) and param in OTHER_ENGINES for param in params)
 
 
 @pytest.fixture(autouse=True)
 def _unmeasured_children(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the child processes of what is not measured be neither."""
-    if request.node.get_closest_marker("no_cover") is not None:
-        monkeypatch.delenv("COVERAGE_PROCESS_CONFIG", raising=False)
+    """Have no child processes measured but those of tests that need it."""
+    path = request.node.path
+    needed = path.is_relative_to(HERE / "unit") or path.name in MEASURED_CHILDREN
+    if not needed or request.node.get_closest_marker("no_cover") is not None:
+        monkeypatch.delenv(measuring.CONFIG, raising=False)
 
 
 @pytest.fixture(scope="session", autouse=True)

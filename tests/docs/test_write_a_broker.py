@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from queuekit_testing.scaffold import Names, write_plugin
-from support.venvs import KIT, ROOT, Venv, build_wheel, wheel_of
+from support.venvs import KIT, ROOT, Venv, author_environment, build_wheel
 
 PAGE = ROOT / "docs" / "write-a-broker.md"
 CLOSING = re.compile(r"^queuekit-conformance: \d+ passed, \d+ not applicable", re.MULTILINE)
@@ -37,9 +37,7 @@ def lines_of_code(source: str) -> int:
 @pytest.fixture
 def author(tmp_path: Path) -> Venv:
     """Return an environment with core and the tools of an author."""
-    made = Venv(tmp_path / "venv", copies=("attrs", "click", "pluggy", "pytest", "pytest-timeout", "hypothesis"))
-    made.install(wheel_of(ROOT), wheel_of(KIT))
-    return made
+    return author_environment(tmp_path / "venv")
 
 
 def test_plugin_is_as_short_as_promised() -> None:

@@ -15,7 +15,16 @@ from pathlib import Path
 import pytest
 
 from queuekit_testing.scaffold import KINDS, Names, write_plugin
-from support.venvs import KIT, ROOT, Venv, build_wheel, wheel_of
+from support.venvs import (
+    KIT,
+    ROOT,
+    Venv,
+    author_environment,
+    bare_environment,
+    build_wheel,
+    once_per_run,
+    wheel_of,
+)
 
 FIX = "pip install 'queuekit[testing]'"
 WITHOUT_HYPOTHESIS = """
@@ -47,18 +56,14 @@ METHODS = {
 def venv(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Venv]:
     """Return an environment with the wheel of core and the tools of an author."""
     folder = tmp_path_factory.mktemp("author")
-    made = Venv(folder, copies=("attrs", "click", "pluggy", "pytest", "pytest-timeout", "hypothesis"))
-    made.install(wheel_of(ROOT), wheel_of(KIT))
-    yield made
+    yield author_environment(folder / "venv")
     shutil.rmtree(folder)
 
 
 @pytest.fixture
 def bare(tmp_path: Path) -> Venv:
     """Return an environment with pytest and the wheel of core, as applications have it."""
-    made = Venv(tmp_path / "venv", copies=("attrs", "click", "pluggy", "pytest"))
-    made.install(wheel_of(ROOT))
-    return made
+    return bare_environment(tmp_path / "venv")
 
 
 def test_command_says_what_to_install(tmp_path: Path, bare: Venv) -> None:
@@ -133,14 +138,20 @@ def test_fails_until_it_is_filled_in(project: tuple[str, Path], venv: Venv) -> N
     assert re.search(r"queuekit-conformance: \d+ passed", done.stdout)
 
 
-@pytest.fixture(scope="module")
-def author(tmp_path_factory: pytest.TempPathFactory, venv: Venv) -> Venv:
-    """Return the environment with the plugins of before, installed from their wheels."""
-    folder = tmp_path_factory.mktemp("before")
+def make_environment_of_before(folder: Path) -> None:
+    """Make an environment with the plugins of before, installed from their wheels."""
+    sources = folder.with_name("before-sources")
+    wheels = []
     for path in sorted(BEFORE.glob("queuekit-*")):
-        shutil.copytree(path, folder / path.name)
-        venv.install(build_wheel(folder / path.name, folder / path.name / "dist"))
-    return venv
+        shutil.copytree(path, sources / path.name)
+        wheels.append(build_wheel(sources / path.name, sources / path.name / "dist"))
+    author_environment(folder).install(*wheels)
+
+
+@pytest.fixture
+def author() -> Venv:
+    """Return the environment with the plugins of before, which tests leave as it is."""
+    return Venv.at(once_per_run("before", make_environment_of_before))
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from support.venvs import ROOT, wheel_of
+
 PROJECTS = [ROOT, *(path.parent for path in sorted((ROOT / "plugins").glob("*/pyproject.toml")))]
 BRINGS = ("attr", "click", "pluggy", "queuekit")
 """How the names of all begin that ``pip install queuekit`` puts among the installed packages."""
@@ -30,22 +31,14 @@ def metadata_of(project: Path) -> dict[str, Any]:
     return table
 
 
-def build(project: Path, kind: str, folder: Path) -> Path:
-    """Build *kind* (wheel or sdist) of *project* and return the file."""
-    command = [sys.executable, "-m", "hatchling", "build", "-t", kind, "-d", str(folder)]
-    subprocess.run(command, cwd=project, check=True, capture_output=True, text=True)
-    (path,) = folder.iterdir()
-    return path
-
-
 @environments
-def test_wheel_can_be_published(project: Path, tmp_path: Path) -> None:
+def test_wheel_can_be_published(project: Path) -> None:
     """It has its one package, type marker and licence, owns no file of another, and asks for nothing by address."""
     metadata = metadata_of(project)
     package = metadata["name"].replace("-", "_")
     info = f"{package}-{metadata['version']}.dist-info"
 
-    with zipfile.ZipFile(build(project, "wheel", tmp_path)) as wheel:
+    with zipfile.ZipFile(wheel_of(project)) as wheel:
         names, written = wheel.namelist(), wheel.read(f"{info}/METADATA").decode()
 
     assert {name.partition("/")[0] for name in names} == {package, info}
@@ -62,7 +55,10 @@ def test_licence_is_the_same_everywhere(project: Path) -> None:
 
 def test_source_archive_holds_core_and_its_tests(tmp_path: Path) -> None:
     """The source archive of queuekit leaves the plugins of engines out."""
-    with tarfile.open(build(ROOT, "sdist", tmp_path)) as archive:
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "sdist", "-d", str(tmp_path)]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
+    (path,) = tmp_path.iterdir()
+    with tarfile.open(path) as archive:
         names = [name.partition("/")[2] for name in archive.getnames()]
 
     top = {name.split("/")[0] for name in names}
@@ -117,6 +113,7 @@ def size_of(packages: Path) -> int:
     return sum(file.stat().st_size for file in files if file.is_file())
 
 
+@pytest.mark.full
 @pytest.mark.network
 @pytest.mark.timeout(300)
 @pytest.mark.usefixtures("_index")

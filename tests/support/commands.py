@@ -1,7 +1,6 @@
 """Runs ``queuekit`` as a user would: in a folder of its own, as a process of its own."""
 
 import contextlib
-import functools
 import json
 import os
 import signal
@@ -16,6 +15,7 @@ from typing import IO
 import pytest
 
 from support import command_server
+from support.measuring import CONFIG
 
 MAIN = (sys.executable, "-m", "queuekit.cli")
 LONGEST = float(command_server.LONGEST)
@@ -51,10 +51,10 @@ def python(
     environ = environment(**settings)
     if not any(name.startswith("PYTHON") for name in settings):
         try:
-            return _server().run(program, args, folder, stdin, environ)
+            return _server(measured=CONFIG in environ).run(program, args, folder, stdin, environ)
         except BrokenPipeError:  # it has died since the last command, of which this one knows nothing
             close()
-            return _server().run(program, args, folder, stdin, environ)
+            return _server(measured=CONFIG in environ).run(program, args, folder, stdin, environ)
     return subprocess.run(
         [sys.executable, "-c", program, *args],
         cwd=folder,
@@ -125,17 +125,20 @@ class _Server:
         self._process.wait(LONGEST)
 
 
-@functools.cache
-def _server() -> _Server:
-    """Return the one server of this process, started now."""
-    return _Server()
+_servers: dict[bool, _Server] = {}
+
+
+def _server(*, measured: bool) -> _Server:
+    """Return the one server of this process whose commands are *measured* or not, started now."""
+    if measured not in _servers:
+        _servers[measured] = _Server()
+    return _servers[measured]
 
 
 def close() -> None:
     """End what runs commands, if there were any."""
-    if _server.cache_info().currsize:
-        _server().close()
-        _server.cache_clear()
+    while _servers:
+        _servers.popitem()[1].close()
 
 
 def _file(text: str = "") -> IO[str]:

@@ -17,6 +17,7 @@ from queuekit import Queuekit, State
 from queuekit.broker import Place, QueueCounts, Stored
 from queuekit.worker.supervisor import ONE_SIGNAL
 from support.ledger import LEDGER, Ledger
+from support.preloaded import NAME, Preloaded
 from support.waiting import PATIENCE, UNHURRIED, wait_until
 
 ROOT = Path(__file__).parents[2]
@@ -72,7 +73,9 @@ class Group:
                 _, _, rest = (folder / "stat").read_bytes().rpartition(b") ")
                 state, _, group = rest.split()[:3]
                 if int(group) == self.pid and state not in (b"Z", b"X"):
-                    found[int(folder.name)] = (folder / "cmdline").read_text().split("\0")
+                    command = (folder / "cmdline").read_text().split("\0")
+                    if command[0] != NAME:
+                        found[int(folder.name)] = command
         return found
 
     def workers(self) -> list[int]:
@@ -123,7 +126,8 @@ class Fleet:
         log = self.folder / f"worker-{len(self.groups)}.log"
         arguments = [sys.executable, "-m", "queuekit.cli", command, app, *options]
         with log.open("wb") as file:
-            process = subprocess.Popen(
+            # A folder may have what Python looks for at its start.
+            process = (Preloaded if folder is None else subprocess.Popen)(
                 arguments,
                 cwd=ROOT / "tests",
                 env=self._environ(settings, folder),

@@ -7,7 +7,10 @@ from pathlib import Path
 from typing import Any
 from weakref import WeakSet
 
-__all__ = ["patch_once", "skip_broken"]
+__all__ = ["CONFIG", "patch_once", "skip_broken"]
+
+CONFIG = "COVERAGE_PROCESS_CONFIG"
+"""Variable by which a Python that starts knows that it is measured, and how."""
 
 
 def patch_once() -> None:

@@ -1,21 +1,27 @@
-"""Virtual environments with built wheels and nothing else: as users have them, made without a package index."""
+"""Virtual environments with built wheels and nothing else: as users have them, made without a package index.
 
+What several tests need is made once per run, by whichever of its processes comes first.
+"""
+
+import fcntl
 import functools
 import os
 import re
 import shutil
 import subprocess
 import sys
-import tempfile
 import venv
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from importlib import metadata
 from pathlib import Path
+from typing import Self
 
 ROOT = Path(__file__).parents[2]
 KIT = ROOT / "plugins" / "queuekit-testing"
 HIDDEN = ("COV", "PYTEST", "PYTHON", "QUEUEKIT", "TOX", "VIRTUAL_ENV")
 """How the names of variables begin that a user does not have."""
+RUN = "PYTEST_QUEUEKIT_RUN"
+"""Variable that names the folder of what is made once per run."""
 _REQUIRED = re.compile(r"([A-Za-z0-9._-]+)(?!.*\bextra\b)")
 
 
@@ -30,9 +36,21 @@ class Venv:
     def __init__(self, folder: Path, *, copies: Iterable[str] = ("attrs", "click", "pluggy")) -> None:
         self.folder = folder
         venv.create(folder, symlinks=True)
-        (self.packages,) = folder.glob("lib/python*/site-packages")
+        self.packages = _packages(folder)
         for dist in {name: dist for wanted in copies for name, dist in _closure(wanted)}.values():
             _copy(dist, self.packages)
+
+    @classmethod
+    def at(cls, folder: Path) -> Self:
+        """Return the environment that is in *folder* already."""
+        found = cls.__new__(cls)
+        found.folder, found.packages = folder, _packages(folder)
+        return found
+
+    @classmethod
+    def copy(cls, folder: Path, of: Path) -> Self:
+        """Return an environment in *folder* with all that the one in the folder *of* has."""
+        return cls.at(shutil.copytree(of, folder, symlinks=True))
 
     @property
     def python(self) -> Path:
@@ -68,11 +86,50 @@ def bare() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith(HIDDEN)}
 
 
+def _packages(folder: Path) -> Path:
+    (found,) = folder.glob("lib/python*/site-packages")
+    return found
+
+
+@functools.cache
+def once_per_run(name: str, make: Callable[[Path], object]) -> Path:
+    """Return a folder called *name* that *make* has filled, given its path; it is there until the run ends."""
+    run = Path(os.environ[RUN])
+    folder = run / name
+    with (run / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (run / f"{name}.done").exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            make(folder)
+            (run / f"{name}.done").touch()
+    return folder
+
+
 @functools.cache
 def wheel_of(project: Path) -> Path:
-    """Return the wheel of *project*, built once per process."""
-    folder = Path(tempfile.mkdtemp(prefix="wheels-"))
-    return build_wheel(project, folder)
+    """Return the wheel of *project*, built once per run."""
+    folder = once_per_run(f"wheel-{project_name(project)}", functools.partial(build_wheel, project))
+    (wheel,) = folder.glob("*.whl")
+    return wheel
+
+
+def bare_environment(folder: Path) -> Venv:
+    """Return an environment with pytest and the wheel of core, as applications have it."""
+    return Venv.copy(folder, once_per_run("bare", _make_bare))
+
+
+def author_environment(folder: Path) -> Venv:
+    """Return an environment with core and the tools of an author."""
+    return Venv.copy(folder, once_per_run("author", _make_author))
+
+
+def _make_bare(folder: Path) -> None:
+    Venv(folder, copies=("attrs", "click", "pluggy", "pytest")).install(wheel_of(ROOT))
+
+
+def _make_author(folder: Path) -> None:
+    made = Venv(folder, copies=("attrs", "click", "pluggy", "pytest", "pytest-timeout", "hypothesis"))
+    made.install(wheel_of(ROOT), wheel_of(KIT))
 
 
 def build_wheel(project: Path, folder: Path) -> Path:

@@ -155,6 +155,7 @@ def put_result(crew: Crew, delivery: Any) -> None:
     crew.app.runtime.broker.settle([Ack(delivery)])
 
 
+@pytest.mark.no_cover  # what it runs through others do as well, and it takes three times as long measured
 @given(data=st.data())
 def test_any_crashes_at_any_time(data: st.DataObject) -> None:
     """Leaders that die at any step, as often as you like: no tick is lost and none is sent twice."""
@@ -616,6 +617,7 @@ def test_who_uses_no_schedules_pays_little() -> None:
     assert len(wire.calls) <= 31
 
 
+@pytest.mark.no_cover  # what it runs through others do as well, and it takes three times as long measured
 def test_cron_runs_once_in_the_night_when_clocks_go_back() -> None:
     """From the first coming of an hour to its second: one tick, whoever leads."""
     night = VirtualClock(1_792_879_200)  # 2026-10-25 00:00 in Berlin

@@ -159,6 +159,7 @@ _values = st.recursive(
 )
 
 
+@pytest.mark.no_cover  # what it runs through others do as well, and it takes three times as long measured
 @given(st.dictionaries(st.sampled_from("abcdef"), _values, max_size=6), st.randoms(use_true_random=False))
 def test_no_order_makes_a_difference(kwargs: dict[str, Any], chance: Any) -> None:
     """Whatever can be sent has one key, in whatever order it was filled."""

@@ -275,6 +275,7 @@ def repeat(run: Callable[..., None], planted: Planted) -> None:
         run(planted.defect, planted, patience=_OF_A_DEFECT)
 
 
+@pytest.mark.no_cover  # what it runs through others do as well, and it takes three times as long measured
 @pytest.mark.parametrize("planted", BROKERS, ids=name_of)
 def test_catches_a_broken_broker(planted: Planted) -> None:
     """The named test passes for the memory broker, and fails once the defect is in it."""
@@ -292,6 +293,7 @@ def test_accepts_a_backend_with_a_single_join_only(test: str) -> None:
     run_for_backend(OneByOne, Planted(None, test))
 
 
+@pytest.mark.no_cover  # what it runs through others do as well, and it takes three times as long measured
 @pytest.mark.parametrize("planted", BACKENDS, ids=name_of)
 def test_catches_a_broken_backend(planted: Planted) -> None:
     """The named test passes for the memory backend, and fails once the defect is in it."""

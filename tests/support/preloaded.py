@@ -1,0 +1,286 @@
+"""Processes of queuekit that start at once: forks of one that has imported what they need, and nothing else.
+
+A test that starts a worker starts two or three processes, each of which would import queuekit first; that took most of
+the time of such a test. :class:`Preloaded` is a ``Popen`` whose process is a fork instead, and a child of the caller
+like any other. In all else it is what ``python -m`` starts: command line, folder, environment, streams, signals, and an
+end by way of the interpreter's own. What it starts in turn by ``python -m queuekit...`` comes about in the same way.
+
+The process that forks is told over a socket: a byte, and with it the files that hold the call and will be the streams
+and the other descriptors. It answers with the process id. So that the fork is a child of the caller, its parent ends at
+once, while the caller adopts orphans (``PR_SET_CHILD_SUBREAPER`` in ``man 2 prctl``). Each fork first makes a process
+that forks for it, and ends with it.
+"""
+
+import ctypes
+import faulthandler
+import fcntl
+import functools
+import gc
+import json
+import os
+import runpy
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Mapping, Sequence
+from importlib import import_module, util
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+__all__ = ["NAME", "Preloaded"]
+
+NAME = "queuekit-preloaded"
+"""The command line of a process that forks."""
+MODULES = ("queuekit.cli", "queuekit.worker.child", "queuekit.worker.forkserver")
+"""What may be started like this."""
+_HEEDED = ("PYTHONFAULTHANDLER", "PYTHONPATH")
+"""Variables for the interpreter that a fork heeds though it is running; others must be as they were."""
+_MOST_FILES = 64
+_LONGEST_COMMAND = 4_096
+_ABOVE = 200
+"""Higher than the number of any descriptor that a process is given."""
+_PID = struct.Struct("i")
+_PDEATHSIG, _SUBREAPER = 1, 36
+_DEAF_TO = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
+_usual: Any = vars(subprocess.Popen)["_execute_child"]
+
+
+class Preloaded(subprocess.Popen[bytes]):
+    """A process as ``Popen`` starts it, by the fork of one that has imported queuekit."""
+
+    def _execute_child(self, *arguments: Any) -> None:
+        _execute(self, arguments, _shared())
+
+
+@attrs.frozen
+class _Forker:
+    """A process that forks for another one."""
+
+    socket: socket.socket
+    process: "subprocess.Popen[bytes] | None" = None
+    """It, where this process has started it as a program."""
+    owner: int = attrs.field(factory=os.getpid)
+    """Process whose children the forks are to be."""
+    lock: threading.Lock = attrs.field(factory=threading.Lock)
+
+    def ask(self, call: Mapping[str, Any], files: Sequence[int]) -> int:
+        """Return the id of a new process.
+
+        Raises:
+            OSError: There is none, since somebody has closed the socket, or killed who listens there.
+        """
+        with self.lock, tempfile.TemporaryFile() as told:
+            told.write(json.dumps(call).encode())
+            told.seek(0)
+            _prctl(_SUBREAPER, 1)
+            try:
+                socket.send_fds(self.socket, [b"!"], [told.fileno(), *files])
+                answer = self.socket.recv(_PID.size, socket.MSG_WAITALL)
+            finally:
+                _prctl(_SUBREAPER, 0)
+        if not answer:
+            raise BrokenPipeError
+        pid: int = _PID.unpack(answer)[0]
+        return pid
+
+
+def _execute(process: Any, arguments: Sequence[Any], forker: _Forker) -> None:
+    """Be ``Popen._execute_child``, whose *arguments* stand in this order since CPython 3.11."""
+    args, pass_fds, cwd, env, session = arguments[0], list(arguments[4]), arguments[5], arguments[6], arguments[-2]
+    environ = dict(os.environ if env is None else env)
+    if not _is_ours(args, environ) or forker.owner != os.getpid():
+        _usual(process, *arguments)
+        return
+    given = [
+        file if file != -1 else number for number, file in enumerate((arguments[10], arguments[13], arguments[15]))
+    ]
+    call = {
+        "args": list(args),
+        "cwd": os.fspath(cwd or Path.cwd()),
+        "environ": environ,
+        "numbers": [0, 1, 2, *pass_fds],
+        "mask": [int(number) for number in signal.pthread_sigmask(signal.SIG_BLOCK, [])],
+        "session": bool(session),
+    }
+    try:
+        process.pid = forker.ask(call, [*given, *pass_fds])
+    except OSError:
+        _usual(process, *arguments)
+        return
+    process._child_created = True
+    process._close_pipe_fds(*arguments[10:16])
+
+
+def _is_ours(args: Any, environ: Mapping[str, str]) -> bool:
+    """Return whether a fork is the same as what *args* start in *environ*."""
+    if sys.platform != "linux" or not isinstance(args, list) or args[:2] != [sys.executable, "-m"]:
+        return False
+    if len("\0".join(args).encode()) >= _LONGEST_COMMAND:
+        return False
+    return args[2] in MODULES and _interpreter(environ) == _interpreter(os.environ)
+
+
+def _interpreter(environ: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in environ.items() if name.startswith("PYTHON") and name not in _HEEDED}
+
+
+@functools.cache
+def _shared() -> _Forker:
+    """Return what forks for this process, started now; it ends with this process."""
+    ours, theirs = socket.socketpair()
+    hidden = ("COVERAGE_", "QUEUEKIT_", "PYTHONFAULTHANDLER")
+    with theirs:
+        process = subprocess.Popen(
+            [sys.executable, __file__, str(theirs.fileno()), "-" * _LONGEST_COMMAND],
+            env={name: value for name, value in os.environ.items() if not name.startswith(hidden)},
+            pass_fds=[theirs.fileno()],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+        )
+    return _Forker(ours, process)
+
+
+def _prctl(option: int, value: int) -> None:
+    ctypes.CDLL(None).prctl(option, value, 0, 0, 0)
+
+
+# -- the process that forks
+
+
+def main() -> None:
+    """Fork until the socket closes; in a fork, run what was asked for."""
+    given = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    del sys.path[0]
+    _import_all()
+    sys.path[:] = [path for path in sys.path if path not in given]
+    gc.freeze()
+    _be_deaf()
+    asked = socket.socket(fileno=int(sys.argv[1]))
+    while (call := _fork(asked)) is not None:
+        ours, theirs = socket.socketpair()
+        parent = os.getpid()
+        if os.fork() != 0:
+            theirs.close()
+            _run(call, _Forker(ours))
+            return
+        ours.close()
+        asked = theirs
+        _close_all_but(asked.fileno())
+        _prctl(_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:
+            break
+        _name([NAME])
+    os._exit(0)
+
+
+def _import_all() -> None:
+    """Import what those processes do; no more than modules, so that nothing is in one of them because of another."""
+    from queuekit.cli.program import COMMANDS
+
+    commands = [f"queuekit.cli.{name}" for name in COMMANDS]
+    for name in (*MODULES, *commands, "queuekit.engines.sqlite", "queuekit.worker.supervisor", "importlib.metadata"):
+        import_module(name)
+    if util.find_spec("coverage") is not None:
+        import_module("coverage")
+
+
+def _be_deaf() -> None:
+    """Leave signals that a whole group gets to those that it is meant for."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, _DEAF_TO)
+
+
+def _close_all_but(kept: int) -> None:
+    null = os.open(os.devnull, os.O_RDWR)
+    for number in range(3):
+        os.dup2(null, number)
+    os.closerange(3, kept)
+    os.closerange(kept + 1, os.sysconf("SC_OPEN_MAX"))
+
+
+def _fork(asked: socket.socket) -> dict[str, Any] | None:
+    """Fork for as long as *asked* is open; return ``None`` after that, and in a fork its call."""
+    while files := socket.recv_fds(asked, 1, _MOST_FILES)[1]:
+        told, tell = os.pipe()
+        held, go = os.pipe()
+        between = os.fork()
+        if between == 0:
+            process = os.fork()
+            if process != 0:
+                os.write(tell, _PID.pack(process))
+                os._exit(0)
+            os.read(held, 1)  # until its parent is who has asked
+            with os.fdopen(files[0]) as source:
+                call: dict[str, Any] = json.load(source)
+            if call["session"]:
+                os.setsid()
+            os.write(tell, b"!")  # only now may it be killed with its group
+            for number in (told, tell, held, go):
+                os.close(number)
+            asked.close()
+            _become(call, files[1:])
+            return call
+        os.close(tell)
+        answer = os.read(told, _PID.size)
+        os.waitpid(between, 0)
+        os.write(go, b"!")
+        os.read(told, 1)
+        for number in (*files, told, held, go):
+            os.close(number)
+        asked.sendall(answer)
+    return None
+
+
+def _become(call: Mapping[str, Any], files: Sequence[int]) -> None:
+    """Be as *call* asks, with *files* as the descriptors."""
+    above = [fcntl.fcntl(file, fcntl.F_DUPFD_CLOEXEC, _ABOVE) for file in files]
+    for file in files:
+        os.close(file)
+    for file, number in zip(above, call["numbers"], strict=True):
+        os.dup2(file, number)
+        os.close(file)
+    os.chdir(call["cwd"])
+    os.environ.clear()
+    os.environ.update(call["environ"])
+    _name(call["args"])
+
+
+def _name(args: Sequence[str]) -> None:
+    """Have the system show *args* as the command line of this process."""
+    fields = Path("/proc/self/stat").read_text().rpartition(") ")[2].split()
+    start, end = int(fields[45]), int(fields[46])
+    text = "".join(f"{arg}\0" for arg in args).encode()
+    assert len(text) <= end - start, "the command is longer than there is room for"
+    ctypes.memmove(start, text + bytes(end - start - len(text)), end - start)
+
+
+def _run(call: Mapping[str, Any], forker: _Forker) -> None:
+    """Run a module as ``python -m`` does; *forker* forks for this process."""
+
+    def execute(process: Any, *arguments: Any) -> None:
+        _execute(process, arguments, forker)
+
+    popen: Any = subprocess.Popen
+    popen._execute_child = execute
+    args: list[str] = call["args"]
+    paths = filter(None, call["environ"].get("PYTHONPATH", "").split(os.pathsep))
+    sys.path[:0] = [call["cwd"], *paths]
+    sys.argv[:] = args[2:]
+    sys.orig_argv[:] = args
+    if args[2] != "queuekit.cli":
+        del sys.modules[args[2]]
+    if call["environ"].get("PYTHONFAULTHANDLER"):
+        faulthandler.enable()
+    if util.find_spec("coverage") is not None:
+        import_module("coverage").process_startup()
+    signal.pthread_sigmask(signal.SIG_SETMASK, call["mask"])
+    runpy.run_module(args[2], run_name="__main__", alter_sys=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,90 @@
+"""Processes that begin as forks: whoever starts one finds no difference to a start of Python."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support.commands import environment
+from support.preloaded import NAME, Preloaded
+from support.waiting import PATIENCE, wait_until
+
+APP = """
+import os, sys
+from queuekit import Queuekit
+with open(os.environ["OUT"], "a") as file:
+    parent = open(f"/proc/{os.getppid()}/cmdline").read().split(chr(0))
+    print(sys.orig_argv[1:3], sys.path[0], os.getcwd(), os.getsid(0) == os.getpid(), parent[2:4], file=file)
+app = Queuekit(broker="sqlite:///queue.db")
+@app.task
+def nothing(): pass
+"""
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only there")
+
+
+def start(kind: Any, folder: Path, *args: str, **settings: str) -> subprocess.Popen[bytes]:
+    """Start ``queuekit`` with *args* in *folder*."""
+    (folder / "jobs.py").write_text(APP)
+    with (folder / "log").open("wb") as log:
+        process: subprocess.Popen[bytes] = kind(
+            [sys.executable, "-m", "queuekit.cli", *args],
+            cwd=folder,
+            env=environment(OUT=str(folder / "out"), **settings),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    return process
+
+
+@pytest.mark.parametrize("args", [("worker", "jobs:app", "--burst"), ("queues", "--app", "jobs:app"), ("nothing",)])
+def test_is_what_a_start_of_python_is(tmp_path: Path, args: tuple[str, ...]) -> None:
+    """Exit code, command line, folder, session and parent are the same, in the process and in those that it starts."""
+    found = []
+    for name, kind in (("usual", subprocess.Popen), ("fork", Preloaded)):
+        folder = tmp_path / name
+        folder.mkdir()
+        code = start(kind, folder, *args).wait(PATIENCE)
+        out = folder / "out"
+        found.append((code, out.read_text().replace(str(folder), "HERE") if out.exists() else ""))
+
+    assert found[0] == found[1]
+
+
+def test_is_killed_with_its_group_at_once(tmp_path: Path) -> None:
+    """The group is there when the start returns, and nothing is left of it after a kill."""
+    process = start(Preloaded, tmp_path, "worker", "jobs:app")
+
+    os.killpg(process.pid, signal.SIGKILL)
+
+    assert process.wait(PATIENCE) == -signal.SIGKILL
+    wait_until(lambda: not _group(process.pid), what="the end of the group")
+
+
+def test_what_forks_for_a_process_ends_with_it(tmp_path: Path) -> None:
+    """It shows under a name of its own, and is gone when the process is."""
+    process = start(Preloaded, tmp_path, "worker", "jobs:app")
+    wait_until(lambda: NAME in _group(process.pid), what="what forks")
+
+    process.kill()
+
+    assert process.wait(PATIENCE) == -signal.SIGKILL
+    wait_until(lambda: not _group(process.pid), what="the end of all that it has started")
+
+
+def _group(leader: int) -> list[str]:
+    """Return the first words of the command lines of the living processes of a group."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            state, _, group = (folder / "stat").read_text().rpartition(") ")[2].split()[:3]
+            if int(group) == leader and state not in "ZX":
+                found.append((folder / "cmdline").read_text().split("\0")[0])
+        except OSError:
+            continue
+    return found
