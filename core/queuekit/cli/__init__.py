@@ -35,17 +35,18 @@ def _version(context: click.Context, _parameter: click.Parameter, value: bool) -
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-@click.option("-v", "--verbose", is_flag=True, help="Log everything, also what is only of use when hunting a fault.")
-@click.option("-q", "--quiet", is_flag=True, help="Leave hints out, and log warnings and errors only.")
+@click.option("-v", "--verbose", is_flag=True, help="Log debug messages too.")
+@click.option("-q", "--quiet", is_flag=True, help="Print no hints, and log only warnings and errors.")
 @click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Show the version.")
 @common_options
 @click.pass_context
 def main(context: click.Context, *, verbose: bool, quiet: bool) -> None:
-    """Run Python functions later and elsewhere.
+    """A task queue: one process sends a call, another runs it.
 
-    A command finds the app by --app, else by QUEUEKIT_APP or "app =" in queuekit.toml, else in tasks.py, app.py or
-    main.py of this folder. Exit codes: 0 fine, 1 what was asked about is bad, 2 wrong usage, 3 app or settings cannot
-    be loaded, 4 broker or backend cannot be reached, 5 a plugin is missing, 6 asked and still running, 130 interrupted.
+    A command finds the app by --app, QUEUEKIT_APP or "app =" in queuekit.toml, or in tasks.py, app.py or main.py in
+    this folder. Exit codes: 0 success, 1 bad news (a task or a check failed), 2 wrong usage, 3 app or settings cannot
+    be loaded, 4 broker or backend cannot be reached, 5 a plugin is missing, 6 asked to stop but still running, 130
+    interrupted.
     """
     session = context.ensure_object(Session)
     session.quiet = quiet

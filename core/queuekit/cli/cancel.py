@@ -30,18 +30,18 @@ _NOT_YET = {
 
 @click.command()
 @click.argument("id", metavar="ID")
-@duration_option("--wait", help="How long to wait until a running task has stopped; default 5s.")
+@duration_option("--wait", help="How long to wait for a running task to stop. Default: 5s.")
 @engine_options
 @common_options
 @pass_session
 def command(session: Session, *, id: str, wait: float | None) -> int:
-    """Cancel the message or workflow ID, and tell what that did.
+    """Cancel the message or workflow ID, and say what happened.
 
-    What waits never runs. A running body is stopped by its worker: in a thread or on the event loop an exception is
-    raised in it, in a process of its own it is killed.
+    A waiting task never runs. The worker stops a running task: by an exception in its thread or on the event loop, or
+    by killing its process if it has one of its own.
 
-    Exit code 0 if it is cancelled, 1 if it had ended already or ended otherwise meanwhile, 6 if it was asked to stop
-    and has not stopped yet.
+    Exits with 0 if it is cancelled, with 1 if it had already ended or ended on its own meanwhile, and with 6 if it was
+    asked to stop and has not stopped yet.
     """
     admin, patience = session.admin(), _WAIT if wait is None else wait
     if not admin.cancel(id):

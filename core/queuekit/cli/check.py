@@ -32,7 +32,7 @@ INDENT = "\n" + " " * 15
 @common_options
 @pass_session
 def command(session: Session, *, as_json: bool) -> int:
-    """Look for trouble in config, app, plugins, broker and backend, without running anything.
+    """Check config, app, plugins, broker and backend for problems, without running anything.
 
     Exit code 1 if there is any.
     """

@@ -16,17 +16,17 @@ EMPTY = frozenset({"", "null", "{}"})
 
 @click.group()
 def command() -> None:
-    """Show the settings in force."""
+    """Show the settings in effect."""
 
 
 @command.command("show")
-@click.option("--origin", is_flag=True, help="Tell where each value comes from.")
+@click.option("--origin", is_flag=True, help="Show where each value comes from.")
 @json_option
 @engine_options
 @common_options
 @pass_session
 def show(session: Session, *, origin: bool, as_json: bool) -> None:
-    """Print every setting and its value; passwords are hidden."""
+    """Print every setting with its value. Passwords are hidden."""
     app = session.any_app(lenient=True)
     check_sections(app.config, app.plugins)
     rows = app.config.rows()

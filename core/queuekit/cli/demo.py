@@ -13,9 +13,9 @@ __all__ = ["command"]
 
 @click.command()
 @click.argument("directory", required=False, type=click.Path(exists=True, file_okay=False, path_type=Path))
-@click.option("--broker", metavar="URL", help="Broker; without it, SQLite in a temporary folder.")
-@click.option("--backend", metavar="URL", help="Result backend; without it, the broker's own.")
+@click.option("--broker", metavar="URL", help="Broker to use. Default: SQLite in a temporary folder.")
+@click.option("--backend", metavar="URL", help="Result backend to use. Default: the broker's engine.")
 @click.option("--processes", type=click.IntRange(1), default=2, show_default=True, help="Worker processes.")
 def command(directory: Path | None, *, broker: str | None, backend: str | None, processes: int) -> int:
-    """Show it all at work on real files: those in DIRECTORY, or Python's own sources."""
+    """Run a demonstration on real files: those in DIRECTORY, or the sources of Python."""
     return run(directory, broker=broker, backend=backend, processes=processes)

@@ -27,18 +27,18 @@ SHOWN = 50
 
 @click.group()
 def command() -> None:
-    """List, show, replay or drop dead letters: messages whose task failed for good, or that cannot be run."""
+    """Inspect, replay or delete dead letters: messages that failed for good or cannot be run."""
 
 
 @command.command("ls")
 @queue_option
-@click.option("--limit", type=click.IntRange(1), default=SHOWN, show_default=True, help="Most of them to print.")
+@click.option("--limit", type=click.IntRange(1), default=SHOWN, show_default=True, help="Print at most this many.")
 @json_option
 @engine_options
 @common_options
 @pass_session
 def ls(session: Session, *, queue: str | None, limit: int, as_json: bool) -> None:
-    """List dead letters, of each queue the latest first."""
+    """List dead letters, newest first in each queue."""
     app = _app(session)
     admin, now = Admin(app), app.clock.time()
     # Made into rows one by one: the bodies of all of them need not fit into memory.
@@ -82,13 +82,13 @@ def show(session: Session, *, id: str, as_json: bool) -> None:
 
 @command.command("retry", short_help="Put dead letters back on their queues.")
 @click.argument("ids", metavar="[ID]...", nargs=-1)
-@click.option("--all", "everything", is_flag=True, help="All of them.")
+@click.option("--all", "everything", is_flag=True, help="All dead letters.")
 @queue_option
 @engine_options
 @common_options
 @pass_session
 def retry(session: Session, *, ids: tuple[str, ...], everything: bool, queue: str | None) -> None:
-    """Put dead letters back on their queues, ready at once and with all their retries; print their ids."""
+    """Put dead letters back on their queues, ready at once and with all retries. Print their ids."""
     _need_choice(ids, everything=everything)
     admin = Admin(_app(session))
     replayed = [id for name, some in _by_queue(admin, ids, queue).items() for id in admin.replay(name, some)]
@@ -98,16 +98,16 @@ def retry(session: Session, *, ids: tuple[str, ...], everything: bool, queue: st
         session.say(f"next  {session.command(f'show {replayed[0]}')}")
 
 
-@command.command("drop", short_help="Delete dead letters for good.")
+@command.command("drop", short_help="Permanently delete dead letters.")
 @click.argument("ids", metavar="[ID]...", nargs=-1)
-@click.option("--all", "everything", is_flag=True, help="All of them.")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--all", "everything", is_flag=True, help="All dead letters.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @queue_option
 @engine_options
 @common_options
 @pass_session
 def drop(session: Session, *, ids: tuple[str, ...], everything: bool, yes: bool, queue: str | None) -> int:
-    """Delete dead letters for good and print their ids; asks before it deletes --all."""
+    """Permanently delete dead letters and print their ids. Asks before --all."""
     _need_choice(ids, everything=everything)
     admin = Admin(_app(session))
     chosen = _by_queue(admin, ids, queue)

@@ -40,9 +40,9 @@ broker = "sqlite:///.queuekit.db"      # needs no server; results are stored the
 @click.argument("directory", default=".", type=click.Path(file_okay=False, path_type=Path))
 @pass_session
 def command(session: Session, directory: Path) -> None:
-    """Write tasks.py and queuekit.toml to begin with, into DIRECTORY or this folder.
+    """Create a starter tasks.py and queuekit.toml in DIRECTORY, or in this folder.
 
-    Nothing is overwritten.
+    Overwrites nothing.
     """
     files = {"tasks.py": (TASKS, "two tasks: add, and one that fails"), "queuekit.toml": (CONFIG, "broker in one file")}
     there = [name for name in files if (directory / name).exists()]

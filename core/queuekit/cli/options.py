@@ -87,9 +87,20 @@ def _all(*decorators: Callable[[F], F]) -> Callable[[F], F]:
 
 
 common_options: Callable[[Any], Any] = _all(
-    click.option("-A", "--app", metavar="MODULE:ATTRIBUTE", expose_value=False, callback=_target, help="The app."),
     click.option(
-        "--config", metavar="FILE", expose_value=False, callback=_config, help="Config file, instead of queuekit.toml."
+        "-A",
+        "--app",
+        metavar="MODULE:ATTRIBUTE",
+        expose_value=False,
+        callback=_target,
+        help="App to use, e.g. tasks:app.",
+    ),
+    click.option(
+        "--config",
+        metavar="FILE",
+        expose_value=False,
+        callback=_config,
+        help="Config file to read instead of queuekit.toml.",
     ),
     click.option(
         "--set",
@@ -97,14 +108,14 @@ common_options: Callable[[Any], Any] = _all(
         multiple=True,
         expose_value=False,
         callback=_settings,
-        help="Any setting, e.g. worker.concurrency=4; may be repeated.",
+        help="Override a setting, e.g. worker.concurrency=4. Repeatable.",
     ),
     click.option(
         "--full-traceback",
         is_flag=True,
         expose_value=False,
         callback=_traceback,
-        help="Show the Python traceback of an error, as QUEUEKIT_DEBUG=1 does.",
+        help="Show the Python traceback of an error. Same as QUEUEKIT_DEBUG=1.",
     ),
 )
 """``--app``, ``--config``, ``--set`` and ``--full-traceback``: before a command and after it."""
@@ -121,5 +132,5 @@ engine_options: Callable[[Any], Any] = _all(
 )
 """``--broker`` and ``--backend``: over those of the config."""
 
-json_option: Callable[[Any], Any] = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+json_option: Callable[[Any], Any] = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 queue_option: Callable[[Any], Any] = click.option("--queue", metavar="NAME", help="Only this queue.")

@@ -17,23 +17,23 @@ KINDS = ("broker", "backend", "serializer", "middleware")
 
 @click.group()
 def command() -> None:
-    """Begin a plugin of your own."""
+    """Start a plugin of your own."""
 
 
 @command.command("new")
 @click.argument("name")
-@click.option("--kind", type=click.Choice(KINDS), default=KINDS[0], show_default=True, help="What it provides.")
+@click.option("--kind", type=click.Choice(KINDS), default=KINDS[0], show_default=True, help="What the plugin provides.")
 @click.option(
     "--into",
     metavar="FOLDER",
     type=click.Path(path_type=Path),
-    help="Where to write it; default: queuekit-NAME, here.",
+    help="Where to write it. Default: queuekit-NAME in this folder.",
 )
 @pass_session
 def new(session: Session, name: str, *, kind: str, into: Path | None) -> None:
-    """Write a whole distribution for the plugin NAME: it installs, and its tests say what is left to write.
+    """Create a distribution for the plugin NAME that installs, and whose tests list what is left to write.
 
-    NAME is also the scheme of its URLs. Nothing is overwritten. Needs pip install 'queuekit[testing]'.
+    NAME is also the scheme of its URLs. Overwrites nothing. Needs pip install 'queuekit[testing]'.
     """
     from queuekit.testing import scaffold
 

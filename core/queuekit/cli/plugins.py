@@ -37,7 +37,7 @@ HEADER = ("NAME", "FROM", "VERSION", "STATUS", "SERVES", "LOADED IN")
 @pass_session
 @click.pass_context
 def command(context: click.Context, session: Session, *, as_json: bool) -> None:
-    """List the plugins: what they serve, the commands that they add, and why one cannot be used."""
+    """List the plugins: what they serve, which commands they add, and why one cannot be used."""
     if context.invoked_subcommand is not None:
         return
     # What a plugin prints as it is imported is no part of the list.
@@ -63,9 +63,9 @@ def command(context: click.Context, session: Session, *, as_json: bool) -> None:
 @common_options
 @pass_session
 def check(session: Session, *, url: str, as_json: bool) -> None:
-    """Tell who serves URL, with which options, and what it does itself, what core does instead, and what is refused.
+    """Show which plugin serves URL and with which options: what it does, what core does for it, what is refused.
 
-    Nothing is opened: the service need not be there.
+    Opens no connection: the service need not run.
     """
     parsed = EngineURL.parse(url, setting="URL")
     sides = dict(_sides(session.plugins(), parsed))

@@ -39,21 +39,21 @@ class Command(NamedTuple):
 
 
 COMMANDS: Mapping[str, Command] = {
-    "init": Command("Run", "Write tasks.py and queuekit.toml to begin with."),
+    "init": Command("Run", "Create a starter tasks.py and queuekit.toml."),
     "worker": Command("Run", "Run tasks until told to stop."),
     "send": Command("Run", "Put one call of a task on its queue."),
     "scheduler": Command("Run", "Send the ticks of schedules, without running tasks."),
-    "demo": Command("Run", "Show it all at work on real files."),
-    "queues": Command("Look", "List the queues: what waits, runs, is delayed or dead."),
-    "show": Command("Look", "Tell all that is known of one message."),
-    "schedules": Command("Look", "List the schedules; add, change, pause, resume, run, remove them."),
-    "plugins": Command("Look", "List the plugins, also those that failed to load."),
-    "config": Command("Look", "Show the settings in force."),
-    "check": Command("Look", "Look for trouble in config, app, plugins and engines."),
-    "cancel": Command("Act", "Cancel a message, waiting or running."),
-    "dlq": Command("Act", "List, replay or drop dead letters."),
-    "purge": Command("Act", "Delete all messages of a queue."),
-    "plugin": Command("Extend", "Begin a plugin of your own."),
+    "demo": Command("Run", "Run a demonstration on real files."),
+    "queues": Command("Look", "List the queues with their messages by state."),
+    "show": Command("Look", "Show everything known about one message."),
+    "schedules": Command("Look", "List, add, change, pause, resume, run or remove schedules."),
+    "plugins": Command("Look", "List the plugins, including those that failed to load."),
+    "config": Command("Look", "Show the settings in effect."),
+    "check": Command("Look", "Check config, app, plugins and engines for problems."),
+    "cancel": Command("Act", "Cancel a waiting or running message."),
+    "dlq": Command("Act", "Inspect, replay or delete dead letters."),
+    "purge": Command("Act", "Permanently delete messages of a queue."),
+    "plugin": Command("Extend", "Start a plugin of your own."),
 }
 """Commands of core, in the order of the list; ``name`` is in ``queuekit.cli.<name>``, as ``command``."""
 

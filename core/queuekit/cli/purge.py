@@ -33,14 +33,14 @@ def confirm(question: str, *, yes: bool) -> bool:
     type=click.Choice([Place.READY.value, Place.DELAYED.value, Place.DEAD.value]),
     default=Place.READY.value,
     show_default=True,
-    help="Which of its messages.",
+    help="Which messages to delete.",
 )
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @engine_options
 @common_options
 @pass_session
 def command(session: Session, *, queue: str, place: str, yes: bool) -> int:
-    """Delete all messages of QUEUE for good, those that wait or those in another place; print how many there were."""
+    """Permanently delete the messages of QUEUE in one place, and print how many there were."""
     admin = session.admin()
     if not confirm(f"Delete all {place} messages of {queue}?", yes=yes):
         session.say("Nothing was deleted.")

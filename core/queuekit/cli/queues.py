@@ -20,7 +20,7 @@ HEADER = ("QUEUE", "WAITING", "RUNNING", "DELAYED", "DEAD", "OLDEST", "WORKERS")
 @common_options
 @pass_session
 def command(session: Session, *, as_json: bool) -> None:
-    """List the queues: what waits, runs, is delayed or dead, how old the oldest waiting one is, who works on them."""
+    """List the queues: messages by state, the age of the oldest waiting one, and the number of workers."""
     admin = session.admin()
     views = admin.queues()
     if as_json:

@@ -27,15 +27,15 @@ SHOWN = 5
 
 @click.command()
 @click.argument("target", metavar="[APP]", required=False)
-@click.option("--dry-run", is_flag=True, help="Print what the code declares and its next ticks, and end.")
+@click.option("--dry-run", is_flag=True, help="Print the schedules declared in code with their next ticks, and exit.")
 @engine_options
 @common_options
 @pass_session
 def command(session: Session, *, target: str | None, dry_run: bool) -> int:
     """Send the ticks of schedules until told to stop, without running tasks.
 
-    Workers do this already: one of them leads. It is of use where all workers have worker.schedules = false. Any
-    number may run; they share the lead with each other and with workers.
+    Workers do this already, so you need it only if all workers have worker.schedules = false. You may run several:
+    one of them, or of the workers, sends the ticks at a time.
     """
     session.target = target or session.target
     app, _ = session.app()

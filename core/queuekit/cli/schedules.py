@@ -32,9 +32,11 @@ SHOWN = 5
 _when_option = click.option("--when", "when_text", metavar="WHEN", help='E.g. "every 30s", "@daily" or "0 3 1 1-6 0".')
 _rules: tuple[Callable[[Any], Any], ...] = (
     click.option("--tz", metavar="ZONE", default="UTC", show_default=True, help="Time zone of a cron expression."),
-    click.option("--misfire", type=click.Choice(MISFIRES), help="What becomes of ticks that nobody was there for."),
-    click.option("--overlap", type=click.Choice(OVERLAPS), help="What becomes of a tick while an earlier call runs."),
-    duration_option("--grace", help="How late a tick may be without having been missed."),
+    click.option("--misfire", type=click.Choice(MISFIRES), help="What to do with missed ticks."),
+    click.option(
+        "--overlap", type=click.Choice(OVERLAPS), help="What to do with a tick while an earlier call still runs."
+    ),
+    duration_option("--grace", help="How late a tick may be before it counts as missed."),
 )
 
 
@@ -50,7 +52,7 @@ def _rule_options(function: Any) -> Any:
 @common_options
 @click.pass_context
 def command(context: click.Context, *, as_json: bool) -> None:
-    """List, add, change, pause, resume, run or remove schedules: calls that are sent again and again."""
+    """List, add, change, pause, resume, run or remove schedules."""
     if context.invoked_subcommand is None:
         _list(context.ensure_object(Session), as_json=as_json)
 
@@ -61,7 +63,7 @@ def command(context: click.Context, *, as_json: bool) -> None:
 @common_options
 @pass_session
 def ls(session: Session, *, as_json: bool) -> None:
-    """List the schedules: when, what, the last tick and its outcome, the next one."""
+    """List the schedules: when, what, the last tick and its outcome, the next tick."""
     _list(session, as_json=as_json)
 
 
@@ -72,7 +74,7 @@ def ls(session: Session, *, as_json: bool) -> None:
 @common_options
 @pass_session
 def show(session: Session, *, name: str, as_json: bool) -> None:
-    """Tell all that is known of the schedule NAME, and its next five ticks."""
+    """Show everything known about the schedule NAME, and its next five ticks."""
     app = _app(session)
     view = app.schedules.get(name)
     coming = app.schedules.upcoming(name, SHOWN)
@@ -87,11 +89,13 @@ def show(session: Session, *, name: str, as_json: bool) -> None:
 @command.command("next")
 @click.argument("when_text", metavar="WHEN")
 @click.option("--tz", metavar="ZONE", default="UTC", show_default=True, help="Time zone of a cron expression.")
-@click.option("-n", "count", type=click.IntRange(1, 1000), default=SHOWN, show_default=True, help="How many.")
-@click.option("--after", type=click.DateTime(), help="Begin there, in that time zone, instead of now.")
+@click.option(
+    "-n", "count", type=click.IntRange(1, 1000), default=SHOWN, show_default=True, help="How many ticks to print."
+)
+@click.option("--after", type=click.DateTime(), help="Start at this time, in that time zone, instead of now.")
 @json_option
 def upcoming(*, when_text: str, tz: str, count: int, after: datetime | None, as_json: bool) -> None:
-    """Print the ticks of WHEN, e.g. "every 30s" or "0 3 1 1-6 0", without storing anything."""
+    """Print the next ticks of WHEN, such as "every 30s" or "0 3 1 1-6 0", and store nothing."""
     chosen = when_from_text(when_text, tz=tz)
     start = datetime.now(chosen.zone()) if after is None else after.replace(tzinfo=chosen.zone())
     ticks = list(islice(chosen.ticks(start.timestamp()), count))
@@ -108,8 +112,8 @@ def upcoming(*, when_text: str, tz: str, count: int, after: datetime | None, as_
 @click.argument("when_text", metavar="WHEN")
 @click.argument("task")
 @click.argument("arguments", metavar="[ARGS]... [NAME=VALUE]...", nargs=-1)
-@click.option("--queue", metavar="NAME", help="Queue, instead of the task's own.")
-@click.option("--priority", type=click.IntRange(0, 9), help="9 is first.")
+@click.option("--queue", metavar="NAME", help="Queue to use instead of the task's own.")
+@click.option("--priority", type=click.IntRange(0, 9), help="9 runs first.")
 @_rule_options
 @json_option
 @engine_options
@@ -128,10 +132,10 @@ def add(
     as_json: bool,
     **rules: Any,
 ) -> None:
-    """Have TASK called at each tick of WHEN, under the name NAME.
+    """Add the schedule NAME, which sends TASK at each tick of WHEN.
 
-    WHEN is a pace (30s, or "every 30s"), a cron expression ("0 3 1 1-6 0") or one of @yearly, @monthly, @weekly, @daily
-    and @hourly. TASK and its arguments are written as for queuekit send.
+    WHEN is an interval (30s, or "every 30s"), a cron expression ("0 3 1 1-6 0") or one of @yearly, @monthly, @weekly,
+    @daily and @hourly. TASK and its arguments are written as for queuekit send.
     """
     chosen = when_from_text(when_text, tz=rules.pop("tz"))
     app, _ = session.app()
@@ -150,7 +154,7 @@ def add(
 @common_options
 @pass_session
 def change(session: Session, /, *, name: str, when_text: str | None, tz: str, as_json: bool, **rules: Any) -> None:
-    """Change the schedule NAME, which was added; one that code declares is changed there."""
+    """Change the schedule NAME. Change a schedule that code declares in the code."""
     given = _given(rules)
     if when_text is not None:
         given["when"] = when_from_text(when_text, tz=tz)
@@ -166,7 +170,7 @@ def change(session: Session, /, *, name: str, when_text: str | None, tz: str, as
 @common_options
 @pass_session
 def pause(session: Session, *, names: tuple[str, ...]) -> None:
-    """Send no more ticks of the schedules until they are resumed."""
+    """Pause schedules: send no ticks until they are resumed."""
     app = _app(session)
     for name in names:
         app.schedules.pause(name)
@@ -179,7 +183,7 @@ def pause(session: Session, *, names: tuple[str, ...]) -> None:
 @common_options
 @pass_session
 def resume(session: Session, *, names: tuple[str, ...]) -> None:
-    """Send ticks of the schedules again, from now on."""
+    """Resume schedules, from now on."""
     app = _app(session)
     for name in names:
         view = app.schedules.resume(name)
@@ -192,7 +196,7 @@ def resume(session: Session, *, names: tuple[str, ...]) -> None:
 @common_options
 @pass_session
 def run(session: Session, *, name: str) -> None:
-    """Send the call of the schedule NAME now, besides its ticks, and print its id."""
+    """Send the call of the schedule NAME now, in addition to its ticks, and print its id."""
     click.echo(_app(session).schedules.run(name).id)
 
 
@@ -202,7 +206,7 @@ def run(session: Session, *, name: str) -> None:
 @common_options
 @pass_session
 def remove(session: Session, *, names: tuple[str, ...]) -> None:
-    """Forget schedules that were added, or that no live worker's code declares any more."""
+    """Remove schedules that were added, or that no running worker declares any more."""
     app = _app(session)
     for name in names:
         app.schedules.remove(name)

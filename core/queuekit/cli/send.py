@@ -66,12 +66,12 @@ def parse_arguments(texts: tuple[str, ...]) -> tuple[list[Any], dict[str, Any]]:
 @click.command(cls=SendCommand)
 @click.argument("task")
 @click.argument("arguments", metavar="[ARGS]... [NAME=VALUE]...", nargs=-1)
-@duration_option("--delay", help="How long it must wait before it may start, e.g. 10m.")
-@click.option("--queue", metavar="NAME", help="Queue, instead of the task's own.")
-@click.option("--priority", type=click.IntRange(0, 9), help="9 is first.")
-@click.option("--id", "id", metavar="ID", help="Id of the message; sending one twice puts it on the queue once.")
-@click.option("--wait", is_flag=True, help="Wait for the result and print it, instead of the id.")
-@duration_option("--timeout", help="How long to wait; without it, as long as it takes.")
+@duration_option("--delay", help="Wait this long before the task may start, e.g. 10m.")
+@click.option("--queue", metavar="NAME", help="Queue to use instead of the task's own.")
+@click.option("--priority", type=click.IntRange(0, 9), help="9 runs first.")
+@click.option("--id", "id", metavar="ID", help="Id of the message. Sending the same id twice queues it once.")
+@click.option("--wait", is_flag=True, help="Wait for the result and print it instead of the id.")
+@duration_option("--timeout", help="How long --wait waits. Without it, as long as it takes.")
 @json_option
 @engine_options
 @common_options
@@ -89,8 +89,8 @@ def command(
 ) -> None:
     """Put one call of TASK on its queue and print the message's id.
 
-    TASK may be the end of its name, if no other task's name ends so. Values are JSON where they can be read as such,
-    else text: 1 is a number, 'abc' and '"1"' are texts.
+    TASK may be the last part of a task's name, if that is unique. Values are read as JSON if possible, otherwise as
+    text: 1 is a number, 'abc' and '"1"' are text.
     """
     if timeout is not None and not wait:
         raise click.UsageError("--timeout says how long to --wait: it needs that option")

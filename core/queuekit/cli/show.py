@@ -21,7 +21,7 @@ __all__ = ["command"]
 @common_options
 @pass_session
 def command(session: Session, *, id: str, as_json: bool) -> None:
-    """Tell all that is known of the message ID: state, place, times, arguments, result, error and traceback."""
+    """Show everything known about the message ID: state, place, times, arguments, result, error, traceback."""
     app = session.any_app()
     need_shared(app)
     view = Admin(app).show(id)

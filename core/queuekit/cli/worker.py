@@ -26,7 +26,12 @@ def _queues(context: click.Context, parameter: click.Parameter, value: str | Non
 @click.command()
 @click.argument("target", metavar="[APP]", required=False)
 @click.option(
-    "-q", "--queues", metavar="NAME[:WEIGHT],...", expose_value=False, callback=_queues, help="E.g. high:8,default:4."
+    "-q",
+    "--queues",
+    metavar="NAME[:WEIGHT],...",
+    expose_value=False,
+    callback=_queues,
+    help="Queues and their weights, e.g. high:8,default:4.",
 )
 @click.option(
     "-c",
@@ -34,7 +39,7 @@ def _queues(context: click.Context, parameter: click.Parameter, value: str | Non
     type=click.IntRange(1),
     expose_value=False,
     callback=store("worker.concurrency"),
-    help="Tasks that a process runs at a time.",
+    help="Tasks that each process runs at once.",
 )
 @click.option(
     "--processes",
@@ -50,23 +55,29 @@ def _queues(context: click.Context, parameter: click.Parameter, value: str | Non
     callback=store("worker.pool"),
     help="Where plain functions run: in threads, or in processes that can be killed.",
 )
-@duration_option("--wait-for", help="How long to wait at the start for engines that are down; default 30s, 0 ends.")
-@click.option("--burst", is_flag=True, help="End when the queues are empty.")
-@duration_option("--drain", setting="worker.drain", help="How long a stop may take, with the tasks that run.")
-@duration_option("--lease", setting="worker.lease", help="After this silence of a worker its messages go to another.")
+@duration_option(
+    "--wait-for", help="How long to wait at the start for engines that are down. Default: 30s; 0 exits at once."
+)
+@click.option("--burst", is_flag=True, help="Exit when the queues are empty.")
+@duration_option(
+    "--drain", setting="worker.drain", help="How long running tasks may take to finish when the worker stops."
+)
+@duration_option(
+    "--lease", setting="worker.lease", help="How long a silent worker keeps its messages before others get them."
+)
 @click.option(
     "--log-level",
     type=click.Choice(["debug", "info", "warning", "error"], case_sensitive=False),
     expose_value=False,
     callback=store("log.level"),
-    help="Least level that is logged.",
+    help="Lowest level to log.",
 )
 @click.option(
     "--log-format",
     type=click.Choice(["text", "json"]),
     expose_value=False,
     callback=store("log.format"),
-    help="Lines for people, or one JSON object a line.",
+    help="Lines for people, or one JSON object per line.",
 )
 @engine_options
 @common_options
@@ -74,8 +85,8 @@ def _queues(context: click.Context, parameter: click.Parameter, value: str | Non
 def command(session: Session, *, target: str | None, burst: bool, wait_for: float | None) -> int:
     """Run tasks of APP until told to stop.
 
-    The first SIGTERM or Ctrl-C stops fetching and lets running tasks finish, for --drain; the second stops now. What
-    was not begun goes back to its queue.
+    The first SIGTERM or Ctrl-C stops fetching and lets running tasks finish within --drain. The second stops
+    at once. Messages that have not started go back to their queues.
     """
     session.target = target or session.target
     app, ref = session.app()
