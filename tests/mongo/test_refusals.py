@@ -1,7 +1,7 @@
 """Whether waiting may mend what a deployment refuses."""
 
 import pytest
-from pymongo.errors import OperationFailure, PyMongoError, ServerSelectionTimeoutError
+from pymongo.errors import AutoReconnect, OperationFailure, PyMongoError, ServerSelectionTimeoutError
 
 from queuekit.errors import UnavailableError
 from queuekit.urls import EngineURL
@@ -14,6 +14,7 @@ STAYING = {
     "no-tls": ServerSelectionTimeoutError("SSL handshake failed: [SSL: WRONG_VERSION_NUMBER]"),
 }
 PASSING = {
+    "other-protocol": AutoReconnect("Got response id 808465440 but expected 1804289383"),
     "gone": ServerSelectionTimeoutError("mongo:27017: [Errno 111] Connection refused"),
     "unknown-host": ServerSelectionTimeoutError("mongo:27017: [Errno -2] Name or service not known"),
     "no-primary": ServerSelectionTimeoutError("No replica set members match selector Primary()"),
@@ -37,3 +38,11 @@ def test_what_may_mend_itself_is_waited_for(error: PyMongoError) -> None:
 
     assert isinstance(made, UnavailableError)
     assert made.passing
+
+
+def test_another_protocol_is_pointed_out() -> None:
+    """What answers nonsense may not be MongoDB, which is what to look at."""
+    made = Failures(EngineURL.parse("mongodb://mongo/jobs")).of(PASSING["other-protocol"])
+
+    assert isinstance(made, UnavailableError)
+    assert made.fix == "Check that MongoDB listens there"

@@ -177,7 +177,8 @@ class Supervisor:
             error = self._ask_engines(wake)
             left = deadline - time.monotonic()
             if error is None:
-                outage.over()
+                if not self._signals:  # a signal is no answer
+                    outage.over()
                 break
             if left <= 0 or not isinstance(error, UnavailableError) or not error.passing:
                 raise error

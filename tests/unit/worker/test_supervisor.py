@@ -14,8 +14,8 @@ import pytest
 
 from queuekit import Queuekit, Signature
 from queuekit.broker import Capabilities, Delivery, Place
-from queuekit.errors import CapabilityError
-from queuekit.events import EngineDown, WorkerCrashed, WorkerGaveUp
+from queuekit.errors import CapabilityError, UnavailableError
+from queuekit.events import EngineBack, EngineDown, WorkerCrashed, WorkerGaveUp
 from queuekit.wire.records import entered_mark
 from queuekit.worker.app_ref import AppRef
 from queuekit.worker.lease_renewer import LeaseRenewer
@@ -268,3 +268,23 @@ def test_a_stop_waits_for_no_engine_that_does_not_close(monkeypatch: pytest.Monk
 
     assert (code, answers.is_set()) == (0, False)
     answers.set()
+
+
+def test_a_signal_while_engines_are_asked_is_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An engine that was down and was not heard of since is not told to be back."""
+    app = make_app()
+    back = seen(app, EngineBack)
+    supervisor = Supervisor(app, AppRef(target="unused:app"))
+    answers = [UnavailableError("down")]
+
+    def ask(_wake: object) -> UnavailableError | None:
+        if answers:
+            return answers.pop()
+        supervisor.stop()
+        return None
+
+    monkeypatch.setattr(supervisor, "_ask_engines", ask)
+    with _signals(lambda *_: None) as (wake, _bell):
+        answered = supervisor._engines_answer(wake)
+
+    assert (answered, back) == (False, [])

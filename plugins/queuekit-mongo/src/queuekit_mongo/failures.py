@@ -51,6 +51,8 @@ _NOT_SIGNED_IN = frozenset({18, 8000})
 _OUT_OF_SPACE = frozenset({14031})
 _STAYING = ("CERTIFICATE_VERIFY_FAILED", "WRONG_VERSION_NUMBER", "Permission denied")
 """Words of connections that do not come about by trying again: TLS that is refused or not spoken, a closed socket."""
+_OTHER_PROTOCOL = ("Got response id", "Got opcode", "Message length")
+"""Words of a connection on which something else than a reply has come."""
 _LONGEST = 300
 _NO_PRIMARY = "match selector"
 _QUOTED_COMMAND = re.compile(r"(to execute command) \{ (\w+):.*", re.DOTALL)
@@ -77,8 +79,7 @@ class Failures:
             )
             return UnavailableError(f"{self._url} answers, but has no primary that takes writes", fix=fix)
         if isinstance(error, ConnectionFailure):
-            passing = not any(word in text for word in _STAYING)
-            return UnavailableError(f"{self._url} cannot be reached: {text}", passing=passing)
+            return self._unreached(text)
         return UnavailableError(f"{self._url} failed: {text}")
 
     def of_url(self, error: Exception) -> ConfigError:
@@ -115,6 +116,11 @@ class Failures:
         if error.code in _OUT_OF_SPACE:
             return UnavailableError(f"{self._url} has no disk space left: {text}")
         return UnavailableError(f"{self._url} refused a command: {text}")
+
+    def _unreached(self, text: str) -> UnavailableError:
+        passing = not any(word in text for word in _STAYING)
+        fix = "Check that MongoDB listens there" if any(word in text for word in _OTHER_PROTOCOL) else ""
+        return UnavailableError(f"{self._url} cannot be reached: {text}", fix=fix, passing=passing)
 
     def _text(self, error: Exception) -> str:
         """Return the error in one line, without the client's list of all its settings."""

@@ -121,6 +121,8 @@ def unavailable(error: BaseException, *, doing: str, url: EngineURL) -> Unavaila
     fix = _FIXES.get(kind, "")
     if code in _DENIED:
         fix = f"Allow the action to whom this signs in as: {doing}"
+    if code.isdigit():  # the status of HTTP, which stands where AWS has a word
+        fix = "Check that what listens there is SQS or DynamoDB"
     text = url.hide(" ".join(text_of(error).split()))[:_LONGEST]
     # A wrong signature is answered with the whole request that was signed, session token and all.
     said = "" if kind in {"SignatureDoesNotMatch", "InvalidClientTokenId"} or code in text else f": {text}"
