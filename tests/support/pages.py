@@ -5,7 +5,7 @@ What is done with a block depends on its language:
 ============= ========================================================================================================
 ``python``    Executed; the names stay for the blocks below. With ``>>>`` each output is compared.
 ``console``   Each ``$ command`` is run by a shell. The lines below it are what it must print, ``...`` standing for
-              anything; without any, it must end well. A worker runs on until the page ends.
+              anything; without any, it must end well. A worker, with ``&`` or without, runs until the page ends.
 ``toml``      Parsed.
 ``json``      Parsed.
 ``text``      A picture or an output: nothing to run.
@@ -193,7 +193,7 @@ def _finish(process: subprocess.Popen[str], timeout: float) -> tuple[int, str]:
 @contextmanager
 def _worker(example: Example, command: str, expected: str) -> Iterator[None]:
     """Keep a worker running until the page is through; then stop it and look at what it printed."""
-    process = _start(f"exec {command}")
+    process = _start(f"exec {command.removesuffix(' &')}")
     try:
         yield
     finally:
