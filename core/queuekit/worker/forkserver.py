@@ -27,6 +27,7 @@ from multiprocessing.connection import Connection, wait
 import attrs
 
 from queuekit.execution import children
+from queuekit.plugins.loading import installed
 from queuekit.worker.app_ref import AppRef
 from queuekit.worker.isolated import serve
 
@@ -217,6 +218,7 @@ class _Server:
             self._reap()
             if self._control in ready and not self._obey():
                 break
+        signal.set_wakeup_fd(-1)  # the ends of children are heard by nobody any more
         for pid in self._children:
             os.kill(pid, signal.SIGKILL)
 
@@ -298,6 +300,8 @@ def main(arguments: Sequence[str]) -> int:
         except EOFError:
             return 0
         plan.ref.prepare(plan.modules)
+        with contextlib.suppress(Exception):  # each child would meet it, and tell
+            installed()
         _Server(control, plan).run()
     return 0
 
