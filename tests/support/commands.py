@@ -16,6 +16,7 @@ import pytest
 
 from support import command_server
 from support.measuring import CONFIG
+from support.preloaded import Preloaded
 
 MAIN = (sys.executable, "-m", "queuekit.cli")
 LONGEST = float(command_server.LONGEST)
@@ -151,7 +152,7 @@ def _file(text: str = "") -> IO[str]:
 
 def start(*args: str, folder: Path, **settings: str) -> subprocess.Popen[str]:
     """Start ``queuekit`` with *args* in *folder*, its output in pipes."""
-    return subprocess.Popen(
+    return Preloaded(
         [*MAIN, *args],
         cwd=folder,
         env=environment(**settings),

@@ -16,6 +16,7 @@ import faulthandler
 import fcntl
 import functools
 import gc
+import io
 import json
 import os
 import runpy
@@ -29,7 +30,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from importlib import import_module, util
 from pathlib import Path
-from typing import Any
+from typing import Any, AnyStr
 
 import attrs
 
@@ -51,7 +52,7 @@ _DEAF_TO = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal
 _usual: Any = vars(subprocess.Popen)["_execute_child"]
 
 
-class Preloaded(subprocess.Popen[bytes]):
+class Preloaded(subprocess.Popen[AnyStr]):
     """A process as ``Popen`` starts it, by the fork of one that has imported queuekit."""
 
     def _execute_child(self, *arguments: Any) -> None:
@@ -247,7 +248,25 @@ def _become(call: Mapping[str, Any], files: Sequence[int]) -> None:
     os.chdir(call["cwd"])
     os.environ.clear()
     os.environ.update(call["environ"])
+    _open_streams()
     _name(call["args"])
+
+
+def _open_streams() -> None:
+    """Open the streams anew, which are other files now: pipes, perhaps, in which nobody can seek."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        before = getattr(sys, name)
+        buffer = 0 if name != "stdin" and before.write_through else -1
+        raw = open(number, "rb" if name == "stdin" else "wb", buffer, closefd=False)  # noqa: SIM115 - a number
+        stream = io.TextIOWrapper(
+            raw,
+            encoding=before.encoding,
+            errors=before.errors,
+            line_buffering=name == "stderr" or os.isatty(number),
+            write_through=before.write_through,
+        )
+        setattr(sys, name, stream)
+        setattr(sys, f"__{name}__", stream)
 
 
 def _name(args: Sequence[str]) -> None:
