@@ -12,6 +12,10 @@ import time
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
+import pytest
+
+from queuekit.clock import SystemClock
+
 __all__ = ["Leftovers", "a_day_ahead", "cut", "open_connections"]
 
 _FILES = Path("/dev/fd")
@@ -100,8 +104,12 @@ class Leftovers:
 def a_day_ahead() -> Iterator[None]:
     """Set this process's idea of the time of day a day ahead; clients made and used inside believe it."""
     real = time.time
-    time.time = lambda: real() + DAY
-    try:
+
+    def ahead() -> float:
+        return real() + DAY
+
+    # Core's clock has the function itself.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(time, "time", ahead)
+        patch.setattr(SystemClock, "time", staticmethod(ahead))
         yield
-    finally:
-        time.time = real
