@@ -58,7 +58,7 @@ class Context:
         """Whether the lease is gone: somebody else may run the message now, and this outcome will be refused."""
         self._cancelled: threading.Event | None = None
         self._report: ReportProgress | None = None
-        self._begun: Callable[[Context], None] | None = None
+        self._begun: Callable[[Any], None] | None = None
         self._made: tuple[Any, ...] = ()
 
     @property
@@ -74,20 +74,10 @@ class Context:
         call: Signature[Any] = make(*parts)
         return call
 
-    def made_of(self, make: Callable[..., Signature[Any]], *parts: Any) -> None:
-        """Say what *make* needs to tell which call this is, if anybody asks; called by the worker."""
-        self._made = (make, *parts)
-
     @property
     def cancelled(self) -> bool:
         """Whether the task should stop: cancelled, timed out, lease lost, or the worker's drain time is over."""
         return self._cancelled is not None and self._cancelled.is_set()
-
-    def cancel(self) -> None:
-        """Ask the task to stop; it sees :attr:`cancelled`."""
-        if self._cancelled is None:
-            self._cancelled = threading.Event()
-        self._cancelled.set()
 
     def progress(self, done: float, total: float | None = None, message: str = "") -> None:
         """Record how far the task is, for ``Result.progress``; costs a round trip, and is lost without a backend."""
@@ -102,15 +92,6 @@ class Context:
         if begun is not None:
             begun(self)
         self._report(self.id, done, total, message)
-
-    def report_to(self, report: ReportProgress, begun: Callable[[Context], None] | None = None) -> None:
-        """Say where :meth:`progress` goes, and what is told before the first of it; called by the worker."""
-        self._report, self._begun = report, begun
-
-    @property
-    def made(self) -> tuple[Any, ...]:
-        """What :meth:`made_of` was told."""
-        return self._made[1:]
 
 
 def current() -> Context | None:

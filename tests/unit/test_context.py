@@ -2,7 +2,6 @@
 
 import logging
 
-from queuekit import Signature
 from queuekit.context import Context, TaskLogFilter, current, enter, leave
 
 
@@ -25,38 +24,6 @@ def test_is_the_current_one_until_left() -> None:
     leave(token)
 
     assert (inside, current()) == (context, None)
-
-
-def test_tells_when_it_is_cancelled() -> None:
-    """A task looks at ``cancelled``; telling it twice is telling it once."""
-    context = make()
-    before = context.cancelled
-
-    context.cancel()
-    context.cancel()
-
-    assert (before, context.cancelled) == (False, True)
-
-
-def test_progress_goes_where_the_worker_says() -> None:
-    """Done, total and message come with the id; without a worker they go nowhere."""
-    context, told = make(), list[tuple[object, ...]]()
-    context.progress(1)
-
-    context.report_to(lambda *values: told.append(values))
-    context.progress(3, 10, "a third")
-
-    assert told == [("id-1", 3, 10, "a third")]
-
-
-def test_a_plain_call_has_no_signature() -> None:
-    """Where nothing was sent there is none; otherwise it is made when asked for."""
-    context, call = make(), Signature[int]("shop.mail")
-    before = context.signature
-
-    context.made_of(lambda *parts: parts[0], call, 1)
-
-    assert (before, context.signature) == (None, call)
 
 
 def test_log_records_carry_the_task() -> None:

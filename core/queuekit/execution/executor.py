@@ -19,7 +19,7 @@ from queuekit.broker import Delivery, Release, Retry
 from queuekit.client.codec import LITTLE, Message, outline, sealed
 from queuekit.client.runtime import Runtime
 from queuekit.client.sender import Sending
-from queuekit.context import Context, enter, leave
+from queuekit.context import enter, leave
 from queuekit.control import Interruption, Snooze, TaskTimeout
 from queuekit.errors import DecodeError, NotReadHereError, QueuekitError, UnavailableError
 from queuekit.events import EngineDown, TaskStarted, TaskUnknown
@@ -27,6 +27,7 @@ from queuekit.execution import children
 from queuekit.execution.children import forks
 from queuekit.execution.outcome import Decider, Outcome, Run
 from queuekit.execution.run import call_of
+from queuekit.execution.run_context import RunContext
 from queuekit.execution.time_limit import Guard, surely
 from queuekit.execution.workflow_inputs import MisfitError, ainvoke, gather, invoke, own_tasks
 from queuekit.ids import is_name
@@ -339,7 +340,7 @@ class Executor:
         with contextlib.suppress(UnavailableError):
             backend.put(records, condition=Condition.NEWER)
 
-    def begun(self, context: Context) -> None:
+    def begun(self, context: RunContext) -> None:
         """Record that a run has begun that reports its progress, unless its task ignores its results."""
         backend = self._runtime.backend
         if backend is None or not context.made:
@@ -444,7 +445,7 @@ class Executor:
 
     def _run(self, delivery: Delivery, message: Message, task: Task[..., Any]) -> Run:
         envelope = delivery.envelope
-        context = Context(
+        context = RunContext(
             id=message.id,
             task=message.task,
             queue=envelope.queue,

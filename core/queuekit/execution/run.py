@@ -10,8 +10,8 @@ import attrs
 
 from queuekit.broker import Delivery
 from queuekit.client.codec import Message
-from queuekit.context import Context
 from queuekit.envelope import Envelope
+from queuekit.execution.run_context import RunContext
 from queuekit.execution.time_limit import Guard
 from queuekit.signature import Sender, Signature
 from queuekit.tasks.resolve import CallOptions
@@ -28,7 +28,7 @@ class Run:
     delivery: Delivery
     message: Message
     task: Task[..., Any]
-    context: Context
+    context: RunContext
     options: TaskOptions | CallOptions
     """Those of the call, where it says something, else of the task."""
     received: float

@@ -1,0 +1,41 @@
+"""What a worker does with the context that a body sees."""
+
+from queuekit import Signature
+from queuekit.execution.run_context import RunContext
+
+
+def make() -> RunContext:
+    """Return a context."""
+    return RunContext(id="id-1", task="shop.mail", queue="q")
+
+
+def test_tells_when_it_is_cancelled() -> None:
+    """A task looks at ``cancelled``; telling it twice is telling it once."""
+    context = make()
+    before = context.cancelled
+
+    context.cancel()
+    context.cancel()
+
+    assert (before, context.cancelled) == (False, True)
+
+
+def test_progress_goes_where_the_worker_says() -> None:
+    """Done, total and message come with the id; without a worker they go nowhere."""
+    context, told = make(), list[tuple[object, ...]]()
+    context.progress(1)
+
+    context.report_to(lambda *values: told.append(values))
+    context.progress(3, 10, "a third")
+
+    assert told == [("id-1", 3, 10, "a third")]
+
+
+def test_a_plain_call_has_no_signature() -> None:
+    """Where nothing was sent there is none; otherwise it is made when asked for."""
+    context, call = make(), Signature[int]("shop.mail")
+    before = context.signature
+
+    context.made_of(lambda *parts: parts[0], call, 1)
+
+    assert (before, context.signature) == (None, call)
