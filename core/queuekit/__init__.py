@@ -3,7 +3,6 @@
 from queuekit.app import Queuekit
 from queuekit.context import Context, current
 from queuekit.control import Cancel, Cancelled, Reject, Retry, Snooze, TaskTimeout
-from queuekit.envelope import Unique
 from queuekit.errors import QueuekitError, ResultTimeout, TaskCancelled, TaskFailed
 from queuekit.failure import Failure
 from queuekit.middleware import Middleware
@@ -13,6 +12,7 @@ from queuekit.schedules.triggers import cron, every
 from queuekit.signature import Signature
 from queuekit.states import State
 from queuekit.tasks.task import Task
+from queuekit.unique import UniqueKey
 from queuekit.workflows.canvas import chain, chord, group
 
 __all__ = [
@@ -38,7 +38,7 @@ __all__ = [
     "TaskCancelled",
     "TaskFailed",
     "TaskTimeout",
-    "Unique",
+    "UniqueKey",
     "chain",
     "chord",
     "cron",

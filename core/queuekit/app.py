@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, Concatenate, Literal, Never, ParamSpec, T
 
 from queuekit.clock import Clock, SystemClock
 from queuekit.context import Context
-from queuekit.envelope import Unique
 from queuekit.errors import OptionError
 from queuekit.forks import renew_in_forks
 from queuekit.ids import check_id, plain_data
@@ -25,6 +24,7 @@ from queuekit.schedules.declare import Periodic
 from queuekit.signature import Signature
 from queuekit.tasks.registry import Tasks, Types
 from queuekit.tasks.task import Anything, AsyncTask, Task, TaskDecorator, options_of
+from queuekit.unique import UniqueKey
 from queuekit.wire.call_options import Duration, flag, seconds
 from queuekit.workflows.workflow import is_workflow
 
@@ -122,7 +122,7 @@ class Queuekit(Periodic):
         timeout: Duration | None = ...,
         expires: Duration | None = ...,
         ignore_result: bool = ...,
-        unique: Unique | bool | str | None = ...,
+        unique: UniqueKey | bool | str | None = ...,
         track: bool = ...,
         ack: Literal["late", "early"] = ...,
     ) -> TaskDecorator: ...

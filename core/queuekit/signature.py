@@ -14,6 +14,7 @@ from queuekit.envelope import Unique
 from queuekit.errors import DecodeError, NotReadHereError
 from queuekit.ids import check_name, is_name
 from queuekit.retry import Backoff, policy_from_dict
+from queuekit.unique import UniqueKey
 from queuekit.wire import call_options as options
 from queuekit.wire.call_options import Duration, OptionError
 
@@ -121,8 +122,8 @@ class Signature(Generic[R_co, T_contra]):
     timeout: float | None = attrs.field(default=None, kw_only=True, converter=options.timeout)
     """Seconds that one attempt may run."""
     ignore_result: bool | None = attrs.field(default=None, kw_only=True)
-    unique: Unique | bool | str | None = attrs.field(default=None, kw_only=True)
-    """True for one live message per task and arguments, text for a key of your own, or :class:`Unique`."""
+    unique: UniqueKey | Unique | bool | str | None = attrs.field(default=None, kw_only=True)
+    """True for one live message per task and arguments, text for a key of your own, or a ``UniqueKey``."""
     on_success: tuple[Signature[Any], ...] = attrs.field(default=(), converter=signatures, kw_only=True)
     """Sent when it succeeds, with its result appended to their arguments unless they are immutable."""
     on_error: tuple[Signature[Any], ...] = attrs.field(default=(), converter=signatures, kw_only=True)

@@ -15,7 +15,7 @@ from queuekit import (
     Result,
     Signature,
     Task,
-    Unique,
+    UniqueKey,
     chain,
     chord,
     cron,
@@ -36,7 +36,7 @@ def add(x: int, y: int) -> int:
     return x + y
 
 
-@app.task(retries=3, timeout="30s", unique=Unique(key="k"), retry_on=(OSError, ValueError), ack="early")
+@app.task(retries=3, timeout="30s", unique=UniqueKey(key="k"), retry_on=(OSError, ValueError), ack="early")
 def scale(x: float, *, by: float = 2.0) -> float:
     """Have options, and a parameter by keyword."""
     return x * by

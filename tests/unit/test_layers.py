@@ -31,6 +31,7 @@ ROOMS = (
     "urls",
     "durations",
     "envelope",
+    "unique",
     "retry",
     "control",
     "failure",

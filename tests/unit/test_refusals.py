@@ -20,7 +20,7 @@ from queuekit import (
     Retry,
     Signature,
     Snooze,
-    Unique,
+    UniqueKey,
     chain,
     chord,
     cron,
@@ -85,7 +85,7 @@ def body(x: Any, y: Any = 1) -> Any:
 
 F: Any = APP.task(name="f")(body)
 NUMBERED = itertools.count()
-MADE: Any = Unique
+MADE: Any = UniqueKey
 SENT = F.send(1)
 GROUP = group(F.s(1), F.s(2)).send()
 CHAIN: Any = chain(F.s(1), F.s(2)).send()

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from queuekit import Exponential, Signature, Unique
+from queuekit import Exponential, Signature, UniqueKey
 from queuekit.errors import DecodeError
 from queuekit.ids import InvalidNameError
 from support.working import make_app
@@ -29,7 +29,7 @@ FULL: Signature[Any] = Signature(
     retry=Exponential(base=2),
     timeout="30s",
     ignore_result=True,
-    unique=Unique(key="k", until="ttl", ttl=5),
+    unique=UniqueKey(key="k", until="ttl", ttl=5),
     on_success=[Signature("after")],
     on_error=[Signature("sorry", on_error=[Signature("very-sorry")])],
 )

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from queuekit import Queuekit, Signature, State, Task, TaskCancelled, TaskFailed, Unique, chain, chord, group
+from queuekit import Queuekit, Signature, State, Task, TaskCancelled, TaskFailed, UniqueKey, chain, chord, group
 from queuekit_testing.kit import unique_name
 from support.calls import Calls, calls_on
 from support.waiting import PATIENCE
@@ -131,7 +131,7 @@ def test_a_part_is_cancelled_with_the_holder(calls: Calls) -> None:
 def test_a_holder_that_keeps_no_result(calls: Calls) -> None:
     """Nobody can tell how it ended, so the part says so."""
     unique, key = _unique(calls), unique_name("key")
-    unique.options(ignore_result=True, unique=Unique(key=key, until="ttl", ttl=600)).send(7)
+    unique.options(ignore_result=True, unique=UniqueKey(key=key, until="ttl", ttl=600)).send(7)
     burst(calls.app)
 
     with pytest.raises(TaskFailed, match="keeps no result"):

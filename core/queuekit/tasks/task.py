@@ -19,6 +19,7 @@ from queuekit.retry import Backoff, Exponential
 from queuekit.signature import Sender, Signature, fill
 from queuekit.tasks.annotations import names
 from queuekit.tasks.callables import DeclarationError, body_of, is_coroutine_function, place_of, signature_of
+from queuekit.unique import UniqueKey
 from queuekit.wire import call_options as options
 from queuekit.wire.call_options import Duration
 from queuekit.wire.position import Policy
@@ -286,7 +287,7 @@ class Task(Bound[P, R_co]):
         retry: Backoff | None = None,
         timeout: Duration | None = None,
         ignore_result: bool | None = None,
-        unique: Unique | bool | str | None = None,
+        unique: UniqueKey | bool | str | None = None,
         on_success: Iterable[Signature[Any, R_co]] | None = None,
         on_error: Iterable[Signature[Any, Failure]] | None = None,
         **unknown: Never,

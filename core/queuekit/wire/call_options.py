@@ -19,6 +19,7 @@ from queuekit.envelope import Unique
 from queuekit.errors import OptionError, did_you_mean
 from queuekit.ids import check_name, plain
 from queuekit.retry import LONGEST, Backoff
+from queuekit.unique import UniqueKey
 
 __all__ = [
     "Duration",
@@ -189,14 +190,14 @@ def headers(values: Mapping[str, str]) -> dict[str, str]:
     return {plain(name): plain(value) for name, value in values.items()}
 
 
-def unique(value: Unique | bool | str | None) -> Unique | bool | str | None:  # noqa: FBT001 - the value that is checked
-    """Return a unique key, or whether there is to be one."""
+def unique(value: UniqueKey | Unique | bool | str | None) -> Unique | bool | str | None:  # noqa: FBT001 - the value that is checked
+    """Return a unique key as messages carry it, or whether there is to be one."""
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, str):
         return _key(value)
-    if not isinstance(value, Unique):
-        raise _reject("unique", 'True, a key such as "invoice-7", or Unique(...)', value)
+    if not isinstance(value, UniqueKey | Unique):
+        raise _reject("unique", 'True, a key such as "invoice-7", or UniqueKey(...)', value)
     if value.until not in _UNTIL:
         near = did_you_mean(value.until, _UNTIL) if isinstance(value.until, str) else ""
         raise _reject("unique: until", '"start", "done" or "ttl"', value.until, fix=near[:1].upper() + near[1:])

@@ -9,11 +9,12 @@ from typing import Any
 import attrs
 import pytest
 
-from queuekit import Queuekit, Result, Signature, State, Unique
+from queuekit import Queuekit, Result, Signature, State, UniqueKey
 from queuekit.broker import Capabilities, Limits, Place
 from queuekit.client.sender import Sending
 from queuekit.clock import SystemClock, VirtualClock
 from queuekit.engines.memory import MemoryBackend
+from queuekit.envelope import Unique
 from queuekit.errors import CapabilityError, EncodeError, TooLargeError, UnavailableError
 from queuekit.timelimit import time_left
 from queuekit_testing.kit import in_thread
@@ -201,7 +202,7 @@ def test_unique_returns_the_holders_handle(first: Any, second: Any, *, same: boo
     assert other.state is State.PENDING
 
 
-@pytest.mark.parametrize("unique", ["\udcff", Unique(key="\udcff")], ids=["text", "object"])
+@pytest.mark.parametrize("unique", ["\udcff", UniqueKey(key="\udcff")], ids=["text", "object"])
 def test_unique_key_that_is_no_text_is_refused(unique: Any) -> None:
     """At the call, naming the task, on whatever engine."""
     app = app_with_echo()

@@ -5,10 +5,10 @@ from typing import Any
 import attrs
 import pytest
 
-from queuekit import Queuekit, Signature, Unique, chain, chord, every, group
+from queuekit import Queuekit, Signature, chain, chord, every, group
 from queuekit.broker import Place
 from queuekit.clock import VirtualClock
-from queuekit.envelope import split_frame
+from queuekit.envelope import Unique, split_frame
 from queuekit.errors import DecodeError, NoBackendError, ScheduleError, TooLargeError, UnknownScheduleError
 from queuekit.schedules.schedule import (
     Progress,

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any, ForwardRef, Optional
 
 import pytest
 
-from queuekit import Context, Fixed, Queuekit, Signature, Task, Unique
+from queuekit import Context, Fixed, Queuekit, Signature, Task, UniqueKey
 from queuekit import context as context_module
+from queuekit.envelope import Unique
 from queuekit.errors import ArgumentsError, EncodeError
 from queuekit.ids import InvalidNameError
 from queuekit.tasks.callables import DeclarationError, default_name
@@ -197,13 +198,14 @@ def test_all_options_reach_the_signature(app: Queuekit) -> None:
         "retry": Fixed(1),
         "timeout": 5.0,
         "ignore_result": False,
-        "unique": Unique(key="k"),
+        "unique": UniqueKey(key="k"),
         "on_success": (Signature("s"),),
         "on_error": (Signature("e"),),
     }
 
     signature = app.task(name="add")(add).options(**options).s(1)
 
+    options["unique"] = Unique(key="k")
     assert {name: getattr(signature, name) for name in options} == options
     assert app.tasks["add"].options().s(1).retries is None
 

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from queuekit import Queuekit, Signature, Unique, chain, every, group
+from queuekit import Queuekit, Signature, UniqueKey, chain, every, group
 from queuekit.durations import DurationError
+from queuekit.envelope import Unique
 from queuekit.errors import QueuekitError
 from queuekit.ids import InvalidNameError
 from queuekit.wire.call_options import OptionError
@@ -71,8 +72,8 @@ BOTH: dict[str, tuple[Any, str]] = {
     "ignore-result-number": ({"ignore_result": 0}, "ignore_result: expected True or False, got 0"),
     "unique-number": ({"unique": 5}, "unique: expected True, a key"),
     "unique-empty": ({"unique": ""}, "unique: expected a key that is text"),
-    "unique-until": ({"unique": Unique(key="k", until="end")}, 'until: expected "start", "done" or "ttl"'),  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-    "unique-ttl": ({"unique": Unique(key="k", ttl=0)}, "ttl: expected more than 0"),
+    "unique-until": ({"unique": UniqueKey(key="k", until="end")}, 'until: expected "start", "done" or "ttl"'),  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    "unique-ttl": ({"unique": UniqueKey(key="k", ttl=0)}, "ttl: expected more than 0"),
     "misspelt": ({"prioritty": 3}, "has no option 'prioritty'; Did you mean 'priority'"),
     "unheard": ({"zzz": 3}, "has no option 'zzz'; Options: "),
 }
@@ -153,7 +154,7 @@ def test_members_of_enums_become_plain_where_they_enter() -> None:
         queue=Name.QUEUE,
         priority=Level.TOP,
         headers={Name.HEADER: Name.ID},
-        unique=Unique(key=Name.ID),
+        unique=UniqueKey(key=Name.ID),
     )
     key = signature.unique
 

@@ -24,7 +24,7 @@ from queuekit import (
     TaskCancelled,
     TaskFailed,
     TaskTimeout,
-    Unique,
+    UniqueKey,
     current,
 )
 from queuekit.broker import Capabilities, Place
@@ -252,11 +252,11 @@ def test_a_unique_message_is_kept_across_its_retries() -> None:
 
     @app.task(name="once", retries=1, retry=Fixed(0))
     def once(ctx: Context) -> None:
-        sent.append(send(app, "once", unique=Unique(key="k")))
+        sent.append(send(app, "once", unique=UniqueKey(key="k")))
         if ctx.attempt == 0:
             raise Retry
 
-    first = send(app, "once", unique=Unique(key="k"))
+    first = send(app, "once", unique=UniqueKey(key="k"))
     burst(app)
 
     assert [(result == first, result.duplicate) for result in sent] == [(True, True), (True, True)]
