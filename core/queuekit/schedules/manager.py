@@ -106,7 +106,7 @@ class Schedules:
 
     Those in code are declared with :meth:`queuekit.schedules.declare.Periodic.periodic`.
 
-    Whoever changes one is heard by the worker that leads within two seconds.
+    The worker that leads notices a change within two seconds.
 
     Args:
         app: The app.
