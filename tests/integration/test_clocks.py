@@ -44,7 +44,7 @@ def set_ahead(folder: Path, seconds: float) -> Path:
     [
         pytest.param(120.0, id="two-minutes", marks=pytest.mark.full),
         pytest.param(3_600.0, id="an-hour"),
-        pytest.param(-3_600.0, id="an-hour-behind"),
+        pytest.param(-3_600.0, id="an-hour-behind", marks=pytest.mark.full),
     ],
 )
 def test_a_worker_with_a_wrong_clock_takes_nothing_of_others(fleet: Fleet, seconds: float, *, first: bool) -> None:

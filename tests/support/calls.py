@@ -169,10 +169,16 @@ SERVED: dict[str, AppMaker] = {
 """... and where one is; a pair names broker and backend. A plugin adds a line."""
 ALONE = ("redis", "mongo", "aws")
 """Those that are not mixed."""
+MIXED = tuple(name for name in SERVED if name not in ALONE)
+"""... and those that are."""
 ENGINES: dict[str, AppMaker] = AT_HAND | SERVED
 
 
-def each_engine(always: Collection[str]) -> list[Any]:
-    """Return the names of all engines as parameters; those with servers are for the torture run, save for *always*."""
-    left = [pytest.param(name, marks=() if name in always else pytest.mark.torture, id=name) for name in SERVED]
+def each_engine(always: Collection[str], nightly: Collection[str] = ()) -> list[Any]:
+    """Return the names of all engines as parameters; those with servers are for the torture run.
+
+    Save for *always*, and for *nightly*, which `tox -e full` runs.
+    """
+    marks = {**dict.fromkeys(SERVED, pytest.mark.torture), **dict.fromkeys(nightly, pytest.mark.full)}
+    left = [pytest.param(name, marks=() if name in always else marks[name], id=name) for name in SERVED]
     return [*AT_HAND, *left]
