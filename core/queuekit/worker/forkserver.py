@@ -218,7 +218,7 @@ class _Server:
             self._reap()
             if self._control in ready and not self._obey():
                 break
-        signal.set_wakeup_fd(-1)  # the ends of children are heard by nobody any more
+        signal.set_wakeup_fd(-1)  # nobody waits for the ends of children any more
         for pid in self._children:
             os.kill(pid, signal.SIGKILL)
 
