@@ -8,7 +8,7 @@ __all__ = ["Prefetch"]
 
 HORIZON = 0.1
 """Seconds of work to hold ready."""
-MOST_BYTES = 4_000_000
+MOST_BYTES = 500_000
 """Bodies to hold ready, in bytes: hundreds of small messages, or a few large ones."""
 LITTLE_BYTES = 250_000
 """Bytes of a batch that is taken in without a look at what is held."""

@@ -59,7 +59,7 @@ def test_large_bodies_are_not_piled_up() -> None:
     prefetch.observe("quick", 0.0001)
     prefetch.saw({"quick"})
 
-    prefetch.weigh([1_000_000] * 10)
+    prefetch.weigh([125_000] * 10)
 
     assert prefetch.size() == 4
 
@@ -68,10 +68,10 @@ def test_large_bodies_are_not_piled_up() -> None:
     ("sizes", "held", "free", "fit"),
     [
         pytest.param([1_000] * 500, 0, 10, 500, id="small"),
-        pytest.param([1_000_000] * 30, 0, 0, 4, id="large"),
-        pytest.param([1_000_000] * 30, 2_500_000, 0, 1, id="beside-others"),
-        pytest.param([1_000_000] * 30, 0, 20, 20, id="as-many-as-begin"),
-        pytest.param([1_000_000] * 30, 20_000_000, 0, 0, id="full"),
+        pytest.param([125_000] * 30, 0, 0, 4, id="large"),
+        pytest.param([125_000] * 30, 312_500, 0, 1, id="beside-others"),
+        pytest.param([125_000] * 30, 0, 20, 20, id="as-many-as-begin"),
+        pytest.param([125_000] * 30, 20_000_000, 0, 0, id="full"),
         pytest.param([20_000_000, 10], 0, 1, 1, id="one-alone"),
     ],
 )
@@ -85,8 +85,8 @@ def test_what_did_not_fit_is_not_asked_for_again_at_once() -> None:
     prefetch = Prefetch(concurrency=10, most=1000)
     prefetch.observe("quick", 0.0001)
     prefetch.saw({"quick"})
-    prefetch.weigh([10] * 100 + [3_000_000])
+    prefetch.weigh([10] * 100 + [375_000])
 
-    prefetch.fitting([10] * 100 + [3_000_000], held=3_000_000, free=0)
+    prefetch.fitting([10] * 100 + [375_000], held=375_000, free=0)
 
     assert prefetch.size() == 1

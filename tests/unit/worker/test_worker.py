@@ -1032,7 +1032,7 @@ def test_bodies_beyond_a_number_of_bytes_go_back() -> None:
     app = make_app(worker={"concurrency": 1})
     gate = gated_text(app)
     for number in range(30):
-        send(app, "gate", f"{number:900000}")
+        send(app, "gate", f"{number:150000}")
     worker = Worker(app)
 
     worker.admit(app.runtime.broker.receive(["default"], limit=30, wait=0, lease=30))
