@@ -8,6 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from queuekit_redis.broker import RedisBroker
+from queuekit_redis.waiting import Waker
 from queuekit_testing.kit import eventually, in_thread
 from support.forks import status_of_a_fork_beside
 from support.waiting import PATIENCE
@@ -33,6 +34,7 @@ def test_a_child_wakes_nobody_in_its_parent(connect: Callable[..., RedisBroker])
     waiting = in_thread(lambda: broker.receive(["jobs"], limit=1, wait=60, lease=60))
     eventually(lambda: broker._interrupts._waits, what="somebody sleeps")
     (waker,) = broker._interrupts._waits
+    assert isinstance(waker, Waker)
 
     child = os.fork()
     if child == 0:

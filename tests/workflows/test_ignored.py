@@ -1,6 +1,7 @@
 """What ignores its result leaves no record on any engine, whatever becomes of it; see tests/unit/execution as well."""
 
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
@@ -26,7 +27,8 @@ async def _anothing() -> None: ...
 
 def quiet_ones(calls: Calls, mode: str) -> tuple[Task[..., None], Task[..., None]]:
     """Return a task that does nothing and one that cancels itself; both are tracked, and ignore their results."""
-    app, options = calls.app, {"ignore_result": True, "track": True}
+    app = calls.app
+    options: Any = {"ignore_result": True, "track": True}
     if mode == "async":
         return app.task(name="quiet", **options)(_anothing), app.task(name="cancels", **options)(_acancel)
     return app.task(name="quiet", **options)(lambda: None), app.task(name="cancels", **options)(_cancel)
