@@ -41,7 +41,14 @@ NOT_CORE = ("mongo", "redis", "sqs", "thirdparty", "torture")
 OTHER_ENGINES = {*AT_HAND, *SERVED} - {"memory"}
 """Engines on which the tests of workflows run through the lines of core that they do on the memory engine."""
 NOT_CORE_SUITES = ("test_dynamodb.py", "test_mongo.py", "test_plugins.py", "test_redis.py", "test_sqs.py")
-MEASURED_CHILDREN = ("test_cancel.py", "test_children.py", "test_poison.py", "test_shutdown.py")
+MEASURED_CHILDREN = (
+    "test_cancel.py",
+    "test_children.py",
+    "test_deaf.py",
+    "test_poison.py",
+    "test_shutdown.py",
+    "test_trouble.py",
+)
 """Tests outside ``unit`` whose child processes run lines of core that no others do; measured, a start takes twice."""
 
 
