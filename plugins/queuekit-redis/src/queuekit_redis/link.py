@@ -61,8 +61,11 @@ class Link:
 
     def send(self, *commands: Command) -> None:
         """Send *commands* at once."""
-        packed = [pack_command(tuple(command)) for command in commands]
-        self._connection.send_packed_command([b"".join(packed)], check_health=False)
+        if len(commands) == 1:  # as each send in code is
+            packed = pack_command(tuple(commands[0]))
+        else:
+            packed = b"".join([pack_command(tuple(command)) for command in commands])
+        self._connection.send_packed_command([packed], check_health=False)
 
     def read(self) -> Any:
         """Return the next reply.
@@ -86,7 +89,7 @@ class Link:
     def converse(self, commands: Sequence[Command]) -> list[Any]:
         """Send *commands* and return the reply to each; one that was refused is answered by its error."""
         self.send(*commands)
-        return [self.answer() for _ in commands]
+        return [self.answer()] if len(commands) == 1 else [self.answer() for _ in commands]
 
 
 def _told_apart(error: ResponseError) -> ResponseError:
