@@ -129,6 +129,10 @@ class SingleServer(Server):
         commands = [call.arguments for call in calls]
         return self._repeated(commands, again=again)
 
+    def one(self, call: Call, *, again: bool) -> Any:
+        """Return the reply to *call*; each send in code is one."""
+        return self._repeated((call.arguments,), again=again)[0]
+
     def call_node(self, node: str, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
         """Return the replies to *commands*."""
         return self._repeated(commands, again=True)
