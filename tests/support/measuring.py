@@ -59,8 +59,9 @@ def _is_sound(name: str) -> bool:
     """Return whether a file of coverage can be read to its end."""
     try:
         with closing(sqlite3.connect(f"file:{name}?mode=ro", uri=True)) as connection:
-            tables = connection.execute("SELECT count(*) FROM sqlite_master WHERE name = 'coverage_schema'").fetchone()
+            # A process that was killed may have made the tables, and not have said of which version they are.
+            version = connection.execute("SELECT version FROM coverage_schema").fetchone()
             found = connection.execute("PRAGMA integrity_check").fetchone()
-            return bool(tables == (1,) and found == ("ok",))
+            return version is not None and bool(found == ("ok",))
     except sqlite3.Error:
         return False
