@@ -45,6 +45,8 @@ MEASURED_CHILDREN = (
     "test_cancel.py",
     "test_children.py",
     "test_deaf.py",
+    "test_demo.py",
+    "test_launch.py",
     "test_poison.py",
     "test_shutdown.py",
     "test_trouble.py",
