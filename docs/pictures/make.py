@@ -18,7 +18,7 @@ from rich.text import Text
 
 HERE = Path(__file__).parent
 COMMAND = (sys.executable, "-m", "queuekit.cli")
-WIDTH = 100
+WIDTH = 112
 TASKS = """\
 from queuekit import Queuekit
 
@@ -37,7 +37,8 @@ def run(folder: Path, *args: str) -> list[str]:
     """Return the lines of a terminal in which ``queuekit`` *args* was typed."""
     environment = {**os.environ, "NO_COLOR": "1", "COLUMNS": str(WIDTH)}
     done = subprocess.run([*COMMAND, *args], cwd=folder, env=environment, capture_output=True, text=True, check=True)
-    return [f"$ queuekit {' '.join(args)}", *done.stdout.splitlines(), ""]
+    shown = done.stdout.replace(str(Path.home()), "~")
+    return [f"$ queuekit {' '.join(args)}", *shown.splitlines(), ""]
 
 
 def demo(folder: Path) -> list[str]:
