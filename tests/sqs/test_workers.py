@@ -97,6 +97,30 @@ def test_kills_lose_neither_priorities_nor_large_bodies(fleet: Fleet) -> None:
     broker.close()
 
 
+def test_a_copy_whose_body_went_with_its_message_is_dropped(fleet: Fleet) -> None:
+    """A crash in the middle of a move leaves two messages with one body in S3: the one that runs removes it."""
+    fleet.urls["broker"] += "&payload_bucket=bodies&max_message_bytes=65536"
+    fleet.app.configure(dict(fleet.urls))
+    broker = sqs_broker(fleet.urls["broker"], payload_bucket="bodies")
+    broker._s3_service().call("create_bucket", doing="test", Bucket="bodies")
+    sent = weigh.send("x" * 60_000)
+    url = broker._queues.url(broker._queues.of_priority("default", 4))
+    (message,) = broker._service.call(
+        "receive_message", doing="test", QueueUrl=url, MessageAttributeNames=["All"], VisibilityTimeout=0
+    )["Messages"]
+
+    fleet.start(lease=LEASE, concurrency=1)
+    done = sent.get(timeout=PATIENCE)
+    copy = {"MessageBody": message["Body"], "MessageAttributes": message["MessageAttributes"]}
+    broker._service.call("send_message", doing="test", QueueUrl=url, **copy)
+    after = nap.send(0.0)
+    fleet.drained()
+
+    assert (done, after.state.value) == (60_000, "SUCCESS")
+    assert not fleet.dead()
+    broker.close()
+
+
 def test_a_task_of_three_leases_runs_once(fleet: Fleet) -> None:
     """A lease is renewed while a task runs, so nobody else gets its message."""
     fleet.start_ready(lease=LEASE, concurrency=2)

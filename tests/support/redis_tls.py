@@ -115,3 +115,7 @@ async def _abort(writers: list[asyncio.StreamWriter]) -> None:
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(PATIENCE):
             await asyncio.gather(*(writer.wait_closed() for writer in writers), return_exceptions=True)
+    # Those that still shake hands, of which nobody has been told.
+    for transport in list(vars(asyncio.get_running_loop())["_transports"].values()):
+        transport.abort()
+    await asyncio.sleep(0)

@@ -22,6 +22,8 @@ from queuekit.engines.wrapping import WrappedBroker
 from queuekit.envelope import MAX_HEADER_BYTES, Envelope, split_frame
 from queuekit.errors import DecodeError, UnavailableError
 from queuekit.ids import is_name
+from queuekit.states import State, rank
+from queuekit.wire.records import result_key
 
 __all__ = ["ONCE_TTL", "WithoutCopies"]
 
@@ -86,7 +88,7 @@ class WithoutCopies(WrappedBroker):
         """Receive, and keep back the copies of what is leased or done."""
         if self._kept:
             self._release_due(time.monotonic())
-        deliveries = self._broker.receive(queues, limit=limit, wait=wait, lease=lease)
+        deliveries = self._without_ended(self._broker.receive(queues, limit=limit, wait=wait, lease=lease))
         claims = [claim_of(delivery) for delivery in deliveries]
         pairs = [(one, claim) for one, claim in zip(deliveries, claims, strict=True) if claim is not None]
         if not pairs:
@@ -130,6 +132,23 @@ class WithoutCopies(WrappedBroker):
         moved = [claim for each, claim in pairs if isinstance(each, Retry | Dead) and claim.token not in lost]
         self._note(moved)
         return [each.delivery for each, one in zip(settlements, inner, strict=True) if one.delivery.token in lost]
+
+    def _without_ended(self, deliveries: list[Delivery]) -> list[Delivery]:
+        """Drop copies that cannot be read of messages that have ended: their bodies, kept elsewhere, went with the end.
+
+        A move that a crash has cut in two leaves such a copy. What is not known to have ended is quarantined as usual.
+        """
+        bare = [one for one in deliveries if _is_bare(one.envelope)]
+        if not bare:
+            return deliveries
+        try:
+            found = self._backend.get([result_key(one.envelope.id) for one in bare])
+        except UnavailableError:
+            return deliveries
+        ended = [one for one in bare if _has_ended(one.envelope, found.get(result_key(one.envelope.id)))]
+        if ended:
+            self._broker.settle([Ack(one) for one in ended])
+        return [one for one in deliveries if one not in ended]
 
     # -- records
 
@@ -237,6 +256,17 @@ def claim_of(delivery: Delivery) -> _Claim | None:
     if header is None or rank is None or not is_name(envelope.id) or not _is_derived(header):
         return None
     return _Claim(id=envelope.id, rank=rank, token=delivery.token)
+
+
+def _is_bare(envelope: Envelope) -> bool:
+    """Return whether a message that has a name for itself has no header line."""
+    return envelope.body.find(b"\n", 0, MAX_HEADER_BYTES) < 0 and is_name(envelope.id)
+
+
+def _has_ended(envelope: Envelope, record: Record | None) -> bool:
+    """Return whether *record* tells of the end of this message, not of an earlier life of it."""
+    own = rank(State.STARTED, attempt=max(0, envelope.attempt), generation=max(0, envelope.generation))
+    return record is not None and record.final and record.rank >= own
 
 
 def _unwrapped(settlements: Sequence[Settlement], claims: Sequence[_Claim | None]) -> list[Settlement]:

@@ -14,6 +14,7 @@ from queuekit.engines.copies import WithoutCopies
 from queuekit.engines.memory import MemoryBackend
 from queuekit.envelope import Envelope
 from queuekit.errors import UnavailableError
+from queuekit.states import State, rank
 from queuekit.urls import EngineURL
 from queuekit.worker import Worker
 from queuekit_testing.kit import unique_name
@@ -321,3 +322,32 @@ def test_every_follow_up_runs_once(
 
     names = ["callback", "error", "first", "g1", "g2", "last", "m1", "m2", "parent", "success"]
     assert sorted(runs) == names
+
+
+def ended(**position: int) -> Record:
+    """Return the record of a message that has ended."""
+    return Record(key="result:bare", rank=rank(State.SUCCESS, **position), final=True, state="SUCCESS")
+
+
+@pytest.mark.parametrize(("written", "handed_out"), [((), 1), ((ended(),), 0)], ids=["unknown", "ended"])
+def test_a_copy_without_its_body_is_dropped_once_it_has_ended(
+    inner: CopyingBroker, backend: Counting, broker: WithoutCopies, written: tuple[Record, ...], handed_out: int
+) -> None:
+    """Whoever ended the message has removed the body that it had elsewhere; of others the body is missing."""
+    backend.put(written)
+    inner.send([Envelope(id="bare", queue="q", body=b'{"bucket": "b", "key": "k"}')])
+
+    deliveries = broker.receive(["q"], limit=10, wait=0, lease=30)
+
+    assert len(deliveries) == handed_out
+    assert len(inner.kept) == handed_out
+
+
+def test_a_replayed_message_without_its_body_is_handed_out(
+    inner: CopyingBroker, backend: Counting, broker: WithoutCopies
+) -> None:
+    """The record tells of the end before the replay."""
+    backend.put([ended()])
+    inner.send([Envelope(id="bare", queue="q", body=b"{}", generation=1)])
+
+    assert len(broker.receive(["q"], limit=10, wait=0, lease=30)) == 1
