@@ -13,7 +13,7 @@ from support.waiting import PATIENCE, wait_until
 def test_what_holds_the_interpreter_past_its_time_is_killed(fleet: Fleet) -> None:
     """It counts as a crash; what ran beside it goes back uncounted, and runs in a new process."""
     gate = fleet.gate()
-    group = fleet.start_ready(concurrency=4, lease=3600)
+    group = fleet.start_ready(concurrency=4, lease=30)
     bystanders = [hold.send(str(gate)).id for _ in range(2)]
     wait_until(lambda: fleet.ledger.has("begin", bystanders), what="bystanders running")
     stuck = hog.options(timeout=1).send(600)
@@ -34,7 +34,7 @@ def test_what_holds_the_interpreter_past_its_time_is_killed(fleet: Fleet) -> Non
 def test_what_waits_for_the_interpreter_is_not_to_blame(fleet: Fleet) -> None:
     """A body without a limit may hold it, beside one whose limit passes meanwhile: the process lives."""
     gate = fleet.gate()
-    group = fleet.start_ready(concurrency=2, lease=3600)
+    group = fleet.start_ready(concurrency=2, lease=30)
     workers = group.workers()
     waiting = hold.options(timeout=1).send(str(gate))
     wait_until(lambda: fleet.ledger.has("begin", [waiting.id]), what="a neighbour running")
@@ -51,7 +51,7 @@ def test_what_waits_for_the_interpreter_is_not_to_blame(fleet: Fleet) -> None:
 def test_what_blocks_the_event_loop_past_its_time_ends_its_process(fleet: Fleet) -> None:
     """The log names it with its stack; those that waited for it run again, uncounted."""
     gate = fleet.gate()
-    group = fleet.start_ready(concurrency=4, lease=3600)
+    group = fleet.start_ready(concurrency=4, lease=30)
     bystander = ahold.send(str(gate))
     wait_until(lambda: fleet.ledger.has("begin", [bystander.id]), what="a bystander running")
     stuck = ablock.options(timeout=1).send(600)
@@ -105,7 +105,7 @@ def test_a_body_that_ends_threads_of_its_worker_stops_no_work(fleet: Fleet, name
 def test_a_process_whose_descriptors_are_gone_is_replaced(fleet: Fleet, pool: str) -> None:
     """What has closed them is to blame, ends as a crash, and keeps nobody else from running."""
     gate = fleet.gate()
-    group = fleet.start_ready(concurrency=2, lease=3600, pool=pool)
+    group = fleet.start_ready(concurrency=2, lease=30, pool=pool)
     bystander = hold.send(str(gate))
     wait_until(lambda: fleet.ledger.has("begin", [bystander.id]), what="a bystander running")
 
