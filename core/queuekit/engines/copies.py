@@ -134,9 +134,9 @@ class WithoutCopies(WrappedBroker):
         return [each.delivery for each, one in zip(settlements, inner, strict=True) if one.delivery.token in lost]
 
     def _without_ended(self, deliveries: list[Delivery]) -> list[Delivery]:
-        """Drop copies that cannot be read of messages that have ended: their bodies, kept elsewhere, went with the end.
+        """Drop unreadable copies of messages that have ended: the copy that ran has deleted the body of both.
 
-        A move that a crash has cut in two leaves such a copy. What is not known to have ended is quarantined as usual.
+        A crash in the middle of a move leaves such a copy. Any other unreadable message is quarantined as usual.
         """
         bare = [one for one in deliveries if _is_bare(one.envelope)]
         if not bare:
@@ -259,12 +259,12 @@ def claim_of(delivery: Delivery) -> _Claim | None:
 
 
 def _is_bare(envelope: Envelope) -> bool:
-    """Return whether a message that has a name for itself has no header line."""
+    """Return whether a message with a valid id has no header line."""
     return envelope.body.find(b"\n", 0, MAX_HEADER_BYTES) < 0 and is_name(envelope.id)
 
 
 def _has_ended(envelope: Envelope, record: Record | None) -> bool:
-    """Return whether *record* tells of the end of this message, not of an earlier life of it."""
+    """Return whether *record* says that this message has ended, and not an earlier generation of it."""
     own = rank(State.STARTED, attempt=max(0, envelope.attempt), generation=max(0, envelope.generation))
     return record is not None and record.final and record.rank >= own
 

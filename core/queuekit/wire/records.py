@@ -310,7 +310,7 @@ class Info:
     queue: str = ""
     """Queue that it was sent to."""
     attempt: int = 0
-    """Attempt that this tells of; the first is 0."""
+    """Number of the attempt; the first is 0."""
     generation: int = 0
     """How many times it was replayed from the dead letters before."""
     sent: float | None = None
