@@ -1,12 +1,15 @@
 """TLS in front of a server that speaks none, with certificates made for the moment."""
 
-import asyncio
 import contextlib
 import datetime
+import select
+import socket
+import socketserver
 import ssl
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import attrs
 from cryptography import x509
@@ -66,56 +69,62 @@ def tls_in_front(port: int, certificate: Path) -> Iterator[int]:
     """Yield a port of this machine that speaks TLS, and passes everything on to *port*, which does not."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate)
-    loop = asyncio.new_event_loop()
-    loop.set_exception_handler(lambda *_: None)  # a client that does not trust us ends the handshake, as it should
-    thread = threading.Thread(target=loop.run_forever, daemon=True)
-    thread.start()
-    pumps: set[asyncio.Task[None]] = set()
-    writers: list[asyncio.StreamWriter] = []
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writers.append(writer)
-        to_server = await asyncio.open_connection("127.0.0.1", port)
-        writers.append(to_server[1])
-        for source, target in ((reader, to_server[1]), (to_server[0], writer)):
-            pumps.add(asyncio.ensure_future(_pump(source, target)))
-
-    async def stop() -> None:
-        server.close()
-        for pump in pumps:
-            pump.cancel()
-        await asyncio.gather(*pumps, return_exceptions=True)
-        await _abort(writers)
-
-    starting = asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
-    server = asyncio.run_coroutine_threadsafe(starting, loop).result(PATIENCE)
-    try:
-        yield server.sockets[0].getsockname()[1]
-    finally:
-        asyncio.run_coroutine_threadsafe(stop(), loop).result(PATIENCE)
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join(PATIENCE)
-        loop.close()
+    with _Proxy(context, port) as proxy:
+        thread = threading.Thread(target=proxy.serve_forever, args=(0.02,), daemon=True)
+        thread.start()
+        try:
+            yield proxy.server_address[1]
+        finally:
+            proxy.shutdown()
+            proxy.cut()
+            thread.join(PATIENCE)
 
 
-async def _pump(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
-    try:
+class _Proxy(socketserver.ThreadingTCPServer):
+    """A thread for each connection, and all of them have ended when it is closed."""
+
+    daemon_threads = False
+
+    def __init__(self, context: ssl.SSLContext, target: int) -> None:
+        super().__init__(("127.0.0.1", 0), _Connection)
+        self.context, self.target = context, target
+        self.accepted: list[ssl.SSLSocket] = []
+
+    def get_request(self) -> tuple[ssl.SSLSocket, Any]:
+        """Take a connection, whose handshake is left to its own thread."""
+        plain, address = self.socket.accept()
+        wrapped = self.context.wrap_socket(plain, server_side=True, do_handshake_on_connect=False)
+        self.accepted.append(wrapped)
+        return wrapped, address
+
+    def cut(self) -> None:
+        """End every connection, in whatever state it is."""
+        for connection in self.accepted:
+            with contextlib.suppress(OSError):
+                socket.socket.shutdown(connection, socket.SHUT_RDWR)
+
+
+class _Connection(socketserver.BaseRequestHandler):
+    """Passes bytes on both ways, until one side is closed."""
+
+    request: ssl.SSLSocket
+    server: _Proxy
+
+    def handle(self) -> None:
+        """Shake hands first; a client that does not trust us ends it there, as it should."""
         with contextlib.suppress(OSError):
-            while data := await source.read(65_536):
-                target.write(data)
-                await target.drain()
-    finally:
-        target.close()
+            self.request.do_handshake()
+            with socket.create_connection(("127.0.0.1", self.server.target)) as target:
+                while self._pass_on(target):
+                    pass
 
-
-async def _abort(writers: list[asyncio.StreamWriter]) -> None:
-    """Close connections at once: to say goodbye takes longer than the loop lives."""
-    for writer in writers:
-        writer.transport.abort()
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(PATIENCE):
-            await asyncio.gather(*(writer.wait_closed() for writer in writers), return_exceptions=True)
-    # Those that still shake hands, of which nobody has been told.
-    for transport in list(vars(asyncio.get_running_loop())["_transports"].values()):
-        transport.abort()
-    await asyncio.sleep(0)
+    def _pass_on(self, target: socket.socket) -> bool:
+        """Return whether both sides are still open."""
+        waiting = self.request.pending() > 0
+        readable = [self.request] if waiting else select.select([self.request, target], [], [])[0]
+        for source in readable:
+            other = target if source is self.request else self.request
+            if not (data := source.recv(65_536)):
+                return False
+            other.sendall(data)
+        return True
