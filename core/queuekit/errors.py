@@ -3,38 +3,38 @@
 ::
 
     QueuekitError
-    ├── ConfigError            QK101  settings that cannot be used, all of them in one report
+    ├── ConfigError            QK101  invalid settings, all of them in one report
     ├── AppError               QK102  the app to run cannot be found or imported
     ├── UnknownTaskError       QK201  no task of that name is registered
-    ├── ArgumentsError         QK202  a call does not fit the task's signature
-    ├── EncodeError            QK203  a value cannot be written by the serializer
-    ├── DecodeError            QK204  bytes that the serializer refuses
-    ├── NoBackendError         QK205  a result is asked for where none is stored
-    ├── UnknownIdError         QK206  nothing is known of an id
+    ├── ArgumentsError         QK202  the arguments of a call do not match the task's signature
+    ├── EncodeError            QK203  the serializer cannot write a value
+    ├── DecodeError            QK204  the serializer rejects the bytes
+    ├── NoBackendError         QK205  the operation needs a result backend, and none is configured
+    ├── UnknownIdError         QK206  nothing is stored for an id
     ├── TaskFailed             QK207  the task ended in FAILURE, DEAD or EXPIRED
     ├── TaskCancelled          QK208  the task was cancelled
-    ├── ResultTimeout          QK209  no outcome within the time allowed
-    ├── InvalidNameError       QK211  a name that no queue, task or message can have
-    ├── DurationError          QK212  text or a number that is no duration
+    ├── ResultTimeout          QK209  no outcome within the timeout
+    ├── InvalidNameError       QK211  the name of a queue, task or message is not valid
+    ├── DurationError          QK212  a value is not a valid duration
     ├── DuplicateTaskError     QK213  two functions are registered under one name
-    ├── ScheduleError          QK214  a schedule that cannot be
+    ├── ScheduleError          QK214  a schedule is not valid
     ├── UnknownScheduleError   QK215  no schedule has that name
-    ├── OptionError            QK216  an option that does not exist, or a value that it cannot have
-    ├── DeclarationError       QK217  what was given to @app.task cannot be a task
-    ├── UniqueKeyError         QK218  a part of a workflow is a duplicate, and cannot have the outcome of its holder
-    ├── NotReadHereError       QK219  bytes for a worker of a newer release, or with another serializer
-    ├── MisfitError            QK220  a group that does not fit the message that asks for its results
-    ├── CapabilityError        QK301  a broker or backend cannot carry what is asked
+    ├── OptionError            QK216  an option does not exist, or its value is not valid
+    ├── DeclarationError       QK217  the object given to @app.task cannot be a task
+    ├── UniqueKeyError         QK218  a part of a workflow is a duplicate, and has no outcome of the key's holder to use
+    ├── NotReadHereError       QK219  the message needs a worker of a newer release, or another serializer
+    ├── MisfitError            QK220  a group does not match the message that asks for its results
+    ├── CapabilityError        QK301  a broker or backend does not support what is asked for
     ├── UnavailableError       QK401  a broker or backend did not answer
-    ├── TooLargeError          QK403  a body above the limit
-    ├── PartialSendError       QK404  some messages of a batch were refused
+    ├── TooLargeError          QK403  a body exceeds the limit
+    ├── PartialSendError       QK404  the broker refused some messages of a batch
     └── PluginError            QK502  a plugin is installed but cannot be used
-        ├── UnknownSchemeError QK501  nothing serves the scheme of a URL
+        ├── UnknownSchemeError QK501  no plugin serves the scheme of a URL
         ├── SchemeConflictError QK503 two distributions claim one scheme
-        └── NotInstalledError   QK504 a part of queuekit that is a distribution of its own is missing
+        └── NotInstalledError   QK504 an optional distribution of queuekit is not installed
 
-Each one says what is wrong and, where it can, where that comes from, how to mend it and what would work.
-They can be pickled, since they cross processes.
+An error says what is wrong and, if known, where the value comes from, how to fix it and which values are valid.
+Errors cross processes, so they can be pickled.
 """
 
 from __future__ import annotations
@@ -83,29 +83,29 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 
 
 def without_stop(text: str) -> str:
-    """Return *text*, which goes on, without a full stop at its end; client libraries write one, and core does not."""
+    """Return *text* without its final full stop, so that more text can follow."""
     return text[:-1] if text.endswith(".") and not text.endswith("..") else text
 
 
 def bare(error: E) -> E:
-    """Return *error*, of a client library or the like, as the cause of ours: its text, without what it went through."""
+    """Return *error* without its traceback and causes, for use as the cause of another error."""
     error.__cause__ = error.__context__ = error.__traceback__ = None
     return error
 
 
 class QueuekitError(Exception):
-    """Base of all errors here.
+    """Base of all errors of queuekit.
 
     Args:
         what: One line: what is wrong.
-        where: Where it came from: file and key, URL without its password.
+        where: Where the value comes from: file and key, or the URL without its password.
         fix: What to do, ready to paste.
-        available: What would have worked.
+        available: Valid values.
     """
 
     code: ClassVar[str] = "QK100"
     exit_code: int = 1
-    """What a command ends with; 3 in place of 1 for what the import of an app has raised."""
+    """Exit code of a command that ends with this error; 3 instead of 1 if importing the app raised it."""
 
     def __init__(self, what: str, *, where: str = "", fix: str = "", available: str = "") -> None:
         super().__init__(what)
@@ -130,7 +130,7 @@ class QueuekitError(Exception):
 
 
 def _rebuild(kind: type[QueuekitError], what: str, state: Mapping[str, Any]) -> QueuekitError:
-    """Make an error again on the other side of a pipe."""
+    """Rebuild a pickled error."""
     error = kind.__new__(kind, what)
     error.args = (what,)
     error.__dict__.update(state)
@@ -138,12 +138,12 @@ def _rebuild(kind: type[QueuekitError], what: str, state: Mapping[str, Any]) -> 
 
 
 class ConfigError(QueuekitError):
-    """Settings that cannot be used; ``where`` holds one line per problem, shortened if there are many."""
+    """Some settings are not valid; ``where`` holds one line per problem, shortened if there are many."""
 
     code = "QK101"
     exit_code = 3
     problems: tuple[Any, ...] = ()
-    """Every problem of a report: objects with ``key``, ``text`` and ``source``."""
+    """All problems: objects with ``key``, ``text`` and ``source``."""
 
 
 class AppError(QueuekitError):
@@ -160,37 +160,37 @@ class UnknownTaskError(QueuekitError):
 
 
 class ArgumentsError(QueuekitError, TypeError):
-    """A call does not fit the task's signature; also a ``TypeError``, as for a plain call."""
+    """The arguments of a call do not match the task's signature; also a ``TypeError``, as for a plain call."""
 
     code = "QK202"
 
 
 class EncodeError(QueuekitError, TypeError):
-    """A value cannot be written by the serializer; names task, argument and the path inside it."""
+    """The serializer cannot write a value; names the task, the argument and the path inside it."""
 
     code = "QK203"
 
 
 class DecodeError(QueuekitError, ValueError):
-    """Bytes that cannot be read: malformed, too large, too deep, or in a format not accepted."""
+    """The bytes cannot be read: malformed, too large, nested too deep, or in a format that is not accepted."""
 
     code = "QK204"
 
 
 class NotReadHereError(DecodeError):
-    """Bytes that are in order but for another worker: of a newer release, or of a serializer that is missing here."""
+    """The bytes are valid, but only another worker can read them: they need a newer release or another serializer."""
 
     code = "QK219"
 
 
 class NoBackendError(QueuekitError):
-    """A result, a cancel mark or a workflow was asked for where no result backend is configured."""
+    """A result, a cancel mark or a workflow needs a result backend, and none is configured."""
 
     code = "QK205"
 
 
 class UnknownIdError(QueuekitError, LookupError):
-    """Nothing is known of an id: never sent, results ignored, or forgotten after ``results_expire``."""
+    """Nothing is stored for an id: never sent, results ignored, or expired after ``results_expire``."""
 
     code = "QK206"
 
@@ -198,7 +198,7 @@ class UnknownIdError(QueuekitError, LookupError):
 class TaskFailed(QueuekitError):
     """The task ended without a result.
 
-    Never rebuilt into the original class: a name in a record is text, and is not imported.
+    The original exception class is not rebuilt: importing a name that a record holds would not be safe.
     """
 
     code = "QK207"
@@ -217,13 +217,13 @@ class TaskCancelled(QueuekitError):
 
 
 class ResultTimeout(QueuekitError, TimeoutError):
-    """No outcome within the time allowed; the task may still finish."""
+    """No outcome within the timeout; the task may still finish."""
 
     code = "QK209"
 
 
 class ScheduleError(QueuekitError, ValueError):
-    """A schedule that cannot be: no cron expression, an unknown time zone, a name that is taken."""
+    """A schedule is not valid: a bad cron expression, an unknown time zone, or a name that is taken."""
 
     code = "QK214"
 
@@ -235,13 +235,13 @@ class UnknownScheduleError(QueuekitError, LookupError):
 
 
 class OptionError(QueuekitError, ValueError, TypeError):
-    """An option that does not exist, or a value that it cannot have; also an argument of a call into queuekit."""
+    """An option does not exist, or the value of an option or argument is not valid."""
 
     code = "QK216"
 
 
 class CapabilityError(QueuekitError):
-    """A broker or backend cannot carry what a task or the app asks for; raised at start."""
+    """A broker or backend does not support what a task or the app asks for; raised at start."""
 
     code = "QK301"
     exit_code = 3
@@ -252,17 +252,17 @@ class UnavailableError(QueuekitError, ConnectionError):
 
     Args:
         what: One line: what is wrong.
-        where: Where it came from.
+        where: Where the value comes from.
         fix: What to do.
-        available: What would have worked.
-        passing: Whether the same call may succeed later; False for what only a person can fix.
+        available: Valid values.
+        passing: Whether the same call may succeed later; False if only a person can fix the cause.
     """
 
     code = "QK401"
     exit_code = 4
     passing: bool = True
-    """Whether the same call may succeed later. An engine says False for what only a person can fix, such as a wrong
-    password: sends and waits do not try that again, and a worker does not start."""
+    """Whether the same call may succeed later. An engine sets False if only a person can fix the cause, such as a wrong
+    password: then sends and waits do not retry, and a worker does not start."""
 
     def __init__(self, what: str, *, where: str = "", fix: str = "", available: str = "", passing: bool = True) -> None:
         super().__init__(what, where=where, fix=fix, available=available)
@@ -270,24 +270,24 @@ class UnavailableError(QueuekitError, ConnectionError):
 
 
 class TooLargeError(QueuekitError, ValueError):
-    """A body above the broker's or the app's limit."""
+    """A body exceeds the broker's or the app's limit."""
 
     code = "QK403"
 
 
 class PartialSendError(QueuekitError):
-    """Some messages of a batch were refused; the others are on their queue."""
+    """The broker refused some messages of a batch; the others are on their queues."""
 
     code = "QK404"
 
     def __init__(self, what: str, *, failures: Mapping[str, str], fix: str = "") -> None:
         super().__init__(what, fix=fix)
         self.failures = dict(failures)
-        """Id of each refused message and the reason."""
+        """Reason of each refusal, by message id."""
 
 
 class PluginError(QueuekitError):
-    """A plugin is installed but cannot be used: import failed, disabled, or made for another API."""
+    """A plugin is installed but cannot be used: its import failed, it is disabled, or it needs another plugin API."""
 
     code = "QK502"
     exit_code = 5
@@ -300,12 +300,12 @@ class UnknownSchemeError(PluginError):
 
 
 class SchemeConflictError(PluginError):
-    """Two distributions claim one scheme, and the config does not say which is meant."""
+    """Two distributions claim one scheme, and the config does not choose one."""
 
     code = "QK503"
 
 
 class NotInstalledError(PluginError, ImportError):
-    """A part of queuekit that is a distribution of its own is missing; also an ``ImportError``, as for any module."""
+    """An optional distribution of queuekit is not installed; also an ``ImportError``, as for any missing module."""
 
     code = "QK504"

@@ -1,6 +1,6 @@
-"""What happens, as typed events. Code emits them; logging, metrics and plugins subscribe.
+"""Typed events. Code emits them; logging, metrics and plugins subscribe.
 
-Only :class:`LogSubscriber` writes log lines, on loggers below ``queuekit``; it sets neither level nor handler.
+Only :class:`LogSubscriber` writes log lines, on loggers below ``queuekit``. It sets neither levels nor handlers.
 """
 
 from __future__ import annotations
@@ -61,19 +61,19 @@ class TaskStarted(Event):
     queue: str
     attempt: int
     waited: float | None
-    """Seconds since the message, or this attempt, was due; ``None`` for a replayed one, of which no broker tells."""
+    """Seconds since the message, or this attempt, was due; ``None`` for a replay, whose due time is unknown."""
 
 
 @attrs.frozen(kw_only=True)
 class TaskFinished(Event):
-    """A run ended; ``state`` tells how."""
+    """A run ended; ``state`` is its outcome."""
 
     id: str
     task: str
     queue: str
     attempt: int
     state: str
-    """SUCCESS, FAILURE, RETRY, CANCELLED, EXPIRED, or PENDING for a message that was put off."""
+    """SUCCESS, FAILURE, RETRY, CANCELLED, EXPIRED, or PENDING for a message that was snoozed."""
     duration: float
     """Seconds that the body ran."""
     error: str = ""
@@ -82,12 +82,12 @@ class TaskFinished(Event):
     retry_in: float | None = None
     """Seconds until the next attempt."""
     retries: int = 0
-    """Retries that the task may use in all."""
+    """Total retries that the task may use."""
 
 
 @attrs.frozen(kw_only=True)
 class MessageDead(Event):
-    """A message went to the dead letters."""
+    """A message was dead-lettered."""
 
     id: str
     task: str
@@ -98,19 +98,19 @@ class MessageDead(Event):
 
 @attrs.frozen(kw_only=True)
 class TaskUnknown(Event):
-    """A message names a task that this worker does not know, or cannot be read by it; it is put back for others."""
+    """This worker does not know the task of a message, or cannot read the message; it releases it for other workers."""
 
     id: str
     task: str
     again_in: float
-    """Seconds until it is handed out again."""
+    """Seconds until it is delivered again."""
     why: str = ""
-    """Why it cannot be read, if that is it."""
+    """Why the message cannot be read; empty if the task is unknown."""
 
 
 @attrs.frozen(kw_only=True)
 class LeasesLost(Event):
-    """Outcomes were refused, or runs told, because their leases had ended."""
+    """Leases ended before their messages were settled: outcomes were refused, or running tasks were notified."""
 
     count: int
     ids: tuple[str, ...]
@@ -118,7 +118,7 @@ class LeasesLost(Event):
 
 @attrs.frozen(kw_only=True)
 class EngineDown(Event):
-    """A broker or backend did not answer; the call will be repeated."""
+    """A broker or backend did not answer; the call will be retried."""
 
     doing: str
     error: str
@@ -131,35 +131,35 @@ class EngineBack(Event):
 
     doing: str
     after: float
-    """Seconds that it was gone."""
+    """Seconds that it did not answer."""
 
 
 @attrs.frozen(kw_only=True)
 class LoopBlocked(Event):
-    """A coroutine does not let the others on a worker's event loop go on: it computes, or calls what blocks."""
+    """A coroutine blocks a worker's event loop: it computes, or makes a blocking call."""
 
     worker: str
     seconds: float
-    """Seconds that the loop has not turned."""
+    """Seconds for which the loop has been blocked."""
     id: str
-    """Id of the message whose body it is, or that has started it; empty if that is not known."""
+    """Id of the message whose body blocks the loop or started what does; empty if unknown."""
     task: str
     waiting: int
-    """How many others wait."""
+    """Number of other runs that wait."""
     stack: str
-    """Where it is."""
+    """Stack of the blocking code."""
 
 
 @attrs.frozen(kw_only=True)
 class SchedulerLeaderElected(Event):
-    """A worker, or a scheduler, is the scheduler leader from now on: it sends the ticks of all schedules."""
+    """A worker or scheduler has become the scheduler leader: it sends the ticks of all schedules."""
 
     worker: str
 
 
 @attrs.frozen(kw_only=True)
 class SchedulerLeaderLost(Event):
-    """One who led has lost the lead to another, since it stood still or could not reach the backend."""
+    """The scheduler leader lost its lease, because it stalled or could not reach the backend."""
 
     worker: str
 
@@ -172,37 +172,37 @@ class TickSent(Event):
     at: float
     """The tick: UTC epoch seconds."""
     id: str
-    """Id of what was sent."""
+    """Id of the message or workflow that was sent."""
     late: float
     """Seconds since the tick."""
 
 
 @attrs.frozen(kw_only=True)
 class TicksMissed(Event):
-    """Ticks were left out for good: nobody was there in time, and the misfire policy says so."""
+    """No scheduler sent some ticks in time, and the misfire policy skips them for good."""
 
     schedule: str
     count: int
-    """How many; 10,000 stands for more."""
+    """Number of skipped ticks; 10,000 means at least that many."""
     first: float
-    """The first tick that nobody was there for: UTC epoch seconds."""
+    """The first missed tick: UTC epoch seconds."""
     last: float
-    """The last one; under ``once`` it was sent."""
+    """The last missed tick; under ``once`` it was sent."""
 
 
 @attrs.frozen(kw_only=True)
 class TickSkipped(Event):
-    """A tick was left out, since what an earlier one has sent has not ended."""
+    """A tick was skipped, because the call of an earlier tick has not ended."""
 
     schedule: str
     at: float
     holder: str
-    """Id of what has not ended."""
+    """Id of the call that has not ended."""
 
 
 @attrs.frozen(kw_only=True)
 class TickFailed(Event):
-    """The call of a schedule cannot be sent, or its ticks cannot be told here."""
+    """The call of a schedule cannot be sent, or its ticks cannot be computed here."""
 
     schedule: str
     at: float
@@ -215,38 +215,38 @@ class WorkerStarted(Event):
     """A worker, or the supervisor of several, begins."""
 
     lines: tuple[str, ...]
-    """What it works on: app, URLs without passwords, tasks, queues."""
+    """App, URLs without passwords, tasks and queues."""
 
 
 @attrs.frozen(kw_only=True)
 class QueuesUnserved(Event):
-    """A worker begins, and tasks are sent to queues that neither it nor another serves."""
+    """A worker starts, and tasks are sent to queues that no worker serves."""
 
     lines: tuple[str, ...]
-    """Which, and the command that starts a worker for them."""
+    """The queues, and the command that starts a worker for them."""
 
 
 @attrs.frozen(kw_only=True)
 class WorkerReady(Event):
-    """A worker process takes messages."""
+    """A worker process has started to take messages."""
 
     worker: str
 
 
 @attrs.frozen(kw_only=True)
 class WorkerStopping(Event):
-    """A worker process takes no more messages."""
+    """A worker process has stopped taking messages."""
 
     worker: str
     reason: str
     running: int
     drain: float
-    """Seconds that running tasks may still take."""
+    """Seconds that running tasks have to finish."""
 
 
 @attrs.frozen(kw_only=True)
 class WorkerStopped(Event):
-    """A worker process has handed everything back."""
+    """A worker process has settled or released all its messages."""
 
     worker: str
     seconds: float
@@ -255,7 +255,7 @@ class WorkerStopped(Event):
 
 @attrs.frozen(kw_only=True)
 class WorkerCrashed(Event):
-    """A worker process ended unasked; another takes its place."""
+    """A worker process died; a new one replaces it."""
 
     name: str
     how: str
@@ -265,7 +265,7 @@ class WorkerCrashed(Event):
 
 @attrs.frozen(kw_only=True)
 class WorkerGaveUp(Event):
-    """A worker process that cannot start is not tried again."""
+    """A worker process failed to start too often, and is not started again."""
 
     number: int
     how: str
@@ -274,19 +274,19 @@ class WorkerGaveUp(Event):
 
 Subscriber = Callable[[Event], None]
 _LATE = 1.0
-"""Seconds from which on the log tells that a tick was late."""
+"""Delay of a tick, in seconds, from which the log mentions it."""
 _IN_FULL = 10
-"""Lines about dead letters in a row that are written in full."""
+"""Consecutive log lines about dead letters before they are rate-limited."""
 _A_LINE_EVERY = 1.0
-"""Seconds between two lines about them after that."""
+"""Seconds between two lines while they are rate-limited."""
 _QUIET = 30.0
-"""Seconds without one after which they are written in full again."""
+"""Seconds without such a line that end the rate limit."""
 _UNKNOWN_AGAIN = 60.0
-"""Seconds until the log mentions an unknown task again."""
+"""Seconds until the log mentions the same unknown task again."""
 
 
 class _Ration:
-    """Lets the first lines of a kind through, and then one a second, with how many were left out before it."""
+    """Rate limit: lets the first lines of a kind through, then one a second with the number of lines left out."""
 
     def __init__(self) -> None:
         self._left = _IN_FULL
@@ -294,7 +294,7 @@ class _Ration:
         self._unlogged = 0
 
     def take(self) -> int | None:
-        """Return how many lines were left out before this one; ``None`` if this one is to be left out."""
+        """Return the number of lines left out before this one, or ``None`` to leave this one out."""
         now = time.monotonic()
         if now - self._last > _QUIET:
             self._left = _IN_FULL
@@ -307,29 +307,29 @@ class _Ration:
 
 
 class Events:
-    """Hands each event to all subscribers; one that raises is logged and does not disturb the others."""
+    """Passes each event to all subscribers; an error of one is logged and does not affect the others."""
 
     def __init__(self) -> None:
         self._subscribers: list[Subscriber] = [LogSubscriber()]
-        self.heard = False
-        """Whether anybody but the log listens; true from the moment that somebody subscribes."""
+        self.observed = False
+        """Whether anything besides the log has subscribed."""
 
     def subscribe(self, subscriber: Subscriber) -> None:
-        """Add *subscriber*: it is called with each event, in the thread where that happens, and must be quick."""
+        """Call *subscriber* with each event, in the thread that emits it; it must be quick."""
         if not callable(subscriber):
-            raise OptionError(f"{subscriber!r:.60} cannot be called with an event", fix="Subscribe a function")
+            raise OptionError(f"the subscriber {subscriber!r:.60} is not callable", fix="Subscribe a function")
         self._subscribers.append(subscriber)
-        self.heard = True
+        self.observed = True
 
     def wants_runs(self) -> bool:
-        """Return whether anybody listens to the events of single runs, so that a busy worker can leave them out."""
+        """Return whether anything listens to the events of single runs; if not, a busy worker does not emit them."""
         return len(self._subscribers) > 1 or logging.getLogger("queuekit.task").isEnabledFor(logging.INFO)
 
     def emit(self, event: Event) -> None:
-        """Hand *event* out; what a subscriber raises is logged.
+        """Pass *event* to all subscribers; their errors are logged.
 
         Raises:
-            KeyboardInterrupt: Ctrl-C came meanwhile, which is for the main thread and no matter of the subscriber's.
+            KeyboardInterrupt: Ctrl-C arrived in the main thread while a subscriber ran.
         """
         for subscriber in self._subscribers:
             try:
@@ -341,7 +341,7 @@ class Events:
 
 
 class LogSubscriber:
-    """Writes the log: INFO for changes of state, WARNING for what will be tried again, ERROR for what was given up."""
+    """Writes the log: INFO for changes of state, WARNING for what will be retried, ERROR for what was given up."""
 
     def __init__(self) -> None:
         self._task = logging.getLogger("queuekit.task")
@@ -374,7 +374,7 @@ class LogSubscriber:
         }
 
     def __call__(self, event: Event) -> None:
-        """Write the lines of *event*, if it has any."""
+        """Log *event*, if its type is logged."""
         writer = self._writers.get(type(event))
         if writer is not None:
             writer(event)
@@ -391,12 +391,12 @@ class LogSubscriber:
             again = (event.attempt + 1, event.retries, event.retry_in or 0.0)
             self._task.warning(text, event.task, event.id, spent, without_stop(clean(event.error)), *again, extra=data)
         elif event.state == "FAILURE":
-            # Indented, so that no line of it can pass for one of the log.
+            # Indented, so that no line of the traceback looks like a log line of its own.
             trace = f"\n{indent(clean(event.traceback.rstrip(), lines=True), '  ')}" if event.traceback else ""
             error = clean(event.error)
             self._task.error("fail %s %s after %s: %s%s", event.task, event.id, spent, error, trace, extra=data)
         else:
-            word = {"SUCCESS": "done", "PENDING": "put off"}.get(event.state, event.state.lower())
+            word = {"SUCCESS": "done", "PENDING": "snoozed"}.get(event.state, event.state.lower())
             self._task.info("%s %s %s %s", word, event.task, event.id, spent, extra=data)
 
     def _dead(self, event: MessageDead) -> None:
@@ -409,27 +409,27 @@ class LogSubscriber:
         self._task.error("dead %s %s in %s: %s%s%s", *about, extra=_data(event))
 
     def _unknown(self, event: TaskUnknown) -> None:
-        """Warn once a minute per name: a thousand such messages are one piece of news."""
+        """Warn once a minute per task, however many such messages arrive."""
         now = time.monotonic()
-        lack = event.why or f"no task named {event.task} here"
+        lack = event.why or f"no task named {event.task} is registered here"
         if now - self._unknown_seen.get(lack, -_UNKNOWN_AGAIN) < _UNKNOWN_AGAIN:
             return
         self._unknown_seen[lack] = now
-        text = f"%s; {'such' if event.why else 'its'} messages are put back, %s first for %.0f s"
+        text = f"%s; {'such' if event.why else 'its'} messages are released, starting with %s for %.0f s"
         self._worker.warning(text, without_stop(clean(lack)), event.id, event.again_in, extra=_data(event))
 
     def _lost(self, event: LeasesLost) -> None:
         self._worker.warning("%d leases lost: %s", event.count, ", ".join(event.ids[:5]), extra=_data(event))
 
     def _down(self, event: EngineDown) -> None:
-        text, error = "cannot %s: %s; again in %.1f s", without_stop(clean(event.error))
+        text, error = "cannot %s: %s; retry in %.1f s", without_stop(clean(event.error))
         self._worker.warning(text, event.doing, error, event.retry_in, extra=_data(event))
 
     def _back(self, event: EngineBack) -> None:
         self._worker.info("can %s again after %.1f s", event.doing, event.after, extra=_data(event))
 
     def _blocked(self, event: LoopBlocked) -> None:
-        text = "%s %s has blocked the event loop of %s for %.1f s, %d others wait for it:\n%s"
+        text = "%s %s has blocked the event loop of %s for %.1f s; %d others are waiting:\n%s"
         task, stack = event.task or "something", event.stack.rstrip()
         data = (task, event.id, event.worker, event.seconds, event.waiting, stack)
         self._worker.warning(text, *data, extra=_data(event))
@@ -445,11 +445,11 @@ class LogSubscriber:
         self._schedules.info("tick %s %s %s%s", event.schedule, event.id, _moment(event.at), late, extra=_data(event))
 
     def _missed(self, event: TicksMissed) -> None:
-        text, span = "%d ticks of %s left out: nobody was there from %s to %s", (event.first, event.last)
+        text, span = "%d ticks of %s missed from %s to %s: no scheduler sent them in time", (event.first, event.last)
         self._schedules.warning(text, event.count, event.schedule, *map(_moment, span), extra=_data(event))
 
     def _skipped(self, event: TickSkipped) -> None:
-        text = "tick of %s at %s left out: %s has not ended"
+        text = "tick of %s at %s skipped: %s has not ended"
         self._schedules.info(text, event.schedule, _moment(event.at), event.holder, extra=_data(event))
 
     def _tick_failed(self, event: TickFailed) -> None:
@@ -470,11 +470,11 @@ class LogSubscriber:
         self._worker.error(text, event.name, without_stop(event.how), event.again_in, extra=_data(event))
 
     def _gave_up(self, event: WorkerGaveUp) -> None:
-        text = "process %d cannot start, %d times in a row (%s): giving up on it"
+        text = "giving up on process %d: it failed to start %d times in a row (%s)"
         self._worker.critical(text, event.number, event.tries, event.how, extra=_data(event))
 
     def _stopping(self, event: WorkerStopping) -> None:
-        text = "%s stops (%s): %d running, up to %.0f s for them"
+        text = "%s is stopping (%s): %d running, up to %.0f s to finish"
         self._worker.info(text, event.worker, event.reason, event.running, event.drain, extra=_data(event))
 
     def _stopped(self, event: WorkerStopped) -> None:
@@ -487,5 +487,5 @@ def _moment(epoch: float) -> str:
 
 
 def _data(event: Event) -> dict[str, Any]:
-    """Return an event as a log record's extra, under one key: names like ``message`` would clash with logging's own."""
+    """Return the ``extra`` of a log record, under one key: a key such as ``message`` would clash with logging's own."""
     return {"queuekit": {"event": type(event).__name__, **attrs.asdict(event)}}

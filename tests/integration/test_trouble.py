@@ -33,7 +33,7 @@ def test_process_that_cannot_start_is_given_up(fleet: Fleet) -> None:
 
     assert group.wait() == 1
     log = group.read_log()
-    assert "giving up on it" in log
+    assert "giving up on process" in log
     assert "module 'only_above' raises when imported: RuntimeError: not here" in log
     assert log.count("Traceback") == 0
     assert not group.members()

@@ -40,7 +40,7 @@ LINES = [
     pytest.param(TaskStarted(**RUN, waited=0.0125), "INFO", "start shop.mail id-1 waited 12.5 ms", id="started"),
     pytest.param(TaskFinished(**RUN, state="SUCCESS", duration=0.5), "INFO", "done shop.mail id-1 500.0 ms", id="done"),
     pytest.param(
-        TaskFinished(**RUN, state="PENDING", duration=0.1), "INFO", "put off shop.mail id-1 100.0 ms", id="put-off"
+        TaskFinished(**RUN, state="PENDING", duration=0.1), "INFO", "snoozed shop.mail id-1 100.0 ms", id="snoozed"
     ),
     pytest.param(
         TaskFinished(**RUN, state="EXPIRED", duration=0.0), "INFO", "expired shop.mail id-1 0.0 ms", id="expired"
@@ -78,20 +78,20 @@ LINES = [
     pytest.param(
         TaskUnknown(id="id-1", task="gone", again_in=4.0),
         "WARNING",
-        "no task named gone here; its messages are put back, id-1 first for 4 s",
+        "no task named gone is registered here; its messages are released, starting with id-1 for 4 s",
         id="unknown",
     ),
     pytest.param(LeasesLost(count=2, ids=("a", "b")), "WARNING", "2 leases lost: a, b", id="lost"),
     pytest.param(
         EngineDown(doing="fetch", error="refused", retry_in=0.25),
         "WARNING",
-        "cannot fetch: refused; again in 0.2 s",
+        "cannot fetch: refused; retry in 0.2 s",
         id="down",
     ),
     pytest.param(
         EngineDown(doing="fetch", error="Connection refused.", retry_in=0.25),
         "WARNING",
-        "cannot fetch: Connection refused; again in 0.2 s",
+        "cannot fetch: Connection refused; retry in 0.2 s",
         id="down-in-a-sentence",
     ),
     pytest.param(EngineBack(doing="fetch", after=3.0), "INFO", "can fetch again after 3.0 s", id="back"),
@@ -109,13 +109,13 @@ LINES = [
     pytest.param(
         TicksMissed(schedule="s", count=3, first=1.8e9, last=1.8e9 + 60),
         "WARNING",
-        "3 ticks of s left out: nobody was there from 2027-01-15T08:00:00Z to 2027-01-15T08:01:00Z",
+        "3 ticks of s missed from 2027-01-15T08:00:00Z to 2027-01-15T08:01:00Z: no scheduler sent them in time",
         id="missed",
     ),
     pytest.param(
         TickSkipped(schedule="s", at=1.8e9, holder="id-1"),
         "INFO",
-        "tick of s at 2027-01-15T08:00:00Z left out: id-1 has not ended",
+        "tick of s at 2027-01-15T08:00:00Z skipped: id-1 has not ended",
         id="skipped",
     ),
     pytest.param(
@@ -129,7 +129,7 @@ LINES = [
     pytest.param(
         LoopBlocked(worker="w", seconds=2.5, id="id-1", task="t", waiting=3, stack="  File x, line 1\n"),
         "WARNING",
-        "t id-1 has blocked the event loop of w for 2.5 s, 3 others wait for it:\n  File x, line 1",
+        "t id-1 has blocked the event loop of w for 2.5 s; 3 others are waiting:\n  File x, line 1",
         id="blocked",
     ),
     pytest.param(
@@ -147,13 +147,13 @@ LINES = [
     pytest.param(
         WorkerGaveUp(number=1, how="exited with code 3", tries=5),
         "CRITICAL",
-        "process 1 cannot start, 5 times in a row (exited with code 3): giving up on it",
+        "giving up on process 1: it failed to start 5 times in a row (exited with code 3)",
         id="gave-up",
     ),
     pytest.param(
         WorkerStopping(worker="w", reason="SIGTERM", running=3, drain=30),
         "INFO",
-        "w stops (SIGTERM): 3 running, up to 30 s for them",
+        "w is stopping (SIGTERM): 3 running, up to 30 s to finish",
         id="stopping",
     ),
     pytest.param(

@@ -317,7 +317,7 @@ class Executor:
             early = self._opened(run)
             if early is not None:
                 return early
-        if self._announces or self._events.heard:
+        if self._announces or self._events.observed:
             waited = None if envelope.generation else max(0.0, self._now(run) - due_of(run.delivery))
             event = TaskStarted(
                 id=envelope.id, task=run.message.task, queue=envelope.queue, attempt=envelope.attempt, waited=waited

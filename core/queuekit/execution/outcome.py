@@ -94,7 +94,7 @@ class Decider:
         """Decide for a body that returned *value*."""
         message, delivery = run.message, run.delivery
         settlement = None if run.early else Ack(delivery)
-        event = self._finished(run, "SUCCESS") if self._announces or self._events.heard else None
+        event = self._finished(run, "SUCCESS") if self._announces or self._events.observed else None
         try:
             sends, records = self._follow(delivery, message, "success", value) if message.on_success else ((), ())
             if self.keeps_of(run):
