@@ -32,7 +32,7 @@ __all__ = [
     "Place",
     "QueueCounts",
     "Release",
-    "Retry",
+    "Replace",
     "Settlement",
     "Stored",
 ]
@@ -66,7 +66,7 @@ class Delivery:
     hundred characters at most: a worker has room for thousands of such leases, and for fewer of longer ones."""
     number: int
     """How many times it has been claimed, this one included; grows with each claim. It may begin anew with a
-    :class:`Retry` and with a replay, where these are new messages to the service."""
+    :class:`Replace` and with a replay, where these are new messages to the service."""
     crashes: int = 0
     """Earlier claims that ended with neither settle nor uncounted release; above 0 it is a suspect (QK6)."""
     sent_at: float = 0.0
@@ -111,7 +111,7 @@ class Release:
 
 
 @quick_frozen
-class Retry:
+class Replace:
     """Put *envelope* in the place of the message, in one step where the engine can: the next attempt or hop.
 
     It keeps the id and raises attempt or hop, takes its due time from the envelope's ``delay`` and ``not_before``,
@@ -135,7 +135,10 @@ class Dead:
     """Error type and text, at most 2,000 characters."""
 
 
-Settlement = Ack | Release | Retry | Dead
+Retry = Replace
+"""The earlier name of :class:`Replace`, for plugins that were written with it."""
+
+Settlement = Ack | Release | Replace | Dead
 
 
 @quick_frozen(kw_only=True)

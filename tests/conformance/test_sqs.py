@@ -10,7 +10,7 @@ from queuekit.broker import Broker
 from queuekit.engines.uniqueness import WithUniqueKeys
 from queuekit.testing import BrokerConformance
 from queuekit.urls import EngineURL
-from queuekit_testing.brokers.once import Once
+from queuekit_testing.brokers.once import OnceTests
 from support.aws_clients import dynamo_backend, sqs_broker
 from support.aws_servers import AwsServer
 
@@ -75,7 +75,7 @@ class TestSqsOnMoto(SqsConformance):
         self.url = EngineURL.parse(moto_server.sqs("kit"))
 
 
-class TestSqsWithUniqueKeys(Once):
+class TestSqsWithUniqueKeys(OnceTests):
     """Queues in ministack, with the unique keys that core adds as records of the backend."""
 
     url: EngineURL

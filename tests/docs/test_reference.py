@@ -10,7 +10,7 @@ import pytest
 
 import queuekit
 from queuekit import errors
-from queuekit_testing.scaffold import KINDS, Names, plugin_files
+from queuekit_testing.scaffold import KINDS, PluginNames, plugin_files
 
 DOCS = Path(__file__).parents[2] / "docs"
 STRANGER = Path(__file__).parents[1] / "thirdparty" / "queuekit-postgres"
@@ -93,7 +93,7 @@ def test_reference_has_what_a_stranger_needs(path: Path) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_reference_has_what_a_new_plugin_needs(kind: str) -> None:
     """What ``queuekit plugin new`` writes imports from modules of the reference alone."""
-    files = plugin_files(Names.of("nats"), kind)
+    files = plugin_files(PluginNames.of("nats"), kind)
     needed = {module for path, text in files.items() if path.endswith(".py") for module in imported_from_core(text)}
 
     assert not {module for module in needed if f".. automodule:: {module}\n" not in REFERENCE} - {"queuekit"}

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from queuekit_testing.scaffold import Names, write_plugin
+from queuekit_testing.scaffold import PluginNames, write_plugin
 from support.venvs import KIT, ROOT, Venv, author_environment, build_wheel
 
 PAGE = ROOT / "docs" / "write-a-broker.md"
@@ -49,7 +49,7 @@ def test_plugin_is_as_short_as_promised() -> None:
 def test_ends_with_a_green_conformance_run(tmp_path: Path, author: Venv) -> None:
     """What the page writes into a new distribution, installed from its wheel, passes the suites."""
     folder = tmp_path / "queuekit-files"
-    write_plugin(Names.of("files"), "broker", folder)
+    write_plugin(PluginNames.of("files"), "broker", folder)
     for path, text in files().items():
         (folder / path).write_text(text, encoding="utf-8")
     author.install(build_wheel(folder, folder / "dist"))
@@ -67,7 +67,7 @@ def test_ends_with_a_green_conformance_run(tmp_path: Path, author: Venv) -> None
 @pytest.mark.parametrize("command", ["ruff check .", "ruff format --check .", "mypy --no-incremental"])
 def test_is_clean(tmp_path: Path, command: str) -> None:
     """What the page writes passes the checks that the new distribution has for it."""
-    write_plugin(Names.of("files"), "broker", tmp_path)
+    write_plugin(PluginNames.of("files"), "broker", tmp_path)
     for path, text in files().items():
         (tmp_path / path).write_text(text, encoding="utf-8")
     environ = {**os.environ, "MYPYPATH": f"{ROOT / 'core'}:{KIT / 'src'}", "RUFF_NO_CACHE": "true"}

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from queuekit_testing.scaffold import KINDS, Names, write_plugin
+from queuekit_testing.scaffold import KINDS, PluginNames, write_plugin
 from support.venvs import (
     KIT,
     ROOT,
@@ -108,7 +108,7 @@ def project(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     """Return kind and folder of a new plugin, which is installed from its wheel."""
     kind: str = request.param
     folder = tmp_path_factory.mktemp(kind)
-    write_plugin(Names.of(f"new-{kind}"), kind, folder)
+    write_plugin(PluginNames.of(f"new-{kind}"), kind, folder)
     venv.install(build_wheel(folder, folder / "dist"))
     return kind, folder
 
@@ -184,7 +184,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("kind", KINDS)
 def test_is_clean(tmp_path: Path, cache: Path, kind: str) -> None:
     """What is written is clean and formatted by its own rules for ruff, and its types are right for mypy --strict."""
-    write_plugin(Names.of(f"new-{kind}"), kind, tmp_path)
+    write_plugin(PluginNames.of(f"new-{kind}"), kind, tmp_path)
     environ = {**os.environ, "MYPYPATH": f"{ROOT / 'core'}:{KIT / 'src'}", "RUFF_NO_CACHE": "true"}
 
     for command in (["ruff", "check", "."], ["ruff", "format", "--check", "."], ["mypy", "--cache-dir", str(cache)]):

@@ -11,7 +11,7 @@ import attrs
 import pytest
 
 from queuekit.backend import Condition, Join, Record
-from queuekit.broker import Ack, CommitItem, Dead, Release, Retry
+from queuekit.broker import Ack, CommitItem, Dead, Release, Replace
 from queuekit.envelope import Envelope, Unique
 from queuekit.errors import UnavailableError
 from queuekit.ids import new_id
@@ -122,7 +122,7 @@ def test_a_stale_settlement_is_refused_in_a_commit_and_by_itself(broker: MongoBr
     (present,) = broker.receive([queue], limit=1, wait=PATIENCE, lease=LEASE)
     later = attrs.evolve(envelope, attempt=1)
 
-    settled = [broker.settle([each]) for each in (Ack(stale), Dead(stale, reason="failed"), Retry(stale, later))]
+    settled = [broker.settle([each]) for each in (Ack(stale), Dead(stale, reason="failed"), Replace(stale, later))]
     committed = broker.commit([CommitItem(settlement=Ack(stale)), CommitItem(settlement=Ack(present))])
 
     assert settled == [[stale]] * 3

@@ -7,7 +7,7 @@ from typing import Any
 import attrs
 import pytest
 
-from queuekit.broker import Ack, CommitItem, Delivery, Retry
+from queuekit.broker import Ack, CommitItem, Delivery, Replace
 from queuekit.envelope import Envelope
 from queuekit.errors import UnavailableError
 from queuekit_redis.broker import RedisBroker
@@ -76,7 +76,7 @@ def test_takes_the_outcomes_of_a_worker_that_has_sent_nothing(
     again, first = take(worker)
     fill()
 
-    lost = worker.settle([Retry(again, attrs.evolve(again.envelope, attempt=1))])
+    lost = worker.settle([Replace(again, attrs.evolve(again.envelope, attempt=1))])
     done = worker.commit([CommitItem(settlement=Ack(first), sends=(message("next", queue="other"),))])
 
     assert (lost, done) == ([], [True])

@@ -7,7 +7,7 @@ import attrs
 import pytest
 
 from queuekit.backend import Join, Record
-from queuekit.broker import Ack, CommitItem, Dead, Delivery, Release, Retry
+from queuekit.broker import Ack, CommitItem, Dead, Delivery, Release, Replace
 from queuekit.envelope import Envelope, Unique
 from queuekit_redis.backend import RedisBackend
 from queuekit_redis.broker import RedisBroker
@@ -43,7 +43,7 @@ def outcomes(taken: list[Delivery]) -> list[CommitItem]:
     result = Record(key="result:first", rank=9, final=True, ttl=60)
     return [
         CommitItem(settlement=Ack(first), records=(result,)),
-        CommitItem(settlement=Retry(second, message(second.id, attempt=1))),
+        CommitItem(settlement=Replace(second, message(second.id, attempt=1))),
         CommitItem(settlement=Ack(third), sends=(message("next"),)),
         CommitItem(settlement=Ack(fourth), joins=(Join(group="g", member=1, size=1, then=(message("then"),)),)),
     ]

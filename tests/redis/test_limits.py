@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from queuekit.backend import Record
-from queuekit.broker import Delivery, Retry
+from queuekit.broker import Delivery, Replace
 from queuekit.envelope import Envelope, Unique
 from queuekit.errors import TooLargeError
 from queuekit_redis.backend import RedisBackend
@@ -89,7 +89,7 @@ def test_a_retry_elsewhere_is_not_lost_to_a_key(
     broker.send([message("mine", unique=key), message("theirs", queue="other", unique=key)])
     (mine,) = take(broker)
 
-    lost = broker.settle([Retry(mine, message("mine", queue="other", attempt=1, unique=key))])
+    lost = broker.settle([Replace(mine, message("mine", queue="other", attempt=1, unique=key))])
 
     found = broker.receive(["other"], limit=10, wait=0, lease=60)
     assert (lost, [each.id for each in found]) == ([], ["theirs", "mine"])

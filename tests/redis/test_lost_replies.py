@@ -7,7 +7,7 @@ import attrs
 import pytest
 
 from queuekit.backend import Condition, Join, Record
-from queuekit.broker import Ack, CommitItem, Dead, Delivery, Place, Release, Retry, Settlement
+from queuekit.broker import Ack, CommitItem, Dead, Delivery, Place, Release, Replace, Settlement
 from queuekit.envelope import Envelope, Unique
 from queuekit.errors import UnavailableError
 from queuekit_redis.backend import RedisBackend
@@ -18,7 +18,7 @@ from support.redis_servers import RedisServer
 SETTLEMENTS: dict[str, Callable[[Delivery], Settlement]] = {
     "ack": Ack,
     "release": Release,
-    "retry": lambda delivery: Retry(delivery, attrs.evolve(delivery.envelope, attempt=1)),
+    "retry": lambda delivery: Replace(delivery, attrs.evolve(delivery.envelope, attempt=1)),
     "dead": lambda delivery: Dead(delivery, reason="failed"),
 }
 

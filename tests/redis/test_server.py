@@ -9,7 +9,7 @@ import pytest
 import redis
 
 from queuekit.backend import Join, Record
-from queuekit.broker import Ack, CommitItem, Dead, Delivery, Place, Release, Retry
+from queuekit.broker import Ack, CommitItem, Dead, Delivery, Place, Release, Replace
 from queuekit.envelope import Envelope, Unique
 from queuekit.errors import UnavailableError
 from queuekit_redis.backend import RedisBackend
@@ -107,7 +107,7 @@ def live_through(broker: RedisBroker) -> None:
     key = Unique(key="key")
     broker.send([*messages(5), message("keyed", unique=key), message("late", delay=600.0)])
     acked, released, retried, dead, *rest = take(broker)
-    broker.settle([Ack(acked), Release(released), Retry(retried, retried.envelope), Dead(dead, reason="failed")])
+    broker.settle([Ack(acked), Release(released), Replace(retried, retried.envelope), Dead(dead, reason="failed")])
     broker.requeue("jobs", [dead.id])
     broker.remove("jobs", ["late"])
     broker.commit(

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from queuekit.backend import Join, Record
-from queuekit.broker import Ack, CommitItem, Dead, Place, Retry
+from queuekit.broker import Ack, CommitItem, Dead, Place, Replace
 from queuekit.envelope import Envelope, Unique
 from queuekit_redis.backend import RedisBackend
 from queuekit_redis.broker import RedisBroker
@@ -49,7 +49,7 @@ def test_the_user_of_the_guide_may_do_all(
     broker.extend([one.lease], lease=60)
     final = Record(key="result:one", rank=9, final=True, ttl=60)
     waiting = in_thread(lambda: backend.wait(["result:one"], timeout=PATIENCE))
-    broker.settle([Retry(two, message("two", attempt=1, delay=0.2)), Dead(three, reason="failed")])
+    broker.settle([Replace(two, message("two", attempt=1, delay=0.2)), Dead(three, reason="failed")])
     joined = CommitItem(settlement=Ack(four), joins=(Join(group="g", member=0, size=2),))
     broker.commit([CommitItem(settlement=Ack(one), records=(final,)), joined])
     again = broker.receive(["jobs"], limit=10, wait=30, lease=60)

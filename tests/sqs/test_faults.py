@@ -10,7 +10,7 @@ import attrs
 import pytest
 
 from queuekit import Queuekit
-from queuekit.broker import Ack, Dead, Delivery, Place, Release, Retry
+from queuekit.broker import Ack, Dead, Delivery, Place, Release, Replace
 from queuekit.envelope import Envelope, Unique
 from queuekit.errors import PartialSendError, UnavailableError
 from queuekit.ids import new_id
@@ -125,7 +125,7 @@ def test_a_retry_that_is_settled_again_is_sent_once(make: Make, proxy: AwsProxy)
     broker = make()
     broker.send(messages(1))
     (delivery,) = take(broker, 1)
-    retry = Retry(delivery, attrs.evolve(delivery.envelope, attempt=1))
+    retry = Replace(delivery, attrs.evolve(delivery.envelope, attempt=1))
     proxy.denied["DeleteMessageBatch"] = (403, "AccessDenied", "no")
     with pytest.raises(UnavailableError, match="sqs:DeleteMessage on"):
         broker.settle([retry])
@@ -210,7 +210,7 @@ def test_order_within_a_group_is_kept_across_a_retry(make: Make) -> None:
     batch = [attrs.evolve(each, unique=Unique(key="customer-1")) for each in messages(3, "orders.fifo")]
     broker.send(batch)
     (first,) = broker.receive(["orders.fifo"], limit=1, wait=1.0, lease=LEASE)
-    broker.settle([Retry(first, attrs.evolve(first.envelope, attempt=1))])
+    broker.settle([Replace(first, attrs.evolve(first.envelope, attempt=1))])
 
     order = []
     for _ in range(3):
@@ -230,7 +230,7 @@ def test_large_bodies_wait_in_s3_and_go_with_their_message(make: Make) -> None:
     (delivery,) = take(broker, 1)
     broker.settle([Release(delivery)])
     (delivery,) = take(broker, 1)
-    broker.settle([Retry(delivery, attrs.evolve(delivery.envelope, attempt=1))])
+    broker.settle([Replace(delivery, attrs.evolve(delivery.envelope, attempt=1))])
     (delivery,) = take(broker, 1)
     broker.settle([Dead(delivery, reason="failed")])
 
@@ -267,7 +267,7 @@ def test_a_retry_on_a_fifo_queue_is_not_taken_for_a_repeat(make: Make) -> None:
     broker.send([first])
     broker.send([first])
     (delivery,) = take(broker, 1, "orders.fifo")
-    broker.settle([Retry(delivery, attrs.evolve(first, queue="others.fifo", attempt=1))])
+    broker.settle([Replace(delivery, attrs.evolve(first, queue="others.fifo", attempt=1))])
     (again,) = take(broker, 1, "others.fifo")
     broker.settle([Dead(again, reason="failed")])
     broker.requeue("others.fifo")

@@ -11,7 +11,7 @@ import pytest
 
 from queuekit import Queuekit, Snooze
 from queuekit.backend import Backend
-from queuekit.broker import Ack, Delivery, Release, Retry
+from queuekit.broker import Ack, Delivery, Release, Replace
 from queuekit.engines.memory import MemoryBackend
 from queuekit.envelope import Envelope, Unique
 from queuekit.errors import UnavailableError
@@ -94,7 +94,7 @@ def test_a_hand_back_uses_up_no_attempt(make: Make) -> None:
     first, second = messages(2)
     clients[0].send([first, second])
     (delivery,) = take(clients[0])
-    clients[0].settle([Retry(delivery, attrs.evolve(delivery.envelope, attempt=1))])
+    clients[0].settle([Replace(delivery, attrs.evolve(delivery.envelope, attempt=1))])
 
     for client in [*clients, *clients]:
         (delivery,) = take(client)
@@ -139,7 +139,7 @@ def test_a_retry_after_a_crash_begins_with_none(make: Make) -> None:
     broker.send(messages(1))
     take(broker, lease=1.0)
     (delivery,) = take(other)
-    other.settle([Retry(delivery, attrs.evolve(delivery.envelope, attempt=1))])
+    other.settle([Replace(delivery, attrs.evolve(delivery.envelope, attempt=1))])
 
     (again,) = take(broker)
 
@@ -154,7 +154,7 @@ def test_a_moment_is_kept_in_place(make: Make) -> None:
     (delivery,) = take(broker)
     moment = delivery.claimed_at + 3.0
     later = attrs.evolve(delivery.envelope, attempt=1, hop=1, delay=1.0, not_before=moment)
-    broker.settle([Retry(delivery, later)])
+    broker.settle([Replace(delivery, later)])
 
     (again,) = take(broker)
 

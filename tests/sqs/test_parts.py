@@ -19,7 +19,7 @@ from queuekit_sqs.failures import unavailable
 from queuekit_sqs.fifo_attempts import Turn, read_turn
 from queuekit_sqs.messages import Counts, earliness, read, write
 from queuekit_sqs.options import DynamoOptions, SqsOptions
-from queuekit_sqs.queues import Names
+from queuekit_sqs.queues import QueueNames
 from queuekit_sqs.request_pool import RequestPool
 from queuekit_sqs.servertime import ServerTime
 from queuekit_sqs.settling import Token, read_token
@@ -61,7 +61,7 @@ def test_refuses_a_url(url: str, problem: str) -> None:
 
 def test_names_are_legal_and_differ() -> None:
     """Whatever our queues are called, SQS takes their names, and no two places share one."""
-    names = Names("shop")
+    names = QueueNames("shop")
     queues = ["mail", "mail.x", "mail:x", "mail-x", "mail-dead", "mail.dead", "mail-p9", "m" * 120, "m" * 119 + "."]
     queues += [f"{queue}.fifo" for queue in queues if len(queue) < 110]
 
@@ -79,7 +79,7 @@ def test_names_are_legal_and_differ() -> None:
 
 def test_a_dead_queue_is_spelled_as_sqs_does() -> None:
     """``mail.dead`` is the queue in which the dead letters of ``mail`` are, also of a FIFO queue."""
-    names = Names("")
+    names = QueueNames("")
 
     assert names.of_priority("mail.dead").name == names.dead("mail").name == "mail-dead"
     assert names.dead("mail.fifo").name == "mail-dead.fifo"

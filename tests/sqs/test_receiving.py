@@ -8,7 +8,7 @@ from typing import Any
 import attrs
 import pytest
 
-from queuekit.broker import Ack, Delivery, Release, Retry, Settlement
+from queuekit.broker import Ack, Delivery, Release, Replace, Settlement
 from queuekit.engines.memory import MemoryBackend
 from queuekit.envelope import Envelope
 from queuekit.errors import UnavailableError
@@ -204,7 +204,7 @@ def test_what_comes_too_early_keeps_nothing_else_waiting(make: Make, queue: str)
     "end",
     [
         lambda taken: Release(taken, delay=0.4),
-        lambda taken: Retry(taken, attrs.evolve(taken.envelope, attempt=1, delay=0.4)),
+        lambda taken: Replace(taken, attrs.evolve(taken.envelope, attempt=1, delay=0.4)),
     ],
     ids=["release", "retry"],
 )

@@ -12,7 +12,7 @@ from typing import Any
 
 import attrs
 
-from queuekit.broker import Ack, Dead, Delivery, Place, Release, Retry, Settlement
+from queuekit.broker import Ack, Dead, Delivery, Place, Release, Replace, Settlement
 from queuekit.engines.memory.queue import Entry
 from queuekit.envelope import Envelope
 from support.broker_defects import Defective
@@ -131,7 +131,7 @@ class RetryForgetsTheMoment(Defective):
     def settle(self, settlements: Sequence[Settlement]) -> list[Delivery]:
         return super().settle(
             [
-                Retry(s.delivery, attrs.evolve(s.envelope, not_before=None)) if isinstance(s, Retry) else s
+                Replace(s.delivery, attrs.evolve(s.envelope, not_before=None)) if isinstance(s, Replace) else s
                 for s in settlements
             ]
         )

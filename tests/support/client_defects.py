@@ -19,7 +19,7 @@ from typing import Any
 import attrs
 
 from queuekit.backend import Condition, Record
-from queuekit.broker import Delivery, Place, Retry, Settlement
+from queuekit.broker import Delivery, Place, Replace, Settlement
 from queuekit.clock import SystemClock
 from queuekit.engines.memory import MemoryBackend, MemoryBroker
 from queuekit.engines.sqlite import SqliteBackend
@@ -232,7 +232,7 @@ class Narrow(Defective):
         return super().send([self.shortened(each) for each in envelopes])
 
     def settle(self, settlements: Sequence[Settlement]) -> list[Delivery]:
-        cut = [Retry(s.delivery, self.shortened(s.envelope)) if isinstance(s, Retry) else s for s in settlements]
+        cut = [Replace(s.delivery, self.shortened(s.envelope)) if isinstance(s, Replace) else s for s in settlements]
         return super().settle(cut)
 
     def shortened(self, envelope: Envelope) -> Envelope:

@@ -7,7 +7,7 @@ from typing import Any
 
 import attrs
 
-from queuekit.broker import Ack, Broker, Capabilities, Dead, Delivery, Lease, Release, Retry, Settlement
+from queuekit.broker import Ack, Broker, Capabilities, Dead, Delivery, Lease, Release, Replace, Settlement
 from queuekit.envelope import Envelope
 
 __all__ = ["CopyingBroker"]
@@ -82,7 +82,7 @@ class CopyingBroker(Broker):
             found.due, found.number = time.monotonic() + each.delay, found.number - 1
             return
         self.kept.remove(found)
-        if isinstance(each, Retry):
+        if isinstance(each, Replace):
             self.send([each.envelope])
         elif isinstance(each, Dead):
             self.dead.append(found.envelope.id)

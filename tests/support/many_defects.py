@@ -14,7 +14,7 @@ from typing import Any
 import attrs
 
 from queuekit.backend import Condition, Page
-from queuekit.broker import CommitItem, Delivery, Lease, Place, Retry, Settlement, Stored
+from queuekit.broker import CommitItem, Delivery, Lease, Place, Replace, Settlement, Stored
 from queuekit.envelope import Envelope
 from support.broker_defects import Defective
 
@@ -147,7 +147,7 @@ class RetriesQuietly(Defective):
     """Wakes nobody by a retry."""
 
     def settle(self, settlements: Sequence[Settlement]) -> list[Delivery]:
-        if not any(isinstance(each, Retry) for each in settlements):
+        if not any(isinstance(each, Replace) for each in settlements):
             return super().settle(settlements)
         with self._engine.lock:
             now = self._engine.now()

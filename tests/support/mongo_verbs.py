@@ -3,7 +3,7 @@
 import attrs
 
 from queuekit.backend import Condition, Join, Record
-from queuekit.broker import Ack, CommitItem, Dead, Place, Release, Retry
+from queuekit.broker import Ack, CommitItem, Dead, Place, Release, Replace
 from queuekit.envelope import Envelope, Unique
 from queuekit.ids import new_id
 from queuekit_mongo.backend import MongoBackend
@@ -24,7 +24,7 @@ def use_every_verb(broker: MongoBroker, backend: MongoBackend, queue: str) -> No
     broker.extend([one.lease for one in held], lease=LEASE)
     later = attrs.evolve(held[4].envelope, attempt=1, delay=60.0)
     broker.settle([Ack(held[0]), Release(held[1]), Release(held[2], delay=9.0), Dead(held[3], reason="failed")])
-    broker.settle([Retry(held[4], later), Ack(held[0]), *map(Ack, held[5:20])])
+    broker.settle([Replace(held[4], later), Ack(held[0]), *map(Ack, held[5:20])])
     records = [Record(key=f"result:{one.id}", body=b"x", rank=2, ttl=60.0, final=True) for one in held[20:]]
     pairs = zip(held[20:], records, strict=True)
     broker.commit([CommitItem(settlement=Ack(one), records=(record,)) for one, record in pairs])

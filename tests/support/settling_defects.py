@@ -12,7 +12,7 @@ from typing import Any
 import attrs
 
 from queuekit.backend import Condition, Page
-from queuekit.broker import Ack, CommitItem, Dead, Delivery, Place, QueueCounts, Release, Retry, Settlement, Stored
+from queuekit.broker import Ack, CommitItem, Dead, Delivery, Place, QueueCounts, Release, Replace, Settlement, Stored
 from queuekit.envelope import Envelope
 from support.broker_defects import Defective
 
@@ -66,9 +66,9 @@ class RetriesTwice(Defective):
 
     def settle(self, settlements: Sequence[Settlement]) -> list[Delivery]:
         for each in settlements:
-            if isinstance(each, Retry):
+            if isinstance(each, Replace):
                 super().send([attrs.evolve(each.envelope, id=f"{each.envelope.id}.1")])
-        return super().settle([Release(s.delivery) if isinstance(s, Retry) else s for s in settlements])
+        return super().settle([Release(s.delivery) if isinstance(s, Replace) else s for s in settlements])
 
 
 class EarlyRetry(Defective):
@@ -76,7 +76,10 @@ class EarlyRetry(Defective):
 
     def settle(self, settlements: Sequence[Settlement]) -> list[Delivery]:
         return super().settle(
-            [Retry(s.delivery, attrs.evolve(s.envelope, delay=0.0)) if isinstance(s, Retry) else s for s in settlements]
+            [
+                Replace(s.delivery, attrs.evolve(s.envelope, delay=0.0)) if isinstance(s, Replace) else s
+                for s in settlements
+            ]
         )
 
 
@@ -111,7 +114,7 @@ class RetryFreesKey(Defective):
 
     def settle(self, settlements: Sequence[Settlement]) -> list[Delivery]:
         lost = super().settle(settlements)
-        if any(isinstance(each, Retry) for each in settlements):
+        if any(isinstance(each, Replace) for each in settlements):
             self._engine.messages._keys._held.clear()
         return lost
 

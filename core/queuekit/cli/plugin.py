@@ -37,7 +37,7 @@ def new(session: Session, name: str, *, kind: str, into: Path | None) -> None:
     """
     from queuekit.testing import scaffold
 
-    names = scaffold.Names.of(name)
+    names = scaffold.PluginNames.of(name)
     folder = into or Path(names.dist)
     for path in scaffold.write_plugin(names, kind, folder):
         click.echo(path)

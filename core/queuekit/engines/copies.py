@@ -17,7 +17,7 @@ from typing import Any
 import attrs
 
 from queuekit.backend import Backend, Condition, Record
-from queuekit.broker import Ack, Broker, Dead, Delivery, Lease, Release, Retry, Settlement
+from queuekit.broker import Ack, Broker, Dead, Delivery, Lease, Release, Replace, Settlement
 from queuekit.engines.wrapping import WrappedBroker
 from queuekit.envelope import MAX_HEADER_BYTES, Envelope, split_frame
 from queuekit.errors import DecodeError, UnavailableError
@@ -129,7 +129,7 @@ class WithoutCopies(WrappedBroker):
         self._note(claim for each, claim in pairs if isinstance(each, Ack))
         self._free([(each, claim) for each, claim in pairs if isinstance(each, Release)])
         lost = {one.token for one in self._broker.settle(inner)}
-        moved = [claim for each, claim in pairs if isinstance(each, Retry | Dead) and claim.token not in lost]
+        moved = [claim for each, claim in pairs if isinstance(each, Replace | Dead) and claim.token not in lost]
         self._note(moved)
         return [each.delivery for each, one in zip(settlements, inner, strict=True) if one.delivery.token in lost]
 

@@ -15,7 +15,7 @@ from typing import Any
 import attrs
 
 from queuekit.backend import Condition, Record
-from queuekit.broker import Delivery, Release, Retry
+from queuekit.broker import Delivery, Release, Replace
 from queuekit.client.codec import LITTLE, Message, outline, sealed
 from queuekit.client.runtime import Runtime
 from queuekit.client.sender import Sending
@@ -421,7 +421,7 @@ class Executor:
     def _hop(self, delivery: Delivery, delay: float) -> Outcome:
         """Delay again what the broker could not delay long enough at once; neither attempt nor crash."""
         envelope = attrs.evolve(delivery.envelope, hop=delivery.envelope.hop + 1, delay=delay)
-        return Outcome(delivery=delivery, settlement=Retry(delivery, envelope), status="held")
+        return Outcome(delivery=delivery, settlement=Replace(delivery, envelope), status="held")
 
     def _unreadable(self, delivery: Delivery, marks: Mapping[str, Record], error: NotReadHereError) -> Outcome:
         """Hold a message that a worker of a newer release, or with another serializer, can read."""

@@ -9,12 +9,11 @@ from typing import Any
 import attrs
 
 from queuekit.backend import Join, Record
-from queuekit.broker import Ack, CommitItem, Dead, Delivery, Release, Retry, Settlement
+from queuekit.broker import Ack, CommitItem, Dead, Delivery, Release, Replace, Settlement
 from queuekit.client.codec import Message
 from queuekit.client.runtime import Runtime
 from queuekit.client.sender import Sending
-from queuekit.control import Cancel, Cancelled, Control, Reject, Snooze, TaskTimeout, matches
-from queuekit.control import Retry as RetryAsked
+from queuekit.control import Cancel, Cancelled, Control, Reject, Retry, Snooze, TaskTimeout, matches
 from queuekit.envelope import Envelope
 from queuekit.errors import EncodeError, TooLargeError
 from queuekit.events import Event, MessageDead, TaskFinished
@@ -137,11 +136,11 @@ class Decider:
         options = run.task.defaults
         retries = run.options.retries
         attempt = run.delivery.envelope.attempt
-        asked = isinstance(error, RetryAsked)
+        asked = isinstance(error, Retry)
         wanted = asked or (matches(error, options.retry_on) and not matches(error, options.dont_retry))
         if not wanted or attempt >= retries:
             return self.failed(run, error)
-        delay = error.after if isinstance(error, RetryAsked) else None
+        delay = error.after if isinstance(error, Retry) else None
         if delay is None:
             delay = run.options.retry.delay(attempt + 1, self._chance)
         return self._again(run, error, delay=max(0.0, float(delay)), retries=retries)
@@ -163,7 +162,7 @@ class Decider:
         what = describe(error)
         return Outcome(
             delivery=delivery,
-            settlement=None if run.early else Retry(delivery, envelope),
+            settlement=None if run.early else Replace(delivery, envelope),
             sends=(envelope,) if run.early else (),
             records=self._record(run, State.RETRY, what, due=envelope.not_before),
             status="retried",

@@ -8,7 +8,7 @@ import pytest
 
 from queuekit import Queuekit, chain, chord, group
 from queuekit.backend import Backend, Record
-from queuekit.broker import Ack, Broker, Dead, Delivery, Release, Retry, Settlement
+from queuekit.broker import Ack, Broker, Dead, Delivery, Release, Replace, Settlement
 from queuekit.client.runtime import _completed
 from queuekit.engines.copies import WithoutCopies
 from queuekit.engines.memory import MemoryBackend
@@ -117,7 +117,7 @@ def test_a_copy_of_an_earlier_attempt_is_dropped(broker: WithoutCopies, inner: C
     """Once a message is at its second attempt, only that one is handed out."""
     broker.send([message(), message()])
     (delivery,) = take(broker)
-    broker.settle([Retry(delivery, message(attempt=1))])
+    broker.settle([Replace(delivery, message(attempt=1))])
     inner.end_leases()
 
     (second,) = take(broker)

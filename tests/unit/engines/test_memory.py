@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from queuekit.backend import Join, Record
-from queuekit.broker import Ack, CommitItem, Dead, Place, Release, Retry
+from queuekit.broker import Ack, CommitItem, Dead, Place, Release, Replace
 from queuekit.clock import SystemClock, VirtualClock
 from queuekit.engines.memory import MemoryBackend, MemoryBroker, MemoryEngine
 from queuekit.engines.memory.messages import MAX_UPKEEP
@@ -356,7 +356,7 @@ def test_a_retry_may_move_to_another_queue(broker: MemoryBroker) -> None:
     """The next attempt stands in the queue that its envelope names, and takes its unique key along."""
     broker.send([message(unique=Unique(key="k"))])
     (delivery,) = broker.receive(["q"], limit=1, wait=0, lease=LEASE)
-    broker.settle([Retry(delivery, attrs.evolve(delivery.envelope, queue="other", attempt=1))])
+    broker.settle([Replace(delivery, attrs.evolve(delivery.envelope, queue="other", attempt=1))])
     held = broker.send([message("b", unique=Unique(key="k"))])
     (moved,) = broker.receive(["other"], limit=1, wait=0, lease=LEASE)
     broker.settle([Ack(moved)])

@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 
 from queuekit import Context, Queuekit, Reject, Retry, Signature, State, current
 from queuekit.backend import Record
-from queuekit.broker import Ack, Dead, Delivery, Limits, Place, Release
-from queuekit.broker import Retry as RetrySettlement
+from queuekit.broker import Ack, Dead, Delivery, Limits, Place, Release, Replace
 from queuekit.clock import VirtualClock
 from queuekit.envelope import Envelope, join_frame
 from queuekit.errors import UnavailableError
@@ -232,7 +231,7 @@ def test_what_is_not_due_is_delayed_again_by_hops() -> None:
     second = refused(app, again)
     due = executor_of(app).prepare(attrs.evolve(delivery, claimed_at=clock.time() + 1000), {})
 
-    hops = [outcome.settlement for outcome in (first, second) if isinstance(outcome.settlement, RetrySettlement)]
+    hops = [outcome.settlement for outcome in (first, second) if isinstance(outcome.settlement, Replace)]
     assert [(hop.envelope.hop, hop.envelope.delay, hop.envelope.attempt) for hop in hops] == [(1, 900, 0), (1, 100, 0)]
     assert isinstance(due, Run)
 

@@ -21,8 +21,7 @@ from queuekit import (
     TaskTimeout,
 )
 from queuekit.backend import BackendLimits
-from queuekit.broker import Ack, Dead, Limits, Release, Settlement
-from queuekit.broker import Retry as RetrySettlement
+from queuekit.broker import Ack, Dead, Limits, Release, Replace, Settlement
 from queuekit.client.codec import decode
 from queuekit.clock import VirtualClock
 from queuekit.events import TaskFinished
@@ -178,7 +177,7 @@ def test_retries_what_it_is_told_to(error: BaseException, options: Any, *, retri
     outcome = outcome_of(made(raising(error), **options))
 
     assert outcome.status == ("retried" if retried else "failed")
-    assert isinstance(outcome.settlement, RetrySettlement if retried else Dead)
+    assert isinstance(outcome.settlement, Replace if retried else Dead)
 
 
 def test_a_retry_is_the_message_one_attempt_older() -> None:
@@ -187,7 +186,7 @@ def test_a_retry_is_the_message_one_attempt_older() -> None:
 
     outcome = outcome_of(app, attempt=1)
 
-    old, new = outcome.delivery.envelope, settlement_of(outcome, RetrySettlement).envelope
+    old, new = outcome.delivery.envelope, settlement_of(outcome, Replace).envelope
     assert (new.id, new.body, new.attempt, new.delay) == (old.id, old.body, 2, 7)
     assert (outcome.records[0].state, outcome.records[0].error, outcome.records[0].final) == (
         "RETRY",
@@ -212,7 +211,7 @@ def test_the_calls_policy_wins_over_the_tasks() -> None:
 
     outcome = outcome_of(app, attempt=1)
 
-    assert settlement_of(outcome, RetrySettlement).envelope.delay == 9
+    assert settlement_of(outcome, Replace).envelope.delay == 9
 
 
 def test_jitter_is_the_apps_chance() -> None:
@@ -223,7 +222,7 @@ def test_jitter_is_the_apps_chance() -> None:
 
     expected = random.Random(7)
     expected.getrandbits(64)  # the token of the lease
-    assert settlement_of(outcome, RetrySettlement).envelope.delay == 10 * expected.random()
+    assert settlement_of(outcome, Replace).envelope.delay == 10 * expected.random()
 
 
 @pytest.mark.parametrize(("after", "delay"), [(2.5, 2.5), (0, 0), (-1, 0)], ids=str)
@@ -231,7 +230,7 @@ def test_a_task_says_when_it_wants_to_run_again(after: float, delay: float) -> N
     """``Retry(after=...)`` leaves the policy out."""
     outcome = outcome_of(made(raising(Retry("busy", after=after)), retries=1, retry=Fixed(99)))
 
-    assert settlement_of(outcome, RetrySettlement).envelope.delay == delay
+    assert settlement_of(outcome, Replace).envelope.delay == delay
 
 
 def test_a_retry_beyond_the_brokers_longest_delay_hops() -> None:
@@ -241,7 +240,7 @@ def test_a_retry_beyond_the_brokers_longest_delay_hops() -> None:
 
     outcome = outcome_of(made(raising(Retry(after=3600)), app=app, retries=1))
 
-    envelope = settlement_of(outcome, RetrySettlement).envelope
+    envelope = settlement_of(outcome, Replace).envelope
     assert (envelope.delay, envelope.not_before) == (900, clock.time() + 3600)
 
 
@@ -253,7 +252,7 @@ def test_a_retry_forgets_the_first_moment() -> None:
 
     outcome = executor_of(app).call(prepared(app, hopped))
 
-    envelope = settlement_of(outcome, RetrySettlement).envelope
+    envelope = settlement_of(outcome, Replace).envelope
     assert envelope.hop == 0
     assert envelope.not_before is not None
     assert 4 < envelope.not_before - hopped.claimed_at < 60

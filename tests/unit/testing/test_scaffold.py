@@ -14,7 +14,7 @@ from queuekit.cli import plugin
 from queuekit.errors import QueuekitError
 from queuekit.middleware import Middleware
 from queuekit.serializer import Serializer
-from queuekit_testing.scaffold import KINDS, Names, plugin_files, write_plugin
+from queuekit_testing.scaffold import KINDS, PluginNames, plugin_files, write_plugin
 from support import commands
 
 CONTRACTS = {"broker": Broker, "backend": Backend, "serializer": Serializer, "middleware": Middleware}
@@ -41,7 +41,7 @@ def test_command_offers_each_kind() -> None:
 @pytest.mark.parametrize("text", ["nats-jet", "queuekit-nats-jet", "queuekit_nats_jet", "Nats_Jet"])
 def test_names_follow_from_one(text: str) -> None:
     """Whatever way a name is written in, distribution, package and classes are called after it as usual."""
-    names = Names.of(text)
+    names = PluginNames.of(text)
 
     assert (names.name, names.dist, names.package, names.stem) == (
         "nats-jet",
@@ -55,7 +55,7 @@ def test_names_follow_from_one(text: str) -> None:
 def test_refuses_names_that_cannot_be(text: str) -> None:
     """A name that no distribution can have, or that is core's own, is refused with what to write instead."""
     with pytest.raises(QueuekitError) as caught:
-        Names.of(text)
+        PluginNames.of(text)
 
     assert caught.value.fix
 
@@ -63,7 +63,7 @@ def test_refuses_names_that_cannot_be(text: str) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_writes_a_whole_distribution(kind: str) -> None:
     """Nothing that a distribution needs is missing, and no placeholder is left."""
-    files = plugin_files(Names.of("nats-jet"), kind)
+    files = plugin_files(PluginNames.of("nats-jet"), kind)
 
     assert set(files) == FILES | {f"src/queuekit_nats_jet/{kind}.py"}
     assert not [path for path, text in files.items() if "%%" in text + path or "PACKAGE" in text + path]
@@ -72,7 +72,7 @@ def test_writes_a_whole_distribution(kind: str) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_names_its_entry_point_and_a_range_of_core(kind: str) -> None:
     """The distribution depends on this core up to the next that may break it, and names its thin module."""
-    project = tomllib.loads(plugin_files(Names.of("nats"), kind)["pyproject.toml"])["project"]
+    project = tomllib.loads(plugin_files(PluginNames.of("nats"), kind)["pyproject.toml"])["project"]
 
     assert project["entry-points"] == {"queuekit": {"nats": "queuekit_nats.plugin"}}
     assert [line for line in project["dependencies"] if line.startswith("queuekit>=") and ",<" in line]
@@ -81,7 +81,7 @@ def test_names_its_entry_point_and_a_range_of_core(kind: str) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_skeleton_has_each_method_with_its_contract(kind: str) -> None:
     """What must be filled in is there with the very docstring of the contract."""
-    source = plugin_files(Names.of("nats"), kind)[f"src/queuekit_nats/{kind}.py"]
+    source = plugin_files(PluginNames.of("nats"), kind)[f"src/queuekit_nats/{kind}.py"]
     tree = ast.parse(source)
     contract = CONTRACTS[kind]
     written = {node.name: ast.get_docstring(node) for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
@@ -99,14 +99,14 @@ def methods_of(contract: type) -> set[str]:
 
 def test_skeleton_lists_each_capability() -> None:
     """An author sees all that could be declared."""
-    source = plugin_files(Names.of("nats"), "broker")["src/queuekit_nats/plugin.py"]
+    source = plugin_files(PluginNames.of("nats"), "broker")["src/queuekit_nats/plugin.py"]
 
     assert not [field.name for field in attrs.fields(Capabilities) if f"    {field.name}=" not in source]
 
 
 def test_overwrites_nothing(tmp_path: Path) -> None:
     """A folder with anything in it is left as it is; an empty one is filled."""
-    names, folder = Names.of("nats"), tmp_path / "here"
+    names, folder = PluginNames.of("nats"), tmp_path / "here"
     folder.mkdir()
 
     written = write_plugin(names, "broker", folder)
@@ -121,7 +121,7 @@ def test_says_where_it_cannot_write(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
 
     with pytest.raises(QueuekitError, match="cannot write to"):
-        write_plugin(Names.of("nats"), "broker", tmp_path / "file" / "below")
+        write_plugin(PluginNames.of("nats"), "broker", tmp_path / "file" / "below")
 
 
 def test_command_says_what_comes_next(tmp_path: Path) -> None:

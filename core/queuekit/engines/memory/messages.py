@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Sequence
 import attrs
 
 from queuekit.backend import Page
-from queuekit.broker import Ack, Dead, Delivery, Lease, Place, QueueCounts, Release, Retry, Settlement, Stored
+from queuekit.broker import Ack, Dead, Delivery, Lease, Place, QueueCounts, Release, Replace, Settlement, Stored
 from queuekit.engines.memory.keys import UniqueKeys
 from queuekit.engines.memory.queue import Entry, Queue
 from queuekit.envelope import Envelope
@@ -166,7 +166,7 @@ class MessageStore:
             self._leave(entry, now)
         elif isinstance(settlement, Release):
             self._release(entry, settlement, now)
-        elif isinstance(settlement, Retry):
+        elif isinstance(settlement, Replace):
             self._retry(entry, settlement.envelope, now)
         else:
             self._dead_letter(entry, settlement, now)

@@ -16,7 +16,7 @@ from queuekit.broker import (
     Limits,
     Place,
     QueueCounts,
-    Retry,
+    Replace,
     Settlement,
     Stored,
 )
@@ -120,14 +120,14 @@ class SqliteBroker(Broker):
         """Carry out *settlements*."""
         if not settlements:
             return []
-        self.check_sizes([each.envelope for each in settlements if isinstance(each, Retry)])
+        self.check_sizes([each.envelope for each in settlements if isinstance(each, Replace)])
         window = self.limits.dedup_window
         if settling.are_plain_acks(settlements):
             stamp = new_claim(self._database.random)
             forget_at = self._database.time.now() + window
             done = settling.settle_acks(self._database, settlements, stamp=stamp, forget_at=forget_at)
         else:
-            self._database.know({each.envelope.queue for each in settlements if isinstance(each, Retry)})
+            self._database.know({each.envelope.queue for each in settlements if isinstance(each, Replace)})
             with self._database.transaction() as transaction:
                 done = settling.settle_all(transaction, settlements, now=self._database.time.now(), window=window)
             self._notifier.notify(settling.woken(settlements))

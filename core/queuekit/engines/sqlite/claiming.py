@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from queuekit.broker import Delivery, Lease
 from queuekit.engines.sqlite.database import Database
 from queuekit.engines.sqlite.foreign_rows import BODY, valid_rows
-from queuekit.engines.sqlite.rows import PACKED, Message, unpack
+from queuekit.engines.sqlite.rows import PACKED, MessageRow, unpack
 from queuekit.engines.sqlite.tokens import HELD, SHOWN, new_claim, rounds, seqs, shown, token_of
 from queuekit.errors import UnavailableError
 
@@ -63,7 +63,7 @@ def extend(database: Database, leases: Sequence[Lease], *, lease: float) -> list
     return [one for place, one in enumerate(leases) if place not in held]
 
 
-def _collect(database: Database, queue: str, *, claim: str, until: float) -> list[Message]:
+def _collect(database: Database, queue: str, *, claim: str, until: float) -> list[MessageRow]:
     """Return what was claimed: all at once, or row by row if one of the rows is foreign (QK8)."""
     try:
         ((packed, bodies),) = database.read(_COLLECT, (until, queue, claim))

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from queuekit.backend import Condition, Join, Record
-from queuekit.broker import CommitItem, Retry, Settlement
+from queuekit.broker import CommitItem, Replace, Settlement
 from queuekit.engines.sqlite.database import Database
 from queuekit.engines.sqlite.records import join, write
 from queuekit.engines.sqlite.sending import send_all
@@ -30,10 +30,10 @@ class Committed(NamedTuple):
 
 def may_send(item: CommitItem) -> Sequence[Envelope]:
     """Return all that *item* may put on a queue."""
-    if not item.joins and not isinstance(item.settlement, Retry):
+    if not item.joins and not isinstance(item.settlement, Replace):
         return item.sends
     envelopes = [*item.sends, *(envelope for one in item.joins for envelope in _follow_ups(one))]
-    return [*envelopes, item.settlement.envelope] if isinstance(item.settlement, Retry) else envelopes
+    return [*envelopes, item.settlement.envelope] if isinstance(item.settlement, Replace) else envelopes
 
 
 def commit(database: Database, items: Sequence[CommitItem], *, window: float) -> Committed:

@@ -8,7 +8,7 @@ or bytes where text does. Then, and only then, it is read again from here, row b
 from __future__ import annotations
 
 from queuekit.engines.sqlite.database import Database
-from queuekit.engines.sqlite.rows import PACKED_BODIES, PACKED_ROWS, Message, unpack
+from queuekit.engines.sqlite.rows import PACKED_BODIES, PACKED_ROWS, MessageRow, unpack
 
 __all__ = ["BODY", "valid_rows"]
 
@@ -36,7 +36,7 @@ UPDATE messages SET state = 3, reason = 'malformed', error = ?, died_at = ?, tok
 WHERE seq = ? AND state = 2 AND token = ?"""
 
 
-def valid_rows(database: Database, queue: str, *, claim: str, until: float) -> list[Message]:
+def valid_rows(database: Database, queue: str, *, claim: str, until: float) -> list[MessageRow]:
     """Return the messages of the valid rows of a claim; move the foreign rows to the dead letters.
 
     Args:
@@ -45,7 +45,7 @@ def valid_rows(database: Database, queue: str, *, claim: str, until: float) -> l
         claim: Text of the claim.
         until: When its leases end.
     """
-    valid: list[Message] = []
+    valid: list[MessageRow] = []
     for (seq,) in database.read(_SEQS, (until, queue, claim)):
         ((wrong, raw_id),) = database.read(_WRONG, (seq,))
         try:
@@ -59,7 +59,7 @@ def valid_rows(database: Database, queue: str, *, claim: str, until: float) -> l
     return valid
 
 
-def _read_one(database: Database, seq: int, queue: str, wrong: list[str]) -> list[Message]:
+def _read_one(database: Database, seq: int, queue: str, wrong: list[str]) -> list[MessageRow]:
     """Return the message of a row.
 
     Raises:

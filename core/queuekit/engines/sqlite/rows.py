@@ -24,7 +24,7 @@ __all__ = [
     "PACKED",
     "PACKED_BODIES",
     "PACKED_ROWS",
-    "Message",
+    "MessageRow",
     "batches",
     "due_of",
     "exact",
@@ -68,7 +68,7 @@ PACKED = f"{PACKED_ROWS}, {PACKED_BODIES}"
 """What to select for :func:`unpack`."""
 
 
-class Message(NamedTuple):
+class MessageRow(NamedTuple):
     """A row of ``messages`` as far as a delivery needs it."""
 
     seq: int
@@ -154,7 +154,9 @@ def insert(on: Statements, rows: Sequence[Row]) -> None:
         on.write(_insert_sql(size), parameters)
 
 
-def unpack(packed: str | bytes, bodies: bytes | None, queue: str, large: Callable[[int], bytes]) -> Iterable[Message]:
+def unpack(
+    packed: str | bytes, bodies: bytes | None, queue: str, large: Callable[[int], bytes]
+) -> Iterable[MessageRow]:
     """Yield the messages of a row selected as :data:`PACKED`; *large* fetches the body of a seq by itself.
 
     Raises:
@@ -174,7 +176,7 @@ def unpack(packed: str | bytes, bodies: bytes | None, queue: str, large: Callabl
             envelope = Envelope(id=id, queue=queue, body=body, priority=priority)
         else:
             envelope = _full_envelope(row, queue, body)
-        yield Message(seq, due, envelope, sent_at, number, crashes)
+        yield MessageRow(seq, due, envelope, sent_at, number, crashes)
     if start != len(rest):
         raise ValueError("a body that is text: its length is not in bytes")
 

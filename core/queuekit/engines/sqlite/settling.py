@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
-from queuekit.broker import Ack, Dead, Release, Retry, Settlement
+from queuekit.broker import Ack, Dead, Release, Replace, Settlement
 from queuekit.engines.sqlite.layout import DELAYED, DONE, READY
 from queuekit.engines.sqlite.rows import batches, due_of, exact, insert, plain_text, values
 from queuekit.engines.sqlite.sending import FREE_KEYS
@@ -77,9 +77,9 @@ def settle_all(on: Statements, settlements: Sequence[Settlement], *, now: float,
 def woken(settlements: Iterable[Settlement]) -> set[str]:
     """Return the queues that have something new to hand out, now or later."""
     return {
-        each.envelope.queue if isinstance(each, Retry) else each.delivery.queue
+        each.envelope.queue if isinstance(each, Replace) else each.delivery.queue
         for each in settlements
-        if isinstance(each, Release | Retry)
+        if isinstance(each, Release | Replace)
     }
 
 
@@ -91,7 +91,7 @@ def _carry_out(on: Statements, held: Held, *, now: float, window: float) -> None
     if acks:
         on.write(_ACK, [now + window, json.dumps(acks)])
     _release(on, held, now)
-    _retry(on, [(seq, each) for seq, each in held if isinstance(each, Retry)], now=now, window=window)
+    _retry(on, [(seq, each) for seq, each in held if isinstance(each, Replace)], now=now, window=window)
     _dead_letter(on, [(seq, each) for seq, each in held if isinstance(each, Dead)], now)
 
 
@@ -117,7 +117,7 @@ def _retry_sql(count: int) -> str:
     )
 
 
-def _retry(on: Statements, retries: list[tuple[int, Retry]], *, now: float, window: float) -> None:
+def _retry(on: Statements, retries: list[tuple[int, Replace]], *, now: float, window: float) -> None:
     rows: list[Row] = []
     for seq, retry in retries:
         new = retry.envelope
@@ -134,7 +134,7 @@ def _retry(on: Statements, retries: list[tuple[int, Retry]], *, now: float, wind
             _leave_queue(on, retry, now=now, window=window)
 
 
-def _leave_queue(on: Statements, retry: Retry, *, now: float, window: float) -> None:
+def _leave_queue(on: Statements, retry: Replace, *, now: float, window: float) -> None:
     """Remember the id on the queue that a retry has left, and take the unique key along."""
     old = retry.delivery.envelope
     step = (old.generation, old.attempt, old.hop)

@@ -19,7 +19,7 @@ from queuekit.broker import (
     Limits,
     Place,
     QueueCounts,
-    Retry,
+    Replace,
     Settlement,
     Stored,
 )
@@ -171,7 +171,7 @@ class MongoBroker(Broker):
         """Carry out *settlements*."""
         if not settlements:
             return []
-        self.check_sizes([each.envelope for each in settlements if isinstance(each, Retry)])
+        self.check_sizes([each.envelope for each in settlements if isinstance(each, Replace)])
         with self._engine.calls():
             done = settling.carry_out(self._engine, settlements)
         return [each.delivery for each, yes in zip(settlements, done, strict=True) if not yes]

@@ -9,7 +9,7 @@ from pymongo.client_session import ClientSession
 from pymongo.errors import BulkWriteError, DuplicateKeyError
 
 from queuekit.backend import Condition, Join
-from queuekit.broker import Ack, CommitItem, Dead, Retry
+from queuekit.broker import Ack, CommitItem, Dead, Replace
 from queuekit.envelope import Envelope
 from queuekit_mongo import groups, records, settling
 from queuekit_mongo.engine import Engine
@@ -25,10 +25,10 @@ _TRIES = 6
 
 def may_send(item: CommitItem) -> Sequence[Envelope]:
     """Return all that *item* may put on a queue."""
-    if not item.joins and not isinstance(item.settlement, Retry):
+    if not item.joins and not isinstance(item.settlement, Replace):
         return item.sends  # so for nearly all of them
     envelopes = [*item.sends, *(envelope for one in item.joins for envelope in _follow_ups(one))]
-    return [*envelopes, item.settlement.envelope] if isinstance(item.settlement, Retry) else envelopes
+    return [*envelopes, item.settlement.envelope] if isinstance(item.settlement, Replace) else envelopes
 
 
 def commit(engine: Engine, items: Sequence[CommitItem]) -> list[bool]:

@@ -13,7 +13,7 @@ from typing import Any
 from pymongo import UpdateMany, UpdateOne
 from pymongo.client_session import ClientSession
 
-from queuekit.broker import Ack, Dead, Delivery, Release, Retry, Settlement
+from queuekit.broker import Ack, Dead, Delivery, Release, Replace, Settlement
 from queuekit_mongo.engine import Engine
 from queuekit_mongo.layout import (
     CLAIM_FIELDS,
@@ -114,7 +114,7 @@ def _change(settlement: Settlement, mark: str, window: float) -> Any:
         return gone(window, mark)
     if isinstance(settlement, Release):
         return _release(settlement, mark)
-    if isinstance(settlement, Retry):
+    if isinstance(settlement, Replace):
         return _retry(settlement, mark)
     return _dead_letter(settlement, mark)
 
@@ -152,7 +152,7 @@ def _release(release: Release, mark: str) -> list[Doc]:
     return [{"$set": change}, {"$unset": list(CLAIM_FIELDS)}]
 
 
-def _retry(retry: Retry, mark: str) -> list[Doc]:
+def _retry(retry: Replace, mark: str) -> list[Doc]:
     envelope = retry.envelope
     fields = {name: {"$literal": value} for name, value in fields_of(envelope).items()}
     due: Doc = {"$max": [_in(envelope.delay), moment(envelope.not_before or 0.0)]}

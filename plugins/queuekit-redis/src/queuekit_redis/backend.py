@@ -22,7 +22,7 @@ from queuekit_redis.encoding import pack_record, read_record
 from queuekit_redis.engine import open_engine
 from queuekit_redis.link import Link
 from queuekit_redis.options import RedisOptions
-from queuekit_redis.server import Call, run
+from queuekit_redis.server import RedisCall, run
 from queuekit_redis.settling import milliseconds
 
 __all__ = ["RedisBackend"]
@@ -81,7 +81,7 @@ class RedisBackend(Backend):
         again = condition is not Condition.ABSENT and expect is None
         return [done == 1 for reply in self._server.call(calls, again=again) for done in reply] if calls else []
 
-    def _put_calls(self, records: Sequence[Record], condition: Condition, expect: int | None) -> list[Call]:
+    def _put_calls(self, records: Sequence[Record], condition: Condition, expect: int | None) -> list[RedisCall]:
         """Return the calls that write *records*."""
         # On a Cluster a script keeps to one slot; elsewhere one takes many.
         size = 1 if self._engine.cluster else _PART
@@ -105,10 +105,11 @@ class RedisBackend(Backend):
         names = [self._keys.record(key) for key in keys]
         if self._engine.cluster:
             now, *values = self._server.call(
-                [Call(names[0], ("TIME",)), *(Call(name, ("GET", name)) for name in names)], again=True
+                [RedisCall(names[0], ("TIME",)), *(RedisCall(name, ("GET", name)) for name in names)],
+                again=True,
             )
         else:
-            now, values = self._server.call([Call("", ("TIME",)), Call("", ("MGET", *names))], again=True)
+            now, values = self._server.call([RedisCall("", ("TIME",)), RedisCall("", ("MGET", *names))], again=True)
         micros = int(now[0]) * 1e6 + int(now[1])
         found = (read_record(key, value, micros) for key, value in zip(keys, values, strict=True) if value is not None)
         return {record.key: record for record in found if record is not None}
@@ -163,7 +164,7 @@ class RedisBackend(Backend):
             return 0
         parts = [[name] for name in names] if self._engine.cluster else [names]
         if expect is None:
-            calls = [Call(part[0], ("UNLINK", *part)) for part in parts]
+            calls = [RedisCall(part[0], ("UNLINK", *part)) for part in parts]
         else:
             calls = [run("delete", part, (expect,)) for part in parts]
         return sum(self._server.call(calls, again=False))
@@ -192,7 +193,7 @@ class RedisBackend(Backend):
 
     def now(self) -> float | None:
         """Return the server's time, in UTC epoch seconds; one round trip."""
-        (reply,) = self._server.call([Call(self._keys.record(""), ("TIME",))], again=True)
+        (reply,) = self._server.call([RedisCall(self._keys.record(""), ("TIME",))], again=True)
         return int(reply[0]) + int(reply[1]) / 1e6
 
     def join_many(self, joins: Sequence[Join]) -> list[int]:

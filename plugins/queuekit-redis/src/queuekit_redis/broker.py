@@ -19,7 +19,7 @@ from queuekit.broker import (
     Lease,
     Place,
     QueueCounts,
-    Retry,
+    Replace,
     Settlement,
     Stored,
 )
@@ -37,7 +37,7 @@ from queuekit_redis.committing import Commit, Commitment, quick_send, send_call
 from queuekit_redis.encoding import micros, pack_envelope
 from queuekit_redis.engine import nonce, open_engine
 from queuekit_redis.options import RedisOptions
-from queuekit_redis.server import Call, run
+from queuekit_redis.server import RedisCall, run
 from queuekit_redis.settling import envelopes_of, is_plain, is_plain_ack, settle_arguments
 from queuekit_redis.waiting import Sleep
 
@@ -130,7 +130,7 @@ class RedisBroker(Broker):
 
     def _send_calls(
         self, envelopes: Sequence[Envelope], by_queue: Mapping[str, list[int]], plain: Mapping[str, bool]
-    ) -> list[Call]:
+    ) -> list[RedisCall]:
         """Return one call per queue."""
         return [
             send_call(self._keys, queue, [envelopes[place] for place in places], plain=plain.get(queue, False))
@@ -143,7 +143,7 @@ class RedisBroker(Broker):
         arguments = (envelope.id, pack_envelope(envelope))
         return self._sent_quickly(run("send_one", (self._keys.queue(envelope.queue),), arguments), envelope.queue)
 
-    def _sent_quickly(self, call: Call, queue: str) -> bool:
+    def _sent_quickly(self, call: RedisCall, queue: str) -> bool:
         answer: int = self._server.one(call, again=True)
         if answer == 1:
             self._register_again((queue,))
@@ -171,7 +171,7 @@ class RedisBroker(Broker):
     def _upkeep_of_others(self, own: Sequence[str]) -> None:
         """Do the upkeep of some other queues, which may have no worker, so that old ids there are forgotten."""
         self._next_others = time.monotonic() + OTHERS
-        call = Call(self._keys.queues, ("SRANDMEMBER", self._keys.queues, _SOME))
+        call = RedisCall(self._keys.queues, ("SRANDMEMBER", self._keys.queues, _SOME))
         with suppress(UnavailableError):  # our own queues go on without it
             names = [name.decode(errors="backslashreplace") for name in self._server.one(call, again=True)]
             others = [name for name in names if name not in own]
@@ -200,7 +200,7 @@ class RedisBroker(Broker):
 
     def _settle(self, settlements: Sequence[Settlement]) -> list[Delivery]:
         """Carry out settlements of different messages."""
-        retries = [each.envelope for each in settlements if isinstance(each, Retry)]
+        retries = [each.envelope for each in settlements if isinstance(each, Replace)]
         self.check_sizes(retries)
         self._register({envelope.queue for envelope in retries})
         if self._engine.cluster:
@@ -213,7 +213,7 @@ class RedisBroker(Broker):
             calls.append(self._settling(queue, some, mark))
         return [settlements[place].delivery for place in self._refused(by_queue, calls)]
 
-    def _settling(self, queue: str, settlements: Sequence[Settlement], mark: bytes) -> Call:
+    def _settling(self, queue: str, settlements: Sequence[Settlement], mark: bytes) -> RedisCall:
         """Return the call that carries out *settlements*, all of one queue."""
         keys, window = (self._keys.queue(queue),), round(self._engine.options.dedup_window)
         if all(map(is_plain_ack, settlements)):
@@ -228,7 +228,7 @@ class RedisBroker(Broker):
         """Send the retries that go to another queue, in another slot, and acknowledge them."""
         kept: list[Settlement] = []
         for each in settlements:
-            if isinstance(each, Retry) and each.envelope.queue != each.delivery.queue:
+            if isinstance(each, Replace) and each.envelope.queue != each.delivery.queue:
                 (holder,) = self.send([each.envelope])
                 if holder != each.envelope.id:  # its key holds within its queue, and another message holds it there
                     self.send([attrs.evolve(each.envelope, unique=None)])
@@ -237,7 +237,7 @@ class RedisBroker(Broker):
                 kept.append(each)
         return kept
 
-    def _refused(self, by_queue: dict[str, list[int]], calls: Sequence[Call]) -> list[int]:
+    def _refused(self, by_queue: dict[str, list[int]], calls: Sequence[RedisCall]) -> list[int]:
         """Carry *calls* out, one per queue, and return the places of what was refused, in order."""
         replies = self._server.call(calls, again=True) if calls else []
         lost = (places[at] for places, reply in zip(by_queue.values(), replies, strict=True) for at in reply)

@@ -15,7 +15,7 @@ from queuekit.errors import UnavailableError
 from queuekit.interrupts import Interrupts
 from queuekit_redis.encoding import Claim, death_record, micros, read_deliveries
 from queuekit_redis.engine import Engine, nonce
-from queuekit_redis.server import Call, run
+from queuekit_redis.server import RedisCall, run
 from queuekit_redis.waiting import GRACE, Sleep, asleep, sleep_on, sleep_then
 
 __all__ = ["Claims"]
@@ -112,7 +112,7 @@ class Claims:
 
     def _call(
         self, queues: Sequence[str], *, limit: int, lease: float, patience: float, bounded: bool = True
-    ) -> tuple[Call, str]:
+    ) -> tuple[RedisCall, str]:
         """Return the call of a claim, and what its tokens begin with.
 
         A server that comes to it after *patience* seconds takes nothing: by then its caller has given up.

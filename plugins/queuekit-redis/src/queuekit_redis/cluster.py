@@ -18,7 +18,7 @@ from queuekit_redis.failures import Failures
 from queuekit_redis.layout import Layout
 from queuekit_redis.link import Link, link_maker
 from queuekit_redis.options import RedisOptions
-from queuekit_redis.server import Call, Server, is_fleeting, load, with_scripts
+from queuekit_redis.server import RedisCall, Server, is_fleeting, load, with_scripts
 from queuekit_redis.urls import Address, Target
 
 __all__ = ["ClusterServer"]
@@ -48,7 +48,7 @@ class ClusterServer(Server):
         self._pools: dict[Address, Connections] = {}
         self._slots: list[tuple[int, int, Address]] = []
 
-    def call(self, calls: Sequence[Call], *, again: bool) -> list[Any]:
+    def call(self, calls: Sequence[RedisCall], *, again: bool) -> list[Any]:
         """Return the reply to each of *calls*, in one round trip to each node that has a part in them."""
         calls = [_declared(call) for call in calls]
         replies: list[Any] = [None] * len(calls)
@@ -63,7 +63,7 @@ class ClusterServer(Server):
         return self.raised(replies)
 
     def _round(
-        self, calls: Sequence[Call], left: dict[int, tuple[Address, bool]], replies: list[Any], *, again: bool
+        self, calls: Sequence[RedisCall], left: dict[int, tuple[Address, bool]], replies: list[Any], *, again: bool
     ) -> dict[int, tuple[Address, bool]]:
         """Send what is *left* to its nodes, keep the replies, and return what must go elsewhere."""
         moved: dict[int, tuple[Address, bool]] = {}
@@ -95,7 +95,7 @@ class ClusterServer(Server):
                     replies[index] = link.converse([("ASKING",), commands[index]])[1]
             return replies
 
-    def _redirected(self, answer: Any, call: Call, asked: Address) -> tuple[Address, bool] | None:
+    def _redirected(self, answer: Any, call: RedisCall, asked: Address) -> tuple[Address, bool] | None:
         """Return where a call should go instead, and whether it has to ask there; ``None`` if this is its answer."""
         if isinstance(answer, _UNSETTLED):
             return self._node_of(call.route)
@@ -185,7 +185,7 @@ def _by_node(left: dict[int, tuple[Address, bool]]) -> dict[tuple[Address, bool]
     return by_node
 
 
-def _declared(call: Call) -> Call:
+def _declared(call: RedisCall) -> RedisCall:
     """Return *call*, with a second key declared if it is a script on a queue, so that none begins in a moving slot.
 
     While a slot moves, a node knows which half of its keys are elsewhere only for those that are declared: with the
@@ -196,7 +196,7 @@ def _declared(call: Call) -> Call:
         return call
     sha, count, *others = rest
     keys = (*others[:count], f"{call.route}:messages")
-    return Call(call.route, (command, sha, count + 1, *keys, *others[count:]))
+    return RedisCall(call.route, (command, sha, count + 1, *keys, *others[count:]))
 
 
 def _address(node: Sequence[Any], asked: Address) -> Address:

@@ -10,7 +10,7 @@ from queuekit.broker import CommitItem
 from queuekit.envelope import Envelope
 from queuekit_redis.encoding import pack_envelope, pack_record
 from queuekit_redis.keys import Keys
-from queuekit_redis.server import Call, call_script, run
+from queuekit_redis.server import RedisCall, call_script, run
 from queuekit_redis.settling import commit_arguments, is_plain, is_plain_ack, milliseconds, send_arguments
 
 __all__ = ["Commit", "Commitment", "quick_send", "send_call"]
@@ -39,11 +39,11 @@ class Commitment:
                 self._ways[way].append(place)
             else:
                 self._ways[way] = [place]
-        self.calls: list[Call] = [
+        self.calls: list[RedisCall] = [
             self._call(way, [items[place] for place in places]) for way, places in self._ways.items()
         ]
 
-    def _call(self, way: _Way, items: Sequence[CommitItem]) -> Call:
+    def _call(self, way: _Way, items: Sequence[CommitItem]) -> RedisCall:
         script, queue, kind, ttl = way
         if script == "commit":
             self._queues, arguments = commit_arguments(items, self._keys)
@@ -155,7 +155,7 @@ def _finishing(items: Sequence[CommitItem]) -> list[Any]:
     return arguments
 
 
-def send_call(keys: Keys, queue: str, envelopes: Sequence[Envelope], *, plain: bool) -> Call:
+def send_call(keys: Keys, queue: str, envelopes: Sequence[Envelope], *, plain: bool) -> RedisCall:
     """Return the call that sends *envelopes*; those that are plain by the quick script."""
     if plain:
         arguments: list[Any] = [2, b"", 0]
@@ -166,7 +166,7 @@ def send_call(keys: Keys, queue: str, envelopes: Sequence[Envelope], *, plain: b
     return run("send", (keys.queue(queue),), (keys.unique(queue), *texts))
 
 
-def _plain_sends(keys: Keys, way: _Way, items: Sequence[CommitItem]) -> Call:
+def _plain_sends(keys: Keys, way: _Way, items: Sequence[CommitItem]) -> RedisCall:
     """Return the call that sends one plain message an item, some of them with a record."""
     _, queue, kind, ttl = way
     stored = ttl != 0
@@ -179,7 +179,7 @@ def _plain_sends(keys: Keys, way: _Way, items: Sequence[CommitItem]) -> Call:
     return run("send_plain", (keys.queue(queue),), arguments)
 
 
-def quick_send(items: Sequence[CommitItem], keys: Keys) -> Call | None:
+def quick_send(items: Sequence[CommitItem], keys: Keys) -> RedisCall | None:
     """Return the call for a single plain message, with its record if it has one; else ``None``."""
     if len(items) != 1:
         return None

@@ -9,7 +9,7 @@ from queuekit.backend import Page
 from queuekit.broker import Place, QueueCounts, Stored
 from queuekit_redis.encoding import read_stored
 from queuekit_redis.engine import Engine
-from queuekit_redis.server import Call, run
+from queuekit_redis.server import RedisCall, run
 
 __all__ = ["counts", "find", "peek", "purge", "queues", "remove", "requeue"]
 
@@ -22,7 +22,7 @@ _ANY_BYTES = ("utf-8", "surrogateescape")
 
 def queues(engine: Engine) -> list[str]:
     """Return the names of all queues, sorted."""
-    names = engine.server.one(Call(engine.keys.queues, ("SMEMBERS", engine.keys.queues)), again=True)
+    names = engine.server.one(RedisCall(engine.keys.queues, ("SMEMBERS", engine.keys.queues)), again=True)
     return sorted(name.decode(errors="backslashreplace") for name in names)
 
 

@@ -23,28 +23,28 @@ from queuekit_redis.scripts import SCRIPTS, script
 from queuekit_redis.sentinel import Primary
 from queuekit_redis.urls import Target
 
-__all__ = ["Call", "Server", "SingleServer", "call_script", "is_fleeting", "load", "run", "with_scripts"]
+__all__ = ["RedisCall", "Server", "SingleServer", "call_script", "is_fleeting", "load", "run", "with_scripts"]
 
 TRIES = 3
 """Times that a call which may be repeated is tried."""
 _PAUSE = 0.05
 
 
-class Call(NamedTuple):
+class RedisCall(NamedTuple):
     """A command, and a key by which a Cluster finds the node for it."""
 
     route: str
     arguments: tuple[Any, ...]
 
 
-def run(name: str, keys: Sequence[str], arguments: Sequence[Any]) -> Call:
+def run(name: str, keys: Sequence[str], arguments: Sequence[Any]) -> RedisCall:
     """Return the call of the script *name*; all *keys* are in one slot."""
     return call_script(name, keys, arguments, route=keys[0])
 
 
-def call_script(name: str, keys: Sequence[str], arguments: Sequence[Any], *, route: str = "") -> Call:
+def call_script(name: str, keys: Sequence[str], arguments: Sequence[Any], *, route: str = "") -> RedisCall:
     """As :func:`run`, where there may be no keys, on a server that needs no *route*."""
-    return Call(route, ("EVALSHA", script(name).sha, len(keys), *keys, *arguments))
+    return RedisCall(route, ("EVALSHA", script(name).sha, len(keys), *keys, *arguments))
 
 
 class Server(abc.ABC):
@@ -54,7 +54,7 @@ class Server(abc.ABC):
         self._failures = failures
 
     @abc.abstractmethod
-    def call(self, calls: Sequence[Call], *, again: bool) -> list[Any]:
+    def call(self, calls: Sequence[RedisCall], *, again: bool) -> list[Any]:
         """Return the reply to each of *calls*, in as few round trips as can be.
 
         Args:
@@ -82,7 +82,7 @@ class Server(abc.ABC):
     def close(self) -> None:
         """Close all connections."""
 
-    def one(self, call: Call, *, again: bool) -> Any:
+    def one(self, call: RedisCall, *, again: bool) -> Any:
         """Return the reply to *call*."""
         return self.call([call], again=again)[0]
 
@@ -124,12 +124,12 @@ class SingleServer(Server):
             self._connections = Connections(lambda: make(None), options=options, failures=failures, greet=layout.check)
         self._deadline = options.timeout
 
-    def call(self, calls: Sequence[Call], *, again: bool) -> list[Any]:
+    def call(self, calls: Sequence[RedisCall], *, again: bool) -> list[Any]:
         """Return the reply to each of *calls*, in one round trip."""
         commands = [call.arguments for call in calls]
         return self._repeated(commands, again=again)
 
-    def one(self, call: Call, *, again: bool) -> Any:
+    def one(self, call: RedisCall, *, again: bool) -> Any:
         """Return the reply to *call*; each send in code is one."""
         return self._repeated((call.arguments,), again=again)[0]
 

@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import Any
 
 from queuekit.backend import Join
-from queuekit.broker import Ack, CommitItem, Delivery, Release, Retry, Settlement
+from queuekit.broker import Ack, CommitItem, Delivery, Release, Replace, Settlement
 from queuekit.envelope import Envelope
 from queuekit_redis.encoding import (
     death_record,
@@ -59,13 +59,13 @@ def settle_arguments(settlement: Settlement, keys: Keys) -> tuple[Any, ...]:
     if isinstance(settlement, Release):
         delay = micros(max(settlement.delay, 0.0))
         return (b"r", delivery.id, delivery.token, f"{delay:.0f}", int(settlement.counted))
-    if isinstance(settlement, Retry):
+    if isinstance(settlement, Replace):
         return _retry(settlement, keys)
     why = death_record(reason=settlement.reason, holder=settlement.holder, error=settlement.error)
     return (b"d", delivery.id, delivery.token, _key_to_free(delivery), why)
 
 
-def _retry(retry: Retry, keys: Keys) -> tuple[Any, ...]:
+def _retry(retry: Replace, keys: Keys) -> tuple[Any, ...]:
     delivery, envelope = retry.delivery, retry.envelope
     elsewhere = envelope.queue != delivery.queue
     return (
@@ -133,6 +133,6 @@ def envelopes_of(items: Iterable[CommitItem]) -> list[Envelope]:
         sends += item.sends
         for join in item.joins:
             sends += follow_ups(join)
-        if isinstance(item.settlement, Retry):
+        if isinstance(item.settlement, Replace):
             sends.append(item.settlement.envelope)
     return sends

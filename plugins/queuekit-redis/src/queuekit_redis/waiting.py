@@ -13,7 +13,7 @@ from queuekit.interrupts import Interrupts
 from queuekit_redis.engine import Engine
 from queuekit_redis.failures import Failures
 from queuekit_redis.link import Command, Link
-from queuekit_redis.server import Call, Server, run
+from queuekit_redis.server import RedisCall, Server, run
 
 __all__ = ["Sleep", "Waker", "asleep", "sleep_on", "sleep_then"]
 
@@ -102,7 +102,7 @@ def _finish(links: Sequence[Link], ready: set[int]) -> None:
             link.close()
 
 
-def sleep_then(engine: Engine, notifiers: Sequence[str], call: Call, *, sleep: Sleep, waker: Waker) -> Any:
+def sleep_then(engine: Engine, notifiers: Sequence[str], call: RedisCall, *, sleep: Sleep, waker: Waker) -> Any:
     """Block until a notifier has an entry, *sleep* is over or *waker* is woken, and return the reply to *call*.
 
     *call* is sent with the blocking command, so the server runs it at once, without another round trip. Closing the

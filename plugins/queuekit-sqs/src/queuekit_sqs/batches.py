@@ -20,7 +20,7 @@ from queuekit_sqs.queues import MISSING, Queues, SqsQueue
 from queuekit_sqs.request_pool import RequestPool
 from queuekit_sqs.service import Service
 
-__all__ = ["Batches", "Failure", "Job"]
+__all__ = ["Batches", "Job", "JobFailure"]
 
 _TRIES = 5
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0
@@ -53,7 +53,7 @@ class Job:
 
 
 @attrs.frozen(kw_only=True)
-class Failure:
+class JobFailure:
     """Why an entry was not carried out."""
 
     code: str
@@ -92,9 +92,9 @@ class Batches:
         self._most_bytes = most_bytes
         self._random = random
 
-    def run(self, jobs: Sequence[Job]) -> list[Failure | None]:
+    def run(self, jobs: Sequence[Job]) -> list[JobFailure | None]:
         """Carry out *jobs* and return for each why it failed, or ``None``. An absent queue is made, if it may be."""
-        failures: list[Failure | None] = [None] * len(jobs)
+        failures: list[JobFailure | None] = [None] * len(jobs)
         chunks = self._chunks(jobs)
         answers = self._pool.map([partial(self._run_chunk, [jobs[index] for index in chunk]) for chunk in chunks])
         for chunk, answer in zip(chunks, answers, strict=True):
@@ -102,7 +102,7 @@ class Batches:
                 failures[index] = failure
         return failures
 
-    def send(self, jobs: Sequence[Job]) -> list[Failure | None]:
+    def send(self, jobs: Sequence[Job]) -> list[JobFailure | None]:
         """Send messages: those of one group in a FIFO queue one after the other, so that none overtakes another.
 
         In one request some entries may fail and later ones arrive. Once a message has not arrived, those behind it in
@@ -111,8 +111,8 @@ class Batches:
         groups = [_group_of(job) for job in jobs]
         if not any(groups):
             return self.run(jobs)
-        failures: list[Failure | None] = [None] * len(jobs)
-        stopped: dict[str, Failure] = {}
+        failures: list[JobFailure | None] = [None] * len(jobs)
+        stopped: dict[str, JobFailure] = {}
         limit = LIMITS.here
         given = None if limit.end is None else limit.end - time.monotonic()
         for part in in_rounds(groups):
@@ -127,8 +127,8 @@ class Batches:
         part: Sequence[int],
         groups: Sequence[str | None],
         *,
-        failures: list[Failure | None],
-        stopped: dict[str, Failure],
+        failures: list[JobFailure | None],
+        stopped: dict[str, JobFailure],
     ) -> None:
         """Send one message of each group, but of none that is *stopped*; note *failures* and the groups they stop."""
         places = [place for place in part if groups[place] not in stopped]
@@ -152,9 +152,9 @@ class Batches:
             open_[key] = (chunk, size + job.size)
         return chunks
 
-    def _run_chunk(self, jobs: list[Job]) -> list[Failure | None]:
+    def _run_chunk(self, jobs: list[Job]) -> list[JobFailure | None]:
         """Carry out jobs of one request; a job that may succeed later is tried again with the others like it."""
-        failures: list[Failure | None] = [None] * len(jobs)
+        failures: list[JobFailure | None] = [None] * len(jobs)
         left = list(range(len(jobs)))
         rests = pauses(self._random, first=_FIRST_PAUSE, longest=_LONGEST_PAUSE)
         uncertain = False
@@ -170,7 +170,7 @@ class Batches:
             time.sleep(next(rests))
         return failures
 
-    def _try(self, jobs: list[Job], *, last: bool) -> tuple[list[Failure | None], bool]:
+    def _try(self, jobs: list[Job], *, last: bool) -> tuple[list[JobFailure | None], bool]:
         """Make one request; return for each job why it failed, and whether it may have been done without an answer."""
         try:
             return self._request(jobs), False
@@ -181,15 +181,15 @@ class Batches:
                 problem = self._service.failed(error, doing=_doing(jobs[0]))
                 problem.__cause__ = error
                 return [_given_up(problem)] * len(jobs), False
-            return [Failure(code="", text="", final=False)] * len(jobs), is_uncertain(error)
+            return [JobFailure(code="", text="", final=False)] * len(jobs), is_uncertain(error)
 
-    def _request(self, jobs: list[Job]) -> list[Failure | None]:
+    def _request(self, jobs: list[Job]) -> list[JobFailure | None]:
         job = jobs[0]
         entries = [{"Id": str(place), **one.entry} for place, one in enumerate(jobs)]
         reply = self._service.request(job.operation, QueueUrl=self._queues.url(job.sqs_queue), Entries=entries)
-        failures: list[Failure | None] = [None] * len(jobs)
+        failures: list[JobFailure | None] = [None] * len(jobs)
         for failed in reply.get("Failed", []):
-            failures[int(failed["Id"])] = Failure(
+            failures[int(failed["Id"])] = JobFailure(
                 code=str(failed.get("Code", "")),
                 text=str(failed.get("Message", "")),
                 final=bool(failed.get("SenderFault", True)),
@@ -209,8 +209,8 @@ def _group_of(job: Job) -> str | None:
     return f"{job.sqs_queue.name} {job.entry['MessageGroupId']}" if job.sqs_queue.fifo else None
 
 
-def _given_up(error: UnavailableError) -> Failure:
-    return Failure(code=code_of(error.__cause__ or error), text=error.what, final=False, error=error)
+def _given_up(error: UnavailableError) -> JobFailure:
+    return JobFailure(code=code_of(error.__cause__ or error), text=error.what, final=False, error=error)
 
 
 def _doing(job: Job) -> str:

@@ -16,7 +16,7 @@ from queuekit.clock import Clock, SystemClock
 from queuekit.envelope import DEFAULT_PRIORITY, Envelope
 from queuekit.errors import PartialSendError, TooLargeError, UnavailableError
 from queuekit.urls import EngineURL
-from queuekit_sqs.batches import Batches, Failure
+from queuekit_sqs.batches import Batches, JobFailure
 from queuekit_sqs.capabilities import CAPABILITIES, limits_of
 from queuekit_sqs.checks import check_queues, cost
 from queuekit_sqs.claiming import Receiver
@@ -29,7 +29,7 @@ from queuekit_sqs.options import SqsOptions
 from queuekit_sqs.payloads import Payloads
 from queuekit_sqs.prefetch_buffer import Arrival
 from queuekit_sqs.priorities import Levels
-from queuekit_sqs.queues import Names, Queues, SqsQueue
+from queuekit_sqs.queues import QueueNames, Queues, SqsQueue
 from queuekit_sqs.request_pool import RequestPool
 from queuekit_sqs.servertime import ServerTime
 from queuekit_sqs.service import Service, Settings
@@ -73,7 +73,7 @@ class SqsBroker(Broker):
         self._polls = self._make_service("sqs", timeout=options.timeout + options.poll)
         self._s3: Service | None = None
         self._watch: Service | None = None
-        self._queues = Queues(self._service, Names(self._target.prefix), options)
+        self._queues = Queues(self._service, QueueNames(self._target.prefix), options)
         self._batches = self._make_batches()
         self._payloads = self._make_payloads()
         self._turns, self._in_flight = Turns(), InFlight()
@@ -206,7 +206,7 @@ class SqsBroker(Broker):
         kept = self._payloads.keep([envelope.body for envelope in large])
         return {envelope.id: pointer for envelope, pointer in zip(large, kept, strict=True)}
 
-    def _report(self, envelopes: Sequence[Envelope], failures: Sequence[Failure | None]) -> None:
+    def _report(self, envelopes: Sequence[Envelope], failures: Sequence[JobFailure | None]) -> None:
         """Raise what went wrong; what may pass is going to be sent again, without what has arrived."""
         pairs = list(zip(envelopes, failures, strict=True))
         passing = next((one.error for one in failures if one is not None and one.error is not None), None)

@@ -12,7 +12,7 @@ import attrs
 
 from queuekit.backend import Page
 from queuekit.broker import Place, Stored
-from queuekit_sqs.batches import Batches, Failure, Job
+from queuekit_sqs.batches import Batches, Job, JobFailure
 from queuekit_sqs.capabilities import PART
 from queuekit_sqs.messages import Received, read
 from queuekit_sqs.queues import Queues, SqsQueue
@@ -232,7 +232,7 @@ class DeadLetters:
         _raise(self._batches.run(jobs))
 
 
-def _raise(failures: Sequence[Failure | None]) -> None:
+def _raise(failures: Sequence[JobFailure | None]) -> None:
     """Raise what kept a request from being answered."""
     for failure in failures:
         if failure is not None and failure.error is not None:

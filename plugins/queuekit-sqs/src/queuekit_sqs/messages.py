@@ -23,7 +23,7 @@ import attrs
 
 from queuekit.envelope import DEFAULT_PRIORITY, Envelope, Unique
 
-__all__ = ["Counts", "Entry", "Received", "earliness", "read", "unreadable_text", "write"]
+__all__ = ["Counts", "OutgoingMessage", "Received", "earliness", "read", "unreadable_text", "write"]
 
 _ID, _META, _ENCODING = "queuekit-id", "queuekit-meta", "queuekit-encoding"
 _LONGEST_WAIT = 2.0
@@ -56,7 +56,7 @@ class Counts:
 
 
 @attrs.frozen(kw_only=True)
-class Entry:
+class OutgoingMessage:
     """A message ready to be sent."""
 
     body: str
@@ -88,7 +88,7 @@ def write(
     pointer: str | None = None,
     death_record: Mapping[str, str] | None = None,
     wait: float = 0.0,
-) -> Entry:
+) -> OutgoingMessage:
     """Return *envelope* as a message; with *pointer* that stands in place of the body.
 
     *wait* is how many seconds after its sending the message is due, where SQS cannot hold it back for as long.
@@ -105,7 +105,7 @@ def write(
     for name, value in (death_record or {}).items():
         if value:
             attributes[_DEATH_RECORD[name]] = _REFUSED.sub("\N{REPLACEMENT CHARACTER}", value)
-    return Entry(
+    return OutgoingMessage(
         body=text,
         attributes={name: {"DataType": "String", "StringValue": value} for name, value in attributes.items()},
     )

@@ -32,7 +32,7 @@ from queuekit_sqs.failures import code_of
 from queuekit_sqs.options import SqsOptions
 from queuekit_sqs.service import Service
 
-__all__ = ["MISSING", "Names", "Queues", "SqsQueue"]
+__all__ = ["MISSING", "QueueNames", "Queues", "SqsQueue"]
 
 MISSING = frozenset({"QueueDoesNotExist", "AWS.SimpleQueueService.NonExistentQueue"})
 """Codes for a queue that is not there."""
@@ -64,7 +64,7 @@ class SqsQueue:
         return self.name.endswith(_FIFO)
 
 
-class Names:
+class QueueNames:
     """What our queues are called.
 
     Args:
@@ -114,7 +114,7 @@ class Queues:
         options: Whether they may be made, and how.
     """
 
-    def __init__(self, service: Service, names: Names, options: SqsOptions) -> None:
+    def __init__(self, service: Service, names: QueueNames, options: SqsOptions) -> None:
         self._service = service
         self._names = names
         self._options = options

@@ -18,10 +18,10 @@ from typing import Any
 
 import attrs
 
-from queuekit.broker import Ack, Dead, Delivery, Lease, Release, Retry, Settlement
+from queuekit.broker import Ack, Dead, Delivery, Lease, Release, Replace, Settlement
 from queuekit.envelope import Envelope, split_frame
 from queuekit.errors import DecodeError, UnavailableError
-from queuekit_sqs.batches import Batches, Failure, Job
+from queuekit_sqs.batches import Batches, Job, JobFailure
 from queuekit_sqs.capabilities import MAX_HOLD
 from queuekit_sqs.claiming import visibility
 from queuekit_sqs.fifo_attempts import Turn, Turns, read_turn
@@ -207,11 +207,11 @@ class Settling:
         if token.turn is None or self._moves(each, token):
             return None
         turn = attrs.evolve(token.turn, claims=max(token.turn.claims, self._in_flight.claims(each.delivery.token)))
-        if isinstance(each, Retry):
+        if isinstance(each, Replace):
             return turn.retried(each.envelope)
         return turn if isinstance(each, Release) and not each.counted else None
 
-    def _leave(self, ends: Sequence[tuple[Settlement, Token]], failures: Mapping[str, Failure]) -> None:
+    def _leave(self, ends: Sequence[tuple[Settlement, Token]], failures: Mapping[str, JobFailure]) -> None:
         """Let go of what is settled, and forget of messages that have left all that was noted at earlier claims."""
         done = [(each, token) for each, token in ends if each.delivery.token not in failures]
         gone = [(each, token.turn) for each, token in done if isinstance(each, Ack) or self._moves(each, token)]
@@ -240,18 +240,18 @@ class Settling:
         if isinstance(each, Dead):
             return True
         if token.sqs_queue.endswith(".fifo"):
-            return isinstance(each, Retry) and each.envelope.queue != each.delivery.queue
-        if isinstance(each, Retry):
+            return isinstance(each, Replace) and each.envelope.queue != each.delivery.queue
+        if isinstance(each, Replace):
             return True
         # A process without the message, such as a supervisor, cannot send it on.
         return isinstance(each, Release) and not each.counted and each.delivery.token in self._held
 
-    def _send_on(self, moving: Sequence[Settlement]) -> dict[str, Failure]:
+    def _send_on(self, moving: Sequence[Settlement]) -> dict[str, JobFailure]:
         """Send what goes elsewhere, and return by token why something was not sent."""
         with self._lock:
             todo = [each for each in moving if each.delivery.token not in self._moved]
         results = self._batches.run([self._move_job(each) for each in todo])
-        failures: dict[str, Failure] = {}
+        failures: dict[str, JobFailure] = {}
         for each, failure in zip(todo, results, strict=True):
             token = each.delivery.token
             if failure is not None:
@@ -267,7 +267,7 @@ class Settling:
         held = self._held.get(delivery.token)
         if isinstance(each, Dead):
             return self._burial(each, held)
-        if isinstance(each, Retry):
+        if isinstance(each, Replace):
             envelope, counts = each.envelope, None
             delay = max(envelope.delay, (envelope.not_before or 0.0) - self._now())
         else:
@@ -301,12 +301,12 @@ class Settling:
         if isinstance(each, Ack) or self._moves(each, token):
             return Job(sqs_queue=sqs_queue, operation="delete_message_batch", entry={"ReceiptHandle": token.receipt})
         delay = getattr(each, "delay", 0.0)
-        if isinstance(each, Retry):
+        if isinstance(each, Replace):
             delay = max(each.envelope.delay, (each.envelope.not_before or 0.0) - self._now())
         left = token.claimed + MAX_HOLD - time.monotonic()
         return _visibility_job(token, each.delivery.queue, max(0.0, min(delay, left)))
 
-    def _ended(self, results: Sequence[tuple[Settlement, Failure | None]]) -> list[Delivery]:
+    def _ended(self, results: Sequence[tuple[Settlement, JobFailure | None]]) -> list[Delivery]:
         """Forget what has ended, and return what had ended before."""
         lost: list[Delivery] = []
         done: list[str] = []
@@ -335,7 +335,7 @@ def _as_known(delivery: Delivery, held: Held | None) -> tuple[Envelope, Counts]:
 
 def _leaves(each: Settlement, held: Held) -> bool:
     """Return whether the body in S3 is not needed any more."""
-    return isinstance(each, Ack) or (isinstance(each, Retry) and each.envelope.body != held.envelope.body)
+    return isinstance(each, Ack) or (isinstance(each, Replace) and each.envelope.body != held.envelope.body)
 
 
 def _visibility_job(token: Token, queue: str, seconds: float) -> Job:
@@ -343,7 +343,7 @@ def _visibility_job(token: Token, queue: str, seconds: float) -> Job:
     return Job(sqs_queue=SqsQueue(token.sqs_queue, queue), operation="change_message_visibility_batch", entry=entry)
 
 
-def _raise(failures: Sequence[Failure | None], *, but_stale: bool) -> None:
+def _raise(failures: Sequence[JobFailure | None], *, but_stale: bool) -> None:
     """Raise what keeps something from being done; it can be asked for again."""
     for failure in failures:
         if failure is None or (but_stale and failure.stale):

@@ -14,13 +14,13 @@ from queuekit.errors import DecodeError, EncodeError
 from queuekit.ids import is_name
 from queuekit.serializer import Serializer, type_name
 from queuekit_testing.kit import KEPT, Conformance, need_hypothesis
-from queuekit_testing.values import PLAIN, TYPED, Colour, Point, Shape, anything_plain, anything_typed, is_same
+from queuekit_testing.values import PLAIN, TYPED, Colour, Figure, Point, anything_plain, anything_typed, is_same
 
 __all__ = ["SerializerConformance"]
 
 _EXAMPLES = 150
 """Values that Hypothesis makes for each of its tests."""
-_KNOWN: dict[str, type] = {type_name(kind): kind for kind in (Colour, Point, Shape)}
+_KNOWN: dict[str, type] = {type_name(kind): kind for kind in (Colour, Point, Figure)}
 
 HOSTILE = {
     "empty": b"",

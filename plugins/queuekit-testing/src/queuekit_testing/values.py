@@ -13,7 +13,7 @@ import attrs
 if TYPE_CHECKING:
     from hypothesis.strategies import SearchStrategy
 
-__all__ = ["PLAIN", "TYPED", "Colour", "Point", "Shape", "anything_plain", "anything_typed", "is_same"]
+__all__ = ["PLAIN", "TYPED", "Colour", "Figure", "Point", "anything_plain", "anything_typed", "is_same"]
 
 
 class Colour(enum.Enum):
@@ -32,7 +32,7 @@ class Point:
 
 
 @attrs.define
-class Shape:
+class Figure:
     """One that holds others."""
 
     name: str
@@ -90,7 +90,7 @@ TYPED: dict[str, Any] = {
     "enum": Colour.RED,
     "enum-value": [Colour.BLUE, {"c": Colour.RED}],
     "attrs": Point(1, 2.5),
-    "attrs-nested": Shape("square", (Point(0), Point(1)), Colour.BLUE),
+    "attrs-nested": Figure("square", (Point(0), Point(1)), Colour.BLUE),
     "mixture": {"at": datetime.date(2026, 1, 1), "of": [(b"\0", {decimal.Decimal("0.10")})]},
 }
 """What a serializer may refuse, but must not change: it comes back as it was, or raises EncodeError."""

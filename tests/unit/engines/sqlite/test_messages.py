@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from queuekit.backend import Condition, Join, Record
-from queuekit.broker import Ack, CommitItem, Dead, Delivery, Place, Release, Retry
+from queuekit.broker import Ack, CommitItem, Dead, Delivery, Place, Release, Replace
 from queuekit.engines.sqlite import SqliteBackend, SqliteBroker, inspection
 from queuekit.engines.sqlite.records import prefix_end
 from queuekit.engines.sqlite.rows import LARGE_BODY, batches
@@ -223,7 +223,7 @@ def test_many_kinds_of_settlement_in_one_call(broker: SqliteBroker) -> None:
             Ack(a),
             Release(b),
             Release(c, delay=60, counted=True),
-            Retry(d, message("d", attempt=1, delay=60)),
+            Replace(d, message("d", attempt=1, delay=60)),
             Dead(e, reason="failed", holder="w1", error="E"),
             Ack(f),
         ]
@@ -241,7 +241,7 @@ def test_a_retry_on_another_queue_moves_the_message(broker: SqliteBroker) -> Non
     broker.send([message(unique=unique)])
     (delivery,) = take(broker)
 
-    broker.settle([Retry(delivery, message(queue="other", attempt=1, unique=unique))])
+    broker.settle([Replace(delivery, message(queue="other", attempt=1, unique=unique))])
 
     assert broker.queues() == ["other", "q"]
     assert broker.send([message(unique=unique), message("b", unique=unique)]) == ["a", "a"]
@@ -256,7 +256,7 @@ def test_a_retry_may_return_to_a_queue_that_remembers_it(broker: SqliteBroker) -
     broker.send([message()])
     for attempt, (here, there) in enumerate([("q", "other"), ("other", "q")], start=1):
         (delivery,) = take(broker, here)
-        broker.settle([Retry(delivery, message(queue=there, attempt=attempt))])
+        broker.settle([Replace(delivery, message(queue=there, attempt=attempt))])
 
     assert [delivery.envelope.attempt for delivery in take(broker)] == [2]
 
@@ -444,7 +444,7 @@ def test_a_commit_of_many_kinds(broker: SqliteBroker, backend: SqliteBackend) ->
 
     done = broker.commit(
         [
-            CommitItem(settlement=Retry(a, message("a", attempt=1, queue="again"))),
+            CommitItem(settlement=Replace(a, message("a", attempt=1, queue="again"))),
             CommitItem(records=(Record(key="alone"),)),
             CommitItem(settlement=Ack(b), sends=(message("c", unique=Unique(key="u")),)),
         ]

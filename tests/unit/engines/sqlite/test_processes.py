@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from queuekit.backend import Record
-from queuekit.broker import Ack, Broker, CommitItem, Retry
+from queuekit.broker import Ack, Broker, CommitItem, Replace
 from queuekit.engines.sqlite import SqliteBackend, SqliteBroker
 from queuekit.envelope import Envelope
 from queuekit.urls import EngineURL
@@ -49,7 +49,7 @@ def commit_forever(talk: Connection, make: Callable[[], Broker]) -> None:
         deliveries = broker.receive(["q"], limit=20, wait=0.1, lease=0.2)
         items = [
             CommitItem(
-                settlement=Retry(delivery, again(delivery.envelope))
+                settlement=Replace(delivery, again(delivery.envelope))
                 if delivery.envelope.attempt < 2
                 else Ack(delivery),
                 records=(Record(key=f"{delivery.id}:{delivery.envelope.attempt}", final=True),),
@@ -156,5 +156,5 @@ def finish(broker: SqliteBroker) -> None:
         for delivery in broker.receive(["q"], limit=500, wait=0.5, lease=60):
             attempt = delivery.envelope.attempt
             record = Record(key=f"{delivery.id}:{attempt}", final=True)
-            settlement = Retry(delivery, again(delivery.envelope)) if attempt < 2 else Ack(delivery)
+            settlement = Replace(delivery, again(delivery.envelope)) if attempt < 2 else Ack(delivery)
             assert broker.commit([CommitItem(settlement=settlement, records=(record,))]) == [True]

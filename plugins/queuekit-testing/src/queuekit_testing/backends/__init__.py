@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from queuekit_testing.backends.connections import Connections
-from queuekit_testing.backends.groups import Groups
-from queuekit_testing.backends.lives import Lives
-from queuekit_testing.backends.names import Names
-from queuekit_testing.backends.records import Records
+from queuekit_testing.backends.connections import BackendConnectionsTests
+from queuekit_testing.backends.groups import GroupsTests
+from queuekit_testing.backends.lives import LivesTests
+from queuekit_testing.backends.names import NamesTests
+from queuekit_testing.backends.records import RecordsTests
 
 __all__ = ["BackendConformance"]
 
 
-class BackendConformance(Records, Names, Lives, Groups, Connections):
+class BackendConformance(RecordsTests, NamesTests, LivesTests, GroupsTests, BackendConnectionsTests):
     """What every result backend must do.
 
     Subclass it and say where the server is; the installed plugin for that URL makes the clients::

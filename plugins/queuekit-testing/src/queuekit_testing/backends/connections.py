@@ -13,13 +13,13 @@ from queuekit_testing.brokers.connections import BUSY
 from queuekit_testing.connections import Leftovers, a_day_ahead
 from queuekit_testing.kit import eventually, in_thread
 
-__all__ = ["Connections"]
+__all__ = ["BackendConnectionsTests"]
 
 _MAX_BUILT = 64_000_000
 """Longest body that is built only to be refused."""
 
 
-class Connections(BackendKit):
+class BackendConnectionsTests(BackendKit):
     """A client reconnects by itself, sleeps while it waits, leaves nothing behind, and trusts the server's clock."""
 
     def test_works_on_after_its_connections_are_cut(self, backend: Backend) -> None:

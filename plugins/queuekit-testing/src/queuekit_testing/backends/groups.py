@@ -15,7 +15,7 @@ from queuekit_testing.backends.kit import BackendKit
 from queuekit_testing.kit import eventually, in_thread, needs
 from queuekit_testing.processes import Child, run_in_fork
 
-__all__ = ["Groups"]
+__all__ = ["GroupsTests"]
 
 
 def _put_when_told(pipe: Connection, make: Callable[[], Backend], record: Record) -> None:
@@ -26,7 +26,7 @@ def _put_when_told(pipe: Connection, make: Callable[[], Backend], record: Record
     backend.put([record])
 
 
-class Groups(BackendKit):
+class GroupsTests(BackendKit):
     """``wait``, ``scan``, ``join``: what results, listings and workflows are made of."""
 
     # -- wait ----------------------------------------------------------------------------------------------------

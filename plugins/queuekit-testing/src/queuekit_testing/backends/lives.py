@@ -11,12 +11,12 @@ from queuekit.backend import Backend, Condition
 from queuekit_testing.backends.kit import BackendKit
 from queuekit_testing.kit import NOT_DECLARED, assert_time_of_day, eventually
 
-__all__ = ["Lives"]
+__all__ = ["LivesTests"]
 
 _LONG = 10 * 365 * 86_400.0
 
 
-class Lives(BackendKit):
+class LivesTests(BackendKit):
     """QK11 and what locks rest on: a life ends when it should, and what comes after it is another one."""
 
     def test_raises_the_version_over_an_end(self, backend: Backend) -> None:

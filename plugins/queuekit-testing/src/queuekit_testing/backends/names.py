@@ -6,13 +6,13 @@ from queuekit.backend import Backend
 from queuekit_testing.backends.kit import BackendKit
 from queuekit_testing.kit import needs
 
-__all__ = ["Names"]
+__all__ = ["NamesTests"]
 
 ENDS = ("x", "X", "x ", " x", "x/", "x.", "\N{LATIN SMALL LETTER E WITH ACUTE}", "e\N{COMBINING ACUTE ACCENT}", "e")
 """How keys end that stores have taken for one another."""
 
 
-class Names(BackendKit):
+class NamesTests(BackendKit):
     """A key is compared by its characters, and no two kinds of things share one."""
 
     def test_keeps_keys_apart_that_are_much_alike(self, backend: Backend) -> None:

@@ -14,7 +14,7 @@ from queuekit_testing.backends.kit import BackendKit
 from queuekit_testing.brokers.payloads import BODIES
 from queuekit_testing.kit import NOT_DECLARED, eventually
 
-__all__ = ["Records"]
+__all__ = ["RecordsTests"]
 
 _MAX_TRIED = 2_000_000
 """Longest body that is really stored."""
@@ -32,7 +32,7 @@ KEYS = {
 }
 
 
-class Records(BackendKit):
+class RecordsTests(BackendKit):
     """QK5 one outcome: a record is written under its condition, in one step."""
 
     # -- what is written -----------------------------------------------------------------------------------------

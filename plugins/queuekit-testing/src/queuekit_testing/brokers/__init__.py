@@ -2,24 +2,35 @@
 
 from __future__ import annotations
 
-from queuekit_testing.brokers.batches import Batches
-from queuekit_testing.brokers.clocks import Clocks
-from queuekit_testing.brokers.commit import Commit
-from queuekit_testing.brokers.connections import Connections
-from queuekit_testing.brokers.leases import Leases
-from queuekit_testing.brokers.model import Modelled
-from queuekit_testing.brokers.once import Once
-from queuekit_testing.brokers.order import Order
-from queuekit_testing.brokers.payloads import Payloads
-from queuekit_testing.brokers.places import Places
-from queuekit_testing.brokers.processes import Processes
-from queuekit_testing.brokers.waiting import Waiting
+from queuekit_testing.brokers.batches import BatchesTests
+from queuekit_testing.brokers.clocks import ClocksTests
+from queuekit_testing.brokers.commit import CommitTests
+from queuekit_testing.brokers.connections import BrokerConnectionsTests
+from queuekit_testing.brokers.leases import LeasesTests
+from queuekit_testing.brokers.model import ModelledTests
+from queuekit_testing.brokers.once import OnceTests
+from queuekit_testing.brokers.order import OrderTests
+from queuekit_testing.brokers.payloads import PayloadsTests
+from queuekit_testing.brokers.places import PlacesTests
+from queuekit_testing.brokers.processes import ProcessesTests
+from queuekit_testing.brokers.waiting import WaitingTests
 
 __all__ = ["BrokerConformance"]
 
 
 class BrokerConformance(
-    Payloads, Batches, Order, Leases, Waiting, Once, Places, Commit, Clocks, Connections, Modelled, Processes
+    PayloadsTests,
+    BatchesTests,
+    OrderTests,
+    LeasesTests,
+    WaitingTests,
+    OnceTests,
+    PlacesTests,
+    CommitTests,
+    ClocksTests,
+    BrokerConnectionsTests,
+    ModelledTests,
+    ProcessesTests,
 ):
     """What every broker must do.
 

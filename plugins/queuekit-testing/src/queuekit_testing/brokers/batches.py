@@ -7,23 +7,23 @@ from collections.abc import Callable
 import attrs
 import pytest
 
-from queuekit.broker import Ack, Broker, Delivery, Release, Retry, Settlement
+from queuekit.broker import Ack, Broker, Delivery, Release, Replace, Settlement
 from queuekit_testing.brokers.kit import BrokerKit
 from queuekit_testing.kit import needs
 
-__all__ = ["Batches"]
+__all__ = ["BatchesTests"]
 
 _LARGEST_TRIED = 250
 """Most messages that are really sent at once: more than services take in one request, which is a client's business."""
 TWICE: dict[str, tuple[Callable[[Delivery], list[Settlement]], int]] = {
     "ack-first": (lambda one: [Ack(one), Release(one)], 0),
     "release-first": (lambda one: [Release(one), Ack(one)], 1),
-    "retry-first": (lambda one: [Retry(one, attrs.evolve(one.envelope, attempt=1)), Release(one)], 1),
+    "retry-first": (lambda one: [Replace(one, attrs.evolve(one.envelope, attempt=1)), Release(one)], 1),
 }
 """Settlements of one lease in one batch, and how many messages are ready then."""
 
 
-class Batches(BrokerKit):
+class BatchesTests(BrokerKit):
     """QK8 and the limits: many at once are as well off as one."""
 
     def test_takes_its_largest_batch(self, broker: Broker, queue: str) -> None:

@@ -17,12 +17,12 @@ from queuekit_testing.brokers.kit import BrokerKit
 from queuekit_testing.connections import a_day_ahead
 from queuekit_testing.kit import assert_time_of_day, needs, unique_name
 
-__all__ = ["Clocks"]
+__all__ = ["ClocksTests"]
 
 _TRIES = 4
 
 
-class Clocks(BrokerKit):
+class ClocksTests(BrokerKit):
     """QK11, the server's clock; and core's relay for delays beyond ``limits.max_delay``."""
 
     @pytest.fixture

@@ -11,16 +11,16 @@ import attrs
 import pytest
 
 from queuekit.backend import Backend, Join, Record
-from queuekit.broker import Ack, Broker, CommitItem, Dead, Delivery, Place, Release, Retry, Settlement
+from queuekit.broker import Ack, Broker, CommitItem, Dead, Delivery, Place, Release, Replace, Settlement
 from queuekit.envelope import Unique
 from queuekit_testing.brokers.kit import BrokerKit
 from queuekit_testing.engines import new_backend
 from queuekit_testing.kit import in_thread, needs, unique_name
 
-__all__ = ["Commit"]
+__all__ = ["CommitTests"]
 
 
-class Commit(BrokerKit):
+class CommitTests(BrokerKit):
     """``commit`` does all of an item or, where the lease is lost, nothing of it."""
 
     def make_backend(self) -> Backend:
@@ -185,7 +185,7 @@ class Commit(BrokerKit):
         delivery = self.sent_and_taken(broker, self.message(queue))
         record = self.record()
         settlements: dict[str, Settlement] = {
-            "retry": Retry(delivery, attrs.evolve(delivery.envelope, attempt=1)),
+            "retry": Replace(delivery, attrs.evolve(delivery.envelope, attempt=1)),
             "release": Release(delivery),
             "dead": Dead(delivery, reason="failed", error="why"),
         }

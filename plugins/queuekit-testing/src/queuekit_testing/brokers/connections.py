@@ -9,13 +9,13 @@ from queuekit_testing.brokers.kit import BrokerKit
 from queuekit_testing.connections import Leftovers
 from queuekit_testing.kit import in_thread, needs
 
-__all__ = ["Connections"]
+__all__ = ["BrokerConnectionsTests"]
 
 BUSY = 0.15
 """Seconds of CPU for each second of waiting that are too many."""
 
 
-class Connections(BrokerKit):
+class BrokerConnectionsTests(BrokerKit):
     """A client reconnects by itself, sleeps while it waits, and leaves nothing behind."""
 
     def test_works_on_after_its_connections_are_cut(self, broker: Broker, queue: str) -> None:

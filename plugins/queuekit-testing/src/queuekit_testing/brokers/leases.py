@@ -8,16 +8,16 @@ from collections.abc import Callable
 import attrs
 import pytest
 
-from queuekit.broker import Ack, Broker, Capabilities, Dead, Delivery, Release, Retry, Settlement
+from queuekit.broker import Ack, Broker, Capabilities, Dead, Delivery, Release, Replace, Settlement
 from queuekit.envelope import Unique
 from queuekit_testing.brokers.kit import BrokerKit
 from queuekit_testing.kit import eventually, needs, unique_name
 
-__all__ = ["Leases"]
+__all__ = ["LeasesTests"]
 
 
 def _retry(delivery: Delivery) -> Settlement:
-    return Retry(delivery, attrs.evolve(delivery.envelope, attempt=delivery.envelope.attempt + 1))
+    return Replace(delivery, attrs.evolve(delivery.envelope, attempt=delivery.envelope.attempt + 1))
 
 
 SETTLEMENTS: dict[str, Callable[[Delivery], Settlement]] = {
@@ -30,7 +30,7 @@ SETTLEMENTS: dict[str, Callable[[Delivery], Settlement]] = {
 }
 
 
-class Leases(BrokerKit):
+class LeasesTests(BrokerKit):
     """QK2 atomic claim, QK3 one lease, QK4 fence, QK6 counted crashes, QK7 idle recovery, QK8 no collateral."""
 
     def test_hides_what_is_leased(self, broker: Broker, queue: str) -> None:
@@ -295,7 +295,7 @@ class Leases(BrokerKit):
         second = self.take_one(broker, queue)
         envelope = attrs.evolve(second.envelope, attempt=1, body=b"second attempt", expires=9e9)
 
-        self.do(broker, Retry(second, envelope))
+        self.do(broker, Replace(second, envelope))
 
         third = self.take_one(broker, queue)
         assert (third.id, third.envelope.attempt, third.envelope.body) == (first.id, 1, b"second attempt")
@@ -306,7 +306,7 @@ class Leases(BrokerKit):
         """Attempt after attempt, and hop after hop, each is a message of its own to the memory for sent ids."""
         delivery = self.sent_and_taken(broker, self.message(queue))
         for attempt, hop in ((1, 0), (1, 1), (1, 2), (2, 0)):
-            self.do(broker, Retry(delivery, attrs.evolve(delivery.envelope, attempt=attempt, hop=hop)))
+            self.do(broker, Replace(delivery, attrs.evolve(delivery.envelope, attempt=attempt, hop=hop)))
             delivery = self.take_one(broker, queue)
             assert (delivery.envelope.attempt, delivery.envelope.hop) == (attempt, hop)
 

@@ -11,7 +11,7 @@ import hypothesis
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
-from queuekit.broker import Ack, Broker, Dead, Delivery, Place, Release, Retry, Settlement
+from queuekit.broker import Ack, Broker, Dead, Delivery, Place, Release, Replace, Settlement
 from queuekit.envelope import DEFAULT_PRIORITY, Envelope, Unique
 from queuekit_testing.brokers.kit import BrokerKit
 from queuekit_testing.brokers.reference import Model
@@ -150,8 +150,8 @@ class _Machine(RuleBasedStateMachine):
             Release(delivery),
             Release(delivery, counted=True),
             Release(delivery, delay=far),
-            Retry(delivery, attrs.evolve(delivery.envelope, attempt=delivery.envelope.attempt + 1, delay=0.0)),
-            Retry(delivery, attrs.evolve(delivery.envelope, hop=delivery.envelope.hop + 1, delay=far)),
+            Replace(delivery, attrs.evolve(delivery.envelope, attempt=delivery.envelope.attempt + 1, delay=0.0)),
+            Replace(delivery, attrs.evolve(delivery.envelope, hop=delivery.envelope.hop + 1, delay=far)),
             Dead(delivery, reason="failed") if self.can.dead_letters else Ack(delivery),
         ]
         # A retry or a burial that comes again, as after a lost reply, may be taken for the one that was carried out.

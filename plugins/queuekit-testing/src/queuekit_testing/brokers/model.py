@@ -8,10 +8,10 @@ from queuekit.broker import Broker
 from queuekit_testing.brokers.kit import BrokerKit
 from queuekit_testing.kit import need_hypothesis
 
-__all__ = ["Modelled"]
+__all__ = ["ModelledTests"]
 
 
-class Modelled(BrokerKit):
+class ModelledTests(BrokerKit):
     """QK1 to QK4, QK8 and QK13 in combinations that nobody has thought of."""
 
     def test_behaves_like_its_model(self, broker: Broker) -> None:

@@ -7,15 +7,15 @@ from functools import partial
 import attrs
 import pytest
 
-from queuekit.broker import Ack, Broker, Dead, Place, Release, Retry
+from queuekit.broker import Ack, Broker, Dead, Place, Release, Replace
 from queuekit.envelope import Envelope, Unique
 from queuekit_testing.brokers.kit import BrokerKit
 from queuekit_testing.kit import needs, unique_name
 
-__all__ = ["Once"]
+__all__ = ["OnceTests"]
 
 
-class Once(BrokerKit):
+class OnceTests(BrokerKit):
     """QK13 send once, and keys that at most one live message holds."""
 
     # -- the same send again -------------------------------------------------------------------------------------
@@ -79,7 +79,7 @@ class Once(BrokerKit):
         """Once a message has been retried, its first send repeated adds nothing."""
         envelope = self.message(queue)
         delivery = self.sent_and_taken(broker, envelope)
-        self.do(broker, Retry(delivery, attrs.evolve(envelope, attempt=1)))
+        self.do(broker, Replace(delivery, attrs.evolve(envelope, attempt=1)))
 
         broker.send([envelope])
 
@@ -92,7 +92,7 @@ class Once(BrokerKit):
         """Once a message is done at its second attempt, its first send repeated adds nothing either."""
         envelope = self.message(queue)
         delivery = self.sent_and_taken(broker, envelope)
-        self.do(broker, Retry(delivery, attrs.evolve(envelope, attempt=1)))
+        self.do(broker, Replace(delivery, attrs.evolve(envelope, attempt=1)))
         self.do(broker, Ack(self.take_one(broker, queue)))
 
         ids = broker.send([envelope])
@@ -215,7 +215,7 @@ class Once(BrokerKit):
         self.do(broker, Release(delivery))
         delivery = self.take_one(broker, queue)
         held.append(broker.send([self.keyed(queue, unique)]))
-        self.do(broker, Retry(delivery, attrs.evolve(delivery.envelope, attempt=1)))
+        self.do(broker, Replace(delivery, attrs.evolve(delivery.envelope, attempt=1)))
         held.append(broker.send([self.keyed(queue, unique)]))
         self.do(broker, Ack(self.take_one(broker, queue)))
 

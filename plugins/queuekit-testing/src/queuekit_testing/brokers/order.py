@@ -6,14 +6,14 @@ import time
 
 import attrs
 
-from queuekit.broker import Ack, Broker, Capabilities, Release, Retry
+from queuekit.broker import Ack, Broker, Capabilities, Release, Replace
 from queuekit_testing.brokers.kit import BrokerKit
 from queuekit_testing.kit import needs
 
-__all__ = ["Order"]
+__all__ = ["OrderTests"]
 
 
-class Order(BrokerKit):
+class OrderTests(BrokerKit):
     """Priority 9 first, then by due time; and nothing before it is due."""
 
     @needs("fifo", probe=True)
@@ -202,7 +202,7 @@ class Order(BrokerKit):
         delay = self.short
         delivery = self.sent_and_taken(broker, self.message(queue))
         before = time.monotonic()
-        self.do(broker, Retry(delivery, attrs.evolve(delivery.envelope, attempt=1, delay=delay)))
+        self.do(broker, Replace(delivery, attrs.evolve(delivery.envelope, attempt=1, delay=delay)))
 
         again = self.take_one(broker, queue)
 
@@ -214,7 +214,7 @@ class Order(BrokerKit):
         """A retry is not handed out before the moment that its envelope names."""
         delivery = self.sent_and_taken(broker, self.message(queue))
         moment = delivery.claimed_at + self.short
-        self.do(broker, Retry(delivery, attrs.evolve(delivery.envelope, attempt=1, not_before=moment)))
+        self.do(broker, Replace(delivery, attrs.evolve(delivery.envelope, attempt=1, not_before=moment)))
 
         again = self.take_one(broker, queue)
 

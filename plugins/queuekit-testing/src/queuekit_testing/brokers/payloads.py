@@ -13,7 +13,7 @@ from queuekit.envelope import Unique
 from queuekit.errors import TooLargeError
 from queuekit_testing.brokers.kit import BrokerKit
 
-__all__ = ["BODIES", "Payloads"]
+__all__ = ["BODIES", "PayloadsTests"]
 
 BODIES = {
     "empty": b"",
@@ -35,7 +35,7 @@ _MAX_BUILT = 64_000_000
 """Longest body that is built only to be refused."""
 
 
-class Payloads(BrokerKit):
+class PayloadsTests(BrokerKit):
     """A broker keeps bytes, and looks at none of them (QK9)."""
 
     @pytest.mark.parametrize("body", BODIES.values(), ids=BODIES.keys())

@@ -10,10 +10,10 @@ from queuekit.broker import Ack, Broker, Dead, Place, QueueCounts, Release
 from queuekit_testing.brokers.kit import BrokerKit
 from queuekit_testing.kit import in_thread, needs
 
-__all__ = ["Places"]
+__all__ = ["PlacesTests"]
 
 
-class Places(BrokerKit):
+class PlacesTests(BrokerKit):
     """QK1: each message is in exactly one place, and the verbs tell and change which."""
 
     def one_in_each(self, broker: Broker, queue: str) -> dict[Place, str]:

@@ -15,7 +15,7 @@ from queuekit_testing.brokers.kit import BrokerKit
 from queuekit_testing.kit import needs
 from queuekit_testing.processes import Child, run_in_fork
 
-__all__ = ["Processes"]
+__all__ = ["ProcessesTests"]
 
 CHILDREN = 3
 
@@ -43,7 +43,7 @@ def _take_and_hang(pipe: Connection, make: Callable[[], Broker], queues: list[st
         broker.receive(queues[1:], limit=1, wait=broker.limits.max_wait, lease=lease)
 
 
-class Processes(BrokerKit):
+class ProcessesTests(BrokerKit):
     """What a worker's end does not do: lose a message, double one, or share a connection."""
 
     @needs("processes")

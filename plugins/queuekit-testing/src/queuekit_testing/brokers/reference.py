@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 import attrs
 
-from queuekit.broker import Ack, Capabilities, Dead, Delivery, Place, QueueCounts, Release, Retry, Settlement, Stored
+from queuekit.broker import Ack, Capabilities, Dead, Delivery, Place, QueueCounts, Release, Replace, Settlement, Stored
 from queuekit.envelope import Envelope
 
 __all__ = ["Item", "Model"]
@@ -115,7 +115,7 @@ class Model:
         elif isinstance(settlement, Release):
             item.crashes += settlement.counted
             item.place = Place.DELAYED if settlement.delay else Place.READY
-        elif isinstance(settlement, Retry):
+        elif isinstance(settlement, Replace):
             item.envelope, item.crashes, item.turn, item.anew = settlement.envelope, 0, self._turn(), True
             item.place = Place.DELAYED if settlement.envelope.delay else Place.READY
         else:

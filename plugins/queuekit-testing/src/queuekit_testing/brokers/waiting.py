@@ -10,15 +10,15 @@ from functools import partial
 import attrs
 import pytest
 
-from queuekit.broker import Ack, Broker, Release, Retry
+from queuekit.broker import Ack, Broker, Release, Replace
 from queuekit.envelope import Envelope
 from queuekit_testing.brokers.kit import BrokerKit
 from queuekit_testing.kit import eventually, in_thread, needs
 
-__all__ = ["Waiting"]
+__all__ = ["WaitingTests"]
 
 
-class Waiting(BrokerKit):
+class WaitingTests(BrokerKit):
     """QK2 with many at once; and a ``receive`` that waits ends as soon as there is something."""
 
     def test_takes_no_more_than_asked(self, broker: Broker, queue: str) -> None:
@@ -135,7 +135,7 @@ class Waiting(BrokerKit):
         waiting = in_thread(lambda: self.look(client, queue, wait=self.wait))
         self.let_pass(0.05)
 
-        self.do(broker, Retry(delivery, attrs.evolve(delivery.envelope, attempt=1)))
+        self.do(broker, Replace(delivery, attrs.evolve(delivery.envelope, attempt=1)))
 
         assert self.result(waiting, "a retry wakes a receive that waits") == [delivery.id]
 

@@ -15,7 +15,7 @@ from queuekit.errors import QueuekitError
 from queuekit.hookspecs import API_VERSION
 from queuekit_testing.scaffold.contracts import capability_lines, method_sources
 
-__all__ = ["KINDS", "Names", "plugin_files", "write_plugin"]
+__all__ = ["KINDS", "PluginNames", "plugin_files", "write_plugin"]
 
 KINDS = ("broker", "backend", "serializer", "middleware")
 """What a new plugin may provide."""
@@ -33,14 +33,14 @@ class _Template(string.Template):
 
 
 @attrs.frozen
-class Names:
+class PluginNames:
     """What a plugin and its parts are called."""
 
     name: str
     """Name of the entry point, and the scheme of its URLs: ``nats-jet``."""
 
     @classmethod
-    def of(cls, text: str) -> Names:
+    def of(cls, text: str) -> PluginNames:
         """Return the names that follow from *text*: ``nats``, ``queuekit-nats`` or ``queuekit_nats``.
 
         Raises:
@@ -69,7 +69,7 @@ class Names:
         return "".join(part.capitalize() for part in self.name.split("-"))
 
 
-def plugin_files(names: Names, kind: str) -> dict[str, str]:
+def plugin_files(names: PluginNames, kind: str) -> dict[str, str]:
     """Return the text of each file of a new plugin of *kind*, by its path in the distribution."""
     values = _values(names, kind)
     templates = resources.files("queuekit_testing.scaffold") / "templates"
@@ -80,7 +80,7 @@ def plugin_files(names: Names, kind: str) -> dict[str, str]:
     }
 
 
-def write_plugin(names: Names, kind: str, folder: Path) -> list[Path]:
+def write_plugin(names: PluginNames, kind: str, folder: Path) -> list[Path]:
     """Write a new plugin into *folder* and return the files, sorted.
 
     Raises:
@@ -120,7 +120,7 @@ def _version() -> str:
         return "0.1"
 
 
-def _values(names: Names, kind: str) -> Mapping[str, str]:
+def _values(names: PluginNames, kind: str) -> Mapping[str, str]:
     """Return what the templates are filled with."""
     version = _version().split(".")
     return {
