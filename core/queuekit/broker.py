@@ -48,7 +48,11 @@ class Place(enum.StrEnum):
 
 
 class Lease(NamedTuple):
-    """What must be shown to keep a message: light, so that it can cross to another process."""
+    """What must be shown to keep a message: light, so that it can cross to another process.
+
+    Whoever shows it may renew the lease and settle the message: another client, a fork, a supervisor that never claimed
+    anything. A service that ties leases to a connection declares ``portable_leases=False``.
+    """
 
     queue: str
     id: str
@@ -207,6 +211,8 @@ class Capabilities:
     """``commit`` does a whole :class:`CommitItem` in one step, with a backend of the same ``engine_id``."""
     processes: bool = True
     """Other processes see the same queues."""
+    portable_leases: bool = True
+    """Any process that shows a :class:`Lease` may renew and settle it; where false, only the client that claimed."""
 
 
 @attrs.frozen(kw_only=True)
@@ -276,13 +282,22 @@ class Broker(abc.ABC):
 
     @abc.abstractmethod
     def extend(self, leases: Sequence[Lease], *, lease: float) -> list[Lease]:
-        """Make *leases* end *lease* seconds from now, in one round trip, and return those already lost."""
+        """Make *leases* end *lease* seconds from now, in one round trip, and return those already lost.
+
+        Any of them may have been claimed by another client or process, whose supervisor calls this with no more than
+        the leases. Where ``capabilities.portable_leases`` is false, only the client that claimed them calls it.
+        """
 
     @abc.abstractmethod
     def settle(self, settlements: Sequence[Settlement]) -> list[Delivery]:
         """Carry out *settlements* in one round trip and return the deliveries whose lease was already lost.
 
         Each is independent of the others (QK8). A stale token changes nothing (QK4).
+
+        Any of them may have been claimed by another client or process. For one that has died, its supervisor makes a
+        :class:`Release` from the lease alone: the envelope of its delivery then has id, queue, generation and attempt,
+        and an empty body. A service that cannot put a message back uncounted without its body may count it as a crash.
+        Where ``capabilities.portable_leases`` is false, only the client that claimed settles.
         """
 
     def commit(self, items: Sequence[CommitItem]) -> list[bool]:

@@ -1,6 +1,6 @@
 """What a plugin may provide: one documented function per hook.
 
-A plugin is a thin module named by one entry point in the group ``queuekit``. It declares ``queuekit_api = (1, 0)``
+A plugin is a thin module named by one entry point in the group ``queuekit``. It declares ``queuekit_api = (1, 1)``
 and defines some of these functions, and of those in :mod:`queuekit.lifecycle`, marked with :data:`hookimpl`. It imports
 no client library: a spec names its factory as text, and core imports that when the scheme is used. All hooks are
 synchronous. None of them stands on the way of a message.
@@ -40,7 +40,7 @@ __all__ = [
 ]
 
 PROJECT = "queuekit"
-API_VERSION = (1, 0)
+API_VERSION = (1, 1)
 """Version of hooks and contracts. A plugin's major must be equal, its minor not greater."""
 
 hookspec = pluggy.HookspecMarker(PROJECT)

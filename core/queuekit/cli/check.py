@@ -16,6 +16,7 @@ from queuekit.config.settings import Config, check_sections
 from queuekit.errors import QueuekitError
 from queuekit.logs.plaintext import clean
 from queuekit.operations.admin import Admin
+from queuekit.plugins.support import caveats
 
 __all__ = ["command"]
 
@@ -114,7 +115,7 @@ def _about(runtime: Runtime) -> dict[str, str]:
     stored = runtime.backend.notes() if runtime.backend is not None else []
     return {
         "plugin": f"{loaded} loaded",
-        "broker": "\n".join([str(runtime.broker_url), *runtime.broker.notes()]),
+        "broker": "\n".join([str(runtime.broker_url), *runtime.broker.notes(), *caveats(runtime.broker.capabilities)]),
         "backend": "\n".join([str(runtime.backend_url or "none: results are not stored"), *stored]),
     }
 

@@ -10,7 +10,10 @@ import attrs
 from queuekit.backend import BackendCapabilities
 from queuekit.broker import Capabilities
 
-__all__ = ["BACKEND_PLAN", "BROKER_PLAN", "Support", "steps"]
+__all__ = ["BACKEND_PLAN", "BROKER_PLAN", "Support", "caveats", "steps"]
+
+_CAVEATS = ("portable_leases",)
+"""Capabilities of a broker whose lack an operator should know, though nothing is wrong."""
 
 
 @attrs.frozen
@@ -44,6 +47,10 @@ BROKER_PLAN: Mapping[str, Support] = {
     "dead_letters": Support("without", "dead letters leave the queue; look for them where the broker puts them"),
     "commit": Support("emulated", "result, follow-ups and settlement go one after the other, each idempotent"),
     "processes": Support("refused", "commands and several worker processes are refused: one process sees the queues"),
+    "portable_leases": Support(
+        "emulated",
+        "the worker process renews its leases itself; a task that holds the interpreter for longer loses its lease",
+    ),
 }
 """What happens to a capability that a broker does not declare."""
 BACKEND_PLAN: Mapping[str, Support] = {
@@ -60,3 +67,9 @@ def steps(capabilities: Capabilities | BackendCapabilities) -> dict[str, Support
     plan = BROKER_PLAN if isinstance(capabilities, Capabilities) else BACKEND_PLAN
     able: dict[str, Any] = attrs.asdict(capabilities, recurse=False)
     return {name: Support("native", "") if able[name] else step for name, step in plan.items()}
+
+
+def caveats(capabilities: Capabilities) -> list[str]:
+    """Return a line for each thing that tasks lose on a broker with *capabilities*, for ``queuekit check``."""
+    able: dict[str, Any] = attrs.asdict(capabilities, recurse=False)
+    return [f"{name} is not declared: {BROKER_PLAN[name].text}" for name in _CAVEATS if not able[name]]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from queuekit.worker.holder import Activity, activities, may_hold
 from queuekit.worker.lease_table import LeaseTable
 from queuekit.worker.run_table import RunTable
@@ -27,11 +29,14 @@ class Silence:
     Args:
         run_table: Where the process says that it is alive, and what it runs.
         pid: Its number.
+        longest: Seconds of silence after which it must end whatever it does: it renews its leases itself, and has lost
+            them. Infinite where its supervisor renews them.
     """
 
-    def __init__(self, run_table: RunTable, pid: int) -> None:
+    def __init__(self, run_table: RunTable, pid: int, *, longest: float = math.inf) -> None:
         self._run_table = run_table
         self._pid = pid
+        self._longest = max(longest, _SILENT + 2 * LOOK)
         self._seen: dict[int, Activity] = {}
         """What the threads of bodies had done at the last look."""
         self._beat = 0.0
@@ -54,8 +59,8 @@ class Silence:
         """Return the serials of the bodies because of which a silent process must end; ``None`` if it may go on.
 
         Bodies past their time limit are to blame, but not those that wait for the interpreter themselves. A body
-        without time limit may hold it for as long as it likes, and keeps its lease. A process that runs no body and is
-        silent has hung: nobody is to blame.
+        without time limit may hold it for as long as it likes, and keeps its lease, unless only this process can renew
+        it. A process that runs no body and is silent has hung: nobody is to blame.
         """
         if self.seconds < _SILENT:
             self._seen = {}
@@ -67,7 +72,14 @@ class Silence:
         blocking = [serial for serial in overdue if entered[serial].thread in holders]
         if blocking:
             return blocking
+        if self.has_lost_leases:
+            return [serial for serial in entered if serial not in apart and entered[serial].thread in holders]
         return [] if not entered and self.seconds >= _HUNG else None
+
+    @property
+    def has_lost_leases(self) -> bool:
+        """Whether it has been silent for so long that leases have ended that only this process could renew."""
+        return self.seconds >= self._longest
 
     def _holders(self, threads: set[int]) -> set[int]:
         """Return the threads that may hold the interpreter; none at the first look, which has nothing to compare."""

@@ -7,6 +7,7 @@ back within a moment, and only those whose bodies had been entered are suspected
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import socket
@@ -74,7 +75,8 @@ class _Child:
     pipe: Connection
     run_table: RunTable
     leases: LeaseTable
-    renewer: LeaseRenewer
+    renewer: LeaseRenewer | None
+    """``None`` where only the process that claimed can renew."""
     started: float
     ready: bool = False
     overdue: bool = False
@@ -82,8 +84,12 @@ class _Child:
     blamed: list[int] | None = None
     """Serials of the bodies because of which it was killed here, silent as it was; ``None`` if it was not."""
     name: str = ""
+    longest_silence: float = math.inf
+    """Seconds; see :class:`~queuekit.worker.silence.Silence`."""
     silence: Silence = attrs.field(
-        default=attrs.Factory(lambda self: Silence(self.run_table, self.process.pid), takes_self=True)
+        default=attrs.Factory(
+            lambda self: Silence(self.run_table, self.process.pid, longest=self.longest_silence), takes_self=True
+        )
     )
 
 
@@ -109,6 +115,7 @@ class Supervisor:
         self._bell: socket.socket | None = None
         """What wakes the wait for news."""
         self._settings = app.config.worker
+        self._portable = app.runtime.broker.capabilities.portable_leases
         self._children: dict[int, _Child] = {}
         self._restarts: dict[int, tuple[float, int]] = {}
         """Process number -> (when to start it again, how many quick deaths in a row)."""
@@ -270,8 +277,10 @@ class Supervisor:
             if blamed is None or child.blamed is not None:
                 continue
             if _is_stopped(child.process.pid):
-                child.silence.forget()
-                continue
+                if not child.silence.has_lost_leases:
+                    child.silence.forget()
+                    continue
+                blamed = []  # nothing that it runs has stopped it
             child.blamed = blamed
             child.process.kill()
 
@@ -323,7 +332,8 @@ class Supervisor:
             self._again(number, f"cannot be started: {error}", ready=False, lived=0.0)
             return
         self._children[number] = child
-        child.renewer.start()
+        if child.renewer is not None:
+            child.renewer.start()
         log = self.app.config.log
         suspects = number in self._suspects and self._settings.pool != "process" and not self._is_helped(number)
         self._suspects.discard(number)
@@ -345,14 +355,16 @@ class Supervisor:
                 leases = undo.enter_context(closing(LeaseTable(fileno=book, size=0)))
                 process = _spawn(there.fileno(), table, book)
             undo.pop_all()
-        renewer = LeaseRenewer(
-            self.app.runtime,
-            leases,
-            lease=self._settings.lease,
-            on_lost=lambda serials: _say(child, Lost(serials)),
-            may_extend=lambda leases: _renewable(child, leases),
-        )
-        child = _Child(number, process, pipe, run_table, leases, renewer, time.monotonic())
+        longest = math.inf if self._portable else self._settings.lease
+        child = _Child(number, process, pipe, run_table, leases, None, time.monotonic(), longest_silence=longest)
+        if self._portable:
+            child.renewer = LeaseRenewer(
+                self.app.runtime,
+                leases,
+                lease=self._settings.lease,
+                on_lost=lambda serials: _say(child, Lost(serials)),
+                may_extend=lambda leases: _renewable(child, leases),
+            )
         return child
 
     def _bury(self, child: _Child) -> None:
@@ -370,7 +382,7 @@ class Supervisor:
 
     def _clear_up(self, child: _Child, held: list[HeldLease]) -> None:
         """Hand back what a dead process held, and give back what it shared with us."""
-        stopped = child.renewer.stop()
+        stopped = child.renewer is None or child.renewer.stop()
         if held:
             self._hand_back(child, held)
         if stopped:  # else the renewer might look into it again
@@ -402,6 +414,8 @@ class Supervisor:
         """Release what a dead process held: at once, and counted only if the body had been entered.
 
         A body in a process of its own has not ended the worker, but was ended by it: that is not held against it.
+        Where only the process that claimed can settle, its leases end with its connections, and marks are all that is
+        left to do.
         """
         entered = _entered(child)
         deliveries = [(held_lease, _delivery(held_lease)) for held_lease in held]
@@ -410,7 +424,7 @@ class Supervisor:
         try:
             self._mark([pair for pair in deliveries if pair[0].serial in entered])
             size = broker.limits.max_batch
-            for first in range(0, len(releases), size):
+            for first in range(0, len(releases) if self._portable else 0, size):
                 broker.settle(releases[first : first + size])
         except UnavailableError as error:
             lease = self._settings.lease
@@ -517,7 +531,9 @@ def _how_it_ended(child: _Child, code: int) -> str:
     if not child.blamed:
         return f"{silent} and was killed"
     ids = [held_lease.id for held_lease in child.leases.held() if held_lease.serial in child.blamed]
-    return f"{silent} while {', '.join(ids) or 'a task'} ran past its time limit, and was killed"
+    outlived = child.silence.has_lost_leases
+    did = "held the interpreter for longer than its lease" if outlived else "ran past its time limit"
+    return f"{silent} while {', '.join(ids) or 'a task'} {did}, and was killed"
 
 
 def _how(code: int) -> str:

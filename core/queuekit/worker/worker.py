@@ -72,7 +72,8 @@ class Worker:
         name: What its name begins with; default: the host's name.
         ref: How child processes find the app; without it suspects of a crash run like the others.
         server: Forks child processes, if it was started before.
-        leases: Where it writes its leases for another process to keep; default: a thread of this one keeps them.
+        leases: Where it writes its leases for another process to keep; default: a thread of this one keeps them. So it
+            does where only the process that claimed can renew (``portable_leases``).
         run_table: Where threads say what they run; default: memory of this process.
         on_fault: Called if the worker cannot go on, with the reason; must end this process, whose supervisor starts
             another. Default: the worker stops at once.
@@ -112,7 +113,8 @@ class Worker:
         self._watchdog = self._make_watchdog()
         self._scheduler = None if burst else self._make_scheduler()
         self._leases = leases or LeaseTable()
-        self._renewer = None if leases else self._start_renewer()
+        kept_elsewhere = leases is not None and runtime.broker.capabilities.portable_leases
+        self._renewer = None if kept_elsewhere else self._start_renewer()
         self._hold_nothing()
         self._health = self._make_health(on_fault)
 
@@ -489,7 +491,8 @@ class Worker:
 
     def keep_leases(self) -> None:
         """Keep the leases of what is in flight here from now on: who has kept them is gone."""
-        self._renewer = self._start_renewer()
+        if self._renewer is None:
+            self._renewer = self._start_renewer()
 
     def lost(self, serials: list[int]) -> None:
         """Hear that leases were lost: those runs are told, their outcomes will be refused (QK4)."""

@@ -3,6 +3,7 @@
 import itertools
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +13,22 @@ import pytest
 from queuekit.backend import Backend
 from queuekit.broker import Broker, Place
 from queuekit.engines.memory import MemoryBackend, MemoryBroker
-from queuekit.engines.sqlite import SqliteBackend
+from queuekit.engines.sqlite import SqliteBackend, SqliteBroker
 from queuekit.serializer import JsonSerializer
 from queuekit.testing import BackendConformance, BrokerConformance, SerializerConformance
 from queuekit.urls import EngineURL
 from queuekit_testing import kit, summary
 from queuekit_testing.brokers.leases import SETTLEMENTS
 from queuekit_testing.brokers.payloads import BODIES
-from support import again_defects, backend_defects, broker_defects, client_defects, many_defects, settling_defects
+from support import (
+    again_defects,
+    backend_defects,
+    broker_defects,
+    client_defects,
+    lease_defects,
+    many_defects,
+    settling_defects,
+)
 from support.waiting import PATIENCE
 
 pytest_plugins = ["pytester"]
@@ -158,6 +167,10 @@ BROKERS = [
     Planted(many_defects.CommitsBareRecords, "commits_records_whole"),
     Planted(many_defects.CommitsAtOnce, "commits_what_is_due_later"),
     Planted(many_defects.CommitsQuietly, "wakes_by_what_it_commits", {"way": "send"}, tries=9),
+    Planted(lease_defects.ExtendsItsOwn, "serves_another_client_that_shows_a_lease", {"name": "extend"}),
+    Planted(lease_defects.SettlesItsOwn, "serves_another_client_that_shows_a_lease", {"name": "ack"}),
+    Planted(lease_defects.BuriesByHeart, "serves_another_client_that_shows_a_lease", {"name": "dead"}),
+    Planted(lease_defects.NeedsTheMessage, "serves_another_client_that_shows_a_lease", {"name": "release"}),
     Planted(again_defects.FirstClaimForEver, "tells_when_it_was_sent_and_claimed"),
     Planted(again_defects.SentAnew, "tells_when_it_was_sent_and_claimed"),
     Planted(again_defects.ForgetsFieldsOnReturn, "returns_every_field_again", {"way": "released"}),
@@ -310,6 +323,35 @@ def test_catches_a_backend_that_takes_its_fork_for_itself(tmp_path: Path) -> Non
 
     with pytest.raises(AssertionError):
         run_for_backend(at_file(client_defects.MarksByChance, tmp_path / "wrong"), planted, patience=_OF_A_DEFECT)
+
+
+class BrokersAtFile(Brokers):
+    """The suite, run against a class of brokers that processes share."""
+
+    def __init__(self, kind: type[Broker], path: Path) -> None:
+        self.kind: Any = kind
+        self.url = EngineURL.parse(f"sqlite:///{path}")
+
+
+@pytest.mark.parametrize(
+    ("defect", "test"),
+    [
+        (lease_defects.OfItsProcess, "serves_a_process_that_shows_a_lease"),
+        (lease_defects.OfItsConnection, "serves_a_fork_that_shows_a_lease"),
+    ],
+    ids=["process", "fork"],
+)
+def test_catches_leases_that_belong_to_a_process(tmp_path: Path, defect: type[Broker], test: str) -> None:
+    """Several processes are needed for this, which the memory broker does not know."""
+    for kind, name in ((SqliteBroker, "right"), (defect, "wrong")):
+        suite = BrokersAtFile(kind, tmp_path / name)
+        with suite.session() as broker:
+            call = partial(getattr(suite, f"test_{test}"), broker=broker, declared=broker.capabilities)
+            if kind is SqliteBroker:
+                call()
+                continue
+            with pytest.raises(AssertionError):
+                call()
 
 
 def at_file(kind: Callable[[EngineURL], Backend], path: Path) -> Any:

@@ -1,5 +1,7 @@
 """Whether a process has fallen silent, and whose fault that is."""
 
+import math
+
 import pytest
 
 from queuekit.worker.lease_table import HeldLease, LeaseTable
@@ -10,11 +12,11 @@ from queuekit.worker.silence import Silence
 class Process:
     """What a supervisor sees of a process, on a clock of its own."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, lease: float = math.inf) -> None:
         self.now = 1_000.0
         self.run_table = RunTable(4)
         self.leases = LeaseTable()
-        self.silence = Silence(self.run_table, 0)
+        self.silence = Silence(self.run_table, 0, longest=lease)
         self.run_table.beat(self.now)
         self.silence.look(self.now)
 
@@ -54,6 +56,25 @@ def test_a_body_within_its_time_may_hold_the_interpreter(timeout: float | None) 
     process.run_table.enter(0, 1, process.now, timeout)
 
     assert process.passes(600) is None
+
+
+@pytest.mark.parametrize("timeout", [None, 3600.0])
+def test_a_body_ends_a_process_that_alone_can_renew_its_leases(timeout: float | None) -> None:
+    """When they have ended, whatever its limit: others run its messages by then."""
+    process = Process(lease=30.0)
+    process.run_table.enter(0, 1, process.now, timeout)
+
+    assert process.passes(29) is None
+    assert process.passes(1) == [1]
+    assert process.silence.has_lost_leases
+
+
+def test_a_process_that_alone_can_renew_is_given_time_to_fall_silent() -> None:
+    """A lease of a second does not make a busy machine's pause an end."""
+    process = Process(lease=1.0)
+    process.run_table.enter(0, 1, process.now)
+
+    assert process.passes(5) is None
 
 
 def test_a_body_elsewhere_does_not_keep_this_process_silent() -> None:

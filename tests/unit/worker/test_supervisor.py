@@ -1,5 +1,6 @@
 """What the parent of worker processes knows and says; its processes are at work in tests/integration."""
 
+import math
 import os
 import resource
 import signal
@@ -10,6 +11,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import attrs
 import pytest
 
 from queuekit import Queuekit, Signature
@@ -162,6 +164,44 @@ def test_blames_those_alone_because_of_which_it_killed() -> None:
     marks = [entered_mark(delivery).key for delivery in deliveries]
     assert set(app.runtime.need_backend("test").get(marks)) == {marks[0]}
     assert sorted(delivery.crashes for delivery in take(app, 3)) == [0, 0, 1]
+
+
+def not_portable(**settings: Any) -> Queuekit:
+    """Return an app on a broker whose leases only the process that claimed can renew and settle."""
+    app = make_app(**settings)
+    app.runtime.broker.capabilities = attrs.evolve(app.runtime.broker.capabilities, portable_leases=False)
+    return app
+
+
+def test_hands_nothing_back_that_only_the_dead_process_could_settle() -> None:
+    """Its leases end with its connections; what it ran is marked as entered all the same (QK6)."""
+    app = not_portable()
+    held, deliveries = leases(app, 2)
+    child = child_of(app)
+    child.run_table.enter(0, 1, time.monotonic())
+
+    Supervisor(app, AppRef(target="tasks:app"))._hand_back(child, held)
+
+    assert counts(app) == {"leased": 2}
+    marks = [entered_mark(delivery).key for delivery in deliveries]
+    assert list(app.runtime.need_backend("test").get(marks)) == [marks[0]]
+
+
+@pytest.mark.parametrize("portable", [True, False], ids=["portable", "of-the-claimer"])
+def test_renews_what_the_broker_lets_it_renew(*, portable: bool) -> None:
+    """Where only the process that claimed can renew, there is no renewer here, and silence ends with the lease."""
+    app = make_app(worker={"lease": 40}) if portable else not_portable(worker={"lease": 40})
+    child = Supervisor(app, AppRef(target="tasks:app"))._make(0)
+    try:
+        found = (child.renewer is not None, child.longest_silence)
+    finally:
+        child.process.kill()
+        child.process.wait()
+        child.pipe.close()
+        child.run_table.close()
+        child.leases.close()
+
+    assert found == (portable, math.inf if portable else 40.0)
 
 
 def test_a_process_that_cannot_be_asked_about_is_not_stopped() -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from queuekit.hookspecs import BackendSpec, BrokerSpec, hookimpl
 from queuekit_mongo.capabilities import BACKEND_CAPABILITIES, BACKEND_LIMITS, CAPABILITIES, LIMITS, SCHEMES
 
-queuekit_api = (1, 0)
+queuekit_api = (1, 1)
 _OPTIONS = "queuekit_mongo.options:MongoOptions"
 
 

@@ -15,7 +15,7 @@ from queuekit_redis.capabilities import (
     SCHEMES,
 )
 
-queuekit_api = (1, 0)
+queuekit_api = (1, 1)
 _OPTIONS = "queuekit_redis.options:RedisOptions"
 
 

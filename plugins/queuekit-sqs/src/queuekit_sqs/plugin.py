@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from queuekit.hookspecs import BackendSpec, BrokerSpec, hookimpl
 from queuekit_sqs.capabilities import BACKEND_CAPABILITIES, BACKEND_LIMITS, CAPABILITIES, LIMITS
 
-queuekit_api = (1, 0)
+queuekit_api = (1, 1)
 
 
 @hookimpl

@@ -12,6 +12,7 @@ from queuekit_testing.brokers.once import OnceTests
 from queuekit_testing.brokers.order import OrderTests
 from queuekit_testing.brokers.payloads import PayloadsTests
 from queuekit_testing.brokers.places import PlacesTests
+from queuekit_testing.brokers.portable import PortableLeasesTests
 from queuekit_testing.brokers.processes import ProcessesTests
 from queuekit_testing.brokers.waiting import WaitingTests
 
@@ -23,6 +24,7 @@ class BrokerConformance(
     BatchesTests,
     OrderTests,
     LeasesTests,
+    PortableLeasesTests,
     WaitingTests,
     OnceTests,
     PlacesTests,
