@@ -1,4 +1,4 @@
-"""The app: its tasks, and how calls of them get onto queues. Start reading here."""
+"""The app: its tasks, and how their calls are sent to queues. Start reading here."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ from queuekit.unique import UniqueKey
 from queuekit.wire.call_options import Duration, flag, seconds
 from queuekit.workflows.workflow import is_workflow
 
-# Engines, plugins and config are imported where they are first used: a module of tasks is imported in many processes
-# that never send one, and half of the cost of ``import queuekit`` would be theirs.
+# Engines, plugins and config are imported at first use: many processes import a module of tasks and never send one, and
+# these imports would double the time of ``import queuekit``.
 if TYPE_CHECKING:
     from queuekit.client.app_worker import AppWorker
     from queuekit.client.background import Background
@@ -59,11 +59,11 @@ class Queuekit(Periodic):
     Nothing is read or opened until the first send, result or worker needs it.
 
     Args:
-        clock: The time; tests pass their own.
-        chance: The randomness of retries and tokens; tests pass a seeded one.
+        clock: Source of time; tests pass their own.
+        chance: Source of randomness for retries and tokens; tests pass a seeded one.
         middlewares: Called before and after each send and run, in this order.
-        **settings: Any setting, e.g. ``broker="redis://host/0"``, ``worker={"concurrency": 4}``. They rank above
-            config files and below ``QUEUEKIT_*`` variables and the command line.
+        **settings: Any setting, e.g. ``broker="redis://host/0"``, ``worker={"concurrency": 4}``. They override
+            config files; ``QUEUEKIT_*`` variables and the command line override them.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class Queuekit(Periodic):
         self.tasks = Tasks()
         """Registered tasks by name."""
         self.types = Types(self.tasks)
-        """Classes that come back out of messages as themselves."""
+        """Classes whose instances messages can carry."""
         self._events: Events | None = None
         self.clock = _one(clock, ("time", "monotonic", "sleep", "wait"), option="clock") or SystemClock()
         self.chance = _one(chance, ("random", "randrange"), option="chance") or random.SystemRandom()
@@ -127,17 +127,18 @@ class Queuekit(Periodic):
         ack: Literal["late", "early"] = ...,
     ) -> TaskDecorator: ...
     def task(self, function: Any = None, **options: Any) -> Any:
-        """Register a function as a task; with or without options.
+        """Register a function as a task, with or without options.
 
         Args:
-            function: A function or coroutine function. If its first parameter is annotated ``Context`` it gets one.
-            **options: See :class:`~queuekit.tasks.task.TaskOptions`; and ``name``, its registered name, by default
-                module and qualified name.
+            function: A function or coroutine function. If its first parameter is annotated ``Context``, it receives
+                one.
+            **options: See :class:`~queuekit.tasks.task.TaskOptions`; also ``name``, the registered name (default:
+                module and qualified name).
 
         Raises:
-            DeclarationError: It is no function, or one that a worker cannot run, such as a generator function.
-            DuplicateTaskError: Another function has its name.
-            OptionError: There is no such option, or it cannot have that value.
+            DeclarationError: It is not a function, or a worker cannot run it, e.g. a generator function.
+            DuplicateTaskError: Another function has the same name.
+            OptionError: An option does not exist, or its value is not valid.
         """
         chosen = options_of(options)
 
@@ -150,7 +151,7 @@ class Queuekit(Periodic):
         return register if function is None else register(function)
 
     def register_type(self, kind: type[T]) -> type[T]:
-        """Let an attrs class, dataclass or Enum come back out of messages as itself; also a decorator."""
+        """Let messages carry instances of an attrs class, dataclass or Enum; also usable as a decorator."""
         self.types.add(kind)
         return kind
 
@@ -158,7 +159,7 @@ class Queuekit(Periodic):
 
     @property
     def events(self) -> Events:
-        """Where what happens is told: subscribe to it for metrics and the like."""
+        """The events of this app; subscribe to them, e.g. for metrics."""
         with self._lock:
             if self._events is None:
                 from queuekit.events import Events
@@ -169,14 +170,14 @@ class Queuekit(Periodic):
     def configure(
         self, overrides: Mapping[str, Any] | None = None, *, path: str | os.PathLike[str] | None = None
     ) -> None:
-        """Set what the command line says; must come before anything is sent or read.
+        """Override settings, as the command line does; call it before anything is sent or read.
 
         Args:
-            overrides: Settings by dotted name, e.g. ``{"worker.concurrency": 4}``; they win over everything.
-            path: Config file to read instead of looking for one.
+            overrides: Settings by dotted name, e.g. ``{"worker.concurrency": 4}``; they override all others.
+            path: Config file to read instead of searching for one.
 
         Raises:
-            OptionError: They are no settings by name, or no path.
+            OptionError: *overrides* is not a mapping of names, or *path* is not a path.
         """
         with self._lock:
             self._overrides.update(_overrides(overrides))
@@ -188,7 +189,7 @@ class Queuekit(Periodic):
         """The settings in force, read at first use.
 
         Raises:
-            ConfigError: All problems in one report.
+            ConfigError: Some settings are not valid; one error lists all problems.
         """
         return self._config or self._load_config()
 
@@ -209,7 +210,7 @@ class Queuekit(Periodic):
 
     @property
     def plugins(self) -> Plugins:
-        """The plugins, found at first use."""
+        """The plugins, loaded at first use."""
         with self._lock:
             if self._plugins is None:
                 from queuekit.config.settings import plugins_of
@@ -222,7 +223,7 @@ class Queuekit(Periodic):
 
     @property
     def runtime(self) -> Runtime:
-        """Broker, backend and the rest, built at first use."""
+        """Broker, backend, serializers and middleware, built at first use."""
         runtime = self._runtime
         if runtime is not None:
             return runtime
@@ -247,7 +248,7 @@ class Queuekit(Periodic):
             return self._runtime
 
     def close(self) -> None:
-        """Close all connections; they open again when used."""
+        """Close all connections; they reopen when used."""
         with self._lock:
             if self._background is not None:
                 self._background.close()
@@ -256,7 +257,7 @@ class Queuekit(Periodic):
                 self._runtime.close()
 
     def renew_in_fork(self) -> None:
-        """Leave to the parent, in a fork of it, what its threads hold; engines do so by themselves."""
+        """Drop the lock and the threads of the parent process, in a fork; engines drop their own."""
         self._lock = threading.RLock()
         self._background = None
 
@@ -275,40 +276,40 @@ class Queuekit(Periodic):
         burst: bool = False,
         wait_for: Duration = 30.0,
     ) -> AppWorker:
-        """Return a worker for this app, to be run by this program: ``sys.exit(app.worker(concurrency=4).run())``.
+        """Return a worker for this app, for this program to run: ``sys.exit(app.worker(concurrency=4).run())``.
 
-        It does what ``queuekit worker`` does, with processes of its own: they import the module that holds the app,
-        so that a program which is that module begins its own work under ``if __name__ == "__main__":``. What is not
-        given here comes from the settings.
+        It starts worker processes as ``queuekit worker`` does. They import the module that holds the app; if that
+        module is the program, put the program's own work under ``if __name__ == "__main__":``. Arguments that are not
+        given come from the settings.
 
         Args:
             queues: Queues and their weights, e.g. ``"high:8,default"``.
             concurrency: Tasks that a process runs at a time.
-            processes: Worker processes.
-            pool: Where plain functions run.
-            name: What the names of its processes begin with; default: the host's name.
-            drain: Seconds, or text such as ``"1m"``: within this time a stop ends.
-            lease: Seconds, or text: after this silence of a worker its messages go to another.
-            burst: Whether it ends when the queues are empty.
-            wait_for: Seconds, or text: how long to wait at the start for engines that do not answer.
+            processes: Number of worker processes.
+            pool: Where plain functions run: in threads, or in child processes.
+            name: Prefix of the process names; default: the host name.
+            drain: Seconds, or text such as ``"1m"``, that running tasks get to finish when the worker stops.
+            lease: Seconds, or text, without renewal after which a worker's messages are delivered again.
+            burst: Whether to stop when the queues are empty.
+            wait_for: Seconds, or text, to wait at start for engines that do not answer.
 
         Raises:
-            ConfigError: The settings, or what is given here, cannot be used; all problems in one report.
-            OptionError: *burst* is neither true nor false.
+            ConfigError: Some settings or arguments are not valid; one error lists all problems.
+            OptionError: *burst* is not a bool.
         """
         given: dict[str, Any] = {"queues": queues, "concurrency": concurrency, "processes": processes, "pool": pool}
         given |= {"drain": drain, "lease": lease}
         twin = self._twin({f"worker.{key}": value for key, value in given.items() if value is not None})
-        twin.config  # noqa: B018 - what cannot be used is refused here
-        # The app comes before the worker in the order of imports; only who runs one needs both.
+        twin.config  # noqa: B018 - raises here if the settings are not valid
+        # By name, since the worker is later than the app in the order of imports.
         launch: Any = import_module(_LAUNCH)
         patience = seconds(wait_for, option="wait_for")
         worker: AppWorker = launch.Launch(twin, self, name=name, burst=flag(burst, option="burst"), wait_for=patience)
         return worker
 
     def _twin(self, overrides: Mapping[str, Any]) -> Queuekit:
-        """Return an app with the same tasks, schedules and subscribers, and settings and connections of its own."""
-        self.events  # noqa: B018 - made at first use, and to be shared
+        """Return an app that shares tasks, schedules and subscribers, with its own settings and connections."""
+        self.events  # noqa: B018 - created here, so that both apps share it
         twin = copy.copy(self)
         vars(twin).update(_lock=threading.RLock(), _overrides={**self._overrides, **plain_data(overrides)})
         vars(twin).update(dict.fromkeys(("_config", "_plugins", "_runtime", "_sending", "_background")))
@@ -316,19 +317,19 @@ class Queuekit(Periodic):
 
     @property
     def overrides(self) -> Mapping[str, Any]:
-        """What :meth:`configure` has set, by dotted name."""
+        """Settings made by :meth:`configure`, by dotted name."""
         return dict(self._overrides)
 
     @property
     def config_path(self) -> str | None:
-        """The config file that :meth:`configure` has named."""
+        """The config file given to :meth:`configure`."""
         return self._config_path
 
     # -- sending
 
     @property
     def sending(self) -> Sending:
-        """What turns signatures into envelopes and hands them to the broker."""
+        """The sender: turns signatures into envelopes and passes them to the broker."""
         sending = self._sending
         if sending is None:
             sending = self._sending = self._make_sending()
@@ -342,7 +343,7 @@ class Queuekit(Periodic):
             return EagerSending(self.runtime, self.tasks)
         from queuekit.client.sender import Sending
 
-        runtime = self.runtime  # at first use plugins and client libraries are imported
+        runtime = self.runtime  # the first use imports plugins and client libraries, which takes time
         return Sending(runtime, self.tasks, spent=time.monotonic() - begun)
 
     @overload
@@ -354,14 +355,14 @@ class Queuekit(Periodic):
     @overload
     def send(self, signature: Chord[R]) -> ChordResult[R]: ...
     def send(self, signature: Signature[Any] | Workflow[Any]) -> Any:
-        """Put one call on its queue, or begin a workflow; see :meth:`queuekit.tasks.task.Bound.send`."""
+        """Put one call on its queue, or start a workflow; see :meth:`queuekit.tasks.task.Bound.send`."""
         if not isinstance(signature, Signature):
             return self.start(signature)
         sent = self.sending.send_one(signature)
         return Result(sent.id, self, stored=sent.stored, duplicate=sent.duplicate)
 
     def start(self, workflow: Workflow[Any]) -> Any:
-        """Begin a workflow and return a handle on its result; see :func:`queuekit.execution.workflow_start.start`."""
+        """Start a workflow and return a handle on its result; see :func:`queuekit.execution.workflow_start.start`."""
         from queuekit.execution.workflow_start import start
         from queuekit.workflows.results import handle
 
@@ -377,8 +378,8 @@ class Queuekit(Periodic):
         """Put many calls on their queues, one round trip per batch of the broker.
 
         Raises:
-            OptionError: There is something else among them; its batch, and what comes after, is not sent.
-            PartialSendError: The broker refused some; names them. The others are sent.
+            OptionError: An item is not a signature; its batch and later ones are not sent.
+            PartialSendError: The broker refused some messages; names them. The others are sent.
         """
         sent = self.sending.send(_signatures(signatures))
         return [Result(one.id, self, stored=one.stored, duplicate=one.duplicate) for one in sent]
@@ -390,12 +391,12 @@ class Queuekit(Periodic):
         return result
 
     async def in_thread(self, function: Callable[..., Any], *args: Any) -> Any:
-        """Run a blocking call in a thread of those for sends."""
+        """Run a blocking call in one of the threads for sends."""
         return await self.background.send(function, *args)
 
     @property
     def background(self) -> Background:
-        """Threads for what an event loop must not wait for."""
+        """Threads for blocking calls made from an event loop."""
         background = self._background
         if background is None:
             from queuekit.client.background import Background
@@ -408,17 +409,17 @@ class Queuekit(Periodic):
 
     @property
     def results(self) -> Results:
-        """What reads, waits for and deletes what is stored of messages; for handles."""
+        """Reads, waits for and deletes stored results; used by handles."""
         from queuekit.client.results import Results
 
         return Results(self)
 
     def result(self, id: str) -> Any:
-        """Return a handle on message or workflow *id*, sent anywhere. One round trip.
+        """Return a handle on message or workflow *id*, whichever process sent it. One round trip.
 
         Returns:
-            A :class:`~queuekit.result.Result`, or what :mod:`queuekit.workflows.results` has for chains,
-            groups and chords.
+            A :class:`~queuekit.result.Result`, or a handle of :mod:`queuekit.workflows.results` for a chain, group or
+            chord.
         """
         from queuekit.workflows.results import handle
 
@@ -427,28 +428,28 @@ class Queuekit(Periodic):
         return Result(id, self) if graph is None else handle(graph.kind, id, graph.top, self, flat=graph.flat)
 
     def graph(self, id: str) -> StoredGraph | None:
-        """Return what is stored of workflow *id*, if it is. One round trip."""
+        """Return the stored graph of workflow *id*, or ``None``. One round trip."""
         from queuekit.execution.workflow_store import read_graph
 
         return read_graph(self.runtime, check_id(id, what="workflow"))
 
     def infos(self, ids: Sequence[str]) -> list[Info]:
-        """Return what is known of messages, in order. One round trip."""
+        """Return the stored information about messages, in order. One round trip."""
         return self.results.infos(ids)
 
     def info(self, id: str) -> Info:
-        """Return what is known of message *id*; UNKNOWN if nothing. One round trip."""
+        """Return the stored information about message *id*; state UNKNOWN if nothing is stored. One round trip."""
         return self.results.infos([id])[0]
 
     def cancel(self, id: str) -> bool:
-        """Cancel message *id*: waiting it never runs, running its task is told.
+        """Cancel message *id*: a waiting message never runs, a running task is notified.
 
         Returns:
             True if it had not ended yet.
 
         Raises:
-            UnknownIdError: Nothing is known of the id.
-            NoBackendError: There is nowhere to leave the mark.
+            UnknownIdError: Nothing is stored for the id.
+            NoBackendError: No backend is configured to store the cancel mark.
             UnavailableError: The engine did not answer within ``send_timeout``.
         """
         from queuekit.operations.admin import Admin
@@ -456,12 +457,12 @@ class Queuekit(Periodic):
         return Admin(self).cancel(check_id(id))
 
     def forget(self, id: str) -> None:
-        """Delete what is stored of message *id*."""
+        """Delete the stored result of message *id*."""
         self.results.forget(id)
 
 
 def _signatures(signatures: Any) -> Iterator[Signature[Any]]:
-    """Yield calls that are to be sent."""
+    """Yield *signatures*, checking each."""
     if isinstance(signatures, str) or not isinstance(signatures, Iterable):
         what = f"send_many takes a list of signatures, not {type(signatures).__name__}"
         raise OptionError(what, fix="Put brackets around it")
@@ -470,11 +471,11 @@ def _signatures(signatures: Any) -> Iterator[Signature[Any]]:
 
 def _no_signature(value: Any) -> Never:
     fix = "Send it with app.send(...)" if is_workflow(value) else "Make one with task.s(...)"
-    raise OptionError(f"send_many takes signatures, and {value!r:.60} is none", fix=fix)
+    raise OptionError(f"send_many takes signatures, not {value!r:.60}", fix=fix)
 
 
 def _one(value: T, verbs: Sequence[str], *, option: str) -> T:
-    """Return *value* if it is missing, or an object that has *verbs*."""
+    """Return *value* if it is ``None`` or an object that has the methods *verbs*."""
     if value is None or (not isinstance(value, type) and all(hasattr(value, verb) for verb in verbs)):
         return value
     raise OptionError(f"{option}: expected an object with {', '.join(verbs)}, got {value!r:.60}")
@@ -485,13 +486,13 @@ def _middlewares(values: Any) -> list[Middleware]:
     for value in found:
         if not isinstance(value, Middleware):
             fix = f"Write {value.__name__}()" if isinstance(value, type) else "Derive its class from Middleware"
-            raise OptionError(f"middlewares: {value!r:.60} is no middleware", fix=fix)
+            raise OptionError(f"middlewares: {value!r:.60} is not a Middleware", fix=fix)
     return found
 
 
 def _overrides(values: Mapping[str, Any] | None) -> dict[str, Any]:
     if values is not None and not (isinstance(values, Mapping) and all(isinstance(name, str) for name in values)):
-        raise OptionError(f"overrides: expected settings by name, got {values!r:.60}")
+        raise OptionError(f"overrides: expected a mapping of settings by name, got {values!r:.60}")
     found: dict[str, Any] = plain_data(values or {})
     return found
 

@@ -1,8 +1,8 @@
 """The contract of a result backend: an expiring record store with an atomic join.
 
-Results, group counters, locks, leader leases, cancel marks and worker presence are all records; what they mean is
-core's business. All methods are batched, synchronous and thread-safe. A backend opens its connection at first use,
-opens a new one after a fork, reconnects by itself, and decides every TTL on the server's clock (QK11).
+Results, group counters, locks, leader leases, cancel marks and worker presence are all records. Only core knows what
+they mean. All methods are batched, synchronous and thread-safe. A backend connects at first use and again after a
+fork, reconnects by itself, and decides every TTL on the server's clock (QK11).
 """
 
 from __future__ import annotations
@@ -26,46 +26,46 @@ class Condition(enum.Enum):
     """When :meth:`Backend.put` writes a record."""
 
     ALWAYS = "always"
-    """Whatever is there."""
+    """Unconditionally."""
     ABSENT = "absent"
     """Only if no live record has the key."""
     NEWER = "newer"
-    """Only if no live record has the key, or the one there has a smaller rank."""
+    """Only if no live record has the key, or the live one has a smaller rank."""
 
 
 @quick_frozen(kw_only=True)
 class Record:
-    """A small value under a key, which forgets itself."""
+    """A small value that is stored under a key and expires."""
 
     key: str
     """Kind and id, e.g. ``"result:0190..."``; any text without control characters, at most 250 characters."""
     body: bytes = b""
-    """Opaque; any bytes."""
+    """Any bytes; opaque to the backend."""
     ttl: float | None = None
-    """Seconds from the write until it is gone; ``None`` keeps it. Read back as what is left."""
+    """Seconds from the write until it expires; ``None`` keeps it. When read: the seconds left."""
     rank: int = 0
-    """Place in the key's history, below 2**53; see :func:`queuekit.states.rank`."""
+    """Position in the key's history, below 2**53; see :func:`queuekit.states.rank`."""
     final: bool = False
-    """Whether this ends the history: :meth:`Backend.wait` returns when it does."""
+    """Whether this record ends the key's history; :meth:`Backend.wait` waits for a final record."""
     version: int = 0
-    """Grows with each write of the key, also over a deletion or an expiry; set by the backend, ignored by ``put``."""
+    """Grows with each write of the key, even across deletion and expiry; set by the backend, ignored by ``put``."""
     task: str | None = None
-    """For people who query the store: name of the task."""
+    """Name of the task, for people who query the store."""
     state: str | None = None
-    """For people: the state."""
+    """State, for people who query the store."""
     error: str | None = None
-    """For people: error type and text."""
+    """Error type and text, for people who query the store."""
     at: float | None = None
-    """For people: UTC epoch seconds of the last move."""
+    """UTC epoch seconds of the last change of state, for people who query the store."""
 
 
 @attrs.frozen(kw_only=True)
 class Page(Generic[T]):
-    """A part of a listing."""
+    """One page of a listing."""
 
     items: tuple[T, ...]
     cursor: str | None = None
-    """Pass it to the next call; ``None`` when there is no more."""
+    """Pass it to the next call; ``None`` on the last page."""
 
 
 @quick_frozen(kw_only=True)
@@ -76,39 +76,39 @@ class Join:
     member: int
     size: int
     then: tuple[object, ...] = ()
-    """Envelopes to send when the group is complete; their ids are derived, so sending them again adds nothing."""
+    """Envelopes to send when the group is complete; their ids are derived, so a repeated send adds nothing."""
     ttl: float = 604_800.0
-    """Seconds that the group is remembered after its last arrival."""
+    """Seconds for which the group is remembered after its last arrival."""
 
 
 @attrs.frozen(kw_only=True)
 class BackendCapabilities:
-    """What the service can do by itself; the conformance suite holds it to each of them."""
+    """What the service can do by itself; the conformance suite tests each declared capability."""
 
     atomic_join: bool = True
-    """:meth:`Backend.join` counts each member once whatever runs at the same time."""
+    """:meth:`Backend.join` counts each member exactly once, even under concurrency."""
     notify: bool = False
-    """:meth:`Backend.wait` is woken by the write, not by polling."""
+    """A write wakes :meth:`Backend.wait`; it does not poll."""
     scan: bool = True
-    """:meth:`Backend.scan` works, on an index."""
+    """:meth:`Backend.scan` is supported, and uses an index."""
     processes: bool = True
     """Other processes see the same records."""
 
 
 @attrs.frozen(kw_only=True)
 class BackendLimits:
-    """The service's numbers."""
+    """The limits of the service."""
 
     max_record: int = 16_000_000
-    """Longest body in bytes."""
+    """Longest body, in bytes."""
     ttl_granularity: float = 0.001
     """Seconds by which an expiry may be rounded."""
 
     def check_sizes(self, records: Iterable[Record]) -> None:
-        """Refuse bodies above :attr:`max_record`; a broker that commits records calls this.
+        """Reject bodies above :attr:`max_record`; a broker that commits records calls this.
 
         Raises:
-            TooLargeError: Names the first record that is too large.
+            TooLargeError: A body is too large; names the first such record.
         """
         most = self.max_record
         for record in records:
@@ -126,21 +126,21 @@ class Backend(abc.ABC):
     capabilities: BackendCapabilities = BackendCapabilities()
     limits: BackendLimits = BackendLimits()
     engine_id: str | None = None
-    """Equal for a broker and a backend that can commit together; ``None`` for never."""
+    """Equal for a broker and a backend that can commit together; ``None`` if it never can."""
 
     @abc.abstractmethod
     def put(
         self, records: Sequence[Record], *, condition: Condition = Condition.ALWAYS, expect: int | None = None
     ) -> list[bool]:
-        """Write *records* in one round trip and tell for each whether it was written.
+        """Write *records* in one round trip and return for each whether it was written.
 
-        Each record is written or refused as a whole, independently of the others, in one step with the check
-        of its condition. Of several records with one key the later sees the earlier.
+        Each record is checked and written atomically, independently of the others. If several records have the same
+        key, each sees the effect of those before it.
 
         Args:
             records: At most ``limits.max_record`` bytes of body each.
             condition: See :class:`Condition`; expired records count as absent.
-            expect: Write only if the live record has this version; 0 means absent. For locks.
+            expect: Write only if the live record has this version; 0 means absent. Used for locks.
 
         Raises:
             TooLargeError: A body is above ``limits.max_record``; nothing was written.
@@ -148,24 +148,24 @@ class Backend(abc.ABC):
 
     @abc.abstractmethod
     def get(self, keys: Sequence[str]) -> dict[str, Record]:
-        """Return the live records among *keys* in one round trip; expired ones are not there."""
+        """Return the live records among *keys* in one round trip, without expired ones."""
 
     @abc.abstractmethod
     def wait(self, keys: Sequence[str], *, timeout: float) -> dict[str, Record]:
-        """Return the final records among *keys*, blocking at most *timeout* seconds until there is one.
+        """Block until a record among *keys* is final, at most *timeout* seconds, and return the final records.
 
-        Returns at once if one is final already; an empty dict if the time passes.
+        Return at once if one is final already, and an empty dict on timeout.
         """
 
     @abc.abstractmethod
     def delete(self, keys: Sequence[str], *, expect: int | None = None) -> int:
-        """Remove records and return how many there were; with *expect* only those of that version."""
+        """Delete records and return how many existed; with *expect*, only records of that version."""
 
     @abc.abstractmethod
     def scan(self, prefix: str, *, limit: int = 100, cursor: str | None = None) -> Page[Record]:
-        """Return live records whose key starts with *prefix*, at most *limit* a page.
+        """Return live records whose key starts with *prefix*, at most *limit* per page.
 
-        Each record that lives through the whole scan is returned at least once.
+        A record that exists during the whole scan is returned at least once.
         """
 
     @abc.abstractmethod
@@ -173,34 +173,34 @@ class Backend(abc.ABC):
         """Count *member* (0 to size - 1) into *group*, atomically.
 
         Returns:
-            Whether it is the first time, and how many different members have arrived. Of all callers, at least
-            one sees the count reach *size*; a repeated member sees the present count.
+            Whether this is the member's first arrival, and how many different members have arrived. At least one
+            caller sees the count reach *size*; a repeated member sees the current count.
 
         Args:
             group: Name of the group.
             member: Index of the member.
-            size: How many members there are; a hint for the engine.
+            size: Number of members; a hint for the engine.
             ttl: Seconds from this arrival until the group is forgotten.
         """
 
     def now(self) -> float | None:
-        """Return UTC epoch seconds on the service's clock, which all who use it share; ``None`` if it does not tell."""
+        """Return UTC epoch seconds on the service's clock, which all clients share; ``None`` if it cannot be read."""
         return None
 
     def join_many(self, joins: Sequence[Join]) -> list[int]:
-        """Count several members into their groups, in a round trip for all where the service can.
+        """Count several members into their groups, in one round trip if the service supports that.
 
-        Each arrival is atomic by itself, as with :meth:`join`, and may be repeated; all of them together need not be.
-        The base body calls :meth:`join` for one after the other.
+        Each arrival is atomic and may be repeated, as with :meth:`join`; the whole batch need not be atomic. The
+        default implementation calls :meth:`join` for each.
 
         Returns:
-            For each how many different members of its group have arrived, those of this call included or not, but its
-            own always. Of all callers, at least one sees the count reach the size.
+            For each, how many different members of its group have arrived: itself included, others of this call
+            included or not. At least one caller sees the count reach the size.
         """
         return [self.join(one.group, one.member, one.size, ttl=one.ttl)[1] for one in joins]
 
     def walk(self, prefix: str) -> Iterator[Record]:
-        """Yield all live records whose key starts with *prefix*, as :meth:`scan` does, holding one page at a time."""
+        """Yield all live records whose key starts with *prefix*, one page of :meth:`scan` at a time."""
         cursor: str | None = None
         while True:
             page = self.scan(prefix, cursor=cursor)
@@ -210,21 +210,21 @@ class Backend(abc.ABC):
                 return
 
     def check_sizes(self, records: Iterable[Record]) -> None:
-        """Refuse bodies above ``limits.max_record``; a ``put`` calls this before anything has happened.
+        """Reject bodies above ``limits.max_record``; ``put`` calls this before it writes anything.
 
         Raises:
-            TooLargeError: Names the first record that is too large.
+            TooLargeError: A body is too large; names the first such record.
         """
         self.limits.check_sizes(records)
 
     def check(self) -> list[str]:
-        """Ask the service for what an operator should know (eviction policy, missing index); one line each."""
+        """Ask the service for problems that an operator should know (eviction, missing index); one line each."""
         return []
 
     def notes(self) -> list[str]:
-        """Return what an operator may like to know though nothing is wrong, such as what a task costs; one line each.
+        """Return facts that may interest an operator, such as the cost of a task; one line each.
 
-        The service is not asked.
+        This does not contact the service.
         """
         return []
 

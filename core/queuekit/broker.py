@@ -1,9 +1,9 @@
 """The contract of a broker: bytes in queues under leases, all in batches.
 
-A plugin fills :meth:`Broker.send`, :meth:`~Broker.receive`, :meth:`~Broker.extend` and :meth:`~Broker.settle`; the
-rest is optional and said by its :class:`Capabilities`. Invariants QK1-QK15 (docs/delivery.md) hold for all of them.
-Methods are synchronous and thread-safe; a broker opens its connection at first use, opens a new one after a fork,
-reconnects by itself, and decides every lease, due time and expiry on the server's clock (QK11).
+A plugin implements :meth:`Broker.send`, :meth:`~Broker.receive`, :meth:`~Broker.extend` and :meth:`~Broker.settle`; the
+rest is optional and declared by its :class:`Capabilities`. Invariants QK1-QK15 (docs/delivery.md) hold for all of them.
+Methods are synchronous and thread-safe. A broker connects at first use and again after a fork, reconnects by itself,
+and decides every lease, due time and expiry on the server's clock (QK11).
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ __all__ = [
 
 
 class Place(enum.StrEnum):
-    """Where a message is (QK1: in exactly one of these, or gone)."""
+    """The part of a queue that a message is in (QK1: exactly one, or gone)."""
 
     READY = "ready"
     DELAYED = "delayed"
@@ -48,9 +48,9 @@ class Place(enum.StrEnum):
 
 
 class Lease(NamedTuple):
-    """What must be shown to keep a message: light, so that it can cross to another process.
+    """Proof that a worker holds a message; small, so that it can be passed to another process.
 
-    Whoever shows it may renew the lease and settle the message: another client, a fork, a supervisor that never claimed
+    Any holder of it may renew the lease and settle the message: another client, a fork, a supervisor that never claimed
     anything. A service that ties leases to a connection declares ``portable_leases=False``.
     """
 
@@ -66,19 +66,19 @@ class Delivery:
 
     envelope: Envelope
     token: str
-    """Fence: text that only this claim knows, in whatever process or fork; a stale one changes nothing (QK4). A few
-    hundred characters at most: a worker has room for thousands of such leases, and for fewer of longer ones."""
+    """Fencing token: text unique to this claim across processes and forks; a stale token changes nothing (QK4). At most
+    a few hundred characters: a worker's lease table has room for thousands of such tokens, but fewer longer ones."""
     number: int
-    """How many times it has been claimed, this one included; grows with each claim. It may begin anew with a
-    :class:`Replace` and with a replay, where these are new messages to the service."""
+    """How many times it has been claimed, including this claim. It may restart with a :class:`Replace` or a replay, if
+    these are new messages to the service."""
     crashes: int = 0
-    """Earlier claims that ended with neither settle nor uncounted release; above 0 it is a suspect (QK6)."""
+    """Earlier claims that ended with neither a settlement nor an uncounted release; above 0 it is a suspect (QK6)."""
     sent_at: float = 0.0
     """UTC epoch seconds at which the broker accepted it, on the broker's clock."""
     claimed_at: float = 0.0
-    """UTC epoch seconds of this claim on the broker's clock."""
+    """UTC epoch seconds of this claim, on the broker's clock."""
     unmarked: bool = False
-    """Whether the broker has looked for the mark that it was told to look for, and there is none."""
+    """Whether the broker has looked for the mark of :meth:`Broker.look_for_marks` and found none."""
 
     @property
     def id(self) -> str:
@@ -87,12 +87,12 @@ class Delivery:
 
     @property
     def queue(self) -> str:
-        """Queue that it came from."""
+        """Queue of the message."""
         return self.envelope.queue
 
     @property
     def lease(self) -> Lease:
-        """What :meth:`Broker.extend` needs."""
+        """The lease, for :meth:`Broker.extend`."""
         return Lease(self.envelope.queue, self.envelope.id, self.token, self.number)
 
 
@@ -105,21 +105,21 @@ class Ack:
 
 @quick_frozen
 class Release:
-    """Give the message back. With no delay it returns to its old place in the order."""
+    """Put the message back. Without a delay it returns to its previous position in the queue."""
 
     delivery: Delivery
     delay: float = attrs.field(default=0.0, kw_only=True)
-    """Seconds until it may be handed out again."""
+    """Seconds until it may be delivered again."""
     counted: bool = attrs.field(default=False, kw_only=True)
     """Whether it counts as a crash, as an expired lease does."""
 
 
 @quick_frozen
 class Replace:
-    """Put *envelope* in the place of the message, in one step where the engine can: the next attempt or hop.
+    """Replace the message with *envelope*, its next attempt or hop, in one step if the engine can.
 
-    It keeps the id and raises attempt or hop, takes its due time from the envelope's ``delay`` and ``not_before``,
-    keeps the unique key, and starts with no crashes.
+    It keeps the id and the unique key, raises attempt or hop, takes its due time from the envelope's ``delay`` and
+    ``not_before``, and starts with no crashes.
     """
 
     delivery: Delivery
@@ -134,7 +134,7 @@ class Dead:
     reason: str = attrs.field(kw_only=True)
     """One of a few words: failed, crashed, malformed, unknown, rejected."""
     holder: str = attrs.field(default="", kw_only=True)
-    """Worker that held it last."""
+    """Last worker that held it."""
     error: str = attrs.field(default="", kw_only=True)
     """Error type and text, at most 2,000 characters."""
 
@@ -147,35 +147,35 @@ Settlement = Ack | Release | Replace | Dead
 
 @quick_frozen(kw_only=True)
 class CommitItem:
-    """What one step does: if the settlement's lease is stale none of it happens, else all of it (QK12)."""
+    """The changes of one atomic step: all of them happen, or none if the settlement's lease is stale (QK12)."""
 
     settlement: Settlement | None = None
     records: tuple[Record, ...] = ()
-    """Written where newer than what is there."""
+    """Written if newer than the stored ones."""
     joins: tuple[Join, ...] = ()
     sends: tuple[Envelope, ...] = ()
 
 
 @attrs.frozen(kw_only=True)
 class QueueCounts:
-    """A queue at a glance."""
+    """The number of messages in each place of a queue."""
 
     ready: int = 0
     delayed: int = 0
     leased: int = 0
     dead: int = 0
     oldest_age: float | None = None
-    """Seconds since the oldest ready message became due; ``None`` if there is none."""
+    """Seconds since the oldest ready message became due; ``None`` if none is ready."""
 
 
 @attrs.frozen(kw_only=True)
 class Stored:
-    """A message as :meth:`Broker.peek` shows it."""
+    """A message as returned by :meth:`Broker.peek`."""
 
     envelope: Envelope
     place: Place
     due: float = 0.0
-    """UTC epoch seconds: when it may be, or might have been, handed out; for a lease, when it ends."""
+    """UTC epoch seconds at which it is, or was, due; of a leased message, when the lease ends."""
     sent_at: float = 0.0
     number: int = 0
     crashes: int = 0
@@ -187,10 +187,10 @@ class Stored:
 
 @attrs.frozen(kw_only=True)
 class Capabilities:
-    """What the service can do by itself. Core emulates some, and refuses the rest when the app starts."""
+    """What the service can do by itself. Core emulates some missing capabilities and refuses the rest at start."""
 
     fenced_ack: bool = True
-    """A settle with a stale token changes nothing and is reported."""
+    """A settlement with a stale token changes nothing and is reported."""
     delay: bool = True
     priority: bool = True
     dedup: bool = True
@@ -198,129 +198,130 @@ class Capabilities:
     unique: bool = True
     """Takes unique keys in the same step as the send."""
     fifo: bool = True
-    """Within a queue and priority, messages are handed out in the order of their due times."""
+    """Within a queue and priority, messages are delivered in the order of their due times."""
     blocking_receive: bool = True
-    """``receive`` is woken by a send, not by polling."""
+    """A send wakes ``receive``; it does not poll."""
     inspect: bool = True
-    """``counts``, ``peek`` and ``queues`` tell about single messages."""
+    """``counts``, ``peek`` and ``queues`` report single messages."""
     remove: bool = True
-    """``remove`` takes waiting messages out by id."""
+    """``remove`` removes waiting messages by id."""
     dead_letters: bool = True
-    """Keeps dead letters itself, with reason, for ``peek``, ``requeue`` and ``purge``."""
+    """Keeps dead letters itself, with the reason, for ``peek``, ``requeue`` and ``purge``."""
     commit: bool = False
-    """``commit`` does a whole :class:`CommitItem` in one step, with a backend of the same ``engine_id``."""
+    """``commit`` applies a whole :class:`CommitItem` in one step, with a backend of the same ``engine_id``."""
     processes: bool = True
     """Other processes see the same queues."""
     portable_leases: bool = True
-    """Any process that shows a :class:`Lease` may renew and settle it; where false, only the client that claimed."""
+    """Any process with a :class:`Lease` may renew and settle it; if false, only the client that claimed it may."""
 
 
 @attrs.frozen(kw_only=True)
 class Limits:
-    """The service's numbers; core asks these, never the plugin's name."""
+    """The limits of the service; core relies on these, never on the plugin's name."""
 
     max_batch: int = 1_000
-    """Most messages in one call of send, receive, extend or settle; at least 10. Where the service takes fewer at once,
-    the plugin parts them."""
+    """Most messages in one call of send, receive, extend or settle; at least 10. If the service takes fewer at once,
+    the plugin splits the batch."""
     max_wait: float = 60.0
     """Longest ``wait`` of a receive, in seconds."""
     max_delay: float | None = None
-    """Longest delay in seconds; ``None`` for any. Beyond it core delays again on receipt (hops)."""
+    """Longest delay, in seconds; ``None`` for no limit. Core delays a message again on receipt (hops) to reach longer
+    delays."""
     max_lease: float | None = None
-    """Longest time that a message can be held, in seconds."""
+    """Longest time for which a message can be held, in seconds."""
     max_body: int = 16_000_000
-    """Longest body in bytes."""
+    """Longest body, in bytes."""
     lease_granularity: float = 0.001
     """Seconds by which leases and delays may be rounded up."""
     dedup_window: float = 300.0
-    """Seconds that an id is remembered after the message is gone."""
+    """Seconds for which an id is remembered after its message is gone."""
     dead_retention: float | None = None
-    """Seconds after which the service itself throws a dead letter away; ``None`` for never."""
+    """Seconds after which the service itself deletes a dead letter; ``None`` for never."""
 
 
 class Broker(abc.ABC):
     """Queues of messages under leases.
 
-    Every method may raise :class:`~queuekit.errors.UnavailableError` when the service does not answer; nothing is
-    lost then, and the call may be repeated.
+    Every method may raise :class:`~queuekit.errors.UnavailableError` when the service does not answer. Nothing is lost
+    then, and the call may be repeated.
     """
 
     capabilities: Capabilities = Capabilities()
     limits: Limits = Limits()
     engine_id: str | None = None
-    """Equal for a broker and a backend that can commit together; ``None`` for never."""
+    """Equal for a broker and a backend that can commit together; ``None`` if it never can."""
     largest_wanted: int | None = None
-    """Bytes beyond which core refuses a body, set by core: one that lies elsewhere need not be read for that."""
+    """Bytes above which core refuses a body; set by core, so that a broker need not fetch a larger body."""
 
     @abc.abstractmethod
     def send(self, envelopes: Sequence[Envelope]) -> list[str]:
-        """Put *envelopes* on their queues in one round trip and return, for each, the id that holds the place.
+        """Put *envelopes* on their queues in one round trip and return an id for each.
 
-        That is its own id, also when the same send is repeated (QK13), or the id of the message that holds its
-        unique key. When it returns the messages are stored as safely as the service promises.
+        That is its own id, even if the send is repeated (QK13), or the id of the message that holds its unique key.
+        When this returns, the messages are stored as safely as the service promises.
 
         Raises:
-            PartialSendError: Some were refused; the others are on their queues.
+            PartialSendError: Some messages were refused; the others are on their queues.
             TooLargeError: A body is above ``limits.max_body``; nothing was sent.
         """
 
     @abc.abstractmethod
     def receive(self, queues: Sequence[str], *, limit: int, wait: float, lease: float) -> list[Delivery]:
-        """Take up to *limit* due messages under a lease; an empty list if *wait* passes without one.
+        """Take up to *limit* due messages under a lease; return an empty list if *wait* passes without one.
 
-        Ready becomes leased in one step (QK2). Within a queue, priority 9 comes first, then the order of due times.
-        Upkeep comes first, on the server's clock, at most 1,000 each: delayed messages that are due become ready,
-        expired leases become ready again, each in its old place, with one more crash counted (QK7). The wait is cut to
-        the next due time or expiry. ``limit=0, wait=0`` does the upkeep alone.
+        A ready message becomes leased in one step (QK2). Within a queue, priority 9 comes first, then the earliest due
+        time. Upkeep comes first, on the server's clock, for at most 1,000 messages of each kind: delayed messages that
+        are due become ready; messages with expired leases become ready in their previous position, with one more
+        crash counted (QK7). The wait ends early at the next due time or expiry. ``limit=0, wait=0`` does upkeep only.
 
         Args:
-            queues: Names, most urgent first. One never sent to is empty, not an error.
-            limit: Most messages to take; cut to ``limits.max_batch``.
-            wait: Seconds to block; 0 looks once. Cut to ``limits.max_wait``.
-            lease: Seconds until they are handed out again unless extended or settled.
+            queues: Names, most urgent first. A queue that was never sent to is empty, not an error.
+            limit: Most messages to take; capped at ``limits.max_batch``.
+            wait: Seconds to block; 0 looks once. Capped at ``limits.max_wait``.
+            lease: Seconds until the messages are delivered again unless extended or settled.
         """
 
     @abc.abstractmethod
     def extend(self, leases: Sequence[Lease], *, lease: float) -> list[Lease]:
-        """Make *leases* end *lease* seconds from now, in one round trip, and return those already lost.
+        """Make *leases* end *lease* seconds from now, in one round trip, and return the leases already lost.
 
-        Any of them may have been claimed by another client or process, whose supervisor calls this with no more than
-        the leases. Where ``capabilities.portable_leases`` is false, only the client that claimed them calls it.
+        A lease may have been claimed by another client or process: a supervisor calls this with nothing but the leases.
+        If ``capabilities.portable_leases`` is false, only the client that claimed them calls it.
         """
 
     @abc.abstractmethod
     def settle(self, settlements: Sequence[Settlement]) -> list[Delivery]:
-        """Carry out *settlements* in one round trip and return the deliveries whose lease was already lost.
+        """Apply *settlements* in one round trip and return the deliveries whose lease was already lost.
 
-        Each is independent of the others (QK8). A stale token changes nothing (QK4).
+        Settlements are independent of each other (QK8). A stale token changes nothing (QK4).
 
-        Any of them may have been claimed by another client or process. For one that has died, its supervisor makes a
-        :class:`Release` from the lease alone: the envelope of its delivery then has id, queue, generation and attempt,
-        and an empty body. A service that cannot put a message back uncounted without its body may count it as a crash.
-        Where ``capabilities.portable_leases`` is false, only the client that claimed settles.
+        A lease may have been claimed by another client or process. For a process that has died, its supervisor builds a
+        :class:`Release` from the lease alone: the envelope of the delivery has id, queue, generation, attempt and an
+        empty body. A service that cannot put a message back uncounted without its body may count it as a crash. If
+        ``capabilities.portable_leases`` is false, only the client that claimed settles.
         """
 
     def commit(self, items: Sequence[CommitItem]) -> list[bool]:
-        """Carry out each item in one step, all in one round trip; false where the lease was lost.
+        """Apply each item in one step, all in one round trip; return False for items whose lease was lost.
 
-        Called only if ``capabilities.commit`` and the backend has the same ``engine_id``. Records are written under
-        :attr:`~queuekit.backend.Condition.NEWER`; a join that completes its group sends what it carries.
+        Called only if ``capabilities.commit`` is set and the backend has the same ``engine_id``. Records are written
+        under :attr:`~queuekit.backend.Condition.NEWER`; a join that completes its group sends its envelopes.
         """
         raise self._cannot("commit")
 
     def look_for_marks(self, prefix: str) -> bool:
-        """From now on look with each claim for records whose key is *prefix* and a message's id; return whether it can.
+        """Look for a record ``<prefix><message id>`` with each claim from now on; return whether this is supported.
 
-        Called only if the backend has the same ``engine_id``. A delivery is ``unmarked`` where there is none, which
-        saves its worker a round trip before the task may begin.
+        Called only if the backend has the same ``engine_id``. A delivery without such a record is ``unmarked``, which
+        saves its worker a round trip before the task starts.
         """
         return False
 
     def share(self, backend: Backend) -> None:  # noqa: B027 - most services tell their clients all that they need
-        """Hear once, before the first call, of the result backend that all clients of the app use.
+        """Receive the result backend that all clients of the app use; called once, before any other method.
 
-        A broker may keep there what its service cannot tell from one client to another, under keys of its own that
-        begin with its scheme. Losing one of these records must lose no message.
+        A broker may keep state there that its clients share but its service cannot store, under keys that begin with
+        its scheme. Losing such a record must not lose a message.
         """
 
     def queues(self) -> list[str]:
@@ -328,62 +329,62 @@ class Broker(abc.ABC):
         raise self._cannot("list queues")
 
     def counts(self, queues: Sequence[str]) -> dict[str, QueueCounts]:
-        """Return the counts of each of *queues*; of one never sent to, zeros."""
+        """Return the counts of each of *queues*; zeros for a queue that was never sent to."""
         raise self._cannot("count messages")
 
     def peek(self, queue: str, *, place: Place, limit: int = 100, cursor: str | None = None) -> Page[Stored]:
-        """Return messages of *queue* in *place* without touching them, next first; dead ones latest first."""
+        """Return messages of *queue* in *place* without changing them, next first; dead letters newest first."""
         raise self._cannot("show waiting messages")
 
     def find(self, queue: str, ids: Sequence[str]) -> list[Stored]:
-        """Return those of *ids* that *queue* holds, wherever they are."""
+        """Return the messages among *ids* that *queue* holds, in any place."""
         wanted = set(ids)
         return [stored for place in Place for stored in self.walk(queue, place) if stored.envelope.id in wanted]
 
     def requeue(self, queue: str, ids: Sequence[str] | None = None) -> list[str]:
-        """Replay dead letters (all, or *ids*): ready at once, generation + 1, attempt 0; return their ids."""
+        """Replay dead letters (all, or *ids*): ready at once, generation + 1, attempt 0. Return their ids."""
         raise self._cannot("replay dead letters")
 
     def remove(self, queue: str, ids: Sequence[str], *, place: Place | None = None) -> list[str]:
-        """Take messages out for good and return the ids that were there.
+        """Delete messages and return the ids that existed.
 
         Args:
-            queue: Where they are.
-            ids: Which.
-            place: Only from here; ``None`` means ready or delayed. Leased ones cannot be removed.
+            queue: Queue that holds them.
+            ids: Ids of the messages.
+            place: The only place to delete from; ``None`` means ready or delayed. Leased messages cannot be deleted.
         """
         raise self._cannot("remove messages by id")
 
     def purge(self, queue: str, *, place: Place = Place.READY) -> int:
-        """Take all messages of *queue* in *place* out for good and return how many there were."""
+        """Delete all messages of *queue* in *place* and return how many there were."""
         raise self._cannot("purge")
 
     def interrupt(self) -> None:  # noqa: B027 - a broker that waits briefly needs nothing
-        """Make a ``receive`` that blocks in another thread return soon; without this a stop waits for it."""
+        """Make a ``receive`` that blocks in another thread return soon; otherwise a stopping worker waits for it."""
 
     def tell_set_aside(self, hear: Callable[[str, str, str], None]) -> None:  # noqa: B027 - few set anything aside
-        """From now on call *hear* with queue, id and reason of each message that the broker itself found malformed.
+        """Call *hear* with queue, id and reason of each message that the broker itself finds malformed from now on.
 
-        Such a message is among the dead letters and was delivered to nobody, so nobody else could log it.
+        Such a message goes to the dead letters without a delivery, so no worker could log it.
         """
 
     def check(self) -> list[str]:
-        """Ask the service for what an operator should know (persistence off, eviction on); one line each."""
+        """Ask the service for problems that an operator should know (persistence off, eviction on); one line each."""
         return []
 
     def check_queues(self, queues: Sequence[str], *, max_deliveries: int) -> list[str]:
-        """Ask the service whether *queues* keep what workers rest on; one line for each problem.
+        """Ask the service whether *queues* are set up as workers need them; one line for each problem.
 
         Args:
-            queues: Those that the app sends to or works on; one that is not there yet is no problem.
-            max_deliveries: Deliveries that end in a crash after which core gives a message up.
+            queues: Queues that the app sends to or serves; one that does not exist yet is not a problem.
+            max_deliveries: Crashed deliveries after which core dead-letters a message.
         """
         return []
 
     def notes(self) -> list[str]:
-        """Return what an operator may like to know though nothing is wrong, such as what a task costs; one line each.
+        """Return facts that may interest an operator, such as the cost of a task; one line each.
 
-        The service is not asked.
+        This does not contact the service.
         """
         return []
 
@@ -391,7 +392,7 @@ class Broker(abc.ABC):
         """Close all connections; may be called twice."""
 
     def walk(self, queue: str, place: Place, *, page_size: int = 500) -> Iterator[Stored]:
-        """Yield all messages of *queue* in *place*, in the order of :meth:`peek`, holding one page at a time."""
+        """Yield all messages of *queue* in *place*, in the order of :meth:`peek`, one page at a time."""
         cursor: str | None = None
         while True:
             page = self.peek(queue, place=place, limit=page_size, cursor=cursor)
@@ -401,10 +402,10 @@ class Broker(abc.ABC):
                 return
 
     def check_sizes(self, envelopes: Iterable[Envelope]) -> None:
-        """Refuse bodies above ``limits.max_body``; a ``send`` calls this before anything has happened.
+        """Reject bodies above ``limits.max_body``; ``send`` calls this before it sends anything.
 
         Raises:
-            TooLargeError: Names the first message that is too large.
+            TooLargeError: A body is too large; names the first such message.
         """
         most = self.limits.max_body
         for envelope in envelopes:

@@ -1,4 +1,4 @@
-"""Time as an argument: what core asks of a clock, the machine's, and one that stands still until a test moves it."""
+"""Time as an argument: the protocol of a clock, the machine's clock, and one that tests move by hand."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ __all__ = ["Clock", "SystemClock", "VirtualClock"]
 _time, _monotonic = time.time, time.monotonic
 
 _GRAIN = 2.0**-20
-"""Virtual time moves in steps of this size (about a microsecond), so that adding it up never rounds."""
-_GLANCE = 0.05
-"""Real seconds after which a waiting thread looks again, whatever it may have missed."""
+"""Step of virtual time (about a microsecond): a power of two, so that sums are exact."""
+_POLL = 0.05
+"""Real seconds after which a waiting thread checks the time again, in case it missed a notification."""
 
 
 class Clock(Protocol):
-    """What the core asks of time. Engines without a clock of their own (memory, sqlite) use it as the server's."""
+    """A source of time. Engines without a server clock (memory, sqlite) use it as the server's."""
 
     def time(self) -> float:
         """Return UTC epoch seconds."""
@@ -35,14 +35,14 @@ class Clock(Protocol):
         ...
 
     def wait(self, condition: threading.Condition, timeout: float | None) -> bool:
-        """Wait on a held *condition* for at most *timeout* seconds; false if the time passed."""
+        """Wait on a held *condition* for at most *timeout* seconds; return False on timeout."""
         ...
 
 
 class SystemClock:
     """The machine's clock."""
 
-    # The functions themselves, without a call around them: each message asks several times.
+    # The functions themselves, not wrappers: each message calls them several times.
     time = staticmethod(_time)
     monotonic = staticmethod(_monotonic)
 
@@ -51,23 +51,23 @@ class SystemClock:
         time.sleep(seconds)
 
     def wait(self, condition: threading.Condition, timeout: float | None) -> bool:
-        """Wait on a held *condition* for at most *timeout* seconds; false if the time passed."""
+        """Wait on a held *condition* for at most *timeout* seconds; return False on timeout."""
         return condition.wait(timeout)
 
 
 class VirtualClock:
-    """A :class:`Clock` for engines without a clock of their own, such as ``memory://``.
+    """A :class:`Clock` that stands still until :meth:`advance` moves it, for engines such as ``memory://``.
 
-    Threads that sleep or wait on it go on when another thread calls :meth:`advance`::
+    Threads that sleep or wait on it continue when another thread calls :meth:`advance`::
 
         clock = VirtualClock()
         broker = MemoryBroker(EngineURL.parse("memory://"), clock=clock)
         broker.send([Envelope(id="a", queue="q", body=b"", delay=3600)])
         clock.advance(3600)
-        broker.receive(["q"], limit=1, wait=0, lease=30)       # there it is
+        broker.receive(["q"], limit=1, wait=0, lease=30)       # returns the message
 
     Args:
-        start: UTC epoch seconds at which it stands first; whole seconds.
+        start: Initial time in UTC epoch seconds; whole seconds.
     """
 
     def __init__(self, start: int = 1_800_000_000) -> None:
@@ -93,18 +93,18 @@ class VirtualClock:
                 self.wait(self._sleepers, end - self._elapsed)
 
     def wait(self, condition: threading.Condition, timeout: float | None) -> bool:
-        """Wait on a held *condition* for at most *timeout* virtual seconds; false if they passed.
+        """Wait on a held *condition* for at most *timeout* virtual seconds; return False on timeout.
 
-        Like any wait on a condition it may end early, so call it in a loop.
+        Like any wait on a condition it may return early, so call it in a loop.
         """
         end = math.inf if timeout is None else self._elapsed + timeout
         with self._registered(condition):
             if self._elapsed < end:
-                condition.wait(_GLANCE)
+                condition.wait(_POLL)
         return self._elapsed < end
 
     def advance(self, seconds: float) -> None:
-        """Let *seconds* pass at once, and wake all who wait."""
+        """Move the time forward by *seconds*, and wake all waiting threads."""
         with self._lock:
             self._elapsed += math.ceil(seconds / _GRAIN) * _GRAIN
             waiting = list(self._waiting)
@@ -114,14 +114,14 @@ class VirtualClock:
 
     @property
     def waiting(self) -> int:
-        """How many threads sleep or wait on this clock at the moment."""
+        """Number of threads that sleep or wait on this clock."""
         return len(self._waiting)
 
     def wait_for_waiters(self, count: int, *, timeout: float = 10.0) -> None:
         """Block until *count* threads sleep or wait, so that an :meth:`advance` reaches them.
 
         Raises:
-            TimeoutError: They did not within *timeout* real seconds.
+            TimeoutError: Fewer do so within *timeout* real seconds.
         """
         deadline = time.monotonic() + timeout
         while self.waiting < count:

@@ -1,4 +1,4 @@
-"""What a running task may know about itself: the context it asks for by annotation, and the current one."""
+"""The context of a running task: passed to it by annotation, or read as the current one."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ReportProgress = Callable[[str, float, float | None, str], None]
 
 
 class Context:
-    """The run that a task's body belongs to. A task gets it by annotating its first parameter: ``ctx: Context``."""
+    """The run of a task's body. A task receives it by annotating its first parameter: ``ctx: Context``."""
 
     __slots__ = (
         "_begun",
@@ -49,13 +49,13 @@ class Context:
         self.generation = generation
         """Times that the message was replayed from the dead letters."""
         self.headers: Mapping[str, str] = {}
-        """Text that travelled with the message."""
+        """Headers of the message: text by name."""
         self.parent: str | None = None
         """Id of the message whose success or error sent this one."""
         self.worker = ""
         """Name of the worker."""
         self.lost = False
-        """Whether the lease is gone: somebody else may run the message now, and this outcome will be refused."""
+        """Whether the lease is lost: another worker may run the message, and this outcome will be refused."""
         self._cancelled: threading.Event | None = None
         self._report: ReportProgress | None = None
         self._begun: Callable[[Any], None] | None = None
@@ -63,10 +63,10 @@ class Context:
 
     @property
     def signature(self) -> Signature[Any] | None:
-        """The call that runs here, as it was sent, and with what it gathered; ``None`` in a plain call of the function.
+        """The call as it was sent, with the results it collected; ``None`` in a plain call of the function.
 
-        It has the id of the message, under which nothing can be sent a second time: ``.options(id=None).send()`` sends
-        the same call again. What a workflow makes of its result is no part of it.
+        It carries the message's id, and an id can be sent only once: ``.options(id=None).send()`` sends the same call
+        again. Its position in a workflow is not part of it.
         """
         if not self._made:
             return None

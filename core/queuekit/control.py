@@ -1,4 +1,4 @@
-"""What a task may raise to steer its own message: control flow, not failures."""
+"""Exceptions that a task raises to control its own message; they are not failures."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Duration = float | str | timedelta
 
 
 def _seconds(value: Duration, *, of: str) -> float:
-    """Return *value* in seconds; a moment that has passed is at once."""
+    """Return *value* in seconds; a negative number counts as 0."""
     if isinstance(value, int | float) and value < 0:
         return 0.0
     try:
@@ -24,33 +24,33 @@ def _seconds(value: Duration, *, of: str) -> float:
 
 
 class Control(Exception):
-    """Base of the exceptions that steer; the worker never reports them as errors."""
+    """Base of these exceptions; the worker never reports them as errors."""
 
 
 class Retry(Control):
-    """Run again, using up one of the task's retries; when none is left the task has failed.
+    """Run again and use up one of the task's retries; if none is left, the task has failed.
 
     Args:
-        reason: Kept as the error's text.
+        reason: Stored as the error's text.
         after: Seconds to wait, or text such as ``"5m"``; ``None`` leaves it to the retry policy.
 
     Raises:
-        DurationError: *after* is no duration.
+        DurationError: *after* is not a valid duration.
     """
 
-    def __init__(self, reason: str = "retry asked for by the task", *, after: Duration | None = None) -> None:
+    def __init__(self, reason: str = "the task asked for a retry", *, after: Duration | None = None) -> None:
         super().__init__(reason)
         self.after = None if after is None else _seconds(after, of="Retry: after")
 
 
 class Snooze(Control):
-    """Run again after *seconds* without using up a retry: the work cannot be done yet.
+    """Run again after *seconds* without using up a retry, because the work cannot be done yet.
 
     Args:
         seconds: Seconds to wait, or text such as ``"5m"``.
 
     Raises:
-        DurationError: It is no duration.
+        DurationError: *seconds* is not a valid duration.
     """
 
     def __init__(self, seconds: Duration) -> None:
@@ -62,31 +62,32 @@ class Snooze(Control):
 
 
 class Cancel(Control):
-    """End as CANCELLED: the work is no longer wanted."""
+    """End as CANCELLED, because the work is not needed anymore."""
 
 
 class Reject(Control):
-    """Go to the dead letters at once, whatever retries are left: the message can never be worked off."""
+    """Dead-letter the message at once, without further retries, because no run can ever succeed."""
 
 
 class Interruption(BaseException):
-    """Base of what a worker raises inside a body from outside.
+    """Base of the exceptions that a worker raises inside a body from outside.
 
-    Like ``asyncio.CancelledError`` it is no ``Exception``, so that a body's ``except Exception`` does not swallow it.
+    Like ``asyncio.CancelledError`` it does not derive from ``Exception``, so a body's ``except Exception`` does not
+    swallow it.
     """
 
 
 class Cancelled(Interruption):
-    """Raised inside a task that runs in a thread when somebody has cancelled its message, which then is CANCELLED."""
+    """Raised inside a task that runs in a thread when its message is cancelled; the message ends as CANCELLED."""
 
 
 class TaskTimeout(Interruption):
-    """Raised inside a task that ran longer than its ``timeout``; retried like any error.
+    """Raised inside a task that runs longer than its ``timeout``; retried like any error.
 
-    ``retry_on`` and ``dont_retry`` count it among the exceptions that ``Exception`` stands for.
+    In ``retry_on`` and ``dont_retry``, ``Exception`` includes it.
     """
 
 
 def matches(error: BaseException, kinds: tuple[type, ...]) -> bool:
-    """Return whether ``retry_on`` or ``dont_retry`` with these *kinds* means *error*."""
+    """Return whether ``retry_on`` or ``dont_retry`` with these *kinds* covers *error*."""
     return isinstance(error, kinds) or (isinstance(error, TaskTimeout) and Exception in kinds)

@@ -1,6 +1,6 @@
-"""``queuekit demo``: a workflow over real files, on a real queue, with a worker process killed half-way.
+"""``queuekit demo``: run a workflow over real files on a real queue, and kill a worker process half-way.
 
-It uses what any application may use: tasks, a chord, a worker that runs in a thread, handles on results, events.
+It uses the public API only: tasks, a chord, a worker in a thread, handles on results, events.
 """
 
 from __future__ import annotations
@@ -36,15 +36,15 @@ from queuekit.workflows.canvas import chord
 __all__ = ["Totals", "add_up", "app", "count", "count_file", "find_sources", "run"]
 
 LONGEST_WAIT = 10.0
-"""Seconds that the task in the middle waits to be killed."""
+"""Seconds for which the task in the middle waits to be killed."""
 _LOOK = 0.1
 _STALLED = 60.0
 """Seconds without progress after which the demo gives up."""
 _STEPS = 4
-"""Lines of progress where there is no terminal."""
+"""Lines of progress when the output is not a terminal."""
 _SKIPPED = frozenset({"__pycache__", "dist-packages", "node_modules", "site-packages"})
 _BLOCKS = ("body", "orelse", "finalbody", "handlers", "cases")
-"""Where statements hold others."""
+"""Fields in which statements hold other statements."""
 _RECORDS = ("result", "progress", "graph", "entered", "worker")
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -54,7 +54,7 @@ app = Queuekit()
 @app.register_type
 @attrs.frozen
 class Totals:
-    """What is in one Python file, or in several together; of one that Python cannot parse, nothing else is counted."""
+    """Counts for one or more Python files; a file that cannot be parsed counts as unreadable only."""
 
     files: int = 0
     unreadable: int = 0
@@ -66,9 +66,9 @@ class Totals:
 
 @app.task(name="demo.count")
 def count(ctx: Context, file: str, journal: str, *, wait: bool = False) -> Totals:
-    """Count what is in *file*, and note in *journal* that this began.
+    """Count the contents of *file*, and note the start of the run in *journal*.
 
-    With *wait* the first run reports its process as its progress, and waits to be killed.
+    With *wait*, the first run reports its process id as its progress and waits to be killed.
     """
     with Path(journal).open("a+", encoding="ascii") as begun:
         begun.write(f"{ctx.id}\n")
@@ -89,7 +89,7 @@ def add_up(counts: list[Totals]) -> Totals:
 
 
 def find_sources(directory: Path) -> list[Path]:
-    """Return the Python files below *directory*, sorted, but hidden ones, installed packages and unprintable names."""
+    """Return the Python files below *directory*, sorted, without hidden or unprintable names or installed packages."""
     found: list[Path] = []
     for folder, subfolders, names in os.walk(directory):
         subfolders[:] = [name for name in subfolders if name not in _SKIPPED and name[0] != "." and name.isprintable()]
@@ -99,16 +99,16 @@ def find_sources(directory: Path) -> list[Path]:
 
 
 def count_file(path: Path) -> Totals:
-    """Count what is in a file; never fails."""
+    """Count the contents of a file; never fails."""
     try:
         source = path.read_bytes()
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # old code has escapes that Python warns of
+            warnings.simplefilter("ignore")  # Python warns about invalid escapes in old code
             pending: list[ast.AST] = [ast.parse(source)]
     except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
         return Totals(files=1, unreadable=1)
     kinds: Counter[type[ast.AST]] = Counter()
-    while pending:  # some trees are too deep for recursion
+    while pending:  # not recursive: some trees are too deep
         node = pending.pop()
         kinds[type(node)] += 1
         pending += [child for block in _BLOCKS for child in getattr(node, block, ())]
@@ -120,19 +120,19 @@ def count_file(path: Path) -> Totals:
 def run(
     directory: Path | None = None, *, broker: str | None = None, backend: str | None = None, processes: int = 2
 ) -> int:
-    """Count the Python files in *directory* by a workflow, kill a worker process half-way, and compare the totals.
+    """Count the Python files in *directory* with a workflow, kill a worker process half-way, and compare the totals.
 
-    Without *directory* these are the standard library's. What *broker* or *backend* leave open is SQLite in a temporary
-    folder. It returns 0 if a process was killed and the totals are exact, else 1.
+    *directory* defaults to the standard library, *broker* and *backend* to SQLite in a temporary folder. Return 0 if a
+    process was killed and the totals are exact, else 1.
 
     Raises:
-        QueuekitError: There is nothing to count, the URLs cannot be used, or the work does not come to its end.
-        KeyboardInterrupt: After Ctrl-C or SIGTERM, with nothing left behind.
+        QueuekitError: There are no Python files, a URL cannot be used, or the work does not finish.
+        KeyboardInterrupt: After Ctrl-C or SIGTERM, once everything is cleaned up.
     """
     root = (directory or Path(sysconfig.get_path("stdlib"))).resolve()
     files = find_sources(root)
     if not files:
-        raise QueuekitError(f"no Python files in {root}", fix="Name a directory that holds some, or none at all")
+        raise QueuekitError(f"no Python files in {root}", fix="Name a directory that contains some, or leave it out")
     handlers = [signal.signal(number, _interrupt) for number in _SIGNALS]
     try:
         with tempfile.TemporaryDirectory(prefix="queuekit-demo-") as folder:
@@ -143,7 +143,7 @@ def run(
 
 
 def _interrupt(*_: object) -> None:
-    """Raise KeyboardInterrupt at the first signal; those that follow do not disturb the clean-up."""
+    """Raise KeyboardInterrupt at the first signal; ignore later ones, so that the clean-up can finish."""
     for number in _SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     raise KeyboardInterrupt
@@ -158,14 +158,14 @@ class _Demo:
     folder: Path
     processes: int
     name: str = attrs.field(factory=lambda: f"demo-{secrets.token_hex(4)}")
-    """Of queue, workflow and workers."""
+    """Name of queue, workflow and workers."""
     victim: int = 0
     """Pid of the process that was killed."""
     crashes: list[Event] = attrs.field(factory=list)
-    """What the supervisor of the workers saw of that."""
+    """Crashes that the supervisor of the workers has seen."""
 
     def run(self, broker: str | None, backend: str | None) -> bool:
-        """Do it all, leave nothing in broker and backend, and return whether it came out right."""
+        """Run the demo, clean up broker and backend, and return whether the result is right."""
         self._configure(broker or f"sqlite:///{quote(str(self.folder / 'queue.db'))}", backend)
         click.echo(f"queuekit demo   {len(self.files):,} Python files in {self.root}")
         click.echo(f"  broker   {app.runtime.broker_url}\n  results  {app.runtime.backend_url}")
@@ -184,7 +184,7 @@ class _Demo:
             app.close()
 
     def _configure(self, broker: str, backend: str | None) -> None:
-        """Give the app an empty config file, and settings that win over those of the environment."""
+        """Give the app an empty config file, and settings that override the environment's."""
         config = self.folder / "queuekit.toml"
         config.touch()
         settings: dict[str, Any] = {"broker": broker, "backend": backend or broker, "default_queue": self.name}
@@ -197,7 +197,7 @@ class _Demo:
         app.events.subscribe(lambda event: self.crashes.append(event) if isinstance(event, WorkerCrashed) else None)
 
     def _clean(self) -> None:
-        """Delete all records, and the messages of a demo that was cut short."""
+        """Delete all records, and the messages of an interrupted demo."""
         backend = app.runtime.need_backend("the demo")
         for kind in _RECORDS:
             cursor: str | None = ""
@@ -210,7 +210,7 @@ class _Demo:
 
     @contextmanager
     def _working(self) -> Iterator[Future[int]]:
-        """Run worker processes: all are ready when this yields, and gone when it ends."""
+        """Run worker processes: all are ready when this yields, and have stopped when it exits."""
         worker = app.worker(queues=self.name, name=self.name, processes=self.processes, concurrency=1, wait_for=0)
         with ThreadPoolExecutor(1) as pool:
             try:
@@ -224,7 +224,7 @@ class _Demo:
                 raise
 
     def _count(self, running: Future[int]) -> Totals:
-        """Send the workflow, kill a process when it is half through, and return its result."""
+        """Send the workflow, kill a process half-way, and return the workflow's result."""
         middle, journal, began = len(self.files) // 2, str(self.folder / "journal"), time.monotonic()
         calls = [count.s(str(file), journal, wait=number == middle) for number, file in enumerate(self.files)]
         result = app.send(chord(calls, add_up.s(), id=self.name))
@@ -232,18 +232,20 @@ class _Demo:
         while done < len(calls):
             _pause(running)
             progress = None if self.victim else result.members[middle].progress
-            if progress is not None:  # it waits for that
+            if progress is not None:  # the task waits to be killed
                 self.victim = int(progress[2])
                 os.kill(self.victim, signal.SIGKILL)
             before, done, now = done, result.members.counts().done, time.monotonic()
             moved = now if done > before else moved
             if now - moved > _STALLED:
-                raise QueuekitError(f"{len(calls) - done:,} tasks have not ended, and none within {_STALLED:g} s")
+                raise QueuekitError(
+                    f"{len(calls) - done:,} tasks have not ended: none ended in the last {_STALLED:g} s"
+                )
             shown = self._show(done, done / (now - began), shown)
         return result.get(timeout=_STALLED)
 
     def _show(self, done: int, rate: float, shown: int) -> int:
-        """Show the progress: on a terminal in one line that changes, elsewhere in a line for each of a few steps."""
+        """Show the progress: on a terminal by updating one line, elsewhere in a few lines."""
         total, killed = len(self.files), f", killed {self.victim}" if self.victim else ""
         text, step = f"  {done:,} of {total:,} tasks, {rate:,.0f}/s{killed}", done * _STEPS // total
         if sys.stdout.isatty():
@@ -272,7 +274,7 @@ class _Demo:
 
 
 def _pause(running: Future[int]) -> None:
-    """Wait a moment, and raise if the workers have ended, or what has ended them."""
+    """Wait a moment; raise if the workers have ended."""
     if running.done():
-        raise QueuekitError(f"the workers ended with exit code {running.result()}", fix="See above what they said")
+        raise QueuekitError(f"the workers ended with exit code {running.result()}", fix="See their messages above")
     time.sleep(_LOOK)

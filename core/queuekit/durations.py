@@ -15,20 +15,20 @@ Seconds = Annotated[float, "duration"]
 """Type of a setting that holds seconds and may be written as a duration."""
 
 EXAMPLES = 'a duration such as 90, "1h30m" or "500ms"'
-"""What errors say is expected."""
+"""The expected form, for error messages."""
 
 LONGEST = 1e11
-"""Seconds, about 3,000 years: more is a slip, and no engine could count it."""
+"""Seconds, about 3,000 years: a longer duration is a mistake, and engines cannot represent it."""
 
 _UNITS = {"w": 604_800.0, "d": 86_400.0, "h": 3_600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
 _NUMBER = r"\d+(?:\.\d+)?"
 _PLAIN = re.compile(_NUMBER, re.ASCII)
-# Each unit at most once, greatest first, so that "30m1h" and "5m5m" are questions rather than answers.
+# Each unit at most once, largest first: "30m1h" and "5m5m" are ambiguous, so they are errors.
 _WRITTEN = re.compile("".join(rf"(?:(?P<{unit}>{_NUMBER}){unit}\s*)?" for unit in _UNITS), re.ASCII)
 
 
 class DurationError(QueuekitError, ValueError):
-    """A value that is no duration: not a number of seconds, not text with units, negative, or without end."""
+    """A value is not a valid duration: neither seconds nor text with units, negative, or infinite."""
 
     code = "QK212"
 
@@ -37,11 +37,11 @@ def parse(value: float | str | timedelta) -> float:
     """Return *value* in seconds.
 
     Args:
-        value: Seconds as a number or as text, text with units (``w d h m s ms``, greatest first, each once, e.g.
+        value: Seconds as a number or as text, text with units (``w d h m s ms``, largest first, each once, e.g.
             ``"1h30m"``, ``"1.5s"``, ``"2d 12h"``), or a ``timedelta``.
 
     Raises:
-        DurationError: It is none of these, negative, above ``LONGEST`` or not a number.
+        DurationError: It is none of these, negative, above ``LONGEST``, or NaN.
     """
     seconds = _seconds(value)
     if seconds is None or not 0 <= seconds <= LONGEST:
@@ -52,7 +52,7 @@ def parse(value: float | str | timedelta) -> float:
 def format(seconds: float) -> str:  # noqa: A001 - read as durations.format
     """Return *seconds* as text that :func:`parse` reads, to the millisecond: ``"1h30m"``, ``"1.5s"``, ``"500ms"``.
 
-    Below one second it keeps four digits; a negative number, such as an age by another machine's clock, keeps its sign.
+    Below one second it keeps four digits. A negative number, such as an age measured by another clock, keeps its sign.
     """
     if not math.isfinite(seconds):
         return str(seconds)
@@ -70,7 +70,7 @@ def format(seconds: float) -> str:  # noqa: A001 - read as durations.format
 
 
 def _seconds(value: object) -> float | None:
-    """Return *value* in seconds whatever they are, or ``None`` if it has no such reading."""
+    """Return *value* in seconds, in range or not; ``None`` if it is not a duration at all."""
     if isinstance(value, timedelta):
         return value.total_seconds()
     if isinstance(value, str):
@@ -89,12 +89,12 @@ def _written(text: str) -> float | None:
     match = _WRITTEN.fullmatch(text)
     if not text or match is None:
         return None
-    # fsum, so that "100ms" and the like stay the nearest float to what was written.
+    # fsum rounds only once, so the sum is the float nearest to what was written.
     return math.fsum(float(count) * _UNITS[unit] for unit, count in match.groupdict().items() if count)
 
 
 def _plain(number: float) -> str:
-    """Return *number* without exponent and without needless zeros."""
+    """Return *number* without an exponent and without trailing zeros."""
     return f"{number:.10f}".rstrip("0").rstrip(".")
 
 

@@ -1,8 +1,8 @@
-"""What a broker keeps: an opaque body and the few fields that it must know, and the frame of bodies and records.
+"""The envelope: an opaque body and the few fields that a broker needs; and the frame of bodies and records.
 
-A body is one line of JSON, readable without the payload's serializer, a newline, and the payload. With the JSON
-serializer all of it is text. What changes from attempt to attempt (attempt, generation, hop) stands beside the body,
-so that a retry or a replay moves the very bytes that were sent.
+A body is a header (one line of JSON, readable without the payload's serializer), a newline, and the payload. The fields
+that change between attempts (attempt, generation, hop) are outside the body, so that a retry or a replay moves the
+original bytes.
 """
 
 from __future__ import annotations
@@ -29,34 +29,34 @@ class Unique:
     """A key that at most one live message may hold; the broker takes it in the same step as the send."""
 
     key: str
-    """Taken across all queues of the broker; where these are on several servers (a Redis Cluster), within its queue."""
+    """Unique across all queues of the broker, or within its queue if queues are spread over servers (Redis Cluster)."""
     until: Literal["start", "done", "ttl"] = "done"
-    """Freed by the claim, by the final settle (kept across retries), or only by time."""
+    """Freed by the claim, by the final settlement (kept across retries), or only by time."""
     ttl: float = 86_400.0
-    """Seconds after which the key is free whatever happened, so that nothing leaks."""
+    """Seconds after which the key is free in any case, so that no key leaks."""
 
 
 @quick_frozen(kw_only=True)
 class Envelope:
-    """One message as a broker sees it. A send is deduplicated by (id, generation, attempt, hop)."""
+    """One message as a broker stores it. Sends are deduplicated by (id, generation, attempt, hop)."""
 
     id: str
     queue: str
     body: bytes
     priority: int = DEFAULT_PRIORITY
-    """0 to 9; 9 is handed out first."""
+    """0 to 9; 9 is delivered first."""
     delay: float = 0.0
-    """Seconds from the moment the broker accepts it until it may be handed out, on the broker's clock."""
+    """Seconds from acceptance by the broker until it may be delivered, on the broker's clock."""
     not_before: float | None = None
-    """UTC epoch seconds before which it may not be handed out; the later of this and *delay* counts."""
+    """UTC epoch seconds before which it may not be delivered; the later of this and *delay* counts."""
     expires: float | None = None
-    """UTC epoch seconds after which its task is not started any more; core decides, with ``Delivery.claimed_at``."""
+    """UTC epoch seconds after which its task is not started; core decides, by ``Delivery.claimed_at``."""
     attempt: int = 0
     """Attempts that ended in a retry before this one."""
     generation: int = 0
     """Times that the message was replayed from the dead letters."""
     hop: int = 0
-    """Times that it was delayed again because the broker cannot delay as long as asked."""
+    """Times that it was delayed again because its delay exceeds the broker's longest."""
     unique: Unique | None = None
 
 
@@ -66,20 +66,20 @@ def join_frame(header: dict[str, Any], payload: bytes) -> bytes:
 
 
 def split_frame(body: bytes) -> tuple[dict[str, Any], bytes]:
-    """Return header and payload of a body that may hold anything.
+    """Return the header and the payload of an untrusted body.
 
     Raises:
-        DecodeError: It does not begin with one line of JSON that is an object.
+        DecodeError: It does not begin with a JSON object on one line.
     """
     header, start = split_header(body)
     return header, body[start:]
 
 
 def split_header(body: bytes) -> tuple[dict[str, Any], int]:
-    """Return the header of a body that may hold anything, and where its payload begins.
+    """Return the header of an untrusted body, and the offset of its payload.
 
     Raises:
-        DecodeError: It does not begin with one line of JSON that is an object.
+        DecodeError: It does not begin with a JSON object on one line.
     """
     end = body.find(b"\n", 0, MAX_HEADER_BYTES)
     if end < 0:

@@ -21,7 +21,7 @@
     ├── UnknownScheduleError   QK215  no schedule has that name
     ├── OptionError            QK216  an option does not exist, or its value is not valid
     ├── DeclarationError       QK217  the object given to @app.task cannot be a task
-    ├── UniqueKeyError         QK218  a part of a workflow is a duplicate, and has no outcome of the key's holder to use
+    ├── UniqueKeyError         QK218  a part of a workflow duplicates a message whose outcome it cannot take
     ├── NotReadHereError       QK219  the message needs a worker of a newer release, or another serializer
     ├── MisfitError            QK220  a group does not match the message that asks for its results
     ├── CapabilityError        QK301  a broker or backend does not support what is asked for

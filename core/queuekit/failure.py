@@ -1,4 +1,4 @@
-"""What an error follow-up gets to know of the task that failed."""
+"""The description of a failed task that an error callback receives."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["Failure", "describe", "in_words"]
 
 @attrs.frozen(kw_only=True)
 class Failure:
-    """A task's last failure, as text: nothing of it is rebuilt by import."""
+    """A task's last failure, as text; no class is imported to rebuild it."""
 
     id: str
     task: str
@@ -28,12 +28,12 @@ class Failure:
 _LONGEST_TEXT = 2_000
 _LONGEST_TRACEBACK = 16_384
 _HEAD = 4_096
-"""Bytes of a traceback that is cut which are its beginning; the rest is its end."""
+"""Bytes kept from the beginning of a long traceback; the rest comes from its end."""
 _CUT = "\n... cut here ...\n"
 
 
 def describe(error: BaseException) -> dict[str, str]:
-    """Return ``type``, ``text`` and ``traceback`` of *error*, bounded; queuekit's own frames are left out."""
+    """Return ``type``, ``text`` and ``traceback`` of *error*, shortened and without queuekit's own frames."""
     return {
         "type": _text_of(lambda: type(error).__name__, "<its type cannot be read>"),
         "text": _text_of(lambda: str(error), "<its text cannot be read>")[:_LONGEST_TEXT],
@@ -42,15 +42,15 @@ def describe(error: BaseException) -> dict[str, str]:
 
 
 def in_words(error: BaseException) -> str:
-    """Return type and text of *error*; never raises."""
+    """Return the type and text of *error*; never raises."""
     what = describe(error)
     return f"{what['type']}: {what['text']}"
 
 
 def _text_of(read: Callable[[], str], instead: str) -> str:
-    """Return what *read* returns; *instead* if it raises: the user's own ``__str__`` may raise anything."""
+    """Return ``read()``, or *instead* if it raises: the user's ``__str__`` may raise anything."""
     try:
-        return str.join("", (read(),))  # a plain text, whatever class of text it was
+        return str.join("", (read(),))  # a plain str, even if read() returns an instance of a subclass
     except BaseException:  # noqa: BLE001 - also SystemExit: an error's text must not end the thread that reads it
         return instead
 
@@ -65,7 +65,7 @@ def _traceback(error: BaseException) -> str:
 
 
 def shortened(text: str) -> str:
-    """Return a traceback of at most 16 KiB of UTF-8: where it began, and what came of it."""
+    """Return a traceback cut to 16 KiB of UTF-8: its beginning and its end."""
     data = text.encode("utf-8", "surrogatepass")
     if len(data) <= _LONGEST_TRACEBACK:
         return text

@@ -1,4 +1,4 @@
-"""What a fork must not take from its parent: threads do not survive it, and what they held is held for ever."""
+"""Renews locks and connections after a fork: threads do not survive it, so the locks they held would stay held."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class Renewable(Protocol):
     """An object with locks, threads or connections."""
 
     def renew_in_fork(self) -> None:
-        """Make new locks and forget threads and connections, without touching those of the parent."""
+        """Create new locks and drop threads and connections, without touching those of the parent."""
         ...
 
 
@@ -21,7 +21,7 @@ _renewable: weakref.WeakSet[Renewable] = weakref.WeakSet()
 
 
 def renew_in_forks(one: Renewable) -> None:
-    """Have ``one.renew_in_fork()`` called in each fork of this process, before anything else runs there."""
+    """Call ``one.renew_in_fork()`` in each fork of this process, before anything else runs there."""
     _renewable.add(one)
 
 

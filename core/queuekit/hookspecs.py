@@ -1,9 +1,9 @@
-"""What a plugin may provide: one documented function per hook.
+"""Hooks that a plugin may implement, one documented function each.
 
 A plugin is a thin module named by one entry point in the group ``queuekit``. It declares ``queuekit_api = (1, 1)``
-and defines some of these functions, and of those in :mod:`queuekit.lifecycle`, marked with :data:`hookimpl`. It imports
-no client library: a spec names its factory as text, and core imports that when the scheme is used. All hooks are
-synchronous. None of them stands on the way of a message.
+and implements some of these hooks and those of :mod:`queuekit.lifecycle`, marked with :data:`hookimpl`. It imports no
+client library: a spec names its factory as text, and core imports that when the scheme is used. All hooks are
+synchronous. Core calls none of them while it handles a message.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ __all__ = [
 
 PROJECT = "queuekit"
 API_VERSION = (1, 1)
-"""Version of hooks and contracts. A plugin's major must be equal, its minor not greater."""
+"""Version of hooks and contracts. A plugin needs the same major version, and a minor version not above this one."""
 
 hookspec = pluggy.HookspecMarker(PROJECT)
 hookimpl = pluggy.HookimplMarker(PROJECT)
@@ -53,14 +53,14 @@ def queuekit_brokers() -> Iterable[BrokerSpec]:
     """Name the brokers that this plugin provides.
 
     Called:
-        Once for each app, when its plugins are loaded: at the first look for a scheme, never at ``import queuekit``.
+        Once per app, when its plugins are loaded: when a scheme is first looked up, never at ``import queuekit``.
 
     Returns:
-        A spec for each broker, or ``None``. Their schemes must be free of doubles.
+        A spec for each broker, or ``None``. No scheme may occur twice.
 
     Raises:
-        Exception: Nobody but this plugin is harmed. ``queuekit plugins`` lists it as failed, with the error, and
-            whoever asks for one of its schemes gets a ``PluginError`` (QK502). So does a spec of another type.
+        Exception: Only this plugin is affected. ``queuekit plugins`` lists it as failed, with the error, and using one
+            of its schemes raises ``PluginError`` (QK502). A spec of the wrong type has the same effect.
 
     Example:
         Needs ``queuekit_example/broker.py`` with a class ``ExampleBroker``, imported when its scheme is used::
@@ -88,10 +88,10 @@ def queuekit_backends() -> Iterable[BackendSpec]:
     """Name the result backends that this plugin provides.
 
     Called:
-        Once for each app, when its plugins are loaded.
+        Once per app, when its plugins are loaded.
 
     Returns:
-        A spec for each backend, or ``None``. A scheme that is a broker's, too, serves an app that sets a broker only.
+        A spec for each backend, or ``None``. A scheme shared with a broker also serves apps that only set a broker.
 
     Raises:
         Exception: The plugin is listed as failed, as with :func:`queuekit_brokers`.
@@ -116,10 +116,10 @@ def queuekit_serializers() -> Iterable[SerializerSpec]:
     """Name the serializers that this plugin provides.
 
     Called:
-        Once for each app, when its plugins are loaded.
+        Once per app, when its plugins are loaded.
 
     Returns:
-        A spec for each serializer, or ``None``. The name is the value of the setting ``serializer``.
+        A spec for each serializer, or ``None``. The setting ``serializer`` selects one by name.
 
     Raises:
         Exception: The plugin is listed as failed, as with :func:`queuekit_brokers`.
@@ -141,20 +141,20 @@ def queuekit_middlewares(config: Any) -> Iterable[MiddlewareSpec]:
     """Name middlewares to add to an app.
 
     Called:
-        Once for each app, when it is first used to send, to wait or to work.
+        Once per app, when it first sends, waits for a result or runs a worker.
 
     Args:
-        config: The settings in force, a ``queuekit.config.settings.Config``: this may depend on them.
+        config: The settings in effect, a ``queuekit.config.settings.Config``.
 
     Returns:
-        A spec for each middleware, or ``None``. They stand behind those of the app, by ``order``, then by name.
+        A spec for each middleware, or ``None``. They come after those of the app, sorted by ``order``, then by name.
 
     Raises:
-        Exception: It is logged, ``queuekit plugins`` lists the plugin as failed, and the app goes on without. A
-            middleware that cannot be made, however, is a ``PluginError``: it may be what guards the app.
+        Exception: It is logged, ``queuekit plugins`` lists the plugin as failed, and the app continues without it. A
+            factory that fails raises ``PluginError`` instead, since the app may rely on the middleware for protection.
 
     Example:
-        It logs each run that takes longer than a second::
+        Log each run that takes longer than a second::
 
             import logging
             import threading
@@ -186,13 +186,13 @@ def queuekit_commands() -> Iterable[CommandSpec]:
     """Name commands to add to the command line.
 
     Called:
-        When ``queuekit`` is told a command that is not core's. The list of commands in the help loads no plugin.
+        When ``queuekit`` is given a command that core does not have. Listing the commands in the help loads no plugin.
 
     Returns:
-        A spec for each command, or ``None``. A name of core's stays core's.
+        A spec for each command, or ``None``. A plugin cannot replace a command of core.
 
     Raises:
-        Exception: It is logged, and the plugin's commands are missing; what others bring is there.
+        Exception: It is logged, and only this plugin's commands are missing.
 
     Example:
         ``queuekit audit`` prints a line::
@@ -215,20 +215,20 @@ def queuekit_commands() -> Iterable[CommandSpec]:
 
 @hookspec
 def queuekit_config_sections() -> Iterable[ConfigSection]:
-    """Name tables of the config file that this plugin owns, beside those of its engines.
+    """Name tables of the config file that this plugin owns, besides those of its engines.
 
     Called:
-        Once for each app, when its plugins are loaded.
+        Once per app, when its plugins are loaded.
 
     Returns:
-        A section for each table, or ``None``. What stands in a table of nobody is an error that users are told of;
-        what stands in one of these is checked against the fields of its class, and found in ``config.sections``.
+        A section for each table, or ``None``. Core checks the table against the fields of the section's class, and
+        stores it in ``config.sections``. A table without an owner is an error.
 
     Raises:
         Exception: The plugin is listed as failed, as with :func:`queuekit_brokers`.
 
     Example:
-        Lets a config have ``[audit]`` with the key ``path``, and nothing else in it::
+        Allow a table ``[audit]`` with the only key ``path``::
 
             import attrs
 
@@ -247,22 +247,22 @@ def queuekit_config_sections() -> Iterable[ConfigSection]:
 
 @hookspec
 def queuekit_checks(app: Any) -> Iterable[Check]:
-    """Name what ``queuekit check`` should look at, beside what core looks at.
+    """Add checks to ``queuekit check``.
 
     Called:
-        Once per ``queuekit check``, when broker and backend have answered.
+        Once per ``queuekit check``, after broker and backend have answered.
 
     Args:
-        app: The ``queuekit.Queuekit`` that is looked at.
+        app: The ``queuekit.Queuekit`` to check.
 
     Returns:
-        A check for each thing to look at, or ``None``; its ``run`` returns a line for each problem.
+        A list of checks, or ``None``; the ``run`` of a check returns a line for each problem.
 
     Raises:
-        Exception: It is logged, and the plugin is listed as failed. What ``run`` raises is told as a problem.
+        Exception: It is logged, and the plugin is listed as failed. An error of ``run`` is reported as a problem.
 
     Example:
-        It complains of a disk that is nearly full::
+        Warn about a disk that is nearly full::
 
             import shutil
 
@@ -281,20 +281,20 @@ def queuekit_checks(app: Any) -> Iterable[Check]:
 
 @hookspec
 def queuekit_subscribers() -> Iterable[Callable[[Any], None]]:
-    """Name functions to call with each event, see :mod:`queuekit.events`.
+    """Name functions to call with each event; see :mod:`queuekit.events`.
 
     Called:
-        Once for each app, when it is first used. The functions are called in the thread where something happens, so
-        they must be quick, and from several threads.
+        Once per app, when it is first used. The functions run in the thread that emits the event, so they must be
+        quick and thread-safe.
 
     Returns:
         The functions, or ``None``.
 
     Raises:
-        Exception: It is logged, and the plugin is listed as failed. What a function raises is logged.
+        Exception: It is logged, and the plugin is listed as failed. Errors of the functions are logged.
 
     Example:
-        It counts how runs have ended::
+        Count runs by final state::
 
             from collections import Counter
 
@@ -316,26 +316,26 @@ def queuekit_subscribers() -> Iterable[Callable[[Any], None]]:
 
 @hookspec(firstresult=True)
 def queuekit_make_broker(url: EngineURL, spec: BrokerSpec, make: Callable[[], Broker]) -> Broker | None:
-    """Make the broker for a URL, or wrap the one that is made.
+    """Create the broker for a URL, or wrap the default one.
 
     Called:
-        Each time that a broker is made, so once per app and process; plugins in turn until one returns a broker, core's
-        own last. It may also be a wrapper in the sense of pluggy: ``@hookimpl(wrapper=True)``.
+        Each time a broker is created, so once per app and process; plugins are asked in turn until one returns a
+        broker, core last. It may also be a wrapper in pluggy's sense: ``@hookimpl(wrapper=True)``.
 
     Args:
-        url: What was configured, parsed. It shows itself without the password; ``url.password`` has it.
-        spec: What the plugin that serves the scheme has said.
-        make: Makes the broker as core would; call it to wrap that.
+        url: The configured URL, parsed. Its text hides the password; ``url.password`` holds it.
+        spec: The spec of the plugin that serves the scheme.
+        make: Creates the broker as core would; call it to wrap the result.
 
     Returns:
-        A broker, which opens nothing yet, or ``None`` to leave it to the next.
+        A broker that has not connected yet, or ``None`` to leave the choice to the next plugin.
 
     Raises:
-        Exception: The app gets a ``PluginError`` that names the plugin which serves the scheme; the URL's password is
-            taken out of it.
+        Exception: The app gets a ``PluginError`` that names the plugin that serves the scheme; the URL's password is
+            removed from it.
 
     Example:
-        It counts what comes out of queues in memory::
+        Count the messages received from queues in memory::
 
             from queuekit.hookspecs import hookimpl
 
@@ -360,24 +360,24 @@ def queuekit_make_broker(url: EngineURL, spec: BrokerSpec, make: Callable[[], Br
 
 @hookspec(firstresult=True)
 def queuekit_make_backend(url: EngineURL, spec: BackendSpec, make: Callable[[], Backend]) -> Backend | None:
-    """Make the result backend for a URL, or wrap the one that is made.
+    """Create the result backend for a URL, or wrap the default one.
 
     Called:
-        Each time that a backend is made; as :func:`queuekit_make_broker`.
+        Each time a backend is created; like :func:`queuekit_make_broker`.
 
     Args:
-        url: What was configured, parsed.
-        spec: What the plugin that serves the scheme has said.
-        make: Makes the backend as core would.
+        url: The configured URL, parsed.
+        spec: The spec of the plugin that serves the scheme.
+        make: Creates the backend as core would.
 
     Returns:
-        A backend, which opens nothing yet, or ``None`` to leave it to the next.
+        A backend that has not connected yet, or ``None`` to leave the choice to the next plugin.
 
     Raises:
         Exception: The app gets a ``PluginError``, as with :func:`queuekit_make_broker`.
 
     Example:
-        It keeps what the backends are, and leaves their making to core::
+        Record the URLs of the backends, and let core create them::
 
             from queuekit.hookspecs import hookimpl
 

@@ -1,4 +1,4 @@
-"""Names of queues, tasks and ids: one rule for all engines, and ids that sort by time."""
+"""Names of queues and tasks, and ids: one rule for all engines, and ids that sort by time."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ __all__ = [
 
 _NAME = re.compile(r"[A-Za-z0-9_.:-]{1,120}", re.ASCII)
 _SHOWN = 60
-"""Characters of a bad name that are shown."""
+"""Characters of an invalid name that errors show."""
 _VARIANT = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
 _FOLLOW_UPS = uuid.UUID("b7d8a7de-6f2a-5c39-9d55-0f6d3c1f6c11")
 
 
 class InvalidNameError(QueuekitError, ValueError):
-    """A name of a queue, task or message that could reach into an engine's keys, or that is too long."""
+    """The name of a queue, task or message has characters that could corrupt an engine's keys, or is too long."""
 
     code = "QK211"
 
@@ -45,12 +45,12 @@ def is_name(value: object) -> bool:
 
 
 def plain(value: str) -> str:
-    """Return *value* as plain text: members of ``(str, Enum)`` and their like are shown differently where they go."""
+    """Return *value* as a plain str, since members of ``(str, Enum)`` format differently between Python versions."""
     return value if type(value) is str else str.__str__(value)
 
 
 def plain_data(value: Any) -> Any:
-    """Return *value* with plain text and numbers at any depth, so that it reads alike, and unpickles, everywhere."""
+    """Return *value* with plain str and int at any depth, so that other processes can read it without their classes."""
     if isinstance(value, str):
         return plain(value)
     if isinstance(value, Mapping):
@@ -61,10 +61,10 @@ def plain_data(value: Any) -> Any:
 
 
 def check_name(value: str, *, what: str) -> str:
-    """Return *value* as plain text if it is a legal name; *what* tells the reader what it should have named.
+    """Return *value* as a plain str if it is a valid name; *what* says in errors what it names.
 
     Raises:
-        InvalidNameError: It is empty, longer than 120 characters, or holds others than ``A-Z a-z 0-9 _ . : -``.
+        InvalidNameError: It is empty, longer than 120 characters, or has characters besides ``A-Z a-z 0-9 _ . : -``.
     """
     if is_name(value):
         return plain(value)
@@ -73,15 +73,15 @@ def check_name(value: str, *, what: str) -> str:
 
 
 def check_id(value: Any, *, what: str = "message") -> str:
-    """Return *value*, the id of a *what* to be looked up, as plain text.
+    """Return *value*, the id of a *what* to look up, as a plain str.
 
     Raises:
-        InvalidNameError: It is none that anything could have been sent under.
+        InvalidNameError: It is not a valid id.
     """
     if isinstance(value, str):
         return check_name(value, what=what)
     id = getattr(value, "id", None)
-    fix = "Give its id:  .id" if isinstance(id, str) else "Ids are text, as in  result.id"
+    fix = "Pass its id:  .id" if isinstance(id, str) else "Pass an id as text, e.g.  result.id"
     raise InvalidNameError(f"{_shown(value)} is not the id of a {what}", fix=fix)
 
 
@@ -91,7 +91,7 @@ def _shown(value: object) -> str:
 
 
 def new_id() -> str:
-    """Return a fresh UUIDv7 as text: milliseconds of now, then 74 random bits, so ids sort by time.
+    """Return a new UUIDv7 as text: the time in milliseconds, then 74 random bits, so ids sort by time.
 
     Source:
         RFC 9562, section 5.7.
@@ -103,24 +103,24 @@ def new_id() -> str:
 
 
 def worker_name(first: str | None = None) -> str:
-    """Return host, or another *first* part, and pid, in the characters that a name may have."""
+    """Return the host name, or *first*, and the pid, as a valid name."""
     if first is not None:
         return f"{first}-{os.getpid()}"
-    import socket  # takes as long to import as a command takes to show its help
+    import socket  # imported here, since it would double the time that a command takes to show its help
 
     host = re.sub(r"[^A-Za-z0-9_.-]", "-", socket.gethostname())[:60] or "host"
     return f"{host}-{os.getpid()}"
 
 
 def derived_id(parent: str, role: str, index: int = 0) -> str:
-    """Return the id of a follow-up of *parent*: the same each time, so that sending it again adds nothing (QK12)."""
+    """Return the id of a follow-up of *parent*: the same each time, so that a repeated send adds nothing (QK12)."""
     return str(uuid.uuid5(_FOLLOW_UPS, f"{parent}/{role}/{index}"))
 
 
 def module_of(thing: Any) -> str:
-    """Return the module of a function or class; if that is a script, as a worker will import it."""
+    """Return the module of a function or class; for a script, the name under which a worker imports it."""
     module: str = thing.__module__
-    if module not in {"__main__", "__mp_main__"}:  # the latter in processes that multiprocessing has started
+    if module not in {"__main__", "__mp_main__"}:  # the latter in processes started by multiprocessing
         return module
     main = sys.modules.get(module) or sys.modules["__main__"]
     spec = getattr(main, "__spec__", None)

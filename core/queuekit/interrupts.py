@@ -1,4 +1,4 @@
-"""Interrupts of a broker's waits from another thread: what its ``interrupt`` and ``receive`` need to agree."""
+"""Interrupts a broker's waits from another thread: helps implement ``interrupt`` and ``receive``."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ class Wakeable(Protocol):
     """One thread's wait."""
 
     def wake(self) -> None:
-        """End it, or the next one; called from any thread, and perhaps again."""
+        """End this wait, or the next one; may be called from any thread, and repeatedly."""
         ...
 
 
 class Interrupts:
-    """Interrupts of one broker in this process: each ends the waits of now or, if there are none, the next one."""
+    """Interrupts of one broker in this process: each ends all current waits or, if there are none, the next one."""
 
     def __init__(self) -> None:
         self._count = 0
@@ -27,28 +27,28 @@ class Interrupts:
         renew_in_forks(self)
 
     def renew_in_fork(self) -> None:
-        """Leave the waits, and what has interrupted them, to the parent."""
+        """Drop the waits and pending interrupts of the parent process."""
         self._lock = threading.Lock()
         self._waits: set[Wakeable] = set()
         self.handled = self._count
-        """How many have been handled: read it when a ``receive`` begins, for :meth:`interrupted`."""
+        """Number of handled interrupts: read it when a ``receive`` begins, and pass it to :meth:`interrupted`."""
 
     def interrupt(self) -> None:
-        """Wake all waits; if there are none, the next ``receive`` finds itself interrupted."""
+        """Wake all waits; if there are none, interrupt the next ``receive``."""
         with self._lock:
             self._count += 1
             for wait in self._waits:
                 wait.wake()
 
     def interrupted(self, handled: int) -> bool:
-        """Return whether there was an interrupt since *handled*, and count it as handled; ask before each wait."""
+        """Return whether an interrupt came since *handled*, and count it as handled; call this before each wait."""
         if self._count == handled:
             return False
         self.handled = self._count
         return True
 
     def join(self, wait: Wakeable, *, since: int | None = None) -> None:
-        """Have *wait* woken until :meth:`leave`; at once if there was an interrupt since *since*."""
+        """Wake *wait* on interrupts until :meth:`leave`; wake it at once if one came since *since*."""
         with self._lock:
             self._waits.add(wait)
             if since is not None and self._count != since:

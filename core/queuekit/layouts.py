@@ -1,4 +1,4 @@
-"""Refuses what another version of queuekit has laid out in an engine: nobody guesses what stored bytes mean."""
+"""The error for data that another version of queuekit stored in another layout; its meaning is never guessed."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ __all__ = ["other_layout"]
 
 
 def other_layout(where: str, *, found: object, known: int, elsewhere: str) -> UnavailableError:
-    """Return what to raise where an engine holds data of another layout than the one that is known here.
+    """Return the error to raise when an engine holds data in an unknown layout.
 
     Args:
         where: The place, without a password.
-        found: The layout's version there.
-        known: The version that this queuekit reads and writes.
-        elsewhere: How to name another place, e.g. ``"set another key_prefix"``.
+        found: Version of the stored layout.
+        known: Version that this queuekit reads and writes.
+        elsewhere: How to choose another place, e.g. ``"set another key_prefix"``.
     """
     return UnavailableError(
-        f"{where} is laid out by another version of queuekit: {found} there, {known} here",
-        fix=f"Use the queuekit that made it, or let that work its queues off and then {elsewhere}",
+        f"{where} holds data of another version of queuekit: layout {found}, this version reads {known}",
+        fix=f"Use the version that created it, or let that version empty its queues and then {elsewhere}",
         passing=False,
     )

@@ -1,6 +1,6 @@
-"""What a plugin may hear of in the life of an app and of a worker: one documented function per hook.
+"""Hooks for the life cycle of an app and a worker, one documented function each.
 
-They are marked and declared as those of :mod:`queuekit.hookspecs`, and return nothing.
+Plugins mark them like those of :mod:`queuekit.hookspecs`. They return nothing.
 """
 
 from __future__ import annotations
@@ -14,21 +14,21 @@ __all__: list[str] = []
 
 @hookspec(historic=True)
 def queuekit_configure(app: Any, config: Any) -> None:
-    """Hear of an app whose settings are final.
+    """Act on an app whose settings are final.
 
     Called:
-        Once for each app, when its plugins are loaded, before any engine is made. A plugin that is registered by hand
-        later is told of it then.
+        Once per app, when its plugins are loaded, before any engine is created. For a plugin that is registered by hand
+        later, at its registration.
 
     Args:
         app: The ``queuekit.Queuekit``.
         config: Its settings, a ``queuekit.config.settings.Config``; plugins' tables are in ``config.sections``.
 
     Raises:
-        Exception: The app cannot be used: errors of queuekit's pass, others become a ``PluginError``.
+        Exception: The app cannot be used: queuekit's errors pass unchanged, others become a ``PluginError``.
 
     Example:
-        It refuses an app that keeps its results for less than an hour::
+        Reject an app that keeps its results for less than an hour::
 
             from queuekit.errors import ConfigError
             from queuekit.hookspecs import hookimpl
@@ -36,17 +36,17 @@ def queuekit_configure(app: Any, config: Any) -> None:
             @hookimpl
             def queuekit_configure(app, config):
                 if config.results_expire < 3600:
-                    raise ConfigError("results must be kept for an hour at least", fix='Set results_expire = "1h"')
+                    raise ConfigError("results must be kept for at least an hour", fix='Set results_expire = "1h"')
     """
 
 
 @hookspec(historic=True)
 def queuekit_task_registered(app: Any, task: Any) -> None:
-    """Hear of a task.
+    """Act on a newly registered task.
 
     Called:
-        For each task of an app: for those that are there when plugins are loaded then, for each other one when it is
-        declared. A plugin that is registered by hand later is told of all.
+        Once per task of an app: when plugins are loaded for tasks declared before, at the declaration for later tasks.
+        For a plugin that is registered by hand later, for all tasks at its registration.
 
     Args:
         app: The ``queuekit.Queuekit``.
@@ -56,7 +56,7 @@ def queuekit_task_registered(app: Any, task: Any) -> None:
         Exception: It is logged.
 
     Example:
-        It keeps the names of tasks that may run for ever::
+        Collect the names of tasks without a time limit::
 
             from queuekit.hookspecs import hookimpl
 
@@ -71,20 +71,20 @@ def queuekit_task_registered(app: Any, task: Any) -> None:
 
 @hookspec
 def queuekit_worker_boot(worker: Any) -> None:
-    """Run in the parent of the worker processes, before there is any.
+    """Run in the supervisor, before it starts worker processes.
 
     Called:
-        Once per ``queuekit worker``. Open no connection here: worker processes are programs of their own, which inherit
-        the environment alone.
+        Once per ``queuekit worker``. Do not open connections here: worker processes are separate programs that inherit
+        only the environment.
 
     Args:
         worker: The supervisor, with its ``app`` and its ``banner()``.
 
     Raises:
-        Exception: The worker does not start: errors of queuekit's pass, others become a ``PluginError``.
+        Exception: The worker does not start: queuekit's errors pass unchanged, others become a ``PluginError``.
 
     Example:
-        It refuses to start where a variable is missing::
+        Refuse to start without a required variable::
 
             import os
 
@@ -100,19 +100,19 @@ def queuekit_worker_boot(worker: Any) -> None:
 
 @hookspec
 def queuekit_worker_child_init(worker: Any) -> None:
-    """Run in each worker process before it takes messages: open connections here.
+    """Run in each worker process before it takes messages; open connections here.
 
     Called:
-        Once in each worker process, also in one that takes the place of a dead one.
+        Once in each worker process, including replacements of dead ones.
 
     Args:
         worker: The ``queuekit.worker.Worker`` of this process, with its ``app`` and its ``name``.
 
     Raises:
-        Exception: The process ends, and is started again as after a crash; after several in a row the worker gives up.
+        Exception: The process ends and is restarted, as after a crash; after several in a row the worker gives up.
 
     Example:
-        It opens a database that the tasks of this process share::
+        Open a database that the tasks of this process share::
 
             import sqlite3
 
@@ -128,7 +128,7 @@ def queuekit_worker_child_init(worker: Any) -> None:
 
 @hookspec
 def queuekit_worker_ready(worker: Any) -> None:
-    """Hear that a worker process takes messages.
+    """Act when a worker process starts to take messages.
 
     Called:
         Once in each worker process.
@@ -140,7 +140,7 @@ def queuekit_worker_ready(worker: Any) -> None:
         Exception: It is logged.
 
     Example:
-        It writes a file that a health check can look for::
+        Write a file for a health check::
 
             from pathlib import Path
 
@@ -154,10 +154,10 @@ def queuekit_worker_ready(worker: Any) -> None:
 
 @hookspec
 def queuekit_worker_stopping(worker: Any, reason: str) -> None:
-    """Hear that a worker process begins to stop.
+    """Act when a worker process begins to stop.
 
     Called:
-        Once in each worker process that ends in an orderly way, before running tasks are waited for.
+        Once in each worker process that stops gracefully, before it waits for running tasks.
 
     Args:
         worker: The ``queuekit.worker.Worker`` of this process.
@@ -167,7 +167,7 @@ def queuekit_worker_stopping(worker: Any, reason: str) -> None:
         Exception: It is logged.
 
     Example:
-        It takes away the file of a health check::
+        Remove the file of a health check::
 
             from pathlib import Path
 
@@ -181,20 +181,20 @@ def queuekit_worker_stopping(worker: Any, reason: str) -> None:
 
 @hookspec
 def queuekit_worker_stopped(worker: Any, stats: dict[str, int]) -> None:
-    """Hear that a worker process has stopped: all that it had is settled or handed back.
+    """Act when a worker process has stopped, with all its messages settled or released.
 
     Called:
-        Once in each worker process that ends in an orderly way.
+        Once in each worker process that stops gracefully.
 
     Args:
-        worker: The ``queuekit.worker.Worker`` of this process; it takes nothing any more.
-        stats: How many deliveries ended how, such as ``{"done": 3}``.
+        worker: The ``queuekit.worker.Worker`` of this process; it no longer takes messages.
+        stats: Number of deliveries per outcome, such as ``{"done": 3}``.
 
     Raises:
         Exception: It is logged.
 
     Example:
-        It adds up what the processes have done::
+        Sum up the outcomes of the processes::
 
             from collections import Counter
 
@@ -210,20 +210,20 @@ def queuekit_worker_stopped(worker: Any, stats: dict[str, int]) -> None:
 
 @hookspec
 def queuekit_app_closing(app: Any) -> None:
-    """Hear that an app closes: flush and close what the plugin has opened for it.
+    """Flush and close the resources that the plugin has opened for an app.
 
     Called:
-        Each time that ``app.close()`` closes connections, before it does; not if the app was never used. An app may
-        be used again after it.
+        Each time ``app.close()`` is about to close connections; not if the app was never used. The app may be used
+        again afterwards.
 
     Args:
         app: The ``queuekit.Queuekit``.
 
     Raises:
-        Exception: It is logged, and the app closes all the same.
+        Exception: It is logged, and the app closes anyway.
 
     Example:
-        It tells that the app has ended::
+        Log that the app has closed::
 
             import logging
 

@@ -1,6 +1,6 @@
-"""Code of the app's or a plugin's that stands before and after each send and run.
+"""Middleware: code of an app or a plugin that runs before and after each send and run.
 
-Stages are compiled once: only methods that a class overrides are called, and an empty stage costs nothing.
+Stages are compiled once: only overridden methods are called, and an empty stage costs nothing.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ __all__ = ["Middleware", "Stages", "compile_stages"]
 
 
 class Middleware:
-    """Override what you need. Methods are called in the order of the config, from several threads."""
+    """Base class; override what you need. Methods are called in the order of the config, from several threads."""
 
     def before_send(self, signature: Signature[Any]) -> Signature[Any]:
-        """Return the signature to send in place of *signature*. An error makes the send fail."""
+        """Return the signature to send instead of *signature*. An error makes the send fail."""
         return signature
 
     def before_run(self, context: Context) -> None:
@@ -32,7 +32,7 @@ class Middleware:
 
 @attrs.frozen
 class Stages:
-    """The methods that are overridden, per stage; ``None`` where there is none."""
+    """The overridden methods of each stage; ``None`` if there are none."""
 
     before_send: tuple[Callable[[Signature[Any]], Signature[Any]], ...] | None = None
     before_run: tuple[Callable[[Context], None], ...] | None = None

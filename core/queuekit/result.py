@@ -1,4 +1,4 @@
-"""The caller's handle on a message: state, wait, fetch."""
+"""The caller's handle on a message: read its state, wait for its result."""
 
 from __future__ import annotations
 
@@ -21,33 +21,33 @@ R_co = TypeVar("R_co", covariant=True)
 
 
 class ResultSource(Protocol):
-    """Where handles look things up."""
+    """The stored data that handles read."""
 
     clock: Clock
-    """Whose time counts for timeouts."""
+    """Clock for timeouts."""
     cancel: Callable[[str], bool]
     """Cancel a message."""
     graph: Callable[[str], object | None]
-    """Return what is stored of a workflow, if it is."""
+    """Return the stored graph of a workflow, or ``None``."""
 
     def need(self) -> None:
         """Raise ``NoBackendError`` if no results are stored at all."""
         ...
 
     def infos(self, ids: Sequence[str]) -> list[Info]:
-        """Return what is known of messages, in order."""
+        """Return the information about messages, in order."""
         ...
 
     def wait(self, ids: Sequence[str], timeout: float) -> list[Info]:
-        """Return what is known of those that have ended, waiting at most *timeout* seconds for one of them."""
+        """Wait at most *timeout* seconds for one of the messages to end, and return information about ended ones."""
         ...
 
     async def await_any(self, ids: Sequence[str], timeout: float) -> list[Info]:
-        """Return what is known of those that have ended or are not known, waiting *timeout* seconds for one of them."""
+        """Wait at most *timeout* seconds for an ended or unknown message, and return the information about those."""
         ...
 
     async def glance(self, allowed: float, function: Callable[..., Any], *args: Any) -> Any:
-        """Run a call that looks something up in the engine, for *allowed* seconds at most."""
+        """Run a call that reads from the engine, for at most *allowed* seconds."""
         ...
 
     def value(self, info: Info) -> Any:
@@ -59,27 +59,27 @@ class ResultSource(Protocol):
         ...
 
     def forget(self, id: str) -> None:
-        """Delete what is stored of a message."""
+        """Delete the stored result of a message."""
         ...
 
 
 class ResultApp(Protocol):
-    """What a handle needs of an app."""
+    """The part of an app that a handle needs."""
 
     @property
     def results(self) -> ResultSource:
-        """Where it looks things up."""
+        """The stored data that it reads."""
         ...
 
 
 class Result(Generic[R_co]):
-    """A handle on one message; two handles of one id are equal, and one can be made from an id anywhere.
+    """A handle on one message. Handles with the same id are equal; any process can create one from an id.
 
     Args:
         id: Id of the message.
         app: The app.
         stored: Whether the outcome is stored at all.
-        duplicate: Whether the send found its unique key taken: this is then the handle of the message that holds it.
+        duplicate: Whether the unique key was taken: then this is a handle on the message that holds the key.
     """
 
     __slots__ = ("_app", "duplicate", "id", "stored")
@@ -105,32 +105,32 @@ class Result(Generic[R_co]):
 
     @property
     def state(self) -> State:
-        """The state now; UNKNOWN if nobody has stored the id, or it is forgotten. One round trip."""
+        """The current state; UNKNOWN if nothing is stored for the id, or its result has expired. One round trip."""
         return self.info().state
 
     @property
     def progress(self) -> tuple[float, float | None, str] | None:
-        """What the task last reported: done, total, message. One round trip."""
+        """The last progress that the task reported: done, total, message. One round trip."""
         return self._source.progress(self.id)
 
     def info(self) -> Info:
-        """Return all that is known: state, times, attempt, worker, error. One round trip."""
+        """Return all stored information: state, times, attempt, worker, error. One round trip."""
         return self._source.infos([self.id])[0]
 
     def get(self, timeout: Timeout = None) -> R_co:
         """Wait for the outcome and return what the task returned.
 
         Args:
-            timeout: Seconds, or text such as ``"5s"``; ``None`` waits as long as it takes. An engine that is silent at
-                the end may take a second more.
+            timeout: Seconds, or text such as ``"5s"``; ``None`` waits without limit. If the engine does not answer, it
+                may take one second longer.
 
         Raises:
             TaskFailed: It failed, expired or was dead-lettered; carries the remote traceback.
             TaskCancelled: It was cancelled.
-            ResultTimeout: No outcome within *timeout*. Of an engine that did not answer at its end, its cause tells.
-            UnavailableError: The engine refuses us, as with a wrong password. While it is only gone, such as for a
-                restart, the wait goes on.
-            UnknownIdError: Nothing is known of the id: waiting would never end.
+            ResultTimeout: No outcome within *timeout*. If the engine did not answer, the cause says so.
+            UnavailableError: The engine refuses the connection, e.g. for a wrong password. During an outage, such as a
+                restart, the wait continues.
+            UnknownIdError: Nothing is stored for the id, so waiting would never end.
             NoBackendError: Results are not stored.
         """
         wait = self._begin(timeout)
@@ -149,8 +149,8 @@ class Result(Generic[R_co]):
                 raise wait.ended(f"{self.id}: no outcome")
 
     async def aget(self, timeout: Timeout = None) -> R_co:
-        """Like :meth:`get`, without blocking the event loop; however many wait, it takes one thread for all."""
-        import asyncio  # only here: whoever imports tasks need not pay for it
+        """Like :meth:`get`, without blocking the event loop; one thread serves any number of waiting coroutines."""
+        import asyncio  # slow to import, and most processes that import tasks never need it
 
         wait = self._begin(timeout)
         while True:
@@ -172,7 +172,7 @@ class Result(Generic[R_co]):
         return Wait(timeout, self._source.clock)
 
     def _ended(self, info: Info) -> Info | None:
-        """Return *info* if it is final, and refuse to wait for what nobody knows."""
+        """Return *info* if it is final; raise if the id is unknown, since waiting would never end."""
         if info.state is State.UNKNOWN:
             raise UnknownIdError(
                 f"nothing is known of {self.id!r}", fix="It was never sent, or is forgotten: see results_expire"
@@ -180,15 +180,15 @@ class Result(Generic[R_co]):
         return info if info.done else None
 
     def cancel(self) -> bool:
-        """Cancel the message: waiting it never runs, running its task is told. True if it had not ended yet."""
+        """Cancel the message: if waiting, it never runs; if running, its task is notified. True if it had not ended."""
         return self._source.cancel(self.id)
 
     def forget(self) -> None:
-        """Delete what is stored about it."""
+        """Delete its stored result."""
         self._source.forget(self.id)
 
     def unpack(self, info: Info) -> R_co:
-        """Return what the final *info* tells, or raise what it tells; see :meth:`get`."""
+        """Return the result in the final *info*, or raise its error; see :meth:`get`."""
         if info.state is State.SUCCESS:
             value: R_co = self._source.value(info)
             return value

@@ -1,4 +1,4 @@
-"""When to run again: pure functions of attempt and chance."""
+"""Retry policies: the wait before the next attempt, as pure functions of attempt and chance."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ Chance = Callable[[], float]
 Duration = float | str | timedelta
 """Seconds, or text such as ``"10s"``."""
 LONGEST = 1e10
-"""Seconds, three centuries: beyond it moments cannot be told any more."""
+"""Seconds, about three centuries: later times cannot be represented."""
 MOST_RETRIES = 2**31 - 1
 """Most retries that a message may ask for."""
 
 
 def backoff(attempt: int, *, base: float, cap: float, chance: Chance) -> float:
-    """Seconds to wait after failed attempt *attempt* (1 is the first): doubling up to *cap*, with full jitter.
+    """Return the seconds to wait after failed attempt *attempt* (1 is the first): doubling up to *cap*, full jitter.
 
     *chance* returns a number in [0, 1); tests pass a constant.
     """
@@ -44,12 +44,12 @@ def backoff(attempt: int, *, base: float, cap: float, chance: Chance) -> float:
 
 @attrs.frozen
 class Backoff:
-    """Base of the retry policies; each is plain data that travels with a message."""
+    """Base of the retry policies; each is plain data that is sent with a message."""
 
     kind: ClassVar[str] = ""
 
     def delay(self, attempt: int, chance: Chance) -> float:
-        """Return the seconds to wait after failed attempt *attempt*, 1 being the first."""
+        """Return the seconds to wait after failed attempt *attempt* (1 is the first)."""
         raise NotImplementedError
 
     def to_dict(self) -> dict[str, Any]:
@@ -58,7 +58,7 @@ class Backoff:
 
 
 def _seconds(value: Duration, *, of: str) -> float:
-    """Return *value* in seconds; a whole number as it is, since that is how it travels."""
+    """Return *value* in seconds; an int stays an int, so that messages carry it as written."""
     try:
         seconds = durations.parse(value)
     except durations.DurationError as error:
@@ -90,7 +90,7 @@ def _each(value: Duration) -> float:
 
 @attrs.frozen(kw_only=True)
 class Exponential(Backoff):
-    """A random wait between 0 and a bound that doubles: 1, 2, 4 ... *cap* seconds times *base*."""
+    """A random wait between 0 and a bound that doubles from *base* up to *cap* seconds."""
 
     kind = "exponential"
     base: float = attrs.field(default=1.0, converter=_base)
@@ -136,13 +136,13 @@ def _waits(values: Iterable[Duration]) -> tuple[float, ...]:
         raise OptionError(f"Delays: expected a list of waits, got {values!r:.60}", fix='Write Delays([1, 10, "5m"])')
     waits = tuple(map(_each, values))
     if not waits:
-        raise OptionError("Delays: a list of waits that holds none", fix='Write Delays([1, 10, "5m"])')
+        raise OptionError("Delays: the list of waits is empty", fix='Write Delays([1, 10, "5m"])')
     return waits
 
 
 @attrs.frozen
 class Delays(Backoff):
-    """A list of waits in seconds; the last one is used for all later attempts."""
+    """A list of waits, in seconds; the last one applies to all later attempts."""
 
     kind = "delays"
     seconds: tuple[float, ...] = attrs.field(converter=_waits)
@@ -159,7 +159,7 @@ def policy_from_dict(data: Mapping[str, Any]) -> Backoff:
     """Return the policy that :meth:`Backoff.to_dict` wrote; *data* may come from a message.
 
     Raises:
-        DecodeError: It is not one.
+        DecodeError: *data* is not a valid policy.
     """
     fields = dict(data)
     kind = _KINDS.get(str(fields.pop("kind", None)))
@@ -168,4 +168,4 @@ def policy_from_dict(data: Mapping[str, Any]) -> Backoff:
             raise DecodeError("unknown retry policy")
         return kind(**fields)
     except (TypeError, ValueError) as error:
-        raise DecodeError("a retry policy that cannot be read") from error
+        raise DecodeError("the retry policy cannot be read") from error

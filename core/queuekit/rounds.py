@@ -1,8 +1,8 @@
-"""A batch in rounds, none of which names the same thing twice.
+"""Splits a batch into rounds, so that no round names the same thing twice.
 
-One statement, script or transaction sees what was there before it, not what its own first half has done. So where a
-batch may name one message, record or lease twice, and the second is to find what the first has left, an engine carries
-it out in rounds, one after the other. Mostly there is one.
+One statement, script or transaction sees the state from before it started, not the effects of its own first half. A
+batch may name one message, record or lease twice, and the second occurrence must see the effect of the first. So an
+engine executes the batch in rounds, one after the other. Usually there is one round.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ __all__ = ["in_rounds"]
 
 
 def in_rounds(ids: Sequence[str | None]) -> list[Sequence[int]]:
-    """Part the places of *ids* so that no id occurs twice in one round, and each as early as can be.
+    """Return the indexes of *ids* split into rounds, so that no round has the same id twice.
 
-    Places stand in their order within a round, and the nth occurrence of an id is in the nth round. ``None`` is no id:
-    it may occur many times, and is always in the first. Without *ids* there is no round.
+    The nth occurrence of an id is in the nth round, and indexes are in order within a round. ``None`` stands for no id:
+    all of them are in the first round. Without *ids* there are no rounds.
     """
     if ids and len(set(ids)) == len(ids):
         return [range(len(ids))]

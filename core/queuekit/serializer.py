@@ -1,9 +1,9 @@
-"""The contract of a serializer, and the two that are built in: JSON, and pickle behind a lock.
+"""The contract of a serializer, and the two built-in ones: JSON, and pickle, which the config must allow.
 
-JSON brings back what the ``json`` module alone would change: tuples, sets, bytes, dates and times, UUID, Decimal,
-Enum members, attrs classes and dataclasses. A value that plain JSON holds is written as plain JSON; others become an
-object with one key that begins with ``$``, e.g. ``{"$date": "2026-11-23"}``. Classes come back as themselves only
-where the app knows them: a name in a message is looked up, never imported.
+The JSON serializer preserves types that the ``json`` module does not: tuples, sets, bytes, dates and times, UUID,
+Decimal, Enum members, attrs classes and dataclasses. Plain JSON values are written as plain JSON; others become an
+object with one key that begins with ``$``, e.g. ``{"$date": "2026-11-23"}``. Instances are rebuilt only if the app
+knows their class: a class name in a message is looked up, never imported.
 """
 
 from __future__ import annotations
@@ -38,39 +38,39 @@ from queuekit.ids import module_of
 __all__ = ["JsonSerializer", "PickleSerializer", "Serializer", "type_name"]
 
 _MAX_TEXT_DEPTH = 3 * MAX_DEPTH + 1
-"""Deepest nesting of a text: one level of a value takes up to three."""
+"""Deepest nesting of a JSON text: one level of a value takes up to three."""
 
 TypeLookup = Callable[[str], type | None]
 
 
 @runtime_checkable
 class Serializer(Protocol):
-    """Turns values into bytes and back."""
+    """Converts values to bytes and back."""
 
     content_type: str
-    """Short name on the wire, e.g. ``"json"``; the worker's accept list decides which are read."""
+    """Short name on the wire, e.g. ``"json"``; a worker reads those in its accept list."""
     safe: bool
-    """Whether reading hostile bytes cannot execute code; an unsafe one must be allowed by name in the config."""
+    """Whether reading untrusted bytes cannot execute code; the config must allow an unsafe serializer by name."""
 
     def dumps(self, value: Any) -> bytes:
         """Return *value* as bytes.
 
         Raises:
-            EncodeError: It cannot be written; names the path inside it.
+            EncodeError: The value cannot be written; names the path inside it.
         """
         ...
 
     def loads(self, data: bytes) -> Any:
-        """Return the value of *data*, which may hold anything.
+        """Return the value of *data*, which is untrusted.
 
         Raises:
-            DecodeError: It is malformed, too deep, or not what this serializer writes.
+            DecodeError: *data* is malformed, nested too deep, or not the output of this serializer.
         """
         ...
 
 
 def type_name(kind: type) -> str:
-    """Return the name under which a class travels: module, as others import it, and qualified name."""
+    """Return the name of a class in messages: its module, as other processes import it, and its qualified name."""
     return f"{module_of(kind)}.{kind.__qualname__}"
 
 
@@ -79,11 +79,11 @@ def _no_types(_name: str) -> type | None:
 
 
 class JsonSerializer:
-    """JSON that keeps types, cannot execute code, and refuses what is too deep.
+    """JSON that preserves types, cannot execute code, and rejects values that are nested too deep.
 
     Args:
-        types: Finds a class by :func:`type_name`; without it Enum members come back as their values and instances
-            as dicts.
+        types: Finds a class by :func:`type_name`; without it, Enum members are read as their values and instances as
+            dicts.
     """
 
     content_type = "json"
@@ -96,10 +96,10 @@ class JsonSerializer:
         """Return *value* as UTF-8 JSON without spaces; see :class:`Serializer`."""
         try:
             text = write_text(value)
-        except Exception:  # noqa: BLE001 - also what classes of the user's raise; the slow way says what is wrong, and where
+        except Exception:  # noqa: BLE001 - also errors of the user's classes; the slow path reports what is wrong, and where
             text = ""
         comes_back = is_small_plain if len(text) <= SMALL else is_plain
-        # What can be written need not come back as it was.
+        # A value that can be written may still be read as something else, such as a tuple as a list.
         if not text or not comes_back(value, dollars='"$' in text):
             try:
                 text = write_text(self._tag(value, "", 1))
@@ -120,13 +120,13 @@ class JsonSerializer:
             return self._untag(value, 1) if b"$" in data and _A_TAG.search(data) is not None else value
         except RecursionError as error:
             raise DecodeError(f"not JSON that queuekit writes: nested deeper than {MAX_DEPTH}") from error
-        except Exception as error:  # hostile bytes, and classes of the user's that refuse what these hold
+        except Exception as error:  # hostile bytes may raise anything, also in constructors of the user's classes
             raise DecodeError(f"not JSON that queuekit writes: {_short(error)}") from error
 
     # -- reading
 
     def _untag(self, value: Any, depth: int) -> Any:
-        """Undo :meth:`_tag`, from the outside in."""
+        """Undo :meth:`_tag`, from the outside inwards."""
         kind = type(value)
         if kind is not list and kind is not dict:
             return value
@@ -182,7 +182,7 @@ class JsonSerializer:
     # -- writing
 
     def _tag(self, value: Any, path: str, depth: int) -> Any:
-        """Return *value* as plain JSON data with tags; *path* says where it stands, for the error."""
+        """Return *value* as plain JSON data with tags; *path* is its place in the whole value, for errors."""
         kind = type(value)
         if kind in SCALARS and (kind is not float or math.isfinite(value)):
             return value
@@ -238,24 +238,24 @@ class JsonSerializer:
         return {"$object": [name, tagged, *more]}
 
     def _name(self, kind: type, where: str) -> str:
-        """Return the name of a class, if the app knows it, and so is likely to know it where the value is read."""
+        """Return the name of a class that the app knows; the process that reads the value likely knows it too."""
         name = type_name(kind)
         if self._types is not _no_types and self._types(name) is None:
             raise EncodeError(
-                f"{where}{kind.__qualname__} is not known to the app, so it would not come back as itself: "
-                "name it in the annotation of a task, or register it with @app.register_type"
+                f"{where}{kind.__qualname__} is not known to the app, so its instances could not be rebuilt: "
+                "name it in a task's annotation, or register it with @app.register_type"
             )
         return name
 
 
 class PickleSerializer:
-    """Any Python value. Reading it runs what the sender wrote, so a worker needs ``allow_unsafe = ["pickle"]``."""
+    """Any Python value. Reading executes code that the sender chose, so it needs ``allow_unsafe = ["pickle"]``."""
 
     content_type = "pickle"
     safe = False
 
     def __init__(self, types: TypeLookup = _no_types) -> None:
-        """Take *types* as every serializer does; pickle finds classes by itself."""
+        """Accept *types* like every serializer; pickle finds classes by itself."""
 
     def dumps(self, value: Any) -> bytes:
         """Return *value* pickled; see :class:`Serializer`."""
@@ -268,7 +268,7 @@ class PickleSerializer:
             raise EncodeError(f"{path + ': ' if path else ''}it cannot be pickled: {_short(error)}") from error
 
     def loads(self, data: bytes) -> Any:
-        """Return the value of *data*, executing what it says; see :class:`Serializer`."""
+        """Return the value of *data*, executing the code in it; see :class:`Serializer`."""
         import pickle
 
         try:
@@ -278,7 +278,7 @@ class PickleSerializer:
 
 
 def _unpicklable(value: Any) -> str:
-    """Return the path, through lists, tuples and dicts, to the first value in *value* that pickle refuses."""
+    """Return the path, through lists, tuples and dicts, to the first value in *value* that pickle cannot write."""
     import pickle
 
     path = ""
@@ -287,7 +287,7 @@ def _unpicklable(value: Any) -> str:
         for key, item in items:
             try:
                 pickle.dumps(item, protocol=5)
-            except Exception:  # noqa: BLE001 - whatever it is, it is reported by the caller
+            except Exception:  # noqa: BLE001 - the caller reports it
                 path += f".{key}" if type(key) is str else f"[{key!r}]"
                 value = item
                 break
@@ -297,21 +297,21 @@ def _unpicklable(value: Any) -> str:
 
 
 _LONGEST_PATH = 60
-"""Characters of a path that are shown where it is as long as a value is deep."""
+"""Characters of a path that errors show; the path of a deep value is long."""
 _A_TAG = re.compile(rb'\{[ \t\r\n]*+"\$')
-_CROWDED = "too many of its values have one and the same hash"
+_CROWDED = "too many of its values have the same hash"
 _MOST_OF_A_HASH = 64
-"""Values of one hash that a set or dict may hold: each is compared with all the others."""
+"""Most values with the same hash in a set or dict, since each of them is compared with all the others."""
 
 
 def _listed(value: Any) -> Any:
     if type(value) is not list:
-        raise DecodeError("not a list under a tag of a collection")
+        raise DecodeError("the tag of a collection does not hold a list")
     return value
 
 
 def _is_crowded(items: Collection[Any]) -> bool:
-    """Return whether a set or dict of *items* takes time out of proportion, as only made-up values do."""
+    """Return whether *items* have so many equal hashes that a set or dict of them is slow to build: an attack."""
     return len(items) > _MOST_OF_A_HASH and max(Counter(map(hash, items)).values()) > _MOST_OF_A_HASH
 
 
@@ -321,10 +321,10 @@ def _reject_crowd(items: Collection[Any]) -> None:
 
 
 def _comes_back(member: enum.Enum, value: Any) -> bool:
-    """Return whether an Enum finds *member* by its value; a NaN, say, is found by nobody who has another."""
+    """Return whether an Enum finds *member* by its value; it does not if the value is, say, another NaN."""
     try:
         return type(member)(value) is member
-    except Exception:  # noqa: BLE001 - whatever the Enum's own rules raise
+    except Exception:  # noqa: BLE001 - the Enum's own code may raise anything
         return False
 
 
@@ -338,7 +338,7 @@ def _tag_scalar(value: Any, kind: type, path: str) -> Any:
 
 def _special(text: str) -> float:
     if text not in {"nan", "inf", "-inf"}:
-        raise ValueError("not a number that JSON lacks")
+        raise ValueError("$float is not nan, inf or -inf")
     return float(text)
 
 
@@ -375,5 +375,5 @@ def _shortened(path: str) -> str:
 
 
 def _short(error: object) -> str:
-    """Return an error's text, short enough for one line and without what it quotes of the payload."""
+    """Return the beginning of an error's text on one line, so that it quotes little of the payload."""
     return str(error).split("\n", 1)[0][:120]

@@ -1,4 +1,4 @@
-"""A call as plain data: what to run, with what, and how it is to be treated."""
+"""A call as plain data: the task's name, the arguments and the options."""
 
 from __future__ import annotations
 
@@ -59,22 +59,22 @@ def _eta(value: datetime | None) -> datetime | None:
     if value is None:
         return None
     if not isinstance(value, datetime):
-        raise OptionError(f"eta is a moment, not {value!r:.60}", fix="For seconds from now use delay")
+        raise OptionError(f"eta must be a datetime, not {value!r:.60}", fix="For seconds from now use delay")
     return _aware(value, option="eta")
 
 
 def _aware(value: datetime, *, option: str) -> datetime:
     if value.utcoffset() is None:
-        raise OptionError(f"{option}: a time needs a time zone, e.g. datetime.now(UTC)")
+        raise OptionError(f"{option}: the datetime has no time zone", fix="Use an aware one, e.g. datetime.now(UTC)")
     return value
 
 
-# Tasks and queues are few, so that their names need not be looked at each time.
+# Cached, since an app has few tasks and queues, and each message would check their names again.
 _is_known_name = functools.lru_cache(maxsize=1024)(is_name)
 
 
 def signatures(values: Iterable[Signature[Any]]) -> tuple[Signature[Any], ...]:
-    """Return follow-ups; one alone counts as a list of one."""
+    """Return follow-ups as a tuple; a single signature counts as a list of one."""
     if not values and isinstance(values, tuple):
         return values
     found = tuple(values) if isinstance(values, Iterable) else (values,)
@@ -82,20 +82,20 @@ def signatures(values: Iterable[Signature[Any]]) -> tuple[Signature[Any], ...]:
         if not isinstance(value, Signature):
             raise OptionError(
                 f"on_success and on_error take signatures, not {type(value).__name__}",
-                fix="Make one with task.s(...); of a workflow, let a task of its own send it",
+                fix="Make one with task.s(...); to send a workflow, do it in a task",
             )
     return found
 
 
 @attrs.frozen
 class Signature(Generic[R_co, T_contra]):
-    """One call of a task, not yet sent. ``None`` leaves an option to the task, or to the app's settings.
+    """One call of a task, not yet sent. ``None`` leaves an option to the task or to the app's settings.
 
-    To type checkers ``Signature[int, str]`` returns an ``int``, and takes a ``str`` as its last argument when it
-    follows something; ``Signature[int]`` says nothing of what it takes.
+    For type checkers, ``Signature[int, str]`` returns an ``int`` and, as a follow-up, takes a ``str`` as its last
+    argument; ``Signature[int]`` leaves that argument open.
 
-    Round-trips through plain data with :meth:`to_dict` and :meth:`from_dict`; keys that this version does not know
-    are kept.
+    :meth:`to_dict` and :meth:`from_dict` convert it to plain data and back, and preserve keys that this version does
+    not know.
     """
 
     task: str
@@ -110,35 +110,35 @@ class Signature(Generic[R_co, T_contra]):
     delay: float | None = attrs.field(default=None, kw_only=True, converter=_delay)
     """Seconds from the send until it may start, on the broker's clock."""
     eta: datetime | None = attrs.field(default=None, kw_only=True, converter=_eta)
-    """Moment before which it may not start; needs a time zone."""
+    """Earliest start; needs a time zone."""
     expires: datetime | float | None = attrs.field(default=None, kw_only=True, converter=_expires)
-    """Seconds from the send, or moment, after which it is not started any more."""
+    """Seconds from the send, or datetime, after which it is not started."""
     headers: dict[str, str] = attrs.field(factory=dict, converter=options.headers, kw_only=True)
-    """Text that travels with the message: trace context and the like."""
+    """Text by name that is sent with the message, e.g. trace context."""
     immutable: bool = attrs.field(default=False, kw_only=True)
-    """Whether a parent's result is kept out of the arguments."""
+    """Whether a parent's result is not appended to the arguments."""
     retries: int | None = attrs.field(default=None, kw_only=True)
     retry: Backoff | None = attrs.field(default=None, kw_only=True)
     timeout: float | None = attrs.field(default=None, kw_only=True, converter=options.timeout)
     """Seconds that one attempt may run."""
     ignore_result: bool | None = attrs.field(default=None, kw_only=True)
     unique: UniqueKey | Unique | bool | str | None = attrs.field(default=None, kw_only=True)
-    """True for one live message per task and arguments, text for a key of your own, or a ``UniqueKey``."""
+    """True for one live message per task and arguments, text for your own key, or a ``UniqueKey``."""
     on_success: tuple[Signature[Any], ...] = attrs.field(default=(), converter=signatures, kw_only=True)
     """Sent when it succeeds, with its result appended to their arguments unless they are immutable."""
     on_error: tuple[Signature[Any], ...] = attrs.field(default=(), converter=signatures, kw_only=True)
-    """Sent when it has failed for good, with one failure object appended unless they are immutable."""
+    """Sent when it has failed for good, with a failure object appended to their arguments unless they are immutable."""
     each: bool = attrs.field(default=False, kw_only=True)
-    """Whether the one argument is a list of argument lists: the task runs once for each, one after the other."""
+    """Whether the single argument is a list of argument lists; the task runs once for each, in order."""
     extra: dict[str, Any] = attrs.field(factory=dict, kw_only=True, repr=False)
     """Keys read by :meth:`from_dict` that this version does not know."""
     sender: Sender | None = attrs.field(default=None, kw_only=True, eq=False, repr=False)
-    """App that :meth:`send` uses; does not travel."""
+    """App that :meth:`send` uses; not sent with the message."""
 
     def __attrs_post_init__(self) -> None:
         if type(self.task) is not str or not _is_known_name(self.task):
             object.__setattr__(self, "task", check_name(self.task, what="task"))
-        # Most calls set no option at all, and every message passes here.
+        # Guards, since most calls set no options and this runs for every message.
         if self.queue is not None and (type(self.queue) is not str or not _is_known_name(self.queue)):
             object.__setattr__(self, "queue", check_name(self.queue, what="queue"))
         if self.id is not None or self.priority is not None:
@@ -149,7 +149,7 @@ class Signature(Generic[R_co, T_contra]):
             self._check(_MARKED)
 
     def _check(self, checks: tuple[tuple[str, Any], ...]) -> None:
-        """Put options into the form in which they travel, or refuse them."""
+        """Validate options and convert them to the form that is sent."""
         for name, check in checks:
             value = getattr(self, name)
             if value is not None:
@@ -172,14 +172,14 @@ class Signature(Generic[R_co, T_contra]):
 
         @classmethod
         def __class_getitem__(cls, item: Any) -> GenericAlias:
-            # typing itself knows no type variable with a default before Python 3.13.
+            # Before Python 3.13, typing rejects Signature[R]: it does not support the default of the second variable.
             return GenericAlias(cls, item)
 
     def options(self, **changes: Any) -> Signature[R_co, T_contra]:
-        """Return a copy with other options; names and meaning are those of the fields.
+        """Return a copy with other options, named like the fields.
 
         Raises:
-            OptionError: There is no such option, or it cannot have that value.
+            OptionError: An option does not exist, or its value is not valid.
         """
         options.known(changes, _SETTABLE, of="a signature")
         return attrs.evolve(self, **changes)
@@ -199,7 +199,7 @@ class Signature(Generic[R_co, T_contra]):
         """Return the signature that :meth:`to_dict` wrote; *data* may come from a message.
 
         Raises:
-            DecodeError: It is not one, or of a version that this release cannot read.
+            DecodeError: *data* is not a signature, or has a version that this release cannot read.
         """
         try:
             fields = dict(data)
@@ -239,7 +239,7 @@ _MARKED = (("unique", options.unique), ("immutable", _check_immutable), ("each",
 
 
 def _check_version(version: object) -> None:
-    text = f"a signature of version {str(version)[:20]!r}; this release reads {VERSION}"
+    text = f"the signature has version {str(version)[:20]!r}; this release reads {VERSION}"
     if type(version) is int and version > VERSION:
         raise NotReadHereError(text)
     if version != VERSION:
@@ -295,7 +295,7 @@ _READ: dict[str, Any] = {
 _FIELDS = tuple(field.name for field in attrs.fields(Signature) if field.name not in ("extra", "sender"))
 _SETTABLE = (*_FIELDS, "extra", "sender")
 fill: Any = Signature.__init__
-"""Fills a new signature: what ``Signature(...)`` does, for whoever knows that its options exist."""
+"""Fills a new signature like ``Signature(...)``, but without checking that the options exist."""
 
 
 @functools.wraps(fill)

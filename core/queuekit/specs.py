@@ -1,4 +1,4 @@
-"""What the hooks of a plugin return: records that say what there is, and name its code as text.
+"""Specs that the hooks of a plugin return: data that describes an engine and names its code as text.
 
 Plugins import them from :mod:`queuekit.hookspecs`.
 """
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 __all__ = ["BackendSpec", "BrokerSpec", "Check", "CommandSpec", "ConfigSection", "MiddlewareSpec", "SerializerSpec"]
 
 Factory = str | Callable[..., Any]
-"""``"package.module:Name"``, imported at first use, or the callable itself."""
+"""``"package.module:Name"``, imported at first use; or the callable itself."""
 
 
 def _schemes(value: Iterable[str]) -> tuple[str, ...]:
-    """Return the schemes; a lone text is one of them, not its letters."""
+    """Return the schemes as a tuple; a str counts as one scheme."""
     return (value,) if isinstance(value, str) else tuple(value)
 
 
@@ -31,25 +31,25 @@ def _schemes(value: Iterable[str]) -> tuple[str, ...]:
 class BrokerSpec:
     """A broker that a plugin provides.
 
-    ``factory(url, *, options, clock, random)`` makes it and opens nothing.
+    ``factory(url, *, options, clock, random)`` creates it without connecting.
     """
 
     schemes: tuple[str, ...] = attrs.field(converter=_schemes)
-    """URL schemes that it serves, lower case, each ``[a-z][a-z0-9+.-]*``."""
+    """URL schemes that it serves, in lower case, each ``[a-z][a-z0-9+.-]*``."""
     factory: Factory
     capabilities: Capabilities = Capabilities()
     limits: Limits = Limits()
     options: type | str | None = None
-    """attrs class that checks URL query and config table; the keys of both are its fields."""
+    """attrs class whose fields are the options in the URL query and the config table."""
     section: str | None = None
-    """Name of the config table that holds the options; default: the first scheme."""
+    """Name of the config table with the options; default: the first scheme."""
     summary: str = ""
     """One line for ``queuekit plugins``."""
 
 
 @attrs.frozen(kw_only=True)
 class BackendSpec:
-    """A result backend that a plugin provides; made like a broker."""
+    """A result backend that a plugin provides; created like a broker."""
 
     schemes: tuple[str, ...] = attrs.field(converter=_schemes)
     factory: Factory
@@ -62,24 +62,24 @@ class BackendSpec:
 
 @attrs.frozen(kw_only=True)
 class SerializerSpec:
-    """A serializer that a plugin provides; ``factory(types)`` makes it."""
+    """A serializer that a plugin provides; ``factory(types)`` creates it."""
 
     name: str
     """Value of the setting ``serializer``; also its content type on the wire."""
     factory: Factory
     safe: bool = True
-    """False if reading can execute code: the config must then name it in ``allow_unsafe``."""
+    """False if reading can execute code; then the config must name it in ``allow_unsafe``."""
     summary: str = ""
 
 
 @attrs.frozen(kw_only=True)
 class MiddlewareSpec:
-    """A middleware that a plugin adds to every app; ``factory()`` makes it."""
+    """A middleware that a plugin adds to every app; ``factory()`` creates it."""
 
     name: str
     factory: Factory
     order: int = 100
-    """Smaller comes first, after those of the config."""
+    """Lower numbers come first; all come after the app's own middlewares."""
 
 
 @attrs.frozen(kw_only=True)
@@ -103,7 +103,7 @@ class ConfigSection:
 
 @attrs.frozen(kw_only=True)
 class Check:
-    """Something that ``queuekit check`` looks at; *run* returns problems, one line each."""
+    """A check of ``queuekit check``; *run* returns problems, one line each."""
 
     name: str
     run: Callable[[], Iterable[str]]

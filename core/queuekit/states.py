@@ -1,4 +1,4 @@
-"""The states of a message's record and the legal moves between them.
+"""The states of a message's record and the legal transitions between them.
 
 ::
 
@@ -7,8 +7,8 @@
                               +-> RETRY -> RECEIVED -> STARTED -> ...
     any of them -> CANCELLED | EXPIRED | DEAD
 
-A record never moves back. Engines do not know the states: they compare ranks, and :func:`rank` turns
-(generation, attempt, state) into one whole number, so that a late STARTED cannot overwrite SUCCESS.
+A record never moves back. Engines do not know the states, they compare ranks: :func:`rank` turns (generation, attempt,
+state) into one number, so that a late STARTED cannot overwrite SUCCESS.
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ __all__ = ["FINAL", "State", "is_legal", "rank"]
 
 
 class State(enum.StrEnum):
-    """Where a message is in its life, as its record tells."""
+    """The stage that a message has reached, according to its record."""
 
     UNKNOWN = "UNKNOWN"
-    """Nobody has stored anything about the id. Never written."""
+    """Nothing is stored for the id. Never written."""
     PENDING = "PENDING"
     """Sent and waiting, or delayed."""
     RECEIVED = "RECEIVED"
-    """A worker holds it; written only for tasks with ``track=True``."""
+    """A worker holds it; recorded only for tasks with ``track=True``."""
     STARTED = "STARTED"
-    """Its body runs; written only for tasks with ``track=True``."""
+    """Its body runs; recorded only for tasks with ``track=True``."""
     RETRY = "RETRY"
     """An attempt failed and the next is scheduled."""
     SUCCESS = "SUCCESS"
     """The task returned."""
     FAILURE = "FAILURE"
-    """The last attempt failed; the message waits among the dead letters."""
+    """The last attempt failed; the message is a dead letter."""
     CANCELLED = "CANCELLED"
     """Cancelled before it finished."""
     EXPIRED = "EXPIRED"
@@ -51,15 +51,15 @@ _FINAL_ORDER = 99
 _ATTEMPTS = 100_000
 _GENERATION = _ATTEMPTS * 100
 MAX_ATTEMPT = _ATTEMPTS - 1
-"""Most attempts that a rank can tell apart within one generation."""
+"""Highest attempt that a rank can distinguish within one generation."""
 _FINAL_RANK = MAX_ATTEMPT * 100 + _FINAL_ORDER
 
 
 def rank(state: State, *, attempt: int = 0, generation: int = 0) -> int:
-    """Return the place of a record in its history: a greater rank is newer.
+    """Return the position of a record in its history; a higher rank is newer.
 
-    Final states outrank every attempt of their generation, and equal each other: the first one stays (QK5).
-    The number stays below 2**53, which is what Lua and JSON numbers hold exactly.
+    Final states outrank every attempt of their generation and are equal to each other, so the first one stays (QK5).
+    The number stays below 2**53, so that Lua and JSON numbers hold it exactly.
     """
     order = _ORDER.get(state)
     if order is None:
@@ -68,6 +68,6 @@ def rank(state: State, *, attempt: int = 0, generation: int = 0) -> int:
 
 
 def is_legal(old: State, new: State, *, next_attempt: bool = False) -> bool:
-    """Return whether a record may move from *old* to *new*; *next_attempt* is true when a new attempt begins."""
+    """Return whether a record may move from *old* to *new*; *next_attempt* says whether a new attempt begins."""
     attempt = 1 if next_attempt else 0
     return new is not State.UNKNOWN and rank(new, attempt=attempt) > rank(old)

@@ -1,6 +1,6 @@
-"""The tests that every broker, backend, serializer and plugin must pass, for this project and for anybody's plugin.
+"""The tests that every broker, backend, serializer and plugin must pass, in this project or any other.
 
-Subclass a suite, say where the thing is, and run pytest::
+Subclass a suite, set its URL or module, and run pytest::
 
     from queuekit.testing import BrokerConformance, PluginConformance
 
@@ -10,14 +10,14 @@ Subclass a suite, say where the thing is, and run pytest::
     class TestMyPlugin(PluginConformance):
         plugin = "queuekit_my.plugin"
 
-What the thing declares in its ``capabilities`` decides which tests apply: one of a capability that is not declared is
-skipped and says so, one of a declared capability that fails is a failure. Timings follow its ``limits``.
+The declared ``capabilities`` decide which tests apply: tests of undeclared capabilities are skipped and say so. Timings
+follow the ``limits``.
 
-All of it is in the distribution ``queuekit-testing``, which ``pip install 'queuekit[testing]'`` brings: this module has
-its names. Nothing is registered by being installed; put ``pytest_plugins = ["queuekit.testing"]`` into a
-``conftest.py`` to get one closing line for your README, too.
+The tests are in the distribution ``queuekit-testing``; install it with ``pip install 'queuekit[testing]'``. This module
+re-exports its names. Installing it registers nothing with pytest. Put ``pytest_plugins = ["queuekit.testing"]`` into a
+``conftest.py`` to get a summary line for your README.
 
-(PYTEST_DONT_REWRITE concerns this file alone, which asserts nothing: it may be imported before pytest hears of it.)
+(PYTEST_DONT_REWRITE applies to this file only, which has no asserts and may be imported before pytest can rewrite it.)
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""The time that a caller gives to the calls of engines in its thread; engines ask before they wait for a service.
+"""The time limit of engine calls, per thread; engines read it before they wait for a service.
 
-A send must not take longer than ``send_timeout``, whatever a service does: whoever sends notes here when it has to be
-over, and a broker or backend cuts its own timeouts to what is left (:func:`time_left`). It need not fail by itself
-when nothing is left: any wait of 0 seconds will do.
+A send must not take longer than ``send_timeout``, whatever a service does. The sender sets the end here, and a broker
+or backend cuts its own timeouts to the time left (:func:`time_left`). At 0 seconds left an engine need not raise; a
+wait of 0 seconds is enough.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ __all__ = ["LIMITS", "end_of_time", "time_left", "time_limit", "until"]
 
 
 class CallLimit:
-    """When the calls of one thread have to be over."""
+    """The time by which the calls of one thread must end."""
 
     __slots__ = ("end",)
 
@@ -26,38 +26,38 @@ class CallLimit:
 
 
 class _Limits(threading.local):
-    """The limit of each thread, which is looked up once and then costs next to nothing."""
+    """The limit of each thread, in an object so that one thread-local lookup is enough to read and set it."""
 
     def __init__(self) -> None:
         self.here = CallLimit()
-        """That of the calling thread."""
+        """The limit of the calling thread."""
 
 
 LIMITS = _Limits()
-"""For those on the way of every message; others use :func:`time_limit`."""
+"""For code that handles every message; other code uses :func:`time_limit`."""
 
 
 def time_left(usual: float) -> float:
-    """Return for how many seconds a call may wait: *usual*, or what the caller has left if that is less; at least 0."""
+    """Return the seconds that a call may wait: *usual*, or the caller's time left if that is less; at least 0."""
     end = LIMITS.here.end
     return usual if end is None else max(0.0, min(usual, end - time.monotonic()))
 
 
 def end_of_time() -> float | None:
-    """Return when calls of this thread have to be over, to hand on to a helper's thread with :func:`until`."""
+    """Return the time by which calls of this thread must end, to pass to another thread's :func:`until`."""
     return LIMITS.here.end
 
 
 @contextmanager
 def time_limit(seconds: float) -> Iterator[None]:
-    """Give what is done inside, in this thread, *seconds*; an earlier end that is set already stays."""
+    """Limit the calls inside, in this thread, to *seconds*; an earlier limit stays in effect."""
     with until(time.monotonic() + seconds):
         yield
 
 
 @contextmanager
 def until(end: float | None) -> Iterator[None]:
-    """Let what is done inside, in this thread, be over by *end* on ``time.monotonic()``; see :func:`time_limit`."""
+    """Limit the calls inside, in this thread, to end by *end* on ``time.monotonic()``; see :func:`time_limit`."""
     limit = LIMITS.here
     before = limit.end
     limit.end = before if end is None else end if before is None else min(before, end)

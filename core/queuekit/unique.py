@@ -1,4 +1,4 @@
-"""Unique keys, as a task or a call asks for them."""
+"""Unique keys, as options of a task or a call."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ __all__ = ["UniqueKey"]
 
 @attrs.frozen(kw_only=True)
 class UniqueKey:
-    """A key of your own that at most one live message may hold: for the option ``unique``, which checks it."""
+    """A key that at most one live message may hold; a value of the option ``unique``, which validates it."""
 
     key: str
-    """Taken across all queues of the broker; where these are on several servers (a Redis Cluster), within its queue."""
+    """Unique across all queues of the broker, or within its queue if queues are spread over servers (Redis Cluster)."""
     until: Literal["start", "done", "ttl"] = "done"
-    """What frees it: the start of the task, its end (a retry is none), or only time."""
+    """What frees the key: the start of the task, its end (a retry does not count), or only time."""
     ttl: float | str | timedelta = 86_400.0
-    """Seconds, or text such as ``"1h"``, after which the key is free whatever happened."""
+    """Seconds, or text such as ``"1h"``, after which the key is free in any case."""

@@ -1,4 +1,4 @@
-"""URLs of brokers and backends: parsed once, with the password never shown."""
+"""URLs of brokers and backends: parsed once; the password is never shown."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from queuekit.errors import ConfigError
 __all__ = ["SCHEME", "EngineURL", "is_secret", "mask"]
 
 SCHEME = re.compile(r"[a-z][a-z0-9+.-]*")
-"""What a scheme may look like, in lower case."""
+"""Pattern of a valid scheme, in lower case."""
 
 _WORDS = r"(?:password|passwd|passphrase|pwd|secret|token|credential|api[_-]?key|access[_-]?key|private[_-]?key)"
 _SECRET = re.compile(_WORDS, re.IGNORECASE)
-# MongoDB carries session tokens inside the last one.
+# The last one may contain session tokens (MongoDB).
 _SECRET_OPTION = re.compile(rf"{_WORDS}|authMechanismProperties", re.IGNORECASE)
-# A value with a raw "&" goes on until the next name.
+# A value with an unescaped "&" extends to the next name.
 _OPTION = re.compile(r"(?<=[?&;])([^=&;?]*)=[^&]*(?:&(?![^=&]*=)[^&]*)*")
 _CLEAN_USER = re.compile(r"[^/?#@]*")
 _OF_FILES = frozenset({"sqlite"})
-"""Schemes whose URLs name a file by a path that may be relative."""
+"""Schemes whose URLs name a file, by a path that may be relative."""
 _HOST = re.compile(r"(?:[^:]*|\[[^\]]*\])(?::\d*)?", re.ASCII)
 
 
 def mask(url: str) -> str:
-    """Return *url* with what is secret, or may be, replaced by ``***``.
+    """Return *url* with everything that is or may be secret replaced by ``***``.
 
-    That is the password, in the authority and in the query, in any spelling: a raw ``/``, ``?``, ``#`` or ``@`` in it
-    is a mistake, but hidden all the same, and a word alone before the host may be a password that stands for a user.
+    This covers passwords in the authority and in the query, even with an unescaped ``/``, ``?``, ``#`` or ``@``, and a
+    user name that may be a misplaced password.
     """
     scheme, separator, rest = url.partition("://")
     if not separator:
@@ -49,37 +49,37 @@ def _masked_option(found: re.Match[str]) -> str:
 
 
 def _names_file(scheme: str, rest: str) -> bool:
-    """Return whether a URL has a path without hosts, in which an ``@`` is no more than a letter."""
+    """Return whether a URL has a path and no hosts; an ``@`` in it is an ordinary character."""
     kind = scheme.strip().lower()
     return rest.startswith("/") and (kind in _OF_FILES or kind.endswith("+unix"))
 
 
 def is_secret(name: str) -> bool:
-    """Return whether a setting of that *name* holds a password, token or key, by the words in it."""
+    """Return whether a setting called *name* holds a password, token or key, judging by its words."""
     return _SECRET.search(name) is not None
 
 
 @attrs.frozen(kw_only=True)
 class EngineURL:
-    """A broker's or backend's URL, taken apart; lists of hosts are kept, and ``repr`` hides the password."""
+    """A broker's or backend's URL, parsed; it may have several hosts, and ``repr`` hides the password."""
 
     raw: str = attrs.field(repr=mask)
-    """As written, password and all: for the client library only."""
+    """The URL as written, with the password: for the client library only."""
     scheme: str
     hosts: tuple[str, ...]
     """Each ``host`` or ``host:port``, in order; empty for ``sqlite:///file``."""
     username: str | None = attrs.field(default=None, repr=False)
-    """May be a password that stands for a user, so it is not shown."""
+    """May be a misplaced password, so it is not shown."""
     password: str | None = attrs.field(default=None, repr=False)
     path: str = ""
-    """With its leading slash, percent-decoded."""
+    """Path with its leading slash, percent-decoded."""
     query: dict[str, str] = attrs.field(factory=dict, repr=False)
 
     def __str__(self) -> str:
         return mask(self.raw)
 
     def hide(self, text: str) -> str:
-        """Return *text*, e.g. a client library's error, without this URL's password."""
+        """Return *text*, e.g. a client library's error, without the secrets of this URL."""
         text = text.replace(self.raw, str(self))
         user, _, encoded = urlsplit(self.raw).netloc.rpartition("@")[0].partition(":")
         alone = [user, self.username] if self.password is None else []
@@ -90,7 +90,7 @@ class EngineURL:
         return text
 
     def placed(self, folder: Path) -> EngineURL:
-        """Return this URL with the path of a file that is relative, as in ``sqlite:///jobs.db``, begun at *folder*."""
+        """Return this URL with a relative file path, as in ``sqlite:///jobs.db``, made absolute from *folder*."""
         path = self.path[1:]
         if self.scheme not in _OF_FILES or self.hosts or not path or path[0] in "/~:" or "\0" in path:
             return self
@@ -102,10 +102,10 @@ class EngineURL:
 
     @classmethod
     def parse(cls, raw: str, *, setting: str = "url") -> EngineURL:
-        """Take *raw* apart; *setting* names it in errors.
+        """Parse *raw*; *setting* names it in errors.
 
         Raises:
-            ConfigError: It has no scheme, or one that cannot be, or its user, password or hosts cannot be told apart.
+            ConfigError: It has no valid scheme, or its user, password and hosts are ambiguous.
         """
         scheme, separator, _ = raw.partition("://")
         if not separator or not SCHEME.fullmatch(scheme.lower()):
@@ -130,16 +130,16 @@ def _where(raw: str, setting: str) -> str:
 
 
 def _split(raw: str, setting: str) -> SplitResult:
-    """Split *raw*, refusing what would put a part of the password among the hosts."""
+    """Split *raw*; reject a URL in which a part of the password would be read as a host."""
     try:
         parts = urlsplit(raw)
     except ValueError:
         parts = None
     if parts is not None and _has_hosts(parts) and not _has_stray_at(parts, raw):
         return parts
-    # Without the cause: its text quotes the authority, password and all.
+    # Raised without the cause, whose text quotes the authority with the password.
     raise ConfigError(
-        f"{setting} is not a URL whose hosts can be read",
+        f"{setting}: the hosts of the URL cannot be read",
         where=_where(raw, setting),
         fix="In user and password write / as %2F, ? as %3F, # as %23, : as %3A, @ as %40",
     )
@@ -151,6 +151,6 @@ def _has_hosts(parts: SplitResult) -> bool:
 
 
 def _has_stray_at(parts: SplitResult, raw: str) -> bool:
-    """Return whether an ``@`` stands behind the authority: what was cut off before it may be half of a password."""
+    """Return whether an ``@`` follows the authority: then the authority may end in the middle of a password."""
     rest = raw.partition("://")[2]
     return "@" in rest.removeprefix(parts.netloc) and not _names_file(parts.scheme, rest)

@@ -1,4 +1,4 @@
-"""How the small classes are made of which each message takes several."""
+"""The decorator of small frozen classes; each message creates several instances of them."""
 
 from __future__ import annotations
 
@@ -12,6 +12,6 @@ __all__ = ["quick_frozen"]
 if TYPE_CHECKING:
     from attrs import frozen as quick_frozen
 else:
-    # `attrs.frozen` for whoever checks types. At run time a frozen class of ten fields takes four times as long to
-    # make, 5 us a message in all, so there is no guard: nobody may write to one all the same.
+    # `attrs.frozen` for type checkers. At run time a frozen class of ten fields takes four times as long to create, in
+    # all 5 us per message, so nothing prevents writes to an instance; do not write to one.
     quick_frozen = partial(attrs.define, unsafe_hash=True, on_setattr=attrs.setters.NO_OP)

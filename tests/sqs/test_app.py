@@ -74,7 +74,7 @@ def test_a_worker_refuses_what_sqs_cannot(shop: Path, ministack_server: AwsServe
     done = queuekit("worker", "tasks:app", folder=shop, QUEUEKIT_BROKER=url, QUEUEKIT_BACKEND="none")
 
     assert done.returncode != 0
-    assert "tasks.charge asks for unique, which sqs+http:// cannot do" in done.stderr
+    assert "tasks.charge asks for unique, which sqs+http:// does not support" in done.stderr
     assert "Traceback" not in done.stderr
 
 

@@ -72,7 +72,7 @@ def test_refuses_a_url_without_scheme(raw: str) -> None:
 )
 def test_refuses_a_password_that_splits_the_url(raw: str) -> None:
     """A raw ``/`` and the like in the password is an error that shows no part of it, not even in its traceback."""
-    with pytest.raises(ConfigError, match="hosts can be read") as caught:
+    with pytest.raises(ConfigError, match="hosts of the URL cannot be read") as caught:
         EngineURL.parse(raw, setting="broker")
 
     shown = "".join(traceback.format_exception(caught.value))

@@ -1,4 +1,4 @@
-"""A worker that a program runs itself, as :meth:`queuekit.app.Queuekit.worker` returns it."""
+"""The interface of a worker that a program runs itself; see :meth:`queuekit.app.Queuekit.worker`."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ __all__ = ["AppWorker"]
 
 
 class AppWorker(Protocol):
-    """The worker processes of an app, and what looks after them; made by :meth:`queuekit.app.Queuekit.worker`."""
+    """The worker processes of an app and their supervisor; returned by :meth:`queuekit.app.Queuekit.worker`."""
 
     def run(self) -> int:
-        """Work until told to stop, or in a burst until the queues are empty; blocks, and may be called once.
+        """Run until stopped, or in a burst until the queues are empty; blocks, and may be called only once.
 
-        In the main thread SIGTERM and SIGINT (Ctrl-C) stop it as they stop ``queuekit worker``, and afterwards do what
-        they did before. In another thread no signal is touched: :meth:`stop` it.
+        In the main thread, SIGTERM and SIGINT (Ctrl-C) stop it as they stop ``queuekit worker``; the previous signal
+        handlers are restored afterwards. In another thread, no signal handler is installed: call :meth:`stop`.
 
         Returns:
-            An exit code: 0, or 130 if it was told to stop at once, or 1 if a process cannot be kept running.
+            Exit code: 0, 130 if it was stopped at once, or 1 if a process could not be kept running.
 
         Raises:
-            AppError: Other processes cannot import the app, or it was called before.
+            AppError: Other processes cannot import the app, or this was called before.
             CapabilityError: An engine lives inside one process.
-            UnavailableError: An engine cannot be reached, and the time to wait for that is over.
+            UnavailableError: An engine did not answer within the time to wait at start.
         """
         ...
 
     def stop(self, *, at_once: bool = False) -> None:
-        """Begin to stop, from any thread: running tasks may finish, for the time ``drain``, unless *at_once*."""
+        """Begin to stop; callable from any thread. Running tasks get ``drain`` seconds to finish, unless *at_once*."""
         ...

@@ -1,4 +1,4 @@
-"""Threads in which an app does what an event loop must not wait for; a fork makes its own."""
+"""Threads for blocking calls made from an event loop; a fork starts its own."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ __all__ = ["Background"]
 
 T = TypeVar("T")
 _SENDERS, _READERS = 16, 4
-"""Threads: sends never wait for reads, nor for those who wait for results."""
+"""Number of threads. Separate pools, so that sends never wait for reads or for results."""
 
 
 class Background:
-    """The threads of one app; each is started when it is first needed."""
+    """The threads of one app; each starts when it is first needed."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -33,12 +33,13 @@ class Background:
         self._last_sent = 0.0
 
     async def send(self, function: Callable[..., T], *args: Any, within: float = math.inf) -> T:
-        """Run a blocking call among the sends.
+        """Run a blocking call in the pool for sends.
 
         Args:
-            function: What to call.
-            *args: What to call it with.
-            within: Seconds for it, from now; or from when the last one has ended well, as there may be thousands.
+            function: Function to call.
+            *args: Its arguments.
+            within: Seconds for the call, from now or, if later, from the end of the last successful call: thousands may
+                be queued.
         """
         begun = time.monotonic()
 
@@ -46,7 +47,7 @@ class Background:
             end = max(begun, self._last_sent) + within
             if time.monotonic() > end:
                 raise UnavailableError(f"not sent: the engine has answered no send for {within:g} s")
-            LIMITS.here.end = end  # the thread is ours, and each call sets it anew
+            LIMITS.here.end = end  # never reset: only these calls use the thread, and each sets its own
             done = function(*args)
             self._last_sent = time.monotonic()
             return done
@@ -61,7 +62,7 @@ class Background:
             return self._senders
 
     async def glance(self, allowed: float, function: Callable[..., T], *args: Any) -> T:
-        """Run a blocking call that looks something up in an engine, and waits for nothing else.
+        """Run a blocking call that only reads from an engine.
 
         Raises:
             UnavailableError: The engine did not answer within *allowed* seconds, which may be infinite.
@@ -84,14 +85,14 @@ class Background:
             return self._readers.submit(function, *args)
 
     def listener(self, backend: Backend) -> ResultListener:
-        """Return who waits for results in *backend*."""
+        """Return the listener for results in *backend*."""
         with self._lock:
             if self._listener is None or self._listener.backend is not backend:
                 self._listener = ResultListener(backend, run=self._read)
             return self._listener
 
     def close(self) -> None:
-        """End the threads when they have done what was begun; they start again when they are needed."""
+        """End the threads once they have finished their current calls; they start again when needed."""
         with self._lock:
             pools, listener = (self._senders, self._readers), self._listener
             self._senders = self._readers = self._listener = None

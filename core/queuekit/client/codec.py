@@ -1,7 +1,7 @@
-"""A message: a signature with an id, on its way; and how it becomes bytes and comes back.
+"""Messages, and their encoding to bytes and back.
 
 The body is a frame (see :mod:`queuekit.envelope`). Its header holds ``v, id, task, ct`` (the serializer) and the
-options that the caller set; its payload ``args``, ``kwargs`` and follow-ups, written by the serializer.
+options that the caller set. Its payload, written by the serializer, holds ``args``, ``kwargs`` and follow-ups.
 """
 
 from __future__ import annotations
@@ -25,25 +25,25 @@ __all__ = ["LITTLE", "Message", "decode", "encode", "outline", "peek_position", 
 
 VERSION = 1
 _CARRIED = ("headers", "retries", "timeout", "ignore_result")
-# The header as _head writes it when the caller set no options: recognised without a parser.
+# The header as encode() writes it when the caller set no options: recognised without a JSON parser.
 _USUAL = re.compile(
     rb'\{"v":1,"id":"([A-Za-z0-9_.:-]{1,120})","task":"([A-Za-z0-9_.:-]{1,120})","ct":"([a-z0-9]{1,20})"\}\n'
 )
 _NEWEST = 1_000_000
-"""Greatest version that is taken for one."""
+"""Highest number that counts as a version; beyond it the header is malformed."""
 _CONTENT_TYPE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+/-]{0,59}")
 _MOST_LINKS = 1_000
 LITTLE = 10_000
-"""Bytes of a body whose values are not worth to be forgotten soon."""
+"""Bytes of a body up to which :meth:`Message.close` keeps the values, since dropping them saves too little."""
 _NO_OPTIONS: dict[str, Any] = {}
 _NOTHING: list[Any] = []
 
 
 @quick_frozen(kw_only=True)
 class Message:
-    """What a worker reads out of an envelope. ``None`` leaves an option to the task as the worker knows it.
+    """One call of a task, decoded from an envelope. ``None`` leaves an option to the task as registered at the worker.
 
-    One that is :func:`sealed` has no arguments and no follow-ups until it is opened.
+    A :func:`sealed` message has no arguments and no follow-ups until it is opened.
     """
 
     id: str
@@ -59,29 +59,29 @@ class Message:
     on_success: tuple[Signature[Any], ...] = attrs.field(default=(), repr=False)
     on_error: tuple[Signature[Any], ...] = attrs.field(default=(), repr=False)
     link: Position | None = None
-    """Its place in a workflow, if something follows."""
+    """Its position in a workflow, if something follows it."""
     gather: Gather | None = None
     """The group whose results are its last argument."""
     each: bool = False
-    """Whether its one argument is a list of argument lists, run one after the other."""
+    """Whether its single argument is a list of argument lists, run one after the other."""
     source: tuple[Serializer, bytes, int] | None = attrs.field(default=None, eq=False, repr=False)
-    """What reads the payload, the body, and where in it the payload begins; ``None`` if all is there in any case."""
+    """Serializer of the payload, body, and offset of the payload; ``None`` if nothing is left to read."""
     is_open: bool = attrs.field(default=True, eq=False, repr=False)
     """Whether arguments and follow-ups have been read."""
 
     def open(self) -> None:
-        """Read arguments and follow-ups, if that has not been done.
+        """Read arguments and follow-ups, unless already done.
 
         Raises:
-            DecodeError: They are not as :func:`encode` writes them.
+            DecodeError: The payload is not one that :func:`encode` writes.
         """
         if self.is_open or self.source is None:
             return
         serializer, body, start = self.source
         payload = serializer.loads(body[start:])
-        me: Any = self  # to everybody else it is frozen
+        me: Any = self  # frozen for type checkers; only open() and close() write to it
         if type(payload) is dict and len(payload) == 1 and type(payload.get("args")) is list:
-            me.args, me.kwargs, me.is_open = payload["args"], {}, True  # most calls hold nothing else
+            me.args, me.kwargs, me.is_open = payload["args"], {}, True  # fast path: most payloads hold only args
             return
         args, kwargs = _arguments(payload)
         if "on_success" in payload or "on_error" in payload:
@@ -90,7 +90,7 @@ class Message:
         me.args, me.kwargs, me.is_open = args, kwargs, True
 
     def close(self) -> None:
-        """Forget arguments and follow-ups if they are large: they take several times the memory of their bytes."""
+        """Drop arguments and follow-ups if they are large: they take several times the memory of their bytes."""
         if self.source is not None and len(self.source[1]) > LITTLE and self.is_open:
             me: Any = self  # as above
             me.args, me.kwargs, me.on_success, me.on_error, me.is_open = _NOTHING, _NO_OPTIONS, (), (), False
@@ -109,16 +109,16 @@ def encode(
     """Return the body for *signature*.
 
     Args:
-        signature: What to write.
+        signature: The call.
         id: Id of the message.
         serializer: Writes the payload.
         parent: Id of the message that this one follows.
-        parameters: Names of the task's parameters, for the error.
-        link: Its place in a workflow.
-        gather: The group whose results it gets.
+        parameters: Names of the task's parameters, for errors.
+        link: Its position in a workflow.
+        gather: The group whose results it receives.
 
     Raises:
-        EncodeError: An argument cannot be written; names task, argument and the path inside it.
+        EncodeError: An argument cannot be written; names the task, the argument and the path inside it.
     """
     payload: dict[str, Any] = {}
     if signature.args:
@@ -135,14 +135,14 @@ def encode(
         raise _blame(signature, serializer, parameters, error) from error
     content_type = serializer.content_type
     if parent is None and link is None and gather is None and _is_usual(signature):
-        # Names need no escaping, which makes it cheap.
+        # Written by hand, since it is cheaper: names need no escaping in JSON.
         return f'{{"v":1,"id":"{id}","task":"{signature.task}","ct":"{content_type}"}}\n'.encode() + data
     places = {"parent": parent, "flow": link and link.header(), "gather": gather, "each": signature.each or None}
     return _head(signature, id, content_type, places) + data
 
 
 def _is_usual(signature: Signature[Any]) -> bool:
-    """Return whether the caller set no options that travel."""
+    """Return whether the caller set no options that the header carries."""
     plain = signature.retries is None and signature.timeout is None and signature.ignore_result is None
     return plain and signature.retry is None and not signature.headers and not signature.each
 
@@ -159,7 +159,7 @@ def _head(signature: Signature[Any], id: str, content_type: str, places: Mapping
 def _blame(
     signature: Signature[Any], serializer: Serializer, parameters: Sequence[str], error: EncodeError
 ) -> EncodeError:
-    """Return an error that names the argument which cannot be written."""
+    """Return an error that names the argument that cannot be written."""
     named = [*zip([*parameters, *map(str, range(len(signature.args)))], signature.args, strict=False)]
     for name, value in [*named, *signature.kwargs.items()]:
         try:
@@ -174,15 +174,15 @@ def _blame(
 
 
 def decode(envelope: Envelope, serializers: Mapping[str, Serializer]) -> Message:
-    """Return the message in *envelope*, whose bytes may be hostile.
+    """Return the message in *envelope*, whose bytes are untrusted.
 
     Args:
-        envelope: As the broker handed it out.
-        serializers: Those that the worker accepts, by content type; the message cannot choose another.
+        envelope: The envelope as the broker delivered it.
+        serializers: The accepted serializers, by content type; the message cannot choose another.
 
     Raises:
-        DecodeError: Anything about it is not as :func:`encode` writes it.
-        NotReadHereError: A newer release wrote it, or a serializer that is not among them.
+        DecodeError: The body is not one that :func:`encode` writes.
+        NotReadHereError: A newer release wrote it, or its serializer is not accepted.
     """
     message = sealed(envelope, serializers)
     message.open()
@@ -190,11 +190,11 @@ def decode(envelope: Envelope, serializers: Mapping[str, Serializer]) -> Message
 
 
 def sealed(envelope: Envelope, serializers: Mapping[str, Serializer]) -> Message:
-    """Return the message in *envelope* with its payload unread, to be read by :meth:`Message.open`.
+    """Return the message in *envelope* with its payload unread; :meth:`Message.open` reads it.
 
     Raises:
-        DecodeError: Its header is not as :func:`encode` writes it.
-        NotReadHereError: A newer release wrote it, or a serializer that is not among them.
+        DecodeError: Its header is not one that :func:`encode` writes.
+        NotReadHereError: A newer release wrote it, or its serializer is not accepted.
     """
     id, body = envelope.id, envelope.body
     usual = _USUAL.match(body)
@@ -224,12 +224,12 @@ def _arguments(payload: Any) -> tuple[list[Any], dict[str, Any]]:
         raise DecodeError("the payload is not an object")
     args, kwargs = payload.get("args", _NOTHING), payload.get("kwargs", {})
     if type(args) is not list or type(kwargs) is not dict or (kwargs and not all(type(key) is str for key in kwargs)):
-        raise DecodeError("args is not a list, or kwargs not an object with text keys")
+        raise DecodeError("args is not a list, or kwargs is not an object with text keys")
     return args, kwargs
 
 
 def _checked(header: dict[str, Any], envelope: Envelope) -> str:
-    """Return the task's name out of a header that is what it should be."""
+    """Return the task's name from *header*, after checking version, id and task."""
     version = header.get("v")
     if type(version) is not int or not 1 <= version <= _NEWEST:
         raise DecodeError("no version in the header")
@@ -237,7 +237,7 @@ def _checked(header: dict[str, Any], envelope: Envelope) -> str:
         raise NotReadHereError(f"message version {version}; this release reads {VERSION}")
     task = header.get("task")
     if header.get("id") != envelope.id or not isinstance(task, str) or not is_name(task):
-        raise DecodeError("no legal id and task in the header")
+        raise DecodeError("no valid id and task in the header")
     return task
 
 
@@ -260,7 +260,7 @@ _OPTION_TYPES: dict[str, tuple[type, ...]] = {
 
 
 def peek_position(envelope: Envelope) -> Position | None:
-    """Return the place in a workflow of a message that cannot be decoded, if that much of it can be read."""
+    """Return the position in a workflow of a message that cannot be decoded, if its header can be read."""
     try:
         return read_position(split_frame(envelope.body)[0].get("flow"))
     except DecodeError:
@@ -268,7 +268,7 @@ def peek_position(envelope: Envelope) -> Position | None:
 
 
 def outline(envelope: Envelope) -> Message:
-    """Return what can be told of a message whose contents cannot be read here: its id, and its place in a workflow."""
+    """Return the readable parts of a message that cannot be decoded here: id, task and position in a workflow."""
     try:
         header, _ = split_frame(envelope.body)
     except DecodeError:
@@ -279,15 +279,15 @@ def outline(envelope: Envelope) -> Message:
 
 
 def _options(header: dict[str, Any]) -> dict[str, Any]:
-    """Return the options of a header, checked."""
+    """Return the validated options of a header."""
     headers = header.get("headers", {})
     if type(headers) is not dict or not all(type(value) is str for value in headers.values()):
-        raise DecodeError("headers is not an object of texts")
+        raise DecodeError("headers is not an object with text values")
     options: dict[str, Any] = {"headers": headers}
     for key, kinds in _OPTION_TYPES.items():
         value = header.get(key)
         if value is not None and type(value) not in kinds:
-            raise DecodeError(f"{key} in the header is of the wrong type")
+            raise DecodeError(f"{key} in the header has the wrong type")
         options[key] = value
     if options["timeout"] is not None and not 0 <= options["timeout"] <= LONGEST:
         raise DecodeError("timeout in the header is out of bounds")

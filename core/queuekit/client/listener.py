@@ -1,8 +1,8 @@
-"""Waits for records on behalf of coroutines: one thread for all of them, however many there are.
+"""Waits for records on behalf of coroutines; one thread serves all of them.
 
-A backend's own ``wait`` blocks its caller, and knows from the start for which keys. So the thread waits for the keys of
-all coroutines at once, and for one key more, under which the process itself writes a record when another coroutine
-comes along. Where a service can only be asked again and again, the thread asks, for each key more and more rarely.
+A backend's ``wait`` blocks its caller and takes a fixed set of keys. So the thread waits for the keys of all coroutines
+at once, and for a wake key: the process writes a record under that key when another coroutine begins to wait. If the
+service cannot notify, the thread polls instead, for each key less and less often.
 """
 
 from __future__ import annotations
@@ -26,28 +26,28 @@ from queuekit.timelimit import time_limit
 __all__ = ["ResultListener"]
 
 LONGEST = 5.0
-"""Seconds of one wait; then all keys are looked at, and those of which nothing is known are told."""
+"""Longest wait, in seconds; after it all keys are read, and unknown ones are reported."""
 _UNKNOWN_AFTER = 0.5
-"""Seconds of waiting after which is looked whether anything is known, so that a wrong id is soon known to be one."""
+"""Seconds of waiting before the first check for unknown keys, so that a wrong id is reported soon."""
 MOST_KEYS = 1_000
-"""Most keys that are waited for at once, the first and the last; those in between are looked at in turn."""
+"""Most keys in one wait: the oldest and the newest. All keys are read in between."""
 _AT_ONCE = 500
-"""Most records that are asked for in one round trip."""
+"""Most records to read in one round trip."""
 _LINGER = 10.0
-"""Seconds without anybody waiting after which the thread ends."""
+"""Idle seconds after which the thread ends."""
 _FIRST_LOOK, _LONGEST_LOOK, _GROWTH = 0.05, 2.0, 1.5
-"""Seconds between two looks for a key, where the service does not tell by itself."""
+"""Seconds between two polls for a key, if the service cannot notify."""
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0
 _A_KEY, _LONGEST_REST = 20e-6, 0.05
-"""Seconds of rest for each key before the next wait, so that outcomes that come in a swarm are taken together."""
+"""Seconds to rest per key before the next wait, so that outcomes that arrive together are read together."""
 _WAKE_TTL = 30.0
 _PARTING = 1.0
-"""Seconds that the thread is waited for when its app closes."""
+"""Seconds to wait for the thread when its app closes."""
 
 
 @attrs.define(eq=False)
 class _Waiting:
-    """One coroutine."""
+    """One waiting coroutine."""
 
     keys: tuple[str, ...]
     future: asyncio.Future[dict[str, Record | None]]
@@ -60,8 +60,8 @@ class ResultListener:
     """Waits for final records of one backend.
 
     Args:
-        backend: Where they are.
-        run: Runs a short call elsewhere, since the event loop must not.
+        backend: Backend that stores them.
+        run: Runs a short blocking call in another thread.
     """
 
     def __init__(self, backend: Backend, *, run: Callable[[Callable[[], object]], object]) -> None:
@@ -71,23 +71,23 @@ class ResultListener:
         self._changed = threading.Condition()
         self._waiting: dict[str, set[_Waiting]] = {}
         self._fresh: dict[_Waiting, None] = {}
-        """Those for which nobody has looked yet whether anything is known; the first has waited longest."""
+        """Coroutines whose keys have not been checked for being unknown; oldest first."""
         self._thread: threading.Thread | None = None
         self._wake_key = ""
         self._names = (f"wake:{new_id()}:{number}" for number in itertools.count())
         self._closing = False
         self._last_look = time.monotonic()
         self.trouble: UnavailableError | None = None
-        """Why the backend cannot be asked at the moment."""
+        """The current outage of the backend, if any."""
 
     async def wait(self, keys: Sequence[str], timeout: float) -> dict[str, Record | None]:
-        """Return the final records among *keys*, waiting at most *timeout* seconds until there is one.
+        """Wait at most *timeout* seconds until a record among *keys* is final, and return the final records.
 
         Returns:
-            Empty if the time passes. ``None`` for a key of which nothing is known, half a second later at the earliest.
+            Empty on timeout. ``None`` for a key without a record, after half a second at the earliest.
 
         Raises:
-            UnavailableError: When the time passes, the service does not answer; or at once, if it never will.
+            UnavailableError: On timeout, if the service does not answer; at once, if it never will.
         """
         loop = asyncio.get_running_loop()
         waiting = _Waiting(keys=tuple(keys), future=loop.create_future(), since=time.monotonic())
@@ -103,7 +103,7 @@ class ResultListener:
         return {}
 
     def close(self) -> None:
-        """End the thread if nobody waits, else as soon as nobody does."""
+        """End the thread, once no coroutine waits."""
         with self._changed:
             self._closing = True
             self._changed.notify_all()
@@ -142,7 +142,7 @@ class ResultListener:
                         del self._waiting[key]
 
     def _wake(self, key: str) -> None:
-        """End the wait that goes on; if that fails it ends by itself."""
+        """End the current wait; if this fails, the wait ends by itself."""
         with suppress(UnavailableError):
             self.backend.put([Record(key=key, ttl=_WAKE_TTL, final=True)])
 
@@ -162,14 +162,14 @@ class ResultListener:
                 self.trouble = error
                 time.sleep(pause)
                 pause = min(_LONGEST_PAUSE, 2 * pause)
-            except Exception as error:  # noqa: BLE001 - it is raised where the results are awaited
+            except Exception as error:  # noqa: BLE001 - raised in the waiting coroutines
                 self._fail(error)
             else:
                 self.trouble = None
                 pause = _FIRST_PAUSE
 
     def _is_needed(self) -> bool:
-        """Return true once somebody waits, false when the thread is to end."""
+        """Return True once a coroutine waits, False when the thread should end."""
         end = time.monotonic() + _LINGER
         with self._changed:
             while not self._waiting:
@@ -181,13 +181,13 @@ class ResultListener:
             return True
 
     def _wait_for_one(self) -> None:
-        """Wait for one of all keys, or another coroutine."""
+        """Wait for any of all keys, or for another coroutine."""
         begun = time.monotonic()
         with self._changed:
             keys = list(self._waiting)
             wake_key = self._wake_key = next(self._names)
             fresh = next(iter(self._fresh), None)
-        # Many that were sent together end in their order; among many that stay for long the newest ends first.
+        # Of messages sent together, the oldest end first; of long-running ones, the newest may. So watch both ends.
         half = MOST_KEYS // 2
         waited, rest = (keys, []) if len(keys) <= MOST_KEYS else ([*keys[:half], *keys[-half:]], keys[half:-half])
         longest = _LONGEST_LOOK if rest else LONGEST
@@ -205,7 +205,7 @@ class ResultListener:
         time.sleep(min(_LONGEST_REST, len(keys) * _A_KEY))
 
     def _look_at_fresh(self) -> None:
-        """Look once, after a moment, whether anything is known of what somebody has begun to wait for."""
+        """Check once, after a moment, whether the keys of new coroutines are known."""
         begun = time.monotonic()
         with self._changed:
             due = list(itertools.takewhile(lambda one: one.since + _UNKNOWN_AFTER <= begun, self._fresh))
@@ -216,7 +216,7 @@ class ResultListener:
             self._report(self._look(keys), asked=keys, begun=begun, all_read=True)
 
     def _ask_for_those_due(self) -> None:
-        """Look at the keys whose turn it is; if there is none, wait until there is."""
+        """Read the keys that are due for a poll; if none is, wait until one is or another coroutine begins to wait."""
         now = time.monotonic()
         with self._changed:
             some = {one for others in self._waiting.values() for one in others}
@@ -241,13 +241,13 @@ class ResultListener:
     def _report(
         self, found: Mapping[str, Record], *, asked: Iterable[str], begun: float, all_read: bool = False
     ) -> None:
-        """Hand the final ones of *found* to those who wait for them.
+        """Pass the final records of *found* to the coroutines that wait for them.
 
         Args:
             found: Records.
-            asked: Keys that were looked at.
-            begun: When.
-            all_read: Whether *found* has all records of *asked*, so that nothing is known of the others.
+            asked: Keys that were read.
+            begun: Start of the read, in monotonic seconds; coroutines that came later are not concerned.
+            all_read: Whether *found* holds all records of *asked*, so that missing keys are unknown.
         """
         with self._changed:
             some = {one for key in asked for one in self._waiting.get(key, ()) if one.since <= begun}
@@ -260,7 +260,7 @@ class ResultListener:
                 _call(one, lambda one=one, final=final: one.future.set_result(final))  # type: ignore[misc]
 
     def _fail(self, error: Exception) -> None:
-        """Tell all who wait of an *error* that will not pass."""
+        """Raise *error*, which will not pass, in all waiting coroutines."""
         with self._changed:
             some = {one for others in self._waiting.values() for one in others}
             self._waiting.clear()
@@ -269,6 +269,6 @@ class ResultListener:
 
 
 def _call(waiting: _Waiting, call: Callable[[], Any]) -> None:
-    """Make *call* in the event loop of who waits, unless that has ended or has its answer."""
-    with suppress(RuntimeError):  # the loop is closed, so nobody waits
+    """Run *call* in the event loop of *waiting*, unless the loop is closed or the future is done."""
+    with suppress(RuntimeError):  # the loop is closed, so nothing waits
         waiting.future.get_loop().call_soon_threadsafe(lambda: None if waiting.future.done() else call())

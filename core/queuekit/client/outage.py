@@ -1,4 +1,4 @@
-"""An engine that does not answer: how long a loop rests before it asks again, and what it tells of that."""
+"""Back-off for a loop whose engine does not answer, and the events that report the outage."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ __all__ = ["Outage"]
 
 
 class Outage:
-    """What one loop knows of an engine that does not answer; it may pass and come again.
+    """The outages of an engine, as seen by one loop.
 
-    Each failure in a row doubles the pause. Who pauses spreads that by chance, so that not all come back at once.
+    Each failure in a row doubles the pause. Pauses are random, so that not all clients retry at the same time.
 
     Args:
-        runtime: Clock, chance, and those who are told.
+        runtime: Clock, randomness and events.
         doing: What the loop does, for :class:`~queuekit.events.EngineDown`.
-        first: Seconds of the first pause.
-        longest: Seconds of the longest.
+        first: First pause, in seconds.
+        longest: Longest pause, in seconds.
     """
 
     def __init__(self, runtime: Runtime, *, doing: str, first: float, longest: float) -> None:
@@ -27,15 +27,15 @@ class Outage:
         self.failures = 0
         """Failures in a row."""
         self.pause = 0.0
-        """Seconds of the last pause, before chance; 0 while the engine answers."""
+        """Last pause in seconds, before jitter; 0 while the engine answers."""
 
     def failed(self, error: str, *, afresh: bool = False, rest: float | None = None) -> float:
-        """Tell that the engine did not answer, and return the seconds to rest.
+        """Report that the engine did not answer, and return the seconds to pause.
 
         Args:
-            error: Why, without secrets.
-            afresh: Whether the pauses begin anew: it had answered for a while.
-            rest: Seconds to rest, where they are not for this to decide.
+            error: The reason, without secrets.
+            afresh: Whether to start again with the first pause, since the engine had answered for a while.
+            rest: Seconds to pause, if the caller decides.
         """
         if not self.failures:
             self._since = self._clock.monotonic()
@@ -46,7 +46,7 @@ class Outage:
         return rest
 
     def over(self) -> None:
-        """Tell that the engine answers again, if it did not."""
+        """Report that the engine answers again, if there was an outage."""
         if self.failures:
             self._events.emit(EngineBack(doing=self._doing, after=self._clock.monotonic() - self._since))
             self.failures, self.pause = 0, 0.0

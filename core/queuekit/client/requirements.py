@@ -1,4 +1,4 @@
-"""What an app's tasks ask of its broker and backend, held against what those can do; refused at start, not at night."""
+"""Checks at start that the broker and the backend support what an app's tasks and schedules need."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _SHOWN = 3
 def unmet_requirements(
     runtime: Runtime, tasks: Mapping[str, Task[..., Any]], schedules: Iterable[str] = ()
 ) -> Iterator[str]:
-    """Yield a line for each option of a task, and each schedule, that the engines cannot carry."""
+    """Yield a line for each task option and each schedule that the engines do not support."""
     able, scheme = runtime.broker.capabilities, runtime.broker_url.scheme
     for name, task in sorted(tasks.items()):
         options = task.defaults
@@ -28,15 +28,15 @@ def unmet_requirements(
         }
         for option, wish in wanted.items():
             if wish and not getattr(able, option):
-                yield f"{name} asks for {option}, which {scheme}:// cannot do"
+                yield f"{name} asks for {option}, which {scheme}:// does not support"
         if options.track and runtime.backend is None:
-            yield f"{name} asks for track, and there is no result backend to record it in"
+            yield f"{name} asks for track, which needs a result backend"
     if runtime.backend is None:
-        yield from (f"{name} is periodic, and there is no result backend to keep its ticks in" for name in schedules)
+        yield from (f"the schedule {name} needs a result backend" for name in schedules)
 
 
 def require(runtime: Runtime, tasks: Mapping[str, Task[..., Any]], schedules: Iterable[str] = ()) -> None:
-    """Refuse to start with tasks and schedules that the engines cannot carry.
+    """Raise if the engines do not support the app's tasks and schedules.
 
     Raises:
         CapabilityError: Names tasks, options and broker.
@@ -45,17 +45,17 @@ def require(runtime: Runtime, tasks: Mapping[str, Task[..., Any]], schedules: It
     if lines:
         more = [f"  ... and {len(lines) - _SHOWN} more"] if len(lines) > _SHOWN else []
         raise CapabilityError(
-            f"{runtime.broker_url} cannot carry what the app asks for",
+            f"{runtime.broker_url} does not support everything that the app asks for",
             where="\n".join([f"  {line}" for line in lines[:_SHOWN]] + more),
-            fix="Leave the option out, or use another broker; all of them:  queuekit check",
+            fix="Leave these options out, or use another broker; to list all:  queuekit check",
         )
 
 
 def require_shared(runtime: Runtime) -> None:
-    """Refuse engines that live inside one process.
+    """Raise if an engine lives inside one process.
 
     Raises:
-        CapabilityError: Broker or backend is one; what one process does there, no other sees.
+        CapabilityError: The broker or backend does; other processes do not see its data.
     """
     sides = [("broker", runtime.broker.capabilities.processes, runtime.broker_url)]
     if runtime.backend is not None and runtime.backend_url is not None:
@@ -63,7 +63,7 @@ def require_shared(runtime: Runtime) -> None:
     for side, shared, url in sides:
         if not shared:
             raise CapabilityError(
-                f"{url.scheme}:// lives inside one process; what one does there, no other sees",
+                f"{url.scheme}:// lives inside one process; other processes do not see its data",
                 where=f'{side} = "{url}" from {runtime.config.origin(side)}',
-                fix=f'Name one that processes share, e.g.  {side} = "sqlite:///.queuekit.db"',
+                fix=f'Use one that processes share, e.g.  {side} = "sqlite:///.queuekit.db"',
             )

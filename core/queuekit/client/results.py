@@ -1,4 +1,4 @@
-"""Reads, waits for and deletes what is stored of messages, for the handles on them and for whoever has an id."""
+"""Reads, waits for and deletes the stored results of messages, for handles and for lookups by id."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from queuekit.wire.records import Info, cancel_key, progress_key, read_info, rea
 __all__ = ["Results"]
 
 _GLANCE = 1.0
-"""Seconds that a last look at outcomes may take."""
+"""Seconds that a last read of outcomes may take."""
 
 
 class _App(Protocol):
@@ -32,10 +32,10 @@ class _App(Protocol):
 
 
 class Results:
-    """What is stored of an app's messages; see :class:`~queuekit.result.ResultSource` for the methods.
+    """The stored results of an app's messages; see :class:`~queuekit.result.ResultSource` for the methods.
 
     Args:
-        app: Its engines are opened at the first call.
+        app: The app; its engines connect at the first call.
     """
 
     def __init__(self, app: _App) -> None:
@@ -45,29 +45,29 @@ class Results:
         self.graph: Callable[[str], object | None] = app.graph
 
     def need(self) -> None:
-        """Raise ``NoBackendError`` if no results are stored; it says where that is set."""
+        """Raise ``NoBackendError`` if no results are stored; the error names the setting."""
         self._app.runtime.need_backend("a result")
 
     def infos(self, ids: Sequence[str]) -> list[Info]:
-        """Return what is known of messages, in order. One round trip."""
+        """Return the information about messages, in order. One round trip."""
         ids, runtime = _checked(ids), self._app.runtime
         backend = runtime.need_backend("a result")
         with time_limit(runtime.config.send_timeout):
             return read_infos(backend, ids)
 
     def wait(self, ids: Sequence[str], timeout: float) -> list[Info]:
-        """Return what is known of those that have ended, waiting at most *timeout* seconds for one of them."""
+        """Wait at most *timeout* seconds for one of the messages to end, and return information about ended ones."""
         keys = {result_key(id): id for id in _checked(ids)}
         found = self._app.runtime.need_backend("a result").wait([*keys], timeout=timeout)
         return [read_info(keys[key], record) for key, record in found.items()]
 
     async def await_any(self, ids: Sequence[str], timeout: float) -> list[Info]:
-        """As :meth:`wait`; and what nothing is known of, when the time has passed, or half a second.
+        """Like :meth:`wait`, but also return unknown messages, on timeout or after half a second.
 
-        However many coroutines wait, it takes one thread.
+        One thread serves any number of waiting coroutines.
 
         Raises:
-            UnavailableError: The engine does not answer when the time has passed.
+            UnavailableError: On timeout, if the engine does not answer.
         """
         listener = self._app.background.listener(self._app.runtime.need_backend("a result"))
         keys = {result_key(id): id for id in _checked(ids)}
@@ -78,7 +78,7 @@ class Results:
         return [info for info in infos if info.done or info.state is State.UNKNOWN]
 
     async def glance(self, allowed: float, function: Callable[..., Any], *args: Any) -> Any:
-        """Run a call that looks something up in the engine, for *allowed* seconds at most."""
+        """Run a call that reads from the engine, for at most *allowed* seconds."""
         return await self._app.background.glance(allowed, function, *args)
 
     def value(self, info: Info) -> Any:
@@ -97,7 +97,7 @@ class Results:
         return done, total, message
 
     def forget(self, id: str) -> None:
-        """Delete what is stored of message *id*."""
+        """Delete the stored result of message *id*."""
         id, runtime = check_id(id), self._app.runtime
         backend = runtime.need_backend("forget")
         with time_limit(runtime.config.send_timeout):
@@ -105,7 +105,7 @@ class Results:
 
 
 def _checked(ids: Sequence[str]) -> Sequence[str]:
-    """Return ids that are to be looked up."""
+    """Return *ids* if they are a list of valid ids."""
     if isinstance(ids, str) or not isinstance(ids, Sequence):
         raise OptionError(f"expected a list of ids, got {ids!r:.60}", fix="Put brackets around it")
     for id in ids:

@@ -1,4 +1,4 @@
-"""What an app runs on, built once from its config: plugins, broker, backend, serializers, middleware, events."""
+"""The runtime of an app, built once from its config: plugins, broker, backend, serializers, middleware, events."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ __all__ = ["Runtime", "build_runtime"]
 
 @attrs.frozen(kw_only=True)
 class Runtime:
-    """The parts of a configured app; engines are made but have opened nothing."""
+    """The parts of a configured app; engines connect at first use."""
 
     config: Config
     plugins: Plugins
@@ -38,7 +38,7 @@ class Runtime:
     serializer: Serializer
     """Writes payloads and results."""
     accepted: Mapping[str, Serializer]
-    """Those that are read, by content type."""
+    """Serializers that may be read, by content type."""
     stages: Stages
     events: Events
     clock: Clock
@@ -46,13 +46,13 @@ class Runtime:
 
     @property
     def shared(self) -> bool:
-        """Whether broker and backend are one engine, which can commit (QK12)."""
+        """Whether broker and backend are one engine that can commit (QK12)."""
         broker, backend = self.broker, self.backend
         same = backend is not None and broker.engine_id is not None and broker.engine_id == backend.engine_id
         return same and broker.capabilities.commit
 
     def now(self) -> float:
-        """Return UTC epoch seconds: on the backend's clock if it tells, else on this machine's."""
+        """Return UTC epoch seconds on the backend's clock if it has one, else on this machine's."""
         told = self.backend.now() if self.backend is not None else None
         return self.clock.time() if told is None else told
 
@@ -60,7 +60,7 @@ class Runtime:
         """Return the backend.
 
         Raises:
-            NoBackendError: There is none; *why* says what needs one.
+            NoBackendError: None is configured; *why* says what needs one.
         """
         if self.backend is None:
             raise NoBackendError(
@@ -72,7 +72,7 @@ class Runtime:
 
     @property
     def broker_url(self) -> EngineURL:
-        """The broker's URL; shows itself without the password."""
+        """The broker's URL; its text hides the password."""
         return self.config.url("broker")
 
     @property
@@ -81,14 +81,14 @@ class Runtime:
         return backend_url(self.config, self.plugins)
 
     def close(self) -> None:
-        """Close broker and backend; they open again when used."""
+        """Close broker and backend; they reconnect when used."""
         self.broker.close()
         if self.backend is not None:
             self.backend.close()
 
 
 def backend_url(config: Config, plugins: Plugins) -> EngineURL | None:
-    """Return the backend's URL: as set, else the broker's where that engine has a backend too, else none."""
+    """Return the backend's URL: as set, else the broker's if that engine is also a backend, else ``None``."""
     if config.backend is not None:
         return None if config.backend in ("none", "") else config.url("backend")
     url = config.url("broker", of="backend")
@@ -96,7 +96,7 @@ def backend_url(config: Config, plugins: Plugins) -> EngineURL | None:
 
 
 def _engines(config: Config, plugins: Plugins, **made: Any) -> tuple[Broker, Backend | None]:
-    """Make broker and backend, each out of its URL, its plugin's table and what else engines are *made* with."""
+    """Create broker and backend from their URLs, their plugins' tables and the arguments *made* of all engines."""
     broker: Broker = _engine("broker", config.url("broker"), config, plugins, **made)
     object.__setattr__(broker, "largest_wanted", config.max_message_bytes)
     stored = backend_url(config, plugins)
@@ -114,7 +114,7 @@ def _engine(side: Literal["broker", "backend"], url: EngineURL, config: Config, 
 
 
 def _completed(broker: Broker, backend: Backend) -> Broker:
-    """Return *broker* with what core makes up for by records of *backend*."""
+    """Return *broker*, wrapped so that records of *backend* emulate its missing capabilities."""
     commits = broker.capabilities.commit and broker.engine_id is not None and broker.engine_id == backend.engine_id
     if not broker.capabilities.dedup and not commits:
         broker = WithoutCopies(broker, backend)
@@ -122,7 +122,7 @@ def _completed(broker: Broker, backend: Backend) -> Broker:
 
 
 def _serializers(config: Config, plugins: Plugins, types: Callable[[str], type | None]) -> dict[str, Serializer]:
-    """Make the serializer that writes and those that are accepted, by name."""
+    """Create the serializer for writing and the accepted ones, by name."""
     origins = dict.fromkeys([config.serializer, *config.accept], config.origin("accept"))
     origins[config.serializer] = config.origin("serializer")
     return {
@@ -141,11 +141,11 @@ def build_runtime(
     chance: random.Random,
     events: Events,
 ) -> Runtime:
-    """Make the parts that *config* names.
+    """Create the parts that *config* names.
 
     Raises:
-        ConfigError: A setting is bad, or an unsafe serializer is not allowed.
-        PluginError: A scheme has no plugin, or a broken one.
+        ConfigError: A setting is not valid, or an unsafe serializer is not allowed.
+        PluginError: No plugin serves a scheme, or the plugin is broken.
     """
     check_sections(config, plugins)
     broker, backend = _engines(config, plugins, clock=clock, random=chance)
@@ -167,17 +167,17 @@ def build_runtime(
 
 
 def _plugged(plugins: Plugins, config: Config) -> list[Middleware]:
-    """Return the middlewares of plugins, in their order."""
+    """Return the middlewares of plugins, in order."""
     specs = sorted(plugins.collect("queuekit_middlewares", config=config), key=lambda spec: (spec.order, spec.name))
     return [_made(spec) for spec in specs]
 
 
 def _made(spec: MiddlewareSpec) -> Middleware:
-    """Make a plugin's middleware; an app does not go on without one, which may be what guards it."""
+    """Create a plugin's middleware; a failure raises, since the app may rely on it for protection."""
     try:
         made = resolve(spec.factory)()
     except Exception as error:
-        raise PluginError(f"the middleware {spec.name!r} of a plugin cannot be made: {reason(error)}") from error
+        raise PluginError(f"the plugin middleware {spec.name!r} cannot be created: {reason(error)}") from error
     if not isinstance(made, Middleware):
-        raise PluginError(f"the middleware {spec.name!r} of a plugin is {type(made).__name__}, which is no Middleware")
+        raise PluginError(f"the plugin middleware {spec.name!r} is {type(made).__name__}, not a Middleware")
     return made

@@ -1,4 +1,4 @@
-"""From signature to broker: options are resolved, bodies written, batches sent, and PENDING recorded."""
+"""The sender: resolves options, writes bodies, sends batches, and records PENDING."""
 
 from __future__ import annotations
 
@@ -33,17 +33,17 @@ __all__ = ["PreparedMessage", "Sending", "Sent"]
 T = TypeVar("T")
 _BATCH = 500
 _ASK_AGAIN = 60.0
-"""Seconds after which the engine's clock is asked again."""
+"""Seconds between two reads of the engine's clock."""
 _LONGEST_ASK = 1.0
-"""Seconds that it may take to answer; without an answer our own clock is believed."""
+"""Seconds that such a read may take; if it fails, this machine's clock is used."""
 _MAY_IGNORE = TaskOptions(ignore_result=True)
-"""What must be reckoned with of a task that is not known here."""
+"""Options assumed for a task that is not known here: it may ignore its results."""
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0
 
 
 @quick_frozen(kw_only=True)
 class Sent:
-    """What became of one signature."""
+    """The outcome of sending one signature."""
 
     id: str
     """Id of the message, or of the one that holds its unique key."""
@@ -54,7 +54,7 @@ class Sent:
 
 @quick_frozen
 class PreparedMessage:
-    """A signature that can be sent."""
+    """A signature that is ready to be sent."""
 
     envelope: Envelope
     record: Record | None
@@ -64,9 +64,9 @@ class Sending:
     """Sends signatures for one app, in batches.
 
     Args:
-        runtime: What to send through.
-        tasks: Those that are known here.
-        spent: Seconds that the first send has spent before, on what it takes to make this.
+        runtime: Engines to send through.
+        tasks: The registered tasks.
+        spent: Seconds that the first send has already spent on creating the runtime.
     """
 
     def __init__(self, runtime: Runtime, tasks: Tasks, *, spent: float = 0.0) -> None:
@@ -77,13 +77,13 @@ class Sending:
         self._batch = min(_BATCH, runtime.broker.limits.max_batch)
         self._timeout = runtime.config.send_timeout
         self._spent = spent
-        """Seconds of its time that the next batch has had before it is sent."""
+        """Seconds already spent of the next batch's time."""
         self._reported = (0.0, float("-inf"))
-        """What time it was on the engine's clock, and when that was, in monotonic seconds."""
+        """Last reading of the engine's clock, and its time in monotonic seconds."""
         self._largest = min(runtime.config.max_message_bytes, runtime.broker.limits.max_body)
 
     def send(self, signatures: Iterable[Signature[Any]]) -> list[Sent]:
-        """Put *signatures* on their queues, in order; each batch is stored when this returns."""
+        """Put *signatures* on their queues, in order, in batches; they are stored when this returns."""
         return self.send_ready(self.prepare(signature) for signature in signatures)
 
     def send_one(self, signature: Signature[Any]) -> Sent:
@@ -92,11 +92,11 @@ class Sending:
         return sent
 
     def send_ready(self, some: Iterable[PreparedMessage], *, ahead: Sequence[Record] = ()) -> list[Sent]:
-        """Put what is prepared on its queues, in order; each batch is stored when this returns.
+        """Put prepared messages on their queues, in order, in batches; they are stored when this returns.
 
         Args:
-            some: What is prepared.
-            ahead: Records that must be there before it is, where newer; in the same step if the engine can.
+            some: The messages.
+            ahead: Records to write before the messages, if newer than the stored ones; in the same step if possible.
         """
         sent: list[Sent] = []
         remaining = iter(some)
@@ -107,7 +107,7 @@ class Sending:
         return sent
 
     def inherit(self, signature: Signature[Any], *, headers: Mapping[str, str], priority: int) -> Signature[Any]:
-        """Return *signature* with what a follow-up has from its parent where nothing else is said."""
+        """Return *signature* with the parent's headers and priority, where it sets none itself."""
         settled = resolve(signature, self._tasks.get(signature.task)).priority is not None
         if not headers and (settled or priority == DEFAULT_PRIORITY):
             return signature
@@ -115,12 +115,12 @@ class Sending:
         return attrs.evolve(signature, headers=both, priority=signature.priority if settled else priority)
 
     def ignores(self, signature: Signature[Any]) -> bool:
-        """Return whether the result of *signature* may not be stored; of a task that is not known here it may."""
+        """Return whether the result of *signature* may be ignored; assumed for a task that is not known here."""
         otherwise = DEFAULTS if is_own(signature.task) else _MAY_IGNORE
         return resolve(signature, self._tasks.get(signature.task), otherwise=otherwise).ignore_result
 
     def is_unique(self, signature: Signature[Any]) -> bool:
-        """Return whether *signature* asks for a unique key, as far as is known here."""
+        """Return whether *signature*, or its task if known here, asks for a unique key."""
         return bool(resolve(signature, self._tasks.get(signature.task)).unique)
 
     def prepare(
@@ -132,19 +132,19 @@ class Sending:
         gather: Gather | None = None,
         awaited: bool = False,
     ) -> PreparedMessage:
-        """Return the envelope for *signature*, and the PENDING record that goes with it.
+        """Return the envelope for *signature* and its PENDING record.
 
         Args:
-            signature: What to send.
+            signature: The call.
             parent: Id of the message that this one follows.
-            link: Its place in a workflow.
-            gather: The group whose results it gets.
-            awaited: Whether its result is needed, and so is stored although the task ignores its results.
+            link: Its position in a workflow.
+            gather: The group whose results it receives.
+            awaited: Whether its result is needed, and so is stored even if the task ignores its results.
 
         Raises:
             EncodeError: An argument cannot be written.
-            TooLargeError: The message is above the limit.
-            CapabilityError: The broker cannot carry what is asked.
+            TooLargeError: The message exceeds the limit.
+            CapabilityError: The broker does not support an option.
         """
         for stage in self._runtime.stages.before_send or ():
             signature = stage(signature)
@@ -201,7 +201,7 @@ class Sending:
         )
 
     def _due(self, signature: Signature[Any]) -> tuple[float, float | None]:
-        """Return delay and not_before; beyond what the broker can delay, as a moment that hops lead up to."""
+        """Return delay and not_before; a delay beyond the broker's longest becomes a not_before, reached by hops."""
         delay = signature.delay or 0.0
         eta = signature.eta.timestamp() if signature.eta else None
         longest = self._runtime.broker.limits.max_delay
@@ -218,7 +218,7 @@ class Sending:
         return expires.timestamp() if isinstance(expires, datetime) else self._now() + expires
 
     def _now(self) -> float:
-        """Return UTC epoch seconds on the engine's clock, which is asked once a minute: ours may be wrong (QK11)."""
+        """Return UTC epoch seconds on the engine's clock, read once a minute, since ours may be wrong (QK11)."""
         at = self._runtime.clock.monotonic()
         told, since = self._reported
         if not 0.0 <= at - since < _ASK_AGAIN:
@@ -235,26 +235,26 @@ class Sending:
             return self._runtime.clock.time()
 
     def _unique(self, unique: Unique | Literal[True] | str, signature: Signature[Any]) -> Unique:
-        """Return the key: as given, or one made of task and arguments."""
+        """Return the key: as given, or derived from task and arguments."""
         if unique is not True:
             key = unique if isinstance(unique, Unique) else Unique(key=unique)
             try:
                 key.key.encode()
             except UnicodeEncodeError as error:
-                text = f"the unique key of {signature.task} is no text that could be stored: {key.key!r}"
+                text = f"the unique key of {signature.task} is not valid UTF-8: {key.key!r}"
                 raise EncodeError(text) from error
             return key
         return Unique(key=key_of(signature, self._tasks.get(signature.task), self._runtime.serializer.dumps))
 
     def _reject(self, task: str, **asked: Any) -> None:
-        """Refuse what the broker cannot do, naming task and option."""
+        """Raise if the broker does not support an option; name task and option."""
         able = self._runtime.broker.capabilities
         wanted = {"priority": asked["priority"] != DEFAULT_PRIORITY, "unique": asked["unique"], "delay": asked["delay"]}
         for option, wish in wanted.items():
             if wish and not getattr(able, option):
                 scheme = self._runtime.broker_url.scheme
                 raise CapabilityError(
-                    f"{task} asks for {option}, which {scheme}:// cannot do",
+                    f"{task} asks for {option}, which {scheme}:// does not support",
                     fix=f"Leave {option} out, or use another broker",
                 )
 
@@ -270,7 +270,7 @@ class Sending:
     def _send_batch(self, ready: Sequence[PreparedMessage], ahead: Sequence[Record]) -> list[Sent]:
         """Send one batch, within ``send_timeout``."""
         spent, self._spent = self._spent, 0.0
-        # At least half of it is left for the engine, so that a slow start alone fails no send.
+        # Leaves the engine at least half of the timeout, so that a slow start alone does not make the send fail.
         limit, end = LIMITS.here, monotonic() + self._timeout - (min(spent, self._timeout / 2) if spent else 0.0)
         before = limit.end
         limit.end = end if before is None or end < before else before
@@ -280,7 +280,7 @@ class Sending:
             limit.end = before
 
     def _store(self, ready: Sequence[PreparedMessage], ahead: Sequence[Record]) -> list[Sent]:
-        """Store one batch: with its records in one step where the engine can, else records after messages."""
+        """Store one batch: messages and records in one step if the engine can, else the messages first."""
         if self._commits and not _any_unique(ready):
             items = [CommitItem(records=(one.record,) if one.record else (), sends=(one.envelope,)) for one in ready]
             if ahead:
@@ -304,9 +304,9 @@ class Sending:
             self.patiently(lambda: backend.put(records, condition=Condition.NEWER))
 
     def patiently(self, call: Callable[[], T]) -> T:
-        """Repeat *call* while the engine does not answer, for ``send_timeout`` seconds; it may happen twice (QK13).
+        """Retry *call* while the engine does not answer, for ``send_timeout`` seconds; it may take effect twice (QK13).
 
-        A call that does not end by itself is cut off then: engines ask how much time is left.
+        Engines bound each call by the time left.
         """
         if LIMITS.here.end is None:
             with time_limit(self._timeout):
@@ -331,12 +331,12 @@ class Sending:
                 return call()
             except UnavailableError as again:
                 error = again
-        # The way through the engine helps nobody whose engine is down.
+        # The traceback through the engine does not help users whose engine is down.
         raise error.with_traceback(None)
 
 
 def _any_unique(ready: Sequence[PreparedMessage]) -> bool:
-    for one in ready:  # noqa: SIM110 - half the time of any(), on the way of every message
+    for one in ready:  # noqa: SIM110 - takes half the time of any(), and runs for every message
         if one.envelope.unique is not None:
             return True
     return False

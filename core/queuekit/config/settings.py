@@ -1,8 +1,8 @@
-"""The settings of an app: read once from all sources, checked as a whole, then frozen.
+"""The settings of an app: read once from all sources, validated as a whole, then frozen.
 
-Above all the command line, then ``QUEUEKIT_*`` variables, then the arguments of ``Queuekit(...)``, then one file
+Sources by priority: the command line, ``QUEUEKIT_*`` variables, the arguments of ``Queuekit(...)``, one file
 (``--config``, ``QUEUEKIT_CONFIG``, ``queuekit.toml``, ``queuekit.yaml`` or ``[tool.queuekit]`` in ``pyproject.toml``),
-then the defaults. The table of a plugin, e.g. ``[redis]``, is kept as it is and checked once plugins are loaded.
+the defaults. The table of a plugin, e.g. ``[redis]``, is stored as written and validated once plugins are loaded.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ __all__ = [
 ]
 
 NO_BACKEND = "none"
-"""Value of ``backend`` that switches results off."""
+"""Value of ``backend`` that turns results off."""
 DEFAULT = "default"
-"""Origin of a value that nobody set."""
+"""Origin of a value that is not set anywhere."""
 COMMAND_LINE = "command line"
 ARGUMENTS = "Queuekit(...)"
 _URL = 'a URL such as "redis://host/0" or "sqlite:///queue.db"'
@@ -51,10 +51,10 @@ def parse_queues(value: object) -> dict[str, int]:
     """Return queue names and their weights.
 
     Args:
-        value: ``"high:8,default"``, a list of such items, or a table of names and weights; the weight is 1 unless said.
+        value: ``"high:8,default"``, a list of such items, or a table of names and weights; the default weight is 1.
 
     Raises:
-        ValueError: A name or a weight cannot be, a name comes twice, or there is none.
+        ValueError: A name or a weight is not valid, a name occurs twice, or there is none.
     """
     if isinstance(value, str):
         text = value.strip()
@@ -71,7 +71,7 @@ def parse_queues(value: object) -> dict[str, int]:
 
 
 def _pairs(value: object) -> list[tuple[str, object]]:
-    """Return names and weights out of a table or a list."""
+    """Return names and weights from a table or a list."""
     if isinstance(value, Mapping):
         return [(plain(name) if isinstance(name, str) else str(name), weight) for name, weight in value.items()]
     if isinstance(value, list | tuple) and all(isinstance(item, str) for item in value):
@@ -88,7 +88,7 @@ def _json(text: str) -> object:
 
 
 def _weighted(item: str) -> tuple[str, object]:
-    """Split ``name:weight``; a colon that no number follows belongs to the name."""
+    """Split ``name:weight``; a colon that is not followed by a number belongs to the name."""
     name, _, weight = (part.strip() for part in item.rpartition(":"))
     return (name, weight) if name and weight.isdecimal() else (item, 1)
 
@@ -107,7 +107,7 @@ def _check_url(_instance: Any, field: attrs.Attribute[Any], value: str | None) -
         EngineURL.parse(value)
     except ConfigError as error:
         wanted = meant_by(value, field.name) or _URL
-        # Without a scheme what stands before the host may be anything, a password too.
+        # Without a scheme, the text before the host may contain a password.
         shown = value if "://" in value or "@" not in value else f"***@{value.rpartition('@')[2]}"
         raise Mismatch(wanted, shown) from error
 
@@ -131,7 +131,7 @@ def _hidden(sections: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def _masked(key: str, value: Any) -> Any:
-    """Return *value* as it may be shown."""
+    """Return *value* without secrets."""
     if is_secret(key):
         return "***"
     if isinstance(value, Mapping):
@@ -146,25 +146,25 @@ class WorkerConfig:
     """The table ``[worker]``."""
 
     queues: Mapping[str, int] = attrs.field(factory=lambda: {"default": 1}, converter=parse_queues)
-    """Queues to work on and their weights; unless set, the one of ``default_queue``."""
+    """Queues to serve and their weights; default: the ``default_queue``."""
     concurrency: int = attrs.field(default=10, validator=at_least(1))
     """Tasks that one process runs at a time."""
     processes: int = attrs.field(default=1, validator=at_least(1))
     """Worker processes."""
     pool: Literal["thread", "process"] = "thread"
-    """Where plain functions run: in threads, or in child processes that can be killed."""
+    """Where plain functions run: in threads, or in child processes, which can be killed."""
     drain: Seconds = 30.0
     """Seconds that running tasks get to finish when the worker stops."""
     lease: Seconds = attrs.field(default=30.0, validator=at_least(1))
-    """Seconds after which the messages of a worker that fell silent are handed out again."""
+    """Seconds without renewal after which a worker's messages are delivered again."""
     schedules: bool = True
-    """Whether its workers may send the ticks of schedules; one of all those that may does."""
+    """Whether the worker may become the scheduler leader, which sends the ticks of all schedules."""
     max_deliveries: int = attrs.field(default=3, validator=at_least(1))
-    """Crashes after which a message is dead."""
+    """Crashes after which a message is dead-lettered."""
     prefetch: int = attrs.field(default=1000, validator=at_least(0))
-    """Most messages that wait in a worker beyond those it runs."""
+    """Most messages that wait in a worker beyond the running ones."""
     hold_unknown: Seconds = 3600.0
-    """Seconds that a message is held before it is dead: for an unknown task, or in a form that is not read here."""
+    """Seconds until a message is dead-lettered whose task is unknown to the workers, or which they cannot read."""
 
 
 @attrs.frozen(kw_only=True)
@@ -172,9 +172,9 @@ class LogConfig:
     """The table ``[log]``."""
 
     level: str = attrs.field(default="INFO", converter=_level, validator=_check_level)
-    """Least level that is written."""
+    """Lowest level that is logged."""
     format: Literal["text", "json"] = "text"
-    """Lines for people, or one JSON object a line."""
+    """Plain text, or one JSON object per line."""
 
 
 @attrs.frozen(kw_only=True)
@@ -186,9 +186,9 @@ class PluginsConfig:
     only: tuple[str, ...] | None = None
     """The only ones that may load."""
     prefer: Mapping[str, str] = attrs.field(factory=dict)
-    """Scheme to the distribution that is to serve it."""
+    """Distribution that serves a scheme, by scheme."""
     load: tuple[str, ...] = ()
-    """Modules that are plugins without being installed as such."""
+    """Modules to load as plugins that are not installed as such."""
 
 
 TABLES: dict[str, type] = {"worker": WorkerConfig, "log": LogConfig, "plugins": PluginsConfig}
@@ -205,56 +205,56 @@ class Config:
     broker: str = attrs.field(default="sqlite:///.queuekit.db", validator=_check_url, repr=mask)
     """URL of the broker; its scheme chooses the plugin."""
     backend: str | None = attrs.field(default=None, validator=_check_url, repr=lambda url: mask(str(url)))
-    """URL of the result backend; ``None``: the broker's, if that engine has one; ``"none"``: no results."""
+    """URL of the result backend; ``None``: the broker's, if that engine is also a backend; ``"none"``: no results."""
     serializer: str = "json"
     """Writes arguments and results."""
     accept: tuple[str, ...] = attrs.field(default=attrs.Factory(lambda self: (self.serializer,), takes_self=True))
-    """Serializers whose messages a worker reads; unless set, the one above."""
+    """Serializers whose messages a worker reads; default: ``serializer``."""
     allow_unsafe: tuple[str, ...] = ()
-    """Serializers that may be used although they can execute what a message brings."""
+    """Serializers that are allowed although they can execute code from a message."""
     default_queue: str = attrs.field(default="default", validator=_check_name)
-    """Queue of tasks that name none."""
+    """Queue of tasks that set none."""
     results_expire: Seconds = 3600.0
-    """Seconds that a result is kept."""
+    """Seconds for which a result is kept."""
     graphs_expire: Seconds = 86_400.0
-    """Seconds that a workflow, and the results of members that a callback waits for, are kept between two steps."""
+    """Seconds for which a workflow, and results that a callback waits for, are kept between two steps."""
     eager: bool = False
-    """Whether a send runs the task at once, in this process, on an engine of its own: for tests and debugging."""
+    """Whether a send runs the task at once, in this process, on a private engine: for tests and debugging."""
     send_timeout: Seconds = 5.0
-    """Seconds after which a send to a silent broker fails, connecting included and name resolution excepted."""
+    """Seconds after which a send fails if the broker does not answer; includes connecting, but not name resolution."""
     max_message_bytes: int = attrs.field(default=1_048_576, validator=at_least(1))
-    """Longest body of a message."""
+    """Longest body of a message, in bytes."""
     worker: WorkerConfig = attrs.field(
         default=attrs.Factory(lambda self: WorkerConfig(queues={self.default_queue: 1}), takes_self=True)
     )
     log: LogConfig = LogConfig()
     plugins: PluginsConfig = PluginsConfig()
     sections: Mapping[str, Mapping[str, Any]] = attrs.field(factory=dict, repr=_hidden)
-    """Tables of plugins, as they were written."""
+    """Tables of plugins, as written."""
     settings: Mapping[str, Setting] = attrs.field(factory=dict, repr=False, eq=False)
-    """What was set, by dotted key."""
+    """All values that are set, by dotted key."""
     folder: Path = attrs.field(factory=Path.cwd, repr=False, eq=False)
-    """Where relative paths of files begin that do not stand in a config file."""
+    """Base of relative file paths that are not set in a config file."""
 
     def origin(self, key: str) -> str:
         """Return where the value of *key*, e.g. ``"worker.drain"``, comes from: a file, a variable, ``"default"``."""
         return self.settings[key].origin if key in self.settings else DEFAULT
 
     def url(self, key: str, *, of: str = "") -> EngineURL:
-        """Return the URL in the setting *key*; a relative path of a file in it begins at the file that it stands in.
+        """Return the URL in the setting *key*; a relative file path starts from the folder of its config file.
 
         Args:
             key: ``"broker"`` or ``"backend"``.
-            of: Setting to name in errors, if it is not *key*.
+            of: Setting to name in errors, if not *key*.
 
         Raises:
-            ConfigError: It is no URL.
+            ConfigError: The value is not a valid URL.
         """
         folder = self.settings[key].folder if key in self.settings else None
         return EngineURL.parse(getattr(self, key), setting=of or key).placed(folder or self.folder)
 
     def rows(self) -> list[tuple[str, str, str]]:
-        """Return (key, value as it may be shown, origin) of every setting, those of core first; empty for no value."""
+        """Return (key, value without secrets, origin) of every setting, core's first; the value is empty if not set."""
         values = {name: getattr(self, name) for name in LEAVES}
         for table, kind in TABLES.items():
             values |= {f"{table}.{name}": getattr(getattr(self, table), name) for name in settable(kind)}
@@ -264,7 +264,7 @@ class Config:
 
 
 LEAVES = tuple(name for name in settable(Config) if name not in {*TABLES, "sections", "settings", "folder"})
-"""Names of the settings outside tables."""
+"""Names of the settings that are not in a table."""
 _DURATIONS = frozenset(
     {"results_expire", "graphs_expire", "send_timeout", "worker.drain", "worker.lease", "worker.hold_unknown"}
 )
@@ -296,15 +296,15 @@ def load_config(
     """Return the settings of an app.
 
     Args:
-        arguments: Those of ``Queuekit(...)``: settings, tables as mappings; ``None`` means not given.
-        overrides: Those of the command line, e.g. ``{"worker.concurrency": 4}``; above all others.
-        path: Config file of the command line; ``None`` to look for one.
+        arguments: Settings from ``Queuekit(...)``, tables as mappings; ``None`` means not given.
+        overrides: Settings from the command line, e.g. ``{"worker.concurrency": 4}``; they override all others.
+        path: Config file from the command line; ``None`` searches for one.
         environ: Environment variables.
-        directory: Where files are looked for.
-        plugins: Makes the plugins, so that a report of other problems tells those of their tables too.
+        directory: Folder to search for files.
+        plugins: Creates the plugins, so that a report of other problems includes those of plugin tables.
 
     Raises:
-        ConfigError: All problems in one report; or a file that cannot be read.
+        ConfigError: Some settings are not valid (one error lists all), or a file cannot be read.
     """
     tables = {name: tuple(settable(kind)) for name, kind in TABLES.items()}
     settings, problems = from_environ(environ, known=LEAVES, tables=tables)
@@ -318,7 +318,7 @@ def load_config(
     config, unfit = _build(chosen)
     problems += misplaced + unfit
     if problems and plugins is not None:
-        # A plugin that cannot be loaded is told of once the settings can be used.
+        # A plugin that cannot be loaded is reported later, once the settings are valid.
         with contextlib.suppress(PluginError):
             problems += _section_problems(config, plugins(config))
     if problems:
@@ -333,7 +333,7 @@ def plugins_of(config: Config) -> Plugins:
 
 
 def _merge(layers: Iterable[Iterable[Setting]]) -> tuple[dict[str, Setting], list[Problem]]:
-    """Return by key the setting of the last layer that has it, and what is wrong with the places of others."""
+    """Return the setting of the last layer for each key, and the problems of misplaced settings."""
     chosen: dict[str, Setting] = {}
     problems: list[Problem] = []
     for setting in itertools.chain.from_iterable(layers):
@@ -346,17 +346,17 @@ def _merge(layers: Iterable[Iterable[Setting]]) -> tuple[dict[str, Setting], lis
 
 
 def check_sections(config: Config, plugins: Plugins) -> None:
-    """Check the tables of plugins against what the plugins know.
+    """Check the tables of plugins against the plugins' options.
 
     Raises:
-        ConfigError: Unknown tables, unknown options and values that do not fit, all in one report.
+        ConfigError: A table or an option is unknown, or a value is not valid; one error lists all problems.
     """
     if problems := _section_problems(config, plugins):
         raise report(problems)
 
 
 def _misplaced(setting: Setting) -> Problem | None:
-    """Return what is wrong with the place of a setting, if anything is: what it holds comes later."""
+    """Return the problem if a setting is in the wrong place; its value is checked later."""
     head, *rest = setting.path
     name = rest[0] if rest else ""
     if not rest and head in TABLES:
@@ -377,7 +377,7 @@ def _all_keys() -> list[str]:
 
 
 def _build(chosen: Mapping[str, Setting]) -> tuple[Config, list[Problem]]:
-    """Return the config made of those settings that fit, and what is wrong with the others."""
+    """Return the config built from the valid settings, and the problems of the others."""
     raw: dict[str, dict[str, Any]] = {}
     for setting in chosen.values():
         table, name = ("", *setting.path)[-2:]
@@ -402,7 +402,7 @@ def _section_problems(config: Config, plugins: Plugins) -> list[Problem]:
     for name, table in config.sections.items():
         for key, text in plugins.check_table(name, table, others=TABLES).items():
             setting = config.settings[f"{name}.{key or next(iter(table))}"]
-            # A variable is named as it is; a whole table of a file by its name.
+            # Name the variable itself, but a whole table of a file by the table's name.
             shown = setting.key if key or setting.source == ENVIRONMENT else name
             problems.append(Problem(shown, text, setting.source))
     return problems

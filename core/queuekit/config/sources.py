@@ -1,4 +1,4 @@
-"""Where settings are written: files, the environment, arguments; each value with its origin."""
+"""Sources of settings: files, the environment, arguments; each value keeps its origin."""
 
 from __future__ import annotations
 
@@ -19,36 +19,36 @@ __all__ = ["ENVIRONMENT", "Setting", "from_environ", "from_file", "from_mapping"
 
 PREFIX = "QUEUEKIT_"
 ENVIRONMENT = "the environment"
-"""Source of all variables."""
+"""Source name of all variables."""
 FOUND = ("queuekit.toml", "queuekit.yaml", "pyproject.toml")
-"""Files that are looked for, in this order; the first with settings is read."""
+"""Files to search for, in this order; the first with settings is used."""
 SPECIAL = frozenset(
     f"{PREFIX}{name}" for name in ("CONFIG", "DEBUG", "DISABLE_PLUGINS", "PLUGINS", "REQUIRE_ENGINES", "STRICT_PLUGINS")
 )
-"""Variables that are no settings."""
-# The second: Kubernetes describes a service named "queuekit" to every pod in variables of these names.
+"""Variables that are not settings."""
+# The second: for a service named "queuekit", Kubernetes sets variables with these names in every pod.
 _FOREIGN = re.compile(rf"{PREFIX}(?:TEST_.*|SERVICE_(?:HOST|PORT).*|PORT(?:_\d+_(?:TCP|UDP).*)?)")
 
 
 @attrs.frozen(kw_only=True)
 class Setting:
-    """One value as somebody wrote it."""
+    """One value as written."""
 
     path: tuple[str, ...]
     """``("broker",)``, ``("worker", "drain")``, ``("redis", "max_connections")``."""
     value: Any = attrs.field(repr=False)
     origin: str
-    """What ``config show --origin`` tells: file, variable, ``"command line"``, ``"Queuekit(...)"``."""
+    """Origin as shown by ``config show --origin``: file, variable, ``"command line"``, ``"Queuekit(...)"``."""
     source: str
-    """What a report calls the place: the file, or ``the environment``."""
+    """Name of the place in error reports: the file, or ``the environment``."""
     key: str
-    """The key as it is written there."""
+    """The key as written there."""
     folder: Path | None = None
-    """Folder of the file that it stands in: where its relative paths begin; ``None`` for the current folder."""
+    """Folder of its file, the base of relative paths; ``None`` for the current folder."""
 
 
 def from_mapping(mapping: Mapping[str, Any], *, origin: str, folder: Path | None = None) -> list[Setting]:
-    """Return the settings of nested tables, or of dotted keys; ``None`` means not given."""
+    """Return the settings of nested tables or dotted keys; ``None`` means not given."""
     return [
         Setting(path=path, value=value, origin=origin, source=origin, key=".".join(path), folder=folder)
         for path, value in _leaves(mapping)
@@ -57,7 +57,7 @@ def from_mapping(mapping: Mapping[str, Any], *, origin: str, folder: Path | None
 
 
 def _leaves(mapping: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """Yield each value with its path, at most two steps deep; deeper tables are values."""
+    """Yield each value with its path, at most two levels deep; deeper tables are values."""
     for key, value in mapping.items():
         head, _, tail = str(key).partition(".")
         if tail:
@@ -69,10 +69,10 @@ def _leaves(mapping: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...], Any]]
 
 
 def from_file(path: str | None, *, directory: Path) -> list[Setting]:
-    """Return the settings of the file at *path*, or of the one that *directory* holds, if any.
+    """Return the settings of the file at *path*, or else of the config file in *directory*, if any.
 
     Raises:
-        ConfigError: It is missing though asked for, cannot be read, or is not what its name says.
+        ConfigError: The file at *path* is missing, or a file cannot be read or parsed.
     """
     if path is not None:
         table = _read(directory / path, shown=path)
@@ -90,13 +90,13 @@ def from_file(path: str | None, *, directory: Path) -> list[Setting]:
 def _from_table(table: Any, name: str, folder: Path) -> list[Setting]:
     if not isinstance(table, Mapping):
         raise ConfigError(
-            f"{name} holds no table of settings", fix='Write lines such as  broker = "sqlite:///queue.db"'
+            f"{name} does not contain a table of settings", fix='Write lines such as  broker = "sqlite:///queue.db"'
         )
     return from_mapping(table, origin=name, folder=folder)
 
 
 def _read(path: Path, *, shown: str) -> Any:
-    """Return what a file holds, ``None`` for a pyproject.toml that does not speak of queuekit."""
+    """Return the parsed content of a file; ``None`` for a pyproject.toml without ``[tool.queuekit]``."""
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -111,7 +111,7 @@ def _read(path: Path, *, shown: str) -> Any:
 
 
 def _toml(data: bytes, shown: str) -> dict[str, Any]:
-    import tomllib  # only where a file is read
+    import tomllib  # needed only if there is a config file
 
     try:
         return tomllib.loads(data.decode())
@@ -128,7 +128,7 @@ def _yaml(data: bytes, shown: str) -> Any:
     try:
         table = yaml.safe_load(data)
     except (yaml.YAMLError, ValueError) as error:
-        # Without its text, and without it as a cause: that quotes the line, password and all.
+        # The error's text quotes the line, which may hold a password: it is neither shown nor kept as the cause.
         mark = getattr(error, "problem_mark", None)
         place = "" if mark is None else f" at line {mark.line + 1}, column {mark.column + 1}"
         where = f"{getattr(error, 'problem', None) or 'it cannot be read'}{place}"
@@ -139,15 +139,15 @@ def _yaml(data: bytes, shown: str) -> Any:
 def from_environ(
     environ: Mapping[str, str], *, known: Iterable[str], tables: Mapping[str, Iterable[str]]
 ) -> tuple[list[Setting], list[Problem]]:
-    """Return the settings in variables ``QUEUEKIT_*``, and what is wrong with the others.
+    """Return the settings in variables ``QUEUEKIT_*``, and the problems of invalid ones.
 
-    ``QUEUEKIT_WORKER__DRAIN`` is ``worker.drain``. ``QUEUEKIT_BROKER_FILE`` names a file that holds the broker's URL,
-    as secrets are mounted into containers; in a plugin's table only names that look secret are read so, since
-    ``ca_file`` is an option.
+    ``QUEUEKIT_WORKER__DRAIN`` sets ``worker.drain``. ``QUEUEKIT_BROKER_FILE`` names a file with the broker's URL, such
+    as a secret mounted into a container. In a plugin's table this works only for names that look secret, since
+    ``ca_file`` is itself an option.
 
     Args:
         environ: All variables.
-        known: Names of the settings outside tables.
+        known: Names of the settings that are not in a table.
         tables: Names of the settings in each of core's tables.
     """
     names = {f"{PREFIX}{name.upper()}" for name in known}
@@ -166,12 +166,12 @@ def from_environ(
 def _read_variable(
     variable: str, environ: Mapping[str, str], names: set[str], tables: Mapping[str, Iterable[str]]
 ) -> Setting | Problem:
-    """Return the setting that *variable* holds, or names a file of, or what is wrong with it."""
+    """Return the setting that *variable* holds, or that its file holds; or the problem with it."""
     base = _of_file(variable, names, tables)
     if base != variable and base in environ:
-        return Problem(variable, f"set beside {base}; only one of them can hold", ENVIRONMENT)
+        return Problem(variable, f"{base} is set too; set only one of them", ENVIRONMENT)
     if base not in names and not _in_section(base, tables):
-        return Problem(variable, _strange(variable, names, tables), ENVIRONMENT)
+        return Problem(variable, _unknown(variable, names, tables), ENVIRONMENT)
     try:
         value = environ[variable] if base == variable else _content(environ[variable])
     except ValueError as error:
@@ -185,10 +185,10 @@ def _is_ours(variable: str) -> bool:
 
 
 def _content(path: str) -> str:
-    """Return the text of the file at *path*, without white space around it.
+    """Return the text of the file at *path*, without surrounding white space.
 
     Raises:
-        ValueError: It cannot be read.
+        ValueError: The file cannot be read.
     """
     try:
         return Path(path).read_text(encoding="utf-8").strip()
@@ -197,8 +197,8 @@ def _content(path: str) -> str:
         raise ValueError(f"cannot read {json.dumps(path)}: {reason}") from error
 
 
-def _strange(variable: str, names: Iterable[str], tables: Mapping[str, Iterable[str]]) -> str:
-    """Return what to say of a variable that is no setting."""
+def _unknown(variable: str, names: Iterable[str], tables: Mapping[str, Iterable[str]]) -> str:
+    """Return the text of the problem with a variable that is not a setting."""
     (table, *_) = _path(variable)
     if variable.count("__") == 0 and table in tables:
         return f"{table} is a table: set e.g. {variable}__{next(iter(tables[table])).upper()}"
@@ -206,13 +206,13 @@ def _strange(variable: str, names: Iterable[str], tables: Mapping[str, Iterable[
 
 
 def _of_file(variable: str, names: Iterable[str], tables: Mapping[str, Iterable[str]]) -> str:
-    """Return the variable that *variable* stands for: itself, or what it is without ``_FILE``."""
+    """Return the variable that *variable* sets: itself, or its name without ``_FILE``."""
     base = variable.removesuffix("_FILE")
     return base if base in names or (_in_section(base, tables) and is_secret(base)) else variable
 
 
 def _in_section(variable: str, tables: Mapping[str, Iterable[str]]) -> bool:
-    """Return whether *variable* is that of a plugin's table, or lies inside a setting that is a table."""
+    """Return whether *variable* sets an option of a plugin's table, or an entry of a setting that is a table."""
     path = _path(variable)
     if len(path) < 2 or not all(path):  # noqa: PLR2004 - table and key
         return False
@@ -228,13 +228,13 @@ def _from_variable(variable: str, value: str, origin: str) -> Setting:
 
 
 def _merge_deep(settings: list[Setting]) -> list[Setting]:
-    """Return *settings* with those three steps deep gathered: ``QUEUEKIT_PLUGINS__PREFER__REDIS=acme`` is a table."""
+    """Return *settings*, merging those three levels deep: ``QUEUEKIT_PLUGINS__PREFER__REDIS=acme`` sets a table."""
     merged: dict[tuple[str, ...], Setting] = {}
     for setting in settings:
         path, rest = setting.path[:2], setting.path[2:]
         if rest:
             before = merged[path].value if path in merged and isinstance(merged[path].value, dict) else {}
             value = {**before, "__".join(rest): setting.value}
-            setting = attrs.evolve(setting, path=path, value=value)  # noqa: PLW2901 - the same, gathered
+            setting = attrs.evolve(setting, path=path, value=value)  # noqa: PLW2901 - the same setting, merged
         merged[path] = setting
     return list(merged.values())

@@ -1,7 +1,7 @@
-"""Instances of attrs classes and dataclasses: taken apart, and built again through their own constructors.
+"""Takes instances of attrs classes and dataclasses apart, and rebuilds them through their constructors.
 
-What the constructor would not bring back as it is must be found out by the sender. The reader always asks the
-constructor, since what it reads may be hostile: the rules of a class hold for messages, too.
+The reader always calls the constructor, so that the validation of a class also applies to hostile messages. So the
+sender must find out whether the constructor would rebuild the instance unchanged.
 """
 
 from __future__ import annotations
@@ -19,25 +19,25 @@ from queuekit.errors import EncodeError
 __all__ = ["Shape", "build", "shape_of", "take_apart"]
 
 _RULES = ("__post_init__", "__attrs_post_init__", "__attrs_pre_init__")
-"""Methods of a class that may change what its constructor was given."""
+"""Methods of a class that may change the values given to its constructor."""
 
 
 @attrs.frozen(kw_only=True)
 class Shape:
-    """How instances of one class are taken apart and built."""
+    """How instances of one class are taken apart and rebuilt."""
 
     arguments: tuple[tuple[str, str, bool], ...]
-    """Of each field that the constructor takes: its name, the parameter, and whether that is taken by name only."""
+    """For each field that the constructor takes: its name, its parameter, and whether that is keyword-only."""
     others: tuple[str, ...]
     """Fields that the constructor does not take."""
     tried: bool
-    """Whether the class may have rules of its own, so that the sender must try whether they let the value pass."""
+    """Whether the class may have its own validation, so that the sender must try to rebuild the instance."""
     content: type | None = None
-    """``dict`` or ``list`` if instances are such themselves."""
+    """``dict`` or ``list`` if instances are themselves one."""
     seeded: bool = False
-    """Whether the constructor needs what instances do not keep (``InitVar``), so that they are built without it."""
+    """Whether the constructor needs values that instances do not keep (``InitVar``); then it is not called."""
     problem: str = ""
-    """Why instances cannot be carried, if so."""
+    """Why instances cannot be sent; empty if they can."""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -79,7 +79,7 @@ def _made(kind: type) -> Shape | None:
 
 
 def _attrs_fields(kind: Any) -> list[tuple[str, str, bool]]:
-    """Return name, parameter (empty if there is none), and whether it is taken by name only, of each field."""
+    """Return name, parameter (empty if there is none), and whether it is keyword-only, for each field."""
     return [
         (field.name, (field.alias or field.name.lstrip("_")) if field.init else "", bool(field.kw_only))
         for field in kind.__attrs_attrs__
@@ -96,7 +96,7 @@ def _dataclass_fields(kind: type) -> list[tuple[str, str, bool]] | None:
 
 
 def _seeds(kind: Any) -> set[str]:
-    """Return the parameters that a dataclass does not keep."""
+    """Return the parameters whose values a dataclass does not keep."""
     fields = getattr(kind, "__dataclass_fields__", None) or {}
     return {name for name, field in fields.items() if field._field_type.name == "_FIELD_INITVAR"}  # noqa: SLF001
 
@@ -115,14 +115,14 @@ def _required(kind: type) -> set[str]:
 
 
 def _constructor_problem(kind: type, known: set[str]) -> str:
-    """Return why the constructor cannot be called with the fields, if so."""
+    """Return why the constructor cannot be called with the fields; empty if it can."""
     found = _parameters(kind)
     if found is None:
-        return "its constructor does not say what it takes"
+        return "its constructor has no readable signature"
     if inspect.isabstract(kind):
         return "it is abstract"
-    if strange := sorted(_required(kind) - known):
-        return f"its constructor takes {strange[0]!r}, which is not a field"
+    if others := sorted(_required(kind) - known):
+        return f"its constructor takes {others[0]!r}, which is not a field"
     if any(each.kind is each.VAR_KEYWORD for each in found):
         return ""
     if lost := sorted(known - {each.name for each in found}):
@@ -131,14 +131,14 @@ def _constructor_problem(kind: type, known: set[str]) -> str:
 
 
 def _content(kind: type) -> tuple[type | None, str]:
-    """Return the container that instances are themselves, and why they cannot be carried for what else they are."""
+    """Return the container type that instances derive from, and why they cannot be sent if they derive from others."""
     builtins = [base for base in kind.__mro__ if base.__module__ in {"builtins", "collections"} and base is not object]
     bases = [base for base in builtins if not issubclass(base, BaseException)]
     if not bases:
         return None, ""
     if bases in ([dict], [list]):
         return bases[0], ""
-    return None, f"it is a {bases[0].__name__} as well"
+    return None, f"it also derives from {bases[0].__name__}"
 
 
 def _has_rules(kind: Any) -> bool:
@@ -152,15 +152,15 @@ def _has_rules(kind: Any) -> bool:
 
 
 def _is_generated(function: Any) -> bool:
-    """Return whether attrs or dataclasses wrote a constructor: such code stands in no file."""
+    """Return whether attrs or dataclasses generated a constructor; generated code has no file."""
     return getattr(getattr(function, "__code__", None), "co_filename", "").startswith("<")
 
 
 def take_apart(value: Any, shape: Shape) -> tuple[dict[str, Any], Any]:
-    """Return the fields of an instance by name, and what it holds if it is a container itself.
+    """Return the fields of an instance by name, and its content if it is itself a container.
 
     Raises:
-        EncodeError: The constructor would not bring it back as it is; says why.
+        EncodeError: The constructor would not rebuild it unchanged; says why.
     """
     if shape.problem:
         raise EncodeError(shape.problem)
@@ -178,7 +178,7 @@ def take_apart(value: Any, shape: Shape) -> tuple[dict[str, Any], Any]:
 
 
 def _extra(value: Any, shape: Shape) -> dict[str, Any]:
-    """Return what an instance keeps beside its fields, without what its class can make again."""
+    """Return the attributes of an instance besides its fields and those that its class provides."""
     kept = getattr(value, "__dict__", None)
     if not kept or kept.keys() <= {*shape.names}:
         return {}
@@ -190,10 +190,10 @@ def _try(value: Any, shape: Shape, fields: dict[str, Any], content: Any, extra: 
     try:
         twin = build(type(value), fields, content)
     except Exception as error:
-        raise EncodeError(f"its constructor refuses what it holds: {str(error)[:120]}") from error
+        raise EncodeError(f"its constructor rejects its own fields: {str(error)[:120]}") from error
     for name, _, _ in shape.arguments:
         if not _is_same(getattr(twin, name, None), fields[name]):
-            raise EncodeError(f"its constructor changes {name!r}, so it would not come back as it is")
+            raise EncodeError(f"its constructor changes {name!r}, so it would not be rebuilt unchanged")
     for name in extra:
         if not hasattr(twin, name):
             raise EncodeError(f"{name!r} is not a field, so it would be lost")
@@ -208,21 +208,21 @@ def _is_same(one: Any, other: Any) -> bool:
         return math.isnan(other)
     try:
         return bool(one == other)
-    except Exception:  # noqa: BLE001 - what cannot be compared is not known to be the same
+    except Exception:  # noqa: BLE001 - values that cannot be compared count as different
         return False
 
 
 def build(kind: Any, fields: Mapping[str, Any], content: Any = None) -> Any:
-    """Return an instance made of *fields*, which may be hostile, by the constructor of its class.
+    """Return an instance rebuilt from *fields*, which are untrusted, by the constructor of its class.
 
-    A field too many is dropped, and one that is missing has its default: other versions of the class may have
-    written it.
+    Unknown fields are dropped and missing ones get their defaults, since another version of the class may have written
+    them.
 
     Raises:
-        Exception: Whatever the class makes of them.
+        Exception: Any error of the class.
     """
     shape = shape_of(kind)
-    assert shape is not None  # noqa: S101 - asked only for those that have one
+    assert shape is not None  # noqa: S101 - called only for classes with a shape
     if shape.problem:
         raise ValueError(shape.problem)
     made = _restored(kind, shape.names, fields) if shape.seeded else _called(kind, shape, fields)
@@ -256,7 +256,7 @@ def _restored(kind: Any, names: tuple[str, ...], fields: Mapping[str, Any]) -> A
     made = kind.__new__(kind)
     for name, item in fields.items():
         if name not in names and (name[:2] == "__" or hasattr(kind, name)):
-            raise ValueError("an attribute of the class is no field")
+            raise ValueError("an attribute of the class is not a field")
         object.__setattr__(made, name, item)
     for name in names:
         if not hasattr(made, name):

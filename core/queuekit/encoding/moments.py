@@ -1,6 +1,6 @@
-"""The values of ``datetime`` as plain data, and back: equal, and equal in what is reckoned with them.
+"""Converts the values of ``datetime`` to plain data and back, so that equality and arithmetic are preserved.
 
-A time zone is part of a value: an hour added to a time in Berlin is another moment in March than with a fixed offset.
+The time zone is part of a value: with a fixed offset instead of Europe/Berlin, adding days can give another time.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ _SECOND = 1_000_000
 
 
 def write_moment(value: Any, kind: type) -> Any:
-    """Return a datetime or a time as ISO 8601 text, or as ``[text, fold, zone]`` if that does not say it all.
+    """Return a datetime or a time as ISO 8601 text, or as ``[text, fold, zone]`` if the text would lose information.
 
     Raises:
-        EncodeError: Its time zone cannot travel.
+        EncodeError: Its time zone cannot be sent.
     """
     zone = value.tzinfo
     if zone is None:
@@ -30,14 +30,14 @@ def write_moment(value: Any, kind: type) -> Any:
     if type(written) is list:
         if value.utcoffset() != zone.utcoffset(None):
             raise _reject(zone)
-        # Python reads an offset of less than a second as none at all.
+        # Python drops an offset of less than a second when it reads the text.
         if len(written) == 1 and not value.fold and not written[0] % _SECOND:
             return value.replace(tzinfo=read_zone(written)).isoformat()
     return [kind.replace(value, tzinfo=None, fold=0).isoformat(), value.fold, written]  # type: ignore[attr-defined]
 
 
 def read_moment(written: Any, kind: Any) -> Any:
-    """Return what :func:`write_moment` wrote; raises anything if it did not."""
+    """Return the value that :func:`write_moment` wrote; other input may raise any error."""
     if type(written) is str:
         return kind.fromisoformat(written)
     text, fold, zone = written
@@ -45,13 +45,13 @@ def read_moment(written: Any, kind: Any) -> Any:
 
 
 def write_zone(zone: datetime.tzinfo) -> Any:
-    """Return a time zone as plain data: the key of a ``ZoneInfo``, or ``[microseconds]`` and perhaps a name.
+    """Return a time zone as plain data: the key of a ``ZoneInfo``, or ``[microseconds]`` with an optional name.
 
     Raises:
         EncodeError: It is neither a ``ZoneInfo`` with a key nor a fixed offset.
     """
     if type(zone) is not datetime.timezone:
-        from zoneinfo import ZoneInfo  # seldom needed, and slow to import
+        from zoneinfo import ZoneInfo  # rarely needed, and slow to import
 
         if type(zone) is ZoneInfo and zone.key:
             return _known(zone.key, zone)
@@ -72,7 +72,7 @@ def read_zone(written: Any) -> datetime.tzinfo:
         from zoneinfo import ZoneInfo
 
         if len(written) > _LONGEST_NAME:
-            raise DecodeError("no time zone has so long a name")
+            raise DecodeError(f"the name of a time zone is longer than {_LONGEST_NAME} characters")
         return ZoneInfo(written)
     offset, *name = written
     if not offset and not name:
@@ -81,7 +81,7 @@ def read_zone(written: Any) -> datetime.tzinfo:
 
 
 def _known(key: str, zone: datetime.tzinfo) -> str:
-    """Return the key of a time zone; one read from a file may have a key that leads nowhere."""
+    """Return the key of a time zone, if it can be looked up; a zone read from a file may have any key."""
     try:
         read_zone(key)
     except Exception as error:
@@ -90,10 +90,10 @@ def _known(key: str, zone: datetime.tzinfo) -> str:
 
 
 def _fixed(zone: datetime.tzinfo) -> datetime.timedelta | None:
-    """Return the offset that a time zone has at all times, if it says one."""
+    """Return the fixed offset of a time zone, or ``None`` if it has none."""
     try:
         return zone.utcoffset(None)
-    except Exception:  # noqa: BLE001 - one that needs a moment to say it, in whatever way it misses that
+    except Exception:  # noqa: BLE001 - a zone without a fixed offset may fail in any way without a datetime
         return None
 
 

@@ -1,6 +1,6 @@
-"""Plain data as JSON text, at nearly the speed of Python's own parser; and how deep a text is nested.
+"""Reads and writes plain JSON at nearly the speed of Python's own parser, and measures how deep a text is nested.
 
-Whatever is asked of each value costs as much as to parse it, so the guards look at whole texts or whole containers.
+A check of each single value would take as long as parsing it, so the guards check whole texts or whole containers.
 """
 
 from __future__ import annotations
@@ -16,22 +16,22 @@ from queuekit.errors import EncodeError
 __all__ = ["MAX_DEPTH", "SCALARS", "SMALL", "depth_of", "is_plain", "is_small_plain", "read_text", "write_text"]
 
 MAX_DEPTH = 100
-"""Deepest nesting of a value that is written or read: a container in a container counts 2."""
+"""Deepest nesting of a value that can be written or read; a container in a container counts as 2."""
 SCALARS = frozenset({str, int, float, bool, type(None)})
 
 SMALL = 2_000
-"""Length of a text that holds so few values that they are quicker looked at one by one."""
+"""Length of a text up to which it is faster to check its values one by one."""
 _BYTES_A_VALUE = 64
-"""Bytes of a text for one value, above which to go through the values takes little beside reading them."""
+"""Bytes per value of a text above which a walk over its values takes little time compared to parsing."""
 _PEELED = 6
-"""Layers of the innermost brackets that are taken off all at once."""
+"""Layers of innermost brackets to remove, all of a layer at once."""
 _AS_LISTS = bytes.maketrans(b"{}", b"[]")
 _NOT_STRUCTURE = bytes(set(range(256)) - set(b'"[]{}'))
 _STEPS = bytes.maketrans(b"[]", b"\x01\xff")
-"""Brackets as signed bytes: one level deeper, one less."""
+"""Brackets as signed bytes: +1 level, -1 level."""
 _TELLS_KEYS = [len(gc.get_referents({key: 1})) for key in ("a", 1, type("_Text", (str,), {})("a"))] == [1, 2, 2]
-"""Whether the collector goes to the keys of a dict only where one of them is something else than plain text, as CPython
-does: so that to be told the values of many dicts, which takes no time, tells of the keys as well."""
+"""Whether ``gc.get_referents`` returns the keys of a dict only if not all keys are str, as in CPython. If so, one fast
+call returns the values of many dicts and shows whether all their keys are str."""
 
 
 def _reject_constant(name: str) -> Any:
@@ -48,7 +48,7 @@ _scan = _decoder.scan_once
 
 
 def _compiled() -> Callable[[Any], str]:
-    """Return the C encoder, made once: ``JSONEncoder.encode`` makes one for each value, which costs as much again."""
+    """Return the C encoder, created once: ``JSONEncoder.encode`` creates one per value, which doubles the time."""
     make: Any = getattr(json.encoder, "c_make_encoder", None)
     if make is None:
         return _encoder.encode
@@ -60,21 +60,21 @@ def _compiled() -> Callable[[Any], str]:
         None,
         encoder.key_separator,
         encoder.item_separator,
-        *(False, False, False),  # neither sorted keys, nor skipped ones, nor NaN
+        *(False, False, False),  # sort_keys, skipkeys, allow_nan
     )
     return lambda value: "".join(write(value, 0))
 
 
 write_text = _compiled()
-"""Writes what JSON can hold without spaces; a ring raises RecursionError, NaN and long numbers ValueError."""
+"""Writes JSON without spaces; a circular reference raises RecursionError, NaN or a too long number ValueError."""
 
 
 def read_text(text: str) -> Any:
-    """Return the value of a text that holds one value and nothing else.
+    """Return the value of a text that holds exactly one value.
 
     Raises:
-        ValueError: It does not.
-        RecursionError: It is nested deeper than the interpreter allows.
+        ValueError: The text holds none, more than one, or is not JSON.
+        RecursionError: The text is nested deeper than the interpreter allows.
     """
     try:
         value, end = _scan(text, 0)
@@ -86,9 +86,9 @@ def read_text(text: str) -> Any:
 
 
 def depth_of(data: bytes, value: Any) -> int:
-    """Return how deep a value is nested that was read from *data*, or 0 if it is no deeper than ``MAX_DEPTH``.
+    """Return the depth of *value*, which was read from *data*; or 0 if it is at most ``MAX_DEPTH``.
 
-    Few values in a long text are looked at themselves; where there are many, the brackets of the text are.
+    If the text is long for its number of values, this walks over the values, else it counts the brackets of the text.
     """
     if len(data) <= MAX_DEPTH or (len(data) <= SMALL and data.count(b"[") + data.count(b"{") <= MAX_DEPTH):
         return 0
@@ -105,7 +105,7 @@ def depth_of(data: bytes, value: Any) -> int:
 
 
 def _is_shallow(value: Any, most: int) -> bool:
-    """Return whether no more than *most* values have shown that *value* is not nested too deep."""
+    """Return whether a walk over at most *most* values shows that *value* is not nested too deep."""
     layer = _containers([value])
     for _ in range(MAX_DEPTH):
         most -= sum(map(len, layer))
@@ -116,17 +116,17 @@ def _is_shallow(value: Any, most: int) -> bool:
 
 
 def _brackets(data: bytes) -> bytes:
-    """Return the brackets of a JSON text that are not inside strings, all of them as those of lists."""
+    """Return the brackets of a JSON text outside strings, with braces replaced by square brackets."""
     if b"\\" in data:
-        # Pairs first: what is left before a quote is one that escapes it.
+        # Escaped backslashes first: then any backslash before a quote escapes the quote.
         data = data.replace(b"\\\\", b"").replace(b'\\"', b"")
-    # Where two quotes stand side by side, leaving both out changes for no other sign whether it is inside a string.
+    # Two adjacent quotes can be removed together: no other character changes between inside and outside a string.
     structure = data.translate(_AS_LISTS, _NOT_STRUCTURE).replace(b'""', b"")
     return b"".join(structure.split(b'"')[::2]) if b'"' in structure else structure
 
 
 def is_small_plain(value: Any, depth: int = 1, *, dollars: bool) -> bool:
-    """Return what :func:`is_plain` does, sooner where there are few values: it goes through them one by one."""
+    """Return the same as :func:`is_plain`, faster for few values: it checks them one by one."""
     kind = type(value)
     if kind is list:
         items = value
@@ -146,17 +146,17 @@ def is_small_plain(value: Any, depth: int = 1, *, dollars: bool) -> bool:
 
 
 def _has_plain_keys(keys: Iterable[Any], *, dollars: bool) -> bool:
-    for key in keys:  # noqa: SIM110 - half the time of all(), on the way of every message
+    for key in keys:  # noqa: SIM110 - takes half the time of all(), and runs for every message
         if type(key) is not str or (dollars and key[:1] == "$"):
             return False
     return True
 
 
 def is_plain(value: Any, *, dollars: bool) -> bool:
-    """Return whether JSON alone brings *value*, which it could write, back as it is.
+    """Return whether plain JSON preserves *value*, which it can write.
 
     Args:
-        value: Holds no ring.
+        value: The value, without circular references.
         dollars: Whether a key could begin with ``$``.
     """
     layer = _containers([value])
@@ -175,7 +175,7 @@ def is_plain(value: Any, *, dollars: bool) -> bool:
 
 
 def _values_under_text(dicts: list[dict[Any, Any]], *, dollars: bool) -> list[Any] | None:
-    """Return the values of *dicts*; ``None`` if a key is no text, or begins with ``$``."""
+    """Return the values of *dicts*; ``None`` if a key is not a str or begins with ``$``."""
     if not dollars and _TELLS_KEYS:
         values = gc.get_referents(*dicts)
         if len(values) == sum(map(len, dicts)):
@@ -186,6 +186,6 @@ def _values_under_text(dicts: list[dict[Any, Any]], *, dollars: bool) -> list[An
 
 
 def _containers(items: Iterable[Any]) -> list[Any]:
-    """Return what is no scalar, of a whole layer: to begin a loop for each small container takes as long as that."""
+    """Return the items of a whole layer that are not scalars; a loop per container would double the time."""
     scalars = SCALARS
     return [item for item in items if type(item) not in scalars]

@@ -1,6 +1,6 @@
-"""The engines that ship with core, and what engines share.
+"""The engines that ship with core, and code that engines share.
 
-Import ``waits`` to wait, ``copies`` and ``uniqueness`` to make up for what an engine lacks; ``memory`` and ``sqlite``
-are reached by their URLs.
+Import ``waits`` to wait, ``copies`` and ``uniqueness`` to emulate missing capabilities. ``memory`` and ``sqlite`` are
+selected by URL.
 Imports from: the top of the package, wire.
 """

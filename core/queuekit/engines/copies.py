@@ -28,13 +28,13 @@ from queuekit.wire.records import result_key
 __all__ = ["ONCE_TTL", "WithoutCopies"]
 
 ONCE_TTL = 86_400.0
-"""Seconds that a step is remembered as done; a copy that comes later still finds the result, if there is one."""
+"""Seconds for which a step is remembered as done; a later copy still finds the result, if one is stored."""
 _PREFIX = "queuekit-once:"
 _BITS = ((10, "generation"), (20, "attempt"), (22, "hop"))
 _SOON = 1.0
-"""Seconds after which a message comes again whose record could not be read."""
+"""Seconds after which a message is delivered again if its record could not be read."""
 _FRESH = 0.75
-"""Part of a lease that a record must have left to be prolonged only the next time."""
+"""Fraction of a lease; a record with more time left is extended only at the next renewal."""
 
 
 @attrs.frozen
@@ -43,9 +43,9 @@ class _Claim:
 
     id: str
     rank: int
-    """Of the record while it is held; one more once the step is done."""
+    """Rank of the record while it is held; one more once the step is done."""
     token: str
-    """Of the broker inside."""
+    """Token of the inner broker."""
 
     @property
     def key(self) -> str:
@@ -54,7 +54,7 @@ class _Claim:
 
     @property
     def holder(self) -> bytes:
-        """What the record says while this delivery holds it."""
+        """Body of the record while this delivery holds it."""
         return hashlib.sha256(self.token.encode()).hexdigest()[:32].encode()
 
     def held(self, ttl: float) -> Record:
@@ -62,7 +62,7 @@ class _Claim:
         return Record(key=self.key, body=self.holder, ttl=ttl, rank=self.rank)
 
     def done(self) -> Record:
-        """Return the record that says: this step, and each before it, needs no run any more."""
+        """Return the record that marks this step, and all before it, as done."""
         return Record(key=self.key, ttl=ONCE_TTL, rank=self.rank + 1)
 
     def __str__(self) -> str:
@@ -82,10 +82,10 @@ class WithoutCopies(WrappedBroker):
         super().__init__(broker)
         self._backend = backend
         self._kept: list[tuple[float, Delivery]] = []
-        """Copies that wait here, where the service cannot delay, each until when in monotonic seconds."""
+        """Copies that wait here because the service cannot delay, each with the monotonic time until which it waits."""
 
     def receive(self, queues: Sequence[str], *, limit: int, wait: float, lease: float) -> list[Delivery]:
-        """Receive, and keep back the copies of what is leased or done."""
+        """Receive, and hold back copies of messages that are leased or done."""
         if self._kept:
             self._release_due(time.monotonic())
         deliveries = self._without_ended(self._broker.receive(queues, limit=limit, wait=wait, lease=lease))
@@ -116,10 +116,10 @@ class WithoutCopies(WrappedBroker):
         return lost
 
     def settle(self, settlements: Sequence[Settlement]) -> list[Delivery]:
-        """Settle, and note which steps are done.
+        """Settle, and record which steps are done.
 
-        What is acknowledged is noted before, so that a crash in between leaves no copy that runs. What goes elsewhere
-        is noted after, so that a crash in between loses nothing.
+        Acks are recorded before they are settled, so that a crash in between leaves no copy that runs. Retries and dead
+        letters are recorded after, so that a crash in between loses nothing.
         """
         claims = [read_claim(each.delivery.id, each.delivery.token) for each in settlements]
         if not any(claims):
@@ -164,14 +164,14 @@ class WithoutCopies(WrappedBroker):
             return set()
 
     def _take(self, pairs: Sequence[tuple[Delivery, _Claim]], lease: float) -> set[str]:
-        """Take the records, settle what gets none, and return the tokens of what does."""
+        """Take the records, settle the deliveries that get none, and return the tokens of the others."""
         written = self._backend.put([claim.held(lease) for _, claim in pairs], condition=Condition.NEWER)
         taken = {one.token for (one, _), yes in zip(pairs, written, strict=True) if yes}
         refused = [(one, claim) for one, claim in pairs if one.token not in taken]
         return taken | self._take_refused(refused, lease) if refused else taken
 
     def _take_refused(self, refused: Sequence[tuple[Delivery, _Claim]], lease: float) -> set[str]:
-        """Drop the copies of what is done, delay those of what is held, and return the tokens that hold a record."""
+        """Drop copies of done steps, delay copies of held ones, and return the tokens that hold a record."""
         taken: set[str] = set()
         found = self._backend.get([claim.key for _, claim in refused])
         done: list[Settlement] = []
@@ -181,7 +181,7 @@ class WithoutCopies(WrappedBroker):
             if record is not None and record.rank > claim.rank:
                 done.append(Ack(delivery))
             elif record is not None and record.body == claim.holder:
-                taken.add(delivery.token)  # the reply to an earlier write was lost; this record is our own
+                taken.add(delivery.token)  # the reply to an earlier write was lost; the record is this delivery's
             else:
                 waiting.append((delivery, _left(record, lease)))
         if done:
@@ -190,7 +190,7 @@ class WithoutCopies(WrappedBroker):
         return taken
 
     def _delay(self, waiting: Sequence[tuple[Delivery, float]], lease: float) -> None:
-        """Have copies come again after a while: each in so many seconds, or here, under its lease."""
+        """Delay copies by so many seconds: in the broker, or here, under their leases."""
         if self.capabilities.delay:
             if waiting:
                 self._broker.settle([Release(one, delay=delay) for one, delay in waiting])
@@ -199,26 +199,26 @@ class WithoutCopies(WrappedBroker):
         self._kept += [(now + min(delay, lease / 3), one) for one, delay in waiting]
 
     def _release_due(self, now: float) -> None:
-        """Give copies back that have waited here until *now*."""
+        """Release the copies whose wait here has ended by *now*."""
         kept, self._kept = self._kept, []
         self._kept += [(until, one) for until, one in kept if until > now]
         self._broker.settle([Release(one) for until, one in kept if until <= now])
 
     def close(self) -> None:
-        """Give back what waits here, and close the broker inside; the backend is closed by its owner."""
+        """Release the copies that wait here, and close the inner broker; the backend is closed by its owner."""
         if self._kept:
             with contextlib.suppress(UnavailableError):
                 self._release_due(float("inf"))
         self._broker.close()
 
     def _extend_records(self, claims: Sequence[_Claim], lease: float) -> None:
-        """Let the records of *claims* end later, as far as they are still theirs."""
+        """Extend the records that *claims* still hold."""
         for claim, record in self._own(claims):
             if record.ttl is None or record.ttl < _FRESH * lease:
                 self._backend.put([claim.held(lease)], expect=record.version)
 
     def _free(self, releases: Sequence[tuple[Settlement, _Claim]]) -> None:
-        """Free the records of released messages; one released with a delay keeps its record, unheld, for as long."""
+        """Free the records of released messages; after a release with a delay, the record stays unheld for as long."""
         delays = {claim.key: each.delay for each, claim in releases if isinstance(each, Release)}
         for claim, record in self._own([claim for _, claim in releases]):
             delay = delays[claim.key]
@@ -229,7 +229,7 @@ class WithoutCopies(WrappedBroker):
                 self._backend.delete([claim.key], expect=record.version)
 
     def _own(self, claims: Sequence[_Claim]) -> list[tuple[_Claim, Record]]:
-        """Return those of *claims* that hold their record, with it."""
+        """Return the claims that still hold their records, with the records."""
         found = self._backend.get([claim.key for claim in claims]) if claims else {}
         pairs = [(claim, found.get(claim.key)) for claim in claims]
         return [
@@ -239,14 +239,14 @@ class WithoutCopies(WrappedBroker):
         ]
 
     def _note(self, claims: Iterable[_Claim]) -> None:
-        """Write down that the steps of *claims* are done."""
+        """Record that the steps of *claims* are done."""
         records = [claim.done() for claim in claims]
         if records:
             self._backend.put(records, condition=Condition.NEWER)
 
 
 def claim_of(delivery: Delivery) -> _Claim | None:
-    """Return what *delivery* needs before it may run; ``None`` if its sender does not send it again."""
+    """Return the claim that *delivery* needs before it may run; ``None`` if its sender never repeats the send."""
     envelope = delivery.envelope
     body = envelope.body
     end = body.find(b"\n", 0, MAX_HEADER_BYTES)
@@ -264,13 +264,13 @@ def _is_bare(envelope: Envelope) -> bool:
 
 
 def _has_ended(envelope: Envelope, record: Record | None) -> bool:
-    """Return whether *record* says that this message has ended, and not an earlier generation of it."""
+    """Return whether *record* says that this message, not an earlier generation of it, has ended."""
     own = rank(State.STARTED, attempt=max(0, envelope.attempt), generation=max(0, envelope.generation))
     return record is not None and record.final and record.rank >= own
 
 
 def _unwrapped(settlements: Sequence[Settlement], claims: Sequence[_Claim | None]) -> list[Settlement]:
-    """Return *settlements* with the tokens of the broker inside."""
+    """Return *settlements* with the tokens of the inner broker."""
     return [
         each if claim is None else attrs.evolve(each, delivery=attrs.evolve(each.delivery, token=claim.token))
         for each, claim in zip(settlements, claims, strict=True)
@@ -293,7 +293,7 @@ def _header(body: bytes) -> dict[str, Any] | None:
 
 
 def _is_derived(header: dict[str, Any]) -> bool:
-    """Return whether the id follows from a parent's, or from a schedule and a moment."""
+    """Return whether the id is derived from a parent's id, or from a schedule and a tick."""
     if header.get("parent"):
         return True
     headers = header.get("headers")
@@ -312,5 +312,5 @@ def _rank(envelope: Envelope) -> int | None:
 
 
 def _left(record: Record | None, lease: float) -> float:
-    """Return for how many seconds another holder has it, as far as is known."""
+    """Return the seconds for which another delivery may still hold the record."""
     return _SOON if record is None or record.ttl is None else max(_SOON, min(record.ttl, lease))

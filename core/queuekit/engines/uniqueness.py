@@ -1,4 +1,4 @@
-"""Unique keys for a broker that has none: records of the result backend, taken before the send."""
+"""Unique keys for a broker that does not support them: records of the result backend, taken before the send."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from queuekit.errors import PartialSendError
 __all__ = ["WithUniqueKeys"]
 
 _TRIES = 3
-"""Tries to take a key that is found free again each time its holder is read."""
+"""Attempts to take a key that was held but is free by the time its holder is read."""
 
 
 class WithUniqueKeys(WrappedBroker):
-    """A broker that also knows unique keys (``capabilities.unique``); all else is done by the broker inside.
+    """Adds unique keys (``capabilities.unique``) to a broker; everything else is passed to the inner broker.
 
     Taking a key and sending are two steps: a process that dies between them leaves the key taken until its ``ttl``.
 
@@ -37,7 +37,7 @@ class WithUniqueKeys(WrappedBroker):
     # -- keys
 
     def send(self, envelopes: Sequence[Envelope]) -> list[str]:
-        """Take the keys, send what has got its own, and return the id that holds each place."""
+        """Take the keys, send the messages that got theirs, and return an id for each; see :meth:`Broker.send`."""
         if not any(envelope.unique for envelope in envelopes):
             return self._broker.send(envelopes)
         ids = self._take(envelopes)
@@ -53,13 +53,13 @@ class WithUniqueKeys(WrappedBroker):
         return ids
 
     def receive(self, queues: Sequence[str], *, limit: int, wait: float, lease: float) -> list[Delivery]:
-        """Receive, and free the keys that are held until the start."""
+        """Receive, and free the keys with ``until="start"``."""
         deliveries = self._broker.receive(queues, limit=limit, wait=wait, lease=lease)
         self._free([one.envelope for one in deliveries if _until(one.envelope) == "start"])
         return deliveries
 
     def settle(self, settlements: Sequence[Settlement]) -> list[Delivery]:
-        """Settle, and free the keys of what is done or dead."""
+        """Settle, and free the keys of messages that are done or dead."""
         lost = self._broker.settle(settlements)
         tokens = {delivery.token for delivery in lost}
         ended = [each.delivery for each in settlements if isinstance(each, Ack | Dead)]
@@ -67,7 +67,7 @@ class WithUniqueKeys(WrappedBroker):
         return lost
 
     def _take(self, envelopes: Sequence[Envelope]) -> list[str]:
-        """Return the id that holds the key of each of *envelopes*: its own id if it has no key or got it."""
+        """Return, for each of *envelopes*, the id that holds its key: its own id if it has no key or took it."""
         ids = [envelope.id for envelope in envelopes]
         left = [place for place, envelope in enumerate(envelopes) if envelope.unique]
         for _ in range(_TRIES):
@@ -75,13 +75,13 @@ class WithUniqueKeys(WrappedBroker):
             found = dict(zip(left, holders, strict=True))
             for place, holder in found.items():
                 ids[place] = holder or ids[place]
-            left = [place for place, holder in found.items() if holder is None]  # freed since: once more
+            left = [place for place, holder in found.items() if holder is None]  # freed meanwhile: try again
             if not left:
                 break
         return ids
 
     def _claim(self, envelopes: Sequence[Envelope]) -> list[str | None]:
-        """Take each key that is free, and return who holds it; ``None`` where it was held, and no longer is."""
+        """Take each key that is free, and return the holders; ``None`` if the key was held but is free by now."""
         records = [_record(envelope) for envelope in envelopes]
         taken = self._backend.put(records, condition=Condition.ABSENT)
         refused = [record.key for record, done in zip(records, taken, strict=True) if not done]
@@ -104,7 +104,7 @@ class WithUniqueKeys(WrappedBroker):
     # -- everything else
 
     def remove(self, queue: str, ids: Sequence[str], *, place: Place | None = None) -> list[str]:
-        """Take messages out by id; the keys of waiting ones are freed."""
+        """Delete messages by id, and free the keys of waiting ones."""
         waiting = [] if place is Place.DEAD else self._broker.find(queue, ids)
         removed = self._broker.remove(queue, ids, place=place)
         self._free([stored.envelope for stored in waiting if stored.envelope.id in removed])
@@ -120,7 +120,7 @@ def _key(unique: Unique) -> str:
 
 
 def _record(envelope: Envelope) -> Record:
-    assert envelope.unique is not None  # noqa: S101 - asked only for those that have one
+    assert envelope.unique is not None  # noqa: S101 - called only for envelopes with a key
     return Record(key=_key(envelope.unique), body=envelope.id.encode(), ttl=envelope.unique.ttl)
 
 

@@ -15,22 +15,22 @@ from queuekit.timelimit import time_limit
 __all__ = ["Timeout", "Wait"]
 
 Timeout = float | str | timedelta | None
-"""Seconds, or text such as ``"5s"``; ``None`` for as long as it takes."""
+"""Seconds, or text such as ``"5s"``; ``None`` for no limit."""
 _GRACE = 1.0
 """Seconds beyond the end that a last read from a slow or silent engine may take."""
 _LONGEST = 5.0
-"""Seconds between two checks whether anything is known at all."""
+"""Seconds between two checks for an unknown id."""
 _FIRST = 0.5
-"""Seconds before the first of these checks, so that a wrong id is soon known to be one."""
+"""Seconds before the first of these checks, so that a wrong id is reported soon."""
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0
 
 
 class Wait:
-    """One wait; it begins when this is made.
+    """One wait; it begins at construction.
 
     Args:
-        timeout: How long.
-        clock: Whose time counts.
+        timeout: Longest wait.
+        clock: Clock that measures it.
     """
 
     def __init__(self, timeout: Timeout, clock: Clock) -> None:
@@ -49,36 +49,36 @@ class Wait:
 
     @property
     def step(self) -> float:
-        """Seconds to wait at once."""
+        """Seconds of the next single wait."""
         return min(self._step, self.left)
 
     @property
     def over(self) -> bool:
-        """Whether the end has come."""
+        """Whether the timeout has passed."""
         return self.left <= 0
 
     @property
     def allowed(self) -> float:
-        """Seconds that a call of the engine that begins now may take; infinite without a timeout."""
+        """Seconds that an engine call may take from now; infinite without a timeout."""
         return self.left + _GRACE
 
     @contextmanager
     def limit(self) -> Iterator[None]:
-        """Limit the calls of engines inside to what is allowed."""
+        """Limit the engine calls inside to the allowed time."""
         with time_limit(self.allowed):
             yield
 
     def answered(self) -> None:
-        """Note that the engine answers."""
+        """Record that the engine answers."""
         self._step = _LONGEST
         self._pause = _FIRST_PAUSE
         self._trouble = None
 
     def rest(self, error: UnavailableError) -> float:
-        """Return for how many seconds to leave an engine alone that has failed with *error*.
+        """Return the seconds to pause after the engine has failed with *error*.
 
         Raises:
-            UnavailableError: It will fail again, as with a wrong password.
+            UnavailableError: A retry cannot help, e.g. with a wrong password.
         """
         if not error.passing:
             raise error
@@ -87,7 +87,7 @@ class Wait:
         return min(pause, self.left)
 
     def ended(self, what: str) -> ResultTimeout:
-        """Return what to raise at the end: no outcome of *what*, and why if the engine does not answer."""
+        """Return the error to raise on timeout: *what*, and the reason if the engine does not answer."""
         trouble = self._trouble
         text = f"{what} within {self._timeout} s"
         if trouble is None:

@@ -1,4 +1,4 @@
-"""A broker that passes on to another broker what a subclass does not do itself."""
+"""Base of brokers that wrap another broker: it passes every call on, and subclasses override some."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ __all__ = ["WrappedBroker"]
 
 
 class WrappedBroker(Broker):
-    """Passes every call on.
+    """Passes every call to the inner broker.
 
     Args:
-        broker: Keeps the messages.
+        broker: The inner broker.
     """
 
     def __init__(self, broker: Broker) -> None:
@@ -37,7 +37,7 @@ class WrappedBroker(Broker):
         return self._broker.extend(leases, lease=lease)
 
     def settle(self, settlements: Sequence[Settlement]) -> list[Delivery]:
-        """Carry out *settlements*."""
+        """Apply *settlements*."""
         return self._broker.settle(settlements)
 
     def queues(self) -> list[str]:
@@ -53,7 +53,7 @@ class WrappedBroker(Broker):
         return self._broker.peek(queue, place=place, limit=limit, cursor=cursor)
 
     def find(self, queue: str, ids: Sequence[str]) -> list[Stored]:
-        """Return those of *ids* that *queue* holds."""
+        """Return the messages among *ids* that *queue* holds."""
         return self._broker.find(queue, ids)
 
     def requeue(self, queue: str, ids: Sequence[str] | None = None) -> list[str]:
@@ -61,15 +61,15 @@ class WrappedBroker(Broker):
         return self._broker.requeue(queue, ids)
 
     def remove(self, queue: str, ids: Sequence[str], *, place: Place | None = None) -> list[str]:
-        """Take messages out by id."""
+        """Delete messages by id."""
         return self._broker.remove(queue, ids, place=place)
 
     def purge(self, queue: str, *, place: Place = Place.READY) -> int:
-        """Take all messages in *place* out."""
+        """Delete all messages in *place*."""
         return self._broker.purge(queue, place=place)
 
     def share(self, backend: Backend) -> None:
-        """Let the broker inside share state between its clients in *backend*."""
+        """Let the inner broker keep state that its clients share in *backend*."""
         self._broker.share(backend)
 
     def interrupt(self) -> None:
@@ -77,17 +77,17 @@ class WrappedBroker(Broker):
         self._broker.interrupt()
 
     def check(self) -> list[str]:
-        """Ask the service for what an operator should know."""
+        """Ask the service for problems that an operator should know."""
         return self._broker.check()
 
     def check_queues(self, queues: Sequence[str], *, max_deliveries: int) -> list[str]:
-        """Ask the service whether *queues* keep what workers rest on."""
+        """Ask the service whether *queues* are set up as workers need them."""
         return self._broker.check_queues(queues, max_deliveries=max_deliveries)
 
     def notes(self) -> list[str]:
-        """Return what an operator may like to know."""
+        """Return facts that may interest an operator."""
         return self._broker.notes()
 
     def close(self) -> None:
-        """Close the broker inside; the backend is closed by its owner."""
+        """Close the inner broker; the backend is closed by its owner."""
         self._broker.close()

@@ -94,9 +94,9 @@ def test_names_the_task_if_a_follow_up_cannot_be_written() -> None:
 HEADERS = [
     pytest.param({}, "no version", id="empty"),
     pytest.param({**HEAD, "v": 2}, "version 2; this", id="later-version"),
-    pytest.param({**HEAD, "id": "id-2"}, "no legal id", id="other-id"),
-    pytest.param({**HEAD, "task": "../x"}, "no legal id and task", id="bad-task"),
-    pytest.param({**HEAD, "task": 5}, "no legal id and task", id="task-number"),
+    pytest.param({**HEAD, "id": "id-2"}, "no valid id", id="other-id"),
+    pytest.param({**HEAD, "task": "../x"}, "no valid id and task", id="bad-task"),
+    pytest.param({**HEAD, "task": 5}, "no valid id and task", id="task-number"),
     pytest.param({**HEAD, "ct": "pickle"}, "'pickle' is not accepted", id="content-type"),
     pytest.param({**HEAD, "ct": ["json"]}, "no content type", id="content-type-list"),
     pytest.param({**HEAD, "headers": []}, "headers is not", id="headers-list"),
@@ -157,7 +157,7 @@ def test_refuses_a_body_under_another_id() -> None:
     """The id in the usual header must be that of the envelope."""
     body = encode(Signature("t"), id="id-2", serializer=JSON["json"])
 
-    with pytest.raises(DecodeError, match="no legal id"):
+    with pytest.raises(DecodeError, match="no valid id"):
         decode(Envelope(id="id-1", queue="q", body=body), JSON)
 
 

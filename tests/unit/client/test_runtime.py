@@ -109,9 +109,9 @@ def test_plugins_bring_middleware_and_subscribers() -> None:
     ("factory", "text"),
     [
         pytest.param(
-            "nosuchmodule:Guard", "cannot be made: ModuleNotFoundError: No module named 'nosuchmodule'", id="gone"
+            "nosuchmodule:Guard", "cannot be created: ModuleNotFoundError: No module named 'nosuchmodule'", id="gone"
         ),
-        pytest.param(dict, "is dict, which is no Middleware", id="other"),
+        pytest.param(dict, "is dict, not a Middleware", id="other"),
     ],
 )
 def test_an_app_does_not_go_on_without_a_middleware(factory: Any, text: str) -> None:
@@ -125,7 +125,7 @@ def test_an_app_does_not_go_on_without_a_middleware(factory: Any, text: str) -> 
     app = make_app()
     app.plugins.register(Guarding())
 
-    with pytest.raises(PluginError, match=f"the middleware 'guard' of a plugin {text}"):
+    with pytest.raises(PluginError, match=f"the plugin middleware 'guard' {text}"):
         _ = app.runtime
 
 

@@ -207,7 +207,7 @@ def test_unique_key_that_is_no_text_is_refused(unique: Any) -> None:
     """At the call, naming the task, on whatever engine."""
     app = app_with_echo()
 
-    with pytest.raises(EncodeError, match="the unique key of echo is no text that could be stored: "):
+    with pytest.raises(EncodeError, match="the unique key of echo is not valid UTF-8: "):
         app.send(call(unique=unique))
 
     assert counts(app) == {}
@@ -265,7 +265,7 @@ def test_refuses_what_the_broker_cannot_do(options: Any, missing: str) -> None:
     app = app_with_echo()
     app.runtime.broker.capabilities = Capabilities(priority=False, unique=False, delay=False)
 
-    with pytest.raises(CapabilityError, match=f"echo asks for {missing}, which memory:// cannot do"):
+    with pytest.raises(CapabilityError, match=f"echo asks for {missing}, which memory:// does not support"):
         app.send(call(**options))
 
 

@@ -125,7 +125,7 @@ def test_refuses_bad_variables(load: Load, tmp_path: Path) -> None:
 
     assert problems(caught.value) == [
         ("QUEUEKIT_APP_FILE", f'cannot read "{missing}": No such file or directory'),
-        ("QUEUEKIT_BACKEND_FILE", "set beside QUEUEKIT_BACKEND; only one of them can hold"),
+        ("QUEUEKIT_BACKEND_FILE", "QUEUEKIT_BACKEND is set too; set only one of them"),
         ("QUEUEKIT_BROKR", "unknown variable, did you mean 'QUEUEKIT_BROKER'?"),
         ("QUEUEKIT_WORKER", "worker is a table: set e.g. QUEUEKIT_WORKER__QUEUES"),
         ("QUEUEKIT_WORKER_CONCURRENCY", "unknown variable, did you mean 'QUEUEKIT_WORKER__CONCURRENCY'?"),
@@ -185,7 +185,7 @@ def test_reads_the_file_that_is_named(load: Load, tmp_path: Path, by: str) -> No
         pytest.param("bad.toml", "app = ", "bad.toml is not TOML", id="toml"),
         pytest.param("bytes.toml", "\udcff", "bytes.toml is not TOML", id="bytes"),
         pytest.param("pyproject.toml", "[project]", r"pyproject.toml has no table \[tool.queuekit\]", id="no-table"),
-        pytest.param("pyproject.toml", "[tool]\nqueuekit = 5", "pyproject.toml holds no table", id="scalar"),
+        pytest.param("pyproject.toml", "[tool]\nqueuekit = 5", "pyproject.toml does not contain a table", id="scalar"),
     ],
 )
 def test_refuses_a_bad_file(load: Load, tmp_path: Path, name: str, text: str | None, error: str) -> None:
@@ -210,7 +210,7 @@ def test_says_that_yaml_needs_an_extra(load: Load, tmp_path: Path, monkeypatch: 
 
 @pytest.mark.parametrize(
     ("text", "error"),
-    [("a: [", "is not YAML"), ("- a", "holds no table of settings"), ("true: 5", "unknown key")],
+    [("a: [", "is not YAML"), ("- a", "does not contain a table of settings"), ("true: 5", "unknown key")],
 )
 def test_refuses_bad_yaml(load: Load, tmp_path: Path, text: str, error: str) -> None:
     """YAML that is broken, no table, or has keys that are no text is an error."""

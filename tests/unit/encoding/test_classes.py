@@ -296,10 +296,10 @@ def broken() -> Any:
     [
         pytest.param(lambda: Grows(1), "Grows cannot be sent: its constructor changes 'x'", id="grows"),
         pytest.param(lambda: Own("abc"), "its constructor takes 'text', which is not a field", id="own-constructor"),
-        pytest.param(lambda: Word("w"), "it is a str as well", id="text"),
+        pytest.param(lambda: Word("w"), "it also derives from str", id="text"),
         pytest.param(loose, "'note' is not a field, so it would be lost", id="tacked-on"),
         pytest.param(emptied, "its field 'x' is missing", id="field-lost"),
-        pytest.param(broken, "its constructor refuses what it holds: ", id="breaks-its-rule"),
+        pytest.param(broken, "its constructor rejects its own fields: ", id="breaks-its-rule"),
         pytest.param(lambda: Shade.NONE, "Shade does not find NONE by its value", id="enum-that-is-not-found"),
     ],
 )

@@ -61,7 +61,7 @@ BODIES = [
     pytest.param(join_frame(HEAD, b'{"args":5}'), "args is not a list", id="wrong-type"),
     pytest.param(join_frame(HEAD, b"[" * 100_000), "deeper than 100", id="deep"),
     pytest.param(b"x" * 2_000_000, "2,000,000 bytes, the limit is 1,048,576", id="too-large"),
-    pytest.param(join_frame({**HEAD, "id": "id-2"}, b"{}"), "no legal id", id="other-id"),
+    pytest.param(join_frame({**HEAD, "id": "id-2"}, b"{}"), "no valid id", id="other-id"),
 ]
 
 

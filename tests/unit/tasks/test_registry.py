@@ -204,7 +204,7 @@ class Word(str):  # noqa: SLOT000 - that is what it is about
     [
         pytest.param(Plain, "Plain cannot be registered: it is neither an attrs class", id="plain-class"),
         pytest.param(dict, "dict cannot be registered: it is neither", id="dict"),
-        pytest.param(Word, "Word cannot be registered: it is a str as well", id="text"),
+        pytest.param(Word, "Word cannot be registered: it also derives from str", id="text"),
         pytest.param(Point(1), "it is not a class", id="instance"),
     ],
 )

@@ -84,7 +84,7 @@ CALLS: dict[str, tuple[Any, str]] = {
     "headers-text": ({"headers": "user"}, "headers: expected texts by name"),
     "id-uuid": ({"id": uuid.UUID(int=7)}, "cannot name a message"),
     "delay-text": ({"delay": "later"}, "delay: expected a duration"),
-    "eta-number": ({"eta": 5.0}, "eta is a moment, not 5.0; For seconds from now use delay"),
+    "eta-number": ({"eta": 5.0}, "eta must be a datetime, not 5.0; For seconds from now use delay"),
     "on-success-workflow": (
         {"on_success": [chain(Signature("a"))]},
         "on_success and on_error take signatures, not Chain",

@@ -181,7 +181,7 @@ def test_refuses_the_file_of_another_version(broker: SqliteBroker, path: Path, v
         other.execute(f"PRAGMA user_version = {version}")
 
     with pytest.raises(
-        UnavailableError, match=rf"jobs\.db is laid out by another .*: {version} there, 1 here"
+        UnavailableError, match=rf"jobs\.db holds data of another .*: layout {version}, this version reads 1"
     ) as caught:
         broker.send([message()])
     assert not caught.value.passing
