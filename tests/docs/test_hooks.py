@@ -220,7 +220,7 @@ def test_app_is_refused(plugin: ModuleType) -> None:
     good, bad = app_with(plugin, results_expire=7200), app_with(plugin, results_expire=60)
 
     assert good.runtime.config.results_expire == 7200
-    with pytest.raises(ConfigError, match="results must be kept for an hour at least"):
+    with pytest.raises(ConfigError, match="results must be kept for at least an hour"):
         _ = bad.runtime
 
 

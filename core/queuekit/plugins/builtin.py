@@ -1,4 +1,4 @@
-"""The plugin that is always there: memory, sqlite, JSON and pickle, through the same hooks as anybody's plugin."""
+"""The built-in plugin: memory, sqlite, JSON and pickle, through the same hooks as any other plugin."""
 
 from __future__ import annotations
 
@@ -65,18 +65,18 @@ def queuekit_serializers() -> Iterable[SerializerSpec]:
             name="pickle",
             factory="queuekit.serializer:PickleSerializer",
             safe=False,
-            summary="any Python value; reading it runs what the sender wrote",
+            summary="any Python value; reading it can execute code that the sender wrote",
         ),
     ]
 
 
 @hookimpl(trylast=True)
 def queuekit_make_broker(url: EngineURL, spec: BrokerSpec, make: Callable[[], Broker]) -> Broker:  # noqa: ARG001
-    """Make the broker as its spec says, unless a plugin has wrapped it."""
+    """Create the broker as its spec says, if no other plugin does."""
     return make()
 
 
 @hookimpl(trylast=True)
 def queuekit_make_backend(url: EngineURL, spec: BackendSpec, make: Callable[[], Backend]) -> Backend:  # noqa: ARG001
-    """Make the result backend as its spec says, unless a plugin has wrapped it."""
+    """Create the result backend as its spec says, if no other plugin does."""
     return make()

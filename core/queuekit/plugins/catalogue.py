@@ -1,4 +1,4 @@
-"""Which plugin serves a URL or a name; and, where none does, what to tell the user."""
+"""Looks up the plugin that serves a URL or a name; if there is none, the error says how to get one."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ EXTRAS = {
     **dict.fromkeys(("sqs", "sqs+http", "sqs+https", "dynamodb", "dynamodb+http", "dynamodb+https"), "sqs"),
     **dict.fromkeys(("mongodb", "mongodb+srv"), "mongo"),
 }
-"""Extra of queuekit that brings a scheme: for hints alone, anybody may serve these schemes."""
+"""Extra of queuekit that provides a scheme. Only for hints: any plugin may serve these schemes."""
 _ONE_SIDED = {"sqs": "broker", "dynamodb": "backend"}
 _OTHER_SIDE = {"broker": "backend", "backend": "broker"}
 _NOUNS = {"broker": "broker", "backend": "result backend", "serializer": "serializer"}
@@ -33,7 +33,7 @@ Spec = TypeVar("Spec", BrokerSpec, BackendSpec, SerializerSpec)
 
 @attrs.frozen
 class Offer(Generic[Spec]):
-    """A spec and the plugin that it comes from."""
+    """A spec and the plugin that provides it."""
 
     spec: Spec
     info: PluginInfo
@@ -41,11 +41,11 @@ class Offer(Generic[Spec]):
 
 @attrs.frozen(kw_only=True)
 class Choice:
-    """Where a choice was made, for errors."""
+    """A configured value and its origin, for errors."""
 
     setting: str
     value: str
-    """As it may be shown."""
+    """The value without secrets."""
     origin: str = ""
     """File, variable, ...; empty if unknown."""
 
@@ -58,12 +58,12 @@ Table = dict[str, list[Offer[Spec]]]
 
 
 class Catalogue:
-    """What all loaded plugins offer, by scheme and by name.
+    """The offers of all loaded plugins, by scheme and by name.
 
     Args:
-        plugins: Those that loaded, failed or are disabled.
-        prefer: Scheme or serializer to the distribution or plugin that is to serve it, where several could.
-        left_out: Returns the plugins that were not even looked for; asked only before an error.
+        plugins: All plugins: loaded, failed and disabled.
+        prefer: Distribution or plugin to use for a scheme or serializer that several provide.
+        left_out: Returns the plugins that were not searched for; called only before an error.
     """
 
     def __init__(
@@ -84,12 +84,12 @@ class Catalogue:
             self.offers[side].setdefault(key, []).append(Offer(spec, info))
 
     def offer(self, side: str, wanted: EngineURL | str, choice: Choice) -> Offer[Any]:
-        """Return who serves *wanted* as a broker or backend; or who provides the serializer of that name.
+        """Return the offer that serves the URL *wanted* as a broker or backend, or the serializer of that name.
 
         Raises:
-            UnknownSchemeError: Nobody does.
-            PluginError: Who would is disabled or failed to load.
-            SchemeConflictError: Several would, and none is preferred.
+            UnknownSchemeError: No plugin serves it.
+            PluginError: The plugin that would serve it is disabled or failed to load.
+            SchemeConflictError: Several plugins serve it, and none is preferred.
         """
         key = wanted if isinstance(wanted, str) else wanted.scheme
         if key not in self.offers[side]:
@@ -97,7 +97,7 @@ class Catalogue:
         return self._pick(self.offers[side][key], key, choice, shown=_shown(key, side))
 
     def unusable(self, scheme: str) -> Plugin | None:
-        """Return the plugin that would most likely serve *scheme*, had it not failed or been disabled."""
+        """Return the failed or disabled plugin that, by its name, would serve *scheme*; ``None`` if there is none."""
         names = {canonical(name) for name in (scheme, scheme.partition("+")[0], EXTRAS.get(scheme, scheme))}
         names |= {f"queuekit-{name}" for name in names}
         for plugin in (*self._unusable, *self._left_out()):
@@ -122,13 +122,13 @@ class Catalogue:
         return offers[0]
 
     def _reject(self, key: str, side: str, choice: Choice, *, url: EngineURL | None) -> None:
-        """Raise the most helpful error about *key*, the scheme of *url* or a name, which nobody provides as *side*."""
+        """Raise the most helpful error about *key*, a scheme or name that no plugin provides as *side*."""
         mine, others = self.offers[side], self.offers.get(_OTHER_SIDE.get(side, ""), {})
         available, shown = ", ".join(_first_schemes(mine)), _shown(key, side)
         wrong_side = _wrong_side(key, side, key in others)
         if wrong_side:
             what = f"{shown} is a {_NOUNS[wrong_side]} only, not a {_NOUNS[side]}"
-            fix = f"Set {choice.setting} to one of those available" + (', or to "none"' if side == "backend" else "")
+            fix = f"Set {choice.setting} to an available one" + (', or to "none"' if side == "backend" else "")
             raise UnknownSchemeError(what, where=str(choice), fix=fix, available=available)
         plugin = self.unusable(key)
         if plugin is not None:
@@ -139,7 +139,7 @@ class Catalogue:
 
 
 def install_line(scheme: str) -> str:
-    """Return the command that installs what serves *scheme*, or an empty string."""
+    """Return the command that installs a plugin for *scheme*, or an empty string."""
     return f"Install it:  pip install 'queuekit[{EXTRAS[scheme]}]'" if scheme in EXTRAS else ""
 
 
@@ -148,12 +148,12 @@ def _shown(key: str, side: str) -> str:
 
 
 def _first_schemes(table: Mapping[str, object]) -> list[str]:
-    """Return the names to list: each scheme without its variants, built-in ones first."""
+    """Return the schemes to list, without their variants, built-in ones first."""
     return list(dict.fromkeys(key for key in table if key.partition("+")[0] == key))
 
 
 def _wrong_side(key: str, side: str, elsewhere: bool) -> str:  # noqa: FBT001 - private, and read at one choice
-    """Return the side on which *key* does serve, if it is known to serve on one only; else an empty string."""
+    """Return the side that *key* serves if it serves only the other side than *side*; else an empty string."""
     if elsewhere:
         return _OTHER_SIDE[side]
     only = _ONE_SIDED.get(key.partition("+")[0], side)
@@ -161,7 +161,7 @@ def _wrong_side(key: str, side: str, elsewhere: bool) -> str:  # noqa: FBT001 - 
 
 
 def _suggest(key: str, mine: Mapping[str, object]) -> str:
-    """Return a guess at what was meant, and how to get it if it is not there."""
+    """Return a guess at the intended name, and how to install it if it is missing."""
     guess = did_you_mean(key, [*mine, *EXTRAS])
     meant = guess.split("'")[1] if guess else ""
     install = install_line(meant) if meant not in mine else ""
@@ -172,15 +172,15 @@ def _unusable_error(plugin: Plugin, key: str, shown: str, choice: Choice) -> Plu
     info = plugin.info
     if info.status == "disabled":
         rule = info.error.rpartition(" ")[2]
-        fix = f"Add it to {rule}" if info.error.startswith("not") else f"Take it off {rule}"
+        fix = f"Add it to {rule}" if info.error.startswith("not") else f"Remove it from {rule}"
         what = f"the plugin for {shown} ({info.label}) is installed but {info.error}"
         return PluginError(what, where=str(choice), fix=fix)
     what = f"the plugin for {shown} ({info.label}) is installed but failed to load: {info.error}"
-    return PluginError(what, where=str(choice), fix=_mend(plugin, key))
+    return PluginError(what, where=str(choice), fix=_fix(plugin, key))
 
 
-def _mend(plugin: Plugin, key: str) -> str:
-    """Return what to do about a plugin that failed to load."""
+def _fix(plugin: Plugin, key: str) -> str:
+    """Return the fix for a plugin that failed to load."""
     dist = plugin.info.dist
     if not dist:
         return "See:  queuekit plugins"

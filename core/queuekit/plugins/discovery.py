@@ -1,4 +1,4 @@
-"""Which of the installed plugins may load, by the config and the environment; and loading those."""
+"""Loads those installed plugins that the config and the environment allow."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ _OFF = frozenset({"", "0", "false", "no", "off"})
 
 @attrs.frozen(kw_only=True)
 class Rules:
-    """Who may load. Names are those of entry points or distributions."""
+    """Which plugins may load. Names are those of entry points or distributions."""
 
     only: frozenset[str] | None
-    """Nobody else may; ``None`` for no such rule."""
+    """The only plugins that may load; ``None`` for all."""
     only_by: str
-    """Setting or variable that says so, for errors."""
+    """Setting or variable of that rule, for errors."""
     disable: Mapping[str, str]
-    """Names that may not (``"*"``: none may), each with the setting or variable that says so."""
+    """Plugins that may not load (``"*"``: none may), each with the setting or variable of the rule."""
     strict: bool
-    """Whether a plugin that fails raises."""
+    """Whether a plugin that fails to load raises."""
 
     @classmethod
     def of(
         cls, *, only: Sequence[str] | None, disable: Iterable[str], strict: bool, environ: Mapping[str, str]
     ) -> Rules:
-        """Return the rules of config and environment together; the environment's allow list replaces the config's."""
+        """Return the combined rules of config and environment; the environment's allow list replaces the config's."""
         allowed = environ.get("QUEUEKIT_PLUGINS")
         names = only if allowed is None else allowed.split(",")
         denied = dict.fromkeys(_canonical(disable), "plugins.disable")
@@ -63,12 +63,12 @@ def _canonical(names: Iterable[str]) -> frozenset[str]:
 
 
 def discover(entry_points: Callable[[], Iterable[EntryPoint]], rules: Rules) -> Iterator[Plugin]:
-    """Yield the installed plugins, each loaded by itself unless a rule forbids it; a failure is warned about.
+    """Load the installed plugins one by one, unless a rule forbids it, and yield them; warn about failures.
 
-    Nothing is scanned if nothing may load.
+    If no plugin may load, nothing is scanned.
 
     Raises:
-        PluginError: One failed, and the rules are strict.
+        PluginError: A plugin failed to load, and the rules are strict.
     """
     if rules.only is not None and not rules.only:
         return
@@ -84,14 +84,14 @@ def discover(entry_points: Callable[[], Iterable[EntryPoint]], rules: Rules) -> 
 
 
 def left_out(entry_points: Callable[[], Iterable[EntryPoint]], rules: Rules) -> list[Plugin]:
-    """Return the installed plugins that :func:`discover` did not even look for."""
+    """Return the installed plugins that :func:`discover` did not search for."""
     if rules.only is None or rules.only:
         return []
     return [disabled(point, why=rules.forbid(point)) for point in _ordered(entry_points)]
 
 
 def unique(plugins: Iterable[Plugin]) -> list[Plugin]:
-    """Return *plugins*, the later of two equal names as ``name@distribution``, a module's second time disabled."""
+    """Return *plugins* with unique names: a repeated name gets ``@distribution``, a repeated module is disabled."""
     names: set[str] = set()
     modules: dict[int, str] = {}
     kept = []
@@ -108,6 +108,6 @@ def unique(plugins: Iterable[Plugin]) -> list[Plugin]:
 
 
 def _ordered(entry_points: Callable[[], Iterable[EntryPoint]]) -> list[EntryPoint]:
-    """Return the entry points by name, each distribution's once: a development install can list them twice."""
+    """Return the entry points sorted by name, without duplicates: a development install can list them twice."""
     found = {(point.name, dist_name(point)): point for point in entry_points()}
     return [found[key] for key in sorted(found)]

@@ -1,4 +1,4 @@
-"""From a plugin's spec to the thing itself: its factory imported, its options checked, its errors named."""
+"""Creates engines and serializers from specs: imports factories, checks options, and wraps errors."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ def section_of(spec: BrokerSpec | BackendSpec) -> str:
 
 
 def resolve(target: Any) -> Any:
-    """Return what a spec names as ``"package.module:Name"``, importing it now; anything else is returned as it is.
+    """Import and return what a spec names as ``"package.module:Name"``; return anything else unchanged.
 
     Raises:
         ImportError: The module cannot be imported.
-        AttributeError: It has no such name.
-        PluginError: The text names no module and name.
+        AttributeError: The module has no such name.
+        PluginError: The text does not have that form.
     """
     if not isinstance(target, str):
         return target
@@ -52,7 +52,7 @@ def resolve(target: Any) -> Any:
 
 
 def options_class(target: Any, *, label: str) -> Any:
-    """Return the options class that a spec of the plugin *label* names, imported; ``None`` if it has none.
+    """Import and return the options class that a spec of the plugin *label* names; ``None`` if it names none.
 
     Raises:
         PluginError: It cannot be imported.
@@ -64,7 +64,7 @@ def options_class(target: Any, *, label: str) -> Any:
 
 
 def passthrough(kind: type | None) -> frozenset[str]:
-    """Return the query options that *kind* leaves to the client library: its ``queuekit_passthrough``, if any."""
+    """Return the query options that *kind* passes to the client library: its ``queuekit_passthrough``, if any."""
     return frozenset(getattr(kind, "queuekit_passthrough", ()))
 
 
@@ -77,18 +77,18 @@ def make_options(
     setting: str,
     label: str,
 ) -> Any:
-    """Return the options of an engine, made of its config *table* and, above that, of the query of *url*.
+    """Return the options of an engine from its config *table* and the query of *url*, which overrides the table.
 
     Args:
-        kind: attrs class of the options; ``None`` if there are none to set.
-        url: Whose query to read.
-        table: The plugin's table of the config.
-        owners: All classes that share the table: what one of them knows is no error for another.
+        kind: attrs class of the options; ``None`` if the engine has no options.
+        url: URL with the query.
+        table: The plugin's table in the config.
+        owners: All classes that share the table: an option of one of them is allowed for all.
         setting: Setting that holds the URL, for errors.
         label: The plugin, for errors.
 
     Raises:
-        ConfigError: All options that are unknown or do not fit.
+        ConfigError: Options are unknown or not valid; one error lists all.
     """
     left = {name for owner in owners for name in passthrough(owner)}
     raw = {**table, **{key: value for key, value in url.query.items() if key not in left}}
@@ -110,7 +110,7 @@ def make_options(
 def table_problems(
     table: Mapping[str, Any], owners: Iterable[type], *, label: str, reading: Iterable[type] | None = None
 ) -> dict[str, str]:
-    """Return what is wrong with a plugin's options, by key.
+    """Return the problems of a plugin's options, by key.
 
     Args:
         table: The options.
@@ -119,33 +119,33 @@ def table_problems(
         reading: The classes whose values to check; default: all.
     """
     known = {name for kind in owners for name in fields.settable(kind)}
-    strange = sorted(set(table) - known)
-    problems = {key: fields.unknown(key, known, what=f"unknown option of {label}") for key in strange}
+    unknown = sorted(set(table) - known)
+    problems = {key: fields.unknown(key, known, what=f"unknown option of {label}") for key in unknown}
     for kind in owners if reading is None else reading:
         problems |= fields.read(kind, table)[1]
     return problems
 
 
 def check_serializer(made: Any, spec: SerializerSpec) -> None:
-    """Check that a serializer is what its spec says.
+    """Check that a serializer matches its spec.
 
     Raises:
-        PluginError: It writes another content type, or is less safe.
+        PluginError: It has another content type, or is less safe.
     """
     if made.content_type != spec.name:
         raise PluginError(f"its content type is {made.content_type!r}, its spec says {spec.name!r}")
     if spec.safe and not made.safe:
-        raise PluginError("it is not safe, though its spec says so")
+        raise PluginError("it is not safe, although its spec says so")
 
 
 def with_defaults(made: Any, spec: BrokerSpec | BackendSpec, base: type[Any]) -> Any:
-    """Return *made* with the capabilities and limits of its spec, where its class does not say otherwise.
+    """Return *made* with the capabilities and limits of its spec, unless its class sets its own.
 
     Raises:
-        PluginError: It is no *base* at all.
+        PluginError: It is not an instance of *base*.
     """
     if not isinstance(made, base):
-        raise PluginError(f"its factory returned {type(made).__name__}, which is no {base.__name__}")
+        raise PluginError(f"its factory returned {type(made).__name__}, not a {base.__name__}")
     said: set[str] = {*vars(made)}.union(*(vars(kind) for kind in type(made).__mro__ if not issubclass(base, kind)))
     for name in ("capabilities", "limits"):
         if name not in said:
@@ -154,7 +154,7 @@ def with_defaults(made: Any, spec: BrokerSpec | BackendSpec, base: type[Any]) ->
 
 
 def wrap_error(error: Exception, info: PluginInfo, *, shown: str, choice: Choice, text: str) -> PluginError:
-    """Return what to raise when the plugin for *shown* failed in being made; *text* is the error without secrets."""
+    """Return the error to raise when the plugin for *shown* failed; *text* is its error without secrets."""
     if isinstance(error, ImportError):
         what = f"the plugin for {shown} ({info.label}) is installed but cannot be used: {text}"
         again = f"Reinstall it:  pip install --force-reinstall {info.dist}" if info.dist else "See:  queuekit plugins"

@@ -1,4 +1,4 @@
-"""What the URLs and words of other projects' settings are called here: for hints alone, nothing is accepted by them."""
+"""Translations of other projects' URLs and setting values, used only for hints in errors."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _SCHEMES = {
     "mongo": "mongodb",
     **dict.fromkeys(("sqla+sqlite", "db+sqlite", "sqlite3", "file", "filesystem"), "sqlite"),
 }
-"""Scheme of another project to ours for the same service."""
+"""Our scheme for the same service, by scheme of another project."""
 _SERVICES = {
     **dict.fromkeys(("amqp", "amqps", "pyamqp", "librabbitmq", "rabbitmq"), "RabbitMQ"),
     **dict.fromkeys(("memcache", "memcached", "pymemcache", "cache+memcached", "cache"), "Memcached"),
@@ -27,7 +27,7 @@ _SERVICES = {
     **dict.fromkeys(("gcppubsub", "pubsub"), "Google Cloud Pub/Sub"),
     **dict.fromkeys(("kafka", "confluentkafka"), "Kafka"),
 }
-"""Scheme to a service that no plugin of ours serves."""
+"""Services without a plugin of queuekit, by scheme."""
 _KEEPS_RESULTS = frozenset({"dynamodb"})
 _NO_RESULTS = frozenset({"null", "nil", "no", "off", "false", "disabled", "disable", "-", "rpc"})
 _EAGER = frozenset({"eager", "sync", "always_eager"})
@@ -44,7 +44,7 @@ _AWS = re.compile(r"(?:.*\.)?(sqs|dynamodb)[.-]([a-z]{2}(?:-[a-z]+)+-\d)\..*|([a
 
 
 def instead_of(url: EngineURL, side: str) -> str:
-    """Return what to write instead of *url* as *side*, ``"broker"`` or ``"backend"``; empty if it is not known."""
+    """Return the fix for *url* as *side*, ``"broker"`` or ``"backend"``; empty if unknown."""
     if url.scheme in {"http", "https"}:
         return _of_aws(url, side)
     if url.scheme in _SCHEMES:
@@ -52,12 +52,12 @@ def instead_of(url: EngineURL, side: str) -> str:
     if url.scheme in _EAGER | _NO_RESULTS:
         return meant_by(url.scheme, side)
     if url.scheme in _SERVICES:
-        return f"queuekit has no plugin for {_SERVICES[url.scheme]}: name one of those available, or write one"
+        return f"queuekit has no plugin for {_SERVICES[url.scheme]}: use an available one, or write a plugin"
     return ""
 
 
 def meant_by(word: str, side: str) -> str:
-    """Return what to write instead of a *word* that is no URL; empty if it is not known."""
+    """Return the expected value in place of *word*, which is not a URL; empty if unknown."""
     word = word.strip().lower()
     if word in _EAGER:
         return "eager = true, which runs tasks where they are sent"
@@ -67,12 +67,12 @@ def meant_by(word: str, side: str) -> str:
 
 
 def _of_aws(url: EngineURL, side: str) -> str:
-    """Return the URL for an address of AWS, or of an imitation."""
+    """Return the fix for an HTTP address of AWS, or of an emulator."""
     host = url.hosts[0] if url.hosts else "host"
     found = _AWS.fullmatch(host.partition(":")[0].lower())
     if found is None:
         service = "dynamodb" if side == "backend" else "sqs"
-        return f"For SQS, DynamoDB or an imitation of them write e.g. {service}+{url.scheme}://{host}/PREFIX"
+        return f"For SQS, DynamoDB or an emulator write e.g. {service}+{url.scheme}://{host}/PREFIX"
     service = found[1] or "sqs"
     where = f"{service}://{found[2] or found[3]}/PREFIX"
     if service in _KEEPS_RESULTS and side == "broker":

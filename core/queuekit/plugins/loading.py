@@ -1,7 +1,7 @@
-"""Finding plugins and loading each by itself, so that a broken one harms nobody but those who ask for it.
+"""Finds plugins and loads each by itself, so that a broken plugin affects only apps that use it.
 
-pluggy's own loader is not used: it stops at the first plugin that fails, drops the second of two equal names without a
-word, and imports before anybody can forbid it.
+pluggy's own loader is not used: it stops at the first plugin that fails, silently drops the second of two equal names,
+and imports a plugin before a rule can forbid it.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ __all__ = [
 
 GROUP = "queuekit"
 WRAPPABLE = frozenset({"queuekit_make_broker", "queuekit_make_backend"})
-"""Hooks that go through pluggy's own call, wrappers and all."""
+"""Hooks that pluggy itself calls, so that they may be wrappers."""
 
 T = TypeVar("T")
 
@@ -54,35 +54,35 @@ class PluginInfo:
     name: str
     """Name of the entry point or module; ``name@distribution`` if another distribution has that name too."""
     dist: str = ""
-    """Distribution that brought it; empty for one that was registered by hand."""
+    """Distribution that provides it; empty for one that was registered by hand."""
     version: str = ""
     """Version of the distribution."""
     api: tuple[int, int] | None = None
-    """Plugin API that it was made for; ``None`` if it does not say, or was not imported."""
+    """Plugin API version that it declares; ``None`` if it declares none, or was not imported."""
     status: Literal["ok", "failed", "disabled"] = "ok"
     error: str = ""
     """Why it failed, or what disabled it."""
     schemes: tuple[str, ...] = ()
-    """URL schemes that it serves, of brokers and backends."""
+    """URL schemes that it serves, as broker or backend."""
     hooks: tuple[str, ...] = ()
-    """Hooks that it has."""
+    """Hooks that it implements."""
     load_ms: float = 0.0
-    """Milliseconds that its import and its checks took."""
+    """Milliseconds taken by its import and its checks."""
 
     @property
     def label(self) -> str:
-        """Distribution and version, or the name where there is none: how texts name it."""
+        """Distribution and version, or else the name; used in messages."""
         return f"{self.dist} {self.version}".strip() if self.dist else self.name
 
     @property
     def owner(self) -> str:
-        """What ``plugins.prefer`` calls it."""
+        """Its name in ``plugins.prefer``."""
         return self.dist or self.name
 
 
 @attrs.frozen(kw_only=True, eq=False)
 class Plugin:
-    """A plugin and what it said it provides; only ``info`` and ``failure`` mean anything unless it is ok."""
+    """A plugin and its specs; unless its status is ok, only ``info`` and ``failure`` are meaningful."""
 
     info: PluginInfo
     module: Any = None
@@ -97,7 +97,7 @@ _MODULES = (hookspecs, lifecycle)
 
 
 def manager() -> pluggy.PluginManager:
-    """Return a fresh manager that knows all hooks."""
+    """Return a new manager that knows all hooks."""
     made = pluggy.PluginManager(hookspecs.PROJECT)
     for module in _MODULES:
         made.add_hookspecs(module)
@@ -108,7 +108,7 @@ _HOOKS = {name: hook for module in _MODULES for name, hook in vars(module).items
 HOOKS = frozenset(_HOOKS)
 """Names of all hooks."""
 HISTORIC = frozenset(name for name, hook in _HOOKS.items() if hook.queuekit_spec["historic"])
-"""Hooks whose calls are told to plugins that come later."""
+"""Hooks whose past calls are repeated for plugins that are registered later."""
 
 _scanned: tuple[EntryPoint, ...] | None = None
 _scanning = threading.Lock()
@@ -116,17 +116,17 @@ _scanning = threading.Lock()
 
 def installed() -> tuple[EntryPoint, ...]:
     """Return the entry points of the group ``queuekit``; the environment is scanned once per process."""
-    global _scanned  # noqa: PLW0603 - what is installed is a fact about the process, not about an app
+    global _scanned  # noqa: PLW0603 - installed distributions belong to the process, not to an app
     with _scanning:
         if _scanned is None:
-            from importlib.metadata import entry_points  # 40 ms that an import must not cost
+            from importlib.metadata import entry_points  # takes 40 ms, too long for ``import queuekit``
 
             _scanned = tuple(entry_points(group=GROUP))
     return _scanned
 
 
 def canonical(name: str) -> str:
-    """Return the name of a distribution or plugin in the form in which names are compared."""
+    """Return the normalized name of a distribution or plugin, for comparison."""
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
@@ -136,7 +136,7 @@ def dist_name(point: EntryPoint) -> str:
 
 
 def disabled(point: EntryPoint, *, why: str) -> Plugin:
-    """Return the record of a plugin that is installed but not used; *why* says who decided that."""
+    """Return a plugin that is installed but not loaded; *why* names the rule."""
     return Plugin(info=_blank(point, status="disabled", error=why))
 
 
@@ -148,15 +148,15 @@ def load_entry_point(point: EntryPoint) -> Plugin:
         module = point.load()
         blank = attrs.evolve(blank, api=_pair(getattr(module, "queuekit_api", None)))
         return _checked(module, blank, start=start, packaged=True)
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a plugin does, the others go on
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - no error of a plugin may affect the others
         return _failed(blank, error, start=start)
 
 
 def load_object(target: object, *, name: str) -> Plugin:
-    """Check a plugin that no distribution brings: an object with hooks, or the dotted name of a module.
+    """Check a plugin that no distribution provides: an object with hooks, or the dotted name of a module.
 
     Raises:
-        PluginError: It cannot be imported or used; whoever names a plugin by hand wants to know at once.
+        PluginError: It cannot be imported or used. This raises at once, since the plugin was named explicitly.
     """
     start = time.perf_counter()
     try:
@@ -167,7 +167,7 @@ def load_object(target: object, *, name: str) -> Plugin:
 
 
 def reason(error: BaseException) -> str:
-    """Return an error in one line; only ours go without their class."""
+    """Return an error in one line, with its class name unless it is a ``PluginError``."""
     text = " ".join(str(error).split())
     return text if isinstance(error, PluginError) else f"{type(error).__name__}: {text}".rstrip(": ")
 
@@ -183,7 +183,7 @@ def _failed(blank: PluginInfo, error: BaseException, *, start: float) -> Plugin:
 
 
 def _checked(module: Any, blank: PluginInfo, *, start: float, packaged: bool) -> Plugin:
-    """Try a plugin on a manager of its own and take down what it provides."""
+    """Check a plugin on a separate manager and return it with its specs."""
     api = _check_api(getattr(module, "queuekit_api", None if packaged else API_VERSION))
     scratch = manager()
     scratch.register(module, blank.name)
@@ -210,7 +210,7 @@ def _checked(module: Any, blank: PluginInfo, *, start: float, packaged: bool) ->
 
 
 def _check_pending(scratch: pluggy.PluginManager) -> None:
-    """Refuse a hook that core does not know; pluggy's own text would show the module's address."""
+    """Raise if a hook is unknown; pluggy's own message would show the module's address."""
     try:
         scratch.check_pending()
     except pluggy.PluginValidationError as error:
@@ -220,7 +220,7 @@ def _check_pending(scratch: pluggy.PluginManager) -> None:
 
 
 def _pair(api: object) -> tuple[int, int] | None:
-    """Return the API version that a plugin declares, whether it is offered or not; ``None`` if that is none."""
+    """Return the API version that a plugin declares, supported or not; ``None`` if it is not a version."""
     match api:
         case (int(major), int(minor)):
             return major, minor
@@ -229,7 +229,7 @@ def _pair(api: object) -> tuple[int, int] | None:
 
 
 def _check_api(api: object) -> tuple[int, int]:
-    """Return the API version that a plugin declares, if it is one that this core offers."""
+    """Return the API version that a plugin declares; raise if this core does not support it."""
     if api is None:
         raise PluginError("it declares no queuekit_api")
     pair = _pair(api)
@@ -242,7 +242,7 @@ def _check_api(api: object) -> tuple[int, int]:
 
 
 def _check_hooks(module: Any, scratch: pluggy.PluginManager) -> tuple[str, ...]:
-    """Return the names of a plugin's hooks; refuse those that would never run as their author thinks."""
+    """Return the names of a plugin's hooks; raise if a hook would never be called as intended."""
     callers = scratch.get_hookcallers(module) or []
     hooks = tuple(sorted(caller.name for caller in callers))
     for caller in callers:
@@ -255,7 +255,7 @@ def _check_hooks(module: Any, scratch: pluggy.PluginManager) -> tuple[str, ...]:
 
 
 def _check_hook(name: str, hook: pluggy.HookImpl) -> None:
-    """Refuse one that would not be called as a plain function is."""
+    """Raise if a hook is not a plain function."""
     if inspect.iscoroutinefunction(hook.function):
         raise PluginError(f"its hook {name} is async; hooks are plain functions")
     if (hook.hookwrapper or hook.wrapper) and name not in WRAPPABLE:
@@ -263,7 +263,7 @@ def _check_hook(name: str, hook: pluggy.HookImpl) -> None:
 
 
 def _specs(hook: Callable[[], Iterable[Iterable[Any] | None]], kind: type[T]) -> tuple[T, ...]:
-    """Call a hook and return its specs, each of the type that it should be."""
+    """Call a hook and return its specs; raise if one has the wrong type."""
     specs = tuple(spec for answer in hook() for spec in answer or ())
     for spec in specs:
         if not isinstance(spec, kind):
@@ -272,7 +272,7 @@ def _specs(hook: Callable[[], Iterable[Iterable[Any] | None]], kind: type[T]) ->
 
 
 def _check_schemes(specs: Sequence[BrokerSpec | BackendSpec]) -> list[str]:
-    """Return all schemes of *specs*, if each is well formed and named once."""
+    """Return all schemes of *specs*; raise if one is malformed or occurs twice."""
     schemes: list[str] = []
     for spec in specs:
         if not spec.schemes:

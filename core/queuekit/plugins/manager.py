@@ -1,7 +1,7 @@
-"""The plugins of one app: found at the first selection, chosen by URL scheme, called one by one.
+"""The plugins of one app: loaded at first use, selected by URL scheme, called one by one.
 
-No call here stands on the way of a message. Nothing is scanned or imported before a broker, a backend, a serializer or
-a hook is asked for.
+Nothing here runs per message. No plugin is searched for or imported before a broker, a backend, a serializer or a hook
+is needed.
 """
 
 from __future__ import annotations
@@ -46,12 +46,12 @@ class Plugins:
     """All plugins of an app.
 
     Args:
-        only: Names of the installed plugins that may load, by entry point or distribution; ``None`` for all. Overruled
-            by ``QUEUEKIT_PLUGINS`` (an empty one means none).
-        disable: Names of those that may not; ``"*"`` for all. Adds to ``QUEUEKIT_DISABLE_PLUGINS``.
-        prefer: Scheme to the distribution that serves it, where several could.
-        strict: Whether a plugin that fails to load raises at once; also by ``QUEUEKIT_STRICT_PLUGINS=1``.
-        load: Dotted names of modules that are plugins without being installed as such.
+        only: Names of the installed plugins that may load, by entry point or distribution; ``None`` for all.
+            ``QUEUEKIT_PLUGINS`` overrides it (an empty value means none).
+        disable: Names of plugins that may not load; ``"*"`` for all. ``QUEUEKIT_DISABLE_PLUGINS`` adds to it.
+        prefer: Distribution to use for a scheme that several serve, by scheme.
+        strict: Whether a plugin that fails to load raises at once; ``QUEUEKIT_STRICT_PLUGINS=1`` sets it too.
+        load: Dotted names of modules to load as plugins that are not installed as such.
         entry_points: Returns the installed entry points, for tests; default: the process's, scanned once.
         environ: Environment to read; default: the process's.
     """
@@ -84,29 +84,29 @@ class Plugins:
         self._history: list[tuple[str, dict[str, Any]]] = []
 
     def renew_in_fork(self) -> None:
-        """Begin with a lock that nobody holds."""
+        """Create a new lock: another thread of the parent may have held the old one."""
         self._lock = threading.RLock()
 
     # --- choosing -----------------------------------------------------------------------------------------------------
 
     def offer(self, side: Side, wanted: EngineURL | str, *, setting: str = "", where: str = "") -> Offer[Any]:
-        """Return the spec of the engine that serves a URL, or of the serializer of a name; and its plugin.
+        """Return the spec, and the plugin, of the engine that serves a URL or of the serializer with a name.
 
         Args:
-            side: What is wanted.
-            wanted: What was configured: the URL of a broker or backend, the name of a serializer.
-            setting: Name of the setting that holds it, for errors; default: as *side*.
+            side: Kind of engine.
+            wanted: The configured URL of a broker or backend, or name of a serializer.
+            setting: Setting that holds it, for errors; default: *side*.
             where: Origin of its value, e.g. ``"queuekit.toml"``, for errors.
 
         Raises:
             UnknownSchemeError: No plugin serves the scheme, or provides the serializer.
-            PluginError: The one that does is disabled or failed to load.
-            SchemeConflictError: Several do, and none is preferred.
+            PluginError: The plugin that does is disabled or failed to load.
+            SchemeConflictError: Several plugins do, and none is preferred.
         """
         return self._loaded().offer(side, wanted, _choice(side, wanted, setting, where))
 
     def has_backend(self, scheme: str) -> bool:
-        """Return whether *scheme* is also that of a result backend."""
+        """Return whether a result backend serves *scheme*."""
         return scheme in self._loaded().offers["backend"]
 
     # --- making -------------------------------------------------------------------------------------------------------
@@ -122,20 +122,20 @@ class Plugins:
         setting: str = "",
         where: str = "",
     ) -> Any:
-        """Return the broker or backend for *url*, which opens its connection at first use.
+        """Return a broker or backend for *url*; it connects at first use.
 
         Args:
             side: Which of the two.
-            url: What was configured; its query overrides *table*.
-            table: The plugin's table of the config, see :func:`section_of`.
-            clock: Time, for engines without a clock of their own.
-            random: Chance, for tokens and jitter.
+            url: The configured URL; its query overrides *table*.
+            table: The plugin's table in the config, see :func:`section_of`.
+            clock: Source of time for engines without a server clock.
+            random: Source of randomness for tokens and jitter.
             setting: As for :meth:`offer`.
             where: As for :meth:`offer`.
 
         Raises:
-            ConfigError: Options are unknown or do not fit.
-            PluginError: As for :meth:`offer`, or the engine cannot be made.
+            ConfigError: Options are unknown or not valid.
+            PluginError: As for :meth:`offer`, or the engine cannot be created.
         """
         choice = _choice(side, url, setting, where)
         offer = self._loaded().offer(side, url, choice)
@@ -155,21 +155,21 @@ class Plugins:
         """Return the serializer *name*.
 
         Args:
-            name: As its spec says.
-            types: Finds a class by the name under which it travels.
-            allow_unsafe: Names of those that may be used although reading can execute what a message brings.
+            name: Name in its spec.
+            types: Finds a class by its name in messages.
+            allow_unsafe: Names of serializers that are allowed although they can execute code from a message.
             setting: As for :meth:`offer`.
             where: As for :meth:`offer`.
 
         Raises:
-            ConfigError: It can execute code, and is not allowed to.
-            PluginError: As for :meth:`offer`, or it cannot be made, or is not what its spec says.
+            ConfigError: It can execute code, and is not allowed.
+            PluginError: As for :meth:`offer`, or it cannot be created, or does not match its spec.
         """
         choice = _choice("serializer", name, setting, where)
         offer = self._loaded().offer("serializer", name, choice)
         if not offer.spec.safe and name not in allow_unsafe:
-            what = f"the serializer {name!r} can execute what a message brings"
-            fix = f'If all who can write to the broker are trusted, say so:  allow_unsafe = ["{name}"]'
+            what = f"the serializer {name!r} can execute code from a message"
+            fix = f'If you trust everyone who can write to the broker, set  allow_unsafe = ["{name}"]'
             raise ConfigError(what, where=str(choice), fix=fix)
         try:
             made: Serializer = resolve(offer.spec.factory)(types)
@@ -192,7 +192,7 @@ class Plugins:
         table: Mapping[str, Any],
         **arguments: Any,
     ) -> Any:
-        """Make an engine through its hook, blaming the plugin for what goes wrong."""
+        """Create an engine through its hook; errors name the plugin."""
         spec = offer.spec
         try:
             kind = resolve(spec.options)
@@ -212,18 +212,18 @@ class Plugins:
             raise
         except QueuekitError:
             raise
-        except Exception as error:  # noqa: BLE001 - whatever a factory raises, the user is told whose it is
+        except Exception as error:  # noqa: BLE001 - a factory may raise anything; the error names its plugin
             text = url.hide(reason(error))
-            # A cause is printed with its own text, so it goes where that holds the password.
+            # A traceback prints the cause with its own text, so drop a cause whose text has the password.
             cause = error if text == reason(error) else None
             raise factories.wrap_error(error, offer.info, shown=f"{url.scheme}://", choice=choice, text=text) from cause
 
     # --- config tables ------------------------------------------------------------------------------------------------
 
     def check_table(self, name: str, table: Mapping[str, Any], *, others: Iterable[str] = ()) -> dict[str, str]:
-        """Return what is wrong with the plugin's table *name* of the config, by key; by ``""`` if it is nobody's.
+        """Return the problems of the plugin table *name* in the config, by key; under ``""`` if no plugin owns it.
 
-        The table of a plugin that is disabled is left alone. *others* are tables that might have been meant.
+        The table of a disabled plugin is not checked. *others* are names of further tables, for suggestions.
         """
         catalogue = self._loaded()
         sections = self._sections()
@@ -233,13 +233,13 @@ class Plugins:
         if plugin is not None:
             failed = plugin.info.status == "failed"
             return {"": f"belongs to {plugin.info.label}, which failed to load"} if failed else {}
-        # A table may bear the name of the extra, as [mongo] does for mongodb://.
+        # A table may have the name of the extra, like [mongo] for mongodb://.
         install = next((install_line(scheme) for scheme, extra in EXTRAS.items() if name in {scheme, extra}), "")
         unknown = fields.unknown(name, [*others, *sections], what="unknown table")
         return {"": f"no plugin owns this table. {install}" if install else unknown}
 
     def _sections(self) -> dict[str, list[tuple[Any, PluginInfo]]]:
-        """Return the options of each table, as their specs name them, with their plugins."""
+        """Return the options of each table, as named in specs, with their plugins."""
         found: dict[str, list[tuple[Any, PluginInfo]]] = {}
         for plugin in self._plugins:
             specs: tuple[BrokerSpec | BackendSpec, ...] = (*plugin.brokers, *plugin.backends)
@@ -250,24 +250,24 @@ class Plugins:
         return found
 
     def _option_classes(self, section: str) -> dict[type, PluginInfo]:
-        """Return the classes that read the table *section*, imported, with their plugins."""
+        """Import and return the classes that read the table *section*, with their plugins."""
         named = self._sections().get(section, [])
         return {factories.options_class(each, label=info.label): info for each, info in named if each is not None}
 
     # --- calling ------------------------------------------------------------------------------------------------------
 
     def call(self, hook_name: str, *, raising: bool = False, **arguments: Any) -> None:
-        """Call a hook of every plugin, each by itself.
+        """Call a hook of every plugin, one by one.
 
-        The call of a historic hook is remembered and told to plugins that come later, so alone it does not load any.
+        The call of a historic hook is stored and repeated for plugins that load later, so it does not load plugins.
 
         Args:
-            hook_name: Which.
-            raising: Whether the first error ends it; otherwise errors are logged.
-            **arguments: For the hook.
+            hook_name: Name of the hook.
+            raising: Whether to raise the first error; otherwise errors are logged.
+            **arguments: Arguments of the hook.
 
         Raises:
-            PluginError: A plugin failed, and *raising* is set; errors of ours pass as they are.
+            PluginError: A plugin failed, and *raising* is set; queuekit's own errors pass unchanged.
         """
         historic = hook_name in HISTORIC
         with self._lock:
@@ -289,19 +289,19 @@ class Plugins:
                 _log.exception(what)
 
     def collect(self, hook_name: str, **arguments: Any) -> list[Any]:
-        """Return what a hook of all plugins returns, as one list; a plugin that fails is logged and listed so."""
+        """Return the results of a hook of all plugins as one list; log an error, and list its plugin as failed."""
         self._loaded()
         found: list[Any] = []
         for name, answer in self._answers(hook_name, arguments):
             try:
                 found += list(answer() or ())
-            except Exception as error:  # noqa: BLE001 - one plugin's trouble is not another's
+            except Exception as error:  # noqa: BLE001 - no error of a plugin may affect the others
                 _log.exception("the plugin %s failed in %s", self._label(name), hook_name)
                 self._failed[name] = reason(error)
         return found
 
     def _answers(self, hook_name: str, arguments: Mapping[str, Any]) -> Iterator[tuple[str, Callable[[], Any]]]:
-        """Yield each plugin's name and its hook, ready to call; pluggy itself would stop at the first error."""
+        """Yield each plugin's name and its bound hook; pluggy's own call would stop at the first error."""
         for impl in reversed(getattr(self._manager.hook, hook_name).get_hookimpls()):
             yield impl.plugin_name, partial(impl.function, *(arguments[name] for name in impl.argnames))
 
@@ -311,16 +311,16 @@ class Plugins:
     # --- loading ------------------------------------------------------------------------------------------------------
 
     def register(self, target: object, name: str | None = None) -> None:
-        """Add a plugin that no distribution brings: an object with hooks, or the dotted name of a module.
+        """Register a plugin that no distribution provides: an object with hooks, or the dotted name of a module.
 
         Raises:
-            PluginError: It cannot be used, or it is there already.
+            PluginError: It cannot be used, or is already registered.
         """
         called = name or str(target if isinstance(target, str) else getattr(target, "__name__", type(target).__name__))
         plugin = load_object(target, name=called)
         with self._lock:
             if any(plugin.module is known.module for known in (*self._plugins, *self._by_hand)):
-                raise PluginError(f"the plugin {called!r} is there already")
+                raise PluginError(f"the plugin {called!r} is already registered")
             self._by_hand.append(plugin)
             if self._catalogue is not None:
                 self._plugins = unique([*self._plugins, plugin])
@@ -328,7 +328,7 @@ class Plugins:
                 self._enlist(self._plugins[-1])
 
     def infos(self) -> list[PluginInfo]:
-        """Return all plugins, also those that failed, are disabled or were left out; built-in ones first."""
+        """Return all plugins, including failed and disabled ones; built-in ones first."""
         self._loaded()
         infos = [plugin.info for plugin in unique([*self._plugins, *self._left_out()])]
         late = self._failed
@@ -337,10 +337,10 @@ class Plugins:
         ]
 
     def _loaded(self) -> Catalogue:
-        """Return what all plugins offer, loading them if this is the first time.
+        """Return the offers of all plugins; load the plugins at the first call.
 
         Raises:
-            PluginError: One failed to load, and the rules are strict; or one that the config names cannot be used.
+            PluginError: A plugin failed to load and the rules are strict, or one that the config names cannot be used.
         """
         with self._lock:
             if self._catalogue is None:
@@ -364,7 +364,7 @@ class Plugins:
         return left_out(self._entry_points, self._rules())
 
     def _enlist(self, plugin: Plugin) -> None:
-        """Let a plugin take part in hook calls, and tell it what it missed."""
+        """Include a plugin in hook calls, and repeat the historic calls that it missed."""
         if plugin.info.status != "ok":
             return
         self._manager.register(plugin.module, plugin.info.name)
@@ -373,7 +373,7 @@ class Plugins:
             for answer in mine:
                 try:
                     answer()
-                except Exception:  # noqa: BLE001 - the call that it missed did not ask for errors
+                except Exception:  # noqa: BLE001 - logged, since the original call has returned long ago
                     _log.exception("the plugin %s failed in %s", plugin.info.label, hook_name)
 
 

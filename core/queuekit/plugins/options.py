@@ -1,7 +1,7 @@
-"""Raw values, from files, environment and URLs, to the annotated fields of an attrs class; and what is wrong with them.
+"""Converts raw values from files, environment and URLs to the annotated fields of an attrs class, and reports problems.
 
-One reading for settings and for the options of plugins: text that reads as the annotated type is that type, so a number
-may come from an environment variable or a URL as well as from TOML.
+Settings and plugin options use the same conversion: text that parses as the annotated type is accepted, so a number can
+come from an environment variable or a URL as well as from TOML.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from queuekit.urls import is_secret, mask
 __all__ = ["Problem", "at_least", "read", "report", "settable", "shown", "unknown"]
 
 MAX_LINES = 6
-"""Longest report, in lines; the rest is counted."""
+"""Longest report, in lines; further problems are only counted."""
 _WIDTH = 60
 _LONGEST = 200
-"""Longest text about one setting."""
+"""Longest text about one setting, in characters."""
 _CONVERTER: Any = getattr(attrs, "Converter", ())  # since attrs 24.1
 _TRUE = frozenset({"1", "true", "yes", "on"})
 _FALSE = frozenset({"0", "false", "no", "off"})
@@ -38,7 +38,7 @@ _FALSE = frozenset({"0", "false", "no", "off"})
 
 @attrs.frozen
 class Problem:
-    """One setting that cannot be used."""
+    """A setting that is not valid."""
 
     key: str
     """As the user wrote it: ``worker.concurrency``, ``QUEUEKIT_WORKER__CONCURRENCY``."""
@@ -52,7 +52,7 @@ class Problem:
 
 
 class Mismatch(ValueError):
-    """A value that does not fit; keeps it apart from the text, so that a secret can be left out."""
+    """A value is not valid. The value is separate from the text, so that a secret can be left out."""
 
     def __init__(self, expected: str, value: object) -> None:
         super().__init__(expected, value)
@@ -64,7 +64,7 @@ class Mismatch(ValueError):
 
 
 def report(problems: Sequence[Problem]) -> ConfigError:
-    """Return one error for all *problems*; it prints at most six lines and keeps the rest in ``problems``."""
+    """Return one error for all *problems*; it prints at most six lines and holds all of them in ``problems``."""
     sources = {problem.source for problem in problems}
     choice = sources.pop() if len(sources) == 1 else "the settings"
     what = f"{len(problems)} problem{'s' if len(problems) > 1 else ''} in {choice}"
@@ -81,7 +81,7 @@ def report(problems: Sequence[Problem]) -> ConfigError:
 
 
 def shown(value: object) -> str:
-    """Return *value* as an error shows it: short, text in quotes, a URL without its password."""
+    """Return *value* for an error: short, text in quotes, a URL without its password."""
     if isinstance(value, Mapping):
         return "a table"
     if isinstance(value, str):
@@ -94,7 +94,7 @@ def shown(value: object) -> str:
 
 
 def unknown(name: str, known: Iterable[str], *, what: str = "unknown key") -> str:
-    """Return what to say of a key that is not among *known*: the nearest one, also by its last part."""
+    """Return the text for a key that is not among *known*, with the nearest match, also by last part."""
     choices = list(known)
     by_tail = {choice.rpartition(".")[2]: choice for choice in choices} | {choice: choice for choice in choices}
     near = difflib.get_close_matches(name, list(by_tail), n=1)
@@ -102,12 +102,12 @@ def unknown(name: str, known: Iterable[str], *, what: str = "unknown key") -> st
 
 
 def settable(kind: type) -> dict[str, attrs.Attribute[Any]]:
-    """Return the fields of an attrs class that a setting can fill, by the name that its ``__init__`` takes."""
+    """Return the fields of an attrs class that a setting can fill, by their names in ``__init__``."""
     return {field.alias or field.name: field for field in attrs.fields(kind) if field.init}
 
 
 def at_least(least: float) -> Callable[[Any, attrs.Attribute[Any], Any], None]:
-    """Return a validator that refuses numbers under *least*."""
+    """Return a validator that rejects numbers below *least*."""
 
     def check(_instance: Any, _field: attrs.Attribute[Any], value: Any) -> None:
         if value < least:
@@ -117,10 +117,10 @@ def at_least(least: float) -> Callable[[Any, attrs.Attribute[Any], Any], None]:
 
 
 def read(kind: type, raw: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
-    """Return arguments for the attrs class *kind* made of *raw*, and by name what is wrong with the others.
+    """Return arguments for the attrs class *kind* from *raw*, and the problems of invalid values, by name.
 
-    A field's own converter, if it has one, gets the value as written; otherwise the annotation decides. Validators are
-    asked here, field by field, so that one report can hold all problems. Names that *kind* does not have are ignored.
+    A field's own converter receives the value as written; without one, the annotation decides. Validators run here,
+    field by field, so that one report can list all problems. Names that *kind* does not have are ignored.
     """
     hints = get_type_hints(kind, include_extras=True)
     values: dict[str, Any] = {}
@@ -136,35 +136,35 @@ def read(kind: type, raw: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, 
 
 
 def _field_value(field: attrs.Attribute[Any], annotation: Any, raw: Any) -> Any:
-    """Return what to pass for *field*, having tried its converter and its validator on it."""
+    """Return the argument for *field*, after running its converter and its validator."""
     converter: Any = field.converter
     if isinstance(converter, _CONVERTER):
-        return raw  # it may need the instance, so only making that can tell
+        return raw  # the converter may need the instance, so it can only run when that is created
     value = convert(annotation, raw) if converter is None else converter(raw)
     if field.validator is not None:
-        with contextlib.suppress(AttributeError):  # it may look at the instance, and will when that is made
+        with contextlib.suppress(AttributeError):  # it may need the instance; then it runs when that is created
             field.validator(None, field, value)
     return value if converter is None else raw
 
 
 def _reason(error: Exception, name: str) -> str:
-    """Return an error's first line without the field's name, which attrs puts in front, and without a secret."""
+    """Return an error's first line without the field name that attrs puts in front, and without secrets."""
     if isinstance(error, Mismatch) and is_secret(name):
         return f"expected {error.expected}"
     if is_secret(name):
-        return "not a value that can be used"
+        return "the value is not valid"
     if isinstance(error, Mismatch):
         return str(error).split("\n", 1)[0][:_LONGEST]
     text = str(error if isinstance(error, QueuekitError) or not error.args else error.args[0])
-    # Cut only once it is masked: half a URL does not look like one.
+    # Mask before cutting: half a URL would not be recognized and masked.
     return re.sub(rf"^'{re.escape(name)}' ", "", mask(text).split("\n", 1)[0])[:_LONGEST]
 
 
 def convert(annotation: Any, value: Any) -> Any:
-    """Return *value* as *annotation* asks for; types that are not known here leave it as it is.
+    """Return *value* converted to *annotation*; unchanged if the type is not known here.
 
     Raises:
-        Mismatch: It does not fit.
+        Mismatch: The value is not valid.
     """
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
@@ -237,9 +237,9 @@ def _none(value: Any) -> None:
 
 
 def _one_of(members: tuple[Any, ...], value: Any) -> Any:
-    """Return *value* as the first member of a union that it fits."""
+    """Return *value* as the first member of a union that accepts it."""
     expected = []
-    for member in sorted(members, key=lambda member: member is str):  # text last: everything can be text
+    for member in sorted(members, key=lambda member: member is str):  # str last, since it accepts any text
         try:
             return convert(member, value)
         except Mismatch as error:
@@ -248,7 +248,7 @@ def _one_of(members: tuple[Any, ...], value: Any) -> Any:
 
 
 def _choice(choices: tuple[Any, ...], value: Any) -> Any:
-    """Return the choice that *value* is, or reads as."""
+    """Return the choice that equals *value*, also as text."""
     for choice in choices:
         if value == choice or (isinstance(value, str) and not isinstance(choice, str) and value == str(choice)):
             return choice
@@ -256,7 +256,7 @@ def _choice(choices: tuple[Any, ...], value: Any) -> Any:
 
 
 def _items(make: Callable[[Iterable[Any]], Any], arguments: tuple[Any, ...], value: Any) -> Any:
-    """Return a list and its like; text is JSON, or parted by commas."""
+    """Return a list or similar; text is JSON or comma-separated."""
     if isinstance(value, str):
         text = value.strip()
         value = _json(text, "a list") if text.startswith("[") else [item.strip() for item in text.split(",")]
@@ -267,7 +267,7 @@ def _items(make: Callable[[Iterable[Any]], Any], arguments: tuple[Any, ...], val
 
 
 def _mapping(arguments: tuple[Any, ...], value: Any) -> dict[str, Any]:
-    """Return a table; text is JSON."""
+    """Return a table; text must be JSON."""
     table = _json(value, "a table") if isinstance(value, str) else value
     if not isinstance(table, Mapping):
         raise Mismatch("a table", value)

@@ -1,4 +1,4 @@
-"""Say for each capability, as data, whether the engine has it, core emulates it or refuses it."""
+"""How each capability is supported, as data: native to the engine, emulated by core, refused, or missing."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ class Support:
     """How one capability is supported."""
 
     how: Literal["native", "emulated", "refused", "without"]
-    """``native``: the service does it. ``emulated``: core does. ``refused``: anyone who asks for it gets an error.
-    ``without``: it is missing, and work goes on."""
+    """``native``: the service does it. ``emulated``: core does it. ``refused``: asking for it is an error.
+    ``without``: it is missing, and work continues."""
     text: str
-    """What that means, in a few words."""
+    """The consequence, in a few words."""
 
 
 BROKER_PLAN: Mapping[str, Support] = {
@@ -52,18 +52,18 @@ BROKER_PLAN: Mapping[str, Support] = {
         "the worker process renews its leases itself; a task that holds the interpreter for longer loses its lease",
     ),
 }
-"""What happens to a capability that a broker does not declare."""
+"""Support of a capability that a broker does not declare."""
 BACKEND_PLAN: Mapping[str, Support] = {
     "atomic_join": Support("refused", "a group that is followed by something is refused when it is sent"),
     "notify": Support("without", "waiting for a result polls"),
     "scan": Support("refused", "lists of results and workers are refused"),
     "processes": Support("refused", "commands and several worker processes are refused: one process sees the results"),
 }
-"""What happens to a capability that a result backend does not declare."""
+"""Support of a capability that a result backend does not declare."""
 
 
 def steps(capabilities: Capabilities | BackendCapabilities) -> dict[str, Support]:
-    """Return how each capability is supported with an engine that has *capabilities*."""
+    """Return how each capability is supported for an engine with *capabilities*."""
     plan = BROKER_PLAN if isinstance(capabilities, Capabilities) else BACKEND_PLAN
     able: dict[str, Any] = attrs.asdict(capabilities, recurse=False)
     return {name: Support("native", "") if able[name] else step for name, step in plan.items()}

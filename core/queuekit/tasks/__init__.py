@@ -1,4 +1,4 @@
-"""Registered functions: their options, annotations and unique keys.
+"""Tasks: registered functions, their options, annotations and unique keys.
 
 Import ``task.Task``, ``registry.Tasks`` and ``resolve.resolve``.
 Imports from: the top of the package, encoding, wire, workflows.

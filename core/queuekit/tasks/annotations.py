@@ -1,4 +1,4 @@
-"""The classes that annotations name. Each is read by itself: one that means nothing at run time spoils no other."""
+"""Resolves annotations to classes, each by itself, so that one that cannot be resolved does not affect others."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from typing import Annotated, Any, ForwardRef, Union, get_args, get_origin
 __all__ = ["classes_in", "fields_of", "hint_of", "hints_of", "names"]
 
 _FORWARDREF = 3
-"""Since Python 3.14: what cannot be resolved yet is a reference, no error."""
+"""Format ``FORWARDREF`` of Python 3.14: an unresolvable annotation is returned as a reference, not raised."""
 _NONES = (None, NoneType, "None")
 _UNIONS = frozenset({"Optional", "Union"})
 _MOST = 10_000
-"""Parts of annotations that are looked at, so that one that leads to itself ends."""
+"""Most parts of an annotation to visit, so that a recursive one terminates."""
 
 
 class _Absent(type):
-    """Of a name that is missing at run time: whatever is made of it is as good as any type."""
+    """Metaclass for a name that is missing at run time: its attributes and subscripts stand for it too."""
 
     def __getattr__(cls, name: str) -> Any:
         if name[:2] == "__":
@@ -36,18 +36,18 @@ class _Absent(type):
 
 
 class _Nothing(metaclass=_Absent):
-    """Stands for what only type checkers know."""
+    """Stands for a name that exists only for type checkers."""
 
 
 class _Names(dict[str, Any]):
-    """The names of a module, to which no name is unknown."""
+    """The names of a module; a missing name gives a builtin or :class:`_Nothing`."""
 
     def __missing__(self, name: str) -> Any:
         return getattr(builtins, name, _Nothing)
 
 
 def hints_of(thing: Any) -> Iterator[Any]:
-    """Yield the annotations of a function, or of a class with its bases; each resolved as far as it can be."""
+    """Yield the annotations of a function, or of a class and its bases, resolved as far as possible."""
     owners = thing.__mro__ if isinstance(thing, type) else [inspect.unwrap(thing)]
     for owner in owners:
         names = _names_of(owner)
@@ -56,7 +56,7 @@ def hints_of(thing: Any) -> Iterator[Any]:
 
 
 def hint_of(function: Any, name: str) -> Any:
-    """Return what a function says of parameter *name*, or of its ``return``; resolved as far as it can be."""
+    """Return the annotation of parameter *name*, or of ``return``, resolved as far as possible."""
     owner = inspect.unwrap(function)
     annotation = _annotations(owner).get(name)
     return _evaluated(annotation, _names_of(owner)) if isinstance(annotation, str) else annotation
@@ -87,7 +87,7 @@ def _names_of(owner: Any) -> _Names:
 
 
 def _resolved(annotation: Any, names: _Names) -> Iterator[Any]:
-    """Yield what *annotation* names, itself and inside unions, containers and aliases."""
+    """Yield the types that *annotation* names, including those inside unions, containers and aliases."""
     pending = [annotation]
     for _ in range(_MOST):
         if not pending:
@@ -102,11 +102,11 @@ def _resolved(annotation: Any, names: _Names) -> Iterator[Any]:
 
 
 def _parts(part: Any) -> tuple[Any, ...]:
-    """Return what a type is made of: its arguments, and what a NewType, an alias or a type variable stands for."""
+    """Return the parts of a type: its arguments, and the types behind a NewType, alias or type variable."""
     inner: list[Any] = []
     for item in get_args(part):
         inner += item if isinstance(item, list) else [item]
-    # Of a member, as in Literal[Colour.RED], the class.
+    # For a member, as in Literal[Colour.RED], its class.
     inner = [type(item) if isinstance(item, enum.Enum) else item for item in inner]
     for attribute in ("__supertype__", "__value__", "__bound__", "__constraints__"):
         found = None if isinstance(part, type) else getattr(part, attribute, None)
@@ -117,12 +117,12 @@ def _parts(part: Any) -> tuple[Any, ...]:
 def _evaluated(text: str, names: _Names) -> Any:
     try:
         return eval(text, {"__builtins__": {}}, names)  # noqa: S307 - the annotation is part of the user's own code
-    except Exception:  # noqa: BLE001 - what cannot be resolved names no class
+    except Exception:  # noqa: BLE001 - an annotation that cannot be resolved names no class
         return None
 
 
 def classes_in(thing: Any) -> Iterator[type]:
-    """Yield the classes in the annotations of *thing*, and in those of the fields of these classes, and so on."""
+    """Yield the classes in the annotations of *thing*, and recursively in those of the fields of these classes."""
     seen: set[int] = set()
     pending = [thing]
     while pending:
@@ -135,22 +135,22 @@ def classes_in(thing: Any) -> Iterator[type]:
 
 
 def fields_of(kind: Any) -> bool:
-    """Return whether the annotations of a class say what its instances hold."""
+    """Return whether the annotations of a class describe its instances' fields."""
     marks = ("__attrs_attrs__", "__dataclass_fields__", "__total__", "_fields")
     return any(hasattr(kind, mark) for mark in marks)
 
 
 def names(annotation: Any, function: Callable[..., Any], *, kind: type, package: str) -> bool:
-    """Return whether *annotation*, of *function*, means *kind*, which *package* has under its name.
+    """Return whether *annotation* of *function* means *kind*, which *package* exports under its name.
 
-    As a class or as text, bare, ``Annotated``, or with ``None`` beside it; imported for type checkers alone too.
+    It may be a class or text, bare, ``Annotated`` or optional, and imported only for type checkers.
     """
     members = [member for member in _members(annotation, function) if member not in _NONES]
     return bool(members) and all(_means(member, function, kind, package) for member in members)
 
 
 def _members(annotation: Any, function: Callable[..., Any]) -> Iterator[Any]:
-    """Yield what a union is made of, below ``Annotated``, references and aliases: objects, and dotted names."""
+    """Yield the members of a union, through ``Annotated``, references and aliases, as objects or dotted names."""
     text: Any = annotation.__forward_arg__ if isinstance(annotation, ForwardRef) else annotation
     origin = get_origin(annotation)
     alias = None if isinstance(annotation, type | ForwardRef) else getattr(annotation, "__value__", None)
@@ -181,7 +181,7 @@ def _written(text: str, function: Callable[..., Any]) -> Iterator[Any]:
 
 
 def _names_in(node: ast.expr) -> Iterator[str]:
-    """Yield the dotted names that a written union is made of."""
+    """Yield the dotted names of the members of a union in source form."""
     match node:
         case ast.BinOp(left=left, op=ast.BitOr(), right=right):
             yield from _names_in(left)
@@ -202,7 +202,7 @@ def _names_in(node: ast.expr) -> Iterator[str]:
 
 
 def _found(name: str, known: Mapping[str, Any]) -> Any:
-    """Look a dotted name up in a function's globals; anything more complex is not there."""
+    """Look up a dotted name in a function's globals; ``None`` for anything more complex."""
     head, *rest = name.split(".")
     value = known.get(head)
     for part in rest:
@@ -223,7 +223,7 @@ def _means(member: Any, function: Callable[..., Any], kind: type, package: str) 
 
 @lru_cache(maxsize=64)
 def _imported(module: str) -> dict[str, str]:
-    """Return what the source of *module* imports, inside ``if`` blocks too: local name -> full name."""
+    """Return the imports in the source of *module*, also in ``if`` blocks, as local name -> full name."""
     try:
         tree = ast.parse(inspect.getsource(sys.modules[module]))
     except Exception:  # noqa: BLE001 - no source, no answer

@@ -1,4 +1,4 @@
-"""What may become a task: functions, methods, and other callables under a name of their own."""
+"""Checks and describes callables that may become tasks: functions, methods, and other callables with a given name."""
 
 from __future__ import annotations
 
@@ -24,36 +24,36 @@ NAMED = '@app.task(name="...")'
 
 
 class DeclarationError(QueuekitError, TypeError):
-    """What was given to ``@app.task`` cannot be a task."""
+    """The object given to ``@app.task`` cannot be a task."""
 
     code = "QK217"
     exit_code = 3
 
 
 def check_function(function: Any) -> None:
-    """Refuse what cannot be called, and what does not run when it is.
+    """Raise if *function* cannot be a task.
 
     Raises:
-        DeclarationError: Says what it is, and what to write.
+        DeclarationError: It is not callable, or is a generator function; says what to write instead.
     """
     if not callable(function):
         fix = f"To name a task write {NAMED} above it" if isinstance(function, str) else "Register a function"
-        raise DeclarationError(f"{_shown(function)} is no function", fix=fix)
+        raise DeclarationError(f"{_shown(function)} is not a function", fix=fix)
     for body in (function, body_of(function)):
         if inspect.isgeneratorfunction(body) or inspect.isasyncgenfunction(body):
             raise DeclarationError(
-                f"{place_of(function)} is a generator function: a worker would call it, and its body would never run",
-                fix="Return a list in place of yield, or send a message for each item",
+                f"{place_of(function)} is a generator function: a worker would call it, but its body would not run",
+                fix="Return a list instead of using yield, or send a message for each item",
             )
 
 
 def is_coroutine_function(function: Callable[..., Any]) -> bool:
-    """Return whether calling *function* makes a coroutine; also of objects whose ``__call__`` is ``async``."""
+    """Return whether calling *function* creates a coroutine; also for objects whose ``__call__`` is ``async``."""
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(body_of(function))
 
 
 def body_of(function: Any) -> Any:
-    """Return what runs when *function* is called: below partials, and of an object its ``__call__``."""
+    """Return the code that runs when *function* is called: the function in a partial, or an object's ``__call__``."""
     while isinstance(function, functools.partial):
         function = function.func
     plain = inspect.isroutine(function) or isinstance(function, type)
@@ -61,7 +61,7 @@ def body_of(function: Any) -> Any:
 
 
 def signature_of(function: Callable[..., Any]) -> inspect.Signature:
-    """Return the parameters of *function*; of one written in C that does not tell them, any."""
+    """Return the signature of *function*; ``(*args, **kwargs)`` for a C function without one."""
     try:
         return inspect.signature(function)
     except ValueError:
@@ -70,17 +70,17 @@ def signature_of(function: Callable[..., Any]) -> inspect.Signature:
 
 
 def default_name(function: Callable[..., Any]) -> str:
-    """Return module and qualified name; of a script's functions, the module's name as a worker will import it.
+    """Return module and qualified name; for a script's function, the module's name under which a worker imports it.
 
     Raises:
-        DeclarationError: It has no name of its own, as partials and objects.
-        InvalidNameError: It has one that no task can have.
+        DeclarationError: It has no name, like partials and objects.
+        InvalidNameError: Its name is not a valid task name.
     """
     module, name = getattr(function, "__module__", None), getattr(function, "__qualname__", None)
     unnamed = not isinstance(module, str) and not inspect.isfunction(function)
     if unnamed or not isinstance(name, str) or name.endswith("<lambda>"):
         raise DeclarationError(f"{place_of(function)} has no name of its own", fix=f"Give it one: {NAMED}")
-    # Text that exec() runs in a namespace without a name makes functions without a module.
+    # Functions that exec() defines in a namespace without __name__ have no module.
     full = (name if module is None else f"{module_of(function)}.{name}").replace("<locals>.", "")
     try:
         return check_name(full, what="task")
@@ -90,7 +90,7 @@ def default_name(function: Callable[..., Any]) -> str:
 
 
 def place_of(function: Any) -> str:
-    """Return where *function* comes from, as an error shows it."""
+    """Return the qualified name of *function*, for errors."""
     name = getattr(function, "__qualname__", None)
     if not isinstance(name, str):
         return _shown(function)

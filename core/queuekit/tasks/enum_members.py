@@ -1,7 +1,7 @@
-"""Members of enums that an app does not know, where an annotation asks for the plain value that they are as well.
+"""Converts members of enums that the app does not know to their plain values, if an annotation asks for those.
 
-``signal.SIGTERM`` is a number: sent to ``number: int`` it arrives as 15, which is equal to it. Without such an
-annotation nobody can know whether the member or its value is meant, so that it is refused.
+``signal.SIGTERM`` is an int: sent to ``number: int``, it arrives as 15, which is equal to it. Without such an
+annotation the intent is unclear, so the member is rejected.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ __all__ = ["plain_call", "plain_result"]
 
 Dumps = Callable[[Any], bytes]
 _BASES: dict[Any, tuple[type, ...]] = {int: (int,), float: (float, int), str: (str,)}
-"""What an annotation takes: a whole number is as good as any."""
+"""Types of values that an annotation accepts; an int is valid for float."""
 
 
 def plain_call(signature: Signature[Any], task: Task[..., Any], dumps: Dumps) -> Signature[Any]:
-    """Return *signature* with the values of members that cannot be sent, where the task's annotations ask for them."""
+    """Return *signature* with plain values for members that cannot be sent, if the task's annotations ask for those."""
     names = task.parameters
     hints = [hint_of(task.function, name) for name in names]
     args = tuple(_plain(value, hint, dumps) for value, hint in zip(signature.args, hints, strict=False))
@@ -35,7 +35,7 @@ def plain_call(signature: Signature[Any], task: Task[..., Any], dumps: Dumps) ->
 
 
 def plain_result(value: Any, task: Task[..., Any], dumps: Dumps) -> Any:
-    """Return what a task has returned, likewise."""
+    """Like :func:`plain_call`, for a task's result."""
     return _plain(value, hint_of(task.function, "return"), dumps)
 
 
@@ -62,7 +62,7 @@ def _member(member: enum.Enum, kind: Any, dumps: Dumps) -> Any:
     base = next((base for base in _BASES.get(kind, ()) if isinstance(member, base)), None)
     if base is None or _can_be_sent(member, dumps):
         return member
-    # Not what the class makes of itself as text or number, but what it is.
+    # Bypass conversions that the class may override, such as __str__.
     write: Any = {int: int.__int__, float: float.__float__, str: str.__str__}[base]
     found = write(member)
     return found if found == member else member
@@ -77,7 +77,7 @@ def _can_be_sent(value: Any, dumps: Dumps) -> bool:
 
 
 def _inside(value: Any, hint: Any, dumps: Dumps) -> Any:
-    """Return a container with plain values inside; itself if the annotation says nothing of these."""
+    """Return a container with plain values inside; unchanged if the annotation does not type its items."""
     kind, parts = type(value), get_args(hint)
     if not parts or kind not in {list, tuple, set, frozenset, dict}:
         return value

@@ -1,4 +1,4 @@
-"""What an app knows by name: its tasks, and the classes that may come back out of a message."""
+"""The registries of an app: its tasks, and the classes that messages may contain."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ __all__ = ["DuplicateTaskError", "Tasks", "Types"]
 
 
 _LISTED_FOR = 0.01
-"""Seconds for which a list of subclasses is good."""
+"""Seconds for which a list of subclasses is cached."""
 
 
 class DuplicateTaskError(QueuekitError):
@@ -53,14 +53,14 @@ class Tasks(Mapping[str, Task[..., Any]]):
     def declare(
         self, function: Callable[..., Any], *, app: Sender, name: str | None, options: TaskOptions
     ) -> Task[..., Any]:
-        """Make a task of *function* and register it.
+        """Create a task from *function* and register it.
 
         Raises:
-            DeclarationError: It cannot be a task, or has no name of its own and is given none.
+            DeclarationError: It cannot be a task, or it has no name and *name* is not given.
             DuplicateTaskError: Another function has the name.
         """
         if isinstance(function, Task):
-            raise DeclarationError(f"{function.name} is a task already", fix="Write @app.task once")
+            raise DeclarationError(f"{function.name} is already a task", fix="Write @app.task only once")
         check_function(function)
         kind = AsyncTask if is_coroutine_function(function) else Task
         chosen = default_name(function) if name is None else name
@@ -69,7 +69,7 @@ class Tasks(Mapping[str, Task[..., Any]]):
         return task
 
     def add(self, task: Task[..., Any]) -> None:
-        """Register *task*; the functions of a module may come again when it is executed anew.
+        """Register *task*; a function may be registered again when its module is reloaded.
 
         Raises:
             DuplicateTaskError: Another function has the name.
@@ -86,16 +86,16 @@ class Tasks(Mapping[str, Task[..., Any]]):
         self._executions[task.name] = execution
 
     def _takes_over(self, task: Task[..., Any], other: Task[..., Any], execution: object) -> bool:
-        """Return whether *task* is *other* once more: the same function, or that of a module that was reloaded."""
+        """Return whether *task* may replace *other*: the same function, or the same one of a reloaded module."""
         if task.function is other.function:
             return task.defaults == other.defaults
         return place_of(task.function) == place_of(other.function) and execution is not self._executions[other.name]
 
     def find(self, name: str) -> Task[..., Any]:
-        """Return the task called *name*, or whose name ends in ``.name`` if that is one alone.
+        """Return the task called *name*, or the only one whose name ends in ``.name``.
 
         Raises:
-            UnknownTaskError: None, or several; says which come near.
+            UnknownTaskError: There is none, or there are several; suggests similar names.
         """
         if name in self._tasks:
             return self._tasks[name]
@@ -111,7 +111,7 @@ class Tasks(Mapping[str, Task[..., Any]]):
 
 
 def _places(one: Any, two: Any) -> tuple[str, str]:
-    """Return where two functions come from; with their lines if that is the same place."""
+    """Return the qualified names of two functions, with their lines if the names are equal."""
     places = place_of(one), place_of(two)
     if places[0] != places[1]:
         return places
@@ -120,18 +120,18 @@ def _places(one: Any, two: Any) -> tuple[str, str]:
 
 
 def _execution(task: Task[..., Any]) -> object:
-    """Return what stands for one execution of a task's module: its spec, which a reload makes anew."""
+    """Return an object that identifies one execution of a task's module: its spec, which a reload replaces."""
     name = getattr(task.function, "__module__", None)
     if name == "__main__" and hasattr(sys, "ps1"):
-        return object()  # at a prompt functions are written again and again
+        return object()  # at an interactive prompt, functions are redefined all the time
     return getattr(sys.modules.get(name or ""), "__spec__", None)
 
 
 class Types:
-    """The classes that may come back as themselves.
+    """The classes whose instances messages may contain.
 
-    Those are the registered ones, those that annotations of tasks name, those that the fields of such classes are
-    annotated with, and the subclasses of all of them.
+    These are registered classes, classes in annotations of tasks and of the fields of such classes, and the subclasses
+    of all of them.
     """
 
     def __init__(self, tasks: Tasks) -> None:
@@ -144,14 +144,14 @@ class Types:
         renew_in_forks(self)
 
     def renew_in_fork(self) -> None:
-        """Begin with a lock that nobody holds."""
+        """Create a new lock: another thread of the parent may have held the old one."""
         self._lock = threading.Lock()
 
     def add(self, kind: type) -> None:
-        """Let instances of *kind*, and of what its fields are annotated with, come back as themselves.
+        """Register *kind* and the classes in the annotations of its fields.
 
         Raises:
-            DeclarationError: Its instances cannot.
+            DeclarationError: Its instances cannot be sent.
         """
         problem = _problem(kind)
         if problem:
@@ -164,7 +164,7 @@ class Types:
             self._classes.setdefault(type_name(inner), inner)
 
     def find(self, name: str) -> type | None:
-        """Return the class that travels under *name*; it is never imported."""
+        """Return the class with *name* in messages, or ``None``; nothing is imported."""
         found = self._classes.get(name)
         if found is not None:
             return found
@@ -181,9 +181,9 @@ class Types:
                     self._classes.setdefault(type_name(kind), kind)
 
     def _find_subclass(self, name: str) -> type | None:
-        """Return a subclass of a known class, wherever it was defined meanwhile.
+        """Return a subclass of a known class, even if it was defined later.
 
-        All are listed, and not again for a moment: a message may name any number of classes that nobody has.
+        The list of all subclasses is cached for a moment, since a message may name any number of unknown classes.
         """
         if time.monotonic() - self._listed_at > _LISTED_FOR:
             self._subclasses = _subclasses_of(kind for kind in self._classes.values() if _is_own(kind))
@@ -195,7 +195,7 @@ class Types:
 
 
 def _subclasses_of(kinds: Iterable[type]) -> dict[str, type]:
-    """Return all subclasses of *kinds*, by the names under which they travel."""
+    """Return all subclasses of *kinds*, by their names in messages."""
     found: dict[str, type] = {}
     pending = list(kinds)
     while pending:
@@ -207,12 +207,12 @@ def _subclasses_of(kinds: Iterable[type]) -> dict[str, type]:
 
 
 def _is_own(kind: type) -> bool:
-    """Return whether a class is the user's, whose subclasses were meant as well; those of ``object`` were not."""
+    """Return whether a class is not from the standard library; subclasses of, say, ``object`` are not included."""
     return kind.__module__.partition(".")[0] not in sys.stdlib_module_names
 
 
 def _problem(kind: Any) -> str:
-    """Return why instances of *kind* cannot come back as themselves, if so."""
+    """Return why instances of *kind* cannot be sent; empty if they can."""
     if not isinstance(kind, type):
         return "it is not a class"
     if issubclass(kind, enum.Enum):

@@ -1,4 +1,4 @@
-"""The options of one call: what the call says, else what its task says, else the default."""
+"""Resolves the options of one call: from the call, else from its task, else the default."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["DEFAULTS", "CallOptions", "resolve"]
 
 @quick_frozen
 class CallOptions:
-    """Options of a call that says more than its task; each means what it means in :class:`TaskOptions`."""
+    """Options of a call that overrides some of its task's; the fields are those of :class:`TaskOptions`."""
 
     retries: int
     retry: Backoff
@@ -30,28 +30,28 @@ class CallOptions:
 
 
 class Call(Protocol):
-    """A signature, or a message that has travelled: its queue, priority, expiry and key stand in the envelope."""
+    """A signature, or a received message, whose queue, priority, expiry and key are in its envelope."""
 
     @property
     def ignore_result(self) -> bool | None:
-        """Whether nothing is stored about it; ``None`` leaves that to the task."""
+        """Whether its result is not stored; ``None`` leaves that to the task."""
         ...
 
 
 DEFAULTS = TaskOptions()
-"""Options of a task that says nothing."""
+"""Options of a task that sets none."""
 _of_message = attrgetter("retries", "retry", "timeout", "ignore_result")
 _of_signature = attrgetter("retries", "retry", "timeout", "ignore_result", "queue", "priority", "expires", "unique")
 _MESSAGE_SILENT, _SIGNATURE_SILENT = (None,) * 4, (None,) * 8
 
 
 def resolve(call: Call, task: Task[..., Any] | None, *, otherwise: TaskOptions = DEFAULTS) -> TaskOptions | CallOptions:
-    """Return the options of *call*: what it says, else what *task* says, else the default.
+    """Return the options of *call*: its own, else those of *task*, else the defaults.
 
     Args:
         call: A signature, or a message as a worker reads it.
-        task: Its task; ``None`` if that is not known here.
-        otherwise: Stands in for the options of a task that is not known here.
+        task: Its task; ``None`` if unknown here.
+        otherwise: Options to use if the task is unknown here.
     """
     usual = otherwise if task is None else task.defaults
     if isinstance(call, Signature):

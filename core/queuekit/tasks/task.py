@@ -1,4 +1,4 @@
-"""A registered function and its options; makes signatures, and checks their arguments at the call."""
+"""A registered function and its options; creates signatures and checks their arguments at the call."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ R_co = TypeVar("R_co", covariant=True)
 
 
 class Anything:
-    """For type checkers: a class that nobody names, so a parameter that accepts it accepts anything, a context too."""
+    """For type checkers: a parameter that accepts this otherwise unused class accepts anything, even a context."""
 
 
 def _retry_on(value: type | Iterable[type]) -> tuple[type, ...]:
@@ -81,44 +81,44 @@ class TaskOptions:
     queue: str | None = attrs.field(default=None, converter=_queue)
     """Its queue; default: the setting ``default_queue``."""
     priority: int | None = attrs.field(default=None, converter=options.priority)
-    """0 (last) to 9 (first); default 4."""
+    """0 (last) to 9 (first); default: 4."""
     retries: int = attrs.field(default=0, converter=_retries)
-    """How many times a failed attempt is followed by another."""
+    """Number of retries after failed attempts."""
     retry: Backoff = attrs.field(factory=Exponential, converter=_policy)
-    """How long to wait in between."""
+    """Wait before each retry."""
     retry_on: tuple[type, ...] = attrs.field(default=(Exception,), converter=_retry_on)
     """Exceptions that are retried."""
     dont_retry: tuple[type, ...] = attrs.field(default=(), converter=_dont_retry)
-    """Exceptions that are not, though ``retry_on`` names their base."""
+    """Exceptions that are not retried, even if ``retry_on`` includes their base."""
     timeout: float | None = attrs.field(default=None, converter=options.timeout)
     """Seconds that one attempt may run."""
     expires: float | None = attrs.field(default=None, converter=_expires)
-    """Seconds from the send after which it is not started any more."""
+    """Seconds from the send after which it is not started."""
     ignore_result: bool = attrs.field(default=False, converter=_ignore_result)
-    """Whether nothing is stored about its messages, unless a workflow waits for them or they become dead letters."""
+    """Whether to store no results, except for messages that a workflow waits for and for dead letters."""
     unique: Unique | bool | str | None = attrs.field(default=None, converter=options.unique)
     """One live message per task and arguments, or per key."""
     track: bool = attrs.field(default=False, converter=_track)
-    """Whether RECEIVED and STARTED are recorded; costs a round trip each."""
+    """Whether to record RECEIVED and STARTED; costs a round trip each."""
     ack: str = attrs.field(default="late", converter=options.acknowledgement)
-    """``"early"`` acknowledges before the body runs: at most once."""
+    """``"early"`` acknowledges before the body runs (at most once), ``"late"`` after it (at least once)."""
 
 
 OPTIONS = tuple(field.name for field in attrs.fields(TaskOptions))
-"""What a task may be declared with, beside its name."""
+"""Options of a task, besides its name."""
 
 
 def options_of(chosen: Mapping[str, Any]) -> TaskOptions:
-    """Return the options that a decorator was given.
+    """Return the options given to the decorator.
 
     Raises:
-        OptionError: There is no such option, or it cannot have that value.
+        OptionError: An option does not exist, or its value is not valid.
     """
     options.known(chosen, ("name", *OPTIONS), of="@app.task")
     return TaskOptions(**{name: value for name, value in chosen.items() if name != "name"})
 
 
-# Tasks as their ``send`` shows them: that is how type checkers find out which parameter comes next.
+# Protocols that match a task by its ``send``, so that type checkers can infer which parameter comes next.
 
 
 class _None(Protocol[R_co]):
@@ -138,7 +138,7 @@ class _Three(Protocol[A_contra, B_contra, C_contra, R_co]):
 
 
 class Bound(Generic[P, R_co]):
-    """A task with options of a call: what ``task.options(...)`` returns."""
+    """A task with options for its calls; returned by ``task.options(...)``."""
 
     def __init__(self, task: Task[P, Any], options: dict[str, Any]) -> None:
         self._task = task
@@ -150,7 +150,7 @@ class Bound(Generic[P, R_co]):
         The message is stored when this returns (at-least-once).
 
         Raises:
-            ArgumentsError: The arguments do not fit the function; names the parameter.
+            ArgumentsError: The arguments do not match the function; names the parameter.
             EncodeError: An argument cannot be written; nothing was sent.
             UnavailableError: The broker did not answer within ``send_timeout``.
         """
@@ -160,7 +160,7 @@ class Bound(Generic[P, R_co]):
         """Like :meth:`send`, without blocking the event loop."""
         return await self._task.app.asend(self._make(args, kwargs))
 
-    # What a follow-up takes as its last argument is the first one that is not given.
+    # The last argument of a follow-up is the first parameter that the call leaves out.
     @overload
     def s(self: _One[T, R], /) -> Signature[R, T]: ...
     @overload
@@ -176,9 +176,9 @@ class Bound(Generic[P, R_co]):
     @overload
     def s(self, /, *args: Any, **kwargs: Any) -> Signature[R_co]: ...
     def s(self, /, *args: Any, **kwargs: Any) -> Signature[Any, Any]:
-        """Return the call as a signature. A follow-up may lack its last argument, which is what it follows.
+        """Return the call as a signature. A follow-up may omit its last argument: it receives the result before it.
 
-        Type checkers know what it takes there if up to two arguments are given, all of them by position.
+        Type checkers know the type of that argument if at most two arguments are given, all by position.
         """
         return self._make(args, kwargs, partial=True)
 
@@ -187,7 +187,7 @@ class Bound(Generic[P, R_co]):
         return attrs.evolve(self._make(args, kwargs), immutable=True)
 
     def map(self, values: Iterable[Any], **chosen: Any) -> Group[list[R_co]]:
-        """Return a group that calls the task once with each of *values*; options are those of :meth:`starmap`."""
+        """Return a group that calls the task once with each of *values*; takes the options of :meth:`starmap`."""
         options.known(chosen, _OF_GROUPS, of=f"{self._task.name}.map()")
         return self.starmap(((value,) for value in options.argument_lists(values, option="values")), **chosen)
 
@@ -204,15 +204,15 @@ class Bound(Generic[P, R_co]):
 
         Args:
             arguments: The positional arguments of each call.
-            chunk: How many calls one message holds. They run one after the other, and a failure fails them all.
-            policy: What a failed message means for what follows the group; see
+            chunk: Number of calls per message. They run one after the other, and a failure fails them all.
+            policy: Effect of a failed message on what follows the group; see
                 :func:`~queuekit.workflows.canvas.group`.
             at_once: Most messages that wait or run at a time.
             id: Id of the group, an idempotency key.
 
         Raises:
-            ArgumentsError: Arguments do not fit the function.
-            OptionError: They are no lists, or an option cannot have that value.
+            ArgumentsError: Some arguments do not match the function.
+            OptionError: *arguments* is not a list of lists, or the value of an option is not valid.
         """
         calls = [options.arguments(args) for args in options.argument_lists(arguments)]
         chunk = options.at_least_one(chunk, option="chunk")
@@ -242,7 +242,7 @@ class Task(Bound[P, R_co]):
         """The plain function."""
         self.app = app
         self.name = check_name(name, what="task")
-        """Registered name: module and qualified name unless given."""
+        """Registered name; default: module and qualified name."""
         self.defaults = options
         """Options of the task."""
         self.is_async = is_coroutine_function(function)
@@ -260,7 +260,7 @@ class Task(Bound[P, R_co]):
         self.__wrapped__ = function
 
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R_co:
-        """Call the plain function, here and now; a task that takes a context gets an empty one."""
+        """Call the plain function directly; a task that takes a context receives an empty one."""
         result: R_co = self.call(args, kwargs)
         return result
 
@@ -292,39 +292,39 @@ class Task(Bound[P, R_co]):
         on_error: Iterable[Signature[Any, Failure]] | None = None,
         **unknown: Never,
     ) -> Bound[P, R_co]:
-        """Return the task with other options for some calls; names and meaning are the fields of a signature's.
+        """Return the task with other options for its calls; the names are those of the fields of a signature.
 
         Args:
             id: Id of the message, an idempotency key.
             queue: Queue to send to.
             priority: 0 (last) to 9 (first).
             delay: Seconds, or text such as ``"10m"``, until it may start.
-            eta: Moment before which it may not start; needs a time zone.
-            expires: Seconds from the send, or moment, after which it is not started any more.
-            headers: Text that travels with the message.
-            retries: How many times a failed attempt is followed by another.
-            retry: How long to wait in between.
+            eta: Earliest start; needs a time zone.
+            expires: Seconds from the send, or datetime, after which it is not started.
+            headers: Text by name that is sent with the message.
+            retries: Number of retries after failed attempts.
+            retry: Wait before each retry.
             timeout: Seconds that one attempt may run.
-            ignore_result: Whether nothing is stored about it.
-            unique: True for one live message per task and arguments, text for a key of your own.
+            ignore_result: Whether to store no result.
+            unique: True for one live message per task and arguments, text for your own key.
             on_success: Sent when it succeeds, with its result appended to their arguments.
             on_error: Sent when it has failed for good, with a :class:`~queuekit.failure.Failure` appended.
-            **unknown: None; a misspelt name is refused with the one that comes near.
+            **unknown: Collects misspelt names, to suggest the right one.
 
         Raises:
-            OptionError: There is no such option, or it cannot have that value.
+            OptionError: An option does not exist, or its value is not valid.
         """
-        # The parameters are written out for type checkers and editors; once is enough.
+        # locals() avoids a second list of the parameters, which are spelled out for type checkers and editors.
         chosen = {name: value for name, value in locals().items() if name not in _NO_OPTIONS and value is not None}
         options.known(unknown, _CALL_OPTIONS, of=f"{self.name}.options()")
         made = Signature[Any](self.name, **chosen)
         return Bound(self, {name: getattr(made, name) for name in chosen})
 
     def check_arguments(self, args: tuple[Any, ...], kwargs: dict[str, Any], *, partial: bool = False) -> None:
-        """Refuse arguments that the function would refuse.
+        """Raise if the function would reject the arguments.
 
         Raises:
-            ArgumentsError: Names the task and the parameter.
+            ArgumentsError: The arguments do not match; names the task and the parameter.
         """
         if self._counts is not None and not kwargs and self._counts[0] <= len(args) <= self._counts[1]:
             return
@@ -335,7 +335,7 @@ class Task(Bound[P, R_co]):
             raise ArgumentsError(f"{self.name}{self._call_signature}: {error}") from None
 
     def bound(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> inspect.BoundArguments | None:
-        """Return which parameter gets which argument; ``None`` if they do not fit."""
+        """Return the arguments bound to the parameters; ``None`` if they do not match."""
         try:
             return self._call_signature.bind(*args, **kwargs)
         except TypeError:
@@ -343,7 +343,7 @@ class Task(Bound[P, R_co]):
 
 
 class AsyncTask(Task[P, R_co]):
-    """A registered coroutine function; its result is what it returns when awaited."""
+    """A registered coroutine function; its result is the value of the awaited coroutine."""
 
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R_co]:  # type: ignore[override]  # pyright: ignore[reportIncompatibleMethodOverride]
         """Call the plain function; the caller awaits it."""
@@ -352,10 +352,10 @@ class AsyncTask(Task[P, R_co]):
 
 
 class TaskDecorator(Protocol):
-    """What ``app.task(...)`` returns: turns a function into a task of the same parameters and result.
+    """The decorator that ``app.task(...)`` returns: turns a function into a task with the same parameters and result.
 
-    A first parameter that accepts anything (``Any``, ``object``) could be meant for a context as well as for a caller,
-    so the arguments of such a task are not checked.
+    A first parameter that accepts anything (``Any``, ``object``) could be a context or an argument, so type checkers do
+    not check the arguments of such a task.
     """
 
     @overload
@@ -375,18 +375,18 @@ class TaskDecorator(Protocol):
 
 
 def _takes_context(function: Callable[..., Any], signature: inspect.Signature) -> bool:
-    """Return whether the first parameter is annotated with :class:`Context`, however that is written.
+    """Return whether the first parameter is annotated with :class:`Context`, in any form.
 
     Raises:
-        DeclarationError: Another one is, which no caller could fill.
+        DeclarationError: Another parameter is, and callers could not fill it.
     """
     first, *others = signature.parameters.values() or (None,)
     for other in others:
         needed = other.default is other.empty and other.kind not in (other.VAR_POSITIONAL, other.VAR_KEYWORD)
         if needed and _is_context(other, function):
             raise DeclarationError(
-                f"{place_of(function)}: the context, {other.name!r}, is not the first parameter",
-                fix=f"Put {other.name!r} first: a worker passes the context there, and no caller can send one",
+                f"{place_of(function)}: the context {other.name!r} is not the first parameter",
+                fix=f"Put {other.name!r} first: a worker passes the context there, and callers cannot send one",
             )
     return first is not None and _is_context(first, function)
 

@@ -1,4 +1,4 @@
-"""Unique keys of calls: the same for the same task and arguments, however they are written."""
+"""Unique keys of calls: equal for the same task and arguments, however the arguments are passed."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ __all__ = ["key_of"]
 
 Dumps = Callable[[Any], bytes]
 _LEFT_OUT = object()
-"""Stands for a default that cannot be sent, and so can be in a call only by being left out."""
+"""Stands for a default that cannot be sent: a call can only use it by leaving the argument out."""
 
 
 def key_of(signature: Signature[Any], task: Task[..., Any] | None, dumps: Dumps) -> str:
-    """Return the key of a call: its task, and a digest of the arguments as the function gets them.
+    """Return the key of a call: its task, and a digest of the arguments as the function receives them.
 
-    Keywords, their order, and defaults that are left out make no difference, nor does the order of a dict or a set.
-    Where the task is not known, as it is called by name, the arguments count as they are written.
+    Passing by keyword, the order of keywords, dicts and sets, and omitted defaults make no difference. If the task is
+    unknown here (called by name), the arguments count as written.
 
     Raises:
         EncodeError: An argument cannot be written.
@@ -45,14 +45,14 @@ def _call(task: Task[..., Any] | None, args: tuple[Any, ...], kwargs: Mapping[st
         for name in bound.arguments.keys() - given:
             try:
                 _digest(bound.arguments[name], dumps)
-            except Exception:  # noqa: BLE001 - whatever keeps it from being sent
+            except Exception:  # noqa: BLE001 - any reason why it cannot be sent
                 bound.arguments[name] = _LEFT_OUT
         args, kwargs = bound.args, bound.kwargs
     return _hash("call", [_digest(list(args), dumps), _digest(dict(kwargs), dumps)])
 
 
 def _digest(value: Any, dumps: Dumps) -> bytes:
-    """Return a digest that is the same for what is written alike, in whatever order dicts and sets were filled."""
+    """Return a digest that is equal for equal data, in whatever order dicts and sets were filled."""
     kind = type(value)
     if kind in {list, tuple}:
         return _hash(kind.__name__, [_digest(item, dumps) for item in value])
@@ -64,7 +64,7 @@ def _digest(value: Any, dumps: Dumps) -> bytes:
         return _hash("default", ())
     shape = None if isinstance(value, enum.Enum | type) else shape_of(kind)
     if shape is not None:
-        with contextlib.suppress(EncodeError):  # one that JSON cannot take apart, and another serializer can write
+        with contextlib.suppress(EncodeError):  # JSON cannot write it, but another serializer may
             parts = take_apart(value, shape)
             return _hash(type_name(kind), [_digest(part, dumps) for part in parts])
     return _hash("value", [dumps(value)])

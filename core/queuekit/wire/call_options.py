@@ -1,8 +1,8 @@
-"""What the options of tasks and calls may be: one check for the decorator, ``.options``, signatures and the CLI.
+"""Validates the options of tasks and calls, for the decorator, ``.options``, signatures and the CLI.
 
-Each function returns the value as it travels, or refuses it where it was written: a message that carries another could
-only end as malformed on some worker. Members of ``(str, Enum)`` and ``IntEnum`` become plain text and numbers here, so
-that no engine has to know them.
+Each function returns the value in the form that is sent, or raises where the value is set; otherwise the message would
+end as malformed on some worker. Members of ``(str, Enum)`` and ``IntEnum`` become plain str and int here, so that no
+engine has to handle them.
 """
 
 from __future__ import annotations
@@ -58,10 +58,10 @@ def _reject(option: str, expected: str, value: object, *, fix: str = "") -> Opti
 
 
 def known(given: Iterable[str], names: Iterable[str], *, of: str) -> None:
-    """Refuse the first of *given* that is not among *names*; *of* says whose options they are.
+    """Raise for the first of *given* that is not among *names*; *of* names the owner of the options.
 
     Raises:
-        OptionError: With the near miss.
+        OptionError: A name is unknown; suggests similar ones.
     """
     names = list(names)
     for name in given:
@@ -72,7 +72,7 @@ def known(given: Iterable[str], names: Iterable[str], *, of: str) -> None:
 
 
 def optional_name(value: str | None, *, what: str) -> str | None:
-    """Return a name of a *what*, as plain text."""
+    """Return the name of a *what*, as a plain str."""
     return None if value is None else check_name(value, what=what)
 
 
@@ -106,7 +106,7 @@ def backoff(value: Any) -> Backoff | None:
 
 
 def flag(value: bool | None, *, option: str) -> bool | None:  # noqa: FBT001 - the value that is checked
-    """Return true or false."""
+    """Return a bool."""
     if value is None or isinstance(value, bool):
         return value
     raise _reject(option, "True or False", value)
@@ -134,7 +134,7 @@ def at_once(value: int | None) -> int | None:
 
 
 def at_least_one(value: int, *, option: str) -> int:
-    """Return a number of things of which there is one at least."""
+    """Return a whole number of at least 1."""
     number = _whole(option, value, "a whole number, 1 or more", 2**31 - 1)
     if not number:
         raise _reject(option, "a whole number, 1 or more", value)
@@ -163,25 +163,25 @@ def timeout(value: Duration | None) -> float | None:
 
 
 def sender(value: Any) -> Any:
-    """Return what sends a signature or a workflow: an app."""
+    """Return the sender of a signature or workflow: an app."""
     if value is None or (callable(getattr(value, "send", None)) and not isinstance(value, type)):
         return value
     raise _reject("sender", "an app", value)
 
 
 def further(values: Any) -> dict[str, Any]:
-    """Return keys of a newer version, with what they say."""
+    """Return the keys and values of a newer version."""
     if not isinstance(values, Mapping):
         raise _reject("extra", "values by name", values)
     return dict(values)
 
 
 def headers(values: Mapping[str, str]) -> dict[str, str]:
-    """Return headers: texts by text."""
+    """Return headers: text by name."""
     if not values:
         return {}
     if not isinstance(values, Mapping):
-        raise _reject("headers", "texts by name", values)
+        raise _reject("headers", "text by name", values)
     for name, value in values.items():
         if not isinstance(name, str):
             raise _reject("headers", "names that are text", name)
@@ -191,7 +191,7 @@ def headers(values: Mapping[str, str]) -> dict[str, str]:
 
 
 def unique(value: UniqueKey | Unique | bool | str | None) -> Unique | bool | str | None:  # noqa: FBT001 - the value that is checked
-    """Return a unique key as messages carry it, or whether there is to be one."""
+    """Return a unique key in the form that is sent, or whether to derive one."""
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, str):
@@ -215,12 +215,12 @@ def _until(value: str) -> Literal["start", "done", "ttl"]:
 
 def _key(value: Any) -> str:
     if not isinstance(value, str) or not value:
-        raise _reject("unique", "a key that is text, and not empty", value)
+        raise _reject("unique", "a key that is non-empty text", value)
     return plain(value)
 
 
 def classes(values: type | Iterable[type], *, option: str) -> tuple[type, ...]:
-    """Return classes of exceptions."""
+    """Return exception classes."""
     found: tuple[Any, ...] = (values,)
     if isinstance(values, Iterable) and not isinstance(values, type | str):
         found = tuple(values)
@@ -228,7 +228,7 @@ def classes(values: type | Iterable[type], *, option: str) -> tuple[type, ...]:
         if not (isinstance(value, type) and issubclass(value, BaseException)):
             fix = f"Write {option}={value.strip()} without quotes" if isinstance(value, str) else ""
             fix = fix or (f"Name its class, {type(value).__name__}" if isinstance(value, BaseException) else "")
-            raise _reject(option, "classes of exceptions", value, fix=fix)
+            raise _reject(option, "exception classes", value, fix=fix)
     return found
 
 
@@ -242,14 +242,14 @@ def arguments(values: Iterable[Any]) -> tuple[Any, ...]:
 
 
 def argument_lists(values: Iterable[Any], *, option: str = "arguments") -> Iterator[Any]:
-    """Return what gives the arguments of one call after the other; text is not taken for its characters."""
+    """Return an iterator over the arguments of the calls; raise for a str, which would yield its characters."""
     if isinstance(values, str | bytes) or not isinstance(values, Iterable):
         raise _reject(option, "a list, or another iterable", values, fix="Put brackets around it")
     return iter(values)
 
 
 def named(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return arguments by name; names are plain text."""
+    """Return arguments by name; names become plain str."""
     if type(values) is not dict and not isinstance(values, Mapping):
         raise _reject("kwargs", "arguments by name", values)
     for name in values:

@@ -1,4 +1,4 @@
-"""What live workers say of themselves, in records that they refresh and that forget themselves."""
+"""Presence records of live workers, which refresh them until the records expire."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from queuekit.backend import Record
 __all__ = ["EVERY", "LIVE", "TTL", "read_workers"]
 
 EVERY = 10.0
-"""Seconds between two signs of life."""
+"""Seconds between two refreshes."""
 LIVE = 30.0
-"""Seconds without a sign of life after which a worker counts as gone."""
+"""Seconds without a refresh after which a worker counts as gone."""
 TTL = 120.0
-"""Seconds after which it is forgotten; until then an operator can be told that it fell silent."""
+"""Seconds after which its record expires; until then operators can see that the worker stopped responding."""
 
 
 def read_workers(records: Iterable[Record]) -> list[dict[str, Any]]:
-    """Return what *records* tell; of each worker at least ``name, queues, ages, begun, silent, quiet``.
+    """Return the content of *records*, for each worker at least ``name, queues, ages, begun, silent, quiet``.
 
-    ``silent`` is for how long it had not heard of the broker when it wrote, ``quiet`` how long ago it wrote more than
-    once in :data:`EVERY` seconds: beyond :data:`LIVE` it is gone. A record that is none of ours is left out.
+    ``silent`` is the time for which the broker had not answered when the worker wrote the record. ``quiet`` is the age
+    of the record; above :data:`LIVE` the worker counts as gone. Invalid records are skipped.
     """
     read = (_read(record) for record in records)
     return [worker for worker in read if worker is not None]

@@ -1,13 +1,13 @@
-"""Every record that core keeps in a result backend: its key, what is in it, and how it is read back.
+"""The records that core keeps in a result backend: their keys, their content, and how to read them.
 
 ===================================  ==========================================================================
 ``result:<id>``                      state, outcome and times of a message
-``cancel:<id>``                      the message is to be cancelled; who asked, when, and what a worker did
-``progress:<id>``                    how far a running task is
+``cancel:<id>``                      a request to cancel a message: who made it, when, and what a worker did
+``progress:<id>``                    progress of a running task
 ``entered:<id>:<gen>:<try>:<claim>`` a suspect's body was entered in this claim (QK6)
 ``worker:<name>``                    a live worker, refreshed every 10 s
-``graph:<id>``, ``graph:<id>:<n>``   what a workflow consists of, in parts
-``once:<id>``                         who runs a follow-up, where a broker may hold several copies (``copies``)
+``graph:<id>``, ``graph:<id>:<n>``   the graph of a workflow, in parts
+``once:<id>``                        the holder of a follow-up that the broker may deliver in copies (``copies``)
 ===================================  ==========================================================================
 """
 
@@ -54,11 +54,11 @@ __all__ = [
 ]
 
 ENTERED_TTL = 86_400.0
-"""Seconds that a crash is remembered."""
+"""Seconds for which a crash is remembered."""
 _PROBED_CLAIMS = 50
 _MOST = 2**63 - 1
 _FARTHEST = 1e12
-"""Epoch seconds beyond which nothing is a moment."""
+"""Highest valid time, in epoch seconds."""
 _PENDING = rank(State.PENDING)
 _SUCCESS = rank(State.SUCCESS)
 
@@ -69,7 +69,7 @@ def result_key(id: str) -> str:
 
 
 CANCEL = "cancel:"
-"""What the keys of cancel marks begin with."""
+"""Prefix of the keys of cancel marks."""
 
 
 def cancel_key(id: str) -> str:
@@ -88,17 +88,17 @@ def worker_key(name: str) -> str:
 
 
 def entered_keys(delivery: Delivery) -> list[str]:
-    """Return the keys under which earlier claims of this attempt may have left their mark."""
+    """Return the keys of the crash marks that earlier claims of this attempt may have left."""
     first = max(1, delivery.number - _PROBED_CLAIMS)
     return [_entered(delivery, number) for number in range(first, delivery.number)]
 
 
 def entered_mark(delivery: Delivery, *, seen: bool = True) -> Record:
-    """Return the mark that says: the body was entered in this claim, and ended its process.
+    """Return the crash mark: the body was entered in this claim, and its process died.
 
     Args:
         delivery: The claim.
-        seen: Whether somebody lived to see that. Left before the body it is not, and true only if nobody takes it away.
+        seen: Whether the crash is confirmed. A mark left before the body is unconfirmed; it counts until it is deleted.
     """
     return Record(key=_entered(delivery, delivery.number), body=b"" if seen else b"unseen", ttl=ENTERED_TTL)
 
@@ -110,29 +110,29 @@ def _entered(delivery: Delivery, number: int) -> str:
 
 @attrs.frozen(kw_only=True)
 class Cancellation:
-    """Somebody's wish that a message be cancelled, and what became of it."""
+    """A request to cancel a message, and its effect."""
 
     by: str = ""
-    """Who asked, as ``user@host``; empty if it is not known."""
+    """Author of the request, as ``user@host``; empty if unknown."""
     at: float | None = None
-    """UTC epoch seconds at which it was asked for."""
+    """UTC epoch seconds of the request."""
     did: str = ""
-    """What was done with the message, in one word.
+    """Effect on the message, in one word.
 
-    ``removed``: it was waiting, and was taken off its queue. ``dropped``: a worker had it, and did not begin it.
+    ``removed``: it was waiting, and was deleted from its queue. ``dropped``: a worker held it, and did not start it.
     ``raised``: an exception was raised in its body. ``killed``: the process of its body was killed. ``asked``: the
-    body was told, by its context alone. Empty: no worker has seen the wish yet.
+    body was only notified through its context. Empty: no worker has seen the request yet.
     """
     worker: str = ""
     """Name of the worker that did it."""
 
 
 CANCEL_TTL = 7 * 86_400.0
-"""Seconds that a cancel mark waits for its message."""
+"""Seconds for which a cancel mark is kept."""
 
 
 def cancel_mark(id: str, *, ttl: float, wish: Cancellation | None = None, ended: bool = False) -> Record:
-    """Return the mark that makes workers drop or stop the message; *ended* says that it has ended by that."""
+    """Return the mark that makes workers drop or stop the message; *ended* says whether this has ended it."""
     if wish is None:
         return Record(key=cancel_key(id), ttl=ttl)
     place = 2 if ended else 1 if wish.did else 0
@@ -140,7 +140,7 @@ def cancel_mark(id: str, *, ttl: float, wish: Cancellation | None = None, ended:
 
 
 def read_cancellation(record: Record) -> Cancellation:
-    """Return what a cancel mark tells; of one that is damaged, that there is one."""
+    """Return the content of a cancel mark; empty if the mark is damaged."""
     try:
         told = json.loads(record.body or b"{}")
         texts = {name: str(told.get(name, "")) for name in ("by", "did", "worker")}
@@ -152,7 +152,7 @@ def read_cancellation(record: Record) -> Cancellation:
 def pending(
     *, id: str, task: str, queue: str, ttl: float, at: float, generation: int = 0, due: float | None = None
 ) -> Record:
-    """Return the record of a message that was sent; ``ttl`` counts from *due*, which is told if that is later."""
+    """Return the record of a message that was sent; *due* is set if it is delayed."""
     later = "" if due is None else f',"due":{due!r}'
     again = f',"generation":{generation}' if generation else ""
     body = f'{{"v":1,"state":"PENDING","queue":"{queue}","sent":{at!r}{later}{again}}}\n'.encode()
@@ -170,7 +170,7 @@ def succeeded(
     worker: str,
     times: tuple[float, float],
 ) -> Record:
-    """Return the record of a task that returned: *value* is what the serializer wrote, *times* are start and end."""
+    """Return the record of a task that returned; *value* is its serialized result, *times* are start and end."""
     envelope = delivery.envelope
     started, finished = times
     head = _success_head(content_type, envelope.queue, envelope.attempt, envelope.generation, worker)
@@ -188,9 +188,9 @@ def succeeded(
 
 @lru_cache(maxsize=256)
 def _success_head(content_type: str, queue: str, attempt: int, generation: int, worker: str) -> bytes:
-    """Return the head of a success, into which three times are to be formatted.
+    """Return the header of a success as a format string for three times.
 
-    Written by hand, since there is one for each message; names need no escaping.
+    Built by hand for speed, since every message has one; names need no escaping in JSON.
     """
     before = f'{{"v":1,"state":"SUCCESS","ct":"{content_type}","queue":"{queue}","sent":'
     after = f',"attempt":{attempt},"generation":{generation},"worker":"{worker}","started":'
@@ -201,14 +201,14 @@ def _success_head(content_type: str, queue: str, attempt: int, generation: int, 
 def failed(
     delivery: Delivery, *, state: State, task: str, ttl: float | None, run: dict[str, Any], error: Mapping[str, str]
 ) -> Record:
-    """Return the record of an attempt without result; *error* holds ``type``, ``text`` and ``traceback``."""
+    """Return the record of an attempt that failed; *error* holds ``type``, ``text`` and ``traceback``."""
     head = join_frame({"v": 1, "state": state.value, **_origin(delivery), **run, "error": dict(error)}, b"")
     text = f"{error.get('type', '')}: {error.get('text', '')}".strip(": ")
     return _record(delivery, state, head, task=task, ttl=ttl, run=run, text=text[:1000])
 
 
 def never_ran(id: str, *, task: str, failure: Failure, ttl: float, generation: int, at: float) -> Record:
-    """Return the record of a message that is never sent, since what it waits for ended with *failure*."""
+    """Return the record of a message that is never sent, because a message before it ended with *failure*."""
     error = {"type": failure.error_type, "text": failure.error, "traceback": failure.traceback}
     head = {"v": 1, "state": "FAILURE", "generation": generation, "finished": at, "error": error, "origin": failure.id}
     return Record(
@@ -225,7 +225,7 @@ def never_ran(id: str, *, task: str, failure: Failure, ttl: float, generation: i
 
 
 def cancelled(id: str, *, task: str, ttl: float, at: float, envelope: Envelope | None = None) -> Record:
-    """Return the record of a message that was cancelled while no worker had it; *envelope* tells where it lay."""
+    """Return the record of a message that was cancelled while no worker held it; *envelope* is the stored message."""
     head: dict[str, Any] = {"v": 1, "state": "CANCELLED", "finished": at}
     place = rank(State.CANCELLED)
     if envelope is not None:
@@ -236,20 +236,20 @@ def cancelled(id: str, *, task: str, ttl: float, at: float, envelope: Envelope |
 
 
 def withdrawn(record: Record, text: str) -> Record:
-    """Return *record*, which was that of a message to be sent, as that of one that is not; *text* says why."""
+    """Return *record*, the record of a message to send, changed to CANCELLED; *text* is the reason."""
     error = {"type": "Cancelled", "text": text}
     body = join_frame({"v": 1, "state": "CANCELLED", "finished": record.at, "error": error}, b"")
     return attrs.evolve(record, body=body, rank=rank(State.CANCELLED), final=True, state="CANCELLED", error=text)
 
 
 def moved(delivery: Delivery, *, state: State, task: str, ttl: float, run: dict[str, Any]) -> Record:
-    """Return the record of a state on the way: RECEIVED or STARTED."""
+    """Return the record of an intermediate state: RECEIVED or STARTED."""
     head = join_frame({"v": 1, "state": state.value, **_origin(delivery), **run}, b"")
     return _record(delivery, state, head, task=task, ttl=ttl, run=run)
 
 
 def begun(envelope: Envelope, *, task: str, worker: str, at: float, ttl: float) -> Record:
-    """Return the record of a message whose body runs, as its progress tells; *at* is UTC epoch seconds."""
+    """Return the STARTED record of a message that reports progress; *at* is UTC epoch seconds."""
     head = {"v": 1, "state": "STARTED", "queue": envelope.queue, "attempt": envelope.attempt}
     head |= {"generation": envelope.generation, "worker": worker, "started": at}
     return Record(
@@ -299,12 +299,12 @@ def _origin(delivery: Delivery) -> dict[str, Any]:
 
 @attrs.frozen(kw_only=True)
 class Info:
-    """What is known of a message, as its record tells."""
+    """The information about a message in its record."""
 
     id: str
     """Id of the message."""
     state: State = State.UNKNOWN
-    """Where it stands."""
+    """State of the message."""
     task: str = ""
     """Name of the task."""
     queue: str = ""
@@ -312,25 +312,25 @@ class Info:
     attempt: int = 0
     """Number of the attempt; the first is 0."""
     generation: int = 0
-    """How many times it was replayed from the dead letters before."""
+    """Number of earlier replays from the dead letters."""
     sent: float | None = None
     """UTC epoch seconds at which the broker accepted it."""
     due: float | None = None
-    """UTC epoch seconds before which it may not start, while it waits for that."""
+    """Earliest start, in UTC epoch seconds, while it is delayed."""
     started: float | None = None
-    """UTC epoch seconds at which the attempt began; ``None`` unless the task is tracked, or has ended."""
+    """UTC epoch seconds at which the attempt began; ``None`` unless the task is tracked or has ended."""
     finished: float | None = None
     """UTC epoch seconds at which the attempt ended."""
     worker: str = ""
-    """Name of the worker that wrote this."""
+    """Name of the worker that wrote the record."""
     error_type: str = ""
-    """Class of the exception, if there was one."""
+    """Class name of the exception, if any."""
     error: str = ""
-    """Its text."""
+    """Text of the exception."""
     traceback: str = attrs.field(default="", repr=False)
-    """Its traceback, as the worker saw it."""
+    """Traceback of the exception in the worker."""
     origin: str = ""
-    """Id of the message whose failure this is, if this one never ran because of it."""
+    """Id of the message that failed, if this message never ran because of that failure."""
     content_type: str = ""
     """Content type of the result; names the serializer."""
     payload: bytes = attrs.field(default=b"", repr=False)
@@ -345,7 +345,7 @@ class Info:
         """Return what the task returned.
 
         Raises:
-            DecodeError: It was written by a serializer that is not accepted here, or is damaged.
+            DecodeError: Its serializer is not accepted here, or the result is damaged.
         """
         serializer = serializers.get(self.content_type)
         if serializer is None:
@@ -354,16 +354,16 @@ class Info:
 
 
 def read_infos(backend: Backend, ids: Sequence[str]) -> list[Info]:
-    """Return what *backend* knows of messages, in order. One round trip; errors as for :func:`read_info`."""
+    """Return the information about messages from *backend*, in order. One round trip; raises like :func:`read_info`."""
     found = backend.get([result_key(id) for id in ids])
     return [read_info(id, found.get(result_key(id))) for id in ids]
 
 
 def read_info(id: str, record: Record | None) -> Info:
-    """Return what *record* tells of message *id*; nothing known gives UNKNOWN.
+    """Return the information about message *id* in *record*; without a record, its state is UNKNOWN.
 
     Raises:
-        DecodeError: The record is not one of ours.
+        DecodeError: The record is not a valid result record.
     """
     if record is None:
         return Info(id=id)
@@ -394,7 +394,7 @@ def read_info(id: str, record: Record | None) -> Info:
 
 
 def _text(fields: Mapping[str, Any], key: str) -> str:
-    """Return a text as a record holds it."""
+    """Return a text field of a record."""
     value = fields.get(key, "")
     if type(value) is not str:
         raise ValueError(f"{key} is not a text")
@@ -402,7 +402,7 @@ def _text(fields: Mapping[str, Any], key: str) -> str:
 
 
 def _count(fields: Mapping[str, Any], key: str) -> int:
-    """Return a number of attempts or replays as a record holds it."""
+    """Return a count field of a record."""
     value = fields.get(key, 0)
     if type(value) is int and 0 <= value <= _MOST:
         return value
@@ -410,7 +410,7 @@ def _count(fields: Mapping[str, Any], key: str) -> int:
 
 
 def _moment(fields: Mapping[str, Any], key: str) -> float | None:
-    """Return UTC epoch seconds as a record holds them."""
+    """Return a field of a record that holds UTC epoch seconds."""
     value = fields.get(key)
     if value is None:
         return None

@@ -87,7 +87,7 @@ def test_says_that_a_plugin_failed(plugin_site: PluginSite, make_plugins: MakePl
 @pytest.mark.parametrize(
     ("rules", "text", "fix"),
     [
-        pytest.param({"disable": ["*"]}, "disabled by plugins.disable", "Take it off plugins.disable", id="disabled"),
+        pytest.param({"disable": ["*"]}, "disabled by plugins.disable", "Remove it from plugins.disable", id="off"),
         pytest.param({"only": ["x"]}, "not listed in plugins.only", "Add it to plugins.only", id="not-allowed"),
         pytest.param(
             {"environ": {"QUEUEKIT_PLUGINS": ""}},
@@ -156,7 +156,7 @@ def test_refuses_a_broker_as_a_backend(plugin_site: PluginSite, make_plugins: Ma
         make_plugins().offer("backend", url("sqs://eu-west-1/shop"))
 
     assert caught.value.available == "memory, sqlite"
-    assert caught.value.fix == 'Set backend to one of those available, or to "none"'
+    assert caught.value.fix == 'Set backend to an available one, or to "none"'
 
 
 @pytest.mark.parametrize(

@@ -270,7 +270,7 @@ def test_refuses_what_is_no_broker(make_plugins: MakePlugins) -> None:
     plugins = make_plugins()
     plugins.register(NullPlugin(factory=lambda *_args, **_options: object()), "acme")
 
-    said = r"the plugin for null:// \(acme\) failed: its factory returned object, which is no Broker"
+    said = r"the plugin for null:// \(acme\) failed: its factory returned object, not a Broker"
     with pytest.raises(PluginError, match=said) as caught:
         made(plugins, "null://")
 

@@ -253,7 +253,7 @@ def test_registers_an_object(make_plugins: MakePlugins, first: bool) -> None:  #
 
     assert plugins.offer("broker", url("null://")).spec is plugin.spec
     assert plugins.infos()[-1].name == "mine"
-    with pytest.raises(PluginError, match="is there already"):
+    with pytest.raises(PluginError, match="is already registered"):
         plugins.register(plugin)
 
 

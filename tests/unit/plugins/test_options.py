@@ -153,4 +153,4 @@ def test_keeps_secrets_out_of_problems() -> None:
     _, wrong_value = read(Fussy, {"api_token": 11, "secret": "HUNTER2"})
 
     assert wrong_type == {"api_token": "expected a whole number"}
-    assert wrong_value == dict.fromkeys(("api_token", "secret"), "not a value that can be used")
+    assert wrong_value == dict.fromkeys(("api_token", "secret"), "the value is not valid")

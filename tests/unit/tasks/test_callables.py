@@ -101,14 +101,14 @@ def test_runs_whatever_can_be_called(function: Callable[..., Any], eager: bool) 
 
 
 REFUSED: dict[str, tuple[Any, str]] = {
-    "generator": (generate, "generate is a generator function: .*; Return a list in place of yield"),
+    "generator": (generate, "generate is a generator function: .*; Return a list instead of using yield"),
     "async-generator": (agenerate, "is a generator function"),
     "partial-of-generator": (functools.partial(generate), "a partial of .*generate is a generator function"),
     "generating-object": (Generating(), "an object of Generating is a generator function"),
-    "none": (5, "5 is no function"),
-    "text": ("mail.send", r"'mail\.send' is no function; To name a task write @app\.task\(name"),
-    "property": (property(double), "an object of property is no function"),
-    "class-method-object": (Doubler.__dict__["of_class"], "an object of classmethod is no function"),
+    "none": (5, "5 is not a function"),
+    "text": ("mail.send", r"'mail\.send' is not a function; To name a task write @app\.task\(name"),
+    "property": (property(double), "an object of property is not a function"),
+    "class-method-object": (Doubler.__dict__["of_class"], "an object of classmethod is not a function"),
 }
 
 
@@ -160,7 +160,7 @@ def test_a_task_is_declared_once() -> None:
     """Options of the inner one would be lost."""
     app = make_app()
 
-    with pytest.raises(DeclarationError, match="double is a task already"):
+    with pytest.raises(DeclarationError, match="double is already a task"):
         app.task(name="again")(app.task(name="double")(double))
 
 

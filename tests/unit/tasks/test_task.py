@@ -367,7 +367,7 @@ def _by_name(name: str, *, ctx: "Context | None") -> None: ...
 @pytest.mark.parametrize("function", [_second, _by_name])
 def test_context_that_is_not_first_is_refused(function: Any) -> None:
     """Where it is declared: no caller could fill it, and each send would say that an argument is missing."""
-    with pytest.raises(DeclarationError, match="the context, 'ctx', is not the first parameter"):
+    with pytest.raises(DeclarationError, match="the context 'ctx' is not the first parameter"):
         Queuekit(broker="memory://").task(function)
 
 

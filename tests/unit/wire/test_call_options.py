@@ -71,7 +71,7 @@ BOTH: dict[str, tuple[Any, str]] = {
     "expires-negative": ({"expires": -1}, "expires: expected a duration"),
     "ignore-result-number": ({"ignore_result": 0}, "ignore_result: expected True or False, got 0"),
     "unique-number": ({"unique": 5}, "unique: expected True, a key"),
-    "unique-empty": ({"unique": ""}, "unique: expected a key that is text"),
+    "unique-empty": ({"unique": ""}, "unique: expected a key that is non-empty text"),
     "unique-until": ({"unique": UniqueKey(key="k", until="end")}, 'until: expected "start", "done" or "ttl"'),  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     "unique-ttl": ({"unique": UniqueKey(key="k", ttl=0)}, "ttl: expected more than 0"),
     "misspelt": ({"prioritty": 3}, "has no option 'prioritty'; Did you mean 'priority'"),
@@ -81,7 +81,7 @@ CALLS: dict[str, tuple[Any, str]] = {
     "header-number": ({"headers": {"user": 42}}, r"headers\['user'\]: expected text, got 42; Write it as text"),
     "header-none": ({"headers": {"user": None}}, r"headers\['user'\]: expected text, got None"),
     "header-name": ({"headers": {1: "a"}}, "headers: expected names that are text, got 1"),
-    "headers-text": ({"headers": "user"}, "headers: expected texts by name"),
+    "headers-text": ({"headers": "user"}, "headers: expected text by name"),
     "id-uuid": ({"id": uuid.UUID(int=7)}, "cannot name a message"),
     "delay-text": ({"delay": "later"}, "delay: expected a duration"),
     "eta-number": ({"eta": 5.0}, "eta must be a datetime, not 5.0; For seconds from now use delay"),
@@ -92,12 +92,12 @@ CALLS: dict[str, tuple[Any, str]] = {
     "on-error-text": ({"on_error": "tasks.tell"}, "on_success and on_error take signatures, not str"),
 }
 TASKS: dict[str, tuple[Any, str]] = {
-    "retry-on-text": ({"retry_on": "ValueError"}, "retry_on: expected classes .* Write retry_on=ValueError without"),
-    "retry-on-texts": ({"retry_on": ["ValueError"]}, "retry_on: expected classes of exceptions"),
+    "retry-on-text": ({"retry_on": "ValueError"}, "retry_on: expected exception classes.* Write retry_on=ValueError"),
+    "retry-on-texts": ({"retry_on": ["ValueError"]}, "retry_on: expected exception classes"),
     "retry-on-instance": ({"retry_on": (ValueError(),)}, "retry_on: expected .* Name its class, ValueError"),
-    "retry-on-class": ({"retry_on": int}, "retry_on: expected classes of exceptions"),
-    "dont-retry-text": ({"dont_retry": "KeyError"}, "dont_retry: expected classes"),
-    "dont-retry-none": ({"dont_retry": None}, "dont_retry: expected classes"),
+    "retry-on-class": ({"retry_on": int}, "retry_on: expected exception classes"),
+    "dont-retry-text": ({"dont_retry": "KeyError"}, "dont_retry: expected exception classes"),
+    "dont-retry-none": ({"dont_retry": None}, "dont_retry: expected exception classes"),
     "track-number": ({"track": 1}, "track: expected True or False"),
     "ack-misspelt": ({"ack": "erly"}, 'ack: expected "late" or "early", got .erly.; Did you mean .early.'),
 }
