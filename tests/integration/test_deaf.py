@@ -26,7 +26,7 @@ def test_what_holds_the_interpreter_past_its_time_is_killed(fleet: Fleet) -> Non
     assert "TaskTimeout" in fleet.dead()[stuck.id].error
     assert fleet.ledger.counts("begin")[stuck.id] == 2
     assert fleet.ledger.has("end", [*bystanders, *waiting])
-    assert "gave no sign of life" in group.read_log()
+    assert "sent no heartbeat" in group.read_log()
     assert stuck.id in group.read_log()
     assert {fleet.app.info(id).attempt for id in bystanders} == {0}
 
@@ -119,7 +119,7 @@ def test_a_process_whose_descriptors_are_gone_is_replaced(fleet: Fleet, pool: st
 
     assert fleet.ledger.has("end", [bystander.id])
     if pool == "thread":
-        assert "has closed the descriptors of its worker" in group.read_log()
+        assert "has closed the file descriptors of its worker" in group.read_log()
 
 
 def test_a_process_that_is_stopped_is_left_alone(fleet: Fleet) -> None:

@@ -157,7 +157,7 @@ def test_a_value_that_cannot_be_copied_is_a_failure_where_it_must_be(fleet: Flee
 
     assert first.get(timeout=PATIENCE).text == "x"
     assert fleet.dead()[failed.links[0].id].reason == "failed"
-    assert "cannot be brought to its worker: SystemExit" in fleet.dead()[failed.links[0].id].error
+    assert "cannot be sent to its worker: SystemExit" in fleet.dead()[failed.links[0].id].error
     assert group.workers() == workers
 
 

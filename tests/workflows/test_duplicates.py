@@ -134,7 +134,7 @@ def test_a_holder_that_keeps_no_result(calls: Calls) -> None:
     unique.options(ignore_result=True, unique=UniqueKey(key=key, until="ttl", ttl=600)).send(7)
     burst(calls.app)
 
-    with pytest.raises(TaskFailed, match="keeps no result"):
+    with pytest.raises(TaskFailed, match="stores no result"):
         _got(calls, chain(unique.options(unique=key).s(7), calls.add.s(1)))
 
 

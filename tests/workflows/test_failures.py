@@ -241,7 +241,7 @@ def test_results_gone_before_the_callback_fail_it(calls: Calls) -> None:
     result.members[1].forget()
 
     with working(calls.app):
-        with pytest.raises(TaskFailed, match=r"\.0\.1 are gone.*graphs_expire"):
+        with pytest.raises(TaskFailed, match=r"\.0\.1 have expired.*graphs_expire"):
             result.get(timeout=PATIENCE)
         wait_until(lambda: calls.failures)
     assert len(calls.failures) == 1
@@ -255,7 +255,7 @@ def test_workflow_gone_between_two_links_says_so(calls: Calls) -> None:
 
     burst(calls.app)
 
-    with pytest.raises(TaskFailed, match="is gone"):
+    with pytest.raises(TaskFailed, match="has expired"):
         result.get(timeout=PATIENCE)
     assert [stored.reason for stored in inside(calls.app, Place.DEAD)] == ["failed"]
 

@@ -1,9 +1,9 @@
-"""The command line: ``queuekit`` and its commands, which only call the modules of core.
+"""The command line: ``queuekit`` and its commands. They only call other modules of core.
 
-Data goes to standard output, everything else to standard error. A user's mistake ends in one error of at most six
-lines and in the exit code of its kind; see docs/reference/cli.md.
+Data goes to standard output, everything else to standard error. A usage error prints at most six lines and sets the
+exit code of its kind; see docs/reference/cli.md.
 
-Import ``main``; each command is a module.
+Import ``main``. Each command is a module.
 Imports from: the top of the package, logs, wire, plugins, config, client, schedules, operations, worker.
 """
 
@@ -20,7 +20,7 @@ __all__ = ["main"]
 
 def _version(context: click.Context, _parameter: click.Parameter, value: bool) -> None:  # noqa: FBT001 - click calls it
     if value and not context.resilient_parsing:
-        from importlib.metadata import PackageNotFoundError, version  # 40 ms that others need not spend
+        from importlib.metadata import PackageNotFoundError, version  # costs 40 ms; only --version needs it
 
         try:
             click.echo(f"queuekit {version('queuekit')}")

@@ -1,4 +1,4 @@
-"""``python -m queuekit.cli``: the same as ``queuekit``."""
+"""Run ``queuekit`` as ``python -m queuekit.cli``."""
 
 from queuekit.cli import main
 

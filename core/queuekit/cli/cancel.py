@@ -13,18 +13,18 @@ __all__ = ["command"]
 
 _WAIT = 5.0
 NOT_YET = 6
-"""Exit code for a task that was asked to stop and runs still."""
+"""Exit code for a task that was asked to stop and is still running."""
 _CANCELLED = {
-    "asked": "its body saw that and stopped",
-    "dropped": "a worker had it, and did not begin it",
+    "asked": "its body saw the request and stopped",
+    "dropped": "a worker held it, but did not start it",
     "killed": "its process was killed",
-    "raised": "an exception was raised in its body, and ended it",
+    "raised": "an exception stopped its body",
     "removed": "it was waiting, and will never run",
 }
 _NOT_YET = {
-    "": "no worker has seen that",
-    "asked": "its body was told, and goes on",
-    "raised": "an exception was raised in its body, which goes on",
+    "": "no worker has seen the request",
+    "asked": "its body was notified, but is still running",
+    "raised": "an exception was raised in its body, but it is still running",
 }
 
 
@@ -45,16 +45,16 @@ def command(session: Session, *, id: str, wait: float | None) -> int:
     """
     admin, patience = session.admin(), _WAIT if wait is None else wait
     if not admin.cancel(id):
-        return _ended(id, "has ended already")
+        return _ended(id, "has already ended")
     if admin.is_workflow(id):
-        session.say(f"cancelled  {id}: what waited will never run, what runs is asked to stop")
+        session.say(f"cancelled  {id}: waiting tasks will never run, running tasks are asked to stop")
         return 0
     view = admin.after_cancel(id, patience=patience)
     state, did = view.info.state, _did(view)
     if state in FINAL and state is not State.CANCELLED:
         return _ended(id, f"has ended as {state.value} before it could be stopped")
     if state is State.CANCELLED or did in {"removed", "dropped", "killed"}:
-        session.say(f"cancelled  {id}: {_CANCELLED.get(did, 'it was cancelled before')}")
+        session.say(f"cancelled  {id}: {_CANCELLED.get(did, 'it was already cancelled')}")
         return 0
     click.echo(
         f"asked to cancel  {id}: {_NOT_YET.get(did, did)}, after {patience:g} s. See:  queuekit show {id}", err=True

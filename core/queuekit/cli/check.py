@@ -22,9 +22,9 @@ __all__ = ["command"]
 
 T = TypeVar("T")
 OTHERS = ("workers", "queues")
-"""Subjects that are told of only if there is something wrong."""
+"""Subjects that are reported only if there is a problem."""
 INDENT = "\n" + " " * 15
-"""Puts further lines of a text below its first one."""
+"""Aligns the further lines of a text with its first line."""
 
 
 @click.command()
@@ -52,7 +52,7 @@ def command(session: Session, *, as_json: bool) -> int:
 
 
 class Finding(NamedTuple):
-    """What was looked at, whether it is fine, and what there is to say."""
+    """One line of the report: the subject, whether it is fine, and the details."""
 
     subject: str
     ok: bool
@@ -60,13 +60,13 @@ class Finding(NamedTuple):
 
 
 class Checkup:
-    """Looks at one thing after the other; what rests on something that failed is not looked at."""
+    """Runs the checks in order; skips those that depend on one that failed."""
 
     def __init__(self) -> None:
         self.findings: list[Finding] = []
 
     def examine(self, session: Session) -> None:
-        """Look at everything."""
+        """Run all checks."""
         config = self._try("config", lambda: _settings(session))
         if config is None:
             return
@@ -82,7 +82,7 @@ class Checkup:
             self._engines(app, problems)
 
     def _engines(self, app: Queuekit, problems: list[str]) -> None:
-        """Say what is fine, then what is not."""
+        """Report the subjects that are fine, then the problems."""
         about = _about(app.runtime)
         for subject, text in about.items():
             if not any(problem.startswith(subject) for problem in problems):
@@ -95,7 +95,7 @@ class Checkup:
         self.findings.append(Finding(subject, ok=True, text=text))
 
     def _try(self, subject: str, step: Callable[[], T]) -> T | None:
-        """Return what *step* does, or note why it fails."""
+        """Return the result of *step*; if it fails, record why and return ``None``."""
         try:
             return step()
         except QueuekitError as error:
@@ -110,7 +110,7 @@ def _settings(session: Session) -> Config:
 
 
 def _about(runtime: Runtime) -> dict[str, str]:
-    """Return by subject what there is to say where there is no problem."""
+    """Return the text to show for each subject that has no problem."""
     loaded = sum(info.status == "ok" for info in runtime.plugins.infos())
     stored = runtime.backend.notes() if runtime.backend is not None else []
     return {

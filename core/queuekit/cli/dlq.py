@@ -41,7 +41,7 @@ def ls(session: Session, *, queue: str | None, limit: int, as_json: bool) -> Non
     """List dead letters, newest first in each queue."""
     app = _app(session)
     admin, now = Admin(app), app.clock.time()
-    # Made into rows one by one: the bodies of all of them need not fit into memory.
+    # Convert them to rows one by one: all the bodies together may not fit into memory.
     letters = islice(admin.dead(queue), limit)
     if as_json:
         print_json([_document(queued) for queued in letters])
@@ -71,7 +71,7 @@ def show(session: Session, *, id: str, as_json: bool) -> None:
     admin = Admin(app)
     view = admin.show(id)
     if view.queued is None or view.queued.stored.place is not Place.DEAD:
-        raise UnknownIdError(f"{id!r} is not among the dead letters", fix=f"See where it is:  queuekit show {id}")
+        raise UnknownIdError(f"{id!r} is not a dead letter", fix=f"See where it is:  queuekit show {id}")
     if as_json:
         body = view.queued.stored.envelope.body
         print_json(as_document(view, app.runtime.accepted) | {"body": body.decode(errors="replace")})
@@ -129,22 +129,22 @@ def _app(session: Session) -> Queuekit:
 
 def _need_choice(ids: tuple[str, ...], *, everything: bool) -> None:
     if bool(ids) is everything:
-        raise click.UsageError("name the ids, or say --all")
+        raise click.UsageError("give ids, or --all")
 
 
 def _by_queue(admin: Admin, ids: tuple[str, ...], queue: str | None) -> dict[str, list[str] | None]:
-    """Return by queue the dead letters that are meant; ``None`` for all of it, if *ids* is empty.
+    """Return the chosen dead letters by queue. If *ids* is empty, each value is ``None``, which means all.
 
     Raises:
-        UnknownIdError: One of *ids* is not among them.
+        UnknownIdError: One of *ids* is not a dead letter.
     """
     if not ids:
         return dict.fromkeys([queue] if queue else admin.queue_names())
     found = admin.find_dead(ids, queue)
     missing = set(ids).difference(*found.values())
     if missing:
-        text = f"{', '.join(map(repr, sorted(missing)[:3]))} not among the dead letters"
-        raise UnknownIdError(text, fix="See which there are:  queuekit dlq ls")
+        text = f"no dead letter has the id {' or '.join(map(repr, sorted(missing)[:3]))}"
+        raise UnknownIdError(text, fix="List them:  queuekit dlq ls")
     return {**found}
 
 

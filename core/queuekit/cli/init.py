@@ -12,7 +12,7 @@ from queuekit.errors import QueuekitError
 
 __all__ = ["command"]
 
-TASKS = '''"""Tasks: what can be sent to a queue, and is run by a worker."""
+TASKS = '''"""Tasks: functions that can be sent to a queue and that a worker runs."""
 
 from queuekit import Queuekit
 
@@ -27,7 +27,7 @@ def add(x: int, y: int) -> int:
 
 @app.task
 def fail(text: str = "this task always fails") -> None:
-    """Fail, to show where a message ends up whose task does."""
+    """Fail, to show what happens to the message of a failed task."""
     raise ValueError(text)
 '''
 CONFIG = """# Settings of queuekit; "queuekit config show --origin" lists them all.
@@ -48,8 +48,8 @@ def command(session: Session, directory: Path) -> None:
     there = [name for name in files if (directory / name).exists()]
     if there:
         raise QueuekitError(
-            f"{' and '.join(there)} {'is' if len(there) == 1 else 'are'} there already; nothing was written",
-            fix="Take another folder:  queuekit init shop",
+            f"{' and '.join(there)} already {'exists' if len(there) == 1 else 'exist'}; nothing was written",
+            fix="Choose another folder:  queuekit init shop",
         )
     try:
         directory.mkdir(parents=True, exist_ok=True)

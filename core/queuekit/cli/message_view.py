@@ -1,4 +1,4 @@
-"""How one message is told of: in ``show`` and in ``dlq show``."""
+"""The view of one message that ``show`` and ``dlq show`` print."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _HAVE_A_DUE_TIME = frozenset({Place.READY, Place.DELAYED})
 
 
 def as_document(view: MessageView, serializers: Mapping[str, Serializer]) -> dict[str, Any]:
-    """Return everything that is known, as JSON can hold it; what is not known is ``null``."""
+    """Return everything that is known, as a JSON document; unknown values are ``null``."""
     info, message, known = view.info, view.message, _known(view)
     return {
         "id": info.id,
@@ -52,7 +52,7 @@ def as_document(view: MessageView, serializers: Mapping[str, Serializer]) -> dic
 
 
 def as_text(view: MessageView, serializers: Mapping[str, Serializer], *, now: float) -> str:
-    """Return everything that is known, for people; a traceback comes last."""
+    """Return everything that is known, as text; a traceback comes last."""
     info, known = view.info, _known(view)
     table = fields(
         {
@@ -76,7 +76,7 @@ def as_text(view: MessageView, serializers: Mapping[str, Serializer], *, now: fl
 
 @attrs.frozen(kw_only=True)
 class _Facts:
-    """What the message on its queue tells, or the record of its state, which may be behind but outlives it."""
+    """Facts from the queued message, or from its state record, which may be out of date but outlives the message."""
 
     place: Place | None = None
     queue: str
@@ -116,7 +116,7 @@ def _known(view: MessageView) -> _Facts:
 
 
 def _guessed_place(view: MessageView) -> Place | None:
-    """Return the place that records tell of where the broker does not."""
+    """Return the place that the records imply, if the broker does not report it."""
     if not view.silent:
         return None
     if view.holder:
@@ -125,7 +125,7 @@ def _guessed_place(view: MessageView) -> Place | None:
 
 
 def _untold(view: MessageView) -> str:
-    return f"waiting or running: which of them is not told by {view.silent}" if view.silent else ""
+    return f"waiting or running: {view.silent} does not report which" if view.silent else ""
 
 
 def _or_null(text: str) -> str | None:
@@ -156,7 +156,7 @@ def _place(known: _Facts, now: float) -> str:
 
 
 def _attempt(known: _Facts) -> str:
-    """Return how many attempts and replays came before, if any did."""
+    """Return the number of this attempt and of the replays; empty for the first attempt of a message never replayed."""
     attempt, generation = known.attempt, known.generation
     replays = f", replayed {generation} times" if generation > 1 else ", replayed once" if generation else ""
     return f"{attempt + 1}{replays}" if attempt or generation else ""
@@ -177,19 +177,19 @@ def _cancellation(wish: Cancellation | None) -> dict[str, Any] | None:
 
 
 _DID = {
-    "": "no worker has seen that yet",
-    "asked": "its body was told, and goes on until it looks",
-    "dropped": "a worker had it, and did not begin it",
+    "": "no worker has seen the request yet",
+    "asked": "its body was notified, and runs until it checks",
+    "dropped": "a worker held it, but did not start it",
     "killed": "its process was killed",
     "raised": "an exception was raised in its body",
-    "removed": "it was waiting, and was taken off its queue",
+    "removed": "it was waiting, and was removed from its queue",
 }
 
 
 def cancel_text(wish: Cancellation | None, *, now: float, ended: bool) -> str:
-    """Return who wanted a message cancelled, when, and what was done, if that is known; an empty text if nobody did.
+    """Return who asked to cancel a message, when, and what was done; an empty text if there was no request.
 
-    Of what has *ended* it is not true that no worker has seen that yet.
+    If the message has *ended* and no action is recorded, the text leaves the action out.
     """
     if wish is None:
         return ""

@@ -28,7 +28,7 @@ pass_session = click.make_pass_decorator(Session)
 
 
 def store(setting: str) -> Callable[[click.Context, click.Parameter, Any], None]:
-    """Return a callback that makes an option's value that of *setting*, over all other sources."""
+    """Return a callback that stores an option's value as *setting*, which overrides all other sources."""
 
     def callback(context: click.Context, _parameter: click.Parameter, value: Any) -> None:
         if value is not None:
@@ -38,7 +38,7 @@ def store(setting: str) -> Callable[[click.Context, click.Parameter, Any], None]
 
 
 def duration_option(name: str, *, setting: str | None = None, help: str) -> Callable[[F], F]:  # noqa: A002 - as click
-    """Return an option for seconds, or text such as ``1h30m``; with *setting* its value goes there."""
+    """Return an option for seconds, or text such as ``1h30m``; its value is stored as *setting*, if given."""
 
     def callback(context: click.Context, parameter: click.Parameter, value: str | None) -> float | None:
         try:
@@ -76,7 +76,7 @@ def _traceback(context: click.Context, _parameter: click.Parameter, value: bool)
 
 
 def _all(*decorators: Callable[[F], F]) -> Callable[[F], F]:
-    """Return one decorator that does what *decorators* do, the first of them outermost."""
+    """Return one decorator that applies *decorators*, the first of them outermost."""
 
     def decorate(function: F) -> F:
         for decorator in reversed(decorators):
@@ -118,7 +118,7 @@ common_options: Callable[[Any], Any] = _all(
         help="Show the Python traceback of an error. Same as QUEUEKIT_DEBUG=1.",
     ),
 )
-"""``--app``, ``--config``, ``--set`` and ``--full-traceback``: before a command and after it."""
+"""``--app``, ``--config``, ``--set`` and ``--full-traceback``: allowed before a command and after it."""
 
 engine_options: Callable[[Any], Any] = _all(
     click.option("--broker", metavar="URL", expose_value=False, callback=store("broker"), help="Broker to use."),
@@ -130,7 +130,7 @@ engine_options: Callable[[Any], Any] = _all(
         help='Result backend to use; "none" for no results.',
     ),
 )
-"""``--broker`` and ``--backend``: over those of the config."""
+"""``--broker`` and ``--backend``: override those of the config."""
 
 json_option: Callable[[Any], Any] = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 queue_option: Callable[[Any], Any] = click.option("--queue", metavar="NAME", help="Only this queue.")

@@ -1,4 +1,4 @@
-"""How the command line prints: aligned columns, ages, times, JSON."""
+"""Output formats of the command line: aligned columns, ages, times, JSON."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _MINUTE, _DAY = 60.0, 86_400.0
 
 
 def columns(header: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[str] = ()) -> str:
-    """Return a table: two blanks between columns, those named in *right* aligned to the right, no lines drawn."""
+    """Return a table with two spaces between columns and no lines; columns named in *right* are right-aligned."""
     table = [list(header), *([clean(cell) for cell in row] for row in rows)]
     widths = [max(len(row[number]) for row in table) for number in range(len(header))]
     return "\n".join(_row(row, header, widths, right) for row in table)
@@ -36,14 +36,14 @@ def _row(row: Sequence[str], header: Sequence[str], widths: Sequence[int], right
 
 
 def fields(pairs: Mapping[str, str]) -> str:
-    """Return names and values, one pair a line; empty values are left out."""
+    """Return names and values, one pair per line; empty values are left out."""
     shown = {name: value for name, value in pairs.items() if value}
     width = max(map(len, shown), default=0)
     return "\n".join(f"{name:<{width}}  {clean(value)}" for name, value in shown.items())
 
 
 def age(seconds: float | None) -> str:
-    """Return a span as people say it, with one or two units: ``"0.4s"``, ``"12s"``, ``"3m5s"``, ``"2d4h"``."""
+    """Return a span in one or two units: ``"0.4s"``, ``"12s"``, ``"3m5s"``, ``"2d4h"``."""
     if seconds is None:
         return "-"
     if abs(seconds) < 10:  # noqa: PLR2004 - below that a tenth matters
@@ -53,23 +53,23 @@ def age(seconds: float | None) -> str:
 
 
 def span(seconds: float) -> str:
-    """Return how long something took: below a second in milliseconds, else as :func:`age`."""
+    """Return how long something took: in milliseconds below one second, else as :func:`age`."""
     return f"{max(0.0, seconds) * 1000:.1f} ms" if seconds < 1 else age(seconds)
 
 
 def moment(epoch: float | None) -> str | None:
-    """Return a time as JSON documents hold it: ISO 8601, UTC."""
+    """Return a time for JSON documents: ISO 8601, UTC; ``None`` if there is none or it is out of range."""
     if epoch is None:
         return None
     try:
         at = datetime.fromtimestamp(epoch, UTC)
     except (OverflowError, ValueError, OSError):
-        return None  # beyond the years that there are
+        return None  # datetime cannot hold the year
     return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def when(epoch: float | None, *, now: float) -> str:
-    """Return a time as people read it: how long ago or ahead, and the time itself."""
+    """Return a time for people: how long ago or ahead, and the time itself."""
     if epoch is None:
         return ""
     span = now - epoch
@@ -84,7 +84,7 @@ def one_line(text: str, *, width: int = 200) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """Return what JSON can hold in place of *value*, which it cannot."""
+    """Return a JSON-compatible value to use instead of *value*."""
     if attrs.has(type(value)):
         return attrs.asdict(value, recurse=False)
     if isinstance(value, datetime | date | time):
@@ -93,7 +93,7 @@ def _plain(value: Any) -> Any:
 
 
 def as_json(value: Any, *, indent: int | None = None) -> str:
-    """Return *value* as JSON; what JSON cannot hold, as text."""
+    """Return *value* as JSON; values that JSON cannot hold become text."""
     try:
         return json.dumps(value, indent=indent, ensure_ascii=False, default=_plain)
     except (TypeError, ValueError, RecursionError):
@@ -101,12 +101,12 @@ def as_json(value: Any, *, indent: int | None = None) -> str:
 
 
 def print_json(document: Any) -> None:
-    """Print one JSON document, in which what is not printable is written out."""
+    """Print one JSON document; characters that are not printable are escaped."""
     click.echo(clean_json(as_json(document, indent=2)))
 
 
 def echo(text: str, *, err: bool = False) -> None:
-    """Print *text*, which may hold what others wrote, line by line."""
+    """Print *text*, which may come from outside; escape characters that are not printable, but keep its lines."""
     click.echo(clean(text, lines=True), err=err)
 
 

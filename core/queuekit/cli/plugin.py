@@ -1,4 +1,4 @@
-"""``queuekit plugin``: begin one."""
+"""``queuekit plugin``: start a plugin."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from queuekit.cli.session import Session
 __all__ = ["KINDS", "command"]
 
 KINDS = ("broker", "backend", "serializer", "middleware")
-"""What a new plugin may provide."""
+"""Kinds of new plugins."""
 
 
 @click.group()

@@ -40,9 +40,9 @@ def command(context: click.Context, session: Session, *, as_json: bool) -> None:
     """List the plugins: what they serve, which commands they add, and why one cannot be used."""
     if context.invoked_subcommand is not None:
         return
-    # What a plugin prints as it is imported is no part of the list.
+    # Text that a plugin prints on import must not end up in the list.
     with redirect_stdout(sys.stderr), warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # the list tells which have failed, and why
+        warnings.simplefilter("ignore", RuntimeWarning)  # the list shows which plugins failed, and why
         plugins = session.any_app(lenient=True).plugins
         commands = plugin_commands(plugins)
         infos = plugins.infos()
@@ -81,10 +81,10 @@ def check(session: Session, *, url: str, as_json: bool) -> None:
 
 
 def _sides(plugins: Plugins, url: EngineURL) -> Iterator[tuple[str, Offer[Any]]]:
-    """Yield what serves *url* as a broker, and what does as a result backend.
+    """Yield the offers that serve *url* as a broker and as a result backend.
 
     Raises:
-        PluginError: Nothing does, or it cannot be used.
+        PluginError: No plugin serves it, or the plugin cannot be used.
     """
     broker = _offer(plugins, url, "broker")
     backend = _offer(plugins, url, "backend")
@@ -103,7 +103,7 @@ def _offer(plugins: Plugins, url: EngineURL, side: Literal["broker", "backend"])
 def _side(
     url: EngineURL, offer: Offer[Any], tables: Mapping[str, Mapping[str, Any]], owners: Sequence[type]
 ) -> dict[str, Any]:
-    """Return what there is to say of one side, as a document; *owners* are the option classes of both."""
+    """Return one side as a document; *owners* are the option classes of both sides."""
     spec = offer.spec
     kind, table = options_class(spec.options, label=offer.info.label), tables.get(section_of(spec), {})
     _check_factory(url, offer)
@@ -120,7 +120,7 @@ def _side(
 
 
 def _check_factory(url: EngineURL, offer: Offer[Any]) -> None:
-    """Import what makes the engine: a name that is misspelt is better told of now."""
+    """Import the factory of the engine, so that a misspelt name is reported now."""
     try:
         resolve(offer.spec.factory)
     except Exception as error:
@@ -129,7 +129,7 @@ def _check_factory(url: EngineURL, offer: Offer[Any]) -> None:
 
 
 def _show(side: str, document: dict[str, Any]) -> None:
-    """Print one side, a line for each thing."""
+    """Print one side, one fact per line."""
     plan: dict[str, dict[str, str]] = document["plan"]
     native = [name for name, step in plan.items() if step["how"] == "native"]
     rows = {
@@ -146,7 +146,7 @@ def _show(side: str, document: dict[str, Any]) -> None:
 
 
 def _pairs(values: Mapping[str, Any]) -> str:
-    """Return what is set, in one line."""
+    """Return the values that are set, in one line."""
     return ", ".join(f"{name}={value}" for name, value in values.items() if value is not None) or "none"
 
 

@@ -1,4 +1,4 @@
-"""The group of all commands: each is imported when it is called, and errors end here."""
+"""The group of all commands. Imports a command when it is called, and prints errors."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _WIDTH = 500
 
 
 class Command(NamedTuple):
-    """A command of core: enough for the list of commands, without importing it."""
+    """What the list of commands shows of a command of core, without importing it."""
 
     section: str
     help: str
@@ -55,17 +55,17 @@ COMMANDS: Mapping[str, Command] = {
     "purge": Command("Act", "Permanently delete messages of a queue."),
     "plugin": Command("Extend", "Start a plugin of your own."),
 }
-"""Commands of core, in the order of the list; ``name`` is in ``queuekit.cli.<name>``, as ``command``."""
+"""Commands of core, in the order of the list; each is ``queuekit.cli.<name>.command``."""
 
 ALIASES: Mapping[str, str] = {"crons": "schedules"}
-"""Further names of commands, which the list leaves out."""
+"""Other names of commands; the list leaves them out."""
 
 
 class Program(click.Group):
     """``queuekit``.
 
-    The list of commands names those of core only and loads no plugin, so that it stays quick; commands of plugins are
-    looked for when a name is not one of core's, and ``queuekit plugins`` lists them.
+    The list of commands names only those of core and loads no plugin, so that it stays quick. Plugins are loaded when
+    a name is not one of core's; ``queuekit plugins`` lists their commands.
     """
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -73,7 +73,7 @@ class Program(click.Group):
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Return a command, imported now; those of core come before those of plugins."""
+        """Import and return a command; core's commands take precedence over those of plugins."""
         name = ALIASES.get(cmd_name, cmd_name)
         if name in COMMANDS:
             command: click.Command = import_module(f"queuekit.cli.{name}").command
@@ -87,7 +87,11 @@ class Program(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Return the command that *args* begin with, or say which one may have been meant."""
+        """Return the command that *args* begin with.
+
+        Raises:
+            NoSuchCommand: There is none; the error suggests similar names.
+        """
         try:
             return super().resolve_command(ctx, args)
         except click.NoSuchCommand as error:
@@ -99,7 +103,7 @@ class Program(click.Group):
             raise click.NoSuchCommand(error.command_name, text, ctx=ctx) from None
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the list of commands, by section."""
+        """Write the list of commands by section."""
         for section in dict.fromkeys(entry.section for entry in COMMANDS.values()):
             with formatter.section(section):
                 width = max(map(len, COMMANDS))
@@ -117,7 +121,7 @@ class Program(click.Group):
         windows_expand_args: bool = True,  # noqa: FBT001, FBT002
         **extra: Any,
     ) -> Any:
-        """Run a command and leave with its exit code; a user's mistake is told in a few lines."""
+        """Run a command and exit with its code; a usage error prints a few lines, not a traceback."""
         session = extra.setdefault("obj", Session())
         name = prog_name or "queuekit"
         extra["windows_expand_args"] = windows_expand_args
@@ -129,7 +133,7 @@ class Program(click.Group):
                 _shorten_warnings()
                 code = super().main(args, name, complete_var, standalone_mode=False, **extra)
             finish_output(lost)
-        except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - what is no mistake of the user's is raised again
+        except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - unexpected errors are raised again
             code = _exit_code(error, session)
         finally:
             session.close()
@@ -137,7 +141,7 @@ class Program(click.Group):
 
 
 def _exit_code(error: BaseException, session: Session) -> int:
-    """Tell the user of *error* and return the exit code of its kind; what is nobody's mistake is raised again."""
+    """Print *error* and return the exit code of its kind; an unexpected error is raised again."""
     if isinstance(error, click.Abort | KeyboardInterrupt):
         return INTERRUPTED
     if isinstance(error, click.ClickException):
@@ -157,12 +161,12 @@ def _exit_code(error: BaseException, session: Session) -> int:
 
 
 def plugin_commands(plugins: Plugins) -> list[CommandSpec]:
-    """Return the commands that plugins add; none takes the name of one of core's."""
+    """Return the commands that plugins add, without those that have the name of one of core's."""
     return [spec for spec in plugins.collect("queuekit_commands") if spec.name not in {*COMMANDS, *ALIASES}]
 
 
 def error_lines(error: QueuekitError) -> list[str]:
-    """Return *error* as the command line prints it: what, where, fix and what would work, at most six lines."""
+    """Return *error* as the command line prints it: what is wrong, where, and the fix, in at most six lines."""
     first, *rest = [clean(line.strip()) for text in error.lines() for line in text.splitlines() if line.strip()]
     lines = [f"Error {error.code}: {first.removesuffix('.')}.", *(f"  {line}" for line in rest)]
     return [line if len(line) <= _WIDTH else f"{line[: _WIDTH - 3]}..." for line in lines[:MAX_LINES]]
@@ -181,7 +185,7 @@ def _is_on(value: str) -> bool:
 
 
 def _command_of(spec: CommandSpec) -> click.Command:
-    """Return the command that *spec* names or makes.
+    """Return the command that *spec* names or that its factory makes.
 
     Raises:
         PluginError: It cannot be imported or made.
@@ -196,12 +200,12 @@ def _command_of(spec: CommandSpec) -> click.Command:
     except Exception as error:
         raise PluginError(f"{what}: {reason(error)}", fix=fix) from error
     if not isinstance(made, click.Command):
-        raise PluginError(f"{what}: it is {type(made).__name__}, which is no click command", fix=fix)
+        raise PluginError(f"{what}: it is {type(made).__name__}, not a click command", fix=fix)
     return made
 
 
 def _shorten_warnings() -> None:
-    """Print warnings of queuekit as one line of talk; those of others as Python does."""
+    """Print warnings of queuekit as one line each; other warnings as Python prints them."""
     here = str(Path(__file__).parents[1])
     usual = warnings.showwarning
 

@@ -14,15 +14,15 @@ __all__ = ["command", "confirm"]
 
 
 def confirm(question: str, *, yes: bool) -> bool:
-    """Ask before something that cannot be undone.
+    """Return whether the user confirms an action that cannot be undone.
 
     Raises:
-        UsageError: There is nobody to ask, and ``--yes`` was not given.
+        UsageError: Standard input is not a terminal, and ``--yes`` was not given.
     """
     if yes:
         return True
     if not sys.stdin.isatty():
-        raise click.UsageError("this cannot be undone: say --yes, there is no terminal to ask at")
+        raise click.UsageError("this cannot be undone, and there is no terminal for a confirmation: add --yes")
     return click.confirm(question, err=True)
 
 

@@ -43,10 +43,10 @@ def _row(view: QueueView, untold: str) -> list[str]:
 
 
 def _oldest(view: QueueView, untold: str) -> str:
-    """Return how long the oldest message waits: as the broker tells, else as workers have seen of those before it."""
+    """Return how long the oldest message has waited: as the broker reports it, else the least that workers saw."""
     if view.counts.oldest_age is not None or not untold or not view.counts.ready:
         return age(view.counts.oldest_age)
-    return f"not told by {untold}" if view.seen_age is None else f">={age(view.seen_age)}"
+    return f"not reported by {untold}" if view.seen_age is None else f">={age(view.seen_age)}"
 
 
 def _document(view: QueueView) -> dict[str, object]:

@@ -22,7 +22,7 @@ from queuekit.worker.log_setup import configure_logging
 __all__ = ["command"]
 
 SHOWN = 5
-"""Coming ticks of each schedule that ``--dry-run`` prints."""
+"""Number of next ticks of each schedule that ``--dry-run`` prints."""
 
 
 @click.command()

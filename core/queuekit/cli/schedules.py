@@ -1,4 +1,4 @@
-"""``queuekit schedules``: schedules."""
+"""``queuekit schedules``."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ HEADER = ("NAME", "WHEN", "CALLS", "LAST", "OUTCOME", "NEXT", "STATE")
 _ASIDE = "set aside"
 """State of a schedule whose record cannot be read."""
 SHOWN = 5
-"""Coming ticks that ``show`` prints."""
+"""Number of next ticks that ``show`` prints."""
 
 _when_option = click.option("--when", "when_text", metavar="WHEN", help='E.g. "every 30s", "@daily" or "0 3 1 1-6 0".')
 _rules: tuple[Callable[[Any], Any], ...] = (
@@ -159,7 +159,7 @@ def change(session: Session, /, *, name: str, when_text: str | None, tz: str, as
     if when_text is not None:
         given["when"] = when_from_text(when_text, tz=tz)
     if not given:
-        raise click.UsageError("say what to change: --when, --misfire, --overlap or --grace")
+        raise click.UsageError("nothing to change: give --when, --misfire, --overlap or --grace")
     app = _app(session)
     _report(session, app, app.schedules.change(name, **given), as_json=as_json)
 
@@ -260,7 +260,7 @@ def _list(session: Session, *, as_json: bool) -> None:
         session.say(f"set aside: {one_line(name)}: {one_line(why)}")
     asleep = [view.entry.name for view in views if view.state == "asleep"]
     if asleep:
-        session.say(f"asleep: no live worker's code declares {', '.join(asleep)}")
+        session.say(f"asleep: the code of no live worker declares {', '.join(asleep)}")
 
 
 def _row(view: ScheduleView, now: float) -> list[str]:
@@ -271,7 +271,7 @@ def _row(view: ScheduleView, now: float) -> list[str]:
 
 
 def _outcome(view: ScheduleView) -> str:
-    """Return what became of the last tick: the error if it could not be sent."""
+    """Return the state of the call that the last tick sent, or ``NOT SENT``."""
     if view.progress.error:
         return "NOT SENT"
     return "-" if view.outcome.state is State.UNKNOWN else view.outcome.state.value
@@ -301,7 +301,7 @@ def _in_full(view: ScheduleView, coming: list[float], *, now: float) -> str:
 
 
 def _local(tick: float, chosen: When) -> str:
-    """Return a tick as clocks in its own time zone show it."""
+    """Return a tick in the time zone of its schedule."""
     at = datetime.fromtimestamp(tick, chosen.zone())
     return at.isoformat(sep=" ", timespec="milliseconds" if at.microsecond else "seconds")
 

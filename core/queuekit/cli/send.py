@@ -26,11 +26,11 @@ NEGATIVE = re.compile(r"-\.?\d")
 OPTION = re.compile(r"--?[A-Za-z]")
 _SHIELD = "\0"
 PATIENCE = 2.0
-"""Seconds after which a waiting person is told that no worker serves the queue."""
+"""Seconds to wait before a reminder that no worker serves the queue."""
 
 
 class SendCommand(click.Command):
-    """Takes ``-5`` for a number, not for an option, unless it stands behind an option as its value."""
+    """Reads ``-5`` as a number, not as an option, unless it follows an option as its value."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Parse *args* with negative numbers shielded."""
@@ -43,7 +43,7 @@ class SendCommand(click.Command):
 
 
 def parse_value(text: str) -> Any:
-    """Return *text* as JSON if it is that, else as it is."""
+    """Return the value of *text* if it is JSON, else *text* itself."""
     try:
         return json.loads(text, parse_constant=_no_constant)
     except (ValueError, RecursionError):
@@ -51,12 +51,12 @@ def parse_value(text: str) -> Any:
 
 
 def _no_constant(name: str) -> Any:
-    """Leave ``NaN`` and its like as text: they are not JSON."""
+    """Refuse ``NaN`` and infinities, which are not JSON: they stay text."""
     raise ValueError(name)
 
 
 def parse_arguments(texts: tuple[str, ...]) -> tuple[list[Any], dict[str, Any]]:
-    """Return positional arguments and those written ``name=value``."""
+    """Return the positional arguments, and those written ``name=value``."""
     texts = tuple(text.removeprefix(_SHIELD) for text in texts)
     named = [text.partition("=") for text in texts if KEYWORD.match(text)]
     args = [parse_value(text) for text in texts if not KEYWORD.match(text)]
@@ -93,7 +93,7 @@ def command(
     text: 1 is a number, 'abc' and '"1"' are text.
     """
     if timeout is not None and not wait:
-        raise click.UsageError("--timeout says how long to --wait: it needs that option")
+        raise click.UsageError("--timeout needs --wait")
     app, _ = session.app()
     need_shared(app)
     chosen = app.tasks.find(task)
@@ -118,7 +118,7 @@ def command(
 
 
 def _say_who_serves(session: Session, app: Queuekit, queue: str) -> None:
-    """Tell a person whose call waits on a queue that no worker serves."""
+    """Print a hint if no worker serves *queue*."""
     admin = Admin(app)
     if admin.unserved([queue]):
         near = did_you_mean(queue, {*admin.declared_queues(), *app.config.worker.queues} - {queue})
@@ -127,12 +127,12 @@ def _say_who_serves(session: Session, app: Queuekit, queue: str) -> None:
 
 
 def _need_result(app: Queuekit, name: str, *, ignored: bool) -> None:
-    """Refuse to wait for what will never come; nothing is sent then."""
+    """Refuse to wait for a result that will never exist, before anything is sent."""
     app.runtime.need_backend("--wait")
     if ignored:
         raise NoBackendError(
             f"--wait needs a result, and {name} is registered with ignore_result=True",
-            fix="Send it without --wait, or take that option off the task",
+            fix="Send it without --wait, or remove ignore_result from the task",
         )
 
 
@@ -142,16 +142,16 @@ def _wait(session: Session, result: Result[Any], timeout: float | None, *, remin
         return _get(result, timeout, remind)
     except (TaskFailed, ResultTimeout) as error:
         if isinstance(error, ResultTimeout):
-            error.what = f"no outcome of {result.id} within {timeout:g} s; it goes on"
+            error.what = f"{result.id} has no result after {timeout:g} s; the task continues"
         error.fix = error.fix or f"See:  queuekit show {result.id}"
         raise
     except KeyboardInterrupt:
-        session.say(f"\nNo longer waiting; it goes on. See:  queuekit show {result.id}")
+        session.say(f"\nStopped waiting; the task continues. See:  queuekit show {result.id}")
         raise
 
 
 def _get(result: Result[Any], timeout: float | None, remind: Callable[[], None]) -> Any:
-    """Wait a moment, since a worker may just be starting, and with a word to a person for the rest of the time."""
+    """Wait briefly, since a worker may just be starting; then print a reminder on a terminal and wait on."""
     first = PATIENCE if timeout is None else min(PATIENCE, timeout)
     try:
         return result.get(timeout=first)

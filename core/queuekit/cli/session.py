@@ -1,6 +1,6 @@
-"""What the options before a command say, and the app that they lead to.
+"""The options given before a command, and the app that they select.
 
-Core is imported by the methods that need it, so that ``queuekit --help`` costs little.
+Methods import core when they need it, so that ``queuekit --help`` is quick.
 """
 
 from __future__ import annotations
@@ -41,18 +41,18 @@ class Session:
         """Whether hints are left out."""
         self.full_traceback = False
         self.guessed = False
-        """Whether the app was found by the usual names of modules alone."""
+        """Whether the app was found only by a usual module name."""
         self.opened: list[Queuekit] = []
         """Apps to close at the end."""
         self._origin = "command line"
 
     def say(self, text: str) -> None:
-        """Print talk, unless the user wants none."""
+        """Print a hint on standard error, unless ``--quiet`` was given."""
         if not self.quiet:
             click.echo(clean(text, lines=True), err=True)
 
     def command(self, rest: str, *, without: Container[str] = ()) -> str:
-        """Return a command line ready to paste: ``queuekit``, what this one was told to use, and *rest*."""
+        """Return a command line ready to paste: ``queuekit``, the options that this one was given, and *rest*."""
         words = ["queuekit"]
         if self.target is not None and not self.guessed:
             words += ["--app", self.target]
@@ -69,7 +69,7 @@ class Session:
         return self.command(f"worker -q {shlex.quote(','.join(queues))}", without=("worker.queues",))
 
     def config(self) -> Config:
-        """Return the settings as they are without an app."""
+        """Return the settings in effect without an app."""
         from queuekit.config.settings import load_config, plugins_of
 
         config = load_config(
@@ -87,7 +87,7 @@ class Session:
         return config
 
     def plugins(self) -> Plugins:
-        """Return the plugins under the rules of the config; if that cannot be used, under those of the environment."""
+        """Return the plugins that the config allows; if it cannot be used, those that the environment allows."""
         from queuekit.config.settings import plugins_of
         from queuekit.plugins.manager import Plugins
 
@@ -97,10 +97,10 @@ class Session:
             return Plugins()
 
     def app(self) -> tuple[Queuekit, AppRef]:
-        """Return the app, and how another process finds it.
+        """Return the app, and the reference by which another process loads it.
 
         Raises:
-            AppError: None is named and none can be guessed, or it cannot be imported.
+            AppError: No app is named and none can be guessed, or it cannot be imported.
             ConfigError: Its settings cannot be used.
         """
         ref = self._ref()
@@ -110,8 +110,8 @@ class Session:
             usual = f"{', '.join(f'{name}.py' for name in GUESSES[:-1])} or {GUESSES[-1]}.py"
             raise AppError(
                 "no app to run",
-                where=f"no --app, no QUEUEKIT_APP, no app in queuekit.toml, no {usual} with an app here",
-                fix="Name it:  queuekit --app module:attribute ...\nOr begin a new one:  queuekit init",
+                where=f"no --app, no QUEUEKIT_APP, no app in queuekit.toml, no {usual} with an app in this folder",
+                fix="Name it:  queuekit --app module:attribute ...\nOr create one:  queuekit init",
             )
         try:
             app = ref.load()
@@ -123,19 +123,19 @@ class Session:
         return app, ref
 
     def any_app(self, *, lenient: bool = False) -> Queuekit:
-        """Return the app, or one without tasks where none is named or can be guessed: its settings are enough.
+        """Return the app; if none is named or can be guessed, one that has the settings but no tasks.
 
         Args:
-            lenient: Whether an app that cannot be loaded is talked of and left out, too.
+            lenient: Whether to continue without an app that cannot be loaded, after a hint.
         """
         try:
-            # A config file that was named and names no app is not about the one that happens to lie here.
+            # If --config names a file without an app, an app in this folder has nothing to do with it.
             if self._ref(guess=self.config_path is None) is not None:
                 return self.app()[0]
         except QueuekitError as error:
             if not lenient or isinstance(error, ConfigError):
                 raise
-            self.say(f"Without the app and its own settings: {error}")
+            self.say(f"Continuing without the app and its settings: {error}")
         from queuekit.app import Queuekit
 
         app = Queuekit()
@@ -146,7 +146,7 @@ class Session:
         return app
 
     def _tell_default(self, app: Queuekit) -> None:
-        """Say where a command looks if nobody has named a broker, unless the answer is for a program."""
+        """Print which broker is used if none is configured, unless the output is JSON."""
         from queuekit.config.settings import DEFAULT
         from queuekit.config.sources import FOUND
 
@@ -156,13 +156,13 @@ class Session:
             return
         written = self.config_path is not None or any(Path(name).is_file() for name in FOUND)
         what = "No app here, and the config names no broker" if written else "No app and no config file here"
-        self.say(f"{what}, so this is about the default:  {config.url('broker')}")
+        self.say(f"{what}; using the default:  {config.url('broker')}")
 
     def admin(self) -> Admin:
-        """Return an operator's view of the app, or of what the config names.
+        """Return the operator's interface to the app, or to the engines of the config.
 
         Raises:
-            CapabilityError: An engine lives in one process, so there is nothing to see from here.
+            CapabilityError: An engine lives inside one process, so other processes cannot see it.
         """
         from queuekit.operations.admin import Admin
 
@@ -171,7 +171,7 @@ class Session:
         return Admin(app)
 
     def locate(self, error: UnavailableError) -> None:
-        """Add to *error* which URLs are configured, and where."""
+        """Add the configured URLs, and where they are configured, to *error*."""
         if error.where or not self.opened:
             return
         from queuekit.urls import mask
@@ -182,12 +182,12 @@ class Session:
         error.where = "\n".join(rows)
 
     def close(self) -> None:
-        """Close what was opened."""
+        """Close all apps that were opened."""
         while self.opened:
             self.opened.pop().close()
 
     def _ref(self, *, guess: bool = True) -> AppRef | None:
-        """Return where the app is: as named, else as guessed."""
+        """Return the reference to the app: the one that is named, else a guess."""
         from queuekit.worker.app_ref import AppRef
 
         target = self.target
@@ -211,10 +211,10 @@ def need_shared(app: Queuekit) -> None:
 
 
 def _guess() -> str | None:
-    """Return the first module of the usual names, here, that holds an app.
+    """Return the first module with a usual name in this folder that holds an app.
 
     Raises:
-        AppError: One of them cannot be imported, or holds several.
+        AppError: Such a module cannot be imported, or holds several apps.
     """
     from queuekit.worker.app_ref import GUESSES, find_app, is_app
 
@@ -233,9 +233,9 @@ def _guess() -> str | None:
 
 
 def _reject_path(target: str) -> None:
-    """Refuse the name of a file where that of a module is wanted, and say how it is written."""
+    """Raise an error with the module's name if *target* is the path of a file."""
     module, _, attribute = target.partition(":")
     if module.endswith(".py") or "/" in module:
         dotted = module.removeprefix("./").removesuffix(".py").strip("/").replace("/", ".")
         meant = f"{dotted}:{attribute}" if attribute else dotted
-        raise AppError(f"{target!r} is a file; an app is named by module", fix=f"Did you mean {meant!r}?")
+        raise AppError(f"{target!r} is a file, not a module", fix=f"Did you mean {meant!r}?")

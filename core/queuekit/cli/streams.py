@@ -1,4 +1,4 @@
-"""Standard output and standard error that are closed, full, or cannot hold a character."""
+"""Handle standard output and standard error that are closed, full, or cannot encode a character."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ __all__ = ["failed_write", "finish_output", "make_streams_safe"]
 
 
 _OF_WRITES = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EPIPE, errno.EBADF})
-"""What goes wrong with a stream, whose errors name no file."""
+"""Error numbers of failed writes to a stream; such errors name no file."""
 
 
 def make_streams_safe() -> io.StringIO | None:
-    """Let what a stream cannot encode be written out; return what stands in for a standard output that is closed."""
+    """Escape characters that a stream cannot encode; return the stand-in for standard output if that is closed."""
     for number in range(3):
         try:
             os.fstat(number)
         except OSError:
-            # Else the next file that is opened has this number, and whoever writes to it writes into that.
+            # Otherwise the next file to be opened gets this number, and writes to the stream go into it.
             os.open(os.devnull, os.O_RDWR)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -38,23 +38,23 @@ def make_streams_safe() -> io.StringIO | None:
 
 
 def finish_output(lost: io.StringIO | None) -> None:
-    """Write what is still to be written; *lost* is what stood in for a standard output that is closed.
+    """Flush standard output; *lost* is its stand-in if it is closed.
 
     Raises:
-        OSError: It cannot be written.
+        OSError: The output cannot be written.
     """
     sys.stdout.flush()
     if lost is not None and lost.getvalue():
-        raise OSError(errno.EBADF, "it is closed, and what belongs there is lost")
+        raise OSError(errno.EBADF, "it is closed, and the output is lost")
 
 
 def failed_write(error: OSError) -> str:
-    """Return what an operating system's error says, in one line; what standard output cannot take is given up."""
+    """Return an operating system error as one line; discard buffered output that cannot be written."""
     what = error.strerror or type(error).__name__
     names = [clean(str(name)) for name in (error.filename, error.filename2) if name is not None]
     if names or error.errno not in _OF_WRITES:
         return ": ".join([*names, what])
-    # Python would complain once more when it flushes at its end.
+    # Python flushes standard output again at exit, and would report the error a second time.
     with contextlib.suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return f"cannot write to standard output: {what}"

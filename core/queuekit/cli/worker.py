@@ -95,5 +95,5 @@ def command(session: Session, *, target: str | None, burst: bool, wait_for: floa
     if session.guessed:
         session.say(f'Found the app in {ref.target}.py. To name it, write to queuekit.toml:  app = "{ref.target}"')
     code = Supervisor(app, ref, burst=burst, wait_for=WAIT_FOR if wait_for is None else wait_for).run()
-    session.opened.remove(app)  # the supervisor has closed it
+    session.opened.remove(app)  # the supervisor closed it
     return code

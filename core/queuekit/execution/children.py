@@ -1,8 +1,8 @@
-"""Children that a task's body forks: they handle signals as usual, end with their parent, and answer for nothing.
+"""Children that a task's body forks: they handle signals as usual, end with their parent, and settle nothing.
 
-A forked child is a copy of the worker in the middle of a body. Left to itself it would go on as the worker: store an
-outcome, take the next message, ignore SIGTERM. So a worker process calls :func:`guard_children`, and whoever runs a
-body compares ``forks.generation`` before and after it, and has a child that comes back :func:`leave`.
+A forked child is a copy of the worker in the middle of a body. Without precautions it would act as a worker: store an
+outcome, take the next message, ignore SIGTERM. So a worker process calls :func:`guard_children`. Code that runs a body
+compares ``forks.generation`` before and after; if it differs, this process is a child and must :func:`leave`.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ from typing import Any, NoReturn
 __all__ = ["die_with_parent", "end_processes", "forks", "guard_children", "leave", "listen", "restore"]
 
 _PR_SET_PDEATHSIG = 1
-"""``man 2 prctl``; Linux alone has it."""
+"""Source: ``man 2 prctl``. Linux only."""
 _OURS = "queuekit"
-"""What the names of a worker's own threads begin with."""
+"""Prefix of the names of a worker's own threads."""
 
 
 class _Forks:
-    """What a fork changes."""
+    """The state that a fork changes."""
 
     generation = 0
-    """How many forks lie between the first process that imported this and the present one."""
+    """Number of forks between the process that first imported this module and the current one."""
     guarded = False
-    """Whether forks of this process are of a body."""
-    handlers: dict[int, Any] = {}  # noqa: RUF012 - there is one of these
-    """The handlers that are the worker's own."""
+    """Whether children that this process forks must end with it."""
+    handlers: dict[int, Any] = {}  # noqa: RUF012 - a singleton
+    """Signal handlers of the worker."""
     prctl: Callable[..., int] | None = None
 
 
@@ -40,9 +40,9 @@ forks = _Forks()
 
 
 def listen(number: int, handler: Callable[..., object]) -> Any:
-    """Handle a signal in this process, but not in children that it forks; return what handled it before.
+    """Handle a signal in this process, but not in children that it forks; return the previous handler.
 
-    A handler that does nothing is better than ignoring a signal: what is ignored stays so in programs that are started.
+    To ignore a signal, pass a handler that does nothing: programs that are started inherit ``SIG_IGN``.
     """
     before = signal.signal(number, handler)
     forks.handlers[number] = handler
@@ -56,9 +56,9 @@ def restore(number: int, handler: Any) -> None:
 
 
 def guard_children() -> None:
-    """Have children that bodies fork in this process end with it, as far as the system can do that.
+    """End children that bodies fork when this process ends, as far as the system supports that.
 
-    It holds for children of the threads that run bodies. What detaches itself by a second fork stays, and so do
+    This holds for children of the threads that run bodies. Processes that detach by a second fork survive, and so do
     programs that were started.
     """
     if forks.prctl is None and sys.platform == "linux":
@@ -69,15 +69,15 @@ def guard_children() -> None:
 
 
 def die_with_parent(parent: int) -> None:
-    """Let the system kill this process when the thread of *parent* that has forked it ends."""
+    """Have the system kill this process when the thread of *parent* that forked it ends."""
     if forks.prctl is not None:
         forks.prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
-        if os.getppid() != parent:  # it was quicker
+        if os.getppid() != parent:  # the parent ended before the call
             os._exit(1)
 
 
 def end_processes() -> None:
-    """Kill what bodies have started through ``multiprocessing``: at its end a program waits for all of that."""
+    """Kill processes that bodies started through ``multiprocessing``: Python waits for all of them at exit."""
     module = sys.modules.get("multiprocessing.process")
     for process in () if module is None else module.active_children():
         with contextlib.suppress(Exception):
@@ -85,7 +85,7 @@ def end_processes() -> None:
 
 
 def leave(error: BaseException | None) -> NoReturn:
-    """End a forked child whose copy of a body has come to its end, as a program of its own would end."""
+    """End a forked child after its copy of a body, with the exit code of an ordinary program."""
     code = _exit_code(error)
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(Exception):
@@ -108,7 +108,7 @@ def _exit_code(error: BaseException | None) -> int:
 
 
 class _Forking(threading.local):
-    """What the thread that forks has to remember across it."""
+    """What the forking thread keeps across the fork."""
 
     parent = 0
     mask: set[int] | None = None
@@ -120,7 +120,7 @@ _forking = _Forking()
 def _before_fork() -> None:
     _forking.parent = os.getpid()
     if forks.handlers:
-        # A signal that comes before the child has its own handlers would be lost.
+        # A signal that arrives before the child has reset its handlers would be lost.
         _forking.mask = signal.pthread_sigmask(signal.SIG_BLOCK, forks.handlers)
 
 

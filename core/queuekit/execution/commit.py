@@ -1,4 +1,4 @@
-"""Writing outcomes: in one step where the engine can, else in an order in which each step may be repeated (QK12)."""
+"""Write outcomes: in one step if the engine can, else in an order in which each step may be repeated (QK12)."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ __all__ = ["write"]
 
 T = TypeVar("T")
 _RECORDS = 1_000
-"""Records that are put, and arrivals that are counted, in one round trip."""
+"""Most records that are put, or arrivals that are counted, in one round trip."""
 
 
 def write(runtime: Runtime, batch: Sequence[Outcome]) -> list[Outcome]:
-    """Write *batch* and return those whose lease was lost.
+    """Write *batch* and return the outcomes whose lease was lost.
 
-    Engines of their own: first the records, so that a result is there before anybody is told; then the arrivals in
-    groups; then what follows; then the settlements. After a crash in between the message comes again, its result is
-    found, and the rest is repeated, which adds nothing.
+    If broker and backend are separate, write the records first, so that a result exists before anything follows from
+    it; then the arrivals in groups, the follow-ups, and the settlements. After a crash in between, the message is
+    delivered again, its result is found, and the remaining steps are repeated, which adds nothing.
 
     Raises:
         UnavailableError: An engine does not answer; the same batch may be written again.
@@ -54,7 +54,7 @@ def _put(backend: Backend, batch: Sequence[Outcome]) -> None:
 
 
 def _join(backend: Backend, batch: Sequence[Outcome]) -> list[Envelope]:
-    """Count the arrivals and return what complete groups send."""
+    """Count the arrivals and return the callbacks of complete groups."""
     sends: dict[tuple[str, int], Envelope] = {}
     for some in _cut([join for outcome in batch for join in outcome.joins], _RECORDS):
         for join, count in zip(some, backend.join_many(some), strict=True):

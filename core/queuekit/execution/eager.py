@@ -1,7 +1,7 @@
-"""Eager mode: a send runs the task at once, here, through the very path that a worker takes.
+"""Eager mode: a send runs the task at once, in the caller's process, by the same code as a worker.
 
-Messages go to a memory engine of the app's own, and are taken from there, run and settled before the send returns,
-with all that follows from them. Delays, pauses between attempts and expiry pass on a clock that skips ahead.
+Messages go to a private memory engine. They and all their follow-ups are received, run and settled before the send
+returns. Delays, retry delays and expiry pass on a clock that skips ahead.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ __all__ = ["EagerSending", "SkippingClock", "eager_config"]
 _FOREVER = 1e9
 """Seconds."""
 _LEASE = _FOREVER
-"""Seconds; nobody else would take a message over, and skipping ahead must not end a lease."""
+"""Seconds; no other worker could take over a message, and skipping ahead must not end a lease."""
 
 
 _caller: contextvars.ContextVar[contextvars.Context | None] = contextvars.ContextVar("queuekit_caller", default=None)
 
 
 class SkippingClock:
-    """The machine's clock, which can be set forward."""
+    """The system clock plus an offset that only grows."""
 
     def __init__(self) -> None:
         self._ahead = 0.0
@@ -54,26 +54,26 @@ class SkippingClock:
         return time.monotonic() + self._ahead
 
     def sleep(self, seconds: float) -> None:
-        """Let *seconds* have passed."""
+        """Skip *seconds* ahead without waiting."""
         self._ahead += max(0.0, seconds)
 
     def wait(self, condition: threading.Condition, timeout: float | None) -> bool:
-        """Wait on a held *condition* for at most *timeout* seconds; false if the time passed."""
+        """Wait on a held *condition* for at most *timeout* real seconds; return false on timeout."""
         return condition.wait(timeout)
 
 
 def eager_config(config: Config) -> Config:
-    """Return *config* with a memory engine that nobody else uses, and which forgets nothing when time is skipped."""
+    """Return *config* with a private memory engine that keeps its results when the clock skips ahead."""
     own = f"memory://eager-{new_id()}"
     backend = NO_BACKEND if config.backend == NO_BACKEND else own
     return attrs.evolve(config, broker=own, backend=backend, results_expire=_FOREVER, graphs_expire=_FOREVER)
 
 
 class EagerSending(Sending):
-    """Sends, and runs what was sent before it returns; a task that sends is nested in the same way.
+    """Sends messages and runs them before it returns; sends inside a task are nested in the same way.
 
     Args:
-        runtime: Made of an :func:`eager_config`.
+        runtime: Made from an :func:`eager_config`.
         tasks: Registered tasks by name.
     """
 
@@ -83,13 +83,13 @@ class EagerSending(Sending):
         self._workflows = WorkflowAdvancer(runtime, self)
 
     def send_one(self, signature: Signature[Any]) -> Sent:
-        """Put *signature* on its queue, and run all that is there."""
+        """Put *signature* on its queue, and run everything that is queued."""
         sent = super().send_one(signature)
         self._drain()
         return sent
 
     def send_ready(self, some: Iterable[PreparedMessage], *, ahead: Sequence[Record] = ()) -> list[Sent]:
-        """Put what is prepared on its queues, and run all that is there."""
+        """Put prepared messages on their queues, and run everything that is queued."""
         sent = super().send_ready(some, ahead=ahead)
         self._drain()
         return sent
@@ -105,7 +105,7 @@ class EagerSending(Sending):
                 return
 
     def _skip(self, queues: list[str]) -> bool:
-        """Set the clock to the next due time; false if nothing is delayed."""
+        """Set the clock to the next due time; return false if nothing is delayed."""
         broker = self._runtime.broker
         pages = [broker.peek(queue, place=Place.DELAYED, limit=1).items for queue in queues]
         due = [stored.due for items in pages for stored in items]
@@ -129,18 +129,18 @@ class EagerSending(Sending):
         early = self._executor.begin(run)
         if early is not None:
             return early
-        # Nobody looks after the time here: whoever debugs a task may stop in it for as long as they like.
+        # No time limit in eager mode: a developer may stop in the body with a debugger.
         run.timeout = None
         return self._coroutine(run) if run.task.is_async else self._executor.call(run)
 
     def _coroutine(self, run: Run) -> Outcome:
-        """Run a coroutine to its end: in a thread of its own, since an event loop may be running in this one."""
+        """Run a coroutine to its end, in another thread, since an event loop may be running in this one."""
         with ThreadPoolExecutor(max_workers=1) as pool:
             return pool.submit(_variables().run, self._executor.call_on_loop, run).result()
 
 
 def _variables() -> contextvars.Context:
-    """Return a copy of the variables of who sends, also for what tasks send: they see none of each other's."""
+    """Return a copy of the context variables of the outermost sender, so that nested tasks do not see each other's."""
     caller = _caller.get() or contextvars.copy_context()
     own = caller.copy()
     own.run(_caller.set, caller)

@@ -1,4 +1,4 @@
-"""How a message of a workflow ended: what is to be known of it to find out what follows."""
+"""How a message of a workflow ended: the facts that decide what follows."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ class Ended:
 
     link: Position
     value: Any = None
-    """What it returned."""
+    """The value that the body returned."""
     failure: Failure | None = None
-    """Why it did not return."""
+    """Why there is no value."""
     headers: Mapping[str, str] = attrs.field(factory=dict)
-    """Those that its follow-ups inherit."""
+    """Headers that the follow-ups inherit."""
 
 
 def is_member(message: Message) -> bool:
@@ -34,12 +34,12 @@ def is_member(message: Message) -> bool:
 
 
 def ended_by(message: Message, failure: Failure) -> Ended | None:
-    """Return the end of a message that failed; ``None`` if nothing follows it."""
+    """Return the end of a message that failed; ``None`` if it belongs to no workflow."""
     return None if message.link is None else Ended(link=message.link, failure=failure, headers=message.headers)
 
 
 def died(delivery: Delivery, message: Message | None, *, reason: str, error: str, task: str) -> Ended | None:
-    """Return the end of a message that can never run, if it belongs to a workflow as far as can be read."""
+    """Return the end of a message that can never run; ``None`` if no workflow can be read from it."""
     link = message.link if message is not None else peek_position(delivery.envelope)
     if link is None:
         return None
@@ -49,7 +49,7 @@ def died(delivery: Delivery, message: Message | None, *, reason: str, error: str
 
 
 def unwritten(delivery: Delivery, ended: Ended | None, text: str) -> Ended | None:
-    """Return the end of a message whose outcome the engine will not take."""
+    """Return the end of a message whose outcome the engine refuses."""
     if ended is None:
         return None
     task = ended.failure.task if ended.failure is not None else ""

@@ -1,7 +1,7 @@
-"""One delivery: decode, check, call, decide: the heart of the worker.
+"""Process one delivery: decode, check, call, decide.
 
-No thread begins here. Of the engines it asks only for the results that a group's callback is called with. It writes
-that a task has started, and what it reports of its progress; outcomes are for the settler to write.
+This module starts no threads. It reads only the results that a group's callback is called with, and writes only that
+a task has started and the progress that it reports. The settler writes outcomes.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ _LONGEST_HOLD = 60.0
 _PROGRESS_TTL = 86_400.0
 _STATES = {"done": "SUCCESS", "failed": "FAILURE", "retried": "RETRY", "returned": "PENDING", "cancelled": "CANCELLED"}
 _PUT_BACK = 5.0
-"""Seconds after which a message comes again that the worker could not begin."""
+"""Seconds until a message that the worker could not start is delivered again."""
 
 
 class Executor:
@@ -64,9 +64,9 @@ class Executor:
 
     Args:
         runtime: The app's parts.
-        tasks: Registered tasks by name; a name in a message is looked up here, never imported.
+        tasks: Registered tasks by name; the name in a message is looked up here, never imported.
         worker: Name of the worker.
-        variables: Returns the context variables that a run begins with; by default a copy of those that stand here.
+        variables: Returns the context variables that a run starts with; default: a copy of those of the caller.
     """
 
     def __init__(
@@ -92,11 +92,11 @@ class Executor:
         self._announces, self._events = runtime.events.wants_runs(), runtime.events
         self._own = own_tasks(runtime)
         self.variables = variables or contextvars.copy_context().copy
-        """Returns the context variables that a run begins with: its own, so that none sees those of another."""
+        """Returns the context variables that a run starts with. Each run gets its own copy."""
         self.decide = Decider(runtime, sending, tasks, worker=worker)
 
     def keys(self, delivery: Delivery) -> list[str]:
-        """Return the keys of the marks that :meth:`prepare` needs for *delivery*, to be read one batch at a time."""
+        """Return the keys of the marks that :meth:`prepare` needs for *delivery*; the caller reads them in batches."""
         id = delivery.envelope.id
         if delivery.unmarked and delivery.number == 1 and "." not in id:
             return []
@@ -105,15 +105,15 @@ class Executor:
         graph = graph_of(id)
         cancels = [cancel_key(id)] if graph is None else [cancel_key(id), cancel_key(graph)]
         if delivery.number == 1:
-            # Where the broker does not know a repeated send, the first delivery may be the second of its message.
+            # If the broker does not deduplicate sends, the first delivery of this copy may be the message's second.
             return cancels if self._knows_repeats else [*cancels, result_key(id)]
         suspect = entered_keys(delivery) if delivery.crashes else []
         return [*cancels, result_key(id), *suspect]
 
     def prepare(self, delivery: Delivery, marks: Mapping[str, Record]) -> Run | Outcome:
-        """Return a run for *delivery*, or an outcome at once if it must not run.
+        """Return a run for *delivery*, or an outcome if it must not run.
 
-        Whatever bytes it holds, this does not raise for them (QK9).
+        Never raises, whatever bytes the delivery holds (QK9).
         """
         try:
             return self._prepare(delivery, marks)
@@ -138,11 +138,11 @@ class Executor:
             return self._held(delivery, message, f"no worker knew the task {message.task!r}")
         run = self._run(delivery, message, task)
         if run.early:
-            message.open()  # later it has no lease any more, and could not become a dead letter
+            message.open()  # once it is acknowledged it has no lease, and cannot become a dead letter
         return self._suspect(run, marks) if delivery.crashes else run
 
     def call(self, run: Run) -> Outcome:
-        """Run a synchronous body to its end, with context variables of its own, and decide."""
+        """Run a synchronous body to its end, with its own context variables, and decide."""
         return self.variables().run(self._call, run)
 
     def _call(self, run: Run) -> Outcome:
@@ -178,17 +178,17 @@ class Executor:
         return value, problem
 
     def _open_body(self, run: Run) -> tuple[Any, BaseException | None]:
-        """Run a body without a time limit: that it was cancelled may be raised anywhere in here, and not after."""
+        """Run a body without a time limit. A cancellation may be raised anywhere in here, but not after it returns."""
         value, problem = None, None
         try:
             value, problem = self._body(run)
-            run.leave_body()  # what arrives only now has not stopped it
+            run.leave_body()  # an exception that arrives only now did not stop the body
         except Interruption as error:
             problem = surely(run.leave_body, error)
         return value, problem
 
     def _limited_body(self, run: Run, guard: Guard) -> tuple[Any, BaseException | None]:
-        """Run a body under a time limit: the exception of *guard* may arrive anywhere in here, and not after."""
+        """Run a body under a time limit. *guard* may raise anywhere in here, but not after it returns."""
         value, problem = None, None
         try:
             run.guard = guard
@@ -202,9 +202,9 @@ class Executor:
         return value, problem
 
     async def acall(self, run: Run) -> Outcome:
-        """Run a coroutine function's body to its end and decide; cancellation of the surrounding task goes through.
+        """Run a coroutine function's body to its end and decide. A cancellation of the surrounding task is raised.
 
-        The caller makes that task with :attr:`variables`.
+        The caller creates that task with :attr:`variables`.
         """
         import asyncio
 
@@ -232,7 +232,7 @@ class Executor:
         return self._returned(run, value) if problem is None else self._raised(run, problem)
 
     def call_on_loop(self, run: Run) -> Outcome:
-        """Run a coroutine function's body to its end on an event loop of its own, in this thread, and decide."""
+        """Run a coroutine function's body to its end on a new event loop in this thread, and decide."""
         import asyncio
 
         async def whole() -> Outcome:
@@ -247,24 +247,24 @@ class Executor:
             body, variables = whole(), contextvars.copy_context()
             task = loop.create_task(body, context=variables)
             while not task.done():
-                # What the body has started may leave the loop by SystemExit, or stop it: the body goes on all the same.
+                # A task that the body started may end the loop by SystemExit, or stop it: run it until the body ends.
                 try:
                     loop.run_until_complete(task)
                 except BaseException as error:  # noqa: BLE001
                     if forks.generation != generation:
                         children.leave(error)
-                    # A loop that was stopped says so by RuntimeError; any other one is broken, and would be for ever.
+                    # RuntimeError means that the loop was stopped and can go on; after other errors it is broken.
                     if loop.is_closed() or not isinstance(error, RuntimeError | SystemExit | KeyboardInterrupt):
                         with contextlib.suppress(BaseException):
                             variables.run(body.close)
                         return self._raised(run, error)
             return task.result()
         finally:
-            with contextlib.suppress(BaseException):  # of what the body has left behind
+            with contextlib.suppress(BaseException):  # raised by tasks that the body left behind
                 runner.close()
 
     def _gather(self, run: Run) -> Outcome | None:
-        """Append the results of a group to the arguments; an outcome at once if that cannot be, or it ended before."""
+        """Append the results of a group to the arguments; return an outcome if that fails or *run* has ended."""
         message = run.message
         try:
             found = gather(self._runtime, run)
@@ -277,7 +277,7 @@ class Executor:
             text, task = error.what, message.task
             outcome = self.decide.dead(run.delivery, reason="malformed", error=text, task=task, message=message)
             return _of(run, outcome)
-        except BaseException as error:  # noqa: BLE001 - whatever results are made of: this one has failed, and ends
+        except BaseException as error:  # noqa: BLE001 - code of a result's class may raise anything: the run failed
             run.ended = self._monotonic()
             return self._failed(run, error)
         run.message = attrs.evolve(message, args=[*message.args, found], source=None)
@@ -285,7 +285,7 @@ class Executor:
         return self.decide.handed_back(run) if run.decided else None
 
     def _opened(self, run: Run) -> Outcome | None:
-        """Read the arguments of *run*, now that they are needed; an outcome at once if they cannot be read (QK9)."""
+        """Decode the arguments of *run*; return an outcome if they cannot be read (QK9)."""
         try:
             run.message.open()
         except NotReadHereError as error:
@@ -294,7 +294,7 @@ class Executor:
             )
             outcome.run = run
             return outcome
-        except BaseException as error:  # noqa: BLE001 - whatever bytes it holds, and classes of the user's make of them
+        except BaseException as error:  # noqa: BLE001 - hostile bytes, or user classes that are built from them
             what = error.what if isinstance(error, QueuekitError) else type(error).__name__
             outcome = self.decide.dead(run.delivery, reason="malformed", error=what)
             outcome.run = run
@@ -302,11 +302,11 @@ class Executor:
         return None
 
     def begin(self, run: Run, *, apart: bool = False) -> Outcome | None:
-        """Look once more before a prefetched run starts: return an outcome if it must not, else announce it.
+        """Check a prefetched run again before it starts: return an outcome if it must not start, else announce it.
 
         Args:
-            run: What is to begin.
-            apart: Whether another process will read its arguments.
+            run: The run that is to start.
+            apart: Whether another process will decode its arguments.
         """
         envelope = run.delivery.envelope
         if envelope.expires is not None and envelope.expires <= self._now(run):
@@ -328,11 +328,11 @@ class Executor:
         return None
 
     def _now(self, run: Run) -> float:
-        """Return what time it is on the broker's clock."""
+        """Return the current time of the broker's clock."""
         return run.delivery.claimed_at + self._monotonic() - run.received
 
     def track(self, runs: list[Run], state: State) -> None:
-        """Record that *runs* reached *state*; one round trip. Losing it is no harm, so an absent backend is ignored."""
+        """Record that *runs* reached *state*, in one round trip; ignore an unavailable backend."""
         backend = self._runtime.backend
         records = [self.decide.moved(run, state) for run in runs if self.decide.keeps_of(run)]
         if backend is None or not records:
@@ -341,7 +341,7 @@ class Executor:
             backend.put(records, condition=Condition.NEWER)
 
     def begun(self, context: RunContext) -> None:
-        """Record that a run has begun that reports its progress, unless its task ignores its results."""
+        """Record the start of a run that reports progress, unless its task ignores its results."""
         backend = self._runtime.backend
         if backend is None or not context.made:
             return
@@ -353,7 +353,7 @@ class Executor:
             backend.put([record], condition=Condition.NEWER)
 
     def report(self, id: str, done: float, total: float | None, message: str) -> None:
-        """Record a task's progress; losing one is no harm."""
+        """Record a task's progress; ignore an unavailable backend."""
         backend = self._runtime.backend
         if backend is not None:
             body = self._runtime.serializer.dumps([done, total, message])
@@ -373,7 +373,7 @@ class Executor:
         run.ended = self._monotonic()
         try:
             outcome = self.decide.stopped(run, error) or self.decide.raised(run, error)
-        except BaseException as worse:  # noqa: BLE001 - a retry policy of the user's own, or what a task asked for, is unusable
+        except BaseException as worse:  # noqa: BLE001 - the user's retry policy raised, or the task asked for something invalid
             outcome = self._failed(run, worse)
         if self._after:
             self._stage_after(run, outcome, error)
@@ -382,11 +382,11 @@ class Executor:
         return outcome
 
     def _failed(self, run: Run, error: BaseException) -> Outcome:
-        """Decide for a run whose own error cannot be dealt with, as *error* tells, or not even that."""
+        """Decide for a run whose own error cannot be handled: *error* says why, if it can be described."""
         try:
             return self.decide.failed(run, error)
         except BaseException:  # noqa: BLE001 - nothing that user code raises may end a worker's thread
-            return self.decide.failed(run, RuntimeError("its error cannot be told"))
+            return self.decide.failed(run, RuntimeError("its error cannot be described"))
 
     def _stage_before(self, run: Run) -> None:
         for stage in self._before or ():
@@ -396,11 +396,11 @@ class Executor:
         for stage in self._after or ():
             try:
                 stage(run.context, _STATES.get(outcome.status, outcome.status), error)
-            except BaseException:  # noqa: BLE001 - also SystemExit: the outcome stands, and its thread goes on
+            except BaseException:  # noqa: BLE001 - also SystemExit: the outcome stands, and the thread must go on
                 log_error(_logger, "a middleware failed after %s %s", run.message.task, run.message.id)
 
     def _not_now(self, delivery: Delivery, message: Message, marks: Mapping[str, Record]) -> Outcome | None:
-        """Return an outcome for what is cancelled, has ended before, has expired, or is not due yet."""
+        """Return an outcome for a message that is cancelled, has already ended, has expired, or is not due yet."""
         envelope = delivery.envelope
         if marks:
             info = _final_info(message.id, marks.get(result_key(message.id)))
@@ -419,12 +419,12 @@ class Executor:
         return None
 
     def _hop(self, delivery: Delivery, delay: float) -> Outcome:
-        """Delay again what the broker could not delay long enough at once; neither attempt nor crash."""
+        """Delay a message again whose delay exceeds the broker's limit; counts as neither attempt nor crash."""
         envelope = attrs.evolve(delivery.envelope, hop=delivery.envelope.hop + 1, delay=delay)
         return Outcome(delivery=delivery, settlement=Replace(delivery, envelope), status="held")
 
     def _unreadable(self, delivery: Delivery, marks: Mapping[str, Record], error: NotReadHereError) -> Outcome:
-        """Hold a message that a worker of a newer release, or with another serializer, can read."""
+        """Hold a message that a worker with a newer release, or with another serializer, can read."""
         message = outline(delivery.envelope)
         try:
             early = self._not_now(delivery, message, marks)
@@ -433,12 +433,12 @@ class Executor:
         return early or self._held(delivery, message, "no worker could read it", why=error.what)
 
     def _held(self, delivery: Delivery, message: Message, lack: str, *, why: str = "") -> Outcome:
-        """Hold a message that this worker cannot run yet, with growing delay; in the end it is dead (QK9)."""
+        """Hold a message that this worker cannot run yet, with growing delay; finally dead-letter it (QK9)."""
         waited = delivery.claimed_at - due_of(delivery)
         if waited >= self._settings.hold_unknown:
             error = f"{lack} for {waited:.0f} s" + (f": {why}" if why else "")
             return self.decide.dead(delivery, reason="unknown", error=error, task=message.task, message=message)
-        # Spread, or all that were handed back together come back to the same worker together.
+        # Jitter: messages released together would otherwise come back to the same worker together.
         delay = min(_LONGEST_HOLD, 2.0 ** min(delivery.number - 1, 6)) * (1.0 + 0.25 * self._runtime.random.random())
         self._runtime.events.emit(TaskUnknown(id=message.id, task=message.task, again_in=delay, why=why))
         return Outcome(delivery=delivery, settlement=Release(delivery, delay=delay), status="held")
@@ -467,7 +467,7 @@ class Executor:
         )
 
     def _suspect(self, run: Run, marks: Mapping[str, Record]) -> Run | Outcome:
-        """Blame a message for the crashes that it is known to have caused; otherwise let it run alone (QK6)."""
+        """Dead-letter a message that has caused too many crashes; otherwise run it as a suspect (QK6)."""
         delivery = run.delivery
         found = [marks[key] for key in entered_keys(delivery) if key in marks]
         known = delivery.crashes if self._runtime.backend is None else len(found)
@@ -478,26 +478,26 @@ class Executor:
         return run
 
     def raised(self, run: Run, error: BaseException) -> Outcome:
-        """Decide for a body that was ended from outside with *error*."""
+        """Decide for a body that was ended from outside by *error*."""
         return self._raised(run, error)
 
     def put_back(self, run: Run, error: BaseException) -> Outcome:
-        """Decide for a run that *error* kept from its body.
+        """Decide for a run whose body could not start because of *error*.
 
-        It comes again after a moment, uncounted, if the engine does not answer or no process could be had to run it
-        in. Any other error was not foreseen: it counts as one of the task's, so that it ends.
+        If an engine does not answer, or no process could be started for it, the message is delivered again after a
+        few seconds, uncounted. Any other error is unexpected and counts as a failure of the task, so that it ends.
         """
         if isinstance(error, UnavailableError):
             doing = f"begin {run.message.task}"
             self._runtime.events.emit(EngineDown(doing=doing, error=error.what, retry_in=_PUT_BACK))
         else:
-            log_error(_worker_logger, "%s %s could not be run", run.message.task, run.message.id, error=error)
+            log_error(_worker_logger, "cannot run %s %s", run.message.task, run.message.id, error=error)
         if isinstance(error, UnavailableError | OSError | EOFError):
             return self.decide.raised(run, Snooze(_PUT_BACK))
         return self._raised(run, error)
 
     def cancelled(self, run: Run) -> Outcome:
-        """Decide for a body that was ended because its message was cancelled."""
+        """Decide for a body that ended because its message was cancelled."""
         run.ended = self._monotonic()
         outcome = self.decide.cancelled(run.delivery, run.message, run=run)
         if self._after:
@@ -505,18 +505,18 @@ class Executor:
         return outcome
 
     def _never_entered(self, run: Run) -> Outcome:
-        """Decide for a message that was held so often by a process that died that it must be blamed, seen or not."""
+        """Decide for a message whose processes died too often before its body ran."""
         error = f"the process that held it died {run.delivery.crashes} times, each time before its body ran"
         return self.decide.dead(run.delivery, reason="crashed", error=error, task=run.message.task, message=run.message)
 
     def crashed(self, run: Run, times: int, how: str = "") -> Outcome:
-        """Decide for a message whose body ended its process *times* times, the last time by *how*."""
+        """Decide for a message whose body crashed its process *times* times, the last time by *how*."""
         error = f"its worker process died {times} times while it ran" + (f", last {how}" if how else "")
         return self.decide.dead(run.delivery, reason="crashed", error=error, task=run.message.task, message=run.message)
 
 
 def _of(run: Run, outcome: Outcome) -> Outcome:
-    """Return *outcome* as one of a run that has begun, which its worker has in flight until then."""
+    """Return *outcome* with its *run*, which the worker counts as in flight until the outcome is settled."""
     outcome.run = run
     return outcome
 
@@ -527,7 +527,7 @@ def due_of(delivery: Delivery) -> float:
 
 
 def _final_info(id: str, record: Record | None) -> Info | None:
-    """Return what a final record tells; ``None`` if there is none, or it cannot be read and so proves nothing."""
+    """Return the facts of a final record; ``None`` if there is none, or if it cannot be read and so proves nothing."""
     if record is None or not record.final:
         return None
     try:

@@ -1,4 +1,4 @@
-"""Bodies that return work in place of a result: awaitables are run to their end, generators are a failure."""
+"""Bodies that return unfinished work instead of a result: awaitables are awaited, generators are a failure."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from queuekit.execution.time_limit import surely
 __all__ = ["READY", "afinished", "finished"]
 
 _LATER = 0.1
-"""Seconds: the limit of the thread comes first, and this one wakes a loop that sleeps through it. Both at one moment
-would have the exception arrive in a loop that is being closed."""
+"""Seconds by which the loop's limit follows the thread's. It wakes a loop that sleeps past the thread's limit. If both
+fired at the same time, the exception could arrive in a loop that is being closed."""
 READY = frozenset({type(None), bool, int, float, str, bytes, list, tuple, dict, set, frozenset})
-"""Classes of results that need no second look."""
+"""Classes of results that are never awaitables or generators."""
 
 
 def finished(value: Any, timeout: float | None) -> Any:
-    """Return *value*, or what it comes to if it is an awaitable; *timeout* seconds limit that.
+    """Return *value*; if it is an awaitable, await it for at most *timeout* seconds.
 
     Raises:
-        TypeError: It is a generator, whose body nobody has run.
-        TaskTimeout: It did not come to its end in time.
+        TypeError: It is a generator, whose body has not run.
+        TaskTimeout: It did not finish in time.
     """
     if not isinstance(value, Awaitable):
         return _not_lazy(value)
@@ -41,14 +41,14 @@ def finished(value: Any, timeout: float | None) -> Any:
 
 
 async def afinished(value: Any) -> Any:
-    """Like :func:`finished`, on the loop that runs here."""
+    """Like :func:`finished`, on the running loop."""
     while isinstance(value, Awaitable):
         value = await value
     return _not_lazy(value)
 
 
 def _on_own_loop(value: Any, timeout: float | None) -> Any:
-    """Do as ``asyncio.run`` does, which leaves its loop open when an interruption arrives while it closes it."""
+    """Like ``asyncio.run``, but close the loop even if an interruption arrives meanwhile."""
     import asyncio
 
     runner = asyncio.Runner()
@@ -75,5 +75,5 @@ def _not_lazy(value: Any) -> Any:
     if isinstance(value, Generator | AsyncGenerator):
         if isinstance(value, Generator):
             value.close()
-        raise TypeError("returned a generator, whose body nobody runs: return a list")
+        raise TypeError("returned a generator, whose body never ran; return a list instead")
     return value

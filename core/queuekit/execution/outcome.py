@@ -1,4 +1,4 @@
-"""What a delivery led to: pure decisions from an error or a value to a settlement, records and follow-ups."""
+"""Outcomes of deliveries: pure decisions that turn a value or an error into a settlement, records and follow-ups."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ __all__ = ["Decider", "Outcome", "Run"]
 _logger = logging.getLogger("queuekit.task")
 _LONGEST_ERROR = 2_000
 _NEVER_RAN = frozenset({"crashed", "malformed", "unknown"})
-"""Why a message is dead without a failure of its own."""
+"""Reasons of dead letters whose body did not fail."""
 _HEADER_ROOM = 1_000
-"""Bytes of a record that its header may take beside the result."""
+"""Bytes that the header of a record may need in addition to the result."""
 
 
 @attrs.define(kw_only=True)
 class Outcome:
-    """All that must happen for one delivery, in one step where the engine can (QK12)."""
+    """All that must be written for one delivery, in one step if the engine can (QK12)."""
 
     delivery: Delivery
     settlement: Settlement | None
@@ -48,26 +48,26 @@ class Outcome:
     joins: tuple[Join, ...] = ()
     sends: tuple[Envelope, ...] = ()
     ended: Ended | None = None
-    """What it means for its workflow, if it has one."""
+    """How the message ended, for its workflow, if it has one."""
     expanded: bool = False
-    """Whether that has become part of records, joins and sends; see :mod:`queuekit.execution.workflow_advance`."""
+    """Whether *ended* is part of records, joins and sends; see :mod:`queuekit.execution.workflow_advance`."""
     status: str = "done"
-    """How the statistics count it: done, failed, retried, dead, cancelled, expired, returned, held, skipped."""
+    """Counter of the statistics: done, failed, retried, dead, cancelled, expired, returned, held, skipped."""
     event: Event | None = None
     run: Run | None = None
 
     def item(self) -> CommitItem:
-        """Return it as a step of the engine's."""
+        """Return the part of the outcome that the engine commits."""
         return CommitItem(settlement=self.settlement, records=self.records, joins=self.joins, sends=self.sends)
 
 
 class Decider:
-    """Turns what a task did into an :class:`Outcome`. Keeps no state and does no I/O.
+    """Turns the end of a run into an :class:`Outcome`. Keeps no state and does no I/O.
 
     Args:
-        runtime: Serializer, config, chance.
+        runtime: Serializer, config and random numbers.
         sending: Prepares follow-ups.
-        tasks: Registered tasks by name: whether their results are ignored is known of messages that never run, too.
+        tasks: Registered tasks by name; their options decide for messages that never run, too.
         worker: Name of the worker, for records.
     """
 
@@ -81,7 +81,7 @@ class Decider:
         self._member_ttl = max(self._ttl, runtime.config.graphs_expire)
         kept = runtime.broker.limits.dead_retention
         self._dead_ttl = None if kept is None else max(self._member_ttl, kept)
-        """Of what is known of a dead letter: for as long as there is one. Whoever replays or drops it sees to it."""
+        """Seconds to keep the record of a dead letter; ``None``: until the dead letter is replayed or dropped."""
         self._stores = runtime.backend is not None
         self._largest = runtime.backend.limits.max_record - _HEADER_ROOM if runtime.backend is not None else 0
         self._longest_delay = runtime.broker.limits.max_delay
@@ -98,7 +98,7 @@ class Decider:
             sends, records = self._follow(delivery, message, "success", value) if message.on_success else ((), ())
             if self.keeps_of(run):
                 records = (self._success(run, value), *records)
-        except BaseException as error:  # noqa: BLE001 - a result that cannot be used is a failure, whatever is wrong with it
+        except BaseException as error:  # noqa: BLE001 - a result that cannot be stored is a failure, whatever it raises
             return self.failed(run, _unusable_result(run, error))
         ended = None if message.link is None else Ended(link=message.link, value=value, headers=message.headers)
         return Outcome(
@@ -113,7 +113,7 @@ class Decider:
         if not data:
             data = self._serializer.dumps(plain_result(value, run.task, self._serializer.dumps))
         if len(data) > self._largest:
-            raise TooLargeError(f"{len(data):,} bytes, the backend holds {self._largest:,}")
+            raise TooLargeError(f"{len(data):,} bytes, the backend's limit is {self._largest:,}")
         offset = run.delivery.claimed_at - run.received
         return succeeded(
             run.delivery,
@@ -126,7 +126,7 @@ class Decider:
         )
 
     def raised(self, run: Run, error: BaseException) -> Outcome:
-        """Decide for a body that raised *error*: control flow, another attempt, or the end."""
+        """Decide for a body that raised *error*: control flow, a retry, or a failure."""
         if isinstance(error, Snooze):
             return self._put_off(run, error)
         if isinstance(error, Cancel):
@@ -146,17 +146,17 @@ class Decider:
         return self._again(run, error, delay=max(0.0, float(delay)), retries=retries)
 
     def stopped(self, run: Run, error: BaseException) -> Outcome | None:
-        """Decide for a body that *error* ended since its message was cancelled; ``None`` if that is not the reason."""
+        """Decide for a body that *error* ended because its message was cancelled; ``None`` if it was not cancelled."""
         if not isinstance(error, Cancelled) and (not run.did or isinstance(error, Control | TaskTimeout)):
             return None
         return self.cancelled(run.delivery, run.message, run=run)
 
     def _again(self, run: Run, error: BaseException, *, delay: float, retries: int) -> Outcome:
-        """Schedule the next attempt: the message itself, one attempt older."""
+        """Schedule the next attempt: the same message with its attempt number increased."""
         delivery = run.delivery
         envelope = self._later(run, delay, attempt=delivery.envelope.attempt + 1)
         if envelope.not_before is None:
-            # No later than the broker itself reckons: it only tells from when on the attempt waited.
+            # Not later than the broker's own due time: it only records since when the attempt waits.
             due = delivery.claimed_at + run.ended - run.received + delay
             envelope = attrs.evolve(envelope, not_before=due)
         what = describe(error)
@@ -171,7 +171,7 @@ class Decider:
         )
 
     def _later(self, run: Run, delay: float, *, attempt: int, hop: int = 0) -> Envelope:
-        """Return the message as it is to come again; beyond what the broker can delay, as a moment, reached by hops."""
+        """Return the message to deliver after *delay*; beyond the broker's limit, it is re-delayed until it is due."""
         moment = None
         if self._longest_delay is not None and delay > self._longest_delay:
             moment = run.delivery.claimed_at + run.ended - run.received + delay
@@ -181,7 +181,7 @@ class Decider:
     def failed(
         self, run: Run, error: BaseException, *, state: State = State.FAILURE, reason: str = "failed"
     ) -> Outcome:
-        """Decide for a message that has failed for good."""
+        """Decide for a message that failed for good."""
         delivery, message, what = run.delivery, run.message, describe(error)
         text = f"{what['type']}: {what['text']}"[:_LONGEST_ERROR]
         failure = Failure(
@@ -216,12 +216,12 @@ class Decider:
         )
 
     def _once_more(self, run: Run, delay: float) -> Envelope:
-        """Return the same attempt of a message that was acknowledged early, as a send that is not a repetition."""
+        """Return the same attempt of a message that was acknowledged early, as a new send that is not a duplicate."""
         envelope = run.delivery.envelope
         return self._later(run, delay, attempt=envelope.attempt, hop=envelope.hop + 1)
 
     def handed_back(self, run: Run) -> Outcome:
-        """Decide for a message whose body has not begun: it goes back uncounted (QK10)."""
+        """Decide for a message whose body has not started: release it, uncounted (QK10)."""
         return Outcome(
             delivery=run.delivery,
             settlement=None if run.early else Release(run.delivery),
@@ -231,7 +231,7 @@ class Decider:
         )
 
     def unfinished(self, run: Run, *, settles: bool = True) -> Outcome:
-        """Decide for a message that did not finish here, which is no fault of its own (QK10)."""
+        """Decide for a message that did not finish here, but did not fail: release it, uncounted (QK10)."""
         settlement = Release(run.delivery) if settles else None
         return Outcome(delivery=run.delivery, settlement=settlement, status="returned", run=run)
 
@@ -246,7 +246,7 @@ class Decider:
         reason: str = "",
         wish: Cancellation | None = None,
     ) -> Outcome:
-        """Decide for a message that was cancelled before or while it ran; *wish* tells who wanted that."""
+        """Decide for a message that was cancelled before or while it ran; *wish* is the request."""
         did = "dropped"
         if run is not None:
             wish = run.cancellation
@@ -259,7 +259,7 @@ class Decider:
         return outcome
 
     def expired(self, delivery: Delivery, message: Message, *, run: Run | None = None) -> Outcome:
-        """Decide for a message whose time to start is over; it leaves a record and an event (QK15)."""
+        """Decide for a message that expired before it started; it leaves a record and an event (QK15)."""
         return self._dropped(delivery, message, State.EXPIRED, "not started before it expired", run)
 
     def _dropped(self, delivery: Delivery, message: Message, state: State, text: str, run: Run | None) -> Outcome:
@@ -297,7 +297,7 @@ class Decider:
         return Outcome(
             delivery=delivery,
             settlement=Dead(delivery, reason=reason, holder=self._worker, error=error[:_LONGEST_ERROR]),
-            # An id that is no name was not sent by us, and need not be one that a backend can hold.
+            # queuekit never sends an id that is not a valid name, and a backend may be unable to store one.
             records=(record,) if self._stores and is_name(delivery.envelope.id) else (),
             ended=died(delivery, message, reason=reason, error=error, task=task),
             status="dead",
@@ -305,7 +305,7 @@ class Decider:
         )
 
     def done_before(self, delivery: Delivery, message: Message, info: Info, value: Callable[[], Any]) -> Outcome:
-        """Decide for a message redelivered after its outcome was recorded: only what may be missing is done again."""
+        """Decide for a message redelivered after its outcome was recorded: repeat only what may be missing."""
         settlement: Settlement = Ack(delivery)
         sends: tuple[Envelope, ...] = ()
         records: tuple[Record, ...] = ()
@@ -326,7 +326,7 @@ class Decider:
         )
 
     def moved(self, run: Run, state: State) -> Record:
-        """Return the record of a run on its way: RECEIVED or STARTED."""
+        """Return the record of a run that has not ended: RECEIVED or STARTED."""
         return moved(run.delivery, state=state, task=run.message.task, ttl=self._ttl, run=self._times(run))
 
     # -- parts
@@ -335,18 +335,18 @@ class Decider:
         return self._member_ttl if is_member(message) else self._ttl
 
     def keeps(self, message: Message) -> bool:
-        """Return whether the outcome of *message* is recorded: others wait for it, or nobody ignores it."""
+        """Return whether the outcome of *message* is recorded: a group waits for it, or its result is not ignored."""
         ignored = resolve(message, self._tasks.get(message.task)).ignore_result
         return self._stores and (not ignored or is_member(message))
 
     def keeps_of(self, run: Run) -> bool:
-        """Return what :meth:`keeps` does of the message of *run*, whose options are known."""
+        """Return the same as :meth:`keeps` for the message of *run*, whose options are already resolved."""
         return self._stores and (
             not run.options.ignore_result or (run.message.link is not None and is_member(run.message))
         )
 
     def _times(self, run: Run) -> dict[str, Any]:
-        """Return when and where it ran, in the broker's time."""
+        """Return when, in the broker's time, and where the body ran."""
         offset = run.delivery.claimed_at - run.received
         times: dict[str, Any] = {"worker": self._worker}
         if run.started is not None:
@@ -372,7 +372,7 @@ class Decider:
         )
 
     def _evidence(self, run: Run, state: State, what: Mapping[str, str]) -> tuple[Record, ...]:
-        """Return what is known of a dead letter, also where nobody keeps its task's results."""
+        """Return the record of a dead letter, even if its task ignores results."""
         if not self._stores:
             return ()
         times, task = self._times(run), run.message.task
@@ -381,19 +381,19 @@ class Decider:
     def _follow_anyway(
         self, delivery: Delivery, message: Message, role: str, value: Callable[[], Any]
     ) -> tuple[tuple[Envelope, ...], tuple[Record, ...]]:
-        """Return the follow-ups of an outcome that stands: if they cannot be made that is logged, and nothing else."""
+        """Return the follow-ups of an outcome that is final; log those that cannot be made, and send nothing."""
         try:
             message.open()
             links = message.on_success if role == "success" else message.on_error
             return self._follow(delivery, message, role, value()) if links else ((), ())
-        except BaseException:  # noqa: BLE001 - also SystemExit, in the code that makes a value plain
-            log_error(_logger, "cannot send what follows the %s of %s %s", role, message.task, message.id)
+        except BaseException:  # noqa: BLE001 - also SystemExit, from user code that converts a value
+            log_error(_logger, "cannot send the on_%s callbacks of %s %s", role, message.task, message.id)
             return (), ()
 
     def _follow(
         self, delivery: Delivery, message: Message, role: str, value: Any
     ) -> tuple[tuple[Envelope, ...], tuple[Record, ...]]:
-        """Return the follow-ups with derived ids, so that a parent that runs again cannot double them."""
+        """Return the follow-ups with derived ids, so that a parent that runs again does not send them twice."""
         ready = []
         priority = delivery.envelope.priority
         links = message.on_success if role == "success" else message.on_error
@@ -429,13 +429,13 @@ class Decider:
 
 
 def _failure(info: Info) -> Failure:
-    """Return the failure that a record tells of."""
+    """Return the failure that a record describes."""
     what = {"error_type": info.error_type, "error": info.error, "traceback": info.traceback}
     return Failure(id=info.id, task=info.task, attempt=info.attempt, **what)
 
 
 def _unusable_result(run: Run, error: BaseException) -> BaseException:
-    """Return an error that names the task whose result cannot be written."""
+    """Return an error that names the task whose result cannot be stored."""
     if not isinstance(error, EncodeError | TooLargeError):
         return error
-    return EncodeError(f"{run.message.task}() returned what cannot be stored: {error.what}")
+    return EncodeError(f"{run.message.task}() returned a value that cannot be stored: {error.what}")

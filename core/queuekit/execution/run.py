@@ -1,4 +1,4 @@
-"""A message about to run, or running: what a worker holds of it in its hands."""
+"""The state of a message that is about to run, or running, in a worker."""
 
 from __future__ import annotations
 
@@ -30,37 +30,40 @@ class Run:
     task: Task[..., Any]
     context: RunContext
     options: TaskOptions | CallOptions
-    """Those of the call, where it says something, else of the task."""
+    """Options of the call, which override those of the task."""
     received: float
     """Monotonic seconds at which the delivery arrived; its wall time is ``delivery.claimed_at``."""
     timeout: float | None = None
     """Seconds that the body may run."""
     early: bool = False
-    """Whether it is acknowledged before its body runs, so that there is nothing left to settle."""
+    """Whether it is acknowledged before its body runs, so that nothing is left to settle."""
     suspect: bool = False
     """Whether it must run in a process of its own, after a crash (QK6)."""
     known_crashes: int = 0
     """Claims of this attempt that are known to have ended in a crash inside the body."""
     unseen: bool = False
-    """Whether one of these crashes took all witnesses along, and so may have been another's fault."""
+    """Whether one of these crashes is unconfirmed: the supervisor died as well, so another body may have caused it."""
     guard: Guard | None = None
-    """Raises exceptions in the body, if it runs in a thread: that its time is up, that it was cancelled."""
+    """Raises exceptions in a body that runs in a thread: on timeout, or when its message is cancelled."""
     serial: int = 0
-    """Number under which the supervisor knows it."""
+    """Number by which the supervisor identifies it."""
     started: float | None = None
     """Monotonic seconds at which the body was entered."""
     ended: float = 0.0
     cancellation: Cancellation | None = None
-    """Who wants it cancelled, once that is known here."""
+    """The request to cancel it, once this worker has seen one."""
     did: str = ""
-    """What was done about that with a body that had begun: see :class:`~queuekit.wire.records.Cancellation`."""
+    """How a running body was asked to stop: see :class:`~queuekit.wire.records.Cancellation`."""
     reported: bool = False
-    """Whether that was written down while the body went on."""
+    """Whether *did* was recorded while the body was still running."""
     _inside: list[None] = attrs.field(factory=[None].copy)
     _open: list[None] = attrs.field(factory=[None].copy)
 
     def claim(self) -> bool:
-        """Return whether the caller is the first to decide the outcome: the body's thread, or whoever gave up on it."""
+        """Return whether the caller may decide the outcome: true for the first caller only.
+
+        The body's thread competes with the thread that gave up on it.
+        """
         try:
             self._open.pop()
         except IndexError:
@@ -68,21 +71,21 @@ class Run:
         return True
 
     def leave_body(self) -> BaseException | None:
-        """Say, in the body's thread, that the body has ended: nothing is raised in the thread any more for it.
+        """Mark the body as ended, from its own thread; after that, no exception is raised in it.
 
         Returns:
-            What was raised in it, if that arrives only now.
+            The exception that was raised in it, if it arrives only now.
         """
         try:
             self._inside.pop()
         except IndexError:
-            while self.guard is None:  # whoever took it is about to make the guard
+            while self.guard is None:  # the thread in reach() is about to create the guard
                 time.sleep(0.001)
             return self.guard.close()
         return None
 
     def reach(self, thread: int) -> Guard | None:
-        """Return what can raise an exception in the body, which runs in *thread*; ``None`` if it has none to reach."""
+        """Return the guard that can raise an exception in the body, which runs in *thread*; ``None`` if it cannot."""
         if self.guard is None and self.timeout is None and self.started is not None:
             try:
                 self._inside.pop()
@@ -93,7 +96,7 @@ class Run:
 
     @property
     def decided(self) -> bool:
-        """Whether somebody has decided the outcome."""
+        """Whether the outcome is decided."""
         return not self._open
 
     @property
@@ -103,7 +106,7 @@ class Run:
 
 
 def call_of(message: Message, envelope: Envelope, sender: Sender) -> Signature[Any]:
-    """Return the call that *message* is; a moment that has passed is not told any more."""
+    """Return *message* as a signature, without its delay."""
     message.open()
     return Signature(
         message.task,

@@ -1,4 +1,4 @@
-"""The context of a run, as those who run it see it."""
+"""The context of a run, with the methods that a worker needs."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ __all__ = ["RunContext"]
 
 
 class RunContext(Context):
-    """What a body gets, with the verbs of its worker."""
+    """The context that a body receives, with methods for its worker."""
 
     __slots__ = ()
 
     def made_of(self, make: Callable[..., Signature[Any]], *parts: Any) -> None:
-        """Say what *make* needs to tell which call this is, if anybody asks."""
+        """Store *make* and its arguments *parts*; together they build the signature of this call on request."""
         self._made = (make, *parts)
 
     @property
     def made(self) -> tuple[Any, ...]:
-        """What :meth:`made_of` was told."""
+        """The *parts* given to :meth:`made_of`."""
         return self._made[1:]
 
     def cancel(self) -> None:
-        """Ask the task to stop; it sees :attr:`~queuekit.context.Context.cancelled`."""
+        """Ask the task to stop: set :attr:`~queuekit.context.Context.cancelled`."""
         if self._cancelled is None:
             self._cancelled = threading.Event()
         self._cancelled.set()
 
     def report_to(self, report: ReportProgress, begun: Callable[[RunContext], None] | None = None) -> None:
-        """Say where :meth:`~queuekit.context.Context.progress` goes, and what is told before the first of it."""
+        """Set the receiver of :meth:`~queuekit.context.Context.progress`, and a callback before the first report."""
         self._report, self._begun = report, begun

@@ -1,4 +1,4 @@
-"""A limit on code in a thread: an exception is raised in it, which it sees when it next runs Python code."""
+"""Limit code in a thread: raise an exception there, which arrives when the thread next runs Python code."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _Late = TypeVar("_Late", bound=BaseException | None)
 
 
 class Guard:
-    """What makes a thread hear of something; :meth:`fire` is called from another.
+    """Raises exceptions in a thread; other threads call :meth:`fire`.
 
     Args:
-        thread: Identifier of the guarded thread; default: the one that makes it.
+        thread: Identifier of the guarded thread; default: the current one.
     """
 
     def __init__(self, thread: int | None = None) -> None:
@@ -25,12 +25,12 @@ class Guard:
         self._lock = threading.Lock()
         self._open = True
         self.fired = 0
-        """How many times :meth:`fire` has raised."""
+        """How many times :meth:`fire` raised an exception."""
         self.again = 0.0
-        """Monotonic seconds before which whoever fires leaves the code alone; kept here for them."""
+        """Monotonic time before which callers do not fire again; they set and read it."""
 
     def fire(self, kind: type[Interruption] = TaskTimeout) -> bool:
-        """Raise *kind* in the guarded thread, unless it is through; call it again for code that has swallowed it.
+        """Raise *kind* in the guarded thread, unless the guard is closed; call it again if the code swallowed it.
 
         Returns:
             Whether it was raised.
@@ -44,7 +44,7 @@ class Guard:
             return self._open
 
     def close(self) -> BaseException | None:
-        """End the guarding; return the exception if it arrives only now. Never raises, and none arrives later."""
+        """Stop guarding; return the exception if it arrives only now. Never raises, and no exception arrives later."""
         late: BaseException | None = None
         while True:
             try:
@@ -58,10 +58,10 @@ class Guard:
 
 
 def surely(close: Callable[[], BaseException | None], late: _Late) -> BaseException | _Late:
-    """Call *close* until it comes to its end: an exception may arrive on the way into it, after the code has ended.
+    """Call *close* until it returns: an exception may still arrive while it is being called.
 
     Returns:
-        What it returns, or else the last that has arrived, *late* being the first.
+        The result of *close*, or else the last exception that arrived, starting with *late*.
     """
     last: BaseException | _Late = late
     while True:
@@ -72,6 +72,6 @@ def surely(close: Callable[[], BaseException | None], late: _Late) -> BaseExcept
 
 
 def _let_it_arrive() -> None:
-    """Run a few bytecodes: an exception set from another thread is raised between them."""
+    """Run a few bytecodes: Python raises an exception set by another thread between them."""
     for _ in range(100):
         pass

@@ -1,4 +1,4 @@
-"""Follow-ups with unique keys are sent ahead of the outcome that sends them: only a send tells who holds a key."""
+"""Send follow-ups with unique keys before the outcome is committed: only a send reports which message holds a key."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ __all__ = ["take_keys"]
 
 
 def take_keys(runtime: Runtime, outcomes: Sequence[Outcome]) -> None:
-    """Send what asks for a unique key in *outcomes*, and put followers in the place of duplicates, in place.
+    """Send the follow-ups of *outcomes* that have unique keys; replace duplicates by followers, in place.
 
-    A part of a workflow ends as the message that holds its key. Nobody waits for any other follow-up: of a duplicate it
-    is recorded that it was not sent.
+    A duplicate that is part of a workflow takes the outcome of the message that holds its key. Nothing waits for any
+    other follow-up: a record says that the duplicate was not sent.
 
-    Doing it again adds nothing, as all ids are derived.
+    A repetition adds nothing, since all ids are derived.
 
     Raises:
         UnavailableError: The broker does not answer.
@@ -43,7 +43,7 @@ def _replace(runtime: Runtime, outcome: Outcome, holders: dict[tuple[str, str], 
     gone: dict[str, str] = {}
     for one in outcome.sends:
         holder = holders[one.queue, one.id] if one.unique is not None else None
-        # What holds the key till its end frees it in the step that is to come.
+        # A message that holds the key until its own end frees it in the commit that follows.
         if holder is None or (holder == outcome.delivery.id and runtime.shared):
             sends.append(one)
         elif holder == one.id:
@@ -58,7 +58,7 @@ def _replace(runtime: Runtime, outcome: Outcome, holders: dict[tuple[str, str], 
 
 
 def _is_awaited(runtime: Runtime, outcome: Outcome, envelope: Envelope) -> bool:
-    """Return whether *envelope* is a part of a workflow, its last one perhaps, which has no place but the id."""
+    """Return whether *envelope* is part of a workflow. The last part has no position, only the workflow's id."""
     if outcome.ended is not None and outcome.ended.link.graph == envelope.id:
         return True
     return message_of(runtime, envelope).link is not None

@@ -1,7 +1,7 @@
-"""What the end of a message means for its workflow: the next link, the members of a group, an arrival, a failure.
+"""Advance workflows: when a message ends, send the next task or group members, count an arrival, or record a failure.
 
-Outcomes are expanded in batches, just before they are written, so that all happens in the one step that records the
-result (QK12). Nothing is kept here but parts of graphs, which never change. All ids are derived, so doing it again
+Outcomes are expanded in batches, just before they are written, so that everything happens in the step that records
+the result (QK12). This module keeps only parts of graphs, which never change. All ids are derived, so a repetition
 after a crash adds nothing.
 """
 
@@ -44,15 +44,15 @@ __all__ = ["WorkflowAdvancer"]
 
 _logger = logging.getLogger("queuekit.workflow")
 _ROUNDS = 50
-"""Most reads, one after the other, for one batch."""
+"""Most reads in sequence for one batch."""
 
 
 class WorkflowAdvancer:
-    """Expands the outcomes of messages that belong to workflows. Not for several threads at once.
+    """Expands the outcomes of messages that belong to workflows. Not thread-safe.
 
     Args:
-        runtime: The backend that has the graphs.
-        sending: Prepares what follows.
+        runtime: Its backend stores the graphs.
+        sending: Prepares the next messages.
     """
 
     def __init__(self, runtime: Runtime, sending: Sending) -> None:
@@ -61,10 +61,10 @@ class WorkflowAdvancer:
         self._graphs = Kept()
 
     def expand(self, outcomes: Sequence[Outcome]) -> None:
-        """Turn what ended into records, joins and sends, in place; usually without any round trip.
+        """Add the records, joins and sends that follow to *outcomes*, in place; usually without a round trip.
 
         Raises:
-            UnavailableError: The backend does not answer; those that are left can be expanded again.
+            UnavailableError: The backend does not answer; call again to expand the remaining outcomes.
         """
         waiting = [outcome for outcome in outcomes if outcome.ended is not None and not outcome.expanded]
         if not waiting:
@@ -79,8 +79,8 @@ class WorkflowAdvancer:
             self._give_up(outcome, RuntimeError("its workflow cannot be read"))
 
     def _expand(self, outcome: Outcome, reads: Reads) -> bool:
-        """Expand one outcome; false if something must be read first."""
-        assert outcome.ended is not None  # noqa: S101 - the caller has looked
+        """Expand one outcome; return false if something must be read first."""
+        assert outcome.ended is not None  # noqa: S101 - the caller checked it
         plan = _Plan(self._runtime, self._sending, reads, outcome, outcome.ended)
         try:
             plan.make()
@@ -96,13 +96,13 @@ class WorkflowAdvancer:
         return True
 
     def _give_up(self, outcome: Outcome, error: BaseException) -> None:
-        """Record that a workflow cannot go on, so that nobody waits for it in vain."""
+        """Record that a workflow cannot go on, so that callers do not wait for it in vain."""
         ended = outcome.ended
-        assert ended is not None  # noqa: S101 - the caller has looked
+        assert ended is not None  # noqa: S101 - the caller checked it
         outcome.expanded = True
         text = f"the workflow {ended.link.graph} cannot go on: {in_words(error)}"
         if isinstance(error, GoneError):
-            text = f"the workflow {ended.link.graph} is gone: it took longer than graphs_expire between two steps"
+            text = f"the workflow {ended.link.graph} has expired: two steps were longer apart than graphs_expire"
         if isinstance(error, GoneError):
             _logger.error("%s", text)
         else:
@@ -117,7 +117,7 @@ class WorkflowAdvancer:
 
 @attrs.define
 class _Plan:
-    """What the end of one message leads to."""
+    """The changes that follow from the end of one message."""
 
     runtime: Runtime
     sending: Sending
@@ -131,18 +131,18 @@ class _Plan:
     joins: list[Join] = attrs.field(factory=list)
     sends: list[Envelope] = attrs.field(factory=list)
     entered: set[int] = attrs.field(factory=set)
-    """Nodes that were begun; in a graph that could be, none is twice, so what follows is bounded by what is stored."""
+    """Nodes that were started. In a valid graph none is started twice, so the stored graph bounds the work."""
 
     def __attrs_post_init__(self) -> None:
         self.id = self.ended.link.graph
         self.generation = self.outcome.delivery.envelope.generation
 
     def make(self) -> None:
-        """Find out all that follows.
+        """Compute everything that follows.
 
         Raises:
             Missing: Something must be read first.
-            GoneError: The workflow is not known any more.
+            GoneError: The workflow's records have expired.
         """
         self.graph = self.reads.graph(self.id)
         link, failure = self.ended.link, self.ended.failure
@@ -154,7 +154,7 @@ class _Plan:
             self._member_failed((link.node, link.member), failure)
 
     def carry_over(self) -> None:
-        """Add what follows to the outcome."""
+        """Add the planned changes to the outcome."""
         outcome = self.outcome
         outcome.records = (*outcome.records, *self.records)
         outcome.joins = (*outcome.joins, *self.joins)
@@ -162,13 +162,13 @@ class _Plan:
         outcome.expanded = True
         self.reads.overlay(self.records)
 
-    # -- going on
+    # -- success
 
     def _succeeded(self) -> None:
         link = self.ended.link
         if link.member is None:
             after = self._step(link.node).next
-            assert after is not None  # noqa: S101 - a step without one has no link of this kind
+            assert after is not None  # noqa: S101 - a task node without one has no such position
             self._enter(after, (self.ended.value,))
             return
         group_node = self._group_node(link.node)
@@ -177,7 +177,7 @@ class _Plan:
             self._arrive(link.node, link.member, group_node)
 
     def _enter(self, number: int, value: tuple[Any, ...]) -> None:
-        """Send what node *number* begins with; *value* holds the result before it, if there is one."""
+        """Send the first messages of node *number*; *value* holds the previous result, if there is one."""
         if number in self.entered:
             raise DecodeError(f"node {number} of workflow {self.id} follows itself, or two others")
         self.entered.add(number)
@@ -195,12 +195,12 @@ class _Plan:
             ready = self._prepare(number, step, value)
         except (Missing, UnavailableError):
             raise
-        except BaseException as error:  # noqa: BLE001 - what follows cannot be sent, e.g. is too large: then it has failed
+        except BaseException as error:  # noqa: BLE001 - a message that cannot be sent, e.g. a too large one, has failed
             self._unsendable(number, step, error)
             return
         envelope, record = ready.envelope, ready.record
         if self.generation:
-            # What follows a replayed message may overwrite what its first failure has left.
+            # Messages that follow a replay may overwrite the records of the first failure.
             envelope = attrs.evolve(envelope, generation=self.generation)
             record = record and attrs.evolve(record, rank=rank(State.PENDING, generation=self.generation))
         self.sends.append(envelope)
@@ -209,7 +209,7 @@ class _Plan:
 
     def _prepare(self, number: int, step: TaskNode, value: tuple[Any, ...]) -> Any:
         signature = step.signature
-        assert signature is not None  # noqa: S101 - only those are left out that were sent in the beginning
+        assert signature is not None  # noqa: S101 - only nodes that were sent at the start have none
         args = signature.args if signature.immutable or step.gather is not None else (*signature.args, *value)
         chosen = attrs.evolve(
             signature,
@@ -231,7 +231,7 @@ class _Plan:
         return self.sending.inherit(signature, headers=self.ended.headers, priority=priority)
 
     def _unsendable(self, number: int, step: TaskNode, error: BaseException) -> None:
-        """Treat a step that cannot be sent as one that has failed."""
+        """Treat a task that cannot be sent as failed."""
         id = id_of(self.id, number, step)
         task = step.signature.task if step.signature else ""
         log_error(_logger, "cannot send %s %s", task, id, error=error)
@@ -244,7 +244,7 @@ class _Plan:
             self._member_failed(step.end, failure)
 
     def _start_another(self, group_node: GroupNode, member: int) -> None:
-        """Where only some members may wait at a time, send the one whose turn it is."""
+        """If the group limits how many members are sent at a time, send the next one."""
         if group_node.at_once is None or member + group_node.at_once >= group_node.size:
             return
         value: tuple[Any, ...] = ()
@@ -259,15 +259,15 @@ class _Plan:
         key = (group, self.generation)
         then = self.graph.callbacks.get(key)
         if then is None:
-            assert group_node.callback is not None  # noqa: S101 - the caller has looked
+            assert group_node.callback is not None  # noqa: S101 - the caller checked it
             envelope: Envelope = self._prepare(group_node.callback, self._step(group_node.callback), ()).envelope
-            # The sender puts a step of our own before a callback that it knows to be unique; if only its worker does,
-            # it is better run twice than never.
+            # A sender that knows that the callback is unique puts a task of queuekit's own before it. If only the
+            # worker knows, the callback runs without its key: to run twice is better than never.
             then = self.graph.callbacks[key] = attrs.evolve(envelope, generation=self.generation, unique=None)
         name = f"{self.id}.{group}"
         self.joins.append(Join(group=name, member=member, size=group_node.size, then=(then,), ttl=self.graph.ttl))
 
-    # -- failing
+    # -- failure
 
     def _never(self, end: Parent, failure: Failure) -> None:
         """Record that a chain does not reach its end."""
@@ -291,7 +291,7 @@ class _Plan:
             self._arrive(group, member, group_node)
 
     def _group_failed(self, number: int, failure: Failure) -> None:
-        """Tell once, and at once, that a callback never runs; and so on, up the nesting."""
+        """Record, once, that a callback never runs, notify its error callbacks, and do the same for outer groups."""
         callback = self._step(number)
         id = id_of(self.id, number, callback)
         if self._is_told(id, failure):
@@ -305,7 +305,7 @@ class _Plan:
             self._member_failed(callback.end, failure)
 
     def _is_told(self, id: str, failure: Failure) -> bool:
-        """Return whether another failure has ended the callback before; its own, after a crash, is told again."""
+        """Return whether another failure already ended the callback; its own, after a crash, does not count."""
         known = self.reads.record(result_key(id))
         if known is None or not known.final or known.rank < rank(State.FAILURE, generation=self.generation):
             return False
@@ -318,23 +318,23 @@ class _Plan:
             chosen = attrs.evolve(listener, id=listener.id or derived_id(id, "error", index), args=args)
             try:
                 ready = self.sending.prepare(self._inherit(chosen), parent=failure.id)
-            except BaseException:  # noqa: BLE001 - also SystemExit, in the code that makes a value plain
-                log_error(_logger, "cannot tell %s of the failure of %s", listener.task, id)
+            except BaseException:  # noqa: BLE001 - also SystemExit, from user code that converts a value
+                log_error(_logger, "cannot send %s, the on_error callback of %s", listener.task, id)
                 continue
             self.sends.append(ready.envelope)
             if ready.record is not None:
                 self.records.append(ready.record)
 
-    # -- looking
+    # -- lookup
 
     def _step(self, number: int) -> TaskNode:
         node = self.graph.node(number)
-        assert isinstance(node, TaskNode)  # noqa: S101 - numbers in a graph say of which kind they are
+        assert isinstance(node, TaskNode)  # noqa: S101 - the reference in the graph implies the kind of the node
         return node
 
     def _group_node(self, number: int) -> GroupNode:
         node = self.graph.node(number)
-        assert isinstance(node, GroupNode)  # noqa: S101 - numbers in a graph say of which kind they are
+        assert isinstance(node, GroupNode)  # noqa: S101 - the reference in the graph implies the kind of the node
         return node
 
 

@@ -1,4 +1,4 @@
-"""Cancelling workflows, and messages that belong to one."""
+"""Cancel workflows, and messages that belong to one."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from queuekit.workflows.compile import GroupNode, Node, graph_keys, id_of
 __all__ = ["cancel_workflow", "report_cancelled"]
 
 _AT_ONCE = 500
-"""Ids that are removed, or asked for, in one round trip."""
+"""Most ids that are removed, or read, in one round trip."""
 
 
 def cancel_workflow(runtime: Runtime, graph: StoredGraph, queues: Sequence[str], *, mark: Record) -> bool:
-    """Cancel all of a workflow: what waits leaves the broker, what runs is told, the rest is never sent.
+    """Cancel a whole workflow: remove its waiting messages, ask running ones to stop, and never send the rest.
 
     Returns:
-        True if it had not ended yet.
+        Whether it had not ended yet.
     """
     backend = runtime.need_backend("cancelling")
     ids = _all_ids(backend, graph)
@@ -47,7 +47,7 @@ def cancel_workflow(runtime: Runtime, graph: StoredGraph, queues: Sequence[str],
 
 
 def _record(runtime: Runtime, backend: Backend, graph: StoredGraph, ids: Sequence[str]) -> None:
-    """Let the records of *ids*, some of which may occur twice, tell that they are cancelled."""
+    """Record that *ids* are cancelled; duplicates are allowed."""
     now, task = runtime.clock.time(), f"({graph.kind})"
     records = [cancelled(id, task=task, ttl=graph.ttl, at=now) for id in dict.fromkeys(ids)]
     for first in range(0, len(records), _AT_ONCE):
@@ -83,7 +83,7 @@ def _members(graph: str, number: int, size: int) -> list[str]:
 
 
 def _remove(runtime: Runtime, ids: Sequence[str], queues: Iterable[str]) -> list[str]:
-    """Take what waits out of the broker and return its ids; where that cannot be, the mark stops it when it comes."""
+    """Remove waiting messages and return their ids. If the broker cannot, workers drop them when they see the mark."""
     broker = runtime.broker
     if not broker.capabilities.remove:
         return []
@@ -95,7 +95,7 @@ def _remove(runtime: Runtime, ids: Sequence[str], queues: Iterable[str]) -> list
 
 
 def report_cancelled(runtime: Runtime, sending: Sending, envelope: Envelope, message: Message, *, ttl: float) -> None:
-    """Do for a message of a workflow that was taken out of the broker what a worker does when it drops one."""
+    """Record the end of a message of a workflow that was removed from the broker, as a worker does that drops one."""
     now = runtime.clock.time()
     delivery = Delivery(envelope=envelope, token="", number=1, claimed_at=now)
     failure = Failure(id=message.id, task=message.task, error_type="Cancelled", error="cancelled")

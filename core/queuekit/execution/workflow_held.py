@@ -1,7 +1,7 @@
-"""Parts of a workflow whose unique key is held: they end with the outcome of the message that holds it.
+"""Parts of a workflow whose unique key is taken: they get the outcome of the message that holds it.
 
-A part that is a duplicate is never sent, so nothing would ever tell its workflow of its end. In its place a message of
-our own is sent, under its id, that waits for the holder and takes over its outcome.
+A duplicate part is never sent, so its workflow would wait for it forever. A message of queuekit's own is sent under its
+id instead; it waits for the holder and takes over its outcome.
 """
 
 from __future__ import annotations
@@ -25,31 +25,31 @@ from queuekit.wire.records import Info, read_infos
 __all__ = ["FOLLOW_TASK", "UniqueKeyError", "dropped", "follow", "follower", "message_of"]
 
 FOLLOW_TASK = "queuekit.follow"
-"""Name of the task that waits for another message, and ends as that does."""
+"""Name of the task that waits for another message and takes its outcome."""
 _SOONEST, _LATEST = 0.1, 10.0
-"""Seconds between two looks at the holder, which come less often the longer it takes."""
+"""Shortest and longest seconds between two checks of the holder; they grow with the time waited."""
 _NOT_DUE = 5.0
-"""Most seconds until the holder is due; a workflow does not wait for what is delayed for longer."""
+"""Most seconds until the holder is due; a workflow does not wait for a longer delay."""
 _UNSEEN = 5.0
-"""Seconds after which a holder that nothing is known of is taken to keep no result."""
+"""Seconds after which a holder without a record is assumed to store no result."""
 _LONGEST = 86_400.0
-"""Seconds after which it is no longer waited for."""
+"""Most seconds to wait for the holder."""
 _logger = logging.getLogger("queuekit.workflow")
 
 
 class UniqueKeyError(QueuekitError):
-    """A part of a workflow is a duplicate of a message whose outcome it cannot have."""
+    """A part of a workflow is a duplicate of a message whose outcome is not available."""
 
     code = "QK218"
 
 
 def message_of(runtime: Runtime, envelope: Envelope) -> Message:
-    """Return what an envelope of our own holds."""
+    """Return the message in an envelope that queuekit made."""
     return decode(envelope, runtime.accepted)
 
 
 def follower(runtime: Runtime, envelope: Envelope, holder: str) -> Envelope:
-    """Return what is sent in place of *envelope*, whose unique key message *holder* holds."""
+    """Return the envelope to send in place of *envelope*, whose unique key the message *holder* holds."""
     message = message_of(runtime, envelope)
     signature = Signature[Any](
         FOLLOW_TASK,
@@ -62,7 +62,7 @@ def follower(runtime: Runtime, envelope: Envelope, holder: str) -> Envelope:
     body = encode(
         signature, id=envelope.id, serializer=runtime.serializer, parent=message.parent, link=message.link, gather=None
     )
-    # The hop tells it from the message that was refused; what is due later waits for nothing now.
+    # The hop makes it differ from the refused message. It starts at once, since it only waits for the holder.
     return attrs.evolve(envelope, body=body, unique=None, delay=0.0, not_before=None, hop=envelope.hop + 1)
 
 
@@ -73,10 +73,10 @@ def dropped(ids: Iterable[tuple[str, str]]) -> None:
 
 
 def follow(runtime: Runtime, context: Context, holder: str) -> Any:
-    """Return what *holder* has returned, or raise what it ended with; come again while it has not ended.
+    """Return the result of *holder*, or raise its error; snooze until it has ended.
 
     Raises:
-        UniqueKeyError: Its outcome cannot be had, or not soon.
+        UniqueKeyError: Its outcome is not available, or not soon.
         TaskFailed: It failed.
         Cancel: It was cancelled.
         Snooze: It has not ended.
@@ -88,10 +88,10 @@ def follow(runtime: Runtime, context: Context, holder: str) -> Any:
     what = f"{holder}, which holds the unique key,"
     if info.state is State.UNKNOWN and waited > _UNSEEN:
         raise UniqueKeyError(
-            f"{what} keeps no result", fix="Take ignore_result off it, or send this call without a key"
+            f"{what} stores no result", fix="Remove its ignore_result, or send this call without a unique key"
         )
     if info.state is State.PENDING and info.due is not None and info.due - runtime.clock.time() > _NOT_DUE:
-        raise UniqueKeyError(f"{what} is not due yet", fix="Send the workflow later, or this call without a key")
+        raise UniqueKeyError(f"{what} is not due yet", fix="Send the workflow later, or this call without a unique key")
     if waited > _LONGEST:
         raise UniqueKeyError(f"{what} has not ended in {_LONGEST:.0f} s")
     raise Snooze(min(_LATEST, max(_SOONEST, waited / 4)))

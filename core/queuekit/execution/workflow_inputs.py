@@ -1,4 +1,4 @@
-"""What a message of a workflow is called with: the results of a group, or one list of arguments after the other."""
+"""The arguments of a message of a workflow: the results of a group, or one list of arguments after the other."""
 
 from __future__ import annotations
 
@@ -23,30 +23,30 @@ from queuekit.workflows.compile import GATHER_TASK, GroupNode
 __all__ = ["MisfitError", "ainvoke", "gather", "invoke", "own_tasks"]
 
 _AT_ONCE = 2_000
-"""Records that are asked for in one round trip."""
+"""Most records that are read in one round trip."""
 _SHOWN = 3
 
 
 class MisfitError(DecodeError):
-    """A message asks for a group that its workflow does not have: nobody of ours has written it."""
+    """A message names a group that its workflow does not have, so queuekit did not write it."""
 
     code = "QK220"
 
 
 def gather(runtime: Runtime, run: Run) -> list[Any] | Info:
-    """Return the results of the group that *run* waits for, in order; or what is known of *run* if it ended before.
+    """Return the results of the group that *run* collects, in order; or the state of *run* if it has already ended.
 
-    No more is read than there is: the first part that lacks a result is the last.
+    Reading stops at the first batch that lacks a result.
 
     Raises:
         UnavailableError: The backend does not answer.
-        UnknownIdError: Results are gone.
+        UnknownIdError: Results have expired.
         MisfitError: The workflow has no such group.
-        TaskFailed: A member has failed, and the policy of the group is ``fail``.
-        DecodeError: A result is not readable here.
+        TaskFailed: A member failed, and the policy of the group is ``fail``.
+        DecodeError: A result cannot be read here.
     """
     wanted = run.message.gather
-    assert wanted is not None  # noqa: S101 - the caller has looked
+    assert wanted is not None  # noqa: S101 - the caller checked it
     backend = runtime.need_backend("the results of a group")
     own = result_key(run.message.id)
     infos: list[Info] = []
@@ -65,20 +65,20 @@ def gather(runtime: Runtime, run: Run) -> list[Any] | Info:
 
 
 def _need_all(runtime: Runtime, wanted: Gather, infos: list[Info]) -> None:
-    """Refuse to go on without a result."""
+    """Raise an error if a result is missing."""
     gone = [info.id for info in infos if not info.done]
     if not gone:
         return
     _need_group(runtime, wanted)
     more = f" and {len(gone) - _SHOWN} more" if len(gone) > _SHOWN else ""
     raise UnknownIdError(
-        f"the results of {', '.join(gone[:_SHOWN])}{more} are gone",
-        fix="They were forgotten before the callback ran: raise graphs_expire",
+        f"the results of {', '.join(gone[:_SHOWN])}{more} have expired",
+        fix="They expired before the callback ran: raise graphs_expire",
     )
 
 
 def _need_group(runtime: Runtime, wanted: Gather) -> None:
-    """Refuse a group that the workflow, if it is still known, does not have."""
+    """Raise an error if the workflow is still stored and has no such group."""
     backend = runtime.need_backend("a workflow")
     record = backend.get([graph_key(wanted.graph)]).get(graph_key(wanted.graph))
     if record is None:
@@ -113,7 +113,7 @@ def _values(runtime: Runtime, wanted: Gather, infos: list[Info]) -> list[Any]:
 
 
 def failure_of(info: Info) -> Failure:
-    """Return what a failed member leaves in its place."""
+    """Return the failure that stands in for a failed member's result."""
     return Failure(
         id=info.origin or info.id,
         task=info.task,
@@ -125,7 +125,7 @@ def failure_of(info: Info) -> Failure:
 
 
 def invoke(run: Run) -> Any:
-    """Call the function of *run* with its arguments, or once for each of a list of them."""
+    """Call the function of *run* with its arguments, or once for each list of arguments."""
     message = run.message
     if not message.each:
         value = run.task.call(message.args, message.kwargs, run.context)
@@ -153,7 +153,7 @@ def _gathered(results: list[Any]) -> list[Any]:
 
 
 def own_tasks(runtime: Runtime) -> Mapping[str, Task[..., Any]]:
-    """Return the tasks that every worker knows."""
+    """Return the tasks of queuekit's own, which every worker knows."""
     nobody = cast("Sender", None)
 
     def following(context: Context, holder: str) -> Any:

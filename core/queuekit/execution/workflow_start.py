@@ -1,4 +1,4 @@
-"""Sending a workflow: what it consists of is stored once, then what it begins with is sent."""
+"""Send a workflow: store its graph once, then send its first messages."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ from queuekit.workflows.workflow import Workflow
 __all__ = ["start"]
 
 _RECORDS = 8
-"""Records that are put in one round trip: parts of a graph are large."""
+"""Most records that are put in one round trip; parts of a graph are large."""
 
 
 def start(runtime: Runtime, sending: Sending, workflow: Workflow[Any]) -> Graph:
-    """Send *workflow*; it is stored, and all that it begins with is on its queues, when this returns.
+    """Send *workflow*. When this returns, its graph is stored and its first messages are on their queues.
 
     Sending it again under the same id adds nothing.
 
     Raises:
-        NoBackendError: Something follows something, and there is nowhere to store what.
-        CapabilityError: The backend cannot join, and a group is followed by something.
-        EncodeError: An argument cannot be written; nothing was sent.
-        TooLargeError: A message or a part of the workflow is above a limit.
+        NoBackendError: A task follows another, and there is no backend to store the graph.
+        CapabilityError: A task follows a group, and the backend cannot join.
+        EncodeError: An argument cannot be encoded; nothing was sent.
+        TooLargeError: A message or a part of the graph exceeds a limit.
     """
     if not isinstance(workflow, Workflow):
         raise OptionError(
@@ -59,7 +59,7 @@ def start(runtime: Runtime, sending: Sending, workflow: Workflow[Any]) -> Graph:
 
 
 def _records(runtime: Runtime, graph: Graph) -> list[Record]:
-    """Return what is to be stored before anything is sent."""
+    """Return the records to store before anything is sent."""
     backend = runtime.backend
     if backend is None:
         if graph.kind == "group" and not _is_watched(graph):
@@ -67,7 +67,7 @@ def _records(runtime: Runtime, graph: Graph) -> list[Record]:
         backend = runtime.need_backend(f"a {graph.kind}")
     if graph.joins and not backend.capabilities.atomic_join:
         raise CapabilityError(
-            f"a group that is followed by something needs a backend that can join, which {runtime.backend_url} cannot",
+            f"a group with a callback needs a backend that can join; {runtime.backend_url} cannot",
             fix="Use another backend",
         )
     config = runtime.config
@@ -80,7 +80,7 @@ def _records(runtime: Runtime, graph: Graph) -> list[Record]:
 
 
 def _put(runtime: Runtime, sending: Sending, records: list[Record]) -> None:
-    """Put the many parts of a large graph; what is there already is that of an earlier send of the same."""
+    """Put the many parts of a large graph; parts that exist come from an earlier send of the same workflow."""
     backend = runtime.need_backend("a workflow")
     for first in range(0, len(records), _RECORDS):
         some = records[first : first + _RECORDS]
@@ -88,15 +88,15 @@ def _put(runtime: Runtime, sending: Sending, records: list[Record]) -> None:
 
 
 def _is_watched(graph: Graph) -> bool:
-    """Return whether the ends of members matter to the group."""
+    """Return whether something follows from the end of a member."""
     return any(not isinstance(node, GroupNode) or node.at_once is not None for node in graph.nodes.values())
 
 
 def _entries(sending: Sending, graph: Graph, unique: list[tuple[int, PreparedMessage]]) -> Iterator[PreparedMessage]:
-    """Yield what is sent first; what asks for a unique key is put into *unique* too, with its place."""
+    """Yield the first messages; add those with a unique key to *unique*, with their index."""
     for place, (number, step) in enumerate(graph.entries):
         signature = step.signature
-        assert signature is not None  # noqa: S101 - entries have theirs
+        assert signature is not None  # noqa: S101 - entry nodes always have one
         chosen = attrs.evolve(signature, id=graph.id_of(number, step))
         awaited = is_awaited(step, None if step.next is None else graph.nodes.get(step.next))
         link = _link(graph, number, step)
@@ -107,7 +107,7 @@ def _entries(sending: Sending, graph: Graph, unique: list[tuple[int, PreparedMes
 
 
 def _link(graph: Graph, number: int, step: TaskNode) -> Position | None:
-    """Return the place of an entry; none if nobody is to be told of its end."""
+    """Return the position of an entry; ``None`` if nothing follows from its end."""
     link = position_of(graph.id, number, step)
     if link is not None and link.member is not None:
         group_node = graph.nodes[link.node]

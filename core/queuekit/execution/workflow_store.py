@@ -1,4 +1,4 @@
-"""Graphs as workers read them: part by part, each once."""
+"""Read the graphs of workflows, part by part, and each part once."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from queuekit.workflows.compile import Node, graph_keys, read_chunk, read_head
 __all__ = ["GoneError", "Kept", "Missing", "Reads", "StoredGraph", "load_graph", "read_graph"]
 
 _MOST_NODES = 200_000
-"""Nodes that one worker keeps, about 100 MB."""
+"""Most nodes that one worker keeps in memory, about 100 MB."""
 
 
 class Missing(Exception):
-    """Something must be read first, and then the work begun again.
+    """A record must be read first; then the work starts again.
 
     Args:
-        key: The record.
-        graph: The graph that it is a part of, if it is one.
+        key: Key of the record.
+        graph: The graph that the record is a part of, if any.
     """
 
     def __init__(self, key: str, graph: StoredGraph | None = None) -> None:
@@ -39,26 +39,26 @@ class Missing(Exception):
 
 
 class GoneError(Exception):
-    """Nobody knows the workflow any more."""
+    """The workflow's records have expired."""
 
 
 @attrs.define
 class StoredGraph:
-    """As much of a graph as has been read."""
+    """The parts of a graph that have been read."""
 
     id: str
     ttl: float
-    """Seconds that it is kept after a step."""
+    """Seconds that its records are kept after a step."""
     flat: bool
     kind: str
     starts: list[int]
     """Number of the first node of each part."""
     renew_at: float
-    """Monotonic seconds after which it must be kept longer."""
+    """Monotonic time at which its records must be renewed."""
     serializer: Serializer
     nodes: dict[int, Any] = attrs.field(factory=dict)
     callbacks: dict[tuple[int, int], Envelope] = attrs.field(factory=dict)
-    """What groups send when they are complete, by number of the group and generation."""
+    """Callbacks of groups, by number of the group and generation."""
     loaded: set[int] = attrs.field(factory=set)
 
     def node(self, number: int) -> Node:
@@ -66,7 +66,7 @@ class StoredGraph:
 
         Raises:
             Missing: Its part must be read first.
-            DecodeError: There is none of that number.
+            DecodeError: The graph has no node of that number.
         """
         node: Node | None = self.nodes.get(number)
         if node is not None:
@@ -77,25 +77,25 @@ class StoredGraph:
         raise Missing(chunk_key(self.id, chunk), self)
 
     def add(self, chunk: int, record: Record | None) -> None:
-        """Take in a part; ``None`` if it is gone."""
+        """Add a part; *record* is ``None`` if it has expired."""
         self.loaded.add(chunk)
         if record is not None:
             self.nodes.update(read_chunk(record, self.serializer))
 
     @property
     def size(self) -> int:
-        """About how many nodes there are in all parts."""
+        """Approximate number of nodes in all parts."""
         return self.starts[-1] + 10
 
     @property
     def top(self) -> list[list[Any]]:
-        """The parts of the whole: number, and size if it is a group."""
+        """The parts of the workflow: the node's number, and its size if it is a group."""
         found: list[list[Any]] = self.nodes[-1]
         return found
 
 
 def read_graph(runtime: Runtime, id: str) -> StoredGraph | None:
-    """Return what is stored of workflow *id*, if it is. One round trip."""
+    """Return the stored graph of workflow *id*, or ``None``; one round trip."""
     backend = runtime.backend
     with time_limit(runtime.config.send_timeout):
         record = None if backend is None else backend.get([graph_key(id)]).get(graph_key(id))
@@ -103,7 +103,7 @@ def read_graph(runtime: Runtime, id: str) -> StoredGraph | None:
 
 
 def load_graph(runtime: Runtime, record: Record, id: str) -> StoredGraph:
-    """Return what the first record of a graph tells.
+    """Return the graph that its first record describes.
 
     Raises:
         DecodeError: It was not written by this release, or by a serializer that is not accepted here.
@@ -128,21 +128,21 @@ def load_graph(runtime: Runtime, record: Record, id: str) -> StoredGraph:
 
 
 class Kept:
-    """The graphs that a worker keeps; the longest unused go first."""
+    """The graphs that a worker keeps in memory; drops the least recently used."""
 
     def __init__(self) -> None:
         self._graphs: OrderedDict[str, StoredGraph] = OrderedDict()
         self._count = 0
 
     def get(self, id: str) -> StoredGraph | None:
-        """Return a graph that is kept."""
+        """Return a graph, or ``None`` if it is not kept."""
         graph = self._graphs.get(id)
         if graph is not None:
             self._graphs.move_to_end(id)
         return graph
 
     def add(self, graph: StoredGraph) -> None:
-        """Keep *graph*, and let others go if there are too many."""
+        """Keep *graph*, and drop others if there are too many nodes."""
         old = self._graphs.pop(graph.id, None)
         self._count -= 0 if old is None else old.size
         self._graphs[graph.id] = graph
@@ -152,11 +152,11 @@ class Kept:
 
 
 class Reads:
-    """What one batch reads: graphs, which are kept for the next ones, and records, which are not.
+    """The reads of one batch: graphs, which are kept for later batches, and records, which are not.
 
     Args:
-        runtime: The backend.
-        graphs: Those kept, longest unused first.
+        runtime: Its backend is read.
+        graphs: Graphs kept from earlier batches.
     """
 
     def __init__(self, runtime: Runtime, graphs: Kept) -> None:
@@ -170,7 +170,7 @@ class Reads:
 
         Raises:
             Missing: It must be read first.
-            GoneError: It is not there.
+            GoneError: It has expired.
         """
         graph = self._graphs.get(id)
         now = self._runtime.clock.monotonic()
@@ -186,7 +186,7 @@ class Reads:
         return graph
 
     def record(self, key: str) -> Record | None:
-        """Return a record as it is now; ``None`` if there is none.
+        """Return the current record; ``None`` if there is none.
 
         Raises:
             Missing: It must be read first.
@@ -196,7 +196,7 @@ class Reads:
         return self._records[key]
 
     def overlay(self, records: Iterable[Record]) -> None:
-        """Let those that come after in the batch see what will be written."""
+        """Show *records*, which are not yet written, to the later outcomes of the batch."""
         for record in records:
             if record.key in self._records:
                 known = self._records[record.key]
@@ -204,11 +204,11 @@ class Reads:
                     self._records[record.key] = record
 
     def want(self, missing: Missing) -> None:
-        """Note what must be read first."""
+        """Add a record to the next :meth:`fetch`."""
         self._wanted[missing.key] = missing.graph
 
     def fetch(self) -> None:
-        """Read all that was missing, in one round trip."""
+        """Read all missing records in one round trip."""
         found = self._runtime.need_backend("a workflow").get(list(self._wanted))
         for key, graph in self._wanted.items():
             if graph is None:
@@ -218,7 +218,7 @@ class Reads:
         self._wanted.clear()
 
     def _renew(self, graph: StoredGraph, now: float) -> None:
-        """Keep a graph for as long again; all its parts."""
+        """Renew the lifetime of all parts of a graph."""
         backend = self._runtime.need_backend("a workflow")
         records = backend.get(graph_keys(graph.id, len(graph.starts)))
         backend.put([attrs.evolve(record, ttl=graph.ttl) for record in records.values()])

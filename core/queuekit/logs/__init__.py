@@ -1,5 +1,5 @@
-"""Text for logs and terminals, which nothing from outside can forge, and the logging of unexpected errors.
+"""Text for logs and terminals that outside input cannot forge, and logging of unexpected errors.
 
-Import ``plaintext`` to clean text, and ``errors.log_error`` for an error that nobody expected.
+Import ``plaintext`` to clean text, and ``errors.log_error`` to log an unexpected error.
 Imports from: nothing of queuekit.
 """

@@ -1,4 +1,4 @@
-"""Text as a terminal or a log can take it: what others wrote cannot move the cursor, colour, hide or forge lines."""
+"""Clean text for terminals and logs: outside input cannot move the cursor, colour, hide or forge lines."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ __all__ = ["clean", "clean_json"]
 
 
 def clean(text: str, *, lines: bool = False) -> str:
-    r"""Return *text* with each character that is not printable written out, as ``\x1b`` or ``\u202e``.
+    r"""Return *text* with each character that is not printable escaped, e.g. ``\x1b`` or ``\u202e``.
 
     Args:
-        text: What a task, a message or a record brought along.
-        lines: Whether line feeds and tabs stay, as in a traceback.
+        text: Text from a task, a message or a record.
+        lines: Whether to keep line feeds and tabs, as in a traceback.
     """
     if text.isprintable():
         return text
@@ -19,7 +19,7 @@ def clean(text: str, *, lines: bool = False) -> str:
 
 
 def clean_json(text: str) -> str:
-    """Return a JSON document with each character that is not printable as JSON writes it out; it means the same."""
+    """Return a JSON document with each character that is not printable escaped; its meaning stays the same."""
     if text.isprintable():
         return text
     return "".join(one if one.isprintable() or one == "\n" else _json_escape(one) for one in text)

@@ -1,6 +1,6 @@
-"""A worker: threads and processes that fetch, run, renew leases and settle.
+"""The worker: threads and processes that fetch, run, renew leases and settle.
 
-Import ``Worker`` for one process, ``supervisor.Supervisor`` for several, ``app_ref`` to find an app.
+Import ``Worker`` for one process, ``supervisor.Supervisor`` for several, ``app_ref`` to load an app by name.
 Imports from: the top of the package, logs, wire, plugins, config, client, schedules, execution, operations.
 """
 

@@ -1,4 +1,4 @@
-"""From ``package.module:attribute`` to an app, with errors that say what to do."""
+"""Load an app from ``package.module:attribute``, with errors that say what to do."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ from queuekit.failure import in_words
 __all__ = ["AppRef", "find_app", "import_from_here", "is_app"]
 
 GUESSES = ("tasks", "app", "main")
-"""Modules that are tried when no app is named."""
+"""Modules to try when no app is named."""
 
 
 _CORE = Path(__file__).parents[1]
-_ELSEWHERE = "Run it in the folder that holds the module, or name another:  --app package.module:attribute"
+_ELSEWHERE = "Run it in the folder that holds the module, or name another module:  --app package.module:attribute"
 
 
 @attrs.frozen(kw_only=True)
 class AppRef:
-    """How another process finds the same app with the same settings; crosses pipes."""
+    """A reference by which another process loads the same app with the same settings. It can be pickled."""
 
     target: str
     """``module:attribute``."""
@@ -41,14 +41,14 @@ class AppRef:
     """Settings of the command line."""
     config_path: str | None = None
     file: str | None = None
-    """Path of the program that the module of the app, or of a task, is, if it has no other name."""
+    """Path of the running program, if it defines the app or a task and was not started with ``python -m``."""
     modules: tuple[str, ...] = ()
-    """Modules besides that of the app whose tasks it has."""
+    """Other modules that define tasks of the app."""
     path: tuple[str, ...] = ()
-    """Where modules are looked for; empty: as usual."""
+    """The ``sys.path`` to use; empty: leave it unchanged."""
 
     def prepare(self, modules: Iterable[str]) -> None:
-        """Import what :meth:`load` will need, and *modules*; who loads the app is told what cannot be imported."""
+        """Import what :meth:`load` will need, and *modules*. Ignore errors: :meth:`load` reports them."""
         import_from_here()
         self._find_modules()
         for module in (*modules, *self.modules, self.target.partition(":")[0]):
@@ -56,7 +56,7 @@ class AppRef:
                 importlib.import_module(module)
 
     def _find_modules(self) -> None:
-        """Let modules be found where the program that runs the worker finds them, and the program by its name."""
+        """Make modules importable as in the program that runs the worker, and the program itself by its name."""
         if self.path:
             sys.path[:] = self.path
         if self.file is not None and not any(isinstance(each, _Program) for each in sys.meta_path):
@@ -66,8 +66,8 @@ class AppRef:
         """Import the app and configure it.
 
         Raises:
-            AppError: Module or attribute missing, or the module raises.
-            ConfigError: Its settings cannot be used.
+            AppError: The module or attribute is missing, or importing the module raises.
+            ConfigError: The app's settings cannot be used.
         """
         self._find_modules()
         for module in self.modules:
@@ -81,7 +81,7 @@ class AppRef:
 
 
 class _Program(importlib.abc.MetaPathFinder):
-    """Finds a program by the name of its file, wherever that is."""
+    """Finds a program by the name of its file, in any folder."""
 
     def __init__(self, file: str) -> None:
         self._file = file
@@ -90,14 +90,14 @@ class _Program(importlib.abc.MetaPathFinder):
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
-        """Return how to import the program; ``None`` for all other names."""
+        """Return the spec of the program; ``None`` for all other names."""
         if fullname != self.name:
             return None
         return importlib.util.spec_from_file_location(fullname, self._file)
 
 
 def import_from_here() -> None:
-    """Let modules of the current directory be imported, as ``python -m`` does."""
+    """Make modules of the current directory importable, as ``python -m`` does."""
     directory = str(Path.cwd())
     if directory not in sys.path:
         sys.path.insert(0, directory)
@@ -106,10 +106,10 @@ def import_from_here() -> None:
 def find_app(target: str) -> Queuekit:
     """Return the app at *target*: ``module:attribute``, or ``module`` if it holds exactly one app.
 
-    The current directory can be imported from, as with ``python -m``.
+    Modules of the current directory can be imported, as with ``python -m``.
 
     Raises:
-        AppError: With the fix; of an error inside the user's module, only the user's own frames.
+        AppError: The app cannot be loaded. An error in the user's module is shown with the user's own line.
     """
     import_from_here()
     module_name, _, attribute = target.partition(":")
@@ -135,12 +135,12 @@ def find_app(target: str) -> Queuekit:
 
 
 def is_app(value: object) -> TypeGuard[Queuekit]:
-    """Return whether *value*, of a user's module, is an app; unlike ``isinstance`` it asks no proxy for its class."""
+    """Return whether *value* is an app. Unlike ``isinstance``, this does not trigger proxies in the user's module."""
     return issubclass(type(value), Queuekit)
 
 
 def _has(holder: object, name: str, target: str, module: str) -> bool:
-    """Return whether *holder* has an attribute; a module or class of the user may make it when it is asked for."""
+    """Return whether *holder* has an attribute; the user's module or class may compute it, and raise."""
     try:
         return hasattr(holder, name)
     except QueuekitError as error:
@@ -179,20 +179,20 @@ def _import(name: str, where: str) -> ModuleType:
 
 
 def _note_load(error: QueuekitError) -> None:
-    """Note in *error* that the app cannot be loaded because of it: the user's own line, and the exit code of that."""
+    """Add the user's own line to *error*, and give it the exit code of an app that cannot be loaded."""
     error.where = error.where or _own_frame(error)
     if error.exit_code == QueuekitError.exit_code:
         error.exit_code = AppError.exit_code
 
 
 def _raised(what: str, error: BaseException, *, module: str) -> AppError:
-    """Return what to tell of *error*, which code of the user in *module* has raised."""
+    """Return an error that describes *error*, which the user's code in *module* raised."""
     text = in_words(error).split("\n", 1)[0]
-    return AppError(f"{what}: {text}", where=_own_frame(error), fix=f"Try it alone:  python -c 'import {module}'")
+    return AppError(f"{what}: {text}", where=_own_frame(error), fix=f"Reproduce it:  python -c 'import {module}'")
 
 
 def _modules_here() -> list[str]:
-    """Return what could be imported from the current directory."""
+    """Return the modules that can be imported from the current directory."""
     with contextlib.suppress(OSError):
         found = [path for path in Path.cwd().iterdir() if path.suffix == ".py" or (path / "__init__.py").is_file()]
         return [path.stem for path in found]
@@ -207,16 +207,16 @@ def _exists(name: str) -> bool:
     try:
         return importlib.util.find_spec(name) is not None
     except ModuleNotFoundError as error:
-        # Its own parent is missing; or the parent is there, and what that imports is missing.
+        # If the missing module is not a parent of this one, the parent exists and imports something missing.
         return not f"{name}.".startswith(f"{error.name}.")
-    except Exception:  # noqa: BLE001 - a parent raises: importing the module tells how
+    except Exception:  # noqa: BLE001 - a parent raises: importing the module reports the error
         return True
 
 
 def _own_frame(error: BaseException) -> str:
-    """Return the last line of the user's own code that *error* went through."""
+    """Return the last line of the user's own code in the traceback of *error*."""
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "importlib" not in frame.filename]
-    frames = [frame for frame in frames if not frame.filename.startswith("<")]  # what attrs has generated
+    frames = [frame for frame in frames if not frame.filename.startswith("<")]  # code that attrs generated
     mine = [frame for frame in frames if _CORE not in Path(frame.filename).parents]
     if isinstance(error, SyntaxError) and error.filename:
         return f"  {error.filename}, line {error.lineno}: {(error.text or '').strip()}"

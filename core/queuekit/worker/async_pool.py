@@ -1,4 +1,4 @@
-"""The event loop that runs ``async def`` tasks, in a thread of its own."""
+"""The event loop that runs ``async def`` tasks, in its own thread."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ __all__ = ["LoopPool"]
 
 _logger = logging.getLogger("queuekit.worker")
 _LONGEST_END = 2.0
-"""Seconds that a stop waits for coroutines that were cancelled."""
+"""Seconds that a stop waits for cancelled coroutines."""
 _NO_BLOCK = 1.0
-"""Seconds for which a loop may keep its coroutines waiting before their time limits make up for it."""
+"""Seconds for which the loop may be blocked before the time limits of waiting coroutines are extended."""
 
 
 class LoopPool:
-    """At most *size* coroutines at once on one loop.
+    """Runs at most *size* coroutines at once on one loop.
 
     Args:
         executor: Runs a body and decides.
         size: Most coroutines at once.
-        run_table: Where each says what it runs; rows *first_row* to *first_row* + size - 1.
-        first_row: Where its rows begin.
-        deliver: Takes each outcome.
-        unwritten: Tells whether another body may begin.
+        run_table: Records which coroutine runs; uses rows *first_row* to *first_row* + size - 1.
+        first_row: First row to use.
+        deliver: Called with each outcome.
+        unwritten: Decides whether another body may start.
     """
 
     def __init__(
@@ -64,15 +64,15 @@ class LoopPool:
         self._starting: dict[int, tuple[Run, int]] = {}
         """Run and row of each task that has not made its first step, by serial."""
         self._limits: dict[int, Limit] = {}
-        """The time limits of bodies that run, by row."""
+        """The time limits of running bodies, by row."""
         self.running: dict[int, Run] = {}
         """The run of each busy row."""
         self._given_up: dict[int, Run] = {}
-        """The last run of a row that was given up; it may have ended since."""
+        """The last run of each row that was given up; it may have ended since."""
         self.blocker: Run | None = None
-        """The run that was found to block the loop, while it does."""
+        """The run that blocks the loop, while it does."""
         self.asked: float | None = None
-        """Monotonic seconds at which the loop was asked whether it turns, until it answers."""
+        """Monotonic time at which the loop was asked for a sign of life; ``None`` once it answers."""
         self._ending = False
         self._loop = asyncio.new_event_loop()
         renew_in_forks(self)
@@ -81,42 +81,42 @@ class LoopPool:
         self._unwritten.listeners.append(self._go_on)
 
     def _go_on(self) -> None:
-        """Hear that outcomes were written."""
+        """Start waiting bodies after outcomes were written."""
         if self._held_up:
             with contextlib.suppress(RuntimeError):  # the loop is closed
                 self._loop.call_soon_threadsafe(self._start_more)
 
     def _may_begin(self) -> bool:
-        """Return whether another body may begin; else the next round trip of outcomes asks again."""
-        self._held_up = True  # first: outcomes that are written between the question and its answer ask again as well
+        """Return whether another body may start; if not, the next write of outcomes checks again."""
+        self._held_up = True  # set first, so that outcomes written during the check trigger another one
         self._held_up = self._unwritten.full(len(self._tasks))
         return not self._held_up
 
     def _turn(self) -> None:
-        """Turn the loop until :meth:`stop`, whoever stops it, or leaves it by SystemExit, before."""
+        """Run the loop until :meth:`stop`, even if a task stops it or raises SystemExit."""
         generation = children.forks.generation
         for row in self._rows:
             self._run_table.thread(row, threading.get_native_id())
         while not self._ending:
             try:
                 self._loop.run_forever()
-            except Exception:  # noqa: BLE001 - of the loop itself: no callback ends it by such an error
-                log_error(_logger, "the event loop is broken, as by a task that has closed what it waits with")
+            except Exception:  # noqa: BLE001 - an error of the loop itself: errors of callbacks do not end it
+                log_error(_logger, "the event loop is broken; a task may have closed its file descriptors")
                 return
-            except BaseException as error:  # noqa: BLE001 - what a task has started has left it, others are still on it
+            except BaseException as error:  # noqa: BLE001 - e.g. SystemExit in a task's own task; other tasks must go on
                 if children.forks.generation != generation:
                     children.leave(error)
-                log_error(_logger, "what a task has started on the event loop would have ended it")
+                log_error(_logger, "code that a task started on the event loop tried to end it")
             if children.forks.generation != generation:
                 children.leave(None)
 
     def renew_in_fork(self) -> None:
-        """Let the copy of the loop in a forked child run nothing but the rest of what has forked it."""
+        """Stop the copy of the loop in a forked child, so that it runs only the body that forked it."""
         self._loop.stop()
 
     @property
     def lost(self) -> set[int]:
-        """Rows whose run was given up and still goes on."""
+        """Rows whose run was given up and is still running."""
         return {row for row, run in list(self._given_up.items()) if self.running.get(row) is run}
 
     def submit(self, runs: Sequence[Run]) -> None:
@@ -126,11 +126,11 @@ class LoopPool:
 
     @property
     def waiting(self) -> int:
-        """How many have not begun."""
+        """How many have not started."""
         return len(self._waiting)
 
     def take_back(self, keep: int) -> list[Run]:
-        """Take back what has not begun but the first *keep*."""
+        """Take back the runs that have not started, except the first *keep*."""
         taken: list[Run] = []
         with contextlib.suppress(IndexError):
             while len(self._waiting) > keep:
@@ -138,7 +138,7 @@ class LoopPool:
         return taken[::-1]
 
     def take_waiting(self) -> list[Run]:
-        """Take back what has not begun."""
+        """Take back the runs that have not started."""
         waiting: list[Run] = []
         while self._waiting:
             waiting.append(self._waiting.popleft())
@@ -149,7 +149,7 @@ class LoopPool:
         self._loop.call_soon_threadsafe(self._cancel, run)
 
     def stop(self) -> None:
-        """End the loop; whatever still runs on it is cancelled, and abandoned if it does not end."""
+        """End the loop: cancel what still runs on it, and abandon what does not end."""
         if not self.thread.is_alive():
             with contextlib.suppress(Exception):  # it is broken
                 self._loop.close()
@@ -164,7 +164,7 @@ class LoopPool:
             self._loop.close()
 
     def ask(self, now: float) -> float:
-        """Ask the loop whether it turns, and return for how many seconds it has not answered."""
+        """Ask the loop for a sign of life, and return for how many seconds it has not answered."""
         if self.asked is not None:
             return now - self.asked
         if self._tasks or self._waiting:
@@ -173,7 +173,7 @@ class LoopPool:
         return 0.0
 
     def _answer(self) -> None:
-        """Let the time limits of those that had to wait make up for it."""
+        """Extend the time limits of the coroutines that had to wait while the loop was blocked."""
         blocked = time.monotonic() - (self.asked or 0.0)
         if blocked >= _NO_BLOCK:
             for row, limit in list(self._limits.items()):
@@ -183,7 +183,7 @@ class LoopPool:
         self._start_again()
 
     def _start_again(self) -> None:
-        """Put back what was cancelled before its first step, as by a body that cancels all tasks: it has never run."""
+        """Start runs again that were cancelled before their first step, e.g. by a body that cancels all tasks."""
         for serial, (run, row) in list(self._starting.items()):
             if self._tasks[serial].done():
                 del self._starting[serial], self._tasks[serial]
@@ -192,7 +192,7 @@ class LoopPool:
         self._start_more()
 
     async def _end(self) -> None:
-        """Give what still runs a moment to see that it is cancelled."""
+        """Cancel what still runs, and give it a moment to end."""
         for task in self._tasks.values():
             task.cancel()
         if self._tasks:
@@ -203,9 +203,9 @@ class LoopPool:
             run.did = "raised"
 
     def _cancel_begun(self, serial: int) -> bool:
-        """Cancel a body that was entered; one that was not will see by its context that it must not begin.
+        """Cancel a body that was entered; others check their context before they start.
 
-        A task cancelled before its first step never runs at all, so nobody would hear of its message again.
+        A task cancelled before its first step never runs at all, so its message would get no outcome.
         """
         task = None if serial in self._starting else self._tasks.get(serial)
         return task is not None and task.cancel()
@@ -228,7 +228,7 @@ class LoopPool:
         try:
             self._run_table.enter(row, run.serial, time.monotonic(), run.timeout)
             outcome = await self._outcome(run, row)
-        except BaseException as error:  # noqa: BLE001 - one run that cannot begin must not end all that would follow here
+        except BaseException as error:  # noqa: BLE001 - one run that cannot start must not end those that follow
             outcome = self._executor.put_back(run, error)
         finally:
             self._run_table.leave(row)
@@ -268,14 +268,14 @@ class LoopPool:
             del self._limits[row]
 
     def give_up(self, run: Run) -> None:
-        """Decide the outcome of a body that goes on after its time limit without it, unless somebody has."""
+        """Decide the outcome of a body that ignores its time limit, unless it is already decided."""
         self._given_up.update((row, run) for row, other in list(self.running.items()) if other is run)
         if run.claim():
-            text = f"ran longer than {run.timeout:g} s and does not stop; its place is lost until it ends"
+            text = f"ran longer than {run.timeout:g} s and does not stop; its slot is lost until it ends"
             self._deliver(self._executor.raised(run, TaskTimeout(text)))
 
     def _ended_from_outside(self, run: Run) -> Outcome:
-        """Decide for a body that was cancelled: on purpose, or by itself; without a lease nothing is left to decide."""
+        """Decide for a body that was cancelled: on request, or by other code; without a lease there is no decision."""
         if run.context.lost:
             return Outcome(delivery=run.delivery, settlement=None, status="lost", run=run)
         if not run.context.cancelled:

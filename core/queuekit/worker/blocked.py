@@ -1,4 +1,4 @@
-"""Finds the coroutine that keeps all others on the event loop from going on, and says so."""
+"""Find and report the coroutine that blocks the event loop."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ from queuekit.worker.run_table import RunTable
 __all__ = ["BlockedLoop"]
 
 _BLOCKED = 2.0
-"""Seconds without a turn after which a loop is called blocked."""
+"""Seconds without a sign of life after which the loop counts as blocked."""
 _HUNG = 15
-"""Looks, one a second, at which the same thing blocks the loop that belongs to no run: it has been left behind."""
+"""Checks in a row, one per second, after which code that blocks the loop and belongs to no run counts as hung."""
 _GRACE = 2.0
-"""Seconds that what blocks the loop may be over its time limit: it may just be about to end."""
+"""Seconds that a blocking run may exceed its time limit: it may be about to end."""
 
 
 class BlockedLoop:
-    """One look a second at a worker's loop.
+    """Checks a worker's event loop once a second.
 
     Args:
         worker: Name of the worker, for the log.
-        events: Told what blocks the loop, once.
-        run_table: Where the time limits of those that wait are suspended, so that their leases are kept.
+        events: Receives one event for each blocking run.
+        run_table: Suspends the time limits of waiting runs, so that their leases are still renewed.
         pool: Returns the loop's pool, if there is one.
         on_overdue: Called with a run that blocks the loop past its time limit; returns why the worker cannot go on.
-        on_hung: Called if what blocks the loop was left behind, by the task that is named, if it is known; returns why
-            the worker cannot go on.
+        on_hung: Called with the name of a task, if known, whose leftover code blocks the loop; returns why the worker
+            cannot go on.
     """
 
     def __init__(
@@ -56,11 +56,11 @@ class BlockedLoop:
         self._on_hung = on_hung
         self._reported: tuple[float, Run | None] | None = None
         self._looks = 0
-        """How many times the same thing was found."""
+        """How many checks in a row found the same blocker."""
         self._limit = math.inf
 
     def check(self) -> str:
-        """Look, and return why the worker cannot go on, if it cannot."""
+        """Check the loop once; return why the worker cannot go on, or an empty text."""
         pool = self._pool()
         if pool is None:
             return ""
@@ -80,13 +80,13 @@ class BlockedLoop:
         return self._on_overdue(run) if now >= self._limit + _GRACE else ""
 
     def _hung(self, pool: LoopPool) -> bool:
-        """Return whether what blocks the loop, and is no run, has done so for long; but not what begins a run."""
+        """Return whether code that belongs to no run has blocked the loop for long, and no run is starting."""
         return self._looks >= _HUNG and all(run.started is not None for run in list(pool.running.values()))
 
     def _report(
         self, pool: LoopPool, run: Run | None, context: Context | None, blocked: float, frame: FrameType | None
     ) -> None:
-        """Say what blocks the loop, and let the time of those that wait for it stand still."""
+        """Report what blocks the loop, and suspend the time limits of the runs that wait."""
         pool.blocker = run
         self._limit = math.inf
         for row, other in list(pool.running.items()):
@@ -107,7 +107,7 @@ class BlockedLoop:
 
 
 def _context_of(frame: FrameType | None) -> Context | None:
-    """Return the task's context that the innermost callback of the loop runs in."""
+    """Return the task context of the loop's innermost callback."""
     while frame is not None:
         if frame.f_code.co_name == "_run" and frame.f_globals.get("__name__") == "asyncio.events":
             variables = getattr(frame.f_locals.get("self"), "_context", None)
@@ -117,7 +117,7 @@ def _context_of(frame: FrameType | None) -> Context | None:
 
 
 def _stack(frame: FrameType | None) -> str:
-    """Return where the loop is, without the frames of asyncio and queuekit around it."""
+    """Return the stack of the loop's thread without the frames of asyncio and queuekit."""
     if frame is None:
         return ""
     lines = traceback.StackSummary.extract(

@@ -25,11 +25,11 @@ from queuekit.worker.worker import Worker
 __all__ = ["main"]
 
 _YOUNG = 10_000
-"""New objects after which Python looks for cycles. A batch in flight has some thousands, and next to no cycles."""
+"""New objects after which Python collects garbage. A batch in flight has some thousands, and almost no cycles."""
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Be a worker process and return its exit code."""
+    """Run a worker process and return its exit code."""
     asked: list[int] = []
     children.listen(signal.SIGINT, lambda *_: None)
     children.listen(signal.SIGTERM, lambda number, _: asked.append(number))
@@ -37,16 +37,16 @@ def main(arguments: Sequence[str]) -> int:
     usual = gc.get_threshold()
     numbers = [int(argument) for argument in arguments]
     for number in numbers:
-        os.set_inheritable(number, False)  # noqa: FBT003 - what a task starts has no part in them
+        os.set_inheritable(number, False)  # noqa: FBT003 - programs that a task starts must not inherit them
     pipe = Connection(numbers[0])
     start = pipe.recv()
-    assert isinstance(start, Start)  # noqa: S101 - both ends are ours
+    assert isinstance(start, Start)  # noqa: S101 - the supervisor sends it first
     configure_logging(level=start.log_level, style=start.log_style)
     server = server_for_suspects(start.ref) if start.suspects else None
     try:
         worker = _make_worker(start, server, files=numbers[1:])
     except QueuekitError as error:
-        print(f"Error {error.code}: {error}", file=sys.stderr)  # noqa: T201 - a user's mistake has no traceback
+        print(f"Error {error.code}: {error}", file=sys.stderr)  # noqa: T201 - a user's error needs no traceback
         return error.exit_code
     children.listen(signal.SIGTERM, lambda *_: worker.stop("SIGTERM"))
     children.guard_children()
@@ -56,7 +56,7 @@ def main(arguments: Sequence[str]) -> int:
     listener = threading.Thread(target=_listen, args=(pipe, worker), name="queuekit-pipe", daemon=True)
     listener.start()
     worker.others.append(listener)
-    with suppress(OSError):  # of a supervisor that is gone the thread hears
+    with suppress(OSError):  # the listener thread notices that the supervisor is gone
         pipe.send(Ready(worker.name))
     code = worker.run()
     children.end_processes()
@@ -64,7 +64,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _make_worker(start: Start, server: ForkServer | None, *, files: Sequence[int]) -> Worker:
-    """Return the worker; *files* hold what it shares with its supervisor: the runs, and the leases."""
+    """Return the worker; *files* are the run table and the lease table that it shares with its supervisor."""
     return Worker(
         start.ref.load(),
         burst=start.burst,
@@ -78,7 +78,7 @@ def _make_worker(start: Start, server: ForkServer | None, *, files: Sequence[int
 
 
 def _look_less_for_cycles(usual: tuple[int, int, int]) -> None:
-    """Leave what has been imported out of the search for cycles, and search less often unless the app has its say."""
+    """Exempt imported objects from garbage collection, and collect less often unless the app set its own threshold."""
     gc.collect()
     gc.freeze()
     if gc.get_threshold() == usual:
@@ -86,7 +86,7 @@ def _look_less_for_cycles(usual: tuple[int, int, int]) -> None:
 
 
 def _listen(pipe: Connection, worker: Worker) -> None:
-    """Obey the supervisor; without one, which would start what ends here again, finish what runs and end."""
+    """Follow the supervisor's commands; if it is gone, finish what runs and end."""
     while True:
         try:
             word = pipe.recv()

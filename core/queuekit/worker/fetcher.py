@@ -1,4 +1,4 @@
-"""Takes messages off their queues in batches: one thread, never more than the worker can soon use."""
+"""Fetch messages in batches, in one thread, and never more than the worker can use soon."""
 
 from __future__ import annotations
 
@@ -20,30 +20,30 @@ __all__ = ["Fetcher", "weighted_order"]
 
 _logger = logging.getLogger("queuekit.worker")
 _UPKEEP = 5.0
-"""Seconds between two rounds of upkeep while all slots are full (QK7)."""
+"""Seconds between two rounds of upkeep while all slots are busy (QK7)."""
 _LONGEST_WAIT = 5.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 10.0
 _OF_USE = 0.5
-"""Seconds after which a round that fails has been of use: what had come was taken, and then the wait broke off."""
+"""Seconds after which a failed round counts as useful: the broker answered, and the connection broke while waiting."""
 _FEW = 4
-"""Messages in a batch that shows a worker with little to do, where what counts is how soon they begin."""
+"""Batch size up to which the worker has little to do, so that it matters how soon the messages start."""
 _MOMENT = 1e-6
-"""Seconds for which the interpreter is left to the threads, which else begin when this one asks the broker again."""
+"""Seconds to sleep so that run threads get the interpreter now, not when this thread waits for the broker."""
 
 
 class WorkerPort(Protocol):
-    """The worker, as its fetcher sees it."""
+    """The part of a worker that its fetcher uses."""
 
     def room(self) -> int:
-        """Return how many messages it would take now."""
+        """Return how many messages the worker can take now."""
         ...
 
     def wait_for_room(self, timeout: float) -> bool:
-        """Block until there is room; false if *timeout* seconds pass first."""
+        """Block until there is room; return false after *timeout* seconds without."""
         ...
 
     def admit(self, deliveries: list[Delivery]) -> None:
-        """Take *deliveries* in."""
+        """Accept *deliveries*."""
         ...
 
     def idle(self) -> bool:
@@ -55,10 +55,10 @@ class Fetcher:
     """Fetches for one worker.
 
     Args:
-        runtime: Broker, clock, chance, config.
-        worker: Where messages go.
+        runtime: Broker, clock, random numbers, config.
+        worker: Receives the messages.
         burst: Whether to end when the queues are empty.
-        on_empty: Called when a burst is over.
+        on_empty: Called at the end of a burst.
     """
 
     def __init__(self, runtime: Runtime, worker: WorkerPort, *, burst: bool, on_empty: Callable[[], None]) -> None:
@@ -70,15 +70,15 @@ class Fetcher:
         self._lease = runtime.config.worker.lease
         self._stopping = threading.Event()
         self._last_round = runtime.clock.monotonic()
-        """Monotonic seconds of the last round trip; the worker's presence record says how long ago that is."""
+        """Monotonic time of the last round trip; the worker's presence record shows how long ago it was."""
         self._back_by: float | None = None
-        """Monotonic seconds at which the fetch that goes on should be back; ``None`` between two."""
+        """Monotonic time by which the current fetch should return; ``None`` between fetches."""
         self._reports = runtime.broker.capabilities.inspect
         self._ages: dict[str, float] = {}
         self.thread = threading.Thread(target=self._loop, name="queuekit-fetcher", daemon=True)
 
     def start(self) -> None:
-        """Begin."""
+        """Start the thread."""
         self.thread.start()
 
     def silence(self) -> float:
@@ -86,20 +86,20 @@ class Fetcher:
         return max(0.0, self._runtime.clock.monotonic() - self._last_round)
 
     def overtime(self) -> float:
-        """Return for how many seconds a fetch has gone on beyond what it was to wait; 0 between two."""
+        """Return by how many seconds the current fetch exceeds its wait; 0 between fetches."""
         back_by = self._back_by
         return 0.0 if back_by is None else max(0.0, time.monotonic() - back_by)
 
     def ages(self) -> dict[str, float]:
-        """Return by queue how long the oldest message of the last batch had waited, where the broker does not tell."""
+        """Return by queue how long the oldest message of the last batch waited; empty if the broker reports it."""
         return dict(self._ages)
 
     def stop(self, patience: float = _LONGEST_WAIT + 5) -> None:
-        """Fetch no more; returns when the last batch has been admitted, or after *patience* seconds."""
+        """Stop fetching; return when the last batch is admitted, or after *patience* seconds."""
         self._stopping.set()
         deadline = time.monotonic() + min(patience, _LONGEST_WAIT + 5)
         while self.thread.is_alive() and time.monotonic() < deadline:
-            # Again and again: the thread may have been on its way into a receive that nobody had interrupted.
+            # Repeat it: the thread may have entered a receive just after the last interrupt.
             self._runtime.broker.interrupt()
             self.thread.join(timeout=0.1)
 
@@ -116,18 +116,18 @@ class Fetcher:
                 outage.over()
 
     def _try_round(self) -> str:
-        """Fetch once and return what went wrong, if anything: a worker must not live on deaf."""
+        """Fetch once and return what went wrong, if anything; no error may end the fetcher."""
         try:
             self._round()
         except UnavailableError as error:
             return error.what
-        except BaseException as error:  # noqa: BLE001 - also SystemExit, in a class of the user's that a message names
-            log_error(_logger, "the fetcher met an error that it does not know")
+        except BaseException as error:  # noqa: BLE001 - also SystemExit, from a user class that a message names
+            log_error(_logger, "unexpected error in the fetcher")
             return type(error).__name__
         return ""
 
     def _round(self) -> None:
-        """Fetch once, or do the upkeep while there is no room."""
+        """Fetch once; without room for messages, only do the broker's upkeep."""
         room = self._worker.room()
         if room <= 0 and not self._worker.wait_for_room(_UPKEEP):
             self._receive(limit=0, wait=0.0)
@@ -135,7 +135,7 @@ class Fetcher:
         room = self._worker.room()
         if room <= 0:
             return
-        # Asked before the look: what a task has sent by the time that it leaves the worker is then seen by the look.
+        # Ask before the fetch: messages that a task sent before it ended are then visible to the fetch.
         idle = self._worker.idle()
         deliveries = self._receive(limit=room, wait=0.0 if self._burst else _LONGEST_WAIT)
         if deliveries:
@@ -172,7 +172,7 @@ class Fetcher:
 
 
 def weighted_order(weights: Mapping[str, float], chance: random.Random) -> list[str]:
-    """Return the queues in random order, in which each comes first in proportion to its weight.
+    """Return the queues in random order; the probability of being first is proportional to the weight.
 
     Source:
         Efraimidis and Spirakis, "Weighted random sampling with a reservoir", 2006: sort by u ** (1 / weight).

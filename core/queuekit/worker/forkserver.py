@@ -1,9 +1,9 @@
 """A small server that forks processes for bodies: it has imported the app and runs no threads.
 
-A fork of it takes some ten milliseconds. It shares nothing but open files with its worker, leaves no file behind, and
-ends with the worker, however that ends: it sees its connection close or its parent change, and takes all that it has
-forked with it. The multiprocessing module's own fork server has an address in a temporary folder, and stays for as long
-as any child of a body holds a copy of its pipe.
+A fork takes about ten milliseconds. The server shares nothing but open files with its worker and leaves no file
+behind. It ends with the worker, however that ends: it sees its connection close or its parent change, and kills all
+that it forked. The fork server of ``multiprocessing`` has an address in a temporary folder, and survives as long as a
+child of a body holds a copy of its pipe.
 
 Run as ``python -m queuekit.worker.forkserver FILE``.
 """
@@ -35,41 +35,41 @@ __all__ = ["ForkServer", "Forked", "Plan"]
 
 _NUMBER = struct.Struct("=q")
 _LOOK = 0.5
-"""Seconds between two looks of the server whether its parent is there: children of bodies may hold its connection."""
+"""Seconds between two checks for the server's parent: children of bodies may keep its connection open."""
 _LONGEST_START = 60.0
 """Seconds that the server may take to import the app."""
 _LONGEST_END = 1.0
 _FORK = b"f"
 _DEAF_TO = frozenset({signal.SIGTERM, signal.SIGINT})
-"""Service managers and terminals send these to a whole group; a body is to end when its worker says so."""
+"""Signals that service managers and terminals send to a whole group; only its worker may end a body."""
 
 
 @attrs.frozen(kw_only=True)
 class Plan:
-    """What the server is told at its start."""
+    """The settings that the server gets at its start."""
 
     ref: AppRef
     worker: str
     modules: tuple[str, ...]
-    """What it imports, so that its children need not."""
+    """Modules that it imports, so that its children need not."""
     idle: float | None
-    """Seconds after which a child ends that has nothing to do."""
+    """Seconds after which an idle child ends."""
 
 
 @attrs.define
 class Forked:
-    """One process that the server has forked, as the worker sees it."""
+    """One process that the server forked, as the worker sees it."""
 
     pid: int
     pipe: Connection
-    """Leads to it."""
+    """Connection to the process."""
     status: Connection
-    """Tells its exit code when it has ended."""
+    """Receives the exit code when the process has ended."""
     code: int | None = None
     ended: bool = False
 
     def alive(self, *, patience: float = 0.0) -> bool:
-        """Return whether it runs, having given it *patience* seconds to end."""
+        """Return whether it still runs after waiting at most *patience* seconds for its end."""
         if not self.ended and wait([self.status], patience):
             self.ended = True
             with contextlib.suppress(OSError):
@@ -78,19 +78,19 @@ class Forked:
         return not self.ended
 
     def kill(self) -> None:
-        """End it at once; from any thread."""
+        """Kill it; may be called from any thread."""
         if not self.ended:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, signal.SIGKILL)
 
     def close(self) -> None:
-        """Give up what leads to it."""
+        """Close the connections to it."""
         self.pipe.close()
         self.status.close()
 
 
 class ForkServer:
-    """The worker's side; starts the server when it is needed first, and again should it have died."""
+    """The worker's side. Starts the server on first use, and again if it has died."""
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
@@ -100,10 +100,10 @@ class ForkServer:
         self._closed = False
 
     def start(self) -> None:
-        """Start the server now, so that it imports the app while its worker does; does not wait for that.
+        """Start the server now, so that it imports the app while its worker does; do not wait for it.
 
         Raises:
-            OSError: There can be no more processes.
+            OSError: The system allows no more processes.
         """
         with self._lock:
             if self._control is None:
@@ -113,7 +113,7 @@ class ForkServer:
         """Return a new process.
 
         Raises:
-            OSError: There can be no more processes.
+            OSError: The system allows no more processes.
         """
         here, there = socket.socketpair()
         status, tells = os.pipe()
@@ -136,7 +136,7 @@ class ForkServer:
         return Forked(_NUMBER.unpack(told)[0], pipe, end)
 
     def close(self) -> None:
-        """End the server, and with it what it has forked."""
+        """End the server and all processes that it forked."""
         with self._lock:
             self._closed = True
             process, control = self._process, self._control
@@ -184,7 +184,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 @contextlib.contextmanager
 def _deaf() -> Iterator[None]:
-    """Let what is started here be born deaf."""
+    """Block the group's signals in processes that are started meanwhile."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _DEAF_TO)
     try:
         yield
@@ -201,11 +201,11 @@ class _Server:
         self._plan = plan
         self._parent = os.getppid()
         self._children: dict[int, int] = {}
-        """Process -> file in which its exit code is told."""
+        """Process id to the file descriptor that receives its exit code."""
         self._woken, self._wake = socket.socketpair()
 
     def run(self) -> None:
-        """Fork for as long as the worker is there."""
+        """Fork on request until the worker is gone."""
         for end in (self._woken, self._wake):
             end.setblocking(False)  # noqa: FBT003 - the name of the method says what is true
         signal.signal(signal.SIGCHLD, lambda *_: None)
@@ -218,12 +218,12 @@ class _Server:
             self._reap()
             if self._control in ready and not self._obey():
                 break
-        signal.set_wakeup_fd(-1)  # nobody waits for the ends of children any more
+        signal.set_wakeup_fd(-1)  # the loop that waits for children has ended
         for pid in self._children:
             os.kill(pid, signal.SIGKILL)
 
     def _obey(self) -> bool:
-        """Fork once; false if the worker is gone."""
+        """Fork once; return false if the worker is gone."""
         try:
             word, files, _, _ = socket.recv_fds(self._control, 1, 2)
         except OSError:
@@ -243,7 +243,7 @@ class _Server:
         return True
 
     def _fork(self) -> int:
-        """Fork, with a child that is deaf until it has handlers of its own; -1 if there can be no more processes."""
+        """Fork, with signals blocked in the child until it has its own handlers; -1 if no process is available."""
         before = signal.pthread_sigmask(signal.SIG_BLOCK, _DEAF_TO)
         try:
             pid = os.fork()
@@ -263,7 +263,7 @@ class _Server:
             for each in (tells, *self._children.values()):
                 os.close(each)
             code = serve(Connection(pipe), self._plan.ref, self._plan.worker, self._plan.idle)
-        except BaseException:  # noqa: BLE001 - it ends here, and somebody will want to know why
+        except BaseException:  # noqa: BLE001 - the child ends here; print why
             traceback.print_exc()
         finally:
             os._exit(code)
@@ -283,12 +283,12 @@ class _Server:
 
 
 def _report(file: int, number: int) -> None:
-    with contextlib.suppress(OSError):  # a worker that does not listen any more
+    with contextlib.suppress(OSError):  # the worker no longer listens
         os.write(file, _NUMBER.pack(number))
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Be the server."""
+    """Run the server."""
     for number in _DEAF_TO:
         children.listen(number, lambda *_: None)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _DEAF_TO)
@@ -300,7 +300,7 @@ def main(arguments: Sequence[str]) -> int:
         except EOFError:
             return 0
         plan.ref.prepare(plan.modules)
-        with contextlib.suppress(Exception):  # each child would meet it, and tell
+        with contextlib.suppress(Exception):  # each child meets the same error and reports it
             installed()
         _Server(control, plan).run()
     return 0

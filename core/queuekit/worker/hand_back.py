@@ -1,4 +1,4 @@
-"""Hands back what was fetched and cannot begin soon, since long bodies take the places in which it would run."""
+"""Hand back fetched messages that cannot start soon, because long bodies occupy the slots."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ from queuekit.worker.prefetch import HORIZON, Prefetch
 __all__ = ["LOOK", "HandBack", "Pool"]
 
 LOOK = 0.1
-"""Seconds between two looks while messages wait for a place."""
+"""Seconds between two checks while messages wait for a slot."""
 _LONG = 0.2
-"""Seconds after which a body has taken longer than was expected of all that is held ready."""
+"""Seconds after which a body has run longer than all prefetched messages were expected to take."""
 _SOON = 0.2
-"""Seconds within which what is kept should begin, at the rate of late."""
+"""Seconds within which kept messages should start, at the current rate."""
 _MOST_TIMES = 2
-"""How many times a message is handed back at most: by its third claim it stays."""
+"""Most times that a message is handed back: after its third claim it stays."""
 
 
 class Pool(Protocol):
-    """Where runs wait for a place."""
+    """A pool in which runs wait for a slot."""
 
     running: dict[int, Run]
 
     @property
     def waiting(self) -> int:
-        """How many have not begun."""
+        """How many have not started."""
         ...
 
     def take_back(self, keep: int) -> list[Run]:
-        """Take back all that have not begun but the first *keep*."""
+        """Take back the runs that have not started, except the first *keep*."""
         ...
 
     def submit(self, runs: Sequence[Run]) -> None:
@@ -40,13 +40,13 @@ class Pool(Protocol):
 
 
 class HandBack:
-    """Looks whether what waits can begin soon.
+    """Checks whether waiting runs can start soon.
 
     Args:
-        prefetch: Told how many places are taken for long, and of hand-backs.
-        pools: Returns where runs wait.
+        prefetch: Notified of slots with long bodies, and of hand-backs.
+        pools: Returns the pools in which runs wait.
         done: Returns how many runs have ended so far.
-        give_back: Called with each run that goes back, uncounted.
+        give_back: Called with each run to release, uncounted.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class HandBack:
         self._last = (0, 0.0)
 
     def look(self, now: float) -> bool:
-        """Look once, at *now*, monotonic seconds, and return whether to do so again soon."""
+        """Check once, at the monotonic time *now*, and return whether to check again soon."""
         done = self._done()
         before, moment = self._last
         self._last = (done, now)
@@ -80,7 +80,7 @@ class HandBack:
         return bool(waiting or occupied) or self._prefetch.size() > 0
 
     def _relieve(self, pool: Pool, *, keep: int, longest: float) -> None:
-        """Hand back what cannot begin soon, but what was handed back often, or could not come again."""
+        """Hand back runs that cannot start soon, except those handed back before too often or acknowledged early."""
         if pool.waiting <= keep:
             return
         runs = pool.take_back(keep)
@@ -95,5 +95,5 @@ class HandBack:
 
 
 def _times(running: Mapping[int, Run], now: float) -> list[float]:
-    """Return for how long each body has been running."""
+    """Return how long each body has been running, in seconds."""
     return [now - run.started for run in list(running.values()) if run.started is not None]

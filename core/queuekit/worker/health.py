@@ -1,4 +1,4 @@
-"""What becomes of a worker that cannot go on: its process ends and another takes its place, or it stops."""
+"""End a worker that cannot go on: its process ends and the supervisor starts another, or the worker stops."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ __all__ = ["Health"]
 
 
 class Health:
-    """Looks at the threads and the event loop of a worker once a second.
+    """Checks the threads and the event loop of a worker once a second.
 
     Args:
         worker: Name of the worker.
-        events: Told of a blocked loop.
-        run_table: What runs.
+        events: Receives an event for a blocked loop.
+        run_table: The running bodies.
         parts: Returns the threads that must be alive while the worker works.
         pool: Returns the pool of its event loop, if it has one.
-        begun: Returns the serials of runs that have begun and are not settled.
-        more: Further looks; each returns why the worker cannot go on, if it cannot.
-        stop: Called with the reason to stop a worker at once that has no supervisor.
-        on_fault: Ends this process, whose supervisor starts another; ``None`` without supervisor.
+        begun: Returns the serials of runs that have started and are not settled.
+        more: Further checks; each returns why the worker cannot go on, or an empty text.
+        stop: Called with the reason to stop a worker without a supervisor at once.
+        on_fault: Ends this process, whose supervisor starts another; ``None`` without a supervisor.
     """
 
     def __init__(
@@ -56,15 +56,15 @@ class Health:
         self._on_fault = on_fault
         self._blocked: BlockedLoop | None = None
         self._overdue = False
-        """Whether it is known which run is to blame, or that none is."""
+        """Whether the cause is known: a run, or none of them."""
         self.failed = False
-        """Whether the worker had to stop."""
+        """Whether the worker stopped because of a fault."""
         self.watch = Watch(run_table, parts=parts, checks=[self._look_at_loop, *more], on_fault=self._fail)
 
     def _fail(self, reason: str) -> None:
-        """End a worker one of whose parts is dead.
+        """End a worker that has lost a thread.
 
-        What has begun may have done that, also if it has ended since: uncounted it would do it again and again.
+        Runs that have started may be the cause, even if they have ended: mark them, or they might repeat it forever.
         """
         if self._on_fault is not None:
             if not self._overdue:
@@ -90,7 +90,7 @@ class Health:
         return self._blocked.check()
 
     def _is_overdue(self, run: Run) -> str:
-        """End what blocks the event loop past its time limit: with the process, or where that cannot be, without it."""
+        """End the process if a run blocks the event loop past its limit; without a supervisor, give up on the run."""
         if self._on_fault is not None:
             self._overdue = True
             self._run_table.keep_only([run.serial])
@@ -101,7 +101,7 @@ class Health:
         return ""
 
     def _is_hung(self, task: str) -> str:
-        """End what blocks the event loop and belongs to no run: what has left it behind has ended."""
+        """End the process if code of no run blocks the event loop: the task that left it behind has ended."""
         self._overdue = True
         self._run_table.keep_only([])
-        return f"what {task or 'a task'} has left behind blocks the event loop"
+        return f"code that {task or 'a task'} left behind blocks the event loop"

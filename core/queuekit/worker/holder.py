@@ -1,4 +1,4 @@
-"""Which of the bodies of a silent process may hold its interpreter, as far as the system tells."""
+"""Find the bodies of a silent process that may hold its interpreter, as far as the system reports it."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from typing import NamedTuple
 __all__ = ["Activity", "activities", "may_hold"]
 
 _COMPUTES = 3
-"""Ticks of CPU between two looks from which on a thread computes. Who waits for the interpreter takes none."""
+"""CPU ticks between two samples from which on a thread is computing. One that waits for the interpreter uses none."""
 _WAITS = 20
-"""Times between two looks that a thread goes to sleep by itself while it waits for the interpreter: each 5 ms."""
+"""Voluntary context switches between two samples of a thread that waits for the interpreter: one every 5 ms."""
 
 
 class Activity(NamedTuple):
-    """What a thread has done so far."""
+    """The activity of a thread so far."""
 
     ticks: int
-    """CPU, in the system's ticks."""
+    """CPU time in system ticks."""
     sleeps: int
-    """Times that it went to sleep by itself."""
+    """Voluntary context switches."""
 
 
 def activities(pid: int, threads: Iterable[int]) -> dict[int, Activity]:
-    """Return what *threads* of a process have done; nothing where the system does not tell."""
+    """Return the activity of *threads* of a process; empty if the system does not report it."""
     found: dict[int, Activity] = {}
     for thread in set(threads):
         folder = Path(f"/proc/{pid}/task/{thread}")
@@ -38,9 +38,9 @@ def activities(pid: int, threads: Iterable[int]) -> dict[int, Activity]:
 
 
 def may_hold(before: Mapping[int, Activity], now: Mapping[int, Activity], threads: Iterable[int]) -> set[int]:
-    """Return those of *threads* that may hold the interpreter, from two looks a second apart.
+    """Return those of *threads* that may hold the interpreter, from two samples one second apart.
 
-    Whoever computes does; if none does, all but those that wait for it may, and those of which nothing is known.
+    Computing threads hold it. If none computes, all threads may, except those known to wait for it.
     """
     known = {thread: (before[thread], now[thread]) for thread in threads if thread in before and thread in now}
     waiting = {thread for thread, (one, two) in known.items() if two.sleeps - one.sleeps >= _WAITS}

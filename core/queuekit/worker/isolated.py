@@ -1,11 +1,11 @@
-"""The process in which bodies run one after the other, apart from their worker; forked by the fork server."""
+"""The process, forked by the fork server, in which bodies run one after the other outside their worker."""
 
 from __future__ import annotations
 
 import atexit
 import contextlib
 import os
-import pickle  # both ends are ours, and run the same code for the same user
+import pickle  # safe: both ends run the same code for the same user
 import queue
 import signal
 import sys
@@ -29,12 +29,12 @@ __all__ = ["Idle", "not_carried", "serve"]
 
 @attrs.frozen
 class Idle:
-    """The last word of a process that has had nothing to do for a while."""
+    """The last message of a process that ends because it was idle."""
 
 
 @attrs.define
 class _Inbox:
-    """What the watching thread passes on."""
+    """Orders that the watching thread has received."""
 
     deliveries: queue.SimpleQueue[Delivery | None] = attrs.field(factory=queue.SimpleQueue)
     """Ends with ``None`` when the worker wants no more."""
@@ -42,12 +42,12 @@ class _Inbox:
 
 
 def serve(pipe: Connection, ref: AppRef, worker: str, idle: float | None) -> int:
-    """Run one delivery after the other until the pipe closes, or none comes for *idle* seconds; return an exit code."""
+    """Run deliveries until the pipe closes, or none arrives for *idle* seconds; return an exit code."""
     for number in (signal.SIGTERM, signal.SIGINT):
         children.listen(number, lambda *_: None)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM, signal.SIGINT})
     children.guard_children()
-    atexit._clear()  # pyright: ignore[reportPrivateUsage] # noqa: SLF001 - what the server would do at its end is not to be done by this one
+    atexit._clear()  # pyright: ignore[reportPrivateUsage] # noqa: SLF001 - exit handlers of the server must not run here
     app = ref.load()
     configure_logging(level=app.config.log.level, style=app.config.log.format)
     executor = Executor(app.runtime, app.tasks, app.sending, worker=worker)
@@ -71,7 +71,7 @@ def _work(pipe: Connection, executor: Executor, inbox: _Inbox, idle: float | Non
 
 
 def _clean_up() -> None:
-    """Do what bodies have asked for at the end of the process, as the end of a program does, but wait for none."""
+    """Run the exit handlers that bodies registered, as at the end of a program, but wait for no process."""
     children.end_processes()
     finalizers = util._exit_function  # type: ignore[attr-defined] # pyright: ignore[reportAttributeAccessIssue] # noqa: SLF001
     for call in (atexit._run_exitfuncs, finalizers):  # pyright: ignore[reportPrivateUsage] # noqa: SLF001
@@ -81,14 +81,14 @@ def _clean_up() -> None:
 
 
 def _flush() -> None:
-    """Let what a body has printed be seen, even if the process is killed later."""
+    """Flush what a body printed, in case the process is killed later."""
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(Exception):
             stream.flush()
 
 
 def _watch(pipe: Connection, inbox: _Inbox) -> None:
-    """Take orders; end the process when the worker is gone, so that no body outlives its lease unwatched."""
+    """Receive orders; end the process when the worker is gone, so that no body outlives its lease."""
     while True:
         try:
             order = pipe.recv()
@@ -104,7 +104,7 @@ def _watch(pipe: Connection, inbox: _Inbox) -> None:
 
 
 def _run(executor: Executor, delivery: Delivery, inbox: _Inbox) -> bytes:
-    """Return the outcome of a delivery, as it crosses to the worker."""
+    """Return the outcome of a delivery, pickled for the worker."""
     prepared = executor.prepare(attrs.evolve(delivery, crashes=0), {})
     if isinstance(prepared, Outcome):
         return pickle.dumps(prepared)
@@ -117,15 +117,15 @@ def _run(executor: Executor, delivery: Delivery, inbox: _Inbox) -> bytes:
     outcome.run = None
     try:
         return pickle.dumps(outcome)
-    except BaseException as error:  # noqa: BLE001 - a value for what follows, of a class that does not let itself be copied
+    except BaseException as error:  # noqa: BLE001 - a value for a follow-up whose class cannot be pickled
         outcome = executor.decide.failed(prepared, not_carried(prepared, error))
         outcome.run = None
         return pickle.dumps(outcome)
 
 
 def not_carried(run: Run, error: BaseException) -> EncodeError:
-    """Return an error that names the task whose outcome cannot cross between its process and its worker."""
-    return EncodeError(f"what {run.message.task}() returned cannot be brought to its worker: {in_words(error)}")
+    """Return an error that names the task whose outcome cannot be pickled for its worker."""
+    return EncodeError(f"the result of {run.message.task}() cannot be sent to its worker: {in_words(error)}")
 
 
 def _call(executor: Executor, run: Run) -> Outcome:

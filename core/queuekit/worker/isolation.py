@@ -1,6 +1,6 @@
-"""Bodies in processes of their own: for suspects of a crash (QK6), and for tasks that must be killable.
+"""Run bodies in processes of their own: suspects of a crash (QK6), and tasks that must be killable.
 
-The processes are forked by a small server that has imported the app and runs no threads, so one costs some ten
+A small server, which has imported the app and runs no threads, forks the processes, so each costs about ten
 milliseconds. A body's process ends when its worker does: it listens on a pipe that only the worker holds.
 """
 
@@ -31,26 +31,26 @@ from queuekit.worker.suspect_processes import SuspectProcesses
 __all__ = ["Isolation", "server_for_suspects"]
 
 _TICK = 0.1
-"""Seconds between two looks at a body's time limit and cancel mark."""
+"""Seconds between two checks of a body's time limit and cancel mark."""
 _LONGEST_START = 60.0
 """Seconds that a process may take to load the app."""
 _PATIENCE = 2.0
-"""Seconds that a suspect waits in its thread for company to leave, before it is put off: most bodies are short."""
+"""Seconds that a suspect waits in its thread for other suspects to end before it is snoozed: most bodies are short."""
 _LONGEST_PUT_OFF = 60.0
 _IDLE = 10.0
-"""Seconds after which a process for suspects ends that no other followed."""
+"""Seconds after which an idle process for suspects ends."""
 
 
 class Isolation:
     """Runs bodies in child processes.
 
     Args:
-        runtime: For the marks of suspects.
-        executor: Decides for those that never came back.
-        ref: How a child finds the app.
+        runtime: Its backend stores the marks of suspects.
+        executor: Decides for bodies that did not return.
+        ref: Reference by which a child loads the app.
         worker: Name of the worker.
-        always: Whether all tasks run so (``pool = "process"``), each thread keeping its process.
-        server: Forks, if it was started before.
+        always: Whether all tasks run this way (``pool = "process"``); each thread then keeps its process.
+        server: The fork server, if it is already started.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class Isolation:
         self._closed = False
 
     def serve_suspects(self, submit: Callable[[Sequence[Run]], None], *, most: int) -> None:
-        """Have suspects that need another process wait outside the threads; *submit* hands them over again."""
+        """Let suspects that need a process wait outside the threads; *submit* hands them to the threads again."""
         if not self.always:
             self._suspects = SuspectProcesses(self._spawn, submit=submit, most=most)
 
@@ -90,7 +90,7 @@ class Isolation:
         return self._suspects is None or self._suspects.may_begin(run)
 
     def forget(self, run: Run) -> None:
-        """Hear that *run*, which may begin, will not."""
+        """Release the process of *run*, which was allowed to start but will not."""
         if self._suspects is not None:
             self._suspects.forget(run)
 
@@ -113,7 +113,7 @@ class Isolation:
             self._gate.leave(exclusive=exclusive)
 
     def close(self) -> None:
-        """End all processes: those that are kept, and at once those that are busy, which is no fault of their tasks."""
+        """End all processes: kept ones gently, busy ones at once. Busy tasks did not fail: release them uncounted."""
         self._closed = True
         free = [] if self._suspects is None else self._suspects.close()
         for process in [*free, *self._kept.values()]:
@@ -126,10 +126,10 @@ class Isolation:
         self._unmark([run for _, run in busy])
 
     def _run(self, row: int, run: Run) -> Outcome:
-        """Run it in the process that it was given, or that the thread has kept, or in a new one.
+        """Run it in its assigned process, in the one that the thread kept, or in a new one.
 
-        What has crashed before gets a process of its own in any case, so that what another body left behind in a kept
-        one can be blamed on it once at most.
+        A run that has crashed before always gets a new process, so that leftovers of another body can be blamed on it
+        at most once.
         """
         if self._suspects is not None:
             kept = self._suspects.take(run)
@@ -167,7 +167,7 @@ class Isolation:
         return outcome
 
     def _keep(self, child: _BodyProcess, row: int, run: Run) -> None:
-        """Keep a process that has answered for others, unless it is to have run this body alone."""
+        """Keep a process that answered for later bodies, unless its run has crashed before."""
         if run.known_crashes or self._closed:
             child.close()
         elif self._suspects is not None:
@@ -176,7 +176,7 @@ class Isolation:
             self._kept[row] = child
 
     def _without_answer(self, child: _BodyProcess, run: Run) -> Outcome:
-        """Decide for a body that was killed with its worker, overran its time, or took its process down."""
+        """Decide for a body that was stopped with its worker, cancelled, over its time limit, or that crashed."""
         if self._closed:
             return self._executor.decide.handed_back(run)
         if child.cancelled:
@@ -192,12 +192,12 @@ class Isolation:
         return Outcome(delivery=run.delivery, settlement=settlement, status="crashed")
 
     def _mark(self, run: Run, *, seen: bool) -> None:
-        """Leave the mark that makes a crash known: before the body of a suspect, and again when it was seen."""
+        """Write the crash mark: before the body of a suspect starts, and again, as confirmed, after a crash."""
         if self._runtime.backend is not None:
             self._runtime.backend.put([entered_mark(run.delivery, seen=seen)])
 
     def _unmark(self, runs: list[Run]) -> None:
-        """Take the marks of bodies away that ended without a crash and whose messages come again."""
+        """Delete the crash marks of bodies that did not crash and whose messages are delivered again."""
         keys = [entered_mark(run.delivery).key for run in runs if run.suspect]
         if keys and self._runtime.backend is not None:
             with contextlib.suppress(UnavailableError):
@@ -207,7 +207,7 @@ class Isolation:
         """Return a process that is ready to run a body.
 
         Raises:
-            OSError: There can be no more processes.
+            OSError: The system allows no more processes.
             EOFError: It ended before it was ready: the app cannot be loaded.
         """
         child = _BodyProcess(self._server.fork())
@@ -216,9 +216,9 @@ class Isolation:
 
 
 def server_for_suspects(ref: AppRef) -> ForkServer | None:
-    """Return a server that begins to import the app at once; ``None`` if it cannot be started now.
+    """Return a server that starts to import the app at once; ``None`` if it cannot be started now.
 
-    A worker that takes the place of one that has crashed will soon need it: what that has run is suspect.
+    A worker that replaces a crashed one needs it soon: the messages that the crashed worker ran are suspects.
     """
     server = ForkServer(Plan(ref=ref, worker=worker_name(), modules=_modules(), idle=_IDLE))
     try:
@@ -229,17 +229,17 @@ def server_for_suspects(ref: AppRef) -> ForkServer | None:
 
 
 def _modules() -> tuple[str, ...]:
-    """Return what the server is to import, so that its children need not: what this process has of queuekit."""
+    """Return the modules of queuekit that this process has imported; the server imports them for its children."""
     return tuple(name for name in list(sys.modules) if name.partition(".")[0].startswith("queuekit"))
 
 
 def _put_off(delivery: Delivery) -> float:
-    """Return after how many seconds a suspect asks again for a moment without company; longer each time."""
+    """Return for how many seconds to snooze a suspect that must run exclusively; longer each time."""
     return min(_LONGEST_PUT_OFF, 0.5 * 2.0 ** min(delivery.number - delivery.crashes, 10))
 
 
 class _BodyProcess:
-    """One process, as its worker sees it."""
+    """One process for bodies, as its worker sees it."""
 
     def __init__(self, process: Forked) -> None:
         self._process = process
@@ -248,7 +248,7 @@ class _BodyProcess:
         self.cancelled = False
 
     def wait_until_ready(self) -> None:
-        """Return when it has loaded the app; see :meth:`Isolation._spawn`."""
+        """Wait until it has loaded the app; see :meth:`Isolation._spawn`."""
         with contextlib.suppress(EOFError, OSError):
             if wait([self._pipe, self._process.status], _LONGEST_START) and self._pipe.poll():
                 self._pipe.recv()
@@ -260,7 +260,7 @@ class _BodyProcess:
         """Return the outcome, or ``None`` if the process died or ran too long.
 
         Raises:
-            _NotBegunError: It had ended before it was told what to run.
+            _NotBegunError: It ended before it received the delivery.
         """
         deadline = None if run.timeout is None else time.monotonic() + run.timeout
         told = False
@@ -280,24 +280,24 @@ class _BodyProcess:
                 if deadline is not None and time.monotonic() >= deadline:
                     self.overran = True
                     return None
-            # After its death the pipe may stay open in a child that the body has left behind.
+            # After its death, a child that the body left behind may keep the pipe open.
             answer = self._pipe.recv_bytes() if self._pipe.poll() else None
         except (EOFError, OSError):
             return None
         return None if answer is None else _read(answer)
 
     def kill(self) -> None:
-        """End it at once; from another thread than the one that waits for it."""
+        """Kill it; may be called while another thread waits for it."""
         self._process.kill()
 
     def reap(self) -> None:
-        """End it at once, and wait for that."""
+        """Kill it, and wait for its end."""
         self._process.kill()
         self._process.alive(patience=5)
         self._process.close()
 
     def close(self) -> None:
-        """Let it end: it does when the pipe closes."""
+        """Close the pipe, which makes it end; kill it if it does not."""
         self._pipe.close()
         if self._process.alive(patience=0.5):
             self._process.kill()
@@ -316,14 +316,14 @@ class _BodyProcess:
 
 
 def _read(answer: bytes) -> Outcome:
-    """Return the outcome that a process has sent.
+    """Return the outcome that a process sent.
 
     Raises:
-        _NotBegunError: It had ended before it was told what to run.
-        _UnreadableError: It holds a value of a class that does not let itself be copied.
+        _NotBegunError: It ended before it received the delivery.
+        _UnreadableError: The outcome holds a value whose class cannot be unpickled.
     """
     try:
-        outcome: Outcome | Idle = pickle.loads(answer)  # noqa: S301 - both ends are ours
+        outcome: Outcome | Idle = pickle.loads(answer)  # noqa: S301 - a child of this worker wrote it
     except BaseException as error:
         raise _UnreadableError from error
     if isinstance(outcome, Idle):
@@ -336,4 +336,4 @@ class _UnreadableError(Exception):
 
 
 class _NotBegunError(OSError):
-    """A process had ended, having had nothing to do, before it was told what to run."""
+    """An idle process ended before it received the delivery."""

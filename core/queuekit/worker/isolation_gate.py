@@ -1,4 +1,4 @@
-"""Who may run beside whom, among the suspects of a crash."""
+"""Decide which suspects of a crash may run at the same time."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ __all__ = ["IsolationGate"]
 
 
 class IsolationGate:
-    """A suspect runs with no other suspect, if the next crash would be its last but none was seen.
+    """Runs a suspect exclusively if its next crash would be its last but an earlier one is unconfirmed.
 
-    A body that ends the whole process group, as the kernel may do when memory runs out, ends other suspects with it:
-    they all have the same marks, and only alone is it known whose fault it was.
+    A body that ends the whole process group, as the kernel may do when memory runs out, ends other suspects too. They
+    all get the same marks; only an exclusive run shows which one is the cause.
     """
 
     def __init__(self) -> None:
@@ -19,10 +19,10 @@ class IsolationGate:
         self._inside = 0
         self._closed = False
         self._queue = 0
-        """How many wait to run alone: meanwhile no others come in, or they would wait for ever."""
+        """How many wait to run exclusively; meanwhile no others enter, or they would wait forever."""
 
     def enter(self, *, exclusive: bool, patience: float) -> bool:
-        """Begin, if that may be within *patience* seconds."""
+        """Enter, and return true; return false if that is not allowed within *patience* seconds."""
         with self._changed:
             self._queue += exclusive
             entered = self._changed.wait_for(lambda: self._may_enter(exclusive=exclusive), patience)
@@ -38,7 +38,7 @@ class IsolationGate:
         return not self._inside if exclusive else not self._closed and not self._queue
 
     def leave(self, *, exclusive: bool) -> None:
-        """End."""
+        """Leave, after :meth:`enter` returned true."""
         with self._changed:
             self._inside -= 1
             self._closed = self._closed and not exclusive

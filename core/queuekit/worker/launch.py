@@ -1,4 +1,4 @@
-"""Runs the worker processes of an app from code: what :meth:`queuekit.app.Queuekit.worker` returns."""
+"""Run the worker processes of an app from code: the object that :meth:`queuekit.app.Queuekit.worker` returns."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ _MAIN = "__main__"
 
 
 class Launch:
-    """A worker that a program runs itself; fits :class:`~queuekit.client.app_worker.AppWorker`.
+    """A worker that a program runs itself; implements :class:`~queuekit.client.app_worker.AppWorker`.
 
     Args:
-        app: What its supervisor uses, apart from the app that the program sends with.
-        original: The app as its module holds it.
-        name: What the names of its processes begin with; default: the host's name.
+        app: The copy of the app that its supervisor uses; the program sends with the original.
+        original: The app that a module holds.
+        name: Prefix of the names of its processes; default: the host's name.
         burst: Whether to end when the queues are empty.
         wait_for: Seconds to wait at the start for engines that do not answer.
     """
@@ -48,9 +48,9 @@ class Launch:
         with self._lock:
             if self._ran:
                 raise AppError(
-                    "this worker has been run before",
-                    where="run() may be called once, since stop() stops one",
-                    fix="Make another one:  app.worker().run()",
+                    "this worker has already run",
+                    where="run() may be called only once",
+                    fix="Make another worker:  app.worker().run()",
                 )
             self._ran = True
         app = self._app
@@ -65,7 +65,7 @@ class Launch:
         return supervisor.run()
 
     def stop(self, *, at_once: bool = False) -> None:
-        """Begin to stop; see :meth:`queuekit.client.app_worker.AppWorker.stop`."""
+        """Start to stop; see :meth:`queuekit.client.app_worker.AppWorker.stop`."""
         with self._lock:
             self._asked = 2 if at_once else max(1, self._asked)
             if self._supervisor is not None:
@@ -73,10 +73,10 @@ class Launch:
 
 
 def reference(app: Queuekit, settings: Queuekit) -> AppRef:
-    """Return how other processes find *app*, with the overrides of *settings*.
+    """Return the reference by which other processes load *app*, with the overrides of *settings*.
 
     Raises:
-        AppError: No module holds it, or the program is none that can be imported.
+        AppError: No module holds the app, or the program that holds it cannot be imported.
     """
     module, attribute = _place(app)
     modules = {task.function.__module__ for task in app.tasks.values()}
@@ -93,14 +93,14 @@ def reference(app: Queuekit, settings: Queuekit) -> AppRef:
 
 
 def _place(app: Queuekit) -> tuple[str, str]:
-    """Return module and attribute that hold *app*; the program itself comes last, as it need not be imported then."""
+    """Return a module and attribute that hold *app*; prefer other modules to the program itself."""
     found = [(name, attribute) for name, module in _modules() for attribute in _attributes(module, app)]
     found.sort(key=lambda pair: pair[0] == _MAIN)
     if not found:
         raise AppError(
-            "other processes cannot find the app: no module holds it",
+            "worker processes cannot find the app: no module holds it",
             where="worker() starts processes that import the app's module",
-            fix="Keep it in a variable of a module:  app = Queuekit(...)",
+            fix="Assign it to a variable of a module:  app = Queuekit(...)",
         )
     return found[0]
 
@@ -116,7 +116,7 @@ def _attributes(module: ModuleType, app: Queuekit) -> list[str]:
 
 
 def _main_file() -> str | None:
-    """Return the path of the program, if that is how others import it; ``None`` if it has a module's name.
+    """Return the path of the program, by which others import it; ``None`` if it has a module name.
 
     Raises:
         AppError: It has neither: it was typed in, or read from a pipe.
@@ -127,8 +127,8 @@ def _main_file() -> str | None:
     file = getattr(main, "__file__", None)
     if file is None or not Path(file).is_file():
         raise AppError(
-            "other processes cannot import a program that is no file",
-            fix="Put the app and its tasks into a module, e.g. tasks.py, and import that",
+            "worker processes cannot import this program: it is not a file",
+            fix="Move the app and its tasks into a module, e.g. tasks.py, and import it",
         )
     return str(Path(file).absolute())
 

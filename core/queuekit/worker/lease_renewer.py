@@ -1,4 +1,4 @@
-"""Keeps leases alive: all of a process's in one call, every third of a lease, where user code cannot block it."""
+"""Renew leases: all of a process in one call, every third of a lease, where user code cannot block it."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ _logger = logging.getLogger("queuekit.worker")
 
 
 class LeaseRenewer:
-    """A thread that extends what is held.
+    """A thread that extends held leases.
 
     Args:
-        runtime: Has the broker that extends.
-        leases: Tells what is held.
+        runtime: Its broker extends the leases.
+        leases: The held leases.
         lease: Seconds of a lease.
-        on_lost: Called with the serials of leases that turned out to be lost.
-        may_extend: Asked before each round, with the leases; returns those still deserving it: not those of a
-            frozen process, nor those past their timeout.
+        on_lost: Called with the serials of lost leases.
+        may_extend: Called with the leases before each round; returns those to renew: not those of a frozen process,
+            nor those past their timeout.
     """
 
     def __init__(
@@ -45,16 +45,16 @@ class LeaseRenewer:
         self._may_extend = may_extend
         self._outage = Outage(runtime, doing="extend leases", first=lease / 3, longest=lease / 3)
         self._lost: set[int] = set()
-        """Serials that were reported and may be held still: their bodies have not ended."""
+        """Serials that were reported as lost; their bodies may still run."""
         self._stopped = threading.Event()
         self.thread = threading.Thread(target=self._loop, name="queuekit-lease-renewer", daemon=True)
 
     def start(self) -> None:
-        """Begin."""
+        """Start the thread."""
         self.thread.start()
 
     def stop(self) -> bool:
-        """End; what is held is left to end by itself. False if it is still busy with a broker that does not answer."""
+        """Stop renewing; held leases expire. Return false if the thread still waits for the broker."""
         self._stopped.set()
         self.thread.join(timeout=5)
         return not self.thread.is_alive()
@@ -64,13 +64,13 @@ class LeaseRenewer:
             self.extend()
 
     def extend(self) -> None:
-        """Extend all that is held, once."""
+        """Extend all held leases once."""
         try:
             self._extend()
         except UnavailableError as error:
             self._outage.failed(error.what, rest=self._lease / 3)
-        except BaseException:  # noqa: BLE001 - without it all leases end
-            log_error(_logger, "the renewer met an error that it does not know")
+        except BaseException:  # noqa: BLE001 - if this thread ends, all leases expire
+            log_error(_logger, "unexpected error in the lease renewer")
         else:
             self._outage.over()
 
@@ -86,7 +86,7 @@ class LeaseRenewer:
                 self._report([held_lease.serial for held_lease in batch if held_lease.lease in lost])
 
     def _report(self, serials: list[int]) -> None:
-        """Report those that were not settled meanwhile."""
+        """Report the lost leases that were not settled meanwhile."""
         held = {held_lease.serial for held_lease in self._leases.held()}
         lost = [serial for serial in serials if serial in held]
         self._lost.update(lost)

@@ -1,15 +1,15 @@
-"""The leases in a worker process's hands, in memory that it shares with its supervisor, who renews them.
+"""The leases that a worker process holds, in memory shared with its supervisor, which renews them.
 
-The worker appends a frame for each batch that it takes or is done with, and the supervisor reads them all when it
-renews leases or buries the process: neither wakes the other, and a task that ends within that time costs the supervisor
-nothing. The memory has two halves. When one is full of frames, the other begins with what is held at that moment.
+The worker appends a frame for each batch that it takes or settles. The supervisor reads all frames when it renews
+leases or reaps the process. Neither wakes the other, and a task that ends between two reads costs the supervisor
+nothing. The memory has two halves. When one is full of frames, the other starts with the leases held at that moment.
 """
 
 from __future__ import annotations
 
 import logging
 import mmap
-import pickle  # both ends are ours, and run the same code for the same user
+import pickle  # safe: both ends run the same code for the same user
 import struct
 import sys
 import threading
@@ -23,17 +23,17 @@ __all__ = ["HeldLease", "HeldRow", "LeaseTable"]
 
 _logger = logging.getLogger("queuekit.worker")
 _HEAD = 8
-"""Bytes of the head, a word written at once: turn << 32 | bytes of frames. Odd turns are in the second half."""
+"""Bytes of the head, one word written atomically: turn << 32 | bytes of frames. Odd turns use the second half."""
 _LENGTH = 0xFFFF_FFFF
 _FRAME = struct.Struct("=II")
-"""Size of a frame's body, and its checksum, which begins with the turn: so that nothing left from an earlier one and
-nothing half-written passes for a frame."""
+"""Size of a frame's body, and its checksum, which starts from the turn: neither leftovers of an earlier turn nor a
+half-written frame can pass as a frame."""
 _USUAL = 262_144
-"""Bytes of frames after which a half is left, if what is held then takes less than a quarter of it."""
+"""Bytes of frames after which the halves are switched, if the held leases then take less than a quarter of that."""
 
 
 class HeldLease(NamedTuple):
-    """A lease to be kept: light and flat, since one is made for each message and crosses to another process."""
+    """A held lease. It is flat and cheap, since one is made for each message and sent to another process."""
 
     serial: int
     """Number of the run within its process."""
@@ -42,66 +42,66 @@ class HeldLease(NamedTuple):
     token: str
     number: int
     timeout: float | None = None
-    """Seconds that the body may run; past it, and a grace, the lease is left to end."""
+    """Seconds that the body may run; after that and a grace period, the lease is not renewed."""
     generation: int = 0
     attempt: int = 0
     apart: bool = False
-    """Whether the body runs in a process of its own, and so did not end the one that held the lease."""
+    """Whether the body runs in a process of its own, so that it cannot have ended the process that held the lease."""
 
     @property
     def lease(self) -> Lease:
-        """What the broker wants to see."""
+        """The lease as the broker expects it."""
         return Lease(self.queue, self.id, self.token, self.number)
 
 
 HeldRow = tuple[int, str, str, str, int, float | None, int, int, bool]
-"""The values of a :class:`HeldLease`, which take a third of the time to make."""
+"""The values of a :class:`HeldLease`, as a tuple, which takes a third of the time to create."""
 
 
 class _FullError(Exception):
-    """There is no room."""
+    """The memory is full."""
 
 
 class LeaseTable:
-    """What is held, written by one process and read by another, or by the same.
+    """The held leases, written by one process and read by another, or by the same.
 
     Args:
-        fileno: A file shared with another process, or -1 for memory of this one.
-        size: Bytes of the memory; of a file, 0 for all that it has.
+        fileno: Descriptor of a file shared with another process, or -1 for private memory.
+        size: Bytes of the memory; 0 for the whole file.
     """
 
     SIZE = 16_777_216
-    """Bytes that have room for some ten thousands of usual leases. What is not written takes no place."""
+    """Bytes for some ten thousand usual leases. Parts that are not written use no memory."""
     LEAST = 524_288
-    """Bytes that have room for some thousands."""
+    """Bytes for some thousand leases."""
 
     def __init__(self, *, fileno: int = -1, size: int = SIZE) -> None:
         self._memory = mmap.mmap(fileno, size)
         self._half = (len(self._memory) - _HEAD) // 2
         self._word = memoryview(self._memory)[:_HEAD].cast("Q")
         self._rows: dict[int, tuple[Any, ...]] = {}
-        # Not turn 0, in which the zeros of fresh memory would pass for an empty frame.
+        # Start at turn 1: in turn 0, the zeros of fresh memory would pass as an empty frame.
         self._turn, self._length = 1, 0
         self._usual = self._use(0)
         self._lock = threading.Lock()
         self.most = sys.maxsize
-        """Most that there is room for, as far as is known."""
+        """Most leases that fit, as far as known."""
 
     # -- the worker
 
     def close(self) -> None:
-        """Give the memory back."""
+        """Release the memory."""
         self._word.release()
         self._memory.close()
 
     def hold(self, leases: Sequence[HeldRow]) -> int:
-        """Have these kept from now on, whatever happens here next.
+        """Add *leases*; the supervisor renews them from now on, whatever happens to this process.
 
         Returns:
-            How many of them are, from the first on: fewer where there is room for no more.
+            How many were added, from the first on; fewer if the memory is full.
 
         Raises:
-            ValueError: There is room for none, though nothing is held.
+            ValueError: Not even one lease fits, although none is held.
         """
         fit = len(leases)
         while fit:
@@ -116,32 +116,32 @@ class LeaseTable:
         return fit
 
     def _is_full(self, row: HeldRow) -> None:
-        """Say that there is no room for the lease in *row*, and note how many there is room for."""
+        """Report that the lease in *row* does not fit, and remember how many do."""
         first = HeldLease._make(row)
         if not self._rows:
-            size = f"{len(first.token):,} characters, and there are {self._half:,} bytes for all"
-            raise ValueError(f"the lease of {first.id} cannot be kept: its token has {size}; let the broker shorten it")
+            size = f"{len(first.token):,} characters, and all leases share {self._half:,} bytes"
+            raise ValueError(f"the lease of {first.id} does not fit: its token has {size}; the broker must shorten it")
         self.most = len(self._rows)
         _logger.warning(
-            "no more than %d leases are kept at a time, since there is no room for more: "
-            "the tokens of the broker are longer than a few hundred characters, and it should shorten them",
+            "the lease table is full: the worker holds at most %d messages at a time; "
+            "the broker's tokens exceed a few hundred characters, and it should shorten them",
             self.most,
         )
 
     def _hold(self, leases: Sequence[HeldRow]) -> None:
-        # A plain tuple is ten times as quick to pickle.
+        # A plain tuple pickles ten times as fast.
         rows = {lease[0]: tuple(lease) for lease in leases}
         with self._lock:
             self._rows.update(rows)
             try:
                 self._append(list(rows.values()), ())
-            except BaseException:  # one that is said by no frame, and by nobody to be done, would be kept for ever
+            except BaseException:  # without a frame, nothing would ever remove these rows
                 for serial in rows:
                     del self._rows[serial]
                 raise
 
     def done(self, serials: Iterable[int]) -> None:
-        """Have these kept no longer."""
+        """Remove leases."""
         gone = list(serials)
         with self._lock:
             for serial in gone:
@@ -149,7 +149,7 @@ class LeaseTable:
             try:
                 self._append((), gone)
             except BaseException:
-                self._usual = 0  # the next frame turns over, or these would be kept for ever
+                self._usual = 0  # switch halves with the next frame, or these leases would be renewed forever
                 raise
 
     def _append(self, rows: Sequence[tuple[Any, ...]], gone: Sequence[int]) -> None:
@@ -162,7 +162,7 @@ class LeaseTable:
         self._word[0] = self._turn << 32 | self._length
 
     def _turn_over(self) -> None:
-        """Begin the other half with all that is held."""
+        """Switch to the other half, starting with all held leases."""
         turn = self._turn + 1
         frame = _framed(list(self._rows.values()), (), turn)
         if len(frame) > self._half:
@@ -174,9 +174,9 @@ class LeaseTable:
         self._word[0] = turn << 32 | self._length
 
     def _use(self, least: int) -> int:
-        """Return the bytes to use of a half that begins with *least* of them.
+        """Return how many bytes of a half to use if its first frame takes *least*.
 
-        An eighth is always left for what one frame of all leases takes more than a frame for each.
+        An eighth is reserved, since one frame of all leases may take more than the frames of each.
         """
         return min(self._half * 7 // 8, max(_USUAL, 4 * least))
 
@@ -187,12 +187,12 @@ class LeaseTable:
     # -- the supervisor
 
     def held(self) -> list[HeldLease]:
-        """Return what is held now, or was when the process that wrote it ended."""
+        """Return the leases that are held, or were held when the writing process ended."""
         while True:
             turn, length = self._place()
             start = self._start(turn)
             frames = self._memory[start : start + length]
-            if self._place()[0] == turn:  # else it has been written over meanwhile
+            if self._place()[0] == turn:  # otherwise the frames may have been overwritten meanwhile
                 return [HeldLease._make(row) for row in _replayed(frames, turn).values()]
 
     def _place(self) -> tuple[int, int]:
@@ -209,7 +209,7 @@ def _framed(rows: Sequence[tuple[Any, ...]], gone: Sequence[int], turn: int) -> 
 
 
 def _replayed(frames: bytes, turn: int) -> dict[int, tuple[Any, ...]]:
-    """Return the rows that *frames* leave, up to the first that is not whole."""
+    """Return the rows that result from *frames*, up to the first incomplete frame."""
     held: dict[int, tuple[Any, ...]] = {}
     start, end = _FRAME.size, len(frames)
     while start <= end:

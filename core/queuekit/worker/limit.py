@@ -1,4 +1,4 @@
-"""The time limit of a body on the event loop: cancels it, again while it goes on, and gives it up after a moment."""
+"""The time limit of a body on the event loop: cancels it repeatedly, and gives it up after a grace period."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ if TYPE_CHECKING:
 __all__ = ["GRACE", "LONGEST_PATIENCE", "Limit"]
 
 GRACE = 1.0
-"""Seconds that a body may take to see its timeout before it is given up, and told again if it goes on."""
+"""Seconds after its timeout before a body is given up, and before it is interrupted again."""
 LONGEST_PATIENCE = 60.0
-"""Seconds between two times that a body is told which does not stop: each pause is twice the last, up to this."""
+"""Most seconds between two interruptions of a body that does not stop; each pause is twice the last."""
 
 
 class Limit:
-    """Begins when it is made, on the loop, and is used there only.
+    """Starts when it is created. Use it on its loop only.
 
     Args:
         loop: The loop.
-        task: What to cancel.
-        run: Whose context says that it should stop.
-        seconds: How long it may run.
-        give_up: Called if it has not stopped within :data:`GRACE` of having been cancelled.
+        task: The asyncio task to cancel.
+        run: The run; its context is marked as cancelled.
+        seconds: How long the body may run.
+        give_up: Called if the body has not stopped within :data:`GRACE` after its cancellation.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class Limit:
         self._run = run
         self._give_up = give_up
         self.fired = 0
-        """How many times it has cancelled the body."""
+        """How many times it cancelled the body."""
         self._handle = loop.call_later(seconds, self._fire)
 
     def _fire(self) -> None:
@@ -56,7 +56,7 @@ class Limit:
             self._give_up()
 
     def extend(self, seconds: float) -> float:
-        """Let it end *seconds* later, unless it is over, and return when, in the loop's (monotonic) seconds."""
+        """Extend the limit by *seconds*, unless it is over; return its end on the loop's monotonic clock."""
         moment = self._handle.when()
         if self.fired:
             return moment
@@ -65,5 +65,5 @@ class Limit:
         return moment + seconds
 
     def close(self) -> None:
-        """Let the body go on, or what comes after it."""
+        """Remove the limit."""
         self._handle.cancel()

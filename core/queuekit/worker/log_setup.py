@@ -1,4 +1,4 @@
-"""Log output of the command line: text or JSON on standard error, and only if nobody else has set logging up."""
+"""Log output of the command line: text or JSON on standard error, unless the app has configured logging."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["JsonFormatter", "configure_logging"]
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line: ``time level logger message``, ``task_id`` inside tasks, and the event's own fields."""
+    """One JSON object per line: ``time level logger message``, ``task_id`` inside tasks, and the event's fields."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return *record* as JSON."""
@@ -49,7 +49,7 @@ class TextFormatter(logging.Formatter):
 def configure_logging(*, level: str, style: str) -> None:
     """Write logs of ``queuekit.*`` and, at the same level, of the user's code to standard error.
 
-    Does nothing if the root logger has a handler already: the user's own set-up wins.
+    Does nothing if the root logger already has a handler: the user's configuration wins.
 
     Args:
         level: Name of a level.

@@ -1,4 +1,4 @@
-"""How many messages to hold beyond those that run: about 100 ms of work, none of it of tasks that take long."""
+"""How many messages to hold beyond the running ones: about 100 ms of work, and none for long tasks."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ __all__ = ["Prefetch"]
 HORIZON = 0.1
 """Seconds of work to hold ready."""
 MOST_BYTES = 500_000
-"""Bodies to hold ready, in bytes: hundreds of small messages, or a few large ones."""
+"""Bytes of bodies to hold ready: hundreds of small messages, or a few large ones."""
 LITTLE_BYTES = 250_000
-"""Bytes of a batch that is taken in without a look at what is held."""
+"""Bytes of a batch up to which it is accepted without counting the held bytes."""
 _WEIGHT = 0.2
 
 
@@ -19,7 +19,7 @@ class Prefetch:
     """Keeps a moving average of the run time of each task name; an unknown task counts as long.
 
     Args:
-        concurrency: Tasks that run at once.
+        concurrency: Most tasks that run at once.
         most: Most messages to hold ready.
     """
 
@@ -30,37 +30,37 @@ class Prefetch:
         self._seen: frozenset[str] = frozenset()
         self._body_bytes = 1.0
         self.occupied = 0
-        """Places that are taken by bodies which have run for longer than :data:`HORIZON` already."""
+        """Slots of bodies that have already run for longer than :data:`HORIZON`."""
         self._cautious = False
         self.mean = 0.0
-        """Moving average of the seconds of all runs."""
+        """Moving average of the run time of all runs, in seconds."""
 
     def weigh(self, sizes: Sequence[int]) -> None:
-        """Take note of the bytes of the bodies in the last batch."""
+        """Record the bytes of the bodies in the last batch."""
         self._body_bytes = max(1.0, sum(sizes) / len(sizes))
 
     def fitting(self, sizes: Sequence[int], *, held: int, free: int) -> int:
-        """Return how many bodies of these *sizes* may be held as well, from the first on.
+        """Return how many of a batch's bodies may be held as well, from the first on.
 
         Args:
             sizes: Bytes of the bodies of a batch.
-            held: Bytes of those that are held already.
-            free: How many are to be taken in any case, since they begin at once.
+            held: Bytes of the bodies already held.
+            free: How many to accept in any case, since they start at once.
         """
         for count, size in enumerate(sizes):
             held += size
             if held > MOST_BYTES and count >= free:
-                # Until others are done the same ones would come again: as if all were as large as the largest.
+                # The returned messages would be fetched again at once: assume that all are as large as the largest.
                 self.weigh([max(sizes)])
                 return count
         return len(sizes)
 
     def saw(self, names: Iterable[str]) -> None:
-        """Take note of the tasks in the last batch: the next is likely to be alike."""
+        """Record the tasks of the last batch: the next is likely to have the same."""
         self._seen = frozenset(names)
 
     def observe(self, name: str, seconds: float) -> None:
-        """Take note of one run."""
+        """Record the run time of one run."""
         self.mean += _WEIGHT * (seconds - self.mean)
         if self._cautious:
             self._cautious = self.mean >= HORIZON
@@ -68,14 +68,14 @@ class Prefetch:
         self._averages[name] = seconds if old is None else old + _WEIGHT * (seconds - old)
 
     def handed_back(self, seconds: float) -> None:
-        """Hold nothing ready until runs are short again on average, since some have gone back.
+        """Hold nothing ready until runs are short on average again.
 
-        A body that has been running for *seconds* kept them from beginning.
+        Messages were handed back because a body that had run for *seconds* kept them from starting.
         """
         self._cautious, self.mean = True, max(seconds, self.mean, HORIZON)
 
     def size(self) -> int:
-        """Return how many to hold beyond the free slots."""
+        """Return how many messages to hold beyond the free slots."""
         if self._cautious:
             return 0
         averages = [self._averages.get(name) for name in self._seen]

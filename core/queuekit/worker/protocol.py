@@ -1,4 +1,4 @@
-"""What a supervisor and its worker processes say to each other, over a pipe that only the two hold."""
+"""The messages between a supervisor and a worker process, over a pipe that only the two hold."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ class Start:
     log_level: str
     log_style: str
     suspects: bool = False
-    """Whether it takes the place of a process that has crashed while it ran bodies."""
+    """Whether it replaces a process that crashed while it ran bodies."""
     name: str | None = None
-    """What the name of the worker begins with."""
+    """Prefix of the worker's name."""
 
 
 @attrs.frozen
@@ -35,13 +35,13 @@ class Stop:
 
 @attrs.frozen
 class Lost:
-    """Supervisor to worker: these leases are gone."""
+    """Supervisor to worker: these leases are lost."""
 
     serials: list[int]
 
 
 @attrs.frozen
 class Ready:
-    """Worker to supervisor: messages are being taken."""
+    """Worker to supervisor: the worker fetches messages."""
 
     name: str

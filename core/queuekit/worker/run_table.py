@@ -1,8 +1,8 @@
-"""A small table in shared memory that says which bodies are being run, readable after the worker was killed.
+"""The bodies that a worker process runs, in shared memory that stays readable after the process was killed.
 
-Each run thread writes the serial number of its run before it enters the body, so that the supervisor can tell a task
-that may have killed its process from those that were merely waiting in it (QK6). The process writes as well that it is
-alive, so that the supervisor can tell a body that keeps all threads of its process from running.
+Each run thread writes the serial number of its run before it enters the body, so that the supervisor can distinguish
+tasks that may have killed the process from those that were only waiting in it (QK6). The process also writes
+heartbeats, so that the supervisor can detect a body that keeps all other threads from running.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ class Inside(NamedTuple):
     """A run inside its body."""
 
     since: float
-    """Monotonic seconds of its entry."""
+    """Monotonic time of its entry."""
     limit: float
-    """Monotonic seconds at which its time is over; infinite without one, and while another keeps it waiting."""
+    """Monotonic time at which its time limit ends; infinite without a limit, and while another body blocks it."""
     thread: int = 0
-    """The system's number of its thread; 0 if it was not told."""
+    """The system's id of its thread; 0 if unknown."""
 
 
 class RunTable:
-    """Rows of (serial, moment of entry, limit), moments in monotonic seconds; serial 0 is free.
+    """Rows of (serial, time of entry, limit), times in monotonic seconds; serial 0 marks a free row.
 
     Args:
-        count: How many rows.
-        fileno: A file of :meth:`size` bytes shared with another process, or -1 for memory of this one.
+        count: Number of rows.
+        fileno: Descriptor of a file of :meth:`size` bytes shared with another process, or -1 for private memory.
     """
 
     def __init__(self, count: int, *, fileno: int = -1) -> None:
@@ -50,28 +50,28 @@ class RunTable:
         return _BEAT.size + (_ENTRY.size + _THREAD.size) * count
 
     def thread(self, row: int, number: int) -> None:
-        """Say which thread runs what is in *row*, as the system numbers them."""
+        """Record the system's id of the thread that runs the bodies of *row*."""
         _THREAD.pack_into(self._memory, self._place(row), number)
 
     def _place(self, row: int) -> int:
         return _BEAT.size + self.count * _ENTRY.size + row * _THREAD.size
 
     def enter(self, row: int, serial: int, now: float, timeout: float | None = None) -> None:
-        """Say that run *serial* enters its body at *now*, monotonic seconds, and may stay for *timeout* seconds."""
+        """Record that run *serial* enters its body at the monotonic time *now*, with *timeout* seconds to run."""
         limit = math.inf if timeout is None else now + timeout
         _ENTRY.pack_into(self._memory, self._starts[row], serial, now, limit)
 
     def limit(self, row: int, moment: float) -> None:
-        """Say that the time of what runs in *row* is over at *moment*, monotonic seconds."""
+        """Set the end of the time limit of the run in *row* to the monotonic time *moment*."""
         serial, since, _ = _ENTRY.unpack_from(self._memory, self._starts[row])
         _ENTRY.pack_into(self._memory, self._starts[row], serial, since, moment)
 
     def leave(self, row: int) -> None:
-        """Say that row *row* is free."""
+        """Free *row*."""
         _ENTRY.pack_into(self._memory, self._starts[row], 0, 0.0, 0.0)
 
     def keep_only(self, serials: Iterable[int]) -> None:
-        """Free all rows but those of *serials*: what runs in the others is not to blame for what comes next."""
+        """Free all rows except those of *serials*, so that other runs do not become suspects."""
         kept = set(serials)
         for row in range(self.count):
             serial, _, _ = _ENTRY.unpack_from(self._memory, self._starts[row])
@@ -79,7 +79,7 @@ class RunTable:
                 self.leave(row)
 
     def suspect(self, serials: Iterable[int], now: float) -> None:
-        """Name runs in the free rows that are to blame as well, though their bodies have ended: the last ones first."""
+        """Enter runs whose bodies have ended into free rows, so that they become suspects too; the last ones first."""
         left = [serial for serial in serials if serial not in self.entered()]
         for row in range(self.count):
             if left and not _ENTRY.unpack_from(self._memory, self._starts[row])[0]:
@@ -95,15 +95,15 @@ class RunTable:
         }
 
     def beat(self, now: float) -> None:
-        """Say that this process is alive at *now*, monotonic seconds."""
+        """Record a heartbeat at the monotonic time *now*."""
         _BEAT.pack_into(self._memory, 0, now)
 
     @property
     def last_beat(self) -> float:
-        """The last moment of :meth:`beat`; 0 before the first."""
+        """Time of the last :meth:`beat`; 0 before the first."""
         moment: float = _BEAT.unpack_from(self._memory, 0)[0]
         return moment
 
     def close(self) -> None:
-        """Give the memory back."""
+        """Release the memory."""
         self._memory.close()

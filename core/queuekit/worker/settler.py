@@ -1,4 +1,4 @@
-"""Writes outcomes: one thread, all that has piled up since its last round trip."""
+"""Write outcomes, in one thread: each round trip writes all outcomes that arrived since the last one."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 5.0
 
 
 class Settler:
-    """An idle system settles at once, a busy one in hundreds (natural batching).
+    """Settles at once when idle, and in batches of hundreds when busy.
 
-    While the engine does not answer, finished outcomes are kept and settled on its return.
+    While an engine does not answer, outcomes are kept in memory and settled when it is back.
 
     Args:
         runtime: Broker, backend, clock.
-        workflows: Finds out what follows in workflows.
-        on_settled: Called with each batch that is through.
-        unwritten: Told of each round trip.
+        workflows: Advances workflows.
+        on_settled: Called with each batch that is settled.
+        unwritten: Notified of each round trip.
     """
 
     def __init__(
@@ -57,15 +57,15 @@ class Settler:
         self._give_up = threading.Event()
         self._outage = Outage(runtime, doing="settle", first=_FIRST_PAUSE, longest=_LONGEST_PAUSE)
         self.put = self._inbox.put
-        """Hand an outcome over; never blocks."""
+        """Add an outcome; never blocks."""
         self.thread = threading.Thread(target=self._loop, name="queuekit-settler", daemon=True)
 
     def start(self) -> None:
-        """Begin."""
+        """Start the thread."""
         self.thread.start()
 
     def stop(self, timeout: float) -> None:
-        """Settle what is there and end; after *timeout* seconds give up on an engine that does not answer."""
+        """Settle all outcomes and end; after *timeout* seconds, give up on an engine that does not answer."""
         self._inbox.put(None)
         self.thread.join(timeout)
         self._give_up.set()
@@ -82,7 +82,7 @@ class Settler:
                 self._unwritten.wrote(len(batch), self._runtime.clock.monotonic() - began)
 
     def _collect(self) -> tuple[list[Outcome], bool]:
-        """Wait for the first outcome, then take all that are there."""
+        """Wait for an outcome, then take all that have arrived."""
         batch: list[Outcome] = []
         outcome = self._inbox.get()
         take = self._inbox.get_nowait
@@ -97,9 +97,9 @@ class Settler:
         return batch, True
 
     def _flush(self, batch: list[Outcome]) -> None:
-        """Write *batch*, again and again until the engine answers: each step is idempotent (QK12).
+        """Write *batch*, and retry until the engine answers: each step is idempotent (QK12).
 
-        From the second failure on it is tried in ever smaller parts: an engine may be too slow for all of it at once.
+        From the second failure on, try ever smaller parts: the engine may be too slow for the whole batch.
         """
         size, outage = len(batch), self._outage
         while batch and not self._give_up.is_set():
@@ -110,7 +110,7 @@ class Settler:
                 self._give_up.wait(outage.failed(error.what))
                 size = max(1, size // 2) if outage.failures > 1 else size
                 continue
-            except BaseException as error:  # noqa: BLE001 - logged when it is known whose outcome it is
+            except BaseException as error:  # noqa: BLE001 - logged once the outcome that causes it is found
                 self._part(part, error)
             else:
                 if outage.failures:
@@ -119,7 +119,7 @@ class Settler:
             batch = batch[size:]
 
     def _part(self, batch: list[Outcome], error: BaseException) -> None:
-        """Find the outcome that the engine will not take, so that the others of its batch are settled (QK8)."""
+        """Find the outcome that the engine refuses, so that the others of its batch are settled (QK8)."""
         if len(batch) > 1:
             middle = len(batch) // 2
             self._flush(batch[:middle])
@@ -144,6 +144,6 @@ class Settler:
         self._on_settled(batch)
 
     def _write(self, batch: list[Outcome]) -> list[Outcome]:
-        """Find out what follows in workflows, write *batch*, and return those whose lease was lost."""
+        """Advance workflows, write *batch*, and return the outcomes whose lease was lost."""
         self._workflows.expand(batch)
         return write(self._runtime, batch)

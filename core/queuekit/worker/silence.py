@@ -1,4 +1,4 @@
-"""Whether a worker process has fallen silent, as its supervisor sees it, and whose fault that is."""
+"""Detect, in the supervisor, that a worker process is silent, and which bodies are the cause."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from queuekit.worker.run_table import RunTable
 __all__ = ["LOOK", "Silence"]
 
 LOOK = 1.0
-"""Seconds between two looks, and between two beats of a process."""
+"""Seconds between two checks, and between two heartbeats of a process."""
 _SILENT = 4.0
-"""Seconds without a beat after which no thread of a process gets to run: one body holds the interpreter."""
+"""Seconds without a heartbeat after which a process counts as silent: one body holds the interpreter."""
 _GRACE = 2.0
-"""Seconds that a body of a silent process may be over its time: it may just be about to end."""
+"""Seconds that a body of a silent process may exceed its time limit: it may be about to end."""
 _HUNG = 15.0
-"""Seconds without a beat after which a process has hung that runs no body at all."""
+"""Seconds without a heartbeat after which a process that runs no body counts as hung."""
 
 
 class Silence:
-    """Counts for how long a process has not said that it is alive.
+    """Measures how long a process has sent no heartbeat.
 
-    Only time that passes between looks counts: where supervisor and process have stood still together, as in a frozen
-    container, nothing is concluded from it.
+    Only the time between checks counts, so that a pause of supervisor and process together, as in a frozen container,
+    does not.
 
     Args:
-        run_table: Where the process says that it is alive, and what it runs.
-        pid: Its number.
-        longest: Seconds of silence after which it must end whatever it does: it renews its leases itself, and has lost
-            them. Infinite where its supervisor renews them.
+        run_table: The heartbeats and running bodies of the process.
+        pid: Id of the process.
+        longest: Seconds of silence after which the process must end in any case: it renews its leases itself, and has
+            lost them. Infinite if its supervisor renews them.
     """
 
     def __init__(self, run_table: RunTable, pid: int, *, longest: float = math.inf) -> None:
@@ -38,29 +38,29 @@ class Silence:
         self._pid = pid
         self._longest = max(longest, _SILENT + 2 * LOOK)
         self._seen: dict[int, Activity] = {}
-        """What the threads of bodies had done at the last look."""
+        """Activity of the bodies' threads at the last check."""
         self._beat = 0.0
         self._looked = 0.0
         self.seconds = 0.0
-        """How long it has been silent, as far as was seen."""
+        """How long the process has been silent, as far as observed."""
 
     def look(self, now: float) -> None:
-        """Look once, at *now*, monotonic seconds."""
+        """Check once, at the monotonic time *now*."""
         beat = self._run_table.last_beat
         passed = min(now - self._looked, 2 * LOOK) if self._looked else 0.0
         self.seconds = self.seconds + passed if beat == self._beat and beat else 0.0
         self._beat, self._looked = beat, now
 
     def forget(self) -> None:
-        """Count from now on: what was stopped by a signal has reason to be silent."""
+        """Start counting again: a process that was stopped by a signal sends no heartbeats."""
         self._looked = self.seconds = 0.0
 
     def suspects(self, now: float, leases: LeaseTable) -> list[int] | None:
-        """Return the serials of the bodies because of which a silent process must end; ``None`` if it may go on.
+        """Return the serials of the bodies for which a silent process must end; ``None`` if it may go on.
 
-        Bodies past their time limit are to blame, but not those that wait for the interpreter themselves. A body
-        without time limit may hold it for as long as it likes, and keeps its lease, unless only this process can renew
-        it. A process that runs no body and is silent has hung: nobody is to blame.
+        These are the bodies past their time limit, except those that wait for the interpreter themselves. A body
+        without a time limit may hold the interpreter forever, and keeps its lease, unless only this process can renew
+        it. A silent process that runs no body has hung: the list is empty.
         """
         if self.seconds < _SILENT:
             self._seen = {}
@@ -78,10 +78,10 @@ class Silence:
 
     @property
     def has_lost_leases(self) -> bool:
-        """Whether it has been silent for so long that leases have ended that only this process could renew."""
+        """Whether it has been silent for so long that leases which only it can renew have ended."""
         return self.seconds >= self._longest
 
     def _holders(self, threads: set[int]) -> set[int]:
-        """Return the threads that may hold the interpreter; none at the first look, which has nothing to compare."""
+        """Return the threads that may hold the interpreter; none at the first check, which has nothing to compare."""
         before, self._seen = self._seen, activities(self._pid, threads)
         return may_hold(before, self._seen, threads) if before or not self._seen else set()

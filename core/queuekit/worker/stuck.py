@@ -1,4 +1,4 @@
-"""Finds a fetch that does not come back: an engine's client, or a plugin, hangs in it."""
+"""Detect a fetch that does not return, because a client library or a plugin hangs."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ __all__ = ["StuckFetch"]
 
 _logger = logging.getLogger("queuekit.worker")
 _BOUND = 60.0
-"""Seconds beyond its own wait after which a fetch is stuck: every engine of ours gives up long before."""
+"""Seconds beyond its wait after which a fetch counts as stuck; queuekit's engines time out long before."""
 
 
 class StuckFetch:
-    """One look a second at the fetcher.
+    """Checks the fetcher once a second.
 
     Args:
         worker: Name of the worker, for the log.
         thread: Returns the fetcher's thread.
-        overtime: Returns for how many seconds a fetch has gone on beyond what it was to wait; 0 between two.
+        overtime: Returns by how many seconds the current fetch exceeds its wait; 0 between fetches.
         idle: Returns whether nothing is in flight.
     """
 
@@ -40,17 +40,17 @@ class StuckFetch:
         self._reported = False
 
     def check(self) -> str:
-        """Tell of a stuck fetch once, with its stack; return why the worker cannot go on, once it has nothing else."""
+        """Log a stuck fetch once, with its stack; when nothing is in flight, return why the worker cannot go on."""
         seconds = self._overtime()
         if seconds < _BOUND:
             self._reported = False
             return ""
         if not self._reported:
             self._reported = True
-            text = "%s: a fetch has not come back for %.0f s; it is replaced when it holds nothing else:\n%s"
+            text = "%s: a fetch has not returned for %.0f s; the worker is replaced once nothing is in flight:\n%s"
             _logger.error(text, self._worker, seconds, self._stack())
-        return f"a fetch has not come back for {seconds:.0f} s" if self._idle() else ""
+        return f"a fetch has not returned for {seconds:.0f} s" if self._idle() else ""
 
     def _stack(self) -> str:
         frame = sys._current_frames().get(self._thread().ident or 0)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - documented
-        return "".join(traceback.format_stack(frame)).rstrip() if frame is not None else "(it has no stack)"
+        return "".join(traceback.format_stack(frame)).rstrip() if frame is not None else "(no stack)"

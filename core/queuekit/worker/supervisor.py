@@ -1,8 +1,8 @@
-"""The parent of worker processes: starts them, renews their leases, restarts the dead, passes signals on.
+"""The parent of worker processes: starts them, renews their leases, restarts dead ones, passes on signals.
 
-It runs no user code besides importing the app, so no task can keep it from renewing leases (a task that holds the GIL
-for minutes keeps its lease), and it outlives a task that kills its process: the messages of a dead process are handed
-back within a moment, and only those whose bodies had been entered are suspected (QK6, QK7).
+It runs no user code except importing the app, so no task can keep it from renewing leases: a task that holds the GIL
+for minutes keeps its lease. It survives a task that kills its process: it hands back the messages of a dead process at
+once, and only those whose bodies had been entered become suspects (QK6, QK7).
 """
 
 from __future__ import annotations
@@ -47,22 +47,22 @@ from queuekit.worker.worker import LEAST_STOP
 __all__ = ["WAIT_FOR", "Supervisor"]
 
 _QUICK_DEATH = 5.0
-"""A process that dies sooner than this many seconds after its start counts as one that cannot start."""
+"""Seconds after its start within which the death of a process counts as a failed start."""
 ONE_SIGNAL = 1.0
-"""Seconds after a signal within which further ones are the same request."""
+"""Seconds after a signal within which further signals count as the same request."""
 _TRIES = 5
 _LONGEST_PAUSE = 30.0
 _ENDED_AS_TOLD = (0, -signal.SIGTERM)
 _OVERTIME = 5.0
-"""Seconds for which the lease of a body is renewed whose time is over."""
+"""Seconds past its time limit for which the lease of a body is still renewed."""
 _BEFORE = 1.0
-"""Seconds before the end of a stop at which processes are killed that have not ended."""
+"""Seconds before the end of a stop at which the remaining processes are killed."""
 _LAST = 0.5
-"""Least seconds to hand back what a killed process held, and between two looks at an engine that does not answer."""
+"""Least seconds to hand back the messages of a killed process, and between two checks of an engine that is down."""
 _LONGEST_CLOSE = 1.0
-"""Seconds that a stop waits for connections to be closed, which nothing depends on any more."""
+"""Most seconds that a stop waits for connections to close; nothing depends on them any more."""
 WAIT_FOR = 30.0
-"""Seconds to wait at the start for engines that do not answer, unless told."""
+"""Default seconds to wait at the start for engines that do not answer."""
 _FIRST_PAUSE, _LONGEST_ENGINE_PAUSE = 0.2, 2.0
 
 
@@ -80,9 +80,9 @@ class _Child:
     started: float
     ready: bool = False
     overdue: bool = False
-    """Whether it was killed here, since it did not end when it should have."""
+    """Whether the supervisor killed it because it did not end in time."""
     blamed: list[int] | None = None
-    """Serials of the bodies because of which it was killed here, silent as it was; ``None`` if it was not."""
+    """Serials of the bodies for which the supervisor killed it as silent; ``None`` if it did not."""
     name: str = ""
     longest_silence: float = math.inf
     """Seconds; see :class:`~queuekit.worker.silence.Silence`."""
@@ -97,10 +97,10 @@ class Supervisor:
     """Runs an app's worker processes until told to stop.
 
     Args:
-        app: The app, already imported: its errors show before any process is started.
-        ref: How the processes find it.
+        app: The app, already imported, so that its errors appear before any process starts.
+        ref: Reference by which the processes load it.
         burst: Whether to end when the queues are empty.
-        name: What the names of its processes begin with; default: the host's name.
+        name: Prefix of the names of its processes; default: the host's name.
         wait_for: Seconds to wait at the start for engines that do not answer.
     """
 
@@ -118,17 +118,17 @@ class Supervisor:
         self._portable = app.runtime.broker.capabilities.portable_leases
         self._children: dict[int, _Child] = {}
         self._restarts: dict[int, tuple[float, int]] = {}
-        """Process number -> (when to start it again, how many quick deaths in a row)."""
+        """Process number to the time of its restart and its number of quick deaths in a row."""
         self._deaths: dict[int, int] = {}
         self._signals, self._obeyed = 0, 0
         self._signalled = float("-inf")
-        """Monotonic seconds of the last signal that counted."""
+        """Monotonic time of the last signal that counted."""
         self._deadline: float | None = None
         self._code = 0
         self._suspects: set[int] = set()
-        """Numbers of processes that have crashed while they ran bodies, and were not started again."""
+        """Numbers of processes that crashed while they ran bodies, and are not restarted yet."""
         self._next_look = 0.0
-        """Monotonic seconds of the next look for processes that are silent."""
+        """Monotonic time of the next check for silent processes."""
         self._helpers: list[threading.Thread] = []
 
     def run(self) -> int:
@@ -138,7 +138,7 @@ class Supervisor:
             0, or 130 after a second signal, or 1 if a process cannot be kept running.
 
         Raises:
-            UnavailableError: An engine did not answer in the time to wait for that.
+            UnavailableError: An engine did not answer within *wait_for* seconds.
         """
         require(self.app.runtime, self.app.tasks, self.app.declared)
         self.app.plugins.call("queuekit_worker_boot", raising=True, worker=self)
@@ -152,31 +152,31 @@ class Supervisor:
                 self._turn(wake)
         for helper in self._helpers:
             helper.join(self._left())
-        # An engine that does not answer may keep whoever opens it from being interrupted.
+        # Close in a thread: a call to an engine that does not answer may not be interruptible.
         closing = threading.Thread(target=self.app.close, name="queuekit-close", daemon=True)
         closing.start()
         closing.join(None if self._deadline is None else min(_LONGEST_CLOSE, self._left() or 0.0))
         return self._code
 
     def _left(self) -> float | None:
-        """Return how many seconds are left for the end of a stop; ``None`` without limit."""
+        """Return how many seconds are left of a stop; ``None`` without a limit."""
         return None if self._deadline is None else max(_LAST, self._deadline - time.monotonic())
 
     def stop(self, *, at_once: bool = False) -> None:
-        """Do what a signal does, or with *at_once* the second one; from any thread."""
+        """Stop as after one signal, or with *at_once* as after a second one; may be called from any thread."""
         self._signals += 2 if at_once else 1
         self._ring()
 
     def _ring(self) -> None:
         if self._bell is not None:
-            with suppress(OSError):  # full, so that it wakes anyway; or closed, since it is over
+            with suppress(OSError):  # full: the wait wakes up anyway; or closed: the supervisor has ended
                 self._bell.send(b"\0")
 
     def _engines_answer(self, wake: socket.socket) -> bool:
-        """Wait until broker and backend answer; false if a signal comes first.
+        """Wait until broker and backend answer; return false if a signal arrives first.
 
         Raises:
-            UnavailableError: They have not in the time that there is for that, or waiting cannot fix what is wrong.
+            UnavailableError: They did not answer in time, or waiting cannot fix the problem.
         """
         deadline = time.monotonic() + self._wait_for
         outage = Outage(self.app.runtime, doing="start", first=_FIRST_PAUSE, longest=_LONGEST_ENGINE_PAUSE)
@@ -184,7 +184,7 @@ class Supervisor:
             error = self._ask_engines(wake)
             left = deadline - time.monotonic()
             if error is None:
-                if not self._signals:  # a signal is no answer
+                if not self._signals:  # after a signal, the engines may not have answered
                     outage.over()
                 break
             if left <= 0 or not isinstance(error, UnavailableError) or not error.passing:
@@ -193,7 +193,7 @@ class Supervisor:
         return not self._signals
 
     def _ask_engines(self, wake: socket.socket) -> BaseException | None:
-        """Return what is wrong with the engines, or ``None``, also if a signal comes before they have answered."""
+        """Return the error of an engine; ``None`` if all answered, or a signal arrived first."""
         found: list[BaseException] = []
 
         def ask() -> None:
@@ -203,7 +203,7 @@ class Supervisor:
                 found_unserved = admin.unserved_by(self._settings.queues)
                 if found_unserved:
                     self.app.events.emit(QueuesUnserved(lines=tuple(found_unserved)))
-            except BaseException as error:  # noqa: BLE001 - raised again by the one who waits
+            except BaseException as error:  # noqa: BLE001 - raised again by the waiting thread
                 found.append(error)
             self._ring()
 
@@ -216,7 +216,7 @@ class Supervisor:
         return found[0] if found else None
 
     def banner(self) -> tuple[str, ...]:
-        """Return what a person wants to know at the start, without passwords."""
+        """Return the lines to log at the start, without passwords."""
         runtime, settings = self.app.runtime, self._settings
         queues = ", ".join(f"{name} x{weight:g}" for name, weight in settings.queues.items())
         tasks = ", ".join(sorted(self.app.tasks)) or "none"
@@ -227,10 +227,10 @@ class Supervisor:
             f"queues   {queues}   {_slots(settings)}",
         )
 
-    # -- one turn
+    # -- main loop
 
     def _turn(self, wake: socket.socket) -> None:
-        """Wait for news and act on it."""
+        """Wait for an event and act on it."""
         pipes = {child.pipe: child for child in self._children.values()}
         ready = wait([*pipes, wake], self._until_next())
         for source in ready:
@@ -246,27 +246,27 @@ class Supervisor:
         self._look_after()
 
     def _reap(self) -> None:
-        """Clear up after those whose pipes tell of no end, since something that they have started holds copies."""
+        """Clean up after dead processes whose pipes are still open, because programs that they started hold copies."""
         for child in list(self._children.values()):
             if child.process.poll() is not None:
                 self._bury(child)
 
     def _start_again(self) -> None:
-        """Start those processes whose pause after a death is over."""
+        """Restart the processes whose pause after a death is over."""
         for number, (moment, _) in list(self._restarts.items()):
             if time.monotonic() >= moment:
                 del self._restarts[number]
                 self._start(number)
 
     def _kill_overdue(self) -> None:
-        """Kill what has not ended in the time that a stop leaves it."""
+        """Kill the processes that have not ended before the deadline of a stop."""
         if self._deadline is not None and time.monotonic() >= self._deadline:
             for child in self._children.values():
                 child.overdue = True
                 child.process.kill()
 
     def _look_after(self) -> None:
-        """Kill the processes that no longer say that they are alive, because of a body past its time or for good."""
+        """Kill silent processes that have hung, or that a body past its time limit blocks."""
         now = time.monotonic()
         if now < self._next_look:
             return
@@ -304,7 +304,7 @@ class Supervisor:
     # -- signals
 
     def _signal(self, *_: Any) -> None:
-        """Count a signal; those within a second are one: a terminal and a process manager may both pass it on."""
+        """Count a signal; signals within a second count as one: a terminal and a process manager may both send it."""
         now = time.monotonic()
         if now - self._signalled >= ONE_SIGNAL:
             self._signalled = now
@@ -323,13 +323,13 @@ class Supervisor:
         for child in self._children.values():
             _say(child, Stop("a second signal" if at_once else "a signal", at_once=at_once))
 
-    # -- life and death of processes
+    # -- start and end of processes
 
     def _start(self, number: int) -> None:
         try:
             child = self._make(number)
         except OSError as error:
-            self._again(number, f"cannot be started: {error}", ready=False, lived=0.0)
+            self._again(number, f"cannot start: {error}", ready=False, lived=0.0)
             return
         self._children[number] = child
         if child.renewer is not None:
@@ -340,11 +340,11 @@ class Supervisor:
         _say(child, Start(self._ref, self._burst, child.run_table.count, log.level, log.format, suspects, self._name))
 
     def _is_helped(self, number: int) -> bool:
-        """Return whether other processes already take what process *number* has run: two imports at once suffice."""
+        """Return whether another process can already take the suspects of process *number*."""
         return any(child.ready for child in self._children.values() if child.number != number)
 
     def _make(self, number: int) -> _Child:
-        """Return a process that waits to be told what to run."""
+        """Return a new process, which waits for its :class:`Start`."""
         rows = 2 * self._settings.concurrency
         size = RunTable.size(rows)
         here, there = socket.socketpair()
@@ -368,7 +368,7 @@ class Supervisor:
         return child
 
     def _bury(self, child: _Child) -> None:
-        """Clear up after a process that ended, and start another if it should not have."""
+        """Clean up after a process that ended, and restart it if it was not told to stop."""
         del self._children[child.number]
         code = child.process.wait()
         held = child.leases.held()
@@ -381,16 +381,16 @@ class Supervisor:
         self._judge(child, code)
 
     def _clear_up(self, child: _Child, held: list[HeldLease]) -> None:
-        """Hand back what a dead process held, and give back what it shared with us."""
+        """Hand back the messages of a dead process, and release the memory shared with it."""
         stopped = child.renewer is None or child.renewer.stop()
         if held:
             self._hand_back(child, held)
-        if stopped:  # else the renewer might look into it again
+        if stopped:  # otherwise the renewer may still read the memory
             child.run_table.close()
             child.leases.close()
 
     def _judge(self, child: _Child, code: int) -> None:
-        """Start another process in place of *child* while nobody has told us to stop; then note a bad end."""
+        """Restart *child* unless the supervisor is stopping; while stopping, record a bad exit."""
         if not self._signals:
             if code != 0 or not self._burst:
                 lived = time.monotonic() - child.started
@@ -399,7 +399,7 @@ class Supervisor:
             self._code = self._code or 1
 
     def _again(self, number: int, how: str, *, ready: bool, lived: float, name: str = "") -> None:
-        """Start a process again, after a pause that grows; give up loudly on one that cannot start."""
+        """Restart a process after a growing pause; give up, with an event, on one that cannot start."""
         deaths = 0 if ready and lived > _QUICK_DEATH else self._deaths.get(number, 0) + 1
         self._deaths[number] = deaths
         if not ready and deaths >= _TRIES:
@@ -411,11 +411,10 @@ class Supervisor:
         self._restarts[number] = (time.monotonic() + pause, deaths)
 
     def _hand_back(self, child: _Child, held: list[HeldLease]) -> None:
-        """Release what a dead process held: at once, and counted only if the body had been entered.
+        """Release the messages of a dead process at once; count a crash only if the body had been entered.
 
-        A body in a process of its own has not ended the worker, but was ended by it: that is not held against it.
-        Where only the process that claimed can settle, its leases end with its connections, and marks are all that is
-        left to do.
+        A body in a process of its own did not end the worker: it gets no crash mark. If only the process that claimed
+        a message can settle it, its leases end with its connections, and only the marks remain to be written.
         """
         entered = _entered(child)
         deliveries = [(held_lease, _delivery(held_lease)) for held_lease in held]
@@ -431,7 +430,7 @@ class Supervisor:
             self.app.events.emit(EngineDown(doing="hand messages back", error=error.what, retry_in=lease))
 
     def _mark(self, inside: list[tuple[HeldLease, Delivery]]) -> None:
-        """Leave the marks of bodies that a crash has ended, and take those away of bodies in processes of their own."""
+        """Write the marks of bodies that a crash ended, and delete those of bodies in processes of their own."""
         backend = self.app.runtime.backend
         entered_marks = [entered_mark(delivery) for held_lease, delivery in inside if not held_lease.apart]
         apart_marks = [entered_mark(delivery).key for held_lease, delivery in inside if held_lease.apart]
@@ -443,11 +442,11 @@ class Supervisor:
 
 @contextmanager
 def _memory(size: int, *, least: int) -> Iterator[int]:
-    """Yield the number of a file without a name, of *size* bytes, or of *least* where that is all that one can have."""
+    """Yield the descriptor of an unnamed file of *size* bytes, or of *least* bytes if the system allows no more."""
     number = _in_memory(size, least) if sys.platform == "linux" else None
     if number is None:
         with tempfile.TemporaryFile() as file:
-            file.write(bytes(least))  # a hole that a full disk cannot fill later would end whoever looks into it
+            file.write(bytes(least))  # not sparse: on a full disk, access to a hole would kill the process
             file.flush()
             number = os.dup(file.fileno())
     try:
@@ -457,20 +456,20 @@ def _memory(size: int, *, least: int) -> Iterator[int]:
 
 
 def _in_memory(size: int, least: int) -> int | None:
-    """Return the number of a file that is on no disk; ``None`` on systems that do not know such a thing."""
+    """Return the descriptor of a file in memory; ``None`` if the system does not support that."""
     try:
         number = os.memfd_create("queuekit")
     except OSError:
         return None
     try:
         os.ftruncate(number, size)
-    except OSError:  # no file may be so large here
+    except OSError:  # the process has a lower limit on file sizes
         os.ftruncate(number, least)
     return number
 
 
 def _spawn(*files: int) -> subprocess.Popen[bytes]:
-    """Start a worker process, deaf to the signals that a whole group gets until it has begun to listen to them."""
+    """Start a worker process with the signals of a whole group blocked until it handles them."""
     command = [sys.executable, "-m", "queuekit.worker.child", *map(str, files)]
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
     try:
@@ -482,7 +481,7 @@ def _spawn(*files: int) -> subprocess.Popen[bytes]:
 
 
 def _renewable(child: _Child, leases: list[HeldLease]) -> list[HeldLease]:
-    """Return the leases to renew: none of a stopped process, none of a body past its time limit."""
+    """Return the leases to renew: not those of a stopped process, nor of bodies past their time limit."""
     if _is_stopped(child.process.pid):
         return []
     entered, now = child.run_table.entered(), time.monotonic()
@@ -494,7 +493,7 @@ def _renewable(child: _Child, leases: list[HeldLease]) -> list[HeldLease]:
 
 
 def _is_stopped(pid: int) -> bool:
-    """Return whether a process was stopped by a signal; where the system does not say, it was not."""
+    """Return whether a process is stopped by a signal; false if the system does not report it."""
     try:
         state = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[0]
     except OSError:
@@ -503,7 +502,7 @@ def _is_stopped(pid: int) -> bool:
 
 
 def _delivery(held_lease: HeldLease) -> Delivery:
-    """Return what a release and a mark need; the message itself stays with the broker."""
+    """Return a delivery with the fields that a release and a mark need, but no body."""
     lease = held_lease.lease
     envelope = Envelope(
         id=lease.id, queue=lease.queue, body=b"", generation=held_lease.generation, attempt=held_lease.attempt
@@ -517,7 +516,7 @@ def _say(child: _Child, word: object) -> None:
 
 
 def _entered(child: _Child) -> Collection[int]:
-    """Return the serials of the bodies that may have ended a dead process."""
+    """Return the serials of the bodies that may have caused the end of a process."""
     if child.overdue:
         return ()
     return child.run_table.entered() if child.blamed is None else child.blamed
@@ -527,7 +526,7 @@ def _how_it_ended(child: _Child, code: int) -> str:
     """Return how a process ended, in words."""
     if child.blamed is None:
         return _how(code)
-    silent = f"gave no sign of life for {child.silence.seconds:.0f} s"
+    silent = f"sent no heartbeat for {child.silence.seconds:.0f} s"
     if not child.blamed:
         return f"{silent} and was killed"
     ids = [held_lease.id for held_lease in child.leases.held() if held_lease.serial in child.blamed]
@@ -551,11 +550,11 @@ def _how(code: int) -> str:
 
 @contextmanager
 def _signals(handler: Callable[..., object]) -> Iterator[tuple[socket.socket, socket.socket]]:
-    """Let SIGTERM and SIGINT call *handler* and, as the end of a child does, wake a wait on the first yielded socket.
+    """Call *handler* on SIGTERM and SIGINT. These signals and SIGCHLD wake a wait on the first yielded socket.
 
-    The second one is for others to wake it.
+    Writing to the second socket wakes it as well.
 
-    In another thread than the main one no signal is touched: they are the affair of the program around.
+    Outside the main thread, no signal handler is installed: signals belong to the surrounding program.
     """
     here, there = socket.socketpair()
     for end in (here, there):
@@ -576,7 +575,7 @@ def _signals(handler: Callable[..., object]) -> Iterator[tuple[socket.socket, so
 
 
 def _slots(settings: WorkerConfig) -> str:
-    """Return how many tasks run at a time, and where, in words."""
+    """Return how many tasks run at a time, and in what, as text."""
     processes, slots = settings.processes, settings.concurrency
     workers = f"{processes} worker process{'es' if processes > 1 else ''}"
     kind = {"thread": "thread", "process": "child process"}[settings.pool]

@@ -1,6 +1,6 @@
-"""Processes for the suspects of a crash, and the suspects that wait for one: outside the threads, which others need.
+"""Processes for the suspects of a crash, and the suspects that wait for one outside the run threads.
 
-The first process takes as long as an import of the app. A thread that waited for it would run nothing else meanwhile,
+The first process takes as long as an import of the app. A thread that waited for it could run nothing else meanwhile,
 and after a crash there may be as many suspects as a worker has threads.
 """
 
@@ -17,10 +17,10 @@ __all__ = ["SuspectProcesses"]
 
 
 class Process(Protocol):
-    """What is needed of a process here."""
+    """The part of a process that this module uses."""
 
     def close(self) -> None:
-        """Let it end."""
+        """End it."""
         ...
 
 
@@ -28,12 +28,12 @@ P = TypeVar("P", bound=Process)
 
 
 class SuspectProcesses(Generic[P]):
-    """Gives each suspect a process before a thread begins it, and a process that has done well to the next one.
+    """Assigns a process to each suspect before a thread starts it, and reuses processes that did not crash.
 
     Args:
         spawn: Returns a process that is ready; may take long.
-        submit: Hands suspects to the threads again, now that there is a process for each.
-        most: How many processes may wait for a thread.
+        submit: Hands suspects that have a process to the threads.
+        most: Most processes that may wait for a thread.
     """
 
     def __init__(self, spawn: Callable[[], P], *, submit: Callable[[Sequence[Run]], None], most: int) -> None:
@@ -43,7 +43,7 @@ class SuspectProcesses(Generic[P]):
         self._changed = threading.Condition()
         self._waiting: deque[Run] = deque()
         self._given: dict[int, P | None] = {}
-        """By the serial of a suspect that may begin its process; ``None`` where none could be made."""
+        """The process of each suspect that may start, by serial; ``None`` if none could be created."""
         self._free: list[P] = []
         self._spawning = False
         self._closed = False
@@ -54,7 +54,7 @@ class SuspectProcesses(Generic[P]):
         return len(self._waiting)
 
     def may_begin(self, run: Run) -> bool:
-        """Return whether *run* may begin now; if not, it is submitted again when there is a process for it."""
+        """Return whether *run* may start now; if not, it is submitted again when it has a process."""
         with self._changed:
             if self._closed or run.serial in self._given:
                 return True
@@ -68,19 +68,19 @@ class SuspectProcesses(Generic[P]):
         return False
 
     def take(self, run: Run) -> P | None:
-        """Return the process of *run*, which begins; ``None`` if it has none."""
+        """Return the process of *run*, which starts now; ``None`` if it has none."""
         with self._changed:
             self._changed.notify_all()
             return self._given.pop(run.serial, None)
 
     def forget(self, run: Run) -> None:
-        """Take the process back from *run*, which has not begun it, if it has one."""
+        """Take back the process of *run*, if it has one and will not start."""
         process = self.take(run)
         if process is not None:
             self.give_back(process)
 
     def give_back(self, process: P) -> None:
-        """Keep *process*, whose last body has ended well, or has not begun, for a suspect that has not crashed yet."""
+        """Keep *process*, whose last body did not crash, for a suspect without known crashes."""
         with self._changed:
             run = next((one for one in self._waiting if not one.known_crashes), None)
             if run is not None:
@@ -101,7 +101,7 @@ class SuspectProcesses(Generic[P]):
             return waiting
 
     def close(self) -> list[P]:
-        """Give no more processes, and return those that are here."""
+        """Assign no more processes, and return the unused ones."""
         with self._changed:
             self._closed = True
             self._waiting.clear()
@@ -111,19 +111,19 @@ class SuspectProcesses(Generic[P]):
             self._changed.notify_all()
             return processes
 
-    # -- in a thread of its own, as long as suspects wait
+    # -- in its own thread, while suspects wait
 
     def _spawn_all(self) -> None:
         while self._is_wanted():
             try:
                 process = self._spawn()
-            except BaseException:  # noqa: BLE001 - the thread of each suspect tries it again, and tells why it fails
+            except BaseException:  # noqa: BLE001 - the thread of each suspect tries again, and reports the error
                 self._give_up()
             else:
                 self._hand_over(process)
 
     def _is_wanted(self) -> bool:
-        """Return whether another process is needed, as soon as the last ones have been taken."""
+        """Wait until there is room for another process; return whether a suspect needs one."""
         with self._changed:
             self._changed.wait_for(lambda: len(self._given) < self._most or not self._waiting)
             self._spawning = bool(self._waiting) and not self._closed

@@ -21,15 +21,15 @@ __all__ = ["ThreadPool"]
 
 
 class ThreadPool:
-    """Up to *size* threads, started as they are needed.
+    """Up to *size* threads, started on demand.
 
     Args:
         executor: Runs a body and decides.
         size: Most threads.
-        run_table: Where each thread says what it runs; rows 0 to size - 1.
+        run_table: Records what each thread runs, in rows 0 to size - 1.
         isolation: Runs suspects, and with ``pool = "process"`` all tasks, in processes of their own; or ``None``.
-        deliver: Takes each outcome.
-        unwritten: Tells whether another body may begin.
+        deliver: Called with each outcome.
+        unwritten: Decides whether another body may start.
     """
 
     def __init__(
@@ -53,9 +53,9 @@ class ThreadPool:
         self._closed = False
         self.threads: list[threading.Thread] = []
         self.running: dict[int, Run] = {}
-        """The run of each busy thread, by its row."""
+        """The run of each busy thread, by row."""
         self._given_up: dict[int, Run] = {}
-        """The last run of a row that was given up; it may have ended since."""
+        """The last run of each row that was given up; it may have ended since."""
         if isolation is not None:
             isolation.serve_suspects(self.submit, most=size)
 
@@ -65,11 +65,11 @@ class ThreadPool:
 
     @property
     def lost(self) -> set[int]:
-        """Rows of threads whose run was given up and still goes on."""
+        """Rows of threads whose run was given up and is still running."""
         return {row for row, run in list(self._given_up.items()) if self.running.get(row) is run}
 
     def give_up(self, row: int, run: Run) -> None:
-        """Count the thread of *row* as lost for as long as *run* goes on in it; it may have ended already."""
+        """Count the thread of *row* as lost until *run*, which may have already ended, ends."""
         self._given_up[row] = run
 
     def submit(self, runs: Sequence[Run]) -> None:
@@ -89,16 +89,16 @@ class ThreadPool:
 
     @property
     def waiting(self) -> int:
-        """How many no thread has begun."""
+        """How many have not started."""
         return self._inbox.qsize()
 
     @property
     def apart(self) -> int:
-        """How many suspects wait for a process of their own, and take no thread meanwhile."""
+        """How many suspects wait for a process of their own, outside the threads."""
         return self._isolation.waiting if self._isolation is not None else 0
 
     def take_back(self, keep: int) -> list[Run]:
-        """Take back what no thread has begun but the first *keep*."""
+        """Take back the runs that have not started, except the first *keep*."""
         with self._taking:
             waiting = [] if self._closed else self._take_all()
             for run in waiting[:keep]:
@@ -108,7 +108,7 @@ class ThreadPool:
         return waiting[keep:]
 
     def take_waiting(self) -> list[Run]:
-        """Take back what no thread has begun, and let the threads end after what they run."""
+        """Take back the runs that have not started, and let each thread end after its current run."""
         with self._taking:
             self._closed = True
             waiting = self._take_all()
@@ -135,7 +135,7 @@ class ThreadPool:
                 if full(len(self.running)):
                     self._unwritten.wait(lambda: len(self.running))
                 outcome = self._one(row, run)
-            except BaseException as error:  # noqa: BLE001 - one run that cannot begin must not end this thread
+            except BaseException as error:  # noqa: BLE001 - one run that cannot start must not end this thread
                 self._forget(run)
                 outcome = self._executor.put_back(run, error)
             if outcome is not None and run.claim():
@@ -146,7 +146,7 @@ class ThreadPool:
             self._isolation.forget(run)
 
     def _begin(self, run: Run, *, apart: bool) -> tuple[bool, Outcome | None]:
-        """Return whether its body begins now, and its outcome if that is known before."""
+        """Return whether its body may start, and its outcome if that is already known."""
         if run.context.lost:
             return False, None
         early = self._executor.begin(run, apart=apart)

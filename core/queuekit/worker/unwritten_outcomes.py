@@ -1,4 +1,4 @@
-"""Bounds the outcomes that are decided and not written: their bodies would run again if the worker died now."""
+"""Bound the outcomes that are decided but not written: if the worker died, their bodies would run again."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from collections.abc import Callable
 __all__ = ["UnwrittenOutcomes"]
 
 _WORK = 0.1
-"""Seconds of work whose outcomes may wait to be written, if that is more than two round trips write."""
+"""Seconds of work whose outcomes may be unwritten, if that is more than two round trips write."""
 _SHORT = 0.02
-"""Seconds from which on a body is worth more than a place that waits: there may be no more outcomes than places."""
+"""Average run time, in seconds, from which on the unwritten outcomes are limited to the number of slots."""
 _DECAY = 0.8
 
 
 class UnwrittenOutcomes:
-    """How many outcomes may wait, by the pace of bodies and of the engine.
+    """Decides how many outcomes may be unwritten, from the run time of bodies and the speed of the engine.
 
-    No lock is taken, and nobody waits, as long as the engine keeps up.
+    As long as the engine keeps up, this takes no lock and blocks no thread.
 
     Args:
-        places: Bodies that run at once.
-        pace: Returns the average seconds that a body takes.
+        places: Most bodies that run at once.
+        pace: Returns the average run time of a body, in seconds.
     """
 
     def __init__(self, places: int = sys.maxsize, *, pace: Callable[[], float] = lambda: 0.0) -> None:
@@ -30,25 +30,25 @@ class UnwrittenOutcomes:
         self._pace = pace
         self._most: float = places
         self._strict = False
-        """Whether an outcome that waits takes a place, since it may wait for longer than a body takes."""
+        """Whether an unwritten outcome occupies a slot, because it may wait for longer than a body runs."""
         self._slowest = 0.0
-        """Seconds of the slowest of the last round trips."""
+        """Seconds of the slowest recent round trip."""
         self._waiters = 0
         self._changed = threading.Condition()
         self.waiting: Callable[[], int] = lambda: 0
-        """Returns how many outcomes nobody has begun to write."""
+        """Returns how many outcomes wait to be written."""
         self.writing = 0
-        """How many are being written."""
+        """How many outcomes are being written."""
         self.listeners: list[Callable[[], None]] = []
         """Called after each round trip."""
 
     def full(self, busy: int) -> bool:
-        """Return whether no other body may begin now, while *busy* of them run."""
+        """Return whether no other body may start while *busy* bodies run."""
         count = self.waiting() + self.writing
         return count > 0 and (count + busy if self._strict else count) >= self._most
 
     def wait(self, busy: Callable[[], int]) -> None:
-        """Block until another body may begin."""
+        """Block until another body may start."""
         with self._changed:
             self._waiters += 1
             while self.full(busy()):
@@ -56,7 +56,7 @@ class UnwrittenOutcomes:
             self._waiters -= 1
 
     def wrote(self, count: int, seconds: float) -> None:
-        """Take note of a round trip that wrote *count* outcomes in *seconds*."""
+        """Record a round trip that wrote *count* outcomes in *seconds*."""
         self.writing = 0
         self._slowest = max(seconds, _DECAY * self._slowest)
         pace = self._pace()

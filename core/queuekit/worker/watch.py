@@ -1,4 +1,4 @@
-"""Watches over a worker's threads: says that the process is alive, and ends a worker one of whose parts is dead."""
+"""Watch a worker's threads: send heartbeats, and end the worker if a thread has died."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ __all__ = ["DEAF", "Watch", "end_process"]
 
 _logger = logging.getLogger("queuekit.worker")
 DEAF = 70
-"""Exit code of a process one of whose threads has ended, or whose event loop is blocked past a time limit."""
+"""Exit code of a process that lost a thread, or whose event loop is blocked past a time limit."""
 
 
 class Watch:
-    """A thread that looks once a second.
+    """A thread that runs checks once a second.
 
     Args:
-        run_table: Where to say that the process is alive.
-        parts: Returns all threads that must be alive while the worker works.
-        checks: Called at each look; what they return is why the worker cannot go on, if it cannot.
-        on_fault: Called, once, with the reason why the worker cannot go on.
+        run_table: Receives the heartbeats.
+        parts: Returns the threads that must be alive while the worker works.
+        checks: Called once a second; each returns why the worker cannot go on, or an empty text.
+        on_fault: Called once with the reason why the worker cannot go on.
     """
 
     def __init__(
@@ -47,22 +47,22 @@ class Watch:
         self.thread = threading.Thread(target=self._loop, name="queuekit-watch", daemon=True)
 
     def start(self) -> None:
-        """Begin."""
+        """Start the thread."""
         self._run_table.beat(time.monotonic())
         self.thread.start()
 
     def ease(self) -> None:
-        """Say only that the process is alive from now on: the worker ends, and its threads with it."""
+        """From now on, only send heartbeats: the worker is stopping, and its threads end."""
         self._working = False
 
     def stop(self) -> None:
-        """End."""
+        """Stop the thread."""
         self._working = False
         self._stopped.set()
 
     def _loop(self) -> None:
         while not self._stopped.is_set():
-            with suppress(BaseException):  # whatever is raised in it, the process is alive as long as this is
+            with suppress(BaseException):  # whatever a check raises, the heartbeats must go on
                 self._turn()
 
     def _turn(self) -> None:
@@ -76,7 +76,7 @@ class Watch:
                 self._on_fault(fault)
 
     def _look_for_the_dead(self) -> str:
-        """Find threads that were dead at the last look as well: a worker that is about to stop lets them end."""
+        """Report a thread that was also dead at the last check: in a stopping worker, threads end just before."""
         dead = {thread.name for thread in self._parts() if thread.ident is not None and not thread.is_alive()}
         again, self._dead = dead & self._dead, dead
         return f"its thread {min(again)} has ended" if again else ""
@@ -85,7 +85,7 @@ class Watch:
 def end_process(reason: str) -> None:
     """End this process at once, so that its supervisor hands back what it holds and starts another."""
     with suppress(BaseException):
-        _logger.critical("this worker process cannot go on: %s; another takes its place", reason)
+        _logger.critical("this worker process cannot go on: %s; the supervisor starts another", reason)
     for handler in logging.getLogger().handlers:
         with suppress(BaseException):
             handler.flush()

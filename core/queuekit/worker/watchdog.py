@@ -1,4 +1,4 @@
-"""Looks after what runs: time limits, cancel marks, and the worker's own presence."""
+"""Watch the running messages: enforce time limits, look for cancel marks, and record the worker's presence."""
 
 from __future__ import annotations
 
@@ -29,30 +29,30 @@ __all__ = ["Watchdog"]
 
 _logger = logging.getLogger("queuekit.worker")
 _PATIENCE = 1.0
-"""Seconds that the start waits for the first sign of life to be written."""
+"""Seconds that the start waits for the first presence record to be written."""
 _LOOK = 1.0
-"""Seconds between two looks for cancel marks."""
+"""Seconds between two reads of cancel marks."""
 _QUICK_POLL = 0.1
-"""Seconds between two looks while a run with a time limit is in flight and may begin at any moment."""
+"""Seconds between two checks while a run with a time limit is in flight and may start at any moment."""
 
 
 class Watchdog:
-    """One thread that wakes once a second while something runs, and every ten while nothing does.
+    """One thread that wakes once a second while something runs, and otherwise every ten seconds.
 
     Args:
         runtime: Backend, clock.
         executor: Decides for runs that are given up.
         in_flight: Returns all runs in flight.
         in_threads: Returns those in threads, each with its row.
-        give_up: Called with the row of a thread that does not come back in time, and its run.
+        give_up: Called with the row of a thread that does not return in time, and its run.
         thread_of: Returns the identifier of the thread of a row.
         is_apart: Returns whether the body of a run is in a process of its own.
-        cancel: Called with each run to be cancelled.
-        deliver: Takes the outcome of a run that was given up.
-        about: What the worker says of itself.
-        hand_back: Called at each look with monotonic seconds; hands back what cannot begin soon, and returns whether to
-            look again soon.
-        tell: Returns what it says besides, each time anew.
+        cancel: Called with each run to cancel.
+        deliver: Called with the outcome of a run that was given up.
+        about: Constant fields of the worker's presence record.
+        hand_back: Called at each check with the monotonic time; hands back messages that cannot start soon, and
+            returns whether to check again soon.
+        tell: Returns further fields of the presence record, each time anew.
     """
 
     def __init__(
@@ -90,17 +90,17 @@ class Watchdog:
         self.thread = threading.Thread(target=self._loop, name="queuekit-watchdog", daemon=True)
 
     def start(self) -> None:
-        """Begin; who asks now who works knows of this one, unless the backend takes long."""
+        """Start, and wait briefly until the presence record is written, so that commands see this worker."""
         self.thread.start()
         self._presented.wait(_PATIENCE)
 
     def wake(self) -> None:
-        """Say that something is in flight."""
+        """Wake the thread, since something is in flight."""
         if not self._awake.is_set():
             self._awake.set()
 
     def stop(self) -> None:
-        """End, and take the presence record away."""
+        """Stop, and delete the presence record."""
         self._stopped.set()
         self._awake.set()
         self.thread.join(timeout=5)
@@ -114,7 +114,7 @@ class Watchdog:
             self._presented.set()
             if not self._in_flight():
                 self._awake.clear()
-                # What came between the look and the clear would be slept through.
+                # Check again: a run that arrived before the clear would otherwise be missed.
                 if not self._in_flight() and not self._stopped.is_set():
                     self._awake.wait(EVERY)
                     continue
@@ -122,7 +122,7 @@ class Watchdog:
             self._quietly(self._look_for_marks)
 
     def _until_next_look(self) -> None:
-        """Enforce time limits as they come until it is time to look for marks again."""
+        """Enforce time limits until it is time to read marks again."""
         clock = self._runtime.clock
         look, limits = clock.monotonic() + _LOOK, 0.0
         while not self._stopped.is_set():
@@ -134,13 +134,13 @@ class Watchdog:
                 return
 
     def enforce(self, now: float) -> float:
-        """End the runs that are over their time and return when to look again, in monotonic seconds."""
+        """End the runs that exceed their time limit; return the monotonic time of the next check."""
         limited = any(run.timeout is not None and run.started is None for run in self._in_flight())
         nearest = now + (_QUICK_POLL if limited else _LOOK)
         return min([nearest, *(self._limit(row, run, now) for row, run in self._in_threads())])
 
     def _limit(self, row: int, run: Run, now: float) -> float:
-        """End one run if it is over its time, in the end without it; return when to look at it again."""
+        """Interrupt a run that exceeds its time limit, and finally give it up; return when to check it again."""
         guard = run.guard
         if guard is None or run.started is None:
             return math.inf
@@ -155,7 +155,7 @@ class Watchdog:
         return guard.again
 
     def _leave(self, row: int, run: Run) -> None:
-        """Decide without the body, unless somebody has; its thread is lost all the same."""
+        """Decide the outcome unless it is already decided; in any case the thread is lost."""
         self._give_up(row, run)
         if run.claim():
             error = TaskTimeout(
@@ -164,7 +164,7 @@ class Watchdog:
             self._deliver(self._executor.raised(run, error))
 
     def _insist(self, run: Run, guard: Guard, now: float) -> float:
-        """Raise again that the message was cancelled in a body that goes on; return when to do so next."""
+        """Interrupt a body again that goes on after its message was cancelled; return when to do so next."""
         if run.cancellation is None:
             return math.inf
         if now >= guard.again:
@@ -176,7 +176,7 @@ class Watchdog:
         return guard.fire(kind)
 
     def _look_for_marks(self) -> None:
-        """Find, in one round trip, which of the runs in flight were cancelled."""
+        """Find the cancelled runs in flight, in one round trip."""
         backend = self._runtime.backend
         runs: dict[str, list[Run]] = {}
         for run in self._in_flight():
@@ -194,7 +194,7 @@ class Watchdog:
                 self._raise_in(run)
 
     def _raise_in(self, run: Run) -> None:
-        """Raise in the body of *run* that its message was cancelled, if it runs in a thread."""
+        """Interrupt the body of *run*, whose message was cancelled, if it runs in a thread."""
         for row, each in self._in_threads():
             if each is run and not self._is_apart(run):
                 guard = run.reach(self._thread_of(row))
@@ -202,7 +202,7 @@ class Watchdog:
                     run.did = "raised"
 
     def _report(self, backend: Backend) -> None:
-        """Write down what was done about bodies that go on; of those that have ended their outcome tells."""
+        """Record what was done to cancel bodies that are still running; the outcome records it for the others."""
         marks = []
         for run in self._in_flight():
             wish = run.cancellation
@@ -223,10 +223,10 @@ class Watchdog:
         backend.put([Record(key=worker_key(self._about["name"]), body=body, ttl=TTL)])
 
     def _quietly(self, call: Callable[[], object]) -> None:
-        """Do what may wait for the next round if the backend does not answer; the fetcher reports that it is down."""
+        """Call *call*; ignore a backend that does not answer: the fetcher reports it, the next round tries again."""
         try:
             call()
         except UnavailableError:
             return
-        except BaseException:  # noqa: BLE001 - it looks after all the others
-            log_error(_logger, "the watchdog met an error that it does not know")
+        except BaseException:  # noqa: BLE001 - time limits depend on this thread
+            log_error(_logger, "unexpected error in the watchdog")

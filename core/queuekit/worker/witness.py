@@ -1,4 +1,4 @@
-"""Whether the descriptors of a worker process are still its own: a body may have closed them all."""
+"""Detect that a body has closed the file descriptors of its worker process."""
 
 from __future__ import annotations
 
@@ -8,30 +8,30 @@ __all__ = ["Witness"]
 
 
 class Witness:
-    """A descriptor that nobody uses; once it is closed, or another file has its number, others are gone as well.
+    """An unused descriptor. If it is closed, or its number belongs to another file, other descriptors are gone as well.
 
-    Whatever uses a connection or a file of the worker's then meets EBADF, or, worse, writes into a stranger's file.
+    A use of the worker's connections or files then fails with EBADF or, worse, writes into another file.
     """
 
     def __init__(self) -> None:
         self._descriptor = -1
         self._identity: tuple[int, int] | None = None
-        """Of the file; ``None`` while it is not open."""
+        """Device and inode of the file; ``None`` while it is not open."""
 
     def open(self) -> None:
-        """Begin to be one."""
+        """Open the descriptor."""
         self._descriptor, other = os.pipe()
         os.close(other)
         self._identity = self._look()
 
     def check(self) -> str:
-        """Return why the worker cannot go on, if its descriptors are gone."""
+        """Return why the worker cannot go on if its descriptors are gone, or an empty text."""
         if self._identity is None or self._look() == self._identity:
             return ""
-        return "a task has closed the descriptors of its worker"
+        return "a task has closed the file descriptors of its worker"
 
     def close(self) -> None:
-        """Give it back; what others have under its number is left alone."""
+        """Close the descriptor, unless its number now belongs to another file."""
         identity, self._identity = self._identity, None
         if identity is not None and self._look() == identity:
             os.close(self._descriptor)

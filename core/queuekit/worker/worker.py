@@ -1,4 +1,4 @@
-"""One worker process: fetcher, run threads, event loop, settler, and who looks after them.
+"""One worker process: fetcher, run threads, event loop, settler, and the threads that watch them.
 
 ::
 
@@ -52,15 +52,15 @@ if TYPE_CHECKING:
 __all__ = ["Worker"]
 
 _FINAL_SETTLE = 0.5
-"""Least seconds that the outcomes which are there get to be settled at the end."""
+"""Least seconds to settle the remaining outcomes at the end."""
 LEAST_STOP = 3.0
-"""Seconds that a stop may take where ``drain`` is less."""
+"""Seconds that a stop may take if ``drain`` is shorter."""
 _RESERVE = 1.5
-"""Seconds of ``drain`` that are kept for handing back and settling, when tasks have had the rest."""
+"""Seconds of ``drain`` that are reserved for handing back and settling; running tasks get the rest."""
 
 
 _MOST_TOLD = 200
-"""Most messages under way that a worker's presence names."""
+"""Most running messages that a worker's presence record names."""
 
 
 class Worker:
@@ -69,13 +69,13 @@ class Worker:
     Args:
         app: The app.
         burst: Whether to end when the queues are empty.
-        name: What its name begins with; default: the host's name.
-        ref: How child processes find the app; without it suspects of a crash run like the others.
-        server: Forks child processes, if it was started before.
-        leases: Where it writes its leases for another process to keep; default: a thread of this one keeps them. So it
-            does where only the process that claimed can renew (``portable_leases``).
-        run_table: Where threads say what they run; default: memory of this process.
-        on_fault: Called if the worker cannot go on, with the reason; must end this process, whose supervisor starts
+        name: Prefix of its name; default: the host's name.
+        ref: Reference by which child processes load the app; without it, suspects of a crash run like other messages.
+        server: The fork server, if it is already started.
+        leases: Lease table for a supervisor that renews the leases; default: a thread of this process renews them. The
+            thread also renews them if only the process that claimed can (``portable_leases``).
+        run_table: Records what each thread runs; default: memory of this process.
+        on_fault: Called with the reason if the worker cannot go on; must end this process, whose supervisor starts
             another. Default: the worker stops at once.
     """
 
@@ -94,7 +94,7 @@ class Worker:
         self.app = app
         self.name = worker_name(name)
         self.stats: Counter[str] = Counter()
-        """How many deliveries ended how."""
+        """Number of deliveries by how they ended."""
         self._runtime = runtime = app.runtime
         require(runtime, app.tasks, app.declared)
         if runtime.shared:
@@ -126,7 +126,7 @@ class Worker:
         self._changed = threading.Condition()
         self._stop, self._hurry = threading.Event(), threading.Event()
         self._reason = "asked to stop"
-        # Threads of whoever runs this worker that must be alive for as long as it works.
+        # Threads of the caller that must be alive while the worker works.
         self.others: list[threading.Thread] = []
 
     def _make_threads(self) -> ThreadPool:
@@ -158,7 +158,7 @@ class Worker:
         )
 
     def _parts(self) -> Iterator[threading.Thread]:
-        """Return the threads without which the worker would hold messages and not work on them."""
+        """Yield the threads without which the worker would hold messages but not process them."""
         if self._stop.is_set():
             return
         yield from (self._settler.thread, self._watchdog.thread, self._fetcher.thread)
@@ -205,11 +205,11 @@ class Worker:
             yield self._loop_pool
 
     def _set_aside(self, queue: str, id: str, why: str) -> None:
-        """Tell of a message that the broker itself found malformed, as of one that we did."""
+        """Emit the event for a message that the broker found malformed, as for one that the worker finds."""
         self._runtime.events.emit(MessageDead(id=id, task="", queue=queue, reason="malformed", error=why))
 
     def _presence(self) -> dict[str, Any]:
-        """Return what only this worker knows, and operators ask: how it fares, and what no broker tells of messages."""
+        """Return facts for operators that only this worker knows: its health, and message states the broker lacks."""
         facts: dict[str, Any] = {"silent": round(self._fetcher.silence(), 1)}
         if not self._runtime.broker.capabilities.inspect:
             begun = [run.message.id for run in list(self._in_flight.values()) if run.started is not None]
@@ -217,7 +217,7 @@ class Worker:
         return facts
 
     def _make_scheduler(self) -> Scheduler | None:
-        """Return what may send the ticks of schedules; a worker that ends when the queues are empty is none."""
+        """Return the scheduler, or ``None`` if this worker sends no ticks."""
         if not self._settings.schedules or self._runtime.backend is None:
             return None
         from queuekit.schedules.scheduler import Scheduler
@@ -229,13 +229,13 @@ class Worker:
         renewer.start()
         return renewer
 
-    # -- life
+    # -- start and stop
 
     def run(self) -> int:
         """Work until :meth:`stop`, then hand everything back.
 
         Returns:
-            0, or 130 if it was told to stop at once.
+            0, 130 if it was told to stop at once, or 1 after a fault.
         """
         clock = self._runtime.clock
         since = clock.monotonic()
@@ -253,7 +253,7 @@ class Worker:
         return 1 if self._health.failed else 130 if self._hurry.is_set() else 0
 
     def start(self) -> None:
-        """Begin, and return at once."""
+        """Start all threads, and return at once."""
         self.app.plugins.call("queuekit_worker_child_init", raising=True, worker=self)
         self._witness.open()
         self._health.watch.start()
@@ -267,7 +267,7 @@ class Worker:
         self.app.plugins.call("queuekit_worker_ready", worker=self)
 
     def stop(self, reason: str = "queues are empty", *, at_once: bool = False) -> None:
-        """Begin to stop; with *at_once* running tasks are not waited for. May be called from any thread, and again."""
+        """Start to stop; with *at_once*, do not wait for running tasks. Any thread may call this, and repeatedly."""
         self._reason = reason
         if at_once:
             self._hurry.set()
@@ -276,9 +276,9 @@ class Worker:
             self._changed.notify_all()
 
     def finish(self) -> None:
-        """Fetch no more, hand unstarted messages back, wait for running ones, give up on the rest, settle, close.
+        """Stop fetching, hand back unstarted messages, wait for running ones, give up on the rest, settle, close.
 
-        All of it takes no longer than ``drain``, or :data:`LEAST_STOP`.
+        This takes at most ``drain`` seconds, or :data:`LEAST_STOP` if that is longer.
         """
         self._health.watch.ease()
         drain = self._settings.drain
@@ -296,7 +296,7 @@ class Worker:
         self._drain(min(began + drain, deadline - _RESERVE))
         self._end_processes()
         for run in list(self._in_flight.values()):
-            # First the outcome, then the word to stop: what the body makes of that is not its outcome any more.
+            # Decide the outcome before the cancel request: the body's reaction to it must not become the outcome.
             self._give_back(run, self._executor.decide.unfinished(run, settles=not run.early))
             self._cancel(run)
         self._settler.stop(max(_FINAL_SETTLE, deadline - _RESERVE - self._runtime.clock.monotonic()))
@@ -325,23 +325,23 @@ class Worker:
         if run.claim():
             self._settler.put(outcome)
 
-    # -- what the fetcher asks
+    # -- called by the fetcher
 
     def room(self) -> int:
-        """Return how many messages to fetch: none until half of those held ready are used up."""
+        """Return how many messages to fetch: none until half of the prefetched ones are used."""
         slots = min(self._settings.concurrency - self._lost_places(), self._leases.most)
         extra = min(self._prefetch.size(), self._leases.most - slots)
-        # Suspects that wait for a process keep nobody from running; more of them than that wait in their queue.
+        # Suspects that wait for a process occupy no slot; not counting up to *slots* of them keeps others running.
         held = len(self._in_flight) - min(self._threads.apart, slots)
         return 0 if held >= max(slots, slots + extra // 2) else slots + extra - held
 
     def _lost_places(self) -> int:
-        """Return how many places are taken by bodies that were given up and go on."""
+        """Return how many slots are occupied by bodies that were given up and are still running."""
         loop = self._loop_pool
         return len(self._threads.lost) + (len(loop.lost) if loop is not None else 0)
 
     def wait_for_room(self, timeout: float) -> bool:
-        """Block until there is room; false if *timeout* seconds pass first, or the worker is to stop."""
+        """Block until there is room; return false after *timeout* seconds, or if the worker is stopping."""
         with self._changed:
             if self.room() <= 0 and not self._stop.is_set():
                 self._runtime.clock.wait(self._changed, timeout)
@@ -352,11 +352,11 @@ class Worker:
         return not self._in_flight and not self._passing
 
     def admit(self, deliveries: list[Delivery]) -> None:
-        """Take a batch in: read its marks and headers, have its leases kept, and hand it to those who run it."""
+        """Accept a batch: read its marks and headers, register its leases, and submit it to the pools."""
         try:
             marks = self._marks(deliveries)
         except UnavailableError:
-            # They are held, and nobody here will run them: back to their places, when the engine answers again.
+            # The messages are leased but will not run here: release them when the engine answers again.
             self._put_back(deliveries)
             raise
         runs: list[Run] = []
@@ -378,7 +378,7 @@ class Worker:
         self._dispatch(self._acknowledge_early(runs))
 
     def _bounded(self, deliveries: list[Delivery]) -> list[Delivery]:
-        """Return those of a batch whose bodies may be held; the others go back to their places, uncounted."""
+        """Return the deliveries of a batch whose bodies fit into memory; release the others, uncounted."""
         sizes = [len(delivery.envelope.body) for delivery in deliveries]
         self._prefetch.weigh(sizes)
         if sum(sizes) <= LITTLE_BYTES:
@@ -390,9 +390,9 @@ class Worker:
         return deliveries[:fit]
 
     def _held(self, runs: list[Run]) -> list[Run]:
-        """Have the leases of *runs* kept, and return those that may run; the others go back to their places.
+        """Register the leases of *runs*, and return those that may run; release those that do not fit.
 
-        Those that are acknowledged early will have no lease.
+        Runs that are acknowledged early need no lease.
         """
         leased = [run for run in runs if not run.early]
         try:
@@ -406,7 +406,7 @@ class Worker:
         return runs
 
     def _let_go(self, runs: Sequence[Run]) -> None:
-        """Give back what nobody would renew."""
+        """Release runs whose leases cannot be registered, and so would not be renewed."""
         for run in runs:
             self._in_flight.pop(run.serial, None)
         self._put_back([run.delivery for run in runs])
@@ -442,19 +442,19 @@ class Worker:
             self._pass_on(Outcome(delivery=delivery, settlement=Release(delivery), status="returned"))
 
     def _pass_on(self, outcome: Outcome) -> None:
-        """Settle what needs no run; a burst waits for it, as it may send more."""
+        """Settle a delivery that needs no run; a burst waits for it, since it may send more messages."""
         self._passing.add(outcome.delivery.token)
         self._settler.put(outcome)
 
     def _acknowledge_early(self, runs: list[Run]) -> list[Run]:
-        """Acknowledge those that want it before they run, and return those that may run."""
+        """Acknowledge the runs with early acknowledgement, and return all runs that may run."""
         early = [run for run in runs if run.early]
         if not early:
             return runs
         try:
             stale = {one.token for one in self._runtime.broker.settle([Ack(run.delivery) for run in early])}
         except UnavailableError:
-            # Whether it was done is not known: to run them now and again later would be more than once.
+            # It is unknown whether the broker acknowledged them: to run them now could run them twice.
             stale = {run.delivery.token for run in early}
         refused = [run for run in early if run.delivery.token in stale]
         for run in refused:
@@ -487,16 +487,16 @@ class Worker:
     def _loop_waiting(self) -> list[Run]:
         return self._loop_pool.take_waiting() if self._loop_pool is not None else []
 
-    # -- what others tell
+    # -- notifications
 
     def keep_leases(self) -> None:
-        """Keep the leases of what is in flight here from now on: who has kept them is gone."""
+        """Renew the leases in this process from now on: the supervisor is gone."""
         if self._renewer is None:
             self._renewer = self._start_renewer()
 
     def lost(self, serials: list[int]) -> None:
-        """Hear that leases were lost: those runs are told, their outcomes will be refused (QK4)."""
-        # A lease is gone as well once its outcome is written: of those that are decided the settler hears the truth.
+        """Handle lost leases: cancel their runs, whose outcomes will be refused (QK4)."""
+        # A lease also ends when its outcome is written, so skip decided runs: the settler learns whether it was lost.
         runs = [run for serial in serials if (run := self._in_flight.get(serial)) is not None and not run.decided]
         if not runs:
             return
@@ -513,7 +513,7 @@ class Worker:
             self._loop_pool.cancel(run)
 
     def _settled(self, outcomes: list[Outcome]) -> None:
-        """Hear of outcomes that are written: they leave the hands, the counts and the log."""
+        """Handle written outcomes: update the statistics, remove their runs and leases, and emit their events."""
         serials = [outcome.run.serial for outcome in outcomes if outcome.run is not None]
         for outcome in outcomes:
             self.stats[outcome.status] += 1

@@ -166,7 +166,7 @@ def test_plugin_cannot_replace_a_command(tmp_path: Path) -> None:
     [
         pytest.param('"hello_plugin:nosuch"', "AttributeError: module 'hello_plugin' has no attribute", id="name"),
         pytest.param('"nosuchmodule:hello"', "ModuleNotFoundError: No module named 'nosuchmodule'", id="module"),
-        pytest.param("lambda: 1", "it is int, which is no click command", id="kind"),
+        pytest.param("lambda: 1", "it is int, not a click command", id="kind"),
     ],
 )
 def test_command_that_cannot_be_had_is_an_error(tmp_path: Path, command: str, error: str) -> None:

@@ -9,7 +9,7 @@ from queuekit.wire.records import Cancellation
 @pytest.mark.parametrize(
     ("did", "ended", "text"),
     [
-        ("", False, "asked for by me; no worker has seen that yet"),
+        ("", False, "asked for by me; no worker has seen the request yet"),
         ("", True, "asked for by me"),
         ("raised", True, "asked for by me; an exception was raised in its body"),
     ],

@@ -41,7 +41,7 @@ def test_a_closed_output_is_one_line(tmp_path: Path) -> None:
     done = run(tmp_path, "--quiet queues >&-")
 
     assert done.returncode == 1
-    assert done.stderr == "Error: cannot write to standard output: it is closed, and what belongs there is lost.\n"
+    assert done.stderr == "Error: cannot write to standard output: it is closed, and the output is lost.\n"
 
 
 def test_no_file_takes_the_number_of_a_closed_output(tmp_path: Path) -> None:

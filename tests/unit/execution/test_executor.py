@@ -380,7 +380,7 @@ def test_a_result_that_cannot_be_read_again_loses_its_follow_ups_loudly(caplog: 
     second = redelivered(app, delivery, damaged)
 
     assert (second.status, second.sends) == ("skipped", ())
-    assert "cannot send what follows the success of t" in caplog.text
+    assert "cannot send the on_success callbacks of t" in caplog.text
 
 
 # -- suspects

@@ -98,7 +98,7 @@ def test_a_generator_is_a_failure(function: Callable[..., Any], mode: str) -> No
     """Its body has not run, and the error says what to write."""
     result = _ended(_app(mode), function, "never")
 
-    with pytest.raises(TaskFailed, match="returned a generator, whose body nobody runs: return a list"):
+    with pytest.raises(TaskFailed, match="returned a generator, whose body never ran; return a list instead"):
         result.get(timeout=60)
     assert "never" not in RAN
 

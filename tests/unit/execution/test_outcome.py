@@ -124,9 +124,11 @@ def test_follow_ups_have_ids_derived_from_their_parents() -> None:
 @pytest.mark.parametrize(
     ("value", "text"),
     [
-        pytest.param(object(), "t() returned what cannot be stored: object is not something JSON can hold", id="type"),
-        pytest.param({"a": [print]}, "t() returned what cannot be stored: .a[0]: builtin_function", id="path"),
-        pytest.param("x" * 5_000, "t() returned what cannot be stored: 5,002 bytes, the backend", id="size"),
+        pytest.param(
+            object(), "t() returned a value that cannot be stored: object is not something JSON can hold", id="type"
+        ),
+        pytest.param({"a": [print]}, "t() returned a value that cannot be stored: .a[0]: builtin_function", id="path"),
+        pytest.param("x" * 5_000, "t() returned a value that cannot be stored: 5,002 bytes, the backend", id="size"),
     ],
 )
 def test_a_result_that_cannot_be_stored_is_a_failure(value: Any, text: str) -> None:
@@ -325,7 +327,7 @@ def test_an_error_follow_up_that_cannot_be_made_harms_nothing_else(caplog: pytes
     outcome = outcome_of(app)
 
     assert (outcome.status, outcome.sends, outcome.records[0].state) == ("failed", (), "FAILURE")
-    assert "cannot send what follows the error of t id-1" in caplog.text
+    assert "cannot send the on_error callbacks of t id-1" in caplog.text
 
 
 @pytest.mark.parametrize("retries", [0, 5], ids=["no-retries", "retries-left"])

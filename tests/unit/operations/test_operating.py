@@ -196,7 +196,7 @@ def test_records_tell_what_a_broker_does_not() -> None:
     assert [document["place"] for document in documents] == [None, "delayed", "leased"]
     assert [document["place_not_told_by"] for document in documents] == ["MEMORY", None, None]
     assert documents[2]["worker"] == "w"
-    assert "not told by MEMORY" in as_text(admin.show(waiting.id), accepted, now=0.0)
+    assert "MEMORY does not report which" in as_text(admin.show(waiting.id), accepted, now=0.0)
 
 
 def test_a_dead_letter_is_found_where_no_others_are_told() -> None:
@@ -222,7 +222,7 @@ def test_the_oldest_age_is_marked_where_only_workers_have_seen_it() -> None:
 
     assert {view.name: _oldest(view, admin.untold) for view in admin.queues()} == {
         "default": ">=12s",
-        "mail": "not told by MEMORY",
+        "mail": "not reported by MEMORY",
     }
 
 

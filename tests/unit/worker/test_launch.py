@@ -14,5 +14,5 @@ def test_runs_once() -> None:
 
     with pytest.raises(CapabilityError):
         worker.run()
-    with pytest.raises(AppError, match="this worker has been run before"):
+    with pytest.raises(AppError, match="this worker has already run"):
         worker.run()

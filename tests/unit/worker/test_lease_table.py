@@ -169,7 +169,7 @@ def test_holds_those_that_fit(both: tuple[LeaseTable, LeaseTable]) -> None:
     none = worker.hold(rows(range(30, 31), letters=40_000))
     most = worker.most
     worker.done(range(30))
-    with pytest.raises(ValueError, match=r"lease of id-31 cannot be kept: its token has 40,000 char.* 32,764 bytes"):
+    with pytest.raises(ValueError, match=r"lease of id-31 does not fit: its token has 40,000 char.* 32,764 bytes"):
         worker.hold(rows(range(31, 32), letters=40_000))
     again = worker.hold(rows(range(6)))
 

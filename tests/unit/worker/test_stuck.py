@@ -47,7 +47,7 @@ def test_a_stuck_fetch_is_told_once_with_its_stack(caplog: pytest.LogCaptureFixt
         fetch.idle = True
         found.append(fetch.stuck.check())
 
-    assert found == ["", "", "a fetch has not come back for 61 s"]
+    assert found == ["", "", "a fetch has not returned for 61 s"]
     assert len(caplog.records) == 1
     assert "test_a_stuck_fetch_is_told_once_with_its_stack" in caplog.text
 
@@ -86,7 +86,7 @@ def test_a_witness_knows_that_descriptors_are_gone() -> None:
     for each in {other, number}:
         os.close(each)
 
-    gone = "a task has closed the descriptors of its worker"
+    gone = "a task has closed the file descriptors of its worker"
     assert (before, open_, closed, replaced) == ("", "", gone, gone)
 
 

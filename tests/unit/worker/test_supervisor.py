@@ -291,7 +291,7 @@ def test_a_process_that_the_system_refuses_is_tried_again(monkeypatch: pytest.Mo
     for _ in range(5):
         supervisor._start(0)
 
-    assert [event.how for event in crashed] == ["cannot be started: [Errno 24] Too many open files"] * 4
+    assert [event.how for event in crashed] == ["cannot start: [Errno 24] Too many open files"] * 4
     assert [event.tries for event in gave_up] == [5]
     assert sorted(path.name for path in Path("/proc/self/fd").iterdir()) == before
 
