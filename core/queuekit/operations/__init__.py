@@ -1,4 +1,4 @@
-"""What an operator does with queues, messages and records.
+"""Operate queues, messages and records.
 
 Import ``admin.Admin``.
 Imports from: the top of the package, wire, plugins, tasks, client, execution.

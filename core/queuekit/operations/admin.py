@@ -1,4 +1,4 @@
-"""What an operator does: look, cancel, replay, purge, check. The command line and others only call this."""
+"""The operator's interface: show, cancel, replay, purge, check. The command line only calls this."""
 
 from __future__ import annotations
 
@@ -47,34 +47,34 @@ __all__ = ["Admin", "MessageView", "QueueView", "QueuedMessage"]
 
 
 _LOOK = 0.1
-"""Seconds between two looks whether a cancelled message has ended."""
+"""Seconds between two checks whether a cancelled message has ended."""
 _AT_ONCE = 500
-"""Records that are deleted in one round trip."""
+"""Most records to delete in one round trip."""
 _ENDED = frozenset({"removed", "dropped", "killed"})
-"""What a cancellation can have done, after which the message has ended in any case."""
+"""Effects of a cancellation after which the message has ended in any case."""
 _PAGE = 100
-"""Messages that are held at a time while many are looked at."""
+"""Most messages to hold in memory while many are read."""
 _PART = 500
-"""Messages that one step replays or deletes."""
+"""Most messages to replay or delete in one step."""
 _QUIET = 25.0
-"""Seconds without a sign of life after which an operator is told of a worker: two signs are missing."""
+"""Seconds of silence after which a worker is reported: it missed two presence records."""
 
 
 @attrs.frozen(kw_only=True)
 class QueueView:
-    """A queue and who works on it."""
+    """A queue, its counts and its workers."""
 
     name: str
     counts: QueueCounts
     workers: int | None = None
-    """Live workers that listen on it; ``None`` if there is no backend to know it from."""
+    """Number of live workers that serve it; ``None`` without a backend."""
     seen_age: float | None = None
-    """Seconds that the oldest of the last messages claimed had waited, where the broker does not tell of those left."""
+    """Seconds that the oldest of the last claimed messages waited, if the broker does not report waiting messages."""
 
 
 @attrs.frozen(kw_only=True)
 class QueuedMessage:
-    """A message as it lies in a queue, with what can be read of it."""
+    """A message in a queue, with the parts that can be read."""
 
     stored: Stored
     task: str
@@ -88,25 +88,25 @@ class QueuedMessage:
 
 @attrs.frozen(kw_only=True)
 class MessageView:
-    """Everything that is known of one id."""
+    """Everything that is known about one id."""
 
     info: Info
     queued: QueuedMessage | None = None
-    """Where the broker has it, if it has."""
+    """The message in its queue; ``None`` if the broker does not have it."""
     message: Message | None = None
     """Its contents, if they can be read."""
     cancellation: Cancellation | None = None
-    """Who wanted it cancelled, and what became of that."""
+    """The request to cancel it, and its effect."""
     holder: str = ""
-    """Worker that says it runs it, where the broker does not tell."""
+    """Worker that reports to run it, if the broker does not report single messages."""
     silent: str = ""
-    """Name of the service, where that does not tell of single messages; else empty."""
+    """Name of the broker's service if that does not report single messages; else empty."""
     now: float = 0.0
-    """UTC epoch seconds of the look."""
+    """UTC epoch seconds at which this view was made."""
 
 
 class Source(Protocol):
-    """What :class:`Admin` needs of an app."""
+    """The part of an app that :class:`Admin` uses."""
 
     tasks: Tasks
     declared: dict[str, Any]
@@ -118,10 +118,10 @@ class Source(Protocol):
 
 
 class Admin:
-    """An operator's view of an app.
+    """The operator's interface to an app.
 
     Args:
-        app: The app; its config says which engines.
+        app: The app; its config names the engines.
     """
 
     def __init__(self, app: Source) -> None:
@@ -131,13 +131,13 @@ class Admin:
 
     @property
     def untold(self) -> str:
-        """Name of the broker's service if it does not tell of single messages; else empty."""
+        """Name of the broker's service if that does not report single messages; else empty."""
         return "" if self._broker.capabilities.inspect else self._runtime.broker_url.scheme.partition("+")[0].upper()
 
-    # -- looking
+    # -- reading
 
     def queue_names(self) -> list[str]:
-        """Return all queues: those the broker knows, those of the config, those of tasks."""
+        """Return all queues: those of the broker, of the config, and of tasks."""
         names = {*self._runtime.config.worker.queues, self._runtime.config.default_queue}
         names.update(task.defaults.queue for task in self._app.tasks.values() if task.defaults.queue)
         if self._broker.capabilities.inspect:
@@ -146,7 +146,7 @@ class Admin:
         return sorted(names)
 
     def queues(self) -> list[QueueView]:
-        """Return counts and workers of all queues."""
+        """Return the counts and workers of all queues."""
         workers = self.workers()
         served = {queue for worker in workers or () for queue in worker["queues"]}
         names = sorted({*self.queue_names(), *served})
@@ -165,25 +165,25 @@ class Admin:
         ]
 
     def workers(self) -> list[dict[str, Any]] | None:
-        """Return what live workers say of themselves; ``None`` without a backend."""
+        """Return the presence records of live workers; ``None`` without a backend."""
         found = self._seen_workers()
         return None if found is None else [worker for worker in found if worker["quiet"] <= LIVE]
 
     def _seen_workers(self) -> list[dict[str, Any]] | None:
-        """Return what workers say of themselves, also those that have fallen silent."""
+        """Return the presence records of all workers, including silent ones."""
         backend = self._runtime.backend
         with self._in_time():
             return None if backend is None else read_workers(backend.walk(worker_key("")))
 
     def declared_queues(self) -> dict[str, list[str]]:
-        """Return the queues that the app's tasks are sent to, each with the names of those tasks."""
+        """Return the queues of the app's tasks, each with the names of those tasks."""
         found: dict[str, list[str]] = {}
         for name, task in sorted(self._app.tasks.items()):
             found.setdefault(task.defaults.queue or self._runtime.config.default_queue, []).append(name)
         return found
 
     def unserved_by(self, own: Iterable[str]) -> list[str]:
-        """Return what to say where a worker of *own* queues starts: which others nobody serves, and what mends it."""
+        """Return warnings for the start of a worker of *own* queues: queues that no worker serves, and the fix."""
         own, declared_queues = list(own), self.declared_queues()
         unserved = self.unserved(declared_queues, own=own)
         lines = [f"no worker serves {name!r}, the queue of {', '.join(declared_queues[name][:3])}" for name in unserved]
@@ -194,7 +194,7 @@ class Admin:
         return [*lines, f"start one for all of them:  queuekit worker -q {','.join(unserved)}"] if unserved else []
 
     def unserved(self, queues: Iterable[str], *, own: Iterable[str] = ()) -> list[str]:
-        """Return those of *queues* that no live worker serves, nor one that serves *own*; none without a backend."""
+        """Return those of *queues* that no live worker serves and that are not in *own*; none without a backend."""
         workers = self.workers()
         if workers is None:
             return []
@@ -202,7 +202,7 @@ class Admin:
         return [queue for queue in queues if queue not in served]
 
     def show(self, id: str) -> MessageView:
-        """Return everything that is known of *id*.
+        """Return everything that is known about *id*.
 
         Raises:
             UnknownIdError: Neither broker nor backend knows it.
@@ -212,8 +212,8 @@ class Admin:
         queued = self._find(id, hint=info.queue) or self._find_dead(id, info)
         if queued is None and info.state is State.UNKNOWN and cancellation is None:
             raise UnknownIdError(
-                f"nothing is known of {id!r}",
-                fix="It was never sent, ignores its result, or is forgotten: see results_expire",
+                f"unknown id {id!r}",
+                fix="It was never sent, ignores its result, or has expired: see results_expire",
             )
         untold = queued is None and not self._broker.capabilities.inspect and info.state not in FINAL
         return MessageView(
@@ -227,18 +227,18 @@ class Admin:
         )
 
     def dead(self, queue: str | None = None) -> Iterator[QueuedMessage]:
-        """Yield the dead letters of *queue*, or of all queues, of each the latest first; a page is held at a time."""
+        """Yield the dead letters of *queue*, or of all queues, newest first in each; hold one page in memory."""
         queues = [plain(queue)] if queue else self.queue_names()
         return (self._queued(stored) for name in queues for stored in self._walk(name, Place.DEAD))
 
     def dead_count(self, queue: str | None = None) -> int:
-        """Return how many dead letters there are in *queue*, or in all queues."""
+        """Return the number of dead letters in *queue*, or in all queues."""
         queues = [plain(queue)] if queue else self.queue_names()
         with self._in_time():
             return sum(counts.dead for counts in self._broker.counts(queues).values())
 
     def find_dead(self, ids: Sequence[str], queue: str | None = None) -> dict[str, list[str]]:
-        """Return by queue those of *ids* that are dead letters, without reading the others where the broker can."""
+        """Return those of *ids* that are dead letters, by queue; if the broker can, without reading the others."""
         found: dict[str, list[str]] = {}
         wanted = dict.fromkeys(map(plain, ids))
         for name in [plain(queue)] if queue else self.queue_names():
@@ -252,24 +252,24 @@ class Admin:
         return found
 
     def waiting(self, queue: str, place: Place = Place.READY) -> list[QueuedMessage]:
-        """Return the messages of *queue* in *place*, next first."""
+        """Return the messages of *queue* in *place*, in the order of delivery."""
         return [self._queued(stored) for stored in self._walk(plain(queue), place)]
 
-    # -- acting
+    # -- changing
 
     def cancel(self, id: str, *, by: str | None = None) -> bool:
-        """Cancel *id*, a message or a workflow: waiting it is removed, running it is stopped by its worker, later.
+        """Cancel *id*, a message or a workflow. A waiting message is removed; the worker later stops a running one.
 
         Args:
-            id: Of the message or workflow.
-            by: Who asks, for those who look at it later; default: user and host of this process.
+            id: Id of the message or workflow.
+            by: Name of the requester, for :meth:`show`; default: user and host of this process.
 
         Returns:
-            True if it had not ended. What became of a running one, :meth:`show` tells.
+            Whether it had not ended yet. :meth:`show` returns what became of a running one.
 
         Raises:
-            UnknownIdError: Nothing is known of it.
-            NoBackendError: There is no backend to leave the mark in, and the broker cannot remove messages.
+            UnknownIdError: Neither broker nor backend knows it.
+            NoBackendError: The broker cannot remove messages, and there is no backend for the cancel mark.
         """
         id = plain(id)
         graph = read_graph(self._runtime, id)
@@ -283,9 +283,7 @@ class Admin:
         if info.state in FINAL:
             return False
         if queued is None and info.state is State.UNKNOWN:
-            raise UnknownIdError(
-                f"nothing is known of {id!r}", fix="It was never sent, or is forgotten: see results_expire"
-            )
+            raise UnknownIdError(f"unknown id {id!r}", fix="It was never sent, or has expired: see results_expire")
         wish = self._wish(by)
         if self._remove(id, queued, info):
             if self._runtime.backend is not None:
@@ -295,17 +293,17 @@ class Admin:
             return True
         backend = self._runtime.need_backend("cancelling a running task")
         with self._in_time():
-            # Who asks again is not the one who asked.
+            # A repeated request must not replace the name of the first requester.
             backend.put([cancel_mark(id, ttl=CANCEL_TTL, wish=wish)], condition=Condition.ABSENT)
-        # It may have become ready again between the look and the mark; the mark is seen when it is fetched.
+        # The message may have become ready again before the mark was written; a worker sees the mark on delivery.
         return True
 
     def is_workflow(self, id: str) -> bool:
-        """Return whether *id* is a chain, group or chord that is stored."""
+        """Return whether *id* is a stored chain, group or chord."""
         return read_graph(self._runtime, id) is not None
 
     def after_cancel(self, id: str, *, patience: float) -> MessageView:
-        """Return what is known of *id*, which was cancelled, as soon as it has ended, or after *patience* seconds."""
+        """Return what is known about the cancelled *id* once it has ended, or after *patience* seconds."""
         clock = self._runtime.clock
         deadline = clock.monotonic() + patience
         while True:
@@ -318,7 +316,7 @@ class Admin:
             clock.sleep(_LOOK)
 
     def replay(self, queue: str, ids: Sequence[str] | None = None) -> list[str]:
-        """Put dead letters of *queue* (all, or *ids*) back on it and return their ids; all retries are theirs again."""
+        """Put dead letters of *queue* (all, or *ids*) back on it and return their ids; they get all retries again."""
         queue, ids = plain(queue), ids and [plain(id) for id in ids]
         if not self._broker.capabilities.inspect:
             return self._replay(queue, ids, list(self.dead(queue)))
@@ -331,13 +329,13 @@ class Admin:
         return replayed
 
     def _replay(self, queue: str, ids: Sequence[str] | None, letters: Iterable[QueuedMessage]) -> list[str]:
-        """Put some back, and write that they wait again; of what is not recorded the traces go."""
+        """Put dead letters back and record them as pending; delete the records of those that ignore results."""
         known = {queued.id: queued for queued in letters if queued.stored.place is Place.DEAD and is_name(queued.id)}
         unrecorded = {id for id, queued in known.items() if not self._is_stored(queued)}
         backend = self._runtime.backend
         traces = {} if backend is None else backend.get([result_key(id) for id in unrecorded])
         if backend is not None:
-            # An old wish that they be cancelled is not meant for what runs anew.
+            # A cancel request for the first run must not apply to the replay.
             wishes = [cancel_key(id) for id in known]
             for first in range(0, len(wishes), _AT_ONCE):
                 backend.delete(wishes[first : first + _AT_ONCE])
@@ -349,12 +347,12 @@ class Admin:
         records = [_pending_again(queued, queue, ttl=ttl, at=now) for queued in stored]
         backend.put(records, condition=Condition.NEWER)
         for key, record in traces.items():
-            # Of this version alone: it may have died again.
+            # Only if it is unchanged: the message may have died again.
             backend.delete([key], expect=record.version)
         return replayed
 
     def drop(self, queue: str, ids: Sequence[str] | None = None) -> list[str]:
-        """Delete dead letters of *queue* (all, or *ids*) for good and return their ids."""
+        """Permanently delete dead letters of *queue* (all, or *ids*) and return their ids."""
         queue = plain(queue)
         chosen = self._dead_ids(queue) if ids is None else [plain(id) for id in ids]
         dropped: list[str] = []
@@ -365,7 +363,7 @@ class Admin:
         return dropped
 
     def purge(self, queue: str, place: Place = Place.READY) -> int:
-        """Delete all messages of *queue* in *place* for good and return how many there were."""
+        """Permanently delete all messages of *queue* in *place* and return how many there were."""
         queue, dropped = plain(queue), 0
         self._ask_broker()
         if place is Place.DEAD and self._broker.capabilities.inspect and self._runtime.backend is not None:
@@ -373,7 +371,7 @@ class Admin:
         return dropped + self._broker.purge(queue, place=place)
 
     def check(self) -> list[str]:
-        """Look for trouble without changing anything; one line per problem.
+        """Check for problems without changing anything; return one line per problem.
 
         Raises:
             UnavailableError: Broker or backend does not answer.
@@ -400,7 +398,7 @@ class Admin:
     # -- parts
 
     def ping(self) -> None:
-        """Ask broker and backend for a sign of life.
+        """Check that broker and backend answer.
 
         Raises:
             UnavailableError: One of them does not answer.
@@ -411,23 +409,23 @@ class Admin:
                 self._runtime.backend.get(["check"])
 
     def _ask_broker(self) -> None:
-        """Ask the broker for a sign of life; so a call that may take long is made of one that answers."""
+        """Check that the broker answers, within the time limit, before a call that may take long."""
         with self._in_time():
             self._broker.receive([self._runtime.config.default_queue], limit=0, wait=0, lease=1)
 
     def _silent_workers(self) -> list[str]:
-        """Return what is wrong with those that are there and do nothing."""
+        """Return one line for each worker that is silent."""
         lines = []
         for worker in self._seen_workers() or ():
             quiet = worker["quiet"] if worker["quiet"] > _QUIET else worker["silent"]
             if quiet > _QUIET:
                 lines.append(
-                    f"{worker['name']} is silent for {quiet:.0f} s: it hangs, was stopped or killed, or is cut off"
+                    f"{worker['name']} has been silent for {quiet:.0f} s: it hangs, was killed, or is disconnected"
                 )
         return lines
 
     def _unserved_queues(self) -> list[str]:
-        """Return which queues no worker serves: those where messages wait and, if any worker runs, those of tasks."""
+        """Return one line for each queue without a worker: with waiting messages or, if any worker runs, with tasks."""
         workers = self.workers()
         if workers is None:
             return []
@@ -443,11 +441,11 @@ class Admin:
         return lines
 
     def _dead_ids(self, queue: str) -> list[str]:
-        """Return the ids of all dead letters of *queue*, latest first."""
+        """Return the ids of all dead letters of *queue*, newest first."""
         return [stored.envelope.id for stored in self._walk(queue, Place.DEAD)]
 
     def _forget_in_time(self, ids: Sequence[str]) -> None:
-        """Let what was kept for the sake of dead letters that are gone expire as other results do."""
+        """Let the records of deleted dead letters expire like other results."""
         backend = self._runtime.backend
         keys = [result_key(id) for id in ids if is_name(id)]
         if backend is None or not keys:
@@ -457,7 +455,7 @@ class Admin:
         backend.put([attrs.evolve(record, ttl=ttl) for record in kept if record.final])
 
     def _find_dead(self, id: str, info: Info) -> QueuedMessage | None:
-        """Return the dead letter *id* of a broker that shows no others."""
+        """Return the dead letter *id* of a broker that shows no other messages."""
         if self._broker.capabilities.inspect or info.state not in {State.UNKNOWN, State.FAILURE, State.DEAD}:
             return None
         if not self._broker.capabilities.dead_letters:
@@ -470,11 +468,11 @@ class Admin:
         return None
 
     def _holder(self, id: str) -> str:
-        """Return the worker that says it runs *id*."""
+        """Return the worker that reports to run *id*."""
         return next((worker["name"] for worker in self.workers() or () if id in worker["begun"]), "")
 
     def _in_time(self) -> AbstractContextManager[None]:
-        """Give one call of an engine ``send_timeout``: as long as a send may take, whatever the engine does."""
+        """Limit one call of an engine to ``send_timeout``, whatever the engine does."""
         return time_limit(self._runtime.config.send_timeout)
 
     def _info(self, id: str) -> Info:
@@ -495,7 +493,7 @@ class Admin:
         return Cancellation(by=_person() if by is None else by, at=self._runtime.clock.time())
 
     def _find(self, id: str, *, hint: str) -> QueuedMessage | None:
-        """Return where the broker has *id*: in the queue that its record names, or in any."""
+        """Return the message *id* from the queue that its record names, or from any other."""
         if not self._broker.capabilities.inspect:
             return None
         queues = dict.fromkeys([hint] if hint else []) | dict.fromkeys(self.queue_names())
@@ -507,7 +505,7 @@ class Admin:
         return None
 
     def _remove(self, id: str, queued: QueuedMessage | None, info: Info) -> bool:
-        """Take a waiting message out, and record that; false if it is not waiting or cannot be taken out."""
+        """Remove a waiting message, and record that; return false if it is not waiting or cannot be removed."""
         if queued is None or not self._broker.capabilities.remove:
             return False
         with self._in_time():
@@ -527,7 +525,7 @@ class Admin:
 
     def _walk(self, queue: str, place: Place) -> Iterable[Stored]:
         if not self._broker.capabilities.inspect and place is not Place.DEAD:
-            raise CapabilityError(f"{self._runtime.broker_url.scheme}:// shows waiting messages only as counts")
+            raise CapabilityError(f"{self._runtime.broker_url.scheme}:// reports waiting messages only as counts")
         found = iter(self._broker.walk(queue, place, page_size=_PAGE))
         while True:
             with self._in_time():
@@ -556,7 +554,7 @@ class Admin:
 
 
 def _person() -> str:
-    """Return who runs this process, as ``user@host``."""
+    """Return the user and host of this process, as ``user@host``."""
     try:
         user = getpass.getuser()
     except (OSError, KeyError, ImportError):
@@ -574,7 +572,7 @@ def _pending_again(queued: QueuedMessage, queue: str, *, ttl: float, at: float) 
 
 
 def _findings(check: Check) -> list[str]:
-    """Return what a plugin's check complains of, or that it failed: the others are wanted all the same."""
+    """Return the problems that a plugin's check finds, or that the check failed; other checks still run."""
     try:
         return list(check.run())
     except Exception as error:  # noqa: BLE001 - whatever a plugin's code raises

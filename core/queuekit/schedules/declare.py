@@ -1,4 +1,4 @@
-"""What an app says of schedules: ``@app.periodic(every("30s"))``, and ``app.schedules`` for those added later."""
+"""Declare schedules on an app: ``@app.periodic(every("30s"))``; ``app.schedules`` manages those added later."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ _RULES = ("args", "grace", "kwargs", "misfire", "name", "overlap")
 
 
 class Periodic:
-    """The part of an app that knows schedules."""
+    """The part of an app that declares schedules."""
 
     def __init__(self) -> None:
         self.declared: dict[str, Schedule] = {}
-        """What the code declares, by name."""
+        """Schedules that the code declares, by name."""
 
     @overload
     def periodic(
@@ -67,7 +67,7 @@ class Periodic:
         kwargs: Mapping[str, Any] | None = None,
         **rules: Any,
     ) -> Any:
-        """Have a task, or any call, sent again and again; as a decorator above ``@app.task``, or called.
+        """Send a task, or any call, repeatedly. Use it as a decorator above ``@app.task``, or call it.
 
         ::
 
@@ -77,20 +77,20 @@ class Periodic:
 
             app.periodic(every("1h"), chain(fetch.s(), store.s()), name="hourly")
 
-        Workers see to it: one of them leads, and each tick is sent once however many there are.
+        Workers send the ticks: one of them is the leader, and each tick is sent once, however many workers run.
 
         Args:
             when: ``every(...)`` or ``cron(...)``.
-            call: A signature, chain, group or chord; without it, the task below is called.
-            name: Name of the schedule; default: that of the task.
-            args: Arguments of the task below.
-            kwargs: Keyword arguments of the task below.
+            call: A signature, chain, group or chord; default: the decorated task.
+            name: Name of the schedule; default: the name of the task.
+            args: Arguments of the decorated task.
+            kwargs: Keyword arguments of the decorated task.
             **rules: ``misfire``, ``overlap`` and ``grace``; see :class:`~queuekit.schedules.schedule.Schedule`.
 
         Raises:
-            ScheduleError: Two schedules have one name, or a workflow has none.
-            ArgumentsError: The task below does not take such arguments.
-            OptionError: There is no such option, or it cannot have that value.
+            ScheduleError: Two schedules have the same name, or a workflow has no name.
+            ArgumentsError: The decorated task does not accept these arguments.
+            OptionError: An option is unknown, or its value is not valid.
         """
         known(rules, _RULES, of="@app.periodic")
         if call is not None:
@@ -100,7 +100,7 @@ class Periodic:
 
         def decorate(task: T) -> T:
             if not isinstance(task, Task):
-                raise ScheduleError(f"{task!r:.60} is no task yet", fix="Write @app.periodic(...) above @app.task")
+                raise ScheduleError(f"{task!r:.60} is not a task", fix="Write @app.periodic(...) above @app.task")
             self._declare(when, task.si(*given, **by_name), name=name, rules=rules)
             return task
 
@@ -108,7 +108,7 @@ class Periodic:
 
     @property
     def schedules(self) -> Schedules:
-        """The schedules in the backend: to add, look at, change, pause, resume, run and remove them."""
+        """The schedules in the backend: add, show, change, pause, resume, run and remove them."""
         from queuekit.schedules.manager import Schedules
 
         source: Any = self
@@ -121,8 +121,8 @@ class Periodic:
         if chosen is None:
             raise ScheduleError("a periodic workflow needs a name", fix='Write app.periodic(..., name="...")')
         schedule = Schedule(name=chosen, when=when, call=call, **rules)
-        # The same one may come again, as when its module is reloaded.
+        # The same declaration may be repeated, e.g. when its module is reloaded.
         if self.declared.get(chosen, schedule) != schedule:
-            raise ScheduleError(f"two schedules are named {chosen!r}", fix='Give one a name: name="..."')
+            raise ScheduleError(f"two schedules are named {chosen!r}", fix='Give one of them another name: name="..."')
         self.declared[chosen] = schedule
         return schedule

@@ -1,4 +1,4 @@
-"""One batch of due schedules: read them afresh, decide, send, and record how far each has come."""
+"""Process one batch of due schedules: read them again, decide, send, and record the progress of each."""
 
 from __future__ import annotations
 
@@ -31,29 +31,29 @@ from queuekit.workflows.workflow import Part
 __all__ = ["Dispatcher"]
 
 _OF_THE_CALL = (Exception, SystemExit)
-"""What code of the user's may raise while a call is sent: a middleware, or what makes an argument plain."""
+"""Errors that user code may raise while a call is sent, e.g. a middleware, or code that converts an argument."""
 
 
 @attrs.define
 class _Turn:
-    """What is done for one schedule."""
+    """The work for one schedule."""
 
     entry: StoredSchedule
     progress: Progress
     due: Due
     known: frozenset[float] = frozenset()
-    """Ticks that somebody has sent and not recorded."""
+    """Ticks that were sent but not recorded."""
     calls: list[tuple[float, Part]] = attrs.field(factory=list)
-    """What is to be sent: each tick and its call."""
+    """Ticks to send, each with its call."""
 
 
 class Dispatcher:
-    """Sends what is due. It does no harm if two do so at a time: what both send is one message.
+    """Sends due ticks. Two dispatchers at the same time do no harm: what both send is one message.
 
     Args:
         app: The app.
-        now: Returns the time, in UTC epoch seconds.
-        may_send: Asked right before the send.
+        now: Returns the time in UTC epoch seconds.
+        may_send: Called right before the send; false cancels it.
     """
 
     def __init__(self, app: SchedulingApp, *, now: Callable[[], float], may_send: Callable[[], bool]) -> None:
@@ -64,12 +64,13 @@ class Dispatcher:
         self._may_send = may_send
 
     def tick(self, names: Sequence[str]) -> dict[str, tuple[StoredSchedule, Progress]]:
-        """Send what is due of *names*, record it, and return what each has come to.
+        """Send the due ticks of *names*, record them, and return each schedule with its progress.
 
-        Those that are gone, or cannot be read any more, are left out.
+        Schedules that were removed, or cannot be read, are left out.
 
         Raises:
-            UnavailableError: An engine does not answer; what was sent and not recorded is sent again, to no effect.
+            UnavailableError: An engine does not answer. Ticks that were sent but not recorded are sent again, which
+                adds nothing.
         """
         turns = list(self._read(names))
         ready = [turn for turn in turns if turn.due.upto is not None]
@@ -83,14 +84,14 @@ class Dispatcher:
         return {turn.entry.name: (turn.entry, turn.progress) for turn in turns}
 
     def _read(self, names: Sequence[str]) -> Iterator[_Turn]:
-        """Yield what is due of schedules as they are at this moment: one may just have been paused."""
+        """Yield the due ticks of schedules in their current state: one may just have been paused."""
         found = self._backend.get([key(name) for name in names for key in (entry_key, progress_key)])
         now = self._now()
         for name in names:
             record = found.get(entry_key(name))
             if record is None:
                 continue
-            # What cannot be read here keeps no other from its ticks; who leads tells of it when all are read.
+            # An unreadable schedule must not block the others; the leader reports it when it reads all schedules.
             with contextlib.suppress(DecodeError, ScheduleError):
                 yield self._turn(read_entry(record), read_progress(found.get(progress_key(name))), now)
 
@@ -102,7 +103,7 @@ class Dispatcher:
         return _Turn(entry, progress, plan)
 
     def _look_back(self, turns: Sequence[_Turn]) -> None:
-        """Find late ticks that were sent before a crash, so long ago that the broker may have forgotten them."""
+        """Find late ticks that were sent before a crash, so long ago that the broker may not deduplicate them."""
         horizon = self._now() - self._runtime.broker.limits.dedup_window / 2
         ids = {
             result_key(tick_id(turn.entry.name, tick)): (turn, tick)
@@ -115,7 +116,7 @@ class Dispatcher:
             turn.known |= {tick}
 
     def _prepare(self, turn: _Turn) -> None:
-        """Make the calls of what is due."""
+        """Create the calls of the due ticks."""
         name, plan, progress = turn.entry.name, turn.due, turn.progress
         upto, first = plan.upto or 0.0, plan.first or 0.0
         if plan.missed:
@@ -130,7 +131,7 @@ class Dispatcher:
                 for tick in plan.send
                 if tick not in turn.known
             ]
-        except Exception as error:  # noqa: BLE001 - one schedule must not keep the others from theirs
+        except Exception as error:  # noqa: BLE001 - one schedule must not block the others
             self._failed(turn, plan.send[-1], error)
 
     def _send(self, turns: Sequence[_Turn]) -> None:
@@ -149,7 +150,7 @@ class Dispatcher:
             sent = self._app.sending.send([call for _, _, call in singles])
         except UnavailableError:
             raise
-        except _OF_THE_CALL:  # one of them is to wrap_error: sending the others again adds nothing
+        except _OF_THE_CALL:  # send one by one to find the bad call; sending the others again adds nothing
             for turn, tick, call in singles:
                 self._try(turn, tick, call, self._send_one)
         else:
@@ -161,14 +162,14 @@ class Dispatcher:
             self._sent(turn, tick, send(turn, call))
         except UnavailableError:
             raise
-        except _OF_THE_CALL as error:  # one schedule must not keep the others from theirs
+        except _OF_THE_CALL as error:  # one schedule must not block the others
             self._failed(turn, tick, error)
 
     def _send_one(self, _turn: _Turn, call: Any) -> str:
         return self._app.sending.send_one(call).id
 
     def _start(self, turn: _Turn, workflow: Any) -> str:
-        """Start a workflow, unless the last one runs and must not be overtaken; return the id of what runs then."""
+        """Start a workflow unless the previous one still runs and must not overlap; return the id that runs."""
         last = turn.progress.id
         if turn.entry.overlap == "skip" and last and last != workflow.id and self._runs(last):
             return last
@@ -181,7 +182,7 @@ class Dispatcher:
         return any(info.state is not State.UNKNOWN and not info.done for info in infos)
 
     def _sent(self, turn: _Turn, tick: float, id: str) -> None:
-        """Note what became of a tick: sent, or left out since *id* has not ended."""
+        """Record a tick as sent, or as skipped because *id* has not ended."""
         name, progress = turn.entry.name, turn.progress
         if id == tick_id(name, tick):
             turn.progress = attrs.evolve(progress, last=tick, id=id, sent=progress.sent + 1, error="")

@@ -1,4 +1,4 @@
-"""Which ticks of a schedule are to be sent now: pure decisions of times and policy, and the id of each tick."""
+"""Decide which ticks of a schedule to send now, as pure functions of times and policy; and the id of each tick."""
 
 from __future__ import annotations
 
@@ -13,41 +13,41 @@ from queuekit.schedules.triggers import When
 __all__ = ["MISFIRES", "OVERLAPS", "Due", "Misfire", "Overlap", "due", "tick_id"]
 
 Misfire = Literal["skip", "once", "all"]
-"""What becomes of ticks for which nobody was there: none is sent, the last of them is, or all are."""
+"""What to send of ticks that no scheduler sent in time: nothing, the last one, or all of them."""
 Overlap = Literal["allow", "skip"]
-"""What becomes of a tick while the call of an earlier one has not ended: it is sent, or left out."""
+"""Whether to send or to skip a tick while the call of an earlier one has not ended."""
 MISFIRES: tuple[Misfire, ...] = ("skip", "once", "all")
 OVERLAPS: tuple[Overlap, ...] = ("allow", "skip")
 MOST = 100
-"""Ticks of one schedule that are sent at a time."""
+"""Most ticks of one schedule to send at a time."""
 
 
 @attrs.frozen(kw_only=True)
 class Due:
-    """What is to be done about a schedule now. Times are UTC epoch seconds."""
+    """What to do for a schedule now. Times are UTC epoch seconds."""
 
     send: tuple[float, ...] = ()
     """Ticks to send, in order."""
     missed: int = 0
-    """Ticks that are left out for good."""
+    """Number of ticks that are never sent."""
     first: float | None = None
-    """The first tick that is not dealt with yet; ``None`` if there is none up to now."""
+    """The first tick that is not handled yet; ``None`` if no tick is due."""
     upto: float | None = None
-    """The last tick that is dealt with after that."""
+    """The last tick that is then handled."""
 
 
 def due(when: When, *, after: float, now: float, misfire: Misfire, grace: float) -> Due:
-    """Return what is to be done about the ticks after *after* and up to *now*.
+    """Return what to do for the ticks after *after* and up to *now*.
 
-    As long as the first of them is not later than *grace*, all are sent: so a change of leader loses none. Otherwise
-    nobody was there, and *misfire* decides; ``skip`` still sends the last tick if that is not later than *grace*.
+    If the first of them is at most *grace* late, all are sent, so that a change of leader loses none. Otherwise they
+    were missed, and *misfire* decides; ``skip`` still sends the last tick if that is at most *grace* late.
 
     Args:
-        when: The moments.
-        after: The last tick that was dealt with.
-        now: The time.
+        when: The trigger.
+        after: The last tick that was handled.
+        now: The current time.
         misfire: The policy.
-        grace: Seconds that a tick may be late without having been missed.
+        grace: Seconds by which a tick may be late before it counts as missed.
     """
     first = when.next_after(after)
     if first is None or first > now:
@@ -56,13 +56,13 @@ def due(when: When, *, after: float, now: float, misfire: Misfire, grace: float)
         some = tuple(takewhile(lambda tick: tick <= now, islice(when.ticks(after), MOST)))
         return Due(send=some, first=first, upto=some[-1])
     latest = when.latest(after, now)
-    assert latest is not None  # noqa: S101 - there is at least the first
+    assert latest is not None  # noqa: S101 - the first tick is due
     send = (latest,) if misfire == "once" or now - latest <= grace else ()
     return Due(send=send, missed=when.count(after, latest) - len(send), first=first, upto=latest)
 
 
 def tick_id(name: str, tick: float) -> str:
-    """Return the id of what schedule *name* sends at *tick*: the same for whoever sends it, and sorting by time.
+    """Return the id of the call that schedule *name* sends at *tick*. Every scheduler gets the same; ids sort by time.
 
     It has the form of a UUIDv7 whose random bits are a hash of name and time.
     """

@@ -1,4 +1,4 @@
-"""A lease on being the one who leads: one record, written by its version, forgotten when its holder falls silent."""
+"""Elect a leader by a lease: one record with a lifetime, written only if its version has not changed."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ __all__ = ["Leadership"]
 
 
 class Leadership:
-    """Seeks and keeps the lead among all who do so under one key.
+    """Acquires and keeps the leadership under one key.
 
-    Until the lease is over nobody else can have it, by the backend's clock; and whoever holds it counts it as over by
-    its own monotonic clock, from before it was written, so that a process that stood still finds out by itself.
+    Until the lease ends by the backend's clock, no other candidate can acquire it. The holder measures the lease by its
+    own monotonic clock, from before it was written, so that a process that was paused notices the end by itself.
 
     Args:
-        backend: Keeps the record.
-        clock: Tells how much of the lease is left.
-        key: What is led.
-        name: Unlike that of any other who seeks it.
-        ttl: Seconds of the lease; :meth:`seek` renews it and is to be called several times within them.
+        backend: Stores the record.
+        clock: Measures how much of the lease is left.
+        key: Key of the record; all candidates use the same.
+        name: Unique name of this candidate.
+        ttl: Seconds of the lease. :meth:`seek` renews it; call it several times within that time.
     """
 
     def __init__(self, backend: Backend, clock: Clock, *, key: str, name: str, ttl: float) -> None:
@@ -30,7 +30,7 @@ class Leadership:
         self._ttl = ttl
         self._until = float("-inf")
         self.left = 0.0
-        """Seconds that are left of the lease of the other one, as last seen."""
+        """Seconds left of the current leader's lease, as last seen, if that is another candidate."""
 
     @property
     def is_leader(self) -> bool:
@@ -38,10 +38,10 @@ class Leadership:
         return self._clock.monotonic() < self._until
 
     def seek(self) -> bool:
-        """Take the lease if nobody has it, renew it if it is ours; return whether it is held now.
+        """Acquire the lease if it is free, or renew it if it is held; return whether it is held now.
 
         Raises:
-            UnavailableError: The backend does not answer; a lease that is held goes on until its time is over.
+            UnavailableError: The backend does not answer. A held lease stays valid until it ends.
         """
         asked = self._clock.monotonic()
         found = self._backend.get([self._key]).get(self._key)
@@ -55,7 +55,7 @@ class Leadership:
         return self.is_leader
 
     def resign(self) -> None:
-        """Give the lease back, so that another need not wait for its end."""
+        """Release the lease, so that another candidate need not wait for its end."""
         self._until = float("-inf")
         found = self._backend.get([self._key]).get(self._key)
         if found is not None and found.body == self._mine.body:

@@ -1,4 +1,4 @@
-"""What code and operators do with schedules: declare, add, look, change, pause, resume, run, remove."""
+"""Manage schedules, from code and for operators: declare, add, show, change, pause, resume, run, remove."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ from queuekit.workflows.workflow import Chain, Chord, Group, Part, Workflow
 __all__ = ["ScheduleView", "Schedules", "SchedulingApp", "declaring", "iso", "scan"]
 
 _TRIES = 20
-"""How often a change is made anew because somebody else changed the same schedule at that moment."""
+"""Most attempts of a change while others change the same schedule."""
 
 
 class ScheduleSource(Protocol):
-    """What :class:`Schedules` needs of an app."""
+    """The part of an app that :class:`Schedules` uses."""
 
     tasks: Tasks
 
@@ -61,18 +61,18 @@ class ScheduleSource(Protocol):
 
 
 class SchedulingApp(ScheduleSource, Protocol):
-    """What the scheduler needs of an app besides."""
+    """The part of an app that the scheduler uses."""
 
     declared: dict[str, Schedule]
-    """What its code declares, by name."""
+    """Schedules that its code declares, by name."""
 
     @property
     def sending(self) -> Sending:
-        """What turns calls into messages."""
+        """Turns calls into messages."""
         ...
 
     def start(self, workflow: Workflow[Any]) -> Any:
-        """Begin a workflow."""
+        """Start a workflow."""
         ...
 
     def result(self, id: str) -> Any:
@@ -82,18 +82,18 @@ class SchedulingApp(ScheduleSource, Protocol):
 
 @attrs.frozen(kw_only=True)
 class ScheduleView:
-    """A schedule at a glance. Times are UTC epoch seconds."""
+    """A schedule and its state. Times are UTC epoch seconds."""
 
     entry: StoredSchedule
     """The schedule."""
     progress: Progress
-    """How far it has come."""
+    """Its progress."""
     next: float | None
     """Its next tick; ``None`` if it is paused or asleep, or has none."""
     outcome: Info
-    """What became of the last tick that was sent."""
+    """State of the call that the last tick sent."""
     declared: bool
-    """Whether it is sent at all: added ones are, those of code as long as a live worker's code declares them."""
+    """Whether its ticks are sent: always if it was added, else while the code of a live worker declares it."""
 
     @property
     def state(self) -> str:
@@ -104,9 +104,9 @@ class ScheduleView:
 class Schedules:
     """The schedules in the backend of an app.
 
-    Those in code are declared with :meth:`queuekit.schedules.declare.Periodic.periodic`.
+    Code declares schedules with :meth:`queuekit.schedules.declare.Periodic.periodic`.
 
-    The worker that leads notices a change within two seconds.
+    The leader notices a change within two seconds.
 
     Args:
         app: The app.
@@ -116,7 +116,7 @@ class Schedules:
         self._app = app
         self._runtime = app.runtime
 
-    # -- looking
+    # -- reading
 
     def all(self) -> list[ScheduleView]:
         """Return all schedules, by name."""
@@ -124,7 +124,7 @@ class Schedules:
             return self._views(list(scan(self._backend)))
 
     def set_aside(self) -> dict[str, str]:
-        """Return by name the schedules whose records cannot be read here, and why: they have no ticks."""
+        """Return the names of schedules whose records cannot be read here, and why. They send no ticks."""
         with self._in_time():
             found = [(record.key.removeprefix(ENTRIES), why) for record, _, why in _records(self._backend) if why]
         return dict(sorted(found))
@@ -133,7 +133,7 @@ class Schedules:
         """Return one schedule.
 
         Raises:
-            UnknownScheduleError: There is none of that name.
+            UnknownScheduleError: No schedule has that name.
         """
         return self._views([self._entry(name)])[0]
 
@@ -156,19 +156,19 @@ class Schedules:
         overlap: Overlap = "allow",
         grace: float = 60.0,
     ) -> ScheduleView:
-        """Store a new schedule; its first tick is the next moment of *when*.
+        """Store a new schedule; its first tick is the next one of *when*.
 
         Args:
             name: Its name.
             when: ``every(...)`` or ``cron(...)``.
             call: A signature, chain, group or chord.
-            misfire: What becomes of ticks for which no worker was there: ``skip``, ``once`` or ``all``.
-            overlap: What becomes of a tick while an earlier call has not ended: ``allow`` or ``skip``.
-            grace: Seconds that a tick may be late without having been missed.
+            misfire: What to send of ticks that no scheduler sent in time: ``skip``, ``once`` or ``all``.
+            overlap: What to do with a tick while an earlier call has not ended: ``allow`` or ``skip``.
+            grace: Seconds by which a tick may be late before it counts as missed.
 
         Raises:
-            ScheduleError: The name is taken, or the schedule cannot be.
-            NoBackendError: There is nowhere to store it.
+            ScheduleError: The name is taken, or the schedule is not valid.
+            NoBackendError: There is no backend to store it.
         """
         schedule = Schedule(name=name, when=when, call=call, misfire=misfire, overlap=overlap, grace=grace)
         entry = self._made(schedule, "added")
@@ -176,7 +176,7 @@ class Schedules:
             (added,) = self._backend.put([entry.record()], expect=0)
         if not added:
             fix = f"Change it:  queuekit schedules change {name}"
-            raise ScheduleError(f"there is a schedule {name!r} already", fix=fix)
+            raise ScheduleError(f"schedule {name!r} already exists", fix=fix)
         self._changed()
         return self.get(name)
 
@@ -190,11 +190,11 @@ class Schedules:
         overlap: Overlap | None = None,
         grace: float | None = None,
     ) -> ScheduleView:
-        """Change what is given of a schedule that was added; with another *when*, its ticks count from now.
+        """Change the given fields of a schedule that was added; with another *when*, its ticks count from now.
 
         Raises:
-            UnknownScheduleError: There is none of that name.
-            ScheduleError: A live worker's code declares it: it is changed there.
+            UnknownScheduleError: No schedule has that name.
+            ScheduleError: The code of a live worker declares it: change it there.
         """
         self._reject_declared(name, "change")
         given = {"when": when, "misfire": misfire, "overlap": overlap, "grace": grace}
@@ -211,21 +211,22 @@ class Schedules:
         return self.get(name)
 
     def pause(self, name: str) -> ScheduleView:
-        """Send no more ticks of a schedule until it is resumed; also after workers have been restarted."""
+        """Send no more ticks of a schedule until it is resumed, even if workers restart."""
         self._edit(name, lambda entry: attrs.evolve(entry, paused=True))
         return self.get(name)
 
     def resume(self, name: str) -> ScheduleView:
-        """Send ticks again, from now on: those of the pause were not missed."""
+        """Send ticks again, from now on; ticks during the pause do not count as missed."""
         self._edit(name, lambda entry: attrs.evolve(entry, paused=False, since=self._now()) if entry.paused else entry)
         return self.get(name)
 
     def remove(self, name: str) -> None:
-        """Forget a schedule.
+        """Remove a schedule.
 
         Raises:
-            UnknownScheduleError: There is none of that name.
-            ScheduleError: A live worker's code declares it, and would again: it is removed there, or paused.
+            UnknownScheduleError: No schedule has that name.
+            ScheduleError: The code of a live worker declares it, and would declare it again: remove it there, or
+                pause it.
         """
         name = check_id(name, what="schedule")
         if name not in self.set_aside():
@@ -234,13 +235,13 @@ class Schedules:
         self._changed()
 
     def run(self, name: str) -> Any:
-        """Send the call of a schedule now, besides its ticks, and return a handle on its result."""
+        """Send the call of a schedule now, in addition to its ticks, and return a handle on its result."""
         entry = self._entry(name)
         call = entry.call(self._runtime.accepted)
         return self._app.send(ticking(entry, call, id=new_id(), moment=iso(self._now())))
 
     def declare(self, schedules: Mapping[str, Schedule]) -> None:
-        """Store what code declares, where it says something else than what is there; pauses stay."""
+        """Store declared schedules that differ from the stored ones; paused schedules stay paused."""
         found = self._backend.get([entry_key(name) for name in schedules]) if schedules else {}
         entries = [self._made(schedule, "code") for schedule in schedules.values()]
         changed = [self._declare(entry, found.get(entry_key(entry.name))) for entry in entries]
@@ -254,7 +255,7 @@ class Schedules:
         return self._runtime.need_backend("a schedule")
 
     def _in_time(self) -> AbstractContextManager[None]:
-        """Give what is done inside ``send_timeout``, whatever the engine does."""
+        """Limit the block to ``send_timeout``, whatever the engine does."""
         return time_limit(self._runtime.config.send_timeout)
 
     def _now(self) -> float:
@@ -262,7 +263,7 @@ class Schedules:
             return self._runtime.now()
 
     def _made(self, schedule: Schedule, source: Any) -> StoredSchedule:
-        """Return the entry for *schedule*, complete: the worker that sends it may not know its tasks."""
+        """Return the entry for *schedule* with all options resolved: the leader may not have its tasks."""
         call = _resolved(schedule.call, self._app.tasks, self._runtime.config.default_queue)
         return entry_of(
             attrs.evolve(schedule, call=call),
@@ -273,7 +274,7 @@ class Schedules:
         )
 
     def _declare(self, entry: StoredSchedule, record: Record | None) -> bool:
-        """Store *entry* over *record*, unless that says the same or somebody else is quicker."""
+        """Replace *record* by *entry*, unless they are equal or another process changes it first."""
         old = _readable(record)
         if old is not None:
             if old.digest == entry.digest and old.source == "code":
@@ -288,7 +289,7 @@ class Schedules:
             record = self._backend.get([entry_key(name)]).get(entry_key(name))
         if record is None:
             known = [entry.name for entry in scan(self._backend)]
-            fix = did_you_mean(name, known) or "See which there are:  queuekit schedules"
+            fix = did_you_mean(name, known) or "List them:  queuekit schedules"
             raise UnknownScheduleError(f"there is no schedule {name!r}", fix=fix[0].upper() + fix[1:])
         try:
             return read_entry(record)
@@ -298,13 +299,13 @@ class Schedules:
             ) from error
 
     def _edit(self, name: str, change: Callable[[StoredSchedule], StoredSchedule]) -> None:
-        """Put what *change* makes of a schedule in its place, whoever else changes it meanwhile."""
+        """Replace a schedule by the result of *change*; repeat it if another process changes the schedule meanwhile."""
         for _ in range(_TRIES):
             entry = self._entry(name)
             if self._backend.put([change(entry).record()], expect=entry.version)[0]:
                 self._changed()
                 return
-        raise ScheduleError(f"others keep changing {name!r}", fix="Try again")
+        raise ScheduleError(f"other processes keep changing schedule {name!r}", fix="Try again")
 
     def _changed(self) -> None:
         self._backend.put([Record(key=CHANGES)])
@@ -312,8 +313,8 @@ class Schedules:
     def _reject_declared(self, name: str, what: str) -> None:
         if self._entry(name).source == "code" and name in declaring(self._backend):
             raise ScheduleError(
-                f"{name!r} is declared in the code of a live worker, which is where to {what} it",
-                fix=f"To have it rest:  queuekit schedules pause {name}",
+                f"the code of a live worker declares schedule {name!r}; {what} it there",
+                fix=f"Or pause it:  queuekit schedules pause {name}",
             )
 
     def _views(self, entries: list[StoredSchedule]) -> list[ScheduleView]:
@@ -333,18 +334,18 @@ class Schedules:
         ]
 
     def _progress(self, entries: list[StoredSchedule]) -> dict[str, Progress]:
-        """Return by name how far each schedule has come."""
+        """Return the progress of each schedule by name."""
         found = self._backend.get([progress_key(entry.name) for entry in entries]) if entries else {}
         return {entry.name: read_progress(found.get(progress_key(entry.name))) for entry in entries}
 
     def _declared(self, entries: list[StoredSchedule]) -> set[str]:
-        """Return the names of those that are sent: what was added, and what a live worker's code declares."""
+        """Return the names of schedules whose ticks are sent: added ones, and those that a live worker declares."""
         added = {entry.name for entry in entries if entry.source == "added"}
         return added | declaring(self._backend) if any(entry.source == "code" for entry in entries) else added
 
 
 def scan(backend: Backend, *, unreadable: Callable[[str, str], object] | None = None) -> Iterable[StoredSchedule]:
-    """Yield all schedules that can be read here; *unreadable* is told the names of the others, and why."""
+    """Yield all schedules that can be read here; call *unreadable* with the names of the others, and why."""
     for record, entry, why in _records(backend):
         if entry is not None:
             yield entry
@@ -353,7 +354,7 @@ def scan(backend: Backend, *, unreadable: Callable[[str, str], object] | None = 
 
 
 def _records(backend: Backend) -> Iterator[tuple[Record, StoredSchedule | None, str]]:
-    """Yield each record of a schedule, with what it says or why it cannot be read."""
+    """Yield each record of a schedule, with the schedule or the reason why it cannot be read."""
     for record in backend.walk(ENTRIES):
         try:
             entry, why = read_entry(record), ""
@@ -369,7 +370,7 @@ def declaring(backend: Backend) -> frozenset[str]:
 
 
 def iso(moment: float) -> str:
-    """Return a time as tasks find it in the header ``cron-time``: ISO 8601, UTC."""
+    """Return a time as in the header ``cron-time``: ISO 8601, UTC."""
     return datetime.fromtimestamp(moment, UTC).isoformat()
 
 
@@ -381,18 +382,18 @@ def _readable(record: Record | None) -> StoredSchedule | None:
 
 
 def _next(entry: StoredSchedule, progress: Progress, now: float) -> float | None:
-    """Return the next tick; one that is due and not dealt with yet comes before those of the future."""
+    """Return the next tick; one that is due and not handled yet comes before future ones."""
     if entry.paused:
         return None
     try:
         first = entry.when.next_after(max(entry.since, progress.at))
         return first if first is None or now - first <= entry.grace else entry.when.next_after(now)
-    except ScheduleError:  # cronsim or the time zone is missing here; whoever leads may have them
+    except ScheduleError:  # cronsim or the time zone is missing here; the leader may have them
         return None
 
 
 def _resolved(part: Any, tasks: Tasks, default_queue: str) -> Any:
-    """Return *part* with all that is decided when it is sent and that only those who know its tasks can tell."""
+    """Return *part* with the options that are decided on send, which need the registered tasks."""
     if isinstance(part, Signature):
         options = resolve(part, tasks.get(part.task))
         chosen = {name: getattr(options, name) for name in ("priority", "expires", "unique", "ignore_result")}
@@ -402,6 +403,6 @@ def _resolved(part: Any, tasks: Tasks, default_queue: str) -> Any:
     if isinstance(part, Group):
         members = [_resolved(member, tasks, default_queue) for member in part.members]
         return attrs.evolve(part, members=members, sender=None)
-    assert isinstance(part, Chord)  # noqa: S101 - there are no others
+    assert isinstance(part, Chord)  # noqa: S101 - there are no other kinds
     group = _resolved(part.group, tasks, default_queue)
     return attrs.evolve(part, group=group, callback=_resolved(part.callback, tasks, default_queue), sender=None)

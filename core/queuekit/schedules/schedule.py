@@ -1,10 +1,10 @@
-"""A schedule: when, what, and by which rules; and the records that the backend keeps of it.
+"""A schedule: its trigger, call and rules, and the records in which the backend stores it.
 
 ==================  ==================================================================================================
-``cron:<name>``     the schedule, as declared in code or added later; changed by its version
-``ticked:<name>``   how far it has come; its rank is the last tick that was dealt with, so it never moves back
-``crons:changes``   written with each change of a schedule, so that the leader need only look at one version
-``declares:<who>``  the names that the code of a live scheduler declares; forgotten soon after its end
+``cron:<name>``     the schedule, declared in code or added later; written only if its version is unchanged
+``ticked:<name>``   its progress; the rank is the last handled tick, so that it never moves back
+``crons:changes``   written with each change of a schedule, so that the leader needs to check only one version
+``declares:<who>``  the names that the code of a live scheduler declares; expires soon after its end
 ==================  ==================================================================================================
 """
 
@@ -58,13 +58,13 @@ _MOST_COUNTED = 2**53
 
 def _check_when(_self: Any, _attribute: Any, value: Any) -> None:
     if not isinstance(value, When):
-        raise ScheduleError(f"{value!r:.60} says no when: it is neither every(...) nor cron(...)", fix=form_of(value))
+        raise ScheduleError(f"when must be every(...) or cron(...), got {value!r:.60}", fix=form_of(value))
 
 
 def _name(value: str) -> str:
     name = check_name(value, what="schedule")
     if len(name) > _LONGEST_NAME:
-        raise ScheduleError(f"{name!r} is too long for a schedule", fix=f"Use at most {_LONGEST_NAME} characters")
+        raise ScheduleError(f"schedule name {name!r} is too long", fix=f"Use at most {_LONGEST_NAME} characters")
     return name
 
 
@@ -72,9 +72,12 @@ def _check_call(_self: Any, _attribute: Any, value: Part) -> None:
     if not isinstance(value, Signature | Chain | Group | Chord):
         raise ScheduleError(f"{value!r:.60} cannot be sent", fix="Make a signature with task.s(...)")
     if value.id is not None:
-        raise ScheduleError("what is sent again and again has no id of its own", fix="Leave id out")
+        raise ScheduleError("the call of a schedule cannot have an id: it is sent repeatedly", fix="Leave id out")
     if isinstance(value, Signature) and value.eta is not None:
-        raise ScheduleError("what is sent again and again has no one eta", fix="Use delay, in seconds from each tick")
+        raise ScheduleError(
+            "the call of a schedule cannot have an eta: it is sent repeatedly",
+            fix="Use delay, in seconds from each tick",
+        )
 
 
 def _misfire(value: Misfire) -> Misfire:
@@ -89,59 +92,59 @@ def _overlap(value: Overlap) -> Overlap:
 
 @attrs.frozen(kw_only=True)
 class Schedule:
-    """A call that is sent again and again."""
+    """A call that is sent repeatedly."""
 
     name: str = attrs.field(converter=_name)
-    """Its name, unlike any other's."""
+    """Its unique name."""
     when: When = attrs.field(validator=_check_when)
-    """Each moment is a tick: the call is sent once, whatever crashes and however many schedulers run."""
+    """The trigger. The call is sent once for each tick, whatever crashes and however many schedulers run."""
     call: Part = attrs.field(validator=_check_call)
     """A signature, chain, group or chord."""
     misfire: Misfire = attrs.field(default="once", converter=_misfire)
-    """What becomes of ticks for which no worker was there: none of them is sent (``skip``), the last (``once``), or
-    each (``all``)."""
+    """What to send of ticks that no scheduler sent in time: nothing (``skip``), the last one (``once``), or all
+    (``all``)."""
     overlap: Overlap = attrs.field(default="allow", converter=_overlap)
-    """What becomes of a tick while the call of an earlier one has not ended: sent (``allow``), left out (``skip``)."""
+    """What to do with a tick while the call of an earlier one has not ended: send it (``allow``), or not (``skip``)."""
     grace: float = attrs.field(default=GRACE, converter=parse_duration)
-    """Seconds that a tick may be late without having been missed."""
+    """Seconds by which a tick may be late before it counts as missed."""
 
 
 @attrs.frozen(kw_only=True)
 class StoredSchedule:
-    """A schedule as the backend keeps it. Times are UTC epoch seconds."""
+    """A schedule as the backend stores it. Times are UTC epoch seconds."""
 
     name: str
     when: When
     about: str
-    """What it calls, in a few words."""
+    """Short description of the call."""
     misfire: Misfire
     overlap: Overlap
     grace: float
     source: Literal["code", "added"]
-    """Whether an app's code declares it, or somebody has added it."""
+    """Whether an app's code declares it, or it was added."""
     since: float
-    """Ticks after this count: when it was made, resumed, or given another time."""
+    """Time of its creation, resumption or change of trigger; only later ticks count."""
     paused: bool = False
     orphaned: float | None = None
     """When the leader first found that no live worker's code declares it."""
     digest: str = ""
-    """Of what the code says, so that a worker knows whether it says something else."""
+    """Digest of the declaration, by which a worker detects a change in the code."""
     content_type: str = ""
     payload: bytes = attrs.field(default=b"", repr=False)
     version: int = attrs.field(default=0, eq=False)
-    """Of its record; 0 if it has none yet."""
+    """Version of its record; 0 if it has none yet."""
 
     def record(self) -> Record:
-        """Return what is put into the backend."""
+        """Return its record for the backend."""
         head = attrs.asdict(self, filter=attrs.filters.exclude("name", "when", "payload", "version"), recurse=False)
         body = join_frame({"v": VERSION, **head, "when": self.when.to_dict()}, self.payload)
         return Record(key=entry_key(self.name), body=body, task=self.about[:120])
 
     def call(self, serializers: Mapping[str, Serializer]) -> Part:
-        """Return what it calls.
+        """Return its call.
 
         Raises:
-            DecodeError: It was written by a serializer that is not accepted here, or is damaged.
+            DecodeError: Its serializer is not accepted here, or the payload is damaged.
         """
         serializer = serializers.get(self.content_type)
         if serializer is None:
@@ -156,27 +159,27 @@ class StoredSchedule:
 
 @attrs.frozen(kw_only=True)
 class Progress:
-    """How far a schedule has come. Times are UTC epoch seconds."""
+    """The progress of a schedule. Times are UTC epoch seconds."""
 
     at: float = 0.0
-    """The last tick that was dealt with."""
+    """The last tick that was handled."""
     last: float | None = None
     """The last tick that was sent."""
     id: str = ""
-    """Id of what it sent."""
+    """Id of the message or workflow that the last tick sent."""
     sent: int = 0
     """Ticks sent."""
     missed: int = 0
-    """Ticks left out by the misfire policy."""
+    """Ticks dropped by the misfire policy."""
     skipped: int = 0
-    """Ticks left out by the overlap policy."""
+    """Ticks dropped by the overlap policy."""
     failed: int = 0
     """Ticks whose call could not be sent."""
     error: str = ""
-    """Why, if the last one could not."""
+    """Why the call of the last tick could not be sent; empty if it was sent."""
 
     def record(self, name: str) -> Record:
-        """Return what is put into the backend, where newer than what is there."""
+        """Return its record for the backend; it replaces only an older one."""
         body = json.dumps({"v": VERSION, **attrs.asdict(self)}).encode()
         return Record(
             key=progress_key(name), body=body, rank=round(self.at * 1000), at=self.at, error=self.error or None
@@ -196,11 +199,11 @@ def progress_key(name: str) -> str:
 def entry_of(
     schedule: Schedule, serializer: Serializer, *, source: Literal["code", "added"], since: float, max_record: int
 ) -> StoredSchedule:
-    """Return what is stored of *schedule*.
+    """Return the entry to store for *schedule*.
 
     Raises:
-        EncodeError: An argument of its call cannot be written.
-        TooLargeError: It is more than a record may hold.
+        EncodeError: An argument of its call cannot be encoded.
+        TooLargeError: It exceeds the size of a record.
     """
     payload = serializer.dumps(schedule.call.to_dict())
     rules = [schedule.when.to_dict(), schedule.misfire, schedule.overlap, schedule.grace, serializer.content_type]
@@ -219,8 +222,8 @@ def entry_of(
     )
     if len(payload) + 4_000 > max_record:
         raise TooLargeError(
-            f"schedule {schedule.name}: its call has {len(payload):,} bytes, a record holds {max_record:,}",
-            fix="Let a task of its own send the workflow",
+            f"schedule {schedule.name}: its call has {len(payload):,} bytes, the limit of a record is {max_record:,}",
+            fix="Schedule a task that sends the workflow",
         )
     return entry
 
@@ -229,11 +232,11 @@ def read_entry(record: Record) -> StoredSchedule:
     """Return the schedule in *record*.
 
     Raises:
-        DecodeError: It is not one that this release can read.
+        DecodeError: This release cannot read it.
     """
     head, payload = split_frame(record.body)
     if head.pop("v", None) != VERSION:
-        raise DecodeError(f"record {record.key!r} is not a schedule that this release reads")
+        raise DecodeError(f"record {record.key!r} is not a schedule that this release can read")
     name = record.key.removeprefix(ENTRIES)
     if not is_name(name) or type(head.get("when")) is not dict:
         raise DecodeError(f"record {record.key!r} is not a schedule")
@@ -247,7 +250,7 @@ def read_entry(record: Record) -> StoredSchedule:
 
 
 def read_progress(record: Record | None) -> Progress:
-    """Return how far a schedule has come; what cannot be read counts as nothing."""
+    """Return the progress of a schedule; if it cannot be read, only the last tick that its rank implies."""
     if record is None:
         return Progress()
     try:
@@ -261,7 +264,7 @@ def read_progress(record: Record | None) -> Progress:
 
 
 def _is_moment(value: Any) -> bool:
-    """Return whether *value* is UTC epoch seconds that a calendar has a date for."""
+    """Return whether *value* is a time in UTC epoch seconds within the supported range."""
     return type(value) in {int, float} and 0 <= value < LAST
 
 
@@ -293,7 +296,7 @@ _ENTRY: dict[str, Callable[[Any], bool]] = {
     "digest": _is_text,
     "content_type": _is_text,
 }
-"""What each field of a stored schedule may be."""
+"""Checks of the fields of a stored schedule."""
 _PROGRESS: dict[str, Callable[[Any], bool]] = {
     "at": _is_moment,
     "last": _or_none(_is_moment),
@@ -301,25 +304,25 @@ _PROGRESS: dict[str, Callable[[Any], bool]] = {
     **dict.fromkeys(("sent", "missed", "skipped", "failed"), _is_count),
     "error": _is_text,
 }
-"""What each field of a stored progress may be."""
+"""Checks of the fields of a stored progress."""
 
 
 def _check_fields(record: Record, fields: Mapping[str, Any], checks: Mapping[str, Callable[[Any], bool]]) -> None:
-    """Refuse what was not written by us, as it is refused when it is made."""
+    """Raise an error if a stored field is not valid: other programs may have written it."""
     for name, value in fields.items():
         if not checks[name](value):
-            raise DecodeError(f"record {record.key!r}: {name} is {repr(value)[:60]}")
+            raise DecodeError(f"record {record.key!r}: {name} is not valid: {repr(value)[:60]}")
 
 
 def about(call: Part) -> str:
-    """Return what *call* is, in a few words."""
+    """Return a short description of *call*."""
     if isinstance(call, Signature):
         return call.task
     if isinstance(call, Chain):
         return "chain of " + _listed(call.links)
     if isinstance(call, Group):
         return "group of " + _listed(call.members)
-    assert isinstance(call, Chord)  # noqa: S101 - there are no others
+    assert isinstance(call, Chord)  # noqa: S101 - there are no other kinds
     return f"chord of {_listed(call.group.members)}, then {about(call.callback)}"
 
 
@@ -329,13 +332,13 @@ def _listed(parts: tuple[Part, ...]) -> str:
 
 
 def ticking(entry: StoredSchedule, call: Part, *, id: str, moment: str) -> Part:
-    """Return what one tick of *entry* sends.
+    """Return the call that one tick of *entry* sends.
 
     Args:
         entry: The schedule.
-        call: What it calls.
+        call: Its call.
         id: Id of this tick.
-        moment: The tick's time, which its tasks find in their headers.
+        moment: The tick's time, for the headers of its tasks.
     """
     marked: Part = _with_headers(call, {"cron": entry.name, "cron-time": moment})
     if entry.overlap == "skip" and isinstance(marked, Signature) and not marked.unique:
@@ -345,7 +348,7 @@ def ticking(entry: StoredSchedule, call: Part, *, id: str, moment: str) -> Part:
 
 
 def _with_headers(part: Any, headers: dict[str, str]) -> Any:
-    """Return *part* with headers on what it begins with; what follows inherits them."""
+    """Return *part* with headers on its first messages; later messages inherit them."""
     if isinstance(part, Signature):
         return attrs.evolve(part, headers={**headers, **part.headers})
     if isinstance(part, Chain):

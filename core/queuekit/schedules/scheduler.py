@@ -1,8 +1,8 @@
-"""Sends each tick of each schedule once, from whichever worker leads; another takes over when it falls silent.
+"""Send each tick of each schedule once, from the worker that is the leader; if it fails, another takes over.
 
-A tick is sent first, under an id that follows from schedule and time, and then recorded. So whoever comes after a
-crash in between sends it again under the same id, which adds nothing (QK13), and no tick is lost. What a leader that
-stood still sends too late is the same message as well.
+A tick is first sent, under an id derived from schedule and time, and then recorded. After a crash in between, the next
+leader sends it again under the same id, which adds nothing (QK13), and no tick is lost. A tick that a paused leader
+sends too late is the same message as well.
 """
 
 from __future__ import annotations
@@ -35,21 +35,21 @@ from queuekit.schedules.schedule import (
 __all__ = ["Scheduler"]
 
 _LONGEST_LEASE = 15.0
-"""Seconds after which another worker leads in place of one that fell silent, at most."""
+"""Most seconds after which another worker replaces a leader that fails."""
 _LOOK = 2.0
-"""Seconds between two looks: of the leader whether a schedule was changed, of the others whether the lead is free, and
-where there are no schedules whether there are any now."""
+"""Seconds between two checks: of the leader for changed schedules, of the others for a free leadership, and without
+any schedules for the first one."""
 _AFRESH = 10.0
-"""Seconds between two readings of everything, at least."""
+"""Least seconds between two reads of all schedules."""
 _RARE = 100
-"""How many times as long as it takes: an engine that walks over all that it holds is not to do so all the time."""
+"""The interval between two reads is at least this many times their duration, since some engines scan all records."""
 _PRESENCE = 10.0
-"""Seconds between two writings of what this app's code declares."""
+"""Seconds between two writes of the names that this app's code declares."""
 _PRESENCE_TTL = 30.0
 _ASLEEP = 7 * 86_400.0
-"""Seconds after which a schedule that no live worker's code declares is forgotten."""
+"""Seconds after which a schedule that no live worker's code declares is deleted."""
 _AT_ONCE = 100
-"""Schedules whose ticks are sent together."""
+"""Most schedules whose ticks are sent together."""
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 10.0
 _DUTIES = ("presence", "renew", "look", "afresh")
 _logger = logging.getLogger("queuekit.schedules")
@@ -57,19 +57,19 @@ _logger = logging.getLogger("queuekit.schedules")
 
 @attrs.frozen
 class _Upcoming:
-    """A schedule as the leader last saw it."""
+    """A schedule as the leader last read it."""
 
     entry: StoredSchedule
     next: float | None
-    """Its first tick that is not dealt with, in UTC epoch seconds."""
+    """Its first tick that is not handled, in UTC epoch seconds."""
 
 
 class Scheduler:
-    """One of those who may lead: a thread of a worker, or the whole of ``queuekit scheduler``.
+    """A candidate for leadership: a thread of a worker, or the process of ``queuekit scheduler``.
 
     Args:
-        app: The app; its backend keeps the schedules.
-        name: Who this is.
+        app: The app; its backend stores the schedules.
+        name: Name of this candidate.
     """
 
     def __init__(self, app: SchedulingApp, *, name: str) -> None:
@@ -86,32 +86,32 @@ class Scheduler:
         self._dispatcher = Dispatcher(app, now=self._now, may_send=lambda: self._leadership.is_leader)
         self._known: dict[str, _Upcoming] = {}
         self._complaints: dict[str, str] = {}
-        """What was told of schedules that cannot be read here."""
+        """The last reported problem of each schedule that cannot be used here."""
         self._begun = False
-        """Whether there is anything to lead, and what this app's code declares is stored."""
+        """Whether any schedule exists, and the declared ones are stored."""
         self._led = False
         self._changes = -1
         self._duties: dict[str, float] = dict.fromkeys(_DUTIES, float("-inf"))
-        """Monotonic seconds at which each of its duties is due."""
+        """Monotonic time at which each of its duties is due."""
         self._server_time = (0.0, 0.0)
-        """The backend's time, and the monotonic seconds at which it told."""
+        """The backend's time, and the monotonic time at which it was read."""
         self._stopping = False
         self._woken = threading.Condition()
         self.thread = threading.Thread(target=self.run, name="queuekit-scheduler", daemon=True)
 
     @property
     def is_leader(self) -> bool:
-        """Whether it is this one that sends the ticks now."""
+        """Whether this scheduler sends the ticks now."""
         return self._leadership.is_leader
 
-    # -- life
+    # -- start and stop
 
     def start(self) -> None:
-        """Begin, in a thread of its own."""
+        """Start the thread."""
         self.thread.start()
 
     def stop(self, timeout: float = 5.0) -> None:
-        """End, and give the lead back; may be called from any thread, and again."""
+        """Stop, and release the leadership; may be called from any thread, and repeatedly."""
         with self._woken:
             self._stopping = True
             self._woken.notify_all()
@@ -119,7 +119,7 @@ class Scheduler:
             self.thread.join(timeout)
 
     def run(self) -> None:
-        """Seek the lead, and send ticks while holding it, until told to stop."""
+        """Try to become the leader, and send ticks while it is, until :meth:`stop`."""
         outage = Outage(self._runtime, doing="send ticks", first=_FIRST_PAUSE, longest=_LONGEST_PAUSE)
         while not self._stopping:
             try:
@@ -127,15 +127,15 @@ class Scheduler:
                 outage.over()
             except UnavailableError as error:
                 pause = outage.failed(error.what)
-                self._duties = dict.fromkeys(self._duties, float("-inf"))  # what has failed is not done
+                self._duties = dict.fromkeys(self._duties, float("-inf"))  # repeat all duties: some of them failed
             except BaseException:  # noqa: BLE001 - also SystemExit, in a middleware's before_send
-                log_error(_logger, "the scheduler met an error that it does not know")
+                log_error(_logger, "unexpected error in the scheduler")
                 pause = _LONGEST_PAUSE
             self._sleep(pause)
         self._resign()
 
     def turn(self) -> float:
-        """Do what is to be done now, and return how many seconds later to come again."""
+        """Do everything that is due now, and return the seconds until the next call."""
         if not self._begin():
             return _LOOK
         if self._presence.body and self._is_time("presence", _PRESENCE):
@@ -165,10 +165,10 @@ class Scheduler:
         except UnavailableError:
             return  # the lease ends by itself
 
-    # -- leading
+    # -- leadership
 
     def _begin(self) -> bool:
-        """Return whether there are schedules at all: whoever uses none pays one question in two seconds."""
+        """Return whether any schedule exists; without schedules, this costs one read every two seconds."""
         if not self._begun:
             declared = self._app.declared
             self._schedules.declare(declared)
@@ -176,7 +176,7 @@ class Scheduler:
         return self._begun
 
     def _seek(self) -> bool:
-        """Return whether this one leads, and keep it so."""
+        """Acquire or renew the leadership; return whether this scheduler is the leader."""
         if not self._leadership.is_leader or self._is_time("renew", self._lease / 3):
             self._leadership.seek()
         is_leader = self._leadership.is_leader
@@ -191,7 +191,7 @@ class Scheduler:
         return is_leader
 
     def _patience(self) -> float:
-        """Return when to look again whether the lead is free: soon after the lease is over if nobody renews it."""
+        """Return the seconds until the next check for a free leadership: soon after the current lease may end."""
         return min(_LOOK, self._leadership.left + 0.05) * (1.0 + 0.1 * self._runtime.random.random())
 
     def _is_time(self, duty: str, every: float) -> bool:
@@ -202,14 +202,14 @@ class Scheduler:
         return True
 
     def _now(self) -> float:
-        """Return the backend's time: all who may lead agree on it, whatever their own clocks say (QK11)."""
+        """Return the backend's time: all candidates agree on it, whatever their own clocks show (QK11)."""
         server_time, at = self._server_time
         return server_time + self._clock.monotonic() - at
 
-    # -- knowing
+    # -- reading schedules
 
     def _look(self) -> None:
-        """Read the schedules if one was changed, or they were not read for long."""
+        """Read all schedules if one was changed, or they have not been read for long."""
         record = self._backend.get([CHANGES]).get(CHANGES)
         version = 0 if record is None else record.version
         self._server_time = (self._runtime.now(), self._clock.monotonic())
@@ -221,7 +221,7 @@ class Scheduler:
             self._duties["afresh"] = began + max(_AFRESH, _RARE * (self._clock.monotonic() - began))
 
     def _load(self) -> None:
-        """Read all schedules, and see which of them sleep: those of code that no live worker's code declares."""
+        """Read all schedules, and find those that are asleep: no live worker's code declares them any more."""
         entries = list(scan(self._backend, unreadable=self._set_aside))
         keys = [progress_key(entry.name) for entry in entries]
         found = self._backend.get(keys) if keys else {}
@@ -235,7 +235,7 @@ class Scheduler:
         self._known = known
 
     def _is_awake(self, entry: StoredSchedule, *, awake: bool) -> bool:
-        """Note since when a schedule sleeps, and forget it after a week; its ticks wait until it is declared again."""
+        """Record since when a schedule is asleep, and delete it after a week; declared again, it continues."""
         since = entry.orphaned
         if awake != (since is None):
             changed = attrs.evolve(entry, orphaned=None if awake else self._now())
@@ -250,15 +250,15 @@ class Scheduler:
             return _Upcoming(entry, None)
         try:
             return _Upcoming(entry, entry.when.next_after(max(entry.since, progress.at)))
-        except BaseException as error:  # noqa: BLE001 - one schedule must not keep the others from theirs
+        except BaseException as error:  # noqa: BLE001 - one schedule must not block the others
             self._complain(entry.name, in_words(error))
             return _Upcoming(entry, None)
 
     def _set_aside(self, name: str, why: str) -> None:
-        self._complain(name, f"it is set aside, since its record cannot be read here: {why}")
+        self._complain(name, f"it is set aside: its record cannot be read here: {why}")
 
     def _complain(self, name: str, error: str) -> None:
-        """Tell that the ticks of a schedule cannot be told here, but not each time that it is read."""
+        """Report that the ticks of a schedule cannot be computed here, unless that is already reported."""
         if self._complaints.get(name) != error:
             self._complaints[name] = error
             self._runtime.events.emit(TickFailed(schedule=name, at=self._now(), error=error))

@@ -1,7 +1,7 @@
-"""When something is due: ``every("30s")``, ``cron("*/5 9-17 * * 1-5", tz="Europe/Berlin")``.
+"""Triggers: ``every("30s")``, ``cron("*/5 9-17 * * 1-5", tz="Europe/Berlin")``.
 
-Both are pure: the same moments for whoever asks, on whatever machine, so that two schedulers that never met agree on
-each tick. cronsim (the extra ``cron``) is imported by the first cron expression.
+Both are pure functions of time: every scheduler on every machine computes the same ticks. The first cron expression
+imports cronsim (the extra ``cron``).
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ _ALIASES = {
 }
 _FIELDS = 5
 _WINDOWS = (60.0, 3_600.0, 86_400.0, 32 * 86_400.0, 366 * 86_400.0)
-"""Seconds to look back for the latest tick, one after the other: few ticks are in the first window that has one."""
+"""Seconds to look back for the latest tick, tried in order, so that the first window with a tick has only a few."""
 MOST_COUNTED = 10_000
-"""Where :meth:`When.count` stops."""
+"""The number at which :meth:`When.count` stops."""
 
 
 class When:
-    """Moments in time, without end. All times are UTC epoch seconds."""
+    """A rule for when a schedule is due. All times are UTC epoch seconds."""
 
     def next_after(self, moment: float) -> float | None:
         """Return the first tick after *moment*; ``None`` if there is none within 50 years."""
@@ -58,15 +58,15 @@ class When:
         raise NotImplementedError
 
     def words(self) -> str:
-        """Return what people say for it."""
+        """Return a description in words."""
         raise NotImplementedError
 
     def zone(self) -> tzinfo:
-        """Return the time zone that its times are shown in."""
+        """Return the time zone in which to show its ticks."""
         raise NotImplementedError
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain data, which :func:`when_from_dict` reads."""
+        """Return plain data for :func:`when_from_dict`."""
         raise NotImplementedError
 
     def ticks(self, after: float) -> Iterator[float]:
@@ -77,7 +77,7 @@ class When:
             tick = self.next_after(tick)
 
     def count(self, after: float, until: float) -> int:
-        """Return how many ticks are after *after* and not after *until*; at 10,000 it stops counting."""
+        """Return the number of ticks after *after* and not after *until*; counting stops at 10,000."""
         found = 0
         for tick in itertools.islice(self.ticks(after), MOST_COUNTED):
             if tick > until:
@@ -88,21 +88,21 @@ class When:
 
 @attrs.frozen
 class Every(When):
-    """A tick each so many seconds, counted from midnight of 1 January 1970, UTC: every 30 s is at :00 and :30."""
+    """Ticks at a fixed interval, counted from midnight of 1 January 1970, UTC: every 30 s is at :00 and :30."""
 
     seconds: float
-    """Between two ticks; whole milliseconds."""
+    """Seconds between two ticks, in whole milliseconds."""
     offset: float = attrs.field(default=0.0, kw_only=True)
-    """Seconds by which all ticks are later; less than a period."""
+    """Seconds by which all ticks are later; less than the interval."""
 
     def __attrs_post_init__(self) -> None:
         for name, value in (("seconds", self.seconds), ("offset", self.offset)):
             if type(value) not in {int, float} or not 0 <= value <= durations.LONGEST:
-                raise ScheduleError(f"{name} of a schedule is {_cut(value)}, which is no number of seconds")
+                raise ScheduleError(f"{name} of a schedule must be a number of seconds, got {_cut(value)}")
         if self.seconds < _SHORTEST:
             raise ScheduleError(f"every {durations.format(self.seconds)} is too often", fix="Use 100ms or more")
         if self.offset >= self.seconds:
-            raise ScheduleError(f"an offset of {durations.format(self.offset)} is no less than the period")
+            raise ScheduleError(f"the offset, {durations.format(self.offset)}, must be less than the interval")
 
     def __str__(self) -> str:
         later = f" + {durations.format(self.offset)}" if self.offset else ""
@@ -114,7 +114,7 @@ class Every(When):
             return None
         moment = max(moment, FIRST)
         number = math.floor((moment - self.offset) / self.seconds)
-        # What is left of a division of floats may be on the wrong side by one.
+        # The division of floats may be off by one.
         while self._tick(number) > moment:
             number -= 1
         while self._tick(number) <= moment:
@@ -130,7 +130,7 @@ class Every(When):
         return tick if tick > after else None
 
     def words(self) -> str:
-        """Return what people say for it."""
+        """Return a description in words."""
         return f"E{str(self)[1:]}"
 
     def zone(self) -> tzinfo:
@@ -147,12 +147,12 @@ class Every(When):
 
 @attrs.frozen
 class Cron(When):
-    """The moments of a cron expression, in a time zone.
+    """The ticks of a cron expression in a time zone.
 
-    A job at a fixed time runs once a day whatever the clocks do: in spring, when its time is skipped, at the end of
-    the gap; in autumn, when its time comes twice, the first time; not at all on a day that the zone skips. An
-    expression whose minute or hour begins with ``*`` goes by the time that passes, so an hourly one runs 23 or 25
-    times on those days. These are Debian's rules, and they hold for every zone and shift.
+    A job at a fixed time runs once a day, whatever the clocks do. If its time is skipped in spring, it runs at the end
+    of the gap. If its time occurs twice in autumn, it runs the first time. On a day that the zone skips, it does not
+    run. An expression whose minute or hour begins with ``*`` follows elapsed time, so an hourly job runs 23 or 25 times
+    on days of a clock change. These are Debian's rules; they apply to every zone and shift.
     """
 
     expression: str
@@ -163,7 +163,7 @@ class Cron(When):
     def __attrs_post_init__(self) -> None:
         for what, value, most in (("cron expression", self.expression, 1_000), ("time zone", self.tz, 100)):
             if not isinstance(value, str) or len(value) > most:
-                raise ScheduleError(f"{_cut(value)} is no {what}: it is text of at most {most:,} characters")
+                raise ScheduleError(f"a {what} must be text of at most {most:,} characters, got {_cut(value)}")
 
     def __str__(self) -> str:
         return self.expression if self.tz == "UTC" else f"{self.expression} ({self.tz})"
@@ -186,12 +186,12 @@ class Cron(When):
         return self._last(after, until)
 
     def words(self) -> str:
-        """Return what people say for it; the expression itself where cronsim is not installed."""
+        """Return a description in words; without cronsim, the expression itself."""
         try:
             from cronsim.explain import explain
 
             said: str = explain(self.expression)
-        except Exception:  # noqa: BLE001 - cronsim is missing, or reads it but has no words for it
+        except Exception:  # noqa: BLE001 - cronsim is missing, or cannot describe the expression
             said = self.expression
         return said if self.tz == "UTC" else f"{said}, {self.tz}"
 
@@ -199,7 +199,7 @@ class Cron(When):
         """Return its time zone.
 
         Raises:
-            ScheduleError: This machine does not know it.
+            ScheduleError: The zone is not installed on this machine.
         """
         return UTC if self.tz == "UTC" else _zone(self.tz)
 
@@ -208,25 +208,25 @@ class Cron(When):
         return {"cron": self.expression, "tz": self.tz}
 
     def check(self) -> Cron:
-        """Return it if it can be read here.
+        """Return self if it is valid here.
 
         Raises:
-            ScheduleError: Expression or time zone cannot be, or cronsim is not installed.
+            ScheduleError: The expression or the time zone is not valid, or cronsim is not installed.
         """
         self.read()
         self.zone()
         return self
 
     def read(self) -> None:
-        """Read the expression.
+        """Check the expression.
 
         Raises:
-            ScheduleError: It cannot be, or cronsim is not installed.
+            ScheduleError: It is not valid, or cronsim is not installed.
         """
         if len(self.expression.split()) != _FIELDS:
             raise ScheduleError(
-                f"{_cut(self.expression)} is no cron expression: it needs minute, hour, day, month and weekday",
-                fix='For seconds write every("30s"), on the command line 30s',
+                f"{_cut(self.expression)} is not a cron expression: it needs minute, hour, day, month and weekday",
+                fix='For an interval, write every("30s"), or 30s on the command line',
             )
         self._times()
 
@@ -239,7 +239,7 @@ class Cron(When):
         return found
 
     def _from(self, moment: float) -> Iterator[int]:
-        """Return the ticks after *moment*; there are none before the year 2 and after 9998."""
+        """Return the ticks after *moment*; there are none before the year 2 or after 9998."""
         times, zone = self._times(), self.zone()
         if not _moment(moment) < LAST:
             return iter(())
@@ -249,7 +249,7 @@ class Cron(When):
         return itertools.takewhile(lambda tick: tick < LAST, rule(times, zone, start))
 
     def _times(self) -> Times:
-        """Return what yields the times on the wall that the expression names."""
+        """Return a function that yields the local times of the expression."""
         try:
             from cronsim import CronSim, CronSimError
         except ImportError as error:
@@ -258,34 +258,34 @@ class Cron(When):
             ) from error
 
         def times(start: datetime) -> Iterator[datetime]:
-            with contextlib.suppress(OverflowError):  # what comes after the year 9999 never comes
+            with contextlib.suppress(OverflowError):  # datetime ends with the year 9999
                 yield from CronSim(self.expression, start - timedelta(seconds=1))
 
         try:
-            CronSim(self.expression, datetime(2000, 1, 1))  # noqa: DTZ001 - only read
+            CronSim(self.expression, datetime(2000, 1, 1))  # noqa: DTZ001 - only to check the expression
         except CronSimError as error:
-            raise ScheduleError(f"{_cut(self.expression)} is no cron expression: {str(error).lower()}") from error
+            raise ScheduleError(f"{_cut(self.expression)} is not a cron expression: {str(error).lower()}") from error
         return times
 
 
 def every(period: Duration, *, offset: Duration = 0.0) -> Every:
-    """Return ticks at a steady pace.
+    """Return a trigger with a fixed interval.
 
     Args:
-        period: Seconds between two, at least 0.1, or text such as ``"90s"`` or ``"1h30m"``. Ticks are aligned to the
-            clock: every hour is at the full hour, every day at midnight UTC.
-        offset: How much later all ticks are: ``every("1h", offset="5m")`` is at five past.
+        period: Seconds between two ticks, at least 0.1, or text such as ``"90s"`` or ``"1h30m"``. Ticks are aligned to
+            the clock: ``every("1h")`` is at the full hour, ``every("1d")`` at midnight UTC.
+        offset: Delay of all ticks: ``every("1h", offset="5m")`` is at five past.
 
     Raises:
         ScheduleError: The period is too short.
-        DurationError: One of them is no duration.
+        DurationError: One of them is not a duration.
     """
     seconds, later = round(durations.parse(period), 3), round(durations.parse(offset), 3)
     return Every(seconds, offset=later % seconds if seconds else 0.0)
 
 
 def cron(expression: str, *, tz: str | ZoneInfo = "UTC") -> When:
-    """Return the moments of a cron expression.
+    """Return the trigger of a cron expression.
 
     Args:
         expression: Five fields (``"*/5 9-17 * * 1-5"``; also names, ``L``, ``LW`` and ``#``), one of ``@yearly``,
@@ -293,12 +293,12 @@ def cron(expression: str, *, tz: str | ZoneInfo = "UTC") -> When:
         tz: Time zone, by its name: ``"Europe/Berlin"``.
 
     Raises:
-        ScheduleError: The expression or the time zone cannot be, or the extra ``cron`` is not installed.
+        ScheduleError: The expression or the time zone is not valid, or the extra ``cron`` is not installed.
     """
     if not isinstance(expression, str):
         raise ScheduleError(
-            f"{_cut(expression)} is no cron expression: it is text",
-            fix='Write cron("*/5 * * * *"); for seconds every(30)',
+            f"a cron expression must be text, got {_cut(expression)}",
+            fix='Write cron("*/5 * * * *"); for an interval, every(30)',
         )
     text = " ".join(expression.split())
     head, _, rest = text.partition(" ")
@@ -308,21 +308,23 @@ def cron(expression: str, *, tz: str | ZoneInfo = "UTC") -> When:
         if text.lower() not in _ALIASES:
             near = did_you_mean(text.lower(), [*_ALIASES, "@every"])
             raise ScheduleError(
-                f"there is no {text!r}", fix=near[:1].upper() + near[1:], available=", ".join([*_ALIASES, "@every 90s"])
+                f"{text!r} is not a cron expression",
+                fix=near[:1].upper() + near[1:],
+                available=", ".join([*_ALIASES, "@every 90s"]),
             )
         text = _ALIASES[text.lower()]
     zone = tz if isinstance(tz, str) else getattr(tz, "key", None)
     if not isinstance(zone, str):
-        raise ScheduleError(f"{_cut(tz)} names no time zone", fix='Write its name, e.g. tz="Europe/Berlin"')
+        raise ScheduleError(f"tz must be the name of a time zone, got {_cut(tz)}", fix='Write e.g. tz="Europe/Berlin"')
     return Cron(text, tz=zone).check()
 
 
 def when_from_text(text: str, *, tz: str = "UTC") -> When:
-    """Return what a person has written: ``"every 30s"``, ``"30s"``, ``"*/5 * * * *"``, ``"@daily"``.
+    """Return the trigger that *text* describes: ``"every 30s"``, ``"30s"``, ``"*/5 * * * *"``, ``"@daily"``.
 
     Raises:
-        ScheduleError: It cannot be.
-        DurationError: It is one word, and no duration.
+        ScheduleError: It is not valid.
+        DurationError: It is one word, but not a duration.
     """
     text = text.strip()
     word, _, rest = text.partition(" ")
@@ -336,7 +338,7 @@ def when_from_text(text: str, *, tz: str = "UTC") -> When:
 
 
 def form_of(value: object) -> str:
-    """Return how to write in code what *value* may mean, which is no :data:`When`."""
+    """Return how to write the trigger in code that *value*, which is not a :class:`When`, may mean."""
     if isinstance(value, str):
         first, _, rest = value.strip().partition(" ")
         pace = rest.strip() if first.lower() in {"every", "@every"} else value.strip()
@@ -357,12 +359,12 @@ def _is_duration(value: Any) -> bool:
 
 
 def when_from_dict(data: Mapping[str, Any]) -> When:
-    """Return what ``to_dict`` wrote, with the care of :func:`every` and :func:`cron`.
+    """Return the trigger that ``to_dict`` wrote, with the checks of :func:`every` and :func:`cron`.
 
-    A cron expression in a time zone that is not known here, or where cronsim is missing, is returned all the same.
+    A cron expression is returned even if its time zone is unknown here, or cronsim is missing.
 
     Raises:
-        DecodeError: It is nothing that this release knows, or a schedule that cannot be.
+        DecodeError: It is unknown to this release, or not valid.
     """
     try:
         if "every" in data:
@@ -378,7 +380,7 @@ def when_from_dict(data: Mapping[str, Any]) -> When:
 
 
 def _cut(value: object) -> str:
-    """Return *value* in a line of an error."""
+    """Return *value* for one line of an error."""
     text = repr(value)
     return text if len(text) <= 80 else f"{text[:80]}..."  # noqa: PLR2004 - one line's worth
 
@@ -386,7 +388,7 @@ def _cut(value: object) -> str:
 def _moment(value: float) -> float:
     if isinstance(value, int | float):
         return value
-    raise ScheduleError(f"{_cut(value)} is no moment", fix="Give UTC epoch seconds, e.g. time.time()")
+    raise ScheduleError(f"a time must be a number, got {_cut(value)}", fix="Give UTC epoch seconds, e.g. time.time()")
 
 
 def _zone(name: str) -> tzinfo:
@@ -396,5 +398,5 @@ def _zone(name: str) -> tzinfo:
         return ZoneInfo(name)
     except (LookupError, ValueError, OSError) as error:
         raise ScheduleError(
-            f"no time zone {name!r} here", fix="Use a name such as Europe/Berlin; or:  pip install tzdata"
+            f"unknown time zone {name!r}", fix="Use a name such as Europe/Berlin, or:  pip install tzdata"
         ) from error

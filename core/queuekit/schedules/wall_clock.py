@@ -1,13 +1,13 @@
-"""The moments at which the clock on the wall shows given times, in zones whose clocks go forward and back.
+"""Convert local times to UTC moments, in zones whose clocks go forward and back.
 
-Two rules hold for every zone and every shift of its clock, and both depend on nothing but the zone:
+Two rules apply to every zone and every shift of its clock; both depend only on the zone:
 
-* A *fixed* time comes once on each local day: at the first moment at which the clock shows it or has gone past it.
-  So a time that is skipped comes at the end of the gap, and one that is shown twice the first time. A day that the
-  zone skips altogether has no time.
-* A *passing* time comes whenever the clock shows it: never if it is skipped, twice if it is shown twice.
+* A *fixed* time occurs once on each local day: at the first moment at which the clock shows it or is past it. So a
+  skipped time occurs at the end of the gap, and a repeated time at its first occurrence. A day that the zone skips has
+  no times.
+* A *passing* time occurs whenever the clock shows it: never if it is skipped, twice if it is repeated.
 
-Moments are whole UTC epoch seconds, times on the wall are datetimes without a zone.
+Moments are whole UTC epoch seconds; local times are datetimes without a zone.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ from datetime import UTC, datetime, time, timedelta, tzinfo
 __all__ = ["FIRST", "LAST", "Times", "fixed", "passing"]
 
 Times = Callable[[datetime], Iterator[datetime]]
-"""Yields the times at or after a given one, in order."""
+"""Yields the local times at or after a given one, in order."""
 
 FIRST, LAST = (round(datetime(year, 1, 1, tzinfo=UTC).timestamp()) for year in (2, 9999))
-"""The moments that can be asked about, with room on both sides for the offset of a zone."""
+"""The supported range of moments, with room on both sides for the offset of a zone."""
 _HOUR, _DAY = 3_600, 86_400
 _LONGEST_SHIFT = 26 * _HOUR
-"""More seconds than any clock has been put forward or back at once: Samoa went over the date line in one step."""
+"""Seconds that exceed every shift of a clock so far: Samoa crossed the date line in one step."""
 _WINDOW = 2 * _DAY
-_EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - what a clock on the wall shows has no zone
+_EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - local times have no zone
 
 
 def fixed(times: Times, zone: tzinfo, start: int) -> Iterator[int]:
     """Yield the moments of fixed *times* from *start* on, each moment once."""
     begin = _shown(zone, start)
     if any(_offset(zone, start - back) != _offset(zone, start) for back in range(0, _LONGEST_SHIFT, _HOUR)):
-        begin -= timedelta(seconds=_LONGEST_SHIFT)  # times in a gap that has just ended are lower than what is shown
+        begin -= timedelta(seconds=_LONGEST_SHIFT)  # times in a gap that just ended are before the current local time
     last = start - 1
     for shown in times(begin):
         moment = _first_at(shown, zone)
@@ -55,7 +55,7 @@ def passing(times: Times, zone: tzinfo, start: int) -> Iterator[int]:
             yield moment
         else:
             return
-        # Where no clock has changed for two days, none can show an earlier time again, and a search may jump.
+        # Without a change for two days, the clock cannot show an earlier time again, so the search may jump.
         start = end if change is not None else max(end, moment - _WINDOW)
 
 
@@ -73,7 +73,7 @@ def _first_at(shown: datetime, zone: tzinfo) -> int | None:
 
 
 def _change(zone: tzinfo, start: int, end: int) -> int | None:
-    """Return the first moment after *start* and not after *end* from which on the offset is another."""
+    """Return the first moment after *start* and not after *end* at which the offset changes."""
     shift = _offset(zone, start)
     for moment in range(start, end, _HOUR):
         if _offset(zone, moment + _HOUR) != shift:
@@ -82,7 +82,7 @@ def _change(zone: tzinfo, start: int, end: int) -> int | None:
 
 
 def _bisect(low: int, high: int, holds: Callable[[int], bool]) -> int:
-    """Return the first moment after *low* for which *holds*, which does for *high*."""
+    """Return the first moment after *low* for which *holds* is true; it must be true for *high*."""
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (low, middle) if holds(middle) else (middle, high)
@@ -98,7 +98,7 @@ def _offset(zone: tzinfo, moment: int) -> int:
 
 
 def _span(offset: timedelta | None) -> int:
-    """Return the seconds of an offset; those of the IANA database are whole."""
+    """Return the seconds of an offset; offsets in the IANA database are whole seconds."""
     return round(offset.total_seconds()) if offset is not None else 0
 
 

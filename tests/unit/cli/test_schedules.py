@@ -222,7 +222,7 @@ def test_schedules_need_a_backend(shop: Path, command: str) -> None:
     done = commands.queuekit(command, "--backend", "none", folder=shop)
 
     assert done.returncode == 3
-    assert "nightly is periodic" in done.stderr
+    assert "schedule nightly needs a result backend" in done.stderr
 
 
 def test_check_names_schedules_that_have_no_backend(shop: Path) -> None:
@@ -230,4 +230,4 @@ def test_check_names_schedules_that_have_no_backend(shop: Path) -> None:
     done = commands.queuekit("check", "--backend", "none", folder=shop)
 
     assert done.returncode == 1
-    assert "tasks.beat is periodic" in done.stdout
+    assert "schedule tasks.beat needs a result backend" in done.stdout

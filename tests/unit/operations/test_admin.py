@@ -280,7 +280,7 @@ def test_says_that_waiting_messages_cannot_be_shown() -> None:
     app = make_app()
     app.runtime.broker.capabilities = Capabilities(inspect=False)
 
-    with pytest.raises(CapabilityError, match="memory:// shows waiting messages only as counts"):
+    with pytest.raises(CapabilityError, match="memory:// reports waiting messages only as counts"):
         Admin(app).waiting("default")
 
 

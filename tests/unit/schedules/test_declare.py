@@ -87,11 +87,15 @@ def test_wrong_arguments_are_refused_where_they_are_written(app: Queuekit) -> No
     ("declare", "says"),
     [
         pytest.param(lambda app: app.periodic(every("1m"))(_add), "above @app.task", id="no-task"),
-        pytest.param(lambda app: app.periodic("1m", Signature("add")), "says no when", id="no-when"),
+        pytest.param(lambda app: app.periodic("1m", Signature("add")), "when must be", id="no-when"),
         pytest.param(lambda app: app.periodic(every("1m"), chain(Signature("add"))), "needs a name", id="no-name"),
-        pytest.param(lambda app: app.periodic(every("1m"), Signature("add", id="x")), "no id", id="with-id"),
         pytest.param(
-            lambda app: app.periodic(every("1m"), chain(Signature("add"), id="x"), name="n"), "no id", id="flow-with-id"
+            lambda app: app.periodic(every("1m"), Signature("add", id="x")), "cannot have an id", id="with-id"
+        ),
+        pytest.param(
+            lambda app: app.periodic(every("1m"), chain(Signature("add"), id="x"), name="n"),
+            "cannot have an id",
+            id="flow-with-id",
         ),
         pytest.param(
             lambda app: [app.periodic(every(1), Signature("add")), app.periodic(every(2), Signature("add"))],
@@ -125,7 +129,7 @@ def test_what_cannot_be_is_refused(app: Queuekit, declare: Any, says: str) -> No
 )
 def test_says_how_a_moment_is_written_in_code(app: Queuekit, when: Any, fix: str) -> None:
     """What the command line takes as text is given in code as every(...) or cron(...): the error has the very words."""
-    with pytest.raises(ScheduleError, match="says no when: it is neither every") as caught:
+    with pytest.raises(ScheduleError, match="when must be every") as caught:
         app.schedules.add("zz", when, Signature("add"))
 
     assert caught.value.fix == fix

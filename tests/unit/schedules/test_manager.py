@@ -180,7 +180,7 @@ def test_change_gives_up_on_a_crowd(app: Queuekit) -> None:
         again()
 
     again()
-    with pytest.raises(ScheduleError, match="others keep changing"):
+    with pytest.raises(ScheduleError, match="other processes keep changing"):
         app.schedules.pause("job")
 
 

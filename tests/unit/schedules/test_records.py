@@ -206,5 +206,5 @@ def test_reading_names_the_field() -> None:
     crew = crew_with()
     record = backend_of(crew.app).get([entry_key("job")])[entry_key("job")]
 
-    with pytest.raises(DecodeError, match="grace is -5"):
+    with pytest.raises(DecodeError, match="grace is not valid: -5"):
         read_entry(changed(record, "job", {"grace": -5}))
