@@ -115,7 +115,7 @@ def leave(token: contextvars.Token[Any]) -> None:
 
 
 class TaskLogFilter(logging.Filter):
-    """Puts ``task_id`` and ``task_name`` on every log record, those of the user's own code too."""
+    """Adds ``task_id`` and ``task_name`` to every log record, including records of the user's own code."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Add the two attributes; never drops a record."""

@@ -62,6 +62,7 @@ class Envelope:
 
 def join_frame(header: dict[str, Any], payload: bytes) -> bytes:
     """Return a body: *header* as one line of JSON, and *payload*."""
+    # surrogatepass, since headers may hold lone surrogates, which strict UTF-8 rejects.
     return _encode(header).encode("utf-8", "surrogatepass") + b"\n" + payload
 
 

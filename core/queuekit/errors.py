@@ -126,6 +126,7 @@ class QueuekitError(Exception):
         return "; ".join([*map(without_stop, rows), last])
 
     def __reduce__(self) -> tuple[Any, ...]:
+        # The default would call __init__ with the text alone, and subclasses take other arguments.
         return _rebuild, (type(self), self.what, dict(self.__dict__))
 
 

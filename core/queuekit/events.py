@@ -334,7 +334,7 @@ class Events:
         for subscriber in self._subscribers:
             try:
                 subscriber(event)
-            except BaseException as error:
+            except BaseException as error:  # also SystemExit, which must not end the thread that emits the event
                 if isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
                     raise
                 log_error(logging.getLogger("queuekit.events"), "a subscriber failed on %s", type(event).__name__)
@@ -438,7 +438,7 @@ class LogSubscriber:
         self._schedules.info("%s is now the scheduler leader", event.worker, extra=_data(event))
 
     def _leader_lost(self, event: SchedulerLeaderLost) -> None:
-        self._schedules.warning("%s is no longer the scheduler leader", event.worker, extra=_data(event))
+        self._schedules.warning("%s has lost the scheduler leadership", event.worker, extra=_data(event))
 
     def _ticked(self, event: TickSent) -> None:
         late = f", {event.late:.1f} s late" if event.late >= _LATE else ""

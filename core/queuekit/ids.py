@@ -30,7 +30,9 @@ _NAME = re.compile(r"[A-Za-z0-9_.:-]{1,120}", re.ASCII)
 _SHOWN = 60
 """Characters of an invalid name that errors show."""
 _VARIANT = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
+"""Hex digit with the two variant bits of a UUID set, by random hex digit."""
 _FOLLOW_UPS = uuid.UUID("b7d8a7de-6f2a-5c39-9d55-0f6d3c1f6c11")
+"""Namespace of derived ids. Never change it: a follow-up sent again by another release must have the same id."""
 
 
 class InvalidNameError(QueuekitError, ValueError):

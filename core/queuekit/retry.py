@@ -126,6 +126,7 @@ class Fibonacci(Backoff):
     def delay(self, attempt: int, chance: Chance) -> float:
         """Return the seconds to wait."""
         one, two = 1, 1
+        # The 60th number is 1.5e12, beyond any useful wait, so later ones need not be computed.
         for _ in range(min(attempt, 60) - 1):
             one, two = two, one + two
         return min(self.cap, one * self.unit)

@@ -113,10 +113,11 @@ class JsonSerializer:
         """Return the value of *data*; see :class:`Serializer`."""
         try:
             value = read_text(data.decode("utf-8", "surrogatepass"))
+            # A text of MAX_DEPTH bytes or fewer cannot be nested deeper than that.
             if len(data) > MAX_DEPTH and (depth := depth_of(data, value)) > MAX_DEPTH:
                 if depth > _MAX_TEXT_DEPTH:
                     raise DecodeError(f"nested deeper than {MAX_DEPTH}")  # noqa: TRY301 - one text for all refused
-                return self._untag(value, 1)
+                return self._untag(value, 1)  # tags add levels to the text; _untag() counts the value's own levels
             return self._untag(value, 1) if b"$" in data and _A_TAG.search(data) is not None else value
         except RecursionError as error:
             raise DecodeError(f"not JSON that queuekit writes: nested deeper than {MAX_DEPTH}") from error

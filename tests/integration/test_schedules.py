@@ -110,7 +110,7 @@ def test_frozen_leader_sends_nothing_twice(crew: Fleet) -> None:
     reached(crew, len(ticks(crew)) + 4)
 
     os.kill(pid, signal.SIGCONT)
-    wait_until(lambda: "is no longer the scheduler leader" in group.read_log(), what="the old leader yielding")
+    wait_until(lambda: "has lost the scheduler leadership" in group.read_log(), what="the old leader yielding")
     reached(crew, len(ticks(crew)) + 4)
 
     assert_each_once(crew)

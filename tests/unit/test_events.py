@@ -96,7 +96,7 @@ LINES = [
     ),
     pytest.param(EngineBack(doing="fetch", after=3.0), "INFO", "can fetch again after 3.0 s", id="back"),
     pytest.param(SchedulerLeaderElected(worker="w"), "INFO", "w is now the scheduler leader", id="leads"),
-    pytest.param(SchedulerLeaderLost(worker="w"), "WARNING", "w is no longer the scheduler leader", id="yields"),
+    pytest.param(SchedulerLeaderLost(worker="w"), "WARNING", "w has lost the scheduler leadership", id="yields"),
     pytest.param(
         TickSent(schedule="s", at=1.8e9, id="id-1", late=0.01), "INFO", "tick s id-1 2027-01-15T08:00:00Z", id="tick"
     ),

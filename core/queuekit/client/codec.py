@@ -33,6 +33,7 @@ _NEWEST = 1_000_000
 """Highest number that counts as a version; beyond it the header is malformed."""
 _CONTENT_TYPE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+/-]{0,59}")
 _MOST_LINKS = 1_000
+"""Most follow-ups per outcome."""
 LITTLE = 10_000
 """Bytes of a body up to which :meth:`Message.close` keeps the values, since dropping them saves too little."""
 _NO_OPTIONS: dict[str, Any] = {}

@@ -53,8 +53,8 @@ class Runtime:
 
     def now(self) -> float:
         """Return UTC epoch seconds on the backend's clock if it has one, else on this machine's."""
-        told = self.backend.now() if self.backend is not None else None
-        return self.clock.time() if told is None else told
+        reported = self.backend.now() if self.backend is not None else None
+        return self.clock.time() if reported is None else reported
 
     def need_backend(self, why: str) -> Backend:
         """Return the backend.
@@ -77,7 +77,7 @@ class Runtime:
 
     @property
     def backend_url(self) -> EngineURL | None:
-        """The backend's URL, or ``None`` if there is no backend."""
+        """The backend's URL, or ``None`` without a backend."""
         return backend_url(self.config, self.plugins)
 
     def close(self) -> None:

@@ -220,10 +220,10 @@ class Sending:
     def _now(self) -> float:
         """Return UTC epoch seconds on the engine's clock, read once a minute, since ours may be wrong (QK11)."""
         at = self._runtime.clock.monotonic()
-        told, since = self._reported
+        reported, since = self._reported
         if not 0.0 <= at - since < _ASK_AGAIN:
-            told, since = self._reported = (self._ask(), at)
-        return told + (at - since)
+            reported, since = self._reported = (self._ask(), at)
+        return reported + (at - since)
 
     def _ask(self) -> float:
         begun = monotonic()
@@ -281,6 +281,7 @@ class Sending:
 
     def _store(self, ready: Sequence[PreparedMessage], ahead: Sequence[Record]) -> list[Sent]:
         """Store one batch: messages and records in one step if the engine can, else the messages first."""
+        # A commit cannot return the id that holds a unique key, so messages with keys are sent.
         if self._commits and not _any_unique(ready):
             items = [CommitItem(records=(one.record,) if one.record else (), sends=(one.envelope,)) for one in ready]
             if ahead:

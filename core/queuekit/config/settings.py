@@ -164,7 +164,7 @@ class WorkerConfig:
     prefetch: int = attrs.field(default=1000, validator=at_least(0))
     """Most messages that wait in a worker beyond the running ones."""
     hold_unknown: Seconds = 3600.0
-    """Seconds until a message is dead-lettered whose task is unknown to the workers, or which they cannot read."""
+    """Seconds until a message with an unknown task, or one that workers cannot read, is dead-lettered."""
 
 
 @attrs.frozen(kw_only=True)

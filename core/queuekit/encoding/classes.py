@@ -178,7 +178,7 @@ def take_apart(value: Any, shape: Shape) -> tuple[dict[str, Any], Any]:
 
 
 def _extra(value: Any, shape: Shape) -> dict[str, Any]:
-    """Return the attributes of an instance besides its fields and those that its class provides."""
+    """Return the attributes of an instance that are neither fields nor provided by its class."""
     kept = getattr(value, "__dict__", None)
     if not kept or kept.keys() <= {*shape.names}:
         return {}

@@ -1,6 +1,6 @@
 """Runs one copy of each follow-up, for a broker that keeps a repeated send as one more message.
 
-The sender of a follow-up may send it again after a crash, or once for each message of a batch that comes back. The ids
+The sender of a follow-up may send it again after a crash, or once for each message of a redelivered batch. The ids
 are derived, so all copies have the same one. The copy that is received first takes a record ``once:<id>`` before its
 body may run. Another copy that finds the record held is delayed until the lease of the holder would be over, and one
 that finds the step done is dropped. Messages that are never sent twice by design have no record and cost nothing.

@@ -205,6 +205,7 @@ class Plugins:
             def make() -> Any:
                 return factories.with_defaults(factory(url, options=options, **arguments), spec, base)
 
+            # Again, since a hook may return an engine that it did not create with make().
             return factories.with_defaults(hook(url=url, spec=spec, make=make), spec, base)
         except PluginError as error:
             error.where = error.where or str(choice)

@@ -13,7 +13,7 @@ from queuekit.broker import Capabilities
 __all__ = ["BACKEND_PLAN", "BROKER_PLAN", "Support", "caveats", "steps"]
 
 _CAVEATS = ("portable_leases",)
-"""Capabilities of a broker whose lack an operator should know, though nothing is wrong."""
+"""Capabilities of a broker that operators should know are missing, although this is not an error."""
 
 
 @attrs.frozen

@@ -30,18 +30,18 @@ def read_workers(records: Iterable[Record]) -> list[dict[str, Any]]:
 
 def _read(record: Record) -> dict[str, Any] | None:
     try:
-        said = json.loads(record.body)
+        fields = json.loads(record.body)
     except (ValueError, RecursionError):
         return None
-    if not isinstance(said, dict) or not isinstance(said.get("name"), str):
+    if not isinstance(fields, dict) or not isinstance(fields.get("name"), str):
         return None
-    ages = said.get("ages")
+    ages = fields.get("ages")
     return {
-        **said,
-        "queues": _texts(said.get("queues")),
-        "begun": _texts(said.get("begun")),
+        **fields,
+        "queues": _texts(fields.get("queues")),
+        "begun": _texts(fields.get("begun")),
         "ages": {key: value for key, value in ages.items() if _is_number(value)} if isinstance(ages, Mapping) else {},
-        "silent": said["silent"] if _is_number(said.get("silent")) else 0.0,
+        "silent": fields["silent"] if _is_number(fields.get("silent")) else 0.0,
         "quiet": 0.0 if record.ttl is None else max(0.0, TTL - record.ttl),
     }
 

@@ -142,9 +142,9 @@ def cancel_mark(id: str, *, ttl: float, wish: Cancellation | None = None, ended:
 def read_cancellation(record: Record) -> Cancellation:
     """Return the content of a cancel mark; empty if the mark is damaged."""
     try:
-        told = json.loads(record.body or b"{}")
-        texts = {name: str(told.get(name, "")) for name in ("by", "did", "worker")}
-        return Cancellation(at=None if told.get("at") is None else float(told["at"]), **texts)
+        fields = json.loads(record.body or b"{}")
+        texts = {name: str(fields.get(name, "")) for name in ("by", "did", "worker")}
+        return Cancellation(at=None if fields.get("at") is None else float(fields["at"]), **texts)
     except (ValueError, TypeError, AttributeError):
         return Cancellation()
 
@@ -416,4 +416,4 @@ def _moment(fields: Mapping[str, Any], key: str) -> float | None:
         return None
     if type(value) in (int, float) and abs(value) <= _FARTHEST:
         return float(value)
-    raise ValueError(f"{key} is not a moment")
+    raise ValueError(f"{key} is not a time")

@@ -1,6 +1,5 @@
-"""Chains, groups and chords: as written, compiled, and the handles on their results.
+"""Chains, groups and chords: their definition, their compiled graphs, and the handles on their results.
 
-Import ``canvas`` to build, ``workflow`` for what is built, ``compile`` for stored graphs, ``results`` to read
-outcomes.
+Import ``canvas`` to build workflows, ``workflow`` for their classes, ``compile`` for graphs, ``results`` for handles.
 Imports from: the top of the package, wire, engines.
 """

@@ -1,4 +1,4 @@
-"""``chain``, ``group`` and ``chord``: how workflows are written."""
+"""``chain``, ``group`` and ``chord``: the functions that build workflows."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ Unfilled = Literal["fail", "skip"] | None
 Errors = Iterable[Signature[Any, Failure]]
 First = Signature[R, Any] | Workflow[R]
 Next = Signature[R, T] | Workflow[R]
-"""A link that returns the first of its two types, and takes the second as its last argument."""
+"""A link that returns its first type parameter and takes the second as its last argument."""
 
-# Type checkers cannot follow any number of links, so the usual numbers are written out: each takes what the one before
-# returns. A workflow inside is taken as it is.
+# Type checkers cannot check any number of links, so the common numbers are spelled out: each link takes the result of
+# the one before. The argument of a nested workflow is not checked.
 
 
 @overload
@@ -82,11 +82,11 @@ def chain(
     on_error: Errors = ...,
 ) -> Chain[Any]: ...
 def chain(*links: Part, id: str | None = None, on_error: Errors = ()) -> Chain[Any]:
-    """Return calls that run one after the other, each getting the result of the one before as its last argument.
+    """Return a chain: calls that run one after the other, each with the previous result as its last argument.
 
     Args:
-        *links: Signatures, groups, chords or chains. What comes after a group gets the list of its results.
-        id: Id of the whole, an idempotency key.
+        *links: Signatures, groups, chords or chains. The link after a group receives the list of its results.
+        id: Id of the chain, an idempotency key.
         on_error: Sent once if a link fails, with a :class:`~queuekit.failure.Failure` appended.
     """
     return Chain(links, id=id, on_error=on_error)
@@ -118,13 +118,13 @@ def group(
     at_once: int | None = None,
     id: str | None = None,
 ) -> Group[Any]:
-    """Return calls that run side by side; the result is the list of theirs, in this order.
+    """Return a group: calls that run in parallel; its result is the list of their results, in this order.
 
     Args:
         *members: Signatures, chains, chords or groups; or iterables of them.
-        policy: What a failed member means for what follows: ``fail``, ``skip`` or ``continue``.
+        policy: Effect of a failed member on what follows the group: ``fail``, ``skip`` or ``continue``.
         at_once: Most members that wait or run at a time.
-        id: Id of the whole, an idempotency key.
+        id: Id of the group, an idempotency key.
     """
     found: list[Part] = []
     for member in members:
@@ -165,15 +165,15 @@ def chord(
     on_error: Errors = (),
     id: str | None = None,
 ) -> Chord[R]:
-    """Return a group with a callback that gets the list of its results as the last argument, once.
+    """Return a chord: a group with a callback that runs once, with the list of the results as its last argument.
 
     Args:
-        members: A group, or what makes one.
-        callback: A signature, or a workflow.
-        policy: What a failed member means: the callback never runs and *on_error* is sent (``fail``), the member is
-            left out (``skip``), or a :class:`~queuekit.failure.Failure` stands in its place (``continue``).
-        on_error: Sent once if the group fails or the callback does, with the failure appended.
-        id: Id of the whole, an idempotency key.
+        members: A group, or the members of one.
+        callback: A signature or a workflow.
+        policy: Effect of a failed member: the callback never runs and *on_error* is sent (``fail``), the member is left
+            out (``skip``), or a :class:`~queuekit.failure.Failure` takes its place (``continue``).
+        on_error: Sent once if the group or the callback fails, with the failure appended.
+        id: Id of the chord, an idempotency key.
     """
     header = members if isinstance(members, Group) else group(members)
     if policy is not None:

@@ -1,8 +1,8 @@
-"""A workflow made ready to run: numbered nodes, each of which knows what comes next; and how they are stored.
+"""Compiles a workflow to a graph of numbered nodes, each with its successor; and stores the graph in records.
 
-Every chain of parts becomes *task nodes*, every group a *group node*. What follows a group is the node that collects
-its results; where none follows, in a chain or inside another group, a task of our own is put in that returns the list.
-Nodes never change, so a worker reads each part of a graph once.
+Every signature becomes a *task node*, every group a *group node*. The node after a group collects the group's results.
+If no node follows, in a chain or inside another group, an internal task that returns the list is inserted. Nodes never
+change, so a worker reads each part of a graph only once.
 """
 
 from __future__ import annotations
@@ -53,46 +53,46 @@ __all__ = [
 GATHER_TASK = "queuekit.gather"
 """Name of the task that returns the list of a group's results."""
 _CHUNK = 200_000
-"""Bytes of nodes that are stored together, at most."""
+"""Most bytes of nodes in one record."""
 _MOST_CHUNKS = 10_000
-"""Parts of a graph: 2 GB."""
+"""Most parts of a graph: 2 GB."""
 _LARGEST = 10_000_000
-"""Members of a group that is a part of the whole."""
+"""Most members of a group at the top level of a workflow."""
 _ROOM = 70_000
-"""Bytes of a record that are left for its header."""
+"""Bytes of a record reserved for its header."""
 
 _Link = Signature[Any] | Group[Any]
 IsUnique = Callable[[Signature[Any]], bool]
 Parent = tuple[int, int] | None
-"""Whose result the end of a chain is: member of group, or ``None`` for the whole workflow."""
+"""The owner of a chain's result: (group, member), or ``None`` for the whole workflow."""
 
 
 @attrs.frozen(kw_only=True)
 class TaskNode:
-    """A call."""
+    """A node for one call."""
 
     signature: Signature[Any] | None
-    """``None`` if it was sent when the workflow was, and so is never needed again."""
+    """The call; ``None`` if it was sent with the workflow, so that it is not needed again."""
     next: int | None
-    """The node that gets its result; ``None`` if it ends its chain."""
+    """The node that receives its result; ``None`` at the end of its chain."""
     end: Parent
-    """Where its chain ends."""
+    """Owner of its chain's result."""
     gather: Gather | None = None
 
 
 @attrs.frozen(kw_only=True)
 class GroupNode:
-    """A group."""
+    """A node for one group."""
 
     size: int
     policy: Policy
     at_once: int | None
     callback: int | None
-    """The step that gathers; ``None`` for a group that is a workflow by itself."""
+    """The node that collects the results; ``None`` if the group is the whole workflow."""
     feed: int | None = None
-    """The step whose result the members get; ``None`` if they get none."""
+    """The node whose result the members receive; ``None`` if they receive none."""
     members: tuple[int, ...] = ()
-    """The node that each member begins with; none if all were sent when the workflow was."""
+    """First node of each member; empty if all were sent with the workflow."""
 
 
 Node = TaskNode | GroupNode
@@ -100,30 +100,30 @@ Node = TaskNode | GroupNode
 
 @attrs.frozen(kw_only=True)
 class Graph:
-    """A workflow, ready to be sent."""
+    """A compiled workflow, ready to be sent."""
 
     id: str
     kind: str
     """``chain``, ``group`` or ``chord``."""
     nodes: dict[int, Node]
-    """Those that will be needed after the send."""
+    """Nodes that are needed after the send."""
     entries: tuple[tuple[int, TaskNode], ...]
-    """What is sent first: numbers and steps."""
+    """Nodes to send first, with their numbers."""
     top: tuple[tuple[int, int | None], ...]
-    """The parts of the whole: number of each, and its size if it is a group."""
+    """The top-level parts: number of each, and its size if it is a group."""
     flat: bool
     delay: float
-    """Longest delay of a step, in seconds."""
+    """Longest delay of a call, in seconds."""
     joins: bool
-    """Whether a backend must be able to join for it."""
+    """Whether it needs a backend that can join."""
 
     def id_of(self, number: int, step: TaskNode) -> str:
-        """Return the id of the message that runs a step."""
+        """Return the id of the message that runs a node."""
         return id_of(self.id, number, step)
 
 
 def id_of(graph: str, number: int, step: TaskNode) -> str:
-    """Return the id of the message that runs a step."""
+    """Return the id of the message that runs a node."""
     if step.next is not None:
         return link_id(graph, number)
     return end_id(graph, step.end)
@@ -135,12 +135,12 @@ def end_id(graph: str, end: Parent) -> str:
 
 
 def is_awaited(step: TaskNode, after: Node | None) -> bool:
-    """Return whether the result of *step* is read again: at the end of its chain, or by a group with ``at_once``."""
+    """Return whether the result of *step* is read later: at the end of its chain, or by a group with ``at_once``."""
     return step.next is None or (isinstance(after, GroupNode) and after.at_once is not None)
 
 
 def position_of(graph: str, number: int, step: TaskNode) -> Position | None:
-    """Return what the message that runs a step says of its place; ``None`` if nothing follows."""
+    """Return the position of the message that runs a node; ``None`` if nothing follows."""
     if step.next is not None:
         return Position(graph, number)
     return None if step.end is None else Position(graph, *step.end)
@@ -192,7 +192,7 @@ class _Builder:
         )
 
     def enter(self, number: int) -> None:
-        """Let the workflow begin with node *number*; what is sent now need not be stored."""
+        """Start the workflow with node *number*; nodes that are sent now need not be stored."""
         node = self.nodes[number]
         if isinstance(node, TaskNode):
             self.entries.append((number, node))
@@ -213,7 +213,7 @@ class _Builder:
 
 
 def build(workflow: Workflow[Any], id: str, *, unique: IsUnique) -> Graph:
-    """Return the graph of *workflow*, which is to have this *id*; *unique* tells which calls ask for a unique key."""
+    """Return the graph of *workflow* with this *id*; *unique* returns whether a call asks for a unique key."""
     builder = _Builder(id, unique)
     parts = _flat(workflow, unique)
     group = parts[0] if len(parts) == 1 and isinstance(parts[0], Group) else None
@@ -223,7 +223,7 @@ def build(workflow: Workflow[Any], id: str, *, unique: IsUnique) -> Graph:
         numbers = [number]
     else:
         number, numbers = builder.chain(_closed(parts, unique), None)
-    whole = list(builder.nodes.values())  # before the workflow begins, which leaves out what is sent at once
+    whole = list(builder.nodes.values())  # before enter(), which drops the nodes that are sent at once
     top = tuple((n, _size(builder.nodes[n])) for n in numbers)
     builder.enter(number)
     return Graph(
@@ -239,7 +239,7 @@ def build(workflow: Workflow[Any], id: str, *, unique: IsUnique) -> Graph:
 
 
 def _size(node: Node) -> int | None:
-    """Return how many members a group has; ``None`` if it is none."""
+    """Return the size of a group node; ``None`` for a task node."""
     return node.size if isinstance(node, GroupNode) else None
 
 
@@ -255,7 +255,7 @@ def _delay(signature: Signature[Any]) -> float:
 
 
 def _flat(part: Part, unique: IsUnique) -> list[_Link]:
-    """Return a workflow as one chain: a chord is a group that something follows."""
+    """Return a workflow as one chain; a chord becomes a group and its callback."""
     if isinstance(part, Signature | Group):
         return [part]
     if isinstance(part, Chord):
@@ -272,16 +272,16 @@ def _flat(part: Part, unique: IsUnique) -> list[_Link]:
 
 
 def _watched(part: Signature[Any] | Group[Any], on_error: Sequence[Signature[Any]]) -> Signature[Any] | Group[Any]:
-    """Let *on_error* hear of the failure of a link; that of a group is told by the step that gathers."""
+    """Add *on_error* to a signature; the failure of a group is reported by the node that collects its results."""
     if isinstance(part, Group):
         return part
     return attrs.evolve(part, on_error=(*on_error, *part.on_error))
 
 
 def _separated(parts: Iterable[_Link], unique: IsUnique) -> list[_Link]:
-    """Put a gathering task between two groups, and between a group and what may be a duplicate.
+    """Insert a collecting task between two groups, and between a group and a call with a unique key.
 
-    An engine sends what follows a group by itself, with nobody there to hear that its unique key is held.
+    The engine itself sends what follows a group, so no worker would notice that the unique key is held.
     """
     found: list[_Link] = []
     for part in parts:
@@ -295,7 +295,7 @@ def _separated(parts: Iterable[_Link], unique: IsUnique) -> list[_Link]:
 
 
 def _closed(parts: Iterable[_Link], unique: IsUnique) -> list[_Link]:
-    """Return a chain that ends in a step and has one after each group."""
+    """Return a chain that ends in a signature and has one after each group."""
     found = _separated(parts, unique)
     return [*found, Signature(GATHER_TASK)] if isinstance(found[-1], Group) else found
 
@@ -304,10 +304,10 @@ def _closed(parts: Iterable[_Link], unique: IsUnique) -> list[_Link]:
 
 
 def records_of(graph: Graph, serializer: Serializer, *, ttl: float, max_record: int) -> list[Record]:
-    """Return the records that keep *graph*.
+    """Return the records that store *graph*.
 
     Raises:
-        TooLargeError: One node alone is more than a record may hold.
+        TooLargeError: A single node exceeds the size of a record.
         EncodeError: An argument cannot be written.
     """
     rows: list[Any] = [[-1, {"top": [list(part) for part in graph.top]}]]
@@ -323,7 +323,7 @@ def records_of(graph: Graph, serializer: Serializer, *, ttl: float, max_record: 
     }
     bodies = [join_frame(head if not index else {"v": 1}, data) for index, (_, data) in enumerate(chunks)]
     if any(len(body) > max_record for body in bodies):
-        raise TooLargeError(f"a part of workflow {graph.id} is more than the {max_record:,} bytes of a record")
+        raise TooLargeError(f"a part of workflow {graph.id} exceeds the {max_record:,} bytes of a record")
     return [
         Record(key=chunk_key(graph.id, index), body=body, ttl=ttl, task=f"({graph.kind})")
         for index, body in enumerate(bodies)
@@ -331,7 +331,7 @@ def records_of(graph: Graph, serializer: Serializer, *, ttl: float, max_record: 
 
 
 def _cut(rows: list[Any], serializer: Serializer, most: int) -> Iterator[tuple[int, bytes]]:
-    """Yield the rows in parts of at most *most* bytes, each with the number of its first."""
+    """Yield the rows in parts of at most *most* bytes, each with the number of its first row."""
     data = serializer.dumps(rows)
     if len(data) <= most or len(rows) == 1:
         yield rows[0][0], data
@@ -373,7 +373,7 @@ def _read_node(data: dict[str, Any]) -> Node:
 
 
 def _read_top(top: Any) -> list[list[Any]]:
-    """Return the parts of the whole: number of each, and its size if it is a group."""
+    """Return the top-level parts: number of each, and its size if it is a group."""
     _check(type(top) is list and len(top) > 0 and all(type(part) is list for part in top), [], [])
     parts: list[list[Any]] = top
     for number, size in parts:
@@ -382,17 +382,17 @@ def _read_top(top: Any) -> list[list[Any]]:
 
 
 def _check(right: bool, numbers: Sequence[Any], optional: Sequence[Any]) -> None:  # noqa: FBT001 - one of three
-    """Refuse a node of which something is not *right*, or does not hold *numbers* where it should."""
+    """Raise unless *right* is set and *numbers*, and *optional* unless None, are non-negative ints."""
     found = [*numbers, *(number for number in optional if number is not None)]
     if not right or not all(type(number) is int and number >= 0 for number in found):
-        raise ValueError("a node that cannot be")
+        raise ValueError("the node is not valid")
 
 
 def read_head(record: Record) -> dict[str, Any]:
     """Return the header of a graph's first record.
 
     Raises:
-        DecodeError: It is not one of ours.
+        DecodeError: The record is not a valid graph.
     """
     head, _ = split_frame(record.body)
     named = type(head.get("kind")) is str and type(head.get("flat", False)) is bool
@@ -402,19 +402,19 @@ def read_head(record: Record) -> dict[str, Any]:
 
 
 def _are_starts(value: Any) -> bool:
-    """Return whether *value* can say with which node each part of a graph begins; the first tells of the whole."""
+    """Return whether *value* is a valid list of the first node of each part; the first part begins with -1."""
     if type(value) is not list or not 0 < len(value) <= _MOST_CHUNKS or not all(type(start) is int for start in value):
         return False
     return value[0] == -1 and all(before < start for before, start in pairwise(value))
 
 
 def _is_span(value: Any) -> bool:
-    """Return whether *value* is a time to live, in seconds."""
+    """Return whether *value* is a valid time to live, in seconds."""
     return type(value) in {int, float} and 0 < value <= LONGEST
 
 
 def read_chunk(record: Record, serializer: Serializer) -> dict[int, Any]:
-    """Return the nodes in one record of a graph, by number; -1 tells its parts."""
+    """Return the nodes in one record of a graph, by number; -1 holds the top-level parts."""
     _, payload = split_frame(record.body)
     try:
         rows = serializer.loads(payload)

@@ -20,16 +20,16 @@ __all__ = ["ChainResult", "ChordResult", "GroupCounts", "GroupResult", "handle"]
 
 R_co = TypeVar("R_co", covariant=True)
 _AT_ONCE = 500
-"""Records that are asked for, or waited for, in one round trip."""
+"""Most records to read, or wait for, in one round trip."""
 
 
 @attrs.frozen(kw_only=True)
 class GroupCounts:
-    """A group at a glance."""
+    """Number of members of a group, by progress."""
 
     total: int
     done: int
-    """Members that have ended, failed ones among them."""
+    """Members that have ended, including failed ones."""
     failed: int
 
 
@@ -40,7 +40,7 @@ class GroupResult(Generic[R_co]):
         id: Id of the group.
         ids: Ids of the members.
         app: The app.
-        flat: Whether each member returns a list, of which one list is made.
+        flat: Whether each member returns a list, to be joined into one list.
         stored: Whether outcomes are stored at all.
     """
 
@@ -73,15 +73,15 @@ class GroupResult(Generic[R_co]):
         """Yield a handle on each member as it ends, the first to end first.
 
         Raises:
-            ResultTimeout: Not all have ended within *timeout*.
-            UnknownIdError: Nothing is known of a member: waiting would never end.
+            ResultTimeout: Not all members ended within *timeout*.
+            UnknownIdError: Nothing is stored for a member, so waiting would never end.
             NoBackendError: Results are not stored.
         """
         for info in self._ended(timeout):
             yield Result(info.id, self._app)
 
     def counts(self) -> GroupCounts:
-        """Return how many members have ended, and how many of those failed. One round trip for 500 members."""
+        """Return how many members have ended, and how many of those failed. One round trip per 500 members."""
         states = [info.state for info in self._infos(self.ids)]
         done = [state for state in states if state in FINAL]
         failed = [state for state in done if state is not State.SUCCESS]
@@ -99,8 +99,8 @@ class GroupResult(Generic[R_co]):
         Raises:
             TaskFailed: A member failed; raised as soon as that is known.
             TaskCancelled: A member was cancelled.
-            ResultTimeout: Not all have ended within *timeout*.
-            UnknownIdError: Nothing is known of a member: waiting would never end.
+            ResultTimeout: Not all members ended within *timeout*.
+            UnknownIdError: Nothing is stored for a member, so waiting would never end.
             NoBackendError: Results are not stored.
         """
         values: dict[str, Any] = {}
@@ -111,9 +111,9 @@ class GroupResult(Generic[R_co]):
     def _in_order(self, values: dict[str, Any]) -> R_co:
         ordered: Any = [values[id] for id in self.ids]
         if self._flat:
-            strange = [id for id, some in zip(self.ids, ordered, strict=True) if type(some) is not list]
-            if strange:
-                raise DecodeError(f"the result of {strange[0]} is not a list of results")
+            wrong = [id for id, some in zip(self.ids, ordered, strict=True) if type(some) is not list]
+            if wrong:
+                raise DecodeError(f"the result of {wrong[0]} is not a list of results")
             ordered = [value for some in ordered for value in some]
         found: R_co = ordered
         return found
@@ -126,7 +126,7 @@ class GroupResult(Generic[R_co]):
         return self._in_order(values)
 
     def cancel(self) -> bool:
-        """Cancel the whole group: waiting members never run, running ones are told. True if some had not ended."""
+        """Cancel the whole group: waiting members never run, running ones are notified. True if some had not ended."""
         if "." not in self.id:
             return self._source.cancel(self.id)
         ended = {*FINAL, State.UNKNOWN}
@@ -134,7 +134,7 @@ class GroupResult(Generic[R_co]):
         return any(cancelled)
 
     def forget(self) -> None:
-        """Delete what is stored about group and members."""
+        """Delete the stored results of the group and its members."""
         for id in (*self.ids, self.id):
             self._source.forget(id)
 
@@ -145,7 +145,7 @@ class GroupResult(Generic[R_co]):
         return found
 
     def _ended(self, timeout: Timeout) -> Iterator[Info]:
-        """Yield what is known of each member as it ends."""
+        """Yield the information about each member as it ends."""
         wait, missing = self._begin(timeout), list(self.ids)
         while missing:
             try:
@@ -162,11 +162,11 @@ class GroupResult(Generic[R_co]):
                 self._pause(missing, wait)
 
     def _pause(self, missing: list[str], wait: Wait) -> None:
-        """Wait until one of *missing* has ended, though not long.
+        """Wait briefly for one of *missing* to end.
 
         Raises:
-            ResultTimeout: The time is over.
-            UnknownIdError: None of them ever will.
+            ResultTimeout: The timeout has passed.
+            UnknownIdError: Nothing is stored for one of them, so it would never end.
         """
         if wait.over:
             raise self._late(missing, wait)
@@ -178,8 +178,8 @@ class GroupResult(Generic[R_co]):
             self._source.clock.sleep(wait.rest(error))
 
     async def _as_ended(self, timeout: Timeout) -> AsyncIterator[Info]:
-        """As :meth:`_ended`, without blocking the event loop."""
-        import asyncio  # only here: whoever imports tasks need not pay for it
+        """Like :meth:`_ended`, without blocking the event loop."""
+        import asyncio  # slow to import, and most processes that import tasks never need it
 
         wait, missing = self._begin(timeout), list(self.ids)
         while missing:
@@ -199,7 +199,7 @@ class GroupResult(Generic[R_co]):
                 raise self._late(missing, wait)
 
     async def _await_one(self, missing: list[str], wait: Wait) -> None:
-        """As :meth:`_pause`, without blocking the event loop."""
+        """Like :meth:`_pause`, without blocking the event loop."""
         told = await self._source.await_any(missing[:_AT_ONCE], wait.step)
         if not any(info.done for info in told):
             await self._source.glance(wait.allowed, self._refuse_unknown, missing)
@@ -214,11 +214,11 @@ class GroupResult(Generic[R_co]):
         return wait.ended(f"{self.id}: {len(missing)} of {len(self.ids)} have not ended")
 
     def _look(self, ids: list[str]) -> list[Info]:
-        """Return what is known of those that have ended."""
+        """Return the information about the members that have ended."""
         return [info for info in self._infos(ids) if info.done]
 
     def _refuse_unknown(self, ids: list[str]) -> None:
-        """Refuse to wait for what nobody knows: members that wait for others are known by their group alone."""
+        """Raise if a member is unknown, unless the graph is stored: members that wait for others have no record yet."""
         unknown = [info.id for info in self._infos(ids) if info.state is State.UNKNOWN]
         if unknown and self._source.graph(self.id.partition(".")[0]) is None:
             raise UnknownIdError(
@@ -227,12 +227,12 @@ class GroupResult(Generic[R_co]):
 
 
 class ChainResult(Result[R_co]):
-    """A handle on a chain: its result is that of its last link.
+    """A handle on a chain; its result is the result of its last link.
 
     Args:
-        id: Id of the chain, which is that of its last link.
+        id: Id of the chain, which is also the id of its last link.
         app: The app.
-        top: Number of each part of the chain, and its size if it is a group.
+        top: Number of each top-level part, and its size if it is a group.
     """
 
     __slots__ = ("top",)
@@ -243,7 +243,7 @@ class ChainResult(Result[R_co]):
 
     @property
     def links(self) -> list[Result[Any] | GroupResult[Any]]:
-        """Handles on its links, in order; of a group on its members."""
+        """Handles on its links, in order; for a group, a handle on its members."""
         found: list[Result[Any] | GroupResult[Any]] = []
         last = len(self.top) - 1
         for index, (number, size) in enumerate(self.top):
@@ -254,7 +254,7 @@ class ChainResult(Result[R_co]):
         return found
 
     def forget(self) -> None:
-        """Delete what is stored about it and its links."""
+        """Delete the stored results of the chain and its links."""
         for link in self.links:
             if isinstance(link, GroupResult) or link.id != self.id:
                 link.forget()
@@ -262,7 +262,7 @@ class ChainResult(Result[R_co]):
 
 
 class ChordResult(ChainResult[R_co]):
-    """A handle on a chord: its result is that of the callback."""
+    """A handle on a chord; its result is the result of the callback."""
 
     __slots__ = ()
 
@@ -285,7 +285,7 @@ def _members(id: str, number: int, size: int, app: ResultApp) -> GroupResult[Any
 def handle(
     kind: str, id: str, top: Sequence[Sequence[int | None]], app: ResultApp, *, flat: bool, stored: bool = True
 ) -> Any:
-    """Return the handle on a workflow of *kind*."""
+    """Return a handle on a workflow of *kind*."""
     if kind == "group":
         number, size = top[0]
         ids = [member_id(id, number or 0, index) for index in range(size or 0)]

@@ -1,4 +1,4 @@
-"""Several calls as one piece of plain data: chains, groups and chords of signatures, nested freely, not yet sent."""
+"""Workflows as plain data, not yet sent: chains, groups and chords of signatures, nested freely."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ __all__ = ["Chain", "Chord", "Group", "Part", "Starter", "Workflow", "is_workflo
 R_co = TypeVar("R_co", covariant=True)
 VERSION = 1
 LONGEST_ID = 90
-"""Most characters of a workflow's id: those of its messages are longer."""
+"""Most characters of a workflow's id; the ids of its messages are longer, and must be valid too."""
 
 
 class Starter(Protocol):
-    """What can send workflows: an app."""
+    """A sender of workflows: an app."""
 
     def start(self, workflow: Workflow[Any]) -> Any:
         """Send *workflow* and return a handle on its result."""
@@ -47,7 +47,7 @@ def _id(value: str | None) -> str | None:
 
 def _parts(values: Iterable[Part]) -> tuple[Part, ...]:
     if not isinstance(values, Iterable):
-        raise OptionError(f"{_shown(values)} is no list of signatures", fix="Put brackets around it")
+        raise OptionError(f"{_shown(values)} is not a list of signatures", fix="Put brackets around it")
     parts = tuple(values)
     for part in parts:
         _check_part(part)
@@ -57,7 +57,7 @@ def _parts(values: Iterable[Part]) -> tuple[Part, ...]:
 def _links(values: Iterable[Part]) -> tuple[Part, ...]:
     links = _parts(values)
     if not links:
-        raise OptionError("a chain without links", fix="Give it one signature at least: chain(task.s(...), ...)")
+        raise OptionError("the chain has no links", fix="Give it at least one signature: chain(task.s(...), ...)")
     return links
 
 
@@ -67,9 +67,11 @@ def _flat(value: bool) -> bool:  # noqa: FBT001 - the value that is checked
 
 def _check_part(part: Any) -> None:
     if not isinstance(part, Signature | Workflow):
-        raise OptionError(f"{_shown(part)} is no signature", fix="Make one with task.s(...)")
+        raise OptionError(f"{_shown(part)} is not a signature", fix="Make one with task.s(...)")
     if part.id is not None:
-        raise OptionError(f"a part of a workflow has no id of its own, as {part.id!r}", fix="Give the whole one")
+        raise OptionError(
+            f"a part of a workflow cannot have an id, got {part.id!r}", fix="Set the workflow's id instead"
+        )
 
 
 def _shown(value: Any) -> str:
@@ -88,22 +90,22 @@ def _part(_self: Any, _attribute: Any, value: Any) -> None:
 
 @attrs.frozen
 class Workflow(Generic[R_co]):
-    """What chains, groups and chords have in common."""
+    """Base of chains, groups and chords."""
 
     id: str | None = attrs.field(default=None, kw_only=True, converter=_id)
-    """Id of the whole, an idempotency key: sending it twice runs it once. ``None`` makes a new one."""
+    """Id of the workflow, an idempotency key: sending it twice runs it once. ``None`` creates a new one."""
     sender: Starter | None = attrs.field(default=None, kw_only=True, eq=False, repr=False, converter=sender)
-    """App that sends it; default: the one of the first signature in it that has one. Does not travel."""
+    """App that sends it; default: the app of the first signature that has one. Not sent with the workflow."""
 
     def parts(self) -> tuple[Part, ...]:
-        """Return what it is directly made of."""
+        """Return its direct parts."""
         raise NotImplementedError
 
     def options(self, **changes: Any) -> Any:
-        """Return a copy with other options; names and meaning are those of the fields.
+        """Return a copy with other options, named like the fields.
 
         Raises:
-            OptionError: There is no such option.
+            OptionError: An option does not exist, or its value is not valid.
         """
         kind = type(self).__name__.lower()
         known(changes, [field.name for field in attrs.fields(type(self))], of=f"a {kind}")
@@ -117,7 +119,7 @@ class Workflow(Generic[R_co]):
         """Return the app that sends it.
 
         Raises:
-            OptionError: No part of it belongs to an app.
+            OptionError: No signature in it belongs to an app.
         """
         found = self.sender or next((_starter(part) for part in self.parts() if _starter(part)), None)
         if found is None:
@@ -136,9 +138,10 @@ def _starter(part: Part) -> Any:
 
 @attrs.frozen
 class Chain(Workflow[R_co]):
-    """One after the other: each result is appended to the next one's arguments, unless that is immutable.
+    """Runs its links one after the other; appends each result to the arguments of the next link unless immutable.
 
-    The result is that of the last link. If a link fails the rest never runs, and the failure is the chain's.
+    Its result is the result of the last link. If a link fails, the rest never runs, and the chain fails with the same
+    failure.
     """
 
     links: tuple[Part, ...] = attrs.field(converter=_links)
@@ -167,16 +170,16 @@ class Chain(Workflow[R_co]):
 
 @attrs.frozen
 class Group(Workflow[R_co]):
-    """Side by side. The result is the list of theirs, in this order."""
+    """Runs its members in parallel. Its result is the list of their results, in the members' order."""
 
     members: tuple[Part, ...] = attrs.field(converter=_parts)
     policy: Policy = attrs.field(default="fail", kw_only=True, converter=_policy)
-    """What a failed, cancelled or expired member means for what follows the group: it never runs (``fail``), the
-    member is left out (``skip``), or a :class:`~queuekit.failure.Failure` stands in its place (``continue``)."""
+    """Effect of a failed, cancelled or expired member on what follows the group: it never runs (``fail``), the member
+    is left out (``skip``), or a :class:`~queuekit.failure.Failure` takes its place (``continue``)."""
     at_once: int | None = attrs.field(default=None, kw_only=True, converter=at_once)
     """Most members that wait or run at a time; ``None`` for all."""
     flat: bool = attrs.field(default=False, kw_only=True, converter=_flat)
-    """Whether each member returns a list of results, of which one list is made."""
+    """Whether each member returns a list of results, to be joined into one list."""
 
     def __len__(self) -> int:
         return len(self.members)
@@ -202,15 +205,15 @@ class Group(Workflow[R_co]):
 
 @attrs.frozen
 class Chord(Workflow[R_co]):
-    """A group, and a callback that gets the list of its results as the last argument."""
+    """A group, and a callback that receives the list of the group's results as its last argument."""
 
     group: Group[Any] = attrs.field(validator=_part)
     callback: Part = attrs.field(validator=_part)
     on_error: tuple[Signature[Any], ...] = attrs.field(default=(), converter=signatures, kw_only=True)
-    """Sent once, with the failure appended, if the group fails or the callback does."""
+    """Sent once, with the failure appended, if the group or the callback fails."""
 
     def parts(self) -> tuple[Part, ...]:
-        """Return group and callback."""
+        """Return the group and the callback."""
         return (self.group, self.callback)
 
     def to_dict(self) -> dict[str, Any]:
@@ -251,13 +254,13 @@ def part_from_dict(data: Mapping[str, Any], *, sender: Any = None) -> Part:
     """Return the signature or workflow that ``to_dict`` wrote; *data* may come from anywhere.
 
     Raises:
-        DecodeError: It is none, or of a version that this release cannot read.
+        DecodeError: *data* is neither, or has a version that this release cannot read.
     """
     try:
         if "task" in data:
             return Signature.from_dict(data, sender=sender)
         if data.get("v", VERSION) != VERSION:
-            raise DecodeError(f"a workflow of version {data['v']!r}; this release reads {VERSION}")
+            raise DecodeError(f"the workflow has version {data['v']!r}; this release reads {VERSION}")
         return _read(data, sender)
     except (TypeError, ValueError, KeyError, AttributeError, RecursionError) as error:
         raise DecodeError(f"not a workflow: {error}") from error
@@ -274,5 +277,5 @@ def _read(data: Mapping[str, Any], sender: Any) -> Part:
         return Group([part_from_dict(part, sender=sender) for part in data["group"]], **options)
     group = part_from_dict(data["chord"], sender=sender)
     if not isinstance(group, Group):
-        raise DecodeError("a chord of what is no group")
+        raise DecodeError("the members of a chord are not a group")
     return Chord(group, part_from_dict(data["callback"], sender=sender), **options)
