@@ -47,7 +47,7 @@ def is_name(value: object) -> bool:
 
 
 def plain(value: str) -> str:
-    """Return *value* as a plain str, since members of ``(str, Enum)`` format differently between Python versions."""
+    """Return *value* as a plain str: a subclass, such as a member of ``(str, Enum)``, may be formatted differently."""
     return value if type(value) is str else str.__str__(value)
 
 

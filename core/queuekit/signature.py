@@ -213,7 +213,7 @@ class Signature(Generic[R_co, T_contra]):
 
     def _sender(self) -> Sender:
         if self.sender is None:
-            raise OptionError("this signature belongs to no app", fix="Send it with app.send(signature)")
+            raise OptionError("this signature does not belong to an app", fix="Send it with app.send(signature)")
         return self.sender
 
 

@@ -101,7 +101,7 @@ def test_ids_that_cannot_be_are_refused(id: str) -> None:
 
 def test_parts_have_no_ids_of_their_own(calls: Calls) -> None:
     """A part that brings an id would be found under another: it is refused."""
-    with pytest.raises(ValueError, match="has no id of its own"):
+    with pytest.raises(ValueError, match="cannot have an id"):
         chain(calls.add.s(1, 1).options(id="mine"))
 
 

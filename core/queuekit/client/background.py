@@ -46,7 +46,7 @@ class Background:
         def call() -> T:
             end = max(begun, self._last_sent) + within
             if time.monotonic() > end:
-                raise UnavailableError(f"not sent: the engine has answered no send for {within:g} s")
+                raise UnavailableError(f"not sent: the engine has not answered a send for {within:g} s")
             LIMITS.here.end = end  # never reset: only these calls use the thread, and each sets its own
             done = function(*args)
             self._last_sent = time.monotonic()

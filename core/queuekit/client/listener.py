@@ -30,7 +30,7 @@ LONGEST = 5.0
 _UNKNOWN_AFTER = 0.5
 """Seconds of waiting before the first check for unknown keys, so that a wrong id is reported soon."""
 MOST_KEYS = 1_000
-"""Most keys in one wait: the oldest and the newest. All keys are read in between."""
+"""Most keys in one wait: the oldest and the newest. The others are only read, every few seconds."""
 _AT_ONCE = 500
 """Most records to read in one round trip."""
 _LINGER = 10.0

@@ -1,6 +1,6 @@
 """Converts the values of ``datetime`` to plain data and back, so that equality and arithmetic are preserved.
 
-The time zone is part of a value: with a fixed offset instead of Europe/Berlin, adding days can give another time.
+The time zone is part of a value: with a fixed offset instead of Europe/Berlin, adding a day may give another moment.
 """
 
 from __future__ import annotations

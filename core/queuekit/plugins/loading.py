@@ -231,7 +231,7 @@ def _pair(api: object) -> tuple[int, int] | None:
 def _check_api(api: object) -> tuple[int, int]:
     """Return the API version that a plugin declares; raise if this core does not support it."""
     if api is None:
-        raise PluginError("it declares no queuekit_api")
+        raise PluginError("it does not declare queuekit_api")
     pair = _pair(api)
     if pair is None:
         raise PluginError(f"its queuekit_api is {api!r}, not a pair such as {API_VERSION}")
@@ -279,7 +279,7 @@ def _check_schemes(specs: Sequence[BrokerSpec | BackendSpec]) -> list[str]:
             raise PluginError(f"it returned a {type(spec).__name__} without schemes")
         for scheme in spec.schemes:
             if not isinstance(scheme, str) or not SCHEME.fullmatch(scheme):
-                raise PluginError(f"its scheme {scheme!r} is not {SCHEME.pattern}")
+                raise PluginError(f"its scheme {scheme!r} does not match {SCHEME.pattern}")
             if scheme in schemes:
                 raise PluginError(f"it serves {scheme}:// twice")
             schemes.append(scheme)

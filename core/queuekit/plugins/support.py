@@ -37,7 +37,7 @@ BROKER_PLAN: Mapping[str, Support] = {
         "emulated",
         "a message whose result is stored is not run again; follow-ups take a record of the backend before they run",
     ),
-    "unique": Support("emulated", "keys are records of the result backend; without one, tasks that ask are refused"),
+    "unique": Support("emulated", "keys are records of the result backend; without one, tasks with a key are refused"),
     "fifo": Support("without", "the order within a queue is not kept"),
     "blocking_receive": Support("without", "the broker polls"),
     "inspect": Support(
@@ -46,7 +46,7 @@ BROKER_PLAN: Mapping[str, Support] = {
     "remove": Support("emulated", "a cancelled message is dropped when its turn comes"),
     "dead_letters": Support("without", "dead letters leave the queue; look for them where the broker puts them"),
     "commit": Support("emulated", "result, follow-ups and settlement go one after the other, each idempotent"),
-    "processes": Support("refused", "commands and several worker processes are refused: one process sees the queues"),
+    "processes": Support("refused", "commands and multiple workers are refused: only one process sees the queues"),
     "portable_leases": Support(
         "emulated",
         "the worker process renews its leases itself; a task that holds the interpreter for longer loses its lease",
@@ -54,10 +54,10 @@ BROKER_PLAN: Mapping[str, Support] = {
 }
 """Support of a capability that a broker does not declare."""
 BACKEND_PLAN: Mapping[str, Support] = {
-    "atomic_join": Support("refused", "a group that is followed by something is refused when it is sent"),
+    "atomic_join": Support("refused", "a group with a callback or a next link is refused when it is sent"),
     "notify": Support("without", "waiting for a result polls"),
-    "scan": Support("refused", "lists of results and workers are refused"),
-    "processes": Support("refused", "commands and several worker processes are refused: one process sees the results"),
+    "scan": Support("refused", "results and workers cannot be listed"),
+    "processes": Support("refused", "commands and multiple workers are refused: only one process sees the results"),
 }
 """Support of a capability that a result backend does not declare."""
 

@@ -41,7 +41,7 @@ def _id(value: str | None) -> str | None:
         return None
     name = check_name(value, what="workflow")
     if "." in name or len(name) > LONGEST_ID:
-        raise InvalidNameError(f"{name!r} cannot name a workflow", fix=f"Use at most {LONGEST_ID} characters, no dot")
+        raise InvalidNameError(f"{name!r} cannot name a workflow", fix=f"Use up to {LONGEST_ID} characters, no dot")
     return name
 
 
@@ -123,7 +123,7 @@ class Workflow(Generic[R_co]):
         """
         found = self.sender or next((_starter(part) for part in self.parts() if _starter(part)), None)
         if found is None:
-            raise OptionError("this workflow belongs to no app", fix="Send it with app.send(workflow)")
+            raise OptionError("this workflow does not belong to an app", fix="Send it with app.send(workflow)")
         return found
 
 

@@ -285,7 +285,7 @@ def test_a_send_that_had_no_turn_in_its_time_fails() -> None:
         late = asyncio.create_task(background.send(made.append, 1, within=0.0))
         await asyncio.sleep(0)
         release.set()
-        with pytest.raises(UnavailableError, match="has answered no send"):
+        with pytest.raises(UnavailableError, match="has not answered a send"):
             await late
         await asyncio.gather(*held)
 

@@ -73,7 +73,7 @@ def test_lists_what_a_plugin_is(plugin_site: PluginSite, make_plugins: MakePlugi
 BROKEN = {
     "import-fails": ("import nosuchclient", "ModuleNotFoundError: No module named 'nosuchclient'"),
     "exits": ("raise SystemExit(3)", "SystemExit: 3"),
-    "no-api": ("from queuekit.hookspecs import *", "it declares no queuekit_api"),
+    "no-api": ("from queuekit.hookspecs import *", "it does not declare queuekit_api"),
     "odd-api": ("queuekit_api = 1", "its queuekit_api is 1, not a pair"),
     "newer-major": ("queuekit_api = (2, 0)", "it needs plugin API 2.0, this queuekit offers 1.1"),
     "newer-minor": ("queuekit_api = (1, 9)", "it needs plugin API 1.9, this queuekit offers 1.1"),
@@ -85,7 +85,7 @@ BROKEN = {
     "hook-raises": (f"{HEADER}\n@hookimpl\ndef queuekit_backends(): 1/0", "ZeroDivisionError: division by zero"),
     "wrong-spec": (f"{HEADER}\n@hookimpl\ndef queuekit_brokers(): return [7]", "int where BrokerSpec is expected"),
     "no-schemes": (serving(), "a BrokerSpec without schemes"),
-    "bad-scheme": (serving("my_scheme"), "its scheme 'my_scheme' is not"),
+    "bad-scheme": (serving("my_scheme"), "its scheme 'my_scheme' does not match"),
     "twice": (serving("acme", "acme"), "it serves acme:// twice"),
 }
 
