@@ -1,4 +1,4 @@
-"""What users get: the wheels of all distributions here, and the first command of the README in a bare environment."""
+"""What users get: the wheels of all distributions here, and the README's command to install in a bare environment."""
 
 import json
 import os
@@ -19,6 +19,10 @@ from support.venvs import ROOT, wheel_of
 PROJECTS = [ROOT, *(path.parent for path in sorted((ROOT / "plugins").glob("*/pyproject.toml")))]
 BRINGS = ("attr", "click", "pluggy", "queuekit")
 """How the names of all begin that ``pip install queuekit`` puts among the installed packages."""
+LINK = re.compile(r"\]\((?P<target>[^)\s]+)\)")
+OURS = re.compile(
+    r"https://(?:github\.com/queuekit/queuekit/blob|raw\.githubusercontent\.com/queuekit/queuekit)/main/([^#]+)"
+)
 LARGEST_INSTALL = 2_300_000
 """Bytes of queuekit and all that it brings, without caches of compiled code."""
 
@@ -45,6 +49,21 @@ def test_wheel_can_be_published(project: Path) -> None:
     assert {f"{package}/py.typed", f"{info}/licenses/LICENSE"} <= set(names)
     assert "License-Expression: MIT" in written
     assert not re.findall(r"^Requires-Dist: .*@.*", written, re.MULTILINE)
+
+
+@environments
+def test_links_work_on_the_page_of_an_index(project: Path) -> None:
+    """The description has links with a host only, and those into the repository name files that are there."""
+    metadata = metadata_of(project)
+    info = f"{metadata['name'].replace('-', '_')}-{metadata['version']}.dist-info"
+    with zipfile.ZipFile(wheel_of(project)) as wheel:
+        description = wheel.read(f"{info}/METADATA").decode().partition("\n\n")[2]
+
+    links = LINK.findall(description)
+
+    assert not [link for link in links if not link.startswith(("https://", "#"))]
+    assert not [path for link in links for path in OURS.findall(link) if not (ROOT / path).exists()]
+    assert project != ROOT or any(OURS.match(link) for link in links)
 
 
 @environments
@@ -95,9 +114,9 @@ def _index(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 
 def readme_command() -> str:
-    """Return the first command that the README shows."""
+    """Return the command with which the README installs queuekit."""
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    found = re.search(r"^```console\n\$ (?P<command>.+)$", readme, re.MULTILINE)
+    found = re.search(r"^\$ (?P<command>python3 -m venv .+)$", readme, re.MULTILINE)
     assert found
     return found["command"]
 
@@ -118,7 +137,7 @@ def size_of(packages: Path) -> int:
 @pytest.mark.timeout(300)
 @pytest.mark.usefixtures("_index")
 def test_readme_command_installs_little_and_runs(clone: Path, bare: dict[str, str]) -> None:
-    """In a fresh environment the first command of the README works, and brings three small distributions."""
+    """In a fresh environment the README's command to install works, and brings three small distributions."""
     subprocess.run(["bash", "-c", readme_command()], cwd=clone, env=bare, check=True)
 
     pip = [".venv/bin/pip", "list", "--format", "json", "--disable-pip-version-check"]
