@@ -31,6 +31,12 @@ class Condition(enum.Enum):
     """Only if no live record has the key."""
     NEWER = "newer"
     """Only if no live record has the key, or the live one has a smaller rank."""
+    SAME = "same"
+    """Only if the live record has the ``version`` of the record being written; 0 means that there is none.
+
+    Each record is compared with its own version. Needs the capability ``same``. A backend that does not declare it
+    never receives this condition; :meth:`Backend.put_same` works with every backend.
+    """
 
 
 @quick_frozen(kw_only=True)
@@ -48,7 +54,8 @@ class Record:
     final: bool = False
     """Whether this record ends the key's history; :meth:`Backend.wait` waits for a final record."""
     version: int = 0
-    """Grows with each write of the key, even across deletion and expiry; set by the backend, ignored by ``put``."""
+    """Grows with each write of the key, even across deletion and expiry; set by the backend. ``put`` ignores it except
+    under :attr:`Condition.SAME`."""
     task: str | None = None
     """Name of the task, for people who query the store."""
     state: str | None = None
@@ -93,6 +100,8 @@ class BackendCapabilities:
     """:meth:`Backend.scan` is supported, and uses an index."""
     processes: bool = True
     """Other processes see the same records."""
+    same: bool = False
+    """:meth:`Backend.put` knows :attr:`Condition.SAME`: each record against its own version, in one round trip."""
 
 
 @attrs.frozen(kw_only=True)
@@ -140,11 +149,20 @@ class Backend(abc.ABC):
         Args:
             records: At most ``limits.max_record`` bytes of body each.
             condition: See :class:`Condition`; expired records count as absent.
-            expect: Write only if the live record has this version; 0 means absent. Used for locks.
+            expect: Write only if the live record has this version; 0 means absent. Used for locks; not with ``SAME``.
 
         Raises:
             TooLargeError: A body is above ``limits.max_record``; nothing was written.
         """
+
+    def put_same(self, records: Sequence[Record]) -> list[bool]:
+        """Write each of *records* whose ``version`` is that of the live record, 0 where there must be none.
+
+        In one round trip if ``capabilities.same`` is declared, else in one for each record. Returns which were written.
+        """
+        if self.capabilities.same:
+            return self.put(records, condition=Condition.SAME)
+        return [written for record in records for written in self.put([record], expect=record.version)]
 
     @abc.abstractmethod
     def get(self, keys: Sequence[str]) -> dict[str, Record]:

@@ -3,7 +3,8 @@
 A plugin implements :meth:`Broker.send`, :meth:`~Broker.receive`, :meth:`~Broker.extend` and :meth:`~Broker.settle`; the
 rest is optional and declared by its :class:`Capabilities`. Invariants QK1-QK15 (docs/delivery.md) hold for all of them.
 Methods are synchronous and thread-safe. A broker connects at first use and again after a fork, reconnects by itself,
-and decides every lease, due time and expiry on the server's clock (QK11).
+and decides every lease, due time and expiry on the server's clock (QK11). If the service does not tell the time
+(:attr:`Capabilities.tells_time`), times are on the clock that the broker's factory is given.
 """
 
 from __future__ import annotations
@@ -213,6 +214,9 @@ class Capabilities:
     """Other processes see the same queues."""
     portable_leases: bool = True
     """Any process with a :class:`Lease` may renew and settle it; if false, only the client that claimed it may."""
+    tells_time: bool = True
+    """The service has a clock, and ``sent_at``, ``claimed_at`` and ``not_before`` are on it. If false, they are on the
+    clock that the factory is given, which tells the time of the result backend; never on ``time.time()``."""
 
 
 @attrs.frozen(kw_only=True)

@@ -312,3 +312,83 @@ class OneAtATime(MemoryBackend):
     def wait(self, keys: Sequence[str], *, timeout: float) -> dict[str, Record]:
         with self._alone:
             return super().wait(keys, timeout=timeout)
+
+
+class SameForAll(MemoryBackend):
+    """Compares all records of a batch with the version of the first."""
+
+    def put(
+        self, records: Sequence[Record], *, condition: Condition = Condition.ALWAYS, expect: int | None = None
+    ) -> list[bool]:
+        if condition is Condition.SAME:
+            return super().put(records, expect=records[0].version)
+        return super().put(records, condition=condition, expect=expect)
+
+
+class SameIsAlways(MemoryBackend):
+    """Compares nothing."""
+
+    def put(
+        self, records: Sequence[Record], *, condition: Condition = Condition.ALWAYS, expect: int | None = None
+    ) -> list[bool]:
+        loose = Condition.ALWAYS if condition is Condition.SAME else condition
+        return super().put(records, condition=loose, expect=expect)
+
+
+class SameOrNothing(MemoryBackend):
+    """Writes a batch where each record is the same, and else none of it."""
+
+    def put(
+        self, records: Sequence[Record], *, condition: Condition = Condition.ALWAYS, expect: int | None = None
+    ) -> list[bool]:
+        if condition is Condition.SAME:
+            found = self.get([record.key for record in records])
+            if any(record.version != (found[record.key].version if record.key in found else 0) for record in records):
+                return [False] * len(records)
+        return super().put(records, condition=condition, expect=expect)
+
+
+class SameByTheStart(MemoryBackend):
+    """Compares all records with what was there before the batch."""
+
+    def put(
+        self, records: Sequence[Record], *, condition: Condition = Condition.ALWAYS, expect: int | None = None
+    ) -> list[bool]:
+        if condition is not Condition.SAME:
+            return super().put(records, condition=condition, expect=expect)
+        found = self.get([record.key for record in records])
+        same = [one.version == (found[one.key].version if one.key in found else 0) for one in records]
+        super().put([record for record, yes in zip(records, same, strict=True) if yes])
+        return same
+
+
+class SameSplit(SameByTheStart):
+    """Looks first and writes then, in two steps."""
+
+    def get(self, keys: Sequence[str]) -> dict[str, Record]:
+        found = super().get(keys)
+        time.sleep(0.01)
+        return found
+
+
+class SameAsTheDead(MemoryBackend):
+    """Takes a record that has expired for one that is there."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._last: dict[str, int] = {}
+
+    def get(self, keys: Sequence[str]) -> dict[str, Record]:
+        found = super().get(keys)
+        self._last.update({key: record.version for key, record in found.items()})
+        return found
+
+    def put(
+        self, records: Sequence[Record], *, condition: Condition = Condition.ALWAYS, expect: int | None = None
+    ) -> list[bool]:
+        if condition is not Condition.SAME:
+            return super().put(records, condition=condition, expect=expect)
+        there = super().get([record.key for record in records])
+        dead = [one for one in records if one.key not in there and self._last.get(one.key) == one.version]
+        super().put(dead)
+        return [one in dead or super(SameAsTheDead, self).put([one], condition=condition)[0] for one in records]

@@ -20,6 +20,9 @@ def unmet_requirements(
 ) -> Iterator[str]:
     """Yield a line for each task option and each schedule that the engines do not support."""
     able, scheme = runtime.broker.capabilities, runtime.broker_url.scheme
+    # A service that does not tell the time costs a question, which is asked only if a task depends on the answer.
+    dated = not able.tells_time and any(task.defaults.expires is not None for task in tasks.values())
+    tells_time = not dated or runtime.tells_time
     for name, task in sorted(tasks.items()):
         options = task.defaults
         wanted = {
@@ -29,6 +32,8 @@ def unmet_requirements(
         for option, wish in wanted.items():
             if wish and not getattr(able, option):
                 yield f"{name} asks for {option}, which {scheme}:// does not support"
+        if options.expires is not None and not tells_time:
+            yield f"{name} asks for expires, and neither {scheme}:// nor the result backend tells the time"
         if options.track and runtime.backend is None:
             yield f"{name} asks for track, which needs a result backend"
     if runtime.backend is None:

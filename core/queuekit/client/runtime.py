@@ -12,9 +12,10 @@ from queuekit.backend import Backend
 from queuekit.broker import Broker
 from queuekit.clock import Clock
 from queuekit.config.settings import Config, check_sections
+from queuekit.engines.backend_clock import BackendClock
 from queuekit.engines.copies import WithoutCopies
 from queuekit.engines.uniqueness import WithUniqueKeys
-from queuekit.errors import NoBackendError, PluginError
+from queuekit.errors import NoBackendError, PluginError, UnavailableError
 from queuekit.events import Events
 from queuekit.hookspecs import MiddlewareSpec
 from queuekit.middleware import Middleware, Stages, compile_stages
@@ -50,6 +51,19 @@ class Runtime:
         broker, backend = self.broker, self.backend
         same = backend is not None and broker.engine_id is not None and broker.engine_id == backend.engine_id
         return same and broker.capabilities.commit
+
+    @property
+    def tells_time(self) -> bool:
+        """Whether moments mean the same to all who use the broker: on its service's clock, or on the backend's.
+
+        A backend that does not answer passes for one that tells the time.
+        """
+        if self.broker.capabilities.tells_time:
+            return True
+        try:
+            return self.backend is not None and self.backend.now() is not None
+        except UnavailableError:
+            return True
 
     def now(self) -> float:
         """Return UTC epoch seconds on the backend's clock if it has one, else on this machine's."""
@@ -97,12 +111,15 @@ def backend_url(config: Config, plugins: Plugins) -> EngineURL | None:
 
 def _engines(config: Config, plugins: Plugins, **made: Any) -> tuple[Broker, Backend | None]:
     """Create broker and backend from their URLs, their plugins' tables and the arguments *made* of all engines."""
-    broker: Broker = _engine("broker", config.url("broker"), config, plugins, **made)
+    url, borrowed = config.url("broker"), BackendClock(made["clock"])
+    tells_time = plugins.offer("broker", url, where=config.origin("broker")).spec.capabilities.tells_time
+    broker: Broker = _engine("broker", url, config, plugins, **made if tells_time else {**made, "clock": borrowed})
     object.__setattr__(broker, "largest_wanted", config.max_message_bytes)
     stored = backend_url(config, plugins)
     if stored is None:
         return broker, None
     backend: Backend = _engine("backend", stored, config, plugins, **made)
+    borrowed.follow(backend)
     broker.share(backend)
     return _completed(broker, backend), backend
 

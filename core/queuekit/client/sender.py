@@ -80,6 +80,8 @@ class Sending:
         """Seconds already spent of the next batch's time."""
         self._reported = (0.0, float("-inf"))
         """Last reading of the engine's clock, and its time in monotonic seconds."""
+        self._tells_time: bool | None = runtime.broker.capabilities.tells_time or None
+        """Whether messages may carry moments; ``None`` until that is known."""
         self._largest = min(runtime.config.max_message_bytes, runtime.broker.limits.max_body)
 
     def send(self, signatures: Iterable[Signature[Any]]) -> list[Sent]:
@@ -188,6 +190,8 @@ class Sending:
         if priority == DEFAULT_PRIORITY and not unique and immediate:
             return Envelope(id=id, queue=queue, body=body)
         self._reject(signature.task, priority=priority, unique=unique, delay=signature.delay or signature.eta)
+        if not self._tells_time:
+            self._reject_moments(signature, expires)
         delay, not_before = self._due(signature)
         return Envelope(
             id=id,
@@ -256,6 +260,24 @@ class Sending:
                 raise CapabilityError(
                     f"{task} asks for {option}, which {scheme}:// does not support",
                     fix=f"Leave {option} out, or use another broker",
+                )
+
+    def _reject_moments(self, signature: Signature[Any], expires: datetime | float | None) -> None:
+        """Refuse moments where nothing tells all who use the broker the same time."""
+        if self._tells_time is None:
+            self._tells_time = self._runtime.tells_time
+        longest, delay = self._runtime.broker.limits.max_delay, signature.delay or 0.0
+        asked = {
+            "expires": expires is not None,
+            "eta": signature.eta is not None,
+            f"a delay above {longest or 0:g} s": longest is not None and delay > longest,
+        }
+        for option, wish in asked.items():
+            if wish and not self._tells_time:
+                untold = f"neither {self._runtime.broker_url.scheme}:// nor the result backend tells the time"
+                raise CapabilityError(
+                    f"{signature.task} asks for {option}, and {untold}",
+                    fix="Use a result backend that tells the time, e.g. redis://, or leave it out",
                 )
 
     def _pending(self, envelope: Envelope, task: str) -> Record:

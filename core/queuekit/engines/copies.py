@@ -213,20 +213,26 @@ class WithoutCopies(WrappedBroker):
 
     def _extend_records(self, claims: Sequence[_Claim], lease: float) -> None:
         """Extend the records that *claims* still hold."""
-        for claim, record in self._own(claims):
-            if record.ttl is None or record.ttl < _FRESH * lease:
-                self._backend.put([claim.held(lease)], expect=record.version)
+        held = [
+            attrs.evolve(claim.held(lease), version=record.version)
+            for claim, record in self._own(claims)
+            if record.ttl is None or record.ttl < _FRESH * lease
+        ]
+        if held:
+            self._backend.put_same(held)
 
     def _free(self, releases: Sequence[tuple[Settlement, _Claim]]) -> None:
         """Free the records of released messages; after a release with a delay, the record stays unheld for as long."""
         delays = {claim.key: each.delay for each, claim in releases if isinstance(each, Release)}
+        away: list[Record] = []
         for claim, record in self._own([claim for _, claim in releases]):
             delay = delays[claim.key]
             if delay > 0:
-                away = attrs.evolve(claim.held(delay), body=b"away")
-                self._backend.put([away], expect=record.version)
+                away.append(attrs.evolve(claim.held(delay), body=b"away", version=record.version))
             else:
                 self._backend.delete([claim.key], expect=record.version)
+        if away:
+            self._backend.put_same(away)
 
     def _own(self, claims: Sequence[_Claim]) -> list[tuple[_Claim, Record]]:
         """Return the claims that still hold their records, with the records."""

@@ -85,6 +85,7 @@ class Decider:
         self._stores = runtime.backend is not None
         self._largest = runtime.backend.limits.max_record - _HEADER_ROOM if runtime.backend is not None else 0
         self._longest_delay = runtime.broker.limits.max_delay
+        self._tells_time = runtime.tells_time
         self._announces, self._events = runtime.events.wants_runs(), runtime.events
 
     # -- a body that ran
@@ -155,7 +156,7 @@ class Decider:
         """Schedule the next attempt: the same message with its attempt number increased."""
         delivery = run.delivery
         envelope = self._later(run, delay, attempt=delivery.envelope.attempt + 1)
-        if envelope.not_before is None:
+        if envelope.not_before is None and self._tells_time:
             # Not later than the broker's own due time: it only records since when the attempt waits.
             due = delivery.claimed_at + run.ended - run.received + delay
             envelope = attrs.evolve(envelope, not_before=due)
@@ -174,7 +175,8 @@ class Decider:
         """Return the message to deliver after *delay*; beyond the broker's limit, it is re-delayed until it is due."""
         moment = None
         if self._longest_delay is not None and delay > self._longest_delay:
-            moment = run.delivery.claimed_at + run.ended - run.received + delay
+            if self._tells_time:
+                moment = run.delivery.claimed_at + run.ended - run.received + delay
             delay = self._longest_delay
         return attrs.evolve(run.delivery.envelope, attempt=attempt, hop=hop, delay=delay, not_before=moment)
 

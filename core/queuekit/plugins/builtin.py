@@ -39,13 +39,13 @@ def queuekit_backends() -> Iterable[BackendSpec]:
         BackendSpec(
             schemes=("memory",),
             factory="queuekit.engines.memory:MemoryBackend",
-            capabilities=BackendCapabilities(notify=True, processes=False),
+            capabilities=BackendCapabilities(notify=True, processes=False, same=True),
             summary="results inside this process, for tests",
         ),
         BackendSpec(
             schemes=("sqlite",),
             factory="queuekit.engines.sqlite:SqliteBackend",
-            capabilities=BackendCapabilities(notify=True),
+            capabilities=BackendCapabilities(notify=True, same=True),
             options="queuekit.engines.sqlite:SqliteOptions",
             summary="results in one file, for the processes of one machine",
         ),

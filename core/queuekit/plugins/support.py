@@ -12,7 +12,7 @@ from queuekit.broker import Capabilities
 
 __all__ = ["BACKEND_PLAN", "BROKER_PLAN", "Support", "caveats", "steps"]
 
-_CAVEATS = ("portable_leases",)
+_CAVEATS = ("portable_leases", "tells_time")
 """Capabilities of a broker that operators should know are missing, although this is not an error."""
 
 
@@ -51,6 +51,9 @@ BROKER_PLAN: Mapping[str, Support] = {
         "emulated",
         "the worker process renews its leases itself; a task that holds the interpreter for longer loses its lease",
     ),
+    "tells_time": Support(
+        "emulated", "moments are on the result backend's clock; where that tells none, expires and eta are refused"
+    ),
 }
 """Support of a capability that a broker does not declare."""
 BACKEND_PLAN: Mapping[str, Support] = {
@@ -58,6 +61,7 @@ BACKEND_PLAN: Mapping[str, Support] = {
     "notify": Support("without", "waiting for a result polls"),
     "scan": Support("refused", "results and workers cannot be listed"),
     "processes": Support("refused", "commands and multiple workers are refused: only one process sees the results"),
+    "same": Support("emulated", "records with expected versions are written one at a time"),
 }
 """Support of a capability that a result backend does not declare."""
 

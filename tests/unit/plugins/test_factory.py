@@ -286,8 +286,8 @@ def test_makes_the_builtin_engines(make_plugins: MakePlugins, tmp_path: Path) ->
 
     assert [broker.capabilities.commit for broker in brokers] == [True, True]
     assert [backend.capabilities for backend in backends] == [
-        BackendCapabilities(notify=True, processes=False),
-        BackendCapabilities(notify=True),
+        BackendCapabilities(notify=True, processes=False, same=True),
+        BackendCapabilities(notify=True, same=True),
     ]
     assert not list(tmp_path.glob("q.db*"))
 

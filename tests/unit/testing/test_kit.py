@@ -11,24 +11,28 @@ import attrs
 import pytest
 
 from queuekit.backend import Backend
-from queuekit.broker import Broker, Place
+from queuekit.broker import Broker, Capabilities, Place
 from queuekit.engines.memory import MemoryBackend, MemoryBroker
 from queuekit.engines.sqlite import SqliteBackend, SqliteBroker
+from queuekit.plugins.manager import Plugins
 from queuekit.serializer import JsonSerializer
 from queuekit.testing import BackendConformance, BrokerConformance, SerializerConformance
 from queuekit.urls import EngineURL
-from queuekit_testing import kit, summary
+from queuekit_testing import engines, kit, summary
 from queuekit_testing.brokers.leases import SETTLEMENTS
 from queuekit_testing.brokers.payloads import BODIES
+from queuekit_testing.connections import DAY, SteadyClock
 from support import (
     again_defects,
     backend_defects,
     broker_defects,
     client_defects,
+    clock_defects,
     lease_defects,
     many_defects,
     settling_defects,
 )
+from support.plugin_site import NullPlugin
 from support.waiting import PATIENCE
 
 pytest_plugins = ["pytester"]
@@ -148,6 +152,20 @@ BROKERS = [
     Planted(client_defects.NeverReconnects, "works_on_after_its_connections_are_cut", right=client_defects.Reconnects),
     Planted(MemoryBroker, "takes_nothing_early_by_a_wrong_clock", CLOCK, right=client_defects.ServersClock),
     Planted(MemoryBroker, "shares_no_tokens_with_a_fork", right=client_defects.TokensOfItsOwn),
+    *(
+        Planted(defect, "tells_the_time_of_its_service", {**CLOCK, "off": off}, right=clock_defects.GivenClock)
+        for defect, off in (
+            (MemoryBroker, DAY),
+            (clock_defects.ClaimsByTheClient, -DAY),
+            (clock_defects.SentByTheClient, DAY),
+        )
+    ),
+    *(
+        Planted(
+            defect, "heeds_a_moment_by_the_time_of_its_service", {**CLOCK, "off": off}, right=clock_defects.GivenClock
+        )
+        for defect, off in ((clock_defects.DelaysByTheClient, DAY), (clock_defects.LateByTheClient, -DAY))
+    ),
     Planted(client_defects.ForgetsTheMoment, "is_relayed_beyond_its_longest_delay", right=client_defects.Narrow),
     Planted(many_defects.LimitPerQueue, "takes_no_more_than_asked_from_all_queues_together"),
     Planted(many_defects.UpkeepTakes, "takes_nothing_where_nothing_is_asked"),
@@ -208,6 +226,12 @@ BACKENDS = [
     Planted(backend_defects.RankIgnored, "writes_if_newer", {"rank": 4, "written": False}),
     Planted(backend_defects.RanksAsFloats32, "compares_large_ranks_exactly"),
     Planted(backend_defects.ExpectIgnored, "writes_what_is_expected"),
+    Planted(backend_defects.SameForAll, "compares_each_record_with_its_own_version"),
+    Planted(backend_defects.SameIsAlways, "compares_each_record_with_its_own_version"),
+    Planted(backend_defects.SameOrNothing, "compares_each_record_with_its_own_version"),
+    Planted(backend_defects.SameByTheStart, "writes_once_what_a_batch_names_twice"),
+    Planted(backend_defects.SameSplit, "lets_one_of_many_write_over_the_same"),
+    Planted(backend_defects.SameAsTheDead, "takes_an_expired_record_as_none"),
     Planted(backend_defects.SplitPut, "lets_one_of_many_win", {"way": "absent"}),
     Planted(backend_defects.NoEnd, "forgets_when_its_time_has_passed"),
     Planted(backend_defects.ForgetsErrors, "returns_unset_fields_as_none"),
@@ -393,6 +417,18 @@ def test_catches_a_broken_serializer(kind: type[JsonSerializer], test: str, row:
 
     with pytest.raises((Exception, pytest.fail.Exception)):
         call(**{argument: kind()}, **row)
+
+
+@pytest.mark.parametrize("tells_time", [True, False])
+def test_gives_a_clock_that_is_right_to_whom_has_none(monkeypatch: pytest.MonkeyPatch, *, tells_time: bool) -> None:
+    """A broker whose service does not tell the time is given one that no test sets wrong, as core would."""
+    plugins = Plugins(environ={})
+    plugins.register(NullPlugin(capabilities=Capabilities(tells_time=tells_time)), "null")
+    monkeypatch.setattr(engines, "installed_plugins", lambda: plugins)
+
+    made: Any = engines.new_broker("null://here")
+
+    assert isinstance(made.made_with[2], SteadyClock) is not tells_time
 
 
 # -- how it is used ------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from queuekit.urls import EngineURL
 
 __all__ = ["BACKEND_CAPABILITIES", "BACKEND_LIMITS", "MemoryBackend"]
 
-BACKEND_CAPABILITIES = BackendCapabilities(notify=True, processes=False)
+BACKEND_CAPABILITIES = BackendCapabilities(notify=True, processes=False, same=True)
 BACKEND_LIMITS = BackendLimits()
 
 

@@ -46,6 +46,8 @@ class RecordStore:
         """Write *record* if *condition* and *expect* allow it, and return whether they did."""
         self._expire(now)
         live = self.get(record.key, now)
+        if condition is Condition.SAME:
+            expect = record.version
         if expect is not None and expect != (live.version if live else 0):
             return False
         if live is not None and not _replaces(record, live, condition):
@@ -123,4 +125,4 @@ def _replaces(record: Record, live: Record, condition: Condition) -> bool:
     """Return whether *record* may take the place of *live*."""
     if condition is Condition.NEWER:
         return record.rank > live.rank
-    return condition is Condition.ALWAYS
+    return condition is not Condition.ABSENT

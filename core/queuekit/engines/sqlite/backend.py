@@ -19,7 +19,7 @@ from queuekit.urls import EngineURL
 
 __all__ = ["BACKEND_CAPABILITIES", "BACKEND_LIMITS", "SqliteBackend"]
 
-BACKEND_CAPABILITIES = BackendCapabilities(notify=True)
+BACKEND_CAPABILITIES = BackendCapabilities(notify=True, same=True)
 BACKEND_LIMITS = BackendLimits()
 
 _KEYS = "key IN (SELECT value FROM json_each(?))"
@@ -140,7 +140,7 @@ class SqliteBackend(Backend):
 
     def _put(self, some: Sequence[Record], condition: Condition, expect: int | None) -> list[bool]:
         now = self._database.time.now()
-        if len(some) == 1 and expect is None:
+        if len(some) == 1 and expect is None and condition is not Condition.SAME:
             return [kept.write(self._database, some, condition=condition, now=now) == 1]
         with self._database.transaction() as transaction:
             return kept.put_each(transaction, some, condition=condition, expect=expect, now=now)

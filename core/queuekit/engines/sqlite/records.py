@@ -79,7 +79,8 @@ def put_each(
     allowed: list[bool] = []
     for record in records:
         rank, version = present.get(record.key, (None, 0))
-        allowed.append((expect is None or version == expect) and _allows(condition, record.rank, rank))
+        wanted = record.version if condition is Condition.SAME else expect
+        allowed.append((wanted is None or version == wanted) and _allows(condition, record.rank, rank))
         if allowed[-1]:
             present[record.key] = (record.rank, -1)  # whoever comes later in this call cannot know its version
     write(
@@ -148,6 +149,6 @@ def _row_of(record: Record, now: float, version: int) -> Row:
 
 def _allows(condition: Condition, rank: int, present: int | None) -> bool:
     """Return whether a record of *rank* may replace what is there, if anything is."""
-    if present is None or condition is Condition.ALWAYS:
+    if present is None or condition in (Condition.ALWAYS, Condition.SAME):
         return True
     return condition is Condition.NEWER and rank > present

@@ -13,5 +13,5 @@ CAPABILITIES = Capabilities(commit=True)
 """On a replica set or a sharded cluster; a lone server has no transactions, which shows at the first connection."""
 LIMITS = Limits(max_body=15_000_000, lease_granularity=0.002)
 """A document holds 16 MiB, of which some is ours."""
-BACKEND_CAPABILITIES = BackendCapabilities(notify=True)
+BACKEND_CAPABILITIES = BackendCapabilities(notify=True, same=True)
 BACKEND_LIMITS = BackendLimits(max_record=15_000_000, ttl_granularity=0.002)

@@ -148,6 +148,7 @@ def prefix_end(prefix: str) -> str | None:
 def _put_one(engine: Engine, record: Record, condition: Condition, expect: int | None) -> bool:
     mark = engine.new_mark()
     change = _change(record, condition, expect, mark)
+    inserts = _may_insert(record, condition, expect)
 
     def write() -> bool:
         for left in range(_TRIES, -1, -1):
@@ -156,7 +157,7 @@ def _put_one(engine: Engine, record: Record, condition: Condition, expect: int |
                     {"_id": record.key},
                     change,
                     {"mark": True},
-                    upsert=True,
+                    upsert=inserts,
                     return_document=ReturnDocument.AFTER,
                 )
                 return doc is not None and doc.get("mark") == mark
@@ -171,7 +172,11 @@ def _put_one(engine: Engine, record: Record, condition: Condition, expect: int |
 def _put_many(engine: Engine, records: Sequence[Record], condition: Condition, expect: int | None) -> list[bool]:
     mark = engine.new_mark()
     changes = {
-        record.key: UpdateOne({"_id": record.key}, _change(record, condition, expect, mark), upsert=True)
+        record.key: UpdateOne(
+            {"_id": record.key},
+            _change(record, condition, expect, mark),
+            upsert=_may_insert(record, condition, expect),
+        )
         for record in records
     }
     changed = engine.insist(lambda: _write(engine, list(changes.values())))
@@ -260,6 +265,17 @@ def _allowed(record: Record, condition: Condition, expect: int | None) -> Any:
         terms.append({"$not": [_LIVE]})
     elif condition is Condition.NEWER:
         terms.append({"$or": [{"$not": [_LIVE]}, {"$lt": ["$rank", Int64(record.rank)]}]})
-    if expect is not None:
-        terms.append({"$eq": [{"$cond": [_LIVE, "$version", 0]}, Int64(expect)]})
+    wanted = _wanted(record, condition, expect)
+    if wanted is not None:
+        terms.append({"$eq": [{"$cond": [_LIVE, "$version", 0]}, Int64(wanted)]})
     return {"$and": terms} if terms else None
+
+
+def _wanted(record: Record, condition: Condition, expect: int | None) -> int | None:
+    """Return the version that must be there, 0 for none, ``None`` for any."""
+    return record.version if condition is Condition.SAME else expect
+
+
+def _may_insert(record: Record, condition: Condition, expect: int | None) -> bool:
+    """Return whether *record* may be the first of its key: an upsert that is refused would leave an empty document."""
+    return not _wanted(record, condition, expect)

@@ -29,7 +29,7 @@ __all__ = ["RedisBackend"]
 
 LONGEST_SLEEP = 5.0
 """Seconds after which ``wait`` reads again, whatever it may have missed."""
-_CONDITIONS = {Condition.ALWAYS: 0, Condition.ABSENT: 1, Condition.NEWER: 2}
+_CONDITIONS = {Condition.ALWAYS: 0, Condition.ABSENT: 1, Condition.NEWER: 2, Condition.SAME: 3}
 _GLOB = re.compile(r"([\\*?\[\]])")
 _PAUSE = 0.2
 """Seconds between two polls of a waiter without a connection to listen on."""
@@ -77,8 +77,8 @@ class RedisBackend(Backend):
         """Write *records* where *condition* and *expect* allow it."""
         self.check_sizes(records)
         calls = self._put_calls(records, condition, expect)
-        # Repeated after a lost reply, "absent" and "expect" would deny what they have done.
-        again = condition is not Condition.ABSENT and expect is None
+        # Repeated after a lost reply, "absent", "same" and "expect" would deny what they have done.
+        again = condition in (Condition.ALWAYS, Condition.NEWER) and expect is None
         return [done == 1 for reply in self._server.call(calls, again=again) for done in reply] if calls else []
 
     def _put_calls(self, records: Sequence[Record], condition: Condition, expect: int | None) -> list[RedisCall]:
@@ -94,6 +94,8 @@ class RedisBackend(Backend):
             arguments: list[Any] = [*first]
             for record in part:
                 arguments += (pack_record(record), milliseconds(record.ttl))
+            if condition is Condition.SAME:
+                arguments += [record.version for record in part]
             calls.append(run("put", [self._keys.record(record.key) for record in part], arguments))
         return calls
 

@@ -25,5 +25,5 @@ CAPABILITIES = Capabilities(commit=True)
 CLUSTER_CAPABILITIES = attrs.evolve(CAPABILITIES, commit=False)
 """On a Cluster a step is confined to one slot, so that records and messages cannot be written in one."""
 LIMITS = Limits(lease_granularity=0.002)
-BACKEND_CAPABILITIES = BackendCapabilities(notify=True)
+BACKEND_CAPABILITIES = BackendCapabilities(notify=True, same=True)
 BACKEND_LIMITS = BackendLimits(ttl_granularity=0.002)

@@ -39,7 +39,7 @@ LIMITS = Limits(
     dead_retention=1_209_600.0,
 )
 """Of a queue as it is created: 1 MiB a message, of which binary bodies as base64 use three quarters."""
-BACKEND_CAPABILITIES = BackendCapabilities()
+BACKEND_CAPABILITIES = BackendCapabilities(same=True)
 BACKEND_LIMITS = BackendLimits(max_record=380_000, ttl_granularity=1.0)
 """An item has at most 400 KB, keys and names included."""
 

@@ -57,6 +57,7 @@ _CONDITIONS = {
     Condition.ALWAYS: "",
     Condition.ABSENT: _GONE,
     Condition.NEWER: f"({_GONE} OR record_rank < :rank)",
+    Condition.SAME: "",
 }
 _TEXTS = {"task": "task_name", "state": "task_state", "error": "task_error"}
 
@@ -118,6 +119,8 @@ def number(value: float) -> Value:
 def put(record: Record, condition: Condition, expect: int | None, *, stamp: Stamp, shards: int) -> Op:
     """Return the write of *record* under *condition* and *expect*."""
     item = {**key_of(record.key, shards), **_values(record, stamp)}
+    if condition is Condition.SAME:
+        expect = record.version
     text = " AND ".join(part for part in (_CONDITIONS[condition], _expected(expect)) if part)
     fields: dict[str, Any] = {"Item": item, **_condition(text, stamp.now, expect, rank=record.rank)}
     size = len(record.body) + 4 * (len(record.error or "") + len(record.key)) + 1_000

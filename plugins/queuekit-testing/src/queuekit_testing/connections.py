@@ -16,14 +16,28 @@ import pytest
 
 from queuekit.clock import SystemClock
 
-__all__ = ["Leftovers", "a_day_ahead", "cut", "open_connections"]
+__all__ = ["DAY", "Leftovers", "SteadyClock", "a_day_ahead", "cut", "off_by", "open_connections"]
 
 _FILES = Path("/dev/fd")
 """Names the open files of this process, on Linux and macOS."""
 DAY = 86_400.0
+"""Seconds by which tests set a clock wrong."""
+_REAL = time.time
 _ROUNDS = 3
 """Tries in which a client must leave nothing once: SQLite, for one, keeps the files of its busiest moment for reuse."""
 _LOOK = 0.005
+
+
+class SteadyClock:
+    """The machine's clock, which no test sets wrong: it stands for a result backend that tells the time."""
+
+    def __init__(self) -> None:
+        machine = SystemClock()
+        self.monotonic, self.sleep, self.wait = machine.monotonic, machine.sleep, machine.wait
+
+    def time(self) -> float:
+        """Return UTC epoch seconds."""
+        return _REAL()
 
 
 def open_connections() -> set[int]:
@@ -103,13 +117,20 @@ class Leftovers:
 @contextlib.contextmanager
 def a_day_ahead() -> Iterator[None]:
     """Set this process's idea of the time of day a day ahead; clients made and used inside believe it."""
+    with off_by(DAY):
+        yield
+
+
+@contextlib.contextmanager
+def off_by(seconds: float) -> Iterator[None]:
+    """Set this process's idea of the time of day *seconds* ahead; clients made and used inside believe it."""
     real = time.time
 
-    def ahead() -> float:
-        return real() + DAY
+    def wrong() -> float:
+        return real() + seconds
 
     # Core's clock has the function itself.
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(time, "time", ahead)
-        patch.setattr(SystemClock, "time", staticmethod(ahead))
+        patch.setattr(time, "time", wrong)
+        patch.setattr(SystemClock, "time", staticmethod(wrong))
         yield

@@ -12,6 +12,7 @@ from queuekit.clock import SystemClock
 from queuekit.errors import UnknownSchemeError
 from queuekit.plugins.manager import Plugins
 from queuekit.urls import EngineURL
+from queuekit_testing.connections import SteadyClock
 
 __all__ = ["installed_plugins", "new_backend", "new_broker"]
 
@@ -39,7 +40,13 @@ def _new(side: Literal["broker", "backend"], url: str | EngineURL) -> Any:
     parsed = url if isinstance(url, EngineURL) else EngineURL.parse(url)
     random = Random()  # noqa: S311 - a fence between runs, not a secret
     try:
-        return installed_plugins().make(side, parsed, table={}, clock=SystemClock(), random=random)
+        clock = SystemClock() if _tells_time(side, parsed) else SteadyClock()
+        return installed_plugins().make(side, parsed, table={}, clock=clock, random=random)
     except UnknownSchemeError as error:
         error.fix = "A plugin under test must be installed, too:  pip install -e .\n" + error.fix
         raise
+
+
+def _tells_time(side: Literal["broker", "backend"], url: EngineURL) -> bool:
+    """Return whether the service has a clock; a broker's that has none gets one that no test sets wrong."""
+    return side == "backend" or bool(installed_plugins().offer(side, url).spec.capabilities.tells_time)

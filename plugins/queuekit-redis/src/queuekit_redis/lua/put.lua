@@ -1,10 +1,12 @@
 -- KEYS: records. ARGV: condition, expected version, whether to publish in any case, prefix of channels, length of that of
--- records, then per record payload and milliseconds (-1: for ever). Returns for each whether it was written.
+-- records, then per record payload and milliseconds (-1: for ever), then under condition 3 the expected version of each.
+-- Returns for each whether it was written.
 local condition, expect, channels, length = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[4], tonumber(ARGV[5])
 local done = {}
 -- On a Cluster those who listen may do so at another node.
 if ARGV[3] == '1' then has_listeners = true end
 for index, key in ipairs(KEYS) do
+  if condition == 3 then expect = tonumber(ARGV[#KEYS * 2 + 5 + index]) end
   local payload = ARGV[index * 2 + 4]
   done[index] = write_over(head_at(key), key, payload, tonumber(ARGV[index * 2 + 5]), condition, expect)
   if done[index] == 1 and is_final(payload) then publish(channels, key:sub(length + 1)) end

@@ -42,8 +42,8 @@ local function head_at(key)
   return type(head) == 'string' and head ~= '' and head
 end
 
--- Writes over `old` (false: there is none; too short: not of ours) what may be written. condition: 0 always, 1 absent, 2 newer; expect: -1 for
--- any version.
+-- Writes over `old` (false: there is none; too short: not of ours) what may be written. condition: 0 always, 1 absent, 2 newer, 3 as expected;
+-- expect: -1 for any version.
 local function write_over(old, key, payload, ttl, condition, expect)
   local version, head = 0, nil
   if old and #old >= 24 then

@@ -12,7 +12,7 @@ import pytest
 from queuekit.backend import Backend, Condition, Record
 from queuekit_testing.backends.kit import BackendKit
 from queuekit_testing.brokers.payloads import BODIES
-from queuekit_testing.kit import NOT_DECLARED, eventually
+from queuekit_testing.kit import NOT_DECLARED, eventually, needs
 
 __all__ = ["RecordsTests"]
 
@@ -236,7 +236,9 @@ class RecordsTests(BackendKit):
     def test_writes_what_is_expected(self, backend: Backend) -> None:
         """With ``expect``, a put writes only over that version; 0 means that there is none."""
         record = self.record(body=b"first")
-        absent = [backend.put([record], expect=7), backend.put([record], expect=0), backend.put([record], expect=0)]
+        absent = [backend.put([record], expect=7)]
+        assert backend.get([record.key]) == {}, "a refused write left a record behind"
+        absent += [backend.put([record], expect=0), backend.put([record], expect=0)]
         version = backend.get([record.key])[record.key].version
         second = attrs.evolve(record, body=b"second")
 
@@ -260,6 +262,72 @@ class RecordsTests(BackendKit):
 
         assert answers == [0, 1]
         assert self.body(backend, record.key) is None
+
+    @needs("same")
+    def test_compares_each_record_with_its_own_version(self, backend: Backend) -> None:
+        """Under ``SAME`` each record of a batch is written over its own version alone; 0 means that there is none."""
+        present = [self.record(body=b"old") for _ in range(4)]
+        backend.put(present)
+        versions = {key: found.version for key, found in backend.get([one.key for one in present]).items()}
+        right, stale, taken, other = (attrs.evolve(one, body=b"new") for one in present)
+        absent, gone = self.record(body=b"new"), self.record(body=b"new")
+        backend.put([attrs.evolve(other, body=b"moved")])
+        batch = [
+            attrs.evolve(right, version=versions[right.key]),
+            attrs.evolve(stale, version=versions[stale.key] + 1),
+            attrs.evolve(taken, version=0),
+            attrs.evolve(absent, version=0),
+            attrs.evolve(gone, version=versions[right.key]),
+            attrs.evolve(other, version=versions[other.key]),
+        ]
+
+        answers = backend.put(batch, condition=Condition.SAME)
+
+        assert answers == [True, False, False, True, False, False]
+        bodies = [self.body(backend, one.key) for one in (right, stale, taken, absent, gone, other)]
+        assert bodies == [b"new", b"old", b"old", b"new", None, b"moved"]
+        again = backend.get([right.key])[right.key]
+        assert again.version > versions[right.key]
+
+    @needs("same")
+    def test_writes_once_what_a_batch_names_twice(self, backend: Backend) -> None:
+        """Of two records of a batch with one key and one version the later finds another version there."""
+        old, new = self.record(), self.record()
+        backend.put([old])
+        version = backend.get([old.key])[old.key].version
+        batch = [attrs.evolve(old, body=body, version=version) for body in (b"1", b"2")]
+        batch += [attrs.evolve(new, body=body, version=0) for body in (b"1", b"2")]
+
+        answers = backend.put(batch, condition=Condition.SAME)
+
+        assert answers == [True, False, True, False]
+        assert [self.body(backend, one.key) for one in (old, new)] == [b"1", b"1"]
+
+    @needs("same")
+    def test_takes_an_expired_record_as_none(self, backend: Backend) -> None:
+        """Where a record has expired there is none: its version fits no more, and 0 does."""
+        record = self.record(ttl=self.short)
+        backend.put([record])
+        (found,) = backend.get([record.key]).values() or (None,)
+        eventually(lambda: self.body(backend, record.key) is None, timeout=self.patience, what="the record is gone")
+        version = found.version if found is not None else 1
+        batch = [attrs.evolve(record, ttl=60.0, version=number) for number in (version, 0)]
+
+        assert backend.put(batch, condition=Condition.SAME) == [False, True]
+
+    @needs("same")
+    def test_lets_one_of_many_write_over_the_same(self, backend: Backend) -> None:
+        """Of many that put batches over the same versions at the same moment, one writes each record."""
+        clients = [self.connect() for _ in range(6)]
+        for _ in range(8):
+            records = [self.record() for _ in range(3)]
+            backend.put(records[:2])
+            found = backend.get([one.key for one in records])
+            batch = [attrs.evolve(one, version=found[one.key].version if one.key in found else 0) for one in records]
+
+            answers = self.all_at_once([partial(one.put, batch, condition=Condition.SAME) for one in clients])
+
+            assert [sum(column) for column in zip(*answers, strict=True)] == [1, 1, 1]
 
     @pytest.mark.parametrize("way", ["absent", "newer", "expect"])
     def test_lets_one_of_many_win(self, backend: Backend, way: str) -> None:

@@ -14,12 +14,13 @@ from queuekit.execution.executor import Executor
 from queuekit.execution.outcome import Outcome
 from queuekit.signature import Signature
 from queuekit_testing.brokers.kit import BrokerKit
-from queuekit_testing.connections import a_day_ahead
+from queuekit_testing.connections import DAY, a_day_ahead, off_by
 from queuekit_testing.kit import assert_time_of_day, needs, unique_name
 
 __all__ = ["ClocksTests"]
 
 _TRIES = 4
+_OFF = pytest.mark.parametrize("off", [DAY, -DAY], ids=["ahead", "behind"])
 
 
 class ClocksTests(BrokerKit):
@@ -76,6 +77,35 @@ class ClocksTests(BrokerKit):
 
         assert_time_of_day("sent_at", delivery.sent_at)
         assert_time_of_day("claimed_at", delivery.claimed_at)
+
+    @_OFF
+    def test_tells_the_time_of_its_service(self, broker: Broker, queue: str, off: float, server_clock: None) -> None:
+        """``sent_at`` and ``claimed_at`` of a client whose clock is a day off are those that others would tell."""
+        with off_by(off):
+            client = self.connect()
+            delivery = self.sent_and_taken(client, self.message(queue))
+
+        assert_time_of_day("sent_at", delivery.sent_at)
+        assert_time_of_day("claimed_at", delivery.claimed_at)
+
+    @needs("delay")
+    @_OFF
+    def test_heeds_a_moment_by_the_time_of_its_service(
+        self, broker: Broker, queue: str, off: float, server_clock: None
+    ) -> None:
+        """``not_before`` of a client whose clock is a day off is the moment that others would understand."""
+        first, later = self.sent_and_taken(broker, self.message(queue)), self.new_queue()
+        self.do(broker, Ack(first))
+        moment = first.claimed_at + 2 * self.short
+        with off_by(off):
+            client = self.connect()
+            client.send([self.message(queue, not_before=moment)])
+            client.send([self.message(later, not_before=first.claimed_at + self.far)])
+            early = self.look(client, later)
+
+        assert early == []
+        # Three clients have reckoned, and each may be off by as much as the service rounds.
+        assert self.take_one(broker, queue).claimed_at >= moment - 3 * broker.limits.lease_granularity
 
     def narrowed(self, client: Broker, seconds: float) -> Broker:
         """Return *client* as one that delays at most *seconds*. Override it where setting ``limits`` is not enough."""
