@@ -246,5 +246,5 @@ class Backend(abc.ABC):
         """
         return []
 
-    def close(self) -> None:  # noqa: B027 - nothing to close is a legal answer
+    def close(self) -> None:  # noqa: B027 - a backend may have nothing to close
         """Close all connections; may be called twice."""

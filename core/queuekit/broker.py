@@ -321,7 +321,7 @@ class Broker(abc.ABC):
         """
         return False
 
-    def share(self, backend: Backend) -> None:  # noqa: B027 - most services tell their clients all that they need
+    def share(self, backend: Backend) -> None:  # noqa: B027 - most services store all the state that clients share
         """Receive the result backend that all clients of the app use; called once, before any other method.
 
         A broker may keep state there that its clients share but its service cannot store, under keys that begin with
@@ -363,10 +363,10 @@ class Broker(abc.ABC):
         """Delete all messages of *queue* in *place* and return how many there were."""
         raise self._cannot("purge")
 
-    def interrupt(self) -> None:  # noqa: B027 - a broker that waits briefly needs nothing
+    def interrupt(self) -> None:  # noqa: B027 - not needed if waits are short
         """Make a ``receive`` that blocks in another thread return soon; otherwise a stopping worker waits for it."""
 
-    def tell_set_aside(self, hear: Callable[[str, str, str], None]) -> None:  # noqa: B027 - few set anything aside
+    def tell_set_aside(self, hear: Callable[[str, str, str], None]) -> None:  # noqa: B027 - few brokers do
         """Call *hear* with queue, id and reason of each message that the broker itself finds malformed from now on.
 
         Such a message goes to the dead letters without a delivery, so no worker could log it.
@@ -392,7 +392,7 @@ class Broker(abc.ABC):
         """
         return []
 
-    def close(self) -> None:  # noqa: B027 - nothing to close is a legal answer
+    def close(self) -> None:  # noqa: B027 - a broker may have nothing to close
         """Close all connections; may be called twice."""
 
     def walk(self, queue: str, place: Place, *, page_size: int = 500) -> Iterator[Stored]:

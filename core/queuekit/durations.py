@@ -58,7 +58,7 @@ def format(seconds: float) -> str:  # noqa: A001 - read as durations.format
         return str(seconds)
     if seconds < 0:
         return f"-{format(-seconds)}"
-    if 0 < seconds < 0.9995:  # noqa: PLR2004 - from here on it rounds to "1000ms"
+    if 0 < seconds < 0.9995:  # noqa: PLR2004 - from 0.9995 on it would round to "1000ms"
         return f"{_plain(float(f'{seconds * 1000:.4g}'))}ms"
     rest = round(seconds, 3)
     parts = []
@@ -100,4 +100,4 @@ def _plain(number: float) -> str:
 
 def _shown(value: object) -> str:
     text = f'"{value}"' if isinstance(value, str) else repr(value)
-    return text if len(text) <= 40 else f"{text[:40]}..."  # noqa: PLR2004 - one line's worth
+    return text if len(text) <= 40 else f"{text[:40]}..."  # noqa: PLR2004 - keeps the error on one line

@@ -116,7 +116,7 @@ class JsonSerializer:
             # A text of MAX_DEPTH bytes or fewer cannot be nested deeper than that.
             if len(data) > MAX_DEPTH and (depth := depth_of(data, value)) > MAX_DEPTH:
                 if depth > _MAX_TEXT_DEPTH:
-                    raise DecodeError(f"nested deeper than {MAX_DEPTH}")  # noqa: TRY301 - one text for all refused
+                    raise DecodeError(f"nested deeper than {MAX_DEPTH}")  # noqa: TRY301 - wrapped below, like all errors
                 return self._untag(value, 1)  # tags add levels to the text; _untag() counts the value's own levels
             return self._untag(value, 1) if b"$" in data and _A_TAG.search(data) is not None else value
         except RecursionError as error:
@@ -273,7 +273,7 @@ class PickleSerializer:
         import pickle
 
         try:
-            return pickle.loads(data)  # noqa: S301 - this class is refused until config names it
+            return pickle.loads(data)  # noqa: S301 - this class is rejected unless the config allows it
         except Exception as error:
             raise DecodeError(f"not a pickle that can be read: {_short(error)}") from error
 

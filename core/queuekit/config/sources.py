@@ -214,9 +214,9 @@ def _of_file(variable: str, names: Iterable[str], tables: Mapping[str, Iterable[
 def _in_section(variable: str, tables: Mapping[str, Iterable[str]]) -> bool:
     """Return whether *variable* sets an option of a plugin's table, or an entry of a setting that is a table."""
     path = _path(variable)
-    if len(path) < 2 or not all(path):  # noqa: PLR2004 - table and key
+    if len(path) < 2 or not all(path):  # noqa: PLR2004 - a table and a key
         return False
-    return path[0] not in tables or (len(path) > 2 and path[1] in tables[path[0]])  # noqa: PLR2004 - and a key in that
+    return path[0] not in tables or (len(path) > 2 and path[1] in tables[path[0]])  # noqa: PLR2004 - and a key in that value
 
 
 def _path(variable: str) -> tuple[str, ...]:

@@ -152,7 +152,7 @@ def _first_schemes(table: Mapping[str, object]) -> list[str]:
     return list(dict.fromkeys(key for key in table if key.partition("+")[0] == key))
 
 
-def _wrong_side(key: str, side: str, elsewhere: bool) -> str:  # noqa: FBT001 - private, and read at one choice
+def _wrong_side(key: str, side: str, elsewhere: bool) -> str:  # noqa: FBT001 - private, with a single caller
     """Return the side that *key* serves if it serves only the other side than *side*; else an empty string."""
     if elsewhere:
         return _OTHER_SIDE[side]

@@ -226,7 +226,7 @@ def _imported(module: str) -> dict[str, str]:
     """Return the imports in the source of *module*, also in ``if`` blocks, as local name -> full name."""
     try:
         tree = ast.parse(inspect.getsource(sys.modules[module]))
-    except Exception:  # noqa: BLE001 - no source, no answer
+    except Exception:  # noqa: BLE001 - without source, nothing is known of the imports
         return {}
     found: dict[str, str] = {}
     for node in ast.walk(tree):

@@ -57,7 +57,7 @@ def body_of(function: Any) -> Any:
     while isinstance(function, functools.partial):
         function = function.func
     plain = inspect.isroutine(function) or isinstance(function, type)
-    return function if plain else getattr(type(function), "__call__", function)  # noqa: B004 - not whether, but which
+    return function if plain else getattr(type(function), "__call__", function)  # noqa: B004 - needs the method, not whether there is one
 
 
 def signature_of(function: Callable[..., Any]) -> inspect.Signature:

@@ -82,7 +82,7 @@ def _inside(value: Any, hint: Any, dumps: Dumps) -> Any:
     if not parts or kind not in {list, tuple, set, frozenset, dict}:
         return value
     if kind is dict:
-        if len(parts) != 2:  # noqa: PLR2004 - of keys and of values
+        if len(parts) != 2:  # noqa: PLR2004 - the types of keys and values
             return value
         return {_plain(key, parts[0], dumps): _plain(item, parts[1], dumps) for key, item in value.items()}
     each = parts if kind is tuple and len(parts) == len(value) and parts[-1] is not ... else parts[:1] * len(value)

@@ -66,11 +66,11 @@ def _policy(value: Backoff | None) -> Backoff:
     return options.backoff(value) or Exponential()
 
 
-def _ignore_result(value: bool) -> bool:  # noqa: FBT001 - attrs calls it so
+def _ignore_result(value: bool) -> bool:  # noqa: FBT001 - attrs passes it by position
     return bool(options.flag(value, option="ignore_result"))
 
 
-def _track(value: bool) -> bool:  # noqa: FBT001 - attrs calls it so
+def _track(value: bool) -> bool:  # noqa: FBT001 - attrs passes it by position
     return bool(options.flag(value, option="track"))
 
 

@@ -264,7 +264,7 @@ def _flat(part: Part, unique: IsUnique) -> list[_Link]:
             callback = [Signature(GATHER_TASK), *callback] if isinstance(callback[0], Group) else callback
             callback[0] = _watched(callback[0], part.on_error)
         return [part.group, *callback]
-    assert isinstance(part, Chain)  # noqa: S101 - there are no others
+    assert isinstance(part, Chain)  # noqa: S101 - there are no other kinds
     parts = [inner for link in part.links for inner in _flat(link, unique)]
     if not part.on_error:
         return parts
@@ -381,7 +381,7 @@ def _read_top(top: Any) -> list[list[Any]]:
     return parts
 
 
-def _check(right: bool, numbers: Sequence[Any], optional: Sequence[Any]) -> None:  # noqa: FBT001 - one of three
+def _check(right: bool, numbers: Sequence[Any], optional: Sequence[Any]) -> None:  # noqa: FBT001 - private; callers pass three checks together
     """Raise unless *right* is set and *numbers*, and *optional* unless None, are non-negative ints."""
     found = [*numbers, *(number for number in optional if number is not None)]
     if not right or not all(type(number) is int and number >= 0 for number in found):
