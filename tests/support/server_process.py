@@ -1,7 +1,9 @@
 """A server for tests as a process of its own: started on a free port, ended by pid."""
 
 import abc
+import atexit
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -16,15 +18,28 @@ __all__ = ["ServerProcess", "free_port"]
 
 _LONGEST_STOP = 15.0
 _END_OF_LOG = 2_000
+_PORTS = range(10_240, 20_240)
+"""Ports for servers. A Redis Cluster uses the port 10,000 above its own as well."""
 
 
-def free_port(*, highest: int = 65_535) -> int:
-    """Return a port of the loopback interface that nobody listens on."""
+def free_port() -> int:
+    """Return a port of the loopback interface that nobody listens on, and that nobody else gets from here meanwhile.
+
+    The system gives ports above these to clients: one that asked for such a port of a server that is down could be
+    given that very port, and be connected to itself. Until this process ends, the UDP port of the same number is taken
+    as a sign for other processes that run tests.
+    """
     while True:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port: int = probe.getsockname()[1]
-        if port <= highest:
+        port = random.choice(_PORTS)
+        sign = socket.socket(type=socket.SOCK_DGRAM)
+        try:
+            sign.bind(("127.0.0.1", port))
+            with socket.socket() as probe:
+                probe.bind(("127.0.0.1", port))
+        except OSError:
+            sign.close()
+        else:
+            atexit.register(sign.close)
             return port
 
 
