@@ -6,7 +6,7 @@ import signal
 import pytest
 
 from support.fault_tasks import ablock, ahold, close_all, end_thread, hog, hold, nap
-from support.fleet import Fleet
+from support.fleet import Fleet, freeze
 from support.waiting import PATIENCE, wait_until
 
 
@@ -126,7 +126,7 @@ def test_a_process_that_is_stopped_is_left_alone(fleet: Fleet) -> None:
     """Somebody looks into it; it loses its leases, and goes on when it may."""
     group = fleet.start_ready(concurrency=1, lease=2)
     workers = group.workers()
-    os.kill(workers[0], signal.SIGSTOP)
+    freeze(workers[0])
     after = nap.send(0)
     os.kill(workers[0], signal.SIGCONT)
 

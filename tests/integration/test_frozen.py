@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from support.fault_tasks import ahold, hog, hold, nap
-from support.fleet import Fleet
+from support.fleet import Fleet, freeze
 from support.waiting import PATIENCE, wait_until
 
 LEASE = 1.0
@@ -54,7 +54,7 @@ def test_frozen_process_loses_its_lease(fleet: Fleet, task: Any) -> None:
     result = task.send(str(gate))
     wait_until(lambda: fleet.ledger.has("begin", [result.id]), what="the task running")
     (pid,) = frozen.workers()
-    os.kill(pid, signal.SIGSTOP)
+    freeze(pid)
 
     fleet.start_ready(concurrency=1, lease=LEASE)
     wait_until(lambda: fleet.ledger.counts("begin")[result.id] == 2, what="the task in another process")
@@ -80,7 +80,7 @@ def test_late_outcome_is_refused(fleet: Fleet) -> None:
     result = hold.send(str(gate))
     wait_until(lambda: fleet.ledger.has("begin", [result.id]), what="the task running")
     (pid,) = frozen.workers()
-    os.kill(pid, signal.SIGSTOP)
+    freeze(pid)
     gate.touch()
 
     fleet.start_ready(concurrency=1, lease=LEASE)

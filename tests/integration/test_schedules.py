@@ -14,7 +14,7 @@ from queuekit import every
 from queuekit.schedules.due import MISFIRES
 from support.cron_tasks import app, note
 from support.engines import ENGINES
-from support.fleet import Fleet, Group
+from support.fleet import Fleet, Group, freeze
 from support.waiting import wait_until
 
 APP = "support.cron_tasks:app"
@@ -104,7 +104,7 @@ def test_frozen_leader_sends_nothing_twice(crew: Fleet) -> None:
     start(crew)
     reached(crew, 2)
     group, pid = leader(crew)
-    os.kill(pid, signal.SIGSTOP)
+    freeze(pid)
     others = [other for other in crew.groups if other is not group]
     wait_until(lambda: LEADS.search(others[0].read_log()), what="another leader")
     reached(crew, len(ticks(crew)) + 4)

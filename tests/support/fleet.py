@@ -24,6 +24,38 @@ ROOT = Path(__file__).parents[2]
 _LONGEST_LOG = 24_000
 
 
+def freeze(pid: int) -> None:
+    """Stop a process with SIGSTOP, and return when no thread of it runs, and it keeps no others from a file.
+
+    In the middle of a write to SQLite it would: nobody could write for as long as it stands still.
+    """
+
+    def is_frozen() -> bool:
+        os.kill(pid, signal.SIGSTOP)
+        wait_until(lambda: _all_stopped(pid), what=f"the threads of {pid} standing still")
+        if not _has_locked(pid):
+            return True
+        os.kill(pid, signal.SIGCONT)
+        return False
+
+    wait_until(is_frozen, what=f"a moment at which {pid} writes to no file")
+
+
+def _all_stopped(pid: int) -> bool:
+    """Return whether no thread of a process runs; one that ends meanwhile does not."""
+    states = []
+    for file in Path(f"/proc/{pid}/task").glob("*/stat"):
+        with contextlib.suppress(OSError):
+            states.append(file.read_bytes().rpartition(b") ")[2][:1])
+    return set(states) == {b"T"}
+
+
+def _has_locked(pid: int) -> bool:
+    """Return whether a process has locked a part of some file so that no other can; readers share theirs."""
+    locks = [line.split() for line in Path("/proc/locks").read_text().splitlines()]
+    return any(lock[1] == "POSIX" and lock[3] == "WRITE" and lock[4] == str(pid) for lock in locks)
+
+
 class Group:
     """One ``queuekit worker`` and all that it has started."""
 
