@@ -1,10 +1,13 @@
 """What holds for all tests."""
 
+import fcntl
+import functools
 import os
 import shutil
 import signal
+import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -66,12 +69,45 @@ def pytest_unconfigure(config: pytest.Config) -> None:
         shutil.rmtree(os.environ.pop(venvs.RUN), ignore_errors=True)
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(
+    collector: pytest.Collector,
+) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """Have one process rewrite the assertions of a file, while others that collect it as well wait for what it keeps.
+
+    All would rewrite each file at the same time in a fresh clone, which takes as long as all else that they collect.
+    """
+    if (
+        sys.dont_write_bytecode
+        or not isinstance(collector, pytest.Module)
+        or not hasattr(collector.config, "workerinput")
+    ):
+        return (yield)
+    with Path(os.environ[venvs.RUN], f"{collector.nodeid.replace('/', '-')}.collected").open("wb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return (yield)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Leave what is not about core out of the coverage of core: measured, it would take twice as long."""
     for item in items:
-        folder = item.path.relative_to(HERE).parts[0] if item.path.is_relative_to(HERE) else ""
-        if folder in NOT_CORE or item.path.name in NOT_CORE_SUITES or (folder == "workflows" and _is_elsewhere(item)):
+        if _says_nothing_of_core(item.path) or (_is_of_workflows(item.path) and _is_elsewhere(item)):
             item.add_marker(pytest.mark.no_cover)
+
+
+@functools.cache
+def _says_nothing_of_core(path: Path) -> bool:
+    return _folder(path) in NOT_CORE or path.name in NOT_CORE_SUITES
+
+
+@functools.cache
+def _is_of_workflows(path: Path) -> bool:
+    return _folder(path) == "workflows"
+
+
+def _folder(path: Path) -> str:
+    """Return the folder of tests that *path* is in."""
+    return path.relative_to(HERE).parts[0] if path.is_relative_to(HERE) else ""
 
 
 def _is_elsewhere(item: pytest.Item) -> bool:
