@@ -1,13 +1,11 @@
 """What holds for all tests."""
 
-import fcntl
 import functools
 import os
 import shutil
 import signal
-import sys
 import tempfile
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,7 +14,9 @@ from hypothesis.database import DirectoryBasedExampleDatabase
 
 from support import commands, measuring, venvs
 from support.calls import AT_HAND, SERVED
+from support.collecting import pytest_collection, pytest_make_collect_report, pytest_pycollect_makeitem
 
+__all__ = ["pytest_collection", "pytest_make_collect_report", "pytest_pycollect_makeitem"]
 HERE = Path(__file__).parent
 # What a shell runs in the background is born with these ignored, and so would be all that tests start and interrupt.
 for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
@@ -67,25 +67,6 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     """Remove it."""
     if not hasattr(config, "workerinput"):
         shutil.rmtree(os.environ.pop(venvs.RUN), ignore_errors=True)
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_make_collect_report(
-    collector: pytest.Collector,
-) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
-    """Have one process rewrite the assertions of a file, while others that collect it as well wait for what it keeps.
-
-    All would rewrite each file at the same time in a fresh clone, which takes as long as all else that they collect.
-    """
-    if (
-        sys.dont_write_bytecode
-        or not isinstance(collector, pytest.Module)
-        or not hasattr(collector.config, "workerinput")
-    ):
-        return (yield)
-    with Path(os.environ[venvs.RUN], f"{collector.nodeid.replace('/', '-')}.collected").open("wb") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        return (yield)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
