@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import os
 import random
 import threading
@@ -77,22 +78,21 @@ class Queuekit(Periodic):
         super().__init__()
         self.tasks = Tasks()
         """Registered tasks by name."""
-        self.types = Types(self.tasks)
-        """Classes whose instances messages can carry."""
+        self._types = Types(self.tasks)
         self._events: Events | None = None
         self.clock = _one(clock, ("time", "monotonic", "sleep", "wait"), option="clock") or SystemClock()
-        self.chance = _one(chance, ("random", "randrange"), option="chance") or random.SystemRandom()
+        """The time that counts here: the app's own, or this machine's."""
+        self._chance = _one(chance, ("random", "randrange"), option="chance") or random.SystemRandom()
         self._settings = settings
         self._middlewares = _middlewares(middlewares)
         self._overrides: dict[str, Any] = {}
         self._config_path: str | None = None
-        self._lock = threading.RLock()
+        self._threads = _Threads()
         self._config: Config | None = None
         self._plugins: Plugins | None = None
         self._runtime: Runtime | None = None
         self._sending: Sending | None = None
-        self._background: Background | None = None
-        renew_in_forks(self)
+        self._results: Results | None = None
 
     # -- tasks
 
@@ -152,7 +152,7 @@ class Queuekit(Periodic):
 
     def register_type(self, kind: type[T]) -> type[T]:
         """Let messages carry instances of an attrs class, dataclass or Enum; also usable as a decorator."""
-        self.types.add(kind)
+        self._types.add(kind)
         return kind
 
     # -- configuration
@@ -160,7 +160,7 @@ class Queuekit(Periodic):
     @property
     def events(self) -> Events:
         """The events of this app; subscribe to them, e.g. for metrics."""
-        with self._lock:
+        with self._threads.lock:
             if self._events is None:
                 from queuekit.events import Events
 
@@ -179,7 +179,7 @@ class Queuekit(Periodic):
         Raises:
             OptionError: *overrides* is not a mapping of names, or *path* is not a path.
         """
-        with self._lock:
+        with self._threads.lock:
             self._overrides.update(_overrides(overrides))
             self._config_path = _path(path) or self._config_path
             self._config = self._plugins = self._runtime = self._sending = None
@@ -194,7 +194,7 @@ class Queuekit(Periodic):
         return self._config or self._load_config()
 
     def _load_config(self) -> Config:
-        with self._lock:
+        with self._threads.lock:
             if self._config is None:
                 from queuekit.config.settings import load_config, plugins_of
 
@@ -211,7 +211,7 @@ class Queuekit(Periodic):
     @property
     def plugins(self) -> Plugins:
         """The plugins, loaded at first use."""
-        with self._lock:
+        with self._threads.lock:
             if self._plugins is None:
                 from queuekit.config.settings import plugins_of
 
@@ -227,7 +227,7 @@ class Queuekit(Periodic):
         runtime = self._runtime
         if runtime is not None:
             return runtime
-        with self._lock:
+        with self._threads.lock:
             if self._runtime is None:
                 from queuekit.client.runtime import build_runtime
 
@@ -239,27 +239,21 @@ class Queuekit(Periodic):
                 self._runtime = build_runtime(
                     config,
                     self.plugins,
-                    types=self.types.find,
+                    types=self._types.find,
                     middlewares=self._middlewares,
                     clock=clock,
-                    chance=self.chance,
+                    chance=self._chance,
                     events=self.events,
                 )
             return self._runtime
 
     def close(self) -> None:
         """Close all connections; they reopen when used."""
-        with self._lock:
-            if self._background is not None:
-                self._background.close()
+        with self._threads.lock:
+            self._threads.close()
             if self._runtime is not None:
                 self.plugins.call("queuekit_app_closing", app=self)
                 self._runtime.close()
-
-    def renew_in_fork(self) -> None:
-        """Drop the lock and the threads of the parent process, in a fork; engines drop their own."""
-        self._lock = threading.RLock()
-        self._background = None
 
     # -- working
 
@@ -299,52 +293,47 @@ class Queuekit(Periodic):
         """
         given: dict[str, Any] = {"queues": queues, "concurrency": concurrency, "processes": processes, "pool": pool}
         given |= {"drain": drain, "lease": lease}
-        twin = self._twin({f"worker.{key}": value for key, value in given.items() if value is not None})
+        chosen = {f"worker.{key}": value for key, value in given.items() if value is not None}
+        overrides = {**self._overrides, **plain_data(chosen)}
+        twin = self._twin(overrides)
         twin.config  # noqa: B018 - raises here if the settings are not valid
         # By name, since the worker is later than the app in the order of imports.
         launch: Any = import_module(_LAUNCH)
         patience = seconds(wait_for, option="wait_for")
-        worker: AppWorker = launch.Launch(twin, self, name=name, burst=flag(burst, option="burst"), wait_for=patience)
+        worker: AppWorker = launch.Launch(
+            twin,
+            self,
+            overrides=overrides,
+            config_path=self._config_path,
+            name=name,
+            burst=flag(burst, option="burst"),
+            wait_for=patience,
+        )
         return worker
 
-    def _twin(self, overrides: Mapping[str, Any]) -> Queuekit:
+    def _twin(self, overrides: dict[str, Any]) -> Queuekit:
         """Return an app that shares tasks, schedules and subscribers, with its own settings and connections."""
         self.events  # noqa: B018 - created here, so that both apps share it
         twin = copy.copy(self)
-        vars(twin).update(_lock=threading.RLock(), _overrides={**self._overrides, **plain_data(overrides)})
-        vars(twin).update(dict.fromkeys(("_config", "_plugins", "_runtime", "_sending", "_background")))
+        vars(twin).update(_threads=_Threads(), _overrides=overrides)
+        vars(twin).update(dict.fromkeys(("_config", "_plugins", "_runtime", "_sending", "_results")))
         return twin
 
-    @property
-    def overrides(self) -> Mapping[str, Any]:
-        """Settings made by :meth:`configure`, by dotted name."""
-        return dict(self._overrides)
-
-    @property
-    def config_path(self) -> str | None:
-        """The config file given to :meth:`configure`."""
-        return self._config_path
-
     # -- sending
-
-    @property
-    def sending(self) -> Sending:
-        """The sender: turns signatures into envelopes and passes them to the broker."""
-        sending = self._sending
-        if sending is None:
-            sending = self._sending = self._make_sending()
-        return sending
 
     def _make_sending(self) -> Sending:
         begun = time.monotonic()
         if self.config.eager:
             from queuekit.execution.eager import EagerSending
 
-            return EagerSending(self.runtime, self.tasks)
-        from queuekit.client.sender import Sending
+            sending: Sending = EagerSending(self.runtime, self.tasks)
+        else:
+            from queuekit.client.sender import Sending
 
-        runtime = self.runtime  # the first use imports plugins and client libraries, which takes time
-        return Sending(runtime, self.tasks, spent=time.monotonic() - begun)
+            runtime = self.runtime  # the first use imports plugins and client libraries, which takes time
+            sending = Sending(runtime, self.tasks, spent=time.monotonic() - begun)
+        self._sending = sending
+        return sending
 
     @overload
     def send(self, signature: Signature[R]) -> Result[R]: ...
@@ -357,22 +346,18 @@ class Queuekit(Periodic):
     def send(self, signature: Signature[Any] | Workflow[Any]) -> Any:
         """Put one call on its queue, or start a workflow; see :meth:`queuekit.tasks.task.Bound.send`."""
         if not isinstance(signature, Signature):
-            return self.start(signature)
-        sent = self.sending.send_one(signature)
-        return Result(sent.id, self, stored=sent.stored, duplicate=sent.duplicate)
+            return self._start(signature)
+        sent = (self._sending or self._make_sending()).send_one(signature)
+        source = self._results or self._make_results()
+        return Result(sent.id, source, stored=sent.stored, duplicate=sent.duplicate)
 
-    def start(self, workflow: Workflow[Any]) -> Any:
-        """Start a workflow and return a handle on its result; see :func:`queuekit.execution.workflow_start.start`."""
+    def _start(self, workflow: Workflow[Any]) -> Any:
         from queuekit.execution.workflow_start import start
         from queuekit.workflows.results import handle
 
-        graph = start(self.runtime, self.sending, workflow)
-        stored = self.runtime.backend is not None
-        return handle(graph.kind, graph.id, graph.top, self, flat=graph.flat, stored=stored)
-
-    async def astart(self, workflow: Workflow[Any]) -> Any:
-        """Like :meth:`start`, without blocking the event loop."""
-        return await self.in_thread(self.start, workflow)
+        graph = start(self.runtime, self._sending or self._make_sending(), workflow)
+        source, stored = self._results or self._make_results(), self.runtime.backend is not None
+        return handle(graph.kind, graph.id, graph.top, source, flat=graph.flat, stored=stored)
 
     def send_many(self, signatures: Iterable[Signature[Any]]) -> list[Result[Any]]:
         """Put many calls on their queues, one round trip per batch of the broker.
@@ -381,38 +366,36 @@ class Queuekit(Periodic):
             OptionError: An item is not a signature; its batch and later ones are not sent.
             PartialSendError: The broker refused some messages; names them. The others are sent.
         """
-        sent = self.sending.send(_signatures(signatures))
-        return [Result(one.id, self, stored=one.stored, duplicate=one.duplicate) for one in sent]
+        sent = (self._sending or self._make_sending()).send(_signatures(signatures))
+        source = self._results or self._make_results()
+        return [Result(one.id, source, stored=one.stored, duplicate=one.duplicate) for one in sent]
 
-    async def asend(self, signature: Signature[R]) -> Result[R]:
+    @overload
+    async def asend(self, signature: Signature[R]) -> Result[R]: ...
+    @overload
+    async def asend(self, signature: Chain[R]) -> ChainResult[R]: ...
+    @overload
+    async def asend(self, signature: Group[R]) -> GroupResult[R]: ...
+    @overload
+    async def asend(self, signature: Chord[R]) -> ChordResult[R]: ...
+    async def asend(self, signature: Signature[Any] | Workflow[Any]) -> Any:
         """Like :meth:`send`, without blocking the event loop."""
-        sent: Any = await self.background.send(self.send, signature, within=self.config.send_timeout)
-        result: Result[R] = sent
-        return result
-
-    async def in_thread(self, function: Callable[..., Any], *args: Any) -> Any:
-        """Run a blocking call in one of the threads for sends."""
-        return await self.background.send(function, *args)
-
-    @property
-    def background(self) -> Background:
-        """Threads for blocking calls made from an event loop."""
-        background = self._background
-        if background is None:
-            from queuekit.client.background import Background
-
-            with self._lock:
-                background = self._background = self._background or Background()
-        return background
+        within = self.config.send_timeout if isinstance(signature, Signature) else math.inf
+        return await self._threads.background.send(self.send, signature, within=within)
 
     # -- results
 
-    @property
-    def results(self) -> Results:
-        """Reads, waits for and deletes stored results; used by handles."""
+    def _make_results(self) -> Results:
         from queuekit.client.results import Results
 
-        return Results(self)
+        self._results = results = Results(
+            clock=self.clock,
+            runtime=lambda: self.runtime,
+            background=lambda: self._threads.background,
+            cancel=self.cancel,
+            graph=self._graph,
+        )
+        return results
 
     def result(self, id: str) -> Any:
         """Return a handle on message or workflow *id*, whichever process sent it. One round trip.
@@ -423,23 +406,22 @@ class Queuekit(Periodic):
         """
         from queuekit.workflows.results import handle
 
-        id = check_id(id)
-        graph = self.graph(id)
-        return Result(id, self) if graph is None else handle(graph.kind, id, graph.top, self, flat=graph.flat)
+        id, source = check_id(id), self._results or self._make_results()
+        graph = self._graph(id)
+        return Result(id, source) if graph is None else handle(graph.kind, id, graph.top, source, flat=graph.flat)
 
-    def graph(self, id: str) -> StoredGraph | None:
-        """Return the stored graph of workflow *id*, or ``None``. One round trip."""
+    def _graph(self, id: str) -> StoredGraph | None:
         from queuekit.execution.workflow_store import read_graph
 
         return read_graph(self.runtime, check_id(id, what="workflow"))
 
     def infos(self, ids: Sequence[str]) -> list[Info]:
         """Return the stored information about messages, in order. One round trip."""
-        return self.results.infos(ids)
+        return (self._results or self._make_results()).infos(ids)
 
     def info(self, id: str) -> Info:
         """Return the stored information about message *id*; state UNKNOWN if nothing is stored. One round trip."""
-        return self.results.infos([id])[0]
+        return self.infos([id])[0]
 
     def cancel(self, id: str) -> bool:
         """Cancel message *id*: a waiting message never runs, a running task is notified.
@@ -458,7 +440,36 @@ class Queuekit(Periodic):
 
     def forget(self, id: str) -> None:
         """Delete the stored result of message *id*."""
-        self.results.forget(id)
+        (self._results or self._make_results()).forget(id)
+
+
+class _Threads:
+    """The lock and the threads of an app. A fork has its own; engines see to theirs by themselves."""
+
+    def __init__(self) -> None:
+        self.renew_in_fork()
+        renew_in_forks(self)
+
+    def renew_in_fork(self) -> None:
+        """Leave to the parent what its threads hold."""
+        self.lock = threading.RLock()
+        self._background: Background | None = None
+
+    @property
+    def background(self) -> Background:
+        """Threads for what an event loop must not wait for."""
+        background = self._background
+        if background is None:
+            from queuekit.client.background import Background
+
+            with self.lock:
+                background = self._background = self._background or Background()
+        return background
+
+    def close(self) -> None:
+        """End the threads; they start again when they are needed."""
+        if self._background is not None:
+            self._background.close()
 
 
 def _signatures(signatures: Any) -> Iterator[Signature[Any]]:

@@ -193,7 +193,7 @@ class _Demo:
         app.configure(settings, path=str(config))
         if not backend and not app.plugins.has_backend(app.config.url("broker").scheme):
             app.configure({"backend": f"sqlite:///{quote(str(self.folder / 'results.db'))}"})
-        app.results.need()
+        app.runtime.need_backend("a result")
         app.events.subscribe(lambda event: self.crashes.append(event) if isinstance(event, WorkerCrashed) else None)
 
     def _clean(self) -> None:

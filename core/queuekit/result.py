@@ -15,7 +15,7 @@ from queuekit.states import State
 if TYPE_CHECKING:
     from queuekit.wire.records import Info
 
-__all__ = ["Result", "ResultApp", "ResultSource"]
+__all__ = ["Result"]
 
 R_co = TypeVar("R_co", covariant=True)
 
@@ -63,36 +63,23 @@ class ResultSource(Protocol):
         ...
 
 
-class ResultApp(Protocol):
-    """The part of an app that a handle needs."""
-
-    @property
-    def results(self) -> ResultSource:
-        """The stored data that it reads."""
-        ...
-
-
 class Result(Generic[R_co]):
     """A handle on one message. Handles with the same id are equal; any process can create one from an id.
 
     Args:
         id: Id of the message.
-        app: The app.
+        source: Where it looks things up.
         stored: Whether the outcome is stored at all.
         duplicate: Whether the unique key was taken: then this is a handle on the message that holds the key.
     """
 
-    __slots__ = ("_app", "duplicate", "id", "stored")
+    __slots__ = ("_source", "duplicate", "id", "stored")
 
-    def __init__(self, id: str, app: ResultApp, *, stored: bool = True, duplicate: bool = False) -> None:
+    def __init__(self, id: str, source: ResultSource, *, stored: bool = True, duplicate: bool = False) -> None:
         self.id = id if type(id) is str else check_id(id)
         self.stored = stored
         self.duplicate = duplicate
-        self._app = app
-
-    @property
-    def _source(self) -> ResultSource:
-        return self._app.results
+        self._source = source
 
     def __repr__(self) -> str:
         return f"<result {self.id}>"
@@ -144,7 +131,7 @@ class Result(Generic[R_co]):
             else:
                 wait.answered()
                 if info is not None:
-                    return self.unpack(info)
+                    return self._unpacked(info)
             if wait.over:
                 raise wait.ended(f"{self.id}: no outcome")
 
@@ -161,9 +148,13 @@ class Result(Generic[R_co]):
             else:
                 wait.answered()
                 for info in filter(self._ended, infos):
-                    return self.unpack(info)
+                    return self._unpacked(info)
             if wait.over:
                 raise wait.ended(f"{self.id}: no outcome")
+
+    def _unpacked(self, info: Info) -> R_co:
+        value: R_co = unpack(info, self._source)
+        return value
 
     def _begin(self, timeout: Timeout) -> Wait:
         if not self.stored:
@@ -187,21 +178,21 @@ class Result(Generic[R_co]):
         """Delete its stored result."""
         self._source.forget(self.id)
 
-    def unpack(self, info: Info) -> R_co:
-        """Return the result in the final *info*, or raise its error; see :meth:`get`."""
-        if info.state is State.SUCCESS:
-            value: R_co = self._source.value(info)
-            return value
-        if info.state is State.CANCELLED:
-            raise TaskCancelled(f"{info.task} {self.id} was cancelled")
-        text = f"{info.error_type}: {info.error}" if info.error else info.error_type or info.state.lower()
-        origin = info.origin or self.id
-        what = f"{info.task} {origin} {_VERBS.get(info.state, 'failed')}: {text}"
-        error = TaskFailed(clean(what, lines=True))
-        error.task_id, error.error_type, error.traceback = origin, info.error_type, info.traceback
-        if info.traceback:
-            error.add_note(f"The worker's traceback:\n{clean(info.traceback, lines=True)}")
-        raise error
+
+def unpack(info: Info, source: ResultSource) -> Any:
+    """Return the result in the final *info*, or raise its error; see :meth:`Result.get`."""
+    if info.state is State.SUCCESS:
+        return source.value(info)
+    if info.state is State.CANCELLED:
+        raise TaskCancelled(f"{info.task} {info.id} was cancelled")
+    text = f"{info.error_type}: {info.error}" if info.error else info.error_type or info.state.lower()
+    origin = info.origin or info.id
+    what = f"{info.task} {origin} {_VERBS.get(info.state, 'failed')}: {text}"
+    error = TaskFailed(clean(what, lines=True))
+    error.task_id, error.error_type, error.traceback = origin, info.error_type, info.traceback
+    if info.traceback:
+        error.add_note(f"The worker's traceback:\n{clean(info.traceback, lines=True)}")
+    raise error
 
 
 _VERBS = {State.FAILURE: "failed", State.EXPIRED: "was not started in time", State.DEAD: "was dead-lettered"}

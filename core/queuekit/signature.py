@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 else:
     T_contra = TypeVar("T_contra", contravariant=True)
 
-__all__ = ["Sender", "Signature", "signatures"]
+__all__ = ["Sender", "Signature"]
 
 R_co = TypeVar("R_co", covariant=True)
 VERSION = 1

@@ -58,13 +58,17 @@ def _cost(stage: str, count: int) -> float:
     assert part in whole, f"{kind.__name__} does it differently now: {statement}"
     app = Queuekit(broker="memory://bench", middlewares=[Idle() for _ in range(count)])
     app.task(name="idle")(lambda: None)
-    owner = app.sending if kind is Sending else Executor(app.runtime, app.tasks, app.sending, worker="bench")
+    owner = (
+        Sending(app.runtime, app.tasks)
+        if kind is Sending
+        else Executor(app.runtime, app.tasks, Sending(app.runtime, app.tasks), worker="bench")
+    )
     return _best(statement, {"self": owner, "sent": Signature("idle"), **_a_run(app)})
 
 
 def _a_run(app: Queuekit) -> dict[str, Any]:
     """Return a run of a message that was sent and received, and its outcome."""
-    executor = Executor(app.runtime, app.tasks, app.sending, worker="bench")
+    executor = Executor(app.runtime, app.tasks, Sending(app.runtime, app.tasks), worker="bench")
     app.send(Signature("idle"))
     (delivery,) = app.runtime.broker.receive(["default"], limit=1, wait=1, lease=60)
     run = executor.prepare(delivery, {})

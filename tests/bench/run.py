@@ -210,13 +210,15 @@ def _print_core_cost() -> None:
     import benchapp
 
     from queuekit.broker import Delivery
+    from queuekit.client.sender import Sending
     from queuekit.execution.executor import Executor
     from queuekit.execution.outcome import Run
 
     app = benchapp.app
     app.configure()
-    executor = Executor(app.runtime, app.tasks, app.sending, worker="bench")
-    envelopes = [app.sending.prepare(benchapp.noop.s(number)).envelope for number in range(5_000)]
+    sending = Sending(app.runtime, app.tasks)
+    executor = Executor(app.runtime, app.tasks, sending, worker="bench")
+    envelopes = [sending.prepare(benchapp.noop.s(number)).envelope for number in range(5_000)]
     deliveries = [Delivery(envelope=one, token="1", number=1, sent_at=1.0, claimed_at=2.0) for one in envelopes]  # noqa: S106
     costs = []
     for _ in range(7):

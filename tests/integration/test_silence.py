@@ -48,9 +48,9 @@ def test_a_send_to_a_silent_broker_ends(url: str, send: Send) -> None:
 
 ID = new_id()
 LOOKS: dict[str, Send] = {
-    "state": lambda app: Result[object](ID, app).state,
-    "progress": lambda app: Result[object](ID, app).progress,
-    "get": lambda app: Result[object](ID, app).get(timeout=0.2),
+    "state": lambda app: Result[object](ID, app._make_results()).state,
+    "progress": lambda app: Result[object](ID, app._make_results()).progress,
+    "get": lambda app: Result[object](ID, app._make_results()).get(timeout=0.2),
     "handle": lambda app: app.result(ID),
     "cancel": lambda app: app.cancel(ID),
     "forget": lambda app: app.forget(ID),

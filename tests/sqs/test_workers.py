@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from queuekit import Queuekit
+from queuekit.client.sender import Sending
 from support.aws_clients import sqs_broker
 from support.aws_proxy import AwsProxy
 from support.aws_servers import AwsServer, Hasty, ministack
@@ -238,7 +239,9 @@ def test_kills_keep_the_order_of_a_fifo_queue(fleet: Fleet, *, whole: bool) -> N
 def test_copies_of_a_callback_run_one_at_a_time(fleet: Fleet, *, killed: bool) -> None:
     """Of what several workers have sent again one copy runs; if its worker is killed another does, and then none."""
     gate = fleet.gate()
-    callback = fleet.app.sending.prepare(hold.s(str(gate)), parent="sent-by-each-batch-that-came-back")
+    callback = Sending(fleet.app.runtime, fleet.app.tasks).prepare(
+        hold.s(str(gate)), parent="sent-by-each-batch-that-came-back"
+    )
     for _ in range(4):
         sqs_broker(fleet.urls["broker"]).send([callback.envelope])
     id = callback.envelope.id

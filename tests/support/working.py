@@ -13,6 +13,7 @@ import pytest
 from queuekit import Queuekit
 from queuekit.backend import Record
 from queuekit.broker import Delivery, Place, Stored
+from queuekit.client.sender import Sending
 from queuekit.clock import Clock, VirtualClock
 from queuekit.events import Event
 from queuekit.execution.commit import write
@@ -97,7 +98,7 @@ def take_one(app: Queuekit, **options: Any) -> Delivery:
 
 def executor_of(app: Queuekit) -> Executor:
     """Return what runs deliveries, without threads."""
-    return Executor(app.runtime, app.tasks, app.sending, worker="w-1")
+    return Executor(app.runtime, app.tasks, Sending(app.runtime, app.tasks), worker="w-1")
 
 
 def finish(app: Queuekit, delivery: Delivery) -> Outcome:
@@ -105,7 +106,7 @@ def finish(app: Queuekit, delivery: Delivery) -> Outcome:
     executor, backend = executor_of(app), app.runtime.need_backend("a test")
     found = executor.prepare(delivery, backend.get(executor.keys(delivery)))
     outcome = executor.call(found) if isinstance(found, Run) else found
-    WorkflowAdvancer(app.runtime, app.sending).expand([outcome])
+    WorkflowAdvancer(app.runtime, Sending(app.runtime, app.tasks)).expand([outcome])
     write(app.runtime, [outcome])
     return outcome
 

@@ -64,7 +64,6 @@ def test_parts_are_made_once() -> None:
     assert app.config is app.config
     assert app.plugins is app.plugins
     assert app.runtime is app.runtime
-    assert app.sending is app.sending
 
 
 def test_works_again_after_it_was_closed() -> None:
@@ -165,10 +164,10 @@ class Sizes(enum.IntEnum):
 def test_what_a_worker_is_told_is_plain(queues: Any) -> None:
     """Its processes read it before they import the module of an Enum."""
     app = make_app(broker="sqlite:///jobs.db")
-    twin = app._twin({"worker.queues": queues, "worker.concurrency": Sizes.SMALL})
+    launch: Any = app.worker(queues=queues, concurrency=Sizes.SMALL)
     app.configure({"default_queue": Names.MAIL})
 
-    told = str([*map(pickle.dumps, (twin.overrides, app.overrides))])
+    told = str([*map(pickle.dumps, (launch._overrides, app._overrides))])
 
     assert "mail" in told
     assert __name__ not in told

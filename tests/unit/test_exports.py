@@ -2,10 +2,47 @@
 
 import ast
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 import queuekit
+from queuekit import Context, Queuekit, Result
+from queuekit.workflows.results import ChainResult, ChordResult, GroupResult
 
 MOST_NAMES = 30
+APP = Queuekit(broker="memory://")
+SOURCE: Any = None
+RESULT = "aget cancel duplicate forget get id info progress state stored"
+OBJECTS: dict[str, tuple[object, str]] = {
+    "app": (
+        APP,
+        (
+            "asend cancel clock close config configure declared events forget info infos periodic plugins register_type"
+            " result runtime schedules send send_many task tasks worker"
+        ),
+    ),
+    "task": (
+        APP.task(name="task")(lambda: None),
+        "app asend defaults function is_async map name options parameters s send si starmap",
+    ),
+    "context": (
+        Context(id="1", task="task", queue="default"),
+        "attempt cancelled generation headers id lost parent progress queue signature task worker",
+    ),
+    "result": (Result("1", SOURCE), RESULT),
+    "chain": (ChainResult("1", SOURCE), f"{RESULT} links"),
+    "chord": (ChordResult("1", SOURCE), f"{RESULT} links members"),
+    "group": (GroupResult("1", ["2"], SOURCE), "aget as_completed cancel counts done forget get id ids stored"),
+    "schedules": (APP.schedules, "add all change get pause remove resume run set_aside upcoming"),
+}
+"""What users meet, and the names that they find on it."""
+
+
+@pytest.mark.parametrize(("one", "names"), OBJECTS.values(), ids=OBJECTS)
+def test_shows_what_users_need(one: object, names: str) -> None:
+    """The moves of the machinery are behind ``app.runtime``, or private: what is listed here is for users."""
+    assert [name for name in dir(one) if not name.startswith("_")] == sorted(names.split())
 
 
 def test_exports_few_names() -> None:

@@ -56,8 +56,7 @@ def caught(call: Any) -> BaseException:
 
 def prepared_call(function: Callable[[], None]) -> Callable[[], Any]:
     """Return a call of *function* that goes through frames of queuekit."""
-    task = Queuekit().task(name="fail")(function)
-    return lambda: task.call((), {})
+    return Queuekit().task(name="fail")(function)
 
 
 def fail() -> None:

@@ -256,21 +256,19 @@ def _rows_of_apps() -> Rows:
         "task": (make_app().task, "none class function"),
         "register_type": (make_app().register_type, ""),
         "send": (APP.send, ""),
-        "start": (APP.start, ""),
         "send_many": (APP.send_many, ""),
         "send_many-each": (lambda v: APP.send_many([v]), ""),
         "subscribe": (make_app().events.subscribe, "class function"),
         "infos": (APP.infos, ""),
         "infos-each": (lambda v: APP.infos([v]), ""),
-        "handle": (lambda v: Result(v, APP), "text empty nul surrogate"),
+        "handle": (lambda v: Result(v, APP._make_results()), "text empty nul surrogate"),
         "progress-done": (context.progress, f"{NUMBERS} negative nan inf huge none"),
         "progress-total": (lambda v: context.progress(1, v), f"{NUMBERS} negative nan inf huge none"),
         "progress-message": (lambda v: context.progress(1, 2, v), "text empty nul surrogate"),
         "from_dict": (Signature.from_dict, ""),
     }
-    for verb in ("asend", "astart"):
-        rows[verb] = (_of(verb, lambda o, v: asyncio.run(getattr(APP, o)(v))), "")
-    for verb in ("result", "graph", "info", "cancel", "forget"):
+    rows["asend"] = (lambda v: asyncio.run(APP.asend(v)), "")
+    for verb in ("result", "info", "cancel", "forget"):
         rows[verb] = (getattr(APP, verb), "")
     endless = "whole float true inf none"
     """Of waits only what is refused is tried: the others would wait."""

@@ -225,7 +225,7 @@ def _call(app: Queuekit, task: str, arguments: tuple[str, ...]) -> Signature[Any
     try:
         call: Signature[Any] = chosen.si(*args, **kwargs)
     except ArgumentsError as error:
-        usual = " ".join([task, *map(str.upper, chosen.parameters)])
+        usual = " ".join([task, *map(str.upper, chosen.parameters.names)])
         error.fix = error.fix or f"Write e.g.:  queuekit schedules add NAME WHEN {usual}"
         raise
     return call

@@ -103,7 +103,9 @@ def command(
     try:
         result = chosen.options(**options).send(*args, **kwargs)
     except ArgumentsError as error:
-        error.fix = error.fix or f"Write e.g.:  queuekit send {' '.join([task, *map(str.upper, chosen.parameters)])}"
+        error.fix = (
+            error.fix or f"Write e.g.:  queuekit send {' '.join([task, *map(str.upper, chosen.parameters.names)])}"
+        )
         raise
     if result.duplicate:
         session.say(f"not sent: {result.id} holds its unique key")

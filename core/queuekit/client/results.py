@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
-from queuekit.client.background import Background
 from queuekit.client.runtime import Runtime
 from queuekit.clock import Clock
 from queuekit.errors import OptionError
@@ -14,43 +13,48 @@ from queuekit.states import State
 from queuekit.timelimit import time_limit
 from queuekit.wire.records import Info, cancel_key, progress_key, read_info, read_infos, result_key
 
+if TYPE_CHECKING:
+    from queuekit.client.background import Background
+
 __all__ = ["Results"]
 
 _GLANCE = 1.0
 """Seconds that a last read of outcomes may take."""
 
 
-class _App(Protocol):
-    clock: Clock
-
-    @property
-    def runtime(self) -> Runtime: ...
-    @property
-    def background(self) -> Background: ...
-    def cancel(self, id: str) -> bool: ...
-    def graph(self, id: str) -> object | None: ...
-
-
 class Results:
     """The stored results of an app's messages; see :class:`~queuekit.result.ResultSource` for the methods.
 
     Args:
-        app: The app; its engines connect at the first call.
+        clock: Whose time counts for timeouts.
+        runtime: Returns the engines, which are opened at the first call.
+        background: Returns the threads for what an event loop must not wait for.
+        cancel: Cancels a message.
+        graph: Returns what is stored of a workflow, if it is.
     """
 
-    def __init__(self, app: _App) -> None:
-        self._app = app
-        self.clock = app.clock
-        self.cancel: Callable[[str], bool] = app.cancel
-        self.graph: Callable[[str], object | None] = app.graph
+    def __init__(
+        self,
+        *,
+        clock: Clock,
+        runtime: Callable[[], Runtime],
+        background: Callable[[], Background],
+        cancel: Callable[[str], bool],
+        graph: Callable[[str], object | None],
+    ) -> None:
+        self.clock = clock
+        self.cancel = cancel
+        self.graph = graph
+        self._runtime = runtime
+        self._background = background
 
     def need(self) -> None:
         """Raise ``NoBackendError`` if no results are stored; the error names the setting."""
-        self._app.runtime.need_backend("a result")
+        self._runtime().need_backend("a result")
 
     def infos(self, ids: Sequence[str]) -> list[Info]:
         """Return the information about messages, in order. One round trip."""
-        ids, runtime = _checked(ids), self._app.runtime
+        ids, runtime = _checked(ids), self._runtime()
         backend = runtime.need_backend("a result")
         with time_limit(runtime.config.send_timeout):
             return read_infos(backend, ids)
@@ -58,7 +62,7 @@ class Results:
     def wait(self, ids: Sequence[str], timeout: float) -> list[Info]:
         """Wait at most *timeout* seconds for one of the messages to end, and return information about ended ones."""
         keys = {result_key(id): id for id in _checked(ids)}
-        found = self._app.runtime.need_backend("a result").wait([*keys], timeout=timeout)
+        found = self._runtime().need_backend("a result").wait([*keys], timeout=timeout)
         return [read_info(keys[key], record) for key, record in found.items()]
 
     async def await_any(self, ids: Sequence[str], timeout: float) -> list[Info]:
@@ -69,7 +73,7 @@ class Results:
         Raises:
             UnavailableError: On timeout, if the engine does not answer.
         """
-        listener = self._app.background.listener(self._app.runtime.need_backend("a result"))
+        listener = self._background().listener(self._runtime().need_backend("a result"))
         keys = {result_key(id): id for id in _checked(ids)}
         found = await listener.wait([*keys], timeout)
         if found:
@@ -79,15 +83,15 @@ class Results:
 
     async def glance(self, allowed: float, function: Callable[..., Any], *args: Any) -> Any:
         """Run a call that reads from the engine, for at most *allowed* seconds."""
-        return await self._app.background.glance(allowed, function, *args)
+        return await self._background().glance(allowed, function, *args)
 
     def value(self, info: Info) -> Any:
         """Return the result that *info* holds."""
-        return info.value(self._app.runtime.accepted)
+        return info.value(self._runtime().accepted)
 
     def progress(self, id: str) -> tuple[float, float | None, str] | None:
         """Return the last progress of task *id*."""
-        key, runtime = progress_key(check_id(id)), self._app.runtime
+        key, runtime = progress_key(check_id(id)), self._runtime()
         backend = runtime.need_backend("progress")
         with time_limit(runtime.config.send_timeout):
             record = backend.get([key]).get(key)
@@ -98,7 +102,7 @@ class Results:
 
     def forget(self, id: str) -> None:
         """Delete the stored result of message *id*."""
-        id, runtime = check_id(id), self._app.runtime
+        id, runtime = check_id(id), self._runtime()
         backend = runtime.need_backend("forget")
         with time_limit(runtime.config.send_timeout):
             backend.delete([result_key(id), progress_key(id), cancel_key(id)])

@@ -154,7 +154,7 @@ class Sending:
             signature = attrs.evolve(signature, ignore_result=False)
         task = self._tasks.get(signature.task)
         id = signature.id or new_id()
-        serializer, names = self._runtime.serializer, task.parameters if task else ()
+        serializer, names = self._runtime.serializer, task.parameters.names if task else ()
         try:
             body = encode(
                 signature, id=id, serializer=serializer, parameters=names, parent=parent, link=link, gather=gather

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
 from queuekit.client.runtime import Runtime
@@ -124,28 +124,30 @@ def failure_of(info: Info) -> Failure:
     )
 
 
+def _call(run: Run, args: Sequence[Any]) -> Any:
+    """Call the function with its context in front if it takes one."""
+    task = run.task
+    if task.parameters.have_context:
+        return task.function(run.context, *args, **run.message.kwargs)
+    return task.function(*args, **run.message.kwargs)
+
+
 def invoke(run: Run) -> Any:
     """Call the function of *run* with its arguments, or once for each list of arguments."""
     message = run.message
     if not message.each:
-        value = run.task.call(message.args, message.kwargs, run.context)
+        value = _call(run, message.args)
         return value if type(value) in READY else finished(value, run.timeout)
-    return [
-        finished(run.task.call([*args, *message.args[1:]], message.kwargs, run.context), run.timeout)
-        for args in message.args[0]
-    ]
+    return [finished(_call(run, [*args, *message.args[1:]]), run.timeout) for args in message.args[0]]
 
 
 async def ainvoke(run: Run) -> Any:
     """Call the coroutine function of *run* like :func:`invoke`, one call after the other."""
     message = run.message
     if not message.each:
-        value = await run.task.call(message.args, message.kwargs, run.context)
+        value = await _call(run, message.args)
         return value if type(value) in READY else await afinished(value)
-    return [
-        await afinished(await run.task.call([*args, *message.args[1:]], message.kwargs, run.context))
-        for args in message.args[0]
-    ]
+    return [await afinished(await _call(run, [*args, *message.args[1:]])) for args in message.args[0]]
 
 
 def _gathered(results: list[Any]) -> list[Any]:

@@ -147,7 +147,7 @@ class Dispatcher:
 
     def _send_singles(self, singles: Sequence[tuple[_Turn, float, Signature[Any]]]) -> None:
         try:
-            sent = self._app.sending.send([call for _, _, call in singles])
+            sent = self._app.send_many([call for _, _, call in singles])
         except UnavailableError:
             raise
         except _OF_THE_CALL:  # send one by one to find the bad call; sending the others again adds nothing
@@ -166,14 +166,14 @@ class Dispatcher:
             self._failed(turn, tick, error)
 
     def _send_one(self, _turn: _Turn, call: Any) -> str:
-        return self._app.sending.send_one(call).id
+        return str(self._app.send(call).id)
 
     def _start(self, turn: _Turn, workflow: Any) -> str:
         """Start a workflow unless the previous one still runs and must not overlap; return the id that runs."""
         last = turn.progress.id
         if turn.entry.overlap == "skip" and last and last != workflow.id and self._runs(last):
             return last
-        self._app.start(workflow)
+        self._app.send(workflow)
         return str(workflow.id)
 
     def _runs(self, id: str) -> bool:

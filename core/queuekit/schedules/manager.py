@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from itertools import islice
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import attrs
 
 from queuekit.backend import Backend, Record
 from queuekit.client.runtime import Runtime
-from queuekit.client.sender import Sending
 from queuekit.errors import DecodeError, ScheduleError, UnknownScheduleError, did_you_mean
 from queuekit.ids import check_id, new_id
 from queuekit.schedules.due import Misfire, Overlap
@@ -36,10 +35,10 @@ from queuekit.tasks.registry import Tasks
 from queuekit.tasks.resolve import resolve
 from queuekit.timelimit import time_limit
 from queuekit.wire.call_options import at_least_one
-from queuekit.wire.records import Info, read_info, result_key
-from queuekit.workflows.workflow import Chain, Chord, Group, Part, Workflow
+from queuekit.wire.records import Info, read_infos
+from queuekit.workflows.workflow import Chain, Chord, Group, Part
 
-__all__ = ["ScheduleView", "Schedules", "SchedulingApp", "declaring", "iso", "scan"]
+__all__ = ["ScheduleView", "Schedules"]
 
 _TRIES = 20
 """Most attempts of a change while others change the same schedule."""
@@ -66,13 +65,8 @@ class SchedulingApp(ScheduleSource, Protocol):
     declared: dict[str, Schedule]
     """Schedules that its code declares, by name."""
 
-    @property
-    def sending(self) -> Sending:
-        """Turns calls into messages."""
-        ...
-
-    def start(self, workflow: Workflow[Any]) -> Any:
-        """Start a workflow."""
+    def send_many(self, signatures: Iterable[Signature[Any]]) -> Sequence[Any]:
+        """Send calls in batches."""
         ...
 
     def result(self, id: str) -> Any:
@@ -171,7 +165,7 @@ class Schedules:
             NoBackendError: There is no backend to store it.
         """
         schedule = Schedule(name=name, when=when, call=call, misfire=misfire, overlap=overlap, grace=grace)
-        entry = self._made(schedule, "added")
+        entry = _made(self._app, schedule, "added")
         with self._in_time():
             (added,) = self._backend.put([entry.record()], expect=0)
         if not added:
@@ -203,7 +197,7 @@ class Schedules:
         def changed(entry: StoredSchedule) -> StoredSchedule:
             old = call if call is not None else entry.call(self._runtime.accepted)
             fields = {field: getattr(entry, field) for field in given} | changes
-            made = self._made(Schedule(name=name, call=old, **fields), "added")
+            made = _made(self._app, Schedule(name=name, call=old, **fields), "added")
             since = made.since if when is not None and when != entry.when else entry.since
             return attrs.evolve(made, since=since, paused=entry.paused)
 
@@ -240,14 +234,6 @@ class Schedules:
         call = entry.call(self._runtime.accepted)
         return self._app.send(ticking(entry, call, id=new_id(), moment=iso(self._now())))
 
-    def declare(self, schedules: Mapping[str, Schedule]) -> None:
-        """Store declared schedules that differ from the stored ones; paused schedules stay paused."""
-        found = self._backend.get([entry_key(name) for name in schedules]) if schedules else {}
-        entries = [self._made(schedule, "code") for schedule in schedules.values()]
-        changed = [self._declare(entry, found.get(entry_key(entry.name))) for entry in entries]
-        if any(changed):
-            self._changed()
-
     # -- parts
 
     @property
@@ -261,27 +247,6 @@ class Schedules:
     def _now(self) -> float:
         with self._in_time():
             return self._runtime.now()
-
-    def _made(self, schedule: Schedule, source: Any) -> StoredSchedule:
-        """Return the entry for *schedule* with all options resolved: the leader may not have its tasks."""
-        call = _resolved(schedule.call, self._app.tasks, self._runtime.config.default_queue)
-        return entry_of(
-            attrs.evolve(schedule, call=call),
-            self._runtime.serializer,
-            source=source,
-            since=self._now(),
-            max_record=self._backend.limits.max_record,
-        )
-
-    def _declare(self, entry: StoredSchedule, record: Record | None) -> bool:
-        """Replace *record* by *entry*, unless they are equal or another process changes it first."""
-        old = _readable(record)
-        if old is not None:
-            if old.digest == entry.digest and old.source == "code":
-                return False
-            since = old.since if old.when == entry.when else entry.since
-            entry = attrs.evolve(entry, since=since, paused=old.paused)
-        return self._backend.put([entry.record()], expect=record.version if record is not None else 0)[0]
 
     def _entry(self, name: str) -> StoredSchedule:
         name = check_id(name, what="schedule")
@@ -320,14 +285,14 @@ class Schedules:
     def _views(self, entries: list[StoredSchedule]) -> list[ScheduleView]:
         steps = self._progress(entries)
         ids = [step.id for step in steps.values() if step.id]
-        results = self._backend.get([result_key(id) for id in ids]) if ids else {}
+        outcomes = {info.id: info for info in read_infos(self._backend, ids)} if ids else {}
         declared, now = self._declared(entries), self._now()
         return [
             ScheduleView(
                 entry=entry,
                 progress=steps[entry.name],
                 next=_next(entry, steps[entry.name], now) if entry.name in declared else None,
-                outcome=read_info(steps[entry.name].id, results.get(result_key(steps[entry.name].id))),
+                outcome=outcomes.get(steps[entry.name].id, Info(id="")),
                 declared=entry.name in declared,
             )
             for entry in sorted(entries, key=lambda entry: entry.name)
@@ -342,6 +307,42 @@ class Schedules:
         """Return the names of schedules whose ticks are sent: added ones, and those that a live worker declares."""
         added = {entry.name for entry in entries if entry.source == "added"}
         return added | declaring(self._backend) if any(entry.source == "code" for entry in entries) else added
+
+
+def declare(app: SchedulingApp) -> None:
+    """Store the declared schedules of *app* that differ from the stored ones; paused schedules stay paused."""
+    backend = app.runtime.need_backend("a schedule")
+    found = backend.get([entry_key(name) for name in app.declared]) if app.declared else {}
+    entries = [_made(app, schedule, "code") for schedule in app.declared.values()]
+    changed = [_declare(backend, entry, found.get(entry_key(entry.name))) for entry in entries]
+    if any(changed):
+        backend.put([Record(key=CHANGES)])
+
+
+def _declare(backend: Backend, entry: StoredSchedule, record: Record | None) -> bool:
+    """Replace *record* by *entry*, unless they are equal or another process changes it first."""
+    old = _readable(record)
+    if old is not None:
+        if old.digest == entry.digest and old.source == "code":
+            return False
+        since = old.since if old.when == entry.when else entry.since
+        entry = attrs.evolve(entry, since=since, paused=old.paused)
+    return backend.put([entry.record()], expect=record.version if record is not None else 0)[0]
+
+
+def _made(app: ScheduleSource, schedule: Schedule, source: Literal["added", "code"]) -> StoredSchedule:
+    """Return the entry for *schedule* with all options resolved: the leader may not have its tasks."""
+    runtime = app.runtime
+    call = _resolved(schedule.call, app.tasks, runtime.config.default_queue)
+    with time_limit(runtime.config.send_timeout):
+        now = runtime.now()
+    return entry_of(
+        attrs.evolve(schedule, call=call),
+        runtime.serializer,
+        source=source,
+        since=now,
+        max_record=runtime.need_backend("a schedule").limits.max_record,
+    )
 
 
 def scan(backend: Backend, *, unreadable: Callable[[str, str], object] | None = None) -> Iterable[StoredSchedule]:

@@ -21,7 +21,7 @@ from queuekit.failure import in_words
 from queuekit.logs.errors import log_error
 from queuekit.schedules.dispatcher import Dispatcher
 from queuekit.schedules.leadership import Leadership
-from queuekit.schedules.manager import Schedules, SchedulingApp, declaring, scan
+from queuekit.schedules.manager import SchedulingApp, declare, declaring, scan
 from queuekit.schedules.schedule import (
     CHANGES,
     DECLARES,
@@ -77,7 +77,6 @@ class Scheduler:
         self._runtime = runtime = app.runtime
         self._clock = runtime.clock
         self._backend: Backend = runtime.need_backend("a schedule")
-        self._schedules = Schedules(app)
         self.name = name
         self._lease = lease = min(_LONGEST_LEASE, runtime.config.worker.lease / 2)
         own = f"{name}.{os.urandom(4).hex()}"
@@ -170,9 +169,8 @@ class Scheduler:
     def _begin(self) -> bool:
         """Return whether any schedule exists; without schedules, this costs one read every two seconds."""
         if not self._begun:
-            declared = self._app.declared
-            self._schedules.declare(declared)
-            self._begun = bool(declared) or CHANGES in self._backend.get([CHANGES])
+            declare(self._app)
+            self._begun = bool(self._app.declared) or CHANGES in self._backend.get([CHANGES])
         return self._begun
 
     def _seek(self) -> bool:
@@ -215,7 +213,7 @@ class Scheduler:
         self._server_time = (self._runtime.now(), self._clock.monotonic())
         began = self._clock.monotonic()
         if began >= self._duties["afresh"] or version != self._changes:
-            self._schedules.declare(self._app.declared)
+            declare(self._app)
             self._load()
             self._changes = version
             self._duties["afresh"] = began + max(_AFRESH, _RARE * (self._clock.monotonic() - began))

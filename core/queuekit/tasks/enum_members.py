@@ -27,7 +27,7 @@ _BASES: dict[Any, tuple[type, ...]] = {int: (int,), float: (float, int), str: (s
 
 def plain_call(signature: Signature[Any], task: Task[..., Any], dumps: Dumps) -> Signature[Any]:
     """Return *signature* with plain values for members that cannot be sent, if the task's annotations ask for those."""
-    names = task.parameters
+    names = task.parameters.names
     hints = [hint_of(task.function, name) for name in names]
     args = tuple(_plain(value, hint, dumps) for value, hint in zip(signature.args, hints, strict=False))
     kwargs = {name: _plain(value, hint_of(task.function, name), dumps) for name, value in signature.kwargs.items()}

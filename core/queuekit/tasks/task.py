@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from datetime import datetime
-from typing import Any, Concatenate, Generic, Never, ParamSpec, Protocol, TypeVar, overload
+from typing import Any, Concatenate, Generic, Never, ParamSpec, Protocol, TypeVar, cast, overload
 
 import attrs
 
@@ -25,7 +25,7 @@ from queuekit.wire.call_options import Duration
 from queuekit.wire.position import Policy
 from queuekit.workflows.workflow import Group
 
-__all__ = ["OPTIONS", "AsyncTask", "Bound", "Task", "TaskDecorator", "TaskOptions", "options_of"]
+__all__ = ["AsyncTask", "Bound", "Task", "TaskDecorator", "TaskOptions"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -137,6 +137,54 @@ class _Three(Protocol[A_contra, B_contra, C_contra, R_co]):
     def send(self, _1: A_contra, _2: B_contra, _3: C_contra, /) -> Result[R_co]: ...
 
 
+class Parameters:
+    """The parameters of a task that a caller fills.
+
+    Args:
+        function: The task's function. The context that it may ask for comes from the worker.
+        of: The task's name.
+
+    Raises:
+        DeclarationError: The context is not the first parameter.
+    """
+
+    def __init__(self, function: Callable[..., Any], *, of: str) -> None:
+        signature = signature_of(function)
+        self.have_context = _takes_context(function, signature)
+        """Whether the function takes a context before them."""
+        parameters = list(signature.parameters.values())[1 if self.have_context else 0 :]
+        self.names = tuple(parameter.name for parameter in parameters)
+        self._task = of
+        self._signature = signature.replace(parameters=parameters)
+        simple = all(parameter.kind is parameter.POSITIONAL_OR_KEYWORD for parameter in parameters)
+        required = sum(parameter.default is parameter.empty for parameter in parameters)
+        self._counts = (required, len(parameters)) if simple else None
+
+    def __str__(self) -> str:
+        return str(self._signature)
+
+    def check(self, args: tuple[Any, ...], kwargs: dict[str, Any], *, partial: bool = False) -> None:
+        """Raise if the function would reject the arguments.
+
+        Raises:
+            ArgumentsError: The arguments do not match; names the task and the parameter.
+        """
+        if self._counts is not None and not kwargs and self._counts[0] <= len(args) <= self._counts[1]:
+            return
+        try:
+            bind = self._signature.bind_partial if partial else self._signature.bind
+            bind(*args, **kwargs)
+        except TypeError as error:
+            raise ArgumentsError(f"{self._task}{self}: {error}") from None
+
+    def bind(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> inspect.BoundArguments | None:
+        """Return the arguments bound to the parameters; ``None`` if they do not match."""
+        try:
+            return self._signature.bind(*args, **kwargs)
+        except TypeError:
+            return None
+
+
 class Bound(Generic[P, R_co]):
     """A task with options for its calls; returned by ``task.options(...)``."""
 
@@ -220,14 +268,14 @@ class Bound(Generic[P, R_co]):
             members = [self._make(args, {}, partial=True) for args in calls]
             return Group(members, policy=policy, at_once=at_once, id=id)
         for args in calls:
-            self._task.check_arguments(args, {}, partial=True)
+            self._task.parameters.check(args, {}, partial=True)
         parts = [[list(args) for args in calls[first : first + chunk]] for first in range(0, len(calls), chunk)]
         chosen: dict[str, Any] = {**self._options, "sender": self._task.app, "each": True}
         several = [Signature[Any](self._task.name, (part,), **chosen) for part in parts]
         return Group(several, policy=policy, at_once=at_once, id=id, flat=True)
 
     def _make(self, args: Any, kwargs: Any, *, partial: bool = False) -> Signature[Any]:
-        self._task.check_arguments(args, kwargs, partial=partial)
+        self._task.parameters.check(args, kwargs, partial=partial)
         signature: Signature[Any] = object.__new__(Signature)
         fill(signature, self._task.name, args, kwargs, sender=self._task.app, **self._options)
         return signature
@@ -246,32 +294,21 @@ class Task(Bound[P, R_co]):
         self.defaults = options
         """Options of the task."""
         self.is_async = is_coroutine_function(function)
-        self.signature = signature_of(function)
-        self.takes_context = _takes_context(function, self.signature)
-        parameters = list(self.signature.parameters.values())[1 if self.takes_context else 0 :]
-        self.parameters = tuple(parameter.name for parameter in parameters)
-        """Names of the parameters that a caller fills."""
-        self._call_signature = self.signature.replace(parameters=parameters)
-        simple = all(parameter.kind is parameter.POSITIONAL_OR_KEYWORD for parameter in parameters)
-        required = sum(parameter.default is parameter.empty for parameter in parameters)
-        self._counts = (required, len(parameters)) if simple else None
+        """Whether it is a coroutine function."""
+        self.parameters = Parameters(function, of=self.name)
+        """What a caller gives it."""
         self.__doc__ = function.__doc__
         self.__name__ = getattr(function, "__name__", name)
         self.__wrapped__ = function
 
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R_co:
         """Call the plain function directly; a task that takes a context receives an empty one."""
-        result: R_co = self.call(args, kwargs)
+        context = (Context(id="", task=self.name, queue=""),) if self.parameters.have_context else ()
+        result: R_co = self.function(*context, *args, **kwargs)
         return result
 
-    def call(self, args: Any, kwargs: Any, context: Context | None = None) -> Any:
-        """Call the function with *context* in front if it takes one."""
-        if not self.takes_context:
-            return self.function(*args, **kwargs)
-        return self.function(context or Context(id="", task=self.name, queue=""), *args, **kwargs)
-
     def __repr__(self) -> str:
-        return f"<task {self.name}{self._call_signature}>"
+        return f"<task {self.name}{self.parameters}>"
 
     def options(
         self,
@@ -320,35 +357,13 @@ class Task(Bound[P, R_co]):
         made = Signature[Any](self.name, **chosen)
         return Bound(self, {name: getattr(made, name) for name in chosen})
 
-    def check_arguments(self, args: tuple[Any, ...], kwargs: dict[str, Any], *, partial: bool = False) -> None:
-        """Raise if the function would reject the arguments.
-
-        Raises:
-            ArgumentsError: The arguments do not match; names the task and the parameter.
-        """
-        if self._counts is not None and not kwargs and self._counts[0] <= len(args) <= self._counts[1]:
-            return
-        try:
-            bind = self._call_signature.bind_partial if partial else self._call_signature.bind
-            bind(*args, **kwargs)
-        except TypeError as error:
-            raise ArgumentsError(f"{self.name}{self._call_signature}: {error}") from None
-
-    def bound(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> inspect.BoundArguments | None:
-        """Return the arguments bound to the parameters; ``None`` if they do not match."""
-        try:
-            return self._call_signature.bind(*args, **kwargs)
-        except TypeError:
-            return None
-
 
 class AsyncTask(Task[P, R_co]):
     """A registered coroutine function; its result is the value of the awaited coroutine."""
 
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R_co]:  # type: ignore[override]  # pyright: ignore[reportIncompatibleMethodOverride]
         """Call the plain function; the caller awaits it."""
-        coroutine: Coroutine[Any, Any, R_co] = self.call(args, kwargs)
-        return coroutine
+        return cast("Coroutine[Any, Any, R_co]", super().__call__(*args, **kwargs))
 
 
 class TaskDecorator(Protocol):

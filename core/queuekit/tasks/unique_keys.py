@@ -38,7 +38,7 @@ def key_of(signature: Signature[Any], task: Task[..., Any] | None, dumps: Dumps)
 
 
 def _call(task: Task[..., Any] | None, args: tuple[Any, ...], kwargs: Mapping[str, Any], dumps: Dumps) -> bytes:
-    bound = None if task is None else task.bound(args, kwargs)
+    bound = None if task is None else task.parameters.bind(args, kwargs)
     if bound is not None:
         given = set(bound.arguments)
         bound.apply_defaults()

@@ -16,6 +16,7 @@ from multiprocessing.connection import Connection
 import attrs
 
 from queuekit.broker import Delivery
+from queuekit.client.sender import Sending
 from queuekit.errors import EncodeError
 from queuekit.execution import children
 from queuekit.execution.executor import Executor
@@ -50,7 +51,7 @@ def serve(pipe: Connection, ref: AppRef, worker: str, idle: float | None) -> int
     atexit._clear()  # pyright: ignore[reportPrivateUsage] # noqa: SLF001 - exit handlers of the server must not run here
     app = ref.load()
     configure_logging(level=app.config.log.level, style=app.config.log.format)
-    executor = Executor(app.runtime, app.tasks, app.sending, worker=worker)
+    executor = Executor(app.runtime, app.tasks, Sending(app.runtime, app.tasks), worker=worker)
     inbox = _Inbox()
     threading.Thread(target=_watch, args=(pipe, inbox), daemon=True).start()
     with contextlib.suppress(OSError):  # the worker is gone

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from queuekit.app import Queuekit
 from queuekit.client.requirements import require_shared
@@ -27,14 +28,28 @@ class Launch:
     Args:
         app: The copy of the app that its supervisor uses; the program sends with the original.
         original: The app that a module holds.
+        overrides: Settings by dotted name that *app* has and *original* has not.
+        config_path: The config file of both, or ``None``.
         name: Prefix of the names of its processes; default: the host's name.
         burst: Whether to end when the queues are empty.
         wait_for: Seconds to wait at the start for engines that do not answer.
     """
 
-    def __init__(self, app: Queuekit, original: Queuekit, *, name: str | None, burst: bool, wait_for: float) -> None:
+    def __init__(
+        self,
+        app: Queuekit,
+        original: Queuekit,
+        *,
+        overrides: Mapping[str, Any],
+        config_path: str | None,
+        name: str | None,
+        burst: bool,
+        wait_for: float,
+    ) -> None:
         self._app = app
         self._original = original
+        self._overrides = overrides
+        self._config_path = config_path
         self._name = None if name is None else check_name(name, what="worker")
         self._burst = burst
         self._wait_for = wait_for
@@ -54,7 +69,7 @@ class Launch:
                 )
             self._ran = True
         app = self._app
-        ref = reference(self._original, app)
+        ref = reference(self._original, self._overrides, self._config_path)
         require_shared(app.runtime)
         configure_logging(level=app.config.log.level, style=app.config.log.format)
         with self._lock:
@@ -72,8 +87,8 @@ class Launch:
                 self._supervisor.stop(at_once=at_once)
 
 
-def reference(app: Queuekit, settings: Queuekit) -> AppRef:
-    """Return the reference by which other processes load *app*, with the overrides of *settings*.
+def reference(app: Queuekit, overrides: Mapping[str, Any], config_path: str | None) -> AppRef:
+    """Return the reference by which other processes load *app*, with the overrides that they use.
 
     Raises:
         AppError: No module holds the app, or the program that holds it cannot be imported.
@@ -84,8 +99,8 @@ def reference(app: Queuekit, settings: Queuekit) -> AppRef:
     names = tuple(_name_of(each) for each in sorted(modules) if each in sys.modules)
     return AppRef(
         target=f"{_name_of(module)}:{attribute}",
-        overrides=settings.overrides,
-        config_path=settings.config_path,
+        overrides=overrides,
+        config_path=config_path,
         file=file,
         modules=names,
         path=tuple(sys.path),

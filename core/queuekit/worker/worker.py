@@ -20,6 +20,7 @@ from queuekit.app import Queuekit
 from queuekit.backend import Record
 from queuekit.broker import Ack, Delivery, Release
 from queuekit.client.requirements import require
+from queuekit.client.sender import Sending
 from queuekit.errors import UnavailableError
 from queuekit.events import LeasesLost, MessageDead, WorkerReady, WorkerStopped, WorkerStopping
 from queuekit.execution.executor import Executor
@@ -100,10 +101,11 @@ class Worker:
         if runtime.shared:
             runtime.broker.look_for_marks(CANCEL)
         self._settings = settings = runtime.config.worker
-        self._executor = Executor(runtime, app.tasks, app.sending, worker=self.name)
+        sending = Sending(runtime, app.tasks)
+        self._executor = Executor(runtime, app.tasks, sending, worker=self.name)
         self._prefetch = prefetch = Prefetch(concurrency=settings.concurrency, most=settings.prefetch)
         self._unwritten = unwritten = UnwrittenOutcomes(settings.concurrency, pace=lambda: prefetch.mean)
-        advancer = WorkflowAdvancer(runtime, app.sending)
+        advancer = WorkflowAdvancer(runtime, sending)
         self._settler = Settler(runtime, advancer, on_settled=self._settled, unwritten=unwritten)
         self._run_table = run_table or RunTable(2 * settings.concurrency)
         self._isolation = self._isolate(ref, server)

@@ -9,14 +9,14 @@ import attrs
 
 from queuekit.engines.waits import Timeout, Wait
 from queuekit.errors import DecodeError, NoBackendError, UnavailableError, UnknownIdError
-from queuekit.result import Result, ResultApp, ResultSource
+from queuekit.result import Result, ResultSource, unpack
 from queuekit.states import FINAL, State
 from queuekit.wire.position import link_id, member_id
 
 if TYPE_CHECKING:
     from queuekit.wire.records import Info
 
-__all__ = ["ChainResult", "ChordResult", "GroupCounts", "GroupResult", "handle"]
+__all__ = ["ChainResult", "ChordResult", "GroupCounts", "GroupResult"]
 
 R_co = TypeVar("R_co", covariant=True)
 _AT_ONCE = 500
@@ -39,22 +39,20 @@ class GroupResult(Generic[R_co]):
     Args:
         id: Id of the group.
         ids: Ids of the members.
-        app: The app.
+        source: Where it looks things up.
         flat: Whether each member returns a list, to be joined into one list.
         stored: Whether outcomes are stored at all.
     """
 
-    def __init__(self, id: str, ids: Sequence[str], app: ResultApp, *, flat: bool = False, stored: bool = True) -> None:
+    def __init__(
+        self, id: str, ids: Sequence[str], source: ResultSource, *, flat: bool = False, stored: bool = True
+    ) -> None:
         self.id = id
         self.ids = tuple(ids)
         """Ids of the members."""
         self.stored = stored
-        self._app = app
+        self._source = source
         self._flat = flat
-
-    @property
-    def _source(self) -> ResultSource:
-        return self._app.results
 
     def __repr__(self) -> str:
         return f"<group result {self.id}, {len(self.ids)} members>"
@@ -63,7 +61,7 @@ class GroupResult(Generic[R_co]):
         return len(self.ids)
 
     def __getitem__(self, index: int) -> Result[Any]:
-        return Result(self.ids[index], self._app, stored=self.stored)
+        return Result(self.ids[index], self._source, stored=self.stored)
 
     def __iter__(self) -> Iterator[Result[Any]]:
         """Yield a handle on each member as it ends, the first to end first."""
@@ -78,7 +76,7 @@ class GroupResult(Generic[R_co]):
             NoBackendError: Results are not stored.
         """
         for info in self._ended(timeout):
-            yield Result(info.id, self._app)
+            yield Result(info.id, self._source)
 
     def counts(self) -> GroupCounts:
         """Return how many members have ended, and how many of those failed. One round trip per 500 members."""
@@ -105,7 +103,7 @@ class GroupResult(Generic[R_co]):
         """
         values: dict[str, Any] = {}
         for info in self._ended(timeout):
-            values[info.id] = Result[Any](info.id, self._app).unpack(info)
+            values[info.id] = unpack(info, self._source)
         return self._in_order(values)
 
     def _in_order(self, values: dict[str, Any]) -> R_co:
@@ -122,7 +120,7 @@ class GroupResult(Generic[R_co]):
         """Like :meth:`get`, without blocking the event loop."""
         values: dict[str, Any] = {}
         async for info in self._as_ended(timeout):
-            values[info.id] = Result[Any](info.id, self._app).unpack(info)
+            values[info.id] = unpack(info, self._source)
         return self._in_order(values)
 
     def cancel(self) -> bool:
@@ -231,26 +229,26 @@ class ChainResult(Result[R_co]):
 
     Args:
         id: Id of the chain, which is also the id of its last link.
-        app: The app.
+        source: Where it looks things up.
         top: Number of each top-level part, and its size if it is a group.
     """
 
-    __slots__ = ("top",)
+    __slots__ = ("_top",)
 
-    def __init__(self, id: str, app: ResultApp, *, top: Sequence[Sequence[int | None]] = ()) -> None:
-        super().__init__(id, app)
-        self.top = tuple((int(part[0] or 0), part[1]) for part in top)
+    def __init__(self, id: str, source: ResultSource, *, top: Sequence[Sequence[int | None]] = ()) -> None:
+        super().__init__(id, source)
+        self._top = tuple((int(part[0] or 0), part[1]) for part in top)
 
     @property
     def links(self) -> list[Result[Any] | GroupResult[Any]]:
         """Handles on its links, in order; for a group, a handle on its members."""
         found: list[Result[Any] | GroupResult[Any]] = []
-        last = len(self.top) - 1
-        for index, (number, size) in enumerate(self.top):
+        last = len(self._top) - 1
+        for index, (number, size) in enumerate(self._top):
             if size is not None:
-                found.append(_members(self.id, number, size, self._app))
+                found.append(_members(self.id, number, size, self._source))
             else:
-                found.append(Result(self.id if index == last else link_id(self.id, number), self._app))
+                found.append(Result(self.id if index == last else link_id(self.id, number), self._source))
         return found
 
     def forget(self) -> None:
@@ -269,8 +267,8 @@ class ChordResult(ChainResult[R_co]):
     @property
     def members(self) -> GroupResult[Any]:
         """A handle on the members."""
-        number, size = self.top[0]
-        return _members(self.id, number, size or 0, self._app)
+        number, size = self._top[0]
+        return _members(self.id, number, size or 0, self._source)
 
 
 def _without(ids: list[str], ended: list[Info]) -> list[str]:
@@ -278,18 +276,18 @@ def _without(ids: list[str], ended: list[Info]) -> list[str]:
     return [id for id in ids if id not in gone] if gone else ids
 
 
-def _members(id: str, number: int, size: int, app: ResultApp) -> GroupResult[Any]:
-    return GroupResult(link_id(id, number), [member_id(id, number, index) for index in range(size)], app)
+def _members(id: str, number: int, size: int, source: ResultSource) -> GroupResult[Any]:
+    return GroupResult(link_id(id, number), [member_id(id, number, index) for index in range(size)], source)
 
 
 def handle(
-    kind: str, id: str, top: Sequence[Sequence[int | None]], app: ResultApp, *, flat: bool, stored: bool = True
+    kind: str, id: str, top: Sequence[Sequence[int | None]], source: ResultSource, *, flat: bool, stored: bool = True
 ) -> Any:
     """Return a handle on a workflow of *kind*."""
     if kind == "group":
         number, size = top[0]
         ids = [member_id(id, number or 0, index) for index in range(size or 0)]
-        return GroupResult[Any](id, ids, app, flat=flat, stored=stored)
+        return GroupResult[Any](id, ids, source, flat=flat, stored=stored)
     if kind == "chord":
-        return ChordResult[Any](id, app, top=top)
-    return ChainResult[Any](id, app, top=top)
+        return ChordResult[Any](id, source, top=top)
+    return ChainResult[Any](id, source, top=top)

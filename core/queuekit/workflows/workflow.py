@@ -16,7 +16,7 @@ from queuekit.wire.position import POLICIES, Policy
 if TYPE_CHECKING:
     from queuekit.workflows.results import ChainResult, ChordResult, GroupResult
 
-__all__ = ["Chain", "Chord", "Group", "Part", "Starter", "Workflow", "is_workflow", "part_from_dict"]
+__all__ = ["Chain", "Chord", "Group", "Part", "Workflow", "is_workflow", "part_from_dict"]
 
 R_co = TypeVar("R_co", covariant=True)
 VERSION = 1
@@ -27,11 +27,11 @@ LONGEST_ID = 90
 class Starter(Protocol):
     """A sender of workflows: an app."""
 
-    def start(self, workflow: Workflow[Any]) -> Any:
+    def send(self, workflow: Any, /) -> Any:
         """Send *workflow* and return a handle on its result."""
         ...
 
-    async def astart(self, workflow: Workflow[Any]) -> Any:
+    async def asend(self, workflow: Any, /) -> Any:
         """Send *workflow* without blocking the event loop."""
         ...
 
@@ -115,13 +115,8 @@ class Workflow(Generic[R_co]):
         """Return plain data; see :meth:`queuekit.signature.Signature.to_dict`."""
         raise NotImplementedError
 
-    def starter(self) -> Starter:
-        """Return the app that sends it.
-
-        Raises:
-            OptionError: No signature in it belongs to an app.
-        """
-        found = self.sender or next((_starter(part) for part in self.parts() if _starter(part)), None)
+    def _starter(self) -> Starter:
+        found: Starter | None = _starter(self)
         if found is None:
             raise OptionError("this workflow does not belong to an app", fix="Send it with app.send(workflow)")
         return found
@@ -159,12 +154,12 @@ class Chain(Workflow[R_co]):
 
     def send(self) -> ChainResult[R_co]:
         """Send the first link and return a handle on the result of the last."""
-        result: ChainResult[R_co] = self.starter().start(self)
+        result: ChainResult[R_co] = self._starter().send(self)
         return result
 
     async def asend(self) -> ChainResult[R_co]:
         """Like :meth:`send`, without blocking the event loop."""
-        result: ChainResult[R_co] = await self.starter().astart(self)
+        result: ChainResult[R_co] = await self._starter().asend(self)
         return result
 
 
@@ -194,12 +189,12 @@ class Group(Workflow[R_co]):
 
     def send(self) -> GroupResult[R_co]:
         """Send the members and return a handle on all of them."""
-        result: GroupResult[R_co] = self.starter().start(self)
+        result: GroupResult[R_co] = self._starter().send(self)
         return result
 
     async def asend(self) -> GroupResult[R_co]:
         """Like :meth:`send`, without blocking the event loop."""
-        result: GroupResult[R_co] = await self.starter().astart(self)
+        result: GroupResult[R_co] = await self._starter().asend(self)
         return result
 
 
@@ -222,12 +217,12 @@ class Chord(Workflow[R_co]):
 
     def send(self) -> ChordResult[R_co]:
         """Send the members and return a handle on the callback's result."""
-        result: ChordResult[R_co] = self.starter().start(self)
+        result: ChordResult[R_co] = self._starter().send(self)
         return result
 
     async def asend(self) -> ChordResult[R_co]:
         """Like :meth:`send`, without blocking the event loop."""
-        result: ChordResult[R_co] = await self.starter().astart(self)
+        result: ChordResult[R_co] = await self._starter().asend(self)
         return result
 
 

@@ -254,7 +254,7 @@ def test_groups_are_awaited_without_a_thread_each(app: Queuekit) -> None:
     from queuekit import group
 
     async def run() -> list[Any]:
-        made = [await app.astart(group([app.tasks["same"].s(1), app.tasks["same"].s(2)])) for _ in range(30)]
+        made = [await app.asend(group([app.tasks["same"].s(1), app.tasks["same"].s(2)])) for _ in range(30)]
         waiting = [asyncio.create_task(one.aget(timeout=PATIENCE)) for one in made]
         await asyncio.sleep(0)
         with working(app):
@@ -268,7 +268,7 @@ def test_a_group_that_is_late_says_so(app: Queuekit) -> None:
     from queuekit import group
 
     async def run() -> None:
-        made = await app.astart(group([app.tasks["same"].s(1), app.tasks["same"].s(2)]))
+        made = await app.asend(group([app.tasks["same"].s(1), app.tasks["same"].s(2)]))
         with pytest.raises(ResultTimeout, match="2 of 2 have not ended"):
             await made.aget(timeout=0.05)
 

@@ -161,7 +161,7 @@ def test_expires_by_our_clock_while_the_engine_does_not_answer(monkeypatch: pyte
     app = app_with_echo(clock=clock)
     monkeypatch.setattr(MemoryBackend, "now", _no_answer)
 
-    ready = app.sending.prepare(call(expires=60))
+    ready = Sending(app.runtime, app.tasks).prepare(call(expires=60))
 
     assert ready.envelope.expires == clock.time() + 60
 
@@ -360,7 +360,7 @@ def test_a_lost_reply_does_not_send_twice() -> None:
 
 def take_signature(app: Queuekit) -> Any:
     """Return the envelope that ``call(id="id-1")`` becomes."""
-    return app.sending.prepare(call(id="id-1")).envelope
+    return Sending(app.runtime, app.tasks).prepare(call(id="id-1")).envelope
 
 
 def test_a_send_fails_within_its_deadline() -> None:
@@ -392,7 +392,7 @@ def test_follow_ups_know_their_parent() -> None:
     """The header says whose outcome sent it."""
     app = app_with_echo()
 
-    ready = app.sending.prepare(call(), parent="id-0")
+    ready = Sending(app.runtime, app.tasks).prepare(call(), parent="id-0")
 
     assert b'"parent":"id-0"' in ready.envelope.body
     assert attrs.asdict(ready.envelope)["queue"] == "default"

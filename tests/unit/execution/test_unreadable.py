@@ -7,6 +7,7 @@ import pytest
 
 from queuekit import Queuekit, State
 from queuekit.broker import Place
+from queuekit.client.sender import Sending
 from queuekit.envelope import Envelope
 from queuekit.events import TaskUnknown
 from queuekit.execution.executor import Executor
@@ -91,7 +92,7 @@ def test_can_be_cancelled_meanwhile() -> None:
     app = app_with(OTHERS["newer"])
     app.runtime.need_backend("test").put([cancel_mark("id-1", ttl=60)])
     delivery = app.runtime.broker.receive(["default"], limit=1, wait=0, lease=30)[0]
-    executor = Executor(app.runtime, app.tasks, app.sending, worker="w")
+    executor = Executor(app.runtime, app.tasks, Sending(app.runtime, app.tasks), worker="w")
 
     outcome = executor.prepare(delivery, app.runtime.need_backend("test").get(["cancel:id-1"]))
 

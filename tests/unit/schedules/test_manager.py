@@ -10,6 +10,7 @@ from queuekit.broker import Place
 from queuekit.clock import VirtualClock
 from queuekit.envelope import Unique, split_frame
 from queuekit.errors import DecodeError, NoBackendError, ScheduleError, TooLargeError, UnknownScheduleError
+from queuekit.schedules.manager import declare
 from queuekit.schedules.schedule import (
     Progress,
     StoredSchedule,
@@ -227,15 +228,15 @@ def test_run_sends_the_call_now(app: Queuekit) -> None:
 def test_declaration_is_written_when_it_says_something_else(app: Queuekit) -> None:
     """A worker that says what is there already writes nothing; another pace counts from now, and a pause stays."""
     app.periodic(every("1m"), ADD, name="job")
-    app.schedules.declare(app.declared)
+    declare(app)
     app.schedules.pause("job")
     first = app.schedules.get("job").entry
-    app.schedules.declare(app.declared)
+    declare(app)
     second = app.schedules.get("job").entry
     app.declared.clear()
     app.periodic(every("2m"), ADD, name="job")
 
-    app.schedules.declare(app.declared)
+    declare(app)
 
     third = app.schedules.get("job").entry
     assert (first.version, first.paused) == (second.version, True)
@@ -248,7 +249,7 @@ def test_declaration_takes_over_what_was_added(app: Queuekit, clock: VirtualCloc
     clock.advance(30)
     app.periodic(every("1m"), ADD, name="job")
 
-    app.schedules.declare(app.declared)
+    declare(app)
 
     entry = app.schedules.get("job").entry
     assert (entry.source, entry.since) == ("code", START)

@@ -21,6 +21,7 @@ from queuekit.events import (
     TicksMissed,
 )
 from queuekit.schedules.due import tick_id
+from queuekit.schedules.manager import declare
 from queuekit.schedules.scheduler import Scheduler
 from queuekit.wire.records import pending, succeeded
 from support.scheduling import START, Crew, between, crash
@@ -511,7 +512,7 @@ def test_schedule_that_no_code_declares_sleeps() -> None:
     clock = VirtualClock(START)
     declares = declaring_app(clock, "memory://asleep")
     crew = Crew(clock=clock, app=make_app(clock=clock, broker="memory://asleep"))
-    declares.schedules.declare(declares.declared)
+    declare(declares)
     crew.hire()
     crew.run(60)
     asleep = (crew.ticks("mail"), crew.app.schedules.get("job").state)
@@ -531,7 +532,7 @@ def test_schedule_that_sleeps_for_a_week_is_forgotten() -> None:
     clock = VirtualClock(START)
     declares = declaring_app(clock, "memory://forgotten")
     crew = Crew(clock=clock, app=make_app(clock=clock, broker="memory://forgotten"))
-    declares.schedules.declare(declares.declared)
+    declare(declares)
     crew.hire()
     crew.run(5)
 

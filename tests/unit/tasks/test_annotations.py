@@ -140,8 +140,8 @@ def test_knows_a_context_that_is_imported_for_type_checkers(app: Queuekit, funct
     """The import says whose class it is."""
     task: Task[..., Any] = app.task(function)
 
-    assert task.takes_context is takes
-    assert task.parameters == (("x",) if takes else ("ctx", "x"))
+    assert task.parameters.have_context is takes
+    assert task.parameters.names == (("x",) if takes else ("ctx", "x"))
 
 
 @pytest.fixture
@@ -154,9 +154,9 @@ def test_a_registered_class_brings_its_fields(app: Queuekit) -> None:
     """And no other."""
     app.register_type(Order)
 
-    assert app.types.find(f"{__name__}.Item") is Item
-    assert app.types.find(f"{__name__}.Special") is Special
-    assert app.types.find(f"{__name__}.Stranger") is None
+    assert app._types.find(f"{__name__}.Item") is Item
+    assert app._types.find(f"{__name__}.Special") is Special
+    assert app._types.find(f"{__name__}.Stranger") is None
 
 
 def test_unknown_names_are_not_looked_for_again_and_again(app: Queuekit, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -172,5 +172,5 @@ def test_unknown_names_are_not_looked_for_again_and_again(app: Queuekit, monkeyp
     monkeypatch.setattr(registry, "_subclasses_of", counted)
     monkeypatch.setattr(registry, "_LISTED_FOR", 3600)
 
-    assert {app.types.find(f"no.Such{number}") for number in range(100)} == {None}
+    assert {app._types.find(f"no.Such{number}") for number in range(100)} == {None}
     assert len(listed) == 1

@@ -176,18 +176,18 @@ def test_annotations_that_cannot_be_resolved_harm_nothing() -> None:
     hazy.__annotations__["other"] = "OnlyForTypeCheckers"
     app.task(name="hazy")(hazy)
 
-    assert app.types.find(type_name(Point)) is Point
-    assert app.types.find("os.system") is None
+    assert app._types.find(type_name(Point)) is Point
+    assert app._types.find("os.system") is None
 
 
 def test_tasks_registered_later_are_looked_at_later() -> None:
     """A type that was unknown is known as soon as a task names it."""
     app = make_app()
-    before = app.types.find(type_name(Point))
+    before = app._types.find(type_name(Point))
 
     app.task(name="named")(named)
 
-    assert (before, app.types.find(type_name(Point))) == (None, Point)
+    assert (before, app._types.find(type_name(Point))) == (None, Point)
 
 
 class Plain:

@@ -114,7 +114,7 @@ def test_a_context_is_not_the_callers_business(app: Queuekit) -> None:
     task = app.task(name="told")(told)
 
     assert task("x") == ("told", "x")
-    assert (task.takes_context, task.parameters) == (True, ("name",))
+    assert (task.parameters.have_context, task.parameters.names) == (True, ("name",))
 
 
 @pytest.mark.parametrize(
@@ -132,7 +132,7 @@ def test_asks_for_the_context_by_annotation(app: Queuekit, function: Any, *, tak
     """The annotation of the first parameter decides, as a class or as text; its name does not."""
     task: Task[..., Any] = app.task(name="t")(function)
 
-    assert task.takes_context is takes
+    assert task.parameters.have_context is takes
 
 
 @pytest.mark.parametrize(
@@ -379,4 +379,4 @@ def test_context_with_a_default_may_stand_anywhere() -> None:
 
     task = Queuekit(broker="memory://").task(name="helper")(helper)
 
-    assert task.parameters == ("name", "ctx")
+    assert task.parameters.names == ("name", "ctx")

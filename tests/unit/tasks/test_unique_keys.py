@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from queuekit import Queuekit, Signature
+from queuekit.client.sender import Sending
 from support.working import make_app
 
 MISSING = object()
@@ -68,7 +69,7 @@ def number(value: int) -> None:
 
 
 def _key(app: Queuekit, call: Signature[Any]) -> str:
-    unique = app.sending.prepare(call.options(unique=True)).envelope.unique
+    unique = Sending(app.runtime, app.tasks).prepare(call.options(unique=True)).envelope.unique
     assert unique is not None
     return unique.key
 
@@ -177,10 +178,11 @@ def test_the_key_is_the_same_in_every_process() -> None:
     """Texts are hashed otherwise in each process, and sets are ordered by that."""
     program = (
         "from queuekit import Queuekit\n"
+        "from queuekit.client.sender import Sending\n"
         "app = Queuekit(broker='memory://')\n"
         "@app.task(name='f', unique=True)\n"
         "def f(x): ...\n"
-        "print(app.sending.prepare(f.s({str(n) for n in range(50)})).envelope.unique.key)\n"
+        "print(Sending(app.runtime, app.tasks).prepare(f.s({str(n) for n in range(50)})).envelope.unique.key)\n"
     )
     found = {
         subprocess.run(

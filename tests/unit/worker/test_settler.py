@@ -7,6 +7,7 @@ import pytest
 
 from queuekit import Queuekit, Signature, State
 from queuekit.broker import Ack, Place
+from queuekit.client.sender import Sending
 from queuekit.errors import TooLargeError, UnavailableError
 from queuekit.events import EngineBack, EngineDown, LeasesLost
 from queuekit.execution.outcome import Outcome
@@ -35,7 +36,9 @@ class Settled:
 
     def __init__(self, app: Queuekit) -> None:
         self.batches: list[list[Outcome]] = []
-        self.settler = Settler(app.runtime, WorkflowAdvancer(app.runtime, app.sending), on_settled=self.batches.append)
+        self.settler = Settler(
+            app.runtime, WorkflowAdvancer(app.runtime, Sending(app.runtime, app.tasks)), on_settled=self.batches.append
+        )
 
     def write(self, found: list[Outcome]) -> None:
         """Write all, and return when that is done."""
