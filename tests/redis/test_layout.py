@@ -49,7 +49,9 @@ def test_another_one_is_refused(
         lambda: backend.wait(["key"], timeout=0),
     ]
     for call in calls:
-        with pytest.raises(UnavailableError, match=f"another version of queuekit: {version} there, 1 here") as caught:
+        with pytest.raises(
+            UnavailableError, match=f"another version of queuekit: layout {version}, this version reads 1"
+        ) as caught:
             call()
         assert "set another key_prefix" in caught.value.fix
         assert not caught.value.passing

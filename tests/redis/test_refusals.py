@@ -33,9 +33,9 @@ PASSING = {
     "many": exceptions.ConnectionError("max number of clients reached"),
 }
 OTHERS = {
-    "http": (b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n", "is no Redis server"),
-    "mail": (b"220 mail.example.com ESMTP\r\n", "is no Redis server"),
-    "imap": (b"* OK ready\r\n", "is no Redis server"),
+    "http": (b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n", "is not a Redis server"),
+    "mail": (b"220 mail.example.com ESMTP\r\n", "is not a Redis server"),
+    "imap": (b"* OK ready\r\n", "is not a Redis server"),
     "tls": (b"\x15\x03\x03\x00\x02\x02\x46", "Write rediss://"),
 }
 """What others answer, and what is said of them."""

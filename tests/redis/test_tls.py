@@ -67,7 +67,7 @@ def test_says_that_a_file_is_not_there(port: int, tmp_path: Path, connect: Calla
     """An option that names no file is what the error speaks of."""
     broker = connect(f"rediss://localhost:{port}/0", ssl_ca_certs=tmp_path / "none")
 
-    with pytest.raises(UnavailableError, match="a file that is not there") as caught:
+    with pytest.raises(UnavailableError, match="a file that does not exist") as caught:
         broker.queues()
 
     assert "ssl_ca_certs" in caught.value.fix

@@ -28,11 +28,11 @@ from queuekit_redis.settling import milliseconds
 __all__ = ["RedisBackend"]
 
 LONGEST_SLEEP = 5.0
-"""Seconds after which ``wait`` reads again, whatever it may have missed."""
+"""Seconds after which ``wait`` reads again, in case it missed a notification."""
 _CONDITIONS = {Condition.ALWAYS: 0, Condition.ABSENT: 1, Condition.NEWER: 2, Condition.SAME: 3}
 _GLOB = re.compile(r"([\\*?\[\]])")
 _PAUSE = 0.2
-"""Seconds between two polls of a waiter without a connection to listen on."""
+"""Seconds between two polls of a waiter that has no connection for notifications."""
 _PART = 1_000
 """Most records of one script, and most keys that one step of a scan visits."""
 
@@ -41,10 +41,10 @@ class RedisBackend(Backend):
     """Records on a Redis or Valkey server; see :class:`~queuekit.backend.Backend` for the methods.
 
     Args:
-        url: Where the server is; a broker of the same URL can commit together with it.
-        options: How it is used.
-        clock: Not needed: the server's clock decides (QK11).
-        random: Not needed.
+        url: URL of the server; a broker with the same URL can commit together with the backend.
+        options: Options of the connection and the stored data.
+        clock: Not used: the server's clock decides (QK11).
+        random: Not used.
     """
 
     capabilities = BACKEND_CAPABILITIES
@@ -68,22 +68,22 @@ class RedisBackend(Backend):
         renew_in_forks(self)
 
     def renew_in_fork(self) -> None:
-        """Begin without listeners; those of the parent are not ours."""
+        """Start without listeners: those of the parent process do not count."""
         self._listeners = threading.Semaphore(self._most_listeners)
 
     def put(
         self, records: Sequence[Record], *, condition: Condition = Condition.ALWAYS, expect: int | None = None
     ) -> list[bool]:
-        """Write *records* where *condition* and *expect* allow it."""
+        """Write the *records* that *condition* and *expect* allow."""
         self.check_sizes(records)
         calls = self._put_calls(records, condition, expect)
-        # Repeated after a lost reply, "absent", "same" and "expect" would deny what they have done.
+        # Repeated after a lost reply, "absent", "same" and "expect" would report records as not written that are.
         again = condition in (Condition.ALWAYS, Condition.NEWER) and expect is None
         return [done == 1 for reply in self._server.call(calls, again=again) for done in reply] if calls else []
 
     def _put_calls(self, records: Sequence[Record], condition: Condition, expect: int | None) -> list[RedisCall]:
         """Return the calls that write *records*."""
-        # On a Cluster a script keeps to one slot; elsewhere one takes many.
+        # On a Cluster, a script accesses one slot only; elsewhere, one script writes many records.
         size = 1 if self._engine.cluster else _PART
         prefix = self._keys.record("")
         channel = (int(self._engine.cluster), self._keys.channel(""), len(prefix))
@@ -117,7 +117,7 @@ class RedisBackend(Backend):
         return {record.key: record for record in found if record is not None}
 
     def wait(self, keys: Sequence[str], *, timeout: float) -> dict[str, Record]:
-        """Wait for a final record among *keys*; its channel notifies the waiter."""
+        """Wait for a final record under one of *keys*; its channel notifies the waiter."""
         deadline = time.monotonic() + timeout
         found = self._final(keys)
         if found or timeout <= 0 or not keys:
@@ -131,7 +131,7 @@ class RedisBackend(Backend):
         return self._poll(keys, deadline) if notified is None else notified
 
     def _poll(self, keys: Sequence[str], deadline: float) -> dict[str, Record]:
-        """Poll, where this user may not listen, or no connection is left to listen on."""
+        """Poll, if this user may not subscribe or no connection is left for it."""
         while True:
             found = self._final(keys)
             left = deadline - time.monotonic()
@@ -140,8 +140,8 @@ class RedisBackend(Backend):
             time.sleep(min(left, _PAUSE))
 
     def _listen(self, keys: Sequence[str], deadline: float) -> dict[str, Record] | None:
-        """Read whenever a channel notifies; ``None`` where this user may not listen."""
-        # The first one shows writers that there are listeners.
+        """Read whenever a channel notifies; return ``None`` if this user may not subscribe."""
+        # The first channel shows writers that there are listeners.
         channels = [self._keys.channel(key) for key in ("", *dict.fromkeys(keys))]
         with self._server.lent("") as link:
             if not _subscribe(link, channels):
@@ -172,7 +172,7 @@ class RedisBackend(Backend):
         return sum(self._server.call(calls, again=False))
 
     def scan(self, prefix: str, *, limit: int = 100, cursor: str | None = None) -> Page[Record]:
-        """Return live records whose key starts with *prefix*, unsorted; it visits all keys of the server."""
+        """Return live records whose key starts with *prefix*, unsorted. This scans all keys of the server."""
         nodes = self._server.nodes()
         node, position, names = _read_cursor(cursor)
         pattern = _GLOB.sub(r"\\\1", self._keys.record(prefix)) + "*"
@@ -199,7 +199,7 @@ class RedisBackend(Backend):
         return int(reply[0]) + int(reply[1]) / 1e6
 
     def join_many(self, joins: Sequence[Join]) -> list[int]:
-        """Count several members into their groups, in one round trip."""
+        """Count members into their groups, in one round trip."""
         arrivals: dict[str, list[Any]] = {}
         for one in joins:
             arrivals.setdefault(one.group, [milliseconds(one.ttl)]).append(one.member)
@@ -209,7 +209,7 @@ class RedisBackend(Backend):
         return [counts[one.group] for one in joins]
 
     def check(self) -> list[str]:
-        """Ask the server whether it keeps what it is given."""
+        """Return the problems of the server that may lose or refuse data."""
         return check(self._engine)
 
     def close(self) -> None:
@@ -218,7 +218,7 @@ class RedisBackend(Backend):
 
 
 def _subscribe(link: Link, channels: Sequence[str]) -> bool:
-    """Subscribe to *channels* before anything more is read; return false where this user may not."""
+    """Subscribe to *channels* before records are read; return false if this user may not."""
     link.send(("SUBSCRIBE", *channels))
     first = link.answer()
     if isinstance(first, NoPermissionError):
@@ -238,7 +238,7 @@ def _unsubscribe(link: Link, count: int) -> None:
 
 
 def _read_cursor(cursor: str | None) -> tuple[int, int, list[str]]:
-    """Return the node, the position in its keys, and the keys that were found but not returned yet."""
+    """Return the node, the position in its scan, and the keys that were found but not returned yet."""
     if cursor is None:
         return 0, 0, []
     node, position, names = json.loads(cursor)

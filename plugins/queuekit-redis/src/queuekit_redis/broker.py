@@ -44,26 +44,26 @@ from queuekit_redis.waiting import Sleep
 __all__ = ["RedisBroker"]
 
 LONGEST_SLEEP = 5.0
-"""Seconds after which a worker claims again, whatever notification it may have missed."""
+"""Seconds after which a worker claims again, in case it missed a notification."""
 OTHERS = 60.0
-"""Seconds between two rounds of upkeep of other queues than our own."""
+"""Seconds between two rounds of upkeep of queues that this process does not receive from."""
 _MORE = 1.0
-"""Seconds until the next such round where there is more to do."""
+"""Seconds until the next such round if more work is left."""
 _SOME = 10
 """Queues in one such round."""
 _A_MONTH = 30 * 86_400.0
 _PART = 1_000
-"""Most queues that are entered in the list of all in one step."""
+"""Most queues that are registered in one step."""
 
 
 class RedisBroker(Broker):
     """Queues on a Redis or Valkey server; see :class:`~queuekit.broker.Broker` for the methods.
 
     Args:
-        url: Where the server is; a backend of the same URL can commit together with it.
-        options: How it is used.
-        clock: Not needed: the server's clock decides (QK11).
-        random: Not needed: forks of one process would share its numbers, and no two claims may share a token.
+        url: URL of the server; a backend with the same URL can commit together with the broker.
+        options: Options of the connection and the stored data.
+        clock: Not used: the server's clock decides (QK11).
+        random: Not used: forks of a process would share its numbers, but no two claims may share a token.
     """
 
     def __init__(
@@ -97,13 +97,13 @@ class RedisBroker(Broker):
         return self._send_all(envelopes)
 
     def _send_all(self, envelopes: Sequence[Envelope]) -> list[str]:
-        """Send *envelopes*, queue by queue, and return the ids that hold their keys."""
+        """Send *envelopes*, queue by queue, and return the id that holds the unique key of each."""
         by_queue = _grouped((place, envelope.queue) for place, envelope in enumerate(envelopes))
         self._register(by_queue)
         plain = {queue: all(is_plain(envelopes[at]) for at in places) for queue, places in by_queue.items()}
         holders = [envelope.id for envelope in envelopes]
         left = self._send_some(envelopes, by_queue, holders, plain)
-        if left:  # they are known: a slower script judges whether this is a later attempt
+        if left:  # the ids are known: the slower script checks whether this is a later attempt
             self._send_some(envelopes, left, holders, {})
         return holders
 
@@ -114,7 +114,7 @@ class RedisBroker(Broker):
         holders: list[str],
         plain: Mapping[str, bool],
     ) -> dict[str, list[int]]:
-        """Send those of *envelopes*, note who holds their keys, and return what the quick script did not judge."""
+        """Send *envelopes*, store the ids that hold their keys in *holders*; return what needs the slower script."""
         left, new = dict[str, list[int]](), list[str]()
         replies = self._server.call(self._send_calls(envelopes, by_queue, plain), again=True)
         for (queue, places), (is_new, *rest) in zip(by_queue.items(), replies, strict=True):
@@ -138,7 +138,7 @@ class RedisBroker(Broker):
         ]
 
     def _send_one(self, envelope: Envelope) -> bool:
-        """Send a plain message by the quick script; false if its id is known, which needs a slower one."""
+        """Send a plain message by the quick script; return false if its id is known, which needs the slower one."""
         self._register((envelope.queue,))
         arguments = (envelope.id, pack_envelope(envelope))
         return self._sent_quickly(run("send_one", (self._keys.queue(envelope.queue),), arguments), envelope.queue)
@@ -150,7 +150,7 @@ class RedisBroker(Broker):
         return answer >= 0
 
     def receive(self, queues: Sequence[str], *, limit: int, wait: float, lease: float) -> list[Delivery]:
-        """Take due messages under a lease, waiting for the first one; a send ends the wait."""
+        """Claim due messages under a lease; wait for the first one until a send notifies."""
         if not queues:
             return []
         limit = min(limit, self.limits.max_batch)
@@ -169,17 +169,17 @@ class RedisBroker(Broker):
             )
 
     def _upkeep_of_others(self, own: Sequence[str]) -> None:
-        """Do the upkeep of some other queues, which may have no worker, so that old ids there are forgotten."""
+        """Do the upkeep of some other queues, which may have no worker, so that their old ids expire."""
         self._next_others = time.monotonic() + OTHERS
         call = RedisCall(self._keys.queues, ("SRANDMEMBER", self._keys.queues, _SOME))
-        with suppress(UnavailableError):  # our own queues go on without it
+        with suppress(UnavailableError):  # receiving must not depend on it
             names = [name.decode(errors="backslashreplace") for name in self._server.one(call, again=True)]
             others = [name for name in names if name not in own]
             if others and self._claims.upkeep(others) <= 0:
                 self._next_others = time.monotonic() + _MORE
 
     def extend(self, leases: Sequence[Lease], *, lease: float) -> list[Lease]:
-        """Make *leases* end later."""
+        """Extend *leases*."""
         by_queue = _grouped((place, one.queue) for place, one in enumerate(leases))
         calls = []
         for queue, places in by_queue.items():
@@ -190,16 +190,16 @@ class RedisBroker(Broker):
         return [leases[place] for place in self._refused(by_queue, calls)]
 
     def settle(self, settlements: Sequence[Settlement]) -> list[Delivery]:
-        """Carry out *settlements*."""
+        """Apply *settlements*."""
         lost: list[Delivery] = []
-        # What a script has done bears the mark of its call, so that a repeated call does not take it for lost. Two
-        # leases of one message in one call would pass for each other's repetition (QK4).
+        # A script stores the nonce of its call, so that a repeated call does not report its own work as lost. Two
+        # leases of one message in the same call would look like repetitions of each other (QK4).
         for places in in_rounds([each.delivery.id for each in settlements]):
             lost += self._settle([settlements[place] for place in places])
         return lost
 
     def _settle(self, settlements: Sequence[Settlement]) -> list[Delivery]:
-        """Carry out settlements of different messages."""
+        """Apply settlements of different messages."""
         retries = [each.envelope for each in settlements if isinstance(each, Replace)]
         self.check_sizes(retries)
         self._register({envelope.queue for envelope in retries})
@@ -214,7 +214,7 @@ class RedisBroker(Broker):
         return [settlements[place].delivery for place in self._refused(by_queue, calls)]
 
     def _settling(self, queue: str, settlements: Sequence[Settlement], mark: bytes) -> RedisCall:
-        """Return the call that carries out *settlements*, all of one queue."""
+        """Return the call that applies *settlements*, all of one queue."""
         keys, window = (self._keys.queue(queue),), round(self._engine.options.dedup_window)
         if all(map(is_plain_ack, settlements)):
             pairs = [text for each in settlements for text in (each.delivery.id, each.delivery.token)]
@@ -225,12 +225,12 @@ class RedisBroker(Broker):
         return run("settle", keys, arguments)
 
     def _without_moves(self, settlements: Sequence[Settlement]) -> list[Settlement]:
-        """Send the retries that go to another queue, in another slot, and acknowledge them."""
+        """Send retries whose queue, and so whose slot, differs, and replace them by acknowledgements."""
         kept: list[Settlement] = []
         for each in settlements:
             if isinstance(each, Replace) and each.envelope.queue != each.delivery.queue:
                 (holder,) = self.send([each.envelope])
-                if holder != each.envelope.id:  # its key holds within its queue, and another message holds it there
+                if holder != each.envelope.id:  # a key is unique per queue, and another message holds it in this one
                     self.send([attrs.evolve(each.envelope, unique=None)])
                 kept.append(Ack(each.delivery))
             else:
@@ -238,13 +238,13 @@ class RedisBroker(Broker):
         return kept
 
     def _refused(self, by_queue: dict[str, list[int]], calls: Sequence[RedisCall]) -> list[int]:
-        """Carry *calls* out, one per queue, and return the places of what was refused, in order."""
+        """Run *calls*, one per queue, and return the indexes of the refused items, in order."""
         replies = self._server.call(calls, again=True) if calls else []
         lost = (places[at] for places, reply in zip(by_queue.values(), replies, strict=True) for at in reply)
         return sorted(lost)
 
     def commit(self, items: Sequence[CommitItem]) -> list[bool]:
-        """Carry out each item in one step, all of them in one call."""
+        """Commit each item in one step, and all of them in one round trip."""
         if not items:
             return []
         if self._sent_as_one(items):
@@ -261,13 +261,13 @@ class RedisBroker(Broker):
         return result.done
 
     def _commit_left(self, items: Sequence[CommitItem], result: Commit) -> None:
-        """Carry out by the slower script what the quick ones did not judge, and note in *result* what was done."""
+        """Commit the items that need the slower script, and store in *result* which ones were done."""
         slower = self._commit([items[place] for place in result.left], quick=False)
         for place, done in zip(result.left, slower.done, strict=True):
             result.done[place] = done
 
     def _sent_as_one(self, items: Sequence[CommitItem]) -> bool:
-        """Send a single plain message by the quick script; false if it is not one, or is known already."""
+        """Send a single plain message by the quick script; return false if it is not plain, or its id is known."""
         quick = quick_send(items, self._keys)
         if quick is None:
             return False
@@ -278,7 +278,7 @@ class RedisBroker(Broker):
         return self._sent_quickly(quick, envelope.queue)
 
     def _commit_apart(self, items: Sequence[CommitItem]) -> list[bool]:
-        """Carry out items of which some settle the same message, in several calls."""
+        """Commit items of which some settle the same message, in several calls."""
         done = [False] * len(items)
         for places in in_rounds([None if one.settlement is None else one.settlement.delivery.id for one in items]):
             for place, yes in zip(places, self.commit([items[place] for place in places]), strict=True):
@@ -293,18 +293,18 @@ class RedisBroker(Broker):
         return result
 
     def look_for_marks(self, prefix: str) -> bool:
-        """Check, in the step of each claim, for records whose key is *prefix* and the id of a message claimed."""
+        """Check in each claim whether records exist whose key is *prefix* plus the id of a claimed message."""
         self._claims.marks = None if self._engine.cluster else self._keys.record(prefix)
         return not self._engine.cluster
 
-    # -- looking and mending -------------------------------------------------------------------------------------
+    # -- inspecting and changing ---------------------------------------------------------------------------------
 
     def queues(self) -> list[str]:
         """Return the names of all queues."""
         return inspection.queues(self._engine)
 
     def counts(self, queues: Sequence[str]) -> dict[str, QueueCounts]:
-        """Return the counts of *queues*; what is due counts as ready, also where no worker runs."""
+        """Return the counts of *queues*; due messages count as ready even if no worker runs."""
         return inspection.counts(self._engine, queues)
 
     def peek(self, queue: str, *, place: Place, limit: int = 100, cursor: str | None = None) -> Page[Stored]:
@@ -320,16 +320,16 @@ class RedisBroker(Broker):
         return inspection.requeue(self._engine, queue, ids)
 
     def remove(self, queue: str, ids: Sequence[str], *, place: Place | None = None) -> list[str]:
-        """Take messages out by id; leased ones stay."""
+        """Remove messages by id, except leased ones."""
         places = {Place.READY, Place.DELAYED} if place is None else {place} - {Place.LEASED}
         return inspection.remove(self._engine, queue, ids, places) if places else []
 
     def purge(self, queue: str, *, place: Place = Place.READY) -> int:
-        """Take all messages in *place* out; of leased ones the holders lose their lease."""
+        """Remove all messages in *place*; holders of leased ones lose their lease."""
         return inspection.purge(self._engine, queue, place)
 
     def interrupt(self) -> None:
-        """Make a ``receive`` that waits return; if none does, the next one that would."""
+        """Make a waiting ``receive`` return; if none waits, the next one that would wait."""
         self._interrupts.interrupt()
 
     def tell_set_aside(self, hear: Callable[[str, str, str], None]) -> None:
@@ -337,7 +337,7 @@ class RedisBroker(Broker):
         self._claims.on_set_aside = hear
 
     def check(self) -> list[str]:
-        """Ask the server whether it keeps what it is given."""
+        """Return the problems of the server that may lose or refuse data."""
         return check(self._engine)
 
     def close(self) -> None:
@@ -346,7 +346,7 @@ class RedisBroker(Broker):
         self._server.close()
 
     def _register(self, queues: Iterable[str]) -> None:
-        """Enter *queues* in the list of all, once in a process."""
+        """Add *queues* to the set of all queues, once per process."""
         new = [queue for queue in queues if queue not in self._known]
         if new:
             for start in range(0, len(new), _PART):
@@ -354,20 +354,20 @@ class RedisBroker(Broker):
             self._known.update(new)
 
     def _register_again(self, queues: Collection[str]) -> None:
-        """Enter *queues* once more: they are new, or the server was emptied since they were entered."""
+        """Add *queues* once more: they are new, or the server was emptied after they were added."""
         self._known.difference_update(queues)
         self._register(queues)
 
 
 def _retention(options: RedisOptions) -> float | None:
-    """Return for how long a dead letter is kept: where only their number is bounded, that is some time."""
+    """Return how long a dead letter is kept, in seconds; if only their number is bounded, an estimate."""
     if options.dead_max_age is None and options.dead_max_count is not None:
         return _A_MONTH
     return options.dead_max_age
 
 
 def _grouped(pairs: Iterable[tuple[int, str]]) -> dict[str, list[int]]:
-    """Return the places of each queue, in order."""
+    """Return the indexes for each queue, in order."""
     grouped: dict[str, list[int]] = {}
     for place, queue in pairs:
         grouped.setdefault(queue, []).append(place)

@@ -1,4 +1,4 @@
-"""What broker and backend can do, as data, so that core knows it before anything is opened."""
+"""Capabilities and limits of broker and backend, as data, so that core knows them before it connects."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ CLUSTER_SCHEMES = ("redis+cluster",)
 
 CAPABILITIES = Capabilities(commit=True)
 CLUSTER_CAPABILITIES = attrs.evolve(CAPABILITIES, commit=False)
-"""On a Cluster a step is confined to one slot, so that records and messages cannot be written in one."""
+"""On a Cluster, a step accesses one slot only, so it cannot write records and messages together."""
 LIMITS = Limits(lease_granularity=0.002)
 BACKEND_CAPABILITIES = BackendCapabilities(notify=True, same=True)
 BACKEND_LIMITS = BackendLimits(ttl_granularity=0.002)

@@ -1,4 +1,4 @@
-"""Reports to operators whether the server keeps what it is given."""
+"""Report problems of the server that may lose or refuse data."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ __all__ = ["check"]
 
 OLDEST = (6, 2)
 _FULL = 0.9
-"""Part of maxmemory from which on an operator is warned."""
+"""Share of maxmemory from which on the check warns."""
 _LOOPBACK = ("localhost", "127.", "::1", "[::1]")
 
 
 def check(engine: Engine) -> list[str]:
-    """Return what is wrong with the server, one line each."""
+    """Return the problems of the server, one line each."""
     problems = _exposed(engine)
     for node in engine.server.nodes():
         where = f"{node}: " if node else ""
@@ -27,13 +27,13 @@ def check(engine: Engine) -> list[str]:
 
 
 def _server(engine: Engine, node: str) -> list[str]:
-    """Return what is wrong with one server."""
+    """Return the problems of one server."""
     try:
         info = _info(engine, node)
     except UnavailableError as error:
         if not isinstance(error.__cause__, NoPermissionError):
             raise
-        return ["whether the server keeps what it is given is not to be seen: allow this user INFO (ACL: +info)"]
+        return ["cannot check whether the server keeps its data: allow this user INFO (ACL: +info)"]
     return [*_version(info), *_eviction(info), *_room(info), *_persistence(engine, node, info)]
 
 
@@ -52,18 +52,18 @@ def _version(info: dict[str, str]) -> list[str]:
     numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
     if not numbers or numbers >= OLDEST:
         return []
-    return [f"the server is Redis {version}; 6.2 or later is needed"]
+    return [f"the server is Redis {version}; queuekit needs 6.2 or later"]
 
 
 def _room(info: dict[str, str]) -> list[str]:
-    """Return a line for each reason why the server refuses writes, or soon will."""
+    """Return a line for each reason why the server refuses writes, or may do so soon."""
     lines = []
     for name, what in (("rdb_last_bgsave_status", "snapshot"), ("aof_last_write_status", "write to its log")):
         if info.get(name, "ok") != "ok":
-            lines.append(f"its last {what} has failed, and it may refuse sends: look at its disk and its log")
+            lines.append(f"its last {what} failed, and it may refuse sends: check its disk and its log")
     used, most = (_number(info.get(name)) for name in ("used_memory", "maxmemory"))
     if most and used > most * _FULL:
-        lines.append(f"its memory is full: {used / 1e6:.0f} of {most / 1e6:.0f} MB (maxmemory) are in use")
+        lines.append(f"its memory is almost full: {used / 1e6:.0f} of {most / 1e6:.0f} MB (maxmemory) are in use")
     return lines
 
 
@@ -75,23 +75,23 @@ def _eviction(info: dict[str, str]) -> list[str]:
     policy = info.get("maxmemory_policy", "noeviction")
     if policy == "noeviction":
         return []
-    return [f"maxmemory-policy is {policy}: a full server throws messages and results away; it should be noeviction"]
+    return [f"maxmemory-policy is {policy}: a full server deletes messages and results; it should be noeviction"]
 
 
 def _persistence(engine: Engine, node: str, info: dict[str, str]) -> list[str]:
     if info.get("aof_enabled", "1") == "1":
         return []
     if _snapshots(engine, node):
-        return ["appendonly is no: a crash of the server loses what was sent since its last snapshot; it should be yes"]
-    return ["the server keeps nothing on disk: a restart loses all messages and results; appendonly should be yes"]
+        return ["appendonly is no: a crash of the server loses all changes since its last snapshot; it should be yes"]
+    return ["the server stores nothing on disk: a restart loses all messages and results; appendonly should be yes"]
 
 
 def _snapshots(engine: Engine, node: str) -> bool:
-    """Return whether the server writes snapshots; one that does not show its config counts as doing so."""
+    """Return whether the server writes snapshots; assume so if it does not show its config."""
     try:
         reply: Any = engine.server.call_node(node, [("CONFIG", "GET", "save")])[0]
     except UnavailableError:
-        return True  # a managed server does not show its config
+        return True  # managed servers often do not allow CONFIG
     return len(reply) < 2 or bool(reply[1].strip())  # noqa: PLR2004 - name and value
 
 
@@ -101,4 +101,4 @@ def _exposed(engine: Engine) -> list[str]:
     bare = url.password is None and engine.options.password is None
     if bare or local or url.scheme == "rediss" or engine.options.ssl or url.scheme == "redis+unix":
         return []
-    return ["the password crosses the network in the clear: use rediss://, or ssl = true"]
+    return ["the password crosses the network unencrypted: use rediss://, or ssl = true"]

@@ -1,4 +1,4 @@
-"""Claims messages: at once, or as soon as their queue is notified."""
+"""Claim messages: at once, or as soon as their queue is notified."""
 
 from __future__ import annotations
 
@@ -21,40 +21,40 @@ from queuekit_redis.waiting import GRACE, Sleep, asleep, sleep_on, sleep_then
 __all__ = ["Claims"]
 
 MOST_BYTES = 32_000_000
-"""Bytes after which a claim ends, however many messages it may still take."""
+"""Bytes after which a claim ends, whatever its limit of messages."""
 _UNBOUNDED = (MOST_BYTES, 0.0, -1)
 _POLL_EVERY = 1.0
-"""Seconds after which a worker claims again where there are more notifiers than it can wait on."""
+"""Seconds after which a worker claims again if it cannot wait on all notifiers."""
 
 Claimed = tuple[list[Delivery], float]
-"""What was taken, and the seconds until the next event."""
+"""The claimed deliveries, and the seconds until the next event."""
 
 
 class Claims:
-    """Claims of one broker.
+    """The claims of one broker.
 
     Args:
         engine: Server, names of keys, options.
-        interrupts: End a sleep.
+        interrupts: Interrupt a wait.
     """
 
     def __init__(self, engine: Engine, interrupts: Interrupts) -> None:
         self._engine = engine
         self._interrupts = interrupts
         self.marks: str | None = None
-        """Prefix of the keys of records that mark messages, before the id; ``None`` to leave them unchecked."""
+        """Prefix, before the id, of the keys of records that mark messages; ``None`` to check none."""
         self.on_set_aside: Callable[[str, str, str], None] | None = None
-        """Called with queue, id and reason of each message that is set aside."""
+        """Called with queue, id and reason of each message that is dead-lettered as malformed."""
         options = engine.options
         oldest = 0 if options.dead_max_age is None else micros(options.dead_max_age)
         most = -1 if options.dead_max_count is None else options.dead_max_count
         self._bounds = (MOST_BYTES, oldest, most)
-        """Bytes of a claim; age and number of dead letters, 0 and -1 for any."""
+        """Most bytes of a claim; most age and number of dead letters, 0 and -1 for no limit."""
         self._ahead: float | None = None
-        """Seconds by which the server's clock is ahead of the monotonic one here, or somewhat less."""
+        """Seconds by which the server's clock is ahead of the local monotonic one, or slightly less."""
 
     def claim(self, queues: Sequence[str], *, limit: int, lease: float) -> Claimed:
-        """Do the upkeep and claim what is ready."""
+        """Do the upkeep and claim ready messages."""
         if not self._engine.cluster:
             return self._claim(queues, limit=limit, lease=lease)
         deliveries: list[Delivery] = []
@@ -66,14 +66,14 @@ class Claims:
         return deliveries, soonest
 
     def upkeep(self, queues: Sequence[str]) -> float:
-        """Do the upkeep of other *queues*, whose dead letters stay; return the seconds until the next event."""
+        """Do the upkeep of other *queues*, without discarding dead letters; return the seconds until the next event."""
         parts = [[queue] for queue in queues] if self._engine.cluster else [queues]
         return min(self._claim(part, limit=0, lease=0, bounded=False)[1] for part in parts)
 
     def claim_when_notified(
         self, queues: Sequence[str], *, limit: int, lease: float, sleep: Sleep, handled: int
     ) -> Claimed:
-        """Claim when a queue is notified, after *sleep*, or at an interrupt since *handled*."""
+        """Claim when a queue is notified, after *sleep*, or on an interrupt since *handled*."""
         if sleep.seconds <= 0:
             return self.claim(queues, limit=limit, lease=lease)
         engine, notifiers = self._engine, [self._engine.keys.notifier(queue) for queue in queues]
@@ -93,7 +93,7 @@ class Claims:
         return self._read(queues, engine.server.raised([reply])[0], token)
 
     def _within_reach(self, notifiers: Sequence[str]) -> list[str]:
-        """Return as many of *notifiers* as half of each node's connections can wait on; the rest of them stay free."""
+        """Return as many of *notifiers* as half of each node's connections can wait on; the other half stays free."""
         most = max(1, self._engine.options.max_connections // 2)
         by_node = Counter[Hashable]()
         kept = []
@@ -105,7 +105,7 @@ class Claims:
         return kept
 
     def _claim(self, queues: Sequence[str], *, limit: int, lease: float, bounded: bool = True) -> Claimed:
-        """Claim from queues that live in one place."""
+        """Claim from queues on the same node."""
         patience = self._engine.options.timeout
         call, token = self._call(queues, limit=limit, lease=lease, patience=patience, bounded=bounded)
         return self._read(queues, self._engine.server.one(call, again=False), token)
@@ -113,9 +113,9 @@ class Claims:
     def _call(
         self, queues: Sequence[str], *, limit: int, lease: float, patience: float, bounded: bool = True
     ) -> tuple[RedisCall, str]:
-        """Return the call of a claim, and what its tokens begin with.
+        """Return the call of a claim, and the prefix of its tokens.
 
-        A server that comes to it after *patience* seconds takes nothing: by then its caller has given up.
+        A server that runs it later than *patience* seconds claims nothing, since the caller has given up by then.
         """
         keys, token = self._engine.keys, nonce().hex() + "."
         until = 0.0 if self._ahead is None else micros(self._ahead + time.monotonic() + patience)
@@ -148,5 +148,5 @@ class Claims:
         if self.on_set_aside is not None:
             for id, _ in unnamed:
                 self.on_set_aside(queue, id.decode(errors="backslashreplace"), "its id is not text")
-        with suppress(UnavailableError):  # then it comes again when its lease ends, and the others do not wait
+        with suppress(UnavailableError):  # the message is claimed again when its lease ends; others must not wait
             self._engine.server.one(run("settle", [keys.queue(queue)], arguments), again=True)

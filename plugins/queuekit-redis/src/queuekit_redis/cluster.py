@@ -1,4 +1,4 @@
-"""Sends commands to a Cluster, each to the node that serves the slot of its key."""
+"""Send commands to a Cluster, each to the node that serves the slot of its key."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from queuekit_redis.urls import Address, Target
 __all__ = ["ClusterServer"]
 
 TRIES = 40
-"""Times that a call is sent on to where its slot has moved, or held back while it is moving."""
+"""Most times that a call follows a moved slot, or waits while its slot is moving."""
 _PAUSE = 0.1
 _UNSETTLED = (TryAgainError, ClusterDownError)
 
@@ -33,10 +33,10 @@ class ClusterServer(Server):
     """All nodes of a Cluster.
 
     Args:
-        target: Where some of them are.
-        options: How to reach them.
+        target: Addresses of some of them.
+        options: Options of the connections.
         failures: Makes errors.
-        layout: Checked by each link that is opened, until it is known.
+        layout: Checked on each new connection, until it is known.
     """
 
     def __init__(self, target: Target, *, options: RedisOptions, failures: Failures, layout: Layout) -> None:
@@ -49,7 +49,7 @@ class ClusterServer(Server):
         self._slots: list[tuple[int, int, Address]] = []
 
     def call(self, calls: Sequence[RedisCall], *, again: bool) -> list[Any]:
-        """Return the reply to each of *calls*, in one round trip to each node that has a part in them."""
+        """Return the reply to each of *calls*, in one round trip to each node involved."""
         calls = [_declared(call) for call in calls]
         replies: list[Any] = [None] * len(calls)
         left = {place: self._node_of(call.route) for place, call in enumerate(calls)}
@@ -65,7 +65,7 @@ class ClusterServer(Server):
     def _round(
         self, calls: Sequence[RedisCall], left: dict[int, tuple[Address, bool]], replies: list[Any], *, again: bool
     ) -> dict[int, tuple[Address, bool]]:
-        """Send what is *left* to its nodes, keep the replies, and return what must go elsewhere."""
+        """Send the calls in *left* to their nodes, store the replies, and return the calls that must go elsewhere."""
         moved: dict[int, tuple[Address, bool]] = {}
         for (address, asking), places in _by_node(left).items():
             try:
@@ -96,10 +96,10 @@ class ClusterServer(Server):
             return replies
 
     def _redirected(self, answer: Any, call: RedisCall, asked: Address) -> tuple[Address, bool] | None:
-        """Return where a call should go instead, and whether it has to ask there; ``None`` if this is its answer."""
+        """Return the node to send a call to instead, and whether to send ASKING; ``None`` if *answer* is final."""
         if isinstance(answer, _UNSETTLED):
             return self._node_of(call.route)
-        if not isinstance(answer, AskError):  # MovedError is one of them
+        if not isinstance(answer, AskError):  # MovedError is a subclass
             return None
         moved = isinstance(answer, MovedError)
         if moved:
@@ -141,7 +141,7 @@ class ClusterServer(Server):
             new = Connections(
                 lambda: self._make(address), options=self._options, failures=self._failures, greet=self._layout.check
             )
-            # Under no lock: a fork may come while another thread holds it, and the child would wait for ever.
+            # Without a lock: if a process forks while another thread holds it, the child would wait forever.
             pool = self._pools.setdefault(address, new)
         return pool
 
@@ -160,7 +160,7 @@ class ClusterServer(Server):
         return slots
 
     def _ask_for_slots(self) -> list[tuple[int, int, Address]]:
-        """Ask any node who serves which slots."""
+        """Ask any node which nodes serve which slots."""
         error: Exception | None = None
         for address in dict.fromkeys([*self._pools, *self._seeds]):
             try:
@@ -171,14 +171,14 @@ class ClusterServer(Server):
             slots = [(first, last, _address(node, address)) for first, last, node, *_ in reply]
             if slots:
                 return slots
-        raise error or UnavailableError("no node of the Cluster knows who serves its slots")
+        raise error or UnavailableError("no node of the Cluster knows which nodes serve its slots")
 
     def _forget(self) -> None:
         self._slots = []
 
 
 def _by_node(left: dict[int, tuple[Address, bool]]) -> dict[tuple[Address, bool], list[int]]:
-    """Return the places of the calls for each node."""
+    """Return the indexes of the calls for each node."""
     by_node: dict[tuple[Address, bool], list[int]] = {}
     for place, node in left.items():
         by_node.setdefault(node, []).append(place)
@@ -186,10 +186,10 @@ def _by_node(left: dict[int, tuple[Address, bool]]) -> dict[tuple[Address, bool]
 
 
 def _declared(call: RedisCall) -> RedisCall:
-    """Return *call*, with a second key declared if it is a script on a queue, so that none begins in a moving slot.
+    """Return *call*; a script on a queue gets a second declared key, so that it does not start in a moving slot.
 
-    While a slot moves, a node knows which half of its keys are elsewhere only for those that are declared: with the
-    name of the queue alone, which is not a key, a script would be sent ahead of the messages and find an empty queue.
+    While a slot moves, a node checks only declared keys for having moved. With the name of the queue alone, which is
+    not a key, a script would run on the new node before the messages arrive there, and find an empty queue.
     """
     command, *rest = call.arguments
     if command != "EVALSHA" or not call.route.endswith("}"):

@@ -1,4 +1,4 @@
-"""Commits items, each by the quickest script that can carry it out, all of them in one round trip."""
+"""Commit items, each by the quickest script that can do it, and all of them in one round trip."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ __all__ = ["Commit", "Commitment", "quick_send", "send_call"]
 
 
 class Commitment:
-    """The calls that carry out some items, and what their replies mean.
+    """The calls that commit some items, and the meaning of their replies.
 
     Args:
-        items: What is to be done.
+        items: The items to commit.
         keys: Names of keys.
-        fixed: Seconds that ids are remembered, and the mark by which a repeated call finds its own work.
-        quick: Whether quick scripts may do what they can.
+        fixed: Seconds that ids are remembered, and the nonce by which a repeated call finds its own work.
+        quick: Whether to use the quick scripts.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class Commitment:
         return run("finish", keys, (*self._fixed, *places, kind, ttl, *_finishing(items)))
 
     def result(self, replies: Sequence[Any]) -> Commit:
-        """Return what *replies* mean."""
+        """Return the result that *replies* describe."""
         result = Commit([True] * len(self._items), [], set())
         for ((script, queue, _, _), places), reply in zip(self._ways.items(), replies, strict=True):
             if script == "commit":
@@ -77,31 +77,31 @@ class Commitment:
         return result
 
     def _read_commit(self, places: Sequence[int], reply: Sequence[int], result: Commit) -> None:
-        """Note in *result* what ``commit.lua`` has replied: for each item whether it was done, then the new queues."""
+        """Store the reply of ``commit.lua`` in *result*: whether each item was done, then the new queues."""
         for place, yes in zip(places, reply, strict=False):
             result.done[place] = yes == 1
         result.new.update(self._queues[number - 1] for number in reply[len(places) :])
 
 
 class Commit(NamedTuple):
-    """What became of a commitment."""
+    """The result of a commitment."""
 
     done: list[bool]
     """Whether each item was done."""
     left: list[int]
-    """Those that were sent before, or whose record is there: a slower script must judge."""
+    """Indexes of items that were sent before, or whose record exists: they need the slower script."""
     new: set[str]
     """Queues that are new."""
 
 
 _Way = tuple[str, str, str, int]
-"""What items have in common that one call carries out: the script; the queue, where it serves one; what the keys of
-their records have before the id of the message; milliseconds that these last (-1: for ever, 0: there are none)."""
+"""The properties that all items of one call share: the script; the queue, if it serves one; the prefix, before the id
+of the message, of the keys of their records; the lifetime of these in milliseconds (-1: forever, 0: no records)."""
 _ANY: _Way = ("commit", "", "", 0)
 
 
 def _ways(items: Sequence[CommitItem]) -> list[_Way]:
-    """Return the way of each of *items*; sends with and without a record go together, since their sequence counts."""
+    """Return the way of each of *items*; sends with and without a record share a call, to keep their order."""
     ways = [_way(item) for item in items]
     stored = {way[1]: way for way in ways if way[0] == "plain" and way[3]}
     return [stored.get(way[1], way) if way[0] == "plain" and not way[3] else way for way in ways] if stored else ways
@@ -118,7 +118,7 @@ def _way(item: CommitItem) -> _Way:
     delivery = item.settlement.delivery
     if not item.records:
         return ("ack", delivery.envelope.queue, "", 0)
-    # What was claimed before may have a record of any size, and `finish` reads them whole.
+    # A message that was claimed before may have a record of any size, and `finish` reads records as a whole.
     return _ANY if delivery.number > 1 else _with_record("finish", delivery.envelope, item.records[0])
 
 
@@ -132,7 +132,7 @@ def _way_of_sends(sends: Sequence[Envelope], records: Sequence[Record]) -> _Way:
 
 
 def _with_record(script: str, envelope: Envelope, record: Record) -> _Way:
-    """Return the way by *script*, which knows a record by the id of its message."""
+    """Return the way by *script*, which derives the key of a record from the id of its message."""
     key, id = record.key, envelope.id
     return (script, envelope.queue, key[: -len(id)], milliseconds(record.ttl)) if key.endswith(id) else _ANY
 
@@ -146,7 +146,7 @@ def _tokens(items: Sequence[CommitItem]) -> Iterator[str]:
 
 
 def _finishing(items: Sequence[CommitItem]) -> list[Any]:
-    """Return what ``finish.lua`` reads of acks with one record each."""
+    """Return the arguments of ``finish.lua`` for acks with one record each."""
     arguments: list[Any] = []
     for item in items:
         if item.settlement is not None:
@@ -156,7 +156,7 @@ def _finishing(items: Sequence[CommitItem]) -> list[Any]:
 
 
 def send_call(keys: Keys, queue: str, envelopes: Sequence[Envelope], *, plain: bool) -> RedisCall:
-    """Return the call that sends *envelopes*; those that are plain by the quick script."""
+    """Return the call that sends *envelopes*; if all are *plain*, by the quick script."""
     if plain:
         arguments: list[Any] = [2, b"", 0]
         for envelope in envelopes:
@@ -167,7 +167,7 @@ def send_call(keys: Keys, queue: str, envelopes: Sequence[Envelope], *, plain: b
 
 
 def _plain_sends(keys: Keys, way: _Way, items: Sequence[CommitItem]) -> RedisCall:
-    """Return the call that sends one plain message an item, some of them with a record."""
+    """Return the call that sends one plain message per item, some of them with a record."""
     _, queue, kind, ttl = way
     stored = ttl != 0
     arguments: list[Any] = [3 if stored else 2, keys.record(kind), ttl]
@@ -180,7 +180,7 @@ def _plain_sends(keys: Keys, way: _Way, items: Sequence[CommitItem]) -> RedisCal
 
 
 def quick_send(items: Sequence[CommitItem], keys: Keys) -> RedisCall | None:
-    """Return the call for a single plain message, with its record if it has one; else ``None``."""
+    """Return the call that sends a single plain message, with its record if any; ``None`` for other items."""
     if len(items) != 1:
         return None
     (item,) = items

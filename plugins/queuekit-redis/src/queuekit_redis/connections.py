@@ -1,4 +1,4 @@
-"""Links to one server: opened when needed, kept for reuse, left alone after a fork."""
+"""Links to one server: opened on demand, kept for reuse, not used after a fork."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ __all__ = ["Connections"]
 
 
 class Connections:
-    """A pool.
+    """A pool of links.
 
     Args:
-        make: Makes a link, opening nothing.
-        options: How many there may be, and how long to wait for one.
+        make: Makes a link without opening it.
+        options: Limits their number, and the time to wait for one.
         failures: Makes errors.
-        is_outdated: Asked before a link is lent: whether those of now lead to the wrong server.
-        greet: Called with each link that was opened.
+        is_outdated: Called before a link is lent; returns whether the current links lead to the wrong server.
+        greet: Called with each new link.
     """
 
     def __init__(
@@ -50,27 +50,27 @@ class Connections:
 
     def _start(self) -> None:
         self._idle: deque[Link] = deque()
-        # One entry for each link that may be taken: unlike a semaphore of `threading` it is not written in Python.
+        # One entry for each link that may be taken. A semaphore of `threading` is slower: it is written in Python.
         self._slots: queue.SimpleQueue[None] = queue.SimpleQueue()
         for _ in range(self._limit):
             self._slots.put(None)
-        self._pid = os.getpid()  # last, or another thread of a child might take a link of its parent's meanwhile
+        self._pid = os.getpid()  # set last: another thread of a child must not take a link of the parent meanwhile
 
     def lent(self, *, checked: bool = False) -> Loan:
-        """Lend a link; after an error it is closed, and so are those that wait for reuse.
+        """Lend a link; after an error, close it and all idle links.
 
         Args:
-            checked: Whether to make sure that the server has not closed it meanwhile.
+            checked: Whether to check that the server has not closed it meanwhile.
 
         Raises:
-            UnavailableError: None can be opened, or the body raised an error of the client library.
+            UnavailableError: No link can be opened, or the body raised an error of the client library.
         """
         return Loan(self, checked)
 
     def take(self, *, checked: bool) -> Link:
-        """Lend a link, to be given to :meth:`take_back`; see :meth:`lent`."""
+        """Lend a link, which the caller returns by :meth:`take_back`; see :meth:`lent`."""
         if os.getpid() != self._pid:
-            self._start()  # after a fork they are the parent's, and are left alone
+            self._start()  # after a fork, the links belong to the parent
         try:
             self._slots.get_nowait()
         except queue.Empty:
@@ -93,7 +93,7 @@ class Connections:
             raise self._failures.exhausted(self._limit) from None
 
     def _renew(self, is_outdated: Callable[[], bool]) -> None:
-        """Leave the links of now if they lead to the wrong server; those in use are closed when they come back."""
+        """Drop the current links if they lead to the wrong server; those in use are closed on return."""
         try:
             if is_outdated():
                 self._generation += 1
@@ -129,7 +129,7 @@ class Connections:
             raise
 
     def take_back(self, link: Link, error: BaseException | None) -> None:
-        """Keep *link* for reuse; after an *error* close it, and those that wait: likely the server has done so too."""
+        """Keep *link* for reuse; after an *error*, close it and all idle links, which are probably broken as well."""
         if error is not None:
             link.close()
             self.close()
@@ -142,7 +142,7 @@ class Connections:
             raise self._failures.of(error) from bare(error)
 
     def close(self) -> None:
-        """Close all that wait for reuse; those in use are closed by their users."""
+        """Close all idle links; the users of other links close them."""
         while self._idle:
             try:
                 link = self._idle.pop()
@@ -152,11 +152,11 @@ class Connections:
 
 
 class Loan:
-    """A link for as long as a ``with`` block."""
+    """A link for the duration of a ``with`` block."""
 
     __slots__ = ("_checked", "_connections", "_link")
 
-    def __init__(self, connections: Connections, checked: bool) -> None:  # noqa: FBT001 - made for each call, in one place
+    def __init__(self, connections: Connections, checked: bool) -> None:  # noqa: FBT001 - created for each call, in one place
         self._connections = connections
         self._checked = checked
 

@@ -1,4 +1,4 @@
-"""Connections of the client library that never wait for longer than their caller has left."""
+"""Connections of the client library that never wait longer than the time limit of their caller."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from queuekit.timelimit import LIMITS, time_left
 __all__ = ["LimitedConnection", "LimitedSSLConnection", "LimitedUnixConnection"]
 
 _SHORTEST = 0.001
-"""Seconds: a socket takes 0 for not waiting at all, which is another kind of error."""
+"""Least timeout of a socket, in seconds: 0 would make it non-blocking, which raises other errors."""
 
 _SHORT = 8_192
-"""Bytes of a request that need not wait: all before it was answered, so that the buffer of the socket is empty."""
+"""Bytes of a request that never blocks: all earlier requests were answered, so the socket's buffer is empty."""
 _NEARLY = 0.95
-"""Share of the usual time that is as good as all of it: setting a timeout is a system call, on the way of each send."""
+"""Share of the usual timeout that counts as all of it. Setting a timeout costs a system call for each send."""
 
 
 class LimitedSocket:
-    """A connected socket, of which each read and write waits as long as the caller allows.
+    """A connected socket whose reads and writes obey the time limit of the caller.
 
-    The library itself sets a timeout once, and begins it anew with each part of a reply.
+    The library itself sets a timeout once, and restarts it with each part of a reply.
 
     Args:
         sock: The socket, with or without TLS.
@@ -41,7 +41,7 @@ class LimitedSocket:
         self._usual = usual
         self._enough = _NEARLY * usual
         self._cut = True
-        """Whether the socket's timeout is not the usual one."""
+        """Whether the socket's timeout differs from the usual one."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._sock, name)
@@ -53,7 +53,7 @@ class LimitedSocket:
         self._sock.sendall(data)
 
     def recv_into(self, buffer: bytearray) -> int:
-        """Read what has come."""
+        """Read the bytes that have arrived; wait for the first one."""
         end = LIMITS.here.end
         if self._cut or (end is not None and end - monotonic() < self._enough):
             self._limit()
@@ -70,12 +70,12 @@ class LimitedSocket:
 
 
 class _Limited:
-    """Opens within what the caller has left: name resolution excepted, which nothing can cut.
+    """Connects within the time limit of the caller, except for name resolution, which cannot be interrupted.
 
     Args:
         usual: Seconds to wait for replies if the caller has set no limit.
-        usual_connect: Likewise for a connection.
-        **options: What the client library takes.
+        usual_connect: Seconds to wait for a connection if the caller has set no limit.
+        **options: Options of the client library.
     """
 
     def __init__(self, *, usual: float, usual_connect: float, **options: Any) -> None:
@@ -86,12 +86,12 @@ class _Limited:
 
     @property
     def socket_timeout(self) -> float:
-        """Seconds to wait for a reply, and for a handshake of TLS."""
+        """Seconds to wait for a reply, and for a TLS handshake."""
         return max(_SHORTEST, time_left(self._usual))
 
     @socket_timeout.setter
     def socket_timeout(self, value: object) -> None:
-        """Ignore what the library sets: it is what it has just read."""
+        """Ignore the value: the library sets what it has just read."""
 
     @property
     def socket_connect_timeout(self) -> float:
@@ -100,13 +100,13 @@ class _Limited:
 
     @socket_connect_timeout.setter
     def socket_connect_timeout(self, value: object) -> None:
-        """Ignore what the library sets: it is what it has just read."""
+        """Ignore the value: the library sets what it has just read."""
 
     def _connect(self) -> Any:
         if not time_left(_SHORTEST):
-            raise TimeoutError  # the library would go on to the handshake
+            raise TimeoutError  # otherwise the library would still connect
         untyped: Any = super()
-        return LimitedSocket(untyped._connect(), self._usual)  # noqa: SLF001 - the library's own step
+        return LimitedSocket(untyped._connect(), self._usual)  # noqa: SLF001 - extends the library's own step
 
 
 class LimitedConnection(_Limited, Connection):  # type: ignore[misc]  # the timeouts are attributes there
@@ -117,7 +117,7 @@ class LimitedSSLConnection(_Limited, SSLConnection):  # type: ignore[misc]  # th
     """A connection with TLS."""
 
     def _wrap_socket_with_ssl(self, sock: socket.socket) -> ssl.SSLSocket:
-        """Shake hands; reading certificates, which comes before it, takes time that is not there any more."""
+        """Do the handshake, with a timeout measured after the certificates are read."""
         files = (self.ca_certs, self.certfile, self.keyfile)
         context = _tls_context(files, tuple(map(_changed, files)), self.cert_reqs, self.check_hostname)
         sock.settimeout(self.socket_timeout)
@@ -131,7 +131,7 @@ def _tls_context(
     cert_reqs: ssl.VerifyMode,
     check_hostname: bool,  # noqa: FBT001 - called in one place
 ) -> ssl.SSLContext:
-    """Return what TLS is to know; made once, until one of its *files* changes: that takes as long as ten handshakes."""
+    """Return a TLS context, cached until one of *files* changes, since creating one takes as long as ten handshakes."""
     ca_certs, certfile, keyfile = files
     context = ssl.create_default_context(cafile=ca_certs)
     context.check_hostname = check_hostname

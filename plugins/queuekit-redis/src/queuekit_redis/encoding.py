@@ -1,4 +1,4 @@
-"""Converts envelopes and records to bytes and back; the scripts in ``lua/`` read the same layout."""
+"""Convert envelopes and records to bytes and back; the scripts in ``lua/`` read the same layout."""
 
 from __future__ import annotations
 
@@ -42,16 +42,16 @@ _FINAL, _HAS_AT, _HAS_TASK, _HAS_STATE, _HAS_ERROR = 1, 2, 4, 8, 16
 _TEXTS = (("task", _HAS_TASK), ("state", _HAS_STATE), ("error", _HAS_ERROR))
 
 _UNREADABLE = (struct.error, ValueError, IndexError, OverflowError)
-"""What reading raises for foreign bytes."""
+"""Errors that foreign bytes may raise."""
 
 LATEST = 9e15
-"""Microseconds to which later times are cut."""
+"""Latest time, in microseconds; later ones are clamped to it."""
 MAX_ERROR_CHARACTERS = 2_000
 MAX_KEY_BYTES = 65_535
 
 
 def micros(seconds: float) -> float:
-    """Return *seconds* in whole microseconds, cut to what a double holds exactly."""
+    """Return *seconds* in whole microseconds, clamped to the range that a double holds exactly."""
     return float(round(min(max(seconds * 1e6, -LATEST), LATEST)))
 
 
@@ -59,7 +59,7 @@ def micros(seconds: float) -> float:
 
 
 def pack_envelope(envelope: Envelope) -> bytes:
-    """Return what is stored of *envelope* beside id and queue."""
+    """Return the stored bytes of *envelope*, without its id and queue."""
     if envelope.expires is None and envelope.not_before is None and envelope.unique is None:
         head = _HEADER.pack(envelope.priority, 0, envelope.generation, envelope.attempt, envelope.hop)
         return head + envelope.body
@@ -81,26 +81,26 @@ def pack_envelope(envelope: Envelope) -> bytes:
 
 
 def pack_due(envelope: Envelope) -> bytes:
-    """Return delay and ``not_before`` for the scripts; empty bytes where there are none."""
+    """Return delay and ``not_before`` for the scripts; empty bytes if there are none."""
     if envelope.delay <= 0 and envelope.not_before is None:
         return b""
     return _PAIR.pack(micros(envelope.delay), micros(envelope.not_before or 0.0))
 
 
 def pack_step(envelope: Envelope) -> bytes:
-    """Return how far the message has come; empty bytes for one at its beginning."""
+    """Return generation, attempt and hop of the message; empty bytes if all are 0."""
     if not envelope.attempt and not envelope.generation and not envelope.hop:
         return b""
     return _STEP.pack(envelope.generation, envelope.attempt, envelope.hop)
 
 
 def pack_sent_at(sent_at: float) -> bytes:
-    """Return when a message was sent, as the scripts keep it."""
+    """Return when a message was sent, as the scripts store it."""
     return _DOUBLE.pack(micros(sent_at))
 
 
 def _read_envelope(queue: str, id: bytes, value: bytes) -> tuple[Envelope, float]:
-    """Return a stored message, and when it was sent."""
+    """Return a stored message, and the time at which it was sent."""
     _, sent, priority, flags, generation, attempt, hop = _VALUE.unpack_from(value)
     if not flags:
         body = value[_VALUE.size :]
@@ -136,7 +136,7 @@ def _malformed(queue: str, id: bytes, value: bytes) -> Envelope:
 
 
 def _read_extras(value: bytes, flags: int) -> tuple[dict[str, Any], int]:
-    """Return the fields that few messages have, and where the body begins."""
+    """Return the optional fields, and the offset of the body."""
     at, fields = _VALUE.size, dict[str, Any]()
     for flag, name in ((_HAS_EXPIRES, "expires"), (_HAS_NOT_BEFORE, "not_before")):
         if flags & flag:
@@ -151,10 +151,10 @@ def _read_extras(value: bytes, flags: int) -> tuple[dict[str, Any], int]:
 
 
 class Claim(NamedTuple):
-    """What all messages of one claim have in common."""
+    """The values that all messages of one claim share."""
 
     token: str
-    """What their tokens begin with; the number of each in the batch follows."""
+    """Prefix of their tokens; the number of each message in the batch follows."""
     claimed_at: float
     """UTC epoch seconds."""
     unmarked: bool
@@ -168,10 +168,10 @@ def read_deliveries(
 
     Args:
         queue: Its name.
-        flat: Id and message, by turns.
-        again: Place, number and crashes of each message that was claimed before.
-        first: Number in the batch of the first one.
-        claim: What they have in common.
+        flat: Alternating ids and messages.
+        again: Index, number and crashes of each message that was claimed before.
+        first: Number of the first message in the batch.
+        claim: The values that they share.
     """
     token, claimed_at, unmarked = claim
     counted = {again[at]: (again[at + 1], again[at + 2]) for at in range(0, len(again), 3)}
@@ -208,7 +208,7 @@ def _is_text(id: bytes) -> bool:
 
 
 def read_stored(queue: str, place: Place, reply: Sequence[Any]) -> Stored:
-    """Return what ``peek`` and ``find`` have replied for one message."""
+    """Return the message in a reply of ``peek`` or ``find``."""
     id, value, number, crashes, score, why = reply
     try:
         envelope, sent_at = _read_envelope(queue, id, value)
@@ -231,7 +231,7 @@ def read_stored(queue: str, place: Place, reply: Sequence[Any]) -> Stored:
 
 
 def death_record(*, reason: str, holder: str = "", error: str = "") -> bytes:
-    """Return the death record of a message, as the scripts keep it."""
+    """Return the death record of a message, as the scripts store it."""
     texts = (reason, holder, error[:MAX_ERROR_CHARACTERS])
     return b"".join(_LENGTH.pack(len(data)) + data for data in (_encode(text) for text in texts))
 
@@ -257,7 +257,7 @@ def _read_text(data: bytes, at: int) -> tuple[str, int]:
 
 
 def pack_record(record: Record) -> bytes:
-    """Return what is stored of *record*, but for version and end, which the server adds."""
+    """Return the stored bytes of *record*, without version and end of life, which the server adds."""
     flags, texts = _packed_names(record.task, record.state)
     if record.final:
         flags |= _FINAL
@@ -271,7 +271,7 @@ def pack_record(record: Record) -> bytes:
 
 @lru_cache(maxsize=256)
 def _packed_names(task: str | None, state: str | None) -> tuple[int, bytes]:
-    """Return the flags and the bytes of texts that most records have in common."""
+    """Return the flags and the bytes of texts that many records share."""
     flags = (0 if task is None else _HAS_TASK) | (0 if state is None else _HAS_STATE)
     return flags, b"".join(_packed_text(text) for text in (task, state) if text is not None)
 
@@ -282,7 +282,7 @@ def _packed_text(text: str) -> bytes:
 
 
 def read_record(key: str, value: bytes, now: float) -> Record | None:
-    """Return the record stored as *value*; *now* is the server's, in microseconds; ``None`` for foreign bytes."""
+    """Return the record stored as *value*; ``None`` for foreign bytes. *now*: the server's time in microseconds."""
     try:
         version, ends, rank, flags = _RECORD_HEAD.unpack_from(value)
         at, fields = _RECORD_HEAD.size, dict[str, Any]()

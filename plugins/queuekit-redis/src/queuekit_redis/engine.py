@@ -1,4 +1,4 @@
-"""The server, the names of keys and the identity that broker and backend have in common."""
+"""The server, the names of keys and the identity that broker and backend share."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["Engine", "nonce", "open_engine"]
 
 @attrs.frozen(kw_only=True)
 class Engine:
-    """One URL, ready to be used; nothing is open yet."""
+    """The parts that serve one URL; no connection is open yet."""
 
     url: EngineURL
     options: RedisOptions
@@ -57,5 +57,5 @@ def open_engine(url: EngineURL, options: RedisOptions | None) -> Engine:
 
 
 def nonce() -> bytes:
-    """Return eight bytes that no other call has, in whatever fork of whatever process."""
+    """Return eight bytes that no other call gets, in any process or fork."""
     return os.urandom(8)

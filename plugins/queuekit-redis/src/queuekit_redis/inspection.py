@@ -1,4 +1,4 @@
-"""Shows what is stored, and replays or removes it."""
+"""Show, replay and remove stored messages."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PART = 500
 """Most messages that one step reads or changes."""
 _FIELDS = 6
 _ANY_BYTES = ("utf-8", "surrogateescape")
-"""A cursor holds an id, which may not be text."""
+"""Codec of cursors, which hold ids that may not be text."""
 
 
 def queues(engine: Engine) -> list[str]:
@@ -57,7 +57,7 @@ def find(engine: Engine, queue: str, ids: Sequence[str]) -> list[Stored]:
 
 
 def remove(engine: Engine, queue: str, ids: Sequence[str], places: Iterable[Place]) -> list[str]:
-    """Take those of *ids* out that are in one of *places*."""
+    """Remove those of *ids* that are in one of *places*."""
     removed: list[str] = []
     for part in _portions(list(dict.fromkeys(ids))):
         removed += _take_out(engine, queue, places, part)
@@ -65,7 +65,7 @@ def remove(engine: Engine, queue: str, ids: Sequence[str], places: Iterable[Plac
 
 
 def purge(engine: Engine, queue: str, place: Place) -> int:
-    """Take all messages in *place* out; those that come meanwhile may stay."""
+    """Remove all messages in *place*; those that arrive meanwhile may stay."""
     left, purged = getattr(counts(engine, [queue])[queue], place.value), 0
     while left > 0:
         taken = len(_take_out(engine, queue, [place], []))
@@ -82,7 +82,7 @@ def _take_out(engine: Engine, queue: str, places: Iterable[Place], ids: Sequence
 
 
 def requeue(engine: Engine, queue: str, ids: Sequence[str] | None) -> list[str]:
-    """Replay dead letters; all that are there now, or *ids*."""
+    """Replay all current dead letters, or *ids*."""
     keys, unique = [engine.keys.queue(queue)], engine.keys.unique(queue)
     replayed: list[str] = []
     if ids is not None:

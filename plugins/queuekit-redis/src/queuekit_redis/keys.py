@@ -1,25 +1,25 @@
-"""The names of all keys. A queue's keys share a hash tag, so that they live in one slot of a Cluster.
+"""The names of all keys. The keys of a queue share a hash tag, so that they are in one slot of a Cluster.
 
 ================================  =====================================================================================
-``<prefix>:{<queue>}:messages``   hash: id to message, or to what is remembered of one that has left
+``<prefix>:{<queue>}:messages``   hash: id to message, or to the tombstone of one that has left
 ``<prefix>:{<queue>}:claims``     hash: id to number, crashes, place and token
 ``<prefix>:{<queue>}:ready``      sorted set of ids, by priority and due time
 ``<prefix>:{<queue>}:delayed``    sorted set of priority and id, by due time
 ``<prefix>:{<queue>}:leased``     sorted set of ids, by the end of the lease
 ``<prefix>:{<queue>}:dead``       sorted set of ids, by time of death
 ``<prefix>:{<queue>}:graves``     hash: id to reason, holder and error
-``<prefix>:{<queue>}:gone``       list: when to forget which ids
+``<prefix>:{<queue>}:gone``       list: ids to forget, and when
 ``<prefix>:{<queue>}:clock``      the latest position in the queue
 ``<prefix>:{<queue>}:bell``       list of at most one entry: notifies a waiting worker
-``<prefix>:{<queue>}:wake:<n>``   list of one entry, for a moment: wakes the one worker that is to stop
-``<prefix>:{<queue>}:discarded``  how many dead letters have been discarded by rule
+``<prefix>:{<queue>}:wake:<n>``   list of one entry, short-lived: wakes a single worker that must stop
+``<prefix>:{<queue>}:discarded``  number of dead letters that were discarded by rule
 ``<prefix>:layout``               version of this layout
 ``<prefix>:queues``               set of the names of queues
 ``<prefix>:unique:<key>``         holder of a unique key (on a Cluster ``<prefix>:{<queue>}:unique:<key>``)
 ``<prefix>:record:<key>``         a record of the backend
 ``<prefix>:group:<name>``         set of the members that have joined
 ``<prefix>:final:<db>:<key>``     channel on which a final record is published
-``<prefix>:final:<db>:``          channel to which every listener to any of these listens
+``<prefix>:final:<db>:``          channel to which every listener to any of these subscribes
 ================================  =====================================================================================
 """
 
@@ -30,7 +30,7 @@ import attrs
 __all__ = ["LAYOUT", "Keys"]
 
 LAYOUT = 1
-"""Version of the keys, and of what is in them. A queuekit with another version refuses to use them."""
+"""Version of the keys and their contents. A release with another version refuses to use them."""
 
 
 @attrs.frozen
@@ -42,41 +42,41 @@ class Keys:
     cluster: bool
 
     def queue(self, name: str) -> str:
-        """Return what the keys of a queue begin with; the scripts add the rest."""
+        """Return the prefix of the keys of a queue; the scripts add the rest."""
         return f"{self.prefix}:{{{name}}}"
 
     @property
     def layout(self) -> str:
-        """The version of the layout."""
+        """The key of the layout's version."""
         return f"{self.prefix}:layout"
 
     @property
     def queues(self) -> str:
-        """The set of all names of queues."""
+        """The key of the set of all queue names."""
         return f"{self.prefix}:queues"
 
     def unique(self, queue: str) -> str:
-        """Return what unique keys begin with; on a Cluster each queue has its own, since a step is one slot's."""
+        """Return the prefix of unique keys; on a Cluster each queue has its own, since a step accesses one slot."""
         return f"{self.queue(queue)}:unique:" if self.cluster else f"{self.prefix}:unique:"
 
     def notifier(self, queue: str) -> str:
-        """Return the list that notifies the waiters for *queue*."""
+        """Return the key of the list that notifies the waiters for *queue*."""
         return f"{self.queue(queue)}:bell"
 
     def wake(self, queue: str, name: str) -> str:
-        """Return the list that wakes only the waiter *name* for *queue*."""
+        """Return the key of the list that wakes only the waiter *name* for *queue*."""
         return f"{self.queue(queue)}:wake:{name}"
 
     def record(self, key: str) -> str:
-        """Return where the record *key* is."""
+        """Return the key of the record *key*."""
         return f"{self.prefix}:record:{key}"
 
     def record_of(self, name: bytes) -> str:
-        """Return the record key of a name that :meth:`record` has made."""
+        """Return the record's key from a name that :meth:`record` made."""
         return name.decode(errors="backslashreplace")[len(self.record("")) :]
 
     def group(self, name: str) -> str:
-        """Return the set of the members of a group."""
+        """Return the key of the set of members of a group."""
         return f"{self.prefix}:group:{name}"
 
     def channel(self, key: str) -> str:

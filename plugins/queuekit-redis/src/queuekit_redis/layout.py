@@ -1,4 +1,4 @@
-"""Checks the version of what is stored under a prefix; the first client writes it."""
+"""Check the version of the data under a prefix; the first client writes it."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ __all__ = ["Layout"]
 
 
 class Layout:
-    """What one client knows of the layout; it checks once.
+    """Checks the layout once per client.
 
     Args:
-        key: Where the version is kept.
-        where: The place, for errors.
+        key: Key of the version.
+        where: Server and prefix, for errors.
     """
 
     def __init__(self, key: str, *, where: str) -> None:
@@ -23,12 +23,12 @@ class Layout:
         self._is_known = False
 
     def check(self, link: Link) -> None:
-        """Make sure that the layout is ours, unless the server does not allow reading it.
+        """Check that the layout has the version of this release, unless the server does not allow reading it.
 
-        A node of a Cluster that does not keep the key says nothing; another one does.
+        A node of a Cluster that does not serve the key does not decide; another one does.
 
         Raises:
-            UnavailableError: It is that of another version.
+            UnavailableError: The layout has another version.
         """
         if self._is_known:
             return

@@ -1,4 +1,4 @@
-"""One connection, which sends commands and reads replies; it hides the untyped one of the client library."""
+"""One connection that sends commands and reads replies; it wraps the untyped one of the client library."""
 
 from __future__ import annotations
 
@@ -25,33 +25,33 @@ _CLUSTER_ERRORS = {"ASK": AskError, "CLUSTERDOWN": ClusterDownError, "MOVED": Mo
 
 
 class Link:
-    """A connection that opens nothing until it is asked to.
+    """A connection that is opened by :meth:`open`.
 
     Args:
-        connection: The client library's.
+        connection: The connection of the client library.
     """
 
     def __init__(self, connection: Any) -> None:
         self._connection = connection
         self.generation = 0
-        """Which of the servers that its pool has led to it leads to."""
+        """Generation of its pool at its creation; an older one than the pool's leads to a former primary."""
 
     def open(self) -> None:
-        """Connect and sign in."""
+        """Connect and authenticate."""
         self._connection.connect()
 
     def close(self) -> None:
-        """Close it, if it is open; of a fork's parent nothing is shut down."""
+        """Close it if it is open; in a fork, the parent's connection stays usable."""
         self._connection.disconnect()
 
     @property
     def sock(self) -> socket.socket | None:
         """The socket, ``None`` if it is closed."""
-        found: socket.socket | None = self._connection._sock  # noqa: SLF001 - there is no public way
+        found: socket.socket | None = self._connection._sock  # noqa: SLF001 - the library has no public access to it
         return found
 
     def is_stale(self) -> bool:
-        """Return whether the server has closed it while it was not in use, or has left bytes in it."""
+        """Return whether the server closed it while it was idle, or it holds unread bytes."""
         sock = self.sock
         if sock is None:
             return True
@@ -61,7 +61,7 @@ class Link:
 
     def send(self, *commands: Command) -> None:
         """Send *commands* at once."""
-        if len(commands) == 1:  # as each send in code is
+        if len(commands) == 1:  # the common case, on the path of each send
             packed = pack_command(tuple(commands[0]))
         else:
             packed = b"".join([pack_command(tuple(command)) for command in commands])
@@ -71,12 +71,12 @@ class Link:
         """Return the next reply.
 
         Raises:
-            RedisError: The server has refused the command, or does not answer.
+            RedisError: The server refused the command, or does not answer.
         """
         return self._connection.read_response(disable_decoding=True)
 
     def answer(self) -> Any:
-        """Return the next reply, or the error with which the server has refused."""
+        """Return the next reply, or the error if the server refused the command."""
         try:
             return self.read()
         except ResponseError as error:
@@ -87,15 +87,15 @@ class Link:
         return bool(self._connection.can_read(timeout=timeout))
 
     def converse(self, commands: Sequence[Command]) -> list[Any]:
-        """Send *commands* and return the reply to each; one that was refused is answered by its error."""
+        """Send *commands* and return the reply to each, or the error if it was refused."""
         self.send(*commands)
         return [self.answer()] if len(commands) == 1 else [self.answer() for _ in commands]
 
 
 def _told_apart(error: ResponseError) -> ResponseError:
-    """Return *error* as the client library's own kind; older ones leave a Cluster's answers as text."""
+    """Return *error* with the client library's specific class; older versions leave a Cluster's answers as text."""
     text = str(error)
-    if ": -READONLY " in text:  # within a script, as servers before version 7 write it
+    if ": -READONLY " in text:  # raised inside a script, in the format of servers before version 7
         return ReadOnlyError(text.partition(": -READONLY ")[2])
     word, _, rest = text.partition(" ")
     kind: Any = _CLUSTER_ERRORS.get(word)
@@ -103,7 +103,7 @@ def _told_apart(error: ResponseError) -> ResponseError:
 
 
 def link_maker(target: Target, options: RedisOptions) -> Callable[[Address | None], Link]:
-    """Return what makes a link to an address of *target*; ``None`` is its first."""
+    """Return a function that makes a link to an address of *target*; ``None`` means its first."""
     common: dict[str, Any] = {
         "db": target.db,
         "username": target.username,
@@ -113,7 +113,7 @@ def link_maker(target: Target, options: RedisOptions) -> Callable[[Address | Non
         "socket_read_size": _READ_SIZE,
         "client_name": options.client_name or None,
         "protocol": 2,
-        # The client library would repeat a command whose reply was lost, and most of ours must not be.
+        # The client library would repeat a command whose reply was lost; most commands here must not be repeated.
         "retry": Retry(NoBackoff(), 0),
     }
     if target.kind == "unix":
@@ -132,7 +132,7 @@ def link_maker(target: Target, options: RedisOptions) -> Callable[[Address | Non
 
 
 def tls_options(options: RedisOptions) -> dict[str, Any]:
-    """Return what the client library is to know of certificates."""
+    """Return the TLS options of the client library."""
     files = {name: getattr(options, name) for name in ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")}
     return {
         "ssl_cert_reqs": options.ssl_cert_reqs,

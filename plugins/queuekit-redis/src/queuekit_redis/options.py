@@ -12,7 +12,7 @@ from queuekit.durations import Seconds
 __all__ = ["RedisOptions"]
 
 TEN_YEARS = 315_360_000.0
-"""Seconds: what the server counts in whole ones ends in 2106."""
+"""Longest duration, in seconds: the scripts store whole seconds in 32 bits, which end in 2106."""
 _positive: Any = attrs.validators.gt(0)
 _not_negative: Any = attrs.validators.ge(0)
 _bounded: Any = attrs.validators.and_(_positive, attrs.validators.le(TEN_YEARS))
@@ -21,46 +21,46 @@ _number_of_connections: Any = attrs.validators.and_(attrs.validators.ge(2), attr
 
 @attrs.frozen(kw_only=True)
 class RedisOptions:
-    """How the server is reached, and what is kept there."""
+    """Options of the connection and of the stored data."""
 
     db: int | None = attrs.field(default=None, validator=attrs.validators.optional(_not_negative))
-    """Number of the database, where the URL's path does not say it."""
+    """Number of the database, unless the URL's path names it."""
     username: str | None = None
-    """User, where the URL does not say it before its host."""
+    """User, unless the URL names it before its host."""
     password: str | None = attrs.field(default=None, repr=False)
-    """Password, where the URL does not say it before its host."""
+    """Password, unless the URL names it before its host."""
     key_prefix: str = attrs.field(default="queuekit", validator=attrs.validators.matches_re(r"[A-Za-z0-9_.:-]{1,60}"))
-    """First part of every key: two apps with different ones do not see each other."""
+    """First part of every key; apps with different prefixes do not see each other's data."""
     timeout: Seconds = attrs.field(default=5.0, validator=_bounded)
-    """Seconds without an answer after which a call fails; blocking calls count from when they should have ended."""
+    """Seconds without an answer after which a call fails; for blocking calls, from their expected end."""
     connect_timeout: Seconds = attrs.field(default=2.0, validator=_bounded)
-    """Seconds to open a connection in."""
+    """Most seconds to open a connection."""
     max_connections: int = attrs.field(default=64, validator=_number_of_connections)
-    """Most connections of one broker or backend in one process (of a Cluster: to each of its nodes); at least 2, since
-    one may be waiting."""
+    """Most connections of one broker or backend in one process (on a Cluster: to each node); at least 2, since one may
+    be blocked by a wait."""
     client_name: str = attrs.field(default="queuekit", validator=attrs.validators.matches_re(r"[!-~]{0,60}"))
-    """What ``CLIENT LIST`` calls the connections."""
+    """Name of the connections in ``CLIENT LIST``."""
     dedup_window: Seconds = attrs.field(
         default=300.0, validator=attrs.validators.and_(_not_negative, attrs.validators.le(TEN_YEARS))
     )
-    """Seconds that the id of a message is remembered after it is done, at about 130 bytes each."""
+    """Seconds that the id of a message is remembered after its end, at about 130 bytes each."""
     dead_max_age: Seconds | None = attrs.field(default=None, validator=attrs.validators.optional(_positive))
-    """Seconds after which a dead letter is discarded and counted; by default they are kept."""
+    """Seconds after which a dead letter is discarded and counted; default: never."""
     dead_max_count: int | None = attrs.field(default=None, validator=attrs.validators.optional(_not_negative))
-    """Most dead letters of a queue; beyond it the oldest are discarded and counted."""
+    """Most dead letters of a queue; beyond that, the oldest are discarded and counted."""
     ssl: bool = False
-    """Whether to speak TLS to ``redis+sentinel://`` and ``redis+cluster://``; ``rediss://`` does by itself."""
+    """Whether to use TLS with ``redis+sentinel://`` and ``redis+cluster://``; ``rediss://`` always uses it."""
     ssl_cert_reqs: Literal["required", "optional", "none"] = "required"
-    """Whether the server's certificate must be valid; ``none`` protects from listeners only."""
+    """Whether the server's certificate must be valid; ``none`` protects only against passive eavesdropping."""
     ssl_check_hostname: bool = True
-    """Whether it must be made out to the host in the URL."""
+    """Whether the certificate must match the host in the URL."""
     ssl_ca_certs: Path | None = None
-    """File with the certificates of those who may sign it; by default the system's."""
+    """File with the certificates of trusted CAs; default: those of the system."""
     ssl_certfile: Path | None = None
-    """File with our own certificate, where the server asks for one."""
+    """File with the client's certificate, if the server requires one."""
     ssl_keyfile: Path | None = None
-    """File with its key."""
+    """File with the key of the client's certificate."""
     sentinel_username: str | None = None
-    """User at the Sentinels, where they ask for one."""
+    """User for the Sentinels, if they require one."""
     sentinel_password: str | None = attrs.field(default=None, repr=False)
-    """Password at the Sentinels."""
+    """Password for the Sentinels."""

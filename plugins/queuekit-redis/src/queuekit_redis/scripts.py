@@ -1,4 +1,4 @@
-"""The scripts in ``lua/``, put together from parts that they share."""
+"""The scripts in ``lua/``, assembled from shared parts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["SCRIPTS", "Script", "script"]
 
 @attrs.frozen
 class Script:
-    """A script, sent by its digest, and in full only to a server that does not know it."""
+    """A script. Calls send its digest, and its text only to a server that does not know it."""
 
     name: str
     text: str

@@ -1,4 +1,4 @@
-"""Finds the current primary through the Sentinels."""
+"""Find the current primary through the Sentinels."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ from queuekit_redis.urls import Address, Target
 __all__ = ["Primary"]
 
 REFRESH_EVERY = 2.0
-"""Seconds after which the Sentinels are asked again, while connections are in use: a primary that was replaced takes
-messages for many seconds before it steps down, and loses them then."""
+"""Seconds between two queries of the Sentinels while connections are in use. A replaced primary accepts messages for
+many seconds before it steps down, and then loses them."""
 SHARE = 10
-"""Pause between two questions, as a multiple of the time that the last one took, so that slow Sentinels cost little."""
+"""Least pause between two queries, as a multiple of the last one's duration, so that slow Sentinels cost little."""
 
 
 class Primary:
-    """The server that is the primary now.
+    """The current primary.
 
     Args:
         make: Makes a link to an address.
-        target: Where the Sentinels are, and what they call the service.
-        options: How to reach them.
+        target: Addresses of the Sentinels, and the name of the service.
+        options: Options of the connections.
     """
 
     def __init__(self, make: Callable[[Address | None], Link], target: Target, options: RedisOptions) -> None:
@@ -51,25 +51,25 @@ class Primary:
             pool.connection_kwargs |= {"usual": options.connect_timeout, "usual_connect": options.connect_timeout}
         self._address: Address | None = None
         self._left = False
-        """Whether a link may lead to one that is the primary no more."""
+        """Whether a link may lead to a former primary."""
         self._next_refresh = 0.0
 
     def link(self) -> Link:
-        """Return a link to it, which is not open yet."""
+        """Return a link to the primary, which is not open yet."""
         return self._make(self._refresh())
 
     def has_moved(self) -> bool:
-        """Return, once, that another server is the primary now; the Sentinels are asked from time to time."""
+        """Return whether the primary has changed since the last call; query the Sentinels from time to time."""
         if self._address is not None and time.monotonic() >= self._next_refresh:
-            with suppress(RedisError, OSError):  # what is connected goes on without them
+            with suppress(RedisError, OSError):  # open connections work without Sentinels
                 self._refresh()
         moved, self._left = self._left, False
         return moved
 
     def _refresh(self) -> Address:
-        """Ask who it is, and note whether that is news."""
+        """Query the address of the primary, and remember whether it has changed."""
         since = time.monotonic()
-        self._next_refresh = since + REFRESH_EVERY  # at once, so that one thread asks for all
+        self._next_refresh = since + REFRESH_EVERY  # set it first, so that other threads do not query as well
         try:
             address = self._named()
         finally:
@@ -80,7 +80,7 @@ class Primary:
         return address
 
     def _named(self) -> Address:
-        """Ask one Sentinel after the other."""
+        """Query the Sentinels one by one until one names the primary."""
         problems: list[str] = []
         refusals: list[AuthenticationError] = []
         for client in self._clients:
@@ -92,10 +92,10 @@ class Primary:
             except (RedisConnectionError, RedisTimeoutError) as error:
                 problems.append(str(error))
                 continue
-            finally:  # or what is open to it would outlive the broker that asked
+            finally:  # otherwise the connection would outlive the broker
                 client.connection_pool.disconnect(inuse_connections=False)
             if state and self._sentinels.check_master_state(state, self._service):
-                # the one that answered is asked first
+                # next time, query this one first
                 self._clients = sorted(self._clients, key=lambda one: one is not client)
                 return state["ip"], state["port"]
         if refusals and not problems:
@@ -106,14 +106,14 @@ class Primary:
 
 
 def _asking(target: Target, options: RedisOptions) -> dict[str, Any]:
-    """Return how Sentinels are asked."""
+    """Return the options of connections to Sentinels."""
     asking: dict[str, Any] = {
         "socket_timeout": options.connect_timeout,
         "socket_connect_timeout": options.connect_timeout,
         "username": options.sentinel_username,
         "password": options.sentinel_password,
         "protocol": 2,
-        # The client library would ask one that is gone again and again, before it asks the next.
+        # The client library would retry an unreachable Sentinel several times before it queries the next.
         "retry": Retry(NoBackoff(), 0),
     }
     if target.tls:

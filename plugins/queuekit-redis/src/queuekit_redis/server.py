@@ -1,4 +1,4 @@
-"""Sends commands to one server, or to the current primary."""
+"""Send commands to one server, or to the current primary."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from queuekit_redis.urls import Target
 __all__ = ["RedisCall", "Server", "SingleServer", "call_script", "is_fleeting", "load", "run", "with_scripts"]
 
 TRIES = 3
-"""Times that a call which may be repeated is tried."""
+"""Most attempts of a call that may be repeated."""
 _PAUSE = 0.05
 
 
@@ -38,41 +38,41 @@ class RedisCall(NamedTuple):
 
 
 def run(name: str, keys: Sequence[str], arguments: Sequence[Any]) -> RedisCall:
-    """Return the call of the script *name*; all *keys* are in one slot."""
+    """Return the call of the script *name*; all *keys* must be in one slot."""
     return call_script(name, keys, arguments, route=keys[0])
 
 
 def call_script(name: str, keys: Sequence[str], arguments: Sequence[Any], *, route: str = "") -> RedisCall:
-    """As :func:`run`, where there may be no keys, on a server that needs no *route*."""
+    """Like :func:`run`, but allows no keys, on a server that needs no *route*."""
     return RedisCall(route, ("EVALSHA", script(name).sha, len(keys), *keys, *arguments))
 
 
 class Server(abc.ABC):
-    """Where commands go. All methods are thread-safe and raise ``UnavailableError``."""
+    """Runs commands on one or more servers. All methods are thread-safe and raise ``UnavailableError``."""
 
     def __init__(self, failures: Failures) -> None:
         self._failures = failures
 
     @abc.abstractmethod
     def call(self, calls: Sequence[RedisCall], *, again: bool) -> list[Any]:
-        """Return the reply to each of *calls*, in as few round trips as can be.
+        """Return the reply to each of *calls*, in as few round trips as possible.
 
         Args:
-            calls: What to do.
-            again: Whether it may be done twice, and so be repeated when a reply is lost.
+            calls: The calls.
+            again: Whether the calls may run twice, so that they are repeated after a lost reply.
         """
 
     @abc.abstractmethod
     def lent(self, route: str) -> AbstractContextManager[Link]:
-        """Lend a link to whoever serves *route*, to block on."""
+        """Lend a link to the server of *route*, for a blocking command."""
 
     @abc.abstractmethod
     def node_of(self, route: str) -> Hashable:
-        """Return what all share who serve *route* on the same connections."""
+        """Return a value that is equal for all routes that share the connections of *route*."""
 
     @abc.abstractmethod
     def nodes(self) -> list[str]:
-        """Return a name for each server that holds a part of the keys; :meth:`call_node` takes it."""
+        """Return a name for each server that holds a part of the keys, for :meth:`call_node`."""
 
     @abc.abstractmethod
     def call_node(self, node: str, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
@@ -87,10 +87,10 @@ class Server(abc.ABC):
         return self.call([call], again=again)[0]
 
     def raised(self, replies: list[Any]) -> list[Any]:
-        """Return *replies*, none of which is an error.
+        """Return *replies* if none is an error.
 
         Raises:
-            UnavailableError: One is.
+            UnavailableError: One of them is an error.
         """
         for reply in replies:
             if isinstance(reply, RedisError):
@@ -102,10 +102,10 @@ class SingleServer(Server):
     """One server, or the primary that Sentinels name.
 
     Args:
-        target: Where.
-        options: How.
+        target: Address and credentials.
+        options: Options of the connections.
         failures: Makes errors.
-        layout: Looked at by each link that is opened, until it is known.
+        layout: Checked on each new connection, until it is known.
     """
 
     def __init__(self, target: Target, *, options: RedisOptions, failures: Failures, layout: Layout) -> None:
@@ -130,7 +130,7 @@ class SingleServer(Server):
         return self._repeated(commands, again=again)
 
     def one(self, call: RedisCall, *, again: bool) -> Any:
-        """Return the reply to *call*; each send in code is one."""
+        """Return the reply to *call*; the path of each send."""
         return self._repeated((call.arguments,), again=again)[0]
 
     def call_node(self, node: str, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
@@ -150,7 +150,7 @@ class SingleServer(Server):
                 time.sleep(_PAUSE * random.random())  # noqa: S311 - spreads tries, guards nothing
 
     def _is_over(self, began: float) -> bool:
-        """Return whether there is no time left for a call that *began* then, in monotonic seconds."""
+        """Return whether the time is up for a call that started at the monotonic time *began*."""
         now, end = time.monotonic(), end_of_time()
         return now > began + self._deadline or (end is not None and now > end)
 
@@ -162,21 +162,21 @@ class SingleServer(Server):
             replies = _told_scripts(link, commands, replies)
             for reply in replies:
                 if isinstance(reply, ReadOnlyError):
-                    raise reply  # a primary no more: connections lead elsewhere from now on
+                    raise reply  # a former primary: the error makes the pool drop its connections
         return self.raised(replies)
 
     @contextmanager
     def lent(self, route: str) -> Iterator[Link]:
-        """Lend a link to block on."""
+        """Lend a link for a blocking command."""
         with self._connections.lent(checked=True) as link:
             yield link
 
     def node_of(self, route: str) -> Hashable:
-        """Return the same for all."""
+        """Return the same value for all routes."""
         return ""
 
     def nodes(self) -> list[str]:
-        """Return the only one."""
+        """Return the only server."""
         return [""]
 
     def close(self) -> None:
@@ -185,25 +185,25 @@ class SingleServer(Server):
 
 
 def is_fleeting(error: UnavailableError) -> bool:
-    """Return whether another connection may do better."""
+    """Return whether a retry on another connection may succeed."""
     return error.passing and isinstance(error.__cause__, RedisConnectionError | OSError | ReadOnlyError)
 
 
 def with_scripts(link: Link, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
-    """Return the replies to *commands*; a server that does not know a script gets it, and the command again."""
+    """Return the replies to *commands*; load unknown scripts into the server and repeat their commands."""
     replies = link.converse(commands)
     return _told_scripts(link, commands, replies) if _any_refused(replies) else replies
 
 
 def _any_refused(replies: Sequence[Any]) -> bool:
-    for reply in replies:  # noqa: SIM110 - half the time of any(), on the way of every message
+    for reply in replies:  # noqa: SIM110 - takes half the time of any(), for every message
         if isinstance(reply, RedisError):
             return True
     return False
 
 
 def _told_scripts(link: Link, commands: Sequence[tuple[Any, ...]], replies: list[Any]) -> list[Any]:
-    """Return *replies* with those in place that say that a script is not known."""
+    """Return *replies*, in which errors about unknown scripts are replaced by the replies to a second try."""
     missing = [index for index, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
     if missing:
         load(link, {commands[index][1] for index in missing})

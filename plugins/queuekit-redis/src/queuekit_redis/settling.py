@@ -1,4 +1,4 @@
-"""Turns settlements and commits into arguments of the scripts."""
+"""Convert settlements and commits to arguments of the scripts."""
 
 from __future__ import annotations
 
@@ -33,18 +33,18 @@ __all__ = [
 
 
 def send_arguments(envelope: Envelope) -> tuple[Any, ...]:
-    """Return what ``send.lua`` reads of a message."""
+    """Return the arguments of ``send.lua`` for a message."""
     unique = envelope.unique
     return (envelope.id, pack_envelope(envelope), pack_due(envelope), unique.key if unique else b"")
 
 
 def is_plain(envelope: Envelope) -> bool:
-    """Return whether a message is due at once and asks for no key, so that the quick scripts serve it."""
+    """Return whether a message is due at once and has no unique key, so that the quick scripts can send it."""
     return envelope.unique is None and envelope.not_before is None and envelope.delay <= 0
 
 
 def is_plain_ack(settlement: Settlement) -> bool:
-    """Return whether this is the ack of a message at its first attempt that holds no key."""
+    """Return whether this is the ack of a message at its first attempt without a unique key."""
     if type(settlement) is not Ack:
         return False
     envelope = settlement.delivery.envelope
@@ -52,7 +52,7 @@ def is_plain_ack(settlement: Settlement) -> bool:
 
 
 def settle_arguments(settlement: Settlement, keys: Keys) -> tuple[Any, ...]:
-    """Return what ``settling.lua`` reads of a settlement."""
+    """Return the arguments of ``settling.lua`` for a settlement."""
     delivery = settlement.delivery
     if isinstance(settlement, Ack):
         return (b"a", delivery.id, delivery.token, pack_step(delivery.envelope), _key_to_free(delivery))
@@ -82,13 +82,13 @@ def _retry(retry: Replace, keys: Keys) -> tuple[Any, ...]:
 
 
 def _key_to_free(delivery: Delivery) -> str | bytes:
-    """Return the unique key that the end of the message frees; one until the start was freed by the claim."""
+    """Return the unique key that the end of the message frees; the claim already freed a key held until the start."""
     unique = delivery.envelope.unique
     return unique.key if unique is not None and unique.until == "done" else b""
 
 
 def commit_arguments(items: Sequence[CommitItem], keys: Keys) -> tuple[list[str], list[Any]]:
-    """Return the queues that *items* touch, and what ``commit.lua`` reads of them."""
+    """Return the queues of *items*, and the arguments of ``commit.lua``."""
     places: dict[str, int] = {}
     arguments: list[Any] = []
 
@@ -115,19 +115,19 @@ def commit_arguments(items: Sequence[CommitItem], keys: Keys) -> tuple[list[str]
 
 @lru_cache(maxsize=256)
 def milliseconds(seconds: float | None) -> int:
-    """Return a time to live for the scripts: at least a millisecond, -1 for ever."""
+    """Return a lifetime for the scripts in milliseconds: at least 1, or -1 for no limit."""
     if seconds is None:
         return -1
     return max(1, math.ceil(min(seconds * 1000, 1e14)))
 
 
 def follow_ups(join: Join) -> list[Envelope]:
-    """Return what *join* sends when its group is complete."""
+    """Return the envelopes that *join* sends when its group is complete."""
     return [envelope for envelope in join.then if isinstance(envelope, Envelope)]
 
 
 def envelopes_of(items: Iterable[CommitItem]) -> list[Envelope]:
-    """Return what *items* may send."""
+    """Return all envelopes that *items* may send."""
     sends: list[Envelope] = []
     for item in items:
         sends += item.sends

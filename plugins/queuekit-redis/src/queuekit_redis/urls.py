@@ -1,4 +1,4 @@
-"""Reads the address of the server from a URL; opens nothing, and imports no client library."""
+"""Read the address of the server from a URL; opens no connection, and imports no client library."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ _EXAMPLES = {
 
 @attrs.frozen(kw_only=True)
 class Target:
-    """Where the server is, and how to sign in."""
+    """Address and credentials of the server."""
 
     kind: str
     """``single``, ``unix``, ``sentinel`` or ``cluster``."""
     addresses: tuple[Address, ...] = ()
     path: str = ""
-    """Of a Unix socket."""
+    """Path of a Unix socket."""
     service: str = ""
-    """What the Sentinels call it."""
+    """Name of the service at the Sentinels."""
     db: int = 0
     tls: bool = False
     username: str | None = None
@@ -42,16 +42,16 @@ class Target:
 
     @property
     def name(self) -> str:
-        """The server's name among others: the same for all who write its URL alike, whatever the user."""
+        """Identifies the server: equal for equal URLs, whatever the user."""
         hosts = ",".join(f"{host}:{port}" for host, port in self.addresses)
         return f"{self.kind}:{self.path or hosts}/{self.service}/{self.db}"
 
 
 def read_target(url: EngineURL, options: RedisOptions) -> Target:
-    """Return where *url* leads.
+    """Return the server that *url* names.
 
     Raises:
-        ConfigError: It does not say which server, or which database.
+        ConfigError: It does not name a server or a database correctly.
     """
     kind = url.scheme.removeprefix("redis+") if "+" in url.scheme else "single"
     read = {"single": _single, "unix": _unix, "sentinel": _sentinel, "cluster": _cluster}[kind]
@@ -64,14 +64,14 @@ def read_target(url: EngineURL, options: RedisOptions) -> Target:
 
 def _single(url: EngineURL, options: RedisOptions) -> Target:
     if len(url.hosts) > 1:
-        raise _unreadable(url, "names several hosts", "For several use redis+sentinel:// or redis+cluster://")
+        raise _unreadable(url, "names several hosts", "For several hosts, use redis+sentinel:// or redis+cluster://")
     addresses = _addresses(url, _PORT) or (("localhost", _PORT),)
     return Target(kind="single", addresses=addresses, db=_database(url, url.path.strip("/"), options))
 
 
 def _unix(url: EngineURL, options: RedisOptions) -> Target:
     if url.hosts or len(url.path) <= 1:
-        raise _unreadable(url, "names no socket: three slashes stand before its path")
+        raise _unreadable(url, "names no socket: write three slashes before its path")
     return Target(kind="unix", path=url.path, db=options.db or 0)
 
 
@@ -91,15 +91,15 @@ def _cluster(url: EngineURL, options: RedisOptions) -> Target:
     if not url.hosts:
         raise _unreadable(url, "names no host")
     if _database(url, url.path.strip("/"), options) != 0:
-        raise _unreadable(url, "names a database: a Cluster has only number 0")
+        raise _unreadable(url, "names a database: a Cluster has only database 0")
     return Target(kind="cluster", addresses=_addresses(url, _PORT))
 
 
 def _addresses(url: EngineURL, default_port: int) -> tuple[Address, ...]:
     addresses = tuple(_address(host, default_port) for host in url.hosts)
     for _, port in addresses:
-        if not 0 < port <= _HIGHEST_PORT:  # the system would take what is left of it as two bytes
-            raise _unreadable(url, f"has {port} where a port should be: 1 to {_HIGHEST_PORT:,}")
+        if not 0 < port <= _HIGHEST_PORT:  # the system would silently truncate it to 16 bits
+            raise _unreadable(url, f"has the port {port}, not one from 1 to {_HIGHEST_PORT:,}")
     return addresses
 
 
@@ -114,7 +114,7 @@ def _database(url: EngineURL, text: str, options: RedisOptions) -> int:
     if not text:
         return options.db or 0
     if not text.isascii() or not text.isdigit():
-        raise _unreadable(url, f"has {text!r} where the number of a database should be")
+        raise _unreadable(url, f"has {text!r} instead of the number of a database")
     return int(text)
 
 

@@ -1,4 +1,4 @@
-"""Blocks a worker until one of its queues is notified, the time is over, or it is interrupted."""
+"""Block a worker until one of its queues is notified, the time is over, or it is interrupted."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ from queuekit_redis.server import RedisCall, Server, run
 __all__ = ["Sleep", "Waker", "asleep", "sleep_on", "sleep_then"]
 
 GRACE = 3.0
-"""Seconds after which a blocking call that should have ended means that the server is gone."""
+"""Seconds after the expected end of a blocking call at which the server counts as unavailable."""
 _SHORTEST = 0.01
-"""Seconds: servers cut a timeout to whole milliseconds, and take one that becomes 0 for eternity."""
+"""Least timeout in seconds: servers truncate it to whole milliseconds, and 0 means no timeout."""
 
 
 class Waker:
-    """A pipe that ends a sleep from another thread."""
+    """A pipe by which another thread ends a sleep."""
 
     def __init__(self) -> None:
         self._read, self._write = os.pipe()
         os.set_blocking(self._write, False)
 
     def fileno(self) -> int:
-        """Return what to wait on."""
+        """Return the descriptor to wait on."""
         return self._read
 
     def wake(self) -> None:
         """End the sleep, or the next one."""
-        with suppress(OSError):  # a full pipe wakes as well, and a closed one has no waiter
+        with suppress(OSError):  # a full pipe already wakes the waiter, and a closed one has none
             os.write(self._write, b"\0")
 
     def close(self) -> None:
@@ -47,7 +47,7 @@ class Waker:
 
 @contextmanager
 def asleep(interrupts: Interrupts, handled: int) -> Iterator[Waker]:
-    """Yield a waker that an interrupt since *handled* has woken or will wake."""
+    """Yield a waker that wakes on any interrupt since *handled*."""
     waker = Waker()
     interrupts.join(waker, since=handled)
     try:
@@ -62,12 +62,12 @@ class Sleep(NamedTuple):
 
     seconds: float
     exact: bool = False
-    """Whether something is due at the end of it. A server checks its timeouts only ten times a second, so such a
-    sleep is ended from here."""
+    """Whether something is due at its end. A server checks its timeouts only ten times a second, so the client ends
+    such a sleep."""
 
     @property
     def patience(self) -> float:
-        """Seconds to wait here for the answer."""
+        """Seconds to wait for the answer."""
         return self.seconds if self.exact else self.seconds + GRACE
 
 
@@ -77,11 +77,11 @@ def sleep_on(
     """Block until one of *notifiers* has an entry, *sleep* is over or *waker* is woken.
 
     Args:
-        server: Has the notifiers.
-        notifiers: Their keys; those of one group are served by one node and share a connection.
-        sleep: How long.
-        waker: Ends it from elsewhere.
-        failures: Makes the error for a server that is silent.
+        server: The server of the notifiers.
+        notifiers: Keys of the notifiers, in groups that one node serves and that share a connection.
+        sleep: How long to block.
+        waker: Ends the sleep early.
+        failures: Makes the error for a server that does not answer.
     """
     with ExitStack() as stack:
         links = [stack.enter_context(server.lent(group[0])) for group in notifiers]
@@ -94,7 +94,7 @@ def sleep_on(
 
 
 def _finish(links: Sequence[Link], ready: set[int]) -> None:
-    """Read the replies that have come, and cancel the other calls by closing their connections."""
+    """Read the replies that have arrived, and cancel the other calls by closing their connections."""
     for link in links:
         if link.sock is not None and link.sock.fileno() in ready:
             link.read()
@@ -105,18 +105,18 @@ def _finish(links: Sequence[Link], ready: set[int]) -> None:
 def sleep_then(engine: Engine, notifiers: Sequence[str], call: RedisCall, *, sleep: Sleep, waker: Waker) -> Any:
     """Block until a notifier has an entry, *sleep* is over or *waker* is woken, and return the reply to *call*.
 
-    *call* is sent with the blocking command, so the server runs it at once, without another round trip. Closing the
-    connection would lose what the call has taken, so a sleep is ended through a notifier of its own.
+    *call* is sent together with the blocking command, so the server runs it at once, without another round trip.
+    Closing the connection could lose messages that the call claimed, so a sleep is ended through its own notifier.
 
     Args:
-        engine: The server, which has all notifiers.
-        notifiers: Their keys; the last one is of this sleep alone.
-        call: What to do then.
-        sleep: How long.
-        waker: Ends it from elsewhere.
+        engine: The server of all notifiers.
+        notifiers: Keys of the notifiers; the last one belongs to this sleep only.
+        call: The call to run then.
+        sleep: How long to block.
+        waker: Ends the sleep early.
 
     Returns:
-        The reply; an error if it was refused.
+        The reply, or the error if the call was refused.
     """
     with engine.server.lent(notifiers[0]) as link:
         link.send(_blocking(notifiers, sleep.seconds), call.arguments)
@@ -137,7 +137,7 @@ def _blocking(notifiers: Sequence[str], seconds: float) -> Command:
 
 
 def _first_of(ends: Sequence[Waker | socket.socket], seconds: float) -> set[int]:
-    """Return which of *ends* can be read first; none if *seconds* pass."""
+    """Return the descriptors of *ends* that are readable first; none after *seconds*."""
     poll = select.poll()
     for end in ends:
         poll.register(end, select.POLLIN)

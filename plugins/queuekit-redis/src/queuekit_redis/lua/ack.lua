@@ -1,3 +1,3 @@
--- Acknowledgements of usual messages. KEYS: queue. ARGV: window, nonce, then ids and tokens. Returns the places of
--- those refused.
+-- Acknowledges plain messages. KEYS: queue. ARGV: window, nonce, then ids and tokens. Returns the indexes of those
+-- refused.
 return settle_plain(3, 2)

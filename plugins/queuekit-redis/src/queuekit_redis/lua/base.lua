@@ -1,16 +1,17 @@
--- What most scripts begin with. Each part costs every call some microseconds, so a script takes what it needs alone.
+-- The start of most scripts. Each part costs every call some microseconds, so a script includes only what it needs.
 -- Times are microseconds of the server's clock.
 --
--- A message is a field of <queue>:messages. "M", when it was sent, and what the client packed:
+-- A message is a field of <queue>:messages: "M", the time at which it was sent, and what the client packed:
 --   priority, flags, generation, attempt, hop, [expires], [not_before], [until, ttl, length, unique key], body
--- or, when it has left, "T", until when its id is remembered, who settled it, and its step where that is not 0,0,0.
--- Four sorted sets hold its place; <queue>:claims holds its holder and the number of its deliveries.
+-- or, when it has left, a tombstone: "T", the time until which its id is remembered, the nonce of the call that settled
+-- it, and generation, attempt and hop unless all are 0.
+-- Four sorted sets hold its place; <queue>:claims holds its holder and the number of its claims.
 local call, pack, unpack_from = redis.call, struct.pack, struct.unpack
 local MESSAGE, CLAIM, STEP = '<c1dbBI4I4I4', '<I4I4d', '<I4I4I4'
 local HEADER = 23
 local HAS_EXPIRES, HAS_NOT_BEFORE, HAS_UNIQUE = 1, 2, 4
 local UNTIL_START, UNTIL_TTL = 0, 2
--- A place among the ready ones is level * SPAN + time since EPOCH (2024), exact in a double until 2052.
+-- The score of a ready message is level * SPAN + time since EPOCH (2024), exact in a double until 2052.
 local SPAN, EPOCH, LATEST = 9e14, 1704067200e6, 9e15
 local MOST = 1000
 
@@ -43,7 +44,7 @@ local function queue(base)
   return q
 end
 
--- A time that no other message of the queue has, so that none is overtaken within a microsecond.
+-- A time that is unique within the queue, so that messages of the same microsecond keep their order.
 local function tick(q)
   if not q.last then
     q.last = tonumber(call('GET', q.clock) or 0) or 0
@@ -71,13 +72,14 @@ local function level_of(value)
   return level > 127 and 0 or math.min(level, 9)
 end
 
--- Whether what is stored under an id is what is remembered of a message that has left. Whatever else is there is a
--- message, if only a malformed one.
+-- Whether a stored value is the tombstone of a message that has left. Any other value is a message, perhaps a malformed
+-- one.
 local function has_left(value)
   return value:byte(1) == 84 and (#value == 13 or #value == 25)
 end
 
--- A stored message with a header, in which foreign bytes become the body: its worker will find it malformed. Without anything an id stands for a message that was evicted or deleted, which must not go unnoticed.
+-- A stored message with a header. Foreign bytes become the body, and the worker finds it malformed. An id without a
+-- value stands for a message that was evicted or deleted, which must not go unnoticed.
 local function whole(value)
   if value and value:byte(1) == 77 and #value >= HEADER then return value end
   return pack(MESSAGE, 'M', now, 4, 0, 0, 0, 0) .. (value or '')
@@ -89,13 +91,13 @@ local function claim_of(state)
   return unpack_from(CLAIM, state)
 end
 
--- A full server refuses scripts whose first write adds; before those that make it no fuller, something that is not there
--- is taken away.
+-- A full server refuses scripts whose first write adds data. Scripts that add none first remove a member that does not
+-- exist.
 local function take_nothing(q)
   call('ZREM', q.leased, '')
 end
 
--- Notifies one waiting worker, unless one has been notified and has not claimed yet.
+-- Notifies one waiting worker, unless one was notified and has not claimed yet.
 local function notify(q)
   if call('EXISTS', q.notifier) == 0 then
     take_nothing(q)

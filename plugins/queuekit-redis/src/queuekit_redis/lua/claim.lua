@@ -1,7 +1,7 @@
--- KEYS: queues. ARGV: limit, lease, token, prefix of unique keys, most bytes, oldest and most dead letters, prefix of
--- marks (empty: do not check for any), time after which the caller has given up (0: never).
--- Returns now, microseconds until the next event (-1: none), how many of the messages are marked,
--- and per queue two flat lists: of id and message, and of place, number and crashes of those that were claimed before.
+-- KEYS: queues. ARGV: limit, lease, token, prefix of unique keys, most bytes, most age and number of dead letters,
+-- prefix of marks (empty: do not check), time after which the caller has given up (0: never).
+-- Returns now, microseconds until the next event (-1: none), the number of marked messages,
+-- and per queue two flat lists: id and message; and index, number and crashes of those that were claimed before.
 local limit, lease, token, unique_prefix = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3], ARGV[4]
 local bytes, oldest_dead, most_dead, marks = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7]), ARGV[8]
 local count, ends, marked, latest = 0, now + lease, 0, tonumber(ARGV[9])
@@ -11,13 +11,13 @@ local function is_marked(keys)
   if marks ~= '' and #keys > 0 then marked = marked + call('EXISTS', unpack(keys)) end
 end
 
--- Messages are remembered as claimed from their first claim to their end. Where all of these are under a lease, none
--- of those that are ready has been claimed before.
+-- A message has an entry in `claims` from its first claim to its end. If all entries are leased, no ready message was
+-- claimed before.
 local function is_fresh(q)
   return call('HLEN', q.claims) == call('ZCARD', q.leased)
 end
 
--- Stores a foreign value as a message; returns nothing for an id that is only remembered.
+-- Stores a foreign value as a message; returns nil for a tombstone.
 local function made_whole(q, id, value)
   if value and has_left(value) then return nil end
   value = whole(value)
@@ -62,10 +62,10 @@ local function hand_out(q, taken, again, popped, fresh)
 end
 
 local answer, soonest = {0, -1, 0}, nil
--- What a call takes after its caller has given up would be lost until its lease ends.
+-- Messages claimed after the caller has given up would be blocked until their lease ends.
 if latest > 0 and now > latest then limit, soonest = 0, now end
 for index, base in ipairs(KEYS) do
-  -- On a Cluster one more key is declared, which makes a node refuse the script while the slot moves.
+  -- On a Cluster, one more key is declared, so that a node refuses the script while the slot moves.
   if base:sub(-1) ~= '}' then break end
   local q, taken, again = queue(base), {}, {}
   local promoted, reclaimed, forgotten = promote(q), reclaim(q), forget(q)

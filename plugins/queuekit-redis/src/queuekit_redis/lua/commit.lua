@@ -1,11 +1,11 @@
 -- KEYS: queues. ARGV: prefix of unique keys, window, nonce, prefixes of records and channels, then items, each a run of
 -- operations:
 --   I                                            a new item
---   S queue, settlement                          if it is refused, nothing more of the item is done
---   R rest of the key, payload, milliseconds     a record, where it is newer
---   J key, member, size, milliseconds, count     a join; the next `count` sends are those of a group that is complete
+--   S queue, settlement                          if it is refused, the rest of the item is skipped
+--   R rest of the key, payload, milliseconds     a record, written if it is newer
+--   J key, member, size, milliseconds, count     a join; the next `count` sends are done only if the group is complete
 --   E queue, id, blob, due, unique key           a send
--- Returns for each item whether it was done, then the numbers of those queues that are new.
+-- Returns whether each item was done, then the numbers of new queues.
 local ctx = {unique_prefix = ARGV[1], window = tonumber(ARGV[2]), nonce = ARGV[3]}
 local records, channels = ARGV[4], ARGV[5]
 local done, at, live, held_back = {}, 6, true, 0
@@ -25,7 +25,7 @@ end
 function OPERATIONS.S()
   local behind, kept, repeated = settle(queue_at(at + 1), at + 2, ctx)
   if not kept then done[#done] = 0 end
-  -- A whole item is one step: if its settlement was done by an earlier try, so was the rest.
+  -- An item is one step: if an earlier try did its settlement, it did the rest as well.
   if not kept or repeated then live = false end
   return behind
 end

@@ -1,4 +1,4 @@
--- KEYS: records. ARGV: expected version. Returns how many were deleted.
+-- KEYS: records. ARGV: expected version. Returns the number of deleted records.
 local deleted = 0
 for _, key in ipairs(KEYS) do
   local head = redis.call('GETRANGE', key, 0, 7)

@@ -1,4 +1,4 @@
--- KEYS: queue. ARGV: lease, then per message id and token. Returns the places of those that are lost.
+-- KEYS: queue. ARGV: lease, then per message id and token. Returns the indexes of lost leases.
 local q, ends, lost, kept = queue(KEYS[1]), now + tonumber(ARGV[1]), {}, {}
 local shortest
 for at = 2, #ARGV, 2 do
@@ -14,7 +14,7 @@ if #kept > 0 then
   local head = call('ZRANGE', q.leased, 0, 0, 'WITHSCORES')[2]
   take_nothing(q)
   bulk('ZADD', q.leased, kept)
-  -- A lease may also have become shorter than the waiters expect.
+  -- The lease may now end earlier than waiting workers expect.
   if not head or ends < tonumber(head) then notify(q) end
 end
 return lost

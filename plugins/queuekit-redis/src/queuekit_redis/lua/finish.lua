@@ -1,10 +1,10 @@
--- As `ack`, each with the record of its outcome, which is written where it is newer.
--- KEYS: queue. ARGV: window, nonce, prefixes of records and channels, what the keys of the records have before the id,
--- milliseconds, then per message id, token, payload of its record. Returns the places of those refused.
+-- Like `ack`, with a record for each message, which is written if it is newer.
+-- KEYS: queue. ARGV: window, nonce, prefixes of records and channels, prefix of the records' keys before the id,
+-- milliseconds, then per message id, token, payload of its record. Returns the indexes of those refused.
 local channels, kind, ttl = ARGV[4], ARGV[5], tonumber(ARGV[6])
 local records = ARGV[3] .. kind
 
--- The usual record is written over one that says PENDING, so that reading all of them whole costs least.
+-- Usually each record replaces a small PENDING one, so it is cheapest to read all of them as a whole.
 local function write(places)
   local keys = {}
   for index = 1, #places do keys[index] = records .. ARGV[places[index]] end

@@ -1,4 +1,4 @@
--- How messages are shown: id, message, number, crashes, time of its place, death record.
+-- Adds a message to a reply: id, message, number, crashes, time of its place, death record.
 local function show(q, id, value, score, shown)
   local number, crashes, last = 0, 0, #shown
   local state = call('HGET', q.claims, id)
@@ -7,18 +7,18 @@ local function show(q, id, value, score, shown)
   shown[last + 5], shown[last + 6] = string.format('%.0f', score), call('HGET', q.death_records, id) or ''
 end
 
--- The set that a place is kept in, and the member of it that stands for a message.
+-- The member of a place's sorted set that stands for a message.
 local function member_in(place_name, id, value)
   if place_name ~= 'delayed' then return id end
   return level_of(value) .. id
 end
 
--- What a message in a set is: what is due is ready, also before it has been promoted.
+-- The place of a message in a sorted set: a due message is ready even before it is promoted.
 local function place_of(name, score)
   return name == 'delayed' and score <= now and 'ready' or name
 end
 
--- The set that a message is in, and its score there.
+-- The sorted set that holds a message, and its score there.
 local function find(q, id, value)
   for _, name in ipairs({'ready', 'delayed', 'leased', 'dead'}) do
     local score = call('ZSCORE', q[name], member_in(name, id, value))

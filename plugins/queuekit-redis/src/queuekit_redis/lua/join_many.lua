@@ -1,4 +1,4 @@
--- KEYS: group. ARGV: milliseconds, then members. Returns how many there are.
+-- KEYS: group. ARGV: milliseconds, then members. Returns the number of members.
 local members = {}
 for at = 2, #ARGV do members[at - 1] = ARGV[at] end
 bulk('SADD', KEYS[1], members)

@@ -1,4 +1,4 @@
--- Counts a member into a group. Returns whether it is new, and how many there are.
+-- Counts a member into a group. Returns whether the member is new, and the number of members.
 local function count_in(key, member, ttl)
   local first = call('SADD', key, member)
   call('PEXPIRE', key, ttl)

@@ -1,13 +1,13 @@
--- Acknowledges messages that are at their first attempt and hold no unique key. ARGV: window, nonce, and from `first` on
--- `stride` arguments a message, of which two are id and token. `write` gets the places in ARGV of those whose lease
--- is held. Returns the places of those refused.
+-- Acknowledges messages at their first attempt without a unique key. ARGV: window, nonce, and from `first` on `stride`
+-- arguments per message, which start with id and token. `write` gets the indexes in ARGV of those whose lease is held.
+-- Returns the indexes of those refused.
 local function settle_plain(first, stride, write)
   local window, nonce = tonumber(ARGV[1]), ARGV[2]
   local until_ = tonumber(time[1]) + 1 + window
   local stone = 'T' .. pack('<I4', until_) .. nonce
   local lost, seen = {}, {}
 
-  -- A call repeated after a lost reply finds its own mark.
+  -- A call that is repeated after a lost reply finds its own nonce.
   local function is_repeated(id)
     local value = call('HGET', messages, id)
     return value and byte(value) == 84 and sub(value, 6, 13) == nonce
@@ -33,7 +33,7 @@ local function settle_plain(first, stride, write)
       at = at + stride
     end
     if last > 0 then
-      -- What takes away comes first: a full server refuses only scripts whose first write adds.
+      -- Remove first: a full server refuses only scripts whose first write adds data.
       call('ZREM', base .. ':leased', unpack(done))
       call('HDEL', claims, unpack(done))
       if window > 0 then

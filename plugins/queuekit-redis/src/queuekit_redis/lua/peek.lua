@@ -6,7 +6,7 @@ local latest_first = name == 'dead'
 local range = latest_first and 'ZREVRANGE' or 'ZRANGE'
 local from = 0
 if ARGV[3] == '' then
-  -- What is due and has not been promoted yet is not delayed any more.
+  -- Skip due messages that are not promoted yet: they are no longer delayed.
   if name == 'delayed' then from = call('ZCOUNT', q.delayed, '-inf', now) end
 else
   local score, member = ARGV[3]:match('^(%S+) (.*)$')

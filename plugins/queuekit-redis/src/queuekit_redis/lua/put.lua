@@ -1,9 +1,9 @@
--- KEYS: records. ARGV: condition, expected version, whether to publish in any case, prefix of channels, length of that of
--- records, then per record payload and milliseconds (-1: for ever), then under condition 3 the expected version of each.
--- Returns for each whether it was written.
+-- KEYS: records. ARGV: condition, expected version, whether to publish in any case, prefix of channels, length of the
+-- prefix of records, then per record payload and milliseconds (-1: forever), then under condition 3 the expected
+-- version of each. Returns whether each was written.
 local condition, expect, channels, length = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[4], tonumber(ARGV[5])
 local done = {}
--- On a Cluster those who listen may do so at another node.
+-- On a Cluster, listeners may be connected to another node.
 if ARGV[3] == '1' then has_listeners = true end
 for index, key in ipairs(KEYS) do
   if condition == 3 then expect = tonumber(ARGV[#KEYS * 2 + 5 + index]) end

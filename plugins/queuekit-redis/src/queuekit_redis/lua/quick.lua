@@ -1,4 +1,4 @@
--- What the quick scripts begin with: they serve one queue, whose usual messages they move in bulk. KEYS[1]: queue.
+-- The start of the quick scripts, which move plain messages of one queue in bulk. KEYS[1]: queue.
 local call, pack, unpack_from, sub, byte = redis.call, struct.pack, struct.unpack, string.sub, string.byte
 local base = KEYS[1]
 local messages, claims = base .. ':messages', base .. ':claims'

@@ -1,9 +1,9 @@
 -- Records: version, end of life, rank, flags, and the rest, which only clients read. A final one is published on the
--- channel of its key. Every waiter also listens on the channel whose name is the prefix, so that nothing is published
--- without listeners.
+-- channel of its key. Every waiter also subscribes to the channel whose name is the prefix; without subscribers there,
+-- nothing is published.
 local heads, times, has_listeners = {}, {}, nil
 
--- What a record begins with that is written now, over none or an older one.
+-- The head of a record that is written now and replaces none or an older one.
 local function head_of(ttl)
   local head = heads[ttl]
   if not head then
@@ -13,7 +13,7 @@ local function head_of(ttl)
   return head
 end
 
--- Spelt once: the server writes each number that it is given as text, and with care.
+-- Format each lifetime only once: the server's own conversion of numbers to text is slow.
 local function store(key, value, ttl)
   if ttl < 0 then
     call('SET', key, value)
@@ -32,18 +32,18 @@ local function publish(prefix, rest)
     local reply = redis.pcall('PUBSUB', 'NUMSUB', prefix)
     has_listeners = reply.err ~= nil or reply[2] > 0
   end
-  -- A user that may not publish finishes all the same: waiters poll as well.
+  -- Ignore a missing permission to publish: waiters poll as well.
   if has_listeners then redis.pcall('PUBLISH', prefix .. rest, '') end
 end
 
--- As much of a record as its writers need; false if there is none, or a foreign value that is not a string.
+-- The head of a record; false if there is none, or the value is not a string and so foreign.
 local function head_at(key)
   local head = redis.pcall('GETRANGE', key, 0, 23)
   return type(head) == 'string' and head ~= '' and head
 end
 
--- Writes over `old` (false: there is none; too short: not of ours) what may be written. condition: 0 always, 1 absent, 2 newer, 3 as expected;
--- expect: -1 for any version.
+-- Replaces `old` (false: none; too short: foreign) if `condition` (0 always, 1 absent, 2 newer, 3 as expected) and
+-- `expect` (-1: any version) allow it.
 local function write_over(old, key, payload, ttl, condition, expect)
   local version, head = 0, nil
   if old and #old >= 24 then
@@ -65,7 +65,7 @@ local function is_final(payload)
   return payload:byte(9) % 2 == 1
 end
 
--- Writes a record where it is newer, and publishes it if it is final.
+-- Writes a record if it is newer, and publishes it if it is final.
 local function write_newer(prefix, channels, rest, payload, ttl)
   local key = prefix .. rest
   local done = write_over(head_at(key), key, payload, tonumber(ttl), 2, -1)

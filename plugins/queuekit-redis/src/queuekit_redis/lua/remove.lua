@@ -1,5 +1,5 @@
--- KEYS: queue. ARGV: prefix of unique keys, window, places parted by commas, most, then ids (none: all).
--- Returns the ids of those taken out.
+-- KEYS: queue. ARGV: prefix of unique keys, window, places separated by commas, most, then ids (none: all).
+-- Returns the ids of the removed messages.
 local q, removed = opened(KEYS[1]), {}
 local unique_prefix, window, most = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[4])
 local allowed = {}
@@ -31,7 +31,7 @@ else
     for _, member in ipairs(first_of(name)) do
       local id = name == 'delayed' and member:sub(2) or member
       take_out(id)
-      -- One without its message is a leftover, and must not be found again and again.
+      -- A member without a message is a leftover: remove it, so that it is not found again.
       call('ZREM', q[name], member)
     end
   end

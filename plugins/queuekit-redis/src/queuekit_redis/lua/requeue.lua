@@ -21,7 +21,7 @@ local function replay(id)
 end
 
 if #ARGV > 2 then
-  -- The oldest dead letter first, whatever order they were named in.
+  -- Replay the oldest dead letter first, whatever the order of the ids.
   local dead = {}
   for at = 3, #ARGV do
     local since = call('ZSCORE', q.dead, ARGV[at])

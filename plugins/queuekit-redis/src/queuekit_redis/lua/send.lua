@@ -1,5 +1,5 @@
 -- KEYS: queue. ARGV: prefix of unique keys, then per message id, blob, due, unique key.
--- Returns whether the queue is new, then place in the batch and id of whoever holds its key, for each that was not sent.
+-- Returns whether the queue is new, then, for each message not sent, its index and the id that holds its key.
 local q = opened(KEYS[1])
 local unique_prefix = ARGV[1]
 q.last = tonumber(call('GET', q.clock) or 0) or 0

@@ -1,6 +1,6 @@
--- One message without delay and unique key, the usual case, with nothing in the way of speed.
--- KEYS: queue, and the record that goes with it, if any. ARGV: id, blob, and of the record what `put` reads.
--- Returns 1 if the queue is new, 0 if not, -1 if the id or the record is known and a slower script must judge.
+-- Sends one message without delay and unique key, the usual case, as fast as possible.
+-- KEYS: queue, and the key of its record, if any. ARGV: id, blob, and payload and milliseconds of the record.
+-- Returns 1 if the queue is new, 0 if not, -1 if the id or the record exists, which needs the slower script.
 local call = redis.call
 local base, record_key = KEYS[1], ARGV[3] and KEYS[2]
 local time = call('TIME')

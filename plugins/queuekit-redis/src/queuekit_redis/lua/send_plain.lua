@@ -1,7 +1,7 @@
--- Many messages without delay and unique key, the usual case, in bulk.
--- KEYS: queue. ARGV: arguments a message, what the keys of records have before the id, milliseconds of records, then per
--- message id, blob, and where it is 3 arguments, the payload of its record (empty: it has none). Returns whether the
--- queue is new, then the places of those that are known, or whose record is: a slower script must judge.
+-- Sends messages without delay and unique key, the usual case, in bulk.
+-- KEYS: queue. ARGV: arguments per message, prefix of the records' keys before the id, milliseconds of records, then,
+-- per message, id, blob and, with 3 arguments, the payload of its record (empty: none). Returns whether the queue is
+-- new, then the indexes of messages whose id or record exists, which need the slower script.
 local stride, records, ttl = tonumber(ARGV[1]), ARGV[2], tonumber(ARGV[3])
 local last = tonumber(call('GET', base .. ':clock') or 0) or 0
 local answer, seen, mark = {last == 0 and 1 or 0}, {}, 'M' .. pack('<d', now)

@@ -1,7 +1,7 @@
--- How one settlement is carried out. Each kind reads its own arguments; all return the place behind them, and whether
--- the lease was held. `ctx` holds window, nonce and unique_prefix.
+-- Applies one settlement. Each kind reads its own arguments; all return the index behind them, and whether the lease
+-- was held. `ctx` holds window, nonce and unique_prefix.
 
--- A call repeated after a lost reply carries the same nonce: what it did the first time is not lost.
+-- A call that is repeated after a lost reply has the same nonce, so its own work does not count as a lost lease.
 local function is_repeated(q, id, state, nonce)
   if state then return state:sub(17) == '~' .. nonce end
   local value = call('HGET', q.messages, id)
@@ -18,7 +18,8 @@ local function held(q, id, token)
   return nil
 end
 
--- What is there is taken away in the end, with the rest, so that nothing is half done if an error ends the script.
+-- Existing members are removed at the end, with all other writes, so that an error in the script leaves nothing half
+-- done.
 local has_begun = false
 local function unlease(q, id)
   if not has_begun then take_nothing(q) end
@@ -104,7 +105,8 @@ end
 
 local KINDS = {a = ack, r = release, y = retry, d = dead_letter}
 
--- Carries out the settlement whose kind is at `at`; returns the place behind it, and whether it was done.
+-- Applies the settlement whose kind is at `at`; returns the index behind it, whether it was done, and whether it was
+-- done by an earlier try.
 local function settle(q, at, ctx)
   local behind, done, id = KINDS[ARGV[at]](q, at + 1, ctx)
   if not done and id and is_repeated(q, id, q.seen[id], ctx.nonce) then return behind, true, true end

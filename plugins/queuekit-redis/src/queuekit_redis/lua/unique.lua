@@ -1,4 +1,4 @@
--- The unique key that a stored message asks for: key, until, seconds; nothing if it asks for none.
+-- The unique key of a stored message: key, until, seconds; nil if it has none.
 local function unique_of(value)
   local flags = value:byte(11) or 0
   if bit.band(flags, HAS_UNIQUE) == 0 then return nil end

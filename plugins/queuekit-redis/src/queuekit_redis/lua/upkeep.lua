@@ -1,4 +1,4 @@
--- Promotes, reclaims and forgets in bounded parts.
+-- Upkeep in bounded steps: promote due messages, reclaim expired leases, forget old ids.
 local function promote(q)
   local due = call('ZRANGEBYSCORE', q.delayed, '-inf', now, 'WITHSCORES', 'LIMIT', 0, MOST)
   if #due == 0 then return 0 end
@@ -37,7 +37,7 @@ local function reclaim(q)
   return #ids
 end
 
--- Forgets ids whose time is over, unless they have come back or been remembered anew.
+-- Forgets ids whose time is over, unless they were sent again or remembered anew.
 local function forget(q)
   for _ = 1, 20 do
     local oldest = call('LINDEX', q.gone, 0)
@@ -67,7 +67,7 @@ local function discard_dead(q, ids)
   call('INCRBY', q.base .. ':discarded', #ids)
 end
 
--- Keeps the dead letters within what the operator has asked for; what goes is counted.
+-- Discards dead letters beyond the configured limits, and counts them.
 local function bound_dead(q, oldest, most)
   if oldest > 0 then
     discard_dead(q, call('ZRANGEBYSCORE', q.dead, '-inf', now - oldest, 'LIMIT', 0, MOST))
@@ -78,7 +78,7 @@ local function bound_dead(q, oldest, most)
   end
 end
 
--- When something happens next by itself, or nil.
+-- The time at which the next delayed message is due or the next lease ends, or nil.
 local function next_event(q)
   local due = call('ZRANGE', q.delayed, 0, 0, 'WITHSCORES')[2]
   local ends = call('ZRANGE', q.leased, 0, 0, 'WITHSCORES')[2]

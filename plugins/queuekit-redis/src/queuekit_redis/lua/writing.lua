@@ -1,4 +1,4 @@
--- How messages come in and leave; what can be done in bulk is collected until the end.
+-- Adds and removes messages; collects writes until the end, to do them in bulk.
 local function opened(base)
   local q = queue(base)
   if not q.seen then
@@ -24,8 +24,8 @@ local function flush_delayed(q)
   return not head or q.soonest < tonumber(head)
 end
 
--- Carries out what has been collected. What takes away comes first: a full server refuses only scripts whose first
--- write adds, so acknowledging goes on where sending does not.
+-- Applies the collected writes. Removals come first: a full server refuses only scripts whose first write adds data, so
+-- it still accepts acknowledgements.
 local function flush(q)
   local wake = #q.to_ready > 0
   if #q.unleased > 0 then bulk('ZREM', q.leased, q.unleased) end
@@ -49,7 +49,7 @@ local function flush_all()
   for _, q in pairs(queues) do flush(q) end
 end
 
--- How far a stored message, alive or gone, has come: generation, attempt, hop.
+-- Generation, attempt and hop of a stored message or tombstone.
 local function step_of(value)
   if value:byte(1) == 77 and #value >= HEADER then
     local _, _, _, _, generation, attempt, hop = unpack_from(MESSAGE, value)
@@ -72,7 +72,7 @@ local function tombstone(until_, nonce, step)
   return 'T' .. pack('<I4', until_) .. nonce .. step
 end
 
--- Lets a message leave; its id is remembered for `window` seconds.
+-- Removes a message; its id is remembered for `window` seconds.
 local function leave(q, id, step, window, nonce)
   q.forget = math.ceil(now / 1e6) + window
   if window > 0 then
@@ -84,7 +84,7 @@ local function leave(q, id, step, window, nonce)
   end
 end
 
--- Takes an earlier step of a message out of wherever it is, to make room for a later one.
+-- Removes an earlier step of a message from its place, to make room for a later one.
 local function evict(q, id, value, unique_prefix)
   flush(q)
   call('ZREM', q.ready, id)
@@ -102,12 +102,12 @@ local function due_of(q, due)
   local delay, not_before = unpack_from('<dd', due)
   if delay <= 0 then return not_before end
   local from = tick(q)
-  -- After the server's clock was set back a place in the order is ahead of it, and no measure of time.
+  -- After the server's clock was set back, positions are ahead of it and do not measure time.
   if from - now > 1e6 then from = now end
   return math.max(from + delay, not_before)
 end
 
--- Puts a message on its queue; returns the id of another that holds its unique key, or nil.
+-- Puts a message on its queue; returns the id of another message that holds its unique key, or nil.
 local function accept(q, id, blob, due, key, unique_prefix, sent)
   local value = 'M' .. (sent or pack('<d', now)) .. blob
   local stored
