@@ -68,7 +68,7 @@ def test_an_index_in_the_place_of_ours_is_named_with_its_cure(
     documents.drop_index(ours)
     documents.create_index(**index)
 
-    with pytest.raises(UnavailableError, match=f"in the place of ours: {index['name']}") as caught:
+    with pytest.raises(UnavailableError, match=f"that conflict with queuekit's: {index['name']}") as caught:
         connect(prefix=prefix).queues()
 
     drop = f'db.getCollection("{prefix}_{collection}").dropIndex("{index["name"]}")'
@@ -120,7 +120,7 @@ def test_an_index_over_much_is_made_in_the_end(server: ReplicaSet, connect: Call
 
     server.primary.command({"configureFailPoint": HANG, "mode": "alwaysOn"})
     try:
-        with pytest.raises(UnavailableError, match=f"indexes on {prefix}_messages are being made"):
+        with pytest.raises(UnavailableError, match=f"indexes on {prefix}_messages are being built"):
             connect(prefix=prefix, timeout=1.0).queues()
     finally:
         server.primary.command({"configureFailPoint": HANG, "mode": "off"})

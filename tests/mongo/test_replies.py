@@ -51,7 +51,7 @@ def test_another_layout_is_refused(connect: Callable[..., MongoBroker], queue: s
         database[f"{prefix}_layout"].insert_one({"_id": "layout", "version": version})
         broker = connect(url, prefix=prefix)
 
-        with pytest.raises(UnavailableError, match=f"another version of queuekit: {version} there") as caught:
+        with pytest.raises(UnavailableError, match=f"another version of queuekit: layout {version}") as caught:
             broker.send([Envelope(id=new_id(), queue=queue, body=b"")])
 
         assert "set another prefix" in caught.value.fix

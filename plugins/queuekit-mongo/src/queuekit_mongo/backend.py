@@ -20,7 +20,7 @@ from queuekit_mongo.waiting import Notifier
 __all__ = ["MongoBackend"]
 
 _MOST_AT_ONCE = 10_000
-"""Records that the server hands over in one answer, if they are small enough."""
+"""Most records in one reply of the server, if they are small enough."""
 _CHANGES: list[Doc] = [
     {"$match": {"$or": [{"fullDocument.final": True}, {"updateDescription.updatedFields.final": True}]}},
     {"$project": {"documentKey": 1}},
@@ -31,10 +31,10 @@ class MongoBackend(Backend):
     """Records as documents; see :class:`~queuekit.backend.Backend`.
 
     Args:
-        url: ``mongodb://HOSTS/DATABASE``; a broker of the same can commit together with it.
-        options: How they are used.
-        clock: Not needed: the server's counts.
-        random: Not needed: forks of one process would share its numbers, and no two writes may share a mark.
+        url: ``mongodb://HOSTS/DATABASE``; a broker with the same URL can commit together with the backend.
+        options: Options of the connection and the stored data.
+        clock: Not used: the server's clock decides.
+        random: Not used: forks of a process would share its numbers, but no two writes may share a mark.
     """
 
     capabilities = BACKEND_CAPABILITIES
@@ -59,7 +59,7 @@ class MongoBackend(Backend):
     def put(
         self, records: Sequence[Record], *, condition: Condition = Condition.ALWAYS, expect: int | None = None
     ) -> list[bool]:
-        """Write *records* where *condition* and *expect* allow it."""
+        """Write the *records* that *condition* and *expect* allow."""
         if not records:
             return []
         self.check_sizes(records)
@@ -71,7 +71,7 @@ class MongoBackend(Backend):
         return self._find({"_id": {"$in": list(keys)}}) if keys else {}
 
     def wait(self, keys: Sequence[str], *, timeout: float) -> dict[str, Record]:
-        """Wait for a final record among *keys*; a write wakes it, from another process as well."""
+        """Wait for a final record under one of *keys*; a write by any process wakes the waiter."""
         deadline = time.monotonic() + timeout
         wanted = {"_id": {"$in": list(keys)}, "final": True}
         found = self._find(wanted)
@@ -116,14 +116,14 @@ class MongoBackend(Backend):
             return self._engine.time.earliest()
 
     def join_many(self, joins: Sequence[Join]) -> list[int]:
-        """Count several members into their groups: one write and one read for all."""
+        """Count members into their groups, with one write and one read for all."""
         if not joins:
             return []
         with self._engine.calls():
             return groups.join_many(self._engine, joins)
 
     def check(self) -> list[str]:
-        """Look at the deployment."""
+        """Return the problems of the deployment that an operator should know."""
         with self._engine.calls():
             return checks.check(self._engine)
 

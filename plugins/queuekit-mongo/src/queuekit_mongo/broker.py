@@ -38,9 +38,9 @@ from queuekit_mongo.waiting import Notifier
 __all__ = ["MongoBroker"]
 
 _COUNTING = 12
-"""How many times as long as another call counting may take, which reads the keys of all that is there."""
+"""Factor on the timeout of counting, which reads the keys of all messages."""
 _MOST_UPKEEPS = 100
-"""Sets of queues whose upkeep is remembered."""
+"""Most sets of queues whose upkeep is remembered."""
 _CHANGES: list[Doc] = [
     {
         "$match": {
@@ -58,9 +58,9 @@ class MongoBroker(Broker):
     """Queues of documents; see :class:`~queuekit.broker.Broker`.
 
     Args:
-        url: ``mongodb://HOSTS/DATABASE``; a backend of the same can commit together with it.
-        options: How they are used.
-        clock: Not needed: the server's clock decides.
+        url: ``mongodb://HOSTS/DATABASE``; a backend with the same URL can commit together with the broker.
+        options: Options of the connection and the stored data.
+        clock: Not used: the server's clock decides.
         random: Spreads workers over a contested queue.
     """
 
@@ -79,7 +79,7 @@ class MongoBroker(Broker):
         self._upkeeps: dict[frozenset[str], Upkeep] = {}
         self._known: set[str] = set()
         self._found_at = time.monotonic()
-        """Monotonic seconds at which there was a message last."""
+        """Monotonic time at which a message was last found."""
         self._notifier = Notifier(
             available=lambda: self._engine.has_streams,
             follow=lambda: self._engine.watch("messages", _CHANGES),
@@ -88,7 +88,7 @@ class MongoBroker(Broker):
 
     @property
     def capabilities(self) -> Capabilities:  # type: ignore[override]  # pyright: ignore[reportIncompatibleVariableOverride]
-        """What it can do; a deployment without transactions shows at the first connection."""
+        """Its capabilities; the first connection shows whether the deployment has transactions."""
         return attrs.evolve(CAPABILITIES, commit=self._engine.has_transactions)
 
     # -- delivering ----------------------------------------------------------------------------------------------
@@ -103,7 +103,7 @@ class MongoBroker(Broker):
             return sending.send_all(self._engine, envelopes, self._engine.time.earliest())
 
     def receive(self, queues: Sequence[str], *, limit: int, wait: float, lease: float) -> list[Delivery]:
-        """Take due messages under a lease, waiting for the first one."""
+        """Claim due messages under a lease; wait for the first one."""
         limit = min(limit, self.limits.max_batch)
         deadline = time.monotonic() + min(wait, self.limits.max_wait)
         handled = self._notifier.interrupts.handled
@@ -125,11 +125,11 @@ class MongoBroker(Broker):
     def _take(
         self, queues: Sequence[str], upkeep: Upkeep, limit: int, lease: float, *, notified: bool = False
     ) -> list[Delivery]:
-        """Do the upkeep, if it is time for it, and claim what is ready; one message at first if it was *notified*."""
+        """Do the upkeep if it is due, and claim ready messages; if *notified*, first only one."""
         with self._engine.calls():
             upkeep.run(now=limit <= 0)
             deliveries = self._claim(queues, limit, lease, notified=notified)
-            # A notified worker mostly finds a message, and has it sooner if the upkeep does not come first.
+            # A notified worker usually finds a message; it gets it sooner if the upkeep comes second.
             if not deliveries and upkeep.is_stale and upkeep.run(now=True):
                 deliveries = self._claim(queues, limit, lease)
             if deliveries:
@@ -148,7 +148,7 @@ class MongoBroker(Broker):
                 except PyMongoError:
                     if not deliveries:
                         raise
-                    break  # the deliveries so far are leased, and must not be dropped
+                    break  # keep the deliveries so far, which are leased
         return deliveries
 
     def _upkeep_of(self, queues: Sequence[str]) -> Upkeep:
@@ -161,14 +161,14 @@ class MongoBroker(Broker):
         return upkeep
 
     def extend(self, leases: Sequence[Lease], *, lease: float) -> list[Lease]:
-        """Make *leases* end later."""
+        """Extend *leases*."""
         if not leases:
             return []
         with self._engine.calls():
             return extend(self._engine, leases, lease=lease)
 
     def settle(self, settlements: Sequence[Settlement]) -> list[Delivery]:
-        """Carry out *settlements*."""
+        """Apply *settlements*."""
         if not settlements:
             return []
         self.check_sizes([each.envelope for each in settlements if isinstance(each, Replace)])
@@ -177,7 +177,7 @@ class MongoBroker(Broker):
         return [each.delivery for each, yes in zip(settlements, done, strict=True) if not yes]
 
     def commit(self, items: Sequence[CommitItem]) -> list[bool]:
-        """Carry out each item in a transaction; where there are none, in the order that loses nothing."""
+        """Commit each item in a transaction; without transactions, in the order that loses nothing."""
         envelopes: list[Envelope] = []
         for item in items:
             envelopes += committing.may_send(item)
@@ -185,12 +185,12 @@ class MongoBroker(Broker):
         self.check_sizes(envelopes)
         with self._engine.calls():
             sending.register(self._engine, {envelope.queue for envelope in envelopes}, self._known)
-            self._engine.messages  # noqa: B018 - opens, and so learns whether there are transactions
+            self._engine.messages  # noqa: B018 - connects, which shows whether there are transactions
             if not self._engine.has_transactions:
                 return committing.in_order(self._engine, items)
             return committing.commit(self._engine, items)
 
-    # -- looking and mending -------------------------------------------------------------------------------------
+    # -- inspecting and changing ---------------------------------------------------------------------------------
 
     def queues(self) -> list[str]:
         """Return the names of all queues."""
@@ -217,16 +217,16 @@ class MongoBroker(Broker):
         return inspection.requeue(self._engine, queue, ids)
 
     def remove(self, queue: str, ids: Sequence[str], *, place: Place | None = None) -> list[str]:
-        """Take messages out by id; leased ones stay."""
+        """Remove messages by id, except leased ones."""
         places = {Place.READY, Place.DELAYED} if place is None else {place} - {Place.LEASED}
         return inspection.remove(self._engine, queue, ids, places=places)
 
     def purge(self, queue: str, *, place: Place = Place.READY) -> int:
-        """Take all messages in *place* out; of leased ones the holders lose their lease."""
+        """Remove all messages in *place*; holders of leased ones lose their lease."""
         return len(inspection.remove(self._engine, queue, None, places={place}))
 
     def interrupt(self) -> None:
-        """Make a ``receive`` that waits return; if none does, the next one that would."""
+        """Make a waiting ``receive`` return; if none waits, the next one that would wait."""
         self._notifier.interrupts.interrupt()
 
     def tell_set_aside(self, hear: Callable[[str, str, str], None]) -> None:
@@ -234,7 +234,7 @@ class MongoBroker(Broker):
         self._engine.on_set_aside = hear
 
     def check(self) -> list[str]:
-        """Return what an operator should know about the deployment."""
+        """Return the problems of the deployment that an operator should know."""
         with self._engine.calls():
             return checks.check(self._engine)
 

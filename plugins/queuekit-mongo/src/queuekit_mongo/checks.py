@@ -1,4 +1,4 @@
-"""Reports the age, the rights and missing indexes of the deployment to operators, and where records may be lost."""
+"""Report an old server, missing rights or indexes, and settings that may lose records."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from queuekit_mongo.indexes import INDEXES, call_to_make, missing
 __all__ = ["check"]
 
 _ROOM = 500_000_000
-"""Free bytes on the server's disk below which an operator is warned."""
+"""Free bytes on the server's disk below which the check warns."""
 OLDEST_WIRE = 9
-"""Version of the wire protocol that MongoDB 4.4 speaks."""
+"""Version of the wire protocol of MongoDB 4.4."""
 
 
 def check(engine: Engine) -> list[str]:
-    """Return what is wrong with the deployment, one line each."""
+    """Return the problems of the deployment, one line each."""
     hello = dict(engine.database().client.admin.command("hello"))
     about = [*_version(hello), *_lone(hello), *_weak(engine, hello), *_room(engine)]
     return [*about, *_rights(engine), *_missing(engine)]
@@ -29,7 +29,7 @@ def check(engine: Engine) -> list[str]:
 def _version(hello: Mapping[str, Any]) -> list[str]:
     if int(hello.get("maxWireVersion", 0)) >= OLDEST_WIRE:
         return []
-    return ["the server is older than MongoDB 4.4, which is needed"]
+    return ["the server is older than MongoDB 4.4; queuekit needs 4.4 or later"]
 
 
 def _lone(hello: Mapping[str, Any]) -> list[str]:
@@ -37,22 +37,22 @@ def _lone(hello: Mapping[str, Any]) -> list[str]:
         return []
     line = (
         "the server is not a replica set: workers poll for messages instead of being notified, and finish tasks by "
-        "several writes instead of one transaction. A set of one will do: mongod --replSet rs0, then rs.initiate()"
+        "several writes instead of one transaction. One member is enough: mongod --replSet rs0, then rs.initiate()"
     )
     return [line]
 
 
 def _weak(engine: Engine, hello: Mapping[str, Any]) -> list[str]:
-    """Judge a number of members; what a name of somebody's own means is theirs to know."""
+    """Return a line if a numeric write concern is too low; custom names cannot be checked."""
     written = engine.messages.write_concern.document.get("w", "majority")
     members = len([*hello.get("hosts", ()), *hello.get("passives", ())])
     if not isinstance(written, int) or (written > 1 and written * 2 > members):
         return []
-    return [f"w={written}: what a new primary has not seen is lost when the old one dies. Leave w out of the URL"]
+    return [f"w={written}: a new primary may lack acknowledged writes, which are then lost. Remove w from the URL"]
 
 
 def _room(engine: Engine) -> list[str]:
-    """Return a line if the disk is nearly full and this user may ask."""
+    """Return a line if the disk is nearly full; nothing if this user may not read the statistics."""
     try:
         stats = engine.database().command("dbStats")
     except OperationFailure:
@@ -60,17 +60,17 @@ def _room(engine: Engine) -> list[str]:
     free = float(stats.get("fsTotalSize", 0)) - float(stats.get("fsUsedSize", 0))
     if "fsTotalSize" not in stats or free >= _ROOM:
         return []
-    return [f"only {free / 1e6:.0f} MB are free on the disk of the server: it stops taking writes when it is full"]
+    return [f"only {free / 1e6:.0f} MB are free on the server's disk: it refuses writes when the disk is full"]
 
 
 def _rights(engine: Engine) -> list[str]:
-    """Try an update that meets no document."""
+    """Try an update that matches no document."""
     try:
         engine.messages.update_one({"_id": None}, {"$set": {"state": None}})
     except OperationFailure as error:
         if error.code != NOT_ALLOWED:
             raise
-        return ["the user may read and not write: grant the role readWrite on the database"]
+        return ["the user may read but not write: grant the role readWrite on the database"]
     return []
 
 
@@ -82,5 +82,5 @@ def _missing(engine: Engine) -> list[str]:
             for index in missing(collection, wanted):
                 it = index.document["name"]
                 call = call_to_make(collection, index)
-                lines.append(f"collection {collection.name} has no index {it}, or another of that name: {call}")
+                lines.append(f"collection {collection.name} has no index {it}, or a different one of that name: {call}")
     return lines

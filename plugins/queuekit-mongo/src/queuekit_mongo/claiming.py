@@ -1,10 +1,10 @@
-"""Claims messages under a lease, a batch at a time.
+"""Claim messages under a lease, in batches.
 
-A claim has three steps: find the head of the queue, mark what is still there with a token of the claim, read what was
-won. Workers that all claim the same head would win little each. A worker that loses much therefore picks a share
-further down the queue at random, and keeps to it while it wins there. Now and then it claims from the head all the
-same, so that the first messages do not wait for another worker. A worker alone takes the messages in their exact order.
-A waiting worker that is notified takes the first message in a single step, and the others with its next claim.
+A claim has three steps: find the head of the queue, mark the messages that still wait with the claim's token, and read
+the messages won. If all workers claimed the same head, each would win little. So a worker that loses much picks a
+random share further down the queue, and keeps it while it wins there. Now and then it still claims from the head, so
+that the first messages do not depend on another worker. A single worker claims the messages in their exact order. A
+waiting worker that is notified claims the first message in one step, and the others with its next claim.
 """
 
 from __future__ import annotations
@@ -41,11 +41,11 @@ from queuekit_mongo.settling import NOW_DUE, WHOLE
 __all__ = ["Claimer"]
 
 WIDEST = 32
-"""Depth in a contested queue to which a worker claims, as a multiple of its share."""
+"""Most shares of a contested queue that workers spread over."""
 FARTHER = 8
-"""Factor by which the depth grows after a loss: two shares side by side still meet, as the head moves on."""
+"""Factor by which the number of shares grows after a loss: adjacent shares still collide as the head moves on."""
 CALM = (8, 16)
-"""Full wins in a row after which the depth shrinks, and how many at most if it lost by that."""
+"""Full wins in a row after which the number of shares shrinks; and the most, if shrinking led to losses."""
 HEAD_EVERY = 0.5
 """Seconds after which a worker with a share down the queue claims from the head again."""
 _RETRIES = 50
@@ -53,36 +53,36 @@ _RETRIES = 50
 
 @attrs.frozen
 class _Claim:
-    """What one claim has asked for, and may have won."""
+    """The messages that one claim asked for, and may have won."""
 
     queue: str
     claim: str
     ids: list[Any] | None
-    """What was asked for; ``None``: one message of the queue, whichever was the first."""
+    """Ids of the messages; ``None``: the first message of the queue."""
 
     def parts(self, size: int) -> tuple[_Claim, _Claim | None]:
-        """Return what it asked for first, at most *size*, and the rest if there is any."""
+        """Return the part with the first *size* messages, and the rest, if any."""
         if self.ids is None or len(self.ids) <= size:
             return self, None
         return attrs.evolve(self, ids=self.ids[:size]), attrs.evolve(self, ids=self.ids[size:])
 
 
 class Claimer:
-    """Claims for one broker.
+    """The claims of one broker.
 
     Args:
-        engine: Where the messages are.
+        engine: Stores the messages.
     """
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._breadth = 1
         self._share = 0
-        """Which part of the breadth it claims."""
+        """Which of the shares it claims from; 0 is the head."""
         self._calm = 0
         self._enough = CALM[0]
         self._head_at: dict[str, float] = {}
-        """Monotonic seconds of the last claim from the head of each queue."""
+        """Monotonic time of the last claim from the head of each queue."""
         self._start()
 
     def _start(self) -> None:
@@ -91,7 +91,7 @@ class Claimer:
         self._lock = threading.Lock()
 
     def claim(self, queue: str, *, limit: int, lease: float) -> list[Delivery]:
-        """Return up to *limit* messages of *queue*, in their order; malformed ones go to the dead letters."""
+        """Return up to *limit* messages of *queue*, in their order; dead-letter malformed ones."""
         for _ in range(_RETRIES):
             share = self._share_of(queue)
             ids = self._candidates(queue, limit, share)
@@ -99,7 +99,7 @@ class Claimer:
                 return []
             won = self._mark(queue, ids, lease)
             if share == self._share:
-                # Competition at the head says nothing about competition at its share.
+                # Competition at the head says nothing about competition at the worker's own share.
                 self._learn(asked=len(ids), won=len(won))
             deliveries = self._read(won)
             if deliveries:
@@ -107,7 +107,7 @@ class Claimer:
         return []
 
     def claim_first(self, queue: str, *, lease: float) -> list[Delivery]:
-        """Return the first message of *queue*, if one is ready: in one round trip, for a worker that was woken."""
+        """Return the first ready message of *queue*, if any, in one round trip, for a worker that was notified."""
         claim = self._engine.new_mark()
         wanted = self._ready(queue) | {"$expr": NOW_DUE}
         change = _leased(claim, lease, self._engine.session_id())
@@ -121,7 +121,7 @@ class Claimer:
         return self._read([doc] if doc is not None else [])
 
     def recover(self, queues: Sequence[str], *, limit: int, lease: float) -> list[Delivery]:
-        """Return up to *limit* messages of *queues* that claims have won whose reply was lost."""
+        """Return up to *limit* messages of *queues* that were won by claims whose reply was lost."""
         if self._pid != os.getpid():
             self._start()  # the parent recovers its own claims in doubt
         deliveries: list[Delivery] = []
@@ -134,14 +134,14 @@ class Claimer:
             except PyMongoError:
                 if not deliveries:
                     raise
-                break  # the deliveries so far are leased, and must not be dropped
+                break  # keep the deliveries so far, which are leased
             if rest is not None:
                 with self._lock:
                     self._unsure.append(rest)
         return deliveries
 
     def _take_unsure(self, queues: Sequence[str]) -> _Claim | None:
-        """Return a claim in doubt, which is the caller's from then on."""
+        """Remove and return a claim in doubt; the caller recovers it."""
         if not self._unsure:
             return None
         with self._lock:
@@ -152,7 +152,7 @@ class Claimer:
 
     @contextmanager
     def _in_doubt(self, claim: _Claim) -> Iterator[None]:
-        """Remember *claim*, to be recovered later, if the block fails."""
+        """Remember *claim* for a later recovery if the block fails."""
         try:
             yield
         except PyMongoError:
@@ -161,7 +161,7 @@ class Claimer:
             raise
 
     def _share_of(self, queue: str) -> int:
-        """Return which part of *queue* to claim from; 0 is the head."""
+        """Return which share of *queue* to claim from; 0 is the head."""
         now = time.monotonic()
         if self._share and now < self._head_at.get(queue, 0.0) + HEAD_EVERY:
             return self._share
@@ -177,24 +177,24 @@ class Claimer:
             )
             if ids := [doc["_id"] for doc in found]:
                 return ids
-            self._share = 0  # the queue is not as long as that, and the next search needs no second one
+            self._share = 0  # the queue is shorter than that; the next search starts at the head
         return []
 
     def _ready(self, queue: str) -> Doc:
-        """Return the filter of what may be ready in *queue*, as far as the server's time is known here."""
+        """Return the filter for messages of *queue* that may be ready by the known bounds of the server's time."""
         latest = moment(self._engine.time.latest())
-        # Not greater, rather than less or equal: so that a due time of another type is found as well, and quarantined.
+        # "Not greater" instead of "less or equal", so that due times of other types are found and dead-lettered.
         return {"queue": queue, "state": WAITING, "due": {"$not": {"$gt": latest}}}
 
     def _mark(self, queue: str, ids: list[Any], lease: float) -> list[Doc]:
-        """Mark those of *ids* that still wait, and return them as they are now."""
+        """Mark those of *ids* that still wait, and return their documents."""
         mine = _Claim(queue, self._engine.new_mark(), ids)
         wanted = {"_id": {"$in": ids}, "state": WAITING, "$expr": NOW_DUE}
         change = _leased(mine.claim, lease, self._engine.session_id())
         messages = self._engine.messages
         with self._in_doubt(mine):
             if len(ids) == 1:
-                # Mostly a worker that has polled: one round trip less.
+                # The usual case of a worker that polls; this saves a round trip.
                 after = ReturnDocument.AFTER
                 with suppress(InvalidBSON):
                     doc = self._engine.insist(
@@ -214,7 +214,7 @@ class Claimer:
         return [docs[id] for id in map(hashable, one.ids) if id in docs] if one.ids else list(docs.values())
 
     def _readable(self, one: _Claim) -> list[Doc]:
-        """Return what was won, one by one; what holds unreadable bytes is dead-lettered as it is (QK9)."""
+        """Read the messages won one by one; dead-letter those with unreadable bytes unchanged (QK9)."""
         messages = self._engine.messages
         docs: list[Doc] = []
         for id in [doc["_id"] for doc in messages.find(_held(one), {"_id": True})]:
@@ -225,7 +225,7 @@ class Claimer:
         return docs
 
     def _learn(self, *, asked: int, won: int) -> None:
-        """Claim further down where half of what was asked for is lost, and nearer to the head without competition."""
+        """Spread over more shares after losing half of a claim, and over fewer without competition."""
         if won * 2 <= asked:
             if self._breadth == 1:
                 self._enough = min(self._enough * 2, CALM[1])
@@ -241,13 +241,13 @@ class Claimer:
                 self._calm = 0
 
     def _read(self, docs: Sequence[Doc]) -> list[Delivery]:
-        """Return *docs* as deliveries; what is not a message is dead-lettered as it is (QK9)."""
+        """Return *docs* as deliveries; dead-letter documents that are not messages unchanged (QK9)."""
         deliveries = []
         for place, doc in enumerate(docs):
             try:
                 deliveries.append(delivery_of(doc, place))
             except MalformedError as error:
-                # If that fails its lease will end, and the next claim does it: the others do not wait.
+                # If this fails, the next claim repeats it after the lease ends; the others must not wait.
                 with suppress(PyMongoError):
                     dead_letter(self._engine, doc, str(error))
         return deliveries
@@ -274,7 +274,7 @@ def _leased(claim: str, lease: float, session: object) -> list[Doc]:
 
 
 def dead_letter(engine: Engine, doc: Doc, why: str) -> None:
-    """Dead-letter a claimed document that is not a message, as it is."""
+    """Dead-letter a claimed document that is not a message, otherwise unchanged."""
     change: Doc = {
         "$set": {"state": DEAD, "reason": "malformed", "error": why, "holder": ""},
         "$currentDate": DEAD_LETTERED_NOW,

@@ -1,4 +1,4 @@
-"""Commits the settlements, records, joins and sends of many items in one transaction (QK12)."""
+"""Commit the settlements, records, joins and sends of many items in one transaction (QK12)."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ from queuekit_mongo.sending import holder_of, is_known, replace, send_all
 __all__ = ["commit", "in_order", "may_send"]
 
 LARGEST = 8_000_000
-"""Bytes of one transaction, about."""
+"""Approximate limit of one transaction, in bytes."""
 _TRIES = 6
 
 
 def may_send(item: CommitItem) -> Sequence[Envelope]:
-    """Return all that *item* may put on a queue."""
+    """Return all envelopes that *item* may send."""
     if not item.joins and not isinstance(item.settlement, Replace):
-        return item.sends  # so for nearly all of them
+        return item.sends  # the usual case
     envelopes = [*item.sends, *(envelope for one in item.joins for envelope in _follow_ups(one))]
     return [*envelopes, item.settlement.envelope] if isinstance(item.settlement, Replace) else envelopes
 
 
 def commit(engine: Engine, items: Sequence[CommitItem]) -> list[bool]:
-    """Carry out *items*; those whose lease is lost are left out, and do not stop the others.
+    """Commit *items*; skip those whose lease is lost, without stopping the others.
 
-    Transactions are for those that write to several places. What is one write by itself is done as one.
+    Only items that need several writes use a transaction. Others are done by one write.
     """
     settled: list[int] = []
     whole: list[int] = []
@@ -60,12 +60,12 @@ def _in_transactions(engine: Engine, items: Sequence[CommitItem]) -> list[bool]:
 
 
 def _is_single(item: CommitItem) -> bool:
-    """Return whether *item* is a settlement and nothing else, or a send and nothing else."""
+    """Return whether *item* is only a settlement, or only sends."""
     return not item.records and not item.joins and (item.settlement is None or not item.sends)
 
 
 def in_order(engine: Engine, items: Sequence[CommitItem]) -> list[bool]:
-    """Carry out *items* where there are no transactions: records, joins, sends, settlements; each may be repeated."""
+    """Commit *items* without transactions: records, joins, sends, settlements. Each step may be repeated."""
     held = _held(engine, items)
     chosen = _chosen(items, held)
     records.put_each(engine, [record for item in chosen for record in item.records], condition=Condition.NEWER)
@@ -91,21 +91,21 @@ def _joins_of(items: Sequence[CommitItem]) -> list[Join]:
 
 
 def _arrive(engine: Engine, joins: Sequence[Join]) -> list[Envelope]:
-    """Count *joins* in one go, outside of a transaction, and return what the complete ones send."""
+    """Count *joins* at once, outside a transaction, and return the envelopes that complete groups send."""
     counts = groups.join_many(engine, joins) if joins else ()
     complete = [one for one, count in zip(joins, counts, strict=True) if count >= one.size]
     return [envelope for one in complete for envelope in _follow_ups(one)]
 
 
 def _settle(engine: Engine, items: Sequence[CommitItem], session: ClientSession | None = None) -> list[bool]:
-    """Carry out the settlements of *items*, and return for each whether its lease was held; true if it has none."""
+    """Apply the settlements of *items*; return whether the lease of each was held, or true without a settlement."""
     settlements = [item.settlement for item in items if item.settlement is not None]
     answers = iter(settling.carry_out(engine, settlements, session=session) if settlements else ())
     return [item.settlement is None or next(answers) for item in items]
 
 
 def _free_keys(engine: Engine, items: Sequence[CommitItem]) -> None:
-    """Free the unique keys that items hold till their end and send on with their successors."""
+    """Free the unique keys that items hold until their end if one of their sends needs the same key."""
     for item in items:
         settlement = item.settlement
         unique = settlement.delivery.envelope.unique if isinstance(settlement, Ack | Dead) else None
@@ -124,7 +124,7 @@ def _commit_part(engine: Engine, items: Sequence[CommitItem]) -> list[bool]:
             body = partial(_carry_out, engine, items, careful=careful)
             return engine.in_transaction(body, touches_leases=touches_leases)
         except (BulkWriteError, DuplicateKeyError):
-            # A message is known, or a key is held: this time read before writing.
+            # A message is known, or a key is held: now read before writing.
             if not left:
                 raise
             careful = True
@@ -142,7 +142,7 @@ def _carry_out(engine: Engine, items: Sequence[CommitItem], session: ClientSessi
 
 
 def _record(engine: Engine, items: Sequence[CommitItem], session: ClientSession, *, careful: bool) -> None:
-    """Write the records: beside a send the first of their history, beside a settlement later ones."""
+    """Write the records. A record of a send is the first of its message; a record of a settlement is a later one."""
     fresh = [record for item in items if item.settlement is None for record in item.records]
     later = [record for item in items if item.settlement is not None for record in item.records]
     if fresh and not careful:
@@ -153,7 +153,7 @@ def _record(engine: Engine, items: Sequence[CommitItem], session: ClientSession,
 
 
 def _join(engine: Engine, joins: Sequence[Join], session: ClientSession) -> list[Envelope]:
-    """Count *joins*, group by group, and return what the complete ones send."""
+    """Count *joins*, group by group, and return the envelopes that complete groups send."""
     arrivals: dict[str, list[Join]] = {}
     for one in joins:
         arrivals.setdefault(one.group, []).append(one)
@@ -165,7 +165,7 @@ def _join(engine: Engine, joins: Sequence[Join], session: ClientSession) -> list
 
 
 def _send(engine: Engine, envelopes: Sequence[Envelope], session: ClientSession, *, careful: bool) -> None:
-    """Send within the transaction: what a unique index refuses would end it, so that has to be known before."""
+    """Send within the transaction. A refusal by a unique index would end it, so *careful* checks before writing."""
     now = engine.time.earliest()
     if not careful:
         steps = {(one.queue, one.id, _step(one)): one for one in envelopes}
@@ -205,7 +205,7 @@ def _held(engine: Engine, items: Sequence[CommitItem]) -> list[bool]:
 
 
 def _parts(items: Sequence[CommitItem]) -> Iterator[list[CommitItem]]:
-    """Yield *items* in parts that are no larger than a transaction should be."""
+    """Yield *items* in parts that fit into a transaction."""
     part: list[CommitItem] = []
     size = 0
     for item in items:
@@ -225,5 +225,5 @@ def _step(envelope: Envelope) -> tuple[int, int, int]:
 
 
 def _follow_ups(one: Join) -> list[Envelope]:
-    """Return what *one* sends when its group is complete."""
+    """Return the envelopes that *one* sends when its group is complete."""
     return [envelope for envelope in one.then if isinstance(envelope, Envelope)]

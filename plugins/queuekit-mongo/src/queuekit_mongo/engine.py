@@ -1,4 +1,4 @@
-"""One deployment and database, as a broker or a backend uses it: the client, collections, deadlines, transactions."""
+"""One deployment and database for a broker or a backend: the client, collections, deadlines, transactions."""
 
 from __future__ import annotations
 
@@ -52,21 +52,21 @@ T = TypeVar("T")
 _TRIES = 5
 _UUID_BYTES = 16
 _POLL_EVERY = 0.02
-"""Seconds between two checks whether there is a server."""
+"""Seconds between two checks for a writable server."""
 _CONFLICTS = 3
-"""Times ``options.timeout`` for which a transaction is tried again while others are in its way."""
+"""Multiple of ``options.timeout`` for which a transaction is retried while others conflict with it."""
 _PATIENCE = 1.0
-"""Seconds that the server holds back an empty answer of a change stream."""
+"""Seconds that the server waits before an empty reply of a change stream."""
 _abandoned: list[object] = []
-"""Clients of a parent process: neither used nor closed by its forks."""
+"""Clients of a parent process, which forks must neither use nor close."""
 
 
 class Engine:
-    """Everything that broker and backend do passes through here.
+    """The access of a broker or backend to the deployment.
 
     Args:
         url: Names hosts and database.
-        options: How to use them.
+        options: Options of the connection and the stored data.
         random: Spreads workers over a contested queue.
     """
 
@@ -77,9 +77,9 @@ class Engine:
         self.failures = Failures(url)
         self.time = ServerTime(self._ask_time)
         self.hello: Doc | None = None
-        """What the server said of itself at the first connection; ``None`` before."""
+        """The server's ``hello`` reply at the first connection; ``None`` before."""
         self.on_set_aside: Callable[[str, str, str], None] | None = None
-        """Called with queue, id and reason of each message that is set aside."""
+        """Called with queue, id and reason of each message that is dead-lettered as malformed."""
         self._url = url
         self._name = database_name(url)
         self._lock = threading.RLock()
@@ -89,16 +89,16 @@ class Engine:
         self._session: ClientSession | None = None
         self._session_id: Any = None
 
-    # -- what it is ----------------------------------------------------------------------------------------------
+    # -- features of the deployment ------------------------------------------------------------------------------
 
     @property
     def has_transactions(self) -> bool:
-        """Whether there are transactions, as far as is known: before the first connection it is hoped for."""
+        """Whether the deployment has transactions; before the first connection, this is assumed."""
         return self.options.transactions and self._is_replicated()
 
     @property
     def has_streams(self) -> bool:
-        """Whether there are change streams, as far as is known: one holds a connection, so there has to be another."""
+        """Whether change streams can be used. A stream holds a connection, so the pool must allow another."""
         client = self._client
         alone = client is not None and client.options.pool_options.max_pool_size == 1
         return self.options.change_streams and self._is_replicated() and not alone
@@ -111,12 +111,12 @@ class Engine:
 
     @property
     def messages(self) -> Collection[Doc]:
-        """Messages, each a document."""
+        """Messages, one document each."""
         return self.collection("messages")
 
     @property
     def queues(self) -> Collection[Doc]:
-        """Names of queues that were ever sent to."""
+        """Names of all queues that messages were ever sent to."""
         return self.collection("queues")
 
     @property
@@ -130,15 +130,15 @@ class Engine:
         return self.collection("groups")
 
     def collection(self, name: str) -> Collection[Doc]:
-        """Return a collection of ours, by its name without the prefix; what is done with it is a reply to wait for."""
+        """Return queuekit's collection *name*, without the prefix, and start the time limit of its next reply."""
         client = self._opened()
         _next_reply(client)
         return self._collection(client, name)
 
     def watch(self, name: str, changes: Sequence[Doc]) -> CollectionChangeStream[Doc]:
-        """Follow what happens to a collection of ours."""
+        """Open a change stream on queuekit's collection *name*."""
         longest = self._opened().options.pool_options.socket_timeout
-        # An empty answer comes before the socket is given up, which would cost a connection each time.
+        # An empty reply must arrive before the socket times out, which would cost a connection each time.
         patience = min(_PATIENCE, longest / 2) if longest else _PATIENCE
         return self.collection(name).watch(changes, max_await_time_ms=int(patience * 1000))
 
@@ -149,7 +149,7 @@ class Engine:
         return client[self._name]
 
     def _collection(self, client: MongoClient[Doc], name: str) -> Collection[Doc]:
-        # Whatever the URL says: a secondary does not know yet what was just claimed or written.
+        # Override the URL's read preference: a secondary may lack the latest claims and writes.
         return client[self._name].get_collection(
             f"{self.options.prefix}_{name}", read_preference=ReadPreference.PRIMARY
         )
@@ -158,7 +158,7 @@ class Engine:
 
     @contextmanager
     def calls(self, *, times: int = 1) -> Iterator[None]:
-        """Turn the client library's errors into ours; each reply may take *times* ``options.timeout`` seconds.
+        """Convert the client library's errors; each reply may take *times* ``options.timeout`` seconds.
 
         Raises:
             UnavailableError: The deployment did not answer, or refused.
@@ -173,7 +173,7 @@ class Engine:
             raise self.failures.of(error) from bare(error)
 
     def insist(self, call: Callable[[], T]) -> T:
-        """Return what *call* returns; after a lost connection or primary, call it again: it must bear repetition."""
+        """Return the result of *call*; repeat it, which must be safe, after a lost connection or primary."""
         for left in range(_TRIES, -1, -1):
             try:
                 return call()
@@ -184,11 +184,11 @@ class Engine:
         raise AssertionError("unreachable")
 
     def in_transaction(self, body: Callable[[ClientSession], T], *, touches_leases: bool) -> T:
-        """Run *body*, again and again if need be, until a transaction around it is committed.
+        """Run *body* in a transaction; repeat it until the transaction is committed.
 
-        One that *touches_leases* runs in the session that this process's claims name, one at a time. So whoever takes
-        the messages of a dead process back can end the transaction that it died in, which would else lock them for as
-        long as the server lets a transaction live: a minute.
+        A transaction that *touches_leases* runs in the session that this process's claims name, one at a time. So a
+        process that takes back the messages of a dead one can end its last transaction. Otherwise that would lock the
+        messages for as long as the server lets a transaction live: a minute.
         """
         if not touches_leases:
             with self._opened().start_session() as session:
@@ -198,13 +198,13 @@ class Engine:
                 try:
                     return self._transact(self._own_session(), body)
                 except OperationFailure as error:
-                    # Somebody took back a message of ours whose lease had ended, which is nothing to the others.
+                    # Another process took back a message whose lease had ended; the other messages are not affected.
                     if left == 0 or error.code != INTERRUPTED:
                         raise
         raise AssertionError("unreachable")
 
     def in_one_transaction(self, body: Callable[[ClientSession], T]) -> T:
-        """Run *body* in a transaction, which is not tried again if others are in its way."""
+        """Run *body* in a transaction, which is not retried if others conflict with it."""
 
         def once() -> T:
             with self._opened().start_session() as session, session.start_transaction():
@@ -222,7 +222,7 @@ class Engine:
 
         def run(session: ClientSession) -> None:
             if time.monotonic() > give_up:
-                raise ExecutionTimeout("transactions of others are in the way", 50)
+                raise ExecutionTimeout("other transactions conflict with this one", 50)
             results[:] = [body(session)]
             renew()  # for the commit
 
@@ -231,11 +231,11 @@ class Engine:
         except WriteConcernError as error:
             if error.code != INTERRUPTED:
                 raise
-            session.commit_transaction()  # it is committed, but nobody waited for the secondaries
+            session.commit_transaction()  # it is committed; repeat the commit to wait for the secondaries
         return results[0]
 
     def session_id(self) -> object:
-        """Return what names this process's session in its claims; ``None`` where there are no transactions."""
+        """Return the session id that this process's claims name; ``None`` without transactions."""
         self._opened()
         if not self.has_transactions:
             return None
@@ -245,8 +245,8 @@ class Engine:
         return self._session_id
 
     def kill_sessions(self, ids: Iterable[object]) -> None:
-        """End the transactions of other processes' sessions; where that is not allowed, time ends them."""
-        # Anything else has been written by nobody of ours, and would keep the server from ending the rest.
+        """End the transactions of other processes' sessions; if that is not allowed, they time out."""
+        # Drop foreign values: they would make the server refuse the whole command.
         sessions = {
             id for id in ids if isinstance(id, Binary) and id.subtype == UUID_SUBTYPE and len(id) == _UUID_BYTES
         }
@@ -262,8 +262,8 @@ class Engine:
         return self._session
 
     def new_mark(self) -> str:
-        """Return text that no other claim or call has."""
-        # Not by our own chance: that may be seeded alike in several processes, or copied by a fork.
+        """Return a text that no other claim or call has."""
+        # Not from self.random: processes may share its seed, and forks its state.
         return secrets.token_hex(10)
 
     def close(self) -> None:
@@ -296,10 +296,10 @@ class Engine:
 
     @contextmanager
     def _turn(self) -> Iterator[None]:
-        """Hold the lock, if it can be had in the time that the caller has.
+        """Hold the lock, if it is free within the time limit of the caller.
 
         Raises:
-            UnavailableError: Another thread has been trying to connect for as long.
+            UnavailableError: Another thread has been trying to connect all that time.
         """
         lock = self._lock_of_this_process()
         if not lock.acquire(timeout=time_left(threading.TIMEOUT_MAX)):
@@ -312,7 +312,7 @@ class Engine:
             lock.release()
 
     def _lock_of_this_process(self) -> threading.RLock:  # type: ignore[valid-type, unused-ignore]
-        """Return the lock; in a child, first leave alone what belongs to the parent."""
+        """Return the lock; in a forked child, first abandon the parent's client and sessions."""
         if self._pid != os.getpid():
             self._pid = os.getpid()
             self._lock = threading.RLock()
@@ -333,7 +333,7 @@ class Engine:
             "w": "majority",
         }
         try:
-            # A client only warns of a value that it cannot use, and goes on without: without TLS, say.
+            # The client only warns about invalid values and ignores them, e.g. it would connect without TLS.
             validate_options({name: value for name, value in self._url.query.items() if name in PASSTHROUGH})
             return MongoClient(
                 client_url(self._url),
@@ -347,15 +347,15 @@ class Engine:
             raise self.failures.of_url(error) from None
 
     def _check_layout(self, client: MongoClient[Doc]) -> None:
-        """Make sure that the layout is ours, or make it so where nobody has been before.
+        """Check that the layout has the version of this release; write the version to a new database.
 
         Raises:
-            UnavailableError: It is that of another version.
+            UnavailableError: The layout has another version.
         """
         layouts = self._collection(client, "layout")
         found = layouts.find_one({"_id": "layout"})
         if found is None:
-            with suppress(DuplicateKeyError, OperationFailure):  # another is quicker, or we may not
+            with suppress(DuplicateKeyError, OperationFailure):  # another process was first, or the user may not write
                 layouts.insert_one({"_id": "layout", "version": LAYOUT})
             found = layouts.find_one({"_id": "layout"}) or {"version": LAYOUT}
         version = found.get("version")
@@ -364,7 +364,7 @@ class Engine:
             raise other_layout(where, found=str(version)[:20], known=LAYOUT, elsewhere="set another prefix")
 
     def _make_indexes(self, client: MongoClient[Doc]) -> None:
-        """Make the collections and their indexes, where they are missing and we are allowed to."""
+        """Create missing collections and indexes, if the user may."""
         for name, indexes in INDEXES.items():
             if indexes:
                 collection = self._collection(client, name)
@@ -381,9 +381,9 @@ class Engine:
                         raise
 
     def _build(self, collection: Collection[Doc], indexes: Sequence[IndexModel]) -> None:
-        """Make *indexes* outside of any deadline: the server would throw away at its end what it has made of them.
+        """Create *indexes* without a deadline: at its end, the server would discard an unfinished index.
 
-        Whoever has less time than that fails, and leaves it to the server.
+        A caller with a shorter time limit gets an error, while the server goes on building.
         """
         build = partial(Context().run, partial(collection.create_indexes, indexes))
         if end_of_time() is None:
@@ -404,9 +404,9 @@ class Engine:
 
 
 def _next_reply(client: MongoClient[Doc]) -> None:
-    """Begin to wait for the next reply, once a server takes writes or the time that the caller has is over.
+    """Start the time limit of the next reply, once a server accepts writes or the caller's time is over.
 
-    The client library, while it waits for a server, looks at the time twice a second only.
+    While the client library waits for a server, it checks the time only twice a second.
     """
     if end_of_time() is not None:
         while not client.topology_description.has_writable_server():
@@ -418,8 +418,8 @@ def _next_reply(client: MongoClient[Doc]) -> None:
 
 
 def _carry(call: Callable[[], object], done: Future[object]) -> None:
-    """Make *call*, and report to *done* how it ended."""
+    """Run *call*, and store its result or error in *done*."""
     try:
         done.set_result(call())
-    except BaseException as error:  # noqa: BLE001 - it is raised where the outcome is asked for
+    except BaseException as error:  # noqa: BLE001 - raised again where the result is read
         done.set_exception(error)

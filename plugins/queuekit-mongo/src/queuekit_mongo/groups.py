@@ -1,7 +1,6 @@
-"""Counts the members of groups: a bit for each, and their number, in one document for each few thousand members.
+"""Count the members of groups: one bit per member, and their number, in one document per 4,096 members.
 
-A bit that is not set yet is set, and the count raised, by one update of one document; whatever the size of the group,
-that is all there is to write.
+One update of one document sets a bit that is clear and increments the count, whatever the size of the group.
 """
 
 from __future__ import annotations
@@ -23,13 +22,13 @@ from queuekit_mongo.layout import Doc, at, moment
 __all__ = ["join", "join_in", "join_many"]
 
 CHUNK = 4_096
-"""Members that one document counts."""
+"""Members per document."""
 _BITS = 32
 _TRIES = 20
 
 
 def join(engine: Engine, group: str, member: int, *, size: int, ttl: float) -> tuple[bool, int]:
-    """Count *member* into *group*; return whether it is new, and how many there are."""
+    """Count *member* into *group*; return whether it is new, and the number of members."""
     now = engine.time.earliest()
     expires_at = moment(now + ttl)
     first_time, count = _arrive(engine, group, member, expires_at=expires_at, now=now)
@@ -40,20 +39,20 @@ def join(engine: Engine, group: str, member: int, *, size: int, ttl: float) -> t
 
 
 def join_many(engine: Engine, joins: Sequence[Join]) -> list[int]:
-    """Count members into their groups, one write and one read for all; return how many each group has now."""
+    """Count members into their groups, with one write and one read for all; return the new count of each group."""
     now = engine.time.earliest()
     _write_arrivals(engine, joins, now)
     docs = _live(engine, list(dict.fromkeys(one.group for one in joins)), now)
     counts = {group: sum(int(doc["count"]) for doc in some.values()) for group, some in docs.items()}
     for one in joins:
         if not _has_arrived(one, docs[one.group]):
-            # Refused, but not because it had arrived before: the group has ended, or another has just begun it.
+            # Refused although it has not arrived: the group has expired, or another client just created it.
             _, counts[one.group] = join(engine, one.group, one.member, size=one.size, ttl=one.ttl)
     return [counts[one.group] for one in joins]
 
 
 def _write_arrivals(engine: Engine, joins: Sequence[Join], now: float) -> None:
-    """Set the bits of all that have not arrived, where one update can; leave the rest as it is."""
+    """Set the bits of all members that have not arrived, if a single update can; leave the others unchanged."""
     sizes = {one.group: max(one.size, one.member + 1) for one in joins}
     ends = {one.group: moment(now + one.ttl) for one in joins}
     writes: list[UpdateOne | UpdateMany] = []
@@ -66,7 +65,7 @@ def _write_arrivals(engine: Engine, joins: Sequence[Join], now: float) -> None:
 
 
 def _write_new(engine: Engine, writes: Sequence[UpdateOne | UpdateMany]) -> None:
-    """Make *writes*; those of members that have arrived before are refused as duplicates."""
+    """Apply *writes*; those of members that have already arrived are refused as duplicates."""
     try:
         engine.insist(lambda: engine.groups.bulk_write(writes, ordered=False))
     except BulkWriteError as error:
@@ -75,13 +74,13 @@ def _write_new(engine: Engine, writes: Sequence[UpdateOne | UpdateMany]) -> None
 
 
 def _has_arrived(one: Join, docs: dict[str, Doc]) -> bool:
-    """Return whether *docs*, those of its group, have counted *one*."""
+    """Return whether *docs*, the documents of its group, have counted *one*."""
     id, word, bit = _place(one.group, one.member)
     return bool(int(docs.get(id, {}).get(word, 0)) & bit)
 
 
 def _live(engine: Engine, groups: Sequence[str], now: float) -> dict[str, dict[str, Doc]]:
-    """Return the documents of each of *groups* that has not ended, by id."""
+    """Return the documents of each of *groups* that have not expired, by id."""
     found: dict[str, dict[str, Doc]] = {group: {} for group in groups}
     for doc in engine.groups.find({"$or": [_all(group) for group in groups], "expires_at": {"$gt": moment(now)}}):
         found[doc["group"]][doc["_id"]] = doc
@@ -89,13 +88,13 @@ def _live(engine: Engine, groups: Sequence[str], now: float) -> dict[str, dict[s
 
 
 def join_in(engine: Engine, session: ClientSession, group: str, members: Iterable[int], *, ttl: float) -> int:
-    """Count *members* into *group* within a transaction, and return how many there are."""
+    """Count *members* into *group* within a transaction, and return the number of members."""
     now = engine.time.earliest()
     chunks: dict[str, Doc] = {}
     for doc in engine.groups.find(_all(group), session=session):
         if at(doc.get("expires_at")) > now:
             chunks[doc["_id"]] = doc
-    # The first document is always written, so that of two transactions that arrive at once one sees the other's.
+    # Always write the first document, so that of two concurrent transactions one sees the other's members.
     chunks.setdefault(_place(group, 0)[0], {"_id": _place(group, 0)[0], "group": group, "count": 0})
     for member in members:
         id, word, bit = _place(group, member)
@@ -121,18 +120,18 @@ def _arrive(engine: Engine, group: str, member: int, *, expires_at: Any, now: fl
             arrived: Any = groups.find_one_and_update(wanted, arrive, upsert=True, return_document=ReturnDocument.AFTER)
             return True, int(arrived["count"])
         except DuplicateKeyError:
-            # It is there: either the bit is set, or all of it has expired.
+            # The document exists: either the bit is set, or the document has expired.
             known = {"_id": id, **alive, word: {"$bitsAllSet": bit}}
             renew = {"$set": {"expires_at": expires_at}}
             doc = groups.find_one_and_update(known, renew, return_document=ReturnDocument.AFTER)
             if doc is not None:
                 return False, int(doc["count"])
             groups.delete_one({"_id": id, "expires_at": {"$lte": moment(now)}})
-    raise UnavailableError(f"group {group} is written by others all the time")
+    raise UnavailableError(f"other clients keep changing group {group}")
 
 
 def _arrival(group: str, member: int, *, expires_at: Any, now: float) -> tuple[Doc, Doc]:
-    """Return the filter for the document of *member* where its bit is clear, and the update that sets it."""
+    """Return the filter for the document of *member* if its bit is clear, and the update that sets it."""
     id, word, bit = _place(group, member)
     is_clear = {"$or": [{word: {"$exists": False}}, {word: {"$bitsAllClear": bit}}]}
     arrive = {
@@ -161,5 +160,5 @@ def _all(group: str) -> Doc:
 
 
 def _all_live(group: str, now: float) -> Doc:
-    """Return the filter for those documents of *group* that have not expired, swept or not."""
+    """Return the filter for the documents of *group* that have not expired."""
     return {**_all(group), "expires_at": {"$gt": moment(now)}}

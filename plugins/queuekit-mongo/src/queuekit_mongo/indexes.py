@@ -1,4 +1,4 @@
-"""The indexes that our collections need, and how existing ones differ from them."""
+"""The indexes that queuekit's collections need, and how existing ones differ from them."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ INDEXES: Mapping[str, list[IndexModel]] = {
 }
 """Collections, without their prefix, and the indexes that each needs."""
 _OPTIONS = ("unique", "expireAfterSeconds", "partialFilterExpression")
-"""What makes an index what it is, beside its keys."""
+"""The options that define an index, in addition to its keys."""
 
 
 def missing(collection: Collection[Doc], wanted: list[IndexModel]) -> list[IndexModel]:
-    """Return those of *wanted* that *collection* has not, be there another of the same name or none."""
+    """Return those of *wanted* that *collection* lacks, even if it has another index of the same name."""
     there = collection.index_information()
     return [index for index in wanted if not _is(index, there.get(_name(index)))]
 
 
 def in_the_way(collection: Collection[Doc], wanted: list[IndexModel]) -> list[str]:
-    """Return the names of indexes beside which the server makes none of *wanted*: another with its name or its keys."""
+    """Return the names of existing indexes that conflict with missing ones of *wanted*: same name or same keys."""
     there = collection.index_information()
     lacking = [index for index in wanted if not _is(index, there.get(_name(index)))]
     names, keys = {_name(index) for index in lacking}, [_keys(index) for index in lacking]
@@ -39,14 +39,14 @@ def in_the_way(collection: Collection[Doc], wanted: list[IndexModel]) -> list[st
 
 
 def call_to_make(collection: Collection[Doc], index: IndexModel) -> str:
-    """Return what to type into MongoDB's shell so that there is *index*."""
+    """Return the MongoDB shell command that creates *index*."""
     document = dict(index.document)
     keys = dict(document.pop("key"))
     return f"db.getCollection({json.dumps(collection.name)}).createIndex({json.dumps(keys)}, {json.dumps(document)})"
 
 
 def _is(index: IndexModel, there: Mapping[str, Any] | None) -> bool:
-    """Return whether what is *there* under the name of *index* is the same."""
+    """Return whether *there*, the existing index of that name, equals *index*."""
     if there is None or list(there["key"]) != _keys(index):
         return False
     return all(there.get(option) == index.document.get(option) for option in _OPTIONS)

@@ -1,6 +1,6 @@
-"""Shows what is stored, and replays or removes it.
+"""Show, replay and remove stored messages.
 
-What changes messages does so in batches, each with a deadline of its own, as a queue may be of any length.
+Functions that change messages work in batches, each with its own deadline, since a queue may have any length.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ from queuekit_mongo.settling import gone
 __all__ = ["counts", "find", "peek", "queues", "remove", "requeue"]
 
 BATCH = 500
-"""Messages that one call changes, so that workers get their turn in between."""
+"""Messages that one call changes, so that workers can run calls in between."""
 _AS_READ: CodecOptions[Doc] = CodecOptions(document_class=dict, datetime_conversion=DatetimeConversion.DATETIME_MS)
 Order = list[tuple[str, int]]
 ORDERS: dict[Place, Order] = {
@@ -56,9 +56,9 @@ ORDERS: dict[Place, Order] = {
 _PLAIN = dict.fromkeys(
     ("queue", "id", "state", "priority", "due", "seq", "until", "reason", "error", "holder", "died_at"), True
 )
-"""What is read of a document that cannot be read as a whole."""
+"""The fields to read of a document that cannot be read as a whole."""
 _REPLAYED = dict.fromkeys(("id", "unique", "key"), True)
-"""What is read of a dead letter to replay it."""
+"""The fields to read of a dead letter to replay it."""
 _IS_LATER = {"$and": [{"$eq": [{"$type": "$due"}, "date"]}, {"$gt": ["$due", "$$NOW"]}]}
 
 
@@ -68,7 +68,7 @@ def queues(engine: Engine) -> list[str]:
 
 
 def counts(engine: Engine, names: Sequence[str]) -> dict[str, QueueCounts]:
-    """Return how many messages are where, of all queues in one round trip."""
+    """Return the number of messages by queue and place, in one round trip."""
     wanted = {"$in": list(names)}
     messages = engine.messages
     others = [{"$unionWith": {"coll": messages.name, "pipeline": _counted(wanted, state)}} for state in (LEASED, DEAD)]
@@ -78,7 +78,7 @@ def counts(engine: Engine, names: Sequence[str]) -> dict[str, QueueCounts]:
     for row in rows:
         queue, place = row["_id"]["queue"], row["_id"]["place"]
         if not isinstance(queue, str):
-            continue  # a list that has one of the names in it is not a message of that queue
+            continue  # a foreign document: a list that contains one of the names matches, too
         fields = found[queue]
         fields[place] = row["count"]
         if place == "ready" and isinstance(row["oldest"], DatetimeMS):
@@ -98,7 +98,7 @@ def _counted(queues: Doc, state: str) -> list[Doc]:
 
 
 def peek(engine: Engine, queue: str, *, place: Place, limit: int, cursor: str | None) -> Page[Stored]:
-    """Return messages in *place*, next first; the cursor is the position of the last one."""
+    """Return messages in *place*, in order; the cursor is the position of the last one."""
     order = ORDERS[place]
     wanted = _in_place(engine, place) | {"queue": queue}
     if cursor is not None:
@@ -112,7 +112,7 @@ def peek(engine: Engine, queue: str, *, place: Place, limit: int, cursor: str | 
 
 
 def _page(engine: Engine, wanted: Doc, order: Order, limit: int) -> list[Doc]:
-    """Return the first documents; of one that nobody can read, what is ours to know of it."""
+    """Return the first documents; for unreadable ones, only the fields of :data:`_PLAIN`."""
     messages = engine.messages
     try:
         return list(messages.find(wanted, sort=order, limit=limit))
@@ -127,7 +127,7 @@ def _page(engine: Engine, wanted: Doc, order: Order, limit: int) -> list[Doc]:
 
 
 def find(engine: Engine, queue: str, ids: Sequence[str]) -> list[Stored]:
-    """Return those of *ids* that the queue holds."""
+    """Return those of *ids* that *queue* holds."""
     wanted = {"_id": {"$in": [message_id(queue, id) for id in ids]}, "state": {"$ne": DONE}}
     now = engine.time.latest()
     found = {doc["_id"]: doc for doc in engine.messages.find(wanted)}
@@ -136,7 +136,7 @@ def find(engine: Engine, queue: str, ids: Sequence[str]) -> list[Stored]:
 
 
 def requeue(engine: Engine, queue: str, ids: Sequence[str] | None) -> list[str]:
-    """Replay dead letters, the oldest at the front, and return their ids."""
+    """Replay dead letters, the oldest first, and return their ids."""
     replayed: list[str] = []
     with engine.calls():
         wanted = _dead_by_now(engine, queue)
@@ -144,7 +144,7 @@ def requeue(engine: Engine, queue: str, ids: Sequence[str] | None) -> list[str]:
         wanted["_id"] = {"$in": [message_id(queue, id) for id in ids]}
     skipped: list[Any] = []
     while True:
-        # What cannot be replayed, because it is not a message at all, is left where it is.
+        # Skip documents that cannot be replayed because they are not messages.
         some = wanted if not skipped else {"$and": [wanted, {"_id": {"$nin": skipped}}]}
         with engine.calls():
             docs = list(engine.messages.find(some, _REPLAYED, sort=PLACE_ORDER, limit=BATCH))
@@ -156,14 +156,14 @@ def requeue(engine: Engine, queue: str, ids: Sequence[str] | None) -> list[str]:
 
 
 def _dead_by_now(engine: Engine, queue: str) -> Doc:
-    """Return the filter for the dead letters of now: a replayed message may be dead-lettered again at once."""
+    """Return the filter for the current dead letters: a replayed message may be dead-lettered again at once."""
     dead: Doc = {"queue": queue, "state": DEAD, **HAS_PLACE}
     latest = engine.messages.find_one(dead, {"until": True}, sort=ORDERS[Place.DEAD])
     return dead if latest is None else {**dead, "until": {"$exists": True, "$not": {"$gt": latest["until"]}}}
 
 
 def _replay(engine: Engine, docs: Sequence[Doc]) -> set[object]:
-    """Replay *docs*, with their unique keys where those are free, and return the ``_id`` of each that was."""
+    """Replay *docs*, with their unique keys if those are free, and return the ``_id`` of each replayed one."""
     now = engine.time.earliest()
     done: set[object] = set()
     keyed = [doc for doc in docs if _has_unique(doc) and "key" not in doc]
@@ -174,7 +174,7 @@ def _replay(engine: Engine, docs: Sequence[Doc]) -> set[object]:
 
 
 def _has_unique(doc: Doc) -> bool:
-    """Return whether *doc* asks for a unique key; what cannot be read is left to the claim."""
+    """Return whether *doc* has a unique key; if it is malformed, its next claim handles that."""
     try:
         return unique_of(doc) is not None
     except MalformedError:
@@ -208,7 +208,7 @@ def _alive(doc: Doc, *, with_key: bool, now: float) -> Doc:
 
 
 def remove(engine: Engine, queue: str, ids: Sequence[str] | None, *, places: Iterable[Place]) -> list[str]:
-    """Take messages in *places* out, those of *ids* or all, and remember their ids for a while."""
+    """Remove messages in *places*, those of *ids* or all, and remember their ids for a while."""
     window = engine.options.dedup_window
     removed: list[str] = []
     for place in sorted(places):
@@ -224,10 +224,10 @@ def remove(engine: Engine, queue: str, ids: Sequence[str] | None, *, places: Ite
 
 
 def _remove_some(engine: Engine, wanted: Doc, removed: list[str], window: float, *, leased: bool) -> bool:
-    """Take out a batch of what is *wanted*, add the ids to *removed*, and return whether there may be more."""
+    """Remove a batch of *wanted* messages, add their ids to *removed*, and return whether there may be more."""
     docs = list(engine.messages.find(wanted, {"session": True}, limit=BATCH))
     if leased:
-        # A process that died in a commit has left them locked.
+        # A process that died during a commit may have left them locked.
         engine.kill_sessions(doc.get("session") for doc in docs)
     if docs:
         removed += _mark_gone(engine, wanted, [doc["_id"] for doc in docs], window)
@@ -258,7 +258,7 @@ def _place_of(doc: Doc, now: float) -> Place:
 
 
 def _behind(order: Order, values: list[Any]) -> list[Doc]:
-    """Return the terms, one of which holds for what stands behind the position of *values* in *order*."""
+    """Return alternative filters for documents behind the position of *values* in *order*."""
     terms: list[Doc] = []
     for place, (name, direction) in enumerate(order):
         equal = {earlier: values[index] for index, (earlier, _) in enumerate(order[:place])}
@@ -267,7 +267,7 @@ def _behind(order: Order, values: list[Any]) -> list[Doc]:
 
 
 def _write_position(order: Order, doc: Doc) -> str:
-    """Return where *doc* stands in *order*, as text: of whatever types the fields of a malformed one are."""
+    """Return the position of *doc* in *order* as text; the fields of malformed documents may have any type."""
     return b64encode(bson.encode({"at": [doc.get(name) for name, _ in order]})).decode()
 
 

@@ -1,19 +1,19 @@
-"""The layout of documents, the names of all their fields, and the indexes over them.
+"""The layout of documents, the names of all their fields, and their indexes.
 
-A message is one document, whose ``_id`` is its queue and its id, ``"default/0190..."``: so an id can be in a queue
-only once, and the ``_id`` alone, as in a change stream, gives the queue. ``state`` is one of:
+A message is one document, whose ``_id`` is its queue and its id, ``"default/0190..."``. So an id can be in a queue only
+once, and the ``_id`` alone, as in a change stream, gives the queue. ``state`` is one of:
 
-- ``waiting``: to be handed out as soon as ``due`` has come, be it now or in ten years;
+- ``waiting``: delivered once ``due`` has passed, be it now or in ten years;
 - ``leased``: held until ``until`` by the holder of ``claim``;
-- ``dead``: among the dead letters, with ``task``, ``reason``, ``error``, ``holder`` and ``died_at``; ``until`` is the
-  same moment as a timestamp of the server, by which they are sorted;
-- ``done``: gone; a small mark that remembers the id until ``forget_at``, when the TTL index sweeps it.
+- ``dead``: a dead letter, with ``task``, ``reason``, ``error``, ``holder`` and ``died_at``; ``until`` is the same time
+  as a timestamp of the server, which sorts them;
+- ``done``: ended; a small document that remembers the id until ``forget_at``, when the TTL index removes it.
 
-``seq`` is a timestamp that the server makes in the order of its writes; it breaks ties of ``due``. ``key`` is there
-while the message holds its unique key; the unique index over it makes taking the key one step with the send.
+``seq`` is a timestamp that the server creates in the order of its writes; it breaks ties of ``due``. ``key`` exists
+while the message holds its unique key; the unique index on it makes taking the key one step with the send.
 
-There are as few indexes as will do: before version 7, a server reads the catalog again for each index and document
-that a transaction updates, which then is most of its work.
+There are as few indexes as possible: before version 7, a server reads the catalog again for each index and document
+that a transaction updates, which is then most of its work.
 """
 
 from __future__ import annotations
@@ -71,30 +71,30 @@ __all__ = [
 Doc = dict[str, Any]
 
 LAYOUT = 1
-"""Version of collections and documents, kept in the collection ``layout``. A queuekit of another one refuses them."""
+"""Version of collections and documents, stored in the collection ``layout``. A release with another refuses them."""
 WAITING, LEASED, DEAD, DONE = "waiting", "leased", "dead", "done"
 
 NEXT_STAMP = Timestamp(0, 0)
-"""What the server replaces by its own timestamp, as it inserts a document."""
+"""The server replaces this by its own timestamp when it inserts a document."""
 _LONGEST_TIME = 2**62
 
 CLAIM_ORDER = [("priority", DESCENDING), ("due", ASCENDING), ("seq", ASCENDING)]
-"""The order in which messages of a queue are handed out."""
+"""The order in which messages of a queue are delivered."""
 
 DELAYED_ORDER = [("due", ASCENDING), ("seq", ASCENDING)]
-"""The order in which delayed messages will be due: the claim index has it for each priority."""
+"""The order in which delayed messages become due; the claim index has it for each priority."""
 IS_DELAYABLE: Doc = {"state": WAITING, "priority": {"$in": list(range(10))}}
-"""Filter: waits, with each priority named, so that the claim index can be read in :data:`DELAYED_ORDER`."""
+"""Filter for waiting messages that names each priority, so that :data:`DELAYED_ORDER` can use the claim index."""
 PLACE_ORDER = [("until", ASCENDING), ("seq", ASCENDING)]
 """The order in which leases end, and in which messages were dead-lettered."""
 
 CLAIM_FIELDS = ("claim", "until", "session")
-"""What is there while a message is leased, and no longer. ``session`` is where its holder's transactions run."""
+"""Fields of leased messages only. ``session`` is the session of its holder's transactions."""
 
 HAS_PLACE: Doc = {"until": {"$exists": True}}
-"""Filter: is leased or dead; the index over these needs this filter."""
+"""Filter for leased and dead messages; queries need it to use the index of these."""
 DEAD_LETTERED_NOW: Doc = {"died_at": True, "until": {"$type": "timestamp"}}
-"""What ``$currentDate`` sets in a dead letter."""
+"""Fields that ``$currentDate`` sets in a dead letter."""
 
 MESSAGE_INDEXES = [
     IndexModel([("queue", ASCENDING), *CLAIM_ORDER], name="queuekit_claim", partialFilterExpression={"state": WAITING}),
@@ -121,41 +121,41 @@ GROUP_INDEXES = [IndexModel([("expires_at", ASCENDING)], name="queuekit_expire",
 
 
 class MalformedError(Exception):
-    """A document among ours that is not a message: a field is missing, or of another type."""
+    """A document is not a message: a field is missing, or has another type."""
 
 
 def message_id(queue: str, id: str) -> str:
-    """Return the ``_id`` of a message. Names hold no slash."""
+    """Return the ``_id`` of a message. Names contain no slash."""
     return f"{queue}/{id}"
 
 
 def queue_of(message_id: object) -> str:
-    """Return the queue out of an ``_id``; empty if it is none of ours."""
+    """Return the queue of an ``_id``; empty if it is foreign."""
     return message_id.partition("/")[0] if isinstance(message_id, str) else ""
 
 
 def hashable(id: object) -> object:
-    """Return what can stand for an ``_id`` as a key: that of a foreign document may be anything, even a document."""
+    """Return a hashable value for an ``_id``; that of a foreign document may be of any type, even a document."""
     return id if type(id) is str else (repr(id),)
 
 
 def moment(seconds: float) -> DatetimeMS:
-    """Return UTC epoch *seconds* as MongoDB keeps them, in milliseconds, rounded up so that nothing is early."""
+    """Return UTC epoch *seconds* as MongoDB stores them, in milliseconds, rounded up so that nothing is early."""
     return DatetimeMS(math.ceil(round(min(seconds * 1000, _LONGEST_TIME), 3)))
 
 
 def at(value: object) -> float:
-    """Return a time of a document in UTC epoch seconds; 0 if it is none."""
+    """Return a time of a document in UTC epoch seconds; 0 if it is not a time."""
     return int(value) / 1000 if isinstance(value, DatetimeMS) else 0.0
 
 
 def text(value: str) -> str:
-    """Return *value* without what UTF-8 cannot write: halves of surrogate pairs."""
+    """Return *value* without lone surrogates, which UTF-8 cannot encode."""
     return value if value.isascii() else value.encode("utf-8", "replace").decode()
 
 
 def task_of(body: bytes) -> str | None:
-    """Return the name of the task in *body*, if it says one: for people who look at dead letters."""
+    """Return the name of the task in *body*, if any, for operators who query dead letters."""
     try:
         task = split_frame(body)[0].get("task")
     except DecodeError:
@@ -164,13 +164,13 @@ def task_of(body: bytes) -> str | None:
 
 
 def new_message(envelope: Envelope, now: float) -> Doc:
-    """Return the document of a message that is sent; *now* is a moment that the server's clock has reached."""
+    """Return the document of a new message; *now* is a time that the server's clock has reached."""
     return new_messages([envelope], now)[0]
 
 
 def new_messages(envelopes: Sequence[Envelope], now: float) -> list[Doc]:
-    """Return the documents of messages that are sent together at *now*."""
-    # Cut down, not rounded up: what is sent without delay can be had at once.
+    """Return the documents of new messages that are sent together at *now*."""
+    # Rounded down, so that a message without delay is due at once.
     stamp = DatetimeMS(int(now * 1000))
     return [_new_message(envelope, now, stamp) for envelope in envelopes]
 
@@ -216,18 +216,18 @@ def fields_of(envelope: Envelope) -> Doc:
 
 
 def step_of(doc: Mapping[str, Any]) -> tuple[int, int, int]:
-    """Return how far the message with this id has come: generation, attempt, hop."""
+    """Return generation, attempt and hop of a message."""
     generation, attempt, hop = (doc.get(name) for name in ("generation", "attempt", "hop"))
     return whole(generation), whole(attempt), whole(hop)
 
 
 def token_of(claim: str, place: int) -> str:
-    """Return the fence of one delivery: that of its claim, which took many at once, and its place there."""
+    """Return the token of one delivery: its claim, which covers many messages, and its index there."""
     return f"{claim}.{place}"
 
 
 def claim_of(token: str) -> str:
-    """Return the claim out of the fence of a delivery."""
+    """Return the claim of a delivery's token."""
     return token.rpartition(".")[0]
 
 
@@ -235,7 +235,7 @@ def envelope_of(doc: Mapping[str, Any]) -> Envelope:
     """Return the message of a document.
 
     Raises:
-        MalformedError: It is none.
+        MalformedError: It is not a message.
     """
     try:
         envelope = Envelope(
@@ -257,7 +257,7 @@ def envelope_of(doc: Mapping[str, Any]) -> Envelope:
 
 
 def delivery_of(doc: Mapping[str, Any], place: int) -> Delivery:
-    """Return a claimed document as its holder sees it.
+    """Return a claimed document as a delivery.
 
     Raises:
         MalformedError: It is not a message.
@@ -273,7 +273,7 @@ def delivery_of(doc: Mapping[str, Any], place: int) -> Delivery:
 
 
 def stored_of(doc: Mapping[str, Any], place: Place) -> Stored:
-    """Return a document as an operator sees it; what is not a message is shown as far as it goes."""
+    """Return a document as an operator sees it; of a malformed one, the fields that can be read."""
     try:
         envelope = envelope_of(doc)
     except MalformedError:
@@ -300,12 +300,12 @@ def stored_of(doc: Mapping[str, Any], place: Place) -> Stored:
 
 
 def whole(value: object) -> int:
-    """Return a number of a document; 0 if it is none."""
+    """Return an integer of a document; 0 if it is not one."""
     return int(value) if isinstance(value, int) else 0
 
 
 def unique_of(doc: Mapping[str, Any]) -> Unique | None:
-    """Return the unique key that a document asks for.
+    """Return the unique key of a document.
 
     Raises:
         MalformedError: It cannot be read.
@@ -342,9 +342,9 @@ _TYPES: Sequence[tuple[str, tuple[type, ...]]] = (
 def _check(envelope: Envelope, doc: Mapping[str, Any]) -> None:
     for name, kinds in _TYPES:
         if type(doc.get(name)) not in kinds:
-            raise MalformedError(f"field {name!r} is of type {type(doc.get(name)).__name__}")
+            raise MalformedError(f"field {name!r} has the type {type(doc.get(name)).__name__}")
     for name, moment_ in (("expires", envelope.expires), ("not_before", envelope.not_before)):
         if moment_ is not None and not math.isfinite(moment_):
             raise MalformedError(f"field {name!r} is not a time")
     if doc["_id"] != message_id(envelope.queue, envelope.id):
-        raise MalformedError("field '_id' does not fit queue and id")
+        raise MalformedError("field '_id' does not match queue and id")

@@ -1,4 +1,4 @@
-"""Extends leases, and reclaims those that have expired."""
+"""Extend leases, and reclaim those that have expired."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ __all__ = ["Upkeep", "extend", "until"]
 MAX_UPKEEP = 1_000
 """Most expired leases that one round reclaims."""
 PERIOD = 2.0
-"""Seconds after which a worker checks for expired leases even if it knows of none."""
+"""Seconds between two checks for expired leases if none is known to expire earlier."""
 MOMENT = 0.5
-"""Seconds that reclaiming the expired leases of one holder may take, before those of others are reclaimed."""
+"""Seconds to reclaim the expired leases of one holder before those of others are reclaimed."""
 _PORTION = 15
-"""Queues asked at once for their next delayed message: the server merges at most 200 ranges, ten for each."""
+"""Queues per query for their next delayed message: the server merges at most 200 ranges, ten for each queue."""
 _EARLIEST, _LATEST = moment(0.001), moment(1e15)
 _RECLAIMED: list[Doc] = [
     {"$set": {"state": WAITING, "crashes": {"$add": [WHOLE("$crashes"), 1]}}},
@@ -51,8 +51,8 @@ class Upkeep:
     """Reclaims expired leases, and schedules its next round. One for each set of queues.
 
     Args:
-        engine: Where the messages are.
-        queues: Whose messages.
+        engine: Stores the messages.
+        queues: The queues.
     """
 
     def __init__(self, engine: Engine, queues: Sequence[str]) -> None:
@@ -65,7 +65,7 @@ class Upkeep:
         """Whether a notification may have moved the next event."""
 
     def run(self, *, now: bool) -> int:
-        """Reclaim what has expired, if it is time for it or is to be done *now*; return how many leases that were."""
+        """Reclaim expired leases if a round is due or *now* is true; return how many there were."""
         if not now and time.monotonic() < self._again_at:
             return 0
         self.is_stale = self._is_blocked = False
@@ -78,18 +78,18 @@ class Upkeep:
         return taken
 
     def _until_event(self, *events: float | None) -> float:
-        """Return the seconds until the first of *events*, at most a period."""
+        """Return the seconds until the first of *events*, at most :data:`PERIOD`."""
         event = min((each for each in events if each is not None), default=None)
         if event is None or self._is_blocked:
             return PERIOD
         return min(PERIOD, max(0.0, event - self._engine.time.earliest()))
 
     def expect(self, seconds: float) -> None:
-        """Run again in *seconds* at the latest: a lease that was just given may end then."""
+        """Run again in *seconds* at the latest: a new lease may end then."""
         self._again_at = min(self._again_at, time.monotonic() + seconds)
 
     def pause(self) -> float:
-        """Return the seconds until something may have become ready, or needs upkeep."""
+        """Return the seconds until a message may become ready, or upkeep is due."""
         return max(0.001, self._again_at - time.monotonic())
 
     def _reclaim(self) -> int:
@@ -106,10 +106,10 @@ class Upkeep:
         return sum(map(self._give_back, by_holder.values()))
 
     def _give_back(self, ids: list[Any]) -> int:
-        """Make those of *ids* wait again whose leases have ended, all of one holder, and return how many that were.
+        """Return messages of one holder whose leases have ended to their queue; return how many there were.
 
-        Where its supervisor died in the middle of extending them, they are locked for as long as the server lets a
-        transaction live. Other messages do not wait for that.
+        If the supervisor died while it extended them, they are locked for as long as the server lets a transaction
+        live. Other messages do not wait for that.
         """
         messages = self._engine.messages
         surely = {"_id": {"$in": ids}, "state": LEASED, "$expr": {"$lte": ["$until", "$$NOW"]}}
@@ -138,21 +138,21 @@ class Upkeep:
         return min(moments, default=None)
 
     def _leased(self, *, until: DatetimeMS = _LATEST) -> Doc:
-        """Return the filter for leases that end until then; what is not a time is not a lease."""
+        """Return the filter for leases that end by *until*; a value that is not a time does not match."""
         return {"queue": {"$in": self._queues}, "state": LEASED, "until": {"$gt": _EARLIEST, "$lte": until}}
 
 
 def until(lease: float) -> list[Doc]:
-    """Return the change that makes a lease end *lease* seconds from now."""
+    """Return the update that makes a lease end *lease* seconds from now."""
     return [{"$set": {"until": {"$add": ["$$NOW", int(lease * 1000)]}}}]
 
 
 def extend(engine: Engine, leases: Sequence[Lease], *, lease: float) -> list[Lease]:
     """Make *leases* end *lease* seconds from now, and return those already lost.
 
-    A message whose holder is in the middle of committing it is locked. A plain update would wait for that, and the
-    other leases with it; a transaction fails at once. So the batch is halved until what is locked stands alone;
-    that one is being settled, and needs no longer lease.
+    A message that its holder is committing is locked. A plain update would wait for it, and delay the other leases; a
+    transaction fails at once. So the batch is halved until each locked message is alone. It is being settled, and does
+    not need its lease extended.
     """
     if not engine.has_transactions:
         return _extend(engine, leases, lease, None)

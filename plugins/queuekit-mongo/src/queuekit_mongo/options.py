@@ -57,9 +57,9 @@ _DRIVER = [
 ]
 _UNUSED = ["readConcernLevel", "uuidRepresentation"]
 UNUSED = frozenset(_UNUSED) | {name.lower() for name in _UNUSED}
-"""Options of pymongo's that say how an app reads its own documents. Ours are read in one way, whatever they say."""
+"""Options of pymongo about how an app reads its own documents; queuekit ignores them."""
 PASSTHROUGH = frozenset(_DRIVER) | {name.lower() for name in _DRIVER} | UNUSED
-"""Query options that are pymongo's business, as its documentation writes them and in lower case."""
+"""Query options that pymongo handles, in the spelling of its documentation and in lower case."""
 
 _positive: Any = attrs.validators.gt(0)
 _not_negative: Any = attrs.validators.ge(0)
@@ -67,17 +67,17 @@ _not_negative: Any = attrs.validators.ge(0)
 
 @attrs.frozen(kw_only=True)
 class MongoOptions:
-    """How the deployment is used, and what is kept there."""
+    """Options of the connection and of the stored data."""
 
     queuekit_passthrough: ClassVar[frozenset[str]] = PASSTHROUGH
 
     prefix: str = attrs.field(default="queuekit", validator=attrs.validators.matches_re(r"[A-Za-z0-9_-]{1,60}"))
-    """First part of the names of all collections: two apps with different ones do not see each other."""
+    """First part of the names of all collections; apps with different prefixes do not see each other's data."""
     timeout: Seconds = attrs.field(default=5.0, validator=_positive)
-    """Seconds without an answer after which a call fails, a new primary being looked for meanwhile."""
+    """Seconds without an answer after which a call fails; includes the search for a new primary."""
     change_streams: bool = True
-    """Whether to be woken by change streams where there are any; otherwise by looking again and again."""
+    """Whether workers are notified by change streams, if available; otherwise they poll."""
     transactions: bool = True
-    """Whether to finish tasks in transactions where there are any; otherwise by writes in order."""
+    """Whether to finish tasks in transactions, if available; otherwise by several writes in order."""
     dedup_window: Seconds = attrs.field(default=300.0, validator=_not_negative)
-    """Seconds that the id of a message is remembered after it is done, as a small document."""
+    """Seconds that the id of a message is remembered after its end, in a small document."""

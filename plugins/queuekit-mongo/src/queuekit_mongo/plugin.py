@@ -22,7 +22,7 @@ def queuekit_brokers() -> Iterable[BrokerSpec]:
             limits=LIMITS,
             options=_OPTIONS,
             section="mongo",
-            summary="queues on MongoDB 4.4 or later, one document a message",
+            summary="queues on MongoDB 4.4 or later, one document per message",
         )
     ]
 

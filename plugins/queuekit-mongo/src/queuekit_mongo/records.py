@@ -1,8 +1,8 @@
-"""Writes and reads records: each is written under its condition in one step of the server, on the server's clock.
+"""Write and read records: the server writes each under its condition in one step, on its own clock.
 
-A record is one document with the key as ``_id``. ``expires_at`` drives the TTL index; as that sweeps about once a
-minute, every read leaves out what has expired. A deletion is an expiry now, so that the version lives on until the
-sweep; a version is never less than the server's time, so that it grows over the sweep as well.
+A record is one document with the key as ``_id``. ``expires_at`` drives the TTL index. The index is swept about once a
+minute, so every read skips expired records. A deletion sets the expiry to now, so that the version survives until the
+sweep. A version is never less than the server's time, so that it also grows across the sweep.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ from queuekit_mongo.layout import Doc, at, moment, text, whole
 __all__ = ["IS_LIVE", "expire", "insert_fresh", "prefix_end", "put_each", "read_record", "write_newer"]
 
 IS_LIVE: Doc = {"$or": [{"expires_at": None}, {"$expr": {"$gt": ["$expires_at", "$$NOW"]}}]}
-"""Filter: has not expired on the server's clock."""
+"""Filter for records that have not expired on the server's clock."""
 _LIVE: Doc = {
     "$and": [
         {"$ne": [{"$type": "$version"}, "missing"]},
         {"$or": [{"$ne": [{"$type": "$expires_at"}, "date"]}, {"$gt": ["$expires_at", "$$NOW"]}]},
     ]
 }
-"""Expression: there is a record, and it has not expired."""
+"""Expression: the record exists and has not expired."""
 _VERSIONS_A_MILLISECOND = 1_024
 _LARGEST_CHANGE = 8_000_000
-"""Bytes of all bodies in one change: the server takes 16 MiB, with all that stands around them."""
+"""Most bytes of all bodies in one update: the server accepts 16 MiB, including everything around them."""
 _OLD_VERSION: Doc = {"$cond": [{"$in": [{"$type": "$version"}, ["int", "long"]]}, "$version", 0]}
-"""Expression: the version of what is there; one that somebody has tampered with stops nobody's write."""
+"""Expression: the version of the existing record; 0 if foreign code changed its type, so that writes still work."""
 _VERSION: Doc = {
     "$max": [{"$add": [_OLD_VERSION, 1]}, {"$multiply": [{"$toLong": "$$NOW"}, Int64(_VERSIONS_A_MILLISECOND)]}]
 }
@@ -47,7 +47,7 @@ _LAST_CHARACTER, _SURROGATES, _BEHIND_SURROGATES = 0x10FFFF, 0xD800, 0xE000
 def put_each(
     engine: Engine, records: Sequence[Record], *, condition: Condition, expect: int | None = None
 ) -> list[bool]:
-    """Write *records* where *condition* and *expect* allow it, and return for each whether they did."""
+    """Write the *records* that *condition* and *expect* allow, and return whether each was written."""
     if len(records) == 1:
         return [_put_one(engine, records[0], condition, expect)]
     written = [False] * len(records)
@@ -59,14 +59,14 @@ def put_each(
 
 
 def insert_fresh(engine: Engine, records: Sequence[Record], session: ClientSession) -> None:
-    """Write *records* of which there is nothing yet, within a transaction; if there is, the transaction fails."""
+    """Insert *records* within a transaction; if one already exists, the transaction fails."""
     now = engine.time.latest()
     docs = [{**_plain(record, now, ""), "version": _first_version(now)} for record in records]
     engine.records.insert_many(docs, ordered=True, session=session)
 
 
 def write_newer(engine: Engine, records: Sequence[Record], session: ClientSession) -> None:
-    """Write *records* that are newer than what is there, within a transaction; of one key, one after the other."""
+    """Write *records* that are newer than the existing ones, within a transaction; those of one key in order."""
     for part in in_rounds([record.key for record in records]):
         _write_newer(engine, [records[place] for place in part], session)
 
@@ -77,7 +77,7 @@ def _write_newer(engine: Engine, records: Sequence[Record], session: ClientSessi
     matched = engine.records.bulk_write(quick, ordered=False, session=session).matched_count
     if matched == len(records):
         return
-    # Mostly there is an earlier record of the same history. Where there is none, or it is to be looked at closer:
+    # Usually an earlier record of the same message exists. For the others, compare one by one:
     wanted = {"_id": {"$in": [one.key for one in records]}, "mark": mark}
     written = {doc["_id"] for doc in engine.records.find(wanted, {"_id": True}, session=session)}
     rest = [one for one in records if one.key not in written]
@@ -87,7 +87,7 @@ def _write_newer(engine: Engine, records: Sequence[Record], session: ClientSessi
 
 
 def _by_rank(records: Sequence[Record]) -> list[list[Record]]:
-    """Return *records* in parts of one rank each, none larger than one change may be."""
+    """Return *records* in parts with one rank each that fit into one update."""
     parts: list[list[Record]] = []
     latest: dict[int, list[Record]] = {}
     sizes: dict[int, int] = {}
@@ -102,7 +102,7 @@ def _by_rank(records: Sequence[Record]) -> list[list[Record]]:
 
 
 def expire(engine: Engine, keys: Sequence[str], expect: int | None) -> int:
-    """Let *keys* expire now, and return how many lived; with *expect* only those of that version."""
+    """Expire *keys* now, with *expect* only those of that version, and return how many were live."""
     wanted: Doc = {"_id": {"$in": list(keys)}, **IS_LIVE}
     if expect is not None:
         wanted["version"] = expect
@@ -111,9 +111,9 @@ def expire(engine: Engine, keys: Sequence[str], expect: int | None) -> int:
 
 
 def read_record(doc: Doc, now: float) -> Record:
-    """Return the record of a document; *now* is the server's time, for what is left of its life.
+    """Return the record of a document; *now* is the server's time, for its remaining lifetime.
 
-    Somebody may have tampered with it: what is not of its type is as good as missing.
+    Foreign code may have changed it: a field of another type counts as missing.
     """
     body, expires_at, moved_at = doc.get("body"), doc.get("expires_at"), doc.get("at")
     return Record(
@@ -135,11 +135,11 @@ def _words(value: object) -> str | None:
 
 
 def prefix_end(prefix: str) -> str | None:
-    """Return the first text behind all that begin with *prefix*; ``None`` if there is none."""
+    """Return the first text after all texts that begin with *prefix*; ``None`` if there is none."""
     while prefix:
         last = ord(prefix[-1])
         if last < _LAST_CHARACTER:
-            # The halves of surrogate pairs are no characters by themselves.
+            # Skip surrogates, which are not characters by themselves.
             return prefix[:-1] + chr(_BEHIND_SURROGATES if last + 1 == _SURROGATES else last + 1)
         prefix = prefix[:-1]
     return None
@@ -188,7 +188,7 @@ def _put_many(engine: Engine, records: Sequence[Record], condition: Condition, e
 
 
 def _write(engine: Engine, changes: list[UpdateOne]) -> int:
-    """Carry out *changes* and return how many documents became others."""
+    """Apply *changes* and return how many documents were changed."""
     done = 0
     for left in range(_TRIES, -1, -1):
         try:
@@ -198,14 +198,14 @@ def _write(engine: Engine, changes: list[UpdateOne]) -> int:
             refused = refused_by(error)
             if not left or any(each["code"] != DUPLICATE for each in refused):
                 raise
-            # Two made the same record at the same moment: by now it is there, and can be compared with.
+            # Another client inserted the same record at the same time: now it exists, and the update can compare.
             done += int(error.details["nModified"]) + int(error.details["nUpserted"])
             changes = [changes[each["index"]] for each in refused]
     return done
 
 
 def _change(record: Record, condition: Condition, expect: int | None, mark: str) -> list[Doc]:
-    """Return the change that makes a document *record*, or leaves it as it is."""
+    """Return the update that replaces a document by *record*, if that is allowed."""
     computed: Doc = {"version": _VERSION, "before": "$mark"}
     if record.ttl is not None:
         computed["expires_at"] = {"$add": ["$$NOW", {"$literal": int(moment(record.ttl))}]}
@@ -217,10 +217,10 @@ def _change(record: Record, condition: Condition, expect: int | None, mark: str)
 
 
 def _over(records: Sequence[Record], now: float, mark: str) -> UpdateMany:
-    """Return the one change that makes documents of an earlier rank *records*, which are all of one rank.
+    """Return one update that replaces documents of a lower rank by *records*, which all have the same rank.
 
-    Each document finds its own in a list, whose places the server keeps in a hash table: a change for each would
-    cost it several times as much.
+    Each document finds its replacement in a list, which the server indexes in a hash table. One update per record
+    would be several times as expensive.
     """
     keys = [one.key for one in records]
     docs = [_plain(one, now, mark) for one in records]
@@ -231,7 +231,7 @@ def _over(records: Sequence[Record], now: float, mark: str) -> UpdateMany:
 
 
 def _plain(record: Record, now: float, mark: str) -> Doc:
-    """Return the document of *record*, but for its version."""
+    """Return the document of *record*, without its version."""
     doc = _fields(record, mark)
     if record.ttl is not None:
         doc["expires_at"] = moment(now + record.ttl)
@@ -259,7 +259,7 @@ def _fields(record: Record, mark: str) -> Doc:
 
 
 def _allowed(record: Record, condition: Condition, expect: int | None) -> Any:
-    """Return the expression of whether to write, ``None`` for always."""
+    """Return the expression that decides whether to write; ``None`` for always."""
     terms: list[Doc] = []
     if condition is Condition.ABSENT:
         terms.append({"$not": [_LIVE]})

@@ -1,7 +1,7 @@
-"""Bounds the wait of a call for each reply of the server by the options, however many replies it takes.
+"""Limit the wait for each reply of the server, however many replies a call needs.
 
-The client library knows one deadline for all that is done inside a block. A server that answers each command in a
-second would never get through a call of six commands under a deadline of five.
+The client library supports one deadline for everything inside a block. With a deadline of five seconds, a call of six
+commands would always fail on a server that answers each command in one second.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from queuekit.timelimit import time_left
 __all__ = ["Replies", "renew"]
 
 _MOST = 20
-"""Replies that a call may wait for as long as it may wait for one: with that it ends in any case."""
+"""Limit of a whole call, as a multiple of the limit for one reply."""
 _SHORTEST = 0.001
-"""Seconds: the library takes 0 for no deadline."""
+"""Least limit in seconds: for the library, 0 means no deadline."""
 
 
 class _Current(threading.local):
-    """The calls of a thread."""
+    """The current call of a thread."""
 
     call: Replies | None = None
 
@@ -33,10 +33,10 @@ _current = _Current()
 
 
 class Replies:
-    """A block in which each reply may take *seconds*, and all of them together as long as the caller has left.
+    """A block in which each reply may take *seconds*, within the time limit of the caller.
 
     Args:
-        seconds: For one reply.
+        seconds: Limit for one reply.
     """
 
     __slots__ = ("_all", "_before", "_one", "_seconds")
@@ -58,7 +58,7 @@ class Replies:
         _current.call = self._before
 
     def renew(self) -> None:
-        """Begin to wait for the next reply."""
+        """Start the limit of the next reply."""
         self._one.__exit__(None, None, None)
         self._one = self._enter(self._seconds)
 
@@ -69,7 +69,7 @@ class Replies:
 
 
 def renew() -> None:
-    """Begin to wait for the next reply, if this thread is in a call."""
+    """Start the limit of the next reply, if this thread is in a call."""
     call = _current.call
     if call is not None:
         call.renew()

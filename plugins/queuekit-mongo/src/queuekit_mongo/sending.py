@@ -1,4 +1,4 @@
-"""Sends messages with one ``insert_many``, and resolves what the unique indexes refuse."""
+"""Send messages with one ``insert_many``, and resolve those that a unique index refuses."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ _TRIES = 20
 
 
 def register(engine: Engine, queues: set[str], known: set[str]) -> None:
-    """Write down the names of *queues* that this process has not written down yet; those it has are in *known*."""
+    """Store the names of *queues* that are not in *known*, and add them to it."""
     for queue in queues - known:
         engine.queues.update_one({"_id": queue}, {"$setOnInsert": {"_id": queue}}, upsert=True)
         known.add(queue)
 
 
 def send_all(engine: Engine, envelopes: Sequence[Envelope], now: float) -> list[str]:
-    """Put *envelopes* on their queues and return for each the id that holds the place."""
+    """Put *envelopes* on their queues and return, for each, its own id or the id that holds its unique key."""
     docs = new_messages(envelopes, now)
     holders = [envelope.id for envelope in envelopes]
     refused = _insert(engine, docs)
@@ -36,7 +36,7 @@ def send_all(engine: Engine, envelopes: Sequence[Envelope], now: float) -> list[
 
 
 def _insert(engine: Engine, docs: list[Doc]) -> list[int]:
-    """Insert *docs* and return the places of those that a unique index refused, in order."""
+    """Insert *docs* and return the indexes of those that a unique index refused, in order."""
     try:
         engine.insist(lambda: engine.messages.insert_many(docs, ordered=False))
     except BulkWriteError as error:
@@ -50,9 +50,9 @@ def _insert(engine: Engine, docs: list[Doc]) -> list[int]:
 def _find_holders(
     engine: Engine, envelopes: Sequence[Envelope], refused: Sequence[int], now: float
 ) -> dict[int, str | None]:
-    """Return for each that was *refused* the id that holds its place; ``None`` where :func:`_resolve` must decide.
+    """Return, for each *refused* message, its own id or that of its key's holder; ``None``: :func:`_resolve` decides.
 
-    It reads for all at once, as a whole batch is refused where the reply to its first send was lost.
+    It reads for all at once, since a whole batch is refused if the reply to its first send was lost.
     """
     if not refused:
         return {}
@@ -71,23 +71,23 @@ def _find_holders(
 
 
 def _key_holders(engine: Engine, envelopes: Sequence[Envelope], now: float) -> dict[str, str]:
-    """Return the ``_id`` of the message that holds each unique key of *envelopes*, where one does."""
+    """Return the ``_id`` of the message that holds each unique key of *envelopes*, if any."""
     keys = [unique.key for envelope in envelopes if (unique := envelope.unique) is not None]
     held = engine.messages.find({"key": {"$in": keys}}, {"key": True, "key_until": True}) if keys else ()
     return {doc["key"]: str(doc["_id"]) for doc in held if at(doc.get("key_until")) > now}
 
 
 def _resolve(engine: Engine, envelope: Envelope, now: float) -> str:
-    """Send one message that was refused: known already, a later step of a known one, or its key is held."""
+    """Send a refused message: its id is known, it is a later step of a known one, or its key is held."""
     for _ in range(_TRIES):
         holder = _try_again(engine, envelope, now)
         if holder is not None:
             return holder
-    raise UnavailableError(f"message {envelope.id} could not be sent: others write the same id or key all the time")
+    raise UnavailableError(f"cannot send message {envelope.id}: other clients keep writing the same id or key")
 
 
 def _try_again(engine: Engine, envelope: Envelope, now: float) -> str | None:
-    """Return the id that holds the place, ``None`` if another client was quicker and it must be tried again."""
+    """Return its own id or the id that holds its key; ``None`` to try again, since another client interfered."""
     doc = new_message(envelope, now)
     earlier = engine.messages.find_one({"_id": doc["_id"]}, {"body": False})
     if earlier is not None and is_known(earlier, envelope, now):
@@ -106,20 +106,20 @@ def _try_again(engine: Engine, envelope: Envelope, now: float) -> str | None:
 
 
 def is_known(earlier: Doc, envelope: Envelope, now: float) -> bool:
-    """Return whether this send, or a later step of the same id, has been accepted before."""
+    """Return whether this send, or a later step of the same id, was accepted before."""
     if earlier.get("state") == DONE and at(earlier.get("forget_at")) <= now:
         return False
     return step_of(earlier) >= (envelope.generation, envelope.attempt, envelope.hop)
 
 
 def replace(engine: Engine, earlier: Doc, doc: Doc, session: ClientSession | None = None) -> bool:
-    """Put *doc* in the place of *earlier*, an earlier step of the same id; false if that has moved meanwhile."""
+    """Replace *earlier*, an earlier step of the same id, by *doc*; return false if it has changed meanwhile."""
     guard = {name: earlier.get(name) for name in ("_id", "state", "generation", "attempt", "hop")}
     return engine.messages.replace_one(guard, doc, session=session).matched_count > 0
 
 
 def holder_of(engine: Engine, key: str, now: float, session: ClientSession | None = None) -> str | None:
-    """Return the ``_id`` of the message that holds *key*; free a key whose time has passed."""
+    """Return the ``_id`` of the message that holds *key*; free an expired key."""
     held = engine.messages.find_one({"key": key}, {"key_until": True}, session=session)
     if held is None:
         return None

@@ -1,8 +1,8 @@
 """The server's time, without a round trip for each use (QK11).
 
-A reply to ``hello`` has the server's clock in whole milliseconds, read between the request and the reply of this
-process. So each reply bounds the difference between that clock and a *steady* one of this machine; several
-narrow it to a fraction of a millisecond. The machine's own wall clock is never looked at.
+A reply to ``hello`` contains the server's clock in whole milliseconds, read between the request and the reply. So each
+reply bounds the difference between that clock and a *steady* clock of this machine; several replies narrow it to a
+fraction of a millisecond. The machine's own wall clock is never used.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ from collections.abc import Callable
 __all__ = ["ServerTime"]
 
 GRAIN = 0.001
-"""Seconds that the server's clock is cut down by."""
+"""Resolution of the server's clock in seconds; it is rounded down."""
 FRESH = 20.0
-"""Seconds after which it is asked again."""
+"""Seconds between two measurements."""
 DRIFT = 100e-6
-"""Seconds that two clocks may drift apart in one."""
+"""Seconds by which two clocks may drift apart per second."""
 GOOD = 0.0006
-"""Width in seconds of bounds that are narrow enough."""
+"""Width in seconds at which the bounds are narrow enough."""
 MOST_QUESTIONS = 8
 
 
 def steady() -> float:
-    """Return the seconds of a clock that nobody sets, and that goes on while the machine is suspended, if there is one.
+    """Return the seconds of a clock that cannot be set and that, if available, runs while the machine is suspended.
 
-    A monotonic clock may stand still then: what is sent after waking up would be stamped with the past.
+    A monotonic clock may stop during that time; messages sent afterwards would get a time in the past.
     """
     return time.clock_gettime(_STEADY) if _STEADY is not None else time.monotonic()
 
@@ -36,10 +36,10 @@ _STEADY: int | None = getattr(time, "CLOCK_BOOTTIME", None)
 
 
 class ServerTime:
-    """Bounds of the server's time now.
+    """Bounds of the server's current time.
 
     Args:
-        ask: Returns the server's time in seconds, cut to milliseconds; one round trip.
+        ask: Returns the server's time in seconds, rounded down to milliseconds; one round trip.
         clock: Returns the seconds of a clock of this machine.
     """
 
@@ -51,18 +51,18 @@ class ServerTime:
         self._measured: float | None = None
 
     def earliest(self) -> float:
-        """Return UTC epoch seconds that the server's clock has surely reached."""
+        """Return a time in UTC epoch seconds that the server's clock has reached."""
         self._refresh()
         return self._clock() + self._low
 
     def latest(self) -> float:
-        """Return UTC epoch seconds that the server's clock has surely not passed."""
+        """Return a time in UTC epoch seconds that the server's clock has not passed."""
         self._refresh()
         now = self._clock()
         return now + self._high + DRIFT * (now - (self._measured or now))
 
     def forget(self) -> None:
-        """Ask anew before the next use: another server may have become the primary."""
+        """Measure again before the next use: another server may have become the primary."""
         self._measured = None
 
     def _refresh(self) -> None:
@@ -70,7 +70,7 @@ class ServerTime:
         if measured is not None and self._clock() - measured < FRESH:
             return
         if not self._lock.acquire(blocking=measured is None):
-            return  # another thread is at it, and what is known will do meanwhile
+            return  # another thread is measuring; use the known bounds meanwhile
         try:
             if self._measured is None or self._measured == measured:
                 self._low, self._high = self._narrow()

@@ -1,8 +1,7 @@
-"""Carries out settlements: the acks of one claim with one update, all else with one each, in one round trip.
+"""Apply settlements: the acks of one claim by one update, each other one by its own, in one round trip.
 
-Each change is guarded by the claim (QK4) and leaves a mark of this call, ``settled``. If the server changes as many
-documents as were meant, all leases were held. If not, or if the reply was lost and the call is repeated, the marks show
-which were.
+Each update is guarded by the claim (QK4) and stores a mark of this call in ``settled``. If the server matches all
+documents, all leases were held. If not, or if the call is repeated after a lost reply, the marks show which ones were.
 """
 
 from __future__ import annotations
@@ -39,16 +38,16 @@ NOW_DUE: Doc = {"$not": [{"$and": [{"$eq": [{"$type": "$due"}, "date"]}, {"$gt":
 
 Change = UpdateOne | UpdateMany
 Fence = tuple[str, str]
-"""What a document must have for a delivery to hold it: its ``_id`` and ``claim``."""
+"""The ``_id`` and ``claim`` that a document must have while a delivery holds it."""
 
 
 def WHOLE(field: str) -> Doc:  # noqa: N802 - reads as an operator among operators
-    """Return an expression: the number in *field*, or 0 if there is none: foreign documents stop no update."""
+    """Return an expression: the number in *field*, or 0 if it is not a number, so that updates never fail on it."""
     return {"$cond": [{"$isNumber": field}, field, 0]}
 
 
 def carry_out(engine: Engine, settlements: Sequence[Settlement], *, session: ClientSession | None = None) -> list[bool]:
-    """Carry out *settlements* and return for each whether its lease was held."""
+    """Apply *settlements* and return whether the lease of each was held."""
     mark = engine.new_mark()
     fences = [fence_of(each.delivery) for each in settlements]
     first: dict[Fence, int] = {}
@@ -68,14 +67,14 @@ def carry_out(engine: Engine, settlements: Sequence[Settlement], *, session: Cli
 
 
 def _marked(engine: Engine, fences: Collection[Fence], mark: str, session: ClientSession | None) -> set[Fence]:
-    """Return those of *fences* whose messages bear the mark of this call."""
+    """Return those of *fences* whose messages have the mark of this call."""
     wanted: Doc = {"_id": {"$in": [id for id, _ in fences]}, "settled": {"$exists": True}}
     marks = {(doc["_id"], doc["settled"]) for doc in engine.messages.find(wanted, {"settled": True}, session=session)}
     return {(id, claim) for id, claim in fences if (id, mark + claim) in marks}
 
 
 def _end_abandoned_transactions(engine: Engine, settlements: Sequence[Settlement]) -> None:
-    """End the transactions in which holders died, where another process releases their messages for them."""
+    """End the transactions of dead holders whose messages another process releases."""
     ids = [fence_of(each.delivery)[0] for each in settlements if isinstance(each, Release) and each.counted]
     if ids:
         found = engine.messages.find({"_id": {"$in": ids}, "state": LEASED}, {"session": True})
@@ -83,7 +82,7 @@ def _end_abandoned_transactions(engine: Engine, settlements: Sequence[Settlement
 
 
 def fence_of(delivery: Delivery) -> Fence:
-    """Return what a document must have for *delivery* to hold it."""
+    """Return the ``_id`` and ``claim`` that a document must have while *delivery* holds it."""
     return message_id(delivery.envelope.queue, delivery.envelope.id), claim_of(delivery.token)
 
 
@@ -120,7 +119,7 @@ def _change(settlement: Settlement, mark: str, window: float) -> Any:
 
 
 def gone(window: float, mark: str) -> list[Doc]:
-    """Return the change that makes a message a mark of itself: it remembers the id, and the key while that is held."""
+    """Return the update that ends a message: it keeps only the id, and the unique key while that is held."""
     forget_at = {"$add": ["$$NOW", int(window * 1000)]}
     return [
         {
@@ -138,7 +137,7 @@ def gone(window: float, mark: str) -> list[Doc]:
 
 
 def kept_key() -> Doc:
-    """Return an expression: the key of a message that has ended, where only time frees it."""
+    """Return an expression: the unique key of an ended message if only time frees it."""
     return {"$cond": [{"$eq": ["$unique.until", "ttl"]}, "$key", "$$REMOVE"]}
 
 
@@ -147,7 +146,7 @@ def _release(release: Release, mark: str) -> list[Doc]:
     if release.counted:
         change["crashes"] = {"$add": [WHOLE("$crashes"), 1]}
     if release.delay > 0:
-        # Without a delay it keeps its due time, and with that its old position.
+        # Without a delay, the message keeps its due time, and so its position in the queue.
         change["due"] = _in(release.delay)
     return [{"$set": change}, {"$unset": list(CLAIM_FIELDS)}]
 
@@ -162,7 +161,7 @@ def _retry(retry: Replace, mark: str) -> list[Doc]:
 
 
 def _in(seconds: float) -> Doc:
-    """Return an expression: the server's time in *seconds* from now."""
+    """Return an expression: the server's time *seconds* from now."""
     return {"$add": ["$$NOW", {"$literal": moment_length(seconds)}]}
 
 

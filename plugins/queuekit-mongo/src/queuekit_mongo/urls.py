@@ -1,4 +1,4 @@
-"""Reads deployment and database from a URL; opens nothing, and imports no client library."""
+"""Read deployment and database from a URL; opens no connection, and imports no client library."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ def database_name(url: EngineURL) -> str:
     """Return the database that *url* names; ``queuekit`` if it names none.
 
     Raises:
-        ConfigError: It names no host, or a database that cannot be.
+        ConfigError: It names no host, or its database name or ``w`` is not valid.
     """
     if not url.hosts:
         raise ConfigError(f"a {url.scheme} URL must name a host", where=f'  url = "{url}"', fix=_EXAMPLE)
     name = url.path.strip("/") or DEFAULT_DATABASE
     if not _DATABASE.fullmatch(name):
-        what = f"a {url.scheme} URL names a database that cannot be: {name!r}"
-        raise ConfigError(what, where=f'  url = "{url}"', fix="Use 1 to 60 characters out of A-Z a-z 0-9 _ -")
+        what = f"a {url.scheme} URL with an invalid database name: {name!r}"
+        raise ConfigError(what, where=f'  url = "{url}"', fix="Use 1 to 60 characters of A-Z a-z 0-9 _ -")
     if (written := url.query.get("w", "")).isdigit() and int(written) == 0:
-        what = "w=0 loses messages without a word"
-        raise ConfigError(what, where=f'  url = "{url}"', fix="Leave it out: majority is the default")
+        what = "w=0 loses messages without an error"
+        raise ConfigError(what, where=f'  url = "{url}"', fix="Remove it: majority is the default")
     return name
 
 
 def client_url(url: EngineURL) -> str:
-    """Return *url* as pymongo reads it: without the options that are ours or of no use here, password and all."""
+    """Return *url* for pymongo, with its password: without queuekit's own options, and those that it ignores."""
     parts = urlsplit(url.raw)
     used = PASSTHROUGH - UNUSED
     theirs = [(key, value) for key, value in parse_qsl(parts.query, keep_blank_values=True) if key in used]
@@ -45,6 +45,6 @@ def client_url(url: EngineURL) -> str:
 
 
 def engine_id(url: EngineURL, prefix: str) -> str:
-    """Return the name of what *url* leads to: equal for all who write hosts and database alike, whatever the user."""
+    """Return an id of the hosts, database and prefix: equal for equal URLs, whatever the user."""
     hosts = sorted(host.lower().removesuffix(_PORT) for host in url.hosts)
     return f"{url.scheme}:{','.join(hosts)}/{database_name(url)}/{prefix}"

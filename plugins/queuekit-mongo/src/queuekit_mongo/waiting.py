@@ -1,7 +1,7 @@
-"""Wakes waiting threads: one thread per process follows a change stream while there are listeners, and notifies them.
+"""Notify waiting threads: one thread per process follows a change stream while there are listeners.
 
-A change is only a hint: a waiter polls after the stream is open and before it blocks, and now and then in any case.
-Where there are no change streams, or the stream breaks, waiters poll, at first often and then less.
+A change is only a hint: a waiter polls once the stream is open, before it blocks, and now and then in any case. Without
+change streams, or when the stream breaks, waiters poll, first often and then less often.
 """
 
 from __future__ import annotations
@@ -22,27 +22,27 @@ from queuekit_mongo.failures import NO_STREAMS
 __all__ = ["Listener", "Notifier", "Stream"]
 
 POLLING = (0.01, 0.075)
-"""Seconds between two polls without a stream: the first, and the longest while there were messages lately."""
+"""Seconds between two polls without a stream: the first pause, and the longest after recent messages."""
 SLUMBER = 0.3
-"""Seconds between two polls without a stream and without messages for long: a poll costs a millisecond of CPU."""
+"""Seconds between two polls without a stream after a long time without messages; a poll costs 1 ms of CPU."""
 QUIET = 10.0
-"""Seconds without messages that count as long."""
+"""Seconds without messages that count as a long time."""
 LONGEST_SLEEP = 5.0
-"""Seconds after which a waiter polls without having been notified."""
+"""Seconds after which a waiter polls without a notification."""
 LINGER = 0.25
-"""Seconds that a stream is kept without listeners: a worker that takes a message soon waits for the next."""
+"""Seconds that a stream is kept without listeners: a worker that gets a message soon waits for the next."""
 OPENING = 1.0
-"""Seconds to wait for a stream to open; meanwhile nothing is missed, as waiters poll after that."""
+"""Seconds to wait for a stream to open; nothing is missed meanwhile, since waiters poll afterwards."""
 BROKEN = 1.0
 """Seconds before a broken stream is opened again."""
 
 
 class Stream(Protocol):
-    """A change stream, as far as it is used here."""
+    """The part of a change stream that this module uses."""
 
     @property
     def alive(self) -> bool:
-        """Whether there can be another change; none after the collection is gone."""
+        """Whether another change may follow; false after the collection was dropped."""
         ...
 
     def try_next(self) -> Any:
@@ -50,7 +50,7 @@ class Stream(Protocol):
         ...
 
     def close(self) -> None:
-        """End it."""
+        """Close the stream."""
         ...
 
 
@@ -58,9 +58,9 @@ class Notifier:
     """The stream of one process, and its listeners.
 
     Args:
-        available: Returns whether there are change streams.
-        follow: Opens one.
-        name_of: Returns what a change is about, as listeners name it; empty for a change of no interest.
+        available: Returns whether change streams can be used.
+        follow: Opens a change stream.
+        name_of: Returns the name to notify for a change; empty for an irrelevant change.
     """
 
     def __init__(
@@ -71,12 +71,12 @@ class Notifier:
         self._name_of = name_of
         self._useless = False
         self.interrupts = Interrupts()
-        """Wake the waits of this process."""
+        """Interrupt the waits of this process."""
         self.renew_in_fork()
         renew_in_forks(self)
 
     def renew_in_fork(self) -> None:
-        """Leave thread and lock to the parent: their holder is not there to release them."""
+        """Replace thread and lock: the fork has no thread that would release the lock."""
         self._changed = threading.Condition()
         self._listeners: set[Listener] = set()
         self._thread: threading.Thread | None = None
@@ -84,16 +84,16 @@ class Notifier:
         self._closed = False
 
     def listen(self, names: Sequence[str], *, since: float | None = None) -> Listener:
-        """Return a listener for changes about *names*, to be used as a context manager.
+        """Return a listener for changes of *names*; use it as a context manager.
 
         Args:
-            names: What to listen for.
-            since: Monotonic seconds since which there was nothing; default: now.
+            names: Names to listen for.
+            since: Monotonic time of the last change; default: now.
         """
         return Listener(self, frozenset(names), since=time.monotonic() if since is None else since)
 
     def close(self) -> None:
-        """Wake all and end the thread; listening again begins another."""
+        """Wake all waiters and end the thread; a later listener starts another."""
         self.interrupts.interrupt()
         with self._changed:
             self._closed = True
@@ -105,7 +105,7 @@ class Notifier:
         return self._open
 
     def join(self, listener: Listener) -> None:
-        """Register *listener*, and wait for the stream to be open if there can be one."""
+        """Register *listener*, and wait for the stream to open, if there can be one."""
         self.interrupts.join(listener)
         with self._changed:
             self._listeners.add(listener)
@@ -170,7 +170,7 @@ class Notifier:
             self._open = is_open
             self._changed.notify_all()
             for listener in self._listeners:
-                listener.wake()  # changes while the stream was closed are polled for now
+                listener.wake()  # let it poll for changes that the closed stream missed
 
     def _pause(self) -> None:
         with self._changed:
@@ -178,12 +178,12 @@ class Notifier:
 
 
 class Listener:
-    """Listens for one waiting thread.
+    """Receives notifications for one waiting thread.
 
     Args:
-        notifier: Where to register.
-        names: What it listens for.
-        since: Monotonic seconds since which there was nothing.
+        notifier: The notifier to register with.
+        names: Names to listen for.
+        since: Monotonic time of the last change.
     """
 
     def __init__(self, notifier: Notifier, names: frozenset[str], *, since: float) -> None:
@@ -204,7 +204,7 @@ class Listener:
         self._notifier.leave(self)
 
     def wait(self, timeout: float) -> bool:
-        """Block until notified, for at most *timeout* seconds, and return whether it was; poll again in any case."""
+        """Block for at most *timeout* seconds; return whether a notification came. Poll again in either case."""
         if self._notifier.streams:
             timeout = min(timeout, LONGEST_SLEEP)
         else:
@@ -216,5 +216,5 @@ class Listener:
         return notified
 
     def wake(self) -> None:
-        """End a wait in another thread."""
+        """End the wait of the waiting thread."""
         self._woken.set()
