@@ -82,6 +82,7 @@ class EngineURL:
         """Return *text*, e.g. a client library's error, without the secrets of this URL."""
         text = text.replace(self.raw, str(self))
         user, _, encoded = urlsplit(self.raw).netloc.rpartition("@")[0].partition(":")
+        # Without a password, the user may be a misplaced one.
         alone = [user, self.username] if self.password is None else []
         options = [value for key, value in self.query.items() if _SECRET_OPTION.search(key)]
         secrets = [encoded, self.password, *alone, *options, *map(quote_plus, options), *map(quote, options)]
@@ -92,6 +93,7 @@ class EngineURL:
     def placed(self, folder: Path) -> EngineURL:
         """Return this URL with a relative file path, as in ``sqlite:///jobs.db``, made absolute from *folder*."""
         path = self.path[1:]
+        # Absolute paths, paths from the home folder and ":memory:" are not relative.
         if self.scheme not in _OF_FILES or self.hosts or not path or path[0] in "/~:" or "\0" in path:
             return self
         whole = os.path.normpath(folder.absolute() / path)

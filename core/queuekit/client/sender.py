@@ -32,6 +32,7 @@ __all__ = ["PreparedMessage", "Sending", "Sent"]
 
 T = TypeVar("T")
 _BATCH = 500
+"""Most messages per round trip."""
 _ASK_AGAIN = 60.0
 """Seconds between two reads of the engine's clock."""
 _LONGEST_ASK = 1.0

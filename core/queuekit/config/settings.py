@@ -380,7 +380,7 @@ def _build(chosen: Mapping[str, Setting]) -> tuple[Config, list[Problem]]:
     """Return the config built from the valid settings, and the problems of the others."""
     raw: dict[str, dict[str, Any]] = {}
     for setting in chosen.values():
-        table, name = ("", *setting.path)[-2:]
+        table, name = ("", *setting.path)[-2:]  # "" stands for the settings that are not in a table
         raw.setdefault(table, {})[name] = setting.value
     top, bad = read(Config, raw.pop("", {}))
     found = {name: read(kind, raw.pop(name, {})) for name, kind in TABLES.items()}

@@ -31,6 +31,7 @@ ONCE_TTL = 86_400.0
 """Seconds for which a step is remembered as done; a later copy still finds the result, if one is stored."""
 _PREFIX = "queuekit-once:"
 _BITS = ((10, "generation"), (20, "attempt"), (22, "hop"))
+"""Width of each number in a rank; with the bit for "done" it stays below 2**53, the limit of a record's rank."""
 _SOON = 1.0
 """Seconds after which a message is delivered again if its record could not be read."""
 _FRESH = 0.75

@@ -171,7 +171,7 @@ def _suggest(key: str, mine: Mapping[str, object]) -> str:
 def _unusable_error(plugin: Plugin, key: str, shown: str, choice: Choice) -> PluginError:
     info = plugin.info
     if info.status == "disabled":
-        rule = info.error.rpartition(" ")[2]
+        rule = info.error.rpartition(" ")[2]  # the text ends with the setting or variable of the rule
         fix = f"Add it to {rule}" if info.error.startswith("not") else f"Remove it from {rule}"
         what = f"the plugin for {shown} ({info.label}) is installed but {info.error}"
         return PluginError(what, where=str(choice), fix=fix)

@@ -31,6 +31,7 @@ OWN = "queuekit."
 Policy = Literal["fail", "skip", "continue"]
 POLICIES: tuple[Policy, ...] = ("fail", "skip", "continue")
 _LINK, _MEMBER = 2, 3
+"""Items in a stored position, without and with a member."""
 _MOST = 2**31 - 1
 """Largest valid number of a node or a member."""
 _LARGEST = 10_000_000

@@ -56,7 +56,9 @@ __all__ = [
 ENTERED_TTL = 86_400.0
 """Seconds for which a crash is remembered."""
 _PROBED_CLAIMS = 50
+"""Most earlier claims whose crash marks are looked up."""
 _MOST = 2**63 - 1
+"""Highest valid count."""
 _FARTHEST = 1e12
 """Highest valid time, in epoch seconds."""
 _PENDING = rank(State.PENDING)

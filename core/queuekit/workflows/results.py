@@ -198,8 +198,8 @@ class GroupResult(Generic[R_co]):
 
     async def _await_one(self, missing: list[str], wait: Wait) -> None:
         """Like :meth:`_pause`, without blocking the event loop."""
-        told = await self._source.await_any(missing[:_AT_ONCE], wait.step)
-        if not any(info.done for info in told):
+        found = await self._source.await_any(missing[:_AT_ONCE], wait.step)
+        if not any(info.done for info in found):
             await self._source.glance(wait.allowed, self._refuse_unknown, missing)
 
     def _begin(self, timeout: Timeout) -> Wait:
