@@ -101,7 +101,7 @@ class BackendCapabilities:
     processes: bool = True
     """Other processes see the same records."""
     same: bool = False
-    """:meth:`Backend.put` knows :attr:`Condition.SAME`: each record against its own version, in one round trip."""
+    """:meth:`Backend.put` supports :attr:`Condition.SAME`, in one round trip for all records."""
 
 
 @attrs.frozen(kw_only=True)
@@ -156,9 +156,9 @@ class Backend(abc.ABC):
         """
 
     def put_same(self, records: Sequence[Record]) -> list[bool]:
-        """Write each of *records* whose ``version`` is that of the live record, 0 where there must be none.
+        """Write records whose ``version`` is that of the live record (0: none); return for each whether it was written.
 
-        In one round trip if ``capabilities.same`` is declared, else in one for each record. Returns which were written.
+        Takes one round trip if ``capabilities.same`` is declared, else one per record.
         """
         if self.capabilities.same:
             return self.put(records, condition=Condition.SAME)

@@ -215,8 +215,8 @@ class Capabilities:
     portable_leases: bool = True
     """Any process with a :class:`Lease` may renew and settle it; if false, only the client that claimed it may."""
     tells_time: bool = True
-    """The service has a clock, and ``sent_at``, ``claimed_at`` and ``not_before`` are on it. If false, they are on the
-    clock that the factory is given, which tells the time of the result backend; never on ``time.time()``."""
+    """The service has a clock, on which ``sent_at``, ``claimed_at`` and ``not_before`` are. If false, they are on the
+    clock passed to the factory, which gives the time of the result backend; never on ``time.time()``."""
 
 
 @attrs.frozen(kw_only=True)

@@ -20,7 +20,7 @@ def unmet_requirements(
 ) -> Iterator[str]:
     """Yield a line for each task option and each schedule that the engines do not support."""
     able, scheme = runtime.broker.capabilities, runtime.broker_url.scheme
-    # A service that does not tell the time costs a question, which is asked only if a task depends on the answer.
+    # Without a clock in the service, this reads the backend's clock; so do it only if a task needs one.
     dated = not able.tells_time and any(task.defaults.expires is not None for task in tasks.values())
     tells_time = not dated or runtime.tells_time
     for name, task in sorted(tasks.items()):
@@ -33,7 +33,7 @@ def unmet_requirements(
             if wish and not getattr(able, option):
                 yield f"{name} asks for {option}, which {scheme}:// does not support"
         if options.expires is not None and not tells_time:
-            yield f"{name} asks for expires, and neither {scheme}:// nor the result backend tells the time"
+            yield f"{name} asks for expires, but neither {scheme}:// nor the result backend has a clock"
         if options.track and runtime.backend is None:
             yield f"{name} asks for track, which needs a result backend"
     if runtime.backend is None:

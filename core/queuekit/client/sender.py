@@ -82,7 +82,7 @@ class Sending:
         self._reported = (0.0, float("-inf"))
         """Last reading of the engine's clock, and its time in monotonic seconds."""
         self._tells_time: bool | None = runtime.broker.capabilities.tells_time or None
-        """Whether messages may carry moments; ``None`` until that is known."""
+        """Whether the broker or the backend has a clock, so that messages may carry times; ``None`` until known."""
         self._largest = min(runtime.config.max_message_bytes, runtime.broker.limits.max_body)
 
     def send(self, signatures: Iterable[Signature[Any]]) -> list[Sent]:
@@ -264,7 +264,7 @@ class Sending:
                 )
 
     def _reject_moments(self, signature: Signature[Any], expires: datetime | float | None) -> None:
-        """Refuse moments where nothing tells all who use the broker the same time."""
+        """Raise if *signature* needs a time and neither the broker nor the backend has a clock."""
         if self._tells_time is None:
             self._tells_time = self._runtime.tells_time
         longest, delay = self._runtime.broker.limits.max_delay, signature.delay or 0.0
@@ -275,10 +275,10 @@ class Sending:
         }
         for option, wish in asked.items():
             if wish and not self._tells_time:
-                untold = f"neither {self._runtime.broker_url.scheme}:// nor the result backend tells the time"
+                without = f"neither {self._runtime.broker_url.scheme}:// nor the result backend has a clock"
                 raise CapabilityError(
-                    f"{signature.task} asks for {option}, and {untold}",
-                    fix="Use a result backend that tells the time, e.g. redis://, or leave it out",
+                    f"{signature.task} asks for {option}, but {without}",
+                    fix="Use a result backend with a clock, e.g. redis://, or leave the option out",
                 )
 
     def _pending(self, envelope: Envelope, task: str) -> Record:

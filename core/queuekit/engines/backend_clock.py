@@ -1,4 +1,4 @@
-"""The time of the result backend as a clock, for a broker whose service does not tell the time."""
+"""The result backend's time as a clock, for a broker whose service has no clock."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from queuekit.timelimit import time_limit
 __all__ = ["BackendClock"]
 
 _ASK_AGAIN = 60.0
-"""Seconds after which the backend is asked again: so long two machines measure time alike."""
+"""Seconds between two reads of the backend's clock; the drift of two machines is negligible for so long."""
 _LONGEST_ASK = 2.0
-"""Seconds to wait for its answer."""
+"""Seconds that such a read may take."""
 
 
 class BackendClock:
-    """A clock whose time of day is the backend's, asked once a minute; intervals and waits are those of *clock*.
+    """A clock with the backend's time of day, read once a minute; intervals and waits are measured by *clock*.
 
-    Until the backend has told the time, and where it does not, the time of day is that of *clock* as well.
+    Until the backend's time is known, and if the backend has no clock, the time of day is that of *clock*.
 
     Args:
-        clock: The machine's.
+        clock: The machine's clock.
     """
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._backend: Backend | None = None
         self._reported: float | None = None
-        """What the backend has told, and ``_since`` when, in monotonic seconds; ``None`` before that."""
+        """Last reading of the backend's clock, taken at ``_since`` in monotonic seconds; ``None`` before the first."""
         self._since = 0.0
         self._asked = float("-inf")
         self.monotonic = clock.monotonic
@@ -36,7 +36,7 @@ class BackendClock:
         self.wait = clock.wait
 
     def follow(self, backend: Backend) -> None:
-        """Tell the time of *backend* from now on."""
+        """Use the time of *backend* from now on."""
         self._backend = backend
 
     def time(self) -> float:
@@ -48,7 +48,7 @@ class BackendClock:
         return self._clock.time() if self._reported is None else self._reported + (self.monotonic() - self._since)
 
     def _ask(self) -> None:
-        """Ask the backend; while it does not answer, what it has told before is as good."""
+        """Read the backend's clock; if it does not answer, keep the last reading."""
         if self._backend is None:
             self._asked = float("-inf")
             return

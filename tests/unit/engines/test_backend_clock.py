@@ -154,7 +154,7 @@ ASKED: dict[str, dict[str, Any]] = {
 def test_refuses_what_needs_a_time_that_nobody_tells(what: str) -> None:
     """In words, when it is sent; with a backend that tells the time it is sent."""
     with timeless_app(tells=False, max_delay=900.0) as app:
-        with pytest.raises(CapabilityError, match=f"echo asks for {what}, and neither timeless:// nor the result back"):
+        with pytest.raises(CapabilityError, match=f"echo asks for {what}, but neither timeless:// nor the result back"):
             app.send(Signature("echo", **ASKED[what]))
         app.send(Signature("echo", delay=10))
     with timeless_app(tells=True, max_delay=900.0) as app:
@@ -182,7 +182,7 @@ def test_refuses_to_start_with_a_task_that_expires() -> None:
     with timeless_app(tells=False) as app:
         app.task(name="dated", expires=60)(lambda: None)
 
-        with pytest.raises(CapabilityError, match="dated asks for expires, and neither timeless:// nor"):
+        with pytest.raises(CapabilityError, match="dated asks for expires, but neither timeless:// nor"):
             burst(app)
 
 
