@@ -151,7 +151,7 @@ def test_worker_waits_for_an_engine_that_is_down(fleet: Fleet, tmp_path: Path) -
     """A worker that finds no engine at its start says so, waits, and works when the engine is there."""
     with unusable(tmp_path) as url:
         group = fleet.start("--broker", url, "--wait-for", "100s")
-        wait_until(lambda: "start" in group.read_log() and "again" in group.read_log(), group.read_log)
+        wait_until(lambda: "cannot start" in group.read_log() and "retry in" in group.read_log(), group.read_log)
 
     wait_until(lambda: " ready" in group.read_log(), group.read_log)
 
@@ -160,7 +160,7 @@ def test_worker_that_waits_for_an_engine_can_be_stopped(fleet: Fleet, tmp_path: 
     """SIGTERM ends it in peace."""
     with unusable(tmp_path) as url:
         group = fleet.start("--broker", url, "--wait-for", "1h")
-        wait_until(lambda: "start" in group.read_log() and "again" in group.read_log(), group.read_log)
+        wait_until(lambda: "cannot start" in group.read_log() and "retry in" in group.read_log(), group.read_log)
 
         group.signal(signal.SIGTERM)
 
