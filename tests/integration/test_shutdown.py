@@ -25,7 +25,7 @@ def test_first_signal_lets_running_tasks_finish(fleet: Fleet, pool: str, all_of_
     waiting = [result.id for result in fleet.app.send_many(nap.s(0) for _ in range(WAITING))]
 
     (group.signal_all if all_of_them else group.signal)(signal.SIGTERM)
-    wait_until(lambda: " stops " in group.read_log(), what="a worker that stops")
+    wait_until(lambda: " is stopping " in group.read_log(), what="a worker that stops")
     wait_until(lambda: fleet.counts().ready == WAITING, what="100 ready")
     assert fleet.counts().leased == CONCURRENCY
     gate.touch()
@@ -66,7 +66,7 @@ def test_second_signal_stops_at_once(fleet: Fleet, pool: str, task: Any) -> None
     wait_until(lambda: fleet.ledger.has("begin", running), what="both running")
 
     group.signal(signal.SIGTERM)
-    wait_until(lambda: " stops " in group.read_log(), what="a worker that stops")
+    wait_until(lambda: " is stopping " in group.read_log(), what="a worker that stops")
     group.signal_again(signal.SIGINT)
 
     assert group.wait() == 130
@@ -84,7 +84,7 @@ def test_signals_that_come_together_are_one(fleet: Fleet) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGTERM):
         group.signal(number)
-    wait_until(lambda: " stops " in group.read_log(), what="a worker that stops")
+    wait_until(lambda: " is stopping " in group.read_log(), what="a worker that stops")
     gate.touch()
 
     assert group.wait() == 0
