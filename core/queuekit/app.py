@@ -81,7 +81,7 @@ class Queuekit(Periodic):
         self._types = Types(self.tasks)
         self._events: Events | None = None
         self.clock = _one(clock, ("time", "monotonic", "sleep", "wait"), option="clock") or SystemClock()
-        """The time that counts here: the app's own, or this machine's."""
+        """Source of time: the given clock, or this machine's."""
         self._chance = _one(chance, ("random", "randrange"), option="chance") or random.SystemRandom()
         self._settings = settings
         self._middlewares = _middlewares(middlewares)
@@ -186,7 +186,7 @@ class Queuekit(Periodic):
 
     @property
     def config(self) -> Config:
-        """The settings in force, read at first use.
+        """The settings in effect, read at first use.
 
         Raises:
             ConfigError: Some settings are not valid; one error lists all problems.
@@ -444,20 +444,20 @@ class Queuekit(Periodic):
 
 
 class _Threads:
-    """The lock and the threads of an app. A fork has its own; engines see to theirs by themselves."""
+    """The lock and the threads of an app. A fork creates new ones; engines handle their own."""
 
     def __init__(self) -> None:
         self.renew_in_fork()
         renew_in_forks(self)
 
     def renew_in_fork(self) -> None:
-        """Leave to the parent what its threads hold."""
+        """Create a new lock, and drop the threads of the parent process."""
         self.lock = threading.RLock()
         self._background: Background | None = None
 
     @property
     def background(self) -> Background:
-        """Threads for what an event loop must not wait for."""
+        """Threads for blocking calls made from an event loop."""
         background = self._background
         if background is None:
             from queuekit.client.background import Background
@@ -467,7 +467,7 @@ class _Threads:
         return background
 
     def close(self) -> None:
-        """End the threads; they start again when they are needed."""
+        """End the threads; they start again when needed."""
         if self._background is not None:
             self._background.close()
 

@@ -138,10 +138,10 @@ class _Three(Protocol[A_contra, B_contra, C_contra, R_co]):
 
 
 class Parameters:
-    """The parameters of a task that a caller fills.
+    """The parameters of a task that callers fill.
 
     Args:
-        function: The task's function. The context that it may ask for comes from the worker.
+        function: The task's function. If it takes a context, the worker passes that, so it is not included.
         of: The task's name.
 
     Raises:
@@ -224,7 +224,7 @@ class Bound(Generic[P, R_co]):
     @overload
     def s(self, /, *args: Any, **kwargs: Any) -> Signature[R_co]: ...
     def s(self, /, *args: Any, **kwargs: Any) -> Signature[Any, Any]:
-        """Return the call as a signature. A follow-up may omit its last argument: it receives the result before it.
+        """Return the call as a signature. A follow-up may omit its last argument, which is the result it follows.
 
         Type checkers know the type of that argument if at most two arguments are given, all by position.
         """
@@ -296,7 +296,7 @@ class Task(Bound[P, R_co]):
         self.is_async = is_coroutine_function(function)
         """Whether it is a coroutine function."""
         self.parameters = Parameters(function, of=self.name)
-        """What a caller gives it."""
+        """The parameters that callers fill."""
         self.__doc__ = function.__doc__
         self.__name__ = getattr(function, "__name__", name)
         self.__wrapped__ = function
