@@ -415,7 +415,7 @@ class LogSubscriber:
         if now - self._unknown_seen.get(lack, -_UNKNOWN_AGAIN) < _UNKNOWN_AGAIN:
             return
         self._unknown_seen[lack] = now
-        text = f"%s; {'such' if event.why else 'its'} messages are released, starting with %s for %.0f s"
+        text = f"%s; {'such' if event.why else 'its'} messages are released (first: %s, delayed by %.0f s)"
         self._worker.warning(text, without_stop(clean(lack)), event.id, event.again_in, extra=_data(event))
 
     def _lost(self, event: LeasesLost) -> None:

@@ -78,7 +78,7 @@ LINES = [
     pytest.param(
         TaskUnknown(id="id-1", task="gone", again_in=4.0),
         "WARNING",
-        "no task named gone is registered here; its messages are released, starting with id-1 for 4 s",
+        "no task named gone is registered here; its messages are released (first: id-1, delayed by 4 s)",
         id="unknown",
     ),
     pytest.param(LeasesLost(count=2, ids=("a", "b")), "WARNING", "2 leases lost: a, b", id="lost"),
