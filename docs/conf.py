@@ -21,9 +21,12 @@ release = metadata.version("queuekit")
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_click", "options"]
 exclude_patterns = ["_build", "changelog.d", "requirements.txt"]
+smartquotes = False  # it would make one dash of the two of an option
 html_theme = "furo"
 html_title = f"queuekit {release}"
 html_show_sphinx = False
+html_static_path = ["_static"]
+html_css_files = ["queuekit.css"]
 
 myst_enable_extensions = ["attrs_inline", "colon_fence", "deflist"]
 myst_heading_anchors = 3

@@ -270,7 +270,17 @@ class _Demo:
         click.echo(killed if self.crashes and self.victim else "NO WORKER PROCESS WAS KILLED: this proves little.")
         right = f"The totals are exactly right: a plain loop finds the same, in {spent:.1f} s."
         click.echo(right if exact else "THE TOTALS ARE WRONG.")
+        if note := _slower(seconds, spent, self.processes):
+            click.echo(note)
         return exact and bool(self.crashes and self.victim)
+
+
+def _slower(seconds: float, spent: float, processes: int) -> str:
+    """Return what the demo says if the tasks took longer, *seconds*, than the loop, *spent*; else nothing."""
+    if seconds <= spent:
+        return ""
+    shared = f"{processes} worker processes shared {os.cpu_count()} cores with other programs"
+    return f"The tasks took {seconds - spent:.1f} s longer than the loop: {shared}."
 
 
 def _pause(running: Future[int]) -> None:

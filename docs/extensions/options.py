@@ -77,10 +77,12 @@ class OptionsTable(SphinxDirective):
         module_name, _, class_name = self.arguments[0].partition(":")
         kind = getattr(importlib.import_module(module_name), class_name)
         meanings = ModuleAnalyzer.for_module(module_name).find_attr_docs()
-        text = [".. list-table::", "   :header-rows: 1", "   :widths: auto", ""]
+        text = [".. list-table::", "   :class: options", "   :header-rows: 1", "   :widths: auto", ""]
         described = {name: lines for (of, name), lines in meanings.items() if of == class_name}
         for row in [_HEADER, *self._rows(kind, described)]:
-            text += [f"   {'*' if not number else ' '} - {cell}" for number, cell in enumerate(row)]
+            for number, cell in enumerate(row):
+                first, *others = cell.split("\n")
+                text += [f"   {' ' if number else '*'} - {first}", *(f"       {line}" for line in others)]
         parent = nodes.Element()
         self.state.nested_parse(StringList(text, self.arguments[0]), self.content_offset, parent)
         return parent.children
@@ -94,13 +96,14 @@ class OptionsTable(SphinxDirective):
             hint = hints[field.name]
             if field.init and meaning and not (isinstance(hint, type) and attrs.has(hint)) and self._is_set(name):
                 variable = "QUEUEKIT_" + (f"{table}__{name}" if table else name).upper()
-                yield f"``{name}``", _as_written(field, hint), _takes(hint), f"``{variable}``", meaning
+                named = f"| ``{name}``\n| ``{variable}``"
+                yield named, _as_written(field, hint), _takes(hint), meaning
 
     def _is_set(self, name: str) -> bool:
         return "leaves" not in self.options or name not in {"sections", "settings", "folder"}
 
 
-_HEADER = ("name", "default", "takes", "environment variable", "meaning")
+_HEADER = ("name and environment variable", "default", "takes", "meaning")
 _TAKES = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
 
 
@@ -126,7 +129,7 @@ def _is_duration(hint: Any) -> bool:
 def _takes(hint: Any) -> str:
     """Return in words what a setting of type *hint* accepts, with its unit."""
     if _is_duration(hint):
-        return "a :ref:`duration <durations>`: seconds, or text with units"
+        return "a :ref:`duration <durations>`"
     origin, parts = get_origin(hint), get_args(hint)
     if origin is Literal:
         return " or ".join(f'``"{part}"``' for part in parts)

@@ -19,6 +19,7 @@ from rich.text import Text
 HERE = Path(__file__).parent
 COMMAND = (sys.executable, "-m", "queuekit.cli")
 WIDTH = 112
+"""Columns of the terminal that commands print to."""
 TASKS = """\
 from queuekit import Queuekit
 
@@ -58,7 +59,8 @@ def dead_letters(folder: Path) -> list[str]:
 
 def draw(name: str, lines: list[str]) -> None:
     """Write the picture *name*."""
-    console = Console(record=True, width=WIDTH, file=io.StringIO())
+    # No wider than its text, so that a phone need not shrink it more than that.
+    console = Console(record=True, width=max(map(len, lines)) + 1, file=io.StringIO())
     for line in lines:
         console.print(Text(line, style="bold" if line.startswith("$ ") else ""), soft_wrap=True)
     # Without its own name for each picture, parts of two on one page would share one style.

@@ -43,7 +43,7 @@ def _rows(name: str) -> dict[str, list[str]]:
         re.findall(r"<t[dh][^>]*>(.*?)</t[dh]>", row, re.DOTALL) for row in re.findall(r"<tr.*?</tr>", page, re.DOTALL)
     ]
     cells = [[html.unescape(re.sub("<[^>]+>", "", cell)).strip() for cell in row] for row in rows]
-    return {row[3]: row for row in cells if len(row) == 5}
+    return {row[0].split()[-1]: row for row in cells if len(row) == 4 and "QUEUEKIT_" in row[0]}
 
 
 def _variable(setting: str) -> str:
@@ -69,3 +69,11 @@ def test_settings_page_has_the_real_defaults() -> None:
     assert defaults["QUEUEKIT_BROKER"] == '"sqlite:///.queuekit.db"'
     assert defaults["QUEUEKIT_RESULTS_EXPIRE"] == '"1h"'
     assert defaults["QUEUEKIT_WORKER__CONCURRENCY"] == "10"
+
+
+def test_options_have_two_dashes() -> None:
+    """What a reader copies from the page of commands is what the program takes."""
+    shown = text(BUILT / "reference" / "cli.html")
+
+    assert "--app" in shown
+    assert not re.findall(r"\N{EN DASH}\w+", shown)

@@ -231,6 +231,15 @@ def test_says_when_no_crash_was_seen(
     assert "NO WORKER PROCESS WAS KILLED" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(("seconds", "spent", "said"), [(3.5, 2.0, "1.5 s longer"), (2.0, 3.5, "")])
+def test_says_when_the_tasks_took_longer_than_the_loop(seconds: float, spent: float, said: str) -> None:
+    """A queue that lost against the loop does not leave that to be worked out."""
+    note = demo._slower(seconds, spent, 2)
+
+    assert said in note
+    assert bool(note) is bool(said)
+
+
 def test_sources_leave_installed_packages_out(tmp_path: Path) -> None:
     """Hidden directories, caches and installed packages below a directory are not its own sources."""
     for name in ("a.py", "b/c.py", "site-packages/d.py", ".git/e.py", "__pycache__/f.py", "g.txt"):
