@@ -44,7 +44,7 @@ def main(context: click.Context, *, verbose: bool, quiet: bool) -> None:
     """A task queue: one process sends a call, another runs it.
 
     A command finds the app by --app, QUEUEKIT_APP or "app =" in queuekit.toml, or in tasks.py, app.py or main.py in
-    this folder. Exit codes: 0 success, 1 bad news (a task or a check failed), 2 wrong usage, 3 app or settings cannot
+    this folder. Exit codes: 0 success, 1 failure (of a task or a check), 2 wrong usage, 3 app or settings cannot
     be loaded, 4 broker or backend cannot be reached, 5 a plugin is missing, 6 asked to stop but still running, 130
     interrupted.
     """
