@@ -74,10 +74,12 @@ def worker(folder: Path, *args: str) -> Iterator[subprocess.Popen[str]]:
 def wait_for_line(process: subprocess.Popen[str], text: str) -> None:
     """Read what *process* logs until a line has *text*."""
     assert process.stderr is not None
+    said = []
     for line in process.stderr:
         if text in line:
             return
-    pytest.fail(f"the worker ended without saying {text!r}")
+        said.append(line)
+    pytest.fail(f"the worker ended with {process.wait()} without saying {text!r}:\n{''.join(said)}")
 
 
 def document(*args: str, folder: Path) -> Any:
@@ -181,7 +183,7 @@ def test_worker_ends_with_130_at_the_second_signal(shop: Path) -> None:
     with worker(shop) as process:
         wait_for_line(process, "start tasks.hang")
         process.send_signal(signal.SIGINT)
-        wait_for_line(process, "stops")
+        wait_for_line(process, "is stopping")
         first = time.monotonic()
         wait_until(lambda: time.monotonic() - first > ONE_SIGNAL, what="the second in which signals count as one")
         process.send_signal(signal.SIGINT)
