@@ -7,10 +7,12 @@ import pytest
 
 from support.calls import SERVED
 from support.commands import queuekit, start
-from support.waiting import PATIENCE
+from support.waiting import PATIENCE, UNHURRIED
 
 SOURCE = "import os\n\n\ndef one():\n    return os.sep\n"
 FILES = 40
+PATIENT = {"QUEUEKIT_SEND_TIMEOUT": f"{UNHURRIED:g}"}
+"""The engine is as busy as the machine, and a send bears with that."""
 
 
 @pytest.mark.parametrize("engine", ["redis", "mongo", "aws"])
@@ -22,9 +24,9 @@ def test_quickstart_with_only_the_url_changed(engine: str, tmp_path: Path) -> No
     settings = tmp_path / "queuekit.toml"
     text, changed = re.subn(r'(?m)^broker = "[^"]+"', urls, settings.read_text())
     settings.write_text(text)
-    worker = start("worker", folder=tmp_path)
+    worker = start("worker", folder=tmp_path, **PATIENT)
     try:
-        added = queuekit("send", "add", "1", "2", "--wait", folder=tmp_path)
+        added = queuekit("send", "add", "1", "2", "--wait", folder=tmp_path, **PATIENT)
     finally:
         worker.terminate()
         worker.communicate(timeout=PATIENCE)
@@ -34,7 +36,6 @@ def test_quickstart_with_only_the_url_changed(engine: str, tmp_path: Path) -> No
     assert not list(tmp_path.glob(".queuekit.db*"))
 
 
-@pytest.mark.timeout(180)
 @pytest.mark.parametrize("engine", ["redis", "mongo"])
 def test_demo_survives_its_kill(engine: str, tmp_path: Path) -> None:
     """``queuekit demo --broker URL`` kills a worker half-way, and its totals are exactly right."""
@@ -43,7 +44,9 @@ def test_demo_survives_its_kill(engine: str, tmp_path: Path) -> None:
     for number in range(FILES):
         (sources / f"module{number}.py").write_text(SOURCE, encoding="utf-8")
 
-    ended = queuekit("demo", str(sources), "--broker", str(SERVED[engine](tmp_path).config.broker), folder=tmp_path)
+    ended = queuekit(
+        "demo", str(sources), "--broker", str(SERVED[engine](tmp_path).config.broker), folder=tmp_path, **PATIENT
+    )
 
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert "The totals are exactly right" in ended.stdout
