@@ -5,6 +5,7 @@ interpreter's own. It is told over a socket whose number is its argument: a byte
 call and will be the three streams; it answers with the exit code.
 """
 
+import gc
 import json
 import os
 import signal
@@ -23,6 +24,7 @@ def main() -> None:
     """Serve until the socket closes; in a fork, run the program."""
     asked = socket.socket(fileno=int(sys.argv[1]))
     _prepare()
+    gc.freeze()
     while files := socket.recv_fds(asked, 1, 4)[1]:
         process = os.fork()
         if process == 0:

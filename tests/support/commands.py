@@ -20,6 +20,8 @@ from support.preloaded import Preloaded
 
 MAIN = (sys.executable, "-m", "queuekit.cli")
 LONGEST = float(command_server.LONGEST)
+STARTING = ("demo", "worker")
+"""Commands that start processes, and so should be such that these are forks as well."""
 _PROGRAM = "from queuekit.cli import main; main()"
 
 
@@ -39,7 +41,15 @@ def write(folder: Path, files: Mapping[str, str]) -> None:
 
 def queuekit(*args: str, folder: Path, stdin: str = "", **settings: str) -> subprocess.CompletedProcess[str]:
     """Run ``queuekit`` with *args* in *folder* to its end; *settings* are environment variables."""
-    return python(_PROGRAM, *args, folder=folder, stdin=stdin, **settings)
+    if args[:1] not in [(name,) for name in STARTING]:
+        return python(_PROGRAM, *args, folder=folder, stdin=stdin, **settings)
+    with start(*args, folder=folder, stdin=subprocess.PIPE, **settings) as process:
+        try:
+            text, talk = process.communicate(stdin, LONGEST)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            pytest.fail(f"queuekit {' '.join(args)} has not ended within {LONGEST:g} s:\n{process.communicate()[1]}")
+    return subprocess.CompletedProcess(args, process.returncode, text, talk)
 
 
 def python(
@@ -150,13 +160,13 @@ def _file(text: str = "") -> IO[str]:
     return file
 
 
-def start(*args: str, folder: Path, **settings: str) -> subprocess.Popen[str]:
+def start(*args: str, folder: Path, stdin: int = subprocess.DEVNULL, **settings: str) -> subprocess.Popen[str]:
     """Start ``queuekit`` with *args* in *folder*, its output in pipes."""
     return Preloaded(
         [*MAIN, *args],
         cwd=folder,
         env=environment(**settings),
-        stdin=subprocess.DEVNULL,
+        stdin=stdin,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -40,6 +40,9 @@ NAME = "queuekit-preloaded"
 """The command line of a process that forks."""
 MODULES = ("queuekit.cli", "queuekit.worker.child", "queuekit.worker.forkserver")
 """What may be started like this."""
+PLUGINS = {"dynamodb": "queuekit_sqs", "mongodb": "queuekit_mongo", "redis": "queuekit_redis", "sqs": "queuekit_sqs"}
+"""Packages by the beginning of a URL: what the first process on such an engine needs is imported once, for all."""
+_URLS = ("QUEUEKIT_BROKER", "QUEUEKIT_BACKEND")
 _HEEDED = ("PYTHONFAULTHANDLER", "PYTHONPATH")
 """Variables for the interpreter that a fork heeds though it is running; others must be as they were."""
 _MOST_FILES = 64
@@ -191,6 +194,16 @@ def _import_all() -> None:
         import_module("coverage")
 
 
+def _import_engines(environ: Mapping[str, str]) -> None:
+    """Import the plugins of the engines that a process is to use; their client libraries take longest of all."""
+    for url in filter(None, map(environ.get, _URLS)):
+        package = next((package for scheme, package in PLUGINS.items() if url.startswith(scheme)), None)
+        if package is not None and package not in sys.modules and util.find_spec(package) is not None:
+            for module in ("broker", "backend"):
+                import_module(f"{package}.{module}")
+            gc.freeze()
+
+
 def _be_deaf() -> None:
     """Leave signals that a whole group gets to those that it is meant for."""
     signal.pthread_sigmask(signal.SIG_BLOCK, _DEAF_TO)
@@ -207,6 +220,9 @@ def _close_all_but(kept: int) -> None:
 def _fork(asked: socket.socket) -> dict[str, Any] | None:
     """Fork for as long as *asked* is open; return ``None`` after that, and in a fork its call."""
     while files := socket.recv_fds(asked, 1, _MOST_FILES)[1]:
+        with os.fdopen(os.dup(files[0])) as source:
+            call: dict[str, Any] = json.load(source)
+        _import_engines(call["environ"])
         told, tell = os.pipe()
         held, go = os.pipe()
         between = os.fork()
@@ -216,8 +232,7 @@ def _fork(asked: socket.socket) -> dict[str, Any] | None:
                 os.write(tell, _PID.pack(process))
                 os._exit(0)
             os.read(held, 1)  # until its parent is who has asked
-            with os.fdopen(files[0]) as source:
-                call: dict[str, Any] = json.load(source)
+            os.close(files[0])
             if call["session"]:
                 os.setsid()
             os.write(tell, b"!")  # only now may it be killed with its group
