@@ -38,6 +38,11 @@ __all__ = [
     "Stored",
 ]
 
+_FIRST_PAGE = 20
+"""Messages in the first page of a walk, whose size is not known before."""
+_PAGE_BYTES = 4_000_000
+"""Bytes of bodies in one page of a walk, about."""
+
 
 class Place(enum.StrEnum):
     """The part of a queue that a message is in (QK1: exactly one, or gone)."""
@@ -80,6 +85,9 @@ class Delivery:
     """UTC epoch seconds of this claim, on the broker's clock."""
     unmarked: bool = False
     """Whether the broker has looked for the mark of :meth:`Broker.look_for_marks` and found none."""
+    unread: str = ""
+    """Why the broker could not read the body from the place that the message names, e.g. because it was deleted there.
+    Core makes such a message a dead letter with this text."""
 
     @property
     def id(self) -> str:
@@ -226,6 +234,9 @@ class Limits:
     max_batch: int = 1_000
     """Most messages in one call of send, receive, extend or settle; at least 10. If the service takes fewer at once,
     the plugin splits the batch."""
+    batch_bytes: int = 1_000_000
+    """Most bytes of bodies in one call of send, settle or commit. Core splits larger batches, so that a timeout limits
+    one part and not a whole pile of large messages. A single message, or a single step, may be larger."""
     max_wait: float = 60.0
     """Longest ``wait`` of a receive, in seconds."""
     max_delay: float | None = None
@@ -398,12 +409,16 @@ class Broker(abc.ABC):
     def walk(self, queue: str, place: Place, *, page_size: int = 500) -> Iterator[Stored]:
         """Yield all messages of *queue* in *place*, in the order of :meth:`peek`, one page at a time."""
         cursor: str | None = None
+        limit = min(page_size, _FIRST_PAGE)
         while True:
-            page = self.peek(queue, place=place, limit=page_size, cursor=cursor)
+            page = self.peek(queue, place=place, limit=limit, cursor=cursor)
             yield from page.items
             cursor = page.cursor
             if cursor is None:
                 return
+            # As if those to come were as large: a page of large messages is a short one.
+            held = sum(len(stored.envelope.body) for stored in page.items)
+            limit = max(1, min(page_size, len(page.items) * _PAGE_BYTES // held)) if held else page_size
 
     def check_sizes(self, envelopes: Iterable[Envelope]) -> None:
         """Reject bodies above ``limits.max_body``; ``send`` calls this before it sends anything.

@@ -12,17 +12,19 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-__all__ = ["LIMITS", "end_of_time", "time_left", "time_limit", "until"]
+__all__ = ["LIMITS", "end_of_time", "made_progress", "progress_limit", "time_left", "time_limit", "until"]
 
 
 class CallLimit:
     """The time by which the calls of one thread must end."""
 
-    __slots__ = ("end",)
+    __slots__ = ("each", "end")
 
     def __init__(self) -> None:
         self.end: float | None = None
         """On ``time.monotonic()``; ``None`` for no limit."""
+        self.each: float | None = None
+        """Seconds for each part of the work; ``None`` if one limit holds for all of it."""
 
 
 class _Limits(threading.local):
@@ -56,12 +58,36 @@ def time_limit(seconds: float) -> Iterator[None]:
 
 
 @contextmanager
-def until(end: float | None) -> Iterator[None]:
-    """Limit the calls inside, in this thread, to end by *end* on ``time.monotonic()``; see :func:`time_limit`."""
+def progress_limit(seconds: float) -> Iterator[None]:
+    """Limit each part of the work inside, in this thread, to *seconds*; :func:`made_progress` ends a part.
+
+    A limit that is already set stays, and then limits all of the work.
+    """
     limit = LIMITS.here
-    before = limit.end
-    limit.end = before if end is None else end if before is None else min(before, end)
+    if limit.end is not None:
+        yield
+        return
+    limit.end, limit.each = time.monotonic() + seconds, seconds
     try:
         yield
     finally:
-        limit.end = before
+        limit.end = limit.each = None
+
+
+def made_progress() -> None:
+    """Start the limit anew for the next part, if the caller has set one for each; see :func:`progress_limit`."""
+    limit = LIMITS.here
+    if limit.each is not None:
+        limit.end = time.monotonic() + limit.each
+
+
+@contextmanager
+def until(end: float | None) -> Iterator[None]:
+    """Limit the calls inside, in this thread, to end by *end* on ``time.monotonic()``; see :func:`time_limit`."""
+    limit = LIMITS.here
+    before, each = limit.end, limit.each
+    limit.end, limit.each = before if end is None else end if before is None else min(before, end), None
+    try:
+        yield
+    finally:
+        limit.end, limit.each = before, each

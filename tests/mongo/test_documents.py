@@ -5,7 +5,7 @@ from typing import Any
 
 import bson
 import pytest
-from bson import Binary, Decimal128, ObjectId
+from bson import Binary, Code, Decimal128, ObjectId
 from bson.raw_bson import RawBSONDocument
 
 from queuekit.backend import Record
@@ -60,6 +60,8 @@ MALFORMED: dict[str, dict[str, Any]] = {
     "body-is-missing": {"body": ...},
     "priority-is-text": {"priority": "high"},
     "id-is-a-number": {"id": 5},
+    "id-is-code": {"id": Code("x")},
+    "key-is-code": {"unique": {"key": Code("k"), "until": "done", "ttl": 1}},
     "id-is-another": {"id": "another"},
     "attempt-is-missing": {"attempt": ...},
     "unique-is-text": {"unique": "key"},
@@ -95,6 +97,7 @@ def test_a_malformed_document_is_set_aside(broker: MongoBroker, queue: str, wron
     assert {name: repr(kept.get(name)) for name in wrong if wrong[name] is not ...} == {
         name: repr(value) for name, value in wrong.items() if value is not ...
     }
+    assert len(broker.find(queue, [dead.envelope.id])) <= 1
     assert broker.requeue(queue) is not None
 
 

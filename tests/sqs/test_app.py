@@ -6,12 +6,14 @@ from collections.abc import Iterator
 from datetime import date, datetime, timedelta, timezone
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import pytest
 
-from queuekit import Queuekit, State
+from queuekit import Queuekit, Signature, State
 from queuekit.broker import Place
+from queuekit.operations.admin import Admin
 from queuekit.worker import Worker
 from support.aws_clients import sqs_broker
 from support.aws_servers import AwsServer
@@ -161,3 +163,43 @@ def test_the_demo_comes_out_right(tmp_path: Path, ministack_server: AwsServer) -
     assert done.returncode == 0, done.stderr
     assert "The totals are exactly right" in done.stdout
     assert "got SIGKILL" in done.stdout
+
+
+@pytest.mark.parametrize("queue", ["default", "jobs.fifo"])
+@pytest.mark.parametrize("stored", [True, False], ids=["results", "no-results"])
+@pytest.mark.parametrize("service", ["ministack_server", "moto_server"])
+def test_a_copy_without_its_body_is_dropped_or_says_why(
+    request: pytest.FixtureRequest, service: str, queue: str, *, stored: bool
+) -> None:
+    """A crash between two requests leaves two messages with one body in S3: the one that runs deletes it for both."""
+    server: AwsServer = request.getfixturevalue(service)
+    mark = secrets.token_hex(4)
+    app = Queuekit()
+    url = server.sqs(mark, payload_bucket="bodies", max_message_bytes=65_536)
+    urls = {"broker": url, "backend": server.dynamodb(mark)}
+    app.configure({**urls, "send_timeout": UNHURRIED, "worker": {"queues": {queue: 1}}})
+    client = sqs_broker(url, payload_bucket="bodies")
+    client._s3_service().call("create_bucket", doing="test", Bucket="bodies")
+    app.task(name="size", ignore_result=not stored, queue=queue)(len)
+    app.send(Signature("size", args=("x" * 60_000,), id="one"))
+    place = client._queues.url(client._queues.of_priority(queue, 4))
+    wanted: dict[str, Any] = {"MessageAttributeNames": ["All"], "MessageSystemAttributeNames": ["MessageGroupId"]}
+    wanted |= {"QueueUrl": place, "VisibilityTimeout": 0}
+    (message,) = client._service.call("receive_message", doing="test", **wanted)["Messages"]
+    Worker(app, burst=True).run()
+    copy = {"MessageBody": message["Body"], "MessageAttributes": message["MessageAttributes"]}
+    if queue.endswith(".fifo"):
+        copy |= {"MessageGroupId": message["Attributes"]["MessageGroupId"], "MessageDeduplicationId": mark}
+    client._service.call("send_message", doing="test", QueueUrl=place, **copy)
+
+    Worker(app, burst=True).run()
+    dead = [(one.stored.reason, one.stored.error) for one in Admin(app).dead(queue)]
+    app.close()
+    client.close()
+
+    if stored:
+        assert dead == []
+    else:
+        ((reason, error),) = dead
+        assert reason == "malformed"
+        assert "is gone: a copy of it has run and deleted it" in error

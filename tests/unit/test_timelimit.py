@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from queuekit.timelimit import end_of_time, time_left, time_limit, until
+from queuekit.timelimit import end_of_time, made_progress, progress_limit, time_left, time_limit, until
 from queuekit_testing.kit import in_thread
 
 
@@ -45,3 +45,34 @@ def test_a_limit_is_that_of_its_thread() -> None:
         assert other.result(60) == 7
     with until(end):
         assert time_left(7) <= 5
+
+
+def test_each_part_has_its_own_time() -> None:
+    """What gets on may take as long as it needs; what hangs ends when the time of one part is over."""
+    with progress_limit(100):
+        first = end_of_time() or 0.0
+        while time.monotonic() <= first - 100:
+            pass
+        made_progress()
+        second = end_of_time() or 0.0
+
+    assert first < second <= time.monotonic() + 100
+    assert end_of_time() is None
+
+
+@pytest.mark.parametrize("inner", [True, False], ids=["inside", "outside"])
+def test_progress_moves_no_limit_of_another(inner: bool) -> None:  # noqa: FBT001
+    """A limit for all of the work stays what it is, around such parts or in one of them."""
+    outer, inner_limit = (progress_limit, time_limit) if inner else (time_limit, progress_limit)
+    with outer(100), inner_limit(10):
+        before = end_of_time()
+        made_progress()
+
+        assert end_of_time() == before
+
+
+def test_progress_without_a_limit_sets_none() -> None:
+    """Engines tell it without asking who called."""
+    made_progress()
+
+    assert end_of_time() is None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
-from itertools import islice
 from time import monotonic
 from typing import Any, Literal, TypeVar
 
@@ -25,6 +24,7 @@ from queuekit.tasks.task import TaskOptions
 from queuekit.tasks.unique_keys import key_of
 from queuekit.timelimit import LIMITS, time_left, time_limit
 from queuekit.values import quick_frozen
+from queuekit.wire.batches import in_batches
 from queuekit.wire.position import Gather, Position, is_own
 from queuekit.wire.records import pending
 
@@ -75,7 +75,8 @@ class Sending:
         self._tasks = tasks
         self._commits = runtime.shared
         self._stores = runtime.backend is not None
-        self._batch = min(_BATCH, runtime.broker.limits.max_batch)
+        limits = runtime.broker.limits
+        self._batch, self._batch_bytes = min(_BATCH, limits.max_batch), limits.batch_bytes
         self._timeout = runtime.config.send_timeout
         self._spent = spent
         """Seconds already spent of the next batch's time."""
@@ -97,13 +98,14 @@ class Sending:
     def send_ready(self, some: Iterable[PreparedMessage], *, ahead: Sequence[Record] = ()) -> list[Sent]:
         """Put prepared messages on their queues, in order, in batches; they are stored when this returns.
 
+        Each has ``send_timeout`` to itself, and is bounded in bytes as well as in number.
+
         Args:
             some: The messages.
             ahead: Records to write before the messages, if newer than the stored ones; in the same step if possible.
         """
         sent: list[Sent] = []
-        remaining = iter(some)
-        while batch := list(islice(remaining, self._batch)):
+        for batch in in_batches(some, _bytes_of, most=self._batch, most_bytes=self._batch_bytes):
             sent += self._send_batch(batch, ahead)
             ahead = ()
         self._put(ahead)
@@ -357,6 +359,10 @@ class Sending:
                 error = again
         # The traceback through the engine does not help users whose engine is down.
         raise error.with_traceback(None)
+
+
+def _bytes_of(ready: PreparedMessage) -> int:
+    return len(ready.envelope.body)
 
 
 def _any_unique(ready: Sequence[PreparedMessage]) -> bool:

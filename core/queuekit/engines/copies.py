@@ -135,18 +135,18 @@ class WithoutCopies(WrappedBroker):
         return [each.delivery for each, one in zip(settlements, inner, strict=True) if one.delivery.token in lost]
 
     def _without_ended(self, deliveries: list[Delivery]) -> list[Delivery]:
-        """Drop unreadable copies of messages that have ended: the copy that ran has deleted the body of both.
+        """Drop copies without a body of messages that have ended: the copy that ran has deleted the body of both.
 
-        A crash in the middle of a move leaves such a copy. Any other unreadable message is quarantined as usual.
+        A crash in the middle of a move leaves such a copy. Any other message without its body is quarantined as usual.
         """
-        bare = [one for one in deliveries if _is_bare(one.envelope)]
-        if not bare:
+        unread = [one for one in deliveries if one.unread and is_name(one.envelope.id)]
+        if not unread:
             return deliveries
         try:
-            found = self._backend.get([result_key(one.envelope.id) for one in bare])
+            found = self._backend.get([result_key(one.envelope.id) for one in unread])
         except UnavailableError:
             return deliveries
-        ended = [one for one in bare if _has_ended(one.envelope, found.get(result_key(one.envelope.id)))]
+        ended = [one for one in unread if _has_ended(one.envelope, found.get(result_key(one.envelope.id)))]
         if ended:
             self._broker.settle([Ack(one) for one in ended])
         return [one for one in deliveries if one not in ended]
@@ -263,11 +263,6 @@ def claim_of(delivery: Delivery) -> _Claim | None:
     if header is None or rank is None or not is_name(envelope.id) or not _is_derived(header):
         return None
     return _Claim(id=envelope.id, rank=rank, token=delivery.token)
-
-
-def _is_bare(envelope: Envelope) -> bool:
-    """Return whether a message with a valid id has no header line."""
-    return envelope.body.find(b"\n", 0, MAX_HEADER_BYTES) < 0 and is_name(envelope.id)
 
 
 def _has_ended(envelope: Envelope, record: Record | None) -> bool:

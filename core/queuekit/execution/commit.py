@@ -1,21 +1,32 @@
-"""Write outcomes: in one step if the engine can, else in an order in which each step may be repeated (QK12)."""
+"""Write outcomes: in one step if the engine can, else in an order in which each step may be repeated (QK12).
+
+A round trip is limited in bytes as well as in number. Only the step of one outcome cannot be split. If it is too large,
+its parts are written in order as well.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import TypeVar
+from collections.abc import Sequence
 
-from queuekit.backend import Backend, Condition
+from queuekit.backend import Backend, Condition, Join, Record
+from queuekit.broker import Dead, Retry
 from queuekit.client.runtime import Runtime
 from queuekit.envelope import Envelope
 from queuekit.execution.outcome import Outcome
 from queuekit.execution.unique_follow_ups import take_keys
+from queuekit.wire.batches import fitting, in_batches
 
-__all__ = ["write"]
+__all__ = ["writable", "write"]
 
-T = TypeVar("T")
 _RECORDS = 1_000
 """Most records that are put, or arrivals that are counted, in one round trip."""
+_LARGEST_STEP = 8
+"""How many times ``limits.batch_bytes`` the step of one outcome may be before its parts are written in order."""
+
+
+def writable(runtime: Runtime, batch: Sequence[Outcome]) -> int:
+    """Return how many outcomes at the start of *batch* one :func:`write` may write; at least one."""
+    return fitting(batch, _bytes_of, most_bytes=runtime.broker.limits.batch_bytes)
 
 
 def write(runtime: Runtime, batch: Sequence[Outcome]) -> list[Outcome]:
@@ -31,6 +42,8 @@ def write(runtime: Runtime, batch: Sequence[Outcome]) -> list[Outcome]:
     take_keys(runtime, [outcome for outcome in batch if outcome.sends and any(one.unique for one in outcome.sends)])
     if not runtime.shared:
         return _write_in_order(runtime, batch)
+    if len(batch) == 1 and _is_too_large(runtime, batch[0]):
+        return _write_in_order(runtime, batch)
     applied = runtime.broker.commit([outcome.item() for outcome in batch])
     return [outcome for outcome, done in zip(batch, applied, strict=True) if not done]
 
@@ -38,25 +51,29 @@ def write(runtime: Runtime, batch: Sequence[Outcome]) -> list[Outcome]:
 def _write_in_order(runtime: Runtime, batch: Sequence[Outcome]) -> list[Outcome]:
     sends: list[Envelope] = []
     if runtime.backend is not None:
-        _put(runtime.backend, batch)
+        _put(runtime, runtime.backend, batch)
         sends += _join(runtime.backend, batch)
     sends += [envelope for outcome in batch for envelope in outcome.sends]
-    for some in _cut(sends, runtime.broker.limits.max_batch):
+    limits = runtime.broker.limits
+    for some in in_batches(sends, _bytes_of_body, most=limits.max_batch, most_bytes=limits.batch_bytes):
         runtime.broker.send(some)
     settlements = [outcome.settlement for outcome in batch if outcome.settlement is not None]
     tokens = {delivery.token for delivery in runtime.broker.settle(settlements)} if settlements else set[str]()
     return [outcome for outcome in batch if outcome.delivery.token in tokens] if tokens else []
 
 
-def _put(backend: Backend, batch: Sequence[Outcome]) -> None:
-    for some in _cut([record for outcome in batch for record in outcome.records], _RECORDS):
+def _put(runtime: Runtime, backend: Backend, batch: Sequence[Outcome]) -> None:
+    records = [record for outcome in batch for record in outcome.records]
+    most_bytes = runtime.broker.limits.batch_bytes
+    for some in in_batches(records, _bytes_of_body, most=_RECORDS, most_bytes=most_bytes):
         backend.put(some, condition=Condition.NEWER)
 
 
 def _join(backend: Backend, batch: Sequence[Outcome]) -> list[Envelope]:
     """Count the arrivals and return the callbacks of complete groups."""
     sends: dict[tuple[str, int], Envelope] = {}
-    for some in _cut([join for outcome in batch for join in outcome.joins], _RECORDS):
+    joins = [join for outcome in batch for join in outcome.joins]
+    for some in in_batches(joins, _no_bytes, most=_RECORDS, most_bytes=1):
         for join, count in zip(some, backend.join_many(some), strict=True):
             if count >= join.size:
                 envelopes = [envelope for envelope in join.then if isinstance(envelope, Envelope)]
@@ -64,6 +81,31 @@ def _join(backend: Backend, batch: Sequence[Outcome]) -> list[Envelope]:
     return list(sends.values())
 
 
-def _cut(items: Sequence[T], most: int) -> Iterator[Sequence[T]]:
-    for start in range(0, len(items), most):
-        yield items[start : start + most]
+def _is_too_large(runtime: Runtime, outcome: Outcome) -> bool:
+    """Return whether *outcome* has several bodies, and more bytes than one step should."""
+    several = len(outcome.sends) + len(outcome.records) > 1
+    return several and _bytes_of(outcome) > _LARGEST_STEP * runtime.broker.limits.batch_bytes
+
+
+def _bytes_of(outcome: Outcome) -> int:
+    """Return the bytes of all bodies that an engine is given with *outcome*."""
+    count = 0
+    for record in outcome.records:
+        count += len(record.body)
+    for envelope in outcome.sends:
+        count += len(envelope.body)
+    for join in outcome.joins:
+        count += sum(len(then.body) for then in join.then if isinstance(then, Envelope))
+    settlement = outcome.settlement
+    if isinstance(settlement, Retry | Dead):
+        count += len(outcome.delivery.envelope.body)
+    return count
+
+
+def _bytes_of_body(item: Record | Envelope) -> int:
+    return len(item.body)
+
+
+def _no_bytes(_: Join) -> int:
+    """Return 0: who arrives in a group brings nothing along that is stored."""
+    return 0

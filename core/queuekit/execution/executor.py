@@ -126,6 +126,8 @@ class Executor:
 
     def _prepare(self, delivery: Delivery, marks: Mapping[str, Record]) -> Run | Outcome:
         size = len(delivery.envelope.body)
+        if delivery.unread:
+            raise DecodeError(delivery.unread)
         if size > self._most_bytes:
             raise DecodeError(f"{size:,} bytes, the limit is {self._most_bytes:,}")
         message = sealed(delivery.envelope, self._runtime.accepted)

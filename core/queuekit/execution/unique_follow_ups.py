@@ -9,6 +9,7 @@ from queuekit.client.runtime import Runtime
 from queuekit.envelope import Envelope
 from queuekit.execution.outcome import Outcome
 from queuekit.execution.workflow_held import dropped, follower, message_of
+from queuekit.wire.batches import in_batches
 from queuekit.wire.records import result_key, withdrawn
 
 __all__ = ["take_keys"]
@@ -28,10 +29,9 @@ def take_keys(runtime: Runtime, outcomes: Sequence[Outcome]) -> None:
     if not outcomes:
         return
     asking = [one for outcome in outcomes for one in outcome.sends if one.unique is not None]
-    most = runtime.broker.limits.max_batch
+    limits = runtime.broker.limits
     holders: dict[tuple[str, str], str] = {}
-    for start in range(0, len(asking), most):
-        some = asking[start : start + most]
+    for some in in_batches(asking, lambda one: len(one.body), most=limits.max_batch, most_bytes=limits.batch_bytes):
         for one, holder in zip(some, runtime.broker.send(some), strict=True):
             holders[one.queue, one.id] = holder
     for outcome in outcomes:

@@ -17,6 +17,7 @@ from queuekit.execution.workflow_advance import WorkflowAdvancer
 from queuekit.execution.workflow_store import StoredGraph
 from queuekit.failure import Failure
 from queuekit.states import FINAL, State
+from queuekit.timelimit import made_progress
 from queuekit.wire.position import link_id, member_id
 from queuekit.wire.records import cancelled, read_infos
 from queuekit.workflows.compile import GroupNode, Node, graph_keys, id_of
@@ -51,13 +52,18 @@ def _record(runtime: Runtime, backend: Backend, graph: StoredGraph, ids: Sequenc
     now, task = runtime.clock.time(), f"({graph.kind})"
     records = [cancelled(id, task=task, ttl=graph.ttl, at=now) for id in dict.fromkeys(ids)]
     for first in range(0, len(records), _AT_ONCE):
+        made_progress()
         backend.put(records[first : first + _AT_ONCE], condition=Condition.NEWER)
 
 
 def _states(backend: Backend, ids: Sequence[str]) -> dict[str, State]:
     """Return the state of each message."""
     parts = (ids[first : first + _AT_ONCE] for first in range(0, len(ids), _AT_ONCE))
-    return {info.id: info.state for part in parts for info in read_infos(backend, part)}
+    states: dict[str, State] = {}
+    for part in parts:
+        made_progress()
+        states |= {info.id: info.state for info in read_infos(backend, part)}
+    return states
 
 
 def _all_ids(backend: Backend, graph: StoredGraph) -> list[str]:
@@ -90,6 +96,7 @@ def _remove(runtime: Runtime, ids: Sequence[str], queues: Iterable[str]) -> list
     removed: list[str] = []
     for queue in queues:
         for first in range(0, len(ids), _AT_ONCE):
+            made_progress()
             removed += broker.remove(queue, ids[first : first + _AT_ONCE])
     return removed
 

@@ -16,14 +16,15 @@ from queuekit.failure import Failure
 from queuekit.signature import Sender
 from queuekit.states import State
 from queuekit.tasks.task import Task, TaskOptions
+from queuekit.wire.batches import alike
 from queuekit.wire.position import Gather, graph_key, member_id
 from queuekit.wire.records import Info, read_info, result_key
 from queuekit.workflows.compile import GATHER_TASK, GroupNode
 
 __all__ = ["MisfitError", "ainvoke", "gather", "invoke", "own_tasks"]
 
-_AT_ONCE = 2_000
-"""Most records that are read in one round trip."""
+_FIRST, _AT_ONCE = 100, 2_000
+"""Records to read in the first round trip, when their size is not known yet, and the most in any."""
 _SHOWN = 3
 
 
@@ -50,9 +51,12 @@ def gather(runtime: Runtime, run: Run) -> list[Any] | Info:
     backend = runtime.need_backend("the results of a group")
     own = result_key(run.message.id)
     infos: list[Info] = []
-    for first in range(0, max(1, wanted.size), _AT_ONCE):
-        ids = [member_id(wanted.graph, wanted.group, index) for index in range(wanted.size)[first : first + _AT_ONCE]]
+    first, count = 0, _FIRST
+    while first < max(1, wanted.size):
+        ids = [member_id(wanted.graph, wanted.group, index) for index in range(wanted.size)[first : first + count]]
         found = backend.get([*([own] if not first else []), *map(result_key, ids)])
+        first += count
+        count = alike([len(record.body) for record in found.values()], most=_AT_ONCE)
         ended = found.get(own)
         if ended is not None and ended.final:
             info = read_info(run.message.id, ended)

@@ -15,6 +15,7 @@ from queuekit.envelope import Envelope
 from queuekit.errors import DecodeError
 from queuekit.serializer import Serializer
 from queuekit.timelimit import time_limit
+from queuekit.wire.batches import in_batches
 from queuekit.wire.position import chunk_key, graph_key
 from queuekit.workflows.compile import Node, graph_keys, read_chunk, read_head
 
@@ -221,5 +222,10 @@ class Reads:
         """Renew the lifetime of all parts of a graph."""
         backend = self._runtime.need_backend("a workflow")
         records = backend.get(graph_keys(graph.id, len(graph.starts)))
-        backend.put([attrs.evolve(record, ttl=graph.ttl) for record in records.values()])
+        renewed = (attrs.evolve(record, ttl=graph.ttl) for record in records.values())
+        limits = self._runtime.broker.limits
+        for some in in_batches(
+            renewed, lambda record: len(record.body), most=limits.max_batch, most_bytes=limits.batch_bytes
+        ):
+            backend.put(some)
         graph.renew_at = now + graph.ttl / 2

@@ -26,7 +26,8 @@ from queuekit.plugins.loading import reason
 from queuekit.states import FINAL, State
 from queuekit.tasks.registry import Tasks
 from queuekit.tasks.resolve import resolve
-from queuekit.timelimit import time_limit
+from queuekit.timelimit import made_progress, progress_limit, time_limit
+from queuekit.wire.batches import alike, in_batches
 from queuekit.wire.presence import LIVE, read_workers
 from queuekit.wire.records import (
     CANCEL_TTL,
@@ -54,8 +55,8 @@ _ENDED = frozenset({"removed", "dropped", "killed"})
 """Effects of a cancellation after which the message has ended in any case."""
 _PAGE = 100
 """Most messages to hold in memory while many are read."""
-_PART = 500
-"""Most messages to replay or delete in one step."""
+_FIRST_PART, _PART = 20, 500
+"""Messages to replay in the first step, when their size is not known yet, and the most to replay or delete in any."""
 _QUIET = 25.0
 """Seconds of silence after which a worker is reported: it missed two presence records."""
 
@@ -274,10 +275,9 @@ class Admin:
         id = plain(id)
         graph = read_graph(self._runtime, id)
         if graph is not None:
-            wish = self._wish(by)
-            return cancel_workflow(
-                self._runtime, graph, self.queue_names(), mark=cancel_mark(id, ttl=CANCEL_TTL, wish=wish)
-            )
+            mark, queues = cancel_mark(id, ttl=CANCEL_TTL, wish=self._wish(by)), self.queue_names()
+            with self._in_parts():
+                return cancel_workflow(self._runtime, graph, queues, mark=mark)
         info = self._info(id)
         queued = self._find(id, hint=info.queue)
         if info.state in FINAL:
@@ -322,10 +322,13 @@ class Admin:
             return self._replay(queue, ids, list(self.dead(queue)))
         chosen = self._dead_ids(queue)[::-1] if ids is None else list(ids)
         replayed: list[str] = []
-        for part in _parts(chosen):
+        first, count = 0, _FIRST_PART
+        while part := chosen[first : first + count]:
             with self._in_time():
                 letters = [self._queued(stored) for stored in self._broker.find(queue, part)]
             replayed += self._replay(queue, part, letters)
+            first += count
+            count = alike([len(one.stored.envelope.body) for one in letters], most=_PART)
         return replayed
 
     def _replay(self, queue: str, ids: Sequence[str] | None, letters: Iterable[QueuedMessage]) -> list[str]:
@@ -333,22 +336,27 @@ class Admin:
         known = {queued.id: queued for queued in letters if queued.stored.place is Place.DEAD and is_name(queued.id)}
         unrecorded = {id for id, queued in known.items() if not self._is_stored(queued)}
         backend = self._runtime.backend
-        traces = {} if backend is None else backend.get([result_key(id) for id in unrecorded])
-        if backend is not None:
-            # A cancel request for the first run must not apply to the replay.
-            wishes = [cancel_key(id) for id in known]
-            for first in range(0, len(wishes), _AT_ONCE):
-                backend.delete(wishes[first : first + _AT_ONCE])
-        replayed = self._broker.requeue(queue, ids)
+        with self._in_parts():
+            traces = {} if backend is None else backend.get([result_key(id) for id in unrecorded])
+            made_progress()
+            if backend is not None:
+                # A cancel request for the first run must not apply to the replay.
+                wishes = [cancel_key(id) for id in known]
+                for first in range(0, len(wishes), _AT_ONCE):
+                    backend.delete(wishes[first : first + _AT_ONCE])
+                    made_progress()
+            replayed = self._broker.requeue(queue, ids)
         if backend is None:
             return replayed
         ttl, now = self._runtime.config.results_expire, self._runtime.clock.time()
         stored = [known[id] for id in replayed if id in known and id not in unrecorded]
         records = [_pending_again(queued, queue, ttl=ttl, at=now) for queued in stored]
-        backend.put(records, condition=Condition.NEWER)
-        for key, record in traces.items():
-            # Only if it is unchanged: the message may have died again.
-            backend.delete([key], expect=record.version)
+        with self._in_parts():
+            backend.put(records, condition=Condition.NEWER)
+            for key, record in traces.items():
+                made_progress()
+                # Only if it is unchanged: the message may have died again.
+                backend.delete([key], expect=record.version)
         return replayed
 
     def drop(self, queue: str, ids: Sequence[str] | None = None) -> list[str]:
@@ -359,7 +367,8 @@ class Admin:
         for part in _parts(chosen) if self._broker.capabilities.inspect else [chosen]:
             with self._in_time():
                 dropped += self._broker.remove(queue, part, place=Place.DEAD)
-            self._forget_in_time(part)
+            with self._in_parts():
+                self._forget_in_time(part)
         return dropped
 
     def purge(self, queue: str, place: Place = Place.READY) -> int:
@@ -368,7 +377,8 @@ class Admin:
         self._ask_broker()
         if place is Place.DEAD and self._broker.capabilities.inspect and self._runtime.backend is not None:
             dropped = len(self.drop(queue))
-        return dropped + self._broker.purge(queue, place=place)
+        with self._in_parts():
+            return dropped + self._broker.purge(queue, place=place)
 
     def check(self) -> list[str]:
         """Check for problems without changing anything; return one line per problem.
@@ -452,7 +462,11 @@ class Admin:
             return
         ttl = self._runtime.config.results_expire
         kept = [record for record in backend.get(keys).values() if record.ttl is None or record.ttl > ttl]
-        backend.put([attrs.evolve(record, ttl=ttl) for record in kept if record.final])
+        shorter = (attrs.evolve(record, ttl=ttl) for record in kept if record.final)
+        limits = self._broker.limits
+        for some in in_batches(shorter, lambda one: len(one.body), most=_PART, most_bytes=limits.batch_bytes):
+            made_progress()
+            backend.put(some)
 
     def _find_dead(self, id: str, info: Info) -> QueuedMessage | None:
         """Return the dead letter *id* of a broker that shows no other messages."""
@@ -474,6 +488,10 @@ class Admin:
     def _in_time(self) -> AbstractContextManager[None]:
         """Limit one call of an engine to ``send_timeout``, whatever the engine does."""
         return time_limit(self._runtime.config.send_timeout)
+
+    def _in_parts(self) -> AbstractContextManager[None]:
+        """Give each part of what may take long ``send_timeout``: it must get on, however much there is to do."""
+        return progress_limit(self._runtime.config.send_timeout)
 
     def _info(self, id: str) -> Info:
         backend = self._runtime.backend
@@ -517,10 +535,12 @@ class Admin:
         if message is not None and message.link is not None and backend is not None:
             sending = Sending(self._runtime, self._app.tasks)
             ttl = self._runtime.config.graphs_expire
-            report_cancelled(self._runtime, sending, queued.stored.envelope, message, ttl=ttl)
+            with self._in_parts():
+                report_cancelled(self._runtime, sending, queued.stored.envelope, message, ttl=ttl)
         elif backend is not None and info.state is not State.UNKNOWN:
             ttl, now = self._runtime.config.results_expire, self._runtime.clock.time()
-            backend.put([cancelled(id, task=queued.task, ttl=ttl, at=now, envelope=queued.stored.envelope)])
+            with self._in_time():
+                backend.put([cancelled(id, task=queued.task, ttl=ttl, at=now, envelope=queued.stored.envelope)])
         return True
 
     def _walk(self, queue: str, place: Place) -> Iterable[Stored]:

@@ -225,7 +225,8 @@ class Schedules:
         name = check_id(name, what="schedule")
         if name not in self.set_aside():
             self._reject_declared(name, "remove")
-        self._backend.delete([entry_key(name), progress_key(name)])
+        with self._in_time():
+            self._backend.delete([entry_key(name), progress_key(name)])
         self._changed()
 
     def run(self, name: str) -> Any:
@@ -267,13 +268,16 @@ class Schedules:
         """Replace a schedule by the result of *change*; repeat it if another process changes the schedule meanwhile."""
         for _ in range(_TRIES):
             entry = self._entry(name)
-            if self._backend.put([change(entry).record()], expect=entry.version)[0]:
+            with self._in_time():
+                (done,) = self._backend.put([change(entry).record()], expect=entry.version)
+            if done:
                 self._changed()
                 return
         raise ScheduleError(f"other processes keep changing schedule {name!r}", fix="Try again")
 
     def _changed(self) -> None:
-        self._backend.put([Record(key=CHANGES)])
+        with self._in_time():
+            self._backend.put([Record(key=CHANGES)])
 
     def _reject_declared(self, name: str, what: str) -> None:
         if self._entry(name).source == "code" and name in declaring(self._backend):

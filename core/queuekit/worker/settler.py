@@ -12,7 +12,7 @@ from queuekit.client.outage import Outage
 from queuekit.client.runtime import Runtime
 from queuekit.errors import UnavailableError
 from queuekit.events import LeasesLost
-from queuekit.execution.commit import write
+from queuekit.execution.commit import writable, write
 from queuekit.execution.ending import unwritten
 from queuekit.execution.outcome import Outcome
 from queuekit.execution.workflow_advance import WorkflowAdvancer
@@ -105,7 +105,7 @@ class Settler:
         while batch and not self._give_up.is_set():
             part = batch[:size]
             try:
-                lost = self._write(part)
+                part, lost = self._write(part)
             except UnavailableError as error:
                 self._give_up.wait(outage.failed(error.what))
                 size = max(1, size // 2) if outage.failures > 1 else size
@@ -116,7 +116,7 @@ class Settler:
                 if outage.failures:
                     outage.over()
                 self._report(part, lost)
-            batch = batch[size:]
+            batch = batch[len(part) :]
 
     def _part(self, batch: list[Outcome], error: BaseException) -> None:
         """Find the outcome that the engine refuses, so that the others of its batch are settled (QK8)."""
@@ -143,7 +143,12 @@ class Settler:
                 outcome.status = "lost"
         self._on_settled(batch)
 
-    def _write(self, batch: list[Outcome]) -> list[Outcome]:
-        """Advance workflows, write *batch*, and return the outcomes whose lease was lost."""
+    def _write(self, batch: list[Outcome]) -> tuple[list[Outcome], list[Outcome]]:
+        """Advance workflows and write as many outcomes at the start of *batch* as one round trip takes.
+
+        Returns:
+            The outcomes that were written, and those of them whose lease was lost.
+        """
         self._workflows.expand(batch)
-        return write(self._runtime, batch)
+        part = batch[: writable(self._runtime, batch)]
+        return part, write(self._runtime, part)

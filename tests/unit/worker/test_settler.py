@@ -104,6 +104,23 @@ def test_splits_what_is_more_than_a_batch() -> None:
     assert [len(batch) for batch in settled.batches] == [2, 2, 1]
 
 
+@pytest.mark.parametrize("make", [make_app, flaky_app], ids=["one-engine", "separate-engines"])
+def test_large_outcomes_are_written_a_megabyte_at_a_time(make: Any) -> None:
+    """A round trip is bounded in bytes as well as in number, and a single outcome is never parted."""
+    app = make()
+    app.send_many(Signature("large", args=(size,)) for size in (*[300_000] * 7, 3_000_000, 10))
+    app.task(name="large")(lambda size: "x" * size)
+    executor = executor_of(app)
+    found = [executor.call(prepared(app)) for _ in range(9)]
+    settled = Settled(app)
+
+    settled.write(found)
+
+    assert [len(batch) for batch in settled.batches] == [3, 3, 1, 1, 1]
+    assert settled.words == ["done"] * 9
+    assert counts(app) == {}
+
+
 def test_results_that_are_off_cost_no_record() -> None:
     """There is nothing to put."""
     app = flaky_app()

@@ -14,6 +14,7 @@ from queuekit.engines.sqlite.layout import DEAD, DELAYED, LEASED, READY
 from queuekit.engines.sqlite.sending import FREE_KEYS, take_key
 from queuekit.engines.sqlite.statements import Row
 from queuekit.envelope import Envelope, Unique
+from queuekit.timelimit import made_progress
 
 __all__ = ["counts", "find", "peek", "queues", "remove", "requeue"]
 
@@ -101,6 +102,7 @@ def requeue(database: Database, queue: str, ids: Sequence[str] | None) -> list[s
                 if key is not None:
                     take_key(transaction, Unique(key=key, until=until, ttl=float(ttl)), (id, queue), now)
             transaction.write(_REPLAY, (database.time.now(), json.dumps([row[0] for row in rows])))
+        made_progress()
         replayed += [row[1] for row in rows]
         if len(rows) < BATCH:
             return replayed
@@ -120,6 +122,7 @@ def remove(
                 seqs = json.dumps([seq for seq, _ in rows])
                 transaction.write(FREE_KEYS, (seqs,))
                 transaction.write(_REMOVE, (database.time.now() + window, seqs))
+            made_progress()
             removed += [id for _, id in rows]
             if len(rows) < BATCH:
                 break

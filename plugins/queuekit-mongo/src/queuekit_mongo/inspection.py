@@ -18,6 +18,7 @@ from pymongo.errors import BulkWriteError
 
 from queuekit.backend import Page
 from queuekit.broker import Place, QueueCounts, Stored
+from queuekit.timelimit import made_progress
 from queuekit_mongo.engine import Engine
 from queuekit_mongo.failures import refused_by
 from queuekit_mongo.layout import (
@@ -149,6 +150,7 @@ def requeue(engine: Engine, queue: str, ids: Sequence[str] | None) -> list[str]:
         with engine.calls():
             docs = list(engine.messages.find(some, _REPLAYED, sort=PLACE_ORDER, limit=BATCH))
             done = _replay(engine, docs)
+        made_progress()
         replayed += [str(doc.get("id")) for doc in docs if hashable(doc["_id"]) in done]
         skipped += [doc["_id"] for doc in docs if hashable(doc["_id"]) not in done]
         if len(docs) < BATCH:
@@ -220,6 +222,7 @@ def remove(engine: Engine, queue: str, ids: Sequence[str] | None, *, places: Ite
         while is_full:
             with engine.calls():
                 is_full = _remove_some(engine, wanted, removed, window, leased=place is Place.LEASED)
+            made_progress()
     return removed
 
 

@@ -280,7 +280,7 @@ def stored_of(doc: Mapping[str, Any], place: Place) -> Stored:
         body = doc.get("body")
         id = doc.get("id")
         envelope = Envelope(
-            id=id if isinstance(id, str) else str(doc["_id"]),
+            id=id if type(id) is str else str(doc["_id"]),  # code is text to Python, but has no hash
             queue=str(doc.get("queue", "")),
             body=body if isinstance(body, bytes) else b"",
         )
@@ -314,9 +314,9 @@ def unique_of(doc: Mapping[str, Any]) -> Unique | None:
     if value is None:
         return None
     match value:
-        case {"key": str(key), "until": "start" | "done" | "ttl" as until, "ttl": float() | int() as ttl} if (
-            math.isfinite(ttl)
-        ):
+        case {"key": str(key), "until": "start" | "done" | "ttl" as until, "ttl": float() | int() as ttl} if type(
+            key
+        ) is str and math.isfinite(ttl):
             return Unique(key=key, until=until, ttl=float(ttl))
         case _:
             raise MalformedError("field 'unique' is not a unique key")

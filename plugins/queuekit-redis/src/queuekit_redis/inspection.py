@@ -7,6 +7,7 @@ from typing import Any
 
 from queuekit.backend import Page
 from queuekit.broker import Place, QueueCounts, Stored
+from queuekit.timelimit import made_progress
 from queuekit_redis.encoding import read_stored
 from queuekit_redis.engine import Engine
 from queuekit_redis.server import RedisCall, run
@@ -78,7 +79,9 @@ def _take_out(engine: Engine, queue: str, places: Iterable[Place], ids: Sequence
     names = ",".join(place.value for place in places)
     window = round(engine.options.dedup_window)
     arguments = (engine.keys.unique(queue), window, names, PART, *ids)
-    return _ids(engine.server.one(run("remove", [engine.keys.queue(queue)], arguments), again=False))
+    removed = _ids(engine.server.one(run("remove", [engine.keys.queue(queue)], arguments), again=False))
+    made_progress()
+    return removed
 
 
 def requeue(engine: Engine, queue: str, ids: Sequence[str] | None) -> list[str]:
@@ -88,9 +91,11 @@ def requeue(engine: Engine, queue: str, ids: Sequence[str] | None) -> list[str]:
     if ids is not None:
         for part in _portions(list(dict.fromkeys(ids))):
             replayed += _ids(engine.server.one(run("requeue", keys, (unique, PART, *part)), again=False))
+            made_progress()
         return replayed
     for _ in range(0, counts(engine, [queue])[queue].dead, PART):
         replayed += _ids(engine.server.one(run("requeue", keys, (unique, PART)), again=False))
+        made_progress()
     return replayed
 
 

@@ -12,7 +12,7 @@ import attrs
 
 from queuekit.errors import UnavailableError
 from queuekit.rounds import in_rounds
-from queuekit.timelimit import LIMITS
+from queuekit.timelimit import LIMITS, made_progress
 from queuekit_sqs.backoff import pauses
 from queuekit_sqs.capabilities import PART
 from queuekit_sqs.failures import code_of, is_passing, is_uncertain
@@ -24,6 +24,8 @@ __all__ = ["Batches", "Job", "JobFailure"]
 
 _TRIES = 5
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0
+_PART_OF_MANY = 32
+"""Requests after which those who give each part of their work its own time are told of progress."""
 _ACTIONS = {
     "send_message_batch": "SendMessage",
     "delete_message_batch": "DeleteMessage",
@@ -96,10 +98,14 @@ class Batches:
         """Carry out *jobs* and return for each why it failed, or ``None``. An absent queue is made, if it may be."""
         failures: list[JobFailure | None] = [None] * len(jobs)
         chunks = self._chunks(jobs)
-        answers = self._pool.map([partial(self._run_chunk, [jobs[index] for index in chunk]) for chunk in chunks])
-        for chunk, answer in zip(chunks, answers, strict=True):
-            for index, failure in zip(chunk, answer, strict=True):
-                failures[index] = failure
+        size = len(chunks) if LIMITS.here.each is None else _PART_OF_MANY
+        for start in range(0, len(chunks), size or 1):
+            part = chunks[start : start + size]
+            answers = self._pool.map([partial(self._run_chunk, [jobs[index] for index in chunk]) for chunk in part])
+            for chunk, answer in zip(part, answers, strict=True):
+                for index, failure in zip(chunk, answer, strict=True):
+                    failures[index] = failure
+            made_progress()
         return failures
 
     def send(self, jobs: Sequence[Job]) -> list[JobFailure | None]:

@@ -26,7 +26,7 @@ from queuekit_sqs.fifo_attempts import Turn, Turns
 from queuekit_sqs.fifo_in_flight import Arriving, InFlight
 from queuekit_sqs.messages import Counts, read
 from queuekit_sqs.options import SqsOptions
-from queuekit_sqs.payloads import Payloads
+from queuekit_sqs.payloads import Missing, Payloads
 from queuekit_sqs.prefetch_buffer import Arrival
 from queuekit_sqs.priorities import Levels
 from queuekit_sqs.queues import QueueNames, Queues, SqsQueue
@@ -40,6 +40,9 @@ __all__ = ["SqsBroker"]
 
 _REMEMBERED = 20_000
 _READY, _LEASED, _DELAYED = (f"ApproximateNumberOfMessages{which}" for which in ("", "NotVisible", "Delayed"))
+
+_NO_BUCKET = Missing("its body is in S3, and payload_bucket is not set here")
+"""Why a body cannot be read where none is ever kept."""
 
 
 class SqsBroker(Broker):
@@ -407,8 +410,8 @@ class SqsBroker(Broker):
 
     # -- bodies in S3
 
-    def _fetch(self, pointers: Sequence[str]) -> list[bytes | None]:
-        return [None] * len(pointers) if self._payloads is None else self._payloads.fetch(pointers)
+    def _fetch(self, pointers: Sequence[str]) -> list[bytes | Missing]:
+        return [_NO_BUCKET] * len(pointers) if self._payloads is None else self._payloads.fetch(pointers)
 
     def _drop(self, pointers: Sequence[str]) -> None:
         if self._payloads is not None and pointers:
@@ -478,8 +481,10 @@ def _held(arrival: Arrival, turn: Turn | None) -> Held:
     )
 
 
-def _with_body(held: Held, body: bytes | None) -> Held:
-    return held if body is None else attrs.evolve(held, envelope=attrs.evolve(held.envelope, body=body))
+def _with_body(held: Held, body: bytes | Missing) -> Held:
+    if isinstance(body, Missing):
+        return attrs.evolve(held, unread=body.why)
+    return attrs.evolve(held, envelope=attrs.evolve(held.envelope, body=body))
 
 
 def _delivery(arrival: Arrival, held: Held, turn: Turn | None) -> Delivery:
@@ -491,5 +496,6 @@ def _delivery(arrival: Arrival, held: Held, turn: Turn | None) -> Delivery:
         number=held.counts.number,
         crashes=held.counts.crashes,
         sent_at=sent,
+        unread=held.unread,
         claimed_at=max(arrival.at + arrival.early, sent, int(system.get("SentTimestamp", 0)) / 1000),
     )

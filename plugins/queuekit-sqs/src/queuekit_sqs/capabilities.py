@@ -30,6 +30,7 @@ _LARGEST_OBJECT = 256_000_000
 CAPABILITIES = Capabilities(fenced_ack=False, dedup=False, unique=False, fifo=False, inspect=False, remove=False)
 LIMITS = Limits(
     max_batch=1_000,
+    batch_bytes=4_000_000,
     max_wait=_MAX_WAIT,
     max_delay=900.0,
     max_lease=MAX_HOLD,
@@ -38,7 +39,10 @@ LIMITS = Limits(
     dedup_window=0.0,
     dead_retention=1_209_600.0,
 )
-"""Of a queue as it is created: 1 MiB a message, of which binary bodies as base64 use three quarters."""
+"""Of a queue as it is created: 1 MiB a message, of which binary bodies as base64 use three quarters.
+
+A batch becomes requests of up to 1 MiB each, several at the same time.
+"""
 BACKEND_CAPABILITIES = BackendCapabilities(same=True)
 BACKEND_LIMITS = BackendLimits(max_record=380_000, ttl_granularity=1.0)
 """An item has at most 400 KB, keys and names included."""

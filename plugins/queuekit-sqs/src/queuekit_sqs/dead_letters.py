@@ -12,9 +12,11 @@ import attrs
 
 from queuekit.backend import Page
 from queuekit.broker import Place, Stored
+from queuekit.timelimit import made_progress
 from queuekit_sqs.batches import Batches, Job, JobFailure
 from queuekit_sqs.capabilities import PART
 from queuekit_sqs.messages import Received, read
+from queuekit_sqs.payloads import Missing
 from queuekit_sqs.queues import Queues, SqsQueue
 from queuekit_sqs.request_pool import RequestPool
 from queuekit_sqs.service import Service
@@ -70,7 +72,7 @@ class DeadLetters:
         batches: Batches,
         *,
         pool: RequestPool,
-        fetch: Callable[[Sequence[str]], list[bytes | None]],
+        fetch: Callable[[Sequence[str]], list[bytes | Missing]],
         drop: Callable[[Sequence[str]], None],
     ) -> None:
         self._service = service
@@ -181,6 +183,7 @@ class DeadLetters:
         ready = int(counts.get(_COUNTS[0], 0))
         lanes = max(1, min(_LANES, -(-ready // PART)))
         replies = self._pool.map([partial(self._receive, sqs_queue, url) for _ in range(lanes)])
+        made_progress()
         return [dead_letter for reply in replies for dead_letter in reply]
 
     def _receive(self, sqs_queue: SqsQueue, url: str) -> list[_DeadLetter]:
@@ -204,7 +207,9 @@ class DeadLetters:
         for dead_letter in dead_letters:
             body = by_id.get(dead_letter.received.envelope.id)
             stored = dead_letter.stored
-            yield stored if body is None else attrs.evolve(stored, envelope=attrs.evolve(stored.envelope, body=body))
+            if isinstance(body, bytes):
+                stored = attrs.evolve(stored, envelope=attrs.evolve(stored.envelope, body=body))
+            yield stored
 
     def _replay(self, dead_letter: _DeadLetter) -> Job:
         old = dead_letter.received.envelope

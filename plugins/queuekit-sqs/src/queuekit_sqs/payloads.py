@@ -9,16 +9,25 @@ from contextlib import closing
 from functools import partial
 from typing import Any
 
+import attrs
+
 from queuekit.errors import UnavailableError
 from queuekit_sqs.failures import code_of
 from queuekit_sqs.request_pool import RequestPool
 from queuekit_sqs.service import Service
 
-__all__ = ["Payloads"]
+__all__ = ["Missing", "Payloads"]
 
 _MOST_DELETED = 1_000
 _GONE = frozenset({"NoSuchKey", "404"})
 _NO_RULES = frozenset({"NoSuchLifecycleConfiguration"})
+
+
+@attrs.frozen
+class Missing:
+    """Why there is no body, as an operator is told."""
+
+    why: str
 
 
 class Payloads:
@@ -47,8 +56,8 @@ class Payloads:
         self._pool.map([partial(self._put, name, body) for name, body in zip(names, bodies, strict=True)])
         return [json.dumps({"bucket": self._bucket, "key": name}) for name in names]
 
-    def fetch(self, pointers: Sequence[str]) -> list[bytes | None]:
-        """Return what *pointers* stand for; ``None`` for one that leads nowhere, or elsewhere."""
+    def fetch(self, pointers: Sequence[str]) -> list[bytes | Missing]:
+        """Return what *pointers* stand for, or why one of them leads nowhere."""
         return self._pool.map([partial(self._get, pointer) for pointer in pointers])
 
     def drop(self, pointers: Iterable[str]) -> None:
@@ -81,26 +90,27 @@ class Payloads:
         doing = f"s3:PutObject in {self._bucket}"
         self._service().call("put_object", doing=doing, Bucket=self._bucket, Key=name, Body=body)
 
-    def _get(self, pointer: str) -> bytes | None:
+    def _get(self, pointer: str) -> bytes | Missing:
         name = self._name(pointer)
         if name is None:
-            return None
+            return Missing(f"its body should be in S3, but not where payload_bucket {self._bucket!r} keeps any")
         service, doing = self._service(), f"s3:GetObject in {self._bucket}"
 
         def read() -> dict[str, object]:
             reply = service.request("get_object", Bucket=self._bucket, Key=name)
             with closing(reply["Body"]) as stream:
                 # One that is larger is none of ours, and is not read to find that out.
-                fits = int(reply.get("ContentLength", 0)) <= self._limit()
-                return {"body": stream.read() if fits else None}
+                size, most = int(reply.get("ContentLength", 0)), self._limit()
+                return {"body": stream.read() if size <= most else _too_large(name, size, most)}
 
         try:
-            body = service.ask(read, doing=doing)["body"]
+            body: bytes | Missing = service.ask(read, doing=doing)["body"]
         except UnavailableError as error:
             if error.__cause__ is None or code_of(error.__cause__) not in _GONE:
                 raise
-            return None
-        return body if isinstance(body, bytes) else None
+            where = f"s3://{self._bucket}/{name}"
+            return Missing(f"its body ({where}) is gone: a copy of it has run and deleted it, or a lifecycle rule did")
+        return body
 
     def _name(self, pointer: str) -> str | None:
         """Return the object's name, if it is one of ours."""
@@ -111,6 +121,10 @@ class Payloads:
             return None
         ours = bucket == self._bucket and isinstance(name, str) and name.startswith(self._prefix)
         return name if ours else None
+
+
+def _too_large(name: str, size: int, most: int) -> Missing:
+    return Missing(f"its body in S3 ({name}) has {size:,} bytes, the limit is {most:,}")
 
 
 def _expires(rule: Mapping[str, Any], prefix: str) -> bool:

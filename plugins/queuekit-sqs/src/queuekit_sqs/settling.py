@@ -75,6 +75,8 @@ class Held:
     counts: Counts
     """Claims and crashes so far, this claim included among the claims."""
     pointer: str | None = None
+    unread: str = ""
+    """Why the body that the pointer stands for could not be read."""
 
 
 def send_job(
