@@ -1,5 +1,6 @@
 """What SQS and DynamoDB do at times, done on purpose by a proxy: nothing is lost, and what is wrong is said once."""
 
+import contextlib
 import json
 import secrets
 import time
@@ -401,3 +402,90 @@ def test_a_body_in_s3_that_is_too_large_is_not_read(make: Make) -> None:
     (delivery,) = take(broker, 1)
 
     assert len(delivery.envelope.body) < 1_000
+
+
+def with_bucket(make: Make) -> SqsBroker:
+    """Return a broker that keeps large bodies in S3."""
+    broker = make(payload_bucket="payloads")
+    broker._s3_service().call("create_bucket", doing="test", Bucket="payloads")
+    return broker
+
+
+@pytest.mark.parametrize(
+    "pointer", [{}, {"key": "queuekit/\ud800"}, {"key": "queuekit/" + "x" * 5_000}], ids=["empty", "surrogate", "long"]
+)
+def test_a_pointer_that_s3_would_refuse_takes_no_other_message_along(make: Make, pointer: dict[str, str]) -> None:
+    """Whatever a message says about the place of its body, it is read, and so are its neighbours (QK8, QK9)."""
+    broker = with_bucket(make)
+    encoding = {"queuekit-encoding": {"DataType": "String", "StringValue": "s3"}}
+    url = broker._queues.url(broker._queues.of_priority("q", 4))
+    body = json.dumps({"bucket": "payloads", **pointer})
+    broker._service.call("send_message", doing="test", QueueUrl=url, MessageBody=body, MessageAttributes=encoding)
+    broker.send([Envelope(id="good", queue="q", body=b"good")])
+
+    taken = take(broker, 2)
+
+    assert sorted(bool(one.unread) for one in taken) == [False, True]
+
+
+def test_a_body_that_s3_does_not_give_out_takes_no_other_along(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its message comes again later, and that is no crash; the others are delivered."""
+    broker = with_bucket(make)
+    broker.send([Envelope(id=id, queue="q", body=id.encode() * 1_000_000) for id in ("good", "lost")])
+    monkeypatch.setattr("queuekit_sqs.broker._AWAY", 1.0)
+    payloads = broker._payloads
+    assert payloads is not None
+    read, failed = payloads._get, list[str]()
+
+    def get(pointer: str) -> Any:
+        found = read(pointer)
+        if isinstance(found, bytes) and found.startswith(b"lost") and not failed:
+            failed.append(pointer)
+            return UnavailableError("AccessDenied")
+        return found
+
+    monkeypatch.setattr(payloads, "_get", get)
+
+    taken: dict[str, Delivery] = {}
+    deadline = time.monotonic() + PATIENCE
+    while len(taken) < 2 and time.monotonic() < deadline:
+        with contextlib.suppress(UnavailableError):  # it may have come alone
+            taken |= {one.id: one for one in broker.receive(["q"], limit=10, wait=1.0, lease=LEASE)}
+
+    assert len(failed) == 1
+    assert {id: one.crashes for id, one in taken.items()} == {"good": 0, "lost": 0}
+
+
+def test_a_service_that_gives_out_no_body_is_down(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where nothing could be read a worker is told why, and no lease has to end first."""
+    broker = with_bucket(make)
+    broker.send([Envelope(id="large", queue="q", body=b"x" * 2_000_000)])
+    monkeypatch.setattr(broker._payloads, "fetch", lambda pointers: [UnavailableError("AccessDenied")] * len(pointers))
+
+    with pytest.raises(UnavailableError, match="AccessDenied"):
+        take(broker, 1)
+
+    assert broker.counts(["q"])["q"].delayed == 1
+
+
+@pytest.mark.parametrize("way", ["remove", "purge", "requeue", "look"])
+def test_copies_of_a_dead_letter_are_treated_as_one(make: Make, way: str) -> None:
+    """A crash between two requests leaves two with one id: both go, or both are put back."""
+    broker = make()
+    sqs_queue = broker._queues.dead("q")
+    url = broker._queues.url(sqs_queue)
+    marked = {"queuekit-id": {"DataType": "String", "StringValue": "twin"}}
+    for _ in range(2):
+        broker._service.call("send_message", doing="test", QueueUrl=url, MessageBody="{}", MessageAttributes=marked)
+    calls: dict[str, Callable[[], Any]] = {
+        "remove": lambda: broker.remove("q", ["twin"], place=Place.DEAD),
+        "purge": lambda: broker.purge("q", place=Place.DEAD),
+        "requeue": lambda: broker.requeue("q"),
+        "look": lambda: broker.find("q", ["twin"]),
+    }
+
+    calls[way]()
+
+    names = ("ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible")
+    counts = broker._queues.attributes(sqs_queue, *names)
+    assert [int(counts[name]) for name in names] == [2 if way == "look" else 0, 0]

@@ -207,3 +207,17 @@ def test_a_number_out_of_bounds_harms_no_other_message(field: str, number: str) 
     assert read(message, "q").envelope.body == b"{}"
     meta["StringValue"] = f'{{"u":["key","done",{number}]}}'
     assert read(message, "q").envelope.body == b"{}"
+
+
+@pytest.mark.parametrize("number", ["-1", "10000000", "18446744073709551616", "1" + "0" * 100, "1.5", "true", '"1"'])
+@pytest.mark.parametrize("field", ["a", "g", "h", "p", "n", "c"])
+def test_a_count_out_of_bounds_is_left_out_or_cut(field: str, number: str) -> None:
+    """No count becomes part of a record's rank, or of a queue's name, that a service has no room for."""
+    meta = {"StringValue": f'{{"n":1,"{field}":{number}}}'}
+    message = {"MessageId": "m", "Body": "{}", "MessageAttributes": {"queuekit-meta": meta}, "Attributes": {}}
+
+    received = read(message, "q")
+    envelope, counts = received.envelope, received.counts
+
+    assert (envelope.attempt, envelope.generation, envelope.hop, envelope.priority) == (0, 0, 0, 4)
+    assert all(0 <= count <= 1_000_000 for count in (counts.number, counts.crashes))

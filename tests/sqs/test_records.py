@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from queuekit.backend import Condition, Record
-from queuekit.errors import UnavailableError
+from queuekit.errors import TooLargeError, UnavailableError
 from queuekit.urls import EngineURL
 from queuekit_sqs.backend import DynamoBackend
 from support.aws_clients import dynamo_backend
@@ -67,3 +67,13 @@ def test_a_missing_table_is_one_clear_error(proxy: AwsProxy) -> None:
 
     assert "keys pk and sk" in caught.value.fix
     backend.close()
+
+
+def test_a_record_that_dynamodb_refuses_is_named_as_such(backend: DynamoBackend) -> None:
+    """It is no outage: whoever writes a batch can find the record, and settle the others (QK8)."""
+    good = [Record(key=f"result:{n}", ttl=60) for n in range(3)]
+
+    with pytest.raises(TooLargeError, match="refuses a record"):
+        backend.put([*good, Record(key="result:bad", ttl=60, rank=10**130)])
+
+    assert all(backend.put(good))

@@ -41,6 +41,8 @@ __all__ = ["SqsBroker"]
 _REMEMBERED = 20_000
 _READY, _LEASED, _DELAYED = (f"ApproximateNumberOfMessages{which}" for which in ("", "NotVisible", "Delayed"))
 
+_AWAY = 10.0
+"""Seconds after which a message comes again whose body S3 does not give out at the moment."""
 _NO_BUCKET = Missing("its body is in S3, and payload_bucket is not set here")
 """Why a body cannot be read where none is ever kept."""
 
@@ -250,13 +252,19 @@ class SqsBroker(Broker):
         for (arrival, turn), one in zip(known, held, strict=True):
             delivery = _delivery(arrival, one, turn)
             release = self._waits(delivery, turn, behind)
-            if release is not None:
+            if release is None:
+                self._settling.hold(delivery.token, one)
+            if release is None and one.problem is not None:
+                release = Release(delivery, delay=_AWAY)
+            if release is None:
+                deliveries.append(delivery)
+            else:
                 waiting.append(release)
-                continue
-            self._settling.hold(delivery.token, one)
-            deliveries.append(delivery)
         if waiting:
             self._settling.settle(waiting)
+        problem = next((one.problem for one in held if one.problem is not None), None)
+        if problem is not None and not deliveries:
+            raise problem
         return deliveries
 
     def _waits(self, delivery: Delivery, turn: Turn | None, behind: Mapping[str, tuple[float, Turn]]) -> Release | None:
@@ -410,7 +418,7 @@ class SqsBroker(Broker):
 
     # -- bodies in S3
 
-    def _fetch(self, pointers: Sequence[str]) -> list[bytes | Missing]:
+    def _fetch(self, pointers: Sequence[str]) -> list[bytes | Missing | UnavailableError]:
         return [_NO_BUCKET] * len(pointers) if self._payloads is None else self._payloads.fetch(pointers)
 
     def _drop(self, pointers: Sequence[str]) -> None:
@@ -481,7 +489,9 @@ def _held(arrival: Arrival, turn: Turn | None) -> Held:
     )
 
 
-def _with_body(held: Held, body: bytes | Missing) -> Held:
+def _with_body(held: Held, body: bytes | Missing | UnavailableError) -> Held:
+    if isinstance(body, UnavailableError):
+        return attrs.evolve(held, problem=body)
     if isinstance(body, Missing):
         return attrs.evolve(held, unread=body.why)
     return attrs.evolve(held, envelope=attrs.evolve(held.envelope, body=body))

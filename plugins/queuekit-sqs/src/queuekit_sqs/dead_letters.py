@@ -12,6 +12,7 @@ import attrs
 
 from queuekit.backend import Page
 from queuekit.broker import Place, Stored
+from queuekit.errors import UnavailableError
 from queuekit.timelimit import made_progress
 from queuekit_sqs.batches import Batches, Job, JobFailure
 from queuekit_sqs.capabilities import PART
@@ -40,6 +41,8 @@ class _DeadLetter:
     receipt: str
     received: Received
     stored: Stored
+    copies: list[_Receipt] = attrs.field(factory=list)
+    """Receipts of other dead letters with the same id: a crash between two requests can leave such a copy."""
 
 
 class _Receipt(NamedTuple):
@@ -72,7 +75,7 @@ class DeadLetters:
         batches: Batches,
         *,
         pool: RequestPool,
-        fetch: Callable[[Sequence[str]], list[bytes | Missing]],
+        fetch: Callable[[Sequence[str]], list[bytes | Missing | UnavailableError]],
         drop: Callable[[Sequence[str]], None],
     ) -> None:
         self._service = service
@@ -103,7 +106,7 @@ class DeadLetters:
     def find(self, queue: str, ids: Sequence[str]) -> list[Stored]:
         """Return those of *ids* that are dead letters of *queue*, reading no further than that."""
         chosen, others = self._choose(queue, ids)
-        self._put_back([*map(_receipt, chosen), *others])
+        self._put_back([*_receipts(chosen), *others])
         return list(self._with_bodies(chosen))
 
     def requeue(self, queue: str, ids: Sequence[str] | None) -> list[str]:
@@ -113,7 +116,7 @@ class DeadLetters:
         failures = self._batches.run([self._replay(dead_letter) for dead_letter in chosen])
         ended = list(zip(chosen, failures, strict=True))
         sent = [dead_letter for dead_letter, failure in ended if failure is None]
-        self._put_back([_receipt(dead_letter) for dead_letter, failure in ended if failure is not None])
+        self._put_back(_receipts([dead_letter for dead_letter, failure in ended if failure is not None]))
         self._delete(sent)
         _raise(failures)
         return [dead_letter.received.envelope.id for dead_letter in sent]
@@ -142,7 +145,7 @@ class DeadLetters:
         """Hide all dead letters of *queue* and return them, latest first, each once."""
         found: dict[str, _DeadLetter] = {}
         for batch in self._batches_of(self._queues.dead(queue)):
-            found.update((dead_letter.received.envelope.id, dead_letter) for dead_letter in batch)
+            _gather(found, batch)
             if len(found) >= _MOST:
                 break
         return sorted(found.values(), key=_order)
@@ -155,7 +158,7 @@ class DeadLetters:
         others: list[_Receipt] = []
         for batch in self._batches_of(self._queues.dead(queue)):
             mine = [dead_letter for dead_letter in batch if dead_letter.received.envelope.id in wanted]
-            chosen.update((dead_letter.received.envelope.id, dead_letter) for dead_letter in mine)
+            _gather(chosen, mine)
             others += [_receipt(dead_letter) for dead_letter in batch if dead_letter.received.envelope.id not in wanted]
             if len(chosen) == len(wanted) or len(others) >= _MOST:
                 break
@@ -207,6 +210,8 @@ class DeadLetters:
         for dead_letter in dead_letters:
             body = by_id.get(dead_letter.received.envelope.id)
             stored = dead_letter.stored
+            if isinstance(body, UnavailableError):
+                raise body
             if isinstance(body, bytes):
                 stored = attrs.evolve(stored, envelope=attrs.evolve(stored.envelope, body=body))
             yield stored
@@ -220,7 +225,7 @@ class DeadLetters:
         return send_job(sqs_queue, envelope, pointer=dead_letter.received.pointer)
 
     def _delete(self, dead_letters: Sequence[_DeadLetter]) -> None:
-        self._each(list(map(_receipt, dead_letters)), "delete_message_batch", {})
+        self._each(_receipts(dead_letters), "delete_message_batch", {})
 
     def _put_back(self, dead_letters: Sequence[_Receipt]) -> None:
         self._each(dead_letters, "change_message_visibility_batch", {"VisibilityTimeout": 0})
@@ -235,6 +240,19 @@ class DeadLetters:
             for dead_letter in dead_letters
         ]
         _raise(self._batches.run(jobs))
+
+
+def _gather(found: dict[str, _DeadLetter], batch: Sequence[_DeadLetter]) -> None:
+    """Add *batch* to *found*, by id; of several with one id, one stands for all."""
+    for dead_letter in batch:
+        first = found.setdefault(dead_letter.received.envelope.id, dead_letter)
+        if first is not dead_letter:
+            first.copies.append(_receipt(dead_letter))
+
+
+def _receipts(dead_letters: Sequence[_DeadLetter]) -> list[_Receipt]:
+    """Return the receipts of *dead_letters* and of their copies."""
+    return [receipt for one in dead_letters for receipt in (_receipt(one), *one.copies)]
 
 
 def _raise(failures: Sequence[JobFailure | None]) -> None:

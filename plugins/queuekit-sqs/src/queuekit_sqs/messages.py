@@ -40,7 +40,9 @@ _META_FIELDS = {
     "generation": ("g", 0),
     "hop": ("h", 0),
 }
-_KINDS: dict[str, type] = {"priority": int, "attempt": int, "generation": int, "hop": int}
+_GREATEST = 1_000_000
+"""Greatest count of attempts, generations, hops, claims or crashes: the rank of a record has to fit into DynamoDB."""
+_MOST = {"priority": 9, "attempt": _GREATEST, "generation": _GREATEST, "hop": _GREATEST}
 
 
 @attrs.frozen(kw_only=True)
@@ -202,14 +204,14 @@ def _read_meta(text: str) -> dict[str, Any]:
 def _field(meta: dict[str, Any], name: str, key: str, usual: Any) -> Any:
     """Return a field, or what is usual if there is nonsense in its place."""
     value = meta.get(key, usual)
-    if name in _KINDS:
-        return value if type(value) is int else usual
+    if name in _MOST:
+        return value if type(value) is int and 0 <= value <= _MOST[name] else usual
     number = _moment(value)
     return usual if number is None else number
 
 
 def _whole(value: Any) -> int:
-    return value if type(value) is int and value > 0 else 0
+    return min(value, _GREATEST) if type(value) is int and value > 0 else 0
 
 
 def _moment(value: Any) -> float | None:

@@ -19,6 +19,8 @@ from queuekit_sqs.service import Service
 __all__ = ["Missing", "Payloads"]
 
 _MOST_DELETED = 1_000
+_LONGEST_NAME = 200
+"""Characters; those of ours have far fewer, and what S3 refuses would stop a batch."""
 _GONE = frozenset({"NoSuchKey", "404"})
 _NO_RULES = frozenset({"NoSuchLifecycleConfiguration"})
 
@@ -56,8 +58,8 @@ class Payloads:
         self._pool.map([partial(self._put, name, body) for name, body in zip(names, bodies, strict=True)])
         return [json.dumps({"bucket": self._bucket, "key": name}) for name in names]
 
-    def fetch(self, pointers: Sequence[str]) -> list[bytes | Missing]:
-        """Return what *pointers* stand for, or why one of them leads nowhere."""
+    def fetch(self, pointers: Sequence[str]) -> list[bytes | Missing | UnavailableError]:
+        """Return what *pointers* stand for, why one of them leads nowhere, or what keeps it from being read now."""
         return self._pool.map([partial(self._get, pointer) for pointer in pointers])
 
     def drop(self, pointers: Iterable[str]) -> None:
@@ -90,7 +92,7 @@ class Payloads:
         doing = f"s3:PutObject in {self._bucket}"
         self._service().call("put_object", doing=doing, Bucket=self._bucket, Key=name, Body=body)
 
-    def _get(self, pointer: str) -> bytes | Missing:
+    def _get(self, pointer: str) -> bytes | Missing | UnavailableError:
         name = self._name(pointer)
         if name is None:
             return Missing(f"its body should be in S3, but not where payload_bucket {self._bucket!r} keeps any")
@@ -107,7 +109,7 @@ class Payloads:
             body: bytes | Missing = service.ask(read, doing=doing)["body"]
         except UnavailableError as error:
             if error.__cause__ is None or code_of(error.__cause__) not in _GONE:
-                raise
+                return error
             where = f"s3://{self._bucket}/{name}"
             return Missing(f"its body ({where}) is gone: a copy of it has run and deleted it, or a lifecycle rule did")
         return body
@@ -120,7 +122,7 @@ class Payloads:
         except (ValueError, TypeError, KeyError, RecursionError):
             return None
         ours = bucket == self._bucket and isinstance(name, str) and name.startswith(self._prefix)
-        return name if ours else None
+        return name if ours and name.isprintable() and len(name) <= _LONGEST_NAME else None
 
 
 def _too_large(name: str, size: int, most: int) -> Missing:

@@ -77,6 +77,8 @@ class Held:
     pointer: str | None = None
     unread: str = ""
     """Why the body that the pointer stands for could not be read."""
+    problem: UnavailableError | None = None
+    """Why it cannot be read at the moment."""
 
 
 def send_job(

@@ -13,14 +13,14 @@ from queuekit.layouts import other_layout
 from queuekit.rounds import in_rounds
 from queuekit.timelimit import time_left
 from queuekit_sqs.backoff import pauses
-from queuekit_sqs.failures import code_of, is_passing, is_uncertain
+from queuekit_sqs.failures import code_of, is_passing, is_uncertain, text_of
 from queuekit_sqs.items import LAYOUT, LAYOUT_KEY, Item, Op
 from queuekit_sqs.request_pool import RequestPool
 from queuekit_sqs.service import Service
 
 __all__ = ["Table"]
 
-_MOST_WRITES, _MOST_BYTES = 100, 3_500_000
+_MOST_WRITES, _MOST_BYTES = 100, 2_600_000
 _MOST_READS = 100
 _TRIES = 8
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.02, 0.5
@@ -28,6 +28,7 @@ _LONGEST_CREATION = 60.0
 _FAILED_CONDITION = frozenset({"ConditionalCheckFailed", "ConditionalCheckFailedException"})
 _IS_NEW = "attribute_not_exists(pk)"
 _MISSING = "ResourceNotFoundException"
+_INVALID = "ValidationException"
 _TTL = {"AttributeName": "expires_at", "Enabled": True}
 
 
@@ -167,8 +168,11 @@ class Table:
         """Write *ops* in one step; return by place what is decided, and whether it may have been done unanswered."""
         try:
             self._transact(ops, again=again)
-        except Exception as error:  # noqa: BLE001 - what is not the library's is raised on
+        except Exception as error:
             decided = self._refused(error, ops)
+            if code_of(error) == _INVALID:
+                # The keys fit, since the layout was read by them: it is what the items hold.
+                raise TooLargeError(f"DynamoDB refuses a record: {text_of(error)[:200]}") from error
             if decided is None and (last or not is_passing(error)):
                 raise self._service.failed(error, doing=self._doing("transact_write_items")) from bare(error)
             return decided or {}, decided is None and is_uncertain(error)
