@@ -2,6 +2,7 @@
 
 import secrets
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -9,6 +10,7 @@ from queuekit.backend import Condition, Record
 from queuekit.errors import TooLargeError, UnavailableError
 from queuekit.urls import EngineURL
 from queuekit_sqs.backend import DynamoBackend
+from queuekit_sqs.items import key_of
 from support.aws_clients import dynamo_backend
 from support.aws_proxy import AwsProxy
 
@@ -77,3 +79,26 @@ def test_a_record_that_dynamodb_refuses_is_named_as_such(backend: DynamoBackend)
         backend.put([*good, Record(key="result:bad", ttl=60, rank=10**130)])
 
     assert all(backend.put(good))
+
+
+@pytest.mark.parametrize("value", [None, {"S": "x"}, {"N": "1e120"}, {"N": "0.5"}, {"NULL": True}, {"M": {}}], ids=str)
+@pytest.mark.parametrize(
+    "field", ["record_body", "record_rank", "record_version", "is_final", "task_state", "moved_at", "live_until"]
+)
+def test_an_item_of_somebody_else_takes_no_record_along(
+    backend: DynamoBackend, field: str, value: dict[str, Any] | None
+) -> None:
+    """Whatever type an attribute has, what is read beside it is read (QK8, QK9)."""
+    names = [f"result:{secrets.token_hex(4)}" for _ in range(2)]
+    backend.put([Record(key=name, body=b"body", ttl=60) for name in names])
+    table = backend._table
+    (item,) = table.read([key_of(names[0], backend._shards)])
+    wrong = {name: each for name, each in {**item, field: value}.items() if each is not None}
+    table.call("put_item", TableName=table.name, Item=wrong)
+
+    found = backend.get(names)
+    seen = [record.key for record in backend.walk(names[1])]
+
+    assert found[names[1]].body == b"body"
+    assert seen == [names[1]]
+    assert backend.put([Record(key=names[0], ttl=60)]) == [True]

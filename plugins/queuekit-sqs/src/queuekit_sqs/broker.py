@@ -26,7 +26,7 @@ from queuekit_sqs.fifo_attempts import Turn, Turns
 from queuekit_sqs.fifo_in_flight import Arriving, InFlight
 from queuekit_sqs.messages import Counts, read
 from queuekit_sqs.options import SqsOptions
-from queuekit_sqs.payloads import Missing, Payloads
+from queuekit_sqs.payloads import Payloads, Unread
 from queuekit_sqs.prefetch_buffer import Arrival
 from queuekit_sqs.priorities import Levels
 from queuekit_sqs.queues import QueueNames, Queues, SqsQueue
@@ -43,7 +43,7 @@ _READY, _LEASED, _DELAYED = (f"ApproximateNumberOfMessages{which}" for which in 
 
 _AWAY = 10.0
 """Seconds after which a message comes again whose body S3 does not give out at the moment."""
-_NO_BUCKET = Missing("its body is in S3, and payload_bucket is not set here")
+_NO_BUCKET = Unread("its body is in S3, and payload_bucket is not set here")
 """Why a body cannot be read where none is ever kept."""
 
 
@@ -418,7 +418,7 @@ class SqsBroker(Broker):
 
     # -- bodies in S3
 
-    def _fetch(self, pointers: Sequence[str]) -> list[bytes | Missing | UnavailableError]:
+    def _fetch(self, pointers: Sequence[str]) -> list[bytes | Unread | UnavailableError]:
         return [_NO_BUCKET] * len(pointers) if self._payloads is None else self._payloads.fetch(pointers)
 
     def _drop(self, pointers: Sequence[str]) -> None:
@@ -489,10 +489,10 @@ def _held(arrival: Arrival, turn: Turn | None) -> Held:
     )
 
 
-def _with_body(held: Held, body: bytes | Missing | UnavailableError) -> Held:
+def _with_body(held: Held, body: bytes | Unread | UnavailableError) -> Held:
     if isinstance(body, UnavailableError):
         return attrs.evolve(held, problem=body)
-    if isinstance(body, Missing):
+    if isinstance(body, Unread):
         return attrs.evolve(held, unread=body.why)
     return attrs.evolve(held, envelope=attrs.evolve(held.envelope, body=body))
 

@@ -17,7 +17,7 @@ from queuekit.timelimit import made_progress
 from queuekit_sqs.batches import Batches, Job, JobFailure
 from queuekit_sqs.capabilities import PART
 from queuekit_sqs.messages import Received, read
-from queuekit_sqs.payloads import Missing
+from queuekit_sqs.payloads import Unread
 from queuekit_sqs.queues import Queues, SqsQueue
 from queuekit_sqs.request_pool import RequestPool
 from queuekit_sqs.service import Service
@@ -75,7 +75,7 @@ class DeadLetters:
         batches: Batches,
         *,
         pool: RequestPool,
-        fetch: Callable[[Sequence[str]], list[bytes | Missing | UnavailableError]],
+        fetch: Callable[[Sequence[str]], list[bytes | Unread | UnavailableError]],
         drop: Callable[[Sequence[str]], None],
     ) -> None:
         self._service = service

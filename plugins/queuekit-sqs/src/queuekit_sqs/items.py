@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import base64
 import math
+import re
 import zlib
 from typing import Any
 
@@ -59,6 +60,7 @@ _CONDITIONS = {
     Condition.NEWER: f"({_GONE} OR record_rank < :rank)",
     Condition.SAME: "",
 }
+_WHOLE = re.compile(r"-?[0-9]{1,40}")
 _TEXTS = {"task": "task_name", "state": "task_state", "error": "task_error"}
 
 
@@ -135,23 +137,24 @@ def delete(key: str, expect: int | None, *, now: float, shards: int) -> Op:
 
 def is_live(item: Item, now: float) -> bool:
     """Return whether an item has not expired: DynamoDB removes expired ones days later."""
-    return "live_until" not in item or float(item["live_until"]["N"]) > now
+    return "live_until" not in item or (_number(item, "live_until") or 0.0) > now
 
 
 def read_record(item: Item, now: float) -> Record:
-    """Return the record of a live item."""
-    until = item.get("live_until")
+    """Return the record of a live item; what is not as we write it is left out, so that no other record is lost."""
+    until = _number(item, "live_until")
+    body = item.get("record_body", {}).get("B", b"")
     return Record(
         key=item["sk"]["S"],
-        body=_bytes(item["record_body"]["B"]),
-        ttl=None if until is None else float(until["N"]) - now,
-        rank=int(item["record_rank"]["N"]),
-        final=bool(item["is_final"]["BOOL"]),
-        version=int(item["record_version"]["N"]),
+        body=_bytes(body),
+        ttl=None if until is None else until - now,
+        rank=_whole(item, "record_rank"),
+        final=item.get("is_final", {}).get("BOOL") is True,
+        version=_whole(item, "record_version"),
         task=_text(item, "task_name"),
         state=_text(item, "task_state"),
         error=_text(item, "task_error"),
-        at=float(item["moved_at"]["N"]) if "moved_at" in item else None,
+        at=_number(item, "moved_at"),
     )
 
 
@@ -197,4 +200,15 @@ def _bytes(value: bytes | str) -> bytes:
 
 
 def _text(item: Item, name: str) -> str | None:
-    return str(item[name]["S"]) if name in item else None
+    text = item.get(name, {}).get("S")
+    return None if text is None else str(text)
+
+
+def _number(item: Item, name: str) -> float | None:
+    value = item.get(name, {}).get("N")
+    return None if value is None else float(value)
+
+
+def _whole(item: Item, name: str) -> int:
+    value = str(item.get(name, {}).get("N"))
+    return int(value) if _WHOLE.fullmatch(value) else 0

@@ -42,6 +42,8 @@ _META_FIELDS = {
 }
 _GREATEST = 1_000_000
 """Greatest count of attempts, generations, hops, claims or crashes: the rank of a record has to fit into DynamoDB."""
+_LATEST = 1e12
+"""Seconds: no message was sent later, and no key is held for longer."""
 _MOST = {"priority": 9, "attempt": _GREATEST, "generation": _GREATEST, "hop": _GREATEST}
 
 
@@ -128,7 +130,7 @@ def read(message: Mapping[str, Any], queue: str) -> Received:
     )
     return Received(
         envelope=envelope,
-        counts=Counts(number=_whole(meta.get("n")), crashes=_whole(meta.get("c")), sent_at=_moment(meta.get("s"))),
+        counts=Counts(number=_whole(meta.get("n")), crashes=_whole(meta.get("c")), sent_at=_sent(meta.get("s"))),
         pointer=body if encoding == "s3" else None,
         death_record={name: values[key] for name, key in _DEATH_RECORD.items() if key in values},
     )
@@ -224,9 +226,14 @@ def _moment(value: Any) -> float | None:
         return None
 
 
+def _sent(value: Any) -> float | None:
+    moment = _moment(value)
+    return moment if moment is not None and 0 <= moment <= _LATEST else None
+
+
 def _unique(value: Any) -> Unique | None:
     match value:
         case [str(key), ("start" | "done" | "ttl") as until, int() | float() as ttl]:
-            return Unique(key=key, until=until, ttl=_moment(ttl) or 0.0)
+            return Unique(key=key, until=until, ttl=min(_moment(ttl) or 0.0, _LATEST))
         case _:
             return None

@@ -16,7 +16,7 @@ from queuekit_sqs.failures import code_of
 from queuekit_sqs.request_pool import RequestPool
 from queuekit_sqs.service import Service
 
-__all__ = ["Missing", "Payloads"]
+__all__ = ["Payloads", "Unread"]
 
 _MOST_DELETED = 1_000
 _LONGEST_NAME = 200
@@ -26,7 +26,7 @@ _NO_RULES = frozenset({"NoSuchLifecycleConfiguration"})
 
 
 @attrs.frozen
-class Missing:
+class Unread:
     """Why there is no body, as an operator is told."""
 
     why: str
@@ -58,7 +58,7 @@ class Payloads:
         self._pool.map([partial(self._put, name, body) for name, body in zip(names, bodies, strict=True)])
         return [json.dumps({"bucket": self._bucket, "key": name}) for name in names]
 
-    def fetch(self, pointers: Sequence[str]) -> list[bytes | Missing | UnavailableError]:
+    def fetch(self, pointers: Sequence[str]) -> list[bytes | Unread | UnavailableError]:
         """Return what *pointers* stand for, why one of them leads nowhere, or what keeps it from being read now."""
         return self._pool.map([partial(self._get, pointer) for pointer in pointers])
 
@@ -92,10 +92,10 @@ class Payloads:
         doing = f"s3:PutObject in {self._bucket}"
         self._service().call("put_object", doing=doing, Bucket=self._bucket, Key=name, Body=body)
 
-    def _get(self, pointer: str) -> bytes | Missing | UnavailableError:
+    def _get(self, pointer: str) -> bytes | Unread | UnavailableError:
         name = self._name(pointer)
         if name is None:
-            return Missing(f"its body should be in S3, but not where payload_bucket {self._bucket!r} keeps any")
+            return Unread(f"its body should be in S3, but not where payload_bucket {self._bucket!r} keeps any")
         service, doing = self._service(), f"s3:GetObject in {self._bucket}"
 
         def read() -> dict[str, object]:
@@ -106,12 +106,12 @@ class Payloads:
                 return {"body": stream.read() if size <= most else _too_large(name, size, most)}
 
         try:
-            body: bytes | Missing = service.ask(read, doing=doing)["body"]
+            body: bytes | Unread = service.ask(read, doing=doing)["body"]
         except UnavailableError as error:
             if error.__cause__ is None or code_of(error.__cause__) not in _GONE:
                 return error
             where = f"s3://{self._bucket}/{name}"
-            return Missing(f"its body ({where}) is gone: a copy of it has run and deleted it, or a lifecycle rule did")
+            return Unread(f"its body ({where}) is gone: a copy of it has run and deleted it, or a lifecycle rule did")
         return body
 
     def _name(self, pointer: str) -> str | None:
@@ -125,8 +125,8 @@ class Payloads:
         return name if ours and name.isprintable() and len(name) <= _LONGEST_NAME else None
 
 
-def _too_large(name: str, size: int, most: int) -> Missing:
-    return Missing(f"its body in S3 ({name}) has {size:,} bytes, the limit is {most:,}")
+def _too_large(name: str, size: int, most: int) -> Unread:
+    return Unread(f"its body in S3 ({name}) has {size:,} bytes, the limit is {most:,}")
 
 
 def _expires(rule: Mapping[str, Any], prefix: str) -> bool:
