@@ -103,4 +103,4 @@ def test_a_send_to_a_locked_file_ends(tmp_path: Path) -> None:
 
     other.close()
     assert isinstance(error, UnavailableError)
-    assert "locked by others until the time allowed was over" in str(error)
+    assert "locked by others until the timeout" in str(error)

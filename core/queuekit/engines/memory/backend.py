@@ -21,9 +21,9 @@ class MemoryBackend(Backend):
 
     Args:
         url: ``memory://NAME``; a broker and other backends of that name share the engine.
-        options: None are known.
+        options: Not used; this engine has none.
         clock: The server's clock.
-        random: Not needed; there because all engines are made alike.
+        random: Not used; all engines are created with the same arguments.
     """
 
     capabilities = BACKEND_CAPABILITIES

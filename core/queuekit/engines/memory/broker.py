@@ -33,7 +33,7 @@ class MemoryBroker(Broker):
 
     Args:
         url: ``memory://NAME``; a backend and other brokers of that name share the queues.
-        options: None are known.
+        options: Not used; this engine has none.
         clock: The server's clock.
         random: Makes the tokens.
     """
@@ -45,7 +45,7 @@ class MemoryBroker(Broker):
         self, url: EngineURL, *, options: object = None, clock: Clock | None = None, random: Random | None = None
     ) -> None:
         self._engine = MemoryEngine.of(url, clock=clock or SystemClock())
-        self._random = random or Random()  # noqa: S311 - a fence between runs, not a secret
+        self._random = random or Random()  # noqa: S311 - tokens fence claims, they are not secrets
         self.engine_id = self._engine.id
         self._interrupts = Interrupts()
 
@@ -79,7 +79,7 @@ class MemoryBroker(Broker):
                 engine.clock.wait(engine.sent, self._cut(left, queues, now))
 
     def _cut(self, left: float, queues: Sequence[str], now: float) -> float:
-        """Return how long to wait before a message may have become ready."""
+        """Return the seconds to wait until a message may become ready."""
         event = self._engine.messages.next_event(queues)
         return left if event is None else min(left, max(event - now, self.limits.lease_granularity))
 
@@ -95,7 +95,7 @@ class MemoryBroker(Broker):
         return lost
 
     def settle(self, settlements: Sequence[Settlement]) -> list[Delivery]:
-        """Carry out *settlements*."""
+        """Apply *settlements*."""
         with self._engine.sent:
             now = self._engine.now()
             lost = [each.delivery for each in settlements if not self._engine.messages.settle(each, now)]
@@ -103,7 +103,7 @@ class MemoryBroker(Broker):
         return lost
 
     def commit(self, items: Sequence[CommitItem]) -> list[bool]:
-        """Carry out each item in one step."""
+        """Apply each item in one step."""
         for item in items:
             self.check_sizes(_envelopes_of(item))
         with self._engine.lock:
@@ -148,7 +148,7 @@ class MemoryBroker(Broker):
             return self._engine.messages.page(queue, place, limit=limit, cursor=cursor, now=self._engine.now())
 
     def find(self, queue: str, ids: Sequence[str]) -> list[Stored]:
-        """Return those of *ids* that *queue* holds."""
+        """Return the messages among *ids* that *queue* holds."""
         with self._engine.lock:
             return self._engine.messages.find(queue, ids, self._engine.now())
 
@@ -160,36 +160,36 @@ class MemoryBroker(Broker):
         return replayed
 
     def remove(self, queue: str, ids: Sequence[str], *, place: Place | None = None) -> list[str]:
-        """Take messages out by id; leased ones stay."""
+        """Delete messages by id; leased ones stay."""
         places = {Place.READY, Place.DELAYED} if place is None else {place} - {Place.LEASED}
         with self._engine.lock:
             return self._engine.messages.remove(queue, ids, places, self._engine.now())
 
     def purge(self, queue: str, *, place: Place = Place.READY) -> int:
-        """Take all messages in *place* out; of leased ones the holders lose their lease."""
+        """Delete all messages in *place*; holders of leased ones lose their leases."""
         with self._engine.lock:
             return len(self._engine.messages.remove(queue, None, {place}, self._engine.now()))
 
     def interrupt(self) -> None:
-        """Make a ``receive`` that waits return; if none does, the next one that would."""
+        """Make a waiting ``receive`` return; if there is none, the next one returns at once."""
         self._interrupts.interrupt()
         with self._engine.sent:
             self._engine.sent.notify_all()
 
     def check(self) -> list[str]:
-        """Return what this engine does not do."""
-        return ["memory:// lives in one process: other processes see nothing of it, and it is lost when this one ends"]
+        """Return the limits of this engine."""
+        return ["memory:// lives in one process: other processes do not see its data, which is lost when this one ends"]
 
     def close(self) -> None:
-        """End the waits of this broker; there is no connection to close."""
+        """End the waits of this broker; it has no connections."""
         self.interrupt()
 
 
 def _follow_ups(join: Join) -> list[Envelope]:
-    """Return what *join* sends when its group is complete."""
+    """Return the envelopes that *join* sends when its group is complete."""
     return [envelope for envelope in join.then if isinstance(envelope, Envelope)]
 
 
 def _envelopes_of(item: CommitItem) -> list[Envelope]:
-    """Return what *item* may send."""
+    """Return the envelopes that *item* may send."""
     return [*item.sends, *(envelope for join in item.joins for envelope in _follow_ups(join))]

@@ -20,16 +20,16 @@ _serial = itertools.count(1)
 
 
 class MemoryEngine:
-    """The "server" behind ``memory://NAME``: it lives as long as a broker or a backend holds it.
+    """The "server" behind ``memory://NAME``; it lives as long as a broker or a backend refers to it.
 
     Args:
-        name: What the URL calls it.
-        clock: Its idea of time (QK11).
+        name: Its name in the URL.
+        clock: Its clock (QK11).
     """
 
     def __init__(self, name: str, *, clock: Clock) -> None:
         self.id = f"memory:{name}:{next(_serial)}"
-        """Unlike that of every other engine of this process."""
+        """Unique among the engines of this process."""
         self.clock = clock
         self.renew_in_fork()
         renew_in_forks(self)
@@ -39,19 +39,19 @@ class MemoryEngine:
         self._next_claim = itertools.count(1).__next__
 
     def renew_in_fork(self) -> None:
-        """Begin with free locks; the messages and records of a fork are a copy of its own."""
+        """Create new locks; a fork has its own copy of messages and records."""
         self.lock = threading.Lock()
-        """Held for every step on the stores; each step is short."""
+        """Held during each step on the stores; each step is short."""
         self.sent = threading.Condition(self.lock)
-        """Notified when a message may have become available sooner than a waiter expects."""
+        """Notified when a message may be available earlier than a waiter expects."""
         self.written = threading.Condition(self.lock)
         """Notified when a record was written."""
 
     @classmethod
     def of(cls, url: EngineURL, *, clock: Clock) -> MemoryEngine:
-        """Return the engine that *url* names, the same for all that use the same clock at one time."""
+        """Return the engine that *url* names; equal names with the same clock share one engine."""
         name = url.hosts[0] if url.hosts else ""
-        # All system clocks are one; any other clock makes an engine of its own.
+        # All system clocks count as the same clock; any other clock gets a separate engine.
         key = (name, 0 if isinstance(clock, SystemClock) else id(clock))
         with _engines_lock:
             engine = _engines.get(key)
@@ -60,12 +60,12 @@ class MemoryEngine:
             return engine
 
     def now(self) -> float:
-        """Return UTC epoch seconds that never step back, so that nothing is early after the clock was set."""
+        """Return UTC epoch seconds that never step back, so that nothing is early after the clock is set back."""
         self._latest = max(self._latest, self.clock.time())
         return self._latest
 
     def next_claim(self) -> int:
-        """Return a number that no other claim has: tokens stay different whatever the source of chance."""
+        """Return a number unique to this claim, so that tokens differ whatever the source of randomness returns."""
         return self._next_claim()
 
 

@@ -1,4 +1,4 @@
-"""Unique keys, the message that holds each, and the end of each."""
+"""Unique keys, with their holders and expiry times."""
 
 from __future__ import annotations
 
@@ -21,37 +21,37 @@ class _Held:
 
 
 class UniqueKeys:
-    """Keys across all queues; each is held by at most one message, and for its ``ttl`` at most."""
+    """Keys across all queues; at most one message holds a key, for at most its ``ttl``."""
 
     def __init__(self) -> None:
         self._held: dict[str, _Held] = {}
         self._by_end: PriorityQueue[_Held] = PriorityQueue()
 
     def holder(self, key: str, now: float) -> Holder | None:
-        """Return who holds *key*."""
+        """Return the holder of *key*, or ``None``."""
         held = self._held.get(key)
         return held.holder if held is not None and held.ends > now else None
 
     def take(self, unique: Unique, holder: Holder, now: float) -> None:
-        """Give the key to *holder*, whoever had it."""
+        """Give the key to *holder*, even if another message holds it."""
         held = _Held(unique.key, holder, now + unique.ttl)
         self._held[unique.key] = held
         self._by_end.add(unique.key, (held.ends,), held)
 
     def free(self, key: str, holder: Holder) -> None:
-        """Free *key* if *holder* has it; another's is left alone."""
+        """Free *key* if *holder* holds it."""
         held = self._held.get(key)
         if held is not None and held.holder == holder:
             self._forget(key)
 
     def hand_over(self, key: str, old: Holder, new: Holder) -> None:
-        """Let *new* hold what *old* holds, for the time that is left."""
+        """Pass *key* from *old* to *new*, for the remaining time."""
         held = self._held.get(key)
         if held is not None and held.holder == old:
             self._held[key] = attrs.evolve(held, holder=new)
 
     def expire(self, now: float, *, at_most: int) -> None:
-        """Forget keys whose time has passed."""
+        """Forget expired keys."""
         for _ in range(at_most):
             first = self._by_end.first()
             if first is None or first.ends > now:

@@ -35,7 +35,7 @@ class MessageStore:
     """All queues of an engine.
 
     Args:
-        dedup_window: Seconds that an id is remembered after its message is gone.
+        dedup_window: Seconds for which an id is remembered after its message is gone.
     """
 
     def __init__(self, *, dedup_window: float) -> None:
@@ -58,7 +58,7 @@ class MessageStore:
                 return holder[1]
         earlier = queue.entries.get(envelope.id)
         if earlier is not None:
-            self._leave(earlier, now)  # one by id: a later step takes the place of an earlier one
+            self._leave(earlier, now)  # a later step replaces an earlier one of the same id
         entry = Entry(envelope=envelope, due=now, sequence=0, sent_at=now)
         self._take_key(entry, now)
         self._schedule(entry, _due(envelope, now), now)
@@ -71,7 +71,7 @@ class MessageStore:
         self._queues[entry.envelope.queue].put(entry, Place.DELAYED if due > now else Place.READY)
 
     def _take_key(self, entry: Entry, now: float) -> None:
-        """Take the unique key that the envelope asks for, if it is free."""
+        """Take the unique key of the envelope, if it is free."""
         unique = entry.envelope.unique
         if unique is not None and self._keys.holder(unique.key, now) in (None, entry.name):
             self._keys.take(unique, entry.name, now)
@@ -87,7 +87,7 @@ class MessageStore:
     # -- receiving -----------------------------------------------------------------------------------------------
 
     def upkeep(self, names: Iterable[str], now: float) -> None:
-        """Promote what is due, reclaim expired leases and forget old ids, in bounded batches."""
+        """Promote due messages, reclaim expired leases and forget old ids, in bounded batches."""
         for queue in self._existing(names):
             self._promote(queue, now)
             self._reclaim(queue, now)
@@ -112,7 +112,7 @@ class MessageStore:
     def claim(
         self, names: Sequence[str], *, limit: int, lease: float, now: float, token: Callable[[], str]
     ) -> list[Delivery]:
-        """Move up to *limit* ready messages under a lease; *token* makes the fence of each."""
+        """Move up to *limit* ready messages under a lease; *token* creates the fencing token of each."""
         claimed: list[Delivery] = []
         for queue in self._existing(names):
             while len(claimed) < limit and (entry := queue.first_ready()) is not None:
@@ -149,7 +149,7 @@ class MessageStore:
         return entry
 
     def extend(self, lease: Lease, *, until: float) -> bool:
-        """Make the lease end at *until*; false if it is lost."""
+        """Make the lease end at *until*; return False if it is lost."""
         entry = self.held(lease)
         if entry is None:
             return False
@@ -158,7 +158,7 @@ class MessageStore:
         return True
 
     def settle(self, settlement: Settlement, now: float) -> bool:
-        """Carry out *settlement*; false, with nothing changed, if its lease is lost."""
+        """Apply *settlement*; if its lease is lost, change nothing and return False."""
         entry = self.held(settlement.delivery.lease)
         if entry is None:
             return False
@@ -184,7 +184,7 @@ class MessageStore:
             self._queues[entry.envelope.queue].put(entry, Place.READY)
 
     def _retry(self, entry: Entry, envelope: Envelope, now: float) -> None:
-        """Put *envelope* in the place of *entry*; it has the number and the unique key of the one before."""
+        """Replace *entry* with *envelope*, which keeps its number and its unique key."""
         successor = Entry(
             envelope=envelope, due=now, sequence=0, sent_at=entry.sent_at, number=entry.number, unique=entry.unique
         )
@@ -214,16 +214,16 @@ class MessageStore:
         return self._promoted(name, now).counts(now)
 
     def page(self, name: str, place: Place, *, limit: int, cursor: str | None, now: float) -> Page[Stored]:
-        """Return a part of what is in *place*."""
+        """Return a page of the messages in *place*."""
         return self._promoted(name, now).page(place, limit=limit, cursor=cursor)
 
     def find(self, name: str, ids: Iterable[str], now: float) -> list[Stored]:
-        """Return those of *ids* that the queue holds."""
+        """Return the messages among *ids* that the queue holds."""
         entries = self._promoted(name, now).entries
         return [entries[id].stored() for id in dict.fromkeys(ids) if id in entries]
 
     def requeue(self, name: str, ids: Sequence[str] | None, now: float) -> list[str]:
-        """Replay dead letters, the oldest at the front."""
+        """Replay dead letters, oldest first."""
         dead = sorted(self._existing_entries(name, {Place.DEAD}, ids), key=Entry.sort_key, reverse=True)
         for entry in dead:
             old = entry.envelope
@@ -236,18 +236,18 @@ class MessageStore:
         return [entry.id for entry in dead]
 
     def remove(self, name: str, ids: Sequence[str] | None, places: set[Place], now: float) -> list[str]:
-        """Take messages in *places* out for good: those of *ids*, or all."""
+        """Delete messages in *places*: those with *ids*, or all."""
         found = self._existing_entries(name, places, ids)
         for entry in found:
             self._leave(entry, now)
         return [entry.id for entry in found]
 
     def _existing(self, names: Iterable[str]) -> list[Queue]:
-        """Return the queues that were ever sent to; another is empty, and asking does not create it."""
+        """Return the existing queues among *names*; a queue that was never sent to is not created."""
         return [self._queues[name] for name in names if name in self._queues]
 
     def _promoted(self, name: str, now: float) -> Queue:
-        """Return a queue as it is to be shown: what is due counts as ready, also where no worker runs."""
+        """Return a queue for display: due messages count as ready, even if no worker runs."""
         queue = self._queues.get(name)
         if queue is None:
             return Queue()
@@ -265,5 +265,5 @@ class MessageStore:
 
 
 def _due(envelope: Envelope, now: float) -> float:
-    """Return when *envelope* may be handed out: the later of its delay and its ``not_before``."""
+    """Return when *envelope* is due: the later of its delay and its ``not_before``."""
     return max(now + max(envelope.delay, 0.0), envelope.not_before or 0.0)

@@ -1,4 +1,4 @@
-"""A priority queue that also removes items from the middle, each step in O(log n)."""
+"""A priority queue that can also remove items from the middle, each step in O(log n)."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ SortKey = tuple[float, ...]
 """Position of an item in a priority queue; smaller is earlier."""
 
 _SPARE = 64
-"""Leftovers in the heap that are not worth a rebuild."""
+"""Number of stale heap entries up to which a rebuild is not worthwhile."""
 
 
 class PriorityQueue(Generic[T]):
     """Named items, sorted by the key given with each.
 
-    A heap whose entries are dropped when they come to the front and no longer count, or all at once when they
-    outnumber those that do: so it never holds more than a constant factor over what is in it (QK14).
+    A heap that drops stale entries when they reach the front, or all at once when they outnumber the live ones, so its
+    size is always proportional to the number of items (QK14).
     """
 
     __slots__ = ("_heap", "_items")
@@ -31,18 +31,18 @@ class PriorityQueue(Generic[T]):
         self._items: dict[str, tuple[SortKey, T]] = {}
 
     def add(self, name: str, sort_key: SortKey, item: T) -> None:
-        """Put *item* in its place; an item of that name that is already here is moved."""
+        """Insert *item*; an item of the same name is replaced."""
         self._items[name] = (sort_key, item)
         heapq.heappush(self._heap, (sort_key, name))
         self._tidy()
 
     def discard(self, name: str) -> None:
-        """Remove the item of that name, if it is here."""
+        """Remove the item called *name*, if present."""
         if self._items.pop(name, None) is not None:
             self._tidy()
 
     def first(self) -> T | None:
-        """Return the item at the front without taking it out."""
+        """Return the first item without removing it."""
         while self._heap:
             sort_key, name = self._heap[0]
             found = self._items.get(name)

@@ -20,11 +20,11 @@ LEVELS = range(9, -1, -1)
 """Priorities, most urgent first."""
 
 Step = tuple[int, int, int]
-"""Generation, attempt and hop: how far a message with that id has come."""
+"""Generation, attempt and hop: the progress of a message id."""
 
 
 def step_of(envelope: Envelope) -> Step:
-    """Return how far *envelope* has come; a send of the same or an earlier step adds nothing (QK13)."""
+    """Return the step of *envelope*; a send of the same or an earlier step adds nothing (QK13)."""
     return envelope.generation, envelope.attempt, envelope.hop
 
 
@@ -35,7 +35,7 @@ class Entry:
     envelope: Envelope
     due: float
     sequence: int
-    """Breaks ties of ``due``; kept where a message returns to its old place."""
+    """Breaks ties of ``due``; unchanged when a message returns to its previous position."""
     sent_at: float
     unique: Unique | None = None
     """The key that it took, if any."""
@@ -57,12 +57,12 @@ class Entry:
 
     @property
     def name(self) -> Holder:
-        """Queue and id: what holds a unique key."""
+        """Queue and id, as the holder of a unique key."""
         return self.envelope.queue, self.envelope.id
 
     @property
     def level(self) -> int:
-        """Priority, cut to what there is."""
+        """Priority, limited to the valid range."""
         return min(max(self.envelope.priority, 0), 9)
 
     def sort_key(self) -> SortKey:
@@ -76,7 +76,7 @@ class Entry:
         return -(self.died_at or 0.0), -self.sequence
 
     def delivery(self) -> Delivery:
-        """Return the delivery for its present holder."""
+        """Return the delivery for its current holder."""
         return Delivery(
             envelope=self.envelope,
             token=self.token,
@@ -87,7 +87,7 @@ class Entry:
         )
 
     def stored(self) -> Stored:
-        """Return it as ``peek`` shows it."""
+        """Return it in the form of ``peek``."""
         return Stored(
             envelope=self.envelope,
             place=self.place,
@@ -103,7 +103,7 @@ class Entry:
 
 
 class Queue:
-    """Where each message is. A message moves only by :meth:`put` and leaves only by :meth:`drop` (QK1)."""
+    """The place of each message. A message moves only by :meth:`put` and leaves only by :meth:`drop` (QK1)."""
 
     def __init__(self) -> None:
         self.entries: dict[str, Entry] = {}
@@ -112,24 +112,24 @@ class Queue:
             place: PriorityQueue() for place in (Place.DELAYED, Place.LEASED, Place.DEAD)
         }
         self._gone: dict[str, tuple[Step, float]] = {}
-        """Ids of messages that have left, and until when they are remembered; oldest first."""
+        """Ids of messages that have left, with the time until which they are remembered; oldest first."""
 
     def put(self, entry: Entry, place: Place) -> None:
-        """Move *entry*, new or from elsewhere in this queue, to *place*."""
+        """Move *entry*, which may be new, to *place*."""
         self._holding(entry).discard(entry.id)
         entry.place = place
         self.entries[entry.id] = entry
         self._holding(entry).add(entry.id, entry.sort_key(), entry)
 
     def drop(self, entry: Entry, *, remember_until: float) -> None:
-        """Take *entry* out for good, and remember its id."""
+        """Delete *entry*, and remember its id."""
         self._holding(entry).discard(entry.id)
         del self.entries[entry.id]
         self._gone.pop(entry.id, None)
         self._gone[entry.id] = (step_of(entry.envelope), remember_until)
 
     def knows(self, envelope: Envelope, now: float) -> bool:
-        """Return whether this send, or a later step of the same id, has been accepted before."""
+        """Return whether this step or a later one of the same id has been accepted before."""
         step = step_of(envelope)
         entry = self.entries.get(envelope.id)
         if entry is not None and step <= step_of(entry.envelope):
@@ -146,7 +146,7 @@ class Queue:
             del self._gone[oldest]
 
     def first_ready(self) -> Entry | None:
-        """Return the message to hand out next: the most urgent level, then the one due first."""
+        """Return the message to deliver next: of the most urgent level, the one due first."""
         for level in LEVELS:
             entry = self._ready[level].first()
             if entry is not None:
@@ -162,7 +162,7 @@ class Queue:
         return self._others[Place.LEASED].first()
 
     def counts(self, now: float) -> QueueCounts:
-        """Return how many messages are where."""
+        """Return the number of messages in each place."""
         heads = [head for part in self._ready.values() if (head := part.first()) is not None]
         return QueueCounts(
             ready=sum(len(part) for part in self._ready.values()),
@@ -178,7 +178,7 @@ class Queue:
         return (entry for part in parts for entry in part)
 
     def page(self, place: Place, *, limit: int, cursor: str | None) -> Page[Stored]:
-        """Return the messages in *place* that stand behind *cursor*, in order."""
+        """Return the messages in *place* after *cursor*, in order."""
         after: SortKey = tuple(json.loads(cursor)) if cursor else ()
         rest = (entry for entry in self.inside(place) if entry.sort_key() > after)
         found = heapq.nsmallest(limit + 1, rest, key=Entry.sort_key)

@@ -14,7 +14,7 @@ from queuekit.engines.memory.priority_queue import PriorityQueue
 __all__ = ["RecordStore"]
 
 MAX_EXPIRED = 1_000
-"""Most records and groups that one write forgets."""
+"""Most expired records and groups that one write deletes."""
 _FOREVER = float("inf")
 
 
@@ -39,11 +39,11 @@ class RecordStore:
         self._by_end: PriorityQueue[str] = PriorityQueue()
         self._groups: dict[str, _Group] = {}
         self._groups_by_end: PriorityQueue[_Group] = PriorityQueue()
-        # One counter for all keys, so that a key that was gone never shows a version that it had before.
+        # One counter for all keys, so that a key that was deleted never gets a version that it had before.
         self._next_version = itertools.count(1).__next__
 
     def put(self, record: Record, condition: Condition, expect: int | None, now: float) -> bool:
-        """Write *record* if *condition* and *expect* allow it, and return whether they did."""
+        """Write *record* if *condition* and *expect* allow it, and return whether it was written."""
         self._expire(now)
         live = self.get(record.key, now)
         if condition is Condition.SAME:
@@ -61,14 +61,14 @@ class RecordStore:
         return True
 
     def get(self, key: str, now: float) -> Record | None:
-        """Return the live record of *key*, with what is left of its ``ttl``."""
+        """Return the live record of *key*, with its remaining ``ttl``."""
         kept = self._records.get(key)
         if kept is None or kept.ends <= now:
             return None
         return kept.record if kept.ends == _FOREVER else attrs.evolve(kept.record, ttl=kept.ends - now)
 
     def delete(self, key: str, expect: int | None, now: float) -> bool:
-        """Remove the live record of *key*; with *expect* only that version."""
+        """Delete the live record of *key*; with *expect*, only that version."""
         live = self.get(key, now)
         if live is None or expect not in (None, live.version):
             return False
@@ -84,7 +84,7 @@ class RecordStore:
         return Page(items=items, cursor=items[-1].key if items and len(found) > limit else None)
 
     def join(self, name: str, member: int, ttl: float, now: float) -> tuple[bool, int]:
-        """Count *member* into a group; return whether it is new, and how many there are."""
+        """Count *member* into a group; return whether it is new, and the number of members."""
         self._expire(now)
         group = self._groups.get(name)
         if group is None or group.ends <= now:
@@ -122,7 +122,7 @@ class RecordStore:
 
 
 def _replaces(record: Record, live: Record, condition: Condition) -> bool:
-    """Return whether *record* may take the place of *live*."""
+    """Return whether *record* may replace *live*."""
     if condition is Condition.NEWER:
         return record.rank > live.rank
     return condition is not Condition.ABSENT

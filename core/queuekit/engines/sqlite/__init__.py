@@ -2,7 +2,7 @@
 
 From the bottom up:
 
-- ``options``: what a URL sets;
+- ``options``: the options of a URL;
 - ``layout``: the tables, and their creation in an empty file;
 - ``boot_clock``, ``file_clock`` and ``settime``: a time that never steps back;
 - ``checks``: the location of the file;
@@ -11,8 +11,8 @@ From the bottom up:
 - ``pipes`` and ``waiting``: named pipes that notify waiting processes;
 - ``rows``: many envelopes with one statement, in and out;
 - ``foreign_rows``: rows that queuekit did not write;
-- ``tokens``, ``sending``, ``claiming``, ``settling``, ``records``, ``committing``, ``upkeep``, ``inspection``: what is
-  done to messages and records;
+- ``tokens``, ``sending``, ``claiming``, ``settling``, ``records``, ``committing``, ``upkeep``, ``inspection``: the
+  operations on messages and records;
 - ``broker`` and ``backend``: the contracts, each method a few lines over the above.
 """
 

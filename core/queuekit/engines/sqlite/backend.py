@@ -1,6 +1,6 @@
 """The result backend of ``sqlite:///``."""
 
-# ruff: noqa: S608 - statements are put together from constants of this package, never from a caller's text
+# ruff: noqa: S608 - statements are built from constants of this package, never from a caller's text
 from __future__ import annotations
 
 import json
@@ -35,9 +35,9 @@ class SqliteBackend(Backend):
 
     Args:
         url: ``sqlite:///FILE``; a broker of the same file can commit together with it.
-        options: How the file is used.
+        options: Options of the file.
         clock: The machine's clock.
-        random: Spreads the tries of several processes.
+        random: Spreads the retries of several processes.
     """
 
     capabilities = BACKEND_CAPABILITIES
@@ -75,7 +75,7 @@ class SqliteBackend(Backend):
         return self._select(_GET, keys)
 
     def wait(self, keys: Sequence[str], *, timeout: float) -> dict[str, Record]:
-        """Wait for a final record among *keys*; a write wakes it, from another process as well."""
+        """Wait for a final record among *keys*; a write in any process wakes it."""
         deadline = time.monotonic() + timeout
         found = self._select(_FINAL, keys)
         if found or timeout <= 0:
@@ -89,7 +89,7 @@ class SqliteBackend(Backend):
                 listener.wait(min(left, LONGEST_SLEEP))
 
     def delete(self, keys: Sequence[str], *, expect: int | None = None) -> int:
-        """Remove records."""
+        """Delete records."""
         parameters = (json.dumps(keys), self._database.time.now())
         if expect is None:
             return self._database.write(_DELETE, parameters)
@@ -99,7 +99,7 @@ class SqliteBackend(Backend):
         """Return live records in the order of their keys; the cursor is the last key of the page."""
         now = self._database.time.now()
         end = kept.prefix_end(prefix)
-        # Without an end the condition on it is true of any key.
+        # Without an end, "key >=" with an empty text holds for any key.
         sql = _SCAN.format(start="key >=" if cursor is None else "key >", end="key >=" if end is None else "key <")
         rows = self._database.read(sql, (cursor or prefix, end or "", now, limit + 1))
         items = tuple(kept.read_record(row, now) for row in rows[:limit])
@@ -126,7 +126,7 @@ class SqliteBackend(Backend):
         return [counts[one.group] for one in joins]
 
     def check(self) -> list[str]:
-        """Return what an operator should know about the file."""
+        """Return problems of the file that an operator should know."""
         return self._database.check()
 
     def now(self) -> float | None:

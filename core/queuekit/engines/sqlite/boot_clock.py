@@ -8,9 +8,8 @@ macOS      ``CLOCK_MONOTONIC_RAW``, which counts while asleep  ``kern.bootsessio
 others     ``CLOCK_MONOTONIC``                                 not known: one that runs backwards
 =========  ==================================================  ===================================
 
-A container has the clock and the boot of its machine. Where it was given a time namespace of its own, Linux reports
-by how much its clock was moved, and that is subtracted. Where a library gives a process another time than the kernel
-has, as libraries for tests do, the time is read from files of Linux.
+A container has the clock and the boot of its machine. If it has its own time namespace, the offset that Linux reports
+is subtracted. If a library fakes the time of the process, as test libraries do, the time is read from files of Linux.
 """
 
 from __future__ import annotations
@@ -30,28 +29,28 @@ from queuekit.clock import Clock
 __all__ = ["OF_A_TEST", "UNKNOWN", "BootClock", "boot_clock"]
 
 UNKNOWN, OF_A_TEST = "unknown", "clock of a test"
-"""What stands in place of the name of a boot."""
+"""Values in place of the name of a boot."""
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _OFFSETS = Path("/proc/self/timens_offsets")
 _UPTIME, _STAT = Path("/proc/uptime"), Path("/proc/stat")
 _GRAIN = 2.0
-"""Seconds by which these two may differ from the clocks: they have whole seconds, and are read a moment later."""
+"""Seconds by which these files may differ from the clocks: they hold whole seconds, and are read a moment later."""
 
 
 @attrs.frozen
 class BootClock:
-    """A clock that no user can set."""
+    """A clock that users cannot set."""
 
     boot: str
-    """Names the boot; ``"unknown"`` where the system does not identify boots."""
+    """Identity of the boot; ``"unknown"`` if the system does not provide one."""
     now: Callable[[], float]
-    """Returns seconds since some moment of that boot."""
+    """Returns seconds since a fixed time of that boot."""
     time: Callable[[], float]
-    """Returns the time of day of the machine, in UTC epoch seconds, whatever this process takes for it."""
+    """Returns the machine's time of day, in UTC epoch seconds, even if this process sees a faked one."""
 
 
 def boot_clock(clock: Clock) -> BootClock:
-    """Return the boot clock of this machine; for a clock that goes by other seconds, as a test's does, its own."""
+    """Return the boot clock of this machine; for a clock with its own seconds, such as a test's, one based on it."""
     if abs(clock.monotonic() - time.monotonic()) > _GRAIN:
         return BootClock(OF_A_TEST, clock.monotonic, clock.time)
     return _machine()
@@ -69,7 +68,7 @@ def _machine() -> BootClock:
 
 
 def _time() -> float:
-    """Return the time of day as the kernel has it."""
+    """Return the kernel's time of day."""
     now = time.clock_gettime(time.CLOCK_REALTIME)
     started, up = _number(_STAT, "btime "), _number(_UPTIME, "")
     kernel = None if started is None or up is None else started + up
@@ -77,14 +76,14 @@ def _time() -> float:
 
 
 def _faked(number: int) -> float:
-    """Return by how many seconds the boot clock that this process reads is ahead of the kernel's."""
+    """Return the seconds by which the boot clock that this process reads is ahead of the kernel's."""
     up = _number(_UPTIME, "") if hasattr(time, "CLOCK_BOOTTIME") else None
     ahead = 0.0 if up is None else time.clock_gettime(number) - up
     return ahead if abs(ahead) > _GRAIN else 0.0
 
 
 def _number(path: Path, start: str) -> float | None:
-    """Return the first number of the line that begins with *start*; ``None`` where there is none."""
+    """Return the first number of the line that begins with *start*, or ``None``."""
     try:
         lines = path.read_text(encoding="ascii").splitlines()
         return next((float(line.removeprefix(start).split()[0]) for line in lines if line.startswith(start)), None)
@@ -93,7 +92,7 @@ def _number(path: Path, start: str) -> float | None:
 
 
 def _clock() -> int:
-    """Return the number of the clock that counts on while the machine sleeps."""
+    """Return the number of the clock that keeps running while the machine sleeps."""
     if sys.platform == "darwin":
         return time.CLOCK_MONOTONIC_RAW
     found: int = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
@@ -109,7 +108,7 @@ def _boot() -> str:
 
 
 def _sysctl(name: bytes) -> str:
-    """Return a value of the kernel's as text, or nothing."""
+    """Return a kernel value as text, or an empty string."""
     buffer = ctypes.create_string_buffer(128)
     size = ctypes.c_size_t(len(buffer))
     with contextlib.suppress(OSError, AttributeError, UnicodeDecodeError):
@@ -119,7 +118,7 @@ def _sysctl(name: bytes) -> str:
 
 
 def _moved() -> float:
-    """Return by how many seconds the boot clock of this time namespace is ahead of the machine's."""
+    """Return the seconds by which the boot clock of this time namespace is ahead of the machine's."""
     try:
         lines = _OFFSETS.read_text(encoding="ascii").splitlines()
     except (OSError, UnicodeDecodeError):

@@ -44,9 +44,9 @@ class SqliteBroker(Broker):
 
     Args:
         url: ``sqlite:///FILE``; a backend of the same file can commit together with it.
-        options: How the file is used.
-        clock: The machine's clock; the file's time never steps back with it.
-        random: Makes the tokens, and spreads the tries of several processes.
+        options: Options of the file.
+        clock: The machine's clock; the file's time never steps back, even if this clock does.
+        random: Creates the tokens, and spreads the retries of several processes.
     """
 
     capabilities = CAPABILITIES
@@ -84,7 +84,7 @@ class SqliteBroker(Broker):
         return holders
 
     def receive(self, queues: Sequence[str], *, limit: int, wait: float, lease: float) -> list[Delivery]:
-        """Take due messages under a lease, waiting for the first one; sends of other processes end the wait."""
+        """Take due messages under a lease, waiting for the first one; a send in any process ends the wait."""
         limit = min(limit, self.limits.max_batch)
         deadline = time.monotonic() + min(wait, self.limits.max_wait)
         handled = self._notifier.interrupts.handled
@@ -101,7 +101,7 @@ class SqliteBroker(Broker):
                 listener.wait(max(0.0, min(left, until_event, LONGEST_SLEEP)))
 
     def _take(self, queues: Sequence[str], limit: int, lease: float) -> tuple[list[Delivery], Snapshot]:
-        """Do the upkeep and claim what is ready; return the snapshot as well."""
+        """Do the upkeep and claim ready messages; return them and the snapshot."""
         snapshot = self._upkeep.refresh(queues)
         deliveries: list[Delivery] = []
         for queue in snapshot.ready:
@@ -117,7 +117,7 @@ class SqliteBroker(Broker):
         return claiming.extend(self._database, leases, lease=lease)
 
     def settle(self, settlements: Sequence[Settlement]) -> list[Delivery]:
-        """Carry out *settlements*."""
+        """Apply *settlements*."""
         if not settlements:
             return []
         self.check_sizes([each.envelope for each in settlements if isinstance(each, Replace)])
@@ -134,7 +134,7 @@ class SqliteBroker(Broker):
         return [each.delivery for each, yes in zip(settlements, done, strict=True) if not yes]
 
     def commit(self, items: Sequence[CommitItem]) -> list[bool]:
-        """Carry out each item in one step, all of them in one transaction."""
+        """Apply each item in one step, all in one transaction."""
         envelopes: list[Envelope] = []
         for item in items:
             envelopes += committing.may_send(item)
@@ -155,7 +155,7 @@ class SqliteBroker(Broker):
         return inspection.queues(self._database)
 
     def counts(self, queues: Sequence[str]) -> dict[str, QueueCounts]:
-        """Return the counts of *queues*; what is due counts as ready, also where no worker runs."""
+        """Return the counts of *queues*; due messages count as ready, even if no worker runs."""
         self._promote()
         return {queue: inspection.counts(self._database, queue) for queue in queues}
 
@@ -165,7 +165,7 @@ class SqliteBroker(Broker):
         return inspection.peek(self._database, queue, place=place, limit=limit, cursor=cursor)
 
     def find(self, queue: str, ids: Sequence[str]) -> list[Stored]:
-        """Return those of *ids* that *queue* holds."""
+        """Return the messages among *ids* that *queue* holds."""
         self._promote()
         return inspection.find(self._database, queue, ids)
 
@@ -176,18 +176,18 @@ class SqliteBroker(Broker):
         return replayed
 
     def remove(self, queue: str, ids: Sequence[str], *, place: Place | None = None) -> list[str]:
-        """Take messages out by id; leased ones stay."""
+        """Delete messages by id; leased ones stay."""
         places = {Place.READY, Place.DELAYED} if place is None else {place} - {Place.LEASED}
         window = self.limits.dedup_window
         return inspection.remove(self._database, queue, ids, places=places, window=window)
 
     def purge(self, queue: str, *, place: Place = Place.READY) -> int:
-        """Take all messages in *place* out; of leased ones the holders lose their lease."""
+        """Delete all messages in *place*; holders of leased ones lose their leases."""
         window = self.limits.dedup_window
         return len(inspection.remove(self._database, queue, None, places={place}, window=window))
 
     def interrupt(self) -> None:
-        """Make a ``receive`` that waits return; if none does, the next one that would."""
+        """Make a waiting ``receive`` return; if there is none, the next one returns at once."""
         self._notifier.interrupts.interrupt()
 
     def tell_set_aside(self, hear: Callable[[str, str, str], None]) -> None:
@@ -195,12 +195,12 @@ class SqliteBroker(Broker):
         self._database.on_set_aside = hear
 
     def check(self) -> list[str]:
-        """Return what an operator should know about the file."""
+        """Return problems of the file that an operator should know."""
         return self._database.check()
 
     def notes(self) -> list[str]:
-        """Return a note if there is no file yet."""
-        return ["no such file yet: the first send or worker makes it"] if self._database.is_missing() else []
+        """Return a note if the file does not exist yet."""
+        return ["no such file yet: the first send or worker creates it"] if self._database.is_missing() else []
 
     def close(self) -> None:
         """Close all connections, and end the waits of this process."""

@@ -1,4 +1,4 @@
-"""Checks the location of the file: whether other users could replace it, and whether it has room to grow."""
+"""Checks the location of the file: whether other users can replace it, and whether it has room to grow."""
 
 from __future__ import annotations
 
@@ -9,24 +9,27 @@ from pathlib import Path
 __all__ = ["exposures", "short_of_room"]
 
 ROOM = 64_000_000
-"""Free bytes below which an operator is warned: the write-ahead log alone may take as much."""
+"""Free bytes below which an operator is warned: the write-ahead log alone may take that much."""
 
 
 def exposures(written: str, path: str) -> list[str]:
-    """Return how others could make us use a file of theirs, one line each.
+    """Return the ways in which other users can substitute their own file, one line each.
 
     Args:
-        written: The path as it was given.
-        path: The same with symbolic links followed.
+        written: The path as given.
+        path: The path with symbolic links resolved.
     """
     links = [one for one in _upwards(written) if one.is_symlink() and (one == Path(written) or _is_open(one.parent))]
     nearest = (Path(written).parent, Path(path).parent)
     folders = dict.fromkeys([*_upwards(written)[1:], *_upwards(path)[1:]])
-    # With the sticky bit others cannot replace what is there, but they can be the first to make the file.
+    # With the sticky bit, others cannot replace an existing file, but they can create it first.
     opened = [folder for folder in folders if _is_open(folder, sticky=folder in nearest)]
     return [
-        *(f"{link} is a symbolic link to {link.resolve()}: whoever can change it chooses the file" for link in links),
-        *(f"every user can write to {folder}, and so put a file of their own in place of {path}" for folder in opened),
+        *(
+            f"{link} is a symbolic link to {link.resolve()}: anyone who can change it chooses the file"
+            for link in links
+        ),
+        *(f"every user can write to {folder}, and so replace {path} with another file" for folder in opened),
     ]
 
 
@@ -35,7 +38,7 @@ def _upwards(path: str) -> list[Path]:
 
 
 def _is_open(folder: Path, *, sticky: bool = True) -> bool:
-    """Return whether every user may write into *folder*; with *sticky* also where each may change only their own."""
+    """Return whether every user may write to *folder*; with *sticky*, also if users may only change their own files."""
     try:
         mode = folder.stat().st_mode
     except OSError:

@@ -1,6 +1,6 @@
 """Claims messages under a lease, and extends leases."""
 
-# ruff: noqa: S608 - statements are put together from constants of this package, never from a caller's text
+# ruff: noqa: S608 - statements are built from constants of this package, never from a caller's text
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
@@ -14,12 +14,12 @@ from queuekit.errors import UnavailableError
 
 __all__ = ["claim", "extend"]
 
-# One statement of its own, so that no moment exists in which no state names the message (QK2).
+# A single statement, so that the message is in exactly one state at any time (QK2).
 _CLAIM = """
 UPDATE messages SET state = 2, number = number + 1, token = ?, lease_until = ?
 WHERE seq IN (
     SELECT seq FROM messages WHERE state = 0 AND queue = ? ORDER BY priority DESC, due, seq LIMIT ?)"""
-# The leases of one claim end at the very same time, so the index on that finds them.
+# The leases of one claim end at exactly the same time, so the index on that time finds them.
 _COLLECT = f"""
 SELECT {PACKED} FROM messages INDEXED BY messages_leased
 WHERE state = 2 AND lease_until = ? AND queue = ? AND token = ?"""
@@ -51,7 +51,7 @@ def claim(database: Database, queue: str, *, limit: int, lease: float) -> list[D
 
 
 def extend(database: Database, leases: Sequence[Lease], *, lease: float) -> list[Lease]:
-    """Make *leases* end *lease* seconds from now and return those that are lost."""
+    """Make *leases* end *lease* seconds from now and return the lost ones."""
     held: set[int] = set()
     for part in rounds(one.token for one in leases):
         fences = shown(part)
@@ -64,7 +64,7 @@ def extend(database: Database, leases: Sequence[Lease], *, lease: float) -> list
 
 
 def _collect(database: Database, queue: str, *, claim: str, until: float) -> list[MessageRow]:
-    """Return what was claimed: all at once, or row by row if one of the rows is foreign (QK8)."""
+    """Return the claimed messages: all at once, or row by row if one of the rows is foreign (QK8)."""
     try:
         ((packed, bodies),) = database.read(_COLLECT, (until, queue, claim))
         return list(unpack(packed, bodies, queue, lambda seq: _body(database, seq)))
@@ -78,7 +78,7 @@ def _body(database: Database, seq: int) -> bytes:
 
 
 def _free_keys(database: Database, deliveries: Iterable[Delivery]) -> None:
-    """Free the unique keys that are held only until the start; after a crash right before it the settle does."""
+    """Free the unique keys with ``until="start"``; after a crash right before this, the settlement frees them."""
     for delivery in deliveries:
         unique = delivery.envelope.unique
         if unique is not None and unique.until == "start":

@@ -20,7 +20,7 @@ __all__ = ["Committed", "commit", "may_send"]
 
 
 class Committed(NamedTuple):
-    """What a commit has done, and which queues and records to notify about."""
+    """The outcome of a commit, and the queues and records to notify about."""
 
     done: list[bool]
     queues: set[str]
@@ -29,7 +29,7 @@ class Committed(NamedTuple):
 
 
 def may_send(item: CommitItem) -> Sequence[Envelope]:
-    """Return all that *item* may put on a queue."""
+    """Return all envelopes that *item* may send."""
     if not item.joins and not isinstance(item.settlement, Replace):
         return item.sends
     envelopes = [*item.sends, *(envelope for one in item.joins for envelope in _follow_ups(one))]
@@ -37,7 +37,7 @@ def may_send(item: CommitItem) -> Sequence[Envelope]:
 
 
 def commit(database: Database, items: Sequence[CommitItem], *, window: float) -> Committed:
-    """Carry out *items*; those whose lease is lost are left out, and do not stop the others.
+    """Apply *items*; skip items whose lease is lost.
 
     Ids of messages that leave are remembered for *window* seconds.
     """
@@ -64,7 +64,7 @@ def commit(database: Database, items: Sequence[CommitItem], *, window: float) ->
 
 
 def _send(database: Database, item: CommitItem) -> Committed:
-    """Carry out what a single send asks for, with nothing else to check."""
+    """Apply an item that only sends, which needs no checks."""
     with database.transaction() as transaction:
         now = database.time.now()
         write(transaction, item.records, condition=Condition.NEWER, now=now)
@@ -77,7 +77,7 @@ def _send(database: Database, item: CommitItem) -> Committed:
 def _settle(
     database: Database, on: Statements, items: Sequence[CommitItem], *, now: float, window: float
 ) -> list[bool]:
-    """Carry out the settlements and return for each item whether the rest of it may happen."""
+    """Apply the settlements and return for each item whether the rest of it may happen."""
     settlements = [item.settlement for item in items if item.settlement is not None]
     if not settlements:
         return [True] * len(items)
@@ -92,7 +92,7 @@ def _settle(
 
 
 def _join(on: Statements, joins: Sequence[Join], now: float) -> list[Envelope]:
-    """Count *joins*, group by group, and return what the complete ones send."""
+    """Count *joins*, group by group, and return the envelopes that complete groups send."""
     if not joins:
         return []
     arrivals: defaultdict[str, list[Join]] = defaultdict(list)
@@ -101,11 +101,11 @@ def _join(on: Statements, joins: Sequence[Join], now: float) -> list[Envelope]:
     sends: list[Envelope] = []
     for group, some in arrivals.items():
         _, count = join(on, group, [one.member for one in some], ttl=some[-1].ttl, now=now)
-        # Those of one group send the same, so that repeating it adds nothing.
+        # All joins of a group send the same envelopes, so a repeated send adds nothing.
         sends += [envelope for one in some if count >= one.size for envelope in _follow_ups(one)]
     return sends
 
 
 def _follow_ups(one: Join) -> list[Envelope]:
-    """Return what *one* sends when its group is complete."""
+    """Return the envelopes that *one* sends when its group is complete."""
     return [envelope for envelope in one.then if isinstance(envelope, Envelope)]

@@ -1,8 +1,7 @@
 """Connections to one file: one per thread, none carried across a fork, with errors that name the fix.
 
-SQLite keeps locks per process and believes after a fork that it still holds its parent's, so that even closing an
-inherited connection can damage the file. Therefore all connections are closed right before a fork, and opened again
-when they are next needed.
+SQLite keeps locks per process. After a fork it would assume that it still holds its parent's locks, and even closing an
+inherited connection could damage the file. So all connections are closed right before a fork and reopened when needed.
 """
 
 from __future__ import annotations
@@ -20,11 +19,11 @@ from queuekit.timelimit import time_left
 __all__ = ["Handle", "fault", "is_busy"]
 
 BUSY, LOCKED, PROTOCOL = 5, 6, 15
-"""SQLite's codes for a file that another connection uses at the moment."""
+"""SQLite's codes for a file that another connection is using."""
 STATEMENTS = 256
-"""Compiled statements kept per connection; there are about eighty."""
+"""Compiled statements cached per connection; there are about eighty."""
 FORK_PATIENCE = 2.0
-"""Seconds that a fork waits for a statement in another thread."""
+"""Seconds for which a fork waits for a statement in another thread."""
 
 CHECK_EVERY = 0.02
 """Seconds between two checks whether the file still has its name: one costs as much as a tenth of a send."""
@@ -38,23 +37,23 @@ FIXES = {
     14: "Create its directory, or make it readable and writable for this user",  # CANTOPEN
     26: "Name another file: this one holds something else, or is damaged",  # NOTADB
 }
-"""What to do about SQLite's primary codes (sqlite.org/rescode.html)."""
+"""Fix for each of SQLite's primary codes (sqlite.org/rescode.html)."""
 CANTOPEN = 14
 _PERSISTENT = frozenset({3, 8, 11, 26})
-"""Primary codes of what only a person can fix: PERM, READONLY, CORRUPT, NOTADB."""
+"""Primary codes of problems that only a person can fix: PERM, READONLY, CORRUPT, NOTADB."""
 _MOVED = 1032
-"""The code, extended, of a file that has another name now; the next connection is to the one that has its name."""
+"""Extended code of a file that was renamed; the next connection opens the file that now has the name."""
 
 
 def is_busy(error: sqlite3.Error) -> bool:
-    """Return whether trying again soon may help."""
+    """Return whether a retry may succeed soon."""
     return (getattr(error, "sqlite_errorcode", 0) & 0xFF) in {BUSY, LOCKED, PROTOCOL}
 
 
 def fault(error: sqlite3.Error, path: str, *, patience: float) -> UnavailableError:
-    """Return what to raise for *error* on the file at *path*."""
+    """Return the error to raise for *error* on the file at *path*."""
     if is_busy(error):
-        how_long = f"for {patience:g} s" if time_left(patience) else "until the time allowed was over"
+        how_long = f"for {patience:g} s" if time_left(patience) else "until the timeout"
         return UnavailableError(
             f"{path} was locked by others {how_long}",
             fix="Call again, raise busy_timeout, or look for a process that keeps a transaction open",
@@ -70,14 +69,14 @@ def fault(error: sqlite3.Error, path: str, *, patience: float) -> UnavailableErr
 
 
 def _is_closed(path: str) -> bool:
-    """Return whether a file that cannot be opened is out of reach; otherwise the process has too many open files."""
+    """Return whether a file cannot be opened for lack of access; otherwise the process has too many open files."""
     if os.path.lexists(path):
         return not (os.path.isfile(path) and os.access(path, os.R_OK | os.W_OK))  # noqa: PTH113
     return not os.access(os.path.dirname(path), os.W_OK | os.X_OK)  # noqa: PTH120
 
 
 class Handle:
-    """A thread's connection. Its user holds ``lock``, so that a fork finds it between two statements.
+    """A thread's connection. Its user holds ``lock``, so that a fork happens only between two statements.
 
     Args:
         path: The file.
@@ -89,13 +88,13 @@ class Handle:
         self.connection: sqlite3.Connection | None = None
         self.file: tuple[int, int] | None = None
         self.replaced = False
-        """Whether the file was removed, or another has its name now, and the connection is still to follow."""
+        """Whether the file was deleted or replaced, and the connection must be reopened."""
         self._next_check = 0.0
         with _gate:
             _handles.add(self)
 
     def usable(self) -> sqlite3.Connection | None:
-        """Return the connection if it is open, and to the file that has the name now."""
+        """Return the connection if it is open and the file was not replaced."""
         if self.connection is not None and (now := time.monotonic()) >= self._next_check:
             self._next_check = now + CHECK_EVERY
             if self.file != file_identity(self.path):
@@ -104,7 +103,7 @@ class Handle:
         return self.connection
 
     def open(self) -> sqlite3.Connection:
-        """Open the file, which is made if need be, for this user alone."""
+        """Open the file; if it does not exist, create it for this user only."""
         with contextlib.suppress(OSError):
             os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
         self.connection = sqlite3.connect(
@@ -121,7 +120,7 @@ class Handle:
                 connection.close()
 
     def abandon(self) -> None:
-        """Forget a connection that a fork has copied from the parent, without touching it."""
+        """Drop a connection copied from the parent by a fork, without touching it."""
         if self.connection is not None:
             _abandoned.append(self.connection)
             self.connection = None
@@ -132,9 +131,9 @@ class Handle:
 
 
 def file_identity(path: str) -> tuple[int, int] | None:
-    """Return what identifies the file at *path* among others of the same name, or ``None`` if there is none."""
+    """Return the identity of the file at *path*, which a replacement does not share; ``None`` if there is no file."""
     try:
-        status = os.stat(path)  # noqa: PTH116 - on the way of every call
+        status = os.stat(path)  # noqa: PTH116 - runs in every call
     except OSError:
         return None
     return status.st_dev, status.st_ino
@@ -148,7 +147,7 @@ _held: list[Handle] = []
 
 
 def _before_fork() -> None:
-    """Close all connections, and keep others from opening any until the fork is done."""
+    """Close all connections, and block new ones until the fork is done."""
     _gate.acquire()
     for handle in list(_handles):
         if handle.lock.acquire(timeout=FORK_PATIENCE):
@@ -163,7 +162,7 @@ def _after_fork() -> None:
 
 
 def _after_fork_in_child() -> None:
-    """As in the parent; and release what other threads of the parent held."""
+    """Like in the parent, and release the locks that other threads of the parent held."""
     for handle in set(_handles) - set(_held):
         handle.abandon()
         handle.lock = threading.Lock()

@@ -1,4 +1,4 @@
-"""Executes statements on one file, trying again while the file is busy, and transactions."""
+"""Executes statements and transactions on one file, and retries while the file is busy."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ __all__ = ["Database", "Transaction"]
 PAUSE = (0.000_3, 0.003)
 """Seconds between two tries while another process writes. SQLite's own back-off starves processes for seconds."""
 LOG_BYTES = 64_000_000
-"""The write-ahead log is cut to this once it has been larger."""
+"""Size to which a larger write-ahead log is truncated."""
 CHECKPOINT_BYTES = 4_096_000
-"""The write-ahead log is carried over into the file when it has grown by this."""
+"""Growth of the write-ahead log after which it is checkpointed into the file."""
 LARGEST_LEAD = 5.0
 """Seconds by which the file's time may differ from the time of day before an operator is warned."""
 READONLY = 8
-"""SQLite's code for a file that this process may not write."""
+"""SQLite's code for a file that this process cannot write."""
 _ADD_QUEUES = "INSERT OR IGNORE INTO queues(name) SELECT value FROM json_each(?)"
 _TIMES = "SELECT name, value FROM meta WHERE name IN ('mark', 'clock')"
 _SAVE_CLOCK = "INSERT OR REPLACE INTO meta(name, value) VALUES ('clock', ?)"
@@ -57,16 +57,16 @@ class Database:
 
     Args:
         path: Absolute path.
-        options: How it is used.
+        options: Options of the file.
         clock: The machine's clock.
-        random: Spreads the tries of several processes.
+        random: Spreads the retries of several processes.
     """
 
     def __init__(self, path: str, *, options: SqliteOptions, clock: Clock, random: Random) -> None:
         check_version()
         self.path = path
         self.written = path
-        """The path as it was given, before symbolic links were followed."""
+        """The path as given, before symbolic links were resolved."""
         self._private = options.private
         self.on_set_aside: Callable[[str, str, str], None] | None = None
         """Called with queue, id and reason of each message that is set aside."""
@@ -83,18 +83,18 @@ class Database:
     def of(
         cls, url: EngineURL, *, options: SqliteOptions | None, clock: Clock | None, random: Random | None
     ) -> Database:
-        """Return the file that *url* names, with defaults for what is not given."""
+        """Return the database of *url*, with defaults for missing arguments."""
         made = cls(
             database_path(url),
             options=options or SqliteOptions(),
             clock=clock or SystemClock(),
-            random=random or Random(),  # noqa: S311 - a fence between runs and a spread of tries, not a secret
+            random=random or Random(),  # noqa: S311 - for fencing tokens and jitter, not for secrets
         )
         made.written = written_path(url)
         return made
 
     def read(self, sql: str, parameters: Parameters = ()) -> list[Row]:
-        """Return all rows of a SELECT; a file that is not there holds nothing, and reading does not make it."""
+        """Return all rows of a SELECT; a missing file counts as empty, and reading does not create it."""
         handle = self.handle()
         with handle.lock:
             try:
@@ -126,19 +126,19 @@ class Database:
         return Transaction(self)
 
     def know(self, queues: set[str]) -> None:
-        """Put *queues* on the list of those that were ever sent to."""
+        """Add *queues* to the list of queues that were ever sent to."""
         for queue in queues - self._known_queues:
             self.write(_ADD_QUEUES, (json.dumps([queue]),))
             self._known_queues.add(queue)
 
     def give_back(self, pages: int) -> None:
-        """Give up to *pages* unused pages back to the file system, unless others are writing."""
+        """Return up to *pages* unused pages to the file system, unless others are writing."""
         handle = self.handle()
         writers = self.turn()
         try:
             with handle.lock:
                 try:
-                    # Not ``execute``, which takes one step of a statement without columns: one page.
+                    # Not ``execute``, which runs a single step of a statement without columns, so frees one page.
                     self.ready(handle).executescript(f"PRAGMA incremental_vacuum({pages})")
                 except sqlite3.Error as error:
                     if not is_busy(error):
@@ -147,11 +147,11 @@ class Database:
             writers.release()
 
     def is_missing(self) -> bool:
-        """Return whether there is no file yet, though one could be made."""
+        """Return whether the file does not exist yet but could be created."""
         return not os.path.lexists(self.path) and os.access(os.path.dirname(self.path), os.W_OK | os.X_OK)  # noqa: PTH120
 
     def check(self) -> list[str]:
-        """Return what an operator should know about the file, one line each."""
+        """Return problems of the file that an operator should know, one line each."""
         self.read("SELECT 1 FROM meta")
         lines = [*exposures(self.written, self.path), *short_of_room(self.path)]
         if self.is_missing():
@@ -164,7 +164,7 @@ class Database:
             where = "ahead of" if lead > 0 else "behind"
             lines.append(
                 f"the time of {self.path} is {abs(lead):.0f} s {where} the time of day; eta, expires and schedules are "
-                "off by that. If the time of day is right, stop all that uses the file, then run: "
+                "off by that. If the time of day is right, stop everything that uses the file, then run: "
                 f"python -m queuekit.engines.sqlite.settime {shlex.quote(self.path)}"
             )
         return lines
@@ -179,7 +179,7 @@ class Database:
                 finally:
                     handle.lock.release()
 
-    # -- what a transaction needs as well ------------------------------------------------------------------------
+    # -- for transactions too ------------------------------------------------------------------------------------
 
     def handle(self) -> Handle:
         """Return this thread's handle."""
@@ -202,7 +202,7 @@ class Database:
         return handle.usable() or self._open(handle)
 
     def patiently(self, connection: sqlite3.Connection, sql: str, parameters: Parameters = ()) -> sqlite3.Cursor:
-        """Execute *sql*, again and again while others are in the way."""
+        """Execute *sql*, retrying while others hold the lock."""
         try:
             return connection.execute(sql, parameters)
         except sqlite3.Error as error:
@@ -218,26 +218,26 @@ class Database:
                     raise
 
     def save_mark(self, connection: sqlite3.Connection) -> None:
-        """Write the time down, for processes that start after the clock was set back."""
+        """Store the time, for processes that start after the clock was set back."""
         mark = self.time.mark_to_save()
         if mark is not None:
             self.patiently(connection, _SAVE_MARK, (mark,))
 
     def fault(self, handle: Handle, error: sqlite3.Error) -> UnavailableError:
-        """Return what to raise for *error*, and let the next call begin with a new connection."""
+        """Return the error to raise for *error*, and let the next call open a new connection."""
         if not is_busy(error):
             handle.close()
         return fault(error, self.path, patience=self.patience)
 
     def _read_empty(self, sql: str, parameters: Parameters) -> list[Row]:
-        """Return the rows that a SELECT finds in an empty file; it is made in memory, for this call alone."""
+        """Return the rows of a SELECT on an empty file, created in memory for this call only."""
         with contextlib.closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
             layout.prepare(connection.execute, self.path)
             return connection.execute(sql, parameters).fetchall()
 
     def _open(self, handle: Handle) -> sqlite3.Connection:
         if self._private and (found := exposures(self.written, self.path)):
-            fix = "Put it into a folder of its own (chmod 700), or take private off"
+            fix = "Put it into a folder of its own (chmod 700), or turn private off"
             raise UnavailableError(found[0], fix=fix, passing=False)
         connection = handle.open()
         try:
@@ -251,13 +251,13 @@ class Database:
             handle.close()
             raise
         if handle.replaced:
-            # The new file must list the queues that are in use.
+            # A new file lacks the queues that are in use: add them again.
             self.patiently(connection, _ADD_QUEUES, (json.dumps(sorted(self._known_queues)),))
             handle.replaced = False
         return connection
 
     def _anchor(self, connection: sqlite3.Connection) -> Anchor:
-        """Return what the time of the file rests on; after another boot it begins anew, and all leases are over."""
+        """Return the anchor of the file's time; after another boot, write a new one and end all leases."""
         anchor = Anchor.read(dict(self.patiently(connection, _TIMES).fetchall()).get("clock"))
         if anchor is not None and self.time.holds(anchor):
             return anchor
@@ -277,21 +277,21 @@ class Database:
         return anchor
 
     def _begin_boot(self, connection: sqlite3.Connection) -> Anchor:
-        """Write down what the time rests on from now on, unless another process has just done so."""
+        """Store a new anchor, unless another process has just done so."""
         times = dict(connection.execute(_TIMES).fetchall())
         before = Anchor.read(times.get("clock"))
         if before is not None and self.time.holds(before):
             return before
         anchor = self.time.anchor(_mark(times))
         if before is not None and anchor.boot == OF_A_TEST != before.boot:
-            return anchor  # a test's clock ends no leases of others
+            return anchor  # a test's clock must not end the leases of others
         connection.execute(_SAVE_CLOCK, (str(anchor),))
         if before is not None:
             connection.execute(_END_LEASES, (anchor.offset + anchor.seen,))
         return anchor
 
     def _check_shared(self, connection: sqlite3.Connection) -> None:
-        """Reject a file system on which several processes cannot use the file at once."""
+        """Raise if the file system does not let several processes use the file at once."""
         ((mode,),) = self.patiently(connection, "PRAGMA journal_mode = WAL").fetchall()
         if mode != "wal":
             raise UnavailableError(
@@ -302,13 +302,13 @@ class Database:
 
 
 def _mark(times: Mapping[str, object]) -> float:
-    """Return the last time that the file has seen."""
+    """Return the last time stored in the file."""
     mark = times.get("mark")
     return float(mark) if isinstance(mark, int | float) else float("-inf")
 
 
 class Transaction:
-    """Several statements in one step. It begins as a writer, so that none of them can find that it came too late."""
+    """Several statements in one step. It takes the write lock first, so that no later statement can fail for it."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -366,7 +366,7 @@ class Transaction:
 
 
 class _WriterLock:
-    """Lets the threads of one process queue up for a file without sleeping."""
+    """Lets the threads of one process queue for a file without sleeping."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
@@ -376,7 +376,7 @@ _writers: weakref.WeakValueDictionary[str, _WriterLock] = weakref.WeakValueDicti
 
 
 def _renew_locks() -> None:
-    """Forget, in a child, what threads of the parent hold."""
+    """Create new locks in a child process, since threads of the parent may hold the old ones."""
     for writers in list(_writers.values()):
         writers.lock = threading.Lock()
 

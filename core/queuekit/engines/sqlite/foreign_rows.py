@@ -1,10 +1,10 @@
-"""Sets aside foreign rows, which queuekit did not write, so that the rest of a claim goes on.
+"""Dead-letters foreign rows, which queuekit did not write, so that the rest of a claim can proceed.
 
-A batch is read in one go (see ``rows``), which fails as a whole if one of its rows holds text where a number belongs,
-or bytes where text does. Then, and only then, it is read again from here, row by row.
+A batch is read at once (see ``rows``), which fails as a whole if one of its rows holds text instead of a number, or
+bytes instead of text. Only then is it read again here, row by row.
 """
 
-# ruff: noqa: S608 - statements are put together from constants of this package, never from a caller's text
+# ruff: noqa: S608 - statements are built from constants of this package, never from a caller's text
 from __future__ import annotations
 
 from queuekit.engines.sqlite.database import Database
@@ -41,9 +41,9 @@ def valid_rows(database: Database, queue: str, *, claim: str, until: float) -> l
 
     Args:
         database: The file.
-        queue: Queue that was claimed from.
+        queue: Queue of the claim.
         claim: Text of the claim.
-        until: When its leases end.
+        until: End of its leases.
     """
     valid: list[MessageRow] = []
     for (seq,) in database.read(_SEQS, (until, queue, claim)):
@@ -63,8 +63,8 @@ def _read_one(database: Database, seq: int, queue: str, wrong: list[str]) -> lis
     """Return the message of a row.
 
     Raises:
-        TypeError: A column has a value of another type than its own.
-        ValueError: Text is not Unicode, or is not a number where it should be.
+        TypeError: A column has a value of the wrong type.
+        ValueError: A text is not Unicode, or not a number where one is expected.
     """
     if wrong:
         raise TypeError(f"a value of the wrong type in {', '.join(wrong)}")
@@ -73,7 +73,7 @@ def _read_one(database: Database, seq: int, queue: str, wrong: list[str]) -> lis
 
 
 def _text(raw: bytes) -> str | None:
-    """Return what is stored as text; ``None`` if it is empty or not valid UTF-8."""
+    """Return *raw* as text; ``None`` if it is empty or not valid UTF-8."""
     try:
         return raw.decode() or None
     except UnicodeDecodeError:

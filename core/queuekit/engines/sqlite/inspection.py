@@ -1,6 +1,6 @@
-"""Shows what is stored, and replays or removes it."""
+"""Shows stored messages, and replays or deletes them."""
 
-# ruff: noqa: S608 - statements are put together from constants of this package, never from a caller's text
+# ruff: noqa: S608 - statements are built from constants of this package, never from a caller's text
 from __future__ import annotations
 
 import json
@@ -19,7 +19,7 @@ from queuekit.timelimit import made_progress
 __all__ = ["counts", "find", "peek", "queues", "remove", "requeue"]
 
 BATCH = 500
-"""Messages that one transaction changes, so that workers get their turn in between."""
+"""Most messages that one transaction changes, so that workers can write in between."""
 STATES = {Place.READY: READY, Place.DELAYED: DELAYED, Place.LEASED: LEASED, Place.DEAD: DEAD}
 
 _COUNTS = """
@@ -34,7 +34,7 @@ SELECT seq, id, queue, body, priority, not_before, expires, attempt, generation,
     unique_ttl, state, due, lease_until, sent_at, number, crashes, reason, error, holder, died_at
 FROM messages"""
 _ORDERS = {
-    # Columns of the order, and the comparison that starts behind a message.
+    # The columns that a cursor holds, and the order of the rows.
     Place.READY: ("-priority, due, seq", "priority DESC, due, seq"),
     Place.DELAYED: ("due, seq", "due, seq"),
     Place.LEASED: ("lease_until, seq", "lease_until, seq"),
@@ -56,7 +56,7 @@ def queues(database: Database) -> list[str]:
 
 
 def counts(database: Database, queue: str) -> QueueCounts:
-    """Return how many messages are where."""
+    """Return the number of messages in each place."""
     ((ready, delayed, leased, dead, oldest),) = database.read(_COUNTS, (queue,) * 5)
     return QueueCounts(
         ready=ready,
@@ -68,7 +68,7 @@ def counts(database: Database, queue: str) -> QueueCounts:
 
 
 def peek(database: Database, queue: str, *, place: Place, limit: int, cursor: str | None) -> Page[Stored]:
-    """Return messages in *place*, next first; the cursor is the place of the last one in the order."""
+    """Return messages in *place*, next first; the cursor is the position of the last one."""
     keys, order = _ORDERS[place]
     after: list[Any] = json.loads(cursor) if cursor else []
     behind = f"AND ({keys}) > ({', '.join('?' * len(after))})" if after else ""
@@ -82,7 +82,7 @@ def peek(database: Database, queue: str, *, place: Place, limit: int, cursor: st
 
 
 def find(database: Database, queue: str, ids: Sequence[str]) -> list[Stored]:
-    """Return those of *ids* that the queue holds."""
+    """Return the messages among *ids* that the queue holds."""
     wanted = json.dumps(list(ids))
     sql = f"{_STORED} WHERE queue = ? AND state < 4 AND id IN (SELECT value FROM json_each(?))"
     found = {stored.envelope.id: stored for stored in map(_stored, database.read(sql, (queue, wanted)))}
@@ -90,7 +90,7 @@ def find(database: Database, queue: str, ids: Sequence[str]) -> list[Stored]:
 
 
 def requeue(database: Database, queue: str, ids: Sequence[str] | None) -> list[str]:
-    """Replay dead letters, the one that died first at the front, and return their ids."""
+    """Replay dead letters, oldest first, and return their ids."""
     condition, parameters = _among(ids)
     replayed: list[str] = []
     now = database.time.now()
@@ -111,7 +111,7 @@ def requeue(database: Database, queue: str, ids: Sequence[str] | None) -> list[s
 def remove(
     database: Database, queue: str, ids: Sequence[str] | None, *, places: set[Place], window: float
 ) -> list[str]:
-    """Take messages in *places* out, those of *ids* or all, and remember their ids for *window* seconds."""
+    """Delete messages in *places*, those with *ids* or all, and remember their ids for *window* seconds."""
     condition, parameters = _among(ids)
     removed: list[str] = []
     for place in sorted(places):
@@ -130,14 +130,14 @@ def remove(
 
 
 def _among(ids: Sequence[str] | None) -> tuple[str, tuple[str, ...]]:
-    """Return the condition that names *ids*, or none for all."""
+    """Return the condition that selects *ids*; empty for all."""
     if ids is None:
         return "", ()
     return "AND id IN (SELECT value FROM json_each(?))", (json.dumps(list(ids)),)
 
 
 def _position(row: Row, place: Place) -> list[float]:
-    """Return where a row stands in the order of *place*, as the first column of ``_ORDERS`` computes it."""
+    """Return the position of a row in the order of *place*, as the first column of ``_ORDERS`` computes it."""
     seq, priority, due, lease_until, died_at = row[0], row[4], row[14], row[15], row[22]
     return {
         Place.READY: [-priority, due, seq],

@@ -15,14 +15,14 @@ from queuekit.layouts import other_layout
 __all__ = ["DEAD", "DELAYED", "DONE", "LEASED", "PAGE", "READY", "VERSION", "prepare"]
 
 VERSION = 1
-"""Kept in ``PRAGMA user_version``."""
+"""Stored in ``PRAGMA user_version``."""
 PAGE = 2048
-"""Bytes of a page: a send costs a fifth less than with SQLite's 4,096, a batch of many a tenth more."""
+"""Bytes of a page: a send costs a fifth less than with SQLite's default of 4,096, a large batch a tenth more."""
 APPLICATION = 0x514B4954
-"""Kept in ``PRAGMA application_id``: "QKIT"."""
+"""Stored in ``PRAGMA application_id``: "QKIT"."""
 
 READY, DELAYED, LEASED, DEAD, DONE = range(5)
-"""Values of ``messages.state``. DONE is a message that has left: its row stays for a while to remember the id."""
+"""Values of ``messages.state``. DONE marks a message that has left; its row is kept for a while to remember the id."""
 
 TABLES = """
 CREATE TABLE messages(
@@ -94,7 +94,7 @@ CREATE TABLE members(grp TEXT, member INTEGER, PRIMARY KEY(grp, member)) WITHOUT
 CREATE TABLE meta(name TEXT PRIMARY KEY, value NUMERIC) WITHOUT ROWID;
 """
 
-# One statement, so that another process that makes the tables just now is seen entirely or not at all.
+# One statement, so that tables that another process is creating are seen completely or not at all.
 _MARKS = """
 SELECT (SELECT application_id FROM pragma_application_id), (SELECT user_version FROM pragma_user_version),
     (SELECT count(*) FROM sqlite_master)"""
@@ -103,20 +103,20 @@ Run = Callable[[str], sqlite3.Cursor]
 
 
 def prepare(run: Run, path: str) -> None:
-    """Make the file at *path* a queuekit database of this version, unless it is one; *run* executes a statement.
+    """Create the tables in the file at *path*, unless they exist; *run* executes a statement.
 
     Raises:
-        UnavailableError: It is another program's database, or one of a later queuekit.
+        UnavailableError: The file is another program's database, or a later queuekit's.
     """
     if _is_current(run, path):
         return
-    # Both only take effect while the file is empty. A send writes seven pages into the log, whatever their size.
+    # These two only take effect while the file is empty. A send writes seven pages to the log, whatever their size.
     run(f"PRAGMA page_size = {PAGE}")
     run("PRAGMA auto_vacuum = INCREMENTAL")
     run("PRAGMA journal_mode = WAL")
     run("BEGIN IMMEDIATE")
     try:
-        if not _is_current(run, path):  # another process may have been quicker
+        if not _is_current(run, path):  # another process may have created them meanwhile
             for statement in TABLES.split(";\n"):
                 run(statement)
             run(f"PRAGMA application_id = {APPLICATION}")
@@ -129,7 +129,7 @@ def prepare(run: Run, path: str) -> None:
 
 
 def _is_current(run: Run, path: str) -> bool:
-    """Return whether the tables are there; false for an empty file."""
+    """Return whether the tables exist; False for an empty file."""
     ((application, version, tables),) = run(_MARKS).fetchall()
     if application == APPLICATION and version != VERSION:
         raise other_layout(path, found=version, known=VERSION, elsewhere="name another file")

@@ -1,4 +1,4 @@
-"""What a ``sqlite:///`` URL says: which file, and how it is used."""
+"""The options of a ``sqlite:///`` URL, and the path of its file."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from queuekit.urls import EngineURL
 __all__ = ["SqliteOptions", "check_version", "database_path", "written_path"]
 
 OLDEST = (3, 35, 0)
-"""The first SQLite that knows all the statements used here."""
+"""The oldest SQLite that supports all statements used here."""
 
 
 @attrs.frozen
@@ -22,15 +22,15 @@ class SqliteOptions:
     """Options of the URL and of the config table ``[sqlite]``."""
 
     sync: Literal["normal", "full"] = attrs.field(default="normal", validator=attrs.validators.in_(("normal", "full")))
-    """``"normal"``: a crash of a process loses nothing, a power cut may lose the last commits; ``"full"``: nor that."""
+    """``"normal"``: a power cut may lose the last commits, a crash of a process none; ``"full"``: neither does."""
     busy_timeout: float = attrs.field(default=5.0, validator=attrs.validators.ge(0))
-    """Seconds to try while other processes write, before a call fails with ``UnavailableError``."""
+    """Seconds to retry while other processes write, before a call fails with ``UnavailableError``."""
     private: bool = False
-    """Whether a file is refused that others could replace: in a folder that they can write, or behind a link."""
+    """Whether to refuse a file that others can replace: in a folder that they can write to, or behind a link."""
 
 
 def written_path(url: EngineURL) -> str:
-    """Return the absolute path of the file as *url* says it, symbolic links and all."""
+    """Return the absolute path of the file in *url*, with symbolic links unresolved."""
     return os.path.abspath(os.path.expanduser(url.path.removeprefix("/")))  # noqa: PTH100, PTH111 - not resolved
 
 
@@ -40,7 +40,7 @@ def database_path(url: EngineURL) -> str:
     ``sqlite:///a.db`` is relative to the working directory, ``sqlite:////var/a.db`` is absolute.
 
     Raises:
-        ConfigError: It names no file.
+        ConfigError: The URL does not name a file.
     """
     path = url.path.removeprefix("/")
     fix = "Write sqlite:///jobs.db, or sqlite:////var/lib/jobs.db for an absolute path"
@@ -55,7 +55,7 @@ def database_path(url: EngineURL) -> str:
 
 
 def check_version(found: tuple[int, ...] = sqlite3.sqlite_version_info) -> None:
-    """Refuse an SQLite that lacks what is used here.
+    """Raise if SQLite is too old.
 
     Raises:
         PluginError: It is older than 3.35.

@@ -1,4 +1,4 @@
-"""Named pipes that are made when first needed, never block, and are removed when nothing listens."""
+"""Named pipes that are created when first needed, never block, and are removed when nothing listens."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ __all__ = ["drain", "open_pipe", "wake"]
 
 _OPEN = os.O_NONBLOCK | os.O_CLOEXEC if os.name == "posix" else 0
 CAPACITY = 65_536
-"""Bytes that are read at once; what a pipe holds on Linux."""
+"""Bytes to read at once: the capacity of a pipe on Linux."""
 
 
 def open_pipe(path: Path, *, private: bool = False) -> int:
-    """Open the pipe at *path*, made if need be, for reading and writing.
+    """Open the pipe at *path* for reading and writing; create it if it does not exist.
 
-    A *private* one gets its name only once it is open, since :func:`wake` removes pipes without a listener.
+    A *private* pipe gets its name only once it is open, since :func:`wake` removes pipes without a listener.
 
     Raises:
-        OSError: A named pipe cannot be made or opened there.
+        OSError: The pipe cannot be created or opened.
     """
     made = path.with_name(f".{path.name}") if private else path
     try:
@@ -38,7 +38,7 @@ def open_pipe(path: Path, *, private: bool = False) -> int:
 
 
 def wake(path: str) -> None:
-    """Wake the owner of the private pipe at *path*; if there is none any more, remove it."""
+    """Wake the owner of the private pipe at *path*; if the owner is gone, remove the pipe."""
     try:
         pipe = os.open(path, os.O_WRONLY | _OPEN)
     except OSError as error:
@@ -53,13 +53,13 @@ def wake(path: str) -> None:
 
 
 def drain(pipe: int) -> None:
-    """Read what is in *pipe*, unless another waiter has read it."""
+    """Empty *pipe*, unless another waiter has done so."""
     with contextlib.suppress(BlockingIOError):
         os.read(pipe, CAPACITY)
 
 
 def _make(path: Path) -> None:
-    """Make the pipe at *path*, and the two directories above it, for this user alone."""
+    """Create the pipe at *path* and the two directories above it, for this user only."""
     for directory in (path.parent.parent, path.parent):
         with contextlib.suppress(FileExistsError):
             directory.mkdir(mode=0o700)

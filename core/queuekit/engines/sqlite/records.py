@@ -1,6 +1,6 @@
-"""Expiring records and groups, as statements."""
+"""Reads and writes expiring records and groups."""
 
-# ruff: noqa: S608 - statements are put together from constants of this package, never from a caller's text
+# ruff: noqa: S608 - statements are built from constants of this package, never from a caller's text
 from __future__ import annotations
 
 import json
@@ -39,7 +39,7 @@ ON CONFLICT(name) DO UPDATE SET count = excluded.count, expires_at = excluded.ex
 
 @lru_cache(maxsize=16)
 def _write_sql(count: int, condition: Condition) -> str:
-    """Return the statement that writes *count* records; of one, without the condition that skips rows of NULL."""
+    """Return the statement that writes *count* records; for one record, without the condition that skips NULL rows."""
     source = f"SELECT * FROM {values(count, _WIDTH)} WHERE column1 IS NOT NULL"
     if count == 1:
         source = f"VALUES ({', '.join('?' * _WIDTH)})"
@@ -47,7 +47,7 @@ def _write_sql(count: int, condition: Condition) -> str:
     sets = ", ".join(f"{name} = excluded.{name}" for name in names if name not in {"key", "version"})
     return (
         f"INSERT INTO records({COLUMNS}) {source} ON CONFLICT(key) DO UPDATE SET {sets}, "
-        # It must grow also if this process counts behind another.
+        # The version must grow even if this process's versions are behind another's.
         f"version = max(version + 1, excluded.version){_CONDITIONS[condition]}"
     )
 
@@ -82,7 +82,7 @@ def put_each(
         wanted = record.version if condition is Condition.SAME else expect
         allowed.append((wanted is None or version == wanted) and _allows(condition, record.rank, rank))
         if allowed[-1]:
-            present[record.key] = (record.rank, -1)  # whoever comes later in this call cannot know its version
+            present[record.key] = (record.rank, -1)  # later records of this call cannot know its version
     write(
         on,
         [record for record, yes in zip(records, allowed, strict=True) if yes],
@@ -110,17 +110,17 @@ def read_record(row: Row, now: float) -> Record:
 
 
 def prefix_end(prefix: str) -> str | None:
-    """Return the first text behind all that start with *prefix*, or ``None`` if nothing is."""
+    """Return the smallest text after all texts that start with *prefix*, or ``None`` if there is none."""
     for length in range(len(prefix), 0, -1):
         last = ord(prefix[length - 1])
         if last < 0x10FFFF:  # noqa: PLR2004 - the last character of Unicode
-            # The surrogates between D7FF and E000 are no characters.
+            # Skip the surrogates between D7FF and E000, which are not characters.
             return prefix[: length - 1] + chr(0xE000 if last == 0xD7FF else last + 1)  # noqa: PLR2004
     return None
 
 
 def join(on: Statements, group: str, members: Iterable[int], *, ttl: float, now: float) -> tuple[int, int]:
-    """Count *members* into *group*, within a transaction; return how many are new, and how many there are now."""
+    """Count *members* into *group*, within a transaction; return the number of new members, and of all members."""
     count = 0
     for before, expires_at in on.read(_GROUP, (group,)):
         if expires_at > now:
@@ -148,7 +148,7 @@ def _row_of(record: Record, now: float, version: int) -> Row:
 
 
 def _allows(condition: Condition, rank: int, present: int | None) -> bool:
-    """Return whether a record of *rank* may replace what is there, if anything is."""
+    """Return whether a record with *rank* may replace the live record, if any, whose rank is *present*."""
     if present is None or condition in (Condition.ALWAYS, Condition.SAME):
         return True
     return condition is Condition.NEWER and rank > present

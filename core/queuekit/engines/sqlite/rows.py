@@ -1,12 +1,11 @@
 """Converts envelopes to rows and rows to envelopes, many with one statement.
 
-Python's ``sqlite3`` lets go of the interpreter at every row that it fetches and every row that it inserts by
-``executemany``, and must wait for it again while other threads compute: thousands of times a second that would be the
-slowest part of a worker. So rows are written by statements with many VALUES, and read as one JSON array beside one
-string of all bodies.
+Python's ``sqlite3`` releases the interpreter lock for every row that it fetches or inserts with ``executemany``, and
+then waits for it while other threads compute. Thousands of times a second, that would be the slowest part of a worker.
+So rows are written by statements with many VALUES, and read as one JSON array and one string of all bodies.
 """
 
-# ruff: noqa: S608 - statements are put together from constants of this package, never from a caller's text
+# ruff: noqa: S608 - statements are built from constants of this package, never from a caller's text
 from __future__ import annotations
 
 import json
@@ -36,19 +35,19 @@ __all__ = [
 ]
 
 LARGEST_BATCH = 128
-"""Rows in one statement; a power of two."""
+"""Most rows in one statement; a power of two."""
 LARGE_BODY = 65_536
-"""Bytes above which a body is fetched by itself: all others together must fit into one string of SQLite's."""
+"""Bytes above which a body is fetched separately: all others together must fit into one SQLite string."""
 SENT_AT_DIGITS = 5
-"""Decimals of ``sent_at``: as many as survive in SQLite's JSON, which prints 15 digits."""
+"""Decimals of ``sent_at`` that survive in SQLite's JSON, which prints 15 digits."""
 
 COLUMNS = (
     "id, queue, state, priority, due, body, generation, attempt, hop, sent_at, not_before, expires, "
     "unique_key, unique_until, unique_ttl"
 )
 _WIDTH = COLUMNS.count(",") + 1
-# A later step of an id takes the place of an earlier one, whatever had become of that; the same step adds nothing
-# as long as the id is remembered (QK13).
+# A later step of an id replaces an earlier one, whatever its state; the same step adds nothing as long as the id is
+# remembered (QK13).
 _ON_KNOWN_ID = (
     " ON CONFLICT(id, queue) DO UPDATE SET "
     + ", ".join(f"{name} = excluded.{name}" for name in COLUMNS.split(", ")[2:])
@@ -65,11 +64,11 @@ PACKED_ROWS = (
 )
 PACKED_BODIES = f"CAST(group_concat(CASE WHEN length(body) > {LARGE_BODY} THEN x'' ELSE body END, '') AS BLOB)"
 PACKED = f"{PACKED_ROWS}, {PACKED_BODIES}"
-"""What to select for :func:`unpack`."""
+"""Columns to select for :func:`unpack`."""
 
 
 class MessageRow(NamedTuple):
-    """A row of ``messages`` as far as a delivery needs it."""
+    """The parts of a row of ``messages`` that a delivery needs."""
 
     seq: int
     due: float
@@ -80,14 +79,14 @@ class MessageRow(NamedTuple):
 
 
 def due_of(envelope: Envelope, now: float) -> float:
-    """Return when *envelope* may be handed out: the later of its delay and its ``not_before``."""
+    """Return when *envelope* is due: the later of its delay and its ``not_before``."""
     due = now + envelope.delay if envelope.delay > 0 else now
     not_before = envelope.not_before
     return due if not_before is None or not_before <= due else not_before
 
 
 def exact(value: float | None) -> str | None:
-    """Return *value* as text from which ``float`` makes the same number; JSON in SQLite keeps 15 digits only."""
+    """Return *value* as text that ``float`` reads exactly; SQLite's JSON keeps only 15 digits."""
     return None if value is None else repr(value)
 
 
@@ -113,10 +112,9 @@ def row_of(envelope: Envelope, now: float) -> Row:
 
 
 def batches(rows: Sequence[Row]) -> Iterator[tuple[int, list[Any]]]:
-    """Cut *rows* into a few statements: for each, how many rows :func:`values` is to have, and the values.
+    """Split *rows* into a few statements: for each, yield the number of rows for :func:`values`, and the values.
 
-    Sizes are powers of two, so that few statements are compiled; the last may be filled up with rows of NULL, if not
-    more than a quarter.
+    Sizes are powers of two, so that few statements are compiled; at most a quarter of the last may be NULL rows.
     """
     start = 0
     while (left := len(rows) - start) > 0:
@@ -130,7 +128,7 @@ def batches(rows: Sequence[Row]) -> Iterator[tuple[int, list[Any]]]:
 
 @lru_cache(maxsize=64)
 def values(count: int, width: int) -> str:
-    """Return ``(VALUES (?, ...), ...)`` with *count* rows of *width*; their columns are column1, column2 ..."""
+    """Return ``(VALUES (?, ...), ...)`` with *count* rows of *width* columns, named column1, column2 ..."""
     row = "(" + ", ".join("?" * width) + ")"
     return f"(VALUES {', '.join([row] * count)})"
 
@@ -146,7 +144,7 @@ _INSERT_ONE = f"INSERT INTO messages({COLUMNS}) VALUES ({', '.join('?' * _WIDTH)
 
 
 def insert(on: Statements, rows: Sequence[Row]) -> None:
-    """Put *rows*, made by :func:`row_of`, on their queues; those that are there already add nothing."""
+    """Insert *rows*, made by :func:`row_of`; rows that exist already add nothing."""
     if len(rows) == 1:
         on.write(_INSERT_ONE, rows[0])
         return
@@ -157,10 +155,10 @@ def insert(on: Statements, rows: Sequence[Row]) -> None:
 def unpack(
     packed: str | bytes, bodies: bytes | None, queue: str, large: Callable[[int], bytes]
 ) -> Iterable[MessageRow]:
-    """Yield the messages of a row selected as :data:`PACKED`; *large* fetches the body of a seq by itself.
+    """Yield the messages of a row selected as :data:`PACKED`; *large* fetches a large body by its seq.
 
     Raises:
-        TypeError, ValueError: One of the rows is foreign, i.e. not as :func:`row_of` writes it.
+        TypeError, ValueError: One of the rows is foreign, i.e. :func:`row_of` did not write it.
     """
     start, rest = 0, bodies or b""
     for row in json.loads(packed):
@@ -172,7 +170,7 @@ def unpack(
         else:
             body = rest[start : start + length]
             start += length
-        if len(row) == 8:  # noqa: PLR2004 - the short form
+        if len(row) == 8:  # noqa: PLR2004 - columns of the short form
             envelope = Envelope(id=id, queue=queue, body=body, priority=priority)
         else:
             envelope = _full_envelope(row, queue, body)
@@ -200,5 +198,5 @@ def _full_envelope(row: list[Any], queue: str, body: bytes) -> Envelope:
 
 
 def plain_text(text: str | None) -> str | None:
-    """Return *text* as SQLite can hold it: a lone surrogate, e.g. from a file name that is not UTF-8, becomes ``?``."""
+    """Return *text* with lone surrogates, e.g. from a file name that is not UTF-8, replaced by ``?`` for SQLite."""
     return text if text is None or text.isascii() else text.encode("utf-8", "replace").decode()

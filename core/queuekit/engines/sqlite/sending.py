@@ -1,4 +1,4 @@
-"""Putting messages on their queues."""
+"""Puts messages on their queues."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ FREE_KEYS = """
 DELETE FROM unique_keys WHERE until <> 'ttl' AND (key, id, queue) IN (
     SELECT unique_key, id, queue FROM messages
     WHERE unique_key IS NOT NULL AND seq IN (SELECT value FROM json_each(?)))"""
-"""Frees the keys that messages hold until they are done, given their numbers as a JSON array."""
+"""Frees the keys that messages hold until they are done, given the messages' numbers as a JSON array."""
 
 _IS_KNOWN = """
 SELECT 1 FROM messages WHERE id = ? AND queue = ? AND (generation, attempt, hop) >= (?, ?, ?)
@@ -27,15 +27,15 @@ WHERE unique_keys.ends <= ? OR (unique_keys.id = excluded.id AND unique_keys.que
 
 
 def are_plain(envelopes: Sequence[Envelope]) -> bool:
-    """Return whether none of *envelopes* asks for a unique key, so that one statement may take them all."""
-    for envelope in envelopes:  # noqa: SIM110 - half the time of all(), on the way of every message
+    """Return whether no envelope has a unique key, so that one statement can insert them all."""
+    for envelope in envelopes:  # noqa: SIM110 - takes half the time of all(), and runs for every message
         if envelope.unique is not None:
             return False
     return True
 
 
 def send_all(on: Statements, envelopes: Sequence[Envelope], now: float) -> list[str]:
-    """Put *envelopes* on their queues, within a transaction, and return for each the id that holds the place."""
+    """Put *envelopes* on their queues, within a transaction, and return an id for each; see ``Broker.send``."""
     if are_plain(envelopes):
         insert(on, [row_of(envelope, now) for envelope in envelopes])
         return [envelope.id for envelope in envelopes]
@@ -55,17 +55,17 @@ def send_all(on: Statements, envelopes: Sequence[Envelope], now: float) -> list[
 
 
 def take_key(on: Statements, unique: Unique, holder: tuple[str, str], now: float) -> None:
-    """Give the unique key to *holder*, an id and its queue, if it is free or theirs."""
+    """Give the unique key to *holder*, an id and its queue, if it is free or already theirs."""
     id, queue = holder
     on.write(_TAKE_KEY, (unique.key, id, queue, unique.until, now + unique.ttl, now))
 
 
 def _holder(on: Statements, envelope: Envelope, unique: Unique, now: float) -> str:
-    """Return whose message holds the key, which *envelope* takes if it is free."""
+    """Return the id that holds the key; *envelope* takes it if it is free."""
     name = (envelope.id, envelope.queue)
     step = (envelope.generation, envelope.attempt, envelope.hop)
     if on.read(_IS_KNOWN, (*name, *step, now)):
-        return envelope.id  # sent before: whatever has become of its key stays
+        return envelope.id  # sent before: leave the key as it is
     for holder in on.read(_HOLDER, (unique.key, now)):
         if holder != name:
             return str(holder[0])

@@ -1,7 +1,7 @@
 """Sets the time of a file to the time of day: ``python -m queuekit.engines.sqlite.settime jobs.db``.
 
-All that uses the file must have been stopped. Delays, leases and what is remembered for a while keep the time that they
-have left; what was sent for a moment (``eta``) keeps its moment.
+Stop everything that uses the file first. Delays, leases and expiry times keep their remaining length; messages sent
+with an ``eta`` keep that time.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ _MOVE = (
 
 
 def set_time(path: str, *, clock: Clock | None = None) -> float:
-    """Set the time of the file at *path* to the time of day, and return by how many seconds it was moved.
+    """Set the time of the file at *path* to the time of day, and return the seconds by which it was moved.
 
     Raises:
-        UnavailableError: It is none of ours, or is used by another process.
+        UnavailableError: It is not a queuekit database, or another process uses it.
     """
     if not os.path.isfile(path):  # noqa: PTH113 - a path as text
         raise UnavailableError(f"{path} does not exist", fix="Name the file of the sqlite:/// URL")
@@ -55,7 +55,7 @@ def set_time(path: str, *, clock: Clock | None = None) -> float:
 
 
 def _set(connection: sqlite3.Connection, path: str, time: FileTime) -> float:
-    # SQLite leaves the write-ahead log only for a connection that is the only one.
+    # SQLite leaves the write-ahead mode only if this connection is the only one.
     if _mode(connection, "DELETE") != "delete":
         raise UnavailableError(_USED.format(path), fix="Stop all workers and senders, and call again")
     try:
@@ -64,7 +64,7 @@ def _set(connection: sqlite3.Connection, path: str, time: FileTime) -> float:
         before, after = Anchor.read(rows[0][0]) if rows else None, time.anchor()
         if before is None or not time.holds(before):
             connection.execute("ROLLBACK")
-            return 0.0  # whoever uses it next begins with the time of day
+            return 0.0  # the next process that uses the file starts at the time of day
         by = after.offset - before.offset
         for sql in _MOVE:
             connection.execute(sql, {"by": by, "clock": str(after), "now": after.offset + after.seen})
@@ -75,7 +75,7 @@ def _set(connection: sqlite3.Connection, path: str, time: FileTime) -> float:
 
 
 def _mode(connection: sqlite3.Connection, wanted: str) -> str:
-    """Ask for a journal and return which one there is."""
+    """Set the journal mode and return the mode in effect."""
     try:
         return str(connection.execute(f"PRAGMA journal_mode = {wanted}").fetchone()[0])
     except sqlite3.OperationalError as error:
@@ -85,7 +85,7 @@ def _mode(connection: sqlite3.Connection, wanted: str) -> str:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Set the time of the one file that is named, and return the exit code."""
+    """Set the time of the given file, and return the exit code."""
     if len(arguments) != 1 or arguments[0].startswith("-"):
         asked = list(arguments) in (["--help"], ["-h"])
         (sys.stdout if asked else sys.stderr).write("usage: python -m queuekit.engines.sqlite.settime FILE\n")

@@ -1,6 +1,6 @@
-"""Carries out settlements, many with a few statements."""
+"""Applies settlements, many with a few statements."""
 
-# ruff: noqa: S608 - statements are put together from constants of this package, never from a caller's text
+# ruff: noqa: S608 - statements are built from constants of this package, never from a caller's text
 from __future__ import annotations
 
 import json
@@ -35,20 +35,20 @@ WHERE seq IN (SELECT value FROM json_each(?))"""
 _MOVE_KEY = "UPDATE unique_keys SET queue = ? WHERE key = ? AND id = ? AND queue = ?"
 
 Held = list[tuple[int, Settlement]]
-"""Settlements whose lease is held, with the number of the row."""
+"""Settlements whose leases are held, with the numbers of their rows."""
 
 
 def are_plain_acks(settlements: Iterable[Settlement]) -> bool:
-    """Return whether one statement will do: only acks, and none that frees a unique key."""
+    """Return whether one statement is enough: there are only acks, and none frees a unique key."""
     return all(isinstance(each, Ack) and each.delivery.envelope.unique is None for each in settlements)
 
 
 def settle_acks(on: Statements, settlements: Sequence[Settlement], *, stamp: str, forget_at: float) -> list[bool]:
-    """Carry out plain acks and return for each whether its lease was held; *stamp* marks those of this call."""
+    """Apply plain acks and return for each whether its lease was held; *stamp* marks the rows of this call."""
     done = [False] * len(settlements)
     for number, part in enumerate(rounds(each.delivery.token for each in settlements)):
         fences = shown(part)
-        stamp = f"{stamp}.{number}"  # a second ack of the same lease must not pass for the first
+        stamp = f"{stamp}.{number}"  # so that a second ack of the same lease is not mistaken for the first
         if on.write(_ACK_SHOWN, [forget_at, stamp, fences]) == len(part):
             for _, place in part.values():
                 done[place] = True
@@ -60,7 +60,7 @@ def settle_acks(on: Statements, settlements: Sequence[Settlement], *, stamp: str
 
 
 def settle_all(on: Statements, settlements: Sequence[Settlement], *, now: float, window: float) -> list[bool]:
-    """Carry out *settlements*, within a transaction, and return for each whether its lease was held.
+    """Apply *settlements*, within a transaction, and return for each whether its lease was held.
 
     Ids of messages that leave are remembered for *window* seconds.
     """
@@ -75,7 +75,7 @@ def settle_all(on: Statements, settlements: Sequence[Settlement], *, now: float,
 
 
 def woken(settlements: Iterable[Settlement]) -> set[str]:
-    """Return the queues that have something new to hand out, now or later."""
+    """Return the queues that get a message to deliver, now or later."""
     return {
         each.envelope.queue if isinstance(each, Replace) else each.delivery.queue
         for each in settlements
@@ -101,7 +101,7 @@ def _release(on: Statements, held: Held, now: float) -> None:
         if isinstance(each, Release):
             alike[max(each.delay, 0.0), each.counted].append(seq)
     for (delay, counted), some in alike.items():
-        # Without a delay it keeps its due time, and with that its old place in the order.
+        # Without a delay it keeps its due time, and so its previous position.
         state, due = (DELAYED, now + delay) if delay > 0 else (READY, None)
         on.write(_RELEASE, [state, due, int(counted), json.dumps(some)])
 
@@ -135,7 +135,7 @@ def _retry(on: Statements, retries: list[tuple[int, Replace]], *, now: float, wi
 
 
 def _leave_queue(on: Statements, retry: Replace, *, now: float, window: float) -> None:
-    """Remember the id on the queue that a retry has left, and take the unique key along."""
+    """Remember the id on the queue that a retry has left, and move the unique key."""
     old = retry.delivery.envelope
     step = (old.generation, old.attempt, old.hop)
     insert(on, [(old.id, old.queue, DONE, old.priority, now + window, b"", *step, now, *(None,) * 5)])
@@ -157,6 +157,6 @@ def _dead_letter(on: Statements, dead: list[tuple[int, Dead]], now: float) -> No
     for seq, each in dead:
         why = (plain_text(each.reason), plain_text(each.error[:MAX_ERROR_CHARACTERS]), plain_text(each.holder))
         rows.append((seq, *why, now))
-        now = math.nextafter(now, math.inf)  # the latest dead letter is shown first, also within a batch
+        now = math.nextafter(now, math.inf)  # so that the newest dead letter is shown first, even within a batch
     for size, parameters in batches(rows):
         on.write(_dead_sql(size), parameters)

@@ -1,4 +1,4 @@
-"""What reading and writing need: statements, each by itself or all in one transaction."""
+"""The interface for executing statements, each by itself or all in one transaction."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Parameters = tuple[Any, ...] | list[Any]
 
 
 class Statements(Protocol):
-    """A database, where each statement is a step of its own, or a transaction, where all of them are one."""
+    """A database, where each statement is a step of its own; or a transaction, where all are one step."""
 
     def read(self, sql: str, parameters: Parameters = ()) -> list[Row]:
         """Return all rows of a SELECT."""

@@ -1,6 +1,6 @@
-"""Tokens: the claim's text and the row's number, and how many of them are shown to one statement."""
+"""Tokens, which combine the claim's text with the row's number; and batches of tokens for one statement."""
 
-# ruff: noqa: S608 - statements are put together from constants of this package, never from a caller's text
+# ruff: noqa: S608 - statements are built from constants of this package, never from a caller's text
 from __future__ import annotations
 
 import json
@@ -13,16 +13,16 @@ from queuekit.rounds import in_rounds
 __all__ = ["HELD", "SHOWN", "Round", "new_claim", "rounds", "seqs", "shown", "token_of"]
 
 Round = dict[str, tuple[str, int]]
-"""Number of the row (as text) to the claim's text and the place in the sequence that was asked about."""
+"""The claim's text and the index of the token, by number of the row (as text)."""
 
 SHOWN = "seq = CAST(fence.key AS INTEGER) AND messages.token = fence.value AND messages.state = 2"
-"""Joins ``messages`` with ``json_each(?) AS fence``, given :func:`shown`: those whose lease is still held."""
+"""Joins ``messages`` with ``json_each(?) AS fence``, given :func:`shown`, to the rows whose lease is still held."""
 HELD = f"SELECT json_group_array(seq) FROM json_each(?) AS fence CROSS JOIN messages WHERE {SHOWN}"
-"""Returns the numbers of those rows."""
+"""Selects the numbers of those rows."""
 
 
 def new_claim(random: Random) -> str:
-    """Return a text that no other claim has; with the process in it, since a fork copies the source of chance."""
+    """Return a text unique to this claim; it includes the process id, since a fork copies the random generator."""
     return f"{os.getpid():x}-{random.getrandbits(64):016x}"
 
 
@@ -32,7 +32,7 @@ def token_of(claim: str, seq: int) -> str:
 
 
 def rounds(tokens: Iterable[str]) -> list[Round]:
-    """Part *tokens* so that no row occurs twice in one round; what was never a token of this engine is in none."""
+    """Split *tokens* so that no row occurs twice in a round; skip texts that are not tokens of this engine."""
     parted = [token.rpartition(":") for token in tokens]
     fences = [(seq, (claim, n)) for n, (claim, _, seq) in enumerate(parted) if seq.isascii() and seq.isdecimal()]
     only = dict(fences)
@@ -42,10 +42,10 @@ def rounds(tokens: Iterable[str]) -> list[Round]:
 
 
 def shown(part: Round) -> str:
-    """Return *part* as the JSON object that a statement reads."""
+    """Return *part* as a JSON object for a statement."""
     return json.dumps({seq: claim for seq, (claim, _) in part.items()})
 
 
 def seqs(rows: Sequence[tuple[str]]) -> set[int]:
-    """Return the numbers in the one JSON array that a statement has answered."""
+    """Return the numbers in the JSON array that a statement has returned."""
     return set(json.loads(rows[0][0]))

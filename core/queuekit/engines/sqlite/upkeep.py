@@ -1,10 +1,10 @@
-"""Promotes what is due, reclaims expired leases, and forgets what has ended.
+"""Promotes due messages, reclaims expired leases, and deletes expired data.
 
 Each snapshot is one SELECT on the heads of the indexes, so an idle engine takes no write lock; each change is one
 statement on at most :data:`BATCH` rows, and any process may make it.
 """
 
-# ruff: noqa: S608 - statements are put together from constants of this package, never from a caller's text
+# ruff: noqa: S608 - statements are built from constants of this package, never from a caller's text
 from __future__ import annotations
 
 import json
@@ -18,11 +18,11 @@ from queuekit.engines.sqlite.waiting import Notifier
 __all__ = ["BATCH", "Snapshot", "Upkeep", "promote"]
 
 BATCH = 1_000
-"""Most rows that one statement of upkeep touches."""
+"""Most rows that one upkeep statement changes."""
 SWEEP_EVERY = 1.0
 """Seconds between two sweeps, unless the last one left some rows."""
 FREE_PAGES = 2_000
-"""Pages that are kept for reuse; more are given back to the file system, some at a time."""
+"""Pages to keep for reuse; more are returned to the file system, some at a time."""
 
 _SNAPSHOT = """
 SELECT (SELECT min(due) FROM messages WHERE state = 1), (SELECT min(lease_until) FROM messages WHERE state = 2),
@@ -58,18 +58,18 @@ DELETE FROM groups WHERE name IN (
 
 @attrs.frozen
 class Snapshot:
-    """State of the messages at one moment."""
+    """State of the messages at one time."""
 
     delayed: float | None
     """When the next delayed message of any queue is due."""
     leased: float | None
     """When the next lease of any queue ends."""
     ready: tuple[str, ...]
-    """Those of the given queues that have a ready message."""
+    """The given queues that have a ready message."""
 
     @property
     def next_event(self) -> float:
-        """UTC epoch seconds of the next change that time alone brings about."""
+        """UTC epoch seconds of the next due time or end of a lease."""
         return min(
             float("inf") if self.delayed is None else self.delayed,
             float("inf") if self.leased is None else self.leased,
@@ -77,7 +77,7 @@ class Snapshot:
 
 
 class Upkeep:
-    """Does what time alone requires; every process that uses the file takes part.
+    """Does the upkeep; every process that uses the file takes part.
 
     Args:
         database: The file.
@@ -90,7 +90,7 @@ class Upkeep:
         self._next_sweep = float("-inf")
 
     def refresh(self, queues: Sequence[str]) -> Snapshot:
-        """Promote and reclaim what is due, and return a snapshot taken after it."""
+        """Promote due messages and reclaim expired leases, and return a snapshot taken afterwards."""
         now = self._database.time.now()
         snapshot = self._snapshot(queues)
         if snapshot.next_event > now:
@@ -102,7 +102,7 @@ class Upkeep:
         return self._snapshot(queues)
 
     def sweep(self) -> None:
-        """Forget what has ended, if the last sweep was a while ago: ids, unique keys, records and groups."""
+        """Delete expired ids, unique keys, records and groups, unless the last sweep was recent."""
         now = self._database.time.now()
         if now < self._next_sweep:
             return
@@ -126,14 +126,14 @@ class Upkeep:
             self._notifier.notify(json.loads(queues[0][0]))
 
     def _shrink(self) -> None:
-        """Give room back to the file system once a lot of it is free."""
+        """Return free pages to the file system once there are many."""
         ((free,),) = self._database.read("PRAGMA freelist_count")
         if free > FREE_PAGES:
             self._database.give_back(BATCH)
 
 
 def promote(database: Database, notifier: Notifier, now: float) -> None:
-    """Make delayed messages ready that are due."""
+    """Make due delayed messages ready."""
     queues = json.loads(database.read(_WHOSE.format(due=_DUE, batch=BATCH), (now,))[0][0])
     if queues and database.write(_PROMOTE, (now,)):
         notifier.notify(queues)

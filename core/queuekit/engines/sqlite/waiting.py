@@ -1,9 +1,9 @@
-"""Wakes waiting threads, in other processes as well, through named pipes beside the database.
+"""Wakes waiting threads, also in other processes, through named pipes next to the database.
 
-After its commit a sender writes one byte to the pipe of the queue. A listener polls the pipe and reads the database
-when the pipe has data. The byte is only a hint: a waiter reads the database after it has begun to listen and before it
-blocks, and once a second in any case. A thread that waits for records listens to a pipe of its own in ``results/``,
-named after the records.
+After its commit, a sender writes one byte to the pipe of the queue. A listener polls the pipe and reads the database
+when the pipe has data. The byte is only a hint: a waiter reads the database after it begins to listen and before it
+blocks, and once a second in any case. A thread that waits for records listens to its own pipe in ``results/``, named
+after the records.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from queuekit.interrupts import Interrupts
 __all__ = ["LONGEST_SLEEP", "Listener", "Notifier"]
 
 LONGEST_SLEEP = 1.0
-"""Seconds after which a waiter polls the database without having been notified."""
+"""Seconds after which a waiter polls the database without a notification."""
 POLLING = (0.05, 0.5)
-"""Seconds between two polls where there are no named pipes: the first, and the longest."""
+"""Seconds between two polls on systems without named pipes: first and longest."""
 MOST_PIPES = 200
-"""Pipes that a sender keeps open."""
+"""Most pipes that a sender keeps open."""
 MOST_KEYS = 16
-"""A thread that waits for more records than this is woken by any record."""
+"""Most records in the name of a pipe; any record wakes a thread that waits for more."""
 ANY = "any"
 
 
@@ -42,7 +42,7 @@ class Notifier:
     """The pipes of one database.
 
     Args:
-        directory: Where they are; made when first needed.
+        directory: Directory of the pipes; created when first needed.
     """
 
     def __init__(self, directory: str) -> None:
@@ -50,12 +50,12 @@ class Notifier:
         self._results = f"{directory}/results"
         self._pipes: dict[str, int] = {}
         self.interrupts = Interrupts()
-        """Wake the waits of this process."""
+        """Interrupts of the waits in this process."""
         self.renew_in_fork()
         renew_in_forks(self)
 
     def renew_in_fork(self) -> None:
-        """Begin with a lock that nobody holds, and close the pipes of the parent."""
+        """Create a new lock, and close the pipes of the parent."""
         self._lock = threading.Lock()
         self._close_pipes()
 
@@ -65,7 +65,7 @@ class Notifier:
             for queue in queues:
                 try:
                     os.write(self._pipes.get(queue) or self._pipe_of(queue), b"!")
-                except OSError:  # a full pipe wakes as well; waiters without a pipe poll
+                except OSError:  # a full pipe wakes its waiters too; waiters without a pipe poll
                     continue
 
     def listen(self, queues: Iterable[str]) -> Listener:
@@ -75,9 +75,9 @@ class Notifier:
     def notify_results(self, keys: Sequence[str]) -> None:
         """Wake the waiters for one of the final records *keys*; call it after the commit."""
         try:
-            names = os.listdir(self._results)  # noqa: PTH208 - on the way of every commit, and mostly empty
+            names = os.listdir(self._results)  # noqa: PTH208 - runs in every commit, and is mostly empty
         except OSError:
-            return  # nobody has ever waited
+            return  # no thread has ever waited for a result
         if names:
             marks = {ANY, *map(_mark, keys)}
             for name in names:
@@ -115,7 +115,7 @@ class Listener:
     """Listens for one waiting thread: to pipes, and to interrupts of its own process.
 
     Args:
-        interrupts: End its waits.
+        interrupts: Interrupts that end its waits.
         paths: Pipes to listen to.
         private: Whether the pipes belong to this listener and are removed with it.
     """
@@ -132,7 +132,7 @@ class Listener:
     def __enter__(self) -> Self:
         try:
             self._open()
-        except (OSError, AttributeError):  # no named pipes here, or no poll: poll the database
+        except (OSError, AttributeError):  # no named pipes or no poll() on this system: poll the database
             self._close()
         self._interrupts.join(self)
         return self
@@ -144,7 +144,7 @@ class Listener:
         self._close()
 
     def wait(self, timeout: float) -> None:
-        """Block until notified or woken, for at most *timeout* seconds; poll the database after it in any case."""
+        """Block until notified or woken, for at most *timeout* seconds; the caller polls the database in any case."""
         if not self._pipes:
             self._woken.wait(min(timeout, self._pause))
             self._pause = min(self._pause * 2, POLLING[1])
@@ -153,7 +153,7 @@ class Listener:
             drain(pipe)
 
     def wake(self) -> None:
-        """Make a wait in another thread of this process end."""
+        """End a wait in another thread of this process."""
         self._woken.set()
         if self._wake_pipe is not None:
             os.write(self._wake_pipe, b"!")
@@ -178,5 +178,5 @@ class Listener:
 
 
 def _mark(key: str) -> str:
-    """Return the part of a private pipe's name that stands for *key*."""
+    """Return the part of a private pipe's name that identifies *key*."""
     return f"{zlib.crc32(key.encode('utf-8', 'surrogatepass')):08x}"
