@@ -73,7 +73,7 @@ def test_unusable_database_is_reported_without_spinning(tmp_path: Path) -> None:
 
         assert waiting.get(timeout=PATIENCE) == waiting.id
         assert used < 0.2 + took / 2
-        assert f"there is no directory {folder}" in group.read_log()
+        assert f"the directory {folder} does not exist" in group.read_log()
         assert "Traceback" not in group.read_log()
 
 

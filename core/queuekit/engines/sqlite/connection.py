@@ -63,7 +63,7 @@ def fault(error: sqlite3.Error, path: str, *, patience: float) -> UnavailableErr
     directory = os.path.dirname(path)  # noqa: PTH120 - a path as text
     what = f"{path} cannot be used: {error}"
     if code == CANTOPEN and not os.path.isdir(directory):  # noqa: PTH112
-        what = f"{path} cannot be opened: there is no directory {directory}"
+        what = f"{path} cannot be opened: the directory {directory} does not exist"
     stays = _is_closed(path) if code == CANTOPEN else code in _PERSISTENT and extended != _MOVED
     return UnavailableError(what, fix=FIXES.get(code, ""), passing=not stays)
 
@@ -131,7 +131,7 @@ class Handle:
 
 
 def file_identity(path: str) -> tuple[int, int] | None:
-    """Return the identity of the file at *path*, which a replacement does not share; ``None`` if there is no file."""
+    """Return the identity of the file at *path*, which a replacement does not share; ``None`` if it does not exist."""
     try:
         status = os.stat(path)  # noqa: PTH116 - runs in every call
     except OSError:
