@@ -46,8 +46,8 @@ def test_check_tells_what_tasks_cost(shop: Path, ministack_server: AwsServer) ->
     done = queuekit("check", "--app", "tasks:app", folder=shop, **urls)
 
     assert done.returncode == 0, done.stderr
-    assert "0.3 requests a task in bulk, 3 for one alone; idle: 4,320 long polls a day" in done.stdout
-    assert "0.1 requests a task in bulk" in done.stdout
+    assert "0.3 requests per task in bulk, 3 for a single task; idle: 4,320 long polls a day" in done.stdout
+    assert "0.1 requests per task in bulk" in done.stdout
 
 
 def test_check_reads_redrive_policies(shop: Path, ministack_server: AwsServer) -> None:

@@ -22,7 +22,7 @@ def test_another_layout_is_refused(ministack_server: AwsServer, version: str) ->
     table.call("put_item", TableName=table.name, Item=item)
 
     for call in (lambda: second.get(["result:one"]), lambda: second.put([Record(key="result:two", ttl=60)])):
-        with pytest.raises(UnavailableError, match=f"another version of queuekit: {version} there, 1 here") as caught:
+        with pytest.raises(UnavailableError, match=f"layout {version}, this version reads 1") as caught:
             call()
         assert "set another table prefix" in caught.value.fix
         assert not caught.value.passing

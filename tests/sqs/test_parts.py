@@ -46,8 +46,8 @@ def test_reads_a_url(url: str, region: str | None, endpoint: str | None, prefix:
     ("url", "problem"),
     [
         pytest.param("sqs://", "names no region or host", id="nothing"),
-        pytest.param("sqs://localhost:4566/x", "where the region should be", id="host-as-region"),
-        pytest.param("sqs://eu-west-1/a b", "cannot begin a name", id="prefix"),
+        pytest.param("sqs://localhost:4566/x", "instead of a region", id="host-as-region"),
+        pytest.param("sqs://eu-west-1/a b", "is not a valid prefix", id="prefix"),
         pytest.param("dynamodb+http://a,b/x", "names several hosts", id="hosts"),
     ],
 )
@@ -193,7 +193,7 @@ def test_an_error_shows_no_credentials() -> None:
     shown = [str(unavailable(error, doing="sqs:SendMessage on q", url=url)) for error in (wrong, denied)]
 
     assert not any(secret in line for secret in ("TOKEN", "topsecret") for line in shown)
-    assert "Allow the action" in shown[1]
+    assert "Allow this action" in shown[1]
 
 
 @pytest.mark.parametrize("field", ["b", "d", "s", "w", "x"])

@@ -30,7 +30,7 @@ from queuekit_sqs.urls import read_target
 __all__ = ["DynamoBackend"]
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 2.0
-"""Seconds between two looks of ``wait``: each a request, so they grow apart."""
+"""First and longest seconds between two polls of ``wait``; they grow, since each poll costs a request."""
 _JOIN_TRIES = 8
 
 
@@ -38,10 +38,10 @@ class DynamoBackend(Backend):
     """Records in one table of DynamoDB; see :class:`~queuekit.backend.Backend` for the methods.
 
     Args:
-        url: Region and how the table's name begins.
-        options: How it is used.
-        clock: Ours; the service's is estimated from its replies.
-        random: Makes pauses uneven.
+        url: Region, and prefix of the table's name.
+        options: Options of the requests and the table.
+        clock: The local clock; the service's is estimated from its replies.
+        random: Adds jitter to pauses.
     """
 
     capabilities = BACKEND_CAPABILITIES
@@ -57,7 +57,7 @@ class DynamoBackend(Backend):
     ) -> None:
         options = options or DynamoOptions()
         target = read_target(url, options)
-        self._random = random or Random()  # noqa: S311 - no secret hangs on it
+        self._random = random or Random()  # noqa: S311 - not a secret
         self._time = ServerTime(clock or SystemClock())
         self._shards = options.shards
         self._pool = RequestPool(options.connections, name="queuekit-dynamodb")
@@ -73,7 +73,7 @@ class DynamoBackend(Backend):
         self._version = 0
 
     def renew_in_fork(self) -> None:
-        """Begin with a free lock."""
+        """Create a new lock: another thread of the parent may hold the old one."""
         self._lock = threading.Lock()
 
     # -- records
@@ -81,7 +81,7 @@ class DynamoBackend(Backend):
     def put(
         self, records: Sequence[Record], *, condition: Condition = Condition.ALWAYS, expect: int | None = None
     ) -> list[bool]:
-        """Write *records* where *condition* and *expect* allow it."""
+        """Write the *records* that *condition* and *expect* allow."""
         self.check_sizes(records)
         self._note({kind_of(record.key) for record in records})
         now = self._time.now()
@@ -96,7 +96,7 @@ class DynamoBackend(Backend):
         return {item["sk"]["S"]: read_record(item, now) for item in found if is_live(item, now)}
 
     def wait(self, keys: Sequence[str], *, timeout: float) -> dict[str, Record]:
-        """Poll for a final record among *keys*, less and less often."""
+        """Poll, with growing pauses, for a final record under one of *keys*."""
         deadline = time.monotonic() + timeout
         pause = _FIRST_PAUSE
         while True:
@@ -114,7 +114,7 @@ class DynamoBackend(Backend):
         return sum(self._table.write(removals))
 
     def scan(self, prefix: str, *, limit: int = 100, cursor: str | None = None) -> Page[Record]:
-        """Return live records whose key starts with *prefix*: shard by shard, by queries alone."""
+        """Return live records whose key starts with *prefix*, shard by shard, by queries only."""
         parts = self._partitions(prefix)
         part, after = json.loads(cursor) if cursor else ("", "")
         start = parts.index(part) if part in parts else 0
@@ -135,12 +135,12 @@ class DynamoBackend(Backend):
     # -- groups
 
     def join(self, group: str, member: int, size: int, *, ttl: float = 604_800.0) -> tuple[bool, int]:
-        """Count *member* into *group*: a set of numbers in one item, so that it is one step."""
+        """Count *member* into *group*, a set of numbers in one item, in one step."""
         before = self._arrive(group, {str(member)}, ttl)
         return str(member) not in before, len(before | {str(member)})
 
     def join_many(self, joins: Sequence[Join]) -> list[int]:
-        """Count several members into their groups: a request for each group, all at the same time."""
+        """Count members into their groups, by parallel requests, one for each group."""
         arrivals: dict[str, set[str]] = {}
         for one in joins:
             arrivals.setdefault(one.group, set()).add(str(one.member))
@@ -150,20 +150,20 @@ class DynamoBackend(Backend):
         return [len(before[one.group] | arrivals[one.group]) for one in joins]
 
     def _arrive(self, group: str, members: set[str], ttl: float) -> set[str]:
-        """Add *members* to a group and return who had joined before."""
+        """Add *members* to a group and return the earlier members."""
         for _ in range(_JOIN_TRIES):
             now = self._time.now()
             for live in (True, False):
                 before = self._join(group, members, now=now, until=now + ttl, live=live)
                 if before is not None:
                     return before
-        raise UnavailableError(f"group {group!r} ends and begins at every try")
+        raise UnavailableError(f"other clients keep changing group {group!r}")
 
     def _join(self, group: str, members: set[str], *, now: float, until: float, live: bool) -> set[str] | None:
-        """Add *members* to a live group, or begin one in place of one that has ended; ``None`` if it is not as *live*.
+        """Add *members* to a live group, or replace an expired one, according to *live*.
 
         Returns:
-            Who had joined before.
+            The earlier members; ``None`` if the group is not in the state that *live* says.
         """
         verb = "ADD group_members :members SET" if live else "SET group_members = :members,"
         test = "attribute_not_exists(live_until) OR live_until > :now" if live else "live_until <= :now"
@@ -189,14 +189,14 @@ class DynamoBackend(Backend):
         old: dict[str, Any] = reply.get("Attributes", {}) if live else {}
         return set(old.get("group_members", {}).get("NS", ()))
 
-    # -- the rest
+    # -- other methods
 
     def now(self) -> float | None:
-        """Return the service's time, in UTC epoch seconds, as far as its replies show."""
+        """Return the service's time in UTC epoch seconds, as estimated from its replies."""
         return self._time.now()
 
     def check(self) -> list[str]:
-        """Return whether DynamoDB removes what has expired."""
+        """Return a line if DynamoDB does not remove expired records."""
         try:
             reply = self._table.call("describe_time_to_live", TableName=self._table.name)
         except UnavailableError as error:
@@ -204,11 +204,11 @@ class DynamoBackend(Backend):
         status = reply.get("TimeToLiveDescription", {}).get("TimeToLiveStatus")
         if status in {"ENABLED", "ENABLING"}:
             return []
-        return [f"time to live is off in {self._table.name}, so expired records pile up. Switch it on for 'expires_at'"]
+        return [f"time to live is off in {self._table.name}, so expired records pile up. Turn it on for 'expires_at'"]
 
     def notes(self) -> list[str]:
-        """Return what results cost."""
-        return ["0.1 requests a task in bulk, 3 for one alone"]
+        """Return the cost of results."""
+        return ["0.1 requests per task in bulk, 3 for a single task"]
 
     def close(self) -> None:
         """Close all connections."""
@@ -216,7 +216,7 @@ class DynamoBackend(Backend):
         self._service.close()
 
     def _partitions(self, prefix: str) -> list[str]:
-        """Return the partitions in which keys begin with *prefix*."""
+        """Return the partitions that may hold keys with *prefix*."""
         if ":" in prefix:
             kinds = [kind_of(prefix)]
         else:
@@ -230,7 +230,7 @@ class DynamoBackend(Backend):
         return [partition(kind, shard) for kind in kinds for shard in range(self._shards)]
 
     def _query(self, part: str, prefix: str, after: str, limit: int) -> tuple[list[Item], bool]:
-        """Return items of a partition behind *after* whose key begins with *prefix*, and whether there are more."""
+        """Return items of a partition after *after* whose key begins with *prefix*, and whether there are more."""
         start = {"ExclusiveStartKey": {"pk": {"S": part}, "sk": {"S": after}}} if after else {}
         begins = " AND begins_with(sk, :prefix)" if prefix else ""
         values = {":pk": {"S": part}} | ({":prefix": {"S": prefix}} if prefix else {})
@@ -246,16 +246,16 @@ class DynamoBackend(Backend):
         return reply.get("Items", []), "LastEvaluatedKey" in reply
 
     def _note(self, kinds: set[str]) -> None:
-        """Leave word of kinds that are new to this client, for scans that begin with less than a kind."""
+        """Store kinds that are new to this client, for scans whose prefix is shorter than a kind."""
         for kind in kinds - self._kinds - {""}:
             key = {"pk": {"S": KINDS}, "sk": {"S": kind}}
             self._table.call("put_item", TableName=self._table.name, Item=key)
             self._kinds.add(kind)
 
     def _stamp(self, now: float) -> Stamp:
-        """Return what identifies a write; its version is the time in microseconds, or the next one.
+        """Return the identity of a write; its version is the time in microseconds, or the last version plus one.
 
-        The writer is not from a Random, whose numbers a fork would repeat.
+        The writer does not come from a Random, whose numbers a fork would repeat.
         """
         with self._lock:
             self._version = max(self._version + 1, int(now * 1e6))

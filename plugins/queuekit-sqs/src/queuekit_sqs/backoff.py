@@ -1,4 +1,4 @@
-"""Pauses between tries: ever longer, and uneven, so that clients that failed together do not come back together."""
+"""Pauses between tries: they grow and have jitter, so that clients that failed together do not retry together."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ __all__ = ["pauses"]
 
 
 def pauses(random: Random, *, first: float, longest: float, growth: float = 2.0) -> Iterator[float]:
-    """Yield seconds to pause for, without end: about *first*, then *growth* times as many, up to about *longest*.
+    """Yield pauses in seconds, without end: about *first*, then *growth* times as long, up to about *longest*.
 
-    Each is half as long to one and a half times as long as that, by chance; but no longer than the caller has left.
+    Each varies at random between half and one and a half times that, within the time limit of the caller.
     """
     usual = first
     while True:

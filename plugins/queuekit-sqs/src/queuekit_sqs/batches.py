@@ -1,4 +1,4 @@
-"""Makes requests of up to ten entries each, many at a time; tries again the entries that fail."""
+"""Make requests of up to ten entries each, many at a time, and retry the entries that fail."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ STALE = frozenset(
         "ReceiptHandleIsInvalid",
     }
 )
-"""Codes for a receipt that is not valid any more."""
+"""Codes for a receipt that is no longer valid."""
 
 
 @attrs.frozen(kw_only=True)
@@ -49,42 +49,42 @@ class Job:
     sqs_queue: SqsQueue
     operation: str
     entry: dict[str, Any]
-    """Its fields, ``Id`` excepted."""
+    """Its fields, except ``Id``."""
     size: int = 0
-    """Bytes of a message to be sent."""
+    """Bytes of a message to send."""
 
 
 @attrs.frozen(kw_only=True)
 class JobFailure:
-    """Why an entry was not carried out."""
+    """The reason why an entry failed."""
 
     code: str
     text: str
     final: bool
-    """Whether the service refuses it, so that trying again is of no use."""
+    """Whether the service refused it, so that a retry is useless."""
     error: UnavailableError | None = None
-    """What to raise where the whole request failed, and its tries are used up."""
+    """The error to raise if the whole request failed after all its tries."""
 
     @property
     def passing(self) -> bool:
-        """Whether it is to be tried again."""
+        """Whether to retry it."""
         return not self.final and self.error is None
 
     @property
     def stale(self) -> bool:
-        """Whether the receipt is not valid any more."""
+        """Whether the receipt is no longer valid."""
         return self.final and self.code in STALE
 
 
 class Batches:
-    """Carries out jobs.
+    """Runs jobs.
 
     Args:
-        service: Carries the requests.
-        queues: Know the addresses.
-        pool: Makes requests at the same time.
+        service: Makes the requests.
+        queues: The URLs of queues.
+        pool: Runs requests in parallel.
         most_bytes: Most bytes of messages in one request.
-        random: Makes the pauses between tries uneven.
+        random: Adds jitter to the pauses between tries.
     """
 
     def __init__(self, service: Service, queues: Queues, *, pool: RequestPool, most_bytes: int, random: Random) -> None:
@@ -95,7 +95,7 @@ class Batches:
         self._random = random
 
     def run(self, jobs: Sequence[Job]) -> list[JobFailure | None]:
-        """Carry out *jobs* and return for each why it failed, or ``None``. An absent queue is made, if it may be."""
+        """Run *jobs* and return for each why it failed, or ``None``. Create missing queues if that is allowed."""
         failures: list[JobFailure | None] = [None] * len(jobs)
         chunks = self._chunks(jobs)
         size = len(chunks) if LIMITS.here.each is None else _PART_OF_MANY
@@ -109,10 +109,10 @@ class Batches:
         return failures
 
     def send(self, jobs: Sequence[Job]) -> list[JobFailure | None]:
-        """Send messages: those of one group in a FIFO queue one after the other, so that none overtakes another.
+        """Send messages; those of one group in a FIFO queue one after the other, to keep their order.
 
-        In one request some entries may fail and later ones arrive. Once a message has not arrived, those behind it in
-        its group are not sent. Each round that has gone through gives the caller's time anew, as a batch does.
+        In one request, some entries may fail while later ones succeed. After a message has failed, later ones of its
+        group are not sent. Each successful round restarts the time limit of the caller, as a batch does.
         """
         groups = [_group_of(job) for job in jobs]
         if not any(groups):
@@ -136,7 +136,7 @@ class Batches:
         failures: list[JobFailure | None],
         stopped: dict[str, JobFailure],
     ) -> None:
-        """Send one message of each group, but of none that is *stopped*; note *failures* and the groups they stop."""
+        """Send one message of each group that is not *stopped*; record *failures* and the groups that they stop."""
         places = [place for place in part if groups[place] not in stopped]
         for place, failure in zip(places, self.run([jobs[place] for place in places]), strict=True):
             failures[place], group = failure, groups[place]
@@ -159,7 +159,7 @@ class Batches:
         return chunks
 
     def _run_chunk(self, jobs: list[Job]) -> list[JobFailure | None]:
-        """Carry out jobs of one request; a job that may succeed later is tried again with the others like it."""
+        """Run the jobs of one request; retry those together that may succeed later."""
         failures: list[JobFailure | None] = [None] * len(jobs)
         left = list(range(len(jobs)))
         rests = pauses(self._random, first=_FIRST_PAUSE, longest=_LONGEST_PAUSE)
@@ -168,7 +168,7 @@ class Batches:
             found, unanswered = self._try([jobs[index] for index in left], last=attempt == _TRIES - 1)
             uncertain = uncertain or unanswered
             for index, failure in zip(left, found, strict=True):
-                # What is done again after an answer was lost may find that it was done.
+                # A retry after a lost reply may find that the job was already done.
                 failures[index] = None if failure is not None and uncertain and failure.stale else failure
             left = [index for index in left if (now := failures[index]) is not None and now.passing]
             if not left:
@@ -177,12 +177,12 @@ class Batches:
         return failures
 
     def _try(self, jobs: list[Job], *, last: bool) -> tuple[list[JobFailure | None], bool]:
-        """Make one request; return for each job why it failed, and whether it may have been done without an answer."""
+        """Make one request; return each job's failure, and whether the request may have succeeded unanswered."""
         try:
             return self._request(jobs), False
         except UnavailableError as error:
             return [_given_up(error)] * len(jobs), False
-        except Exception as error:  # noqa: BLE001 - any error but one of the library is raised on
+        except Exception as error:  # noqa: BLE001 - failed() raises errors of other kinds again
             if last or not self._passes(error, jobs[0]):
                 problem = self._service.failed(error, doing=_doing(jobs[0]))
                 problem.__cause__ = error
@@ -203,15 +203,17 @@ class Batches:
         return failures
 
     def _passes(self, error: Exception, job: Job) -> bool:
-        """Return whether the request may succeed the next time."""
+        """Return whether a retry of the request may succeed."""
         if code_of(error) in MISSING:
-            self._queues.forget(job.sqs_queue)  # it was deleted; the next try makes it again, or says what is wrong
+            self._queues.forget(
+                job.sqs_queue
+            )  # it was deleted; the next try creates it again, or reports what is wrong
             return True
         return is_passing(error)
 
 
 def _group_of(job: Job) -> str | None:
-    """Return the group within which a message keeps its order; ``None`` outside of FIFO queues."""
+    """Return the group within which a message keeps its order; ``None`` outside FIFO queues."""
     return f"{job.sqs_queue.name} {job.entry['MessageGroupId']}" if job.sqs_queue.fifo else None
 
 

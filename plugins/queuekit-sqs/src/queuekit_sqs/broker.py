@@ -51,10 +51,10 @@ class SqsBroker(Broker):
     """Queues on SQS; see :class:`~queuekit.broker.Broker` for the methods.
 
     Args:
-        url: Region, or the address of an emulator or endpoint, and how the names of queues begin.
-        options: How they are used.
-        clock: Ours; the service's is estimated from its replies (QK11).
-        random: Makes pauses uneven.
+        url: Region, or address of an emulator or endpoint, and prefix of the names of queues.
+        options: Options of the requests and the queues.
+        clock: The local clock; the service's is estimated from its replies (QK11).
+        random: Adds jitter to pauses.
     """
 
     capabilities = CAPABILITIES
@@ -71,7 +71,7 @@ class SqsBroker(Broker):
         self.limits = limits_of(options)
         self._url = url
         self._target = read_target(url, options)
-        self._random = random or Random()  # noqa: S311 - no secret hangs on it
+        self._random = random or Random()  # noqa: S311 - not a secret
         self._time = ServerTime(clock or SystemClock())
         self._pool = RequestPool(options.connections, name="queuekit-sqs")
         self._service = self._make_service("sqs", timeout=options.timeout)
@@ -96,7 +96,7 @@ class SqsBroker(Broker):
         self._receiver = self._make_receiver()
         self._levels: Levels | None = None
         self._sent: OrderedDict[tuple[str, str, int, int, int], None] = OrderedDict()
-        """Messages that arrived of a send that failed in part and so is going to be repeated."""
+        """Messages that arrived in a send that failed in part, and so will be repeated."""
         self._pid = os.getpid()
 
     def _make_service(self, name: str, *, timeout: float) -> Service:
@@ -141,7 +141,7 @@ class SqsBroker(Broker):
         return self._s3
 
     def share(self, backend: Backend) -> None:
-        """Keep in *backend* which priorities are in use, and what SQS does not keep of messages in FIFO queues."""
+        """Store in *backend* the priorities in use, and the attempts of messages in FIFO queues, which SQS does not."""
         self._turns.share(backend)
         self._levels = Levels(backend)
         self._queues.announced = True
@@ -160,7 +160,7 @@ class SqsBroker(Broker):
         jobs = []
         for envelope in new:
             sqs_queue = self._queues.of_priority(envelope.queue, envelope.priority)
-            self._queues.url(sqs_queue)  # before the delay is computed: its reply has the time
+            self._queues.url(sqs_queue)  # before the delay is computed: the reply shows the service's time
             carried, delay = self._delayed(envelope, sqs_queue)
             jobs.append(send_job(sqs_queue, carried, delay=delay, pointer=pointers.get(envelope.id)))
         self._report(new, self._batches.send(jobs))
@@ -170,13 +170,13 @@ class SqsBroker(Broker):
         return [envelope.id for envelope in envelopes]
 
     def _announce(self, used: set[tuple[str, int]]) -> None:
-        """Announce to receivers the priorities of the messages just sent."""
+        """Announce the priorities of the messages just sent to receivers."""
         if self._levels is not None:
             for queue, level in used:
                 self._levels.announce(self._queues.usual(queue).name, level)
 
     def _find_priorities(self, queues: Sequence[str]) -> None:
-        """Read the priorities that others use, in a thread, and end a wait that does not know of them."""
+        """Read the priorities that other clients use, in a thread; interrupt a wait if one is new."""
         levels = self._levels
         if levels is None or not levels.is_due():
             return
@@ -192,7 +192,7 @@ class SqsBroker(Broker):
             self._pool.start(read)
 
     def _delayed(self, envelope: Envelope, sqs_queue: SqsQueue) -> tuple[Envelope, float]:
-        """Return *envelope* as it is sent, and the delay to ask for: what is beyond it is reached by hops."""
+        """Return the envelope to send, and its delay on SQS; a longer delay is reached by re-delays."""
         if not envelope.delay and envelope.not_before is None:
             return envelope, 0.0
         now = self._time.now()
@@ -203,7 +203,7 @@ class SqsBroker(Broker):
         return envelope, min(delay, longest)
 
     def _keep_large(self, envelopes: Sequence[Envelope]) -> dict[str, str]:
-        """Put bodies that SQS would not take into S3, and return by id what stands for them."""
+        """Store bodies that are too large for SQS in S3, and return the pointers to them by message id."""
         if self._payloads is None:
             return {}
         room = self._options.max_message_bytes - 16_384
@@ -212,7 +212,7 @@ class SqsBroker(Broker):
         return {envelope.id: pointer for envelope, pointer in zip(large, kept, strict=True)}
 
     def _report(self, envelopes: Sequence[Envelope], failures: Sequence[JobFailure | None]) -> None:
-        """Raise what went wrong; what may pass is going to be sent again, without what has arrived."""
+        """Raise the error of failed messages. After a passing error, a repeated send skips those that arrived."""
         pairs = list(zip(envelopes, failures, strict=True))
         passing = next((one.error for one in failures if one is not None and one.error is not None), None)
         if passing is not None:
@@ -229,7 +229,7 @@ class SqsBroker(Broker):
             self._sent.popitem(last=False)
 
     def receive(self, queues: Sequence[str], *, limit: int, wait: float, lease: float) -> list[Delivery]:
-        """Take due messages under a lease, waiting for the first one."""
+        """Claim due messages under a lease; wait for the first one."""
         self._check_fork()
         self._find_priorities(queues)
         limit, wait = min(limit, self.limits.max_batch), min(wait, self.limits.max_wait)
@@ -243,7 +243,7 @@ class SqsBroker(Broker):
         return self._delivered(arrivals)
 
     def _delivered(self, arrivals: Sequence[Arrival]) -> list[Delivery]:
-        """Return *arrivals* as deliveries; those of a FIFO queue that must wait go back to their places."""
+        """Return *arrivals* as deliveries; release those of a FIFO queue that must wait."""
         deliveries: list[Delivery] = []
         waiting: list[Release] = []
         known = self._known(arrivals)
@@ -268,19 +268,19 @@ class SqsBroker(Broker):
         return deliveries
 
     def _waits(self, delivery: Delivery, turn: Turn | None, behind: Mapping[str, tuple[float, Turn]]) -> Release | None:
-        """Return the release of a message of a FIFO queue that is not due yet, or behind one that is in flight."""
+        """Return the release of a message of a FIFO queue that is not due yet, or follows one in flight."""
         if turn is None:
             return None
         if delivery.token in behind:
             seconds, stands = behind[delivery.token]
             token = read_token(delivery.token)
-            assert token is not None  # noqa: S101 - it was made here
+            assert token is not None  # noqa: S101 - this broker made it
             return Release(attrs.evolve(delivery, token=str(attrs.evolve(token, turn=stands))), delay=seconds)
         early = (delivery.envelope.not_before or 0.0) - delivery.claimed_at
         return Release(delivery, delay=early) if early > self.limits.lease_granularity else None
 
     def _known(self, arrivals: Sequence[Arrival]) -> list[tuple[Arrival, Turn | None]]:
-        """Return *arrivals* with how those of FIFO queues stand; without the notes those wait for the next call."""
+        """Return *arrivals*, those of FIFO queues with their turn; keep those without a readable turn."""
         again = [one for one in arrivals if one.sqs_queue.fifo and _claims(one) > 1]
         try:
             notes = self._turns.find([_message(one) for one in again])
@@ -293,7 +293,7 @@ class SqsBroker(Broker):
         return [(one, _turn(one, notes, shared=self._turns.shared)) for one in arrivals]
 
     def _read(self, arrivals: Sequence[Arrival], turns: Sequence[Turn | None]) -> list[Held]:
-        """Return messages as they came, with the bodies that are in S3."""
+        """Return received messages, with their bodies from S3."""
         held = [_held(arrival, turn) for arrival, turn in zip(arrivals, turns, strict=True)]
         pointers = [one.pointer for one in held if one.pointer]
         if not pointers:
@@ -302,7 +302,7 @@ class SqsBroker(Broker):
         return [_with_body(one, next(bodies)) if one.pointer else one for one in held]
 
     def _give_back(self, arrivals: Sequence[Arrival]) -> None:
-        """Release messages that no call has asked for; if that fails their leases end."""
+        """Release messages that no call asked for; if that fails, their leases expire."""
         try:
             known = self._known(arrivals)
             releases = []
@@ -312,23 +312,23 @@ class SqsBroker(Broker):
                 self._settling.hold(delivery.token, held)
                 releases.append(Release(delivery, delay=arrival.left))
             self._settling.settle(releases)
-        except Exception:  # noqa: BLE001 - in a thread of its own, without a caller
+        except Exception:  # noqa: BLE001 - runs in its own thread, without a caller
             return
 
     def extend(self, leases: Sequence[Lease], *, lease: float) -> list[Lease]:
-        """Make *leases* end later."""
+        """Extend *leases*."""
         self._check_fork()
         return self._settling.extend(leases, lease=lease)
 
     def settle(self, settlements: Sequence[Settlement]) -> list[Delivery]:
-        """Carry out *settlements*."""
+        """Apply *settlements*."""
         self._check_fork()
         return self._settling.settle(settlements)
 
-    # -- looking and mending
+    # -- inspecting and changing
 
     def counts(self, queues: Sequence[str]) -> dict[str, QueueCounts]:
-        """Return about how many messages *queues* hold: SQS is right within a minute."""
+        """Return the approximate counts of *queues*; SQS is accurate after about a minute."""
         found = {queue: self._count(queue) for queue in queues}
         if not self._options.cloudwatch:
             return found
@@ -356,13 +356,13 @@ class SqsBroker(Broker):
         )
 
     def peek(self, queue: str, *, place: Place, limit: int = 100, cursor: str | None = None) -> Page[Stored]:
-        """Return dead letters; SQS shows no others."""
+        """Return dead letters; SQS cannot show other messages."""
         if place is not Place.DEAD:
             raise self._cannot(f"show {place} messages: SQS only counts them")
         return self._dead_letters.page(queue, limit=limit, cursor=cursor)
 
     def find(self, queue: str, ids: Sequence[str]) -> list[Stored]:
-        """Return those of *ids* that are among the dead letters."""
+        """Return those of *ids* that are dead letters."""
         return self._dead_letters.find(queue, ids)
 
     def requeue(self, queue: str, ids: Sequence[str] | None = None) -> list[str]:
@@ -370,13 +370,13 @@ class SqsBroker(Broker):
         return self._dead_letters.requeue(queue, ids)
 
     def remove(self, queue: str, ids: Sequence[str], *, place: Place | None = None) -> list[str]:
-        """Delete dead letters by id; others cannot be found."""
+        """Delete dead letters by id; SQS cannot find other messages."""
         if place is not Place.DEAD:
             raise self._cannot("remove waiting messages by id")
         return self._dead_letters.remove(queue, ids)
 
     def purge(self, queue: str, *, place: Place = Place.READY) -> int:
-        """Delete all messages in *place*, which is where they are ready or dead."""
+        """Delete all messages in *place*, which must be ready or dead."""
         if place is Place.DEAD:
             return len(self._dead_letters.remove(queue, None))
         if place is not Place.READY:
@@ -384,33 +384,33 @@ class SqsBroker(Broker):
         return self._dead_letters.purge(self._queues.of_all_priorities(queue))
 
     def interrupt(self) -> None:
-        """Make a ``receive`` that waits return; if none does, the next one that would."""
+        """Make a waiting ``receive`` return; if none waits, the next one that would wait."""
         self._receiver.interrupt()
 
     def check(self) -> list[str]:
-        """Return what is missing in the setup of S3, where large bodies are kept there."""
+        """Return the problems of the S3 bucket, if large bodies are stored there."""
         return [] if self._payloads is None else self._payloads.check()
 
     def check_queues(self, queues: Sequence[str], *, max_deliveries: int) -> list[str]:
-        """Return settings of SQS that lose messages."""
+        """Return the settings of SQS queues that may lose messages."""
         return check_queues(self._queues, queues, max_deliveries=max_deliveries)
 
     def notes(self) -> list[str]:
-        """Return what tasks cost."""
+        """Return the cost of tasks."""
         return [cost(self._options.poll)]
 
     def close(self) -> None:
-        """Release what no call has asked for, and close all connections."""
+        """Release messages that no call asked for, and close all connections."""
         self._check_fork()
         self._receiver.close()
         self._pool.close()
-        # Not those of long polls under way: what they bring is released.
+        # Except those of current long polls, whose messages are released.
         for service in (self._service, self._s3, self._watch):
             if service is not None:
                 service.close()
 
     def _check_fork(self) -> None:
-        """Begin anew in a child process: threads, polls and locks belong to the parent."""
+        """Reset the state in a child process: threads, polls and locks belong to the parent."""
         if self._pid != os.getpid():
             self._pid = os.getpid()
             self._receiver.after_fork()
@@ -439,9 +439,9 @@ def _claims(arrival: Arrival) -> int:
 
 
 def _turn(arrival: Arrival, notes: Mapping[str, Turn], *, shared: bool) -> Turn | None:
-    """Return how a message of a FIFO queue stands; ``None`` for one of another queue.
+    """Return the turn of a message of a FIFO queue; ``None`` for another queue.
 
-    What is not noted of earlier claims were crashes; where not all processes share their notes, attempts as well.
+    Earlier claims without a note count as crashes; if the processes do not share their notes, as attempts as well.
     """
     if not arrival.sqs_queue.fifo:
         return None
@@ -469,7 +469,7 @@ def _token(arrival: Arrival, turn: Turn | None) -> Token:
 
 
 def _held(arrival: Arrival, turn: Turn | None) -> Held:
-    """Return a message as it came."""
+    """Return a received message."""
     received, claims = read(arrival.message, arrival.sqs_queue.queue), _claims(arrival)
     system: dict[str, Any] = arrival.message.get("Attributes", {})
     counts = Counts(

@@ -1,4 +1,4 @@
-"""What SQS and DynamoDB can do, as data, so that core knows it before anything is opened."""
+"""Capabilities and limits of SQS and DynamoDB, as data, so that core knows them before it connects."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ __all__ = [
 PART = 10
 """Most messages of one request to SQS."""
 MAX_HOLD = 43_200.0
-"""Seconds that SQS hides a message from others, extensions included: 12 hours."""
+"""Most seconds that SQS hides a message from other consumers, including extensions: 12 hours."""
 _MAX_WAIT = 20.0
 _ATTRIBUTES_ROOM = 16_384
-"""Bytes of a message that its attributes may take."""
+"""Bytes of a message that are reserved for its attributes."""
 _LARGEST_OBJECT = 256_000_000
 
 CAPABILITIES = Capabilities(fenced_ack=False, dedup=False, unique=False, fifo=False, inspect=False, remove=False)
@@ -39,13 +39,13 @@ LIMITS = Limits(
     dedup_window=0.0,
     dead_retention=1_209_600.0,
 )
-"""Of a queue as it is created: 1 MiB a message, of which binary bodies as base64 use three quarters.
+"""Limits of a queue with default options: 1 MiB per message, of which base64 leaves three quarters to a binary body.
 
-A batch becomes requests of up to 1 MiB each, several at the same time.
+A batch is sent as several parallel requests of up to 1 MiB each.
 """
 BACKEND_CAPABILITIES = BackendCapabilities(same=True)
 BACKEND_LIMITS = BackendLimits(max_record=380_000, ttl_granularity=1.0)
-"""An item has at most 400 KB, keys and names included."""
+"""DynamoDB limits an item to 400 KB, including keys and names."""
 
 
 def limits_of(options: SqsOptions) -> Limits:

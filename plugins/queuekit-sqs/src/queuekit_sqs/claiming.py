@@ -1,8 +1,8 @@
-"""Claims messages: by short polls while there are some, by one long poll per queue while there are none.
+"""Claim messages: by short polls while there are some, by one long poll per queue while there are none.
 
-A long poll outlives the call that began it: so an idle worker, which asks every few seconds, costs one request a queue
-in 20 seconds. What it brings goes to the next call, or is released if none comes soon. While a queue is full the next
-short polls are under way before they are asked for, as far as the last call had room for more than it got.
+A long poll outlives the call that started it, so an idle worker, which asks every few seconds, costs one request per
+queue in 20 seconds. Its messages go to the next call, or are released if none follows soon. While a queue is full, the
+next short polls start before they are requested, as far as the last call had room for more messages.
 """
 
 from __future__ import annotations
@@ -27,41 +27,41 @@ __all__ = ["Receiver", "visibility"]
 
 _SYSTEM = ["ApproximateReceiveCount", "SentTimestamp", "MessageGroupId"]
 _SURE = 1.0
-"""Seconds before an answer to a long poll at which the message may have been claimed, at the earliest."""
+"""Most seconds between a claim by a long poll and its reply."""
 _MOST_POLLS = 256
 _FEW_LANES = 2
-"""Requests in a short poll up to which nothing is prefetched: most callers do not come back at once."""
+"""Requests in a short poll up to which nothing is prefetched: most callers do not call again at once."""
 _LAST_PREFETCH = 2.0
-"""Most seconds to wait for prefetches under way."""
+"""Most seconds to wait for current prefetches."""
 
 
 @attrs.define
 class _State:
-    """What is known of an SQS queue."""
+    """The state of an SQS queue."""
 
     polling: bool = False
-    """Whether a long poll is under way."""
+    """Whether a long poll is running."""
     prefetching: bool = False
-    """Whether a prefetch is under way."""
+    """Whether a prefetch is running."""
     empty: bool = False
-    """Whether the last short poll found nothing, so that only waiting helps."""
+    """Whether the last short poll found nothing, so that a long poll is needed."""
     lanes: int = 1
-    """Requests in the next short poll: twice as many as in the last one if that got all that it asked for."""
+    """Requests in the next short poll; doubles if the last one got as many messages as it asked for."""
 
     @property
     def full(self) -> bool:
-        """Whether the last short poll got all that it asked for."""
+        """Whether the last short poll got as many messages as it asked for."""
         return self.lanes > 1
 
     def note(self, found: int, *, asked: int, most: int) -> None:
-        """Note what a short poll has found."""
+        """Record the result of a poll."""
         self.empty = not found
         self.lanes = min(most, 2 * self.lanes) if found >= asked else 1
 
 
 @attrs.frozen(kw_only=True)
 class _Ask:
-    """What a call asks for."""
+    """The arguments of one call."""
 
     sqs_queues: Sequence[SqsQueue]
     """Most urgent first."""
@@ -74,13 +74,13 @@ class Receiver:
     """Receives for one client.
 
     Args:
-        service: Carries short requests.
-        polls: Carries long ones.
-        queues: Know the addresses.
-        pool: Makes short requests at the same time.
+        service: Makes short requests.
+        polls: Makes long polls.
+        queues: The URLs of queues.
+        pool: Runs short requests in parallel.
         receivers: Most requests for one SQS queue at a time.
         poll: Seconds of a long poll.
-        give_back: Called with what no call has asked for.
+        give_back: Called with messages that no call asked for.
     """
 
     def __init__(
@@ -111,7 +111,7 @@ class Receiver:
         self._interrupts = Interrupts()
 
     def after_fork(self) -> None:
-        """Begin anew in a child process: polls and what they bring belong to the parent."""
+        """Reset the state in a child process: polls and their messages belong to the parent."""
         self._reset()
 
     def take(self, sqs_queues: Sequence[SqsQueue], *, limit: int, wait: float, lease: float) -> list[Arrival]:
@@ -135,17 +135,17 @@ class Receiver:
         self._buffer.put(arrivals, None)
 
     def interrupt(self) -> None:
-        """Make a :meth:`take` that waits return; if none does, the next one that would."""
+        """Make a waiting :meth:`take` return; if none waits, the next one that would wait."""
         self._interrupts.interrupt()
         with self._changed:
             self._changed.notify_all()
 
     def return_surplus(self) -> None:
-        """Release what has waited too long for a call."""
+        """Release messages that have waited too long for a call."""
         self._buffer.give_back()
 
     def close(self) -> None:
-        """Release what is here, and what polls under way still bring."""
+        """Release all buffered messages, and those that current polls still bring."""
         self.interrupt()
         self._await_prefetches(list(self._states.values()))
         self._buffer.close()
@@ -160,25 +160,25 @@ class Receiver:
         return any(self._state(sqs_queue).full for sqs_queue in sqs_queues)
 
     def _await_prefetches(self, states: Sequence[_State]) -> None:
-        """Wait for prefetches: they are short, and many messages at once are worth it."""
+        """Wait for running prefetches: they are short, and a larger batch is worth it."""
         if any(state.prefetching for state in states):
             with self._changed:
                 self._changed.wait_for(lambda: not any(state.prefetching for state in states), _LAST_PREFETCH)
 
     def _buffered(self, ask: _Ask) -> list[Arrival]:
-        """Take what polls and prefetches have brought."""
+        """Return the messages that polls and prefetches have brought."""
         self._await_prefetches([self._state(sqs_queue) for sqs_queue in ask.sqs_queues])
         return self._buffer.take(ask.sqs_queues, ask.limit)
 
     def _find(self, ask: _Ask) -> list[Arrival]:
-        """Return what is buffered; if that is nothing, or little of much, poll for more."""
+        """Return buffered messages; if there are none, or few although the queue is full, poll for more."""
         found = self._buffered(ask)
         if not found or (len(found) < PART and self._is_full(ask.sqs_queues)):
             found += self._short_poll(ask, already=len(found))
         return found
 
     def _short_poll(self, ask: _Ask, *, already: int) -> list[Arrival]:
-        """Ask each queue, without waiting, until the limit is reached; where only waiting helps that comes next."""
+        """Poll each queue without waiting until the limit is reached; skip queues that need a long poll."""
         found: list[Arrival] = []
         for sqs_queue in () if self._buffer.is_crowded() else ask.sqs_queues:
             state = self._state(sqs_queue)
@@ -196,7 +196,7 @@ class Receiver:
         return found
 
     def _due(self, taken: list[Arrival]) -> list[Arrival]:
-        """Return what is due of *taken*, and keep the rest until it is."""
+        """Return those of *taken* that are due, and keep the others until they are."""
         early = [one for one in taken if one.left > 0]
         if not early:
             return taken
@@ -205,16 +205,16 @@ class Receiver:
         return [one for one in taken if one not in waiting]
 
     def _prefetch(self, ask: _Ask, *, already: int) -> None:
-        """Begin the claims of the next call, as far as this one has room left."""
+        """Start the claims of the next call, as far as this one has room left."""
         room = ask.limit - already
         streaming = any(self._state(sqs_queue).lanes > _FEW_LANES for sqs_queue in ask.sqs_queues)
         for sqs_queue in ask.sqs_queues:
             state = self._state(sqs_queue)
             if state.empty and ask.waits:
-                # There is no short poll of it while less urgent queues have messages, so a long poll must find them.
+                # Short polls skip it while less urgent queues have messages, so a long poll must find new ones.
                 self._begin_poll(sqs_queue, ask)
                 continue
-            # A release to a FIFO queue keeps its group waiting, so nothing is prefetched there.
+            # Prefetch nothing from a FIFO queue: releasing a message there blocks its group.
             sizes = _sizes(room, state.lanes, sqs_queue) if streaming and not sqs_queue.fifo else []
             if sizes and not state.prefetching:
                 state.prefetching = True
@@ -224,7 +224,7 @@ class Receiver:
                 return
 
     def _prefetch_one(self, sqs_queue: SqsQueue, state: _State, *, sizes: list[int], lease: float) -> None:
-        """Claim in a thread of its own."""
+        """Claim messages, in its own thread."""
         found, problem = self._receive_all(sqs_queue, state, lease=lease, sizes=sizes)
         self._buffer.put(found, None if found else problem)
         with self._changed:
@@ -232,7 +232,7 @@ class Receiver:
             self._changed.notify_all()
 
     def _begin_polls(self, ask: _Ask) -> None:
-        """Begin a long poll of each queue, unless there are messages that are about to be due."""
+        """Start a long poll of each queue, unless many messages are about to be due."""
         if not self._buffer.is_crowded():
             for sqs_queue in ask.sqs_queues:
                 self._begin_poll(sqs_queue, ask)
@@ -248,7 +248,7 @@ class Receiver:
         )
 
     def _poll(self, sqs_queue: SqsQueue, state: _State, *, size: int, lease: float) -> None:
-        """Wait for messages in a thread of its own."""
+        """Do a long poll, in its own thread."""
         found, problem = self._receive_safely(self._polls, sqs_queue, lease=lease, wait=self._poll_seconds, size=size)
         state.note(len(found), asked=size, most=self._receivers)
         self._buffer.put(found, problem)
@@ -257,7 +257,7 @@ class Receiver:
             self._changed.notify_all()
 
     def _wait(self, sqs_queues: Sequence[SqsQueue], deadline: float, handled: int) -> bool:
-        """Wait until a poll ends; false if the time is over or after an interrupt."""
+        """Wait until a poll ends; return false if the time is over, or after an interrupt."""
         states = [self._state(sqs_queue) for sqs_queue in sqs_queues]
         with self._changed:
             while all(state.polling for state in states) or self._buffer.is_crowded():
@@ -276,7 +276,7 @@ class Receiver:
     def _receive_all(
         self, sqs_queue: SqsQueue, state: _State, *, lease: float, sizes: Sequence[int]
     ) -> tuple[list[Arrival], UnavailableError | None]:
-        """Make requests at the same time, without waiting; a failed one does not lose what others have claimed."""
+        """Make parallel requests without waiting; keep the messages of successful ones if another fails."""
         ask = partial(self._receive_safely, self._service, sqs_queue, lease=lease, wait=0)
         answers = self._pool.map([partial(ask, size=size) for size in sizes])
         found = [one for arrivals, _ in answers for one in arrivals]
@@ -286,12 +286,12 @@ class Receiver:
     def _receive_safely(
         self, service: Service, sqs_queue: SqsQueue, *, lease: float, wait: int, size: int
     ) -> tuple[list[Arrival], UnavailableError | None]:
-        """Make a request and return what went wrong."""
+        """Make a request; return its messages, or the error."""
         try:
             return self._receive(service, sqs_queue, lease=lease, wait=wait, size=size), None
         except UnavailableError as error:
             return [], error
-        except Exception as error:  # noqa: BLE001 - a client that was closed meanwhile may raise anything
+        except Exception as error:  # noqa: BLE001 - a client that is closed meanwhile may raise anything
             return [], UnavailableError(f"sqs:ReceiveMessage on {sqs_queue.name} failed: {type(error).__name__}")
 
     def _receive(self, service: Service, sqs_queue: SqsQueue, *, lease: float, wait: int, size: int) -> list[Arrival]:
@@ -324,19 +324,19 @@ class Receiver:
 
 
 def visibility(seconds: float) -> int:
-    """Return seconds as SQS counts them: whole ones, rounded up, at most 12 hours."""
+    """Return a visibility timeout for SQS: whole seconds, rounded up, at most 12 hours."""
     return min(43_200, max(0, int(-(-seconds // 1))))
 
 
 def _part(sqs_queue: SqsQueue) -> int:
-    """Return for how many messages to ask at once.
+    """Return how many messages to request at once.
 
-    One of a FIFO queue: several may be of one group, and only the first of a group may be in flight.
+    One from a FIFO queue: several may be of one group, but only the first of a group may be in flight.
     """
     return 1 if sqs_queue.fifo else PART
 
 
 def _sizes(room: int, calls: int, sqs_queue: SqsQueue) -> list[int]:
-    """Return how many messages to ask for in each of at most *calls* requests."""
+    """Return how many messages to request in each of at most *calls* requests."""
     part = _part(sqs_queue)
     return [min(part, room - start) for start in range(0, room, part)][:calls]

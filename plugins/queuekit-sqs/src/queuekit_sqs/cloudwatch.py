@@ -1,4 +1,4 @@
-"""Reads from CloudWatch how long the oldest message of a queue has waited, which SQS does not return."""
+"""Read from CloudWatch how long the oldest message of a queue has waited, which SQS does not report."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ __all__ = ["oldest_ages"]
 _METRIC = "ApproximateAgeOfOldestMessage"
 _PERIOD = 60
 _BEHIND = 900
-"""Seconds to look back: a queue that was idle for long is reported minutes late."""
+"""Seconds to look back: CloudWatch reports a queue that was idle for long minutes late."""
 _AT_ONCE = 500
 """Most metrics of one request."""
 
 
 def oldest_ages(service: Service, sqs_queues: Mapping[str, Sequence[str]], *, now: float) -> dict[str, float]:
-    """Return by queue the latest figure of CloudWatch, in seconds; a queue that it knows nothing of is left out.
+    """Return the latest age that CloudWatch reports for each queue, in seconds; omit queues without data.
 
     Args:
-        service: Carries requests to CloudWatch.
-        sqs_queues: By queue the names of its queues on SQS.
-        now: UTC epoch seconds.
+        service: Makes requests to CloudWatch.
+        sqs_queues: Names of the SQS queues of each queue.
+        now: Current time in UTC epoch seconds.
     """
     asked = [(queue, name) for queue, names in sqs_queues.items() for name in names]
     found: dict[str, float] = {}

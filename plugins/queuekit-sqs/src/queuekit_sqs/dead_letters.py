@@ -1,4 +1,4 @@
-"""Shows, replays and removes dead letters: SQS shows a message only by delivering it, so each is put back at once."""
+"""Show, replay and remove dead letters. SQS shows a message only by delivering it, so each is released at once."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ __all__ = ["DeadLetters"]
 _HIDDEN = 30
 """Seconds for which dead letters are hidden while they are read."""
 _MOST = 10_000
-"""Most dead letters of a queue that are read."""
+"""Most dead letters of a queue to read."""
 _LANES = 8
 _EMPTY_RECEIVES = 2
-"""Short polls in a row that must find nothing: one asks only some of SQS's servers."""
+"""Empty short polls in a row that mean an empty queue: each asks only some of SQS's servers."""
 _COUNTS = ("ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible")
 
 
@@ -46,7 +46,7 @@ class _DeadLetter:
 
 
 class _Receipt(NamedTuple):
-    """What is needed of a dead letter to put it back or to delete it."""
+    """The part of a dead letter that is needed to release or delete it."""
 
     sqs_queue: SqsQueue
     receipt: str
@@ -57,15 +57,15 @@ def _receipt(dead_letter: _DeadLetter) -> _Receipt:
 
 
 class DeadLetters:
-    """The dead letters of all queues, and emptying queues.
+    """Manages the dead letters of all queues, and purges queues.
 
     Args:
-        service: Carries requests.
-        queues: Know the SQS queues.
-        batches: Carry out what is done to many.
-        pool: Makes requests at the same time.
-        fetch: Returns bodies that are in S3.
-        drop: Deletes them.
+        service: Makes requests.
+        queues: The SQS queues.
+        batches: Runs batches of jobs.
+        pool: Runs requests in parallel.
+        fetch: Returns bodies from S3.
+        drop: Deletes bodies in S3.
     """
 
     def __init__(
@@ -86,14 +86,14 @@ class DeadLetters:
         self._drop = drop
 
     def page(self, queue: str, *, limit: int, cursor: str | None) -> Page[Stored]:
-        """Return dead letters of *queue*, latest first, and leave them where they are."""
+        """Return dead letters of *queue*, newest first, without removing them."""
         after = tuple(json.loads(cursor)) if cursor else None
         found: dict[str, _DeadLetter] = {}
         receipts: list[_Receipt] = []
         for batch in self._batches_of(self._queues.dead(queue)):
             receipts += map(_receipt, batch)
             found.update((each.received.envelope.id, each) for each in batch if after is None or _order(each) > after)
-            # Only the receipts of the others are kept: their bodies may be large.
+            # Keep only the receipts of the others: their bodies may be large.
             found = {each.received.envelope.id: each for each in sorted(found.values(), key=_order)[: limit + 1]}
             if len(receipts) >= _MOST:
                 break
@@ -104,13 +104,13 @@ class DeadLetters:
         return Page(items=tuple(self._with_bodies(items)), cursor=more)
 
     def find(self, queue: str, ids: Sequence[str]) -> list[Stored]:
-        """Return those of *ids* that are dead letters of *queue*, reading no further than that."""
+        """Return those of *ids* that are dead letters of *queue*; stop reading once all are found."""
         chosen, others = self._choose(queue, ids)
         self._put_back([*_receipts(chosen), *others])
         return list(self._with_bodies(chosen))
 
     def requeue(self, queue: str, ids: Sequence[str] | None) -> list[str]:
-        """Send dead letters (all, or *ids*) to *queue* again, and delete them."""
+        """Send dead letters (all, or *ids*) to *queue* again, and delete the old copies."""
         chosen, others = self._choose(queue, ids)
         self._put_back(others)
         failures = self._batches.run([self._replay(dead_letter) for dead_letter in chosen])
@@ -122,7 +122,7 @@ class DeadLetters:
         return [dead_letter.received.envelope.id for dead_letter in sent]
 
     def remove(self, queue: str, ids: Sequence[str] | None) -> list[str]:
-        """Delete dead letters (all, or *ids*) for good."""
+        """Permanently delete dead letters (all, or *ids*)."""
         chosen, others = self._choose(queue, ids)
         self._put_back(others)
         self._delete(chosen)
@@ -130,7 +130,7 @@ class DeadLetters:
         return [dead_letter.received.envelope.id for dead_letter in chosen]
 
     def purge(self, sqs_queues: Sequence[SqsQueue]) -> int:
-        """Delete all that is ready in *sqs_queues* and return how much that was."""
+        """Delete all ready messages in *sqs_queues* and return how many there were."""
         count = 0
         for sqs_queue in sqs_queues:
             for batch in self._batches_of(sqs_queue):
@@ -142,7 +142,7 @@ class DeadLetters:
     # -- parts
 
     def _all(self, queue: str) -> list[_DeadLetter]:
-        """Hide all dead letters of *queue* and return them, latest first, each once."""
+        """Hide all dead letters of *queue* and return them, newest first, each once."""
         found: dict[str, _DeadLetter] = {}
         for batch in self._batches_of(self._queues.dead(queue)):
             _gather(found, batch)
@@ -165,7 +165,7 @@ class DeadLetters:
         return sorted(chosen.values(), key=_order), others
 
     def _batches_of(self, sqs_queue: SqsQueue) -> Iterator[list[_DeadLetter]]:
-        """Yield what is ready in *sqs_queue*, hidden meanwhile, until nothing is left of it."""
+        """Yield batches of ready messages in *sqs_queue*, which are hidden meanwhile, until none is left."""
         url = self._queues.url(sqs_queue, create=False)
         if url is None:
             return
@@ -178,10 +178,10 @@ class DeadLetters:
             total += len(batch)
             empty = 0 if batch else empty + 1
             if time.monotonic() > hidden_until:
-                return  # what was seen first is about to come again
+                return  # the first messages are about to become visible again
 
     def _look(self, sqs_queue: SqsQueue, url: str) -> list[_DeadLetter]:
-        """Hide what is ready in *sqs_queue* and return it, as far as a few requests at the same time bring it."""
+        """Hide and return ready messages of *sqs_queue*, as many as a few parallel requests bring."""
         counts = self._queues.attributes(sqs_queue, *_COUNTS)
         ready = int(counts.get(_COUNTS[0], 0))
         lanes = max(1, min(_LANES, -(-ready // PART)))
@@ -203,7 +203,7 @@ class DeadLetters:
         return [_letter(sqs_queue, message) for message in reply.get("Messages", [])]
 
     def _with_bodies(self, dead_letters: Sequence[_DeadLetter]) -> Iterator[Stored]:
-        """Yield dead letters as they are shown, with the bodies that are in S3."""
+        """Yield dead letters for display, with their bodies from S3."""
         away = [dead_letter for dead_letter in dead_letters if dead_letter.received.pointer]
         bodies = self._fetch([dead_letter.received.pointer or "" for dead_letter in away])
         by_id = dict(zip((dead_letter.received.envelope.id for dead_letter in away), bodies, strict=True))
@@ -256,7 +256,7 @@ def _receipts(dead_letters: Sequence[_DeadLetter]) -> list[_Receipt]:
 
 
 def _raise(failures: Sequence[JobFailure | None]) -> None:
-    """Raise what kept a request from being answered."""
+    """Raise the first error of a request that got no reply."""
     for failure in failures:
         if failure is not None and failure.error is not None:
             raise failure.error
@@ -267,7 +267,7 @@ def _letter(sqs_queue: SqsQueue, message: dict[str, Any]) -> _DeadLetter:
     system = message.get("Attributes", {})
     sent = int(system.get("SentTimestamp", 0)) / 1000
     death_record = received.death_record
-    # What SQS has moved here by itself, after too many claims, bears no word of ours.
+    # A message that SQS itself moved here, after too many claims, has no death record.
     reason = death_record.get("reason", "redrive")
     stored = Stored(
         envelope=received.envelope,
@@ -285,7 +285,7 @@ def _letter(sqs_queue: SqsQueue, message: dict[str, Any]) -> _DeadLetter:
 
 
 def _order(dead_letter: _DeadLetter) -> tuple[float, str]:
-    """Return its place in a list, latest first."""
+    """Return its sort key in a list, newest first."""
     return (-(dead_letter.stored.died_at or 0.0), dead_letter.received.envelope.id)
 
 

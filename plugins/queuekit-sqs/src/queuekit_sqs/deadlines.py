@@ -1,4 +1,4 @@
-"""Bounds each request by the time that its caller has left, while a client has one timeout for all."""
+"""Limit each request to the time that its caller has left; botocore has one timeout per client."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from queuekit.timelimit import end_of_time, time_left
 __all__ = ["limit"]
 
 _SHORTEST = 0.001
-"""Seconds: the library takes 0 for not waiting at all, which is another kind of error."""
+"""Least timeout in seconds: 0 would make the socket non-blocking, which raises other errors."""
 
 
 def limit(client: Any, *, connect: float, read: float) -> None:
-    """Have all requests of *client* end in time.
+    """Limit all requests of *client* to the time of their callers.
 
-    Name resolution is excepted, which nothing can cut, and so is what the library does to find credentials.
+    This does not limit name resolution, which cannot be interrupted, nor the library's search for credentials.
 
     Args:
-        client: One of botocore's.
-        connect: Seconds to open a connection in, if the caller has more.
-        read: Likewise for an answer.
+        client: A client of botocore.
+        connect: Most seconds to open a connection.
+        read: Most seconds to wait for a reply.
     """
     from urllib3.util import Timeout
 
@@ -37,6 +37,6 @@ def limit(client: Any, *, connect: float, read: float) -> None:
 
         return Limited
 
-    pools = client._endpoint.http_session._pool_classes_by_scheme  # noqa: SLF001 - there is no public way
+    pools = client._endpoint.http_session._pool_classes_by_scheme  # noqa: SLF001 - botocore has no public API for it
     for scheme, kind in list(pools.items()):
         pools[scheme] = limited(kind)

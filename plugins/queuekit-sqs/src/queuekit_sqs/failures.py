@@ -1,4 +1,4 @@
-"""Turns errors of the client library into ours: one clear line, never with credentials in it."""
+"""Convert errors of the client library to ``UnavailableError``: one clear line without credentials."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _FIXES = {
     "SignatureDoesNotMatch": "The secret access key is wrong: see  aws sts get-caller-identity",
     "NoCredentialsError": "Set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or give the machine a role",
     "NoRegionError": "Name the region in the URL or in AWS_REGION",
-    "ProfileNotFound": "See  aws configure list-profiles",
+    "ProfileNotFound": "List the profiles:  aws configure list-profiles",
 }
 _ALIKE = {
     "ExpiredTokenException": "ExpiredToken",
@@ -74,25 +74,25 @@ _STAYING = _DENIED | {
     "ProfileNotFound",
     "SignatureDoesNotMatch",
 }
-"""Codes of what only a person can fix: who we are, what we may do, and what is not there."""
+"""Codes of errors that do not pass by themselves: wrong credentials, missing permissions or resources."""
 _LONGEST = 200
 
 
 def code_of(error: BaseException) -> str:
-    """Return the service's code of an error, or the name of its class if the service never answered."""
+    """Return the service's code of an error, or the name of its class if the service did not answer."""
     response: Mapping[str, Any] = getattr(error, "response", None) or {}
-    # The query-compatible code, "AWS.SimpleQueueService.NonExistentQueue", where a service speaks JSON today.
+    # For a JSON protocol, botocore returns the query-compatible code: "AWS.SimpleQueueService.NonExistentQueue".
     return str(response.get("Error", {}).get("Code") or type(error).__name__)
 
 
 def text_of(error: BaseException) -> str:
-    """Return the service's words, or those of the library."""
+    """Return the error message of the service, or else of the library."""
     response: Mapping[str, Any] = getattr(error, "response", None) or {}
     return str(response.get("Error", {}).get("Message") or error)
 
 
 def is_uncertain(error: BaseException) -> bool:
-    """Return whether the request may have been carried out all the same: no answer, or one that says nothing."""
+    """Return whether the request may have succeeded in spite of *error*: no reply, or a server fault."""
     response = getattr(error, "response", None)
     return response is None or _status(error) >= _SERVER_FAULT
 
@@ -100,7 +100,7 @@ def is_uncertain(error: BaseException) -> bool:
 def is_passing(error: BaseException) -> bool:
     """Return whether the same request may succeed a moment later.
 
-    Not if there was no answer in time: the caller decides how long to go on.
+    Return false after a timeout: the caller decides how long to retry.
     """
     if getattr(error, "response", None) is None:
         return type(error).__name__ in {
@@ -115,16 +115,16 @@ def is_passing(error: BaseException) -> bool:
 
 
 def unavailable(error: BaseException, *, doing: str, url: EngineURL) -> UnavailableError:
-    """Return what to raise for *error*; *doing* names action and resource, e.g. ``sqs:SendMessage on shop-mail``."""
+    """Return the error to raise; *doing* names action and resource, e.g. ``sqs:SendMessage on shop-mail``."""
     code = code_of(error)
     kind = _ALIKE.get(code, code)
     fix = _FIXES.get(kind, "")
     if code in _DENIED:
-        fix = f"Allow the action to whom this signs in as: {doing}"
-    if code.isdigit():  # the status of HTTP, which stands where AWS has a word
-        fix = "Check that what listens there is SQS or DynamoDB"
+        fix = f"Allow this action for these credentials: {doing}"
+    if code.isdigit():  # an HTTP status instead of an AWS error code
+        fix = "Check that SQS or DynamoDB listens there"
     text = url.hide(" ".join(text_of(error).split()))[:_LONGEST]
-    # A wrong signature is answered with the whole request that was signed, session token and all.
+    # The reply to a wrong signature quotes the whole signed request, with its session token.
     said = "" if kind in {"SignatureDoesNotMatch", "InvalidClientTokenId"} or code in text else f": {text}"
     shown = text if code in text and code == type(error).__name__ else code + said
     passing = kind not in _STAYING and "CERTIFICATE_VERIFY_FAILED" not in text

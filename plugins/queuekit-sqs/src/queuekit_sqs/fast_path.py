@@ -1,8 +1,8 @@
-"""Makes requests without botocore's models, whose walk through every value takes most of the time of a call.
+"""Make requests without botocore's models, whose walk through every value takes most of the time of a call.
 
-Both services speak plain JSON. So the parameters of the busiest operations are written at once, and their answers read
-at once, in places that botocore has for such changes; signing, addresses, connections and errors stay its own. In an
-answer bytes are then base64: see :func:`queuekit_sqs.items.read_record`.
+Both services use plain JSON. So botocore's event hooks serialize the parameters of the busiest operations, and parse
+their replies, in one step. botocore still does signing, endpoints, connections and errors. Bytes in a reply are then
+base64: see :func:`queuekit_sqs.items.read_record`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _LEAST_ERROR = 300
 
 
 def take(client: Any) -> None:
-    """Have the busiest operations of a *client* take the shortcut, if it speaks JSON with the service."""
+    """Install the fast path for the busiest operations of *client*, if it uses JSON."""
     model = client.meta.service_model
     if (getattr(model, "resolved_protocol", None) or model.metadata.get("protocol")) != "json":
         return
@@ -35,18 +35,18 @@ def take(client: Any) -> None:
 
 
 def _set_aside(params: dict[str, Any], context: dict[str, Any], **_: Any) -> dict[str, Any]:
-    """Leave little for the model to walk through: what is plain, and the rest empty."""
+    """Serialize the parameters, and return copies for the model whose lists and dicts are empty."""
     context[_ASIDE] = json.dumps(params, separators=(",", ":"), default=_base64).encode()
     return {name: type(value)() if isinstance(value, (dict, list)) else value for name, value in params.items()}
 
 
 def _write(params: dict[str, Any], context: dict[str, Any], **_: Any) -> None:
-    """Put the real body in place of the empty one, before it is signed."""
+    """Replace the empty body by the real one before it is signed."""
     params["body"] = context[_ASIDE]
 
 
 def _read(response_dict: dict[str, Any], customized_response_dict: dict[str, Any], **_: Any) -> None:
-    """Read an answer at once; errors are left to the model."""
+    """Parse a reply in one step; leave errors to the model."""
     if response_dict["status_code"] >= _LEAST_ERROR:
         return
     try:

@@ -1,8 +1,8 @@
-"""Keeps what SQS does not keep of a message in a FIFO queue: which claims were attempts, releases or crashes.
+"""Store which claims of a message in a FIFO queue were attempts, releases or crashes; SQS does not.
 
-Such a message cannot be sent again without losing its place, so it stays, and SQS counts all its claims alike. What a
-claim has ended with is therefore noted beside it, in a record of the result backend: without one, in this process,
-and what other processes have done counts as attempts and as crashes.
+Such a message cannot be sent again without losing its position, so it stays in place, and SQS counts all its claims
+alike. So the result of each claim is stored in a record of the result backend. Without a backend, each process knows
+only its own claims, and those of other processes count as attempts and as crashes.
 """
 
 from __future__ import annotations
@@ -22,27 +22,27 @@ from queuekit.errors import UnavailableError
 __all__ = ["Turn", "Turns", "read_turn"]
 
 _TTL = 1_209_600.0
-"""Seconds that a note lives: as long as SQS keeps a message at most."""
+"""Lifetime of a note in seconds: the longest time that SQS keeps a message."""
 _REMEMBERED = 20_000
 
 
 @attrs.frozen(kw_only=True)
 class Turn:
-    """How a message stands at a claim."""
+    """The state of a message at a claim."""
 
     message: str
-    """Id that SQS has given it."""
+    """Id that SQS assigned to it."""
     claims: int
-    """How many claims there were, this one included."""
+    """Number of claims, including this one."""
     crashes: int
-    """How many of them ended with nothing said."""
+    """Number of claims that ended without a settlement."""
     attempt: int
     hop: int = 0
     not_before: float | None = None
 
     @classmethod
     def of(cls, envelope: Envelope, *, message: str, claims: int, crashes: int) -> Turn:
-        """Return the turn of *envelope* as it was handed out."""
+        """Return the turn of *envelope* as it was delivered."""
         return cls(
             message=message,
             claims=claims,
@@ -53,22 +53,22 @@ class Turn:
         )
 
     def retried(self, envelope: Envelope) -> Turn:
-        """Return what is to be noted where this claim has led to the next attempt or hop."""
+        """Return the turn to store after this claim has led to the next attempt or re-delay."""
         return attrs.evolve(self, crashes=0, attempt=envelope.attempt, hop=envelope.hop, not_before=envelope.not_before)
 
     def applied(self, envelope: Envelope, claims: int) -> tuple[Envelope, int]:
-        """Return *envelope* and its crashes as they are at claim number *claims*, with this as the note."""
+        """Return *envelope* and its crashes at claim number *claims*, given this turn as the stored one."""
         fields: dict[str, Any] = {"attempt": self.attempt, "hop": self.hop, "not_before": self.not_before}
         return attrs.evolve(envelope, **fields), self.crashes + max(0, claims - self.claims - 1)
 
     def __str__(self) -> str:
-        """Return it as it stands in a token and in a record: no space, and nothing that a name of a queue may hold."""
+        """Return it for a token or a record, without spaces and with a separator that queue names cannot contain."""
         moment = "" if self.not_before is None else repr(self.not_before)
         return f"{self.message}!{self.claims}!{self.crashes}!{self.attempt}!{self.hop}!{moment}"
 
 
 def read_turn(text: str) -> Turn | None:
-    """Return what :class:`Turn` has written, or ``None`` if it is none."""
+    """Return the :class:`Turn` in *text*, or ``None`` if it is not one."""
     try:
         message, claims, crashes, attempt, hop, moment = text.split("!")
         turn = Turn(
@@ -86,7 +86,7 @@ def read_turn(text: str) -> Turn | None:
 
 
 class Turns:
-    """The notes."""
+    """Stores the turns of messages."""
 
     def __init__(self) -> None:
         self._backend: Backend | None = None
@@ -94,15 +94,15 @@ class Turns:
 
     @property
     def shared(self) -> bool:
-        """Whether the notes of all processes are known."""
+        """Whether all processes share their turns."""
         return self._backend is not None
 
     def share(self, backend: Backend) -> None:
-        """Keep the notes in *backend* from now on."""
+        """Store the turns in *backend* from now on."""
         self._backend = backend
 
     def note(self, turns: Sequence[Turn]) -> None:
-        """Write *turns* down, each in place of an earlier one of its message.
+        """Store *turns*; each replaces an earlier one of its message.
 
         Raises:
             UnavailableError: The backend does not answer.
@@ -116,7 +116,7 @@ class Turns:
             self._backend.put([Record(key=_key(one.message), body=str(one).encode(), ttl=_TTL) for one in turns])
 
     def find(self, messages: Sequence[str]) -> Mapping[str, Turn]:
-        """Return the notes of *messages*.
+        """Return the stored turns of *messages*.
 
         Raises:
             UnavailableError: The backend does not answer.
@@ -130,7 +130,7 @@ class Turns:
         return {id: turn for id, turn in notes.items() if turn is not None}
 
     def forget(self, messages: Sequence[str]) -> None:
-        """Take the notes of *messages* away, which have left their queue; what is left of one ends by itself."""
+        """Delete the turns of *messages*, which have left their queue; a turn that remains expires."""
         if self._backend is None:
             for id in messages:
                 self._own.pop(id, None)

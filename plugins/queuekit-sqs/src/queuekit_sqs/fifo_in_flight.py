@@ -1,7 +1,7 @@
-"""Tracks messages of FIFO queues in flight: one of each group, so that none overtakes another.
+"""Track messages of FIFO queues in flight: at most one of each group, so that they keep their order.
 
-SQS hands nothing out of a group whose first message is held, if it is asked for one message at a time. What comes all
-the same was claimed twice, by a fault or after a lease had ended, and goes back while the first is in flight.
+If messages are requested one at a time, SQS delivers none of a group whose first message is held. A further message was
+claimed twice, by a fault or after a lease had ended; it is released while the first one is in flight.
 """
 
 from __future__ import annotations
@@ -22,27 +22,27 @@ _MOST = 20_000
 
 @attrs.frozen(kw_only=True)
 class Arriving:
-    """A message that was claimed."""
+    """A claimed message."""
 
     group: tuple[str, str]
     """The queue, and the group in it."""
     token: str
     turn: Turn
     claimed: float
-    """Monotonic seconds at which the lease began."""
+    """Monotonic time at which the lease began."""
     until: float
-    """Monotonic seconds at which it ends, if it is not extended."""
+    """Monotonic time at which the lease ends, unless it is extended."""
 
 
 @attrs.define
 class _Held:
     arriving: Arriving
     claims: int
-    """Of this message, as far as is known: it may have been claimed again meanwhile."""
+    """Known claims of this message; it may have been claimed again meanwhile."""
 
 
 class InFlight:
-    """Knows what this process holds. Beyond its first lease nothing is sure to be held, and keeps nothing back."""
+    """The messages that this process holds. After its first lease, a message no longer blocks its group."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -50,12 +50,12 @@ class InFlight:
         self._groups: dict[str, tuple[str, str]] = {}
 
     def after_fork(self) -> None:
-        """Begin anew in a child process."""
+        """Reset the state in a child process."""
         self._lock = threading.Lock()
         self._held, self._groups = {}, {}
 
     def take(self, some: Sequence[Arriving]) -> dict[str, tuple[float, Turn]]:
-        """Take *some* in, and return by token those that must wait: for how many seconds, and their turn."""
+        """Add *some*, and return, by token, those that must wait: for how many seconds, and their turn."""
         waiting: dict[str, tuple[float, Turn]] = {}
         now = time.monotonic()
         with self._lock:
@@ -68,13 +68,13 @@ class InFlight:
         return waiting
 
     def claims(self, token: str) -> int:
-        """Return how often the message was claimed, as far as is known here; 0 for one that is not in flight."""
+        """Return the known number of claims of a message; 0 if it is not in flight."""
         with self._lock:
             held = self._held.get(self._groups.get(token, ("", "")))
             return held.claims if held is not None and held.arriving.token == token else 0
 
     def release(self, tokens: Sequence[str]) -> None:
-        """Note what is settled."""
+        """Remove settled messages."""
         with self._lock:
             for token in tokens:
                 group = self._groups.pop(token, None)
@@ -92,7 +92,7 @@ class InFlight:
         self._groups[one.token] = one.group
 
     def _delay(self, one: Arriving, held: _Held, now: float) -> tuple[float, Turn]:
-        """Return for how long *one* is to wait: longer and longer, and no crash is counted for the claim in flight."""
+        """Return how long *one* must wait, which grows, and its turn, which counts no crash for the claim in flight."""
         turn = one.turn
         if turn.message == held.arriving.turn.message:
             held.claims = max(held.claims, turn.claims)

@@ -1,4 +1,4 @@
-"""Converts records and groups to items of the table, and makes the expressions that write them.
+"""Convert records and groups to items of the table, and build the expressions that write them.
 
 ==================  ===================================  ==================================================
 kind of item        ``pk``                               ``sk``
@@ -6,11 +6,11 @@ kind of item        ``pk``                               ``sk``
 record              ``r:<kind>:<shard>``                 the record's key
 group               ``g:<name>``                         ``group``
 known kind          ``kinds``                            the kind
-version of these    ``layout``                           ``layout``
+layout version      ``layout``                           ``layout``
 ==================  ===================================  ==================================================
 
-A record's kind is what stands before the first colon of its key. Records of one kind are spread over a few shards, so
-that they are found by their prefix with a query for each shard, and no partition gets all writes.
+A record's kind is the part of its key before the first colon. Records of one kind are spread over a few shards, so that
+one query per shard finds them by prefix, and no partition gets all writes.
 """
 
 from __future__ import annotations
@@ -47,11 +47,11 @@ Value = dict[str, Any]
 Item = dict[str, Value]
 
 LAYOUT = 1
-"""Version of the items, kept among them. A queuekit of another one refuses to touch them."""
+"""Version of the items, stored in the table. A release with another version refuses to use it."""
 LAYOUT_KEY: Item = {"pk": {"S": "layout"}, "sk": {"S": "layout"}}
 KINDS = "kinds"
 """Partition that lists the kinds of records."""
-# Every name has an underscore, as no word has that DynamoDB reserves: so expressions need no aliases.
+# Every name has an underscore, which no reserved word of DynamoDB has, so expressions need no aliases.
 _LIVE = "(attribute_not_exists(live_until) OR live_until > :now)"
 _GONE = "(attribute_not_exists(pk) OR live_until <= :now)"
 _CONDITIONS = {
@@ -73,26 +73,26 @@ class Op:
     key: str
     """Key of the record."""
     fields: dict[str, Any]
-    """What the request says of it, the table's name excepted."""
+    """Fields of the request, except the table's name."""
     writer: str = ""
-    """Left in the item, so that a writer without an answer can see later whether it was written."""
+    """Stored in the item, so that a writer that got no reply can find out whether the write succeeded."""
     size: int = 0
-    """About how many bytes."""
+    """Approximate size in bytes."""
 
 
 @attrs.frozen(kw_only=True)
 class Stamp:
-    """What a write has of its own."""
+    """The identity of one write."""
 
     now: float
     """UTC epoch seconds on the service's clock."""
     version: int
-    """Greater than those before."""
+    """Greater than all earlier versions."""
     writer: str
 
 
 def kind_of(key: str) -> str:
-    """Return the kind of a record's key; without a colon it has none."""
+    """Return the kind of a record's key; empty without a colon."""
     kind, colon, _ = key.partition(":")
     return kind if colon else ""
 
@@ -103,18 +103,18 @@ def partition(kind: str, shard: int) -> str:
 
 
 def key_of(key: str, shards: int) -> Item:
-    """Return where the record *key* is."""
+    """Return the item key of the record *key*."""
     shard = zlib.crc32(key.encode("utf-8", "surrogatepass")) % shards
     return {"pk": {"S": partition(kind_of(key), shard)}, "sk": {"S": key}}
 
 
 def group_key(name: str) -> Item:
-    """Return where a group is."""
+    """Return the item key of a group."""
     return {"pk": {"S": f"g:{name}"}, "sk": {"S": "group"}}
 
 
 def number(value: float) -> Value:
-    """Return a number as DynamoDB writes it."""
+    """Return a number in DynamoDB's format."""
     return {"N": repr(value)}
 
 
@@ -130,13 +130,13 @@ def put(record: Record, condition: Condition, expect: int | None, *, stamp: Stam
 
 
 def delete(key: str, expect: int | None, *, now: float, shards: int) -> Op:
-    """Return the removal of the live record *key*, with *expect* only of that version."""
+    """Return the deletion of the live record *key*, with *expect* only of that version."""
     text = f"attribute_exists(pk) AND {_LIVE}" + ("" if expect is None else " AND record_version = :expect")
     return Op(verb="Delete", key=key, fields={"Key": key_of(key, shards), **_condition(text, now, expect)})
 
 
 def is_live(item: Item, now: float) -> bool:
-    """Return whether an item has not expired: DynamoDB removes expired ones days later."""
+    """Return whether an item has not expired; DynamoDB may remove expired items days later."""
     return "live_until" not in item or (_number(item, "live_until") or 0.0) > now
 
 
@@ -175,7 +175,7 @@ def _values(record: Record, stamp: Stamp) -> Item:
     if record.ttl is not None:
         until = round(stamp.now + record.ttl, 3)
         values["live_until"] = number(until)
-        values["expires_at"] = {"N": str(math.ceil(until))}  # what DynamoDB's own removal looks at: whole seconds
+        values["expires_at"] = {"N": str(math.ceil(until))}  # for DynamoDB's time to live, which needs whole seconds
     return values
 
 
@@ -186,7 +186,7 @@ def _expected(expect: int | None) -> str:
 
 
 def _condition(text: str, now: float, expect: int | None, *, rank: int = 0) -> dict[str, Any]:
-    """Return a condition as a request says it, with the values that it names."""
+    """Return the condition fields of a request, with the values that *text* names."""
     if not text:
         return {}
     values = {":now": number(now), ":expect": {"N": str(expect)}, ":rank": {"N": str(rank)}}
@@ -195,7 +195,7 @@ def _condition(text: str, now: float, expect: int | None, *, rank: int = 0) -> d
 
 
 def _bytes(value: bytes | str) -> bytes:
-    """Return a value of type ``B``, which is base64 where the client library has not read it."""
+    """Return a value of type ``B``; it is base64 if the client library did not decode it."""
     return base64.b64decode(value) if isinstance(value, str) else bytes(value)
 
 

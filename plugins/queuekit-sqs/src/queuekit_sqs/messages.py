@@ -1,13 +1,13 @@
-"""Converts messages for SQS: a body of text, and an attribute for each thing that must be known without it.
+"""Convert messages for SQS: a body of text, and attributes for the fields that must be readable without it.
 
 ==========================  ============================================================================
 ``queuekit-id``             id of the message
-``queuekit-meta``           JSON of what is not as usual: priority, attempt, generation, expiry ...
-``queuekit-encoding``       ``base64`` for a body that is not text; ``s3`` for the place of a large one
-``queuekit-reason``         of a dead letter: why, and likewise ``-holder``, ``-error`` and ``-died``
+``queuekit-meta``           JSON of the fields that differ from their defaults: priority, attempt ...
+``queuekit-encoding``       ``base64`` for a body that is not text; ``s3`` for a pointer to a large one
+``queuekit-reason``         why a message is a dead letter; also ``-holder``, ``-error`` and ``-died``
 ==========================  ============================================================================
 
-A body that is text stays as it is, so that it can be read in the console.
+A body that is text stays unchanged, so that the console can show it.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ __all__ = ["Counts", "OutgoingMessage", "Received", "earliness", "read", "unread
 
 _ID, _META, _ENCODING = "queuekit-id", "queuekit-meta", "queuekit-encoding"
 _LONGEST_WAIT = 2.0
-"""Most seconds that a message comes too early: one of SQS's, and one that clocks may differ by."""
+"""Most seconds that a message may arrive early: one by SQS's rounding, and one by different clocks."""
 _DEATH_RECORD = {name: f"queuekit-{name}" for name in ("reason", "holder", "error", "died")}
-# What SQS refuses in a text: all but these of XML 1.0.
+# Characters that SQS refuses in a text: all except those of XML 1.0.
 _REFUSED = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _META_FIELDS = {
     "priority": ("p", DEFAULT_PRIORITY),
@@ -49,40 +49,40 @@ _MOST = {"priority": 9, "attempt": _GREATEST, "generation": _GREATEST, "hop": _G
 
 @attrs.frozen(kw_only=True)
 class Counts:
-    """What a message that is sent again must not forget."""
+    """The history that a message keeps when it is sent again."""
 
     number: int = 0
-    """How many times it was claimed before it was sent again."""
+    """Number of claims before it was sent again."""
     crashes: int = 0
-    """How many of these ended with nothing said."""
+    """Number of claims that ended without a settlement."""
     sent_at: float | None = None
-    """When it was sent first, in UTC epoch seconds."""
+    """Time of the first send, in UTC epoch seconds."""
 
 
 @attrs.frozen(kw_only=True)
 class OutgoingMessage:
-    """A message ready to be sent."""
+    """A message to send."""
 
     body: str
     attributes: dict[str, dict[str, str]]
 
     @property
     def size(self) -> int:
-        """Bytes that SQS counts."""
+        """Size in bytes, as SQS counts it."""
         named = sum(len(name) + 6 + len(value["StringValue"].encode()) for name, value in self.attributes.items())
         return len(self.body.encode()) + named
 
 
 @attrs.frozen(kw_only=True)
 class Received:
-    """What a message says."""
+    """A received message."""
 
     envelope: Envelope
     counts: Counts
     pointer: str | None = None
-    """Where the body is, if it is not here."""
+    """Pointer to the body in S3, if it is stored there."""
     death_record: Mapping[str, str]
-    """Of a dead letter: reason, holder, error, died."""
+    """Reason, holder, error and time of a dead letter."""
 
 
 def write(
@@ -93,9 +93,9 @@ def write(
     death_record: Mapping[str, str] | None = None,
     wait: float = 0.0,
 ) -> OutgoingMessage:
-    """Return *envelope* as a message; with *pointer* that stands in place of the body.
+    """Return *envelope* as a message, with *pointer* instead of the body, if given.
 
-    *wait* is how many seconds after its sending the message is due, where SQS cannot hold it back for as long.
+    *wait* is the number of seconds from the send until the message is due, if SQS cannot delay it exactly.
     """
     text, encoding = (pointer, "s3") if pointer is not None else _text(envelope.body)
     attributes = {_ID: envelope.id}
@@ -116,7 +116,7 @@ def write(
 
 
 def read(message: Mapping[str, Any], queue: str) -> Received:
-    """Return what a message of SQS says; a foreign one is an envelope with its body as it is (QK9)."""
+    """Return a received SQS message; a foreign one becomes an envelope with its unchanged body (QK9)."""
     values = {name: str(value.get("StringValue", "")) for name, value in message.get("MessageAttributes", {}).items()}
     meta = _read_meta(values.get(_META, ""))
     body, encoding = str(message.get("Body", "")), values.get(_ENCODING, "")
@@ -137,15 +137,15 @@ def read(message: Mapping[str, Any], queue: str) -> Received:
 
 
 def earliness(message: Mapping[str, Any], now: float) -> float:
-    """Return for how many seconds a message is to be kept, since SQS could not; *now* is the service's time.
+    """Return for how many seconds to hold a message that SQS delivered early; *now* is the service's time.
 
-    What is due much later is relayed instead.
+    A message that is due much later is re-delayed instead.
     """
     meta = _read_meta(str(message.get("MessageAttributes", {}).get(_META, {}).get("StringValue", "")))
     wait, moment = _moment(meta.get("w")), _moment(meta.get("b"))
     left = 0.0
     if wait is not None:
-        # Of the stamp SQS cuts off what is below a millisecond.
+        # SQS truncates the timestamp to milliseconds.
         sent = (int(message.get("Attributes", {}).get("SentTimestamp", 0)) + 1) / 1000
         left = min(sent + wait - now, _LONGEST_WAIT)
     if moment is not None and moment - now <= 1:
@@ -164,7 +164,7 @@ def _text(body: bytes) -> tuple[str, str]:
     except UnicodeDecodeError:
         text = ""
     if unreadable_text(text):
-        # An empty text is refused as well, so an empty body is written as a sign that base64 does not know.
+        # SQS refuses an empty text as well, so an empty body becomes "=", which is not valid base64.
         return base64.b64encode(body).decode() or "=", "base64"
     return text, ""
 
@@ -204,7 +204,7 @@ def _read_meta(text: str) -> dict[str, Any]:
 
 
 def _field(meta: dict[str, Any], name: str, key: str, usual: Any) -> Any:
-    """Return a field, or what is usual if there is nonsense in its place."""
+    """Return a field, or its default if the value is not valid."""
     value = meta.get(key, usual)
     if name in _MOST:
         return value if type(value) is int and 0 <= value <= _MOST[name] else usual
@@ -217,7 +217,7 @@ def _whole(value: Any) -> int:
 
 
 def _moment(value: Any) -> float | None:
-    """Return a number, or ``None`` for what is none, or is beyond what a float holds."""
+    """Return *value* as a float; ``None`` if it is not a number or does not fit."""
     if not isinstance(value, int | float) or isinstance(value, bool):
         return None
     try:

@@ -20,51 +20,51 @@ def _within(least: float, most: float) -> Any:
 
 @attrs.frozen(kw_only=True)
 class SqsOptions:
-    """How SQS is used."""
+    """Options of SQS."""
 
     region: str | None = attrs.field(default=None, validator=_region)
-    """AWS region, where the URL does not say it; by default what the environment or the profile says."""
+    """AWS region, unless the URL names it; default: the region of the environment or the profile."""
     profile: str | None = None
-    """Profile of ``~/.aws/config`` to sign in with; by default boto3's usual chain decides."""
+    """Profile of ``~/.aws/config`` with the credentials; default: boto3's credential chain."""
     create: bool = True
-    """Whether queues that are missing are created; with ``false`` a missing queue is an error that names it."""
+    """Whether to create missing queues; with ``false``, a missing queue is an error that names it."""
     poll: Seconds = attrs.field(default=20.0, validator=_within(1, 20))
-    """Seconds of one long poll. Fewer cost more requests while idle, and let a worker that stops take less with it."""
+    """Seconds of one long poll. A shorter poll costs more requests while idle, but lets a worker stop sooner."""
     receivers: int = attrs.field(default=16, validator=_within(1, 64))
-    """Most requests for messages of one queue at a time, ten messages each; few while it brings few."""
+    """Most parallel receive requests per queue, ten messages each; fewer while the queue has few messages."""
     connections: int = attrs.field(default=32, validator=_within(1, 128))
-    """Most requests at a time besides long polls."""
+    """Most parallel requests, not counting long polls."""
     timeout: Seconds = attrs.field(default=5.0, validator=_positive)
-    """Seconds without an answer after which a request fails; long polls count from when they should have ended."""
+    """Seconds without an answer after which a request fails; for long polls, from their expected end."""
     connect_timeout: Seconds = attrs.field(default=2.0, validator=_positive)
-    """Seconds to open a connection in."""
+    """Most seconds to open a connection."""
     max_delay: Seconds = attrs.field(default=900.0, validator=_within(1, 900))
-    """Longest delay asked of SQS at once; longer ones are made of several."""
+    """Longest delay to request from SQS; longer delays consist of several."""
     max_message_bytes: int = attrs.field(default=1_048_576, validator=_within(65_536, 1_048_576))
-    """Largest message that the queues take, attributes included: their ``MaximumMessageSize``."""
+    """Largest message of the queues, including attributes: their ``MaximumMessageSize``."""
     cloudwatch: bool = False
-    """Whether CloudWatch is asked for the age of the oldest message: it is minutes behind, and each time costs."""
+    """Whether to read the age of the oldest message from CloudWatch, which is minutes late and costs a request."""
     payload_bucket: str | None = None
     """S3 bucket for bodies that are too large for SQS; it must exist."""
     payload_prefix: str = "queuekit/"
-    """How the names of objects in that bucket begin."""
+    """Prefix of the names of objects in that bucket."""
 
 
 @attrs.frozen(kw_only=True)
 class DynamoOptions:
-    """How DynamoDB is used."""
+    """Options of DynamoDB."""
 
     region: str | None = attrs.field(default=None, validator=_region)
-    """AWS region, where the URL does not say it; by default what the environment or the profile says."""
+    """AWS region, unless the URL names it; default: the region of the environment or the profile."""
     profile: str | None = None
-    """Profile of ``~/.aws/config`` to sign in with; by default boto3's usual chain decides."""
+    """Profile of ``~/.aws/config`` with the credentials; default: boto3's credential chain."""
     create: bool = True
-    """Whether the table is created if it is missing, billed per request; with ``false`` that is an error."""
+    """Whether to create a missing table, billed per request; with ``false``, a missing table is an error."""
     shards: int = attrs.field(default=8, validator=_within(1, 64))
-    """Partitions that the records of one kind are spread over; all who share a table must agree."""
+    """Partitions for the records of one kind; all clients of a table must use the same number."""
     connections: int = attrs.field(default=16, validator=_within(1, 128))
-    """Most requests at a time."""
+    """Most parallel requests."""
     timeout: Seconds = attrs.field(default=5.0, validator=_positive)
     """Seconds without an answer after which a request fails."""
     connect_timeout: Seconds = attrs.field(default=2.0, validator=_positive)
-    """Seconds to open a connection in."""
+    """Most seconds to open a connection."""

@@ -1,4 +1,4 @@
-"""Keeps bodies that are too large for SQS in S3; the message holds their place (a claim check)."""
+"""Store bodies that are too large for SQS in S3; the message holds a pointer (a claim check)."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ class Payloads:
     """Objects in one bucket.
 
     Args:
-        service: Makes S3's client; called at first use.
+        service: Makes the S3 client; called at first use.
         bucket: The bucket; others are never read, whatever a message says.
-        prefix: How the names of objects begin.
-        pool: Makes requests at the same time.
-        limit: Returns the length in bytes beyond which an object is not read.
+        prefix: Prefix of the names of objects.
+        pool: Runs requests in parallel.
+        limit: Returns the largest size in bytes of an object to read.
     """
 
     def __init__(
@@ -53,17 +53,17 @@ class Payloads:
         self._limit = limit
 
     def keep(self, bodies: Sequence[bytes]) -> list[str]:
-        """Store *bodies* and return, for each, the text that stands for it in a message."""
+        """Store *bodies* and return a pointer to each, for its message."""
         names = [f"{self._prefix}{uuid.uuid4()}" for _ in bodies]
         self._pool.map([partial(self._put, name, body) for name, body in zip(names, bodies, strict=True)])
         return [json.dumps({"bucket": self._bucket, "key": name}) for name in names]
 
     def fetch(self, pointers: Sequence[str]) -> list[bytes | Unread | UnavailableError]:
-        """Return what *pointers* stand for, why one of them leads nowhere, or what keeps it from being read now."""
+        """Return for each pointer its body, the reason why there is none, or the error that prevents reading it now."""
         return self._pool.map([partial(self._get, pointer) for pointer in pointers])
 
     def drop(self, pointers: Iterable[str]) -> None:
-        """Delete what *pointers* stand for."""
+        """Delete the bodies of *pointers*."""
         names = [name for pointer in pointers if (name := self._name(pointer)) is not None]
         for start in range(0, len(names), _MOST_DELETED):
             objects = [{"Key": name} for name in names[start : start + _MOST_DELETED]]
@@ -75,7 +75,7 @@ class Payloads:
             )
 
     def check(self) -> list[str]:
-        """Return what is wrong if nothing removes the bodies that a process has left behind when it was killed."""
+        """Return a line if no lifecycle rule removes bodies that a killed process left behind."""
         doing = f"s3:GetLifecycleConfiguration of {self._bucket}"
         try:
             reply = self._service().call("get_bucket_lifecycle_configuration", doing=doing, Bucket=self._bucket)
@@ -85,8 +85,8 @@ class Payloads:
             reply = {}
         if any(_expires(rule, self._prefix) for rule in reply.get("Rules", [])):
             return []
-        rule = f"a lifecycle rule that expires '{self._prefix}*', at 28 days more than your longest delay"
-        return [f"the bucket {self._bucket!r} keeps for ever what a killed process leaves in it. Add {rule}"]
+        rule = f"a lifecycle rule that expires '{self._prefix}*' 28 days after your longest delay"
+        return [f"the bucket {self._bucket!r} keeps bodies that a killed process leaves in it forever. Add {rule}"]
 
     def _put(self, name: str, body: bytes) -> None:
         doing = f"s3:PutObject in {self._bucket}"
@@ -101,7 +101,7 @@ class Payloads:
         def read() -> dict[str, object]:
             reply = service.request("get_object", Bucket=self._bucket, Key=name)
             with closing(reply["Body"]) as stream:
-                # One that is larger is none of ours, and is not read to find that out.
+                # A larger object is foreign; do not read it.
                 size, most = int(reply.get("ContentLength", 0)), self._limit()
                 return {"body": stream.read() if size <= most else _too_large(name, size, most)}
 
@@ -115,7 +115,7 @@ class Payloads:
         return body
 
     def _name(self, pointer: str) -> str | None:
-        """Return the object's name, if it is one of ours."""
+        """Return the object's name if *pointer* is valid and in the bucket and prefix; else ``None``."""
         try:
             place = json.loads(pointer)
             bucket, name = place["bucket"], place["key"]
@@ -130,7 +130,7 @@ def _too_large(name: str, size: int, most: int) -> Unread:
 
 
 def _expires(rule: Mapping[str, Any], prefix: str) -> bool:
-    """Return whether a lifecycle rule removes all objects under *prefix* some day."""
+    """Return whether a lifecycle rule eventually removes all objects under *prefix*."""
     chosen = rule.get("Filter", rule)
     narrow = chosen.get("And", chosen)
     everything = not ({"Tag", "Tags", "ObjectSizeGreaterThan", "ObjectSizeLessThan"} & narrow.keys())

@@ -1,4 +1,4 @@
-"""The plugin: its schemes, and the engines that serve them. Imports no client library."""
+"""The plugin: its schemes, and the engines that serve them. It imports no client library."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Buffers prefetched messages, which go to the next call or are released soon.
+"""Buffer prefetched messages, which go to the next call or are released soon.
 
-It also holds messages that came up to a second too early, since SQS delays by whole seconds.
+The buffer also holds messages that arrive up to a second early, since SQS delays by whole seconds.
 """
 
 from __future__ import annotations
@@ -20,28 +20,28 @@ __all__ = ["Arrival", "PrefetchBuffer"]
 _KEEP = 5.0
 """Most seconds that a message waits for a call."""
 _MOST_EARLY = 1_000
-"""Early messages that are enough for one process: others may have room."""
+"""Most early messages for one process: others may have room."""
 
 
 @attrs.frozen(kw_only=True, eq=False)
 class Arrival:
-    """A message that was claimed."""
+    """A claimed message."""
 
     sqs_queue: SqsQueue
     message: dict[str, Any]
     claimed: float
-    """Monotonic seconds at which the lease began, or a little earlier."""
+    """Monotonic time at which the lease began, or slightly earlier."""
     lease: float
     at: float
-    """UTC epoch seconds on the service's clock at which it came."""
+    """UTC epoch seconds on the service's clock at which it arrived."""
     due_at: float
-    """Monotonic seconds at which it came, or at which it is due if that is later."""
+    """Monotonic time at which it arrived, or at which it is due if that is later."""
     early: float = 0.0
-    """Seconds from when it came until it is due."""
+    """Seconds from its arrival until it is due."""
 
     @property
     def patience(self) -> float:
-        """Monotonic seconds until which it waits for a call."""
+        """Monotonic time until which it waits for a call."""
         return min(self.claimed + self.early + min(_KEEP, self.lease / 3), self.claimed + 0.8 * self.lease)
 
     @property
@@ -54,25 +54,25 @@ class PrefetchBuffer:
     """Holds messages for the next call.
 
     Args:
-        give_back: Called with what no call has asked for.
-        start: Runs a call in a thread.
+        give_back: Called with messages that no call asked for.
+        start: Runs a function in a thread.
     """
 
     def __init__(
         self, give_back: Callable[[list[Arrival]], None], *, start: Callable[[Callable[[], None]], object]
     ) -> None:
         self.changed = threading.Condition()
-        """Notified of each change."""
+        """Notified on each change."""
         self._give_back = give_back
         self._start = start
         self._arrivals: list[Arrival] = []
         self._problem: UnavailableError | None = None
         self._expiring = False
-        """Whether a thread releases what waits for too long."""
+        """Whether a thread is running that releases messages which wait too long."""
         self._open = True
 
     def open(self) -> None:
-        """Keep from now on what comes."""
+        """Keep messages that arrive from now on."""
         self._open = True
 
     def put(self, arrivals: Sequence[Arrival], problem: UnavailableError | None) -> None:
@@ -90,7 +90,7 @@ class PrefetchBuffer:
             self.give_back(everything=True)
 
     def take(self, sqs_queues: Sequence[SqsQueue], limit: int) -> list[Arrival]:
-        """Return what is due of *sqs_queues*, most urgent first; if that is nothing, raise what went wrong."""
+        """Return due messages of *sqs_queues*, most urgent first; if there are none, raise the kept error, if any."""
         ranks = {sqs_queue.name: place for place, sqs_queue in enumerate(sqs_queues)}
         with self.changed:
             ours = self._due(ranks)
@@ -108,7 +108,7 @@ class PrefetchBuffer:
         return self._problem is not None or bool(self._due({sqs_queue.name for sqs_queue in sqs_queues}))
 
     def is_crowded(self) -> bool:
-        """Return whether so much came too early that nothing more should be claimed."""
+        """Return whether so many messages arrived early that no more should be claimed."""
         return len(self._arrivals) > _MOST_EARLY and sum(one.left > 0 for one in self._arrivals) > _MOST_EARLY
 
     def next_due(self, sqs_queues: Sequence[SqsQueue]) -> float:
@@ -121,7 +121,7 @@ class PrefetchBuffer:
         return [one for one in self._arrivals if one.sqs_queue.name in names and one.due_at <= now]
 
     def give_back(self, *, everything: bool = False) -> None:
-        """Release what has waited for too long, or *everything*."""
+        """Release messages that have waited too long, or *everything*."""
         now = time.monotonic()
         with self.changed:
             old = {one for one in self._arrivals if everything or now >= one.patience}
@@ -130,14 +130,14 @@ class PrefetchBuffer:
             self._give_back(list(old))
 
     def close(self) -> None:
-        """Release everything, and what still comes."""
+        """Release everything, and messages that still arrive."""
         self._open = False
         self.give_back(everything=True)
         with self.changed:
             self.changed.notify_all()
 
     def _expire(self) -> None:
-        """Release what waits for too long, until nothing waits."""
+        """Release messages that wait too long, until none is left."""
         while True:
             with self.changed:
                 if not self._arrivals:

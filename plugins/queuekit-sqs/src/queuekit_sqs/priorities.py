@@ -1,7 +1,7 @@
-"""Announces the priorities in use: their first sender writes each to the result backend, and receivers read it there.
+"""Announce the priorities in use: the first sender of each writes it to the result backend, where receivers read it.
 
-SQS lists a new queue late, and a listing costs a request for each queue. A record of the backend is read within seconds
-of its writing. Where there is no backend, the listing is all there is.
+SQS lists a new queue late, and a listing costs a request per queue. A record of the backend is read within seconds.
+Without a backend, receivers only have the listing.
 """
 
 from __future__ import annotations
@@ -15,29 +15,29 @@ from queuekit.errors import QueuekitError
 __all__ = ["Levels"]
 
 _TTL = 86_400.0
-"""Seconds that a record lives: a later client finds the queue in a listing."""
+"""Lifetime of a record in seconds; later clients find the queue in a listing."""
 _TRIES = 5
 _POLL_EVERY = 2.0
-"""Seconds between two looks."""
+"""Seconds between two reads."""
 _AGAIN = 30.0
-"""Seconds after which a priority is announced again, where the backend did not answer."""
+"""Seconds until a priority is announced again if the backend did not answer."""
 
 
 class Levels:
-    """Announces priorities and reads those of others. Losing a record costs a minute, and no message.
+    """Announces priorities, and reads those of other clients. A lost record delays messages by a minute, loses none.
 
     Args:
-        backend: Keeps the records.
+        backend: Stores the records.
     """
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
         self._announced: dict[tuple[str, int], float] = {}
-        """Until when nothing is to be said of the priority of a queue, in monotonic seconds."""
+        """Monotonic time until which a priority of a queue need not be announced again."""
         self._next_poll = 0.0
 
     def announce(self, sqs_queue: str, level: int) -> None:
-        """Say that *level* of the queue whose usual SQS queue is *sqs_queue* is in use, unless that was said before."""
+        """Announce, unless already done, that *level* of the queue with the default SQS queue *sqs_queue* is in use."""
         now = time.monotonic()
         if now < self._announced.get((sqs_queue, level), float("-inf")):
             return
@@ -59,7 +59,7 @@ class Levels:
         return False
 
     def is_due(self) -> bool:
-        """Return whether it is time to read them; the next time is a while after that."""
+        """Return whether a read is due; if so, schedule the next one."""
         now = time.monotonic()
         if now < self._next_poll:
             return False
@@ -67,7 +67,7 @@ class Levels:
         return True
 
     def read(self, sqs_queues: Sequence[str]) -> dict[str, set[int]]:
-        """Return which priorities were announced for each of *sqs_queues*; none if the backend does not answer."""
+        """Return the announced priorities of each of *sqs_queues*; none if the backend does not answer."""
         try:
             found = self._backend.get([_key(sqs_queue) for sqs_queue in sqs_queues])
         except QueuekitError:
@@ -80,7 +80,7 @@ def _key(sqs_queue: str) -> str:
 
 
 def _read(record: Record) -> set[int]:
-    """Return the priorities in a record that may hold anything."""
+    """Return the priorities in a record, whose body may be foreign."""
     return set(_digits(record.body))
 
 

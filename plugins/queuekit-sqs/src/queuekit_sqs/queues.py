@@ -1,16 +1,16 @@
-"""Finds the names and addresses of queues in SQS, and makes those that do not exist.
+"""Find the names and URLs of SQS queues, and create missing ones.
 
 =============  ===========================  ==========================================================
-queue of ours  queue of SQS
+queue          SQS queue
 =============  ===========================  ==========================================================
-``mail``       ``<prefix>-mail``            priority 4, where most messages are
-               ``<prefix>-mail-p9``         a further queue for each other priority in use
+``mail``       ``<prefix>-mail``            priority 4, the default
+               ``<prefix>-mail-p9``         another queue for each other priority in use
                ``<prefix>-mail-dead``       dead letters, unless a redrive policy names another queue
-``mail.fifo``  ``<prefix>-mail.fifo``       a FIFO queue, of one priority
+``mail.fifo``  ``<prefix>-mail.fifo``       a FIFO queue, which has one priority
                ``<prefix>-mail-dead.fifo``
 =============  ===========================  ==========================================================
 
-SQS allows letters, digits, ``-`` and ``_``, 80 in all: other names are shortened to what it allows and get a hash.
+SQS allows up to 80 letters, digits, ``-`` and ``_``. Other names are shortened to these and get a hash.
 """
 
 from __future__ import annotations
@@ -35,26 +35,26 @@ from queuekit_sqs.service import Service
 __all__ = ["MISSING", "QueueNames", "Queues", "SqsQueue"]
 
 MISSING = frozenset({"QueueDoesNotExist", "AWS.SimpleQueueService.NonExistentQueue"})
-"""Codes for a queue that is not there."""
+"""Codes for a missing queue."""
 _FIFO = ".fifo"
 _DEAD = ".dead"
 _LONGEST = 80 - len("-dead.fifo")
 _PLAIN = re.compile(r"[A-Za-z0-9_-]+")
 _TAKEN = re.compile(r"-(dead|p[0-9])$")
 _LIST_EVERY, _LIST_EVERY_ALONE = 60.0, 10.0
-"""Seconds between two listings of the priorities in use: where they are announced as well, and where they are not."""
+"""Seconds between two listings of the priorities in use: if they are also announced, and if they are not."""
 _KEEP = 1_209_600
-"""Seconds that SQS keeps a message: 14 days, the longest that it can."""
+"""Seconds that SQS keeps a message: 14 days, its maximum."""
 
 
 @attrs.frozen
 class SqsQueue:
-    """A queue of SQS."""
+    """An SQS queue."""
 
     name: str
-    """What SQS calls it."""
+    """Its name in SQS."""
     queue: str
-    """The queue of ours that it belongs to."""
+    """The queuekit queue that it belongs to."""
     level: int = DEFAULT_PRIORITY
     dead: bool = False
 
@@ -65,37 +65,37 @@ class SqsQueue:
 
 
 class QueueNames:
-    """What our queues are called.
+    """The names of SQS queues.
 
     Args:
-        prefix: How the names begin; empty for none.
+        prefix: Prefix of the names; empty for none.
     """
 
     def __init__(self, prefix: str) -> None:
         self._prefix = f"{prefix}-" if prefix else ""
 
     def of_priority(self, queue: str, level: int = DEFAULT_PRIORITY) -> SqsQueue:
-        """Return where messages of *queue* with priority *level* are; a FIFO queue has one place for all."""
+        """Return the SQS queue for messages of *queue* with priority *level*; a FIFO queue has only one."""
         base, tail = self._base(queue)
         if level == DEFAULT_PRIORITY or tail.endswith(_FIFO):
             return SqsQueue(base + tail, queue)
         return SqsQueue(f"{base}{tail}-p{level}", queue, level)
 
     def dead(self, queue: str) -> SqsQueue:
-        """Return where the dead letters of *queue* are."""
+        """Return the SQS queue for dead letters of *queue*."""
         base, tail = self._base(queue)
         return SqsQueue(
             f"{base}{tail.removesuffix(_FIFO)}-dead{_FIFO if tail.endswith(_FIFO) else ''}", queue, dead=True
         )
 
     def level_of(self, name: str, queue: str) -> int | None:
-        """Return the priority that the SQS queue *name* holds for *queue*, or ``None`` if it is another's."""
+        """Return the priority of *queue* that the SQS queue *name* holds; ``None`` if it is of another queue."""
         start = f"{self.of_priority(queue).name}-p"
         rest = name.removeprefix(start)
         return int(rest) if name.startswith(start) and len(rest) == 1 and rest.isdigit() else None
 
     def _base(self, queue: str) -> tuple[str, str]:
-        """Return beginning and end of the name, between which a shortened one has its hash."""
+        """Return beginning and end of the name; a shortened name has a hash at the end of its beginning."""
         name, fifo = (queue.removesuffix(_FIFO), _FIFO) if queue.endswith(_FIFO) else (queue, "")
         name, dead = (name.removesuffix(_DEAD), "-dead") if name.endswith(_DEAD) else (name, "")
         whole = self._prefix + name
@@ -106,12 +106,12 @@ class QueueNames:
 
 
 class Queues:
-    """The queues that there are, as far as this client knows.
+    """The existing queues, as far as this client knows.
 
     Args:
-        service: Carries the requests.
-        names: What they are called.
-        options: Whether they may be made, and how.
+        service: Makes the requests.
+        names: Their names.
+        options: Whether to create missing ones, and how.
     """
 
     def __init__(self, service: Service, names: QueueNames, options: SqsOptions) -> None:
@@ -124,18 +124,18 @@ class Queues:
         self._levels: dict[str, set[int]] = {}
         self._listed: dict[str, float] = {}
         self.announced = False
-        """Whether clients learn in another way of priorities that others have begun to use."""
+        """Whether clients also announce the priorities that they use."""
         self._redrive: dict[str, SqsQueue] = {}
 
     def renew_in_fork(self) -> None:
-        """Begin with a free lock."""
+        """Create a new lock: another thread of the parent may hold the old one."""
         self._lock = threading.Lock()
 
     def url(self, sqs_queue: SqsQueue, *, create: bool = True) -> str | None:
-        """Return the address of *sqs_queue*; make it if it is missing and *create* says so, else return ``None``.
+        """Return the URL of *sqs_queue*; if it is missing, create it with *create*, else return ``None``.
 
         Raises:
-            UnavailableError: It is missing and may not be made, or there is no answer.
+            UnavailableError: It is missing and must not be created, or SQS does not answer.
         """
         known = self._urls.get(sqs_queue.name)
         if known is None:
@@ -145,42 +145,42 @@ class Queues:
         return known
 
     def forget(self, sqs_queue: SqsQueue) -> None:
-        """Forget the address of *sqs_queue*."""
+        """Forget the URL of *sqs_queue*."""
         self._urls.pop(sqs_queue.name, None)
 
     def of_all_priorities(self, queue: str) -> list[SqsQueue]:
-        """Return the places of *queue*, most urgent first: one for each priority in use."""
+        """Return the SQS queues of *queue*, most urgent first: one for each priority in use."""
         levels = self._levels.setdefault(queue, {DEFAULT_PRIORITY})
         if not self._names.of_priority(queue).fifo:
             self._list_levels(queue, levels)
         return [self._names.of_priority(queue, level) for level in sorted(set(levels), reverse=True)]
 
     def of_priority(self, queue: str, level: int) -> SqsQueue:
-        """Return where a message is to be sent; the priority is in use from now on."""
+        """Return the SQS queue for a message, whose priority is in use from now on."""
         sqs_queue = self._names.of_priority(queue, level)
         self._levels.setdefault(queue, {DEFAULT_PRIORITY}).add(sqs_queue.level)
         return sqs_queue
 
     def usual(self, queue: str) -> SqsQueue:
-        """Return the place of messages of *queue* whose priority is the usual one."""
+        """Return the SQS queue for messages of *queue* with the default priority."""
         return self._names.of_priority(queue)
 
     def learn(self, queue: str, levels: set[int]) -> bool:
-        """Note that *levels* are in use, and return whether one of them is new."""
+        """Record that *levels* are in use, and return whether one of them is new."""
         known = self._levels.setdefault(queue, {DEFAULT_PRIORITY})
         new = levels - known
         known |= new
         return bool(new)
 
     def dead(self, queue: str) -> SqsQueue:
-        """Return where dead letters of *queue* go: where its redrive policy says, else to a queue of ours."""
+        """Return the SQS queue for dead letters of *queue*: the one of its redrive policy, else queuekit's own."""
         found = self._redrive.get(queue)
         if found is None:
             found = self._redrive[queue] = self._redirected(queue) or self._names.dead(queue)
         return found
 
     def attributes(self, sqs_queue: SqsQueue, *names: str) -> dict[str, str]:
-        """Return attributes of *sqs_queue*; nothing if there is no such queue."""
+        """Return attributes of *sqs_queue*; empty if the queue does not exist."""
         url = self.url(sqs_queue, create=False)
         if url is None:
             return {}
@@ -208,7 +208,7 @@ class Queues:
         return SqsQueue(arn.rpartition(":")[2], queue, dead=True) if arn else None
 
     def _list_levels(self, queue: str, levels: set[int]) -> None:
-        """Find, now and then, which priorities others use."""
+        """List, now and then, the priorities that other clients use."""
         now = time.monotonic()
         pause = _LIST_EVERY if self.announced else _LIST_EVERY_ALONE
         if now - self._listed.get(queue, float("-inf")) < pause:
@@ -224,7 +224,7 @@ class Queues:
                 levels.add(level)
 
     def _quietly(self, call: Callable[[], dict[str, Any]]) -> dict[str, Any] | None:
-        """Return what *call* returns; ``None`` where the service does not allow to look around."""
+        """Return the result of *call*; ``None`` if these credentials may not list queues."""
         try:
             return call()
         except UnavailableError as error:
@@ -257,7 +257,7 @@ class Queues:
             "ReceiveMessageWaitTimeSeconds": "0",
         }
         if sqs_queue.fifo:
-            # Order is kept within a group and not across them, and so is the most that there can be of both.
+            # Deduplicate and throttle by group, since order is kept within a group only; this allows most throughput.
             wanted |= {"FifoQueue": "true", "DeduplicationScope": "messageGroup"}
             wanted |= {"FifoThroughputLimit": "perMessageGroupId"}
         reply = self._service.call(

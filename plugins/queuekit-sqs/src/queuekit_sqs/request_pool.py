@@ -1,4 +1,4 @@
-"""Makes requests at the same time, in threads that do not keep the process alive."""
+"""Run requests in parallel, in threads that do not keep the process alive."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ T = TypeVar("T")
 
 
 class RequestPool:
-    """Up to *size* threads, started when needed; after a fork, new ones.
+    """Up to *size* threads, started on demand, and again after a fork.
 
     Args:
         size: Most threads.
-        name: What the threads are called.
+        name: Prefix of the names of the threads.
     """
 
     def __init__(self, size: int, *, name: str) -> None:
@@ -38,7 +38,7 @@ class RequestPool:
         self._idle = 0
 
     def start(self, call: Callable[[], T]) -> Future[T]:
-        """Begin *call* in a thread of the pool; its future must not be cancelled."""
+        """Start *call* in a thread of the pool; do not cancel its future."""
         if self._pid != os.getpid():
             self._reset()
         end = end_of_time()
@@ -58,9 +58,9 @@ class RequestPool:
         return future
 
     def map(self, calls: Iterable[Callable[[], T]]) -> list[T]:
-        """Run *calls* at the same time, the first of them in this thread, and return their results in order.
+        """Run *calls* in parallel, the first one in this thread, and return their results in order.
 
-        All of them end before an error of one of them is raised.
+        All calls end before the error of one of them is raised.
         """
         every = list(calls)
         if not every:
@@ -76,7 +76,7 @@ class RequestPool:
         return [future.result() for future in ended]
 
     def close(self) -> None:
-        """Let the threads end when what they do is done; the next call starts new ones."""
+        """Let the threads end after their current calls; the next call starts new ones."""
         if self._pid != os.getpid():
             self._reset()
         with self._lock:
@@ -95,7 +95,7 @@ class RequestPool:
 
 
 def _until(end: float, call: Callable[[], T]) -> T:
-    """Make *call* in the time that its caller has."""
+    """Run *call* within the time limit of its caller."""
     with until(end):
         return call()
 
@@ -103,5 +103,5 @@ def _until(end: float, call: Callable[[], T]) -> T:
 def _run(future: Future[Any], call: Callable[[], Any]) -> None:
     try:
         future.set_result(call())
-    except BaseException as error:  # noqa: BLE001 - it is raised where the result is asked for
+    except BaseException as error:  # noqa: BLE001 - raised again where the result is read
         future.set_exception(error)

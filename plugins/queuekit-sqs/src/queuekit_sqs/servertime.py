@@ -1,8 +1,8 @@
-"""Estimates the service's clock from its replies.
+"""Estimate the service's clock from its replies.
 
-Their ``Date`` has whole seconds. So our own clock is believed as long as no answer proves it wrong, and otherwise is
-corrected by as much as the answers prove: machines whose clocks are right agree to the millisecond, and one that is a
-day ahead is off by a second at most (QK11).
+Their ``Date`` header has whole seconds. So the local clock is used as long as no reply proves it wrong; otherwise it is
+corrected by as much as the replies prove. Machines with correct clocks agree to the millisecond, and one that is a day
+ahead is off by at most a second (QK11).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _FORGET = 600.0
 
 
 class ServerTime:
-    """Keeps between which bounds the service's clock is ahead of ours."""
+    """Bounds of the difference between the service's clock and the local one."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -32,11 +32,11 @@ class ServerTime:
         self._started = clock.time() - clock.monotonic()
 
     def renew_in_fork(self) -> None:
-        """Begin with a free lock."""
+        """Create a new lock: another thread of the parent may hold the old one."""
         self._lock = threading.Lock()
 
     def observe(self, date: str | None, *, sent: float) -> None:
-        """Take note of an answer's ``Date``; *sent* is when it was asked, in monotonic seconds."""
+        """Record the ``Date`` header of a reply to a request made at the monotonic time *sent*."""
         if not date or date == self._last:
             return
         try:
@@ -49,7 +49,7 @@ class ServerTime:
             self._last = date
             if now - self._since > _FORGET or self._was_set(own, now):
                 self._low, self._high, self._since = float("-inf"), float("inf"), now
-            # The answer was dated after it was asked, and before it came.
+            # The reply was dated between the request and its arrival.
             self._low = max(self._low, stamp - own)
             self._high = max(self._low, min(self._high, stamp + 1.0 - (own - (now - sent))))
 
@@ -58,6 +58,6 @@ class ServerTime:
         return self._clock.time() + min(max(0.0, self._low), self._high)
 
     def _was_set(self, own: float, now: float) -> bool:
-        """Return whether our clock was set since the evidence was taken."""
+        """Return whether the local clock was set since the last reply."""
         started, self._started = self._started, own - now
         return abs(started - self._started) > 1.0

@@ -1,4 +1,4 @@
-"""Makes requests to one AWS service: the client is made at first use, again after a fork, and its errors are ours."""
+"""Make requests to one AWS service. The client is created at first use, and again after a fork."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ __all__ = ["Service", "Settings"]
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 0.8
 _EMULATOR = "queuekit"
-"""Credentials for an emulator, where there are no others."""
+"""Credentials for an emulator, if there are no others."""
 
 
 @attrs.frozen(kw_only=True)
 class Settings:
-    """How requests are made."""
+    """Settings of the requests."""
 
     connections: int
     timeout: float
@@ -40,11 +40,11 @@ class Service:
 
     Args:
         name: ``sqs``, ``dynamodb`` or ``s3``.
-        url: For errors.
-        target: Where it is.
-        settings: How requests are made.
-        time: Observes each answer.
-        random: Makes the pauses between tries uneven.
+        url: URL to show in errors.
+        target: Region or endpoint, and credentials.
+        settings: Settings of the requests.
+        time: Observes each reply.
+        random: Adds jitter to the pauses between tries.
     """
 
     def __init__(
@@ -64,21 +64,21 @@ class Service:
         self._made: Any = None
 
     def call(self, operation: str, /, *, doing: str, tries: int | None = None, **parameters: Any) -> dict[str, Any]:
-        """Make a request, again a few times if what goes wrong may pass, and return the answer.
+        """Make a request, retry it a few times after passing errors, and return the reply.
 
         Args:
             operation: Name of the client's method, e.g. ``send_message_batch``.
             doing: Action and resource, for errors.
-            tries: Most tries, if not the usual number.
-            parameters: What the method takes.
+            tries: Most tries; default: those of the settings.
+            parameters: Parameters of the method.
 
         Raises:
-            UnavailableError: There was no answer, or not the one hoped for; ``__cause__`` is the library's error.
+            UnavailableError: The service did not answer, or refused; ``__cause__`` is the library's error.
         """
         return self.ask(lambda: self._call(operation, parameters), doing=doing, tries=tries)
 
     def ask(self, call: Callable[[], dict[str, Any]], *, doing: str, tries: int | None = None) -> dict[str, Any]:
-        """As :meth:`call`, with the request itself left to *call*."""
+        """Like :meth:`call`, but *call* makes the request."""
         rests = pauses(self._random, first=_FIRST_PAUSE, longest=_LONGEST_PAUSE, growth=2.5)
         left = (tries or self._settings.tries) - 1
         while True:
@@ -86,14 +86,14 @@ class Service:
                 return call()
             except UnavailableError:
                 raise
-            except Exception as error:  # noqa: BLE001 - what is not the library's is raised on
+            except Exception as error:  # noqa: BLE001 - failed() raises errors of other kinds again
                 if left <= 0 or not is_passing(error):
                     raise self.failed(error, doing=doing) from bare(error)
             time.sleep(next(rests))
             left -= 1
 
     def failed(self, error: Exception, *, doing: str) -> UnavailableError:
-        """Return what to raise for an error of the library, or raise it on if it is none."""
+        """Return the error to raise for an error of the library; raise any other error again."""
         from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
 
         if not isinstance(error, (BotoCoreError, ClientError, HTTPClientError)):
@@ -101,7 +101,7 @@ class Service:
         return unavailable(error, doing=doing, url=self.url)
 
     def request(self, operation: str, /, **parameters: Any) -> dict[str, Any]:
-        """Make a request once; errors are the library's own."""
+        """Make a request once; raise the library's own errors."""
         return self._call(operation, parameters)
 
     def close(self) -> None:
@@ -151,7 +151,7 @@ class Service:
             max_pool_connections=settings.connections + 1,
             retries={"total_max_attempts": 1, "mode": "standard"},
             parameter_validation=False,
-            # The usual text is put together anew, twice for each request.
+            # botocore would build its default text twice for each request.
             user_agent=f"queuekit-sqs botocore/{botocore.__version__}",
             tcp_keepalive=True,
             s3={"addressing_style": "path"} if target.endpoint else None,
@@ -166,7 +166,7 @@ _loaders: list[Any] = []
 
 
 def _session() -> Any:
-    """Return a session of its own that shares what all have read of the services' descriptions: megabytes of JSON."""
+    """Return a new session that shares the loaded descriptions of services, which are megabytes of JSON."""
     import botocore.session
 
     session = botocore.session.get_session()
@@ -177,6 +177,6 @@ def _session() -> Any:
 
 
 def _has_credentials(session: Any) -> bool:
-    """Return whether there are credentials on this machine, without asking the network for a role."""
-    session._session.set_config_variable("metadata_service_num_attempts", 0)  # noqa: SLF001 - boto3 has no word for it
+    """Return whether this machine has credentials, without querying the metadata service for a role."""
+    session._session.set_config_variable("metadata_service_num_attempts", 0)  # noqa: SLF001 - boto3 has no public way
     return session.get_credentials() is not None

@@ -1,10 +1,10 @@
-"""Carries out settlements: what is acknowledged is deleted; what goes elsewhere is sent there, and then deleted here.
+"""Apply settlements: delete acknowledged messages; send moved ones to their new queue, then delete them here.
 
-SQS changes no message in place. So a retry, an uncounted release and a death are a send and a delete: if a process ends
-between them the message is there twice for a while, never not at all. A counted release is a change of visibility,
-after which the service's own count shows the crash. A FIFO queue hands nothing out of a group whose first message is
-held, so there retries and releases stay where they are, and the order within the group is kept; what they mean is noted
-beside (``turns``).
+SQS cannot change a message in place. So a retry, an uncounted release and a dead letter are a send and a delete: if a
+process ends in between, the message exists twice for a while, but is never lost. A counted release is a change of
+visibility, after which the service's own count shows the crash. In a FIFO queue, retried and released messages stay in
+place, since SQS delivers no other message of the group while its first one is held: this keeps the order within the
+group. Their state is stored separately (``turns``).
 """
 
 from __future__ import annotations
@@ -39,15 +39,15 @@ _LEAST_DELAY = 0.001
 
 @attrs.frozen
 class Token:
-    """What a delivery's token says: all that is needed to end or prolong a lease, also in another process."""
+    """The contents of a delivery's token: all that is needed to end or extend a lease, even in another process."""
 
     claimed: float
-    """Monotonic seconds of this machine at which the lease began."""
+    """Monotonic time of this machine at which the lease began."""
     lease: float
     sqs_queue: str
     receipt: str
     turn: Turn | None = None
-    """How a message in a FIFO queue stands."""
+    """State of a message in a FIFO queue."""
 
     def __str__(self) -> str:
         sqs_queue = self.sqs_queue if self.turn is None else f"{self.sqs_queue}!{self.turn}"
@@ -55,7 +55,7 @@ class Token:
 
 
 def read_token(text: str) -> Token | None:
-    """Return what a token says, or ``None`` if it is none of ours."""
+    """Return the contents of a token, or ``None`` if it is foreign."""
     parts = text.split(" ", 3)
     try:
         claimed, lease, sqs_queue, receipt = parts
@@ -67,13 +67,13 @@ def read_token(text: str) -> Token | None:
 
 @attrs.frozen(kw_only=True)
 class Held:
-    """A message in flight, as it came."""
+    """A received message in flight."""
 
     sqs_queue: SqsQueue
     receipt: str
     envelope: Envelope
     counts: Counts
-    """Claims and crashes so far, this claim included among the claims."""
+    """Claims, including this one, and crashes so far."""
     pointer: str | None = None
     unread: str = ""
     """Why the body that the pointer stands for could not be read."""
@@ -90,9 +90,9 @@ def send_job(
     pointer: str | None = None,
     death_record: Mapping[str, str] | None = None,
 ) -> Job:
-    """Return what sends *envelope* to *sqs_queue*, to be due in *delay* seconds.
+    """Return the job that sends *envelope* to *sqs_queue*, due in *delay* seconds.
 
-    SQS delays by whole seconds, and in a FIFO queue no single message: it waits for the rest where it is received.
+    SQS delays by whole seconds, and not single messages of a FIFO queue; the receiver waits for the rest.
     """
     delay = min(delay, _LONGEST_DELAY)
     whole = 0 if sqs_queue.fifo else int(delay)
@@ -107,14 +107,14 @@ def send_job(
 
 
 class Settling:
-    """Leases of one client.
+    """Manages the leases of one client.
 
     Args:
-        batches: Carry out requests.
-        queues: Know the sqs_queues.
-        turns: Keep what SQS does not of messages in FIFO queues.
-        hand: Knows which of those this process holds.
-        now: The service's clock.
+        batches: Runs requests.
+        queues: The SQS queues.
+        turns: Stores the state of messages in FIFO queues.
+        in_flight: The messages of FIFO queues that this process holds.
+        now: Returns the service's time.
         drop: Deletes bodies in S3.
     """
 
@@ -137,26 +137,26 @@ class Settling:
         self._lock = threading.Lock()
         self._held: OrderedDict[str, Held] = OrderedDict()
         self._until: OrderedDict[str, float] = OrderedDict()
-        """When leases end that were prolonged here, in monotonic seconds."""
+        """Monotonic time at which each lease that was extended here ends."""
         self._moved: OrderedDict[str, None] = OrderedDict()
-        """Tokens of messages that are sent on already, though not deleted yet."""
+        """Tokens of messages that were sent to their new queue but not deleted yet."""
 
     def after_fork(self) -> None:
-        """Begin with a lock of our own; what the parent holds stays the parent's."""
+        """Create a new lock; the parent keeps the messages that it holds."""
         self._lock = threading.Lock()
         self._in_flight.after_fork()
 
     def hold(self, token: str, held: Held) -> None:
-        """Note a message that was delivered."""
+        """Remember a delivered message."""
         with self._lock:
             _remember(self._held, token, held)
 
-    # -- prolonging
+    # -- extending
 
     def extend(self, leases: Sequence[Lease], *, lease: float) -> list[Lease]:
-        """Prolong *leases* and return those that are lost.
+        """Extend *leases* and return those that are lost.
 
-        That the service agrees proves nothing: it does so as well where the lease has ended. So our own clock decides.
+        The local clock decides, because SQS also accepts an extension after the lease has ended.
         """
         began = time.monotonic()
         jobs: list[Job] = []
@@ -168,7 +168,7 @@ class Settling:
             if token is None or left < 1 or began > self._ends(one.token, token):
                 lost.append(one)
                 continue
-            # Whole seconds, and none too many: SQS refuses what goes beyond its twelve hours.
+            # Whole seconds, rounded down: SQS refuses an extension beyond its limit of twelve hours.
             granted = min(lease, float(int(left)))
             asked.append((one, granted))
             jobs.append(_visibility_job(token, one.queue, granted))
@@ -187,15 +187,15 @@ class Settling:
             return self._until.get(text, token.claimed + token.lease)
 
     def _is_over(self, text: str) -> bool:
-        """Return whether a lease that is kept from here is over; another process judges its own."""
+        """Return whether a lease that this process extends is over; other processes check their own."""
         with self._lock:
             until = self._until.get(text)
         return until is not None and time.monotonic() > until
 
-    # -- ending
+    # -- settling
 
     def settle(self, settlements: Sequence[Settlement]) -> list[Delivery]:
-        """Carry out *settlements* and return the deliveries whose lease is known to be lost."""
+        """Apply *settlements* and return the deliveries whose lease is known to be lost."""
         lost, ends = self._sorted(settlements)
         self._turns.note([turn for each, token in ends if (turn := self._noted(each, token)) is not None])
         failures = self._send_on([each for each, token in ends if self._moves(each, token)])
@@ -207,7 +207,7 @@ class Settling:
         return lost
 
     def _noted(self, each: Settlement, token: Token) -> Turn | None:
-        """Return what must be known at the next claim of a message that stays in its place."""
+        """Return the turn to store for the next claim of a message that stays in place."""
         if token.turn is None or self._moves(each, token):
             return None
         turn = attrs.evolve(token.turn, claims=max(token.turn.claims, self._in_flight.claims(each.delivery.token)))
@@ -216,7 +216,7 @@ class Settling:
         return turn if isinstance(each, Release) and not each.counted else None
 
     def _leave(self, ends: Sequence[tuple[Settlement, Token]], failures: Mapping[str, JobFailure]) -> None:
-        """Let go of what is settled, and forget of messages that have left all that was noted at earlier claims."""
+        """Remove settled messages from those in flight, and delete the stored turns of messages that have left."""
         done = [(each, token) for each, token in ends if each.delivery.token not in failures]
         gone = [(each, token.turn) for each, token in done if isinstance(each, Ack) or self._moves(each, token)]
         again = [
@@ -228,7 +228,7 @@ class Settling:
         self._turns.forget(again)
 
     def _sorted(self, settlements: Sequence[Settlement]) -> tuple[list[Delivery], list[tuple[Settlement, Token]]]:
-        """Return the deliveries whose lease is over, or was never ours, and what is to be settled, with its token."""
+        """Return the deliveries whose lease is over or foreign, and the settlements to apply, with their tokens."""
         lost: list[Delivery] = []
         ends: list[tuple[Settlement, Token]] = []
         for each in settlements:
@@ -240,18 +240,18 @@ class Settling:
         return lost, ends
 
     def _moves(self, each: Settlement, token: Token) -> bool:
-        """Return whether the message goes elsewhere, rather than staying under its receipt."""
+        """Return whether the message is sent anew, and does not stay under its receipt."""
         if isinstance(each, Dead):
             return True
         if token.sqs_queue.endswith(".fifo"):
             return isinstance(each, Replace) and each.envelope.queue != each.delivery.queue
         if isinstance(each, Replace):
             return True
-        # A process without the message, such as a supervisor, cannot send it on.
+        # A process without the message, such as a supervisor, cannot send it.
         return isinstance(each, Release) and not each.counted and each.delivery.token in self._held
 
     def _send_on(self, moving: Sequence[Settlement]) -> dict[str, JobFailure]:
-        """Send what goes elsewhere, and return by token why something was not sent."""
+        """Send the messages that move, and return, by token, why some were not sent."""
         with self._lock:
             todo = [each for each in moving if each.delivery.token not in self._moved]
         results = self._batches.run([self._move_job(each) for each in todo])
@@ -266,7 +266,7 @@ class Settling:
         return failures
 
     def _move_job(self, each: Settlement) -> Job:
-        """Return the send that puts the message where it goes."""
+        """Return the job that sends the message to its new queue."""
         delivery = each.delivery
         held = self._held.get(delivery.token)
         if isinstance(each, Dead):
@@ -275,10 +275,10 @@ class Settling:
             envelope, counts = each.envelope, None
             delay = max(envelope.delay, (envelope.not_before or 0.0) - self._now())
         else:
-            assert isinstance(each, Release)  # noqa: S101 - nothing else moves
+            assert isinstance(each, Release)  # noqa: S101 - other settlements do not move the message
             envelope, counts = _as_known(delivery, held)
             delay = each.delay
-            if delay > _LONGEST_DELAY:  # the rest is reached by hops
+            if delay > _LONGEST_DELAY:  # the rest is reached by re-delays
                 envelope = attrs.evolve(envelope, not_before=self._now() + delay)
                 delay = _LONGEST_DELAY
         same = held is not None and held.envelope.body == envelope.body
@@ -300,7 +300,7 @@ class Settling:
         )
 
     def _last_job(self, each: Settlement, token: Token) -> Job:
-        """Return the request that ends the lease."""
+        """Return the job that ends the lease."""
         sqs_queue = SqsQueue(token.sqs_queue, each.delivery.queue)
         if isinstance(each, Ack) or self._moves(each, token):
             return Job(sqs_queue=sqs_queue, operation="delete_message_batch", entry={"ReceiptHandle": token.receipt})
@@ -311,7 +311,7 @@ class Settling:
         return _visibility_job(token, each.delivery.queue, max(0.0, min(delay, left)))
 
     def _ended(self, results: Sequence[tuple[Settlement, JobFailure | None]]) -> list[Delivery]:
-        """Forget what has ended, and return what had ended before."""
+        """Forget settled messages, and return the deliveries whose lease had already ended."""
         lost: list[Delivery] = []
         done: list[str] = []
         for each, failure in results:
@@ -331,14 +331,14 @@ class Settling:
 
 
 def _as_known(delivery: Delivery, held: Held | None) -> tuple[Envelope, Counts]:
-    """Return a message as it came, or as its delivery describes it where it came to another process."""
+    """Return the received message, or, if another process received it, the message that its delivery describes."""
     if held is not None:
         return held.envelope, held.counts
     return delivery.envelope, Counts(number=delivery.number, crashes=delivery.crashes)
 
 
 def _leaves(each: Settlement, held: Held) -> bool:
-    """Return whether the body in S3 is not needed any more."""
+    """Return whether the body in S3 is no longer needed."""
     return isinstance(each, Ack) or (isinstance(each, Replace) and each.envelope.body != held.envelope.body)
 
 
@@ -348,7 +348,7 @@ def _visibility_job(token: Token, queue: str, seconds: float) -> Job:
 
 
 def _raise(failures: Sequence[JobFailure | None], *, but_stale: bool) -> None:
-    """Raise what keeps something from being done; it can be asked for again."""
+    """Raise the error of the first failure; the caller may repeat the call."""
     for failure in failures:
         if failure is None or (but_stale and failure.stale):
             continue
@@ -356,7 +356,7 @@ def _raise(failures: Sequence[JobFailure | None], *, but_stale: bool) -> None:
 
 
 def _remember(memory: OrderedDict[str, Any], key: str, value: Any) -> None:
-    """Keep *value*, and not without bound."""
+    """Store *value*, and drop the oldest ones beyond a limit."""
     memory[key] = value
     while len(memory) > _REMEMBERED:
         memory.popitem(last=False)
@@ -379,6 +379,6 @@ def _group(envelope: Envelope) -> str:
 
 
 def _once(envelope: Envelope) -> str:
-    """Return a deduplication id of this attempt alone: SQS swallows a second one within 5 minutes."""
+    """Return a deduplication id for this attempt only: SQS drops a second message with it within 5 minutes."""
     whole = f"{envelope.id}:{envelope.generation}:{envelope.attempt}:{envelope.hop}"
     return whole if len(whole) <= _LONGEST_DEDUPLICATION else hashlib.sha256(whole.encode()).hexdigest()

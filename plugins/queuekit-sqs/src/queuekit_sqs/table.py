@@ -1,4 +1,4 @@
-"""The table, made when it is missing, written in transactions, read in batches, each part of it again if need be."""
+"""Create the table if it is missing, write it in transactions, and read it in batches, with retries."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ class Table:
     """One table of DynamoDB.
 
     Args:
-        service: Carries the requests.
-        name: The table's.
-        create: Whether to make it if it is missing.
-        pool: Makes requests at the same time.
-        random: Makes the pauses between tries uneven.
+        service: Makes the requests.
+        name: Name of the table.
+        create: Whether to create the table if it is missing.
+        pool: Runs requests in parallel.
+        random: Adds jitter to the pauses between tries.
     """
 
     def __init__(self, service: Service, name: str, *, create: bool, pool: RequestPool, random: Random) -> None:
@@ -50,15 +50,15 @@ class Table:
         self._pool = pool
         self._random = random
         self._is_known = False
-        """Whether the table is there, with the layout of this queuekit."""
+        """Whether the table exists and has the layout of this release."""
 
     # -- requests
 
     def call(self, operation: str, /, **parameters: Any) -> dict[str, Any]:
-        """Make a request about this table; if that is missing, make it first.
+        """Make a request for this table; create the table first if it is missing.
 
         Raises:
-            UnavailableError: No answer, or none that helps; its cause is the library's error.
+            UnavailableError: The service did not answer, or refused; its cause is the library's error.
         """
         doing = self._doing(operation)
         self._check_layout()
@@ -71,7 +71,7 @@ class Table:
         return self._service.call(operation, doing=doing, tries=_TRIES, **parameters)
 
     def _once(self, operation: str, parameters: dict[str, Any]) -> dict[str, Any]:
-        """Make a request once, or twice if the table is missing; errors are the library's own."""
+        """Make a request once, or twice if the table is missing; raise the library's own errors."""
         self._check_layout()
         try:
             return self._service.request(operation, **parameters)
@@ -82,14 +82,14 @@ class Table:
         return self._service.request(operation, **parameters)
 
     def _check_layout(self) -> None:
-        """Make sure, once, that the layout is ours, or make it so in a new table.
+        """Check, once, that the layout has the version of this release; write the version to a new table.
 
         Raises:
-            UnavailableError: It is that of another version.
+            UnavailableError: The layout has another version.
         """
         if self._is_known:
             return
-        self._is_known = True  # at once: what follows comes by here
+        self._is_known = True  # set it first: the calls below also check it
         try:
             found = self._read_part([LAYOUT_KEY]) or self._lay_out()
         except BaseException:
@@ -102,7 +102,7 @@ class Table:
             raise other_layout(where, found=version[:20], known=LAYOUT, elsewhere="set another table prefix")
 
     def _lay_out(self) -> list[Item]:
-        """Write the version of the layout, unless another client does just now; return what is there then."""
+        """Write the version of the layout, unless another client does so first; return the stored item."""
         item = {**LAYOUT_KEY, "layout_version": {"N": str(LAYOUT)}}
         try:
             self._once("put_item", {"TableName": self.name, "Item": item, "ConditionExpression": _IS_NEW})
@@ -122,7 +122,7 @@ class Table:
     # -- writing
 
     def write(self, ops: Sequence[Op]) -> list[bool]:
-        """Carry out *ops*, each in one step with its condition, and return which were: in transactions of up to 100."""
+        """Apply *ops*, each with its condition in one step, in transactions of up to 100; return which were applied."""
         done = [False] * len(ops)
         for places in in_rounds([op.key for op in ops]):
             chunks = _chunks(ops, places)
@@ -133,21 +133,22 @@ class Table:
         return done
 
     def _write_chunk(self, ops: list[Op]) -> list[bool]:
-        """Write *ops* together; one by one what others write all the time."""
+        """Write *ops* together; then, one by one, those that conflict with other clients."""
         done = self._write_together(ops)
         for index in range(len(ops)):
             if index in done:
                 continue
             if len(ops) == 1:
-                raise UnavailableError(f"{self._doing('put_item')} failed: others write the same record all the time")
-            # One by one there is less to be in each other's way.
+                raise UnavailableError(f"{self._doing('put_item')} failed: other clients keep writing the same record")
+            # Single writes conflict less often.
             (done[index],) = self._write_chunk([ops[index]])
         return [done[index] for index in range(len(ops))]
 
     def _write_together(self, ops: list[Op]) -> dict[int, bool]:
-        """Write what can be written together; what a condition forbids is left out, and the others tried again.
+        """Write *ops* together; leave out those that a condition forbids, and retry the others.
 
-        Returns by place what is decided: whether it was written.
+        Returns:
+            Whether each decided operation was written, by index.
         """
         done: dict[int, bool] = {}
         left = list(range(len(ops)))
@@ -165,7 +166,7 @@ class Table:
         return done
 
     def _try(self, ops: list[Op], *, again: bool, last: bool) -> tuple[dict[int, bool], bool]:
-        """Write *ops* in one step; return by place what is decided, and whether it may have been done unanswered."""
+        """Write *ops* in one step; return the decision per index, and whether it may have succeeded unanswered."""
         try:
             self._transact(ops, again=again)
         except Exception as error:
@@ -189,7 +190,7 @@ class Table:
         self._once("transact_write_items", {"TransactItems": items})
 
     def _refused(self, error: Exception, ops: list[Op]) -> dict[int, bool] | None:
-        """Return by place what is decided by *error*: refused, or written before; ``None`` if it decides nothing."""
+        """Return what *error* decides, by index: refused, or already written; ``None`` if it decides nothing."""
         response: dict[str, Any] = getattr(error, "response", None) or {}
         if code_of(error) in _FAILED_CONDITION:
             return {0: _is_own(response.get("Item"), ops[0])}
@@ -205,7 +206,7 @@ class Table:
     # -- reading
 
     def read(self, keys: Sequence[Item]) -> list[Item]:
-        """Return those items of *keys* that are there, as they are now."""
+        """Return the current items of those *keys* that exist."""
         parts = [keys[start : start + _MOST_READS] for start in range(0, len(keys), _MOST_READS)]
         found = self._pool.map([partial(self._read_part, list(part)) for part in parts])
         return [item for items in found for item in items]
@@ -223,17 +224,17 @@ class Table:
                 return found
             if not items:
                 time.sleep(next(rests))
-        raise UnavailableError(f"{self._doing('batch_get_item')} failed: it leaves {len(keys)} keys unread")
+        raise UnavailableError(f"{self._doing('batch_get_item')} failed: {len(keys)} keys remain unread")
 
     # -- the table itself
 
     def _make(self, problem: UnavailableError) -> None:
-        """Make the table, or say what is missing."""
+        """Create the table, or raise an error if that is not allowed."""
         if not self._create:
             raise UnavailableError(
                 f"the DynamoDB table {self.name!r} is missing, and create is false",
                 where=f"  {self._service.url}",
-                fix="Create it with keys pk and sk (both text) and time to live on 'expires_at', or set create = true",
+                fix="Create it with keys pk and sk (both strings) and TTL on 'expires_at', or set create = true",
                 passing=False,
             ) from problem
         keys = (("pk", "HASH"), ("sk", "RANGE"))
@@ -248,7 +249,7 @@ class Table:
         self._ask("update_time_to_live", unless="ValidationException", TimeToLiveSpecification=_TTL)
 
     def _ask(self, operation: str, *, unless: str, **parameters: Any) -> None:
-        """Make a request about the table, unless the code *unless* says that another client has just made it."""
+        """Make a request for the table; ignore the error code *unless*: another client was first."""
         try:
             self._service.call(operation, doing=self._doing(operation), TableName=self.name, **parameters)
         except UnavailableError as error:
@@ -280,7 +281,7 @@ def _chunks(ops: Sequence[Op], places: Sequence[int]) -> list[list[int]]:
 
 
 def _decided(reasons: Sequence[dict[str, Any]], ops: Sequence[Op]) -> dict[int, bool]:
-    """Return by place what a cancelled transaction has refused; true where it was written before."""
+    """Return the operations that a cancelled transaction refused, by index; true if one was already written."""
     return {
         place: _is_own(reason.get("Item"), op)
         for place, (reason, op) in enumerate(zip(reasons, ops, strict=True))
@@ -289,7 +290,7 @@ def _decided(reasons: Sequence[dict[str, Any]], ops: Sequence[Op]) -> dict[int, 
 
 
 def _is_own(item: Item | None, op: Op) -> bool:
-    """Return whether what is there was written by *op* itself, in a try that got no answer."""
+    """Return whether *op* itself wrote the existing item, in a try that got no reply."""
     return bool(item and op.writer and item.get("written_by", {}).get("S") == op.writer)
 
 

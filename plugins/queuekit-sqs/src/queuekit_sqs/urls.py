@@ -1,4 +1,4 @@
-"""Reads the address of the service from a URL; opens nothing, and imports no client library."""
+"""Read the address of the service from a URL; opens no connection, and imports no client library."""
 
 from __future__ import annotations
 
@@ -18,30 +18,30 @@ _PREFIX = re.compile(r"[A-Za-z0-9_.-]{0,60}")
 
 @attrs.frozen(kw_only=True)
 class Target:
-    """Where the service is, how to sign in, and how the names of what is ours begin."""
+    """Region or endpoint of the service, credentials, and prefix of the names of queues or the table."""
 
     region: str | None
-    """AWS region; ``None`` leaves it to the environment and the profile."""
+    """AWS region; ``None``: the region of the environment or the profile."""
     endpoint: str | None
     """Address of an emulator or a VPC endpoint; ``None`` for AWS itself."""
     prefix: str
     profile: str | None = None
     username: str | None = None
-    """Access key id, where the URL has one."""
+    """Access key id, if the URL has one."""
     password: str | None = attrs.field(default=None, repr=False)
     """Secret access key."""
 
     @property
     def emulated(self) -> bool:
-        """Whether requests go without TLS, as to nothing but an emulator: it takes any credentials."""
+        """Whether requests use no TLS, which only an emulator supports; it accepts any credentials."""
         return self.endpoint is not None and self.endpoint.startswith("http://")
 
 
 def read_target(url: EngineURL, options: SqsOptions | DynamoOptions) -> Target:
-    """Return where *url* leads.
+    """Return the service that *url* names.
 
     Raises:
-        ConfigError: It names neither a region nor a host, or a prefix that no name can begin with.
+        ConfigError: It names neither a region nor a host, or its prefix is not valid.
     """
     service, plus, protocol = url.scheme.partition("+")
     example = f"{service}://eu-west-1/shop" if not plus else f"{url.scheme}://localhost:4566/shop"
@@ -49,10 +49,10 @@ def read_target(url: EngineURL, options: SqsOptions | DynamoOptions) -> Target:
         raise _unreadable(url, "names several hosts" if url.hosts else "names no region or host", example)
     prefix = url.path.strip("/")
     if not _PREFIX.fullmatch(prefix):
-        raise _unreadable(url, "has a path that cannot begin a name: up to 60 of A-Z a-z 0-9 _ . -", example)
+        raise _unreadable(url, "has a path that is not a valid prefix: up to 60 of A-Z a-z 0-9 _ . -", example)
     (host,) = url.hosts
     if not plus and not _REGION.fullmatch(host):
-        raise _unreadable(url, f"has {host!r} where the region should be", example)
+        raise _unreadable(url, f"has {host!r} instead of a region", example)
     return Target(
         region=options.region if plus else host,
         endpoint=f"{protocol}://{host}" if plus else None,
