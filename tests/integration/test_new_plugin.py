@@ -132,7 +132,7 @@ def test_fails_until_it_is_filled_in(project: tuple[str, Path], venv: Venv) -> N
 
     assert done.returncode == 1, done.stdout + done.stderr
     for method in METHODS[kind]:
-        where = rf"\.{method} is yours to write, in src/queuekit_new_{kind}/{kind}\.py"
+        where = rf"\.{method} is not implemented yet: write it in src/queuekit_new_{kind}/{kind}\.py"
         assert re.search(where, done.stdout), done.stdout[-3000:]
     assert "errors" not in done.stdout.splitlines()[-1]
     assert re.search(r"queuekit-conformance: \d+ passed", done.stdout)

@@ -141,13 +141,13 @@ FAULTS: dict[str, tuple[str, Any, str]] = {
     "no-summary": ("specs_have_a_summary", NullPlugin(), "has no summary"),
     "long-summary": ("specs_have_a_summary", NullPlugin(summary="word " * 50), "100"),
     "factory-of-nothing": ("factories_take_what_core_gives", NullPlugin(**GOOD, factory=dict.fromkeys), "argument"),
-    "thread": ("opens_nothing_when_made", NullPlugin(**GOOD, factory=Threaded), "starts .* before anything is asked"),
+    "thread": ("opens_nothing_when_made", NullPlugin(**GOOD, factory=Threaded), "starts .* before the first call"),
     "file": ("opens_nothing_when_made", NullPlugin(**GOOD, factory=Leaky), "opens 1 files"),
     "error-of-client": ("says_itself_that_nobody_answers", NullPlugin(**GOOD, factory=Raw), "raises OSError"),
-    "over-claim": ("is_what_its_spec_says", NullPlugin(**GOOD, factory=Modest), "claims fenced_ack"),
+    "over-claim": ("is_what_its_spec_says", NullPlugin(**GOOD, factory=Modest), "declares fenced_ack"),
     "closes-once": ("can_be_closed_twice", NullPlugin(**GOOD, factory=Fragile), "closed"),
     "no-defaults": ("options_have_defaults", NullPlugin(options=NeedyOptions), "host"),
-    "no-attrs-class": ("options_have_defaults", NullPlugin(options=dict), "no attrs class"),
+    "no-attrs-class": ("options_have_defaults", NullPlugin(options=dict), "must be an attrs class"),
     "swallows-options": ("refuses_unknown_options", NullPlugin(options=Swallowing), "nosuchoption"),
     "password-in-repr": ("shows_no_password", NullPlugin(**GOOD, factory=Talkative), "shows the password"),
     "password-in-cause": ("shows_no_password", NullPlugin(**GOOD, factory=Telltale), "shows the password"),
@@ -234,7 +234,7 @@ def test_makes_clients_from_a_url(suite: type[Any], make: str) -> None:
     client = getattr(with_url, make)()
 
     assert type(client).__module__.startswith("queuekit.engines.memory")
-    with pytest.raises(NotImplementedError, match="says nothing of its server"):
+    with pytest.raises(NotImplementedError, match="does not name its server"):
         getattr(without, make)()
 
 

@@ -48,7 +48,7 @@ def test_complains_about_a_silent_child() -> None:
     try:
         child.hear(timeout=PATIENCE)
 
-        with pytest.raises(pytest.fail.Exception, match="said nothing"):
+        with pytest.raises(pytest.fail.Exception, match="sent nothing"):
             child.hear(timeout=0.01)
     finally:
         child.kill()

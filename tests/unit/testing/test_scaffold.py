@@ -112,7 +112,7 @@ def test_overwrites_nothing(tmp_path: Path) -> None:
     written = write_plugin(names, "broker", folder)
 
     assert {str(path.relative_to(folder)) for path in written} >= {"pyproject.toml", "tox.ini"}
-    with pytest.raises(QueuekitError, match="is there already"):
+    with pytest.raises(QueuekitError, match="is not an empty folder"):
         write_plugin(names, "broker", folder)
 
 

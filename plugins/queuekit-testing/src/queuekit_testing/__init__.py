@@ -1,13 +1,14 @@
-"""What tests of queuekit's plugins and applications are made with; :mod:`queuekit.testing` has its public names.
+"""Tools to test queuekit's plugins and applications; :mod:`queuekit.testing` exports the public names.
 
-Importing it brings pytest, and Hypothesis only where a test asks for that (``pip install 'queuekit-testing[kit]'``).
+Importing it imports pytest. Hypothesis is imported only by the tests that use it
+(``pip install 'queuekit-testing[kit]'``).
 
-(PYTEST_DONT_REWRITE concerns this file alone, which asserts nothing: it may be imported before pytest hears of it.)
+(PYTEST_DONT_REWRITE applies only to this file, which has no assert: it may be imported before pytest registers it.)
 """
 
 import pytest
 
-# Before the suites are imported, so that a failed assert in them shows its values.
+# Must run before the suites are imported, so that a failed assert in them shows its values.
 pytest.register_assert_rewrite("queuekit_testing")
 
 from queuekit.clock import VirtualClock  # noqa: E402 - see above
@@ -27,4 +28,4 @@ __all__ = [
 ]
 
 pytest_plugins = ["queuekit.testing"]
-"""As a plugin of pytest it is that one, whichever of the two names it is loaded by, and once if by both."""
+"""As a pytest plugin, this package loads ``queuekit.testing``. Loaded under both names, the plugin runs once."""

@@ -1,4 +1,4 @@
-"""The connections of this process: found, counted and cut, whatever client library has opened them."""
+"""Find, count and cut the connections of this process, whatever client library opened them."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from queuekit.clock import SystemClock
 __all__ = ["DAY", "Leftovers", "SteadyClock", "a_day_ahead", "cut", "off_by", "open_connections"]
 
 _FILES = Path("/dev/fd")
-"""Names the open files of this process, on Linux and macOS."""
+"""Folder that lists the open files of this process, on Linux and macOS."""
 DAY = 86_400.0
 """Seconds by which tests set a clock wrong."""
 _REAL = time.time
 _ROUNDS = 3
-"""Tries in which a client must leave nothing once: SQLite, for one, keeps the files of its busiest moment for reuse."""
+"""Tries, of which one must leave nothing: SQLite, for example, keeps files open for reuse."""
 _LOOK = 0.005
 
 
 class SteadyClock:
-    """The machine's clock, which no test sets wrong: it stands for a result backend that tells the time."""
+    """The machine's clock, which no test sets wrong. It stands for the clock of a result backend."""
 
     def __init__(self) -> None:
         machine = SystemClock()
@@ -41,15 +41,15 @@ class SteadyClock:
 
 
 def open_connections() -> set[int]:
-    """Return the numbers (inodes) of the stream sockets of this process that have a peer with an address."""
+    """Return the inode numbers of this process's stream sockets that have a peer with an address."""
     return {number for number, _ in _connections()}
 
 
 def cut(known: Collection[int] = ()) -> int:
-    """End all connections of this process but those *known*, as a network does: under the hands of their users.
+    """Cut all connections of this process except *known*, while their users still use them, as a network failure does.
 
     Returns:
-        How many there were.
+        The number of connections cut.
     """
     ended = 0
     for number, connection in _connections():
@@ -61,7 +61,7 @@ def cut(known: Collection[int] = ()) -> int:
 
 
 def _connections() -> Iterator[tuple[int, socket.socket]]:
-    """Yield number and a duplicate of each connection; the pairs of pipes that threads wake each other by have none."""
+    """Yield the inode number and a duplicate of each connection, without the socket pairs that threads wake by."""
     for fd in _open_files():
         with contextlib.suppress(OSError):
             if not stat.S_ISSOCK(os.fstat(fd).st_mode):
@@ -72,26 +72,26 @@ def _connections() -> Iterator[tuple[int, socket.socket]]:
 
 
 def _open_files() -> list[int]:
-    """Return the descriptors of all open files of this process; none where the system does not tell."""
+    """Return the descriptors of all open files of this process; none if the system does not list them."""
     return [int(entry.name) for entry in _FILES.iterdir()] if _FILES.is_dir() else []
 
 
 class Leftovers:
-    """What has been added to this process since this was made: threads, and open files."""
+    """The threads and open files added to this process since this object was made."""
 
     def __init__(self) -> None:
         self._threads = set(threading.enumerate())
         self._files = len(_open_files())
 
     def found(self) -> list[str]:
-        """Return a line for each thread that was not there before, and one if more files are open."""
+        """Return a line for each new thread, and one if more files are open than before."""
         lines = [f"thread {thread.name!r}" for thread in threading.enumerate() if thread not in self._threads]
         more = len(_open_files()) - self._files
         return [*lines, f"{more} open files or connections"] if more > 0 else lines
 
     @classmethod
     def of(cls, use: Callable[[], object], *, timeout: float) -> list[str]:
-        """Return what each *use* leaves, found still after *timeout* seconds; what is made once and shared is none."""
+        """Return what each *use* leaves after *timeout* seconds, without what the first use creates and shares."""
         use()
         found: list[str] = []
         for _ in range(_ROUNDS):
@@ -104,7 +104,7 @@ class Leftovers:
         return found
 
     def _lasting(self, timeout: float) -> list[str]:
-        """Return what is still found after *timeout* seconds; as soon as there is nothing, that."""
+        """Return what is left after *timeout* seconds, or an empty list as soon as nothing is left."""
         deadline = time.monotonic() + timeout
         while True:
             gc.collect()
@@ -116,20 +116,20 @@ class Leftovers:
 
 @contextlib.contextmanager
 def a_day_ahead() -> Iterator[None]:
-    """Set this process's idea of the time of day a day ahead; clients made and used inside believe it."""
+    """Set this process's wall clock a day ahead, for the clients that are made and used inside."""
     with off_by(DAY):
         yield
 
 
 @contextlib.contextmanager
 def off_by(seconds: float) -> Iterator[None]:
-    """Set this process's idea of the time of day *seconds* ahead; clients made and used inside believe it."""
+    """Set this process's wall clock *seconds* ahead, for the clients that are made and used inside."""
     real = time.time
 
     def wrong() -> float:
         return real() + seconds
 
-    # Core's clock has the function itself.
+    # Core's clock holds a reference to the function, so it is patched too.
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(time, "time", wrong)
         patch.setattr(SystemClock, "time", staticmethod(wrong))

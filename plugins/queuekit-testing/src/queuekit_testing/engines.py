@@ -1,4 +1,4 @@
-"""Clients by URL, made as an app makes them: the plugin is found, its options are checked, its factory is called."""
+"""Make clients by URL as an app does: find the plugin, check its options, call its factory."""
 
 from __future__ import annotations
 
@@ -19,34 +19,34 @@ __all__ = ["installed_plugins", "new_backend", "new_broker"]
 
 @functools.cache
 def installed_plugins() -> Plugins:
-    """Return the plugins that are installed here, loaded once per process."""
+    """Return the installed plugins, loaded once per process."""
     return Plugins()
 
 
 def new_broker(url: str | EngineURL) -> Broker:
-    """Return one more client of the broker at *url*, with the options of its query alone."""
+    """Return a new client of the broker at *url*, with only the options in its query."""
     broker: Broker = _new("broker", url)
     return broker
 
 
 def new_backend(url: str | EngineURL) -> Backend:
-    """Return one more client of the result backend at *url*, with the options of its query alone."""
+    """Return a new client of the result backend at *url*, with only the options in its query."""
     backend: Backend = _new("backend", url)
     return backend
 
 
 def _new(side: Literal["broker", "backend"], url: str | EngineURL) -> Any:
-    """Make an engine; if nothing here serves its scheme, say what a plugin's author may have forgotten."""
+    """Make an engine; if no plugin serves its scheme, add the step that a plugin's author may have forgotten."""
     parsed = url if isinstance(url, EngineURL) else EngineURL.parse(url)
     random = Random()  # noqa: S311 - a fence between runs, not a secret
     try:
         clock = SystemClock() if _tells_time(side, parsed) else SteadyClock()
         return installed_plugins().make(side, parsed, table={}, clock=clock, random=random)
     except UnknownSchemeError as error:
-        error.fix = "A plugin under test must be installed, too:  pip install -e .\n" + error.fix
+        error.fix = "Install the plugin under test, too:  pip install -e .\n" + error.fix
         raise
 
 
 def _tells_time(side: Literal["broker", "backend"], url: EngineURL) -> bool:
-    """Return whether the service has a clock; a broker's that has none gets one that no test sets wrong."""
+    """Return whether the service has a clock. A broker without one gets a clock that no test sets wrong."""
     return side == "backend" or bool(installed_plugins().offer(side, url).spec.capabilities.tells_time)

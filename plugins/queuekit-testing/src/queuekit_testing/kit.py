@@ -1,4 +1,4 @@
-"""What all suites have in common: gates, bounded waits, fresh names, threads that cannot hang the run."""
+"""What all suites share: gates, bounded waits, unique names, threads that cannot hang the run."""
 
 from __future__ import annotations
 
@@ -35,36 +35,36 @@ T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., object])
 
 NEWEST_LEVEL = 1
-"""The highest ``KIT_LEVEL``. It grows with a release that adds tests, and those are marked with :func:`since`."""
+"""The highest ``KIT_LEVEL``. A release that adds tests raises it and marks them with :func:`since`."""
 NOT_DECLARED = "capability not declared: "
-"""How the reason of a skip begins."""
+"""Start of the reason for a skip."""
 NOT_PROVED = "not proved here (emulator): "
-"""How the reason of an expected failure begins."""
+"""Start of the reason for an expected failure."""
 ABOVE_LEVEL = "above KIT_LEVEL: "
-"""How the reason begins of a skip that a higher ``KIT_LEVEL`` lifts."""
+"""Start of the reason for a skip that a higher ``KIT_LEVEL`` removes."""
 LEVEL = "queuekit_level"
-"""Name of the property by which a report tells its level."""
+"""Report property: the suite's level."""
 AREA = "queuekit_area"
-"""Name of the property by which a report tells in which module of the suites a test is written."""
+"""Report property: the module of the suites that defines the test."""
 ABOUT = "queuekit_about"
-"""Name of the property by which a report tells what a suite ran on."""
+"""Report property: what the suite ran against."""
 KEPT = "queuekit_kept"
-"""Name of the property by which a report tells that a value came back which the suite does not ask for."""
+"""Report property: a value that came back although ``KEEPS`` does not name it."""
 REPORT = "--queuekit-conformance-report"
-"""Option that asks for these two, and for a file with what comes of them."""
+"""Option that adds area and subject to the reports and writes the results to a file."""
 _PACKAGE = "queuekit_testing."
 _PROBE_PATIENCE = 2.0
-"""Seconds where a failure is expected and nothing is lost by one."""
+"""Seconds of patience where a failure is expected and does no harm."""
 _CLOCKS_APART = 900.0
-"""Seconds by which the clocks of service and machine may differ; time zones are a quarter of an hour apart."""
+"""Seconds by which the clocks of service and machine may differ. Time zones differ by at least a quarter of an hour."""
 _MOST_SPANS = 8
 
 
 def needs(*capabilities: str, probe: bool = False) -> Callable[[F], F]:
-    """Mark a test as one of *capabilities*: where one of them is not declared, it is skipped.
+    """Mark a test as one of *capabilities*: it is skipped unless all of them are declared.
 
-    One with *probe* is tried all the same where just one is missing; if it passes, the closing lines say that the
-    capability could be declared. So a probe must be quick, whatever comes.
+    A test with *probe* runs even if one capability is missing. If it passes, the closing lines say that the
+    capability could be declared. So a probe must end quickly, whether it passes or fails.
     """
 
     def mark(test: F) -> F:
@@ -76,7 +76,7 @@ def needs(*capabilities: str, probe: bool = False) -> Callable[[F], F]:
 
 
 def since(level: int) -> Callable[[F], F]:
-    """Mark a test that came with *level*: it is skipped where ``KIT_LEVEL`` is lower."""
+    """Mark a test as added in *level*: it is skipped if ``KIT_LEVEL`` is lower."""
 
     def mark(test: F) -> F:
         test.__dict__["level"] = level
@@ -86,7 +86,7 @@ def since(level: int) -> Callable[[F], F]:
 
 
 def eventually(predicate: Callable[[], T], *, timeout: float = 10.0, what: str = "") -> T:
-    """Call *predicate* until it returns something true, and return that; fail after *timeout* seconds."""
+    """Call *predicate* until it returns a true value, and return that; fail after *timeout* seconds."""
     deadline = time.monotonic() + timeout
     while True:
         value = predicate()
@@ -104,7 +104,7 @@ def in_thread(call: Callable[[], T]) -> Future[T]:
     def run() -> None:
         try:
             future.set_result(call())
-        except BaseException as error:  # noqa: BLE001 - it is raised where the result is asked for
+        except BaseException as error:  # noqa: BLE001 - future.result() raises it
             future.set_exception(error)
 
     threading.Thread(target=run, daemon=True, name="conformance").start()
@@ -112,26 +112,26 @@ def in_thread(call: Callable[[], T]) -> Future[T]:
 
 
 def need_hypothesis() -> Any:
-    """Return Hypothesis; where it is missing, skip the test and say how to get it."""
+    """Return Hypothesis; if it is missing, skip the test with the command that installs it."""
     return pytest.importorskip("hypothesis", reason="needs Hypothesis:  pip install 'queuekit-testing[kit]'")
 
 
 def assert_time_of_day(name: str, moment: float) -> None:
-    """Fail unless *moment* is UTC epoch seconds of about now, as far as this machine's clock can tell."""
+    """Fail unless *moment* is the current UTC time in epoch seconds, within 15 minutes of this machine's clock."""
     off = moment - time.time()
     assert abs(off) < _CLOCKS_APART, f"{name} is {off:.0f} s off this machine's clock: not UTC epoch seconds?"
 
 
 def unique_name(prefix: str) -> str:
-    """Return a name that no other test, process or earlier run has used."""
+    """Return a name that no other test, process or earlier run uses."""
     return f"{prefix}-{os.urandom(6).hex()}"
 
 
 class Span:
-    """A time that is meant to end, begun when this was made: a lease, a delay, a life.
+    """A limited time that starts when this object is made: a lease, a delay, a TTL.
 
     Args:
-        seconds: How long it lasts on the server.
+        seconds: Duration on the server.
         granularity: Seconds by which the server may round it.
     """
 
@@ -141,12 +141,12 @@ class Span:
         self._begin = time.monotonic()
 
     def holds(self) -> bool:
-        """Return whether it cannot have ended yet, however the server rounds."""
+        """Return whether the time cannot have ended yet, however the server rounds."""
         return time.monotonic() - self._begin < max(self.seconds - self._granularity, 0.4 * self.seconds)
 
     @property
     def rest(self) -> float:
-        """Seconds until it must have ended, if it was begun at most a twentieth of a second after this was made."""
+        """Seconds until the time must have ended, if the server started it within 0.05 s of this object."""
         return max(0.0, self._begin + 1.05 * self.seconds + self._granularity + 0.05 - time.monotonic())
 
 
@@ -154,31 +154,31 @@ class Conformance:
     """Base of the suites."""
 
     KIT_LEVEL: ClassVar[int] = 1
-    """Which tests are run: those up to this level. A new version of queuekit may bring a new level, and adds no test
-    until you raise it; the closing line says what there would be."""
+    """The suite runs tests up to this level. A new version of queuekit may add a level; its tests do not run until you
+    raise this number. The closing line counts them."""
     EMULATOR: ClassVar[Mapping[str, str]] = {}
-    """For runs against an imitation of the service: name of a test that it cannot pass -> why. Those tests are
-    expected to fail, a pass is an error, and the closing line counts what is left unproved."""
+    """For runs against an emulator of the service: name of a test that it cannot pass -> reason. These tests are
+    expected to fail and a pass is an error. The closing line counts them as not proved."""
     EMULATOR_AT_TIMES: ClassVar[Mapping[str, str]] = {}
-    """The same for faults that show now and then only: those tests are not run."""
+    """Like ``EMULATOR``, for tests that fail only sometimes: they are not run."""
     NOT_PROMISED: ClassVar[Mapping[str, str]] = {}
-    """Capabilities that are left undeclared though their tests pass here -> why; not proposed in the closing lines."""
+    """Undeclared capability whose tests pass here -> reason. The closing lines do not propose to declare it."""
     CLOCK_OF_ITS_OWN: ClassVar[bool] = True
-    """Whether leases and delays run on a clock of the service's own. Say ``False`` for an engine that has none and
-    lives by the clock of its clients, such as files: then no test sets a client's clock ahead (QK11)."""
+    """Whether leases and delays run on the service's own clock. Set ``False`` for an engine that uses the clock of its
+    clients, such as files: then no test sets a client's clock ahead (QK11)."""
     EXAMPLES: ClassVar[int] = 20
     """Runs of the state machine, of 20 steps each; 0 for none."""
     SHORT: float = 0.25
-    """Seconds of a lease or delay that is meant to end; more where the limits of the service ask for it. Within a
-    process it may be less, so that the suite is quicker."""
+    """Seconds of a lease or delay that a test lets end; raised to what the limits of the service require. An
+    in-process engine may use less, for a faster suite."""
     PATIENCE: float = 60.0
-    """Seconds after which what should happen counts as not happening. Only failures take that long, so it is for what
-    hangs, and more than any machine needs, however busy."""
+    """Seconds a test waits for something that must happen before it fails. Only a failing test waits that long, so
+    choose more than the slowest machine needs."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         if not 1 <= cls.KIT_LEVEL <= NEWEST_LEVEL:
-            raise TypeError(f"{cls.__name__}.KIT_LEVEL is {cls.KIT_LEVEL}; this queuekit has 1 to {NEWEST_LEVEL}")
+            raise TypeError(f"{cls.__name__}.KIT_LEVEL must be from 1 to {NEWEST_LEVEL}, got {cls.KIT_LEVEL}")
         tests = [name for name in dir(cls) if name.startswith("test_")]
         for table in ("EMULATOR", "EMULATOR_AT_TIMES"):
             cls._refuse_unknown(table, "test", tests)
@@ -188,28 +188,28 @@ class Conformance:
 
     @classmethod
     def _refuse_unknown(cls, table: str, kind: str, known: Collection[str]) -> None:
-        """Refuse a name in *table* that is none: it would do nothing, and nobody would notice."""
+        """Refuse an unknown name in *table*, which would otherwise have no effect."""
         for name in getattr(cls, table):
             if name not in known:
-                near = did_you_mean(name, sorted(known))
-                raise TypeError(f"{cls.__name__}.{table}: no {kind} is called {name!r}; {near}")
+                fix = did_you_mean(name, sorted(known)) or f"known: {', '.join(sorted(known))}"
+                raise TypeError(f"{cls.__name__}.{table}: unknown {kind} {name!r}; {fix}")
 
     _known: Collection[int] = ()
-    """Connections that were there before those of the test."""
+    """Connections that were open before the test."""
 
     @property
     def patience(self) -> float:
-        """Seconds after which what should happen counts as not happening, on this service."""
+        """Seconds that a test waits on this service for something that must happen."""
         return self.PATIENCE
 
     @pytest.fixture
     def server(self, tmp_path: Path) -> object:
-        """Prepare what the clients talk to. Override it to start a server or to choose a file; it comes first."""
+        """Prepare what the clients connect to. Override it to start a server or to choose a file. It runs first."""
         return tmp_path
 
     @pytest.fixture(autouse=True)
     def _at_level(self, request: pytest.FixtureRequest) -> None:
-        """Skip a test that came with a later level; comes first, being the first by name."""
+        """Skip a test of a later level. It runs first, because pytest orders these fixtures by name."""
         level: int = getattr(request.function, "level", 1)
         request.node.user_properties.append((LEVEL, self.KIT_LEVEL))
         if request.config.getoption(REPORT, None):
@@ -219,7 +219,7 @@ class Conformance:
 
     @pytest.fixture(autouse=True)
     def _expect_faults(self, request: pytest.FixtureRequest) -> None:
-        """Turn the tests that an emulator is known to fail into strict expected failures, or leave them out."""
+        """Mark the tests that an emulator cannot pass as strict expected failures, or skip them."""
         name: str = getattr(request.node, "originalname", request.node.name)
         if name in self.EMULATOR_AT_TIMES:
             pytest.skip(NOT_PROVED + self.EMULATOR_AT_TIMES[name])
@@ -229,7 +229,7 @@ class Conformance:
 
     @pytest.fixture(autouse=True)
     def _gate(self, request: pytest.FixtureRequest, declared: object) -> None:
-        """Skip a test of something that is not declared, or try it where a pass would tell something."""
+        """Skip a test of an undeclared capability, or run it as a probe."""
         wanted: tuple[str, ...] = getattr(request.function, "needs", ())
         missing = [name for name in wanted if not getattr(declared, name)]
         if not missing:
@@ -242,7 +242,7 @@ class Conformance:
 
     @pytest.fixture(autouse=True)
     def _tell_what_about(self, request: pytest.FixtureRequest, declared: object) -> None:
-        """Put into a report what the suite ran on; comes last, being the last by name."""
+        """Add to the report what the suite ran against. It runs last, because pytest orders these fixtures by name."""
         if not request.config.getoption(REPORT, None):
             return
         url = str(getattr(self, "url", None) or "")
@@ -256,7 +256,7 @@ class Conformance:
         request.node.user_properties.append((ABOUT, about))
 
     def _tell_area(self, request: pytest.FixtureRequest) -> None:
-        """Put into a report where in the suites the test is written, and whether it was written anew."""
+        """Add to the report which module of the suites defines the test, and whether a subclass overrides it."""
         name: str = getattr(request.node, "originalname", request.node.name)
         owners = [kind.__module__ for kind in type(self).__mro__ if name in vars(kind)]
         ours = [module for module in owners if module.startswith(_PACKAGE)]
@@ -265,16 +265,16 @@ class Conformance:
             request.node.user_properties.append((AREA, told))
 
     def against(self) -> Mapping[str, str]:
-        """Return what a run is against, name -> version: server, client library. For the report of the run."""
+        """Return what the run is against, for its report: name of server or client library -> version."""
         return {}
 
     @pytest.fixture
     def declared(self) -> object:
-        """Return the capabilities to go by; each suite asks its own."""
+        """Return the capabilities that decide which tests run; each suite overrides it."""
         return None
 
     def insist(self, call: Callable[[], T]) -> T:
-        """Return what *call* returns, calling again while the service is unavailable, as core would."""
+        """Return the result of *call*; repeat it while the service is unavailable, as core does."""
         deadline = time.monotonic() + self.patience
         while True:
             try:
@@ -284,19 +284,19 @@ class Conformance:
                     raise
 
     def cut(self) -> None:
-        """Cut all connections that the clients of this test have opened; where there are none, skip the test."""
+        """Cut all connections that the clients of this test have opened; if there are none, skip the test."""
         if not cut(self._known):
-            pytest.skip("opens no connection that could be cut")
+            pytest.skip("opens no connection to cut")
 
     def result(self, future: Future[T], what: str) -> T:
-        """Return what a thread returns; fail if it does not within ``PATIENCE``."""
+        """Return the result of a thread; fail if it takes longer than ``PATIENCE``."""
         try:
             return future.result(timeout=self.PATIENCE)
         except TimeoutError:
             pytest.fail(f"not within {self.PATIENCE:g} s: {what}")
 
     def all_at_once(self, calls: Sequence[Callable[[], T]]) -> list[T]:
-        """Run *calls* in a thread each, started together, and return their results in order."""
+        """Run each of *calls* in its own thread, started together, and return their results in order."""
         barrier = threading.Barrier(len(calls))
 
         def after_all(call: Callable[[], T]) -> Callable[[], T]:
@@ -310,28 +310,28 @@ class Conformance:
         return [self.result(future, "all threads end") for future in futures]
 
     def spans(self, seconds: float, granularity: float) -> Iterator[Span]:
-        """Yield times that are meant to end, each twice as long as the one before, beginning with *seconds*.
+        """Yield time limits, each twice as long as the one before, starting with *seconds*.
 
-        For tests that must do something while one holds: they go on with the first that still does when it is done,
-        so a machine that is busy makes them slower, and not wrong.
+        For tests with a step that must end before the time does: they use the first limit that was long enough. So a
+        busy machine makes them slower, but not wrong.
         """
         for doubled in range(_MOST_SPANS):
             yield Span(seconds * 2**doubled, granularity)
         pytest.fail(f"this machine is too slow: a step took more than {seconds * 2 ** (_MOST_SPANS - 2):g} s")
 
     def let_pass(self, seconds: float) -> None:
-        """Let real time pass, where a test is about time itself."""
+        """Let real time pass, in tests about time itself."""
         end = time.monotonic() + seconds
         while (left := end - time.monotonic()) > 0:
             time.sleep(left)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return what a child process needs to make clients: all but the clients of this process."""
+        """Return what a child process needs to make clients: everything except the clients of this process."""
         return {name: value for name, value in self.__dict__.items() if not name.startswith("_")}
 
 
 def waits(limit: float) -> Iterator[float]:
-    """Yield the waits to try one after the other until *limit* seconds have passed."""
+    """Yield timeouts of at most 1 s until *limit* seconds have passed."""
     deadline = time.monotonic() + limit
     while (left := deadline - time.monotonic()) > 0:
         yield min(left, 1.0)

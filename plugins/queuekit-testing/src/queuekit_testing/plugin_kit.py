@@ -1,4 +1,4 @@
-"""What the tests of a plugin use: its module loaded as core loads it, where it was installed from, its engines."""
+"""Helpers for the tests of a plugin: its module as core loads it, its distribution, its engines."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ from queuekit_testing.kit import Conformance, unique_name
 __all__ = ["CORE", "SECRET", "Import", "PluginKit"]
 
 SECRET = "Xq7secretXq7"  # noqa: S105 - no door has it
-"""Password in the URLs that a plugin is tried with; no text that a person sees may hold it."""
+"""Password in the URLs of the tests; no text that a person sees may contain it."""
 CORE = frozenset({"attr", "attrs", "click", "pluggy", "queuekit"})
-"""What is imported anyway."""
+"""Packages that core imports anyway."""
 
 _MEASURE = """
 import json, sys, time
@@ -50,50 +50,50 @@ Spec = BrokerSpec | BackendSpec
 
 
 class Import(NamedTuple):
-    """What importing the plugin's module costs a process that has imported core."""
+    """The cost of importing the plugin's module in a process that has imported core."""
 
     modules: list[str]
-    """Those that it brings."""
+    """The modules that it adds."""
     seconds: float
-    """CPU time."""
+    """CPU time of the import."""
     core: float
-    """CPU time that core itself took in the same process."""
+    """CPU time of core's own import in the same process."""
 
 
 class PluginKit(Conformance):
-    """One plugin, and helpers."""
+    """The plugin under test, and helpers."""
 
     plugin: str = ""
     """Dotted name of the module that the entry point names, e.g. ``"queuekit_example.plugin"``."""
     distribution: str = ""
-    """Name of what pip installs; by default the one whose entry point names the module."""
+    """Name of the distribution that pip installs; by default the one whose entry point names the module."""
     URLS: ClassVar[Mapping[str, str]] = {}
-    """Scheme -> URL to try it with, where ``scheme://{user}:{password}@127.0.0.1:1/0`` is not how it is written. Nobody
-    should answer there. ``{user}`` and ``{password}`` are filled in, and may be left out."""
+    """Scheme -> URL to test it with, if ``scheme://{user}:{password}@127.0.0.1:1/0`` is not valid for it. No server
+    should listen there. ``{user}`` and ``{password}`` are optional and are filled in."""
 
     @pytest.fixture
     def loaded(self) -> Plugin:
-        """Return the plugin as core sees it."""
+        """Return the plugin as core loads it."""
         if not self.plugin:
             hint = 'plugin = "queuekit_example.plugin", the module that the entry point names'
-            raise NotImplementedError(f"{type(self).__name__} says nothing of its plugin. Write {hint}")
+            raise NotImplementedError(f"{type(self).__name__} does not name its plugin. Add {hint}")
         return load_object(self.plugin, name=self.plugin)
 
     @pytest.fixture
     def installed(self) -> Distribution:
-        """Return the distribution that brings the plugin."""
+        """Return the distribution that provides the plugin."""
         points = [point for point in entry_points(group=GROUP) if point.value.partition(":")[0] == self.plugin]
         if self.distribution:
             return Distribution.from_name(self.distribution)
         found = next((point.dist for point in points if point.dist is not None), None)
         if found is None:
             line = f'[project.entry-points.{GROUP}]\nexample = "{self.plugin}"'
-            pytest.fail(f"no entry point of an installed distribution names it; pyproject.toml needs\n{line}")
+            pytest.fail(f"no installed entry point names {self.plugin}; add to pyproject.toml:\n{line}")
         return found
 
     @pytest.fixture
     def plugins(self, loaded: Plugin) -> Plugins:
-        """Return core's plugins with this one among them, whatever else is installed."""
+        """Return core's plugins and this one, without any others that are installed."""
         plugins = Plugins(entry_points=list, environ={})
         if not any(
             info.name == "builtin" for info in plugins.infos() if loaded.module.__name__ == "queuekit.plugins.builtin"
@@ -109,7 +109,7 @@ class PluginKit(Conformance):
         yield from loaded.backends
 
     def url(self, scheme: str, query: str = "") -> EngineURL:
-        """Return a URL of *scheme* that nobody serves, with a password where it can have one."""
+        """Return a URL of *scheme* that no server answers, with a password if the form allows one."""
         pattern = self.URLS.get(scheme, f"{scheme}://{{user}}:{{password}}@127.0.0.1:1/0")
         raw = pattern.format(user="somebody", password=SECRET)
         return EngineURL.parse(raw + (("&" if "?" in raw else "?") + query if query else ""))
@@ -120,7 +120,7 @@ class PluginKit(Conformance):
         return plugins.make(side, url, table={}, clock=SystemClock(), random=Random())  # noqa: S311 - guards nothing
 
     def engine(self, plugins: Plugins, spec: Spec) -> Any:
-        """Return the engine of *spec* by the first of its URLs that can be used; fail if none can."""
+        """Return the engine of *spec*, made with the first of its URLs that is accepted; fail if none is."""
         refusals = []
         for scheme in sorted(spec.schemes, key=lambda scheme: scheme not in self.URLS):
             try:
@@ -128,13 +128,13 @@ class PluginKit(Conformance):
             except ConfigError as error:
                 refusals.append(str(error))
         hint = f'URLS = {{"{spec.schemes[0]}": "{spec.schemes[0]}://..."}}'
-        pytest.fail(f"no URL to try it with was accepted; give the class {hint}\n" + "\n".join(refusals))
+        pytest.fail(f"the plugin accepts none of the test URLs; give the class {hint}\n" + "\n".join(refusals))
 
     def utterances(self, plugins: Plugins, spec: Spec, url: EngineURL) -> Iterator[str]:
-        """Yield all that a person gets to see of an engine at *url*: how it shows itself, and how it fails."""
+        """Yield every text of an engine at *url* that a person can see: its representations and its errors."""
         try:
             engine = self.make(plugins, spec, url)
-        except Exception as error:  # noqa: BLE001 - it may refuse the URL; what it says then is looked at
+        except Exception as error:  # noqa: BLE001 - it may refuse the URL; the error's text is checked too
             yield from _texts(error)
             return
         with closing(engine):
@@ -147,7 +147,7 @@ class PluginKit(Conformance):
                 yield from _texts(self.failure(engine))
 
     def failure(self, engine: Any) -> BaseException | None:
-        """Return what an engine raises where nobody answers, ``None`` if it needs nobody."""
+        """Return what an engine raises if no server answers, ``None`` if it needs no server."""
         name = unique_name("kit")
         try:
             if isinstance(engine, Broker):
@@ -161,21 +161,21 @@ class PluginKit(Conformance):
     # -- import --------------------------------------------------------------------------------------------------
 
     def import_alone(self) -> Import:
-        """Import the plugin's module in a process of its own and return what that cost."""
+        """Import the plugin's module in a separate process and return the cost."""
         environ = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
         command = [sys.executable, "-c", _MEASURE, self.plugin]
         done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)  # noqa: S603 - our own
-        assert not done.returncode, f"importing {self.plugin} in a process of its own failed:\n{done.stderr}"
+        assert not done.returncode, f"importing {self.plugin} in a separate process failed:\n{done.stderr}"
         return Import(**json.loads(done.stdout.splitlines()[-1]))
 
 
 def options_of(spec: Spec) -> type | None:
-    """Return the options class of *spec*, imported."""
+    """Import and return the options class of *spec*."""
     kind: type | None = resolve(spec.options)
     return kind
 
 
 def _texts(error: BaseException | None) -> Iterator[str]:
-    """Yield an error as text in every form, with those that it came from."""
+    """Yield an error as text in every form, including the errors that caused it."""
     if error is not None:
         yield from (str(error), repr(error), *traceback.format_exception(error))

@@ -1,4 +1,4 @@
-"""The suite for plugins: what holds of the module that an entry point names, whatever it provides."""
+"""The suite for plugins: what the module behind an entry point must do, whatever it provides."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from queuekit_testing.plugin_kit import CORE, SECRET, PluginKit, options_of
 __all__ = ["PluginConformance"]
 
 _HEAVY = frozenset({"asyncio", "http.client", "multiprocessing", "sqlite3", "ssl", "unittest", "urllib.request", "xml"})
-"""Parts of the standard library that cost too much to import for nothing but a scheme."""
+"""Modules of the standard library that are too slow to import only for a scheme."""
 _QUICK = 0.020
 """Seconds of CPU that importing a plugin may cost over core."""
 _TRIES = 5
@@ -41,48 +41,48 @@ _SPECIFIER = re.compile(r"queuekit(?![\w-])(?:\[[^]]*\])?\s*\(?([^;)]*)")
 
 
 class PluginConformance(PluginKit):
-    """What every plugin must be: light, installable, honest about its options, and silent about passwords.
+    """What every plugin must be: quick to import, installable, strict about its options, and silent about passwords.
 
     Subclass it and name the module of the entry point::
 
         class TestPlugin(PluginConformance):
             plugin = "queuekit_example.plugin"
 
-    Its engines are made and asked at an address where nobody answers. Give ``URLS`` where the usual form does not fit.
+    Its engines are made and called at an address where no server answers. Set ``URLS`` if the usual form is not valid.
     """
 
     # -- loading -------------------------------------------------------------------------------------------------
 
     def test_declares_its_api(self, loaded: Plugin) -> None:
-        """The module says for which version of the plugin API it was made, and this core offers it."""
+        """The module names the version of the plugin API that it was written for, and this core supports it."""
         declared = getattr(loaded.module, "queuekit_api", None)
 
         assert declared is not None, f"add to {self.plugin}:  queuekit_api = {API_VERSION}"
         assert loaded.info.status == "ok"
-        assert loaded.info.hooks, "it has no hooks: mark functions named as in queuekit.hookspecs with @hookimpl"
+        assert loaded.info.hooks, "no hooks: name functions as in queuekit.hookspecs and mark them with @hookimpl"
 
     def test_brings_no_client_library(self) -> None:
-        """Importing it brings itself, core and what is quick: all plugins are imported to learn their schemes."""
+        """Importing it imports only itself, core and quick modules: core imports every plugin to learn its schemes."""
         brought = self.import_alone().modules
 
         own = {self.plugin.partition(".")[0], *CORE}
         strange = {name.partition(".")[0] for name in brought} - own - sys.stdlib_module_names
         heavy = _HEAVY.intersection(brought)
         assert not strange, f"importing {self.plugin} imports {sorted(strange)}; name factories as text instead"
-        assert not heavy, f"importing {self.plugin} imports {sorted(heavy)}; do that where it is used"
+        assert not heavy, f"importing {self.plugin} imports {sorted(heavy)}; import them where they are used"
 
     def test_is_imported_quickly(self) -> None:
-        """Importing it costs less than 20 ms of CPU over core, or half of core's own cost on a slow machine."""
+        """Importing it costs less than 20 ms of CPU over core, or on a slow machine half of core's own cost."""
         costs = []
         for _ in range(_TRIES):
             cost = self.import_alone()
             costs.append(cost.seconds)
             if cost.seconds < max(_QUICK, cost.core / 2):
                 return
-        pytest.fail(f"importing {self.plugin} took {min(costs) * 1000:.0f} ms of CPU over core's at best")
+        pytest.fail(f"importing {self.plugin} takes at least {min(costs) * 1000:.0f} ms of CPU over core")
 
     def test_can_be_loaded_beside_core(self, plugins: Plugins) -> None:
-        """It takes no scheme, serializer or command that core owns, and core's hooks accept it."""
+        """It claims no scheme, serializer or command of core, and its hooks are valid."""
         assert {info.status for info in plugins.infos()} == {"ok"}
         if not self.plugin.startswith("queuekit."):
             mine = {scheme for info in plugins.infos() if info.name == self.plugin for scheme in info.schemes}
@@ -91,25 +91,25 @@ class PluginConformance(PluginKit):
     # -- distribution --------------------------------------------------------------------------------------------
 
     def test_has_one_entry_point(self, installed: Distribution) -> None:
-        """Its distribution has one entry point in the group, which names the module."""
+        """Its distribution has exactly one entry point in the group, which names the module."""
         points = installed.entry_points.select(group=GROUP)
 
         if self._in_core(installed):
-            pytest.skip("part of core, which needs no entry point")
+            pytest.skip("part of core, needs no entry point")
         assert [point.value for point in points] == [self.plugin]
 
     def test_says_which_core_it_fits(self, installed: Distribution) -> None:
-        """It asks for a range of queuekit: from the one it was written for to the next that may break it."""
+        """It requires a range of queuekit versions: from the one it was written for to the next that may break it."""
         if self._in_core(installed):
             pytest.skip("part of core")
         found = [match[1] for text in installed.requires or () if (match := _SPECIFIER.match(text))]
 
-        assert found, 'it does not depend on queuekit: dependencies = ["queuekit>=0.1,<1"]'
-        assert "==" not in found[0], f"queuekit{found[0]} keeps users from upgrading; write a range"
-        assert "~=" in found[0] or (">" in found[0] and "<" in found[0]), f"queuekit{found[0]} is open at one end"
+        assert found, 'no dependency on queuekit; add dependencies = ["queuekit>=0.1,<1"]'
+        assert "==" not in found[0], f"queuekit{found[0]} prevents upgrades; write a range"
+        assert "~=" in found[0] or (">" in found[0] and "<" in found[0]), f"queuekit{found[0]} lacks one of its bounds"
 
     def test_has_metadata(self, installed: Distribution) -> None:
-        """It says in one line what it is, which Python it needs, and under which licence it comes."""
+        """Its metadata has a one-line summary, the Python versions and the licence."""
         metadata = installed.metadata
 
         assert metadata["Summary"], "project.description is missing"
@@ -117,7 +117,7 @@ class PluginConformance(PluginKit):
         assert metadata["License-Expression"] or metadata["License"], "project.license is missing"
 
     def test_is_typed(self) -> None:
-        """Its package carries the marker ``py.typed``, so that type checkers read it."""
+        """Its package contains the marker ``py.typed``, so that type checkers read its annotations."""
         spec = find_spec(self.plugin.partition(".")[0])
 
         assert spec is not None
@@ -127,14 +127,14 @@ class PluginConformance(PluginKit):
     # -- engines -------------------------------------------------------------------------------------------------
 
     def test_schemes_can_be_written(self, loaded: Plugin) -> None:
-        """Each scheme is lower case, has no underscore, and is what a URL with it is parsed to."""
+        """Each scheme is lower case, has no underscore, and survives the parsing of a URL."""
         for spec in self.specs(loaded):
             for scheme in spec.schemes:
                 assert SCHEME.fullmatch(scheme), f"{scheme!r} is not {SCHEME.pattern}"
                 assert EngineURL.parse(f"{scheme}://host/name").scheme == scheme
 
     def test_specs_have_a_summary(self, loaded: Plugin) -> None:
-        """Each thing that it provides says in one short line what it is, for the list of plugins."""
+        """Each engine and serializer has a summary of one short line, for the list of plugins."""
         for spec in (*self.specs(loaded), *loaded.serializers):
             assert spec.summary, f"{spec!r} has no summary"
             assert "\n" not in spec.summary
@@ -147,19 +147,19 @@ class PluginConformance(PluginKit):
             signature.bind("url", options=None, clock=None, random=None)
 
     def test_opens_nothing_when_made(self, loaded: Plugin, plugins: Plugins) -> None:
-        """Making an engine where nobody answers succeeds, and starts no thread and opens no file or connection."""
+        """Making an engine succeeds without a server, and starts no thread and opens no file or connection."""
         for spec in self.specs(loaded):
-            self.engine(plugins, spec).close()  # whatever is imported now is there
+            self.engine(plugins, spec).close()  # so that imports are not counted below
             threads, files = set(threading.enumerate()), _open_files()
 
             with closing(self.engine(plugins, spec)):
                 started, opened = set(threading.enumerate()) - threads, _open_files() - files
 
-            assert not started, f"{spec.factory} starts {started} before anything is asked of it"
-            assert opened <= 0, f"{spec.factory} opens {opened} files before anything is asked of it"
+            assert not started, f"{spec.factory} starts {started} before the first call"
+            assert opened <= 0, f"{spec.factory} opens {opened} files before the first call"
 
     def test_says_itself_that_nobody_answers(self, loaded: Plugin, plugins: Plugins) -> None:
-        """Where nobody answers, queuekit's own error is raised, not one of the client library's."""
+        """If no server answers, the engine raises an error of queuekit, not one of the client library."""
         for spec in self.specs(loaded):
             with closing(self.engine(plugins, spec)) as engine:
                 error = self.failure(engine)
@@ -167,15 +167,15 @@ class PluginConformance(PluginKit):
             assert error is None or isinstance(error, QueuekitError), f"{spec.factory} raises {error!r}"
 
     def test_is_what_its_spec_says(self, loaded: Plugin, plugins: Plugins) -> None:
-        """An engine is of the kind that its hook is for, and has the capabilities and limits of its spec."""
+        """An engine is a Broker or Backend, as its hook requires, and declares the capabilities of its spec."""
         for spec in self.specs(loaded):
             with closing(self.engine(plugins, spec)) as engine:
                 assert isinstance(engine, Broker if isinstance(spec, BrokerSpec) else Backend)
                 for name in _overclaims(spec.capabilities, engine.capabilities):
-                    pytest.fail(f"the spec of {spec.schemes[0]}:// claims {name}, {spec.factory} does not")
+                    pytest.fail(f"the spec of {spec.schemes[0]}:// declares {name}, but {spec.factory} does not")
 
     def test_can_be_closed_twice(self, loaded: Plugin, plugins: Plugins) -> None:
-        """Closing an engine that was never used, twice, is fine."""
+        """An engine that was never used can be closed twice."""
         for spec in self.specs(loaded):
             engine = self.engine(plugins, spec)
             engine.close()
@@ -184,44 +184,44 @@ class PluginConformance(PluginKit):
     # -- options -------------------------------------------------------------------------------------------------
 
     def test_options_have_defaults(self, loaded: Plugin) -> None:
-        """A URL alone is enough: each option has a default, and its class is made by attrs."""
+        """A URL is enough: each option has a default, and the options class is an attrs class."""
         for kind in filter(None, map(options_of, self.specs(loaded))):
-            assert attrs.has(kind), f"{kind.__name__} is no attrs class"
+            assert attrs.has(kind), f"{kind.__name__} must be an attrs class"
             kind()
 
     def test_refuses_unknown_options(self, loaded: Plugin, plugins: Plugins) -> None:
-        """An option that nobody knows is an error that names it, not something to pass on or to ignore."""
+        """An unknown option raises an error that names it; it is neither passed on nor ignored."""
         for spec in self.specs(loaded):
             assert "nosuchoption" not in passthrough(options_of(spec))
             for scheme in spec.schemes:
                 with pytest.raises(ConfigError) as caught:
                     self.make(plugins, spec, self.url(scheme, "nosuchoption=1")).close()
-                assert "nosuchoption" in str(caught.value), f"{scheme}:// was refused, but not for its unknown option"
+                assert "nosuchoption" in str(caught.value), f"{scheme}:// was refused, but not for the unknown option"
 
     def test_shows_no_password(self, loaded: Plugin, plugins: Plugins) -> None:
-        """A password in the URL is in no ``repr``, no error and no traceback, whether the URL is refused or used."""
+        """No ``repr``, error or traceback shows a password of the URL, whether the URL is refused or used."""
         for spec in self.specs(loaded):
             for scheme in spec.schemes:
                 for text in self.utterances(plugins, spec, self.url(scheme)):
                     assert SECRET not in text, f"{scheme}:// shows the password of its URL"
 
     def test_options_show_no_password(self, loaded: Plugin) -> None:
-        """An option that holds a secret, by its name, is left out of the ``repr`` of its class."""
+        """The ``repr`` of an options class leaves out each option whose name says that it is a secret."""
         for kind in filter(None, map(options_of, self.specs(loaded))):
             shown = [field.name for field in attrs.fields(kind) if _may_be_text(field) and field.repr]
             loud = [name for name in shown if is_secret(name)]
-            assert not loud, f"{kind.__name__}: attrs.field(..., repr=False) for {', '.join(loud)}"
+            assert not loud, f"{kind.__name__} shows secrets; use attrs.field(..., repr=False) for {', '.join(loud)}"
 
     # -- the rest ------------------------------------------------------------------------------------------------
 
     def test_serializers_can_be_made(self, loaded: Plugin, plugins: Plugins) -> None:
-        """Each serializer is what its spec says, by name and by safety."""
+        """Each serializer can be made, and its ``content_type`` is the name in its spec."""
         for spec in loaded.serializers:
             made = plugins.make_serializer(spec.name, lambda _name: None, allow_unsafe=[spec.name])
             assert made.content_type == spec.name
 
     def test_commands_can_be_imported(self, plugins: Plugins) -> None:
-        """Each command has a short name and a line of help, and what it names is a click command."""
+        """Each command has a short name and a line of help, and refers to a click command."""
         for spec in plugins.collect("queuekit_commands"):
             found = resolve(spec.command)
 
@@ -230,7 +230,7 @@ class PluginConformance(PluginKit):
             assert isinstance(found if isinstance(found, click.Command) else found(), click.Command)
 
     def test_middlewares_can_be_made(self, plugins: Plugins) -> None:
-        """Each middleware can be imported and made for an app that has no settings of its own."""
+        """Each middleware can be imported, and made for an app without settings."""
         with closing(Queuekit(broker="memory://conformance")) as app:
             specs = plugins.collect("queuekit_middlewares", config=app.config)
 
@@ -243,13 +243,13 @@ class PluginConformance(PluginKit):
 
 
 def _open_files() -> int:
-    """Return how many files, pipes and sockets this process has open; 0 where the system does not tell."""
+    """Return how many files, pipes and sockets this process has open; 0 if the system does not list them."""
     folder = Path("/proc/self/fd")
     return len(os.listdir(folder)) if folder.is_dir() else 0  # noqa: PTH208 - iterdir would open one more while counting
 
 
 def _overclaims(promised: Any, kept: Any) -> list[str]:
-    """Return the capabilities that *promised* has and *kept* has not."""
+    """Return the capabilities that *promised* has and *kept* lacks."""
     return [
         field.name
         for field in attrs.fields(type(promised))

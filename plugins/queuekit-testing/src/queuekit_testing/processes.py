@@ -1,4 +1,4 @@
-"""Child processes for suites: started afresh, killed for sure, and never left behind."""
+"""Child processes for suites: spawned anew, killed reliably, and never left behind."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ import pytest
 __all__ = ["Child", "run_in_fork"]
 
 HANGS = 120.0
-"""Seconds after which a process that should end hangs; a limit for failures, and never what a test measures."""
+"""Seconds after which a process that should end counts as hanging. Only failures take that long."""
 _START = multiprocessing.get_context("spawn")
 
 
 class Child:
     """A fresh process that runs ``work(talk, make, *args)``.
 
-    *talk* is its end of a pipe; *make* a method of the test's own class, such as ``self.make_broker``: the class is
-    found again by its file, so nothing has to be importable.
+    *talk* is the child's end of a pipe. *make* is a method of the test class, such as ``self.make_broker``; the child
+    loads the class from its file, so it need not be importable.
     """
 
     def __init__(self, work: Callable[..., None], make: Callable[[], object], *args: object) -> None:
@@ -45,9 +45,9 @@ class Child:
         end.close()
 
     def hear(self, *, timeout: float = HANGS) -> Any:
-        """Return the next thing that it says; fail if it says nothing within *timeout* seconds or ends without."""
+        """Return the next message of the child; fail if it sends none within *timeout* seconds or ends first."""
         if not self.pipe.poll(timeout):
-            pytest.fail(f"a child process said nothing within {timeout:g} s")
+            pytest.fail(f"a child process sent nothing within {timeout:g} s")
         try:
             return self.pipe.recv()
         except EOFError:
@@ -55,9 +55,9 @@ class Child:
             pytest.fail(f"a child process ended with exit code {self._process.exitcode} (its error is in stderr)")
 
     def end(self) -> None:
-        """Let it end, which its work has done or does when its pipe closes, and wait for that; what hangs is killed.
+        """Wait until the child ends, which its work does at the latest when the pipe closes; kill it if it hangs.
 
-        A process that has done its work is not killed: its interpreter, and tools that measure it, write at its end.
+        A child that has done its work is not killed, because coverage tools write their data when it exits.
         """
         self.pipe.close()
         self._process.join(HANGS)
@@ -65,21 +65,21 @@ class Child:
         self._process.join()
 
     def kill(self) -> None:
-        """End it with SIGKILL, as the kernel does when memory runs out, and wait for its end."""
+        """Kill the child with SIGKILL, as the kernel does when memory runs out, and wait until it has ended."""
         self._process.kill()
         self._process.join()
         self.pipe.close()
 
 
 def _run(pipe: multiprocessing.connection.Connection, module: str, path: str, payload: bytes) -> None:
-    """Run in the child: find the test's module again, then do the work."""
+    """Load the test's module in the child, then do the work."""
     _load(module, Path(path))
     work, make, args = pickle.loads(payload)  # noqa: S301 - made by the parent, a line above
     work(pipe, make, *args)
 
 
 def _load(name: str, path: Path) -> None:
-    """Make the module in *path* importable as *name*, as it is in the parent, whatever pytest did to import it."""
+    """Make the module in *path* importable as *name*, as in the parent, however pytest imported it there."""
     try:
         if importlib.import_module(name).__file__ == str(path):
             return
@@ -89,7 +89,7 @@ def _load(name: str, path: Path) -> None:
     if spec is None or spec.loader is None:
         raise ImportError(name)
     for dot in (index for index, letter in enumerate(name) if letter == "."):
-        sys.modules.setdefault(name[:dot], ModuleType(name[:dot]))  # pickle imports the packages around it as well
+        sys.modules.setdefault(name[:dot], ModuleType(name[:dot]))  # pickle imports the parent packages, too
     sys.modules[name] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(sys.modules[name])
 
@@ -97,11 +97,11 @@ def _load(name: str, path: Path) -> None:
 def run_in_fork(work: Callable[[], object], *, timeout: float = HANGS) -> int:
     """Run *work* in a fork of this process and return its exit code: 0, or 1 if it raised.
 
-    The fork ends without what others do at an exit: a tool that measures this process would write down in the fork
-    what it has of its parent, which may take longer than the work. *timeout* is for work that hangs: it is killed.
+    The fork ends without exit handlers: a coverage tool would write the parent's data, too, which may take longer
+    than the work. Work that takes longer than *timeout* is killed.
     """
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # about threads in the parent; users fork like this, too
+        warnings.simplefilter("ignore", DeprecationWarning)  # on threads in the parent; users fork like this, too
         pid = os.fork()
     if pid == 0:
         _work_and_leave(work)
@@ -118,8 +118,8 @@ def run_in_fork(work: Callable[[], object], *, timeout: float = HANGS) -> int:
 
 
 def _work_and_leave(work: Callable[[], object]) -> None:
-    """Run *work* and end the process at once, so that pytest does not go on twice."""
-    import posix  # os._exit may have been replaced by a tool that measures, this has not
+    """Run *work* and end the process at once, so that pytest does not continue in both processes."""
+    import posix  # a coverage tool may have replaced os._exit, but not this
 
     code = 1
     try:
@@ -128,4 +128,4 @@ def _work_and_leave(work: Callable[[], object]) -> None:
     finally:
         if code:
             traceback.print_exc()
-        posix._exit(code)  # pyright: ignore[reportPrivateUsage] # noqa: SLF001 - ... and is the one that ends a fork
+        posix._exit(code)  # pyright: ignore[reportPrivateUsage] # noqa: SLF001 - ends the process without exit handlers

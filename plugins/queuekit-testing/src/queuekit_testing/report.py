@@ -1,4 +1,4 @@
-"""A run's result as a file: which test of the suites came out how, and against what, for an author to publish."""
+"""The results of a run as a file that an author can publish: each test's outcome, and what it ran against."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ _LIST = re.compile(r"\[\s+([^][]*?)\s+\]")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the option that names the file."""
-    words = "write to FILE, as JSON, how each test of the conformance suites came out"
+    words = "write the outcome of each conformance test to FILE, as JSON"
     parser.getgroup("queuekit").addoption(REPORT, metavar="FILE", default=None, help=words)
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Write the file if there is to be one; where tests run in several processes, that which hears of all does so."""
+    """Write the file if the option names one. Under pytest-xdist only the controller does, which has all results."""
     path = session.config.getoption(REPORT, None)
     reporter: Any = session.config.pluginmanager.get_plugin("terminalreporter")
     if path and reporter and not hasattr(session.config, "workerinput"):
@@ -38,7 +38,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 
 def _write(path: Path, stats: dict[str, list[Any]]) -> None:
-    """Write how the tests of the suites came out in a run with these *stats* of pytest's terminal reporter."""
+    """Write the outcomes of the suites' tests from *stats* of pytest's terminal reporter."""
     suites: defaultdict[str, dict[str, Any]] = defaultdict(lambda: {"tests": {}, "reasons": {}})
     for word, reports in stats.items():
         for report in reports:
@@ -55,7 +55,7 @@ def _write(path: Path, stats: dict[str, list[Any]]) -> None:
 
 
 def _note(suite: dict[str, Any], told: dict[str, Any], test: str, outcome: str) -> None:
-    """Take down how *test* came out; of one with parameters what counts is the worst."""
+    """Record the outcome of *test*; a test with parameters has the worst of theirs."""
     suite["level"] = told[LEVEL]
     suite["of"], _, area = told[AREA]["module"].partition(".")
     suite.update(told.get(ABOUT, {}))
@@ -72,7 +72,7 @@ def _outcome(word: str, report: pytest.TestReport, told: dict[str, Any]) -> str:
 
 
 def _give_reason(suite: dict[str, Any], test: str, report: pytest.TestReport) -> None:
-    """Take down why a test proves nothing here."""
+    """Record why a test proves nothing here."""
     if report.skipped or hasattr(report, "wasxfail"):
         text = reason_of(report)
         suite["reasons"][test] = next((text.removeprefix(start) for start in _SKIPS if text.startswith(start)), text)

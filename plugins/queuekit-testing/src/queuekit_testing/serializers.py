@@ -19,7 +19,7 @@ from queuekit_testing.values import PLAIN, TYPED, Colour, Figure, Point, anythin
 __all__ = ["SerializerConformance"]
 
 _EXAMPLES = 150
-"""Values that Hypothesis makes for each of its tests."""
+"""Values that Hypothesis generates for each of its tests."""
 _KNOWN: dict[str, type] = {type_name(kind): kind for kind in (Colour, Point, Figure)}
 
 HOSTILE = {
@@ -55,7 +55,7 @@ BOMBS = {
 class SerializerConformance(Conformance):
     """What every serializer must do.
 
-    Subclass it and say how to make one::
+    Subclass it and define how to make one::
 
         class TestJson(SerializerConformance):
             KEEPS = ("tuple", "date")                      # what it promises beyond plain data; or "*" for all
@@ -63,17 +63,17 @@ class SerializerConformance(Conformance):
             def make_serializer(self, types):
                 return JsonSerializer(types)
 
-    *types* finds a class by name, as an app does for those that are registered.
+    *types* returns a class by its registered name, as an app does.
     """
 
     KEEPS: ClassVar[Iterable[str]] = ()
-    """Names out of ``queuekit_testing.values.TYPED`` that must come back as they were. Of the others, each may be
-    refused with EncodeError; none may be changed. The closing lines name those that come back all the same."""
+    """Names from ``queuekit_testing.values.TYPED`` whose values must come back unchanged. The others may be refused
+    with EncodeError, but not changed. The closing lines name those that come back anyway."""
     SAMPLES: ClassVar[Mapping[str, bytes]] = {}
-    """More hostile bytes, for a format of your own: name -> bytes that must be refused or read, and nothing else."""
+    """More hostile bytes, for your own format: name -> bytes that must be read or raise DecodeError."""
 
     _told: list[tuple[str, object]] | None = None
-    """What the report of the test will tell."""
+    """Properties of the test's report."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -81,45 +81,45 @@ class SerializerConformance(Conformance):
 
     def make_serializer(self, types: Callable[[str], type | None]) -> Serializer:
         """Return the serializer. Override this."""
-        raise NotImplementedError(f"{type(self).__name__}: def make_serializer(self, types): return MySerializer()")
+        raise NotImplementedError(f"{type(self).__name__} needs def make_serializer(self, types): return ...")
 
     @pytest.fixture
     def serializer(self) -> Serializer:
-        """Return one that knows the classes of the test."""
+        """Return a serializer that knows the classes of the test."""
         return self.make_serializer(_KNOWN.get)
 
     @pytest.fixture
     def safe(self, serializer: Serializer) -> Serializer:
-        """Return one that hostile bytes may be given to."""
+        """Return a serializer that can be tested with hostile bytes."""
         if not serializer.safe:
             pytest.skip("safe is False: reading hostile bytes may execute them")
         return serializer
 
     @pytest.fixture(autouse=True)
     def _tell_what_is_kept(self, request: pytest.FixtureRequest) -> None:
-        """Let a test put into its report what came back though ``KEEPS`` does not name it."""
+        """Let a test add to its report which values came back although ``KEEPS`` does not name them."""
         self._told = request.node.user_properties
 
     # -- what it says --------------------------------------------------------------------------------------------
 
     def test_has_a_content_type(self, serializer: Serializer) -> None:
-        """``content_type`` is a short name that can stand on the wire."""
+        """``content_type`` is a short name that is valid on the wire."""
         assert is_name(serializer.content_type)
         assert len(serializer.content_type) <= 30
 
     def test_says_whether_it_is_safe(self, serializer: Serializer) -> None:
-        """``safe`` is there, and a bool: it decides whether a worker reads this at all."""
+        """``safe`` is a bool: it decides whether a worker reads this format at all."""
         assert type(serializer.safe) is bool
 
     def test_fits_the_protocol(self, serializer: Serializer) -> None:
-        """It has what core asks for."""
+        """It has the attributes and methods that core uses."""
         assert isinstance(serializer, Serializer)
 
     # -- what comes back -----------------------------------------------------------------------------------------
 
     @pytest.mark.parametrize("name", PLAIN)
     def test_brings_plain_data_back(self, serializer: Serializer, name: str) -> None:
-        """Plain data comes back as it was, type and all."""
+        """Plain data comes back unchanged, with the same types."""
         data = serializer.dumps(PLAIN[name])
 
         assert type(data) is bytes
@@ -127,13 +127,13 @@ class SerializerConformance(Conformance):
 
     @pytest.mark.parametrize("name", TYPED)
     def test_changes_nothing(self, serializer: Serializer, name: str) -> None:
-        """Other values come back as they were or are refused at once; those in ``KEEPS`` come back."""
+        """Other values come back unchanged or are refused at once; those in ``KEEPS`` come back."""
         value = TYPED[name]
         try:
             data = serializer.dumps(value)
         except EncodeError:
-            assert name not in self.KEEPS, f"KEEPS names {name!r}, and dumps refuses it"
-            assert "*" not in self.KEEPS, f"KEEPS names all, and dumps refuses {name!r}"
+            assert name not in self.KEEPS, f"KEEPS names {name!r}, but dumps refuses it"
+            assert "*" not in self.KEEPS, f"KEEPS names all values, but dumps refuses {name!r}"
             return
 
         assert is_same(serializer.loads(data), value)
@@ -141,7 +141,7 @@ class SerializerConformance(Conformance):
             self._told.append((KEPT, name))
 
     def test_brings_any_plain_data_back(self, serializer: Serializer) -> None:
-        """Any plain data that Hypothesis can think of comes back."""
+        """Any plain data that Hypothesis generates comes back."""
         hypothesis = need_hypothesis()
 
         def check(value: Any) -> None:
@@ -150,7 +150,7 @@ class SerializerConformance(Conformance):
         _try_many(hypothesis, anything_plain(), check)
 
     def test_changes_nothing_whatever_it_is(self, serializer: Serializer) -> None:
-        """Any value that Hypothesis can think of comes back or is refused."""
+        """Any value that Hypothesis generates comes back or is refused."""
         hypothesis = need_hypothesis()
 
         def check(value: Any) -> None:
@@ -163,7 +163,7 @@ class SerializerConformance(Conformance):
         _try_many(hypothesis, anything_typed(), check)
 
     def test_is_used_by_many_threads(self, serializer: Serializer) -> None:
-        """One serializer serves all threads of a worker."""
+        """All threads of a worker can use one serializer."""
         values = list(PLAIN.values())
 
         results = self.all_at_once([lambda: [serializer.loads(serializer.dumps(each)) for each in values]] * 4)
@@ -174,21 +174,21 @@ class SerializerConformance(Conformance):
 
     @pytest.mark.parametrize("value", [threading.Lock(), lambda: None, random], ids=["lock", "lambda", "module"])
     def test_refuses_what_it_cannot_write(self, serializer: Serializer, value: object) -> None:
-        """A value that cannot be written raises EncodeError, wherever it stands, and nothing else."""
+        """A value that cannot be serialized raises EncodeError and nothing else, at any depth."""
         for place in (value, [1, value], {"a": {"b": [value]}}):
             with pytest.raises(EncodeError):
                 serializer.dumps(place)
 
     def test_says_where_it_cannot_write(self, serializer: Serializer) -> None:
-        """The error names the path inside the value: keys and indexes."""
+        """The error names the path in the value: keys and indexes."""
         with pytest.raises(EncodeError) as caught:
             serializer.dumps({"orders": [{"total": 1}, {"customer": threading.Lock()}]})
 
         found = str(caught.value)
-        assert re.search(r"orders.*1.*customer", found), f"names no path like orders[1].customer: {found}"
+        assert re.search(r"orders.*1.*customer", found), f"the error has no path like orders[1].customer: {found}"
 
     def test_refuses_a_cycle(self, serializer: Serializer) -> None:
-        """A list that holds itself raises EncodeError, unless the format can hold that."""
+        """A list that contains itself raises EncodeError, unless the format supports cycles."""
         loop: list[Any] = []
         loop.append(loop)
         try:
@@ -201,7 +201,7 @@ class SerializerConformance(Conformance):
 
     @pytest.mark.parametrize("depth", [1_000, 100_000])
     def test_survives_a_deep_value(self, serializer: Serializer, depth: int) -> None:
-        """A value nested too deep raises EncodeError; neither RecursionError nor a crash of the interpreter."""
+        """A value nested too deeply raises EncodeError, not RecursionError, and does not crash the interpreter."""
         value: list[Any] = []
         for _ in range(depth):
             value = [value]
@@ -216,21 +216,21 @@ class SerializerConformance(Conformance):
 
     @pytest.mark.parametrize("name", HOSTILE)
     def test_survives_hostile_bytes(self, safe: Serializer, name: str) -> None:
-        """Bytes from anybody are read or raise DecodeError; nothing else comes out, and no class by name."""
+        """Hostile bytes are read or raise DecodeError. No other error is raised, and no class is loaded by its name."""
         self.read_or_refuse(safe, HOSTILE[name])
 
     def test_survives_its_own_samples(self, safe: Serializer) -> None:
-        """The same for the bytes in ``SAMPLES``."""
+        """The same holds for the bytes in ``SAMPLES``."""
         for data in self.SAMPLES.values():
             self.read_or_refuse(safe, data)
 
     @pytest.mark.parametrize("name", BOMBS)
     def test_survives_a_depth_bomb(self, safe: Serializer, name: str) -> None:
-        """Bytes that nest without end raise DecodeError or are read; neither RecursionError nor a crash."""
+        """Deeply nested bytes are read or raise DecodeError; they neither raise RecursionError nor crash."""
         self.read_or_refuse(safe, BOMBS[name])
 
     def test_survives_damaged_bytes(self, safe: Serializer) -> None:
-        """Its own bytes, cut short or with a byte changed anywhere, raise DecodeError or are read as something."""
+        """Its own bytes, truncated or with one byte changed, are read as some value or raise DecodeError."""
         chance = random.Random(5)  # noqa: S311 - any damage will do
         whole = [safe.dumps(value) for value in (PLAIN["dict"], PLAIN["list"], PLAIN["call"], PLAIN["dollar-keys"])]
         for data in whole:
@@ -242,19 +242,19 @@ class SerializerConformance(Conformance):
                 self.read_or_refuse(safe, bytes(damaged))
 
     def test_survives_any_bytes(self, safe: Serializer) -> None:
-        """Any bytes that Hypothesis can think of raise DecodeError or are read."""
+        """Any bytes that Hypothesis generates are read or raise DecodeError."""
         hypothesis = need_hypothesis()
         from hypothesis import strategies as st
 
         _try_many(hypothesis, st.binary(max_size=200), lambda data: self.read_or_refuse(safe, data))
 
     def read_or_refuse(self, serializer: Serializer, data: bytes) -> None:
-        """Read *data*; DecodeError is fine, and what is read is made of known types only."""
+        """Read *data*; accept DecodeError, and fail if the value can be called or the error quotes the payload."""
         try:
             value = serializer.loads(data)
         except DecodeError as error:
             said = str(error)
-            assert len(said) < 1_000, "the error quotes the payload"
+            assert len(said) < 1_000, "the error quotes the payload; name only what is wrong with it"
             return
         assert not callable(value)
 
@@ -266,6 +266,6 @@ def _try_many(hypothesis: Any, strategy: Any, check: Callable[[Any], None]) -> N
         deadline=None,
         database=None,
         derandomize=True,
-        suppress_health_check=[hypothesis.HealthCheck.too_slow],  # a busy machine is no fault of the serializer
+        suppress_health_check=[hypothesis.HealthCheck.too_slow],  # a busy machine is not the serializer's fault
     )
     settings(hypothesis.given(strategy)(check))()

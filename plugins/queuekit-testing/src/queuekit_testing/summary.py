@@ -1,4 +1,4 @@
-"""The closing lines: what a run has proved, for an author to put into a README, and what to look into."""
+"""The closing lines of a run: what it proved, for an author's README, and what to look into."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _MODULES = "queuekit_testing/"
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Print how many conformance tests passed, which did not apply, and which an emulator left unproved."""
+    """Print how many conformance tests passed, how many did not apply, and which an emulator did not prove."""
     stats = {word: _of_kit(reports) for word, reports in terminalreporter.stats.items()}
     if not stats.get("passed") and not stats.get("failed"):
         return
@@ -32,7 +32,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 
 def _parts(stats: dict[str, list[pytest.TestReport]]) -> list[str]:
-    """Return the numbers of the closing line, each with its words."""
+    """Return the numbers of the closing line, each with its label."""
     undeclared = _beginning(stats, NOT_DECLARED)
     words = {word for report in undeclared for word in reason_of(report).removeprefix(NOT_DECLARED).split(", ")}
     left_out = len(stats.get("skipped", [])) + len(undeclared) - len(_beginning(stats, NOT_DECLARED, "skipped"))
@@ -49,7 +49,7 @@ def _parts(stats: dict[str, list[pytest.TestReport]]) -> list[str]:
 
 
 def _levels(stats: dict[str, list[pytest.TestReport]]) -> list[int]:
-    """Return the levels of the suites that were run."""
+    """Return the levels of the suites that ran."""
     reports = [report for reports in stats.values() for report in reports]
     return sorted({int(str(value)) for each in reports for name, value in each.user_properties if name == LEVEL})
 
@@ -59,7 +59,7 @@ def _unproved(stats: dict[str, list[pytest.TestReport]]) -> list[pytest.TestRepo
 
 
 def _could_declare(stats: dict[str, list[pytest.TestReport]]) -> list[tuple[str, str]]:
-    """Return suite and capability where all tests passed that were tried without its being declared."""
+    """Return suite and undeclared capability where all tests that ran as probes passed."""
     outcomes: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
     for word in ("xpassed", "xfailed"):
         for report in _beginning(stats, NOT_DECLARED, word):
@@ -68,7 +68,7 @@ def _could_declare(stats: dict[str, list[pytest.TestReport]]) -> list[tuple[str,
 
 
 def _could_keep(stats: dict[str, list[pytest.TestReport]]) -> dict[str, list[str]]:
-    """Return, by suite of a serializer, the values that came back though it does not ask for them."""
+    """Return, by serializer suite, the values that came back although its ``KEEPS`` does not name them."""
     kept: defaultdict[str, list[str]] = defaultdict(list)
     for report in stats.get("passed", []):
         names = [str(value) for name, value in report.user_properties if name == KEPT]
@@ -78,19 +78,19 @@ def _could_keep(stats: dict[str, list[pytest.TestReport]]) -> dict[str, list[str
 
 
 def _beginning(stats: dict[str, list[pytest.TestReport]], start: str, *words: str) -> list[pytest.TestReport]:
-    """Return the reports whose reason begins with *start*, of the outcomes named or of all that have a reason."""
+    """Return the reports whose reason begins with *start*, of the outcomes *words* or of all that have a reason."""
     kinds = words or ("skipped", "xfailed", "xpassed")
     return [report for word in kinds for report in stats.get(word, []) if reason_of(report).startswith(start)]
 
 
 def _of_kit(reports: Iterable[object]) -> list[pytest.TestReport]:
-    """Return the reports of tests that are written in this package; a subclass only inherits them."""
+    """Return the reports of tests defined in this package; a subclass inherits them."""
     found = [report for report in reports if isinstance(report, pytest.TestReport)]
     return [report for report in found if _MODULES in (report.location[0] or "").replace("\\", "/")]
 
 
 def name_of(report: pytest.TestReport) -> str:
-    """Return the names of suite and test, ``::`` between them."""
+    """Return the names of suite and test, joined by ``::``."""
     return report.nodeid.partition("::")[2]
 
 

@@ -1,4 +1,4 @@
-"""Values that a serializer is tried with."""
+"""Values that the suite for serializers uses."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["PLAIN", "TYPED", "Colour", "Figure", "Point", "anything_plain", "any
 
 
 class Colour(enum.Enum):
-    """An Enum as an app might register it."""
+    """An Enum that an app might register."""
 
     RED = "red"
     BLUE = 3
@@ -25,7 +25,7 @@ class Colour(enum.Enum):
 
 @attrs.frozen
 class Point:
-    """An attrs class as an app might register it."""
+    """An attrs class that an app might register."""
 
     x: int
     y: float = 0.0
@@ -33,7 +33,7 @@ class Point:
 
 @attrs.define
 class Figure:
-    """One that holds others."""
+    """An attrs class with others in its fields."""
 
     name: str
     points: tuple[Point, ...] = ()
@@ -66,7 +66,7 @@ PLAIN: dict[str, Any] = {
     "dollar-keys": {"$date": "not a date", "$": 1, "$object": ["os.system", {}], "a": {"$tuple": [1]}},
     "call": {"args": [1, "x"], "kwargs": {"y": 2.5}},
 }
-"""What every serializer must bring back as it was, type and all."""
+"""Values that every serializer must return unchanged, with the same types."""
 
 TYPED: dict[str, Any] = {
     "tuple": (1, (2, "x"), []),
@@ -93,11 +93,11 @@ TYPED: dict[str, Any] = {
     "attrs-nested": Figure("square", (Point(0), Point(1)), Colour.BLUE),
     "mixture": {"at": datetime.date(2026, 1, 1), "of": [(b"\0", {decimal.Decimal("0.10")})]},
 }
-"""What a serializer may refuse, but must not change: it comes back as it was, or raises EncodeError."""
+"""Values that a serializer may refuse with EncodeError, but must not change."""
 
 
 def is_same(one: Any, other: Any) -> bool:
-    """Return whether two values are equal, and of equal types all the way down: ``1``, ``1.0`` and ``True`` differ."""
+    """Return whether two values are equal, with the same types at every level: ``1``, ``1.0`` and ``True`` differ."""
     if type(one) is not type(other):
         return False
     if isinstance(one, dict):
@@ -109,7 +109,7 @@ def is_same(one: Any, other: Any) -> bool:
 
 
 def anything_plain() -> SearchStrategy[Any]:
-    """Return a Hypothesis strategy for values that every serializer must bring back."""
+    """Return a Hypothesis strategy for values that every serializer must return unchanged."""
     from hypothesis import strategies as st
 
     leaves = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()

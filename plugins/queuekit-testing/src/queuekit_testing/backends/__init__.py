@@ -14,11 +14,11 @@ __all__ = ["BackendConformance"]
 class BackendConformance(RecordsTests, NamesTests, LivesTests, GroupsTests, BackendConnectionsTests):
     """What every result backend must do.
 
-    Subclass it and say where the server is; the installed plugin for that URL makes the clients::
+    Subclass it and set the URL of the server; the installed plugin for that URL makes the clients::
 
         class TestRedisBackend(BackendConformance):
             url = "redis://localhost/9"
 
-    Or override ``make_backend``: each call makes another client of the same server. Override the fixture ``server`` to
-    prepare that, as for :class:`~queuekit_testing.brokers.BrokerConformance`.
+    Or override ``make_backend``: each call makes a new client of the same server. Override the fixture ``server`` to
+    prepare the server, as for :class:`~queuekit_testing.brokers.BrokerConformance`.
     """

@@ -1,4 +1,4 @@
-"""What a backend's client costs and survives, and whose clock counts."""
+"""Connections of a backend: reconnects, cost of waiting, leftovers; and whose clock counts."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from queuekit_testing.kit import eventually, in_thread
 __all__ = ["BackendConnectionsTests"]
 
 _MAX_BUILT = 64_000_000
-"""Longest body that is built only to be refused."""
+"""Longest body that a test builds only to be refused."""
 
 
 class BackendConnectionsTests(BackendKit):
     """A client reconnects by itself, sleeps while it waits, leaves nothing behind, and trusts the server's clock."""
 
     def test_works_on_after_its_connections_are_cut(self, backend: Backend) -> None:
-        """A client whose connections end under its hands opens others; a call may fail once, and nothing is lost."""
+        """A client whose connections are cut opens new ones; a call may fail once, and nothing is lost."""
         first, second = self.record(), self.record(final=True)
         backend.put([first])
         self.cut()
@@ -37,7 +37,7 @@ class BackendConnectionsTests(BackendKit):
         assert set(self.insist(lambda: backend.wait([second.key], timeout=1.0))) == {second.key}
 
     def test_waits_on_after_its_connections_are_cut(self, backend: Backend) -> None:
-        """A ``wait`` whose connection ends goes on or raises; asked again, it returns what is put then."""
+        """A ``wait`` whose connection is cut continues or raises; called again, it returns a record put later."""
         client, record = self.connect(), self.record(final=True)
         client.get([record.key])
         waiting = in_thread(lambda: self.insist(lambda: client.wait([record.key], timeout=self.patience)))
@@ -46,11 +46,11 @@ class BackendConnectionsTests(BackendKit):
 
         self.insist(lambda: backend.put([record]))
 
-        got = self.result(waiting, "a wait outlives its connection")
+        got = self.result(waiting, "a wait survives the loss of its connection")
         assert list(got) == [record.key]
 
     def test_works_while_one_of_its_threads_waits(self, backend: Backend) -> None:
-        """A client is one for all threads: while one waits for a result, others read and write."""
+        """All threads can share a client: while one waits for a result, others read and write."""
         other, last = self.record(), self.record(final=True)
         waiting = in_thread(lambda: backend.wait([last.key], timeout=self.long))
         self.let_pass(0.05)
@@ -60,23 +60,23 @@ class BackendConnectionsTests(BackendKit):
 
         done = self.result(in_thread(work), "a client works while one of its threads waits")
         assert done == ([True], {other.key}, [True])
-        found = self.result(waiting, "a wait ends when the record is there")
+        found = self.result(waiting, "a put ends the wait")
         assert list(found) == [last.key]
 
     def test_leaves_nothing_behind(self, backend: Backend) -> None:
-        """Clients that are used and closed leave neither threads nor open files; what all share is made once."""
+        """Clients that were used and closed leave neither threads nor open files, except shared ones made once."""
         assert Leftovers.of(self.use_and_close, timeout=min(5.0, self.PATIENCE)) == []
 
     def use_and_close(self) -> None:
-        """Let a client do what clients do, in two threads, and close it."""
+        """Use a client in two threads, and close it."""
         client, record = self.make_backend(), self.record(final=True)
         client.put([record])
         waiting = in_thread(lambda: client.wait([record.key], timeout=self.patience))
-        assert self.result(waiting, "a record is there")
+        assert self.result(waiting, "wait returns the record")
         client.close()
 
     def test_sleeps_while_it_waits(self, backend: Backend) -> None:
-        """A ``wait`` uses next to no CPU while nothing comes."""
+        """A ``wait`` uses almost no CPU while no record arrives."""
         key = self.new_key()
         backend.wait([key], timeout=0)
         seconds = 0.5
@@ -86,12 +86,12 @@ class BackendConnectionsTests(BackendKit):
 
         spent = time.process_time() - cpu
         assert found == {}
-        assert spent < BUSY * seconds, f"it used {spent:.2f} s of CPU while it waited {seconds:g} s"
+        assert spent < BUSY * seconds, f"used {spent:.2f} s of CPU in a wait of {seconds:g} s"
 
     def test_refuses_a_body_above_the_limit(self, backend: Backend) -> None:
-        """One byte above ``limits.max_record`` raises TooLargeError, and nothing of the batch is written."""
+        """A body one byte above ``limits.max_record`` raises TooLargeError, and nothing of the batch is written."""
         if backend.limits.max_record >= _MAX_BUILT:
-            pytest.skip(f"limits.max_record is above {_MAX_BUILT:,}, more than a test should build")
+            pytest.skip(f"limits.max_record is above {_MAX_BUILT:,} bytes, too large for a test")
         good, bad = self.record(), self.record(body=bytes(backend.limits.max_record + 1))
 
         with pytest.raises(TooLargeError):
@@ -100,9 +100,9 @@ class BackendConnectionsTests(BackendKit):
         assert backend.get([good.key, bad.key]) == {}
 
     def test_heeds_no_clock_of_a_client(self, backend: Backend) -> None:
-        """A client whose clock is a day ahead finds what lives; what it writes ends when others expect it (QK11)."""
+        """A client whose clock is a day ahead reads live records, and its own expire at the right time (QK11)."""
         if not self.CLOCK_OF_ITS_OWN:
-            pytest.skip("CLOCK_OF_ITS_OWN is False: the clients' clock is all there is")
+            pytest.skip("CLOCK_OF_ITS_OWN is False: only the clients have a clock")
         living, mine, ending = self.record(), self.record(), self.record(ttl=self.short)
         backend.put([living])
 

@@ -1,4 +1,4 @@
-"""Waiting for records, walking over them, and joins."""
+"""Waiting for records, scanning them, and joins."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["GroupsTests"]
 
 
 def _put_when_told(pipe: Connection, make: Callable[[], Backend], record: Record) -> None:
-    """Work in a child: put a record when the parent says so."""
+    """Put a record, in a child process, when the parent says so."""
     backend = make()
     pipe.send("started")
     pipe.recv()
@@ -27,12 +27,12 @@ def _put_when_told(pipe: Connection, make: Callable[[], Backend], record: Record
 
 
 class GroupsTests(BackendKit):
-    """``wait``, ``scan``, ``join``: what results, listings and workflows are made of."""
+    """``wait``, ``scan`` and ``join``, on which results, listings and workflows are built."""
 
     # -- wait ----------------------------------------------------------------------------------------------------
 
     def test_does_not_wait_for_what_is_final(self, backend: Backend) -> None:
-        """``wait`` returns the final records that are there, without those that are not final or not there."""
+        """``wait`` returns the final records that exist at once, without waiting for the others."""
         final, open_ = self.record(final=True), self.record()
         backend.put([final, open_])
 
@@ -42,7 +42,7 @@ class GroupsTests(BackendKit):
         assert {key: record.body for key, record in got.items()} == {final.key: final.body}
 
     def test_ends_a_wait_with_nothing(self, backend: Backend) -> None:
-        """``wait`` returns an empty dict when its time passes without a final record."""
+        """``wait`` returns an empty dict if its timeout passes without a final record."""
         record = self.record()
         backend.put([record])
 
@@ -52,7 +52,7 @@ class GroupsTests(BackendKit):
         assert backend.wait([record.key], timeout=0) == {}
 
     def test_ends_a_wait_when_the_record_is_put(self, backend: Backend) -> None:
-        """``wait`` returns what another client puts meanwhile, and is not ended by what is not final."""
+        """``wait`` returns a final record that another client puts meanwhile; other records do not end it."""
         client = self.connect()
         record = self.record(final=True, body=b"result")
         waiting = in_thread(lambda: client.wait([self.new_key(), record.key], timeout=self.long))
@@ -69,7 +69,7 @@ class GroupsTests(BackendKit):
 
     @needs("notify")
     def test_wakes_all_who_wait(self, backend: Backend) -> None:
-        """One put wakes everybody who waits for the key."""
+        """One put wakes every client that waits for the key."""
         record = self.record(final=True)
         waiting = [in_thread(partial(self.connect().wait, [record.key], timeout=self.long)) for _ in range(5)]
         self.let_pass(0.05)
@@ -96,7 +96,7 @@ class GroupsTests(BackendKit):
     @needs("scan")
     @pytest.mark.parametrize("limit", [1, 4, 5, 100])
     def test_scans_all_of_a_prefix(self, backend: Backend, limit: int) -> None:
-        """The pages of a scan are at most *limit* long and together hold every record of the prefix, and no other."""
+        """The pages of a scan hold at most *limit* records, and together exactly the records of the prefix."""
         prefix = self.new_key("scan")
         keys = [f"{prefix}:{index}" for index in range(10)]
         self._keys += keys
@@ -120,7 +120,7 @@ class GroupsTests(BackendKit):
 
     @needs("scan")
     def test_scans_whole_live_records(self, backend: Backend) -> None:
-        """A scan returns records as ``get`` does, and none that has expired or was deleted."""
+        """A scan returns the same records as ``get``, without expired and deleted ones."""
         prefix = self.new_key("scan")
         live, deleted, expired = (
             self.record(key=f"{prefix}:{name}", body=b"\0live", ttl=ttl, rank=3, final=True, state="SUCCESS")
@@ -138,14 +138,14 @@ class GroupsTests(BackendKit):
 
     @needs("scan")
     def test_scans_an_unknown_prefix(self, backend: Backend) -> None:
-        """Where nothing begins like that, a scan is one empty page."""
+        """A scan of a prefix without records is one empty page."""
         page = backend.scan(self.new_key("scan"))
 
         assert (page.items, page.cursor) == ((), None)
 
     @needs("scan")
     def test_scans_past_what_is_deleted_meanwhile(self, backend: Backend) -> None:
-        """A scan goes on where it was, also if the record at its cursor is gone; what lives throughout is returned."""
+        """A scan continues even if the record at its cursor is gone, and returns every record that lives throughout."""
         prefix = self.new_key("scan")
         keys = [f"{prefix}:{index}" for index in range(8)]
         self._keys += keys
@@ -166,7 +166,7 @@ class GroupsTests(BackendKit):
 
     @needs("atomic_join")
     def test_counts_each_member_once(self, backend: Backend) -> None:
-        """``join`` tells whether the member is new and how many there are; a repeated one changes nothing."""
+        """``join`` returns whether the member is new and the number of members; a repeated member changes nothing."""
         group = self.new_key("group")
 
         answers = [backend.join(group, member, 3) for member in (2, 0, 2, 0, 1, 1)]
@@ -175,7 +175,7 @@ class GroupsTests(BackendKit):
 
     @needs("atomic_join")
     def test_keeps_groups_apart(self, backend: Backend) -> None:
-        """Groups do not mix, also if one name begins like the other."""
+        """Groups are separate, even if the name of one is a prefix of the other's."""
         group = self.new_key("group")
         backend.join(group, 0, 2)
 
@@ -194,7 +194,7 @@ class GroupsTests(BackendKit):
 
     @needs("atomic_join")
     def test_counts_members_that_come_at_once(self, backend: Backend) -> None:
-        """Members that arrive at the same moment, each twice, are counted once; somebody sees the group complete."""
+        """Members that arrive at the same moment, each twice, are counted once; one call sees the group complete."""
         clients = [self.connect() for _ in range(6)]
         for _ in range(5):
             group = self.new_key("group")
@@ -207,7 +207,7 @@ class GroupsTests(BackendKit):
 
     @needs("atomic_join")
     def test_joins_a_batch(self, backend: Backend) -> None:
-        """``join_many`` counts each member of each group once, with those that came before, alone or in a batch."""
+        """``join_many`` counts each member of each group once, including those that came before."""
         first, second = self.new_key("group"), self.new_key("group")
         backend.join(first, 0, 4)
 
@@ -223,7 +223,7 @@ class GroupsTests(BackendKit):
 
     @needs("atomic_join")
     def test_joins_a_large_group_in_batches(self, backend: Backend) -> None:
-        """A group of thousands is counted right, in batches of any size and in any order."""
+        """A group of thousands is counted correctly, in batches and in any order."""
         group, size = self.new_key("group"), 5_000
         members = [self.arrival(group, member, size=size) for member in reversed(range(size))]
 
@@ -234,7 +234,7 @@ class GroupsTests(BackendKit):
 
     @needs("atomic_join")
     def test_counts_batches_that_come_at_once(self, backend: Backend) -> None:
-        """Batches that arrive at the same moment and overlap are counted right; somebody sees the group complete."""
+        """Overlapping batches at the same moment are counted correctly; one call sees the group complete."""
         clients = [self.connect() for _ in range(4)]
         for _ in range(5):
             group = self.new_key("group")
@@ -248,7 +248,7 @@ class GroupsTests(BackendKit):
 
     @needs("atomic_join")
     def test_forgets_a_group_joined_in_a_batch(self, backend: Backend) -> None:
-        """A group that has ended begins anew with a batch as well."""
+        """An expired group also starts anew with a batch."""
         group = self.new_key("group")
         backend.join_many([self.arrival(group, member, ttl=self.short) for member in (0, 1)])
         self.let_pass(2 * self.short)
@@ -257,7 +257,7 @@ class GroupsTests(BackendKit):
 
     @needs("atomic_join")
     def test_forgets_a_group_when_its_time_has_passed(self, backend: Backend) -> None:
-        """A group is forgotten its ``ttl`` after the last arrival, and begins anew."""
+        """A group expires its ``ttl`` after the last arrival, and then starts anew."""
         group, kept = self.new_key("group"), self.new_key("group")
         backend.join(group, 0, 3, ttl=self.short)
         backend.join(kept, 0, 3, ttl=self.short)
@@ -271,7 +271,7 @@ class GroupsTests(BackendKit):
 
     @needs("processes")
     def test_ends_a_wait_from_another_process(self, backend: Backend) -> None:
-        """``wait`` returns what another process puts meanwhile."""
+        """``wait`` returns a record that another process puts meanwhile."""
         record = self.record(final=True)
         child = Child(_put_when_told, self.make_backend, record)
         try:
@@ -289,7 +289,7 @@ class GroupsTests(BackendKit):
     @needs("processes")
     @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
     def test_survives_a_fork(self, backend: Backend) -> None:
-        """A client that was used works on in a forked child, and the parent's is none the worse for it."""
+        """A client that was used still works in a forked child and in the parent."""
         first, second = self.record(), self.record()
         backend.put([first])
 
@@ -305,7 +305,7 @@ class GroupsTests(BackendKit):
     @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
     @pytest.mark.parametrize("way", ["absent", "newer", "expect"])
     def test_is_not_taken_for_its_fork(self, backend: Backend, way: str) -> None:
-        """What a fork of a client has written is not taken for one's own: one of both gets a lock, not each."""
+        """A client does not mistake a write of its fork for its own: only one of the two gets a lock."""
         backend.put([self.record()])
         mine, theirs = self.record(rank=1, body=b"mine"), self.record(rank=1, body=b"theirs")
         theirs = attrs.evolve(theirs, key=mine.key)

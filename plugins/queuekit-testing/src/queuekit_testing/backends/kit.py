@@ -1,4 +1,4 @@
-"""What the tests of a backend use: clients, records, keys that nobody else uses."""
+"""Helpers for the tests of a backend: clients, records, unique keys."""
 
 from __future__ import annotations
 
@@ -21,29 +21,29 @@ class BackendKit(Conformance):
     """Clients of one server, and helpers."""
 
     url: Any = None
-    """URL of the server, as text or parsed; whatever installed plugin serves its scheme makes the clients."""
+    """URL of the server, as text or parsed; the installed plugin for its scheme makes the clients."""
 
     def make_backend(self) -> Backend:
-        """Return a new client; each call another one, of the same server. Override this, or give ``url``."""
+        """Return a new client of the same server at each call. Override this, or set ``url``."""
         if self.url is None:
             hint = 'url = "my://localhost/test", or def make_backend(self): return MyBackend(...)'
-            raise NotImplementedError(f"{type(self).__name__} says nothing of its server. Write {hint}")
+            raise NotImplementedError(f"{type(self).__name__} does not name its server. Add {hint}")
         return new_backend(self.url)
 
     @pytest.fixture
     def backend(self, server: object) -> Iterator[Backend]:
-        """Return a client; the records of the test are gone afterwards."""
+        """Return a client; the records of the test are deleted afterwards."""
         with self.session() as backend:
             yield backend
 
     @pytest.fixture
     def declared(self, backend: Backend) -> BackendCapabilities:
-        """Return what the backend says that it can."""
+        """Return the capabilities that the backend declares."""
         return backend.capabilities
 
     @contextmanager
     def session(self) -> Iterator[Backend]:
-        """Yield a client, and in the end delete all keys and close all clients that the test has asked for."""
+        """Yield a client; then delete all keys and close all clients of the test."""
         self._clients: list[Backend] = []
         self._keys: list[str] = []
         self._known = open_connections()
@@ -58,18 +58,18 @@ class BackendKit(Conformance):
                 client.close()
 
     def connect(self) -> Backend:
-        """Return one more client, which is closed after the test."""
+        """Return a new client, which is closed after the test."""
         client = self.make_backend()
         self._clients.append(client)
         return client
 
     def new_key(self, kind: str = "kit") -> str:
-        """Return a key that nobody else uses."""
+        """Return a unique key."""
         self._keys.append(unique_name(f"{kind}:"))
         return self._keys[-1]
 
     def record(self, **fields: Any) -> Record:
-        """Return a record that lives long enough, under a key of its own unless *fields* name one."""
+        """Return a record that lives long enough, under a unique key unless *fields* name one."""
         key = fields.pop("key", None) or self.new_key()
         return Record(**{"key": key, "body": b"body", "ttl": 600.0, **fields})
 
@@ -78,25 +78,25 @@ class BackendKit(Conformance):
         return Join(group=group, member=member, size=size, ttl=ttl)
 
     def body(self, backend: Backend, key: str) -> bytes | None:
-        """Return the body under *key*, ``None`` if there is no live record."""
+        """Return the body under *key*, or ``None`` if there is no live record."""
         record = backend.get([key]).get(key)
         return None if record is None else record.body
 
     @property
     def short(self) -> float:
-        """Seconds of a life that is meant to end, on this service."""
+        """Seconds of a TTL that a test lets end, on this service."""
         return max(self.SHORT, 5 * self._limits.ttl_granularity)
 
     @property
     def patience(self) -> float:
-        """Seconds after which what should happen counts as not happening, on this service."""
+        """Seconds that a test waits on this service for something that must happen."""
         return max(self.PATIENCE, 40 * self._limits.ttl_granularity)
 
     @property
     def long(self) -> float:
-        """Seconds to wait where the test would notice if nothing wakes the call before they have passed."""
+        """Timeout of a ``wait`` that the test notices if nothing wakes the call earlier."""
         return 3 * self.patience
 
     def lives(self) -> Iterator[Span]:
-        """Yield lives that are meant to end, for what must be done during one; see ``spans``."""
+        """Yield TTLs for a step that must end before they do; see ``spans``."""
         return self.spans(self.short, self._limits.ttl_granularity)

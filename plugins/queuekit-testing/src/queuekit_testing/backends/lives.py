@@ -1,4 +1,4 @@
-"""How long a record lives, and how its versions tell one life from another."""
+"""How long a record lives, and how its versions distinguish one life from another."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _LONG = 10 * 365 * 86_400.0
 
 
 class LivesTests(BackendKit):
-    """QK11 and what locks rest on: a life ends when it should, and what comes after it is another one."""
+    """QK11 and the basis of locks: a life ends on time, and the next record of the key has a higher version."""
 
     def test_raises_the_version_over_an_end(self, backend: Backend) -> None:
-        """A version grows also where the record has expired in between: who held a lock then holds it no more."""
+        """A version also grows over an expiry: a client whose lock expired does not hold the next one."""
         record = self.record(ttl=self.short)
         backend.put([record])
         before = backend.get([record.key]).get(record.key)
@@ -29,12 +29,12 @@ class LivesTests(BackendKit):
 
         after = backend.get([record.key])[record.key]
 
-        # On a slow machine it may be gone before it was looked at.
+        # On a slow machine the record may expire before it is read.
         assert before is None or before.version < after.version
         assert before is None or backend.put([record], expect=before.version) == [False]
 
     def test_tells_what_is_left_of_a_life(self, backend: Backend) -> None:
-        """``ttl`` is read back as what is left, which becomes less: who takes a record over lets it end as it would."""
+        """``ttl`` is read back as the remaining time, so that a client that rewrites a record can keep its end."""
         record = self.record(ttl=600.0)
         backend.put([record])
         first = backend.get([record.key])[record.key].ttl
@@ -50,7 +50,7 @@ class LivesTests(BackendKit):
 
     @pytest.mark.parametrize("way", ["absent", "newer", "expect"])
     def test_does_not_prolong_what_it_refuses(self, backend: Backend, way: str) -> None:
-        """A write that is refused changes nothing, and begins no new life: a lock ends though many ask for it."""
+        """A refused write does not extend the TTL: a lock expires even while many clients ask for it."""
         record = self.record(ttl=2 * self.short, rank=1)
         backend.put([record])
         longer = attrs.evolve(record, ttl=600.0)
@@ -58,13 +58,13 @@ class LivesTests(BackendKit):
 
         answer = backend.put([longer], condition=condition, expect=0 if way == "expect" else None)
 
-        # Where the machine is so slow that it was gone by then, the other answer is right.
+        # On a very slow machine the record may have expired, and then the write is correct.
         if answer == [False]:
             gone = partial(self.body, backend, record.key)
             eventually(lambda: gone() is None, timeout=self.patience, what="the record is gone")
 
     def test_keeps_what_ends_in_years(self, backend: Backend) -> None:
-        """A life of ten years is one, and not one that has ended or that has no end."""
+        """A TTL of ten years is kept: the record is neither expired nor without end."""
         record = self.record(ttl=_LONG)
         backend.put([record])
 
@@ -74,7 +74,7 @@ class LivesTests(BackendKit):
         assert got.ttl == pytest.approx(_LONG, abs=600.0)
 
     def test_tells_the_time_of_day(self, backend: Backend) -> None:
-        """A clock that the service tells shows UTC epoch seconds: neither thousandths nor the time since some start."""
+        """``now`` returns UTC epoch seconds: neither milliseconds nor the time since a start."""
         moment = backend.now()
         if moment is None:
             pytest.skip(f"{NOT_DECLARED}a clock")

@@ -1,4 +1,4 @@
-"""Keys and names: what is another name is another thing."""
+"""Keys and names: different names are different records."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from queuekit_testing.kit import needs
 __all__ = ["NamesTests"]
 
 ENDS = ("x", "X", "x ", " x", "x/", "x.", "\N{LATIN SMALL LETTER E WITH ACUTE}", "e\N{COMBINING ACUTE ACCENT}", "e")
-"""How keys end that stores have taken for one another."""
+"""Ends of keys that some stores confuse."""
 
 
 class NamesTests(BackendKit):
-    """A key is compared by its characters, and no two kinds of things share one."""
+    """A key is compared by its characters, and records and groups do not share keys."""
 
     def test_keeps_keys_apart_that_are_much_alike(self, backend: Backend) -> None:
-        """Keys that differ in the case of a letter, in a space or in how a letter is composed are different."""
+        """Keys that differ only in case, in a space or in how a letter is composed are different."""
         start = self.new_key()
         keys = [f"{start}:{end}" for end in ENDS]
         self._keys += keys
@@ -29,7 +29,7 @@ class NamesTests(BackendKit):
         assert set(backend.get(keys)) == set(keys[1:])
 
     def test_takes_a_long_key_of_wide_characters(self, backend: Backend) -> None:
-        """250 characters are a key, also if each is four bytes."""
+        """A key may have 250 characters, even of four bytes each."""
         start = self.new_key().ljust(249, "\N{GRINNING FACE}")
         one, other = start + "a", start + "b"
         self._keys += [one, other]
@@ -39,7 +39,7 @@ class NamesTests(BackendKit):
 
     @needs("atomic_join")
     def test_keeps_a_group_and_a_record_of_one_name_apart(self, backend: Backend) -> None:
-        """A group is no record: one under its name is neither read, listed nor deleted with it, nor ends it."""
+        """A group is not a record: a record of the same name is read and deleted without it, and does not end it."""
         name = self.new_key("group")
         backend.join(name, 0, 3)
         before = backend.get([name])
@@ -54,7 +54,7 @@ class NamesTests(BackendKit):
 
     @needs("atomic_join", "scan")
     def test_lists_no_groups(self, backend: Backend) -> None:
-        """A scan returns records alone."""
+        """A scan returns records, but no groups."""
         name = self.new_key("group")
         backend.join(name, 0, 3)
         backend.join_many([self.arrival(f"{name}:1", 1)])

@@ -1,4 +1,4 @@
-"""Records: what is written, when, and for how long."""
+"""Records: their fields, the conditions of a write, and how long they live."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from queuekit_testing.kit import NOT_DECLARED, eventually, needs
 __all__ = ["RecordsTests"]
 
 _MAX_TRIED = 2_000_000
-"""Longest body that is really stored."""
+"""Longest body that a test stores."""
 _MANY = 250
-"""Records of one call: more than services take in one request, whose limits are a client's business."""
+"""Records of one call: more than services accept in one request, so that the client must split them."""
 KEYS = {
     "colons": "result:0190:x",
     "spaces": "a key with spaces ",
@@ -33,12 +33,12 @@ KEYS = {
 
 
 class RecordsTests(BackendKit):
-    """QK5 one outcome: a record is written under its condition, in one step."""
+    """QK5 one outcome: a record is written under its condition, in one atomic step."""
 
     # -- what is written -----------------------------------------------------------------------------------------
 
     def test_returns_every_field(self, backend: Backend) -> None:
-        """A record comes back as it was put, with a version; ``ttl`` is what is left of it."""
+        """A record comes back as it was put, with a version; ``ttl`` is the remaining time."""
         record = self.record(
             body=b"\0", ttl=600.0, rank=2**53 - 1, final=True, task="shop.mail", state="SUCCESS", at=1_700_000_000.25
         )
@@ -53,7 +53,7 @@ class RecordsTests(BackendKit):
         assert attrs.evolve(got, version=0, ttl=600.0) == record
 
     def test_returns_unset_fields_as_none(self, backend: Backend) -> None:
-        """What a record does not say comes back as not said, not as empty text or zero."""
+        """Unset fields come back as ``None``, not as empty text or zero."""
         record = self.record(error="ValueError: \N{SNOWMAN}\n\0")
         backend.put([record])
 
@@ -65,7 +65,7 @@ class RecordsTests(BackendKit):
 
     @pytest.mark.parametrize("body", BODIES.values(), ids=BODIES.keys())
     def test_returns_the_bytes_put(self, backend: Backend, body: bytes) -> None:
-        """A body comes back whatever bytes it holds."""
+        """A body comes back unchanged, whatever bytes it holds."""
         record = self.record(body=body)
         backend.put([record])
 
@@ -73,7 +73,7 @@ class RecordsTests(BackendKit):
 
     @pytest.mark.parametrize("name", KEYS.values(), ids=KEYS.keys())
     def test_takes_any_text_as_key(self, backend: Backend, name: str) -> None:
-        """A key is text: no character of it means anything to the store."""
+        """A key is plain text: no character is special to the store."""
         key, near = f"{self.new_key()}:{name}", f"{self.new_key()}:{name}"
         self._keys += [key, near]
         backend.put([self.record(key=key)])
@@ -83,7 +83,7 @@ class RecordsTests(BackendKit):
         assert backend.delete([key]) == 1
 
     def test_takes_a_long_key(self, backend: Backend) -> None:
-        """250 characters are a key; two that differ in the last one are two."""
+        """A key may have 250 characters; two keys that differ only in the last one are different."""
         start = self.new_key().ljust(249, "x")
         one, other = start + "a", start + "b"
         self._keys += [one, other]
@@ -92,7 +92,7 @@ class RecordsTests(BackendKit):
         assert set(backend.get([one, other])) == {one}
 
     def test_returns_a_body_of_the_largest_size(self, backend: Backend) -> None:
-        """A body of ``limits.max_record`` bytes is kept whole (where that is at most 2 MB; else one of 2 MB)."""
+        """A body of ``limits.max_record`` bytes, at most of 2 MB, comes back whole."""
         body = random.Random(3).randbytes(min(backend.limits.max_record, _MAX_TRIED))  # noqa: S311 - any bytes will do
         record = self.record(body=body)
         backend.put([record])
@@ -100,7 +100,7 @@ class RecordsTests(BackendKit):
         assert self.body(backend, record.key) == body
 
     def test_gets_many_at_once(self, backend: Backend) -> None:
-        """``put``, ``get`` and ``delete`` take hundreds at once; ``get`` returns those that live, each once."""
+        """``put``, ``get`` and ``delete`` accept hundreds at once; ``get`` returns each live record once."""
         records = [self.record(body=b"%d" % index) for index in range(_MANY)]
         written = backend.put(records)
         keys = [record.key for record in records]
@@ -113,14 +113,14 @@ class RecordsTests(BackendKit):
         assert backend.get(keys) == {}
 
     def test_takes_empty_batches(self, backend: Backend) -> None:
-        """A batch of nothing is legal everywhere, and does nothing."""
+        """Every method accepts an empty batch, and does nothing."""
         assert backend.put([]) == []
         assert backend.get([]) == {}
         assert backend.delete([]) == 0
         assert backend.wait([], timeout=0) == {}
 
     def test_begins_with_many_at_once(self, backend: Backend) -> None:
-        """Clients whose first call comes at the same moment, on a server that nobody has used, all work."""
+        """Clients that make their first call at the same moment, on an unused server, all work."""
         records = [self.record() for _ in range(2)]
         puts: list[Callable[[], object]] = [partial(self.connect().put, [record]) for record in records]
         gets: list[Callable[[], object]] = [partial(self.connect().get, [records[0].key]) for _ in range(6)]
@@ -130,7 +130,7 @@ class RecordsTests(BackendKit):
         assert set(backend.get([record.key for record in records])) == {record.key for record in records}
 
     def test_deletes(self, backend: Backend) -> None:
-        """``delete`` counts what was there; what is deleted can be put again."""
+        """``delete`` returns the number of records deleted; a deleted record can be put again."""
         records = [self.record() for _ in range(3)]
         backend.put(records)
         keys = [record.key for record in records]
@@ -141,7 +141,7 @@ class RecordsTests(BackendKit):
         assert backend.put(records[:1], condition=Condition.ABSENT) == [True]
 
     def test_closes_twice(self, backend: Backend) -> None:
-        """A client that was used can be closed, and closed again; one that was not used, too."""
+        """A client can be closed twice if it was used, and once if it was not."""
         client, unused = self.connect(), self.connect()
         record = self.record()
         client.put([record])
@@ -154,7 +154,7 @@ class RecordsTests(BackendKit):
     # -- conditions ----------------------------------------------------------------------------------------------
 
     def test_overwrites_always(self, backend: Backend) -> None:
-        """``ALWAYS`` writes whatever is there, also under a smaller rank, and all fields are the new ones."""
+        """``ALWAYS`` replaces any record, even one of a higher rank, with all its fields."""
         first = self.record(rank=9, final=True, state="SUCCESS", error="old")
         backend.put([first])
 
@@ -164,7 +164,7 @@ class RecordsTests(BackendKit):
         assert (got.body, got.rank, got.final, got.state, got.error) == (b"new", 0, False, None, None)
 
     def test_writes_if_absent(self, backend: Backend) -> None:
-        """``ABSENT`` writes only where no live record has the key."""
+        """``ABSENT`` writes only if no live record has the key."""
         first = self.record(body=b"first")
 
         answers = [backend.put([attrs.evolve(first, body=body)], condition=Condition.ABSENT) for body in (b"1", b"2")]
@@ -182,7 +182,7 @@ class RecordsTests(BackendKit):
         ],
     )
     def test_writes_if_newer(self, backend: Backend, rank: int, written: bool) -> None:  # noqa: FBT001 - a row
-        """``NEWER`` writes only over a smaller rank: the first outcome of a rank stays."""
+        """``NEWER`` replaces only a record of a lower rank: the first outcome of a rank stays."""
         record = self.record(body=b"first", rank=5)
         first = backend.put([record], condition=Condition.NEWER)
 
@@ -192,7 +192,7 @@ class RecordsTests(BackendKit):
         assert self.body(backend, record.key) == (b"second" if written else b"first")
 
     def test_compares_large_ranks_exactly(self, backend: Backend) -> None:
-        """Ranks up to 2**53 - 1 that differ by one are told apart."""
+        """Ranks up to 2**53 - 1 are compared exactly."""
         record = self.record(rank=2**53 - 2)
         backend.put([record])
 
@@ -204,7 +204,7 @@ class RecordsTests(BackendKit):
         assert answers == [[False], [False], [True]]
 
     def test_answers_for_each_record_of_a_batch(self, backend: Backend) -> None:
-        """Records of a batch are written or refused one by one, and answered in order."""
+        """Records of a batch are written or refused one by one; the answers have the same order."""
         old = self.record(rank=5)
         backend.put([old])
         batch = [self.record(), attrs.evolve(old, rank=3), self.record(), attrs.evolve(old, rank=7)]
@@ -212,7 +212,7 @@ class RecordsTests(BackendKit):
         assert backend.put(batch, condition=Condition.NEWER) == [True, False, True, True]
 
     def test_lets_the_later_of_a_batch_see_the_earlier(self, backend: Backend) -> None:
-        """Of several records of a batch with one key, the later is judged by what the earlier left."""
+        """If records of a batch have the same key, each is compared with the result of the previous one."""
         record = self.record()
         batch = [attrs.evolve(record, rank=rank, body=b"%d" % rank) for rank in (2, 1, 3, 3)]
 
@@ -221,7 +221,7 @@ class RecordsTests(BackendKit):
         assert backend.put(batch, condition=Condition.ABSENT) == [False] * 4
 
     def test_raises_the_version_with_each_write(self, backend: Backend) -> None:
-        """A version grows with each write of its key, and also over a deletion: an old one never fits again."""
+        """A version grows with each write of its key, even over a deletion: no version occurs twice."""
         record = self.record()
         versions = []
         for _ in range(3):
@@ -234,7 +234,7 @@ class RecordsTests(BackendKit):
         assert versions == sorted(set(versions))
 
     def test_writes_what_is_expected(self, backend: Backend) -> None:
-        """With ``expect``, a put writes only over that version; 0 means that there is none."""
+        """With ``expect``, a put replaces only that version; 0 means that there is no record."""
         record = self.record(body=b"first")
         absent = [backend.put([record], expect=7)]
         assert backend.get([record.key]) == {}, "a refused write left a record behind"
@@ -253,7 +253,7 @@ class RecordsTests(BackendKit):
         assert self.body(backend, record.key) == b"second"
 
     def test_deletes_what_is_expected(self, backend: Backend) -> None:
-        """With ``expect``, a delete removes only that version: a lock is given back only by its holder."""
+        """With ``expect``, a delete removes only that version: only its holder can release a lock."""
         record = self.record()
         backend.put([record])
         version = backend.get([record.key])[record.key].version
@@ -265,7 +265,7 @@ class RecordsTests(BackendKit):
 
     @needs("same")
     def test_compares_each_record_with_its_own_version(self, backend: Backend) -> None:
-        """Under ``SAME`` each record of a batch is written over its own version alone; 0 means that there is none."""
+        """``SAME`` replaces each record of a batch only if its version is the same; 0 means that there is no record."""
         present = [self.record(body=b"old") for _ in range(4)]
         backend.put(present)
         versions = {key: found.version for key, found in backend.get([one.key for one in present]).items()}
@@ -291,7 +291,7 @@ class RecordsTests(BackendKit):
 
     @needs("same")
     def test_writes_once_what_a_batch_names_twice(self, backend: Backend) -> None:
-        """Of two records of a batch with one key and one version the later finds another version there."""
+        """If two records of a batch have the same key and version, only the first is written."""
         old, new = self.record(), self.record()
         backend.put([old])
         version = backend.get([old.key])[old.key].version
@@ -305,7 +305,7 @@ class RecordsTests(BackendKit):
 
     @needs("same")
     def test_takes_an_expired_record_as_none(self, backend: Backend) -> None:
-        """Where a record has expired there is none: its version fits no more, and 0 does."""
+        """An expired record counts as absent: ``SAME`` refuses its version, and accepts 0."""
         record = self.record(ttl=self.short)
         backend.put([record])
         (found,) = backend.get([record.key]).values() or (None,)
@@ -317,7 +317,7 @@ class RecordsTests(BackendKit):
 
     @needs("same")
     def test_lets_one_of_many_write_over_the_same(self, backend: Backend) -> None:
-        """Of many that put batches over the same versions at the same moment, one writes each record."""
+        """If many clients put the same versions at the same moment, exactly one writes each record."""
         clients = [self.connect() for _ in range(6)]
         for _ in range(8):
             records = [self.record() for _ in range(3)]
@@ -331,7 +331,7 @@ class RecordsTests(BackendKit):
 
     @pytest.mark.parametrize("way", ["absent", "newer", "expect"])
     def test_lets_one_of_many_win(self, backend: Backend, way: str) -> None:
-        """Of many that put under one condition at the same moment, exactly one writes."""
+        """If many clients put under one condition at the same moment, exactly one writes."""
         clients = [self.connect() for _ in range(6)]
         for _ in range(8):
             key = self.new_key()
@@ -351,7 +351,7 @@ class RecordsTests(BackendKit):
     # -- time ----------------------------------------------------------------------------------------------------
 
     def test_forgets_when_its_time_has_passed(self, backend: Backend) -> None:
-        """A record is not there after its ``ttl``, for no verb; and it is there before."""
+        """A record lives until its ``ttl`` has passed; then it is absent for every method."""
         record, other = self.record(ttl=2 * self.short, final=True), self.record()
         backend.put([record, other])
         present = self.body(backend, record.key)
@@ -365,7 +365,7 @@ class RecordsTests(BackendKit):
 
     @pytest.mark.parametrize("way", ["absent", "newer", "expect"])
     def test_takes_an_expired_record_as_absent(self, backend: Backend, way: str) -> None:
-        """Where a record has expired, the key is free, whatever its rank was: so a lease can be taken over."""
+        """The key of an expired record is free, whatever its rank was: so a lease can be taken over."""
         record = self.record(ttl=self.short, rank=9)
         backend.put([record])
         eventually(lambda: self.body(backend, record.key) is None, timeout=self.patience, what="the record is gone")
@@ -380,7 +380,7 @@ class RecordsTests(BackendKit):
         assert self.body(backend, record.key) == b"successor"
 
     def test_tells_one_time_to_all(self, backend: Backend) -> None:
-        """A clock that the service tells is the same for all clients, to a second, and goes on."""
+        """``now`` of all clients agrees within a second, and advances."""
         told = [client.now() for client in (backend, self.connect(), backend)]
         if told[0] is None:
             pytest.skip(f"{NOT_DECLARED}a clock")
@@ -391,7 +391,7 @@ class RecordsTests(BackendKit):
         assert abs(second - first) < 1.0 + (third - first)
 
     def test_keeps_what_has_no_end(self, backend: Backend) -> None:
-        """Without ``ttl`` a record stays, and says so; a later put without one takes the end away."""
+        """Without ``ttl`` a record does not expire, and reads back as such; a later put without one removes a TTL."""
         record = self.record(ttl=None)
         ending = self.record(ttl=self.short)
         backend.put([record, ending])
@@ -403,7 +403,7 @@ class RecordsTests(BackendKit):
         assert {key: found.ttl for key, found in got.items()} == {record.key: None, ending.key: None}
 
     def test_counts_time_from_the_last_write(self, backend: Backend) -> None:
-        """A write begins the ``ttl`` anew: so a presence is renewed. A refused one does not."""
+        """A write restarts the ``ttl``, as workers do for their presence. A refused write does not."""
         renewed, refused = self.record(ttl=2 * self.short, rank=1), self.record(ttl=2 * self.short, rank=1)
         backend.put([renewed, refused])
 

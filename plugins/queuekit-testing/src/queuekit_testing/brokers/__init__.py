@@ -36,18 +36,18 @@ class BrokerConformance(
 ):
     """What every broker must do.
 
-    Subclass it and say where the server is; the installed plugin for that URL makes the clients::
+    Subclass it and set the URL of the server; the installed plugin for that URL makes the clients::
 
         class TestRedisBroker(BrokerConformance):
             url = "redis://localhost/9"
 
-    Or override ``make_broker`` (and, where ``capabilities.commit`` is declared, ``make_backend``), each call of which
-    makes another client of the same server. To start a server, or to give each test a
-    file of its own, override the fixture ``server``, which comes first, and keep on ``self`` what a client needs::
+    Or override ``make_broker`` and, if ``capabilities.commit`` is declared, ``make_backend``: each call makes a new
+    client of the same server. To start a server, or to use a new file for each test, override the fixture ``server``,
+    which runs first, and keep on ``self`` what a client needs::
 
             @pytest.fixture
             def server(self, tmp_path):
                 self.url = f"sqlite:///{tmp_path}/queue.db"
 
-    Tests that start processes send ``self`` there by pickle (without attributes that begin with an underscore).
+    Tests that start processes pickle ``self`` for them, without attributes that begin with an underscore.
     """

@@ -1,4 +1,4 @@
-"""Batches: what a call does for one message it does for each, and for no more than it was asked."""
+"""Batches: a call treats each message of a batch like a single one, and handles no more than it was asked."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from queuekit_testing.kit import needs
 __all__ = ["BatchesTests"]
 
 _LARGEST_TRIED = 250
-"""Most messages that are really sent at once: more than services take in one request, which is a client's business."""
+"""Most messages that a test sends at once: more than services accept in one request, so that the client splits them."""
 TWICE: dict[str, tuple[Callable[[Delivery], list[Settlement]], int]] = {
     "ack-first": (lambda one: [Ack(one), Release(one)], 0),
     "release-first": (lambda one: [Release(one), Ack(one)], 1),
     "retry-first": (lambda one: [Replace(one, attrs.evolve(one.envelope, attempt=1)), Release(one)], 1),
 }
-"""Settlements of one lease in one batch, and how many messages are ready then."""
+"""Settlements of one lease in one batch, and how many messages are ready afterwards."""
 
 
 class BatchesTests(BrokerKit):
-    """QK8 and the limits: many at once are as well off as one."""
+    """QK8 and the limits of batches."""
 
     def test_takes_its_largest_batch(self, broker: Broker, queue: str) -> None:
-        """Batches of ``limits.max_batch`` messages, or of 250, are sent, taken, extended and settled in one call."""
+        """Batches of ``limits.max_batch`` messages, at most 250, can be sent, claimed, extended and settled at once."""
         batch = self.messages(queue, min(broker.limits.max_batch, _LARGEST_TRIED))
         ids = sorted(envelope.id for envelope in batch)
 
@@ -43,7 +43,7 @@ class BatchesTests(BrokerKit):
         assert self.look(broker, queue) == []
 
     def test_takes_no_more_than_asked_from_all_queues_together(self, broker: Broker) -> None:
-        """The limit of a ``receive`` is for all of its queues together, and not for each."""
+        """The limit of a ``receive`` applies to all of its queues together."""
         names = [self.new_queue() for _ in range(3)]
         batch = [self.message(name) for name in names for _ in range(3)]
         broker.send(batch)
@@ -55,12 +55,12 @@ class BatchesTests(BrokerKit):
         assert sorted(each.id for each in (*taken, *rest)) == sorted(envelope.id for envelope in batch)
 
     def left(self, broker: Broker, queue: str, count: int, taken: list[Delivery]) -> list[Delivery]:
-        """Take what is left of *count* messages of *queue* when *taken* are gone."""
+        """Take the messages that are left of *count* in *queue* after *taken*."""
         left = count - sum(delivery.queue == queue for delivery in taken)
         return self.take(broker, queue, left) if left else []
 
     def test_takes_nothing_where_nothing_is_asked(self, broker: Broker, queue: str) -> None:
-        """With a limit of 0 nothing is taken, whatever is ready: it is the upkeep alone."""
+        """A ``receive`` with a limit of 0 claims nothing, even if messages are ready: it only does the upkeep."""
         envelope = self.message(queue)
         broker.send([envelope])
 
@@ -70,7 +70,7 @@ class BatchesTests(BrokerKit):
         assert self.take_one(broker, queue).id == envelope.id
 
     def test_ends_every_lease_of_a_batch(self, broker: Broker, queue: str) -> None:
-        """Messages that were taken together come back each, when their lease has ended."""
+        """Each message of a batch comes back when its lease has ended."""
         batch = self.messages(queue, 3)
         broker.send(batch)
         self.take(broker, queue, 3, lease=self.short)
@@ -81,7 +81,7 @@ class BatchesTests(BrokerKit):
         assert [delivery.crashes for delivery in again] == [1, 1, 1]
 
     def test_extends_every_lease_of_a_batch(self, broker: Broker, queue: str) -> None:
-        """``extend`` prolongs all leases that it names, also behind one that is lost."""
+        """``extend`` extends all leases of a batch, even after one that is lost."""
         done = self.sent_and_taken(broker, self.message(queue))
         self.do(broker, Ack(done))
         spans = self.leases()
@@ -101,7 +101,7 @@ class BatchesTests(BrokerKit):
     @needs("fenced_ack")
     @pytest.mark.parametrize("way", TWICE)
     def test_settles_once_what_a_batch_names_twice(self, broker: Broker, queue: str, way: str) -> None:
-        """Of two settlements of one lease in a batch the first is carried out, and the second changes nothing."""
+        """If a batch settles one lease twice, the first settlement is applied and the second changes nothing."""
         settlements, ready = TWICE[way]
         delivery = self.sent_and_taken(broker, self.message(queue))
 

@@ -1,4 +1,4 @@
-"""Whose clock counts, and delays that are longer than the service can delay."""
+"""Whose clock counts, and delays longer than the service supports."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ class ClocksTests(BrokerKit):
 
     @pytest.fixture
     def server_clock(self) -> None:
-        """Skip where the clients' clock is the only one."""
+        """Skip the test if only the clients have a clock."""
         if not self.CLOCK_OF_ITS_OWN:
-            pytest.skip("CLOCK_OF_ITS_OWN is False: the clients' clock is all there is")
+            pytest.skip("CLOCK_OF_ITS_OWN is False: only the clients have a clock")
 
     def test_takes_nothing_early_by_a_wrong_clock(self, broker: Broker, queue: str, server_clock: None) -> None:
-        """A worker whose clock is a day ahead neither takes what others hold nor what is delayed (QK11)."""
+        """A worker whose clock is a day ahead claims neither leased nor delayed messages (QK11)."""
         held = self.sent_and_taken(broker, self.message(queue))
         if broker.capabilities.delay:
             broker.send([self.message(queue, delay=self.far)])
@@ -45,7 +45,7 @@ class ClocksTests(BrokerKit):
         self.do(broker, Ack(held))
 
     def test_gives_nothing_late_by_a_wrong_clock(self, broker: Broker, queue: str, server_clock: None) -> None:
-        """What a client whose clock is a day ahead sends, delays and holds is due when others would expect it."""
+        """Messages that a client whose clock is a day ahead sends, delays or holds are due at the right time."""
         sent, held = self.messages(queue, 2)
         delay = self.short if broker.capabilities.delay else 0.0
         broker.send([held])
@@ -58,7 +58,7 @@ class ClocksTests(BrokerKit):
         assert {delivery.id for delivery in self.take(broker, queue, 2)} == {sent.id, held.id}
 
     def test_moves_no_time_of_others(self, broker: Broker, queue: str, server_clock: None) -> None:
-        """What a client whose clock is a day ahead sends and settles makes nothing early for those who come later."""
+        """After a client whose clock is a day ahead sends and settles, other clients still get nothing early."""
         held = self.sent_and_taken(broker, self.message(queue))
         if broker.capabilities.delay:
             broker.send([self.message(queue, delay=self.far)])
@@ -72,7 +72,7 @@ class ClocksTests(BrokerKit):
         self.do(broker, Ack(held))
 
     def test_tells_the_time_of_day(self, broker: Broker, queue: str) -> None:
-        """``sent_at`` and ``claimed_at`` are UTC epoch seconds: neither thousandths nor the time since some start."""
+        """``sent_at`` and ``claimed_at`` are UTC epoch seconds: neither milliseconds nor the time since a start."""
         delivery = self.sent_and_taken(broker, self.message(queue))
 
         assert_time_of_day("sent_at", delivery.sent_at)
@@ -80,7 +80,7 @@ class ClocksTests(BrokerKit):
 
     @_OFF
     def test_tells_the_time_of_its_service(self, broker: Broker, queue: str, off: float, server_clock: None) -> None:
-        """``sent_at`` and ``claimed_at`` of a client whose clock is a day off are those that others would tell."""
+        """``sent_at`` and ``claimed_at`` are correct for a client whose clock is a day off."""
         with off_by(off):
             client = self.connect()
             delivery = self.sent_and_taken(client, self.message(queue))
@@ -93,7 +93,7 @@ class ClocksTests(BrokerKit):
     def test_heeds_a_moment_by_the_time_of_its_service(
         self, broker: Broker, queue: str, off: float, server_clock: None
     ) -> None:
-        """``not_before`` of a client whose clock is a day off is the moment that others would understand."""
+        """``not_before`` of a client whose clock is a day off means the same moment as for other clients."""
         first, later = self.sent_and_taken(broker, self.message(queue)), self.new_queue()
         self.do(broker, Ack(first))
         moment = first.claimed_at + 2 * self.short
@@ -104,26 +104,26 @@ class ClocksTests(BrokerKit):
             early = self.look(client, later)
 
         assert early == []
-        # Three clients have reckoned, and each may be off by as much as the service rounds.
+        # Three clients have converted times, and each may be off by the granularity of the service.
         assert self.take_one(broker, queue).claimed_at >= moment - 3 * broker.limits.lease_granularity
 
     def narrowed(self, client: Broker, seconds: float) -> Broker:
-        """Return *client* as one that delays at most *seconds*. Override it where setting ``limits`` is not enough."""
+        """Return *client* with *seconds* as its longest delay. Override this if setting ``limits`` is not enough."""
         client.limits = attrs.evolve(client.limits, max_delay=seconds)
         return client
 
     @needs("delay")
     def test_is_relayed_beyond_its_longest_delay(self, broker: Broker, queue: str) -> None:
-        """A delay above ``limits.max_delay`` is kept by core, which delays again on receipt: not early, and once."""
+        """Core keeps a delay above ``limits.max_delay``: it delays the message again on receipt, and runs it once."""
         if broker.limits.max_delay is None:
             pytest.skip("limits.max_delay is None: no delay is too long")
-        # Where a machine is slow, or the client itself waits for a rest, a message may be due before core sees it.
+        # On a slow machine, or if the client itself waits for the rest, a message may be due before core receives it.
         hops = next(filter(None, (self._relayed(queue, self.short * 2**doubled) for doubled in range(_TRIES))), 0)
 
-        assert hops >= 1, "core never got it before it was due"
+        assert hops >= 1, "core never received the message before it was due"
 
     def _relayed(self, queue: str, longest: float) -> int:
-        """Send a message with a delay above *longest*, see it through, and return how often core delayed it again."""
+        """Send a message with a delay above *longest*, receive it, and return how often core delayed it again."""
         client = self.narrowed(self.connect(), longest)
         relay = _Relay(client)
         relay.send(queue, delay=longest + max(0.5 * longest, 3 * self._limits.lease_granularity))
@@ -141,7 +141,7 @@ class ClocksTests(BrokerKit):
 
 
 class _Relay:
-    """Core on a broker, as far as delays go: what it sends, and what it makes of a delivery."""
+    """The part of core that relays delays: sending, and the decision on a delivery."""
 
     def __init__(self, broker: Broker) -> None:
         app = Queuekit(broker=f"memory://{unique_name('relay')}", backend="none")
@@ -155,7 +155,7 @@ class _Relay:
         self._sending.send([Signature("kit.relayed", queue=queue, delay=delay)])
 
     def settlement(self, delivery: Delivery) -> Any:
-        """Return how a worker settles *delivery* when it is not due yet; ``None`` if it would run it."""
+        """Return how a worker settles a *delivery* that is not due yet; ``None`` if it runs it."""
         decided = self._executor.prepare(delivery, {})
         return decided.settlement if isinstance(decided, Outcome) else None
 

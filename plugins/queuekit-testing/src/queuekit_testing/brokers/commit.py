@@ -1,4 +1,4 @@
-"""A whole outcome in one step, where broker and backend share an engine (QK12)."""
+"""A whole outcome in one atomic step, if broker and backend share an engine (QK12)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["CommitTests"]
 
 
 class CommitTests(BrokerKit):
-    """``commit`` does all of an item or, where the lease is lost, nothing of it."""
+    """``commit`` applies an item completely or, if its lease is lost, not at all."""
 
     def make_backend(self) -> Backend:
         """Return a result backend of the same engine; by default the one that serves ``url``."""
@@ -35,18 +35,18 @@ class CommitTests(BrokerKit):
         store.close()
 
     def record(self, **fields: Any) -> Record:
-        """Return a record under a key that nobody else uses."""
+        """Return a record under a unique key."""
         return Record(**{"key": unique_name("result"), "body": b"result", "ttl": 60.0, **fields})
 
     @needs("commit")
     def test_shares_an_engine_with_its_backend(self, broker: Broker, store: Backend) -> None:
-        """Broker and backend of one URL have the same ``engine_id``: by that core knows that it may commit."""
+        """Broker and backend of one URL have the same ``engine_id``, which tells core that it may commit."""
         assert broker.engine_id is not None
         assert broker.engine_id == store.engine_id
 
     @needs("commit")
     def test_commits_a_whole_outcome(self, broker: Broker, queue: str, store: Backend) -> None:
-        """Record, join, send and ack of an item are all done, and the answer is true."""
+        """Record, join, send and ack of an item are all applied, and the answer is true."""
         delivery = self.sent_and_taken(broker, self.message(queue))
         record, group, follow_up = self.record(rank=5, final=True), unique_name("group"), self.message(self.new_queue())
 
@@ -71,7 +71,7 @@ class CommitTests(BrokerKit):
 
     @needs("commit")
     def test_commits_nothing_of_a_stale_item(self, broker: Broker, queue: str, store: Backend) -> None:
-        """Where the lease is lost, no record is written, nobody joins and nothing is sent; the answer is false."""
+        """If the lease is lost, no record is written, no member joins and nothing is sent; the answer is false."""
         stale, present = self.lapsed(broker, queue)
         record, group, follow_up = self.record(), unique_name("group"), self.message(self.new_queue())
         complete = Join(group=group, member=0, size=1, then=(self.message(follow_up.queue),))
@@ -88,7 +88,7 @@ class CommitTests(BrokerKit):
 
     @needs("commit")
     def test_commits_each_item_by_itself(self, broker: Broker, queue: str, store: Backend) -> None:
-        """A stale item among good ones is answered with false in its place; the good ones are done."""
+        """A stale item among valid ones gets the answer false in its place; the valid ones are applied."""
         stale, present = self.lapsed(broker, queue)
         broker.send(self.messages(queue, 2))
         good = self.take(broker, queue, 2)
@@ -103,7 +103,7 @@ class CommitTests(BrokerKit):
 
     @needs("commit")
     def test_commits_without_a_settlement(self, broker: Broker, queue: str, store: Backend) -> None:
-        """An item without a settlement needs no lease: so a send and its PENDING record go together."""
+        """An item without a settlement needs no lease: so a message and its PENDING record are written together."""
         record, envelope = self.record(), self.message(queue)
 
         assert broker.commit([CommitItem(records=(record,), sends=(envelope,)), CommitItem()]) == [True, True]
@@ -113,7 +113,7 @@ class CommitTests(BrokerKit):
 
     @needs("commit")
     def test_writes_only_newer_records(self, broker: Broker, queue: str, store: Backend) -> None:
-        """A record that is not newer than the one there stays unwritten, and the rest of the item is done."""
+        """A record that is not newer than the stored one is not written; the rest of the item is applied."""
         record = self.record(rank=7, body=b"first outcome")
         store.put([record])
         delivery = self.sent_and_taken(broker, self.message(queue))
@@ -127,7 +127,7 @@ class CommitTests(BrokerKit):
 
     @needs("commit")
     def test_commits_records_whole(self, broker: Broker, store: Backend) -> None:
-        """A record of a commit is as one that was put: with all its fields, its life, and a version that grows."""
+        """A commit writes a record like a put: with all fields, its TTL, and a version that grows."""
         first = self.record(rank=1, task="shop.mail", state="STARTED", at=1_700_000_000.25, ttl=600.0)
         last = attrs.evolve(
             first, rank=2, final=True, state="SUCCESS", error="none \N{SNOWMAN}", body=bytes(range(256))
@@ -143,7 +143,7 @@ class CommitTests(BrokerKit):
 
     @needs("commit")
     def test_lets_the_later_item_see_the_earlier(self, broker: Broker, queue: str, store: Backend) -> None:
-        """Of several records of a commit with one key, in one item or in many, that of the highest rank is there."""
+        """If records of a commit have the same key, in one item or in many, the one of the highest rank is stored."""
         key = unique_name("result")
         one, two, three, four = (self.record(key=key, rank=rank, body=b"%d" % rank) for rank in (2, 1, 4, 3))
 
@@ -153,7 +153,7 @@ class CommitTests(BrokerKit):
 
     @needs("commit", "fenced_ack")
     def test_tells_the_stale_item_from_the_one_that_holds(self, broker: Broker, queue: str, store: Backend) -> None:
-        """One commit may bring two claims of a message; the item of the lost one does nothing."""
+        """A commit may contain two claims of a message; the item of the lost one does nothing."""
         stale = self.sent_and_taken(broker, self.message(queue))
         self.do(broker, Release(stale))
         present = self.take_one(broker, queue)
@@ -167,7 +167,7 @@ class CommitTests(BrokerKit):
 
     @needs("commit", "delay")
     def test_commits_what_is_due_later(self, broker: Broker, queue: str, store: Backend) -> None:
-        """What an item sends with a delay is not handed out early, and comes as it was sent."""
+        """A message that an item sends with a delay is not delivered early, and arrives unchanged."""
         delivery = self.sent_and_taken(broker, self.message(queue))
         follow_up = self.message(queue, delay=self.short, body=bytes(range(256)), expires=9e9, attempt=2)
         before = time.monotonic()
@@ -181,7 +181,7 @@ class CommitTests(BrokerKit):
     @needs("commit")
     @pytest.mark.parametrize("verb", ["retry", "release", "dead"])
     def test_commits_every_settlement(self, broker: Broker, queue: str, store: Backend, verb: str) -> None:
-        """Retry, release and death are committed with their record as an ack is."""
+        """Retries, releases and dead letters are committed with their record, like acks."""
         delivery = self.sent_and_taken(broker, self.message(queue))
         record = self.record()
         settlements: dict[str, Settlement] = {
@@ -201,7 +201,7 @@ class CommitTests(BrokerKit):
 
     @needs("commit")
     def test_sends_once_what_completes_a_group(self, broker: Broker, queue: str, store: Backend) -> None:
-        """What a join carries is sent when the last member arrives, once, also if a member is committed again."""
+        """The messages of a join are sent once, when the last member arrives, even if a member is committed again."""
         group = unique_name("group")
         then = self.message(self.new_queue())
         deliveries = [self.sent_and_taken(broker, self.message(queue)) for _ in range(3)]
@@ -219,7 +219,7 @@ class CommitTests(BrokerKit):
 
     @needs("commit")
     def test_completes_a_group_once_by_many_at_once(self, broker: Broker, queue: str, store: Backend) -> None:
-        """Members that are committed at the same moment complete their group once."""
+        """Members committed at the same moment complete their group once."""
         group, size = unique_name("group"), 6
         then = self.message(self.new_queue())
         clients = [self.connect() for _ in range(size)]
@@ -231,7 +231,7 @@ class CommitTests(BrokerKit):
 
     @needs("commit")
     def test_sends_once_what_is_committed_again(self, broker: Broker, queue: str, store: Backend) -> None:
-        """A follow-up with a known id adds nothing (QK13), as in a plain send."""
+        """A follow-up with a known id is not sent again (QK13), as with ``send``."""
         envelope = self.message(queue)
         broker.send([envelope])
 
@@ -241,7 +241,7 @@ class CommitTests(BrokerKit):
 
     @needs("commit", "unique")
     def test_frees_a_unique_key_for_what_it_sends(self, broker: Broker, queue: str, store: Backend) -> None:
-        """An ack frees the key before the sends of its own item: a task may send its successor with it."""
+        """An ack frees the key before the item's messages are sent: a task may send its successor with the same key."""
         unique = Unique(key=unique_name("key"))
         delivery = self.sent_and_taken(broker, self.message(queue, unique=unique))
         successor = self.message(queue, unique=unique)
@@ -252,7 +252,7 @@ class CommitTests(BrokerKit):
 
     @needs("commit", "blocking_receive")
     def test_wakes_by_a_commit(self, broker: Broker, queue: str, store: Backend) -> None:
-        """A commit wakes who waits for its record, as a put does."""
+        """A commit wakes clients that wait for its record, like a put."""
         record = self.record(final=True)
         waiting = in_thread(lambda: list(store.wait([record.key], timeout=self.wait)))
         self.let_pass(0.05)
@@ -264,7 +264,7 @@ class CommitTests(BrokerKit):
     @needs("commit", "blocking_receive")
     @pytest.mark.parametrize("way", ["send", "join", "release"])
     def test_wakes_by_what_it_commits(self, broker: Broker, store: Backend, way: str) -> None:
-        """A commit wakes who waits for what it puts on a queue, as a send does."""
+        """A commit wakes clients that wait for a message that it adds to a queue, like a send."""
         held = self.sent_and_taken(broker, self.message(self.new_queue()))
         follow_up = self.message(self.new_queue())
         name, id = (held.queue, held.id) if way == "release" else (follow_up.queue, follow_up.id)

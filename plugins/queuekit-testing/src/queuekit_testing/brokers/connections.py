@@ -1,4 +1,4 @@
-"""What a client costs and survives: its connections cut, waits that sleep, and nothing left when it is closed."""
+"""Connections of a broker: reconnects, cost of waiting, and leftovers after ``close``."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from queuekit_testing.kit import in_thread, needs
 __all__ = ["BrokerConnectionsTests"]
 
 BUSY = 0.15
-"""Seconds of CPU for each second of waiting that are too many."""
+"""CPU seconds per second of waiting from which a client counts as busy."""
 
 
 class BrokerConnectionsTests(BrokerKit):
     """A client reconnects by itself, sleeps while it waits, and leaves nothing behind."""
 
     def test_works_on_after_its_connections_are_cut(self, broker: Broker, queue: str) -> None:
-        """A client whose connections end under its hands opens others; a call may fail once, and nothing is lost."""
+        """A client whose connections are cut opens new ones; a call may fail once, and nothing is lost."""
         first, second = self.messages(queue, 2)
         held = self.sent_and_taken(broker, first)
         self.cut()
@@ -35,7 +35,7 @@ class BrokerConnectionsTests(BrokerKit):
         assert self.look(broker, queue) == []
 
     def test_waits_on_after_its_connections_are_cut(self, broker: Broker, queue: str) -> None:
-        """A ``receive`` that waits when its connection ends returns or raises; what is sent then is not lost."""
+        """A waiting ``receive`` whose connection is cut returns or raises; a message sent later is not lost."""
         client = self.connect()
         self.look(client, queue)
         waiting = in_thread(lambda: self.insist(lambda: self.take_one(client, queue, lease=4 * self.short)))
@@ -45,23 +45,23 @@ class BrokerConnectionsTests(BrokerKit):
 
         self.insist(lambda: broker.send([envelope]))
 
-        assert self.result(waiting, "a receive outlives its connection").id == envelope.id
+        assert self.result(waiting, "a receive survives the loss of its connection").id == envelope.id
 
     def test_leaves_nothing_behind(self, broker: Broker, queue: str) -> None:
-        """Clients that are used and closed leave neither threads nor open files; what all share is made once."""
+        """Clients that were used and closed leave neither threads nor open files, except shared ones made once."""
         assert Leftovers.of(lambda: self.use_and_close(queue), timeout=min(5.0, self.PATIENCE)) == []
 
     def use_and_close(self, queue: str) -> None:
-        """Let a client do what clients do, in two threads, and close it."""
+        """Use a client in two threads, and close it."""
         client = self.make_broker()
         client.send([self.message(queue)])
         waiting = in_thread(lambda: self.take_one(client, queue))
-        client.settle([Ack(self.result(waiting, "a message comes"))])
+        client.settle([Ack(self.result(waiting, "the message arrives"))])
         client.close()
 
     @needs("blocking_receive")
     def test_sleeps_while_it_waits(self, broker: Broker, queue: str) -> None:
-        """A ``receive`` takes the time that it was given, and next to no CPU; also while something is held."""
+        """A ``receive`` waits as long as asked and uses almost no CPU, even while a message is leased."""
         self.sent_and_taken(broker, self.message(queue))
         seconds = max(0.5, self._limits.lease_granularity)
         before, cpu = time.monotonic(), time.process_time()
@@ -71,11 +71,11 @@ class BrokerConnectionsTests(BrokerKit):
         spent = time.process_time() - cpu
         assert found == []
         assert self.not_early(time.monotonic() - before, seconds)
-        assert spent < BUSY * seconds, f"it used {spent:.2f} s of CPU while it waited {seconds:g} s"
+        assert spent < BUSY * seconds, f"used {spent:.2f} s of CPU in a wait of {seconds:g} s"
 
     @needs("delay")
     def test_sleeps_while_something_is_delayed(self, broker: Broker, queue: str) -> None:
-        """A ``receive`` that waits uses next to no CPU while a message is delayed."""
+        """A waiting ``receive`` uses almost no CPU while a message is delayed."""
         broker.send([self.message(queue, delay=self.far)])
         self.look(broker, queue)
         seconds = max(0.5, self._limits.lease_granularity)
@@ -85,4 +85,4 @@ class BrokerConnectionsTests(BrokerKit):
 
         spent = time.process_time() - cpu
         assert found == []
-        assert spent < BUSY * seconds, f"it used {spent:.2f} s of CPU while it waited {seconds:g} s"
+        assert spent < BUSY * seconds, f"used {spent:.2f} s of CPU in a wait of {seconds:g} s"

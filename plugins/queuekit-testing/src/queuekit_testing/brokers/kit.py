@@ -1,4 +1,4 @@
-"""What the tests of a broker use: clients, queues, messages, and short words for what they do all the time."""
+"""Helpers for the tests of a broker: clients, queues, messages, and common steps."""
 
 from __future__ import annotations
 
@@ -29,36 +29,36 @@ class BrokerKit(Conformance):
     """Clients of one server, and helpers."""
 
     url: Any = None
-    """URL of the server, as text or parsed; whatever installed plugin serves its scheme makes the clients."""
+    """URL of the server, as text or parsed; the installed plugin for its scheme makes the clients."""
 
     def make_broker(self) -> Broker:
-        """Return a new client; each call another one, of the same server. Override this, or give ``url``."""
+        """Return a new client of the same server at each call. Override this, or set ``url``."""
         if self.url is None:
             hint = 'url = "my://localhost/test", or def make_broker(self): return MyBroker(...)'
-            raise NotImplementedError(f"{type(self).__name__} says nothing of its server. Write {hint}")
+            raise NotImplementedError(f"{type(self).__name__} does not name its server. Add {hint}")
         return new_broker(self.url)
 
     # -- fixtures ------------------------------------------------------------------------------------------------
 
     @pytest.fixture
     def broker(self, server: object) -> Iterator[Broker]:
-        """Return a client; what the test has put into its queues is gone afterwards."""
+        """Return a client; the queues of the test are purged afterwards."""
         with self.session() as broker:
             yield broker
 
     @pytest.fixture
     def queue(self, broker: Broker) -> str:
-        """Return the name of a queue that nobody else uses."""
+        """Return the name of an unused queue."""
         return self.new_queue()
 
     @pytest.fixture
     def declared(self, broker: Broker) -> Capabilities:
-        """Return what the broker says that it can."""
+        """Return the capabilities that the broker declares."""
         return broker.capabilities
 
     @contextmanager
     def session(self) -> Iterator[Broker]:
-        """Yield a client, and in the end purge all queues and close all clients that the test has asked for."""
+        """Yield a client; then purge all queues and close all clients of the test."""
         self._clients: list[Broker] = []
         self._queues: list[str] = []
         self._known = open_connections()
@@ -74,16 +74,16 @@ class BrokerKit(Conformance):
             for client in self._clients:
                 client.close()
 
-    # -- things --------------------------------------------------------------------------------------------------
+    # -- clients, queues, messages -------------------------------------------------------------------------------
 
     def connect(self) -> Broker:
-        """Return one more client, which is closed after the test."""
+        """Return a new client, which is closed after the test."""
         client = self.make_broker()
         self._clients.append(client)
         return client
 
     def new_queue(self) -> str:
-        """Return the name of one more queue."""
+        """Return the name of a new queue, which is purged after the test."""
         self._queues.append(unique_name("kit"))
         return self._queues[-1]
 
@@ -99,31 +99,31 @@ class BrokerKit(Conformance):
 
     @property
     def short(self) -> float:
-        """Seconds of a lease that is meant to end, or of a delay, on this service."""
+        """Seconds of a lease or delay that a test lets end, on this service."""
         return max(self.SHORT, 5 * self._limits.lease_granularity)
 
     @property
     def long(self) -> float:
-        """Seconds of a lease that is not meant to end during the test."""
+        """Seconds of a lease that does not end during the test."""
         return min(120.0, self._limits.max_lease or 120.0)
 
     @property
     def far(self) -> float:
-        """Seconds of a delay that does not end during the test, and that the service can delay."""
+        """Seconds of a delay that does not end during the test, and that the service supports."""
         return min(_FAR, self._limits.max_delay or _FAR)
 
     @property
     def patience(self) -> float:
-        """Seconds after which what should happen counts as not happening, on this service."""
+        """Seconds that a test waits on this service for something that must happen."""
         return max(self.PATIENCE, 40 * self._limits.lease_granularity)
 
     @property
     def wait(self) -> float:
-        """Seconds to block where the test would notice if nothing wakes the call before they have passed."""
+        """Timeout of a ``receive`` that the test notices if nothing wakes the call earlier."""
         return min(3 * self.patience, self._limits.max_wait)
 
     def result(self, future: Future[T], what: str) -> T:
-        """Return what a thread returns; fail if it does not within ``PATIENCE``, or while a ``receive`` may block."""
+        """Return the result of a thread; fail if it takes longer than ``PATIENCE`` or most of a ``receive``'s wait."""
         seconds = min(self.PATIENCE, 0.75 * self._limits.max_wait)
         try:
             return future.result(timeout=seconds)
@@ -131,17 +131,17 @@ class BrokerKit(Conformance):
             pytest.fail(f"not within {seconds:g} s: {what}")
 
     def leases(self) -> Iterator[Span]:
-        """Yield leases that are meant to end, for what must be done while one holds; see ``spans``."""
+        """Yield leases for a step that must end before they do; see ``spans``."""
         return self.spans(self.short, self._limits.lease_granularity)
 
     def not_early(self, elapsed: float, seconds: float) -> bool:
-        """Return whether *elapsed*, measured here, is no less than *seconds*, measured on the server."""
+        """Return whether *elapsed*, measured here, is at least *seconds*, measured on the server."""
         return elapsed >= seconds - self._limits.lease_granularity - 0.01 * seconds
 
-    # -- deeds ---------------------------------------------------------------------------------------------------
+    # -- steps ---------------------------------------------------------------------------------------------------
 
     def take(self, broker: Broker, queue: str, count: int, *, lease: float | None = None) -> list[Delivery]:
-        """Return *count* deliveries, in the order in which they came; fail if they do not come."""
+        """Claim *count* messages and return them in order of arrival; fail if they do not arrive."""
         taken: list[Delivery] = []
         for wait in waits(self.patience):
             step = min(wait, broker.limits.max_wait)
@@ -149,34 +149,34 @@ class BrokerKit(Conformance):
             taken += broker.receive([queue], limit=limit, wait=step, lease=lease or self.long)
             if len(taken) >= count:
                 return taken
-        pytest.fail(f"{len(taken)} of {count} messages came within {self.patience:g} s")
+        pytest.fail(f"only {len(taken)} of {count} messages arrived within {self.patience:g} s")
 
     def take_one(self, broker: Broker, queue: str, *, lease: float | None = None) -> Delivery:
-        """Return one delivery; fail if none comes."""
+        """Claim one message; fail if none arrives."""
         return self.take(broker, queue, 1, lease=lease)[0]
 
     def sent_and_taken(self, broker: Broker, envelope: Envelope, *, lease: float | None = None) -> Delivery:
-        """Send *envelope* and return it as a delivery."""
+        """Send *envelope*, claim it, and return the delivery."""
         broker.send([envelope])
         return self.take_one(broker, envelope.queue, lease=lease)
 
     def look(self, broker: Broker, queue: str, *, wait: float = 0.0) -> list[str]:
-        """Return the ids of what is ready, taking it under a lease; empty if there is nothing."""
+        """Claim the ready messages, at most ten, and return their ids."""
         return [delivery.id for delivery in broker.receive([queue], limit=10, wait=wait, lease=self.long)]
 
     def do(self, broker: Broker, *settlements: Settlement) -> None:
-        """Settle, where no lease may have been lost."""
+        """Settle; fail if a lease was lost."""
         lost = broker.settle(settlements)
-        assert not lost, "a settlement under a lease that holds was refused"
+        assert not lost, "the broker refused a settlement under a valid lease"
 
     def lapsed(self, broker: Broker, queue: str) -> tuple[Delivery, Delivery]:
-        """Return a delivery whose lease has ended, and the one by which another client holds the message now."""
+        """Return a delivery whose lease has ended, and the current delivery of the same message to another client."""
         broker.send([self.message(queue)])
         stale = self.take_one(broker, queue, lease=self.short)
         return stale, self.take_one(self.connect(), queue)
 
     def seen(self, broker: Broker, queue: str, place: Place, *, limit: int = 100) -> list[str]:
-        """Return the ids of all that ``peek`` shows in *place*, page by page of *limit* messages."""
+        """Return the ids of all messages that ``peek`` shows in *place*, in pages of *limit*."""
         page = broker.peek(queue, place=place, limit=limit)
         items = list(page.items)
         for _ in range(_MOST_PAGES):
@@ -184,10 +184,10 @@ class BrokerKit(Conformance):
                 return [stored.envelope.id for stored in items]
             page = broker.peek(queue, place=place, limit=limit, cursor=page.cursor)
             items += page.items
-        pytest.fail(f"a few messages have more than {_MOST_PAGES} pages")
+        pytest.fail(f"peek returned more than {_MOST_PAGES} pages for a few messages")
 
     def drain_once(self, broker: Broker, queue: str) -> list[str]:
-        """Take what is there, acknowledge it, and return the ids."""
+        """Claim and acknowledge ready messages, and return their ids."""
         deliveries = broker.receive([queue], limit=7, wait=min(0.05, broker.limits.max_wait), lease=self.long)
         self.do(broker, *[Ack(delivery) for delivery in deliveries])
         return [delivery.id for delivery in deliveries]

@@ -1,4 +1,4 @@
-"""Leases: one holder at a time, a fence against the last one, and what happens when nobody comes back."""
+"""Leases: one holder at a time, a fence against former holders, and recovery when the holder is gone."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class LeasesTests(BrokerKit):
     """QK2 atomic claim, QK3 one lease, QK4 fence, QK6 counted crashes, QK7 idle recovery, QK8 no collateral."""
 
     def test_hides_what_is_leased(self, broker: Broker, queue: str) -> None:
-        """While one holds a message, nobody gets it: neither another client nor the same."""
+        """No client receives a leased message, not even the one that holds it."""
         delivery = self.sent_and_taken(broker, self.message(queue))
 
         assert self.look(self.connect(), queue, wait=self.short) == []
@@ -42,7 +42,7 @@ class LeasesTests(BrokerKit):
         self.do(broker, Ack(delivery))
 
     def test_acknowledges_for_good(self, broker: Broker, queue: str) -> None:
-        """An acknowledged message never comes back, not even after its lease would have ended."""
+        """An acknowledged message never comes back, not even when its lease would have ended."""
         spans = self.leases()
         while True:
             lease = next(spans)
@@ -54,7 +54,7 @@ class LeasesTests(BrokerKit):
         assert self.look(self.connect(), queue, wait=lease.rest) == []
 
     def test_gives_back_when_the_lease_ends(self, broker: Broker, queue: str) -> None:
-        """A lease that nobody settles ends by itself, not early; the next delivery counts the crash."""
+        """A lease that is not settled ends by itself, not early; the next delivery counts a crash."""
         envelope = self.message(queue, body=b"intact \0\xff")
         broker.send([envelope])
         before = time.monotonic()
@@ -67,7 +67,7 @@ class LeasesTests(BrokerKit):
         assert (second.number, second.crashes) == (first.number + 1, first.crashes + 1)
 
     def test_counts_every_crash(self, broker: Broker, queue: str) -> None:
-        """Each lease that ends by itself counts one crash, so that a poison message is found out."""
+        """Each lease that ends by itself counts one crash, so that poison messages are detected."""
         broker.send([self.message(queue)])
         for _ in range(2):
             self.take_one(broker, queue, lease=self.short)
@@ -77,7 +77,7 @@ class LeasesTests(BrokerKit):
         assert (third.number, third.crashes) == (3, 2)
 
     def test_tells_when_it_was_sent_and_claimed(self, broker: Broker, queue: str) -> None:
-        """``sent_at`` stays, however often a message is handed out; ``claimed_at`` is the time of each claim."""
+        """``sent_at`` is the same in every delivery of a message; ``claimed_at`` is the time of each claim."""
         spans = self.leases()
         while True:
             lease = next(spans)
@@ -97,7 +97,7 @@ class LeasesTests(BrokerKit):
 
     @pytest.mark.parametrize("way", ["released", "lapsed"])
     def test_returns_every_field_again(self, broker: Broker, queue: str, declared: Capabilities, way: str) -> None:
-        """A message that is handed out again is the same message, to the last field."""
+        """A message that is delivered again has the same fields."""
         envelope = self.message(
             queue,
             body=bytes(range(256)),
@@ -118,7 +118,7 @@ class LeasesTests(BrokerKit):
         assert (again.envelope.expires, again.envelope.unique) == (envelope.expires, envelope.unique)
 
     def test_recovers_after_its_client_is_closed(self, broker: Broker, queue: str) -> None:
-        """A message held by a client that is gone comes back when the lease ends, without other traffic."""
+        """The message of a closed client comes back when the lease ends, without other traffic."""
         client = self.connect()
         delivery = self.sent_and_taken(client, self.message(queue), lease=self.short)
         client.close()
@@ -127,7 +127,7 @@ class LeasesTests(BrokerKit):
 
     @needs("inspect")
     def test_reclaims_in_an_upkeep_alone(self, broker: Broker, queue: str) -> None:
-        """``receive`` with limit 0 and wait 0 takes nothing, but makes ready what is due or no longer held."""
+        """``receive`` with limit 0 and wait 0 claims nothing, but makes due messages and ended leases ready."""
         self.sent_and_taken(broker, self.message(queue), lease=self.short)
 
         def ready() -> bool:
@@ -141,7 +141,7 @@ class LeasesTests(BrokerKit):
         assert self.take_one(broker, queue).crashes == 1
 
     def test_raises_the_number_with_each_claim(self, broker: Broker, queue: str) -> None:
-        """The delivery number grows with each claim, and each claim has a token of its own."""
+        """The delivery number grows with each claim, and each claim has a new token."""
         broker.send([self.message(queue)])
         claims = []
         for _ in range(4):
@@ -156,7 +156,7 @@ class LeasesTests(BrokerKit):
     def test_refuses_a_stale_settlement(
         self, broker: Broker, queue: str, settle: Callable[[Delivery], Settlement]
     ) -> None:
-        """Whoever lost the lease is told so, and changes nothing for the one who holds it now."""
+        """A settlement under a lost lease is reported, and does not affect the current holder."""
         stale, present = self.lapsed(broker, queue)
 
         lost = broker.settle([settle(stale)])
@@ -171,7 +171,7 @@ class LeasesTests(BrokerKit):
     def test_refuses_a_stale_settlement_beside_the_one_that_holds(
         self, broker: Broker, queue: str, settle: Callable[[Delivery], Settlement]
     ) -> None:
-        """One batch may bring both, of a worker that got a message back; the stale one does not pass for the other."""
+        """A batch may contain a valid and a stale lease of one message; the stale one is not accepted for the other."""
         stale = self.sent_and_taken(broker, self.message(queue))
         self.do(broker, Release(stale))
         present = self.take_one(broker, queue)
@@ -185,7 +185,7 @@ class LeasesTests(BrokerKit):
     def test_refuses_a_second_settlement(
         self, broker: Broker, queue: str, settle: Callable[[Delivery], Settlement]
     ) -> None:
-        """A lease is settled once; what comes after is reported, and does not bring the message back."""
+        """A lease is settled once; a second settlement is reported, and does not bring the message back."""
         delivery = self.sent_and_taken(broker, self.message(queue))
         self.do(broker, Ack(delivery))
 
@@ -196,7 +196,7 @@ class LeasesTests(BrokerKit):
 
     @needs("fenced_ack", probe=True)
     def test_refuses_a_token_that_is_made_up(self, broker: Broker, queue: str) -> None:
-        """Only the token of the claim opens the lease: id and number are not enough."""
+        """Only the token of the claim is accepted: id and number are not enough."""
         delivery = self.sent_and_taken(broker, self.message(queue))
         forged = attrs.evolve(delivery, token=delivery.token[::-1] + "x")
 
@@ -205,7 +205,7 @@ class LeasesTests(BrokerKit):
         self.do(broker, Ack(delivery))
 
     def test_extends_a_lease(self, broker: Broker, queue: str) -> None:
-        """An extended lease is kept beyond its first end, and not reported as lost."""
+        """An extended lease lasts beyond its first end, and is not reported as lost."""
         spans = self.leases()
         while True:
             lease = next(spans)
@@ -220,7 +220,7 @@ class LeasesTests(BrokerKit):
         self.do(broker, Ack(delivery))
 
     def test_ends_an_extended_lease_as_well(self, broker: Broker, queue: str) -> None:
-        """An extension counts from now, and what is not extended again ends: the first long lease is gone."""
+        """An extension counts from now and replaces the first lease, even a longer one; then it ends as well."""
         delivery = self.sent_and_taken(broker, self.message(queue))
         before = time.monotonic()
         broker.extend([delivery.lease], lease=self.short)
@@ -232,7 +232,7 @@ class LeasesTests(BrokerKit):
 
     @needs("fenced_ack")
     def test_reports_the_leases_that_extend_has_lost(self, broker: Broker, queue: str) -> None:
-        """``extend`` returns the lost leases of a batch, prolongs the others, and takes nothing from the holder."""
+        """``extend`` returns the lost leases of a batch, extends the others, and does not affect the current holder."""
         stale, present = self.lapsed(broker, queue)
         good = self.sent_and_taken(broker, self.message(queue), lease=self.long)
         done = self.sent_and_taken(broker, self.message(queue))
@@ -244,7 +244,7 @@ class LeasesTests(BrokerKit):
         self.do(broker, Ack(present), Ack(good))
 
     def test_releases_uncounted(self, broker: Broker, queue: str) -> None:
-        """A message handed back is ready at once, without a crash on its record (QK10)."""
+        """A released message is ready at once, and no crash is counted (QK10)."""
         delivery = self.sent_and_taken(broker, self.message(queue))
 
         self.do(broker, Release(delivery))
@@ -253,7 +253,7 @@ class LeasesTests(BrokerKit):
         assert (again.id, again.number, again.crashes, again.envelope) == (delivery.id, 2, 0, delivery.envelope)
 
     def test_releases_counted(self, broker: Broker, queue: str) -> None:
-        """A message handed back by a supervisor for a child that died counts a crash."""
+        """A counted release, as a supervisor makes for a child that died, counts a crash."""
         delivery = self.sent_and_taken(broker, self.message(queue))
 
         self.do(broker, Release(delivery, counted=True))
@@ -262,7 +262,7 @@ class LeasesTests(BrokerKit):
 
     @needs("delay")
     def test_counts_on_over_a_delayed_release(self, broker: Broker, queue: str) -> None:
-        """Handed back with a delay, a message keeps its number and its crashes, and may count one more."""
+        """A message released with a delay keeps its number and its crashes; a counted release adds one."""
         first = self.sent_and_taken(broker, self.message(queue))
         self.do(broker, Release(first, delay=self.short / 5, counted=True))
         second = self.take_one(broker, queue)
@@ -274,7 +274,7 @@ class LeasesTests(BrokerKit):
 
     @needs("fenced_ack")
     def test_settles_each_by_itself(self, broker: Broker, queue: str) -> None:
-        """One lost lease among good ones: it alone is reported, and the others are settled (QK8)."""
+        """Only the lost lease of a batch is reported, and the others are settled (QK8)."""
         stale, present = self.lapsed(broker, queue)
         batch = self.messages(queue, 3)
         broker.send(batch)
@@ -288,7 +288,7 @@ class LeasesTests(BrokerKit):
         self.do(broker, Ack(present))
 
     def test_replaces_a_message_by_its_retry(self, broker: Broker, queue: str) -> None:
-        """A retry keeps the id, carries the new attempt and body, has no crashes, and is there exactly once."""
+        """A retry keeps the id, has the new attempt and body and no crashes, and exists exactly once."""
         broker.send([self.message(queue)])
         first = self.take_one(broker, queue)
         self.do(broker, Release(first, counted=True))
@@ -303,7 +303,7 @@ class LeasesTests(BrokerKit):
         assert self.look(broker, queue) == []
 
     def test_retries_many_times(self, broker: Broker, queue: str) -> None:
-        """Attempt after attempt, and hop after hop, each is a message of its own to the memory for sent ids."""
+        """Send once does not refuse a later attempt or hop of the same id."""
         delivery = self.sent_and_taken(broker, self.message(queue))
         for attempt, hop in ((1, 0), (1, 1), (1, 2), (2, 0)):
             self.do(broker, Replace(delivery, attrs.evolve(delivery.envelope, attempt=attempt, hop=hop)))

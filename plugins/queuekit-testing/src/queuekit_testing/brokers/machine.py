@@ -1,4 +1,4 @@
-"""The verbs of a broker in any order that Hypothesis can think of, each compared with a model. Needs Hypothesis."""
+"""The methods of a broker in random order, each compared with a model. Needs Hypothesis."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ STEPS = 20
 
 _queues = st.integers(0, 1)
 _kinds = st.tuples(st.sampled_from((4, 9)), st.integers(0, 7))
-"""Priority, few of them, so that many have the same; and what else is asked for."""
+"""Priority, of only two, so that many messages share one; and the kind of the message."""
 _verbs = st.integers(0, 6)
 _picks = st.lists(st.integers(0, 50), min_size=1, max_size=3)
 
 
 def run_machine(suite: BrokerKit, broker: Broker) -> None:
-    """Run *suite*.EXAMPLES machines against *broker*; the same ones each time."""
+    """Run *suite*.EXAMPLES machines against *broker*, the same ones in each run."""
     settings = hypothesis.settings(
-        # A failure is shown as it came: to make it smaller takes hundreds of runs, each as slow as what it waits for.
+        # Failures are not shrunk: that takes hundreds of runs, each of which waits for a real service.
         phases=[hypothesis.Phase.generate],
         report_multiple_bugs=False,
         max_examples=suite.EXAMPLES,
@@ -46,7 +46,7 @@ def run_machine(suite: BrokerKit, broker: Broker) -> None:
 
 
 class _Machine(RuleBasedStateMachine):
-    """Two queues of a broker and their model; leases are long, and end only by a settlement."""
+    """Two queues of a broker and their model. Leases are long, and end only by a settlement."""
 
     suite: BrokerKit
     broker: Broker
@@ -62,7 +62,7 @@ class _Machine(RuleBasedStateMachine):
 
     @initialize(kinds=st.lists(_kinds, min_size=8, max_size=8), verbs=st.lists(_verbs, min_size=3, max_size=3))
     def begin(self, kinds: list[tuple[int, int]], verbs: list[int]) -> None:
-        """Begin with something in every place."""
+        """Start with messages in every place."""
         for queue in range(2):
             self.send(queue, kinds[4 * queue : 4 * queue + 4])
             self.receive(queue, 2)
@@ -80,7 +80,7 @@ class _Machine(RuleBasedStateMachine):
         assert ids == [self.model.send(envelope) for envelope in batch]
 
     def any_in(self, place: Place) -> bool:
-        """Return whether any queue should have a message in *place*."""
+        """Return whether the model has a message in *place* of any queue."""
         return any(item.place is place for item in self.model.items.values())
 
     def envelope(self, queue: int, priority: int, kind: int) -> Envelope:
@@ -90,14 +90,14 @@ class _Machine(RuleBasedStateMachine):
             body=bytes([priority, kind]),
             priority=priority if self.can.priority else DEFAULT_PRIORITY,
             delay=self.far if kind == 0 and self.can.delay else 0.0,
-            # A key for each queue, since there are brokers on which it counts within a queue alone.
+            # One key per queue, because on some brokers a key is unique only within its queue.
             unique=Unique(key=self.keys[queue]) if kind == 1 and self.can.unique else None,
         )
 
     @precondition(lambda self: self.can.dedup and (self.model.items or self.model.past))
     @rule(picks=_picks)
     def send_again(self, picks: list[int]) -> None:
-        """Send what is there or done once more, as after a lost reply."""
+        """Send existing or finished messages again, as after a lost reply."""
         alive = [item.envelope for item in self.model.items.values() if item.place is not Place.DEAD]
         batch = _picked([*alive, *self.model.past.values()], picks)
 
@@ -110,7 +110,7 @@ class _Machine(RuleBasedStateMachine):
     @precondition(lambda self: self.any_in(Place.READY))
     @rule(queue=_queues, limit=st.integers(1, 5))
     def receive(self, queue: int, limit: int) -> None:
-        """Take what is ready, in its order, and nothing else."""
+        """Claim ready messages, in their order, and nothing else."""
         name = self.queues[queue]
         ready = len(self.model.inside(name, Place.READY))
         if ready and limit == 1:
@@ -126,7 +126,7 @@ class _Machine(RuleBasedStateMachine):
     @precondition(lambda self: self.deliveries)
     @rule(picks=_picks, verbs=st.lists(_verbs, min_size=3, max_size=3))
     def settle(self, picks: list[int], verbs: list[int]) -> None:
-        """Settle a batch in every way; where there is a fence, under leases that are lost as well."""
+        """Settle a batch in every way; if the broker has a fence, also under lost leases."""
         chosen = self.chosen(picks)
         settlements = [self.settlement(delivery, verb) for delivery, verb in zip(chosen, verbs, strict=False)]
 
@@ -136,7 +136,7 @@ class _Machine(RuleBasedStateMachine):
         assert sorted(each.token for each in lost) == sorted(wanted)
 
     def chosen(self, picks: list[int]) -> list[Delivery]:
-        """Return some deliveries, of messages that are held or, where that is told, not any more."""
+        """Return some deliveries, also with lost leases if the broker reports those."""
         fits = self.deliveries
         if not self.can.fenced_ack:
             fits = [delivery for delivery in fits if self.model.held(delivery)]
@@ -154,20 +154,20 @@ class _Machine(RuleBasedStateMachine):
             Replace(delivery, attrs.evolve(delivery.envelope, hop=delivery.envelope.hop + 1, delay=far)),
             Dead(delivery, reason="failed") if self.can.dead_letters else Ack(delivery),
         ]
-        # A retry or a burial that comes again, as after a lost reply, may be taken for the one that was carried out.
+        # A repeated retry or dead letter, as after a lost reply, may be accepted as the one that was applied.
         return ways[verb if self.model.held(delivery) else verb % 4]
 
     @precondition(lambda self: self.deliveries)
     @rule(picks=_picks)
     def extend(self, picks: list[int]) -> None:
-        """Extend leases that hold and others; those that do not are named."""
+        """Extend valid and lost leases; the lost ones are returned."""
         leases = [delivery.lease for delivery in self.chosen(picks)]
         lost = self.broker.extend(leases, lease=self.suite.long)
 
         wanted = [each.lease for each in self.chosen(picks) if not self.model.held(each)]
         assert sorted(lost) == sorted(wanted)
 
-    # -- mending -------------------------------------------------------------------------------------------------
+    # -- replaying and removing ----------------------------------------------------------------------------------
 
     @precondition(lambda self: self.can.dead_letters and self.any_in(Place.DEAD))
     @rule(queue=_queues, pick=st.integers(0, 50))
@@ -182,7 +182,7 @@ class _Machine(RuleBasedStateMachine):
     @precondition(lambda self: self.can.remove and self.model.items)
     @rule(queue=_queues, picks=_picks)
     def remove(self, queue: int, picks: list[int]) -> None:
-        """Remove some messages; those that are held or dead stay."""
+        """Remove some messages; leased and dead ones stay."""
         name = self.queues[queue]
         chosen = _picked([item for (owner, _), item in self.model.items.items() if owner == name], picks)
 
@@ -196,7 +196,7 @@ class _Machine(RuleBasedStateMachine):
     @precondition(lambda self: self.can.inspect and self.model.items)
     @rule(queue=_queues, place=st.sampled_from([Place.READY, Place.DELAYED, Place.DEAD]))
     def purge(self, queue: int, place: Place) -> None:
-        """Empty one place."""
+        """Purge one place of one queue."""
         gone = self.model.inside(self.queues[queue], place)
 
         assert self.broker.purge(self.queues[queue], place=place) == len(gone)
@@ -209,7 +209,7 @@ class _Machine(RuleBasedStateMachine):
     @precondition(lambda self: self.can.inspect)
     @rule()
     def look(self) -> None:
-        """Count and show what is where."""
+        """Compare counts and contents of all places with the model."""
         counts = self.broker.counts(self.queues)
         for queue in self.queues:
             assert attrs.evolve(counts[queue], oldest_age=None) == self.model.counts(queue)
@@ -217,10 +217,10 @@ class _Machine(RuleBasedStateMachine):
                 self.model.compare(queue, place, self.broker.peek(queue, place=place).items)
 
     def teardown(self) -> None:
-        """Look once more, and drain: what is ready comes, each message once."""
+        """Compare once more, and drain the queues: each ready message arrives once."""
         super().teardown()
         if sys.exc_info()[0] is not None:
-            return  # a step has failed: what would be said here is only what follows from it
+            return  # a step has failed, and errors here would only follow from it
         if self.can.inspect:
             self.look()
         for queue in self.queues:
@@ -232,7 +232,7 @@ class _Machine(RuleBasedStateMachine):
 
 
 def _picked(things: Sequence[Any], picks: Sequence[int]) -> list[Any]:
-    """Return some of *things*, each once; none if there are none."""
+    """Return some of *things*, each once."""
     if not things:
         return []
     return [things[index] for index in dict.fromkeys(pick % len(things) for pick in picks)]

@@ -1,4 +1,4 @@
-"""Anything that can be done to a broker, in any order, beside a model of what should come of it."""
+"""Every method of a broker, in random order, compared with a model."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ __all__ = ["ModelledTests"]
 
 
 class ModelledTests(BrokerKit):
-    """QK1 to QK4, QK8 and QK13 in combinations that nobody has thought of."""
+    """QK1 to QK4, QK8 and QK13 in combinations that no other test has."""
 
     def test_behaves_like_its_model(self, broker: Broker) -> None:
-        """Sends, claims, settlements and the verbs of an operator, at random, do what a model of them does."""
+        """Random sends, claims, settlements and operations have the same effect as in a model of the broker."""
         if not self.EXAMPLES:
             pytest.skip("EXAMPLES is 0")
         need_hypothesis()

@@ -1,4 +1,4 @@
-"""Send once, and unique keys: what a repeated send adds."""
+"""Send once and unique keys: the effect of a repeated send."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ __all__ = ["OnceTests"]
 
 
 class OnceTests(BrokerKit):
-    """QK13 send once, and keys that at most one live message holds."""
+    """QK13 send once, and unique keys, which at most one live message holds."""
 
     # -- the same send again -------------------------------------------------------------------------------------
 
     @needs("dedup", probe=True)
     def test_adds_nothing_while_it_is_ready(self, broker: Broker, queue: str) -> None:
-        """A send repeated after a lost reply returns the same id, also from another client, and adds nothing."""
+        """A repeated send, as after a lost reply, returns the same id and adds nothing, even from another client."""
         envelope = self.message(queue)
         broker.send([envelope])
 
@@ -33,7 +33,7 @@ class OnceTests(BrokerKit):
 
     @needs("dedup")
     def test_adds_nothing_twice_in_one_batch(self, broker: Broker, queue: str) -> None:
-        """The same message twice in one batch is one message; the others of the batch are sent."""
+        """A message that a batch contains twice is sent once; the others of the batch are sent, too."""
         envelope, other = self.message(queue), self.message(queue)
 
         ids = broker.send([envelope, envelope, other])
@@ -43,7 +43,7 @@ class OnceTests(BrokerKit):
 
     @needs("dedup")
     def test_adds_nothing_while_it_is_leased(self, broker: Broker, queue: str) -> None:
-        """A send repeated while somebody works on the message adds nothing, and leaves the lease alone."""
+        """A send repeated while the message is leased adds nothing, and does not affect the lease."""
         envelope = self.message(queue)
         delivery = self.sent_and_taken(broker, envelope)
 
@@ -65,7 +65,7 @@ class OnceTests(BrokerKit):
 
     @needs("dedup")
     def test_adds_nothing_after_it_is_done(self, broker: Broker, queue: str) -> None:
-        """Within ``limits.dedup_window`` after the ack, the same send still adds nothing."""
+        """A send repeated within ``limits.dedup_window`` after the ack adds nothing."""
         envelope = self.message(queue)
         self.do(broker, Ack(self.sent_and_taken(broker, envelope)))
 
@@ -76,7 +76,7 @@ class OnceTests(BrokerKit):
 
     @needs("dedup")
     def test_adds_nothing_of_an_earlier_attempt(self, broker: Broker, queue: str) -> None:
-        """Once a message has been retried, its first send repeated adds nothing."""
+        """A send repeated after the message was retried adds nothing."""
         envelope = self.message(queue)
         delivery = self.sent_and_taken(broker, envelope)
         self.do(broker, Replace(delivery, attrs.evolve(envelope, attempt=1)))
@@ -89,7 +89,7 @@ class OnceTests(BrokerKit):
 
     @needs("dedup")
     def test_adds_nothing_of_an_earlier_attempt_after_the_last(self, broker: Broker, queue: str) -> None:
-        """Once a message is done at its second attempt, its first send repeated adds nothing either."""
+        """A send repeated after the message was done at its second attempt adds nothing."""
         envelope = self.message(queue)
         delivery = self.sent_and_taken(broker, envelope)
         self.do(broker, Replace(delivery, attrs.evolve(envelope, attempt=1)))
@@ -104,7 +104,7 @@ class OnceTests(BrokerKit):
     @pytest.mark.parametrize("way", ["removed", "purged"])
     @pytest.mark.parametrize("place", [Place.READY, Place.DELAYED], ids=str)
     def test_adds_nothing_after_it_was_taken_out(self, broker: Broker, queue: str, way: str, place: Place) -> None:
-        """A send repeated after somebody took the message out does not bring it back."""
+        """A send repeated after the message was removed or purged does not bring it back."""
         envelope = self.message(queue, delay=self.far if place is Place.DELAYED else 0.0)
         broker.send([envelope])
         if way == "removed":
@@ -119,7 +119,7 @@ class OnceTests(BrokerKit):
 
     @needs("dedup", "dead_letters")
     def test_adds_nothing_while_it_is_dead(self, broker: Broker, queue: str) -> None:
-        """A send repeated after the message has died does not bring it back."""
+        """A send repeated after the message became a dead letter does not bring it back."""
         envelope = self.message(queue)
         self.do(broker, Dead(self.sent_and_taken(broker, envelope), reason="failed"))
 
@@ -131,7 +131,7 @@ class OnceTests(BrokerKit):
 
     @needs("dedup")
     def test_accepts_the_next_attempt_of_a_known_id(self, broker: Broker, queue: str) -> None:
-        """A later attempt, hop or generation of an id that is remembered is a message of its own."""
+        """A later attempt, hop or generation of a known id is a new message."""
         envelope = self.message(queue)
         self.do(broker, Ack(self.sent_and_taken(broker, envelope)))
 
@@ -148,7 +148,7 @@ class OnceTests(BrokerKit):
 
     @needs("dedup")
     def test_accepts_the_next_attempt_while_the_last_is_held(self, broker: Broker, queue: str) -> None:
-        """The next attempt may be sent before the last one is settled; by the end it is there once."""
+        """The next attempt may be sent before the previous one is settled, and then exists once."""
         envelope = self.message(queue)
         delivery = self.sent_and_taken(broker, envelope)
 
@@ -161,12 +161,12 @@ class OnceTests(BrokerKit):
     # -- unique keys ---------------------------------------------------------------------------------------------
 
     def keyed(self, queue: str, unique: Unique) -> Envelope:
-        """Return a message that asks for a key."""
+        """Return a message with a unique key."""
         return self.message(queue, unique=unique)
 
     @needs("unique", probe=True)
     def test_returns_the_holder_of_a_unique_key(self, broker: Broker, queue: str) -> None:
-        """A second message with the key, on whatever queue, is not sent; the id of the first is returned."""
+        """A second message with the key, on any queue, is not sent; ``send`` returns the id of the first."""
         unique = Unique(key=unique_name("key"))
         first, second, elsewhere = (self.keyed(name, unique) for name in (queue, queue, self.new_queue()))
 
@@ -178,7 +178,7 @@ class OnceTests(BrokerKit):
 
     @needs("unique")
     def test_gives_a_key_to_one_of_a_batch(self, broker: Broker, queue: str) -> None:
-        """Within one batch the first message takes the key; others, with other keys or none, are sent."""
+        """Within a batch, the first message gets the key; messages with other keys or none are sent."""
         unique = Unique(key=unique_name("key"))
         batch = [
             self.keyed(queue, unique),
@@ -194,7 +194,7 @@ class OnceTests(BrokerKit):
 
     @needs("unique")
     def test_gives_a_key_to_one_of_many_at_once(self, broker: Broker, queue: str) -> None:
-        """Of many clients that send with one key at the same moment, one sends; all are told the same id."""
+        """If many clients send with one key at the same moment, one message is sent; all get its id."""
         unique = Unique(key=unique_name("key"))
         clients = [self.connect() for _ in range(6)]
 
@@ -207,7 +207,7 @@ class OnceTests(BrokerKit):
 
     @needs("unique")
     def test_keeps_a_key_until_done(self, broker: Broker, queue: str) -> None:
-        """With ``until="done"`` the key is held while the message is leased, released and retried; the ack frees it."""
+        """With ``until="done"``, the key stays held through leases, releases and retries; the ack frees it."""
         unique = Unique(key=unique_name("key"))
         first = self.keyed(queue, unique)
         delivery = self.sent_and_taken(broker, first)
@@ -228,7 +228,7 @@ class OnceTests(BrokerKit):
 
     @needs("unique")
     def test_keeps_a_key_when_a_lease_ends(self, broker: Broker, queue: str) -> None:
-        """A crash of the holder's worker frees no key."""
+        """A key stays held when the worker of its message crashes."""
         unique = Unique(key=unique_name("key"))
         first = self.keyed(queue, unique)
         self.sent_and_taken(broker, first, lease=self.short)
@@ -239,7 +239,7 @@ class OnceTests(BrokerKit):
 
     @needs("unique")
     def test_frees_a_key_by_death(self, broker: Broker, queue: str) -> None:
-        """A message that went to the dead letters holds its key no more."""
+        """A dead letter does not hold its key any longer."""
         unique = Unique(key=unique_name("key"))
         self.do(broker, Dead(self.sent_and_taken(broker, self.keyed(queue, unique)), reason="failed"))
         second = self.keyed(queue, unique)
@@ -248,7 +248,7 @@ class OnceTests(BrokerKit):
 
     @needs("unique", "remove")
     def test_frees_a_key_by_removal(self, broker: Broker, queue: str) -> None:
-        """A message that was removed or purged holds its key no more."""
+        """A message that was removed or purged does not hold its key any longer."""
         unique = Unique(key=unique_name("key"))
         first, second, third = (self.keyed(queue, unique) for _ in range(3))
         broker.send([first])
@@ -260,7 +260,7 @@ class OnceTests(BrokerKit):
 
     @needs("unique")
     def test_frees_a_key_at_the_start(self, broker: Broker, queue: str) -> None:
-        """With ``until="start"`` the claim frees the key: a second message may wait while the first one runs."""
+        """With ``until="start"``, the claim frees the key: a second message may wait while the first one runs."""
         unique = Unique(key=unique_name("key"), until="start")
         first, second, third = (self.keyed(queue, unique) for _ in range(3))
         broker.send([first])
@@ -271,11 +271,11 @@ class OnceTests(BrokerKit):
 
         assert (before, after) == ([first.id], [second.id])
         self.do(broker, Ack(delivery))
-        assert broker.send([third]) == [second.id], "the end of the first freed the key of the second"
+        assert broker.send([third]) == [second.id], "the end of the first message freed the key of the second"
 
     @needs("unique")
     def test_frees_a_key_by_time(self, broker: Broker, queue: str) -> None:
-        """The ``ttl`` frees a key whatever became of its message; with ``until="ttl"`` nothing else does."""
+        """The ``ttl`` frees a key whatever happens to its message; with ``until="ttl"``, nothing else does."""
         leaked = Unique(key=unique_name("key"), ttl=self.short)
         broker.send([self.keyed(queue, leaked)])
         other = self.new_queue()
@@ -299,7 +299,7 @@ class OnceTests(BrokerKit):
     @needs("unique")
     @pytest.mark.parametrize("way", ["ack", "dead"])
     def test_frees_no_key_that_is_another_s_by_now(self, broker: Broker, queue: str, way: str) -> None:
-        """The end of a message whose key was freed by time leaves the one alone that holds the key now."""
+        """The end of a message whose key expired does not free the key of its next holder."""
         unique = Unique(key=unique_name("key"), ttl=self.short)
         delivery = self.sent_and_taken(broker, self.keyed(queue, unique))
         self.let_pass(1.1 * self.short + broker.limits.lease_granularity)

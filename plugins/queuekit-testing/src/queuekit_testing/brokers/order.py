@@ -1,4 +1,4 @@
-"""In which order messages come, and when: first in first out, priority, delay."""
+"""Order and time of deliveries: first in first out, priority, delay."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ __all__ = ["OrderTests"]
 
 
 class OrderTests(BrokerKit):
-    """Priority 9 first, then by due time; and nothing before it is due."""
+    """Priority 9 first, then by due time; and no message before it is due."""
 
     @needs("fifo", probe=True)
     def test_hands_out_in_the_order_of_a_batch(self, broker: Broker, queue: str) -> None:
-        """Messages of one send come in its order, also over several receives."""
+        """Messages of one send arrive in its order, even over several receives."""
         batch = self.messages(queue, min(20, broker.limits.max_batch))
         broker.send(batch)
 
@@ -29,7 +29,7 @@ class OrderTests(BrokerKit):
 
     @needs("fifo")
     def test_hands_out_in_the_order_of_sends(self, broker: Broker, queue: str) -> None:
-        """Messages of several sends, by several clients, come in the order in which the sends returned."""
+        """Messages of several sends, by several clients, arrive in the order in which the sends returned."""
         batch = self.messages(queue, 6)
         for client, envelope in zip([broker, self.connect()] * 3, batch, strict=True):
             client.send([envelope])
@@ -40,7 +40,7 @@ class OrderTests(BrokerKit):
 
     @needs("priority", probe=True)
     def test_hands_out_urgent_ones_first(self, broker: Broker, queue: str) -> None:
-        """All ten priorities are told apart, 9 first."""
+        """All ten priorities are distinct, 9 first."""
         broker.send([self.message(queue, priority=priority) for priority in (4, 0, 9, 5, 1, 8, 2, 7, 3, 6)])
 
         taken = self.take(broker, queue, 10)
@@ -49,7 +49,7 @@ class OrderTests(BrokerKit):
 
     @needs("priority", "fifo")
     def test_keeps_the_order_within_a_priority(self, broker: Broker, queue: str) -> None:
-        """Messages of one priority come in the order in which they were sent, whatever comes between."""
+        """Messages of one priority arrive in the order in which they were sent, whatever is sent in between."""
         low, high = self.messages(queue, 3, priority=2), self.messages(queue, 3, priority=6)
         broker.send([low[0], high[0], low[1], high[1], low[2], high[2]])
 
@@ -59,7 +59,7 @@ class OrderTests(BrokerKit):
 
     @needs("priority", "delay")
     def test_lets_priority_beat_due_time(self, broker: Broker, queue: str) -> None:
-        """A message that became due later but is more urgent comes first."""
+        """A more urgent message arrives first, even if it became due later."""
         late = self.message(queue, priority=9, delay=self.short)
         early = self.message(queue, priority=1)
         broker.send([early, late])
@@ -71,7 +71,7 @@ class OrderTests(BrokerKit):
 
     @needs("delay", "fifo")
     def test_hands_out_in_the_order_of_due_times(self, broker: Broker, queue: str) -> None:
-        """Of delayed messages that are all due, the one due first comes first."""
+        """Delayed messages that are all due arrive in order of their due times."""
         step = self.short / 2
         batch = [self.message(queue, delay=steps * step) for steps in (3, 1, 2)]
         broker.send(batch)
@@ -83,7 +83,7 @@ class OrderTests(BrokerKit):
 
     @needs("delay", "fifo")
     def test_gives_a_delayed_message_its_turn(self, broker: Broker, queue: str) -> None:
-        """Among ready messages a delayed one stands where its due time says: neither behind nor before all others."""
+        """A delayed message takes its place among ready ones by its due time, neither first nor last."""
         spans = self.leases()
         while True:
             delay = next(spans)
@@ -104,7 +104,7 @@ class OrderTests(BrokerKit):
 
     @needs("delay", probe=True)
     def test_does_not_hand_out_early(self, broker: Broker, queue: str) -> None:
-        """A delayed message is hidden until its delay has passed, and then comes."""
+        """A delayed message is not delivered before its delay has passed."""
         delay = self.short
         before = time.monotonic()
         broker.send([self.message(queue, delay=delay)])
@@ -117,7 +117,7 @@ class OrderTests(BrokerKit):
 
     @needs("delay")
     def test_heeds_not_before(self, broker: Broker, queue: str) -> None:
-        """``not_before`` is a moment on the server's clock; the later of it and the delay counts."""
+        """``not_before`` is a moment on the server's clock; the later of ``not_before`` and the delay counts."""
         now = self.sent_and_taken(broker, self.message(queue)).claimed_at
         moment = now + self.short
         early = self.message(queue, not_before=moment, delay=self.short / 10)
@@ -132,7 +132,7 @@ class OrderTests(BrokerKit):
 
     @needs("delay")
     def test_does_not_let_delayed_ones_block_ready_ones(self, broker: Broker, queue: str) -> None:
-        """A ready message overtakes those that are delayed."""
+        """Delayed messages do not block ready ones."""
         ready = self.message(queue)
         broker.send([self.message(queue, delay=self.far, priority=9), ready])
 
@@ -140,7 +140,7 @@ class OrderTests(BrokerKit):
 
     @needs("delay")
     def test_keeps_a_long_delay(self, broker: Broker, queue: str, declared: Capabilities) -> None:
-        """A delay of ``limits.max_delay``, or of ten years where there is no limit, is kept and not handed out."""
+        """A message with a delay of ``limits.max_delay``, or of ten years without a limit, stays delayed."""
         delay = broker.limits.max_delay or 10 * 365 * 86_400.0
         broker.send([self.message(queue, delay=delay)])
 
@@ -150,7 +150,7 @@ class OrderTests(BrokerKit):
 
     @needs("fifo")
     def test_puts_a_released_message_back_in_its_place(self, broker: Broker, queue: str) -> None:
-        """Handed back without delay, a message is next again, before those sent after it."""
+        """A message released without delay is next again, before those sent after it."""
         batch = self.messages(queue, 3)
         broker.send(batch)
         self.do(broker, Release(self.take_one(broker, queue)))
@@ -161,7 +161,7 @@ class OrderTests(BrokerKit):
 
     @needs("fifo")
     def test_puts_a_batch_released_in_any_order_back_in_its_place(self, broker: Broker, queue: str) -> None:
-        """The old places are kept also where several messages are handed back in another order."""
+        """Messages keep their old places, even if several are released in another order."""
         batch = self.messages(queue, 4)
         broker.send(batch)
         taken = self.take(broker, queue, 3)
@@ -185,7 +185,7 @@ class OrderTests(BrokerKit):
 
     @needs("delay")
     def test_does_not_hand_a_delayed_release_out_early(self, broker: Broker, queue: str) -> None:
-        """Released with a delay, a message comes again when it has passed, and not before; uncounted."""
+        """A message released with a delay is not delivered before the delay has passed; no crash is counted."""
         delay = self.short
         delivery = self.sent_and_taken(broker, self.message(queue))
         before = time.monotonic()
@@ -198,7 +198,7 @@ class OrderTests(BrokerKit):
 
     @needs("delay")
     def test_does_not_hand_a_retry_out_early(self, broker: Broker, queue: str) -> None:
-        """A retry takes its due time from the delay of its envelope."""
+        """A retry is not delivered before the delay of its envelope has passed."""
         delay = self.short
         delivery = self.sent_and_taken(broker, self.message(queue))
         before = time.monotonic()
@@ -211,7 +211,7 @@ class OrderTests(BrokerKit):
 
     @needs("delay")
     def test_heeds_not_before_of_a_retry(self, broker: Broker, queue: str) -> None:
-        """A retry is not handed out before the moment that its envelope names."""
+        """A retry is not delivered before the ``not_before`` of its envelope."""
         delivery = self.sent_and_taken(broker, self.message(queue))
         moment = delivery.claimed_at + self.short
         self.do(broker, Replace(delivery, attrs.evolve(delivery.envelope, attempt=1, not_before=moment)))
@@ -223,7 +223,7 @@ class OrderTests(BrokerKit):
 
     @needs("delay")
     def test_survives_the_client_that_delayed_it(self, broker: Broker, queue: str) -> None:
-        """A delay lives in the broker: the client that asked for it may be gone."""
+        """The broker keeps a delay: the client that sent the message may be gone."""
         client = self.connect()
         client.send([self.message(queue, delay=self.short)])
         client.close()

@@ -1,4 +1,4 @@
-"""What goes in comes out: bodies, fields, ids, and nothing of another queue."""
+"""Bodies, fields and ids come out as they went in, and only from their queue."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ BODIES = {
     "random": random.Random(7).randbytes(10_000),  # noqa: S311 - any bytes will do
 }
 _MAX_TRIED = 2_000_000
-"""Longest body that is really sent."""
+"""Longest body that a test sends."""
 _MAX_BUILT = 64_000_000
-"""Longest body that is built only to be refused."""
+"""Longest body that a test builds only to be refused."""
 
 
 class PayloadsTests(BrokerKit):
-    """A broker keeps bytes, and looks at none of them (QK9)."""
+    """A broker stores bytes and does not interpret them (QK9)."""
 
     @pytest.mark.parametrize("body", BODIES.values(), ids=BODIES.keys())
     def test_returns_the_bytes_sent(self, broker: Broker, queue: str, body: bytes) -> None:
-        """A received body equals the sent one, whatever bytes it holds."""
+        """A received body equals the sent one, whatever bytes it contains."""
         broker.send([self.message(queue, body=body)])
 
         delivery = self.take_one(broker, queue)
@@ -49,7 +49,7 @@ class PayloadsTests(BrokerKit):
         assert type(delivery.envelope.body) is bytes
 
     def test_returns_a_body_of_the_largest_size(self, broker: Broker, queue: str) -> None:
-        """A body of ``limits.max_body`` bytes travels whole (where that is at most 2 MB; else one of 2 MB)."""
+        """A body of ``limits.max_body`` bytes, at most of 2 MB, arrives whole."""
         body = random.Random(1).randbytes(min(broker.limits.max_body, _MAX_TRIED))  # noqa: S311
 
         delivery = self.sent_and_taken(broker, self.message(queue, body=body))
@@ -57,9 +57,9 @@ class PayloadsTests(BrokerKit):
         assert delivery.envelope.body == body
 
     def test_refuses_a_body_above_the_limit(self, broker: Broker, queue: str) -> None:
-        """One byte above ``limits.max_body`` raises TooLargeError, and nothing of the batch is sent."""
+        """A body one byte above ``limits.max_body`` raises TooLargeError, and nothing of the batch is sent."""
         if broker.limits.max_body >= _MAX_BUILT:
-            pytest.skip(f"limits.max_body is above {_MAX_BUILT:,}, more than a test should build")
+            pytest.skip(f"limits.max_body is above {_MAX_BUILT:,} bytes, too large for a test")
         good = self.message(queue)
         bad = self.message(queue, body=bytes(broker.limits.max_body + 1))
 
@@ -88,13 +88,13 @@ class PayloadsTests(BrokerKit):
         assert {name: getattr(got, name) for name in names} == {name: getattr(envelope, name) for name in names}
 
     def test_returns_a_field_that_is_not_set_as_none(self, broker: Broker, queue: str) -> None:
-        """A message without expiry and unique key comes back without them, not with zeros."""
+        """A message without expiry and unique key comes back without them, not with zeros or empty text."""
         got = self.sent_and_taken(broker, self.message(queue)).envelope
 
         assert (got.expires, got.unique, got.priority, got.attempt, got.generation, got.hop) == (None, None, 4, 0, 0, 0)
 
     def test_tells_about_the_claim(self, broker: Broker, queue: str) -> None:
-        """A first delivery has number 1, no crashes, a token, and times of the server's clock in order."""
+        """A first delivery has number 1, no crashes, a token, and ``sent_at`` not after ``claimed_at``."""
         delivery = self.sent_and_taken(broker, self.message(queue))
 
         assert (delivery.number, delivery.crashes) == (1, 0)
@@ -103,7 +103,7 @@ class PayloadsTests(BrokerKit):
         assert 0 < delivery.sent_at <= delivery.claimed_at
 
     def test_sends_a_batch_and_returns_its_ids_in_order(self, broker: Broker, queue: str) -> None:
-        """``send`` returns, for each envelope of a batch, the id that holds the place: its own."""
+        """``send`` returns the id of each envelope of a batch, in order."""
         batch = self.messages(queue, min(25, broker.limits.max_batch))
 
         ids = broker.send(batch)
@@ -112,14 +112,14 @@ class PayloadsTests(BrokerKit):
         assert {delivery.id for delivery in self.take(broker, queue, len(batch))} == set(ids)
 
     def test_takes_empty_batches(self, broker: Broker) -> None:
-        """A batch of nothing is legal everywhere, and does nothing."""
+        """Every method accepts an empty batch, and does nothing."""
         assert broker.send([]) == []
         assert broker.settle([]) == []
         assert broker.extend([], lease=1.0) == []
         assert broker.receive([], limit=1, wait=0, lease=1.0) == []
 
     def test_keeps_queues_apart(self, broker: Broker) -> None:
-        """A message is handed out only from the queue that it was sent to, also if another name begins like it."""
+        """A message is delivered only from its own queue, even if another queue's name begins with the same text."""
         one = self.new_queue()
         other = f"{one}.x"
         self._queues.append(other)
@@ -134,7 +134,7 @@ class PayloadsTests(BrokerKit):
         assert self.look(broker, other) == []
 
     def test_keeps_names_apart_that_are_much_alike(self, broker: Broker) -> None:
-        """Names of queues that differ in the case of a letter, in a mark or in their 120th character are different."""
+        """Queue names that differ only in case, in punctuation or in their 120th character are different."""
         start = self.new_queue()
         ends = ("x", "X", ".x", ":x", "-x", "_x", *("x".ljust(120 - len(start) - 1, "x") + end for end in "ab"))
         names = [start + end for end in ends]
@@ -148,7 +148,7 @@ class PayloadsTests(BrokerKit):
         assert found == {name: [name] for name in names}
 
     def test_keeps_equal_ids_in_two_queues_apart(self, broker: Broker) -> None:
-        """One id in two queues is two messages: done in one, it is still in the other."""
+        """Messages with the same id in two queues are separate: an ack of one leaves the other."""
         one, other = self.new_queue(), self.new_queue()
         envelope = self.message(one)
         broker.send([envelope, self.message(other, id=envelope.id)])
@@ -158,7 +158,7 @@ class PayloadsTests(BrokerKit):
         assert self.look(broker, other) == [envelope.id]
 
     def test_receives_from_several_queues(self, broker: Broker) -> None:
-        """One ``receive`` looks into all queues named, the first ones first."""
+        """One ``receive`` reads all of its queues, in the order in which they are named."""
         urgent, normal = self.new_queue(), self.new_queue()
         broker.send([self.message(normal, body=b"second"), self.message(urgent, body=b"first")])
 
@@ -168,11 +168,11 @@ class PayloadsTests(BrokerKit):
         assert [delivery.envelope.body for delivery in (*first, *second)] == [b"first", b"second"]
 
     def test_finds_a_queue_never_sent_to_empty(self, broker: Broker, queue: str) -> None:
-        """Receiving from an unknown queue is no error, and creates nothing to trip over."""
+        """A ``receive`` from an unknown queue returns an empty list."""
         assert broker.receive([queue], limit=1, wait=0, lease=1.0) == []
 
     def test_closes_twice(self, broker: Broker, queue: str) -> None:
-        """A client that was used can be closed, and closed again."""
+        """A client that was used can be closed twice."""
         client = self.connect()
         client.send([self.message(queue)])
 
@@ -182,7 +182,7 @@ class PayloadsTests(BrokerKit):
         assert len(self.take(broker, queue, 1)) == 1
 
     def test_begins_with_many_at_once(self, broker: Broker, queue: str) -> None:
-        """Clients whose first call comes at the same moment, on a server that nobody has used, all work."""
+        """Clients that make their first call at the same moment, on an unused server, all work."""
         batch = self.messages(queue, 2)
         sends = [partial(self.connect().send, [envelope]) for envelope in batch]
         looks = [partial(self.look, self.connect(), queue) for _ in range(6)]

@@ -1,4 +1,4 @@
-"""What an operator sees and does: counts, peek, find, remove, purge, and the dead letters."""
+"""The operations of an operator: counts, peek, find, remove, purge, and dead letters."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["PlacesTests"]
 
 
 class PlacesTests(BrokerKit):
-    """QK1: each message is in exactly one place, and the verbs tell and change which."""
+    """QK1: each message is in exactly one place, which operators can see and change."""
 
     def one_in_each(self, broker: Broker, queue: str) -> dict[Place, str]:
         """Put one message into each place and return their ids."""
@@ -31,12 +31,12 @@ class PlacesTests(BrokerKit):
 
     @needs("inspect")
     def test_counts_an_unknown_queue_as_empty(self, broker: Broker, queue: str) -> None:
-        """A queue never sent to has zeros, and no oldest message."""
+        """The counts of an unknown queue are zero, without an oldest message."""
         assert broker.counts([queue]) == {queue: QueueCounts()}
 
     @needs("inspect", "delay", "dead_letters")
     def test_counts_each_place(self, broker: Broker, queue: str) -> None:
-        """``counts`` tells how many messages are where, of each queue asked for."""
+        """``counts`` returns the number of messages in each place, for each queue named."""
         other = self.new_queue()
         self.one_in_each(broker, queue)
         broker.send([self.message(other)])
@@ -48,7 +48,7 @@ class PlacesTests(BrokerKit):
 
     @needs("inspect")
     def test_counts_nothing_after_a_drain(self, broker: Broker, queue: str) -> None:
-        """When all is acknowledged, all counts are back at zero (QK14)."""
+        """When all messages are acknowledged, all counts are zero again (QK14)."""
         broker.send(self.messages(queue, 5))
         self.do(broker, *[Ack(delivery) for delivery in self.take(broker, queue, 5)])
 
@@ -56,7 +56,7 @@ class PlacesTests(BrokerKit):
 
     @needs("inspect")
     def test_tells_the_age_of_the_oldest(self, broker: Broker, queue: str) -> None:
-        """``oldest_age`` is the time since the oldest ready message became due; it grows, and ends with it."""
+        """``oldest_age`` is the time since the oldest ready message became due; ``None`` if none is ready."""
         before = time.monotonic()
         broker.send([self.message(queue)])
         self.let_pass(self.short)
@@ -72,7 +72,7 @@ class PlacesTests(BrokerKit):
 
     @needs("inspect")
     def test_lists_its_queues(self, broker: Broker, queue: str) -> None:
-        """``queues`` names, sorted, those that hold messages."""
+        """``queues`` returns the names of the queues that hold messages, sorted."""
         other = self.new_queue()
         broker.send([self.message(queue), self.message(other)])
 
@@ -86,7 +86,7 @@ class PlacesTests(BrokerKit):
     @needs("inspect", "delay", "dead_letters")
     @pytest.mark.parametrize("place", list(Place), ids=str)
     def test_shows_what_is_in_a_place(self, broker: Broker, queue: str, place: Place) -> None:
-        """``peek`` shows the messages of one place, and leaves them there."""
+        """``peek`` returns the messages of one place, and leaves them there."""
         ids = self.one_in_each(broker, queue)
 
         shown = [broker.peek(queue, place=place).items for _ in range(2)]
@@ -96,7 +96,7 @@ class PlacesTests(BrokerKit):
 
     @needs("inspect")
     def test_shows_a_message_as_it_is(self, broker: Broker, queue: str) -> None:
-        """``peek`` shows body and fields intact, number and crashes, and when it was sent."""
+        """``peek`` returns a message's body and fields unchanged, its number and crashes, and when it was sent."""
         envelope = self.message(queue, body=bytes(range(256)), priority=6, attempt=2)
         delivery = self.sent_and_taken(broker, envelope)
         self.do(broker, Release(delivery, counted=True))
@@ -109,7 +109,7 @@ class PlacesTests(BrokerKit):
 
     @needs("inspect", "priority", "fifo")
     def test_shows_the_next_first(self, broker: Broker, queue: str) -> None:
-        """``peek`` shows ready messages in the order in which they will be handed out."""
+        """``peek`` returns ready messages in the order of their deliveries."""
         broker.send([self.message(queue, priority=priority) for priority in (1, 9, 4, 4, 1, 9)])
 
         shown = self.seen(broker, queue, Place.READY)
@@ -118,7 +118,7 @@ class PlacesTests(BrokerKit):
 
     @needs("inspect", "delay")
     def test_shows_the_delayed_by_due_time(self, broker: Broker, queue: str) -> None:
-        """``peek`` shows delayed messages in the order of their due times, and tells them."""
+        """``peek`` returns delayed messages in the order of their due times, with these times."""
         late, early = self.message(queue, delay=self.far), self.message(queue, delay=self.far / 5)
         broker.send([late, early])
 
@@ -130,7 +130,7 @@ class PlacesTests(BrokerKit):
 
     @needs("inspect", probe=True)
     def test_shows_page_by_page(self, broker: Broker, queue: str) -> None:
-        """Pages are at most *limit* long, and together show each message once; the last has no cursor."""
+        """Pages hold at most *limit* messages, and together each message once; the last page has no cursor."""
         batch = self.messages(queue, 7)
         broker.send(batch)
         pages, cursor = [], None
@@ -149,7 +149,7 @@ class PlacesTests(BrokerKit):
     @needs("inspect", "delay", "dead_letters")
     @pytest.mark.parametrize("place", list(Place), ids=str)
     def test_shows_any_place_page_by_page(self, broker: Broker, queue: str, place: Place) -> None:
-        """Pages show each message of a place once, also where many came at one moment or differ in priority."""
+        """Pages hold each message of a place once, even if many arrived at one moment or differ in priority."""
         levels = (4, 9, 4, 1, 9, 1, 4) if broker.capabilities.priority else (4,) * 7
         delay = self.far if place is Place.DELAYED else 0.0
         batch = [self.message(queue, priority=level, delay=delay) for level in levels]
@@ -166,7 +166,7 @@ class PlacesTests(BrokerKit):
 
     @needs("inspect")
     def test_tells_when_a_lease_ends(self, broker: Broker, queue: str) -> None:
-        """``due`` of a leased message is the end of its lease, which moves when that is extended."""
+        """``due`` of a leased message is the end of its lease, and moves when the lease is extended."""
         before = time.monotonic()
         delivery = self.sent_and_taken(broker, self.message(queue), lease=self.long / 2)
         first = broker.peek(queue, place=Place.LEASED).items[0].due
@@ -181,7 +181,7 @@ class PlacesTests(BrokerKit):
 
     @needs("inspect")
     def test_shows_nothing_of_an_unknown_queue(self, broker: Broker, queue: str) -> None:
-        """``peek`` and ``find`` on a queue never sent to are empty."""
+        """``peek`` and ``find`` on an unknown queue return nothing."""
         page = broker.peek(queue, place=Place.READY)
 
         assert (page.items, page.cursor) == ((), None)
@@ -189,7 +189,7 @@ class PlacesTests(BrokerKit):
 
     @needs("inspect", "delay", "dead_letters")
     def test_finds_a_message_wherever_it_is(self, broker: Broker, queue: str) -> None:
-        """``find`` returns those of the ids that the queue holds, and says where."""
+        """``find`` returns the messages that the queue holds, with their places."""
         ids = self.one_in_each(broker, queue)
 
         found = broker.find(queue, [*ids.values(), "nobody"])
@@ -200,7 +200,7 @@ class PlacesTests(BrokerKit):
 
     @needs("remove", "inspect", "delay", "dead_letters")
     def test_removes_what_waits(self, broker: Broker, queue: str) -> None:
-        """``remove`` takes ready and delayed messages out and names them; leased and dead ones stay."""
+        """``remove`` deletes ready and delayed messages and returns their ids; leased and dead ones stay."""
         ids = self.one_in_each(broker, queue)
 
         removed = broker.remove(queue, [*ids.values(), "nobody"])
@@ -210,7 +210,7 @@ class PlacesTests(BrokerKit):
 
     @needs("remove", "inspect", "delay", "dead_letters")
     def test_removes_from_one_place(self, broker: Broker, queue: str) -> None:
-        """``remove`` with a place leaves the others alone: so dead letters are dropped one by one."""
+        """``remove`` with a place affects only that place: so single dead letters can be deleted."""
         ids = self.one_in_each(broker, queue)
 
         removed = broker.remove(queue, list(ids.values()), place=Place.DEAD)
@@ -221,7 +221,7 @@ class PlacesTests(BrokerKit):
 
     @needs("remove", "delay")
     def test_never_hands_out_what_was_removed(self, broker: Broker, queue: str) -> None:
-        """A removed delayed message does not come when its time has come."""
+        """A delayed message that was removed is not delivered at its due time."""
         spans = self.leases()
         while True:
             delay = next(spans)
@@ -236,7 +236,7 @@ class PlacesTests(BrokerKit):
 
     @needs("remove", probe=True)
     def test_removes_by_id(self, broker: Broker, queue: str) -> None:
-        """``remove`` takes a ready message out for good and names it; others of the queue stay."""
+        """``remove`` deletes a ready message and returns its id; other messages of the queue stay."""
         removed, kept = self.messages(queue, 2)
         broker.send([removed, kept])
 
@@ -247,7 +247,7 @@ class PlacesTests(BrokerKit):
     @needs("remove", "inspect")
     @pytest.mark.parametrize("place", [None, Place.READY, Place.LEASED], ids=str)
     def test_does_not_remove_what_is_leased(self, broker: Broker, queue: str, place: Place | None) -> None:
-        """Who holds a message keeps it: it can still be settled after a ``remove`` that named it, and its place."""
+        """``remove`` leaves a leased message to its holder, who can still settle it, even if it names that place."""
         delivery = self.sent_and_taken(broker, self.message(queue))
 
         assert broker.remove(queue, [delivery.id], place=place) == []
@@ -256,7 +256,7 @@ class PlacesTests(BrokerKit):
     @needs("inspect", "delay", "dead_letters")
     @pytest.mark.parametrize("place", [Place.READY, Place.DELAYED, Place.DEAD], ids=str)
     def test_purges_one_place(self, broker: Broker, queue: str, place: Place) -> None:
-        """``purge`` empties one place of one queue and counts; all else stays."""
+        """``purge`` empties one place of one queue and returns the count; other messages stay."""
         other = self.new_queue()
         ids, others = self.one_in_each(broker, queue), self.one_in_each(broker, other)
 
@@ -271,7 +271,7 @@ class PlacesTests(BrokerKit):
 
     @needs("dead_letters", probe=True)
     def test_buries_a_message_intact(self, broker: Broker, queue: str) -> None:
-        """A dead letter keeps its bytes and fields, and tells reason, holder and error; it is not handed out."""
+        """A dead letter keeps its body and fields, with reason, holder and error; it is not delivered."""
         envelope = self.message(queue, body=bytes(range(256)) * 3, priority=8, attempt=4, expires=9e9)
         delivery = self.sent_and_taken(broker, envelope)
 
@@ -288,7 +288,7 @@ class PlacesTests(BrokerKit):
 
     @needs("dead_letters")
     def test_keeps_a_dead_letter_after_its_lease(self, broker: Broker, queue: str) -> None:
-        """A dead letter does not rise when the lease under which it died would have ended."""
+        """A dead letter does not come back when its last lease would have ended."""
         spans = self.leases()
         while True:
             lease = next(spans)
@@ -302,7 +302,7 @@ class PlacesTests(BrokerKit):
 
     @needs("dead_letters")
     def test_shows_the_latest_dead_first(self, broker: Broker, queue: str) -> None:
-        """``peek`` shows dead letters in reverse order of their deaths, over several pages."""
+        """``peek`` returns the latest dead letters first, over several pages."""
         broker.send(self.messages(queue, 5))
         died = []
         for delivery in self.take(broker, queue, 5):
@@ -317,7 +317,7 @@ class PlacesTests(BrokerKit):
 
     @needs("dead_letters")
     def test_replays_chosen_dead_letters(self, broker: Broker, queue: str) -> None:
-        """``requeue`` with ids replays those: ready at once, generation + 1, attempt 0, no crashes, bytes intact."""
+        """``requeue`` with ids replays those: ready at once, generation + 1, attempt 0, no crashes, same body."""
         first, second = self.message(queue, attempt=3, body=b"\0one", expires=9e9, hop=2), self.message(queue)
         for envelope in (first, second):
             crashed = self.sent_and_taken(broker, envelope)
@@ -336,7 +336,7 @@ class PlacesTests(BrokerKit):
 
     @needs("dead_letters", "fifo")
     def test_replays_all_dead_letters(self, broker: Broker, queue: str) -> None:
-        """``requeue`` without ids replays all of the queue, behind what is waiting, and a second time finds none."""
+        """``requeue`` without ids replays all dead letters of the queue, behind waiting messages."""
         batch = self.messages(queue, 3)
         broker.send(batch)
         self.do(broker, *[Dead(delivery, reason="failed") for delivery in self.take(broker, queue, 3)])
@@ -353,7 +353,7 @@ class PlacesTests(BrokerKit):
 
     @needs("dead_letters", "delay")
     def test_replays_nothing_else(self, broker: Broker, queue: str) -> None:
-        """``requeue`` leaves what is held, delayed or done where it is, also when it is named."""
+        """``requeue`` does not affect leased, delayed or finished messages, even if it names them."""
         done = self.sent_and_taken(broker, self.message(queue))
         self.do(broker, Ack(done))
         held = self.sent_and_taken(broker, self.message(queue))
@@ -368,7 +368,7 @@ class PlacesTests(BrokerKit):
 
     @needs("dead_letters")
     def test_replays_what_has_died_again(self, broker: Broker, queue: str) -> None:
-        """A replayed message that dies again can be replayed again: the generation grows each time."""
+        """A replayed message that fails again can be replayed again: the generation grows each time."""
         envelope = self.message(queue)
         broker.send([envelope])
         for generation in range(3):
@@ -382,7 +382,7 @@ class PlacesTests(BrokerKit):
 
     @needs("dead_letters", "blocking_receive")
     def test_is_woken_by_a_replay(self, broker: Broker, queue: str) -> None:
-        """A ``receive`` that waits returns what is replayed meanwhile."""
+        """A waiting ``receive`` returns a message that is replayed meanwhile."""
         delivery = self.sent_and_taken(broker, self.message(queue))
         self.do(broker, Dead(delivery, reason="failed"))
         client = self.connect()
@@ -391,4 +391,4 @@ class PlacesTests(BrokerKit):
 
         broker.requeue(queue)
 
-        assert self.result(waiting, "a replay wakes a receive that waits") == [delivery.id]
+        assert self.result(waiting, "a replay wakes a waiting receive") == [delivery.id]

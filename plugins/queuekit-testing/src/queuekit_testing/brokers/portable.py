@@ -1,4 +1,4 @@
-"""Leases that cross: whoever shows one may renew it and settle the message, in whatever client or process."""
+"""Portable leases: any client in any process may renew a lease and settle its message."""
 
 from __future__ import annotations
 
@@ -53,13 +53,13 @@ DEEDS: Mapping[str, Deed] = {
     "retry": _retry,
     "dead": _dead,
 }
-"""What is done by somebody who has not claimed; each returns what was lost, given a new lease in seconds."""
+"""Calls of a client that did not claim the message, with a new lease in seconds; each returns what was lost."""
 _WITH_MESSAGE = ("retry", "dead")
-"""Deeds of one who has the message as well. For the others the lease alone is enough."""
+"""Calls that need the whole message. For the others the lease is enough."""
 
 
 def _shown(name: str, delivery: Delivery) -> Delivery:
-    """Return what somebody else has of a delivery: what a supervisor knows of the messages of a dead process."""
+    """Return the part of a delivery that a supervisor knows of the messages of a dead process."""
     if name in _WITH_MESSAGE:
         return delivery
     known, lease = delivery.envelope, delivery.lease
@@ -68,21 +68,21 @@ def _shown(name: str, delivery: Delivery) -> Delivery:
 
 
 def _do_all(pipe: Connection, make: Callable[[], Broker], held: dict[str, Delivery], lease: float) -> None:
-    """Work in a child: do all deeds, and tell which were refused."""
+    """Make all calls, in a child process, and send the names of the refused ones."""
     broker = make()
     pipe.send([name for name, each in held.items() if DEEDS[name](broker, each, lease)])
     broker.close()
 
 
 class PortableLeasesTests(BrokerKit):
-    """A lease is a token: it belongs to no connection, client or process."""
+    """A lease is a token: it is not bound to a connection, client or process."""
 
     @needs("portable_leases")
     @pytest.mark.parametrize("name", DEEDS)
     def test_serves_another_client_that_shows_a_lease(
         self, broker: Broker, queue: str, declared: Capabilities, name: str
     ) -> None:
-        """A client that did not claim a message renews, settles, retries and dead-letters it by showing its lease."""
+        """A client that did not claim a message can extend, settle, retry and dead-letter it with the lease."""
         delivery = self.sent_and_taken(broker, self.message(queue, body=_BODY))
 
         lost = DEEDS[name](self.connect(), _shown(name, delivery), self.short)
@@ -92,7 +92,7 @@ class PortableLeasesTests(BrokerKit):
 
     @needs("portable_leases", "processes")
     def test_serves_a_process_that_shows_a_lease(self, broker: Broker, declared: Capabilities) -> None:
-        """A process that was started afresh, and has no more than leases, renews and settles what another claimed."""
+        """A new process that has only the leases can extend and settle the messages that another process claimed."""
         held = self.hold_for_all(broker)
         child = Child(_do_all, self.make_broker, {name: _shown(name, held[name]) for name in DEEDS}, self.short)
         try:
@@ -107,7 +107,7 @@ class PortableLeasesTests(BrokerKit):
     @needs("portable_leases", "processes")
     @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
     def test_serves_a_fork_that_shows_a_lease(self, broker: Broker, declared: Capabilities) -> None:
-        """A fork renews and settles what its parent claimed, with the client that it began with."""
+        """A fork can extend and settle the messages that its parent claimed, with the same client."""
         held = self.hold_for_all(broker)
 
         def in_child() -> None:
@@ -119,11 +119,11 @@ class PortableLeasesTests(BrokerKit):
             self.assert_done(broker, declared, name, held[name])
 
     def hold_for_all(self, broker: Broker) -> dict[str, Delivery]:
-        """Return a delivery for each deed, in a queue of its own."""
+        """Return a delivery for each call, each in a new queue."""
         return {name: self.sent_and_taken(broker, self.message(self.new_queue(), body=_BODY)) for name in DEEDS}
 
     def assert_done(self, broker: Broker, declared: Capabilities, name: str, delivery: Delivery) -> None:
-        """Fail unless the deed was done to the message; whoever claimed it has lost it."""
+        """Fail unless the call was applied to the message, and its claimer has lost the lease."""
         if name in ("ack", "dead"):
             self.assert_gone(broker, declared, name, delivery)
             return
@@ -133,7 +133,7 @@ class PortableLeasesTests(BrokerKit):
             assert (again.envelope.attempt, again.envelope.body, again.crashes) == (1, _AGAIN, 0)
         else:
             assert (again.envelope, again.number) == (delivery.envelope, delivery.number + 1)
-            # Without the body some services cannot put a message back uncounted: core's marks tell what has crashed.
+            # Without the body, some services cannot release a message uncounted; core's marks show real crashes.
             assert again.crashes in ((0, 1) if name == "release" else (1,))
         self.do(broker, Ack(again))
 

@@ -1,4 +1,4 @@
-"""Several processes on one broker, one of them killed in the middle of its work, and forks."""
+"""Several processes on one broker, one of them killed during its work, and forks."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ CHILDREN = 3
 
 
 def _take_all(pipe: Connection, make: Callable[[], Broker], queue: str, lease: float) -> None:
-    """Work in a child: take and acknowledge until the parent says stop, then tell the ids."""
+    """Claim and acknowledge, in a child process, until the parent says stop; then send the ids."""
     broker, ids = make(), []
     pipe.send("started")
     while not pipe.poll():
@@ -34,7 +34,7 @@ def _take_all(pipe: Connection, make: Callable[[], Broker], queue: str, lease: f
 
 
 def _take_and_hang(pipe: Connection, make: Callable[[], Broker], queues: list[str], lease: float) -> None:
-    """Work in a child: take one message, tell its id, never come back to it, and wait on the last queue for more."""
+    """Claim one message, in a child process, send its id, never settle it, and wait on the last queue for more."""
     broker = make()
     while not (deliveries := broker.receive(queues[:1], limit=1, wait=min(1.0, broker.limits.max_wait), lease=lease)):
         pass
@@ -44,26 +44,26 @@ def _take_and_hang(pipe: Connection, make: Callable[[], Broker], queues: list[st
 
 
 class ProcessesTests(BrokerKit):
-    """What a worker's end does not do: lose a message, double one, or share a connection."""
+    """The end of a process does not lose or duplicate messages, and forks share no connections."""
 
     @needs("processes")
     def test_shares_messages_between_processes(self, broker: Broker, queue: str) -> None:
-        """Three processes drain one queue: each message is taken exactly once."""
+        """Three processes drain one queue: each message is delivered exactly once."""
         children = [Child(_take_all, self.make_broker, queue, self.long) for _ in range(CHILDREN)]
         try:
             assert [child.hear() for child in children] == ["started"] * CHILDREN
             batch = [envelope for _ in range(12) for envelope in self.messages(queue, 10)]
             for start in range(0, len(batch), 10):
                 broker.send(batch[start : start + 10])
-            ids = self.heard(children, len(batch))
+            ids = self.taken_by(children, len(batch))
         finally:
             for child in children:
                 child.end()
 
         assert ids == Counter(envelope.id for envelope in batch)
 
-    def heard(self, children: list[Child], total: int) -> Counter[str]:
-        """Wait until *children* have taken *total* messages, or nothing more comes, and return what they took."""
+    def taken_by(self, children: list[Child], total: int) -> Counter[str]:
+        """Wait until *children* have claimed *total* messages, or no more arrive, and return the ids."""
         taken = 0
         while taken < total and (ready := wait([child.pipe for child in children], timeout=self.patience)):
             taken += sum(pipe.recv() for pipe in ready if isinstance(pipe, Connection))
@@ -78,9 +78,9 @@ class ProcessesTests(BrokerKit):
     @needs("processes")
     @pytest.mark.skipif(os.name != "posix", reason="needs SIGKILL")
     def test_recovers_from_a_killed_process(self, broker: Broker, queue: str) -> None:
-        """A message held by a process that is killed comes back when its lease ends, counted as a crash.
+        """The message of a killed process comes back when its lease ends, counted as a crash.
 
-        And it takes nothing along: it was waiting for more when it was killed, and what is sent then reaches others.
+        The process was waiting for more messages when it was killed; a message sent later still reaches others.
         """
         envelope, later = self.message(queue, body=b"survives"), self.message(self.new_queue())
         broker.send([envelope])
@@ -101,7 +101,7 @@ class ProcessesTests(BrokerKit):
     @needs("processes")
     @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
     def test_survives_a_fork(self, broker: Broker, queue: str) -> None:
-        """A client that was used works on in a forked child, and the parent's is none the worse for it."""
+        """A client that was used still works in a forked child and in the parent."""
         envelopes = self.messages(queue, 3)
         broker.send(envelopes[:2])
         held = self.take_one(broker, queue)
@@ -119,7 +119,7 @@ class ProcessesTests(BrokerKit):
     @needs("processes")
     @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
     def test_shares_no_tokens_with_a_fork(self, broker: Broker, queue: str) -> None:
-        """A client and its fork, which begins with the same state and the same chance, never claim under one token."""
+        """A client and its fork, which starts with the same state and random seed, never use the same token."""
         broker.send(self.messages(queue, 4))
 
         def claim() -> set[str]:

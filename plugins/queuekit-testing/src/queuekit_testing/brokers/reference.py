@@ -1,4 +1,4 @@
-"""What a broker should do, as a model in a few lines: where each message is, and in which order they stand."""
+"""A small model of a broker: the place of each message, and their order."""
 
 from __future__ import annotations
 
@@ -15,38 +15,38 @@ __all__ = ["Item", "Model"]
 
 @attrs.define(eq=False)
 class Item:
-    """A message as it should be."""
+    """The expected state of a message."""
 
     envelope: Envelope
     place: Place
     turn: int
-    """Its turn among those of its priority."""
+    """Position among the messages of its priority."""
     number: int = 0
     crashes: int = 0
     token: str = ""
     anew: bool = False
-    """Whether its deliveries may be counted anew, having been retried or replayed."""
+    """Whether the count of its deliveries may restart, after a retry or replay."""
     keyed: bool = False
-    """Whether it holds the unique key that it asked for."""
+    """Whether it holds its unique key."""
 
     @property
     def order(self) -> tuple[int, int]:
-        """Where it stands among those in its place."""
+        """Sort key among the messages in its place."""
         return (0 if self.place is Place.DEAD else -self.envelope.priority), self.turn
 
 
 class Model:
-    """The queues of a broker, as long as no time passes: delays and leases do not end while it is compared.
+    """The queues of a broker, without time: no delay or lease ends during the comparison.
 
     Args:
-        can: What the broker declares.
+        can: Capabilities that the broker declares.
     """
 
     def __init__(self, can: Capabilities) -> None:
         self._fifo = can.fifo
         self.items: dict[tuple[str, str], Item] = {}
         self.past: dict[tuple[str, str], Envelope] = {}
-        """The last step of each message that is done."""
+        """The last envelope of each finished message."""
         self._turn = itertools.count().__next__
 
     # -- what is asked -------------------------------------------------------------------------------------------
@@ -57,25 +57,25 @@ class Model:
         return sorted(found, key=lambda item: item.order)
 
     def counts(self, queue: str) -> QueueCounts:
-        """Return how many messages are where."""
+        """Return the number of messages in each place."""
         sizes = {place.value: len(self.inside(queue, place)) for place in Place}
         return QueueCounts(**sizes)
 
     def held(self, delivery: Delivery) -> Item | None:
-        """Return the message of *delivery*, if its lease still holds."""
+        """Return the message of *delivery* if its lease is valid."""
         item = self.items.get((delivery.queue, delivery.id))
         holds = item is not None and item.place is Place.LEASED and item.token == delivery.token
         return item if holds else None
 
     def holder(self, envelope: Envelope) -> str | None:
-        """Return who holds the unique key that *envelope* asks for."""
+        """Return the id of the message that holds the unique key of *envelope*."""
         keys = [item for item in self.items.values() if item.keyed and item.envelope.unique == envelope.unique]
         return keys[0].envelope.id if keys else None
 
     # -- what is done --------------------------------------------------------------------------------------------
 
     def send(self, envelope: Envelope) -> str:
-        """Take a message in and return the id that holds its place."""
+        """Add a message and return its id, or the id of the message that holds its unique key."""
         name = (envelope.queue, envelope.id)
         known = self.items[name].envelope if name in self.items else self.past.get(name)
         if known is not None and _step(envelope) <= _step(known):
@@ -87,25 +87,26 @@ class Model:
         return envelope.id
 
     def claim(self, delivery: Delivery) -> None:
-        """Compare a delivery with what it should be, and take note of its lease."""
+        """Compare a delivery with its message, and record its lease."""
         item = self.items.get((delivery.queue, delivery.id))
-        assert item is not None, f"{delivery.id} was handed out, and should be gone"
-        assert item.place is Place.READY, f"{delivery.id} was handed out, and is {item.place.value}"
-        assert _seen(delivery.envelope) == _seen(item.envelope), "a message has changed"
-        assert delivery.crashes == item.crashes, "the crashes are wrong"
+        assert item is not None, f"{delivery.id} was delivered, but should be gone"
+        assert item.place is Place.READY, f"{delivery.id} was delivered, but is {item.place.value}"
+        assert _seen(delivery.envelope) == _seen(item.envelope), "the message has changed"
+        assert delivery.crashes == item.crashes, "the number of crashes is wrong"
         assert delivery.number == item.number + 1 or (item.anew and delivery.number == 1), "the number is wrong"
-        assert delivery.token != item.token, "two leases of a message have one token"
+        assert delivery.token != item.token, "two leases of one message have the same token"
         item.place, item.number, item.token, item.anew = Place.LEASED, delivery.number, delivery.token, False
 
     def in_turn(self, queue: str, deliveries: Iterable[Delivery]) -> None:
-        """Compare the order of *deliveries* with what it should be, before they are claimed here."""
+        """Compare the order of *deliveries* with the expected one, before they are claimed here."""
         if not self._fifo:
             return
         ids = [delivery.id for delivery in deliveries]
-        assert ids == [item.envelope.id for item in self.inside(queue, Place.READY)][: len(ids)], "out of turn"
+        expected = [item.envelope.id for item in self.inside(queue, Place.READY)]
+        assert ids == expected[: len(ids)], "messages arrived out of order"
 
     def settle(self, settlement: Settlement) -> bool:
-        """Carry out a settlement, and return whether its lease held."""
+        """Apply a settlement, and return whether its lease was valid."""
         item = self.held(settlement.delivery)
         if item is None:
             return False
@@ -124,17 +125,17 @@ class Model:
         return True
 
     def drop(self, item: Item) -> None:
-        """Let a message be gone."""
+        """Delete a message."""
         del self.items[item.envelope.queue, item.envelope.id]
 
     def replay(self, item: Item) -> None:
-        """Take a dead letter back."""
+        """Replay a dead letter."""
         old = item.envelope
         item.envelope = attrs.evolve(old, generation=old.generation + 1, attempt=0, hop=0)
         item.place, item.crashes, item.turn, item.anew = Place.READY, 0, self._turn(), True
 
     def compare(self, queue: str, place: Place, stored: Iterable[Stored]) -> None:
-        """Compare what ``peek`` shows with what there should be, in order where the broker promises one."""
+        """Compare the result of ``peek`` with the expected messages, in order if the broker promises one."""
         shown = [each.envelope.id for each in stored]
         wanted = [item.envelope.id for item in self.inside(queue, place)]
         ordered = place is Place.DEAD or (place is Place.READY and self._fifo)
@@ -146,5 +147,5 @@ def _step(envelope: Envelope) -> tuple[int, int, int]:
 
 
 def _seen(envelope: Envelope) -> tuple[object, ...]:
-    """Return what must come back of an envelope; delays are spent on the way."""
+    """Return the fields of an envelope that must come back; a delay is used up."""
     return envelope.id, envelope.queue, envelope.body, envelope.priority, _step(envelope)

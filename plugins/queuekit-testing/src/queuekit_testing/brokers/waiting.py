@@ -1,4 +1,4 @@
-"""Waiting and competing: who is woken, and who wins."""
+"""Waiting and competing clients: which one is woken, and which one wins."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ __all__ = ["WaitingTests"]
 
 
 class WaitingTests(BrokerKit):
-    """QK2 with many at once; and a ``receive`` that waits ends as soon as there is something."""
+    """QK2 with many clients at once; and a waiting ``receive`` ends as soon as a message is ready."""
 
     def test_takes_no_more_than_asked(self, broker: Broker, queue: str) -> None:
-        """``receive`` returns at most *limit* messages, each once; the others stay where they are."""
+        """``receive`` returns at most *limit* messages, each once; the others stay ready."""
         batch = self.messages(queue, 8)
         broker.send(batch)
 
@@ -33,7 +33,7 @@ class WaitingTests(BrokerKit):
         assert sorted(each.id for each in (*taken, *rest)) == sorted(envelope.id for envelope in batch)
 
     def test_cuts_a_limit_beyond_its_own(self, broker: Broker, queue: str) -> None:
-        """A limit and a wait above what the service can do are cut, not refused."""
+        """``receive`` reduces a limit and a wait above those of the service, and does not refuse them."""
         broker.send([self.message(queue)])
 
         taken = broker.receive([queue], limit=1_000_000, wait=1_000_000.0, lease=self.long)
@@ -41,7 +41,7 @@ class WaitingTests(BrokerKit):
         assert len(taken) == 1
 
     def test_lets_one_win(self, broker: Broker, queue: str) -> None:
-        """Of many that claim one message at the same moment, exactly one gets it."""
+        """If many clients claim one message at the same moment, exactly one gets it."""
         clients = [self.connect() for _ in range(6)]
         for _ in range(8):
             envelope = self.message(queue)
@@ -52,7 +52,7 @@ class WaitingTests(BrokerKit):
             assert [ids for ids in results if ids] == [[envelope.id]]
 
     def test_shares_one_client_between_threads(self, broker: Broker, queue: str) -> None:
-        """A client is thread-safe: sends and claims through one of it mix, lose and double nothing."""
+        """A client is thread-safe: concurrent sends and claims lose and duplicate nothing."""
         batches = [self.messages(queue, 10) for _ in range(4)]
         self.all_at_once([partial(broker.send, batch) for batch in batches])
 
@@ -62,7 +62,7 @@ class WaitingTests(BrokerKit):
         assert ids == Counter(envelope.id for batch in batches for envelope in batch)
 
     def test_works_while_one_of_its_threads_waits(self, broker: Broker, queue: str) -> None:
-        """A client is one for all threads of a worker: while one waits for messages, others extend, settle and send."""
+        """All threads of a worker can share a client: while one waits for messages, others extend, settle and send."""
         held = self.sent_and_taken(broker, self.message(self.new_queue()))
         last = self.message(queue)
         waiting = in_thread(lambda: self.look(broker, queue, wait=self.wait))
@@ -72,7 +72,7 @@ class WaitingTests(BrokerKit):
             return broker.extend([held.lease], lease=self.long), broker.settle([Ack(held)]), broker.send([last])
 
         assert self.result(in_thread(work), "a client works while one of its threads waits") == ([], [], [last.id])
-        assert self.result(waiting, "a receive ends when there is something") == [last.id]
+        assert self.result(waiting, "a send ends a waiting receive") == [last.id]
 
     def test_loses_and_doubles_nothing(self, broker: Broker, queue: str) -> None:
         """Four producers and four consumers at once: every message is delivered exactly once."""
@@ -93,7 +93,7 @@ class WaitingTests(BrokerKit):
 
         consumers = [in_thread(consume) for _ in range(4)]
         self.all_at_once([partial(produce, batch) for batch in batches])
-        with suppress(pytest.fail.Exception):  # what is missing is shown below
+        with suppress(pytest.fail.Exception):  # the assert below shows what is missing
             eventually(lambda: len(arrived) >= total, timeout=self.patience)
         everything.set()
         for consumer in consumers:
@@ -104,7 +104,7 @@ class WaitingTests(BrokerKit):
 
     @needs("blocking_receive")
     def test_is_woken_by_a_send(self, broker: Broker, queue: str) -> None:
-        """A ``receive`` that waits returns a message sent meanwhile by another client, long before its wait ends."""
+        """A waiting ``receive`` returns a message sent meanwhile by another client, long before its wait ends."""
         client = self.connect()
         for _ in range(3):
             envelope = self.message(queue)
@@ -113,11 +113,11 @@ class WaitingTests(BrokerKit):
 
             broker.send([envelope])
 
-            assert self.result(waiting, "a send wakes a receive that waits") == [envelope.id]
+            assert self.result(waiting, "a send wakes a waiting receive") == [envelope.id]
 
     @needs("blocking_receive")
     def test_is_woken_by_a_release(self, broker: Broker, queue: str) -> None:
-        """A ``receive`` that waits returns a message handed back meanwhile."""
+        """A waiting ``receive`` returns a message that is released meanwhile."""
         client = self.connect()
         delivery = self.sent_and_taken(broker, self.message(queue))
         waiting = in_thread(lambda: self.look(client, queue, wait=self.wait))
@@ -125,11 +125,11 @@ class WaitingTests(BrokerKit):
 
         self.do(broker, Release(delivery))
 
-        assert self.result(waiting, "a release wakes a receive that waits") == [delivery.id]
+        assert self.result(waiting, "a release wakes a waiting receive") == [delivery.id]
 
     @needs("blocking_receive")
     def test_is_woken_by_a_retry(self, broker: Broker, queue: str) -> None:
-        """A ``receive`` that waits returns the next attempt of a message that another client held."""
+        """A waiting ``receive`` returns the next attempt of a message that another client held."""
         client = self.connect()
         delivery = self.sent_and_taken(broker, self.message(queue))
         waiting = in_thread(lambda: self.look(client, queue, wait=self.wait))
@@ -137,11 +137,11 @@ class WaitingTests(BrokerKit):
 
         self.do(broker, Replace(delivery, attrs.evolve(delivery.envelope, attempt=1)))
 
-        assert self.result(waiting, "a retry wakes a receive that waits") == [delivery.id]
+        assert self.result(waiting, "a retry wakes a waiting receive") == [delivery.id]
 
     @needs("blocking_receive")
     def test_wakes_those_whose_queue_it_is(self, broker: Broker) -> None:
-        """Where many wait, each for another queue, a send wakes the one that waits for its queue."""
+        """If many clients wait, each for another queue, a send wakes the one that waits for its queue."""
         names = [self.new_queue() for _ in range(4)]
         waiting = [in_thread(partial(self.look, self.connect(), name, wait=self.wait)) for name in names]
         self.let_pass(0.05)
@@ -150,11 +150,11 @@ class WaitingTests(BrokerKit):
             envelope = self.message(name)
             broker.send([envelope])
 
-            assert self.result(thread, "a send wakes who waits for its queue") == [envelope.id]
+            assert self.result(thread, "a send wakes the client that waits for its queue") == [envelope.id]
 
     @needs("blocking_receive")
     def test_wakes_as_many_as_there_is_work_for(self, broker: Broker, queue: str) -> None:
-        """Where many wait that take one message each, a batch wakes as many as it has messages."""
+        """If many clients wait for one message each, a batch wakes as many as it has messages."""
         clients = [self.connect() for _ in range(4)]
         calls = [partial(client.receive, [queue], limit=1, wait=self.wait, lease=self.long) for client in clients]
         waiting = [in_thread(call) for call in calls]
@@ -163,7 +163,7 @@ class WaitingTests(BrokerKit):
 
         broker.send(batch)
 
-        found = [self.result(each, "a batch wakes as many as it has messages") for each in waiting]
+        found = [self.result(each, "a batch wakes as many clients as it has messages") for each in waiting]
         ids = sorted(delivery.id for deliveries in found for delivery in deliveries)
         assert ids == sorted(envelope.id for envelope in batch)
 
@@ -182,17 +182,17 @@ class WaitingTests(BrokerKit):
 
     @needs("blocking_receive")
     def test_is_woken_by_the_end_of_a_lease(self, broker: Broker, queue: str) -> None:
-        """A ``receive`` that waits returns a message whose lease ends meanwhile, without other traffic."""
+        """A waiting ``receive`` returns a message whose lease ends meanwhile, without other traffic."""
         delivery = self.sent_and_taken(broker, self.message(queue), lease=self.short)
         client = self.connect()
 
         waiting = in_thread(lambda: self.look(client, queue, wait=self.wait))
 
-        assert self.result(waiting, "the end of a lease wakes a receive that waits") == [delivery.id]
+        assert self.result(waiting, "the end of a lease wakes a waiting receive") == [delivery.id]
 
     @needs("blocking_receive", "delay")
     def test_is_woken_by_a_due_time(self, broker: Broker, queue: str) -> None:
-        """A ``receive`` that waits returns a message that becomes due meanwhile, also one sent after it began."""
+        """A waiting ``receive`` returns a message that becomes due meanwhile, even one sent after it started."""
         client = self.connect()
         waiting = in_thread(lambda: self.look(client, queue, wait=self.wait))
         self.let_pass(0.05)
@@ -200,7 +200,7 @@ class WaitingTests(BrokerKit):
 
         broker.send([envelope])
 
-        assert self.result(waiting, "a due time wakes a receive that waits") == [envelope.id]
+        assert self.result(waiting, "a due time wakes a waiting receive") == [envelope.id]
 
     def test_returns_nothing_when_the_wait_passes(self, broker: Broker, queue: str) -> None:
         """A ``receive`` on an empty queue ends with an empty list, and waits no longer than asked."""
@@ -209,15 +209,15 @@ class WaitingTests(BrokerKit):
         assert self.result(waiting, "a receive ends when its wait has passed") == []
 
     def test_ends_a_wait_when_interrupted(self, broker: Broker, queue: str) -> None:
-        """``interrupt`` makes a ``receive`` that waits in another thread return; the client works on."""
+        """``interrupt`` ends a ``receive`` that waits in another thread; the client still works."""
         if type(broker).interrupt is Broker.interrupt:
-            pytest.skip("interrupt has its base body: this broker waits briefly")
+            pytest.skip("interrupt is not overridden: this broker waits only briefly")
         waiting = in_thread(lambda: self.look(broker, queue, wait=self.wait))
         self.let_pass(0.05)
 
         broker.interrupt()
 
-        assert self.result(waiting, "interrupt ends a receive that waits") == []
+        assert self.result(waiting, "interrupt ends a waiting receive") == []
         envelope = self.message(queue)
         broker.send([envelope])
         assert self.take_one(broker, queue).id == envelope.id

@@ -1,4 +1,4 @@
-"""Begins a plugin: a whole distribution, which installs, is listed, and whose tests say what is left to write."""
+"""Generate a new plugin: a distribution that can be installed, and whose tests show what is left to write."""
 
 from __future__ import annotations
 
@@ -18,39 +18,41 @@ from queuekit_testing.scaffold.contracts import capability_lines, method_sources
 __all__ = ["KINDS", "PluginNames", "plugin_files", "write_plugin"]
 
 KINDS = ("broker", "backend", "serializer", "middleware")
-"""What a new plugin may provide."""
+"""Kinds of new plugins."""
 SUFFIX = ".tmpl"
 PACKAGE = "PACKAGE"
-"""Stands for the package in the paths of templates."""
+"""Placeholder of the package in the paths of templates."""
 _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 _OURS = frozenset({"builtin", "memory", "sqlite", "testing"})
 
 
 class _Template(string.Template):
-    """Text with ``%%{name}`` in it: the usual dollar is a prompt in README files."""
+    """Text with ``%%{name}`` placeholders, because a dollar is a prompt in README files."""
 
     delimiter = "%%"
 
 
 @attrs.frozen
 class PluginNames:
-    """What a plugin and its parts are called."""
+    """The names of a plugin and its parts."""
 
     name: str
     """Name of the entry point, and the scheme of its URLs: ``nats-jet``."""
 
     @classmethod
     def of(cls, text: str) -> PluginNames:
-        """Return the names that follow from *text*: ``nats``, ``queuekit-nats`` or ``queuekit_nats``.
+        """Return the names derived from *text*: ``nats``, ``queuekit-nats`` or ``queuekit_nats``.
 
         Raises:
-            QueuekitError: No distribution can be called so.
+            QueuekitError: *text* is not a valid name of a distribution.
         """
         name = re.sub(r"[_.]", "-", text.lower()).removeprefix("queuekit-")
         if not _NAME.fullmatch(name):
-            raise QueuekitError(f"{text!r} cannot name a plugin", fix="Use lower case letters, digits and dashes: nats")
+            raise QueuekitError(
+                f"{text!r} is not a valid plugin name", fix="Use lower case letters, digits and dashes: nats"
+            )
         if name in _OURS:
-            raise QueuekitError(f"{text!r} is queuekit's own", fix=f"Take another name: my-{name}")
+            raise QueuekitError(f"{text!r} is a name of queuekit itself", fix=f"Choose another name: my-{name}")
         return cls(name)
 
     @property
@@ -65,7 +67,7 @@ class PluginNames:
 
     @property
     def stem(self) -> str:
-        """How its classes begin: ``NatsJet``."""
+        """Prefix of its classes: ``NatsJet``."""
         return "".join(part.capitalize() for part in self.name.split("-"))
 
 
@@ -84,11 +86,11 @@ def write_plugin(names: PluginNames, kind: str, folder: Path) -> list[Path]:
     """Write a new plugin into *folder* and return the files, sorted.
 
     Raises:
-        QueuekitError: There is something in the folder already, or it cannot be written to.
+        QueuekitError: The folder is not empty, or cannot be written to.
     """
     if folder.exists() and any(folder.iterdir() if folder.is_dir() else [folder]):
         raise QueuekitError(
-            f"{folder} is there already; nothing was written", fix="Take another folder:  --into FOLDER"
+            f"{folder} is not an empty folder; nothing was written", fix="Choose another folder:  --into FOLDER"
         )
     written = []
     try:
@@ -103,7 +105,7 @@ def write_plugin(names: PluginNames, kind: str, folder: Path) -> list[Path]:
 
 
 def _walk(folder: Traversable, inside: str) -> Iterator[tuple[str, str]]:
-    """Yield path and text of each template below *folder*; ``dot-x`` stands for ``.x``, which tools would skip."""
+    """Yield path and text of each template below *folder*; ``dot-x`` becomes ``.x``, which tools would skip."""
     for entry in sorted(folder.iterdir(), key=lambda entry: entry.name):
         name = entry.name.replace("dot-", ".", 1) if entry.name.startswith("dot-") else entry.name
         if entry.is_dir():
@@ -113,7 +115,7 @@ def _walk(folder: Traversable, inside: str) -> Iterator[tuple[str, str]]:
 
 
 def _version() -> str:
-    """Return the version of this queuekit; where it runs without being installed, the oldest."""
+    """Return the version of this queuekit, or the oldest if it is not installed."""
     try:
         return metadata.version("queuekit")
     except metadata.PackageNotFoundError:
@@ -121,7 +123,7 @@ def _version() -> str:
 
 
 def _values(names: PluginNames, kind: str) -> Mapping[str, str]:
-    """Return what the templates are filled with."""
+    """Return the values of the placeholders in the templates."""
     version = _version().split(".")
     return {
         "name": names.name,

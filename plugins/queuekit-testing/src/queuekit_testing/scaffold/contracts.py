@@ -1,4 +1,4 @@
-"""The methods of a contract as source to fill in, with their own signatures and docstrings, which cannot lag behind."""
+"""The methods of a contract as source to fill in, with the signatures and docstrings of core's own source."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ _CONTRACTS: Mapping[str, type] = {
     "middleware": Middleware,
 }
 _LEFT_TO_BASE = frozenset({"check", "check_sizes", "commit", "find", "interrupt", "share", "tell_set_aside", "walk"})
-"""Optional methods whose base body is a fair answer, or that few can offer."""
+"""Optional methods whose base implementation is enough, or that few services support."""
 _USUAL = frozenset({"atomic_join", "delay", "fenced_ack", "processes", "scan"})
-"""Capabilities that a skeleton begins with: those without which little works, or that most services have."""
+"""Capabilities that a skeleton declares: those that are essential, or that most services have."""
 
 
 def method_sources(kind: str) -> str:
-    """Return the methods of *kind* for a class that fills them, indented, one blank line between them.
+    """Return the methods of *kind* for a class that implements them, indented, one blank line between them.
 
-    What must be filled raises what ``_left`` returns, with its name; what is optional does what the base class does.
+    A required method raises the error that ``_left`` returns for its name; an optional one calls the base class.
     """
     contract = _CONTRACTS[kind]
     tree = ast.parse(textwrap.dedent(inspect.getsource(contract)))
@@ -48,7 +48,7 @@ def method_sources(kind: str) -> str:
 
 
 def capability_lines(kind: str) -> str:
-    """Return each capability of *kind* as a line of a call, or nothing where there are none."""
+    """Return each capability of *kind* as a line of a call, or an empty text if there are none."""
     classes: Mapping[str, type] = {"broker": Capabilities, "backend": BackendCapabilities}
     if kind not in classes:
         return ""
@@ -57,14 +57,14 @@ def capability_lines(kind: str) -> str:
 
 
 def _method(node: ast.FunctionDef, lines: list[str], statement: str) -> str:
-    """Return one method with its docstring and *statement* for a body."""
+    """Return one method with its docstring and *statement* as its body."""
     end = node.body[0].end_lineno
     head = [line.partition("  # noqa")[0] for line in lines[node.lineno - 1 : end]]
     return "\n".join([*head, f"        {statement}"])
 
 
 def _inherited(node: ast.FunctionDef) -> str:
-    """Return the statement that does what the base class does."""
+    """Return the statement that calls the base class."""
     plain = [argument.arg for argument in node.args.args[1:]]
     passed = ", ".join([*plain, *(f"{argument.arg}={argument.arg}" for argument in node.args.kwonlyargs)])
     call = f"super().{node.name}({passed})"
