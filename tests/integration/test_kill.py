@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 from contextlib import closing
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from support.waiting import PATIENCE, wait_until
 
 LEASE = 2.0
 """Seconds; short, so that a test need not wait."""
+LONG_LEASE = 90.0
+"""Seconds; long, so that a test shows who did not wait. What is killed between a claim and its note waits for it."""
 CONCURRENCY = 10
 PREFETCH = 20
 
@@ -37,17 +40,21 @@ def test_kills_of_the_whole_group_lose_nothing(fleet: Fleet) -> None:
 def test_killed_process_hands_its_messages_back_at_once(fleet: Fleet) -> None:
     """The supervisor notices the death of a worker process: nobody waits for the lease, and nobody is blamed."""
     gate = fleet.gate()
-    group = fleet.start_ready(concurrency=4, lease=3600)
+    group = fleet.start_ready(concurrency=4, lease=LONG_LEASE)
     ids = [result.id for result in fleet.app.send_many(hold.s(str(gate)) for _ in range(4))]
     wait_until(lambda: fleet.ledger.has("begin", ids), what="all running")
     waiting = [result.id for result in fleet.app.send_many(nap.s(0) for _ in range(40))]
     (killed,) = group.workers()
 
     os.kill(killed, signal.SIGKILL)
+    moment = time.monotonic()
     wait_until(lambda: min(fleet.ledger.counts("begin")[id] for id in ids) == 2, what="the same tasks in a new process")
     gate.touch()
     fleet.drained()
 
+    again = [line.at - moment for line in fleet.ledger.lines("begin") if line.id in ids and line.pid != killed]
+    assert len(again) == len(ids)
+    assert max(again) < LONG_LEASE / 2
     assert fleet.ledger.has("end", ids + waiting)
     assert not fleet.dead()
     assert {fleet.ledger.counts("begin")[id] for id in waiting} == {1}
