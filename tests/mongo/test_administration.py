@@ -19,7 +19,7 @@ from queuekit_testing.kit import unique_name
 from support.mongod import ReplicaSet, shared_set
 from support.waiting import PATIENCE
 
-MANY = 16
+MANY = 13
 """Batches that take longer than one reply may."""
 HURRIED = 12.0
 """Seconds for one reply: for an empty one on a machine that is busy, and for less than ``MANY`` slow ones."""

@@ -30,7 +30,7 @@ def test_a_slow_server_gets_through_a_call_of_several_commands(
     backend = MongoBackend(EngineURL.parse(own_set.url("jobs")), options=MongoOptions(timeout=8))
     broker.send([Envelope(id=new_id(), queue=queue, body=b"")])
     (held,) = broker.receive([queue], limit=1, wait=PATIENCE, lease=600)
-    own_set.fail(SLOW, mode="alwaysOn", blockConnection=True, blockTimeMS=4_500)
+    own_set.fail(SLOW, mode="alwaysOn", blockConnection=True, blockTimeMS=2_000)
 
     lost = broker.extend([held.lease], lease=600)
     done = broker.commit([CommitItem(settlement=Ack(held), records=(Record(key="result:one", rank=9, final=True),))])
