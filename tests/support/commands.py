@@ -43,7 +43,7 @@ def queuekit(*args: str, folder: Path, stdin: str = "", **settings: str) -> subp
     """Run ``queuekit`` with *args* in *folder* to its end; *settings* are environment variables."""
     if args[:1] not in [(name,) for name in STARTING]:
         return python(_PROGRAM, *args, folder=folder, stdin=stdin, **settings)
-    with start(*args, folder=folder, stdin=subprocess.PIPE, **settings) as process:
+    with _start(args, folder, settings, stdin=subprocess.PIPE) as process:
         try:
             text, talk = process.communicate(stdin, LONGEST)
         except subprocess.TimeoutExpired:
@@ -160,8 +160,12 @@ def _file(text: str = "") -> IO[str]:
     return file
 
 
-def start(*args: str, folder: Path, stdin: int = subprocess.DEVNULL, **settings: str) -> subprocess.Popen[str]:
+def start(*args: str, folder: Path, **settings: str) -> subprocess.Popen[str]:
     """Start ``queuekit`` with *args* in *folder*, its output in pipes."""
+    return _start(args, folder, settings, stdin=subprocess.DEVNULL)
+
+
+def _start(args: Sequence[str], folder: Path, settings: Mapping[str, str], *, stdin: int) -> subprocess.Popen[str]:
     return Preloaded(
         [*MAIN, *args],
         cwd=folder,
