@@ -260,9 +260,8 @@ class _Demo:
         began = time.monotonic()
         plain = add_up([count_file(file) for file in self.files])
         spent, exact = time.monotonic() - began, totals == plain
-        for field, number in attrs.asdict(totals).items():
-            wrong = "" if number == getattr(plain, field) else f"   WRONG: the loop finds {getattr(plain, field):,}"
-            click.echo(f"  {number:>11,} {field}{wrong}")
+        for field in attrs.asdict(totals):
+            click.echo(_line(field, getattr(totals, field), getattr(plain, field)))
         begun = Counter((self.folder / "journal").read_text(encoding="ascii").split())
         again = sum(runs > 1 for runs in begun.values())
         killed = f"Worker process {self.victim} got SIGKILL half-way; tasks that ran more than once: {again}."
@@ -281,6 +280,11 @@ def _slower(seconds: float, spent: float, processes: int) -> str:
         return ""
     shared = f"{processes} worker processes shared {os.cpu_count()} cores with other programs"
     return f"The tasks took {seconds - spent:.1f} s longer than the loop: {shared}."
+
+
+def _line(field: str, number: int, plain: int) -> str:
+    wrong = "" if number == plain else f"   WRONG: the loop finds {plain:,}"
+    return f"  {number:>11,} {field}{wrong}"
 
 
 def _pause(running: Future[int]) -> None:

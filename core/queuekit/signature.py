@@ -217,25 +217,17 @@ class Signature(Generic[R_co, T_contra]):
         return self.sender
 
 
-def _check_id(value: str) -> str:
-    return check_name(value, what="message")
-
-
-def _check_ignore_result(value: bool) -> bool | None:  # noqa: FBT001 - the value that is checked
-    return options.flag(value, option="ignore_result")
-
-
-def _check_immutable(value: bool) -> bool | None:  # noqa: FBT001 - the value that is checked
-    return options.flag(value, option="immutable")
-
-
-def _check_each(value: bool) -> bool | None:  # noqa: FBT001 - the value that is checked
-    return options.flag(value, option="each")
-
-
-_PLACED = (("id", _check_id), ("priority", options.priority))
-_TRIED = (("retries", options.retries), ("retry", options.backoff), ("ignore_result", _check_ignore_result))
-_MARKED = (("unique", options.unique), ("immutable", _check_immutable), ("each", _check_each))
+_PLACED = (("id", functools.partial(check_name, what="message")), ("priority", options.priority))
+_TRIED = (
+    ("retries", options.retries),
+    ("retry", options.backoff),
+    ("ignore_result", functools.partial(options.flag, option="ignore_result")),
+)
+_MARKED = (
+    ("unique", options.unique),
+    ("immutable", functools.partial(options.flag, option="immutable")),
+    ("each", functools.partial(options.flag, option="each")),
+)
 
 
 def _check_version(version: object) -> None:

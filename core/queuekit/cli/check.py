@@ -42,13 +42,17 @@ def command(session: Session, *, as_json: bool) -> int:
     if as_json:
         print_json([finding._asdict() for finding in checkup.findings])
     else:
-        for subject, fine, text in checkup.findings:
-            mark = paint("ok  ", "green") if fine else paint("FAIL", "red")
-            click.echo(f"{mark}  {subject:<7}  {clean(text, lines=True).replace(chr(10), INDENT)}")
+        for finding in checkup.findings:
+            _print(*finding)
     bad = sum(not finding.ok for finding in checkup.findings)
     if bad:
         session.say(f"{bad} problem{'s' if bad > 1 else ''}")
     return 1 if bad else 0
+
+
+def _print(subject: str, fine: bool, text: str) -> None:  # noqa: FBT001 - a row
+    mark = paint("ok  ", "green") if fine else paint("FAIL", "red")
+    click.echo(f"{mark}  {subject:<7}  {clean(text, lines=True).replace(chr(10), INDENT)}")
 
 
 class Finding(NamedTuple):

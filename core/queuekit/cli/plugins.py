@@ -23,6 +23,7 @@ from queuekit.plugins.support import steps
 from queuekit.urls import EngineURL, is_secret
 
 if TYPE_CHECKING:
+    from queuekit.hookspecs import CommandSpec
     from queuekit.plugins.catalogue import Offer
     from queuekit.plugins.manager import Plugins
 
@@ -49,6 +50,10 @@ def command(context: click.Context, session: Session, *, as_json: bool) -> None:
     if as_json:
         print_json({"plugins": [_document(info) for info in infos], "commands": [spec.name for spec in commands]})
         return
+    _print(infos, commands)
+
+
+def _print(infos: Sequence[PluginInfo], commands: Sequence[CommandSpec]) -> None:
     click.echo(columns(HEADER, [_row(info) for info in infos], right=("LOADED IN",)))
     for info in infos:
         if info.error:

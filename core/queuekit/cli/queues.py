@@ -27,6 +27,10 @@ def command(session: Session, *, as_json: bool) -> None:
         print_json([_document(view) for view in views])
         return
     click.echo(columns(HEADER, [_row(view, admin.untold) for view in views], right=HEADER[1:]))
+    _print_hints(session, views)
+
+
+def _print_hints(session: Session, views: list[QueueView]) -> None:
     if any(view.counts.dead for view in views):
         session.say(f"next  {session.command('dlq ls')}")
     unserved = [view.name for view in views if view.workers == 0 and (view.counts.ready or view.counts.delayed)]

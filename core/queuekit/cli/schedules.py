@@ -20,6 +20,7 @@ from queuekit.schedules.manager import ScheduleView
 from queuekit.schedules.triggers import When, when_from_text
 from queuekit.signature import Signature
 from queuekit.states import State
+from queuekit.wire.records import Info
 
 __all__ = ["command"]
 
@@ -249,11 +250,13 @@ def _list(session: Session, *, as_json: bool) -> None:
     if as_json:
         broken = [{"name": name, "state": _ASIDE, "error": why} for name, why in aside.items()]
         print_json([*(_document(view) for view in views), *broken])
-        return
-    if not views and not aside:
+    elif views or aside:
+        _print_table(session, views, aside, now=app.runtime.now())
+    else:
         session.say("No schedules. Declare one with @app.periodic(...), or:  queuekit schedules add NAME WHEN TASK")
-        return
-    now = app.runtime.now()
+
+
+def _print_table(session: Session, views: list[ScheduleView], aside: dict[str, str], *, now: float) -> None:
     rows = [[one_line(name), *["-"] * (len(HEADER) - 2), _ASIDE] for name in aside]
     click.echo(columns(HEADER, [*(_row(view, now) for view in views), *rows]))
     for name, why in aside.items():
@@ -277,6 +280,10 @@ def _outcome(view: ScheduleView) -> str:
     return "-" if view.outcome.state is State.UNKNOWN else view.outcome.state.value
 
 
+def _error(outcome: Info) -> str:
+    return f"{outcome.error_type}: {outcome.error}" if outcome.error else ""
+
+
 def _in_full(view: ScheduleView, coming: list[float], *, now: float) -> str:
     entry, progress = view.entry, view.progress
     counts = {name: getattr(progress, name) for name in ("sent", "missed", "skipped", "failed")}
@@ -292,9 +299,7 @@ def _in_full(view: ScheduleView, coming: list[float], *, now: float) -> str:
         "last": when(progress.last, now=now),
         "id": progress.id,
         "outcome": "" if _outcome(view) == "-" else _outcome(view),
-        "error": one_line(
-            progress.error or (view.outcome.error and f"{view.outcome.error_type}: {view.outcome.error}")
-        ),
+        "error": one_line(progress.error or _error(view.outcome)),
     }
     listed = "\n".join(f"  {_local(tick, entry.when)}" for tick in coming)
     return f"{fields(rows)}\nupcoming{'' if not entry.paused else ' if it were resumed'}\n{listed or '  never'}"

@@ -99,24 +99,28 @@ def command(
     chosen = app.tasks.find(task)
     if wait:
         _need_result(app, chosen.name, ignored=chosen.defaults.ignore_result)
-    args, kwargs = parse_arguments(arguments)
-    try:
-        result = chosen.options(**options).send(*args, **kwargs)
-    except ArgumentsError as error:
-        error.fix = (
-            error.fix or f"Write e.g.:  queuekit send {' '.join([task, *map(str.upper, chosen.parameters.names)])}"
-        )
-        raise
+    result = _sent(chosen, task, arguments, options)
     if result.duplicate:
         session.say(f"not sent: {result.id} holds its unique key")
     queue = options["queue"] or chosen.defaults.queue or app.config.default_queue
-    if not wait and not result.duplicate:
-        _say_who_serves(session, app, queue)
     if not wait:
+        if not result.duplicate:
+            _say_who_serves(session, app, queue)
         _print(result.id, {"id": result.id, "task": chosen.name, "duplicate": result.duplicate}, as_json=as_json)
         return
     value = _wait(session, result, timeout, remind=lambda: _say_who_serves(session, app, queue))
     _print(_shown(value), {"id": result.id, "task": chosen.name, "state": "SUCCESS", "result": value}, as_json=as_json)
+
+
+def _sent(task: Any, typed: str, arguments: tuple[str, ...], options: dict[str, Any]) -> Result[Any]:
+    """Send a call of *task*, named as *typed*."""
+    args, kwargs = parse_arguments(arguments)
+    try:
+        return task.options(**options).send(*args, **kwargs)
+    except ArgumentsError as error:
+        usual = " ".join([typed, *map(str.upper, task.parameters.names)])
+        error.fix = error.fix or f"Write e.g.:  queuekit send {usual}"
+        raise
 
 
 def _say_who_serves(session: Session, app: Queuekit, queue: str) -> None:

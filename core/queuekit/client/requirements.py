@@ -8,7 +8,7 @@ from typing import Any
 from queuekit.client.runtime import Runtime
 from queuekit.envelope import DEFAULT_PRIORITY
 from queuekit.errors import CapabilityError
-from queuekit.tasks.task import Task
+from queuekit.tasks.task import Task, TaskOptions
 
 __all__ = ["require", "require_shared", "unmet_requirements"]
 
@@ -19,25 +19,27 @@ def unmet_requirements(
     runtime: Runtime, tasks: Mapping[str, Task[..., Any]], schedules: Iterable[str] = ()
 ) -> Iterator[str]:
     """Yield a line for each task option and each schedule that the engines do not support."""
-    able, scheme = runtime.broker.capabilities, runtime.broker_url.scheme
+    able = runtime.broker.capabilities
     # Without a clock in the service, this reads the backend's clock; so do it only if a task needs one.
     dated = not able.tells_time and any(task.defaults.expires is not None for task in tasks.values())
     tells_time = not dated or runtime.tells_time
     for name, task in sorted(tasks.items()):
-        options = task.defaults
-        wanted = {
-            "unique": bool(options.unique),
-            "priority": options.priority not in (None, DEFAULT_PRIORITY),
-        }
-        for option, wish in wanted.items():
-            if wish and not getattr(able, option):
-                yield f"{name} asks for {option}, which {scheme}:// does not support"
-        if options.expires is not None and not tells_time:
-            yield f"{name} asks for expires, but neither {scheme}:// nor the result backend has a clock"
-        if options.track and runtime.backend is None:
-            yield f"{name} asks for track, which needs a result backend"
+        yield from (f"{name} asks for {text}" for text in _unmet_options(task.defaults, runtime, tells_time=tells_time))
     if runtime.backend is None:
         yield from (f"the schedule {name} needs a result backend" for name in schedules)
+
+
+def _unmet_options(options: TaskOptions, runtime: Runtime, *, tells_time: bool) -> Iterator[str]:
+    """Yield the options of a task that the engines do not support, each with the reason."""
+    able, scheme = runtime.broker.capabilities, runtime.broker_url.scheme
+    wanted = {"unique": bool(options.unique), "priority": options.priority not in (None, DEFAULT_PRIORITY)}
+    for option, wish in wanted.items():
+        if wish and not getattr(able, option):
+            yield f"{option}, which {scheme}:// does not support"
+    if options.expires is not None and not tells_time:
+        yield f"expires, but neither {scheme}:// nor the result backend has a clock"
+    if options.track and runtime.backend is None:
+        yield "track, which needs a result backend"
 
 
 def require(runtime: Runtime, tasks: Mapping[str, Task[..., Any]], schedules: Iterable[str] = ()) -> None:

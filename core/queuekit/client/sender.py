@@ -300,19 +300,22 @@ class Sending:
         before = limit.end
         limit.end = end if before is None or end < before else before
         try:
-            return self._store(ready, ahead)
+            # A commit cannot return the id that holds a unique key, so messages with keys are sent.
+            store = self._store_at_once if self._commits and not _any_unique(ready) else self._store_in_turn
+            return store(ready, ahead)
         finally:
             limit.end = before
 
-    def _store(self, ready: Sequence[PreparedMessage], ahead: Sequence[Record]) -> list[Sent]:
-        """Store one batch: messages and records in one step if the engine can, else the messages first."""
-        # A commit cannot return the id that holds a unique key, so messages with keys are sent.
-        if self._commits and not _any_unique(ready):
-            items = [CommitItem(records=(one.record,) if one.record else (), sends=(one.envelope,)) for one in ready]
-            if ahead:
-                items.insert(0, CommitItem(records=tuple(ahead)))
-            self._repeated(lambda: self._runtime.broker.commit(items))
-            return [Sent(id=one.envelope.id, stored=one.record is not None) for one in ready]
+    def _store_at_once(self, ready: Sequence[PreparedMessage], ahead: Sequence[Record]) -> list[Sent]:
+        """Store one batch, messages and records in one step."""
+        items = [CommitItem(records=(one.record,) if one.record else (), sends=(one.envelope,)) for one in ready]
+        if ahead:
+            items.insert(0, CommitItem(records=tuple(ahead)))
+        self._repeated(lambda: self._runtime.broker.commit(items))
+        return [Sent(id=one.envelope.id, stored=one.record is not None) for one in ready]
+
+    def _store_in_turn(self, ready: Sequence[PreparedMessage], ahead: Sequence[Record]) -> list[Sent]:
+        """Store one batch, the messages before their records."""
         self._put(ahead)
         envelopes = [one.envelope for one in ready]
         holders = self.patiently(lambda: self._runtime.broker.send(envelopes))

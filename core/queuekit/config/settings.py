@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -278,10 +278,13 @@ def _row(key: str, value: Any) -> str:
         return ",".join(f"{name}:{weight}" for name, weight in value.items())
     if key == "backend" and value is None:
         return "the broker's"
-    shown = "" if value is None else _masked(key, value)
-    if isinstance(shown, list) and all(isinstance(item, str) for item in shown):
-        return ", ".join(shown)
-    return shown if isinstance(shown, str) else json.dumps(shown, default=str, ensure_ascii=False)
+    return "" if value is None else _text(_masked(key, value))
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, list) and all(isinstance(item, str) for item in value):
+        return ", ".join(value)
+    return value if isinstance(value, str) else json.dumps(value, default=str, ensure_ascii=False)
 
 
 def load_config(
@@ -358,18 +361,21 @@ def check_sections(config: Config, plugins: Plugins) -> None:
 def _misplaced(setting: Setting) -> Problem | None:
     """Return the problem if a setting is in the wrong place; its value is checked later."""
     head, *rest = setting.path
-    name = rest[0] if rest else ""
-    if not rest and head in TABLES:
-        text = f"expected a table, e.g. {head}.{next(iter(settable(TABLES[head])))}"
-    elif not rest and head not in LEAVES:
-        text = unknown(head, _all_keys())
-    elif rest and head in LEAVES:
-        text = "expected a value, got a table"
-    elif rest and head in TABLES and name not in settable(TABLES[head]):
-        text = unknown(f"{head}.{name}", _all_keys())
+    if head in TABLES:
+        text = _misplaced_in(head, rest)
+    elif head in LEAVES:
+        text = "expected a value, got a table" if rest else ""
     else:
-        return None
-    return Problem(setting.key, text, setting.source)
+        text = "" if rest else unknown(head, _all_keys())
+    return Problem(setting.key, text, setting.source) if text else None
+
+
+def _misplaced_in(table: str, rest: Sequence[str]) -> str:
+    """Return what is wrong with the place of a setting in *table*, or an empty text."""
+    names = settable(TABLES[table])
+    if not rest:
+        return f"expected a table, e.g. {table}.{next(iter(names))}"
+    return "" if rest[0] in names else unknown(f"{table}.{rest[0]}", _all_keys())
 
 
 def _all_keys() -> list[str]:

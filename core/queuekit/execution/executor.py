@@ -25,11 +25,12 @@ from queuekit.errors import DecodeError, NotReadHereError, QueuekitError, Unavai
 from queuekit.events import EngineDown, TaskStarted, TaskUnknown
 from queuekit.execution import children
 from queuekit.execution.children import forks
+from queuekit.execution.invocation import ainvoke, invoke
 from queuekit.execution.outcome import Decider, Outcome, Run
 from queuekit.execution.run import call_of
 from queuekit.execution.run_context import RunContext
 from queuekit.execution.time_limit import Guard, surely
-from queuekit.execution.workflow_inputs import MisfitError, ainvoke, gather, invoke, own_tasks
+from queuekit.execution.workflow_inputs import MisfitError, gather, own_tasks
 from queuekit.ids import is_name
 from queuekit.logs.errors import log_error
 from queuekit.states import State

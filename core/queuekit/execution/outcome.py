@@ -25,7 +25,7 @@ from queuekit.logs.errors import log_error
 from queuekit.states import State
 from queuekit.tasks.enum_members import plain_result
 from queuekit.tasks.resolve import resolve
-from queuekit.tasks.task import Task
+from queuekit.tasks.task import Task, TaskOptions
 from queuekit.wire.records import CANCEL_TTL, Cancellation, Info, cancel_mark, failed, moved, succeeded
 
 __all__ = ["Decider", "Outcome", "Run"]
@@ -134,12 +134,9 @@ class Decider:
             return self.cancelled(run.delivery, run.message, run=run, reason=str(error))
         if isinstance(error, Reject):
             return self.failed(run, error, state=State.DEAD, reason="rejected")
-        options = run.task.defaults
         retries = run.options.retries
         attempt = run.delivery.envelope.attempt
-        asked = isinstance(error, Retry)
-        wanted = asked or (matches(error, options.retry_on) and not matches(error, options.dont_retry))
-        if not wanted or attempt >= retries:
+        if attempt >= retries or not _is_retried(error, run.task.defaults):
             return self.failed(run, error)
         delay = error.after if isinstance(error, Retry) else None
         if delay is None:
@@ -428,6 +425,11 @@ class Decider:
             retry_in=retry_in,
             retries=retries,
         )
+
+
+def _is_retried(error: BaseException, options: TaskOptions) -> bool:
+    """Return whether *error* is followed by another attempt, if one is left."""
+    return isinstance(error, Retry) or (matches(error, options.retry_on) and not matches(error, options.dont_retry))
 
 
 def _failure(info: Info) -> Failure:

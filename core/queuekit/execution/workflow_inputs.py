@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 from queuekit.client.runtime import Runtime
 from queuekit.context import Context
 from queuekit.errors import DecodeError, TaskFailed, UnknownIdError
-from queuekit.execution.lazy_results import READY, afinished, finished
 from queuekit.execution.outcome import Run
 from queuekit.execution.workflow_held import FOLLOW_TASK, follow
 from queuekit.execution.workflow_store import Missing, load_graph
@@ -21,7 +20,7 @@ from queuekit.wire.position import Gather, graph_key, member_id
 from queuekit.wire.records import Info, read_info, result_key
 from queuekit.workflows.compile import GATHER_TASK, GroupNode
 
-__all__ = ["MisfitError", "ainvoke", "gather", "invoke", "own_tasks"]
+__all__ = ["MisfitError", "gather", "own_tasks"]
 
 _FIRST, _AT_ONCE = 100, 2_000
 """Records to read in the first round trip, when their size is not known yet, and the most in any."""
@@ -126,32 +125,6 @@ def failure_of(info: Info) -> Failure:
         traceback=info.traceback,
         attempt=info.attempt,
     )
-
-
-def _call(run: Run, args: Sequence[Any]) -> Any:
-    """Call the function with its context in front if it takes one."""
-    task = run.task
-    if task.parameters.have_context:
-        return task.function(run.context, *args, **run.message.kwargs)
-    return task.function(*args, **run.message.kwargs)
-
-
-def invoke(run: Run) -> Any:
-    """Call the function of *run* with its arguments, or once for each list of arguments."""
-    message = run.message
-    if not message.each:
-        value = _call(run, message.args)
-        return value if type(value) in READY else finished(value, run.timeout)
-    return [finished(_call(run, [*args, *message.args[1:]]), run.timeout) for args in message.args[0]]
-
-
-async def ainvoke(run: Run) -> Any:
-    """Call the coroutine function of *run* like :func:`invoke`, one call after the other."""
-    message = run.message
-    if not message.each:
-        value = await _call(run, message.args)
-        return value if type(value) in READY else await afinished(value)
-    return [await afinished(await _call(run, [*args, *message.args[1:]])) for args in message.args[0]]
 
 
 def _gathered(results: list[Any]) -> list[Any]:

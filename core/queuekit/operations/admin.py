@@ -5,7 +5,7 @@ from __future__ import annotations
 import getpass
 import os
 import socket
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
@@ -49,8 +49,6 @@ __all__ = ["Admin", "MessageView", "QueueView", "QueuedMessage"]
 
 _LOOK = 0.1
 """Seconds between two checks whether a cancelled message has ended."""
-_AT_ONCE = 500
-"""Most records to delete in one round trip."""
 _ENDED = frozenset({"removed", "dropped", "killed"})
 """Effects of a cancellation after which the message has ended in any case."""
 _PAGE = 100
@@ -153,17 +151,7 @@ class Admin:
         names = sorted({*self.queue_names(), *served})
         with self._in_time():
             counts = self._broker.counts(names)
-        return [
-            QueueView(
-                name=name,
-                counts=counts.get(name, QueueCounts()),
-                workers=None if workers is None else sum(name in worker["queues"] for worker in workers),
-                seen_age=max(
-                    (worker["ages"][name] for worker in workers or () if name in worker["ages"]), default=None
-                ),
-            )
-            for name in names
-        ]
+        return [_queue_view(name, counts.get(name, QueueCounts()), workers) for name in names]
 
     def workers(self) -> list[dict[str, Any]] | None:
         """Return the presence records of live workers; ``None`` without a backend."""
@@ -333,24 +321,21 @@ class Admin:
 
     def _replay(self, queue: str, ids: Sequence[str] | None, letters: Iterable[QueuedMessage]) -> list[str]:
         """Put dead letters back and record them as pending; delete the records of those that ignore results."""
-        known = {queued.id: queued for queued in letters if queued.stored.place is Place.DEAD and is_name(queued.id)}
-        unrecorded = {id for id, queued in known.items() if not self._is_stored(queued)}
         backend = self._runtime.backend
-        with self._in_parts():
-            traces = {} if backend is None else backend.get([result_key(id) for id in unrecorded])
-            made_progress()
-            if backend is not None:
-                # A cancel request for the first run must not apply to the replay.
-                wishes = [cancel_key(id) for id in known]
-                for first in range(0, len(wishes), _AT_ONCE):
-                    backend.delete(wishes[first : first + _AT_ONCE])
-                    made_progress()
-            replayed = self._broker.requeue(queue, ids)
         if backend is None:
-            return replayed
-        ttl, now = self._runtime.config.results_expire, self._runtime.clock.time()
-        stored = [known[id] for id in replayed if id in known and id not in unrecorded]
-        records = [_pending_again(queued, queue, ttl=ttl, at=now) for queued in stored]
+            with self._in_parts():
+                return self._broker.requeue(queue, ids)
+        dead = {queued.id: queued for queued in letters if queued.stored.place is Place.DEAD and is_name(queued.id)}
+        recorded = {id: queued for id, queued in dead.items() if self._is_stored(queued)}
+        with self._in_parts():
+            traces = backend.get([result_key(id) for id in dead.keys() - recorded.keys()])
+            made_progress()
+            # A cancel request for the first run must not apply to the replay.
+            for part in _parts([cancel_key(id) for id in dead]):
+                backend.delete(part)
+                made_progress()
+            replayed = self._broker.requeue(queue, ids)
+        records = [self._pending_again(recorded[id], queue) for id in replayed if id in recorded]
         with self._in_parts():
             backend.put(records, condition=Condition.NEWER)
             for key, record in traces.items():
@@ -358,6 +343,11 @@ class Admin:
                 # Only if it is unchanged: the message may have died again.
                 backend.delete([key], expect=record.version)
         return replayed
+
+    def _pending_again(self, queued: QueuedMessage, queue: str) -> Record:
+        ttl, now = self._runtime.config.results_expire, self._runtime.clock.time()
+        generation = queued.stored.envelope.generation + 1
+        return pending(id=queued.id, task=queued.task, queue=queue, ttl=ttl, at=now, generation=generation)
 
     def drop(self, queue: str, ids: Sequence[str] | None = None) -> list[str]:
         """Permanently delete dead letters of *queue* (all, or *ids*) and return their ids."""
@@ -392,12 +382,7 @@ class Admin:
             if info.status == "failed"
         ]
         self.ping()
-        problems += [f"broker: {line}" for line in self._broker.check()]
-        most = self._runtime.config.worker.max_deliveries
-        in_use = self._broker.check_queues(self.queue_names(), max_deliveries=most)
-        problems += [f"broker: {line}" for line in in_use]
-        if self._runtime.backend is not None:
-            problems += [f"backend: {line}" for line in self._runtime.backend.check()]
+        problems += self._engine_problems()
         problems += unmet_requirements(self._runtime, self._app.tasks, self._app.declared)
         problems += [f"workers: {line}" for line in self._silent_workers()]
         problems += [f"queues: {line}" for line in self._unserved_queues()]
@@ -422,6 +407,14 @@ class Admin:
         """Check that the broker answers, within the time limit, before a call that may take long."""
         with self._in_time():
             self._broker.receive([self._runtime.config.default_queue], limit=0, wait=0, lease=1)
+
+    def _engine_problems(self) -> Iterator[str]:
+        """Yield what broker and backend report, a line each."""
+        yield from (f"broker: {line}" for line in self._broker.check())
+        most = self._runtime.config.worker.max_deliveries
+        yield from (f"broker: {line}" for line in self._broker.check_queues(self.queue_names(), max_deliveries=most))
+        if self._runtime.backend is not None:
+            yield from (f"backend: {line}" for line in self._runtime.backend.check())
 
     def _silent_workers(self) -> list[str]:
         """Return one line for each worker that is silent."""
@@ -586,9 +579,11 @@ def _parts(ids: Sequence[str]) -> Iterator[Sequence[str]]:
     return (ids[start : start + _PART] for start in range(0, len(ids), _PART))
 
 
-def _pending_again(queued: QueuedMessage, queue: str, *, ttl: float, at: float) -> Record:
-    generation = queued.stored.envelope.generation + 1
-    return pending(id=queued.id, task=queued.task, queue=queue, ttl=ttl, at=at, generation=generation)
+def _queue_view(name: str, counts: QueueCounts, workers: Sequence[Mapping[str, Any]] | None) -> QueueView:
+    """Return a queue with its *counts*; ``None`` for *workers* if nothing is known of them."""
+    ages = [worker["ages"][name] for worker in workers or () if name in worker["ages"]]
+    serving = None if workers is None else sum(name in worker["queues"] for worker in workers)
+    return QueueView(name=name, counts=counts, workers=serving, seen_age=max(ages, default=None))
 
 
 def _findings(check: Check) -> list[str]:

@@ -72,16 +72,17 @@ class Catalogue:
         self._prefer = prefer
         self._left_out = left_out
         self._unusable = [plugin for plugin in plugins if plugin.info.status != "ok"]
-        usable = [plugin for plugin in plugins if plugin.info.status == "ok"]
         self.offers: dict[str, Table[Any]] = {"broker": {}, "backend": {}, "serializer": {}}
-        for plugin in usable:
-            self._add("broker", plugin.info, ((scheme, spec) for spec in plugin.brokers for scheme in spec.schemes))
-            self._add("backend", plugin.info, ((scheme, spec) for spec in plugin.backends for scheme in spec.schemes))
-            self._add("serializer", plugin.info, ((spec.name, spec) for spec in plugin.serializers))
+        for plugin in plugins:
+            if plugin.info.status == "ok":
+                self._add("broker", plugin.info, plugin.brokers)
+                self._add("backend", plugin.info, plugin.backends)
+                self._add("serializer", plugin.info, plugin.serializers)
 
-    def _add(self, side: str, info: PluginInfo, offered: Iterable[tuple[str, Any]]) -> None:
-        for key, spec in offered:
-            self.offers[side].setdefault(key, []).append(Offer(spec, info))
+    def _add(self, side: str, info: PluginInfo, specs: Iterable[Any]) -> None:
+        for spec in specs:
+            for key in (spec.name,) if side == "serializer" else spec.schemes:
+                self.offers[side].setdefault(key, []).append(Offer(spec, info))
 
     def offer(self, side: str, wanted: EngineURL | str, choice: Choice) -> Offer[Any]:
         """Return the offer that serves the URL *wanted* as a broker or backend, or the serializer of that name.

@@ -68,6 +68,12 @@ def passthrough(kind: type | None) -> frozenset[str]:
     return frozenset(getattr(kind, "queuekit_passthrough", ()))
 
 
+def _own_query(url: EngineURL, owners: Iterable[type]) -> dict[str, Any]:
+    """Return the query of *url* without what the *owners* of its options pass to the client library."""
+    left = {name for owner in owners for name in passthrough(owner)}
+    return {key: value for key, value in url.query.items() if key not in left}
+
+
 def make_options(
     kind: type | None,
     url: EngineURL,
@@ -90,8 +96,7 @@ def make_options(
     Raises:
         ConfigError: Options are unknown or not valid; one error lists all.
     """
-    left = {name for owner in owners for name in passthrough(owner)}
-    raw = {**table, **{key: value for key, value in url.query.items() if key not in left}}
+    raw = {**table, **_own_query(url, owners)}
     shown = {key: f"{setting} ?{key}" if key in url.query else key for key in raw}
     found = table_problems(raw, owners, label=label, reading=[kind] if kind is not None else [])
     problems = [Problem(shown[key], text, f"the options of {url.scheme}://") for key, text in found.items()]

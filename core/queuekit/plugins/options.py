@@ -63,16 +63,21 @@ class Mismatch(ValueError):
         return f"expected {self.expected}, got {shown(self.value)}"
 
 
+def _rows(problems: Sequence[Problem], *, with_source: bool) -> list[str]:
+    width = max(len(problem.key) for problem in problems)
+    rows = [f"{problem.key:<{width}}  {problem.text}" for problem in problems]
+    if not with_source:
+        return rows
+    return [f"{row} ({problem.source})" for row, problem in zip(rows, problems, strict=True)]
+
+
 def report(problems: Sequence[Problem]) -> ConfigError:
     """Return one error for all *problems*; it prints at most six lines and holds all of them in ``problems``."""
     sources = {problem.source for problem in problems}
     choice = sources.pop() if len(sources) == 1 else "the settings"
     what = f"{len(problems)} problem{'s' if len(problems) > 1 else ''} in {choice}"
     listed = problems if len(problems) < MAX_LINES else problems[: MAX_LINES - 2]
-    width = max(len(problem.key) for problem in listed)
-    rows = [f"{problem.key:<{width}}  {problem.text}" for problem in listed]
-    if sources:
-        rows = [f"{row} ({problem.source})" for row, problem in zip(rows, listed, strict=True)]
+    rows = _rows(listed, with_source=bool(sources))
     if len(listed) < len(problems):
         rows.append(f"... and {len(problems) - len(listed)} more")
     error = ConfigError(what, where="\n".join(rows))
@@ -173,9 +178,10 @@ def convert(annotation: Any, value: Any) -> Any:
         return _one_of(arguments, value)
     if origin is Literal:
         return _choice(arguments, value)
-    if origin in _CONTAINERS or annotation in _CONTAINERS:
-        return _items(_CONTAINERS[origin or annotation], arguments, value)
-    if origin in _MAPPINGS or annotation in _MAPPINGS:
+    kind = origin or annotation
+    if kind in _CONTAINERS:
+        return _items(_CONTAINERS[kind], arguments, value)
+    if kind in _MAPPINGS:
         return _mapping(arguments, value)
     return _scalar(annotation, value)
 

@@ -143,10 +143,17 @@ class Scheduler:
             return self._patience()
         if self._is_time("look", _LOOK):
             self._look()
+        self._send_due()
+        return self._rest()
+
+    def _send_due(self) -> None:
         now = self._now()
         ready = [name for name, known in self._known.items() if known.next is not None and known.next <= now]
         for first in range(0, len(ready), _AT_ONCE):
             self._tick(ready[first : first + _AT_ONCE])
+
+    def _rest(self) -> float:
+        """Return the seconds until the next tick or duty."""
         nexts = [known.next - self._now() for known in self._known.values() if known.next is not None]
         duties = [self._duties[duty] - self._clock.monotonic() for duty in ("look", "renew")]
         return max(0.0, min([*nexts, *duties]))

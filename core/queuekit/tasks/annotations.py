@@ -186,19 +186,25 @@ def _names_in(node: ast.expr) -> Iterator[str]:
         case ast.BinOp(left=left, op=ast.BitOr(), right=right):
             yield from _names_in(left)
             yield from _names_in(right)
-        case ast.Subscript(value=value, slice=inner):
-            which = ast.unparse(value).rpartition(".")[2]
-            parts = inner.elts if isinstance(inner, ast.Tuple) else [inner]
-            if which not in _UNIONS and which != "Annotated":
-                yield ast.unparse(node)
-                return
-            for part in parts if which in _UNIONS else parts[:1]:
-                yield from _names_in(part)
+        case ast.Subscript():
+            yield from _names_in_subscript(node)
         case ast.Constant(value=str(text)):
             with contextlib.suppress(SyntaxError, ValueError):
                 yield from _names_in(ast.parse(text.strip(), mode="eval").body)
         case _:
             yield ast.unparse(node)
+
+
+def _names_in_subscript(node: ast.Subscript) -> Iterator[str]:
+    which = ast.unparse(node.value).rpartition(".")[2]
+    parts = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
+    if which in _UNIONS:
+        for part in parts:
+            yield from _names_in(part)
+    elif which == "Annotated":
+        yield from _names_in(parts[0])
+    else:
+        yield ast.unparse(node)
 
 
 def _found(name: str, known: Mapping[str, Any]) -> Any:
@@ -228,12 +234,14 @@ def _imported(module: str) -> dict[str, str]:
         tree = ast.parse(inspect.getsource(sys.modules[module]))
     except Exception:  # noqa: BLE001 - without source, nothing is known of the imports
         return {}
-    found: dict[str, str] = {}
-    for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom):
-            found.update({one.asname or one.name: f"{node.module}.{one.name}" for one in node.names})
-        elif isinstance(node, ast.Import):
-            for one in node.names:
-                first = one.name.partition(".")[0]
-                found[one.asname or first] = one.name if one.asname else first
-    return found
+    return {name: full for node in ast.walk(tree) for name, full in _imported_by(node)}
+
+
+def _imported_by(node: ast.AST) -> Iterator[tuple[str, str]]:
+    """Yield what one statement imports: local name and full name."""
+    if isinstance(node, ast.ImportFrom):
+        yield from ((one.asname or one.name, f"{node.module}.{one.name}") for one in node.names)
+    elif isinstance(node, ast.Import):
+        for one in node.names:
+            first = one.name.partition(".")[0]
+            yield one.asname or first, one.name if one.asname else first

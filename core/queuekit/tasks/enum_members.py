@@ -76,14 +76,18 @@ def _can_be_sent(value: Any, dumps: Dumps) -> bool:
     return True
 
 
+def _inside_dict(value: dict[Any, Any], parts: tuple[Any, ...], dumps: Dumps) -> dict[Any, Any]:
+    if len(parts) != 2:  # noqa: PLR2004 - the types of keys and values
+        return value
+    return {_plain(key, parts[0], dumps): _plain(item, parts[1], dumps) for key, item in value.items()}
+
+
 def _inside(value: Any, hint: Any, dumps: Dumps) -> Any:
     """Return a container with plain values inside; unchanged if the annotation does not type its items."""
     kind, parts = type(value), get_args(hint)
     if not parts or kind not in {list, tuple, set, frozenset, dict}:
         return value
     if kind is dict:
-        if len(parts) != 2:  # noqa: PLR2004 - the types of keys and values
-            return value
-        return {_plain(key, parts[0], dumps): _plain(item, parts[1], dumps) for key, item in value.items()}
+        return _inside_dict(value, parts, dumps)
     each = parts if kind is tuple and len(parts) == len(value) and parts[-1] is not ... else parts[:1] * len(value)
     return kind(_plain(item, part, dumps) for item, part in zip(value, each, strict=True))

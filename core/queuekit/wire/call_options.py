@@ -226,10 +226,14 @@ def classes(values: type | Iterable[type], *, option: str) -> tuple[type, ...]:
         found = tuple(values)
     for value in found:
         if not (isinstance(value, type) and issubclass(value, BaseException)):
-            fix = f"Write {option}={value.strip()} without quotes" if isinstance(value, str) else ""
-            fix = fix or (f"Name its class, {type(value).__name__}" if isinstance(value, BaseException) else "")
-            raise _reject(option, "exception classes", value, fix=fix)
+            raise _reject(option, "exception classes", value, fix=_fix_class(value, option))
     return found
+
+
+def _fix_class(value: Any, option: str) -> str:
+    if isinstance(value, BaseException):
+        return f"Name its class, {type(value).__name__}"
+    return f"Write {option}={value.strip()} without quotes" if isinstance(value, str) else ""
 
 
 def arguments(values: Iterable[Any]) -> tuple[Any, ...]:

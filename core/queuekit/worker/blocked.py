@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable
@@ -68,16 +69,16 @@ class BlockedLoop:
         blocked, asked = pool.ask(now), pool.asked
         if blocked < _BLOCKED or asked is None:
             return ""
-        frame = sys._current_frames().get(pool.thread.ident or 0)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+        frame = _frame_of(pool.thread)
         context = _context_of(frame)
-        run = next((run for run in list(pool.running.values()) if run.context is context), None)
+        run = _run_of(pool, context)
         self._looks += 1
         if self._reported != (asked, run):
             self._reported, self._looks = (asked, run), 1
             self._report(pool, run, context, blocked, frame)
-        if run is None:
-            return self._on_hung("" if context is None else f"{context.task} {context.id}") if self._hung(pool) else ""
-        return self._on_overdue(run) if now >= self._limit + _GRACE else ""
+        if run is not None:
+            return self._on_overdue(run) if now >= self._limit + _GRACE else ""
+        return self._on_hung(_name(context)) if self._hung(pool) else ""
 
     def _hung(self, pool: LoopPool) -> bool:
         """Return whether code that belongs to no run has blocked the loop for long, and no run is starting."""
@@ -104,6 +105,18 @@ class BlockedLoop:
             stack=_stack(frame),
         )
         self._events.emit(event)
+
+
+def _frame_of(thread: threading.Thread) -> FrameType | None:
+    return sys._current_frames().get(thread.ident or 0)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+
+
+def _run_of(pool: LoopPool, context: Context | None) -> Run | None:
+    return next((run for run in list(pool.running.values()) if run.context is context), None)
+
+
+def _name(context: Context | None) -> str:
+    return "" if context is None else f"{context.task} {context.id}"
 
 
 def _context_of(frame: FrameType | None) -> Context | None:

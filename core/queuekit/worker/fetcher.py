@@ -142,10 +142,15 @@ class Fetcher:
             self._worker.admit(deliveries)
             if len(deliveries) <= _FEW:
                 time.sleep(_MOMENT)
-        elif self._burst and idle:
+        elif self._burst:
+            self._end_or_wait(idle)
+
+    def _end_or_wait(self, idle: bool) -> None:  # noqa: FBT001 - a private step
+        """End the burst if nothing ran before the fetch that found nothing; else wait for what runs."""
+        if idle:
             self._stopping.set()
             self._on_empty()
-        elif self._burst:
+        else:
             self._worker.wait_for_room(0.05)
 
     def _receive(self, *, limit: int, wait: float) -> list[Delivery]:

@@ -263,28 +263,34 @@ class _BodyProcess:
             _NotBegunError: It ended before it received the delivery.
         """
         deadline = None if run.timeout is None else time.monotonic() + run.timeout
-        told = False
         try:
             self._pipe.send(run.delivery)
         except OSError as error:
             raise _NotBegunError from error
         try:
-            while not wait([self._pipe, self._process.status], _TICK):
-                if run.cancellation is not None:
-                    self.cancelled = True
-                    run.did = "killed"
-                    return None
-                if run.context.cancelled and not told:
-                    self._pipe.send(None)
-                    told = True
-                if deadline is not None and time.monotonic() >= deadline:
-                    self.overran = True
-                    return None
+            if not self._await_end(run, deadline):
+                return None
             # After its death, a child that the body left behind may keep the pipe open.
             answer = self._pipe.recv_bytes() if self._pipe.poll() else None
         except (EOFError, OSError):
             return None
         return None if answer is None else _read(answer)
+
+    def _await_end(self, run: Run, deadline: float | None) -> bool:
+        """Wait for its answer or its death; return false if the run is cancelled or too long before."""
+        told = False
+        while not wait([self._pipe, self._process.status], _TICK):
+            if run.cancellation is not None:
+                self.cancelled = True
+                run.did = "killed"
+                return False
+            if run.context.cancelled and not told:
+                self._pipe.send(None)
+                told = True
+            if deadline is not None and time.monotonic() >= deadline:
+                self.overran = True
+                return False
+        return True
 
     def kill(self) -> None:
         """Kill it; may be called while another thread waits for it."""

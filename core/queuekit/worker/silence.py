@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 from queuekit.worker.holder import Activity, activities, may_hold
 from queuekit.worker.lease_table import LeaseTable
-from queuekit.worker.run_table import RunTable
+from queuekit.worker.run_table import Inside, RunTable
 
 __all__ = ["LOOK", "Silence"]
 
@@ -65,21 +66,26 @@ class Silence:
         if self.seconds < _SILENT:
             self._seen = {}
             return None
-        apart = {held_lease.serial for held_lease in leases.held() if held_lease.apart}
         entered = self._run_table.entered()
-        holders = self._holders({inside.thread for serial, inside in entered.items() if serial not in apart})
-        overdue = [serial for serial, inside in entered.items() if now >= inside.limit + _GRACE and serial not in apart]
-        blocking = [serial for serial in overdue if entered[serial].thread in holders]
-        if blocking:
-            return blocking
+        limits = self._holder_limits(entered, leases)
+        overdue = [serial for serial, limit in limits.items() if now >= limit + _GRACE]
+        if overdue:
+            return overdue
         if self.has_lost_leases:
-            return [serial for serial in entered if serial not in apart and entered[serial].thread in holders]
+            return [*limits]
         return [] if not entered and self.seconds >= _HUNG else None
 
     @property
     def has_lost_leases(self) -> bool:
         """Whether it has been silent for so long that leases which only it can renew have ended."""
         return self.seconds >= self._longest
+
+    def _holder_limits(self, entered: Mapping[int, Inside], leases: LeaseTable) -> dict[int, float]:
+        """Return the time limits of the bodies that may hold the interpreter of this process, by serial."""
+        apart = {held_lease.serial for held_lease in leases.held() if held_lease.apart}
+        here = {serial: inside for serial, inside in entered.items() if serial not in apart}
+        holders = self._holders({inside.thread for inside in here.values()})
+        return {serial: inside.limit for serial, inside in here.items() if inside.thread in holders}
 
     def _holders(self, threads: set[int]) -> set[int]:
         """Return the threads that may hold the interpreter; none at the first check, which has nothing to compare."""

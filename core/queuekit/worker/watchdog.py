@@ -175,14 +175,19 @@ class Watchdog:
         guard.again = now + min(GRACE * 2.0**guard.fired, LONGEST_PATIENCE)
         return guard.fire(kind)
 
-    def _look_for_marks(self) -> None:
-        """Find the cancelled runs in flight, in one round trip."""
-        backend = self._runtime.backend
+    def _runs_by_mark(self) -> dict[str, list[Run]]:
+        """Return the runs in flight by the marks that would cancel them: one of its own, one of its workflow."""
         runs: dict[str, list[Run]] = {}
         for run in self._in_flight():
             if run.cancellation is None and not run.context.lost:
                 for id in filter(None, (run.message.id, graph_of(run.message.id))):
                     runs.setdefault(cancel_key(id), []).append(run)
+        return runs
+
+    def _look_for_marks(self) -> None:
+        """Find the cancelled runs in flight, in one round trip."""
+        backend = self._runtime.backend
+        runs = self._runs_by_mark()
         if backend is None:
             return
         self._report(backend)

@@ -453,15 +453,19 @@ class Worker:
         early = [run for run in runs if run.early]
         if not early:
             return runs
+        stale = self._acknowledge(early)
+        for run in early:
+            if run.delivery.token in stale:
+                self._give_back(run, self._executor.decide.unfinished(run))
+        return [run for run in runs if run.delivery.token not in stale]
+
+    def _acknowledge(self, runs: list[Run]) -> set[str]:
+        """Acknowledge *runs*, and return the tokens of those that must not run."""
         try:
-            stale = {one.token for one in self._runtime.broker.settle([Ack(run.delivery) for run in early])}
+            return {one.token for one in self._runtime.broker.settle([Ack(run.delivery) for run in runs])}
         except UnavailableError:
             # It is unknown whether the broker acknowledged them: to run them now could run them twice.
-            stale = {run.delivery.token for run in early}
-        refused = [run for run in early if run.delivery.token in stale]
-        for run in refused:
-            self._give_back(run, self._executor.decide.unfinished(run))
-        return [run for run in runs if run.delivery.token not in stale]
+            return {run.delivery.token for run in runs}
 
     def _dispatch(self, runs: list[Run]) -> None:
         in_threads = [run for run in runs if not run.task.is_async or self._is_apart(run)]

@@ -228,7 +228,7 @@ def build(workflow: Workflow[Any], id: str, *, unique: IsUnique) -> Graph:
     builder.enter(number)
     return Graph(
         id=id,
-        kind="group" if group is not None else "chord" if isinstance(workflow, Chord) else "chain",
+        kind=_kind_of(workflow, group),
         nodes=builder.nodes,
         entries=tuple(builder.entries),
         top=top,
@@ -254,16 +254,28 @@ def _delay(signature: Signature[Any]) -> float:
     return max(signature.delay or 0.0, moment)
 
 
+def _kind_of(workflow: Workflow[Any], group: Group[Any] | None) -> str:
+    """Return the kind of handle on *workflow*; *group* is all that is left of it, if that is one group."""
+    if group is not None:
+        return "group"
+    return "chord" if isinstance(workflow, Chord) else "chain"
+
+
+def _callback(chord: Chord[Any], unique: IsUnique) -> list[_Link]:
+    """Return the callback of a chord as one chain; a failure of its first link is one of the chord."""
+    callback = _flat(chord.callback, unique)
+    if chord.on_error:
+        callback = [Signature(GATHER_TASK), *callback] if isinstance(callback[0], Group) else callback
+        callback[0] = _watched(callback[0], chord.on_error)
+    return callback
+
+
 def _flat(part: Part, unique: IsUnique) -> list[_Link]:
     """Return a workflow as one chain; a chord becomes a group and its callback."""
     if isinstance(part, Signature | Group):
         return [part]
     if isinstance(part, Chord):
-        callback = _flat(part.callback, unique)
-        if part.on_error:
-            callback = [Signature(GATHER_TASK), *callback] if isinstance(callback[0], Group) else callback
-            callback[0] = _watched(callback[0], part.on_error)
-        return [part.group, *callback]
+        return [part.group, *_callback(part, unique)]
     assert isinstance(part, Chain)  # noqa: S101 - there are no other kinds
     parts = [inner for link in part.links for inner in _flat(link, unique)]
     if not part.on_error:

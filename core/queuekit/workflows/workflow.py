@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 import attrs
 
@@ -226,7 +226,6 @@ class Chord(Workflow[R_co]):
         return result
 
 
-_Kind = Literal["chain", "group", "chord"]
 _OPTIONS: dict[str, Any] = {"id": None, "policy": "fail", "at_once": None, "flat": False}
 
 
@@ -261,11 +260,16 @@ def part_from_dict(data: Mapping[str, Any], *, sender: Any = None) -> Part:
         raise DecodeError(f"not a workflow: {error}") from error
 
 
-def _read(data: Mapping[str, Any], sender: Any) -> Part:
+def _read_options(data: Mapping[str, Any], sender: Any) -> dict[str, Any]:
     options: dict[str, Any] = {name: data[name] for name in _OPTIONS if name in data}
     options["sender"] = sender
     if "on_error" in data:
         options["on_error"] = [Signature.from_dict(link, sender=sender) for link in data["on_error"]]
+    return options
+
+
+def _read(data: Mapping[str, Any], sender: Any) -> Part:
+    options = _read_options(data, sender)
     if "chain" in data:
         return Chain([part_from_dict(part, sender=sender) for part in data["chain"]], **options)
     if "group" in data:

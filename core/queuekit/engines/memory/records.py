@@ -52,12 +52,13 @@ class RecordStore:
             return False
         if live is not None and not _replaces(record, live, condition):
             return False
-        ends = _FOREVER if record.ttl is None else now + record.ttl
-        self._records[record.key] = _Kept(attrs.evolve(record, version=self._next_version()), ends)
         if record.ttl is None:
+            ends = _FOREVER
             self._by_end.discard(record.key)
         else:
+            ends = now + record.ttl
             self._by_end.add(record.key, (ends,), record.key)
+        self._records[record.key] = _Kept(attrs.evolve(record, version=self._next_version()), ends)
         return True
 
     def get(self, key: str, now: float) -> Record | None:

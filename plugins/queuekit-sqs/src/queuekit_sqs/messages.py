@@ -106,13 +106,18 @@ def write(
         attributes[_META] = _ascii(meta)
     if encoding:
         attributes[_ENCODING] = encoding
-    for name, value in (death_record or {}).items():
-        if value:
-            attributes[_DEATH_RECORD[name]] = _REFUSED.sub("\N{REPLACEMENT CHARACTER}", value)
+    attributes |= _death_attributes(death_record or {})
     return OutgoingMessage(
         body=text,
         attributes={name: {"DataType": "String", "StringValue": value} for name, value in attributes.items()},
     )
+
+
+def _death_attributes(record: Mapping[str, str]) -> dict[str, str]:
+    """Return what is known of a death as attributes, without characters that SQS refuses."""
+    return {
+        _DEATH_RECORD[name]: _REFUSED.sub("\N{REPLACEMENT CHARACTER}", value) for name, value in record.items() if value
+    }
 
 
 def read(message: Mapping[str, Any], queue: str) -> Received:

@@ -362,16 +362,18 @@ def _remember(memory: OrderedDict[str, Any], key: str, value: Any) -> None:
         memory.popitem(last=False)
 
 
+def _header_group(body: bytes) -> str:
+    """Return the header ``group`` of a message; empty if it has none, or cannot be read."""
+    try:
+        headers = split_frame(body)[0].get("headers")
+    except DecodeError:
+        return ""
+    return str(headers.get("group") or "") if isinstance(headers, dict) else ""
+
+
 def _group(envelope: Envelope) -> str:
     """Return the group within which order is kept: the unique key, else the header ``group``, else one for all."""
-    if envelope.unique is not None:
-        name = envelope.unique.key
-    else:
-        try:
-            headers = split_frame(envelope.body)[0].get("headers")
-        except DecodeError:
-            headers = None
-        name = str(headers.get("group") or "") if isinstance(headers, dict) else ""
+    name = _header_group(envelope.body) if envelope.unique is None else envelope.unique.key
     if not name:
         return "queuekit"
     usable = len(name) <= _LONGEST_DEDUPLICATION and all("!" <= letter <= "~" for letter in name)

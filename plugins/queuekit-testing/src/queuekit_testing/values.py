@@ -101,8 +101,7 @@ def is_same(one: Any, other: Any) -> bool:
     if type(one) is not type(other):
         return False
     if isinstance(one, dict):
-        pairs = zip(one.items(), other.items(), strict=False)
-        return len(one) == len(other) and all(is_same(k, j) and is_same(v, w) for (k, v), (j, w) in pairs)
+        return is_same([*one.items()], [*other.items()])
     if isinstance(one, list | tuple):
         return len(one) == len(other) and all(is_same(item, twin) for item, twin in zip(one, other, strict=True))
     return bool(one == other or (one != one and other != other))  # noqa: PLR0124 - NaN is not equal to itself
