@@ -202,4 +202,4 @@ def test_a_copy_without_its_body_is_dropped_or_says_why(
     else:
         ((reason, error),) = dead
         assert reason == "malformed"
-        assert "is gone: a copy of it has run and deleted it" in error
+        assert "is gone: a copy of the message has run" in error

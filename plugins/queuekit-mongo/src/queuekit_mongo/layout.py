@@ -280,7 +280,7 @@ def stored_of(doc: Mapping[str, Any], place: Place) -> Stored:
         body = doc.get("body")
         id = doc.get("id")
         envelope = Envelope(
-            id=id if type(id) is str else str(doc["_id"]),  # code is text to Python, but has no hash
+            id=id if type(id) is str else str(doc["_id"]),  # bson.Code is a str, but cannot be hashed
             queue=str(doc.get("queue", "")),
             body=body if isinstance(body, bytes) else b"",
         )

@@ -272,10 +272,10 @@ def _allowed(record: Record, condition: Condition, expect: int | None) -> Any:
 
 
 def _wanted(record: Record, condition: Condition, expect: int | None) -> int | None:
-    """Return the version that must be there, 0 for none, ``None`` for any."""
+    """Return the version that the record must have; 0: no record, ``None``: any version."""
     return record.version if condition is Condition.SAME else expect
 
 
 def _may_insert(record: Record, condition: Condition, expect: int | None) -> bool:
-    """Return whether *record* may be the first of its key: an upsert that is refused would leave an empty document."""
+    """Return whether *record* may be the first of its key. A refused upsert would leave an empty document."""
     return not _wanted(record, condition, expect)

@@ -25,7 +25,7 @@ __all__ = ["Batches", "Job", "JobFailure"]
 _TRIES = 5
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0
 _PART_OF_MANY = 32
-"""Requests after which those who give each part of their work its own time are told of progress."""
+"""Requests after which progress is reported to callers that give each part of their work its own timeout."""
 _ACTIONS = {
     "send_message_batch": "SendMessage",
     "delete_message_batch": "DeleteMessage",

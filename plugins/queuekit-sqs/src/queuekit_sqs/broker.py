@@ -42,9 +42,9 @@ _REMEMBERED = 20_000
 _READY, _LEASED, _DELAYED = (f"ApproximateNumberOfMessages{which}" for which in ("", "NotVisible", "Delayed"))
 
 _AWAY = 10.0
-"""Seconds after which a message comes again whose body S3 does not give out at the moment."""
-_NO_BUCKET = Unread("its body is in S3, and payload_bucket is not set here")
-"""Why a body cannot be read where none is ever kept."""
+"""Seconds until the next delivery of a message whose body S3 does not return at the moment."""
+_NO_BUCKET = Unread("its body is in S3, but payload_bucket is not set here")
+"""Why a client without a bucket cannot read a body in S3."""
 
 
 class SqsBroker(Broker):

@@ -243,7 +243,7 @@ class DeadLetters:
 
 
 def _gather(found: dict[str, _DeadLetter], batch: Sequence[_DeadLetter]) -> None:
-    """Add *batch* to *found*, by id; of several with one id, one stands for all."""
+    """Add *batch* to *found*, by id; copies of one id are attached to the first."""
     for dead_letter in batch:
         first = found.setdefault(dead_letter.received.envelope.id, dead_letter)
         if first is not dead_letter:

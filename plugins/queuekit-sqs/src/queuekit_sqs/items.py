@@ -141,7 +141,7 @@ def is_live(item: Item, now: float) -> bool:
 
 
 def read_record(item: Item, now: float) -> Record:
-    """Return the record of a live item; what is not as we write it is left out, so that no other record is lost."""
+    """Return the record of a live item. Skip malformed fields, so that one bad item does not hide other records."""
     until = _number(item, "live_until")
     body = item.get("record_body", {}).get("B", b"")
     return Record(

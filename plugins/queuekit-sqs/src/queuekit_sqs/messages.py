@@ -41,9 +41,9 @@ _META_FIELDS = {
     "hop": ("h", 0),
 }
 _GREATEST = 1_000_000
-"""Greatest count of attempts, generations, hops, claims or crashes: the rank of a record has to fit into DynamoDB."""
+"""Most attempts, generations, hops, claims or crashes, so that the rank of a record fits into DynamoDB."""
 _LATEST = 1e12
-"""Seconds: no message was sent later, and no key is held for longer."""
+"""Latest moment of a send, and longest time of a key, in seconds."""
 _MOST = {"priority": 9, "attempt": _GREATEST, "generation": _GREATEST, "hop": _GREATEST}
 
 

@@ -20,14 +20,14 @@ __all__ = ["Payloads", "Unread"]
 
 _MOST_DELETED = 1_000
 _LONGEST_NAME = 200
-"""Characters; those of ours have far fewer, and what S3 refuses would stop a batch."""
+"""Most characters. Names of queuekit are far shorter, and a name that S3 refuses would stop a batch."""
 _GONE = frozenset({"NoSuchKey", "404"})
 _NO_RULES = frozenset({"NoSuchLifecycleConfiguration"})
 
 
 @attrs.frozen
 class Unread:
-    """Why there is no body, as an operator is told."""
+    """The reason why there is no body, for operators."""
 
     why: str
 
@@ -95,7 +95,7 @@ class Payloads:
     def _get(self, pointer: str) -> bytes | Unread | UnavailableError:
         name = self._name(pointer)
         if name is None:
-            return Unread(f"its body should be in S3, but not where payload_bucket {self._bucket!r} keeps any")
+            return Unread(f"its pointer does not name an object of payload_bucket {self._bucket!r}")
         service, doing = self._service(), f"s3:GetObject in {self._bucket}"
 
         def read() -> dict[str, object]:
@@ -111,7 +111,7 @@ class Payloads:
             if error.__cause__ is None or code_of(error.__cause__) not in _GONE:
                 return error
             where = f"s3://{self._bucket}/{name}"
-            return Unread(f"its body ({where}) is gone: a copy of it has run and deleted it, or a lifecycle rule did")
+            return Unread(f"its body ({where}) is gone: a copy of the message has run, or a lifecycle rule deleted it")
         return body
 
     def _name(self, pointer: str) -> str | None:

@@ -76,9 +76,9 @@ class Held:
     """Claims, including this one, and crashes so far."""
     pointer: str | None = None
     unread: str = ""
-    """Why the body that the pointer stands for could not be read."""
+    """Why the body in S3 can never be read; shown to operators."""
     problem: UnavailableError | None = None
-    """Why it cannot be read at the moment."""
+    """Why the body in S3 cannot be read at the moment."""
 
 
 def send_job(

@@ -172,7 +172,7 @@ class Table:
         except Exception as error:
             decided = self._refused(error, ops)
             if code_of(error) == _INVALID:
-                # The keys fit, since the layout was read by them: it is what the items hold.
+                # The keys are valid, because the layout was read with them, so the items are at fault.
                 raise TooLargeError(f"DynamoDB refuses a record: {text_of(error)[:200]}") from error
             if decided is None and (last or not is_passing(error)):
                 raise self._service.failed(error, doing=self._doing("transact_write_items")) from bare(error)
