@@ -39,9 +39,9 @@ __all__ = [
 ]
 
 _FIRST_PAGE = 20
-"""Messages in the first page of a walk, whose size is not known before."""
+"""Messages in the first page of a walk, since their size is not known yet."""
 _PAGE_BYTES = 4_000_000
-"""Bytes of bodies in one page of a walk, about."""
+"""Approximate bytes of bodies in one page of a walk."""
 
 
 class Place(enum.StrEnum):
@@ -86,8 +86,8 @@ class Delivery:
     unmarked: bool = False
     """Whether the broker has looked for the mark of :meth:`Broker.look_for_marks` and found none."""
     unread: str = ""
-    """Why the broker could not read the body from the place that the message names, e.g. because it was deleted there.
-    Core makes such a message a dead letter with this text."""
+    """Why the broker could not read the body that the message refers to, e.g. because it was deleted. Core dead-letters
+    such a message with this text."""
 
     @property
     def id(self) -> str:
@@ -235,8 +235,8 @@ class Limits:
     """Most messages in one call of send, receive, extend or settle; at least 10. If the service takes fewer at once,
     the plugin splits the batch."""
     batch_bytes: int = 1_000_000
-    """Most bytes of bodies in one call of send, settle or commit. Core splits larger batches, so that a timeout limits
-    one part and not a whole pile of large messages. A single message, or a single step, may be larger."""
+    """Most bytes of bodies in one call of send, settle or commit. Core splits larger batches, so that a timeout applies
+    to one part instead of many large messages. A single message, or a single step, may be larger."""
     max_wait: float = 60.0
     """Longest ``wait`` of a receive, in seconds."""
     max_delay: float | None = None
@@ -416,7 +416,7 @@ class Broker(abc.ABC):
             cursor = page.cursor
             if cursor is None:
                 return
-            # As if those to come were as large: a page of large messages is a short one.
+            # Assume that the next messages are of the same size: pages of large messages are short.
             held = sum(len(stored.envelope.body) for stored in page.items)
             limit = max(1, min(page_size, len(page.items) * _PAGE_BYTES // held)) if held else page_size
 

@@ -24,7 +24,7 @@ class CallLimit:
         self.end: float | None = None
         """On ``time.monotonic()``; ``None`` for no limit."""
         self.each: float | None = None
-        """Seconds for each part of the work; ``None`` if one limit holds for all of it."""
+        """Seconds for each part of the work; ``None`` if the limit applies to all of it."""
 
 
 class _Limits(threading.local):
@@ -61,7 +61,7 @@ def time_limit(seconds: float) -> Iterator[None]:
 def progress_limit(seconds: float) -> Iterator[None]:
     """Limit each part of the work inside, in this thread, to *seconds*; :func:`made_progress` ends a part.
 
-    A limit that is already set stays, and then limits all of the work.
+    A limit that is already set stays in effect, and applies to all of the work.
     """
     limit = LIMITS.here
     if limit.end is not None:
@@ -75,7 +75,7 @@ def progress_limit(seconds: float) -> Iterator[None]:
 
 
 def made_progress() -> None:
-    """Start the limit anew for the next part, if the caller has set one for each; see :func:`progress_limit`."""
+    """Restart the limit for the next part, if the caller has set one per part; see :func:`progress_limit`."""
     limit = LIMITS.here
     if limit.each is not None:
         limit.end = time.monotonic() + limit.each

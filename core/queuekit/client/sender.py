@@ -98,7 +98,7 @@ class Sending:
     def send_ready(self, some: Iterable[PreparedMessage], *, ahead: Sequence[Record] = ()) -> list[Sent]:
         """Put prepared messages on their queues, in order, in batches; they are stored when this returns.
 
-        Each has ``send_timeout`` to itself, and is bounded in bytes as well as in number.
+        Each batch has its own ``send_timeout``, and is limited in bytes and in number.
 
         Args:
             some: The messages.

@@ -93,7 +93,7 @@ def depth_of(data: bytes, value: Any) -> int:
     if len(data) <= MAX_DEPTH or (len(data) <= SMALL and data.count(b"[") + data.count(b"{") <= MAX_DEPTH):
         return 0
     few = len(data) // _BYTES_A_VALUE
-    # Commas stand between values: where there are more, going through the values would only be given up on the way.
+    # Commas separate values: with more commas than this, the walk would be given up half-way.
     if data.count(b",") <= few and _is_shallow(value, few):
         return 0
     brackets = _brackets(data)

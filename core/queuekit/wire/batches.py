@@ -1,6 +1,6 @@
-"""Batches that are bounded in bytes as well as in number, so that no round trip grows with a pile of large messages.
+"""Splits items into batches limited in bytes and in number, so that many large messages cannot slow a round trip.
 
-A deadline that holds for one round trip is then one for progress: it does not have to cover all that is sent.
+The deadline of a round trip then only has to cover one batch, not everything that is sent.
 """
 
 from __future__ import annotations
@@ -12,19 +12,19 @@ __all__ = ["READ_BYTES", "alike", "fitting", "in_batches"]
 
 T = TypeVar("T")
 READ_BYTES = 4_000_000
-"""Bytes of bodies to read in one round trip, about."""
+"""Approximate bytes of bodies to read in one round trip."""
 
 
 def in_batches(items: Iterable[T], size: Callable[[T], int], *, most: int, most_bytes: int) -> Iterator[list[T]]:
-    """Yield *items* in order, in lists of up to *most* that together have up to *most_bytes*.
+    """Yield *items* in order, in lists of at most *most* items and *most_bytes* bytes.
 
-    An item that is larger by itself is alone. No more is read ahead than one item.
+    A larger item is alone in its list. At most one item is read ahead.
 
     Args:
-        items: What to part.
+        items: Items to split.
         size: Returns the bytes of an item.
-        most: Most items of a list.
-        most_bytes: Most bytes of a list.
+        most: Most items per list.
+        most_bytes: Most bytes per list.
     """
     batch: list[T] = []
     held = 0
@@ -40,7 +40,7 @@ def in_batches(items: Iterable[T], size: Callable[[T], int], *, most: int, most_
 
 
 def fitting(items: Sequence[T], size: Callable[[T], int], *, most_bytes: int) -> int:
-    """Return how many of *items*, from the first on, have up to *most_bytes* together; the first one fits always."""
+    """Return how many of the first *items* have at most *most_bytes* in total; the first one always counts."""
     held = 0
     for count, item in enumerate(items):
         held += size(item)
@@ -50,10 +50,10 @@ def fitting(items: Sequence[T], size: Callable[[T], int], *, most_bytes: int) ->
 
 
 def alike(sizes: Sequence[int], *, most: int) -> int:
-    """Return how many items to read next, if they are like those read before.
+    """Return how many items to read next, assuming that they are of the same size as those read before.
 
     Args:
-        sizes: Bytes of those read before.
+        sizes: Bytes of the items read before.
         most: Most items to read.
     """
     average = sum(sizes) / len(sizes) if sizes else 0
