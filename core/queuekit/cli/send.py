@@ -116,11 +116,12 @@ def _sent(task: Any, typed: str, arguments: tuple[str, ...], options: dict[str, 
     """Send a call of *task*, named as *typed*."""
     args, kwargs = parse_arguments(arguments)
     try:
-        return task.options(**options).send(*args, **kwargs)
+        sent: Result[Any] = task.options(**options).send(*args, **kwargs)
     except ArgumentsError as error:
         usual = " ".join([typed, *map(str.upper, task.parameters.names)])
         error.fix = error.fix or f"Write e.g.:  queuekit send {usual}"
         raise
+    return sent
 
 
 def _say_who_serves(session: Session, app: Queuekit, queue: str) -> None:
