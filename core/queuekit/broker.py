@@ -36,6 +36,7 @@ __all__ = [
     "Replace",
     "Settlement",
     "Stored",
+    "Subscription",
 ]
 
 _FIRST_PAGE = 20
@@ -225,6 +226,10 @@ class Capabilities:
     tells_time: bool = True
     """The service has a clock, on which ``sent_at``, ``claimed_at`` and ``not_before`` are. If false, they are on the
     clock passed to the factory, which gives the time of the result backend; never on ``time.time()``."""
+    counts: bool = attrs.field(default=attrs.Factory(lambda self: self.inspect, takes_self=True))
+    """:meth:`Broker.counts` returns at least the number of waiting messages. Defaults to the value of ``inspect``."""
+    push: bool = False
+    """The service pushes messages: workers use :meth:`Broker.subscribe` instead of ``receive``."""
 
 
 @attrs.frozen(kw_only=True)
@@ -240,8 +245,8 @@ class Limits:
     max_wait: float = 60.0
     """Longest ``wait`` of a receive, in seconds."""
     max_delay: float | None = None
-    """Longest delay, in seconds; ``None`` for no limit. Core delays a message again on receipt (hops) to reach longer
-    delays."""
+    """Longest delay, in seconds; ``None`` for no limit. Core never asks for a longer one: it delays a message again on
+    receipt (hops)."""
     max_lease: float | None = None
     """Longest time for which a message can be held, in seconds."""
     max_body: int = 16_000_000
@@ -252,6 +257,48 @@ class Limits:
     """Seconds for which an id is remembered after its message is gone."""
     dead_retention: float | None = None
     """Seconds after which the service itself deletes a dead letter; ``None`` for never."""
+
+
+class Subscription(abc.ABC):
+    """The deliveries that one worker gets from a broker, see :meth:`Broker.subscribe`."""
+
+    @abc.abstractmethod
+    def next(self, *, limit: int, wait: float, queues: Sequence[str] = ()) -> list[Delivery]:
+        """Return up to *limit* deliveries; an empty list if none arrives within *wait* seconds.
+
+        :meth:`Broker.interrupt` ends the wait. ``limit=0, wait=0`` does upkeep alone.
+
+        Args:
+            limit: Maximum number of deliveries.
+            wait: Seconds to block; 0 only looks at what was pushed.
+            queues: The queues of the subscription, most urgent first for this call; empty for their first order.
+
+        Raises:
+            UnavailableError: The service does not answer. Core closes the subscription and makes another.
+        """
+
+    @abc.abstractmethod
+    def close(self) -> None:
+        """End the subscription; may be called twice.
+
+        What was pushed and not returned by :meth:`next` goes back at once, uncounted. What was returned stays leased:
+        the worker settles it later.
+        """
+
+
+class _Polling(Subscription):
+    """A subscription to a broker that does not push."""
+
+    def __init__(self, broker: Broker, queues: Sequence[str], *, prefetch: int, lease: float) -> None:
+        self._broker, self._queues, self._most, self._lease = broker, queues, prefetch, lease
+
+    def next(self, *, limit: int, wait: float, queues: Sequence[str] = ()) -> list[Delivery]:
+        """Receive."""
+        most = min(limit, self._most)
+        return self._broker.receive(queues or self._queues, limit=most, wait=wait, lease=self._lease)
+
+    def close(self) -> None:
+        """Do nothing: all that was received was returned."""
 
 
 class Broker(abc.ABC):
@@ -296,6 +343,20 @@ class Broker(abc.ABC):
             lease: Seconds until the messages are delivered again unless extended or settled.
         """
 
+    def subscribe(self, queues: Sequence[str], *, prefetch: int, lease: float) -> Subscription:
+        """Have messages of *queues* pushed from now on, each under a lease as with :meth:`receive`.
+
+        Workers call this where ``capabilities.push`` is declared; a worker has one subscription at a time. The base
+        body returns one that calls :meth:`receive`.
+
+        Args:
+            queues: Names, most urgent first.
+            prefetch: Maximum number of deliveries that are pushed and not settled at any moment.
+            lease: Seconds until a message is delivered again unless its lease is extended or it is settled. A service
+                whose leases last as long as the connection ignores it.
+        """
+        return _Polling(self, queues, prefetch=prefetch, lease=lease)
+
     @abc.abstractmethod
     def extend(self, leases: Sequence[Lease], *, lease: float) -> list[Lease]:
         """Make *leases* end *lease* seconds from now, in one round trip, and return the leases already lost.
@@ -303,6 +364,19 @@ class Broker(abc.ABC):
         A lease may have been claimed by another client or process: a supervisor calls this with nothing but the leases.
         If ``capabilities.portable_leases`` is false, only the client that claimed them calls it.
         """
+
+    def renew(self, leases: Sequence[Lease], *, lease: float) -> list[Lease | None]:
+        """Make *leases* end *lease* seconds from now, and return the lease to show from now on for each.
+
+        The base body calls :meth:`extend`, which suits a service whose leases keep their tokens. Override this method
+        only if renewal changes the token; the old one is then lost. Core calls it in the process that claimed the
+        messages, because no other could know the new token: such a broker is used as one without ``portable_leases``.
+
+        Returns:
+            In the order of *leases*; ``None`` for each that is lost.
+        """
+        lost = set(self.extend(leases, lease=lease))
+        return [None if one in lost else one for one in leases]
 
     @abc.abstractmethod
     def settle(self, settlements: Sequence[Settlement]) -> list[Delivery]:

@@ -24,6 +24,8 @@ class SqsConformance(BrokerConformance):
     """What both runs have in common: queues under one prefix."""
 
     EXAMPLES = 4
+    CLAIMS: ClassVar = 40
+    HOARD: ClassVar = 400
     NOT_PROMISED: ClassVar = {
         "fifo": "the imitations keep an order that a standard queue does not promise",
         "fenced_ack": "the imitations refuse what SQS may carry out",

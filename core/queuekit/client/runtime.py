@@ -14,6 +14,8 @@ from queuekit.clock import Clock
 from queuekit.config.settings import Config, check_sections
 from queuekit.engines.backend_clock import BackendClock
 from queuekit.engines.copies import WithoutCopies
+from queuekit.engines.dead_letters import WithDeadLetters
+from queuekit.engines.stable_tokens import WithStableTokens
 from queuekit.engines.uniqueness import WithUniqueKeys
 from queuekit.errors import NoBackendError, PluginError, UnavailableError
 from queuekit.events import Events
@@ -117,7 +119,7 @@ def _engines(config: Config, plugins: Plugins, **made: Any) -> tuple[Broker, Bac
     object.__setattr__(broker, "largest_wanted", config.max_message_bytes)
     stored = backend_url(config, plugins)
     if stored is None:
-        return broker, None
+        return _completed(broker, None), None
     backend: Backend = _engine("backend", stored, config, plugins, **made)
     borrowed.follow(backend)
     broker.share(backend)
@@ -130,9 +132,15 @@ def _engine(side: Literal["broker", "backend"], url: EngineURL, config: Config, 
     return plugins.make(side, url, table=table, where=origin, **made)
 
 
-def _completed(broker: Broker, backend: Backend) -> Broker:
-    """Return *broker*, wrapped so that records of *backend* emulate its missing capabilities."""
+def _completed(broker: Broker, backend: Backend | None) -> Broker:
+    """Return *broker* with what core adds: stable tokens, and what records of *backend* make up for."""
+    if type(broker).renew is not Broker.renew:
+        broker = WithStableTokens(broker)
+    if backend is None:
+        return broker
     commits = broker.capabilities.commit and broker.engine_id is not None and broker.engine_id == backend.engine_id
+    if not broker.capabilities.dead_letters and backend.capabilities.scan:
+        broker, commits = WithDeadLetters(broker, backend), False
     if not broker.capabilities.dedup and not commits:
         broker = WithoutCopies(broker, backend)
     return broker if broker.capabilities.unique else WithUniqueKeys(broker, backend)

@@ -87,9 +87,13 @@ class WithoutCopies(WrappedBroker):
 
     def receive(self, queues: Sequence[str], *, limit: int, wait: float, lease: float) -> list[Delivery]:
         """Receive, and hold back copies of messages that are leased or done."""
+        return self.received(self._broker.receive(queues, limit=limit, wait=wait, lease=lease), lease)
+
+    def received(self, deliveries: list[Delivery], lease: float) -> list[Delivery]:
+        """Keep back the copies of what is leased or done, and what belongs to messages that have ended."""
         if self._kept:
             self._release_due(time.monotonic())
-        deliveries = self._without_ended(self._broker.receive(queues, limit=limit, wait=wait, lease=lease))
+        deliveries = self._without_ended(deliveries)
         claims = [claim_of(delivery) for delivery in deliveries]
         pairs = [(one, claim) for one, claim in zip(deliveries, claims, strict=True) if claim is not None]
         if not pairs:
@@ -194,7 +198,8 @@ class WithoutCopies(WrappedBroker):
         """Delay copies by so many seconds: in the broker, or here, under their leases."""
         if self.capabilities.delay:
             if waiting:
-                self._broker.settle([Release(one, delay=delay) for one, delay in waiting])
+                longest = float("inf") if self.limits.max_delay is None else self.limits.max_delay
+                self._broker.settle([Release(one, delay=min(delay, longest)) for one, delay in waiting])
             return
         now = time.monotonic()
         self._kept += [(now + min(delay, lease / 3), one) for one, delay in waiting]

@@ -54,7 +54,10 @@ class WithUniqueKeys(WrappedBroker):
 
     def receive(self, queues: Sequence[str], *, limit: int, wait: float, lease: float) -> list[Delivery]:
         """Receive, and free the keys with ``until="start"``."""
-        deliveries = self._broker.receive(queues, limit=limit, wait=wait, lease=lease)
+        return self.received(self._broker.receive(queues, limit=limit, wait=wait, lease=lease), lease)
+
+    def received(self, deliveries: list[Delivery], lease: float) -> list[Delivery]:
+        """Free the keys that are held until the start."""
         self._free([one.envelope for one in deliveries if _until(one.envelope) == "start"])
         return deliveries
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from queuekit.backend import Backend, Page
-from queuekit.broker import Broker, Delivery, Lease, Place, QueueCounts, Settlement, Stored
+from queuekit.broker import Broker, Delivery, Lease, Place, QueueCounts, Settlement, Stored, Subscription
 from queuekit.envelope import Envelope
 
 __all__ = ["WrappedBroker"]
@@ -31,6 +31,15 @@ class WrappedBroker(Broker):
     def receive(self, queues: Sequence[str], *, limit: int, wait: float, lease: float) -> list[Delivery]:
         """Take due messages under a lease."""
         return self._broker.receive(queues, limit=limit, wait=wait, lease=lease)
+
+    def subscribe(self, queues: Sequence[str], *, prefetch: int, lease: float) -> Subscription:
+        """Have messages pushed, each through :meth:`received`."""
+        inner = self._broker.subscribe(queues, prefetch=prefetch, lease=lease)
+        return _Subscribed(inner, lambda deliveries: self.received(deliveries, lease))
+
+    def received(self, deliveries: list[Delivery], lease: float) -> list[Delivery]:
+        """Return what is to be handed out of *deliveries*, which the broker inside has received or had pushed."""
+        return deliveries
 
     def extend(self, leases: Sequence[Lease], *, lease: float) -> list[Lease]:
         """Make *leases* end later."""
@@ -91,3 +100,18 @@ class WrappedBroker(Broker):
     def close(self) -> None:
         """Close the inner broker; the backend is closed by its owner."""
         self._broker.close()
+
+
+class _Subscribed(Subscription):
+    """A subscription to the broker inside, whose deliveries pass through its wrapper."""
+
+    def __init__(self, inner: Subscription, received: Callable[[list[Delivery]], list[Delivery]]) -> None:
+        self._inner, self._received = inner, received
+
+    def next(self, *, limit: int, wait: float, queues: Sequence[str] = ()) -> list[Delivery]:
+        """Return deliveries."""
+        return self._received(self._inner.next(limit=limit, wait=wait, queues=queues))
+
+    def close(self) -> None:
+        """End the subscription."""
+        self._inner.close()

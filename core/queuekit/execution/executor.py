@@ -443,6 +443,8 @@ class Executor:
             return self.decide.dead(delivery, reason="unknown", error=error, task=message.task, message=message)
         # Jitter: messages released together would otherwise come back to the same worker together.
         delay = min(_LONGEST_HOLD, 2.0 ** min(delivery.number - 1, 6)) * (1.0 + 0.25 * self._runtime.random.random())
+        if self._limits.max_delay is not None:
+            delay = min(delay, self._limits.max_delay)
         self._runtime.events.emit(TaskUnknown(id=message.id, task=message.task, again_in=delay, why=why))
         return Outcome(delivery=delivery, settlement=Release(delivery, delay=delay), status="held")
 

@@ -205,9 +205,12 @@ class Decider:
 
     def _put_off(self, run: Run, snooze: Snooze) -> Outcome:
         delay = max(0.0, float(snooze.seconds))
+        settlement: Settlement = Release(run.delivery, delay=delay)
+        if self._longest_delay is not None and delay > self._longest_delay:
+            settlement = Replace(run.delivery, self._once_more(run, delay))
         return Outcome(
             delivery=run.delivery,
-            settlement=None if run.early else Release(run.delivery, delay=delay),
+            settlement=None if run.early else settlement,
             sends=(self._once_more(run, delay),) if run.early else (),
             status="returned",
             event=self._finished(run, "PENDING"),

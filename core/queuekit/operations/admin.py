@@ -224,7 +224,9 @@ class Admin:
         """Return the number of dead letters in *queue*, or in all queues."""
         queues = [plain(queue)] if queue else self.queue_names()
         with self._in_time():
-            return sum(counts.dead for counts in self._broker.counts(queues).values())
+            if self._broker.capabilities.counts:
+                return sum(counts.dead for counts in self._broker.counts(queues).values())
+        return sum(1 for name in queues for _ in self._walk(name, Place.DEAD))
 
     def find_dead(self, ids: Sequence[str], queue: str | None = None) -> dict[str, list[str]]:
         """Return those of *ids* that are dead letters, by queue; if the broker can, without reading the others."""
@@ -433,6 +435,12 @@ class Admin:
         if workers is None:
             return []
         declared_queues = self.declared_queues() if workers else {}
+        if not self._broker.capabilities.counts:
+            return [
+                f"no worker serves {name!r}; {', '.join(declared_queues[name][:3])} is sent there. "
+                f"Start one:  queuekit worker -q {name}"
+                for name in self.unserved(declared_queues)
+            ]
         lines = []
         for view in self.queues():
             waiting = view.counts.ready + view.counts.delayed

@@ -44,7 +44,9 @@ BROKER_PLAN: Mapping[str, Support] = {
         "refused", "no command shows single messages; waiting ones are counted if the broker has counts"
     ),
     "remove": Support("emulated", "a cancelled message is dropped when its turn comes"),
-    "dead_letters": Support("without", "dead letters leave the queue; look for them where the broker puts them"),
+    "dead_letters": Support(
+        "emulated", "they are records of the result backend; without one that can scan, they leave the queue"
+    ),
     "commit": Support("emulated", "result, follow-ups and settlement go one after the other, each idempotent"),
     "processes": Support("refused", "commands and multiple workers are refused: only one process sees the queues"),
     "portable_leases": Support(
@@ -54,6 +56,8 @@ BROKER_PLAN: Mapping[str, Support] = {
     "tells_time": Support(
         "emulated", "moments are on the result backend's clock; where that tells none, expires and eta are refused"
     ),
+    "counts": Support("refused", "the command queues is refused; check and dlq work without it"),
+    "push": Support("without", "workers fetch messages"),
 }
 """Support of a capability that a broker does not declare."""
 BACKEND_PLAN: Mapping[str, Support] = {

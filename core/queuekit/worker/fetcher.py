@@ -15,6 +15,7 @@ from queuekit.client.runtime import Runtime
 from queuekit.errors import UnavailableError
 from queuekit.execution.executor import due_of
 from queuekit.logs.errors import log_error
+from queuekit.worker.push_source import PushSource
 
 __all__ = ["Fetcher", "weighted_order"]
 
@@ -36,6 +37,10 @@ class WorkerPort(Protocol):
 
     def room(self) -> int:
         """Return how many messages the worker can take now."""
+        ...
+
+    def capacity(self) -> int:
+        """Return how many messages it would hold at this moment, including those that it holds."""
         ...
 
     def wait_for_room(self, timeout: float) -> bool:
@@ -74,6 +79,8 @@ class Fetcher:
         self._back_by: float | None = None
         """Monotonic time by which the current fetch should return; ``None`` between fetches."""
         self._reports = runtime.broker.capabilities.inspect
+        pushes = runtime.broker.capabilities.push
+        self._push = PushSource(runtime.broker, lease=self._lease, capacity=worker.capacity) if pushes else None
         self._ages: dict[str, float] = {}
         self.thread = threading.Thread(target=self._loop, name="queuekit-fetcher", daemon=True)
 
@@ -114,6 +121,8 @@ class Fetcher:
                 self._stopping.wait(outage.failed(problem, afresh=was_of_use))
             elif outage.failures:
                 outage.over()
+        if self._push is not None:
+            self._push.close()
 
     def _try_round(self) -> str:
         """Fetch once and return what went wrong, if anything; no error may end the fetcher."""
@@ -158,15 +167,18 @@ class Fetcher:
         limits = self._runtime.broker.limits
         self._back_by = time.monotonic() + wait
         try:
-            deliveries = self._runtime.broker.receive(
-                queues, limit=min(limit, limits.max_batch), wait=min(wait, limits.max_wait), lease=self._lease
-            )
+            deliveries = self._take(queues, limit=min(limit, limits.max_batch), wait=min(wait, limits.max_wait))
         finally:
             self._back_by = None
         self._last_round = self._runtime.clock.monotonic()
         if not self._reports and limit > 0:
             self._note_ages(deliveries)
         return deliveries
+
+    def _take(self, queues: list[str], *, limit: int, wait: float) -> list[Delivery]:
+        if self._push is not None:
+            return self._push.next(queues, limit=limit, wait=wait)
+        return self._runtime.broker.receive(queues, limit=limit, wait=wait, lease=self._lease)
 
     def _note_ages(self, deliveries: list[Delivery]) -> None:
         ages: dict[str, float] = {}

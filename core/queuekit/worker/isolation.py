@@ -188,7 +188,9 @@ class Isolation:
         if crashes >= self._most:
             return self._executor.crashed(run, crashes, child.exit_reason())
         self._mark(run, seen=True)
-        settlement = Release(run.delivery, delay=min(30.0, 0.5 * 2.0**crashes), counted=True)
+        longest = self._runtime.broker.limits.max_delay
+        delay = min(30.0, 0.5 * 2.0**crashes, 30.0 if longest is None else longest)
+        settlement = Release(run.delivery, delay=delay, counted=True)
         return Outcome(delivery=run.delivery, settlement=settlement, status="crashed")
 
     def _mark(self, run: Run, *, seen: bool) -> None:

@@ -52,7 +52,7 @@ class Watchdog:
         about: Constant fields of the worker's presence record.
         hand_back: Called at each check with the monotonic time; hands back messages that cannot start soon, and
             returns whether to check again soon.
-        tell: Returns further fields of the presence record, each time anew.
+        facts: Returns further fields of the presence record, each time anew.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class Watchdog:
         deliver: Callable[[Outcome], None],
         about: dict[str, Any],
         hand_back: Callable[[float], bool] = lambda _: False,
-        tell: Callable[[], Mapping[str, Any]] = dict,
+        facts: Callable[[], Mapping[str, Any]] = dict,
     ) -> None:
         self._runtime = runtime
         self._executor = executor
@@ -82,7 +82,7 @@ class Watchdog:
         self._deliver = deliver
         self._about = about
         self._hand_back = hand_back
-        self._facts = tell
+        self._facts = facts
         self._stopped = threading.Event()
         self._awake = threading.Event()
         self._presented = threading.Event()

@@ -198,7 +198,7 @@ class Worker:
                 done=lambda: sum(self.stats.values()),
                 give_back=lambda run: self._give_back(run, self._executor.decide.handed_back(run)),
             ).look,
-            tell=self._presence,
+            facts=self._presence,
         )
 
     def _pools(self) -> Iterator[Pool]:
@@ -331,11 +331,19 @@ class Worker:
 
     def room(self) -> int:
         """Return how many messages to fetch: none until half of the prefetched ones are used."""
-        slots = min(self._settings.concurrency - self._lost_places(), self._leases.most)
-        extra = min(self._prefetch.size(), self._leases.most - slots)
+        slots, extra = self._places()
         # Suspects that wait for a process occupy no slot; not counting up to *slots* of them keeps others running.
         held = len(self._in_flight) - min(self._threads.apart, slots)
         return 0 if held >= max(slots, slots + extra // 2) else slots + extra - held
+
+    def capacity(self) -> int:
+        """Return how many messages it would hold at this moment, including those that it holds."""
+        return sum(self._places())
+
+    def _places(self) -> tuple[int, int]:
+        """Return how many messages may run, and how many may wait beyond those."""
+        slots = min(self._settings.concurrency - self._lost_places(), self._leases.most)
+        return slots, min(self._prefetch.size(), self._leases.most - slots)
 
     def _lost_places(self) -> int:
         """Return how many slots are occupied by bodies that were given up and are still running."""

@@ -1,6 +1,7 @@
 """What an operator does: look, cancel, replay, drop, purge, check."""
 
 import json
+from functools import partial
 from typing import Any
 
 import attrs
@@ -8,7 +9,7 @@ import pytest
 
 from queuekit import Queuekit, Signature, State
 from queuekit.backend import Record
-from queuekit.broker import Capabilities, Place
+from queuekit.broker import Broker, Capabilities, Dead, Place
 from queuekit.envelope import Envelope
 from queuekit.errors import CapabilityError, NoBackendError, UnavailableError, UnknownIdError
 from queuekit.events import MessageDead
@@ -344,3 +345,26 @@ def test_a_dead_letter_is_an_event() -> None:
     burst(app)
 
     assert [(event.id, event.reason, event.error) for event in dead] == [("bad", "malformed", "no header line")]
+
+
+def test_works_without_counts() -> None:
+    """Where the broker does not count, the list of queues is refused in words; checks and dead letters need none."""
+    app = make_app(worker={"queues": "served"})
+    app.task(name="lonely", queue="lonely")(print)
+    died = app.send(Signature("nobody", queue="served"))
+    delivery = take_one(app, queue="served")
+    app.runtime.broker.settle([Dead(delivery, reason="unknown")])
+    broker = app.runtime.broker
+    broker.capabilities = attrs.evolve(broker.capabilities, counts=False)
+    object.__setattr__(broker, "counts", partial(Broker.counts, broker))
+
+    with working(app):
+        wait_until(lambda: Admin(app).workers())
+        problems = Admin(app).check()
+
+    with pytest.raises(CapabilityError, match="MemoryBroker cannot count messages"):
+        Admin(app).queues()
+    assert problems[-1:] == [
+        "queues: no worker serves 'lonely'; lonely is sent there. Start one:  queuekit worker -q lonely"
+    ]
+    assert (Admin(app).dead_count("served"), died.id) == (1, delivery.id)

@@ -28,8 +28,11 @@ from support import (
     broker_defects,
     client_defects,
     clock_defects,
+    endurance_defects,
     lease_defects,
     many_defects,
+    push_defects,
+    renewal_defects,
     settling_defects,
 )
 from support.plugin_site import NullPlugin
@@ -189,6 +192,37 @@ BROKERS = [
     Planted(lease_defects.SettlesItsOwn, "serves_another_client_that_shows_a_lease", {"name": "ack"}),
     Planted(lease_defects.BuriesByHeart, "serves_another_client_that_shows_a_lease", {"name": "dead"}),
     Planted(lease_defects.NeedsTheMessage, "serves_another_client_that_shows_a_lease", {"name": "release"}),
+    Planted(renewal_defects.ReturnsTheOldToken, "returns_a_lease_for_each", right=renewal_defects.Renewing),
+    Planted(renewal_defects.RenewsOutOfOrder, "returns_a_lease_for_each", right=renewal_defects.Renewing),
+    Planted(renewal_defects.RenewsAndLeavesOut, "returns_none_for_a_lost_lease", right=renewal_defects.Renewing),
+    Planted(renewal_defects.RenewsInNameOnly, "renews_again_and_again", right=renewal_defects.Renewing),
+    Planted(renewal_defects.RenewsForHours, "ends_a_renewed_lease_as_well", right=renewal_defects.Renewing),
+    Planted(renewal_defects.HonoursTheOldToken, "refuses_the_token_of_before", right=renewal_defects.Renewing),
+    Planted(push_defects.PushesAll, "holds_no_more_than_its_prefetch", right=push_defects.Pushing),
+    Planted(push_defects.ReturnsAllPushed, "returns_no_more_than_asked", right=push_defects.Pushing),
+    Planted(push_defects.KeepsWhatWasPushed, "gives_back_what_was_not_returned", right=push_defects.Pushing),
+    Planted(push_defects.CountsWhatWasPushed, "gives_back_what_was_not_returned", right=push_defects.Pushing),
+    Planted(push_defects.TakesBackWhatWasReturned, "gives_back_what_was_not_returned", right=push_defects.Pushing),
+    Planted(push_defects.PushesDeafly, "ends_a_wait_for_what_is_pushed", right=push_defects.Pushing),
+    Planted(push_defects.PushesNoMore, "goes_on_when_what_it_holds_is_settled", right=push_defects.Pushing),
+    Planted(push_defects.PushesAnything, "keeps_queues_of_others_apart", right=push_defects.Pushing),
+    Planted(push_defects.PushesTheFirstQueue, "keeps_queues_of_others_apart", right=push_defects.Pushing),
+    Planted(settling_defects.RetriesTwice, "pushes_again_what_goes_back"),
+    Planted(endurance_defects.CountsToThree, "counts_crashes_beyond_a_few"),
+    Planted(endurance_defects.NumbersToFifteen, "counts_hundreds_of_claims"),
+    Planted(endurance_defects.NumbersInAByte, "counts_hundreds_of_claims"),
+    Planted(endurance_defects.RoundsDown, "rounds_no_delay_down", {"way": "send"}, right=endurance_defects.Coarse),
+    Planted(
+        endurance_defects.RoundsReleasesDown, "rounds_no_delay_down", {"way": "release"}, right=endurance_defects.Coarse
+    ),
+    Planted(
+        endurance_defects.NoHeadroom, "takes_its_largest_body_with_the_longest_names", right=endurance_defects.Roomy
+    ),
+    Planted(endurance_defects.OpensAnyLease, "refuses_the_token_of_another_message"),
+    Planted(endurance_defects.ComparesTheShape, "refuses_a_token_of_the_right_shape"),
+    Planted(endurance_defects.TrustsItself, "refuses_a_stale_lease_of_its_own", {"deed": "extend"}),
+    Planted(endurance_defects.OpensAnyLease, "refuses_a_stale_lease_of_its_own", {"deed": "settle"}),
+    Planted(endurance_defects.InterruptedForGood, "is_interrupted_once"),
     Planted(again_defects.FirstClaimForEver, "tells_when_it_was_sent_and_claimed"),
     Planted(again_defects.SentAnew, "tells_when_it_was_sent_and_claimed"),
     Planted(again_defects.ForgetsFieldsOnReturn, "returns_every_field_again", {"way": "released"}),
@@ -362,15 +396,17 @@ class BrokersAtFile(Brokers):
     [
         (lease_defects.OfItsProcess, "serves_a_process_that_shows_a_lease"),
         (lease_defects.OfItsConnection, "serves_a_fork_that_shows_a_lease"),
+        (endurance_defects.Hoards, "keeps_nothing_of_what_is_done"),
     ],
-    ids=["process", "fork"],
+    ids=["process", "fork", "hoards"],
 )
-def test_catches_leases_that_belong_to_a_process(tmp_path: Path, defect: type[Broker], test: str) -> None:
+def test_catches_what_shows_in_a_process_of_its_own(tmp_path: Path, defect: type[Broker], test: str) -> None:
     """Several processes are needed for this, which the memory broker does not know."""
     for kind, name in ((SqliteBroker, "right"), (defect, "wrong")):
         suite = BrokersAtFile(kind, tmp_path / name)
         with suite.session() as broker:
-            call = partial(getattr(suite, f"test_{test}"), broker=broker, declared=broker.capabilities)
+            given = {"declared": broker.capabilities} if "lease" in test else {"queue": suite.new_queue()}
+            call = partial(getattr(suite, f"test_{test}"), broker=broker, **given)
             if kind is SqliteBroker:
                 call()
                 continue

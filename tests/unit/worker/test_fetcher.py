@@ -32,6 +32,10 @@ class WorkerPort:
         """Return how much more they take."""
         return self.free
 
+    def capacity(self) -> int:
+        """Return how much they hold at most."""
+        return self.free + len(self.taken)
+
     def wait_for_room(self, timeout: float) -> bool:
         """Say at once whether there is room."""
         threading.Event().wait(min(timeout, 0.01))

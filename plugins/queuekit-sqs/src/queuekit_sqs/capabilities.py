@@ -27,7 +27,9 @@ _ATTRIBUTES_ROOM = 16_384
 """Bytes of a message that are reserved for its attributes."""
 _LARGEST_OBJECT = 256_000_000
 
-CAPABILITIES = Capabilities(fenced_ack=False, dedup=False, unique=False, fifo=False, inspect=False, remove=False)
+CAPABILITIES = Capabilities(
+    fenced_ack=False, dedup=False, unique=False, fifo=False, inspect=False, remove=False, counts=True
+)
 LIMITS = Limits(
     max_batch=1_000,
     batch_bytes=4_000_000,

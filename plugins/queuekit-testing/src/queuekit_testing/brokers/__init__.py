@@ -6,6 +6,7 @@ from queuekit_testing.brokers.batches import BatchesTests
 from queuekit_testing.brokers.clocks import ClocksTests
 from queuekit_testing.brokers.commit import CommitTests
 from queuekit_testing.brokers.connections import BrokerConnectionsTests
+from queuekit_testing.brokers.endurance import EnduranceTests
 from queuekit_testing.brokers.leases import LeasesTests
 from queuekit_testing.brokers.model import ModelledTests
 from queuekit_testing.brokers.once import OnceTests
@@ -14,6 +15,8 @@ from queuekit_testing.brokers.payloads import PayloadsTests
 from queuekit_testing.brokers.places import PlacesTests
 from queuekit_testing.brokers.portable import PortableLeasesTests
 from queuekit_testing.brokers.processes import ProcessesTests
+from queuekit_testing.brokers.renewals import RenewalsTests
+from queuekit_testing.brokers.subscriptions import SubscriptionsTests
 from queuekit_testing.brokers.waiting import WaitingTests
 
 __all__ = ["BrokerConformance"]
@@ -25,6 +28,9 @@ class BrokerConformance(
     OrderTests,
     LeasesTests,
     PortableLeasesTests,
+    RenewalsTests,
+    SubscriptionsTests,
+    EnduranceTests,
     WaitingTests,
     OnceTests,
     PlacesTests,

@@ -8,7 +8,7 @@ import pytest
 
 from queuekit.broker import Ack, Broker, Dead, Place, QueueCounts, Release
 from queuekit_testing.brokers.kit import BrokerKit
-from queuekit_testing.kit import in_thread, needs
+from queuekit_testing.kit import eventually, in_thread, needs
 
 __all__ = ["PlacesTests"]
 
@@ -28,6 +28,20 @@ class PlacesTests(BrokerKit):
         return {Place.READY: ready, Place.DELAYED: delayed.id, Place.LEASED: leased.id, Place.DEAD: dead.id}
 
     # -- counts --------------------------------------------------------------------------------------------------
+
+    @needs("counts")
+    def test_counts_what_waits(self, broker: Broker, queue: str) -> None:
+        """``counts`` tells how many messages wait in each queue; a service that only estimates is given time."""
+        other = self.new_queue()
+        broker.send([*self.messages(queue, 3), self.message(other)])
+
+        def ready() -> tuple[int, int]:
+            found = broker.counts([queue, other])
+            return found[queue].ready, found[other].ready
+
+        eventually(lambda: ready() == (3, 1), timeout=self.patience, what="three and one message are counted")
+        self.do(broker, *[Ack(delivery) for delivery in self.take(broker, queue, 3)])
+        eventually(lambda: ready() == (0, 1), timeout=self.patience, what="none and one message are counted")
 
     @needs("inspect")
     def test_counts_an_unknown_queue_as_empty(self, broker: Broker, queue: str) -> None:

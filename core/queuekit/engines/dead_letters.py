@@ -1,0 +1,181 @@
+"""Dead letters for a broker that keeps none: records of the result backend, with reason, error and body."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import attrs
+
+from queuekit.backend import Backend, Condition, Page, Record
+from queuekit.broker import Broker, Dead, Delivery, Place, QueueCounts, Settlement, Stored
+from queuekit.engines.wrapping import WrappedBroker
+from queuekit.envelope import Envelope, Unique, join_frame, split_frame
+from queuekit.errors import DecodeError
+
+__all__ = ["WithDeadLetters"]
+
+_HEADER_ROOM = 16_000
+"""Bytes of a record that its header may take beside the body."""
+_AT_ONCE = 100
+"""Most dead letters that are sent or deleted in one call."""
+_GENERATION = 32
+"""Bits by which the generation is shifted in a rank."""
+_ANEW: dict[str, Any] = {"attempt": 0, "hop": 0, "delay": 0.0, "not_before": None}
+"""Fields of a message that is replayed."""
+_NOT_KEPT = "the body was too large to be kept; "
+
+
+@attrs.frozen
+class _DeadRecord:
+    """What a record says."""
+
+    key: str
+    stored: Stored
+    whole: bool
+    """Whether the body was kept."""
+
+
+class WithDeadLetters(WrappedBroker):
+    """A broker that also keeps dead letters (``capabilities.dead_letters``).
+
+    The record is written before the message leaves its queue, so a crash in between loses nothing. A body that is too
+    large for a record is not kept: such a dead letter is shown, and cannot be replayed.
+
+    Args:
+        broker: Keeps the other messages.
+        backend: Keeps the dead letters, each as a record ``dead:<hash of queue>:<hash of id>``; it can scan.
+    """
+
+    def __init__(self, broker: Broker, backend: Backend) -> None:
+        super().__init__(broker)
+        self._backend = backend
+        self._room = backend.limits.max_record - _HEADER_ROOM
+        self.capabilities = attrs.evolve(broker.capabilities, dead_letters=True, commit=False)
+
+    def settle(self, settlements: Sequence[Settlement]) -> list[Delivery]:
+        """Record what dies, then carry out *settlements*."""
+        dead = [each for each in settlements if isinstance(each, Dead)]
+        if not dead:
+            return self._broker.settle(settlements)
+        now = self._backend.now() or time.time()
+        records = [self._record(each, now) for each in dead]
+        written = self._backend.put(records, condition=Condition.NEWER)
+        lost = self._broker.settle(settlements)
+        tokens = {one.token for one in lost}
+        outcomes = zip(dead, records, written, strict=True)
+        alive = [record.key for each, record, yes in outcomes if yes and each.delivery.token in tokens]
+        if alive:
+            self._backend.delete(alive)
+        return lost
+
+    def counts(self, queues: Sequence[str]) -> dict[str, QueueCounts]:
+        """Return the counts of *queues*, with the dead letters that are kept here."""
+        found = self._broker.counts(queues)
+        return {name: attrs.evolve(each, dead=len(self._dead(name))) for name, each in found.items()}
+
+    def peek(self, queue: str, *, place: Place, limit: int = 100, cursor: str | None = None) -> Page[Stored]:
+        """Return messages in *place*; dead letters latest first."""
+        if place is not Place.DEAD:
+            return self._broker.peek(queue, place=place, limit=limit, cursor=cursor)
+        start, dead = int(cursor or 0), self._dead(queue)
+        items = tuple(each.stored for each in dead[start : start + limit])
+        return Page(items=items, cursor=str(start + limit) if len(dead) > start + limit else None)
+
+    def find(self, queue: str, ids: Sequence[str]) -> list[Stored]:
+        """Return those of *ids* that are dead letters or, where the broker shows messages, elsewhere."""
+        waiting = self._broker.find(queue, ids) if self._broker.capabilities.inspect else []
+        return [*waiting, *(each.stored for each in self._chosen(queue, ids))]
+
+    def requeue(self, queue: str, ids: Sequence[str] | None = None) -> list[str]:
+        """Send dead letters (all, or *ids*) again, oldest first, and delete their records."""
+        chosen = self._dead(queue) if ids is None else self._chosen(queue, ids)
+        whole = [each for each in reversed(chosen) if each.whole]
+        for first in range(0, len(whole), _AT_ONCE):
+            part = whole[first : first + _AT_ONCE]
+            self._broker.send([_replayed(each.stored.envelope) for each in part])
+            self._backend.delete([each.key for each in part])
+        return [each.stored.envelope.id for each in whole]
+
+    def remove(self, queue: str, ids: Sequence[str], *, place: Place | None = None) -> list[str]:
+        """Take messages out by id."""
+        if place is not Place.DEAD:
+            return self._broker.remove(queue, ids, place=place)
+        found = self._chosen(queue, ids)
+        self._backend.delete([each.key for each in found])
+        return [each.stored.envelope.id for each in found]
+
+    def purge(self, queue: str, *, place: Place = Place.READY) -> int:
+        """Take all messages in *place* out."""
+        if place is not Place.DEAD:
+            return self._broker.purge(queue, place=place)
+        return self._backend.delete([each.key for each in self._dead(queue)])
+
+    # -- records
+
+    def _record(self, settlement: Dead, now: float) -> Record:
+        delivery, envelope = settlement.delivery, settlement.delivery.envelope
+        whole = len(envelope.body) <= self._room
+        header: dict[str, Any] = {
+            **attrs.asdict(attrs.evolve(envelope, body=b"")),
+            "reason": settlement.reason,
+            "holder": settlement.holder,
+            "error": settlement.error if whole else _NOT_KEPT + settlement.error,
+            "died_at": now,
+            "sent_at": delivery.sent_at,
+            "number": delivery.number,
+            "crashes": delivery.crashes,
+            "whole": whole,
+        }
+        del header["body"]
+        rank = (envelope.generation << _GENERATION) + envelope.attempt
+        return Record(
+            key=_prefix(envelope.queue) + _hash(envelope.id),
+            body=join_frame(header, envelope.body if whole else b""),
+            ttl=self._broker.limits.dead_retention,
+            rank=min(rank, 2**53 - 1),
+            state=settlement.reason,
+            at=now,
+        )
+
+    def _dead(self, queue: str) -> list[_DeadRecord]:
+        """Return all dead letters of *queue*, latest first."""
+        found = [each for each in map(_read, self._backend.walk(_prefix(queue))) if each is not None]
+        return sorted(found, key=lambda each: each.stored.died_at or 0.0, reverse=True)
+
+    def _chosen(self, queue: str, ids: Sequence[str]) -> list[_DeadRecord]:
+        """Return those of *ids* that are dead letters of *queue*, latest first."""
+        keys = [_prefix(queue) + _hash(id) for id in dict.fromkeys(ids)]
+        found = [each for each in map(_read, self._get(keys)) if each is not None]
+        return sorted(found, key=lambda each: each.stored.died_at or 0.0, reverse=True)
+
+    def _get(self, keys: Sequence[str]) -> Iterator[Record]:
+        for first in range(0, len(keys), _AT_ONCE):
+            yield from self._backend.get(keys[first : first + _AT_ONCE]).values()
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+
+def _prefix(queue: str) -> str:
+    return f"dead:{_hash(queue)}:"
+
+
+def _read(record: Record) -> _DeadRecord | None:
+    """Return what a record says; ``None`` if it is not one of these."""
+    try:
+        header, body = split_frame(record.body)
+        whole, unique = header.pop("whole"), header.pop("unique")
+        names = ("reason", "holder", "error", "died_at", "sent_at", "number", "crashes")
+        rest = {name: header.pop(name) for name in names}
+        envelope = Envelope(**header, body=body, unique=Unique(**unique) if unique else None)
+    except (DecodeError, KeyError, TypeError):
+        return None
+    return _DeadRecord(record.key, Stored(envelope=envelope, place=Place.DEAD, **rest), whole=whole)
+
+
+def _replayed(envelope: Envelope) -> Envelope:
+    return attrs.evolve(envelope, generation=envelope.generation + 1, **_ANEW)

@@ -1,0 +1,135 @@
+"""A worker on a broker that pushes: one subscription, of the size that the worker can use, made anew when it breaks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import pytest
+
+from queuekit import Queuekit
+from queuekit.broker import Delivery, Place, Subscription
+from queuekit.errors import UnavailableError
+from queuekit.hookspecs import BrokerSpec, hookimpl
+from queuekit.worker.push_source import PushSource
+from queuekit_testing.kit import unique_name
+from support.push_defects import Pushing
+from support.waiting import wait_until
+from support.working import counts, inside, working
+
+
+class PushPlugin:
+    """Serves ``push://``."""
+
+    @hookimpl
+    def queuekit_brokers(self) -> list[BrokerSpec]:
+        """Return the broker."""
+        spec = BrokerSpec(schemes=("push",), factory=MadePushing, capabilities=Pushing.capabilities)
+        return [spec]
+
+
+class MadePushing(Pushing):
+    """Keeps those that were made."""
+
+    made: list[Pushing] = []  # noqa: RUF012 - for the test to see
+
+    def __init__(self, *args: object, **kwargs: object) -> None:
+        super().__init__(*args, **kwargs)
+        self.made.append(self)
+
+
+@pytest.fixture
+def app() -> Iterator[Queuekit]:
+    """Return an app on a broker that pushes."""
+    app = Queuekit(broker=f"push://{unique_name('app')}", backend="memory://results", worker={"concurrency": 2})
+    app.plugins.register(PushPlugin(), "push")
+    yield app
+    app.close()
+
+
+def test_a_worker_runs_what_is_pushed(app: Queuekit) -> None:
+    """All of it, over subscriptions; what comes later arrives as well, and a stop leaves nothing behind."""
+    done: list[int] = []
+    app.task(name="note")(done.append)
+    app.send_many(app.tasks["note"].s(number) for number in range(50))
+
+    with working(app):
+        wait_until(lambda: len(done) == 50, what="fifty runs")
+        app.tasks["note"].send(50)
+        wait_until(lambda: len(done) == 51, what="one more run")
+    broker = MadePushing.made[-1]
+
+    assert sorted(done) == list(range(51))
+    assert broker.subscriptions
+    assert not any(subscription.buffer for subscription in broker.subscriptions)
+    assert counts(app) == {}
+    assert not inside(app, Place.LEASED)
+
+
+class Scripted(Subscription):
+    """Answers what it is told to."""
+
+    def __init__(self, prefetch: int, answers: list[Exception | None]) -> None:
+        self.prefetch, self.answers, self.closed = prefetch, answers, 0
+
+    def next(self, *, limit: int, wait: float, queues: Sequence[str] = ()) -> list[Delivery]:
+        """Return nothing, or raise."""
+        answer = self.answers.pop(0) if self.answers else None
+        if answer is not None:
+            raise answer
+        return []
+
+    def close(self) -> None:
+        """Count."""
+        self.closed += 1
+
+
+class Subscriptions(Pushing):
+    """Makes subscriptions that a test looks at."""
+
+    def __init__(self, *answers: Exception | None) -> None:
+        self.answers = list(answers)
+        self.all: list[Scripted] = []
+
+    def subscribe(self, queues: Sequence[str], *, prefetch: int, lease: float) -> Subscription:
+        """Make one."""
+        self.all.append(Scripted(prefetch, self.answers))
+        return self.all[-1]
+
+
+def test_is_as_large_as_the_worker_can_use() -> None:
+    """Made anew when that has doubled or is a fourth; a little more or less is left as it is."""
+    broker, capacities = Subscriptions(), [4, 8, 9, 5, 2, 1]
+    source = PushSource(broker, lease=30.0, capacity=lambda: capacities[0])
+
+    while capacities:
+        source.next(["q"], limit=1, wait=0)
+        capacities.pop(0)
+    source.close()
+
+    assert [made.prefetch for made in broker.all] == [4, 9, 2]
+    assert [made.closed for made in broker.all] == [1, 1, 1]
+
+
+def test_subscribes_again_after_an_error() -> None:
+    """The one that failed is closed; the fetcher hears of the error."""
+    broker = Subscriptions(UnavailableError("gone"), None)
+    source = PushSource(broker, lease=30.0, capacity=lambda: 1)
+
+    with pytest.raises(UnavailableError):
+        source.next(["q"], limit=1, wait=0)
+    source.next(["q"], limit=1, wait=0)
+
+    assert [made.closed for made in broker.all] == [1, 0]
+
+
+def test_closes_once_and_without_need() -> None:
+    """A worker that never fetched has nothing to close."""
+    broker = Subscriptions()
+    source = PushSource(broker, lease=30.0, capacity=lambda: 1)
+
+    source.close()
+    source.next(["q"], limit=1, wait=0)
+    source.close()
+    source.close()
+
+    assert [made.closed for made in broker.all] == [1]
