@@ -1,6 +1,7 @@
 """Users with few rights, on a server that asks who they are."""
 
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from typing import Any
 
 import pymongo
@@ -14,8 +15,9 @@ from queuekit.ids import new_id
 from queuekit.urls import EngineURL
 from queuekit_mongo.backend import MongoBackend
 from queuekit_mongo.broker import MongoBroker
+from queuekit_mongo.options import MongoOptions
 from support.mongod import Mongod
-from support.waiting import PATIENCE
+from support.waiting import PATIENCE, UNHURRIED
 
 ACTIONS = ["find", "insert", "update", "remove"]
 
@@ -71,11 +73,13 @@ def test_check_tells_of_a_user_who_may_only_read(guarded: Mongod, connect: Calla
 
 def test_a_command_that_is_not_allowed_is_named_and_not_quoted(guarded: Mongod) -> None:
     """The server quotes the command that it refuses: what a task has returned stays out of logs all the same."""
-    backend = MongoBackend(EngineURL.parse(url_of(guarded, "reader")))
+    url, options = EngineURL.parse(url_of(guarded, "reader")), MongoOptions(timeout=UNHURRIED)
 
-    with pytest.raises(UnavailableError, match="not authorized on jobs to execute command findAndModify;") as caught:
+    with (
+        closing(MongoBackend(url, options=options)) as backend,
+        pytest.raises(UnavailableError, match="not authorized on jobs to execute command findAndModify;") as caught,
+    ):
         backend.put([Record(key="result:1", body=b"4711", error="4711", state="4711")])
-    backend.close()
 
     assert "4711" not in str(caught.value)
     assert "readWrite" in (caught.value.fix or "")

@@ -1,6 +1,7 @@
 """What is sent to a server is what MongoDB 4.4 knows: the tests have newer ones only."""
 
 from collections.abc import Iterator
+from contextlib import closing
 from functools import partial
 from typing import Any
 
@@ -13,9 +14,11 @@ from queuekit.urls import EngineURL
 from queuekit_mongo import engine
 from queuekit_mongo.backend import MongoBackend
 from queuekit_mongo.broker import MongoBroker
+from queuekit_mongo.options import MongoOptions
 from queuekit_testing.kit import unique_name
 from support.mongo_verbs import LEASE, use_every_verb
 from support.mongod import shared_lone, shared_url
+from support.waiting import UNHURRIED
 
 NEWER = {
     "5.0": "$dateAdd $dateDiff $dateSubtract $dateTrunc $getField $rand $sampleRate $setField $setWindowFields "
@@ -66,14 +69,16 @@ def sent(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> lis
     monkeypatch.setattr(engine, "MongoClient", partial(MongoClient, event_listeners=[listener]))
     database = unique_name("versions")
     url = shared_url(database) if request.param == "set" else f"mongodb://{shared_lone().address}/{database}"
-    broker, backend = MongoBroker(EngineURL.parse(url)), MongoBackend(EngineURL.parse(url))
+    parsed, patient = EngineURL.parse(url), MongoOptions(timeout=UNHURRIED)
     queue = unique_name("q")
-    broker.send([Envelope(id=new_id(), queue=queue, body=b"") for _ in range(60)])
-    use_every_verb(broker, backend, queue)
-    broker.receive(["empty"], limit=1, wait=0.2, lease=LEASE)
-    broker.check()
-    broker.close()
-    backend.close()
+    with (
+        closing(MongoBroker(parsed, options=patient)) as broker,
+        closing(MongoBackend(parsed, options=patient)) as backend,
+    ):
+        broker.send([Envelope(id=new_id(), queue=queue, body=b"") for _ in range(60)])
+        use_every_verb(broker, backend, queue)
+        broker.receive(["empty"], limit=1, wait=0.2, lease=LEASE)
+        broker.check()
     return listener.commands
 
 
