@@ -473,7 +473,7 @@ def test_check_of_a_sound_app_is_ok(shop: Path) -> None:
         pytest.param(("--app", "nope"), "app", "no module named 'nope'", id="app"),
         pytest.param(("--broker", "sqlit:///x"), "engines", "no plugin handles 'sqlit://'", id="plugin"),
         pytest.param(("--broker", "memory://"), "engines", "inside one process", id="memory"),
-        pytest.param(("--broker", "sqlite:////nowhere/q.db"), "engines", "no directory", id="down"),
+        pytest.param(("--broker", "sqlite:////nowhere/q.db"), "engines", "does not exist", id="down"),
     ],
 )
 def test_check_finds_trouble(args: tuple[str, ...], subject: str, text: str, shop: Path) -> None:
