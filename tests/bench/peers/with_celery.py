@@ -47,6 +47,7 @@ PEER = Peer(
         "a killed worker",
         "worker_prefetch_multiplier = 125": "its documentation advises 64 to 128 for many short tasks",
         "task_ignore_result, no result backend": "for the rows without results, as its documentation advises",
+        "--loglevel ERROR": "no worker here logs each task",
         "--without-gossip --without-mingle --without-heartbeat": "one worker has nobody to talk to; it starts sooner",
     },
     many="group(...).apply_async()",

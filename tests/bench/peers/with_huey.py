@@ -36,6 +36,7 @@ PEER = Peer(
     ],
     settings={
         "--workers 8 --worker-type thread": "the same for all; the default is one thread",
+        "--quiet": "no worker here logs each task",
         "store_none": "for the rows with results, since these tasks return None and all others store that",
         "results = False": "for the rows without results",
     },

@@ -36,11 +36,12 @@ PEER = Peer(
     send_rows=lambda rows: large.defer(rows=rows),
     opened=app.open,
     worker=[
-        *("-m", "procrastinate", "--app", "peers.with_procrastinate.app"),
+        *("-m", "procrastinate", "--app", "peers.with_procrastinate.app", "--log-level", "warning"),
         *("worker", "--concurrency", str(THREADS)),
     ],
     settings={
         "--concurrency 8": "the same for all; the default is 1",
+        "--log-level warning": "no worker here logs each task",
         "no results": "it keeps each job and its state, and does not store what a task returns",
     },
     many="task.batch_defer(...)",

@@ -44,6 +44,7 @@ PEER = Peer(
     settings={
         "--worker-class rq.SimpleWorker": "does not fork for each job, which is several times as fast as the default. "
         "A worker of RQ runs one job at a time; it has no threads",
+        "--quiet": "no worker here logs each task",
         "result_ttl = 0": "for the rows without results; the default keeps them for 500 seconds",
     },
     many="queue.enqueue_many(...)",
