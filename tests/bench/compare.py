@@ -73,7 +73,7 @@ def _options() -> argparse.Namespace:
 
 def _measured(options: argparse.Namespace) -> dict[str, Any]:
     amount, names = QUICK if options.quick else WHOLE, options.only
-    since, before = datetime.now(UTC), machine.facts()
+    since, commit, before = datetime.now(UTC), machine.commit(), machine.facts()
     figures: Figures = {}
     peers = {name: description(ENTRIES[name]) for name in names}
     for turn in range(amount.rounds):
@@ -85,7 +85,7 @@ def _measured(options: argparse.Namespace) -> dict[str, Any]:
         "date": f"{since:%Y-%m-%d}",
         "seconds": round((datetime.now(UTC) - since).total_seconds()),
         "command": " ".join(["python tests/bench/compare.py", *(["--quick"] if options.quick else [])]),
-        "commit": machine.commit(),
+        "commit": commit,
         "note": options.note,
         "machine": {**before, "load_after": machine.load()},
         "servers": servers.described(),

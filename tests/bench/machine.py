@@ -6,6 +6,7 @@ import os
 import platform
 import subprocess
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -15,7 +16,7 @@ def facts() -> dict[str, object]:
     """Return processor, cores, memory, system, Python, disk and load."""
     return {
         "processor": _processor(),
-        "cores": len(os.sched_getaffinity(0)),
+        "cores": _cores(),
         "cores_of_machine": os.cpu_count(),
         "memory_gb": round(psutil.virtual_memory().total / 1e9),
         "system": _system(),
@@ -38,15 +39,28 @@ def commit() -> str:
     return done.stdout.strip() or "unknown"
 
 
+def _cores() -> int:
+    """Return how many cores this process may use."""
+    allowed: Callable[[int], set[int]] | None = getattr(os, "sched_getaffinity", None)  # Linux has it
+    return len(allowed(0)) if allowed else os.cpu_count() or 1
+
+
 def _processor() -> str:
-    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    """Return its name, and its model where the name alone says little."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
     fields = dict([part.strip() for part in line.split(":", 1)] for line in lines if ":" in line)
     family = [fields[name] for name in ("cpu family", "model") if name in fields]
-    return f"{fields.get('model name', platform.machine())} (family {', model '.join(family)})"
+    return fields.get("model name", platform.machine()) + (f" (family {', model '.join(family)})" if family else "")
 
 
 def _system() -> str:
-    return platform.freedesktop_os_release().get("PRETTY_NAME", platform.system())
+    try:
+        return platform.freedesktop_os_release().get("PRETTY_NAME", platform.system())
+    except OSError:
+        return platform.platform()
 
 
 def _file_system(folder: Path) -> str:
