@@ -206,7 +206,7 @@ def _machine(results: dict[str, Any]) -> str:
         ["processor", machine["processor"]],
         ["cores used, of the machine", f"{machine['cores']} of {machine['cores_of_machine']}"],
         ["memory", f"{machine['memory_gb']} GB"],
-        ["system", f"{machine['system']}, Linux {machine['kernel']}"],
+        ["system", f"{machine['system']}, kernel {machine['kernel']}"],
         ["file system of servers and files", machine["file_system"]],
         ["Python", machine["python"]],
     ]
