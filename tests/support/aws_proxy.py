@@ -4,6 +4,7 @@ It counts requests, adds latency, throttles, loses replies after the work was do
 messages delivered twice.
 """
 
+import contextlib
 import http.client
 import json
 import socket
@@ -15,6 +16,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from support.aws_servers import aws_url
+from support.waiting import PATIENCE
 
 __all__ = ["AwsProxy"]
 
@@ -156,22 +158,16 @@ class _Server(ThreadingHTTPServer):
 
 
 class _Handler(BaseHTTPRequestHandler):
-    """One connection of a client, with one of its own to the server."""
+    """One connection of a client."""
 
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
 
     def setup(self) -> None:
-        """Open the connection to the server."""
+        """Find the proxy."""
         super().setup()
         assert isinstance(self.server, _Server)
         self.proxy: AwsProxy = self.server.proxy
-        self.upstream = http.client.HTTPConnection("127.0.0.1", self.proxy.target, timeout=60)
-
-    def finish(self) -> None:
-        """Close both."""
-        self.upstream.close()
-        super().finish()
 
     def handle_any(self) -> None:
         """Pass one request on, with what is to go wrong."""
@@ -202,9 +198,17 @@ class _Handler(BaseHTTPRequestHandler):
     def ask(self, body: bytes) -> tuple[int, list[tuple[str, str]], bytes]:
         """Return the server's answer."""
         headers = {key: value for key, value in self.headers.items() if key.lower() != "content-length"}
-        self.upstream.request(self.command, self.path, body=body, headers=headers)
-        reply = self.upstream.getresponse()
-        return reply.status, reply.getheaders(), reply.read()
+        return self.pass_on(self.command, self.path, body, headers)
+
+    def pass_on(
+        self, command: str, path: str, body: bytes, headers: dict[str, str]
+    ) -> tuple[int, list[tuple[str, str]], bytes]:
+        """Return the server's answer to a request over a connection of its own: it closes those that are idle."""
+        upstream = http.client.HTTPConnection("127.0.0.1", self.proxy.target, timeout=PATIENCE)
+        with contextlib.closing(upstream):
+            upstream.request(command, path, body=body, headers=headers)
+            reply = upstream.getresponse()
+            return reply.status, reply.getheaders(), reply.read()
 
     def with_failures(self, answer: bytes, failing: list[str]) -> bytes:
         """Return *answer* with the entries that have failed."""
@@ -229,8 +233,7 @@ class _Handler(BaseHTTPRequestHandler):
             "X-Amz-Target": "AmazonSQS.ChangeMessageVisibility",
             "Content-Type": "application/x-amz-json-1.0",
         }
-        self.upstream.request("POST", "/", body=json.dumps(again), headers=headers)
-        self.upstream.getresponse().read()
+        self.pass_on("POST", "/", json.dumps(again).encode(), headers)
         self.proxy.upset["doubled"] += 1
 
     def refuse(self, status: int, code: str, text: str) -> None:
