@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from support.fault_tasks import app, child_of, fail_and_tell, nap
+from support.fault_tasks import app, child_of, fail_and_tell, hold, nap
 from support.fleet import Fleet
 from support.waiting import PATIENCE, wait_until
 
@@ -101,10 +101,12 @@ def test_locked_database_delays_and_loses_nothing(fleet: Fleet, tmp_path: Path) 
     """Another process keeps a transaction open for longer than anybody waits: outcomes are kept until it ends."""
     fleet.urls["broker"] = fleet.urls["broker"].partition("?")[0] + "?busy_timeout=1"
     fleet.start_ready(concurrency=4, lease=60)
-    ids = [result.id for result in fleet.app.send_many(nap.s(0.3) for _ in range(4))]
+    gate = fleet.gate()
+    ids = [result.id for result in fleet.app.send_many(hold.s(str(gate)) for _ in range(4))]
     wait_until(lambda: fleet.ledger.has("begin", ids), what="all running")
-    with closing(sqlite3.connect(tmp_path / "queue.db", isolation_level=None)) as other:
+    with closing(sqlite3.connect(tmp_path / "queue.db", timeout=PATIENCE, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
+        gate.touch()
         wait_until(lambda: "cannot settle" in fleet.logs(), what="a complaint")
         other.execute("ROLLBACK")
 

@@ -3,11 +3,13 @@
 import os
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
-__all__ = ["PATIENCE", "UNHURRIED", "unhurried", "wait_until"]
+E = TypeVar("E", bound=BaseException)
+
+__all__ = ["PATIENCE", "UNHURRIED", "error_of", "unhurried", "wait_until"]
 
 PATIENCE = 120.0 * float(os.environ.get("QUEUEKIT_TEST_PATIENCE", "1"))
 """Seconds that a test waits for what should come at once. Every wait ends with what it waits for, so this is a limit
@@ -36,3 +38,18 @@ def wait_until(condition: Callable[..., Any], what: str | Callable[[], str] = ""
             pytest.fail(f"not within {timeout:g} s: {missing or 'the condition'}")
         time.sleep(_LOOK)
     return answer
+
+
+def error_of(call: Callable[[], object], kind: type[E], text: str) -> E:
+    """Return the error of *kind* with *text* that *call* raises.
+
+    A call in a hurry may raise others of that kind before, where the machine is too busy to answer in its time.
+    """
+
+    def raised() -> E | None:
+        with pytest.raises(kind) as caught:
+            call()
+        return caught.value if text in str(caught.value) else None
+
+    error: E = wait_until(raised, what=f"{kind.__name__}: {text}")
+    return error
