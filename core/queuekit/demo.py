@@ -35,7 +35,7 @@ from queuekit.workflows.canvas import chord
 
 __all__ = ["Totals", "add_up", "app", "count", "count_file", "find_sources", "run"]
 
-LONGEST_WAIT = 10.0
+LONGEST_WAIT = 30.0
 """Seconds for which the task in the middle waits to be killed."""
 _LOOK = 0.1
 _STALLED = 60.0
