@@ -22,9 +22,23 @@ _CONTRACTS: Mapping[str, type] = {
     "serializer": Serializer,
     "middleware": Middleware,
 }
-_LEFT_TO_BASE = frozenset({"check", "check_sizes", "commit", "find", "interrupt", "share", "tell_set_aside", "walk"})
+_LEFT_TO_BASE = frozenset(
+    {
+        "check",
+        "check_sizes",
+        "commit",
+        "find",
+        "interrupt",
+        "put_same",
+        "renew",
+        "share",
+        "subscribe",
+        "tell_set_aside",
+        "walk",
+    }
+)
 """Optional methods whose base implementation is enough, or that few services support."""
-_USUAL = frozenset({"atomic_join", "delay", "fenced_ack", "processes", "scan"})
+_USUAL = frozenset({"atomic_join", "delay", "fenced_ack", "portable_leases", "processes", "scan", "tells_time"})
 """Capabilities that a skeleton declares: those that are essential, or that most services have."""
 
 
