@@ -45,7 +45,7 @@ def test_check_tells_what_tasks_cost(shop: Path, ministack_server: AwsServer) ->
 
     done = queuekit("check", "--app", "tasks:app", folder=shop, **urls)
 
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 0, done.stdout + done.stderr
     assert "0.3 requests per task in bulk, 3 for a single task; idle: 4,320 long polls a day" in done.stdout
     assert "0.1 requests per task in bulk" in done.stdout
 

@@ -8,6 +8,7 @@ import pytest
 
 from queuekit.backend import Condition, Record
 from queuekit.errors import TooLargeError, UnavailableError
+from queuekit.timelimit import time_limit
 from queuekit.urls import EngineURL
 from queuekit_sqs.backend import DynamoBackend
 from queuekit_sqs.items import key_of
@@ -102,3 +103,28 @@ def test_an_item_of_somebody_else_takes_no_record_along(
     assert found[names[1]].body == b"body"
     assert seen == [names[1]]
     assert backend.put([Record(key=names[0], ttl=60)]) == [True]
+
+
+def test_check_waits_for_whoever_makes_the_table(backend: DynamoBackend, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A new table removes nothing until its maker says so a moment later: that is no problem to report."""
+    backend.put([Record(key="result:one", ttl=60)])
+    call, early = backend._table.call, ["DISABLED"]
+
+    def told(operation: str, **parameters: Any) -> Any:
+        reply = call(operation, **parameters)
+        return {"TimeToLiveDescription": {"TimeToLiveStatus": early.pop()}} if early else reply
+
+    monkeypatch.setattr(backend._table, "call", told)
+
+    assert backend.check() == []
+    assert early == []
+
+
+def test_check_says_that_expired_records_stay(backend: DynamoBackend, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A table whose time to live is off for good is reported with the attribute to turn it on for."""
+    monkeypatch.setattr(backend._table, "call", lambda *_, **__: {"TimeToLiveDescription": {}})
+
+    with time_limit(0.1):
+        (problem,) = backend.check()
+
+    assert "Turn it on for 'expires_at'" in problem

@@ -198,12 +198,10 @@ class DynamoBackend(Backend):
     def check(self) -> list[str]:
         """Return a line if DynamoDB does not remove expired records."""
         try:
-            reply = self._table.call("describe_time_to_live", TableName=self._table.name)
+            if self._table.expires():
+                return []
         except UnavailableError as error:
             return [error.what]
-        status = reply.get("TimeToLiveDescription", {}).get("TimeToLiveStatus")
-        if status in {"ENABLED", "ENABLING"}:
-            return []
         return [f"time to live is off in {self._table.name}, so expired records pile up. Turn it on for 'expires_at'"]
 
     def notes(self) -> list[str]:

@@ -25,6 +25,7 @@ _MOST_READS = 100
 _TRIES = 8
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.02, 0.5
 _LONGEST_CREATION = 60.0
+_LONGEST_UPDATE = 5.0
 _FAILED_CONDITION = frozenset({"ConditionalCheckFailed", "ConditionalCheckFailedException"})
 _IS_NEW = "attribute_not_exists(pk)"
 _MISSING = "ResourceNotFoundException"
@@ -227,6 +228,20 @@ class Table:
         raise UnavailableError(f"{self._doing('batch_get_item')} failed: {len(keys)} keys remain unread")
 
     # -- the table itself
+
+    def expires(self) -> bool:
+        """Return whether DynamoDB removes expired items; ask again for a while if another client just made the table.
+
+        Time to live is off in a new table, and whoever creates it turns it on a moment later.
+        """
+        deadline = time.monotonic() + time_left(_LONGEST_UPDATE)
+        while not (on := self._expires()) and time.monotonic() < deadline:
+            time.sleep(time_left(0.5))
+        return on
+
+    def _expires(self) -> bool:
+        reply = self.call("describe_time_to_live", TableName=self.name)
+        return reply.get("TimeToLiveDescription", {}).get("TimeToLiveStatus") in {"ENABLED", "ENABLING"}
 
     def _make(self, problem: UnavailableError) -> None:
         """Create the table, or raise an error if that is not allowed."""
