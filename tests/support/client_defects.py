@@ -13,13 +13,13 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import attrs
 
 from queuekit.backend import Condition, Record
-from queuekit.broker import Delivery, Place, Replace, Settlement
+from queuekit.broker import Ack, Delivery, Place, Replace, Settlement
 from queuekit.clock import SystemClock
 from queuekit.engines.memory import MemoryBackend, MemoryBroker
 from queuekit.engines.sqlite import SqliteBackend
@@ -181,6 +181,44 @@ class NeverReconnects(Reconnects):
 
     def close(self) -> None:
         super().lost()
+
+
+class InTwoSteps(Reconnects):
+    """Right: sends the next attempt over its connection, and then takes the last one away."""
+
+    def settle(self, settlements: Sequence[Settlement]) -> list[Delivery]:
+        lost: list[Delivery] = []
+        for each in settlements:
+            if not isinstance(each, Replace):
+                lost += super().settle([each])
+                continue
+            for step in self.steps(each):
+                self.request()
+                lost += step()
+        return lost
+
+    def steps(self, each: Replace) -> list[Callable[[], list[Delivery]]]:
+        """Return what is done over the connection, one after the other."""
+        return [lambda: self.put(each), lambda: self.take_away(each)]
+
+    def put(self, each: Replace) -> list[Delivery]:
+        """Note the next attempt, which is delivered when the last one is gone."""
+        return []
+
+    def take_away(self, each: Replace) -> list[Delivery]:
+        """Put the next attempt in the place of the last one."""
+        return MemoryBroker.settle(self, [each])
+
+
+class DeletesFirst(InTwoSteps):
+    """Takes the last attempt away, and then sends the next one."""
+
+    def put(self, each: Replace) -> list[Delivery]:
+        return MemoryBroker.settle(self, [Ack(each.delivery)])
+
+    def take_away(self, each: Replace) -> list[Delivery]:
+        MemoryBroker.send(self, [each.envelope])
+        return []
 
 
 class LosesConnections(Reconnects):

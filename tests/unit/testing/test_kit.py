@@ -19,6 +19,7 @@ from queuekit.serializer import JsonSerializer
 from queuekit.testing import BackendConformance, BrokerConformance, SerializerConformance
 from queuekit.urls import EngineURL
 from queuekit_testing import engines, kit, summary
+from queuekit_testing.brokers.cuts import STAYS
 from queuekit_testing.brokers.leases import SETTLEMENTS
 from queuekit_testing.brokers.payloads import BODIES
 from queuekit_testing.connections import DAY, SteadyClock
@@ -208,6 +209,12 @@ BROKERS = [
     Planted(push_defects.PushesAnything, "keeps_queues_of_others_apart", right=push_defects.Pushing),
     Planted(push_defects.PushesTheFirstQueue, "keeps_queues_of_others_apart", right=push_defects.Pushing),
     Planted(settling_defects.RetriesTwice, "pushes_again_what_goes_back"),
+    Planted(
+        client_defects.DeletesFirst,
+        "loses_nothing_that_goes_back",
+        {"settle": STAYS["retry"]},
+        right=client_defects.InTwoSteps,
+    ),
     Planted(endurance_defects.CountsToThree, "counts_crashes_beyond_a_few"),
     Planted(endurance_defects.NumbersToFifteen, "counts_hundreds_of_claims"),
     Planted(endurance_defects.NumbersInAByte, "counts_hundreds_of_claims"),

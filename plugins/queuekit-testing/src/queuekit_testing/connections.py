@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import gc
 import os
 import socket
+import ssl
 import stat
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
+from typing import Any, Self
 
 import pytest
 
 from queuekit.clock import SystemClock
 
-__all__ = ["DAY", "Leftovers", "SteadyClock", "a_day_ahead", "cut", "off_by", "open_connections"]
+__all__ = ["DAY", "CutAfter", "Leftovers", "SteadyClock", "a_day_ahead", "cut", "off_by", "open_connections"]
 
 _FILES = Path("/dev/fd")
 """Folder that lists the open files of this process, on Linux and macOS."""
@@ -58,6 +61,57 @@ def cut(known: Collection[int] = ()) -> int:
                 connection.shutdown(socket.SHUT_RDWR)
                 ended += 1
     return ended
+
+
+class CutAfter:
+    """Ends all connections of this process as soon as so many writes have gone over them, while it is entered.
+
+    Args:
+        writes: How many; those of any thread count.
+        known: Connections that are left alone.
+    """
+
+    def __init__(self, writes: int, *, known: Collection[int] = ()) -> None:
+        self._left = writes
+        self._known = known
+        self._lock = threading.Lock()
+        self._patch = pytest.MonkeyPatch()
+        self.happened = False
+        """Whether there were so many writes."""
+
+    def __enter__(self) -> Self:
+        for kind in (socket.socket, ssl.SSLSocket):
+            for name in ("send", "sendall", "sendmsg"):
+                if name in vars(kind) or kind is socket.socket:
+                    self._patch.setattr(kind, name, self._counted(getattr(kind, name)), raising=False)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._patch.undo()
+
+    def _counted(self, write: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(write)
+        def counted(connection: socket.socket, *args: Any, **kwargs: Any) -> Any:
+            done = write(connection, *args, **kwargs)
+            if _has_peer(connection):
+                self._count()
+            return done
+
+        return counted
+
+    def _count(self) -> None:
+        with self._lock:
+            self._left -= 1
+            if self._left != 0:
+                return
+        self.happened = cut(self._known) > 0
+
+
+def _has_peer(connection: socket.socket) -> bool:
+    """Return whether this is a connection to a service, and not the pair of a pipe."""
+    with contextlib.suppress(OSError):
+        return connection.type == socket.SOCK_STREAM and bool(connection.getpeername())
+    return False
 
 
 def _connections() -> Iterator[tuple[int, socket.socket]]:

@@ -6,6 +6,7 @@ from queuekit_testing.brokers.batches import BatchesTests
 from queuekit_testing.brokers.clocks import ClocksTests
 from queuekit_testing.brokers.commit import CommitTests
 from queuekit_testing.brokers.connections import BrokerConnectionsTests
+from queuekit_testing.brokers.cuts import CutsTests
 from queuekit_testing.brokers.endurance import EnduranceTests
 from queuekit_testing.brokers.leases import LeasesTests
 from queuekit_testing.brokers.model import ModelledTests
@@ -31,6 +32,7 @@ class BrokerConformance(
     RenewalsTests,
     SubscriptionsTests,
     EnduranceTests,
+    CutsTests,
     WaitingTests,
     OnceTests,
     PlacesTests,
