@@ -113,12 +113,12 @@ class CountsWhatWasPushed(Pushing):
 class _Greedy(Pushed):
     def next(self, *, limit: int, wait: float, queues: Sequence[str] = ()) -> list[Delivery]:
         taken = super().next(limit=limit, wait=wait, queues=queues)
-        self.mine = [*getattr(self, "mine", []), *taken]
+        self.mine: list[Delivery] = [*getattr(self, "mine", []), *taken]
         return taken
 
     def close(self) -> None:
         self.buffer = [*self.buffer, *getattr(self, "mine", [])]
-        self.mine: list[Delivery] = []
+        self.mine = []
         super().close()
 
 

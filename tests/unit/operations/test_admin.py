@@ -351,7 +351,7 @@ def test_works_without_counts() -> None:
     """Where the broker does not count, the list of queues is refused in words; checks and dead letters need none."""
     app = make_app(worker={"queues": "served"})
     app.task(name="lonely", queue="lonely")(print)
-    died = app.send(Signature("nobody", queue="served"))
+    died = app.send(Signature[None]("nobody", queue="served"))
     delivery = take_one(app, queue="served")
     app.runtime.broker.settle([Dead(delivery, reason="unknown")])
     broker = app.runtime.broker
