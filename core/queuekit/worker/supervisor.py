@@ -16,7 +16,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -372,13 +372,15 @@ class Supervisor:
         del self._children[child.number]
         code = child.process.wait()
         held = child.leases.held()
+        how = _how_it_ended(child, code, held)
         if _entered(child):
             self._suspects.add(child.number)
         child.pipe.close()
+        # From here on the memory shared with it belongs to the helper.
         helper = threading.Thread(target=self._clear_up, args=(child, held), daemon=True)
         self._helpers = [*(one for one in self._helpers if one.is_alive()), helper]
         helper.start()
-        self._judge(child, code)
+        self._judge(child, code, how)
 
     def _clear_up(self, child: _Child, held: list[HeldLease]) -> None:
         """Hand back the messages of a dead process, and release the memory shared with it."""
@@ -389,12 +391,12 @@ class Supervisor:
             child.run_table.close()
             child.leases.close()
 
-    def _judge(self, child: _Child, code: int) -> None:
+    def _judge(self, child: _Child, code: int, how: str) -> None:
         """Restart *child* unless the supervisor is stopping; while stopping, record a bad exit."""
         if not self._signals:
             if code != 0 or not self._burst:
                 lived = time.monotonic() - child.started
-                self._again(child.number, _how_it_ended(child, code), ready=child.ready, lived=lived, name=child.name)
+                self._again(child.number, how, ready=child.ready, lived=lived, name=child.name)
         elif self._signals == 1 and code not in _ENDED_AS_TOLD and not child.overdue:
             self._code = self._code or 1
 
@@ -522,14 +524,14 @@ def _entered(child: _Child) -> Collection[int]:
     return child.run_table.entered() if child.blamed is None else child.blamed
 
 
-def _how_it_ended(child: _Child, code: int) -> str:
-    """Return how a process ended, in words."""
+def _how_it_ended(child: _Child, code: int, held: Sequence[HeldLease]) -> str:
+    """Return how a process that held *held* ended, in words."""
     if child.blamed is None:
         return _how(code)
     silent = f"sent no heartbeat for {child.silence.seconds:.0f} s"
     if not child.blamed:
         return f"{silent} and was killed"
-    ids = [held_lease.id for held_lease in child.leases.held() if held_lease.serial in child.blamed]
+    ids = [held_lease.id for held_lease in held if held_lease.serial in child.blamed]
     outlived = child.silence.has_lost_leases
     did = "held the interpreter for longer than its lease" if outlived else "ran past its time limit"
     return f"{silent} while {', '.join(ids) or 'a task'} {did}, and was killed"

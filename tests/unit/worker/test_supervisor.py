@@ -187,6 +187,28 @@ def test_hands_nothing_back_that_only_the_dead_process_could_settle() -> None:
     assert list(app.runtime.need_backend("test").get(marks)) == [marks[0]]
 
 
+def test_tells_how_a_process_ended_whose_memory_is_released(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thread hands its messages back and releases the memory shared with it, at whatever moment it is done."""
+    app = make_app()
+    crashed = seen(app, WorkerCrashed)
+    supervisor = Supervisor(app, AppRef(target="tasks:app"))
+    child = child_of(app)
+    child.process.wait, child.renewer, child.blamed = lambda: -signal.SIGKILL, None, [1]
+    (delivery,) = leases(app, 1)[1]
+    child.leases.hold([(1, "default", delivery.id, delivery.token, 1, None, 0, 0, False)])
+    supervisor._children[0] = child
+    judge = supervisor._judge
+
+    def late(*args: Any) -> None:
+        supervisor._helpers[-1].join()
+        judge(*args)
+
+    monkeypatch.setattr(supervisor, "_judge", late)
+    supervisor._bury(child)
+
+    assert [delivery.id in event.how for event in crashed] == [True]
+
+
 @pytest.mark.parametrize("portable", [True, False], ids=["portable", "of-the-claimer"])
 def test_renews_what_the_broker_lets_it_renew(*, portable: bool) -> None:
     """Where only the process that claimed can renew, there is no renewer here, and silence ends with the lease."""
