@@ -193,7 +193,9 @@ def test_tells_how_a_process_ended_whose_memory_is_released(monkeypatch: pytest.
     crashed = seen(app, WorkerCrashed)
     supervisor = Supervisor(app, AppRef(target="tasks:app"))
     child = child_of(app)
-    child.process.wait, child.renewer, child.blamed = lambda: -signal.SIGKILL, None, [1]
+    process: Any = child.process
+    process.wait = lambda: -signal.SIGKILL
+    child.renewer, child.blamed = None, [1]
     (delivery,) = leases(app, 1)[1]
     child.leases.hold([(1, "default", delivery.id, delivery.token, 1, None, 0, 0, False)])
     supervisor._children[0] = child
