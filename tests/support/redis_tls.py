@@ -9,7 +9,7 @@ import ssl
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import attrs
 from cryptography import x509
@@ -108,13 +108,13 @@ class _Connection(socketserver.BaseRequestHandler):
     """Passes bytes on both ways, until one side is closed."""
 
     request: ssl.SSLSocket
-    server: _Proxy
 
     def handle(self) -> None:
         """Shake hands first; a client that does not trust us ends it there, as it should."""
+        proxy = cast("_Proxy", self.server)
         with contextlib.suppress(OSError):
             self.request.do_handshake()
-            with socket.create_connection(("127.0.0.1", self.server.target)) as target:
+            with socket.create_connection(("127.0.0.1", proxy.target)) as target:
                 while self._pass_on(target):
                     pass
 

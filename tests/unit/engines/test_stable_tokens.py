@@ -6,7 +6,7 @@ import pytest
 
 from queuekit import Queuekit
 from queuekit.backend import Backend
-from queuekit.broker import Ack, Broker
+from queuekit.broker import Ack, Broker, Lease
 from queuekit.client.runtime import _completed
 from queuekit.engines.memory import MemoryBackend, MemoryBroker
 from queuekit.engines.stable_tokens import WithStableTokens
@@ -66,7 +66,7 @@ def test_knows_nothing_of_its_parent_in_a_fork() -> None:
     """What the parent renews is the parent's."""
     app: Queuekit = make_app()
     broker = WithStableTokens(Renewing(app.runtime.broker_url))
-    broker._current["token"] = None  # type: ignore[assignment]
+    broker._current["token"] = Lease("jobs", "one", "token", 1)
 
     broker.renew_in_fork()
 
