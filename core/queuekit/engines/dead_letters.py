@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import attrs
@@ -25,6 +25,13 @@ _GENERATION = 32
 """Bits by which the generation is shifted in a rank."""
 _ANEW: dict[str, Any] = {"attempt": 0, "hop": 0, "delay": 0.0, "not_before": None}
 """Fields of a message that is replayed."""
+_TEXTS = ("id", "queue", "reason", "holder", "error")
+_COUNTS = ("priority", "attempt", "generation", "hop", "number", "crashes")
+_MOMENTS = ("delay", "not_before", "expires", "died_at", "sent_at")
+_FACTS = ("reason", "holder", "error", "died_at", "sent_at", "number", "crashes")
+"""Fields that are not the envelope's."""
+_LARGEST = 2**53 - 1
+"""Largest number in a record."""
 _NOT_KEPT = "the body was too large to be kept; "
 
 
@@ -74,15 +81,15 @@ class WithDeadLetters(WrappedBroker):
     def counts(self, queues: Sequence[str]) -> dict[str, QueueCounts]:
         """Return the counts of *queues*, with the dead letters that are kept here."""
         found = self._broker.counts(queues)
-        return {name: attrs.evolve(each, dead=len(self._dead(name))) for name, each in found.items()}
+        return {name: attrs.evolve(each, dead=len(self._keys(name))) for name, each in found.items()}
 
     def peek(self, queue: str, *, place: Place, limit: int = 100, cursor: str | None = None) -> Page[Stored]:
         """Return messages in *place*; dead letters latest first."""
         if place is not Place.DEAD:
             return self._broker.peek(queue, place=place, limit=limit, cursor=cursor)
-        start, dead = int(cursor or 0), self._dead(queue)
-        items = tuple(each.stored for each in dead[start : start + limit])
-        return Page(items=items, cursor=str(start + limit) if len(dead) > start + limit else None)
+        start, keys = int(cursor or 0), self._keys(queue)
+        items = tuple(each.stored for each in self._read(keys[start : start + limit]))
+        return Page(items=items, cursor=str(start + limit) if len(keys) > start + limit else None)
 
     def find(self, queue: str, ids: Sequence[str]) -> list[Stored]:
         """Return those of *ids* that are dead letters or, where the broker shows messages, elsewhere."""
@@ -91,13 +98,16 @@ class WithDeadLetters(WrappedBroker):
 
     def requeue(self, queue: str, ids: Sequence[str] | None = None) -> list[str]:
         """Send dead letters (all, or *ids*) again, oldest first, and delete their records."""
-        chosen = self._dead(queue) if ids is None else self._chosen(queue, ids)
-        whole = [each for each in reversed(chosen) if each.whole]
-        for first in range(0, len(whole), _AT_ONCE):
-            part = whole[first : first + _AT_ONCE]
-            self._broker.send([_replayed(each.stored.envelope) for each in part])
-            self._backend.delete([each.key for each in part])
-        return [each.stored.envelope.id for each in whole]
+        keys = self._keys(queue) if ids is None else [each.key for each in self._chosen(queue, ids)]
+        keys.reverse()
+        replayed: list[str] = []
+        for first in range(0, len(keys), _AT_ONCE):
+            part = [each for each in self._read(keys[first : first + _AT_ONCE]) if each.whole]
+            if part:
+                self._broker.send([_replayed(each.stored.envelope) for each in part])
+                self._backend.delete([each.key for each in part])
+            replayed += [each.stored.envelope.id for each in part]
+        return replayed
 
     def remove(self, queue: str, ids: Sequence[str], *, place: Place | None = None) -> list[str]:
         """Take messages out by id."""
@@ -111,7 +121,7 @@ class WithDeadLetters(WrappedBroker):
         """Take all messages in *place* out."""
         if place is not Place.DEAD:
             return self._broker.purge(queue, place=place)
-        return self._backend.delete([each.key for each in self._dead(queue)])
+        return self._backend.delete(self._keys(queue))
 
     # -- records
 
@@ -135,25 +145,30 @@ class WithDeadLetters(WrappedBroker):
             key=_prefix(envelope.queue) + _hash(envelope.id),
             body=join_frame(header, envelope.body if whole else b""),
             ttl=self._broker.limits.dead_retention,
-            rank=min(rank, 2**53 - 1),
+            rank=min(rank, _LARGEST),
             state=settlement.reason,
             at=now,
         )
 
-    def _dead(self, queue: str) -> list[_DeadRecord]:
-        """Return all dead letters of *queue*, latest first."""
-        found = [each for each in map(_read, self._backend.walk(_prefix(queue))) if each is not None]
-        return sorted(found, key=lambda each: each.stored.died_at or 0.0, reverse=True)
+    def _keys(self, queue: str) -> list[str]:
+        """Return the keys of all dead letters of *queue*, latest first; no body stays in memory."""
+        found = [
+            (each.stored.died_at or 0.0, each.key) for each in map(_read, self._backend.walk(_prefix(queue))) if each
+        ]
+        return [key for _, key in sorted(found, key=lambda one: one[0], reverse=True)]
 
     def _chosen(self, queue: str, ids: Sequence[str]) -> list[_DeadRecord]:
         """Return those of *ids* that are dead letters of *queue*, latest first."""
-        keys = [_prefix(queue) + _hash(id) for id in dict.fromkeys(ids)]
-        found = [each for each in map(_read, self._get(keys)) if each is not None]
+        found = self._read([_prefix(queue) + _hash(id) for id in dict.fromkeys(ids)])
         return sorted(found, key=lambda each: each.stored.died_at or 0.0, reverse=True)
 
-    def _get(self, keys: Sequence[str]) -> Iterator[Record]:
+    def _read(self, keys: Sequence[str]) -> list[_DeadRecord]:
+        """Return the dead letters with these *keys*, in order; leave out those that are gone."""
+        records: dict[str, Record] = {}
         for first in range(0, len(keys), _AT_ONCE):
-            yield from self._backend.get(keys[first : first + _AT_ONCE]).values()
+            records |= self._backend.get(keys[first : first + _AT_ONCE])
+        found = (_read(records[key]) for key in keys if key in records)
+        return [each for each in found if each is not None]
 
 
 def _hash(text: str) -> str:
@@ -165,16 +180,33 @@ def _prefix(queue: str) -> str:
 
 
 def _read(record: Record) -> _DeadRecord | None:
-    """Return what a record says; ``None`` if it is not one of these."""
+    """Return what a record says; ``None`` if this class cannot have written it."""
     try:
         header, body = split_frame(record.body)
         whole, unique = header.pop("whole"), header.pop("unique")
-        names = ("reason", "holder", "error", "died_at", "sent_at", "number", "crashes")
-        rest = {name: header.pop(name) for name in names}
+        if not _is_own(header) or not (unique is None or _is_own_key(unique)):
+            return None
+        rest = {name: header.pop(name) for name in _FACTS}
         envelope = Envelope(**header, body=body, unique=Unique(**unique) if unique else None)
     except (DecodeError, KeyError, TypeError):
         return None
-    return _DeadRecord(record.key, Stored(envelope=envelope, place=Place.DEAD, **rest), whole=whole)
+    return _DeadRecord(record.key, Stored(envelope=envelope, place=Place.DEAD, **rest), whole=whole is True)
+
+
+def _is_own(header: dict[str, Any]) -> bool:
+    """Return whether the values have the types that :meth:`WithDeadLetters._record` writes."""
+    moments = [header[name] for name in _MOMENTS if header[name] is not None]
+    return (
+        all(isinstance(header[name], str) for name in _TEXTS)
+        and all(type(header[name]) is int and 0 <= header[name] <= _LARGEST for name in _COUNTS)
+        and all(type(value) in {int, float} and 0 <= value <= _LARGEST for value in moments)
+    )
+
+
+def _is_own_key(unique: dict[str, Any]) -> bool:
+    """Return whether the values are those of a unique key."""
+    known = isinstance(unique["key"], str) and unique["until"] in {"start", "done", "ttl"}
+    return known and type(unique["ttl"]) in {int, float} and 0 <= unique["ttl"] <= _LARGEST
 
 
 def _replayed(envelope: Envelope) -> Envelope:

@@ -12,6 +12,7 @@ from queuekit.broker import Ack, Broker, Dead, Delivery, Place, Settlement
 from queuekit.client.runtime import _completed
 from queuekit.engines.dead_letters import WithDeadLetters
 from queuekit.engines.memory import MemoryBackend, MemoryBroker
+from queuekit.envelope import join_frame, split_frame
 from queuekit.errors import UnavailableError
 from queuekit.urls import EngineURL
 from queuekit_testing.brokers.places import PlacesTests
@@ -76,6 +77,40 @@ def test_shows_what_was_too_large_to_be_kept(suite: TestPlacesWithDeadLetters) -
         assert stored.error == "the body was too large to be kept; ValueError: no"
         assert broker.requeue(queue) == []
         assert broker.remove(queue, [large.id], place=Place.DEAD) == [large.id]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        pytest.param("died_at", "yesterday", id="died"),
+        pytest.param("died_at", 1e400, id="never"),
+        pytest.param("sent_at", [], id="sent"),
+        pytest.param("queue", 5, id="queue"),
+        pytest.param("generation", "1", id="generation"),
+        pytest.param("priority", True, id="priority"),
+        pytest.param("reason", None, id="reason"),
+        pytest.param("unique", {"key": 5, "until": "done", "ttl": 1}, id="unique"),
+        pytest.param("unique", {"key": "k", "until": [], "ttl": 1}, id="until"),
+        pytest.param("unique", 5, id="unique-number"),
+        pytest.param("more", 1, id="unknown-field"),
+    ],
+)
+def test_a_record_of_others_hides_no_dead_letter(suite: TestPlacesWithDeadLetters, name: str, value: object) -> None:
+    """What cannot have been written here is left out; those beside it are counted, shown and replayed."""
+    backend = MemoryBackend(suite.results)
+    with suite.session() as other:
+        broker, queue = WithDeadLetters(DropsTheDead(suite.url), backend), suite.new_queue()
+        letters = [Dead(suite.sent_and_taken(other, suite.message(queue)), reason="failed") for _ in range(2)]
+        broker.settle(letters)
+        spoilt, good = (each.delivery.envelope.id for each in letters)
+        (record,) = [one for one in backend.walk("dead:") if spoilt.encode() in one.body]
+        header, body = split_frame(record.body)
+        backend.put([attrs.evolve(record, body=join_frame({**header, name: value}, body))])
+
+        counted, shown = broker.counts([queue])[queue].dead, broker.peek(queue, place=Place.DEAD).items
+        replayed = broker.requeue(queue)
+
+    assert (counted, [each.envelope.id for each in shown], replayed) == (1, [good], [good])
 
 
 def test_forgets_who_has_not_died(suite: TestPlacesWithDeadLetters) -> None:
