@@ -35,3 +35,6 @@ class RunContext(Context):
     def report_to(self, report: ReportProgress, begun: Callable[[RunContext], None] | None = None) -> None:
         """Set the receiver of :meth:`~queuekit.context.Context.progress`, and a callback before the first report."""
         self._report, self._begun = report, begun
+
+
+RunContext.__name__ = RunContext.__qualname__ = Context.__name__  # a body that prints its type sees the public one

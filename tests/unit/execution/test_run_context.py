@@ -1,12 +1,18 @@
 """What a worker does with the context that a body sees."""
 
-from queuekit import Signature
+from queuekit import Context, Signature
 from queuekit.execution.run_context import RunContext
 
 
 def make() -> RunContext:
     """Return a context."""
     return RunContext(id="id-1", task="shop.mail", queue="q")
+
+
+def test_a_body_sees_the_public_class() -> None:
+    """A task that logs the type of its context names the class that the reference describes."""
+    assert [type(make()).__name__, type(make()).__qualname__] == ["Context", "Context"]
+    assert isinstance(make(), Context)
 
 
 def test_tells_when_it_is_cancelled() -> None:
