@@ -14,8 +14,8 @@ from queuekit.engines.sqlite import SqliteBroker
 from support.broker_defects import Defective
 
 
-class ExtendsItsOwn(Defective):
-    """Renews what this client has claimed, and takes all else for lost."""
+class _Remembering(Defective):
+    """Remembers what this client has claimed."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -25,6 +25,10 @@ class ExtendsItsOwn(Defective):
         found = super().receive(queues, limit=limit, wait=wait, lease=lease)
         self._claimed.update(each.token for each in found)
         return found
+
+
+class ExtendsItsOwn(_Remembering):
+    """Renews what this client has claimed, and takes all else for lost."""
 
     def extend(self, leases: Sequence[Lease], *, lease: float) -> list[Lease]:
         mine = [one for one in leases if one.token in self._claimed]
@@ -42,17 +46,8 @@ class SettlesItsOwn(ExtendsItsOwn):
         return super().settle(mine) + [each.delivery for each in settlements if each not in mine]
 
 
-class BuriesByHeart(Defective):
+class BuriesByHeart(_Remembering):
     """Puts a dead letter together from what it remembers of its own claims."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._claimed: set[str] = set()
-
-    def receive(self, queues: Sequence[str], *, limit: int, wait: float, lease: float) -> list[Delivery]:
-        found = super().receive(queues, limit=limit, wait=wait, lease=lease)
-        self._claimed.update(each.token for each in found)
-        return found
 
     def settle(self, settlements: Sequence[Settlement]) -> list[Delivery]:
         return super().settle([each for each in settlements if not self._is_forgotten(each)])
