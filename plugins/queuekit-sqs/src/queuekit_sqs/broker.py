@@ -251,21 +251,22 @@ class SqsBroker(Broker):
         behind = self._in_flight.take([_arriving(one, turn) for one, turn in known if turn is not None])
         for (arrival, turn), one in zip(known, held, strict=True):
             delivery = _delivery(arrival, one, turn)
-            release = self._waits(delivery, turn, behind)
-            if release is None:
-                self._settling.hold(delivery.token, one)
-            if release is None and one.problem is not None:
-                release = Release(delivery, delay=_AWAY)
+            release = self._waits(delivery, turn, behind) or self._accepted(delivery, one)
             if release is None:
                 deliveries.append(delivery)
             else:
                 waiting.append(release)
         if waiting:
             self._settling.settle(waiting)
-        problem = next((one.problem for one in held if one.problem is not None), None)
-        if problem is not None and not deliveries:
-            raise problem
+        problems = [one.problem for one in held if one.problem is not None]
+        if problems and not deliveries:
+            raise problems[0]
         return deliveries
+
+    def _accepted(self, delivery: Delivery, held: Held) -> Release | None:
+        """Note what settling *delivery* takes; return its release if its body cannot be read now."""
+        self._settling.hold(delivery.token, held)
+        return None if held.problem is None else Release(delivery, delay=_AWAY)
 
     def _waits(self, delivery: Delivery, turn: Turn | None, behind: Mapping[str, tuple[float, Turn]]) -> Release | None:
         """Return the release of a message of a FIFO queue that is not due yet, or follows one in flight."""
