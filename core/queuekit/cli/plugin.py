@@ -31,9 +31,10 @@ def command() -> None:
 )
 @pass_session
 def new(session: Session, name: str, *, kind: str, into: Path | None) -> None:
-    """Create a distribution for the plugin NAME that installs, and whose tests list what is left to write.
+    """Create a distribution for a new plugin.
 
-    NAME is also the scheme of its URLs. Overwrites nothing. Needs pip install 'queuekit[testing]'.
+    It installs, and its tests list what is left to write. NAME is also the scheme of its URLs. Overwrites nothing.
+    Needs pip install 'queuekit[testing]'.
     """
     from queuekit.testing import scaffold
 

@@ -68,9 +68,10 @@ def _print(infos: Sequence[PluginInfo], commands: Sequence[CommandSpec]) -> None
 @common_options
 @pass_session
 def check(session: Session, *, url: str, as_json: bool) -> None:
-    """Show which plugin serves URL and with which options: what it does, what core does for it, what is refused.
+    """Show which plugin serves a URL, and with which options.
 
-    Opens no connection: the service need not run.
+    Prints what the plugin does, what core does for it, and what is refused. Opens no connection: the service
+    need not run.
     """
     parsed = EngineURL.parse(url, setting="URL")
     sides = dict(_sides(session.plugins(), parsed))

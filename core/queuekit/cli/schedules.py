@@ -64,7 +64,7 @@ def command(context: click.Context, *, as_json: bool) -> None:
 @common_options
 @pass_session
 def ls(session: Session, *, as_json: bool) -> None:
-    """List the schedules: when, what, the last tick and its outcome, the next tick."""
+    """List the schedules with their last and next ticks."""
     _list(session, as_json=as_json)
 
 
@@ -75,7 +75,7 @@ def ls(session: Session, *, as_json: bool) -> None:
 @common_options
 @pass_session
 def show(session: Session, *, name: str, as_json: bool) -> None:
-    """Show everything known about the schedule NAME, and its next five ticks."""
+    """Show one schedule in full, with its next five ticks."""
     app = _app(session)
     view = app.schedules.get(name)
     coming = app.schedules.upcoming(name, SHOWN)
@@ -96,7 +96,10 @@ def show(session: Session, *, name: str, as_json: bool) -> None:
 @click.option("--after", type=click.DateTime(), help="Start at this time, in that time zone, instead of now.")
 @json_option
 def upcoming(*, when_text: str, tz: str, count: int, after: datetime | None, as_json: bool) -> None:
-    """Print the next ticks of WHEN, such as "every 30s" or "0 3 1 1-6 0", and store nothing."""
+    """Print the next ticks of an interval or a cron expression.
+
+    WHEN is "every 30s" or "0 3 1 1-6 0", for example. Nothing is stored.
+    """
     chosen = when_from_text(when_text, tz=tz)
     start = datetime.now(chosen.zone()) if after is None else after.replace(tzinfo=chosen.zone())
     ticks = list(islice(chosen.ticks(start.timestamp()), count))
@@ -197,7 +200,10 @@ def resume(session: Session, *, names: tuple[str, ...]) -> None:
 @common_options
 @pass_session
 def run(session: Session, *, name: str) -> None:
-    """Send the call of the schedule NAME now, in addition to its ticks, and print its id."""
+    """Send the call of a schedule now, and print its id.
+
+    The ticks of the schedule NAME go on as before.
+    """
     click.echo(_app(session).schedules.run(name).id)
 
 
@@ -207,7 +213,10 @@ def run(session: Session, *, name: str) -> None:
 @common_options
 @pass_session
 def remove(session: Session, *, names: tuple[str, ...]) -> None:
-    """Remove schedules that were added, or that no running worker declares any more."""
+    """Remove schedules.
+
+    A schedule that was added can be removed, and one that no running worker declares any more.
+    """
     app = _app(session)
     for name in names:
         app.schedules.remove(name)

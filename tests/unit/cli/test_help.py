@@ -236,6 +236,14 @@ def test_exit_codes_are_those_of_the_reference() -> None:
     assert re.findall(r"\d+", told) == promised
 
 
+def test_no_summary_is_cut() -> None:
+    """Each command's line in the help of its group is a whole sentence."""
+    groups = [main, *(command for _, command in all_commands() if isinstance(command, click.Group))]
+    lines = [line for group in groups for line in group.get_help(click.Context(group, info_name="x")).splitlines()]
+
+    assert [line for line in lines if line.endswith("...") and not line.startswith("Usage:")] == []
+
+
 def test_unknown_command_is_told_despite_a_bad_config(tmp_path: Path) -> None:
     """A config that cannot be used does not hide that the command is misspelt."""
     commands.write(tmp_path, {"queuekit.toml": "brokr = 1\n"})
