@@ -11,10 +11,11 @@ import attrs
 import pytest
 
 from queuekit.backend import Condition, Join, Record
-from queuekit.broker import Ack, CommitItem, Dead, Release, Replace
+from queuekit.broker import Ack, CommitItem, Dead, Delivery, Release, Replace
 from queuekit.envelope import Envelope, Unique
 from queuekit.errors import UnavailableError
 from queuekit.ids import new_id
+from queuekit.timelimit import time_limit
 from queuekit.urls import EngineURL
 from queuekit_mongo import leases, settling
 from queuekit_mongo.backend import MongoBackend
@@ -363,3 +364,49 @@ def test_a_backend_survives_the_cut_of_its_stream(server: ReplicaSet, broker: Mo
     backend.close()
 
     assert [list(each) for each in found] == [[record.key]]
+
+
+OPENERS: dict[str, Callable[[MongoBroker, Delivery], object]] = {
+    "commit": lambda broker, held: broker.commit(
+        [CommitItem(settlement=Ack(held), records=(Record(key=f"result:{held.id}", ttl=60.0),))]
+    ),
+    "extend": lambda broker, held: broker.extend([held.lease], lease=LEASE),
+}
+
+
+@pytest.mark.parametrize("open_transaction", OPENERS.values(), ids=OPENERS.keys())
+def test_a_commit_that_never_arrived_blocks_no_later_call(
+    server: ReplicaSet, broker: MongoBroker, queue: str, open_transaction: Callable[[MongoBroker, Delivery], object]
+) -> None:
+    """A process ends the transaction that a lost commit left open, which the server would keep for a minute (QK1)."""
+    (envelope,) = messages(queue, 1)
+    broker.send([envelope])
+    (held,) = broker.receive([queue], limit=1, wait=PATIENCE, lease=LEASE)
+    server.fail(["commitTransaction", "abortTransaction"], mode="alwaysOn", closeConnection=True)
+    with time_limit(1.0), pytest.raises(UnavailableError):
+        open_transaction(broker, held)
+    server.heal()
+
+    with time_limit(45.0):  # less than a minute
+        lost = broker.settle([Ack(held)])
+
+    assert lost == []
+
+
+def test_a_send_whose_commit_never_arrived_can_be_repeated(server: ReplicaSet, broker: MongoBroker, queue: str) -> None:
+    """A repeated send does not meet its own first attempt, whichever thread repeats it (QK13)."""
+    first, second = messages(queue, 2)
+    items = [CommitItem(records=(Record(key=f"result:{one.id}", ttl=60),), sends=(one,)) for one in (first, second)]
+    broker.queues()
+    server.fail(["commitTransaction", "abortTransaction"], mode="alwaysOn", closeConnection=True)
+    for item in items:
+        with time_limit(1.0), pytest.raises(UnavailableError):
+            broker.commit([item])
+    server.heal()
+
+    with time_limit(45.0):  # less than a minute
+        done = [broker.commit([item]) for item in items]
+
+    assert done == [[True], [True]]
+    assert not broker._engine._unsure
+    assert [one.id for one in broker.receive([queue], limit=3, wait=PATIENCE, lease=LEASE)] == [first.id, second.id]

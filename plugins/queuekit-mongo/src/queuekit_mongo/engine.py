@@ -6,6 +6,7 @@ import os
 import secrets
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
@@ -23,6 +24,7 @@ from pymongo.client_session import ClientSession
 from pymongo.collection import Collection
 from pymongo.database import Database
 from pymongo.errors import (
+    BulkWriteError,
     DuplicateKeyError,
     ExecutionTimeout,
     NetworkTimeout,
@@ -37,7 +39,7 @@ from queuekit.errors import bare
 from queuekit.layouts import other_layout
 from queuekit.timelimit import end_of_time, time_left
 from queuekit.urls import EngineURL
-from queuekit_mongo.failures import INTERRUPTED, NOT_ALLOWED, OTHER_INDEX, Failures, is_passing
+from queuekit_mongo.failures import INTERRUPTED, NOT_ALLOWED, OTHER_INDEX, WRITE_CONFLICT, Failures, is_passing
 from queuekit_mongo.indexes import INDEXES, in_the_way
 from queuekit_mongo.layout import LAYOUT, Doc
 from queuekit_mongo.options import PASSTHROUGH, MongoOptions
@@ -88,6 +90,10 @@ class Engine:
         self._session_lock = threading.RLock()
         self._session: ClientSession | None = None
         self._session_id: Any = None
+        self._unsure: deque[ClientSession] = deque()
+        """Sessions whose last transaction may still be open; nobody uses them until it is ended."""
+        self._is_unsure = False
+        """Whether this also applies to the session that claims name, which stays in use."""
 
     # -- features of the deployment ------------------------------------------------------------------------------
 
@@ -160,11 +166,15 @@ class Engine:
     def calls(self, *, times: int = 1) -> Iterator[None]:
         """Convert the client library's errors; each reply may take *times* ``options.timeout`` seconds.
 
+        First end the transactions that failed calls left open: these would block this call for up to a minute.
+
         Raises:
             UnavailableError: The deployment did not answer, or refused.
         """
         try:
             with Replies(times * self.options.timeout):
+                if self._unsure or self._is_unsure:
+                    self._end_open_transactions()
                 yield
         except InvalidBSON as error:
             raise self.failures.of_bytes(error) from bare(error)
@@ -191,7 +201,7 @@ class Engine:
         messages for as long as the server lets a transaction live: a minute.
         """
         if not touches_leases:
-            with self._opened().start_session() as session:
+            with self._lent_session() as session:
                 return self._transact(session, body)
         with self._session_lock:
             for left in range(_TRIES, -1, -1):
@@ -200,19 +210,71 @@ class Engine:
                 except OperationFailure as error:
                     # Another process took back a message whose lease had ended; the other messages are not affected.
                     if left == 0 or error.code != INTERRUPTED:
+                        self._is_unsure = not _is_aborted(error)
                         raise
+                except BaseException:
+                    self._is_unsure = True
+                    raise
         raise AssertionError("unreachable")
 
     def in_one_transaction(self, body: Callable[[ClientSession], T]) -> T:
         """Run *body* in a transaction, which is not retried if others conflict with it."""
 
         def once() -> T:
-            with self._opened().start_session() as session, session.start_transaction():
+            if self._unsure:
+                self._end_open_transactions()  # that of the last attempt would conflict with this one
+            with self._lent_session() as session, session.start_transaction():
                 done = body(session)
                 renew()  # for the commit
                 return done
 
         return self.insist(once)
+
+    @contextmanager
+    def _lent_session(self) -> Iterator[ClientSession]:
+        """Lend a session for one transaction; if that may still be open afterwards, remember the session.
+
+        The transaction is open if its commit or its abort never reached the server. The client library would give the
+        session to the next call, or forget it.
+        """
+        session = self._opened().start_session()
+        try:
+            yield session
+        except BaseException as error:
+            if not _is_aborted(error):
+                self._unsure.append(session)
+                raise
+            session.end_session()
+            raise
+        session.end_session()
+
+    def _end_open_transactions(self) -> None:
+        """End the transactions that failed calls of this process may have left open.
+
+        If one was committed after all, nothing changes.
+        """
+        self._opened()  # in a forked child, this forgets the parent's
+        unsure: list[ClientSession] = []
+        with suppress(IndexError):
+            while True:
+                unsure.append(self._unsure.popleft())
+        # While another thread has the lock, its transaction in the same session has ended the one before.
+        own = self._is_unsure and self._session_lock.acquire(blocking=False)
+        try:
+            ids = [session.session_id["id"] for session in unsure]
+            if own and self._session is not None:
+                ids.append(self._session.session_id["id"])
+            if ids:
+                self.insist(partial(self._kill, ids))
+            self._is_unsure = self._is_unsure and not own
+        except BaseException:
+            self._unsure.extend(unsure)
+            raise
+        finally:
+            if own:
+                self._session_lock.release()
+        for session in unsure:
+            session.end_session()
 
     def _transact(self, session: ClientSession, body: Callable[[ClientSession], T]) -> T:
         concern = self._opened().write_concern
@@ -250,10 +312,13 @@ class Engine:
         sessions = {
             id for id in ids if isinstance(id, Binary) and id.subtype == UUID_SUBTYPE and len(id) == _UUID_BYTES
         }
-        others = [{"id": id} for id in sessions - {self._session_id}]
+        others = sessions - {self._session_id}
         if others:
-            with suppress(OperationFailure):
-                self.database().command("killSessions", others)
+            self._kill(others)
+
+    def _kill(self, ids: Iterable[object]) -> None:
+        with suppress(OperationFailure):
+            self.database().command("killSessions", [{"id": id} for id in ids])
 
     def _own_session(self) -> ClientSession:
         client = self._opened()
@@ -271,6 +336,7 @@ class Engine:
         with self._lock_of_this_process():
             client, self._client = self._client, None
             self._session = self._session_id = None
+            self._unsure, self._is_unsure = deque(), False
         if client is not None:
             client.close()
 
@@ -316,8 +382,9 @@ class Engine:
         if self._pid != os.getpid():
             self._pid = os.getpid()
             self._lock = threading.RLock()
-            _abandoned.extend((self._client, self._session))
+            _abandoned.extend((self._client, self._session, self._unsure))
             self._client = self._session = self._session_id = None
+            self._unsure, self._is_unsure = deque(), False
             self._session_lock = threading.RLock()
             self.time = ServerTime(self._ask_time)
         return self._lock
@@ -401,6 +468,13 @@ class Engine:
         _next_reply(client)
         said = client.admin.command("hello", codec_options=client.codec_options)["localTime"]
         return int(said) / 1000  # the client decodes times as milliseconds
+
+
+def _is_aborted(error: BaseException) -> bool:
+    """Return whether the server has answered with *error*, and so ended the transaction."""
+    if isinstance(error, BulkWriteError | DuplicateKeyError):
+        return True
+    return isinstance(error, OperationFailure) and error.code == WRITE_CONFLICT
 
 
 def _next_reply(client: MongoClient[Doc]) -> None:
