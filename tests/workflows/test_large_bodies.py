@@ -10,6 +10,7 @@ from queuekit.backend import Record
 from queuekit.broker import CommitItem, Dead, Retry, Settlement
 from queuekit.envelope import Envelope
 from queuekit.timelimit import LIMITS
+from queuekit.wire.batches import READ_BYTES
 from support.calls import Calls, calls_on
 from support.waiting import PATIENCE
 from support.working import burst, flaky_app, make_app
@@ -129,3 +130,20 @@ def test_large_results_of_a_chord_are_read_in_parts(pair: Calls, monkeypatch: py
 
     assert result.get(timeout=PATIENCE) == 150
     assert [count for count in counts if count] == [100, 40, 10]
+
+
+def test_large_results_of_a_group_reach_the_caller_in_parts(pair: Calls, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A caller that collects the results of a group reads no more at once than have room either."""
+    result = group(pair.echo.s("x" * LARGE, number) for number in range(150)).send()
+    burst(pair.app)
+    backend = pair.app.runtime.need_backend("a test")
+    get, counts = backend.get, list[int]()
+
+    def reading(keys: Sequence[str]) -> dict[str, Record]:
+        counts.append(len(keys))
+        return get(keys)
+
+    monkeypatch.setattr(backend, "get", reading)
+
+    assert len(result.get(timeout=PATIENCE)) == 150
+    assert max(counts[1:]) <= READ_BYTES // LARGE

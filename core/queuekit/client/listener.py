@@ -12,7 +12,7 @@ import itertools
 import math
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -22,6 +22,7 @@ from queuekit.backend import Backend, Record
 from queuekit.errors import UnavailableError
 from queuekit.ids import new_id
 from queuekit.timelimit import time_limit
+from queuekit.wire.batches import alike
 
 __all__ = ["ResultListener"]
 
@@ -31,8 +32,8 @@ _UNKNOWN_AFTER = 0.5
 """Seconds of waiting before the first check for unknown keys, so that a wrong id is reported soon."""
 MOST_KEYS = 1_000
 """Most keys in one wait: the oldest and the newest. The others are only read, every few seconds."""
-_AT_ONCE = 500
-"""Most records to read in one round trip."""
+_FIRST, _AT_ONCE = 100, 500
+"""Records to read in the first round trip, when their size is not known yet, and the most in any."""
 _LINGER = 10.0
 """Idle seconds after which the thread ends."""
 _FIRST_LOOK, _LONGEST_LOOK, _GROWTH = 0.05, 2.0, 1.5
@@ -77,6 +78,10 @@ class ResultListener:
         self._names = (f"wake:{new_id()}:{number}" for number in itertools.count())
         self._closing = False
         self._last_look = time.monotonic()
+        self._at_once = _FIRST
+        """Records to read in the next round trip."""
+        self._cut = 1
+        """Fraction of :data:`MOST_KEYS` to wait for: less after failures, since the records may be large."""
         self.trouble: UnavailableError | None = None
         """The current outage of the backend, if any."""
 
@@ -188,20 +193,24 @@ class ResultListener:
             wake_key = self._wake_key = next(self._names)
             fresh = next(iter(self._fresh), None)
         # Of messages sent together, the oldest end first; of long-running ones, the newest may. So watch both ends.
-        half = MOST_KEYS // 2
-        waited, rest = (keys, []) if len(keys) <= MOST_KEYS else ([*keys[:half], *keys[-half:]], keys[half:-half])
+        half = max(1, MOST_KEYS // 2 // self._cut)
+        waited, rest = (keys, []) if len(keys) <= 2 * half else ([*keys[:half], *keys[-half:]], keys[half:-half])
         longest = _LONGEST_LOOK if rest else LONGEST
         until_look = longest if fresh is None else max(0.0, fresh.since + _UNKNOWN_AFTER - begun)
         try:
             found = self.backend.wait([*waited, wake_key], timeout=min(longest, until_look))
+        except UnavailableError:
+            self._cut = min(2 * self._cut, MOST_KEYS)
+            raise
         finally:
             with self._changed:
                 self._wake_key = ""
+        self._cut = max(1, self._cut // 2)
         self._report(found, asked=waited, begun=begun)
         self._look_at_fresh()
         if time.monotonic() - self._last_look >= longest:
             self._last_look = begun = time.monotonic()
-            self._report(self._look(keys), asked=keys, begun=begun, all_read=True)
+            self._look(keys, begun=begun)
         time.sleep(min(_LONGEST_REST, len(keys) * _A_KEY))
 
     def _look_at_fresh(self) -> None:
@@ -213,7 +222,7 @@ class ResultListener:
                 del self._fresh[one]
         if due:
             keys = list(dict.fromkeys(key for one in due for key in one.keys))
-            self._report(self._look(keys), asked=keys, begun=begun, all_read=True)
+            self._look(keys, begun=begun)
 
     def _ask_for_those_due(self) -> None:
         """Read the keys that are due for a poll; if none is, wait until one is or another coroutine begins to wait."""
@@ -229,17 +238,24 @@ class ResultListener:
                 one.next_look = now + one.pause
                 one.pause = min(_LONGEST_LOOK, one.pause * _GROWTH)
         asked = list(dict.fromkeys(key for one in due for key in one.keys))
-        self._report(self._look(asked), asked=asked, begun=now, all_read=True)
+        self._look(asked, begun=now)
 
-    def _look(self, keys: Sequence[str]) -> dict[str, Record]:
-        """Return the records among *keys*, final or not."""
-        found: dict[str, Record] = {}
-        for start in range(0, len(keys), _AT_ONCE):
-            found |= self.backend.get(keys[start : start + _AT_ONCE])
-        return found
+    def _look(self, keys: Sequence[str], *, begun: float) -> None:
+        """Read *keys*, and report the records of each round trip, which is limited in bytes."""
+        first = 0
+        while first < len(keys):
+            some = keys[first : first + self._at_once]
+            try:
+                found = self.backend.get(some)
+            except UnavailableError:
+                self._at_once = max(1, self._at_once // 2)
+                raise
+            first += len(some)
+            self._at_once = alike([len(record.body) for record in found.values()], most=_AT_ONCE)
+            self._report(found, asked=some, begun=begun, all_read=True)
 
     def _report(
-        self, found: Mapping[str, Record], *, asked: Iterable[str], begun: float, all_read: bool = False
+        self, found: Mapping[str, Record], *, asked: Sequence[str], begun: float, all_read: bool = False
     ) -> None:
         """Pass the final records of *found* to the coroutines that wait for them.
 
@@ -251,11 +267,12 @@ class ResultListener:
         """
         with self._changed:
             some = {one for key in asked for one in self._waiting.get(key, ()) if one.since <= begun}
+        unknown = set(asked).difference(found) if all_read else set[str]()
         known_by = time.monotonic() - _UNKNOWN_AFTER
         for one in some:
             final: dict[str, Record | None] = {key: found[key] for key in one.keys if key in found and found[key].final}
-            if not final and all_read and one.since <= known_by:
-                final = {key: None for key in one.keys if key not in found}
+            if not final and unknown and one.since <= known_by:
+                final = {key: None for key in one.keys if key in unknown}
             if final:
                 _call(one, lambda one=one, final=final: one.future.set_result(final))  # type: ignore[misc]
 

@@ -11,6 +11,7 @@ from queuekit.engines.waits import Timeout, Wait
 from queuekit.errors import DecodeError, NoBackendError, UnavailableError, UnknownIdError
 from queuekit.result import Result, ResultSource, unpack
 from queuekit.states import FINAL, State
+from queuekit.wire.batches import alike
 from queuekit.wire.position import link_id, member_id
 
 if TYPE_CHECKING:
@@ -19,8 +20,8 @@ if TYPE_CHECKING:
 __all__ = ["ChainResult", "ChordResult", "GroupCounts", "GroupResult"]
 
 R_co = TypeVar("R_co", covariant=True)
-_AT_ONCE = 500
-"""Most records to read, or wait for, in one round trip."""
+_FIRST, _AT_ONCE = 100, 500
+"""Records to read in the first round trip, when their size is not known yet; the most to read or wait for in any."""
 
 
 @attrs.frozen(kw_only=True)
@@ -79,7 +80,10 @@ class GroupResult(Generic[R_co]):
             yield Result(info.id, self._source)
 
     def counts(self) -> GroupCounts:
-        """Return how many members have ended, and how many of those failed. One round trip per 500 members."""
+        """Return how many members have ended, and how many of those failed.
+
+        One round trip per 500 members, or per 4 MB of results.
+        """
         states = [info.state for info in self._infos(self.ids)]
         done = [state for state in states if state in FINAL]
         failed = [state for state in done if state is not State.SUCCESS]
@@ -138,8 +142,11 @@ class GroupResult(Generic[R_co]):
 
     def _infos(self, ids: Sequence[str]) -> list[Info]:
         found: list[Info] = []
-        for start in range(0, len(ids), _AT_ONCE):
-            found += self._source.infos(ids[start : start + _AT_ONCE])
+        count = _FIRST
+        while len(found) < len(ids):
+            some = self._source.infos(ids[len(found) : len(found) + count])
+            found += some
+            count = alike([len(info.payload) for info in some], most=_AT_ONCE)
         return found
 
     def _ended(self, timeout: Timeout) -> Iterator[Info]:

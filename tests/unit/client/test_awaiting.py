@@ -14,6 +14,7 @@ from queuekit.client import listener
 from queuekit.client.background import Background
 from queuekit.engines.memory import MemoryBackend
 from queuekit.errors import UnavailableError, UnknownIdError
+from queuekit.wire.batches import READ_BYTES
 from support.waiting import PATIENCE, wait_until
 from support.working import backend_of, burst, finish, flaky_app, make_app, take_one, working
 
@@ -203,6 +204,53 @@ def test_looks_again_where_a_service_does_not_tell(app: Queuekit, monkeypatch: p
             return await asyncio.gather(*waiting)
 
     assert asyncio.run(run()) == list(range(MANY))
+
+
+def test_large_records_are_read_a_few_at_a_time(app: Queuekit, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once it is known how large they are, no round trip reads more than has room, and each is passed on at once."""
+    monkeypatch.setattr(app.runtime.backend, "__class__", ToldNothing)
+    backend = app.runtime.need_backend("a test")
+    get, counts = backend.get, list[int]()
+
+    @app.task
+    def large() -> str:
+        return "x" * 100_000
+
+    def reading(keys: Any) -> Any:
+        counts.append(len(keys))
+        return get(keys)
+
+    async def run() -> list[Any]:
+        results = app.send_many(large.s() for _ in range(150))
+        burst(app)
+        monkeypatch.setattr(backend, "get", reading)
+        return await asyncio.gather(*(result.aget(timeout=PATIENCE) for result in results))
+
+    assert len(asyncio.run(run())) == 150
+    assert max(counts[1:]) <= READ_BYTES // 100_000
+
+
+def test_waits_for_fewer_after_a_reply_that_was_too_large(app: Queuekit, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where an engine cannot answer for many keys in time, it is asked for fewer until it can."""
+    backend = app.runtime.need_backend("a test")
+    wait, counts = backend.wait, list[int]()
+
+    def slow(keys: Any, *, timeout: float) -> Any:
+        counts.append(len(keys))
+        if len(keys) > MANY // 2:
+            raise UnavailableError("no answer in time")
+        return wait(keys, timeout=timeout)
+
+    monkeypatch.setattr(listener, "MOST_KEYS", MANY)
+    monkeypatch.setattr(backend, "wait", slow)
+
+    async def run() -> list[Any]:
+        waiting = await pending(app, MANY)
+        burst(app)
+        return await asyncio.gather(*waiting)
+
+    assert asyncio.run(run()) == list(range(MANY))
+    assert min(counts) <= MANY // 4 + 1
 
 
 def test_a_wait_outlives_a_restart_of_the_engine() -> None:
