@@ -76,9 +76,8 @@ class OptionsTable(SphinxDirective):
         """Return the table."""
         module_name, _, class_name = self.arguments[0].partition(":")
         kind = getattr(importlib.import_module(module_name), class_name)
-        meanings = ModuleAnalyzer.for_module(module_name).find_attr_docs()
         text = [".. list-table::", "   :class: options", "   :header-rows: 1", "   :widths: auto", ""]
-        described = {name: lines for (of, name), lines in meanings.items() if of == class_name}
+        described = _meanings(kind)
         for row in [_HEADER, *self._rows(kind, described)]:
             for number, cell in enumerate(row):
                 first, *others = cell.split("\n")
@@ -101,6 +100,15 @@ class OptionsTable(SphinxDirective):
 
     def _is_set(self, name: str) -> bool:
         return "leaves" not in self.options or name not in {"sections", "settings", "folder"}
+
+
+def _meanings(kind: type) -> dict[str, list[str]]:
+    """Return the docstrings of the attributes of *kind* and its bases."""
+    found: dict[str, list[str]] = {}
+    for base in filter(attrs.has, reversed(kind.__mro__)):
+        docs = ModuleAnalyzer.for_module(base.__module__).find_attr_docs()
+        found |= {name: lines for (of, name), lines in docs.items() if of == base.__name__}
+    return found
 
 
 _HEADER = ("name and environment variable", "default", "takes", "meaning")

@@ -29,7 +29,7 @@ def port(redis_server: RedisServer, authority: Authority) -> Iterator[int]:
 
 def test_works_over_tls(port: int, authority: Authority, connect: Callable[..., RedisBroker]) -> None:
     """Messages are sent, waited for and settled as without TLS."""
-    broker = connect(f"rediss://localhost:{port}/0", ssl_ca_certs=authority.file)
+    broker = connect(f"rediss://localhost:{port}/0", ca_file=authority.file)
 
     broker.send([Envelope(id="one", queue="jobs", body=b"x" * 100_000)])
     (taken,) = broker.receive(["jobs"], limit=1, wait=0, lease=60)
@@ -42,12 +42,12 @@ def test_works_over_tls(port: int, authority: Authority, connect: Callable[..., 
 def test_refuses_whom_it_does_not_trust(port: int, tmp_path: Path, connect: Callable[..., RedisBroker]) -> None:
     """A certificate that somebody else has signed is refused, and the error says how to trust it."""
     other = Authority.make(tmp_path, "other")
-    broker = connect(f"rediss://localhost:{port}/0", ssl_ca_certs=other.file)
+    broker = connect(f"rediss://localhost:{port}/0", ca_file=other.file)
 
     with pytest.raises(UnavailableError, match="a certificate that is not trusted") as caught:
         broker.queues()
 
-    assert "ssl_ca_certs" in caught.value.fix
+    assert "ca_file" in caught.value.fix
 
 
 def test_refuses_a_certificate_of_another_host(
@@ -55,8 +55,8 @@ def test_refuses_a_certificate_of_another_host(
 ) -> None:
     """A certificate must be made out to the host in the URL, unless one says that it need not."""
     url = f"rediss://127.0.0.1:{port}/0"
-    broker = connect(url, ssl_ca_certs=authority.file)
-    lenient = connect(url, ssl_ca_certs=authority.file, ssl_check_hostname=False)
+    broker = connect(url, ca_file=authority.file)
+    lenient = connect(url, ca_file=authority.file, verify="ca")
 
     with pytest.raises(UnavailableError, match="not trusted"):
         broker.queues()
@@ -65,13 +65,16 @@ def test_refuses_a_certificate_of_another_host(
 
 
 def test_says_that_a_file_is_not_there(port: int, tmp_path: Path, connect: Callable[..., RedisBroker]) -> None:
-    """An option that names no file is what the error speaks of."""
-    broker = connect(f"rediss://localhost:{port}/0", ssl_ca_certs=tmp_path / "none")
+    """An option that names no file is what the error speaks of, also where Sentinels are asked first."""
+    broker = connect(f"rediss://localhost:{port}/0", ca_file=tmp_path / "none")
+    guarded = connect(f"redis+sentinel://localhost:{port}/jobs/0", tls=True, ca_file=tmp_path / "none")
 
-    with pytest.raises(UnavailableError, match="a file that does not exist") as caught:
+    with pytest.raises(UnavailableError, match=f"ca_file, {tmp_path}/none, cannot be read") as caught:
         broker.queues()
 
-    assert "ssl_ca_certs" in caught.value.fix
+    with pytest.raises(UnavailableError, match="ca_file"):
+        guarded.queues()
+    assert not caught.value.passing
 
 
 def test_asks_sentinels_as_it_asks_the_server(
@@ -85,7 +88,7 @@ def test_asks_sentinels_as_it_asks_the_server(
     sentinel = RedisServer(redis_server.program, tmp_path, arguments=[str(config), "--sentinel"]).start()
     try:
         with tls_in_front(sentinel.port, authority.sign("guard")) as guard:
-            options = {"ssl": True, "ssl_ca_certs": authority.file, "ssl_check_hostname": False}
+            options = {"tls": True, "ca_file": authority.file, "verify": "ca"}
             broker = connect(f"redis+sentinel://127.0.0.1:{guard}/jobs/0", **options)
 
             assert broker.queues() == []

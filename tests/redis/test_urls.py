@@ -120,7 +120,7 @@ def test_schemes_are_served(scheme: str) -> None:
         ("redis://h?dedup_window=5000000000", {}, "dedup_window"),
         ("redis://h?timeout=5000000000", {}, "timeout"),
         ("redis://h?key_prefix={a}", {}, "key_prefix"),
-        ("rediss://h?ssl_cert_reqs=maybe", {}, "ssl_cert_reqs"),
+        ("rediss://h?verify=maybe", {}, "verify"),
     ],
 )
 def test_options_are_checked(url: str, table: dict[str, object], said: str) -> None:

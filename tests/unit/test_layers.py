@@ -21,6 +21,8 @@ ROOMS = (
     "interrupts",
     "timelimit",
     "errors",
+    "pool",
+    "tls",
     "ids",
     "layouts",
     "logs",

@@ -8,7 +8,7 @@ from typing import Protocol
 from queuekit.execution.outcome import Run
 from queuekit.worker.prefetch import HORIZON, Prefetch
 
-__all__ = ["LOOK", "HandBack", "Pool"]
+__all__ = ["LOOK", "HandBack", "RunPool"]
 
 LOOK = 0.1
 """Seconds between two checks while messages wait for a slot."""
@@ -20,7 +20,7 @@ _MOST_TIMES = 2
 """Most times that a message is handed back: after its third claim it stays."""
 
 
-class Pool(Protocol):
+class RunPool(Protocol):
     """A pool in which runs wait for a slot."""
 
     running: dict[int, Run]
@@ -53,7 +53,7 @@ class HandBack:
         self,
         prefetch: Prefetch,
         *,
-        pools: Callable[[], Iterable[Pool]],
+        pools: Callable[[], Iterable[RunPool]],
         done: Callable[[], int],
         give_back: Callable[[Run], None],
     ) -> None:
@@ -79,7 +79,7 @@ class HandBack:
         self._prefetch.occupied = occupied
         return bool(waiting or occupied) or self._prefetch.size() > 0
 
-    def _relieve(self, pool: Pool, *, keep: int, longest: float) -> None:
+    def _relieve(self, pool: RunPool, *, keep: int, longest: float) -> None:
         """Hand back runs that cannot start soon, except those handed back before too often or acknowledged early."""
         if pool.waiting <= keep:
             return

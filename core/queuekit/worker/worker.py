@@ -31,7 +31,7 @@ from queuekit.states import State
 from queuekit.wire.records import CANCEL
 from queuekit.worker.app_ref import AppRef
 from queuekit.worker.fetcher import Fetcher
-from queuekit.worker.hand_back import HandBack, Pool
+from queuekit.worker.hand_back import HandBack, RunPool
 from queuekit.worker.health import Health
 from queuekit.worker.lease_renewer import LeaseRenewer
 from queuekit.worker.lease_table import HeldRow, LeaseTable
@@ -201,7 +201,7 @@ class Worker:
             facts=self._presence,
         )
 
-    def _pools(self) -> Iterator[Pool]:
+    def _pools(self) -> Iterator[RunPool]:
         yield self._threads
         if self._loop_pool is not None:
             yield self._loop_pool

@@ -45,6 +45,7 @@ from queuekit_mongo.layout import LAYOUT, Doc
 from queuekit_mongo.options import PASSTHROUGH, MongoOptions
 from queuekit_mongo.replies import Replies, renew
 from queuekit_mongo.servertime import ServerTime
+from queuekit_mongo.tls import client_tls
 from queuekit_mongo.urls import client_url, database_name, engine_id
 
 __all__ = ["Engine"]
@@ -391,13 +392,14 @@ class Engine:
 
     def _open(self) -> MongoClient[Doc]:
         milliseconds = int(self.options.timeout * 1000)
-        asked = {name.lower() for name in self._url.query}
+        asked = {"tls" if name.lower() == "ssl" else name.lower() for name in self._url.query}
         ours: dict[str, Any] = {
             "appname": "queuekit",
             "serverselectiontimeoutms": milliseconds,
             "connecttimeoutms": milliseconds,
             "sockettimeoutms": 2 * milliseconds,
             "w": "majority",
+            **client_tls(self.options),
         }
         try:
             # The client only warns about invalid values and ignores them, e.g. it would connect without TLS.

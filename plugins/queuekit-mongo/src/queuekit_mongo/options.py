@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 import attrs
 
 from queuekit.durations import Seconds
+from queuekit.tls import TLSOptions
 
 __all__ = ["PASSTHROUGH", "UNUSED", "MongoOptions"]
 
@@ -66,7 +67,7 @@ _not_negative: Any = attrs.validators.ge(0)
 
 
 @attrs.frozen(kw_only=True)
-class MongoOptions:
+class MongoOptions(TLSOptions):
     """Options of the connection and of the stored data."""
 
     queuekit_passthrough: ClassVar[frozenset[str]] = PASSTHROUGH

@@ -99,6 +99,6 @@ def _exposed(engine: Engine) -> list[str]:
     url = engine.url
     local = all(host.startswith(_LOOPBACK) for host in url.hosts)
     bare = url.password is None and engine.options.password is None
-    if bare or local or url.scheme == "rediss" or engine.options.ssl or url.scheme == "redis+unix":
+    if bare or local or url.scheme == "rediss" or engine.options.tls or url.scheme == "redis+unix":
         return []
-    return ["the password crosses the network unencrypted: use rediss://, or ssl = true"]
+    return ["the password crosses the network unencrypted: use rediss://, or tls = true"]

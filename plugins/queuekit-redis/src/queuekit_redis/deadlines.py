@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import functools
 import socket
 import ssl
-from pathlib import Path
 from time import monotonic
 from typing import Any
 
 from redis.connection import Connection, SSLConnection, UnixDomainSocketConnection
 
 from queuekit.timelimit import LIMITS, time_left
+from queuekit.tls import TLSOptions
 
 __all__ = ["LimitedConnection", "LimitedSSLConnection", "LimitedUnixConnection"]
 
@@ -114,35 +113,22 @@ class LimitedConnection(_Limited, Connection):  # type: ignore[misc]  # the time
 
 
 class LimitedSSLConnection(_Limited, SSLConnection):  # type: ignore[misc]  # the timeouts are attributes there
-    """A connection with TLS."""
+    """A connection with TLS.
+
+    Args:
+        tls: Options of TLS.
+        **options: Other options.
+    """
+
+    def __init__(self, *, tls: TLSOptions, **options: Any) -> None:
+        super().__init__(**options)
+        self._tls = tls
 
     def _wrap_socket_with_ssl(self, sock: socket.socket) -> ssl.SSLSocket:
         """Do the handshake, with a timeout measured after the certificates are read."""
-        files = (self.ca_certs, self.certfile, self.keyfile)
-        context = _tls_context(files, tuple(map(_changed, files)), self.cert_reqs, self.check_hostname)
+        context = self._tls.context()
         sock.settimeout(self.socket_timeout)
         return context.wrap_socket(sock, server_hostname=self.host)
-
-
-@functools.lru_cache(maxsize=16)
-def _tls_context(
-    files: tuple[str | None, str | None, str | None],
-    _: tuple[float, ...],
-    cert_reqs: ssl.VerifyMode,
-    check_hostname: bool,  # noqa: FBT001 - called in one place
-) -> ssl.SSLContext:
-    """Return a TLS context, cached until one of *files* changes, since creating one takes as long as ten handshakes."""
-    ca_certs, certfile, keyfile = files
-    context = ssl.create_default_context(cafile=ca_certs)
-    context.check_hostname = check_hostname
-    context.verify_mode = cert_reqs
-    if certfile is not None or keyfile is not None:
-        context.load_cert_chain(certfile=certfile or "", keyfile=keyfile)
-    return context
-
-
-def _changed(path: str | None) -> float:
-    return 0.0 if path is None else Path(path).stat().st_mtime
 
 
 class LimitedUnixConnection(_Limited, UnixDomainSocketConnection):  # type: ignore[misc]  # the timeouts are attributes there

@@ -38,9 +38,8 @@ _BY_KIND: list[tuple[type[Exception], tuple[str, str]]] = [
 ]
 _UNTRUSTED = (
     "presents a certificate that is not trusted",
-    "Name the file of its CA with ssl_ca_certs, and use the host name of the certificate in the URL",
+    "Name the file of its CA with ca_file, and use the host name of the certificate in the URL",
 )
-_NO_FILE = ("needs a file that does not exist", "Check ssl_ca_certs, ssl_certfile and ssl_keyfile")
 _TLS_ALERT = r'got "\x15"'
 """Part of the hiredis error for the first byte of a TLS record."""
 _NO_HANDSHAKE = "WRONG_VERSION_NUMBER"
@@ -63,7 +62,6 @@ _STAYING = frozenset(
         _CLUSTER,
         _FORBIDDEN,
         _NO_DATABASE,
-        _NO_FILE,
         _NO_REDIS,
         _OTHER_DATA,
         _SPEAKS_TLS,
@@ -140,7 +138,5 @@ def _of_tls(error: Exception, text: str, *, scheme: str) -> tuple[str, str] | No
     """
     if "certificate verify failed" in text.lower():
         return _UNTRUSTED
-    if "No such file or directory" in text and scheme != "redis+unix":
-        return _NO_FILE
     in_vain = isinstance(error, exceptions.TimeoutError) and "connecting" in text
     return _NO_TLS if scheme == "rediss" and (in_vain or _NO_HANDSHAKE in text) else None

@@ -16,7 +16,7 @@ from queuekit_redis.deadlines import LimitedConnection, LimitedSSLConnection, Li
 from queuekit_redis.options import RedisOptions
 from queuekit_redis.urls import Address, Target
 
-__all__ = ["Command", "Link", "link_maker", "tls_options"]
+__all__ = ["Command", "Link", "link_maker"]
 
 Command = Sequence[Any]
 """A command and its arguments."""
@@ -122,20 +122,12 @@ def link_maker(target: Target, options: RedisOptions) -> Callable[[Address | Non
     common |= {"socket_keepalive": True}
     kind: Any = LimitedSSLConnection if target.tls else LimitedConnection
     if target.tls:
-        common |= tls_options(options)
+        common |= {"tls": options}
 
     def make(address: Address | None) -> Link:
         host, port = address or target.addresses[0]
+        if target.tls:
+            options.context()  # here, since the client library would turn its error into one of its own
         return Link(kind(host=host, port=port, **common))
 
     return make
-
-
-def tls_options(options: RedisOptions) -> dict[str, Any]:
-    """Return the TLS options of the client library."""
-    files = {name: getattr(options, name) for name in ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")}
-    return {
-        "ssl_cert_reqs": options.ssl_cert_reqs,
-        "ssl_check_hostname": options.ssl_check_hostname and options.ssl_cert_reqs != "none",
-        **{name: str(path) for name, path in files.items() if path is not None},
-    }

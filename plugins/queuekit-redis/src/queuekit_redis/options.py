@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import attrs
 
 from queuekit.durations import Seconds
+from queuekit.tls import TLSOptions
 
 __all__ = ["RedisOptions"]
 
@@ -20,7 +20,7 @@ _number_of_connections: Any = attrs.validators.and_(attrs.validators.ge(2), attr
 
 
 @attrs.frozen(kw_only=True)
-class RedisOptions:
+class RedisOptions(TLSOptions):
     """Options of the connection and of the stored data."""
 
     db: int | None = attrs.field(default=None, validator=attrs.validators.optional(_not_negative))
@@ -48,18 +48,8 @@ class RedisOptions:
     """Seconds after which a dead letter is discarded and counted; default: never."""
     dead_max_count: int | None = attrs.field(default=None, validator=attrs.validators.optional(_not_negative))
     """Most dead letters of a queue; beyond that, the oldest are discarded and counted."""
-    ssl: bool = False
+    tls: bool = False
     """Whether to use TLS with ``redis+sentinel://`` and ``redis+cluster://``; ``rediss://`` always uses it."""
-    ssl_cert_reqs: Literal["required", "optional", "none"] = "required"
-    """Whether the server's certificate must be valid; ``none`` protects only against passive eavesdropping."""
-    ssl_check_hostname: bool = True
-    """Whether the certificate must match the host in the URL."""
-    ssl_ca_certs: Path | None = None
-    """File with the certificates of trusted CAs; default: those of the system."""
-    ssl_certfile: Path | None = None
-    """File with the client's certificate, if the server requires one."""
-    ssl_keyfile: Path | None = None
-    """File with the key of the client's certificate."""
     sentinel_username: str | None = None
     """User for the Sentinels, if they require one."""
     sentinel_password: str | None = attrs.field(default=None, repr=False)

@@ -15,7 +15,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 
 from queuekit_redis.deadlines import LimitedConnection, LimitedSSLConnection
-from queuekit_redis.link import Link, tls_options
+from queuekit_redis.link import Link
 from queuekit_redis.options import RedisOptions
 from queuekit_redis.urls import Address, Target
 
@@ -40,6 +40,7 @@ class Primary:
     def __init__(self, make: Callable[[Address | None], Link], target: Target, options: RedisOptions) -> None:
         self._make = make
         self._service = target.service
+        self._tls = options if target.tls else None
         untyped: Any = sentinel.Sentinel
         self._sentinels = untyped(list(target.addresses), sentinel_kwargs=_asking(target, options))
         self._clients: list[Any] = list(self._sentinels.sentinels)
@@ -49,6 +50,7 @@ class Primary:
             for name in ("socket_timeout", "socket_connect_timeout"):
                 pool.connection_kwargs.pop(name, None)
             pool.connection_kwargs |= {"usual": options.connect_timeout, "usual_connect": options.connect_timeout}
+            pool.connection_kwargs |= {"tls": options} if target.tls else {}
         self._address: Address | None = None
         self._left = False
         """Whether a link may lead to a former primary."""
@@ -56,6 +58,8 @@ class Primary:
 
     def link(self) -> Link:
         """Return a link to the primary, which is not open yet."""
+        if self._tls is not None:
+            self._tls.context()  # here, since the client library would turn its error into one of its own
         return self._make(self._refresh())
 
     def has_moved(self) -> bool:
@@ -117,5 +121,5 @@ def _asking(target: Target, options: RedisOptions) -> dict[str, Any]:
         "retry": Retry(NoBackoff(), 0),
     }
     if target.tls:
-        asking |= {"ssl": True, **tls_options(options)}
+        asking |= {"ssl": True}
     return asking

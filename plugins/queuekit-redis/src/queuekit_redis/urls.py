@@ -56,7 +56,7 @@ def read_target(url: EngineURL, options: RedisOptions) -> Target:
     kind = url.scheme.removeprefix("redis+") if "+" in url.scheme else "single"
     read = {"single": _single, "unix": _unix, "sentinel": _sentinel, "cluster": _cluster}[kind]
     target = read(url, options)
-    tls = url.scheme == "rediss" or (options.ssl and kind in {"sentinel", "cluster"})
+    tls = url.scheme == "rediss" or (options.tls and kind in {"sentinel", "cluster"})
     username = options.username if url.username is None else url.username
     password = options.password if url.password is None else url.password
     return attrs.evolve(target, tls=tls, username=username, password=password)

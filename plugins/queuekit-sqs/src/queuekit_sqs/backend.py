@@ -62,7 +62,10 @@ class DynamoBackend(Backend):
         self._shards = options.shards
         self._pool = RequestPool(options.connections, name="queuekit-dynamodb")
         settings = Settings(
-            connections=options.connections, timeout=options.timeout, connect_timeout=options.connect_timeout
+            connections=options.connections,
+            timeout=options.timeout,
+            connect_timeout=options.connect_timeout,
+            tls=options,
         )
         self._service = Service("dynamodb", url, target=target, settings=settings, time=self._time, random=self._random)
         name = f"{target.prefix}-records" if target.prefix else "queuekit-records"

@@ -101,7 +101,9 @@ class SqsBroker(Broker):
 
     def _make_service(self, name: str, *, timeout: float) -> Service:
         options = self._options
-        settings = Settings(connections=options.connections, timeout=timeout, connect_timeout=options.connect_timeout)
+        settings = Settings(
+            connections=options.connections, timeout=timeout, connect_timeout=options.connect_timeout, tls=options
+        )
         return Service(name, self._url, target=self._target, settings=settings, time=self._time, random=self._random)
 
     def _make_batches(self) -> Batches:

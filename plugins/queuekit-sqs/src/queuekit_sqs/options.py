@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import attrs
 
 from queuekit.durations import Seconds
+from queuekit.tls import TLSOptions
 
-__all__ = ["DynamoOptions", "SqsOptions"]
+__all__ = ["AwsOptions", "DynamoOptions", "SqsOptions"]
 
 _positive: Any = attrs.validators.gt(0)
 _region = attrs.validators.optional(attrs.validators.matches_re(r"[a-z0-9-]{1,40}"))
@@ -19,7 +20,16 @@ def _within(least: float, most: float) -> Any:
 
 
 @attrs.frozen(kw_only=True)
-class SqsOptions:
+class AwsOptions(TLSOptions):
+    """What the options of both services have in common."""
+
+    verify: Literal["full", "none"] = "full"
+    """What to check of the server: ``full``: that a trusted CA signed its certificate, and that it names the host;
+    ``none``: nothing, which protects only against passive eavesdropping. boto3 cannot leave out one of the two."""
+
+
+@attrs.frozen(kw_only=True)
+class SqsOptions(AwsOptions):
     """Options of SQS."""
 
     region: str | None = attrs.field(default=None, validator=_region)
@@ -51,7 +61,7 @@ class SqsOptions:
 
 
 @attrs.frozen(kw_only=True)
-class DynamoOptions:
+class DynamoOptions(AwsOptions):
     """Options of DynamoDB."""
 
     region: str | None = attrs.field(default=None, validator=_region)

@@ -12,6 +12,7 @@ from typing import Any
 import attrs
 
 from queuekit.errors import UnavailableError, bare
+from queuekit.tls import TLSOptions
 from queuekit.urls import EngineURL
 from queuekit_sqs.backoff import pauses
 from queuekit_sqs.failures import is_passing, unavailable
@@ -33,6 +34,7 @@ class Settings:
     timeout: float
     connect_timeout: float
     tries: int = 3
+    tls: TLSOptions = TLSOptions()
 
 
 class Service:
@@ -154,12 +156,34 @@ class Service:
             # botocore would build its default text twice for each request.
             user_agent=f"queuekit-sqs botocore/{botocore.__version__}",
             tcp_keepalive=True,
+            client_cert=_client_certificate(settings.tls),
             s3={"addressing_style": "path"} if target.endpoint else None,
         )
+        keys |= _verify(settings.tls)
         client = session.client(self.name, region_name=region, endpoint_url=target.endpoint, config=config, **keys)
         take(client)
         limit(client, connect=settings.connect_timeout, read=settings.timeout)
         return client
+
+
+def _verify(tls: TLSOptions) -> dict[str, Any]:
+    """Return boto3's option about the server's certificate; empty for its default, which heeds ``AWS_CA_BUNDLE``.
+
+    Raises:
+        UnavailableError: A file cannot be used; names option and file.
+    """
+    if tls.names_files:
+        tls.context()  # its errors name option and file; boto3's do not
+    if tls.verify == "none":
+        return {"verify": False}
+    return {} if tls.ca_file is None else {"verify": str(tls.ca_file.expanduser())}
+
+
+def _client_certificate(tls: TLSOptions) -> str | tuple[str, str] | None:
+    if tls.cert_file is None:
+        return None
+    certificate = str(tls.cert_file.expanduser())
+    return certificate if tls.key_file is None else (certificate, str(tls.key_file.expanduser()))
 
 
 _loaders: list[Any] = []
