@@ -134,6 +134,7 @@ class Backend(abc.ABC):
 
     capabilities: BackendCapabilities = BackendCapabilities()
     limits: BackendLimits = BackendLimits()
+    """The limits that core reads; an instance sets its own if they depend on its options."""
     engine_id: str | None = None
     """Equal for a broker and a backend that can commit together; ``None`` if it never can."""
 

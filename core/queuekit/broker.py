@@ -310,6 +310,7 @@ class Broker(abc.ABC):
 
     capabilities: Capabilities = Capabilities()
     limits: Limits = Limits()
+    """The limits that core reads; an instance sets its own if they depend on its options."""
     engine_id: str | None = None
     """Equal for a broker and a backend that can commit together; ``None`` if it never can."""
     largest_wanted: int | None = None
