@@ -123,6 +123,7 @@ class Queuekit(Periodic):
         expires: Duration | None = ...,
         ignore_result: bool = ...,
         unique: UniqueKey | bool | str | None = ...,
+        broker: Mapping[str, Any] | None = ...,
         track: bool = ...,
         ack: Literal["late", "early"] = ...,
     ) -> TaskDecorator: ...

@@ -12,12 +12,12 @@ from __future__ import annotations
 import abc
 import enum
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import attrs
 
 from queuekit.backend import Backend, Join, Page, Record
-from queuekit.envelope import Envelope
+from queuekit.envelope import Envelope, options_in
 from queuekit.errors import CapabilityError, TooLargeError
 from queuekit.values import quick_frozen
 
@@ -313,6 +313,9 @@ class Broker(abc.ABC):
     """The limits that core reads; an instance sets its own if they depend on its options."""
     engine_id: str | None = None
     """Equal for a broker and a backend that can commit together; ``None`` if it never can."""
+    message_options: type | None = None
+    """attrs class whose fields are the options of the service for a single message, all with defaults. Callers give
+    them as ``options(broker={"name": value})``; core checks them against this class. ``None``: there are none."""
     largest_wanted: int | None = None
     """Bytes above which core refuses a body; set by core, so that a broker need not fetch a larger body."""
 
@@ -398,6 +401,22 @@ class Broker(abc.ABC):
         under :attr:`~queuekit.backend.Condition.NEWER`; a join that completes its group sends its envelopes.
         """
         raise self._cannot("commit")
+
+    def options_of(self, envelope: Envelope) -> Any:
+        """Return the options that a message carries, an instance of :attr:`message_options`; ``None`` without any.
+
+        They are in the header of the body, so they stay with the message when it is tried again, delayed again or
+        replayed. The bytes are untrusted: options that the class does not have are left out, and values that it refuses
+        count as no options.
+        """
+        kind, given = self.message_options, options_in(envelope.body)
+        if kind is None or not given:
+            return None
+        names = {field.alias or field.name for field in attrs.fields(kind) if field.init}
+        try:
+            return kind(**{name: value for name, value in given.items() if name in names})
+        except Exception:  # noqa: BLE001 - whatever the class raises for bytes that core did not write
+            return None
 
     def look_for_marks(self, prefix: str) -> bool:
         """Look for a record ``<prefix><message id>`` with each claim from now on; return whether this is supported.

@@ -13,7 +13,16 @@ from typing import Any, Literal
 from queuekit.errors import DecodeError
 from queuekit.values import quick_frozen
 
-__all__ = ["DEFAULT_PRIORITY", "MAX_HEADER_BYTES", "Envelope", "Unique", "join_frame", "split_frame", "split_header"]
+__all__ = [
+    "DEFAULT_PRIORITY",
+    "MAX_HEADER_BYTES",
+    "Envelope",
+    "Unique",
+    "join_frame",
+    "options_in",
+    "split_frame",
+    "split_header",
+]
 
 DEFAULT_PRIORITY = 4
 """Priorities go from 0 (last) to 9 (first)."""
@@ -92,3 +101,15 @@ def split_header(body: bytes) -> tuple[dict[str, Any], int]:
     if type(header) is not dict:
         raise DecodeError("the header is not an object")
     return header, end + 1
+
+
+def options_in(body: bytes) -> dict[str, Any]:
+    """Return the options for the service that the header of an untrusted body carries; empty if it carries none."""
+    end = body.find(b"\n", 0, MAX_HEADER_BYTES)
+    if body.find(b'"broker":', 0, max(end, 0)) < 0:
+        return {}
+    try:
+        given = split_header(body)[0].get("broker")
+    except DecodeError:
+        return {}
+    return given if type(given) is dict else {}

@@ -124,6 +124,8 @@ class Signature(Generic[R_co, T_contra]):
     ignore_result: bool | None = attrs.field(default=None, kw_only=True)
     unique: UniqueKey | Unique | bool | str | None = attrs.field(default=None, kw_only=True)
     """True for one live message per task and arguments, text for your own key, or a ``UniqueKey``."""
+    broker: dict[str, Any] | None = attrs.field(default=None, kw_only=True)
+    """Options of the broker's service by name, e.g. ``{"group": "customer-7"}``; the broker's page lists them."""
     on_success: tuple[Signature[Any], ...] = attrs.field(default=(), converter=signatures, kw_only=True)
     """Sent when it succeeds, with its result appended to their arguments unless they are immutable."""
     on_error: tuple[Signature[Any], ...] = attrs.field(default=(), converter=signatures, kw_only=True)
@@ -145,7 +147,7 @@ class Signature(Generic[R_co, T_contra]):
             self._check(_PLACED)
         if self.retries is not None or self.retry is not None or self.ignore_result is not None:
             self._check(_TRIED)
-        if self.unique is not None or self.immutable is not False or self.each is not False:
+        if self.unique is not None or self.broker is not None or self.immutable is not False or self.each is not False:
             self._check(_MARKED)
 
     def _check(self, checks: tuple[tuple[str, Any], ...]) -> None:
@@ -224,6 +226,7 @@ _TRIED = (
     ("ignore_result", functools.partial(options.flag, option="ignore_result")),
 )
 _MARKED = (
+    ("broker", options.service),
     ("unique", options.unique),
     ("immutable", functools.partial(options.flag, option="immutable")),
     ("each", functools.partial(options.flag, option="each")),

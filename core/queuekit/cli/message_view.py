@@ -46,6 +46,7 @@ def as_document(view: MessageView, serializers: Mapping[str, Serializer]) -> dic
         "traceback": _or_null(info.traceback),
         "args": message.args if message else None,
         "kwargs": message.kwargs if message else None,
+        "broker": message.broker if message else None,
         "result": _result(info, serializers),
         "cancellation": _cancellation(view.cancellation),
     }
@@ -61,6 +62,7 @@ def as_text(view: MessageView, serializers: Mapping[str, Serializer], *, now: fl
             "state": info.state.value if info.state is not State.UNKNOWN else "",
             "place": _place(known, now) or _untold(view),
             "queue": known.queue,
+            "broker": _service_options(view.message),
             "attempt": _attempt(known),
             "sent": when(known.sent, now=now),
             "started": when(info.started, now=now),
@@ -143,6 +145,11 @@ def _call(view: MessageView) -> str:
         return _task(view) or "unknown: the bytes cannot be read"
     named = [f"{name}={as_json(value)}" for name, value in message.kwargs.items()]
     return one_line(f"{message.task}({', '.join([*map(as_json, message.args), *named])})", width=1000)
+
+
+def _service_options(message: Message | None) -> str:
+    given = message.broker if message is not None else None
+    return one_line(" ".join(f"{name}={as_json(value)}" for name, value in (given or {}).items()), width=500)
 
 
 def _place(known: _Facts, now: float) -> str:

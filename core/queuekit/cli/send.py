@@ -70,6 +70,13 @@ def parse_arguments(texts: tuple[str, ...]) -> tuple[list[Any], dict[str, Any]]:
 @click.option("--queue", metavar="NAME", help="Queue to use instead of the task's own.")
 @click.option("--priority", type=click.IntRange(0, 9), help="9 runs first.")
 @click.option("--id", "id", metavar="ID", help="Id of the message. Sending the same id twice queues it once.")
+@click.option(
+    "--broker-option",
+    "service",
+    metavar="NAME=VALUE",
+    multiple=True,
+    help="Set an option of the broker's service, e.g. group=eu. May be repeated.",
+)
 @click.option("--wait", is_flag=True, help="Wait for the result and print it instead of the id.")
 @duration_option("--timeout", help="How long --wait waits. Without it, as long as it takes.")
 @json_option
@@ -84,6 +91,7 @@ def command(
     arguments: tuple[str, ...],
     wait: bool,
     timeout: float | None,
+    service: tuple[str, ...],
     as_json: bool,
     **options: Any,
 ) -> None:
@@ -99,6 +107,8 @@ def command(
     chosen = app.tasks.find(task)
     if wait:
         _need_result(app, chosen.name, ignored=chosen.defaults.ignore_result)
+    if service:
+        options["broker"] = _service_options(service)
     result = _sent(chosen, task, arguments, options)
     if result.duplicate:
         session.say(f"not sent: {result.id} holds its unique key")
@@ -110,6 +120,17 @@ def command(
         return
     value = _wait(session, result, timeout, remind=lambda: _say_who_serves(session, app, queue))
     _print(_shown(value), {"id": result.id, "task": chosen.name, "state": "SUCCESS", "result": value}, as_json=as_json)
+
+
+def _service_options(texts: tuple[str, ...]) -> dict[str, Any]:
+    """Return options of the broker's service that are written ``NAME=VALUE``."""
+    found: dict[str, Any] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not name or not equals:
+            raise click.BadParameter(f"expected NAME=VALUE, got {text!r}", param_hint="--broker-option")
+        found[name] = parse_value(value)
+    return found
 
 
 def _sent(task: Any, typed: str, arguments: tuple[str, ...], options: dict[str, Any]) -> Result[Any]:

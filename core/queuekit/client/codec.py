@@ -24,7 +24,7 @@ from queuekit.wire.position import Gather, Position, read_gather, read_position
 __all__ = ["LITTLE", "Message", "decode", "encode", "outline", "peek_position", "sealed"]
 
 VERSION = 1
-_CARRIED = ("headers", "retries", "timeout", "ignore_result")
+_CARRIED = ("headers", "retries", "timeout", "ignore_result", "broker")
 # The header as encode() writes it when the caller set no options: recognised without a JSON parser.
 _USUAL = re.compile(
     rb'\{"v":1,"id":"([A-Za-z0-9_.:-]{1,120})","task":"([A-Za-z0-9_.:-]{1,120})","ct":"([a-z0-9]{1,20})"\}\n'
@@ -57,6 +57,8 @@ class Message:
     retry: Backoff | None = None
     timeout: float | None = None
     ignore_result: bool | None = None
+    broker: dict[str, Any] | None = None
+    """Options of the broker's service."""
     on_success: tuple[Signature[Any], ...] = attrs.field(default=(), repr=False)
     on_error: tuple[Signature[Any], ...] = attrs.field(default=(), repr=False)
     link: Position | None = None
@@ -145,7 +147,8 @@ def encode(
 def _is_usual(signature: Signature[Any]) -> bool:
     """Return whether the caller set no options that the header carries."""
     plain = signature.retries is None and signature.timeout is None and signature.ignore_result is None
-    return plain and signature.retry is None and not signature.headers and not signature.each
+    single = signature.broker is None and not signature.each
+    return plain and single and signature.retry is None and not signature.headers
 
 
 def _head(signature: Signature[Any], id: str, content_type: str, places: Mapping[str, Any]) -> bytes:
@@ -298,6 +301,9 @@ def _options(header: dict[str, Any]) -> dict[str, Any]:
     if retry is not None and type(retry) is not dict:
         raise DecodeError("retry in the header is not an object")
     options["retry"] = None if retry is None else policy_from_dict(retry)
+    options["broker"] = header.get("broker")
+    if options["broker"] is not None and type(options["broker"]) is not dict:
+        raise DecodeError("broker in the header is not an object")
     options["link"], options["gather"] = read_position(header.get("flow")), read_gather(header.get("gather"))
     options["each"] = header.get("each") is True
     return options

@@ -6,8 +6,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from queuekit.client.runtime import Runtime
+from queuekit.client.service_options import valid
 from queuekit.envelope import DEFAULT_PRIORITY
-from queuekit.errors import CapabilityError
+from queuekit.errors import CapabilityError, QueuekitError
 from queuekit.tasks.task import Task, TaskOptions
 
 __all__ = ["require", "require_shared", "unmet_requirements"]
@@ -25,8 +26,18 @@ def unmet_requirements(
     tells_time = not dated or runtime.tells_time
     for name, task in sorted(tasks.items()):
         yield from (f"{name} asks for {text}" for text in _unmet_options(task.defaults, runtime, tells_time=tells_time))
+        yield from _refused_options(runtime, name, task.defaults.broker or {})
     if runtime.backend is None:
         yield from (f"the schedule {name} needs a result backend" for name in schedules)
+
+
+def _refused_options(runtime: Runtime, name: str, given: Mapping[str, Any]) -> Iterator[str]:
+    """Yield why the broker refuses the options of its service that the task *name* gives."""
+    if given and not runtime.config.eager:
+        try:
+            valid(runtime, given, of=name)
+        except QueuekitError as error:
+            yield f"{error.what}: {error.fix}" if error.fix else error.what
 
 
 def _unmet_options(options: TaskOptions, runtime: Runtime, *, tells_time: bool) -> Iterator[str]:

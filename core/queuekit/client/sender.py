@@ -13,6 +13,7 @@ from queuekit.backend import Condition, Record
 from queuekit.broker import CommitItem
 from queuekit.client.codec import encode
 from queuekit.client.runtime import Runtime
+from queuekit.client.service_options import ServiceOptions
 from queuekit.envelope import DEFAULT_PRIORITY, Envelope, Unique
 from queuekit.errors import CapabilityError, EncodeError, TooLargeError, UnavailableError
 from queuekit.ids import new_id
@@ -73,6 +74,9 @@ class Sending:
     def __init__(self, runtime: Runtime, tasks: Tasks, *, spent: float = 0.0) -> None:
         self._runtime = runtime
         self._tasks = tasks
+        self._before_send = runtime.stages.before_send or ()
+        self._serializer, self._default_queue = runtime.serializer, runtime.config.default_queue
+        self._service = ServiceOptions(runtime, tasks)
         self._commits = runtime.shared
         self._stores = runtime.backend is not None
         limits = runtime.broker.limits
@@ -151,13 +155,17 @@ class Sending:
             TooLargeError: The message exceeds the limit.
             CapabilityError: The broker does not support an option.
         """
-        for stage in self._runtime.stages.before_send or ():
+        for stage in self._before_send:
             signature = stage(signature)
         if awaited and self.ignores(signature):
             signature = attrs.evolve(signature, ignore_result=False)
         task = self._tasks.get(signature.task)
+        if signature.broker is not None or (task is not None and task.defaults.broker is not None):
+            signature = self._with_service_options(signature)
+        if signature.on_success or signature.on_error:
+            self.check_service_options(signature)
         id = signature.id or new_id()
-        serializer, names = self._runtime.serializer, task.parameters.names if task else ()
+        serializer, names = self._serializer, task.parameters.names if task else ()
         try:
             body = encode(
                 signature, id=id, serializer=serializer, parameters=names, parent=parent, link=link, gather=gather
@@ -177,10 +185,18 @@ class Sending:
             envelope, None if options.ignore_result or not self._stores else self._pending(envelope, signature.task)
         )
 
+    def check_service_options(self, signature: Signature[Any]) -> None:
+        """Raise if *signature*, or a follow-up of it, has options that the broker's service does not know."""
+        self._service.check(signature)
+
+    def _with_service_options(self, signature: Signature[Any]) -> Signature[Any]:
+        """Return *signature* with all options of the broker's service that its message carries."""
+        return self._service.applied(signature)
+
     def _envelope(
         self, signature: Signature[Any], options: TaskOptions | CallOptions, id: str, body: bytes
     ) -> Envelope:
-        queue = options.queue or self._runtime.config.default_queue
+        queue = options.queue or self._default_queue
         most = self._largest
         if len(body) > most:
             raise TooLargeError(

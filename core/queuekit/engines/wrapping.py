@@ -23,6 +23,7 @@ class WrappedBroker(Broker):
         self.capabilities = broker.capabilities
         self.limits = broker.limits
         self.engine_id = broker.engine_id
+        self.message_options = broker.message_options
 
     def send(self, envelopes: Sequence[Envelope]) -> list[str]:
         """Put *envelopes* on their queues."""
@@ -84,6 +85,10 @@ class WrappedBroker(Broker):
     def interrupt(self) -> None:
         """Make a ``receive`` that blocks in another thread return soon."""
         self._broker.interrupt()
+
+    def tell_set_aside(self, hear: Callable[[str, str, str], None]) -> None:
+        """Call *hear* with each message that the inner broker itself finds malformed."""
+        self._broker.tell_set_aside(hear)
 
     def check(self) -> list[str]:
         """Ask the service for problems that an operator should know."""

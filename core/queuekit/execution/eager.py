@@ -94,6 +94,13 @@ class EagerSending(Sending):
         self._drain()
         return sent
 
+    def check_service_options(self, signature: Signature[Any]) -> None:
+        """Accept all options: no service reads them."""
+
+    def _with_service_options(self, signature: Signature[Any]) -> Signature[Any]:
+        """Leave *signature* as it is: the options in its message would be those of another broker."""
+        return signature
+
     def _drain(self) -> None:
         broker = self._runtime.broker
         while True:

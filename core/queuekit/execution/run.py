@@ -122,6 +122,7 @@ def call_of(message: Message, envelope: Envelope, sender: Sender) -> Signature[A
         timeout=message.timeout,
         ignore_result=message.ignore_result,
         unique=envelope.unique,
+        broker=message.broker,
         on_success=message.on_success,
         on_error=message.on_error,
         each=message.each,

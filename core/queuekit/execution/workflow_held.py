@@ -56,6 +56,7 @@ def follower(runtime: Runtime, envelope: Envelope, holder: str) -> Envelope:
         (holder,),
         headers=message.headers,
         ignore_result=False,
+        broker=message.broker,
         on_success=message.on_success,
         on_error=message.on_error,
     )

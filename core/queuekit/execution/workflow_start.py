@@ -42,6 +42,9 @@ def start(runtime: Runtime, sending: Sending, workflow: Workflow[Any]) -> Graph:
             f"send takes a signature or a workflow, not {type(workflow).__name__}", fix="Make one with task.s(...)"
         )
     graph = build(workflow, workflow.id or new_id(), unique=sending.is_unique)
+    for node in graph.nodes.values():
+        if isinstance(node, TaskNode) and node.signature is not None:
+            sending.check_service_options(node.signature)
     records = _records(runtime, graph)
     large = len(records) > _RECORDS
     if large:

@@ -402,6 +402,9 @@ def _resolved(part: Any, tasks: Tasks, default_queue: str) -> Any:
     if isinstance(part, Signature):
         options = resolve(part, tasks.get(part.task))
         chosen = {name: getattr(options, name) for name in ("priority", "expires", "unique", "ignore_result")}
+        task = tasks.get(part.task)
+        if task is not None and task.defaults.broker is not None:
+            chosen["broker"] = {**task.defaults.broker, **(part.broker or {})}
         return attrs.evolve(part, queue=options.queue or default_queue, sender=None, **chosen)
     if isinstance(part, Chain):
         return attrs.evolve(part, links=[_resolved(link, tasks, default_queue) for link in part.links], sender=None)

@@ -98,6 +98,8 @@ class TaskOptions:
     """Whether to store no results, except for messages that a workflow waits for and for dead letters."""
     unique: Unique | bool | str | None = attrs.field(default=None, converter=options.unique)
     """One live message per task and arguments, or per key."""
+    broker: dict[str, Any] | None = attrs.field(default=None, converter=options.service, hash=False)
+    """Options of the broker's service for each message; those given with a call replace them one by one."""
     track: bool = attrs.field(default=False, converter=_track)
     """Whether to record RECEIVED and STARTED; costs a round trip each."""
     ack: str = attrs.field(default="late", converter=options.acknowledgement)
@@ -325,6 +327,7 @@ class Task(Bound[P, R_co]):
         timeout: Duration | None = None,
         ignore_result: bool | None = None,
         unique: UniqueKey | bool | str | None = None,
+        broker: Mapping[str, Any] | None = None,
         on_success: Iterable[Signature[Any, R_co]] | None = None,
         on_error: Iterable[Signature[Any, Failure]] | None = None,
         **unknown: Never,
@@ -344,6 +347,7 @@ class Task(Bound[P, R_co]):
             timeout: Seconds that one attempt may run.
             ignore_result: Whether to store no result.
             unique: True for one live message per task and arguments, text for your own key.
+            broker: Options of the broker's service by name; they replace those of the task one by one.
             on_success: Sent when it succeeds, with its result appended to their arguments.
             on_error: Sent when it has failed for good, with a :class:`~queuekit.failure.Failure` appended.
             **unknown: Collects misspelt names, to suggest the right one.

@@ -8,6 +8,7 @@ engine has to handle them.
 from __future__ import annotations
 
 import difflib
+import json
 import operator
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
@@ -17,7 +18,7 @@ from queuekit.durations import DurationError
 from queuekit.durations import parse as parse_duration
 from queuekit.envelope import Unique
 from queuekit.errors import OptionError, did_you_mean
-from queuekit.ids import check_name, plain
+from queuekit.ids import check_name, plain, plain_data
 from queuekit.retry import LONGEST, Backoff
 from queuekit.unique import UniqueKey
 
@@ -42,12 +43,15 @@ __all__ = [
     "retries",
     "seconds",
     "sender",
+    "service",
     "timeout",
     "unique",
 ]
 
 Duration = float | int | str | timedelta
 _SHOWN = 60
+_LONGEST_SERVICE = 8_000
+"""Characters of all options of the service, as JSON; a header is limited, too."""
 _UNTIL = ("start", "done", "ttl")
 
 
@@ -188,6 +192,30 @@ def headers(values: Mapping[str, str]) -> dict[str, str]:
         if not isinstance(value, str):
             raise _reject(f"headers[{name!r}]", "text", value, fix=f"Write it as text, e.g. {str(value)[:_SHOWN]!r}")
     return {plain(name): plain(value) for name, value in values.items()}
+
+
+def service(values: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """Return the options for the broker's service: plain data by name; ``None`` without any."""
+    if values is None:
+        return None
+    if not isinstance(values, Mapping):
+        raise _reject("broker", 'options by name, e.g. {"routing_key": "eu"}', values)
+    for name, value in values.items():
+        if not isinstance(name, str):
+            raise _reject("broker", "names that are text", name)
+        _check_plain(value, f"broker[{name!r}]")
+    data: dict[str, Any] = plain_data(values)
+    if len(json.dumps(data)) > _LONGEST_SERVICE:
+        raise _reject("broker", f"at most {_LONGEST_SERVICE:,} characters in all", data)
+    return data or None
+
+
+def _check_plain(value: Any, option: str) -> None:
+    """Raise unless *value* is data that a header can carry."""
+    try:
+        json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError, RecursionError):
+        raise _reject(option, "text, a number, a bool, or a list or table of them", value) from None
 
 
 def unique(value: UniqueKey | Unique | bool | str | None) -> Unique | bool | str | None:  # noqa: FBT001 - the value that is checked

@@ -25,7 +25,7 @@ from queuekit_sqs.dead_letters import DeadLetters
 from queuekit_sqs.fifo_attempts import Turn, Turns
 from queuekit_sqs.fifo_in_flight import Arriving, InFlight
 from queuekit_sqs.messages import Counts, read
-from queuekit_sqs.options import SqsOptions
+from queuekit_sqs.options import SqsMessageOptions, SqsOptions
 from queuekit_sqs.payloads import Payloads, Unread
 from queuekit_sqs.prefetch_buffer import Arrival
 from queuekit_sqs.priorities import Levels
@@ -58,6 +58,7 @@ class SqsBroker(Broker):
     """
 
     capabilities = CAPABILITIES
+    message_options = SqsMessageOptions
 
     def __init__(
         self,

@@ -9,7 +9,7 @@ import attrs
 from queuekit.durations import Seconds
 from queuekit.tls import TLSOptions
 
-__all__ = ["AwsOptions", "DynamoOptions", "SqsOptions"]
+__all__ = ["AwsOptions", "DynamoOptions", "SqsMessageOptions", "SqsOptions"]
 
 _positive: Any = attrs.validators.gt(0)
 _region = attrs.validators.optional(attrs.validators.matches_re(r"[a-z0-9-]{1,40}"))
@@ -58,6 +58,15 @@ class SqsOptions(AwsOptions):
     """S3 bucket for bodies that are too large for SQS; it must exist."""
     payload_prefix: str = "queuekit/"
     """Prefix of the names of objects in that bucket."""
+
+
+@attrs.frozen(kw_only=True)
+class SqsMessageOptions:
+    """Options of one message on SQS, given as ``broker={"group": "customer-7"}``."""
+
+    group: str | None = attrs.field(default=None, validator=attrs.validators.optional(attrs.validators.min_len(1)))
+    """Messages of a FIFO queue with the same group run in order; default: the unique key, else one group for all.
+    Standard queues ignore it."""
 
 
 @attrs.frozen(kw_only=True)

@@ -19,7 +19,7 @@ from typing import Any
 import attrs
 
 from queuekit.broker import Ack, Dead, Delivery, Lease, Release, Replace, Settlement
-from queuekit.envelope import Envelope, split_frame
+from queuekit.envelope import Envelope, options_in, split_frame
 from queuekit.errors import DecodeError, UnavailableError
 from queuekit_sqs.batches import Batches, Job, JobFailure
 from queuekit_sqs.capabilities import MAX_HOLD
@@ -372,8 +372,11 @@ def _header_group(body: bytes) -> str:
 
 
 def _group(envelope: Envelope) -> str:
-    """Return the group within which order is kept: the unique key, else the header ``group``, else one for all."""
-    name = _header_group(envelope.body) if envelope.unique is None else envelope.unique.key
+    """Return the group within which order is kept: the option, the unique key, the header ``group``, or one for all."""
+    asked = options_in(envelope.body).get("group")
+    name = asked if isinstance(asked, str) and asked else ""
+    if not name:
+        name = _header_group(envelope.body) if envelope.unique is None else envelope.unique.key
     if not name:
         return "queuekit"
     usable = len(name) <= _LONGEST_DEDUPLICATION and all("!" <= letter <= "~" for letter in name)
