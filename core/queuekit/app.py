@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextvars
 import copy
+import functools
 import math
 import os
 import random
@@ -18,7 +20,7 @@ from queuekit.context import Context
 from queuekit.errors import OptionError
 from queuekit.forks import renew_in_forks
 from queuekit.ids import check_id, plain_data
-from queuekit.middleware import Middleware
+from queuekit.middleware import Middleware, check_methods
 from queuekit.result import Result
 from queuekit.retry import Backoff
 from queuekit.schedules.declare import Periodic
@@ -382,7 +384,11 @@ class Queuekit(Periodic):
     async def asend(self, signature: Signature[Any] | Workflow[Any]) -> Any:
         """Like :meth:`send`, without blocking the event loop."""
         within = self.config.send_timeout if isinstance(signature, Signature) else math.inf
-        return await self._threads.background.send(self.send, signature, within=within)
+        send: Callable[..., Any] = self.send
+        if self._runtime is None or self._runtime.stages.at_send or self.config.eager:
+            # What runs in the sender's thread sees the variables of the caller.
+            send = functools.partial(contextvars.copy_context().run, send)
+        return await self._threads.background.send(send, signature, within=within)
 
     # -- results
 
@@ -499,6 +505,7 @@ def _middlewares(values: Any) -> list[Middleware]:
         if not isinstance(value, Middleware):
             fix = f"Write {value.__name__}()" if isinstance(value, type) else "Derive its class from Middleware"
             raise OptionError(f"middlewares: {value!r:.60} is not a Middleware", fix=fix)
+        check_methods(value)
     return found
 
 

@@ -157,22 +157,20 @@ def queuekit_middlewares(config: Any) -> Iterable[MiddlewareSpec]:
         Log each run that takes longer than a second::
 
             import logging
-            import threading
             import time
 
             from queuekit.hookspecs import MiddlewareSpec, hookimpl
             from queuekit.middleware import Middleware
 
             class Slow(Middleware):
-                begun = threading.local()
-
-                def before_run(self, context):
-                    self.begun.at = time.monotonic()
-
-                def after_run(self, context, state, error):
-                    took = time.monotonic() - self.begun.at
-                    if took > 1:
-                        logging.getLogger("example").warning("%s took %.1f s", context.task, took)
+                def around_run(self, context):
+                    begun = time.monotonic()
+                    try:
+                        yield
+                    finally:
+                        took = time.monotonic() - begun
+                        if took > 1:
+                            logging.getLogger("example").warning("%s took %.1f s", context.task, took)
 
             @hookimpl
             def queuekit_middlewares(config):

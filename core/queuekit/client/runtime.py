@@ -20,7 +20,7 @@ from queuekit.engines.uniqueness import WithUniqueKeys
 from queuekit.errors import NoBackendError, PluginError, UnavailableError
 from queuekit.events import Events
 from queuekit.hookspecs import MiddlewareSpec
-from queuekit.middleware import Middleware, Stages, compile_stages
+from queuekit.middleware import Middleware, Stages, check_methods, compile_stages
 from queuekit.plugins.factory import resolve
 from queuekit.plugins.loading import reason
 from queuekit.plugins.manager import Plugins, section_of
@@ -201,6 +201,8 @@ def _made(spec: MiddlewareSpec) -> Middleware:
     """Create a plugin's middleware; a failure raises, since the app may rely on it for protection."""
     try:
         made = resolve(spec.factory)()
+        if isinstance(made, Middleware):
+            check_methods(made)
     except Exception as error:
         raise PluginError(f"the plugin middleware {spec.name!r} cannot be created: {reason(error)}") from error
     if not isinstance(made, Middleware):

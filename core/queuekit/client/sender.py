@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from time import monotonic
@@ -17,6 +18,8 @@ from queuekit.client.service_options import ServiceOptions
 from queuekit.envelope import DEFAULT_PRIORITY, Envelope, Unique
 from queuekit.errors import CapabilityError, EncodeError, TooLargeError, UnavailableError
 from queuekit.ids import new_id
+from queuekit.logs.errors import log_error
+from queuekit.middleware import SentMessage
 from queuekit.signature import Signature
 from queuekit.tasks.enum_members import plain_call
 from queuekit.tasks.registry import Tasks
@@ -31,6 +34,7 @@ from queuekit.wire.records import pending
 
 __all__ = ["PreparedMessage", "Sending", "Sent"]
 
+_logger = logging.getLogger("queuekit.middleware")
 T = TypeVar("T")
 _BATCH = 500
 """Most messages per round trip."""
@@ -62,6 +66,13 @@ class PreparedMessage:
     record: Record | None
 
 
+@quick_frozen
+class _WatchedMessage(PreparedMessage):
+    """One whose call a middleware's ``after_send`` will see."""
+
+    signature: Signature[Any]
+
+
 class Sending:
     """Sends signatures for one app, in batches.
 
@@ -77,6 +88,7 @@ class Sending:
         self._before_send = runtime.stages.before_send or ()
         self._serializer, self._default_queue = runtime.serializer, runtime.config.default_queue
         self._service = ServiceOptions(runtime, tasks)
+        self._after = runtime.stages.after_send
         self._commits = runtime.shared
         self._stores = runtime.backend is not None
         limits = runtime.broker.limits
@@ -181,9 +193,8 @@ class Sending:
             )
         options = resolve(signature, task)
         envelope = self._envelope(signature, options, id, body)
-        return PreparedMessage(
-            envelope, None if options.ignore_result or not self._stores else self._pending(envelope, signature.task)
-        )
+        record = None if options.ignore_result or not self._stores else self._pending(envelope, signature.task)
+        return _WatchedMessage(envelope, record, signature) if self._after else PreparedMessage(envelope, record)
 
     def check_service_options(self, signature: Signature[Any]) -> None:
         """Raise if *signature*, or a follow-up of it, has options that the broker's service does not know."""
@@ -318,9 +329,25 @@ class Sending:
         try:
             # A commit cannot return the id that holds a unique key, so messages with keys are sent.
             store = self._store_at_once if self._commits and not _any_unique(ready) else self._store_in_turn
-            return store(ready, ahead)
+            sent = store(ready, ahead)
         finally:
             limit.end = before
+        if self._after:
+            self._stage_after(ready, sent)
+        return sent
+
+    def _stage_after(self, ready: Sequence[PreparedMessage], sent: Sequence[Sent]) -> None:
+        """Show middlewares what was stored. An error must not look as if the send had failed."""
+        told = tuple(
+            SentMessage(id=one.id, signature=message.signature, duplicate=one.duplicate)
+            for message, one in zip(ready, sent, strict=True)
+            if isinstance(message, _WatchedMessage)
+        )
+        for stage in self._after or ():
+            try:
+                stage(told)
+            except (Exception, SystemExit):  # noqa: BLE001 - but neither Ctrl-C nor the time limit of a task that sends
+                log_error(_logger, "a middleware failed after %d messages were sent", len(told))
 
     def _store_at_once(self, ready: Sequence[PreparedMessage], ahead: Sequence[Record]) -> list[Sent]:
         """Store one batch, messages and records in one step."""

@@ -23,6 +23,7 @@ from queuekit.config.settings import NO_BACKEND, Config
 from queuekit.execution.commit import write
 from queuekit.execution.executor import Executor
 from queuekit.execution.outcome import Outcome, Run
+from queuekit.execution.outcome_hooks import OutcomeHooks
 from queuekit.execution.workflow_advance import WorkflowAdvancer
 from queuekit.ids import new_id
 from queuekit.signature import Signature
@@ -81,6 +82,7 @@ class EagerSending(Sending):
         super().__init__(runtime, tasks)
         self._executor = Executor(runtime, tasks, self, worker="eager", variables=_variables)
         self._workflows = WorkflowAdvancer(runtime, self)
+        self._hooks = OutcomeHooks(runtime.stages, worker="eager")
 
     def send_one(self, signature: Signature[Any]) -> Sent:
         """Put *signature* on its queue, and run everything that is queued."""
@@ -130,6 +132,8 @@ class EagerSending(Sending):
         write(self._runtime, [outcome])
         if outcome.event is not None:
             self._runtime.events.emit(outcome.event)
+        if self._hooks:
+            self._hooks.call([outcome])
 
     def _run(self, run: Run) -> Outcome:
         run.context.report_to(self._executor.report, self._executor.begun)

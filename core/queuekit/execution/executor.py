@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import attrs
@@ -24,6 +24,7 @@ from queuekit.control import Interruption, Snooze, TaskTimeout
 from queuekit.errors import DecodeError, NotReadHereError, QueuekitError, UnavailableError
 from queuekit.events import EngineDown, TaskStarted, TaskUnknown
 from queuekit.execution import children
+from queuekit.execution.around import run_inside, run_inside_async
 from queuekit.execution.children import forks
 from queuekit.execution.invocation import ainvoke, invoke
 from queuekit.execution.outcome import Decider, Outcome, Run
@@ -87,8 +88,13 @@ class Executor:
         self._settings = runtime.config.worker
         self._ttl = runtime.config.results_expire
         self._most_bytes = runtime.config.max_message_bytes
-        self._before = runtime.stages.before_run
-        self._after = runtime.stages.after_run
+        stages = runtime.stages
+        self._before, self._after = stages.before_run, stages.after_run
+        self._around, self._around_async = stages.around_run or (), stages.around_async_run or ()
+        self._invoke: Callable[[Run], Any] = self._invoke_inside if self._before or self._around else invoke
+        self._ainvoke: Callable[[Run], Awaitable[Any]] = (
+            self._ainvoke_inside if self._before or self._around_async else ainvoke
+        )
         self._monotonic = runtime.clock.monotonic
         self._announces, self._events = runtime.events.wants_runs(), runtime.events
         self._own = own_tasks(runtime)
@@ -171,9 +177,7 @@ class Executor:
         generation = forks.generation
         value, problem = None, None
         try:
-            if self._before:
-                self._stage_before(run)
-            value = invoke(run)
+            value = self._invoke(run)
         except BaseException as error:  # noqa: BLE001 - also SystemExit: a task must not end its worker
             problem = error
         if forks.generation != generation:
@@ -219,9 +223,7 @@ class Executor:
         token, generation = enter(run.context), forks.generation
         run.started = self._monotonic()
         try:
-            if self._before:
-                self._stage_before(run)
-            value, problem = await ainvoke(run), None
+            value, problem = await self._ainvoke(run), None
         except asyncio.CancelledError:
             if forks.generation == generation:
                 raise
@@ -390,6 +392,44 @@ class Executor:
             return self.decide.failed(run, error)
         except BaseException:  # noqa: BLE001 - nothing that user code raises may end a worker's thread
             return self.decide.failed(run, RuntimeError("its error cannot be described"))
+
+    def _invoke_inside(self, run: Run) -> Any:
+        """Call the function of *run* inside its middlewares. A child that the body forks leaves before they go on."""
+
+        def body() -> Any:
+            generation = forks.generation
+            try:
+                if self._before:
+                    self._stage_before(run)
+                value = invoke(run)
+            except BaseException as error:
+                if forks.generation != generation:
+                    children.leave(error)
+                raise
+            if forks.generation != generation:
+                children.leave(None)
+            return value
+
+        return run_inside(self._around, run.context, body)
+
+    async def _ainvoke_inside(self, run: Run) -> Any:
+        """Call the coroutine function of *run* like :meth:`_invoke_inside`."""
+
+        async def body() -> Any:
+            generation = forks.generation
+            try:
+                if self._before:
+                    self._stage_before(run)
+                value = await ainvoke(run)
+            except BaseException as error:
+                if forks.generation != generation:
+                    children.leave(error)
+                raise
+            if forks.generation != generation:
+                children.leave(None)
+            return value
+
+        return await run_inside_async(self._around_async, run.context, body)
 
     def _stage_before(self, run: Run) -> None:
         for stage in self._before or ():

@@ -25,6 +25,7 @@ from queuekit.errors import UnavailableError
 from queuekit.events import LeasesLost, MessageDead, WorkerReady, WorkerStopped, WorkerStopping
 from queuekit.execution.executor import Executor
 from queuekit.execution.outcome import Outcome, Run
+from queuekit.execution.outcome_hooks import OutcomeHooks
 from queuekit.execution.workflow_advance import WorkflowAdvancer
 from queuekit.ids import worker_name
 from queuekit.states import State
@@ -106,6 +107,7 @@ class Worker:
         self._prefetch = prefetch = Prefetch(concurrency=settings.concurrency, most=settings.prefetch)
         self._unwritten = unwritten = UnwrittenOutcomes(settings.concurrency, pace=lambda: prefetch.mean)
         advancer = WorkflowAdvancer(runtime, sending)
+        self._hooks = OutcomeHooks(runtime.stages, worker=self.name) or None
         self._settler = Settler(runtime, advancer, on_settled=self._settled, unwritten=unwritten)
         self._run_table = run_table or RunTable(2 * settings.concurrency)
         self._isolation = self._isolate(ref, server)
@@ -209,6 +211,8 @@ class Worker:
     def _set_aside(self, queue: str, id: str, why: str) -> None:
         """Emit the event for a message that the broker found malformed, as for one that the worker finds."""
         self._runtime.events.emit(MessageDead(id=id, task="", queue=queue, reason="malformed", error=why))
+        if self._hooks is not None:
+            self._hooks.set_aside(queue, id, why)
 
     def _presence(self) -> dict[str, Any]:
         """Return facts for operators that only this worker knows: its health, and message states the broker lacks."""
@@ -544,3 +548,5 @@ class Worker:
             self._leases.done(serials)
         with self._changed:
             self._changed.notify_all()
+        if self._hooks is not None:
+            self._hooks.call(outcomes)
