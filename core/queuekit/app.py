@@ -128,6 +128,7 @@ class Queuekit(Periodic):
         broker: Mapping[str, Any] | None = ...,
         track: bool = ...,
         ack: Literal["late", "early"] = ...,
+        coerce: bool = ...,
     ) -> TaskDecorator: ...
     def task(self, function: Any = None, **options: Any) -> Any:
         """Register a function as a task, with or without options.
@@ -404,16 +405,32 @@ class Queuekit(Periodic):
         )
         return results
 
-    def result(self, id: str) -> Any:
+    @overload
+    def result(self, id: str) -> Any: ...
+    @overload
+    def result(self, id: str, task: Task[..., R]) -> Result[R]: ...
+    def result(self, id: str, task: Task[..., Any] | None = None) -> Any:
         """Return a handle on message or workflow *id*, whichever process sent it. One round trip.
+
+        Args:
+            id: Id of the message or workflow.
+            task: The task that the message calls. Type checkers then know the type of the result, and no round trip is
+                needed.
 
         Returns:
             A :class:`~queuekit.result.Result`, or a handle of :mod:`queuekit.workflows.results` for a chain, group or
             chord.
+
+        Raises:
+            OptionError: *task* is not a task.
         """
         from queuekit.workflows.results import handle
 
         id, source = check_id(id), self._results or self._make_results()
+        if task is not None:
+            if not isinstance(task, Task):
+                raise OptionError(f"task: expected a task, got {task!r:.60}")
+            return Result(id, source)
         graph = self._graph(id)
         return Result(id, source) if graph is None else handle(graph.kind, id, graph.top, source, flat=graph.flat)
 

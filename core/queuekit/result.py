@@ -96,6 +96,11 @@ class Result(Generic[R_co]):
         return self.info().state
 
     @property
+    def done(self) -> bool:
+        """Whether it has ended, in whatever state; false if nothing is stored for the id. One round trip."""
+        return self.info().done
+
+    @property
     def progress(self) -> tuple[float, float | None, str] | None:
         """The last progress that the task reported: done, total, message. One round trip."""
         return self._source.progress(self.id)

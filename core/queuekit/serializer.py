@@ -1,9 +1,9 @@
 """The contract of a serializer, and the two built-in ones: JSON, and pickle, which the config must allow.
 
 The JSON serializer preserves types that the ``json`` module does not: tuples, sets, bytes, dates and times, UUID,
-Decimal, Enum members, attrs classes and dataclasses. Plain JSON values are written as plain JSON; others become an
-object with one key that begins with ``$``, e.g. ``{"$date": "2026-11-23"}``. Instances are rebuilt only if the app
-knows their class: a class name in a message is looked up, never imported.
+Decimal, Enum members, attrs classes, dataclasses, pydantic models and msgspec structs. Plain JSON values are written as
+plain JSON; others become an object with one key that begins with ``$``, e.g. ``{"$date": "2026-11-23"}``. Instances are
+rebuilt only if the app knows their class: a class name in a message is looked up, never imported.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from functools import partial
 from typing import Any, Protocol, runtime_checkable
 
 from queuekit.encoding.classes import build, shape_of, take_apart
+from queuekit.encoding.models import ModelKind, model_of, why
 from queuekit.encoding.moments import read_moment, read_zone, write_moment, write_zone
 from queuekit.encoding.plain_json import (
     MAX_DEPTH,
@@ -178,7 +179,12 @@ class JsonSerializer:
         kind = self._types(name)
         plain = self._untag_values(fields, depth)
         held = self._untag(content, depth)
-        return plain if kind is None or shape_of(kind) is None else build(kind, plain, held)
+        if kind is not None and shape_of(kind) is not None:
+            return build(kind, plain, held)
+        model = None if kind is None else model_of(kind)
+        if kind is not None and model is not None:
+            return _built(model, kind, plain, held)
+        return held if fields == {} and content is not None else plain
 
     # -- writing
 
@@ -218,7 +224,7 @@ class JsonSerializer:
         }
 
     def _tag_class(self, value: Any, path: str, depth: int) -> Any:
-        """Write an Enum member or an instance of an attrs class or dataclass."""
+        """Write an Enum member or an instance of an attrs class, dataclass, pydantic model or msgspec struct."""
         kind = type(value)
         where = f"{path}: " if path else ""
         shape = None if isinstance(value, enum.Enum) else shape_of(kind)
@@ -227,6 +233,9 @@ class JsonSerializer:
             if not _comes_back(value, self._untag(written[1], 1)):
                 raise EncodeError(f"{where}{kind.__qualname__} does not find {value.name} by its value")
             return {"$enum": written}
+        model = model_of(kind) if shape is None else None
+        if model is not None:
+            return self._tag_model(value, model, path, depth)
         if shape is None or isinstance(value, type):
             raise EncodeError(f"{where}{kind.__qualname__} is not something JSON can hold")
         name = self._name(kind, where)
@@ -238,6 +247,31 @@ class JsonSerializer:
         more = [] if content is None else [self._tag(content, path, depth + 1)]
         return {"$object": [name, tagged, *more]}
 
+    def _tag_model(self, value: Any, model: ModelKind, path: str, depth: int) -> Any:
+        kind, where = type(value), f"{path}: " if path else ""
+        name = self._name(kind, where)
+        try:
+            fields, rest = model.take_apart(value)
+        except EncodeError as error:
+            raise EncodeError(f"{where}{kind.__qualname__} cannot be sent: {error.what}") from error
+        tagged: dict[str, Any] = {}
+        for key, item in fields.items():
+            try:
+                tagged[key] = self._tag(item, f"{path}.{key}", depth + 1)
+            except EncodeError:
+                fields[key] = plain = _plain_field(model, value, key)
+                if plain is None:
+                    raise
+                tagged[key] = self._tag(plain, f"{path}.{key}", depth + 1)
+        try:
+            changed = model.difference(value, model.build(kind, fields, rest))
+        except Exception as error:
+            inside, text = why(error)
+            raise EncodeError(f"{path}{inside}: {kind.__qualname__} rejects its own fields: {text}") from error
+        if changed:
+            raise EncodeError(f"{path}.{changed}: {kind.__qualname__} would not be rebuilt unchanged")
+        return {"$object": [name, tagged, *([] if rest is None else [self._tag(rest, path, depth + 1)])]}
+
     def _name(self, kind: type, where: str) -> str:
         """Return the name of a class that the app knows; the process that reads the value likely knows it too."""
         name = type_name(kind)
@@ -247,6 +281,22 @@ class JsonSerializer:
                 "name it in a task's annotation, or register it with @app.register_type"
             )
         return name
+
+
+def _built(model: ModelKind, kind: type, fields: dict[str, Any], rest: Any) -> Any:
+    try:
+        return model.build(kind, fields, rest)
+    except Exception as error:
+        inside, text = why(error)
+        raise DecodeError(f"{kind.__qualname__}{inside}: {text}") from error
+
+
+def _plain_field(model: ModelKind, value: Any, name: str) -> Any:
+    """Return a field in its library's JSON form, ``None`` if it has none."""
+    try:
+        return model.plain(value, name)
+    except Exception:  # noqa: BLE001 - serializers of the class may raise anything; the caller reports the value itself
+        return None
 
 
 class PickleSerializer:

@@ -264,3 +264,10 @@ def planted_decorator_errors() -> None:
     @app.task(ack="never")  # type: ignore[call-overload, untyped-decorator]  # pyright: ignore[reportArgumentType]
     def mischosen() -> None:
         """Never run."""
+
+
+def handles() -> None:
+    """Ids become handles whose results have types."""
+    assert_type(add.result("id"), Result[int])
+    assert_type(app.result("id", fetch), Result[bytes])
+    assert_type(add.result("id").done, bool)

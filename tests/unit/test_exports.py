@@ -13,7 +13,7 @@ from queuekit.workflows.results import ChainResult, ChordResult, GroupResult
 MOST_NAMES = 30
 APP = Queuekit(broker="memory://")
 SOURCE: Any = None
-RESULT = "aget cancel duplicate forget get id info progress state stored"
+RESULT = "aget cancel done duplicate forget get id info progress state stored"
 OBJECTS: dict[str, tuple[object, str]] = {
     "app": (
         APP,
@@ -24,7 +24,7 @@ OBJECTS: dict[str, tuple[object, str]] = {
     ),
     "task": (
         APP.task(name="task")(lambda: None),
-        "app asend defaults function is_async map name options parameters s send si starmap",
+        "app asend defaults function is_async map name options parameters result s send si starmap",
     ),
     "context": (
         Context(id="1", task="task", queue="default"),

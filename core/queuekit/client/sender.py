@@ -100,6 +100,7 @@ class Sending:
         """Last reading of the engine's clock, and its time in monotonic seconds."""
         self._tells_time: bool | None = runtime.broker.capabilities.tells_time or None
         """Whether the broker or the backend has a clock, so that messages may carry times; ``None`` until known."""
+        self._checks_types = runtime.config.check_types
         self._largest = min(runtime.config.max_message_bytes, runtime.broker.limits.max_body)
 
     def send(self, signatures: Iterable[Signature[Any]]) -> list[Sent]:
@@ -166,6 +167,7 @@ class Sending:
             EncodeError: An argument cannot be written.
             TooLargeError: The message exceeds the limit.
             CapabilityError: The broker does not support an option.
+            ArgumentsError: With ``check_types``, an argument is not what its annotation says.
         """
         for stage in self._before_send:
             signature = stage(signature)
@@ -176,6 +178,8 @@ class Sending:
             signature = self._with_service_options(signature)
         if signature.on_success or signature.on_error:
             self.check_service_options(signature)
+        if self._checks_types and task is not None and parent is None and not signature.each:
+            task.parameters.all_types.check(signature.args, signature.kwargs)
         id = signature.id or new_id()
         serializer, names = self._serializer, task.parameters.names if task else ()
         try:
@@ -183,11 +187,9 @@ class Sending:
                 signature, id=id, serializer=serializer, parameters=names, parent=parent, link=link, gather=gather
             )
         except EncodeError:
-            if task is None:
-                raise
             body = b""
-        if task is not None and not body:
-            signature = plain_call(signature, task, serializer.dumps)
+        if not body:  # outside of the handler, so that an error has no other one as its context
+            signature = signature if task is None else plain_call(signature, task, serializer.dumps)
             body = encode(
                 signature, id=id, serializer=serializer, parameters=names, parent=parent, link=link, gather=gather
             )

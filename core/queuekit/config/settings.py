@@ -220,6 +220,8 @@ class Config:
     """Seconds for which a workflow, and results that a callback waits for, are kept between two steps."""
     eager: bool = False
     """Whether a send runs the task at once, in this process, on a private engine: for tests and debugging."""
+    check_types: bool = False
+    """Whether a send checks each argument against its annotation; on in tests that use the fixture ``queue``."""
     send_timeout: Seconds = 5.0
     """Seconds after which a send fails if the broker does not answer; includes connecting, but not name resolution."""
     max_message_bytes: int = attrs.field(default=1_048_576, validator=at_least(1))

@@ -21,7 +21,7 @@ from queuekit.client.runtime import Runtime
 from queuekit.client.sender import Sending
 from queuekit.context import enter, leave
 from queuekit.control import Interruption, Snooze, TaskTimeout
-from queuekit.errors import DecodeError, NotReadHereError, QueuekitError, UnavailableError
+from queuekit.errors import ArgumentsError, DecodeError, NotReadHereError, QueuekitError, UnavailableError
 from queuekit.events import EngineDown, TaskStarted, TaskUnknown
 from queuekit.execution import children
 from queuekit.execution.around import run_inside, run_inside_async
@@ -147,7 +147,7 @@ class Executor:
             return self._held(delivery, message, f"no worker knew the task {message.task!r}")
         run = self._run(delivery, message, task)
         if run.early:
-            message.open()  # once it is acknowledged it has no lease, and cannot become a dead letter
+            self._read(run)  # once it is acknowledged it has no lease, and cannot become a dead letter
         return self._suspect(run, marks) if delivery.crashes else run
 
     def call(self, run: Run) -> Outcome:
@@ -276,23 +276,26 @@ class Executor:
             if isinstance(found, Info):
                 info, accepted = found, self._runtime.accepted
                 return _of(run, self.decide.done_before(run.delivery, message, info, lambda: info.value(accepted)))
+            args, kwargs = [*message.args, found], message.kwargs
+            if run.task.parameters.types is not None:
+                args, kwargs = run.task.parameters.arrived(args, kwargs, each=message.each)
         except UnavailableError as error:
             return self.put_back(run, error)
-        except MisfitError as error:
-            text, task = error.what, message.task
-            outcome = self.decide.dead(run.delivery, reason="malformed", error=text, task=task, message=message)
-            return _of(run, outcome)
+        except (MisfitError, ArgumentsError) as error:
+            return self._misfit(run, error)
         except BaseException as error:  # noqa: BLE001 - code of a result's class may raise anything: the run failed
             run.ended = self._monotonic()
             return self._failed(run, error)
-        run.message = attrs.evolve(message, args=[*message.args, found], source=None)
+        run.message = attrs.evolve(message, args=args, kwargs=kwargs, source=None)
         run.context.made_of(call_of, run.message, run.delivery.envelope, run.task.app)
         return self.decide.handed_back(run) if run.decided else None
 
     def _opened(self, run: Run) -> Outcome | None:
         """Decode the arguments of *run*; return an outcome if they cannot be read (QK9)."""
         try:
-            run.message.open()
+            self._read(run)
+        except ArgumentsError as error:
+            return self._misfit(run, error)
         except NotReadHereError as error:
             outcome = self._held(
                 run.delivery, outline(run.delivery.envelope), "no worker could read it", why=error.what
@@ -305,6 +308,20 @@ class Executor:
             outcome.run = run
             return outcome
         return None
+
+    def _read(self, run: Run) -> None:
+        """Decode the arguments of *run*, and build what the annotations of its task name."""
+        message = run.message
+        message.open()
+        if run.task.parameters.types is not None and message.gather is None:
+            me: Any = message  # frozen for type checkers
+            me.args, me.kwargs = run.task.parameters.arrived(message.args, message.kwargs, each=message.each)
+
+    def _misfit(self, run: Run, error: QueuekitError) -> Outcome:
+        """Dead-letter a message whose arguments do not fit its task."""
+        text, message = error.what, run.message
+        outcome = self.decide.dead(run.delivery, reason="malformed", error=text, task=message.task, message=message)
+        return _of(run, outcome)
 
     def begin(self, run: Run, *, apart: bool = False) -> Outcome | None:
         """Check a prefetched run again before it starts: return an outcome if it must not start, else announce it.

@@ -13,7 +13,19 @@ from functools import lru_cache
 from types import NoneType, UnionType
 from typing import Annotated, Any, ForwardRef, Union, get_args, get_origin
 
-__all__ = ["classes_in", "fields_of", "hint_of", "hints_of", "names"]
+__all__ = [
+    "Names",
+    "annotations_of",
+    "classes_in",
+    "evaluated",
+    "fields_of",
+    "hint_of",
+    "hints_of",
+    "is_unknown",
+    "names",
+    "names_of",
+    "parts_of",
+]
 
 _FORWARDREF = 3
 """Format ``FORWARDREF`` of Python 3.14: an unresolvable annotation is returned as a reference, not raised."""
@@ -39,7 +51,7 @@ class _Nothing(metaclass=_Absent):
     """Stands for a name that exists only for type checkers."""
 
 
-class _Names(dict[str, Any]):
+class Names(dict[str, Any]):
     """The names of a module; a missing name gives a builtin or :class:`_Nothing`."""
 
     def __missing__(self, name: str) -> Any:
@@ -50,19 +62,23 @@ def hints_of(thing: Any) -> Iterator[Any]:
     """Yield the annotations of a function, or of a class and its bases, resolved as far as possible."""
     owners = thing.__mro__ if isinstance(thing, type) else [inspect.unwrap(thing)]
     for owner in owners:
-        names = _names_of(owner)
-        for annotation in _annotations(owner).values():
-            yield from _resolved(annotation, names)
+        names = names_of(owner)
+        for annotation in annotations_of(owner).values():
+            yield from parts_of(annotation, names)
+        # A parametrized pydantic model, Page[Item], names Item only here.
+        for field in (vars(owner).get("__pydantic_fields__") or {}).values() if isinstance(owner, type) else ():
+            yield from parts_of(field.annotation, names)
 
 
 def hint_of(function: Any, name: str) -> Any:
     """Return the annotation of parameter *name*, or of ``return``, resolved as far as possible."""
     owner = inspect.unwrap(function)
-    annotation = _annotations(owner).get(name)
-    return _evaluated(annotation, _names_of(owner)) if isinstance(annotation, str) else annotation
+    annotation = annotations_of(owner).get(name)
+    return evaluated(annotation, names_of(owner)) if isinstance(annotation, str) else annotation
 
 
-def _annotations(owner: Any) -> Mapping[str, Any]:
+def annotations_of(owner: Any) -> Mapping[str, Any]:
+    """Return the annotations of a function, or of a class without its bases, as they are written."""
     if sys.version_info >= (3, 14):
         read: Any = inspect.get_annotations
         found: Mapping[str, Any] = read(owner, format=_FORWARDREF)
@@ -72,11 +88,12 @@ def _annotations(owner: Any) -> Mapping[str, Any]:
     return getattr(owner, "__annotations__", None) or {}
 
 
-def _names_of(owner: Any) -> _Names:
+def names_of(owner: Any) -> Names:
+    """Return the names that annotations of a function or class may use."""
     if isinstance(owner, type):
         module = sys.modules.get(owner.__module__)
-        return _Names({**(vars(module) if module else {}), **vars(owner)})
-    names = _Names(getattr(owner, "__globals__", {}))
+        return Names({**(vars(module) if module else {}), **vars(owner)})
+    names = Names(getattr(owner, "__globals__", {}))
     code, cells = getattr(owner, "__code__", None), getattr(owner, "__closure__", None) or ()
     for name, cell in zip(getattr(code, "co_freevars", ()), cells, strict=False):
         try:
@@ -86,7 +103,7 @@ def _names_of(owner: Any) -> _Names:
     return names
 
 
-def _resolved(annotation: Any, names: _Names) -> Iterator[Any]:
+def parts_of(annotation: Any, names: Names) -> Iterator[Any]:
     """Yield the types that *annotation* names, including those inside unions, containers and aliases."""
     pending = [annotation]
     for _ in range(_MOST):
@@ -95,7 +112,7 @@ def _resolved(annotation: Any, names: _Names) -> Iterator[Any]:
         part = pending.pop()
         text = part.__forward_arg__ if isinstance(part, ForwardRef) else part
         if isinstance(text, str):
-            pending.append(_evaluated(text, names))
+            pending.append(evaluated(text, names))
             continue
         yield part
         pending += [each for each in (get_origin(part), *_parts(part)) if each is not None]
@@ -114,11 +131,17 @@ def _parts(part: Any) -> tuple[Any, ...]:
     return tuple(inner)
 
 
-def _evaluated(text: str, names: _Names) -> Any:
+def evaluated(text: str, names: Names) -> Any:
+    """Return what an annotation in source form stands for; ``None`` if that is unknown."""
     try:
         return eval(text, {"__builtins__": {}}, names)  # noqa: S307 - the annotation is part of the user's own code
     except Exception:  # noqa: BLE001 - an annotation that cannot be resolved names no class
         return None
+
+
+def is_unknown(kind: Any) -> bool:
+    """Return whether *kind* stands for a name that exists only for type checkers."""
+    return kind is _Nothing
 
 
 def classes_in(thing: Any) -> Iterator[type]:
@@ -136,7 +159,14 @@ def classes_in(thing: Any) -> Iterator[type]:
 
 def fields_of(kind: Any) -> bool:
     """Return whether the annotations of a class describe its instances' fields."""
-    marks = ("__attrs_attrs__", "__dataclass_fields__", "__total__", "_fields")
+    marks = (
+        "__attrs_attrs__",
+        "__dataclass_fields__",
+        "__total__",
+        "_fields",
+        "__pydantic_fields__",
+        "__struct_fields__",
+    )
     return any(hasattr(kind, mark) for mark in marks)
 
 

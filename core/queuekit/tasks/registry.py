@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from queuekit.encoding.classes import shape_of
+from queuekit.encoding.models import is_model
 from queuekit.errors import QueuekitError, UnknownTaskError, did_you_mean
 from queuekit.failure import Failure
 from queuekit.forks import renew_in_forks
@@ -157,7 +158,7 @@ class Types:
         if problem:
             raise DeclarationError(
                 f"{getattr(kind, '__qualname__', kind)!s:.80} cannot be registered: {problem}",
-                fix="Register an attrs class, a dataclass or an Enum; send other values as plain data",
+                fix="Register an attrs class, a dataclass, a model or an Enum; send other values as plain data",
             )
         self._classes[type_name(kind)] = kind
         for inner in classes_in(kind) if fields_of(kind) else ():
@@ -215,7 +216,7 @@ def _problem(kind: Any) -> str:
     """Return why instances of *kind* cannot be sent; empty if they can."""
     if not isinstance(kind, type):
         return "it is not a class"
-    if issubclass(kind, enum.Enum):
+    if issubclass(kind, enum.Enum) or is_model(kind):
         return ""
     shape = shape_of(kind)
-    return "it is neither an attrs class, a dataclass nor an Enum" if shape is None else shape.problem
+    return "it is neither an attrs class, a dataclass, a model nor an Enum" if shape is None else shape.problem

@@ -18,6 +18,7 @@ from queuekit.result import Result
 from queuekit.retry import Backoff, Exponential
 from queuekit.signature import Sender, Signature, fill
 from queuekit.tasks.annotations import names
+from queuekit.tasks.argument_types import ArgumentTypes
 from queuekit.tasks.callables import DeclarationError, body_of, is_coroutine_function, place_of, signature_of
 from queuekit.unique import UniqueKey
 from queuekit.wire import call_options as options
@@ -70,6 +71,10 @@ def _ignore_result(value: bool) -> bool:  # noqa: FBT001 - attrs passes it by po
     return bool(options.flag(value, option="ignore_result"))
 
 
+def _coerce(value: bool) -> bool:  # noqa: FBT001 - attrs passes it by position
+    return bool(options.flag(value, option="coerce"))
+
+
 def _track(value: bool) -> bool:  # noqa: FBT001 - attrs passes it by position
     return bool(options.flag(value, option="track"))
 
@@ -104,6 +109,8 @@ class TaskOptions:
     """Whether to record RECEIVED and STARTED; costs a round trip each."""
     ack: str = attrs.field(default="late", converter=options.acknowledgement)
     """``"early"`` acknowledges before the body runs (at most once), ``"late"`` after it (at least once)."""
+    coerce: bool = attrs.field(default=False, converter=_coerce)
+    """Whether arguments are converted to what the annotations say, as for web input: ``"5"`` to a number."""
 
 
 OPTIONS = tuple(field.name for field in attrs.fields(TaskOptions))
@@ -145,12 +152,13 @@ class Parameters:
     Args:
         function: The task's function. If it takes a context, the worker passes that, so it is not included.
         of: The task's name.
+        coerce: Whether arguments are converted to what the annotations say.
 
     Raises:
         DeclarationError: The context is not the first parameter.
     """
 
-    def __init__(self, function: Callable[..., Any], *, of: str) -> None:
+    def __init__(self, function: Callable[..., Any], *, of: str, coerce: bool = False) -> None:
         signature = signature_of(function)
         self.have_context = _takes_context(function, signature)
         """Whether the function takes a context before them."""
@@ -161,6 +169,10 @@ class Parameters:
         simple = all(parameter.kind is parameter.POSITIONAL_OR_KEYWORD for parameter in parameters)
         required = sum(parameter.default is parameter.empty for parameter in parameters)
         self._counts = (required, len(parameters)) if simple else None
+        self.all_types = ArgumentTypes(function, parameters, coerce=coerce, of=of)
+        """The types of their values."""
+        self.types: ArgumentTypes | None = self.all_types
+        """The same, ``None`` once it is known that no argument needs a check."""
 
     def __str__(self) -> str:
         return str(self._signature)
@@ -185,6 +197,42 @@ class Parameters:
             return self._signature.bind(*args, **kwargs)
         except TypeError:
             return None
+
+    def fitting(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Return the arguments of a call as they are sent.
+
+        Raises:
+            ArgumentsError: An argument does not fit its annotation; names it and the path inside it.
+        """
+        types = self._needed_types()
+        return (args, kwargs) if types is None else types.at_send(args, kwargs)
+
+    def arrived(self, args: list[Any], kwargs: dict[str, Any], *, each: bool) -> tuple[list[Any], dict[str, Any]]:
+        """Return the arguments of a message as the annotations name them.
+
+        Args:
+            args: The positional arguments.
+            kwargs: The others.
+            each: Whether the first argument is a list of argument lists.
+
+        Raises:
+            ArgumentsError: An argument does not fit its annotation; names it and the path inside it.
+        """
+        types = self._needed_types()
+        if types is None:
+            return args, kwargs
+        if not each:
+            return types.on_arrival(args, kwargs)
+        _, named = types.on_arrival((), kwargs)
+        count = [len(one) for one in args[0]]
+        whole = [types.on_arrival([*one, *args[1:]], {})[0] for one in args[0]]
+        calls = [made[:length] for made, length in zip(whole, count, strict=True)]
+        return [calls, *(whole[0][count[0] :] if whole else args[1:])], named
+
+    def _needed_types(self) -> ArgumentTypes | None:
+        if self.types is not None and self.types.idle:
+            self.types = None
+        return self.types
 
 
 class Bound(Generic[P, R_co]):
@@ -269,8 +317,9 @@ class Bound(Generic[P, R_co]):
         if chunk == 1:
             members = [self._make(args, {}, partial=True) for args in calls]
             return Group(members, policy=policy, at_once=at_once, id=id)
-        for args in calls:
+        for place, args in enumerate(calls):
             self._task.parameters.check(args, {}, partial=True)
+            calls[place], _ = self._task.parameters.fitting(args, {})
         parts = [[list(args) for args in calls[first : first + chunk]] for first in range(0, len(calls), chunk)]
         chosen: dict[str, Any] = {**self._options, "sender": self._task.app, "each": True}
         several = [Signature[Any](self._task.name, (part,), **chosen) for part in parts]
@@ -278,6 +327,8 @@ class Bound(Generic[P, R_co]):
 
     def _make(self, args: Any, kwargs: Any, *, partial: bool = False) -> Signature[Any]:
         self._task.parameters.check(args, kwargs, partial=partial)
+        if self._task.parameters.types is not None:
+            args, kwargs = self._task.parameters.fitting(args, kwargs)
         signature: Signature[Any] = object.__new__(Signature)
         fill(signature, self._task.name, args, kwargs, sender=self._task.app, **self._options)
         return signature
@@ -297,7 +348,7 @@ class Task(Bound[P, R_co]):
         """Options of the task."""
         self.is_async = is_coroutine_function(function)
         """Whether it is a coroutine function."""
-        self.parameters = Parameters(function, of=self.name)
+        self.parameters = Parameters(function, of=self.name, coerce=options.coerce)
         """The parameters that callers fill."""
         self.__doc__ = function.__doc__
         self.__name__ = getattr(function, "__name__", name)
@@ -308,6 +359,12 @@ class Task(Bound[P, R_co]):
         context = (Context(id="", task=self.name, queue=""),) if self.parameters.have_context else ()
         result: R_co = self.function(*context, *args, **kwargs)
         return result
+
+    def result(self, id: str) -> Result[R_co]:
+        """Return a handle on the result of the call that was sent as message *id*; no round trip."""
+        app: Any = self.app
+        found: Result[R_co] = app.result(id, self)
+        return found
 
     def __repr__(self) -> str:
         return f"<task {self.name}{self.parameters}>"

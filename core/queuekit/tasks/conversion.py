@@ -1,0 +1,421 @@
+"""Checks values against annotations, and builds what an annotation names from plain data.
+
+An annotation is compiled once to a function. What it cannot decide it accepts: ``Any``, type variables, protocols, and
+names that exist only for type checkers.
+"""
+
+from __future__ import annotations
+
+import enum
+import inspect
+import re
+import sys
+import typing
+import weakref
+from collections.abc import Callable, Iterator, Mapping
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from types import NoneType, UnionType
+from typing import Annotated, Any, ForwardRef, Literal, NewType, Union, get_args, get_origin
+from uuid import UUID
+
+from queuekit.encoding.classes import build, shape_of
+from queuekit.encoding.models import is_model, validate, why
+from queuekit.tasks.annotations import Names, annotations_of, evaluated, is_unknown, names_of, parts_of
+
+__all__ = ["BUILD", "LAX", "STRICT", "Convert", "MismatchError", "compiled", "is_starting", "is_structured"]
+
+STRICT, BUILD, LAX = 0, 1, 2
+"""How a value may differ from its annotation: not at all; plain data for a class; also text for a number."""
+
+Convert = Callable[[Any, str, int], Any]
+"""Takes a value, its path and how it may differ; returns the value that fits the annotation, or raises."""
+_MOST_SHOWN = 40
+_DEEPEST = 20
+_WRAPPERS = frozenset({"ClassVar", "Final", "Required", "NotRequired", "ReadOnly", "InitVar"})
+_INTEGER = re.compile(r"\s*[+-]?[0-9]{1,4000}\s*")
+_BOOLEANS = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
+
+
+class MismatchError(ValueError):
+    """A value does not fit an annotation."""
+
+    def __init__(self, path: str, what: str) -> None:
+        super().__init__(path, what)
+        self.path = path
+        self.what = what
+
+
+def _reject(path: str, expected: str, value: Any) -> MismatchError:
+    shown = f" {value!r:.{_MOST_SHOWN}}" if type(value) in {str, int, float, bool} else ""
+    return MismatchError(path, f"expected {expected}, got {type(value).__name__}{shown}")
+
+
+def is_structured(annotation: Any, names: Names) -> bool:
+    """Return whether *annotation* names a class whose instances are made of fields, or an Enum."""
+    return any(isinstance(part, type) and _is_made_of_parts(part) for part in parts_of(annotation, names))
+
+
+def _is_made_of_parts(kind: Any) -> bool:
+    return issubclass(kind, enum.Enum) or is_model(kind) or typing.is_typeddict(kind) or shape_of(kind) is not None
+
+
+def compiled(annotation: Any, names: Names) -> Convert | None:
+    """Return the function that checks values against *annotation*; ``None`` if it accepts anything."""
+    annotation = _unwrapped(annotation, names)
+    if annotation is NoneType:
+        return _none
+    origin = get_origin(annotation)
+    if origin is not None:
+        return _generic(annotation, origin, names)
+    return _of_class(annotation) if isinstance(annotation, type) else None
+
+
+def _unwrapped(annotation: Any, names: Names) -> Any:
+    """Return the type behind text, ``Annotated``, aliases and new types; ``Any`` if it is not known."""
+    for _ in range(_DEEPEST):
+        inner = _inside(annotation, names)
+        if inner is annotation:
+            break
+        annotation = inner
+    return annotation
+
+
+def _inside(annotation: Any, names: Names) -> Any:
+    text = annotation.__forward_arg__ if isinstance(annotation, ForwardRef) else annotation
+    if isinstance(text, str):
+        found = evaluated(text.strip(), names)
+        return found if found is not None or text.strip() == "None" else Any
+    if annotation is None:
+        return NoneType
+    if get_origin(annotation) is Annotated or getattr(get_origin(annotation), "_name", "") in _WRAPPERS:
+        return get_args(annotation)[0]
+    if isinstance(annotation, NewType):
+        return annotation.__supertype__
+    return annotation if isinstance(annotation, type) else getattr(annotation, "__value__", annotation)
+
+
+def _generic(annotation: Any, origin: Any, names: Names) -> Convert | None:
+    args = get_args(annotation)
+    if origin in {Union, UnionType}:
+        return _union(args, names)
+    if origin is Literal:
+        return _literal(args)
+    if origin in {list, set, frozenset}:
+        return _items(origin, compiled(args[0], names))
+    if origin is tuple:
+        return _tuple(args, names)
+    if origin is dict:
+        return _dict(*(compiled(arg, names) for arg in args))
+    return _of_class(origin) if isinstance(origin, type) else None
+
+
+def _none(value: Any, path: str, _mode: int) -> Any:
+    if value is not None:
+        raise _reject(path, "None", value)
+    return value
+
+
+def _literal(allowed: tuple[Any, ...]) -> Convert:
+    def convert(value: Any, path: str, _mode: int) -> Any:
+        if not any(type(value) is type(each) and value == each for each in allowed):
+            raise _reject(path, f"one of {', '.join(map(repr, allowed))}", value)
+        return value
+
+    return convert
+
+
+def _union(args: tuple[Any, ...], names: Names) -> Convert | None:
+    members = [compiled(arg, names) for arg in args]
+    if None in members:
+        return None
+    alone = sum(member is not _none for member in members) == 1
+
+    def convert(value: Any, path: str, mode: int) -> Any:
+        problem: MismatchError | None = None
+        for step in range(mode + 1):
+            for member in members:
+                try:
+                    return member(value, path, step) if member is not None else value
+                except MismatchError as error:
+                    # The one that got furthest into the value says most.
+                    if member is not _none and (problem is None or len(error.path) >= len(problem.path)):
+                        problem = error
+        if problem is not None and (problem.path != path or (alone and isinstance(value, dict))):
+            raise problem
+        raise _reject(path, " or ".join(_named(arg) for arg in args), value)
+
+    return convert
+
+
+def _named(annotation: Any) -> str:
+    if annotation is NoneType or annotation is None:
+        return "None"
+    return annotation.__qualname__ if isinstance(annotation, type) else str(annotation).removeprefix("typing.")
+
+
+def _items(kind: type, each: Convert | None) -> Convert:
+    def convert(value: Any, path: str, mode: int) -> Any:
+        if not isinstance(value, kind):
+            if mode == STRICT or not isinstance(value, list | tuple | set | frozenset):
+                raise _reject(path, kind.__name__, value)
+            value = kind(value)
+        if each is None:
+            return value
+        made = [each(item, f"{path}[{index}]", mode) for index, item in enumerate(value)]
+        return value if mode == STRICT or type(value) is not kind else kind(made)
+
+    return convert
+
+
+def _tuple(args: tuple[Any, ...], names: Names) -> Convert:
+    if len(args) == 2 and args[1] is ...:  # noqa: PLR2004 - tuple[X, ...]
+        return _items(tuple, compiled(args[0], names))
+    parts = [compiled(arg, names) for arg in args]
+
+    def convert(value: Any, path: str, mode: int) -> Any:
+        if not isinstance(value, tuple) and (mode == STRICT or not isinstance(value, list)):
+            raise _reject(path, "tuple", value)
+        if len(value) != len(parts):
+            raise MismatchError(path, f"expected a tuple of {len(parts)}, got {len(value)}")
+        made = [
+            item if part is None else part(item, f"{path}[{index}]", mode)
+            for index, (part, item) in enumerate(zip(parts, value, strict=True))
+        ]
+        return value if mode == STRICT else tuple(made)
+
+    return convert
+
+
+def _dict(key: Convert | None = None, each: Convert | None = None) -> Convert:
+    def convert(value: Any, path: str, mode: int) -> Any:
+        if not isinstance(value, dict):
+            raise _reject(path, "dict", value)
+        made = {
+            name if key is None else key(name, f"{path} key {name!r}", mode): item
+            if each is None
+            else each(item, f"{path}[{name!r}]", mode)
+            for name, item in value.items()
+        }
+        return value if mode == STRICT or type(value) is not dict else made
+
+    return convert
+
+
+_classes: weakref.WeakKeyDictionary[type, Convert | None] = weakref.WeakKeyDictionary()
+
+
+def _of_class(kind: type) -> Convert | None:
+    try:
+        return _classes[kind]
+    except KeyError:
+        found = _classes[kind] = _compiled_class(kind)
+        return found
+
+
+def _compiled_class(kind: Any) -> Convert | None:
+    if is_unknown(kind) or kind in {object, Any} or getattr(kind, "_is_protocol", False):
+        return None
+    if typing.is_typeddict(kind):
+        return _typed_dict(kind)
+    if issubclass(kind, enum.Enum):
+        return _enum(kind)
+    if is_model(kind):
+        return _model(kind)
+    if shape_of(kind) is not None:
+        return _Record(kind)
+    return _plain(kind)
+
+
+def _plain(kind: type) -> Convert:
+    accepted = _ACCEPTED.get(kind, kind)
+    read = _READERS.get(kind)
+
+    def convert(value: Any, path: str, mode: int) -> Any:
+        if isinstance(value, accepted):
+            return value
+        if mode == LAX and read is not None:
+            try:
+                return read(value)
+            except (ValueError, ArithmeticError, TypeError):
+                pass
+        raise _reject(path, kind.__qualname__, value)
+
+    return convert
+
+
+def _enum(kind: Any) -> Convert:
+    def convert(value: Any, path: str, mode: int) -> Any:
+        if isinstance(value, kind):
+            return value
+        if mode != STRICT:
+            for candidate in _candidates(value, mode):
+                try:
+                    return kind(candidate)
+                except Exception:  # noqa: BLE001, S112 - the Enum's own code may raise anything
+                    continue
+            known = ", ".join(repr(member.value) for member in list(kind)[:6])
+            raise _reject(path, f"a {kind.__qualname__} ({known})", value)
+        raise _reject(path, kind.__qualname__, value)
+
+    return convert
+
+
+def _candidates(value: Any, mode: int) -> Iterator[Any]:
+    yield value
+    if mode == LAX and isinstance(value, str) and _INTEGER.fullmatch(value):
+        yield int(value)
+
+
+def _model(kind: Any) -> Convert:
+    def convert(value: Any, path: str, mode: int) -> Any:
+        if isinstance(value, kind):
+            return value
+        if mode == STRICT:
+            raise _reject(path, kind.__qualname__, value)
+        try:
+            return validate(kind, value, lax=mode == LAX)
+        except Exception as error:
+            inside, text = why(error)
+            raise MismatchError(path + inside, text) from error
+
+    return convert
+
+
+class _Fields:
+    """The compiled annotations of the fields of a class, found at the first use, since classes may name each other."""
+
+    def __init__(self, kind: type) -> None:
+        self._kind = kind
+        self._found: dict[str, Convert | None] | None = None
+
+    def get(self) -> dict[str, Convert | None]:
+        """Return the function of each annotated field."""
+        if self._found is None:
+            found: dict[str, Convert | None] = {}
+            for owner in reversed(self._kind.__mro__):
+                names = names_of(owner)
+                found.update({name: compiled(hint, names) for name, hint in annotations_of(owner).items()})
+            self._found = found
+        return self._found
+
+
+def _typed_dict(kind: Any) -> Convert:
+    fields = _Fields(kind)
+
+    def convert(value: Any, path: str, mode: int) -> Any:
+        if not isinstance(value, dict):
+            raise _reject(path, kind.__qualname__, value)
+        for name in sorted(kind.__required_keys__):
+            if name not in value:
+                raise MismatchError(f"{path}.{name}", f"{kind.__qualname__} needs this key")
+        known = fields.get()
+        made = {name: _field(known.get(name), item, f"{path}.{name}", mode) for name, item in value.items()}
+        return value if mode == STRICT else made
+
+    return convert
+
+
+def _field(convert: Convert | None, value: Any, path: str, mode: int) -> Any:
+    return value if convert is None else convert(value, path, mode)
+
+
+class _Record:
+    """Checks and builds instances of one attrs class or dataclass."""
+
+    def __init__(self, kind: Any) -> None:
+        self._kind = kind
+        self._fields = _Fields(kind)
+        self._defaults = _defaults(kind)
+        self._converted = {field.name for field in getattr(kind, "__attrs_attrs__", ()) if field.converter}
+
+    def __call__(self, value: Any, path: str, mode: int) -> Any:
+        if isinstance(value, self._kind):
+            for name in self._fields.get():
+                self._one(name, getattr(value, name, _ABSENT), path, STRICT)
+            return value
+        if mode == STRICT or not isinstance(value, Mapping):
+            raise _reject(path, self._kind.__qualname__, value)
+        shape, made = shape_of(self._kind), dict(value)
+        for name, parameter, _ in shape.arguments if shape is not None else ():
+            item = made.pop(parameter, made.get(name, _ABSENT))
+            if item is not _ABSENT:
+                made[name] = item if name in self._converted else self._one(name, item, path, mode)
+        try:
+            return build(self._kind, made)
+        except Exception as error:
+            text = str(error)[:120] or type(error).__name__
+            raise MismatchError(path, f"{self._kind.__qualname__}: {text}") from error
+
+    def _one(self, name: str, value: Any, path: str, mode: int) -> Any:
+        convert = self._fields.get().get(name)
+        if convert is None or value is _ABSENT or value is self._defaults.get(name, _ABSENT):
+            return value
+        return convert(value, f"{path}.{name}", mode)
+
+
+_ABSENT = object()
+
+
+def _defaults(kind: Any) -> dict[str, Any]:
+    """Return the defaults of a class's fields: they are accepted whatever the annotation says."""
+    try:
+        parameters = inspect.signature(kind).parameters
+    except (TypeError, ValueError):
+        return {}
+    return {name: each.default for name, each in parameters.items() if each.default is not each.empty}
+
+
+def _read_int(value: Any) -> int:
+    if isinstance(value, str) and _INTEGER.fullmatch(value):
+        return int(value)
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    raise ValueError
+
+
+def _read_bool(value: Any) -> bool:
+    if isinstance(value, str) and value.strip().lower() in _BOOLEANS:
+        return _BOOLEANS[value.strip().lower()]
+    if type(value) is int and value in {0, 1}:
+        return bool(value)
+    raise ValueError
+
+
+def _of_text(read: Callable[[str], Any]) -> Callable[[Any], Any]:
+    def checked(value: Any) -> Any:
+        if not isinstance(value, str):
+            raise TypeError
+        return read(value.strip())
+
+    return checked
+
+
+def _read_decimal(value: Any) -> Decimal:
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise TypeError
+    return Decimal(str(value).strip())
+
+
+def _read_timedelta(value: Any) -> timedelta:
+    return timedelta(seconds=_of_text(float)(value) if isinstance(value, str) else value)
+
+
+_ACCEPTED: dict[type, tuple[type, ...]] = {float: (float, int), complex: (complex, float, int)}
+_READERS: dict[type, Callable[[Any], Any]] = {
+    int: _read_int,
+    bool: _read_bool,
+    float: _of_text(float),
+    Decimal: _read_decimal,
+    UUID: _of_text(UUID),
+    datetime: _of_text(datetime.fromisoformat),
+    date: _of_text(date.fromisoformat),
+    time: _of_text(time.fromisoformat),
+    timedelta: _read_timedelta,
+}
+
+
+def is_starting(module: str) -> bool:
+    """Return whether *module* is still being imported, so that some of its names may not exist yet."""
+    spec = getattr(sys.modules.get(module), "__spec__", None)
+    return bool(getattr(spec, "_initializing", False))

@@ -1,0 +1,286 @@
+"""The types of arguments: refused at the send with the path, built on arrival, converted if the task asks for it."""
+
+import dataclasses
+import enum
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from typing import Annotated, Any, Literal, NotRequired, TypedDict
+from uuid import UUID
+
+import attrs
+import msgspec
+import pydantic
+import pytest
+
+from queuekit import Queuekit, Signature, chain, chord
+from queuekit.errors import ArgumentsError, OptionError, TaskFailed
+
+
+class Status(enum.Enum):
+    """An Enum."""
+
+    NEW = "new"
+    PAID = "paid"
+
+
+class Level(enum.IntEnum):
+    """An Enum of numbers."""
+
+    LOW = 1
+
+
+class Line(pydantic.BaseModel):
+    """A model."""
+
+    sku: str
+    quantity: int
+
+
+class Order(pydantic.BaseModel):
+    """A model of models."""
+
+    lines: list[Line]
+
+
+class Struct(msgspec.Struct):
+    """A struct."""
+
+    n: int
+    status: Status = Status.NEW
+
+
+@dataclasses.dataclass
+class Item:
+    """A dataclass that names itself."""
+
+    price: Decimal
+    parts: "list[Item]" = dataclasses.field(default_factory=list)
+    note: str = None  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
+
+
+@attrs.define
+class Point:
+    """An attrs class with a converter."""
+
+    x: int = attrs.field(converter=int)
+
+
+class Row(TypedDict):
+    """A typed dict."""
+
+    a: int
+    item: NotRequired[Item]
+
+
+class Plain:
+    """A class without fields."""
+
+
+TYPES: list[Any] = [Order, Struct, Item, Point, Row, Status]
+
+
+def returning(annotation: Any, **options: Any) -> Any:
+    """Return an eager task that returns its argument, annotated so."""
+
+    def same(value: Any) -> Any:
+        return value
+
+    same.__annotations__ = {"value": annotation, "return": Any}
+    app = Queuekit(eager=True)
+    for kind in TYPES[:-2]:
+        app.register_type(kind)
+    return app.task(name="same", **options)(same)
+
+
+@pytest.mark.parametrize(
+    ("annotation", "sent", "got"),
+    [
+        pytest.param(
+            Order, {"lines": [{"sku": "a", "quantity": 2}]}, Order(lines=[Line(sku="a", quantity=2)]), id="model"
+        ),
+        pytest.param(Struct, {"n": 1, "status": "paid"}, Struct(1, Status.PAID), id="struct"),
+        pytest.param(
+            Item,
+            {"price": Decimal(1), "parts": [{"price": Decimal(2)}]},
+            Item(Decimal(1), [Item(Decimal(2))]),
+            id="dataclass",
+        ),
+        pytest.param(Point, {"x": "7"}, Point(7), id="attrs"),
+        pytest.param(Row, {"a": 1, "item": {"price": Decimal(1)}}, {"a": 1, "item": Item(Decimal(1))}, id="typed-dict"),
+        pytest.param(Status, "paid", Status.PAID, id="enum"),
+        pytest.param(list[Status] | None, ["new", Status.PAID], [Status.NEW, Status.PAID], id="union-of-list"),
+        pytest.param("dict[str, Annotated[Item, 1]]", {"k": {"price": Decimal(1)}}, {"k": Item(Decimal(1))}, id="text"),
+        pytest.param(tuple[Status, int], ["new", 1], (Status.NEW, 1), id="tuple"),
+        pytest.param(Item, Item(Decimal(1)), Item(Decimal(1)), id="default-of-another-type"),
+    ],
+)
+def test_builds_what_the_annotation_names(annotation: Any, sent: Any, got: Any) -> None:
+    """Plain data, as another language or the command line sends it, arrives as instances of the annotated classes."""
+    found = returning(annotation).send(sent).get(timeout=10)
+
+    assert found == got
+    assert type(found) is type(got)
+
+
+@pytest.mark.parametrize(
+    ("annotation", "sent", "text"),
+    [
+        pytest.param(
+            Order, {"lines": [{"sku": "a", "quantity": "z"}]}, "'value'.lines[0].quantity: Input should be", id="model"
+        ),
+        pytest.param(Struct, {"n": "1"}, "'value'.n: Expected `int`, got `str`", id="struct"),
+        pytest.param(
+            Item,
+            Item(Decimal(1), [Item(1.5)]),  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+            "'value'.parts[0].price: expected Decimal, got float 1.5",
+            id="dataclass",
+        ),
+        pytest.param(Item, {}, "'value': Item: ", id="missing-field"),
+        pytest.param(Item | None, 7, "'value': expected Item or None, got int 7", id="optional"),
+        pytest.param(Row, {}, "'value'.a: Row needs this key", id="typed-dict"),
+        pytest.param(Row, {"a": "x"}, "'value'.a: expected int, got str 'x'", id="key"),
+        pytest.param(Status, "late", "'value': expected a Status ('new', 'paid'), got str 'late'", id="enum"),
+        pytest.param(dict[str, Status], {"k": "x"}, "'value'['k']: expected a Status", id="in-dict"),
+    ],
+)
+def test_is_refused_at_the_send_with_the_path(annotation: Any, sent: Any, text: str) -> None:
+    """What does not fit never leaves the caller's process."""
+    with pytest.raises(ArgumentsError) as caught:
+        returning(annotation).send(sent)
+
+    assert f"same() argument {text}" in caught.value.what
+
+
+@pytest.mark.parametrize(
+    ("annotation", "sent", "got"),
+    [
+        pytest.param(int, "5", 5, id="int"),
+        pytest.param(int, 5.0, 5, id="whole-float"),
+        pytest.param(float, "1.5", 1.5, id="float"),
+        pytest.param(bool, "off", False, id="bool"),
+        pytest.param(Decimal, "1.50", Decimal("1.50"), id="decimal"),
+        pytest.param(UUID, "0" * 32, UUID(int=0), id="uuid"),
+        pytest.param(datetime, "2024-01-01T00:00:00Z", datetime(2024, 1, 1, tzinfo=UTC), id="datetime"),
+        pytest.param(date, "2024-01-01", date(2024, 1, 1), id="date"),
+        pytest.param(timedelta, "90", timedelta(seconds=90), id="timedelta"),
+        pytest.param(Level, "1", Level.LOW, id="enum-of-numbers"),
+        pytest.param(list[int], ["1", 2], [1, 2], id="list"),
+        pytest.param(Annotated[int | None, "x"], "3", 3, id="annotated-union"),
+        pytest.param(str | int, "3", "3", id="exact-member-first"),
+        pytest.param(Struct, {"n": "1"}, Struct(1), id="struct"),
+    ],
+)
+def test_converts_text_if_the_task_coerces(annotation: Any, sent: Any, got: Any) -> None:
+    """Web input becomes what the annotation says, at the send."""
+    found = returning(annotation, coerce=True).send(sent).get(timeout=10)
+
+    assert found == got
+    assert type(found) is type(got)
+
+
+@pytest.mark.parametrize("sent", ["x", "1.5", "", None, [1], 1.5], ids=repr)
+def test_refuses_what_cannot_be_converted(sent: Any) -> None:
+    """A coercing task guesses nothing."""
+    with pytest.raises(ArgumentsError, match="expected int"):
+        returning(int, coerce=True).send(sent)
+
+
+@pytest.mark.parametrize(
+    "annotation", [Any, "Missing", "Missing[int] | None", Plain | Any, object], ids=lambda each: str(each)[:20]
+)
+def test_accepts_what_annotations_leave_open(annotation: Any) -> None:
+    """A name for type checkers only, and ``Any``, check nothing."""
+    assert returning(annotation, coerce=True).send(5).get(timeout=10) == 5
+
+
+@pytest.mark.parametrize(
+    ("annotation", "sent", "text"),
+    [
+        pytest.param(int, "1", "expected int, got str '1'", id="int"),
+        pytest.param(str, 1, "expected str, got int 1", id="str"),
+        pytest.param(Status, "new", "expected Status, got str 'new'", id="enum"),
+        pytest.param(Literal["a"], "b", "expected one of 'a', got str 'b'", id="literal"),
+        pytest.param(list[int], [1, "2"], "[1]: expected int, got str '2'", id="in-list"),
+    ],
+)
+def test_checks_scalars_if_the_app_checks_types(annotation: Any, sent: Any, text: str) -> None:
+    """With ``check_types`` a send finds at run time what a type checker would find."""
+    task = returning(annotation)
+    task.app.configure({"check_types": True})
+
+    with pytest.raises(ArgumentsError) as caught:
+        task.send(sent)
+
+    assert text in caught.value.what
+
+
+def test_accepts_an_int_for_a_float_and_checks_the_rest() -> None:
+    """What type checkers accept, the check accepts; each further argument is checked as well."""
+    app = Queuekit(eager=True, check_types=True)
+
+    @app.task(name="scale")
+    def scale(x: float, *rest: int, **more: str) -> Any:
+        return [x, rest, more]
+
+    assert scale.send(1, 2, 3, k="v").get(timeout=10) == [1, (2, 3), {"k": "v"}]
+    with pytest.raises(ArgumentsError, match="'k': expected str"):
+        scale.send(1, k=5)  # pyright: ignore[reportArgumentType]
+
+
+def test_dead_letters_a_message_whose_arguments_do_not_fit() -> None:
+    """Who sent it does not matter: a body never sees an argument that is not what its annotation says."""
+    task = returning(Order)
+
+    sent = task.app.send(Signature("same", ({"lines": 5},)))
+
+    with pytest.raises(TaskFailed, match=r"same\(\) argument 'value'.lines: Input should be a valid list"):
+        sent.get(timeout=10)
+
+
+def test_links_of_workflows_carry_models() -> None:
+    """A result is built and checked as the argument of what follows it."""
+    app = Queuekit(eager=True)
+
+    @app.task(name="make")
+    def make(n: int) -> Item:
+        return Item(Decimal(n))
+
+    @app.task(name="price")
+    def price(item: Item) -> Decimal:
+        return item.price
+
+    @app.task(name="total")
+    def total(items: list[Item]) -> Decimal:
+        return sum((item.price for item in items), Decimal(0))
+
+    assert app.send(chain(make.s(2), price.s())).get(timeout=10) == 2
+    assert app.send(chord([make.s(1), make.s(2)], total.s())).get(timeout=10) == 3
+    assert app.send(price.starmap([[Item(Decimal(1))], [Item(Decimal(2))]], chunk=2)).get(timeout=10) == [1, 2]
+    with pytest.raises(ArgumentsError, match="'item'"):
+        price.s({"cost": 1})
+
+
+def test_early_acknowledged_messages_arrive_as_what_they_are() -> None:
+    """A task that is acknowledged early gets instances too."""
+    assert returning(Status, ack="early").send("new").get(timeout=10) is Status.NEW
+
+
+def test_costs_a_task_of_scalars_nothing() -> None:
+    """Once that is known, no argument is looked at."""
+    task = returning(int)
+
+    task.send(1)
+
+    assert task.parameters.types is None
+
+
+def test_handles_know_the_task_that_was_called() -> None:
+    """A handle made of an id and a task has the type of the task's result, and needs no round trip."""
+    task = returning(int)
+    sent = task.send(5)
+
+    assert task.result(sent.id) == task.app.result(sent.id, task) == sent
+    assert task.result(sent.id).get(timeout=10) == 5
+    assert task.result(sent.id).done
+    with pytest.raises(OptionError, match="expected a task"):
+        task.app.result(sent.id, "same")
