@@ -24,11 +24,16 @@ _CONTRACTS: Mapping[str, type] = {
 }
 _LEFT_TO_BASE = frozenset(
     {
+        "after_send",
+        "around_run",
         "check",
         "check_sizes",
         "commit",
         "find",
         "interrupt",
+        "on_dead",
+        "on_retry",
+        "on_skip",
         "put_same",
         "renew",
         "share",
