@@ -215,7 +215,7 @@ class _Demo:
         with ThreadPoolExecutor(1) as pool:
             try:
                 running = pool.submit(worker.run)
-                while sum(self.name in seen["queues"] for seen in Admin(app).workers() or ()) < self.processes:
+                while sum(self.name in seen.queues for seen in Admin(app).workers() or ()) < self.processes:
                     _pause(running)
                 yield running
                 worker.stop()

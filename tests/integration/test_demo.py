@@ -181,7 +181,7 @@ def test_interrupt_leaves_nothing_behind(bare: Path, tmp_path: Path, number: sig
     command = [sys.executable, "-m", "queuekit.cli", "demo", str(sources), "--broker", app.config.broker]
     process = subprocess.Popen(command, env={**os.environ, "TMPDIR": str(bare)}, stdout=subprocess.PIPE, text=True)
     wait_until(lambda: list(bare.glob("*/journal")), "a task has begun")
-    workers = [int(worker["name"].rpartition("-")[2]) for worker in Admin(app).workers() or ()]
+    workers = [int(worker.name.rpartition("-")[2]) for worker in Admin(app).workers() or ()]
 
     process.send_signal(number)
     process.communicate(timeout=PATIENCE)

@@ -49,6 +49,7 @@ def as_document(view: MessageView, serializers: Mapping[str, Serializer]) -> dic
         "broker": message.broker if message else None,
         "result": _result(info, serializers),
         "cancellation": _cancellation(view.cancellation),
+        "timeline": [{"at": moment(at), "what": what} for at, what in timeline(view)],
     }
 
 
@@ -73,7 +74,44 @@ def as_text(view: MessageView, serializers: Mapping[str, Serializer], *, now: fl
             "result": as_json(_result(info, serializers)) if info.state is State.SUCCESS else "",
         }
     )
-    return f"{table}\n\n{clean(info.traceback.rstrip(), lines=True)}" if info.traceback else table
+    parts = [table, _timeline_text(view, now), clean(info.traceback.rstrip(), lines=True)]
+    return "\n\n".join(part for part in parts if part)
+
+
+def timeline(view: MessageView) -> list[tuple[float, str]]:
+    """Return what happened to a message, and what will, each with its UTC epoch seconds, in the order of time.
+
+    Only the last attempt is recorded, so earlier attempts are not in it.
+    """
+    info, known, wish = view.info, _known(view), view.cancellation
+    number, by = known.attempt + 1, f" on {info.worker}" if info.worker else ""
+    moments = [
+        (known.sent, f"sent to {known.queue}" if known.queue else "sent"),
+        (known.due if known.place in _HAVE_A_DUE_TIME else None, "due"),
+        (info.started, f"attempt {number} began{by}"),
+        (info.finished, f"{_ended_as(info, number)}{by}"),
+        (known.died, f"became a dead letter: {known.reason}"),
+        (known.due if known.place is Place.LEASED and view.queued is not None else None, "its lease ends"),
+        (wish.at if wish is not None else None, _cancel_moment(wish)),
+    ]
+    happened = [(at, what) for at, what in moments if at is not None]
+    return sorted(happened, key=lambda moment: moment[0])
+
+
+def _ended_as(info: Info, number: int) -> str:
+    if info.state is State.RETRY:
+        return f"attempt {number} failed, to be tried again"
+    return f"ended as {info.state.value}"
+
+
+def _cancel_moment(wish: Cancellation | None) -> str:
+    by = f" by {wish.by}" if wish is not None and wish.by else ""
+    return f"cancel requested{by}"
+
+
+def _timeline_text(view: MessageView, now: float) -> str:
+    rows = [one_line(f"  {when(at, now=now)}  {what}", width=500) for at, what in timeline(view)]
+    return "\n".join(["timeline", *rows]) if rows else ""
 
 
 @attrs.frozen(kw_only=True)
@@ -111,7 +149,7 @@ def _known(view: MessageView) -> _Facts:
         generation=stored.envelope.generation,
         sent=info.sent or stored.sent_at,
         due=stored.due,
-        worker=info.worker or stored.holder,
+        worker=view.holder or info.worker or stored.holder,
         reason=stored.reason,
         died=stored.died_at,
     )

@@ -9,12 +9,14 @@ import click
 
 from queuekit import durations
 from queuekit.cli.session import Session
+from queuekit.operations.filters import Filter, parse_filter
 from queuekit.urls import mask
 
 __all__ = [
     "common_options",
     "duration_option",
     "engine_options",
+    "filter_argument",
     "json_option",
     "pass_session",
     "queue_option",
@@ -50,6 +52,17 @@ def duration_option(name: str, *, setting: str | None = None, help: str) -> Call
         return seconds
 
     return click.option(name, metavar="DURATION", callback=callback, expose_value=setting is None, help=help)
+
+
+def _filter(context: click.Context, parameter: click.Parameter, terms: tuple[str, ...]) -> Filter:
+    try:
+        return parse_filter(terms)
+    except ValueError as error:
+        raise click.BadParameter(str(error), ctx=context, param=parameter) from None
+
+
+filter_argument: Callable[[Any], Any] = click.argument("wanted", metavar="[FILTER]...", nargs=-1, callback=_filter)
+"""Filters such as ``task:mail.*``."""
 
 
 def _target(context: click.Context, _parameter: click.Parameter, value: str | None) -> None:

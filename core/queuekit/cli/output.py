@@ -15,9 +15,23 @@ import click
 from queuekit import durations
 from queuekit.logs.plaintext import clean, clean_json
 
-__all__ = ["age", "as_json", "columns", "echo", "fields", "moment", "one_line", "paint", "print_json", "span", "when"]
+__all__ = [
+    "age",
+    "as_json",
+    "columns",
+    "echo",
+    "fields",
+    "moment",
+    "one_line",
+    "paint",
+    "print_json",
+    "size",
+    "span",
+    "when",
+]
 
 _MINUTE, _DAY = 60.0, 86_400.0
+_MEGABYTE = 1_000_000
 
 
 def columns(header: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[str] = ()) -> str:
@@ -50,6 +64,13 @@ def age(seconds: float | None) -> str:
         return f"{max(0.0, seconds):.1f}s"
     step = 1.0 if seconds < 60 * _MINUTE else _MINUTE if seconds < _DAY else 60 * _MINUTE
     return durations.format(seconds // step * step)
+
+
+def size(count: int | None) -> str:
+    """Return a number of bytes in megabytes: ``"81 MB"``, and below one in kilobytes."""
+    if count is None:
+        return "-"
+    return f"{count / 1e6:.0f} MB" if count >= _MEGABYTE else f"{count / 1e3:.0f} kB"
 
 
 def span(seconds: float) -> str:

@@ -44,6 +44,7 @@ DEFAULT = "default"
 COMMAND_LINE = "command line"
 ARGUMENTS = "Queuekit(...)"
 _URL = 'a URL such as "redis://host/0" or "sqlite:///queue.db"'
+_LONGEST_VERSION = 100
 _QUEUES = 'queues such as "high:8,default:4"'
 
 
@@ -115,6 +116,11 @@ def _check_url(_instance: Any, field: attrs.Attribute[Any], value: str | None) -
 def _check_name(_instance: Any, _field: attrs.Attribute[Any], value: str) -> None:
     if not is_name(value):
         raise Mismatch("1 to 120 characters out of A-Z a-z 0-9 _ . : -", value)
+
+
+def _check_app_version(_instance: Any, _field: attrs.Attribute[Any], value: str | None) -> None:
+    if value is not None and not 1 <= len(value) <= _LONGEST_VERSION:
+        raise Mismatch(f"1 to {_LONGEST_VERSION} characters", value)
 
 
 def _level(value: Any) -> Any:
@@ -202,6 +208,8 @@ class Config:
     """App to run, ``"module:attribute"``."""
     include: tuple[str, ...] = ()
     """Modules with tasks that a worker imports."""
+    app_version: str | None = attrs.field(default=None, validator=_check_app_version)
+    """Version of your app, e.g. a commit, which ``queuekit workers`` shows for each worker; at most 100 characters."""
     broker: str = attrs.field(default="sqlite:///.queuekit.db", validator=_check_url, repr=mask)
     """URL of the broker; its scheme chooses the plugin."""
     backend: str | None = attrs.field(default=None, validator=_check_url, repr=lambda url: mask(str(url)))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import logging
+from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
@@ -57,6 +58,8 @@ _CRASHES_UNSEEN = 30
 _LONGEST_HOLD = 60.0
 _PROGRESS_TTL = 86_400.0
 _STATES = {"done": "SUCCESS", "failed": "FAILURE", "retried": "RETRY", "returned": "PENDING", "cancelled": "CANCELLED"}
+_MOST_UNKNOWN = 20
+"""Most unknown tasks to remember."""
 _PUT_BACK = 5.0
 """Seconds until a message that the worker could not start is delivered again."""
 
@@ -101,6 +104,8 @@ class Executor:
         self.variables = variables or contextvars.copy_context().copy
         """Returns the context variables that a run starts with. Each run gets its own copy."""
         self.decide = Decider(runtime, sending, tasks, worker=worker)
+        self.unknown: deque[str] = deque(maxlen=_MOST_UNKNOWN)
+        """Names of tasks that arrived lately and are not known here."""
 
     def keys(self, delivery: Delivery) -> list[str]:
         """Return the keys of the marks that :meth:`prepare` needs for *delivery*; the caller reads them in batches."""
@@ -144,6 +149,7 @@ class Executor:
         task = self._tasks.get(message.task) or self._own.get(message.task)
         if task is None:
             message.open()
+            self._note_unknown(message.task)
             return self._held(delivery, message, f"no worker knew the task {message.task!r}")
         run = self._run(delivery, message, task)
         if run.early:
@@ -504,6 +510,10 @@ class Executor:
             delay = min(delay, self._limits.max_delay)
         self._runtime.events.emit(TaskUnknown(id=message.id, task=message.task, again_in=delay, why=why))
         return Outcome(delivery=delivery, settlement=Release(delivery, delay=delay), status="held")
+
+    def _note_unknown(self, task: str) -> None:
+        if task not in self.unknown:
+            self.unknown.append(task)
 
     def _run(self, delivery: Delivery, message: Message, task: Task[..., Any]) -> Run:
         envelope = delivery.envelope

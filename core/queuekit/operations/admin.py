@@ -5,18 +5,19 @@ from __future__ import annotations
 import getpass
 import os
 import socket
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 import attrs
 
-from queuekit.backend import Condition, Record
+from queuekit.backend import Backend, Condition, Page, Record
 from queuekit.broker import Place, QueueCounts, Stored
-from queuekit.client.codec import Message, decode
+from queuekit.client.codec import Message, decode, outline
 from queuekit.client.requirements import unmet_requirements
 from queuekit.client.runtime import Runtime
 from queuekit.client.sender import Sending
+from queuekit.config.settings import Config
 from queuekit.errors import CapabilityError, QueuekitError, UnknownIdError, did_you_mean
 from queuekit.execution.workflow_cancel import cancel_workflow, report_cancelled
 from queuekit.execution.workflow_store import read_graph
@@ -28,7 +29,7 @@ from queuekit.tasks.registry import Tasks
 from queuekit.tasks.resolve import resolve
 from queuekit.timelimit import made_progress, progress_limit, time_limit
 from queuekit.wire.batches import alike, in_batches
-from queuekit.wire.presence import LIVE, read_workers
+from queuekit.wire.presence import Presence, read_workers
 from queuekit.wire.records import (
     CANCEL_TTL,
     Cancellation,
@@ -66,7 +67,7 @@ class QueueView:
     name: str
     counts: QueueCounts
     workers: int | None = None
-    """Number of live workers that serve it; ``None`` without a backend."""
+    """Number of live workers that serve it; ``None`` without a backend that can list records."""
     seen_age: float | None = None
     """Seconds that the oldest of the last claimed messages waited, if the broker does not report waiting messages."""
 
@@ -97,7 +98,7 @@ class MessageView:
     cancellation: Cancellation | None = None
     """The request to cancel it, and its effect."""
     holder: str = ""
-    """Worker that reports to run it, if the broker does not report single messages."""
+    """Worker that reports to run it; empty if none does."""
     silent: str = ""
     """Name of the broker's service if that does not report single messages; else empty."""
     now: float = 0.0
@@ -140,29 +141,57 @@ class Admin:
         names = {*self._runtime.config.worker.queues, self._runtime.config.default_queue}
         names.update(task.defaults.queue for task in self._app.tasks.values() if task.defaults.queue)
         if self._broker.capabilities.inspect:
-            with self._in_time():
+            with self.in_time():
                 names.update(self._broker.queues())
         return sorted(names)
 
     def queues(self) -> list[QueueView]:
         """Return the counts and workers of all queues."""
         workers = self.workers()
-        served = {queue for worker in workers or () for queue in worker["queues"]}
+        served = {queue for worker in workers or () for queue in worker.queues}
         names = sorted({*self.queue_names(), *served})
-        with self._in_time():
+        with self.in_time():
             counts = self._broker.counts(names)
         return [_queue_view(name, counts.get(name, QueueCounts()), workers) for name in names]
 
-    def workers(self) -> list[dict[str, Any]] | None:
-        """Return the presence records of live workers; ``None`` without a backend."""
-        found = self._seen_workers()
-        return None if found is None else [worker for worker in found if worker["quiet"] <= LIVE]
+    def fleet(self) -> list[Presence]:
+        """Return all workers that left a presence record, including silent ones, sorted by name.
 
-    def _seen_workers(self) -> list[dict[str, Any]] | None:
-        """Return the presence records of all workers, including silent ones."""
+        Raises:
+            NoBackendError: There is no backend, and so no presence records.
+            CapabilityError: The backend cannot list records.
+        """
+        self.listing("listing workers")
+        return sorted(self.seen_workers() or (), key=lambda worker: worker.name)
+
+    def listing(self, what: str) -> Backend:
+        """Return the backend, which can list records.
+
+        Raises:
+            NoBackendError: There is none.
+            CapabilityError: It cannot list records.
+        """
+        backend = self._runtime.need_backend(what)
+        if not backend.capabilities.scan:
+            scheme = self._runtime.backend_url.scheme if self._runtime.backend_url is not None else "the backend"
+            raise CapabilityError(
+                f"{what} needs a backend that can list its records; {scheme}:// cannot (capability scan)",
+                fix='Use another backend, e.g.  backend = "sqlite:///results.db"',
+            )
+        return backend
+
+    def workers(self) -> list[Presence] | None:
+        """Return the presence records of live workers; ``None`` without a backend that can list records."""
+        found = self.seen_workers()
+        return None if found is None else [worker for worker in found if worker.live]
+
+    def seen_workers(self) -> list[Presence] | None:
+        """Return all workers, including silent ones; ``None`` without a backend that can list records."""
         backend = self._runtime.backend
-        with self._in_time():
-            return None if backend is None else read_workers(backend.walk(worker_key("")))
+        with self.in_time():
+            if backend is None or not backend.capabilities.scan:
+                return None
+            return read_workers(backend.walk(worker_key("")))
 
     def declared_queues(self) -> dict[str, list[str]]:
         """Return the queues of the app's tasks, each with the names of those tasks."""
@@ -187,7 +216,7 @@ class Admin:
         workers = self.workers()
         if workers is None:
             return []
-        served = {*own, *(queue for worker in workers for queue in worker["queues"])}
+        served = {*own, *(queue for worker in workers for queue in worker.queues)}
         return [queue for queue in queues if queue not in served]
 
     def show(self, id: str) -> MessageView:
@@ -205,15 +234,46 @@ class Admin:
                 fix="It was never sent, ignores its result, or has expired: see results_expire",
             )
         untold = queued is None and not self._broker.capabilities.inspect and info.state not in FINAL
+        held = queued is not None and queued.stored.place is Place.LEASED
         return MessageView(
             info=info,
             queued=queued,
             message=self._read(queued),
             cancellation=cancellation,
-            holder=self._holder(id) if untold else "",
+            holder=self._holder(id) if untold or held else "",
             silent=self.untold if untold else "",
             now=self._runtime.clock.time(),
         )
+
+    @property
+    def config(self) -> Config:
+        """The settings of the app."""
+        return self._runtime.config
+
+    def counts_of(self, queue: str) -> QueueCounts | None:
+        """Return the counts of *queue*; ``None`` if the broker does not count."""
+        if not self._broker.capabilities.counts:
+            return None
+        with self.in_time():
+            return self._broker.counts([queue]).get(queue, QueueCounts())
+
+    def now(self) -> float:
+        """Return UTC epoch seconds on the clock of the app."""
+        return self._runtime.clock.time()
+
+    def reports(self, place: Place) -> bool:
+        """Return whether the broker reports single messages in *place*."""
+        able = self._broker.capabilities
+        return able.dead_letters if place is Place.DEAD else able.inspect
+
+    def peek(self, queue: str, place: Place, *, limit: int, cursor: str | None) -> Page[Stored]:
+        """Return a page of the messages of *queue* in *place*; see :meth:`queuekit.broker.Broker.peek`."""
+        with self.in_time():
+            return self._broker.peek(plain(queue), place=place, limit=limit, cursor=cursor)
+
+    def task_of(self, stored: Stored) -> str:
+        """Return the task of a message without reading its arguments; empty if its header cannot be read."""
+        return outline(stored.envelope).task
 
     def dead(self, queue: str | None = None) -> Iterator[QueuedMessage]:
         """Yield the dead letters of *queue*, or of all queues, newest first in each; hold one page in memory."""
@@ -223,7 +283,7 @@ class Admin:
     def dead_count(self, queue: str | None = None) -> int:
         """Return the number of dead letters in *queue*, or in all queues."""
         queues = [plain(queue)] if queue else self.queue_names()
-        with self._in_time():
+        with self.in_time():
             if self._broker.capabilities.counts:
                 return sum(counts.dead for counts in self._broker.counts(queues).values())
         return sum(1 for name in queues for _ in self._walk(name, Place.DEAD))
@@ -235,7 +295,7 @@ class Admin:
         for name in [plain(queue)] if queue else self.queue_names():
             if not wanted:
                 break
-            with self._in_time():
+            with self.in_time():
                 letters = list(self._broker.find(name, list(wanted)))
             for stored in letters:
                 if stored.place is Place.DEAD and wanted.pop(stored.envelope.id, self) is None:
@@ -278,11 +338,11 @@ class Admin:
         if self._remove(id, queued, info):
             if self._runtime.backend is not None:
                 removed = attrs.evolve(wish, did="removed")
-                with self._in_time():
+                with self.in_time():
                     self._runtime.backend.put([cancel_mark(id, ttl=CANCEL_TTL, wish=removed)])
             return True
         backend = self._runtime.need_backend("cancelling a running task")
-        with self._in_time():
+        with self.in_time():
             # A repeated request must not replace the name of the first requester.
             backend.put([cancel_mark(id, ttl=CANCEL_TTL, wish=wish)], condition=Condition.ABSENT)
         # The message may have become ready again before the mark was written; a worker sees the mark on delivery.
@@ -314,7 +374,7 @@ class Admin:
         replayed: list[str] = []
         first, count = 0, _FIRST_PART
         while part := chosen[first : first + count]:
-            with self._in_time():
+            with self.in_time():
                 letters = [self._queued(stored) for stored in self._broker.find(queue, part)]
             replayed += self._replay(queue, part, letters)
             first += count
@@ -357,7 +417,7 @@ class Admin:
         chosen = self._dead_ids(queue) if ids is None else [plain(id) for id in ids]
         dropped: list[str] = []
         for part in _parts(chosen) if self._broker.capabilities.inspect else [chosen]:
-            with self._in_time():
+            with self.in_time():
                 dropped += self._broker.remove(queue, part, place=Place.DEAD)
             with self._in_parts():
                 self._forget_in_time(part)
@@ -402,12 +462,12 @@ class Admin:
         """
         self._ask_broker()
         if self._runtime.backend is not None:
-            with self._in_time():
+            with self.in_time():
                 self._runtime.backend.get(["check"])
 
     def _ask_broker(self) -> None:
         """Check that the broker answers, within the time limit, before a call that may take long."""
-        with self._in_time():
+        with self.in_time():
             self._broker.receive([self._runtime.config.default_queue], limit=0, wait=0, lease=1)
 
     def _engine_problems(self) -> Iterator[str]:
@@ -421,11 +481,11 @@ class Admin:
     def _silent_workers(self) -> list[str]:
         """Return one line for each worker that is silent."""
         lines = []
-        for worker in self._seen_workers() or ():
-            quiet = worker["quiet"] if worker["quiet"] > _QUIET else worker["silent"]
+        for worker in self.seen_workers() or ():
+            quiet = worker.quiet if worker.quiet > _QUIET else worker.silent
             if quiet > _QUIET:
                 lines.append(
-                    f"{worker['name']} has been silent for {quiet:.0f} s: it hangs, was killed, or is disconnected"
+                    f"{worker.name} has been silent for {quiet:.0f} s: it hangs, was killed, or is disconnected"
                 )
         return lines
 
@@ -476,7 +536,7 @@ class Admin:
         if not self._broker.capabilities.dead_letters:
             return None
         for queue in [info.queue] if info.queue else self.queue_names():
-            with self._in_time():
+            with self.in_time():
                 found = list(self._broker.find(queue, [id]))
             if found:
                 return self._queued(found[0])
@@ -484,9 +544,9 @@ class Admin:
 
     def _holder(self, id: str) -> str:
         """Return the worker that reports to run *id*."""
-        return next((worker["name"] for worker in self.workers() or () if id in worker["begun"]), "")
+        return next((worker.name for worker in self.workers() or () if id in worker.begun), "")
 
-    def _in_time(self) -> AbstractContextManager[None]:
+    def in_time(self) -> AbstractContextManager[None]:
         """Limit one call of an engine to ``send_timeout``, whatever the engine does."""
         return time_limit(self._runtime.config.send_timeout)
 
@@ -496,14 +556,14 @@ class Admin:
 
     def _info(self, id: str) -> Info:
         backend = self._runtime.backend
-        with self._in_time():
+        with self.in_time():
             return Info(id=id) if backend is None else read_infos(backend, [id])[0]
 
     def _info_and_cancellation(self, id: str) -> tuple[Info, Cancellation | None]:
         backend = self._runtime.backend
         if backend is None:
             return Info(id=id), None
-        with self._in_time():
+        with self.in_time():
             found = backend.get([result_key(id), cancel_key(id)])
         mark = found.get(cancel_key(id))
         return read_info(id, found.get(result_key(id))), None if mark is None else read_cancellation(mark)
@@ -517,7 +577,7 @@ class Admin:
             return None
         queues = dict.fromkeys([hint] if hint else []) | dict.fromkeys(self.queue_names())
         for queue in queues:
-            with self._in_time():
+            with self.in_time():
                 found = list(self._broker.find(queue, [id]))
             if found:
                 return self._queued(found[0])
@@ -527,7 +587,7 @@ class Admin:
         """Remove a waiting message, and record that; return false if it is not waiting or cannot be removed."""
         if queued is None or not self._broker.capabilities.remove:
             return False
-        with self._in_time():
+        with self.in_time():
             removed = self._broker.remove(queued.stored.envelope.queue, [id])
         if not removed:
             return False
@@ -540,7 +600,7 @@ class Admin:
                 report_cancelled(self._runtime, sending, queued.stored.envelope, message, ttl=ttl)
         elif backend is not None and info.state is not State.UNKNOWN:
             ttl, now = self._runtime.config.results_expire, self._runtime.clock.time()
-            with self._in_time():
+            with self.in_time():
                 backend.put([cancelled(id, task=queued.task, ttl=ttl, at=now, envelope=queued.stored.envelope)])
         return True
 
@@ -549,7 +609,7 @@ class Admin:
             raise CapabilityError(f"{self._runtime.broker_url.scheme}:// reports waiting messages only as counts")
         found = iter(self._broker.walk(queue, place, page_size=_PAGE))
         while True:
-            with self._in_time():
+            with self.in_time():
                 stored = next(found, None)
             if stored is None:
                 return
@@ -587,10 +647,10 @@ def _parts(ids: Sequence[str]) -> Iterator[Sequence[str]]:
     return (ids[start : start + _PART] for start in range(0, len(ids), _PART))
 
 
-def _queue_view(name: str, counts: QueueCounts, workers: Sequence[Mapping[str, Any]] | None) -> QueueView:
+def _queue_view(name: str, counts: QueueCounts, workers: Sequence[Presence] | None) -> QueueView:
     """Return a queue with its *counts*; ``None`` for *workers* if nothing is known of them."""
-    ages = [worker["ages"][name] for worker in workers or () if name in worker["ages"]]
-    serving = None if workers is None else sum(name in worker["queues"] for worker in workers)
+    ages = [worker.ages[name] for worker in workers or () if name in worker.ages]
+    serving = None if workers is None else sum(name in worker.queues for worker in workers)
     return QueueView(name=name, counts=counts, workers=serving, seen_age=max(ages, default=None))
 
 

@@ -99,6 +99,11 @@ class Watchdog:
         if not self._awake.is_set():
             self._awake.set()
 
+    def report(self) -> None:
+        """Write the presence record soon, since what it says has changed."""
+        self._next_presence = 0.0
+        self._awake.set()
+
     def stop(self) -> None:
         """Stop, and delete the presence record."""
         self._stopped.set()

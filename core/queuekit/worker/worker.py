@@ -10,11 +10,10 @@
 from __future__ import annotations
 
 import itertools
-import os
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from queuekit.app import Queuekit
 from queuekit.backend import Record
@@ -37,6 +36,7 @@ from queuekit.worker.health import Health
 from queuekit.worker.lease_renewer import LeaseRenewer
 from queuekit.worker.lease_table import HeldRow, LeaseTable
 from queuekit.worker.prefetch import LITTLE_BYTES, Prefetch
+from queuekit.worker.presence import Report, about_this_process
 from queuekit.worker.run_table import RunTable
 from queuekit.worker.settler import Settler
 from queuekit.worker.stuck import StuckFetch
@@ -59,10 +59,6 @@ LEAST_STOP = 3.0
 """Seconds that a stop may take if ``drain`` is shorter."""
 _RESERVE = 1.5
 """Seconds of ``drain`` that are reserved for handing back and settling; running tasks get the rest."""
-
-
-_MOST_TOLD = 200
-"""Most running messages that a worker's presence record names."""
 
 
 class Worker:
@@ -181,8 +177,6 @@ class Worker:
         return Isolation(self._runtime, self._executor, ref=ref, worker=self.name, always=always, server=server)
 
     def _make_watchdog(self) -> Watchdog:
-        settings = self._settings
-        queues = list(settings.queues)
         return Watchdog(
             self._runtime,
             self._executor,
@@ -193,15 +187,28 @@ class Worker:
             is_apart=self._is_apart,
             cancel=self._cancel,
             deliver=self._settler.put,
-            about={"name": self.name, "queues": queues, "pid": os.getpid(), "slots": settings.concurrency},
+            about={"name": self.name, **about_this_process(self._runtime)},
             hand_back=HandBack(
                 self._prefetch,
                 pools=self._pools,
                 done=lambda: sum(self.stats.values()),
                 give_back=lambda run: self._give_back(run, self._executor.decide.handed_back(run)),
             ).look,
-            facts=self._presence,
+            facts=Report(
+                self._runtime,
+                runs=lambda: list(self._in_flight.values()),
+                done=lambda: sum(self.stats.values()),
+                silence=self._fetcher.silence,
+                ages=self._fetcher.ages,
+                draining=lambda: self.draining,
+                unknown=self._executor.unknown,
+            ),
         )
+
+    @property
+    def draining(self) -> bool:
+        """Whether it takes no more messages."""
+        return self._stop.is_set()
 
     def _pools(self) -> Iterator[RunPool]:
         yield self._threads
@@ -213,14 +220,6 @@ class Worker:
         self._runtime.events.emit(MessageDead(id=id, task="", queue=queue, reason="malformed", error=why))
         if self._hooks is not None:
             self._hooks.set_aside(queue, id, why)
-
-    def _presence(self) -> dict[str, Any]:
-        """Return facts for operators that only this worker knows: its health, and message states the broker lacks."""
-        facts: dict[str, Any] = {"silent": round(self._fetcher.silence(), 1)}
-        if not self._runtime.broker.capabilities.inspect:
-            begun = [run.message.id for run in list(self._in_flight.values()) if run.started is not None]
-            facts |= {"begun": begun[:_MOST_TOLD], "ages": self._fetcher.ages()}
-        return facts
 
     def _make_scheduler(self) -> Scheduler | None:
         """Return the scheduler, or ``None`` if this worker sends no ticks."""
@@ -299,6 +298,7 @@ class Worker:
         running = sum(not run.decided for run in list(self._in_flight.values()))
         event = WorkerStopping(worker=self.name, reason=self._reason, running=running, drain=drain)
         self.app.events.emit(event)
+        self._watchdog.report()
         self._drain(min(began + drain, deadline - _RESERVE))
         self._end_processes()
         for run in list(self._in_flight.values()):

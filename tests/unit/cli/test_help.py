@@ -250,7 +250,7 @@ def test_unknown_command_is_told_despite_a_bad_config(tmp_path: Path) -> None:
 
     done = commands.queuekit("wroker", folder=tmp_path)
 
-    assert "Did you mean 'worker'?" in done.stderr
+    assert "Did you mean 'worker' or 'workers'?" in done.stderr
     assert done.returncode == 2
 
 

@@ -107,7 +107,7 @@ def test_check_names_a_worker_that_fell_silent() -> None:
     found = problems(app)
 
     assert [problem.partition(":")[2].split()[0] for problem in found] == ["deaf", "gone"]
-    assert {worker["name"] for worker in Admin(app).workers() or []} == {"good", "deaf"}
+    assert {worker.name for worker in Admin(app).workers() or []} == {"good", "deaf"}
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,109 @@
+"""Filters that select messages: ``task:mail.* error:Timeout age:>1h queue:high``. A message must match all terms."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from fnmatch import fnmatchcase
+
+import attrs
+
+from queuekit import durations
+from queuekit.errors import did_you_mean
+
+__all__ = ["EVERYTHING", "Filter", "Subject", "parse_filter"]
+
+_WILD = frozenset("*?[")
+
+
+@attrs.frozen(kw_only=True)
+class Subject:
+    """What a filter looks at in a message."""
+
+    task: str
+    queue: str
+    reason: str = ""
+    """Why it is a dead letter; else empty."""
+    error: str = ""
+    """Error type and text of a dead letter."""
+    age: float | None = None
+    """Seconds since it died, or since it was sent; ``None`` if unknown."""
+
+
+Test = Callable[[Subject], bool]
+
+
+@attrs.frozen
+class Filter:
+    """Terms that must all match."""
+
+    tests: tuple[Test, ...] = ()
+    text: str = ""
+    """The terms as they were written."""
+
+    def __bool__(self) -> bool:
+        """Whether there are terms."""
+        return bool(self.tests)
+
+    def matches(self, subject: Subject) -> bool:
+        """Return whether all terms match."""
+        return all(test(subject) for test in self.tests)
+
+
+EVERYTHING = Filter()
+"""Matches every message."""
+
+
+def parse_filter(terms: Sequence[str]) -> Filter:
+    """Return the filter that *terms*, such as ``task:mail.*``, describe.
+
+    ``task``, ``queue`` and ``reason`` are whole names, in which ``*`` and ``?`` stand for any characters. ``error`` is
+    found anywhere in the type and text of an error, in upper or lower case. ``age`` is ``>1h`` or ``<10m``.
+
+    Raises:
+        ValueError: A term is not of this form.
+    """
+    return Filter(tuple(_test(term) for term in terms), " ".join(terms))
+
+
+def _test(term: str) -> Test:
+    name, colon, value = term.partition(":")
+    if not colon or not value:
+        raise ValueError(f"{term!r} is not NAME:VALUE, such as task:mail.*")
+    make = _TERMS.get(name)
+    if make is None:
+        hint = did_you_mean(name, _TERMS) or f"there are {', '.join(_TERMS)}"
+        raise ValueError(f"no filter is named {name!r}; {hint}")
+    return make(value)
+
+
+def _name(of: Callable[[Subject], str]) -> Callable[[str], Test]:
+    return lambda pattern: lambda subject: fnmatchcase(of(subject), pattern)
+
+
+def _error(pattern: str) -> Test:
+    wanted = pattern.casefold()
+    if _WILD.isdisjoint(wanted):
+        return lambda subject: wanted in subject.error.casefold()
+    return lambda subject: fnmatchcase(subject.error.casefold(), f"*{wanted}*")
+
+
+def _age(value: str) -> Test:
+    sign, length = value[0], value[1:]
+    if sign not in "<>":
+        raise ValueError(f"{'age:' + value!r} has no > or <, as in age:>1h")
+    try:
+        seconds = durations.parse(length)
+    except durations.DurationError as error:
+        raise ValueError(f"{'age:' + value!r}: {error.what}") from None
+    if sign == ">":
+        return lambda subject: subject.age is not None and subject.age > seconds
+    return lambda subject: subject.age is not None and subject.age < seconds
+
+
+_TERMS: Mapping[str, Callable[[str], Test]] = {
+    "task": _name(lambda subject: subject.task),
+    "queue": _name(lambda subject: subject.queue),
+    "reason": _name(lambda subject: subject.reason),
+    "error": _error,
+    "age": _age,
+}

@@ -1,0 +1,238 @@
+"""List the messages of a queue, a page at a time, however long the queue is.
+
+Where the broker does not report single messages, the list is made of the records that queuekit keeps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import attrs
+
+from queuekit.backend import Record
+from queuekit.broker import Place, Stored
+from queuekit.errors import CapabilityError, DecodeError, OptionError, QueuekitError
+from queuekit.ids import plain
+from queuekit.operations.admin import Admin
+from queuekit.operations.filters import EVERYTHING, Filter, Subject
+from queuekit.states import FINAL
+from queuekit.wire.batches import alike
+from queuekit.wire.records import Info, read_info, result_key
+
+__all__ = ["MOST_LOOKED", "ListedMessage", "Listing", "list_messages"]
+
+MOST_LOOKED = 10_000
+"""Most messages that one call looks at to find those that a filter selects."""
+_FIRST, _MOST = 20, 500
+"""Messages in the first page, when their size is not known yet, and the most in any page."""
+
+
+@attrs.frozen(kw_only=True)
+class ListedMessage:
+    """A message in a list. What is not known is ``None`` or empty."""
+
+    id: str
+    task: str
+    queue: str
+    place: Place
+    attempt: int = 0
+    priority: int | None = None
+    sent: float | None = None
+    """UTC epoch seconds."""
+    due: float | None = None
+    """UTC epoch seconds at which it is, or was, due; if a worker holds it, when its lease ends."""
+    died: float | None = None
+    """UTC epoch seconds at which it became a dead letter."""
+    reason: str = ""
+    error: str = ""
+    worker: str = ""
+    """Worker that runs it, or ran it last."""
+    seconds: float | None = None
+    """How long its body has been running, if a worker reported that."""
+
+
+@attrs.frozen(kw_only=True)
+class Listing:
+    """A page of messages."""
+
+    messages: tuple[ListedMessage, ...]
+    looked: int
+    """Number of messages that were looked at."""
+    cursor: str | None = None
+    """Where the next page begins; ``None`` on the last page."""
+    note: str = ""
+    """What the list cannot know; empty if it comes from the broker."""
+
+
+class _Query(NamedTuple):
+    queue: str
+    place: Place
+    wanted: Filter
+    limit: int
+    cursor: str | None
+
+
+def list_messages(
+    admin: Admin, queue: str, place: Place, *, wanted: Filter = EVERYTHING, limit: int = 50, cursor: str | None = None
+) -> Listing:
+    """Return at most *limit* messages of *queue* in *place* that *wanted* selects, in the order of delivery.
+
+    Args:
+        admin: The operator's interface to the app.
+        queue: Name of the queue.
+        place: Where the messages are.
+        wanted: Which messages to return.
+        limit: Most messages to return.
+        cursor: Where the page begins: :attr:`Listing.cursor` of the page before.
+
+    Raises:
+        CapabilityError: The broker does not report single messages, and the backend cannot list records.
+        NoBackendError: The broker does not report single messages, and there is no backend.
+    """
+    query = _Query(plain(queue), place, wanted, limit, cursor)
+    if admin.reports(place):
+        return _from_broker(admin, query)
+    if place is Place.DEAD:
+        raise CapabilityError(
+            f"{admin.untold} keeps no dead letters that can be listed",
+            fix='Set a backend that can list its records, e.g.  backend = "sqlite:///results.db"',
+        )
+    if place is Place.LEASED:
+        return _from_workers(admin, query)
+    return _from_records(admin, query)
+
+
+def _from_broker(admin: Admin, query: _Query) -> Listing:
+    found: list[ListedMessage] = []
+    looked, size, cursor = 0, _FIRST, query.cursor
+    runs = _runs(admin) if query.place is Place.LEASED else {}
+    while True:
+        # Never more than may still match: the cursor then stands behind the last message that was looked at.
+        with _own_cursor(query):
+            page = admin.peek(query.queue, query.place, limit=min(size, query.limit - len(found)), cursor=cursor)
+        looked, cursor = looked + len(page.items), page.cursor
+        for stored in page.items:
+            listed = _listed(stored, admin.task_of(stored), runs)
+            if query.wanted.matches(_subject(listed, admin.now())):
+                found.append(listed)
+        size = alike([len(one.envelope.body) for one in page.items], most=_MOST) if page.items else _FIRST
+        if cursor is None or len(found) >= query.limit or looked >= MOST_LOOKED:
+            return Listing(messages=tuple(found), looked=looked, cursor=cursor)
+
+
+@contextmanager
+def _own_cursor(query: _Query) -> Iterator[None]:
+    """Blame the cursor that the caller gave for an error that an engine does not explain."""
+    try:
+        yield
+    except QueuekitError:
+        raise
+    except Exception as error:
+        if query.cursor is None:
+            raise
+        fix = "Use the cursor that the page before prints"
+        raise OptionError(f"{query.cursor[:60]!r} is not a place in this list", fix=fix) from error
+
+
+def _runs(admin: Admin) -> dict[str, tuple[str, float]]:
+    """Return worker and running time of each running message, by id."""
+    return {run.id: (worker.name, run.seconds) for worker in admin.workers() or () for run in worker.runs}
+
+
+def _listed(stored: Stored, task: str, runs: dict[str, tuple[str, float]]) -> ListedMessage:
+    envelope = stored.envelope
+    worker, seconds = runs.get(envelope.id, (stored.holder, None))
+    return ListedMessage(
+        id=envelope.id,
+        task=task,
+        queue=envelope.queue,
+        place=stored.place,
+        attempt=envelope.attempt,
+        priority=envelope.priority,
+        sent=stored.sent_at or None,
+        due=stored.due or None,
+        died=stored.died_at,
+        reason=stored.reason,
+        error=stored.error,
+        worker=worker,
+        seconds=seconds,
+    )
+
+
+def _subject(listed: ListedMessage, now: float) -> Subject:
+    since = listed.died if listed.died is not None else listed.sent
+    age = None if since is None else now - since
+    return Subject(task=listed.task, queue=listed.queue, reason=listed.reason, error=listed.error, age=age)
+
+
+def _from_workers(admin: Admin, query: _Query) -> Listing:
+    """Return what workers report to run, sorted by id."""
+    running = [
+        ListedMessage(
+            id=run.id, task=run.task, queue=run.queue, place=Place.LEASED, worker=worker.name, seconds=run.seconds
+        )
+        for worker in admin.fleet()
+        if worker.live
+        for run in worker.runs
+        if run.queue == query.queue
+    ]
+    running.sort(key=lambda listed: listed.id)
+    rest = [listed for listed in running if query.cursor is None or listed.id > query.cursor]
+    found = [listed for listed in rest if query.wanted.matches(_subject(listed, admin.now()))]
+    return Listing(
+        messages=tuple(found[: query.limit]),
+        looked=len(rest),
+        cursor=found[query.limit - 1].id if len(found) > query.limit else None,
+        note=f"{admin.untold} does not report its messages: these are the bodies that workers report to run. "
+        "Messages that a worker holds and has not started are not among them",
+    )
+
+
+def _from_records(admin: Admin, query: _Query) -> Listing:
+    """Return the messages whose records say that they have been sent and have not ended."""
+    backend = admin.listing("listing the messages of this broker")
+    running, found, looked, cursor = _runs(admin), list[ListedMessage](), 0, query.cursor
+    while True:
+        left = query.limit - len(found)
+        with _own_cursor(query), admin.in_time():
+            page = backend.scan(result_key(""), limit=min(_MOST, left), cursor=cursor)
+        looked, cursor = looked + len(page.items), page.cursor
+        now = admin.now()
+        for listed in _recorded(page.items, query, now):
+            if listed.id not in running and query.wanted.matches(_subject(listed, now)):
+                found.append(listed)
+        if cursor is None or len(found) >= query.limit or looked >= MOST_LOOKED:
+            break
+    note = f"{admin.untold} does not report its messages: these are those whose records say that they have not ended. "
+    return Listing(
+        messages=tuple(found),
+        looked=looked,
+        cursor=cursor,
+        note=f"{note}Messages that ignore their results have no record, and some of these may be running",
+    )
+
+
+def _recorded(records: Sequence[Record], query: _Query, now: float) -> Iterator[ListedMessage]:
+    """Yield the messages among *records* that seem to be where *query* looks."""
+    for record in records:
+        try:
+            info = read_info(record.key.removeprefix(result_key("")), record)
+        except DecodeError:
+            continue
+        if info.queue == query.queue and info.state not in FINAL and _place(info, now) is query.place:
+            yield ListedMessage(
+                id=info.id,
+                task=info.task,
+                queue=info.queue,
+                place=query.place,
+                attempt=info.attempt,
+                sent=info.sent,
+                due=info.due,
+                worker=info.worker,
+            )
+
+
+def _place(info: Info, now: float) -> Place:
+    return Place.DELAYED if info.due is not None and info.due > now else Place.READY

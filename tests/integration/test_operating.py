@@ -1,0 +1,24 @@
+"""An operator at work on each engine: look, with workers that run in this process."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from queuekit import Queuekit
+from support import operating
+from support.engines import ENGINES
+from support.waiting import UNHURRIED
+
+
+@pytest.fixture(params=list(ENGINES))
+def app(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Queuekit]:
+    """Return an app with queues of its own on an engine."""
+    made = Queuekit(send_timeout=UNHURRIED, app_version="v7", **ENGINES[request.param](tmp_path))
+    yield made
+    made.close()
+
+
+def test_looks_at_messages_and_workers(app: Queuekit) -> None:
+    """Who runs what, which messages wait where, and why one does not run."""
+    operating.look(app)

@@ -1,0 +1,26 @@
+"""An operator at work on SQS, which reports no single messages: answers come from records and workers."""
+
+import secrets
+from collections.abc import Iterator
+
+import pytest
+
+from queuekit import Queuekit
+from support import operating
+from support.aws_servers import AwsServer
+from support.waiting import UNHURRIED
+
+
+@pytest.fixture
+def app(ministack_server: AwsServer) -> Iterator[Queuekit]:
+    """Return an app with queues and records of its own."""
+    mark = secrets.token_hex(4)
+    broker, backend = ministack_server.sqs(mark), ministack_server.dynamodb(mark)
+    made = Queuekit(send_timeout=UNHURRIED, broker=broker, backend=backend)
+    yield made
+    made.close()
+
+
+def test_looks_at_messages_and_workers(app: Queuekit) -> None:
+    """Who runs what, which messages wait where, and why one does not run."""
+    operating.look(app)

@@ -1,0 +1,54 @@
+"""What an operator sees and does on any engine: the tests of each engine run these scenes."""
+
+import threading
+
+from queuekit import Queuekit
+from queuekit.broker import Place
+from queuekit.operations.admin import Admin
+from queuekit.operations.listing import list_messages
+from queuekit.operations.why import collect, reasons
+from support.waiting import PATIENCE, wait_until
+from support.working import burst, working
+
+__all__ = ["look"]
+
+
+def why(app: Queuekit, id: str) -> str:
+    """Return the code of the reason why a message does not run."""
+    return reasons(collect(Admin(app), id))[0].code
+
+
+def look(app: Queuekit) -> None:
+    """Look at a message before, while and after a worker runs it, and at one that dies."""
+    entered, gate = threading.Event(), threading.Event()
+
+    def wait() -> None:
+        entered.set()
+        gate.wait(PATIENCE)
+
+    app.task(name="wait")(wait)
+    app.task(name="fail")(lambda: 1 / 0)
+    running, late = app.tasks["wait"].send(), app.tasks["wait"].options(delay="1h").send()
+    admin = Admin(app)
+    assert (why(app, running.id), why(app, late.id), why(app, "nobody")) == ("no_worker", "delayed", "never_sent")
+    assert [listed.id for listed in list_messages(admin, "default", Place.READY).messages] == [running.id]
+    assert [listed.id for listed in list_messages(admin, "default", Place.DELAYED).messages] == [late.id]
+
+    with working(app) as worker:
+        assert entered.wait(PATIENCE)
+        worker._watchdog.report()
+        wait_until(lambda: [run.id for one in admin.fleet() for run in one.runs] == [running.id], "what it runs")
+        (seen,) = admin.fleet()
+        assert (seen.name, seen.queues, seen.live, seen.draining) == (worker.name, ("default",), True, False)
+        assert why(app, running.id) == "running"
+        (listed,) = list_messages(admin, "default", Place.LEASED).messages
+        assert (listed.id, listed.worker) == (running.id, worker.name)
+        gate.set()
+        wait_until(lambda: why(app, running.id) == "gone", "its end")
+    assert admin.fleet() == []
+
+    dead = app.tasks["fail"].send()
+    burst(app)
+    assert why(app, dead.id) == "dead"
+    (letter,) = list_messages(admin, "default", Place.DEAD).messages
+    assert (letter.id, letter.task, letter.reason) == (dead.id, "fail", "failed")

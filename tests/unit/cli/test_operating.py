@@ -1,0 +1,162 @@
+"""What an operator reads: kept in tests/golden/operating/, with times, ids and sizes left out.
+
+QUEUEKIT_TEST_GOLDEN=write writes it anew.
+"""
+
+import json
+import os
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from queuekit import Queuekit
+from queuekit.backend import Record
+from queuekit.wire.presence import TTL
+from queuekit.wire.records import worker_key
+from support import commands
+from support.waiting import UNHURRIED
+from support.working import burst, take_one
+
+GOLDEN = Path(__file__).parents[2] / "golden" / "operating"
+TOML = 'broker = "sqlite:///queue.db"\n'
+CHANGING = (
+    (re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}"), "ID"),
+    (re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d[.0-9]*(Z|[+-]\d\d:\d\d)"), "TIME"),
+    (re.compile(r"--after '\[.*\]'"), "--after CURSOR"),
+    (re.compile(r'"after": "[^\n]*"'), '"after": "CURSOR"'),
+    (re.compile(r'_seconds": [0-9.]+'), '_seconds": NUMBER'),
+    (re.compile(r"\b(in|for) [0-9.dhms]+\b"), r"\1 SPAN"),
+    (re.compile(r"[0-9.]+[dhms][0-9.dhms]* ago"), "SPAN ago"),
+    (re.compile(r"\bweb-\d{3,}"), "WORKER"),
+    (re.compile(r'"seconds": [0-9.]+'), '"seconds": NUMBER'),
+    (re.compile(r" [0-9.]+[ms][0-9.s]*$", re.MULTILINE), " SPAN"),
+    (re.compile(r"ran [0-9.]+ ms"), "ran SPAN"),
+    (re.compile(r" {2,}"), "  "),
+)
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Path:
+    """Return a folder with a config, and no app."""
+    commands.write(tmp_path, {"queuekit.toml": TOML})
+    return tmp_path
+
+
+@pytest.fixture
+def app(shop: Path) -> Iterator[Queuekit]:
+    """Return an app on the queue of the folder."""
+    made = Queuekit(broker=f"sqlite:///{shop}/queue.db", send_timeout=UNHURRIED)
+    made.task(name="mail.send")(send)
+    made.task(name="pay")(lambda amount: amount)
+    yield made
+    made.close()
+
+
+def send(to: str) -> None:
+    """Fail."""
+    raise TimeoutError(f"{to} does not answer")
+
+
+def tell(shop: Path, *args: str) -> "subprocess.CompletedProcess[str]":
+    """Run ``queuekit``."""
+    return commands.queuekit(*args, folder=shop)
+
+
+def compare(name: str, done: "subprocess.CompletedProcess[str]") -> None:
+    """Compare an answer with the kept one."""
+    text = f"--- {done.returncode}\n{done.stdout}--- talk\n{done.stderr}"
+    for pattern, word in CHANGING:
+        text = pattern.sub(word, text)
+    path = GOLDEN / f"{name}.txt"
+    if os.environ.get("QUEUEKIT_TEST_GOLDEN") == "write":
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    assert text == path.read_text(encoding="utf-8")
+
+
+def present(app: Queuekit, name: str, *, quiet: float = 0.0, **fields: Any) -> None:
+    """Write the presence record of a worker."""
+    body = json.dumps({"name": name, **fields}).encode()
+    app.runtime.need_backend("a test").put([Record(key=worker_key(name), body=body, ttl=TTL - quiet)])
+
+
+FULL: dict[str, Any] = {
+    "host": "web",
+    "pid": 12,
+    "version": "0.1.0",
+    "app_version": "v7",
+    "queues": ["default", "mail"],
+    "slots": 10,
+    "pool": "thread",
+    "rss": 81_400_000,
+    "uptime": 3_700.0,
+    "rate": 12.34,
+    "runs": [["id-1", "pay", "default", 70.2], ["id-2", "mail.send", "mail", 3.0]],
+    "unknown": ["new.task"],
+}
+
+
+def test_workers(shop: Path, app: Queuekit) -> None:
+    """None, some of them silent, draining or of an older release, and page by page."""
+    compare("workers-none", tell(shop, "workers"))
+    present(app, "web-12", **FULL)
+    present(app, "web-13", queues=["mail"], draining=True, rss=900_000)
+    present(app, "web-9\x1b[2J", queues=["mail"], quiet=60.0, begun=["id-3"])
+
+    compare("workers", tell(shop, "workers"))
+    compare("workers-as-json", tell(shop, "workers", "--json"))
+    compare("workers-first-page", tell(shop, "workers", "--limit", "1"))
+    compare("workers-last-page", tell(shop, "workers", "--after", "web-12"))
+
+
+def test_list_and_why(shop: Path, app: Queuekit) -> None:
+    """A queue nobody serves: what waits there, what is delayed, what is held, and why."""
+    first = app.tasks["pay"].send(1)
+    take_one(app)
+    second, late = app.tasks["pay"].send(2), app.tasks["mail.send"].options(delay="1h").send("x")
+    app.tasks["mail.send"].send("y")
+    told = {
+        "ls": tell(shop, "ls", "default"),
+        "ls-page": tell(shop, "ls", "default", "--limit", "1"),
+        "ls-filtered": tell(shop, "ls", "default", "task:mail.*", "age:<1h"),
+        "ls-delayed-as-json": tell(shop, "ls", "default", "--state", "delayed", "--json"),
+        "ls-running": tell(shop, "ls", "default", "--state", "running"),
+        "ls-dead": tell(shop, "ls", "default", "--state", "dead", "error:x"),
+        "ls-filter-unknown": tell(shop, "ls", "default", "tasks:x"),
+        "ls-cursor-illegal": tell(shop, "ls", "default", "--after", "x"),
+        "why-leased": tell(shop, "why", first.id),
+        "why-no-worker": tell(shop, "why", second.id),
+        "why-delayed": tell(shop, "why", late.id),
+        "why-as-json": tell(shop, "why", late.id, "--json"),
+        "why-never-sent": tell(shop, "why", "nobody"),
+        "why-id-illegal": tell(shop, "why", "a b"),
+    }
+
+    for name, done in told.items():
+        compare(name, done)
+
+
+def test_what_has_ended(shop: Path, app: Queuekit) -> None:
+    """A task that returned, and one that failed for good, with what happened to it."""
+    done, dead = app.tasks["pay"].send(1), app.tasks["mail.send"].send("x")
+    burst(app, name="web")
+    told = {
+        "why-gone": tell(shop, "why", done.id),
+        "why-dead": tell(shop, "why", dead.id),
+        "show": tell(shop, "show", done.id),
+    }
+
+    for name, answer in told.items():
+        compare(name, answer)
+
+
+def test_without_backend(shop: Path, app: Queuekit) -> None:
+    """Workers are recorded in the backend; without one, nobody knows them."""
+    result = app.tasks["pay"].send(1)
+
+    compare("workers-without-backend", tell(shop, "workers", "--backend", "none"))
+    compare("why-without-backend", tell(shop, "why", result.id, "--backend", "none"))

@@ -1,0 +1,162 @@
+"""Why a message does not run: each reason by the facts that lead to it, and which comes first."""
+
+from typing import Any
+
+import pytest
+
+from queuekit import State
+from queuekit.broker import Place, QueueCounts, Stored
+from queuekit.client.codec import Message
+from queuekit.envelope import Envelope
+from queuekit.execution.workflow_held import FOLLOW_TASK
+from queuekit.operations.admin import Admin, MessageView, QueuedMessage
+from queuekit.operations.why import PREDICATES, Facts, Reason, collect, reasons
+from queuekit.wire.presence import Presence, RunningTask
+from queuekit.wire.records import Cancellation, Info
+from support.working import burst, flaky_app, make_app, take_one
+
+NOW = 1_000.0
+WORKER = Presence(name="w-1", queues=("default",), rate=5.0)
+
+
+def stored(place: Place, **fields: Any) -> QueuedMessage:
+    """Return a message in *place* of its queue."""
+    envelope = Envelope(id="id-1", queue="default", body=b"", attempt=fields.pop("attempt", 0))
+    return QueuedMessage(stored=Stored(envelope=envelope, place=place, **fields), task="mail.send")
+
+
+def view(queued: QueuedMessage | None = None, state: State = State.PENDING, **fields: Any) -> MessageView:
+    """Return what is known of it."""
+    info = fields.pop("info", {"queue": "default"})
+    return MessageView(info=Info(id="id-1", state=state, **info), queued=queued, **fields)
+
+
+def facts(found: MessageView | None, **fields: Any) -> Facts:
+    """Return facts about a queue with one worker."""
+    return Facts(**{"id": "id-1", "view": found, "workers": [WORKER], "now": NOW, **fields})
+
+
+READY = stored(Place.READY, due=NOW - 5)
+FOLLOWER = Message(id="id-1", task=FOLLOW_TASK, args=["id-9"], kwargs={}, headers={})
+CASES = {
+    "never_sent": facts(None),
+    "dead": facts(view(stored(Place.DEAD, reason="failed", error="E: x\ny", died_at=NOW - 9), State.FAILURE)),
+    "cancelled": facts(view(state=State.CANCELLED, cancellation=Cancellation(by="a@b", did="removed"))),
+    "expired": facts(view(state=State.EXPIRED)),
+    "gone": facts(view(state=State.SUCCESS, info={"worker": "w-1", "finished": NOW - 1})),
+    "running": facts(view(stored(Place.LEASED, due=NOW + 20), holder="w-1")),
+    "leased": facts(view(stored(Place.LEASED, due=NOW + 20))),
+    "cancelling": facts(view(READY, cancellation=Cancellation(by="a@b"))),
+    "delayed": facts(view(stored(Place.DELAYED, due=NOW + 60))),
+    "held_unique": facts(view(READY, message=FOLLOWER)),
+    "no_worker": facts(view(READY), workers=[]),
+    "workers_draining": facts(view(READY), workers=[Presence(name="w-1", queues=("default",), draining=True)]),
+    "unknown_task": facts(view(READY), workers=[Presence(name="w-1", queues=("default",), unknown=("mail.send",))]),
+    "suspect": facts(view(stored(Place.READY, crashes=2))),
+    "behind": facts(view(READY), counts=QueueCounts(ready=11)),
+    "missing": facts(view()),
+}
+
+
+@pytest.mark.parametrize("code", CASES)
+def test_names_the_reason(code: str) -> None:
+    """Each reason is the answer where it is the only one that matters."""
+    assert reasons(CASES[code])[0].code == code
+
+
+def test_each_predicate_has_a_case() -> None:
+    """A reason that is added needs a case here."""
+    assert len(CASES) == len(PREDICATES)
+
+
+@pytest.mark.parametrize(
+    ("code", "text", "command"),
+    [
+        ("dead", "it is a dead letter of 'default' (failed: E: x)", "dlq retry id-1"),
+        ("cancelled", "it was cancelled by a@b", ""),
+        ("gone", "it has ended as SUCCESS on w-1", "show id-1"),
+        ("held_unique", "its unique key is held by id-9, whose outcome it will take", "why id-9"),
+        ("no_worker", "no worker serves its queue 'default'", "worker -q default"),
+        ("unknown_task", "its task 'mail.send' is not in the code of w-1", "workers"),
+    ],
+)
+def test_says_it_in_a_sentence(code: str, text: str, command: str) -> None:
+    """With the command that helps."""
+    first = reasons(CASES[code])[0]
+
+    assert (first.text, first.command) == (text, command)
+
+
+def test_all_reasons_that_hold_are_listed() -> None:
+    """A delayed message whose queue nobody serves would not run when it is due either."""
+    found = reasons(facts(view(stored(Place.DELAYED, due=NOW + 60)), workers=[]))
+
+    assert [reason.code for reason in found] == ["delayed", "no_worker"]
+    assert found[0].until == NOW + 60
+
+
+def test_estimates_when_its_turn_is() -> None:
+    """From the messages before it, and what the workers of its queue finish at present."""
+    (reason,) = reasons(CASES["behind"])
+
+    assert reason.until == NOW + 10 / 5.0
+    assert "10 others wait in 'default'" in reason.text
+
+
+@pytest.mark.parametrize(
+    ("workers", "text"),
+    [
+        ([Presence(name="w-1", queues=("defualt",))], "did you mean 'defualt'?"),
+        ([Presence(name="w-1", queues=("mail",))], "workers serve 'mail'"),
+        ([Presence(name="w-1", queues=("default",), quiet=60.0)], "w-1 did, and has been silent for 60 s"),
+    ],
+)
+def test_names_the_nearest_worker(workers: list[Presence], text: str) -> None:
+    """One of a queue with a similar name, of another one, or one that fell silent."""
+    assert text in reasons(facts(view(READY), workers=workers))[0].text
+
+
+def test_a_running_message_began_some_time_ago() -> None:
+    """As long as its worker says, and until its lease ends unless that is renewed."""
+    run = RunningTask(id="id-1", task="mail.send", queue="default", seconds=3.0)
+    worker = Presence(name="w-1", queues=("default",), runs=(run,))
+
+    first = reasons(facts(view(stored(Place.LEASED, due=NOW + 20), holder="w-1"), workers=[worker]))[0]
+
+    assert (first.since, first.until) == (NOW - 3, NOW + 20)
+
+
+def test_a_broker_that_tells_nothing_leaves_what_records_say() -> None:
+    """The message waits, as far as its record goes, and no worker reports to run it."""
+    found = reasons(facts(view(silent="SQS"), counts=QueueCounts(ready=4)))
+
+    assert [reason.code for reason in found] == ["behind"]
+
+
+def first_reason(app: Any, id: str) -> Reason:
+    """Return the first reason of a message on real engines."""
+    return reasons(collect(Admin(app), id))[0]
+
+
+def test_follows_a_message_through_its_life() -> None:
+    """Waiting, held, ended."""
+    app = make_app()
+    app.task(name="add")(lambda: 1)
+    result = app.tasks["add"].send()
+    found = [first_reason(app, result.id).code]
+    take_one(app)
+    found.append(first_reason(app, result.id).code)
+    later = app.tasks["add"].send()
+    burst(app)
+    found.append(first_reason(app, later.id).code)
+
+    assert found == ["no_worker", "leased", "gone"]
+
+
+def test_without_backend_workers_are_not_known() -> None:
+    """That is not the same as none."""
+    app = flaky_app(backend="none")
+    app.task(name="add")(lambda: 1)
+    result = app.tasks["add"].send()
+
+    assert first_reason(app, result.id).code == "behind"
