@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis.database import DirectoryBasedExampleDatabase
 
-from support import commands, measuring, venvs
+from support import commands, measuring, preloaded, venvs
 from support.calls import AT_HAND, SERVED
 from support.collecting import pytest_collection, pytest_make_collect_report, pytest_pycollect_makeitem
 
@@ -108,6 +108,7 @@ def _unmeasured_children(request: pytest.FixtureRequest, monkeypatch: pytest.Mon
 
 @pytest.fixture(scope="session", autouse=True)
 def _no_commands_left() -> Iterator[None]:
-    """End the process that runs commands before the coverage of all processes is put together."""
+    """End the processes that run commands, before the coverage of all processes is put together."""
     yield
     commands.close()
+    preloaded.close()

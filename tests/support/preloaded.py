@@ -34,7 +34,7 @@ from typing import Any, AnyStr
 
 import attrs
 
-__all__ = ["NAME", "Preloaded"]
+__all__ = ["NAME", "Preloaded", "close"]
 
 NAME = "queuekit-preloaded"
 """The command line of a process that forks."""
@@ -136,7 +136,7 @@ def _interpreter(environ: Mapping[str, str]) -> dict[str, str]:
 
 @functools.cache
 def _shared() -> _Forker:
-    """Return what forks for this process, started now; it ends with this process."""
+    """Return what forks for this process, started now; it ends with this process at the latest."""
     ours, theirs = socket.socketpair()
     hidden = ("COVERAGE_", "QUEUEKIT_", "PYTHONFAULTHANDLER")
     with theirs:
@@ -148,6 +148,18 @@ def _shared() -> _Forker:
             stdout=subprocess.DEVNULL,
         )
     return _Forker(ours, process)
+
+
+def close() -> None:
+    """End what forks for this process, if anything does; what it has forked goes on."""
+    if not _shared.cache_info().currsize:
+        return
+    forker = _shared()
+    _shared.cache_clear()
+    forker.socket.close()
+    assert forker.process is not None
+    forker.process.kill()  # a fork of this process may hold the socket open
+    forker.process.wait()
 
 
 def _prctl(option: int, value: int) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from support import preloaded
 from support.commands import environment
 from support.preloaded import NAME, Preloaded
 from support.waiting import PATIENCE, wait_until
@@ -75,6 +76,23 @@ def test_what_forks_for_a_process_ends_with_it(tmp_path: Path) -> None:
 
     assert process.wait(PATIENCE) == -signal.SIGKILL
     wait_until(lambda: not _group(process.pid), what="the end of all that it has started")
+
+
+def test_what_forks_is_ended_while_its_forks_go_on(tmp_path: Path) -> None:
+    """Nothing is left of it, as Python would say at its own end; the next start brings another."""
+    before = start(Preloaded, tmp_path, "worker", "jobs:app")
+    ended = preloaded._shared().process
+
+    preloaded.close()
+    preloaded.close()
+
+    assert ended is not None
+    assert ended.returncode == -signal.SIGKILL
+    assert before.poll() is None
+    before.kill()
+    assert before.wait(PATIENCE) == -signal.SIGKILL
+    assert start(Preloaded, tmp_path, "nothing").wait(PATIENCE) == 2
+    assert preloaded._shared().process is not ended
 
 
 def _group(leader: int) -> list[str]:
