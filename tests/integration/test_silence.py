@@ -23,8 +23,8 @@ SENDS: dict[str, Send] = {
 
 
 def app_on(url: str) -> Queuekit:
-    """Return an app with a task, whose sends take half a second at most."""
-    app = Queuekit(broker=url, backend="none", send_timeout=0.5)
+    """Return an app with a task, whose sends take a fifth of a second at most."""
+    app = Queuekit(broker=url, backend="none", send_timeout=0.2)
 
     @app.task(name="nothing")
     def nothing() -> None:
@@ -84,7 +84,7 @@ def test_a_look_into_a_silent_engine_ends(engine: str, look: Send) -> None:
     with silent_port() as port:
         broker = SILENT[engine].format(port=port)
         backend = broker.replace("sqs", "dynamodb")
-        app = Queuekit(broker=broker, backend=backend, send_timeout=0.5)
+        app = Queuekit(broker=broker, backend=backend, send_timeout=0.2)
 
         error = in_thread(lambda: look(app)).exception(PATIENCE)
 

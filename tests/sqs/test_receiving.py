@@ -88,7 +88,7 @@ def test_a_priority_that_nobody_has_used_is_heard_of(shared: Make, queues: list[
     for priority in (9, 0, 7):
         (sent,) = sender.send(messages(1, priority=priority))
 
-        taken = wait_until(lambda: receiver.receive(queues, limit=10, wait=5.0, lease=30), what="the first of its kind")
+        taken = wait_until(lambda: receiver.receive(queues, limit=10, wait=1.0, lease=30), what="the first of its kind")
         assert [(one.id, one.envelope.priority) for one in taken] == [(sent, priority)]
     assert sender._levels is not None
     assert sender._levels.read([sender._queues.usual("q").name]) == {sender._queues.usual("q").name: {0, 7, 9}}
@@ -108,7 +108,7 @@ def test_a_priority_is_announced_though_the_backend_was_down(shared: Make, monke
     seen: set[str] = set()
 
     def all_seen() -> bool:
-        seen.update(one.id for one in receiver.receive(["q"], limit=10, wait=5.0, lease=30))
+        seen.update(one.id for one in receiver.receive(["q"], limit=10, wait=1.0, lease=30))
         return seen == {*first, *second}
 
     wait_until(all_seen, what="both")

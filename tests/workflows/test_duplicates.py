@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from queuekit import Queuekit, Signature, State, Task, TaskCancelled, TaskFailed, UniqueKey, chain, chord, group
+from queuekit.execution import workflow_held
 from queuekit_testing.kit import unique_name
 from support.calls import Calls, calls_on
 from support.waiting import PATIENCE
@@ -86,7 +87,7 @@ HELD: dict[str, tuple[Make, Any]] = {
 def test_a_part_ends_as_the_message_that_holds_its_key(calls: Calls, make: Make, wanted: Any) -> None:
     """Whoever sent that: the workflow takes over its result."""
     unique = _unique(calls)
-    unique.options(delay=0.5).send(7)
+    unique.options(delay=0.2).send(7)
 
     assert _got(calls, make(calls, unique)) == wanted
 
@@ -105,7 +106,7 @@ def test_a_workflow_does_not_wait_for_what_is_far_off(calls: Calls, make: Make, 
 def test_a_part_fails_with_the_holder(calls: Calls, make: Make, _wanted: Any) -> None:
     """A failure is taken over as a result is."""
     unique = _named(calls, _fail, unique=True)
-    unique.options(delay=0.5).send(7)
+    unique.options(delay=0.2).send(7)
 
     with pytest.raises(TaskFailed, match="failed: ValueError: no luck"):
         _got(calls, make(calls, unique))
@@ -128,8 +129,9 @@ def test_a_part_is_cancelled_with_the_holder(calls: Calls) -> None:
         result.get(timeout=PATIENCE)
 
 
-def test_a_holder_that_keeps_no_result(calls: Calls) -> None:
+def test_a_holder_that_keeps_no_result(calls: Calls, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody can tell how it ended, so the part says so."""
+    monkeypatch.setattr(workflow_held, "_UNSEEN", 0.2)
     unique, key = _unique(calls), unique_name("key")
     unique.options(ignore_result=True, unique=UniqueKey(key=key, until="ttl", ttl=600)).send(7)
     burst(calls.app)
@@ -230,8 +232,9 @@ def test_eager_mode_ends_them_too(make: Make, wanted: Any) -> None:
     assert _got(calls, make(calls, task)) == wanted
 
 
-def test_a_unique_call_that_waits_for_itself_in_eager_mode_ends() -> None:
+def test_a_unique_call_that_waits_for_itself_in_eager_mode_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its caller can never end before it does: it has failed, and nothing waits for ever."""
+    monkeypatch.setattr(workflow_held, "_LONGEST", 600.0)
     app = make_app(eager=True)
 
     @app.task(name="u", unique=True)

@@ -44,7 +44,7 @@ pytest_plugins = ["pytester"]
 LEVELS = Path(__file__).parents[2] / "golden" / "kit_levels.lst"
 """Every test of the suites with its level; QUEUEKIT_TEST_GOLDEN=write writes it anew."""
 _numbers = itertools.count()
-_OF_A_DEFECT = 1.0
+_OF_A_DEFECT = 0.5
 """Seconds that a suite waits for what a defect keeps from happening; what is right gets all the time it needs."""
 
 
