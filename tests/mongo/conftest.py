@@ -1,13 +1,18 @@
 """Servers and clients for the tests of the plugin."""
 
+import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from pymongo import MongoClient, monitoring
 
 from queuekit.ids import new_id
 from queuekit.urls import EngineURL
+from queuekit_mongo import engine
 from queuekit_mongo.backend import MongoBackend
 from queuekit_mongo.broker import MongoBroker
 from queuekit_mongo.options import MongoOptions
@@ -51,6 +56,49 @@ def backend(broker: MongoBroker) -> Iterator[MongoBackend]:
     made = MongoBackend(EngineURL.parse(shared_url("plugin")), options=broker._engine.options)
     yield made
     made.close()
+
+
+class SlowReplies(monitoring.CommandListener):
+    """Lets some commands take their time by the clock that the client library keeps its deadlines with.
+
+    Args:
+        seconds: How long each of them takes.
+        commands: Their names.
+    """
+
+    def __init__(self, seconds: float, commands: tuple[str, ...]) -> None:
+        self._seconds = seconds
+        self._commands = commands
+        self.passed = 0.0
+        """Seconds that they have taken together."""
+
+    def started(self, event: monitoring.CommandStartedEvent) -> None:
+        """Nothing yet."""
+
+    def succeeded(self, event: monitoring.CommandSucceededEvent) -> None:
+        """Let the time pass."""
+        if event.command_name in self._commands:
+            self.passed += self._seconds
+
+    def failed(self, event: monitoring.CommandFailedEvent) -> None:
+        """Nothing either."""
+
+    def monotonic(self) -> float:
+        """Return the time by that clock."""
+        return time.monotonic() + self.passed
+
+
+@pytest.fixture
+def slow_replies(monkeypatch: pytest.MonkeyPatch) -> Callable[..., SlowReplies]:
+    """Return what makes replies to *commands* take *seconds* each, for the clients of the test, and nobody wait."""
+
+    def make(seconds: float, *commands: str) -> SlowReplies:
+        made = SlowReplies(seconds, commands)
+        monkeypatch.setattr("pymongo._csot.time", SimpleNamespace(monotonic=made.monotonic))
+        monkeypatch.setattr(engine, "MongoClient", partial(MongoClient, event_listeners=[made]))
+        return made
+
+    return make
 
 
 @pytest.fixture

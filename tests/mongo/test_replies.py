@@ -1,6 +1,7 @@
 """Waiting for a server: each reply has its time, and the version of the layout is looked at first."""
 
 from collections.abc import Callable
+from typing import Any
 
 import pymongo
 import pytest
@@ -16,29 +17,33 @@ from queuekit_mongo.broker import MongoBroker
 from queuekit_mongo.layout import LAYOUT
 from queuekit_mongo.options import MongoOptions
 from queuekit_testing.kit import unique_name
-from support.mongod import ReplicaSet, shared_url
-from support.waiting import PATIENCE
+from support.mongod import shared_url
+from support.waiting import PATIENCE, UNHURRIED
 
 SLOW = ["insert", "update", "find", "findAndModify", "commitTransaction"]
 
 
 def test_a_slow_server_gets_through_a_call_of_several_commands(
-    own_set: ReplicaSet, connect: Callable[..., MongoBroker], queue: str
+    slow_replies: Callable[..., Any], connect: Callable[..., MongoBroker], queue: str
 ) -> None:
     """The timeout counts for each reply: together they may take longer, and the outcome is written at that pace."""
-    broker = connect(own_set.url("jobs"), timeout=8)
-    backend = MongoBackend(EngineURL.parse(own_set.url("jobs")), options=MongoOptions(timeout=8))
+    prefix, key = unique_name("t"), f"result:{new_id()}"
+    slow = slow_replies(UNHURRIED / 4, *SLOW)
+    broker = connect(prefix=prefix)
+    options = MongoOptions(prefix=prefix, timeout=UNHURRIED)
+    backend = MongoBackend(EngineURL.parse(shared_url("plugin")), options=options)
     broker.send([Envelope(id=new_id(), queue=queue, body=b"")])
     (held,) = broker.receive([queue], limit=1, wait=PATIENCE, lease=600)
-    own_set.fail(SLOW, mode="alwaysOn", blockConnection=True, blockTimeMS=2_000)
+    before = slow.passed
 
     lost = broker.extend([held.lease], lease=600)
-    done = broker.commit([CommitItem(settlement=Ack(held), records=(Record(key="result:one", rank=9, final=True),))])
+    done = broker.commit([CommitItem(settlement=Ack(held), records=(Record(key=key, rank=9, final=True),))])
 
-    own_set.heal()
-    found = backend.get(["result:one"])
+    taken = slow.passed - before
+    found = backend.get([key])
     backend.close()
-    assert (lost, done, list(found)) == ([], [True], ["result:one"])
+    assert (lost, done, list(found)) == ([], [True], [key])
+    assert taken > UNHURRIED
 
 
 @pytest.mark.parametrize("version", [0, 2])
