@@ -34,6 +34,7 @@ class SlowReplies(Protocol):
     @property
     def passed(self) -> float:
         """Seconds that they have taken together."""
+        ...
 
 
 @pytest.fixture
