@@ -1,43 +1,34 @@
-"""Fixtures with imitations of AWS; a folder's ``conftest.py`` imports those that its tests need."""
+"""Fixtures with imitations of AWS; a folder's ``conftest.py`` imports those that its tests need.
+
+All folders share the servers: a fixture that several conftests import is a fixture of its own in each.
+"""
 
 from collections.abc import Iterator
 
 import pytest
 
 from support.aws_proxy import AwsProxy
-from support.aws_servers import AwsServer, ministack, moto
+from support.aws_servers import AwsServer, shared_ministack, shared_moto
 
 __all__ = ["ministack_server", "moto_in_turn", "moto_server", "proxy"]
 
 
 @pytest.fixture(scope="session")
-def ministack_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AwsServer]:
+def ministack_server() -> AwsServer:
     """Return a ministack for all tests."""
-    server = ministack(tmp_path_factory.mktemp("ministack"))
-    try:
-        yield server.start()
-    finally:
-        server.stop()
+    return shared_ministack()
 
 
 @pytest.fixture(scope="session")
-def moto_in_turn(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AwsServer]:
+def moto_in_turn() -> AwsServer:
     """Return a moto that does one request after the other, since its conditional writes are no single steps."""
-    server = moto(tmp_path_factory.mktemp("moto"), threaded=False)
-    try:
-        yield server.start()
-    finally:
-        server.stop()
+    return shared_moto(threaded=False)
 
 
 @pytest.fixture(scope="session")
-def moto_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AwsServer]:
+def moto_server() -> AwsServer:
     """Return a moto for all tests."""
-    server = moto(tmp_path_factory.mktemp("moto"), threaded=True)
-    try:
-        yield server.start()
-    finally:
-        server.stop()
+    return shared_moto(threaded=True)
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ from queuekit.clock import SystemClock
 from support.server_process import ServerProcess, free_port
 from support.waiting import UNHURRIED
 
-__all__ = ["AwsServer", "Hasty", "aws_url", "free_port", "ministack", "moto", "shared_ministack"]
+__all__ = ["AwsServer", "Hasty", "aws_url", "free_port", "ministack", "moto", "shared_ministack", "shared_moto"]
 
 REQUIRED = "QUEUEKIT_REQUIRE_ENGINES"
 
@@ -138,10 +138,21 @@ def ministack(folder: Path, *, clock: Hasty | None = None) -> AwsServer:
 
 @functools.cache
 def shared_ministack() -> AwsServer:
-    """Return a ministack that all tests of this run share, started at first use and ended with the run."""
+    """Return a ministack that all tests of this process share, started at first use and ended with the process."""
+    return ministack(_folder()).start()
+
+
+@functools.cache
+def shared_moto(*, threaded: bool) -> AwsServer:
+    """Return a moto likewise."""
+    return moto(_folder(), threaded=threaded).start()
+
+
+def _folder() -> Path:
+    """Return a new folder, which goes when this process ends."""
     folder = Path(tempfile.mkdtemp(prefix="queuekit-aws-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    return ministack(folder).start()
+    return folder
 
 
 _ONE_BY_ONE = (
