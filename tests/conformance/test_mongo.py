@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from contextlib import closing
-from typing import Any
+from typing import Any, ClassVar
 
 import pymongo
 import pytest
@@ -50,6 +50,8 @@ class OnSet:
 
 class TestMongoBroker(OnSet, BrokerConformance):
     """Queues on a replica set."""
+
+    HOARD: ClassVar = 800
 
 
 class TestMongoBackend(OnSet, BackendConformance):

@@ -1,5 +1,6 @@
 """What clocks on the wall show, in every zone and over every kind of shift, against a search minute by minute."""
 
+import functools
 import itertools
 from bisect import bisect_left
 from datetime import UTC, datetime, time, timedelta
@@ -51,11 +52,16 @@ def shown(zone: ZoneInfo, moment: int) -> datetime:
     return datetime.fromtimestamp(moment, zone).replace(tzinfo=None, fold=0)
 
 
+@functools.lru_cache(maxsize=1)
+def seen(zone: ZoneInfo, moments: range) -> list[datetime]:
+    """Return what the clock shows at all *moments*."""
+    return [shown(zone, moment) for moment in moments]
+
+
 def searched(when: Cron, start: int, end: int) -> list[float]:
     """Return the ticks from *start* to *end*, found by looking at the clock every half a minute."""
-    zone = ZoneInfo(when.tz)
     moments = range(start - 2 * DAY, end, STEP)
-    clock = [shown(zone, moment) for moment in moments]
+    clock = seen(ZoneInfo(when.tz), moments)
     first, last = min(clock), max(clock)
     sims = CronSim(when.expression, first - timedelta(seconds=1))
     times = list(itertools.takewhile(lambda each: each < last, sims))

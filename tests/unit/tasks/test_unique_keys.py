@@ -4,6 +4,7 @@ import dataclasses
 import datetime
 import decimal
 import enum
+import functools
 import os
 import signal
 import subprocess
@@ -160,12 +161,19 @@ _values = st.recursive(
 )
 
 
+@functools.cache
+def _app() -> Queuekit:
+    """Return an app for all examples: to make one takes longer than they do."""
+    app = make_app()
+    app.task(name="f", unique=True)(f)
+    return app
+
+
 @pytest.mark.no_cover  # what it runs through others do as well, and it takes three times as long measured
 @given(st.dictionaries(st.sampled_from("abcdef"), _values, max_size=6), st.randoms(use_true_random=False))
 def test_no_order_makes_a_difference(kwargs: dict[str, Any], chance: Any) -> None:
     """Whatever can be sent has one key, in whatever order it was filled."""
-    app = make_app()
-    app.task(name="f", unique=True)(f)
+    app = _app()
     items = list(kwargs.items())
     chance.shuffle(items)
 

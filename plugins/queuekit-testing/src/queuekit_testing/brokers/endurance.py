@@ -64,8 +64,8 @@ class EnduranceTests(BrokerKit):
     @needs("delay")
     @pytest.mark.parametrize("way", ["send", "release", "retry"])
     def test_rounds_no_delay_down(self, broker: Broker, queue: str, way: str) -> None:
-        """A delay of five and a half times ``limits.lease_granularity`` is not cut to five: it may be late only."""
-        delay = max(5.5 * broker.limits.lease_granularity, 0.011)
+        """A delay of one and a half times ``limits.lease_granularity`` is not cut to one: it may be late only."""
+        delay = max(1.5 * broker.limits.lease_granularity, 0.011)
         envelope = self.message(queue, delay=delay if way == "send" else 0.0)
         held = None if way == "send" else self.sent_and_taken(broker, envelope)
         begun = time.monotonic()
