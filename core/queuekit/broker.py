@@ -202,7 +202,9 @@ class Capabilities:
     fenced_ack: bool = True
     """A settlement with a stale token changes nothing and is reported."""
     delay: bool = True
+    """Hides a message until its delay has passed and its ``not_before`` is reached."""
     priority: bool = True
+    """Within a queue, delivers messages of a higher priority first."""
     dedup: bool = True
     """A send repeated with the same (id, generation, attempt, hop) adds nothing (QK13)."""
     unique: bool = True

@@ -89,6 +89,20 @@ def test_pytest_says_what_to_install(tmp_path: Path, bare: Venv) -> None:
         assert FIX in done.stdout + done.stderr
 
 
+@pytest.mark.parametrize("kit", [False, True], ids=["without the kit", "without pytest-timeout"])
+def test_new_plugin_says_what_its_tests_need(tmp_path: Path, bare: Venv, *, kit: bool) -> None:
+    """Where something is missing, the run ends with the command that installs it, and not with a traceback."""
+    if kit:
+        bare.install(wheel_of(KIT))
+    write_plugin(PluginNames.of("nats"), "broker", tmp_path / "nats")
+
+    done = bare.run("-m", "pytest", folder=tmp_path / "nats")
+
+    assert done.returncode == 4
+    assert "the tests are not installed:  pip install --editable '.[testing]'" in done.stdout + done.stderr
+    assert "INTERNALERROR" not in done.stdout + done.stderr
+
+
 def test_kit_needs_no_hypothesis(tmp_path: Path, bare: Venv) -> None:
     """Without Hypothesis the kit serves the tests of an application, and a suite skips what needs it, and says so."""
     bare.install(wheel_of(KIT))

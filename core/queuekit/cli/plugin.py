@@ -1,4 +1,4 @@
-"""``queuekit plugin``: start a plugin."""
+"""``queuekit plugin``: start a plugin, or print what it must do."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ KINDS = ("broker", "backend", "serializer", "middleware")
 
 @click.group()
 def command() -> None:
-    """Start a plugin of your own."""
+    """Start a plugin of your own, or read what it must do."""
 
 
 @command.command("new")
@@ -45,3 +45,15 @@ def new(session: Session, name: str, *, kind: str, into: Path | None) -> None:
     session.say(f'next  cd {folder} && pip install --editable ".[testing]"')
     session.say("      queuekit plugins     (lists it)")
     session.say(f"      pytest -x            (says what is left to write in src/{names.package}/{kind}.py)")
+
+
+@command.command("contract")
+@click.argument("kind", type=click.Choice(KINDS))
+def contract(kind: str) -> None:
+    """Print what a plugin of KIND must do.
+
+    Its methods, capabilities and data, as the installed version documents them. Needs pip install 'queuekit[testing]'.
+    """
+    from queuekit.testing import scaffold
+
+    click.echo(scaffold.contract_text(kind))

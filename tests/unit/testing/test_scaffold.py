@@ -2,13 +2,14 @@
 
 import ast
 import inspect
+import re
 import tomllib
 from pathlib import Path
 
 import attrs
 import pytest
 
-from queuekit.backend import Backend
+from queuekit.backend import Backend, BackendCapabilities
 from queuekit.broker import Broker, Capabilities
 from queuekit.cli import plugin
 from queuekit.errors import QueuekitError
@@ -106,6 +107,40 @@ def test_skeleton_lists_each_capability() -> None:
     source = plugin_files(PluginNames.of("nats"), "broker")["src/queuekit_nats/plugin.py"]
 
     assert not [field.name for field in attrs.fields(Capabilities) if f"    {field.name}=" not in source]
+
+
+@pytest.mark.parametrize("kind", ["broker", "backend"])
+def test_skeleton_says_what_each_capability_means(kind: str) -> None:
+    """Above each there is a comment, so that an author decides without another page."""
+    lines = plugin_files(PluginNames.of("nats"), kind)["src/queuekit_nats/plugin.py"].splitlines()
+
+    declared = [number for number, line in enumerate(lines) if line.endswith(("=True,", "=False,"))]
+
+    assert len(declared) >= 4
+    assert not [lines[number] for number in declared if not lines[number - 1].startswith("    # ")]
+
+
+@pytest.mark.parametrize(("kind", "server"), [("broker", True), ("backend", True), ("serializer", False)])
+def test_workflow_starts_a_server_where_the_tests_need_one(kind: str, *, server: bool) -> None:
+    """For an engine; a serializer has none."""
+    workflow = plugin_files(PluginNames.of("nats"), kind)[".github/workflows/test.yml"]
+
+    assert ("    services:\n      nats:\n        image: nats:latest\n" in workflow) is server
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_contract_can_be_read_in_a_terminal(kind: str, tmp_path: Path) -> None:
+    """``queuekit plugin contract`` prints each public method with its docstring, and each capability."""
+    done = commands.queuekit("plugin", "contract", kind, folder=tmp_path)
+
+    assert (done.returncode, done.stderr) == (0, "")
+    for name, value in vars(CONTRACTS[kind]).items():
+        if inspect.isfunction(value) and not name.startswith("_"):
+            assert re.search(rf"^    (async )?def {name}\(", done.stdout, re.MULTILINE), name
+            assert (inspect.getdoc(value) or "").splitlines()[0] in done.stdout
+    declared = {"broker": Capabilities, "backend": BackendCapabilities}.get(kind)
+    for field in attrs.fields(declared) if declared is not None else ():
+        assert f"    {field.name}: bool" in done.stdout
 
 
 def test_overwrites_nothing(tmp_path: Path) -> None:

@@ -13,13 +13,20 @@ import attrs
 
 from queuekit.errors import QueuekitError
 from queuekit.hookspecs import API_VERSION
-from queuekit_testing.scaffold.contracts import capability_lines, method_sources
+from queuekit_testing.scaffold.contracts import capability_lines, contract_text, method_sources
 
-__all__ = ["KINDS", "PluginNames", "plugin_files", "write_plugin"]
+__all__ = ["KINDS", "PluginNames", "contract_text", "plugin_files", "write_plugin"]
 
 KINDS = ("broker", "backend", "serializer", "middleware")
 """Kinds of new plugins."""
 SUFFIX = ".tmpl"
+_SERVICE = """\
+    # The server that the tests use: name its image, and the port that the URL in tests/test_conformance.py has.
+    services:
+      {name}:
+        image: {name}:latest
+        ports: ["1234:1234"]
+"""
 PACKAGE = "PACKAGE"
 """Placeholder of the package in the paths of templates."""
 _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
@@ -135,4 +142,5 @@ def _values(names: PluginNames, kind: str) -> Mapping[str, str]:
         "range": f">={version[0]}.{version[1]},<{int(version[0]) + 1}",
         "methods": method_sources(kind),
         "capabilities": capability_lines(kind),
+        "service": _SERVICE.format(name=names.name) if kind in ("broker", "backend") else "",
     }

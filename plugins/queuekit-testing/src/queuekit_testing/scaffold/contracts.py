@@ -4,17 +4,30 @@ from __future__ import annotations
 
 import ast
 import inspect
+import re
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
-import attrs
-
-from queuekit.backend import Backend, BackendCapabilities
-from queuekit.broker import Broker, Capabilities
-from queuekit.middleware import Middleware
+from queuekit.backend import Backend, BackendCapabilities, BackendLimits, Join, Record
+from queuekit.broker import (
+    Ack,
+    Broker,
+    Capabilities,
+    Dead,
+    Delivery,
+    Lease,
+    Limits,
+    QueueCounts,
+    Release,
+    Replace,
+    Stored,
+    Subscription,
+)
+from queuekit.envelope import Envelope, Unique
+from queuekit.middleware import Middleware, SentMessage
 from queuekit.serializer import Serializer
 
-__all__ = ["capability_lines", "method_sources"]
+__all__ = ["capability_lines", "contract_text", "method_sources"]
 
 _CONTRACTS: Mapping[str, type] = {
     "broker": Broker,
@@ -22,6 +35,29 @@ _CONTRACTS: Mapping[str, type] = {
     "serializer": Serializer,
     "middleware": Middleware,
 }
+_DATA: Mapping[str, tuple[type, ...]] = {
+    "broker": (
+        Capabilities,
+        Limits,
+        Envelope,
+        Unique,
+        Delivery,
+        Lease,
+        Ack,
+        Release,
+        Replace,
+        Dead,
+        Stored,
+        QueueCounts,
+        Subscription,
+    ),
+    "backend": (BackendCapabilities, BackendLimits, Record, Join),
+    "serializer": (),
+    "middleware": (SentMessage,),
+}
+"""What the methods of each kind take and return, in the order of :func:`contract_text`."""
+_TITLES = {True: "Required methods", False: "Optional methods"}
+_WIDTH = 116
 _LEFT_TO_BASE = frozenset(
     {
         "after_send",
@@ -34,6 +70,7 @@ _LEFT_TO_BASE = frozenset(
         "on_dead",
         "on_retry",
         "on_skip",
+        "options_of",
         "put_same",
         "renew",
         "share",
@@ -67,12 +104,82 @@ def method_sources(kind: str) -> str:
 
 
 def capability_lines(kind: str) -> str:
-    """Return each capability of *kind* as a line of a call, or an empty text if there are none."""
+    """Return each capability of *kind* as a line of a call under a comment, or an empty text if there are none."""
     classes: Mapping[str, type] = {"broker": Capabilities, "backend": BackendCapabilities}
     if kind not in classes:
         return ""
-    names = [field.name for field in attrs.fields(classes[kind])]
-    return "\n".join(f"    {name}={name in _USUAL}," for name in names)
+    lines = []
+    for name, _, words in _fields(classes[kind]):
+        lines += textwrap.wrap(_plain(words), _WIDTH, initial_indent="    # ", subsequent_indent="    # ")
+        lines.append(f"    {name}={name in _USUAL},")
+    return "\n".join(lines)
+
+
+def contract_text(kind: str) -> str:
+    """Return the contract of *kind* to read in a terminal: the methods, required ones first, then what they use."""
+    contract = _CONTRACTS[kind]
+    must: frozenset[str] = getattr(contract, "__abstractmethods__", frozenset())
+    parts = [_heading(contract)]
+    for wanted in (True, False):
+        methods = [_signature(node) for node in _methods(contract) if (node.name in must) is wanted]
+        parts += [_TITLES[wanted], *methods] if methods else []
+    for data in _DATA[kind]:
+        fields = [_indented(f"{head}\n{textwrap.indent(words, '    ')}".rstrip()) for _, head, words in _fields(data)]
+        parts += [_heading(data), *fields, *map(_signature, _methods(data) if not fields else ())]
+    return "\n\n".join(parts)
+
+
+def _heading(kind: type) -> str:
+    return f"{kind.__module__}.{kind.__name__}\n{_indented(inspect.getdoc(kind) or '')}"
+
+
+def _signature(node: ast.FunctionDef | ast.AsyncFunctionDef) -> str:
+    """Return the head of a method and its docstring, indented."""
+    head = ast.unparse(ast.FunctionDef(**{**vars(node), "decorator_list": [], "body": [ast.Pass()]}))
+    words = textwrap.indent(ast.get_docstring(node) or "", "    ")
+    return _indented(f"{head.removesuffix('pass').rstrip()}\n{words}")
+
+
+def _indented(text: str) -> str:
+    return textwrap.indent(text, "    ")
+
+
+def _methods(kind: type) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
+    """Yield the public methods in the source of a class."""
+    for node in _body(kind):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and not node.name.startswith("_"):
+            yield node
+
+
+def _fields(kind: type) -> Iterator[tuple[str, str, str]]:
+    """Yield name, source and docstring of each field in the source of a class."""
+    body = _body(kind)
+    for node, after in zip(body, [*body[1:], None], strict=True):
+        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.target.id[0] != "_":
+            yield node.target.id, _declared(node), _text(after)
+
+
+def _declared(node: ast.AnnAssign) -> str:
+    """Return a field as ``name: type = default``; the default is left out if it is computed."""
+    known = node.value is not None and not isinstance(node.value, ast.Call)
+    return ast.unparse(node if known else ast.AnnAssign(**{**vars(node), "value": None}))
+
+
+def _text(node: ast.stmt | None) -> str:
+    """Return the text of a statement that is only a text, such as the docstring of a field."""
+    value = node.value if isinstance(node, ast.Expr) else None
+    return inspect.cleandoc(value.value) if isinstance(value, ast.Constant) and isinstance(value.value, str) else ""
+
+
+def _plain(text: str) -> str:
+    """Return a docstring without its marks for Sphinx, in one line."""
+    return re.sub(r":\w+:`(?:\w+\.)?(\w+)`", r"``\1``", " ".join(text.split())).replace("``", "")
+
+
+def _body(kind: type) -> list[ast.stmt]:
+    (tree,) = ast.parse(textwrap.dedent(inspect.getsource(kind))).body
+    assert isinstance(tree, ast.ClassDef)
+    return tree.body
 
 
 def _method(node: ast.FunctionDef, lines: list[str], statement: str) -> str:
