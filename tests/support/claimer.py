@@ -45,11 +45,14 @@ def claim_in_processes(url: str, folder: Path, *, processes: int, batch: int) ->
 def main(arguments: Sequence[str]) -> None:
     """Connect, say so by making the output, wait for the gate, claim until the queue is empty, write ids down."""
     url, gate, batch, output = arguments
+    parent = os.getppid()
     app = Queuekit(broker=url)
     broker = app.runtime.broker
     broker.counts(["default"])
     Path(output).touch()
     while not Path(gate).exists():
+        if os.getppid() != parent:
+            sys.exit("who would open the gate is gone")
         time.sleep(_LOOK)
     ids: list[str] = []
     while deliveries := broker.receive(["default"], limit=int(batch), wait=0, lease=3600):

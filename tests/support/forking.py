@@ -15,7 +15,7 @@ from queuekit import Queuekit
 from queuekit.worker import Worker
 
 PATIENCE = 300
-app = Queuekit()
+app = Queuekit(send_timeout=PATIENCE)
 
 
 @app.task(name="same")

@@ -352,9 +352,14 @@ class RecordsTests(BackendKit):
 
     def test_forgets_when_its_time_has_passed(self, backend: Backend) -> None:
         """A record lives until its ``ttl`` has passed; then it is absent for every method."""
-        record, other = self.record(ttl=2 * self.short, final=True), self.record()
-        backend.put([record, other])
-        present = self.body(backend, record.key)
+        spans, other = self.lives(), self.record()
+        while True:
+            life = next(spans)
+            record = self.record(ttl=life.seconds, final=True)
+            backend.put([record, other])
+            present = self.body(backend, record.key)
+            if life.holds():
+                break
 
         eventually(lambda: self.body(backend, record.key) is None, timeout=self.patience, what="the record is gone")
 
@@ -404,13 +409,17 @@ class RecordsTests(BackendKit):
 
     def test_counts_time_from_the_last_write(self, backend: Backend) -> None:
         """A write restarts the ``ttl``, as workers do for their presence. A refused write does not."""
-        renewed, refused = self.record(ttl=2 * self.short, rank=1), self.record(ttl=2 * self.short, rank=1)
-        backend.put([renewed, refused])
-
-        answers = [
-            backend.put([attrs.evolve(renewed, ttl=600.0)]),
-            backend.put([attrs.evolve(refused, ttl=600.0)], condition=Condition.NEWER),
-        ]
+        spans = self.lives()
+        while True:
+            life = next(spans)
+            renewed, refused = (self.record(ttl=life.seconds, rank=1) for _ in range(2))
+            backend.put([renewed, refused])
+            answers = [
+                backend.put([attrs.evolve(renewed, ttl=600.0)]),
+                backend.put([attrs.evolve(refused, ttl=600.0)], condition=Condition.NEWER),
+            ]
+            if life.holds():
+                break
 
         eventually(lambda: self.body(backend, refused.key) is None, timeout=self.patience, what="the record is gone")
         assert answers == [[True], [False]]
