@@ -1,6 +1,10 @@
-"""The tests that every broker, backend, serializer and plugin must pass, in this project or any other.
+"""The fixture ``queue`` for tests of applications, and the suites that every plugin must pass.
 
-Subclass a suite, set its URL or module, and run pytest::
+With ``pytest_plugins = ["queuekit.testing"]`` in a ``conftest.py``, a test that asks for ``queue`` runs the tasks of
+its app in memory, on a clock that it moves itself. :class:`QueueTestCase` and :class:`QueueMixin` do the same for
+``unittest`` and Django.
+
+For a broker, backend, serializer or plugin, subclass a suite, set its URL or module, and run pytest::
 
     from queuekit.testing import BrokerConformance, PluginConformance
 
@@ -13,9 +17,10 @@ Subclass a suite, set its URL or module, and run pytest::
 The declared ``capabilities`` decide which tests apply: tests of undeclared capabilities are skipped and say so. Timings
 follow the ``limits``.
 
-The tests are in the distribution ``queuekit-testing``; install it with ``pip install 'queuekit[testing]'``. This module
-re-exports its names. Installing it registers nothing with pytest. Put ``pytest_plugins = ["queuekit.testing"]`` into a
-``conftest.py`` to get a summary line for your README.
+All this is in the distribution ``queuekit-testing``; install it with ``pip install 'queuekit[testing]'``, or without
+Hypothesis, which only the suites use, with ``pip install queuekit-testing``. This module re-exports its names.
+Installing it registers nothing with pytest. The line in ``conftest.py`` also gives authors of plugins a line for their
+README.
 
 (PYTEST_DONT_REWRITE applies to this file only, which has no asserts and may be imported before pytest can rewrite it.)
 """
@@ -39,6 +44,10 @@ try:
         eventually,
         scaffold,
     )
+    from queuekit_testing.application.calls import SentCall
+    from queuekit_testing.application.cases import QueueMixin, QueueTestCase
+    from queuekit_testing.application.queue import AppQueue, Tally
+    from queuekit_testing.application.swap import queue_of
     from queuekit_testing.report import pytest_addoption, pytest_sessionfinish
     from queuekit_testing.summary import pytest_terminal_summary
 except ModuleNotFoundError as error:
@@ -46,15 +55,24 @@ except ModuleNotFoundError as error:
         raise
     raise NotInstalledError("queuekit-testing is not installed", fix="pip install 'queuekit[testing]'") from None
 
+pytest_plugins = ["queuekit_testing.application.fixtures"]
+"""The fixtures for tests of applications."""
+
 __all__ = [
+    "AppQueue",
     "BackendConformance",
     "BrokerConformance",
     "PluginConformance",
+    "QueueMixin",
+    "QueueTestCase",
+    "SentCall",
     "SerializerConformance",
+    "Tally",
     "VirtualClock",
     "eventually",
     "pytest_addoption",
     "pytest_sessionfinish",
     "pytest_terminal_summary",
+    "queue_of",
     "scaffold",
 ]

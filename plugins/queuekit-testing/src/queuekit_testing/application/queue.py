@@ -1,0 +1,423 @@
+"""The queue of a test: what was sent, and the worker that runs it when the test says so."""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import importlib
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import attrs
+
+from queuekit.app import Queuekit
+from queuekit.backend import Record
+from queuekit.broker import Ack, Delivery, Place, Release, Stored
+from queuekit.client.codec import decode, outline
+from queuekit.client.sender import PreparedMessage, Sending, Sent
+from queuekit.clock import Clock
+from queuekit.envelope import Envelope
+from queuekit.errors import DecodeError, QueuekitError, TaskFailed, UnavailableError
+from queuekit.execution.commit import write
+from queuekit.execution.executor import Executor
+from queuekit.execution.outcome import Outcome, Run
+from queuekit.execution.workflow_advance import WorkflowAdvancer
+from queuekit.tasks.task import Task
+from queuekit.wire.call_options import Duration, seconds
+from queuekit_testing.application.calls import SentCall, difference, failure, shown
+from queuekit_testing.application.clock import StandingClock
+from queuekit_testing.application.ticks import Ticks
+
+__all__ = ["AppQueue", "NeedsVirtualClockError", "Tally"]
+
+_PLACES = (Place.READY, Place.DELAYED, Place.LEASED)
+_NAMES = {"skipped": "done", "returned": "retried", "held": "waiting"}
+
+
+class NeedsVirtualClockError(RuntimeError):
+    """A test moves the clock, but runs on an engine whose clock cannot be moved."""
+
+
+@attrs.frozen(kw_only=True)
+class Tally:
+    """How the messages ended that one call of :meth:`AppQueue.run` ran."""
+
+    done: int = 0
+    failed: int = 0
+    """Their last attempt raised, so that they are dead letters."""
+    retried: int = 0
+    """Attempts that failed and will be repeated."""
+    dead: int = 0
+    """Became dead letters without that: malformed, rejected, or of an unknown task."""
+    cancelled: int = 0
+    expired: int = 0
+    crashed: int = 0
+    """Ran while the worker crashed, so that nothing of them was written."""
+    waiting: int = 0
+    """Messages that are still stored: due later, or held by a worker that crashed."""
+
+
+class _Recorder(Sending):
+    """Sends as the app does, and keeps what was sent."""
+
+    def __init__(self, app: Queuekit, queue: AppQueue) -> None:
+        super().__init__(app.runtime, app.tasks)
+        self._queue = queue
+
+    def _send_batch(self, ready: Sequence[PreparedMessage], ahead: Sequence[Record]) -> list[Sent]:
+        sent = super()._send_batch(ready, ahead)
+        for one, result in zip(ready, sent, strict=True):
+            if not result.duplicate:
+                self._queue.note(one.envelope)
+        return sent
+
+
+class _Runner(Executor):
+    """Runs bodies as a worker does, and keeps the exceptions that they raise."""
+
+    problem: BaseException | None = None
+    """What the last body raised."""
+
+    def _raised(self, run: Run, error: BaseException) -> Outcome:
+        self.problem = error
+        return super()._raised(run, error)
+
+
+class AppQueue:
+    """The queue of an app under test. Nothing runs, and no time passes, until the test says so.
+
+    Args:
+        app: The app, on the engines of the test.
+        clock: Its clock; a test may move one that stands still.
+    """
+
+    __test__ = False
+
+    def __init__(self, app: Queuekit, clock: Clock) -> None:
+        self.app = app
+        """The app under test."""
+        self.sent: list[SentCall] = []
+        """All calls that were sent, in order: by the test, by tasks, by workflows and by schedules."""
+        self._clock = clock
+        self._known: set[str] = set()
+        self._runtime = app.runtime
+        self._sending = _Recorder(app, self)
+        self._runner = _Runner(self._runtime, app.tasks, self._sending, worker="test", variables=_variables)
+        self._workflows = WorkflowAdvancer(self._runtime, self._sending)
+        self._ticks = Ticks(app, clock)
+        self._exempt: set[str] = set()
+        self._crashing = self._running = False
+        vars(app)["_sending"] = self._sending
+
+    def __repr__(self) -> str:
+        return f"<queue of {len(self.app.tasks)} tasks at {self.now:%Y-%m-%d %H:%M:%S}, {len(self.waiting)} waiting>"
+
+    # -- time
+
+    @property
+    def now(self) -> datetime:
+        """The time of the test."""
+        return _moment(self._clock.time())
+
+    def advance(self, by: Duration) -> None:
+        """Move the clock, without running anything.
+
+        Args:
+            by: Seconds, a ``timedelta``, or text such as ``"1h"``.
+
+        Raises:
+            NeedsVirtualClockError: The engine has a clock of its own.
+        """
+        self._need_clock("advance()").advance(seconds(by, option="by") or 0.0)
+
+    @contextlib.contextmanager
+    def time_machine(self) -> Iterator[None]:
+        """Let ``time.time()`` and ``datetime.now()`` give the time of the test in this block, by ``time-machine``."""
+        machine: Any = importlib.import_module("time_machine")
+        clock = self._need_clock("time_machine()")
+        with machine.travel(self.now, tick=False) as traveller:
+            clock.followers.append(traveller.move_to)
+            try:
+                yield
+            finally:
+                clock.followers.remove(traveller.move_to)
+
+    def _need_clock(self, what: str) -> StandingClock:
+        if not isinstance(self._clock, StandingClock):
+            raise NeedsVirtualClockError(f"{what} needs the virtual clock, and this engine has its own")
+        return self._clock
+
+    # -- running
+
+    def run(
+        self,
+        *,
+        until: Duration | datetime | None = None,
+        raises: bool = True,
+        at_most: Mapping[Task[..., Any], int] | None = None,
+    ) -> Tally:
+        """Run all messages that are due, and what follows from them, in the order in which a worker receives them.
+
+        Args:
+            until: Seconds, a ``timedelta``, or text such as ``"6h"`` from now, or a time: move the clock there, from
+                one due message or tick to the next. By default the clock stands still.
+            raises: Whether the exception of a task that has failed for good comes through.
+            at_most: For tasks that send themselves again: how often each may run. What they send then stays waiting.
+
+        Raises:
+            BaseException: What a task raised; the messages after it have not run.
+            NeedsVirtualClockError: *until* is given, and the engine has a clock of its own.
+        """
+        end = self._clock.time() if until is None else self._end(until)
+        allowed = {task.name: count for task, count in (at_most or {}).items()}
+        self._exempt.update(allowed)
+        counts: Counter[str] = Counter()
+        with self._alone():
+            aside: list[Delivery] = []
+            try:
+                self._run(end, counts, allowed, aside, raises=raises)
+            finally:
+                if aside:
+                    self._runtime.broker.settle([Release(delivery) for delivery in aside])
+            if until is not None and self._clock.time() < end:
+                self._clock.sleep(end - self._clock.time())
+        return self._tally(counts)
+
+    def run_one(self, *, raises: bool = True) -> Tally:
+        """Run the next message that is due; see :meth:`run`."""
+        counts: Counter[str] = Counter()
+        with self._alone():
+            self._look()
+            for delivery in self._take():
+                self._one(delivery, counts, raises=raises)
+        return self._tally(counts)
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        if self._running:
+            raise QueuekitError("queue.run() was called by a task that it runs", fix="Send the message; it runs later")
+        self._running = True
+        try:
+            yield
+        finally:
+            self._running = False
+
+    def _run(
+        self, end: float, counts: Counter[str], allowed: dict[str, int], aside: list[Delivery], *, raises: bool
+    ) -> None:
+        while True:
+            self._look()
+            taken = self._take()
+            for delivery in taken:
+                task = outline(delivery.envelope).task
+                if allowed.get(task, 1) <= 0:
+                    aside.append(delivery)
+                    continue
+                if task in allowed:
+                    allowed[task] -= 1
+                self._one(delivery, counts, raises=raises)
+            if not taken and not self._skip(end):
+                return
+
+    def _look(self) -> None:
+        self._ticks.look()
+        self._ticks.send_due()
+
+    def _take(self) -> list[Delivery]:
+        broker = self._runtime.broker
+        return broker.receive(broker.queues(), limit=1, wait=0, lease=self._runtime.config.worker.lease)
+
+    def _skip(self, end: float) -> bool:
+        """Move the clock to the next moment at which something is due; false if nothing is until *end*."""
+        dues = [stored.due for place in _PLACES[1:] for stored in self._stored(place)]
+        tick = self._ticks.next
+        if tick is not None:
+            dues.append(tick)
+        moment = min(dues) if dues else None
+        now = self._clock.time()
+        if moment is None or not now < moment <= end or not isinstance(self._clock, StandingClock):
+            return False
+        self._clock.advance(moment - now)
+        return True
+
+    def _end(self, until: Duration | datetime) -> float:
+        self._need_clock("run(until=...)")
+        if isinstance(until, datetime):
+            return until.timestamp()
+        return self._clock.time() + (seconds(until, option="until") or 0.0)
+
+    def _one(self, delivery: Delivery, counts: Counter[str], *, raises: bool) -> None:
+        """Run one delivery as a worker does: marks, body, decision, and one step that writes what follows."""
+        self.note(delivery.envelope)
+        backend, runner = self._runtime.backend, self._runner
+        runner.problem = None
+        marks = {} if backend is None else backend.get(runner.keys(delivery))
+        prepared = runner.prepare(delivery, marks)
+        outcome = self._body(prepared) if isinstance(prepared, Run) else prepared
+        if self._crashing:
+            counts["crashed"] += 1
+            return
+        self._workflows.expand([outcome])
+        write(self._runtime, [outcome])
+        for envelope in outcome.sends:
+            self.note(envelope)
+        if outcome.event is not None:
+            self._runtime.events.emit(outcome.event)
+        counts[_NAMES.get(outcome.status, outcome.status)] += 1
+        if raises and outcome.status in {"failed", "dead"}:
+            raise runner.problem or TaskFailed(self._what(delivery, outcome))
+
+    def _what(self, delivery: Delivery, outcome: Outcome) -> str:
+        """Return why a message has failed without an exception of its body."""
+        found = [stored for stored in self._runtime.broker.find(delivery.queue, [delivery.id]) if stored.reason]
+        text = f"{found[0].reason}: {found[0].error}" if found else outcome.status
+        return f"{outline(delivery.envelope).task} {delivery.id} was dead-lettered: {text}"
+
+    def _body(self, run: Run) -> Outcome:
+        run.context.report_to(self._runner.report, self._runner.begun)
+        early = self._runner.begin(run)
+        if early is not None:
+            return early
+        if run.early:
+            self._runtime.broker.settle([Ack(run.delivery)])
+        run.timeout = None  # the clock stands still while a body runs
+        if not run.task.is_async:
+            return self._runner.call(run)
+        # In another thread, since a loop may be running in the test's.
+        with ThreadPoolExecutor(max_workers=1) as pool:
+            return pool.submit(_variables().run, self._runner.call_on_loop, run).result()
+
+    def _tally(self, counts: Counter[str]) -> Tally:
+        counts.pop("waiting", None)
+        return Tally(**counts, waiting=len(self.waiting))
+
+    # -- trouble
+
+    @contextlib.contextmanager
+    def crash(self) -> Iterator[None]:
+        """Let the worker end at the end of each body that runs in this block, as SIGKILL would end it.
+
+        Nothing of the run is written. The message runs again when its lease has ended: ``queue.run(until="1m")``.
+        """
+        self._need_clock("crash()")
+        self._crashing = True
+        try:
+            yield
+        finally:
+            self._crashing = False
+
+    @contextlib.contextmanager
+    def broker_down(self) -> Iterator[None]:
+        """Let the broker not answer in this block: each send raises ``UnavailableError`` after ``send_timeout``."""
+        self._need_clock("broker_down()")
+        broker: Any = self._runtime.broker
+
+        def fail(*_args: Any, **_options: Any) -> Any:
+            raise UnavailableError("the test took the broker down")
+
+        verbs = ("send", "commit", "receive", "settle")
+        for verb in verbs:
+            setattr(broker, verb, fail)
+        try:
+            yield
+        finally:
+            for verb in verbs:
+                delattr(broker, verb)
+
+    # -- looking
+
+    @property
+    def waiting(self) -> list[SentCall]:
+        """The messages that are stored: due, due later, or held by a worker that crashed."""
+        return [self._call(stored) for place in _PLACES for stored in self._stored(place)]
+
+    @property
+    def dead(self) -> list[SentCall]:
+        """The dead letters, with reason and error."""
+        return [self._call(stored) for stored in self._stored(Place.DEAD)]
+
+    @property
+    def leftovers(self) -> list[SentCall]:
+        """The messages that wait, except those of tasks that ``run(at_most=...)`` has stopped."""
+        return [call for call in self.waiting if call.task not in self._exempt]
+
+    def assert_sent(
+        self, task: Task[..., Any], /, *args: Any, within: Duration | None = None, **kwargs: Any
+    ) -> SentCall:
+        """Fail unless *task* was sent with these arguments; arguments that are left out may have any value.
+
+        Args:
+            task: The task.
+            *args: Its first arguments.
+            within: Seconds, or text such as ``"10m"``, from now until which it must be due.
+            **kwargs: Arguments by name.
+
+        Returns:
+            The first such call.
+        """
+        __tracebackhide__ = True
+        limit = None if within is None else self.now + timedelta(seconds=seconds(within, option="within") or 0.0)
+        others: list[tuple[SentCall, str]] = []
+        for call in self.sent:
+            why = difference(task, call, args, kwargs)
+            if why is None and limit is not None and call.due > limit:
+                why = f"due in {(call.due - self.now).total_seconds():g} s, expected within {within}"
+            if why is None:
+                return call
+            others.append((call, why))
+        raise AssertionError(failure(task, f"{shown(task.name, args, kwargs)} was not sent", others))
+
+    def assert_not_sent(self, task: Task[..., Any], /, *args: Any, **kwargs: Any) -> None:
+        """Fail if *task* was sent with these arguments; arguments that are left out may have any value."""
+        __tracebackhide__ = True
+        found = [call for call in self.sent if difference(task, call, args, kwargs) is None]
+        if found:
+            more = f", and {len(found) - 1} more such calls" if len(found) > 1 else ""
+            raise AssertionError(f"{found[0]} was sent at {found[0].at:%H:%M:%S}{more}; expected none")
+
+    def note(self, envelope: Envelope) -> None:
+        """Record a message as sent, unless it is known."""
+        if envelope.id in self._known:
+            return
+        self._known.add(envelope.id)
+        now = self._clock.time()
+        due = max(now + envelope.delay, envelope.not_before or 0.0)
+        self.sent.append(self._read(envelope, at=now, due=due))
+
+    def _read(self, envelope: Envelope, *, at: float, due: float, reason: str = "", error: str = "") -> SentCall:
+        try:
+            message = decode(envelope, self._runtime.accepted)
+        except DecodeError:
+            message = outline(envelope)
+        return SentCall(
+            task=message.task,
+            args=tuple(message.args),
+            kwargs=message.kwargs,
+            id=envelope.id,
+            queue=envelope.queue,
+            priority=envelope.priority,
+            at=_moment(at),
+            due=_moment(due),
+            reason=reason,
+            error=error,
+        )
+
+    def _call(self, stored: Stored) -> SentCall:
+        return self._read(stored.envelope, at=stored.sent_at, due=stored.due, reason=stored.reason, error=stored.error)
+
+    def _stored(self, place: Place) -> Iterator[Stored]:
+        broker = self._runtime.broker
+        for name in broker.queues():
+            yield from broker.walk(name, place)
+
+
+def _moment(at: float) -> datetime:
+    return datetime.fromtimestamp(at, UTC)
+
+
+def _variables() -> contextvars.Context:
+    """Return a copy of the test's context variables, so that tasks do not see each other's."""
+    return contextvars.copy_context()

@@ -1,0 +1,369 @@
+"""The queue of a test of an application: the worker's own way of running calls, on a clock that the test moves."""
+
+import asyncio
+import threading
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from typing import Any
+
+import pytest
+
+from queuekit import Context, Delays, Queuekit, chord, cron
+from queuekit.errors import ArgumentsError, TaskFailed, UnavailableError
+from queuekit_testing.application.cases import QueueMixin
+from queuekit_testing.application.clock import WouldWaitError
+from queuekit_testing.application.queue import AppQueue, Tally
+from queuekit_testing.application.swap import queue_of
+from support.waiting import wait_until
+
+pytest_plugins = ["pytester"]
+
+NEW_YEAR = int(datetime(2026, 1, 1, tzinfo=UTC).timestamp())
+
+app = Queuekit(broker="redis://127.0.0.1:1/0", plugins={"only": []})
+ran: list[Any] = []
+
+
+@app.task
+def add(x: int, y: int = 0) -> int:
+    """Return a sum."""
+    return x + y
+
+
+@app.task
+def total(values: list[int]) -> int:
+    """Follow a group."""
+    return sum(values)
+
+
+@app.task(retries=10, retry=Delays([7 * 3600]))
+def mail(ctx: Context) -> None:
+    """Fail each time."""
+    ran.append(ctx.attempt)
+    raise OSError("no server")
+
+
+@app.task
+def charge(order: int) -> None:
+    """Do something twice if its worker crashes."""
+    ran.append(order)
+
+
+@app.task
+async def tick(n: int) -> None:
+    """Send itself again, a minute later."""
+    await tick.options(delay=60).asend(n + 1)
+
+
+@app.task(ack="early", expires="10m")
+def once() -> None:
+    """Run at most once, soon."""
+    ran.append("once")
+
+
+@pytest.fixture
+def queue() -> Iterator[AppQueue]:
+    """Return the queue of the app above."""
+    ran.clear()
+    with queue_of(app, start=NEW_YEAR) as found:
+        yield found
+
+
+def test_runs_what_was_sent_when_the_test_says_so(queue: AppQueue) -> None:
+    """A call waits for ``run``, goes through the serializer, and its result is there afterwards."""
+    result = add.send(1, 2)
+
+    assert not result.done
+    assert queue.run() == Tally(done=1)
+    assert result.get() == 3
+
+
+def test_runs_workflows_to_their_end(queue: AppQueue) -> None:
+    """What follows from a message is run in the same call, and counts as sent."""
+    result = app.send(chord([add.s(1), add.s(2)], total.s()))
+
+    assert queue.run().done == 3
+    assert result.get() == 3
+    queue.assert_sent(total)
+
+
+def test_leaves_what_is_due_later(queue: AppQueue) -> None:
+    """The clock stands still unless the test moves it."""
+    add.options(delay="1h").send(1)
+
+    assert queue.run() == Tally(waiting=1)
+    assert queue.run(until="59m") == Tally(waiting=1)
+    queue.advance(60)
+    assert queue.run_one() == Tally(done=1)
+    assert queue.now == datetime(2026, 1, 1, 1, tzinfo=UTC)
+
+
+def test_retries_over_days_at_exact_times(queue: AppQueue) -> None:
+    """Ten retries over three days pass at once, and the exception of the last one comes through."""
+    sent = mail.send()
+
+    with pytest.raises(OSError, match="no server"):
+        queue.run(until="4d")
+
+    assert ran == [*range(11)]
+    assert queue.now == datetime(2026, 1, 1, tzinfo=UTC) + timedelta(hours=70)
+    (dead,) = queue.dead
+    assert (dead.id, dead.reason, dead.error) == (sent.id, "failed", "OSError: no server")
+
+
+def test_counts_failures_if_asked_to(queue: AppQueue) -> None:
+    """With ``raises=False`` a test looks at the numbers instead."""
+    mail.send()
+
+    assert queue.run(until="4d", raises=False) == Tally(retried=10, failed=1)
+
+
+def test_sends_the_ticks_of_a_year_at_exact_times() -> None:
+    """A schedule keeps its time of day through both changes of clocks."""
+    berlin = Queuekit()
+    berlin.periodic(cron("30 2 * * 0", tz="Europe/Berlin"))(berlin.task(name="weekly")(lambda: None))
+
+    with queue_of(berlin, start=NEW_YEAR) as queue:
+        tally = queue.run(until=datetime(2027, 1, 1, tzinfo=UTC))
+        times = [call.at for call in queue.sent]
+
+    assert tally == Tally(done=52)
+    changes = {(one, other) for one, other in pairwise(times) if other - one != timedelta(days=7)}
+    # On the day on which 02:30 does not exist, the tick comes when the hour has passed.
+    assert changes == {
+        (datetime(2026, 3, 22, 1, 30, tzinfo=UTC), datetime(2026, 3, 29, 1, 0, tzinfo=UTC)),
+        (datetime(2026, 3, 29, 1, 0, tzinfo=UTC), datetime(2026, 4, 5, 0, 30, tzinfo=UTC)),
+        (datetime(2026, 10, 25, 0, 30, tzinfo=UTC), datetime(2026, 11, 1, 1, 30, tzinfo=UTC)),
+    }
+
+
+def test_sends_ticks_of_schedules_that_were_added(queue: AppQueue) -> None:
+    """A schedule that the application adds at run time ticks as well."""
+    app.schedules.add("hourly", cron("0 * * * *"), add.s(1))
+
+    assert queue.run(until="3h").done == 3
+
+
+def test_stops_a_task_that_sends_itself(queue: AppQueue) -> None:
+    """It runs as often as the test allows, and what it sent then is no leftover."""
+    tick.send(0)
+
+    assert queue.run(until="1h", at_most={tick: 3}) == Tally(done=3, waiting=1)
+    assert [call.args for call in queue.sent] == [(0,), (1,), (2,), (3,)]
+    assert not queue.leftovers
+
+
+def test_runs_a_message_again_after_a_crash(queue: AppQueue) -> None:
+    """A worker that dies after a body has run writes nothing, so that the body runs again when the lease ends."""
+    charge.send(7)
+
+    with queue.crash():
+        assert queue.run() == Tally(crashed=1, waiting=1)
+
+    assert queue.run() == Tally(waiting=1)
+    assert queue.run(until="10m") == Tally(done=1)
+    assert ran == [7, 7]
+
+
+def test_runs_an_early_acknowledged_message_once(queue: AppQueue) -> None:
+    """A crash loses it, and one that is late does not run."""
+    once.send()
+    with queue.crash():
+        queue.run()
+    once.send()
+    queue.advance("11m")
+
+    assert queue.run(until="1h") == Tally(expired=1)
+    assert ran == ["once"]
+
+
+def test_fails_sends_while_the_broker_is_down(queue: AppQueue) -> None:
+    """The application sees the error that it would see in production, and nothing was sent."""
+    with queue.broker_down(), pytest.raises(UnavailableError, match="took the broker down"):
+        add.send(1)
+
+    assert queue.sent == []
+    assert add.send(1).id
+    assert queue.run().done == 1
+
+
+def test_refuses_ill_typed_arguments(queue: AppQueue) -> None:
+    """Types are checked in tests, scalars as well."""
+    ill_typed: Any = "1"
+
+    with pytest.raises(ArgumentsError, match="expected int, got str '1'"):
+        add.send(ill_typed)
+
+    assert queue.run() == Tally()
+
+
+def test_tells_why_a_message_without_an_exception_has_failed(queue: AppQueue) -> None:
+    """A message that no body could take fails the test with its reason."""
+    app.send(add.s(1).options(args=(1, 2, 3)))
+
+    with pytest.raises((TaskFailed, TypeError), match=r"positional arguments|dead-lettered"):
+        queue.run()
+
+
+def test_does_not_wait_for_what_has_not_run(queue: AppQueue) -> None:
+    """A wait in the test's own thread could never end."""
+    result = add.send(1)
+
+    with pytest.raises(WouldWaitError, match=r"call queue.run\(\)"):
+        result.get(timeout=5)
+
+    assert queue.run().done == 1
+
+
+def test_finds_calls_by_some_of_their_arguments(queue: AppQueue) -> None:
+    """Arguments match by position or by name, with defaults, and with the time at which the call is due."""
+    add.send(1)
+    add.options(delay="5m").send(1, y=2)
+
+    assert queue.assert_sent(add, 1, y=0) is queue.sent[0]
+    assert queue.assert_sent(add, y=2, within="10m") is queue.sent[1]
+    queue.assert_not_sent(add, 3)
+    queue.run(until="5m")
+
+
+def test_names_the_nearest_calls_and_what_differs(queue: AppQueue) -> None:
+    """The text of a failed assertion has at most twelve lines, the nearest call first."""
+    for number in range(8):
+        add.send(number, 5)
+    charge.send(1)
+    queue.run()
+
+    with pytest.raises(AssertionError) as caught:
+        queue.assert_sent(add, 3, y=6)
+
+    lines = str(caught.value).splitlines()
+    assert len(lines) <= 12
+    assert lines[:2] == ["add(3, y=6) was not sent; sent instead:", "  add(3, 5)   <- y: 5, expected 6"]
+    assert lines[-1] == "  and 6 more"
+    with pytest.raises(AssertionError, match=r"add\(3, 5\) was sent at 00:00:00; expected none"):
+        queue.assert_not_sent(add, 3)
+
+
+def test_works_inside_a_running_loop(queue: AppQueue) -> None:
+    """Tests with pytest-asyncio or anyio send and read without blocking their loop."""
+
+    async def main() -> int:
+        result = await add.asend(1, 2)
+        queue.run()
+        return await result.aget(timeout=60)
+
+    assert asyncio.run(main()) == 3
+
+
+def test_leaves_the_app_as_it_was() -> None:
+    """After a test the app has its own settings, connections and subscribers, and no thread is left."""
+    before, kept, threads = app.config.broker, {**vars(app)}, threading.active_count()
+
+    with queue_of(app) as queue:
+        asyncio.run(add.asend(1))
+        queue.run()
+        app.events.subscribe(lambda _event: None)
+        assert app.config.broker.startswith("memory://")
+
+    assert app.config.broker == before
+    assert {**vars(app)} == kept
+    assert not app.events.observed
+    wait_until(lambda: threading.active_count() <= threads, "the threads of the app end")
+
+
+def test_gives_unittest_the_same_queue() -> None:
+    """A test case fails if it leaves messages, unless it says that it may."""
+
+    class Case(QueueMixin):
+        queue_app = app
+
+        def test_runs(self) -> None:
+            """Run what it sends."""
+            add.send(1)
+            assert self.queue.run().done == 1
+
+        def test_leaves(self) -> None:
+            """Leave what it sends."""
+            add.send(1)
+
+    good, bad = Case("test_runs").run(), Case("test_leaves").run()
+
+    assert good is not None
+    assert good.wasSuccessful()
+    assert bad is not None
+    assert "1 messages are left: add(1)" in bad.failures[0][1]
+
+
+TASKS = """
+    from queuekit import Queuekit
+
+    app = Queuekit(broker="sqlite:///never.db")
+
+    @app.task
+    def add(x: int, y: int = 0) -> int:
+        return x + y
+"""
+TESTS = """
+    import datetime
+    import pytest
+    from tasks import add
+
+    def test_passes(queue):
+        add.send(1)
+        assert queue.run().done == 1
+
+    def test_leaves(queue):
+        add.send(1, 2)
+
+    @pytest.mark.queuekit(leftovers=True, start=datetime.datetime(2030, 1, 1, tzinfo=datetime.UTC))
+    def test_may_leave(queue):
+        add.options(delay="1h").send(1)
+        assert queue.now.year == 2030
+
+    def test_moves_the_clock(queue):
+        add.options(delay=60).send(1)
+        assert queue.run(until="1m").done == 1
+"""
+
+
+@pytest.mark.parametrize(
+    ("options", "outcomes", "line"),
+    [
+        pytest.param((), {"passed": 3, "failed": 1}, "  add(1, 2)   due *", id="memory"),
+        pytest.param(
+            ("--queuekit-url", "sqlite:///shared.db", "-rs"),
+            {"passed": 1, "failed": 1, "skipped": 1},
+            "*run(until=...) needs the virtual clock, and this engine has its own",
+            id="sqlite",
+        ),
+    ],
+)
+def test_finds_the_app_as_commands_do(
+    pytester: pytest.Pytester,
+    options: tuple[str, ...],
+    outcomes: dict[str, int],
+    line: str,
+) -> None:
+    """One line in ``conftest.py`` is all that the tests of an app need; they run on another engine by an option."""
+    pytester.syspathinsert()
+    pytester.makepyfile(tasks=TASKS, test_app=TESTS)
+    pytester.makeconftest('pytest_plugins = ["queuekit.testing"]')
+
+    chosen = ("-k", "not may_leave") if options else ()
+    result = pytester.runpytest_subprocess(*options, *chosen, timeout=120)
+
+    result.assert_outcomes(**outcomes, deselected=1 if options else 0)
+    result.stdout.fnmatch_lines([line])
+    assert not list(pytester.path.glob("never.db*"))
+
+
+def test_gives_application_code_the_time_of_the_test(queue: AppQueue) -> None:
+    """With time-machine, ``time.time()`` follows the clock of the test."""
+    pytest.importorskip("time_machine")
+
+    with queue.time_machine():
+        queue.advance("1h")
+
+        assert time.time() == NEW_YEAR + 3600
