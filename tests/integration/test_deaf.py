@@ -39,7 +39,7 @@ def test_what_waits_for_the_interpreter_is_not_to_blame(fleet: Fleet) -> None:
     waiting = hold.options(timeout=1).send(str(gate))
     wait_until(lambda: fleet.ledger.has("begin", [waiting.id]), what="a neighbour running")
 
-    hogging = hog.send(10)
+    hogging = hog.send(8)
     hogging.get(timeout=PATIENCE)
     gate.touch()
     fleet.drained()
@@ -105,7 +105,7 @@ def test_a_body_that_ends_threads_of_its_worker_stops_no_work(fleet: Fleet, name
 def test_a_process_whose_descriptors_are_gone_is_replaced(fleet: Fleet, pool: str) -> None:
     """What has closed them is to blame, ends as a crash, and keeps nobody else from running."""
     gate = fleet.gate()
-    group = fleet.start_ready(concurrency=2, lease=30, pool=pool)
+    group = fleet.start_ready(concurrency=2, lease=30, pool=pool, max_deliveries=2)
     bystander = hold.send(str(gate))
     wait_until(lambda: fleet.ledger.has("begin", [bystander.id]), what="a bystander running")
 
