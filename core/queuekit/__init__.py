@@ -9,6 +9,7 @@ from queuekit.middleware import Middleware
 from queuekit.result import Result
 from queuekit.retry import Delays, Exponential, Fibonacci, Fixed
 from queuekit.schedules.triggers import cron, every
+from queuekit.secret import Secret
 from queuekit.signature import Signature
 from queuekit.states import State
 from queuekit.tasks.task import Task
@@ -31,6 +32,7 @@ __all__ = [
     "Result",
     "ResultTimeout",
     "Retry",
+    "Secret",
     "Signature",
     "Snooze",
     "State",

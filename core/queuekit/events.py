@@ -28,6 +28,7 @@ __all__ = [
     "LogSubscriber",
     "LoopBlocked",
     "MessageDead",
+    "OperatorActed",
     "QueuesUnserved",
     "SchedulerLeaderElected",
     "SchedulerLeaderLost",
@@ -106,6 +107,26 @@ class TaskUnknown(Event):
     """Seconds until it is delivered again."""
     why: str = ""
     """Why the message cannot be read; empty if the task is unknown."""
+
+
+@attrs.frozen(kw_only=True)
+class OperatorActed(Event):
+    """An operator changed something, by a command or through :class:`queuekit.operations.admin.Admin`."""
+
+    what: str
+    """The command, e.g. ``dlq retry``."""
+    by: str
+    """Who did it."""
+    at: float
+    """UTC epoch seconds."""
+    on: str = ""
+    """What it was done to: a queue, a task, a worker or filters."""
+    count: int = 0
+    """Number of messages that changed."""
+    ids: tuple[str, ...] = ()
+    """Ids of the first of them."""
+    why: str = ""
+    """The reason that the operator gave."""
 
 
 @attrs.frozen(kw_only=True)
@@ -355,6 +376,7 @@ class LogSubscriber:
             TaskUnknown: self._unknown,
             MessageDead: self._dead,
             LeasesLost: self._lost,
+            OperatorActed: self._acted,
             EngineDown: self._down,
             EngineBack: self._back,
             LoopBlocked: self._blocked,
@@ -417,6 +439,12 @@ class LogSubscriber:
         self._unknown_seen[lack] = now
         text = f"%s; {'such' if event.why else 'its'} messages are released (first: %s, delayed by %.0f s)"
         self._worker.warning(text, without_stop(clean(lack)), event.id, event.again_in, extra=_data(event))
+
+    def _acted(self, event: OperatorActed) -> None:
+        on = f" {clean(event.on)}" if event.on else ""
+        self._worker.info(
+            "%s%s by %s: %d messages", clean(event.what), on, clean(event.by), event.count, extra=_data(event)
+        )
 
     def _lost(self, event: LeasesLost) -> None:
         self._worker.warning("%d leases lost: %s", event.count, ", ".join(event.ids[:5]), extra=_data(event))

@@ -22,3 +22,8 @@ def app(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Queuekit]:
 def test_looks_at_messages_and_workers(app: Queuekit) -> None:
     """Who runs what, which messages wait where, and why one does not run."""
     operating.look(app)
+
+
+def test_sorts_dead_letters(app: Queuekit) -> None:
+    """What failed in the same way is one group; a filter chooses what is replayed or deleted."""
+    operating.sort_dead_letters(app)

@@ -5,12 +5,14 @@ import threading
 from queuekit import Queuekit
 from queuekit.broker import Place
 from queuekit.operations.admin import Admin
+from queuekit.operations.dead_letters import group, in_steps, select
+from queuekit.operations.filters import parse_filter
 from queuekit.operations.listing import list_messages
 from queuekit.operations.why import collect, reasons
 from support.waiting import PATIENCE, wait_until
 from support.working import burst, working
 
-__all__ = ["look"]
+__all__ = ["look", "sort_dead_letters"]
 
 
 def why(app: Queuekit, id: str) -> str:
@@ -52,3 +54,25 @@ def look(app: Queuekit) -> None:
     assert why(app, dead.id) == "dead"
     (letter,) = list_messages(admin, "default", Place.DEAD).messages
     assert (letter.id, letter.task, letter.reason) == (dead.id, "fail", "failed")
+
+
+def sort_dead_letters(app: Queuekit) -> None:
+    """Group dead letters, replay those that a filter selects at a rate, and delete the others."""
+    app.task(name="mail.send")(lambda to: {}[to])
+    app.task(name="pay")(lambda: 1 / 0)
+    mails = [app.tasks["mail.send"].send(f"person {number}").id for number in range(5)]
+    app.tasks["pay"].send()
+    burst(app)
+    admin = Admin(app)
+    assert [(one.task, one.count) for one in group(admin, None)] == [("mail.send", 5), ("pay", 1)]
+
+    chosen = select(admin, None, parse_filter(["task:mail.*", "error:keyerror", "age:<1h"]))
+    pauses: list[float] = []
+    replayed = list(in_steps(admin.replay, chosen, rate=2.0, sleep=pauses.append))
+    assert (sorted(replayed), pauses) == (sorted(mails), [1.0, 1.0])
+
+    dropped = list(in_steps(admin.drop, select(admin, None), rate=None, sleep=pauses.append))
+    admin.acted("dlq drop", by="ann", ids=dropped)
+    assert (len(dropped), admin.dead_count()) == (1, 0)
+    (action,) = admin.actions()
+    assert (action.what, action.by, action.ids) == ("dlq drop", "ann", tuple(dropped))

@@ -15,6 +15,7 @@ from queuekit.events import (
     LeasesLost,
     LoopBlocked,
     MessageDead,
+    OperatorActed,
     QueuesUnserved,
     SchedulerLeaderElected,
     SchedulerLeaderLost,
@@ -82,6 +83,12 @@ LINES = [
         id="unknown",
     ),
     pytest.param(LeasesLost(count=2, ids=("a", "b")), "WARNING", "2 leases lost: a, b", id="lost"),
+    pytest.param(
+        OperatorActed(what="purge", by="ann", at=1.0, on="mail", count=3),
+        "INFO",
+        "purge mail by ann: 3 messages",
+        id="acted",
+    ),
     pytest.param(
         EngineDown(doing="fetch", error="refused", retry_in=0.25),
         "WARNING",

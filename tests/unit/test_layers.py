@@ -27,6 +27,7 @@ ROOMS = (
     "layouts",
     "logs",
     "values",
+    "secret",
     "states",
     "clock",
     "events",

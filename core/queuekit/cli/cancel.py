@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from queuekit.cli.options import common_options, duration_option, engine_options, pass_session
+from queuekit.cli.options import as_option, common_options, duration_option, engine_options, pass_session
 from queuekit.cli.session import Session
 from queuekit.operations.admin import MessageView
 from queuekit.states import FINAL, State
@@ -31,10 +31,11 @@ _NOT_YET = {
 @click.command()
 @click.argument("id", metavar="ID")
 @duration_option("--wait", help="How long to wait for a running task to stop. Default: 5s.")
+@as_option
 @engine_options
 @common_options
 @pass_session
-def command(session: Session, *, id: str, wait: float | None) -> int:
+def command(session: Session, *, id: str, wait: float | None, by: str | None) -> int:
     """Cancel the message or workflow ID, and say what happened.
 
     A waiting task never runs. The worker stops a running task: by an exception in its thread or on the event loop, or
@@ -44,8 +45,9 @@ def command(session: Session, *, id: str, wait: float | None) -> int:
     asked to stop and has not stopped yet.
     """
     admin, patience = session.admin(), _WAIT if wait is None else wait
-    if not admin.cancel(id):
+    if not admin.cancel(id, by=by):
         return _ended(id, "has already ended")
+    admin.acted("cancel", by=by, ids=[id])
     if admin.is_workflow(id):
         session.say(f"cancelled  {id}: waiting tasks will never run, running tasks are asked to stop")
         return 0

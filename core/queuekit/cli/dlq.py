@@ -3,25 +3,40 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 
 from queuekit.app import Queuekit
 from queuekit.broker import Place
 from queuekit.cli.message_view import as_document, as_text
-from queuekit.cli.options import common_options, engine_options, json_option, pass_session, queue_option
+from queuekit.cli.options import (
+    as_option,
+    common_options,
+    engine_options,
+    filter_argument,
+    json_option,
+    pass_session,
+    queue_option,
+)
 from queuekit.cli.output import age, columns, echo, moment, one_line, print_json
+from queuekit.cli.output import as_json as as_json_text
 from queuekit.cli.purge import confirm
 from queuekit.cli.session import Session, need_shared
 from queuekit.errors import UnknownIdError
+from queuekit.ids import is_name
+from queuekit.logs.plaintext import clean_json
 from queuekit.operations.admin import Admin, QueuedMessage
+from queuekit.operations.dead_letters import DeadGroup, Selection, group, in_steps, parse_rate, select, walk
+from queuekit.operations.filters import Filter, is_filter, parse_filter
+from queuekit.operations.listing import MOST_LOOKED
 
 __all__ = ["command"]
 
 HEADER = ("ID", "TASK", "QUEUE", "REASON", "DIED", "ERROR")
+GROUPS_HEADER = ("COUNT", "TASK", "REASON", "FIRST", "LAST", "FINGERPRINT", "SAMPLE", "ERROR")
 SHOWN = 50
 
 
@@ -30,33 +45,73 @@ def command() -> None:
     """Inspect, replay or delete dead letters: messages that failed for good or cannot be run."""
 
 
-@command.command("ls")
+@command.command("ls", short_help="List dead letters, newest first.")
+@filter_argument
 @queue_option
 @click.option("--limit", type=click.IntRange(1), default=SHOWN, show_default=True, help="Print at most this many.")
 @json_option
 @engine_options
 @common_options
 @pass_session
-def ls(session: Session, *, queue: str | None, limit: int, as_json: bool) -> None:
-    """List dead letters, newest first in each queue."""
+def ls(session: Session, *, wanted: Filter, queue: str | None, limit: int, as_json: bool) -> None:
+    """List dead letters that match all of FILTER, newest first in each queue.
+
+    Filters are task:mail.*, queue:high, reason:crashed, error:Timeout, age:>1h and age:<1h. With filters, at most
+    10,000 dead letters are looked at.
+    """
     app = _app(session)
     admin, now = Admin(app), app.clock.time()
     # Convert them to rows one by one: all the bodies together may not fit into memory.
-    letters = islice(admin.dead(queue), limit)
+    letters = islice(walk(admin, queue, wanted, most=MOST_LOOKED if wanted else None), limit)
     if as_json:
         print_json([_document(queued) for queued in letters])
         return
     rows = [_row(queued, now) for queued in letters]
     if not rows:
-        session.say("No dead letters.")
+        session.say("No dead letters." if not wanted else "No such dead letters.")
         return
     click.echo(columns(HEADER, rows, right=("DIED",)))
-    count = admin.dead_count(queue) if len(rows) == limit else limit
+    count = admin.dead_count(queue) if len(rows) == limit and not wanted else limit
     if count > limit:
         session.say(f"... and {count - limit} more: --limit {count} lists them all")
     first = shlex.quote(rows[0][0])
     session.say(f"next  {session.command(f'dlq show {first}')}")
     session.say(f"      {session.command(f'dlq retry {first}')}     (or --all)")
+
+
+@command.command("groups", short_help="Count dead letters by fault.")
+@filter_argument
+@queue_option
+@json_option
+@engine_options
+@common_options
+@pass_session
+def groups(session: Session, *, wanted: Filter, queue: str | None, as_json: bool) -> None:
+    """Count dead letters by fault: the same task, reason and error but for numbers, ids and quoted texts."""
+    app = _app(session)
+    found, now = group(Admin(app), queue, wanted), app.clock.time()
+    if as_json:
+        print_json([_group_document(one) for one in found])
+        return
+    if not found:
+        session.say("No dead letters.")
+        return
+    rows = [_group_row(one, now) for one in found]
+    click.echo(columns(GROUPS_HEADER, rows, right=("COUNT", "FIRST", "LAST")))
+    session.say(f"next  {session.command(f'dlq show {shlex.quote(found[0].sample)}')}")
+
+
+@command.command("export", short_help="Print dead letters as JSON Lines.")
+@filter_argument
+@queue_option
+@engine_options
+@common_options
+@pass_session
+def export(session: Session, *, wanted: Filter, queue: str | None) -> None:
+    """Print dead letters as JSON Lines, one document a line, with arguments but for redacted ones."""
+    admin = Admin(_app(session))
+    for queued in walk(admin, queue, wanted):
+        click.echo(clean_json(as_json_text(_document(queued) | _arguments(admin, queued))))
 
 
 @command.command("show")
@@ -73,52 +128,107 @@ def show(session: Session, *, id: str, as_json: bool) -> None:
     if view.queued is None or view.queued.stored.place is not Place.DEAD:
         raise UnknownIdError(f"{id!r} is not a dead letter", fix=f"See where it is:  queuekit show {id}")
     if as_json:
-        body = view.queued.stored.envelope.body
-        print_json(as_document(view, app.runtime.accepted) | {"body": body.decode(errors="replace")})
+        # The body holds all arguments, also hidden ones.
+        body = None if view.hidden else view.queued.stored.envelope.body.decode(errors="replace")
+        print_json(as_document(view, app.runtime.accepted) | {"body": body})
         return
     click.echo(as_text(view, app.runtime.accepted, now=app.clock.time()))
     session.say(f"next  {session.command(f'dlq retry {id}')}\n      {session.command(f'dlq drop {id}')}")
 
 
+def _choice(action: Any) -> Any:
+    """Add the arguments and options that choose dead letters, and how fast and by whom they are changed."""
+    for option in reversed(
+        (
+            click.argument("words", metavar="[ID|FILTER]...", nargs=-1),
+            click.option("--all", "everything", is_flag=True, help="All dead letters."),
+            click.option("--dry-run", is_flag=True, help="Print the ids that would change, and change nothing."),
+            click.option(
+                "--rate", metavar="N/UNIT", callback=_rate, help="Most messages per time, e.g. 10/s or 100/m."
+            ),
+            as_option,
+            queue_option,
+            engine_options,
+            common_options,
+            pass_session,
+        )
+    ):
+        action = option(action)
+    return action
+
+
+def _rate(context: click.Context, parameter: click.Parameter, value: str | None) -> float | None:
+    try:
+        return None if value is None else parse_rate(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error), ctx=context, param=parameter) from None
+
+
 @command.command("retry", short_help="Put dead letters back on their queues.")
-@click.argument("ids", metavar="[ID]...", nargs=-1)
-@click.option("--all", "everything", is_flag=True, help="All dead letters.")
-@queue_option
-@engine_options
-@common_options
-@pass_session
-def retry(session: Session, *, ids: tuple[str, ...], everything: bool, queue: str | None) -> None:
-    """Put dead letters back on their queues, ready at once and with all retries. Print their ids."""
-    _need_choice(ids, everything=everything)
-    admin = Admin(_app(session))
-    replayed = [id for name, some in _by_queue(admin, ids, queue).items() for id in admin.replay(name, some)]
-    _print(replayed)
+@_choice
+def retry(session: Session, *, dry_run: bool, rate: float | None, by: str | None, **choice: Any) -> None:
+    """Put dead letters back on their queues, ready at once and with all retries. Print their ids.
+
+    Choose them by ids, by filters that must all match (task:mail.* error:Timeout age:>1h), or with --all.
+    """
+    app = _app(session)
+    admin = Admin(app)
+    chosen = _chosen(admin, **choice)
+    if dry_run:
+        _print_dry_run(session, chosen.ids, "would be put back on their queues")
+        return
+    steps = in_steps(admin.replay, chosen.ids, rate=rate, sleep=app.clock.sleep)
+    replayed = _carry_out(admin, "dlq retry", steps, by=by, on=chosen.text)
     session.say(f"{len(replayed)} back on their queues")
     if replayed:
         session.say(f"next  {session.command(f'show {replayed[0]}')}")
 
 
-@command.command("drop", short_help="Permanently delete dead letters.")
-@click.argument("ids", metavar="[ID]...", nargs=-1)
-@click.option("--all", "everything", is_flag=True, help="All dead letters.")
+@click.command("drop", short_help="Permanently delete dead letters.")
 @click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
-@queue_option
-@engine_options
-@common_options
-@pass_session
-def drop(session: Session, *, ids: tuple[str, ...], everything: bool, yes: bool, queue: str | None) -> int:
-    """Permanently delete dead letters and print their ids. Asks before --all."""
-    _need_choice(ids, everything=everything)
-    admin = Admin(_app(session))
-    chosen = _by_queue(admin, ids, queue)
-    count = admin.dead_count(queue) if everything else len(ids)
-    if everything and count and not confirm(f"Delete {count} dead letters for good?", yes=yes):
+@_choice
+def drop(session: Session, *, dry_run: bool, rate: float | None, by: str | None, yes: bool, **choice: Any) -> int:
+    """Permanently delete dead letters and print their ids. Asks before --all and before filters.
+
+    Choose them by ids, by filters that must all match (task:mail.* error:Timeout age:>1h), or with --all.
+    """
+    app = _app(session)
+    admin = Admin(app)
+    chosen = _chosen(admin, **choice)
+    count = sum(map(len, chosen.ids.values()))
+    if dry_run:
+        _print_dry_run(session, chosen.ids, "would be deleted")
+        return 0
+    if chosen.text and count and not confirm(f"Delete {count} dead letters for good?", yes=yes):
         session.say("Nothing was deleted.")
         return 1
-    dropped = [id for name, some in chosen.items() for id in admin.drop(name, some)]
-    _print(dropped)
+    steps = in_steps(admin.drop, chosen.ids, rate=rate, sleep=app.clock.sleep)
+    dropped = _carry_out(admin, "dlq drop", steps, by=by, on=chosen.text)
     session.say(f"{len(dropped)} deleted")
     return 0
+
+
+command.add_command(drop)
+command.add_command(drop, "purge")
+
+
+def _carry_out(admin: Admin, what: str, steps: Iterator[str], *, by: str | None, on: str) -> list[str]:
+    """Print and return the ids that *steps* yields, and record the action, also if a step fails."""
+    done: list[str] = []
+    try:
+        for id in steps:
+            done.append(id)
+            echo(id)
+    finally:
+        if done:
+            admin.acted(what, by=by, on=on, ids=done)
+    return done
+
+
+def _print_dry_run(session: Session, chosen: Selection, what: str) -> None:
+    ids = [id for some in chosen.values() for id in some]
+    _print(ids)
+    session.say(f"{len(ids)} {what}")
 
 
 def _app(session: Session) -> Queuekit:
@@ -127,25 +237,51 @@ def _app(session: Session) -> Queuekit:
     return app
 
 
-def _need_choice(ids: tuple[str, ...], *, everything: bool) -> None:
-    if bool(ids) is everything:
-        raise click.UsageError("give ids, or --all")
+class _Chosen(NamedTuple):
+    ids: Selection
+    text: str
+    """The filters, or ``all``; empty if ids were given."""
 
 
-def _by_queue(admin: Admin, ids: tuple[str, ...], queue: str | None) -> dict[str, list[str] | None]:
-    """Return the chosen dead letters by queue. If *ids* is empty, each value is ``None``, which means all.
+def _chosen(admin: Admin, *, words: tuple[str, ...], everything: bool, queue: str | None) -> _Chosen:
+    """Return the dead letters that the command line chooses.
+
+    Raises:
+        UnknownIdError: An id is not that of a dead letter.
+        UsageError: There are no words and no ``--all``, or both, or ids and filters are mixed.
+    """
+    if bool(words) is everything:
+        raise click.UsageError("give ids or filters, or --all")
+    if everything:
+        return _Chosen(select(admin, queue), "all")
+    filters = [word for word in words if is_filter(word)]
+    if not filters:
+        return _Chosen(_by_queue(admin, words, queue), "")
+    if known := admin.find_dead([word for word in words if is_name(word)], queue):
+        ids = {id for some in known.values() for id in some}
+        if ids.issuperset(words):
+            return _Chosen(known, "")
+    if len(filters) < len(words):
+        raise click.UsageError("give ids or filters, not both")
+    try:
+        wanted = parse_filter(words)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+    return _Chosen(select(admin, queue, wanted), wanted.text)
+
+
+def _by_queue(admin: Admin, ids: tuple[str, ...], queue: str | None) -> dict[str, list[str]]:
+    """Return the dead letters with these ids, by queue.
 
     Raises:
         UnknownIdError: One of *ids* is not a dead letter.
     """
-    if not ids:
-        return dict.fromkeys([queue] if queue else admin.queue_names())
     found = admin.find_dead(ids, queue)
     missing = set(ids).difference(*found.values())
     if missing:
         text = f"no dead letter has the id {' or '.join(map(repr, sorted(missing)[:3]))}"
         raise UnknownIdError(text, fix="List them:  queuekit dlq ls")
-    return {**found}
+    return found
 
 
 def _print(ids: Iterable[str]) -> None:
@@ -172,3 +308,28 @@ def _document(queued: QueuedMessage) -> dict[str, Any]:
         "attempt": stored.envelope.attempt,
         "generation": stored.envelope.generation,
     }
+
+
+def _group_row(one: DeadGroup, now: float) -> list[str]:
+    first, last = (age(None if at is None else now - at) for at in (one.first, one.last))
+    error = one_line(one.error, width=100)
+    return [str(one.count), one.task or "?", one.reason or "-", first, last, one.fingerprint, one.sample, error]
+
+
+def _group_document(one: DeadGroup) -> dict[str, Any]:
+    return {
+        "fingerprint": one.fingerprint,
+        "count": one.count,
+        "task": one.task or None,
+        "reason": one.reason or None,
+        "error": one.error or None,
+        "first": moment(one.first),
+        "last": moment(one.last),
+        "sample": one.sample,
+    }
+
+
+def _arguments(admin: Admin, queued: QueuedMessage) -> dict[str, Any]:
+    """Return the arguments of a dead letter, ``null`` if they cannot be read."""
+    message = admin.read(queued)
+    return {"args": message.args if message else None, "kwargs": message.kwargs if message else None}

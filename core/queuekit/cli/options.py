@@ -13,6 +13,7 @@ from queuekit.operations.filters import Filter, parse_filter
 from queuekit.urls import mask
 
 __all__ = [
+    "as_option",
     "common_options",
     "duration_option",
     "engine_options",
@@ -146,4 +147,7 @@ engine_options: Callable[[Any], Any] = _all(
 """``--broker`` and ``--backend``: override those of the config."""
 
 json_option: Callable[[Any], Any] = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+as_option: Callable[[Any], Any] = click.option(
+    "--as", "by", metavar="NAME", help="Who does this, for the record. Default: user@host."
+)
 queue_option: Callable[[Any], Any] = click.option("--queue", metavar="NAME", help="Only this queue.")

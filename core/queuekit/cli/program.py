@@ -50,6 +50,7 @@ COMMANDS: Mapping[str, Command] = {
     "why": Command("Look", "Explain why a message does not run."),
     "show": Command("Look", "Show everything known about one message."),
     "schedules": Command("Look", "List, add, change, pause, resume, run or remove schedules."),
+    "actions": Command("Look", "List what operators changed, and who."),
     "plugins": Command("Look", "List the plugins, including those that failed to load."),
     "config": Command("Look", "Show the settings in effect."),
     "check": Command("Look", "Check config, app, plugins and engines for problems."),

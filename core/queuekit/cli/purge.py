@@ -7,7 +7,7 @@ import sys
 import click
 
 from queuekit.broker import Place
-from queuekit.cli.options import common_options, engine_options, pass_session
+from queuekit.cli.options import as_option, common_options, engine_options, pass_session
 from queuekit.cli.session import Session
 
 __all__ = ["command", "confirm"]
@@ -36,14 +36,17 @@ def confirm(question: str, *, yes: bool) -> bool:
     help="Which messages to delete.",
 )
 @click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
+@as_option
 @engine_options
 @common_options
 @pass_session
-def command(session: Session, *, queue: str, place: str, yes: bool) -> int:
+def command(session: Session, *, queue: str, place: str, yes: bool, by: str | None) -> int:
     """Permanently delete the messages of QUEUE in one place, and print how many there were."""
     admin = session.admin()
     if not confirm(f"Delete all {place} messages of {queue}?", yes=yes):
         session.say("Nothing was deleted.")
         return 1
-    click.echo(admin.purge(queue, Place(place)))
+    count = admin.purge(queue, Place(place))
+    admin.acted(f"purge --place {place}", by=by, on=queue, count=count)
+    click.echo(count)
     return 0

@@ -234,6 +234,8 @@ class Config:
     """Seconds after which a send fails if the broker does not answer; includes connecting, but not name resolution."""
     max_message_bytes: int = attrs.field(default=1_048_576, validator=at_least(1))
     """Longest body of a message, in bytes."""
+    redact: tuple[str, ...] = ()
+    """Names of arguments, and of keys inside arguments, whose values no command shows, e.g. ``password``."""
     worker: WorkerConfig = attrs.field(
         default=attrs.Factory(lambda self: WorkerConfig(queues={self.default_queue: 1}), takes_self=True)
     )

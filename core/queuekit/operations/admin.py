@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
-import os
-import socket
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
@@ -23,6 +20,8 @@ from queuekit.execution.workflow_cancel import cancel_workflow, report_cancelled
 from queuekit.execution.workflow_store import read_graph
 from queuekit.hookspecs import Check
 from queuekit.ids import is_name, plain
+from queuekit.operations.actions import ACTION, Action, person, read_action, record_action
+from queuekit.operations.redaction import redacted
 from queuekit.plugins.loading import reason
 from queuekit.states import FINAL, State
 from queuekit.tasks.registry import Tasks
@@ -48,6 +47,8 @@ from queuekit.wire.records import (
 __all__ = ["Admin", "MessageView", "QueueView", "QueuedMessage"]
 
 
+_OWN = "queuekit."
+"""Beginning of the names of queuekit's own tasks, whose arguments hold no secrets."""
 _LOOK = 0.1
 """Seconds between two checks whether a cancelled message has ended."""
 _ENDED = frozenset({"removed", "dropped", "killed"})
@@ -94,7 +95,9 @@ class MessageView:
     queued: QueuedMessage | None = None
     """The message in its queue; ``None`` if the broker does not have it."""
     message: Message | None = None
-    """Its contents, if they can be read."""
+    """Its contents, if they can be read, without arguments that operators must not see."""
+    hidden: bool = False
+    """Whether arguments are hidden."""
     cancellation: Cancellation | None = None
     """The request to cancel it, and its effect."""
     holder: str = ""
@@ -158,7 +161,7 @@ class Admin:
         """Return all workers that left a presence record, including silent ones, sorted by name.
 
         Raises:
-            NoBackendError: There is no backend, and so no presence records.
+            NoBackendError: None is configured.
             CapabilityError: The backend cannot list records.
         """
         self.listing("listing workers")
@@ -238,7 +241,7 @@ class Admin:
         return MessageView(
             info=info,
             queued=queued,
-            message=self._read(queued),
+            **self._message_of(queued),
             cancellation=cancellation,
             holder=self._holder(id) if untold or held else "",
             silent=self.untold if untold else "",
@@ -279,6 +282,38 @@ class Admin:
         """Yield the dead letters of *queue*, or of all queues, newest first in each; hold one page in memory."""
         queues = [plain(queue)] if queue else self.queue_names()
         return (self._queued(stored) for name in queues for stored in self._walk(name, Place.DEAD))
+
+    def dead_stored(self, queue: str | None = None) -> Iterator[Stored]:
+        """Yield the dead letters of *queue*, or of all queues, as the broker keeps them, newest first in each."""
+        queues = [plain(queue)] if queue else self.queue_names()
+        return (stored for name in queues for stored in self._walk(name, Place.DEAD))
+
+    def read(self, queued: QueuedMessage) -> Message | None:
+        """Return the contents of a message without arguments that operators must not see; ``None`` if unreadable."""
+        message = self._decode(queued.stored)
+        return None if message is None else self.redacted(message)[0]
+
+    def redacted(self, message: Message) -> tuple[Message, bool]:
+        """Return *message* without the arguments that operators must not see, and whether there are any."""
+        task = self._app.tasks.get(message.task)
+        if task is None and message.task.startswith(_OWN):
+            return message, False
+        return redacted(message, task, self._runtime.config.redact)
+
+    def acted(self, what: str, *, by: str | None, **about: Any) -> None:
+        """Record an action; see :func:`queuekit.operations.actions.record_action`."""
+        record_action(self._runtime, what, by=by, **about)
+
+    def actions(self) -> list[Action]:
+        """Return the recorded actions of operators, newest first.
+
+        Raises:
+            NoBackendError: None is configured.
+            CapabilityError: The backend cannot list records.
+        """
+        with self.in_time():
+            found = map(read_action, self.listing("listing actions").walk(ACTION))
+            return sorted(filter(None, found), key=lambda action: action.at, reverse=True)
 
     def dead_count(self, queue: str | None = None) -> int:
         """Return the number of dead letters in *queue*, or in all queues."""
@@ -569,7 +604,7 @@ class Admin:
         return read_info(id, found.get(result_key(id))), None if mark is None else read_cancellation(mark)
 
     def _wish(self, by: str | None) -> Cancellation:
-        return Cancellation(by=_person() if by is None else by, at=self._runtime.clock.time())
+        return Cancellation(by=person() if by is None else by, at=self._runtime.clock.time())
 
     def _find(self, id: str, *, hint: str) -> QueuedMessage | None:
         """Return the message *id* from the queue that its record names, or from any other."""
@@ -627,20 +662,17 @@ class Admin:
     def _read(self, queued: QueuedMessage | None) -> Message | None:
         return None if queued is None else self._decode(queued.stored)
 
+    def _message_of(self, queued: QueuedMessage | None) -> dict[str, Any]:
+        """Return the contents of a message without hidden arguments, and whether there are any, for a view."""
+        message = self._read(queued)
+        shown, hidden = (None, False) if message is None else self.redacted(message)
+        return {"message": shown, "hidden": hidden}
+
     def _decode(self, stored: Stored) -> Message | None:
         try:
             return decode(stored.envelope, self._runtime.accepted)
         except (QueuekitError, ValueError, TypeError):
             return None
-
-
-def _person() -> str:
-    """Return the user and host of this process, as ``user@host``."""
-    try:
-        user = getpass.getuser()
-    except (OSError, KeyError, ImportError):
-        user = str(os.getuid()) if hasattr(os, "getuid") else "unknown"
-    return f"{user}@{socket.gethostname()}"
 
 
 def _parts(ids: Sequence[str]) -> Iterator[Sequence[str]]:

@@ -10,7 +10,7 @@ import attrs
 from queuekit import durations
 from queuekit.errors import did_you_mean
 
-__all__ = ["EVERYTHING", "Filter", "Subject", "parse_filter"]
+__all__ = ["EVERYTHING", "Filter", "Subject", "is_filter", "parse_filter"]
 
 _WILD = frozenset("*?[")
 
@@ -63,6 +63,12 @@ def parse_filter(terms: Sequence[str]) -> Filter:
         ValueError: A term is not of this form.
     """
     return Filter(tuple(_test(term) for term in terms), " ".join(terms))
+
+
+def is_filter(text: str) -> bool:
+    """Return whether *text* begins like a term."""
+    name, colon, _ = text.partition(":")
+    return bool(colon) and name in _TERMS
 
 
 def _test(term: str) -> Test:

@@ -89,7 +89,7 @@ def list_messages(
 
     Raises:
         CapabilityError: The broker does not report single messages, and the backend cannot list records.
-        NoBackendError: The broker does not report single messages, and there is no backend.
+        NoBackendError: The broker does not report single messages, and no backend is configured.
     """
     query = _Query(plain(queue), place, wanted, limit, cursor)
     if admin.reports(place):

@@ -33,6 +33,7 @@ CHANGING = (
     (re.compile(r"[0-9.]+[dhms][0-9.dhms]* ago"), "SPAN ago"),
     (re.compile(r"\bweb-\d{3,}"), "WORKER"),
     (re.compile(r'"seconds": [0-9.]+'), '"seconds": NUMBER'),
+    (re.compile(r"(?<= )[0-9.]+[dhms][0-9.dhms]*(?= )"), "SPAN"),
     (re.compile(r" [0-9.]+[ms][0-9.s]*$", re.MULTILINE), " SPAN"),
     (re.compile(r"ran [0-9.]+ ms"), "ran SPAN"),
     (re.compile(r" {2,}"), "  "),
@@ -152,6 +153,31 @@ def test_what_has_ended(shop: Path, app: Queuekit) -> None:
 
     for name, answer in told.items():
         compare(name, answer)
+
+
+def test_dead_letters(shop: Path, app: Queuekit) -> None:
+    """Grouped, selected, replayed and deleted, with the name of the person who did it."""
+    for name in ("ann 1", "bob 2"):
+        app.tasks["mail.send"].send(f"'{name}'")
+        burst(app, name="web")
+    told = {
+        "dlq-groups": tell(shop, "dlq", "groups"),
+        "dlq-groups-as-json": tell(shop, "dlq", "groups", "--json"),
+        "dlq-ls-filtered": tell(shop, "dlq", "ls", "task:mail.*", "error:timeout"),
+        "dlq-ls-nothing": tell(shop, "dlq", "ls", "task:pay"),
+        "dlq-export": tell(shop, "dlq", "export", "error:bob 2"),
+        "dlq-retry-dry-run": tell(shop, "dlq", "retry", "error:bob 2", "--dry-run"),
+        "dlq-retry-filtered": tell(shop, "dlq", "retry", "error:bob 2", "--rate", "100/s", "--as", "ann"),
+        "dlq-retry-mixed": tell(shop, "dlq", "retry", "error:bob 2", "id-1"),
+        "dlq-rate-illegal": tell(shop, "dlq", "retry", "--all", "--rate", "soon"),
+        "dlq-purge-without-yes": tell(shop, "dlq", "purge", "task:*"),
+        "dlq-purge": tell(shop, "dlq", "purge", "task:*", "--yes", "--as", "ann"),
+        "actions": tell(shop, "actions"),
+        "actions-as-json": tell(shop, "actions", "--json", "--limit", "1"),
+    }
+
+    for name, done in told.items():
+        compare(name, done)
 
 
 def test_without_backend(shop: Path, app: Queuekit) -> None:

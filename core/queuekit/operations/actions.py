@@ -1,0 +1,95 @@
+"""Who changed what: each action of an operator becomes an event and a record."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import os
+import socket
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any
+
+import attrs
+
+from queuekit.backend import Record
+from queuekit.client.runtime import Runtime
+from queuekit.errors import UnavailableError
+from queuekit.events import OperatorActed
+from queuekit.ids import new_id
+from queuekit.timelimit import time_limit
+
+__all__ = ["ACTION", "Action", "person", "read_action", "record_action"]
+
+ACTION = "action:"
+"""Prefix of the keys of these records."""
+_TTL = 30 * 86_400.0
+"""Seconds for which an action is remembered."""
+_MOST_IDS = 100
+"""Most ids of messages that a record names."""
+
+
+@attrs.frozen(kw_only=True)
+class Action:
+    """Something that an operator changed."""
+
+    what: str
+    """The command, e.g. ``dlq retry``."""
+    by: str
+    """Who did it: as ``--as`` says, else ``user@host``."""
+    at: float
+    """UTC epoch seconds."""
+    on: str = ""
+    """What it was done to: a queue, a task, a worker or filters."""
+    count: int = 0
+    """Number of messages that changed."""
+    ids: tuple[str, ...] = ()
+    """Ids of the first of them."""
+    why: str = ""
+    """The reason that the operator gave."""
+
+
+def person() -> str:
+    """Return the user and host of this process, as ``user@host``."""
+    try:
+        user = getpass.getuser()
+    except (OSError, KeyError, ImportError):
+        user = str(os.getuid()) if hasattr(os, "getuid") else "unknown"
+    return f"{user}@{socket.gethostname()}"
+
+
+def record_action(
+    runtime: Runtime, what: str, *, by: str | None, on: str = "", ids: Sequence[str] = (), count: int = 0, why: str = ""
+) -> Action:
+    """Emit the event of an action and, if there is a backend, write its record; return the action.
+
+    A backend that does not answer is ignored: the action itself has happened.
+    """
+    action = Action(
+        what=what,
+        by=person() if by is None else by,
+        at=runtime.clock.time(),
+        on=on,
+        count=count or len(ids),
+        ids=tuple(ids[:_MOST_IDS]),
+        why=why,
+    )
+    if runtime.backend is not None:
+        body = json.dumps(attrs.asdict(action)).encode()
+        with suppress(UnavailableError), time_limit(runtime.config.send_timeout):
+            runtime.backend.put([Record(key=ACTION + new_id(), body=body, ttl=_TTL)])
+    runtime.events.emit(OperatorActed(**{**attrs.asdict(action), "ids": action.ids}))
+    return action
+
+
+def read_action(record: Record) -> Action | None:
+    """Return the action in *record*; ``None`` if it is not one."""
+    try:
+        fields: Any = json.loads(record.body)
+        texts = {name: fields.get(name, "") for name in ("what", "by", "on", "why")}
+        ids, count, at = fields.get("ids", []), fields.get("count", 0), float(fields["at"])
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError):
+        return None
+    if not all(isinstance(text, str) for text in [*texts.values(), *(ids if isinstance(ids, list) else [None])]):
+        return None
+    return Action(at=at, count=count if type(count) is int else 0, ids=tuple(ids), **texts)
