@@ -58,7 +58,8 @@ def test_ends_with_a_green_conformance_run(tmp_path: Path, author: Venv) -> None
     write_plugin(PluginNames.of("files"), "broker", folder)
     for path, text in files().items():
         (folder / path).write_text(text, encoding="utf-8")
-    (folder / "tests" / "conftest.py").write_text(SMALL, encoding="utf-8")
+    with (folder / "tests" / "conftest.py").open("a", encoding="utf-8") as file:
+        file.write(SMALL)
     author.install(build_wheel(folder, folder / "dist"))
 
     done = author.run("-m", "pytest", "-q", "-p", "no:cacheprovider", folder=folder)
