@@ -4,8 +4,10 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import closing, suppress
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import attrs
 import pytest
@@ -32,6 +34,7 @@ HOW: dict[str, dict[str, Any]] = {
         "errorLabels": ["RetryableWriteError"],
     },
 }
+T = TypeVar("T")
 COMMANDS = ("insert", "update", "find", "aggregate", "commitTransaction")
 LEASE = 3_600.0
 
@@ -223,9 +226,69 @@ def test_the_death_of_a_primary_loses_and_doubles_nothing(
     print(f"sent and finished once across a failover: {len(sent)}")  # noqa: T201 - the figure is the point
 
 
+@pytest.mark.torture
+@pytest.mark.timeout(600)
+def test_transactions_survive_elections(set_of_three: ReplicaSet, connect: Callable[..., MongoBroker]) -> None:
+    """The primary steps down again and again: each message and its record are there together, and finished once."""
+    queue, url = f"q-{new_id()}", set_of_three.url("jobs")
+    producer, consumer = connect(url), connect(url)
+    sent: list[str] = []
+    finished: Counter[str] = Counter()
+    enough = threading.Event()
+
+    def produce() -> None:
+        while not enough.is_set():
+            batch = messages(queue, 3)
+            items = [CommitItem(records=(record_of(one.id, b"sent", 0),), sends=(one,)) for one in batch]
+            insist(partial(producer.commit, items))
+            sent.extend(one.id for one in batch)
+
+    def consume() -> None:
+        while not enough.is_set() or finished.keys() < set(sent):
+            held = insist(lambda: consumer.receive([queue], limit=5, wait=0.2, lease=LEASE))
+            items = [CommitItem(settlement=Ack(one), records=(record_of(one.id, b"done", 5),)) for one in held]
+            done = insist(partial(consumer.commit, items))
+            finished.update(one.id for one, yes in zip(held, done, strict=True) if yes)
+
+    threads = started(produce, consume)
+    for _ in range(4):
+        before = len(finished)
+        set_of_three.step_down()
+        wait_until(lambda before=before: len(finished) >= before + 60, "there is load again")
+    enough.set()
+    for thread in threads:
+        thread.join(PATIENCE)
+
+    with closing(MongoBackend(EngineURL.parse(url), options=consumer._engine.options)) as backend:
+        bodies = {record.body for record in backend.get([f"result:{id}" for id in sent]).values()}
+    assert finished == Counter(sent)
+    assert bodies == {b"done"}
+    print(f"sent and finished in transactions across four elections: {len(sent)}")  # noqa: T201 - the figure
+
+
+def started(*bodies: Callable[[], None]) -> list[threading.Thread]:
+    """Return threads that run *bodies*."""
+    threads = [threading.Thread(target=body, daemon=True) for body in bodies]
+    for thread in threads:
+        thread.start()
+    return threads
+
+
+def insist(call: Callable[[], T]) -> T:
+    """Return the result of *call*, repeated while the deployment does not answer: on a busy machine elections last."""
+    while True:
+        with suppress(UnavailableError):
+            return call()
+
+
+def record_of(id: str, body: bytes, rank: int) -> Record:
+    """Return a record for the result of message *id*."""
+    return Record(key=f"result:{id}", body=body, rank=rank, ttl=3_600.0)
+
+
 def test_a_key_is_free_after_a_claim_whose_holder_died(broker: MongoBroker, queue: str) -> None:
     """A unique key that nobody freed is free when its time has passed, though its message lies dead or done."""
-    key = Unique(key=f"key-{queue}", until="ttl", ttl=0.2)
+    key = Unique(key=f"key-{queue}", until="ttl", ttl=2.0)
     first, second = (Envelope(id=new_id(), queue=queue, body=b"", unique=key) for _ in range(2))
     broker.send([first])
     broker.settle([Ack(one) for one in broker.receive([queue], limit=1, wait=PATIENCE, lease=LEASE)])
@@ -297,6 +360,19 @@ def test_who_dies_while_it_extends_keeps_nobody_else_waiting(connect: Callable[.
     rest = [one.id for _ in range(2) for one in alive.receive([queue], limit=1, wait=PATIENCE, lease=LEASE)]
     assert set(taken) == {batch[3].id, batch[2].id}
     assert rest == [envelope.id for envelope in batch[:2]]
+
+
+def test_a_claim_of_many_is_repeated_after_an_election(server: ReplicaSet, broker: MongoBroker, queue: str) -> None:
+    """A claim that no majority may have, since the primary stepped down, is repeated; its caller hears of nothing."""
+    batch = messages(queue, 3)
+    broker.send(batch)
+    interrupted = {"code": 11602, "errmsg": "operation was interrupted"}
+    server.fail(["update"], times=1, writeConcernError=interrupted)
+
+    held = broker.receive([queue], limit=3, wait=PATIENCE, lease=LEASE)
+
+    assert server.heal()
+    assert [one.id for one in held] == [envelope.id for envelope in batch]
 
 
 @pytest.mark.parametrize("command", ["update", "commitTransaction"])

@@ -159,6 +159,11 @@ class ReplicaSet:
         data = {"failCommands": list(commands), "appName": "queuekit", **how}
         self.primary.command({"configureFailPoint": "failCommand", "mode": mode or {"times": times}, "data": data})
 
+    def step_down(self) -> None:
+        """Have the primary give up its office, and return when there is a primary again."""
+        self.primary.command({"replSetStepDown": 3, "secondaryCatchUpPeriodSecs": 2, "force": True})
+        assert self.primary.answers()
+
     def heal(self) -> int:
         """Let nothing fail any more, and return how many commands have."""
         answer = self.primary.command({"configureFailPoint": "failCommand", "mode": "off"})

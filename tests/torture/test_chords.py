@@ -10,6 +10,7 @@ from queuekit import chord
 from support import chord_tasks
 from support.engines import ENGINES
 from support.fleet import Fleet
+from support.waiting import PATIENCE
 
 SIZE = 20
 CONCURRENCY = 10
@@ -22,7 +23,7 @@ WORKER: dict[str, Any] = {
 """The kills come from outside: nobody is to be blamed for being in the way of three of them."""
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize(
     ("engine", "chords", "kills"),
     [("sqlite", 30, 3), *(pytest.param(engine, 200, 20, marks=pytest.mark.torture) for engine in ENGINES)],
@@ -41,7 +42,7 @@ def test_chords_survive_a_kill_every_second(engine: str, chords: int, kills: int
             group.kill()
         fleet.start(**WORKER)
 
-        sums = [result.get(timeout=60) for result in results]
+        sums = [result.get(timeout=5 * PATIENCE) for result in results]
 
         fleet.drained()
         ends = fleet.ledger.counts("end")

@@ -129,7 +129,7 @@ class Claimer:
             part, rest = one.parts(limit - len(deliveries))
             try:
                 with self._in_doubt(one):
-                    self._engine.messages.update_many(_held(part), until(lease))
+                    self._extend(part, lease)
                     deliveries += self._read(self._won(part))
             except PyMongoError:
                 if not deliveries:
@@ -139,6 +139,10 @@ class Claimer:
                 with self._lock:
                     self._unsure.append(rest)
         return deliveries
+
+    def _extend(self, claim: _Claim, lease: float) -> None:
+        messages = self._engine.messages
+        self._engine.insist(lambda: messages.update_many(_held(claim), until(lease)))
 
     def _take_unsure(self, queues: Sequence[str]) -> _Claim | None:
         """Remove and return a claim in doubt; the caller recovers it."""

@@ -16,6 +16,7 @@ from pymongo.errors import (
     OperationFailure,
     PyMongoError,
     ServerSelectionTimeoutError,
+    WriteConcernError,
 )
 
 from queuekit.errors import ConfigError, QueuekitError, UnavailableError
@@ -135,6 +136,8 @@ def is_passing(error: PyMongoError) -> bool:
     if isinstance(error, BulkWriteError):
         codes = {each.get("code") for each in error.details.get("writeConcernErrors", [])}
         return bool(codes & _PASSING) and not error.details.get("writeErrors")
+    if isinstance(error, WriteConcernError) and error.code in _PASSING:
+        return True  # the server labels only writes of one document
     return isinstance(error, AutoReconnect) or error.has_error_label("RetryableWriteError")
 
 

@@ -115,7 +115,7 @@ class Upkeep:
         surely = {"_id": {"$in": ids}, "state": LEASED, "$expr": {"$lte": ["$until", "$$NOW"]}}
         try:
             with pymongo.timeout(MOMENT):
-                return messages.update_many(surely, _RECLAIMED).modified_count
+                return self._engine.insist(lambda: messages.update_many(surely, _RECLAIMED)).modified_count
         except PyMongoError as error:
             if not error.timeout:
                 raise
