@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis.database import DirectoryBasedExampleDatabase
 
-from support import commands, measuring, preloaded, venvs
+from support import commands, measuring, preloaded, rabbitmq, venvs
 from support.calls import AT_HAND, SERVED
 from support.collecting import pytest_collection, pytest_make_collect_report, pytest_pycollect_makeitem
 
@@ -39,11 +39,18 @@ settings.register_profile(
 settings.load_profile("random" if os.environ.get("QUEUEKIT_TEST_RANDOM") else "steady")
 
 
-NOT_CORE = ("mongo", "redis", "sqs", "thirdparty", "torture")
+NOT_CORE = ("amqp", "mongo", "redis", "sqs", "thirdparty", "torture")
 """Folders of tests that say nothing about the lines of core which others do not, and so need not be measured."""
 OTHER_ENGINES = {*AT_HAND, *SERVED} - {"memory"}
 """Engines on which the tests of workflows run through the lines of core that they do on the memory engine."""
-NOT_CORE_SUITES = ("test_dynamodb.py", "test_mongo.py", "test_plugins.py", "test_redis.py", "test_sqs.py")
+NOT_CORE_SUITES = (
+    "test_amqp.py",
+    "test_dynamodb.py",
+    "test_mongo.py",
+    "test_plugins.py",
+    "test_redis.py",
+    "test_sqs.py",
+)
 MEASURED_CHILDREN = (
     "test_cancel.py",
     "test_children.py",
@@ -64,8 +71,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
-    """Remove it."""
+    """Remove it, and end what all processes of the run have shared."""
     if not hasattr(config, "workerinput"):
+        rabbitmq.end_shared(Path(os.environ[venvs.RUN]))
         shutil.rmtree(os.environ.pop(venvs.RUN), ignore_errors=True)
 
 

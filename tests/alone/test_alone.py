@@ -12,7 +12,7 @@ import pytest
 
 ALONE = os.environ.get("QUEUEKIT_TEST_ALONE", "")
 """The plugin that is installed here, or ``core`` for none."""
-CLIENTS = {"redis": ("redis",), "sqs": ("boto3", "botocore"), "mongo": ("pymongo", "bson")}
+CLIENTS = {"redis": ("redis",), "sqs": ("boto3", "botocore"), "mongo": ("pymongo", "bson"), "amqp": ("pika",)}
 
 pytestmark = pytest.mark.skipif(not ALONE, reason="run by the tox environments core and wheels-*")
 

@@ -1,5 +1,10 @@
 """The plugins that ship, and the one that is always there, against the suite for plugins."""
 
+import importlib.util
+import os
+
+import pytest
+
 from queuekit.testing import PluginConformance
 
 pytest_plugins = ["queuekit.testing"]
@@ -38,4 +43,14 @@ class TestMongo(PluginConformance):
     """queuekit-mongo."""
 
     plugin = "queuekit_mongo.plugin"
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("queuekit_amqp") is None and not os.environ.get("QUEUEKIT_REQUIRE_ENGINES"),
+    reason="queuekit-amqp is missing: pip install plugins/queuekit-amqp",
+)
+class TestAmqp(PluginConformance):
+    """queuekit-amqp."""
+
+    plugin = "queuekit_amqp.plugin"
     URLS = {"mongodb": "mongodb://{user}:{password}@127.0.0.1:1/shop?timeout=0.5"}  # noqa: RUF012 - a constant

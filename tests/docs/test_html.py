@@ -14,6 +14,7 @@ ENGINES = {
     "redis": "redis.key_prefix",
     "mongo": "mongo.change_streams",
     "sqs": "sqs.create",
+    "amqp": "amqp.binding_key",
 }
 pytestmark = pytest.mark.skipif(not PAGES, reason="build the pages: tox -e docs")
 

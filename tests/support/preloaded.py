@@ -40,7 +40,13 @@ NAME = "queuekit-preloaded"
 """The command line of a process that forks."""
 MODULES = ("queuekit.cli", "queuekit.worker.child", "queuekit.worker.forkserver")
 """What may be started like this."""
-PLUGINS = {"dynamodb": "queuekit_sqs", "mongodb": "queuekit_mongo", "redis": "queuekit_redis", "sqs": "queuekit_sqs"}
+PLUGINS = {
+    "amqp": "queuekit_amqp",
+    "dynamodb": "queuekit_sqs",
+    "mongodb": "queuekit_mongo",
+    "redis": "queuekit_redis",
+    "sqs": "queuekit_sqs",
+}
 """Packages by the beginning of a URL: what the first process on such an engine needs is imported once, for all."""
 _URLS = ("QUEUEKIT_BROKER", "QUEUEKIT_BACKEND")
 _HEEDED = ("PYTHONFAULTHANDLER", "PYTHONPATH")

@@ -78,8 +78,10 @@ TESTING = frozenset({"pytest", "queuekit_testing"})
 """What ``queuekit.testing`` may import beyond that. It alone names a distribution of ours, whose names it takes over:
 tests and plugins import them from where they were when core held the suites itself."""
 
-CLIENTS = re.compile(r"\b(aiobotocore|boto3|botocore|bson|motor|pymongo|redis\.(asyncio|client|exceptions)|valkey)\b")
-PLUGINS = frozenset({"redis", "rediss", "sqs", "mongo", "mongodb", "dynamodb"})
+CLIENTS = re.compile(
+    r"\b(aiobotocore|boto3|botocore|bson|motor|pika|pymongo|redis\.(asyncio|client|exceptions)|valkey)\b"
+)
+PLUGINS = frozenset({"redis", "rediss", "sqs", "mongo", "mongodb", "dynamodb", "amqp", "amqps"})
 
 NUMBERED = re.compile(r"\?\d")
 NAMED = re.compile(r"[\s(,=<>|+-][:@$][A-Za-z_]")

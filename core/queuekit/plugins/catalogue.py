@@ -21,9 +21,10 @@ EXTRAS = {
     **dict.fromkeys(("redis", "rediss", "redis+unix", "redis+sentinel", "redis+cluster"), "redis"),
     **dict.fromkeys(("sqs", "sqs+http", "sqs+https", "dynamodb", "dynamodb+http", "dynamodb+https"), "sqs"),
     **dict.fromkeys(("mongodb", "mongodb+srv"), "mongo"),
+    **dict.fromkeys(("amqp", "amqps"), "amqp"),
 }
 """Extra of queuekit that provides a scheme. Only for hints: any plugin may serve these schemes."""
-_ONE_SIDED = {"sqs": "broker", "dynamodb": "backend"}
+_ONE_SIDED = {"sqs": "broker", "dynamodb": "backend", "amqp": "broker", "amqps": "broker"}
 _OTHER_SIDE = {"broker": "backend", "backend": "broker"}
 _NOUNS = {"broker": "broker", "backend": "result backend", "serializer": "serializer"}
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+", re.ASCII)

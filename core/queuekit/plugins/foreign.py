@@ -16,11 +16,12 @@ _SCHEMES = {
     **dict.fromkeys(("valkeys", "redis+tls", "redis+ssl"), "rediss"),
     "valkey+unix": "redis+unix",
     "mongo": "mongodb",
+    **dict.fromkeys(("pyamqp", "librabbitmq", "rabbitmq", "amqp+tcp"), "amqp"),
+    **dict.fromkeys(("rabbitmqs", "amqp+ssl", "amqp+tls"), "amqps"),
     **dict.fromkeys(("sqla+sqlite", "db+sqlite", "sqlite3", "file", "filesystem"), "sqlite"),
 }
 """Our scheme for the same service, by scheme of another project."""
 _SERVICES = {
-    **dict.fromkeys(("amqp", "amqps", "pyamqp", "librabbitmq", "rabbitmq"), "RabbitMQ"),
     **dict.fromkeys(("memcache", "memcached", "pymemcache", "cache+memcached", "cache"), "Memcached"),
     **dict.fromkeys(("postgres", "postgresql", "db+postgresql", "sqla+postgresql", "psycopg"), "PostgreSQL"),
     **dict.fromkeys(("mysql", "db+mysql", "sqla+mysql"), "MySQL"),
@@ -37,6 +38,8 @@ _EXAMPLES = {
     "memory": "memory://",
     "mongodb": "mongodb://localhost:27017/jobs",
     "mongo": "mongodb://localhost:27017/jobs",
+    "amqp": "amqp://localhost:5672/",
+    "rabbitmq": "amqp://localhost:5672/",
     "sqs": "sqs://eu-west-1/shop",
     "dynamodb": "dynamodb://eu-west-1/shop",
 }

@@ -196,7 +196,7 @@ def test_finds_serializers(make_plugins: MakePlugins) -> None:
         ("http://localhost:8000", "backend", "dynamodb+http://localhost:8000/PREFIX"),
         ("redis+socket:///run/redis.sock", "broker", "Write redis+unix:// here"),
         ("valkeys://h:6379/0", "backend", "Write rediss:// here"),
-        ("amqp://guest:guest@h:5672/", "broker", "no plugin for RabbitMQ"),
+        ("pyamqp://guest:guest@h:5672/", "broker", "Write amqp:// here"),
         ("memcache://h:11211", "backend", "no plugin for Memcached"),
         ("postgres://u:p@h/d", "backend", "no plugin for PostgreSQL"),
         ("null://", "backend", '"none" for no results'),

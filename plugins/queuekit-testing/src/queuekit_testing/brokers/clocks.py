@@ -144,7 +144,9 @@ class _Relay:
     """The part of core that relays delays: sending, and the decision on a delivery."""
 
     def __init__(self, broker: Broker) -> None:
-        app = Queuekit(broker=f"memory://{unique_name('relay')}", backend="none")
+        # If the service does not tell the time, core needs a result backend that does.
+        url = f"memory://{unique_name('relay')}"
+        app = Queuekit(broker=url, backend="none" if broker.capabilities.tells_time else url)
         app.task(name="kit.relayed")(_nothing)
         runtime = attrs.evolve(app.runtime, broker=broker)
         self._sending = Sending(runtime, app.tasks)

@@ -61,6 +61,7 @@ class BrokerKit(Conformance):
         """Yield a client; then purge all queues and close all clients of the test."""
         self._clients: list[Broker] = []
         self._queues: list[str] = []
+        self._claimers: dict[str, Broker] = {}
         self._known = open_connections()
         self._limits = self.make_broker().limits
         broker = self.connect()
@@ -146,7 +147,9 @@ class BrokerKit(Conformance):
         for wait in waits(self.patience):
             step = min(wait, broker.limits.max_wait)
             limit = min(count - len(taken), broker.limits.max_batch)
-            taken += broker.receive([queue], limit=limit, wait=step, lease=lease or self.long)
+            found = broker.receive([queue], limit=limit, wait=step, lease=lease or self.long)
+            self._claimers |= {each.token: broker for each in found}
+            taken += found
             if len(taken) >= count:
                 return taken
         pytest.fail(f"only {len(taken)} of {count} messages arrived within {self.patience:g} s")
@@ -165,8 +168,12 @@ class BrokerKit(Conformance):
         return [delivery.id for delivery in broker.receive([queue], limit=10, wait=wait, lease=self.long)]
 
     def do(self, broker: Broker, *settlements: Settlement) -> None:
-        """Settle; fail if a lease was lost."""
-        lost = broker.settle(settlements)
+        """Settle; fail if a lease was lost. Where leases are not portable, the client that claimed settles."""
+        parts: dict[Broker, list[Settlement]] = {}
+        for each in settlements:
+            claimer = broker if broker.capabilities.portable_leases else self._claimers.get(each.delivery.token, broker)
+            parts.setdefault(claimer, []).append(each)
+        lost = [one for claimer, part in parts.items() for one in claimer.settle(part)]
         assert not lost, "the broker refused a settlement under a valid lease"
 
     def lapsed(self, broker: Broker, queue: str) -> tuple[Delivery, Delivery]:

@@ -1,0 +1,102 @@
+"""Names and arguments of queues and exchanges, each once.
+
+=======================  ===========================================================================================
+``shop``                 messages of the queue ``shop`` with the usual priority
+``shop~9``               its messages with priority 9; other priorities likewise
+``queuekit.delay.N``     messages that still have to wait for 2**N times the shortest delay, and an exchange before it
+``queuekit.due``         exchange to which a message goes when its delay has passed
+``queuekit.lost``        messages whose queue was deleted while they were delayed
+=======================  ===========================================================================================
+
+A delay is a binary number in the routing key, highest digit first: a message passes the delay queues of its ones, and
+each of them gives it to the next lower exchange when its time to live is over. So every message of one delay queue
+waits for the same time, none blocks another, and the delay survives a restart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import attrs
+
+from queuekit.envelope import DEFAULT_PRIORITY
+from queuekit_amqp.capabilities import DELAY_BITS, DELAY_STEP
+from queuekit_amqp.options import AmqpOptions
+
+__all__ = ["Layout", "Place"]
+
+_UNLIMITED = 1_000_000_000
+"""Deliveries after which RabbitMQ drops a message: never. RabbitMQ 4 has a limit of 20 unless the queue has one."""
+
+
+@attrs.frozen
+class Place:
+    """One quorum queue: messages of a queue with one priority."""
+
+    queue: str
+    level: int = DEFAULT_PRIORITY
+
+    @property
+    def name(self) -> str:
+        """Name in RabbitMQ; no name of a queue can contain ``~``."""
+        return self.queue if self.level == DEFAULT_PRIORITY else f"{self.queue}~{self.level}"
+
+
+class Layout:
+    """Names under the options of one broker."""
+
+    def __init__(self, options: AmqpOptions) -> None:
+        self._options = options
+        self.due = f"{options.prefix}.due"
+        self.lost = f"{options.prefix}.lost"
+        self.exchange = options.exchange
+
+    def key(self, place: Place) -> str:
+        """Return the routing key of messages that go straight to *place*."""
+        if not self.exchange:
+            return place.name
+        return self._options.binding_key.replace("{queue}", place.name)
+
+    def arguments(self) -> dict[str, Any]:
+        """Return the arguments of queues."""
+        expires = self._options.auto_delete
+        own: Mapping[str, Any] = {} if expires is None else {"x-expires": int(expires * 1_000)}
+        return {"x-queue-type": "quorum", "x-delivery-limit": _UNLIMITED, **self._options.queue_arguments, **own}
+
+    # -- delays
+
+    def delay(self, bit: int) -> str:
+        """Return the name of the exchange and the queue of a bit of the delay."""
+        return f"{self._options.prefix}.delay.{bit}"
+
+    def delay_arguments(self, bit: int) -> dict[str, Any]:
+        """Return the arguments of the delay queue of *bit*."""
+        return {
+            "x-queue-type": "quorum",
+            "x-message-ttl": round(DELAY_STEP * 1_000) << bit,
+            "x-dead-letter-exchange": self.after(bit),
+            "x-dead-letter-strategy": "at-least-once",
+            "x-overflow": "reject-publish",
+        }
+
+    def after(self, bit: int) -> str:
+        """Return the exchange that comes after *bit*."""
+        return self.delay(bit - 1) if bit else self.due
+
+    def digit(self, bit: int, value: int) -> str:
+        """Return the binding key of messages whose delay has *value* at *bit*."""
+        return ".".join(["*"] * (DELAY_BITS - 1 - bit) + [str(value), "#"])
+
+    def delayed_key(self, place: Place, units: int) -> str:
+        """Return the routing key of a message that goes to *place* after *units* of the shortest delay."""
+        return ".".join([*f"{units:0{DELAY_BITS}b}", _word(place)])
+
+    def due_key(self, place: Place) -> str:
+        """Return the binding key by which *place* gets what is due."""
+        return f"#.{_word(place)}"
+
+
+def _word(place: Place) -> str:
+    """Return the name of a place as one word of a routing key."""
+    return place.name.replace(".", "/")
