@@ -39,6 +39,7 @@ try:
         BackendConformance,
         BrokerConformance,
         PluginConformance,
+        RestartConformance,
         SerializerConformance,
         VirtualClock,
         eventually,
@@ -48,6 +49,7 @@ try:
     from queuekit_testing.application.cases import QueueMixin, QueueTestCase
     from queuekit_testing.application.queue import AppQueue, Tally
     from queuekit_testing.application.swap import queue_of
+    from queuekit_testing.choice import pytest_collection_modifyitems, pytest_runtest_makereport
     from queuekit_testing.report import pytest_addoption, pytest_sessionfinish
     from queuekit_testing.summary import pytest_terminal_summary
 except ModuleNotFoundError as error:
@@ -65,12 +67,15 @@ __all__ = [
     "PluginConformance",
     "QueueMixin",
     "QueueTestCase",
+    "RestartConformance",
     "SentCall",
     "SerializerConformance",
     "Tally",
     "VirtualClock",
     "eventually",
     "pytest_addoption",
+    "pytest_collection_modifyitems",
+    "pytest_runtest_makereport",
     "pytest_sessionfinish",
     "pytest_terminal_summary",
     "queue_of",

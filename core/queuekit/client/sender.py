@@ -340,16 +340,16 @@ class Sending:
 
     def _stage_after(self, ready: Sequence[PreparedMessage], sent: Sequence[Sent]) -> None:
         """Show middlewares what was stored. An error must not look as if the send had failed."""
-        told = tuple(
+        stored = tuple(
             SentMessage(id=one.id, signature=message.signature, duplicate=one.duplicate)
             for message, one in zip(ready, sent, strict=True)
             if isinstance(message, _WatchedMessage)
         )
         for stage in self._after or ():
             try:
-                stage(told)
+                stage(stored)
             except (Exception, SystemExit):  # noqa: BLE001 - but neither Ctrl-C nor the time limit of a task that sends
-                log_error(_logger, "a middleware failed after %d messages were sent", len(told))
+                log_error(_logger, "a middleware failed after %d messages were sent", len(stored))
 
     def _store_at_once(self, ready: Sequence[PreparedMessage], ahead: Sequence[Record]) -> list[Sent]:
         """Store one batch, messages and records in one step."""

@@ -48,7 +48,7 @@ class ModelKind(Protocol):
         """Return one field in the library's own JSON form, for a value that messages cannot hold.
 
         Raises:
-            LookupError: There is no such form.
+            LookupError: The form does not exist.
         """
         ...
 

@@ -16,7 +16,7 @@ from queuekit.engines.memory import MemoryBackend, MemoryBroker
 from queuekit.engines.sqlite import SqliteBackend, SqliteBroker
 from queuekit.plugins.manager import Plugins
 from queuekit.serializer import JsonSerializer
-from queuekit.testing import BackendConformance, BrokerConformance, SerializerConformance
+from queuekit.testing import BackendConformance, BrokerConformance, RestartConformance, SerializerConformance
 from queuekit.urls import EngineURL
 from queuekit_testing import engines, kit, summary
 from queuekit_testing.brokers.cuts import STAYS
@@ -31,9 +31,11 @@ from support import (
     clock_defects,
     endurance_defects,
     lease_defects,
+    limit_defects,
     many_defects,
     push_defects,
     renewal_defects,
+    restart_defects,
     settling_defects,
 )
 from support.plugin_site import NullPlugin
@@ -83,6 +85,26 @@ class Backends(BackendConformance):
     def make_backend(self) -> Backend:
         """Return one more client."""
         return self.kind(self.url)
+
+
+class Restarts(RestartConformance):
+    """The suite for restarts, run against what a restart loses."""
+
+    SHORT = 0.05
+
+    def __init__(self, lose: Callable[[MemoryBroker], None]) -> None:
+        self.lose = lose
+        self.PATIENCE = _OF_A_DEFECT if lose is not restart_defects.nothing else PATIENCE
+        self.url = EngineURL.parse(f"memory://kit-{next(_numbers)}")
+        self.engine = MemoryBroker(self.url)
+
+    def make_broker(self) -> Broker:
+        """Return one more client."""
+        return MemoryBroker(self.url)
+
+    def restart(self) -> None:
+        """Lose what is lost."""
+        self.lose(self.engine)
 
 
 @attrs.frozen
@@ -189,6 +211,19 @@ BROKERS = [
     Planted(many_defects.CommitsBareRecords, "commits_records_whole"),
     Planted(many_defects.CommitsAtOnce, "commits_what_is_due_later"),
     Planted(many_defects.CommitsQuietly, "wakes_by_what_it_commits", {"way": "send"}, tries=9),
+    Planted(limit_defects.CountsSends, "counts_what_waits"),
+    Planted(limit_defects.CountsTogether, "counts_what_waits"),
+    Planted(limit_defects.CountsTheFirst, "counts_what_waits"),
+    Planted(limit_defects.LeavesUnknownQueuesOut, "counts_an_unknown_queue_as_empty"),
+    *(
+        Planted(defect, "takes_its_longest_delay", {"way": way}, right=limit_defects.Limited)
+        for defect, way in (
+            (limit_defects.RefusesItsLongest, "send"),
+            (limit_defects.WrapsItsLongest, "send"),
+            (limit_defects.ReleasesAtOnce, "release"),
+            (limit_defects.RetriesAtOnce, "retry"),
+        )
+    ),
     Planted(lease_defects.ExtendsItsOwn, "serves_another_client_that_shows_a_lease", {"name": "extend"}),
     Planted(lease_defects.SettlesItsOwn, "serves_another_client_that_shows_a_lease", {"name": "ack"}),
     Planted(lease_defects.BuriesByHeart, "serves_another_client_that_shows_a_lease", {"name": "dead"}),
@@ -363,6 +398,34 @@ def test_catches_a_broken_broker(planted: Planted) -> None:
         repeat(run_for_broker, planted)
 
 
+@pytest.mark.parametrize(
+    ("lose", "test"),
+    [
+        (restart_defects.all_messages, "keeps_what_was_sent_over_a_restart"),
+        (restart_defects.settlements, "forgets_what_was_settled_before_a_restart"),
+        (restart_defects.tokens, "keeps_leases_over_a_restart"),
+        (restart_defects.leased, "delivers_again_what_was_leased_before_a_restart"),
+        (restart_defects.live_ids, "adds_nothing_for_a_send_repeated_over_a_restart"),
+        (restart_defects.ids, "remembers_what_was_done_over_a_restart"),
+        (restart_defects.delays, "keeps_what_is_delayed_over_a_restart"),
+        (restart_defects.reasons, "keeps_dead_letters_over_a_restart"),
+    ],
+    ids=lambda value: getattr(value, "__name__", value),
+)
+def test_catches_what_a_restart_loses(lose: Callable[[MemoryBroker], None], test: str) -> None:
+    """The named test passes where nothing is lost, and fails where something is."""
+    _restarted(restart_defects.nothing, test)
+
+    with pytest.raises((Exception, pytest.fail.Exception)):
+        _restarted(lose, test)
+
+
+def _restarted(lose: Callable[[MemoryBroker], None], test: str) -> None:
+    suite = Restarts(lose)
+    with suite.session() as broker:
+        getattr(suite, f"test_{test}")(broker, suite.new_queue())
+
+
 @pytest.mark.parametrize("test", BATCHES)
 def test_accepts_a_backend_with_a_single_join_only(test: str) -> None:
     """What a backend does not bring along for batches is done with what it has."""
@@ -467,7 +530,7 @@ def test_gives_a_clock_that_is_right_to_whom_has_none(monkeypatch: pytest.Monkey
     """A broker whose service does not tell the time is given one that no test sets wrong, as core would."""
     plugins = Plugins(environ={})
     plugins.register(NullPlugin(capabilities=Capabilities(tells_time=tells_time)), "null")
-    monkeypatch.setattr(engines, "installed_plugins", lambda: plugins)
+    monkeypatch.setattr(engines, "plugins_for", lambda _: plugins)
 
     made: Any = engines.new_broker("null://here")
 
@@ -585,6 +648,59 @@ def test_proposes_nothing_that_fails_or_is_not_promised(pytester: pytest.Pyteste
     result.assert_outcomes(passed=1, xfailed=1, skipped=1)
     result.stdout.fnmatch_lines(["queuekit-conformance: 1 passed, 2 not applicable (dedup, remove), level 1"])
     result.stdout.no_fnmatch_line("*not declared, but*")
+
+
+def test_proposes_nothing_before_all_its_tests_have_passed(pytester: pytest.Pytester) -> None:
+    """A quick test may pass by chance: the others of the capability run as well, and one that fails is enough."""
+    lacking = "capabilities = attrs.evolve(MemoryBroker.capabilities, remove=False)"
+    anything = "def remove(self, queue, ids, *, place=None): return super().remove(queue, ids) or list(ids)"
+    make_project(pytester, broker=f"{lacking}\n        {anything}")
+
+    result = pytester.runpytest_inprocess("-k", "removes_by_id or does_not_remove_what_is_leased or closes_twice")
+
+    assert result.parseoutcomes()["xfailed"] >= 1
+    result.stdout.no_fnmatch_line("*not declared, but*")
+
+
+def test_runs_the_rest_of_what_it_might_propose(pytester: pytest.Pytester) -> None:
+    """All tests of an undeclared capability run once its quick ones have passed, and are counted as not applicable."""
+    make_project(
+        pytester, broker="capabilities = attrs.evolve(MemoryBroker.capabilities, priority=False, commit=False)"
+    )
+
+    result = pytester.runpytest_inprocess("-k", "urgent or closes_twice or priority")
+
+    assert result.parseoutcomes()["passed"] == 1
+    assert result.parseoutcomes()["xpassed"] >= 1
+    assert "skipped" not in result.parseoutcomes()
+    result.stdout.fnmatch_lines(["  not declared, but its tests pass: TestThirdParty: priority"])
+
+
+def test_leaves_slow_tests_out_when_asked(pytester: pytest.Pytester) -> None:
+    """For the inner loop: no processes, no thousands of messages, no machine of states."""
+    make_project(pytester)
+
+    result = pytester.runpytest_inprocess("--queuekit-quick", "--collect-only", "-q")
+    everything = pytester.runpytest_inprocess("--collect-only", "-q")
+
+    left = {line.partition("::test_")[2] for line in result.outlines if "::test_" in line}
+    whole = {line.partition("::test_")[2] for line in everything.outlines if "::test_" in line}
+    assert {"survives_a_fork", "shares_messages_between_processes", "behaves_like_its_model"} <= whole - left
+    assert "hides_what_is_leased" in left
+    assert len(left) > len(whole) / 2
+
+
+@pytest.mark.parametrize("name", ["memory", "redis", "mongodb"])
+def test_only_the_plugin_under_test_takes_part(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other installed plugins are not even imported, whatever the environment says."""
+    monkeypatch.setenv("QUEUEKIT_DISABLE_PLUGINS", "*")
+    engines.plugins_for.cache_clear()
+
+    found = engines.plugins_for(name)
+
+    engines.plugins_for.cache_clear()
+    assert name in {scheme for info in found.infos() for scheme in info.schemes}
+    assert len(found.infos()) == (1 if name == "memory" else 2)
 
 
 NEW_TEST = """

@@ -14,6 +14,7 @@ pytest.register_assert_rewrite("queuekit_testing")
 from queuekit.clock import VirtualClock  # noqa: E402 - see above
 from queuekit_testing.backends import BackendConformance  # noqa: E402
 from queuekit_testing.brokers import BrokerConformance  # noqa: E402
+from queuekit_testing.brokers.restarts import RestartConformance  # noqa: E402
 from queuekit_testing.kit import eventually  # noqa: E402
 from queuekit_testing.plugins import PluginConformance  # noqa: E402
 from queuekit_testing.serializers import SerializerConformance  # noqa: E402
@@ -22,6 +23,7 @@ __all__ = [
     "BackendConformance",
     "BrokerConformance",
     "PluginConformance",
+    "RestartConformance",
     "SerializerConformance",
     "VirtualClock",
     "eventually",

@@ -15,6 +15,7 @@ import pytest
 
 from queuekit.errors import UnavailableError, did_you_mean
 from queuekit_testing.connections import cut
+from queuekit_testing.processes import HANGS
 
 __all__ = [
     "NEWEST_LEVEL",
@@ -52,6 +53,8 @@ KEPT = "queuekit_kept"
 """Report property: a value that came back although ``KEEPS`` does not name it."""
 REPORT = "--queuekit-conformance-report"
 """Option that adds area and subject to the reports and writes the results to a file."""
+PROBED: dict[tuple[str, str], bool] = {}
+"""Whether all probes of an undeclared capability passed so far, by suite and capability: then its other tests run."""
 _PACKAGE = "queuekit_testing."
 _PROBE_PATIENCE = 2.0
 """Seconds of patience where a failure is expected and does no harm."""
@@ -63,8 +66,9 @@ _MOST_SPANS = 8
 def needs(*capabilities: str, probe: bool = False) -> Callable[[F], F]:
     """Mark a test as one of *capabilities*: it is skipped unless all of them are declared.
 
-    A test with *probe* runs even if one capability is missing. If it passes, the closing lines say that the
-    capability could be declared. So a probe must end quickly, whether it passes or fails.
+    A test with *probe* runs even if one capability is missing, before all others. If the probes of a capability pass,
+    its other tests run too; if they also pass, the closing lines say that the capability could be declared. So a probe
+    must end quickly, whether it passes or fails.
     """
 
     def mark(test: F) -> F:
@@ -202,6 +206,11 @@ class Conformance:
         """Seconds that a test waits on this service for something that must happen."""
         return self.PATIENCE
 
+    @property
+    def hangs(self) -> float:
+        """Seconds after which a child process counts as hanging: at least 120, and at least ``PATIENCE``."""
+        return max(HANGS, self.PATIENCE)
+
     @pytest.fixture
     def server(self, tmp_path: Path) -> object:
         """Prepare what the clients connect to. Override it to start a server or to choose a file. It runs first."""
@@ -235,7 +244,9 @@ class Conformance:
         if not missing:
             return
         reason = NOT_DECLARED + ", ".join(missing)
-        if len(missing) > 1 or not getattr(request.function, "probe", False) or missing[0] in self.NOT_PROMISED:
+        if len(missing) > 1 or missing[0] in self.NOT_PROMISED:
+            pytest.skip(reason)
+        if not getattr(request.function, "probe", False) and not PROBED.get((type(self).__qualname__, missing[0])):
             pytest.skip(reason)
         self.PATIENCE = min(self.PATIENCE, _PROBE_PATIENCE)
         request.node.add_marker(pytest.mark.xfail(reason=reason, strict=False))

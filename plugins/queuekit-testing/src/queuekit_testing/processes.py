@@ -36,7 +36,10 @@ class Child:
     """
 
     def __init__(self, work: Callable[..., None], make: Callable[[], object], *args: object) -> None:
-        owner = type(getattr(make, "__self__", make))
+        suite = getattr(make, "__self__", make)
+        owner = type(suite)
+        self._patience = max(HANGS, float(getattr(suite, "PATIENCE", 0.0)))
+        """Seconds after which it counts as hanging: more than usual if the suite is given more."""
         payload = pickle.dumps((work, make, args))
         self.pipe, end = _START.Pipe()
         source = (owner.__module__, inspect.getfile(owner))
@@ -44,8 +47,12 @@ class Child:
         self._process.start()
         end.close()
 
-    def hear(self, *, timeout: float = HANGS) -> Any:
-        """Return the next message of the child; fail if it sends none within *timeout* seconds or ends first."""
+    def hear(self, *, timeout: float | None = None) -> Any:
+        """Return the next message of the child; fail if it sends none within *timeout* seconds or ends first.
+
+        By default *timeout* is 120, or the suite's ``PATIENCE`` if that is more: a child has to start first.
+        """
+        timeout = self._patience if timeout is None else timeout
         if not self.pipe.poll(timeout):
             pytest.fail(f"a child process sent nothing within {timeout:g} s")
         try:
@@ -60,7 +67,7 @@ class Child:
         A child that has done its work is not killed, because coverage tools write their data when it exits.
         """
         self.pipe.close()
-        self._process.join(HANGS)
+        self._process.join(self._patience)
         self._process.kill()
         self._process.join()
 

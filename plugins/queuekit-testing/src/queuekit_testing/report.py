@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from queuekit_testing.choice import QUICK
 from queuekit_testing.kit import ABOUT, ABOVE_LEVEL, AREA, LEVEL, NOT_DECLARED, NOT_PROVED, REPORT
 from queuekit_testing.summary import name_of, reason_of
 
@@ -23,9 +24,11 @@ _LIST = re.compile(r"\[\s+([^][]*?)\s+\]")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add the option that names the file."""
+    """Add the options: the file to write, and to leave the slow tests out."""
     words = "write the outcome of each conformance test to FILE, as JSON"
-    parser.getgroup("queuekit").addoption(REPORT, metavar="FILE", default=None, help=words)
+    group = parser.getgroup("queuekit")
+    group.addoption(REPORT, metavar="FILE", default=None, help=words)
+    group.addoption(QUICK, action="store_true", default=False, help="leave out the slow conformance tests")
 
 
 @pytest.hookimpl(trylast=True)

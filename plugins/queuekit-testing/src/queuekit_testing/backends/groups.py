@@ -302,7 +302,7 @@ class GroupsTests(BackendKit):
             backend.put([second])
             backend.close()
 
-        assert run_in_fork(in_child) == 0
+        assert run_in_fork(in_child, timeout=self.hangs) == 0
         assert set(backend.get([first.key, second.key])) == {first.key, second.key}
 
     @needs("processes")
@@ -319,6 +319,6 @@ class GroupsTests(BackendKit):
         def in_child() -> None:
             assert put([theirs]) == [True]
 
-        assert run_in_fork(in_child) == 0
+        assert run_in_fork(in_child, timeout=self.hangs) == 0
         assert put([mine]) == [False]
         assert self.body(backend, mine.key) == b"theirs"

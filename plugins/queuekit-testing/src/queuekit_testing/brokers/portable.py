@@ -114,7 +114,7 @@ class PortableLeasesTests(BrokerKit):
             assert not [name for name in DEEDS if DEEDS[name](broker, _shown(name, held[name]), self.short)]
             broker.close()
 
-        assert run_in_fork(in_child) == 0
+        assert run_in_fork(in_child, timeout=self.hangs) == 0
         for name in DEEDS:
             self.assert_done(broker, declared, name, held[name])
 

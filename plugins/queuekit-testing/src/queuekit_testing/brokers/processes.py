@@ -111,7 +111,7 @@ class ProcessesTests(BrokerKit):
             broker.send([envelopes[2]])
             broker.close()
 
-        assert run_in_fork(in_child) == 0
+        assert run_in_fork(in_child, timeout=self.hangs) == 0
         self.do(broker, Ack(held))
         assert self.take_one(broker, queue).id in {envelope.id for envelope in envelopes} - {held.id}
         assert self.look(broker, queue) == []

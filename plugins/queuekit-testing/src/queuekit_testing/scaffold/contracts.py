@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import copy
 import inspect
 import re
 import textwrap
@@ -135,7 +136,9 @@ def _heading(kind: type) -> str:
 
 def _signature(node: ast.FunctionDef | ast.AsyncFunctionDef) -> str:
     """Return the head of a method and its docstring, indented."""
-    head = ast.unparse(ast.FunctionDef(**{**vars(node), "decorator_list": [], "body": [ast.Pass()]}))
+    bare = copy.copy(node)
+    bare.decorator_list, bare.body = [], [ast.Pass()]
+    head = ast.unparse(bare)
     words = textwrap.indent(ast.get_docstring(node) or "", "    ")
     return _indented(f"{head.removesuffix('pass').rstrip()}\n{words}")
 
@@ -161,8 +164,10 @@ def _fields(kind: type) -> Iterator[tuple[str, str, str]]:
 
 def _declared(node: ast.AnnAssign) -> str:
     """Return a field as ``name: type = default``; the default is left out if it is computed."""
-    known = node.value is not None and not isinstance(node.value, ast.Call)
-    return ast.unparse(node if known else ast.AnnAssign(**{**vars(node), "value": None}))
+    declared = copy.copy(node)
+    if isinstance(node.value, ast.Call):
+        declared.value = None
+    return ast.unparse(declared)
 
 
 def _text(node: ast.stmt | None) -> str:
