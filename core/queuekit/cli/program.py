@@ -42,6 +42,7 @@ COMMANDS: Mapping[str, Command] = {
     "init": Command("Run", "Create a starter tasks.py and queuekit.toml."),
     "worker": Command("Run", "Run tasks until told to stop."),
     "send": Command("Run", "Put one call of a task on its queue."),
+    "run": Command("Run", "Run one call of a task here, without a queue."),
     "scheduler": Command("Run", "Send the ticks of schedules, without running tasks."),
     "demo": Command("Run", "Run a demonstration on real files."),
     "queues": Command("Look", "List the queues with their messages by state."),
@@ -56,6 +57,7 @@ COMMANDS: Mapping[str, Command] = {
     "check": Command("Look", "Check config, app, plugins and engines for problems."),
     "cancel": Command("Act", "Cancel a waiting or running message."),
     "dlq": Command("Act", "Inspect, replay or delete dead letters."),
+    "replay": Command("Act", "Run the call of a dead letter here."),
     "purge": Command("Act", "Permanently delete messages of a queue."),
     "plugin": Command("Extend", "Start a plugin of your own."),
 }

@@ -293,7 +293,7 @@ def test_gives_unittest_the_same_queue() -> None:
     assert good is not None
     assert good.wasSuccessful()
     assert bad is not None
-    assert "1 messages are left: add(1)" in bad.failures[0][1]
+    assert "messages that are left: 1, first add(1)" in bad.failures[0][1]
 
 
 TASKS = """

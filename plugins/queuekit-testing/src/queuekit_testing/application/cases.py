@@ -40,7 +40,7 @@ class QueueMixin(unittest.TestCase):
         super().tearDown()
         if not self.leftovers and self.queue.leftovers:
             left = ", ".join(map(str, self.queue.leftovers[:3]))
-            self.fail(f"{len(self.queue.leftovers)} messages are left: {left}")
+            self.fail(f"messages that are left: {len(self.queue.leftovers)}, first {left}")
 
 
 class QueueTestCase(QueueMixin):

@@ -45,7 +45,7 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
             rows = [f"  {call}   due {call.due:%Y-%m-%d %H:%M:%S}" for call in left[:_MOST_SHOWN]]
             more = [f"  and {len(left) - _MOST_SHOWN} more"] if len(left) > _MOST_SHOWN else []
             fix = "Run them, or mark the test: @pytest.mark.queuekit(leftovers=True)"
-            pytest.fail("\n".join([f"{len(left)} messages are left:", *rows, *more, fix]), pytrace=False)
+            pytest.fail("\n".join([f"messages that are left: {len(left)}", *rows, *more, fix]), pytrace=False)
     return result
 
 

@@ -1,0 +1,103 @@
+"""Calls a task in this process, for the commands that run one without a queue."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Awaitable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Never
+
+import click
+
+from queuekit.context import Context, enter, leave
+from queuekit.execution.lazy_results import afinished, finished
+from queuekit.logs.plaintext import clean
+from queuekit.tasks.task import Task
+
+__all__ = ["BodyError", "call_here", "fail"]
+
+_CORE = Path(__file__).parents[1]
+
+
+class BodyError(Exception):
+    """The body of a task raised; the cause is its exception."""
+
+
+def call_here(
+    task: Task[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any], *, context: Context, each: bool = False
+) -> Any:
+    """Call the function of *task* and return its result.
+
+    Args:
+        task: The task.
+        args: Its arguments, as a message holds them.
+        kwargs: Its arguments by name.
+        context: Its context, if it takes one.
+        each: Whether the first argument is a list of argument lists.
+
+    Raises:
+        ArgumentsError: The arguments do not fit the task.
+        BodyError: The body raised.
+    """
+    made, named = task.parameters.arrived([*args], {**kwargs}, each=each)
+    calls = [[*one, *made[1:]] for one in made[0]] if each else [made]
+    for call in calls:
+        task.parameters.check(tuple(call), named)
+    token = enter(context)
+    try:
+        values = [_call(task, context, call, named) for call in calls]
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        raise BodyError from error
+    finally:
+        leave(token)
+    return values if each else values[0]
+
+
+def _call(task: Task[..., Any], context: Context, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    before = (context,) if task.parameters.have_context else ()
+    value = task.function(*before, *args, **kwargs)
+    if not isinstance(value, Awaitable):
+        return finished(value, None)
+    import asyncio  # slow to import
+
+    return asyncio.run(afinished(value))
+
+
+def fail(task: str, error: BodyError, *, debug: bool = False) -> Never:
+    """Print the traceback of the user's code and exit with 1; with *debug*, enter the debugger there first.
+
+    Raises:
+        Exit: Always.
+    """
+    cause = error.__cause__ or error
+    frames = _own(cause.__traceback__)
+    text = "".join(traceback.format_exception(type(cause), cause, frames))
+    click.echo(clean(text, lines=True), err=True, nl=False)
+    if debug and frames is not None:
+        import pdb  # noqa: T100 - it was asked for
+
+        pdb.post_mortem(frames)
+    click.echo(f"Error: {task} raised {type(cause).__name__}.", err=True)
+    raise click.exceptions.Exit(1)
+
+
+def _own(frames: TracebackType | None) -> TracebackType | None:
+    """Return the traceback from the first frame that is not ours."""
+    while frames is not None and _CORE in Path(frames.tb_frame.f_code.co_filename).parents:
+        frames = frames.tb_next
+    if frames is not None and Path(frames.tb_frame.f_code.co_filename).is_relative_to(Path(sys.base_prefix) / "lib"):
+        inner = frames
+        while inner.tb_next is not None and _is_library(inner):
+            inner = inner.tb_next
+        return inner
+    return frames
+
+
+def _is_library(frames: TracebackType) -> bool:
+    """Return whether a frame belongs to asyncio or to us, below which the coroutine of the user runs."""
+    path = Path(frames.tb_frame.f_code.co_filename)
+    return path.parent.name == "asyncio" or _CORE in path.parents

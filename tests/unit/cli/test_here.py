@@ -1,0 +1,117 @@
+"""``queuekit run`` and ``queuekit replay`` call a task in their own process."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from support import commands
+from support.commands import queuekit
+
+TASKS = """\
+import dataclasses
+
+from queuekit import Context, Queuekit
+
+app = Queuekit(broker="sqlite:///queue.db")
+
+
+@dataclasses.dataclass
+class Item:
+    price: int
+
+
+@app.task
+def add(x: int, y: int = 0) -> int:
+    return x + y
+
+
+@app.task
+async def price(ctx: Context, item: Item) -> str:
+    return f"{ctx.task} {item.price}"
+
+
+@app.task
+def fails(item: Item) -> None:
+    add.send(1)
+    raise LookupError(f"no item for {item.price}")
+"""
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Path:
+    """Return a folder with an app in it."""
+    commands.write(tmp_path, {"tasks.py": TASKS})
+    return tmp_path
+
+
+@pytest.fixture
+def dead(shop: Path) -> str:
+    """Return the id of a dead letter."""
+    id = queuekit("send", "fails", '{"price": 5}', folder=shop).stdout.strip()
+    queuekit("worker", "--burst", folder=shop)
+    queuekit("purge", "default", "--yes", folder=shop)
+    return id
+
+
+@pytest.mark.parametrize(
+    ("words", "printed"),
+    [
+        pytest.param(("add", "1", "y=2"), "3\n", id="function"),
+        pytest.param(("price", '{"price": 7}'), "tasks.price 7\n", id="coroutine-with-context-and-class"),
+        pytest.param(("add", "-5", "--json"), '{\n  "task": "tasks.add",\n  "result": -5\n}\n', id="json"),
+    ],
+)
+def test_runs_a_call_without_a_queue(shop: Path, words: tuple[str, ...], printed: str) -> None:
+    """The result is printed, and no engine is opened."""
+    done = queuekit("run", *words, folder=shop)
+
+    assert (done.stdout, done.returncode) == (printed, 0)
+    assert not list(shop.glob("queue.db*"))
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        pytest.param(("fails", '{"price": 1}'), "LookupError: no item for 1\nError: tasks.fails raised", id="raises"),
+        pytest.param(("add",), "missing a required argument: 'x'.\n  Write e.g.:  queuekit run add X Y", id="too-few"),
+        pytest.param(("price", '{"price": "a"}'), "argument 'item'.price: expected int, got str 'a'", id="ill-typed"),
+    ],
+)
+def test_shows_why_a_call_fails(shop: Path, words: tuple[str, ...], text: str) -> None:
+    """A traceback begins in the user's code; other errors need none."""
+    done = queuekit("run", *words, folder=shop)
+
+    assert done.returncode == 1
+    assert text in done.stderr
+    assert "/cli/here.py" not in done.stderr
+
+
+def test_replays_a_dead_letter_and_leaves_it(shop: Path, dead: str) -> None:
+    """The call runs here; the letter stays, and what the task sent is dropped."""
+    done = queuekit("replay", dead, "--save", "case.json", folder=shop)
+
+    assert done.returncode == 1
+    assert "LookupError: no item for 5" in done.stderr
+    assert "dropped what it sent: 1" in done.stderr
+    saved = json.loads((shop / "case.json").read_text(encoding="utf-8"))
+    assert saved == {"task": "tasks.fails", "args": [{"price": 5}], "kwargs": {}}
+    counts = json.loads(queuekit("queues", "--json", folder=shop).stdout)
+    assert [(one["waiting"], one["dead"]) for one in counts] == [(0, 1)]
+
+
+def test_enters_the_debugger_where_the_task_raised(shop: Path, dead: str) -> None:
+    """With ``--pdb`` the frame is the user's."""
+    done = queuekit("replay", dead, "--pdb", folder=shop, stdin="p item.price + 100\nq\n")
+
+    assert "(Pdb) 105" in done.stdout
+
+
+def test_replays_dead_letters_alone(shop: Path) -> None:
+    """A message that waits is not run."""
+    id = queuekit("send", "add", "1", folder=shop).stdout.strip()
+
+    done = queuekit("replay", id, folder=shop)
+
+    assert done.returncode == 1
+    assert f"'{id}' is not a dead letter" in done.stderr
