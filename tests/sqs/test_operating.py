@@ -29,3 +29,8 @@ def test_looks_at_messages_and_workers(app: Queuekit) -> None:
 def test_sorts_dead_letters(app: Queuekit) -> None:
     """What failed in the same way is one group; a filter chooses what is replayed or deleted."""
     operating.sort_dead_letters(app)
+
+
+def test_refuses_the_cursor_of_another_list(app: Queuekit) -> None:
+    """It is the user's mistake, and no fault of the engine."""
+    operating.refuse_a_cursor(app)

@@ -2,8 +2,11 @@
 
 import threading
 
+import pytest
+
 from queuekit import Queuekit
 from queuekit.broker import Place
+from queuekit.errors import OptionError
 from queuekit.operations.admin import Admin
 from queuekit.operations.dead_letters import group, in_steps, select
 from queuekit.operations.filters import parse_filter
@@ -12,7 +15,7 @@ from queuekit.operations.why import collect, reasons
 from support.waiting import PATIENCE, wait_until
 from support.working import burst, working
 
-__all__ = ["look", "sort_dead_letters"]
+__all__ = ["look", "refuse_a_cursor", "sort_dead_letters"]
 
 
 def why(app: Queuekit, id: str) -> str:
@@ -54,6 +57,15 @@ def look(app: Queuekit) -> None:
     assert why(app, dead.id) == "dead"
     (letter,) = list_messages(admin, "default", Place.DEAD).messages
     assert (letter.id, letter.task, letter.reason) == (dead.id, "fail", "failed")
+
+
+def refuse_a_cursor(app: Queuekit) -> None:
+    """Ask for a page of another list, to which each engine has another answer."""
+    app.task(name="t")(lambda: None)
+    app.tasks["t"].send()
+
+    with pytest.raises(OptionError, match="is not a place in this list"):
+        list_messages(Admin(app), "default", Place.READY, cursor="nonsense")
 
 
 def sort_dead_letters(app: Queuekit) -> None:

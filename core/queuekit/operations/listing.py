@@ -5,15 +5,15 @@ Where the broker does not report single messages, the list is made of the record
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import NamedTuple, TypeVar
 
 import attrs
 
-from queuekit.backend import Record
+from queuekit.backend import Backend, Page, Record
 from queuekit.broker import Place, Stored
-from queuekit.errors import CapabilityError, DecodeError, OptionError, QueuekitError
+from queuekit.errors import CapabilityError, DecodeError, OptionError, QueuekitError, UnavailableError
 from queuekit.ids import plain
 from queuekit.operations.admin import Admin
 from queuekit.operations.filters import EVERYTHING, Filter, Subject
@@ -23,6 +23,7 @@ from queuekit.wire.records import Info, read_info, result_key
 
 __all__ = ["MOST_LOOKED", "ListedMessage", "Listing", "list_messages"]
 
+T = TypeVar("T")
 MOST_LOOKED = 10_000
 """Most messages that one call looks at to find those that a filter selects."""
 _FIRST, _MOST = 20, 500
@@ -110,8 +111,8 @@ def _from_broker(admin: Admin, query: _Query) -> Listing:
     runs = _runs(admin) if query.place is Place.LEASED else {}
     while True:
         # Never more than may still match: the cursor then stands behind the last message that was looked at.
-        with _own_cursor(query):
-            page = admin.peek(query.queue, query.place, limit=min(size, query.limit - len(found)), cursor=cursor)
+        size = min(size, query.limit - len(found))
+        page = _page(query, cursor, partial(_peek, admin, query, size))
         looked, cursor = looked + len(page.items), page.cursor
         for stored in page.items:
             listed = _listed(stored, admin.task_of(stored), runs)
@@ -122,18 +123,37 @@ def _from_broker(admin: Admin, query: _Query) -> Listing:
             return Listing(messages=tuple(found), looked=looked, cursor=cursor)
 
 
-@contextmanager
-def _own_cursor(query: _Query) -> Iterator[None]:
-    """Blame the cursor that the caller gave for an error that an engine does not explain."""
+def _page(query: _Query, cursor: str | None, read: Callable[[str | None], Page[T]]) -> Page[T]:
+    """Return the page that *read* returns for *cursor*.
+
+    Engines answer a cursor that is not theirs with different errors. Whether the cursor is the reason is known when
+    the first page can be read.
+
+    Raises:
+        OptionError: The caller gave the cursor, and it is not a place in this list.
+    """
     try:
-        yield
-    except QueuekitError:
-        raise
+        return read(cursor)
     except Exception as error:
-        if query.cursor is None:
+        if (
+            cursor is None
+            or cursor != query.cursor
+            or (isinstance(error, QueuekitError) and not isinstance(error, UnavailableError))
+        ):
             raise
+        if isinstance(error, UnavailableError):
+            read(None)
         fix = "Use the cursor that the page before prints"
-        raise OptionError(f"{query.cursor[:60]!r} is not a place in this list", fix=fix) from error
+        raise OptionError(f"{cursor[:60]!r} is not a place in this list", fix=fix) from error
+
+
+def _peek(admin: Admin, query: _Query, limit: int, cursor: str | None) -> Page[Stored]:
+    return admin.peek(query.queue, query.place, limit=limit, cursor=cursor)
+
+
+def _scan(admin: Admin, backend: Backend, limit: int, cursor: str | None) -> Page[Record]:
+    with admin.in_time():
+        return backend.scan(result_key(""), limit=limit, cursor=cursor)
 
 
 def _runs(admin: Admin) -> dict[str, tuple[str, float]]:
@@ -196,8 +216,7 @@ def _from_records(admin: Admin, query: _Query) -> Listing:
     running, found, looked, cursor = _runs(admin), list[ListedMessage](), 0, query.cursor
     while True:
         left = query.limit - len(found)
-        with _own_cursor(query), admin.in_time():
-            page = backend.scan(result_key(""), limit=min(_MOST, left), cursor=cursor)
+        page = _page(query, cursor, partial(_scan, admin, backend, min(_MOST, left)))
         looked, cursor = looked + len(page.items), page.cursor
         now = admin.now()
         for listed in _recorded(page.items, query, now):
