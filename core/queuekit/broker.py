@@ -453,7 +453,11 @@ class Broker(abc.ABC):
         return [stored for place in Place for stored in self.walk(queue, place) if stored.envelope.id in wanted]
 
     def requeue(self, queue: str, ids: Sequence[str] | None = None) -> list[str]:
-        """Replay dead letters (all, or *ids*): ready at once, generation + 1, attempt 0. Return their ids."""
+        """Replay dead letters (all, or *ids*) and return their ids.
+
+        Each is ready at once, with generation + 1, and with attempt, hop and crashes at 0; everything else stays, its
+        ``expires`` too.
+        """
         raise self._cannot("replay dead letters")
 
     def remove(self, queue: str, ids: Sequence[str], *, place: Place | None = None) -> list[str]:

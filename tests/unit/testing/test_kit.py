@@ -2,7 +2,8 @@
 
 import itertools
 import os
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import attrs
 import pytest
 
 from queuekit.backend import Backend
-from queuekit.broker import Broker, Capabilities, Place
+from queuekit.broker import Broker, Capabilities, Delivery, Place
 from queuekit.engines.memory import MemoryBackend, MemoryBroker
 from queuekit.engines.sqlite import SqliteBackend, SqliteBroker
 from queuekit.plugins.manager import Plugins
@@ -728,6 +729,43 @@ def test_pins_the_set_of_tests(
     result.stdout.fnmatch_lines([f"queuekit-conformance: {passed} passed, level {level}"])
     if level == 1:
         result.stdout.fnmatch_lines(["  KIT_LEVEL = 2 would add 1 tests"])
+
+
+class Slow(MemoryBroker):
+    """Answers late, and with nothing."""
+
+    def receive(self, queues: Sequence[str], *, limit: int, wait: float, lease: float) -> list[Delivery]:
+        """Take half a second longer than asked."""
+        threading.Event().wait(wait + 0.5)
+        return []
+
+
+class Empty(MemoryBroker):
+    """Has nothing, and says so at once."""
+
+    def receive(self, queues: Sequence[str], *, limit: int, wait: float, lease: float) -> list[Delivery]:
+        """Wait for nothing."""
+        return []
+
+
+@pytest.mark.parametrize(("kind", "slow"), [(Slow, True), (Empty, False)], ids=["slow", "quick"])
+def test_calls_a_slow_service_slow(kind: type[MemoryBroker], *, slow: bool) -> None:
+    """Where something does not arrive in time, the failure says whether the service just needs longer."""
+    text = kit.slow(0.6 if slow else 0.0, 1.0)
+    suite = Brokers(kind, patience=0.3)
+    with suite.session() as broker, pytest.raises(pytest.fail.Exception) as failure:
+        suite.take_one(broker, suite.new_queue())
+
+    assert bool(text) is slow
+    assert not slow or "the service is slow: one call took" in str(failure.value)
+
+
+def test_names_what_to_raise_where_each_step_takes_too_long() -> None:
+    """A time limit that was doubled again and again is no flaky test."""
+    suite = Brokers(MemoryBroker, patience=1.0)
+
+    with pytest.raises(pytest.fail.Exception, match=r"too slow, and nothing else is wrong here.*raise Brokers\.SHORT"):
+        list(suite.spans(0.01, 0.001))
 
 
 def test_refuses_a_level_that_is_not_there() -> None:

@@ -61,6 +61,8 @@ _PROBE_PATIENCE = 2.0
 _CLOCKS_APART = 900.0
 """Seconds by which the clocks of service and machine may differ. Time zones differ by at least a quarter of an hour."""
 _MOST_SPANS = 8
+_SLOW = 0.2
+"""Seconds above which a call counts as slow, where something did not arrive."""
 
 
 def needs(*capabilities: str, probe: bool = False) -> Callable[[F], F]:
@@ -328,7 +330,11 @@ class Conformance:
         """
         for doubled in range(_MOST_SPANS):
             yield Span(seconds * 2**doubled, granularity)
-        pytest.fail(f"this machine is too slow: a step took more than {seconds * 2 ** (_MOST_SPANS - 2):g} s")
+        longest = seconds * 2 ** (_MOST_SPANS - 1)
+        pytest.fail(
+            f"the service or this machine is too slow, and nothing else is wrong here: the calls of this test took "
+            f"more than {longest:g} s; raise {type(self).__name__}.SHORT"
+        )
 
     def let_pass(self, seconds: float) -> None:
         """Let real time pass, in tests about time itself."""
@@ -339,6 +345,13 @@ class Conformance:
     def __getstate__(self) -> dict[str, Any]:
         """Return what a child process needs to make clients: everything except the clients of this process."""
         return {name: value for name, value in self.__dict__.items() if not name.startswith("_")}
+
+
+def slow(seconds: float, patience: float) -> str:
+    """Return what to add to a failure if one call took *seconds* more than it was asked to wait."""
+    if seconds < max(_SLOW, patience / 10):
+        return ""
+    return f"; the service is slow: one call took {seconds:.1f} s longer than its wait. Raise PATIENCE"
 
 
 def waits(limit: float) -> Iterator[float]:

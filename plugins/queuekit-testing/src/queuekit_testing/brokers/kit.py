@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
@@ -15,7 +16,7 @@ from queuekit.errors import QueuekitError
 from queuekit.ids import new_id
 from queuekit_testing.connections import open_connections
 from queuekit_testing.engines import new_broker
-from queuekit_testing.kit import Conformance, Span, unique_name, waits
+from queuekit_testing.kit import Conformance, Span, slow, unique_name, waits
 
 __all__ = ["BrokerKit"]
 
@@ -144,15 +145,19 @@ class BrokerKit(Conformance):
     def take(self, broker: Broker, queue: str, count: int, *, lease: float | None = None) -> list[Delivery]:
         """Claim *count* messages and return them in order of arrival; fail if they do not arrive."""
         taken: list[Delivery] = []
+        slowest = 0.0
         for wait in waits(self.patience):
             step = min(wait, broker.limits.max_wait)
             limit = min(count - len(taken), broker.limits.max_batch)
+            begun = time.monotonic()
             found = broker.receive([queue], limit=limit, wait=step, lease=lease or self.long)
+            slowest = max(slowest, time.monotonic() - begun - step)
             self._claimers |= {each.token: broker for each in found}
             taken += found
             if len(taken) >= count:
                 return taken
-        pytest.fail(f"only {len(taken)} of {count} messages arrived within {self.patience:g} s")
+        why = slow(slowest, self.patience)
+        pytest.fail(f"only {len(taken)} of {count} messages arrived within {self.patience:g} s{why}")
 
     def take_one(self, broker: Broker, queue: str, *, lease: float | None = None) -> Delivery:
         """Claim one message; fail if none arrives."""

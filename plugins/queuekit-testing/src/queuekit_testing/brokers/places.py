@@ -198,7 +198,7 @@ class PlacesTests(BrokerKit):
         """``peek`` and ``find`` on an unknown queue return nothing."""
         page = broker.peek(queue, place=Place.READY)
 
-        assert (page.items, page.cursor) == ((), None)
+        assert (tuple(page.items), page.cursor) == ((), None)
         assert broker.find(queue, ["nobody"]) == []
 
     @needs("inspect", "delay", "dead_letters")

@@ -9,7 +9,7 @@ import re
 import textwrap
 from collections.abc import Iterator, Mapping
 
-from queuekit.backend import Backend, BackendCapabilities, BackendLimits, Join, Record
+from queuekit.backend import Backend, BackendCapabilities, BackendLimits, Join, Page, Record
 from queuekit.broker import (
     Ack,
     Broker,
@@ -49,10 +49,11 @@ _DATA: Mapping[str, tuple[type, ...]] = {
         Replace,
         Dead,
         Stored,
+        Page,
         QueueCounts,
         Subscription,
     ),
-    "backend": (BackendCapabilities, BackendLimits, Record, Join),
+    "backend": (BackendCapabilities, BackendLimits, Record, Join, Page),
     "serializer": (),
     "middleware": (SentMessage,),
 }
