@@ -102,6 +102,9 @@ class BackendCapabilities:
     """Other processes see the same records."""
     same: bool = False
     """:meth:`Backend.put` supports :attr:`Condition.SAME`, in one round trip for all records."""
+    durable: bool = True
+    """Records and groups last until they expire or are deleted. If false, the service may drop any of them at any time,
+    e.g. to make room. Core then notices that it has lost a group, and ends what waits for the group as failed."""
 
 
 @attrs.frozen(kw_only=True)

@@ -106,8 +106,9 @@ def finish(app: Queuekit, delivery: Delivery) -> Outcome:
     executor, backend = executor_of(app), app.runtime.need_backend("a test")
     found = executor.prepare(delivery, backend.get(executor.keys(delivery)))
     outcome = executor.call(found) if isinstance(found, Run) else found
-    WorkflowAdvancer(app.runtime, Sending(app.runtime, app.tasks)).expand([outcome])
-    write(app.runtime, [outcome])
+    workflows = WorkflowAdvancer(app.runtime, Sending(app.runtime, app.tasks))
+    workflows.expand([outcome])
+    write(app.runtime, [outcome], lose=workflows.lose)
     return outcome
 
 

@@ -29,6 +29,9 @@ def unmet_requirements(
         yield from _refused_options(runtime, name, task.defaults.broker or {})
     if runtime.backend is None:
         yield from (f"the schedule {name} needs a result backend" for name in schedules)
+    elif not runtime.backend.capabilities.scan:
+        why = "needs a backend that can list its records (capability scan)"
+        yield from (f"the schedule {name} {why}" for name in schedules)
 
 
 def _refused_options(runtime: Runtime, name: str, given: Mapping[str, Any]) -> Iterator[str]:

@@ -17,7 +17,7 @@ from queuekit.engines.copies import WithoutCopies
 from queuekit.engines.dead_letters import WithDeadLetters
 from queuekit.engines.stable_tokens import WithStableTokens
 from queuekit.engines.uniqueness import WithUniqueKeys
-from queuekit.errors import NoBackendError, PluginError, UnavailableError
+from queuekit.errors import CapabilityError, NoBackendError, PluginError, UnavailableError
 from queuekit.events import Events
 from queuekit.hookspecs import MiddlewareSpec
 from queuekit.middleware import Middleware, Stages, check_methods, compile_stages
@@ -85,6 +85,22 @@ class Runtime:
                 fix='Set one, e.g.  backend = "sqlite:///results.db"',
             )
         return self.backend
+
+    def need_listing(self, why: str) -> Backend:
+        """Return the backend, which can list its records.
+
+        Raises:
+            NoBackendError: None is configured; *why* says what needs one.
+            CapabilityError: It cannot.
+        """
+        backend = self.need_backend(why)
+        if not backend.capabilities.scan:
+            scheme = self.backend_url.scheme if self.backend_url is not None else "the backend"
+            raise CapabilityError(
+                f"{why} needs a backend that can list its records; {scheme}:// cannot (capability scan)",
+                fix='Use another backend, e.g.  backend = "sqlite:///results.db"',
+            )
+        return backend
 
     @property
     def broker_url(self) -> EngineURL:

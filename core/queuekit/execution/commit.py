@@ -6,18 +6,20 @@ its parts are written in order as well.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from queuekit.backend import Backend, Condition, Join, Record
 from queuekit.broker import Dead, Retry
 from queuekit.client.runtime import Runtime
 from queuekit.envelope import Envelope
+from queuekit.execution.lost_groups import arrivals, has_markers
 from queuekit.execution.outcome import Outcome
 from queuekit.execution.unique_follow_ups import take_keys
 from queuekit.wire.batches import fitting, in_batches
 
 __all__ = ["writable", "write"]
 
+Lose = Callable[[Outcome, Join], Outcome]
 _RECORDS = 1_000
 """Most records that are put, or arrivals that are counted, in one round trip."""
 _LARGEST_STEP = 8
@@ -29,31 +31,41 @@ def writable(runtime: Runtime, batch: Sequence[Outcome]) -> int:
     return fitting(batch, _bytes_of, most_bytes=runtime.broker.limits.batch_bytes)
 
 
-def write(runtime: Runtime, batch: Sequence[Outcome]) -> list[Outcome]:
+def write(runtime: Runtime, batch: Sequence[Outcome], *, lose: Lose) -> list[Outcome]:
     """Write *batch* and return the outcomes whose lease was lost.
 
     If broker and backend are separate, write the records first, so that a result exists before anything follows from
     it; then the arrivals in groups, the follow-ups, and the settlements. After a crash in between, the message is
     delivered again, its result is found, and the remaining steps are repeated, which adds nothing.
 
+    Args:
+        runtime: Broker and backend.
+        batch: Outcomes whose workflows have advanced.
+        lose: Returns what follows from an arrival in a group that the backend has lost.
+
     Raises:
         UnavailableError: An engine does not answer; the same batch may be written again.
     """
     take_keys(runtime, [outcome for outcome in batch if outcome.sends and any(one.unique for one in outcome.sends)])
     if not runtime.shared:
-        return _write_in_order(runtime, batch)
+        return _write_in_order(runtime, batch, lose)
     if len(batch) == 1 and _is_too_large(runtime, batch[0]):
-        return _write_in_order(runtime, batch)
+        return _write_in_order(runtime, batch, lose)
     applied = runtime.broker.commit([outcome.item() for outcome in batch])
     return [outcome for outcome, done in zip(batch, applied, strict=True) if not done]
 
 
-def _write_in_order(runtime: Runtime, batch: Sequence[Outcome]) -> list[Outcome]:
+def _write_in_order(runtime: Runtime, batch: Sequence[Outcome], lose: Lose) -> list[Outcome]:
     sends: list[Envelope] = []
-    if runtime.backend is not None:
-        _put(runtime, runtime.backend, batch)
-        sends += _join(runtime.backend, batch)
-    sends += [envelope for outcome in batch for envelope in outcome.sends]
+    waiting = batch
+    while waiting:
+        lost: list[tuple[Outcome, Join]] = []
+        if runtime.backend is not None:
+            _put(runtime, runtime.backend, waiting)
+            callbacks, lost = _join(runtime.backend, waiting, markers=has_markers(runtime))
+            sends += callbacks
+        sends += [envelope for outcome in waiting for envelope in outcome.sends]
+        waiting = [lose(outcome, join) for outcome, join in lost]
     limits = runtime.broker.limits
     for some in in_batches(sends, _bytes_of_body, most=limits.max_batch, most_bytes=limits.batch_bytes):
         runtime.broker.send(some)
@@ -69,16 +81,22 @@ def _put(runtime: Runtime, backend: Backend, batch: Sequence[Outcome]) -> None:
         backend.put(some, condition=Condition.NEWER)
 
 
-def _join(backend: Backend, batch: Sequence[Outcome]) -> list[Envelope]:
-    """Count the arrivals and return the callbacks of complete groups."""
+def _join(
+    backend: Backend, batch: Sequence[Outcome], *, markers: bool
+) -> tuple[list[Envelope], list[tuple[Outcome, Join]]]:
+    """Count the arrivals; return the callbacks of complete groups, and the arrivals in groups that are lost."""
     sends: dict[tuple[str, int], Envelope] = {}
-    joins = [join for outcome in batch for join in outcome.joins]
+    lost: dict[str, tuple[Outcome, Join]] = {}
+    joins = [(outcome, join) for outcome in batch for join in outcome.joins]
     for some in in_batches(joins, _no_bytes, most=_RECORDS, most_bytes=1):
-        for join, count in zip(some, backend.join_many(some), strict=True):
-            if count >= join.size:
+        for (outcome, join), count in zip(some, backend.join_many([join for _, join in some]), strict=True):
+            arrived = arrivals(join, count, markers=markers)
+            if arrived >= join.size:
                 envelopes = [envelope for envelope in join.then if isinstance(envelope, Envelope)]
                 sends.update({(envelope.id, envelope.generation): envelope for envelope in envelopes})
-    return list(sends.values())
+            elif arrived < 1:
+                lost.setdefault(join.group, (outcome, join))
+    return list(sends.values()), list(lost.values())
 
 
 def _is_too_large(runtime: Runtime, outcome: Outcome) -> bool:
@@ -106,6 +124,6 @@ def _bytes_of_body(item: Record | Envelope) -> int:
     return len(item.body)
 
 
-def _no_bytes(_: Join) -> int:
+def _no_bytes(_: object) -> int:
     """Return 0: who arrives in a group brings nothing along that is stored."""
     return 0

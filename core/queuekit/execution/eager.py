@@ -129,7 +129,7 @@ class EagerSending(Sending):
         prepared = self._executor.prepare(delivery, marks)
         outcome = self._run(prepared) if isinstance(prepared, Run) else prepared
         self._workflows.expand([outcome])
-        write(self._runtime, [outcome])
+        write(self._runtime, [outcome], lose=self._workflows.lose)
         if outcome.event is not None:
             self._runtime.events.emit(outcome.event)
         if self._hooks:

@@ -49,6 +49,8 @@ class Outcome:
     sends: tuple[Envelope, ...] = ()
     ended: Ended | None = None
     """How the message ended, for its workflow, if it has one."""
+    lost_group: int | None = None
+    """Number of the group of its workflow that the backend was found to have lost when the message arrived in it."""
     expanded: bool = False
     """Whether *ended* is part of records, joins and sends; see :mod:`queuekit.execution.workflow_advance`."""
     status: str = "done"

@@ -78,6 +78,20 @@ class WorkflowAdvancer:
         for outcome in waiting:
             self._give_up(outcome, RuntimeError("its workflow cannot be read"))
 
+    def lose(self, outcome: Outcome, join: Join) -> Outcome:
+        """Return what follows for a workflow whose backend has lost the group that *outcome* joins: its chord fails.
+
+        Raises:
+            UnavailableError: The backend does not answer.
+        """
+        number = int(join.group.rpartition(".")[2])
+        _logger.error("the result backend has lost group %s: what waits for it ends as failed", join.group)
+        lost = attrs.evolve(
+            outcome, settlement=None, records=(), joins=(), sends=(), expanded=False, lost_group=number, event=None
+        )
+        self.expand([lost])
+        return lost
+
     def _expand(self, outcome: Outcome, reads: Reads) -> bool:
         """Expand one outcome; return false if something must be read first."""
         assert outcome.ended is not None  # noqa: S101 - the caller checked it
@@ -95,6 +109,12 @@ class WorkflowAdvancer:
         plan.carry_over()
         return True
 
+    def _why_gone(self) -> str:
+        backend = self._runtime.backend
+        if backend is not None and not backend.capabilities.durable:
+            return "is gone: it has expired, or the result backend has dropped it"
+        return "has expired: two steps were longer apart than graphs_expire"
+
     def _give_up(self, outcome: Outcome, error: BaseException) -> None:
         """Record that a workflow cannot go on, so that callers do not wait for it in vain."""
         ended = outcome.ended
@@ -102,7 +122,7 @@ class WorkflowAdvancer:
         outcome.expanded = True
         text = f"the workflow {ended.link.graph} cannot go on: {in_words(error)}"
         if isinstance(error, GoneError):
-            text = f"the workflow {ended.link.graph} has expired: two steps were longer apart than graphs_expire"
+            text = f"the workflow {ended.link.graph} {self._why_gone()}"
         if isinstance(error, GoneError):
             _logger.error("%s", text)
         else:
@@ -145,6 +165,9 @@ class _Plan:
             GoneError: The workflow's records have expired.
         """
         self.graph = self.reads.graph(self.id)
+        if self.outcome.lost_group is not None:
+            self._lost(self.outcome.lost_group)
+            return
         link, failure = self.ended.link, self.ended.failure
         if failure is None:
             self._succeeded()
@@ -274,6 +297,13 @@ class _Plan:
         self._record(end_id(self.id, end), failure)
         if end is not None:
             self._member_failed(end, failure)
+
+    def _lost(self, group: int) -> None:
+        """Record that a group that has been lost never completes, whatever its policy is."""
+        callback = self._group_node(group).callback
+        if callback is not None:
+            id, text = self.outcome.delivery.id, "the result backend has dropped the count of the group's members"
+            self._group_failed(callback, Failure(id=id, task="", error_type="GroupLost", error=text))
 
     def _record(self, id: str, failure: Failure) -> None:
         if id != self.outcome.delivery.id:

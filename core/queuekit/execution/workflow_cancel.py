@@ -108,5 +108,6 @@ def report_cancelled(runtime: Runtime, sending: Sending, envelope: Envelope, mes
     failure = Failure(id=message.id, task=message.task, error_type="Cancelled", error="cancelled")
     record = cancelled(message.id, task=message.task, ttl=ttl, at=now, envelope=envelope)
     outcome = Outcome(delivery=delivery, settlement=None, records=(record,), ended=ended_by(message, failure))
-    WorkflowAdvancer(runtime, sending).expand([outcome])
-    write(runtime, [outcome])
+    workflows = WorkflowAdvancer(runtime, sending)
+    workflows.expand([outcome])
+    write(runtime, [outcome], lose=workflows.lose)

@@ -12,6 +12,7 @@ from queuekit.backend import Condition, Record
 from queuekit.client.runtime import Runtime
 from queuekit.client.sender import PreparedMessage, Sending
 from queuekit.errors import CapabilityError
+from queuekit.execution.lost_groups import mark_groups
 from queuekit.execution.workflow_held import follower
 from queuekit.ids import new_id
 from queuekit.wire.call_options import OptionError
@@ -49,6 +50,8 @@ def start(runtime: Runtime, sending: Sending, workflow: Workflow[Any]) -> Graph:
     large = len(records) > _RECORDS
     if large:
         _put(runtime, sending, records)
+    if graph.joins:
+        mark_groups(runtime, sending, graph, ttl=_ttl(runtime, graph))
     unique: list[tuple[int, PreparedMessage]] = []
     sent = sending.send_ready(_entries(sending, graph, unique), ahead=() if large else records)
     followers = [
@@ -73,13 +76,17 @@ def _records(runtime: Runtime, graph: Graph) -> list[Record]:
             f"a group with a callback needs a backend that can join; {runtime.backend_url} cannot",
             fix="Use another backend",
         )
-    config = runtime.config
-    ttl = max(config.graphs_expire, config.results_expire) + 2 * graph.delay
+    ttl = _ttl(runtime, graph)
     records = records_of(graph, runtime.serializer, ttl=ttl, max_record=backend.limits.max_record)
     if graph.kind != "group":
         now = runtime.clock.time()
         records.append(pending(id=graph.id, task=f"({graph.kind})", queue="", ttl=ttl, at=now))
     return records
+
+
+def _ttl(runtime: Runtime, graph: Graph) -> float:
+    """Return the seconds that the records of a workflow are kept after each of its steps."""
+    return max(runtime.config.graphs_expire, runtime.config.results_expire) + 2 * graph.delay
 
 
 def _put(runtime: Runtime, sending: Sending, records: list[Record]) -> None:

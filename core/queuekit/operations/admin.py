@@ -174,14 +174,7 @@ class Admin:
             NoBackendError: There is none.
             CapabilityError: It cannot list records.
         """
-        backend = self._runtime.need_backend(what)
-        if not backend.capabilities.scan:
-            scheme = self._runtime.backend_url.scheme if self._runtime.backend_url is not None else "the backend"
-            raise CapabilityError(
-                f"{what} needs a backend that can list its records; {scheme}:// cannot (capability scan)",
-                fix='Use another backend, e.g.  backend = "sqlite:///results.db"',
-            )
-        return backend
+        return self._runtime.need_listing(what)
 
     def workers(self) -> list[Presence] | None:
         """Return the presence records of live workers; ``None`` without a backend that can list records."""

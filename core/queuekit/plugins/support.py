@@ -63,9 +63,10 @@ BROKER_PLAN: Mapping[str, Support] = {
 BACKEND_PLAN: Mapping[str, Support] = {
     "atomic_join": Support("refused", "a group with a callback or a next link is refused when it is sent"),
     "notify": Support("without", "waiting for a result polls"),
-    "scan": Support("refused", "results and workers cannot be listed"),
+    "scan": Support("refused", "workers cannot be listed, and schedules are refused"),
     "processes": Support("refused", "commands and multiple workers are refused: only one process sees the results"),
     "same": Support("emulated", "records with expected versions are written one at a time"),
+    "durable": Support("emulated", "results may be lost; a chord whose group is lost ends as failed"),
 }
 """Support of a capability that a result backend does not declare."""
 

@@ -59,7 +59,7 @@ class Dispatcher:
     def __init__(self, app: SchedulingApp, *, now: Callable[[], float], may_send: Callable[[], bool]) -> None:
         self._app = app
         self._runtime = app.runtime
-        self._backend: Backend = app.runtime.need_backend("a schedule")
+        self._backend: Backend = app.runtime.need_listing("a schedule")
         self._now = now
         self._may_send = may_send
 

@@ -239,7 +239,7 @@ class Schedules:
 
     @property
     def _backend(self) -> Backend:
-        return self._runtime.need_backend("a schedule")
+        return self._runtime.need_listing("a schedule")
 
     def _in_time(self) -> AbstractContextManager[None]:
         """Limit the block to ``send_timeout``, whatever the engine does."""
@@ -315,7 +315,7 @@ class Schedules:
 
 def declare(app: SchedulingApp) -> None:
     """Store the declared schedules of *app* that differ from the stored ones; paused schedules stay paused."""
-    backend = app.runtime.need_backend("a schedule")
+    backend = app.runtime.need_listing("a schedule")
     found = backend.get([entry_key(name) for name in app.declared]) if app.declared else {}
     entries = [_made(app, schedule, "code") for schedule in app.declared.values()]
     changed = [_declare(backend, entry, found.get(entry_key(entry.name))) for entry in entries]
@@ -345,7 +345,7 @@ def _made(app: ScheduleSource, schedule: Schedule, source: Literal["added", "cod
         runtime.serializer,
         source=source,
         since=now,
-        max_record=runtime.need_backend("a schedule").limits.max_record,
+        max_record=runtime.need_listing("a schedule").limits.max_record,
     )
 
 

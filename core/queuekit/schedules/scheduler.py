@@ -76,7 +76,7 @@ class Scheduler:
         self._app = app
         self._runtime = runtime = app.runtime
         self._clock = runtime.clock
-        self._backend: Backend = runtime.need_backend("a schedule")
+        self._backend: Backend = runtime.need_listing("a schedule")
         self.name = name
         self._lease = lease = min(_LONGEST_LEASE, runtime.config.worker.lease / 2)
         own = f"{name}.{os.urandom(4).hex()}"

@@ -151,4 +151,4 @@ class Settler:
         """
         self._workflows.expand(batch)
         part = batch[: writable(self._runtime, batch)]
-        return part, write(self._runtime, part)
+        return part, write(self._runtime, part, lose=self._workflows.lose)

@@ -223,7 +223,8 @@ class Worker:
 
     def _make_scheduler(self) -> Scheduler | None:
         """Return the scheduler, or ``None`` if this worker sends no ticks."""
-        if not self._settings.schedules or self._runtime.backend is None:
+        backend = self._runtime.backend
+        if not self._settings.schedules or backend is None or not backend.capabilities.scan:
             return None
         from queuekit.schedules.scheduler import Scheduler
 
