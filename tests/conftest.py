@@ -39,13 +39,14 @@ settings.register_profile(
 settings.load_profile("random" if os.environ.get("QUEUEKIT_TEST_RANDOM") else "steady")
 
 
-NOT_CORE = ("amqp", "mongo", "redis", "sqs", "thirdparty", "torture")
+NOT_CORE = ("amqp", "memcached", "mongo", "redis", "sqs", "thirdparty", "torture")
 """Folders of tests that say nothing about the lines of core which others do not, and so need not be measured."""
 OTHER_ENGINES = {*AT_HAND, *SERVED} - {"memory"}
 """Engines on which the tests of workflows run through the lines of core that they do on the memory engine."""
 NOT_CORE_SUITES = (
     "test_amqp.py",
     "test_dynamodb.py",
+    "test_memcached.py",
     "test_mongo.py",
     "test_plugins.py",
     "test_redis.py",

@@ -12,7 +12,13 @@ import pytest
 
 ALONE = os.environ.get("QUEUEKIT_TEST_ALONE", "")
 """The plugin that is installed here, or ``core`` for none."""
-CLIENTS = {"redis": ("redis",), "sqs": ("boto3", "botocore"), "mongo": ("pymongo", "bson"), "amqp": ("pika",)}
+CLIENTS = {
+    "redis": ("redis",),
+    "sqs": ("boto3", "botocore"),
+    "mongo": ("pymongo", "bson"),
+    "amqp": ("pika",),
+    "memcached": (),
+}
 
 pytestmark = pytest.mark.skipif(not ALONE, reason="run by the tox environments core and wheels-*")
 

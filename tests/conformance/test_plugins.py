@@ -39,6 +39,22 @@ class TestSqs(PluginConformance):
     }
 
 
+@pytest.mark.skipif(
+    importlib.util.find_spec("queuekit_memcached") is None and "QUEUEKIT_REQUIRE_ENGINES" not in os.environ,
+    reason="pip install --no-deps -e plugins/queuekit-memcached",
+)
+class TestMemcached(PluginConformance):
+    """queuekit-memcached."""
+
+    plugin = "queuekit_memcached.plugin"
+    URLS = {  # noqa: RUF012 - constants
+        "memcache": "memcache://{user}:{password}@127.0.0.1:1?timeout=0.5",
+        "memcached": "memcached://{user}:{password}@127.0.0.1:1?timeout=0.5",
+        "memcache+tls": "memcache+tls://{user}:{password}@127.0.0.1:1?timeout=0.5",
+        "memcache+unix": "memcache+unix:///nosuchfolder/memcached.sock",
+    }
+
+
 class TestMongo(PluginConformance):
     """queuekit-mongo."""
 

@@ -1,7 +1,7 @@
 """The page of limits agrees with what the engines declare and what core enforces."""
 
-import importlib.util
 import re
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,8 @@ PAGE = (Path(__file__).parents[2] / "docs" / "reference" / "limits.md").read_tex
 TABLES = {"broker": Limits, "backend": BackendLimits}
 HEADER = re.compile(r"^\| (broker|backend) \|((?: `[a-z+]+://` \|)+)$", re.MULTILINE)
 URLS = {"sqlite": "sqlite:///file", "sqs": "sqs://eu-west-1/a", "dynamodb": "dynamodb://eu-west-1/a"}
+APART = {"amqp": "queuekit_amqp", "memcache": "queuekit_memcached"}
+"""Plugins that an environment may lack, by scheme."""
 COLUMNS = [(found[1], scheme) for found in HEADER.finditer(PAGE) for scheme in re.findall(r"`([a-z+]+)://`", found[2])]
 
 
@@ -44,8 +46,8 @@ def column(side: str, scheme: str) -> dict[str, str]:
 @pytest.mark.parametrize(("side", "scheme"), COLUMNS)
 def test_page_has_the_limits_of_each_engine(side: str, scheme: str) -> None:
     """Each number in the tables is what the engine declares."""
-    if scheme == "memcache" and importlib.util.find_spec("queuekit_memcached") is None:
-        pytest.skip("queuekit-memcached is not installed")
+    if find_spec(APART.get(scheme, "queuekit")) is None:
+        pytest.skip(f"{APART[scheme]} is not installed")
     url: Any = EngineURL.parse(URLS.get(scheme, f"{scheme}://h/a"))
     offer: Any = Plugins().offer
     limits = offer(side, url).spec.limits

@@ -43,6 +43,7 @@ MODULES = ("queuekit.cli", "queuekit.worker.child", "queuekit.worker.forkserver"
 PLUGINS = {
     "amqp": "queuekit_amqp",
     "dynamodb": "queuekit_sqs",
+    "memcache": "queuekit_memcached",
     "mongodb": "queuekit_mongo",
     "redis": "queuekit_redis",
     "sqs": "queuekit_sqs",

@@ -81,7 +81,9 @@ tests and plugins import them from where they were when core held the suites its
 CLIENTS = re.compile(
     r"\b(aiobotocore|boto3|botocore|bson|motor|pika|pymongo|redis\.(asyncio|client|exceptions)|valkey)\b"
 )
-PLUGINS = frozenset({"redis", "rediss", "sqs", "mongo", "mongodb", "dynamodb", "amqp", "amqps"})
+PLUGINS = frozenset(
+    {"redis", "rediss", "sqs", "mongo", "mongodb", "dynamodb", "amqp", "amqps", "memcache", "memcached"}
+)
 
 NUMBERED = re.compile(r"\?\d")
 NAMED = re.compile(r"[\s(,=<>|+-][:@$][A-Za-z_]")

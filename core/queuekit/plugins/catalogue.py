@@ -22,9 +22,13 @@ EXTRAS = {
     **dict.fromkeys(("sqs", "sqs+http", "sqs+https", "dynamodb", "dynamodb+http", "dynamodb+https"), "sqs"),
     **dict.fromkeys(("mongodb", "mongodb+srv"), "mongo"),
     **dict.fromkeys(("amqp", "amqps"), "amqp"),
+    **dict.fromkeys(("memcache", "memcached", "memcache+tls", "memcache+unix"), "memcached"),
 }
 """Extra of queuekit that provides a scheme. Only for hints: any plugin may serve these schemes."""
-_ONE_SIDED = {"sqs": "broker", "dynamodb": "backend", "amqp": "broker", "amqps": "broker"}
+_ONE_SIDED = {
+    **dict.fromkeys(("amqp", "amqps", "sqs"), "broker"),
+    **dict.fromkeys(("dynamodb", "memcache", "memcached"), "backend"),
+}
 _OTHER_SIDE = {"broker": "backend", "backend": "broker"}
 _NOUNS = {"broker": "broker", "backend": "result backend", "serializer": "serializer"}
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+", re.ASCII)

@@ -18,11 +18,13 @@ _SCHEMES = {
     "mongo": "mongodb",
     **dict.fromkeys(("pyamqp", "librabbitmq", "rabbitmq", "amqp+tcp"), "amqp"),
     **dict.fromkeys(("rabbitmqs", "amqp+ssl", "amqp+tls"), "amqps"),
+    **dict.fromkeys(("pymemcache", "cache+memcached", "pylibmc"), "memcache"),
+    **dict.fromkeys(("memcaches", "memcached+tls", "memcache+ssl"), "memcache+tls"),
+    "memcached+unix": "memcache+unix",
     **dict.fromkeys(("sqla+sqlite", "db+sqlite", "sqlite3", "file", "filesystem"), "sqlite"),
 }
 """Our scheme for the same service, by scheme of another project."""
 _SERVICES = {
-    **dict.fromkeys(("memcache", "memcached", "pymemcache", "cache+memcached", "cache"), "Memcached"),
     **dict.fromkeys(("postgres", "postgresql", "db+postgresql", "sqla+postgresql", "psycopg"), "PostgreSQL"),
     **dict.fromkeys(("mysql", "db+mysql", "sqla+mysql"), "MySQL"),
     **dict.fromkeys(("gcppubsub", "pubsub"), "Google Cloud Pub/Sub"),
@@ -40,6 +42,8 @@ _EXAMPLES = {
     "mongo": "mongodb://localhost:27017/jobs",
     "amqp": "amqp://localhost:5672/",
     "rabbitmq": "amqp://localhost:5672/",
+    "memcache": "memcache://localhost:11211",
+    "memcached": "memcache://localhost:11211",
     "sqs": "sqs://eu-west-1/shop",
     "dynamodb": "dynamodb://eu-west-1/shop",
 }

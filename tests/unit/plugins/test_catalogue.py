@@ -197,7 +197,7 @@ def test_finds_serializers(make_plugins: MakePlugins) -> None:
         ("redis+socket:///run/redis.sock", "broker", "Write redis+unix:// here"),
         ("valkeys://h:6379/0", "backend", "Write rediss:// here"),
         ("pyamqp://guest:guest@h:5672/", "broker", "Write amqp:// here"),
-        ("memcache://h:11211", "backend", "no plugin for Memcached"),
+        ("cache+memcached://h:11211", "backend", "Write memcache:// here"),
         ("postgres://u:p@h/d", "backend", "no plugin for PostgreSQL"),
         ("null://", "backend", '"none" for no results'),
         ("eager://", "broker", "eager = true"),

@@ -261,7 +261,7 @@ class AppQueue:
             counts["crashed"] += 1
             return
         self._workflows.expand([outcome])
-        write(self._runtime, [outcome])
+        write(self._runtime, [outcome], lose=self._workflows.lose)
         for envelope in outcome.sends:
             self.note(envelope)
         if outcome.event is not None:
