@@ -258,7 +258,9 @@ class Sending:
         at = self._runtime.clock.monotonic()
         reported, since = self._reported
         if not 0.0 <= at - since < _ASK_AGAIN:
-            reported, since = self._reported = (self._ask(), at)
+            reported = self._ask()
+            at = since = self._runtime.clock.monotonic()  # after the answer: the first one may include a connection
+            self._reported = reported, since
         return reported + (at - since)
 
     def _ask(self) -> float:

@@ -454,3 +454,21 @@ def test_an_engine_that_does_not_tell_the_time_takes_that_of_the_send(monkeypatc
     app.send(attrs.evolve(call(), expires=60))
 
     assert left[0] <= 0.1
+
+
+def test_time_until_an_engine_tells_the_time_is_no_time_of_its_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A first answer that includes a connection of seconds does not put later expiries off by as much (QK11)."""
+    clock = VirtualClock()
+    app = app_with_echo(clock=clock)
+
+    def slow() -> float:
+        clock.advance(3.0)
+        return clock.time()
+
+    monkeypatch.setattr(app.runtime.need_backend("a test"), "now", slow)
+    app.send(call().options(expires=0.0))
+    clock.advance(1.0)
+
+    app.send(call().options(expires=0.0))
+
+    assert [one.envelope.expires for one in inside(app, Place.READY)][-1] == clock.time()
