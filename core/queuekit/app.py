@@ -26,7 +26,7 @@ from queuekit.retry import Backoff
 from queuekit.schedules.declare import Periodic
 from queuekit.signature import Signature
 from queuekit.tasks.registry import Tasks, Types
-from queuekit.tasks.task import Anything, AsyncTask, Task, TaskDecorator, options_of
+from queuekit.tasks.task import Anything, AsyncTask, Task, TaskDecorator, aliases_of, options_of
 from queuekit.unique import UniqueKey
 from queuekit.wire.call_options import Duration, flag, seconds
 from queuekit.workflows.workflow import is_workflow
@@ -115,6 +115,7 @@ class Queuekit(Periodic):
         self,
         *,
         name: str | None = ...,
+        aliases: Iterable[str] = ...,
         queue: str | None = ...,
         priority: int | None = ...,
         retries: int = ...,
@@ -137,17 +138,17 @@ class Queuekit(Periodic):
             function: A function or coroutine function. If its first parameter is annotated ``Context``, it receives
                 one.
             **options: See :class:`~queuekit.tasks.task.TaskOptions`; also ``name``, the registered name (default:
-                module and qualified name).
+                module and qualified name), and ``aliases``, earlier names under which messages may still arrive.
 
         Raises:
             DeclarationError: It is not a function, or a worker cannot run it, e.g. a generator function.
-            DuplicateTaskError: Another function has the same name.
+            DuplicateTaskError: Another function has the same name or alias.
             OptionError: An option does not exist, or its value is not valid.
         """
-        chosen = options_of(options)
+        chosen, aliases, name = options_of(options), aliases_of(options), options.get("name")
 
         def register(function: Callable[..., Any]) -> Task[..., Any]:
-            task = self.tasks.declare(function, app=self, name=options.get("name"), options=chosen)
+            task = self.tasks.declare(function, app=self, name=name, options=chosen, aliases=aliases)
             if self._plugins is not None:
                 self._plugins.call("queuekit_task_registered", app=self, task=task)
             return task

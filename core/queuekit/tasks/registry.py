@@ -36,14 +36,19 @@ class DuplicateTaskError(QueuekitError):
 
 
 class Tasks(Mapping[str, Task[..., Any]]):
-    """The registered tasks, by name."""
+    """The registered tasks, by name. A look-up also finds a task by an alias; iteration gives names only."""
 
     def __init__(self) -> None:
         self._tasks: dict[str, Task[..., Any]] = {}
+        self._aliases: dict[str, str] = {}
+        """Names of tasks by their earlier names."""
         self._executions: dict[str, object] = {}
 
     def __getitem__(self, name: str) -> Task[..., Any]:
-        return self._tasks[name]
+        try:
+            return self._tasks[name]
+        except KeyError:
+            return self._tasks[self._aliases[name]]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._tasks)
@@ -52,13 +57,19 @@ class Tasks(Mapping[str, Task[..., Any]]):
         return len(self._tasks)
 
     def declare(
-        self, function: Callable[..., Any], *, app: Sender, name: str | None, options: TaskOptions
+        self,
+        function: Callable[..., Any],
+        *,
+        app: Sender,
+        name: str | None,
+        options: TaskOptions,
+        aliases: tuple[str, ...] = (),
     ) -> Task[..., Any]:
-        """Create a task from *function* and register it.
+        """Create a task from *function* and register it; messages that name one of its *aliases* run it too.
 
         Raises:
             DeclarationError: It cannot be a task, or it has no name and *name* is not given.
-            DuplicateTaskError: Another function has the name.
+            DuplicateTaskError: Another function has the name or an alias.
         """
         if isinstance(function, Task):
             raise DeclarationError(f"{function.name} is already a task", fix="Write @app.task only once")
@@ -66,25 +77,29 @@ class Tasks(Mapping[str, Task[..., Any]]):
         kind = AsyncTask if is_coroutine_function(function) else Task
         chosen = default_name(function) if name is None else name
         task: Task[..., Any] = kind(function, app=app, name=chosen, options=options)
-        self.add(task)
+        self.add(task, aliases=aliases)
         return task
 
-    def add(self, task: Task[..., Any]) -> None:
+    def add(self, task: Task[..., Any], *, aliases: tuple[str, ...] = ()) -> None:
         """Register *task*; a function may be registered again when its module is reloaded.
 
         Raises:
-            DuplicateTaskError: Another function has the name.
+            DuplicateTaskError: Another function has the name or one of *aliases*.
         """
         execution = _execution(task)
-        other = self._tasks.get(task.name)
-        if other is not None and not self._takes_over(task, other, execution):
-            raise DuplicateTaskError(
-                f"two tasks are named {task.name!r}",
-                where="  {} and {}".format(*_places(other.function, task.function)),
-                fix='Give one a name: @app.task(name="...")',
-            )
+        for name in (task.name, *aliases):
+            other = self.get(name)
+            # Only a task under its own name can be a reloaded one.
+            if other is not None and not (other.name == task.name and self._takes_over(task, other, execution)):
+                raise DuplicateTaskError(
+                    f"two tasks are named {name!r}",
+                    where="  {} and {}".format(*_places(other.function, task.function)),
+                    fix='Give one a name: @app.task(name="...")',
+                )
         self._tasks[task.name] = task
         self._executions[task.name] = execution
+        self._aliases = {alias: name for alias, name in self._aliases.items() if name != task.name}
+        self._aliases |= dict.fromkeys((alias for alias in aliases if alias != task.name), task.name)
 
     def _takes_over(self, task: Task[..., Any], other: Task[..., Any], execution: object) -> bool:
         """Return whether *task* may replace *other*: the same function, or the same one of a reloaded module."""
@@ -98,8 +113,8 @@ class Tasks(Mapping[str, Task[..., Any]]):
         Raises:
             UnknownTaskError: There is none, or there are several; suggests similar names.
         """
-        if name in self._tasks:
-            return self._tasks[name]
+        if name in self:
+            return self[name]
         ends = [full for full in self._tasks if full.endswith("." + name)]
         if len(ends) == 1:
             return self._tasks[ends[0]]

@@ -11,7 +11,7 @@ import attrs
 
 from queuekit.context import Context
 from queuekit.envelope import Unique
-from queuekit.errors import ArgumentsError
+from queuekit.errors import ArgumentsError, OptionError
 from queuekit.failure import Failure
 from queuekit.ids import check_name
 from queuekit.result import Result
@@ -123,8 +123,21 @@ def options_of(chosen: Mapping[str, Any]) -> TaskOptions:
     Raises:
         OptionError: An option does not exist, or its value is not valid.
     """
-    options.known(chosen, ("name", *OPTIONS), of="@app.task")
-    return TaskOptions(**{name: value for name, value in chosen.items() if name != "name"})
+    options.known(chosen, ("name", "aliases", *OPTIONS), of="@app.task")
+    return TaskOptions(**{name: value for name, value in chosen.items() if name in OPTIONS})
+
+
+def aliases_of(chosen: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the earlier names of a task that are given to the decorator.
+
+    Raises:
+        InvalidNameError: One of them cannot name a task.
+        OptionError: They are not an iterable of names.
+    """
+    aliases = chosen.get("aliases", ())
+    if isinstance(aliases, str) or not isinstance(aliases, Iterable):
+        raise OptionError(f"aliases is {aliases!r:.60}, not a list of names", fix='Write  aliases=["old.name"]')
+    return tuple(check_name(alias, what="task") for alias in aliases)
 
 
 # Protocols that match a task by its ``send``, so that type checkers can infer which parameter comes next.

@@ -7,11 +7,13 @@ from typing import Any, Optional
 import attrs
 import pytest
 
-from queuekit import Queuekit
-from queuekit.errors import EncodeError, UnknownTaskError
+from queuekit import Queuekit, Signature
+from queuekit.errors import EncodeError, OptionError, UnknownTaskError
+from queuekit.ids import InvalidNameError
 from queuekit.serializer import type_name
 from queuekit.tasks.callables import DeclarationError
 from queuekit.tasks.registry import DuplicateTaskError
+from support.waiting import PATIENCE
 from support.working import burst, make_app
 
 
@@ -66,6 +68,51 @@ def test_two_functions_cannot_share_a_name(app: Queuekit) -> None:
 
     assert "test_registry.first and" in caught.value.where
     assert "name=" in caught.value.fix
+
+
+def test_runs_what_names_an_alias() -> None:
+    """Messages that an older release sent under the earlier name of a task, or sends during a deploy."""
+    app = make_app()
+    app.task(name="mail.deliver", aliases=["mail.send", "send"])(lambda to: f"mail to {to}")
+    results = [app.send(Signature[str](name, ("ann",))) for name in ("mail.send", "send", "mail.deliver")]
+
+    burst(app)
+
+    assert [result.get(timeout=PATIENCE) for result in results] == ["mail to ann"] * 3
+
+
+def test_an_alias_is_found_and_not_listed(app: Queuekit) -> None:
+    """A command may name it; lists show each task once."""
+    before = len(app.tasks)
+    task = app.task(name="mail.deliver", aliases=["mail.dispatch"])(lambda: None)
+
+    assert app.tasks.find("mail.dispatch") is app.tasks["mail.dispatch"] is task
+    assert (len(app.tasks), "mail.dispatch" in list(app.tasks)) == (before + 1, False)
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ({"name": "a"}, {"name": "b", "aliases": ["a"]}),
+        ({"name": "a", "aliases": ["b"]}, {"name": "b"}),
+        ({"name": "a", "aliases": ["c"]}, {"name": "b", "aliases": ["c"]}),
+    ],
+    ids=["alias-is-a-name", "name-is-an-alias", "alias-is-an-alias"],
+)
+def test_an_alias_belongs_to_one_task(first: dict[str, Any], second: dict[str, Any]) -> None:
+    """Nobody could tell which of two tasks a message means."""
+    app = make_app()
+    app.task(**first)(lambda: 1)
+
+    with pytest.raises(DuplicateTaskError, match="two tasks are named"):
+        app.task(**second)(lambda: 2)
+
+
+@pytest.mark.parametrize(("aliases", "kind"), [("old", OptionError), (5, OptionError), (["a b"], InvalidNameError)])
+def test_aliases_are_names(aliases: Any, kind: type[Exception]) -> None:
+    """A text alone would be a list of letters."""
+    with pytest.raises(kind):
+        make_app().task(name="a", aliases=aliases)
 
 
 def test_a_reloaded_module_registers_again(app: Queuekit) -> None:
