@@ -46,6 +46,8 @@ pytest_plugins = ["pytester"]
 
 LEVELS = Path(__file__).parents[2] / "golden" / "kit_levels.lst"
 """Every test of the suites with its level; QUEUEKIT_TEST_GOLDEN=write writes it anew."""
+DEFECTS = LEVELS.with_name("kit_defects.lst")
+"""Every planted defect, by area and by the test that catches it; written anew in the same way."""
 _numbers = itertools.count()
 _OF_A_DEFECT = 0.5
 """Seconds that a suite waits for what a defect keeps from happening; what is right gets all the time it needs."""
@@ -340,6 +342,18 @@ BACKENDS = [
     Planted(backend_defects.OneAtATime, "works_while_one_of_its_threads_waits", tries=9),
 ]
 
+LOSSES = [
+    (restart_defects.all_messages, "keeps_what_was_sent_over_a_restart"),
+    (restart_defects.settlements, "forgets_what_was_settled_before_a_restart"),
+    (restart_defects.tokens, "keeps_leases_over_a_restart"),
+    (restart_defects.leased, "delivers_again_what_was_leased_before_a_restart"),
+    (restart_defects.live_ids, "adds_nothing_for_a_send_repeated_over_a_restart"),
+    (restart_defects.ids, "remembers_what_was_done_over_a_restart"),
+    (restart_defects.delays, "keeps_what_is_delayed_over_a_restart"),
+    (restart_defects.reasons, "keeps_dead_letters_over_a_restart"),
+]
+"""What a restart loses, and the test that must catch it."""
+
 
 class OneByOne(MemoryBackend):
     """Has no batched join of its own, as backends of others may."""
@@ -399,20 +413,7 @@ def test_catches_a_broken_broker(planted: Planted) -> None:
         repeat(run_for_broker, planted)
 
 
-@pytest.mark.parametrize(
-    ("lose", "test"),
-    [
-        (restart_defects.all_messages, "keeps_what_was_sent_over_a_restart"),
-        (restart_defects.settlements, "forgets_what_was_settled_before_a_restart"),
-        (restart_defects.tokens, "keeps_leases_over_a_restart"),
-        (restart_defects.leased, "delivers_again_what_was_leased_before_a_restart"),
-        (restart_defects.live_ids, "adds_nothing_for_a_send_repeated_over_a_restart"),
-        (restart_defects.ids, "remembers_what_was_done_over_a_restart"),
-        (restart_defects.delays, "keeps_what_is_delayed_over_a_restart"),
-        (restart_defects.reasons, "keeps_dead_letters_over_a_restart"),
-    ],
-    ids=lambda value: getattr(value, "__name__", value),
-)
+@pytest.mark.parametrize(("lose", "test"), LOSSES, ids=lambda value: getattr(value, "__name__", value))
 def test_catches_what_a_restart_loses(lose: Callable[[MemoryBroker], None], test: str) -> None:
     """The named test passes where nothing is lost, and fails where something is."""
     _restarted(restart_defects.nothing, test)
@@ -772,6 +773,23 @@ def test_refuses_a_level_that_is_not_there() -> None:
     """A KIT_LEVEL of a later queuekit is an error at once."""
     with pytest.raises(TypeError, match=r"KIT_LEVEL must be from 1 to \d+, got 99"):
         type("TestMine", (BrokerConformance,), {"KIT_LEVEL": 99})
+
+
+def test_defects_are_listed_by_rule() -> None:
+    """Each area of the suites has the defects that are written down, in all far more than a hundred different ones."""
+    planted = [
+        *((BrokerConformance, one.test, one.defect.__name__) for one in BROKERS),
+        *((BackendConformance, one.test, one.defect.__name__) for one in BACKENDS),
+        *((RestartConformance, test, lose.__name__) for lose, test in LOSSES),
+    ]
+    areas = [getattr(suite, f"test_{test}").__module__.removeprefix("queuekit_testing.") for suite, test, _ in planted]
+    text = "\n".join(sorted({f"{area} {test} {name}" for area, (_, test, name) in zip(areas, planted, strict=True)}))
+
+    if os.environ.get("QUEUEKIT_TEST_GOLDEN") == "write":
+        DEFECTS.write_text(f"{text}\n", encoding="utf-8")
+
+    assert f"{text}\n" == DEFECTS.read_text(encoding="utf-8")
+    assert len({name for _, _, name in planted}) >= 150
 
 
 def test_levels_do_not_change() -> None:
