@@ -24,6 +24,7 @@
     ├── UniqueKeyError         QK218  a part of a workflow duplicates a message whose outcome it cannot take
     ├── NotReadHereError       QK219  the message needs a worker of a newer release, or another serializer
     ├── MisfitError            QK220  a group does not match the message that asks for its results
+    ├── UnsignedError          QK221  a message or record is not signed by a key that is accepted here
     ├── CapabilityError        QK301  a broker or backend does not support what is asked for
     ├── UnavailableError       QK401  a broker or backend did not answer
     ├── TooLargeError          QK403  a body exceeds the limit

@@ -62,7 +62,8 @@ class TaskStarted(Event):
     queue: str
     attempt: int
     waited: float | None
-    """Seconds since the message, or this attempt, was due; ``None`` for a replay, whose due time is unknown."""
+    """Seconds since the message, or this attempt, was due; ``None`` for a replay, and for a retry if neither the broker
+    nor the backend has a clock."""
 
 
 @attrs.frozen(kw_only=True)

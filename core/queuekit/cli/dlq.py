@@ -165,8 +165,9 @@ def _rate(context: click.Context, parameter: click.Parameter, value: str | None)
 
 
 @command.command("retry", short_help="Put dead letters back on their queues.")
+@click.option("--sign", is_flag=True, help="Sign those that are dead as unsigned, and put only them back.")
 @_choice
-def retry(session: Session, *, dry_run: bool, rate: float | None, by: str | None, **choice: Any) -> None:
+def retry(session: Session, *, dry_run: bool, rate: float | None, by: str | None, sign: bool, **choice: Any) -> None:
     """Put dead letters back on their queues, ready at once and with all retries. Print their ids.
 
     Choose them by ids, by filters that must all match (task:mail.* error:Timeout age:>1h), or with --all.
@@ -177,7 +178,7 @@ def retry(session: Session, *, dry_run: bool, rate: float | None, by: str | None
     if dry_run:
         _print_dry_run(session, chosen.ids, "would be put back on their queues")
         return
-    steps = in_steps(admin.replay, chosen.ids, rate=rate, sleep=app.clock.sleep)
+    steps = in_steps(admin.replay_signed if sign else admin.replay, chosen.ids, rate=rate, sleep=app.clock.sleep)
     replayed = _carry_out(admin, "dlq retry", steps, by=by, on=chosen.text)
     session.say(f"{len(replayed)} back on their queues")
     if replayed:

@@ -194,6 +194,23 @@ def resume(session: Session, *, names: tuple[str, ...]) -> None:
         session.say(f"resumed  {name}, next {when(view.next, now=app.runtime.now())}")
 
 
+@command.command("sign")
+@click.argument("names", metavar="NAME...", nargs=-1, required=True)
+@engine_options
+@common_options
+@pass_session
+def sign(session: Session, *, names: tuple[str, ...]) -> None:
+    """Sign stored schedules with the first of signing_keys, and print what they call.
+
+    For schedules that were added before there were keys, and for a new key. Remove one that you do not want.
+    """
+    app = _app(session)
+    for name in names:
+        app.schedules.sign(name)
+        entry = app.schedules.get(name).entry
+        session.say(f"signed  {name}: {one_line(entry.when.words())}: {one_line(entry.about)}")
+
+
 @command.command("run")
 @click.argument("name")
 @engine_options

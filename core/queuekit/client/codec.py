@@ -7,7 +7,7 @@ options that the caller set. Its payload, written by the serializer, holds ``arg
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -20,14 +20,16 @@ from queuekit.serializer import Serializer
 from queuekit.signature import Signature
 from queuekit.values import quick_frozen
 from queuekit.wire.position import Gather, Position, read_gather, read_position
+from queuekit.wire.signing import Signing
 
-__all__ = ["LITTLE", "Message", "decode", "encode", "outline", "peek_position", "sealed"]
+__all__ = ["LITTLE", "Message", "decode", "encode", "outline", "peek_position", "sealed", "signing_encoder"]
 
 VERSION = 1
-_CARRIED = ("headers", "retries", "timeout", "ignore_result", "broker")
+_CARRIED = ("headers", "retries", "timeout", "ignore_result", "broker", "delay")
 # The header as encode() writes it when the caller set no options: recognised without a JSON parser.
 _USUAL = re.compile(
-    rb'\{"v":1,"id":"([A-Za-z0-9_.:-]{1,120})","task":"([A-Za-z0-9_.:-]{1,120})","ct":"([a-z0-9]{1,20})"\}\n'
+    rb'\{"v":1,"id":"([A-Za-z0-9_.:-]{1,120})","task":"([A-Za-z0-9_.:-]{1,120})","ct":"([a-z0-9]{1,20})"'
+    rb'(?:,"sig":"[0-9a-f]{8}\.[A-Za-z0-9+/]{43}")?\}\n'
 )
 _NEWEST = 1_000_000
 """Highest number that counts as a version; beyond it the header is malformed."""
@@ -59,6 +61,8 @@ class Message:
     ignore_result: bool | None = None
     broker: dict[str, Any] | None = None
     """Options of the broker's service."""
+    delay: float | None = None
+    """Seconds from the first send until it was due."""
     on_success: tuple[Signature[Any], ...] = attrs.field(default=(), repr=False)
     on_error: tuple[Signature[Any], ...] = attrs.field(default=(), repr=False)
     link: Position | None = None
@@ -144,10 +148,19 @@ def encode(
     return _head(signature, id, content_type, places) + data
 
 
+def signing_encoder(signing: Signing) -> Callable[..., bytes]:
+    """Return :func:`encode` with a signature of what it returns."""
+
+    def encode_signed(signature: Signature[Any], **options: Any) -> bytes:
+        return signing.signed_message(encode(signature, **options))
+
+    return encode_signed
+
+
 def _is_usual(signature: Signature[Any]) -> bool:
     """Return whether the caller set no options that the header carries."""
     plain = signature.retries is None and signature.timeout is None and signature.ignore_result is None
-    single = signature.broker is None and not signature.each
+    single = signature.broker is None and signature.delay is None and not signature.each
     return plain and single and signature.retry is None and not signature.headers
 
 
@@ -259,8 +272,10 @@ _OPTION_TYPES: dict[str, tuple[type, ...]] = {
     "parent": (str,),
     "retries": (int,),
     "timeout": (int, float),
+    "delay": (int, float),
     "ignore_result": (bool,),
 }
+_BOUNDS = {"timeout": LONGEST, "delay": LONGEST, "retries": MOST_RETRIES}
 
 
 def peek_position(envelope: Envelope) -> Position | None:
@@ -279,7 +294,10 @@ def outline(envelope: Envelope) -> Message:
         header = {}
     task = header.get("task")
     named = task if isinstance(task, str) and is_name(task) else ""
-    return Message(id=envelope.id, task=named, args=[], kwargs={}, headers={}, link=peek_position(envelope))
+    delay: Any = header.get("delay")
+    known = delay if type(delay) in _OPTION_TYPES["delay"] and 0 <= delay <= LONGEST else None
+    place = peek_position(envelope)
+    return Message(id=envelope.id, task=named, args=[], kwargs={}, headers={}, delay=known, link=place)
 
 
 def _options(header: dict[str, Any]) -> dict[str, Any]:
@@ -293,10 +311,7 @@ def _options(header: dict[str, Any]) -> dict[str, Any]:
         if value is not None and type(value) not in kinds:
             raise DecodeError(f"{key} in the header has the wrong type")
         options[key] = value
-    if options["timeout"] is not None and not 0 <= options["timeout"] <= LONGEST:
-        raise DecodeError("timeout in the header is out of bounds")
-    if options["retries"] is not None and not 0 <= options["retries"] <= MOST_RETRIES:
-        raise DecodeError("retries in the header is out of bounds")
+    _check_bounds(options)
     retry = header.get("retry")
     if retry is not None and type(retry) is not dict:
         raise DecodeError("retry in the header is not an object")
@@ -307,3 +322,9 @@ def _options(header: dict[str, Any]) -> dict[str, Any]:
     options["link"], options["gather"] = read_position(header.get("flow")), read_gather(header.get("gather"))
     options["each"] = header.get("each") is True
     return options
+
+
+def _check_bounds(options: dict[str, Any]) -> None:
+    for name, most in _BOUNDS.items():
+        if options[name] is not None and not 0 <= options[name] <= most:
+            raise DecodeError(f"{name} in the header is out of bounds")

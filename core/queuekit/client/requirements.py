@@ -26,7 +26,7 @@ def unmet_requirements(
     tells_time = not dated or runtime.tells_time
     for name, task in sorted(tasks.items()):
         yield from (f"{name} asks for {text}" for text in _unmet_options(task.defaults, runtime, tells_time=tells_time))
-        yield from _refused_options(runtime, name, task.defaults.broker or {})
+        yield from _unmet_service_options(runtime, name, task.defaults.broker or {})
     if runtime.backend is None:
         yield from (f"the schedule {name} needs a result backend" for name in schedules)
     elif not runtime.backend.capabilities.scan:
@@ -34,7 +34,7 @@ def unmet_requirements(
         yield from (f"the schedule {name} {why}" for name in schedules)
 
 
-def _refused_options(runtime: Runtime, name: str, given: Mapping[str, Any]) -> Iterator[str]:
+def _unmet_service_options(runtime: Runtime, name: str, given: Mapping[str, Any]) -> Iterator[str]:
     """Yield why the broker refuses the options of its service that the task *name* gives."""
     if given and not runtime.config.eager:
         try:

@@ -26,6 +26,7 @@ from queuekit.plugins.loading import reason
 from queuekit.plugins.manager import Plugins, section_of
 from queuekit.serializer import Serializer
 from queuekit.urls import EngineURL, mask
+from queuekit.wire.signing import Signing
 
 __all__ = ["Runtime", "build_runtime"]
 
@@ -46,6 +47,8 @@ class Runtime:
     events: Events
     clock: Clock
     random: random.Random
+    signing: Signing | None = None
+    """Signs what is sent and stored, and checks it; ``None`` without keys."""
 
     @property
     def shared(self) -> bool:
@@ -204,6 +207,7 @@ def build_runtime(
         events=events,
         clock=clock,
         random=chance,
+        signing=Signing(keys, required=config.signing == "require") if (keys := config.signing_keys) else None,
     )
 
 

@@ -12,7 +12,7 @@ import attrs
 
 from queuekit.backend import Condition, Record
 from queuekit.broker import CommitItem
-from queuekit.client.codec import encode
+from queuekit.client.codec import encode, signing_encoder
 from queuekit.client.runtime import Runtime
 from queuekit.client.service_options import ServiceOptions
 from queuekit.envelope import DEFAULT_PRIORITY, Envelope, Unique
@@ -85,6 +85,7 @@ class Sending:
     def __init__(self, runtime: Runtime, tasks: Tasks, *, spent: float = 0.0) -> None:
         self._runtime = runtime
         self._tasks = tasks
+        self._encode = encode if runtime.signing is None else signing_encoder(runtime.signing)
         self._before_send = runtime.stages.before_send or ()
         self._serializer, self._default_queue = runtime.serializer, runtime.config.default_queue
         self._service = ServiceOptions(runtime, tasks)
@@ -183,14 +184,14 @@ class Sending:
         id = signature.id or new_id()
         serializer, names = self._serializer, task.parameters.names if task else ()
         try:
-            body = encode(
+            body = self._encode(
                 signature, id=id, serializer=serializer, parameters=names, parent=parent, link=link, gather=gather
             )
         except EncodeError:
             body = b""
         if not body:  # outside of the handler, so that an error has no other one as its context
             signature = signature if task is None else plain_call(signature, task, serializer.dumps)
-            body = encode(
+            body = self._encode(
                 signature, id=id, serializer=serializer, parameters=names, parent=parent, link=link, gather=gather
             )
         options = resolve(signature, task)

@@ -23,8 +23,9 @@ from queuekit.errors import ConfigError, PluginError
 from queuekit.ids import is_name, plain
 from queuekit.plugins.foreign import meant_by
 from queuekit.plugins.manager import Plugins
-from queuekit.plugins.options import Mismatch, Problem, at_least, read, report, settable, unknown
+from queuekit.plugins.options import Mismatch, Problem, at_least, convert, read, report, settable, unknown
 from queuekit.urls import EngineURL, is_secret, mask
+from queuekit.wire.signing import SHORTEST_KEY, SigningKey
 
 __all__ = [
     "Config",
@@ -121,6 +122,27 @@ def _check_name(_instance: Any, _field: attrs.Attribute[Any], value: str) -> Non
 def _check_app_version(_instance: Any, _field: attrs.Attribute[Any], value: str | None) -> None:
     if value is not None and not 1 <= len(value) <= _LONGEST_VERSION:
         raise Mismatch(f"1 to {_LONGEST_VERSION} characters", value)
+
+
+def _signing_keys(value: Any) -> tuple[SigningKey, ...]:
+    """Return the keys of a list, or of text: JSON or comma-separated. No error shows one."""
+    texts = value
+    if isinstance(value, str):
+        with contextlib.suppress(ValueError):
+            texts = convert(tuple[str, ...], value)
+    if not isinstance(texts, list | tuple):
+        raise ValueError("expected a list of keys")  # noqa: TRY004 - settings are not valid by ValueError
+    keys = tuple(one if isinstance(one, SigningKey) else SigningKey(_secret(one)) for one in texts)
+    if len({key.id for key in keys}) < len(keys):
+        raise ValueError("a key is named twice")
+    return keys
+
+
+def _secret(value: Any) -> bytes:
+    secret = value.strip().encode("utf-8", "surrogatepass") if isinstance(value, str) else b""
+    if len(secret) < SHORTEST_KEY:
+        raise ValueError(f"a key is shorter than {SHORTEST_KEY} characters; make one:  openssl rand -hex 32")
+    return secret
 
 
 def _level(value: Any) -> Any:
@@ -232,6 +254,10 @@ class Config:
     """Whether a send checks each argument against its annotation; on in tests that use the fixture ``queue``."""
     send_timeout: Seconds = 5.0
     """Seconds after which a send fails if the broker does not answer; includes connecting, but not name resolution."""
+    signing_keys: tuple[SigningKey, ...] = attrs.field(default=(), converter=_signing_keys)
+    """Keys that sign messages, workflows and schedules: the first signs, all verify; default: nothing is signed."""
+    signing: Literal["require", "accept"] = "require"
+    """What to do with unsigned messages if there are keys: refuse them, or run them while a fleet is changed over."""
     max_message_bytes: int = attrs.field(default=1_048_576, validator=at_least(1))
     """Longest body of a message, in bytes."""
     redact: tuple[str, ...] = ()
@@ -290,6 +316,8 @@ def _row(key: str, value: Any) -> str:
         return ",".join(f"{name}:{weight}" for name, weight in value.items())
     if key == "backend" and value is None:
         return "the broker's"
+    if key == "signing_keys":
+        return ", ".join(f"*** (id {one.id})" for one in value)
     return "" if value is None else _text(_masked(key, value))
 
 
@@ -332,6 +360,8 @@ def load_config(
     chosen, misplaced = _merge(layers)
     config, unfit = _build(chosen)
     problems += misplaced + unfit
+    if "signing" in chosen and not config.signing_keys and not any("signing_keys" in one.key for one in problems):
+        problems.append(Problem(chosen["signing"].key, "is set, and signing_keys is not", chosen["signing"].source))
     if problems and plugins is not None:
         # A plugin that cannot be loaded is reported later, once the settings are valid.
         with contextlib.suppress(PluginError):

@@ -49,8 +49,9 @@ from queuekit.wire.records import (
     read_info,
     result_key,
 )
+from queuekit.wire.signing import UnsignedError
 
-__all__ = ["Executor", "due_of"]
+__all__ = ["Executor", "due_moment", "due_of"]
 
 _logger = logging.getLogger("queuekit.middleware")
 _worker_logger = logging.getLogger("queuekit.worker")
@@ -101,6 +102,8 @@ class Executor:
         self._monotonic = runtime.clock.monotonic
         self._announces, self._events = runtime.events.wants_runs(), runtime.events
         self._own = own_tasks(runtime)
+        self._signing = runtime.signing
+        self._checked = self._prepare if runtime.signing is None else self._prepare_signed
         self.variables = variables or contextvars.copy_context().copy
         """Returns the context variables that a run starts with. Each run gets its own copy."""
         self.decide = Decider(runtime, sending, tasks, worker=worker)
@@ -128,13 +131,23 @@ class Executor:
         Never raises, whatever bytes the delivery holds (QK9).
         """
         try:
-            return self._prepare(delivery, marks)
+            return self._checked(delivery, marks)
+        except UnsignedError as error:
+            return self.decide.untrusted(delivery, reason="unsigned", error=error.what)
         except NotReadHereError as error:
             return self._unreadable(delivery, marks, error)
         except QueuekitError as error:
             return self.decide.dead(delivery, reason="malformed", error=error.what)
         except BaseException as error:  # noqa: BLE001 - one hostile message must not touch the others of its batch (QK8)
             return self.decide.dead(delivery, reason="malformed", error=type(error).__name__)
+
+    def _prepare_signed(self, delivery: Delivery, marks: Mapping[str, Record]) -> Run | Outcome:
+        """Prepare a delivery if it is signed; until that is known, nothing in it is believed."""
+        if delivery.unread:
+            return self.decide.untrusted(delivery, reason="malformed", error=delivery.unread)
+        if self._signing is not None:
+            self._signing.check_message(delivery.envelope.body)
+        return self._prepare(delivery, marks)
 
     def _prepare(self, delivery: Delivery, marks: Mapping[str, Record]) -> Run | Outcome:
         size = len(delivery.envelope.body)
@@ -346,7 +359,8 @@ class Executor:
             if early is not None:
                 return early
         if self._announces or self._events.observed:
-            waited = None if envelope.generation else max(0.0, self._now(run) - due_of(run.delivery))
+            due = due_moment(run.delivery, run.message)
+            waited = None if due is None or envelope.generation else max(0.0, self._now(run) - due)
             event = TaskStarted(
                 id=envelope.id, task=run.message.task, queue=envelope.queue, attempt=envelope.attempt, waited=waited
             )
@@ -500,7 +514,8 @@ class Executor:
 
     def _held(self, delivery: Delivery, message: Message, lack: str, *, why: str = "") -> Outcome:
         """Hold a message that this worker cannot run yet, with growing delay; finally dead-letter it (QK9)."""
-        waited = delivery.claimed_at - due_of(delivery)
+        due = due_moment(delivery, message)
+        waited = delivery.claimed_at - (due_of(delivery) if due is None else due)
         if waited >= self._settings.hold_unknown:
             error = f"{lack} for {waited:.0f} s" + (f": {why}" if why else "")
             return self.decide.dead(delivery, reason="unknown", error=error, task=message.task, message=message)
@@ -594,8 +609,22 @@ def _of(run: Run, outcome: Outcome) -> Outcome:
 
 
 def due_of(delivery: Delivery) -> float:
-    """Return when the message became due, on the broker's clock."""
+    """Return when the message became due, on the broker's clock, as far as the delivery says."""
     return max(delivery.sent_at + delivery.envelope.delay, delivery.envelope.not_before or 0.0)
+
+
+def due_moment(delivery: Delivery, message: Message) -> float | None:
+    """Return when this attempt of *message* became due, on the broker's clock; ``None`` if nothing says when.
+
+    Engines do not give the delay of the send back, so the message carries it. A retry carries its moment, unless
+    neither the broker nor the backend has a clock.
+    """
+    envelope = delivery.envelope
+    if envelope.attempt:
+        return envelope.not_before
+    if message.delay is None or envelope.hop:
+        return due_of(delivery)
+    return max(due_of(delivery), delivery.sent_at + message.delay)
 
 
 def _final_info(id: str, record: Record | None) -> Info | None:

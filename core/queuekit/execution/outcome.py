@@ -32,7 +32,7 @@ __all__ = ["Decider", "Outcome", "Run"]
 
 _logger = logging.getLogger("queuekit.task")
 _LONGEST_ERROR = 2_000
-_NEVER_RAN = frozenset({"crashed", "malformed", "unknown"})
+_NEVER_RAN = frozenset({"crashed", "malformed", "unknown", "unsigned"})
 """Reasons of dead letters whose body did not fail."""
 _HEADER_ROOM = 1_000
 """Bytes that the header of a record may need in addition to the result."""
@@ -307,6 +307,15 @@ class Decider:
             status="dead",
             event=event,
         )
+
+    def untrusted(self, delivery: Delivery, *, reason: str, error: str) -> Outcome:
+        """Decide for a message that nobody with a key has signed: a dead letter, and no more.
+
+        Its id and its position in a workflow may be those of another message, so neither gets a record.
+        """
+        event = MessageDead(id=delivery.id, task="", queue=delivery.queue, reason=reason, error=error)
+        settlement = Dead(delivery, reason=reason, holder=self._worker, error=error[:_LONGEST_ERROR])
+        return Outcome(delivery=delivery, settlement=settlement, status="dead", event=event)
 
     def done_before(self, delivery: Delivery, message: Message, info: Info, value: Callable[[], Any]) -> Outcome:
         """Decide for a message redelivered after its outcome was recorded: repeat only what may be missing."""

@@ -63,6 +63,8 @@ def follower(runtime: Runtime, envelope: Envelope, holder: str) -> Envelope:
     body = encode(
         signature, id=envelope.id, serializer=runtime.serializer, parent=message.parent, link=message.link, gather=None
     )
+    if runtime.signing is not None:
+        body = runtime.signing.signed_message(body)
     # The hop makes it differ from the refused message. It starts at once, since it only waits for the holder.
     return attrs.evolve(envelope, body=body, unique=None, delay=0.0, not_before=None, hop=envelope.hop + 1)
 

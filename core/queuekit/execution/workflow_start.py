@@ -78,6 +78,8 @@ def _records(runtime: Runtime, graph: Graph) -> list[Record]:
         )
     ttl = _ttl(runtime, graph)
     records = records_of(graph, runtime.serializer, ttl=ttl, max_record=backend.limits.max_record)
+    if runtime.signing is not None:
+        records = [runtime.signing.signed_record(record) for record in records]
     if graph.kind != "group":
         now = runtime.clock.time()
         records.append(pending(id=graph.id, task=f"({graph.kind})", queue="", ttl=ttl, at=now))

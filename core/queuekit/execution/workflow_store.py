@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import contextlib
 from collections import OrderedDict
 from collections.abc import Iterable
 from typing import Any
@@ -17,6 +18,7 @@ from queuekit.serializer import Serializer
 from queuekit.timelimit import time_limit
 from queuekit.wire.batches import in_batches
 from queuekit.wire.position import chunk_key, graph_key
+from queuekit.wire.signing import Signing
 from queuekit.workflows.compile import Node, graph_keys, read_chunk, read_head
 
 __all__ = ["GoneError", "Kept", "Missing", "Reads", "StoredGraph", "load_graph", "read_graph"]
@@ -57,6 +59,8 @@ class StoredGraph:
     renew_at: float
     """Monotonic time at which its records must be renewed."""
     serializer: Serializer
+    signing: Signing | None = None
+    """Checks the parts as they are added."""
     nodes: dict[int, Any] = attrs.field(factory=dict)
     callbacks: dict[tuple[int, int], Envelope] = attrs.field(factory=dict)
     """Callbacks of groups, by number of the group and generation."""
@@ -81,6 +85,8 @@ class StoredGraph:
         """Add a part; *record* is ``None`` if it has expired."""
         self.loaded.add(chunk)
         if record is not None:
+            if self.signing is not None:
+                self.signing.check_record(record)
             self.nodes.update(read_chunk(record, self.serializer))
 
     @property
@@ -108,7 +114,10 @@ def load_graph(runtime: Runtime, record: Record, id: str) -> StoredGraph:
 
     Raises:
         DecodeError: It was not written by this release, or by a serializer that is not accepted here.
+        UnsignedError: It is not signed as required.
     """
+    if runtime.signing is not None:
+        runtime.signing.check_record(record)
     head = read_head(record)
     serializer = runtime.accepted.get(str(head.get("ct")))
     if serializer is None:
@@ -123,6 +132,7 @@ def load_graph(runtime: Runtime, record: Record, id: str) -> StoredGraph:
         starts=head["starts"],
         renew_at=runtime.clock.monotonic() + left - ttl / 2,
         serializer=serializer,
+        signing=runtime.signing,
     )
     graph.add(0, record)
     return graph
@@ -215,7 +225,9 @@ class Reads:
             if graph is None:
                 self._records[key] = found.get(key)
             else:
-                graph.add(int(key.rpartition(":")[2]), found.get(key))
+                # A part that cannot be read, or that nobody signed, has no nodes: its workflow cannot go on.
+                with contextlib.suppress(DecodeError):
+                    graph.add(int(key.rpartition(":")[2]), found.get(key))
         self._wanted.clear()
 
     def _renew(self, graph: StoredGraph, now: float) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
@@ -15,13 +16,14 @@ from queuekit.client.requirements import unmet_requirements
 from queuekit.client.runtime import Runtime
 from queuekit.client.sender import Sending
 from queuekit.config.settings import Config
-from queuekit.errors import CapabilityError, QueuekitError, UnknownIdError, did_you_mean
+from queuekit.errors import CapabilityError, ConfigError, QueuekitError, UnknownIdError, did_you_mean
 from queuekit.execution.workflow_cancel import cancel_workflow, report_cancelled
 from queuekit.execution.workflow_store import read_graph
 from queuekit.hookspecs import Check
 from queuekit.ids import is_name, plain
 from queuekit.operations.actions import ACTION, Action, person, read_action, record_action
 from queuekit.operations.redaction import redacted
+from queuekit.operations.signatures import doubt_of, schedule_doubts, signed_again
 from queuekit.plugins.loading import reason
 from queuekit.states import FINAL, State
 from queuekit.tasks.registry import Tasks
@@ -57,6 +59,8 @@ _PAGE = 100
 """Most messages to hold in memory while many are read."""
 _FIRST_PART, _PART = 20, 500
 """Messages to replay in the first step, when their size is not known yet, and the most to replay or delete in any."""
+_LOOKED_AT = 100
+"""Most messages of a place that a check looks at."""
 _QUIET = 25.0
 """Seconds of silence after which a worker is reported: it missed two presence records."""
 
@@ -434,6 +438,44 @@ class Admin:
                 backend.delete([key], expect=record.version)
         return replayed
 
+    def replay_signed(self, queue: str, ids: Sequence[str] | None = None) -> list[str]:
+        """Sign the dead letters of *queue* (all, or *ids*) that nobody had signed, put them back, and return their ids.
+
+        The operator vouches for what they call: look at them first.
+
+        Raises:
+            ConfigError: No key is set.
+        """
+        signing, queue = self._runtime.signing, plain(queue)
+        if signing is None:
+            raise ConfigError("signing needs a key, and none is set", fix="Set signing_keys")
+        chosen, replayed = self._dead_ids(queue) if ids is None else [plain(id) for id in ids], list[str]()
+        for id in chosen:
+            for stored in self._unsigned(queue, id):
+                # A crash between the two steps leaves both; sent once more, the message is one with that id.
+                envelope = signed_again(signing, stored.envelope)
+                with self.in_time():
+                    sent = envelope is not None and self._broker.send([envelope]) == [id]
+                if sent:
+                    self._put_pending(stored, queue)
+                    with self.in_time():
+                        self._broker.remove(queue, [id], place=Place.DEAD)
+                    replayed.append(id)
+        return replayed
+
+    def _unsigned(self, queue: str, id: str) -> list[Stored]:
+        """Return the dead letter *id* if it is one because of its signature."""
+        with self.in_time():
+            found = list(self._broker.find(queue, [id]))
+        return [one for one in found if one.place is Place.DEAD and one.reason == "unsigned"]
+
+    def _put_pending(self, stored: Stored, queue: str) -> None:
+        queued, backend = self._queued(stored), self._runtime.backend
+        if backend is not None and is_name(queued.id) and self._is_stored(queued):
+            with self.in_time():
+                backend.delete([cancel_key(queued.id)])
+                backend.put([self._pending_again(queued, queue)], condition=Condition.NEWER)
+
     def _pending_again(self, queued: QueuedMessage, queue: str) -> Record:
         ttl, now = self._runtime.config.results_expire, self._runtime.clock.time()
         generation = queued.stored.envelope.generation + 1
@@ -474,6 +516,7 @@ class Admin:
         self.ping()
         problems += self._engine_problems()
         problems += unmet_requirements(self._runtime, self._app.tasks, self._app.declared)
+        problems += [f"signing: {line}" for line in self._signing_problems()]
         problems += [f"workers: {line}" for line in self._silent_workers()]
         problems += [f"queues: {line}" for line in self._unserved_queues()]
         for check in self._runtime.plugins.collect("queuekit_checks", app=self._app):
@@ -497,6 +540,20 @@ class Admin:
         """Check that the broker answers, within the time limit, before a call that may take long."""
         with self.in_time():
             self._broker.receive([self._runtime.config.default_queue], limit=0, wait=0, lease=1)
+
+    def _signing_problems(self) -> Iterator[str]:
+        """Yield which waiting messages and schedules workers would refuse, or run without a check."""
+        signing, broker = self._runtime.signing, self._broker
+        for name in self.queue_names() if broker.capabilities.inspect else ():
+            found: Counter[str] = Counter()
+            for place in (Place.READY, Place.DELAYED):
+                with self.in_time():
+                    page = broker.peek(name, place=place, limit=_LOOKED_AT)
+                found.update(doubt_of(signing, one.envelope.body) for one in page.items)
+            yield from (f"{count} of the next messages of {name} {text}" for text, count in found.items() if text)
+        if signing is not None and self._runtime.backend is not None:
+            for name, text in schedule_doubts(self._runtime, signing):
+                yield f"the schedule {name} {text}; see it, then:  queuekit schedules sign {name}"
 
     def _engine_problems(self) -> Iterator[str]:
         """Yield what broker and backend report, a line each."""
@@ -662,8 +719,11 @@ class Admin:
         return {"message": shown, "hidden": hidden}
 
     def _decode(self, stored: Stored) -> Message | None:
+        signing, accepted = self._runtime.signing, self._runtime.accepted
+        if signing is not None and doubt_of(signing, stored.envelope.body):
+            accepted = {name: one for name, one in accepted.items() if one.safe}  # a look must not run its code
         try:
-            return decode(stored.envelope, self._runtime.accepted)
+            return decode(stored.envelope, accepted)
         except (QueuekitError, ValueError, TypeError):
             return None
 

@@ -93,7 +93,9 @@ class Dispatcher:
                 continue
             # An unreadable schedule must not block the others; the leader reports it when it reads all schedules.
             with contextlib.suppress(DecodeError, ScheduleError):
-                yield self._turn(read_entry(record), read_progress(found.get(progress_key(name))), now)
+                yield self._turn(
+                    read_entry(record, self._runtime.signing), read_progress(found.get(progress_key(name))), now
+                )
 
     def _turn(self, entry: StoredSchedule, progress: Progress, now: float) -> _Turn:
         plan = Due()

@@ -36,6 +36,7 @@ from queuekit.tasks.resolve import resolve
 from queuekit.timelimit import time_limit
 from queuekit.wire.call_options import at_least_one
 from queuekit.wire.records import Info, read_infos
+from queuekit.wire.signing import Signing, UnsignedError
 from queuekit.workflows.workflow import Chain, Chord, Group, Part
 
 __all__ = ["ScheduleView", "Schedules"]
@@ -115,12 +116,12 @@ class Schedules:
     def all(self) -> list[ScheduleView]:
         """Return all schedules, by name."""
         with self._in_time():
-            return self._views(list(scan(self._backend)))
+            return self._views(list(scan(self._runtime)))
 
     def set_aside(self) -> dict[str, str]:
         """Return the names of schedules whose records cannot be read here, and why. They send no ticks."""
         with self._in_time():
-            found = [(record.key.removeprefix(ENTRIES), why) for record, _, why in _records(self._backend) if why]
+            found = [(record.key.removeprefix(ENTRIES), why) for record, _, why in _records(self._runtime) if why]
         return dict(sorted(found))
 
     def get(self, name: str) -> ScheduleView:
@@ -167,7 +168,7 @@ class Schedules:
         schedule = Schedule(name=name, when=when, call=call, misfire=misfire, overlap=overlap, grace=grace)
         entry = _made(self._app, schedule, "added")
         with self._in_time():
-            (added,) = self._backend.put([entry.record()], expect=0)
+            (added,) = self._backend.put([entry.record(self._runtime.signing)], expect=0)
         if not added:
             fix = f"Change it:  queuekit schedules change {name}"
             raise ScheduleError(f"schedule {name!r} already exists", fix=fix)
@@ -229,6 +230,31 @@ class Schedules:
             self._backend.delete([entry_key(name), progress_key(name)])
         self._changed()
 
+    def sign(self, name: str) -> None:
+        """Sign the stored schedule with the first key, whoever wrote it: look at it first.
+
+        Raises:
+            UnknownScheduleError: No schedule has that name.
+            ScheduleError: It cannot be read, or no key is set.
+        """
+        signing, name = self._runtime.signing, check_id(name, what="schedule")
+        if signing is None:
+            raise ScheduleError("signing needs a key, and none is set", fix="Set signing_keys")
+        with self._in_time():
+            record = self._backend.get([entry_key(name)]).get(entry_key(name))
+        if record is None:
+            self._entry(name)  # raises
+            return
+        try:
+            read_entry(record)
+        except DecodeError as error:
+            raise ScheduleError(f"schedule {name!r} cannot be read: {error.what}") from error
+        with self._in_time():
+            (done,) = self._backend.put([signing.signed_record(record)], expect=record.version)
+        if not done:
+            raise ScheduleError(f"another process has just changed schedule {name!r}", fix="Look at it again")
+        self._changed()
+
     def run(self, name: str) -> Any:
         """Send the call of a schedule now, in addition to its ticks, and return a handle on its result."""
         entry = self._entry(name)
@@ -254,11 +280,14 @@ class Schedules:
         with self._in_time():
             record = self._backend.get([entry_key(name)]).get(entry_key(name))
         if record is None:
-            known = [entry.name for entry in scan(self._backend)]
+            known = [entry.name for entry in scan(self._runtime)]
             fix = did_you_mean(name, known) or "List them:  queuekit schedules"
             raise UnknownScheduleError(f"there is no schedule {name!r}", fix=fix[0].upper() + fix[1:])
         try:
-            return read_entry(record)
+            return read_entry(record, self._runtime.signing)
+        except UnsignedError as error:
+            fix = f"If it is yours:  queuekit schedules sign {name}"
+            raise ScheduleError(f"schedule {name!r} is set aside: {error.what}", fix=fix) from error
         except DecodeError as error:
             raise ScheduleError(
                 f"schedule {name!r} is set aside: {error.what}", fix=f"Remove it:  queuekit schedules remove {name}"
@@ -269,7 +298,7 @@ class Schedules:
         for _ in range(_TRIES):
             entry = self._entry(name)
             with self._in_time():
-                (done,) = self._backend.put([change(entry).record()], expect=entry.version)
+                (done,) = self._backend.put([change(entry).record(self._runtime.signing)], expect=entry.version)
             if done:
                 self._changed()
                 return
@@ -318,20 +347,22 @@ def declare(app: SchedulingApp) -> None:
     backend = app.runtime.need_listing("a schedule")
     found = backend.get([entry_key(name) for name in app.declared]) if app.declared else {}
     entries = [_made(app, schedule, "code") for schedule in app.declared.values()]
-    changed = [_declare(backend, entry, found.get(entry_key(entry.name))) for entry in entries]
+    changed = [_declare(app.runtime, backend, entry, found.get(entry_key(entry.name))) for entry in entries]
     if any(changed):
         backend.put([Record(key=CHANGES)])
 
 
-def _declare(backend: Backend, entry: StoredSchedule, record: Record | None) -> bool:
+def _declare(runtime: Runtime, backend: Backend, entry: StoredSchedule, record: Record | None) -> bool:
     """Replace *record* by *entry*, unless they are equal or another process changes it first."""
-    old = _readable(record)
+    signing = runtime.signing
+    old = _readable(record, signing)
     if old is not None:
-        if old.digest == entry.digest and old.source == "code":
+        current = signing is None or record is None or signing.is_current(record)
+        if old.digest == entry.digest and old.source == "code" and current:
             return False
         since = old.since if old.when == entry.when else entry.since
         entry = attrs.evolve(entry, since=since, paused=old.paused)
-    return backend.put([entry.record()], expect=record.version if record is not None else 0)[0]
+    return backend.put([entry.record(signing)], expect=record.version if record is not None else 0)[0]
 
 
 def _made(app: ScheduleSource, schedule: Schedule, source: Literal["added", "code"]) -> StoredSchedule:
@@ -349,20 +380,20 @@ def _made(app: ScheduleSource, schedule: Schedule, source: Literal["added", "cod
     )
 
 
-def scan(backend: Backend, *, unreadable: Callable[[str, str], object] | None = None) -> Iterable[StoredSchedule]:
+def scan(runtime: Runtime, *, unreadable: Callable[[str, str], object] | None = None) -> Iterable[StoredSchedule]:
     """Yield all schedules that can be read here; call *unreadable* with the names of the others, and why."""
-    for record, entry, why in _records(backend):
+    for record, entry, why in _records(runtime):
         if entry is not None:
             yield entry
         elif unreadable is not None:
             unreadable(record.key.removeprefix(ENTRIES), why)
 
 
-def _records(backend: Backend) -> Iterator[tuple[Record, StoredSchedule | None, str]]:
+def _records(runtime: Runtime) -> Iterator[tuple[Record, StoredSchedule | None, str]]:
     """Yield each record of a schedule, with the schedule or the reason why it cannot be read."""
-    for record in backend.walk(ENTRIES):
+    for record in runtime.need_backend("a schedule").walk(ENTRIES):
         try:
-            entry, why = read_entry(record), ""
+            entry, why = read_entry(record, runtime.signing), ""
         except DecodeError as error:
             entry, why = None, error.what
         yield record, entry, why
@@ -379,9 +410,9 @@ def iso(moment: float) -> str:
     return datetime.fromtimestamp(moment, UTC).isoformat()
 
 
-def _readable(record: Record | None) -> StoredSchedule | None:
+def _readable(record: Record | None, signing: Signing | None) -> StoredSchedule | None:
     try:
-        return None if record is None else read_entry(record)
+        return None if record is None else read_entry(record, signing)
     except DecodeError:
         return None
 

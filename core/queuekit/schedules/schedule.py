@@ -29,6 +29,7 @@ from queuekit.schedules.wall_clock import LAST
 from queuekit.serializer import Serializer
 from queuekit.signature import Signature
 from queuekit.wire.call_options import choice
+from queuekit.wire.signing import Signing
 from queuekit.workflows.workflow import Chain, Chord, Group, Part, part_from_dict
 
 __all__ = [
@@ -134,11 +135,12 @@ class StoredSchedule:
     version: int = attrs.field(default=0, eq=False)
     """Version of its record; 0 if it has none yet."""
 
-    def record(self) -> Record:
-        """Return its record for the backend."""
+    def record(self, signing: Signing | None = None) -> Record:
+        """Return its record for the backend, signed by *signing*."""
         head = attrs.asdict(self, filter=attrs.filters.exclude("name", "when", "payload", "version"), recurse=False)
         body = join_frame({"v": VERSION, **head, "when": self.when.to_dict()}, self.payload)
-        return Record(key=entry_key(self.name), body=body, task=self.about[:120])
+        record = Record(key=entry_key(self.name), body=body, task=self.about[:120])
+        return record if signing is None else signing.signed_record(record)
 
     def call(self, serializers: Mapping[str, Serializer]) -> Part:
         """Return its call.
@@ -228,12 +230,19 @@ def entry_of(
     return entry
 
 
-def read_entry(record: Record) -> StoredSchedule:
+def read_entry(record: Record, signing: Signing | None = None) -> StoredSchedule:
     """Return the schedule in *record*.
 
+    Args:
+        record: The record.
+        signing: Checks its signature.
+
     Raises:
+        UnsignedError: It is not signed as required.
         DecodeError: This release cannot read it.
     """
+    if signing is not None:
+        signing.check_record(record)
     head, payload = split_frame(record.body)
     if head.pop("v", None) != VERSION:
         raise DecodeError(f"record {record.key!r} is not a schedule that this release can read")

@@ -227,7 +227,7 @@ class Scheduler:
 
     def _load(self) -> None:
         """Read all schedules, and find those that are asleep: no live worker's code declares them any more."""
-        entries = list(scan(self._backend, unreadable=self._set_aside))
+        entries = list(scan(self._runtime, unreadable=self._set_aside))
         keys = [progress_key(entry.name) for entry in entries]
         found = self._backend.get(keys) if keys else {}
         foreign = any(entry.source == "code" and entry.name not in self._app.declared for entry in entries)
@@ -244,7 +244,7 @@ class Scheduler:
         since = entry.orphaned
         if awake != (since is None):
             changed = attrs.evolve(entry, orphaned=None if awake else self._now())
-            self._backend.put([changed.record()], expect=entry.version)
+            self._backend.put([changed.record(self._runtime.signing)], expect=entry.version)
         elif since is not None and self._now() - since > _ASLEEP:
             self._backend.delete([entry_key(entry.name)], expect=entry.version)
             self._backend.delete([progress_key(entry.name)])

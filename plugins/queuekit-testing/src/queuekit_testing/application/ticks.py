@@ -22,7 +22,7 @@ class Ticks:
     def __init__(self, app: Queuekit, clock: Clock) -> None:
         self._app = app
         self._clock = clock
-        self._backend = app.runtime.backend
+        self._runtime, self._backend = app.runtime, app.runtime.backend
         self._dispatcher = None if self._backend is None else Dispatcher(app, now=clock.time, may_send=lambda: True)
         self._next: dict[str, float] = {}
         self._version = -1
@@ -39,7 +39,7 @@ class Ticks:
         if version == self._version:
             return
         self._version, self._next = version, {}
-        for entry in scan(backend):
+        for entry in scan(self._runtime):
             key = progress_key(entry.name)
             self._know(entry, read_progress(backend.get([key]).get(key)))
 
