@@ -105,10 +105,10 @@ def validate(kind: Any, data: Any, *, lax: bool) -> Any:
 
 def why(error: BaseException) -> tuple[str, str]:
     """Return the path inside the value at which the library found a mistake, and what it says."""
-    found: Any = getattr(error, "errors", None)
-    if callable(found):
+    known: Any = error
+    if hasattr(known, "errors"):
         try:
-            first = found(include_url=False, include_input=False)[0]
+            first = known.errors(include_url=False, include_input=False)[0]
             return "".join(_step(step) for step in first["loc"]), str(first["msg"])
         except Exception:  # noqa: BLE001 - not pydantic's error, or one that cannot be described
             return "", _line(error)
