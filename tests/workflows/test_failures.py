@@ -198,7 +198,9 @@ def test_cancelled_group_never_runs(calls: Calls) -> None:
 
     assert waiting(calls) == {}
     assert calls.seen == []
-    assert [info.state for info in calls.app.infos(result.ids)] == [State.CANCELLED] * 4
+    removes = calls.app.runtime.broker.capabilities.remove
+    ids = result.ids if removes else result.ids[2:]  # those that are sent are dropped when they are due
+    assert {info.state for info in calls.app.infos(ids)} == {State.CANCELLED}
 
 
 def test_cancelled_chain_stops_in_the_middle(calls: Calls) -> None:
