@@ -69,12 +69,14 @@ def test_what_blocks_the_event_loop_past_its_time_ends_its_process(fleet: Fleet)
 
 def test_what_waits_for_a_blocked_loop_keeps_its_lease_and_its_time(fleet: Fleet) -> None:
     """A blocker without a limit is only named; its neighbour runs once, and to its end."""
-    gate = fleet.gate()
+    gate, start = fleet.gate(), fleet.gate("start")
     group = fleet.start_ready(concurrency=4, lease=3)
+    blocker = ablock.send(9, str(start))
+    wait_until(lambda: fleet.ledger.has("begin", [blocker.id]), what="a blocker running")
     neighbour = ahold.options(timeout=4).send(str(gate))
     wait_until(lambda: fleet.ledger.has("begin", [neighbour.id]), what="a neighbour running")
-    blocker = ablock.send(9)
 
+    start.touch()
     wait_until(lambda: fleet.ledger.has("end", [blocker.id]), what="the blocker's end")
     gate.touch()
     fleet.drained()

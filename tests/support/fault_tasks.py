@@ -134,9 +134,14 @@ def hog(ctx: Context, seconds: float) -> str:
 
 
 @app.task
-async def ablock(ctx: Context, seconds: float) -> str:
-    """Block the event loop for *seconds*, as a coroutine does that calls what is not for coroutines."""
+async def ablock(ctx: Context, seconds: float, gate: str | None = None) -> str:
+    """Block the event loop for *seconds*, as a coroutine does that calls what is not for coroutines.
+
+    It begins with that when the file *gate* exists, if there is to be one.
+    """
     write_down("begin", ctx.id)
+    while gate is not None and not await asyncio.to_thread(Path(gate).exists):  # noqa: ASYNC110 - a file calls nobody
+        await asyncio.sleep(WATCHED)
     time.sleep(seconds)  # noqa: ASYNC251
     write_down("end", ctx.id)
     return ctx.id
