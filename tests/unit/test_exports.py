@@ -34,7 +34,7 @@ OBJECTS: dict[str, tuple[object, str]] = {
     "chain": (ChainResult("1", SOURCE), f"{RESULT} links"),
     "chord": (ChordResult("1", SOURCE), f"{RESULT} links members"),
     "group": (GroupResult("1", ["2"], SOURCE), "aget as_completed cancel counts done forget get id ids stored"),
-    "schedules": (APP.schedules, "add all change get pause remove resume run set_aside upcoming"),
+    "schedules": (APP.schedules, "add all change get pause remove resume run set_aside sign upcoming"),
 }
 """What users meet, and the names that they find on it."""
 
