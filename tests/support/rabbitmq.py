@@ -28,6 +28,13 @@ __all__ = ["RabbitMQ", "end_shared", "need", "need_plugin", "shared_address", "s
 _PLACES = ("/usr/lib/rabbitmq/bin", "/usr/sbin", "/opt/rabbitmq/sbin")
 _HEADER = b"AMQP\x00\x00\x09\x01"
 _NOTE = "rabbitmq.json"
+_CONFIG = """[
+ {kernel, [{inet_dist_use_interface, {127,0,0,1}}]},
+ {rabbit, [{channel_tick_interval, 1000}, {dead_letter_worker_publisher_confirm_timeout, 5000}]}
+].
+"""
+"""How long consumers hold messages is looked at each second, not each minute; and what could not be passed on from a
+delay queue while the node was starting is passed on after five seconds, not after three minutes."""
 _MISSING = "no rabbitmq-server: apt-get install rabbitmq-server (Debian, Ubuntu), or put one on PATH"
 
 
@@ -67,10 +74,7 @@ class RabbitMQ(ServerProcess):
             f"listeners.tcp.1 = 127.0.0.1:{self.port}\nconsumer_timeout = {int(consumer_timeout * 1_000)}\n"
             f"log.file.level = warning\n{settings}\n"
         )
-        # How long consumers hold messages is looked at once a minute by default.
-        (folder / "advanced.config").write_text(
-            "[{kernel, [{inet_dist_use_interface, {127,0,0,1}}]}, {rabbit, [{channel_tick_interval, 1000}]}].\n"
-        )
+        (folder / "advanced.config").write_text(_CONFIG)
         (folder / "plugins").write_text("[].\n")
         environ = {
             "HOME": str(folder),

@@ -44,6 +44,8 @@ _LOOK = 1.0
 _NOT_STARTED = "noproc"
 """In the error of RabbitMQ 3.10 if a queue was declared but does not run yet; it closes the connection then."""
 _TRIES, _PAUSE = 4, 0.1
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.01, 0.2
+"""Seconds between two looks of a ``receive`` that waits; workers do not call it, they subscribe."""
 _SHARE = 0.5
 """Part of the longest time to hold a message for which one may wait for a worker to take it."""
 
@@ -81,9 +83,7 @@ class AmqpBroker(Broker):
         self._claiming = Claiming(self._leases, self._marks, self._clock)
         self._settling = Settling(self._leases, self._publisher, self._marks, self._clock, longest=self._longest_delay)
         self._interrupts = Interrupts()
-        self._receiver = Receiver(
-            self._connections.consume, self._interrupts, give_back=self._give_back, ended=self._leases.lose
-        )
+        self._receiver = Receiver(self._connections.consume, self._interrupts, ended=self._leases.lose)
         self._levels: Levels | None = None
         self._used: dict[str, set[int]] = {}
         """Priorities in use, by queue, beside the usual one."""
@@ -148,16 +148,18 @@ class AmqpBroker(Broker):
 
     def _receive(self, queues: Sequence[str], limit: int, deadline: float, handled: int) -> list[Arrival]:
         channel = self._receiver.open()
+        pause = _FIRST_PAUSE
         try:
             while True:
-                places = self._places(queues)
-                arrivals = self._receiver.get(channel, places, limit=limit)
-                if arrivals or time.monotonic() >= deadline or self._interrupts.interrupted(handled):
+                arrivals = self._receiver.get(channel, self._places(queues), limit=limit)
+                left = deadline - time.monotonic()
+                if arrivals or left <= 0 or self._interrupts.interrupted(handled):
                     return arrivals
-                until = min(deadline, time.monotonic() + 2 * _LOOK)
-                arrivals = self._receiver.wait(channel, places, limit=limit, deadline=until, handled=handled)
-                if arrivals or self._interrupts.handled != handled:
-                    return arrivals
+                # A consumer would be told at once. But when it ends, RabbitMQ counts what was on its way as delivered.
+                self._receiver.pause(channel, min(pause, left), handled)
+                pause = min(2 * pause, _LONGEST_PAUSE)
+                if self._interrupts.handled != handled:
+                    return []
         finally:
             self._connections.consume.give(channel)
 

@@ -18,6 +18,7 @@ CAPABILITIES = Capabilities(
     dedup=False,
     unique=False,
     fifo=False,
+    blocking_receive=False,
     inspect=False,
     remove=False,
     dead_letters=False,

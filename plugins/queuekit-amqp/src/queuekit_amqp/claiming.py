@@ -118,7 +118,6 @@ class Receiver:
     Args:
         link: The connection that consumes.
         interrupts: Ends waits.
-        give_back: Puts messages back that no call has asked for.
         ended: Called when a channel has ended.
     """
 
@@ -127,17 +126,15 @@ class Receiver:
         link: Link,
         interrupts: Interrupts,
         *,
-        give_back: Callable[[Sequence[Arrival]], None],
         ended: Callable[[Channel], None],
     ) -> None:
         self._link = link
         self._interrupts = interrupts
-        self._give_back = give_back
         self._ended = ended
 
     def open(self) -> Channel:
         """Return a channel for deliveries."""
-        channel = self._link.take()
+        channel = self._link.take(holds=True)
         channel.ended = self._ended
         return channel
 
@@ -148,6 +145,10 @@ class Receiver:
             if len(found) < limit:
                 found += self._get(channel, place, limit - len(found))
         return found
+
+    def pause(self, channel: Channel, seconds: float, handled: int) -> None:
+        """Wait for *seconds*, or for an interrupt."""
+        wait_for(channel, lambda: False, time.monotonic() + seconds, self._interrupts, handled)
 
     def _get(self, channel: Channel, place: Place, limit: int) -> list[Arrival]:
         found: list[Arrival] = []
@@ -163,20 +164,6 @@ class Receiver:
                 break
             size *= _MORE
         return found
-
-    def wait(
-        self, channel: Channel, places: Sequence[Place], *, limit: int, deadline: float, handled: int
-    ) -> list[Arrival]:
-        """Return messages of *places* as soon as some come, best first.
-
-        They may be more than *limit*, if several queues have some.
-        """
-        consumer = Consumer(channel, give_back=self._give_back)
-        consumer.add(places, prefetch=limit if len(places) == 1 else 1, timeout=self._link.timeout())
-        wait_for(channel, lambda: bool(consumer.arrived), deadline, self._interrupts, handled)
-        consumer.cancel(timeout=self._link.timeout())
-        order = {place: position for position, place in enumerate(places)}
-        return sorted(consumer.take(), key=lambda one: order[one.place])
 
 
 class Consumer:

@@ -32,14 +32,14 @@ class Link:
         self._timeout = timeout
         self._renewed = renewed
         self._connection: Connection | None = None
-        self._free: list[Channel] = []
+        self._free: dict[bool, list[Channel]] = {True: [], False: []}
         self._lock = threading.Lock()
 
     def renew_in_fork(self) -> None:
         """Leave the connection to the parent."""
         if self._connection is not None:
             self._connection.abandon()
-        self._connection, self._free, self._lock = None, [], threading.Lock()
+        self._connection, self._free, self._lock = None, {True: [], False: []}, threading.Lock()
 
     def timeout(self) -> float:
         """Return the seconds that a call may take now."""
@@ -55,28 +55,36 @@ class Link:
             old = self._connection
             if old is not None and old.error is None:
                 return old
-            self._connection, self._free = None, []
+            self._connection, self._free = None, {True: [], False: []}
             if old is not None:
                 old.close()
             self._connection = new = self._open_one()
             self._renewed()
             return new
 
-    def take(self) -> Channel:
-        """Return a channel that nobody uses."""
+    def take(self, *, holds: bool = False) -> Channel:
+        """Return a channel that nobody uses.
+
+        Args:
+            holds: Whether it is for deliveries. Other calls have channels of their own: RabbitMQ closes a channel
+                whose call it refuses, and takes back all that was delivered on it.
+        """
         connection = self.connection()
         with self._lock:
-            while self._free:
-                channel = self._free.pop()
+            free = self._free[holds]
+            while free:
+                channel = free.pop()
                 if channel.error is None:
                     return channel
-        return connection.open_channel(timeout=self.timeout())
+        channel = connection.open_channel(timeout=self.timeout())
+        channel.holds = holds
+        return channel
 
     def give(self, channel: Channel) -> None:
         """Let others use a channel, if it is in order."""
         with self._lock:
             if channel.error is None and not channel.cancelled and channel.connection is self._connection:
-                self._free.append(channel)
+                self._free[channel.holds].append(channel)
 
     @property
     def error(self) -> UnavailableError | None:
@@ -86,7 +94,8 @@ class Link:
     def close(self) -> None:
         """Close the connection, if there is one."""
         with self._lock:
-            connection, self._connection, self._free = self._connection, None, []
+            connection, self._connection = self._connection, None
+            self._free = {True: [], False: []}
         if connection is not None:
             with contextlib.suppress(UnavailableError):
                 connection.close()

@@ -115,9 +115,9 @@ def method(channel: int, called: amqp_object.Method) -> bytes:
     return bytes(MethodFrame(channel, called).marshal())
 
 
-def ack(channel: int, tag: int) -> bytes:
-    """Return the frame that acknowledges a message."""
-    return _SETTLE.pack(METHOD, channel, _SETTLE_SIZE, spec.Basic.Ack.INDEX, tag, 0, _END[0])
+def ack(channel: int, tag: int, *, multiple: bool = False) -> bytes:
+    """Return the frame that acknowledges a message, or *multiple*: all up to it."""
+    return _SETTLE.pack(METHOD, channel, _SETTLE_SIZE, spec.Basic.Ack.INDEX, tag, 1 if multiple else 0, _END[0])
 
 
 def nack(channel: int, tag: int) -> bytes:

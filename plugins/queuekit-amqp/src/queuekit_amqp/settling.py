@@ -14,8 +14,6 @@ import attrs
 from queuekit.broker import Delivery, Release, Replace, Settlement
 from queuekit.clock import Clock
 from queuekit.errors import UnavailableError
-from queuekit_amqp.channel import Channel
-from queuekit_amqp.frames import ack, nack
 from queuekit_amqp.leases import Held, Leases
 from queuekit_amqp.marks import Mark, Marks, key_of
 from queuekit_amqp.messages import Counts
@@ -69,7 +67,11 @@ class Settling:
         for _, held in moving:
             held.moved = True
         stays = {held.token for each, held in pairs if isinstance(each, Release) and not held.moved}
-        self._write([(held, nack if held.token in stays else ack) for _, held in pairs])
+        held_on = [held for _, held in pairs]
+        self._write(
+            done=[held for held in held_on if held.token not in stays],
+            back=[held for held in held_on if held.token in stays],
+        )
         self._marks.forget(
             [key_of(held.envelope, held.published) for _, held in pairs if held.deliveries and held.token not in stays]
         )
@@ -93,15 +95,15 @@ class Settling:
         )
         return Outgoing(envelope=held.envelope, counts=counts, delay=min(self._longest(), each.delay))
 
-    def _write(self, settled: Sequence[tuple[Held, Callable[[int, int], bytes]]]) -> None:
-        """Tell RabbitMQ what becomes of messages, in one write for each channel."""
-        frames: dict[Channel, list[bytes]] = {}
-        for held, frame in settled:
-            channel = held.channel
-            frames.setdefault(channel, []).append(frame(channel.number, held.tag))
-        for channel, parts in frames.items():
+    def _write(self, *, done: Sequence[Held] = (), back: Sequence[Held] = ()) -> None:
+        """Tell RabbitMQ which messages are done, and which go back, in one write for each channel."""
+        for channel in dict.fromkeys(held.channel for held in (*done, *back)):
             if channel.error is None:
-                channel.connection.write(b"".join(parts), timeout=_TIMEOUT)
+                channel.settle(
+                    [held.tag for held in done if held.channel is channel],
+                    [held.tag for held in back if held.channel is channel],
+                    timeout=_TIMEOUT,
+                )
 
     # -- hand-backs
 
@@ -124,14 +126,14 @@ class Settling:
         if not held:
             return
         if self._note(held, handed_out=False):
-            self._write([(one, nack) for one in held])
+            self._write(back=held)
             return
         self._publish([Outgoing(envelope=one.envelope, counts=one.counts) for one in held])
-        self._write([(one, ack) for one in held])
+        self._write(done=held)
 
     def expire(self, held: Sequence[Held]) -> None:
         """Put back messages whose leases have ended; RabbitMQ counts that, and so it is a crash."""
-        self._write([(one, nack) for one in held])
+        self._write(back=held)
 
 
 def _moves(each: Settlement) -> bool:
