@@ -13,7 +13,7 @@ from support.venvs import ROOT
 
 FOLDER = ROOT / "docs" / "conformance"
 PAGE = ROOT / "docs" / "compatibility.md"
-FILES = ("memory", "sqlite", "redis", "sqs", "mongodb", "memcached")
+FILES = ("memory", "sqlite", "redis", "sqs", "mongodb", "memcached", "rabbitmq")
 SIDES = {"brokers": ("Brokers", Capabilities), "backends": ("Result backends", BackendCapabilities)}
 COUNTED = ("passed", "rewritten")
 TOLD = ("failed", "not proved", "rewritten")
