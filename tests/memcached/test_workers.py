@@ -96,13 +96,14 @@ def test_rejects_schedules(tmp_path: Path) -> None:
 
 
 @pytest.mark.timeout(300)
-def test_loses_nothing_to_kills_and_a_restart(server: Memcached, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kills", [1, pytest.param(3, marks=pytest.mark.full)])
+def test_loses_nothing_to_kills_and_a_restart(server: Memcached, tmp_path: Path, kills: int) -> None:
     """Workers are killed and Memcached is restarted in the middle: each task ends, the later ones with a result."""
     broker = unhurried(f"sqlite:///{tmp_path}/queue.db", "busy_timeout")
     fleet = Fleet(tmp_path, app, broker=broker, backend=url_of(server))
     try:
-        first = [result.id for result in app.send_many(nap.s(0.01) for _ in range(40))]
-        for kill in range(2):
+        first = [result.id for result in app.send_many(nap.s(0.01) for _ in range(20 * (kills + 1)))]
+        for kill in range(kills):
             group = fleet.start(lease=LEASE, concurrency=4, prefetch=8)
             fleet.reached("end", 10 * (kill + 1))
             group.kill()
