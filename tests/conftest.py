@@ -1,6 +1,7 @@
 """What holds for all tests."""
 
 import functools
+import importlib.util
 import os
 import shutil
 import signal
@@ -39,6 +40,9 @@ settings.register_profile(
 settings.load_profile("random" if os.environ.get("QUEUEKIT_TEST_RANDOM") else "steady")
 
 
+MODELS = ("unit/encoding/test_models.py", "unit/tasks/test_argument_types.py")
+"""Tests of classes of Pydantic and msgspec, which the environments of core alone do not have."""
+collect_ignore = [] if all(map(importlib.util.find_spec, ("msgspec", "pydantic"))) else [*MODELS]
 NOT_CORE = ("amqp", "memcached", "mongo", "redis", "sqs", "thirdparty", "torture")
 """Folders of tests that say nothing about the lines of core which others do not, and so need not be measured."""
 OTHER_ENGINES = {*AT_HAND, *SERVED} - {"memory"}

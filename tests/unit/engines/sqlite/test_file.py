@@ -26,6 +26,7 @@ from queuekit.errors import ConfigError, PluginError, UnavailableError
 from queuekit.testing import eventually
 from queuekit.urls import EngineURL
 from queuekit_testing.processes import run_in_fork
+from support.waiting import PATIENCE
 
 
 @pytest.fixture
@@ -556,8 +557,9 @@ def test_a_fork_inherits_no_connection(broker: SqliteBroker, path: Path) -> None
     assert ready == {"before", "child", "after"}
 
 
-def test_forks_while_threads_are_at_work(broker: SqliteBroker, path: Path) -> None:
+def test_forks_while_threads_are_at_work(path: Path) -> None:
     """Forks in the middle of other threads' calls harm neither side, and no message is lost."""
+    broker = broker_of(path, busy_timeout=PATIENCE)
     stop = threading.Event()
     sent: list[str] = []
 
@@ -579,6 +581,7 @@ def test_forks_while_threads_are_at_work(broker: SqliteBroker, path: Path) -> No
     assert codes == [0] * 10
     assert broker.counts(["q"])["q"].ready == len(sent) + 10
     assert broker._database.read("PRAGMA integrity_check") == [("ok",)]
+    broker.close()
 
 
 def test_a_fork_in_the_middle_of_a_statement_abandons_the_connection(
