@@ -194,7 +194,7 @@ def resume(session: Session, *, names: tuple[str, ...]) -> None:
         session.say(f"resumed  {name}, next {when(view.next, now=app.runtime.now())}")
 
 
-@command.command("sign")
+@command.command("sign", short_help="Sign stored schedules.")
 @click.argument("names", metavar="NAME...", nargs=-1, required=True)
 @engine_options
 @common_options
