@@ -10,6 +10,7 @@ from queuekit import chord, group
 from queuekit.backend import Record
 from queuekit.broker import Place
 from queuekit.envelope import Envelope
+from queuekit.ids import new_id
 from queuekit.wire.position import graph_key, member_id
 from queuekit.wire.records import result_key
 from support.calls import Calls
@@ -19,8 +20,9 @@ from support.working import burst, inside
 
 def forged(calls: Calls, **header: Any) -> Envelope:
     """Return a message as our own, but for *header*."""
-    head = {"v": 1, "id": "forged", "task": calls.total.name, "ct": "json", **header}
-    return Envelope(id="forged", queue="default", body=json.dumps(head).encode() + b"\n{}")
+    id = new_id()  # engines may share what they keep of an id
+    head = {"v": 1, "id": id, "task": calls.total.name, "ct": "json", **header}
+    return Envelope(id=id, queue="default", body=json.dumps(head).encode() + b"\n{}")
 
 
 def died(calls: Calls) -> str:
