@@ -155,7 +155,7 @@ class AmqpBroker(Broker):
                 left = deadline - time.monotonic()
                 if arrivals or left <= 0 or self._interrupts.interrupted(handled):
                     return arrivals
-                # A consumer would be told at once. But when it ends, RabbitMQ counts what was on its way as delivered.
+                # A consumer would know at once. But when it ends, RabbitMQ counts what was on its way as delivered.
                 self._receiver.pause(channel, min(pause, left), handled)
                 pause = min(2 * pause, _LONGEST_PAUSE)
                 if self._interrupts.handled != handled:
