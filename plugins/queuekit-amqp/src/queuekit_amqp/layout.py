@@ -10,7 +10,7 @@
 
 A delay is a binary number in the routing key, highest digit first: a message passes the delay queues of its ones, and
 each of them gives it to the next lower exchange when its time to live is over. So every message of one delay queue
-waits for the same time, none blocks another, and the delay survives a restart.
+waits for the same time, and none blocks another.
 """
 
 from __future__ import annotations
