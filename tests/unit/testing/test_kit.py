@@ -697,7 +697,7 @@ def test_leaves_slow_tests_out_when_asked(pytester: pytest.Pytester) -> None:
 @pytest.mark.parametrize("name", ["memory", "redis", "mongodb"])
 def test_only_the_plugin_under_test_takes_part(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Other installed plugins are not even imported, whatever the environment says."""
-    if name not in {"memory", *(point.name for point in entry_points(group=GROUP))}:
+    if name.removesuffix("db") not in {"memory", *(point.name for point in entry_points(group=GROUP))}:
         pytest.skip(f"the plugin {name} is not installed")
     monkeypatch.setenv("QUEUEKIT_DISABLE_PLUGINS", "*")
     engines.plugins_for.cache_clear()
