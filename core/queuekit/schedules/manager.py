@@ -391,7 +391,7 @@ def scan(runtime: Runtime, *, unreadable: Callable[[str, str], object] | None = 
 
 def _records(runtime: Runtime) -> Iterator[tuple[Record, StoredSchedule | None, str]]:
     """Yield each record of a schedule, with the schedule or the reason why it cannot be read."""
-    for record in runtime.need_backend("a schedule").walk(ENTRIES):
+    for record in runtime.need_listing("a schedule").walk(ENTRIES):
         try:
             entry, why = read_entry(record, runtime.signing), ""
         except DecodeError as error:
