@@ -49,6 +49,7 @@ def finish_all(broker: MongoBroker, queue: str) -> Counter[bytes]:
 @pytest.mark.torture
 def test_a_group_is_whole_wherever_a_process_is_killed(broker: MongoBroker, backend: MongoBackend) -> None:
     """Each member has its result, and what follows the group is sent once (QK1, QK12)."""
+    number = 0
     for number in range(1, _MOST_WRITES):
         queue = f"q-{new_id()}"
         members = [Envelope(id=new_id(), queue=queue, body=b"%d" % member) for member in range(2)]

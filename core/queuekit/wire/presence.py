@@ -143,8 +143,9 @@ def _texts(value: object) -> tuple[str, ...]:
 
 def _number(value: object) -> float | None:
     """Return *value* if it is a finite number, and not negative."""
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return value if is_number and 0 <= value < float("inf") else None  # type: ignore[operator, return-value]
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return None
+    return value if 0 <= value < float("inf") else None
 
 
 def _count(value: object) -> int | None:

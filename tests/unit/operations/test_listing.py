@@ -92,7 +92,8 @@ def present(app: Queuekit, *runs: tuple[str, str]) -> None:
 def test_names_the_worker_of_a_running_message() -> None:
     """It reports what it runs; one that waits in it is held."""
     app, sent = app_with(2)
-    take_one(app), take_one(app)
+    take_one(app)
+    take_one(app)
     present(app, (sent[0], "default"))
 
     page = list_messages(Admin(app), "default", Place.LEASED)

@@ -17,7 +17,7 @@ def charge_in_context(ctx: Context, card: "Annotated[str | None, Secret] | None"
     """Do nothing."""
 
 
-def unreadable(card: "Annotated[NoSuchType, Secret]") -> None:  # type: ignore[name-defined] # noqa: F821
+def unreadable(card: "Annotated[NoSuchType, Secret]") -> None:  # type: ignore[name-defined] # pyright: ignore[reportUndefinedVariable] # noqa: F821
     """Do nothing."""
 
 
