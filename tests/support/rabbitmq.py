@@ -120,6 +120,8 @@ class RabbitMQ(ServerProcess):
                     stderr=log,
                 )
         try:
+            # A node that finds no port mapper starts one that nobody would end.
+            wait_until(lambda: _listens(self._mapper_port), "the port mapper listens")
             return super().start()
         except BaseException:
             self.close()
@@ -151,6 +153,14 @@ class RabbitMQ(ServerProcess):
         for process in filter(None, (self._process, self._mapper)):
             process.returncode = 0  # or Popen warns of a process that it does not know to have ended
         self._process = self._mapper = None
+
+
+def _listens(port: int) -> bool:
+    try:
+        with closing(socket.create_connection(("127.0.0.1", port), timeout=5)):
+            return True
+    except OSError:
+        return False
 
 
 def _url(address: str, *options: str) -> str:
