@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 from types import NoneType, UnionType
-from typing import Annotated, Any, ForwardRef, Union, get_args, get_origin
+from typing import Annotated, Any, ForwardRef, Literal, Union, get_args, get_origin
 
 __all__ = [
     "Names",
@@ -53,6 +53,11 @@ class _Nothing(metaclass=_Absent):
 
 class Names(dict[str, Any]):
     """The names of a module; a missing name gives a builtin or :class:`_Nothing`."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.compiled: dict[Any, Any] = {}
+        """What annotations that have a name of their own were compiled to, so that they may contain themselves."""
 
     def __missing__(self, name: str) -> Any:
         return getattr(builtins, name, _Nothing)
@@ -121,7 +126,10 @@ def parts_of(annotation: Any, names: Names) -> Iterator[Any]:
 def _parts(part: Any) -> tuple[Any, ...]:
     """Return the parts of a type: its arguments, and the types behind a NewType, alias or type variable."""
     inner: list[Any] = []
-    for item in get_args(part):
+    origin, args = get_origin(part), get_args(part)
+    if origin is Literal:  # texts in it are values
+        args = tuple(item for item in args if isinstance(item, enum.Enum))
+    for item in args[:1] if origin is Annotated else args:
         inner += item if isinstance(item, list) else [item]
     # For a member, as in Literal[Colour.RED], its class.
     inner = [type(item) if isinstance(item, enum.Enum) else item for item in inner]

@@ -8,11 +8,22 @@ from typing import Any
 
 from queuekit.errors import ArgumentsError
 from queuekit.tasks.annotations import Names, annotations_of, evaluated, names_of
-from queuekit.tasks.conversion import BUILD, LAX, STRICT, Convert, MismatchError, compiled, is_starting, is_structured
+from queuekit.tasks.conversion import (
+    BUILD,
+    LAX,
+    STRICT,
+    Convert,
+    MismatchError,
+    compiled,
+    is_default,
+    is_starting,
+    is_structured,
+)
 
 __all__ = ["ArgumentTypes"]
 
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+_NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
 
 class ArgumentTypes:
@@ -39,6 +50,7 @@ class ArgumentTypes:
         self._rest = next((each.name for each in parameters if each.kind is each.VAR_POSITIONAL), "")
         self._more = next((each.name for each in parameters if each.kind is each.VAR_KEYWORD), "")
         self._defaults = {each.name: each.default for each in parameters}
+        self._by_name = frozenset(each.name for each in parameters if each.kind in _NAMED)
 
     @property
     def idle(self) -> bool:
@@ -96,20 +108,22 @@ class ArgumentTypes:
         places = [*self._positional, *[self._rest] * (len(args) - len(self._positional))]
         made = [self._one(name, value, wanted, mode) for name, value in zip(places, args, strict=False)]
         named = {
-            name: self._one(name if name in self._defaults else self._more, value, wanted, mode, shown=name)
+            name: self._one(name if name in self._by_name else self._more, value, wanted, mode, shown=name)
             for name, value in kwargs.items()
         }
         return [*made, *args[len(made) :]], named
 
     def _one(self, name: str, value: Any, wanted: Mapping[str, Convert], mode: int, *, shown: str = "") -> Any:
         convert = wanted.get(name)
-        if convert is None or value is self._defaults.get(name, inspect.Parameter.empty):
+        if convert is None or is_default(value, self._defaults.get(name, inspect.Parameter.empty)):
             return value
         try:
             return convert(value, "", mode)
         except MismatchError as error:
             text = f"{self._task}() argument {shown or name!r}{error.path}: {error.what}"
             raise ArgumentsError(text) from None
+        except RecursionError:
+            return value  # too deep to check: the encoder refuses it with the limit
 
 
 def _scalar(annotation: Any, names: Names) -> Any:

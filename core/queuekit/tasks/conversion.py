@@ -7,23 +7,33 @@ names that exist only for type checkers.
 from __future__ import annotations
 
 import enum
-import inspect
 import re
 import sys
 import typing
 import weakref
+from collections import abc
 from collections.abc import Callable, Iterator, Mapping
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from types import NoneType, UnionType
-from typing import Annotated, Any, ForwardRef, Literal, NewType, Union, get_args, get_origin
+from typing import Annotated, Any, ForwardRef, Literal, NewType, Union, Unpack, get_args, get_origin
 from uuid import UUID
 
 from queuekit.encoding.classes import build, shape_of
 from queuekit.encoding.models import is_model, validate, why
 from queuekit.tasks.annotations import Names, annotations_of, evaluated, is_unknown, names_of, parts_of
 
-__all__ = ["BUILD", "LAX", "STRICT", "Convert", "MismatchError", "compiled", "is_starting", "is_structured"]
+__all__ = [
+    "BUILD",
+    "LAX",
+    "STRICT",
+    "Convert",
+    "MismatchError",
+    "compiled",
+    "is_default",
+    "is_starting",
+    "is_structured",
+]
 
 STRICT, BUILD, LAX = 0, 1, 2
 """How a value may differ from its annotation: not at all; plain data for a class; also text for a number."""
@@ -32,6 +42,7 @@ Convert = Callable[[Any, str, int], Any]
 """Takes a value, its path and how it may differ; returns the value that fits the annotation, or raises."""
 _MOST_SHOWN = 40
 _DEEPEST = 20
+_PLAIN_ITEMS = frozenset({list, tuple, set, frozenset})
 _WRAPPERS = frozenset({"ClassVar", "Final", "Required", "NotRequired", "ReadOnly", "InitVar"})
 _INTEGER = re.compile(r"\s*[+-]?[0-9]{1,4000}\s*")
 _BOOLEANS = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
@@ -62,6 +73,33 @@ def _is_made_of_parts(kind: Any) -> bool:
 
 def compiled(annotation: Any, names: Names) -> Convert | None:
     """Return the function that checks values against *annotation*; ``None`` if it accepts anything."""
+    name = _name_of(annotation)
+    if name is None:
+        return _compiled(annotation, names)
+    if name not in names.compiled:
+        again = names.compiled[name] = _Again()
+        again.convert = names.compiled[name] = _compiled(annotation, names)
+    found: Convert | None = names.compiled[name]
+    return found
+
+
+def _name_of(annotation: Any) -> Any:
+    """Return what identifies an annotation that may contain itself: text, or an alias; ``None`` for any other."""
+    if isinstance(annotation, str | ForwardRef):
+        return annotation if isinstance(annotation, str) else annotation.__forward_arg__
+    return annotation if not isinstance(annotation, type) and hasattr(annotation, "__value__") else None
+
+
+class _Again:
+    """Stands for a part of an annotation that is the annotation itself, such as ``JSON = list["JSON"] | str``."""
+
+    convert: Convert | None = None
+
+    def __call__(self, value: Any, path: str, mode: int) -> Any:
+        return value if self.convert is None else self.convert(value, path, mode)
+
+
+def _compiled(annotation: Any, names: Names) -> Convert | None:
     annotation = _unwrapped(annotation, names)
     if annotation is NoneType:
         return _none
@@ -101,13 +139,21 @@ def _generic(annotation: Any, origin: Any, names: Names) -> Convert | None:
         return _union(args, names)
     if origin is Literal:
         return _literal(args)
-    if origin in {list, set, frozenset}:
-        return _items(origin, compiled(args[0], names))
-    if origin is tuple:
-        return _tuple(args, names)
-    if origin is dict:
-        return _dict(*(compiled(arg, names) for arg in args))
-    return _of_class(origin) if isinstance(origin, type) else None
+    if _is_unpacked(annotation) or not isinstance(origin, type):
+        return None
+    make = _CONTAINERS.get(origin)
+    if make is None or _is_bare(annotation):
+        return _of_class(origin)
+    return make(origin, args, names)
+
+
+def _is_bare(annotation: Any) -> bool:
+    """Return whether a container says nothing of its items, as ``typing.List`` does."""
+    return not get_args(annotation) and (get_origin(annotation) is not tuple or annotation is typing.Tuple)  # noqa: UP006
+
+
+def _is_unpacked(part: Any) -> bool:
+    return get_origin(part) is Unpack or getattr(part, "__unpacked__", False) is True
 
 
 def _none(value: Any, path: str, _mode: int) -> Any:
@@ -117,10 +163,14 @@ def _none(value: Any, path: str, _mode: int) -> Any:
 
 
 def _literal(allowed: tuple[Any, ...]) -> Convert:
-    def convert(value: Any, path: str, _mode: int) -> Any:
-        if not any(type(value) is type(each) and value == each for each in allowed):
-            raise _reject(path, f"one of {', '.join(map(repr, allowed))}", value)
-        return value
+    def convert(value: Any, path: str, mode: int) -> Any:
+        for each in allowed:
+            if type(value) is type(each) and value == each:
+                return value
+        for each in allowed if mode != STRICT else ():
+            if isinstance(each, enum.Enum) and type(value) is type(each.value) and value == each.value:
+                return each
+        raise _reject(path, f"one of {', '.join(map(repr, allowed))}", value)
 
     return convert
 
@@ -154,23 +204,49 @@ def _named(annotation: Any) -> str:
     return annotation.__qualname__ if isinstance(annotation, type) else str(annotation).removeprefix("typing.")
 
 
-def _items(kind: type, each: Convert | None) -> Convert:
+def _items(kind: type, args: tuple[Any, ...], names: Names) -> Convert:
+    each = compiled(args[0], names)
+
     def convert(value: Any, path: str, mode: int) -> Any:
-        if not isinstance(value, kind):
-            if mode == STRICT or not isinstance(value, list | tuple | set | frozenset):
-                raise _reject(path, kind.__name__, value)
-            value = kind(value)
-        if each is None:
-            return value
-        made = [each(item, f"{path}[{index}]", mode) for index, item in enumerate(value)]
-        return value if mode == STRICT or type(value) is not kind else kind(made)
+        fits = isinstance(value, kind)
+        if not fits and (mode == STRICT or type(value) not in _PLAIN_ITEMS):
+            raise _reject(path, kind.__name__, value)
+        made = [item if each is None else each(item, f"{path}[{index}]", mode) for index, item in enumerate(value)]
+        return value if fits and (mode == STRICT or type(value) is not kind) else _filled(kind, made, path)
 
     return convert
 
 
-def _tuple(args: tuple[Any, ...], names: Names) -> Convert:
+def _filled(kind: Any, items: list[Any], path: str) -> Any:
+    try:
+        return kind(items)
+    except TypeError:
+        raise MismatchError(path, f"expected a {kind.__name__}, and an item cannot be in one") from None
+
+
+def _iterable(kind: type, args: tuple[Any, ...], names: Names) -> Convert | None:
+    """Return the function for an abstract container: it keeps the type of the value that the caller chose."""
+    each = compiled(args[0], names)
+
+    def convert(value: Any, path: str, mode: int) -> Any:
+        as_set = mode != STRICT and issubclass(kind, abc.Set) and isinstance(value, list | tuple)
+        if not as_set and not isinstance(value, kind):
+            raise _reject(path, kind.__name__, value)
+        if type(value) not in _PLAIN_ITEMS and not isinstance(value, str | bytes | dict):
+            return value
+        made = [item if each is None else each(item, f"{path}[{index}]", mode) for index, item in enumerate(value)]
+        if mode == STRICT or type(value) not in _PLAIN_ITEMS:
+            return value
+        return _filled(set if as_set else type(value), made, path)
+
+    return convert
+
+
+def _tuple(kind: type, args: tuple[Any, ...], names: Names) -> Convert | None:
     if len(args) == 2 and args[1] is ...:  # noqa: PLR2004 - tuple[X, ...]
-        return _items(tuple, compiled(args[0], names))
+        return _items(kind, args, names)
+    if any(map(_is_unpacked, args)):
+        return _of_class(kind)
     parts = [compiled(arg, names) for arg in args]
 
     def convert(value: Any, path: str, mode: int) -> Any:
@@ -187,10 +263,14 @@ def _tuple(args: tuple[Any, ...], names: Names) -> Convert:
     return convert
 
 
-def _dict(key: Convert | None = None, each: Convert | None = None) -> Convert:
+def _dict(kind: type, args: tuple[Any, ...], names: Names) -> Convert:
+    key, each = (compiled(arg, names) for arg in args)
+
     def convert(value: Any, path: str, mode: int) -> Any:
+        if not isinstance(value, kind):
+            raise _reject(path, kind.__name__, value)
         if not isinstance(value, dict):
-            raise _reject(path, "dict", value)
+            return value
         made = {
             name if key is None else key(name, f"{path} key {name!r}", mode): item
             if each is None
@@ -202,6 +282,13 @@ def _dict(key: Convert | None = None, each: Convert | None = None) -> Convert:
     return convert
 
 
+_CONTAINERS: dict[type, Callable[[type, tuple[Any, ...], Names], Convert | None]] = {
+    **dict.fromkeys((list, set, frozenset), _items),
+    **dict.fromkeys((dict, abc.Mapping, abc.MutableMapping), _dict),
+    **dict.fromkeys((abc.Iterable, abc.Collection, abc.Sequence, abc.MutableSequence), _iterable),
+    **dict.fromkeys((abc.Set, abc.MutableSet, abc.Container, abc.Reversible), _iterable),
+    tuple: _tuple,
+}
 _classes: weakref.WeakKeyDictionary[type, Convert | None] = weakref.WeakKeyDictionary()
 
 
@@ -227,7 +314,9 @@ def _compiled_class(kind: Any) -> Convert | None:
     return _plain(kind)
 
 
-def _plain(kind: type) -> Convert:
+def _plain(kind: type) -> Convert | None:
+    if hasattr(kind, "__get_pydantic_core_schema__"):
+        return None  # as for EmailStr, whose values are of another class
     accepted = _ACCEPTED.get(kind, kind)
     read = _READERS.get(kind)
 
@@ -288,6 +377,16 @@ class _Fields:
     def __init__(self, kind: type) -> None:
         self._kind = kind
         self._found: dict[str, Convert | None] | None = None
+        self._required: list[str] | None = None
+
+    def required(self) -> list[str]:
+        """Return the keys that a TypedDict needs."""
+        if self._required is None:
+            # Annotations in source form hide their NotRequired from the class.
+            hints, names = annotations_of(self._kind), names_of(self._kind)
+            keys = self._kind.__required_keys__  # type: ignore[attr-defined]
+            self._required = sorted(key for key in keys if not _may_be_missing(hints.get(key), names))
+        return self._required
 
     def get(self) -> dict[str, Convert | None]:
         """Return the function of each annotated field."""
@@ -306,7 +405,7 @@ def _typed_dict(kind: Any) -> Convert:
     def convert(value: Any, path: str, mode: int) -> Any:
         if not isinstance(value, dict):
             raise _reject(path, kind.__qualname__, value)
-        for name in sorted(kind.__required_keys__):
+        for name in fields.required():
             if name not in value:
                 raise MismatchError(f"{path}.{name}", f"{kind.__qualname__} needs this key")
         known = fields.get()
@@ -314,6 +413,15 @@ def _typed_dict(kind: Any) -> Convert:
         return value if mode == STRICT else made
 
     return convert
+
+
+def _may_be_missing(hint: Any, names: Names) -> bool:
+    text = hint.__forward_arg__ if isinstance(hint, ForwardRef) else hint
+    if not isinstance(text, str):
+        return False
+    found = evaluated(text, names)
+    origin = get_origin(get_args(found)[0] if get_origin(found) is Annotated else found)
+    return getattr(origin, "_name", "") == "NotRequired" or "NotRequired[" in text
 
 
 def _field(convert: Convert | None, value: Any, path: str, mode: int) -> Any:
@@ -331,7 +439,8 @@ class _Record:
 
     def __call__(self, value: Any, path: str, mode: int) -> Any:
         if isinstance(value, self._kind):
-            for name in self._fields.get():
+            shape = shape_of(self._kind)
+            for name in shape.names if shape is not None else ():
                 self._one(name, getattr(value, name, _ABSENT), path, STRICT)
             return value
         if mode == STRICT or not isinstance(value, Mapping):
@@ -349,7 +458,7 @@ class _Record:
 
     def _one(self, name: str, value: Any, path: str, mode: int) -> Any:
         convert = self._fields.get().get(name)
-        if convert is None or value is _ABSENT or value is self._defaults.get(name, _ABSENT):
+        if convert is None or value is _ABSENT or is_default(value, self._defaults.get(name, _ABSENT)):
             return value
         return convert(value, f"{path}.{name}", mode)
 
@@ -359,11 +468,18 @@ _ABSENT = object()
 
 def _defaults(kind: Any) -> dict[str, Any]:
     """Return the defaults of a class's fields: they are accepted whatever the annotation says."""
+    fields = getattr(kind, "__attrs_attrs__", None) or kind.__dataclass_fields__.values()
+    return {field.name: field.default for field in fields}
+
+
+def is_default(value: Any, default: Any) -> bool:
+    """Return whether *value* is *default*, or what a message makes of it."""
+    if value is default:
+        return True
     try:
-        parameters = inspect.signature(kind).parameters
-    except (TypeError, ValueError):
-        return {}
-    return {name: each.default for name, each in parameters.items() if each.default is not each.empty}
+        return type(value) is type(default) and bool(value == default)
+    except Exception:  # noqa: BLE001 - the value's own code may raise anything
+        return False
 
 
 def _read_int(value: Any) -> int:

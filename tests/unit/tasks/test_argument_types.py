@@ -2,15 +2,19 @@
 
 import dataclasses
 import enum
+import typing
+from collections import abc
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
-from typing import Annotated, Any, Literal, NotRequired, TypedDict
+from typing import Annotated, Any, ClassVar, Literal, NotRequired, TypedDict
 from uuid import UUID
 
 import attrs
 import msgspec
 import pydantic
 import pytest
+from typing_extensions import TypeAliasType
 
 from queuekit import Queuekit, Signature, chain, chord
 from queuekit.errors import ArgumentsError, OptionError, TaskFailed
@@ -70,6 +74,13 @@ class Row(TypedDict):
 
     a: int
     item: NotRequired[Item]
+
+
+class Lazy(TypedDict):
+    """A class as it looks in a module with ``from __future__ import annotations``."""
+
+    a: "int"
+    b: "NotRequired[int]"
 
 
 class Plain:
@@ -225,6 +236,112 @@ def test_accepts_an_int_for_a_float_and_checks_the_rest() -> None:
     assert scale.send(1, 2, 3, k="v").get(timeout=10) == [1, (2, 3), {"k": "v"}]
     with pytest.raises(ArgumentsError, match="'k': expected str"):
         scale.send(1, k=5)  # pyright: ignore[reportArgumentType]
+
+
+JSON = dict[str, "JSON"] | list["JSON"] | str | int | None
+
+
+@dataclasses.dataclass
+class Odd:
+    """A dataclass whose values do not fit its annotations, as its defaults allow."""
+
+    known: ClassVar[dict[str, int]] = None  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
+    mail: pydantic.EmailStr = "a@example.org"
+    total: int = dataclasses.field(init=False, default=None)  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
+
+
+@attrs.define
+class Private:
+    """An attrs class with a private field that has a default of another type."""
+
+    _x: int = None  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
+
+
+@dataclasses.dataclass(frozen=True)
+class Tag:
+    """A dataclass that may be in a set."""
+
+    name: str
+
+
+@pytest.mark.parametrize("checked", [False, True], ids=["plain", "checked"])
+@pytest.mark.parametrize(
+    ("annotation", "sent"),
+    [
+        pytest.param(typing.List, [1], id="bare-list"),  # noqa: UP006
+        pytest.param(typing.Tuple, (1, 2), id="bare-tuple"),  # noqa: UP006
+        pytest.param(typing.Set, {1}, id="bare-set"),  # noqa: UP006
+        pytest.param(tuple[()], (), id="empty-tuple"),
+        pytest.param(tuple[int, *tuple[str, ...]], (1, "a", "b"), id="unpacked-tuple"),
+        pytest.param("JSON", {"a": ["b", {"c": None}]}, id="names-itself"),
+        pytest.param(TypeAliasType("Tree", "list[Tree] | int"), [[1], 2], id="alias-of-itself"),  # noqa: F821  # pyright: ignore[reportGeneralTypeIssues]
+        pytest.param(Odd, Odd(), id="class-variable"),
+        pytest.param(Private, Private(), id="private-field"),
+        pytest.param(pydantic.EmailStr, "a@example.org", id="name-of-pydantic"),
+        pytest.param(Literal["exit()", "Status"], "exit()", id="literal-text-is-no-code"),
+        pytest.param(Annotated[Status, "exit()"], Status.NEW, id="metadata-is-no-code"),
+        pytest.param(Sequence[Status], (Status.NEW,), id="abstract-container"),
+        pytest.param(Sequence[str], "abc", id="text-is-a-sequence"),
+    ],
+)
+def test_accepts_what_the_annotation_allows(annotation: Any, sent: Any, checked: bool) -> None:  # noqa: FBT001
+    """A valid call is never refused, however its annotation is written."""
+    task = returning(annotation)
+    for kind in (Odd, Private, Status):
+        task.app.register_type(kind)
+    task.app.configure({"check_types": checked})
+
+    assert task.send(sent).get(timeout=10) == sent
+
+
+@pytest.mark.parametrize(
+    ("annotation", "sent", "got"),
+    [
+        pytest.param(Literal[Status.NEW], "new", Status.NEW, id="literal-member"),
+        pytest.param(Sequence[Item], [{"price": Decimal(1)}], [Item(Decimal(1))], id="sequence"),
+        pytest.param(Iterable[Status], ("new",), (Status.NEW,), id="iterable"),
+        pytest.param(Mapping[str, Status], {"a": "new"}, {"a": Status.NEW}, id="mapping"),
+        pytest.param(abc.Set[Status], ["new"], {Status.NEW}, id="abstract-set"),
+        pytest.param(set[Tag], [{"name": "a"}], {Tag("a")}, id="set"),
+    ],
+)
+def test_builds_members_of_any_container(annotation: Any, sent: Any, got: Any) -> None:
+    """What a container holds is built, also if its annotation is abstract."""
+    task = returning(annotation)
+    task.app.register_type(Tag)
+
+    assert task.send(sent).get(timeout=10) == got
+
+
+@pytest.mark.parametrize("default", ["every one", {}, -1, None], ids=repr)
+def test_a_default_of_another_type_may_be_sent(default: Any) -> None:
+    """A value that equals the default fits whatever the annotation says, at the send and on arrival."""
+    app = Queuekit(eager=True)
+
+    @app.task(name="same")
+    def same(value: Status = default) -> Any:
+        return value
+
+    assert same.send(default).get(timeout=10) == default
+
+
+def test_a_key_that_may_be_missing_may_be_missing() -> None:
+    """``NotRequired`` counts, also where annotations are text."""
+    assert returning(Lazy).send({"a": 1}).get(timeout=10) == {"a": 1}
+    with pytest.raises(ArgumentsError, match="needs this key"):
+        returning(Lazy).send({"b": 1})
+
+
+def test_names_of_further_arguments_are_not_those_of_parameters() -> None:
+    """A keyword that only ``**more`` takes has the type of that, also if a positional parameter has its name."""
+    app = Queuekit(eager=True)
+
+    @app.task(name="keep")
+    def keep(status: Status, /, *rest: Status, **more: int) -> Any:
+        return [status, rest, more]
+
+    sent: Any = {"status": 5, "rest": 6, "more": 7}
+    assert keep.send("new", **sent).get(timeout=10) == [Status.NEW, (), sent]  # pyright: ignore[reportArgumentType]
 
 
 def test_dead_letters_a_message_whose_arguments_do_not_fit() -> None:
