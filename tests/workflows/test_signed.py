@@ -10,7 +10,7 @@ import pytest
 
 from queuekit import Queuekit, Retry, chain, chord
 from queuekit.backend import Record
-from queuekit.broker import Place
+from queuekit.broker import Place, Release
 from queuekit.client.sender import Sending
 from queuekit.envelope import Envelope
 from queuekit.operations.admin import Admin
@@ -19,7 +19,7 @@ from queuekit.wire.position import chunk_key, graph_key
 from queuekit.wire.records import result_key
 from support.calls import ALONE, ENGINES, MIXED, Calls, calls_on, each_engine
 from support.waiting import PATIENCE
-from support.working import burst, inside, make_app
+from support.working import burst, inside, make_app, take_one
 
 KEY, OTHER = "k" * 40, "o" * 40
 Change = Callable[[bytes], bytes]
@@ -86,6 +86,21 @@ def test_what_was_changed_is_dead_and_the_worker_lives_on(signed: Calls) -> None
     backend = signed.app.runtime.backend
     assert backend is not None
     assert backend.get([result_key(id) for id in reasons]) == {}
+
+
+def test_a_signed_message_under_another_id_claims_nothing(signed: Calls) -> None:
+    """It is a dead letter, but the task of that id has not failed, nor has the workflow in its body."""
+    broker = signed.app.runtime.broker
+    sent = signed.app.send(chord([signed.add.s(1, 2), signed.add.s(3, 4)], signed.total.s()))
+    seen = take_one(signed.app)
+    broker.settle([Release(seen, delay=0.0)])
+    broker.send([attrs.evolve(seen.envelope, id="victim")])
+
+    burst(signed.app)
+
+    assert sent.get(timeout=PATIENCE) == 10
+    assert [(one.envelope.id, one.reason) for one in inside(signed.app, Place.DEAD)] == [("victim", "malformed")]
+    assert signed.app.result("victim").state is State.UNKNOWN
 
 
 def changed(calls: Calls, graph: str, change: Callable[[Record], Record]) -> None:
@@ -212,6 +227,19 @@ def test_a_key_is_changed_without_a_pause() -> None:
     last = tasks[2].echo.send(4)
     burst(old)
     assert [one.envelope.id for one in inside(old, Place.DEAD)] == [last.id]
+
+
+@pytest.mark.parametrize("field", ["attempt", "generation"])
+@pytest.mark.parametrize("keys", [[], [KEY]], ids=["plain", "signed"])
+def test_a_negative_count_does_not_run(keys: list[str], field: str) -> None:
+    """Else one write to the broker would run a task that fails millions of times."""
+    calls = other(signing_keys=keys)
+    calls.app.runtime.broker.send([attrs.evolve(prepared(calls, "a"), **{field: -1_000_000})])
+
+    burst(calls.app)
+
+    assert calls.seen == []
+    assert [one.reason for one in inside(calls.app, Place.DEAD)] == ["malformed"]
 
 
 def test_a_fleet_is_changed_over_without_a_loss() -> None:

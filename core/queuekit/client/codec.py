@@ -12,8 +12,8 @@ from typing import Any
 
 import attrs
 
-from queuekit.envelope import Envelope, join_frame, split_frame, split_header
-from queuekit.errors import DecodeError, EncodeError, NotReadHereError
+from queuekit.envelope import MAX_HEADER_BYTES, Envelope, join_frame, split_frame, split_header
+from queuekit.errors import DecodeError, EncodeError, NotReadHereError, TooLargeError
 from queuekit.ids import is_name
 from queuekit.retry import LONGEST, MOST_RETRIES, Backoff, policy_from_dict
 from queuekit.serializer import Serializer
@@ -22,7 +22,7 @@ from queuekit.values import quick_frozen
 from queuekit.wire.position import Gather, Position, read_gather, read_position
 from queuekit.wire.signing import Signing
 
-__all__ = ["LITTLE", "Message", "decode", "encode", "outline", "peek_position", "sealed", "signing_encoder"]
+__all__ = ["LITTLE", "Message", "decode", "encode", "id_in", "outline", "peek_position", "sealed", "signing_encoder"]
 
 VERSION = 1
 _CARRIED = ("headers", "retries", "timeout", "ignore_result", "broker", "delay")
@@ -36,6 +36,8 @@ _NEWEST = 1_000_000
 _CONTENT_TYPE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+/-]{0,59}")
 _MOST_LINKS = 1_000
 """Most follow-ups per outcome."""
+_LONGEST_HEADER = MAX_HEADER_BYTES - 100
+"""Longest header line that is written: a signature must still fit in."""
 LITTLE = 10_000
 """Bytes of a body up to which :meth:`Message.close` keeps the values, since dropping them saves too little."""
 _NO_OPTIONS: dict[str, Any] = {}
@@ -126,6 +128,7 @@ def encode(
 
     Raises:
         EncodeError: An argument cannot be written; names the task, the argument and the path inside it.
+        TooLargeError: Headers and other options are longer than workers read.
     """
     payload: dict[str, Any] = {}
     if signature.args:
@@ -170,7 +173,13 @@ def _head(signature: Signature[Any], id: str, content_type: str, places: Mapping
     options = {key: value for key in _CARRIED if (value := getattr(signature, key)) is not None and value != {}}
     if signature.retry is not None:
         options["retry"] = signature.retry.to_dict()
-    return join_frame({"v": VERSION, "id": id, "task": signature.task, "ct": content_type, **options, **placed}, b"")
+    line = join_frame({"v": VERSION, "id": id, "task": signature.task, "ct": content_type, **options, **placed}, b"")
+    if len(line) > _LONGEST_HEADER:
+        raise TooLargeError(
+            f"headers and options of {signature.task}() have {len(line):,} bytes, the limit is {_LONGEST_HEADER:,}",
+            fix="Send large data as an argument",
+        )
+    return line
 
 
 def _blame(
@@ -284,6 +293,15 @@ def peek_position(envelope: Envelope) -> Position | None:
         return read_position(split_frame(envelope.body)[0].get("flow"))
     except DecodeError:
         return None
+
+
+def id_in(body: bytes) -> str:
+    """Return the id in an untrusted body; empty if there is none."""
+    try:
+        id = split_header(body)[0].get("id")
+    except DecodeError:
+        return ""
+    return id if isinstance(id, str) else ""
 
 
 def outline(envelope: Envelope) -> Message:

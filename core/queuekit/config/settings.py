@@ -125,11 +125,14 @@ def _check_app_version(_instance: Any, _field: attrs.Attribute[Any], value: str 
 
 
 def _signing_keys(value: Any) -> tuple[SigningKey, ...]:
-    """Return the keys of a list, or of text: JSON or comma-separated. No error shows one."""
+    """Return the keys of a list, or of text: JSON, or separated by commas or lines. No error shows one."""
     texts = value
     if isinstance(value, str):
+        listed = value if value.lstrip().startswith("[") else ",".join(value.split("\n"))
         with contextlib.suppress(ValueError):
-            texts = convert(tuple[str, ...], value)
+            texts = convert(tuple[str, ...], listed)
+        if not listed.strip(" ,\t\r"):
+            raise ValueError("holds no key, and without one nothing is signed")
     if not isinstance(texts, list | tuple):
         raise ValueError("expected a list of keys")  # noqa: TRY004 - settings are not valid by ValueError
     keys = tuple(one if isinstance(one, SigningKey) else SigningKey(_secret(one)) for one in texts)

@@ -17,7 +17,7 @@ import attrs
 
 from queuekit.backend import Condition, Record
 from queuekit.broker import Delivery, Release, Replace
-from queuekit.client.codec import LITTLE, Message, outline, sealed
+from queuekit.client.codec import LITTLE, Message, id_in, outline, sealed
 from queuekit.client.runtime import Runtime
 from queuekit.client.sender import Sending
 from queuekit.context import enter, leave
@@ -142,17 +142,28 @@ class Executor:
             return self.decide.dead(delivery, reason="malformed", error=type(error).__name__)
 
     def _prepare_signed(self, delivery: Delivery, marks: Mapping[str, Record]) -> Run | Outcome:
-        """Prepare a delivery if it is signed; until that is known, nothing in it is believed."""
+        """Prepare a delivery if it is signed; until that is known, nothing in it is believed.
+
+        The signature covers the id in the body, so a body under another id says nothing about the message of that id.
+        """
         if delivery.unread:
             return self.decide.untrusted(delivery, reason="malformed", error=delivery.unread)
+        envelope = delivery.envelope
         if self._signing is not None:
-            self._signing.check_message(delivery.envelope.body)
-        return self._prepare(delivery, marks)
+            self._signing.check_message(envelope.body)
+        try:
+            return self._prepare(delivery, marks)
+        except QueuekitError as error:
+            if id_in(envelope.body) == envelope.id:
+                raise
+            return self.decide.untrusted(delivery, reason="malformed", error=error.what)
 
     def _prepare(self, delivery: Delivery, marks: Mapping[str, Record]) -> Run | Outcome:
         size = len(delivery.envelope.body)
         if delivery.unread:
             raise DecodeError(delivery.unread)
+        if delivery.envelope.attempt < 0 or delivery.envelope.generation < 0:
+            raise DecodeError("a negative number of attempts or replays")
         if size > self._most_bytes:
             raise DecodeError(f"{size:,} bytes, the limit is {self._most_bytes:,}")
         message = sealed(delivery.envelope, self._runtime.accepted)

@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 
 from queuekit.client.codec import Message, decode, encode
 from queuekit.envelope import Envelope, join_frame
-from queuekit.errors import DecodeError, EncodeError
+from queuekit.errors import DecodeError, EncodeError, TooLargeError
 from queuekit.retry import Fixed
 from queuekit.serializer import JsonSerializer, PickleSerializer
 from queuekit.signature import Signature
+from queuekit.wire.signing import Signing, SigningKey
 
 JSON = {"json": JsonSerializer()}
 HEAD = {"v": 1, "id": "id-1", "task": "t", "ct": "json"}
@@ -196,3 +197,16 @@ def test_damaged_messages_are_read_or_refused(data: st.DataObject) -> None:
 FULL: Signature[Any] = Signature(
     "t", args=(1, {"a": (2, b"3")}), kwargs={"k": {4}}, retries=2, retry=Fixed(1), on_error=[Signature("e", delay=1)]
 )
+
+
+def test_a_header_that_no_worker_reads_is_not_written() -> None:
+    """The send fails, not the run; what is written has room for a signature."""
+    signing = Signing([SigningKey(b"k" * 40)], required=True)
+    call, short = Signature[Any]("t"), Signature[Any]("t", headers={"a": ""})
+    room = 65_436 - len(encode(short, id="a", serializer=JsonSerializer()).partition(b"\n")[0]) - 1
+
+    longest = encode(attrs.evolve(call, headers={"a": "x" * room}), id="a", serializer=JsonSerializer())
+    signing.check_message(signing.signed_message(longest))
+
+    with pytest.raises(TooLargeError, match="headers and options of t"):
+        encode(attrs.evolve(call, headers={"a": "x" * (room + 1)}), id="a", serializer=JsonSerializer())

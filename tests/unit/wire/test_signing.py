@@ -104,6 +104,9 @@ def config(environ: dict[str, str] | None = None, **arguments: Any) -> Any:
         pytest.param([TEXT, TEXT[::-1]], id="list"),
         pytest.param(f"{TEXT}, {TEXT[::-1]}", id="text"),
         pytest.param(f'["{TEXT}", "{TEXT[::-1]}"]', id="json"),
+        pytest.param(f'[\n  "{TEXT}",\n  "{TEXT[::-1]}"\n]\n', id="json-in-lines"),
+        pytest.param(f"{TEXT}\r\n{TEXT[::-1]}\r\n", id="lines"),
+        pytest.param(f"\n{TEXT},\n\n{TEXT[::-1]}\n", id="lines-with-commas"),
     ],
 )
 def test_keys_come_as_a_list_or_as_text(value: Any) -> None:
@@ -123,6 +126,8 @@ def test_keys_come_as_a_list_or_as_text(value: Any) -> None:
         pytest.param({"signing_keys": [TEXT, 5]}, "shorter than 32", id="number"),
         pytest.param({"signing_keys": {"first": TEXT}}, "expected a value", id="table"),
         pytest.param({"signing_keys": f'["{TEXT}'}, "a list of keys", id="bad-json"),
+        pytest.param({"signing_keys": ""}, "holds no key", id="empty-text"),
+        pytest.param({"signing_keys": " \n,\n"}, "holds no key", id="blank-text"),
         pytest.param({"signing": "accept"}, "signing_keys is not", id="no-keys"),
         pytest.param({"signing": "require", "signing_keys": []}, "signing_keys is not", id="empty"),
     ],
@@ -134,6 +139,14 @@ def test_settings_that_are_not_valid_are_refused_without_showing_a_key(settings:
 
     assert text in str(caught.value)
     assert TEXT[:20] not in f"{caught.value!r} {caught.value}"
+
+
+def test_a_file_without_a_key_is_refused(tmp_path: Path) -> None:
+    """Else a secret that was not filled in would turn signing off, and nobody would notice."""
+    (tmp_path / "keys").write_text("\n")
+
+    with pytest.raises(ConfigError, match="QUEUEKIT_SIGNING_KEYS_FILE  holds no key"):
+        config({"QUEUEKIT_SIGNING_KEYS_FILE": str(tmp_path / "keys")})
 
 
 def test_no_text_shows_a_key() -> None:
