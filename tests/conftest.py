@@ -40,7 +40,11 @@ settings.register_profile(
 settings.load_profile("random" if os.environ.get("QUEUEKIT_TEST_RANDOM") else "steady")
 
 
-MODELS = ("unit/encoding/test_models.py", "unit/tasks/test_argument_types.py")
+MODELS = (
+    "unit/encoding/test_models.py",
+    "unit/operations/test_redacted_models.py",
+    "unit/tasks/test_argument_types.py",
+)
 """Tests of classes of Pydantic and msgspec, which the environments of core alone do not have."""
 collect_ignore = [] if all(map(importlib.util.find_spec, ("msgspec", "pydantic"))) else [*MODELS]
 NOT_CORE = ("amqp", "memcached", "mongo", "redis", "sqs", "thirdparty", "torture")

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import re
-import typing
-from collections.abc import Collection, Mapping
-from typing import Annotated, Any, get_args, get_origin
+from collections.abc import Callable, Collection, Iterable, Mapping
+from functools import lru_cache
+from types import FunctionType
+from typing import Any
 
 import attrs
 
 from queuekit.client.codec import Message
-from queuekit.secret import Secret
+from queuekit.encoding.classes import shape_of
+from queuekit.encoding.models import is_pydantic, is_struct
+from queuekit.tasks.annotations import Names, annotations_of, classes_in, fields_of, is_secret, names_of, parts_of
 from queuekit.tasks.callables import body_of
 from queuekit.tasks.task import Task
 
@@ -18,7 +20,6 @@ __all__ = ["HIDDEN", "redacted"]
 
 HIDDEN = "***"
 """Takes the place of a hidden value."""
-_MARK = re.compile(r"\bSecret\b")
 _DEEPEST = 50
 """Levels of nested values that are searched; what is deeper is hidden."""
 
@@ -83,30 +84,42 @@ class _Hide:
     def _inside(self, value: Any, depth: int) -> Any:
         if isinstance(value, Mapping):
             return {key: self._named(key, item, depth + 1) for key, item in value.items()}
-        if isinstance(value, list | tuple):
+        if isinstance(value, list | tuple | set | frozenset):
             return [self._named(None, item, depth + 1) for item in value]
-        if attrs.has(type(value)) or hasattr(type(value), "__dataclass_fields__"):
-            fields = [one.name for one in attrs.fields(type(value))] if attrs.has(type(value)) else []
-            fields = fields or list(type(value).__dataclass_fields__)
-            return {name: self._named(name, getattr(value, name, None), depth + 1) for name in fields}
+        fields = _fields_of(type(value))
+        if fields is not None:
+            extra: Any = getattr(value, "__pydantic_extra__", None)
+            items = {name: getattr(value, name, None) for name in fields} | (extra or {})
+            return {name: self._named(name, item, depth + 1) for name, item in items.items()}
         return value
 
 
+def _fields_of(kind: Any) -> Iterable[str] | None:
+    """Return the names of the fields of a class; ``None`` if its instances have none."""
+    shape = shape_of(kind)
+    if shape is not None:
+        return shape.names
+    if is_pydantic(kind):
+        return tuple(kind.__pydantic_fields__)
+    return tuple(kind.__struct_fields__) if is_struct(kind) else None
+
+
 def _marked(task: Task[..., Any]) -> frozenset[str]:
-    """Return the names of the parameters that are marked."""
+    """Return the names of the parameters that are marked, or that hold instances of classes with marked fields."""
     function = body_of(task.function)
-    try:
-        hints = typing.get_type_hints(function, include_extras=True)
-    except Exception:  # noqa: BLE001 - an annotation that only type checkers understand
-        hints = dict(getattr(function, "__annotations__", {}))
-    return frozenset(name for name, hint in hints.items() if _is_secret(hint))
+    return _marked_in(function) if isinstance(function, FunctionType) else _marked_in.__wrapped__(function)
 
 
-def _is_secret(hint: Any) -> bool:
-    if isinstance(hint, str):
-        return _MARK.search(hint) is not None
-    if get_origin(hint) is Annotated:
-        return any(mark is Secret or isinstance(mark, Secret) for mark in hint.__metadata__) or _is_secret(
-            get_args(hint)[0]
-        )
-    return any(_is_secret(part) for part in get_args(hint) if not isinstance(part, list | tuple | str))
+@lru_cache(maxsize=256)
+def _marked_in(function: Callable[..., Any]) -> frozenset[str]:
+    names = names_of(function)
+    return frozenset(name for name, hint in annotations_of(function).items() if _hides(hint, names))
+
+
+def _hides(hint: Any, names: Names) -> bool:
+    if is_secret(hint, names):
+        return True
+    kinds = {part for part in parts_of(hint, names) if isinstance(part, type) and fields_of(part)}
+    inner = {each for kind in kinds for each in classes_in(kind) if fields_of(each)}
+    owners = {owner for kind in kinds | inner for owner in kind.__mro__}
+    return any(is_secret(each, names_of(owner)) for owner in owners for each in annotations_of(owner).values())

@@ -7,11 +7,14 @@ import builtins
 import contextlib
 import enum
 import inspect
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 from types import NoneType, UnionType
 from typing import Annotated, Any, ForwardRef, Literal, Union, get_args, get_origin
+
+from queuekit.secret import Secret
 
 __all__ = [
     "Names",
@@ -21,6 +24,7 @@ __all__ = [
     "fields_of",
     "hint_of",
     "hints_of",
+    "is_secret",
     "is_unknown",
     "names",
     "names_of",
@@ -30,6 +34,7 @@ __all__ = [
 _FORWARDREF = 3
 """Format ``FORWARDREF`` of Python 3.14: an unresolvable annotation is returned as a reference, not raised."""
 _NONES = (None, NoneType, "None")
+_SECRET = re.compile(r"\bSecret\b")
 _UNIONS = frozenset({"Optional", "Union"})
 _MOST = 10_000
 """Most parts of an annotation to visit, so that a recursive one terminates."""
@@ -137,6 +142,25 @@ def _parts(part: Any) -> tuple[Any, ...]:
         found = None if isinstance(part, type) else getattr(part, attribute, None)
         inner += found if isinstance(found, tuple) else [found]
     return tuple(inner)
+
+
+def is_secret(annotation: Any, names: Names) -> bool:
+    """Return whether *annotation* marks values with ``Secret``, at any depth, also in source form or by an alias."""
+    pending = [annotation]
+    for _ in range(_MOST):
+        if not pending:
+            break
+        part = pending.pop()
+        text = part.__forward_arg__ if isinstance(part, ForwardRef) else part
+        if isinstance(text, str):
+            if _SECRET.search(text):
+                return True
+            pending.append(evaluated(text, names))
+            continue
+        if any(mark is Secret or isinstance(mark, Secret) for mark in getattr(part, "__metadata__", ())):
+            return True
+        pending += [each for each in _parts(part) if each is not None]
+    return False
 
 
 def evaluated(text: str, names: Names) -> Any:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from queuekit.errors import ArgumentsError
-from queuekit.tasks.annotations import Names, annotations_of, evaluated, names_of
+from queuekit.tasks.annotations import Names, annotations_of, evaluated, is_secret, names_of
 from queuekit.tasks.conversion import (
     BUILD,
     LAX,
@@ -120,7 +120,10 @@ class ArgumentTypes:
         try:
             return convert(value, "", mode)
         except MismatchError as error:
-            text = f"{self._task}() argument {shown or name!r}{error.path}: {error.what}"
+            what = f"{error.path}: {error.what}"
+            if is_secret(annotations_of(self._function).get(name), names_of(self._function)):
+                what = ": its value, which is secret, does not fit its annotation"
+            text = f"{self._task}() argument {shown or name!r}{what}"
             raise ArgumentsError(text) from None
         except RecursionError:
             return value  # too deep to check: the encoder refuses it with the limit

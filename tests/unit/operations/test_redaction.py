@@ -1,10 +1,13 @@
 """Arguments that no command shows: marked, or named in the settings."""
 
+import dataclasses
 from typing import Annotated, Any
 
+import attrs
 import pytest
 
 from queuekit import Context, Queuekit, Secret, Signature
+from queuekit.errors import ArgumentsError
 from queuekit.operations.admin import Admin
 from support.working import make_app
 
@@ -18,6 +21,31 @@ def charge_in_context(ctx: Context, card: "Annotated[str | None, Secret] | None"
 
 
 def unreadable(card: "Annotated[NoSuchType, Secret]") -> None:  # type: ignore[name-defined] # pyright: ignore[reportUndefinedVariable] # noqa: F821
+    """Do nothing."""
+
+
+Card = Annotated[str, Secret]
+
+
+def by_alias(card: "Card", other: "NoSuchType" = None) -> None:  # type: ignore[name-defined] # pyright: ignore[reportUndefinedVariable] # noqa: F821
+    """Do nothing."""
+
+
+@attrs.frozen
+class Payment:
+    """A class with a secret."""
+
+    card: "Card"
+
+
+@dataclasses.dataclass
+class Purchase:
+    """A class that holds one with a secret."""
+
+    payment: Payment
+
+
+def buy(purchase: list[Purchase] | None) -> None:
     """Do nothing."""
 
 
@@ -50,6 +78,9 @@ def app_of(function: Any, **settings: Any) -> Queuekit:
         (charge, (1,), {"card": "4111", "note": "n"}, ([1], {"card": "***", "note": "n"})),
         (charge_in_context, ("4111",), {}, (["***"], {})),
         (unreadable, ("4111",), {}, (["***"], {})),
+        (by_alias, ("4111",), {}, (["***"], {})),
+        (buy, ([Purchase(Payment("4111"))],), {}, (["***"], {})),
+        (buy, ([{"payment": {"card": "4111"}}],), {}, (["***"], {})),
     ],
 )
 def test_hides_what_is_marked(function: Any, args: Any, kwargs: Any, seen: Any) -> None:
@@ -95,3 +126,17 @@ def test_many_calls_in_one_message_are_hidden_together() -> None:
 
     assert message is not None
     assert message.args == ["***"]
+
+
+def test_no_error_of_ours_has_a_secret_in_it() -> None:
+    """A value that does not fit its annotation is not in the text of the error, which commands and logs show."""
+    app = make_app()
+
+    @app.task(name="pay", coerce=True)
+    def pay(pin: Annotated[int, Secret], count: int = 1) -> None:
+        """Do nothing."""
+
+    with pytest.raises(ArgumentsError, match=r"'pin': its value, which is secret,") as caught:
+        pay.send("hunter2")  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
+
+    assert "hunter2" not in str(caught.value)
