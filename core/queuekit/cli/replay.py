@@ -18,6 +18,7 @@ from queuekit.context import Context
 from queuekit.errors import DecodeError, OptionError, UnknownIdError
 from queuekit.ids import new_id
 from queuekit.operations.admin import Admin, MessageView
+from queuekit.wire.signing import UnsignedError
 
 __all__ = ["command"]
 
@@ -32,11 +33,14 @@ __all__ = ["command"]
 def command(session: Session, *, id: str, debug: bool, save: str | None) -> None:
     """Run the call of the dead letter ID here, and print its result. The dead letter stays as it is.
 
-    What the task itself sends is dropped. To queue the call again, use queuekit dlq retry.
+    What the task itself sends is dropped. A call that workers refuse as unsigned does not run. To queue the call again,
+    use queuekit dlq retry.
     """
     app, _ = session.app()
     need_shared(app)
-    message, context = _read(Admin(app).show(id))
+    view = Admin(app).show(id)
+    _check_signature(app, view)
+    message, context = _read(view)
     task = app.tasks.find(message.task)
     if save is not None:
         _save(app, message, Path(save))
@@ -51,6 +55,22 @@ def command(session: Session, *, id: str, debug: bool, save: str | None) -> None
         fail(task.name, error, debug=debug)
     _report_dropped(session, app)
     echo(value if isinstance(value, str) else to_json(value))
+
+
+def _check_signature(app: Queuekit, view: MessageView) -> None:
+    """Raise unless the message is signed as a worker requires it.
+
+    Raises:
+        UnsignedError: Says what is wrong.
+    """
+    signing = app.runtime.signing
+    if signing is None or view.queued is None:
+        return
+    try:
+        signing.check_message(view.queued.stored.envelope.body)
+    except UnsignedError as error:
+        what = f"{view.info.id!r} is not run: {error.what}"
+        raise UnsignedError(what, fix=f"If it is yours:  queuekit dlq retry --sign {view.info.id}") from error
 
 
 def _read(view: MessageView) -> tuple[Message, Context]:

@@ -115,3 +115,13 @@ def test_replays_dead_letters_alone(shop: Path) -> None:
 
     assert done.returncode == 1
     assert f"'{id}' is not a dead letter" in done.stderr
+
+
+def test_a_call_that_nobody_signed_does_not_run(shop: Path, dead: str) -> None:
+    """Whoever can write to a queue must not run code in the terminal of an operator either."""
+    replayed = queuekit("replay", dead, folder=shop, QUEUEKIT_SIGNING_KEYS="k" * 40)
+
+    assert replayed.returncode == 1
+    assert "no item for" not in replayed.stderr
+    assert "it is not signed" in replayed.stderr
+    assert f"queuekit dlq retry --sign {dead}" in replayed.stderr
