@@ -551,7 +551,8 @@ class Admin:
                     page = broker.peek(name, place=place, limit=_LOOKED_AT)
                 found.update(doubt_of(signing, one.envelope.body) for one in page.items)
             yield from (f"{count} of the next messages of {name} {text}" for text, count in found.items() if text)
-        if signing is not None and self._runtime.backend is not None:
+        backend = self._runtime.backend
+        if signing is not None and backend is not None and backend.capabilities.scan:
             for name, text in schedule_doubts(self._runtime, signing):
                 yield f"the schedule {name} {text}; see it, then:  queuekit schedules sign {name}"
 

@@ -62,6 +62,17 @@ def test_check_tells_of_signatures_that_nobody_checks() -> None:
     assert "signing_keys is not set here" in line
 
 
+def test_check_asks_no_backend_for_schedules_that_it_cannot_list() -> None:
+    """Such a backend keeps none, and the check must end with its other results."""
+    plain, signed = of_one_engine([], [KEY])
+    plain.schedules.add("job", every("1h"), Signature("t"))
+    backend = signed.runtime.backend
+    assert backend is not None
+    backend.capabilities = attrs.evolve(backend.capabilities, scan=False)
+
+    assert problems(signed) == []
+
+
 def test_check_is_silent_where_all_is_signed() -> None:
     """And where nothing is, and there are no keys."""
     signed, plain = make_app(signing_keys=[KEY]), make_app()
