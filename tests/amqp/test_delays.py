@@ -2,6 +2,8 @@
 
 from collections.abc import Callable
 
+import pytest
+
 from queuekit.broker import Ack, Broker, Delivery
 from queuekit.envelope import Envelope
 from queuekit_testing.kit import unique_name
@@ -18,6 +20,7 @@ MANY = 40
 """More messages than RabbitMQ 3.10 tries to pass on from one queue at a time."""
 
 
+@pytest.mark.full
 def test_goes_on_when_queues_of_delayed_messages_are_gone(make_broker: Callable[..., Broker], queue: str) -> None:
     """Messages without a queue when they are due are kept apart, and those of other queues arrive."""
     prefix = unique_name("delays")

@@ -171,30 +171,56 @@ def test_shows_no_password_where_it_is_wrong(make_broker: Make, queue: str) -> N
 
 
 @pytest.mark.full
-def test_survives_a_restart_of_the_server(tmp_path: Path, make_broker: Make, queue: str) -> None:
-    """What waits and what was held is there after a restart, and the client connects by itself."""
+@pytest.mark.parametrize("end", [RabbitMQ.kill, RabbitMQ.stop])
+def test_survives_a_restart_of_the_server(
+    tmp_path: Path, make_broker: Make, queue: str, end: Callable[[RabbitMQ], None]
+) -> None:
+    """What waits, what is delayed and what was held is there after a restart, and the client connects by itself.
+
+    The server ends as soon as the delayed messages are confirmed, which were the first in all of their queues. One of
+    them passes a single delay queue, the other two.
+    """
     server = RabbitMQ(tmp_path / "node").start()
     try:
         broker = make_broker(url=server.url())
         broker.send(messages(queue, 3))
         (held,) = broker.receive([queue], limit=1, wait=PATIENCE, lease=PATIENCE)
-        server.kill()
+        broker.send([Envelope(id=f"after{delay}", queue=queue, body=b"", delay=delay) for delay in (1.6, 9.6)])
+        end(server)
         server.start()
-
         found: dict[str, Delivery] = {}
 
         def all_there() -> bool:
+            """A client learns of a broken connection, and must not wait for an answer."""
             try:
                 new = broker.receive([queue], limit=10, wait=1, lease=PATIENCE)
             except UnavailableError:
                 return False
             found.update({each.id: each for each in new})
-            return len(found) == 3
+            return len(found) == 5
 
         wait_until(all_there, lambda: f"all messages; there are {sorted(found)}")
         assert found[held.id].crashes == 1
         assert broker.settle([Ack(held)]) == [held]
         assert broker.settle([Ack(each) for each in found.values()]) == []
+    finally:
+        server.close()
+
+
+@pytest.mark.full
+def test_survives_a_kill_after_its_first_message(tmp_path: Path, make_broker: Make, queue: str) -> None:
+    """A queue whose first message is confirmed is there after the server was killed, with its message."""
+    server = RabbitMQ(tmp_path / "node").start()
+    try:
+        make_broker(url=server.url()).send(messages(queue, 1))
+        server.kill()
+        server.start()
+        broker = make_broker(url=server.url())
+        (delivery,) = broker.receive([queue], limit=1, wait=broker.limits.max_wait, lease=PATIENCE)
+        broker.send([Envelope(id="second", queue=queue, body=b"")])
+
+        assert delivery.id == "m0"
+        assert broker.settle([Ack(delivery)]) == []
     finally:
         server.close()
 

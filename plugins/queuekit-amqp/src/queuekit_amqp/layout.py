@@ -6,15 +6,17 @@
 ``queuekit.delay.N``     messages that still have to wait for 2**N times the shortest delay, and an exchange before it
 ``queuekit.due``         exchange to which a message goes when its delay has passed
 ``queuekit.lost``        messages whose queue was deleted while they were delayed
+``queuekit.next.ID``     nothing; it is there for a moment when queues are declared
 =======================  ===========================================================================================
 
 A delay is a binary number in the routing key, highest digit first: a message passes the delay queues of its ones, and
 each of them gives it to the next lower exchange when its time to live is over. So every message of one delay queue
-waits for the same time, and none blocks another.
+waits for the same time, none blocks another, and the delay survives a restart.
 """
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Mapping
 from typing import Any
 
@@ -26,6 +28,8 @@ from queuekit_amqp.options import AmqpOptions
 
 __all__ = ["Layout", "Place"]
 
+_SHORT = 60_000
+"""Milliseconds after which RabbitMQ deletes a queue that nobody needs, should its client have ended before."""
 _UNLIMITED = 1_000_000_000
 """Deliveries after which RabbitMQ drops a message: never. RabbitMQ 4 has a limit of 20 unless the queue has one."""
 
@@ -63,6 +67,16 @@ class Layout:
         expires = self._options.auto_delete
         own: Mapping[str, Any] = {} if expires is None else {"x-expires": int(expires * 1_000)}
         return {"x-queue-type": "quorum", "x-delivery-limit": _UNLIMITED, **self._options.queue_arguments, **own}
+
+    def next(self) -> str:
+        """Return the name of a queue that has never been there."""
+        return f"{self._options.prefix}.next.{uuid.uuid4().hex}"
+
+    def next_arguments(self) -> dict[str, Any]:
+        """Return its arguments; it is on as many nodes as other queues."""
+        size = "x-quorum-initial-group-size"
+        own = self._options.queue_arguments
+        return {"x-queue-type": "quorum", "x-expires": _SHORT, **({size: own[size]} if size in own else {})}
 
     # -- delays
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Collection, Iterable
 from typing import Any
@@ -62,8 +63,15 @@ class Topology:
         missing = [place for place in dict.fromkeys(places) if place not in self._places]
         if missing:
             with self._lock:
-                for place in missing:
+                new = [place for place in missing if passive(link, place.name) is None]
+                for place in new:
                     self._declare(link, place)
+                if new:
+                    self._write_names(link)
+                for place in missing:
+                    if self._layout.exchange:
+                        self._bind(link, place)
+                    self._places.add(place)
 
     def _declare(self, link: Link, place: Place) -> None:
         channel = link.take()
@@ -71,14 +79,22 @@ class Topology:
         try:
             channel.call(declared, timeout=link.timeout())
         except ChannelClosedError as error:
-            # It has other arguments: it is used as it is, and `queuekit check` tells.
+            # Somebody has just declared it with other arguments: it is used as it is, and `queuekit check` tells.
             if error.reply != _DIFFERENT or passive(link, place.name) is None:
                 raise
         finally:
             link.give(channel)
-        if self._layout.exchange:
-            self._bind(link, place)
-        self._places.add(place)
+
+    def _write_names(self, link: Link) -> None:
+        """Have RabbitMQ write the names of the queues to its disk that were declared last.
+
+        RabbitMQ 3.10 writes the name of a quorum queue up to a second later, or before it adds the next one. If it is
+        killed meanwhile, the queue loses its messages, confirmed ones too, and takes no new ones.
+        """
+        name = self._layout.next()
+        declared = spec.Queue.Declare(queue=name, durable=True, arguments=self._layout.next_arguments())
+        with contextlib.suppress(ChannelClosedError):  # a limit or a permission is in the way: RabbitMQ writes it later
+            self._call(link, declared, spec.Queue.Delete(queue=name))
 
     def _bind(self, link: Link, place: Place) -> None:
         name, kind = self._layout.exchange, self._options.exchange_type
@@ -103,12 +119,17 @@ class Topology:
         if not bits and not bound:
             return
         with self._lock:
+            names = [] if self._delays else [self._layout.lost]
+            names += [self._layout.delay(bit) for bit in bits]
+            new = [name for name in names if passive(link, name) is None]
             if not self._delays:
                 self._call(link, *self._exchanges())
-                self._delays = True
             for bit in sorted(bits):
                 self._call(link, *self._delay_queue(bit))
-                self._bits.add(bit)
+            if new:
+                self._write_names(link)
+            self._delays = True
+            self._bits |= bits
             due, key = self._layout.due, self._layout.due_key
             for place in bound:
                 self._call(link, spec.Queue.Bind(queue=place.name, exchange=due, routing_key=key(place)))
