@@ -30,6 +30,9 @@ def charge(order: int) -> int:
     return order
 """
 
+PATIENTLY = {"QUEUEKIT_SEND_TIMEOUT": str(UNHURRIED)}
+"""An imitation that is busy or cold may take more than the ten seconds of a command."""
+
 
 @pytest.fixture
 def shop(tmp_path: Path) -> Path:
@@ -43,7 +46,7 @@ def test_check_tells_what_tasks_cost(shop: Path, ministack_server: AwsServer) ->
     mark = secrets.token_hex(4)
     urls = {"QUEUEKIT_BROKER": ministack_server.sqs(mark), "QUEUEKIT_BACKEND": ministack_server.dynamodb(mark)}
 
-    done = queuekit("check", "--app", "tasks:app", folder=shop, **urls)
+    done = queuekit("check", "--app", "tasks:app", folder=shop, **PATIENTLY, **urls)
 
     assert done.returncode == 0, done.stdout + done.stderr
     assert "0.3 requests per task in bulk, 3 for a single task; idle: 4,320 long polls a day" in done.stdout
@@ -61,8 +64,10 @@ def test_check_reads_redrive_policies(shop: Path, ministack_server: AwsServer) -
     broker._service.call("set_queue_attributes", doing="test", QueueUrl=url, Attributes={"RedrivePolicy": policy})
     broker.close()
 
-    strict = queuekit("check", "--app", "tasks:app", folder=shop, **urls)
-    fine = queuekit("check", "--app", "tasks:app", folder=shop, QUEUEKIT_WORKER__MAX_DELIVERIES="2", **urls)
+    strict = queuekit("check", "--app", "tasks:app", folder=shop, **PATIENTLY, **urls)
+    fine = queuekit(
+        "check", "--app", "tasks:app", folder=shop, QUEUEKIT_WORKER__MAX_DELIVERIES="2", **PATIENTLY, **urls
+    )
 
     assert (strict.returncode, fine.returncode) == (1, 0)
     assert "Set maxReceiveCount to 30 or more: 10 times worker.max_deliveries" in strict.stdout
@@ -73,7 +78,7 @@ def test_a_worker_refuses_what_sqs_cannot(shop: Path, ministack_server: AwsServe
     write(shop, {"tasks.py": TASKS.replace("{options}", "unique=True")})
     url = ministack_server.sqs(secrets.token_hex(4))
 
-    done = queuekit("worker", "tasks:app", folder=shop, QUEUEKIT_BROKER=url, QUEUEKIT_BACKEND="none")
+    done = queuekit("worker", "tasks:app", folder=shop, QUEUEKIT_BROKER=url, QUEUEKIT_BACKEND="none", **PATIENTLY)
 
     assert done.returncode != 0
     assert "tasks.charge asks for unique, which sqs+http:// does not support" in done.stderr
@@ -158,7 +163,7 @@ def test_the_demo_comes_out_right(tmp_path: Path, ministack_server: AwsServer) -
     mark = secrets.token_hex(4)
     urls = ["--broker", ministack_server.sqs(mark), "--backend", ministack_server.dynamodb(mark)]
 
-    done = queuekit("demo", "sources", *urls, folder=tmp_path)
+    done = queuekit("demo", "sources", *urls, folder=tmp_path, **PATIENTLY)
 
     assert done.returncode == 0, done.stderr
     assert "The totals are exactly right" in done.stdout
