@@ -142,7 +142,7 @@ def test_fails_until_it_is_filled_in(project: tuple[str, Path], venv: Venv) -> N
     """Its own tests run; what fails does so for a method that is left, and says which, and in which file."""
     kind, folder = project
 
-    done = venv.run("-m", "pytest", "-q", "--tb=short", "-p", "no:cacheprovider", folder=folder)
+    done = venv.run("-m", "pytest", "-q", "--tb=line", "-p", "no:cacheprovider", folder=folder)
 
     assert done.returncode == 1, done.stdout + done.stderr
     for method in METHODS[kind]:
