@@ -240,6 +240,7 @@ def test_a_negative_count_does_not_run(keys: list[str], field: str) -> None:
 
     assert calls.seen == []
     assert [one.reason for one in inside(calls.app, Place.DEAD)] == ["malformed"]
+    assert calls.app.result("a").state is State.DEAD
 
 
 def test_a_fleet_is_changed_over_without_a_loss() -> None:

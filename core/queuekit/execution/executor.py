@@ -162,11 +162,11 @@ class Executor:
         size = len(delivery.envelope.body)
         if delivery.unread:
             raise DecodeError(delivery.unread)
-        if delivery.envelope.attempt < 0 or delivery.envelope.generation < 0:
-            raise DecodeError("a negative number of attempts or replays")
         if size > self._most_bytes:
             raise DecodeError(f"{size:,} bytes, the limit is {self._most_bytes:,}")
         message = sealed(delivery.envelope, self._runtime.accepted)
+        if delivery.envelope.attempt < 0 or delivery.envelope.generation < 0:
+            return self._miscounted(delivery)
         early = self._not_now(delivery, message, marks)
         if early is not None:
             return early
@@ -179,6 +179,13 @@ class Executor:
         if run.early:
             self._read(run)  # once it is acknowledged it has no lease, and cannot become a dead letter
         return self._suspect(run, marks) if delivery.crashes else run
+
+    def _miscounted(self, delivery: Delivery) -> Outcome:
+        """Dead-letter a message with a negative count, which queuekit never writes: it would be retried that often."""
+        envelope = delivery.envelope
+        counted = attrs.evolve(envelope, attempt=max(0, envelope.attempt), generation=max(0, envelope.generation))
+        error = "a negative number of attempts or replays"
+        return self.decide.dead(attrs.evolve(delivery, envelope=counted), reason="malformed", error=error)
 
     def call(self, run: Run) -> Outcome:
         """Run a synchronous body to its end, with its own context variables, and decide."""
