@@ -24,7 +24,14 @@ def _within(least: float, most: float) -> Any:
 
 
 def _longest(most: int) -> Any:
-    return attrs.validators.max_len(most)
+    """Return a validator of text: AMQP counts bytes, up to 255 with what the plugin adds."""
+
+    def check(_instance: Any, _field: attrs.Attribute[Any], text: str) -> None:
+        size = len(text.encode("utf-8", "surrogatepass"))
+        if size > most:
+            raise ValueError(f"it has {size} bytes, at most {most} are allowed")
+
+    return check
 
 
 def _not_own(_instance: Any, _field: attrs.Attribute[Any], arguments: Mapping[str, Any]) -> None:
