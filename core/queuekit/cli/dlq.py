@@ -133,7 +133,8 @@ def show(session: Session, *, id: str, as_json: bool) -> None:
         print_json(as_document(view, app.runtime.accepted) | {"body": body})
         return
     click.echo(as_text(view, app.runtime.accepted, now=app.clock.time()))
-    session.say(f"next  {session.command(f'dlq retry {id}')}\n      {session.command(f'dlq drop {id}')}")
+    name = shlex.quote(id)
+    session.say(f"next  {session.command(f'dlq retry {name}')}\n      {session.command(f'dlq drop {name}')}")
 
 
 def _choice(action: Any) -> Any:
@@ -182,7 +183,7 @@ def retry(session: Session, *, dry_run: bool, rate: float | None, by: str | None
     replayed = _carry_out(admin, "dlq retry", steps, by=by, on=chosen.text)
     session.say(f"{len(replayed)} back on their queues")
     if replayed:
-        session.say(f"next  {session.command(f'show {replayed[0]}')}")
+        session.say(f"next  {session.command(f'show {shlex.quote(replayed[0])}')}")
 
 
 @click.command("drop", short_help="Permanently delete dead letters.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -58,7 +59,7 @@ def fields(pairs: Mapping[str, str]) -> str:
 
 def age(seconds: float | None) -> str:
     """Return a span in one or two units: ``"0.4s"``, ``"12s"``, ``"3m5s"``, ``"2d4h"``."""
-    if seconds is None:
+    if seconds is None or not math.isfinite(seconds):
         return "-"
     if abs(seconds) < 10:  # noqa: PLR2004 - below that a tenth matters
         return f"{max(0.0, seconds):.1f}s"

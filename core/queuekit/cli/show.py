@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+
 import click
 
 from queuekit.broker import Place
@@ -30,4 +32,4 @@ def command(session: Session, *, id: str, as_json: bool) -> None:
         return
     click.echo(as_text(view, app.runtime.accepted, now=app.clock.time()))
     if view.queued is not None and view.queued.stored.place is Place.DEAD:
-        session.say(f"next  {session.command(f'dlq retry {id}')}")
+        session.say(f"next  {session.command(f'dlq retry {shlex.quote(id)}')}")

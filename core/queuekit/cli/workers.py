@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from typing import Any
 
@@ -41,13 +42,17 @@ def command(session: Session, *, limit: int, after: str | None, as_json: bool) -
     if as_json:
         print_json([_document(worker) for worker in shown])
         return
+    if not found and after is not None:
+        session.say("No more workers.")
+        return
     if not found:
         session.say(f"No workers. Start one:  {session.command('worker')}")
         return
     click.echo(columns(HEADER, [_row(worker) for worker in shown], right=RIGHT))
     _print_runs(session, shown)
     if len(found) > limit:
-        session.say(f"... and {len(found) - limit} more:  {session.command(f'workers --after {shown[-1].name}')}")
+        rest = shlex.join(["workers", "--limit", str(limit), "--after", shown[-1].name])
+        session.say(f"... and {len(found) - limit} more:  {session.command(rest)}")
 
 
 def _print_runs(session: Session, workers: Sequence[Presence]) -> None:

@@ -67,7 +67,7 @@ def record_action(
     """
     action = Action(
         what=what,
-        by=person() if by is None else by,
+        by=(by or "").strip() or person(),
         at=runtime.clock.time(),
         on=on,
         count=count or len(ids),

@@ -7,6 +7,7 @@ are the same for every plugin.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Sequence
 
 import attrs
@@ -126,7 +127,9 @@ def collect(admin: Admin, id: str) -> Facts:
 def reasons(facts: Facts) -> list[Reason]:
     """Return all reasons that hold, the first of which is the answer; at least one."""
     found = [reason for predicate in PREDICATES if (reason := predicate(facts)) is not None]
-    return found or [Reason(code="unknown", text="nothing that is recorded explains it", command=f"show {facts.id}")]
+    return found or [
+        Reason(code="unknown", text="nothing that is recorded explains it", command=shlex.join(["show", facts.id]))
+    ]
 
 
 def _never_sent(facts: Facts) -> Reason | None:
@@ -143,7 +146,7 @@ def _dead(facts: Facts) -> Reason | None:
         return None
     error = f": {_first_line(stored.error)}" if stored.error else ""
     text = f"it is a dead letter of {facts.queue!r} ({stored.reason}{error})"
-    return Reason(code="dead", text=text, since=stored.died_at, command=f"dlq retry {facts.id}")
+    return Reason(code="dead", text=text, since=stored.died_at, command=shlex.join(["dlq", "retry", facts.id]))
 
 
 def _cancelled(facts: Facts) -> Reason | None:
@@ -167,7 +170,10 @@ def _gone(facts: Facts) -> Reason | None:
     info = facts.view.info
     where = f" on {info.worker}" if info.worker else ""
     return Reason(
-        code="gone", text=f"it has ended as {info.state.value}{where}", since=info.finished, command=f"show {facts.id}"
+        code="gone",
+        text=f"it has ended as {info.state.value}{where}",
+        since=info.finished,
+        command=shlex.join(["show", facts.id]),
     )
 
 
@@ -182,7 +188,7 @@ def _running(facts: Facts) -> Reason | None:
         text=f"{holder} runs it",
         since=None if seconds is None else facts.now - seconds,
         until=stored.due if stored is not None and stored.place is Place.LEASED else None,
-        command=f"cancel {facts.id}",
+        command=shlex.join(["cancel", facts.id]),
     )
 
 
@@ -200,7 +206,7 @@ def _cancelling(facts: Facts) -> Reason | None:
         return None
     by = f" by {wish.by}" if wish.by else ""
     text = f"it is to be cancelled{by}: a waiting message ends when its turn comes, a running one when its body stops"
-    return Reason(code="cancelling", text=text, since=wish.at, command=f"show {facts.id}")
+    return Reason(code="cancelling", text=text, since=wish.at, command=shlex.join(["show", facts.id]))
 
 
 def _delayed(facts: Facts) -> Reason | None:
@@ -223,7 +229,7 @@ def _held_unique(facts: Facts) -> Reason | None:
     return Reason(
         code="held_unique",
         text=f"its unique key is held by {holder}, whose outcome it will take",
-        command=f"why {holder}",
+        command=shlex.join(["why", holder]),
     )
 
 
@@ -239,7 +245,9 @@ def _no_worker(facts: Facts) -> Reason | None:
     elif others:
         more = f"; {did_you_mean(facts.queue, others) or 'workers serve ' + ', '.join(map(repr, others[:_NAMED]))}"
     return Reason(
-        code="no_worker", text=f"no worker serves its queue {facts.queue!r}{more}", command=f"worker -q {facts.queue}"
+        code="no_worker",
+        text=f"no worker serves its queue {facts.queue!r}{more}",
+        command=shlex.join(["worker", "-q", facts.queue]),
     )
 
 
@@ -248,7 +256,7 @@ def _draining(facts: Facts) -> Reason | None:
     if not facts.waits or not serving or not all(worker.draining for worker in serving):
         return None
     text = f"all workers of its queue {facts.queue!r} are draining: {_names(serving)}"
-    return Reason(code="workers_draining", text=text, command=f"worker -q {facts.queue}")
+    return Reason(code="workers_draining", text=text, command=shlex.join(["worker", "-q", facts.queue]))
 
 
 def _unknown_task(facts: Facts) -> Reason | None:
@@ -266,7 +274,7 @@ def _suspect(facts: Facts) -> Reason | None:
     most = facts.max_deliveries
     times = "once" if stored.crashes == 1 else f"{stored.crashes} times"
     text = f"it is a suspect: its worker process died {times} while it held it; it runs alone, at most {most} crashes"
-    return Reason(code="suspect", text=text, command=f"show {facts.id}")
+    return Reason(code="suspect", text=text, command=shlex.join(["show", facts.id]))
 
 
 def _behind(facts: Facts) -> Reason | None:
@@ -303,7 +311,7 @@ def _lost(facts: Facts) -> Reason | None:
     if facts.state is State.UNKNOWN:
         return None
     text = f"its record says {facts.state.value}, but the broker does not have it: it was purged, or has just moved"
-    return Reason(code="missing", text=text, command=f"show {facts.id}")
+    return Reason(code="missing", text=text, command=shlex.join(["show", facts.id]))
 
 
 def _first_line(text: str) -> str:

@@ -142,10 +142,10 @@ def _texts(value: object) -> tuple[str, ...]:
 
 
 def _number(value: object) -> float | None:
-    """Return *value* if it is a finite number, and not negative."""
+    """Return *value* if it is a number that a duration or rate may have, and not negative."""
     if not isinstance(value, int | float) or isinstance(value, bool):
         return None
-    return value if 0 <= value < float("inf") else None
+    return value if 0 <= value <= _MOST_COUNT else None
 
 
 def _count(value: object) -> int | None:

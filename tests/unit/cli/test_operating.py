@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from queuekit import Queuekit
+from queuekit import Queuekit, Signature
 from queuekit.backend import Record
 from queuekit.wire.presence import TTL
 from queuekit.wire.records import worker_key
@@ -186,3 +186,13 @@ def test_without_backend(shop: Path, app: Queuekit) -> None:
 
     compare("workers-without-backend", tell(shop, "workers", "--backend", "none"))
     compare("why-without-backend", tell(shop, "why", result.id, "--backend", "none"))
+
+
+def test_an_action_has_a_name_and_a_list_an_end(app: Queuekit, shop: Path) -> None:
+    """An empty ``--as`` is none, and a page behind the last worker does not say that there are no workers."""
+    id = app.send(Signature("mail.send", ("ann",))).id
+    burst(app)
+
+    assert tell(shop, "dlq", "retry", id, "--as", " ").returncode == 0
+    assert "@" in json.loads(tell(shop, "actions", "--json").stdout)[0]["by"]
+    assert tell(shop, "workers", "--after", "z").stderr == "No more workers.\n"

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import attrs
 import pytest
 
 from queuekit import State
@@ -93,6 +94,15 @@ def test_all_reasons_that_hold_are_listed() -> None:
 
     assert [reason.code for reason in found] == ["delayed", "no_worker"]
     assert found[0].until == NOW + 60
+
+
+def test_commands_quote_what_came_from_outside() -> None:
+    """A command is ready to paste, so a name from a message or a record must not run as one."""
+    hostile = attrs.evolve(FOLLOWER, args=["$(reboot)"])
+    queue = {"queue": "a; reboot"}
+    found = reasons(facts(view(state=State.PENDING, silent="X", message=hostile, info=queue), workers=[]))
+
+    assert {"why '$(reboot)'", "worker -q 'a; reboot'"} <= {reason.command for reason in found}
 
 
 def test_estimates_when_its_turn_is() -> None:

@@ -41,6 +41,7 @@ def test_is_live_until_it_falls_silent() -> None:
     "fields",
     [
         {"pid": "12", "slots": -1, "rss": 1.5, "uptime": "x", "rate": float("inf"), "host": 7, "draining": "yes"},
+        {"uptime": 10**400, "rate": 1e308, "silent": 10**400},
         {"pid": True, "slots": 2**60, "rss": None, "uptime": True, "rate": -1, "pool": [], "unknown": {"a": 1}},
         {"runs": "none"},
         {"runs": [["id"], [1, 2, 3, 4], ["a", "b", "c", "d"], ["a", "b", "c", -1], ["a", "b", "c", True], 5, None]},

@@ -45,5 +45,8 @@ class StandingClock(VirtualClock):
             WouldWaitError: The test's own thread would wait, so nothing could end the wait.
         """
         if threading.get_ident() == self._owner:
-            raise WouldWaitError("the test waits for a message that has not run; call queue.run() before result.get()")
+            raise WouldWaitError(
+                "the test waits for a result that is not there: call queue.run() before result.get(), and read "
+                "a result before the clock passes results_expire"
+            )
         return super().wait(condition, timeout)

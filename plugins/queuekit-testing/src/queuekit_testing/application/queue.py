@@ -20,7 +20,7 @@ from queuekit.client.codec import decode, outline
 from queuekit.client.sender import PreparedMessage, Sending, Sent
 from queuekit.clock import Clock
 from queuekit.envelope import Envelope
-from queuekit.errors import DecodeError, QueuekitError, TaskFailed, UnavailableError
+from queuekit.errors import DecodeError, NotInstalledError, QueuekitError, TaskFailed, UnavailableError
 from queuekit.execution.commit import write
 from queuekit.execution.executor import Executor
 from queuekit.execution.outcome import Outcome, Run
@@ -135,8 +135,15 @@ class AppQueue:
 
     @contextlib.contextmanager
     def time_machine(self) -> Iterator[None]:
-        """Let ``time.time()`` and ``datetime.now()`` give the time of the test in this block, by ``time-machine``."""
-        machine: Any = importlib.import_module("time_machine")
+        """Let ``time.time()`` and ``datetime.now()`` give the time of the test in this block, by ``time-machine``.
+
+        Raises:
+            NotInstalledError: It is not installed.
+        """
+        try:
+            machine: Any = importlib.import_module("time_machine")
+        except ModuleNotFoundError:
+            raise NotInstalledError("time-machine is not installed", fix="pip install time-machine") from None
         clock = self._need_clock("time_machine()")
         with machine.travel(self.now, tick=False) as traveller:
             clock.followers.append(traveller.move_to)
