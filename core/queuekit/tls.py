@@ -59,7 +59,9 @@ class TLSOptions:
             UnavailableError: A file cannot be used; names option and file. It does not pass by itself.
         """
         self.check_files()
-        return _context(self, tuple(map(_changed, (self.ca_file, self.cert_file, self.key_file))))
+        # The options of a plugin may hold what cannot be a key, such as a table.
+        own = TLSOptions(ca_file=self.ca_file, cert_file=self.cert_file, key_file=self.key_file, verify=self.verify)
+        return _context(own, tuple(map(_changed, (self.ca_file, self.cert_file, self.key_file))))
 
 
 def _read(name: str, path: Path) -> None:

@@ -1,8 +1,10 @@
 """TLS options: one spelling, and errors that name option and file."""
 
 import ssl
+from collections.abc import Mapping
 from pathlib import Path
 
+import attrs
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -16,6 +18,13 @@ from support.redis_tls import Authority
 def authority(tmp_path: Path) -> Authority:
     """Return who signs certificates."""
     return Authority.make(tmp_path, "authority")
+
+
+@attrs.frozen(kw_only=True)
+class TableOptions(TLSOptions):
+    """Options of a plugin with a table, which no hash can be made of."""
+
+    table: Mapping[str, int] = attrs.field(factory=dict)
 
 
 def split(pair: Path) -> tuple[Path, Path]:
@@ -72,6 +81,13 @@ def test_makes_a_context_once(authority: Authority) -> None:
 
     assert first is second
     assert third is not first
+
+
+def test_makes_a_context_for_the_options_of_any_plugin(authority: Authority) -> None:
+    """What a plugin adds to the options has no part in the context: it need not be hashable."""
+    first, second = (TableOptions(ca_file=authority.file, table={"size": size}) for size in (1, 2))
+
+    assert first.context() is second.context()
 
 
 @pytest.mark.parametrize("name", ["ca_file", "cert_file"])
