@@ -286,7 +286,8 @@ def _behind(facts: Facts) -> Reason | None:
     rate = sum(worker.rate or 0.0 for worker in facts.serving)
     until = facts.now + others / rate if others and rate else None
     text = f"it waits for its turn: {_others(others)} in {facts.queue!r}{_pace(facts, rate)}"
-    return Reason(code="behind", text=text, until=until, command="workers")
+    command = "workers" if facts.workers is not None else "queues"
+    return Reason(code="behind", text=text, until=until, command=command)
 
 
 def _others(count: int | None) -> str:

@@ -164,9 +164,10 @@ def test_follows_a_message_through_its_life() -> None:
 
 
 def test_without_backend_workers_are_not_known() -> None:
-    """That is not the same as none."""
+    """That is not the same as none, and the command that helps is one that works without a backend."""
     app = flaky_app(backend="none")
     app.task(name="add")(lambda: 1)
     result = app.tasks["add"].send()
 
-    assert first_reason(app, result.id).code == "behind"
+    reason = first_reason(app, result.id)
+    assert (reason.code, reason.command) == ("behind", "queues")

@@ -140,11 +140,11 @@ class AppQueue:
         Raises:
             NotInstalledError: It is not installed.
         """
+        clock = self._need_clock("time_machine()")
         try:
             machine: Any = importlib.import_module("time_machine")
         except ModuleNotFoundError:
             raise NotInstalledError("time-machine is not installed", fix="pip install time-machine") from None
-        clock = self._need_clock("time_machine()")
         with machine.travel(self.now, tick=False) as traveller:
             clock.followers.append(traveller.move_to)
             try:
