@@ -177,7 +177,8 @@ def retry(session: Session, *, dry_run: bool, rate: float | None, by: str | None
     admin = Admin(app)
     chosen = _chosen(admin, **choice)
     if dry_run:
-        _print_dry_run(session, chosen.ids, "would be put back on their queues")
+        ids = {queue: admin.unsigned(queue, some) for queue, some in chosen.ids.items()} if sign else chosen.ids
+        _print_dry_run(session, ids, "would be put back on their queues")
         return
     steps = in_steps(admin.replay_signed if sign else admin.replay, chosen.ids, rate=rate, sleep=app.clock.sleep)
     replayed = _carry_out(admin, "dlq retry", steps, by=by, on=chosen.text)

@@ -463,6 +463,10 @@ class Admin:
                     replayed.append(id)
         return replayed
 
+    def unsigned(self, queue: str, ids: Iterable[str]) -> list[str]:
+        """Return those of *ids* that are dead letters because of their signature."""
+        return [id for id in ids if self._unsigned(plain(queue), plain(id))]
+
     def _unsigned(self, queue: str, id: str) -> list[Stored]:
         """Return the dead letter *id* if it is one because of its signature."""
         with self.in_time():

@@ -125,3 +125,16 @@ def test_a_call_that_nobody_signed_does_not_run(shop: Path, dead: str) -> None:
     assert "no item for" not in replayed.stderr
     assert "it is not signed" in replayed.stderr
     assert f"queuekit dlq retry --sign {dead}" in replayed.stderr
+
+
+def test_a_dry_run_names_only_what_would_be_signed(shop: Path, dead: str) -> None:
+    """A letter that died for another reason stays, so it is not printed."""
+    key = {"QUEUEKIT_SIGNING_KEYS": "k" * 40}
+    unsigned = queuekit("send", "add", "1", folder=shop).stdout.strip()
+    queuekit("worker", "--burst", folder=shop, **key)
+
+    would = queuekit("dlq", "retry", "--sign", "--all", "--dry-run", folder=shop, **key)
+    done = queuekit("dlq", "retry", "--sign", "--all", folder=shop, **key)
+
+    assert would.stdout.split() == done.stdout.split() == [unsigned]
+    assert dead in queuekit("dlq", "ls", folder=shop).stdout
