@@ -86,7 +86,9 @@ def _state(listed: ListedMessage, now: float) -> str:
         case Place.LEASED if listed.seconds is not None:
             return f"runs for {age(listed.seconds)}"
         case Place.LEASED:
-            return "held" if since is None else f"held, lease ends in {age(-since)}"
+            if since is None:
+                return "held"
+            return f"held, lease ends in {age(-since)}" if since < 0 else f"held, lease ended {age(since)} ago"
         case Place.DELAYED:
             return "delayed" if since is None else f"due in {age(max(0.0, -since))}"
         case _:

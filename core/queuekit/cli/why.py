@@ -40,10 +40,13 @@ def command(session: Session, *, id: str, as_json: bool) -> int:
 
 def _sentence(reason: Reason, facts: Facts) -> str:
     since = f", {when(reason.since, now=facts.now)}" if reason.since is not None else ""
-    until = f", {_UNTIL.get(reason.code, 'until')} {when(reason.until, now=facts.now)}" if reason.until else ""
+    past = reason.until is not None and reason.until < facts.now
+    word = (_PAST if past else _UNTIL).get(reason.code, "until")
+    until = f", {word} {when(reason.until, now=facts.now)}" if reason.until else ""
     return f"{facts.id}: {one_line(reason.text, width=500)}{since}{until}."
 
 
+_PAST = {"running": "its lease ended", "leased": "its lease ended"}
 _UNTIL = {
     "delayed": "due",
     "running": "its lease ends",
