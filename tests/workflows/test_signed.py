@@ -234,7 +234,8 @@ def test_a_key_is_changed_without_a_pause() -> None:
 def test_a_negative_count_does_not_run(keys: list[str], field: str) -> None:
     """Else one write to the broker would run a task that fails millions of times."""
     calls = other(signing_keys=keys)
-    calls.app.runtime.broker.send([attrs.evolve(prepared(calls, "a"), **{field: -1_000_000})])
+    count: dict[str, Any] = {field: -1_000_000}
+    calls.app.runtime.broker.send([attrs.evolve(prepared(calls, "a"), **count)])
 
     burst(calls.app)
 
