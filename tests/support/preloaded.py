@@ -218,8 +218,9 @@ def _import_engines(environ: Mapping[str, str]) -> None:
     for url in filter(None, map(environ.get, _URLS)):
         package = next((package for scheme, package in PLUGINS.items() if url.startswith(scheme)), None)
         if package is not None and package not in sys.modules and util.find_spec(package) is not None:
-            for module in ("broker", "backend"):
-                import_module(f"{package}.{module}")
+            for module in (f"{package}.broker", f"{package}.backend"):
+                if util.find_spec(module) is not None:
+                    import_module(module)
             gc.freeze()
 
 
