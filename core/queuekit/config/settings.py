@@ -141,6 +141,15 @@ def _signing_keys(value: Any) -> tuple[SigningKey, ...]:
     return keys
 
 
+def _signing(value: Any) -> Literal["require", "accept"]:
+    """Return *value* if it is valid; the error does not show it, since it may be a key that stands in a wrong place."""
+    match value:
+        case "require" | "accept":
+            return value  # type: ignore[no-any-return]
+        case _:
+            raise ValueError('expected "require" or "accept"')
+
+
 def _secret(value: Any) -> bytes:
     secret = value.strip().encode("utf-8", "surrogatepass") if isinstance(value, str) else b""
     if len(secret) < SHORTEST_KEY:
@@ -259,7 +268,7 @@ class Config:
     """Seconds after which a send fails if the broker does not answer; includes connecting, but not name resolution."""
     signing_keys: tuple[SigningKey, ...] = attrs.field(default=(), converter=_signing_keys)
     """Keys that sign messages, workflows and schedules: the first signs, all verify; default: nothing is signed."""
-    signing: Literal["require", "accept"] = "require"
+    signing: Literal["require", "accept"] = attrs.field(default="require", converter=_signing)
     """What to do with unsigned messages if there are keys: refuse them, or run them while a fleet is changed over."""
     max_message_bytes: int = attrs.field(default=1_048_576, validator=at_least(1))
     """Longest body of a message, in bytes."""

@@ -191,7 +191,7 @@ def _content(path: str) -> str:
         ValueError: The file cannot be read.
     """
     try:
-        return Path(path).read_text(encoding="utf-8").strip()
+        return Path(path).read_text(encoding="utf-8-sig").strip()
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "it is not text"
         raise ValueError(f"cannot read {json.dumps(path)}: {reason}") from error

@@ -94,7 +94,7 @@ def test_leaves_other_variables_alone(load: Load, name: str) -> None:
 def test_reads_mounted_secrets(load: Load, tmp_path: Path) -> None:
     """A variable that ends in _FILE names a file with the value: for settings of core, and for secrets of plugins."""
     (tmp_path / "broker").write_text("redis://u:hunter2@h\n")
-    (tmp_path / "password").write_text("s3cret\n")
+    (tmp_path / "password").write_text("\N{ZERO WIDTH NO-BREAK SPACE}s3cret\n")  # as some editors begin a file
 
     config = load(
         environ={

@@ -123,6 +123,7 @@ def test_keys_come_as_a_list_or_as_text(value: Any) -> None:
         pytest.param({"signing_keys": [TEXT[:31]]}, "shorter than 32", id="short"),
         pytest.param({"signing_keys": TEXT[:31]}, "shorter than 32", id="short-text"),
         pytest.param({"signing_keys": [TEXT, TEXT]}, "named twice", id="twice"),
+        pytest.param({"signing_keys": [TEXT], "signing": TEXT}, 'expected "require" or "accept"', id="misplaced"),
         pytest.param({"signing_keys": [TEXT, 5]}, "shorter than 32", id="number"),
         pytest.param({"signing_keys": {"first": TEXT}}, "expected a value", id="table"),
         pytest.param({"signing_keys": f'["{TEXT}'}, "a list of keys", id="bad-json"),
