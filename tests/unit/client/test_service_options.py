@@ -232,7 +232,7 @@ def test_a_wrapper_has_the_options_of_the_broker_inside() -> None:
 
 
 def test_eager_mode_accepts_all_options() -> None:
-    """There is no service to read them."""
+    """No service reads them."""
     app = Queuekit(eager=True, broker="sqlite:///:memory:")
     app.task(name="t", broker={"routing_key": "eu"})(lambda: 5)
 

@@ -33,7 +33,7 @@ def ids(found: Listing) -> list[str]:
 
 
 def test_pages_hold_each_message_once() -> None:
-    """Until there is no cursor any more."""
+    """Until the last page, which has no cursor."""
     app, sent = app_with(7)
     found: list[str] = []
     cursor = None

@@ -147,7 +147,7 @@ def test_sends_ticks_of_schedules_that_were_added(queue: AppQueue) -> None:
 
 
 def test_stops_a_task_that_sends_itself(queue: AppQueue) -> None:
-    """It runs as often as the test allows, and what it sent then is no leftover."""
+    """It runs as often as the test allows, and what it sent then does not count as left over."""
     tick.send(0)
 
     assert queue.run(until="1h", at_most={tick: 3}) == Tally(done=3, waiting=1)

@@ -766,7 +766,7 @@ def test_calls_a_slow_service_slow(kind: type[MemoryBroker], *, slow: bool) -> N
 
 
 def test_names_what_to_raise_where_each_step_takes_too_long() -> None:
-    """A time limit that was doubled again and again is no flaky test."""
+    """Doubling a time limit again and again does not make a test flaky."""
     suite = Brokers(MemoryBroker, patience=1.0)
 
     with pytest.raises(pytest.fail.Exception, match=r"too slow, and nothing else is wrong here.*raise Brokers\.SHORT"):
