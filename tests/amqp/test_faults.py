@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from queuekit.backend import Backend
 from queuekit.broker import Ack, Broker, Delivery, Release, Subscription
 from queuekit.envelope import Envelope
 from queuekit.errors import PartialSendError, UnavailableError
@@ -62,6 +63,17 @@ def test_hands_out_again_what_was_held_when_the_connection_is_cut(make_broker: M
     assert {each.id: each.crashes for each in again}[held.id] == 1
     assert broker.settle([Ack(held)]) == [held]
     assert broker.settle([Ack(each) for each in again]) == []
+
+
+def test_finds_a_priority_that_the_backend_has_forgotten(make_broker: Make, records: Backend, queue: str) -> None:
+    """What waited for longer than its announcement lives is received by a worker that starts then."""
+    sender = make_broker()
+    sender.send([Envelope(id="urgent", queue=queue, body=b"", priority=9)])
+    assert records.delete([f"amqp:levels:{queue}"]) == 1
+
+    (delivery,) = pushed(make_broker().subscribe([queue], prefetch=1, lease=PATIENCE), 1)
+
+    assert delivery.id == "urgent"
 
 
 def test_tells_crashes_from_hand_backs_of_other_clients(make_broker: Make, queue: str) -> None:

@@ -96,7 +96,7 @@ def test_a_priority_that_nobody_has_used_is_heard_of(shared: Make, queues: list[
 
 def test_a_priority_is_announced_though_the_backend_was_down(shared: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     """A backend that does not answer fails no send, and hears of the priority later."""
-    monkeypatch.setattr("queuekit_sqs.priorities._AGAIN", 0.0)
+    monkeypatch.setattr("queuekit.levels._AGAIN", 0.0)
     receiver, sender = shared(), shared()
     receiver.receive(["q"], limit=10, wait=0.0, lease=30)
     with monkeypatch.context() as patch:

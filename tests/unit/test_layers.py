@@ -39,6 +39,7 @@ ROOMS = (
     "control",
     "failure",
     "backend",
+    "levels",
     "broker",
     "rounds",
     "encoding",

@@ -5,6 +5,6 @@
 - ``capabilities``: the capabilities of RabbitMQ;
 - ``frames``, ``connection``, ``channel``, ``confirms``: speak the protocol, and report a failure as one clear error;
 - ``layout``: names and arguments of queues and exchanges; ``topology``: declares them;
-- ``messages``: the format of messages; ``levels``: the priorities in use; ``marks``: claims that are no crashes;
+- ``messages``: the format of messages; ``marks``: claims that are no crashes;
 - ``leases``, ``sending``, ``claiming``, ``waiting``, ``settling``, ``inspection``, ``broker``: the contract.
 """

@@ -16,6 +16,7 @@ from queuekit.envelope import DEFAULT_PRIORITY, Envelope
 from queuekit.errors import ConfigError, PartialSendError, UnavailableError
 from queuekit.forks import renew_in_forks
 from queuekit.interrupts import Interrupts
+from queuekit.levels import Levels
 from queuekit.urls import EngineURL
 from queuekit_amqp.capabilities import CAPABILITIES, limits_of
 from queuekit_amqp.channel import Channel, ChannelClosedError
@@ -24,7 +25,6 @@ from queuekit_amqp.connections import Connections
 from queuekit_amqp.inspection import check_queue, count, purge
 from queuekit_amqp.layout import Layout, Place
 from queuekit_amqp.leases import Held, Leases
-from queuekit_amqp.levels import Levels
 from queuekit_amqp.marks import Marks
 from queuekit_amqp.messages import Counts
 from queuekit_amqp.options import AmqpMessageOptions, AmqpOptions
@@ -39,8 +39,10 @@ __all__ = ["AmqpBroker"]
 T = TypeVar("T")
 
 _LEVELS = tuple(level for level in range(10) if level != DEFAULT_PRIORITY)
-_LOOK = 1.0
-"""Seconds between two looks for queues of other priorities, if clients share no backend."""
+_LOOK = 5.0
+"""Seconds between two looks for queues of other priorities, if clients share no backend; RabbitMQ logs each miss."""
+_LOOK_AGAIN = 600.0
+"""The same if they do: a backend may forget what was announced, and an announcement ends after a day."""
 _NOT_STARTED = "noproc"
 """In the error of RabbitMQ 3.10 if a queue was declared but does not run yet; it closes the connection then."""
 _TRIES, _PAUSE = 4, 0.1
@@ -98,7 +100,7 @@ class AmqpBroker(Broker):
     def share(self, backend: Backend) -> None:
         """Keep in *backend* the priorities in use, and which deliveries were no crashes."""
         self._marks.share(backend)
-        self._levels = Levels(backend)
+        self._levels = Levels(backend, "amqp")
 
     # -- delivering
 
@@ -126,7 +128,7 @@ class AmqpBroker(Broker):
         """Return the routing key that a message asks for; empty for the usual one.
 
         Raises:
-            ConfigError: There is no exchange to which it could apply.
+            ConfigError: Messages go to the default exchange, which has no other keys.
         """
         given: AmqpMessageOptions | None = self.options_of(envelope)
         if given is None or not given.routing_key:
@@ -230,14 +232,12 @@ class AmqpBroker(Broker):
 
     def _look(self, queues: Sequence[str]) -> None:
         """Find the priorities that other clients use."""
-        if self._levels is not None:
-            if self._levels.is_due():
-                for queue, levels in self._levels.read(queues).items():
-                    self._used.setdefault(queue, set()).update(levels)
-            return
-        now = time.monotonic()
+        if self._levels is not None and self._levels.is_due():
+            for queue, levels in self._levels.read(queues).items():
+                self._used.setdefault(queue, set()).update(levels)
+        now, pause = time.monotonic(), _LOOK if self._levels is None else _LOOK_AGAIN
         for queue in queues:
-            if now - self._looked.get(queue, float("-inf")) >= _LOOK:
+            if now - self._looked.get(queue, float("-inf")) >= pause:
                 self._looked[queue] = now
                 found = {level for level in _LEVELS if self._exists(Place(queue, level))}
                 self._used.setdefault(queue, set()).update(found)

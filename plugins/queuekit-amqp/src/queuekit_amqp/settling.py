@@ -2,7 +2,7 @@
 
 AMQP cannot change a message in place. So a retry and a delayed release are published, confirmed, and then acknowledged
 here: if the process ends in between, the message exists twice for a while, but is never lost. A release without a delay
-is a hand-back, which keeps the message in its place; a mark tells that it is no crash.
+is a hand-back, which keeps the message in its place; a mark says that nothing crashed.
 """
 
 from __future__ import annotations
@@ -66,15 +66,10 @@ class Settling:
         self._publish([self._outgoing(each, held) for each, held in moving if not held.moved])
         for _, held in moving:
             held.moved = True
-        stays = {held.token for each, held in pairs if isinstance(each, Release) and not held.moved}
-        held_on = [held for _, held in pairs]
-        self._write(
-            done=[held for held in held_on if held.token not in stays],
-            back=[held for held in held_on if held.token in stays],
-        )
-        self._marks.forget(
-            [key_of(held.envelope, held.published) for _, held in pairs if held.deliveries and held.token not in stays]
-        )
+        stay = [held for each, held in pairs if isinstance(each, Release) and not held.moved]
+        done = [held for each, held in pairs if held.moved or not isinstance(each, Release)]
+        self._write(done=done, back=stay)
+        self._marks.forget([key_of(held.envelope, held.published) for held in done if held.deliveries])
 
     def _publish(self, messages: Sequence[Outgoing]) -> None:
         if not messages:

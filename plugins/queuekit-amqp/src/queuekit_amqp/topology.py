@@ -21,7 +21,7 @@ _NOT_FOUND, _DIFFERENT = 404, 406
 
 
 def passive(link: Link, name: str) -> int | None:
-    """Return how many messages are ready in the queue *name*; ``None`` if there is no such queue."""
+    """Return how many messages are ready in the queue *name*; ``None`` if it does not exist."""
     channel = link.take()
     try:
         (answer,) = channel.call(spec.Queue.Declare(queue=name, passive=True), timeout=link.timeout())

@@ -15,6 +15,7 @@ from queuekit.broker import Broker, Delivery, Lease, Place, QueueCounts, Release
 from queuekit.clock import Clock, SystemClock
 from queuekit.envelope import DEFAULT_PRIORITY, Envelope
 from queuekit.errors import PartialSendError, TooLargeError, UnavailableError
+from queuekit.levels import Levels
 from queuekit.urls import EngineURL
 from queuekit_sqs.batches import Batches, JobFailure
 from queuekit_sqs.capabilities import CAPABILITIES, limits_of
@@ -28,7 +29,6 @@ from queuekit_sqs.messages import Counts, read
 from queuekit_sqs.options import SqsMessageOptions, SqsOptions
 from queuekit_sqs.payloads import Payloads, Unread
 from queuekit_sqs.prefetch_buffer import Arrival
-from queuekit_sqs.priorities import Levels
 from queuekit_sqs.queues import QueueNames, Queues, SqsQueue
 from queuekit_sqs.request_pool import RequestPool
 from queuekit_sqs.servertime import ServerTime
@@ -146,7 +146,7 @@ class SqsBroker(Broker):
     def share(self, backend: Backend) -> None:
         """Store in *backend* the priorities in use, and the attempts of messages in FIFO queues, which SQS does not."""
         self._turns.share(backend)
-        self._levels = Levels(backend)
+        self._levels = Levels(backend, "sqs")
         self._queues.announced = True
 
     # -- delivering

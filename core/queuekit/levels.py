@@ -1,7 +1,7 @@
-"""Announce the priorities in use: the first sender of each writes it to the result backend, where receivers read it.
+"""The priorities in use, for plugins whose service has a queue for each: senders announce, receivers read.
 
-SQS lists a new queue late, and a listing costs a request per queue. A record of the backend is read within seconds.
-Without a backend, receivers only have the listing.
+A service may list a new queue late, or never. The first sender of each priority writes it to the result backend, and
+receivers read it there within seconds.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from queuekit.errors import QueuekitError
 __all__ = ["Levels"]
 
 _TTL = 86_400.0
-"""Lifetime of a record in seconds; later clients find the queue in a listing."""
+"""Lifetime of a record in seconds. Senders renew it at half of that."""
 _TRIES = 5
 _POLL_EVERY = 2.0
 """Seconds between two reads."""
@@ -24,31 +24,35 @@ _AGAIN = 30.0
 
 
 class Levels:
-    """Announces priorities, and reads those of other clients. A lost record delays messages by a minute, loses none.
+    """Announces priorities, and reads those that other clients have announced.
+
+    A backend that does not answer delays the messages of a new priority; none is lost.
 
     Args:
-        backend: Stores the records.
+        backend: Stores a record for each queue.
+        service: Begins the key of each record, such as "sqs".
     """
 
-    def __init__(self, backend: Backend) -> None:
+    def __init__(self, backend: Backend, service: str) -> None:
         self._backend = backend
+        self._service = service
         self._announced: dict[tuple[str, int], float] = {}
         """Monotonic time until which a priority of a queue need not be announced again."""
         self._next_poll = 0.0
 
-    def announce(self, sqs_queue: str, level: int) -> None:
-        """Announce, unless already done, that *level* of the queue with the default SQS queue *sqs_queue* is in use."""
+    def announce(self, queue: str, level: int) -> None:
+        """Announce, unless that is done, that *queue* has messages of the priority *level*, a digit."""
         now = time.monotonic()
-        if now < self._announced.get((sqs_queue, level), float("-inf")):
+        if now < self._announced.get((queue, level), float("-inf")):
             return
         try:
-            said = self._add(sqs_queue, level)
+            said = self._add(queue, level)
         except QueuekitError:
             said = False
-        self._announced[sqs_queue, level] = now + (_TTL / 2 if said else _AGAIN)
+        self._announced[queue, level] = now + (_TTL / 2 if said else _AGAIN)
 
-    def _add(self, sqs_queue: str, level: int) -> bool:
-        key = _key(sqs_queue)
+    def _add(self, queue: str, level: int) -> bool:
+        key = self._key(queue)
         for _ in range(_TRIES):
             record = self._backend.get([key]).get(key)
             levels = set() if record is None else _read(record)
@@ -66,17 +70,16 @@ class Levels:
         self._next_poll = now + _POLL_EVERY
         return True
 
-    def read(self, sqs_queues: Sequence[str]) -> dict[str, set[int]]:
-        """Return the announced priorities of each of *sqs_queues*; none if the backend does not answer."""
+    def read(self, queues: Sequence[str]) -> dict[str, set[int]]:
+        """Return the announced priorities of each of *queues*, in one call; none if the backend does not answer."""
         try:
-            found = self._backend.get([_key(sqs_queue) for sqs_queue in sqs_queues])
+            found = self._backend.get([self._key(queue) for queue in queues])
         except QueuekitError:
             return {}
-        return {sqs_queue: _read(found[_key(sqs_queue)]) for sqs_queue in sqs_queues if _key(sqs_queue) in found}
+        return {queue: _read(found[self._key(queue)]) for queue in queues if self._key(queue) in found}
 
-
-def _key(sqs_queue: str) -> str:
-    return f"sqs:levels:{sqs_queue}"
+    def _key(self, queue: str) -> str:
+        return f"{self._service}:levels:{queue}"
 
 
 def _read(record: Record) -> set[int]:
