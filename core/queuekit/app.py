@@ -34,6 +34,7 @@ from queuekit.workflows.workflow import is_workflow
 # Engines, plugins and config are imported at first use: many processes import a module of tasks and never send one, and
 # these imports would double the time of ``import queuekit``.
 if TYPE_CHECKING:
+    from queuekit.backend import Backend
     from queuekit.client.app_worker import AppWorker
     from queuekit.client.background import Background
     from queuekit.client.results import Results
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from queuekit.config.settings import Config
     from queuekit.events import Events
     from queuekit.execution.workflow_store import StoredGraph
+    from queuekit.limits.lock import Lock
     from queuekit.plugins.manager import Plugins
     from queuekit.wire.records import Info
     from queuekit.workflows.results import ChainResult, ChordResult, GroupResult
@@ -466,6 +468,39 @@ class Queuekit(Periodic):
     def forget(self, id: str) -> None:
         """Delete the stored result of message *id*."""
         (self._results or self._make_results()).forget(id)
+
+    # -- locks
+
+    def lock(self, name: str, *, ttl: Duration = 30.0, wait: Duration | None = None) -> Lock:
+        """Return a lock that all processes of this app share: ``with app.lock("report"):``, or ``async with``.
+
+        Entering the block raises ``LockTimeout`` if the lock is not free within *wait*, ``NoBackendError`` without a
+        backend, and ``UnavailableError`` if the backend does not answer. Leaving it raises ``LockLostError`` if the
+        lock was lost meanwhile.
+
+        Args:
+            name: Any printable text of at most 200 characters, e.g. ``f"invoice/{number}"``.
+            ttl: Seconds, or text such as ``"1m"``, after which the lock of a dead process is free. A thread renews the
+                lock while its block runs, however long.
+            wait: Seconds, or text, to wait for the lock; 0 tries once, ``None`` waits as long as it takes.
+
+        Raises:
+            OptionError: An argument is not valid.
+        """
+        from queuekit.limits.lock import Lock, LockStore
+
+        threads = self._threads
+
+        def backend() -> Backend:
+            return self.runtime.need_backend("a lock")
+
+        store = LockStore(
+            clock=self.clock,
+            backend=backend,
+            run=threads.background.send,
+            wait=lambda key, timeout: threads.background.listener(backend()).wait([key], timeout),
+        )
+        return Lock(store, name, ttl=ttl, wait=wait)
 
 
 class _Threads:

@@ -25,6 +25,8 @@
     ├── NotReadHereError       QK219  the message needs a worker of a newer release, or another serializer
     ├── MisfitError            QK220  a group does not match the message that asks for its results
     ├── UnsignedError          QK221  a message or record is not signed by a key that is accepted here
+    ├── LockTimeout            QK222  a lock did not become free in time
+    ├── LockLostError          QK223  a lock was lost before the block that held it had ended
     ├── CapabilityError        QK301  a broker or backend does not support what is asked for
     ├── UnavailableError       QK401  a broker or backend did not answer
     ├── TooLargeError          QK403  a body exceeds the limit
@@ -51,6 +53,8 @@ __all__ = [
     "ConfigError",
     "DecodeError",
     "EncodeError",
+    "LockLostError",
+    "LockTimeout",
     "NoBackendError",
     "NotInstalledError",
     "NotReadHereError",
@@ -222,6 +226,18 @@ class ResultTimeout(QueuekitError, TimeoutError):
     """No outcome within the timeout; the task may still finish."""
 
     code = "QK209"
+
+
+class LockTimeout(QueuekitError, TimeoutError):
+    """A lock did not become free in time; names its holder."""
+
+    code = "QK222"
+
+
+class LockLostError(QueuekitError):
+    """A lock was lost before the block that held it had ended, so another holder may have entered its own block."""
+
+    code = "QK223"
 
 
 class ScheduleError(QueuekitError, ValueError):

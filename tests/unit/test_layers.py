@@ -56,6 +56,7 @@ ROOMS = (
     "context",
     "middleware",
     "workflows",
+    "limits",
     "tasks",
     "client",
     "schedules",
