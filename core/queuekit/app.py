@@ -27,6 +27,7 @@ from queuekit.schedules.declare import Periodic
 from queuekit.signature import Signature
 from queuekit.tasks.registry import Tasks, Types
 from queuekit.tasks.task import Anything, AsyncTask, Task, TaskDecorator, aliases_of, options_of
+from queuekit.trace import carries
 from queuekit.unique import UniqueKey
 from queuekit.wire.call_options import Duration, flag, seconds
 from queuekit.workflows.workflow import is_workflow
@@ -389,7 +390,7 @@ class Queuekit(Periodic):
         """Like :meth:`send`, without blocking the event loop."""
         within = self.config.send_timeout if isinstance(signature, Signature) else math.inf
         send: Callable[..., Any] = self.send
-        if self._runtime is None or self._runtime.stages.at_send or self.config.eager:
+        if self._runtime is None or self._runtime.stages.at_send or self.config.eager or carries():
             # What runs in the sender's thread sees the variables of the caller.
             send = functools.partial(contextvars.copy_context().run, send)
         return await self._threads.background.send(send, signature, within=within)

@@ -9,9 +9,9 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from textwrap import indent
-from typing import Any
+from typing import Any, NamedTuple
 
 import attrs
 
@@ -28,10 +28,15 @@ __all__ = [
     "LogSubscriber",
     "LoopBlocked",
     "MessageDead",
+    "MessageFacts",
+    "MessagesClaimed",
+    "MessagesSent",
+    "MessagesSettled",
     "OperatorActed",
     "QueuesUnserved",
     "SchedulerLeaderElected",
     "SchedulerLeaderLost",
+    "SettledMessage",
     "TaskFinished",
     "TaskStarted",
     "TaskUnknown",
@@ -53,6 +58,61 @@ class Event:
     """Base of all events."""
 
 
+class MessageFacts(NamedTuple):
+    """One message of an event about many."""
+
+    id: str
+    """Id of the message, or of the one that holds its unique key."""
+    task: str
+    queue: str
+    attempt: int = 0
+    duplicate: bool = False
+    """Whether another message holds its unique key, so that a send stored nothing."""
+
+
+class SettledMessage(NamedTuple):
+    """One delivery of :class:`MessagesSettled`."""
+
+    id: str
+    task: str
+    """Empty if the message could not be read."""
+    queue: str
+    attempt: int
+    outcome: str
+    """``done``, ``failed``, ``retried``, ``dead`` (it never ran), ``cancelled``, ``expired``, ``returned``, ``held``,
+    ``skipped`` or ``lost``: the counters that a stopping worker prints."""
+    reason: str
+    """Why it became a dead letter, as ``queuekit dlq ls`` shows it; empty if it did not."""
+    duration: float | None
+    """Seconds that the body ran; ``None`` if it did not start."""
+    waited: float | None
+    """Seconds from when the attempt was due until the body started; ``None`` if unknown, as for
+    :attr:`TaskStarted.waited`."""
+
+
+@attrs.frozen(kw_only=True)
+class MessagesSent(Event):
+    """A send has stored messages in one round trip; one event for each batch."""
+
+    messages: tuple[MessageFacts, ...]
+
+
+@attrs.frozen(kw_only=True)
+class MessagesClaimed(Event):
+    """A worker has taken messages from the broker and will run them; one event for each batch."""
+
+    worker: str
+    messages: tuple[MessageFacts, ...]
+
+
+@attrs.frozen(kw_only=True)
+class MessagesSettled(Event):
+    """A worker has stored the outcomes of deliveries; one event for each batch."""
+
+    worker: str
+    messages: tuple[SettledMessage, ...]
+
+
 @attrs.frozen(kw_only=True)
 class TaskStarted(Event):
     """A task's body is about to run."""
@@ -64,6 +124,8 @@ class TaskStarted(Event):
     waited: float | None
     """Seconds since the message, or this attempt, was due; ``None`` for a replay, and for a retry if neither the broker
     nor the backend has a clock."""
+    worker: str = ""
+    """Name of the worker."""
 
 
 @attrs.frozen(kw_only=True)
@@ -85,17 +147,20 @@ class TaskFinished(Event):
     """Seconds until the next attempt."""
     retries: int = 0
     """Total retries that the task may use."""
+    worker: str = ""
 
 
 @attrs.frozen(kw_only=True)
 class MessageDead(Event):
-    """A message was dead-lettered."""
+    """A message was dead-lettered. After a run, it follows :class:`TaskFinished`, and the log leaves it out."""
 
     id: str
     task: str
     queue: str
     reason: str
     error: str = ""
+    attempt: int = 0
+    worker: str = ""
 
 
 @attrs.frozen(kw_only=True)
@@ -108,6 +173,9 @@ class TaskUnknown(Event):
     """Seconds until it is delivered again."""
     why: str = ""
     """Why the message cannot be read; empty if the task is unknown."""
+    queue: str = ""
+    attempt: int = 0
+    worker: str = ""
 
 
 @attrs.frozen(kw_only=True)
@@ -136,6 +204,7 @@ class LeasesLost(Event):
 
     count: int
     ids: tuple[str, ...]
+    worker: str = ""
 
 
 @attrs.frozen(kw_only=True)
@@ -295,6 +364,9 @@ class WorkerGaveUp(Event):
 
 
 Subscriber = Callable[[Event], None]
+_OF_RUNS = frozenset({TaskStarted, TaskFinished})
+_AFTER_RUNS = ("failed", "rejected")
+"""Reasons of dead letters whose run has its own line in the log."""
 _LATE = 1.0
 """Delay of a tick, in seconds, from which the log mentions it."""
 _IN_FULL = 10
@@ -332,20 +404,37 @@ class Events:
     """Passes each event to all subscribers; an error of one is logged and does not affect the others."""
 
     def __init__(self) -> None:
-        self._subscribers: list[Subscriber] = [LogSubscriber()]
+        self._subscribers: list[tuple[Subscriber, frozenset[type[Event]] | None]] = [(LogSubscriber(), None)]
+        self._wanted: frozenset[type[Event]] | None = frozenset()
+        """Events that a subscriber other than the log gets; ``None``: all."""
         self.observed = False
-        """Whether anything besides the log has subscribed."""
+        """Whether anything besides the log has subscribed to the events of single runs."""
+        self.wants_sends = False
+        """Whether anything listens to :class:`MessagesSent`."""
 
-    def subscribe(self, subscriber: Subscriber) -> None:
-        """Call *subscriber* with each event, in the thread that emits it; it must be quick."""
+    def subscribe(self, subscriber: Subscriber, *, to: Collection[type[Event]] | None = None) -> None:
+        """Call *subscriber* with each event, in the thread that emits it; it must be quick.
+
+        Args:
+            subscriber: The function.
+            to: Types of the events that it gets; default: all. What nobody subscribes to is not even made, so name
+                :class:`MessagesSettled` rather than :class:`TaskFinished` where the batch will do.
+        """
         if not callable(subscriber):
             raise OptionError(f"the subscriber {subscriber!r:.60} is not callable", fix="Subscribe a function")
-        self._subscribers.append(subscriber)
-        self.observed = True
+        kinds = None if to is None else frozenset(to)
+        self._subscribers.append((subscriber, kinds))
+        self._wanted = None if kinds is None or self._wanted is None else self._wanted | kinds
+        self.observed = any(map(self.wants, _OF_RUNS))
+        self.wants_sends = self.wants(MessagesSent)
+
+    def wants(self, kind: type[Event]) -> bool:
+        """Return whether a subscriber other than the log gets events of *kind*; if not, they need not be made."""
+        return self._wanted is None or kind in self._wanted
 
     def wants_runs(self) -> bool:
         """Return whether anything listens to the events of single runs; if not, a busy worker does not emit them."""
-        return len(self._subscribers) > 1 or logging.getLogger("queuekit.task").isEnabledFor(logging.INFO)
+        return self.observed or logging.getLogger("queuekit.task").isEnabledFor(logging.INFO)
 
     def emit(self, event: Event) -> None:
         """Pass *event* to all subscribers; their errors are logged.
@@ -353,7 +442,10 @@ class Events:
         Raises:
             KeyboardInterrupt: Ctrl-C arrived in the main thread while a subscriber ran.
         """
-        for subscriber in self._subscribers:
+        kind = type(event)
+        for subscriber, kinds in self._subscribers:
+            if kinds is not None and kind not in kinds:
+                continue
             try:
                 subscriber(event)
             except BaseException as error:  # also SystemExit, which must not end the thread that emits the event
@@ -423,6 +515,8 @@ class LogSubscriber:
             self._task.info("%s %s %s %s", word, event.task, event.id, spent, extra=data)
 
     def _dead(self, event: MessageDead) -> None:
+        if event.reason in _AFTER_RUNS:
+            return
         unlogged = self._dead_lines.take()
         if unlogged is None:
             return

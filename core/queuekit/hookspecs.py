@@ -23,6 +23,7 @@ from queuekit.specs import (
     ConfigSection,
     MiddlewareSpec,
     SerializerSpec,
+    SubscriberSpec,
 )
 from queuekit.urls import EngineURL
 
@@ -35,6 +36,7 @@ __all__ = [
     "ConfigSection",
     "MiddlewareSpec",
     "SerializerSpec",
+    "SubscriberSpec",
     "hookimpl",
     "hookspec",
 ]
@@ -278,7 +280,7 @@ def queuekit_checks(app: Any) -> Iterable[Check]:
 
 
 @hookspec
-def queuekit_subscribers() -> Iterable[Callable[[Any], None]]:
+def queuekit_subscribers() -> Iterable[Callable[[Any], None] | SubscriberSpec]:
     """Name functions to call with each event; see :mod:`queuekit.events`.
 
     Called:
@@ -286,7 +288,8 @@ def queuekit_subscribers() -> Iterable[Callable[[Any], None]]:
         quick and thread-safe.
 
     Returns:
-        The functions, or ``None``.
+        The functions, or ``None``. A function in a ``SubscriberSpec`` gets only the events that the spec names, and a
+        worker does not make those that nobody subscribes to.
 
     Raises:
         Exception: It is logged, and the plugin is listed as failed. Errors of the functions are logged.

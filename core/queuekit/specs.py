@@ -12,11 +12,21 @@ import attrs
 
 from queuekit.backend import BackendCapabilities, BackendLimits
 from queuekit.broker import Capabilities, Limits
+from queuekit.events import Event
 
 if TYPE_CHECKING:
     import click
 
-__all__ = ["BackendSpec", "BrokerSpec", "Check", "CommandSpec", "ConfigSection", "MiddlewareSpec", "SerializerSpec"]
+__all__ = [
+    "BackendSpec",
+    "BrokerSpec",
+    "Check",
+    "CommandSpec",
+    "ConfigSection",
+    "MiddlewareSpec",
+    "SerializerSpec",
+    "SubscriberSpec",
+]
 
 Factory = str | Callable[..., Any]
 """``"package.module:Name"``, imported at first use; or the callable itself."""
@@ -80,6 +90,15 @@ class MiddlewareSpec:
     factory: Factory
     order: int = 100
     """Lower numbers come first; all come after the app's own middlewares."""
+
+
+@attrs.frozen(kw_only=True)
+class SubscriberSpec:
+    """A function that a plugin has called with some events only."""
+
+    subscriber: Callable[[Any], None]
+    events: tuple[type[Event], ...]
+    """Types of the events that it gets. What nobody subscribes to costs a worker nothing."""
 
 
 @attrs.frozen(kw_only=True)

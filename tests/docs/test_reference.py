@@ -6,10 +6,11 @@ import pkgutil
 import re
 from pathlib import Path
 
+import attrs
 import pytest
 
 import queuekit
-from queuekit import errors
+from queuekit import errors, events
 from queuekit_testing.scaffold import KINDS, PluginNames, plugin_files
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -122,3 +123,15 @@ def test_reference_has_each_logger() -> None:
     used = {name for source in sources for name in re.findall(r'getLogger\("(queuekit[a-z_.]*)"\)', source)}
 
     assert used == set(re.findall(r"^\| `(queuekit\.[a-z]+)` \|", EVENTS, re.MULTILINE))
+
+
+@pytest.mark.parametrize("name", [name for name in events.__all__ if isinstance(getattr(events, name), type)])
+def test_reference_has_each_event(name: str) -> None:
+    """The table of events has a row for each class, with all its fields."""
+    kind = getattr(events, name)
+    if not issubclass(kind, events.Event) or kind is events.Event:
+        return
+
+    (row,) = re.findall(rf"^\| `{name}` \|.*\| (.*) \|$", EVENTS, re.MULTILINE)
+
+    assert {field.name for field in attrs.fields(kind)} <= set(re.findall(r"`(\w+)`", row))

@@ -15,6 +15,8 @@ from queuekit.events import (
     LeasesLost,
     LoopBlocked,
     MessageDead,
+    MessagesSent,
+    MessagesSettled,
     OperatorActed,
     QueuesUnserved,
     SchedulerLeaderElected,
@@ -188,8 +190,10 @@ def test_writes_one_record(caplog: pytest.LogCaptureFixture, event: Event, level
 
 
 def test_every_event_has_a_line() -> None:
-    """No event goes by unlogged, and none is missing in the table above."""
-    kinds = {name for name in events.__all__ if name not in {"Event", "Events", "LogSubscriber"}}
+    """No event goes by unlogged, except batches of messages, and none is missing in the table above."""
+    others = {"Event", "Events", "LogSubscriber", "MessageFacts", "SettledMessage"}
+    batches = {"MessagesSent", "MessagesClaimed", "MessagesSettled"}
+    kinds = {name for name in events.__all__ if name not in others | batches}
 
     assert {type(row.values[0]).__name__ for row in LINES} == kinds
 
@@ -199,7 +203,7 @@ def test_carries_its_fields_under_one_key(caplog: pytest.LogCaptureFixture) -> N
     Events().emit(LeasesLost(count=1, ids=("a",)))
 
     (record,) = caplog.records
-    assert record.__dict__["queuekit"] == {"event": "LeasesLost", "count": 1, "ids": ("a",)}
+    assert record.__dict__["queuekit"] == {"event": "LeasesLost", "count": 1, "ids": ("a",), "worker": ""}
 
 
 def test_mentions_an_unknown_task_once_a_minute(caplog: pytest.LogCaptureFixture) -> None:
@@ -278,3 +282,31 @@ def test_knows_whether_single_runs_are_wanted(
         told.subscribe(list[Event]().append)
 
     assert told.wants_runs() is wanted
+
+
+def test_a_subscriber_gets_the_events_that_it_asks_for() -> None:
+    """Others are not passed to it, and need not be made."""
+    told, got = Events(), list[Event]()
+    told.subscribe(got.append, to=[EngineDown])
+
+    told.emit(WorkerReady(worker="w"))
+    told.emit(EngineDown(doing="fetch", error="no", retry_in=1.0))
+
+    assert [type(event) for event in got] == [EngineDown]
+    assert [told.wants(kind) for kind in (EngineDown, WorkerReady, MessagesSent)] == [True, False, False]
+
+
+def test_who_wants_batches_does_not_want_single_runs(caplog: pytest.LogCaptureFixture) -> None:
+    """A worker makes no event for each run if all subscribers ask for batches."""
+    caplog.set_level("WARNING", "queuekit.task")
+    told = Events()
+    told.subscribe(list[Event]().append, to=[MessagesSettled, MessagesSent])
+
+    assert (told.wants_runs(), told.observed, told.wants_sends) == (False, False, True)
+
+
+def test_a_dead_letter_after_a_run_has_no_line_of_its_own(caplog: pytest.LogCaptureFixture) -> None:
+    """The line of the failed run says it."""
+    Events().emit(MessageDead(id="id-1", task="t", queue="q", reason="failed", error="ValueError: no"))
+
+    assert not caplog.records

@@ -54,6 +54,7 @@ ROOMS = (
     "result",
     "signature",
     "context",
+    "trace",
     "middleware",
     "workflows",
     "limits",

@@ -19,7 +19,7 @@ from queuekit.engines.stable_tokens import WithStableTokens
 from queuekit.engines.uniqueness import WithUniqueKeys
 from queuekit.errors import CapabilityError, NoBackendError, PluginError, UnavailableError
 from queuekit.events import Events
-from queuekit.hookspecs import MiddlewareSpec
+from queuekit.hookspecs import MiddlewareSpec, SubscriberSpec
 from queuekit.middleware import Middleware, Stages, check_methods, compile_stages
 from queuekit.plugins.factory import resolve
 from queuekit.plugins.loading import reason
@@ -194,8 +194,11 @@ def build_runtime(
     check_sections(config, plugins)
     broker, backend = _engines(config, plugins, clock=clock, random=chance)
     serializers = _serializers(config, plugins, types)
-    for subscriber_list in plugins.collect("queuekit_subscribers"):
-        events.subscribe(subscriber_list)
+    for found in plugins.collect("queuekit_subscribers"):
+        if isinstance(found, SubscriberSpec):
+            events.subscribe(found.subscriber, to=found.events)
+        else:
+            events.subscribe(found)
     return Runtime(
         config=config,
         plugins=plugins,

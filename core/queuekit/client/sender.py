@@ -17,6 +17,7 @@ from queuekit.client.runtime import Runtime
 from queuekit.client.service_options import ServiceOptions
 from queuekit.envelope import DEFAULT_PRIORITY, Envelope, Unique
 from queuekit.errors import CapabilityError, EncodeError, TooLargeError, UnavailableError
+from queuekit.events import MessageFacts, MessagesSent
 from queuekit.ids import new_id
 from queuekit.logs.errors import log_error
 from queuekit.middleware import SentMessage
@@ -27,6 +28,7 @@ from queuekit.tasks.resolve import DEFAULTS, CallOptions, resolve
 from queuekit.tasks.task import TaskOptions
 from queuekit.tasks.unique_keys import key_of
 from queuekit.timelimit import LIMITS, time_left, time_limit
+from queuekit.trace import carries, trace_headers
 from queuekit.values import quick_frozen
 from queuekit.wire.batches import in_batches
 from queuekit.wire.position import Gather, Position, is_own
@@ -68,7 +70,7 @@ class PreparedMessage:
 
 @quick_frozen
 class _WatchedMessage(PreparedMessage):
-    """One whose call a middleware's ``after_send`` will see."""
+    """One whose call a middleware's ``after_send`` or a subscriber will see."""
 
     signature: Signature[Any]
 
@@ -89,7 +91,7 @@ class Sending:
         self._before_send = runtime.stages.before_send or ()
         self._serializer, self._default_queue = runtime.serializer, runtime.config.default_queue
         self._service = ServiceOptions(runtime, tasks)
-        self._after = runtime.stages.after_send
+        self._after, self._events = runtime.stages.after_send, runtime.events
         self._commits = runtime.shared
         self._stores = runtime.backend is not None
         limits = runtime.broker.limits
@@ -170,8 +172,8 @@ class Sending:
             CapabilityError: The broker does not support an option.
             ArgumentsError: With ``check_types``, an argument is not what its annotation says.
         """
-        for stage in self._before_send:
-            signature = stage(signature)
+        if self._before_send or (parent is None and carries()):
+            signature = self._staged(signature, is_new=parent is None)
         if awaited and self.ignores(signature):
             signature = attrs.evolve(signature, ignore_result=False)
         task = self._tasks.get(signature.task)
@@ -197,7 +199,16 @@ class Sending:
         options = resolve(signature, task)
         envelope = self._envelope(signature, options, id, body)
         record = None if options.ignore_result or not self._stores else self._pending(envelope, signature.task)
-        return _WatchedMessage(envelope, record, signature) if self._after else PreparedMessage(envelope, record)
+        watched = self._after or self._events.wants_sends
+        return _WatchedMessage(envelope, record, signature) if watched else PreparedMessage(envelope, record)
+
+    def _staged(self, signature: Signature[Any], *, is_new: bool) -> Signature[Any]:
+        """Return *signature* with the trace context in effect unless it follows a message, as middlewares leave it."""
+        if is_new and (carried := trace_headers()):
+            signature = attrs.evolve(signature, headers={**carried, **signature.headers})
+        for stage in self._before_send:
+            signature = stage(signature)
+        return signature
 
     def check_service_options(self, signature: Signature[Any]) -> None:
         """Raise if *signature*, or a follow-up of it, has options that the broker's service does not know."""
@@ -337,9 +348,20 @@ class Sending:
             sent = store(ready, ahead)
         finally:
             limit.end = before
+        if self._events.wants_sends:
+            self._announce(ready, sent)
         if self._after:
             self._stage_after(ready, sent)
         return sent
+
+    def _announce(self, ready: Sequence[PreparedMessage], sent: Sequence[Sent]) -> None:
+        """Emit the event for a batch that is stored."""
+        messages = tuple(
+            MessageFacts(one.id, message.signature.task, message.envelope.queue, 0, one.duplicate)
+            for message, one in zip(ready, sent, strict=True)
+            if isinstance(message, _WatchedMessage)
+        )
+        self._events.emit(MessagesSent(messages=messages))
 
     def _stage_after(self, ready: Sequence[PreparedMessage], sent: Sequence[Sent]) -> None:
         """Show middlewares what was stored. An error must not look as if the send had failed."""

@@ -20,6 +20,7 @@ from queuekit.broker import Delivery, Place
 from queuekit.client.runtime import Runtime
 from queuekit.client.sender import PreparedMessage, Sending, Sent
 from queuekit.config.settings import NO_BACKEND, Config
+from queuekit.execution.announce import announce_claimed, announce_settled
 from queuekit.execution.commit import write
 from queuekit.execution.executor import Executor
 from queuekit.execution.outcome import Outcome, Run
@@ -132,11 +133,13 @@ class EagerSending(Sending):
         write(self._runtime, [outcome], lose=self._workflows.lose)
         if outcome.event is not None:
             self._runtime.events.emit(outcome.event)
+        announce_settled(self._runtime.events, [outcome], worker="eager")
         if self._hooks:
             self._hooks.call([outcome])
 
     def _run(self, run: Run) -> Outcome:
         run.context.report_to(self._executor.report, self._executor.begun)
+        announce_claimed(self._runtime.events, [run], worker="eager")
         early = self._executor.begin(run)
         if early is not None:
             return early

@@ -380,7 +380,12 @@ class Executor:
             due = due_moment(run.delivery, run.message)
             waited = None if due is None or envelope.generation else max(0.0, self._now(run) - due)
             event = TaskStarted(
-                id=envelope.id, task=run.message.task, queue=envelope.queue, attempt=envelope.attempt, waited=waited
+                id=envelope.id,
+                task=run.message.task,
+                queue=envelope.queue,
+                attempt=envelope.attempt,
+                waited=waited,
+                worker=self._worker,
             )
             self._runtime.events.emit(event)
         if run.task.defaults.track:
@@ -541,7 +546,16 @@ class Executor:
         delay = min(_LONGEST_HOLD, 2.0 ** min(delivery.number - 1, 6)) * (1.0 + 0.25 * self._runtime.random.random())
         if self._limits.max_delay is not None:
             delay = min(delay, self._limits.max_delay)
-        self._runtime.events.emit(TaskUnknown(id=message.id, task=message.task, again_in=delay, why=why))
+        event = TaskUnknown(
+            id=message.id,
+            task=message.task,
+            again_in=delay,
+            why=why,
+            queue=delivery.envelope.queue,
+            attempt=delivery.envelope.attempt,
+            worker=self._worker,
+        )
+        self._runtime.events.emit(event)
         return Outcome(delivery=delivery, settlement=Release(delivery, delay=delay), status="held")
 
     def _note_unknown(self, task: str) -> None:

@@ -279,6 +279,7 @@ class Decider:
             state=state.value,
             duration=run.seconds if run else 0.0,
             error=text,
+            worker=self._worker,
         )
         settlement = None if run is not None and run.early else Ack(delivery)
         records = (record,) if (self.keeps(message) if run is None else self.keeps_of(run)) else ()
@@ -296,7 +297,13 @@ class Decider:
         times: dict[str, Any] = {"worker": self._worker}
         record = failed(delivery, state=State.DEAD, task=task, ttl=self._dead_ttl, run=times, error=what)
         event = MessageDead(
-            id=delivery.envelope.id, task=task, queue=delivery.envelope.queue, reason=reason, error=error
+            id=delivery.envelope.id,
+            task=task,
+            queue=delivery.envelope.queue,
+            reason=reason,
+            error=error,
+            attempt=delivery.envelope.attempt,
+            worker=self._worker,
         )
         return Outcome(
             delivery=delivery,
@@ -438,6 +445,7 @@ class Decider:
             traceback=what["traceback"] if what else "",
             retry_in=retry_in,
             retries=retries,
+            worker=self._worker,
         )
 
 

@@ -35,6 +35,7 @@ class Settler:
     Args:
         runtime: Broker, backend, clock.
         workflows: Advances workflows.
+        worker: Name of the worker, for events.
         on_settled: Called with each batch that is settled.
         unwritten: Notified of each round trip.
     """
@@ -44,11 +45,13 @@ class Settler:
         runtime: Runtime,
         workflows: WorkflowAdvancer,
         *,
+        worker: str = "",
         on_settled: Callable[[list[Outcome]], None],
         unwritten: UnwrittenOutcomes | None = None,
     ) -> None:
         self._runtime = runtime
         self._workflows = workflows
+        self._worker = worker
         self._on_settled = on_settled
         self._batch = min(_LARGEST_BATCH, runtime.broker.limits.max_batch)
         self._inbox: queue.SimpleQueue[Outcome | None] = queue.SimpleQueue()
@@ -138,7 +141,8 @@ class Settler:
 
     def _report(self, batch: list[Outcome], lost: list[Outcome]) -> None:
         if lost:
-            self._runtime.events.emit(LeasesLost(count=len(lost), ids=tuple(one.delivery.id for one in lost)))
+            ids = tuple(one.delivery.id for one in lost)
+            self._runtime.events.emit(LeasesLost(count=len(lost), ids=ids, worker=self._worker))
             for outcome in lost:
                 outcome.status = "lost"
         self._on_settled(batch)

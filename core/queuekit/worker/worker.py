@@ -22,6 +22,7 @@ from queuekit.client.requirements import require
 from queuekit.client.sender import Sending
 from queuekit.errors import UnavailableError
 from queuekit.events import LeasesLost, MessageDead, WorkerReady, WorkerStopped, WorkerStopping
+from queuekit.execution.announce import announce_claimed, announce_settled
 from queuekit.execution.executor import Executor
 from queuekit.execution.outcome import Outcome, Run
 from queuekit.execution.outcome_hooks import OutcomeHooks
@@ -104,7 +105,7 @@ class Worker:
         self._unwritten = unwritten = UnwrittenOutcomes(settings.concurrency, pace=lambda: prefetch.mean)
         advancer = WorkflowAdvancer(runtime, sending)
         self._hooks = OutcomeHooks(runtime.stages, worker=self.name) or None
-        self._settler = Settler(runtime, advancer, on_settled=self._settled, unwritten=unwritten)
+        self._settler = Settler(runtime, advancer, worker=self.name, on_settled=self._settled, unwritten=unwritten)
         self._run_table = run_table or RunTable(2 * settings.concurrency)
         self._isolation = self._isolate(ref, server)
         self._threads = self._make_threads()
@@ -217,7 +218,8 @@ class Worker:
 
     def _set_aside(self, queue: str, id: str, why: str) -> None:
         """Emit the event for a message that the broker found malformed, as for one that the worker finds."""
-        self._runtime.events.emit(MessageDead(id=id, task="", queue=queue, reason="malformed", error=why))
+        event = MessageDead(id=id, task="", queue=queue, reason="malformed", error=why, worker=self.name)
+        self._runtime.events.emit(event)
         if self._hooks is not None:
             self._hooks.set_aside(queue, id, why)
 
@@ -389,6 +391,7 @@ class Worker:
         self._in_flight.update({run.serial: run for run in runs})
         runs = self._held(runs)
         self._watchdog.wake()
+        announce_claimed(self._runtime.events, runs, worker=self.name)
         self._executor.track([run for run in runs if run.task.defaults.track], State.RECEIVED)
         self._dispatch(self._acknowledge_early(runs))
 
@@ -519,7 +522,8 @@ class Worker:
         runs = [run for serial in serials if (run := self._in_flight.get(serial)) is not None and not run.decided]
         if not runs:
             return
-        self.app.events.emit(LeasesLost(count=len(runs), ids=tuple(run.message.id for run in runs)))
+        ids = tuple(run.message.id for run in runs)
+        self.app.events.emit(LeasesLost(count=len(runs), ids=ids, worker=self.name))
         for run in runs:
             run.context.lost = True
             self._cancel(run)
@@ -545,6 +549,7 @@ class Worker:
                     self._prefetch.observe(run.message.task, run.ended - run.started)
             if outcome.event is not None and outcome.status != "lost":
                 self.app.events.emit(outcome.event)
+        announce_settled(self._runtime.events, outcomes, worker=self.name)
         if serials:
             self._leases.done(serials)
         with self._changed:

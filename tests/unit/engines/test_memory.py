@@ -317,7 +317,7 @@ def test_tokens_differ_whatever_the_chance(url: EngineURL, clock: VirtualClock) 
     assert len(tokens) == 2
 
 
-def test_an_interrupt_that_comes_first_is_heard(broker: MemoryBroker) -> None:
+def test_an_interrupt_that_comes_first_is_wanted(broker: MemoryBroker) -> None:
     """An interrupt just before a ``receive`` begins to wait is not lost, and is heard once."""
     broker.interrupt()
     broker.interrupt()

@@ -188,7 +188,10 @@ def test_a_failure_ends_among_the_dead_letters_and_tells_its_follow_up_once() ->
     )
     (letter,) = inside(app, Place.DEAD)
     assert (letter.envelope.id, letter.reason, letter.holder) == (result.id, "failed", worker.name)
-    assert (dict(worker.stats), dead) == ({"retried": 2, "failed": 1, "done": 1}, [])
+    assert (dict(worker.stats), [(one.id, one.reason) for one in dead]) == (
+        {"retried": 2, "failed": 1, "done": 1},
+        [(result.id, "failed")],
+    )
 
 
 def test_a_success_hands_its_result_on() -> None:

@@ -58,7 +58,7 @@ class PostgresBroker(Broker):
         self._database = Database(url, options or PostgresOptions())
         self.engine_id = self._database.name
         self._name = uuid.uuid4().hex
-        self._interrupts = self._heard = 0
+        self._interrupts = self._wanted = 0
 
     # -- delivering ------------------------------------------------------------------------------------------------
 
@@ -77,7 +77,7 @@ class PostgresBroker(Broker):
         """Take due messages under a lease, waiting for the first one."""
         most = min(limit, self.limits.max_batch)
         topics = {f"queue {queue}" for queue in queues} | {f"stop {self._name}"}
-        before = self._heard
+        before = self._wanted
 
         def look(cursor: Cursor) -> tuple[list[Delivery] | bool, float | None]:
             messages.upkeep(cursor, queues)
@@ -85,7 +85,7 @@ class PostgresBroker(Broker):
             if found:
                 return found, None
             if self._interrupts != before:
-                self._heard = self._interrupts
+                self._wanted = self._interrupts
                 return True, None
             return [], messages.next_event(cursor, queues)
 

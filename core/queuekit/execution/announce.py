@@ -1,0 +1,72 @@
+"""Emit the events for batches of deliveries: claimed, and settled."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from queuekit.broker import Dead
+from queuekit.client.codec import outline
+from queuekit.events import Events, MessageDead, MessageFacts, MessagesClaimed, MessagesSettled, SettledMessage
+from queuekit.execution.executor import due_moment
+from queuekit.execution.outcome import Outcome, Run
+
+__all__ = ["announce_claimed", "announce_settled"]
+
+
+def announce_claimed(events: Events, runs: Iterable[Run], *, worker: str) -> None:
+    """Emit :class:`MessagesClaimed` for *runs* if anything listens."""
+    if not events.wants(MessagesClaimed):
+        return
+    messages = tuple(
+        MessageFacts(run.message.id, run.message.task, run.delivery.envelope.queue, run.delivery.envelope.attempt)
+        for run in runs
+    )
+    events.emit(MessagesClaimed(worker=worker, messages=messages))
+
+
+def announce_settled(events: Events, outcomes: Iterable[Outcome], *, worker: str) -> None:
+    """Emit :class:`MessagesSettled`, and :class:`MessageDead` for runs that ended so, if anything listens."""
+    if events.wants(MessageDead):
+        for outcome in outcomes:
+            _announce_dead(events, outcome, worker)
+    if events.wants(MessagesSettled):
+        events.emit(MessagesSettled(worker=worker, messages=tuple(map(_settled, outcomes))))
+
+
+def _announce_dead(events: Events, outcome: Outcome, worker: str) -> None:
+    """Emit the event that a failed run has become a dead letter; other dead letters have it as their own."""
+    dead, run = outcome.settlement, outcome.run
+    if not isinstance(dead, Dead) or run is None or outcome.status == "lost" or isinstance(outcome.event, MessageDead):
+        return
+    envelope = outcome.delivery.envelope
+    event = MessageDead(
+        id=envelope.id,
+        task=run.message.task,
+        queue=envelope.queue,
+        reason=dead.reason,
+        error=dead.error,
+        attempt=envelope.attempt,
+        worker=worker,
+    )
+    events.emit(event)
+
+
+def _settled(outcome: Outcome) -> SettledMessage:
+    envelope, run = outcome.delivery.envelope, outcome.run
+    dead = outcome.settlement.reason if type(outcome.settlement) is Dead else ""
+    if run is None:
+        task = outline(envelope).task
+        return SettledMessage(envelope.id, task, envelope.queue, envelope.attempt, outcome.status, dead, None, None)
+    task, duration = run.message.task, run.seconds if run.started is not None and run.ended else None
+    return SettledMessage(
+        envelope.id, task, envelope.queue, envelope.attempt, outcome.status, dead, duration, _waited(run)
+    )
+
+
+def _waited(run: Run) -> float | None:
+    """Return the seconds from when the attempt was due until its body started."""
+    delivery = run.delivery
+    if run.started is None or delivery.envelope.generation:
+        return None
+    due = due_moment(delivery, run.message)
+    return None if due is None else max(0.0, delivery.claimed_at + run.started - run.received - due)
