@@ -11,6 +11,7 @@ from queuekit.operations.admin import Admin
 from queuekit.operations.dead_letters import group, in_steps, select
 from queuekit.operations.filters import parse_filter
 from queuekit.operations.listing import list_messages
+from queuekit.operations.stacks import ask_stack
 from queuekit.operations.why import collect, reasons
 from support.waiting import PATIENCE, wait_until
 from support.working import burst, working
@@ -21,6 +22,13 @@ __all__ = ["look", "refuse_a_cursor", "sort_dead_letters"]
 def why(app: Queuekit, id: str) -> str:
     """Return the code of the reason why a message does not run."""
     return reasons(collect(Admin(app), id))[0].code
+
+
+def whereabouts(app: Queuekit, id: str) -> tuple[str, str, str]:
+    """Return which worker runs a message, in what, and in which function."""
+    report = ask_stack(app.runtime, id, patience=PATIENCE)
+    assert report is not None
+    return report.worker, report.kind, report.frames[0].function
 
 
 def look(app: Queuekit) -> None:
@@ -46,6 +54,7 @@ def look(app: Queuekit) -> None:
         (seen,) = admin.fleet()
         assert (seen.name, seen.queues, seen.live, seen.draining) == (worker.name, ("default",), True, False)
         assert why(app, running.id) == "running"
+        assert whereabouts(app, running.id) == (worker.name, "thread", "look.<locals>.wait")
         (listed,) = list_messages(admin, "default", Place.LEASED).messages
         assert (listed.id, listed.worker) == (running.id, worker.name)
         gate.set()

@@ -49,6 +49,7 @@ COMMANDS: Mapping[str, Command] = {
     "workers": Command("Look", "List the workers and what each runs."),
     "ls": Command("Look", "List the messages of a queue."),
     "why": Command("Look", "Explain why a message does not run."),
+    "stack": Command("Look", "Print where the body of a running message is."),
     "show": Command("Look", "Show everything known about one message."),
     "schedules": Command("Look", "List, add, change, pause, resume, run or remove schedules."),
     "actions": Command("Look", "List what operators changed, and who."),

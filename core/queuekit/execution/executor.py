@@ -288,6 +288,7 @@ class Executor:
             loop = runner.get_loop()
             body, variables = whole(), contextvars.copy_context()
             task = loop.create_task(body, context=variables)
+            run.coroutine = task
             while not task.done():
                 # A task that the body started may end the loop by SystemExit, or stop it: run it until the body ends.
                 try:

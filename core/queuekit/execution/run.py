@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
@@ -17,6 +17,9 @@ from queuekit.signature import Sender, Signature
 from queuekit.tasks.resolve import CallOptions
 from queuekit.tasks.task import Task, TaskOptions
 from queuekit.wire.records import Cancellation
+
+if TYPE_CHECKING:
+    import asyncio
 
 __all__ = ["Run", "call_of"]
 
@@ -54,6 +57,8 @@ class Run:
     """The request to cancel it, once this worker has seen one."""
     did: str = ""
     """How a running body was asked to stop: see :class:`~queuekit.wire.records.Cancellation`."""
+    coroutine: asyncio.Task[Any] | None = None
+    """The task that runs the body on an event loop of its own, in a process of its own."""
     reported: bool = False
     """Whether *did* was recorded while the body was still running."""
     _inside: list[None] = attrs.field(factory=[None].copy)

@@ -246,6 +246,11 @@ class Admin:
         )
 
     @property
+    def runtime(self) -> Runtime:
+        """Engines, config and clock of the app."""
+        return self._runtime
+
+    @property
     def config(self) -> Config:
         """The settings of the app."""
         return self._runtime.config

@@ -6,6 +6,7 @@
 ``progress:<id>``                    progress of a running task
 ``entered:<id>:<gen>:<try>:<claim>`` a suspect's body was entered in this claim (QK6)
 ``worker:<name>``                    a live worker, refreshed every 10 s
+``ask:<id>``, ``stack:<id>``          a request for the stack of a running body, and the answer (``wire.stacks``)
 ``action:<id>``                      something that an operator changed, and who did it (``operations.actions``)
 ``graph:<id>``, ``graph:<id>:<n>``   the graph of a workflow, in parts
 ``once:<id>``                        the holder of a follow-up that the broker may deliver in copies (``copies``)

@@ -16,8 +16,10 @@ from queuekit.execution.executor import Executor
 from queuekit.execution.outcome import Outcome, Run
 from queuekit.forks import renew_in_forks
 from queuekit.logs.errors import log_error
+from queuekit.wire.stacks import Frame
 from queuekit.worker.limit import Limit
 from queuekit.worker.run_table import RunTable
+from queuekit.worker.stacks import frames_of_task
 from queuekit.worker.unwritten_outcomes import UnwrittenOutcomes
 
 __all__ = ["LoopPool"]
@@ -96,7 +98,7 @@ class LoopPool:
         """Run the loop until :meth:`stop`, even if a task stops it or raises SystemExit."""
         generation = children.forks.generation
         for row in self._rows:
-            self._run_table.thread(row, threading.get_native_id())
+            self._run_table.thread(row, threading.get_native_id(), threading.get_ident())
         while not self._ending:
             try:
                 self._loop.run_forever()
@@ -143,6 +145,11 @@ class LoopPool:
         while self._waiting:
             waiting.append(self._waiting.popleft())
         return waiting
+
+    def stack_of(self, run: Run) -> tuple[Frame, ...]:
+        """Return the stack of the body of *run*; empty if it has ended."""
+        task = self._tasks.get(run.serial)
+        return () if task is None else frames_of_task(task, self.thread.ident or 0)
 
     def cancel(self, run: Run) -> None:
         """Raise ``CancelledError`` inside the body of *run*."""

@@ -1,4 +1,7 @@
-"""The main program of a worker process under a supervisor: ``python -m queuekit.worker.child PIPE TABLE LEASES``."""
+"""The main program of a worker process under a supervisor.
+
+Run as ``python -m queuekit.worker.child PIPE TABLE LEASES STACKS``.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +22,7 @@ from queuekit.worker.lease_table import LeaseTable
 from queuekit.worker.log_setup import configure_logging
 from queuekit.worker.protocol import Lost, Ready, Start, Stop
 from queuekit.worker.run_table import RunTable
+from queuekit.worker.stacks import answer_signal
 from queuekit.worker.watch import end_process
 from queuekit.worker.worker import Worker
 
@@ -36,6 +40,7 @@ def main(arguments: Sequence[str]) -> int:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})
     usual = gc.get_threshold()
     numbers = [int(argument) for argument in arguments]
+    answer_signal(numbers[3])
     for number in numbers:
         os.set_inheritable(number, False)  # noqa: FBT003 - programs that a task starts must not inherit them
     pipe = Connection(numbers[0])
@@ -44,7 +49,7 @@ def main(arguments: Sequence[str]) -> int:
     configure_logging(level=start.log_level, style=start.log_style)
     server = server_for_suspects(start.ref) if start.suspects else None
     try:
-        worker = _make_worker(start, server, files=numbers[1:])
+        worker = _make_worker(start, server, files=numbers[1:3])
     except QueuekitError as error:
         print(f"Error {error.code}: {error}", file=sys.stderr)  # noqa: T201 - a user's error needs no traceback
         return error.exit_code

@@ -30,6 +30,7 @@ from queuekit.execution import children
 from queuekit.plugins.loading import installed
 from queuekit.worker.app_ref import AppRef
 from queuekit.worker.isolated import serve
+from queuekit.worker.stacks import StackFile, stack_memory
 
 __all__ = ["ForkServer", "Forked", "Plan"]
 
@@ -65,6 +66,8 @@ class Forked:
     """Connection to the process."""
     status: Connection
     """Receives the exit code when the process has ended."""
+    stacks: StackFile
+    """Receives its stacks."""
     code: int | None = None
     ended: bool = False
 
@@ -87,6 +90,7 @@ class Forked:
         """Close the connections to it."""
         self.pipe.close()
         self.status.close()
+        self.stacks.close()
 
 
 class ForkServer:
@@ -115,25 +119,23 @@ class ForkServer:
         Raises:
             OSError: The system allows no more processes.
         """
-        here, there = socket.socketpair()
-        status, tells = os.pipe()
-        pipe, end = Connection(here.detach()), Connection(status, writable=False)
-        try:
-            with self._lock:
-                self._ask([there.fileno(), tells])
-        except OSError:
-            pipe.close()
-            end.close()
-            raise
-        finally:
-            there.close()
-            os.close(tells)
-        told = os.read(status, _NUMBER.size) if wait([end], _LONGEST_START) else b""
-        if len(told) < _NUMBER.size:
-            pipe.close()
-            end.close()
-            raise OSError("the fork server could not fork")
-        return Forked(_NUMBER.unpack(told)[0], pipe, end)
+        with contextlib.ExitStack() as undo:
+            here, there = socket.socketpair()
+            pipe = undo.enter_context(Connection(here.detach()))
+            with there:
+                status, tells = os.pipe()
+                end = undo.enter_context(Connection(status, writable=False))
+                try:
+                    stacks = undo.enter_context(contextlib.closing(StackFile(stack_memory())))
+                    with self._lock:
+                        self._ask([there.fileno(), tells, stacks.fileno])
+                finally:
+                    os.close(tells)
+            told = os.read(status, _NUMBER.size) if wait([end], _LONGEST_START) else b""
+            if len(told) < _NUMBER.size:
+                raise OSError("the fork server could not fork")
+            undo.pop_all()
+        return Forked(_NUMBER.unpack(told)[0], pipe, end, stacks)
 
     def close(self) -> None:
         """End the server and all processes that it forked."""
@@ -225,16 +227,17 @@ class _Server:
     def _obey(self) -> bool:
         """Fork once; return false if the worker is gone."""
         try:
-            word, files, _, _ = socket.recv_fds(self._control, 1, 2)
+            word, files, _, _ = socket.recv_fds(self._control, 1, 3)
         except OSError:
             return False
         if not word:
             return False
-        pipe, tells = files
+        pipe, tells, stacks = files
         pid = self._fork()
         if pid == 0:
-            self._be_child(pipe, tells)
+            self._be_child(pipe, tells, stacks)
         os.close(pipe)
+        os.close(stacks)
         if pid > 0:
             self._children[pid] = tells
             _report(tells, pid)
@@ -253,7 +256,7 @@ class _Server:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
         return pid
 
-    def _be_child(self, pipe: int, tells: int) -> None:
+    def _be_child(self, pipe: int, tells: int, stacks: int) -> None:
         code = 1
         try:
             signal.set_wakeup_fd(-1)
@@ -262,7 +265,7 @@ class _Server:
                 end.close()
             for each in (tells, *self._children.values()):
                 os.close(each)
-            code = serve(Connection(pipe), self._plan.ref, self._plan.worker, self._plan.idle)
+            code = serve(Connection(pipe), self._plan.ref, self._plan.worker, self._plan.idle, stacks)
         except BaseException:  # noqa: BLE001 - the child ends here; print why
             traceback.print_exc()
         finally:

@@ -22,15 +22,22 @@ from queuekit.execution import children
 from queuekit.execution.executor import Executor
 from queuekit.execution.outcome import Outcome, Run
 from queuekit.failure import in_words
+from queuekit.wire.stacks import Frame
 from queuekit.worker.app_ref import AppRef
 from queuekit.worker.log_setup import configure_logging
+from queuekit.worker.stacks import SIGNAL, answer_signal, frames_of_task, frames_of_thread, write_stack
 
-__all__ = ["Idle", "not_carried", "serve"]
+__all__ = ["Idle", "WriteStack", "not_carried", "serve"]
 
 
 @attrs.frozen
 class Idle:
     """The last message of a process that ends because it was idle."""
+
+
+@attrs.frozen
+class WriteStack:
+    """Worker to process: write the stack of the body into the file for stacks."""
 
 
 @attrs.define
@@ -42,8 +49,11 @@ class _Inbox:
     current: Run | None = None
 
 
-def serve(pipe: Connection, ref: AppRef, worker: str, idle: float | None) -> int:
-    """Run deliveries until the pipe closes, or none arrives for *idle* seconds; return an exit code."""
+def serve(pipe: Connection, ref: AppRef, worker: str, idle: float | None, stacks: int) -> int:
+    """Run deliveries until the pipe closes, or none arrives for *idle* seconds; return an exit code.
+
+    *stacks* is the descriptor of the file for stacks.
+    """
     for number in (signal.SIGTERM, signal.SIGINT):
         children.listen(number, lambda *_: None)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM, signal.SIGINT})
@@ -53,9 +63,12 @@ def serve(pipe: Connection, ref: AppRef, worker: str, idle: float | None) -> int
     configure_logging(level=app.config.log.level, style=app.config.log.format)
     executor = Executor(app.runtime, app.tasks, Sending(app.runtime, app.tasks), worker=worker)
     inbox = _Inbox()
-    threading.Thread(target=_watch, args=(pipe, inbox), daemon=True).start()
+    threading.Thread(target=_watch, args=(pipe, inbox, stacks), daemon=True).start()
+    answer_signal(stacks)
+    if SIGNAL is not None:  # the other thread takes it, so that it interrupts no call of a body
+        signal.pthread_sigmask(signal.SIG_BLOCK, {SIGNAL})
     with contextlib.suppress(OSError):  # the worker is gone
-        pipe.send(None)
+        pipe.send(threading.get_ident())
         _work(pipe, executor, inbox, idle)
     _clean_up()
     return 0
@@ -88,7 +101,7 @@ def _flush() -> None:
             stream.flush()
 
 
-def _watch(pipe: Connection, inbox: _Inbox) -> None:
+def _watch(pipe: Connection, inbox: _Inbox, stacks: int) -> None:
     """Receive orders; end the process when the worker is gone, so that no body outlives its lease."""
     while True:
         try:
@@ -100,8 +113,18 @@ def _watch(pipe: Connection, inbox: _Inbox) -> None:
             return
         if isinstance(order, Delivery):
             inbox.deliveries.put(order)
+        elif isinstance(order, WriteStack):
+            with contextlib.suppress(Exception):  # the worker then asks by a signal
+                write_stack(stacks, _stack(inbox.current))
         elif inbox.current is not None:
             inbox.current.context.cancel()
+
+
+def _stack(run: Run | None) -> tuple[Frame, ...]:
+    if run is None:
+        return ()
+    thread = threading.main_thread().ident or 0
+    return frames_of_thread(thread) if run.coroutine is None else frames_of_task(run.coroutine, thread)
 
 
 def _run(executor: Executor, delivery: Delivery, inbox: _Inbox) -> bytes:

@@ -10,6 +10,7 @@ import contextlib
 import pickle
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Sequence
 from multiprocessing.connection import wait
@@ -22,9 +23,10 @@ from queuekit.execution.executor import Executor
 from queuekit.execution.outcome import Outcome, Run
 from queuekit.ids import worker_name
 from queuekit.wire.records import entered_mark
+from queuekit.wire.stacks import Frame
 from queuekit.worker.app_ref import AppRef
 from queuekit.worker.forkserver import Forked, ForkServer, Plan
-from queuekit.worker.isolated import Idle, not_carried
+from queuekit.worker.isolated import Idle, WriteStack, not_carried
 from queuekit.worker.isolation_gate import IsolationGate
 from queuekit.worker.suspect_processes import SuspectProcesses
 
@@ -111,6 +113,11 @@ class Isolation:
             return self._run(row, run)
         finally:
             self._gate.leave(exclusive=exclusive)
+
+    def stack_of(self, run: Run) -> tuple[int, tuple[Frame, ...]]:
+        """Return the id of the process of *run* and the stack of its body; 0 if it runs in none."""
+        child = next((child for child, other in list(self._busy.values()) if other is run), None)
+        return (0, ()) if child is None else (child.pid, child.stack())
 
     def close(self) -> None:
         """End all processes: kept ones gently, busy ones at once. Busy tasks did not fail: release them uncounted."""
@@ -246,14 +253,31 @@ class _BodyProcess:
     def __init__(self, process: Forked) -> None:
         self._process = process
         self._pipe = process.pipe
+        self._sending = threading.Lock()
+        self._thread = 0
+        """Python's identifier of the thread that runs the bodies, in the process."""
         self.overran = False
         self.cancelled = False
+
+    @property
+    def pid(self) -> int:
+        """Its id."""
+        return self._process.pid
+
+    def stack(self) -> tuple[Frame, ...]:
+        """Return the stack of its body, from its other thread or, if that gets no turn, by a signal."""
+        stacks = self._process.stacks
+        return stacks.ask(lambda: self._send(WriteStack())) or stacks.signal(self.pid, self._thread)
+
+    def _send(self, order: object) -> None:
+        with self._sending:
+            self._pipe.send(order)
 
     def wait_until_ready(self) -> None:
         """Wait until it has loaded the app; see :meth:`Isolation._spawn`."""
         with contextlib.suppress(EOFError, OSError):
             if wait([self._pipe, self._process.status], _LONGEST_START) and self._pipe.poll():
-                self._pipe.recv()
+                self._thread = self._pipe.recv()
                 return
         self.reap()
         raise EOFError(f"a process for tasks could not load the app: it was {self.exit_reason()}")
@@ -266,7 +290,7 @@ class _BodyProcess:
         """
         deadline = None if run.timeout is None else time.monotonic() + run.timeout
         try:
-            self._pipe.send(run.delivery)
+            self._send(run.delivery)
         except OSError as error:
             raise _NotBegunError from error
         try:
@@ -287,7 +311,7 @@ class _BodyProcess:
                 run.did = "killed"
                 return False
             if run.context.cancelled and not told:
-                self._pipe.send(None)
+                self._send(None)
                 told = True
             if deadline is not None and time.monotonic() >= deadline:
                 self.overran = True

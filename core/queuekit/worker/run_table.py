@@ -17,7 +17,7 @@ __all__ = ["Inside", "RunTable"]
 
 _BEAT = struct.Struct("=d")
 _ENTRY = struct.Struct("=Qdd")
-_THREAD = struct.Struct("=q")
+_THREAD = struct.Struct("=qQ")
 
 
 class Inside(NamedTuple):
@@ -29,6 +29,10 @@ class Inside(NamedTuple):
     """Monotonic time at which its time limit ends; infinite without a limit, and while another body blocks it."""
     thread: int = 0
     """The system's id of its thread; 0 if unknown."""
+    ident: int = 0
+    """Python's identifier of its thread; 0 if unknown."""
+    row: int = 0
+    """Its row."""
 
 
 class RunTable:
@@ -49,9 +53,9 @@ class RunTable:
         """Return the bytes that *count* rows take."""
         return _BEAT.size + (_ENTRY.size + _THREAD.size) * count
 
-    def thread(self, row: int, number: int) -> None:
-        """Record the system's id of the thread that runs the bodies of *row*."""
-        _THREAD.pack_into(self._memory, self._place(row), number)
+    def thread(self, row: int, number: int, ident: int = 0) -> None:
+        """Record the system's id and Python's identifier of the thread that runs the bodies of *row*."""
+        _THREAD.pack_into(self._memory, self._place(row), number, ident)
 
     def _place(self, row: int) -> int:
         return _BEAT.size + self.count * _ENTRY.size + row * _THREAD.size
@@ -89,10 +93,15 @@ class RunTable:
         """Return the runs inside their bodies, by serial."""
         rows = (_ENTRY.unpack_from(self._memory, start) for start in self._starts)
         inside = [(row, *entry) for row, entry in enumerate(rows) if entry[0]]
-        return {
-            serial: Inside(since, limit, _THREAD.unpack_from(self._memory, self._place(row))[0])
-            for row, serial, since, limit in inside
-        }
+        return {serial: Inside(since, limit, *self._thread_of(row), row) for row, serial, since, limit in inside}
+
+    def _thread_of(self, row: int) -> tuple[int, int]:
+        number, ident = _THREAD.unpack_from(self._memory, self._place(row))
+        return number, ident
+
+    def is_loop(self, inside: Inside) -> bool:
+        """Return whether a run is on the event loop of a worker, which uses the second half of the rows."""
+        return inside.row >= self.count // 2
 
     def beat(self, now: float) -> None:
         """Record a heartbeat at the monotonic time *now*."""

@@ -41,6 +41,8 @@ from queuekit.worker.lease_table import HeldLease, LeaseTable
 from queuekit.worker.protocol import Lost, Ready, Start, Stop
 from queuekit.worker.run_table import RunTable
 from queuekit.worker.silence import LOOK, Silence
+from queuekit.worker.silent_answers import SilentAnswers
+from queuekit.worker.stacks import StackFile, stack_memory
 from queuekit.worker.watch import DEAF
 from queuekit.worker.worker import LEAST_STOP
 
@@ -77,6 +79,7 @@ class _Child:
     leases: LeaseTable
     renewer: LeaseRenewer | None
     """``None`` where only the process that claimed can renew."""
+    answers: SilentAnswers
     started: float
     ready: bool = False
     overdue: bool = False
@@ -273,6 +276,7 @@ class Supervisor:
         self._next_look = now + LOOK
         for child in self._children.values():
             child.silence.look(now)
+            child.answers.look(child.silence.seconds, child.name)
             blamed = child.silence.suspects(now, child.leases)
             if blamed is None or child.blamed is not None:
                 continue
@@ -350,13 +354,24 @@ class Supervisor:
         here, there = socket.socketpair()
         with there, ExitStack() as undo:
             pipe = undo.enter_context(Connection(here.detach()))
+            stacks = undo.enter_context(closing(StackFile(stack_memory())))
             with _memory(size, least=size) as table, _memory(LeaseTable.SIZE, least=LeaseTable.LEAST) as book:
                 run_table = undo.enter_context(closing(RunTable(rows, fileno=table)))
                 leases = undo.enter_context(closing(LeaseTable(fileno=book, size=0)))
-                process = _spawn(there.fileno(), table, book)
+                process = _spawn(there.fileno(), table, book, stacks.fileno)
             undo.pop_all()
         longest = math.inf if self._portable else self._settings.lease
-        child = _Child(number, process, pipe, run_table, leases, None, time.monotonic(), longest_silence=longest)
+        answers = SilentAnswers(
+            self.app.runtime,
+            pid=process.pid,
+            run_table=run_table,
+            leases=leases,
+            stacks=stacks,
+            is_stopped=lambda: _is_stopped(process.pid),
+        )
+        child = _Child(
+            number, process, pipe, run_table, leases, None, answers, time.monotonic(), longest_silence=longest
+        )
         if self._portable:
             child.renewer = LeaseRenewer(
                 self.app.runtime,
@@ -384,10 +399,11 @@ class Supervisor:
 
     def _clear_up(self, child: _Child, held: list[HeldLease]) -> None:
         """Hand back the messages of a dead process, and release the memory shared with it."""
-        stopped = child.renewer is None or child.renewer.stop()
+        answered = child.answers.close()
+        stopped = (child.renewer is None or child.renewer.stop()) and answered
         if held:
             self._hand_back(child, held)
-        if stopped:  # otherwise the renewer may still read the memory
+        if stopped:  # otherwise another thread may still read the memory
             child.run_table.close()
             child.leases.close()
 

@@ -128,7 +128,7 @@ class ThreadPool:
         return taken
 
     def _work(self, row: int) -> None:
-        self._run_table.thread(row, threading.get_native_id())
+        self._run_table.thread(row, threading.get_native_id(), threading.get_ident())
         take, full = self._inbox.get, self._unwritten.full
         while (run := take()) is not None:
             try:

@@ -22,6 +22,7 @@ from queuekit.logs.errors import log_error
 from queuekit.wire.position import graph_of
 from queuekit.wire.presence import EVERY, TTL
 from queuekit.wire.records import CANCEL_TTL, cancel_key, cancel_mark, read_cancellation, worker_key
+from queuekit.wire.stacks import ask_key, token_of
 from queuekit.worker.hand_back import LOOK as HAND_BACK
 from queuekit.worker.limit import GRACE, LONGEST_PATIENCE
 
@@ -53,6 +54,7 @@ class Watchdog:
         hand_back: Called at each check with the monotonic time; hands back messages that cannot start soon, and
             returns whether to check again soon.
         facts: Returns further fields of the presence record, each time anew.
+        answer: Called with requests for stacks: the runs that they are about, by token.
     """
 
     def __init__(
@@ -70,6 +72,7 @@ class Watchdog:
         about: dict[str, Any],
         hand_back: Callable[[float], bool] = lambda _: False,
         facts: Callable[[], Mapping[str, Any]] = dict,
+        answer: Callable[[Mapping[str, Run]], None] = lambda _: None,
     ) -> None:
         self._runtime = runtime
         self._executor = executor
@@ -83,6 +86,7 @@ class Watchdog:
         self._about = about
         self._hand_back = hand_back
         self._facts = facts
+        self._answer = answer
         self._stopped = threading.Event()
         self._awake = threading.Event()
         self._presented = threading.Event()
@@ -190,15 +194,20 @@ class Watchdog:
         return runs
 
     def _look_for_marks(self) -> None:
-        """Find the cancelled runs in flight, in one round trip."""
+        """Find the cancelled runs in flight, and requests for stacks of running ones, in one round trip."""
         backend = self._runtime.backend
         runs = self._runs_by_mark()
         if backend is None:
             return
         self._report(backend)
-        marks = backend.get(list(runs)) if runs else {}
+        started = [run for run in self._in_flight() if run.started is not None and not run.decided]
+        asked = {ask_key(run.message.id): run for run in started}
+        marks = backend.get([*runs, *asked]) if runs or asked else {}
+        requests = {token_of(marks[key]): run for key, run in asked.items() if key in marks}
+        if requests:
+            self._answer(requests)
         for key, mark in marks.items():
-            for run in runs[key]:
+            for run in runs.get(key, ()):
                 run.cancellation = read_cancellation(mark)
                 self._cancel(run)
                 self._raise_in(run)

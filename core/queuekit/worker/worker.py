@@ -40,6 +40,7 @@ from queuekit.worker.prefetch import LITTLE_BYTES, Prefetch
 from queuekit.worker.presence import Report, about_this_process
 from queuekit.worker.run_table import RunTable
 from queuekit.worker.settler import Settler
+from queuekit.worker.stack_reports import StackReporter
 from queuekit.worker.stuck import StuckFetch
 from queuekit.worker.thread_pool import ThreadPool
 from queuekit.worker.unwritten_outcomes import UnwrittenOutcomes
@@ -111,7 +112,7 @@ class Worker:
         self._threads = self._make_threads()
         self._loop_pool: LoopPool | None = None
         self._fetcher = Fetcher(runtime, self, burst=burst, on_empty=self.stop)
-        self._watchdog = self._make_watchdog()
+        self._watchdog = self._make_watchdog(replaceable=on_fault is not None)
         self._scheduler = None if burst else self._make_scheduler()
         self._leases = leases or LeaseTable()
         kept_elsewhere = leases is not None and runtime.broker.capabilities.portable_leases
@@ -177,7 +178,20 @@ class Worker:
         always = self._settings.pool == "process"
         return Isolation(self._runtime, self._executor, ref=ref, worker=self.name, always=always, server=server)
 
-    def _make_watchdog(self) -> Watchdog:
+    def _make_reporter(self, *, replaceable: bool) -> StackReporter:
+        return StackReporter(
+            self._runtime,
+            worker=self.name,
+            in_threads=lambda: list(self._threads.running.items()),
+            thread_of=self._threads.thread_of,
+            loop=lambda: self._loop_pool,
+            isolation=self._isolation,
+            is_apart=self._is_apart,
+            running=lambda: len(self._run_table.entered()),
+            replaceable=replaceable,
+        )
+
+    def _make_watchdog(self, *, replaceable: bool) -> Watchdog:
         return Watchdog(
             self._runtime,
             self._executor,
@@ -204,6 +218,7 @@ class Worker:
                 draining=lambda: self.draining,
                 unknown=self._executor.unknown,
             ),
+            answer=self._make_reporter(replaceable=replaceable).answer,
         )
 
     @property

@@ -114,6 +114,21 @@ def test_workers(shop: Path, app: Queuekit) -> None:
     compare("workers-last-page", tell(shop, "workers", "--after", "web-12"))
 
 
+def test_stack_of_what_does_not_run(shop: Path, app: Queuekit) -> None:
+    """One that waits, one that is not known, one that a silent worker holds, and one that nobody has reported."""
+    waiting = app.tasks["pay"].options(delay="1h").send(1)
+    for id in ("held", "silent"):
+        app.send(Signature("pay", (1,), {}, id=id))
+        take_one(app)
+    present(app, "web-12", quiet=60.0, runs=[["silent", "pay", "default", 70.2]])
+
+    compare("stack-waiting", tell(shop, "stack", waiting.id))
+    compare("stack-waiting-as-json", tell(shop, "stack", waiting.id, "--json"))
+    compare("stack-never-sent", tell(shop, "stack", "nobody"))
+    compare("stack-silent", tell(shop, "stack", "silent", "--wait", "0"))
+    compare("stack-held", tell(shop, "stack", "held", "--wait", "0"))
+
+
 def test_list_and_why(shop: Path, app: Queuekit) -> None:
     """A queue nobody serves: what waits there, what is delayed, what is held, and why."""
     first = app.tasks["pay"].send(1)

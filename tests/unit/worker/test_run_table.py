@@ -16,8 +16,8 @@ def test_tells_who_is_inside() -> None:
     slots.leave(0)
 
     assert (both, slots.entered()) == (
-        {7: Inside(10.5, 15.5), 8: Inside(11.0, math.inf)},
-        {8: Inside(11.0, math.inf)},
+        {7: Inside(10.5, 15.5), 8: Inside(11.0, math.inf, row=2)},
+        {8: Inside(11.0, math.inf, row=2)},
     )
 
 
@@ -28,7 +28,7 @@ def test_a_limit_may_move() -> None:
     slots.enter(1, 7, 10.5, 5)
     slots.limit(1, 60.0)
 
-    assert slots.entered() == {7: Inside(10.5, 60.0)}
+    assert slots.entered() == {7: Inside(10.5, 60.0, row=1)}
 
 
 def test_frees_all_that_are_not_to_blame() -> None:
@@ -71,4 +71,4 @@ def test_is_shared_by_a_file() -> None:
     here.enter(1, 9, 1.0)
     here.close()
 
-    assert there.entered() == {9: Inside(1.0, math.inf)}
+    assert there.entered() == {9: Inside(1.0, math.inf, row=1)}

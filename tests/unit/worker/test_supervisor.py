@@ -24,6 +24,8 @@ from queuekit.worker.lease_renewer import LeaseRenewer
 from queuekit.worker.lease_table import HeldLease, LeaseTable
 from queuekit.worker.protocol import Stop
 from queuekit.worker.run_table import RunTable
+from queuekit.worker.silent_answers import SilentAnswers
+from queuekit.worker.stacks import StackFile
 from queuekit.worker.supervisor import Supervisor, _Child, _how, _is_stopped, _memory, _renewable, _say, _signals
 from support.working import backend_of, broker_of, counts, flaky_app, inside, make_app, seen, take
 
@@ -35,7 +37,16 @@ def child_of(app: Queuekit, *, pid: int | None = None) -> _Child:
     book = LeaseTable()
     renewer = LeaseRenewer(app.runtime, book, lease=30, on_lost=lambda _: None)
     process: Any = SimpleNamespace(pid=pid or os.getpid())
-    return _Child(0, process, here, RunTable(4), book, renewer, time.monotonic(), name="host-1")
+    table = RunTable(4)
+    answers = SilentAnswers(
+        app.runtime,
+        pid=process.pid,
+        run_table=table,
+        leases=book,
+        stacks=StackFile(-1),
+        is_stopped=lambda: False,
+    )
+    return _Child(0, process, here, table, book, renewer, answers, time.monotonic(), name="host-1")
 
 
 def leases(app: Queuekit, count: int, **options: Any) -> tuple[list[HeldLease], list[Delivery]]:

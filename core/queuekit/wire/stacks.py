@@ -1,0 +1,108 @@
+"""The records by which an operator asks where a running body is, and its worker answers.
+
+A worker reads the requests of its running bodies with their cancel marks, so nothing is read that was not read before.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import attrs
+
+from queuekit.backend import Record
+
+__all__ = ["Frame", "StackReport", "answer_key", "ask_key", "asking", "read_report", "reported", "token_of"]
+
+MOST_FRAMES = 200
+"""Most frames of a stack that are reported; the middle ones of a longer stack are left out."""
+_LONGEST = 500
+"""Most characters of a text in a report."""
+_TTL = 60.0
+"""Seconds for which an answer is kept."""
+
+
+@attrs.frozen
+class Frame:
+    """One line of a stack."""
+
+    file: str
+    line: int
+    function: str
+    code: str = ""
+    """The source line; empty if it cannot be read."""
+
+
+@attrs.frozen(kw_only=True)
+class StackReport:
+    """Where a body is, and in what kind of process. Never what its variables hold."""
+
+    worker: str
+    host: str
+    pid: int
+    """Id of the process that runs the body."""
+    kind: str
+    """``thread``, ``coroutine`` or ``process``."""
+    task: str = ""
+    """Name of its task; empty if unknown."""
+    seconds: float = 0.0
+    """How long the body has been running."""
+    others: int = 0
+    """Number of other bodies in the same process."""
+    replaceable: bool = False
+    """Whether a supervisor can end the process and start another."""
+    frames: tuple[Frame, ...] = ()
+    """Outermost first; empty if the stack could not be read, for the reason in *note*."""
+    note: str = ""
+
+
+def ask_key(id: str) -> str:
+    """Return the key of a request to report the stack of message *id*."""
+    return "ask:" + id
+
+
+def answer_key(id: str) -> str:
+    """Return the key of the answer."""
+    return "stack:" + id
+
+
+def asking(id: str, token: str, *, ttl: float) -> Record:
+    """Return the record of a request; *token* comes back in the answer, and *ttl* is in seconds."""
+    return Record(key=ask_key(id), body=token.encode(), ttl=ttl)
+
+
+def token_of(request: Record) -> str:
+    """Return the token of a request."""
+    return request.body[:100].decode(errors="replace")
+
+
+def shortened(frames: Sequence[Frame]) -> tuple[Frame, ...]:
+    """Return *frames* without the middle ones of a stack that is too long."""
+    if len(frames) <= MOST_FRAMES:
+        return tuple(frames)
+    half = MOST_FRAMES // 2
+    left_out = Frame(f"... {len(frames) - 2 * half} frames left out ...", 0, "")
+    return (*frames[:half], left_out, *frames[-half:])
+
+
+def reported(id: str, token: str, report: StackReport) -> Record:
+    """Return the record of an answer."""
+    rows = [(f.file[-_LONGEST:], f.line, f.function[:_LONGEST], f.code[:_LONGEST]) for f in shortened(report.frames)]
+    fields = {**attrs.asdict(report, recurse=False), "frames": rows, "token": token}
+    return Record(key=answer_key(id), body=json.dumps(fields).encode(), ttl=_TTL)
+
+
+def read_report(record: Record | None, token: str) -> StackReport | None:
+    """Return the answer to the request *token*; ``None`` if the record holds no such answer."""
+    try:
+        fields: Any = {} if record is None else json.loads(record.body)
+        if not isinstance(fields, dict) or fields.pop("token", None) != token:
+            return None
+        frames = tuple(
+            Frame(str(file), int(line), str(function), str(code)) for file, line, function, code in fields.pop("frames")
+        )
+        known = {one.name for one in attrs.fields(StackReport)}
+        return StackReport(frames=frames, **{name: value for name, value in fields.items() if name in known})
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return None
