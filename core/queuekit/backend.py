@@ -41,80 +41,100 @@ class Condition(enum.Enum):
 
 @quick_frozen(kw_only=True)
 class Record:
-    """A small value that is stored under a key and expires."""
+    """A small value that is stored under a key and expires.
+
+    Attributes:
+        key: Kind and id, e.g. ``"result:0190..."``; any text without control characters, at most 250 characters.
+        body: Any bytes; opaque to the backend.
+        ttl: Seconds from the write until it expires; ``None`` keeps it. When read: the seconds left.
+        rank: Position in the key's history, below 2**53; see :func:`queuekit.states.rank`.
+        final: Whether this record ends the key's history; :meth:`Backend.wait` waits for a final record.
+        version: Grows with each write of the key, even across deletion and expiry; set by the backend. ``put`` ignores
+            it except under :attr:`Condition.SAME`.
+        task: Name of the task, for people who query the store.
+        state: State, for people who query the store.
+        error: Error type and text, for people who query the store.
+        at: UTC epoch seconds of the last change of state, for people who query the store.
+    """
 
     key: str
-    """Kind and id, e.g. ``"result:0190..."``; any text without control characters, at most 250 characters."""
     body: bytes = b""
-    """Any bytes; opaque to the backend."""
     ttl: float | None = None
-    """Seconds from the write until it expires; ``None`` keeps it. When read: the seconds left."""
     rank: int = 0
-    """Position in the key's history, below 2**53; see :func:`queuekit.states.rank`."""
     final: bool = False
-    """Whether this record ends the key's history; :meth:`Backend.wait` waits for a final record."""
     version: int = 0
-    """Grows with each write of the key, even across deletion and expiry; set by the backend. ``put`` ignores it except
-    under :attr:`Condition.SAME`."""
     task: str | None = None
-    """Name of the task, for people who query the store."""
     state: str | None = None
-    """State, for people who query the store."""
     error: str | None = None
-    """Error type and text, for people who query the store."""
     at: float | None = None
-    """UTC epoch seconds of the last change of state, for people who query the store."""
 
 
 @attrs.frozen(kw_only=True)
 class Page(Generic[T]):
-    """One page of a listing."""
+    """One page of a listing.
+
+    Attributes:
+        items: What is on this page, in the order of the listing.
+        cursor: Pass it to the next call; ``None`` on the last page.
+    """
 
     items: tuple[T, ...]
     cursor: str | None = None
-    """Pass it to the next call; ``None`` on the last page."""
 
 
 @quick_frozen(kw_only=True)
 class Join:
-    """A member's arrival in a group, as part of a commit or of a batch."""
+    """A member's arrival in a group, as part of a commit or of a batch.
+
+    Attributes:
+        group: Name of the group.
+        member: Index of the member, from 0; each counts once.
+        size: Members that complete the group.
+        then: Envelopes to send when the group is complete; their ids are derived, so a repeated send adds nothing.
+        ttl: Seconds for which the group is remembered after its last arrival.
+    """
 
     group: str
     member: int
     size: int
     then: tuple[object, ...] = ()
-    """Envelopes to send when the group is complete; their ids are derived, so a repeated send adds nothing."""
     ttl: float = 604_800.0
-    """Seconds for which the group is remembered after its last arrival."""
 
 
 @attrs.frozen(kw_only=True)
 class BackendCapabilities:
-    """What the service can do by itself; the conformance suite tests each declared capability."""
+    """What the service can do by itself; the conformance suite tests each declared capability.
+
+    Attributes:
+        atomic_join: :meth:`Backend.join` counts each member exactly once, even under concurrency.
+        notify: A write wakes :meth:`Backend.wait`; it does not poll.
+        scan: :meth:`Backend.scan` is supported, and uses an index.
+        processes: Other processes see the same records.
+        same: :meth:`Backend.put` supports :attr:`Condition.SAME`, in one round trip for all records.
+        durable: Records and groups last until they expire or are deleted. If false, the service may drop any of them at
+            any time, e.g. to make room. Core then notices that it has lost a group, and ends what waits for the group
+            as failed.
+    """
 
     atomic_join: bool = True
-    """:meth:`Backend.join` counts each member exactly once, even under concurrency."""
     notify: bool = False
-    """A write wakes :meth:`Backend.wait`; it does not poll."""
     scan: bool = True
-    """:meth:`Backend.scan` is supported, and uses an index."""
     processes: bool = True
-    """Other processes see the same records."""
     same: bool = False
-    """:meth:`Backend.put` supports :attr:`Condition.SAME`, in one round trip for all records."""
     durable: bool = True
-    """Records and groups last until they expire or are deleted. If false, the service may drop any of them at any time,
-    e.g. to make room. Core then notices that it has lost a group, and ends what waits for the group as failed."""
 
 
 @attrs.frozen(kw_only=True)
 class BackendLimits:
-    """The limits of the service."""
+    """The limits of the service.
+
+    Attributes:
+        max_record: Longest body, in bytes.
+        ttl_granularity: Seconds by which an expiry may be rounded.
+    """
 
     max_record: int = 16_000_000
-    """Longest body, in bytes."""
     ttl_granularity: float = 0.001
-    """Seconds by which an expiry may be rounded."""
 
     def check_sizes(self, records: Iterable[Record]) -> None:
         """Reject bodies above :attr:`max_record`; a broker that commits records calls this.

@@ -59,6 +59,12 @@ class Lease(NamedTuple):
 
     Any holder of it may renew the lease and settle the message: another client, a fork, a supervisor that never claimed
     anything. A service that ties leases to a connection declares ``portable_leases=False``.
+
+    Attributes:
+        queue: Queue of the message.
+        id: Id of the message.
+        token: Fencing token of the claim, as in :attr:`Delivery.token`.
+        number: Number of the claim, as in :attr:`Delivery.number`.
     """
 
     queue: str
@@ -69,26 +75,32 @@ class Lease(NamedTuple):
 
 @quick_frozen(kw_only=True)
 class Delivery:
-    """A message under a lease."""
+    """A message under a lease.
+
+    Attributes:
+        envelope: The message.
+        token: Fencing token: text unique to this claim across processes and forks; a stale token changes nothing (QK4).
+            At most a few hundred characters: a worker's lease table has room for thousands of such tokens, but fewer
+            longer ones.
+        number: How many times it has been claimed, including this claim. It may restart with a :class:`Replace` or a
+            replay, if these are new messages to the service.
+        crashes: Earlier claims that ended with neither a settlement nor an uncounted release; above 0 it is a suspect
+            (QK6).
+        sent_at: UTC epoch seconds at which the broker accepted it, on the broker's clock.
+        claimed_at: UTC epoch seconds of this claim, on the broker's clock.
+        unmarked: Whether the broker has looked for the mark of :meth:`Broker.look_for_marks` and found none.
+        unread: Why the broker could not read the body that the message refers to, e.g. because it was deleted. Core
+            dead-letters such a message with this text.
+    """
 
     envelope: Envelope
     token: str
-    """Fencing token: text unique to this claim across processes and forks; a stale token changes nothing (QK4). At most
-    a few hundred characters: a worker's lease table has room for thousands of such tokens, but fewer longer ones."""
     number: int
-    """How many times it has been claimed, including this claim. It may restart with a :class:`Replace` or a replay, if
-    these are new messages to the service."""
     crashes: int = 0
-    """Earlier claims that ended with neither a settlement nor an uncounted release; above 0 it is a suspect (QK6)."""
     sent_at: float = 0.0
-    """UTC epoch seconds at which the broker accepted it, on the broker's clock."""
     claimed_at: float = 0.0
-    """UTC epoch seconds of this claim, on the broker's clock."""
     unmarked: bool = False
-    """Whether the broker has looked for the mark of :meth:`Broker.look_for_marks` and found none."""
     unread: str = ""
-    """Why the broker could not read the body that the message refers to, e.g. because it was deleted. Core dead-letters
-    such a message with this text."""
 
     @property
     def id(self) -> str:
@@ -108,20 +120,28 @@ class Delivery:
 
 @quick_frozen
 class Ack:
-    """Done: the message leaves the broker; its id is remembered for ``limits.dedup_window``."""
+    """Done: the message leaves the broker; its id is remembered for ``limits.dedup_window``.
+
+    Attributes:
+        delivery: The message, as it was claimed.
+    """
 
     delivery: Delivery
 
 
 @quick_frozen
 class Release:
-    """Put the message back. Without a delay it returns to its previous position in the queue."""
+    """Put the message back. Without a delay it returns to its previous position in the queue.
+
+    Attributes:
+        delivery: The message, as it was claimed.
+        delay: Seconds until it may be delivered again.
+        counted: Whether it counts as a crash, as an expired lease does.
+    """
 
     delivery: Delivery
     delay: float = attrs.field(default=0.0, kw_only=True)
-    """Seconds until it may be delivered again."""
     counted: bool = attrs.field(default=False, kw_only=True)
-    """Whether it counts as a crash, as an expired lease does."""
 
 
 @quick_frozen
@@ -130,6 +150,10 @@ class Replace:
 
     It keeps the id and the unique key, raises attempt or hop, takes its due time from the envelope's ``delay`` and
     ``not_before``, and starts with no crashes.
+
+    Attributes:
+        delivery: The message, as it was claimed.
+        envelope: What takes its place.
     """
 
     delivery: Delivery
@@ -138,15 +162,19 @@ class Replace:
 
 @quick_frozen
 class Dead:
-    """Move the message to the dead letters, intact."""
+    """Move the message to the dead letters, intact.
+
+    Attributes:
+        delivery: The message, as it was claimed.
+        reason: One of a few words: failed, crashed, malformed, unknown, rejected.
+        holder: Last worker that held it.
+        error: Error type and text, at most 2,000 characters.
+    """
 
     delivery: Delivery
     reason: str = attrs.field(kw_only=True)
-    """One of a few words: failed, crashed, malformed, unknown, rejected."""
     holder: str = attrs.field(default="", kw_only=True)
-    """Last worker that held it."""
     error: str = attrs.field(default="", kw_only=True)
-    """Error type and text, at most 2,000 characters."""
 
 
 Retry = Replace
@@ -157,35 +185,61 @@ Settlement = Ack | Release | Replace | Dead
 
 @quick_frozen(kw_only=True)
 class CommitItem:
-    """The changes of one atomic step: all of them happen, or none if the settlement's lease is stale (QK12)."""
+    """The changes of one atomic step: all of them happen, or none if the settlement's lease is stale (QK12).
+
+    Attributes:
+        settlement: Settles the message that the changes come from; ``None`` if they come from no message.
+        records: Written if newer than the stored ones.
+        joins: Arrivals in groups.
+        sends: Messages to send.
+    """
 
     settlement: Settlement | None = None
     records: tuple[Record, ...] = ()
-    """Written if newer than the stored ones."""
     joins: tuple[Join, ...] = ()
     sends: tuple[Envelope, ...] = ()
 
 
 @attrs.frozen(kw_only=True)
 class QueueCounts:
-    """The number of messages in each place of a queue."""
+    """The number of messages in each place of a queue.
+
+    Attributes:
+        ready: Messages that may be delivered now.
+        delayed: Messages that are due later.
+        leased: Messages that workers hold.
+        dead: Dead letters.
+        oldest_age: Seconds since the oldest ready message became due; ``None`` if none is ready.
+    """
 
     ready: int = 0
     delayed: int = 0
     leased: int = 0
     dead: int = 0
     oldest_age: float | None = None
-    """Seconds since the oldest ready message became due; ``None`` if none is ready."""
 
 
 @attrs.frozen(kw_only=True)
 class Stored:
-    """A message as returned by :meth:`Broker.peek`."""
+    """A message as returned by :meth:`Broker.peek`.
+
+    Attributes:
+        envelope: The message.
+        place: Where it is.
+        due: UTC epoch seconds at which it is, or was, due; of a leased message, when the lease ends.
+        sent_at: UTC epoch seconds at which the broker accepted it; 0 if unknown.
+        number: How many times it has been claimed.
+        crashes: Claims that ended in a crash.
+        reason: Of a dead letter: why it is dead, as in :attr:`Dead.reason`.
+        error: Of a dead letter: error type and text.
+        holder: Of a dead letter: the last worker that held it.
+        died_at: Of a dead letter: UTC epoch seconds of its death; ``None`` if it is not dead or the broker does not
+            know.
+    """
 
     envelope: Envelope
     place: Place
     due: float = 0.0
-    """UTC epoch seconds at which it is, or was, due; of a leased message, when the lease ends."""
     sent_at: float = 0.0
     number: int = 0
     crashes: int = 0
@@ -197,68 +251,78 @@ class Stored:
 
 @attrs.frozen(kw_only=True)
 class Capabilities:
-    """What the service can do by itself. Core emulates some missing capabilities and refuses the rest at start."""
+    """What the service can do by itself. Core emulates some missing capabilities and refuses the rest at start.
+
+    Attributes:
+        fenced_ack: A settlement with a stale token changes nothing and is reported.
+        delay: Hides a message until its delay has passed and its ``not_before`` is reached.
+        priority: Within a queue, delivers messages of a higher priority first.
+        dedup: A send repeated with the same (id, generation, attempt, hop) adds nothing (QK13).
+        unique: Takes unique keys in the same step as the send.
+        fifo: Within a queue and priority, messages are delivered in the order of their due times.
+        blocking_receive: A send wakes ``receive``; it does not poll.
+        inspect: ``counts``, ``peek`` and ``queues`` report single messages.
+        remove: ``remove`` removes waiting messages by id.
+        dead_letters: Keeps dead letters itself, with the reason, for ``peek``, ``requeue`` and ``purge``.
+        commit: ``commit`` applies a whole :class:`CommitItem` in one step, with a backend of the same ``engine_id``.
+        processes: Other processes see the same queues.
+        portable_leases: Any process with a :class:`Lease` may renew and settle it; if false, only the client that
+            claimed it may.
+        tells_time: The service has a clock, on which ``sent_at``, ``claimed_at`` and ``not_before`` are. If false, they
+            are on the clock passed to the factory, which gives the time of the result backend; never on
+            ``time.time()``.
+        counts: :meth:`Broker.counts` returns at least the number of waiting messages. Defaults to the value of
+            ``inspect``.
+        push: The service pushes messages: workers use :meth:`Broker.subscribe` instead of ``receive``.
+    """
 
     fenced_ack: bool = True
-    """A settlement with a stale token changes nothing and is reported."""
     delay: bool = True
-    """Hides a message until its delay has passed and its ``not_before`` is reached."""
     priority: bool = True
-    """Within a queue, delivers messages of a higher priority first."""
     dedup: bool = True
-    """A send repeated with the same (id, generation, attempt, hop) adds nothing (QK13)."""
     unique: bool = True
-    """Takes unique keys in the same step as the send."""
     fifo: bool = True
-    """Within a queue and priority, messages are delivered in the order of their due times."""
     blocking_receive: bool = True
-    """A send wakes ``receive``; it does not poll."""
     inspect: bool = True
-    """``counts``, ``peek`` and ``queues`` report single messages."""
     remove: bool = True
-    """``remove`` removes waiting messages by id."""
     dead_letters: bool = True
-    """Keeps dead letters itself, with the reason, for ``peek``, ``requeue`` and ``purge``."""
     commit: bool = False
-    """``commit`` applies a whole :class:`CommitItem` in one step, with a backend of the same ``engine_id``."""
     processes: bool = True
-    """Other processes see the same queues."""
     portable_leases: bool = True
-    """Any process with a :class:`Lease` may renew and settle it; if false, only the client that claimed it may."""
     tells_time: bool = True
-    """The service has a clock, on which ``sent_at``, ``claimed_at`` and ``not_before`` are. If false, they are on the
-    clock passed to the factory, which gives the time of the result backend; never on ``time.time()``."""
     counts: bool = attrs.field(default=attrs.Factory(lambda self: self.inspect, takes_self=True))
-    """:meth:`Broker.counts` returns at least the number of waiting messages. Defaults to the value of ``inspect``."""
     push: bool = False
-    """The service pushes messages: workers use :meth:`Broker.subscribe` instead of ``receive``."""
 
 
 @attrs.frozen(kw_only=True)
 class Limits:
-    """The limits of the service; core relies on these, never on the plugin's name."""
+    """The limits of the service; core relies on these, never on the plugin's name.
+
+    Attributes:
+        max_batch: Most messages in one call of send, receive, extend or settle; at least 10. If the service takes fewer
+            at once, the plugin splits the batch.
+        batch_bytes: Most bytes of bodies in one call of send, settle or commit. Core splits larger batches, so that a
+            timeout applies to one part instead of many large messages. A single message, or a single step, may be
+            larger.
+        max_wait: Longest ``wait`` of a receive, in seconds.
+        max_delay: Longest delay, in seconds; ``None`` for no limit. Core never asks for a longer one: it delays a
+            message again on receipt (hops).
+        max_lease: Longest time for which a message can be held, in seconds.
+        max_body: Longest body, in bytes.
+        lease_granularity: Seconds by which leases and delays may be rounded up.
+        dedup_window: Seconds for which an id is remembered after its message is gone.
+        dead_retention: Seconds after which the service itself deletes a dead letter; ``None`` for never.
+    """
 
     max_batch: int = 1_000
-    """Most messages in one call of send, receive, extend or settle; at least 10. If the service takes fewer at once,
-    the plugin splits the batch."""
     batch_bytes: int = 1_000_000
-    """Most bytes of bodies in one call of send, settle or commit. Core splits larger batches, so that a timeout applies
-    to one part instead of many large messages. A single message, or a single step, may be larger."""
     max_wait: float = 60.0
-    """Longest ``wait`` of a receive, in seconds."""
     max_delay: float | None = None
-    """Longest delay, in seconds; ``None`` for no limit. Core never asks for a longer one: it delays a message again on
-    receipt (hops)."""
     max_lease: float | None = None
-    """Longest time for which a message can be held, in seconds."""
     max_body: int = 16_000_000
-    """Longest body, in bytes."""
     lease_granularity: float = 0.001
-    """Seconds by which leases and delays may be rounded up."""
     dedup_window: float = 300.0
-    """Seconds for which an id is remembered after its message is gone."""
     dead_retention: float | None = None
-    """Seconds after which the service itself deletes a dead letter; ``None`` for never."""
 
 
 class Subscription(abc.ABC):

@@ -35,37 +35,48 @@ _decode = json.JSONDecoder().decode
 
 @quick_frozen(kw_only=True)
 class Unique:
-    """A key that at most one live message may hold; the broker takes it in the same step as the send."""
+    """A key that at most one live message may hold; the broker takes it in the same step as the send.
+
+    Attributes:
+        key: Unique across all queues of the broker, or within its queue if queues are spread over servers (Redis
+            Cluster).
+        until: Freed by the claim, by the final settlement (kept across retries), or only by time.
+        ttl: Seconds after which the key is free in any case, so that no key leaks.
+    """
 
     key: str
-    """Unique across all queues of the broker, or within its queue if queues are spread over servers (Redis Cluster)."""
     until: Literal["start", "done", "ttl"] = "done"
-    """Freed by the claim, by the final settlement (kept across retries), or only by time."""
     ttl: float = 86_400.0
-    """Seconds after which the key is free in any case, so that no key leaks."""
 
 
 @quick_frozen(kw_only=True)
 class Envelope:
-    """One message as a broker stores it. Sends are deduplicated by (id, generation, attempt, hop)."""
+    """One message as a broker stores it. Sends are deduplicated by (id, generation, attempt, hop).
+
+    Attributes:
+        id: Id of the message, which a retry, a hop and a replay keep.
+        queue: Queue that it is sent to.
+        body: Header and payload, opaque to the broker: see :func:`join_frame`.
+        priority: 0 to 9; 9 is delivered first.
+        delay: Seconds from acceptance by the broker until it may be delivered, on the broker's clock.
+        not_before: UTC epoch seconds before which it may not be delivered; the later of this and *delay* counts.
+        expires: UTC epoch seconds after which its task is not started; core decides, by ``Delivery.claimed_at``.
+        attempt: Attempts that ended in a retry before this one.
+        generation: Times that the message was replayed from the dead letters.
+        hop: Times that it was delayed again because its delay exceeds the broker's longest.
+        unique: Key that it holds while it is live; ``None`` for none.
+    """
 
     id: str
     queue: str
     body: bytes
     priority: int = DEFAULT_PRIORITY
-    """0 to 9; 9 is delivered first."""
     delay: float = 0.0
-    """Seconds from acceptance by the broker until it may be delivered, on the broker's clock."""
     not_before: float | None = None
-    """UTC epoch seconds before which it may not be delivered; the later of this and *delay* counts."""
     expires: float | None = None
-    """UTC epoch seconds after which its task is not started; core decides, by ``Delivery.claimed_at``."""
     attempt: int = 0
-    """Attempts that ended in a retry before this one."""
     generation: int = 0
-    """Times that the message was replayed from the dead letters."""
     hop: int = 0
-    """Times that it was delayed again because its delay exceeds the broker's longest."""
     unique: Unique | None = None
 
 

@@ -59,47 +59,68 @@ class Event:
 
 
 class MessageFacts(NamedTuple):
-    """One message of an event about many."""
+    """One message of an event about many.
+
+    Attributes:
+        id: Id of the message, or of the one that holds its unique key.
+        task: Name of the task; empty if the message could not be read.
+        queue: Queue of the message.
+        attempt: Attempts that ended in a retry before this one.
+        duplicate: Whether another message holds its unique key, so that a send stored nothing.
+    """
 
     id: str
-    """Id of the message, or of the one that holds its unique key."""
     task: str
     queue: str
     attempt: int = 0
     duplicate: bool = False
-    """Whether another message holds its unique key, so that a send stored nothing."""
 
 
 class SettledMessage(NamedTuple):
-    """One delivery of :class:`MessagesSettled`."""
+    """One delivery of :class:`MessagesSettled`.
+
+    Attributes:
+        id: Id of the message.
+        task: Empty if the message could not be read.
+        queue: Queue of the message.
+        attempt: Attempts that ended in a retry before this one.
+        outcome: ``done``, ``failed``, ``retried``, ``dead`` (it never ran), ``cancelled``, ``expired``, ``returned``,
+            ``held``, ``skipped`` or ``lost``: the counters that a stopping worker prints.
+        reason: Why it became a dead letter, as ``queuekit dlq ls`` shows it; empty if it did not.
+        duration: Seconds that the body ran; ``None`` if it did not start.
+        waited: Seconds from when the attempt was due until the body started; ``None`` if unknown, as for
+            :attr:`TaskStarted.waited`.
+    """
 
     id: str
     task: str
-    """Empty if the message could not be read."""
     queue: str
     attempt: int
     outcome: str
-    """``done``, ``failed``, ``retried``, ``dead`` (it never ran), ``cancelled``, ``expired``, ``returned``, ``held``,
-    ``skipped`` or ``lost``: the counters that a stopping worker prints."""
     reason: str
-    """Why it became a dead letter, as ``queuekit dlq ls`` shows it; empty if it did not."""
     duration: float | None
-    """Seconds that the body ran; ``None`` if it did not start."""
     waited: float | None
-    """Seconds from when the attempt was due until the body started; ``None`` if unknown, as for
-    :attr:`TaskStarted.waited`."""
 
 
 @attrs.frozen(kw_only=True)
 class MessagesSent(Event):
-    """A send has stored messages in one round trip; one event for each batch."""
+    """A send has stored messages in one round trip; one event for each batch.
+
+    Attributes:
+        messages: The messages, in the order of the batch.
+    """
 
     messages: tuple[MessageFacts, ...]
 
 
 @attrs.frozen(kw_only=True)
 class MessagesClaimed(Event):
-    """A worker has taken messages from the broker and will run them; one event for each batch."""
+    """A worker has taken messages from the broker and will run them; one event for each batch.
+
+    Attributes:
+        worker: Name of the worker process.
+        messages: The messages, in the order of the batch.
+    """
 
     worker: str
     messages: tuple[MessageFacts, ...]
@@ -107,7 +128,12 @@ class MessagesClaimed(Event):
 
 @attrs.frozen(kw_only=True)
 class MessagesSettled(Event):
-    """A worker has stored the outcomes of deliveries; one event for each batch."""
+    """A worker has stored the outcomes of deliveries; one event for each batch.
+
+    Attributes:
+        worker: Name of the worker process.
+        messages: The deliveries, in the order of the batch.
+    """
 
     worker: str
     messages: tuple[SettledMessage, ...]
@@ -115,44 +141,70 @@ class MessagesSettled(Event):
 
 @attrs.frozen(kw_only=True)
 class TaskStarted(Event):
-    """A task's body is about to run."""
+    """A task's body is about to run.
+
+    Attributes:
+        id: Id of the message.
+        task: Name of the task.
+        queue: Queue of the message.
+        attempt: Attempts that ended in a retry before this one.
+        waited: Seconds since the message, or this attempt, was due; ``None`` for a replay, and for a retry if neither
+            the broker nor the backend has a clock.
+        worker: Name of the worker.
+    """
 
     id: str
     task: str
     queue: str
     attempt: int
     waited: float | None
-    """Seconds since the message, or this attempt, was due; ``None`` for a replay, and for a retry if neither the broker
-    nor the backend has a clock."""
     worker: str = ""
-    """Name of the worker."""
 
 
 @attrs.frozen(kw_only=True)
 class TaskFinished(Event):
-    """A run ended; ``state`` is its outcome."""
+    """A run ended; ``state`` is its outcome.
+
+    Attributes:
+        id: Id of the message.
+        task: Name of the task.
+        queue: Queue of the message.
+        attempt: Attempts that ended in a retry before this one.
+        state: SUCCESS, FAILURE, RETRY, CANCELLED, EXPIRED, or PENDING for a message that was snoozed.
+        duration: Seconds that the body ran.
+        error: Error type and text.
+        traceback: Traceback of the error; empty without an error.
+        retry_in: Seconds until the next attempt.
+        retries: Total retries that the task may use.
+        worker: Name of the worker process.
+    """
 
     id: str
     task: str
     queue: str
     attempt: int
     state: str
-    """SUCCESS, FAILURE, RETRY, CANCELLED, EXPIRED, or PENDING for a message that was snoozed."""
     duration: float
-    """Seconds that the body ran."""
     error: str = ""
-    """Error type and text."""
     traceback: str = ""
     retry_in: float | None = None
-    """Seconds until the next attempt."""
     retries: int = 0
-    """Total retries that the task may use."""
     worker: str = ""
 
 
 @attrs.frozen(kw_only=True)
 class MessageDead(Event):
-    """A message was dead-lettered. After a run, it follows :class:`TaskFinished`, and the log leaves it out."""
+    """A message was dead-lettered. After a run, it follows :class:`TaskFinished`, and the log leaves it out.
+
+    Attributes:
+        id: Id of the message.
+        task: Name of the task; empty if the message cannot be read.
+        queue: Queue of the message.
+        reason: Why it is dead, as in :attr:`queuekit.broker.Dead.reason`.
+        error: Error type and text; empty if there is none.
+        attempt: Attempts that ended in a retry before this one.
+        worker: Name of the worker process.
+    """
 
     id: str
     task: str
@@ -165,14 +217,22 @@ class MessageDead(Event):
 
 @attrs.frozen(kw_only=True)
 class TaskUnknown(Event):
-    """This worker does not know the task of a message, or cannot read the message; it releases it for other workers."""
+    """This worker does not know the task of a message, or cannot read the message; it releases it for other workers.
+
+    Attributes:
+        id: Id of the message.
+        task: Name of the task.
+        again_in: Seconds until it is delivered again.
+        why: Why the message cannot be read; empty if the task is unknown.
+        queue: Queue of the message.
+        attempt: Attempts that ended in a retry before this one.
+        worker: Name of the worker process.
+    """
 
     id: str
     task: str
     again_in: float
-    """Seconds until it is delivered again."""
     why: str = ""
-    """Why the message cannot be read; empty if the task is unknown."""
     queue: str = ""
     attempt: int = 0
     worker: str = ""
@@ -180,27 +240,36 @@ class TaskUnknown(Event):
 
 @attrs.frozen(kw_only=True)
 class OperatorActed(Event):
-    """An operator changed something, by a command or through :class:`queuekit.operations.admin.Admin`."""
+    """An operator changed something, by a command or through :class:`queuekit.operations.admin.Admin`.
+
+    Attributes:
+        what: The command, e.g. ``dlq retry``.
+        by: Who did it.
+        at: UTC epoch seconds.
+        on: What it was done to: a queue, a task, a worker or filters.
+        count: Number of messages that changed.
+        ids: Ids of the first of them.
+        why: The reason that the operator gave.
+    """
 
     what: str
-    """The command, e.g. ``dlq retry``."""
     by: str
-    """Who did it."""
     at: float
-    """UTC epoch seconds."""
     on: str = ""
-    """What it was done to: a queue, a task, a worker or filters."""
     count: int = 0
-    """Number of messages that changed."""
     ids: tuple[str, ...] = ()
-    """Ids of the first of them."""
     why: str = ""
-    """The reason that the operator gave."""
 
 
 @attrs.frozen(kw_only=True)
 class LeasesLost(Event):
-    """Leases ended before their messages were settled: outcomes were refused, or running tasks were notified."""
+    """Leases ended before their messages were settled: outcomes were refused, or running tasks were notified.
+
+    Attributes:
+        count: Number of leases.
+        ids: Ids of their messages.
+        worker: Name of the worker process.
+    """
 
     count: int
     ids: tuple[str, ...]
@@ -209,7 +278,13 @@ class LeasesLost(Event):
 
 @attrs.frozen(kw_only=True)
 class EngineDown(Event):
-    """A broker or backend did not answer; the call will be retried."""
+    """A broker or backend did not answer; the call will be retried.
+
+    Attributes:
+        doing: What it cannot do, in words, e.g. ``hand messages back``.
+        error: Error type and text.
+        retry_in: Seconds until the call is repeated.
+    """
 
     doing: str
     error: str
@@ -218,126 +293,183 @@ class EngineDown(Event):
 
 @attrs.frozen(kw_only=True)
 class EngineBack(Event):
-    """A broker or backend answers again."""
+    """A broker or backend answers again.
+
+    Attributes:
+        doing: What it can do again, in words.
+        after: Seconds that it did not answer.
+    """
 
     doing: str
     after: float
-    """Seconds that it did not answer."""
 
 
 @attrs.frozen(kw_only=True)
 class LoopBlocked(Event):
-    """A coroutine blocks a worker's event loop: it computes, or makes a blocking call."""
+    """A coroutine blocks a worker's event loop: it computes, or makes a blocking call.
+
+    Attributes:
+        worker: Name of the worker process.
+        seconds: Seconds for which the loop has been blocked.
+        id: Id of the message whose body blocks the loop or started what does; empty if unknown.
+        task: Name of its task; empty if unknown.
+        waiting: Number of other runs that wait.
+        stack: Stack of the blocking code.
+    """
 
     worker: str
     seconds: float
-    """Seconds for which the loop has been blocked."""
     id: str
-    """Id of the message whose body blocks the loop or started what does; empty if unknown."""
     task: str
     waiting: int
-    """Number of other runs that wait."""
     stack: str
-    """Stack of the blocking code."""
 
 
 @attrs.frozen(kw_only=True)
 class SchedulerLeaderElected(Event):
-    """A worker or scheduler has become the scheduler leader: it sends the ticks of all schedules."""
+    """A worker or scheduler has become the scheduler leader: it sends the ticks of all schedules.
+
+    Attributes:
+        worker: Name of the worker or scheduler.
+    """
 
     worker: str
 
 
 @attrs.frozen(kw_only=True)
 class SchedulerLeaderLost(Event):
-    """The scheduler leader lost its lease, because it stalled or could not reach the backend."""
+    """The scheduler leader lost its lease, because it stalled or could not reach the backend.
+
+    Attributes:
+        worker: Name of the worker or scheduler.
+    """
 
     worker: str
 
 
 @attrs.frozen(kw_only=True)
 class TickSent(Event):
-    """A schedule has sent its call."""
+    """A schedule has sent its call.
+
+    Attributes:
+        schedule: Name of the schedule.
+        at: The tick: UTC epoch seconds.
+        id: Id of the message or workflow that was sent.
+        late: Seconds since the tick.
+    """
 
     schedule: str
     at: float
-    """The tick: UTC epoch seconds."""
     id: str
-    """Id of the message or workflow that was sent."""
     late: float
-    """Seconds since the tick."""
 
 
 @attrs.frozen(kw_only=True)
 class TicksMissed(Event):
-    """No scheduler sent some ticks in time, and the misfire policy skips them for good."""
+    """No scheduler sent some ticks in time, and the misfire policy skips them for good.
+
+    Attributes:
+        schedule: Name of the schedule.
+        count: Number of skipped ticks; 10,000 means at least that many.
+        first: The first missed tick: UTC epoch seconds.
+        last: The last missed tick; under ``once`` it was sent.
+    """
 
     schedule: str
     count: int
-    """Number of skipped ticks; 10,000 means at least that many."""
     first: float
-    """The first missed tick: UTC epoch seconds."""
     last: float
-    """The last missed tick; under ``once`` it was sent."""
 
 
 @attrs.frozen(kw_only=True)
 class TickSkipped(Event):
-    """A tick was skipped, because the call of an earlier tick has not ended."""
+    """A tick was skipped, because the call of an earlier tick has not ended.
+
+    Attributes:
+        schedule: Name of the schedule.
+        at: The tick: UTC epoch seconds.
+        holder: Id of the call that has not ended.
+    """
 
     schedule: str
     at: float
     holder: str
-    """Id of the call that has not ended."""
 
 
 @attrs.frozen(kw_only=True)
 class TickFailed(Event):
-    """The call of a schedule cannot be sent, or its ticks cannot be computed here."""
+    """The call of a schedule cannot be sent, or its ticks cannot be computed here.
+
+    Attributes:
+        schedule: Name of the schedule.
+        at: The tick: UTC epoch seconds.
+        error: Error type and text.
+    """
 
     schedule: str
     at: float
     error: str
-    """Error type and text."""
 
 
 @attrs.frozen(kw_only=True)
 class WorkerStarted(Event):
-    """A worker, or the supervisor of several, begins."""
+    """A worker, or the supervisor of several, begins.
+
+    Attributes:
+        lines: App, URLs without passwords, tasks and queues.
+    """
 
     lines: tuple[str, ...]
-    """App, URLs without passwords, tasks and queues."""
 
 
 @attrs.frozen(kw_only=True)
 class QueuesUnserved(Event):
-    """A worker starts, and tasks are sent to queues that no worker serves."""
+    """A worker starts, and tasks are sent to queues that no worker serves.
+
+    Attributes:
+        lines: The queues, and the command that starts a worker for them.
+    """
 
     lines: tuple[str, ...]
-    """The queues, and the command that starts a worker for them."""
 
 
 @attrs.frozen(kw_only=True)
 class WorkerReady(Event):
-    """A worker process has started to take messages."""
+    """A worker process has started to take messages.
+
+    Attributes:
+        worker: Name of the worker process.
+    """
 
     worker: str
 
 
 @attrs.frozen(kw_only=True)
 class WorkerStopping(Event):
-    """A worker process has stopped taking messages."""
+    """A worker process has stopped taking messages.
+
+    Attributes:
+        worker: Name of the worker process.
+        reason: Why it stops, in words.
+        running: Number of tasks that still run.
+        drain: Seconds that running tasks have to finish.
+    """
 
     worker: str
     reason: str
     running: int
     drain: float
-    """Seconds that running tasks have to finish."""
 
 
 @attrs.frozen(kw_only=True)
 class WorkerStopped(Event):
-    """A worker process has settled or released all its messages."""
+    """A worker process has settled or released all its messages.
+
+    Attributes:
+        worker: Name of the worker process.
+        seconds: Seconds that it ran.
+        stats: Number of messages, by how they ended.
+    """
 
     worker: str
     seconds: float
@@ -346,17 +478,28 @@ class WorkerStopped(Event):
 
 @attrs.frozen(kw_only=True)
 class WorkerCrashed(Event):
-    """A worker process died; a new one replaces it."""
+    """A worker process died; a new one replaces it.
+
+    Attributes:
+        name: Name of the worker process.
+        how: Exit code or signal, in words.
+        again_in: Seconds until the new process starts.
+    """
 
     name: str
     how: str
-    """Exit code or signal, in words."""
     again_in: float
 
 
 @attrs.frozen(kw_only=True)
 class WorkerGaveUp(Event):
-    """A worker process failed to start too often, and is not started again."""
+    """A worker process failed to start too often, and is not started again.
+
+    Attributes:
+        number: Number of the worker process, from 0.
+        how: Exit code or signal of the last try, in words.
+        tries: Number of failed starts.
+    """
 
     number: int
     how: str

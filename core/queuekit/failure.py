@@ -11,18 +11,23 @@ __all__ = ["Failure", "describe", "in_words"]
 
 @attrs.frozen(kw_only=True)
 class Failure:
-    """A task's last failure, as text; no class is imported to rebuild it."""
+    """A task's last failure, as text; no class is imported to rebuild it.
+
+    Attributes:
+        id: Id of the message.
+        task: Name of the task.
+        error_type: Name of the exception's class.
+        error: Text of the exception.
+        traceback: The worker's traceback, beginning with the user's own code.
+        attempt: Attempts that ended in a retry before the last one.
+    """
 
     id: str
     task: str
     error_type: str
-    """Name of the exception's class."""
     error: str
-    """Text of the exception."""
     traceback: str = attrs.field(default="", repr=False)
-    """The worker's traceback, beginning with the user's own code."""
     attempt: int = 0
-    """Attempts that ended in a retry before the last one."""
 
 
 _LONGEST_TEXT = 2_000

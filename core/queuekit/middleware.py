@@ -20,14 +20,17 @@ __all__ = ["Middleware", "SentMessage", "Stages", "check_methods", "compile_stag
 
 @attrs.frozen(kw_only=True)
 class SentMessage:
-    """A message that a send has stored."""
+    """A message that a send has stored.
+
+    Attributes:
+        id: Id of the message, or of the one that holds its unique key.
+        signature: The call, as ``before_send`` returned it. Its own ``id`` is ``None`` unless the caller set one.
+        duplicate: Whether another message holds its unique key, so that nothing was stored.
+    """
 
     id: str
-    """Id of the message, or of the one that holds its unique key."""
     signature: Signature[Any]
-    """The call, as ``before_send`` returned it. Its own ``id`` is ``None`` unless the caller set one."""
     duplicate: bool = False
-    """Whether another message holds its unique key, so that nothing was stored."""
 
 
 class Middleware:
@@ -102,14 +105,26 @@ AroundRun = Callable[[Context], Iterator[None] | AsyncIterator[None]]
 
 @attrs.frozen
 class Stages:
-    """The overridden methods of each stage; ``None`` if there are none."""
+    """The overridden methods of each stage; ``None`` if there are none.
+
+    Attributes:
+        before_send: Called with each call before it is encoded.
+        after_send: Called with each batch that the broker accepted.
+        before_run: Called before a task's body.
+        around_run: The methods around plain tasks.
+        around_async_run: The methods around ``async def`` tasks: of each middleware the asynchronous one if overridden,
+            else the other.
+        after_run: Called after a run that ended for good.
+        on_retry: Called after a run that will be repeated.
+        on_skip: Called for a message whose task does not run.
+        on_dead: Called for a message that becomes a dead letter.
+    """
 
     before_send: tuple[Callable[[Signature[Any]], Signature[Any]], ...] | None = None
     after_send: tuple[Callable[[Sequence[SentMessage]], None], ...] | None = None
     before_run: tuple[Callable[[Context], None], ...] | None = None
     around_run: tuple[AroundRun, ...] | None = None
     around_async_run: tuple[AroundRun, ...] | None = None
-    """The methods around ``async def`` tasks: of each middleware the asynchronous one if overridden, else the other."""
     after_run: tuple[Callable[[Context, str, BaseException | None], None], ...] | None = None
     on_retry: tuple[Callable[[Context, str, float], None], ...] | None = None
     on_skip: tuple[Callable[[Context, str], None], ...] | None = None

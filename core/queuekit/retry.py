@@ -90,13 +90,16 @@ def _each(value: Duration) -> float:
 
 @attrs.frozen(kw_only=True)
 class Exponential(Backoff):
-    """A random wait between 0 and a bound that doubles from *base* up to *cap* seconds."""
+    """A random wait between 0 and a bound that doubles from *base* up to *cap* seconds.
+
+    Attributes:
+        base: Bound after the first failure, in seconds.
+        cap: Largest bound, in seconds.
+    """
 
     kind = "exponential"
     base: float = attrs.field(default=1.0, converter=_base)
-    """Bound after the first failure, in seconds."""
     cap: float = attrs.field(default=3600.0, converter=_bound)
-    """Largest bound, in seconds."""
 
     def delay(self, attempt: int, chance: Chance) -> float:
         """Return the seconds to wait."""
@@ -105,7 +108,11 @@ class Exponential(Backoff):
 
 @attrs.frozen
 class Fixed(Backoff):
-    """The same wait each time."""
+    """The same wait each time.
+
+    Attributes:
+        seconds: The wait, in seconds.
+    """
 
     kind = "fixed"
     seconds: float = attrs.field(converter=_wait)
@@ -117,7 +124,12 @@ class Fixed(Backoff):
 
 @attrs.frozen(kw_only=True)
 class Fibonacci(Backoff):
-    """1, 1, 2, 3, 5, 8 ... times *unit* seconds, up to *cap*."""
+    """1, 1, 2, 3, 5, 8 ... times *unit* seconds, up to *cap*.
+
+    Attributes:
+        unit: Wait after the first failure, in seconds.
+        cap: Longest wait, in seconds.
+    """
 
     kind = "fibonacci"
     unit: float = attrs.field(default=1.0, converter=_unit)
@@ -143,7 +155,11 @@ def _waits(values: Iterable[Duration]) -> tuple[float, ...]:
 
 @attrs.frozen
 class Delays(Backoff):
-    """A list of waits, in seconds; the last one applies to all later attempts."""
+    """A list of waits, in seconds; the last one applies to all later attempts.
+
+    Attributes:
+        seconds: The waits, in seconds; the last one applies to all later attempts.
+    """
 
     kind = "delays"
     seconds: tuple[float, ...] = attrs.field(converter=_waits)

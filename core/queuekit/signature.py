@@ -96,46 +96,55 @@ class Signature(Generic[R_co, T_contra]):
 
     :meth:`to_dict` and :meth:`from_dict` convert it to plain data and back, and preserve keys that this version does
     not know.
+
+    Attributes:
+        task: Registered name of the task.
+        args: Positional arguments.
+        kwargs: Arguments by name; default: none.
+        id: Id of the message, an idempotency key: sending it twice puts it on the queue once. ``None`` makes a new one.
+        queue: Queue that it is sent to.
+        priority: 0 (last) to 9 (first).
+        delay: Seconds from the send until it may start, on the broker's clock.
+        eta: Earliest start; needs a time zone.
+        expires: Seconds from the send, or datetime, after which it is not started.
+        headers: Text by name that is sent with the message, e.g. trace context; default: none.
+        immutable: Whether a parent's result is not appended to the arguments.
+        retries: Retries after the first attempt.
+        retry: Waits between attempts.
+        timeout: Seconds that one attempt may run.
+        ignore_result: Whether its result is not stored.
+        unique: True for one live message per task and arguments, text for your own key, or a ``UniqueKey``.
+        broker: Options of the broker's service by name, e.g. ``{"group": "customer-7"}``; the broker's page lists them.
+        on_success: Sent when it succeeds, with its result appended to their arguments unless they are immutable.
+        on_error: Sent when it has failed for good, with a failure object appended to their arguments unless they are
+            immutable.
+        each: Whether the single argument is a list of argument lists; the task runs once for each, in order.
+        extra: Keys read by :meth:`from_dict` that this version does not know; default: none.
+        sender: App that :meth:`send` uses; not sent with the message.
     """
 
     task: str
-    """Registered name of the task."""
     args: tuple[Any, ...] = attrs.field(default=(), converter=options.arguments)
     kwargs: dict[str, Any] = attrs.field(factory=dict, converter=options.named)
     id: str | None = attrs.field(default=None, kw_only=True)
-    """Id of the message, an idempotency key: sending it twice puts it on the queue once. ``None`` makes a new one."""
     queue: str | None = attrs.field(default=None, kw_only=True)
     priority: int | None = attrs.field(default=None, kw_only=True)
-    """0 (last) to 9 (first)."""
     delay: float | None = attrs.field(default=None, kw_only=True, converter=_delay)
-    """Seconds from the send until it may start, on the broker's clock."""
     eta: datetime | None = attrs.field(default=None, kw_only=True, converter=_eta)
-    """Earliest start; needs a time zone."""
     expires: datetime | float | None = attrs.field(default=None, kw_only=True, converter=_expires)
-    """Seconds from the send, or datetime, after which it is not started."""
     headers: dict[str, str] = attrs.field(factory=dict, converter=options.headers, kw_only=True)
-    """Text by name that is sent with the message, e.g. trace context."""
     immutable: bool = attrs.field(default=False, kw_only=True)
-    """Whether a parent's result is not appended to the arguments."""
     retries: int | None = attrs.field(default=None, kw_only=True)
     retry: Backoff | None = attrs.field(default=None, kw_only=True)
     timeout: float | None = attrs.field(default=None, kw_only=True, converter=options.timeout)
-    """Seconds that one attempt may run."""
     ignore_result: bool | None = attrs.field(default=None, kw_only=True)
     unique: UniqueKey | Unique | bool | str | None = attrs.field(default=None, kw_only=True)
-    """True for one live message per task and arguments, text for your own key, or a ``UniqueKey``."""
     broker: dict[str, Any] | None = attrs.field(default=None, kw_only=True)
-    """Options of the broker's service by name, e.g. ``{"group": "customer-7"}``; the broker's page lists them."""
     on_success: tuple[Signature[Any], ...] = attrs.field(default=(), converter=signatures, kw_only=True)
-    """Sent when it succeeds, with its result appended to their arguments unless they are immutable."""
     on_error: tuple[Signature[Any], ...] = attrs.field(default=(), converter=signatures, kw_only=True)
-    """Sent when it has failed for good, with a failure object appended to their arguments unless they are immutable."""
     each: bool = attrs.field(default=False, kw_only=True)
-    """Whether the single argument is a list of argument lists; the task runs once for each, in order."""
     extra: dict[str, Any] = attrs.field(factory=dict, kw_only=True, repr=False)
-    """Keys read by :meth:`from_dict` that this version does not know."""
     sender: Sender | None = attrs.field(default=None, kw_only=True, eq=False, repr=False)
-    """App that :meth:`send` uses; not sent with the message."""
 
     def __attrs_post_init__(self) -> None:
         if type(self.task) is not str or not _is_known_name(self.task):

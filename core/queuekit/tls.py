@@ -21,18 +21,21 @@ Verify = Literal["full", "ca", "none"]
 
 @attrs.frozen(kw_only=True)
 class TLSOptions:
-    """How to connect with TLS. Whether to use TLS is for the URL to say, by its scheme."""
+    """How to connect with TLS. Whether to use TLS is for the URL to say, by its scheme.
+
+    Attributes:
+        ca_file: File with the certificates of trusted CAs, in PEM format; default: those of the system.
+        cert_file: File with the client's certificate, in PEM format, if the server requires one.
+        key_file: File with the key of the client's certificate, in PEM format; default: the key is in ``cert_file``.
+        verify: What to check of the server: ``full``: that a trusted CA signed its certificate, and that it names the
+            host of the URL; ``ca``: only that a trusted CA signed it; ``none``: nothing, which protects only against
+            passive eavesdropping.
+    """
 
     ca_file: Path | None = None
-    """File with the certificates of trusted CAs, in PEM format; default: those of the system."""
     cert_file: Path | None = None
-    """File with the client's certificate, in PEM format, if the server requires one."""
     key_file: Path | None = None
-    """File with the key of the client's certificate, in PEM format; default: the key is in ``cert_file``."""
     verify: Verify = "full"
-    """What to check of the server: ``full``: that a trusted CA signed its certificate, and that it names the host of
-    the URL; ``ca``: only that a trusted CA signed it; ``none``: nothing, which protects only against passive
-    eavesdropping."""
 
     @property
     def names_files(self) -> bool:

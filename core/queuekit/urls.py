@@ -61,18 +61,24 @@ def is_secret(name: str) -> bool:
 
 @attrs.frozen(kw_only=True)
 class EngineURL:
-    """A broker's or backend's URL, parsed; it may have several hosts, and ``repr`` hides the password."""
+    """A broker's or backend's URL, parsed; it may have several hosts, and ``repr`` hides the password.
+
+    Attributes:
+        raw: The URL as written, with the password: for the client library only.
+        scheme: Scheme in lower case, which chooses the plugin.
+        hosts: Each ``host`` or ``host:port``, in order; empty for ``sqlite:///file``.
+        username: May be a misplaced password, so it is not shown.
+        password: Password, percent-decoded; ``None`` if there is none.
+        path: Path with its leading slash, percent-decoded.
+        query: Options by name, percent-decoded; default: none.
+    """
 
     raw: str = attrs.field(repr=mask)
-    """The URL as written, with the password: for the client library only."""
     scheme: str
     hosts: tuple[str, ...]
-    """Each ``host`` or ``host:port``, in order; empty for ``sqlite:///file``."""
     username: str | None = attrs.field(default=None, repr=False)
-    """May be a misplaced password, so it is not shown."""
     password: str | None = attrs.field(default=None, repr=False)
     path: str = ""
-    """Path with its leading slash, percent-decoded."""
     query: dict[str, str] = attrs.field(factory=dict, repr=False)
 
     def __str__(self) -> str:

@@ -14,10 +14,10 @@ from docutils import nodes
 from docutils.parsers.rst import directives
 from docutils.statemachine import StringList
 from sphinx.application import Sphinx
-from sphinx.pycode import ModuleAnalyzer
 from sphinx.util.docutils import SphinxDirective
 
 from queuekit import durations
+from queuekit_testing.scaffold.contracts import field_meanings
 
 _COLON = "\N{MODIFIER LETTER COLON}"
 """Stands for a colon while napoleon looks: the text before one would be the type of the attribute."""
@@ -65,6 +65,11 @@ def shown_default(field: attrs.Attribute[Any]) -> str:
     return repr(default)
 
 
+def skip_fields(_app: Sphinx, _what: str, _name: str, obj: object, _skip: bool, _options: Any) -> bool | None:  # noqa: FBT001
+    """Leave out the fields of a named tuple, which its docstring describes."""
+    return True if type(obj).__name__ == "_tuplegetter" else None
+
+
 class OptionsTable(SphinxDirective):
     """``.. options-table:: module:Class``: its fields with default, environment variable and meaning."""
 
@@ -77,8 +82,7 @@ class OptionsTable(SphinxDirective):
         module_name, _, class_name = self.arguments[0].partition(":")
         kind = getattr(importlib.import_module(module_name), class_name)
         text = [".. list-table::", "   :class: options", "   :header-rows: 1", "   :widths: auto", ""]
-        described = _meanings(kind)
-        for row in [_HEADER, *self._rows(kind, described)]:
+        for row in [_HEADER, *self._rows(kind, field_meanings(kind))]:
             for number, cell in enumerate(row):
                 first, *others = cell.split("\n")
                 text += [f"   {' ' if number else '*'} - {first}", *(f"       {line}" for line in others)]
@@ -86,12 +90,12 @@ class OptionsTable(SphinxDirective):
         self.state.nested_parse(StringList(text, self.arguments[0]), self.content_offset, parent)
         return parent.children
 
-    def _rows(self, kind: type, meanings: dict[str, list[str]]) -> Iterator[tuple[str, ...]]:
+    def _rows(self, kind: type, meanings: dict[str, str]) -> Iterator[tuple[str, ...]]:
         table = self.options.get("table", "")
         hints = get_type_hints(kind, include_extras=True)
         for field in attrs.fields(kind):
             name = field.alias or field.name
-            meaning = " ".join(filter(None, (line.strip() for line in meanings.get(field.name, []))))
+            meaning = meanings.get(field.name)
             hint = hints[field.name]
             if field.init and meaning and not (isinstance(hint, type) and attrs.has(hint)) and self._is_set(name):
                 variable = "QUEUEKIT_" + (f"{table}__{name}" if table else name).upper()
@@ -100,15 +104,6 @@ class OptionsTable(SphinxDirective):
 
     def _is_set(self, name: str) -> bool:
         return "leaves" not in self.options or name not in {"sections", "settings", "folder"}
-
-
-def _meanings(kind: type) -> dict[str, list[str]]:
-    """Return the docstrings of the attributes of *kind* and its bases."""
-    found: dict[str, list[str]] = {}
-    for base in filter(attrs.has, reversed(kind.__mro__)):
-        docs = ModuleAnalyzer.for_module(base.__module__).find_attr_docs()
-        found |= {name: lines for (of, name), lines in docs.items() if of == base.__name__}
-    return found
 
 
 _HEADER = ("name and environment variable", "default", "takes", "meaning")
@@ -156,4 +151,5 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("autodoc-process-docstring", hide_colons, priority=_BEFORE_NAPOLEON)
     app.connect("autodoc-process-docstring", show_colons, priority=_AFTER_NAPOLEON)
     app.connect("autodoc-process-signature", show_defaults)
+    app.connect("autodoc-skip-member", skip_fields)
     return {"parallel_read_safe": True}

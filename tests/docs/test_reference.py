@@ -12,6 +12,7 @@ import pytest
 import queuekit
 from queuekit import errors, events
 from queuekit_testing.scaffold import KINDS, PluginNames, plugin_files
+from queuekit_testing.scaffold.contracts import field_meanings
 
 DOCS = Path(__file__).parents[2] / "docs"
 STRANGER = Path(__file__).parents[1] / "thirdparty" / "queuekit-postgres"
@@ -21,6 +22,10 @@ ROW = re.compile(r"^\| `(queuekit\.[a-z]+)` \|.*\| ([a-z, ]+) \|$", re.MULTILINE
 STABLE = dict(ROW.findall((DOCS / "reference" / "modules.md").read_text(encoding="utf-8")))
 """Modules whose paths stay, and who uses each."""
 EVENTS = (DOCS / "reference" / "events.md").read_text(encoding="utf-8")
+DOCUMENTED = sorted({*STABLE, *re.findall(r"auto(?:module|class):: (queuekit[\w.]+)", REFERENCE)})
+"""Modules, and a few classes, that the reference documents; those of plugins and of the test kit too."""
+OPTIONS = sorted(set(re.findall(r"options-table:: (\S+)", REFERENCE)))
+"""Classes of options, as ``module:name``."""
 OWN = {"queuekit.demo", "queuekit.ids", "queuekit.values"}
 """Modules beside them that are core's own."""
 ENGINES = [path for path in (DOCS.parent / "plugins").glob("*/src/**/*.py") if "queuekit-testing" not in path.parts]
@@ -98,6 +103,55 @@ def test_reference_has_what_a_new_plugin_needs(kind: str) -> None:
     needed = {module for path, text in files.items() if path.endswith(".py") for module in imported_from_core(text)}
 
     assert not {module for module in needed if f".. automodule:: {module}\n" not in REFERENCE} - {"queuekit"}
+
+
+def data_classes(path: str) -> list[type]:
+    """Return the classes with fields that users of the module at *path* meet, or the one class at *path*."""
+    try:
+        names = vars(importlib.import_module(path))
+    except ModuleNotFoundError:
+        module, _, name = path.rpartition(".")
+        names = {name: getattr(importlib.import_module(module), name)}
+    public = names.get("__all__", [name for name in names if not name.startswith("_")])
+    found = [names[name] for name in public if isinstance(names.get(name), type)]
+    return [kind for kind in found if kind.__module__.startswith("queuekit") and field_names(kind)]
+
+
+def field_names(kind: type) -> list[str]:
+    """Return the public fields of an attrs class, a dataclass or a named tuple, in order; none of other classes."""
+    names = [field.name for field in getattr(kind, "__attrs_attrs__", ())]
+    names += [*getattr(kind, "__dataclass_fields__", ()), *getattr(kind, "_fields", ())]
+    return [name for name in names if not name.startswith("_")]
+
+
+@pytest.mark.parametrize("path", DOCUMENTED)
+def test_help_on_a_class_explains_each_field(path: str) -> None:
+    """The docstring of a class describes all its fields, inherited ones too, in their order, and no others."""
+    described = {kind: list(field_meanings(kind)) for kind in data_classes(path)}
+
+    assert {kind: names for kind, names in described.items() if names != field_names(kind)} == {}
+
+
+@pytest.mark.parametrize("place", OPTIONS)
+def test_help_on_options_explains_each_field(place: str) -> None:
+    """The options of an engine and the tables of the config file are read by ``help()``, too."""
+    module, _, name = place.partition(":")
+    kind = getattr(importlib.import_module(module), name)
+
+    assert list(field_meanings(kind)) == field_names(kind)
+
+
+@pytest.mark.parametrize("path", DOCUMENTED)
+def test_help_on_a_class_shows_computed_defaults(path: str) -> None:
+    """A signature shows a default that is computed as ``NOTHING``, so the docstring says what it is."""
+    computed = [
+        (kind.__name__, field.name, field_meanings(kind)[field.name])
+        for kind in data_classes(path)
+        for field in getattr(kind, "__attrs_attrs__", ())
+        if hasattr(field.default, "factory") and not field.name.startswith("_")
+    ]
+
+    assert [one for one in computed if "default" not in one[-1].lower()] == []
 
 
 def test_error_tree_is_complete(tree: list[type[errors.QueuekitError]]) -> None:

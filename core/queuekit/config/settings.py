@@ -185,52 +185,61 @@ def _masked(key: str, value: Any) -> Any:
 
 @attrs.frozen(kw_only=True)
 class WorkerConfig:
-    """The table ``[worker]``."""
+    """The table ``[worker]``.
+
+    Attributes:
+        queues: Queues to serve and their weights; default: the ``default_queue``.
+        concurrency: Tasks that one process runs at a time.
+        processes: Worker processes.
+        pool: Where plain functions run: in threads, or in child processes, which can be killed.
+        drain: Seconds that running tasks get to finish when the worker stops.
+        lease: Seconds without renewal after which a worker's messages are delivered again.
+        schedules: Whether the worker may become the scheduler leader, which sends the ticks of all schedules.
+        max_deliveries: Crashes after which a message is dead-lettered.
+        prefetch: Most messages that wait in a worker beyond the running ones.
+        hold_unknown: Seconds until a message with an unknown task, or one that workers cannot read, is dead-lettered.
+    """
 
     queues: Mapping[str, int] = attrs.field(factory=lambda: {"default": 1}, converter=parse_queues)
-    """Queues to serve and their weights; default: the ``default_queue``."""
     concurrency: int = attrs.field(default=10, validator=at_least(1))
-    """Tasks that one process runs at a time."""
     processes: int = attrs.field(default=1, validator=at_least(1))
-    """Worker processes."""
     pool: Literal["thread", "process"] = "thread"
-    """Where plain functions run: in threads, or in child processes, which can be killed."""
     drain: Seconds = 30.0
-    """Seconds that running tasks get to finish when the worker stops."""
     lease: Seconds = attrs.field(default=30.0, validator=at_least(1))
-    """Seconds without renewal after which a worker's messages are delivered again."""
     schedules: bool = True
-    """Whether the worker may become the scheduler leader, which sends the ticks of all schedules."""
     max_deliveries: int = attrs.field(default=3, validator=at_least(1))
-    """Crashes after which a message is dead-lettered."""
     prefetch: int = attrs.field(default=1000, validator=at_least(0))
-    """Most messages that wait in a worker beyond the running ones."""
     hold_unknown: Seconds = 3600.0
-    """Seconds until a message with an unknown task, or one that workers cannot read, is dead-lettered."""
 
 
 @attrs.frozen(kw_only=True)
 class LogConfig:
-    """The table ``[log]``."""
+    """The table ``[log]``.
+
+    Attributes:
+        level: Lowest level that is logged.
+        format: Plain text, or one JSON object per line.
+    """
 
     level: str = attrs.field(default="INFO", converter=_level, validator=_check_level)
-    """Lowest level that is logged."""
     format: Literal["text", "json"] = "text"
-    """Plain text, or one JSON object per line."""
 
 
 @attrs.frozen(kw_only=True)
 class PluginsConfig:
-    """The table ``[plugins]``."""
+    """The table ``[plugins]``.
+
+    Attributes:
+        disable: Entry points or distributions that must not load; ``"*"`` for all.
+        only: The only ones that may load.
+        prefer: Distribution that serves a scheme, by scheme; default: none.
+        load: Modules to load as plugins that are not installed as such.
+    """
 
     disable: tuple[str, ...] = ()
-    """Entry points or distributions that must not load; ``"*"`` for all."""
     only: tuple[str, ...] | None = None
-    """The only ones that may load."""
     prefer: Mapping[str, str] = attrs.field(factory=dict)
-    """Distribution that serves a scheme, by scheme."""
     load: tuple[str, ...] = ()
-    """Modules to load as plugins that are not installed as such."""
 
 
 TABLES: dict[str, type] = {"worker": WorkerConfig, "log": LogConfig, "plugins": PluginsConfig}
@@ -238,55 +247,67 @@ TABLES: dict[str, type] = {"worker": WorkerConfig, "log": LogConfig, "plugins": 
 
 @attrs.frozen(kw_only=True)
 class Config:
-    """All settings; nothing in ``repr`` or :meth:`rows` shows a secret."""
+    """All settings; nothing in ``repr`` or :meth:`rows` shows a secret.
+
+    Attributes:
+        app: App to run, ``"module:attribute"``.
+        include: Modules with tasks that a worker imports.
+        app_version: Version of your app, e.g. a commit, which ``queuekit workers`` shows for each worker; at most 100
+            characters.
+        broker: URL of the broker; its scheme chooses the plugin.
+        backend: URL of the result backend; ``None``: the broker's, if that engine is also a backend; ``"none"``: no
+            results.
+        serializer: Writes arguments and results.
+        accept: Serializers whose messages a worker reads; default: ``serializer``.
+        allow_unsafe: Serializers that are allowed although they can execute code from a message.
+        default_queue: Queue of tasks that set none.
+        results_expire: Seconds for which a result is kept.
+        graphs_expire: Seconds for which a workflow, and results that a callback waits for, are kept between two steps.
+        eager: Whether a send runs the task at once, in this process, on a private engine: for tests and debugging.
+        check_types: Whether a send checks each argument against its annotation; on in tests that use the fixture
+            ``queue``.
+        send_timeout: Seconds after which a send fails if the broker does not answer; includes connecting, but not name
+            resolution.
+        signing_keys: Keys that sign messages, workflows and schedules: the first signs, all verify; default: nothing is
+            signed.
+        signing: What to do with unsigned messages if there are keys: refuse them, or run them while a fleet is changed
+            over.
+        max_message_bytes: Longest body of a message, in bytes.
+        redact: Names of arguments, and of keys inside arguments, whose values no command shows, e.g. ``password``.
+        worker: The table ``[worker]``; default: its defaults, and the ``default_queue`` to serve.
+        log: The table ``[log]``.
+        plugins: The table ``[plugins]``.
+        sections: Tables of plugins, as written; default: none.
+        settings: All values that are set, by dotted key; default: none.
+        folder: Base of relative file paths that are not set in a config file; default: the current directory.
+    """
 
     app: str | None = None
-    """App to run, ``"module:attribute"``."""
     include: tuple[str, ...] = ()
-    """Modules with tasks that a worker imports."""
     app_version: str | None = attrs.field(default=None, validator=_check_app_version)
-    """Version of your app, e.g. a commit, which ``queuekit workers`` shows for each worker; at most 100 characters."""
     broker: str = attrs.field(default="sqlite:///.queuekit.db", validator=_check_url, repr=mask)
-    """URL of the broker; its scheme chooses the plugin."""
     backend: str | None = attrs.field(default=None, validator=_check_url, repr=lambda url: mask(str(url)))
-    """URL of the result backend; ``None``: the broker's, if that engine is also a backend; ``"none"``: no results."""
     serializer: str = "json"
-    """Writes arguments and results."""
     accept: tuple[str, ...] = attrs.field(default=attrs.Factory(lambda self: (self.serializer,), takes_self=True))
-    """Serializers whose messages a worker reads; default: ``serializer``."""
     allow_unsafe: tuple[str, ...] = ()
-    """Serializers that are allowed although they can execute code from a message."""
     default_queue: str = attrs.field(default="default", validator=_check_name)
-    """Queue of tasks that set none."""
     results_expire: Seconds = 3600.0
-    """Seconds for which a result is kept."""
     graphs_expire: Seconds = 86_400.0
-    """Seconds for which a workflow, and results that a callback waits for, are kept between two steps."""
     eager: bool = False
-    """Whether a send runs the task at once, in this process, on a private engine: for tests and debugging."""
     check_types: bool = False
-    """Whether a send checks each argument against its annotation; on in tests that use the fixture ``queue``."""
     send_timeout: Seconds = 5.0
-    """Seconds after which a send fails if the broker does not answer; includes connecting, but not name resolution."""
     signing_keys: tuple[SigningKey, ...] = attrs.field(default=(), converter=_signing_keys)
-    """Keys that sign messages, workflows and schedules: the first signs, all verify; default: nothing is signed."""
     signing: Literal["require", "accept"] = attrs.field(default="require", converter=_signing)
-    """What to do with unsigned messages if there are keys: refuse them, or run them while a fleet is changed over."""
     max_message_bytes: int = attrs.field(default=1_048_576, validator=at_least(1))
-    """Longest body of a message, in bytes."""
     redact: tuple[str, ...] = ()
-    """Names of arguments, and of keys inside arguments, whose values no command shows, e.g. ``password``."""
     worker: WorkerConfig = attrs.field(
         default=attrs.Factory(lambda self: WorkerConfig(queues={self.default_queue: 1}), takes_self=True)
     )
     log: LogConfig = LogConfig()
     plugins: PluginsConfig = PluginsConfig()
     sections: Mapping[str, Mapping[str, Any]] = attrs.field(factory=dict, repr=_hidden)
-    """Tables of plugins, as written."""
     settings: Mapping[str, Setting] = attrs.field(factory=dict, repr=False, eq=False)
-    """All values that are set, by dotted key."""
     folder: Path = attrs.field(factory=Path.cwd, repr=False, eq=False)
-    """Base of relative file paths that are not set in a config file."""
 
     def origin(self, key: str) -> str:
         """Return where the value of *key*, e.g. ``"worker.drain"``, comes from: a file, a variable, ``"default"``."""

@@ -77,18 +77,21 @@ class SchedulingApp(ScheduleSource, Protocol):
 
 @attrs.frozen(kw_only=True)
 class ScheduleView:
-    """A schedule and its state. Times are UTC epoch seconds."""
+    """A schedule and its state. Times are UTC epoch seconds.
+
+    Attributes:
+        entry: The schedule.
+        progress: Its progress.
+        next: Its next tick; ``None`` if it is paused or asleep, or has none.
+        outcome: State of the call that the last tick sent.
+        declared: Whether its ticks are sent: always if it was added, else while the code of a live worker declares it.
+    """
 
     entry: StoredSchedule
-    """The schedule."""
     progress: Progress
-    """Its progress."""
     next: float | None
-    """Its next tick; ``None`` if it is paused or asleep, or has none."""
     outcome: Info
-    """State of the call that the last tick sent."""
     declared: bool
-    """Whether its ticks are sent: always if it was added, else while the code of a live worker declares it."""
 
     @property
     def state(self) -> str:

@@ -93,47 +93,62 @@ def _overlap(value: Overlap) -> Overlap:
 
 @attrs.frozen(kw_only=True)
 class Schedule:
-    """A call that is sent repeatedly."""
+    """A call that is sent repeatedly.
+
+    Attributes:
+        name: Its unique name.
+        when: The trigger. The call is sent once for each tick, whatever crashes and however many schedulers run.
+        call: A signature, chain, group or chord.
+        misfire: What to send of ticks that no scheduler sent in time: nothing (``skip``), the last one (``once``), or
+            all (``all``).
+        overlap: What to do with a tick while the call of an earlier one has not ended: send it (``allow``), or not
+            (``skip``).
+        grace: Seconds by which a tick may be late before it counts as missed.
+    """
 
     name: str = attrs.field(converter=_name)
-    """Its unique name."""
     when: When = attrs.field(validator=_check_when)
-    """The trigger. The call is sent once for each tick, whatever crashes and however many schedulers run."""
     call: Part = attrs.field(validator=_check_call)
-    """A signature, chain, group or chord."""
     misfire: Misfire = attrs.field(default="once", converter=_misfire)
-    """What to send of ticks that no scheduler sent in time: nothing (``skip``), the last one (``once``), or all
-    (``all``)."""
     overlap: Overlap = attrs.field(default="allow", converter=_overlap)
-    """What to do with a tick while the call of an earlier one has not ended: send it (``allow``), or not (``skip``)."""
     grace: float = attrs.field(default=GRACE, converter=parse_duration)
-    """Seconds by which a tick may be late before it counts as missed."""
 
 
 @attrs.frozen(kw_only=True)
 class StoredSchedule:
-    """A schedule as the backend stores it. Times are UTC epoch seconds."""
+    """A schedule as the backend stores it. Times are UTC epoch seconds.
+
+    Attributes:
+        name: Name of the schedule.
+        when: Its trigger.
+        about: Short description of the call.
+        misfire: What happens to ticks that nothing sent in time.
+        overlap: What happens to a tick while the call of an earlier one has not ended.
+        grace: Seconds after which a tick counts as missed.
+        source: Whether an app's code declares it, or it was added.
+        since: Time of its creation, resumption or change of trigger; only later ticks count.
+        paused: Whether it is paused.
+        orphaned: When the leader first found that no live worker's code declares it.
+        digest: Digest of the declaration, by which a worker detects a change in the code.
+        content_type: Serializer of the payload.
+        payload: The call, encoded.
+        version: Version of its record; 0 if it has none yet.
+    """
 
     name: str
     when: When
     about: str
-    """Short description of the call."""
     misfire: Misfire
     overlap: Overlap
     grace: float
     source: Literal["code", "added"]
-    """Whether an app's code declares it, or it was added."""
     since: float
-    """Time of its creation, resumption or change of trigger; only later ticks count."""
     paused: bool = False
     orphaned: float | None = None
-    """When the leader first found that no live worker's code declares it."""
     digest: str = ""
-    """Digest of the declaration, by which a worker detects a change in the code."""
     content_type: str = ""
     payload: bytes = attrs.field(default=b"", repr=False)
     version: int = attrs.field(default=0, eq=False)
-    """Version of its record; 0 if it has none yet."""
 
     def record(self, signing: Signing | None = None) -> Record:
         """Return its record for the backend, signed by *signing*."""
@@ -161,24 +176,27 @@ class StoredSchedule:
 
 @attrs.frozen(kw_only=True)
 class Progress:
-    """The progress of a schedule. Times are UTC epoch seconds."""
+    """The progress of a schedule. Times are UTC epoch seconds.
+
+    Attributes:
+        at: The last tick that was handled.
+        last: The last tick that was sent.
+        id: Id of the message or workflow that the last tick sent.
+        sent: Ticks sent.
+        missed: Ticks dropped by the misfire policy.
+        skipped: Ticks dropped by the overlap policy.
+        failed: Ticks whose call could not be sent.
+        error: Why the call of the last tick could not be sent; empty if it was sent.
+    """
 
     at: float = 0.0
-    """The last tick that was handled."""
     last: float | None = None
-    """The last tick that was sent."""
     id: str = ""
-    """Id of the message or workflow that the last tick sent."""
     sent: int = 0
-    """Ticks sent."""
     missed: int = 0
-    """Ticks dropped by the misfire policy."""
     skipped: int = 0
-    """Ticks dropped by the overlap policy."""
     failed: int = 0
-    """Ticks whose call could not be sent."""
     error: str = ""
-    """Why the call of the last tick could not be sent; empty if it was sent."""
 
     def record(self, name: str) -> Record:
         """Return its record for the backend; it replaces only an older one."""

@@ -88,12 +88,15 @@ class When:
 
 @attrs.frozen
 class Every(When):
-    """Ticks at a fixed interval, counted from midnight of 1 January 1970, UTC: every 30 s is at :00 and :30."""
+    """Ticks at a fixed interval, counted from midnight of 1 January 1970, UTC: every 30 s is at :00 and :30.
+
+    Attributes:
+        seconds: Seconds between two ticks, in whole milliseconds.
+        offset: Seconds by which all ticks are later; less than the interval.
+    """
 
     seconds: float
-    """Seconds between two ticks, in whole milliseconds."""
     offset: float = attrs.field(default=0.0, kw_only=True)
-    """Seconds by which all ticks are later; less than the interval."""
 
     def __attrs_post_init__(self) -> None:
         for name, value in (("seconds", self.seconds), ("offset", self.offset)):
@@ -153,12 +156,14 @@ class Cron(When):
     of the gap. If its time occurs twice in autumn, it runs the first time. On a day that the zone skips, it does not
     run. An expression whose minute or hour begins with ``*`` follows elapsed time, so an hourly job runs 23 or 25 times
     on days of a clock change. These are Debian's rules; they apply to every zone and shift.
+
+    Attributes:
+        expression: Minute, hour, day of the month, month, day of the week.
+        tz: Name of the time zone in the IANA database.
     """
 
     expression: str
-    """Minute, hour, day of the month, month, day of the week."""
     tz: str = attrs.field(default="UTC", kw_only=True)
-    """Name of the time zone in the IANA database."""
 
     def __attrs_post_init__(self) -> None:
         for what, value, most in (("cron expression", self.expression, 1_000), ("time zone", self.tz, 100)):

@@ -81,36 +81,39 @@ def _track(value: bool) -> bool:  # noqa: FBT001 - attrs passes it by position
 
 @attrs.frozen(kw_only=True)
 class TaskOptions:
-    """How a task's messages are treated unless a call says otherwise."""
+    """How a task's messages are treated unless a call says otherwise.
+
+    Attributes:
+        queue: Its queue; default: the setting ``default_queue``.
+        priority: 0 (last) to 9 (first); default: 4.
+        retries: Number of retries after failed attempts.
+        retry: Wait before each retry; default: ``Exponential()``.
+        retry_on: Exceptions that are retried.
+        dont_retry: Exceptions that are not retried, even if ``retry_on`` includes their base.
+        timeout: Seconds that one attempt may run.
+        expires: Seconds from the send after which it is not started.
+        ignore_result: Whether to store no results, except for messages that a workflow waits for and for dead letters.
+        unique: One live message per task and arguments, or per key.
+        broker: Options of the broker's service for each message; those given with a call replace them one by one.
+        track: Whether to record RECEIVED and STARTED; costs a round trip each.
+        ack: ``"early"`` acknowledges before the body runs (at most once), ``"late"`` after it (at least once).
+        coerce: Whether arguments are converted to what the annotations say, as for web input: ``"5"`` to a number.
+    """
 
     queue: str | None = attrs.field(default=None, converter=_queue)
-    """Its queue; default: the setting ``default_queue``."""
     priority: int | None = attrs.field(default=None, converter=options.priority)
-    """0 (last) to 9 (first); default: 4."""
     retries: int = attrs.field(default=0, converter=_retries)
-    """Number of retries after failed attempts."""
     retry: Backoff = attrs.field(factory=Exponential, converter=_policy)
-    """Wait before each retry."""
     retry_on: tuple[type, ...] = attrs.field(default=(Exception,), converter=_retry_on)
-    """Exceptions that are retried."""
     dont_retry: tuple[type, ...] = attrs.field(default=(), converter=_dont_retry)
-    """Exceptions that are not retried, even if ``retry_on`` includes their base."""
     timeout: float | None = attrs.field(default=None, converter=options.timeout)
-    """Seconds that one attempt may run."""
     expires: float | None = attrs.field(default=None, converter=_expires)
-    """Seconds from the send after which it is not started."""
     ignore_result: bool = attrs.field(default=False, converter=_ignore_result)
-    """Whether to store no results, except for messages that a workflow waits for and for dead letters."""
     unique: Unique | bool | str | None = attrs.field(default=None, converter=options.unique)
-    """One live message per task and arguments, or per key."""
     broker: dict[str, Any] | None = attrs.field(default=None, converter=options.service, hash=False)
-    """Options of the broker's service for each message; those given with a call replace them one by one."""
     track: bool = attrs.field(default=False, converter=_track)
-    """Whether to record RECEIVED and STARTED; costs a round trip each."""
     ack: str = attrs.field(default="late", converter=options.acknowledgement)
-    """``"early"`` acknowledges before the body runs (at most once), ``"late"`` after it (at least once)."""
     coerce: bool = attrs.field(default=False, converter=_coerce)
-    """Whether arguments are converted to what the annotations say, as for web input: ``"5"`` to a number."""
 
 
 OPTIONS = tuple(field.name for field in attrs.fields(TaskOptions))

@@ -114,21 +114,22 @@ def _entered(delivery: Delivery, number: int) -> str:
 
 @attrs.frozen(kw_only=True)
 class Cancellation:
-    """A request to cancel a message, and its effect."""
+    """A request to cancel a message, and its effect.
+
+    Attributes:
+        by: Author of the request, as ``user@host``; empty if unknown.
+        at: UTC epoch seconds of the request.
+        did: Effect on the message, in one word. ``removed``: it was waiting, and was deleted from its queue.
+            ``dropped``: a worker held it, and did not start it. ``raised``: an exception was raised in its body.
+            ``killed``: the process of its body was killed. ``asked``: the body was only notified through its context.
+            Empty: no worker has seen the request yet.
+        worker: Name of the worker that did it.
+    """
 
     by: str = ""
-    """Author of the request, as ``user@host``; empty if unknown."""
     at: float | None = None
-    """UTC epoch seconds of the request."""
     did: str = ""
-    """Effect on the message, in one word.
-
-    ``removed``: it was waiting, and was deleted from its queue. ``dropped``: a worker held it, and did not start it.
-    ``raised``: an exception was raised in its body. ``killed``: the process of its body was killed. ``asked``: the
-    body was only notified through its context. Empty: no worker has seen the request yet.
-    """
     worker: str = ""
-    """Name of the worker that did it."""
 
 
 CANCEL_TTL = 7 * 86_400.0
@@ -303,42 +304,45 @@ def _origin(delivery: Delivery) -> dict[str, Any]:
 
 @attrs.frozen(kw_only=True)
 class Info:
-    """The information about a message in its record."""
+    """The information about a message in its record.
+
+    Attributes:
+        id: Id of the message.
+        state: State of the message.
+        task: Name of the task.
+        queue: Queue that it was sent to.
+        attempt: Number of the attempt; the first is 0.
+        generation: Number of earlier replays from the dead letters.
+        sent: UTC epoch seconds at which the broker accepted it.
+        due: Earliest start, in UTC epoch seconds, while it is delayed.
+        started: UTC epoch seconds at which the attempt began; ``None`` unless the task is tracked or has ended.
+        finished: UTC epoch seconds at which the attempt ended.
+        worker: Name of the worker that wrote the record.
+        error_type: Class name of the exception, if any.
+        error: Text of the exception.
+        traceback: Traceback of the exception in the worker.
+        origin: Id of the message that failed, if this message never ran because of that failure.
+        content_type: Content type of the result; names the serializer.
+        payload: The result as the serializer wrote it; :meth:`value` reads it.
+    """
 
     id: str
-    """Id of the message."""
     state: State = State.UNKNOWN
-    """State of the message."""
     task: str = ""
-    """Name of the task."""
     queue: str = ""
-    """Queue that it was sent to."""
     attempt: int = 0
-    """Number of the attempt; the first is 0."""
     generation: int = 0
-    """Number of earlier replays from the dead letters."""
     sent: float | None = None
-    """UTC epoch seconds at which the broker accepted it."""
     due: float | None = None
-    """Earliest start, in UTC epoch seconds, while it is delayed."""
     started: float | None = None
-    """UTC epoch seconds at which the attempt began; ``None`` unless the task is tracked or has ended."""
     finished: float | None = None
-    """UTC epoch seconds at which the attempt ended."""
     worker: str = ""
-    """Name of the worker that wrote the record."""
     error_type: str = ""
-    """Class name of the exception, if any."""
     error: str = ""
-    """Text of the exception."""
     traceback: str = attrs.field(default="", repr=False)
-    """Traceback of the exception in the worker."""
     origin: str = ""
-    """Id of the message that failed, if this message never ran because of that failure."""
     content_type: str = ""
-    """Content type of the result; names the serializer."""
     payload: bytes = attrs.field(default=b"", repr=False)
-    """The result as the serializer wrote it; :meth:`value` reads it."""
 
     @property
     def done(self) -> bool:

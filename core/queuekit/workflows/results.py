@@ -26,11 +26,16 @@ _FIRST, _AT_ONCE = 100, 500
 
 @attrs.frozen(kw_only=True)
 class GroupCounts:
-    """Number of members of a group, by progress."""
+    """Number of members of a group, by progress.
+
+    Attributes:
+        total: All members.
+        done: Members that have ended, including failed ones.
+        failed: Members that failed, were cancelled or expired.
+    """
 
     total: int
     done: int
-    """Members that have ended, including failed ones."""
     failed: int
 
 

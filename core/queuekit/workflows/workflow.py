@@ -90,12 +90,15 @@ def _part(_self: Any, _attribute: Any, value: Any) -> None:
 
 @attrs.frozen
 class Workflow(Generic[R_co]):
-    """Base of chains, groups and chords."""
+    """Base of chains, groups and chords.
+
+    Attributes:
+        id: Id of the workflow, an idempotency key: sending it twice runs it once. ``None`` creates a new one.
+        sender: App that sends it; default: the app of the first signature that has one. Not sent with the workflow.
+    """
 
     id: str | None = attrs.field(default=None, kw_only=True, converter=_id)
-    """Id of the workflow, an idempotency key: sending it twice runs it once. ``None`` creates a new one."""
     sender: Starter | None = attrs.field(default=None, kw_only=True, eq=False, repr=False, converter=sender)
-    """App that sends it; default: the app of the first signature that has one. Not sent with the workflow."""
 
     def parts(self) -> tuple[Part, ...]:
         """Return its direct parts."""
@@ -137,11 +140,16 @@ class Chain(Workflow[R_co]):
 
     Its result is the result of the last link. If a link fails, the rest never runs, and the chain fails with the same
     failure.
+
+    Attributes:
+        id: Id of the workflow, an idempotency key: sending it twice runs it once. ``None`` creates a new one.
+        sender: App that sends it; default: the app of the first signature that has one. Not sent with the workflow.
+        links: The parts, in order.
+        on_error: Sent once if a link fails, with the failure appended.
     """
 
     links: tuple[Part, ...] = attrs.field(converter=_links)
     on_error: tuple[Signature[Any], ...] = attrs.field(default=(), converter=signatures, kw_only=True)
-    """Sent once if a link fails, with the failure appended."""
 
     def parts(self) -> tuple[Part, ...]:
         """Return the links."""
@@ -165,16 +173,22 @@ class Chain(Workflow[R_co]):
 
 @attrs.frozen
 class Group(Workflow[R_co]):
-    """Runs its members in parallel. Its result is the list of their results, in the members' order."""
+    """Runs its members in parallel. Its result is the list of their results, in the members' order.
+
+    Attributes:
+        id: Id of the workflow, an idempotency key: sending it twice runs it once. ``None`` creates a new one.
+        sender: App that sends it; default: the app of the first signature that has one. Not sent with the workflow.
+        members: The parts, in the order of their results.
+        policy: Effect of a failed, cancelled or expired member on what follows the group: it never runs (``fail``), the
+            member is left out (``skip``), or a :class:`~queuekit.failure.Failure` takes its place (``continue``).
+        at_once: Most members that wait or run at a time; ``None`` for all.
+        flat: Whether each member returns a list of results, to be joined into one list.
+    """
 
     members: tuple[Part, ...] = attrs.field(converter=_parts)
     policy: Policy = attrs.field(default="fail", kw_only=True, converter=_policy)
-    """Effect of a failed, cancelled or expired member on what follows the group: it never runs (``fail``), the member
-    is left out (``skip``), or a :class:`~queuekit.failure.Failure` takes its place (``continue``)."""
     at_once: int | None = attrs.field(default=None, kw_only=True, converter=at_once)
-    """Most members that wait or run at a time; ``None`` for all."""
     flat: bool = attrs.field(default=False, kw_only=True, converter=_flat)
-    """Whether each member returns a list of results, to be joined into one list."""
 
     def __len__(self) -> int:
         return len(self.members)
@@ -200,12 +214,19 @@ class Group(Workflow[R_co]):
 
 @attrs.frozen
 class Chord(Workflow[R_co]):
-    """A group, and a callback that receives the list of the group's results as its last argument."""
+    """A group, and a callback that receives the list of the group's results as its last argument.
+
+    Attributes:
+        id: Id of the workflow, an idempotency key: sending it twice runs it once. ``None`` creates a new one.
+        sender: App that sends it; default: the app of the first signature that has one. Not sent with the workflow.
+        group: The members.
+        callback: Receives the list of results as its last argument.
+        on_error: Sent once, with the failure appended, if the group or the callback fails.
+    """
 
     group: Group[Any] = attrs.field(validator=_part)
     callback: Part = attrs.field(validator=_part)
     on_error: tuple[Signature[Any], ...] = attrs.field(default=(), converter=signatures, kw_only=True)
-    """Sent once, with the failure appended, if the group or the callback fails."""
 
     def parts(self) -> tuple[Part, ...]:
         """Return the group and the callback."""

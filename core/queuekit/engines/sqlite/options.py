@@ -19,14 +19,17 @@ OLDEST = (3, 35, 0)
 
 @attrs.frozen
 class SqliteOptions:
-    """Options of the URL and of the config table ``[sqlite]``."""
+    """Options of the URL and of the config table ``[sqlite]``.
+
+    Attributes:
+        sync: ``"normal"``: a power cut may lose the last commits, a crash of a process none; ``"full"``: neither does.
+        busy_timeout: Seconds to retry while other processes write, before a call fails with ``UnavailableError``.
+        private: Whether to refuse a file that others can replace: in a folder that they can write to, or behind a link.
+    """
 
     sync: Literal["normal", "full"] = attrs.field(default="normal", validator=attrs.validators.in_(("normal", "full")))
-    """``"normal"``: a power cut may lose the last commits, a crash of a process none; ``"full"``: neither does."""
     busy_timeout: float = attrs.field(default=5.0, validator=attrs.validators.ge(0))
-    """Seconds to retry while other processes write, before a call fails with ``UnavailableError``."""
     private: bool = False
-    """Whether to refuse a file that others can replace: in a folder that they can write to, or behind a link."""
 
 
 def written_path(url: EngineURL) -> str:

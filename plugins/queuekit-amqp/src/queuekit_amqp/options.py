@@ -45,36 +45,53 @@ def _not_own(_instance: Any, _field: attrs.Attribute[Any], arguments: Mapping[st
 
 @attrs.frozen(kw_only=True)
 class AmqpMessageOptions:
-    """Options of one message, given as ``broker={"routing_key": "eu.orders"}``."""
+    """Options of one message, given as ``broker={"routing_key": "eu.orders"}``.
+
+    Attributes:
+        routing_key: Routing key on the option ``exchange``, in place of the queue's binding key. A delayed message goes
+            to its queue without it.
+    """
 
     routing_key: str = attrs.field(default="", validator=_longest(200))
-    """Routing key on the option ``exchange``, in place of the queue's binding key. A delayed message goes to its queue
-    without it."""
 
 
 @attrs.frozen(kw_only=True)
 class AmqpOptions(TLSOptions):
-    """Options of RabbitMQ."""
+    """Options of RabbitMQ.
+
+    Attributes:
+        ca_file: File with the certificates of trusted CAs, in PEM format; default: those of the system.
+        cert_file: File with the client's certificate, in PEM format, if the server requires one.
+        key_file: File with the key of the client's certificate, in PEM format; default: the key is in ``cert_file``.
+        verify: What to check of the server: ``full``: that a trusted CA signed its certificate, and that it names the
+            host of the URL; ``ca``: only that a trusted CA signed it; ``none``: nothing, which protects only against
+            passive eavesdropping.
+        exchange: Exchange that messages are sent to, declared durable; empty: the default exchange, straight to their
+            queue.
+        exchange_type: Type of that exchange.
+        binding_key: Key by which a queue is bound to the exchange, and by which its messages are sent; ``{queue}`` is
+            its name.
+        queue_arguments: More arguments of queues, such as ``{"x-quorum-initial-group-size": 5}``; names and values as
+            in RabbitMQ.
+        auto_delete: Seconds without a consumer after which RabbitMQ deletes a queue, with its messages; unset: never.
+        prefetch: Most messages that RabbitMQ pushes to a worker ahead of their settlement; 0: as many as the worker can
+            use.
+        consumer_timeout: ``consumer_timeout`` of the servers: RabbitMQ takes back a message that was held for longer.
+        heartbeat: Seconds without a sign of life after which a connection counts as broken; the servers may ask for
+            less.
+        timeout: Seconds without an answer after which a call fails.
+        connect_timeout: Most seconds to open a connection to one server.
+        prefix: Start of the names of the exchanges and queues that delay messages.
+    """
 
     exchange: str = attrs.field(default="", validator=_longest(200))
-    """Exchange that messages are sent to, declared durable; empty: the default exchange, straight to their queue."""
     exchange_type: Literal["direct", "topic"] = "direct"
-    """Type of that exchange."""
     binding_key: str = attrs.field(default="{queue}", validator=_longest(100))
-    """Key by which a queue is bound to the exchange, and by which its messages are sent; ``{queue}`` is its name."""
     queue_arguments: Mapping[str, Any] = attrs.field(default=_NOTHING, validator=_not_own)
-    """More arguments of queues, such as ``{"x-quorum-initial-group-size": 5}``; names and values as in RabbitMQ."""
     auto_delete: Seconds | None = attrs.field(default=None, validator=attrs.validators.optional(_within(1, 2_000_000)))
-    """Seconds without a consumer after which RabbitMQ deletes a queue, with its messages; unset: never."""
     prefetch: int = attrs.field(default=0, validator=_within(0, 65_535))
-    """Most messages that RabbitMQ pushes to a worker ahead of their settlement; 0: as many as the worker can use."""
     consumer_timeout: Seconds = attrs.field(default=1_800.0, validator=_positive)
-    """``consumer_timeout`` of the servers: RabbitMQ takes back a message that was held for longer."""
     heartbeat: Seconds = attrs.field(default=30.0, validator=_within(2, 600))
-    """Seconds without a sign of life after which a connection counts as broken; the servers may ask for less."""
     timeout: Seconds = attrs.field(default=10.0, validator=_positive)
-    """Seconds without an answer after which a call fails."""
     connect_timeout: Seconds = attrs.field(default=4.0, validator=_positive)
-    """Most seconds to open a connection to one server."""
     prefix: str = attrs.field(default="queuekit", validator=_name)
-    """Start of the names of the exchanges and queues that delay messages."""

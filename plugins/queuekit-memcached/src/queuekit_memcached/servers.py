@@ -29,7 +29,12 @@ MakeCommand = Callable[[int, RunningServer], bytes | None]
 
 
 class Answer(NamedTuple):
-    """The reply to a command, and the server that gave it."""
+    """The reply to a command, and the server that gave it.
+
+    Attributes:
+        server: The server.
+        reply: Its reply.
+    """
 
     server: RunningServer
     reply: Reply

@@ -68,17 +68,26 @@ _not_negative: Any = attrs.validators.ge(0)
 
 @attrs.frozen(kw_only=True)
 class MongoOptions(TLSOptions):
-    """Options of the connection and of the stored data."""
+    """Options of the connection and of the stored data.
+
+    Attributes:
+        ca_file: File with the certificates of trusted CAs, in PEM format; default: those of the system.
+        cert_file: File with the client's certificate, in PEM format, if the server requires one.
+        key_file: File with the key of the client's certificate, in PEM format; default: the key is in ``cert_file``.
+        verify: What to check of the server: ``full``: that a trusted CA signed its certificate, and that it names the
+            host of the URL; ``ca``: only that a trusted CA signed it; ``none``: nothing, which protects only against
+            passive eavesdropping.
+        prefix: First part of the names of all collections; apps with different prefixes do not see each other's data.
+        timeout: Seconds without an answer after which a call fails; includes the search for a new primary.
+        change_streams: Whether workers are notified by change streams, if available; otherwise they poll.
+        transactions: Whether to finish tasks in transactions, if available; otherwise by several writes in order.
+        dedup_window: Seconds that the id of a message is remembered after its end, in a small document.
+    """
 
     queuekit_passthrough: ClassVar[frozenset[str]] = PASSTHROUGH
 
     prefix: str = attrs.field(default="queuekit", validator=attrs.validators.matches_re(r"[A-Za-z0-9_-]{1,60}"))
-    """First part of the names of all collections; apps with different prefixes do not see each other's data."""
     timeout: Seconds = attrs.field(default=5.0, validator=_positive)
-    """Seconds without an answer after which a call fails; includes the search for a new primary."""
     change_streams: bool = True
-    """Whether workers are notified by change streams, if available; otherwise they poll."""
     transactions: bool = True
-    """Whether to finish tasks in transactions, if available; otherwise by several writes in order."""
     dedup_window: Seconds = attrs.field(default=300.0, validator=_not_negative)
-    """Seconds that the id of a message is remembered after its end, in a small document."""

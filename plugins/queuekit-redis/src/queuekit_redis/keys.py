@@ -35,7 +35,13 @@ LAYOUT = 1
 
 @attrs.frozen
 class Keys:
-    """The names under one prefix."""
+    """The names under one prefix.
+
+    Attributes:
+        prefix: Start of each key.
+        db: Number of the database.
+        cluster: Whether the keys are on a Redis Cluster.
+    """
 
     prefix: str
     db: int

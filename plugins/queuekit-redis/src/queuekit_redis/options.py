@@ -21,36 +21,45 @@ _number_of_connections: Any = attrs.validators.and_(attrs.validators.ge(2), attr
 
 @attrs.frozen(kw_only=True)
 class RedisOptions(TLSOptions):
-    """Options of the connection and of the stored data."""
+    """Options of the connection and of the stored data.
+
+    Attributes:
+        ca_file: File with the certificates of trusted CAs, in PEM format; default: those of the system.
+        cert_file: File with the client's certificate, in PEM format, if the server requires one.
+        key_file: File with the key of the client's certificate, in PEM format; default: the key is in ``cert_file``.
+        verify: What to check of the server: ``full``: that a trusted CA signed its certificate, and that it names the
+            host of the URL; ``ca``: only that a trusted CA signed it; ``none``: nothing, which protects only against
+            passive eavesdropping.
+        db: Number of the database, unless the URL's path names it.
+        username: User, unless the URL names it before its host.
+        password: Password, unless the URL names it before its host.
+        key_prefix: First part of every key; apps with different prefixes do not see each other's data.
+        timeout: Seconds without an answer after which a call fails; for blocking calls, from their expected end.
+        connect_timeout: Most seconds to open a connection.
+        max_connections: Most connections of one broker or backend in one process (on a Cluster: to each node); at least
+            2, since one may be blocked by a wait.
+        client_name: Name of the connections in ``CLIENT LIST``.
+        dedup_window: Seconds that the id of a message is remembered after its end, at about 130 bytes each.
+        dead_max_age: Seconds after which a dead letter is discarded and counted; default: never.
+        dead_max_count: Most dead letters of a queue; beyond that, the oldest are discarded and counted.
+        tls: Whether to use TLS with ``redis+sentinel://`` and ``redis+cluster://``; ``rediss://`` always uses it.
+        sentinel_username: User for the Sentinels, if they require one.
+        sentinel_password: Password for the Sentinels.
+    """
 
     db: int | None = attrs.field(default=None, validator=attrs.validators.optional(_not_negative))
-    """Number of the database, unless the URL's path names it."""
     username: str | None = None
-    """User, unless the URL names it before its host."""
     password: str | None = attrs.field(default=None, repr=False)
-    """Password, unless the URL names it before its host."""
     key_prefix: str = attrs.field(default="queuekit", validator=attrs.validators.matches_re(r"[A-Za-z0-9_.:-]{1,60}"))
-    """First part of every key; apps with different prefixes do not see each other's data."""
     timeout: Seconds = attrs.field(default=5.0, validator=_bounded)
-    """Seconds without an answer after which a call fails; for blocking calls, from their expected end."""
     connect_timeout: Seconds = attrs.field(default=2.0, validator=_bounded)
-    """Most seconds to open a connection."""
     max_connections: int = attrs.field(default=64, validator=_number_of_connections)
-    """Most connections of one broker or backend in one process (on a Cluster: to each node); at least 2, since one may
-    be blocked by a wait."""
     client_name: str = attrs.field(default="queuekit", validator=attrs.validators.matches_re(r"[!-~]{0,60}"))
-    """Name of the connections in ``CLIENT LIST``."""
     dedup_window: Seconds = attrs.field(
         default=300.0, validator=attrs.validators.and_(_not_negative, attrs.validators.le(TEN_YEARS))
     )
-    """Seconds that the id of a message is remembered after its end, at about 130 bytes each."""
     dead_max_age: Seconds | None = attrs.field(default=None, validator=attrs.validators.optional(_positive))
-    """Seconds after which a dead letter is discarded and counted; default: never."""
     dead_max_count: int | None = attrs.field(default=None, validator=attrs.validators.optional(_not_negative))
-    """Most dead letters of a queue; beyond that, the oldest are discarded and counted."""
     tls: bool = False
-    """Whether to use TLS with ``redis+sentinel://`` and ``redis+cluster://``; ``rediss://`` always uses it."""
     sentinel_username: str | None = None
-    """User for the Sentinels, if they require one."""
     sentinel_password: str | None = attrs.field(default=None, repr=False)
-    """Password for the Sentinels."""

@@ -66,28 +66,35 @@ _TEXTS = {"task": "task_name", "state": "task_state", "error": "task_error"}
 
 @attrs.frozen(kw_only=True)
 class Op:
-    """A conditional write of one item."""
+    """A conditional write of one item.
+
+    Attributes:
+        verb: ``Put`` or ``Delete``, as in a transaction.
+        key: Key of the record.
+        fields: Fields of the request, except the table's name.
+        writer: Stored in the item, so that a writer that got no reply can find out whether the write succeeded.
+        size: Approximate size in bytes.
+    """
 
     verb: str
-    """``Put`` or ``Delete``, as in a transaction."""
     key: str
-    """Key of the record."""
     fields: dict[str, Any]
-    """Fields of the request, except the table's name."""
     writer: str = ""
-    """Stored in the item, so that a writer that got no reply can find out whether the write succeeded."""
     size: int = 0
-    """Approximate size in bytes."""
 
 
 @attrs.frozen(kw_only=True)
 class Stamp:
-    """The identity of one write."""
+    """The identity of one write.
+
+    Attributes:
+        now: UTC epoch seconds on the service's clock.
+        version: Greater than all earlier versions.
+        writer: Random text that names the writer.
+    """
 
     now: float
-    """UTC epoch seconds on the service's clock."""
     version: int
-    """Greater than all earlier versions."""
     writer: str
 
 

@@ -49,19 +49,27 @@ _MOST = {"priority": 9, "attempt": _GREATEST, "generation": _GREATEST, "hop": _G
 
 @attrs.frozen(kw_only=True)
 class Counts:
-    """The history that a message keeps when it is sent again."""
+    """The history that a message keeps when it is sent again.
+
+    Attributes:
+        number: Number of claims before it was sent again.
+        crashes: Number of claims that ended without a settlement.
+        sent_at: Time of the first send, in UTC epoch seconds.
+    """
 
     number: int = 0
-    """Number of claims before it was sent again."""
     crashes: int = 0
-    """Number of claims that ended without a settlement."""
     sent_at: float | None = None
-    """Time of the first send, in UTC epoch seconds."""
 
 
 @attrs.frozen(kw_only=True)
 class OutgoingMessage:
-    """A message to send."""
+    """A message to send.
+
+    Attributes:
+        body: Body in SQS, as text.
+        attributes: Message attributes, as in a request.
+    """
 
     body: str
     attributes: dict[str, dict[str, str]]
@@ -75,14 +83,19 @@ class OutgoingMessage:
 
 @attrs.frozen(kw_only=True)
 class Received:
-    """A received message."""
+    """A received message.
+
+    Attributes:
+        envelope: The message.
+        counts: What it carries of its history.
+        pointer: Pointer to the body in S3, if it is stored there.
+        death_record: Reason, holder, error and time of a dead letter.
+    """
 
     envelope: Envelope
     counts: Counts
     pointer: str | None = None
-    """Pointer to the body in S3, if it is stored there."""
     death_record: Mapping[str, str]
-    """Reason, holder, error and time of a dead letter."""
 
 
 def write(

@@ -49,12 +49,17 @@ _KEEP = 1_209_600
 
 @attrs.frozen
 class SqsQueue:
-    """An SQS queue."""
+    """An SQS queue.
+
+    Attributes:
+        name: Its name in SQS.
+        queue: The queuekit queue that it belongs to.
+        level: Priority of its messages, from 0 to 9.
+        dead: Whether it holds dead letters.
+    """
 
     name: str
-    """Its name in SQS."""
     queue: str
-    """The queuekit queue that it belongs to."""
     level: int = DEFAULT_PRIORITY
     dead: bool = False
 

@@ -18,23 +18,31 @@ _WIDEST = 110
 
 @attrs.frozen(kw_only=True)
 class SentCall:
-    """A call that was put on a queue during a test, with its arguments as they arrive."""
+    """A call that was put on a queue during a test, with its arguments as they arrive.
+
+    Attributes:
+        task: Registered name of the task.
+        args: Positional arguments, decoded.
+        kwargs: Arguments by name, decoded.
+        id: Id of the message.
+        queue: Queue that it was sent to.
+        priority: 0 (last) to 9 (first).
+        at: When it was sent.
+        due: When it may start.
+        reason: Of a dead letter: why it is dead.
+        error: Of a dead letter: the error in words.
+    """
 
     task: str
-    """Registered name of the task."""
     args: tuple[Any, ...]
     kwargs: Mapping[str, Any]
     id: str
     queue: str
     priority: int
     at: datetime
-    """When it was sent."""
     due: datetime
-    """When it may start."""
     reason: str = ""
-    """Of a dead letter: why it is dead."""
     error: str = ""
-    """Of a dead letter: the error in words."""
 
     def __str__(self) -> str:
         return shown(self.task, self.args, self.kwargs)

@@ -43,21 +43,27 @@ class NeedsVirtualClockError(RuntimeError):
 
 @attrs.frozen(kw_only=True)
 class Tally:
-    """How the messages ended that one call of :meth:`AppQueue.run` ran."""
+    """How the messages ended that one call of :meth:`AppQueue.run` ran.
+
+    Attributes:
+        done: Ended well.
+        failed: Their last attempt raised, so that they are dead letters.
+        retried: Attempts that failed and will be repeated.
+        dead: Became dead letters without that: malformed, rejected, or of an unknown task.
+        cancelled: Were cancelled before they ran, or ended by ``Cancel``.
+        expired: Were not run, because their time was over.
+        crashed: Ran while the worker crashed, so that nothing of them was written.
+        waiting: Messages that are still stored: due later, or held by a worker that crashed.
+    """
 
     done: int = 0
     failed: int = 0
-    """Their last attempt raised, so that they are dead letters."""
     retried: int = 0
-    """Attempts that failed and will be repeated."""
     dead: int = 0
-    """Became dead letters without that: malformed, rejected, or of an unknown task."""
     cancelled: int = 0
     expired: int = 0
     crashed: int = 0
-    """Ran while the worker crashed, so that nothing of them was written."""
     waiting: int = 0
-    """Messages that are still stored: due later, or held by a worker that crashed."""
 
 
 class _Recorder(Sending):

@@ -60,6 +60,9 @@ _DATA: Mapping[str, tuple[type, ...]] = {
 """What the methods of each kind take and return, in the order of :func:`contract_text`."""
 _TITLES = {True: "Required methods", False: "Optional methods"}
 _WIDTH = 116
+_ATTRIBUTES = "\nAttributes:\n"
+"""Heading of the last section of a docstring: the fields."""
+_FIELD = re.compile(r"^ {4}(\w+): (.*(?:\n {8}.*)*)", re.MULTILINE)
 _LEFT_TO_BASE = frozenset(
     {
         "after_send",
@@ -132,7 +135,8 @@ def contract_text(kind: str) -> str:
 
 
 def _heading(kind: type) -> str:
-    return f"{kind.__module__}.{kind.__name__}\n{_indented(inspect.getdoc(kind) or '')}"
+    about, _, _ = (inspect.getdoc(kind) or "").partition(_ATTRIBUTES)
+    return f"{kind.__module__}.{kind.__name__}\n{_indented(about.rstrip())}"
 
 
 def _signature(node: ast.FunctionDef | ast.AsyncFunctionDef) -> str:
@@ -156,11 +160,17 @@ def _methods(kind: type) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
 
 
 def _fields(kind: type) -> Iterator[tuple[str, str, str]]:
-    """Yield name, source and docstring of each field in the source of a class."""
-    body = _body(kind)
-    for node, after in zip(body, [*body[1:], None], strict=True):
+    """Yield name, source and meaning of each field in the source of a class."""
+    meanings = field_meanings(kind)
+    for node in _body(kind):
         if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.target.id[0] != "_":
-            yield node.target.id, _declared(node), _text(after)
+            yield node.target.id, _declared(node), "\n".join(textwrap.wrap(meanings[node.target.id], _WIDTH))
+
+
+def field_meanings(kind: type) -> dict[str, str]:
+    """Return what the docstring of *kind* says of each field, by name; each in one line."""
+    _, _, section = (inspect.getdoc(kind) or "").partition(_ATTRIBUTES)
+    return {name: " ".join(text.split()) for name, text in _FIELD.findall(section)}
 
 
 def _declared(node: ast.AnnAssign) -> str:
@@ -169,12 +179,6 @@ def _declared(node: ast.AnnAssign) -> str:
     if isinstance(node.value, ast.Call):
         declared.value = None
     return ast.unparse(declared)
-
-
-def _text(node: ast.stmt | None) -> str:
-    """Return the text of a statement that is only a text, such as the docstring of a field."""
-    value = node.value if isinstance(node, ast.Expr) else None
-    return inspect.cleandoc(value.value) if isinstance(value, ast.Constant) and isinstance(value.value, str) else ""
 
 
 def _plain(text: str) -> str:
