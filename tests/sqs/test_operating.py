@@ -26,6 +26,11 @@ def test_looks_at_messages_and_workers(app: Queuekit) -> None:
     operating.look(app)
 
 
+def test_kills_a_body(app: Queuekit) -> None:
+    """Who did it and when is recorded, also where somebody has cancelled it before."""
+    operating.kill_a_body(app)
+
+
 def test_sorts_dead_letters(app: Queuekit) -> None:
     """What failed in the same way is one group; a filter chooses what is replayed or deleted."""
     operating.sort_dead_letters(app)

@@ -4,19 +4,20 @@ import threading
 
 import pytest
 
-from queuekit import Queuekit
+from queuekit import Queuekit, State
 from queuekit.broker import Place
 from queuekit.errors import OptionError
 from queuekit.operations.admin import Admin
 from queuekit.operations.dead_letters import group, in_steps, select
 from queuekit.operations.filters import parse_filter
+from queuekit.operations.kills import kill
 from queuekit.operations.listing import list_messages
 from queuekit.operations.stacks import ask_stack
 from queuekit.operations.why import collect, reasons
 from support.waiting import PATIENCE, wait_until
 from support.working import burst, working
 
-__all__ = ["look", "refuse_a_cursor", "sort_dead_letters"]
+__all__ = ["kill_a_body", "look", "refuse_a_cursor", "sort_dead_letters"]
 
 
 def why(app: Queuekit, id: str) -> str:
@@ -65,6 +66,30 @@ def look(app: Queuekit) -> None:
     assert admin.fleet() == []
     (letter,) = list_messages(admin, "default", Place.DEAD).messages
     assert (letter.id, letter.task, letter.reason) == (dead.id, "fail", "failed")
+
+
+def kill_a_body(app: Queuekit) -> None:
+    """End a body with its process: here nothing ends, and what is recorded is the same."""
+    entered, gate, ended = threading.Event(), threading.Event(), list[str]()
+
+    def wait() -> None:
+        entered.set()
+        gate.wait(PATIENCE)
+
+    app.task(name="wait")(wait)
+    sent = app.tasks["wait"].send()
+    admin = Admin(app)
+    with working(app, on_replace=ended.append) as worker:
+        assert entered.wait(PATIENCE)
+        assert admin.cancel(sent.id, by="bob")
+        view = kill(admin, sent.id, by="ann", patience=PATIENCE)
+        assert view.info.state is State.CANCELLED
+        assert view.cancellation is not None
+        assert (view.cancellation.by, view.cancellation.did) == ("ann", "killed")
+        assert view.cancellation.worker == worker.name
+        wait_until(lambda: ended == [f"{sent.id} was killed by ann"], "the end of its process")
+        gate.set()
+    assert why(app, sent.id) == "cancelled"
 
 
 def refuse_a_cursor(app: Queuekit) -> None:

@@ -57,6 +57,7 @@ COMMANDS: Mapping[str, Command] = {
     "config": Command("Look", "Show the settings in effect."),
     "check": Command("Look", "Check config, app, plugins and engines for problems."),
     "cancel": Command("Act", "Cancel a waiting or running message."),
+    "kill": Command("Act", "Kill the running body of a message."),
     "dlq": Command("Act", "Inspect, replay or delete dead letters."),
     "replay": Command("Act", "Run the call of a dead letter here."),
     "purge": Command("Act", "Permanently delete messages of a queue."),

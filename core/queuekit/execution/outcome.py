@@ -255,6 +255,8 @@ class Decider:
         if run is not None:
             wish = run.cancellation
             did = "dropped" if run.started is None else run.did or "asked"
+        elif wish is not None and wish.did == "killed":  # its worker process did not live to record the outcome
+            did = "killed"
         by = f"cancelled by {wish.by}" if wish is not None and wish.by else "cancelled"
         outcome = self._dropped(delivery, message, State.CANCELLED, reason or by, run)
         if wish is not None and self._stores:

@@ -59,6 +59,8 @@ class Run:
     """How a running body was asked to stop: see :class:`~queuekit.wire.records.Cancellation`."""
     coroutine: asyncio.Task[Any] | None = None
     """The task that runs the body on an event loop of its own, in a process of its own."""
+    ends_process: str = ""
+    """Why its worker process must end once its outcome is written; empty if it need not."""
     reported: bool = False
     """Whether *did* was recorded while the body was still running."""
     _inside: list[None] = attrs.field(factory=[None].copy)

@@ -121,15 +121,17 @@ class Cancellation:
         at: UTC epoch seconds of the request.
         did: Effect on the message, in one word. ``removed``: it was waiting, and was deleted from its queue.
             ``dropped``: a worker held it, and did not start it. ``raised``: an exception was raised in its body.
-            ``killed``: the process of its body was killed. ``asked``: the body was only notified through its context.
-            Empty: no worker has seen the request yet.
+            ``killed``: the process that ran its body was killed. ``asked``: the body was only notified through its
+            context. Empty: no worker has seen the request yet.
         worker: Name of the worker that did it.
+        hard: Whether a running body is to be killed, with its worker process if it has none of its own.
     """
 
     by: str = ""
     at: float | None = None
     did: str = ""
     worker: str = ""
+    hard: bool = False
 
 
 CANCEL_TTL = 7 * 86_400.0
@@ -149,7 +151,8 @@ def read_cancellation(record: Record) -> Cancellation:
     try:
         fields = json.loads(record.body or b"{}")
         texts = {name: str(fields.get(name, "")) for name in ("by", "did", "worker")}
-        return Cancellation(at=None if fields.get("at") is None else float(fields["at"]), **texts)
+        at = None if fields.get("at") is None else float(fields["at"])
+        return Cancellation(at=at, hard=fields.get("hard") is True, **texts)
     except (ValueError, TypeError, AttributeError):
         return Cancellation()
 

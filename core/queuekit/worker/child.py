@@ -20,7 +20,7 @@ from queuekit.worker.forkserver import ForkServer
 from queuekit.worker.isolation import server_for_suspects
 from queuekit.worker.lease_table import LeaseTable
 from queuekit.worker.log_setup import configure_logging
-from queuekit.worker.protocol import Lost, Ready, Start, Stop
+from queuekit.worker.protocol import Lost, Ready, Replacement, Start, Stop
 from queuekit.worker.run_table import RunTable
 from queuekit.worker.stacks import answer_signal
 from queuekit.worker.watch import end_process
@@ -49,7 +49,7 @@ def main(arguments: Sequence[str]) -> int:
     configure_logging(level=start.log_level, style=start.log_style)
     server = server_for_suspects(start.ref) if start.suspects else None
     try:
-        worker = _make_worker(start, server, files=numbers[1:3])
+        worker = _make_worker(start, server, pipe, files=numbers[1:3])
     except QueuekitError as error:
         print(f"Error {error.code}: {error}", file=sys.stderr)  # noqa: T201 - a user's error needs no traceback
         return error.exit_code
@@ -68,8 +68,13 @@ def main(arguments: Sequence[str]) -> int:
     return code
 
 
-def _make_worker(start: Start, server: ForkServer | None, *, files: Sequence[int]) -> Worker:
+def _make_worker(start: Start, server: ForkServer | None, pipe: Connection, *, files: Sequence[int]) -> Worker:
     """Return the worker; *files* are the run table and the lease table that it shares with its supervisor."""
+
+    def replace(reason: str) -> None:
+        with suppress(OSError):
+            pipe.send(Replacement(reason))
+
     return Worker(
         start.ref.load(),
         burst=start.burst,
@@ -78,6 +83,7 @@ def _make_worker(start: Start, server: ForkServer | None, *, files: Sequence[int
         server=server,
         leases=LeaseTable(fileno=files[1], size=0),
         run_table=RunTable(start.rows, fileno=files[0]),
+        on_replace=replace,
         on_fault=end_process,
     )
 

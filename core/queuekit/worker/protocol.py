@@ -6,7 +6,7 @@ import attrs
 
 from queuekit.worker.app_ref import AppRef
 
-__all__ = ["Lost", "Ready", "Start", "Stop"]
+__all__ = ["Lost", "Ready", "Replacement", "Start", "Stop"]
 
 
 @attrs.frozen
@@ -45,3 +45,10 @@ class Ready:
     """Worker to supervisor: the worker fetches messages."""
 
     name: str
+
+
+@attrs.frozen
+class Replacement:
+    """Worker to supervisor: kill this process, in which nothing but one body is at fault, and start another."""
+
+    reason: str

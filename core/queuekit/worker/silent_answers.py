@@ -1,4 +1,7 @@
-"""Answer an operator in place of a worker process that cannot: a body holds its interpreter, or a signal stopped it."""
+"""Answer and obey an operator in place of a silent worker process.
+
+A body holds its interpreter, or a signal has stopped it.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +11,13 @@ import threading
 import time
 from collections.abc import Callable
 
-from queuekit.backend import Backend
+import attrs
+
+from queuekit.backend import Backend, Condition
 from queuekit.client.runtime import Runtime
 from queuekit.errors import UnavailableError
 from queuekit.logs.errors import log_error
+from queuekit.wire.records import CANCEL_TTL, Cancellation, cancel_key, cancel_mark, read_cancellation
 from queuekit.wire.stacks import Frame, StackReport, ask_key, reported, token_of
 from queuekit.worker.lease_table import HeldLease, LeaseTable
 from queuekit.worker.run_table import Inside, RunTable
@@ -55,6 +61,8 @@ class SilentAnswers:
         self._is_stopped = is_stopped
         self._thread: threading.Thread | None = None
         self._closed = False
+        self.doomed = ""
+        """Why the process is to be killed, as an operator asked; empty if it is not."""
 
     def look(self, silence: float, worker: str) -> None:
         """Look for requests unless the last look goes on; *silence* is the number of seconds without a heartbeat."""
@@ -84,15 +92,24 @@ class SilentAnswers:
 
     def _look(self, backend: Backend, worker: str) -> None:
         entered = self._run_table.entered()
-        held = {ask_key(one.id): one for one in self._leases.held() if one.serial in entered}
-        requests = backend.get(list(held)) if held else {}
-        for key, request in requests.items():
-            if self._closed:
-                return
-            one = held[key]
-            backend.delete([key])
-            report = self._report(one, entered[one.serial], others=len(entered) - 1, worker=worker)
-            backend.put([reported(one.id, token_of(request), report)])
+        held = [one for one in self._leases.held() if one.serial in entered]
+        keys = [key for one in held for key in (ask_key(one.id), cancel_key(one.id))]
+        found = backend.get(keys) if keys else {}
+        for one in held:
+            request, mark = found.get(ask_key(one.id)), found.get(cancel_key(one.id))
+            if request is not None and not self._closed:
+                backend.delete([request.key])
+                report = self._report(one, entered[one.serial], others=len(entered) - 1, worker=worker)
+                backend.put([reported(one.id, token_of(request), report)])
+            if mark is not None and not self._closed:
+                self._kill(backend, one.id, read_cancellation(mark), worker)
+
+    def _kill(self, backend: Backend, id: str, wish: Cancellation, worker: str) -> None:
+        """Have the process killed if an operator wishes it; whoever gets the message next records that it has ended."""
+        if wish.hard and not self.doomed:
+            told = attrs.evolve(wish, did="killed", worker=worker)
+            backend.put([cancel_mark(id, ttl=CANCEL_TTL, wish=told)], condition=Condition.NEWER)
+            self.doomed = f"{id} was killed by {wish.by}"
 
     def _report(self, one: HeldLease, inside: Inside, *, others: int, worker: str) -> StackReport:
         kind = "process" if one.apart else "coroutine" if self._run_table.is_loop(inside) else "thread"

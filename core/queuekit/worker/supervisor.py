@@ -38,7 +38,7 @@ from queuekit.wire.records import entered_mark
 from queuekit.worker.app_ref import AppRef
 from queuekit.worker.lease_renewer import LeaseRenewer
 from queuekit.worker.lease_table import HeldLease, LeaseTable
-from queuekit.worker.protocol import Lost, Ready, Start, Stop
+from queuekit.worker.protocol import Lost, Ready, Replacement, Start, Stop
 from queuekit.worker.run_table import RunTable
 from queuekit.worker.silence import LOOK, Silence
 from queuekit.worker.silent_answers import SilentAnswers
@@ -86,6 +86,8 @@ class _Child:
     """Whether the supervisor killed it because it did not end in time."""
     blamed: list[int] | None = None
     """Serials of the bodies for which the supervisor killed it as silent; ``None`` if it did not."""
+    replaced: str = ""
+    """Why the supervisor killed it although nothing but one body was at fault; empty if it did not."""
     name: str = ""
     longest_silence: float = math.inf
     """Seconds; see :class:`~queuekit.worker.silence.Silence`."""
@@ -277,6 +279,8 @@ class Supervisor:
         for child in self._children.values():
             child.silence.look(now)
             child.answers.look(child.silence.seconds, child.name)
+            if child.answers.doomed:
+                _replace(child, child.answers.doomed)
             blamed = child.silence.suspects(now, child.leases)
             if blamed is None or child.blamed is not None:
                 continue
@@ -304,6 +308,8 @@ class Supervisor:
             return
         if isinstance(word, Ready):
             child.ready, child.name = True, word.name
+        elif isinstance(word, Replacement):
+            _replace(child, word.reason)
 
     # -- signals
 
@@ -413,7 +419,7 @@ class Supervisor:
             if code != 0 or not self._burst:
                 lived = time.monotonic() - child.started
                 self._again(child.number, how, ready=child.ready, lived=lived, name=child.name)
-        elif self._signals == 1 and code not in _ENDED_AS_TOLD and not child.overdue:
+        elif self._signals == 1 and code not in _ENDED_AS_TOLD and not (child.overdue or child.replaced):
             self._code = self._code or 1
 
     def _again(self, number: int, how: str, *, ready: bool, lived: float, name: str = "") -> None:
@@ -528,6 +534,13 @@ def _delivery(held_lease: HeldLease) -> Delivery:
     return Delivery(envelope=envelope, token=lease.token, number=lease.number)
 
 
+def _replace(child: _Child, reason: str) -> None:
+    """Kill a process, no body of which is to be blamed; another is started when it has ended."""
+    if child.blamed is None:
+        child.replaced, child.blamed = reason, []
+        child.process.kill()
+
+
 def _say(child: _Child, word: object) -> None:
     with suppress(OSError, ValueError):
         child.pipe.send(word)
@@ -542,6 +555,8 @@ def _entered(child: _Child) -> Collection[int]:
 
 def _how_it_ended(child: _Child, code: int, held: Sequence[HeldLease]) -> str:
     """Return how a process that held *held* ended, in words."""
+    if child.replaced:
+        return f"was killed: {child.replaced}"
     if child.blamed is None:
         return _how(code)
     silent = f"sent no heartbeat for {child.silence.seconds:.0f} s"

@@ -21,7 +21,7 @@ from queuekit.execution.time_limit import Guard
 from queuekit.logs.errors import log_error
 from queuekit.wire.position import graph_of
 from queuekit.wire.presence import EVERY, TTL
-from queuekit.wire.records import CANCEL_TTL, cancel_key, cancel_mark, read_cancellation, worker_key
+from queuekit.wire.records import CANCEL_TTL, Cancellation, cancel_key, cancel_mark, read_cancellation, worker_key
 from queuekit.wire.stacks import ask_key, token_of
 from queuekit.worker.hand_back import LOOK as HAND_BACK
 from queuekit.worker.limit import GRACE, LONGEST_PATIENCE
@@ -54,6 +54,7 @@ class Watchdog:
         hand_back: Called at each check with the monotonic time; hands back messages that cannot start soon, and
             returns whether to check again soon.
         facts: Returns further fields of the presence record, each time anew.
+        replace: Ends this process for a reason, so that its supervisor starts another; ``None`` without a supervisor.
         answer: Called with requests for stacks: the runs that they are about, by token.
     """
 
@@ -72,6 +73,7 @@ class Watchdog:
         about: dict[str, Any],
         hand_back: Callable[[float], bool] = lambda _: False,
         facts: Callable[[], Mapping[str, Any]] = dict,
+        replace: Callable[[str], None] | None = None,
         answer: Callable[[Mapping[str, Run]], None] = lambda _: None,
     ) -> None:
         self._runtime = runtime
@@ -86,6 +88,7 @@ class Watchdog:
         self._about = about
         self._hand_back = hand_back
         self._facts = facts
+        self._replace = replace
         self._answer = answer
         self._stopped = threading.Event()
         self._awake = threading.Event()
@@ -188,7 +191,7 @@ class Watchdog:
         """Return the runs in flight by the marks that would cancel them: one of its own, one of its workflow."""
         runs: dict[str, list[Run]] = {}
         for run in self._in_flight():
-            if run.cancellation is None and not run.context.lost:
+            if (run.cancellation is None or not run.cancellation.hard) and not run.context.lost:
                 for id in filter(None, (run.message.id, graph_of(run.message.id))):
                     runs.setdefault(cancel_key(id), []).append(run)
         return runs
@@ -208,9 +211,23 @@ class Watchdog:
             self._answer(requests)
         for key, mark in marks.items():
             for run in runs.get(key, ()):
-                run.cancellation = read_cancellation(mark)
-                self._cancel(run)
-                self._raise_in(run)
+                self._stop_run(run, read_cancellation(mark))
+
+    def _stop_run(self, run: Run, wish: Cancellation) -> None:
+        """Cancel *run*, whose message has a cancel mark, or kill it."""
+        known, run.cancellation = run.cancellation, wish if run.cancellation is None or wish.hard else run.cancellation
+        if wish.hard and run.started is not None and not self._is_apart(run) and self._replace is not None:
+            self._kill(run, f"{run.message.id} was killed by {wish.by}")
+        elif known is None:
+            self._cancel(run)
+            self._raise_in(run)
+
+    def _kill(self, run: Run, why: str) -> None:
+        """End the process that runs a body, which is cancelled, as soon as its outcome is written."""
+        if run.claim():
+            run.context.cancel()
+            run.did, run.ends_process = "killed", why
+            self._deliver(self._executor.cancelled(run))
 
     def _raise_in(self, run: Run) -> None:
         """Interrupt the body of *run*, whose message was cancelled, if it runs in a thread."""

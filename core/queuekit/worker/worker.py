@@ -75,6 +75,8 @@ class Worker:
         leases: Lease table for a supervisor that renews the leases; default: a thread of this process renews them. The
             thread also renews them if only the process that claimed can (``portable_leases``).
         run_table: Records what each thread runs; default: memory of this process.
+        on_replace: Called with the reason if this process must end for a body that does not, while nothing else in it
+            is at fault; its supervisor kills it and starts another. Default: such bodies go on.
         on_fault: Called with the reason if the worker cannot go on; must end this process, whose supervisor starts
             another. Default: the worker stops at once.
     """
@@ -89,9 +91,11 @@ class Worker:
         server: ForkServer | None = None,
         leases: LeaseTable | None = None,
         run_table: RunTable | None = None,
+        on_replace: Callable[[str], None] | None = None,
         on_fault: Callable[[str], None] | None = None,
     ) -> None:
         self.app = app
+        self._on_replace = on_replace
         self.name = worker_name(name)
         self.stats: Counter[str] = Counter()
         """Number of deliveries by how they ended."""
@@ -112,7 +116,7 @@ class Worker:
         self._threads = self._make_threads()
         self._loop_pool: LoopPool | None = None
         self._fetcher = Fetcher(runtime, self, burst=burst, on_empty=self.stop)
-        self._watchdog = self._make_watchdog(replaceable=on_fault is not None)
+        self._watchdog = self._make_watchdog()
         self._scheduler = None if burst else self._make_scheduler()
         self._leases = leases or LeaseTable()
         kept_elsewhere = leases is not None and runtime.broker.capabilities.portable_leases
@@ -178,7 +182,7 @@ class Worker:
         always = self._settings.pool == "process"
         return Isolation(self._runtime, self._executor, ref=ref, worker=self.name, always=always, server=server)
 
-    def _make_reporter(self, *, replaceable: bool) -> StackReporter:
+    def _make_reporter(self) -> StackReporter:
         return StackReporter(
             self._runtime,
             worker=self.name,
@@ -188,10 +192,10 @@ class Worker:
             isolation=self._isolation,
             is_apart=self._is_apart,
             running=lambda: len(self._run_table.entered()),
-            replaceable=replaceable,
+            replaceable=self._on_replace is not None,
         )
 
-    def _make_watchdog(self, *, replaceable: bool) -> Watchdog:
+    def _make_watchdog(self) -> Watchdog:
         return Watchdog(
             self._runtime,
             self._executor,
@@ -218,7 +222,8 @@ class Worker:
                 draining=lambda: self.draining,
                 unknown=self._executor.unknown,
             ),
-            answer=self._make_reporter(replaceable=replaceable).answer,
+            replace=self._on_replace,
+            answer=self._make_reporter().answer,
         )
 
     @property
@@ -564,6 +569,8 @@ class Worker:
                     self._prefetch.observe(run.message.task, run.ended - run.started)
             if outcome.event is not None and outcome.status != "lost":
                 self.app.events.emit(outcome.event)
+            if run is not None and run.ends_process and self._on_replace is not None:
+                self._on_replace(run.ends_process)
         announce_settled(self._runtime.events, outcomes, worker=self.name)
         if serials:
             self._leases.done(serials)

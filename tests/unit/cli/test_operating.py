@@ -7,6 +7,7 @@ import json
 import os
 import re
 import subprocess
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,8 @@ from queuekit.backend import Record
 from queuekit.wire.presence import TTL
 from queuekit.wire.records import worker_key
 from support import commands
-from support.waiting import UNHURRIED
-from support.working import burst, take_one
+from support.waiting import PATIENCE, UNHURRIED
+from support.working import burst, take_one, working
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "operating"
 TOML = 'broker = "sqlite:///queue.db"\n'
@@ -36,6 +37,7 @@ CHANGING = (
     (re.compile(r"(?<= )[0-9.]+[dhms][0-9.dhms]*(?= )"), "SPAN"),
     (re.compile(r" [0-9.]+[ms][0-9.s]*$", re.MULTILINE), " SPAN"),
     (re.compile(r"ran [0-9.]+ ms"), "ran SPAN"),
+    (re.compile(r"process \d+ on \S+,"), "process PID on HOST,"),
     (re.compile(r" {2,}"), "  "),
 )
 
@@ -127,6 +129,31 @@ def test_stack_of_what_does_not_run(shop: Path, app: Queuekit) -> None:
     compare("stack-never-sent", tell(shop, "stack", "nobody"))
     compare("stack-silent", tell(shop, "stack", "silent", "--wait", "0"))
     compare("stack-held", tell(shop, "stack", "held", "--wait", "0"))
+    compare("kill-waiting", tell(shop, "kill", waiting.id))
+    compare("kill-held", tell(shop, "kill", "held", "--wait", "0", "--yes"))
+
+
+def test_kill_in_a_process_that_many_bodies_share(shop: Path, app: Queuekit) -> None:
+    """It is refused without a word of consent, and where nothing would replace the process."""
+    entered, gate = threading.Event(), threading.Event()
+
+    def wait() -> None:
+        entered.set()
+        gate.wait(PATIENCE)
+
+    app.task(name="wait")(wait)
+    sent = app.tasks["wait"].send()
+    with working(app, on_replace=lambda _: None):
+        assert entered.wait(PATIENCE)
+        compare("kill-without-yes", tell(shop, "kill", sent.id))
+        gate.set()
+    entered.clear()
+    gate.clear()
+    sent = app.tasks["wait"].send()
+    with working(app, name="web"):
+        assert entered.wait(PATIENCE)
+        compare("kill-without-supervisor", tell(shop, "kill", sent.id, "--yes"))
+        gate.set()
 
 
 def test_list_and_why(shop: Path, app: Queuekit) -> None:

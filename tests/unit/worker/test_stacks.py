@@ -31,7 +31,7 @@ def stacks() -> Iterator[StackFile]:
 
 
 class Wait:
-    """An awaitable that is no coroutine."""
+    """An awaitable of a class of its own."""
 
     def __init__(self, future: "asyncio.Future[None]") -> None:
         self._future = future

@@ -1,0 +1,86 @@
+"""A body that is killed whatever it does, and what becomes of those beside it."""
+
+import json
+from typing import Any
+
+import pytest
+
+from queuekit import State
+from support.commands import queuekit
+from support.fault_tasks import hog, hold, stubborn
+from support.fleet import Fleet, freeze
+from support.waiting import PATIENCE, wait_until
+
+
+def kill(fleet: Fleet, id: str, *options: str) -> Any:
+    """Run ``queuekit kill`` as ann."""
+    engines = [text for name, url in fleet.urls.items() for text in (f"--{name}", url)]
+    return queuekit("kill", id, "--as", "ann", "--wait", f"{PATIENCE:g}s", *engines, *options, folder=fleet.folder)
+
+
+def cancellation(fleet: Fleet, id: str) -> dict[str, Any]:
+    """Return what ``queuekit show`` says of who ended a message."""
+    engines = [text for name, url in fleet.urls.items() for text in (f"--{name}", url)]
+    told: dict[str, Any] = json.loads(queuekit("show", id, "--json", *engines, folder=fleet.folder).stdout)
+    found: dict[str, Any] = told["cancellation"]
+    return found
+
+
+@pytest.mark.parametrize("body", [stubborn, hog], ids=["stubborn", "hog"])
+def test_kills_a_body_in_a_thread_with_its_process(fleet: Fleet, body: Any) -> None:
+    """Also if it holds the interpreter. Those beside it begin anew, without a count, and without being suspects."""
+    group = fleet.start_ready(concurrency=2)
+    (before,) = group.workers()
+    neighbour = hold.send(str(fleet.gate()))
+    fleet.reached("begin", 1)
+    victim = body.send(3 * PATIENCE if body is hog else str(fleet.gate("never")))
+    fleet.reached("begin", 2)
+
+    done = kill(fleet, victim.id, "--yes")
+    wait_until(lambda: fleet.ledger.counts("begin")[neighbour.id] == 2, lambda: f"the neighbour\n{fleet.logs()}")
+    (again,) = fleet.leased().values()
+    fleet.gate().touch()
+    fleet.drained()
+
+    assert (done.returncode, "with its worker process" in done.stderr) == (0, True), done.stderr
+    assert (again.envelope.id, again.crashes) == (neighbour.id, 0)
+    assert neighbour.get(timeout=PATIENCE) == neighbour.id
+    assert fleet.app.result(victim.id).state is State.CANCELLED
+    assert fleet.ledger.counts("begin")[victim.id] == 1
+    told = cancellation(fleet, victim.id)
+    assert (told["by"], told["did"], bool(told["at"])) == ("ann", "killed", True)
+    assert before not in group.workers()
+    assert not fleet.dead()
+
+
+def test_kills_a_body_in_a_process_alone(fleet: Fleet) -> None:
+    """Nothing is asked, and nothing else ends."""
+    group = fleet.start_ready(concurrency=2, pool="process")
+    workers = group.workers()
+    neighbour = hold.send(str(fleet.gate()))
+    victim = hog.send(3 * PATIENCE)
+    fleet.reached("begin", 2)
+
+    done = kill(fleet, victim.id)
+    fleet.gate().touch()
+    fleet.drained()
+
+    assert (done.returncode, "its body ended" in done.stderr) == (0, True), done.stderr
+    assert fleet.app.result(victim.id).state is State.CANCELLED
+    assert cancellation(fleet, victim.id)["did"] == "killed"
+    assert fleet.ledger.counts("begin") == {neighbour.id: 1, victim.id: 1}
+    assert group.workers() == workers
+
+
+def test_kills_a_body_in_a_frozen_process(fleet: Fleet) -> None:
+    """Its supervisor does; it asks first, as for any other thread."""
+    group = fleet.start_ready(concurrency=1)
+    victim = hold.send(str(fleet.gate()))
+    fleet.reached("begin", 1)
+    freeze(group.workers()[0])
+
+    done = kill(fleet, victim.id, "--yes")
+    fleet.drained()
+
+    assert done.returncode == 0, done.stderr
+    assert fleet.app.result(victim.id).state is State.CANCELLED
