@@ -6,6 +6,7 @@ import contextlib
 import queue
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -48,7 +49,10 @@ class ThreadPool:
         self._isolation = isolation
         self._deliver = deliver
         self._unwritten = unwritten or UnwrittenOutcomes()
-        self._inbox: queue.SimpleQueue[Run | None] = queue.SimpleQueue()
+        self._inbox: deque[Run] = deque()
+        """The runs that have not started. They belong to no thread, so any can take them, or they can be taken back."""
+        self._calls: queue.SimpleQueue[bool] = queue.SimpleQueue()
+        """Wakes idle threads, and says whether they go on: one call for a thread, not for each run of a batch."""
         self._taking = threading.Lock()
         self._closed = False
         self.threads: list[threading.Thread] = []
@@ -74,10 +78,15 @@ class ThreadPool:
 
     def submit(self, runs: Sequence[Run]) -> None:
         """Hand *runs* to the threads, in order."""
-        for run in runs:
-            self._inbox.put(run)
+        self._inbox.extend(runs)
+        self._wake(len(runs))
         if len(self.threads) < self._size:
             self._start_threads(len(runs))
+
+    def _wake(self, runs: int) -> None:
+        """Wake as many threads as *runs* need; a call that no thread has answered yet counts."""
+        for _ in range(min(runs, self._size - self._calls.qsize())):
+            self._calls.put(True)  # noqa: FBT003 - the content of a queue
 
     def _start_threads(self, most: int) -> None:
         with self._taking:
@@ -90,7 +99,7 @@ class ThreadPool:
     @property
     def waiting(self) -> int:
         """How many have not started."""
-        return self._inbox.qsize()
+        return len(self._inbox)
 
     @property
     def apart(self) -> int:
@@ -100,12 +109,13 @@ class ThreadPool:
     def take_back(self, keep: int) -> list[Run]:
         """Take back the runs that have not started, except the first *keep*."""
         with self._taking:
-            waiting = [] if self._closed else self._take_all()
-            for run in waiting[:keep]:
-                self._inbox.put(run)
-        for run in waiting[keep:]:
+            taken: list[Run] = []
+            with contextlib.suppress(IndexError):
+                while len(self._inbox) > keep and not self._closed:
+                    taken.append(self._inbox.pop())
+        for run in taken:
             self._forget(run)
-        return waiting[keep:]
+        return taken[::-1]
 
     def take_waiting(self) -> list[Run]:
         """Take back the runs that have not started, and let each thread end after its current run."""
@@ -115,25 +125,32 @@ class ThreadPool:
             if self._isolation is not None:
                 waiting += self._isolation.take_waiting()
             for _ in self.threads:
-                self._inbox.put(None)
+                self._calls.put(False)  # noqa: FBT003 - as above
             return waiting
 
     def _take_all(self) -> list[Run]:
         taken: list[Run] = []
-        with contextlib.suppress(queue.Empty):
+        with contextlib.suppress(IndexError):
             while True:
-                run = self._inbox.get_nowait()
-                if run is not None:
-                    taken.append(run)
+                taken.append(self._inbox.popleft())
         return taken
 
     def _work(self, row: int) -> None:
         self._run_table.thread(row, threading.get_native_id(), threading.get_ident())
-        take, full = self._inbox.get, self._unwritten.full
-        while (run := take()) is not None:
+        while self._calls.get():
+            self._work_off(row)
+
+    def _work_off(self, row: int) -> None:
+        """Run what waits, until nothing does or the pool closes."""
+        take, full, running = self._inbox.popleft, self._unwritten.full, self.running
+        while not self._closed:
             try:
-                if full(len(self.running)):
-                    self._unwritten.wait(lambda: len(self.running))
+                run = take()
+            except IndexError:
+                return
+            try:
+                if full(len(running)):
+                    self._unwritten.wait(lambda: len(running))
                 outcome = self._one(row, run)
             except BaseException as error:  # noqa: BLE001 - one run that cannot start must not end this thread
                 self._forget(run)

@@ -125,6 +125,48 @@ def test_takes_back_all_but_the_first() -> None:
     assert (taken, kept, waiting, nothing) == (found[2:], 1, [found[1]], [])
 
 
+def test_no_run_waits_for_the_thread_that_began_its_batch() -> None:
+    """Runs of a batch belong to no thread: another one takes them while the first is busy."""
+    go, begun, ended = threading.Event(), threading.Semaphore(0), threading.Semaphore(0)
+    first = threading.Lock()
+
+    def work() -> None:
+        if first.acquire(blocking=False):
+            begun.release()
+            go.wait(PATIENCE)
+        ended.release()
+
+    pool = Pool(app := app_with(work), size=2)
+    pool.pool.submit(runs(app, 1))
+    begun.acquire(timeout=PATIENCE)
+    pool.pool.submit(runs(app, 5))
+    others = [ended.acquire(timeout=PATIENCE) for _ in range(5)]
+    go.set()
+    wait_until(lambda: len(pool.outcomes) == 6)
+    pool.end()
+
+    assert all(others)
+
+
+def test_each_batch_finds_its_threads() -> None:
+    """As many bodies run at once as there are threads, whatever calls earlier batches left unanswered."""
+    app = app_with(lambda: None)
+    pool = Pool(app, size=3)
+    for size in (1, 7, 2, 3):
+        before = len(pool.outcomes) + size
+        pool.pool.submit(runs(app, size))
+        wait_until(lambda before=before: len(pool.outcomes) == before)
+    together = threading.Barrier(3)
+    app = app_with(lambda: together.wait(PATIENCE))
+
+    pool.pool._executor = executor_of(app)
+    pool.pool.submit(runs(app, 3))
+    wait_until(lambda: len(pool.outcomes) == 16)
+    pool.end()
+
+    assert [outcome.status for outcome in pool.outcomes] == ["done"] * 16
+
+
 def test_does_not_begin_what_was_lost() -> None:
     """Somebody else has it."""
     ran = threading.Event()
