@@ -127,7 +127,7 @@ def _brackets(data: bytes) -> bytes:
     return b"".join(structure.split(b'"')[::2]) if b'"' in structure else structure
 
 
-def is_small_plain(value: Any, depth: int = 1, *, dollars: bool) -> bool:
+def is_small_plain(value: Any, depth: int = 1, *, dollars: bool, scalars: frozenset[type] = SCALARS) -> bool:
     """Return the same as :func:`is_plain`, faster for few values: it checks them one by one."""
     kind = type(value)
     if kind is list:
@@ -137,12 +137,11 @@ def is_small_plain(value: Any, depth: int = 1, *, dollars: bool) -> bool:
             return False
         items = value.values()
     else:
-        return kind in SCALARS
+        return kind in scalars
     if depth > MAX_DEPTH:
         return False
-    scalars = SCALARS
     for item in items:
-        if type(item) not in scalars and not is_small_plain(item, depth + 1, dollars=dollars):
+        if type(item) not in scalars and not is_small_plain(item, depth + 1, dollars=dollars, scalars=scalars):
             return False
     return True
 
@@ -154,14 +153,15 @@ def _has_plain_keys(keys: Iterable[Any], *, dollars: bool) -> bool:
     return True
 
 
-def is_plain(value: Any, *, dollars: bool) -> bool:
+def is_plain(value: Any, *, dollars: bool, scalars: frozenset[type] = SCALARS) -> bool:
     """Return whether plain JSON preserves *value*, which it can write.
 
     Args:
         value: The value, without circular references.
         dollars: Whether a key could begin with ``$``.
+        scalars: Classes of scalars to accept.
     """
-    layer = _containers([value])
+    layer = _containers([value], scalars)
     for _ in range(MAX_DEPTH):
         if not layer:
             return True
@@ -172,7 +172,7 @@ def is_plain(value: Any, *, dollars: bool) -> bool:
         values = _values_under_text(dicts, dollars=dollars)
         if values is None:
             return False
-        layer = _containers(chain(values, chain.from_iterable(lists)) if lists else values)
+        layer = _containers(chain(values, chain.from_iterable(lists)) if lists else values, scalars)
     return not layer
 
 
@@ -187,7 +187,6 @@ def _values_under_text(dicts: list[dict[Any, Any]], *, dollars: bool) -> list[An
     return [*chain.from_iterable(map(dict.values, dicts))]
 
 
-def _containers(items: Iterable[Any]) -> list[Any]:
+def _containers(items: Iterable[Any], scalars: frozenset[type] = SCALARS) -> list[Any]:
     """Return the items of a whole layer that are not scalars; a loop per container would double the time."""
-    scalars = SCALARS
     return [item for item in items if type(item) not in scalars]

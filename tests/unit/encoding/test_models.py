@@ -226,12 +226,12 @@ def test_hands_fields_to_a_reader_that_does_not_know_the_class(serializer: JsonS
 
 
 def test_imports_nothing_that_the_app_did_not_import() -> None:
-    """Sending and reading in a process that uses neither library leaves both unimported."""
+    """Sending and reading in a process without pydantic models leaves pydantic unimported."""
     code = (
         "import sys; from queuekit import Queuekit; app = Queuekit(eager=True, check_types=True)\n"
         "@app.task(name='t')\ndef t(x: 'int') -> int: return x\n"
         "assert t.send(1).get() == 1\n"
-        "assert not {'pydantic', 'msgspec'} & {*sys.modules}"
+        "assert 'pydantic' not in sys.modules"
     )
 
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
