@@ -18,7 +18,7 @@ from queuekit.ids import is_name
 from queuekit.retry import LONGEST, MOST_RETRIES, Backoff, policy_from_dict
 from queuekit.serializer import Serializer
 from queuekit.signature import Signature
-from queuekit.values import quick_frozen
+from queuekit.values import quick_frozen, quickly
 from queuekit.wire.position import Gather, Position, read_gather, read_position
 from queuekit.wire.signing import Signing
 
@@ -103,6 +103,9 @@ class Message:
         if self.source is not None and len(self.source[1]) > LITTLE and self.is_open:
             me: Any = self  # as above
             me.args, me.kwargs, me.on_success, me.on_error, me.is_open = _NOTHING, _NO_OPTIONS, (), (), False
+
+
+_message = quickly(Message)
 
 
 def encode(
@@ -224,12 +227,18 @@ def sealed(envelope: Envelope, serializers: Mapping[str, Serializer]) -> Message
     """
     id, body = envelope.id, envelope.body
     usual = _USUAL.match(body)
-    if usual is not None and usual[1] == id.encode():
-        serializer = serializers.get(usual[3].decode())
-        if serializer is not None:
-            task, source = usual[2].decode(), (serializer, body, usual.end())
-            return Message(
-                id=id, task=task, args=_NOTHING, kwargs=_NO_OPTIONS, headers={}, source=source, is_open=False
+    if usual is not None:
+        named, task, content_type = usual.groups()
+        serializer = serializers.get(content_type.decode())
+        if serializer is not None and named.decode() == id:
+            return _message(
+                id=id,
+                task=task.decode(),
+                args=_NOTHING,
+                kwargs=_NO_OPTIONS,
+                headers={},
+                source=(serializer, body, usual.end()),
+                is_open=False,
             )
     header, start = split_header(body)
     task, content_type = _checked(header, envelope), header.get("ct")

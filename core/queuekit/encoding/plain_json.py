@@ -127,7 +127,7 @@ def _brackets(data: bytes) -> bytes:
     return b"".join(structure.split(b'"')[::2]) if b'"' in structure else structure
 
 
-def is_small_plain(value: Any, depth: int = 1, *, dollars: bool, scalars: frozenset[type] = SCALARS) -> bool:
+def is_small_plain(value: Any, depth: int = 1, *, dollars: bool, scalars: frozenset[Any] = SCALARS) -> bool:
     """Return the same as :func:`is_plain`, faster for few values: it checks them one by one."""
     kind = type(value)
     if kind is list:
@@ -153,7 +153,7 @@ def _has_plain_keys(keys: Iterable[Any], *, dollars: bool) -> bool:
     return True
 
 
-def is_plain(value: Any, *, dollars: bool, scalars: frozenset[type] = SCALARS) -> bool:
+def is_plain(value: Any, *, dollars: bool, scalars: frozenset[Any] = SCALARS) -> bool:
     """Return whether plain JSON preserves *value*, which it can write.
 
     Args:
@@ -187,6 +187,6 @@ def _values_under_text(dicts: list[dict[Any, Any]], *, dollars: bool) -> list[An
     return [*chain.from_iterable(map(dict.values, dicts))]
 
 
-def _containers(items: Iterable[Any], scalars: frozenset[type] = SCALARS) -> list[Any]:
+def _containers(items: Iterable[Any], scalars: frozenset[Any] = SCALARS) -> list[Any]:
     """Return the items of a whole layer that are not scalars; a loop per container would double the time."""
     return [item for item in items if type(item) not in scalars]

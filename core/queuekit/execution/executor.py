@@ -30,7 +30,7 @@ from queuekit.execution.children import forks
 from queuekit.execution.invocation import ainvoke, invoke
 from queuekit.execution.outcome import Decider, Outcome, Run
 from queuekit.execution.run import call_of
-from queuekit.execution.run_context import RunContext
+from queuekit.execution.run_context import RunContext, context_of
 from queuekit.execution.time_limit import Guard, surely
 from queuekit.execution.workflow_inputs import MisfitError, gather, own_tasks
 from queuekit.ids import is_name
@@ -38,6 +38,7 @@ from queuekit.logs.errors import log_error
 from queuekit.states import State
 from queuekit.tasks.resolve import resolve
 from queuekit.tasks.task import Task
+from queuekit.values import quickly
 from queuekit.wire.position import graph_of
 from queuekit.wire.records import (
     Info,
@@ -63,6 +64,9 @@ _MOST_UNKNOWN = 20
 """Most unknown tasks to remember."""
 _PUT_BACK = 5.0
 """Seconds until a message that the worker could not start is delivered again."""
+
+
+_run = quickly(Run)
 
 
 class Executor:
@@ -165,11 +169,13 @@ class Executor:
         if size > self._most_bytes:
             raise DecodeError(f"{size:,} bytes, the limit is {self._most_bytes:,}")
         message = sealed(delivery.envelope, self._runtime.accepted)
-        if delivery.envelope.attempt < 0 or delivery.envelope.generation < 0:
+        envelope = delivery.envelope
+        if envelope.attempt < 0 or envelope.generation < 0:
             return self._miscounted(delivery)
-        early = self._not_now(delivery, message, marks)
-        if early is not None:
-            return early
+        if marks or envelope.expires is not None or envelope.not_before is not None:
+            early = self._not_now(delivery, message, marks)
+            if early is not None:
+                return early
         task = self._tasks.get(message.task) or self._own.get(message.task)
         if task is None:
             message.open()
@@ -565,21 +571,12 @@ class Executor:
 
     def _run(self, delivery: Delivery, message: Message, task: Task[..., Any]) -> Run:
         envelope = delivery.envelope
-        context = RunContext(
-            id=message.id,
-            task=message.task,
-            queue=envelope.queue,
-            attempt=envelope.attempt,
-            generation=envelope.generation,
-        )
-        context.headers, context.parent, context.worker = message.headers, message.parent, self._worker
         options = resolve(message, task)
-        context.made_of(call_of, message, envelope, task.app)
-        return Run(
+        return _run(
             delivery=delivery,
             message=message,
             task=task,
-            context=context,
+            context=context_of(message, envelope, self._worker, (call_of, message, envelope, task.app)),
             options=options,
             received=self._monotonic(),
             timeout=options.timeout,

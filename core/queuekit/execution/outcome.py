@@ -26,6 +26,7 @@ from queuekit.states import State
 from queuekit.tasks.enum_members import plain_result
 from queuekit.tasks.resolve import resolve
 from queuekit.tasks.task import Task, TaskOptions
+from queuekit.values import quickly
 from queuekit.wire.records import CANCEL_TTL, Cancellation, Info, cancel_mark, failed, moved, succeeded
 
 __all__ = ["Decider", "Outcome", "Run"]
@@ -60,7 +61,10 @@ class Outcome:
 
     def item(self) -> CommitItem:
         """Return the part of the outcome that the engine commits."""
-        return CommitItem(settlement=self.settlement, records=self.records, joins=self.joins, sends=self.sends)
+        return _item(settlement=self.settlement, records=self.records, joins=self.joins, sends=self.sends)
+
+
+_item, _outcome = quickly(CommitItem), quickly(Outcome)
 
 
 class Decider:
@@ -104,7 +108,7 @@ class Decider:
         except BaseException as error:  # noqa: BLE001 - a result that cannot be stored is a failure, whatever it raises
             return self.failed(run, _unusable_result(run, error))
         ended = None if message.link is None else Ended(link=message.link, value=value, headers=message.headers)
-        return Outcome(
+        return _outcome(
             delivery=delivery, settlement=settlement, records=records, sends=sends, ended=ended, event=event, run=run
         )
 

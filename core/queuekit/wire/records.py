@@ -29,6 +29,7 @@ from queuekit.errors import DecodeError
 from queuekit.failure import Failure
 from queuekit.serializer import Serializer
 from queuekit.states import FINAL, State, rank
+from queuekit.values import quickly
 
 __all__ = [
     "CANCEL_TTL",
@@ -65,6 +66,9 @@ _FARTHEST = 1e12
 """Highest valid time, in epoch seconds."""
 _PENDING = rank(State.PENDING)
 _SUCCESS = rank(State.SUCCESS)
+
+
+_quick_record = quickly(Record)
 
 
 def result_key(id: str) -> str:
@@ -165,7 +169,7 @@ def pending(
     again = f',"generation":{generation}' if generation else ""
     body = f'{{"v":1,"state":"PENDING","queue":"{queue}","sent":{at!r}{later}{again}}}\n'.encode()
     place = rank(State.PENDING, generation=generation) if generation else _PENDING
-    return Record(key="result:" + id, body=body, ttl=ttl, rank=place, task=task, state="PENDING", at=at)
+    return _quick_record(key="result:" + id, body=body, ttl=ttl, rank=place, task=task, state="PENDING", at=at)
 
 
 def succeeded(
@@ -182,7 +186,7 @@ def succeeded(
     envelope = delivery.envelope
     started, finished = times
     head = _success_head(content_type, envelope.queue, envelope.attempt, envelope.generation, worker)
-    return Record(
+    return _quick_record(
         key="result:" + envelope.id,
         body=head % (delivery.sent_at, started, finished) + value,
         ttl=ttl,

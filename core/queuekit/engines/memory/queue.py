@@ -13,6 +13,7 @@ from queuekit.broker import Delivery, Place, QueueCounts, Stored
 from queuekit.engines.memory.keys import Holder
 from queuekit.engines.memory.priority_queue import PriorityQueue, SortKey
 from queuekit.envelope import Envelope, Unique
+from queuekit.values import quickly
 
 __all__ = ["Entry", "Queue", "Step", "step_of"]
 
@@ -26,6 +27,9 @@ Step = tuple[int, int, int]
 def step_of(envelope: Envelope) -> Step:
     """Return the step of *envelope*; a send of the same or an earlier step adds nothing (QK13)."""
     return envelope.generation, envelope.attempt, envelope.hop
+
+
+_delivery = quickly(Delivery)
 
 
 @attrs.define(kw_only=True, eq=False)
@@ -77,7 +81,7 @@ class Entry:
 
     def delivery(self) -> Delivery:
         """Return the delivery for its current holder."""
-        return Delivery(
+        return _delivery(
             envelope=self.envelope,
             token=self.token,
             number=self.number,

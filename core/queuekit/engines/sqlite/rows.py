@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 from queuekit.engines.sqlite.layout import DELAYED, READY
 from queuekit.engines.sqlite.statements import Row, Statements
 from queuekit.envelope import Envelope, Unique
+from queuekit.values import quickly
 
 __all__ = [
     "LARGEST_BATCH",
@@ -152,6 +153,9 @@ def insert(on: Statements, rows: Sequence[Row]) -> None:
         on.write(_insert_sql(size), parameters)
 
 
+_envelope = quickly(Envelope)
+
+
 def unpack(
     packed: str | bytes, bodies: bytes | None, queue: str, large: Callable[[int], bytes]
 ) -> Iterable[MessageRow]:
@@ -171,7 +175,7 @@ def unpack(
             body = rest[start : start + length]
             start += length
         if len(row) == 8:  # noqa: PLR2004 - columns of the short form
-            envelope = Envelope(id=id, queue=queue, body=body, priority=priority)
+            envelope = _envelope(id=id, queue=queue, body=body, priority=priority)
         else:
             envelope = _full_envelope(row, queue, body)
         yield MessageRow(seq, due, envelope, sent_at, number, crashes)

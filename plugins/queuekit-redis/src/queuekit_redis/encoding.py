@@ -11,6 +11,7 @@ from queuekit.backend import Record
 from queuekit.broker import Delivery, Place, Stored
 from queuekit.envelope import Envelope, Unique
 from queuekit.errors import TooLargeError
+from queuekit.values import quickly
 
 __all__ = [
     "Claim",
@@ -99,13 +100,16 @@ def pack_sent_at(sent_at: float) -> bytes:
     return _DOUBLE.pack(micros(sent_at))
 
 
+_envelope, _delivery = quickly(Envelope), quickly(Delivery)
+
+
 def _read_envelope(queue: str, id: bytes, value: bytes) -> tuple[Envelope, float]:
     """Return a stored message, and the time at which it was sent."""
     _, sent, priority, flags, generation, attempt, hop = _VALUE.unpack_from(value)
     if not flags:
         body = value[_VALUE.size :]
         return (
-            Envelope(
+            _envelope(
                 id=id.decode(),
                 queue=queue,
                 body=body,
@@ -186,7 +190,7 @@ def read_deliveries(
             envelope, sent_at = _malformed(queue, flat[place * 2], flat[place * 2 + 1]), 0.0
         number, crashes = counted.get(place, (1, 0)) if counted else (1, 0)
         deliveries.append(
-            Delivery(
+            _delivery(
                 envelope=envelope,
                 token=f"{token}{first + place}",
                 number=number,
