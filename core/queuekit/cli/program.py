@@ -51,6 +51,7 @@ COMMANDS: Mapping[str, Command] = {
     "why": Command("Look", "Explain why a message does not run."),
     "stack": Command("Look", "Print where the body of a running message is."),
     "show": Command("Look", "Show everything known about one message."),
+    "health": Command("Look", "Ask a worker on this machine whether it is alive."),
     "schedules": Command("Look", "List, add, change, pause, resume, run or remove schedules."),
     "actions": Command("Look", "List what operators changed, and who."),
     "plugins": Command("Look", "List the plugins, including those that failed to load."),

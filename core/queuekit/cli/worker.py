@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+
 import click
 
 from queuekit.cli.options import common_options, duration_option, engine_options, pass_session, store
 from queuekit.cli.session import Session, need_shared
 from queuekit.config.settings import parse_queues
 from queuekit.worker.log_setup import configure_logging
+from queuekit.worker.service_manager import ServiceManager
 from queuekit.worker.supervisor import WAIT_FOR, Supervisor
 
 __all__ = ["command"]
@@ -62,6 +65,13 @@ def _queues(context: click.Context, parameter: click.Parameter, value: str | Non
 @duration_option(
     "--drain", setting="worker.drain", help="How long running tasks may take to finish when the worker stops."
 )
+@click.option(
+    "--health-port",
+    metavar="[HOST:]PORT",
+    expose_value=False,
+    callback=store("worker.health_port"),
+    help="Answer health probes here; on 127.0.0.1 unless a host is named.",
+)
 @duration_option(
     "--lease", setting="worker.lease", help="How long a silent worker keeps its messages before others get them."
 )
@@ -94,6 +104,7 @@ def command(session: Session, *, target: str | None, burst: bool, wait_for: floa
     configure_logging(level=app.config.log.level, style=app.config.log.format)
     if session.guessed:
         session.say(f'Found the app in {ref.target}.py. To name it, write to queuekit.toml:  app = "{ref.target}"')
-    code = Supervisor(app, ref, burst=burst, wait_for=WAIT_FOR if wait_for is None else wait_for).run()
+    patience, manager = WAIT_FOR if wait_for is None else wait_for, ServiceManager(os.environ)
+    code = Supervisor(app, ref, burst=burst, wait_for=patience, manager=manager).run()
     session.opened.remove(app)  # the supervisor closed it
     return code

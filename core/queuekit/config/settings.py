@@ -46,6 +46,7 @@ COMMAND_LINE = "command line"
 ARGUMENTS = "Queuekit(...)"
 _URL = 'a URL such as "redis://host/0" or "sqlite:///queue.db"'
 _LONGEST_VERSION = 100
+_HIGHEST_PORT = 65_535
 _QUEUES = 'queues such as "high:8,default:4"'
 
 
@@ -183,6 +184,18 @@ def _masked(key: str, value: Any) -> Any:
     return mask(value) if isinstance(value, str) else value
 
 
+def _health_port(value: Any) -> str | None:
+    """Return a port, an address or a path as text."""
+    if value is None or (isinstance(value, str) and not value.strip()):
+        return None
+    host, colon, port = str(value).strip().rpartition(":")
+    valid = "/" in str(value) or (port.isascii() and port.isdecimal() and int(port) <= _HIGHEST_PORT)
+    bare = ":" in host and not (host.startswith("[") and host.endswith("]"))
+    if isinstance(value, bool) or not isinstance(value, str | int) or not valid or (colon and not host) or bare:
+        raise Mismatch("a port, HOST:PORT or the path of a socket", value)
+    return str(value).strip()
+
+
 @attrs.frozen(kw_only=True)
 class WorkerConfig:
     """The table ``[worker]``.
@@ -197,6 +210,9 @@ class WorkerConfig:
         schedules: Whether the worker may become the scheduler leader, which sends the ticks of all schedules.
         max_deliveries: Crashes after which a message is dead-lettered.
         prefetch: Most messages that wait in a worker beyond the running ones.
+        health_port: Port for health probes on 127.0.0.1, ``"HOST:PORT"``, or the path of a Unix socket; default: no
+            probes.
+        stuck_after: Seconds without a move of a loop after which the probe ``/livez`` fails.
         hold_unknown: Seconds until a message with an unknown task, or one that workers cannot read, is dead-lettered.
     """
 
@@ -209,6 +225,8 @@ class WorkerConfig:
     schedules: bool = True
     max_deliveries: int = attrs.field(default=3, validator=at_least(1))
     prefetch: int = attrs.field(default=1000, validator=at_least(0))
+    health_port: str | None = attrs.field(default=None, converter=_health_port)
+    stuck_after: Seconds = attrs.field(default=30.0, validator=at_least(1))
     hold_unknown: Seconds = 3600.0
 
 

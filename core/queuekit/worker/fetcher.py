@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import random
 import threading
 import time
@@ -82,6 +83,12 @@ class Fetcher:
         pushes = runtime.broker.capabilities.push
         self._push = PushSource(runtime.broker, lease=self._lease, capacity=worker.capacity) if pushes else None
         self._ages: dict[str, float] = {}
+        self.turns = 0
+        """Rounds begun."""
+        self._due = math.inf
+        """Monotonic time by which the loop should have moved on."""
+        self.down = False
+        """Whether the last round failed."""
         self.thread = threading.Thread(target=self._loop, name="queuekit-fetcher", daemon=True)
 
     def start(self) -> None:
@@ -96,6 +103,10 @@ class Fetcher:
         """Return by how many seconds the current fetch exceeds its wait; 0 between fetches."""
         back_by = self._back_by
         return 0.0 if back_by is None else max(0.0, time.monotonic() - back_by)
+
+    def late(self) -> float:
+        """Return for how many seconds the loop should have moved on."""
+        return max(0.0, time.monotonic() - self._due)
 
     def ages(self) -> dict[str, float]:
         """Return by queue how long the oldest message of the last batch waited; empty if the broker reports it."""
@@ -115,10 +126,15 @@ class Fetcher:
         outage = Outage(self._runtime, doing="fetch", first=_FIRST_PAUSE, longest=_LONGEST_PAUSE)
         while not self._stopping.is_set():
             began = clock.monotonic()
+            self.turns += 1
+            self._due = time.monotonic()
             problem = self._try_round()
+            self.down = bool(problem)
             if problem:
                 was_of_use = clock.monotonic() - began >= max(_OF_USE, outage.pause)
-                self._stopping.wait(outage.failed(problem, afresh=was_of_use))
+                pause = outage.failed(problem, afresh=was_of_use)
+                self._due = time.monotonic() + pause
+                self._stopping.wait(pause)
             elif outage.failures:
                 outage.over()
         if self._push is not None:
@@ -138,6 +154,7 @@ class Fetcher:
     def _round(self) -> None:
         """Fetch once; without room for messages, only do the broker's upkeep."""
         room = self._worker.room()
+        self._due += _UPKEEP if room <= 0 else 0.0
         if room <= 0 and not self._worker.wait_for_room(_UPKEEP):
             self._receive(limit=0, wait=0.0)
             return
@@ -165,7 +182,7 @@ class Fetcher:
     def _receive(self, *, limit: int, wait: float) -> list[Delivery]:
         queues = weighted_order(self._queues, self._runtime.random)
         limits = self._runtime.broker.limits
-        self._back_by = time.monotonic() + wait
+        self._due = self._back_by = time.monotonic() + wait
         try:
             deliveries = self._take(queues, limit=min(limit, limits.max_batch), wait=min(wait, limits.max_wait))
         finally:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from queuekit.events import Events
 from queuekit.execution.outcome import Run
+from queuekit.worker.probes import Moves, Pulse, Still
 from queuekit.worker.run_table import RunTable
 from queuekit.worker.watch import Watch
 
@@ -30,6 +31,7 @@ class Health:
         pool: Returns the pool of its event loop, if it has one.
         begun: Returns the serials of runs that have started and are not settled.
         more: Further checks; each returns why the worker cannot go on, or an empty text.
+        loops: Returns how far the fetch loop and the settle loop have come.
         stop: Called with the reason to stop a worker without a supervisor at once.
         on_fault: Ends this process, whose supervisor starts another; ``None`` without a supervisor.
     """
@@ -44,6 +46,7 @@ class Health:
         pool: Callable[[], LoopPool | None],
         begun: Callable[[], list[int]],
         more: Iterable[Callable[[], str]] = (),
+        loops: Callable[[], Moves] = Moves,
         stop: Callable[[str], None],
         on_fault: Callable[[str], None] | None,
     ) -> None:
@@ -52,6 +55,8 @@ class Health:
         self._run_table = run_table
         self._pool = pool
         self._begun = begun
+        self._loops = loops
+        self._fetching, self._settling = Still(), Still()
         self._stop = stop
         self._on_fault = on_fault
         self._blocked: BlockedLoop | None = None
@@ -59,7 +64,21 @@ class Health:
         """Whether the cause is known: a run, or none of them."""
         self.failed = False
         """Whether the worker stopped because of a fault."""
-        self.watch = Watch(run_table, parts=parts, checks=[self._look_at_loop, *more], on_fault=self._fail)
+        self.watch = Watch(
+            run_table, parts=parts, checks=[self._look_at_loop, *more], on_beat=self._report_pulse, on_fault=self._fail
+        )
+
+    def _report_pulse(self) -> None:
+        """Write down for the supervisor for how long each loop has not moved."""
+        moves, now, pool = self._loops(), time.monotonic(), self._pool()
+        asked = None if pool is None else pool.asked
+        pulse = Pulse(
+            fetch=min(moves.late, self._fetching.look(moves.fetch, now)),
+            settle=self._settling.look(moves.settle, now),
+            loop=0.0 if asked is None else max(0.0, now - asked),
+            down=moves.down,
+        )
+        self._run_table.report(pulse)
 
     def _fail(self, reason: str) -> None:
         """End a worker that has lost a thread.

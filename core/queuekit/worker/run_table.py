@@ -13,11 +13,14 @@ import struct
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from queuekit.worker.probes import Pulse
+
 __all__ = ["Inside", "RunTable"]
 
 _BEAT = struct.Struct("=d")
 _ENTRY = struct.Struct("=Qdd")
 _THREAD = struct.Struct("=qQ")
+_PULSE = struct.Struct("=ddd?")
 
 
 class Inside(NamedTuple):
@@ -51,7 +54,7 @@ class RunTable:
     @staticmethod
     def size(count: int) -> int:
         """Return the bytes that *count* rows take."""
-        return _BEAT.size + (_ENTRY.size + _THREAD.size) * count
+        return _BEAT.size + (_ENTRY.size + _THREAD.size) * count + _PULSE.size
 
     def thread(self, row: int, number: int, ident: int = 0) -> None:
         """Record the system's id and Python's identifier of the thread that runs the bodies of *row*."""
@@ -112,6 +115,15 @@ class RunTable:
         """Time of the last :meth:`beat`; 0 before the first."""
         moment: float = _BEAT.unpack_from(self._memory, 0)[0]
         return moment
+
+    def report(self, pulse: Pulse) -> None:
+        """Record for how long the loops of the process have not moved."""
+        _PULSE.pack_into(self._memory, self._place(self.count), *pulse)
+
+    @property
+    def pulse(self) -> Pulse:
+        """The last :meth:`report`."""
+        return Pulse(*_PULSE.unpack_from(self._memory, self._place(self.count)))
 
     def close(self) -> None:
         """Release the memory."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import queue
 import threading
@@ -57,6 +58,9 @@ class Settler:
         self._inbox: queue.SimpleQueue[Outcome | None] = queue.SimpleQueue()
         self._unwritten = unwritten or UnwrittenOutcomes()
         self._unwritten.waiting = self._inbox.qsize
+        self.turns: int | None = None
+        """Round trips begun; ``None`` while there is nothing to do but wait."""
+        self._trips = itertools.count()
         self._give_up = threading.Event()
         self._outage = Outage(runtime, doing="settle", first=_FIRST_PAUSE, longest=_LONGEST_PAUSE)
         self.put = self._inbox.put
@@ -82,6 +86,7 @@ class Settler:
                 began = self._runtime.clock.monotonic()
                 self._unwritten.writing = len(batch)
                 self._flush(batch)
+                self.turns = None
                 self._unwritten.wrote(len(batch), self._runtime.clock.monotonic() - began)
 
     def _collect(self) -> tuple[list[Outcome], bool]:
@@ -107,9 +112,11 @@ class Settler:
         size, outage = len(batch), self._outage
         while batch and not self._give_up.is_set():
             part = batch[:size]
+            self.turns = next(self._trips)
             try:
                 part, lost = self._write(part)
             except UnavailableError as error:
+                self.turns = None
                 self._give_up.wait(outage.failed(error.what))
                 size = max(1, size // 2) if outage.failures > 1 else size
                 continue

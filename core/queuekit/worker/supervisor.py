@@ -36,10 +36,13 @@ from queuekit.execution import children
 from queuekit.operations.admin import Admin
 from queuekit.wire.records import entered_mark
 from queuekit.worker.app_ref import AppRef
+from queuekit.worker.health_server import HealthServer
 from queuekit.worker.lease_renewer import LeaseRenewer
 from queuekit.worker.lease_table import HeldLease, LeaseTable
+from queuekit.worker.probes import Probes, ProcessFacts, Still
 from queuekit.worker.protocol import Lost, Ready, Replacement, Start, Stop
 from queuekit.worker.run_table import RunTable
+from queuekit.worker.service_manager import ServiceManager
 from queuekit.worker.silence import LOOK, Silence
 from queuekit.worker.silent_answers import SilentAnswers
 from queuekit.worker.stacks import StackFile, stack_memory
@@ -89,6 +92,8 @@ class _Child:
     replaced: str = ""
     """Why the supervisor killed it although nothing but one body was at fault; empty if it did not."""
     name: str = ""
+    still: Still = attrs.field(factory=Still)
+    """Seconds without a heartbeat, also of a process that a signal has stopped."""
     longest_silence: float = math.inf
     """Seconds; see :class:`~queuekit.worker.silence.Silence`."""
     silence: Silence = attrs.field(
@@ -107,10 +112,18 @@ class Supervisor:
         burst: Whether to end when the queues are empty.
         name: Prefix of the names of its processes; default: the host's name.
         wait_for: Seconds to wait at the start for engines that do not answer.
+        manager: The service manager to notify, if there is one.
     """
 
     def __init__(
-        self, app: Queuekit, ref: AppRef, *, burst: bool = False, name: str | None = None, wait_for: float = WAIT_FOR
+        self,
+        app: Queuekit,
+        ref: AppRef,
+        *,
+        burst: bool = False,
+        name: str | None = None,
+        wait_for: float = WAIT_FOR,
+        manager: ServiceManager | None = None,
     ) -> None:
         self.app = app
         self._ref = ref
@@ -135,6 +148,9 @@ class Supervisor:
         self._next_look = 0.0
         """Monotonic time of the next check for silent processes."""
         self._helpers: list[threading.Thread] = []
+        self._manager = manager or ServiceManager({})
+        self._probes = Probes(processes=self._settings.processes, patience=self._settings.stuck_after)
+        self._server: HealthServer | None = None
 
     def run(self) -> int:
         """Work until a signal, or in a burst until the queues are empty.
@@ -144,7 +160,25 @@ class Supervisor:
 
         Raises:
             UnavailableError: An engine did not answer within *wait_for* seconds.
+            ConfigError: The port for health probes is in use.
         """
+        with self._probed():
+            return self._run()
+
+    @contextmanager
+    def _probed(self) -> Iterator[None]:
+        """Answer health probes, if there is a port for them."""
+        port = self._settings.health_port
+        if port is None:
+            yield
+            return
+        self._server = HealthServer(port, self._probes.answer)
+        try:
+            yield
+        finally:
+            self._server.close()
+
+    def _run(self) -> int:
         require(self.app.runtime, self.app.tasks, self.app.declared)
         self.app.plugins.call("queuekit_worker_boot", raising=True, worker=self)
         with _signals(self._signal) as (wake, self._bell):
@@ -155,6 +189,7 @@ class Supervisor:
             self._obey()
             while self._children or self._restarts:
                 self._turn(wake)
+            self._tick()
         for helper in self._helpers:
             helper.join(self._left())
         # Close in a thread: a call to an engine that does not answer may not be interruptible.
@@ -186,6 +221,7 @@ class Supervisor:
         deadline = time.monotonic() + self._wait_for
         outage = Outage(self.app.runtime, doing="start", first=_FIRST_PAUSE, longest=_LONGEST_ENGINE_PAUSE)
         while not self._signals:
+            self._tick()
             error = self._ask_engines(wake)
             left = deadline - time.monotonic()
             if error is None:
@@ -215,6 +251,7 @@ class Supervisor:
         thread = threading.Thread(target=ask, name="queuekit-ping", daemon=True)
         thread.start()
         while thread.is_alive() and not self._signals:
+            self._tick()
             if wait([wake], _LAST):
                 with suppress(BlockingIOError):
                     wake.recv(100)
@@ -230,6 +267,7 @@ class Supervisor:
             f"broker   {runtime.broker_url}   results {runtime.backend_url or 'none'}",
             f"tasks    {tasks}",
             f"queues   {queues}   {_slots(settings)}",
+            *([] if self._server is None else [f"health   {self._server.address}"]),
         )
 
     # -- main loop
@@ -249,6 +287,25 @@ class Supervisor:
         self._start_again()
         self._kill_overdue()
         self._look_after()
+        self._tick()
+
+    def _tick(self) -> None:
+        """Say to the probes and to the service manager how things are."""
+        if self._server is None and not self._manager:
+            return
+        now, stopping = time.monotonic(), bool(self._signals)
+        facts = [
+            ProcessFacts(
+                name=child.name or f"process {child.number}",
+                ready=child.ready and child.run_table.last_beat > 0,
+                silent=child.still.look(child.run_table.last_beat or None, now),
+                pulse=child.run_table.pulse,
+            )
+            for child in self._children.values()
+        ]
+        self._probes.tick(facts, stopping=stopping)
+        alive, _ = self._probes.live()
+        self._manager.report(ready=self._probes.started, stopping=stopping, alive=alive)
 
     def _reap(self) -> None:
         """Clean up after dead processes whose pipes are still open, because programs that they started hold copies."""
@@ -296,6 +353,8 @@ class Supervisor:
         moments = [moment for moment, _ in self._restarts.values()]
         if self._children:
             moments.append(self._next_look)
+        if self._server is not None or self._manager:
+            moments.append(time.monotonic() + min(LOOK, self._manager.pause or LOOK))
         if self._deadline is not None:
             moments.append(self._deadline)
         return max(0.01, min(moments) - time.monotonic()) if moments else None

@@ -26,6 +26,7 @@ class Watch:
         run_table: Receives the heartbeats.
         parts: Returns the threads that must be alive while the worker works.
         checks: Called once a second; each returns why the worker cannot go on, or an empty text.
+        on_beat: Called once a second, before the checks, also while the worker stops.
         on_fault: Called once with the reason why the worker cannot go on.
     """
 
@@ -35,11 +36,13 @@ class Watch:
         *,
         parts: Callable[[], Iterable[threading.Thread]],
         checks: Iterable[Callable[[], str]] = (),
+        on_beat: Callable[[], object] = lambda: None,
         on_fault: Callable[[str], None],
     ) -> None:
         self._run_table = run_table
         self._parts = parts
         self._checks = [self._look_for_the_dead, *checks]
+        self._on_beat = on_beat
         self._on_fault = on_fault
         self._working = True
         self._dead: set[str] = set()
@@ -69,6 +72,7 @@ class Watch:
         if self._stopped.wait(LOOK):
             return
         self._run_table.beat(time.monotonic())
+        self._on_beat()
         for check in self._checks if self._working else ():
             fault = check()
             if fault and self._working:

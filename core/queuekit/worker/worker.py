@@ -38,6 +38,7 @@ from queuekit.worker.lease_renewer import LeaseRenewer
 from queuekit.worker.lease_table import HeldRow, LeaseTable
 from queuekit.worker.prefetch import LITTLE_BYTES, Prefetch
 from queuekit.worker.presence import Report, about_this_process
+from queuekit.worker.probes import Moves
 from queuekit.worker.run_table import RunTable
 from queuekit.worker.settler import Settler
 from queuekit.worker.stack_reports import StackReporter
@@ -159,9 +160,15 @@ class Worker:
             pool=lambda: self._loop_pool,
             begun=lambda: [run.serial for run in list(self._in_flight.values()) if run.started is not None],
             more=[self._witness.check, stuck.check],
+            loops=self._loops_move,
             stop=lambda reason: self.stop(reason, at_once=True),
             on_fault=on_fault,
         )
+
+    def _loops_move(self) -> Moves:
+        fetch = self._fetcher
+        turns = None if self._stop.is_set() else fetch.turns
+        return Moves(fetch=turns, late=fetch.late(), settle=self._settler.turns, down=fetch.down)
 
     def _parts(self) -> Iterator[threading.Thread]:
         """Yield the threads without which the worker would hold messages but not process them."""

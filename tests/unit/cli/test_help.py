@@ -212,7 +212,7 @@ def test_unknown_command_may_have_meant_one_of_a_plugin(tmp_path: Path) -> None:
     """Commands of plugins are among the suggestions."""
     commands.write(tmp_path, GREETER)
 
-    done = commands.queuekit("helo", folder=tmp_path, PYTHONPATH=python_path(tmp_path))
+    done = commands.queuekit("hullo", folder=tmp_path, PYTHONPATH=python_path(tmp_path))
 
     assert "Did you mean 'hello'?" in done.stderr
     assert done.returncode == 2

@@ -1,0 +1,39 @@
+"""The program ``queuekit``. It asks a worker for its health without importing queuekit: a probe runs every few seconds.
+
+Anything else is a command of :mod:`queuekit.cli`.
+"""
+
+from __future__ import annotations
+
+import sys
+
+__all__ = ["main"]
+
+
+def main() -> None:
+    """Run the command that the arguments name, and exit with its code."""
+    if sys.argv[1:2] == ["health"]:
+        code = _health(sys.argv[2:])
+        if code is not None:
+            sys.exit(code)
+    from queuekit.cli import main as command_line
+
+    command_line()
+
+
+def _health(arguments: list[str]) -> int | None:
+    """Ask as ``queuekit health`` does; ``None`` if the arguments need the whole command line."""
+    from importlib.util import find_spec, module_from_spec, spec_from_file_location
+
+    package = find_spec("queuekit")
+    folders = package.submodule_search_locations if package is not None else None
+    if not folders:
+        return None
+    # By its path: an import of the package would take ten times the time of the question.
+    spec = spec_from_file_location("queuekit_ask_health", f"{folders[0]}/worker/ask_health.py")
+    if spec is None or spec.loader is None:
+        return None
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    code: int | None = module.quick(arguments)
+    return code

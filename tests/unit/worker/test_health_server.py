@@ -1,0 +1,185 @@
+"""Probes over HTTP, and who asks for them without importing queuekit."""
+
+import socket
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import queuekit_start
+from queuekit.errors import ConfigError
+from queuekit.worker.ask_health import VARIABLE, ask, parse_address, quick
+from queuekit.worker.health_server import HealthServer
+from support.commands import python, queuekit
+from support.waiting import PATIENCE
+
+STATE = {"/livez": (True, "ok"), "/readyz": (False, "the broker does not answer host-1"), "/startupz": (True, "ok")}
+
+
+@pytest.fixture
+def server() -> Iterator[HealthServer]:
+    """Return a server on a free port."""
+    server = HealthServer("0", STATE.get)
+    yield server
+    server.close()
+    assert not server.thread.is_alive()
+
+
+def talk(server: HealthServer, text: bytes) -> bytes:
+    """Send *text* as it is, and return the whole answer."""
+    host, _, port = server.address.rpartition(":")
+    with socket.create_connection((host, int(port)), PATIENCE) as connection:
+        connection.sendall(text)
+        connection.shutdown(socket.SHUT_WR)
+        return b"".join(iter(lambda: connection.recv(4_096), b""))
+
+
+def test_listens_on_loopback_unless_told_otherwise(server: HealthServer) -> None:
+    """A port alone is nobody else's to see."""
+    assert server.address.startswith("127.0.0.1:")
+
+
+@pytest.mark.parametrize(
+    ("request_", "status"),
+    [
+        pytest.param(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n", b"200", id="passes"),
+        pytest.param(b"GET /livez?verbose=1 HTTP/1.1\r\n\r\n", b"200", id="query"),
+        pytest.param(b"HEAD /livez HTTP/1.1\r\n\r\n", b"200", id="head"),
+        pytest.param(b"GET /readyz HTTP/1.1\r\n\r\n", b"503", id="fails"),
+        pytest.param(b"GET /metrics HTTP/1.1\r\n\r\n", b"404", id="unknown"),
+        pytest.param(b"POST /livez HTTP/1.1\r\n\r\n", b"405", id="post"),
+        pytest.param(b"\xff\x00\r\n\r\n", b"405", id="noise"),
+        pytest.param(b"", b"405", id="nothing"),
+        pytest.param(b"GET /" + b"a" * 20_000, b"404", id="endless"),
+    ],
+)
+def test_answers_whatever_is_asked(server: HealthServer, request_: bytes, status: bytes) -> None:
+    """Each request has one answer, and the next one has its own."""
+    answer = talk(server, request_)
+
+    assert answer.split(b" ")[1] == status
+    assert talk(server, b"GET /livez HTTP/1.0\r\n\r\n").endswith(b"\r\n\r\nok\n")
+
+
+def test_a_slow_client_keeps_nobody_waiting(server: HealthServer) -> None:
+    """One that says nothing holds its own connection only."""
+    host, _, port = server.address.rpartition(":")
+
+    with socket.create_connection((host, int(port)), PATIENCE):
+        assert ask(server.address, "live", timeout=PATIENCE) == (True, "ok")
+
+
+def test_serves_on_a_socket_in_a_folder(tmp_path: Path) -> None:
+    """Only its owner may ask; one that a dead worker left behind is replaced, and in the end it is gone."""
+    path = tmp_path / "qk.sock"
+    with socket.socket(socket.AF_UNIX) as left:
+        left.bind(str(path))
+
+    server = HealthServer(str(path), STATE.get)
+    found = ask(str(path), "live", timeout=PATIENCE)
+    mode = path.stat().st_mode & 0o777
+    server.close()
+
+    assert (found, mode, path.exists()) == ((True, "ok"), 0o600, False)
+
+
+def test_a_port_in_use_is_named(server: HealthServer) -> None:
+    """The setting, the address and the reason."""
+    with pytest.raises(ConfigError, match=r"worker\.health_port: cannot listen on 127\.0\.0\.1:\d+: Address already"):
+        HealthServer(server.address, STATE.get)
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("8081", ("127.0.0.1", 8081)),
+        (" 0.0.0.0:80 ", ("0.0.0.0", 80)),  # noqa: S104 - only parsed
+        ("[::1]:80", ("::1", 80)),
+        ("./qk.sock", "./qk.sock"),
+    ],
+)
+def test_reads_addresses(text: str, place: object) -> None:
+    """A port is on loopback, and a path has a slash."""
+    assert parse_address(text) == place
+
+
+@pytest.mark.parametrize("text", ["", "x", "host:", ":80", "65536", "::1:80", "\u0661"])
+def test_refuses_what_is_no_address(text: str) -> None:
+    """The error shows it."""
+    with pytest.raises(ValueError, match="is not a port, HOST:PORT or the path of a socket"):
+        parse_address(text)
+
+
+def test_asks_and_says_what_is_wrong(
+    server: HealthServer, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The exit code is 1, and the reason is on standard error."""
+    monkeypatch.setenv(VARIABLE, server.address)
+
+    codes = [quick(arguments) for arguments in ([], ["live"], ["ready"], [f"--port={server.address}", "startup"])]
+
+    assert codes == [0, 0, 1, 0]
+    assert capsys.readouterr() == ("ok\nok\nok\n", "the broker does not answer host-1\n")
+
+
+def test_a_worker_that_is_gone_fails(server: HealthServer, capsys: pytest.CaptureFixture[str]) -> None:
+    """No answer is an answer."""
+    address = server.address
+    server.close()
+
+    assert quick(["--port", address]) == 1
+    assert capsys.readouterr().err == f"no answer from {address}: Connection refused\n"
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--app", "x"], ["--port"], ["dead"], ["--port", "nonsense"], []])
+def test_leaves_other_arguments_to_the_command_line(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """That prints help, errors, and knows the settings."""
+    monkeypatch.delenv(VARIABLE, raising=False)
+
+    assert quick(arguments) is None
+
+
+def test_the_program_asks_without_queuekit(server: HealthServer, tmp_path: Path) -> None:
+    """Neither queuekit nor click is imported, which would take ten times as long."""
+    program = (
+        "import sys; sys.argv[1:] = ['health', '--port', sys.argv[1]]\n"
+        "import atexit, queuekit_start\n"
+        "atexit.register(lambda: print(sorted({'queuekit', 'click', 'attr', 'json', 'asyncio'} & {*sys.modules})))\n"
+        "queuekit_start.main()"
+    )
+
+    done = python(program, server.address, folder=tmp_path, PYTHONDONTWRITEBYTECODE="1")
+
+    assert (done.returncode, done.stdout) == (0, "ok\n[]\n")
+
+
+def test_other_commands_are_those_of_the_command_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The program hands everything else on."""
+    called = []
+    monkeypatch.setattr("queuekit.cli.main", lambda: called.append([*sys.argv]))
+    monkeypatch.setattr(sys, "argv", ["queuekit", "queues"])
+
+    queuekit_start.main()
+
+    assert called == [["queuekit", "queues"]]
+
+
+@pytest.mark.parametrize("how", ["option", "file"])
+def test_the_command_line_asks_too(server: HealthServer, tmp_path: Path, how: str) -> None:
+    """It also finds the port in the settings."""
+    (tmp_path / "queuekit.toml").write_text(f'[worker]\nhealth_port = "{server.address}"\n')
+    arguments = ["--port", server.address] if how == "option" else []
+
+    passed, failed = (queuekit("health", probe, *arguments, folder=tmp_path) for probe in ("live", "ready"))
+
+    assert (passed.returncode, passed.stdout) == (0, "ok\n")
+    assert (failed.returncode, failed.stderr) == (1, "the broker does not answer host-1\n")
+
+
+def test_without_a_port_the_command_line_says_what_to_name(tmp_path: Path) -> None:
+    """A usage error has exit code 2."""
+    done = queuekit("health", folder=tmp_path)
+
+    assert done.returncode == 2
+    assert "--port" in done.stderr
