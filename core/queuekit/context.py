@@ -115,11 +115,43 @@ def leave(token: contextvars.Token[Any]) -> None:
 
 
 class TaskLogFilter(logging.Filter):
-    """Adds ``task_id`` and ``task_name`` to every log record, including records of the user's own code."""
+    """Adds ``task_id``, ``task``, ``queue``, ``attempt``, ``worker`` and ``pid`` to log records.
+
+    On lines of a task these are those of its run, and on lines about events those of the event; elsewhere they are
+    empty, and ``attempt`` is ``None``. What a record already has, by ``extra=``, stays.
+
+    Args:
+        worker: Name of the worker, for lines outside of tasks.
+    """
+
+    def __init__(self, worker: str = "") -> None:
+        super().__init__()
+        self.worker = worker
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Add the two attributes; never drops a record."""
-        context = _current.get()
-        record.task_id = context.id if context else ""
-        record.task_name = context.task if context else ""
+        """Add what the record lacks; never drops it."""
+        had, context = vars(record), _current.get()
+        event: Any = had.get("queuekit")
+        found = _NOWHERE if context is None else _of_run(context)
+        if isinstance(event, dict):
+            found = {**found, **_of_event(event)}
+        for name, value in found.items():
+            had.setdefault(name, value)
+        had.setdefault("worker", self.worker)
+        had.setdefault("pid", record.process)
+        had.setdefault("task_name", had["task"])
         return True
+
+
+_NOWHERE: dict[str, Any] = {"task_id": "", "task": "", "queue": "", "attempt": None}
+
+
+def _of_run(context: Context) -> dict[str, Any]:
+    found = {"task_id": context.id, "task": context.task, "queue": context.queue, "attempt": context.attempt}
+    return {**found, "worker": context.worker} if context.worker else found
+
+
+def _of_event(event: dict[str, Any]) -> dict[str, Any]:
+    """Return what an event says about its message and worker; ``id`` is that of the message."""
+    found = {name: event[name] for name in ("task", "queue", "attempt", "worker") if event.get(name) not in (None, "")}
+    return {**found, "task_id": event["id"]} if event.get("id") else found

@@ -10,6 +10,8 @@ from support import pages
 ROOT = Path(__file__).parents[2]
 FRONT = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]
 DOCS = [path for path in sorted((ROOT / "docs").rglob("*.md")) if not {"_build", "changelog.d"} & set(path.parts)]
+NEEDED = {"logs.md": ["structlog"]}
+"""Libraries of others that pages show, in tests/requirements.txt."""
 LINK = re.compile(r"\]\((?!https?:|mailto:|#)(?P<target>[^)#\s]+)")
 
 
@@ -22,6 +24,8 @@ def name_of(path: Path) -> str:
 @pytest.mark.parametrize("path", [*FRONT, *DOCS], ids=name_of)
 def test_code_blocks_do_what_the_page_says(path: Path, tmp_path: Path) -> None:
     """All blocks of a page run from top to bottom in one folder, as a reader would try them."""
+    for module in NEEDED.get(path.name, ()):
+        pytest.importorskip(module)
     pages.run(pages.read(path), tmp_path)
 
 

@@ -16,6 +16,7 @@ from multiprocessing.connection import Connection
 
 from queuekit.errors import QueuekitError
 from queuekit.execution import children
+from queuekit.ids import worker_name
 from queuekit.worker.forkserver import ForkServer
 from queuekit.worker.isolation import server_for_suspects
 from queuekit.worker.lease_table import LeaseTable
@@ -46,7 +47,7 @@ def main(arguments: Sequence[str]) -> int:
     pipe = Connection(numbers[0])
     start = pipe.recv()
     assert isinstance(start, Start)  # noqa: S101 - the supervisor sends it first
-    configure_logging(level=start.log_level, style=start.log_style)
+    configure_logging(level=start.log_level, style=start.log_style, worker=worker_name(start.name))
     server = server_for_suspects(start.ref) if start.suspects else None
     try:
         worker = _make_worker(start, server, pipe, files=numbers[1:3])

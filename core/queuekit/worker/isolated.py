@@ -60,7 +60,7 @@ def serve(pipe: Connection, ref: AppRef, worker: str, idle: float | None, stacks
     children.guard_children()
     atexit._clear()  # pyright: ignore[reportPrivateUsage] # noqa: SLF001 - exit handlers of the server must not run here
     app = ref.load()
-    configure_logging(level=app.config.log.level, style=app.config.log.format)
+    configure_logging(level=app.config.log.level, style=app.config.log.format, worker=worker)
     executor = Executor(app.runtime, app.tasks, Sending(app.runtime, app.tasks), worker=worker)
     inbox = _Inbox()
     threading.Thread(target=_watch, args=(pipe, inbox, stacks), daemon=True).start()

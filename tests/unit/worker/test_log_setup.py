@@ -2,6 +2,8 @@
 
 import json
 import logging
+import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -11,6 +13,8 @@ from queuekit.context import Context, enter, leave
 from queuekit.events import Events, TaskFinished
 from queuekit.worker.log_setup import configure_logging
 
+FIELDS = ["task_id", "task", "queue", "attempt", "worker", "pid"]
+
 
 @contextmanager
 def configured(style: str, *handlers: logging.Handler) -> Iterator[None]:
@@ -19,7 +23,7 @@ def configured(style: str, *handlers: logging.Handler) -> Iterator[None]:
     before, level = root.handlers[:], root.level
     root.handlers[:] = handlers
     try:
-        configure_logging(level="INFO", style=style)
+        configure_logging(level="INFO", style=style, worker="host-1")
         yield
     finally:
         root.handlers[:] = before
@@ -32,7 +36,7 @@ def lines(capsys: pytest.CaptureFixture[str]) -> list[str]:
 
 
 def test_text_lines_are_for_people(capsys: pytest.CaptureFixture[str]) -> None:
-    """Time, level and text; inside a task also its id, on the user's own lines alone."""
+    """Date, level, pid, worker and text; inside a task also its id, on the user's own lines alone."""
     with configured("text"):
         token = enter(Context(id="id-1", task="t", queue="q"))
         logging.getLogger("shop").warning("low on %s", "paper")
@@ -41,8 +45,9 @@ def test_text_lines_are_for_people(capsys: pytest.CaptureFixture[str]) -> None:
         logging.getLogger("shop").debug("not this")
 
     user, own = lines(capsys)
-    assert user.endswith(" WARNING low on paper [id-1]")
-    assert own.endswith(" INFO    start t id-1")
+    date = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3}"
+    assert re.fullmatch(rf"{date} WARNING {os.getpid()} host-1: low on paper \[id-1\]", user)
+    assert re.fullmatch(rf"{date} INFO    {os.getpid()} host-1: start t id-1", own)
 
 
 def test_text_lines_have_tracebacks(capsys: pytest.CaptureFixture[str]) -> None:
@@ -51,7 +56,7 @@ def test_text_lines_have_tracebacks(capsys: pytest.CaptureFixture[str]) -> None:
         log_an_error()
 
     told = lines(capsys)
-    assert told[0].endswith("ERROR   it broke")
+    assert told[0].endswith(f"ERROR   {os.getpid()} host-1: it broke")
     assert told[-1] == "ZeroDivisionError: division by zero"
 
 
@@ -69,13 +74,50 @@ def test_json_lines_are_for_machines(capsys: pytest.CaptureFixture[str]) -> None
         token = enter(Context(id="id-1", task="t", queue="q"))
         logging.getLogger("shop").info("low on paper")
         leave(token)
-        Events().emit(TaskFinished(id="id-2", task="t", queue="q", attempt=0, state="SUCCESS", duration=0.5))
+        Events().emit(
+            TaskFinished(id="id-2", task="t", queue="q", attempt=1, state="SUCCESS", duration=0.5, worker="host-2")
+        )
 
     user, event = (json.loads(line) for line in lines(capsys))
     assert (user["level"], user["logger"], user["message"]) == ("INFO", "shop", "low on paper")
-    assert (user["task_id"], user["task_name"]) == ("id-1", "t")
-    assert (event["event"], event["id"], event["duration"]) == ("TaskFinished", "id-2", 0.5)
+    assert [user[name] for name in FIELDS] == ["id-1", "t", "q", 0, "host-1", os.getpid()]
+    assert [event[name] for name in FIELDS] == ["id-2", "t", "q", 1, "host-2", os.getpid()]
+    assert (event["event"], event["duration"]) == ("TaskFinished", 0.5)
+    assert "id" not in event
     assert user["time"].endswith("Z")
+
+
+def test_json_lines_keep_what_the_user_adds(capsys: pytest.CaptureFixture[str]) -> None:
+    """By its own name; one that says where a line comes from wins, and one of ours is told apart."""
+    with configured("json"):
+        logging.getLogger("shop").info("paid", extra={"order": 7, "queue": "till", "level": "high", "at": Odd()})
+
+    (line,) = map(json.loads, lines(capsys))
+    assert (line["order"], line["queue"], line["level"], line["extra_level"]) == (7, "till", "INFO", "high")
+    assert line["at"] == "<Odd>"
+    assert not {"task_id", "task", "attempt", "args", "taskName"} & {*line}
+
+
+class Odd:
+    """A value that cannot be shown."""
+
+    def __str__(self) -> str:
+        """Fail."""
+        raise ValueError("no")
+
+
+@pytest.mark.parametrize("value", [float("nan"), {1: {(2,): 3}}, {"a": {b"b"}}], ids=["nan", "keys", "nested"])
+def test_json_lines_are_json_whatever_is_logged(capsys: pytest.CaptureFixture[str], value: object) -> None:
+    """A line that a strict reader refuses would be lost."""
+
+    def refuse(constant: str) -> None:
+        raise AssertionError(constant)
+
+    with configured("json"):
+        logging.getLogger("shop").info("odd", extra={"value": value})
+
+    (line,) = lines(capsys)
+    assert json.loads(line, parse_constant=refuse)["message"] == "odd"
 
 
 def test_json_lines_hold_tracebacks(capsys: pytest.CaptureFixture[str]) -> None:
