@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
 import copy
 import functools
@@ -10,7 +11,7 @@ import os
 import random
 import threading
 import time
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, Literal, Never, ParamSpec, TypeVar, overload
@@ -21,10 +22,12 @@ from queuekit.errors import OptionError
 from queuekit.forks import renew_in_forks
 from queuekit.ids import check_id, plain_data
 from queuekit.middleware import Middleware, check_methods
+from queuekit.resources import Resource, Scope
 from queuekit.result import Result
 from queuekit.retry import Backoff
 from queuekit.schedules.declare import Periodic
 from queuekit.signature import Signature
+from queuekit.tasks.injection import ResourceDecorator, declare_resource
 from queuekit.tasks.registry import Tasks, Types
 from queuekit.tasks.task import Anything, AsyncTask, Task, TaskDecorator, aliases_of, options_of
 from queuekit.trace import carries
@@ -35,6 +38,12 @@ from queuekit.workflows.workflow import is_workflow
 # Engines, plugins and config are imported at first use: many processes import a module of tasks and never send one, and
 # these imports would double the time of ``import queuekit``.
 if TYPE_CHECKING:
+    # What @contextmanager and @asynccontextmanager return has no public name.
+    from contextlib import (
+        _AsyncGeneratorContextManager,  # pyright: ignore[reportPrivateUsage]
+        _GeneratorContextManager,  # pyright: ignore[reportPrivateUsage]
+    )
+
     from queuekit.backend import Backend
     from queuekit.client.app_worker import AppWorker
     from queuekit.client.background import Background
@@ -43,6 +52,8 @@ if TYPE_CHECKING:
     from queuekit.client.sender import Sending
     from queuekit.config.settings import Config
     from queuekit.events import Events
+    from queuekit.execution.task_scope import OpenResource
+    from queuekit.execution.worker_scope import WorkerScope
     from queuekit.execution.workflow_store import StoredGraph
     from queuekit.limits.lock import Lock
     from queuekit.plugins.manager import Plugins
@@ -98,6 +109,8 @@ class Queuekit(Periodic):
         self._runtime: Runtime | None = None
         self._sending: Sending | None = None
         self._results: Results | None = None
+        self._scope: WorkerScope | None = None
+        self._declares_resources = False
 
     # -- tasks
 
@@ -162,6 +175,104 @@ class Queuekit(Periodic):
         """Let messages carry instances of an attrs class, dataclass or Enum; also usable as a decorator."""
         self._types.add(kind)
         return kind
+
+    # -- resources
+
+    @overload
+    def resource(self, function: Callable[..., _GeneratorContextManager[T]], /) -> Resource[T]: ...
+    @overload
+    def resource(self, function: Callable[..., _AsyncGeneratorContextManager[T]], /) -> Resource[T]: ...
+    @overload
+    def resource(self, function: Callable[..., AsyncIterator[T]], /) -> Resource[T]: ...
+    @overload
+    def resource(self, function: Callable[..., Iterator[T]], /) -> Resource[T]: ...
+    @overload
+    def resource(self, function: Callable[..., Coroutine[Any, Any, T]], /) -> Resource[T]: ...
+    @overload
+    def resource(self, function: Callable[..., T], /) -> Resource[T]: ...
+    @overload
+    def resource(self, *, scope: Scope = ...) -> ResourceDecorator: ...
+    def resource(self, function: Any = None, *, scope: Scope = "task") -> Any:
+        """Declare a resource, which tasks receive by annotation: ``db: Annotated[Session, Use(session)]``.
+
+        Args:
+            function: A function that returns the value or a context manager, a generator function that yields it once,
+                or a class of context managers; each may be asynchronous. Its own parameters are resources as well.
+            scope: ``"task"`` opens it for each run of a task, and closes it when the outcome of the run is known;
+                ``"worker"`` opens it once in a process, and closes it when the worker stops.
+
+        Raises:
+            DeclarationError: It cannot be a resource; says why.
+            OptionError: *scope* is not a scope.
+        """
+
+        def declare(function: Callable[..., Any]) -> Resource[Any]:
+            declared = declare_resource(function, app=self, scope=scope)
+            self._declares_resources = True
+            return declared
+
+        return declare if function is None else declare(function)
+
+    @property
+    def resources(self) -> WorkerScope | None:
+        """The resources of scope ``worker`` that are open in this process; ``None`` if the app declares none."""
+        if self._scope is None and self._declares_resources:
+            with self._threads.lock:
+                if self._scope is None:
+                    from queuekit.execution.worker_scope import WorkerScope
+
+                    self._scope = WorkerScope()
+        return self._scope
+
+    def open(self, resource: Resource[T], /) -> OpenResource[T]:
+        """Return a context manager, for ``with`` and ``async with``, that gives *resource* outside of tasks.
+
+        A resource of scope ``worker`` stays open until :meth:`close`.
+
+        Raises:
+            OptionError: It is not a resource of this app.
+        """
+        from queuekit.execution.task_scope import OpenResource
+
+        self._own(resource)
+        return OpenResource(self._worker_scope, resource)
+
+    @contextlib.contextmanager
+    def override(self, resource: Resource[Any], value: Any) -> Iterator[None]:
+        """Let *value*, or what another resource gives, take the place of *resource* in this block, e.g. in a test.
+
+        Resources of scope ``worker`` open anew in the block, since they may use it, and close at its end.
+
+        Raises:
+            OptionError: It is not a resource of this app.
+        """
+        self._own(resource)
+        before = self._worker_scope()
+        self._scope = scope = before.again({resource: value})
+        try:
+            yield
+        finally:
+            self._scope = before
+            scope.close()
+
+    @contextlib.asynccontextmanager
+    async def lifespan(self, _server: object = None) -> AsyncIterator[None]:
+        """Close the app when a web server stops: ``FastAPI(lifespan=app.lifespan)``. Opens nothing."""
+        try:
+            yield
+        finally:
+            import asyncio
+
+            await asyncio.to_thread(self.close)
+
+    def _worker_scope(self) -> WorkerScope:
+        scope = self.resources
+        assert scope is not None  # noqa: S101 - a resource of this app is declared
+        return scope
+
+    def _own(self, resource: Any) -> None:
+        if not isinstance(resource, Resource) or resource.app is not self:
+            raise OptionError(f"{resource!r:.80} is not a resource of this app", fix="Declare it with @app.resource")
 
     # -- configuration
 
@@ -256,7 +367,9 @@ class Queuekit(Periodic):
             return self._runtime
 
     def close(self) -> None:
-        """Close all connections; they reopen when used."""
+        """Close all connections and the resources of scope ``worker``; they reopen when used."""
+        if self._scope is not None:
+            self._scope.close()
         with self._threads.lock:
             self._threads.close()
             if self._runtime is not None:

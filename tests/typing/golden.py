@@ -4,8 +4,9 @@ Nothing here runs. ``tox -e types`` checks it with mypy --strict and pyright. Ea
 checkers, and a mark that hides no error is an error itself: so an error that is not found fails the build.
 """
 
+from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import Any, Never, assert_type
+from typing import Annotated, Any, Never, assert_type
 
 from queuekit import (
     Context,
@@ -22,6 +23,7 @@ from queuekit import (
     every,
     group,
 )
+from queuekit.resources import Resource, Use
 from queuekit.schedules.schedule import Schedule
 from queuekit.tasks.task import AsyncTask
 from queuekit.workflows.results import ChainResult, ChordResult, GroupResult
@@ -51,6 +53,37 @@ async def fetch(url: str) -> bytes:
 @app.task(queue="slow")
 async def store(data: bytes, name: str = "x") -> None:
     """Be a coroutine function with options."""
+
+
+@app.resource(scope="worker")
+def pool() -> Iterator[list[str]]:
+    """Be a generator."""
+    yield []
+
+
+@app.resource
+async def session(rows: Annotated[list[str], Use(pool)]) -> int:
+    """Use another, and be a coroutine function."""
+    return len(rows)
+
+
+@app.task
+def query(x: int, db: Annotated[int, Use(session)] = Use.injected) -> str:
+    """Receive what no caller sends."""
+    return str(x + db)
+
+
+def resources() -> None:
+    """Resources know what they give, and calls leave them out."""
+    assert_type(pool, Resource[list[str]])
+    assert_type(session, Resource[int])
+    assert_type(query.send(1), Result[str])
+    query(1, db=2)
+    with app.open(pool) as rows, app.override(session, 3):
+        assert_type(rows, list[str])
+    query.send("1")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    app.resource(scope="request")  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
+    Use(query)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 
 @app.task

@@ -18,8 +18,9 @@ OBJECTS: dict[str, tuple[object, str]] = {
     "app": (
         APP,
         (
-            "asend cancel clock close config configure declared events forget info infos lock periodic plugins"
-            " register_type result runtime schedules send send_many task tasks worker"
+            "asend cancel clock close config configure declared events forget info infos lifespan lock open override"
+            " periodic plugins register_type resource resources result runtime schedules send send_many"
+            " task tasks worker"
         ),
     ),
     "task": (

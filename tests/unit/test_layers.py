@@ -55,6 +55,7 @@ ROOMS = (
     "signature",
     "context",
     "trace",
+    "resources",
     "middleware",
     "workflows",
     "limits",

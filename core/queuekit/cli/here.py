@@ -47,7 +47,7 @@ def call_here(
         task.parameters.check(tuple(call), named)
     token = enter(context)
     try:
-        values = [_call(task, context, call, named) for call in calls]
+        values = _called(task, context, calls, named)
     except KeyboardInterrupt:
         raise
     except BaseException as error:
@@ -57,9 +57,70 @@ def call_here(
     return values if each else values[0]
 
 
-def _call(task: Task[..., Any], context: Context, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+def _called(
+    task: Task[..., Any], context: Context, calls: Sequence[Sequence[Any]], kwargs: Mapping[str, Any]
+) -> list[Any]:
+    """Return the results of *calls*, which share the resources of the task as the calls of one message do."""
+    if task.parameters.injected:
+        return _called_with_resources(task, context, calls, kwargs)
+    return [_call(task, context, call, kwargs) for call in calls]
+
+
+def _called_with_resources(
+    task: Task[..., Any], context: Context, calls: Sequence[Sequence[Any]], kwargs: Mapping[str, Any]
+) -> list[Any]:
+    from queuekit.execution.task_scope import TaskScope  # slow to import
+
+    app: Any = task.app
+    scope, error = TaskScope(app.resources, context), None
+    values: list[Any] = []
+
+    async def on_loop() -> None:
+        try:
+            given = await scope.avalues(task.parameters.injected)
+            values.extend([await afinished(_made(task, context, call, kwargs, given)) for call in calls])
+        except BaseException as raised:
+            await scope.aclose(raised)
+            raise
+        _raise(await scope.aclose(None))
+
+    if task.is_async:
+        import asyncio
+
+        asyncio.run(on_loop())
+        return values
+    try:
+        given = scope.values(task.parameters.injected)
+        values = [finished(_made(task, context, call, kwargs, given), None) for call in calls]
+    except BaseException as raised:
+        error = raised
+        raise
+    finally:
+        late = scope.close(error)
+    _raise(late)
+    return values
+
+
+def _raise(error: BaseException | None) -> None:
+    if error is not None:
+        raise error
+
+
+def _made(
+    task: Task[..., Any],
+    context: Context,
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+    given: Mapping[str, Any] | None = None,
+) -> Any:
+    """Return what the function returns, for a coroutine function an awaitable."""
     before = (context,) if task.parameters.have_context else ()
-    value = task.function(*before, *args, **kwargs)
+    filled, named = task.parameters.filled(args, kwargs, given)
+    return task.function(*before, *filled, **named)
+
+
+def _call(task: Task[..., Any], context: Context, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    value = _made(task, context, args, kwargs)
     if not isinstance(value, Awaitable):
         return finished(value, None)
     import asyncio  # slow to import

@@ -10,19 +10,19 @@ import contextlib
 import contextvars
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
 from queuekit.backend import Condition, Record
-from queuekit.broker import Delivery, Release, Replace
+from queuekit.broker import Dead, Delivery, Release, Replace
 from queuekit.client.codec import LITTLE, Message, id_in, outline, sealed
 from queuekit.client.runtime import Runtime
 from queuekit.client.sender import Sending
 from queuekit.context import enter, leave
-from queuekit.control import Interruption, Snooze, TaskTimeout
-from queuekit.errors import ArgumentsError, DecodeError, NotReadHereError, QueuekitError, UnavailableError
+from queuekit.control import Cancelled, Interruption, Snooze, TaskTimeout
+from queuekit.errors import ArgumentsError, DecodeError, EncodeError, NotReadHereError, QueuekitError, UnavailableError
 from queuekit.events import EngineDown, TaskStarted, TaskUnknown
 from queuekit.execution import children
 from queuekit.execution.around import run_inside, run_inside_async
@@ -51,6 +51,12 @@ from queuekit.wire.records import (
     result_key,
 )
 from queuekit.wire.signing import UnsignedError
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from queuekit.execution.task_scope import TaskScope
+    from queuekit.execution.worker_scope import WorkerScope
 
 __all__ = ["Executor", "due_moment", "due_of"]
 
@@ -113,6 +119,8 @@ class Executor:
         self.decide = Decider(runtime, sending, tasks, worker=worker)
         self.unknown: deque[str] = deque(maxlen=_MOST_UNKNOWN)
         """Names of tasks that arrived lately and are not known here."""
+        self.keeps_loop = False
+        """Whether coroutines that use resources run on the loop of the process, so that these stay open."""
 
     def keys(self, delivery: Delivery) -> list[str]:
         """Return the keys of the marks that :meth:`prepare` needs for *delivery*; the caller reads them in batches."""
@@ -212,6 +220,8 @@ class Executor:
                 value, problem = self._open_body(run)
             else:
                 value, problem = self._limited_body(run, Guard())
+            if run.resources is not None:
+                return self._close(run, run.resources, value, problem)
         finally:
             leave(token)
         return self._returned(run, value) if problem is None else self._raised(run, problem)
@@ -220,6 +230,8 @@ class Executor:
         generation = forks.generation
         value, problem = None, None
         try:
+            if run.task.parameters.injected:
+                run.injected = scope_of(run).values(run.task.parameters.injected)
             value = self._invoke(run)
         except BaseException as error:  # noqa: BLE001 - also SystemExit: a task must not end its worker
             problem = error
@@ -263,6 +275,8 @@ class Executor:
             early = await asyncio.get_running_loop().run_in_executor(None, self._gather, run)
         if early is not None:
             return early
+        if run.task.parameters.injected:
+            return await self._acall_with_resources(run)
         token, generation = enter(run.context), forks.generation
         run.started = self._monotonic()
         try:
@@ -279,6 +293,55 @@ class Executor:
             children.leave(problem)
         return self._returned(run, value) if problem is None else self._raised(run, problem)
 
+    async def _acall_with_resources(self, run: Run) -> Outcome:
+        """Run a body like :meth:`acall`, with resources that are closed when its outcome is known."""
+        import asyncio
+
+        token, generation = enter(run.context), forks.generation
+        run.started = self._monotonic()
+        scope, value, problem = scope_of(run), None, None
+        try:
+            try:
+                run.injected = await scope.avalues(run.task.parameters.injected)
+                value = await self._ainvoke(run)
+            except BaseException as error:  # noqa: BLE001 - also SystemExit: a task must not end its worker
+                problem = error
+            if forks.generation != generation:
+                children.leave(problem)
+            outcome, seen = self._foreseen(run, value, problem)
+            late = await scope.aclose(seen)
+            if isinstance(problem or late, asyncio.CancelledError):
+                raise problem or late or asyncio.CancelledError
+            return self._closed(run, outcome, problem or late)
+        finally:
+            leave(token)
+
+    def _close(self, run: Run, scope: TaskScope, value: Any, problem: BaseException | None) -> Outcome:
+        """Close the resources of a body that returned *value* or raised *problem*, and decide."""
+        outcome, seen = self._foreseen(run, value, problem)
+        late = scope.close(seen)
+        return self._closed(run, outcome, problem or late)
+
+    def _foreseen(
+        self, run: Run, value: Any, problem: BaseException | None
+    ) -> tuple[Outcome | None, BaseException | None]:
+        """Return the outcome of a body that returned, and the error that its resources see: none only if it counts."""
+        run.ended = self._monotonic()
+        if problem is not None:
+            return None, problem
+        outcome = self.decide.returned(run, value)
+        if run.context.lost or run.decided:
+            return outcome, Cancelled("another outcome of the message counts, or its lease is lost")
+        if isinstance(outcome.settlement, Dead):
+            return outcome, EncodeError(outcome.settlement.error)
+        return outcome, None if outcome.status == "done" else EncodeError("the result cannot be stored")
+
+    def _closed(self, run: Run, outcome: Outcome | None, problem: BaseException | None) -> Outcome:
+        """Return the outcome after the resources are closed; *problem* may be what that raised."""
+        if problem is not None or outcome is None:
+            return self._raised(run, problem or RuntimeError("no outcome"))
+        return self._finished(run, outcome, None)
+
     def call_on_loop(self, run: Run) -> Outcome:
         """Run a coroutine function's body to its end on a new event loop in this thread, and decide."""
         import asyncio
@@ -289,6 +352,8 @@ class Executor:
             except asyncio.CancelledError as error:
                 return self._raised(run, error)
 
+        if self.keeps_loop and run.task.parameters.injected:
+            return self._call_on_kept_loop(run, whole())
         runner, generation = asyncio.Runner(), forks.generation
         try:
             loop = runner.get_loop()
@@ -311,6 +376,18 @@ class Executor:
         finally:
             with contextlib.suppress(BaseException):  # raised by tasks that the body left behind
                 runner.close()
+
+    @staticmethod
+    def _call_on_kept_loop(run: Run, whole: Coroutine[Any, Any, Outcome]) -> Outcome:
+        """Run a coroutine function's body on the loop of the process, where its resources stay open, and decide."""
+        here = contextvars.copy_context()
+
+        def start(loop: asyncio.AbstractEventLoop) -> asyncio.Task[Outcome]:
+            run.coroutine = loop.create_task(whole, context=here)
+            return run.coroutine
+
+        outcome: Outcome = worker_scope_of(run).run(start)
+        return outcome
 
     def _gather(self, run: Run) -> Outcome | None:
         """Append the results of a group to the arguments; return an outcome if that fails or *run* has ended."""
@@ -434,9 +511,11 @@ class Executor:
 
     def _returned(self, run: Run, value: Any) -> Outcome:
         run.ended = self._monotonic()
-        outcome = self.decide.returned(run, value)
+        return self._finished(run, self.decide.returned(run, value), None)
+
+    def _finished(self, run: Run, outcome: Outcome, error: BaseException | None) -> Outcome:
         if self._after:
-            self._stage_after(run, outcome, None)
+            self._stage_after(run, outcome, error)
         if len(run.delivery.envelope.body) > LITTLE:
             run.message.close()
         return outcome
@@ -447,11 +526,7 @@ class Executor:
             outcome = self.decide.stopped(run, error) or self.decide.raised(run, error)
         except BaseException as worse:  # noqa: BLE001 - the user's retry policy raised, or the task asked for something invalid
             outcome = self._failed(run, worse)
-        if self._after:
-            self._stage_after(run, outcome, error)
-        if len(run.delivery.envelope.body) > LITTLE:
-            run.message.close()
-        return outcome
+        return self._finished(run, outcome, error)
 
     def _failed(self, run: Run, error: BaseException) -> Outcome:
         """Decide for a run whose own error cannot be handled: *error* says why, if it can be described."""
@@ -630,6 +705,21 @@ class Executor:
         """Decide for a message whose body crashed its process *times* times, the last time by *how*."""
         error = f"its worker process died {times} times while it ran" + (f", last {how}" if how else "")
         return self.decide.dead(run.delivery, reason="crashed", error=error, task=run.message.task, message=run.message)
+
+
+def worker_scope_of(run: Run) -> WorkerScope:
+    """Return the resources of the process for the app that declares the task of *run*."""
+    app: Any = run.task.app  # the resource that the task takes belongs to it
+    scope: WorkerScope = app.resources
+    return scope
+
+
+def scope_of(run: Run) -> TaskScope:
+    """Return new resources for *run*."""
+    from queuekit.execution.task_scope import TaskScope  # imports asyncio, which most tasks do not need
+
+    run.resources = scope = TaskScope(worker_scope_of(run), run.context)
+    return scope
 
 
 def _of(run: Run, outcome: Outcome) -> Outcome:

@@ -12,11 +12,13 @@ __all__ = ["ainvoke", "invoke"]
 
 
 def _call(run: Run, args: Sequence[Any]) -> Any:
-    """Call the function with its context in front if it takes one."""
+    """Call the function with its context in front if it takes one, and with its resources."""
     task = run.task
-    if task.parameters.have_context:
-        return task.function(run.context, *args, **run.message.kwargs)
-    return task.function(*args, **run.message.kwargs)
+    if task.parameters.plain:
+        return task.function(*args, **run.message.kwargs)
+    before = (run.context,) if task.parameters.have_context else ()
+    filled, named = task.parameters.filled(args, run.message.kwargs, run.injected)
+    return task.function(*before, *filled, **named)
 
 
 def invoke(run: Run) -> Any:

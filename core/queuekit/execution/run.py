@@ -21,6 +21,8 @@ from queuekit.wire.records import Cancellation
 if TYPE_CHECKING:
     import asyncio
 
+    from queuekit.execution.task_scope import TaskScope
+
 __all__ = ["Run", "call_of"]
 
 
@@ -63,6 +65,10 @@ class Run:
     """Why its worker process must end once its outcome is written; empty if it need not."""
     reported: bool = False
     """Whether *did* was recorded while the body was still running."""
+    resources: TaskScope | None = None
+    """Its resources, if its task takes any."""
+    injected: dict[str, Any] | None = None
+    """The values of its resources by parameter."""
     _inside: list[None] = attrs.field(factory=[None].copy)
     _open: list[None] = attrs.field(factory=[None].copy)
 

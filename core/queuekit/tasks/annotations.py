@@ -14,6 +14,7 @@ from functools import lru_cache
 from types import NoneType, UnionType
 from typing import Annotated, Any, ForwardRef, Literal, Union, get_args, get_origin
 
+from queuekit.resources import Use
 from queuekit.secret import Secret
 
 __all__ = [
@@ -124,6 +125,8 @@ def parts_of(annotation: Any, names: Names) -> Iterator[Any]:
         if isinstance(text, str):
             pending.append(evaluated(text, names))
             continue
+        if any(isinstance(mark, Use) for mark in getattr(part, "__metadata__", ())):
+            continue  # a worker makes its value, and no message brings it
         yield part
         pending += [each for each in (get_origin(part), *_parts(part)) if each is not None]
 

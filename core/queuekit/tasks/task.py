@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Concatenate, Generic, Never, ParamSpec, Protocol, TypeVar, cast, overload
 
@@ -20,6 +20,7 @@ from queuekit.signature import Sender, Signature, fill
 from queuekit.tasks.annotations import names
 from queuekit.tasks.argument_types import ArgumentTypes
 from queuekit.tasks.callables import DeclarationError, body_of, is_coroutine_function, place_of, signature_of
+from queuekit.tasks.injection import Injection
 from queuekit.unique import UniqueKey
 from queuekit.wire import call_options as options
 from queuekit.wire.call_options import Duration
@@ -168,17 +169,25 @@ class Parameters:
     Args:
         function: The task's function. If it takes a context, the worker passes that, so it is not included.
         of: The task's name.
+        app: The app that registers it.
         coerce: Whether arguments are converted to what the annotations say.
 
     Raises:
         DeclarationError: The context is not the first parameter.
     """
 
-    def __init__(self, function: Callable[..., Any], *, of: str, coerce: bool = False) -> None:
+    def __init__(self, function: Callable[..., Any], *, of: str, app: object, coerce: bool = False) -> None:
         signature = signature_of(function)
         self.have_context = _takes_context(function, signature)
         """Whether the function takes a context before them."""
         parameters = list(signature.parameters.values())[1 if self.have_context else 0 :]
+        self.injection = Injection(function, parameters, app=app)
+        """The parameters that resources fill, and that callers cannot."""
+        self.injected = self.injection.resources
+        """The resources by parameter."""
+        self.plain = not self.have_context and not self.injected
+        """Whether the function takes the arguments of its callers and nothing else."""
+        parameters = [parameter for parameter in parameters if parameter.name not in self.injected]
         self.names = tuple(parameter.name for parameter in parameters)
         self._task = of
         self._signature = signature.replace(parameters=parameters)
@@ -201,11 +210,31 @@ class Parameters:
         """
         if self._counts is not None and not kwargs and self._counts[0] <= len(args) <= self._counts[1]:
             return
+        if self.injected and not self.injected.keys().isdisjoint(kwargs):
+            name = next(name for name in kwargs if name in self.injected)
+            raise ArgumentsError(f"{self._task}{self}: a resource fills {name!r}, callers cannot send it")
         try:
             bind = self._signature.bind_partial if partial else self._signature.bind
             bind(*args, **kwargs)
         except TypeError as error:
             raise ArgumentsError(f"{self._task}{self}: {error}") from None
+
+    def check_plain_call(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], function: Callable[..., Any]) -> None:
+        """Raise if a plain call of *function* leaves out a resource, which only workers fill.
+
+        Raises:
+            ArgumentsError: It does; names the parameter.
+        """
+        try:
+            bound = signature_of(function).bind_partial(*args, **kwargs)
+        except TypeError:
+            return  # the call itself says why
+        missing = self.injection.missing(bound.arguments)
+        if missing:
+            raise ArgumentsError(
+                f"{self._task}(): a plain call fills no resources, and leaves out {missing[0]!r}",
+                fix=f"Pass it: {missing[0]}=...",
+            )
 
     def bind(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> inspect.BoundArguments | None:
         """Return the arguments bound to the parameters; ``None`` if they do not match."""
@@ -213,6 +242,12 @@ class Parameters:
             return self._signature.bind(*args, **kwargs)
         except TypeError:
             return None
+
+    def filled(
+        self, args: Sequence[Any], kwargs: Mapping[str, Any], values: Mapping[str, Any] | None
+    ) -> tuple[Sequence[Any], Mapping[str, Any]]:
+        """Return the arguments of a call together with the *values* of the resources."""
+        return (args, kwargs) if values is None else self.injection.fill([*args], kwargs, values)
 
     def fitting(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Return the arguments of a call as they are sent.
@@ -364,7 +399,7 @@ class Task(Bound[P, R_co]):
         """Options of the task."""
         self.is_async = is_coroutine_function(function)
         """Whether it is a coroutine function."""
-        self.parameters = Parameters(function, of=self.name, coerce=options.coerce)
+        self.parameters = Parameters(function, of=self.name, app=app, coerce=options.coerce)
         """The parameters that callers fill."""
         self.__doc__ = function.__doc__
         self.__name__ = getattr(function, "__name__", name)
@@ -373,6 +408,8 @@ class Task(Bound[P, R_co]):
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R_co:
         """Call the plain function directly; a task that takes a context receives an empty one."""
         context = (Context(id="", task=self.name, queue=""),) if self.parameters.have_context else ()
+        if self.parameters.injected:
+            self.parameters.check_plain_call((*context, *args), kwargs, self.function)
         result: R_co = self.function(*context, *args, **kwargs)
         return result
 

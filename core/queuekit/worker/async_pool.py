@@ -76,7 +76,7 @@ class LoopPool:
         self.asked: float | None = None
         """Monotonic time at which the loop was asked for a sign of life; ``None`` once it answers."""
         self._ending = False
-        self._loop = asyncio.new_event_loop()
+        self.loop = self._loop = asyncio.new_event_loop()
         renew_in_forks(self)
         self.thread = threading.Thread(target=self._turn, name="queuekit-loop", daemon=True)
         self.thread.start()
@@ -155,15 +155,20 @@ class LoopPool:
         """Raise ``CancelledError`` inside the body of *run*."""
         self._loop.call_soon_threadsafe(self._cancel, run)
 
+    def end_bodies(self) -> None:
+        """Cancel the bodies that still run, and give them a moment to end; the loop goes on."""
+        if self.thread.is_alive():
+            ending = asyncio.run_coroutine_threadsafe(self._end(), self._loop)
+            with contextlib.suppress(TimeoutError):
+                ending.result(timeout=_LONGEST_END)
+
     def stop(self) -> None:
         """End the loop: cancel what still runs on it, and abandon what does not end."""
         if not self.thread.is_alive():
             with contextlib.suppress(Exception):  # it is broken
                 self._loop.close()
             return
-        ending = asyncio.run_coroutine_threadsafe(self._end(), self._loop)
-        with contextlib.suppress(TimeoutError):
-            ending.result(timeout=_LONGEST_END)
+        self.end_bodies()
         self._ending = True
         self._loop.call_soon_threadsafe(self._loop.stop)
         self.thread.join(timeout=_LONGEST_END)

@@ -30,6 +30,10 @@ from queuekit.worker.stacks import SIGNAL, answer_signal, frames_of_task, frames
 __all__ = ["Idle", "WriteStack", "not_carried", "serve"]
 
 
+_LONGEST_CLOSE = 2.0
+"""Seconds that the resources of a process may take to close."""
+
+
 @attrs.frozen
 class Idle:
     """The last message of a process that ends because it was idle."""
@@ -62,6 +66,7 @@ def serve(pipe: Connection, ref: AppRef, worker: str, idle: float | None, stacks
     app = ref.load()
     configure_logging(level=app.config.log.level, style=app.config.log.format, worker=worker)
     executor = Executor(app.runtime, app.tasks, Sending(app.runtime, app.tasks), worker=worker)
+    executor.keeps_loop = True
     inbox = _Inbox()
     threading.Thread(target=_watch, args=(pipe, inbox, stacks), daemon=True).start()
     answer_signal(stacks)
@@ -70,6 +75,8 @@ def serve(pipe: Connection, ref: AppRef, worker: str, idle: float | None, stacks
     with contextlib.suppress(OSError):  # the worker is gone
         pipe.send(threading.get_ident())
         _work(pipe, executor, inbox, idle)
+    if app.resources is not None:
+        app.resources.close(_LONGEST_CLOSE)
     _clean_up()
     return 0
 
@@ -124,7 +131,10 @@ def _stack(run: Run | None) -> tuple[Frame, ...]:
     if run is None:
         return ()
     thread = threading.main_thread().ident or 0
-    return frames_of_thread(thread) if run.coroutine is None else frames_of_task(run.coroutine, thread)
+    if run.coroutine is None:
+        return frames_of_thread(thread)
+    # One that uses resources runs on a loop in another thread.
+    return frames_of_task(run.coroutine, getattr(run.coroutine.get_loop(), "_thread_id", None) or thread)
 
 
 def _run(executor: Executor, delivery: Delivery, inbox: _Inbox) -> bytes:

@@ -72,6 +72,13 @@ class ThreadPool:
         """Rows of threads whose run was given up and is still running."""
         return {row for row, run in list(self._given_up.items()) if self.running.get(row) is run}
 
+    @property
+    def holds_resources(self) -> bool:
+        """Whether a body that was asked to stop, and has not been given up, has resources open."""
+        given_up = self.lost
+        running = list(self.running.items())
+        return any(run.resources is not None and row not in given_up for row, run in running)
+
     def give_up(self, row: int, run: Run) -> None:
         """Count the thread of *row* as lost until *run*, which may have already ended, ends."""
         self._given_up[row] = run

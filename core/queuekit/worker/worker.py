@@ -49,6 +49,7 @@ from queuekit.worker.watchdog import Watchdog
 from queuekit.worker.witness import Witness
 
 if TYPE_CHECKING:
+    from queuekit.execution.worker_scope import WorkerScope
     from queuekit.schedules.scheduler import Scheduler
     from queuekit.worker.async_pool import LoopPool
     from queuekit.worker.forkserver import ForkServer
@@ -60,6 +61,8 @@ _FINAL_SETTLE = 0.5
 """Least seconds to settle the remaining outcomes at the end."""
 LEAST_STOP = 3.0
 """Seconds that a stop may take if ``drain`` is shorter."""
+_CLOSING_STEP = 0.02
+"""Seconds between two looks at the bodies that still have resources open."""
 _RESERVE = 1.5
 """Seconds of ``drain`` that are reserved for handing back and settling; running tasks get the rest."""
 
@@ -122,6 +125,7 @@ class Worker:
         self._leases = leases or LeaseTable()
         kept_elsewhere = leases is not None and runtime.broker.capabilities.portable_leases
         self._renewer = None if kept_elsewhere else self._start_renewer()
+        self._resources = app.resources
         self._hold_nothing()
         self._health = self._make_health(on_fault)
 
@@ -289,6 +293,8 @@ class Worker:
 
     def start(self) -> None:
         """Start all threads, and return at once."""
+        if self._resources is not None:
+            self._resources.hold(lambda: self._loops().loop)
         self.app.plugins.call("queuekit_worker_child_init", raising=True, worker=self)
         self._witness.open()
         self._health.watch.start()
@@ -340,8 +346,20 @@ class Worker:
         if self._renewer is not None:
             self._renewer.stop()
         if self._loop_pool is not None:
+            self._loop_pool.end_bodies()
+        if self._resources is not None:
+            self._close_resources(self._resources, deadline)
+        if self._loop_pool is not None:
             self._loop_pool.stop()
         self.app.close()
+
+    def _close_resources(self, resources: WorkerScope, deadline: float) -> None:
+        """Close the resources of this process, once the bodies that were asked to stop have closed theirs."""
+        clock = self._runtime.clock
+        while self._threads.holds_resources and clock.monotonic() < deadline - _FINAL_SETTLE:
+            with self._changed:
+                clock.wait(self._changed, _CLOSING_STEP)
+        resources.release(max(_FINAL_SETTLE, deadline - clock.monotonic()))
 
     def _end_processes(self) -> None:
         if self._isolation is not None:
@@ -519,18 +537,19 @@ class Worker:
 
     def _loops(self) -> LoopPool:
         """Return the event loop's pool; asyncio is imported with the first coroutine task."""
-        if self._loop_pool is None:
-            from queuekit.worker.async_pool import LoopPool
+        with self._changed:  # threads need it for asynchronous resources
+            if self._loop_pool is None:
+                from queuekit.worker.async_pool import LoopPool
 
-            size = self._settings.concurrency
-            self._loop_pool = LoopPool(
-                self._executor,
-                size=size,
-                run_table=self._run_table,
-                first_row=size,
-                deliver=self._settler.put,
-                unwritten=self._unwritten,
-            )
+                size = self._settings.concurrency
+                self._loop_pool = LoopPool(
+                    self._executor,
+                    size=size,
+                    run_table=self._run_table,
+                    first_row=size,
+                    deliver=self._settler.put,
+                    unwritten=self._unwritten,
+                )
         return self._loop_pool
 
     def _loop_waiting(self) -> list[Run]:

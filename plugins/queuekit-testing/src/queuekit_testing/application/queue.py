@@ -25,6 +25,7 @@ from queuekit.execution.commit import write
 from queuekit.execution.executor import Executor
 from queuekit.execution.outcome import Outcome, Run
 from queuekit.execution.workflow_advance import WorkflowAdvancer
+from queuekit.resources import Resource
 from queuekit.tasks.task import Task
 from queuekit.wire.call_options import Duration, seconds
 from queuekit_testing.application.calls import SentCall, difference, failure, shown
@@ -112,10 +113,12 @@ class AppQueue:
         self._runtime = app.runtime
         self._sending = _Recorder(app, self)
         self._runner = _Runner(self._runtime, app.tasks, self._sending, worker="test", variables=_variables)
+        self._runner.keeps_loop = True
         self._workflows = WorkflowAdvancer(self._runtime, self._sending)
         self._ticks = Ticks(app, clock)
         self._exempt: set[str] = set()
         self._crashing = self._running = False
+        self._overrides = contextlib.ExitStack()
         vars(app)["_sending"] = self._sending
 
     def __repr__(self) -> str:
@@ -306,6 +309,16 @@ class AppQueue:
     def _tally(self, counts: Counter[str]) -> Tally:
         counts.pop("waiting", None)
         return Tally(**counts, waiting=len(self.waiting))
+
+    # -- resources
+
+    def override(self, resource: Resource[Any], value: Any) -> None:
+        """Let *value*, or what another resource gives, take the place of *resource* until the end of the test."""
+        self._overrides.enter_context(self.app.override(resource, value))
+
+    def close(self) -> None:
+        """End the overrides."""
+        self._overrides.close()
 
     # -- trouble
 

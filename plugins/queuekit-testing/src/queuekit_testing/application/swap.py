@@ -38,6 +38,7 @@ def queue_of(app: Queuekit, *, url: str | None = None, start: int | None = None)
         try:
             yield queue
         finally:
+            queue.close()
             if not virtual:
                 _empty(queue)
 
@@ -47,6 +48,7 @@ def _elsewhere(app: Queuekit, url: str, clock: Clock) -> Iterator[None]:
     config, plugins, events = app.config, app.plugins, copy.copy(app.events)
     vars(events)["_subscribers"] = [*vars(events)["_subscribers"]]
     kept = dict(vars(app))
+    resources = app.resources
     backend = NO_BACKEND if config.backend == NO_BACKEND else url
     checks = True if "check_types" not in config.settings else config.check_types
     changed = attrs.evolve(config, broker=url, backend=backend, eager=False, check_types=checks)
@@ -57,6 +59,7 @@ def _elsewhere(app: Queuekit, url: str, clock: Clock) -> Iterator[None]:
         _chance=random.Random(0),  # noqa: S311 - the same in each run of a test
         _threads=type(kept["_threads"])(),
         clock=clock,
+        _scope=None if resources is None else resources.again(),
         **dict.fromkeys(("_runtime", "_sending", "_results")),
     )
     try:
