@@ -163,6 +163,67 @@ def test_refuses_a_low_delivery_limit(make_broker: Make, queue: str) -> None:
     assert usual.settle([Ack(delivery)]) == []
 
 
+def taken_out(broker: Broker, queue: str) -> list[str]:
+    """Hand a message back until RabbitMQ takes it out of its queue, and return the lines of ``check``."""
+
+    def is_gone() -> bool:
+        found = broker.receive([queue], limit=1, wait=0, lease=PATIENCE)
+        assert broker.settle([Release(each, counted=True) for each in found]) == []
+        return bool(broker.check())
+
+    wait_until(is_gone, "RabbitMQ takes the message out")
+    return broker.check()
+
+
+def test_keeps_what_a_delivery_limit_takes_out(make_broker: Make, queue: str, channel: BlockingChannel) -> None:
+    """Whatever the limit comes from, no message is lost by it without a word: it is kept, and ``check`` reports it."""
+    prefix = unique_name("limits")
+    broker = make_broker(f"prefix={prefix}", 'queue_arguments={"x-delivery-limit":2}')
+    broker.send([Envelope(id="poison", queue=queue, body=b"body")])
+
+    (line,) = taken_out(broker, queue)
+
+    assert line.startswith(f"{prefix}.dropped: 1 messages that RabbitMQ took out of their queues")
+    _, properties, body = channel.basic_get(f"{prefix}.dropped", auto_ack=True)
+    assert (properties.message_id, body) == ("poison", b"body")
+    assert [(death["queue"], death["reason"]) for death in properties.headers["x-death"]] == [(queue, "delivery_limit")]
+    assert broker.check() == []
+
+
+@pytest.mark.full
+def test_keeps_what_a_policy_takes_out(tmp_path: Path, make_broker: Make, queue: str) -> None:
+    """A limit of the server's policy, which AMQP does not show, costs no message either; nor does another limit."""
+    server = RabbitMQ(tmp_path / "node").start()
+    try:
+        broker = make_broker(url=server.url())
+        broker.send(messages(queue, 1))
+        server.control("set_policy", "limit", ".*", '{"delivery-limit":2}', "--apply-to", "queues")
+
+        (line,) = taken_out(broker, queue)
+
+        assert line.startswith("queuekit.dropped: 1 messages that RabbitMQ took out of their queues")
+        server.control("set_policy", "limit", f"^{queue}$", '{"message-ttl":1}', "--apply-to", "queues")
+        broker.send(messages(queue, 2)[1:])
+        wait_until(lambda: any(": 2 messages that" in line for line in broker.check()), "both are kept")
+        assert broker.receive([queue], limit=1, wait=0, lease=PATIENCE) == []
+    finally:
+        server.close()
+
+
+def test_reports_a_queue_that_loses_what_a_policy_takes_out(
+    make_broker: Make, queue: str, channel: BlockingChannel
+) -> None:
+    """A queue that others declared keeps no such messages; ``check`` says how to mend that, and tells its own limit."""
+    channel.queue_declare(queue, durable=True, arguments={"x-queue-type": "quorum", "x-delivery-limit": 5})
+
+    problems = make_broker(url=shared_url()).check_queues([queue], max_deliveries=3)
+
+    assert [problem.partition(":")[0] for problem in problems] == [queue] * 2
+    assert "loses what a limit of a policy takes out" in problems[0]
+    assert "drops a message after 5 deliveries" in problems[1]
+    channel.queue_delete(queue)
+
+
 def test_goes_to_the_next_server(make_broker: Make, queue: str) -> None:
     """A server that does not answer is left out."""
     url = shared_url("auto_delete=300").replace("//", "//127.0.0.1:1,")

@@ -21,7 +21,7 @@ import pytest
 
 from support import venvs
 from support.server_process import ServerProcess, free_port
-from support.waiting import UNHURRIED, wait_until
+from support.waiting import PATIENCE, UNHURRIED, wait_until
 
 __all__ = ["RabbitMQ", "end_shared", "need", "need_plugin", "shared_address", "shared_url"]
 
@@ -135,6 +135,15 @@ class RabbitMQ(ServerProcess):
                 return connection.recv(1) == b"\x01"
         except OSError:
             return False
+
+    def control(self, *arguments: str) -> None:
+        """Run ``rabbitmqctl`` on it."""
+        program = shutil.which("rabbitmqctl", path=os.pathsep.join([*_PLACES, os.environ.get("PATH", "")]))
+        assert program is not None, _MISSING
+        environ = {**os.environ, **self._environ}
+        call = [program, "-n", self._environ["RABBITMQ_NODENAME"], *arguments]
+        done = subprocess.run(call, env=environ, capture_output=True, text=True, check=False, timeout=10 * PATIENCE)
+        assert done.returncode == 0, done.stdout + done.stderr
 
     def pids(self) -> list[int]:
         """Return the ids of its processes: of the node, which leads a group, and of the port mapper."""

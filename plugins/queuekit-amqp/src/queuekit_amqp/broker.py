@@ -274,11 +274,20 @@ class AmqpBroker(Broker):
         self._interrupts.interrupt()
 
     def check(self) -> list[str]:
-        """Return whether delayed messages have lost their queue."""
-        lost = passive(self._connections.consume, self._layout.lost)
-        if not lost:
-            return []
-        return [f"{self._layout.lost}: {lost} delayed messages, whose queue was deleted. Move them, or purge the queue"]
+        """Return whether delayed messages have lost their queue, or RabbitMQ has taken messages out of queues."""
+        return [f"{name}: {count} {what}" for name, what in self._astray() if (count := self._ready(name))]
+
+    def _ready(self, name: str) -> int:
+        return passive(self._connections.consume, name) or 0
+
+    def _astray(self) -> list[tuple[str, str]]:
+        """Return the names of queues that nobody takes messages from, and what they hold."""
+        move = "Move them, or purge the queue"
+        limit = "a limit of a policy, such as delivery-limit (rabbitmqctl list_policies)"
+        return [
+            (self._layout.lost, f"delayed messages, whose queue was deleted. {move}"),
+            (self._layout.dropped, f"messages that RabbitMQ took out of their queues by {limit}. {move}"),
+        ]
 
     def check_queues(self, queues: Sequence[str], *, max_deliveries: int) -> list[str]:
         """Return the settings of queues that may lose messages."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from pika import spec
 
@@ -19,6 +20,7 @@ CRASHES_EACH = 10
 """Least deliveries that a queue must allow for each delivery that core counts: hand-backs count as well."""
 _DIFFERENT = 406
 _LIMIT = "x-delivery-limit"
+_DEAD_LETTERS = "x-dead-letter-exchange"
 _CURRENT = re.compile(r"inequivalent arg '([^']+)'.*?but current is (?:the value )?(?:'([^']*)'|none)", re.DOTALL)
 
 
@@ -50,10 +52,21 @@ def check_queue(link: Link, layout: Layout, place: Place, *, max_deliveries: int
         return [_too_few(place, wanted, least)]
     if passive(link, place.name) is None:
         return []
+    arguments = layout.arguments()
+    problems = _compared(link, place, arguments, least)
+    if problems == [_losing(place)]:
+        # RabbitMQ reports one difference at a time.
+        rest = {name: value for name, value in arguments.items() if name not in layout.keeps}
+        problems += _compared(link, place, rest, least)
+    return problems
+
+
+def _compared(link: Link, place: Place, arguments: Mapping[str, Any], least: int) -> list[str]:
+    """Return what RabbitMQ reports if the queue of *place* is declared with *arguments*."""
     channel = link.take()
     try:
         channel.call(
-            spec.Queue.Declare(queue=place.name, durable=True, arguments=layout.arguments()), timeout=link.timeout()
+            spec.Queue.Declare(queue=place.name, durable=True, arguments=dict(arguments)), timeout=link.timeout()
         )
     except ChannelClosedError as error:
         if error.reply != _DIFFERENT:
@@ -70,9 +83,15 @@ def _different(place: Place, text: str, least: int) -> str:
     name, value = (found[1], found[2] or "") if found else ("", "")
     if name == _LIMIT and value.isdigit() and int(value) < least:
         return _too_few(place, int(value), least)
+    if name == _DEAD_LETTERS and not value:
+        return _losing(place)
     if name == _LIMIT and not value:
         return f"{place.name}: it has no {_LIMIT}, so RabbitMQ 4 drops a message after 20 deliveries. Declare it anew"
     return f"{place.name}: it was declared otherwise than its options say, and is used as it is: {text}"
+
+
+def _losing(place: Place) -> str:
+    return f"{place.name}: it has no {_DEAD_LETTERS}, so it loses what a limit of a policy takes out. Declare it anew"
 
 
 def _too_few(place: Place, limit: int, least: int) -> str:

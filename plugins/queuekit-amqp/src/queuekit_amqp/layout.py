@@ -6,6 +6,8 @@
 ``queuekit.delay.N``     messages that still have to wait for 2**N times the shortest delay, and an exchange before it
 ``queuekit.due``         exchange to which a message goes when its delay has passed
 ``queuekit.lost``        messages whose queue was deleted while they were delayed
+``queuekit.key.HASH``    delayed messages with a routing key of their own that are due; each key has such a queue
+``queuekit.dropped``     messages that RabbitMQ has taken out of a queue by a limit of its own
 ``queuekit.next.ID``     nothing; it is there for a moment when queues are declared
 =======================  ===========================================================================================
 
@@ -16,6 +18,7 @@ waits for the same time, none blocks another, and the delay survives a restart.
 
 from __future__ import annotations
 
+import hashlib
 import uuid
 from collections.abc import Mapping
 from typing import Any
@@ -54,6 +57,9 @@ class Layout:
         self._options = options
         self.due = f"{options.prefix}.due"
         self.lost = f"{options.prefix}.lost"
+        self.dropped = f"{options.prefix}.dropped"
+        self.keeps = frozenset(_passed_on_to(self.dropped))
+        """Names of the arguments by which a queue keeps what RabbitMQ takes out of it."""
         self.exchange = options.exchange
 
     def key(self, place: Place) -> str:
@@ -66,7 +72,8 @@ class Layout:
         """Return the arguments of queues."""
         expires = self._options.auto_delete
         own: Mapping[str, Any] = {} if expires is None else {"x-expires": int(expires * 1_000)}
-        return {"x-queue-type": "quorum", "x-delivery-limit": _UNLIMITED, **self._options.queue_arguments, **own}
+        limits = {"x-delivery-limit": _UNLIMITED, **_passed_on_to(self.dropped)}
+        return {"x-queue-type": "quorum", **limits, **self._options.queue_arguments, **own}
 
     def next(self) -> str:
         """Return the name of a queue that has never been there."""
@@ -86,13 +93,8 @@ class Layout:
 
     def delay_arguments(self, bit: int) -> dict[str, Any]:
         """Return the arguments of the delay queue of *bit*."""
-        return {
-            "x-queue-type": "quorum",
-            "x-message-ttl": round(DELAY_STEP * 1_000) << bit,
-            "x-dead-letter-exchange": self.after(bit),
-            "x-dead-letter-strategy": "at-least-once",
-            "x-overflow": "reject-publish",
-        }
+        wait = round(DELAY_STEP * 1_000) << bit
+        return {"x-queue-type": "quorum", "x-message-ttl": wait, **_passed_on_to(self.after(bit))}
 
     def after(self, bit: int) -> str:
         """Return the exchange that comes after *bit*."""
@@ -109,6 +111,22 @@ class Layout:
     def due_key(self, place: Place) -> str:
         """Return the binding key by which *place* gets what is due."""
         return f"#.{_word(place)}"
+
+    def gate(self, routing_key: str) -> Place:
+        """Return the queue that gives delayed messages their *routing_key* when they are due."""
+        key = hashlib.sha256(f"{self.exchange}\0{routing_key}".encode("utf-8", "surrogatepass")).hexdigest()[:32]
+        return Place(f"{self._options.prefix}.key.{key}")
+
+    def gate_arguments(self, routing_key: str) -> dict[str, Any]:
+        """Return the arguments of that queue: what arrives goes on at once to the exchange, with the key."""
+        key = {"x-dead-letter-routing-key": routing_key}
+        return {"x-queue-type": "quorum", "x-message-ttl": 0, **_passed_on_to(self.exchange), **key}
+
+
+def _passed_on_to(exchange: str) -> dict[str, Any]:
+    """Return the arguments of a queue that passes what it takes out of itself on to *exchange*, without loss."""
+    strategy = {"x-dead-letter-strategy": "at-least-once", "x-overflow": "reject-publish"}
+    return {"x-dead-letter-exchange": exchange, **strategy}
 
 
 def _word(place: Place) -> str:

@@ -48,8 +48,8 @@ class AmqpMessageOptions:
     """Options of one message, given as ``broker={"routing_key": "eu.orders"}``.
 
     Attributes:
-        routing_key: Routing key on the option ``exchange``, in place of the queue's binding key. A delayed message goes
-            to its queue without it.
+        routing_key: Routing key on the option ``exchange``, in place of the queue's binding key; of a delayed message
+            when it is due. A retry goes back to the queue from which the message was taken.
     """
 
     routing_key: str = attrs.field(default="", validator=_longest(200))

@@ -37,7 +37,7 @@ class Outgoing:
     delay: float = 0.0
     """Seconds until it is due."""
     routing_key: str = ""
-    """Used in place of the usual one, unless it is delayed."""
+    """Used in place of the usual one; empty for that one."""
 
     @property
     def place(self) -> Place:
@@ -120,11 +120,14 @@ class Publisher:
     def _declare(self, messages: Sequence[Outgoing], units: Sequence[int]) -> None:
         self._topology.ensure(self._link, {one.place for one in messages})
         if any(units):
-            late = {one.place for one, delayed in zip(messages, units, strict=True) if delayed}
-            self._topology.ensure_delays(self._link, set(units), late)
+            late = [one for one, delayed in zip(messages, units, strict=True) if delayed]
+            places = {one.place for one in late if not one.routing_key}
+            self._topology.ensure_delays(self._link, set(units), places, {one.routing_key for one in late} - {""})
 
     def _key(self, one: Outgoing, units: int) -> str:
-        return self._layout.delayed_key(one.place, units) if units else one.routing_key or self._layout.key(one.place)
+        if not units:
+            return one.routing_key or self._layout.key(one.place)
+        return self._layout.delayed_key(self._layout.gate(one.routing_key) if one.routing_key else one.place, units)
 
     def _write(self, messages: Sequence[Outgoing], units: Sequence[int]) -> tuple[Batch, Confirms]:
         confirms = self._open()

@@ -53,6 +53,7 @@ class Topology:
         self._due: set[Place] = set()
         self._bits: set[int] = set()
         self._delays = False
+        self._dropped = False
 
     def knows(self, place: Place) -> bool:
         """Return whether *place* is there."""
@@ -63,6 +64,7 @@ class Topology:
         missing = [place for place in dict.fromkeys(places) if place not in self._places]
         if missing:
             with self._lock:
+                self._keep_dropped(link)
                 new = [place for place in missing if passive(link, place.name) is None]
                 for place in new:
                     self._declare(link, place)
@@ -72,6 +74,17 @@ class Topology:
                     if self._layout.exchange:
                         self._bind(link, place)
                     self._places.add(place)
+
+    def _keep_dropped(self, link: Link) -> None:
+        """Declare the place of what RabbitMQ takes out of queues."""
+        if self._dropped:
+            return
+        name = self._layout.dropped
+        new = passive(link, name) is None
+        self._call(link, *_kept(name))
+        if new:
+            self._write_names(link)
+        self._dropped = True
 
     def _declare(self, link: Link, place: Place) -> None:
         channel = link.take()
@@ -111,21 +124,27 @@ class Topology:
 
     # -- delays
 
-    def ensure_delays(self, link: Link, units: Collection[int], places: Iterable[Place]) -> None:
-        """Declare what messages with delays of *units* pass on their way to *places*."""
+    def ensure_delays(
+        self, link: Link, units: Collection[int], places: Collection[Place], routing_keys: Collection[str] = ()
+    ) -> None:
+        """Declare what messages with delays of *units* pass on their way to *places*, or to *routing_keys*."""
         self.ensure(link, places)
         bits = {bit for one in set(units) for bit in range(DELAY_BITS) if one >> bit & 1} - self._bits
-        bound = set(places) - self._due
+        gates = {self._layout.gate(key): key for key in routing_keys}
+        bound = {*places, *gates} - self._due
         if not bits and not bound:
             return
         with self._lock:
             names = [] if self._delays else [self._layout.lost]
-            names += [self._layout.delay(bit) for bit in bits]
+            names += [*map(self._layout.delay, bits), *(gate.name for gate in gates if gate in bound)]
             new = [name for name in names if passive(link, name) is None]
             if not self._delays:
                 self._call(link, *self._exchanges())
             for bit in sorted(bits):
                 self._call(link, *self._delay_queue(bit))
+            for gate, key in gates.items():
+                arguments = self._layout.gate_arguments(key)
+                self._call(link, spec.Queue.Declare(queue=gate.name, durable=True, arguments=arguments))
             if new:
                 self._write_names(link)
             self._delays = True
@@ -141,9 +160,7 @@ class Topology:
         lost = {"alternate-exchange": layout.lost}
         names = [layout.delay(bit) for bit in range(DELAY_BITS)]
         declared = [
-            spec.Exchange.Declare(exchange=layout.lost, type="fanout", durable=True),
-            spec.Queue.Declare(queue=layout.lost, durable=True, arguments={"x-queue-type": "quorum"}),
-            spec.Queue.Bind(queue=layout.lost, exchange=layout.lost, routing_key=""),
+            *_kept(layout.lost),
             spec.Exchange.Declare(exchange=layout.due, type="topic", durable=True, arguments=lost),
             *[spec.Exchange.Declare(exchange=name, type="topic", durable=True) for name in names],
         ]
@@ -161,3 +178,12 @@ class Topology:
             spec.Queue.Declare(queue=name, durable=True, arguments=layout.delay_arguments(bit)),
             spec.Queue.Bind(queue=name, exchange=name, routing_key=layout.digit(bit, 1)),
         ]
+
+
+def _kept(name: str) -> list[Any]:
+    """Return what declares an exchange and a queue of one name, which keeps all that the exchange gets."""
+    return [
+        spec.Exchange.Declare(exchange=name, type="fanout", durable=True),
+        spec.Queue.Declare(queue=name, durable=True, arguments={"x-queue-type": "quorum"}),
+        spec.Queue.Bind(queue=name, exchange=name, routing_key=""),
+    ]
