@@ -52,6 +52,8 @@ _ATTEMPTS = 100_000
 _GENERATION = _ATTEMPTS * 100
 MAX_ATTEMPT = _ATTEMPTS - 1
 """Highest attempt that a rank can distinguish within one generation."""
+MAX_COUNT = 2**29 - 1
+"""Largest generation, attempt or hop of a message: with a larger one, a rank would not stay below 2**53."""
 _FINAL_RANK = MAX_ATTEMPT * 100 + _FINAL_ORDER
 
 
@@ -62,6 +64,7 @@ def rank(state: State, *, attempt: int = 0, generation: int = 0) -> int:
     The number stays below 2**53, so that Lua and JSON numbers hold it exactly.
     """
     order = _ORDER.get(state)
+    generation = min(generation, MAX_COUNT)
     if order is None:
         return generation * _GENERATION + _FINAL_RANK
     return generation * _GENERATION + min(attempt, MAX_ATTEMPT) * 100 + order

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -184,6 +185,7 @@ def test_keeps_what_a_delivery_limit_takes_out(make_broker: Make, queue: str, ch
     (line,) = taken_out(broker, queue)
 
     assert line.startswith(f"{prefix}.dropped: 1 messages that RabbitMQ took out of their queues")
+    properties: Any
     _, properties, body = channel.basic_get(f"{prefix}.dropped", auto_ack=True)
     assert (properties.message_id, body) == ("poison", b"body")
     assert [(death["queue"], death["reason"]) for death in properties.headers["x-death"]] == [(queue, "delivery_limit")]

@@ -1,13 +1,16 @@
 """Messages of any bytes, in any field: they are set aside intact, and the rest is worked off (QK8, QK9)."""
 
+import json
 import sqlite3
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from queuekit import State
 from queuekit.envelope import Envelope
+from queuekit.states import MAX_COUNT
 from support.fault_tasks import hold, nap
 from support.fleet import Fleet
 from support.malformed import WRONG, make
@@ -58,6 +61,29 @@ def test_every_wrong_type_is_found(fleet: Fleet) -> None:
     assert group.workers() == before
 
 
+COUNTS: dict[str, dict[str, Any]] = {
+    f"{field}-{value}": {field: value}
+    for field in ("generation", "attempt", "hop")
+    for value in (MAX_COUNT + 1, 2**32 - 1)
+}
+"""Numbers that a broker stores, and queuekit never writes."""
+
+
+def test_huge_counts_are_set_aside(fleet: Fleet) -> None:
+    """Each such message is dead at once, with a result that says so; one that is replayed breaks nothing."""
+    fleet.start_ready(concurrency=2)
+    for id, counts in COUNTS.items():
+        body = json.dumps({"v": 1, "id": id, "task": nap.name, "ct": "json"}).encode() + b'\n{"args":[0]}'
+        fleet.app.runtime.broker.send([Envelope(id=id, queue="default", body=body, **counts)])
+
+    wait_until(lambda: COUNTS.keys() <= fleet.dead().keys(), what="all set aside")
+
+    assert {fleet.app.info(id).state for id in COUNTS} == {State.DEAD}
+    fleet.app.runtime.broker.requeue("default", list(COUNTS))
+    last = nap.send(0).id
+    wait_until(lambda: fleet.ledger.has("end", [last]), what="others done")
+
+
 ROWS: dict[str, dict[str, object]] = {
     "text-body": {"body": "text, not bytes"},
     "wide-text-body": {"body": "\u20ac" * 50},
@@ -75,6 +101,13 @@ ROWS: dict[str, dict[str, object]] = {
     "infinite-due": {"due": float("-inf")},
     "text-due": {"due": "now"},
     "text-sent": {"sent_at": "yesterday"},
+    "huge-generation": {"generation": 2**40},
+    "largest-generation": {"generation": 2**63 - 1},
+    "largest-attempt": {"attempt": 2**63 - 1},
+    "largest-hop": {"hop": 2**63 - 1},
+    "negative-hop": {"hop": -1},
+    "largest-number": {"number": 2**63 - 1},
+    "largest-crashes": {"crashes": 2**63 - 1},
     "text-number": {"number": "many"},
     "text-crashes": {"crashes": "some"},
 }

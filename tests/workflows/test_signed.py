@@ -14,7 +14,7 @@ from queuekit.broker import Place, Release
 from queuekit.client.sender import Sending
 from queuekit.envelope import Envelope
 from queuekit.operations.admin import Admin
-from queuekit.states import State
+from queuekit.states import MAX_COUNT, State
 from queuekit.wire.position import chunk_key, graph_key
 from queuekit.wire.records import result_key
 from support.calls import ALONE, ENGINES, MIXED, Calls, calls_on, each_engine
@@ -229,13 +229,14 @@ def test_a_key_is_changed_without_a_pause() -> None:
     assert [one.envelope.id for one in inside(old, Place.DEAD)] == [last.id]
 
 
-@pytest.mark.parametrize("field", ["attempt", "generation"])
+@pytest.mark.parametrize("count", [-1_000_000, -1, MAX_COUNT + 1, 2**40 - 1, 2**40, 2**63 - 1])
+@pytest.mark.parametrize("field", ["attempt", "generation", "hop"])
 @pytest.mark.parametrize("keys", [[], [KEY]], ids=["plain", "signed"])
-def test_a_negative_count_does_not_run(keys: list[str], field: str) -> None:
-    """Else one write to the broker would run a task that fails millions of times."""
+def test_a_count_out_of_bounds_does_not_run(keys: list[str], field: str, count: int) -> None:
+    """Else one write to the broker would run a task that fails millions of times, or whose outcome cannot be stored."""
     calls = other(signing_keys=keys)
-    count: dict[str, Any] = {field: -1_000_000}
-    calls.app.runtime.broker.send([attrs.evolve(prepared(calls, "a"), **count)])
+    counts: dict[str, Any] = {field: count}
+    calls.app.runtime.broker.send([attrs.evolve(prepared(calls, "a"), **counts)])
 
     burst(calls.app)
 

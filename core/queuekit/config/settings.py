@@ -129,6 +129,8 @@ def _signing_keys(value: Any) -> tuple[SigningKey, ...]:
     """Return the keys of a list, or of text: JSON, or separated by commas or lines. No error shows one."""
     texts = value
     if isinstance(value, str):
+        if value.lstrip().startswith(("{", '"')):
+            raise ValueError('looks like JSON that is not a list; write a list of keys, ["..."], or the keys alone')
         listed = value if value.lstrip().startswith("[") else ",".join(value.split("\n"))
         with contextlib.suppress(ValueError):
             texts = convert(tuple[str, ...], listed)

@@ -35,7 +35,7 @@ from queuekit.execution.time_limit import Guard, surely
 from queuekit.execution.workflow_inputs import MisfitError, gather, own_tasks
 from queuekit.ids import is_name
 from queuekit.logs.errors import log_error
-from queuekit.states import State
+from queuekit.states import MAX_COUNT, State
 from queuekit.tasks.resolve import resolve
 from queuekit.tasks.task import Task
 from queuekit.values import quickly
@@ -178,7 +178,8 @@ class Executor:
             raise DecodeError(f"{size:,} bytes, the limit is {self._most_bytes:,}")
         message = sealed(delivery.envelope, self._runtime.accepted)
         envelope = delivery.envelope
-        if envelope.attempt < 0 or envelope.generation < 0:
+        # A number with more bits than MAX_COUNT, which is one less than a power of two, shows in the whole.
+        if not 0 <= envelope.attempt | envelope.generation | envelope.hop <= MAX_COUNT:
             return self._miscounted(delivery)
         if marks or envelope.expires is not None or envelope.not_before is not None:
             early = self._not_now(delivery, message, marks)
@@ -195,10 +196,16 @@ class Executor:
         return self._suspect(run, marks) if delivery.crashes else run
 
     def _miscounted(self, delivery: Delivery) -> Outcome:
-        """Dead-letter a message with a negative count, which queuekit never writes: it would be retried that often."""
+        """Dead-letter a message with a count that queuekit never writes.
+
+        A negative one would let it be retried that often, and a huge one makes no rank that a backend can store.
+        """
         envelope = delivery.envelope
-        counted = attrs.evolve(envelope, attempt=max(0, envelope.attempt), generation=max(0, envelope.generation))
-        error = "a negative number of attempts or replays"
+        counts = ("attempt", "generation", "hop")
+        wrong = [name for name in counts if not 0 <= getattr(envelope, name) <= MAX_COUNT]
+        zeros: dict[str, Any] = dict.fromkeys(wrong, 0)
+        counted = attrs.evolve(envelope, **zeros)
+        error = f"{' and '.join(wrong)} not between 0 and {MAX_COUNT:,}"
         return self.decide.dead(attrs.evolve(delivery, envelope=counted), reason="malformed", error=error)
 
     def call(self, run: Run) -> Outcome:
@@ -600,10 +607,10 @@ class Executor:
         if envelope.not_before is not None and self._limits.max_delay is not None:
             left = envelope.not_before - delivery.claimed_at
             if left > self._limits.lease_granularity:
-                return self._hop(delivery, min(left, self._limits.max_delay))
+                return self._delayed_again(delivery, min(left, self._limits.max_delay))
         return None
 
-    def _hop(self, delivery: Delivery, delay: float) -> Outcome:
+    def _delayed_again(self, delivery: Delivery, delay: float) -> Outcome:
         """Delay a message again whose delay exceeds the broker's limit; counts as neither attempt nor crash."""
         envelope = attrs.evolve(delivery.envelope, hop=delivery.envelope.hop + 1, delay=delay)
         return Outcome(delivery=delivery, settlement=Replace(delivery, envelope), status="held")

@@ -142,8 +142,8 @@ class Topology:
                 self._call(link, *self._exchanges())
             for bit in sorted(bits):
                 self._call(link, *self._delay_queue(bit))
-            for gate, key in gates.items():
-                arguments = self._layout.gate_arguments(key)
+            for gate, routing_key in gates.items():
+                arguments = self._layout.gate_arguments(routing_key)
                 self._call(link, spec.Queue.Declare(queue=gate.name, durable=True, arguments=arguments))
             if new:
                 self._write_names(link)
