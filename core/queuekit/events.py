@@ -33,6 +33,7 @@ __all__ = [
     "MessagesSent",
     "MessagesSettled",
     "OperatorActed",
+    "PausesChanged",
     "QueuesUnserved",
     "SchedulerLeaderElected",
     "SchedulerLeaderLost",
@@ -423,6 +424,14 @@ class WorkerStarted(Event):
 
 
 @attrs.frozen(kw_only=True)
+class PausesChanged(Event):
+    """A worker learned what operators have paused; it leaves that alone from now on."""
+
+    lines: tuple[str, ...]
+    """What is paused, by whom and why, a line each; empty if nothing is paused any more."""
+
+
+@attrs.frozen(kw_only=True)
 class QueuesUnserved(Event):
     """A worker starts, and tasks are sent to queues that no worker serves.
 
@@ -623,6 +632,7 @@ class LogSubscriber:
             TickSkipped: self._skipped,
             TickFailed: self._tick_failed,
             WorkerStarted: self._worker_started,
+            PausesChanged: self._paused,
             QueuesUnserved: self._unserved,
             WorkerReady: self._ready,
             WorkerCrashed: self._crashed,
@@ -680,9 +690,8 @@ class LogSubscriber:
 
     def _acted(self, event: OperatorActed) -> None:
         on = f" {clean(event.on)}" if event.on else ""
-        self._worker.info(
-            "%s%s by %s: %d messages", clean(event.what), on, clean(event.by), event.count, extra=_data(event)
-        )
+        count = f": {event.count} messages" if event.count else ""
+        self._worker.info("%s%s by %s%s", clean(event.what), on, clean(event.by), count, extra=_data(event))
 
     def _lost(self, event: LeasesLost) -> None:
         self._worker.warning("%d leases lost: %s", event.count, ", ".join(event.ids[:5]), extra=_data(event))
@@ -727,6 +736,10 @@ class LogSubscriber:
 
     def _unserved(self, event: QueuesUnserved) -> None:
         self._worker.warning("%s", "\n  ".join(map(clean, event.lines)), extra=_data(event))
+
+    def _paused(self, event: PausesChanged) -> None:
+        lines = event.lines or ("nothing any more",)
+        self._worker.info("paused: %s", "; ".join(map(clean, lines)), extra=_data(event))
 
     def _ready(self, event: WorkerReady) -> None:
         self._worker.info("%s ready", event.worker, extra=_data(event))

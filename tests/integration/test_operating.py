@@ -37,3 +37,8 @@ def test_sorts_dead_letters(app: Queuekit) -> None:
 def test_refuses_the_cursor_of_another_list(app: Queuekit) -> None:
     """It is the user's mistake, and no fault of the engine."""
     operating.refuse_a_cursor(app)
+
+
+def test_pauses_and_resumes(app: Queuekit) -> None:
+    """A queue, and the messages of a task with certain arguments; the worker obeys within seconds, and says so."""
+    operating.pause_and_resume(app)

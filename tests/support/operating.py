@@ -1,6 +1,7 @@
 """What an operator sees and does on any engine: the tests of each engine run these scenes."""
 
 import threading
+import time
 
 import pytest
 
@@ -12,12 +13,14 @@ from queuekit.operations.dead_letters import group, in_steps, select
 from queuekit.operations.filters import parse_filter
 from queuekit.operations.kills import kill
 from queuekit.operations.listing import list_messages
+from queuekit.operations.pauses import pause, resume, until_obeyed
 from queuekit.operations.stacks import ask_stack
 from queuekit.operations.why import collect, reasons
+from queuekit.wire.pauses import Pause
 from support.waiting import PATIENCE, wait_until
 from support.working import burst, working
 
-__all__ = ["kill_a_body", "look", "refuse_a_cursor", "sort_dead_letters"]
+__all__ = ["kill_a_body", "look", "pause_and_resume", "refuse_a_cursor", "sort_dead_letters"]
 
 
 def why(app: Queuekit, id: str) -> str:
@@ -121,3 +124,39 @@ def sort_dead_letters(app: Queuekit) -> None:
     assert (len(dropped), admin.dead_count()) == (1, 0)
     (action,) = admin.actions()
     assert (action.what, action.by, action.ids) == ("dlq drop", "ann", tuple(dropped))
+
+
+def obeyed(app: Queuekit, *, paused: tuple[Pause, ...] = (), resumed: tuple[Pause, ...] = ()) -> list[str]:
+    """Return the workers that a pause or its end concerns, once all have obeyed."""
+    found = until_obeyed(Admin(app), paused=paused, resumed=resumed, patience=PATIENCE, sleep=time.sleep)
+    assert found is not None
+    assert found.is_complete
+    return [worker.name for worker in found.obeyed]
+
+
+def pause_and_resume(app: Queuekit) -> None:
+    """Pause a queue and then some messages of a task, and resume both, under a worker that runs."""
+    ran: list[int] = []
+
+    def note(number: int) -> None:
+        ran.append(number)
+
+    app.task(name="note")(note)
+    send, admin = app.tasks["note"].send, Admin(app)
+    with working(app) as worker:
+        worker._watchdog._nap = 0.2  # it looks more often than it would
+        queue = pause(admin, queue="default", by="ann", why="the disk is full")
+        assert obeyed(app, paused=(queue,)) == [worker.name]
+        first = send(1)
+        assert (why(app, first.id), ran) == ("paused", [])
+        assert resume(admin, queue="default")[0].mark == queue.mark
+        wait_until(lambda: ran == [1], "the run of what was paused")
+
+        some = pause(admin, task="no*", where=[("number", "2")], lasts=3_600.0)
+        assert obeyed(app, paused=(some,), resumed=(queue,)) == [worker.name]
+        second, _ = send(2), send(3)
+        wait_until(lambda: ran == [1, 3], "the run of what is not paused")
+        assert why(app, second.id) == "paused"
+        resume(admin, task="no*")
+        wait_until(lambda: ran == [1, 3, 2], "the run of what was held back")
+    assert (admin.pauses(), [action.what for action in admin.actions()]) == ([], ["resume", "pause"] * 2)

@@ -18,6 +18,7 @@ from queuekit.events import (
     MessagesSent,
     MessagesSettled,
     OperatorActed,
+    PausesChanged,
     QueuesUnserved,
     SchedulerLeaderElected,
     SchedulerLeaderLost,
@@ -153,6 +154,13 @@ LINES = [
         "no worker serves 'mail'\n  start one",
         id="unserved",
     ),
+    pytest.param(
+        PausesChanged(lines=("the queue 'a', by ann", "the task 'b', by bob")),
+        "INFO",
+        "paused: the queue 'a', by ann; the task 'b', by bob",
+        id="paused",
+    ),
+    pytest.param(PausesChanged(lines=()), "INFO", "paused: nothing any more", id="resumed"),
     pytest.param(
         WorkerGaveUp(number=1, how="exited with code 3", tries=5),
         "CRITICAL",

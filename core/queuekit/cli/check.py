@@ -10,6 +10,7 @@ import click
 from queuekit.app import Queuekit
 from queuekit.cli.options import common_options, engine_options, json_option, pass_session
 from queuekit.cli.output import paint, print_json
+from queuekit.cli.pauses import line_of
 from queuekit.cli.session import Session, need_shared
 from queuekit.client.runtime import Runtime
 from queuekit.config.settings import Config, check_sections
@@ -91,6 +92,9 @@ class Checkup:
         for subject, text in about.items():
             if not any(problem.startswith(subject) for problem in problems):
                 self._fine(subject, text)
+        admin = Admin(app)
+        for pause in admin.pauses():
+            self._fine("pauses", line_of(pause, admin.now()))
         for problem in problems:
             subject = next((subject for subject in (*about, *OTHERS) if problem.startswith(subject)), "more")
             self.findings.append(Finding(subject, ok=False, text=problem.removeprefix(f"{subject}: ")))

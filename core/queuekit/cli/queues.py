@@ -6,6 +6,7 @@ import click
 
 from queuekit.cli.options import common_options, engine_options, json_option, pass_session
 from queuekit.cli.output import age, columns, print_json
+from queuekit.cli.pauses import document_of, line_of
 from queuekit.cli.session import Session
 from queuekit.operations.admin import QueueView
 
@@ -22,11 +23,15 @@ HEADER = ("QUEUE", "WAITING", "RUNNING", "DELAYED", "DEAD", "OLDEST", "WORKERS")
 def command(session: Session, *, as_json: bool) -> None:
     """List the queues: messages by state, the age of the oldest waiting one, and the number of workers."""
     admin = session.admin()
-    views = admin.queues()
+    views, pauses = admin.queues(), admin.pauses()
     if as_json:
-        print_json([_document(view) for view in views])
+        now = admin.now()
+        found = {pause.queue: document_of(pause, now) for pause in pauses if pause.queue}
+        print_json([_document(view) | {"paused": found.get(view.name)} for view in views])
         return
     click.echo(columns(HEADER, [_row(view, admin.untold) for view in views], right=HEADER[1:]))
+    for pause in pauses:
+        session.say(line_of(pause, admin.now()))
     _print_hints(session, views)
 
 

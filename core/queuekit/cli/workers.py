@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import click
@@ -11,6 +11,7 @@ import click
 from queuekit.cli.options import common_options, engine_options, json_option, pass_session
 from queuekit.cli.output import age, columns, print_json, size
 from queuekit.cli.session import Session
+from queuekit.wire.pauses import Pause
 from queuekit.wire.presence import Presence, RunningTask
 
 __all__ = ["command"]
@@ -37,10 +38,12 @@ def command(session: Session, *, limit: int, after: str | None, as_json: bool) -
     Each worker process reports this every 10 seconds. One that gives no sign of life for 30 seconds is silent: it
     hangs, was killed, or is disconnected.
     """
-    found = [worker for worker in session.admin().fleet() if after is None or worker.name > after]
+    admin = session.admin()
+    found = [worker for worker in admin.fleet() if after is None or worker.name > after]
+    pauses = {pause.mark: pause for pause in admin.pauses()}
     shown = found[:limit]
     if as_json:
-        print_json([_document(worker) for worker in shown])
+        print_json([_document(worker, pauses) for worker in shown])
         return
     if not found and after is not None:
         session.say("No more workers.")
@@ -48,7 +51,7 @@ def command(session: Session, *, limit: int, after: str | None, as_json: bool) -
     if not found:
         session.say(f"No workers. Start one:  {session.command('worker')}")
         return
-    click.echo(columns(HEADER, [_row(worker) for worker in shown], right=RIGHT))
+    click.echo(columns(HEADER, [_row(worker, pauses) for worker in shown], right=RIGHT))
     _print_runs(session, shown)
     if len(found) > limit:
         rest = shlex.join(["workers", "--limit", str(limit), "--after", shown[-1].name])
@@ -67,7 +70,7 @@ def _print_runs(session: Session, workers: Sequence[Presence]) -> None:
         session.say(f"... and {len(runs) - SHOWN} more: --json lists them all")
 
 
-def _row(worker: Presence) -> list[str]:
+def _row(worker: Presence, pauses: Mapping[str, Pause]) -> list[str]:
     queues = ",".join(worker.queues)
     return [
         worker.name,
@@ -81,7 +84,7 @@ def _row(worker: Presence) -> list[str]:
         "-" if worker.rate is None else f"{worker.rate:.1f}/s",
         age(worker.uptime),
         f"{age(worker.quiet)} ago",
-        _state(worker),
+        _state(worker, pauses),
     ]
 
 
@@ -89,17 +92,25 @@ def _running(worker: Presence) -> int:
     return len(worker.runs) or len(worker.begun)
 
 
-def _state(worker: Presence) -> str:
+def _state(worker: Presence, pauses: Mapping[str, Pause]) -> str:
     if not worker.live:
         return "silent"
-    return "draining" if worker.draining else "working"
+    if worker.draining:
+        return "draining"
+    return "paused" if worker.queues and set(worker.queues) <= set(_paused_queues(worker, pauses)) else "working"
+
+
+def _paused_queues(worker: Presence, pauses: Mapping[str, Pause]) -> list[str]:
+    """Return the queues of *worker* that it leaves alone."""
+    obeyed = {pauses[mark].queue for mark in worker.paused if mark in pauses}
+    return [queue for queue in worker.queues if queue in obeyed]
 
 
 def _or_dash(number: int | None) -> str:
     return "-" if number is None else str(number)
 
 
-def _document(worker: Presence) -> dict[str, Any]:
+def _document(worker: Presence, pauses: Mapping[str, Pause]) -> dict[str, Any]:
     return {
         "worker": worker.name,
         "host": worker.host or None,
@@ -114,7 +125,8 @@ def _document(worker: Presence) -> dict[str, Any]:
         "up_seconds": worker.uptime,
         "seen_seconds": round(worker.quiet, 1),
         "broker_silent_seconds": worker.silent,
-        "state": _state(worker),
+        "state": _state(worker, pauses),
+        "paused_queues": _paused_queues(worker, pauses),
         "unknown_tasks": list(worker.unknown),
         "runs": [_run_document(run) for run in worker.runs],
     }

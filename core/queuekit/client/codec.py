@@ -7,7 +7,7 @@ options that the caller set. Its payload, written by the serializer, holds ``arg
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -97,6 +97,11 @@ class Message:
             for role, links in _follow_ups(payload).items():
                 setattr(me, role, links)
         me.args, me.kwargs, me.is_open = args, kwargs, True
+
+    def calls(self, names: Sequence[str]) -> Iterator[dict[str, Any]]:
+        """Yield headers and arguments by name for each call of an open message; *names* are the task's parameters."""
+        for args in self.args[0] if self.each and self.args else [self.args]:
+            yield {**self.headers, **dict(zip(names, args, strict=False)), **self.kwargs}
 
     def close(self) -> None:
         """Drop arguments and follow-ups if they are large: they take several times the memory of their bytes."""

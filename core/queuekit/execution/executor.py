@@ -631,10 +631,7 @@ class Executor:
         if waited >= self._settings.hold_unknown:
             error = f"{lack} for {waited:.0f} s" + (f": {why}" if why else "")
             return self.decide.dead(delivery, reason="unknown", error=error, task=message.task, message=message)
-        # Jitter: messages released together would otherwise come back to the same worker together.
-        delay = min(_LONGEST_HOLD, 2.0 ** min(delivery.number - 1, 6)) * (1.0 + 0.25 * self._runtime.random.random())
-        if self._limits.max_delay is not None:
-            delay = min(delay, self._limits.max_delay)
+        delay = self._hold_delay(delivery)
         event = TaskUnknown(
             id=message.id,
             task=message.task,
@@ -646,6 +643,24 @@ class Executor:
         )
         self._runtime.events.emit(event)
         return Outcome(delivery=delivery, settlement=Release(delivery, delay=delay), status="held")
+
+    def _hold_delay(self, delivery: Delivery) -> float:
+        """Return the seconds until a held message is delivered again; they grow with its deliveries."""
+        # Jitter: messages released together would otherwise come back to the same worker together.
+        delay = min(_LONGEST_HOLD, 2.0 ** min(delivery.number - 1, 6)) * (1.0 + 0.25 * self._runtime.random.random())
+        return delay if self._limits.max_delay is None else min(delay, self._limits.max_delay)
+
+    def paused(self, run: Run, *, lasts: float | None) -> Outcome:
+        """Hold a message whose task is paused, with growing delay; that counts as neither attempt nor crash.
+
+        Args:
+            run: Not begun.
+            lasts: Seconds until the pause ends; ``None`` if it has no end.
+        """
+        delay = self._hold_delay(run.delivery)
+        # Spread what comes back at the end of the pause.
+        delay = delay if lasts is None else min(delay, lasts + self._runtime.random.random())
+        return Outcome(delivery=run.delivery, settlement=Release(run.delivery, delay=delay), status="held")
 
     def _note_unknown(self, task: str) -> None:
         if task not in self.unknown:

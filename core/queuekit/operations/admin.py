@@ -30,6 +30,7 @@ from queuekit.tasks.registry import Tasks
 from queuekit.tasks.resolve import resolve
 from queuekit.timelimit import made_progress, progress_limit, time_limit
 from queuekit.wire.batches import alike, in_batches
+from queuekit.wire.pauses import PAUSED, Pause, read_pauses
 from queuekit.wire.presence import Presence, read_workers
 from queuekit.wire.records import (
     CANCEL_TTL,
@@ -180,6 +181,23 @@ class Admin:
         """
         return self._runtime.need_listing(what)
 
+    def pauses(self) -> list[Pause]:
+        """Return what is paused, oldest first; empty without a backend."""
+        backend = self._runtime.backend
+        if backend is None:
+            return []
+        with self.in_time():
+            record = backend.get([PAUSED]).get(PAUSED)
+        return list(read_pauses(record, now=self.now()))
+
+    def need_backend(self, why: str) -> Backend:
+        """Return the backend.
+
+        Raises:
+            NoBackendError: None is configured; *why* says what needs one.
+        """
+        return self._runtime.need_backend(why)
+
     def workers(self) -> list[Presence] | None:
         """Return the presence records of live workers; ``None`` without a backend that can list records."""
         found = self.seen_workers()
@@ -279,6 +297,11 @@ class Admin:
     def task_of(self, stored: Stored) -> str:
         """Return the task of a message without reading its arguments; empty if its header cannot be read."""
         return outline(stored.envelope).task
+
+    def parameters_of(self, view: MessageView) -> tuple[str, ...]:
+        """Return the names of the parameters of a message's task; empty if this app does not have the task."""
+        task = None if view.message is None else self._app.tasks.get(view.message.task)
+        return () if task is None else task.parameters.names
 
     def dead(self, queue: str | None = None) -> Iterator[QueuedMessage]:
         """Yield the dead letters of *queue*, or of all queues, newest first in each; hold one page in memory."""

@@ -17,13 +17,17 @@ from queuekit.broker import Place, QueueCounts, Stored
 from queuekit.errors import UnknownIdError, did_you_mean
 from queuekit.execution.workflow_held import FOLLOW_TASK
 from queuekit.operations.admin import Admin, MessageView
+from queuekit.operations.pauses import resume_command
 from queuekit.states import FINAL, State
+from queuekit.wire.pauses import Pause
 from queuekit.wire.presence import Presence
 
 __all__ = ["PREDICATES", "Facts", "Reason", "collect", "reasons"]
 
 _NAMED = 3
 """Most workers to name in a sentence."""
+_SPREAD = 2.0
+"""Seconds after the end of a pause within which messages that it held come back."""
 
 
 @attrs.frozen(kw_only=True)
@@ -53,6 +57,10 @@ class Facts:
     """Counts of its queue; ``None`` if its queue is not known or the broker does not count."""
     workers: Sequence[Presence] | None = None
     """All workers, including silent ones; ``None`` without a backend that can list records."""
+    pauses: Sequence[Pause] = ()
+    """What is paused."""
+    parameters: tuple[str, ...] = ()
+    """Names of the parameters of its task, if that is known here."""
     max_deliveries: int = 3
     """Crashes after which a message is dead-lettered."""
     results_expire: float = 3600.0
@@ -117,6 +125,8 @@ def collect(admin: Admin, id: str) -> Facts:
         id=id,
         view=view,
         workers=admin.seen_workers(),
+        pauses=admin.pauses(),
+        parameters=() if view is None else admin.parameters_of(view),
         max_deliveries=settings.worker.max_deliveries,
         results_expire=settings.results_expire,
         now=admin.now(),
@@ -207,6 +217,31 @@ def _cancelling(facts: Facts) -> Reason | None:
     by = f" by {wish.by}" if wish.by else ""
     text = f"it is to be cancelled{by}: a waiting message ends when its turn comes, a running one when its body stops"
     return Reason(code="cancelling", text=text, since=wish.at, command=shlex.join(["show", facts.id]))
+
+
+def _paused(facts: Facts) -> Reason | None:
+    """Hold if its queue or task is paused until after it is due, or while its delay may be that of a held message."""
+    if not facts.waits:
+        return None
+    stored = facts.stored
+    due = (stored.due if stored is not None else None) or 0.0
+    for pause in facts.pauses:
+        until = None if pause.left is None else facts.now + pause.left
+        held = pause.queue == facts.queue if pause.queue else bool(facts.task) and pause.names(facts.task)
+        if not held or not _may_fit(facts, pause) or (until is not None and due > until + _SPREAD):
+            continue
+        why = f" ({_first_line(pause.why)})" if pause.why else ""
+        text = f"{pause.what} is paused by {pause.by}{why}"
+        return Reason(code="paused", text=text, since=pause.at, until=until, command=resume_command(pause))
+    return None
+
+
+def _may_fit(facts: Facts, pause: Pause) -> bool:
+    """Return whether the message may be one that *pause* selects; its arguments may not be known here."""
+    message = facts.view.message if facts.view is not None else None
+    if not pause.where or message is None or facts.view is None or facts.view.hidden:
+        return True
+    return any(pause.fits(values) for values in message.calls(facts.parameters))
 
 
 def _delayed(facts: Facts) -> Reason | None:
@@ -337,6 +372,7 @@ PREDICATES: tuple[Callable[[Facts], Reason | None], ...] = (
     _running,
     _leased,
     _cancelling,
+    _paused,
     _delayed,
     _held_unique,
     _no_worker,

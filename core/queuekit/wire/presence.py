@@ -66,6 +66,8 @@ class Presence:
     """Names of tasks that arrived lately and that its code does not have."""
     begun: tuple[str, ...] = ()
     """Ids of messages whose bodies it runs."""
+    paused: tuple[str, ...] = ()
+    """Marks of the pauses that it obeys, see :class:`queuekit.wire.pauses.Pause`."""
     ages: Mapping[str, float] = attrs.field(factory=dict)
     """Seconds that the oldest message of its last batch had waited, by queue."""
     silent: float = 0.0
@@ -105,6 +107,7 @@ def _read(record: Record) -> Presence | None:
         draining=fields.get("draining") is True,
         runs=runs,
         unknown=_texts(fields.get("unknown")),
+        paused=_texts(fields.get("paused")),
         begun=tuple(dict.fromkeys([*_texts(fields.get("begun")), *(run.id for run in runs)])),
         ages=_ages(fields.get("ages")),
         silent=_number(fields.get("silent")) or 0.0,

@@ -73,8 +73,11 @@ class Fetcher:
         self._burst = burst
         self._on_empty = on_empty
         self._queues = runtime.config.worker.queues
+        self._serving: Mapping[str, float] = self._queues
         self._lease = runtime.config.worker.lease
         self._stopping = threading.Event()
+        self._changed = threading.Event()
+        """Whether the queues to serve have changed since the last round."""
         self._last_round = runtime.clock.monotonic()
         """Monotonic time of the last round trip; the worker's presence record shows how long ago it was."""
         self._back_by: float | None = None
@@ -112,9 +115,16 @@ class Fetcher:
         """Return by queue how long the oldest message of the last batch waited; empty if the broker reports it."""
         return dict(self._ages)
 
+    def serve(self, weights: Mapping[str, float]) -> None:
+        """From now on, take only messages of these queues, or of none; the upkeep of all goes on."""
+        self._serving = weights
+        self._changed.set()
+        self._runtime.broker.interrupt()
+
     def stop(self, patience: float = _LONGEST_WAIT + 5) -> None:
         """Stop fetching; return when the last batch is admitted, or after *patience* seconds."""
         self._stopping.set()
+        self._changed.set()
         deadline = time.monotonic() + min(patience, _LONGEST_WAIT + 5)
         while self.thread.is_alive() and time.monotonic() < deadline:
             # Repeat it: the thread may have entered a receive just after the last interrupt.
@@ -153,6 +163,11 @@ class Fetcher:
 
     def _round(self) -> None:
         """Fetch once; without room for messages, only do the broker's upkeep."""
+        if self._changed.is_set():
+            self._change()
+        if not self._serving:
+            self._rest()
+            return
         room = self._worker.room()
         self._due += _UPKEEP if room <= 0 else 0.0
         if room <= 0 and not self._worker.wait_for_room(_UPKEEP):
@@ -171,6 +186,22 @@ class Fetcher:
         elif self._burst:
             self._end_or_wait(idle)
 
+    def _change(self) -> None:
+        """Let the broker push no more messages of queues that are left alone now."""
+        self._changed.clear()
+        if self._push is not None:
+            self._push.close()
+
+    def _rest(self) -> None:
+        """Do the broker's upkeep, and wait until there are queues to serve, or until the next upkeep."""
+        idle = self._worker.idle()
+        self._runtime.broker.receive(list(self._queues), limit=0, wait=0.0, lease=self._lease)
+        self._last_round = self._runtime.clock.monotonic()
+        if self._burst:
+            self._end_or_wait(idle)
+        else:
+            self._changed.wait(_UPKEEP)
+
     def _end_or_wait(self, idle: bool) -> None:  # noqa: FBT001 - a private step
         """End the burst if nothing ran before the fetch that found nothing; else wait for what runs."""
         if idle:
@@ -180,7 +211,9 @@ class Fetcher:
             self._worker.wait_for_room(0.05)
 
     def _receive(self, *, limit: int, wait: float) -> list[Delivery]:
-        queues = weighted_order(self._queues, self._runtime.random)
+        queues = weighted_order(self._serving, self._runtime.random)
+        if not queues:  # since this round began
+            return []
         limits = self._runtime.broker.limits
         self._due = self._back_by = time.monotonic() + wait
         try:

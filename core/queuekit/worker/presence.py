@@ -28,6 +28,7 @@ class Report:
         ages: Returns by queue how long the oldest message of the last batch waited.
         draining: Returns whether the worker takes no more messages.
         unknown: Names of tasks that arrived and are not known, oldest first.
+        paused: Returns the marks of the pauses that the worker obeys.
     """
 
     def __init__(
@@ -40,6 +41,7 @@ class Report:
         ages: Callable[[], dict[str, float]],
         draining: Callable[[], bool],
         unknown: Iterable[str],
+        paused: Callable[[], list[str]] = list,
     ) -> None:
         self._inspects = runtime.broker.capabilities.inspect
         self._monotonic = runtime.clock.monotonic
@@ -49,6 +51,7 @@ class Report:
         self._ages = ages
         self._draining = draining
         self._unknown = unknown
+        self._paused = paused
         self._since = self._monotonic()
         self._last = (self._since, 0)
         """Monotonic time of the last report, and the number of deliveries that had ended by then."""
@@ -70,6 +73,7 @@ class Report:
             "rate": self._rate(now),
             "runs": rows,
             "unknown": list(self._unknown),
+            "paused": self._paused(),
         }
         if not self._inspects:
             facts |= {"begun": [row[0] for row in rows], "ages": self._ages()}

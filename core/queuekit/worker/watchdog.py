@@ -6,6 +6,7 @@ import json
 import logging
 import math
 import threading
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -33,12 +34,14 @@ _PATIENCE = 1.0
 """Seconds that the start waits for the first presence record to be written."""
 _LOOK = 1.0
 """Seconds between two reads of cancel marks."""
+_IDLE_LOOK = 1.5
+"""Seconds between two reads of the standing records while nothing runs."""
 _QUICK_POLL = 0.1
 """Seconds between two checks while a run with a time limit is in flight and may start at any moment."""
 
 
 class Watchdog:
-    """One thread that wakes once a second while something runs, and otherwise every ten seconds.
+    """One thread that wakes once a second while something runs, and otherwise to read the standing records.
 
     Args:
         runtime: Backend, clock.
@@ -56,6 +59,7 @@ class Watchdog:
         facts: Returns further fields of the presence record, each time anew.
         replace: Ends this process for a reason, so that its supervisor starts another; ``None`` without a supervisor.
         answer: Called with requests for stacks: the runs that they are about, by token.
+        standing: Records to read along with the marks, also while nothing runs, each with what is called with it.
     """
 
     def __init__(
@@ -75,6 +79,7 @@ class Watchdog:
         facts: Callable[[], Mapping[str, Any]] = dict,
         replace: Callable[[str], None] | None = None,
         answer: Callable[[Mapping[str, Run]], None] = lambda _: None,
+        standing: Mapping[str, Callable[[Record | None], None]] | None = None,
     ) -> None:
         self._runtime = runtime
         self._executor = executor
@@ -90,6 +95,9 @@ class Watchdog:
         self._facts = facts
         self._replace = replace
         self._answer = answer
+        self._standing = standing or {}
+        self._looked = -math.inf
+        self._nap = _IDLE_LOOK if self._standing and runtime.backend is not None else EVERY
         self._stopped = threading.Event()
         self._awake = threading.Event()
         self._presented = threading.Event()
@@ -121,6 +129,7 @@ class Watchdog:
             self._quietly(lambda: backend.delete([worker_key(self._about["name"])]))
 
     def _loop(self) -> None:
+        self._quietly(self._look)
         while not self._stopped.is_set():
             self._quietly(self._present)
             self._presented.set()
@@ -128,10 +137,18 @@ class Watchdog:
                 self._awake.clear()
                 # Check again: a run that arrived before the clear would otherwise be missed.
                 if not self._in_flight() and not self._stopped.is_set():
-                    self._awake.wait(EVERY)
+                    self._rest()
                     continue
             self._until_next_look()
-            self._quietly(self._look_for_marks)
+            self._quietly(self._look)
+
+    def _rest(self) -> None:
+        """Sleep until something runs or is to be reported, or until it is time to read the standing records."""
+        # Runs that are shorter than the pause between two reads must not put the next read off.
+        due = self._looked + self._nap
+        self._awake.wait(max(0.0, due - time.monotonic()))
+        if time.monotonic() >= due:
+            self._quietly(self._look)
 
     def _until_next_look(self) -> None:
         """Enforce time limits until it is time to read marks again."""
@@ -196,8 +213,9 @@ class Watchdog:
                     runs.setdefault(cancel_key(id), []).append(run)
         return runs
 
-    def _look_for_marks(self) -> None:
-        """Find the cancelled runs in flight, and requests for stacks of running ones, in one round trip."""
+    def _look(self) -> None:
+        """Read the standing records, cancel marks, and requests for stacks of running bodies, in one round trip."""
+        self._looked = time.monotonic()
         backend = self._runtime.backend
         runs = self._runs_by_mark()
         if backend is None:
@@ -205,7 +223,10 @@ class Watchdog:
         self._report(backend)
         started = [run for run in self._in_flight() if run.started is not None and not run.decided]
         asked = {ask_key(run.message.id): run for run in started}
-        marks = backend.get([*runs, *asked]) if runs or asked else {}
+        keys = [*self._standing, *runs, *asked]
+        marks = backend.get(keys) if keys else {}
+        for key, observe in self._standing.items():
+            observe(marks.get(key))
         requests = {token_of(marks[key]): run for key, run in asked.items() if key in marks}
         if requests:
             self._answer(requests)

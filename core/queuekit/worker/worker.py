@@ -29,6 +29,7 @@ from queuekit.execution.outcome_hooks import OutcomeHooks
 from queuekit.execution.workflow_advance import WorkflowAdvancer
 from queuekit.ids import worker_name
 from queuekit.states import State
+from queuekit.wire.pauses import PAUSED
 from queuekit.wire.records import CANCEL
 from queuekit.worker.app_ref import AppRef
 from queuekit.worker.fetcher import Fetcher
@@ -36,6 +37,7 @@ from queuekit.worker.hand_back import HandBack, RunPool
 from queuekit.worker.health import Health
 from queuekit.worker.lease_renewer import LeaseRenewer
 from queuekit.worker.lease_table import HeldRow, LeaseTable
+from queuekit.worker.pausing import Pausing
 from queuekit.worker.prefetch import LITTLE_BYTES, Prefetch
 from queuekit.worker.presence import Report, about_this_process
 from queuekit.worker.probes import Moves
@@ -207,6 +209,9 @@ class Worker:
         )
 
     def _make_watchdog(self) -> Watchdog:
+        self._pausing = Pausing(
+            self._runtime, serve=self._fetcher.serve, take_back=self._take_back_paused, report=self._report
+        )
         return Watchdog(
             self._runtime,
             self._executor,
@@ -232,10 +237,16 @@ class Worker:
                 ages=self._fetcher.ages,
                 draining=lambda: self.draining,
                 unknown=self._executor.unknown,
+                paused=lambda: self._pausing.marks,
             ),
             replace=self._on_replace,
             answer=self._make_reporter().answer,
+            standing={PAUSED: self._pausing.read},
         )
+
+    def _report(self) -> None:
+        """Write the presence record soon."""
+        self._watchdog.report()
 
     @property
     def draining(self) -> bool:
@@ -430,6 +441,8 @@ class Worker:
                 runs.append(prepared)
             else:
                 self._pass_on(prepared)
+        if self._pausing.active:
+            runs = self._without_paused(runs)
         if not runs:
             return
         self._prefetch.saw({run.message.task for run in runs})
@@ -439,6 +452,31 @@ class Worker:
         announce_claimed(self._runtime.events, runs, worker=self.name)
         self._executor.track([run for run in runs if run.task.defaults.track], State.RECEIVED)
         self._dispatch(self._acknowledge_early(runs))
+
+    def _without_paused(self, runs: list[Run]) -> list[Run]:
+        """Return the runs of a batch that are not paused; release the others, uncounted."""
+        kept: list[Run] = []
+        for run in runs:
+            pause = self._pausing.of_task(run)
+            if pause is not None:
+                self._pass_on(self._executor.paused(run, lasts=pause.left))
+            elif self._pausing.holds(run):
+                self._put_back([run.delivery])
+            else:
+                kept.append(run)
+        return kept
+
+    def _take_back_paused(self) -> None:
+        """Release the messages that wait here for a slot and are paused by now."""
+        suspects = [] if self._isolation is None else self._isolation.take_waiting()
+        for pool in self._pools():
+            waiting = [*pool.take_back(0), *(suspects if pool is self._threads else [])]
+            held = {run.serial for run in waiting if self._pausing.holds(run)}
+            if len(held) < len(waiting):
+                pool.submit([run for run in waiting if run.serial not in held])
+            for run in waiting:
+                if run.serial in held:
+                    self._give_back(run, self._executor.decide.handed_back(run))
 
     def _bounded(self, deliveries: list[Delivery]) -> list[Delivery]:
         """Return the deliveries of a batch whose bodies fit into memory; release the others, uncounted."""

@@ -16,6 +16,8 @@ import pytest
 
 from queuekit import Queuekit, Signature
 from queuekit.backend import Record
+from queuekit.operations.admin import Admin
+from queuekit.operations.pauses import pause
 from queuekit.wire.presence import TTL
 from queuekit.wire.records import worker_key
 from support import commands
@@ -222,11 +224,54 @@ def test_dead_letters(shop: Path, app: Queuekit) -> None:
         compare(name, done)
 
 
+def test_pauses(shop: Path, app: Queuekit) -> None:
+    """What was paused, by whom, who obeys, and what every other command says of it."""
+    waiting = app.tasks["pay"].send(1)
+    told = {
+        "pauses-none": tell(shop, "pauses"),
+        "pause": tell(shop, "pause", "default", "--for", "2h", "--why", "the disk is full", "--as", "ann"),
+        "pause-unknown-queue": tell(shop, "pause", "defualt", "--as", "ann"),
+        "workers-present": present(app, "web-12", queues=["default"]),
+        "pause-task": tell(shop, "pause", "--task", "mail.send", "--where", "to=x", "--as", "ann"),
+        "pause-nothing": tell(shop, "pause"),
+        "pause-where-illegal": tell(shop, "pause", "--task", "pay", "--where", "x"),
+        "pause-where-queue": tell(shop, "pause", "default", "--where", "x=1"),
+        "pause-for-nothing": tell(shop, "pause", "default", "--for", "0s"),
+        "pauses": tell(shop, "pauses"),
+        "pauses-as-json": tell(shop, "pauses", "--json"),
+        "queues-paused": tell(shop, "queues"),
+        "queues-paused-as-json": tell(shop, "queues", "--json"),
+        "why-paused": tell(shop, "why", waiting.id),
+        "resume-unknown": tell(shop, "resume", "mail"),
+        "resume": tell(shop, "resume", "default", "--as", "bob"),
+        "resume-all": tell(shop, "resume", "--all", "--as", "bob"),
+        "resume-all-again": tell(shop, "resume", "--all"),
+        "resume-all-and-one": tell(shop, "resume", "default", "--all"),
+    }
+
+    for name, answer in told.items():
+        if answer is not None:
+            compare(name, answer)
+
+
+def test_workers_of_a_paused_queue(shop: Path, app: Queuekit) -> None:
+    """One that leaves all its queues alone is paused; one that obeys a pause of a task works."""
+    for queue in ("default", "mail"):
+        pause(Admin(app), queue=queue, by="ann")
+    marks = [each.mark for each in Admin(app).pauses()]
+    present(app, "web-12", queues=["default", "mail"], paused=marks)
+    present(app, "web-13", queues=["default", "high"], paused=[*marks, "of-old"])
+
+    compare("workers-paused", tell(shop, "workers"))
+
+
 def test_without_backend(shop: Path, app: Queuekit) -> None:
     """Workers are recorded in the backend; without one, nobody knows them."""
     result = app.tasks["pay"].send(1)
 
     compare("workers-without-backend", tell(shop, "workers", "--backend", "none"))
+    compare("pause-without-backend", tell(shop, "pause", "default", "--backend", "none"))
+    compare("pauses-without-backend", tell(shop, "pauses", "--backend", "none"))
     compare("why-without-backend", tell(shop, "why", result.id, "--backend", "none"))
 
 

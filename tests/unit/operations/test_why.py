@@ -12,6 +12,7 @@ from queuekit.envelope import Envelope
 from queuekit.execution.workflow_held import FOLLOW_TASK
 from queuekit.operations.admin import Admin, MessageView, QueuedMessage
 from queuekit.operations.why import PREDICATES, Facts, Reason, collect, reasons
+from queuekit.wire.pauses import Pause
 from queuekit.wire.presence import Presence, RunningTask
 from queuekit.wire.records import Cancellation, Info
 from support.working import burst, flaky_app, make_app, take_one
@@ -48,6 +49,7 @@ CASES = {
     "running": facts(view(stored(Place.LEASED, due=NOW + 20), holder="w-1")),
     "leased": facts(view(stored(Place.LEASED, due=NOW + 20))),
     "cancelling": facts(view(READY, cancellation=Cancellation(by="a@b"))),
+    "paused": facts(view(READY), pauses=[Pause(mark="m", queue="default", by="ann", at=NOW - 9, left=60.0)]),
     "delayed": facts(view(stored(Place.DELAYED, due=NOW + 60))),
     "held_unique": facts(view(READY, message=FOLLOWER)),
     "no_worker": facts(view(READY), workers=[]),
@@ -77,6 +79,7 @@ def test_each_predicate_has_a_case() -> None:
         ("cancelled", "it was cancelled by a@b", ""),
         ("gone", "it has ended as SUCCESS on w-1", "show id-1"),
         ("held_unique", "its unique key is held by id-9, whose outcome it will take", "why id-9"),
+        ("paused", "the queue 'default' is paused by ann", "resume default"),
         ("no_worker", "no worker serves its queue 'default'", "worker -q default"),
         ("unknown_task", "its task 'mail.send' is not in the code of w-1", "workers"),
     ],
@@ -171,3 +174,33 @@ def test_without_backend_workers_are_not_known() -> None:
 
     reason = first_reason(app, result.id)
     assert (reason.code, reason.command) == ("behind", "queues")
+
+
+SECOND = Message(id="id-1", task="mail.send", args=["ann"], kwargs={}, headers={"tenant": "acme"})
+
+
+@pytest.mark.parametrize(
+    ("pause", "code"),
+    [
+        (Pause(mark="m", task="mail.*"), "paused"),
+        (Pause(mark="m", task="mail.send", where=(("tenant", "acme"),)), "paused"),
+        (Pause(mark="m", task="mail.send", where=(("to", "ann"),)), "paused"),
+        (Pause(mark="m", task="mail.send", where=(("to", "bob"),)), "behind"),
+        (Pause(mark="m", task="pay"), "behind"),
+        (Pause(mark="m", queue="high"), "behind"),
+    ],
+    ids=["any-task", "header", "argument", "other-argument", "other-task", "other-queue"],
+)
+def test_a_pause_explains_the_messages_that_it_selects(pause: Pause, code: str) -> None:
+    """And no others."""
+    case = facts(view(READY, message=SECOND), pauses=[pause], parameters=("to",), counts=QueueCounts(ready=1))
+
+    assert reasons(case)[0].code == code
+
+
+def test_a_delay_beyond_the_end_of_a_pause_is_the_reason() -> None:
+    """What is due tomorrow does not wait for a pause of ten minutes; what comes back at its end does."""
+    pause = Pause(mark="m", queue="default", left=600.0)
+    late, held = (facts(view(stored(Place.DELAYED, due=NOW + due)), pauses=[pause]) for due in (86_400.0, 600.5))
+
+    assert (reasons(late)[0].code, reasons(held)[0].code) == ("delayed", "paused")

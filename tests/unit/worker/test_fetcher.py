@@ -106,6 +106,26 @@ def test_does_the_upkeep_while_there_is_no_room() -> None:
     assert worker.taken == []
 
 
+def test_serves_only_the_queues_that_it_should() -> None:
+    """At once, though it waits for messages; with none, it does the upkeep of all and takes nothing."""
+    app, worker = flaky_app(worker={"queues": {"default": 1, "mail": 1}}), WorkerPort()
+    fetcher = Fetcher(app.runtime, worker, burst=False, on_empty=print)
+    calls = broker_of(app).wire.calls
+    fetcher.start()
+    wait_until(lambda: "receive" in calls)
+
+    fetcher.serve({})
+    wait_until(lambda: calls.count("receive") >= 2)
+    send(app, 1)
+    assert worker.taken == []
+    fetcher.serve({"mail": 1})
+    app.send(Signature("t", queue="mail"))
+    wait_until(lambda: [delivery.queue for delivery in worker.taken] == ["mail"])
+    fetcher.serve({"default": 1, "mail": 1})
+    wait_until(lambda: [delivery.queue for delivery in worker.taken] == ["mail", "default"])
+    fetcher.stop()
+
+
 def test_a_burst_ends_when_the_queues_are_empty() -> None:
     """All that was there has been fetched."""
     app, worker = make_app(), WorkerPort()

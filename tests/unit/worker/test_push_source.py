@@ -10,6 +10,7 @@ from queuekit import Queuekit
 from queuekit.broker import Delivery, Place, Subscription
 from queuekit.errors import UnavailableError
 from queuekit.hookspecs import BrokerSpec, hookimpl
+from queuekit.wire.pauses import Pause, pauses_record
 from queuekit.worker.push_source import PushSource
 from queuekit_testing.kit import unique_name
 from support.push_defects import Pushing
@@ -63,6 +64,23 @@ def test_a_worker_runs_what_is_pushed(app: Queuekit) -> None:
     assert not any(subscription.buffer for subscription in broker.subscriptions)
     assert counts(app) == {}
     assert not inside(app, Place.LEASED)
+
+
+def test_nothing_of_a_paused_queue_is_pushed(app: Queuekit) -> None:
+    """The subscription ends, and another begins with the end of the pause; what was pushed goes back, uncounted."""
+    done: list[int] = []
+    app.task(name="note")(done.append)
+    paused = pauses_record([Pause(mark="m", queue="default")], now=1.0)
+
+    with working(app) as worker:
+        app.tasks["note"].send(1)
+        wait_until(lambda: done == [1], what="a run")
+        worker._pausing.read(paused)
+        wait_until(lambda: worker._fetcher._push and worker._fetcher._push._subscription is None, what="its end")
+        app.tasks["note"].send(2)
+        assert counts(app) == {"ready": 1}
+        worker._pausing.read(None)
+        wait_until(lambda: done == [1, 2], what="the run of what was paused")
 
 
 class Scripted(Subscription):

@@ -1,0 +1,192 @@
+"""Pause queues and tasks, resume them, and find out which workers have obeyed."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
+
+from queuekit.backend import Backend
+from queuekit.errors import QueuekitError, UnavailableError, did_you_mean
+from queuekit.ids import check_name, new_id
+from queuekit.operations.actions import person
+from queuekit.operations.admin import Admin
+from queuekit.wire.pauses import PAUSED, Pause, pauses_record, read_pauses
+from queuekit.wire.presence import Presence
+
+__all__ = ["NotPausedError", "Obedience", "obedience", "pause", "resume", "resume_command", "until_obeyed"]
+
+PATIENCE = 3.0
+"""Seconds to wait for workers, which look every 1.5 seconds."""
+_LOOK = 0.2
+_TRIES = 20
+"""Most attempts to change the record while others change it."""
+
+Change = Callable[[list[Pause]], list[Pause]]
+
+
+class Obedience(NamedTuple):
+    """The workers that a pause concerns."""
+
+    obeyed: tuple[Presence, ...]
+    """Those that report to obey."""
+    others: tuple[Presence, ...]
+    """Those that do not, including silent ones."""
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether all have obeyed."""
+        return not self.others
+
+
+def pause(
+    admin: Admin,
+    *,
+    queue: str = "",
+    task: str = "",
+    where: Sequence[tuple[str, str]] = (),
+    lasts: float | None = None,
+    by: str | None = None,
+    why: str = "",
+) -> Pause:
+    """Pause a queue or a task, record who did it, and return the pause; it replaces an earlier one of the same.
+
+    Workers start no more messages of it within 2 seconds, and hand back those that wait for a slot; running ones go on.
+
+    Args:
+        admin: The operator's interface to the app.
+        queue: Name of the queue.
+        task: Name of the task instead, in which ``*`` and ``?`` stand for any characters.
+        where: Arguments or headers of the task's messages that are paused, and their values as text.
+        lasts: Seconds until it ends by itself; ``None`` for no end.
+        by: Who does it; default: user and host of this process.
+        why: The reason, for others.
+
+    Raises:
+        InvalidNameError: It cannot be the name of a queue.
+        NoBackendError: No backend is configured, in which pauses are recorded.
+    """
+    backend = admin.need_backend("a pause, which workers read from it,")
+    made = Pause(
+        mark=new_id(),
+        queue=check_name(queue, what="queue") if queue else "",
+        task=task,
+        where=tuple(sorted(where)),
+        by=(by or "").strip() or person(),
+        at=admin.now(),
+        left=lasts,
+        why=why,
+    )
+    _change(admin, backend, lambda old: [*(one for one in old if one.target != made.target), made])
+    admin.acted("pause", by=by, on=made.what, why=why)
+    return made
+
+
+def resume(
+    admin: Admin,
+    *,
+    queue: str = "",
+    task: str = "",
+    where: Sequence[tuple[str, str]] = (),
+    everything: bool = False,
+    by: str | None = None,
+) -> list[Pause]:
+    """End the pauses of a queue or a task, or all of them, and return them.
+
+    Args:
+        admin: The operator's interface to the app.
+        queue: Name of the queue.
+        task: Name of the task, as it was paused.
+        where: As it was paused; empty for all pauses of the task.
+        everything: Whether to end all pauses.
+        by: Who does it; default: user and host of this process.
+
+    Raises:
+        NotPausedError: That is not paused.
+        NoBackendError: No backend is configured.
+    """
+    backend, pairs, ended = admin.need_backend("a pause"), tuple(sorted(where)), list[Pause]()
+
+    def without(old: list[Pause]) -> list[Pause]:
+        ended[:] = [
+            one
+            for one in old
+            if everything or (one.queue == queue and one.task == task and (not pairs or one.where == pairs))
+        ]
+        return [one for one in old if one not in ended]
+
+    left = _change(admin, backend, without)
+    if not ended and not everything:
+        raise _not_paused(queue or task, [one.queue if queue else one.task for one in left])
+    for one in ended:
+        admin.acted("resume", by=by, on=one.what)
+    return ended
+
+
+def resume_command(pause: Pause) -> str:
+    """Return the arguments of the command that ends *pause*."""
+    if pause.queue:
+        return shlex.join(["resume", pause.queue])
+    where = [word for name, value in pause.where for word in ("--where", f"{name}={value}")]
+    return shlex.join(["resume", "--task", pause.task, *where])
+
+
+class NotPausedError(QueuekitError, LookupError):
+    """A queue or task that is to be resumed is not paused."""
+
+    code = "QK229"
+
+
+def _not_paused(name: str, paused: list[str]) -> NotPausedError:
+    near = did_you_mean(name, [one for one in paused if one])
+    text = f"{name!r} is not paused" + (f"; {near}" if near else "")
+    return NotPausedError(text, fix="List what is:  queuekit pauses")
+
+
+def _change(admin: Admin, backend: Backend, change: Change) -> list[Pause]:
+    """Change the pauses, also while others change them, and return what they are now."""
+    for _ in range(_TRIES):
+        with admin.in_time():
+            record = backend.get([PAUSED]).get(PAUSED)
+            now = admin.now()
+            before = list(read_pauses(record, now=now))
+            after = change(before)
+            expect = 0 if record is None else record.version
+            if after == before:
+                return after
+            if not after and backend.delete([PAUSED], expect=expect):
+                return after
+            if after and backend.put([pauses_record(after, now=now)], expect=expect)[0]:
+                return after
+    raise UnavailableError("others change what is paused at the same time", fix="Try again")
+
+
+def obedience(admin: Admin, *, paused: Iterable[Pause] = (), resumed: Iterable[Pause] = ()) -> Obedience | None:
+    """Return which workers obey pauses and the end of others; ``None`` if the backend cannot list workers."""
+    workers = admin.seen_workers()
+    if workers is None:
+        return None
+    on, off = [*paused], [*resumed]
+    concerned = [one for one in workers if any(not each.queue or each.queue in one.queues for each in [*on, *off])]
+    marks = {each.mark for each in on}, {each.mark for each in off}
+    obeyed = tuple(one for one in concerned if marks[0] <= {*one.paused} and not marks[1] & {*one.paused} and one.live)
+    return Obedience(obeyed, tuple(one for one in concerned if one not in obeyed))
+
+
+def until_obeyed(
+    admin: Admin,
+    *,
+    paused: Iterable[Pause] = (),
+    resumed: Iterable[Pause] = (),
+    patience: float = PATIENCE,
+    sleep: Callable[[float], None],
+) -> Obedience | None:
+    """Return :func:`obedience` once all live workers have obeyed, or after *patience* seconds."""
+    paused, resumed = list(paused), list(resumed)
+    waited = 0.0
+    while True:
+        found = obedience(admin, paused=paused, resumed=resumed)
+        if found is None or not any(one.live for one in found.others) or waited >= patience:
+            return found
+        sleep(_LOOK)
+        waited += _LOOK
