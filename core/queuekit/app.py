@@ -139,6 +139,8 @@ class Queuekit(Periodic):
         retry_on: type | Iterable[type] = ...,
         dont_retry: type | Iterable[type] = ...,
         timeout: Duration | None = ...,
+        time_limit: Duration | None = ...,
+        pool: Literal["process", "thread"] | None = ...,
         expires: Duration | None = ...,
         ignore_result: bool = ...,
         unique: UniqueKey | bool | str | None = ...,

@@ -20,6 +20,7 @@ from queuekit.logs.errors import log_error
 from queuekit.logs.plaintext import clean
 
 __all__ = [
+    "BodyCrashed",
     "EngineBack",
     "EngineDown",
     "Event",
@@ -260,6 +261,25 @@ class OperatorActed(Event):
     count: int = 0
     ids: tuple[str, ...] = ()
     why: str = ""
+
+
+@attrs.frozen(kw_only=True)
+class BodyCrashed(Event):
+    """The process of one body died; its message is delivered again, and counted.
+
+    Attributes:
+        worker: Name of the worker.
+        id: Id of the message.
+        task: Name of the task.
+        how: Exit code or signal of the process, in words.
+        again_in: Seconds until the message is delivered again.
+    """
+
+    worker: str
+    id: str
+    task: str
+    how: str
+    again_in: float
 
 
 @attrs.frozen(kw_only=True)
@@ -620,6 +640,7 @@ class LogSubscriber:
             TaskFinished: self._finished,
             TaskUnknown: self._unknown,
             MessageDead: self._dead,
+            BodyCrashed: self._body_crashed,
             LeasesLost: self._lost,
             OperatorActed: self._acted,
             EngineDown: self._down,
@@ -692,6 +713,12 @@ class LogSubscriber:
         on = f" {clean(event.on)}" if event.on else ""
         count = f": {event.count} messages" if event.count else ""
         self._worker.info("%s%s by %s%s", clean(event.what), on, clean(event.by), count, extra=_data(event))
+
+    def _body_crashed(self, event: BodyCrashed) -> None:
+        text = "the process of %s %s was %s; it runs again in %.1f s"
+        self._worker.warning(
+            text, event.task, event.id, without_stop(clean(event.how)), event.again_in, extra=_data(event)
+        )
 
     def _lost(self, event: LeasesLost) -> None:
         self._worker.warning("%d leases lost: %s", event.count, ", ".join(event.ids[:5]), extra=_data(event))

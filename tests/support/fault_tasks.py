@@ -4,6 +4,7 @@ A worker runs it as ``support.fault_tasks:app``; a test sends to the very same t
 """
 
 import asyncio
+import contextlib
 import contextvars
 import ctypes
 import multiprocessing
@@ -18,7 +19,7 @@ from typing import Any
 import attrs
 
 from queuekit import Context, Queuekit, Snooze
-from queuekit.control import Cancel
+from queuekit.control import Cancel, TaskTimeout
 from queuekit.retry import Fixed
 from support.ledger import write_down
 
@@ -131,6 +132,44 @@ def hog(ctx: Context, seconds: float) -> str:
     ctypes.PyDLL(None).usleep(int(seconds * 1_000_000))
     write_down("end", ctx.id)
     return ctx.id
+
+
+@app.task(timeout=0.3, time_limit=1)
+def unending(ctx: Context, gate: str) -> None:
+    """Run until the file *gate* is there, whatever it is told, and in the process of others."""
+    write_down("begin", ctx.id)
+    while not Path(gate).exists():
+        with contextlib.suppress(BaseException):
+            _wait_for(gate)
+
+
+@app.task(pool="process", time_limit=1)
+def hog_apart(ctx: Context, seconds: float) -> None:
+    """Hold the interpreter of a process of its own for *seconds*."""
+    write_down("begin", ctx.id)
+    ctypes.PyDLL(None).usleep(int(seconds * 1_000_000))
+
+
+@app.task(pool="process", timeout=0.3, time_limit=LONGEST)
+def clear_up(ctx: Context) -> int:
+    """Run until its time is over, in a process of its own, whose id it returns."""
+    write_down("begin", ctx.id)
+    try:
+        _spend(LONGEST)
+    except TaskTimeout:
+        return os.getpid()
+    return 0
+
+
+@app.task(pool="process", timeout=0.3, time_limit=LONGEST)
+async def aclear_up(ctx: Context) -> int:
+    """As :func:`clear_up`, on an event loop."""
+    write_down("begin", ctx.id)
+    try:
+        await asyncio.sleep(LONGEST)
+    except asyncio.CancelledError:
+        return os.getpid()
+    return 0
 
 
 @app.task

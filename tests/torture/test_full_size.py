@@ -76,6 +76,46 @@ def test_whole_group_killed_every_two_seconds(fleet: Fleet, count: int, lease: f
     assert after < 60
 
 
+def test_a_process_of_a_body_killed_every_fifth_of_a_second(fleet: Fleet) -> None:
+    """None of 10,000 is lost, and each kill costs one delivery at most."""
+    count, kills = 10_000, 0
+    sent = [result.id for result in fleet.app.send_many(nap.s(0.002) for _ in range(count))]
+
+    with figures(f"{count} tasks in processes, one killed every 200 ms") as table:
+        group = fleet.start_ready(concurrency=8, pool="process")
+        while fleet.left():
+            let_pass(0.2)
+            for pid in random.sample(forked := bodies(group), k=min(1, len(forked))):
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+                    kills += 1
+        runs = fleet.ledger.counts("begin")
+        table |= {
+            "kills": kills,
+            "lost": count - len(fleet.ledger.counts("end")),
+            "runs more than messages": sum(runs.values()) - count,
+            "dead": len(fleet.dead()),
+        }
+
+    assert set(fleet.ledger.counts("end")) == set(sent)
+    assert sum(runs.values()) - count <= kills
+    assert not fleet.dead()
+    assert len(group.workers()) == 1
+
+
+def bodies(group: Group) -> list[int]:
+    """Return the pids of the processes that a fork server has made for bodies."""
+    servers = {pid for pid, command in group.members().items() if "queuekit.worker.forkserver" in command}
+    return [pid for pid in servers if _parent(pid) in servers]
+
+
+def _parent(pid: int) -> int:
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_bytes().rpartition(b") ")[2].split()[1])
+    except OSError:
+        return 0
+
+
 @pytest.mark.parametrize("batch", [1, 10, 100])
 def test_eight_processes_claim(fleet: Fleet, batch: int) -> None:
     """No message has two claimers, and the slowest gets at least a third of the fastest's."""

@@ -8,6 +8,7 @@ import pytest
 
 from queuekit import events
 from queuekit.events import (
+    BodyCrashed,
     EngineBack,
     EngineDown,
     Event,
@@ -141,6 +142,12 @@ LINES = [
         "WARNING",
         "t id-1 has blocked the event loop of w for 2.5 s; 3 others are waiting:\n  File x, line 1",
         id="blocked",
+    ),
+    pytest.param(
+        BodyCrashed(worker="w", id="id-1", task="t", how="killed by SIGKILL: rss 90 MB", again_in=1.0),
+        "WARNING",
+        "the process of t id-1 was killed by SIGKILL: rss 90 MB; it runs again in 1.0 s",
+        id="body-crash",
     ),
     pytest.param(
         WorkerCrashed(name="w", how="killed by SIGKILL", again_in=0.2),

@@ -107,6 +107,7 @@ FITS |= {"ignore_result": "true none", "unique": "true none text nul surrogate",
 FITS |= {"on_success": "none empty", "on_error": "none empty", "immutable": "true none", "each": "true none"}
 FITS |= {"extra": "dict numbered", "args": "list tuple set", "kwargs": "dict"}
 FITS |= {"retry_on": "", "dont_retry": "", "track": "true none", "ack": "", "task": ""}
+FITS |= {"time_limit": "whole float none"}
 DECLARED: tuple[str, ...] = (
     "name",
     "queue",
@@ -118,7 +119,7 @@ DECLARED: tuple[str, ...] = (
     "timeout",
     "expires",
 )
-DECLARED += ("ignore_result", "unique", "track", "ack")
+DECLARED += ("ignore_result", "unique", "track", "ack", "time_limit", "pool")
 WORKER = {"queues": "none dict numbered", "concurrency": "whole huge none", "processes": "whole huge none"}
 WORKER |= {"pool": "none", "name": "none", "drain": WAIT, "lease": "whole float none", "burst": "true none"}
 WORKER |= {"wait_for": WAIT}

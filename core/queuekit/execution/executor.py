@@ -357,7 +357,7 @@ class Executor:
             try:
                 return await self.acall(run)
             except asyncio.CancelledError as error:
-                return self._raised(run, error)
+                return self._raised(run, self.timed_out(run) if run.timed_out else error)
 
         if self.keeps_loop and run.task.parameters.injected:
             return self._call_on_kept_loop(run, whole())
@@ -690,6 +690,10 @@ class Executor:
             return self.crashed(run, known) if known >= most else self._never_entered(run)
         run.suspect, run.known_crashes, run.unseen = True, known, any(mark.body for mark in found)
         return run
+
+    def timed_out(self, run: Run) -> TaskTimeout:
+        """Return the error of a body that was interrupted at its time limit."""
+        return TaskTimeout(f"ran longer than {run.timeout:g} s")
 
     def raised(self, run: Run, error: BaseException) -> Outcome:
         """Decide for a body that was ended from outside by *error*."""

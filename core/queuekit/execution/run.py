@@ -23,7 +23,10 @@ if TYPE_CHECKING:
 
     from queuekit.execution.task_scope import TaskScope
 
-__all__ = ["Run", "call_of"]
+__all__ = ["SILENCE_GRACE", "Run", "call_of"]
+
+SILENCE_GRACE = 2.0
+"""Seconds that a body of a silent process may exceed its limit: it may be about to end."""
 
 
 @attrs.define(kw_only=True)
@@ -61,6 +64,8 @@ class Run:
     """How a running body was asked to stop: see :class:`~queuekit.wire.records.Cancellation`."""
     coroutine: asyncio.Task[Any] | None = None
     """The task that runs the body on an event loop of its own, in a process of its own."""
+    timed_out: bool = False
+    """Whether its task on an event loop of its own was cancelled because of its time limit."""
     ends_process: str = ""
     """Why its worker process must end once its outcome is written; empty if it need not."""
     reported: bool = False
@@ -71,6 +76,17 @@ class Run:
     """The values of its resources by parameter."""
     _inside: list[None] = attrs.field(factory=[None].copy)
     _open: list[None] = attrs.field(factory=[None].copy)
+
+    @property
+    def time_limit(self) -> float | None:
+        """Seconds after which the body is ended with its process."""
+        return self.task.defaults.time_limit
+
+    @property
+    def limit(self) -> float | None:
+        """Seconds after which a supervisor may end the process of a body that holds the interpreter, less its grace."""
+        hard = self.task.defaults.time_limit
+        return self.timeout if hard is None else max(0.0, hard - SILENCE_GRACE)
 
     def claim(self) -> bool:
         """Return whether the caller may decide the outcome: true for the first caller only.

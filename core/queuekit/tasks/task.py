@@ -91,7 +91,10 @@ class TaskOptions:
         retry: Wait before each retry; default: ``Exponential()``.
         retry_on: Exceptions that are retried.
         dont_retry: Exceptions that are not retried, even if ``retry_on`` includes their base.
-        timeout: Seconds that one attempt may run.
+        timeout: Seconds that one attempt may run before it is interrupted.
+        time_limit: Seconds that one attempt may run before it is ended with its process, whatever it does.
+        pool: ``"process"`` runs each body in a process of its own, ``"thread"`` in the worker's; default: the setting
+            ``worker.pool``.
         expires: Seconds from the send after which it is not started.
         ignore_result: Whether to store no results, except for messages that a workflow waits for and for dead letters.
         unique: One live message per task and arguments, or per key.
@@ -108,6 +111,8 @@ class TaskOptions:
     retry_on: tuple[type, ...] = attrs.field(default=(Exception,), converter=_retry_on)
     dont_retry: tuple[type, ...] = attrs.field(default=(), converter=_dont_retry)
     timeout: float | None = attrs.field(default=None, converter=options.timeout)
+    time_limit: float | None = attrs.field(default=None, converter=options.time_limit)
+    pool: str | None = attrs.field(default=None, converter=options.pool)
     expires: float | None = attrs.field(default=None, converter=_expires)
     ignore_result: bool = attrs.field(default=False, converter=_ignore_result)
     unique: Unique | bool | str | None = attrs.field(default=None, converter=options.unique)

@@ -39,11 +39,13 @@ __all__ = [
     "known",
     "named",
     "optional_name",
+    "pool",
     "priority",
     "retries",
     "seconds",
     "sender",
     "service",
+    "time_limit",
     "timeout",
     "unique",
 ]
@@ -155,15 +157,26 @@ def seconds(value: Duration | None, *, option: str) -> float | None:
         raise DurationError(f"{option}: {error.what}") from None
 
 
-def timeout(value: Duration | None) -> float | None:
+def timeout(value: Duration | None, *, option: str = "timeout") -> float | None:
     """Return the seconds that an attempt may run."""
     if value is None:
         return None
-    limit = seconds(value, option="timeout")
+    limit = seconds(value, option=option)
     if limit is None or not 0 < limit <= LONGEST:
         expected = f"more than 0 and at most {LONGEST:g} seconds"
-        raise _reject("timeout", expected, value, fix="Leave timeout out for no limit")
+        raise _reject(option, expected, value, fix=f"Leave {option} out for no limit")
     return limit
+
+
+def time_limit(value: Duration | None) -> float | None:
+    """Return the seconds after which the body of an attempt is ended with its process."""
+    return timeout(value, option="time_limit")
+
+
+def pool(value: str | None) -> str | None:
+    """Return where the bodies of a task run."""
+    chosen: str | None = None if value is None else choice(value, ("process", "thread"), option="pool")
+    return chosen
 
 
 def sender(value: Any) -> Any:

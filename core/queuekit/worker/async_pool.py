@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import threading
 import time
 from collections import deque
@@ -189,8 +190,10 @@ class LoopPool:
         blocked = time.monotonic() - (self.asked or 0.0)
         if blocked >= _NO_BLOCK:
             for row, limit in list(self._limits.items()):
-                if self.running.get(row) is not self.blocker:
-                    self._run_table.limit(row, limit.extend(blocked))
+                run = self.running.get(row)
+                if run is not None and run is not self.blocker:
+                    end = limit.extend(blocked)
+                    self._run_table.limit(row, end if run.time_limit is None else math.inf)
         self.blocker = self.asked = None
         self._start_again()
 
@@ -238,7 +241,7 @@ class LoopPool:
         self.running[row] = run
         outcome: Outcome | None = None
         try:
-            self._run_table.enter(row, run.serial, time.monotonic(), run.timeout)
+            self._run_table.enter(row, run.serial, time.monotonic(), run.limit)
             outcome = await self._outcome(run, row)
         except BaseException as error:  # noqa: BLE001 - one run that cannot start must not end those that follow
             outcome = self._executor.put_back(run, error)

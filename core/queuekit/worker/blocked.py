@@ -93,8 +93,8 @@ class BlockedLoop:
         for row, other in list(pool.running.items()):
             if other is not run:
                 self._run_table.limit(row, math.inf)
-            elif other.timeout is not None and other.started is not None:
-                self._limit = other.started + other.timeout
+            elif other.limit is not None and other.started is not None:
+                self._limit = other.started + other.limit
                 self._run_table.limit(row, self._limit)
         event = LoopBlocked(
             worker=self._worker,

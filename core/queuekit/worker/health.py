@@ -113,7 +113,8 @@ class Health:
         if self._on_fault is not None:
             self._overdue = True
             self._run_table.keep_only([run.serial])
-            return f"{run.message.task} {run.message.id} blocks the event loop past its time limit of {run.timeout:g} s"
+            limit = run.time_limit or run.timeout
+            return f"{run.message.task} {run.message.id} blocks the event loop past its time limit of {limit:g} s"
         pool = self._pool()
         if pool is not None:
             pool.give_up(run)

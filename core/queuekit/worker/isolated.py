@@ -27,7 +27,7 @@ from queuekit.worker.app_ref import AppRef
 from queuekit.worker.log_setup import configure_logging
 from queuekit.worker.stacks import SIGNAL, answer_signal, frames_of_task, frames_of_thread, write_stack
 
-__all__ = ["Idle", "WriteStack", "not_carried", "serve"]
+__all__ = ["Idle", "Interrupt", "WriteStack", "not_carried", "serve"]
 
 
 _LONGEST_CLOSE = 2.0
@@ -37,6 +37,11 @@ _LONGEST_CLOSE = 2.0
 @attrs.frozen
 class Idle:
     """The last message of a process that ends because it was idle."""
+
+
+@attrs.frozen
+class Interrupt:
+    """Worker to process: interrupt the body, which has reached its timeout."""
 
 
 @attrs.frozen
@@ -125,6 +130,18 @@ def _watch(pipe: Connection, inbox: _Inbox, stacks: int) -> None:
                 write_stack(stacks, _stack(inbox.current))
         elif inbox.current is not None:
             inbox.current.context.cancel()
+            if isinstance(order, Interrupt):
+                _interrupt(inbox.current)
+
+
+def _interrupt(run: Run) -> None:
+    """Raise the exception of a timeout in a body."""
+    if run.coroutine is not None:
+        run.timed_out = True
+        with contextlib.suppress(RuntimeError):  # its loop is closed
+            run.coroutine.get_loop().call_soon_threadsafe(run.coroutine.cancel)
+    elif run.guard is not None:
+        run.guard.fire()
 
 
 def _stack(run: Run | None) -> tuple[Frame, ...]:
@@ -163,7 +180,4 @@ def not_carried(run: Run, error: BaseException) -> EncodeError:
 
 
 def _call(executor: Executor, run: Run) -> Outcome:
-    if not run.task.is_async:
-        run.timeout = None
-        return executor.call(run)
-    return executor.call_on_loop(run)
+    return executor.call_on_loop(run) if run.task.is_async else executor.call(run)

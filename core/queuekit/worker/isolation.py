@@ -7,27 +7,33 @@ milliseconds. A body's process ends when its worker does: it listens on a pipe t
 from __future__ import annotations
 
 import contextlib
+import math
 import pickle
 import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from multiprocessing.connection import wait
+from typing import Any
 
 from queuekit.broker import Delivery, Release
 from queuekit.client.runtime import Runtime
 from queuekit.control import Snooze, TaskTimeout
 from queuekit.errors import UnavailableError
+from queuekit.events import BodyCrashed
 from queuekit.execution.executor import Executor
 from queuekit.execution.outcome import Outcome, Run
 from queuekit.ids import worker_name
+from queuekit.tasks.task import Task
 from queuekit.wire.records import entered_mark
 from queuekit.wire.stacks import Frame
 from queuekit.worker.app_ref import AppRef
 from queuekit.worker.forkserver import Forked, ForkServer, Plan
-from queuekit.worker.isolated import Idle, WriteStack, not_carried
+from queuekit.worker.isolated import Idle, Interrupt, WriteStack, not_carried
 from queuekit.worker.isolation_gate import IsolationGate
+from queuekit.worker.limit import GRACE
+from queuekit.worker.presence import in_bytes, out_of_memory_kills, resident_bytes
 from queuekit.worker.suspect_processes import SuspectProcesses
 
 __all__ = ["Isolation", "server_for_suspects"]
@@ -67,6 +73,7 @@ class Isolation:
     ) -> None:
         self._runtime = runtime
         self._executor = executor
+        self._worker = worker
         self._most = runtime.config.worker.max_deliveries
         self.always = always
         idle = None if always else _IDLE
@@ -76,6 +83,22 @@ class Isolation:
         self._kept: dict[int, _BodyProcess] = {}
         self._busy: dict[int, tuple[_BodyProcess, Run]] = {}
         self._closed = False
+
+    def wants(self, run: Run) -> bool:
+        """Return whether the body of *run* must run in a process of its own."""
+        chosen = run.task.defaults.pool
+        return run.suspect or (self.always if chosen is None else chosen == "process")
+
+    def is_usual(self, tasks: Mapping[str, Task[..., Any]]) -> bool:
+        """Return whether any of *tasks* runs in processes, not only suspects."""
+        return any(
+            (task.defaults.pool or ("process" if self.always else "thread")) == "process" for task in tasks.values()
+        )
+
+    def start(self) -> None:
+        """Start the fork server, which imports the app meanwhile; if it cannot start, the first body tries again."""
+        with contextlib.suppress(OSError):
+            self._server.start()
 
     def serve_suspects(self, submit: Callable[[Sequence[Run]], None], *, most: int) -> None:
         """Let suspects that need a process wait outside the threads; *submit* hands them to the threads again."""
@@ -89,7 +112,7 @@ class Isolation:
 
     def may_begin(self, run: Run) -> bool:
         """Return whether a thread may call *run* now; if not, it is submitted again."""
-        return self._suspects is None or self._suspects.may_begin(run)
+        return self._suspects is None or not run.suspect or self._suspects.may_begin(run)
 
     def forget(self, run: Run) -> None:
         """Release the process of *run*, which was allowed to start but will not."""
@@ -138,7 +161,7 @@ class Isolation:
         A run that has crashed before always gets a new process, so that leftovers of another body can be blamed on it
         at most once.
         """
-        if self._suspects is not None:
+        if self._suspects is not None and run.suspect:
             kept = self._suspects.take(run)
         else:
             kept = None if run.known_crashes else self._kept.pop(row, None)
@@ -177,7 +200,7 @@ class Isolation:
         """Keep a process that answered for later bodies, unless its run has crashed before."""
         if run.known_crashes or self._closed:
             child.close()
-        elif self._suspects is not None:
+        elif self._suspects is not None and run.suspect:
             self._suspects.give_back(child)
         else:
             self._kept[row] = child
@@ -189,7 +212,7 @@ class Isolation:
         if child.cancelled:
             return self._executor.cancelled(run)
         if child.overran:
-            error = TaskTimeout(f"ran longer than {run.timeout:g} s and was killed")
+            error = TaskTimeout(f"ran longer than {run.time_limit or run.timeout:g} s and was killed")
             return self._executor.raised(run, error)
         crashes = run.known_crashes + 1
         if crashes >= self._most:
@@ -198,7 +221,10 @@ class Isolation:
         longest = self._runtime.broker.limits.max_delay
         delay = min(30.0, 0.5 * 2.0**crashes, 30.0 if longest is None else longest)
         settlement = Release(run.delivery, delay=delay, counted=True)
-        return Outcome(delivery=run.delivery, settlement=settlement, status="crashed")
+        event = BodyCrashed(
+            worker=self._worker, id=run.message.id, task=run.message.task, how=child.exit_reason(), again_in=delay
+        )
+        return Outcome(delivery=run.delivery, settlement=settlement, status="crashed", event=event)
 
     def _mark(self, run: Run, *, seen: bool) -> None:
         """Write the crash mark: before the body of a suspect starts, and again, as confirmed, after a crash."""
@@ -254,6 +280,9 @@ class _BodyProcess:
         self._process = process
         self._pipe = process.pipe
         self._sending = threading.Lock()
+        self._rss = 0
+        """Bytes of memory that it occupied when it was last looked at; 0 if that is not known."""
+        self._kills = out_of_memory_kills()
         self._thread = 0
         """Python's identifier of the thread that runs the bodies, in the process."""
         self.overran = False
@@ -288,13 +317,13 @@ class _BodyProcess:
         Raises:
             _NotBegunError: It ended before it received the delivery.
         """
-        deadline = None if run.timeout is None else time.monotonic() + run.timeout
+        now = time.monotonic()
         try:
             self._send(run.delivery)
         except OSError as error:
             raise _NotBegunError from error
         try:
-            if not self._await_end(run, deadline):
+            if not self._await_end(run, now):
                 return None
             # After its death, a child that the body left behind may keep the pipe open.
             answer = self._pipe.recv_bytes() if self._pipe.poll() else None
@@ -302,9 +331,11 @@ class _BodyProcess:
             return None
         return None if answer is None else _read(answer)
 
-    def _await_end(self, run: Run, deadline: float | None) -> bool:
+    def _await_end(self, run: Run, since: float) -> bool:
         """Wait for its answer or its death; return false if the run is cancelled or too long before."""
         told = False
+        soft = math.inf if run.timeout is None else since + run.timeout
+        hard = soft + GRACE if run.time_limit is None else since + run.time_limit
         while not wait([self._pipe, self._process.status], _TICK):
             if run.cancellation is not None:
                 self.cancelled = True
@@ -313,9 +344,14 @@ class _BodyProcess:
             if run.context.cancelled and not told:
                 self._send(None)
                 told = True
-            if deadline is not None and time.monotonic() >= deadline:
+            now = time.monotonic()
+            if now >= hard:
                 self.overran = True
                 return False
+            if now >= soft:
+                soft = math.inf
+                self._send(Interrupt())
+            self._rss = resident_bytes(self.pid) or self._rss
         return True
 
     def kill(self) -> None:
@@ -337,7 +373,14 @@ class _BodyProcess:
         self._process.close()
 
     def exit_reason(self) -> str:
-        """Return how it ended, in words."""
+        """Return how it ended, in words, with the cause if the system killed it for its memory."""
+        words = self._exit_in_words()
+        if self._process.code != -signal.SIGKILL:
+            return words
+        likely = ", likely out of memory" if out_of_memory_kills() > self._kills else ""
+        return f"{words}{likely}" + (f": rss {in_bytes(self._rss)}" if self._rss else "")
+
+    def _exit_in_words(self) -> str:
         code = self._process.code
         if code is None or code >= 0:
             return "ended with its fork server" if code is None else f"exited with code {code}"

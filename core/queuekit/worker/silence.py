@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
+from queuekit.execution.run import SILENCE_GRACE
 from queuekit.worker.holder import Activity, activities, may_hold
 from queuekit.worker.lease_table import LeaseTable
 from queuekit.worker.run_table import Inside, RunTable
@@ -15,8 +16,6 @@ LOOK = 1.0
 """Seconds between two checks, and between two heartbeats of a process."""
 _SILENT = 4.0
 """Seconds without a heartbeat after which a process counts as silent: one body holds the interpreter."""
-_GRACE = 2.0
-"""Seconds that a body of a silent process may exceed its time limit: it may be about to end."""
 _HUNG = 15.0
 """Seconds without a heartbeat after which a process that runs no body counts as hung."""
 
@@ -68,7 +67,7 @@ class Silence:
             return None
         entered = self._run_table.entered()
         limits = self._holder_limits(entered, leases)
-        overdue = [serial for serial, limit in limits.items() if now >= limit + _GRACE]
+        overdue = [serial for serial, limit in limits.items() if now >= limit + SILENCE_GRACE]
         if overdue:
             return overdue
         if self.has_lost_leases:

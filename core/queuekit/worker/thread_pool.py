@@ -179,7 +179,7 @@ class ThreadPool:
     def _one(self, row: int, run: Run) -> Outcome | None:
         """Run one message; ``None`` if its lease was lost, its outcome is decided, or it waits for a process."""
         isolation = self._isolation
-        if isolation is not None and not (run.suspect or isolation.always):
+        if isolation is not None and not isolation.wants(run):
             isolation = None
         if isolation is not None and not run.context.lost and not isolation.may_begin(run):
             return None
@@ -188,7 +188,7 @@ class ThreadPool:
             self._forget(run)
             return early
         self.running[row] = run
-        self._run_table.enter(row, run.serial, time.monotonic(), run.timeout)
+        self._run_table.enter(row, run.serial, time.monotonic(), run.limit)
         try:
             return self._executor.call(run) if isolation is None else isolation.call(row, run)
         finally:

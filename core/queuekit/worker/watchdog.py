@@ -57,6 +57,7 @@ class Watchdog:
         hand_back: Called at each check with the monotonic time; hands back messages that cannot start soon, and
             returns whether to check again soon.
         facts: Returns further fields of the presence record, each time anew.
+        bodies: Returns the runs in threads and on the event loop, including those that were given up.
         replace: Ends this process for a reason, so that its supervisor starts another; ``None`` without a supervisor.
         answer: Called with requests for stacks: the runs that they are about, by token.
         standing: Records to read along with the marks, also while nothing runs, each with what is called with it.
@@ -77,6 +78,7 @@ class Watchdog:
         about: dict[str, Any],
         hand_back: Callable[[float], bool] = lambda _: False,
         facts: Callable[[], Mapping[str, Any]] = dict,
+        bodies: Callable[[], list[Run]] = list,
         replace: Callable[[str], None] | None = None,
         answer: Callable[[Mapping[str, Run]], None] = lambda _: None,
         standing: Mapping[str, Callable[[Record | None], None]] | None = None,
@@ -93,6 +95,7 @@ class Watchdog:
         self._about = about
         self._hand_back = hand_back
         self._facts = facts
+        self._bodies = bodies
         self._replace = replace
         self._answer = answer
         self._standing = standing or {}
@@ -164,9 +167,30 @@ class Watchdog:
 
     def enforce(self, now: float) -> float:
         """End the runs that exceed their time limit; return the monotonic time of the next check."""
-        limited = any(run.timeout is not None and run.started is None for run in self._in_flight())
+        limited = any(run.limit is not None and run.started is None for run in self._in_flight())
         nearest = now + (_QUICK_POLL if limited else _LOOK)
-        return min([nearest, *(self._limit(row, run, now) for row, run in self._in_threads())])
+        ends = [self._limit(row, run, now) for row, run in self._in_threads()]
+        return min([nearest, *ends, *(self._end(run, now) for run in self._bodies() if run.time_limit is not None)])
+
+    def _end(self, run: Run, now: float) -> float:
+        """End the process of a body that exceeds its hard limit; return when to check it again.
+
+        Without a supervisor nothing would replace the process: the outcome is decided, and the body goes on.
+        """
+        if run.time_limit is None or run.started is None or run.ends_process or self._is_apart(run):
+            return math.inf
+        if now < run.started + run.time_limit:
+            return run.started + run.time_limit
+        why = f"{run.message.task} {run.message.id} ran longer than its time limit of {run.time_limit:g} s"
+        run.ends_process = why
+        if run.claim():
+            run.context.cancel()
+            self._deliver(
+                self._executor.raised(run, TaskTimeout(f"ran longer than {run.time_limit:g} s and was ended"))
+            )
+        elif self._replace is not None:  # its outcome was decided at its timeout
+            self._replace(why)
+        return math.inf
 
     def _limit(self, row: int, run: Run, now: float) -> float:
         """Interrupt a run that exceeds its time limit, and finally give it up; return when to check it again."""

@@ -239,6 +239,7 @@ class Worker:
                 unknown=self._executor.unknown,
                 paused=lambda: self._pausing.marks,
             ),
+            bodies=lambda: [run for pool in self._pools() for run in list(pool.running.values())],
             replace=self._on_replace,
             answer=self._make_reporter().answer,
             standing={PAUSED: self._pausing.read},
@@ -310,6 +311,8 @@ class Worker:
         self._witness.open()
         self._health.watch.start()
         self._runtime.broker.tell_set_aside(self._set_aside)
+        if self._isolation is not None and self._isolation.is_usual(self.app.tasks):
+            self._isolation.start()
         self._settler.start()
         self._watchdog.start()
         self._fetcher.start()
@@ -528,7 +531,7 @@ class Worker:
 
     def _is_apart(self, run: Run) -> bool:
         """Return whether the body runs in a process of its own."""
-        return self._isolation is not None and (run.suspect or self._isolation.always)
+        return self._isolation is not None and self._isolation.wants(run)
 
     def _marks(self, deliveries: Sequence[Delivery]) -> dict[str, Record]:
         """Return the cancel, final and crash marks of a batch, in one round trip."""

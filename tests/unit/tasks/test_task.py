@@ -224,6 +224,8 @@ def test_options_are_checked_at_once(app: Queuekit) -> None:
         pytest.param({"retries": -1}, id="retries"),
         pytest.param({"ack": "never"}, id="ack"),
         pytest.param({"timeout": "soon"}, id="timeout"),
+        pytest.param({"time_limit": 0}, id="time-limit"),
+        pytest.param({"pool": "processes"}, id="pool"),
         pytest.param({"retrys": 1}, id="unknown"),
     ],
 )

@@ -252,7 +252,10 @@ def test_a_run_that_is_decided_while_it_begins_never_runs() -> None:
 class BrokenIsolation:
     """What would run bodies elsewhere, and cannot."""
 
-    always = True
+    def wants(self, run: Run) -> bool:
+        """Take all."""
+        return run.started is None
+
     waiting = 0
 
     def may_begin(self, run: Run) -> bool:
@@ -286,7 +289,9 @@ def test_a_run_that_cannot_begin_ends_no_thread(caplog: pytest.LogCaptureFixture
 class SlowIsolation:
     """What has no process for a suspect yet."""
 
-    always = False
+    def wants(self, run: Run) -> bool:
+        """Take suspects."""
+        return run.suspect
 
     def __init__(self) -> None:
         self.asked: list[Run] = []

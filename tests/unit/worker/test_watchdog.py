@@ -28,6 +28,7 @@ class Ward:
         self.given_up: set[int] = set()
         self.cancelled: list[Run] = []
         self.outcomes: list[Outcome] = []
+        self.replaced: list[str] = []
         self.watchdog = Watchdog(
             app.runtime,
             executor_of(app),
@@ -39,6 +40,8 @@ class Ward:
             cancel=self.cancel,
             deliver=self.outcomes.append,
             about={"name": "w-1", "queues": ["default"]},
+            bodies=lambda: [run for _, run in self.threads],
+            replace=self.replaced.append,
         )
 
     def cancel(self, run: Run) -> None:
@@ -59,6 +62,34 @@ def ward(function: Callable[..., Any] = print, *, clock: Any = None, **options: 
     found = Ward(app)
     found.hand = [prepared(app)]
     return found, found.hand[0]
+
+
+def test_ends_the_process_of_a_body_past_its_hard_limit() -> None:
+    """Its outcome is decided first; who writes that ends the process."""
+    found, run = ward(time_limit=5)
+    found.threads, run.started = [(0, run)], 10.0
+
+    assert found.watchdog.enforce(14.5) == 15.0
+    found.watchdog.enforce(15.0)
+    found.watchdog.enforce(16.0)
+
+    (outcome,) = found.outcomes
+    assert (outcome.status, found.replaced) == ("failed", [])
+    assert run.ends_process == "t id-1 ran longer than its time limit of 5 s"
+
+
+def test_ends_the_process_of_a_body_that_was_given_up() -> None:
+    """Its outcome was decided at its timeout, and the thread is lost until then."""
+    found, run = ward(timeout=1, time_limit=5)
+    found.threads, run.started, run.guard = [(0, run)], 10.0, Guard(0)
+    found.watchdog.enforce(12.5)
+    assert (len(found.outcomes), found.replaced) == (1, [])
+
+    found.watchdog.enforce(15.0)
+    found.watchdog.enforce(16.0)
+
+    assert found.replaced == ["t id-1 ran longer than its time limit of 5 s"]
+    assert len(found.outcomes) == 1
 
 
 def test_tells_that_the_worker_is_there() -> None:
