@@ -123,7 +123,8 @@ class OrderTests(BrokerKit):
         early = self.message(queue, not_before=moment, delay=self.short / 10)
         late = self.message(queue, not_before=now, delay=1.5 * self.short)
         past = self.message(queue, not_before=now - 1_000)
-        broker.send([late, early, past])
+        distant = self.message(queue, not_before=now + self.far)  # not due however slow this machine is
+        broker.send([distant, late, early, past])
 
         taken = self.take(broker, queue, 3)
 
@@ -220,6 +221,9 @@ class OrderTests(BrokerKit):
 
         assert again.claimed_at >= moment - broker.limits.lease_granularity
         assert (again.id, again.envelope.attempt) == (delivery.id, 1)
+        distant = attrs.evolve(again.envelope, attempt=2, not_before=again.claimed_at + self.far)
+        self.do(broker, Replace(again, distant))
+        assert self.look(broker, queue) == []
 
     @needs("delay")
     def test_survives_the_client_that_delayed_it(self, broker: Broker, queue: str) -> None:
