@@ -61,7 +61,7 @@ def _queues(context: click.Context, parameter: click.Parameter, value: str | Non
 @duration_option(
     "--wait-for", help="How long to wait at the start for engines that are down. Default: 30s; 0 exits at once."
 )
-@click.option("--burst", is_flag=True, help="Exit when the queues are empty.")
+@click.option("--burst", is_flag=True, help="Exit when no message is due and none runs here.")
 @duration_option(
     "--drain", setting="worker.drain", help="How long running tasks may take to finish when the worker stops."
 )

@@ -314,7 +314,13 @@ class Supervisor:
                 self._bury(child)
 
     def _start_again(self) -> None:
-        """Restart the processes whose pause after a death is over."""
+        """Restart the processes whose pause after a death is over.
+
+        In a burst, only when what the dead ones held is back in its queue: a new process would find the queue empty,
+        and end.
+        """
+        if self._burst and any(helper.is_alive() for helper in self._helpers):
+            return
         for number, (moment, _) in list(self._restarts.items()):
             if time.monotonic() >= moment:
                 del self._restarts[number]

@@ -121,6 +121,31 @@ def test_hands_back_what_a_dead_process_held() -> None:
     assert list(app.runtime.need_backend("test").get([key])) == [key]
 
 
+class Noting(Supervisor):
+    """Notes which processes it would start."""
+
+    def _start(self, number: int) -> None:
+        self.started = [*getattr(self, "started", []), number]
+
+
+@pytest.mark.parametrize("burst", [True, False], ids=["burst", "worker"])
+def test_a_burst_hands_back_before_it_starts_a_process_again(*, burst: bool) -> None:
+    """A new process that came first would find nothing, and the burst would end with that message unrun."""
+    supervisor = Noting(make_app(), AppRef(target="tasks:app"), burst=burst)
+    handed_back = threading.Event()
+    supervisor._helpers = [threading.Thread(target=handed_back.wait, daemon=True)]
+    supervisor._helpers[0].start()
+    supervisor._restarts = {0: (0.0, 1)}
+
+    supervisor._start_again()
+    before = getattr(supervisor, "started", [])
+    handed_back.set()
+    supervisor._helpers[0].join()
+    supervisor._start_again()
+
+    assert (before, supervisor.started) == ([] if burst else [0], [0])
+
+
 def test_hands_back_in_batches_and_without_backend() -> None:
     """As many in one call as the broker takes."""
     app = flaky_app(backend="none")
