@@ -60,6 +60,7 @@ COMMANDS: Mapping[str, Command] = {
     "check": Command("Look", "Check config, app, plugins and engines for problems."),
     "pause": Command("Act", "Pause a queue or a task."),
     "resume": Command("Act", "End the pause of a queue or a task."),
+    "drain": Command("Act", "Let a worker finish, and end it."),
     "cancel": Command("Act", "Cancel a waiting or running message."),
     "kill": Command("Act", "Kill the running body of a message."),
     "dlq": Command("Act", "Inspect, replay or delete dead letters."),

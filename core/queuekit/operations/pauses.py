@@ -1,4 +1,4 @@
-"""Pause queues and tasks, resume them, and find out which workers have obeyed."""
+"""Pause queues and tasks, resume them, drain workers, and find out which workers have obeyed."""
 
 from __future__ import annotations
 
@@ -7,14 +7,24 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from queuekit.backend import Backend
-from queuekit.errors import QueuekitError, UnavailableError, did_you_mean
+from queuekit.errors import QueuekitError, UnavailableError, UnknownIdError, did_you_mean
 from queuekit.ids import check_name, new_id
 from queuekit.operations.actions import person
 from queuekit.operations.admin import Admin
-from queuekit.wire.pauses import PAUSED, Pause, pauses_record, read_pauses
+from queuekit.wire.pauses import PAUSED, Drain, Pause, drain_record, pauses_record, read_pauses
 from queuekit.wire.presence import Presence
 
-__all__ = ["NotPausedError", "Obedience", "obedience", "pause", "resume", "resume_command", "until_obeyed"]
+__all__ = [
+    "NotPausedError",
+    "Obedience",
+    "drain",
+    "drained",
+    "obedience",
+    "pause",
+    "resume",
+    "resume_command",
+    "until_obeyed",
+]
 
 PATIENCE = 3.0
 """Seconds to wait for workers, which look every 1.5 seconds."""
@@ -187,6 +197,45 @@ def until_obeyed(
     while True:
         found = obedience(admin, paused=paused, resumed=resumed)
         if found is None or not any(one.live for one in found.others) or waited >= patience:
+            return found
+        sleep(_LOOK)
+        waited += _LOOK
+
+
+def drain(admin: Admin, name: str, *, by: str | None = None) -> Presence:
+    """Ask a worker to take no more messages, finish what it runs, and end; return what it last reported.
+
+    Args:
+        admin: The operator's interface to the app.
+        name: Name of the worker, or its process id if no other worker has the same.
+        by: Who asks; default: user and host of this process.
+
+    Raises:
+        UnknownIdError: No worker has that name.
+        NoBackendError: No backend is configured.
+        CapabilityError: The backend cannot list workers.
+    """
+    fleet = admin.fleet()
+    found = [one for one in fleet if one.name == name] or [one for one in fleet if str(one.pid) == name]
+    if len(found) != 1:
+        text = f"no worker is named {name!r}" if not found else f"{name} is the process of {len(found)} workers"
+        near = did_you_mean(name, [one.name for one in fleet])
+        raise UnknownIdError(text + (f"; {near}" if near else ""), fix="List them:  queuekit workers")
+    wish = Drain(by=(by or "").strip() or person(), at=admin.now())
+    with admin.in_time():
+        admin.need_backend("draining a worker").put([drain_record(found[0].name, wish)])
+    admin.acted("drain", by=by, on=found[0].name)
+    return found[0]
+
+
+def drained(
+    admin: Admin, name: str, *, until_ended: bool, patience: float, sleep: Callable[[float], None]
+) -> Presence | None:
+    """Return what a worker reports once it drains, or only once it has ended: then ``None``; or after *patience*."""
+    waited = 0.0
+    while True:
+        found = next((one for one in admin.fleet() if one.name == name), None)
+        if found is None or (found.draining and not until_ended) or waited >= patience:
             return found
         sleep(_LOOK)
         waited += _LOOK

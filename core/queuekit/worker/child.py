@@ -17,6 +17,7 @@ from multiprocessing.connection import Connection
 from queuekit.errors import QueuekitError
 from queuekit.execution import children
 from queuekit.ids import worker_name
+from queuekit.worker.draining import DRAINED
 from queuekit.worker.forkserver import ForkServer
 from queuekit.worker.isolation import server_for_suspects
 from queuekit.worker.lease_table import LeaseTable
@@ -66,7 +67,7 @@ def main(arguments: Sequence[str]) -> int:
         pipe.send(Ready(worker.name))
     code = worker.run()
     children.end_processes()
-    return code
+    return DRAINED if code == 0 and worker.drained else code
 
 
 def _make_worker(start: Start, server: ForkServer | None, pipe: Connection, *, files: Sequence[int]) -> Worker:

@@ -40,6 +40,7 @@ class Pausing:
         self._pauses: tuple[Pause, ...] = ()
         self._queues: frozenset[str] = frozenset()
         self._tasks: tuple[Pause, ...] = ()
+        self._closed = False
         self.active = False
         """Whether anything is paused that concerns this worker."""
 
@@ -58,15 +59,24 @@ class Pausing:
             return
         self._queues = frozenset(pause.queue for pause in self._pauses if pause.queue)
         self._tasks = tuple(pause for pause in self._pauses if pause.task)
-        self.active = bool(self._tasks or self._queues.intersection(self._weights))
-        self._serve({name: weight for name, weight in self._weights.items() if name not in self._queues})
+        self._change()
+        self._events.emit(PausesChanged(lines=tuple(_line(pause) for pause in self._pauses)))
+
+    def close(self) -> None:
+        """Take no more messages of any queue from now on."""
+        self._closed = True
+        self._change()
+
+    def _change(self) -> None:
+        self.active = bool(self._closed or self._tasks or self._queues.intersection(self._weights))
+        names = [] if self._closed else [name for name in self._weights if name not in self._queues]
+        self._serve({name: self._weights[name] for name in names})
         self._take_back()
         self._report()
-        self._events.emit(PausesChanged(lines=tuple(_line(pause) for pause in self._pauses)))
 
     def holds(self, run: Run) -> bool:
         """Return whether the message of *run*, which has not started, is paused."""
-        return run.delivery.envelope.queue in self._queues or self.of_task(run) is not None
+        return self._closed or run.delivery.envelope.queue in self._queues or self.of_task(run) is not None
 
     def of_task(self, run: Run) -> Pause | None:
         """Return the pause of the task of *run*, if there is one that this message fits; that of its queue is none."""

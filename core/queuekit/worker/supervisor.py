@@ -36,6 +36,7 @@ from queuekit.execution import children
 from queuekit.operations.admin import Admin
 from queuekit.wire.records import entered_mark
 from queuekit.worker.app_ref import AppRef
+from queuekit.worker.draining import DRAINED
 from queuekit.worker.health_server import HealthServer
 from queuekit.worker.lease_renewer import LeaseRenewer
 from queuekit.worker.lease_table import HeldLease, LeaseTable
@@ -57,7 +58,7 @@ ONE_SIGNAL = 1.0
 """Seconds after a signal within which further signals count as the same request."""
 _TRIES = 5
 _LONGEST_PAUSE = 30.0
-_ENDED_AS_TOLD = (0, -signal.SIGTERM)
+_ENDED_AS_TOLD = (0, DRAINED, -signal.SIGTERM)
 _OVERTIME = 5.0
 """Seconds past its time limit for which the lease of a body is still renewed."""
 _BEFORE = 1.0
@@ -481,7 +482,7 @@ class Supervisor:
     def _judge(self, child: _Child, code: int, how: str) -> None:
         """Restart *child* unless the supervisor is stopping; while stopping, record a bad exit."""
         if not self._signals:
-            if code != 0 or not self._burst:
+            if code != DRAINED and (code != 0 or not self._burst):
                 lived = time.monotonic() - child.started
                 self._again(child.number, how, ready=child.ready, lived=lived, name=child.name)
         elif self._signals == 1 and code not in _ENDED_AS_TOLD and not (child.overdue or child.replaced):

@@ -29,9 +29,10 @@ from queuekit.execution.outcome_hooks import OutcomeHooks
 from queuekit.execution.workflow_advance import WorkflowAdvancer
 from queuekit.ids import worker_name
 from queuekit.states import State
-from queuekit.wire.pauses import PAUSED
+from queuekit.wire.pauses import PAUSED, drain_key
 from queuekit.wire.records import CANCEL
 from queuekit.worker.app_ref import AppRef
+from queuekit.worker.draining import Draining
 from queuekit.worker.fetcher import Fetcher
 from queuekit.worker.hand_back import HandBack, RunPool
 from queuekit.worker.health import Health
@@ -212,6 +213,9 @@ class Worker:
         self._pausing = Pausing(
             self._runtime, serve=self._fetcher.serve, take_back=self._take_back_paused, report=self._report
         )
+        self._draining = Draining(
+            self._runtime, worker=self.name, close=lambda _: self._pausing.close(), idle=self.idle, stop=self.stop
+        )
         return Watchdog(
             self._runtime,
             self._executor,
@@ -242,7 +246,7 @@ class Worker:
             bodies=lambda: [run for pool in self._pools() for run in list(pool.running.values())],
             replace=self._on_replace,
             answer=self._make_reporter().answer,
-            standing={PAUSED: self._pausing.read},
+            standing={PAUSED: self._pausing.read, drain_key(self.name): self._draining.read},
         )
 
     def _report(self) -> None:
@@ -252,7 +256,12 @@ class Worker:
     @property
     def draining(self) -> bool:
         """Whether it takes no more messages."""
-        return self._stop.is_set()
+        return self._stop.is_set() or self.drained
+
+    @property
+    def drained(self) -> bool:
+        """Whether an operator has asked it to drain."""
+        return bool(self._draining.reason)
 
     def _pools(self) -> Iterator[RunPool]:
         yield self._threads

@@ -254,6 +254,18 @@ def test_pauses(shop: Path, app: Queuekit) -> None:
             compare(name, answer)
 
 
+def test_drain(shop: Path, app: Queuekit) -> None:
+    """Whether the worker has obeyed: it is asked, it drains, or it has not answered."""
+    present(app, "web-12", queues=["default"], pid=12)
+    present(app, "web-13", queues=["default"], draining=True, runs=FULL["runs"])
+
+    compare("drain-unknown", tell(shop, "drain", "web-1"))
+    compare("drain-not-obeyed", tell(shop, "drain", "12", "--wait", "0s", "--as", "ann"))
+    compare("drain", tell(shop, "drain", "web-13"))
+    compare("drain-not-ended", tell(shop, "drain", "web-13", "--wait", "0.1s"))
+    compare("drain-without-backend", tell(shop, "drain", "web-13", "--backend", "none"))
+
+
 def test_workers_of_a_paused_queue(shop: Path, app: Queuekit) -> None:
     """One that leaves all its queues alone is paused; one that obeys a pause of a task works."""
     for queue in ("default", "mail"):

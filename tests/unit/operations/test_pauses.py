@@ -8,10 +8,10 @@ import pytest
 
 from queuekit import Queuekit
 from queuekit.backend import Record
-from queuekit.errors import NoBackendError, UnavailableError
+from queuekit.errors import NoBackendError, UnavailableError, UnknownIdError
 from queuekit.ids import InvalidNameError
 from queuekit.operations.admin import Admin
-from queuekit.operations.pauses import NotPausedError, obedience, pause, resume, resume_command, until_obeyed
+from queuekit.operations.pauses import NotPausedError, drain, obedience, pause, resume, resume_command, until_obeyed
 from queuekit.wire.pauses import Pause
 from queuekit.wire.presence import TTL
 from queuekit.wire.records import worker_key
@@ -166,3 +166,18 @@ def test_the_command_that_ends_a_pause() -> None:
     assert resume_command(Pause(mark="m", queue="mail")) == "resume mail"
     where = (("to", "a; reboot"),)
     assert resume_command(Pause(mark="m", task="t.*", where=where)) == "resume --task 't.*' --where 'to=a; reboot'"
+
+
+def test_drains_a_worker_by_its_name_or_process(app: Queuekit) -> None:
+    """One that is not there is an error, and so is a process id that workers on several hosts have."""
+    present(app, "a-1", pid=1)
+    present(app, "b-1", pid=1)
+    present(app, "b-2", pid=2)
+    admin = Admin(app)
+
+    assert (drain(admin, "b-1").name, drain(admin, "2").name) == ("b-1", "b-2")
+    with pytest.raises(UnknownIdError, match="1 is the process of 2 workers"):
+        drain(admin, "1")
+    with pytest.raises(UnknownIdError, match=r"no worker is named 'b-3'; did you mean 'b-\d'\?"):
+        drain(admin, "b-3")
+    assert [(action.what, action.on) for action in admin.actions()] == [("drain", "b-2"), ("drain", "b-1")]
