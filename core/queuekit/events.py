@@ -445,10 +445,15 @@ class WorkerStarted(Event):
 
 @attrs.frozen(kw_only=True)
 class PausesChanged(Event):
-    """A worker learned what operators have paused; it leaves that alone from now on."""
+    """A worker learned what operators have paused; it leaves that alone from now on.
 
+    Attributes:
+        worker: Name of the worker.
+        lines: What is paused, by whom and why, a line each; empty if nothing is paused any more.
+    """
+
+    worker: str
     lines: tuple[str, ...]
-    """What is paused, by whom and why, a line each; empty if nothing is paused any more."""
 
 
 @attrs.frozen(kw_only=True)
@@ -766,7 +771,7 @@ class LogSubscriber:
 
     def _paused(self, event: PausesChanged) -> None:
         lines = event.lines or ("nothing any more",)
-        self._worker.info("paused: %s", "; ".join(map(clean, lines)), extra=_data(event))
+        self._worker.info("%s: paused: %s", event.worker, "; ".join(map(clean, lines)), extra=_data(event))
 
     def _ready(self, event: WorkerReady) -> None:
         self._worker.info("%s ready", event.worker, extra=_data(event))

@@ -162,12 +162,12 @@ LINES = [
         id="unserved",
     ),
     pytest.param(
-        PausesChanged(lines=("the queue 'a', by ann", "the task 'b', by bob")),
+        PausesChanged(worker="w", lines=("the queue 'a', by ann", "the task 'b', by bob")),
         "INFO",
-        "paused: the queue 'a', by ann; the task 'b', by bob",
+        "w: paused: the queue 'a', by ann; the task 'b', by bob",
         id="paused",
     ),
-    pytest.param(PausesChanged(lines=()), "INFO", "paused: nothing any more", id="resumed"),
+    pytest.param(PausesChanged(worker="w", lines=()), "INFO", "w: paused: nothing any more", id="resumed"),
     pytest.param(
         WorkerGaveUp(number=1, how="exited with code 3", tries=5),
         "CRITICAL",

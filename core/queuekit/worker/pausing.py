@@ -18,6 +18,7 @@ class Pausing:
 
     Args:
         runtime: Clock, events, and the queues of the worker.
+        worker: Name of the worker.
         serve: Called with the queues to take messages of, and their weights, whenever these change.
         take_back: Called after a change; takes back the runs that wait and that :meth:`holds` now holds.
         report: Called after a change, to report what is paused.
@@ -27,6 +28,7 @@ class Pausing:
         self,
         runtime: Runtime,
         *,
+        worker: str,
         serve: Callable[[Mapping[str, float]], None],
         take_back: Callable[[], None],
         report: Callable[[], None],
@@ -34,6 +36,7 @@ class Pausing:
         self._clock = runtime.clock
         self._events = runtime.events
         self._weights = runtime.config.worker.queues
+        self._worker = worker
         self._serve = serve
         self._take_back = take_back
         self._report = report
@@ -60,7 +63,7 @@ class Pausing:
         self._queues = frozenset(pause.queue for pause in self._pauses if pause.queue)
         self._tasks = tuple(pause for pause in self._pauses if pause.task)
         self._change()
-        self._events.emit(PausesChanged(lines=tuple(_line(pause) for pause in self._pauses)))
+        self._events.emit(PausesChanged(worker=self._worker, lines=tuple(_line(pause) for pause in self._pauses)))
 
     def close(self) -> None:
         """Take no more messages of any queue from now on."""

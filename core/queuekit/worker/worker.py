@@ -211,7 +211,11 @@ class Worker:
 
     def _make_watchdog(self) -> Watchdog:
         self._pausing = Pausing(
-            self._runtime, serve=self._fetcher.serve, take_back=self._take_back_paused, report=self._report
+            self._runtime,
+            worker=self.name,
+            serve=self._fetcher.serve,
+            take_back=self._take_back_paused,
+            report=self._report,
         )
         self._draining = Draining(
             self._runtime, worker=self.name, close=lambda _: self._pausing.close(), idle=self.idle, stop=self.stop
