@@ -191,6 +191,9 @@ def queuekit_commands() -> Iterable[CommandSpec]:
     Returns:
         A spec for each command, or ``None``. A plugin cannot replace a command of core.
 
+        A command decorated with ``@click.pass_obj`` gets an object whose method ``app()`` returns the app that
+        ``--app`` or the settings name, and a reference to it.
+
     Raises:
         Exception: It is logged, and only this plugin's commands are missing.
 
@@ -280,12 +283,15 @@ def queuekit_checks(app: Any) -> Iterable[Check]:
 
 
 @hookspec
-def queuekit_subscribers() -> Iterable[Callable[[Any], None] | SubscriberSpec]:
+def queuekit_subscribers(config: Any) -> Iterable[Callable[[Any], None] | SubscriberSpec]:
     """Name functions to call with each event; see :mod:`queuekit.events`.
 
     Called:
         Once per app, when it is first used. The functions run in the thread that emits the event, so they must be
         quick and thread-safe.
+
+    Args:
+        config: The settings in effect, a ``queuekit.config.settings.Config``.
 
     Returns:
         The functions, or ``None``. A function in a ``SubscriberSpec`` gets only the events that the spec names, and a

@@ -18,6 +18,7 @@ CLIENTS = {
     "mongo": ("pymongo", "bson"),
     "amqp": ("pika",),
     "memcached": (),
+    "prometheus": ("prometheus_client",),
 }
 
 pytestmark = pytest.mark.skipif(not ALONE, reason="run by the tox environments core and wheels-*")

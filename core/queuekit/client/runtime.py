@@ -194,7 +194,7 @@ def build_runtime(
     check_sections(config, plugins)
     broker, backend = _engines(config, plugins, clock=clock, random=chance)
     serializers = _serializers(config, plugins, types)
-    for found in plugins.collect("queuekit_subscribers"):
+    for found in plugins.collect("queuekit_subscribers", config=config):
         if isinstance(found, SubscriberSpec):
             events.subscribe(found.subscriber, to=found.events)
         else:

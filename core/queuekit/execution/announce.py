@@ -17,11 +17,12 @@ def announce_claimed(events: Events, runs: Iterable[Run], *, worker: str) -> Non
     """Emit :class:`MessagesClaimed` for *runs* if anything listens."""
     if not events.wants(MessagesClaimed):
         return
-    messages = tuple(
-        MessageFacts(run.message.id, run.message.task, run.delivery.envelope.queue, run.delivery.envelope.attempt)
-        for run in runs
-    )
-    events.emit(MessagesClaimed(worker=worker, messages=messages))
+    events.emit(MessagesClaimed(worker=worker, messages=tuple(map(_claimed, runs))))
+
+
+def _claimed(run: Run) -> MessageFacts:
+    envelope = run.delivery.envelope
+    return tuple.__new__(MessageFacts, (envelope.id, run.message.task, envelope.queue, envelope.attempt, False))
 
 
 def announce_settled(events: Events, outcomes: Iterable[Outcome], *, worker: str) -> None:
@@ -52,21 +53,22 @@ def _announce_dead(events: Events, outcome: Outcome, worker: str) -> None:
 
 
 def _settled(outcome: Outcome) -> SettledMessage:
-    envelope, run = outcome.delivery.envelope, outcome.run
-    dead = outcome.settlement.reason if type(outcome.settlement) is Dead else ""
+    delivery, run = outcome.delivery, outcome.run
+    envelope, reason = delivery.envelope, outcome.settlement.reason if type(outcome.settlement) is Dead else ""
+    task, duration, waited = "", None, None
     if run is None:
         task = outline(envelope).task
-        return SettledMessage(envelope.id, task, envelope.queue, envelope.attempt, outcome.status, dead, None, None)
-    task, duration = run.message.task, run.seconds if run.started is not None and run.ended else None
-    return SettledMessage(
-        envelope.id, task, envelope.queue, envelope.attempt, outcome.status, dead, duration, _waited(run)
-    )
+    else:
+        task, started = run.message.task, run.started
+        if started is not None:
+            duration = max(0.0, run.ended - started) if run.ended else None
+            waited = _waited(run, started)
+    facts = (envelope.id, task, envelope.queue, envelope.attempt, outcome.status, reason, duration, waited)
+    return tuple.__new__(SettledMessage, facts)  # half the time of its constructor, for every message
 
 
-def _waited(run: Run) -> float | None:
+def _waited(run: Run, started: float) -> float | None:
     """Return the seconds from when the attempt was due until its body started."""
     delivery = run.delivery
-    if run.started is None or delivery.envelope.generation:
-        return None
-    due = due_moment(delivery, run.message)
-    return None if due is None else max(0.0, delivery.claimed_at + run.started - run.received - due)
+    due = None if delivery.envelope.generation else due_moment(delivery, run.message)
+    return None if due is None else max(0.0, delivery.claimed_at + started - run.received - due)

@@ -406,6 +406,12 @@ class Worker:
         if run.claim():
             self._settler.put(outcome)
 
+    def load(self) -> dict[str, int]:
+        """Return how many messages are ``running`` here, and how many are ``prefetched`` and wait."""
+        runs = list(self._in_flight.values())
+        running = sum(run.started is not None and not run.decided for run in runs)
+        return {"running": running, "prefetched": len(runs) - running}
+
     # -- called by the fetcher
 
     def room(self) -> int:

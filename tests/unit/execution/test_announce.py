@@ -162,7 +162,7 @@ def test_batches_that_nobody_wants_are_not_made(app: Queuekit, monkeypatch: pyte
         raise AssertionError("made for nobody")
 
     monkeypatch.setattr("queuekit.execution.announce._settled", refuse)
-    monkeypatch.setattr("queuekit.execution.announce.MessageFacts", refuse)
+    monkeypatch.setattr("queuekit.execution.announce._claimed", refuse)
     monkeypatch.setattr("queuekit.client.sender.MessageFacts", refuse)
 
     app.send(app.tasks["add"].s(1, 2))

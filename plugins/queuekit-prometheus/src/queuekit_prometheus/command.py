@@ -1,0 +1,91 @@
+"""``queuekit metrics``: what the broker says about the queues, for Prometheus."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import click
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from queuekit.broker import QueueCounts
+from queuekit.errors import QueuekitError
+from queuekit_prometheus.exposition import serve
+
+__all__ = ["QueueCollector", "command"]
+
+_STATES = {"ready": "waiting", "delayed": "delayed", "leased": "running", "dead": "dead"}
+
+
+class QueueCollector(Collector):
+    """Asks the broker of *app* at each scrape: one listing, one count of all queues."""
+
+    def __init__(self, app: Any) -> None:
+        self._app = app
+
+    def describe(self) -> list[Metric]:
+        """Return nothing, so that registering asks no broker."""
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the metrics; without an answer of the broker, only that it is down."""
+        up = GaugeMetricFamily("queuekit_broker_up", "Whether the broker has answered this scrape.")
+        try:
+            counts = self._counts()
+        except QueuekitError:
+            counts = None
+        up.add_metric([], 0 if counts is None else 1)
+        yield up
+        if counts is not None:
+            yield from _of_queues(counts)
+
+    def _counts(self) -> dict[str, QueueCounts]:
+        app, broker = self._app, self._app.runtime.broker
+        if not broker.capabilities.inspect:
+            return {}
+        named = {app.config.default_queue, *app.config.worker.queues, *broker.queues()}
+        found: dict[str, QueueCounts] = broker.counts(sorted(named))
+        return found
+
+
+def _of_queues(counts: dict[str, QueueCounts]) -> Iterator[Metric]:
+    messages = GaugeMetricFamily("queuekit_queue_messages", "Messages of a queue.", labels=("queue", "state"))
+    text = "Seconds since the oldest waiting message became due; 0 if none waits."
+    oldest = GaugeMetricFamily("queuekit_queue_oldest_age_seconds", text, labels=("queue",))
+    for queue, found in sorted(counts.items()):
+        for field, state in _STATES.items():
+            messages.add_metric([queue, state], getattr(found, field))
+        if found.oldest_age is not None or not found.ready:
+            oldest.add_metric([queue], found.oldest_age or 0.0)
+    yield messages
+    yield oldest
+
+
+@click.command()
+@click.option("--port", type=click.IntRange(0, 65_535), default=9465, show_default=True, help="Port to listen on.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--once", is_flag=True, help="Print the metrics and exit.")
+@click.pass_obj
+def command(session: Any, *, port: int, host: str, once: bool) -> None:
+    """Serve metrics of the queues for Prometheus: messages by state, and the age of the oldest.
+
+    One such process is enough for all workers. Each scrape asks the broker twice, however many messages there are.
+    """
+    app, _ = session.app()
+    collector = QueueCollector(app)
+    if once:
+        registry = CollectorRegistry(auto_describe=False)
+        registry.register(collector)
+        click.echo(generate_latest(registry).decode(), nl=False)
+        return
+    server, thread = serve(collector, port=port, host=host)
+    click.echo(f"metrics  http://{host}:{server.server_port}/metrics", err=True)
+    try:
+        threading.Event().wait()
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()

@@ -1,0 +1,163 @@
+"""What happened in this process, as numbers: counters and histograms that events move, without a metrics library."""
+
+from __future__ import annotations
+
+import json
+import threading
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from queuekit.events import (
+    EngineDown,
+    MessagesClaimed,
+    MessagesSent,
+    MessagesSettled,
+    TickFailed,
+    TickSent,
+    TickSkipped,
+    TicksMissed,
+    WorkerCrashed,
+)
+
+__all__ = ["BOUNDS", "OTHER", "TALLY", "Key", "Tally", "from_json", "to_json"]
+
+BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3_600.0)
+"""Upper bounds of the buckets of all histograms, in seconds."""
+OTHER = "other"
+"""Label of tasks and queues that are not known here, or too many."""
+_MOST = 1_000
+"""Most pairs of queue and task; more are counted as ``other``."""
+
+Key = tuple[str, ...]
+"""Name of a series, then its labels; the last part of a bucket is its number."""
+
+
+class _Cell:
+    """The numbers of one task on one queue."""
+
+    __slots__ = ("dead", "outcomes", "runs", "runs_sum", "waits", "waits_sum")
+
+    def __init__(self) -> None:
+        self.outcomes: dict[str, int] = {}
+        self.dead: dict[str, int] = {}
+        self.runs, self.waits = [0] * (len(BOUNDS) + 1), [0] * (len(BOUNDS) + 1)
+        self.runs_sum = self.waits_sum = 0.0
+
+
+class Tally:
+    """Counts events of one process; any thread may call it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._cells: dict[tuple[str, str], _Cell] = {}
+        self._known: set[str] = set()
+        self._plain: Counter[Key] = Counter()
+        self._late = [0] * (len(BOUNDS) + 1)
+        self._late_sum = 0.0
+        self.load: Callable[[], Mapping[str, int]] = dict
+        """Returns how busy the worker of this process is, by state."""
+        self.listeners: dict[type, Callable[[Any], None]] = {
+            MessagesSent: self._sent,
+            MessagesClaimed: self._claimed,
+            MessagesSettled: self._settled,
+            EngineDown: self._down,
+            TickSent: self._tick,
+            TicksMissed: lambda event: self._add(("ticks", "missed"), event.count),
+            TickSkipped: lambda _: self._add(("ticks", "skipped")),
+            TickFailed: lambda _: self._add(("ticks", "failed")),
+            WorkerCrashed: lambda _: self._add(("crashes",)),
+        }
+
+    def __call__(self, event: Any) -> None:
+        """Count *event*."""
+        listener = self.listeners.get(type(event))
+        if listener is not None:
+            listener(event)
+
+    def _add(self, key: Key, count: int = 1) -> None:
+        with self._lock:
+            self._plain[key] += count
+
+    def _claimed(self, event: MessagesClaimed) -> None:
+        """Learn the names of tasks: only what a worker knows is claimed, so no message can invent one."""
+        fresh = {message.task for message in event.messages} - self._known
+        if fresh:
+            self._known |= fresh
+
+    def _settled(self, event: MessagesSettled) -> None:
+        cells = self._cells
+        with self._lock:
+            for _, task, queue, _, outcome, reason, duration, waited in event.messages:
+                cell = cells.get((queue, task)) or self._cell(queue, task)
+                cell.outcomes[outcome] = cell.outcomes.get(outcome, 0) + 1
+                if reason:
+                    cell.dead[reason] = cell.dead.get(reason, 0) + 1
+                if duration is not None:
+                    cell.runs[bisect_left(BOUNDS, duration)] += 1
+                    cell.runs_sum += duration
+                    if waited is not None:
+                        cell.waits[bisect_left(BOUNDS, waited)] += 1
+                        cell.waits_sum += waited
+
+    def _cell(self, queue: str, task: str) -> _Cell:
+        if task not in self._known:
+            task = OTHER
+        if len(self._cells) >= _MOST:
+            queue = task = OTHER
+        return self._cells.setdefault((queue, task), _Cell())
+
+    def _sent(self, event: MessagesSent) -> None:
+        counts = Counter((message.queue, message.task) for message in event.messages if not message.duplicate)
+        with self._lock:
+            for (queue, task), count in counts.items():
+                key = ("sent", queue, task)
+                self._plain[key if key in self._plain or len(self._plain) < _MOST else ("sent", OTHER, OTHER)] += count
+
+    def _down(self, event: EngineDown) -> None:
+        self._add(("errors", event.doing.partition(" ")[0]))
+
+    def _tick(self, event: TickSent) -> None:
+        with self._lock:
+            self._plain["ticks", "sent"] += 1
+            self._late[bisect_left(BOUNDS, event.late)] += 1
+            self._late_sum += event.late
+
+    def snapshot(self) -> Counter[Key]:
+        """Return all numbers, by series and labels."""
+        with self._lock:
+            found: Counter[Key] = Counter(self._plain)
+            for (queue, task), cell in self._cells.items():
+                found.update({("tasks", queue, task, name): count for name, count in cell.outcomes.items()})
+                found.update({("dead", queue, task, name): count for name, count in cell.dead.items()})
+                _histogram(found, ("run", queue, task), cell.runs, cell.runs_sum)
+                _histogram(found, ("wait", queue, task), cell.waits, cell.waits_sum)
+            _histogram(found, ("late",), self._late, self._late_sum)
+        found.update({("load", state): count for state, count in self.load().items()})
+        return found
+
+
+def _histogram(found: Counter[Key], key: Key, buckets: Iterable[int], total: float) -> None:
+    if any(buckets):
+        found.update({(*key, str(place)): count for place, count in enumerate(buckets) if count})
+        numbers: Any = found  # a counter of floats, as far as sums go
+        numbers[*key, "sum"] += total
+
+
+def to_json(snapshot: Mapping[Key, float]) -> bytes:
+    """Return *snapshot* as bytes for another process."""
+    return json.dumps([[*key, value] for key, value in snapshot.items()]).encode()
+
+
+def from_json(data: bytes) -> Counter[Key]:
+    """Return the snapshot in *data*.
+
+    Raises:
+        ValueError: It is cut off.
+    """
+    return Counter({tuple(row[:-1]): row[-1] for row in json.loads(data)})
+
+
+TALLY = Tally()
+"""The numbers of this process, as those of prometheus_client are the process's."""

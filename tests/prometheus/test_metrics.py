@@ -1,0 +1,344 @@
+"""Metrics of workers and queues: figures equal what happened, whoever asks, and no label grows with the traffic."""
+
+import json
+import re
+import shutil
+import socket
+import subprocess
+import urllib.request
+from collections.abc import Iterator
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+
+from queuekit import Fixed, Queuekit
+from queuekit.events import (
+    EngineDown,
+    MessageFacts,
+    MessagesClaimed,
+    MessagesSent,
+    MessagesSettled,
+    SettledMessage,
+    TickSent,
+    TicksMissed,
+)
+from queuekit.ids import new_id
+from support.commands import queuekit
+from support.fleet import Fleet
+from support.waiting import PATIENCE, wait_until
+from support.working import burst
+
+pytest.importorskip("queuekit_prometheus", reason="pip install -e plugins/queuekit-prometheus prometheus-client")
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from queuekit_prometheus.exposition import TallyCollector, serve
+from queuekit_prometheus.processes import Collected, Reporter
+from queuekit_prometheus.tally import BOUNDS, Tally, from_json, to_json
+
+FILES = Path(__file__).parents[2] / "plugins" / "queuekit-prometheus" / "src" / "queuekit_prometheus" / "files"
+Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
+
+
+def scrape(address: str) -> Samples:
+    """Return all samples at *address*, by name and labels, as Prometheus would parse them."""
+    with urllib.request.urlopen(f"http://{address}/metrics", timeout=PATIENCE) as answer:
+        return samples(answer.read().decode())
+
+
+def samples(text: str) -> Samples:
+    """Return the samples in an exposition."""
+    return {
+        (sample.name, tuple(sorted(sample.labels.items()))): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+def by_outcome(found: Samples) -> dict[tuple[str, str], float]:
+    """Return how often each task ended how."""
+    ended = {(name, *dict(labels).values()): value for (name, labels), value in found.items()}
+    return {(key[3], key[1]): value for key, value in ended.items() if key[0] == "queuekit_tasks_total"}
+
+
+def row(task: str = "t", outcome: str = "done", *, reason: str = "", duration: float | None = 0.02) -> SettledMessage:
+    """Return a delivery that ended."""
+    return SettledMessage(new_id(), task, "q", 0, outcome, reason, duration, None if duration is None else 0.001)
+
+
+def settle(tally: Tally, *rows: SettledMessage) -> None:
+    """Let *rows* of known tasks end."""
+    known = tuple(MessageFacts(one.id, one.task, one.queue) for one in rows if one.duration is not None)
+    tally(MessagesClaimed(worker="w", messages=known))
+    tally(MessagesSettled(worker="w", messages=rows))
+
+
+@pytest.fixture
+def app() -> Iterator[Queuekit]:
+    """Return an app on an engine in memory."""
+    app = Queuekit(broker=f"memory://{new_id()}", worker={"concurrency": 4}, log={"level": "CRITICAL"})
+    yield app
+    app.close()
+
+
+def test_a_scrape_equals_the_ledger(app: Queuekit) -> None:
+    """Ten thousand tasks with failures: each figure of a real scrape is what the worker's statistics say."""
+    tally = Tally()
+    app.events.subscribe(tally, to=tuple(tally.listeners))
+
+    @app.task(name="odd", retries=1, retry=Fixed(0), ignore_result=True)
+    def odd(number: int) -> None:
+        if number % 10 == 0:
+            raise ValueError("no")
+
+    results = app.send_many(odd.s(number) for number in range(10_000))
+    worker = burst(app)
+    server, thread = serve(TallyCollector(tally.snapshot), port=0, host="127.0.0.1")
+    try:
+        found = scrape(f"127.0.0.1:{server.server_port}")
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+    ran = {name: count for name, count in worker.stats.items() if name != "returned"}  # handed back, and fetched again
+    assert (len(results), ran) == (10_000, {"done": 9_000, "retried": 1_000, "failed": 1_000})
+    assert by_outcome(found) == {("odd", name): count for name, count in worker.stats.items()}
+    on, dead = (("queue", "default"), ("task", "odd")), (("queue", "default"), ("reason", "failed"), ("task", "odd"))
+    assert found["queuekit_messages_sent_total", on] == 10_000
+    assert found["queuekit_dead_letters_total", dead] == 1_000
+    assert found["queuekit_task_duration_seconds_count", on] == 11_000
+    assert found["queuekit_task_duration_seconds_bucket", (("le", "+Inf"), *on)] == 11_000
+    assert found["queuekit_task_wait_seconds_count", on] == 11_000
+
+
+def test_counts_what_schedules_and_engines_do() -> None:
+    """Ticks by what became of them, how late they were, and calls without an answer, by operation alone."""
+    tally = Tally()
+
+    tally(TickSent(schedule="s", at=1.0, id="id-1", late=0.2))
+    tally(TicksMissed(schedule="s", count=3, first=1.0, last=3.0))
+    tally(EngineDown(doing="begin shop.mail", error="refused", retry_in=1.0))
+    tally(MessagesSent(messages=(MessageFacts("id-1", "t", "q"), MessageFacts("id-2", "t", "q", 0, duplicate=True))))
+
+    found = {
+        (metric.name, *sample.labels.values()): sample.value
+        for metric in TallyCollector(tally.snapshot).collect()
+        for sample in metric.samples
+        if not sample.name.endswith("_bucket")
+    }
+    assert found["queuekit_schedule_ticks", "missed"] == 3
+    assert found["queuekit_engine_errors", "begin"] == 1
+    assert found["queuekit_messages_sent", "q", "t"] == 1
+
+
+def test_no_message_can_invent_a_label() -> None:
+    """The task of a message that never ran is counted under its name only if the worker knows it."""
+    tally = Tally()
+
+    settle(tally, row("known"), *(row(f"invented-{n}", "held", duration=None) for n in range(50)))
+    settle(tally, row("known", "expired", duration=None))
+
+    tasks = {key[1:]: count for key, count in tally.snapshot().items() if key[0] == "tasks"}
+    assert tasks == {("q", "known", "done"): 1, ("q", "other", "held"): 50, ("q", "known", "expired"): 1}
+
+
+def test_labels_are_bounded() -> None:
+    """Beyond a thousand tasks the rest is one."""
+    tally = Tally()
+
+    settle(tally, *(row(f"t{n}") for n in range(1_500)))
+
+    series = {key for key in tally.snapshot() if key[0] == "tasks"}
+    assert len(series) == 1_001
+    assert tally.snapshot()["tasks", "other", "other", "done"] == 500
+
+
+def test_labels_are_none_that_grow() -> None:
+    """No metric is labelled with an id, a host, a process or an argument."""
+    tally = Tally()
+    settle(tally, row(), row(outcome="lost"), row(outcome="failed", reason="failed"))
+
+    labels = {
+        name for metric in TallyCollector(tally.snapshot).collect() for one in metric.samples for name in one.labels
+    }
+
+    assert labels == {"queue", "task", "outcome", "reason", "le", "version"}
+
+
+def test_lost_leases_are_counted_by_queue() -> None:
+    """From the deliveries that ended so, each once."""
+    tally = Tally()
+    settle(tally, row("a", "lost"), row("b", "lost"), row("a"))
+
+    (lost,) = [metric for metric in TallyCollector(tally.snapshot).collect() if metric.name == "queuekit_leases_lost"]
+
+    assert [(one.labels, one.value) for one in lost.samples if one.name.endswith("_total")] == [({"queue": "q"}, 2)]
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.005, 0.0051, 3_600.0, 1e9])
+def test_a_bucket_holds_what_is_at_most_its_bound(seconds: float) -> None:
+    """As Prometheus defines ``le``."""
+    tally = Tally()
+    settle(tally, row(duration=seconds))
+
+    (run,) = [one for one in TallyCollector(tally.snapshot).collect() if one.name == "queuekit_task_duration_seconds"]
+
+    buckets = {one.labels["le"]: one.value for one in run.samples if one.name.endswith("_bucket")}
+    assert buckets == {**{f"{bound:g}": float(seconds <= bound) for bound in BOUNDS}, "+Inf": 1.0}
+
+
+def test_processes_are_added_and_none_is_counted_twice() -> None:
+    """One that has ended leaves its numbers, and a scrape while it does sees each once."""
+    tally, own = Tally(), Tally()
+    collected = Collected(own.snapshot)
+    reporter = Reporter(collected.folder, tally)
+    settle(own, row())
+    settle(tally, row(), row())
+    key = ("tasks", "q", "t", "done")
+
+    sums = [collected.snapshot()[key]]
+    settle(tally, row())
+    sums.append(collected.snapshot()[key])
+    reporter.close()
+    sums += [collected.snapshot()[key] for _ in range(2)]
+    folder = Path(collected.folder)
+    collected.close()
+
+    assert sums == [3, 4, 4, 4]
+    assert (reporter.thread.is_alive(), folder.exists()) == (False, False)
+
+
+def test_a_killed_process_counts_on() -> None:
+    """What it answered last stays, so that no counter goes back; its load is gone with it."""
+    tally = Tally()
+    collected = Collected(Tally().snapshot)
+    with subprocess.Popen(["true"]) as process:
+        pid = process.pid
+    settle(tally, row())
+    tally.load = lambda: {"running": 1}
+    vars(collected)["_seen"][str(pid)] = tally.snapshot()
+    with socket.socket(socket.AF_UNIX) as left:
+        left.bind(str(Path(collected.folder, f"{pid}.sock")))
+
+    found = [collected.snapshot() for _ in range(2)]
+    left_over = [*Path(collected.folder).iterdir()]
+    collected.close()
+
+    assert [one["tasks", "q", "t", "done"] for one in found] == [1, 1]
+    assert ("load", "running") not in found[0]
+    assert left_over == []
+
+
+def test_numbers_survive_the_way_between_processes() -> None:
+    """Counts stay whole numbers, sums stay exact."""
+    tally = Tally()
+    settle(tally, row(duration=0.1), row(duration=0.2))
+
+    assert from_json(to_json(tally.snapshot())) == tally.snapshot()
+
+
+def test_a_worker_serves_the_metrics_of_all_its_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two processes are one exposition; its figures are those of the ledger."""
+    from support import fault_tasks
+
+    fleet = Fleet(tmp_path, fault_tasks.app, broker=f"sqlite:///{tmp_path}/queue.db")
+    (tmp_path / "counted.py").write_text(
+        'from support.fault_tasks import app\n\napp.configure({"prometheus": {"port": 0}})\n'
+    )
+    try:
+        group = fleet.start_ready(app="counted:app", folder=tmp_path, processes=2, concurrency=2)
+        ids = [one.id for one in fleet.app.send_many(fault_tasks.nap.s(0) for _ in range(60))]
+        fleet.drained()
+        (address,) = re.findall(r"metrics  http://(\S+)/metrics", group.read_log())
+        name, nap = "queuekit_tasks_total", fault_tasks.nap.name
+        on = (("outcome", "done"), ("queue", "default"), ("task", nap))
+        wait_until(lambda: scrape(address).get((name, on)) == len(ids), what=lambda: str(scrape(address)))
+        found = scrape(address)
+    finally:
+        fleet.close()
+
+    assert found["queuekit_worker_messages", (("state", "running"),)] == 0
+    assert found["queuekit_build_info", (("version", version("queuekit")),)] == 1
+
+
+def test_the_exporter_says_what_the_broker_says(tmp_path: Path) -> None:
+    """Messages by state and the age of the oldest, for queues of workers and others."""
+    (tmp_path / "tasks.py").write_text(
+        'from queuekit import Queuekit\n\napp = Queuekit(broker="sqlite:///q.db")\n\n\n'
+        "@app.task(queue='mail')\ndef send() -> None: ...\n"
+    )
+    assert queuekit("--app", "tasks:app", "send", "send", folder=tmp_path).returncode == 0
+
+    done = queuekit("--app", "tasks:app", "metrics", "--once", folder=tmp_path)
+
+    found = samples(done.stdout)
+    assert found["queuekit_broker_up", ()] == 1
+    assert found["queuekit_queue_messages", (("queue", "mail"), ("state", "waiting"))] == 1
+    assert found["queuekit_queue_messages", (("queue", "default"), ("state", "waiting"))] == 0
+    assert found["queuekit_queue_oldest_age_seconds", (("queue", "mail"),)] >= 0
+
+
+def test_the_exporter_says_that_the_broker_is_down(tmp_path: Path) -> None:
+    """It shows no figures that might be stale."""
+    (tmp_path / "tasks.py").write_text(
+        'from queuekit import Queuekit\n\napp = Queuekit(broker="sqlite:////nowhere/at/all/q.db")\n'
+    )
+
+    done = queuekit("--app", "tasks:app", "metrics", "--once", folder=tmp_path)
+
+    assert samples(done.stdout) == {("queuekit_broker_up", ()): 0.0}
+
+
+def test_nothing_is_counted_where_nobody_asks() -> None:
+    """Installed without a port, the plugin costs a worker nothing."""
+    app = Queuekit(broker="memory://")
+
+    assert app.runtime.events.wants(MessagesSettled) is False
+    app.close()
+
+
+def test_dashboard_and_alerts_use_metrics_that_exist() -> None:
+    """Each name in their queries is one that is exposed."""
+    tally = Tally()
+    settle(tally, row())
+    names = {metric.name for metric in TallyCollector(tally.snapshot).collect()}
+    names |= {"queuekit_queue_messages", "queuekit_queue_oldest_age_seconds", "queuekit_broker_up"}
+    dashboard = json.loads((FILES / "dashboard.json").read_text())
+    queries = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
+    text = "\n".join(
+        [*queries, *re.findall(r"^ +(?:expr: |/ |sum by).*", (FILES / "alerts.yml").read_text(), re.MULTILINE)]
+    )
+
+    used = {re.sub(r"_(total|bucket)$", "", name) for name in re.findall(r"\bqueuekit_\w+", text)}
+
+    assert used <= names
+    assert len(queries) >= len(dashboard["panels"])
+
+
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="apt-get install prometheus, for promtool")
+def test_promtool_accepts_the_alerts() -> None:
+    """As Prometheus reads them."""
+    done = subprocess.run(["promtool", "check", "rules", str(FILES / "alerts.yml")], capture_output=True, check=False)
+
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="apt-get install prometheus, for promtool")
+def test_promtool_accepts_the_metrics() -> None:
+    """Names, units and types are as they should be."""
+    from prometheus_client import CollectorRegistry, generate_latest
+
+    tally, registry = Tally(), CollectorRegistry(auto_describe=False)
+    settle(tally, row(), row(outcome="lost"))
+    registry.register(TallyCollector(tally.snapshot))
+
+    done = subprocess.run(
+        ["promtool", "check", "metrics"],
+        input=generate_latest(registry),
+        capture_output=True,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stdout + done.stderr
