@@ -29,6 +29,11 @@ def test_kills_a_body(app: Queuekit) -> None:
     operating.kill_a_body(app)
 
 
+def test_surveys_what_waits(app: Queuekit) -> None:
+    """Which waiting messages the code at hand cannot run, or why that is not known."""
+    operating.survey_waiting(app)
+
+
 def test_sorts_dead_letters(app: Queuekit) -> None:
     """What failed in the same way is one group; a filter chooses what is replayed or deleted."""
     operating.sort_dead_letters(app)

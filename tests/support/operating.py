@@ -5,10 +5,11 @@ import time
 
 import pytest
 
-from queuekit import Queuekit, State
+from queuekit import Queuekit, Signature, State
 from queuekit.broker import Place
-from queuekit.errors import OptionError
+from queuekit.errors import CapabilityError, OptionError
 from queuekit.operations.admin import Admin
+from queuekit.operations.against_queue import survey
 from queuekit.operations.dead_letters import group, in_steps, select
 from queuekit.operations.filters import parse_filter
 from queuekit.operations.kills import kill
@@ -20,7 +21,7 @@ from queuekit.wire.pauses import Pause
 from support.waiting import PATIENCE, wait_until
 from support.working import burst, working
 
-__all__ = ["kill_a_body", "look", "pause_and_resume", "refuse_a_cursor", "sort_dead_letters"]
+__all__ = ["kill_a_body", "look", "pause_and_resume", "refuse_a_cursor", "sort_dead_letters", "survey_waiting"]
 
 
 def why(app: Queuekit, id: str) -> str:
@@ -69,6 +70,25 @@ def look(app: Queuekit) -> None:
     assert admin.fleet() == []
     (letter,) = list_messages(admin, "default", Place.DEAD).messages
     assert (letter.id, letter.task, letter.reason) == (dead.id, "fail", "failed")
+
+
+def survey_waiting(app: Queuekit) -> None:
+    """Look for waiting messages that the app cannot run; where they are not reported, say what tells of them."""
+    app.task(name="pay")(lambda amount: amount)
+    app.send_many([Signature("pay", (1,), {}), Signature("pay"), Signature("gone", delay=3600.0)])
+    admin = Admin(app)
+    if admin.untold:
+        with pytest.raises(CapabilityError, match="does not report"):
+            survey(admin, app.tasks)
+        return
+
+    found = survey(admin, app.tasks)
+
+    assert (found.looked, found.complete) == (3, True)
+    assert [(one.task, one.code, one.count) for one in found.unfit] == [
+        ("gone", "unknown_task", 1),
+        ("pay", "arguments", 1),
+    ]
 
 
 def kill_a_body(app: Queuekit) -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple, TypeVar
 
+import attrs
 import click
 
 from queuekit.app import Queuekit
 from queuekit.cli.options import common_options, engine_options, json_option, pass_session
-from queuekit.cli.output import paint, print_json
+from queuekit.cli.output import columns, one_line, paint, print_json
 from queuekit.cli.pauses import line_of
 from queuekit.cli.session import Session, need_shared
 from queuekit.client.runtime import Runtime
@@ -17,6 +18,7 @@ from queuekit.config.settings import Config, check_sections
 from queuekit.errors import QueuekitError
 from queuekit.logs.plaintext import clean
 from queuekit.operations.admin import Admin
+from queuekit.operations.against_queue import MOST_LOOKED, survey
 from queuekit.plugins.support import caveats
 
 __all__ = ["command"]
@@ -29,15 +31,28 @@ INDENT = "\n" + " " * 15
 
 
 @click.command()
+@click.option("--against-queue", "against", is_flag=True, help="Look at waiting messages that the app cannot run.")
+@click.option(
+    "--limit",
+    type=click.IntRange(1),
+    default=MOST_LOOKED,
+    show_default=True,
+    help="Most messages to look at with --against-queue.",
+)
 @json_option
 @engine_options
 @common_options
 @pass_session
-def command(session: Session, *, as_json: bool) -> int:
+def command(session: Session, *, against: bool, limit: int, as_json: bool) -> int:
     """Check config, app, plugins, broker and backend for problems, without running anything.
 
-    Exit code 1 if there is any.
+    With --against-queue, check instead whether the app can run the messages that wait: it must know the task and the
+    serializer, and the arguments must fit.
+
+    Exit code 1 if there is any problem.
     """
+    if against:
+        return _against_queue(session, limit, as_json=as_json)
     checkup = Checkup()
     checkup.examine(session)
     if as_json:
@@ -49,6 +64,22 @@ def command(session: Session, *, as_json: bool) -> int:
     if bad:
         session.say(f"{bad} problem{'s' if bad > 1 else ''}")
     return 1 if bad else 0
+
+
+def _against_queue(session: Session, limit: int, *, as_json: bool) -> int:
+    app, _ = session.app()
+    need_shared(app)
+    found = survey(Admin(app), app.tasks, most=limit)
+    if as_json:
+        print_json(attrs.asdict(found))
+        return 1 if found.unfit else 0
+    rows = [(str(one.count), one.task or "-", one.queue, one_line(one.text), one.sample) for one in found.unfit]
+    if rows:
+        click.echo(columns(("COUNT", "TASK", "QUEUE", "WHY", "SAMPLE"), rows, right=("COUNT",)))
+    unable = sum(one.count for one in found.unfit)
+    text = f"{found.looked} waiting messages looked at, {unable} of which this app cannot run"
+    session.say(text if found.complete else f"{text}; there are more: raise --limit")
+    return 1 if found.unfit else 0
 
 
 def _print(subject: str, fine: bool, text: str) -> None:  # noqa: FBT001 - a row

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
@@ -25,6 +25,7 @@ from queuekit.operations.actions import ACTION, Action, person, read_action, rec
 from queuekit.operations.redaction import redacted
 from queuekit.operations.signatures import doubt_of, schedule_doubts, signed_again
 from queuekit.plugins.loading import reason
+from queuekit.serializer import Serializer
 from queuekit.states import FINAL, State
 from queuekit.tasks.registry import Tasks
 from queuekit.tasks.resolve import resolve
@@ -751,12 +752,16 @@ class Admin:
         shown, hidden = (None, False) if message is None else self.redacted(message)
         return {"message": shown, "hidden": hidden}
 
-    def _decode(self, stored: Stored) -> Message | None:
+    def accepted_of(self, stored: Stored) -> Mapping[str, Serializer]:
+        """Return the serializers with which a message may be read, by content type: a look must not run its code."""
         signing, accepted = self._runtime.signing, self._runtime.accepted
-        if signing is not None and doubt_of(signing, stored.envelope.body):
-            accepted = {name: one for name, one in accepted.items() if one.safe}  # a look must not run its code
+        if signing is None or not doubt_of(signing, stored.envelope.body):
+            return accepted
+        return {name: one for name, one in accepted.items() if one.safe}
+
+    def _decode(self, stored: Stored) -> Message | None:
         try:
-            return decode(stored.envelope, accepted)
+            return decode(stored.envelope, self.accepted_of(stored))
         except (QueuekitError, ValueError, TypeError):
             return None
 

@@ -25,6 +25,16 @@ from support.waiting import PATIENCE, UNHURRIED
 from support.working import burst, take_one, working
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "operating"
+TASKS = """
+from queuekit import Queuekit
+
+app = Queuekit()
+
+
+@app.task(name="pay")
+def pay(amount: int) -> int:
+    return amount
+"""
 TOML = 'broker = "sqlite:///queue.db"\n'
 CHANGING = (
     (re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}"), "ID"),
@@ -116,6 +126,18 @@ def test_workers(shop: Path, app: Queuekit) -> None:
     compare("workers-as-json", tell(shop, "workers", "--json"))
     compare("workers-first-page", tell(shop, "workers", "--limit", "1"))
     compare("workers-last-page", tell(shop, "workers", "--after", "web-12"))
+
+
+def test_check_against_queue(shop: Path, app: Queuekit) -> None:
+    """Before a deploy: what waits that the code at hand cannot run, as a table and as data, and where it stops."""
+    commands.write(shop, {"tasks.py": TASKS})
+    compare("check-against-queue-fine", tell(shop, "check", "--against-queue"))
+    old: list[Signature[Any]] = [Signature("pay", id=f"old-{number}") for number in range(2)]
+    app.send_many([*old, Signature("gone", id="gone-1"), Signature("pay", (1,), {})])
+
+    compare("check-against-queue", tell(shop, "check", "--against-queue"))
+    compare("check-against-queue-as-json", tell(shop, "check", "--against-queue", "--json"))
+    compare("check-against-queue-limited", tell(shop, "check", "--against-queue", "--limit", "1"))
 
 
 def test_stack_of_what_does_not_run(shop: Path, app: Queuekit) -> None:
