@@ -504,6 +504,11 @@ class Queuekit(Periodic):
     async def asend(self, signature: Signature[Any] | Workflow[Any]) -> Any:
         """Like :meth:`send`, without blocking the event loop."""
         within = self.config.send_timeout if isinstance(signature, Signature) else math.inf
+        sending = self._sending
+        if sending is not None and sending.joins and isinstance(signature, Signature) and not carries():
+            sent = await self._threads.background.joined.send(sending, signature, within=within)
+            source = self._results or self._make_results()
+            return Result(sent.id, source, stored=sent.stored, duplicate=sent.duplicate)
         send: Callable[..., Any] = self.send
         if self._runtime is None or self._runtime.stages.at_send or self.config.eager or carries():
             # What runs in the sender's thread sees the variables of the caller.

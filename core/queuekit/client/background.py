@@ -11,6 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from queuekit.backend import Backend
+from queuekit.client.joined_sends import JoinedSends
 from queuekit.client.listener import ResultListener
 from queuekit.errors import UnavailableError
 from queuekit.timelimit import LIMITS, time_limit
@@ -31,6 +32,8 @@ class Background:
         self._readers: ThreadPoolExecutor | None = None
         self._listener: ResultListener | None = None
         self._last_sent = 0.0
+        self.joined = JoinedSends(self._submit)
+        """Sends of single calls, on engines that recognize a repeated send."""
 
     async def send(self, function: Callable[..., T], *args: Any, within: float = math.inf) -> T:
         """Run a blocking call in the pool for sends.
@@ -54,6 +57,9 @@ class Background:
 
         pool = self._senders or self._start_senders()
         return await asyncio.get_running_loop().run_in_executor(pool, call)
+
+    def _submit(self, work: Callable[[], None]) -> None:
+        (self._senders or self._start_senders()).submit(work)
 
     def _start_senders(self) -> ThreadPoolExecutor:
         with self._lock:

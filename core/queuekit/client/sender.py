@@ -104,6 +104,8 @@ class Sending:
         self._tells_time: bool | None = runtime.broker.capabilities.tells_time or None
         """Whether the broker or the backend has a clock, so that messages may carry times; ``None`` until known."""
         self._checks_types = runtime.config.check_types
+        self.joins = runtime.broker.capabilities.dedup and not runtime.stages.at_send
+        """Whether sends of several callers may share a batch: a repetition adds nothing, and no middleware sees it."""
         self._largest = min(runtime.config.max_message_bytes, runtime.broker.limits.max_body)
 
     def send(self, signatures: Iterable[Signature[Any]]) -> list[Sent]:

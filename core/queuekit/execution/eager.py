@@ -81,6 +81,7 @@ class EagerSending(Sending):
 
     def __init__(self, runtime: Runtime, tasks: Tasks) -> None:
         super().__init__(runtime, tasks)
+        self.joins = False  # a send runs its task
         self._executor = Executor(runtime, tasks, self, worker="eager", variables=_variables)
         self._workflows = WorkflowAdvancer(runtime, self)
         self._hooks = OutcomeHooks(runtime.stages, worker="eager")
