@@ -9,6 +9,7 @@ import functools
 import math
 import os
 import random
+import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
     from queuekit.client.runtime import Runtime
     from queuekit.client.sender import Sending
     from queuekit.config.settings import Config
+    from queuekit.engines.waits import Timeout
     from queuekit.events import Events
     from queuekit.execution.task_scope import OpenResource
     from queuekit.execution.worker_scope import WorkerScope
@@ -58,7 +60,7 @@ if TYPE_CHECKING:
     from queuekit.limits.lock import Lock
     from queuekit.plugins.manager import Plugins
     from queuekit.wire.records import Info
-    from queuekit.workflows.results import ChainResult, ChordResult, GroupResult
+    from queuekit.workflows.results import ChainResult, ChordResult, Completed, GroupResult
     from queuekit.workflows.workflow import Chain, Chord, Group, Workflow
 
 __all__ = ["Queuekit"]
@@ -455,6 +457,10 @@ class Queuekit(Periodic):
 
             runtime = self.runtime  # the first use imports plugins and client libraries, which takes time
             sending = Sending(runtime, self.tasks, spent=time.monotonic() - begun)
+        if sys.flags.dev_mode and not self.config.eager:
+            from queuekit.client.loop_warning import warn_on_loops
+
+            vars(sending)["send_one"] = warn_on_loops(sending.send_one)
         self._sending = sending
         return sending
 
@@ -515,7 +521,37 @@ class Queuekit(Periodic):
             send = functools.partial(contextvars.copy_context().run, send)
         return await self._threads.background.send(send, signature, within=within)
 
+    async def asend_many(self, signatures: Iterable[Signature[Any]]) -> list[Result[Any]]:
+        """Like :meth:`send_many`, without blocking the event loop."""
+        here = contextvars.copy_context()
+        return await self._threads.background.send(lambda: here.run(self.send_many, signatures))
+
+    async def acall(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run any other call of this app without blocking the event loop, e.g. ``app.acall(app.schedules.all)``.
+
+        It runs in one of the app's threads, and occupies it for its round trips only.
+        """
+        run: Any = contextvars.copy_context().run
+        within = self.config.send_timeout
+        found: T = await self._threads.background.send(lambda: run(function, *args, **kwargs), within=within)
+        return found
+
     # -- results
+
+    def as_completed(self, results: Iterable[Result[R]], timeout: Timeout = None) -> Completed[Result[R]]:
+        """Return an iterator over *results* as they end, the first to end first, for ``for`` and ``async for``.
+
+        Raises:
+            ResultTimeout: Not all ended within *timeout*.
+            UnknownIdError: Nothing is stored for one of them, so waiting would never end.
+            NoBackendError: The results are not stored.
+        """
+        from queuekit.workflows.results import GroupResult
+
+        known = list(results)
+        ids, stored = [result.id for result in known], all(result.stored for result in known)
+        source = self._results or self._make_results()
+        return GroupResult[Any]("results", ids, source, stored=stored).as_completed(timeout)
 
     def _make_results(self) -> Results:
         from queuekit.client.results import Results
@@ -570,6 +606,14 @@ class Queuekit(Periodic):
     def info(self, id: str) -> Info:
         """Return the stored information about message *id*; state UNKNOWN if nothing is stored. One round trip."""
         return self.infos([id])[0]
+
+    async def ainfo(self, id: str) -> Info:
+        """Like :meth:`info`, without blocking the event loop; coroutines that ask at once share round trips."""
+        return await (self._results or self._make_results()).ainfo(id)
+
+    async def acancel(self, id: str) -> bool:
+        """Like :meth:`cancel`, without blocking the event loop."""
+        return await self.acall(self.cancel, id)
 
     def cancel(self, id: str) -> bool:
         """Cancel message *id*: a waiting message never runs, a running task is notified.

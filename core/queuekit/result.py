@@ -46,6 +46,14 @@ class ResultSource(Protocol):
         """Wait at most *timeout* seconds for an ended or unknown message, and return the information about those."""
         ...
 
+    async def ainfo(self, id: str) -> Info:
+        """Return the information about a message, in a round trip that coroutines share."""
+        ...
+
+    async def acall(self, function: Callable[..., Any], *args: Any) -> Any:
+        """Run a blocking call that writes to the engine, for at most ``send_timeout``."""
+        ...
+
     async def glance(self, allowed: float, function: Callable[..., Any], *args: Any) -> Any:
         """Run a call that reads from the engine, for at most *allowed* seconds."""
         ...
@@ -108,6 +116,23 @@ class Result(Generic[R_co]):
     def info(self) -> Info:
         """Return all stored information: state, times, attempt, worker, error. One round trip."""
         return self._source.infos([self.id])[0]
+
+    async def ainfo(self) -> Info:
+        """Like :meth:`info`, without blocking the event loop; coroutines that ask at once share round trips.
+
+        Raises:
+            UnavailableError: The engine did not answer within ``send_timeout``.
+        """
+        return await self._source.ainfo(self.id)
+
+    async def aprogress(self) -> tuple[float, float | None, str] | None:
+        """Like :attr:`progress`, without blocking the event loop."""
+        found: tuple[float, float | None, str] | None = await self._source.acall(self._source.progress, self.id)
+        return found
+
+    async def acancel(self) -> bool:
+        """Like :meth:`cancel`, without blocking the event loop."""
+        return bool(await self._source.acall(self.cancel))
 
     def get(self, timeout: Timeout = None) -> R_co:
         """Wait for the outcome and return what the task returned.

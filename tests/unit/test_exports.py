@@ -13,12 +13,13 @@ from queuekit.workflows.results import ChainResult, ChordResult, GroupResult
 MOST_NAMES = 30
 APP = Queuekit(broker="memory://")
 SOURCE: Any = None
-RESULT = "aget cancel done duplicate forget get id info progress state stored"
+RESULT = "acancel aget ainfo aprogress cancel done duplicate forget get id info progress state stored"
 OBJECTS: dict[str, tuple[object, str]] = {
     "app": (
         APP,
         (
-            "asend cancel clock close config configure declared events forget info infos lifespan lock open override"
+            "acall acancel ainfo as_completed asend asend_many cancel clock close config configure declared events"
+            " forget info infos lifespan lock open override"
             " periodic plugins register_type resource resources result runtime schedules send send_many"
             " task tasks worker"
         ),
@@ -34,7 +35,10 @@ OBJECTS: dict[str, tuple[object, str]] = {
     "result": (Result("1", SOURCE), RESULT),
     "chain": (ChainResult("1", SOURCE), f"{RESULT} links"),
     "chord": (ChordResult("1", SOURCE), f"{RESULT} links members"),
-    "group": (GroupResult("1", ["2"], SOURCE), "aget as_completed cancel counts done forget get id ids stored"),
+    "group": (
+        GroupResult("1", ["2"], SOURCE),
+        "acancel acounts aget as_completed cancel counts done forget get id ids stored",
+    ),
     "schedules": (APP.schedules, "add all change get pause remove resume run set_aside sign upcoming"),
 }
 """What users meet, and the names that they find on it."""

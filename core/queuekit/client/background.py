@@ -80,11 +80,12 @@ class Background:
 
         try:
             async with asyncio.timeout(None if math.isinf(allowed) else allowed):
-                return await asyncio.wrap_future(self._read(look))
+                return await asyncio.wrap_future(self.read(look))
         except TimeoutError:
             raise UnavailableError(f"the engine did not answer within {allowed:.1f} s") from None
 
-    def _read(self, function: Callable[..., T], *args: Any) -> Future[T]:
+    def read(self, function: Callable[..., T], *args: Any) -> Future[T]:
+        """Run a blocking call in the pool for reads."""
         with self._lock:
             if self._readers is None:
                 self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="queuekit-read")
@@ -94,7 +95,7 @@ class Background:
         """Return the listener for results in *backend*."""
         with self._lock:
             if self._listener is None or self._listener.backend is not backend:
-                self._listener = ResultListener(backend, run=self._read)
+                self._listener = ResultListener(backend, run=self.read)
             return self._listener
 
     def close(self) -> None:

@@ -15,6 +15,7 @@ from queuekit.wire.records import Info, cancel_key, progress_key, read_info, rea
 
 if TYPE_CHECKING:
     from queuekit.client.background import Background
+    from queuekit.client.joined_reads import JoinedReads
 
 __all__ = ["Results"]
 
@@ -47,6 +48,7 @@ class Results:
         self.graph = graph
         self._runtime = runtime
         self._background = background
+        self._joined: JoinedReads | None = None
 
     def need(self) -> None:
         """Raise ``NoBackendError`` if no results are stored; the error names the setting."""
@@ -80,6 +82,20 @@ class Results:
             return [read_info(keys[key], record) for key, record in found.items()]
         infos: list[Info] = await self.glance(_GLANCE, self.infos, ids)
         return [info for info in infos if info.done or info.state is State.UNKNOWN]
+
+    async def ainfo(self, id: str) -> Info:
+        """Return the information about a message, for a coroutine; those that ask at once share round trips."""
+        self.need()
+        joined = self._joined
+        if joined is None:
+            from queuekit.client.joined_reads import JoinedReads  # imports asyncio
+
+            joined = self._joined = JoinedReads(self.infos, run=lambda call: self._background().read(call))
+        return await joined.info(check_id(id))
+
+    async def acall(self, function: Callable[..., Any], *args: Any) -> Any:
+        """Run a blocking call that writes to the engine, for at most ``send_timeout``."""
+        return await self._background().send(function, *args, within=self._runtime().config.send_timeout)
 
     async def glance(self, allowed: float, function: Callable[..., Any], *args: Any) -> Any:
         """Run a call that reads from the engine, for at most *allowed* seconds."""

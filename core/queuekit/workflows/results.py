@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import attrs
@@ -17,9 +17,10 @@ from queuekit.wire.position import link_id, member_id
 if TYPE_CHECKING:
     from queuekit.wire.records import Info
 
-__all__ = ["ChainResult", "ChordResult", "GroupCounts", "GroupResult"]
+__all__ = ["ChainResult", "ChordResult", "Completed", "GroupCounts", "GroupResult"]
 
 R_co = TypeVar("R_co", covariant=True)
+T = TypeVar("T")
 _FIRST, _AT_ONCE = 100, 500
 """Records to read in the first round trip, when their size is not known yet; the most to read or wait for in any."""
 
@@ -37,6 +38,26 @@ class GroupCounts:
     total: int
     done: int
     failed: int
+
+
+class Completed(Generic[T]):
+    """Handles on results as they end: an iterator for ``for`` and for ``async for``."""
+
+    def __init__(self, ended: Callable[[], Iterator[T]], as_ended: Callable[[], AsyncIterator[T]]) -> None:
+        self._ended: Iterator[T] | None = None
+        self._begin = ended
+        self._as_ended = as_ended
+
+    def __iter__(self) -> Iterator[T]:
+        return self
+
+    def __next__(self) -> T:
+        if self._ended is None:
+            self._ended = self._begin()
+        return next(self._ended)
+
+    def __aiter__(self) -> AsyncIterator[T]:
+        return self._as_ended()
 
 
 class GroupResult(Generic[R_co]):
@@ -73,16 +94,35 @@ class GroupResult(Generic[R_co]):
         """Yield a handle on each member as it ends, the first to end first."""
         return self.as_completed()
 
-    def as_completed(self, timeout: Timeout = None) -> Iterator[Result[Any]]:
-        """Yield a handle on each member as it ends, the first to end first.
+    def as_completed(self, timeout: Timeout = None) -> Completed[Result[Any]]:
+        """Return an iterator over handles on the members as they end, the first to end first.
+
+        It works with ``for``, and with ``async for`` without blocking the event loop.
 
         Raises:
             ResultTimeout: Not all members ended within *timeout*.
             UnknownIdError: Nothing is stored for a member, so waiting would never end.
             NoBackendError: Results are not stored.
         """
-        for info in self._ended(timeout):
-            yield Result(info.id, self._source)
+
+        def ended() -> Iterator[Result[Any]]:
+            for info in self._ended(timeout):
+                yield Result(info.id, self._source)
+
+        async def as_ended() -> AsyncIterator[Result[Any]]:
+            async for info in self._as_ended(timeout):
+                yield Result(info.id, self._source)
+
+        return Completed(ended, as_ended)
+
+    async def acounts(self) -> GroupCounts:
+        """Like :meth:`counts`, without blocking the event loop."""
+        counts: GroupCounts = await self._source.acall(self.counts)
+        return counts
+
+    async def acancel(self) -> bool:
+        """Like :meth:`cancel`, without blocking the event loop."""
+        return bool(await self._source.acall(self.cancel))
 
     def counts(self) -> GroupCounts:
         """Return how many members have ended, and how many of those failed.
