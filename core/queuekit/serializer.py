@@ -236,12 +236,9 @@ class JsonSerializer:
         """Write an Enum member or an instance of an attrs class, dataclass, pydantic model or msgspec struct."""
         kind = type(value)
         where = f"{path}: " if path else ""
-        shape = None if isinstance(value, enum.Enum) else shape_of(kind)
         if isinstance(value, enum.Enum):
-            written: list[Any] = [self._name(kind, where), self._tag(value.value, path, depth + 1)]
-            if not _comes_back(value, self._untag(written[1], 1)):
-                raise EncodeError(f"{where}{kind.__qualname__} does not find {value.name} by its value")
-            return {"$enum": written}
+            return self._tag_member(value, path, depth)
+        shape = shape_of(kind)
         model = model_of(kind) if shape is None else None
         if model is not None:
             return self._tag_model(value, model, path, depth)
@@ -255,6 +252,13 @@ class JsonSerializer:
         tagged = {key: self._tag(item, f"{path}.{key}", depth + 1) for key, item in fields.items()}
         more = [] if content is None else [self._tag(content, path, depth + 1)]
         return {"$object": [name, tagged, *more]}
+
+    def _tag_member(self, value: enum.Enum, path: str, depth: int) -> Any:
+        kind, where = type(value), f"{path}: " if path else ""
+        written: list[Any] = [self._name(kind, where), self._tag(value.value, path, depth + 1)]
+        if not _comes_back(value, self._untag(written[1], 1)):
+            raise EncodeError(f"{where}{kind.__qualname__} does not find {value.name} by its value")
+        return {"$enum": written}
 
     def _tag_model(self, value: Any, model: ModelKind, path: str, depth: int) -> Any:
         kind, where = type(value), f"{path}: " if path else ""

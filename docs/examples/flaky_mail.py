@@ -14,7 +14,7 @@ app = Queuekit()
 
 
 class SMTPError(Exception):
-    """The server refuses a mail: to try again is no use."""
+    """The server refuses a mail, so trying again does not help."""
 
 
 @app.task(retries=5, retry=Exponential(base=0.1), dont_retry=SMTPError)

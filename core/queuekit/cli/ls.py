@@ -80,19 +80,28 @@ def _state(listed: ListedMessage, now: float) -> str:
     since = None if listed.due is None else now - listed.due
     match listed.place:
         case Place.DEAD:
-            error = f": {one_line(listed.error, width=100)}" if listed.error else ""
-            died = "" if listed.died is None else f" {age(now - listed.died)} ago"
-            return f"dead{died}, {listed.reason}{error}"
+            return _death(listed, now)
         case Place.LEASED if listed.seconds is not None:
             return f"runs for {age(listed.seconds)}"
         case Place.LEASED:
-            if since is None:
-                return "held"
-            return f"held, lease ends in {age(-since)}" if since < 0 else f"held, lease ended {age(since)} ago"
+            return _hold(since)
         case Place.DELAYED:
             return "delayed" if since is None else f"due in {age(max(0.0, -since))}"
         case _:
             return "ready" if since is None else f"ready for {age(max(0.0, since))}"
+
+
+def _death(listed: ListedMessage, now: float) -> str:
+    error = f": {one_line(listed.error, width=100)}" if listed.error else ""
+    died = "" if listed.died is None else f" {age(now - listed.died)} ago"
+    return f"dead{died}, {listed.reason}{error}"
+
+
+def _hold(since: float | None) -> str:
+    """Return in words that a worker holds a message whose lease ended *since* seconds ago."""
+    if since is None:
+        return "held"
+    return f"held, lease ends in {age(-since)}" if since < 0 else f"held, lease ended {age(since)} ago"
 
 
 def _document(queue: str, state: str, listing: Listing) -> dict[str, Any]:

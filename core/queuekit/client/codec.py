@@ -297,6 +297,8 @@ _OPTION_TYPES: dict[str, tuple[type, ...]] = {
     "timeout": (int, float),
     "delay": (int, float),
     "ignore_result": (bool,),
+    "broker": (dict,),
+    "retry": (dict,),
 }
 _BOUNDS = {"timeout": LONGEST, "delay": LONGEST, "retries": MOST_RETRIES}
 
@@ -344,13 +346,8 @@ def _options(header: dict[str, Any]) -> dict[str, Any]:
             raise DecodeError(f"{key} in the header has the wrong type")
         options[key] = value
     _check_bounds(options)
-    retry = header.get("retry")
-    if retry is not None and type(retry) is not dict:
-        raise DecodeError("retry in the header is not an object")
-    options["retry"] = None if retry is None else policy_from_dict(retry)
-    options["broker"] = header.get("broker")
-    if options["broker"] is not None and type(options["broker"]) is not dict:
-        raise DecodeError("broker in the header is not an object")
+    if options["retry"] is not None:
+        options["retry"] = policy_from_dict(options["retry"])
     options["link"], options["gather"] = read_position(header.get("flow")), read_gather(header.get("gather"))
     options["each"] = header.get("each") is True
     return options

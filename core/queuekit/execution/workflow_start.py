@@ -54,13 +54,12 @@ def start(runtime: Runtime, sending: Sending, workflow: Workflow[Any]) -> Graph:
         mark_groups(runtime, sending, graph, ttl=_ttl(runtime, graph))
     unique: list[tuple[int, PreparedMessage]] = []
     sent = sending.send_ready(_entries(sending, graph, unique), ahead=() if large else records)
-    followers = [
-        attrs.evolve(ready, envelope=follower(runtime, ready.envelope, sent[place].id))
-        for place, ready in unique
-        if sent[place].duplicate and runtime.backend is not None
-    ]
-    if followers:
-        sending.send_ready(followers)
+    if runtime.backend is not None:
+        sending.send_ready(
+            attrs.evolve(ready, envelope=follower(runtime, ready.envelope, sent[place].id))
+            for place, ready in unique
+            if sent[place].duplicate
+        )
     return graph
 
 

@@ -12,7 +12,7 @@ import sys
 import typing
 import weakref
 from collections import abc
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from types import NoneType, UnionType
@@ -176,9 +176,12 @@ def _literal(allowed: tuple[Any, ...]) -> Convert:
 
 
 def _union(args: tuple[Any, ...], names: Names) -> Convert | None:
-    members = [compiled(arg, names) for arg in args]
-    if None in members:
-        return None
+    members: list[Convert] = []
+    for arg in args:
+        member = compiled(arg, names)
+        if member is None:
+            return None
+        members.append(member)
     alone = sum(member is not _none for member in members) == 1
 
     def convert(value: Any, path: str, mode: int) -> Any:
@@ -186,16 +189,19 @@ def _union(args: tuple[Any, ...], names: Names) -> Convert | None:
         for step in range(mode + 1):
             for member in members:
                 try:
-                    return member(value, path, step) if member is not None else value
+                    return member(value, path, step)
                 except MismatchError as error:
-                    # The one that got furthest into the value says most.
-                    if member is not _none and (problem is None or len(error.path) >= len(problem.path)):
-                        problem = error
+                    problem = problem if member is _none else _further(problem, error)
         if problem is not None and (problem.path != path or (alone and isinstance(value, dict))):
             raise problem
-        raise _reject(path, " or ".join(_named(arg) for arg in args), value)
+        raise _reject(path, " or ".join(map(_named, args)), value)
 
     return convert
+
+
+def _further(problem: MismatchError | None, error: MismatchError) -> MismatchError:
+    """Return the one that got further into the value: it says most."""
+    return error if problem is None or len(error.path) >= len(problem.path) else problem
 
 
 def _named(annotation: Any) -> str:
@@ -211,10 +217,17 @@ def _items(kind: type, args: tuple[Any, ...], names: Names) -> Convert:
         fits = isinstance(value, kind)
         if not fits and (mode == STRICT or type(value) not in _PLAIN_ITEMS):
             raise _reject(path, kind.__name__, value)
-        made = [item if each is None else each(item, f"{path}[{index}]", mode) for index, item in enumerate(value)]
+        made = _each(value, each, path, mode)
         return value if fits and (mode == STRICT or type(value) is not kind) else _filled(kind, made, path)
 
     return convert
+
+
+def _each(items: Any, each: Convert | None, path: str, mode: int) -> list[Any]:
+    """Return *items*, each converted."""
+    if each is None:
+        return list(items)
+    return [each(item, f"{path}[{index}]", mode) for index, item in enumerate(items)]
 
 
 def _filled(kind: Any, items: list[Any], path: str) -> Any:
@@ -234,7 +247,7 @@ def _iterable(kind: type, args: tuple[Any, ...], names: Names) -> Convert | None
             raise _reject(path, kind.__name__, value)
         if type(value) not in _PLAIN_ITEMS and not isinstance(value, str | bytes | dict):
             return value
-        made = [item if each is None else each(item, f"{path}[{index}]", mode) for index, item in enumerate(value)]
+        made = _each(value, each, path, mode)
         if mode == STRICT or type(value) not in _PLAIN_ITEMS:
             return value
         return _filled(set if as_set else type(value), made, path)
@@ -254,10 +267,8 @@ def _tuple(kind: type, args: tuple[Any, ...], names: Names) -> Convert | None:
             raise _reject(path, "tuple", value)
         if len(value) != len(parts):
             raise MismatchError(path, f"expected a tuple of {len(parts)}, got {len(value)}")
-        made = [
-            item if part is None else part(item, f"{path}[{index}]", mode)
-            for index, (part, item) in enumerate(zip(parts, value, strict=True))
-        ]
+        pairs = enumerate(zip(parts, value, strict=True))
+        made = [_field(part, item, f"{path}[{index}]", mode) for index, (part, item) in pairs]
         return value if mode == STRICT else tuple(made)
 
     return convert
@@ -272,9 +283,7 @@ def _dict(kind: type, args: tuple[Any, ...], names: Names) -> Convert:
         if not isinstance(value, dict):
             return value
         made = {
-            name if key is None else key(name, f"{path} key {name!r}", mode): item
-            if each is None
-            else each(item, f"{path}[{name!r}]", mode)
+            _field(key, name, f"{path} key {name!r}", mode): _field(each, item, f"{path}[{name!r}]", mode)
             for name, item in value.items()
         }
         return value if mode == STRICT or type(value) is not dict else made
@@ -438,15 +447,18 @@ class _Record:
         self._converted = {field.name for field in getattr(kind, "__attrs_attrs__", ()) if field.converter}
 
     def __call__(self, value: Any, path: str, mode: int) -> Any:
+        shape = shape_of(self._kind)
         if isinstance(value, self._kind):
-            shape = shape_of(self._kind)
             for name in shape.names if shape is not None else ():
                 self._one(name, getattr(value, name, _ABSENT), path, STRICT)
             return value
         if mode == STRICT or not isinstance(value, Mapping):
             raise _reject(path, self._kind.__qualname__, value)
-        shape, made = shape_of(self._kind), dict(value)
-        for name, parameter, _ in shape.arguments if shape is not None else ():
+        return self._built(dict(value), shape.arguments if shape is not None else (), path, mode)
+
+    def _built(self, made: dict[Any, Any], arguments: Iterable[tuple[str, str, Any]], path: str, mode: int) -> Any:
+        """Return an instance made of plain data."""
+        for name, parameter, _ in arguments:
             item = made.pop(parameter, made.get(name, _ABSENT))
             if item is not _ABSENT:
                 made[name] = item if name in self._converted else self._one(name, item, path, mode)

@@ -255,17 +255,17 @@ class Connection:
 
     def _read_all(self) -> None:
         """Read until the connection ends, in a thread of its own."""
-        heard, pause = time.monotonic(), self._tuned.heartbeat / 4
+        last_read, pause = time.monotonic(), self._tuned.heartbeat / 4
         try:
             while self.error is None:
                 received = self._read(pause)
                 now = time.monotonic()
                 if received:
-                    heard = now
+                    last_read = now
                     self._take(received)
                 elif received is not None:
                     raise UnavailableError(f"{self._where} closes the connection")  # noqa: TRY301 - ends the loop
-                elif now - heard > 2 * self._tuned.heartbeat:
+                elif now - last_read > 2 * self._tuned.heartbeat:
                     raise UnavailableError(f"{self._where} gives no sign of life")  # noqa: TRY301 - ends the loop
                 if now - self._written > self._tuned.heartbeat / 2:
                     self._beat()
