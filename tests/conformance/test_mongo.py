@@ -51,6 +51,7 @@ class OnSet:
 class TestMongoBroker(OnSet, BrokerConformance):
     """Queues on a replica set."""
 
+    CLAIMS: ClassVar = 100
     HOARD: ClassVar = 800
 
 

@@ -59,6 +59,7 @@ class TestMongo(PluginConformance):
     """queuekit-mongo."""
 
     plugin = "queuekit_mongo.plugin"
+    URLS = {"mongodb": "mongodb://{user}:{password}@127.0.0.1:1/shop?timeout=0.5"}  # noqa: RUF012 - a constant
 
 
 @pytest.mark.skipif(

@@ -15,6 +15,9 @@ from support.venvs import KIT, ROOT, Venv, author_environment, build_wheel
 
 PAGE = ROOT / "docs" / "write-a-broker.md"
 CLOSING = re.compile(r"^queuekit-conformance: \d+ passed, \d+ not applicable", re.MULTILINE)
+COLLECTED = re.compile(r"^(\d+) tests collected", re.MULTILINE)
+QUICK = "TestPlugin or batch or order or priority or counts or body"
+"""What the everyday run takes of the suites: mostly what waits for no lease to end."""
 TOOLS = shutil.which("ruff") and shutil.which("mypy")
 MOST_LINES = 150
 SMALL = """
@@ -42,8 +45,15 @@ def lines_of_code(source: str) -> int:
 
 @pytest.fixture
 def author(tmp_path: Path) -> Venv:
-    """Return an environment with core and the tools of an author."""
-    return author_environment(tmp_path / "venv")
+    """Return an environment with core, the tools of an author, and the distribution of the page."""
+    made, folder = author_environment(tmp_path / "venv"), tmp_path / "queuekit-files"
+    write_plugin(PluginNames.of("files"), "broker", folder)
+    for path, text in files().items():
+        (folder / path).write_text(text, encoding="utf-8")
+    with (folder / "tests" / "conftest.py").open("a", encoding="utf-8") as file:
+        file.write(SMALL)
+    made.install(build_wheel(folder, folder / "dist"))
+    return made
 
 
 def test_plugin_is_as_short_as_promised() -> None:
@@ -52,17 +62,25 @@ def test_plugin_is_as_short_as_promised() -> None:
     assert sum(lines_of_code(text) for path, text in files().items() if path.startswith("src/")) < MOST_LINES
 
 
+def test_passes_what_does_not_wait(tmp_path: Path, author: Venv) -> None:
+    """What the page writes is a plugin whose messages come as they went; the page shows how many tests there are."""
+    folder = tmp_path / "queuekit-files"
+    options = ("-m", "pytest", "-q", "-p", "no:cacheprovider")
+
+    collected = author.run(*options, "--collect-only", folder=folder)
+    done = author.run(*options, "-k", QUICK, folder=folder)
+
+    assert done.returncode == 0, done.stdout[-4000:]
+    shown, found = CLOSING.search(PAGE.read_text(encoding="utf-8")), COLLECTED.search(collected.stdout)
+    assert shown is not None
+    assert found is not None, collected.stdout[-4000:]
+    assert int(found[1]) == sum(map(int, re.findall(r"\d+", shown[0])))
+
+
+@pytest.mark.full
 def test_ends_with_a_green_conformance_run(tmp_path: Path, author: Venv) -> None:
     """What the page writes into a new distribution, installed from its wheel, passes the suites."""
-    folder = tmp_path / "queuekit-files"
-    write_plugin(PluginNames.of("files"), "broker", folder)
-    for path, text in files().items():
-        (folder / path).write_text(text, encoding="utf-8")
-    with (folder / "tests" / "conftest.py").open("a", encoding="utf-8") as file:
-        file.write(SMALL)
-    author.install(build_wheel(folder, folder / "dist"))
-
-    done = author.run("-m", "pytest", "-q", "-p", "no:cacheprovider", folder=folder)
+    done = author.run("-m", "pytest", "-q", "-p", "no:cacheprovider", folder=tmp_path / "queuekit-files")
 
     assert done.returncode == 0, done.stdout[-4000:]
     told, shown = (CLOSING.search(text) for text in (done.stdout, PAGE.read_text(encoding="utf-8")))

@@ -26,6 +26,18 @@ from support.waiting import wait_until
 POOLS = pytest.mark.parametrize("pool", ["thread", "process"])
 
 
+ENDS = pytest.mark.parametrize(
+    ("pool", "number"),
+    [
+        pytest.param("process", signal.SIGTERM, id="term-process"),
+        pytest.param("thread", signal.SIGKILL, id="kill-thread"),
+        pytest.param("thread", signal.SIGTERM, id="term-thread", marks=pytest.mark.full),
+        pytest.param("process", signal.SIGKILL, id="kill-process", marks=pytest.mark.full),
+    ],
+)
+"""Ends of a worker, each with one pool; the other one in `tox -e full`."""
+
+
 @pytest.fixture
 def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return the folder in which all that is started here puts its temporary files."""
@@ -78,8 +90,7 @@ def test_children_of_bodies_obey_signals(fleet: Fleet, pool: str, number: int, m
     assert fork_and_signal.send(int(number), method).get(timeout=60) == -number
 
 
-@POOLS
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=["term", "kill"])
+@ENDS
 def test_nothing_outlives_a_worker(fleet: Fleet, folders: Path, pool: str, number: int) -> None:
     """Whatever bodies have forked: with the worker end its fork server, all children, and its temporary folders."""
     group = fleet.start_ready(pool=pool, concurrency=2)
@@ -94,8 +105,7 @@ def test_nothing_outlives_a_worker(fleet: Fleet, folders: Path, pool: str, numbe
     assert list(folders.iterdir()) == []
 
 
-@POOLS
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=["term", "kill"])
+@ENDS
 def test_worker_waits_for_no_process_of_a_body(fleet: Fleet, folders: Path, pool: str, number: int) -> None:
     """Those that a body has started by ``multiprocessing``, and not joined, end with the worker as well."""
     group = fleet.start_ready(pool=pool, concurrency=1, drain=3600)

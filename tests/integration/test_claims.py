@@ -15,7 +15,7 @@ from support.waiting import wait_until
 PROCESSES = 8
 
 
-@pytest.mark.parametrize("batch", [1, 10])
+@pytest.mark.parametrize("batch", [pytest.param(1, marks=pytest.mark.full), 10])
 def test_no_message_is_claimed_twice_and_nobody_starves(fleet: Fleet, batch: int) -> None:
     """Eight processes empty a queue: each message has one claimer, and nobody gets nothing while there is something."""
     sent = [result.id for result in fleet.app.send_many(nap.s(0) for _ in range(200 * batch + 600))]

@@ -38,7 +38,9 @@ def set_ahead(folder: Path, seconds: float) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("first", [False, True], ids=["last", "first"])
+@pytest.mark.parametrize(
+    "first", [pytest.param(False, id="last", marks=pytest.mark.full), pytest.param(True, id="first")]
+)
 @pytest.mark.parametrize(
     "seconds",
     [

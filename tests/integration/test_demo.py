@@ -110,26 +110,21 @@ def test_is_not_misled_by_the_environment(bare: Path, tmp_path: Path, monkeypatc
     assert not (tmp_path / "other.db").exists()
 
 
-def test_leaves_nothing_on_a_given_broker(bare: Path, tmp_path: Path) -> None:
-    """On the user's own engine no message and no record stays."""
-    url = f"sqlite:///{tmp_path}/own.db"
+@pytest.mark.parametrize(
+    "backend",
+    [pytest.param("own", id="one-engine", marks=pytest.mark.full), pytest.param("backend", id="results-elsewhere")],
+)
+def test_leaves_nothing_on_a_given_engine(bare: Path, tmp_path: Path, backend: str) -> None:
+    """On the user's own engines no message and no record stays, though nothing may be committed in one step."""
+    broker, results = f"sqlite:///{tmp_path}/own.db", f"sqlite:///{tmp_path}/{backend}.db"
 
-    code = run(write_sources(tmp_path / "sources", copies=3), broker=url)
+    code = run(write_sources(tmp_path / "sources", copies=3), broker=broker, backend=results)
 
-    app = Queuekit(broker=url)
+    app = Queuekit(broker=broker, backend=results)
     left = left_in(app)
     app.close()
     assert code == 0
     assert left == (set(), 0)
-
-
-def test_results_may_be_elsewhere(bare: Path, tmp_path: Path) -> None:
-    """With a backend of its own the demo comes out the same, though nothing is committed in one step."""
-    broker, backend = (f"sqlite:///{tmp_path}/{name}.db" for name in ("broker", "backend"))
-
-    code = run(write_sources(tmp_path / "sources", copies=3), broker=broker, backend=backend)
-
-    assert code == 0
 
 
 @pytest.mark.parametrize(
@@ -173,7 +168,7 @@ def test_ends_if_the_workers_do_not_start(
     assert "the disk is on fire" in capfd.readouterr().out
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.full)])
 def test_interrupt_leaves_nothing_behind(bare: Path, tmp_path: Path, number: signal.Signals) -> None:
     """Ctrl-C or SIGTERM in the middle ends the workers, and neither folder, nor messages, nor records stay."""
     sources = write_sources(tmp_path / "sources")

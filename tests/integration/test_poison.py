@@ -116,7 +116,7 @@ def test_suspect_that_is_put_off_is_not_blamed(fleet: Fleet) -> None:
     assert asking.get(timeout=PATIENCE) == asking.id
 
 
-@pytest.mark.parametrize("pool", ["thread", "process"])
+@pytest.mark.parametrize("pool", [pytest.param("thread", marks=pytest.mark.full), "process"])
 def test_poison_that_leaves_a_child_behind_is_dead(fleet: Fleet, pool: str) -> None:
     """A process that holds copies of the dead one's pipes does not hide its death."""
     gate = fleet.gate()

@@ -14,8 +14,15 @@ CONCURRENCY = 10
 WAITING = 100
 
 
-@pytest.mark.parametrize("pool", ["thread", "process"])
-@pytest.mark.parametrize("all_of_them", [False, True], ids=["supervisor", "group"])
+@pytest.mark.parametrize(
+    ("pool", "all_of_them"),
+    [
+        pytest.param("thread", False, id="supervisor-thread"),
+        pytest.param("process", True, id="group-process"),
+        pytest.param("process", False, id="supervisor-process", marks=pytest.mark.full),
+        pytest.param("thread", True, id="group-thread", marks=pytest.mark.full),
+    ],
+)
 def test_first_signal_lets_running_tasks_finish(fleet: Fleet, pool: str, all_of_them: bool) -> None:  # noqa: FBT001
     """SIGTERM, to the supervisor or to the group: 10 running finish, 100 waiting are ready at once, exit code 0."""
     gate = fleet.gate()
@@ -56,8 +63,15 @@ def test_prefetched_messages_are_back_at_once(fleet: Fleet) -> None:
     assert set(fleet.waiting()) == set(mixed)
 
 
-@pytest.mark.parametrize("task", [stubborn, ahold], ids=["thread", "loop"])
-@pytest.mark.parametrize("pool", ["thread", "process"])
+@pytest.mark.parametrize(
+    ("pool", "task"),
+    [
+        pytest.param("thread", ahold, id="thread-loop"),
+        pytest.param("process", stubborn, id="process-thread"),
+        pytest.param("thread", stubborn, id="thread-thread", marks=pytest.mark.full),
+        pytest.param("process", ahold, id="process-loop", marks=pytest.mark.full),
+    ],
+)
 def test_second_signal_stops_at_once(fleet: Fleet, pool: str, task: Any) -> None:
     """Exit code 130; what ran is ready again for others, and not suspected of anything."""
     gate = fleet.gate()

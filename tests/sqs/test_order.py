@@ -292,7 +292,9 @@ class Orders:
         return [number for name, number in self.runs if name == group]
 
 
-@pytest.mark.parametrize("asynchronous", [False, True], ids=["def", "async-def"])
+@pytest.mark.parametrize(
+    "asynchronous", [pytest.param(False, id="def", marks=pytest.mark.full), pytest.param(True, id="async-def")]
+)
 def test_a_failure_keeps_those_behind_it_waiting(server: AwsServer, *, asynchronous: bool) -> None:
     """Six messages of one group, of which number 1 fails and is put off: each is done in its turn."""
     orders = Orders(server.sqs(secrets.token_hex(4)), server.dynamodb("order"), asynchronous=asynchronous)

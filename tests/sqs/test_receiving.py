@@ -79,7 +79,10 @@ def shared(make: Make, monkeypatch: pytest.MonkeyPatch) -> Callable[[], SqsBroke
     return make_one
 
 
-@pytest.mark.parametrize("queues", [["q"], ["other", "q", "x.fifo"]], ids=["one", "several"])
+@pytest.mark.parametrize(
+    "queues",
+    [pytest.param(["q"], id="one", marks=pytest.mark.full), pytest.param(["other", "q", "x.fifo"], id="several")],
+)
 def test_a_priority_that_nobody_has_used_is_heard_of(shared: Make, queues: list[str]) -> None:
     """The first message ever of a priority reaches those who wait already, and each further priority does."""
     receiver, sender = shared(), shared()

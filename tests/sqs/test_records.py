@@ -82,27 +82,27 @@ def test_a_record_that_dynamodb_refuses_is_named_as_such(backend: DynamoBackend)
     assert all(backend.put(good))
 
 
-@pytest.mark.parametrize("value", [None, {"S": "x"}, {"N": "1e120"}, {"N": "0.5"}, {"NULL": True}, {"M": {}}], ids=str)
 @pytest.mark.parametrize(
     "field", ["record_body", "record_rank", "record_version", "is_final", "task_state", "moved_at", "live_until"]
 )
-def test_an_item_of_somebody_else_takes_no_record_along(
-    backend: DynamoBackend, field: str, value: dict[str, Any] | None
-) -> None:
+def test_an_item_of_somebody_else_takes_no_record_along(backend: DynamoBackend, field: str) -> None:
     """Whatever type an attribute has, what is read beside it is read (QK8, QK9)."""
-    names = [f"result:{secrets.token_hex(4)}" for _ in range(2)]
-    backend.put([Record(key=name, body=b"body", ttl=60) for name in names])
+    values: list[dict[str, Any] | None] = [None, {"S": "x"}, {"N": "1e120"}, {"N": "0.5"}, {"NULL": True}, {"M": {}}]
+    mine, *names = [f"result:{secrets.token_hex(4)}" for _ in (None, *values)]
+    backend.put([Record(key=name, body=b"body", ttl=60) for name in (mine, *names)])
     table = backend._table
-    (item,) = table.read([key_of(names[0], backend._shards)])
-    wrong = {name: each for name, each in {**item, field: value}.items() if each is not None}
-    table.call("put_item", TableName=table.name, Item=wrong)
+    for name, value in zip(names, values, strict=True):
+        (item,) = table.read([key_of(name, backend._shards)])
+        wrong = {name: each for name, each in {**item, field: value}.items() if each is not None}
+        table.call("put_item", TableName=table.name, Item=wrong)
 
-    found = backend.get(names)
-    seen = [record.key for record in backend.walk(names[1])]
+    found = [backend.get([mine, name])[mine].body for name in names]
+    seen = [record.key for record in backend.walk(mine)]
 
-    assert found[names[1]].body == b"body"
-    assert seen == [names[1]]
-    assert backend.put([Record(key=names[0], ttl=60)]) == [True]
+    assert found == [b"body"] * len(values)
+    assert backend.get([*names, mine])[mine].body == b"body"
+    assert seen == [mine]
+    assert backend.put([Record(key=name, ttl=60) for name in names]) == [True] * len(values)
 
 
 def test_check_waits_for_whoever_makes_the_table(backend: DynamoBackend, monkeypatch: pytest.MonkeyPatch) -> None:

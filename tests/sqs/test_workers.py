@@ -60,7 +60,7 @@ def kill_again_and_again(fleet: Fleet, ids: list[str], *, times: int, lease: flo
 @pytest.mark.parametrize(
     ("count", "times", "lease"),
     [
-        pytest.param(120, 3, LEASE, id="small"),
+        pytest.param(120, 3, LEASE, id="small", marks=pytest.mark.full),
         pytest.param(2_000, 8, 10.0, id="full-size", marks=pytest.mark.torture),
     ],
 )
@@ -210,7 +210,9 @@ def test_forty_minutes_are_kept(tmp_path: Path) -> None:
 
 
 @pytest.mark.timeout(240)
-@pytest.mark.parametrize("whole", [True, False], ids=["group", "process"])
+@pytest.mark.parametrize(
+    "whole", [pytest.param(True, id="group"), pytest.param(False, id="process", marks=pytest.mark.full)]
+)
 def test_kills_keep_the_order_of_a_fifo_queue(fleet: Fleet, *, whole: bool) -> None:
     """Whatever is killed, a message begins only after the one before it in its group has ended, and none is lost."""
     groups = {name: [nap.options(queue="o.fifo", headers={"group": name}).s(0.1) for _ in range(12)] for name in "abc"}
@@ -235,7 +237,9 @@ def test_kills_keep_the_order_of_a_fifo_queue(fleet: Fleet, *, whole: bool) -> N
     assert not fleet.dead("o.fifo")
 
 
-@pytest.mark.parametrize("killed", [False, True], ids=["quiet", "holder-killed"])
+@pytest.mark.parametrize(
+    "killed", [pytest.param(False, id="quiet", marks=pytest.mark.full), pytest.param(True, id="holder-killed")]
+)
 def test_copies_of_a_callback_run_one_at_a_time(fleet: Fleet, *, killed: bool) -> None:
     """Of what several workers have sent again one copy runs; if its worker is killed another does, and then none."""
     gate = fleet.gate()

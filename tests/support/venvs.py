@@ -10,6 +10,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import venv
 from collections.abc import Callable, Iterable, Iterator
 from importlib import metadata
@@ -124,12 +125,22 @@ def author_environment(folder: Path) -> Venv:
 
 
 def _make_bare(folder: Path) -> None:
-    Venv(folder, copies=("attrs", "click", "pluggy", "pytest")).install(wheel_of(ROOT))
+    made = Venv(folder, copies=("attrs", "click", "pluggy", "pytest"))
+    made.install(wheel_of(ROOT))
+    _compile(made, "import queuekit.cli.program")
 
 
 def _make_author(folder: Path) -> None:
     made = Venv(folder, copies=("attrs", "click", "pluggy", "pytest", "pytest-timeout", "hypothesis"))
     made.install(wheel_of(ROOT), wheel_of(KIT))
+    _compile(made, "import hypothesis.stateful, queuekit.cli.program\nfrom queuekit.testing import BrokerConformance")
+
+
+def _compile(made: Venv, imports: str) -> None:
+    """Have *made* keep the bytecode of what its tests import, or each copy of it would compile all of that again."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder, "test_imports.py").write_text(imports, encoding="utf-8")
+        made.run("-m", "pytest", "--collect-only", folder=Path(folder))
 
 
 def build_wheel(project: Path, folder: Path) -> Path:

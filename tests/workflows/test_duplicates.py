@@ -82,7 +82,6 @@ HELD: dict[str, tuple[Make, Any]] = {
 }
 
 
-@pytest.mark.each_engine
 @pytest.mark.parametrize(("make", "wanted"), HELD.values(), ids=HELD)
 def test_a_part_ends_as_the_message_that_holds_its_key(calls: Calls, make: Make, wanted: Any) -> None:
     """Whoever sent that: the workflow takes over its result."""
@@ -90,6 +89,18 @@ def test_a_part_ends_as_the_message_that_holds_its_key(calls: Calls, make: Make,
     unique.options(delay=0.2).send(7)
 
     assert _got(calls, make(calls, unique)) == wanted
+
+
+@pytest.mark.each_engine
+def test_parts_end_as_the_messages_that_hold_their_keys(calls: Calls) -> None:
+    """Each engine tells the holders of two keys at once: here a member of a group and the callback behind it."""
+    member, callback = _unique(calls), _unique(calls)
+    member.options(delay=0.2).send(7)
+    callback.options(delay=0.2).send(8)
+
+    workflow = chain(group(member.s(7), calls.add.s(1, 1)), callback.si(8), calls.add.s(1))
+
+    assert _got(calls, workflow) == 17
 
 
 @pytest.mark.parametrize(("make", "_wanted"), HELD.values(), ids=HELD)

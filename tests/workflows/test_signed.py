@@ -1,7 +1,7 @@
 """Signed messages on every engine: what nobody with a key has written never runs, and what is ours runs as ever."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from queuekit.operations.admin import Admin
 from queuekit.states import MAX_COUNT, State
 from queuekit.wire.position import chunk_key, graph_key
 from queuekit.wire.records import result_key
-from support.calls import ALONE, ENGINES, MIXED, Calls, calls_on, each_engine
+from support.calls import ALONE, ENGINES, MIXED, SERVED, Calls, calls_on, each_engine
 from support.waiting import PATIENCE
 from support.working import burst, inside, make_app, take_one
 
@@ -26,8 +26,16 @@ Change = Callable[[bytes], bytes]
 
 
 @pytest.fixture(params=each_engine(ALONE, MIXED))
-def signed(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
+def signed(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Calls]:
     """The tasks of an app with a key, on one engine after the other."""
+    made = calls_on(ENGINES[request.param](tmp_path, signing_keys=[KEY]))
+    yield made
+    made.app.close()
+
+
+@pytest.fixture(params=each_engine((), SERVED))
+def at_hand(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Calls]:
+    """The same, for what core decides alone about what an engine returns; with servers in `tox -e full`."""
     made = calls_on(ENGINES[request.param](tmp_path, signing_keys=[KEY]))
     yield made
     made.app.close()
@@ -123,14 +131,14 @@ GRAPHS: dict[str, Callable[[Record], Record]] = {
 
 
 @pytest.mark.parametrize("change", GRAPHS.values(), ids=GRAPHS)
-def test_workflow_that_was_changed_does_not_go_on(signed: Calls, change: Callable[[Record], Record]) -> None:
+def test_workflow_that_was_changed_does_not_go_on(at_hand: Calls, change: Callable[[Record], Record]) -> None:
     """What follows is not sent, and the caller sees a failure that says why."""
-    sent = signed.app.send(chain(signed.add.s(1, 2), signed.echo.s("mark")))
-    changed(signed, sent.id, change)
+    sent = at_hand.app.send(chain(at_hand.add.s(1, 2), at_hand.echo.s("mark")))
+    changed(at_hand, sent.id, change)
 
-    burst(signed.app)
+    burst(at_hand.app)
 
-    assert signed.seen == []
+    assert at_hand.seen == []
     assert sent.state is State.FAILURE
 
 
@@ -138,22 +146,22 @@ CUTS: dict[str, Change] = {"signature": another_signature, "empty": lambda _body
 
 
 @pytest.mark.parametrize("change", CUTS.values(), ids=CUTS)
-def test_later_part_that_was_changed_does_not_go_on(signed: Calls, change: Change) -> None:
-    """A large workflow is stored in parts, each of which is signed."""
+def test_later_part_that_was_changed_does_not_go_on(at_hand: Calls, change: Change) -> None:
+    """A large workflow is stored in parts, each of which is at_hand."""
     long = "x" * 150_000
-    sent = signed.app.send(
-        chain(signed.add.s(1, 2), signed.echo.si(long), signed.nothing.si(long), signed.nothing.si(long))
+    sent = at_hand.app.send(
+        chain(at_hand.add.s(1, 2), at_hand.echo.si(long), at_hand.nothing.si(long), at_hand.nothing.si(long))
     )
-    backend, key = signed.app.runtime.backend, chunk_key(sent.id, 1)
+    backend, key = at_hand.app.runtime.backend, chunk_key(sent.id, 1)
     assert backend is not None
     record = backend.get([key])[key]
     backend.delete([key])
     backend.put([attrs.evolve(record, body=change(record.body))])
 
-    burst(signed.app)
+    burst(at_hand.app)
 
     assert sent.state is State.FAILURE
-    assert inside(signed.app, Place.DEAD) != []
+    assert inside(at_hand.app, Place.DEAD) != []
 
 
 def test_workflow_of_another_is_not_taken_for_it(signed: Calls) -> None:

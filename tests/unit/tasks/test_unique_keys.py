@@ -13,7 +13,7 @@ from typing import Any
 
 import attrs
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from queuekit import Queuekit, Signature
@@ -170,6 +170,7 @@ def _app() -> Queuekit:
 
 
 @pytest.mark.no_cover  # what it runs through others do as well, and it takes three times as long measured
+@settings(max_examples=settings().max_examples // 3)
 @given(st.dictionaries(st.sampled_from("abcdef"), _values, max_size=6), st.randoms(use_true_random=False))
 def test_no_order_makes_a_difference(kwargs: dict[str, Any], chance: Any) -> None:
     """Whatever can be sent has one key, in whatever order it was filled."""
