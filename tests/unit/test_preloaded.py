@@ -87,7 +87,7 @@ def test_what_forks_is_ended_while_its_forks_go_on(tmp_path: Path) -> None:
     preloaded.close()
 
     assert ended is not None
-    assert ended.returncode == -signal.SIGKILL
+    assert ended.returncode in {0, -signal.SIGKILL}, "it may have seen its socket close before it was killed"
     assert before.poll() is None
     before.kill()
     assert before.wait(PATIENCE) == -signal.SIGKILL
