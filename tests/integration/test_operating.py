@@ -8,6 +8,7 @@ import pytest
 from queuekit import Queuekit
 from support import operating
 from support.engines import ENGINES
+from support.reasons import UNTOLD, WAYS, reach
 from support.waiting import UNHURRIED
 
 
@@ -32,6 +33,14 @@ def test_kills_a_body(app: Queuekit) -> None:
 def test_surveys_what_waits(app: Queuekit) -> None:
     """Which waiting messages the code at hand cannot run, or why that is not known."""
     operating.survey_waiting(app)
+
+
+def test_reaches_each_reason(app: Queuekit) -> None:
+    """``why`` gives the same answers on each engine, as far as its broker reports messages."""
+    answers = reach(app)
+
+    assert answers == {code: code for code in answers}
+    assert set(WAYS) - set(answers) <= UNTOLD
 
 
 def test_sorts_dead_letters(app: Queuekit) -> None:

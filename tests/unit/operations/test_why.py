@@ -15,6 +15,7 @@ from queuekit.operations.why import PREDICATES, Facts, Reason, collect, reasons
 from queuekit.wire.pauses import Pause
 from queuekit.wire.presence import Presence, RunningTask
 from queuekit.wire.records import Cancellation, Info
+from support.reasons import WAYS
 from support.working import burst, flaky_app, make_app, take_one
 
 NOW = 1_000.0
@@ -70,6 +71,7 @@ def test_names_the_reason(code: str) -> None:
 def test_each_predicate_has_a_case() -> None:
     """A reason that is added needs a case here."""
     assert len(CASES) == len(PREDICATES)
+    assert set(CASES) == set(WAYS)
 
 
 @pytest.mark.parametrize(
