@@ -57,7 +57,9 @@ if TYPE_CHECKING:
     from queuekit.execution.task_scope import OpenResource
     from queuekit.execution.worker_scope import WorkerScope
     from queuekit.execution.workflow_store import StoredGraph
-    from queuekit.limits.lock import Lock
+    from queuekit.limiting.lock import Lock
+    from queuekit.limiting.throttle import RateLimit
+    from queuekit.limits import Rate
     from queuekit.plugins.manager import Plugins
     from queuekit.wire.records import Info
     from queuekit.workflows.results import ChainResult, ChordResult, Completed, GroupResult
@@ -147,6 +149,7 @@ class Queuekit(Periodic):
         ignore_result: bool = ...,
         unique: UniqueKey | bool | str | None = ...,
         broker: Mapping[str, Any] | None = ...,
+        limits: Sequence[Rate] = ...,
         track: bool = ...,
         ack: Literal["late", "early"] = ...,
         coerce: bool = ...,
@@ -630,11 +633,14 @@ class Queuekit(Periodic):
 
         return Admin(self).cancel(check_id(id))
 
+    def _now(self) -> float:
+        return self.runtime.now()
+
     def forget(self, id: str) -> None:
         """Delete the stored result of message *id*."""
         (self._results or self._make_results()).forget(id)
 
-    # -- locks
+    # -- locks and limits
 
     def lock(self, name: str, *, ttl: Duration = 30.0, wait: Duration | None = None) -> Lock:
         """Return a lock that all processes of this app share: ``with app.lock("report"):``, or ``async with``.
@@ -652,7 +658,7 @@ class Queuekit(Periodic):
         Raises:
             OptionError: An argument is not valid.
         """
-        from queuekit.limits.lock import Lock, LockStore
+        from queuekit.limiting.lock import Lock, LockStore
 
         threads = self._threads
 
@@ -666,6 +672,35 @@ class Queuekit(Periodic):
             wait=lambda key, timeout: threads.background.listener(backend()).wait([key], timeout),
         )
         return Lock(store, name, ttl=ttl, wait=wait)
+
+    def limit(
+        self, name: str, *, key: object = None, rate: Rate | None = None, wait: Duration | None = None
+    ) -> RateLimit:
+        """Return a rate limit to wait for: ``with app.limit("stripe"):``, or ``async with``.
+
+        Entering the block waits for its turn. It raises ``LimitReachedError``, which has ``retry_after``, if that is
+        later than *wait*; ``NoBackendError`` without a backend; and ``OptionError`` if no numbers are known.
+
+        Args:
+            name: Name of the limit. Tasks with a limit of that name share it.
+            key: The key, e.g. a tenant; ``None`` for a limit without one.
+            rate: The numbers, if no task of this app declares the limit.
+            wait: Seconds, or text such as ``"1s"``, to wait at most; ``None`` waits as long as it takes.
+
+        Raises:
+            InvalidNameError: *name* cannot name a limit.
+            OptionError: Another argument is not valid.
+        """
+        from queuekit.limiting.throttle import LimitStore, RateLimit
+
+        store = LimitStore(
+            clock=self.clock,
+            backend=lambda: self.runtime.need_backend("a limit"),
+            now=self._now,
+            run=self._threads.background.send,
+            declared=lambda name: self.tasks.limits().get(name),
+        )
+        return RateLimit(store, name, rate=rate, key=key, wait=wait)
 
 
 class _Threads:

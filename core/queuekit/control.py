@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 from queuekit import durations
+from queuekit.ids import check_name
 
 __all__ = ["Cancel", "Cancelled", "Interruption", "Reject", "Retry", "Snooze", "TaskTimeout", "matches"]
 
@@ -33,13 +34,19 @@ class Retry(Control):
     Args:
         reason: Stored as the error's text.
         after: Seconds to wait, or text such as ``"5m"``; ``None`` leaves it to the retry policy.
+        limit: Name of a rate limit, e.g. of the service that answered "too many requests". No message of the same key
+            starts before this one, in any worker.
 
     Raises:
         DurationError: *after* is not a valid duration.
+        InvalidNameError: *limit* is not the name of a limit.
     """
 
-    def __init__(self, reason: str = "the task asked for a retry", *, after: Duration | None = None) -> None:
+    def __init__(
+        self, reason: str = "the task asked for a retry", *, after: Duration | None = None, limit: str | None = None
+    ) -> None:
         super().__init__(reason)
+        self.limit = None if limit is None else check_name(limit, what="limit")
         self.after = None if after is None else _seconds(after, of="Retry: after")
 
 

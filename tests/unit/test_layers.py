@@ -59,6 +59,7 @@ ROOMS = (
     "middleware",
     "workflows",
     "limits",
+    "limiting",
     "tasks",
     "client",
     "schedules",

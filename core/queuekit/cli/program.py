@@ -54,6 +54,7 @@ COMMANDS: Mapping[str, Command] = {
     "show": Command("Look", "Show everything known about one message."),
     "health": Command("Look", "Ask a worker on this machine whether it is alive."),
     "schedules": Command("Look", "List, add, change, pause, resume, run or remove schedules."),
+    "limits": Command("Look", "List or change the limits of tasks."),
     "actions": Command("Look", "List what operators changed, and who."),
     "plugins": Command("Look", "List the plugins, including those that failed to load."),
     "config": Command("Look", "Show the settings in effect."),

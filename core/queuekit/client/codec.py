@@ -71,6 +71,8 @@ class Message:
     """Its position in a workflow, if something follows it."""
     gather: Gather | None = None
     """The group whose results are its last argument."""
+    limits: dict[str, str] | None = None
+    """Its keys by the names of the limits of its task; ``None`` if the sender did not know the task."""
     each: bool = False
     """Whether its single argument is a list of argument lists, run one after the other."""
     source: tuple[Serializer, bytes, int] | None = attrs.field(default=None, eq=False, repr=False)
@@ -122,6 +124,7 @@ def encode(
     parameters: Sequence[str] = (),
     link: Position | None = None,
     gather: Gather | None = None,
+    limits: Mapping[str, str] | None = None,
 ) -> bytes:
     """Return the body for *signature*.
 
@@ -133,6 +136,7 @@ def encode(
         parameters: Names of the task's parameters, for errors.
         link: Its position in a workflow.
         gather: The group whose results it receives.
+        limits: Its keys by the names of the limits of its task.
 
     Raises:
         EncodeError: An argument cannot be written; names the task, the argument and the path inside it.
@@ -152,10 +156,11 @@ def encode(
     except EncodeError as error:
         raise _blame(signature, serializer, parameters, error) from error
     content_type = serializer.content_type
-    if parent is None and link is None and gather is None and _is_usual(signature):
+    if parent is None and link is None and gather is None and limits is None and _is_usual(signature):
         # Written by hand, since it is cheaper: names need no escaping in JSON.
         return f'{{"v":1,"id":"{id}","task":"{signature.task}","ct":"{content_type}"}}\n'.encode() + data
-    places = {"parent": parent, "flow": link and link.header(), "gather": gather, "each": signature.each or None}
+    places: dict[str, Any] = {"parent": parent, "flow": link and link.header(), "gather": gather, "lim": limits}
+    places["each"] = signature.each or None
     return _head(signature, id, content_type, places) + data
 
 
@@ -349,8 +354,17 @@ def _options(header: dict[str, Any]) -> dict[str, Any]:
     if options["retry"] is not None:
         options["retry"] = policy_from_dict(options["retry"])
     options["link"], options["gather"] = read_position(header.get("flow")), read_gather(header.get("gather"))
-    options["each"] = header.get("each") is True
+    options["each"], options["limits"] = header.get("each") is True, _limits(header.get("lim"))
     return options
+
+
+def _limits(keys: Any) -> dict[str, str] | None:
+    """Return the keys of a message by limit."""
+    if keys is None:
+        return None
+    if type(keys) is not dict or not all(type(key) is str for key in keys.values()):
+        raise DecodeError("lim in the header is not an object with text values")
+    return keys
 
 
 def _check_bounds(options: dict[str, Any]) -> None:

@@ -22,16 +22,32 @@ def unmet_requirements(
     """Yield a line for each task option and each schedule that the engines do not support."""
     able = runtime.broker.capabilities
     # Without a clock in the service, this reads the backend's clock; so do it only if a task needs one.
-    dated = not able.tells_time and any(task.defaults.expires is not None for task in tasks.values())
+    dated = not able.tells_time and any(_needs_clock(task.defaults) for task in tasks.values())
     tells_time = not dated or runtime.tells_time
     for name, task in sorted(tasks.items()):
         yield from (f"{name} asks for {text}" for text in _unmet_options(task.defaults, runtime, tells_time=tells_time))
         yield from _unmet_service_options(runtime, name, task.defaults.broker or {})
+    yield from _unequal_limits(tasks)
     if runtime.backend is None:
         yield from (f"the schedule {name} needs a result backend" for name in schedules)
     elif not runtime.backend.capabilities.scan:
         why = "needs a backend that can list its records (capability scan)"
         yield from (f"the schedule {name} {why}" for name in schedules)
+
+
+def _needs_clock(options: TaskOptions) -> bool:
+    return options.expires is not None or bool(options.limits)
+
+
+def _unequal_limits(tasks: Mapping[str, Task[..., Any]]) -> Iterator[str]:
+    """Yield the tasks that share a limit, but not its numbers."""
+    seen: dict[str, tuple[str, tuple[int, float, int]]] = {}
+    for name, task in sorted(tasks.items()):
+        for limit in task.defaults.limits:
+            shared = limit.name or task.name
+            first, numbers = seen.setdefault(shared, (name, limit.numbers))
+            if numbers != limit.numbers and first != name:
+                yield f"{name} and {first} give different numbers for the limit {shared}"
 
 
 def _unmet_service_options(runtime: Runtime, name: str, given: Mapping[str, Any]) -> Iterator[str]:
@@ -52,6 +68,12 @@ def _unmet_options(options: TaskOptions, runtime: Runtime, *, tells_time: bool) 
             yield f"{option}, which {scheme}:// does not support"
     if options.expires is not None and not tells_time:
         yield f"expires, but neither {scheme}:// nor the result backend has a clock"
+    if options.limits and runtime.backend is None:
+        yield "limits, which need a result backend"
+    elif options.limits and not tells_time:
+        yield f"limits, but neither {scheme}:// nor the result backend has a clock"
+    if options.limits and not able.delay:
+        yield f"limits, which need delays, and {scheme}:// does not support those"
     if options.track and runtime.backend is None:
         yield "track, which needs a result backend"
 

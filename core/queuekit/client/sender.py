@@ -23,6 +23,7 @@ from queuekit.logs.errors import log_error
 from queuekit.middleware import SentMessage
 from queuekit.signature import Signature
 from queuekit.tasks.enum_members import plain_call
+from queuekit.tasks.limit_keys import keys_at_send
 from queuekit.tasks.registry import Tasks
 from queuekit.tasks.resolve import DEFAULTS, CallOptions, resolve
 from queuekit.tasks.task import TaskOptions
@@ -186,17 +187,32 @@ class Sending:
         if self._checks_types and task is not None and parent is None and not signature.each:
             task.parameters.all_types.check(signature.args, signature.kwargs)
         id = signature.id or new_id()
+        keys = None if task is None or not task.defaults.limits else keys_at_send(signature, task)
         serializer, names = self._serializer, task.parameters.names if task else ()
         try:
             body = self._encode(
-                signature, id=id, serializer=serializer, parameters=names, parent=parent, link=link, gather=gather
+                signature,
+                id=id,
+                serializer=serializer,
+                parameters=names,
+                parent=parent,
+                link=link,
+                gather=gather,
+                limits=keys,
             )
         except EncodeError:
             body = b""
         if not body:  # outside of the handler, so that an error has no other one as its context
             signature = signature if task is None else plain_call(signature, task, serializer.dumps)
             body = self._encode(
-                signature, id=id, serializer=serializer, parameters=names, parent=parent, link=link, gather=gather
+                signature,
+                id=id,
+                serializer=serializer,
+                parameters=names,
+                parent=parent,
+                link=link,
+                gather=gather,
+                limits=keys,
             )
         options = resolve(signature, task)
         envelope = self._envelope(signature, options, id, body)

@@ -21,6 +21,7 @@ from queuekit.execution.ending import Ended, died, ended_by, is_member
 from queuekit.execution.run import Run
 from queuekit.failure import Failure, describe
 from queuekit.ids import derived_id, is_name
+from queuekit.limiting.rates import RESERVED, has_turn, slowed
 from queuekit.logs.errors import log_error
 from queuekit.states import State
 from queuekit.tasks.enum_members import plain_result
@@ -142,12 +143,23 @@ class Decider:
             return self.failed(run, error, state=State.DEAD, reason="rejected")
         retries = run.options.retries
         attempt = run.delivery.envelope.attempt
-        if attempt >= retries or not _is_retried(error, run.task.defaults):
+        is_last = attempt >= retries or not _is_retried(error, run.task.defaults)
+        wish = error if isinstance(error, Retry) else None
+        if is_last and (wish is None or wish.limit is None):
             return self.failed(run, error)
-        delay = error.after if isinstance(error, Retry) else None
+        delay = wish.after if wish is not None else None
         if delay is None:
             delay = run.options.retry.delay(attempt + 1, self._chance)
-        return self._again(run, error, delay=max(0.0, float(delay)), retries=retries)
+        delay = max(0.0, float(delay))
+        outcome = self.failed(run, error) if is_last else self._again(run, error, delay=delay, retries=retries)
+        if wish is not None and wish.limit is not None and self._stores:
+            outcome.records += (self._slowed(run, wish.limit, delay),)
+        return outcome
+
+    def _slowed(self, run: Run, limit: str, delay: float) -> Record:
+        """Return the record by which all workers leave the key of *run* alone for *delay* seconds."""
+        until = run.delivery.claimed_at + run.ended - run.received + delay
+        return slowed(limit, run.limit_keys.get(limit, ""), until=until, seconds=delay)
 
     def stopped(self, run: Run, error: BaseException) -> Outcome | None:
         """Decide for a body that *error* ended because its message was cancelled; ``None`` if it was not cancelled."""
@@ -212,7 +224,8 @@ class Decider:
     def _put_off(self, run: Run, snooze: Snooze) -> Outcome:
         delay = max(0.0, float(snooze.seconds))
         settlement: Settlement = Release(run.delivery, delay=delay)
-        if self._longest_delay is not None and delay > self._longest_delay:
+        too_long = self._longest_delay is not None and delay > self._longest_delay
+        if too_long or has_turn(run.delivery.envelope):  # its turn is over: it needs another one
             settlement = Replace(run.delivery, self._once_more(run, delay))
         return Outcome(
             delivery=run.delivery,
@@ -226,7 +239,7 @@ class Decider:
     def _once_more(self, run: Run, delay: float) -> Envelope:
         """Return the same attempt of a message that was acknowledged early, as a new send that is not a duplicate."""
         envelope = run.delivery.envelope
-        return self._later(run, delay, attempt=envelope.attempt, hop=envelope.hop + 1)
+        return self._later(run, delay, attempt=envelope.attempt, hop=envelope.hop % RESERVED + 1)
 
     def handed_back(self, run: Run) -> Outcome:
         """Decide for a message whose body has not started: release it, uncounted (QK10)."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -11,9 +12,11 @@ import attrs
 from queuekit.broker import Delivery
 from queuekit.client.codec import Message
 from queuekit.envelope import Envelope
+from queuekit.errors import QueuekitError
 from queuekit.execution.run_context import RunContext
 from queuekit.execution.time_limit import Guard
 from queuekit.signature import Sender, Signature
+from queuekit.tasks.limit_keys import computed_keys, keys_of
 from queuekit.tasks.resolve import CallOptions
 from queuekit.tasks.task import Task, TaskOptions
 from queuekit.wire.records import Cancellation
@@ -122,6 +125,16 @@ class Run:
                 return self.guard
             self.guard = Guard(thread)
         return self.guard
+
+    @property
+    def limit_keys(self) -> dict[str, str]:
+        """Its keys by the limits of its task: as its sender computed them, else from its arguments."""
+        message, keys = self.message, self.message.limits
+        if keys is None and any(limit.key is not None for limit in self.task.defaults.limits):
+            with suppress(QueuekitError):  # what cannot be read, or cannot be a key, limits nothing
+                message.open()
+                keys = computed_keys(self.task, message.args, message.kwargs, each=message.each)
+        return keys_of(self.task, keys or {})
 
     @property
     def decided(self) -> bool:

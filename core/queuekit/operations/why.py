@@ -16,6 +16,7 @@ from queuekit import durations
 from queuekit.broker import Place, QueueCounts, Stored
 from queuekit.errors import UnknownIdError, did_you_mean
 from queuekit.execution.workflow_held import FOLLOW_TASK
+from queuekit.limiting.rates import has_turn
 from queuekit.operations.admin import Admin, MessageView
 from queuekit.operations.pauses import resume_command
 from queuekit.states import FINAL, State
@@ -256,6 +257,22 @@ def _delayed(facts: Facts) -> Reason | None:
     return Reason(code="delayed", text=text, until=due)
 
 
+def _limited(facts: Facts) -> Reason | None:
+    stored = facts.stored
+    if stored is None or stored.place is not Place.DELAYED or not has_turn(stored.envelope):
+        return None
+    turn = stored.envelope.not_before or stored.due
+    names = _limits_of(facts)
+    text = f"it waits for its turn: its task is limited{names}"
+    return Reason(code="limited", text=text, until=turn, command="limits") if turn > facts.now else None
+
+
+def _limits_of(facts: Facts) -> str:
+    message = facts.view.message if facts.view is not None else None
+    keys = message.limits if message is not None else None
+    return f" by {', '.join(f'{name}/{key}' for name, key in sorted(keys.items()))}" if keys else ""
+
+
 def _held_unique(facts: Facts) -> Reason | None:
     message = facts.view.message if facts.view is not None else None
     if message is None or message.task != FOLLOW_TASK or facts.state in FINAL or not message.args:
@@ -373,6 +390,7 @@ PREDICATES: tuple[Callable[[Facts], Reason | None], ...] = (
     _leased,
     _cancelling,
     _paused,
+    _limited,
     _delayed,
     _held_unique,
     _no_worker,

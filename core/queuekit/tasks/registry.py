@@ -15,6 +15,7 @@ from queuekit.encoding.models import is_model
 from queuekit.errors import QueuekitError, UnknownTaskError, did_you_mean
 from queuekit.failure import Failure
 from queuekit.forks import renew_in_forks
+from queuekit.limits import Rate
 from queuekit.serializer import type_name
 from queuekit.signature import Sender
 from queuekit.tasks.annotations import classes_in, fields_of
@@ -106,6 +107,10 @@ class Tasks(Mapping[str, Task[..., Any]]):
         if task.function is other.function:
             return task.defaults == other.defaults
         return place_of(task.function) == place_of(other.function) and execution is not self._executions[other.name]
+
+    def limits(self) -> dict[str, Rate]:
+        """Return the limits of all tasks, by name."""
+        return {limit.name or task.name: limit for task in self.values() for limit in task.defaults.limits}
 
     def find(self, name: str) -> Task[..., Any]:
         """Return the task called *name*, or the only one whose name ends in ``.name``.

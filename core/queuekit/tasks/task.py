@@ -11,9 +11,10 @@ import attrs
 
 from queuekit.context import Context
 from queuekit.envelope import Unique
-from queuekit.errors import ArgumentsError, OptionError
+from queuekit.errors import ArgumentsError, OptionError, did_you_mean
 from queuekit.failure import Failure
 from queuekit.ids import check_name
+from queuekit.limits import Rate, limits_of
 from queuekit.result import Result
 from queuekit.retry import Backoff, Exponential
 from queuekit.signature import Sender, Signature, fill
@@ -101,6 +102,7 @@ class TaskOptions:
         broker: Options of the broker's service for each message; those given with a call replace them one by one.
         track: Whether to record RECEIVED and STARTED; costs a round trip each.
         ack: ``"early"`` acknowledges before the body runs (at most once), ``"late"`` after it (at least once).
+        limits: Limits on how often its messages start.
         coerce: Whether arguments are converted to what the annotations say, as for web input: ``"5"`` to a number.
     """
 
@@ -119,6 +121,7 @@ class TaskOptions:
     broker: dict[str, Any] | None = attrs.field(default=None, converter=options.service, hash=False)
     track: bool = attrs.field(default=False, converter=_track)
     ack: str = attrs.field(default="late", converter=options.acknowledgement)
+    limits: tuple[Rate, ...] = attrs.field(default=(), converter=limits_of)
     coerce: bool = attrs.field(default=False, converter=_coerce)
 
 
@@ -285,6 +288,20 @@ class Parameters:
         calls = [made[:length] for made, length in zip(whole, count, strict=True)]
         return [calls, *(whole[0][count[0] :] if whole else args[1:])], named
 
+    def by_name(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the arguments of a call by the names of the parameters, with defaults; empty if they do not match."""
+        try:
+            bound = self._signature.bind_partial(*args, **kwargs)
+        except TypeError:
+            return {}
+        bound.apply_defaults()
+        return {**bound.arguments, **bound.kwargs}
+
+    def have(self, name: str) -> bool:
+        """Return whether a call may pass *name*."""
+        kinds = {parameter.kind for parameter in self._signature.parameters.values()}
+        return name in self.names or inspect.Parameter.VAR_KEYWORD in kinds
+
     def _needed_types(self) -> ArgumentTypes | None:
         if self.types is not None and self.types.idle:
             self.types = None
@@ -406,6 +423,7 @@ class Task(Bound[P, R_co]):
         """Whether it is a coroutine function."""
         self.parameters = Parameters(function, of=self.name, app=app, coerce=options.coerce)
         """The parameters that callers fill."""
+        self._check_limits(options.limits)
         self.__doc__ = function.__doc__
         self.__name__ = getattr(function, "__name__", name)
         self.__wrapped__ = function
@@ -423,6 +441,15 @@ class Task(Bound[P, R_co]):
         app: Any = self.app
         found: Result[R_co] = app.result(id, self)
         return found
+
+    def _check_limits(self, limits: Iterable[Rate]) -> None:
+        """Raise if the key of a limit names no parameter."""
+        for limit in limits:
+            if limit.key is not None and not self.parameters.have(limit.key.path[0]):
+                first, known = limit.key.path[0], ", ".join(self.parameters.names) or "none"
+                near = did_you_mean(first, self.parameters.names)
+                what = f"{self.name}{self.parameters} has no parameter {first!r} for the key of a limit"
+                raise OptionError(what, fix=near[:1].upper() + near[1:] or f"Parameters: {known}")
 
     def __repr__(self) -> str:
         return f"<task {self.name}{self.parameters}>"

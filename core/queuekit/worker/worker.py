@@ -24,6 +24,7 @@ from queuekit.errors import UnavailableError
 from queuekit.events import LeasesLost, MessageDead, WorkerReady, WorkerStopped, WorkerStopping
 from queuekit.execution.announce import announce_claimed, announce_settled
 from queuekit.execution.executor import Executor
+from queuekit.execution.limiter import Limiter
 from queuekit.execution.outcome import Outcome, Run
 from queuekit.execution.outcome_hooks import OutcomeHooks
 from queuekit.execution.workflow_advance import WorkflowAdvancer
@@ -133,6 +134,8 @@ class Worker:
         self._health = self._make_health(on_fault)
 
     def _hold_nothing(self) -> None:
+        limited = any(task.defaults.limits for task in self.app.tasks.values())
+        self._limiter = Limiter(self._runtime, self._runtime.need_backend("a limit")) if limited else None
         self._serials = itertools.count(1)
         self._in_flight: dict[int, Run] = {}
         # Tokens of deliveries that need no run and are not settled yet.
@@ -465,6 +468,8 @@ class Worker:
                 self._pass_on(prepared)
         if self._pausing.active:
             runs = self._without_paused(runs)
+        if self._limiter is not None and runs:
+            runs = self._limited(self._limiter, runs)
         if not runs:
             return
         self._prefetch.saw({run.message.task for run in runs})
@@ -499,6 +504,17 @@ class Worker:
             for run in waiting:
                 if run.serial in held:
                     self._give_back(run, self._executor.decide.handed_back(run))
+
+    def _limited(self, limiter: Limiter, runs: list[Run]) -> list[Run]:
+        """Return the runs that may start now by the limits of their tasks; put the others off."""
+        try:
+            runs, late = limiter.apply(runs)
+        except UnavailableError:
+            self._put_back([run.delivery for run in runs])
+            raise
+        for outcome in late:
+            self._pass_on(outcome)
+        return runs
 
     def _bounded(self, deliveries: list[Delivery]) -> list[Delivery]:
         """Return the deliveries of a batch whose bodies fit into memory; release the others, uncounted."""

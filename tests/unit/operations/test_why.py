@@ -10,6 +10,7 @@ from queuekit.broker import Place, QueueCounts, Stored
 from queuekit.client.codec import Message
 from queuekit.envelope import Envelope
 from queuekit.execution.workflow_held import FOLLOW_TASK
+from queuekit.limiting.rates import RESERVED
 from queuekit.operations.admin import Admin, MessageView, QueuedMessage
 from queuekit.operations.why import PREDICATES, Facts, Reason, collect, reasons
 from queuekit.wire.pauses import Pause
@@ -40,6 +41,14 @@ def facts(found: MessageView | None, **fields: Any) -> Facts:
 
 
 READY = stored(Place.READY, due=NOW - 5)
+LIMITED = QueuedMessage(
+    stored=Stored(
+        envelope=Envelope(id="id-1", queue="default", body=b"", hop=RESERVED + 1, not_before=NOW + 41),
+        place=Place.DELAYED,
+        due=NOW + 41,
+    ),
+    task="mail.send",
+)
 FOLLOWER = Message(id="id-1", task=FOLLOW_TASK, args=["id-9"], kwargs={}, headers={})
 CASES = {
     "never_sent": facts(None),
@@ -52,6 +61,7 @@ CASES = {
     "cancelling": facts(view(READY, cancellation=Cancellation(by="a@b"))),
     "paused": facts(view(READY), pauses=[Pause(mark="m", queue="default", by="ann", at=NOW - 9, left=60.0)]),
     "delayed": facts(view(stored(Place.DELAYED, due=NOW + 60))),
+    "limited": facts(view(LIMITED, message=attrs.evolve(FOLLOWER, task="pay", limits={"stripe": "acme"}))),
     "held_unique": facts(view(READY, message=FOLLOWER)),
     "no_worker": facts(view(READY), workers=[]),
     "workers_draining": facts(view(READY), workers=[Presence(name="w-1", queues=("default",), draining=True)]),
@@ -82,6 +92,7 @@ def test_each_predicate_has_a_case() -> None:
         ("gone", "it has ended as SUCCESS on w-1", "show id-1"),
         ("held_unique", "its unique key is held by id-9, whose outcome it will take", "why id-9"),
         ("paused", "the queue 'default' is paused by ann", "resume default"),
+        ("limited", "it waits for its turn: its task is limited by stripe/acme", "limits"),
         ("no_worker", "no worker serves its queue 'default'", "worker -q default"),
         ("unknown_task", "its task 'mail.send' is not in the code of w-1", "workers"),
     ],

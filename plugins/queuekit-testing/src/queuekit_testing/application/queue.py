@@ -23,6 +23,7 @@ from queuekit.envelope import Envelope
 from queuekit.errors import DecodeError, NotInstalledError, QueuekitError, TaskFailed, UnavailableError
 from queuekit.execution.commit import write
 from queuekit.execution.executor import Executor
+from queuekit.execution.limiter import Limiter
 from queuekit.execution.outcome import Outcome, Run
 from queuekit.execution.workflow_advance import WorkflowAdvancer
 from queuekit.resources import Resource
@@ -272,7 +273,8 @@ class AppQueue:
         runner.problem = None
         marks = {} if backend is None else backend.get(runner.keys(delivery))
         prepared = runner.prepare(delivery, marks)
-        outcome = self._body(prepared) if isinstance(prepared, Run) else prepared
+        late = self._late(prepared) if isinstance(prepared, Run) else None
+        outcome = late or (self._body(prepared) if isinstance(prepared, Run) else prepared)
         if self._crashing:
             counts["crashed"] += 1
             return
@@ -285,6 +287,14 @@ class AppQueue:
         counts[_NAMES.get(outcome.status, outcome.status)] += 1
         if raises and outcome.status in {"failed", "dead"}:
             raise runner.problem or TaskFailed(self._what(delivery, outcome))
+
+    def _late(self, run: Run) -> Outcome | None:
+        """Return the outcome of a message that may not start now by the limits of its task."""
+        backend = self._runtime.backend
+        if backend is None or not run.task.defaults.limits:
+            return None
+        _, late = Limiter(self._runtime, backend).apply([run])
+        return late[0] if late else None
 
     def _what(self, delivery: Delivery, outcome: Outcome) -> str:
         """Return why a message has failed without an exception of its body."""

@@ -30,15 +30,19 @@ _LONGEST_NAME = 200
 
 @attrs.frozen(kw_only=True)
 class LockStore:
-    """What locks need from their app."""
+    """What locks need from their app.
+
+    Attributes:
+        clock: Source of time.
+        backend: Returns the backend that stores locks.
+        run: Runs a short blocking call for a coroutine.
+        wait: Waits for a coroutine until the record of a key is final, at most so many seconds.
+    """
 
     clock: Clock
     backend: Callable[[], Backend]
-    """Returns the backend that stores locks."""
     run: Callable[[Callable[[], Any]], Awaitable[Any]]
-    """Runs a short blocking call for a coroutine."""
     wait: Callable[[str, float], Awaitable[object]]
-    """Waits for a coroutine until the record of a key is final, at most so many seconds."""
 
 
 class Lock:

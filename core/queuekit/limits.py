@@ -1,0 +1,168 @@
+"""Limits as tasks declare them, and the keys that give each value of an argument a limit of its own."""
+
+from __future__ import annotations
+
+import datetime
+import decimal
+import enum
+import hashlib
+import re
+import uuid
+from collections.abc import Mapping
+from typing import Any
+
+import attrs
+
+from queuekit import durations
+from queuekit.errors import OptionError
+from queuekit.ids import check_name, is_name
+from queuekit.wire.call_options import at_least_one
+
+__all__ = ["Argument", "Rate", "arg", "digest", "limits_of", "parse_rate", "rate_text"]
+
+_RATE = re.compile(r"\s*([0-9][0-9_]{0,11})\s*/\s*([^\s/][^/]*?)\s*")
+_MOST, _LONGEST = 1_000_000, 366 * 86_400.0
+_LONGEST_KEY = 200
+_PLAIN = (str, int, float, decimal.Decimal, uuid.UUID, datetime.date, datetime.time)
+_PATH = re.compile(r"[^\W\d]\w*(\.\w+)*")
+
+
+@attrs.frozen
+class Argument:
+    """An argument of a call, or a part of one; made by :func:`arg`.
+
+    Attributes:
+        path: Name of the parameter, and the keys or attributes that lead into its value.
+    """
+
+    path: tuple[str, ...]
+
+    def of(self, arguments: Mapping[str, Any], *, task: str) -> str | None:
+        """Return the key of a call with *arguments*; ``None`` if it has none, and so is not limited.
+
+        Raises:
+            OptionError: The value cannot be a key, e.g. because it is a list.
+        """
+        value: Any = arguments
+        for name in self.path:
+            value = value.get(name) if isinstance(value, Mapping) else getattr(value, name, None)
+        if isinstance(value, enum.Enum):
+            value = value.value
+        if value is None:
+            return None
+        if not isinstance(value, _PLAIN):
+            kind = type(value).__name__
+            raise OptionError(f"{task}: the key of a limit, {self}, is text or a number, not {kind}")
+        text = str(value)
+        return text if len(text) <= _LONGEST_KEY else f"{text[:_LONGEST_KEY]}#{digest(text)}"
+
+    def __str__(self) -> str:
+        return f'arg("{".".join(self.path)}")'
+
+
+def arg(path: str) -> Argument:
+    """Return the key of a limit: the value of an argument, e.g. ``arg("tenant")``.
+
+    Dots lead into it, by key or attribute: ``arg("order.customer.id")``. A call in which the value is missing or
+    ``None`` is not limited.
+
+    Raises:
+        OptionError: *path* is not a name, or names with dots between them.
+    """
+    if not isinstance(path, str) or not _PATH.fullmatch(path):
+        raise OptionError(f'arg: expected the name of a parameter, such as "tenant" or "order.id", got {path!r:.60}')
+    return Argument(tuple(path.split(".")))
+
+
+def parse_rate(text: Any) -> tuple[int, float]:
+    """Return the amount and the period, in seconds, of a rate such as ``"100/m"`` or ``"5/10s"``.
+
+    Raises:
+        OptionError: It is not a rate.
+    """
+    match = _RATE.fullmatch(text) if isinstance(text, str) else None
+    amount, period = 0, 0.0
+    if match is not None:
+        amount, span = int(match[1].replace("_", "")), match[2]
+        try:
+            period = durations.parse(span if span[0].isdigit() else f"1{span}")
+        except durations.DurationError:
+            amount = 0
+    if not 1 <= amount <= _MOST or not 0 < period <= _LONGEST:
+        raise OptionError(f'Rate: expected a rate such as "100/m", "5/10s" or "1000/1h", got {text!r:.60}')
+    return amount, period
+
+
+def rate_text(amount: int, period: float) -> str:
+    """Return a rate as :func:`parse_rate` reads it."""
+    text = durations.format(period)
+    return f"{amount}/{text[1:] if re.fullmatch('1[a-z]', text) else text}"
+
+
+@attrs.frozen
+class Rate:
+    """At most so many starts per period: the others wait, each for its own turn.
+
+    Attributes:
+        limit: Amount and period, e.g. ``"100/m"``. Starts are spaced evenly: ``"100/m"`` is one every 0.6 s.
+        key: Gives each value its own limit, e.g. ``arg("tenant")``; ``None``: one for all calls.
+        burst: Number of starts that may follow at once after a quiet time.
+        name: Tasks with a limit of the same name share it; default: the name of the task.
+        amount: Starts per period, as *limit* says.
+        period: Seconds, as *limit* says.
+    """
+
+    limit: str = attrs.field()
+    key: Argument | None = attrs.field(default=None, kw_only=True)
+    burst: int = attrs.field(default=1, kw_only=True)
+    name: str = attrs.field(default="", kw_only=True)
+    amount: int = attrs.field(init=False)
+    period: float = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        amount, period = parse_rate(self.limit)
+        object.__setattr__(self, "amount", amount)
+        object.__setattr__(self, "period", period)
+        object.__setattr__(self, "burst", at_least_one(self.burst, option="Rate: burst"))
+        if self.name != "":
+            check_name(self.name, what="limit")
+        key: Any = self.key
+        if key is not None and not isinstance(key, Argument):
+            fix = f'Write  key=arg("{key}")' if isinstance(key, str) and is_name(key) else ""
+            raise OptionError(f"Rate: key: expected arg(...), got {key!r:.60}", fix=fix)
+
+    @property
+    def every(self) -> float:
+        """Seconds between two starts."""
+        return self.period / self.amount
+
+    @property
+    def numbers(self) -> tuple[int, float, int]:
+        """What must be equal where tasks share a limit."""
+        return self.amount, self.period, self.burst
+
+
+def limits_of(value: Any) -> tuple[Rate, ...]:
+    """Return the option ``limits`` of a task.
+
+    Raises:
+        OptionError: It is not a list of limits, or two of them have one name.
+    """
+    if value is None:
+        return ()
+    if not isinstance(value, list | tuple):
+        fix = "Put brackets around it" if isinstance(value, Rate) else 'Write  limits=[Rate("100/m")]'
+        raise OptionError(f"limits: expected a list of limits, got {value!r:.60}", fix=fix)
+    for one in value:
+        if not isinstance(one, Rate):
+            fix = f"Write  Rate({one!r:.40})" if isinstance(one, str) else ""
+            raise OptionError(f'limits: expected limits such as Rate("100/m"), got {one!r:.60}', fix=fix)
+    names = [one.name for one in value]
+    if len(set(names)) < len(names):
+        raise OptionError("limits: two limits of a task have one name", fix='Give each a name, e.g. name="stripe"')
+    return tuple(value)
+
+
+def digest(text: str) -> str:
+    """Return a short digest, for keys of records."""
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
