@@ -35,7 +35,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from queuekit_prometheus.exposition import TallyCollector, serve
 from queuekit_prometheus.processes import Collected, Reporter
-from queuekit_prometheus.tally import BOUNDS, Tally, from_json, to_json
+from queuekit_prometheus.tally import BOUNDS, ProcessTally, from_json, to_json
 
 FILES = Path(__file__).parents[2] / "plugins" / "queuekit-prometheus" / "src" / "queuekit_prometheus" / "files"
 Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
@@ -67,7 +67,7 @@ def row(task: str = "t", outcome: str = "done", *, reason: str = "", duration: f
     return SettledMessage(new_id(), task, "q", 0, outcome, reason, duration, None if duration is None else 0.001)
 
 
-def settle(tally: Tally, *rows: SettledMessage) -> None:
+def settle(tally: ProcessTally, *rows: SettledMessage) -> None:
     """Let *rows* of known tasks end."""
     known = tuple(MessageFacts(one.id, one.task, one.queue) for one in rows if one.duration is not None)
     tally(MessagesClaimed(worker="w", messages=known))
@@ -84,7 +84,7 @@ def app() -> Iterator[Queuekit]:
 
 def test_a_scrape_equals_the_ledger(app: Queuekit) -> None:
     """Ten thousand tasks with failures: each figure of a real scrape is what the worker's statistics say."""
-    tally = Tally()
+    tally = ProcessTally()
     app.events.subscribe(tally, to=tuple(tally.listeners))
 
     @app.task(name="odd", retries=1, retry=Fixed(0), ignore_result=True)
@@ -115,7 +115,7 @@ def test_a_scrape_equals_the_ledger(app: Queuekit) -> None:
 
 def test_counts_what_schedules_and_engines_do() -> None:
     """Ticks by what became of them, how late they were, and calls without an answer, by operation alone."""
-    tally = Tally()
+    tally = ProcessTally()
 
     tally(TickSent(schedule="s", at=1.0, id="id-1", late=0.2))
     tally(TicksMissed(schedule="s", count=3, first=1.0, last=3.0))
@@ -135,7 +135,7 @@ def test_counts_what_schedules_and_engines_do() -> None:
 
 def test_no_message_can_invent_a_label() -> None:
     """The task of a message that never ran is counted under its name only if the worker knows it."""
-    tally = Tally()
+    tally = ProcessTally()
 
     settle(tally, row("known"), *(row(f"invented-{n}", "held", duration=None) for n in range(50)))
     settle(tally, row("known", "expired", duration=None))
@@ -146,7 +146,7 @@ def test_no_message_can_invent_a_label() -> None:
 
 def test_labels_are_bounded() -> None:
     """Beyond a thousand tasks the rest is one."""
-    tally = Tally()
+    tally = ProcessTally()
 
     settle(tally, *(row(f"t{n}") for n in range(1_500)))
 
@@ -157,7 +157,7 @@ def test_labels_are_bounded() -> None:
 
 def test_labels_are_none_that_grow() -> None:
     """No metric is labelled with an id, a host, a process or an argument."""
-    tally = Tally()
+    tally = ProcessTally()
     settle(tally, row(), row(outcome="lost"), row(outcome="failed", reason="failed"))
 
     labels = {
@@ -169,7 +169,7 @@ def test_labels_are_none_that_grow() -> None:
 
 def test_lost_leases_are_counted_by_queue() -> None:
     """From the deliveries that ended so, each once."""
-    tally = Tally()
+    tally = ProcessTally()
     settle(tally, row("a", "lost"), row("b", "lost"), row("a"))
 
     (lost,) = [metric for metric in TallyCollector(tally.snapshot).collect() if metric.name == "queuekit_leases_lost"]
@@ -180,7 +180,7 @@ def test_lost_leases_are_counted_by_queue() -> None:
 @pytest.mark.parametrize("seconds", [0.0, 0.005, 0.0051, 3_600.0, 1e9])
 def test_a_bucket_holds_what_is_at_most_its_bound(seconds: float) -> None:
     """As Prometheus defines ``le``."""
-    tally = Tally()
+    tally = ProcessTally()
     settle(tally, row(duration=seconds))
 
     (run,) = [one for one in TallyCollector(tally.snapshot).collect() if one.name == "queuekit_task_duration_seconds"]
@@ -191,7 +191,7 @@ def test_a_bucket_holds_what_is_at_most_its_bound(seconds: float) -> None:
 
 def test_processes_are_added_and_none_is_counted_twice() -> None:
     """One that has ended leaves its numbers, and a scrape while it does sees each once."""
-    tally, own = Tally(), Tally()
+    tally, own = ProcessTally(), ProcessTally()
     collected = Collected(own.snapshot)
     reporter = Reporter(collected.folder, tally)
     settle(own, row())
@@ -212,8 +212,8 @@ def test_processes_are_added_and_none_is_counted_twice() -> None:
 
 def test_a_killed_process_counts_on() -> None:
     """What it answered last stays, so that no counter goes back; its load is gone with it."""
-    tally = Tally()
-    collected = Collected(Tally().snapshot)
+    tally = ProcessTally()
+    collected = Collected(ProcessTally().snapshot)
     with subprocess.Popen(["true"]) as process:
         pid = process.pid
     settle(tally, row())
@@ -233,7 +233,7 @@ def test_a_killed_process_counts_on() -> None:
 
 def test_numbers_survive_the_way_between_processes() -> None:
     """Counts stay whole numbers, sums stay exact."""
-    tally = Tally()
+    tally = ProcessTally()
     settle(tally, row(duration=0.1), row(duration=0.2))
 
     assert from_json(to_json(tally.snapshot())) == tally.snapshot()
@@ -301,7 +301,7 @@ def test_nothing_is_counted_where_nobody_asks() -> None:
 
 def test_dashboard_and_alerts_use_metrics_that_exist() -> None:
     """Each name in their queries is one that is exposed."""
-    tally = Tally()
+    tally = ProcessTally()
     settle(tally, row())
     names = {metric.name for metric in TallyCollector(tally.snapshot).collect()}
     names |= {"queuekit_queue_messages", "queuekit_queue_oldest_age_seconds", "queuekit_broker_up"}
@@ -330,7 +330,7 @@ def test_promtool_accepts_the_metrics() -> None:
     """Names, units and types are as they should be."""
     from prometheus_client import CollectorRegistry, generate_latest
 
-    tally, registry = Tally(), CollectorRegistry(auto_describe=False)
+    tally, registry = ProcessTally(), CollectorRegistry(auto_describe=False)
     settle(tally, row(), row(outcome="lost"))
     registry.register(TallyCollector(tally.snapshot))
 

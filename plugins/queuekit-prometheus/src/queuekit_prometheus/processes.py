@@ -15,7 +15,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from queuekit_prometheus.tally import Key, Tally, from_json, to_json
+from queuekit_prometheus.tally import Key, ProcessTally, from_json, to_json
 
 __all__ = ["FOLDER", "Collected", "Reporter"]
 
@@ -28,7 +28,7 @@ _PATIENCE = 1.0
 class Reporter:
     """Serves the numbers of this process in *folder* until :meth:`close`."""
 
-    def __init__(self, folder: str, tally: Tally) -> None:
+    def __init__(self, folder: str, tally: ProcessTally) -> None:
         self._tally = tally
         self._path = Path(folder, f"{os.getpid()}.sock")
         self._socket = socket.socket(socket.AF_UNIX)

@@ -21,7 +21,7 @@ from queuekit.events import (
     WorkerCrashed,
 )
 
-__all__ = ["BOUNDS", "OTHER", "TALLY", "Key", "Tally", "from_json", "to_json"]
+__all__ = ["BOUNDS", "OTHER", "TALLY", "Key", "ProcessTally", "from_json", "to_json"]
 
 BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3_600.0)
 """Upper bounds of the buckets of all histograms, in seconds."""
@@ -46,7 +46,7 @@ class _Cell:
         self.runs_sum = self.waits_sum = 0.0
 
 
-class Tally:
+class ProcessTally:
     """Counts events of one process; any thread may call it."""
 
     def __init__(self) -> None:
@@ -159,5 +159,5 @@ def from_json(data: bytes) -> Counter[Key]:
     return Counter({tuple(row[:-1]): row[-1] for row in json.loads(data)})
 
 
-TALLY = Tally()
+TALLY = ProcessTally()
 """The numbers of this process, as those of prometheus_client are the process's."""
