@@ -19,6 +19,7 @@ import attrs
 from queuekit import durations
 from queuekit.durations import DurationError
 from queuekit.errors import DecodeError, ScheduleError, did_you_mean
+from queuekit.schedules.series import SeriesCache
 from queuekit.schedules.wall_clock import FIRST, LAST, Times, fixed, passing
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ _ALIASES = {
     "@hourly": "0 * * * *",
 }
 _FIELDS = 5
+_series = SeriesCache()
 _WINDOWS = (60.0, 3_600.0, 86_400.0, 32 * 86_400.0, 366 * 86_400.0)
 """Seconds to look back for the latest tick, tried in order, so that the first window with a tick has only a few."""
 MOST_COUNTED = 10_000
@@ -245,10 +247,14 @@ class Cron(When):
 
     def _from(self, moment: float) -> Iterator[int]:
         """Return the ticks after *moment*; there are none before the year 2 or after 9998."""
-        times, zone = self._times(), self.zone()
         if not _moment(moment) < LAST:
+            self.check()
             return iter(())
         start = math.floor(max(moment, FIRST)) + 1
+        return _series.since((self.expression, self.tz), start, lambda: self._computed(start))
+
+    def _computed(self, start: int) -> Iterator[int]:
+        times, zone = self._times(), self.zone()
         minute, hour, *_ = self.expression.split()
         rule = passing if minute.startswith("*") or hour.startswith("*") else fixed
         return itertools.takewhile(lambda tick: tick < LAST, rule(times, zone, start))
