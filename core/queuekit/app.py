@@ -28,6 +28,7 @@ from queuekit.result import Result
 from queuekit.retry import Backoff
 from queuekit.schedules.declare import Periodic
 from queuekit.signature import Signature
+from queuekit.tasks.callables import gate_of
 from queuekit.tasks.injection import ResourceDecorator, declare_resource
 from queuekit.tasks.registry import Tasks, Types
 from queuekit.tasks.task import Anything, AsyncTask, Task, TaskDecorator, aliases_of, options_of
@@ -115,6 +116,8 @@ class Queuekit(Periodic):
         self._results: Results | None = None
         self._scope: WorkerScope | None = None
         self._declares_resources = False
+        self.gates: list[Callable[[], object]] = []
+        """Functions that hold back the messages of workers, see :meth:`gate`."""
 
     # -- tasks
 
@@ -184,6 +187,20 @@ class Queuekit(Periodic):
         return kind
 
     # -- resources
+
+    def gate(self, function: Callable[[], bool], /) -> Callable[[], bool]:
+        """Let *function* decide whether the app's workers take messages, as a decorator or called; return it.
+
+        Each worker process asks it once a second, in a thread of its own. While it returns false, raises, or does not
+        answer for 5 seconds, the worker takes no messages and hands back those that have not started; running tasks
+        go on. All gates of an app must be open. A worker with a closed gate that works off its queues (``--burst``)
+        ends at once.
+
+        Raises:
+            DeclarationError: It is not a function that can be called without arguments, or it is asynchronous.
+        """
+        self.gates.append(gate_of(function))
+        return function
 
     @overload
     def resource(self, function: Callable[..., _GeneratorContextManager[T]], /) -> Resource[T]: ...

@@ -25,6 +25,7 @@ __all__ = [
     "EngineDown",
     "Event",
     "Events",
+    "GateChanged",
     "LeasesLost",
     "LogSubscriber",
     "LoopBlocked",
@@ -444,6 +445,19 @@ class WorkerStarted(Event):
 
 
 @attrs.frozen(kw_only=True)
+class GateChanged(Event):
+    """A gate of the app begins or ceases to hold back the messages of a worker.
+
+    Attributes:
+        worker: Name of the worker.
+        why: Why it takes no messages; empty if it takes them again.
+    """
+
+    worker: str
+    why: str
+
+
+@attrs.frozen(kw_only=True)
 class PausesChanged(Event):
     """A worker learned what operators have paused; it leaves that alone from now on.
 
@@ -658,6 +672,7 @@ class LogSubscriber:
             TickSkipped: self._skipped,
             TickFailed: self._tick_failed,
             WorkerStarted: self._worker_started,
+            GateChanged: self._gate,
             PausesChanged: self._paused,
             QueuesUnserved: self._unserved,
             WorkerReady: self._ready,
@@ -768,6 +783,10 @@ class LogSubscriber:
 
     def _unserved(self, event: QueuesUnserved) -> None:
         self._worker.warning("%s", "\n  ".join(map(clean, event.lines)), extra=_data(event))
+
+    def _gate(self, event: GateChanged) -> None:
+        text = f"takes no messages: {clean(event.why)}" if event.why else "takes messages: its gates are open"
+        self._worker.info("%s %s", event.worker, text, extra=_data(event))
 
     def _paused(self, event: PausesChanged) -> None:
         lines = event.lines or ("nothing any more",)

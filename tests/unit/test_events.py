@@ -13,6 +13,7 @@ from queuekit.events import (
     EngineDown,
     Event,
     Events,
+    GateChanged,
     LeasesLost,
     LoopBlocked,
     MessageDead,
@@ -161,6 +162,8 @@ LINES = [
         "no worker serves 'mail'\n  start one",
         id="unserved",
     ),
+    pytest.param(GateChanged(worker="w", why="x is closed"), "INFO", "w takes no messages: x is closed", id="gate"),
+    pytest.param(GateChanged(worker="w", why=""), "INFO", "w takes messages: its gates are open", id="gate-open"),
     pytest.param(
         PausesChanged(worker="w", lines=("the queue 'a', by ann", "the task 'b', by bob")),
         "INFO",

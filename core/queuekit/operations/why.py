@@ -311,6 +311,14 @@ def _draining(facts: Facts) -> Reason | None:
     return Reason(code="workers_draining", text=text, command=shlex.join(["worker", "-q", facts.queue]))
 
 
+def _gated(facts: Facts) -> Reason | None:
+    serving = facts.serving
+    if not facts.waits or not serving or not all(worker.gate for worker in serving):
+        return None
+    text = f"all workers of its queue {facts.queue!r} are held back by gate: {_first_line(serving[0].gate)}"
+    return Reason(code="held_back", text=text, command="workers")
+
+
 def _unknown_task(facts: Facts) -> Reason | None:
     without = [worker for worker in facts.serving if facts.task and facts.task in worker.unknown]
     if not facts.waits or not without:
@@ -395,6 +403,7 @@ PREDICATES: tuple[Callable[[Facts], Reason | None], ...] = (
     _held_unique,
     _no_worker,
     _draining,
+    _gated,
     _unknown_task,
     _suspect,
     _behind,

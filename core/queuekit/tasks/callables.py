@@ -15,6 +15,7 @@ __all__ = [
     "body_of",
     "check_function",
     "default_name",
+    "gate_of",
     "is_coroutine_function",
     "place_of",
     "signature_of",
@@ -67,6 +68,26 @@ def signature_of(function: Callable[..., Any]) -> inspect.Signature:
     except ValueError:
         kinds = {"args": inspect.Parameter.VAR_POSITIONAL, "kwargs": inspect.Parameter.VAR_KEYWORD}
         return inspect.Signature([inspect.Parameter(name, kind) for name, kind in kinds.items()])
+
+
+def gate_of(function: Callable[[], object]) -> Callable[[], object]:
+    """Return *function*, which says whether workers may take messages.
+
+    Raises:
+        DeclarationError: It is not a function that can be called without arguments, or it is asynchronous.
+    """
+    if not callable(function):
+        raise DeclarationError(f"{_shown(function)} is not a function", fix="Give app.gate() a function")
+    body = body_of(function)
+    if any(map(inspect.iscoroutinefunction, (function, body))) or inspect.isgeneratorfunction(body):
+        raise DeclarationError(
+            f"{place_of(function)} does not return its answer when called", fix="Use a plain function"
+        )
+    try:
+        signature_of(function).bind()
+    except TypeError as error:
+        raise DeclarationError(f"the gate {place_of(function)} is called without arguments: {error}") from None
+    return function
 
 
 def default_name(function: Callable[..., Any]) -> str:

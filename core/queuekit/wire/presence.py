@@ -68,6 +68,8 @@ class Presence:
     """Ids of messages whose bodies it runs."""
     paused: tuple[str, ...] = ()
     """Marks of the pauses that it obeys, see :class:`queuekit.wire.pauses.Pause`."""
+    gate: str = ""
+    """Why a gate of its app holds all messages back; empty if none does."""
     ages: Mapping[str, float] = attrs.field(factory=dict)
     """Seconds that the oldest message of its last batch had waited, by queue."""
     silent: float = 0.0
@@ -112,7 +114,7 @@ def _read(record: Record) -> Presence | None:
         ages=_ages(fields.get("ages")),
         silent=_number(fields.get("silent")) or 0.0,
         quiet=quiet,
-        **{name: _text(fields.get(name)) for name in ("host", "version", "app_version", "pool")},
+        **{name: _text(fields.get(name)) for name in ("host", "version", "app_version", "pool", "gate")},
     )
 
 

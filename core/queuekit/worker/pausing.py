@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping
 
 from queuekit.backend import Record
 from queuekit.client.runtime import Runtime
-from queuekit.events import PausesChanged
+from queuekit.events import GateChanged, PausesChanged
 from queuekit.execution.outcome import Run
 from queuekit.wire.pauses import Pause, read_pauses
 
@@ -44,6 +45,9 @@ class Pausing:
         self._queues: frozenset[str] = frozenset()
         self._tasks: tuple[Pause, ...] = ()
         self._closed = False
+        self._changing = threading.Lock()
+        self.gate = ""
+        """Why a gate of the app holds all messages back; empty if none does."""
         self.active = False
         """Whether anything is paused that concerns this worker."""
 
@@ -56,6 +60,10 @@ class Pausing:
         """Obey what *record* says."""
         if record is None and not self._pauses:
             return
+        with self._changing:
+            self._read(record)
+
+    def _read(self, record: Record | None) -> None:
         before, self._pauses = self._pauses, read_pauses(record, now=self._clock.time())
         if [pause.mark for pause in before] == [pause.mark for pause in self._pauses]:
             self._tasks = tuple(pause for pause in self._pauses if pause.task)  # how long they last has changed
@@ -67,19 +75,36 @@ class Pausing:
 
     def close(self) -> None:
         """Take no more messages of any queue from now on."""
-        self._closed = True
-        self._change()
+        with self._changing:
+            self._closed = True
+            self._change()
+
+    def hold(self, why: str) -> None:
+        """Take no messages for the reason *why*, as long as it is not empty."""
+        with self._changing:
+            was, self.gate = self.gate, why
+            if bool(was) != bool(why):
+                self._change()
+            else:
+                self._report()
+        self._events.emit(GateChanged(worker=self._worker, why=why))
 
     def _change(self) -> None:
-        self.active = bool(self._closed or self._tasks or self._queues.intersection(self._weights))
-        names = [] if self._closed else [name for name in self._weights if name not in self._queues]
+        closed = self._closed or bool(self.gate)
+        self.active = bool(closed or self._tasks or self._queues.intersection(self._weights))
+        names = [] if closed else [name for name in self._weights if name not in self._queues]
         self._serve({name: self._weights[name] for name in names})
         self._take_back()
         self._report()
 
     def holds(self, run: Run) -> bool:
         """Return whether the message of *run*, which has not started, is paused."""
-        return self._closed or run.delivery.envelope.queue in self._queues or self.of_task(run) is not None
+        return (
+            self._closed
+            or bool(self.gate)
+            or run.delivery.envelope.queue in self._queues
+            or self.of_task(run) is not None
+        )
 
     def of_task(self, run: Run) -> Pause | None:
         """Return the pause of the task of *run*, if there is one that this message fits; that of its queue is none."""

@@ -31,6 +31,7 @@ class Report:
         draining: Returns whether the worker takes no more messages.
         unknown: Names of tasks that arrived and are not known, oldest first.
         paused: Returns the marks of the pauses that the worker obeys.
+        gate: Returns why a gate of the app holds all messages back; empty if none does.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class Report:
         draining: Callable[[], bool],
         unknown: Iterable[str],
         paused: Callable[[], list[str]] = list,
+        gate: Callable[[], str] = str,
     ) -> None:
         self._inspects = runtime.broker.capabilities.inspect
         self._monotonic = runtime.clock.monotonic
@@ -54,6 +56,7 @@ class Report:
         self._draining = draining
         self._unknown = unknown
         self._paused = paused
+        self._gate = gate
         self._since = self._monotonic()
         self._last = (self._since, 0)
         """Monotonic time of the last report, and the number of deliveries that had ended by then."""
@@ -76,6 +79,7 @@ class Report:
             "runs": rows,
             "unknown": list(self._unknown),
             "paused": self._paused(),
+            "gate": self._gate(),
         }
         if not self._inspects:
             facts |= {"begun": [row[0] for row in rows], "ages": self._ages()}

@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     from queuekit.schedules.scheduler import Scheduler
     from queuekit.worker.async_pool import LoopPool
     from queuekit.worker.forkserver import ForkServer
+    from queuekit.worker.gates import Gates
     from queuekit.worker.isolation import Isolation
 
 __all__ = ["Worker"]
@@ -156,8 +157,17 @@ class Worker:
             unwritten=self._unwritten,
         )
 
+    def _make_gates(self) -> Gates | None:
+        """Return what asks the gates of the app; ``None`` if it has none."""
+        if not self.app.gates:
+            return None
+        from queuekit.worker.gates import Gates
+
+        return Gates(self.app.gates, clock=self._runtime.clock.monotonic, change=self._pausing.hold)
+
     def _make_health(self, on_fault: Callable[[str], None] | None) -> Health:
         self._witness = Witness()
+        self._gates = self._make_gates()
         fetch = self._fetcher
         stuck = StuckFetch(
             worker=self.name, thread=lambda: fetch.thread, overtime=fetch.overtime, idle=lambda: not self._in_flight
@@ -169,7 +179,7 @@ class Worker:
             parts=self._parts,
             pool=lambda: self._loop_pool,
             begun=lambda: [run.serial for run in list(self._in_flight.values()) if run.started is not None],
-            more=[self._witness.check, stuck.check],
+            more=[self._witness.check, stuck.check, *([] if self._gates is None else [self._gates.check])],
             loops=self._loops_move,
             stop=lambda reason: self.stop(reason, at_once=True),
             on_fault=on_fault,
@@ -249,6 +259,7 @@ class Worker:
                 draining=lambda: self.draining,
                 unknown=self._executor.unknown,
                 paused=lambda: self._pausing.marks,
+                gate=lambda: self._pausing.gate,
             ),
             bodies=lambda: [run for pool in self._pools() for run in list(pool.running.values())],
             replace=self._on_replace,
@@ -331,6 +342,8 @@ class Worker:
             self._isolation.start()
         self._settler.start()
         self._watchdog.start()
+        if self._gates is not None:
+            self._gates.start()
         self._fetcher.start()
         if self._scheduler is not None:
             self._scheduler.start()
@@ -343,6 +356,8 @@ class Worker:
         if at_once:
             self._hurry.set()
         self._stop.set()
+        if self._gates is not None:
+            self._gates.stop()
         with self._changed:
             self._changed.notify_all()
 

@@ -65,6 +65,9 @@ CASES = {
     "held_unique": facts(view(READY, message=FOLLOWER)),
     "no_worker": facts(view(READY), workers=[]),
     "workers_draining": facts(view(READY), workers=[Presence(name="w-1", queues=("default",), draining=True)]),
+    "held_back": facts(
+        view(READY), workers=[Presence(name="w-1", queues=("default",), gate="the gate is_up is closed")]
+    ),
     "unknown_task": facts(view(READY), workers=[Presence(name="w-1", queues=("default",), unknown=("mail.send",))]),
     "suspect": facts(view(stored(Place.READY, crashes=2))),
     "behind": facts(view(READY), counts=QueueCounts(ready=11)),
@@ -93,6 +96,7 @@ def test_each_predicate_has_a_case() -> None:
         ("held_unique", "its unique key is held by id-9, whose outcome it will take", "why id-9"),
         ("paused", "the queue 'default' is paused by ann", "resume default"),
         ("limited", "it waits for its turn: its task is limited by stripe/acme", "limits"),
+        ("held_back", "all workers of its queue 'default' are held back by gate: the gate is_up is closed", "workers"),
         ("no_worker", "no worker serves its queue 'default'", "worker -q default"),
         ("unknown_task", "its task 'mail.send' is not in the code of w-1", "workers"),
     ],

@@ -1,6 +1,7 @@
 """A worker that drains takes nothing more, finishes what it runs, and ends."""
 
 import threading
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -79,12 +80,12 @@ def test_finishes_what_it_runs_and_ends_well(app: Queuekit) -> None:
         admin = Admin(app)
         wait_until(admin.fleet, "its presence")
         assert drain(admin, worker.name, by="ann").name == worker.name
-        found = drained(admin, worker.name, until_ended=False, patience=PATIENCE, sleep=threading.Event().wait)
+        found = drained(admin, worker.name, until_ended=False, patience=PATIENCE, sleep=time.sleep)
         assert found is not None
         assert found.draining
         app.tasks["other"].send()
         go.set()
-        assert drained(admin, worker.name, until_ended=True, patience=PATIENCE, sleep=threading.Event().wait) is None
+        assert drained(admin, worker.name, until_ended=True, patience=PATIENCE, sleep=time.sleep) is None
     assert worker.drained
     assert running.get(timeout=PATIENCE) is None
     assert counts(app) == {"ready": 1}
