@@ -11,6 +11,7 @@ from queuekit_testing.brokers.endurance import EnduranceTests
 from queuekit_testing.brokers.leases import LeasesTests
 from queuekit_testing.brokers.model import ModelledTests
 from queuekit_testing.brokers.once import OnceTests
+from queuekit_testing.brokers.options import MessageOptionsTests
 from queuekit_testing.brokers.order import OrderTests
 from queuekit_testing.brokers.payloads import PayloadsTests
 from queuekit_testing.brokers.places import PlacesTests
@@ -25,6 +26,7 @@ __all__ = ["BrokerConformance"]
 
 class BrokerConformance(
     PayloadsTests,
+    MessageOptionsTests,
     BatchesTests,
     OrderTests,
     LeasesTests,
