@@ -26,7 +26,7 @@ DOCUMENTED = sorted({*STABLE, *re.findall(r"auto(?:module|class):: (queuekit[\w.
 """Modules, and a few classes, that the reference documents; those of plugins and of the test kit too."""
 OPTIONS = sorted(set(re.findall(r"options-table:: (\S+)", REFERENCE)))
 """Classes of options, as ``module:name``."""
-OWN = {"queuekit.demo", "queuekit.ids", "queuekit.values"}
+OWN = {"queuekit.demo", "queuekit.ids"}
 """Modules beside them that are core's own."""
 ENGINES = [path for path in (DOCS.parent / "plugins").glob("*/src/**/*.py") if "queuekit-testing" not in path.parts]
 
