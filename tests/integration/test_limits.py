@@ -19,7 +19,7 @@ def test_ends_a_body_in_a_thread_with_its_process(fleet: Fleet) -> None:
     with pytest.raises(TaskFailed, match="TaskTimeout"):
         late.get(timeout=PATIENCE)
     wait_until(lambda: fleet.ledger.counts("begin")[neighbour.id] == 2, lambda: f"the neighbour\n{fleet.logs()}")
-    (again,) = fleet.leased().values()
+    again = fleet.leased()[neighbour.id]
     fleet.gate().touch()
     fleet.drained()
 
