@@ -7,9 +7,10 @@ from typing import Any
 
 from queuekit import Queuekit, Signature
 from queuekit.backend import Record
-from queuekit.broker import Delivery, Release
+from queuekit.broker import Delivery, Release, Replace
 from queuekit.envelope import Envelope
 from queuekit.execution.workflow_held import FOLLOW_TASK
+from queuekit.limiting.rates import with_turn
 from queuekit.operations.admin import Admin
 from queuekit.operations.pauses import pause
 from queuekit.operations.why import collect, reasons
@@ -20,7 +21,7 @@ from support.working import finish
 
 __all__ = ["UNTOLD", "WAYS", "reach"]
 
-UNTOLD = frozenset({"held_unique", "leased", "missing", "suspect"})
+UNTOLD = frozenset({"held_unique", "leased", "limited", "missing", "suspect"})
 """Reasons that nobody can know of a broker that does not report its messages."""
 
 
@@ -116,6 +117,19 @@ def _draining(scene: Scene) -> str:
     return scene.send()
 
 
+def _limited(scene: Scene) -> str:
+    id = scene.send()
+    delivery = scene.take()
+    turned = with_turn(delivery.envelope, time.time() + 60.0, 60.0)
+    scene.app.runtime.broker.settle([Replace(delivery, turned)])
+    return id
+
+
+def _held_back(scene: Scene) -> str:
+    scene.present(gate="the gate is_up is closed")
+    return scene.send()
+
+
 def _unknown_task(scene: Scene) -> str:
     scene.present(unknown=[scene.task.name])
     return scene.send()
@@ -151,9 +165,11 @@ WAYS: dict[str, Callable[[Scene], str]] = {
     "cancelling": _cancelling,
     "paused": _paused,
     "delayed": lambda scene: scene.send(delay=3600.0),
+    "limited": _limited,
     "held_unique": _held_unique,
     "no_worker": Scene.send,
     "workers_draining": _draining,
+    "held_back": _held_back,
     "unknown_task": _unknown_task,
     "suspect": _suspect,
     "behind": _behind,
