@@ -30,7 +30,7 @@ from queuekit.tasks.task import TaskOptions
 from queuekit.tasks.unique_keys import key_of
 from queuekit.timelimit import LIMITS, time_left, time_limit
 from queuekit.trace import carries, trace_headers
-from queuekit.values import quick_frozen
+from queuekit.values import quick_frozen, quickly
 from queuekit.wire.batches import in_batches
 from queuekit.wire.position import Gather, Position, is_own
 from queuekit.wire.records import pending
@@ -74,6 +74,9 @@ class _WatchedMessage(PreparedMessage):
     """One whose call a middleware's ``after_send`` or a subscriber will see."""
 
     signature: Signature[Any]
+
+
+_envelope, _item, _sent = quickly(Envelope), quickly(CommitItem), quickly(Sent)
 
 
 class Sending:
@@ -250,7 +253,7 @@ class Sending:
         unique, expires = options.unique, options.expires
         immediate = signature.delay is None and signature.eta is None and expires is None
         if priority == DEFAULT_PRIORITY and not unique and immediate:
-            return Envelope(id=id, queue=queue, body=body)
+            return _envelope(id=id, queue=queue, body=body)
         self._reject(signature.task, priority=priority, unique=unique, delay=signature.delay or signature.eta)
         if not self._tells_time:
             self._reject_moments(signature, expires)
@@ -396,11 +399,11 @@ class Sending:
 
     def _store_at_once(self, ready: Sequence[PreparedMessage], ahead: Sequence[Record]) -> list[Sent]:
         """Store one batch, messages and records in one step."""
-        items = [CommitItem(records=(one.record,) if one.record else (), sends=(one.envelope,)) for one in ready]
+        items = [_item(records=(one.record,) if one.record else (), sends=(one.envelope,)) for one in ready]
         if ahead:
             items.insert(0, CommitItem(records=tuple(ahead)))
         self._repeated(lambda: self._runtime.broker.commit(items))
-        return [Sent(id=one.envelope.id, stored=one.record is not None) for one in ready]
+        return [_sent(id=one.envelope.id, stored=one.record is not None) for one in ready]
 
     def _store_in_turn(self, ready: Sequence[PreparedMessage], ahead: Sequence[Record]) -> list[Sent]:
         """Store one batch, the messages before their records."""
