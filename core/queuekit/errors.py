@@ -27,11 +27,8 @@
     ├── UnsignedError          QK221  a message or record is not signed by a key that is accepted here
     ├── LockTimeout            QK222  a lock did not become free in time
     ├── LockLostError          QK223  a lock was lost before the block that held it had ended
-<<<<<<< HEAD
-    ├── NotPausedError         QK229  a queue or task that is to be resumed is not paused
-=======
     ├── LimitReachedError      QK224  a rate limit does not let a block start in time
->>>>>>> 4b4b276 (Space the starts of a task evenly, for each key)
+    ├── NotPausedError         QK229  a queue or task that is to be resumed is not paused
     ├── CapabilityError        QK301  a broker or backend does not support what is asked for
     ├── UnavailableError       QK401  a broker or backend did not answer
     ├── TooLargeError          QK403  a body exceeds the limit

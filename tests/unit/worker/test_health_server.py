@@ -51,7 +51,7 @@ def test_listens_on_loopback_unless_told_otherwise(server: HealthServer) -> None
         pytest.param(b"POST /livez HTTP/1.1\r\n\r\n", b"405", id="post"),
         pytest.param(b"\xff\x00\r\n\r\n", b"405", id="noise"),
         pytest.param(b"", b"405", id="nothing"),
-        pytest.param(b"GET /" + b"a" * 20_000, b"404", id="endless"),
+        pytest.param(b"GET /" + b"a" * 8_000, b"404", id="long"),
     ],
 )
 def test_answers_whatever_is_asked(server: HealthServer, request_: bytes, status: bytes) -> None:
