@@ -10,7 +10,8 @@ from queuekit import Queuekit
 from queuekit.broker import Place
 from queuekit.limits import Rate, arg
 from support import calls
-from support.working import burst, counts, inside
+from support.waiting import wait_until
+from support.working import burst, counts, inside, working
 
 ENGINES: dict[str, Callable[[Path], Queuekit]] = {
     "memory": calls.memory,
@@ -27,6 +28,21 @@ def app(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Queuekit]:
     made = ENGINES[request.param](tmp_path)
     yield made
     made.close()
+
+
+def test_message_that_had_its_turn_starts_on_sqs(tmp_path: Path) -> None:
+    """A service that stores the count of hops as text and bounds it keeps the mark of a turn."""
+    app = calls.aws(tmp_path)
+    begun: list[int] = []
+
+    @app.task(name="pay", limits=[Rate("1/s")], ignore_result=True)
+    def pay(number: int) -> None:
+        begun.append(number)
+
+    app.send_many([pay.s(0), pay.s(1)])
+    with working(app):
+        wait_until(lambda: sorted(begun) == [0, 1])
+    app.close()
 
 
 def test_each_message_waits_for_its_own_time(app: Queuekit) -> None:

@@ -37,8 +37,8 @@ __all__ = [
 
 RATE, SLOW, LIMIT = "rate:", "slow:", "limit:"
 """Prefixes of the records of limits: their next starts, until when they are slowed down, and numbers set by people."""
-RESERVED = 1_000_000
-"""Hops from which on a message has a time of its own, which is its ``not_before``."""
+RESERVED = 500_000
+"""Hops from which on a message has a time of its own, which is its ``not_before``. Engines keep a million of them."""
 _TRIES = 20
 """Attempts to reserve while others reserve at the same time; each failure is the success of another."""
 _SPARE = 1.0

@@ -2,6 +2,7 @@
 
 import heapq
 from collections import Counter
+from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
 
@@ -80,10 +81,12 @@ class Bench:
 
 
 @pytest.fixture
-def bench() -> Bench:
+def bench() -> Iterator[Bench]:
     """Return a bench."""
     clock = VirtualClock()
-    return Bench(make_app(clock=clock), clock)
+    made = Bench(make_app(clock=clock), clock)
+    yield made
+    made.app.close()
 
 
 def pay_task(bench: Bench, *limits: Rate, **options: Any) -> Any:
@@ -167,9 +170,11 @@ def test_limits_in_opposite_order_do_not_block_each_other(bench: Bench) -> None:
 def test_sender_need_not_know_the_task(bench: Bench) -> None:
     """A call by name has the key that the worker computes."""
     pay_task(bench, Rate("1/m", key=arg("tenant")))
-    Queuekit(broker=bench.app.config.broker, clock=bench.clock).send_many([Signature("pay", ["a"])] * 2)
+    sender = Queuekit(broker=bench.app.config.broker, clock=bench.clock)
+    sender.send_many([Signature("pay", ["a"])] * 2)
 
     bench.work(until=61)
+    sender.close()
 
     assert gaps(bench.begun["a"]) == {60.0}
 
@@ -187,14 +192,16 @@ def test_key_is_computed_at_the_send(bench: Bench) -> None:
 def test_limit_that_left_the_code_limits_nothing(bench: Bench) -> None:
     """Messages that wait for their turn run then, and later ones at once."""
     pay = pay_task(bench, Rate("1/m"))
-    bench.app.send_many([pay.s("a") for _ in range(3)])
+    before = bench.app
+    before.send_many([pay.s("a") for _ in range(3)])
     bench.work(until=0)
-    without = make_app(broker=bench.app.config.broker, clock=bench.clock)
+    without = make_app(broker=before.config.broker, clock=bench.clock)
     without.task(name="pay", ignore_result=True)(bench.note)
     bench.app = without
     without.send_many([pay.s("a") for _ in range(5)])
 
     bench.work(until=120)
+    before.close()
 
     assert [round(time - bench.begun["a"][0]) for time in bench.begun["a"]] == [0, 0, 0, 0, 0, 0, 60, 120]
 

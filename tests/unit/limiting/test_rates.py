@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from queuekit.clock import VirtualClock
-from queuekit.limiting.rates import LimitKey, Rates, slowed, starts
+from queuekit.envelope import Envelope
+from queuekit.limiting.rates import RESERVED, LimitKey, Rates, has_turn, slowed, starts, with_turn
 from queuekit.limits import Rate
 from support.flaky import FlakyBackend
 from support.interleaving import Interleaving, Stepping
@@ -25,6 +26,15 @@ def backend() -> FlakyBackend:
 def reserve(backend: Any, count: int, place: LimitKey = PLACE, now: float = NOW) -> list[float]:
     """Reserve *count* starts."""
     return Rates(backend).reserve([place], now, lambda *_: count)[place]
+
+
+@pytest.mark.parametrize("hops", [0, 1, RESERVED - 1, RESERVED, RESERVED + 7, 2 * RESERVED - 1])
+def test_mark_of_a_turn_fits_into_every_engine(hops: int) -> None:
+    """A message with a turn is known by its hops, of which SQS and RabbitMQ keep a million."""
+    envelope = with_turn(Envelope(id="a", queue="q", body=b"", hop=hops), NOW, 0.0)
+
+    assert has_turn(envelope)
+    assert envelope.hop <= 1_000_000
 
 
 def test_starts_are_evenly_spaced() -> None:
