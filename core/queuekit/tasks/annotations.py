@@ -144,6 +144,8 @@ def _parts(part: Any) -> tuple[Any, ...]:
     for attribute in ("__supertype__", "__value__", "__bound__", "__constraints__"):
         found = None if isinstance(part, type) else getattr(part, attribute, None)
         inner += found if isinstance(found, tuple) else [found]
+    # A parametrized pydantic model, Page[Item], also accepts a Page.
+    inner.append((getattr(part, "__pydantic_generic_metadata__", None) or {}).get("origin"))
     return tuple(inner)
 
 

@@ -366,10 +366,13 @@ def _candidates(value: Any, mode: int) -> Iterator[Any]:
 
 
 def _model(kind: Any) -> Convert:
+    generic = (getattr(kind, "__pydantic_generic_metadata__", None) or {}).get("origin")
+
     def convert(value: Any, path: str, mode: int) -> Any:
         if isinstance(value, kind):
             return value
-        if mode == STRICT:
+        # Pydantic reads a Page whose items fit as a Page[Item].
+        if mode == STRICT and not (generic is not None and isinstance(value, generic)):
             raise _reject(path, kind.__qualname__, value)
         try:
             return validate(kind, value, lax=mode == LAX)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from queuekit.encoding.classes import shape_of, take_apart
-from queuekit.errors import EncodeError
+from queuekit.errors import ArgumentsError, EncodeError
 from queuekit.serializer import type_name
 from queuekit.signature import Signature
 from queuekit.tasks.task import Task
@@ -24,7 +24,8 @@ _LEFT_OUT = object()
 def key_of(signature: Signature[Any], task: Task[..., Any] | None, dumps: Dumps) -> str:
     """Return the key of a call: its task, and a digest of the arguments as the function receives them.
 
-    Passing by keyword, the order of keywords, dicts and sets, and omitted defaults make no difference. If the task is
+    Passing by keyword, the order of keywords, dicts and sets, omitted defaults, and a value in place of what an
+    annotation makes of it (``"red"`` for a member of an Enum, a dict for a model) make no difference. If the task is
     unknown here (called by name), the arguments count as written.
 
     Raises:
@@ -38,6 +39,9 @@ def key_of(signature: Signature[Any], task: Task[..., Any] | None, dumps: Dumps)
 
 
 def _call(task: Task[..., Any] | None, args: tuple[Any, ...], kwargs: Mapping[str, Any], dumps: Dumps) -> bytes:
+    if task is not None and task.parameters.types is not None:
+        with contextlib.suppress(ArgumentsError):  # the send says so, or a follow-up lacks its last argument
+            args, kwargs = _arriving(task, args, kwargs)
     bound = None if task is None else task.parameters.bind(args, kwargs)
     if bound is not None:
         given = set(bound.arguments)
@@ -49,6 +53,14 @@ def _call(task: Task[..., Any] | None, args: tuple[Any, ...], kwargs: Mapping[st
                 bound.arguments[name] = _LEFT_OUT
         args, kwargs = bound.args, bound.kwargs
     return _hash("call", [_digest(list(args), dumps), _digest(dict(kwargs), dumps)])
+
+
+def _arriving(
+    task: Task[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
+    """Return the arguments as the function receives them: ``"red"`` and ``Colour.RED`` are one call of it."""
+    found, named = task.parameters.arrived([*args], dict(kwargs), each=False)
+    return tuple(found), named
 
 
 def _digest(value: Any, dumps: Dumps) -> bytes:

@@ -7,7 +7,7 @@ from collections import abc
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
-from typing import Annotated, Any, ClassVar, Literal, NotRequired, TypedDict
+from typing import Annotated, Any, ClassVar, Generic, Literal, NotRequired, TypedDict, TypeVar, cast
 from uuid import UUID
 
 import attrs
@@ -401,3 +401,28 @@ def test_handles_know_the_task_that_was_called() -> None:
     assert task.result(sent.id).done
     with pytest.raises(OptionError, match="expected a task"):
         task.app.result(sent.id, "same")
+
+
+V = TypeVar("V")
+
+
+class Batch(pydantic.BaseModel, Generic[V]):
+    """A generic model."""
+
+    items: list[V]
+
+
+@pytest.mark.parametrize("check_types", [False, True])
+def test_a_generic_model_takes_the_place_of_a_parametrized_one(*, check_types: bool) -> None:
+    """Pydantic reads ``Batch(items=[...])`` as a ``Batch[Line]`` if the items fit, and so does a task."""
+    app = Queuekit(eager=True, check_types=check_types)
+
+    @app.task(name="of")
+    def of(batch: Batch[Line]) -> str:
+        return type(batch).__name__
+
+    lines, wrong = [Line(sku="a", quantity=1)], cast("Any", Batch(items=[1]))
+
+    assert of.send(Batch(items=lines)).get(timeout=10) == of.send(Batch[Line](items=lines)).get(timeout=10)
+    with pytest.raises(ArgumentsError, match=r"argument 'batch'.items\[0\]"):
+        of.send(wrong)

@@ -214,3 +214,19 @@ def test_a_call_written_otherwise_is_a_duplicate() -> None:
     first, second = task.send(1), task.send(x=1, y=2)
 
     assert (second.id, second.duplicate) == (first.id, True)
+
+
+@pytest.mark.parametrize("coerce", [False, True])
+def test_a_value_and_what_the_annotation_makes_of_it_are_one_call(*, coerce: bool) -> None:
+    """The function receives the same, so the second call is a duplicate; another value is another call."""
+    app = make_app()
+
+    @app.task(name="paint", unique=True, coerce=coerce)
+    def paint(colour: Colour | None, more: tuple[Colour, ...] = ()) -> None: ...
+
+    plain: Any = "red"
+    first = paint.send(Colour.RED, (Colour.RED,))
+
+    assert paint.send(plain, more=(plain,)).id == first.id
+    assert paint.send(colour=Colour.RED, more=(plain,)).duplicate
+    assert not paint.send(None, (Colour.RED,)).duplicate
