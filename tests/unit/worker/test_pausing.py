@@ -9,12 +9,24 @@ from queuekit import Queuekit, Signature
 from queuekit.backend import Record
 from queuekit.broker import Place, Release
 from queuekit.clock import VirtualClock
+from queuekit.errors import UnavailableError
 from queuekit.events import PausesChanged
 from queuekit.operations.admin import Admin
 from queuekit.operations.pauses import pause, resume
 from queuekit.wire.pauses import PAUSED, Pause, pauses_record
 from queuekit.worker import Worker
-from support.working import burst, counts, executor_of, inside, make_app, prepared, seen, take_one
+from support.working import (
+    backend_of,
+    burst,
+    counts,
+    executor_of,
+    flaky_app,
+    inside,
+    make_app,
+    prepared,
+    seen,
+    take_one,
+)
 
 
 @pytest.fixture
@@ -232,3 +244,25 @@ def resume_is_refused(app: Queuekit) -> bool:
     with pytest.raises(LookupError):
         resume(Admin(app), queue="elsewhere")
     return True
+
+
+def test_keeps_to_what_it_read_last_while_the_backend_is_down() -> None:
+    """Whether the pause goes on or has ended is not known then."""
+    app = flaky_app()
+    app.task(name="t")(print)
+    pause(Admin(app), queue="default")
+    worker = Worker(app)
+    worker._watchdog._look()
+    backend_of(app).wire.cut.add("get")
+
+    with pytest.raises(UnavailableError):
+        worker._watchdog._look()
+
+    assert worker._pausing.marks == [each.mark for each in saved(app)]
+    app.close()
+
+
+def saved(app: Queuekit) -> list[Pause]:
+    """Return what is paused, once the backend answers again."""
+    backend_of(app).wire.cut.discard("get")
+    return Admin(app).pauses()
