@@ -45,7 +45,11 @@ HOLDER = """
 """
 
 
-@pytest.fixture(params=list(ENGINES))
+SLOW = ("dynamodb",)
+"""Engines whose imitation takes seconds; they are in the full run."""
+
+
+@pytest.fixture(params=[pytest.param(name, marks=pytest.mark.full if name in SLOW else ()) for name in ENGINES])
 def app(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Queuekit]:
     """Return an app on one engine."""
     made = ENGINES[request.param](tmp_path)
