@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -58,13 +60,13 @@ class HealthServer:
 
     def close(self) -> None:
         """Stop listening."""
+        if self._path:
+            with suppress(OSError):  # first, for as soon as this does not listen, the path may be another worker's
+                Path(self._path).unlink()
         with suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)  # wakes the thread, which close() does not
         self._socket.close()
         self.thread.join(_PATIENCE)
-        if self._path:
-            with suppress(OSError):
-                Path(self._path).unlink()
 
     def _listen(self, address: str) -> socket.socket:
         place = parse_address(address)
@@ -88,8 +90,9 @@ class HealthServer:
     def _serve(self, connection: socket.socket) -> None:
         try:
             with connection, suppress(OSError):
+                request = _request(connection)
                 connection.settimeout(_PATIENCE)
-                connection.sendall(self._reply(_request(connection)))
+                connection.sendall(self._reply(request))
                 connection.shutdown(socket.SHUT_WR)
         finally:
             self._places.release()
@@ -110,9 +113,14 @@ class HealthServer:
 
 
 def _request(connection: socket.socket) -> bytes:
-    """Return a request up to the end of its headers, as far as it is short."""
-    data = b""
+    """Return a request up to the end of its headers, as far as it is short.
+
+    Raises:
+        TimeoutError: It has not arrived in time, as from a client that sends a byte now and then.
+    """
+    data, end = b"", time.monotonic() + _PATIENCE
     while b"\r\n\r\n" not in data and len(data) < _LONGEST:
+        connection.settimeout(max(0.001, end - time.monotonic()))
         part = connection.recv(1_024)
         if not part:
             break
@@ -127,7 +135,9 @@ def _unix_socket(path: str) -> socket.socket:
         with socket.socket(socket.AF_UNIX) as other, suppress(FileNotFoundError):
             try:
                 other.connect(path)
-            except ConnectionRefusedError:
+            except ConnectionRefusedError:  # also what any other file answers
+                if not Path(path).is_socket():
+                    raise FileExistsError(errno.EEXIST, "a file that is no socket is there") from None
                 Path(path).unlink()
         made.bind(path)
         Path(path).chmod(0o600)

@@ -2,13 +2,17 @@
 
 import socket
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import queuekit_start
 from queuekit.errors import ConfigError
+from queuekit.worker import health_server
 from queuekit.worker.ask_health import VARIABLE, ask, parse_address, quick
 from queuekit.worker.health_server import HealthServer
 from support.commands import python, queuekit
@@ -82,6 +86,61 @@ def test_serves_on_a_socket_in_a_folder(tmp_path: Path) -> None:
     server.close()
 
     assert (found, mode, path.exists()) == ((True, "ok"), 0o600, False)
+
+
+def test_replaces_no_file_that_is_not_a_socket(tmp_path: Path) -> None:
+    """A path that was mistyped keeps its content."""
+    path = tmp_path / "queuekit.toml"
+    path.write_text("[worker]")
+
+    with pytest.raises(ConfigError, match="a file that is no socket is there"):
+        HealthServer(str(path), STATE.get)
+
+    assert path.read_text() == "[worker]"
+
+
+def test_leaves_the_socket_of_its_successor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker that starts at the same path as soon as this one no longer listens can be asked."""
+    path = str(tmp_path / "qk.sock")
+    server, join = HealthServer(path, STATE.get), threading.Thread.join
+    successors: list[HealthServer] = []
+
+    def start_successor(thread: threading.Thread, timeout: float | None = None) -> None:
+        join(thread, timeout)
+        if thread is server.thread:
+            successors.append(HealthServer(path, STATE.get))
+
+    monkeypatch.setattr(threading.Thread, "join", start_successor)
+    server.close()
+    monkeypatch.undo()
+
+    found = ask(path, "live", timeout=PATIENCE)
+    successors[0].close()
+    assert found == (True, "ok")
+
+
+def test_a_request_must_arrive_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client that sends a byte just before each timeout holds a connection no longer than one that is silent."""
+
+    class Dripping:
+        now = wait = 0.0
+
+        def settimeout(self, wait: float) -> None:
+            self.wait = wait
+
+        def recv(self, _most: int) -> bytes:
+            self.now += min(self.wait, 1.5)
+            if self.wait < 1.5:
+                raise TimeoutError
+            return b"a"
+
+    client: Any = Dripping()
+    monkeypatch.setattr(time, "monotonic", lambda: client.now)
+
+    with pytest.raises(TimeoutError):
+        health_server._request(client)
+
+    assert client.now == health_server._PATIENCE
 
 
 def test_a_port_in_use_is_named(server: HealthServer) -> None:
