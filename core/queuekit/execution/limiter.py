@@ -2,7 +2,8 @@
 
 The others get a time of their own, and come back then: as their next hop, so that nothing counts as an attempt or a
 crash. A message that has waited for its turn starts without another look at its limits, unless a task has slowed them
-down meanwhile.
+down meanwhile. One that has missed its turn, because no worker ran or the task was paused, gets another: else all that
+missed theirs would start together.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ __all__ = ["Limiter"]
 
 _CONTENDED = 1.0
 """Seconds, on average, until a message comes back for which no start could be reserved."""
+_MISSED = 10.0
+"""Seconds after its turn at which a message needs another one. Shorter, a busy worker would put off too many."""
 
 
 @attrs.define
@@ -30,7 +33,7 @@ class _Wish:
     run: Run
     places: tuple[LimitKey, ...]
     turn: float | None
-    """Its reserved start, if it has one."""
+    """Its reserved start, if it has one that it has not missed."""
     found: list[float] = attrs.field(factory=list)
     contended: bool = False
 
@@ -55,11 +58,11 @@ class Limiter:
         Raises:
             UnavailableError: The backend does not answer.
         """
-        wishes = {run.serial: wish for run in runs if (wish := _wish(run)) is not None}
+        first = runs[0]
+        now = first.delivery.claimed_at + self._monotonic() - first.received
+        wishes = {run.serial: wish for run in runs if (wish := _wish(run, now)) is not None}
         if not wishes:
             return list(runs), []
-        first = next(iter(wishes.values())).run
-        now = first.delivery.claimed_at + self._monotonic() - first.received
         self._reserve(list(wishes.values()), now)
         late = {serial: outcome for serial, wish in wishes.items() if (outcome := self._late(wish, now)) is not None}
         return [run for run in runs if run.serial not in late], list(late.values())
@@ -96,7 +99,7 @@ class Limiter:
         return Outcome(delivery=delivery, settlement=Replace(delivery, envelope), status="held")
 
 
-def _wish(run: Run) -> _Wish | None:
+def _wish(run: Run, now: float) -> _Wish | None:
     """Return what *run* needs; ``None`` if no limit applies. A message that may have crashed has had its start."""
     limits, envelope = run.task.defaults.limits, run.delivery.envelope
     if not limits or run.delivery.crashes:
@@ -105,6 +108,7 @@ def _wish(run: Run) -> _Wish | None:
     named = [(limit.name or run.task.name, limit) for limit in limits]
     places = tuple(LimitKey(name, keys[name], limit) for name, limit in named if name in keys)
     turn = envelope.not_before if has_turn(envelope) else None
+    turn = None if turn is None or turn < now - _MISSED else turn
     return _Wish(run, places, turn) if places else None
 
 

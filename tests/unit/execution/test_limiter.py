@@ -284,6 +284,22 @@ def test_busy_service_slows_all_workers_down(bench: Bench) -> None:
     assert max(bench.deliveries.values()) <= 3
 
 
+@pytest.mark.parametrize("away", [60, 3_600], ids=["some", "all"])
+def test_messages_that_missed_their_turns_do_not_start_together(bench: Bench, away: float) -> None:
+    """After a time without workers, starts are spaced as before; those that still have their turn keep it."""
+    pay = pay_task(bench, Rate("1/s"))
+    bench.app.send_many([pay.s("a") for _ in range(100)])
+    bench.work(until=0)
+
+    bench.clock.advance(away)
+    bench.due.clear()
+    bench.work(until=200)
+
+    assert len(bench.begun["a"]) == 100
+    assert max(sum(0 <= later - time < 60 for later in bench.begun["a"]) for time in bench.begun["a"]) <= 71
+    assert max(bench.deliveries.values()) <= 3
+
+
 def test_numbers_can_be_changed_while_workers_run(bench: Bench) -> None:
     """What an operator sets counts from the next batch on, until it is the numbers of the code again."""
     pay = pay_task(bench, Rate("1/h", name="stripe"))
