@@ -5,6 +5,7 @@ import re
 import shutil
 import socket
 import subprocess
+import tempfile
 import urllib.request
 from collections.abc import Iterator
 from importlib.metadata import version
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from queuekit import Fixed, Queuekit
+from queuekit.errors import ConfigError
 from queuekit.events import (
     EngineDown,
     MessageFacts,
@@ -229,6 +231,34 @@ def test_a_killed_process_counts_on() -> None:
     assert [one["tasks", "q", "t", "done"] for one in found] == [1, 1]
     assert ("load", "running") not in found[0]
     assert left_over == []
+
+
+def test_processes_report_whatever_the_folder_for_temporary_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its path may be longer than that of a socket may be."""
+    deep = tmp_path / ("d" * 100)
+    deep.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(deep))
+    tally = ProcessTally()
+    settle(tally, row())
+    collected = Collected(ProcessTally().snapshot)
+
+    reporter = Reporter(collected.folder, tally)
+    found = collected.snapshot()
+    reporter.close()
+    collected.close()
+
+    assert found["tasks", "q", "t", "done"] == 1
+
+
+def test_an_address_in_use_is_named() -> None:
+    """The address and the reason, for a worker and for the command that serves queues."""
+    collector = TallyCollector(ProcessTally().snapshot)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(ConfigError, match=rf"cannot serve metrics on 127\.0\.0\.1:{port}: Address already in use"):
+            serve(collector, port=port, host="127.0.0.1")
 
 
 def test_numbers_survive_the_way_between_processes() -> None:

@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry, start_http_server
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from queuekit.errors import ConfigError
 from queuekit_prometheus.tally import BOUNDS, Key
 
 __all__ = ["TallyCollector", "serve"]
@@ -85,7 +86,17 @@ def _histogram(name: str, text: str, labels: tuple[str, ...], series: Mapping[Ke
 
 
 def serve(collector: Collector, *, port: int, host: str) -> tuple[WSGIServer, Thread]:
-    """Serve what *collector* collects, and return the server and its thread."""
+    """Serve what *collector* collects, and return the server and its thread.
+
+    Raises:
+        ConfigError: It cannot listen there.
+    """
     registry = CollectorRegistry(auto_describe=False)
     registry.register(collector)
-    return start_http_server(port, host, registry)
+    try:
+        return start_http_server(port, host, registry)
+    except OSError as error:
+        raise ConfigError(
+            f"cannot serve metrics on {host}:{port}: {error.strerror or error}",
+            fix="Choose another port, or stop the program that uses it",
+        ) from error

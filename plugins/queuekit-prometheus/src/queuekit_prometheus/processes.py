@@ -23,6 +23,8 @@ FOLDER = "_QUEUEKIT_PROMETHEUS"
 """Variable that names the folder of the sockets to the processes that a supervisor starts."""
 _PATIENCE = 1.0
 """Seconds to wait for the answer of one process, which may stand still."""
+_LONGEST = 64
+"""Bytes of a folder below which the path of a socket fits: systems allow 104 or 108, of which our part takes 35."""
 
 
 class Reporter:
@@ -65,7 +67,7 @@ class Collected:
 
     def __init__(self, own: Callable[[], Counter[Key]]) -> None:
         self._own = own
-        self._folder = tempfile.TemporaryDirectory(prefix="queuekit-")
+        self._folder = tempfile.TemporaryDirectory(prefix="queuekit-", dir=_short_folder())
         self._lock = threading.Lock()
         self._seen: dict[str, Counter[Key]] = {}
         """The last numbers of each process, by its pid."""
@@ -105,6 +107,11 @@ class Collected:
     def close(self) -> None:
         """Remove the folder."""
         self._folder.cleanup()
+
+
+def _short_folder() -> str | None:
+    """Return where to make a folder, if the usual one for temporary files has too long a path for sockets."""
+    return "/tmp" if len(os.fsencode(tempfile.gettempdir())) > _LONGEST else None  # noqa: S108 - made by mkdtemp
 
 
 def _lives(pid: str) -> bool:

@@ -16,7 +16,7 @@ class Serving:
     """Serves on *host* and *port* until :meth:`close`.
 
     Raises:
-        OSError: The port is in use.
+        ConfigError: It cannot listen there, e.g. because the port is in use.
     """
 
     def __init__(self, *, port: int, host: str) -> None:
