@@ -526,17 +526,17 @@ class WorkerStopped(Event):
 
 @attrs.frozen(kw_only=True)
 class WorkerCrashed(Event):
-    """A worker process died; a new one replaces it.
+    """A worker process died; a new one replaces it, unless an operator was draining it.
 
     Attributes:
         name: Name of the worker process.
         how: Exit code or signal, in words.
-        again_in: Seconds until the new process starts.
+        again_in: Seconds until the new process starts; ``None`` if none does.
     """
 
     name: str
     how: str
-    again_in: float
+    again_in: float | None
 
 
 @attrs.frozen(kw_only=True)
@@ -796,8 +796,9 @@ class LogSubscriber:
         self._worker.info("%s ready", event.worker, extra=_data(event))
 
     def _crashed(self, event: WorkerCrashed) -> None:
-        text = "%s %s; a new process starts in %.1f s"
-        self._worker.error(text, event.name, without_stop(event.how), event.again_in, extra=_data(event))
+        again = event.again_in
+        then = "it was draining, so none replaces it" if again is None else f"a new process starts in {again:.1f} s"
+        self._worker.error("%s %s; %s", event.name, without_stop(event.how), then, extra=_data(event))
 
     def _gave_up(self, event: WorkerGaveUp) -> None:
         text = "giving up on process %d: it failed to start %d times in a row (%s)"

@@ -157,6 +157,12 @@ LINES = [
         id="crash",
     ),
     pytest.param(
+        WorkerCrashed(name="w", how="killed by SIGKILL", again_in=None),
+        "ERROR",
+        "w killed by SIGKILL; it was draining, so none replaces it",
+        id="crash-while-draining",
+    ),
+    pytest.param(
         QueuesUnserved(lines=("no worker serves 'mail'", "start one")),
         "WARNING",
         "no worker serves 'mail'\n  start one",

@@ -22,7 +22,7 @@ from queuekit.worker.forkserver import ForkServer
 from queuekit.worker.isolation import server_for_suspects
 from queuekit.worker.lease_table import LeaseTable
 from queuekit.worker.log_setup import configure_logging
-from queuekit.worker.protocol import Lost, Ready, Replacement, Start, Stop
+from queuekit.worker.protocol import Drains, Lost, Ready, Replacement, Start, Stop
 from queuekit.worker.run_table import RunTable
 from queuekit.worker.stacks import answer_signal
 from queuekit.worker.watch import end_process
@@ -77,6 +77,10 @@ def _make_worker(start: Start, server: ForkServer | None, pipe: Connection, *, f
         with suppress(OSError):
             pipe.send(Replacement(reason))
 
+    def drains() -> None:
+        with suppress(OSError):
+            pipe.send(Drains())
+
     return Worker(
         start.ref.load(),
         burst=start.burst,
@@ -86,6 +90,7 @@ def _make_worker(start: Start, server: ForkServer | None, pipe: Connection, *, f
         leases=LeaseTable(fileno=files[1], size=0),
         run_table=RunTable(start.rows, fileno=files[0]),
         on_replace=replace,
+        on_drain=drains,
         on_fault=end_process,
     )
 

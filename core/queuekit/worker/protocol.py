@@ -6,7 +6,7 @@ import attrs
 
 from queuekit.worker.app_ref import AppRef
 
-__all__ = ["Lost", "Ready", "Replacement", "Start", "Stop"]
+__all__ = ["Drains", "Lost", "Ready", "Replacement", "Start", "Stop"]
 
 
 @attrs.frozen
@@ -52,3 +52,8 @@ class Replacement:
     """Worker to supervisor: kill this process, in which nothing but one body is at fault, and start another."""
 
     reason: str
+
+
+@attrs.frozen
+class Drains:
+    """Worker to supervisor: an operator drains this process; however it ends, start no other in its place."""

@@ -41,7 +41,7 @@ from queuekit.worker.health_server import HealthServer
 from queuekit.worker.lease_renewer import LeaseRenewer
 from queuekit.worker.lease_table import HeldLease, LeaseTable
 from queuekit.worker.probes import Probes, ProcessFacts, Still
-from queuekit.worker.protocol import Lost, Ready, Replacement, Start, Stop
+from queuekit.worker.protocol import Drains, Lost, Ready, Replacement, Start, Stop
 from queuekit.worker.run_table import RunTable
 from queuekit.worker.service_manager import ServiceManager
 from queuekit.worker.silence import LOOK, Silence
@@ -92,6 +92,8 @@ class _Child:
     """Serials of the bodies for which the supervisor killed it as silent; ``None`` if it did not."""
     replaced: str = ""
     """Why the supervisor killed it although nothing but one body was at fault; empty if it did not."""
+    drains: bool = False
+    """Whether an operator drains it, so that no other follows, however it ends."""
     name: str = ""
     still: Still = attrs.field(factory=Still)
     """Seconds without a heartbeat, also of a process that a signal has stopped."""
@@ -374,6 +376,8 @@ class Supervisor:
             return
         if isinstance(word, Ready):
             child.ready, child.name = True, word.name
+        elif isinstance(word, Drains):
+            child.drains = True
         elif isinstance(word, Replacement):
             _replace(child, word.reason)
 
@@ -482,7 +486,9 @@ class Supervisor:
     def _judge(self, child: _Child, code: int, how: str) -> None:
         """Restart *child* unless the supervisor is stopping; while stopping, record a bad exit."""
         if not self._signals:
-            if code != DRAINED and (code != 0 or not self._burst):
+            if child.drains and code != DRAINED:
+                self.app.events.emit(WorkerCrashed(name=child.name, how=how, again_in=None))
+            elif code != DRAINED and (code != 0 or not self._burst):
                 lived = time.monotonic() - child.started
                 self._again(child.number, how, ready=child.ready, lived=lived, name=child.name)
         elif self._signals == 1 and code not in _ENDED_AS_TOLD and not (child.overdue or child.replaced):

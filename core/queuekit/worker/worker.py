@@ -86,6 +86,7 @@ class Worker:
         run_table: Records what each thread runs; default: memory of this process.
         on_replace: Called with the reason if this process must end for a body that does not, while nothing else in it
             is at fault; its supervisor kills it and starts another. Default: such bodies go on.
+        on_drain: Called once when an operator drains the worker.
         on_fault: Called with the reason if the worker cannot go on; must end this process, whose supervisor starts
             another. Default: the worker stops at once.
     """
@@ -101,10 +102,11 @@ class Worker:
         leases: LeaseTable | None = None,
         run_table: RunTable | None = None,
         on_replace: Callable[[str], None] | None = None,
+        on_drain: Callable[[], None] = lambda: None,
         on_fault: Callable[[str], None] | None = None,
     ) -> None:
         self.app = app
-        self._on_replace = on_replace
+        self._on_replace, self._on_drain = on_replace, on_drain
         self.name = worker_name(name)
         self.stats: Counter[str] = Counter()
         """Number of deliveries by how they ended."""
@@ -231,7 +233,7 @@ class Worker:
             report=self._report,
         )
         self._draining = Draining(
-            self._runtime, worker=self.name, close=lambda _: self._pausing.close(), idle=self.idle, stop=self.stop
+            self._runtime, worker=self.name, close=lambda _: self._close(), idle=self.idle, stop=self.stop
         )
         return Watchdog(
             self._runtime,
@@ -270,6 +272,11 @@ class Worker:
     def _report(self) -> None:
         """Write the presence record soon."""
         self._watchdog.report()
+
+    def _close(self) -> None:
+        """Take no more messages, since an operator drains this worker."""
+        self._on_drain()
+        self._pausing.close()
 
     @property
     def draining(self) -> bool:

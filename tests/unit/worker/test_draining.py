@@ -74,7 +74,8 @@ def test_finishes_what_it_runs_and_ends_well(app: Queuekit) -> None:
     app.task(name="body")(body)
     app.task(name="other")(print)
     running = app.tasks["body"].send()
-    with working(app) as worker:
+    told: list[str] = []
+    with working(app, on_drain=lambda: told.append("drains")) as worker:
         worker._watchdog._nap = 0.1
         assert begun.wait(PATIENCE)
         admin = Admin(app)
@@ -86,6 +87,6 @@ def test_finishes_what_it_runs_and_ends_well(app: Queuekit) -> None:
         app.tasks["other"].send()
         go.set()
         assert drained(admin, worker.name, until_ended=True, patience=PATIENCE, sleep=time.sleep) is None
-    assert worker.drained
+    assert (worker.drained, told) == (True, ["drains"])
     assert running.get(timeout=PATIENCE) is None
     assert counts(app) == {"ready": 1}

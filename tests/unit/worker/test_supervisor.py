@@ -22,7 +22,7 @@ from queuekit.wire.records import entered_mark
 from queuekit.worker.app_ref import AppRef
 from queuekit.worker.lease_renewer import LeaseRenewer
 from queuekit.worker.lease_table import HeldLease, LeaseTable
-from queuekit.worker.protocol import Stop
+from queuekit.worker.protocol import Drains, Stop
 from queuekit.worker.run_table import RunTable
 from queuekit.worker.silent_answers import SilentAnswers
 from queuekit.worker.stacks import StackFile
@@ -200,6 +200,25 @@ def test_blames_those_alone_because_of_which_it_killed() -> None:
     marks = [entered_mark(delivery).key for delivery in deliveries]
     assert set(app.runtime.need_backend("test").get(marks)) == {marks[0]}
     assert sorted(delivery.crashes for delivery in take(app, 3)) == [0, 0, 1]
+
+
+@pytest.mark.parametrize("burst", [False, True], ids=["worker", "burst"])
+def test_replaces_no_process_that_dies_while_it_drains(*, burst: bool) -> None:
+    """An operator takes it out of service, and a body that outlives its time limit must not undo that."""
+    app = make_app()
+    crashed = seen(app, WorkerCrashed)
+    child = child_of(app)
+    child.pipe.close()
+    supervisor = Supervisor(app, AppRef(target="tasks:app"), burst=burst)
+    listening, speaking = Pipe(duplex=False)
+    with listening, speaking:
+        child.pipe = listening
+        speaking.send(Drains())
+        supervisor._hear(child)
+        supervisor._judge(child, -signal.SIGKILL, "was killed")
+
+    assert [(event.name, event.again_in) for event in crashed] == [("host-1", None)]
+    assert supervisor._restarts == {}
 
 
 def not_portable(**settings: Any) -> Queuekit:
