@@ -87,8 +87,9 @@ class SettledMessage(NamedTuple):
         task: Empty if the message could not be read.
         queue: Queue of the message.
         attempt: Attempts that ended in a retry before this one.
-        outcome: ``done``, ``failed``, ``retried``, ``dead`` (it never ran), ``cancelled``, ``expired``, ``returned``,
-            ``held``, ``skipped`` or ``lost``: the counters that a stopping worker prints.
+        outcome: ``done``, ``failed``, ``retried``, ``dead`` (it never ran), ``cancelled``, ``expired``, ``crashed``
+            (its process died), ``returned``, ``held``, ``skipped`` or ``lost``: the counters that a stopping worker
+            prints.
         reason: Why it became a dead letter, as ``queuekit dlq ls`` shows it; empty if it did not.
         duration: Seconds that the body ran; ``None`` if it did not start.
         waited: Seconds from when the attempt was due until the body started; ``None`` if unknown, as for

@@ -38,10 +38,10 @@ class JsonFormatter(logging.Formatter):
         }
         event = had.get("queuekit", {})
         row |= {name: value for name, value in event.items() if name != "id" and name not in _OF_TASKS}
-        given = {name: value for name, value in had.items() if name not in _USUAL and name not in _OF_TASKS}
-        row |= {name if name not in row else f"extra_{name}": value for name, value in given.items()}
         if record.exc_info:
             row["traceback"] = self.formatException(record.exc_info)
+        given = {name: value for name, value in had.items() if name not in _USUAL and name not in _OF_TASKS}
+        row |= {name if name not in row else f"extra_{name}": value for name, value in given.items()}
         return _as_json(row)
 
 

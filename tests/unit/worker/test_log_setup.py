@@ -120,6 +120,19 @@ def test_json_lines_are_json_whatever_is_logged(capsys: pytest.CaptureFixture[st
     assert json.loads(line, parse_constant=refuse)["message"] == "odd"
 
 
+def test_json_lines_keep_a_traceback_that_the_user_adds(capsys: pytest.CaptureFixture[str]) -> None:
+    """Beside that of the exception, which has the name."""
+    with configured("json"):
+        try:
+            int("no")
+        except ValueError:
+            logging.getLogger("shop").exception("odd", extra={"traceback": "of a friend"})
+
+    (line,) = map(json.loads, lines(capsys))
+    assert line["traceback"].startswith("Traceback (most recent call last):")
+    assert line["extra_traceback"] == "of a friend"
+
+
 def test_json_lines_hold_tracebacks(capsys: pytest.CaptureFixture[str]) -> None:
     """The traceback is a field, so that one record stays one line."""
     with configured("json"):
