@@ -101,6 +101,28 @@ def test_one_that_does_not_answer_is_closed() -> None:
     assert [reason[-29:] for reason in told.reasons] == ["slow has not answered for 5 s", ""]
 
 
+def test_what_is_found_last_is_told_last() -> None:
+    """A gate answers at the moment at which it counts as silent, and two threads find that."""
+    told, entered, go = Told(lambda: True), threading.Event(), threading.Event()
+
+    def note(why: str) -> None:
+        if "not answered" in why:
+            entered.set()
+            go.wait(0.2)
+        told.reasons.append(why)
+
+    told.gates._change = note
+    told.gates._asked, told.now = ("slow", 0.0), 60.0
+    silent = threading.Thread(target=told.gates.check)
+    silent.start()
+    assert entered.wait(PATIENCE)
+    told.gates.ask()
+    go.set()
+    silent.join(PATIENCE)
+
+    assert told.reasons == ["the gate slow has not answered for 5 s", ""]
+
+
 def test_a_worker_takes_nothing_while_its_gate_is_closed(app: Queuekit) -> None:
     """It reports that, and starts what waits when the gate opens."""
     is_open = threading.Event()
