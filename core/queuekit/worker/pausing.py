@@ -50,6 +50,8 @@ class Pausing:
         """Why a gate of the app holds all messages back; empty if none does."""
         self.active = False
         """Whether anything is paused that concerns this worker."""
+        self.changes = 0
+        """How often what it holds back has changed."""
 
     @property
     def marks(self) -> list[str]:
@@ -93,6 +95,7 @@ class Pausing:
         closed = self._closed or bool(self.gate)
         self.active = bool(closed or self._tasks or self._queues.intersection(self._weights))
         names = [] if closed else [name for name in self._weights if name not in self._queues]
+        self.changes += 1
         self._serve({name: self._weights[name] for name in names})
         self._take_back()
         self._report()

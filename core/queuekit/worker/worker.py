@@ -488,6 +488,7 @@ class Worker:
                 runs.append(prepared)
             else:
                 self._pass_on(prepared)
+        changes = self._pausing.changes
         if self._pausing.active:
             runs = self._without_paused(runs)
         if self._limiter is not None and runs:
@@ -501,6 +502,8 @@ class Worker:
         announce_claimed(self._runtime.events, runs, worker=self.name)
         self._executor.track([run for run in runs if run.task.defaults.track], State.RECEIVED)
         self._dispatch(self._acknowledge_early(runs))
+        if self._pausing.changes != changes:  # what was paused meanwhile was not in a pool yet
+            self._take_back_paused()
 
     def _without_paused(self, runs: list[Run]) -> list[Run]:
         """Return the runs of a batch that are not paused; release the others, uncounted."""

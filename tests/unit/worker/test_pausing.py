@@ -76,6 +76,28 @@ def test_what_is_in_the_pool_is_taken_back(app: Queuekit, is_async: bool) -> Non
         pool.stop()
 
 
+def test_a_batch_in_the_hands_of_the_fetcher_is_taken_back(app: Queuekit) -> None:
+    """The pause arrives after the batch was compared with what is paused, and before it is in a pool."""
+    app.task(name="mail")(print)
+    worker = Worker(app)
+    app.tasks["mail"].send("mail")
+    kept, settled = list[Any](), list[Any]()
+    pool: Any = worker._threads
+    settler: Any = worker._settler
+
+    def submit(runs: list[Any]) -> None:
+        if not kept:
+            worker._pausing.read(record_of(Pause(mark="m", queue="default")))
+        kept.extend(runs)
+
+    pool.submit, pool.take_back = submit, lambda _: [kept.pop(0) for _ in list(kept)]
+    settler.put = settled.append
+
+    worker.admit(take_all(app, "default"))
+
+    assert (kept, [outcome.status for outcome in settled]) == ([], ["returned"])
+
+
 def take_all(app: Queuekit, queue: str) -> list[Any]:
     """Return the deliveries of a queue."""
     return app.runtime.broker.receive([queue], limit=10, wait=0, lease=30)
