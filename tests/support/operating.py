@@ -165,6 +165,7 @@ def pause_and_resume(app: Queuekit) -> None:
     send, admin = app.tasks["note"].send, Admin(app)
     with working(app) as worker:
         worker._watchdog._nap = 0.2  # it looks more often than it would
+        wait_until(lambda: [found.name for found in admin.workers() or ()] == [worker.name], "its presence")
         queue = pause(admin, queue="default", by="ann", why="the disk is full")
         assert obeyed(app, paused=(queue,)) == [worker.name]
         first = send(1)

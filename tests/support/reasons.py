@@ -32,7 +32,7 @@ class Scene:
         self.app = app
         self.queue = code.replace("_", "-")
         self.backend = app.runtime.need_backend("a test")
-        app.task(name=code, queue=self.queue)(lambda divisor=1: 1 / divisor)
+        app.task(name=code, queue=self.queue)(lambda divisor=1.0: 1 / float(divisor))
         self.task = app.tasks[code]
 
     def send(self, *args: Any, **options: Any) -> str:

@@ -52,7 +52,7 @@ def test_needs_what_the_class_needs() -> None:
     with pytest.raises(TypeError, match="token"):
         quickly(Delivery)(envelope=ENVELOPE)  # type: ignore[call-arg] # pyright: ignore[reportCallIssue]
     with pytest.raises(TypeError, match="positional"):
-        quickly(Envelope)("id-1", "q", b"")  # type: ignore[call-arg, misc] # pyright: ignore[reportCallIssue]
+        quickly(Envelope)("id-1", "q", b"")  # type: ignore[call-arg] # pyright: ignore[reportCallIssue]
 
 
 def test_refuses_a_class_that_checks() -> None:

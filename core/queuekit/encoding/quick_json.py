@@ -7,6 +7,7 @@ decides the rest. See decision 20.
 from __future__ import annotations
 
 import importlib
+import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -15,7 +16,9 @@ from queuekit.encoding.plain_json import SCALARS, SMALL, is_plain, is_small_plai
 __all__ = ["QuickJson", "quick_json"]
 
 _SAME = SCALARS - {float}
-"""Classes of scalars that both write alike. Floats differ: 1e+16 or 1e16, and msgspec writes NaN as null."""
+"""Classes of scalars that both write alike, whatever the value."""
+_FLOATS_DIFFER = re.compile(rb"[0-9]e|0\.0000|null").search
+"""Finds what may be a float that Python writes in another way: 1e+16 for 1e16, 1e-05 for 0.00001, and NaN for null."""
 _SPACE = frozenset({b"", b" ", b"\t", b"\r", b"\n"})
 """Beginnings of texts that msgspec accepts and Python's own module refuses."""
 
@@ -47,7 +50,8 @@ class QuickJson(NamedTuple):
         except Exception:  # noqa: BLE001 - also errors of the user's classes; the slow path reports what is wrong, and where
             return b""
         same = is_small_plain if len(data) <= SMALL else is_plain
-        return data if same(value, dollars=b'"$' in data, scalars=_SAME) else b""
+        scalars = SCALARS if b"." in data and not _FLOATS_DIFFER(data) else _SAME
+        return data if same(value, dollars=b'"$' in data, scalars=scalars) else b""
 
 
 def quick_json() -> QuickJson | None:

@@ -253,7 +253,9 @@ def test_pauses(shop: Path, app: Queuekit) -> None:
         "pauses-none": tell(shop, "pauses"),
         "pause": tell(shop, "pause", "default", "--for", "2h", "--why", "the disk is full", "--as", "ann"),
         "pause-unknown-queue": tell(shop, "pause", "defualt", "--as", "ann"),
-        "workers-present": present(app, "web-12", queues=["default"]),
+    }
+    present(app, "web-12", queues=["default"])
+    told |= {
         "pause-task": tell(shop, "pause", "--task", "mail.send", "--where", "to=x", "--as", "ann"),
         "pause-nothing": tell(shop, "pause"),
         "pause-where-illegal": tell(shop, "pause", "--task", "pay", "--where", "x"),
@@ -272,8 +274,7 @@ def test_pauses(shop: Path, app: Queuekit) -> None:
     }
 
     for name, answer in told.items():
-        if answer is not None:
-            compare(name, answer)
+        compare(name, answer)
 
 
 def test_drain(shop: Path, app: Queuekit) -> None:
