@@ -6,8 +6,9 @@ import shlex
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
+from queuekit import durations
 from queuekit.backend import Backend
-from queuekit.errors import QueuekitError, UnavailableError, UnknownIdError, did_you_mean
+from queuekit.errors import OptionError, QueuekitError, UnavailableError, UnknownIdError, did_you_mean
 from queuekit.ids import check_name, new_id
 from queuekit.operations.actions import person
 from queuekit.operations.admin import Admin
@@ -68,14 +69,17 @@ def pause(
         queue: Name of the queue.
         task: Name of the task instead, in which ``*`` and ``?`` stand for any characters.
         where: Arguments or headers of the task's messages that are paused, and their values as text.
-        lasts: Seconds until it ends by itself; ``None`` for no end.
+        lasts: Seconds until it ends by itself, more than 0; ``None`` for no end.
         by: Who does it; default: user and host of this process.
         why: The reason, for others.
 
     Raises:
+        OptionError: Neither a queue nor a task is named, or both, or *where* goes with a queue.
+        DurationError: *lasts* is not a duration, or is 0.
         InvalidNameError: It cannot be the name of a queue.
         NoBackendError: No backend is configured, in which pauses are recorded.
     """
+    _check(queue, task, where, lasts)
     backend = admin.need_backend("a pause, which workers read from it,")
     made = Pause(
         mark=new_id(),
@@ -90,6 +94,16 @@ def pause(
     _change(admin, backend, lambda old: [*(one for one in old if one.target != made.target), made])
     admin.acted("pause", by=by, on=made.what, why=why)
     return made
+
+
+def _check(queue: str, task: str, where: Sequence[tuple[str, str]], lasts: float | None) -> None:
+    """Raise if that would pause nothing, or something else than its words say."""
+    if bool(queue) == bool(task):
+        raise OptionError(f"a pause needs a queue or a task, got {queue=} and {task=}", fix="Give one of the two")
+    if queue and where:
+        raise OptionError("where= selects messages of a task, not of a queue", fix="Give a task")
+    if lasts is not None and durations.parse(lasts) == 0:
+        raise durations.DurationError("a pause must last longer than 0 seconds")
 
 
 def resume(

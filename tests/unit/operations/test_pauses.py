@@ -8,7 +8,7 @@ import pytest
 
 from queuekit import Queuekit
 from queuekit.backend import Record
-from queuekit.errors import NoBackendError, UnavailableError, UnknownIdError
+from queuekit.errors import NoBackendError, QueuekitError, UnavailableError, UnknownIdError
 from queuekit.ids import InvalidNameError
 from queuekit.operations.admin import Admin
 from queuekit.operations.pauses import NotPausedError, drain, obedience, pause, resume, resume_command, until_obeyed
@@ -45,6 +45,26 @@ def test_a_second_pause_replaces_the_first(app: Queuekit) -> None:
     assert (task.where, task.by, task.left) == ((("a", "2"), ("b", "1")), "bob", None)
     assert (queue.queue, queue.by, queue.why) == ("mail", "bob", "again")
     assert 59 < (queue.left or 0.0) <= 60
+
+
+@pytest.mark.parametrize(
+    ("given", "text"),
+    [
+        pytest.param({}, "needs a queue or a task, got queue='' and task=''", id="nothing"),
+        pytest.param({"queue": "mail", "task": "t"}, "got queue='mail' and task='t'", id="both"),
+        pytest.param({"queue": "mail", "where": [("a", "1")]}, "selects messages of a task", id="where"),
+        pytest.param({"queue": "mail", "lasts": 0.0}, "longer than 0", id="zero"),
+        pytest.param({"queue": "mail", "lasts": -5.0}, "expected a duration", id="negative"),
+        pytest.param({"queue": "mail", "lasts": float("inf")}, "expected a duration", id="endless"),
+        pytest.param({"queue": "mail", "lasts": float("nan")}, "expected a duration", id="nan"),
+    ],
+)
+def test_refuses_a_pause_of_nothing(app: Queuekit, given: dict[str, Any], text: str) -> None:
+    """It would be reported as paused, and no worker would leave anything alone."""
+    with pytest.raises(QueuekitError, match=text):
+        pause(Admin(app), **given)
+
+    assert (Admin(app).pauses(), Admin(app).actions()) == ([], [])
 
 
 def test_resumes_a_task_with_all_its_arguments(app: Queuekit) -> None:
