@@ -108,6 +108,7 @@ class Lock:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         hold = self._taken_back()
+        hold.signal_end()  # now: if this coroutine is cancelled while no thread is free, the call is never made
         await self._store.run(hold.end)
         self._check(hold, error)
 
@@ -214,16 +215,16 @@ class _Hold:
 
     def end(self) -> None:
         """Release the lock. A process that was forked inside the block leaves it to its parent."""
-        if os.getpid() == self._pid:
-            self.signal_end()
-            if self._thread is not None:
-                self._thread.join()
+        self.signal_end()
+        if self._thread is not None and os.getpid() == self._pid:
+            self._thread.join()
 
     def signal_end(self) -> None:
         """Have the lock released, once it is acquired."""
-        with self._changed:
-            self._ends = True
-            self._changed.notify_all()
+        if os.getpid() == self._pid:
+            with self._changed:
+                self._ends = True
+                self._changed.notify_all()
 
     def _keep(self) -> None:
         """Renew the lock until it is to end, and release it."""

@@ -308,6 +308,31 @@ def test_coroutine_that_is_cancelled_leaves_the_lock_free(app: Queuekit) -> None
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_coroutine_that_is_cancelled_while_it_leaves_frees_the_lock(app: Queuekit) -> None:
+    """A cancellation at the end of the block, while no thread is free, does not keep the lock."""
+    opened, busy, left = threading.Event(), list[asyncio.Task[bool]](), list[bool]()
+
+    async def work() -> None:
+        async with app.lock("report"):
+            busy.extend(asyncio.create_task(app.acall(opened.wait, PATIENCE)) for _ in range(16))
+            await asyncio.sleep(0)
+            left.append(True)
+
+    async def cancel_at_the_end() -> None:
+        task = asyncio.create_task(work())
+        while not left:  # noqa: ASYNC110 - the block ends in the same step
+            await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.wait([task])
+        opened.set()
+        await asyncio.gather(*busy)
+
+    asyncio.run(cancel_at_the_end())
+
+    with app.lock("report", wait=PATIENCE) as lock:
+        assert lock.held
+
+
 def test_forked_child_leaves_the_lock_to_its_parent(app: Queuekit) -> None:
     """A child that leaves the block does not release the lock of its parent."""
     with app.lock("report", ttl="1h") as lock:
