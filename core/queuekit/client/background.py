@@ -51,7 +51,10 @@ class Background:
             if time.monotonic() > end:
                 raise UnavailableError(f"not sent: the engine has not answered a send for {within:g} s")
             LIMITS.here.end = end  # never reset: only these calls use the thread, and each sets its own
-            done = function(*args)
+            try:
+                done = function(*args)
+            except StopIteration as error:  # no future can hold it, so the caller would wait for ever
+                raise RuntimeError("the call raised StopIteration") from error
             self._last_sent = time.monotonic()
             return done
 

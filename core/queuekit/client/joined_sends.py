@@ -159,7 +159,11 @@ def _resolve(calls: Sequence[_Call]) -> None:
     for call in calls:
         if call.answer.done():  # its caller was cancelled
             continue
-        if isinstance(call.outcome, BaseException):
+        if isinstance(call.outcome, StopIteration):  # no future can hold it
+            problem = RuntimeError("the call raised StopIteration")
+            problem.__cause__ = call.outcome
+            call.answer.set_exception(problem)
+        elif isinstance(call.outcome, BaseException):
             call.answer.set_exception(call.outcome)
         elif call.outcome is not None:
             call.answer.set_result(call.outcome)

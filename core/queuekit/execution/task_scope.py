@@ -120,7 +120,8 @@ class TaskScope:
             value = manager.__enter__()
             one.entered = True
         except BaseException as error:
-            noted(error, resource)
+            if (shown := noted(error, resource)) is not error:
+                raise shown from error
             raise
         return value
 
@@ -141,8 +142,11 @@ class TaskScope:
         one = _Open(resource, None)
 
         def enter() -> Any:
-            one.manager = manager_of(resource, given)
-            value = one.manager.__enter__()
+            try:
+                one.manager = manager_of(resource, given)
+                value = one.manager.__enter__()
+            except StopIteration as error:
+                raise noted(error, resource) from error
             one.entered = True
             return value
 
@@ -257,7 +261,7 @@ class _OnLoop:
             manager = manager_of(self._resource, self._given)
             value = await manager.__aenter__()
         except BaseException as error:  # noqa: BLE001 - raised in the thread
-            opened.set_exception(error)
+            opened.set_exception(noted(error, self._resource) if isinstance(error, StopIteration) else error)
             return
         opened.set_result(value)
         late = await _aleave(_Open(self._resource, manager, entered=True), await ended)

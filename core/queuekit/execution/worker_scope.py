@@ -322,7 +322,14 @@ def close_error(resource: Resource[Any], error: BaseException) -> None:
 
 
 def noted(error: BaseException, resource: Resource[Any]) -> BaseException:
-    """Return *error* with a note that names the resource which could not be opened."""
+    """Return *error* with a note that names the resource which could not be opened.
+
+    A StopIteration becomes a RuntimeError, as in generators: no future can hold it, so coroutines would wait for ever.
+    """
+    if isinstance(error, StopIteration):
+        problem = RuntimeError(f"{resource.name} raised StopIteration")
+        problem.__cause__ = error
+        error = problem
     with contextlib.suppress(Exception):
         error.add_note(f"The resource {resource.name} could not be opened.")
     return error

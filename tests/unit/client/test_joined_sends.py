@@ -10,6 +10,7 @@ import pytest
 from queuekit import Queuekit, Result
 from queuekit.broker import CommitItem
 from queuekit.errors import EncodeError, TooLargeError, UnavailableError
+from queuekit.limits import Rate, arg
 from support.waiting import PATIENCE, wait_until
 from support.working import make_app
 
@@ -82,6 +83,35 @@ def test_an_error_is_that_of_its_caller(app: Queuekit, gate: Gate) -> None:
     _, *results = asyncio.run(send(app, gate, good, bad, good))
 
     assert [type(result) for result in results] == [Result, EncodeError, Result]
+
+
+class Endless:
+    """An argument with a key that cannot be read."""
+
+    @property
+    def key(self) -> str:
+        """Raise what no future can hold."""
+        raise StopIteration
+
+
+def test_an_error_that_no_future_can_hold_is_an_error(app: Queuekit, gate: Gate) -> None:
+    """Its caller gets another one, and the callers of the same batch their ids."""
+    limited = app.task(name="limited", limits=[Rate("1/s", key=arg("x.key"))])(lambda x: x)
+    good, bad = app.tasks["same"].s(1), limited.s(Endless())
+
+    _, *results = asyncio.run(send(app, gate, good, bad, good))
+
+    assert [type(result) for result in results] == [Result, RuntimeError, Result]
+
+
+def test_a_first_call_that_raises_what_no_future_can_hold_ends() -> None:
+    """Also where a call has a thread of its own."""
+    app = make_app()
+    limited = app.task(name="limited", limits=[Rate("1/s", key=arg("x.key"))])(lambda x: x)
+
+    with pytest.raises(RuntimeError, match="StopIteration"):
+        asyncio.run(limited.asend(Endless()))
+    app.close()
 
 
 def test_a_refused_batch_is_sent_one_by_one(app: Queuekit, gate: Gate) -> None:

@@ -243,6 +243,32 @@ def test_one_that_does_not_open_fails_the_task(*, is_async: bool) -> None:
     assert shop.journal.count("close session ConnectionError") == 2
 
 
+@pytest.mark.parametrize("scope", ["task", "worker"])
+@pytest.mark.parametrize("is_async", [False, True], ids=["def", "async"])
+def test_one_that_finds_nothing_to_iterate_fails_the_task(scope: Any, *, is_async: bool) -> None:
+    """No future can hold StopIteration, so a coroutine would wait for ever."""
+    shop = Shop()
+
+    @shop.app.resource(scope=scope)
+    def empty() -> int:
+        return next(iter(list[int]()))
+
+    def body(one: Annotated[int, Use(empty)]) -> int:
+        return one
+
+    async def abody(one: Annotated[int, Use(empty)]) -> int:
+        return one
+
+    task: Any = shop.app.task(name="t")(abody if is_async else body)
+    with queue_of(shop.app) as queue:
+        sent = task.send()
+        assert queue.run(raises=False).failed == 1
+        info = sent.info()
+
+    assert info.error_type == "RuntimeError"
+    assert "empty raised StopIteration" in info.error
+
+
 @pytest.mark.parametrize("is_async", [False, True], ids=["def", "async"])
 def test_one_that_does_not_close_fails_a_task_that_succeeded(*, is_async: bool) -> None:
     """A transaction that cannot be committed is the task's error; the resources below it see that error."""
