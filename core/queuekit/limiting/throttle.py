@@ -19,6 +19,9 @@ from queuekit.wire.call_options import Duration, seconds
 
 __all__ = ["LimitStore", "RateLimit"]
 
+_STEP = 0.5
+"""Seconds between two looks of a thread that waits: an interruption arrives only when Python code runs."""
+
 
 @attrs.frozen(kw_only=True)
 class LimitStore:
@@ -55,7 +58,10 @@ class RateLimit:
         self._wait = seconds(wait, option="wait")
 
     def __enter__(self) -> Self:
-        self._store.clock.sleep(self._reserve())
+        clock = self._store.clock
+        end = clock.monotonic() + self._reserve()
+        while (left := end - clock.monotonic()) > 0:
+            clock.sleep(min(left, _STEP))
         return self
 
     async def __aenter__(self) -> Self:

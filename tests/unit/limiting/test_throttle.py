@@ -54,6 +54,33 @@ def test_block_waits_for_its_turn(app: Queuekit) -> None:
     assert begun == [pytest.approx(61, abs=0.01)]
 
 
+class Stepping(VirtualClock):
+    """A clock that moves by itself, and notes how long it slept each time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.slept: list[float] = []
+
+    def sleep(self, seconds: float) -> None:
+        """Move the time."""
+        self.slept.append(seconds)
+        self.advance(seconds)
+
+
+def test_wait_can_be_interrupted() -> None:
+    """A thread that waits looks up each second: cancellations and time limits only reach it then."""
+    clock = Stepping()
+    app = make_app(clock=clock)
+
+    for _ in range(2):
+        with app.limit("login", rate=Rate("1/m")):
+            pass
+    app.close()
+
+    assert max(clock.slept) <= 1
+    assert sum(clock.slept) == pytest.approx(60, abs=1)
+
+
 def test_says_when_it_could_start(app: Queuekit) -> None:
     """A block that may not wait that long raises, and reserves nothing."""
     errors = []
