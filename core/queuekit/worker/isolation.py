@@ -207,13 +207,15 @@ class Isolation:
 
     def _without_answer(self, child: _BodyProcess, run: Run) -> Outcome:
         """Decide for a body that was stopped with its worker, cancelled, over its time limit, or that crashed."""
-        if self._closed:
-            return self._executor.decide.handed_back(run)
+        if self._closed:  # its body may have begun: acknowledged early, it must not run again
+            return self._executor.decide.unfinished(run, settles=not run.early)
         if child.cancelled:
             return self._executor.cancelled(run)
         if child.overran:
             error = TaskTimeout(f"ran longer than {run.time_limit or run.timeout:g} s and was killed")
             return self._executor.raised(run, error)
+        if run.early:  # no broker has it any more
+            return self._executor.decide.failed(run, ChildProcessError(f"its process {child.exit_reason()}"))
         crashes = run.known_crashes + 1
         if crashes >= self._most:
             return self._executor.crashed(run, crashes, child.exit_reason())

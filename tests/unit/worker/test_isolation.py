@@ -8,7 +8,10 @@ import pytest
 
 from queuekit.broker import Delivery
 from queuekit.envelope import Envelope
-from queuekit.worker.isolation import _BodyProcess, _put_off
+from queuekit.wire.records import read_info
+from queuekit.worker.app_ref import AppRef
+from queuekit.worker.isolation import Isolation, _BodyProcess, _put_off
+from support.working import executor_of, make_app, prepared
 
 
 @pytest.mark.parametrize(
@@ -24,6 +27,25 @@ def test_asks_again_later_and_later(number: int, crashes: int, seconds: float) -
     )
 
     assert _put_off(delivery) == seconds
+
+
+@pytest.mark.parametrize(
+    ("closed", "status", "records"), [(True, "returned", []), (False, "failed", ["FAILURE"])], ids=["stop", "crash"]
+)
+def test_a_body_acknowledged_early_does_not_run_again(*, closed: bool, status: str, records: list[str]) -> None:
+    """Its process ends with the worker or by itself: it runs at most once, and a crash is its failure."""
+    app = make_app()
+    app.task(name="t", ack="early", pool="process")(print)
+    app.tasks["t"].send()
+    isolation = Isolation(app.runtime, executor_of(app), ref=AppRef(target="tasks:app"), worker="w-1", always=True)
+    isolation._closed = closed
+    child: Any = SimpleNamespace(cancelled=False, overran=False, exit_reason=lambda: "exited with code 1")
+
+    outcome = isolation._without_answer(child, prepared(app))
+
+    assert (outcome.status, outcome.settlement, outcome.sends) == (status, None, ())
+    assert [read_info("", record).state.value for record in outcome.records] == records
+    app.close()
 
 
 @pytest.mark.parametrize(
