@@ -96,4 +96,4 @@ class Gates:
             if why == self._why:
                 return
             self._why = why
-            self._change(why)  # inside: the last change that is told must be the last that was found
+            self._change(why)  # inside: the last change to be reported must be the last that was found
