@@ -33,8 +33,13 @@ def test_page_shows_no_name_that_attrs_made_up(page: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(BUILT).as_posix())
 def test_page_tears_no_sentence_at_a_colon(page: Path) -> None:
-    """What stands before a colon in the text of an attribute is no type."""
-    assert '<dt class="field-odd">Type<' not in page.read_text(encoding="utf-8")
+    """What stands before a colon in the text of an attribute is no type: a type has no two words side by side."""
+    fields = re.findall(
+        r'<dt class="field-odd">Type<.*?<dd[^>]*>(.*?)</dd>', page.read_text(encoding="utf-8"), re.DOTALL
+    )
+    types = [html.unescape(re.sub("<[^>]+>", "", field)).strip() for field in fields]
+
+    assert [text for text in types if re.search(r"\w\s+\w", text)] == []
 
 
 def _rows(name: str) -> dict[str, list[str]]:

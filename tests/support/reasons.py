@@ -25,6 +25,10 @@ UNTOLD = frozenset({"held_unique", "leased", "limited", "missing", "suspect"})
 """Reasons that nobody can know of a broker that does not report its messages."""
 
 
+def _divide(divisor: float = 1.0) -> float:
+    return 1 / divisor
+
+
 class Scene:
     """One reason on one engine: a queue of its own, named as the reason, whose messages call a task."""
 
@@ -32,7 +36,7 @@ class Scene:
         self.app = app
         self.queue = code.replace("_", "-")
         self.backend = app.runtime.need_backend("a test")
-        app.task(name=code, queue=self.queue)(lambda divisor=1.0: 1 / float(divisor))
+        app.task(name=code, queue=self.queue)(_divide)
         self.task = app.tasks[code]
 
     def send(self, *args: Any, **options: Any) -> str:
