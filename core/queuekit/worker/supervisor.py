@@ -34,7 +34,7 @@ from queuekit.errors import UnavailableError
 from queuekit.events import EngineDown, QueuesUnserved, WorkerCrashed, WorkerGaveUp, WorkerStarted
 from queuekit.execution import children
 from queuekit.operations.admin import Admin
-from queuekit.wire.records import entered_mark
+from queuekit.wire.records import entered_mark, worker_key
 from queuekit.worker.app_ref import AppRef
 from queuekit.worker.draining import DRAINED
 from queuekit.worker.health_server import HealthServer
@@ -468,17 +468,20 @@ class Supervisor:
             self._suspects.add(child.number)
         child.pipe.close()
         # From here on the memory shared with it belongs to the helper.
-        helper = threading.Thread(target=self._clear_up, args=(child, held), daemon=True)
+        died = code not in (0, DRAINED)
+        helper = threading.Thread(target=self._clear_up, args=(child, held), kwargs={"died": died}, daemon=True)
         self._helpers = [*(one for one in self._helpers if one.is_alive()), helper]
         helper.start()
         self._judge(child, code, how)
 
-    def _clear_up(self, child: _Child, held: list[HeldLease]) -> None:
+    def _clear_up(self, child: _Child, held: list[HeldLease], *, died: bool) -> None:
         """Hand back the messages of a dead process, and release the memory shared with it."""
         answered = child.answers.close()
         stopped = (child.renewer is None or child.renewer.stop()) and answered
         if held:
             self._hand_back(child, held)
+        if died:
+            self._take_from_list(child)
         if stopped:  # otherwise another thread may still read the memory
             child.run_table.close()
             child.leases.close()
@@ -524,6 +527,13 @@ class Supervisor:
         except UnavailableError as error:
             lease = self._settings.lease
             self.app.events.emit(EngineDown(doing="hand messages back", error=error.what, retry_in=lease))
+
+    def _take_from_list(self, child: _Child) -> None:
+        """Delete the presence record of a process that died, which would be listed as working until it expires."""
+        backend = self.app.runtime.backend
+        if backend is not None and child.name:
+            with suppress(UnavailableError):
+                backend.delete([worker_key(child.name)])
 
     def _mark(self, inside: list[tuple[HeldLease, Delivery]]) -> None:
         """Write the marks of bodies that a crash ended, and delete those of bodies in processes of their own."""

@@ -15,10 +15,11 @@ import attrs
 import pytest
 
 from queuekit import Queuekit, Signature
+from queuekit.backend import Record
 from queuekit.broker import Capabilities, Delivery, Place
 from queuekit.errors import CapabilityError, UnavailableError
 from queuekit.events import EngineBack, EngineDown, WorkerCrashed, WorkerGaveUp
-from queuekit.wire.records import entered_mark
+from queuekit.wire.records import entered_mark, worker_key
 from queuekit.worker.app_ref import AppRef
 from queuekit.worker.lease_renewer import LeaseRenewer
 from queuekit.worker.lease_table import HeldLease, LeaseTable
@@ -119,6 +120,22 @@ def test_hands_back_what_a_dead_process_held() -> None:
     assert crashes == {deliveries[0].id: 0, deliveries[1].id: 1, deliveries[2].id: 0}
     key = entered_mark(deliveries[1]).key
     assert list(app.runtime.need_backend("test").get([key])) == [key]
+
+
+@pytest.mark.parametrize("died", [True, False], ids=["killed", "ended"])
+def test_a_process_that_died_is_listed_no_more(*, died: bool) -> None:
+    """It deletes its presence record itself only where it ends in order."""
+    app = make_app()
+    backend = app.runtime.need_backend("a test")
+    backend.put([Record(key=worker_key("host-1"), body=b"{}")])
+    child = child_of(app)
+    renewer = child.renewer
+    assert renewer is not None
+    renewer.start()
+
+    Supervisor(app, AppRef(target="tasks:app"))._clear_up(child, [], died=died)
+
+    assert (worker_key("host-1") in backend.get([worker_key("host-1")])) is not died
 
 
 class Noting(Supervisor):
