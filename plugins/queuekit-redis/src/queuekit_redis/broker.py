@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from random import Random
-from typing import Any
+from typing import Any, NamedTuple
 
 import attrs
 
@@ -32,7 +32,7 @@ from queuekit.urls import EngineURL
 from queuekit_redis import inspection
 from queuekit_redis.capabilities import CAPABILITIES, CLUSTER_CAPABILITIES, LIMITS
 from queuekit_redis.checks import check
-from queuekit_redis.claiming import Claims
+from queuekit_redis.claiming import Claimed, Claims
 from queuekit_redis.committing import Commit, Commitment, quick_send, send_call
 from queuekit_redis.encoding import micros, pack_envelope
 from queuekit_redis.engine import nonce, open_engine
@@ -49,11 +49,23 @@ OTHERS = 60.0
 """Seconds between two rounds of upkeep of queues that this process does not receive from."""
 _MORE = 1.0
 """Seconds until the next such round if more work is left."""
+_MOMENT = 0.05
+"""Seconds after a wait in vain within which the next call need not look before it waits."""
 _SOME = 10
 """Queues in one such round."""
 _A_MONTH = 30 * 86_400.0
 _PART = 1_000
 """Most queues that are registered in one step."""
+
+
+class _Emptied(NamedTuple):
+    """A call that waited and found nothing."""
+
+    queues: frozenset[str]
+    at: float
+    """Monotonic time of its end."""
+    until_event: float
+    """Seconds from then until something is due."""
 
 
 class RedisBroker(Broker):
@@ -79,6 +91,8 @@ class RedisBroker(Broker):
         self._interrupts = Interrupts()
         self._claims = Claims(engine, self._interrupts)
         self._known: set[str] = set()
+        self._emptied: _Emptied | None = None
+        """The last call that waited in vain; ``None`` after any other."""
         self._next_others = time.monotonic() + OTHERS
         self.engine_id = engine.id
         self.capabilities = CLUSTER_CAPABILITIES if engine.cluster else CAPABILITIES
@@ -158,15 +172,29 @@ class RedisBroker(Broker):
         handled = self._interrupts.handled
         if time.monotonic() >= self._next_others:
             self._upkeep_of_others(queues)
-        deliveries, until_event = self._claims.claim(queues, limit=limit, lease=lease)
+        deliveries, until_event = self._look(queues, limit=limit, lease=lease, waits=wait > 0)
         while True:
             left = deadline - time.monotonic()
+            if not deliveries and limit > 0 and left <= 0 < wait:
+                self._emptied = _Emptied(frozenset(queues), time.monotonic(), until_event)
             if deliveries or limit <= 0 or left <= 0 or self._interrupts.interrupted(handled):
                 return deliveries
             asleep = Sleep(min(left, until_event, LONGEST_SLEEP), exact=until_event < min(left, LONGEST_SLEEP))
             deliveries, until_event = self._claims.claim_when_notified(
                 queues, limit=limit, lease=lease, sleep=asleep, handled=handled
             )
+
+    def _look(self, queues: Sequence[str], *, limit: int, lease: float, waits: bool) -> Claimed:
+        """Claim, unless the last call waited for the same queues in vain until a moment ago, and this one waits on.
+
+        What was sent since has notified a queue, and a notifier keeps that until somebody claims.
+        """
+        emptied, self._emptied = self._emptied, None
+        if emptied is not None and waits and limit > 0 and emptied.queues == frozenset(queues):
+            passed = time.monotonic() - emptied.at
+            if passed < _MOMENT:
+                return [], emptied.until_event - passed
+        return self._claims.claim(queues, limit=limit, lease=lease)
 
     def _upkeep_of_others(self, own: Sequence[str]) -> None:
         """Do the upkeep of some other queues, which may have no worker, so that their old ids expire."""
