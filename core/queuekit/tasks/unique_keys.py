@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from queuekit.encoding.classes import shape_of, take_apart
+from queuekit.encoding.models import ModelKind, is_struct, model_of
+from queuekit.encoding.plain_json import SCALARS
 from queuekit.errors import ArgumentsError, EncodeError
 from queuekit.serializer import type_name
 from queuekit.signature import Signature
@@ -74,12 +76,45 @@ def _digest(value: Any, dumps: Dumps) -> bytes:
         return _hash("dict", sorted(_digest(key, dumps) + _digest(item, dumps) for key, item in value.items()))
     if value is _LEFT_OUT:
         return _hash("default", ())
+    if kind not in SCALARS:
+        with contextlib.suppress(EncodeError, LookupError):  # JSON cannot write it, but another serializer may
+            return _of_instance(value, dumps)
+    return _hash("value", [dumps(value)])
+
+
+def _of_instance(value: Any, dumps: Dumps) -> bytes:
+    """Return the digest of an instance, field by field: the text of a set depends on the process.
+
+    Raises:
+        EncodeError: It cannot be taken apart.
+        LookupError: It is not made of fields.
+    """
+    kind = type(value)
     shape = None if isinstance(value, enum.Enum | type) else shape_of(kind)
     if shape is not None:
-        with contextlib.suppress(EncodeError):  # JSON cannot write it, but another serializer may
-            parts = take_apart(value, shape)
-            return _hash(type_name(kind), [_digest(part, dumps) for part in parts])
-    return _hash("value", [dumps(value)])
+        return _hash(type_name(kind), [_digest(part, dumps) for part in take_apart(value, shape)])
+    model = model_of(kind)
+    if model is None:
+        raise LookupError
+    return _of_model(value, model, dumps)
+
+
+def _of_model(value: Any, model: ModelKind, dumps: Dumps) -> bytes:
+    """Return the digest of a pydantic model or a msgspec struct; see :func:`_of_instance`."""
+    kind = type(value)
+    if is_struct(kind):
+        fields, rest = {name: getattr(value, name) for name in kind.__struct_fields__}, None
+    else:
+        fields, rest = model.take_apart(value)
+    parts = [_hash("name", [dumps(name), _field(value, model, name, fields[name], dumps)]) for name in fields]
+    return _hash(type_name(kind), [*sorted(parts), dumps(rest)])
+
+
+def _field(value: Any, model: ModelKind, name: str, item: Any, dumps: Dumps) -> bytes:
+    try:
+        return _digest(item, dumps)
+    except EncodeError:
+        return _digest(model.plain(value, name), dumps)
 
 
 def _hash(kind: str, parts: Iterable[bytes]) -> bytes:
