@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import queue
 import threading
 import time
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from queuekit.worker.isolation import Isolation
 
 __all__ = ["ThreadPool"]
+
+_logger = logging.getLogger("queuekit.worker")
 
 
 class ThreadPool:
@@ -55,6 +58,8 @@ class ThreadPool:
         """Wakes idle threads, and says whether they go on: one call for a thread, not for each run of a batch."""
         self._taking = threading.Lock()
         self._closed = False
+        self._refused = False
+        """Whether the system has refused the last thread."""
         self.threads: list[threading.Thread] = []
         self.running: dict[int, Run] = {}
         """The run of each busy thread, by row."""
@@ -96,12 +101,35 @@ class ThreadPool:
             self._calls.put(True)  # noqa: FBT003 - the content of a queue
 
     def _start_threads(self, most: int) -> None:
+        """Start up to *most* threads; where the system allows none, put the runs back, or they would wait forever.
+
+        A later batch tries again.
+        """
         with self._taking:
-            for _ in range(min(most, self._size - len(self.threads))):
-                row = len(self.threads)
-                thread = threading.Thread(target=self._work, args=(row,), name=f"queuekit-run-{row}", daemon=True)
-                self.threads.append(thread)
+            refusal = self._refusal(most)
+            waiting = [] if refusal is None or self.threads else self._take_all()
+        for run in waiting:
+            self._forget(run)
+            outcome = self._executor.put_back(run, OSError(str(refusal)))
+            if run.claim():
+                self._deliver(outcome)
+
+    def _refusal(self, most: int) -> RuntimeError | None:
+        """Start up to *most* threads, and return why not all could be started."""
+        for _ in range(min(most, self._size - len(self.threads))):
+            row = len(self.threads)
+            thread = threading.Thread(target=self._work, args=(row,), name=f"queuekit-run-{row}", daemon=True)
+            self.threads.append(thread)
+            try:
                 thread.start()
+            except RuntimeError as error:  # of a limit of the system
+                self.threads.pop()
+                if not self._refused:
+                    _logger.warning("cannot start more than %d of %d threads: %s", row, self._size, error)
+                self._refused = True
+                return error
+            self._refused = False
+        return None
 
     @property
     def waiting(self) -> int:

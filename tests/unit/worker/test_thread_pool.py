@@ -63,6 +63,35 @@ def test_runs_all() -> None:
     assert len(pool.pool.threads) == 2
 
 
+@pytest.mark.parametrize("allowed", [0, 1])
+def test_no_run_waits_for_a_thread_that_cannot_start(allowed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With fewer threads than its size it goes on; without any it puts the runs back. Later batches try again."""
+    start, started = threading.Thread.start, 0
+
+    def limited(thread: threading.Thread) -> None:
+        nonlocal started
+        if started >= allowed and thread.name.startswith("queuekit-run-"):
+            raise RuntimeError("can't start new thread")
+        started += 1
+        start(thread)
+
+    app = app_with(lambda: None)
+    pool, batch = Pool(app), runs(app, 6)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", limited)
+        pool.pool.submit(batch[:3])
+        wait_until(lambda: len(pool.outcomes) == 3)
+    had = len(pool.pool.threads)
+    pool.pool.submit(batch[3:])
+    wait_until(lambda: len(pool.outcomes) == 6)
+    waiting = pool.end()
+
+    assert (had, len(pool.pool.threads), waiting) == (allowed, 2, [])
+    assert [outcome.status for outcome in pool.outcomes[:3]] == ["done" if allowed else "returned"] * 3
+    assert {outcome.status for outcome in pool.outcomes[3:]} == {"done"}
+
+
 def test_says_what_runs() -> None:
     """To whoever looks after time limits, and in the table that outlives the process."""
     go = threading.Event()
