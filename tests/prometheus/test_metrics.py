@@ -7,14 +7,16 @@ import socket
 import subprocess
 import tempfile
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
+import attrs
 import pytest
 
 from queuekit import Fixed, Queuekit
-from queuekit.errors import ConfigError
+from queuekit.errors import ConfigError, UnavailableError
 from queuekit.events import (
     EngineDown,
     MessageFacts,
@@ -35,6 +37,7 @@ pytest.importorskip("queuekit_prometheus", reason="pip install -e plugins/queuek
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from queuekit_prometheus.command import QueueCollector
 from queuekit_prometheus.exposition import TallyCollector, serve
 from queuekit_prometheus.processes import Collected, Reporter
 from queuekit_prometheus.tally import BOUNDS, ProcessTally, from_json, to_json
@@ -319,6 +322,35 @@ def test_the_exporter_says_that_the_broker_is_down(tmp_path: Path) -> None:
     done = queuekit("--app", "tasks:app", "metrics", "--once", folder=tmp_path)
 
     assert samples(done.stdout) == {("queuekit_broker_up", ()): 0.0}
+
+
+def test_the_exporter_asks_a_broker_that_only_counts(app: Queuekit, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As SQS and RabbitMQ do, which list no queues: about those of settings and tasks; and it says if they are down."""
+    app.task(name="send", queue="mail")(lambda: None).send()
+    broker = app.runtime.broker
+    monkeypatch.setattr(broker, "capabilities", attrs.evolve(broker.capabilities, inspect=False, counts=True))
+    monkeypatch.setattr(broker, "queues", None)
+
+    def found() -> Samples:
+        rows = [one for metric in QueueCollector(app).collect() for one in metric.samples]
+        return {(one.name, tuple(sorted(one.labels.items()))): one.value for one in rows}
+
+    answered = found()
+    monkeypatch.setattr(broker, "counts", raising(UnavailableError("no answer")))
+
+    assert answered["queuekit_broker_up", ()] == 1
+    assert answered["queuekit_queue_messages", (("queue", "mail"), ("state", "waiting"))] == 1
+    assert answered["queuekit_queue_messages", (("queue", "default"), ("state", "waiting"))] == 0
+    assert found() == {("queuekit_broker_up", ()): 0}
+
+
+def raising(error: Exception) -> Callable[..., Any]:
+    """Return a function that raises *error*."""
+
+    def function(*_args: object) -> None:
+        raise error
+
+    return function
 
 
 def test_nothing_is_counted_where_nobody_asks() -> None:

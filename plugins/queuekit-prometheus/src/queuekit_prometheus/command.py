@@ -43,10 +43,12 @@ class QueueCollector(Collector):
             yield from _of_queues(counts)
 
     def _counts(self) -> dict[str, QueueCounts]:
+        """Return the counts of the queues of the broker, of the settings and of tasks; some brokers list none."""
         app, broker = self._app, self._app.runtime.broker
-        if not broker.capabilities.inspect:
-            return {}
-        named = {app.config.default_queue, *app.config.worker.queues, *broker.queues()}
+        named = {app.config.default_queue, *app.config.worker.queues}
+        named |= {task.defaults.queue for task in app.tasks.values() if task.defaults.queue}
+        if broker.capabilities.inspect:
+            named.update(broker.queues())
         found: dict[str, QueueCounts] = broker.counts(sorted(named))
         return found
 
