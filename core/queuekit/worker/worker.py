@@ -68,6 +68,9 @@ LEAST_STOP = 3.0
 """Seconds that a stop may take if ``drain`` is shorter."""
 _CLOSING_STEP = 0.02
 """Seconds between two looks at the bodies that still have resources open."""
+_KILLED_SOON = 1.25
+"""Seconds before the end of a stop at which a process that has a supervisor closes its resources under bodies that run
+on: it is killed a quarter of a second later."""
 _RESERVE = 1.5
 """Seconds of ``drain`` that are reserved for handing back and settling; running tasks get the rest."""
 
@@ -408,7 +411,8 @@ class Worker:
     def _close_resources(self, resources: WorkerScope, deadline: float) -> None:
         """Close the resources of this process, once the bodies that were asked to stop have closed theirs."""
         clock = self._runtime.clock
-        while self._threads.holds_resources and clock.monotonic() < deadline - _FINAL_SETTLE:
+        until = deadline - (_FINAL_SETTLE if self._on_replace is None else _KILLED_SOON)
+        while self._threads.holds_resources and clock.monotonic() < until:
             with self._changed:
                 clock.wait(self._changed, _CLOSING_STEP)
         resources.release(max(_FINAL_SETTLE, deadline - clock.monotonic()))

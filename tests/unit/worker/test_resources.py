@@ -4,15 +4,19 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
-from typing import Annotated, Any
+from types import SimpleNamespace
+from typing import Annotated, Any, cast
 
 import pytest
 
 from queuekit import Context, Queuekit, Result
 from queuekit.broker import Place
+from queuekit.clock import VirtualClock
 from queuekit.resources import Use
 from queuekit.states import State
 from queuekit.worker import Worker
+from queuekit.worker.supervisor import _BEFORE
+from queuekit.worker.thread_pool import ThreadPool
 from support.waiting import PATIENCE, wait_until
 from support.working import burst, counts, make_app, working
 
@@ -136,6 +140,29 @@ def test_close_with_an_error_if_the_worker_stops(*, is_async: bool) -> None:
 
     assert counts(shop.app) == {"ready": 1}
     assert shop.closed == after("CancelledError" if is_async else "Cancelled")
+
+
+class Stepping(VirtualClock):
+    """A clock that moves while someone waits."""
+
+    def wait(self, condition: threading.Condition, timeout: float | None) -> bool:
+        """Move the time."""
+        self.advance(timeout or 0.0)
+        return False
+
+
+def test_close_under_a_body_that_runs_on_before_the_process_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A plain body that ignores the stop does not keep the resources of the worker open until the supervisor kills."""
+    clock, left = Stepping(), list[float]()
+    app = make_app(clock=clock)
+    worker = Worker(app, on_replace=lambda _why: None)
+    monkeypatch.setattr(ThreadPool, "holds_resources", True)
+    resources = SimpleNamespace(release=left.append)
+
+    worker._close_resources(cast("Any", resources), clock.monotonic() + 3)
+    app.close()
+
+    assert left == [pytest.approx(_BEFORE + 0.25, abs=0.05)]
 
 
 def test_open_once_for_all_threads_and_coroutines() -> None:
