@@ -614,7 +614,7 @@ class Events:
         """
         if not callable(subscriber):
             raise OptionError(f"the subscriber {subscriber!r:.60} is not callable", fix="Subscribe a function")
-        kinds = None if to is None else frozenset(to)
+        kinds = None if to is None else _kinds(to)
         self._subscribers.append((subscriber, kinds))
         self._wanted = None if kinds is None or self._wanted is None else self._wanted | kinds
         self.observed = any(map(self.wants, _OF_RUNS))
@@ -644,6 +644,17 @@ class Events:
                 if isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
                     raise
                 log_error(logging.getLogger("queuekit.events"), "a subscriber failed on %s", type(event).__name__)
+
+
+def _kinds(to: object) -> frozenset[type[Event]]:
+    """Return the types in *to*, each of which some event has; of another one, a subscriber would never hear."""
+    kinds = tuple(to) if isinstance(to, Collection) and not isinstance(to, str) else None
+    for kind in (to,) if kinds is None else kinds:
+        if kinds is None or not (isinstance(kind, type) and issubclass(kind, Event) and kind is not Event):
+            raise OptionError(
+                f"{kind!r:.60} is no list of events, or none in it", fix="List classes of queuekit.events"
+            )
+    return frozenset(kinds or ())
 
 
 class LogSubscriber:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from queuekit import events
+from queuekit.errors import OptionError
 from queuekit.events import (
     BodyCrashed,
     EngineBack,
@@ -306,6 +307,17 @@ def test_knows_whether_single_runs_are_wanted(
         told.subscribe(list[Event]().append)
 
     assert told.wants_runs() is wanted
+
+
+@pytest.mark.parametrize("to", [MessagesSettled, "any", ["MessagesSettled"], [Event], [int], [()]])
+def test_refuses_to_ask_for_what_is_no_event(to: Any) -> None:
+    """Of which the subscriber would never hear."""
+    told = Events()
+
+    with pytest.raises(OptionError, match="is no list of events"):
+        told.subscribe(print, to=to)
+
+    assert not told.wants(MessagesSettled)
 
 
 def test_a_subscriber_gets_the_events_that_it_asks_for() -> None:
