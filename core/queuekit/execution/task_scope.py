@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
+import functools
 import inspect
 from collections.abc import Callable, Mapping
 from types import TracebackType
@@ -27,6 +29,8 @@ class _Open:
     resource: Resource[Any]
     manager: Any
     entered: bool = False
+    variables: contextvars.Context | None = None
+    """The context variables with which it was opened in a thread, and is closed: a token can only be reset there."""
 
     @property
     def is_open(self) -> bool:
@@ -139,7 +143,7 @@ class TaskScope:
 
     async def _enter_in_thread(self, resource: Resource[Any], given: Mapping[str, Any]) -> Any:
         """Open a resource in a thread; if the run is cancelled meanwhile, it is closed as soon as it is open."""
-        one = _Open(resource, None)
+        one = _Open(resource, None, variables=(variables := contextvars.copy_context()))
 
         def enter() -> Any:
             try:
@@ -150,7 +154,7 @@ class TaskScope:
             one.entered = True
             return value
 
-        opening = asyncio.get_running_loop().run_in_executor(None, enter)
+        opening = asyncio.get_running_loop().run_in_executor(None, variables.run, enter)
         try:
             value = await asyncio.shield(opening)
         except asyncio.CancelledError as cancelled:
@@ -271,8 +275,11 @@ class _OnLoop:
 
 def _leave(one: _Open, error: BaseException | None) -> BaseException | None:
     """Close *one*, and return what that raised."""
+    leave: Callable[..., object] = one.manager.__exit__
+    if one.variables is not None:
+        leave = functools.partial(one.variables.run, leave)
     try:
-        one.manager.__exit__(*_details(error))
+        leave(*_details(error))
     except BaseException as raised:  # noqa: BLE001 - the others are closed as well
         return raised
     return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import contextlib
+import contextvars
 import logging
 import threading
 import time
@@ -139,16 +140,16 @@ class WorkerScope:
 
     def _open(self, shared: _Shared) -> None:
         """Open a resource that needs no loop."""
-        resource = shared.resource
+        resource, variables = shared.resource, contextvars.copy_context()  # a token can only be reset where it was set
         try:
             given = {name: self.resolve(need) for name, need in resource.needs.items()}
-            manager = manager_of(resource, given)
-            value = manager.__enter__()
+            manager = variables.run(manager_of, resource, given)
+            value = variables.run(manager.__enter__)
         except BaseException as error:  # noqa: BLE001 - raised in the tasks that need it
             self._forget(shared, None)
             shared.value.set_exception(noted(error, resource))
             return
-        shared.close = lambda: _finish(shared, manager)
+        shared.close = lambda: variables.run(_finish, shared, manager)
         self._opened(shared, None, value)
 
     async def _live(self, shared: _Shared, loop: asyncio.AbstractEventLoop) -> None:

@@ -1,6 +1,7 @@
 """Resources of runs: when they open and close, what they see, and what takes their place in tests."""
 
 import asyncio
+import contextvars
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, closing, contextmanager, suppress
@@ -24,6 +25,9 @@ LOCK = threading.Lock()
 def outcome_of(error: BaseException | None) -> str:
     """Return what a resource saw, in a word."""
     return "ok" if error is None else type(error).__name__
+
+
+TENANT = contextvars.ContextVar("tenant", default="nobody")
 
 
 class Manager:
@@ -267,6 +271,39 @@ def test_one_that_finds_nothing_to_iterate_fails_the_task(scope: Any, *, is_asyn
 
     assert info.error_type == "RuntimeError"
     assert "empty raised StopIteration" in info.error
+
+
+@pytest.mark.parametrize("scope", ["task", "worker"])
+@pytest.mark.parametrize("is_async", [False, True], ids=["def", "async"])
+def test_one_may_reset_a_context_variable_that_it_set(
+    scope: Any, caplog: pytest.LogCaptureFixture, *, is_async: bool
+) -> None:
+    """Whatever thread opens and closes it, both see the same variables, and nobody else's."""
+    shop, seen = Shop(), list[str]()
+
+    @shop.app.resource(scope=scope)
+    def tenant() -> Iterator[str]:
+        seen.append(TENANT.get())
+        token = TENANT.set("acme")
+        yield TENANT.get()
+        TENANT.reset(token)
+        seen.append(TENANT.get())
+
+    def body(one: Annotated[str, Use(tenant)]) -> str:
+        return one
+
+    async def abody(one: Annotated[str, Use(tenant)]) -> str:
+        return one
+
+    task: Any = shop.app.task(name="t")(abody if is_async else body)
+    with queue_of(shop.app) as queue:
+        for _ in range(3):
+            task.send()
+            assert queue.run().done == 1
+    shop.app.close()
+
+    assert seen == ["nobody"] * (6 if scope == "task" else 2)
+    assert not caplog.records
 
 
 @pytest.mark.parametrize("is_async", [False, True], ids=["def", "async"])
