@@ -129,7 +129,7 @@ class Worker:
         self._isolation = self._isolate(ref, server)
         self._threads = self._make_threads()
         self._loop_pool: LoopPool | None = None
-        self._fetcher = Fetcher(runtime, self, burst=burst, on_empty=self.stop)
+        self._fetcher = Fetcher(runtime, self, burst=burst, on_empty=self._end_burst)
         self._watchdog = self._make_watchdog()
         self._scheduler = None if burst else self._make_scheduler()
         self._leases = leases or LeaseTable()
@@ -370,6 +370,11 @@ class Worker:
             self._gates.stop()
         with self._changed:
             self._changed.notify_all()
+
+    def _end_burst(self) -> None:
+        """Stop, since there is nothing to take, and say why."""
+        held = self._draining.reason or self._pausing.gate
+        self.stop(held or "queues are empty" + (" but for what is paused" if self._pausing.active else ""))
 
     def finish(self) -> None:
         """Stop fetching, hand back unstarted messages, wait for running ones, give up on the rest, settle, close.

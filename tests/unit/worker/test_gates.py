@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from queuekit import Queuekit
-from queuekit.events import GateChanged
+from queuekit.events import GateChanged, WorkerStopping
 from queuekit.operations.admin import Admin
 from queuekit.tasks.callables import DeclarationError
 from queuekit.worker.gates import Gates
@@ -151,9 +151,11 @@ def test_a_burst_with_a_closed_gate_ends(app: Queuekit) -> None:
     app.task(name="t")(print)
     app.tasks["t"].send()
     app.gate(lambda: False)
+    stopping = seen(app, WorkerStopping)
 
     assert burst(app).stats == {}
     assert counts(app) == {"ready": 1}
+    assert ["is closed" in event.reason for event in stopping] == [True]
 
 
 async def later() -> bool:

@@ -10,7 +10,7 @@ from queuekit.backend import Record
 from queuekit.broker import Place, Release
 from queuekit.clock import VirtualClock
 from queuekit.errors import UnavailableError
-from queuekit.events import PausesChanged
+from queuekit.events import PausesChanged, WorkerStopping
 from queuekit.operations.admin import Admin
 from queuekit.operations.pauses import pause, resume
 from queuekit.wire.pauses import PAUSED, Pause, pauses_record
@@ -123,9 +123,11 @@ def test_a_burst_with_nothing_to_serve_ends(app: Queuekit) -> None:
     for queue in ("default", "mail"):
         pause(Admin(app), queue=queue)
     app.tasks["mail"].send()
+    stopping = seen(app, WorkerStopping)
 
     assert burst(app).stats == {}
     assert counts(app, queue="mail") == {"ready": 1}
+    assert [event.reason for event in stopping] == ["queues are empty but for what is paused"]
 
 
 def test_a_paused_task_is_held_for_ever() -> None:
