@@ -58,7 +58,7 @@ class ThreadPool:
         """Wakes idle threads, and says whether they go on: one call for a thread, not for each run of a batch."""
         self._taking = threading.Lock()
         self._closed = False
-        self._refused = False
+        self._lacks_thread = False
         """Whether the system has refused the last thread."""
         self.threads: list[threading.Thread] = []
         self.running: dict[int, Run] = {}
@@ -124,11 +124,11 @@ class ThreadPool:
                 thread.start()
             except RuntimeError as error:  # of a limit of the system
                 self.threads.pop()
-                if not self._refused:
+                if not self._lacks_thread:
                     _logger.warning("cannot start more than %d of %d threads: %s", row, self._size, error)
-                self._refused = True
+                self._lacks_thread = True
                 return error
-            self._refused = False
+            self._lacks_thread = False
         return None
 
     @property
